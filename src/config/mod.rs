@@ -1,0 +1,192 @@
+//! The configuration: what penfold.conf(5) says, as values.
+//!
+//! Every field has a value; the defaults are in one place, `read::Raw`'s. A
+//! [`Config`] that exists has been checked: no field needs a second look. Reading
+//! never stops at the first error. Does not open tables: see `aliases`, `users`
+//! and `route`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod read;
+mod units;
+
+pub use read::{ConfigError, load, parse};
+
+/// Everything that the configuration says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The name in the banner, in Received: lines and in reports, in lower case.
+    pub hostname: String,
+    /// The spool directory.
+    pub spool: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Who the server runs as when started by root.
+    pub user: String,
+    /// Where clients are served.
+    pub listen: Vec<Listen>,
+    /// What a client may use up.
+    pub limits: Limits,
+    /// What is delivered here.
+    pub local: Local,
+    /// For whom mail is passed on.
+    pub relay: Relay,
+    /// How mail leaves.
+    pub remote: Remote,
+    /// When and how much is tried.
+    pub queue: Queue,
+    /// Who is asked for names.
+    pub dns: Dns,
+    /// Where the log goes.
+    pub log: LogTo,
+}
+
+/// A socket on which clients are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port; port 0 lets the system choose.
+    pub address: SocketAddr,
+}
+
+/// What a client may use up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once from one address (one /64 for IPv6).
+    pub connections_per_host: usize,
+    /// Octets of one message, as it goes over the wire.
+    pub message_size: u64,
+    /// Recipients of one message.
+    pub recipients: usize,
+    /// How long a client may be silent.
+    pub command_timeout: Duration,
+    /// How long a message may take from DATA to its end.
+    pub data_timeout: Duration,
+}
+
+/// What is delivered here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Local {
+    /// The local domains in canonical form, never empty; the first one
+    /// qualifies names without a domain.
+    pub domains: Vec<String>,
+    /// Where mailbox names come from.
+    pub users: Users,
+    /// The mailbox of a user whose line in the users file names none: a path, with
+    /// `{user}`, `{domain}`, and `~` for the home directory at the front.
+    pub mailbox: String,
+    /// The aliases file.
+    pub aliases: TableFile,
+    /// The virtual table.
+    pub virtual_table: TableFile,
+    /// What separates a user from the detail in `user+detail`; `None` for nothing.
+    pub subaddress: Option<char>,
+    /// Who gets mail for the postmaster of every local domain: a local name or an address.
+    pub postmaster: String,
+}
+
+/// Where mailbox names come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Users {
+    /// The users of this system, getpwnam(3).
+    System,
+    /// A users file.
+    File(PathBuf),
+}
+
+/// A table file and whether it may be absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether the configuration names it: then it must be there.
+    pub required: bool,
+}
+
+/// For whom mail is passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// Clients that may send mail to anywhere.
+    pub networks: Vec<Network>,
+    /// Domains for which anyone may send mail, as to a backup mail exchanger.
+    pub domains: Vec<String>,
+}
+
+/// How mail leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Hosts that take all mail for elsewhere, tried in order; none: the DNS says.
+    pub smarthosts: Vec<HostPort>,
+    /// The routes table.
+    pub routes: TableFile,
+    /// An upper bound on the time limit of each stage of a dialogue.
+    pub timeout: Duration,
+}
+
+/// A host by name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A name in lower case, or an address as text, without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+/// When and how much is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Deliveries at once.
+    pub workers: usize,
+    /// Deliveries at once to one destination elsewhere.
+    pub workers_per_destination: usize,
+    /// The first interval between attempts.
+    pub retry_min: Duration,
+    /// The longest interval between attempts.
+    pub retry_max: Duration,
+    /// The age at which a message that cannot be delivered goes back.
+    pub expire_after: Duration,
+}
+
+/// Who is asked for names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Name servers; none: those of resolv.conf(5).
+    pub nameservers: Vec<SocketAddr>,
+    /// How long one look-up may take.
+    pub timeout: Duration,
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTo {
+    /// syslog(3), facility mail.
+    Syslog,
+    /// Standard error.
+    Stderr,
+    /// The end of a file.
+    File(PathBuf),
+}
+
+/// A network: an address and the length of its prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Any address in it.
+    pub address: IpAddr,
+    /// How many bits count, at most 32 or 128.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `address` lies in it. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let shift = |bits: u32| bits.saturating_sub(u32::from(self.prefix));
+        match (self.address.to_canonical(), address.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(shift(32)).unwrap_or(0) == 0,
+            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(shift(128)).unwrap_or(0) == 0,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! penfold: a small mail transfer agent for Unix.
+pub mod address;
+pub mod config;
+pub mod envelope;
+pub mod outcome;
+pub mod reply;
+pub mod retry;

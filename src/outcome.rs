@@ -1,0 +1,194 @@
+//! What became of one recipient in one attempt; the world's errors turned into fates.
+//!
+//! The tables here are the only place that decides whether trouble is temporary
+//! or final: for the operating system, for DNS, for connections and for the
+//! replies of other hosts. Doubt defers: a bounce cannot be taken back.
+
+use std::fmt;
+use std::io;
+
+use crate::reply::{Reply, Status};
+
+/// The three ways in which an attempt can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// In the mailbox, or in the hands of the next host.
+    Delivered,
+    /// Not now; tried again later.
+    Deferred,
+    /// Not at all; the sender is told.
+    Failed,
+}
+
+/// What became of one recipient in one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Sent, later, or never.
+    pub fate: Fate,
+    /// The enhanced status code (RFC 3463).
+    pub status: Status,
+    /// One sentence for people, without control characters.
+    pub why: String,
+    /// Where it was tried: a mailbox, or `mx.example.org[192.0.2.1]:25`. Empty if nowhere.
+    pub host: String,
+    /// The remote host's own words, if it said any.
+    pub reply: Option<Reply>,
+}
+
+/// Every way in which a look-up in the DNS ends without records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The name does not exist.
+    NxDomain,
+    /// The name exists, without records of the type.
+    NoData,
+    /// The server could not find out.
+    ServFail,
+    /// The server did not want to.
+    Refused,
+    /// No server answered in time.
+    Timeout,
+    /// No name that the DNS could hold.
+    BadName,
+    /// Anything else, in the resolver's words.
+    Other(String),
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NxDomain => "no such domain",
+            Self::NoData => "no such record",
+            Self::ServFail => "the name server could not find out (SERVFAIL)",
+            Self::Refused => "the name server refused to answer",
+            Self::Timeout => "the name server did not answer in time",
+            Self::BadName => "not a valid domain name",
+            Self::Other(text) => text,
+        })
+    }
+}
+
+impl Outcome {
+    /// Arrived. `why` may be empty.
+    pub fn delivered(why: impl Into<String>) -> Self {
+        Self::new(Fate::Delivered, Status(2, 0, 0), why)
+    }
+
+    /// Not now.
+    pub fn deferred(status: Status, why: impl Into<String>) -> Self {
+        Self::new(Fate::Deferred, status, why)
+    }
+
+    /// Never.
+    pub fn failed(status: Status, why: impl Into<String>) -> Self {
+        Self::new(Fate::Failed, status, why)
+    }
+
+    fn new(fate: Fate, status: Status, why: impl Into<String>) -> Self {
+        Self { fate, status, why: why.into(), host: String::new(), reply: None }
+    }
+
+    /// The same, tried at `host`.
+    #[must_use]
+    pub fn at(mut self, host: impl Into<String>) -> Self {
+        self.host = host.into();
+        self
+    }
+
+    /// The fate of what the operating system refused: `doing` is what was tried,
+    /// such as `create /home/jon/Maildir/tmp/x`.
+    pub fn from_io(doing: &str, error: &io::Error) -> Self {
+        use nix::errno::Errno;
+        let status = match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOSPC) => Status(4, 3, 1),
+            Some(Errno::EDQUOT | Errno::EFBIG) => Status(4, 2, 2),
+            Some(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
+                Status(4, 2, 0)
+            }
+            // Doubt is temporary: a bounce cannot be taken back.
+            _ => Status(4, 3, 0),
+        };
+        Self::deferred(status, format!("{doing}: {error}"))
+    }
+
+    /// The fate of a domain (or host) `name` that the DNS says nothing good about.
+    /// A name that does not exist is final (RFC 5321 5.1), trouble in asking is not.
+    pub fn from_dns(name: &str, trouble: &NoAnswer) -> Self {
+        let why = format!("{name}: {trouble}");
+        match trouble {
+            NoAnswer::NxDomain | NoAnswer::BadName => Self::failed(Status(5, 1, 2), why),
+            NoAnswer::NoData => {
+                Self::failed(Status(5, 1, 2), format!("{name}: the domain has no mail exchanger and no address"))
+            }
+            NoAnswer::ServFail | NoAnswer::Refused | NoAnswer::Timeout | NoAnswer::Other(_) => {
+                Self::deferred(Status(4, 4, 3), why)
+            }
+        }
+    }
+
+    /// The fate of a connection that broke: `doing` is the stage of the dialogue,
+    /// such as `waiting for the reply to DATA`. `unsure` is whether the host may
+    /// have taken the message all the same.
+    pub fn from_connection(doing: &str, error: &io::Error, unsure: bool) -> Self {
+        let timed_out = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
+        let mut why = match error.kind() {
+            _ if timed_out => format!("timed out while {doing}"),
+            io::ErrorKind::UnexpectedEof => format!("the connection was closed while {doing}"),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                format!("the connection was lost while {doing}")
+            }
+            _ => format!("{doing}: {error}"),
+        };
+        if unsure {
+            why.push_str("; the message may arrive twice");
+        }
+        let connected = !doing.starts_with("connecting");
+        Self::deferred(if connected { Status(4, 4, 2) } else { Status(4, 4, 1) }, why)
+    }
+
+    /// The fate that another host's reply to `command` stands for. What is
+    /// neither success nor refusal is a host that is out of its mind: later.
+    pub fn from_reply(command: &str, reply: Reply) -> Self {
+        let (fate, class) = match reply.code() {
+            200..=299 => (Fate::Delivered, 2),
+            500..=599 => (Fate::Failed, 5),
+            _ => (Fate::Deferred, 4),
+        };
+        // A status of another class than the code is nonsense; the code counts.
+        let status = reply.status().filter(|s| s.0 == class).unwrap_or(Status(class, 0, 0));
+        let why = format!("{} said to {command}: {reply}", "the host");
+        Self { reply: Some(reply), ..Self::new(fate, status, why) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubt_defers() {
+        for code in 1..134 {
+            let outcome = Outcome::from_io("write x", &io::Error::from_raw_os_error(code));
+            assert_eq!((outcome.fate, outcome.status.0), (Fate::Deferred, 4), "errno {code}");
+        }
+        for trouble in [NoAnswer::ServFail, NoAnswer::Refused, NoAnswer::Timeout, NoAnswer::Other("?".into())] {
+            assert_eq!(Outcome::from_dns("x.org", &trouble).fate, Fate::Deferred);
+        }
+        for trouble in [NoAnswer::NxDomain, NoAnswer::NoData, NoAnswer::BadName] {
+            assert_eq!(Outcome::from_dns("x.org", &trouble).fate, Fate::Failed);
+        }
+    }
+
+    #[test]
+    fn the_code_of_a_reply_decides_and_its_status_must_agree() {
+        let fate = |line: &[u8]| {
+            let outcome = Outcome::from_reply("DATA", Reply::read_all(line).expect("a reply"));
+            (outcome.fate, outcome.status)
+        };
+        assert_eq!(fate(b"250 2.6.0 ok\r\n"), (Fate::Delivered, Status(2, 6, 0)));
+        assert_eq!(fate(b"451 4.7.1 greylisted\r\n"), (Fate::Deferred, Status(4, 7, 1)));
+        assert_eq!(fate(b"550 no\r\n"), (Fate::Failed, Status(5, 0, 0)));
+        assert_eq!(fate(b"550 4.1.1 confused\r\n"), (Fate::Failed, Status(5, 0, 0)));
+        assert_eq!(fate(b"354 what?\r\n"), (Fate::Deferred, Status(4, 0, 0)));
+    }
+}

@@ -1,0 +1,452 @@
+//! Every reply penfold gives; reading the replies of others.
+//!
+//! Each sentence that a client can hear is a function here, so that wording and
+//! codes are reviewed in one place. Code, enhanced status and text are separate
+//! fields (RFC 5321 4.2, RFC 2034). No text holds a path or the words of the
+//! operating system. Reading is bounded: what another host says beyond
+//! [`MAX_LINES`] lines is dropped, and no control character is kept.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::address::{Address, AddressError};
+
+/// How many lines of a remote reply are kept.
+pub const MAX_LINES: usize = 32;
+/// How much of a line of a remote reply is kept, in octets (RFC 5321 4.5.3.1.5).
+pub const MAX_LINE: usize = 512;
+
+/// An enhanced status code, class.subject.detail (RFC 3463).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status(pub u8, pub u16, pub u16);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+impl Status {
+    /// Reads a status at the front of `text`; what follows it and a blank.
+    pub fn read(text: &str) -> Option<(Self, &str)> {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let mut parts = word.splitn(3, '.');
+        let class = parts.next().filter(|c| matches!(*c, "2" | "4" | "5"))?;
+        let mut number =
+            || parts.next().filter(|p| p.len() <= 3 && p.bytes().all(|b| b.is_ascii_digit()))?.parse().ok();
+        Some((Self(class.parse().ok()?, number()?, number()?), rest))
+    }
+}
+
+/// A reply, ours or another host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    status: Option<Status>,
+    lines: Vec<Cow<'static, str>>,
+}
+
+impl Reply {
+    /// A reply of one line with an enhanced status code.
+    pub fn new(code: u16, status: Status, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, status: Some(status), lines: vec![text.into()] }
+    }
+
+    /// A reply without a status: the banner, HELO, EHLO and 354 have none (RFC 2034 4).
+    pub fn bare(code: u16, lines: Vec<Cow<'static, str>>) -> Self {
+        Self { code, status: None, lines }
+    }
+
+    /// The reply code, 200 to 599.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// The enhanced status code, where there is one.
+    pub fn status(&self) -> Option<Status> {
+        self.status
+    }
+
+    /// The lines of text, without code and status.
+    pub fn lines(&self) -> &[Cow<'static, str>] {
+        &self.lines
+    }
+
+    /// Whether it refuses, now or for ever.
+    pub fn is_refusal(&self) -> bool {
+        self.code >= 400
+    }
+
+    /// As it goes over the wire, after what is in `out` already.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        use std::io::Write;
+        let last = self.lines.len().saturating_sub(1);
+        for (at, line) in self.lines.iter().enumerate() {
+            let mark = if at == last { ' ' } else { '-' };
+            // Writing to a vector cannot fail.
+            let _ = match self.status {
+                Some(status) => write!(out, "{}{mark}{status} {line}\r\n", self.code),
+                None => write!(out, "{}{mark}{line}\r\n", self.code),
+            };
+        }
+    }
+
+    /// Reads a whole reply, for tests and for what was kept of one.
+    pub fn read_all(text: &[u8]) -> Option<Self> {
+        let mut reader = ReplyReader::default();
+        text.split_inclusive(|&b| b == b'\n').find_map(|line| reader.line(line.trim_ascii_end()).ok().flatten())
+    }
+}
+
+/// As one line for a log or a report: code, status, and the lines joined with blanks.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some(status) = self.status {
+            write!(f, " {status}")?;
+        }
+        self.lines.iter().filter(|l| !l.is_empty()).try_for_each(|line| write!(f, " {line}"))
+    }
+}
+
+/// Puts a reply together from the lines of another host.
+#[derive(Debug, Default)]
+pub struct ReplyReader {
+    reply: Option<Reply>,
+}
+
+/// A line that is no part of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+impl ReplyReader {
+    /// Takes a line without its CR LF; gives the reply when the line was its last.
+    ///
+    /// # Errors
+    /// [`Malformed`] for a line that has no code, or another one than those before.
+    pub fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, Malformed> {
+        let (digits, rest) = line.split_at_checked(3).ok_or(Malformed)?;
+        let digits = std::str::from_utf8(digits).map_err(|_| Malformed)?;
+        let code = digits.parse().ok().filter(|c| (200..600).contains(c)).ok_or(Malformed)?;
+        let (more, text) = match rest.split_first() {
+            None => (false, &b""[..]),
+            Some((b' ', text)) => (false, text),
+            Some((b'-', text)) => (true, text),
+            Some(_) => return Err(Malformed),
+        };
+        let text: String = String::from_utf8_lossy(&text[..text.len().min(MAX_LINE)])
+            .chars()
+            .map(|c| if c.is_control() { '?' } else { c })
+            .collect();
+        let reply = self.reply.get_or_insert_with(|| Reply::bare(code, Vec::new()));
+        if reply.code != code {
+            return Err(Malformed);
+        }
+        let text = match Status::read(&text) {
+            Some((status, rest)) if code != 354 => {
+                reply.status.get_or_insert(status);
+                rest.to_owned()
+            }
+            _ => text,
+        };
+        if reply.lines.len() < MAX_LINES {
+            reply.lines.push(text.trim_end().to_owned().into());
+        }
+        Ok(if more { None } else { self.reply.take() })
+    }
+}
+
+// What penfold says. In the order in which a client can hear it.
+
+/// The greeting.
+pub fn banner(hostname: &str) -> Reply {
+    Reply::bare(220, vec![format!("{hostname} ESMTP penfold").into()])
+}
+
+/// No more connections, in all or from this host.
+pub fn too_many_connections(hostname: &str) -> Reply {
+    Reply::bare(421, vec![format!("{hostname} 4.7.0 Too many connections, please try again later").into()])
+}
+
+/// The answer to HELO.
+pub fn hello(hostname: &str, client: &str) -> Reply {
+    Reply::bare(250, vec![format!("{hostname} Hello {client}, pleased to meet you").into()])
+}
+
+/// The answer to EHLO, with what is offered (RFC 5321 4.1.1.1).
+pub fn extended_hello(hostname: &str, client: &str, message_size: u64) -> Reply {
+    let greeting = format!("{hostname} Hello {client}, pleased to meet you");
+    Reply::bare(
+        250,
+        vec![
+            greeting.into(),
+            "PIPELINING".into(),
+            format!("SIZE {message_size}").into(),
+            "8BITMIME".into(),
+            "ENHANCEDSTATUSCODES".into(),
+            "HELP".into(),
+        ],
+    )
+}
+
+/// HELO or EHLO without a name, or with one that cannot be.
+pub fn bad_hello() -> Reply {
+    Reply::new(501, Status(5, 5, 4), "Please say HELO or EHLO with the name of your host")
+}
+
+/// MAIL before HELO.
+pub fn need_hello() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "Polite people say HELO first")
+}
+
+/// MAIL was good.
+pub fn sender_ok(sender: &str) -> Reply {
+    Reply::new(250, Status(2, 1, 0), format!("{sender} Sender ok"))
+}
+
+/// MAIL while a transaction is open.
+pub fn nested_mail() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "Sender already specified; RSET starts anew")
+}
+
+/// A sender that is no address.
+pub fn bad_sender(why: AddressError) -> Reply {
+    Reply::new(553, Status(5, 1, 7), format!("Sender address: {why}"))
+}
+
+/// A sender without a domain, from a stranger.
+pub fn sender_needs_domain() -> Reply {
+    Reply::new(553, Status(5, 1, 7), "Sender address: a domain is needed")
+}
+
+/// RCPT was good.
+pub fn recipient_ok(recipient: &Address) -> Reply {
+    Reply::new(250, Status(2, 1, 5), format!("<{recipient}> Recipient ok"))
+}
+
+/// RCPT before MAIL.
+pub fn need_mail() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "Need MAIL before RCPT")
+}
+
+/// A recipient that is no address.
+pub fn bad_recipient(why: AddressError) -> Reply {
+    Reply::new(553, Status(5, 1, 3), format!("Recipient address: {why}"))
+}
+
+/// A local address that leads to no mailbox.
+pub fn unknown_user(recipient: &Address) -> Reply {
+    Reply::new(550, Status(5, 1, 1), format!("<{recipient}> User unknown"))
+}
+
+/// Mail for elsewhere from someone who may not relay.
+pub fn relaying_denied(recipient: &Address) -> Reply {
+    Reply::new(550, Status(5, 7, 1), format!("<{recipient}> Relaying denied"))
+}
+
+/// A recipient that the routes table refuses, in its words.
+pub fn recipient_refused(recipient: &Address, status: Status, why: &str) -> Reply {
+    Reply::new(550, status, format!("<{recipient}> {why}"))
+}
+
+/// It cannot be said now whether the recipient exists.
+pub fn recipient_unsure(recipient: &Address) -> Reply {
+    Reply::new(451, Status(4, 3, 0), format!("<{recipient}> Cannot be looked up now, please try again later"))
+}
+
+/// One recipient more than a message may have (RFC 5321 4.5.3.1.10).
+pub fn too_many_recipients() -> Reply {
+    Reply::new(452, Status(4, 5, 3), "Too many recipients; send the rest in another message")
+}
+
+/// DATA before RCPT.
+pub fn need_recipient() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "Need RCPT before DATA")
+}
+
+/// All recipients were refused (RFC 2033 says it for LMTP, RFC 2920 3.1 for pipelining).
+pub fn no_valid_recipients() -> Reply {
+    Reply::new(554, Status(5, 5, 1), "No valid recipients")
+}
+
+/// Send the message.
+pub fn go_ahead() -> Reply {
+    Reply::bare(354, vec!["Enter mail, end with \".\" on a line by itself".into()])
+}
+
+/// The message is ours from here on.
+pub fn accepted(id: &str) -> Reply {
+    Reply::new(250, Status(2, 0, 0), format!("{id} Message accepted for delivery"))
+}
+
+/// Bigger than a message may be: by its SIZE, or as it came (RFC 1870 6).
+pub fn too_big(limit: u64) -> Reply {
+    Reply::new(552, Status(5, 3, 4), format!("The message is too big; the limit is {limit} bytes"))
+}
+
+/// CR without LF or LF without CR in a message.
+pub fn bare_newline() -> Reply {
+    Reply::new(554, Status(5, 6, 0), "The message has a bare CR or LF; lines end with CR LF")
+}
+
+/// CR without LF or LF without CR in a command.
+pub fn bare_newline_in_command() -> Reply {
+    Reply::new(500, Status(5, 5, 2), "Lines end with CR LF; a bare CR or LF is refused")
+}
+
+/// The message has gone around too often (RFC 5321 6.3).
+pub fn mail_loop() -> Reply {
+    Reply::new(554, Status(5, 4, 6), "Too many hops: the message is going in circles")
+}
+
+/// The spool has no room, or cannot be written to.
+pub fn no_storage() -> Reply {
+    Reply::new(452, Status(4, 3, 1), "Not enough room to keep mail now, please try again later")
+}
+
+/// Something of ours broke.
+pub fn local_error() -> Reply {
+    Reply::new(451, Status(4, 3, 0), "Something went wrong here, please try again later")
+}
+
+/// RSET.
+pub fn reset() -> Reply {
+    Reply::new(250, Status(2, 0, 0), "Reset state")
+}
+
+/// NOOP.
+pub fn noop() -> Reply {
+    Reply::new(250, Status(2, 0, 0), "OK")
+}
+
+/// VRFY of an address that exists here.
+pub fn verified(address: &Address) -> Reply {
+    Reply::new(250, Status(2, 1, 5), format!("<{address}>"))
+}
+
+/// VRFY of an address that is not ours to know (RFC 5321 7.3).
+pub fn cannot_verify() -> Reply {
+    Reply::new(252, Status(2, 5, 0), "Cannot verify that address; send some mail, and it will be tried")
+}
+
+/// VRFY without an argument.
+pub fn verify_whom() -> Reply {
+    Reply::new(501, Status(5, 5, 4), "VRFY needs a name or an address")
+}
+
+/// EXPN.
+pub fn no_expand() -> Reply {
+    Reply::new(502, Status(5, 5, 1), "EXPN is not available")
+}
+
+/// HELP: a line for each command.
+pub fn help() -> Reply {
+    let lines = [
+        "This is penfold. It knows these commands:",
+        "  HELO host             say who you are",
+        "  EHLO host             the same, and hear what is offered",
+        "  MAIL FROM:<sender>    begin a message; SIZE= and BODY= may follow",
+        "  RCPT TO:<recipient>   one line for each recipient",
+        "  DATA                  the message, ended by a line with only a dot",
+        "  RSET                  forget the message begun",
+        "  VRFY address          ask whether an address exists",
+        "  NOOP                  do nothing",
+        "  HELP                  this text",
+        "  QUIT                  say goodbye",
+    ];
+    let lines = lines.into_iter().map(Cow::from).collect();
+    Reply { code: 214, status: Some(Status(2, 0, 0)), lines }
+}
+
+/// QUIT.
+pub fn goodbye(hostname: &str) -> Reply {
+    Reply::new(221, Status(2, 0, 0), format!("{hostname} closing connection, goodbye"))
+}
+
+/// A verb that nobody knows.
+pub fn unknown_command() -> Reply {
+    Reply::new(500, Status(5, 5, 1), "Command unrecognized; HELP lists those that are")
+}
+
+/// A command that was cut off at its limit.
+pub fn line_too_long() -> Reply {
+    Reply::new(500, Status(5, 5, 2), "The line is too long")
+}
+
+/// A verb with arguments that make no sense; `usage` shows the right form.
+pub fn bad_arguments(usage: &'static str) -> Reply {
+    Reply::new(501, Status(5, 5, 4), format!("That should be: {usage}"))
+}
+
+/// A parameter of MAIL or RCPT that was not offered (RFC 5321 4.1.1.11).
+pub fn unknown_parameter(name: &str) -> Reply {
+    Reply::new(555, Status(5, 5, 4), format!("Parameter {name} is not known here"))
+}
+
+/// A parameter with a value that cannot be.
+pub fn bad_parameter(name: &str) -> Reply {
+    Reply::new(501, Status(5, 5, 4), format!("Parameter {name} has a bad value"))
+}
+
+/// Too many mistakes in one session.
+pub fn too_many_errors(hostname: &str) -> Reply {
+    Reply::new(421, Status(4, 7, 0), format!("{hostname} Too many errors, closing connection"))
+}
+
+/// The client was silent, or too slow.
+pub fn timed_out(hostname: &str) -> Reply {
+    Reply::new(421, Status(4, 4, 2), format!("{hostname} Timed out, closing connection"))
+}
+
+/// The daemon is going down.
+pub fn shutting_down(hostname: &str) -> Reply {
+    Reply::new(421, Status(4, 3, 2), format!("{hostname} Shutting down, please try again later"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_written_line_by_line_with_its_status() {
+        let mut out = Vec::new();
+        unknown_user(&Address::parse("elvis@razorback").expect("an address")).write_to(&mut out);
+        assert_eq!(out, b"550 5.1.1 <elvis@razorback> User unknown\r\n");
+        out.clear();
+        help().write_to(&mut out);
+        let text = String::from_utf8(out).expect("ASCII");
+        assert!(text.lines().rev().skip(1).all(|l| l.starts_with("214-2.0.0 ")));
+        assert!(text.lines().next_back().is_some_and(|l| l.starts_with("214 2.0.0 ")));
+    }
+
+    #[test]
+    fn replies_of_others_are_read_whatever_they_look_like() {
+        for (given, shown, status) in [
+            ("250 2.1.5 ok\r\n", "250 2.1.5 ok", Some(Status(2, 1, 5))),
+            ("250-one\r\n250 two\r\n", "250 one two", None),
+            ("550-5.1.1 no\r\n550 5.1.1 such user\r\n", "550 5.1.1 no such user", Some(Status(5, 1, 1))),
+            ("450\r\n", "450", None),
+            ("450 4.7.2\r\n", "450 4.7.2", Some(Status(4, 7, 2))),
+            ("250 a\x1b[31mb\tc\r\n", "250 a?[31mb?c", None),
+            ("554 5.7.1234 x\r\n", "554 5.7.1234 x", None),
+        ] {
+            let reply = Reply::read_all(given.as_bytes()).expect(given);
+            assert_eq!((reply.to_string().as_str(), reply.status()), (shown, status));
+        }
+        for given in ["", "25", "hello", "999 x", "150 x", "250x", "250-a\r\n251 b\r\n"] {
+            assert_eq!(Reply::read_all(given.as_bytes()), None, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_reply_without_end_is_cut_off() {
+        let mut reader = ReplyReader::default();
+        let line = [b"250-".as_slice(), &[b'x'; 5000]].concat();
+        for _ in 0..10_000 {
+            assert_eq!(reader.line(&line), Ok(None));
+        }
+        let reply = reader.line(b"250 end").expect("well formed").expect("complete");
+        assert_eq!(reply.lines().len(), MAX_LINES);
+        assert!(reply.lines().iter().all(|l| l.len() <= MAX_LINE));
+    }
+}

@@ -1,0 +1,24 @@
+//! The contract of a delivery agent: a message and where it goes in, one
+//! [`Outcome`] for each recipient out.
+//!
+//! [`Outcome`]: crate::outcome::Outcome
+
+use std::fs::File;
+use std::io;
+
+use crate::address::Address;
+use crate::envelope::Body;
+
+/// One message on its way to one destination.
+pub struct Consignment<'a> {
+    /// The queue id, for the log.
+    pub id: &'a str,
+    /// The reverse-path; `None` is the null path.
+    pub sender: Option<&'a Address>,
+    /// What the sender said of the content.
+    pub body: Body,
+    /// Who gets it; outcomes come in the same order.
+    pub recipients: Vec<&'a Address>,
+    /// Opens the content at its first octet; lines end in LF.
+    pub content: &'a dyn Fn() -> io::Result<File>,
+}

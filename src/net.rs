@@ -1,0 +1,169 @@
+//! Streams with a deadline.
+//!
+//! Every read and write fails with `TimedOut` once the deadline has passed, so a
+//! peer that sends or takes one octet at a time gains nothing. The system is told
+//! of a time limit only when the one it has would not do, which for a session that
+//! goes well is once. Does not know what is said over the stream.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// A connection to a peer.
+#[derive(Debug)]
+pub struct Stream {
+    link: Link,
+    deadline: Instant,
+    read_limit: Option<Duration>,
+    write_limit: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum Link {
+    /// Any stream socket.
+    Socket(TcpStream),
+    /// What inetd, or a person at a terminal, gave as standard input and output.
+    Files(File, File),
+}
+
+impl Stream {
+    /// A connection that was accepted, or inherited as a socket.
+    pub fn from_socket(socket: TcpStream) -> Self {
+        Self::new(Link::Socket(socket))
+    }
+
+    /// Standard input and output of this process. A socket is used as one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn from_standard_input() -> io::Result<Self> {
+        let input = io::stdin().as_fd().try_clone_to_owned()?;
+        let socket = TcpStream::from(input.try_clone()?);
+        // Only a socket has a time limit.
+        if socket.set_read_timeout(None).is_ok() {
+            return Ok(Self::from_socket(socket));
+        }
+        let output = io::stdout().as_fd().try_clone_to_owned()?;
+        Ok(Self::new(Link::Files(input.into(), output.into())))
+    }
+
+    /// Connects, within `limit`.
+    ///
+    /// # Errors
+    /// Those of connect(2), and `TimedOut`.
+    pub fn connect(address: SocketAddr, limit: Duration) -> io::Result<Self> {
+        let socket = TcpStream::connect_timeout(&address, limit)?;
+        socket.set_nodelay(true)?;
+        Ok(Self::from_socket(socket))
+    }
+
+    fn new(link: Link) -> Self {
+        Self { link, deadline: Instant::now(), read_limit: None, write_limit: None }
+    }
+
+    /// From now on every read and write fails after `limit`, counted from now.
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.deadline = Instant::now() + limit;
+    }
+
+    /// The same, until a moment.
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
+    /// The peer's address, if it has one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match &self.link {
+            Link::Socket(socket) => socket.peer_addr().ok(),
+            Link::Files(..) => None,
+        }
+    }
+
+    /// The number of the socket, for [`crate::sys::hang_up`] from another thread
+    /// for as long as this value lives.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        match &self.link {
+            Link::Socket(socket) => Some(socket.as_raw_fd()),
+            Link::Files(..) => None,
+        }
+    }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        // Zero would mean no limit to the system, and less than a tick nothing.
+        if left < Duration::from_millis(1) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let left = self.left()?;
+            let result = match &mut self.link {
+                Link::Socket(socket) => {
+                    if needs_telling(self.read_limit, left) {
+                        socket.set_read_timeout(Some(left))?;
+                        self.read_limit = Some(left);
+                    }
+                    socket.read(into)
+                }
+                Link::Files(input, _) => {
+                    wait(input.as_fd(), nix::poll::PollFlags::POLLIN, left).and_then(|()| input.read(into))
+                }
+            };
+            match result {
+                // A limit of an earlier step ran out, or a signal came: the deadline decides.
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    self.read_limit = None
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let left = self.left()?;
+            let result = match &mut self.link {
+                Link::Socket(socket) => {
+                    if needs_telling(self.write_limit, left) {
+                        socket.set_write_timeout(Some(left))?;
+                        self.write_limit = Some(left);
+                    }
+                    socket.write(bytes)
+                }
+                Link::Files(_, output) => {
+                    wait(output.as_fd(), nix::poll::PollFlags::POLLOUT, left).and_then(|()| output.write(bytes))
+                }
+            };
+            match result {
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    self.write_limit = None
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A limit that is a little longer than what is left will do, for the loop looks
+/// at the deadline again; one that is much longer will not.
+fn needs_telling(told: Option<Duration>, left: Duration) -> bool {
+    told.is_none_or(|told| told > left + Duration::from_secs(1).max(left / 16))
+}
+
+fn wait(fd: BorrowedFd<'_>, event: nix::poll::PollFlags, limit: Duration) -> io::Result<()> {
+    let timeout = nix::poll::PollTimeout::try_from(limit).unwrap_or(nix::poll::PollTimeout::MAX);
+    match nix::poll::poll(&mut [nix::poll::PollFd::new(fd, event)], timeout)? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
+}

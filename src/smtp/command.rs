@@ -1,0 +1,141 @@
+//! What a client may say: a line in, a [`Command`] out.
+//!
+//! Verbs are read in any case, and blanks where people put them: `mail from: jon@host`
+//! is what it looks like. Arguments stay bytes until someone wants their meaning;
+//! parameters of MAIL and RCPT are split at blanks (RFC 5321 4.1.2). Does not know
+//! which command may come when, nor what is offered.
+
+use crate::address::{self, Address, AddressError};
+
+/// One command line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// HELO with a name.
+    Helo(&'a [u8]),
+    /// EHLO with a name.
+    Ehlo(&'a [u8]),
+    /// MAIL FROM: with a path.
+    Mail(Result<Path<'a>, AddressError>),
+    /// RCPT TO: with a path.
+    Rcpt(Result<Path<'a>, AddressError>),
+    /// DATA.
+    Data,
+    /// RSET.
+    Rset,
+    /// NOOP.
+    Noop,
+    /// QUIT.
+    Quit,
+    /// HELP.
+    Help,
+    /// VRFY with a name or an address.
+    Vrfy(&'a [u8]),
+    /// EXPN.
+    Expn,
+    /// A verb with arguments that make no sense; this is the right form.
+    Misused(&'static str),
+    /// The first words of another protocol, as from a web browser.
+    Foreign,
+    /// No verb that is known.
+    Unknown,
+}
+
+/// A reverse-path or forward-path with its parameters.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Path<'a> {
+    /// `None` is `<>`.
+    pub address: Option<Address>,
+    parameters: &'a [u8],
+}
+
+impl<'a> Path<'a> {
+    /// The parameters, `KEYWORD=value`, a missing value being empty.
+    pub fn parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        // Bytes outside UTF-8 are in no keyword and no value that is offered.
+        let words = self.parameters.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty());
+        words.map(|w| std::str::from_utf8(w).unwrap_or("?")).map(|w| w.split_once('=').unwrap_or((w, "")))
+    }
+}
+
+impl<'a> Command<'a> {
+    /// Reads a line without its CR LF.
+    pub fn parse(line: &'a [u8]) -> Self {
+        let line = line.trim_ascii_end();
+        let end = line.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(line.len());
+        let (verb, rest) = line.split_at(end);
+        let argument = rest.trim_ascii();
+        let alone = |command, usage| if argument.is_empty() { command } else { Self::Misused(usage) };
+        match verb.to_ascii_uppercase().as_slice() {
+            _ if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) => Self::Unknown,
+            b"HELO" => Self::Helo(argument),
+            b"EHLO" => Self::Ehlo(argument),
+            b"MAIL" => path(argument, b"FROM").map_or(Self::Misused("MAIL FROM:<address>"), Self::Mail),
+            b"RCPT" => path(argument, b"TO").map_or(Self::Misused("RCPT TO:<address>"), Self::Rcpt),
+            b"DATA" => alone(Self::Data, "DATA, and nothing else on the line"),
+            b"RSET" => alone(Self::Rset, "RSET, and nothing else on the line"),
+            b"QUIT" => alone(Self::Quit, "QUIT, and nothing else on the line"),
+            b"NOOP" => Self::Noop,
+            b"HELP" => Self::Help,
+            b"VRFY" => Self::Vrfy(argument),
+            b"EXPN" => Self::Expn,
+            b"GET" | b"POST" | b"HEAD" | b"PUT" | b"OPTIONS" | b"CONNECT" => Self::Foreign,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// `FROM:<path> parameters`: `None` without the word and its colon.
+fn path<'a>(argument: &'a [u8], word: &[u8]) -> Option<Result<Path<'a>, AddressError>> {
+    let (given, rest) = argument.split_at_checked(word.len())?;
+    let text = rest.trim_ascii_start().strip_prefix(b":")?;
+    given.eq_ignore_ascii_case(word).then(|| {
+        let (address, parameters) = address::parse_path(text)?;
+        if parameters.first().is_some_and(|b| !b.is_ascii_whitespace()) {
+            return Err(AddressError::Trailing);
+        }
+        Ok(Path { address, parameters })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str) -> String {
+        match Command::parse(line.as_bytes()) {
+            Command::Mail(Ok(path)) => {
+                let parameters: Vec<_> = path.parameters().map(|(k, v)| format!("{k}~{v}")).collect();
+                format!("mail {} {}", address::path(path.address.as_ref()), parameters.join(" "))
+            }
+            Command::Rcpt(Ok(path)) => format!("rcpt {}", address::path(path.address.as_ref())),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn commands_as_programs_and_people_write_them() {
+        for (line, want) in [
+            ("MAIL FROM:<a@b> SIZE=10 BODY=8BITMIME X", "mail <a@b> SIZE~10 BODY~8BITMIME X~"),
+            ("mail from: jon@host", "mail <jon@host> "),
+            ("Mail From : <jon@host>", "mail <jon@host> "),
+            ("MAIL FROM:<>", "mail <> "),
+            ("rcpt to:jon@razorback", "rcpt <jon@razorback>"),
+            ("RCPT TO:<Postmaster>", "rcpt <Postmaster>"),
+            ("RCPT TO:<@a,@b:c@d>", "rcpt <c@d>"),
+            ("data  ", "Data"),
+            ("noop what ever", "Noop"),
+            ("GET / HTTP/1.1", "Foreign"),
+            ("DATA now", "Misused(\"DATA, and nothing else on the line\")"),
+            ("MAIL <a@b>", "Misused(\"MAIL FROM:<address>\")"),
+            ("MAIL TO:<a@b>", "Misused(\"MAIL FROM:<address>\")"),
+            ("RCPT TO:<a@b>x", "Rcpt(Err(Trailing))"),
+            ("RCPT TO:", "Rcpt(Err(Empty))"),
+            ("DATA\0", "Unknown"),
+            ("MAILFROM:<a@b>", "Unknown"),
+            ("", "Unknown"),
+            ("\u{fc}", "Unknown"),
+        ] {
+            assert_eq!(shown(line), want, "{line}");
+        }
+    }
+}

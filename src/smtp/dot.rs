@@ -1,0 +1,203 @@
+//! The text of a message on the wire: dots, and the end (RFC 5321 4.5.2).
+//!
+//! Inwards, CR LF becomes LF and the dot that was put before a dot goes. Only
+//! CR LF . CR LF ends a message; a CR or LF that stands alone anywhere is a flaw
+//! ([`DotReader::is_flawed`]), and reading still goes on to the real end, so that
+//! no part of the message is ever taken for a command (SMTP smuggling,
+//! CVE-2023-51764 and its kin). Outwards, the same the other way round. Bounds
+//! nothing: the caller counts.
+
+/// Reads one message.
+#[derive(Debug)]
+pub struct DotReader {
+    state: State,
+    flawed: bool,
+}
+
+/// What the last bytes were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// CR LF, or nothing at all.
+    LineStart,
+    /// CR LF and a dot.
+    Dot,
+    /// CR LF, a dot, CR.
+    DotCr,
+    /// Text.
+    Text,
+    /// CR in the text.
+    Cr,
+}
+
+impl Default for DotReader {
+    /// As after the 354: at the start of a line.
+    fn default() -> Self {
+        Self { state: State::LineStart, flawed: false }
+    }
+}
+
+impl DotReader {
+    /// Takes bytes off the wire and adds the text to `out`, lines ending in LF.
+    /// Returns how many were used, and whether the end was among them: only
+    /// then are some left over.
+    pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
+        let mut at = 0;
+        while let Some(&byte) = input.get(at) {
+            if self.state == State::Text {
+                at += self.text(&input[at..], out);
+                continue;
+            }
+            at += 1;
+            self.state = match (self.state, byte) {
+                (State::DotCr, b'\n') => return (at, true),
+                (State::Cr, b'\n') => {
+                    out.push(b'\n');
+                    State::LineStart
+                }
+                (State::LineStart, b'.') => State::Dot,
+                (State::Dot, b'\r') => State::DotCr,
+                (State::Cr | State::DotCr, b'\r') => {
+                    self.flawed = true;
+                    State::Cr
+                }
+                (State::LineStart, b'\r') => State::Cr,
+                (state, byte) => {
+                    self.flawed |= matches!(state, State::Cr | State::DotCr) || byte == b'\n';
+                    out.push(byte);
+                    State::Text
+                }
+            };
+        }
+        (at, false)
+    }
+
+    /// Whether a bare CR or LF was among the text. What `feed` gave is then useless.
+    pub fn is_flawed(&self) -> bool {
+        self.flawed
+    }
+
+    /// Copies text up to the next CR; how much was used.
+    fn text(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
+        let end = input.iter().position(|&b| b == b'\r' || b == b'\n').unwrap_or(input.len());
+        out.extend_from_slice(&input[..end]);
+        match input.get(end) {
+            Some(b'\r') => self.state = State::Cr,
+            Some(_) => self.flawed = true,
+            None => return end,
+        }
+        end + 1
+    }
+}
+
+/// Writes one message.
+#[derive(Debug)]
+pub struct DotWriter {
+    line_start: bool,
+}
+
+impl Default for DotWriter {
+    fn default() -> Self {
+        Self { line_start: true }
+    }
+}
+
+impl DotWriter {
+    /// Takes text whose lines end in LF and adds it to `out` as it goes over the wire.
+    pub fn feed(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        for line in text.split_inclusive(|&b| b == b'\n') {
+            if self.line_start && line.starts_with(b".") {
+                out.push(b'.');
+            }
+            match line.strip_suffix(b"\n") {
+                Some(line) => {
+                    out.extend_from_slice(line);
+                    out.extend_from_slice(b"\r\n");
+                    self.line_start = true;
+                }
+                None => {
+                    out.extend_from_slice(line);
+                    self.line_start = false;
+                }
+            }
+        }
+    }
+
+    /// Adds the end of the message, after a line end if the text had none.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.line_start { b".\r\n" } else { b"\r\n.\r\n" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text, whether flawed, what is left over; the same in every split, or it panics.
+    fn read(wire: &[u8]) -> Option<(Vec<u8>, bool, usize)> {
+        let at_once = read_split(wire, wire.len());
+        for split in 0..wire.len() {
+            assert_eq!(read_split(wire, split), at_once, "{wire:?} split at {split}");
+        }
+        at_once
+    }
+
+    fn read_split(wire: &[u8], split: usize) -> Option<(Vec<u8>, bool, usize)> {
+        let (mut reader, mut out) = (DotReader::default(), Vec::new());
+        let (used, ended) = reader.feed(&wire[..split], &mut out);
+        let (more, ended) = if ended { (0, true) } else { reader.feed(&wire[split..], &mut out) };
+        ended.then(|| (out, reader.is_flawed(), wire.len() - used - more))
+    }
+
+    #[test]
+    fn dots_and_line_ends_go_and_come_back() {
+        for (wire, text) in [
+            (&b".\r\n"[..], &b""[..]),
+            (b"\r\n.\r\n", b"\n"),
+            (b"hello\r\n.\r\n", b"hello\n"),
+            (b"..\r\n...x\r\n.\r\n", b".\n..x\n"),
+            (b"a.b\r\n\r\n\xff\0\r\n.\r\n", b"a.b\n\n\xff\0\n"),
+        ] {
+            assert_eq!(read(wire), Some((text.to_vec(), false, 0)));
+            let (mut writer, mut out) = (DotWriter::default(), Vec::new());
+            for byte in text.chunks(1) {
+                writer.feed(byte, &mut out);
+            }
+            writer.finish(&mut out);
+            assert_eq!(out, wire);
+        }
+    }
+
+    #[test]
+    fn only_the_real_end_ends_a_message() {
+        for middle in [
+            "\n.\n",
+            "\n.\r\n",
+            "\r\n.\n",
+            "\r.\r",
+            "\r.\r\n",
+            "\r\n.\r",
+            "\r\n.\r\r\n",
+            "\r\n\0.\r\n",
+            "\r\n.\0\r\n",
+            "\n\n.\r\n",
+            "\r\r\n.\n",
+            "\r\n.\n\r\n",
+            "\n\r.\r\n",
+            "\r\n.\rQUIT\r\n",
+        ] {
+            let wire = format!("a{middle}b\r\n.\r\nQUIT\r\n");
+            let (_, flawed, left) = read(wire.as_bytes()).expect("the end");
+            assert_eq!(left, "QUIT\r\n".len(), "{middle:?}");
+            let without = middle.replace("\r\n", "");
+            assert_eq!(flawed, without.contains(['\r', '\n']), "{middle:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_without_a_last_line_end_gets_one() {
+        let (mut writer, mut out) = (DotWriter::default(), Vec::new());
+        writer.feed(b"end", &mut out);
+        writer.finish(&mut out);
+        assert_eq!(out, b"end\r\n.\r\n");
+    }
+}

@@ -1,0 +1,24 @@
+//! The protocol without I/O, for both sides: limits, lines, dots, commands.
+//!
+//! Nothing here knows a socket, a spool or a configuration. The readers are
+//! small bounded machines, each alone in its file.
+
+pub mod command;
+pub mod dot;
+pub mod line;
+
+/// The longest command line read, CR LF included. RFC 5321 4.5.3.1.4 asks for
+/// 512, and every extension adds to MAIL and RCPT.
+pub const MAX_COMMAND_LINE: usize = 2048;
+
+/// The longest reply line read, CR LF included; RFC 5321 4.5.3.1.5 asks for 512.
+pub const MAX_REPLY_LINE: usize = 4096;
+
+/// Received: lines after which a message is taken to go in circles (RFC 5321 6.3).
+pub const MAX_HOPS: usize = 100;
+
+/// Delivered-To: lines with a local domain after which it is, too.
+pub const MAX_OWN_DELIVERIES: usize = 10;
+
+/// Mistakes that a client may make in one session.
+pub const MAX_ERRORS: usize = 10;

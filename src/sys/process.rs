@@ -1,0 +1,52 @@
+//! Privileges, limits and descriptors of this process.
+//!
+//! Thin: each function is one thing that the system does, with its errors.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::RawFd;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Uid, User, getegid, geteuid, initgroups, setresgid, setresuid};
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// Becomes `user` for good, if this process is root; otherwise nothing. The order
+/// matters: groups, group, user.
+///
+/// # Errors
+/// No such user, root itself, or a system that would let the privileges come back.
+pub fn become_user(user: &str) -> io::Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let found = User::from_name(user)?.ok_or_else(|| io::Error::other("there is no such user"))?;
+    if found.uid.is_root() {
+        return Err(io::Error::other("the server must not run as root"));
+    }
+    initgroups(&CString::new(found.name)?, found.gid)?;
+    setresgid(found.gid, found.gid, found.gid)?;
+    setresuid(found.uid, found.uid, found.uid)?;
+    let root = Uid::from_raw(0);
+    if setresuid(root, root, root).is_ok() || geteuid() != found.uid || getegid() != found.gid {
+        return Err(io::Error::other("privileges could not be given up"));
+    }
+    Ok(())
+}
+
+/// Lets this process open as many files as it may: a connection takes one or two.
+pub fn raise_descriptor_limit() {
+    // It goes without, too: accept(2) then says so, and the client is told to come back.
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Ends what another thread reads from a socket, which stays open. The caller
+/// makes sure that the descriptor still is that socket.
+pub fn hang_up(socket: RawFd) {
+    let _ = nix::sys::socket::shutdown(socket, nix::sys::socket::Shutdown::Read);
+}

@@ -8,4 +8,5 @@ pub mod outcome;
 pub mod reply;
 pub mod retry;
 pub mod smtp;
+pub mod spool;
 pub mod sys;

@@ -1,0 +1,167 @@
+//! Deliver one message to one Maildir, exactly once.
+//!
+//! The file appears in `new/` complete or not at all, as maildir(5) asks: by one
+//! rename of a bare entry, or as a copy that is written to `tmp/`, synced, noted as
+//! prepared in the entry, and renamed. Its name is fixed by entry and recipient,
+//! so that after a crash the recipient's record and the mailbox together say
+//! what happened; in doubt the message comes twice, never not at all. Trouble with
+//! the mailbox defers. Does not choose the mailbox and does not settle the
+//! recipient: the worker does.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::address;
+use crate::outcome::Outcome;
+use crate::reply::Status;
+use crate::spool::{Entry, Slot, State, rename_new, sync_directory};
+
+/// After this time a prepared copy that is gone from `tmp/` is looked for: its
+/// owner, or a clean-up, may have removed it.
+const SURE: u64 = 86_400;
+
+/// A Maildir and how files are named in it.
+#[derive(Debug)]
+pub struct Maildir<'a> {
+    /// The directory that holds `tmp`, `new` and `cur`.
+    pub path: &'a Path,
+    /// This host's name, in the names of files.
+    pub hostname: &'a str,
+}
+
+impl Maildir<'_> {
+    /// Delivers a bare entry by making it the mailbox's: `None` when that cannot
+    /// be, and the entry must be copied.
+    pub fn take(&self, entry: &Entry) -> Option<Outcome> {
+        let target = self.path.join("new").join(self.file_name(entry, 0, entry.name().size));
+        let mut result = entry.move_into(&target);
+        if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            result = self.make().and_then(|()| entry.move_into(&target));
+        }
+        match result {
+            Ok(()) => Some(Outcome::delivered("").at(self.path.to_string_lossy())),
+            Err(e) if matches!(e.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) => None,
+            Err(e) => Some(self.trouble("rename into", &target, &e)),
+        }
+    }
+
+    /// Delivers a copy of a full entry to the recipient in `slot`. `now` is in
+    /// seconds since 1970.
+    pub fn copy(&self, entry: &Entry, slot: &Slot, now: u64) -> Outcome {
+        let result = match slot.record.state {
+            State::Prepared { device, inode } => self.recover(entry, slot, (device, inode), now),
+            _ => self.prepare(entry, slot, now).and_then(|name| self.reveal(&name)),
+        };
+        match result {
+            Ok(()) => Outcome::delivered("").at(self.path.to_string_lossy()),
+            Err(outcome) => *outcome,
+        }
+    }
+
+    /// Writes and syncs `tmp/N`, and notes in the entry that it is there.
+    fn prepare(&self, entry: &Entry, slot: &Slot, now: u64) -> Result<String, Box<Outcome>> {
+        let head = format!("Return-Path: {}\nDelivered-To: {}\n", address::path(entry.sender()), slot.recipient.address);
+        let size = head.len() as u64 + entry.content_size();
+        let name = self.file_name(entry, slot.number, size);
+        let temporary = self.path.join("tmp").join(&name);
+        self.write(entry, &temporary, &head).map_err(|e| {
+            // Nothing points to it yet.
+            let _ = fs::remove_file(&temporary);
+            self.trouble("write", &temporary, &e)
+        })?;
+        let (device, inode) = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
+        // If this fails the record may say either: the file stays, for the next attempt to find.
+        entry.prepare(slot, device, inode, now).map_err(|e| Outcome::from_io("note a prepared delivery in the spool", &e))?;
+        Ok(name)
+    }
+
+    fn write(&self, entry: &Entry, path: &Path, head: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = match options.open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make()?;
+                options.open(path)?
+            }
+            // An attempt that a crash ended before it was noted.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(path)?;
+                options.open(path)?
+            }
+            result => result?,
+        };
+        file.write_all(head.as_bytes())?;
+        io::copy(&mut entry.body()?, &mut file)?;
+        file.sync_all()
+    }
+
+    /// Renames `tmp/N` to `new/N`, durably.
+    fn reveal(&self, name: &str) -> Result<(), Box<Outcome>> {
+        let (from, to) = (self.path.join("tmp").join(name), self.path.join("new").join(name));
+        rename_new(&from, &to).map_err(|e| self.trouble("rename into", &to, &e))?;
+        ["new", "tmp"].into_iter().try_for_each(|directory| {
+            let directory = self.path.join(directory);
+            sync_directory(&directory).map_err(|e| self.trouble("sync", &directory, &e))
+        })?;
+        Ok(())
+    }
+
+    /// After a crash: what became of a copy that was noted as prepared.
+    fn recover(&self, entry: &Entry, slot: &Slot, identity: (u64, u64), now: u64) -> Result<(), Box<Outcome>> {
+        let temporary = self.path.join("tmp");
+        if self.identity().ok() != Some(identity) {
+            let why = format!("{}: not the directory in which the message was prepared", temporary.display());
+            return Err(Box::new(Outcome::deferred(Status(4, 2, 0), why).at(self.path.to_string_lossy())));
+        }
+        let prefix = file_prefix(entry, slot.number);
+        let find = |directory: &Path| find(directory, &prefix).map_err(|e| self.trouble("look through", directory, &e));
+        if let Some(name) = find(&temporary)? {
+            return self.reveal(&name);
+        }
+        if now.saturating_sub(slot.record.last) < SURE || find(&self.path.join("new"))?.is_some() || find(&self.path.join("cur"))?.is_some() {
+            return Ok(());
+        }
+        ::log::warn!("{}: whether <{}> got it cannot be told: delivered again", entry.id(), slot.recipient.address);
+        self.prepare(entry, slot, now).and_then(|name| self.reveal(&name))
+    }
+
+    /// Makes the directories that are missing.
+    fn make(&self) -> io::Result<()> {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        ["tmp", "new", "cur"].into_iter().try_for_each(|directory| builder.create(self.path.join(directory)))
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        let metadata = fs::metadata(self.path.join("tmp"))?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// `seconds.id-recipient.host,S=bytes`.
+    fn file_name(&self, entry: &Entry, recipient: usize, size: u64) -> String {
+        // As maildir(5) says.
+        let host = self.hostname.replace('/', "\\057").replace(':', "\\072");
+        format!("{}{host},S={size}", file_prefix(entry, recipient))
+    }
+
+    fn trouble(&self, doing: &str, path: &Path, error: &io::Error) -> Outcome {
+        Outcome::from_io(&format!("{doing} {}", path.display()), error).at(self.path.to_string_lossy())
+    }
+}
+
+/// What a file's name begins with, whatever the host is called now.
+fn file_prefix(entry: &Entry, recipient: usize) -> String {
+    format!("{}.{}-{recipient}.", entry.id().seconds(), entry.id())
+}
+
+fn find(directory: &Path, prefix: &str) -> io::Result<Option<String>> {
+    for file in fs::read_dir(directory)? {
+        if let Some(name) = file?.file_name().to_str().filter(|name| name.starts_with(prefix)) {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
+}
+

@@ -1,0 +1,297 @@
+//! The log: events of a message's life, one line each, and where they go.
+//!
+//! The queue id comes first, then `key=value` pairs in a fixed order, so that a
+//! person and a script can follow a message. Values with anything but plain
+//! characters are quoted and escaped: nothing that a client says can forge a line.
+//! A message that cannot be logged goes to standard error; mail never waits for
+//! the log for more than a second. Everything else that is said to the operator
+//! goes through the macros of the `log` crate: `error` where he must act, `warn`
+//! where he should know.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ::log::{Level, LevelFilter, info};
+
+use crate::address::{self, Address};
+use crate::config::LogTo;
+use crate::outcome::{Fate, Outcome};
+
+/// A message came in and is kept.
+pub struct Accepted<'a> {
+    /// The queue id.
+    pub id: &'a dyn fmt::Display,
+    /// The session's id.
+    pub session: &'a str,
+    /// The reverse-path.
+    pub sender: Option<&'a Address>,
+    /// How many final recipients there are.
+    pub recipients: usize,
+    /// Octets in the spool.
+    pub size: u64,
+    /// The client: name and address.
+    pub peer: &'a str,
+    /// `SMTP` or `ESMTP`.
+    pub protocol: &'a str,
+}
+
+/// Logs an accepted message.
+pub fn accepted(event: &Accepted<'_>) {
+    let Accepted { id, session, sender, recipients, size, peer, protocol } = event;
+    let sender = address::path(*sender);
+    let (from, peer) = (Value(&sender), Value(peer));
+    info!("{id} accept from={from} to={recipients} size={size} peer={peer} proto={protocol} tls=- user=- session={session}");
+}
+
+/// Logs that a client's recipient or message was refused.
+pub fn refused(session: &str, peer: &str, what: &str, reply: &dyn fmt::Display) {
+    info!("{session} refused {what} peer={} reply={}", Value(peer), Value(&reply.to_string()));
+}
+
+/// One attempt for one recipient.
+pub struct Attempt<'a> {
+    /// The queue id.
+    pub id: &'a dyn fmt::Display,
+    /// Who it was for.
+    pub recipient: &'a Address,
+    /// How: `maildir`, `smtp`.
+    pub via: &'a str,
+    /// What became of it.
+    pub outcome: &'a Outcome,
+    /// How long ago the message came.
+    pub delay: Duration,
+    /// When it is tried again, in seconds since 1970, if it is.
+    pub next: Option<u64>,
+}
+
+/// Logs an attempt.
+pub fn attempt(event: &Attempt<'_>) {
+    let Attempt { id, recipient, via, outcome, delay, next } = event;
+    let word = match outcome.fate {
+        Fate::Delivered => "sent",
+        Fate::Deferred => "deferred",
+        Fate::Failed => "failed",
+    };
+    let mut line = format!("{id} {word} to={} via={via}", Value(&format!("<{recipient}>")));
+    if !outcome.host.is_empty() {
+        push(&mut line, "host", &outcome.host);
+    }
+    line.push_str(&format!(" delay={:.1}", delay.as_secs_f64()));
+    if let Some(next) = next {
+        push(&mut line, "next", &timestamp(*next));
+    }
+    if let Some(reply) = &outcome.reply {
+        line.push_str(&format!(" code={}", reply.code()));
+    }
+    line.push_str(&format!(" dsn={}", outcome.status));
+    match &outcome.reply {
+        Some(reply) => push(&mut line, "reply", &reply.to_string()),
+        None if outcome.why.is_empty() => {}
+        None => push(&mut line, "reason", &outcome.why),
+    }
+    info!("{line}");
+}
+
+/// Logs that a report about a message was made.
+pub fn bounced(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
+    info!("{id} bounced report={report} to={}", Value(&format!("<{to}>")));
+}
+
+/// Logs that nobody is left to be told about a failure.
+pub fn dropped(id: &dyn fmt::Display, why: &str) {
+    info!("{id} dropped reason={}", Value(why));
+}
+
+/// Logs that every recipient of a message is settled.
+pub fn done(id: &dyn fmt::Display) {
+    info!("{id} done");
+}
+
+/// A client as the log and Received: lines name it: `name[192.0.2.1]`.
+pub fn peer(name: Option<&str>, address: Option<IpAddr>) -> String {
+    match address {
+        Some(address) => format!("{}[{address}]", name.unwrap_or("unknown")),
+        None => "localhost".to_owned(),
+    }
+}
+
+/// Seconds since 1970 as `2026-11-22T10:15:00Z`.
+pub fn timestamp(seconds: u64) -> String {
+    i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok()).unwrap_or_default().to_string()
+}
+
+fn push(line: &mut String, key: &str, value: &str) {
+    use fmt::Write;
+    // Writing to a string cannot fail.
+    let _ = write!(line, " {key}={}", Value(value));
+}
+
+/// A value: as it is if it is plain, otherwise quoted and escaped.
+struct Value<'a>(&'a str);
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+        if !self.0.is_empty() && self.0.bytes().all(plain) {
+            return f.write_str(self.0);
+        }
+        f.write_str("\"")?;
+        self.0.chars().try_for_each(|c| match c {
+            '"' | '\\' => write!(f, "\\{c}"),
+            c if c.is_control() => write!(f, "{}", c.escape_default()),
+            c => write!(f, "{c}"),
+        })?;
+        f.write_str("\"")
+    }
+}
+
+/// Starts the log. `verbose` shows more; PENFOLD_LOG overrides both, in
+/// env_logger's syntax.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()> {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
+    builder.parse_env("PENFOLD_LOG");
+    match to {
+        LogTo::Stderr => {
+            builder.format(|f, record| writeln!(f, "{}", Clean(&record.args().to_string())));
+        }
+        LogTo::File(path) => {
+            let file = open_log(path)?;
+            builder.target(env_logger::Target::Pipe(Box::new(LogFile { path: path.clone(), file })));
+            builder.format(move |f, record| {
+                let time = jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z");
+                writeln!(f, "{time} {program}[{}]: {}", std::process::id(), Clean(&record.args().to_string()))
+            });
+        }
+        LogTo::Syslog => {
+            builder.target(env_logger::Target::Pipe(Box::new(Syslog { socket: None })));
+            builder.format(move |f, record| {
+                // Facility mail is 2; RFC 3164 as every syslogd reads it.
+                let (priority, time) = (2 * 8 + severity(record.level()), jiff::Zoned::now().strftime("%b %e %H:%M:%S"));
+                writeln!(f, "<{priority}>{time} {program}[{}]: {}", std::process::id(), Clean(&record.args().to_string()))
+            });
+        }
+    }
+    // A second start, in tests, leaves the first one in force.
+    let _ = builder.try_init();
+    Ok(())
+}
+
+/// Opens a log file anew at the next line, after it was rotated.
+pub fn reopen() {
+    REOPEN.store(true, Ordering::Relaxed);
+}
+
+static REOPEN: AtomicBool = AtomicBool::new(false);
+
+/// What is left of control characters where a whole line is printed.
+struct Clean<'a>(&'a str);
+
+impl fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.chars().any(char::is_control) {
+            return f.write_str(self.0);
+        }
+        self.0.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
+    }
+}
+
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+fn open_log(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+struct LogFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl Write for LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if REOPEN.swap(false, Ordering::Relaxed) {
+            // Without the new file the old one goes on.
+            self.file = open_log(&self.path).or_else(|_| self.file.try_clone())?;
+        }
+        if self.file.write_all(line).is_err() {
+            let _ = io::stderr().write_all(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Syslog {
+    socket: Option<UnixDatagram>,
+}
+
+impl Syslog {
+    fn connect() -> io::Result<UnixDatagram> {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect("/dev/log")?;
+        socket.set_write_timeout(Some(Duration::from_secs(1)))?;
+        Ok(socket)
+    }
+}
+
+impl Write for Syslog {
+    /// env_logger hands over a record at once, so one record is one datagram.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let datagram = line.strip_suffix(b"\n").unwrap_or(line);
+        // A second try, for syslogd may have been restarted.
+        for _ in 0..2 {
+            if self.socket.is_none() {
+                self.socket = Self::connect().ok();
+            }
+            match &self.socket {
+                Some(socket) if socket.send(datagram).is_ok() => return Ok(line.len()),
+                _ => self.socket = None,
+            }
+        }
+        let _ = io::stderr().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_forge_a_line() {
+        for (value, shown) in [
+            ("<a@b>", "<a@b>"),
+            ("", "\"\""),
+            ("two words", "\"two words\""),
+            ("a\r\n4FQ sent", "\"a\\r\\n4FQ sent\""),
+            ("\"\\", "\"\\\"\\\\\""),
+            ("\u{1b}[2J\u{85}", "\"\\u{1b}[2J\\u{85}\""),
+        ] {
+            assert_eq!(Value(value).to_string(), shown);
+        }
+        assert_eq!(Clean("a\nb\tc").to_string(), "a\\nb\\tc");
+    }
+}

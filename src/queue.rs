@@ -1,0 +1,508 @@
+//! What is due next.
+//!
+//! One thread owns the queue and is told things by [`Event`]s; nothing here is
+//! shared. Its unit is the job, one entry and one destination: jobs of one entry
+//! run side by side. A job is *waiting* for its time, *ready*, *running* at a worker, or
+//! settled. Destinations take turns; each elsewhere has at most so many workers,
+//! and those that were slow at last have together at most half of them, so that no
+//! tarpit uses up the pool. Nothing is kept on disk here: the queue can be rebuilt
+//! from the spool at any time, and an entry that was reported twice is known. Does
+//! not know what a destination means, and opens no entry itself.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::outcome::Outcome;
+use crate::retry::Schedule;
+use crate::spool::{EntryName, QueueId};
+
+/// The name of a destination; equal for recipients that one transaction can serve.
+pub type Key = Arc<str>;
+
+/// The destination of all that is settled on this host. It has no limit of its own.
+pub const LOCAL: &str = "local";
+
+/// A job that took longer makes its destination a slow one.
+const SLOW: Duration = Duration::from_secs(30);
+/// The longest sleep while something waits, so that a change of the clock is noticed.
+const NAP: Duration = Duration::from_secs(600);
+
+/// What the queue is told.
+pub enum Event {
+    /// A message was committed.
+    New(EntryName),
+    /// An entry was found on disk, and how it is to be delivered.
+    Found(Plan),
+    /// A worker is done with a job.
+    Report(Report),
+    /// Try now what is waiting.
+    Flush(Selector),
+    /// Other settings from now on.
+    Settings(Settings),
+    /// Everything on disk was reported; end when nothing is ready or running.
+    Drain,
+    /// Start nothing any more; end when nothing is running.
+    Stop,
+}
+
+/// Which of the waiting jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// Every one.
+    All,
+    /// Those of one message.
+    Message(QueueId),
+    /// Those for one domain.
+    Domain(String),
+}
+
+/// What the queue goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// When to try again.
+    pub schedule: Schedule,
+    /// Workers at once for one destination elsewhere.
+    pub per_destination: usize,
+}
+
+/// How an entry is to be delivered.
+#[derive(Debug)]
+pub struct Plan {
+    /// The entry.
+    pub entry: EntryName,
+    /// Whether it must be synced before it is acted on.
+    pub unsynced: bool,
+    /// A job for each destination.
+    pub jobs: Vec<Planned>,
+}
+
+/// One destination of an entry.
+#[derive(Debug)]
+pub struct Planned {
+    /// The destination.
+    pub key: String,
+    /// The recipients' numbers.
+    pub slots: Vec<u32>,
+    /// When it was last tried, in seconds since 1970; 0 for never.
+    pub last: u64,
+}
+
+/// One entry and one destination, at a worker.
+#[derive(Debug)]
+pub struct Job {
+    /// The entry.
+    pub entry: EntryName,
+    /// The destination.
+    pub key: Key,
+    /// The recipients' numbers.
+    pub slots: Vec<u32>,
+    /// Outcomes of an earlier attempt that could not be written down.
+    pub owed: Vec<(u32, Outcome)>,
+    /// Whether the entry must be synced first.
+    pub unsynced: bool,
+    /// Whether the rest of the entry is settled: then the worker finishes it.
+    pub is_last: bool,
+    index: usize,
+}
+
+/// What a worker has to say.
+#[derive(Debug)]
+pub struct Report {
+    /// The worker.
+    pub worker: usize,
+    /// The job.
+    pub job: Job,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// How long it took.
+    pub took: Duration,
+    /// The destination to which the worker keeps a connection.
+    pub holds: Option<Key>,
+    /// New entries that the job made.
+    pub children: Vec<EntryName>,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Every recipient of the job is settled.
+    Settled,
+    /// These recipients are to be tried at this time.
+    Later {
+        /// Their numbers.
+        slots: Vec<u32>,
+        /// In seconds since 1970.
+        due: u64,
+    },
+    /// Recipients have another destination now: plan the entry anew.
+    Stale,
+    /// The entry is gone, or not to be touched again.
+    Vanished,
+}
+
+/// The queue's own thread. `load` plans a new entry, `None` if there is nothing to
+/// do; `finish` removes an entry of which everything is settled.
+pub struct Queue {
+    settings: Settings,
+    events: Receiver<Event>,
+    workers: Vec<Sender<Job>>,
+    load: Box<dyn Fn(EntryName) -> Option<Plan> + Send>,
+    finish: Box<dyn Fn(EntryName) + Send>,
+    items: HashMap<QueueId, Item>,
+    destinations: HashMap<Key, Destination>,
+    /// Destinations with ready jobs and room for one more, each once.
+    turns: VecDeque<Key>,
+    due: BinaryHeap<Reverse<(u64, QueueId, usize)>>,
+    idle: Vec<(usize, Option<Key>)>,
+    running: usize,
+    running_slow: usize,
+    draining: bool,
+    stopping: bool,
+}
+
+struct Item {
+    entry: EntryName,
+    unsynced: bool,
+    stale: bool,
+    jobs: Vec<ItemJob>,
+}
+
+struct ItemJob {
+    key: Key,
+    slots: Vec<u32>,
+    owed: Vec<(u32, Outcome)>,
+    state: JobState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum JobState {
+    Waiting(u64),
+    Ready,
+    Running,
+    Settled,
+}
+
+#[derive(Default)]
+struct Destination {
+    jobs: usize,
+    ready: VecDeque<(QueueId, usize)>,
+    running: usize,
+    slow: bool,
+    in_turn: bool,
+}
+
+impl Queue {
+    /// An empty queue. Workers are named by their place in `workers`.
+    pub fn new(
+        settings: Settings,
+        events: Receiver<Event>,
+        workers: Vec<Sender<Job>>,
+        load: Box<dyn Fn(EntryName) -> Option<Plan> + Send>,
+        finish: Box<dyn Fn(EntryName) + Send>,
+    ) -> Self {
+        let idle = (0..workers.len()).rev().map(|worker| (worker, None)).collect();
+        Self {
+            settings,
+            events,
+            workers,
+            load,
+            finish,
+            items: HashMap::new(),
+            destinations: HashMap::new(),
+            turns: VecDeque::new(),
+            due: BinaryHeap::new(),
+            idle,
+            running: 0,
+            running_slow: 0,
+            draining: false,
+            stopping: false,
+        }
+    }
+
+    /// Works until it is told to stop and nothing runs any more.
+    pub fn run(mut self) {
+        loop {
+            if !self.stopping {
+                self.wake_due();
+                self.dispatch();
+            }
+            if self.running == 0 && (self.stopping || (self.draining && self.turns.is_empty())) {
+                return;
+            }
+            match self.next_event() {
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn next_event(&self) -> Result<Event, RecvTimeoutError> {
+        match self.due.peek() {
+            Some(Reverse((due, ..))) if !self.stopping => {
+                self.events.recv_timeout(self.settings.schedule.wait(*due, now()).min(NAP))
+            }
+            _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::New(entry) => self.load(entry),
+            Event::Found(plan) => self.insert(plan),
+            Event::Report(report) => self.report(report),
+            Event::Flush(selector) => self.flush(&selector),
+            Event::Settings(settings) => self.settings = settings,
+            Event::Drain => self.draining = true,
+            Event::Stop => self.stopping = true,
+        }
+    }
+
+    fn load(&mut self, entry: EntryName) {
+        if self.items.contains_key(&entry.id) {
+            return;
+        }
+        if let Some(plan) = (self.load)(entry) {
+            self.insert(plan);
+        }
+    }
+
+    fn insert(&mut self, plan: Plan) {
+        let id = plan.entry.id;
+        if self.items.contains_key(&id) {
+            return;
+        }
+        let mut item = Item { entry: plan.entry, unsynced: plan.unsynced, stale: false, jobs: Vec::with_capacity(plan.jobs.len()) };
+        for planned in plan.jobs {
+            let key = self.join(planned.key);
+            let due = self.settings.schedule.next_attempt(id.seconds(), planned.last, id.seed());
+            self.due.push(Reverse((due, id, item.jobs.len())));
+            item.jobs.push(ItemJob { key, slots: planned.slots, owed: Vec::new(), state: JobState::Waiting(due) });
+        }
+        let is_settled = item.jobs.is_empty();
+        self.items.insert(id, item);
+        if is_settled {
+            self.close(id);
+        }
+    }
+
+    /// The shared name of a destination, with one job more.
+    fn join(&mut self, key: String) -> Key {
+        let key: Key = match self.destinations.get_key_value(key.as_str()) {
+            Some((key, _)) => Arc::clone(key),
+            None => key.into(),
+        };
+        self.destinations.entry(Arc::clone(&key)).or_default().jobs += 1;
+        key
+    }
+
+    fn leave(&mut self, key: &Key) {
+        if let Some(destination) = self.destinations.get_mut(key) {
+            destination.jobs -= 1;
+            if destination.jobs == 0 {
+                self.destinations.remove(key);
+                self.turns.retain(|k| k != key);
+            }
+        }
+    }
+
+    /// Makes ready what is due.
+    fn wake_due(&mut self) {
+        let now = now();
+        while let Some(&Reverse((due, id, index))) = self.due.peek() {
+            if !self.settings.schedule.wait(due, now).is_zero() {
+                return;
+            }
+            self.due.pop();
+            // A job that was flushed or rescheduled since is not what this says.
+            if self.job(id, index).is_some_and(|job| job.state == JobState::Waiting(due)) {
+                self.make_ready(id, index);
+            }
+        }
+    }
+
+    fn job(&mut self, id: QueueId, index: usize) -> Option<&mut ItemJob> {
+        self.items.get_mut(&id)?.jobs.get_mut(index)
+    }
+
+    fn make_ready(&mut self, id: QueueId, index: usize) {
+        let Some(job) = self.job(id, index) else { return };
+        job.state = JobState::Ready;
+        let key = Arc::clone(&job.key);
+        if let Some(destination) = self.destinations.get_mut(&key) {
+            destination.ready.push_back((id, index));
+        }
+        self.offer_turn(&key);
+    }
+
+    fn offer_turn(&mut self, key: &Key) {
+        let (limit, half) = (self.settings.per_destination, (self.workers.len() / 2).max(1));
+        let Some(destination) = self.destinations.get_mut(key) else { return };
+        let is_local = &**key == LOCAL;
+        let has_room = is_local || (destination.running < limit && (!destination.slow || self.running_slow < half));
+        if has_room && !destination.in_turn && !destination.ready.is_empty() {
+            destination.in_turn = true;
+            self.turns.push_back(Arc::clone(key));
+        }
+    }
+
+    /// Gives ready jobs to idle workers.
+    fn dispatch(&mut self) {
+        while !self.idle.is_empty() {
+            let Some(key) = self.turns.pop_front() else { return };
+            let Some(destination) = self.destinations.get_mut(&key) else { continue };
+            destination.in_turn = false;
+            let half = (self.workers.len() / 2).max(1);
+            if destination.slow && self.running_slow >= half && &*key != LOCAL {
+                // It is offered a turn again when a slow one has ended.
+                continue;
+            }
+            let Some((id, index)) = destination.ready.pop_front() else { continue };
+            self.hand_out(&key, id, index);
+            self.offer_turn(&key);
+        }
+    }
+
+    fn hand_out(&mut self, key: &Key, id: QueueId, index: usize) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let others_settled = item.jobs.iter().enumerate().all(|(i, j)| i == index || j.state == JobState::Settled);
+        let (entry, unsynced) = (item.entry, item.unsynced);
+        let Some(job) = item.jobs.get_mut(index) else { return };
+        job.state = JobState::Running;
+        let job = Job {
+            entry,
+            key: Arc::clone(key),
+            slots: std::mem::take(&mut job.slots),
+            owed: std::mem::take(&mut job.owed),
+            unsynced,
+            is_last: others_settled,
+            index,
+        };
+        let holder = self.idle.iter().position(|(_, holds)| holds.as_ref() == Some(key));
+        // Otherwise one that holds nothing, so that connections last.
+        let at = holder.or_else(|| self.idle.iter().rposition(|(_, holds)| holds.is_none())).unwrap_or(0);
+        let (worker, _) = self.idle.remove(at);
+        if let Some(destination) = self.destinations.get_mut(key) {
+            destination.running += 1;
+            self.running_slow += usize::from(destination.slow);
+        }
+        self.running += 1;
+        // A worker lives as long as the queue.
+        let _ = self.workers[worker].send(job);
+    }
+
+    fn report(&mut self, report: Report) {
+        let Report { worker, job, verdict, took, holds, children } = report;
+        self.idle.push((worker, holds));
+        self.running -= 1;
+        self.note_speed(&job.key, took, &verdict);
+        let id = job.entry.id;
+        if let Some(item) = self.items.get_mut(&id) {
+            item.entry = job.entry;
+            item.unsynced &= job.unsynced;
+            item.stale |= matches!(verdict, Verdict::Stale);
+            if let Some(state) = item.jobs.get_mut(job.index) {
+                state.owed = job.owed;
+                (state.slots, state.state) = match verdict {
+                    Verdict::Later { slots, due } => (slots, JobState::Waiting(due)),
+                    Verdict::Settled | Verdict::Stale | Verdict::Vanished => (Vec::new(), JobState::Settled),
+                };
+                if let JobState::Waiting(due) = state.state {
+                    self.due.push(Reverse((due, id, job.index)));
+                }
+            }
+            match verdict {
+                Verdict::Vanished => self.forget(id),
+                _ => self.close(id),
+            }
+        }
+        self.offer_turn(&job.key);
+        children.into_iter().for_each(|child| self.load(child));
+    }
+
+    fn note_speed(&mut self, key: &Key, took: Duration, verdict: &Verdict) {
+        let Some(destination) = self.destinations.get_mut(key) else { return };
+        destination.running -= 1;
+        let was_slow = std::mem::replace(&mut destination.slow, took > SLOW && matches!(verdict, Verdict::Later { .. }));
+        let is_slow = destination.slow;
+        // Those of its jobs that still run count as what it is now.
+        let others = destination.running;
+        match (was_slow, is_slow) {
+            (true, true) => self.running_slow -= 1,
+            (true, false) => self.running_slow -= others + 1,
+            (false, true) => self.running_slow += others,
+            (false, false) => {}
+        }
+        if was_slow {
+            let waiting: Vec<Key> = self.destinations.iter().filter(|(_, d)| d.slow && !d.ready.is_empty()).map(|(k, _)| Arc::clone(k)).collect();
+            waiting.iter().for_each(|key| self.offer_turn(key));
+        }
+    }
+
+    /// Ends an entry that has nothing left to do, or plans a stale one anew once
+    /// nothing of it runs.
+    fn close(&mut self, id: QueueId) {
+        let Some(item) = self.items.get(&id) else { return };
+        let (entry, stale) = (item.entry, item.stale);
+        let is_running = item.jobs.iter().any(|j| j.state == JobState::Running);
+        let is_settled = item.jobs.iter().all(|j| j.state == JobState::Settled);
+        if stale && !is_running {
+            self.forget(id);
+            self.load(entry);
+        } else if is_settled {
+            self.forget(id);
+            (self.finish)(entry);
+        }
+    }
+
+    fn forget(&mut self, id: QueueId) {
+        let Some(item) = self.items.remove(&id) else { return };
+        for job in item.jobs {
+            if job.state == JobState::Ready {
+                if let Some(destination) = self.destinations.get_mut(&job.key) {
+                    destination.ready.retain(|(other, _)| *other != id);
+                }
+            }
+            self.leave(&job.key);
+        }
+    }
+
+    fn flush(&mut self, selector: &Selector) {
+        let mut chosen: Vec<(u64, QueueId, usize)> = Vec::new();
+        for (id, item) in &self.items {
+            for (index, job) in item.jobs.iter().enumerate() {
+                let is_meant = match selector {
+                    Selector::All => true,
+                    Selector::Message(wanted) => id == wanted,
+                    Selector::Domain(domain) => is_for(&job.key, domain),
+                };
+                if let (JobState::Waiting(due), true) = (job.state, is_meant) {
+                    chosen.push((due, *id, index));
+                }
+            }
+        }
+        chosen.sort_unstable();
+        // One that has moved house may be tried at once: its host may be another now.
+        let keys: HashSet<Key> = chosen.iter().filter_map(|&(_, id, index)| self.job(id, index).map(|j| Arc::clone(&j.key))).collect();
+        for key in keys {
+            if let Some(destination) = self.destinations.get_mut(&key).filter(|d| d.running == 0) {
+                destination.slow = false;
+            }
+        }
+        chosen.into_iter().for_each(|(_, id, index)| self.make_ready(id, index));
+    }
+}
+
+/// Whether a destination serves a domain: `mx:example.org`, `host:mail.example.org:25`.
+fn is_for(key: &str, domain: &str) -> bool {
+    key.split([':', ',']).any(|part| part.eq_ignore_ascii_case(domain))
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

@@ -1,0 +1,60 @@
+//! Who may send mail to whom.
+//!
+//! One place for the two answers that keep a server from being an open relay:
+//! `550 5.1.1` for a local address that leads nowhere, `550 5.7.1` for mail to
+//! elsewhere from someone who may not relay. What an address means is the
+//! router's to say, for RCPT as for the delivery.
+
+use super::{Client, Service};
+use crate::address::Address;
+use crate::reply::{self, Reply};
+use crate::route::{Expansion, Place, Route};
+
+/// Whether the client may send mail to anywhere.
+pub fn may_relay(service: &Service, client: &Client) -> bool {
+    let is_trusted = |address| service.config.relay.networks.iter().any(|n| n.contains(address));
+    // Who sits at our standard input is on this host.
+    client.address.is_none_or(is_trusted)
+}
+
+/// The final recipients of mail to an address.
+///
+/// # Errors
+/// The reply that refuses it.
+pub fn recipient(service: &Service, client: &Client, address: &Address) -> Result<Vec<Address>, Reply> {
+    match service.router.place(address.domain()) {
+        Place::Local => match service.router.expand(address) {
+            Expansion::Finals(finals) => Ok(finals),
+            Expansion::Unknown => Err(reply::unknown_user(address)),
+            Expansion::Refused(status, why) => Err(reply::recipient_refused(address, status, &why)),
+            Expansion::Unsure(why) => {
+                ::log::warn!("recipient <{address}>: {why}");
+                Err(reply::recipient_unsure(address))
+            }
+        },
+        // What another host would make of a@b%c or c!a, it would do in our name.
+        Place::Relay if may_relay(service, client) || !address.local().contains(['%', '!', '@']) => elsewhere(service, address),
+        Place::Elsewhere if may_relay(service, client) => elsewhere(service, address),
+        Place::Relay | Place::Elsewhere => Err(reply::relaying_denied(address)),
+    }
+}
+
+fn elsewhere(service: &Service, address: &Address) -> Result<Vec<Address>, Reply> {
+    match service.router.route(address) {
+        Route::Refused(status, why) => Err(reply::recipient_refused(address, status, &why)),
+        _ => Ok(vec![address.clone()]),
+    }
+}
+
+/// The answer to VRFY.
+pub fn verify(service: &Service, address: &Address) -> Reply {
+    if service.router.place(address.domain()) != Place::Local {
+        return reply::cannot_verify();
+    }
+    match service.router.expand(address) {
+        Expansion::Finals(_) => reply::verified(address),
+        Expansion::Unknown => reply::unknown_user(address),
+        Expansion::Refused(status, why) => reply::recipient_refused(address, status, &why),
+        Expansion::Unsure(_) => reply::cannot_verify(),
+    }
+}

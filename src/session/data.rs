@@ -1,0 +1,229 @@
+//! DATA: the message goes into the spool while it arrives.
+//!
+//! Whatever is wrong with a message, it is read to its real end, so that no part
+//! of it is taken for a command; then one verdict is given. The 250 is said only
+//! after the commit.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use super::hello::Hello;
+use super::transaction::Transaction;
+use super::{Phase, Session, Step};
+use crate::address::{self, Address};
+use crate::log;
+use crate::reply::{self, Reply};
+use crate::route::{Place, Route};
+use crate::smtp::dot::DotReader;
+use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
+use crate::spool::Draft;
+
+/// How much of a message is read at a time.
+const CHUNK: usize = 32 << 10;
+
+impl Session<'_> {
+    pub(super) fn data(&mut self) -> Step {
+        match &self.phase {
+            Phase::Connected => self.mistake(reply::need_hello()),
+            Phase::Greeted(_) => self.mistake(reply::need_mail()),
+            Phase::InMail(_, t) if t.envelope.recipients.is_empty() && self.refusals > 0 => Step::Say(reply::no_valid_recipients()),
+            Phase::InMail(_, t) if t.envelope.recipients.is_empty() => self.mistake(reply::need_recipient()),
+            Phase::InMail(..) => Step::ReadMessage,
+        }
+    }
+
+    /// Reads a message and answers it. The transaction is over then.
+    pub(super) fn read_message(&mut self) -> io::Result<()> {
+        let Phase::InMail(hello, transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else { return Ok(()) };
+        let reply = match self.begin_draft(&hello, &transaction) {
+            Ok(draft) => {
+                self.say(&reply::go_ahead())?;
+                self.flush()?;
+                self.receive(draft, &hello, &transaction)?
+            }
+            Err(e) => storage_trouble(&e),
+        };
+        self.phase = Phase::Greeted(hello);
+        if reply.is_refusal() {
+            log::refused(&self.client.session, &log::peer(None, self.client.address), "message", &reply);
+        }
+        self.say(&reply)
+    }
+
+    fn begin_draft(&mut self, hello: &Hello, transaction: &Transaction) -> io::Result<Draft> {
+        let envelope = &transaction.envelope;
+        let bare = match envelope.recipients.as_slice() {
+            [only] if only.original.is_none() => match self.service.router.route(&only.address) {
+                Route::Mailbox(mailbox) => self.service.spool.shares_filesystem(&mailbox),
+                _ => false,
+            },
+            _ => false,
+        };
+        let mut draft = self.service.spool.begin(envelope, bare)?;
+        let received = self.received_line(hello, &draft.id().to_string(), transaction.named.as_ref());
+        draft.write_all(received.as_bytes())?;
+        Ok(draft)
+    }
+
+    /// The trace header (RFC 5321 4.4).
+    fn received_line(&mut self, hello: &Hello, id: &str, named: Option<&Address>) -> String {
+        let client = match self.client.address {
+            Some(address) => {
+                let name = self.verified_name().unwrap_or_else(|| "unknown".to_owned());
+                let tag = if address.is_ipv6() { "IPv6:" } else { "" };
+                format!("{name} [{tag}{address}]")
+            }
+            None => "localhost".to_owned(),
+        };
+        let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
+        // The only date that cannot be written is one beyond the year 9999.
+        let date = jiff::fmt::rfc2822::to_string(&jiff::Zoned::now()).unwrap_or_default();
+        let (hostname, protocol) = (self.hostname(), hello.protocol());
+        format!("Received: from {} ({client})\n\tby {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n", hello.name)
+    }
+
+    fn verified_name(&mut self) -> Option<String> {
+        let (dns, address) = (&self.service.dns, self.client.address?);
+        self.name.get_or_insert_with(|| dns.verified_name(address)).clone()
+    }
+
+    fn receive(&mut self, mut draft: Draft, hello: &Hello, transaction: &Transaction) -> io::Result<Reply> {
+        let limit = self.service.config.limits.message_size;
+        let deadline = Instant::now() + self.service.config.limits.data_timeout;
+        let (mut reader, mut header) = (DotReader::default(), HeaderScan::default());
+        let (mut text, mut size, mut trouble) = (Vec::new(), 0, None);
+        loop {
+            self.input.source.set_deadline(deadline);
+            self.input.widen(CHUNK);
+            let chunk = self.input.chunk()?;
+            if chunk.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            text.clear();
+            let (used, ended) = reader.feed(chunk, &mut text);
+            self.input.consume(used);
+            size += used as u64;
+            let is_local = |domain: &str| self.service.router.place(domain) == Place::Local;
+            header.feed(&text, &is_local);
+            if size <= limit && !reader.is_flawed() && trouble.is_none() {
+                trouble = draft.write_all(&text).err();
+            }
+            if ended {
+                break;
+            }
+        }
+        self.input.narrow();
+        if reader.is_flawed() {
+            return Ok(reply::bare_newline());
+        }
+        // The end of the message is not part of its size (RFC 1870 5).
+        if size.saturating_sub(3) > limit {
+            return Ok(reply::too_big(limit));
+        }
+        if header.is_looping() {
+            return Ok(reply::mail_loop());
+        }
+        Ok(match trouble {
+            Some(e) => storage_trouble(&e),
+            None => self.commit(draft, hello, transaction),
+        })
+    }
+
+    fn commit(&mut self, draft: Draft, hello: &Hello, transaction: &Transaction) -> Reply {
+        let name = match draft.commit() {
+            Ok(name) => name,
+            Err(e) => return storage_trouble(&e),
+        };
+        let verified = self.verified_name();
+        log::accepted(&log::Accepted {
+            id: &name.id,
+            session: &self.client.session,
+            sender: transaction.envelope.sender.as_ref(),
+            recipients: transaction.envelope.recipients.len(),
+            size: name.size,
+            peer: &log::peer(verified.as_deref(), self.client.address),
+            protocol: hello.protocol(),
+        });
+        (self.service.wake)(name);
+        reply::accepted(&name.id.to_string())
+    }
+}
+
+/// The reply where the spool fails: always one that brings the client back.
+fn storage_trouble(error: &io::Error) -> Reply {
+    ::log::error!("spool: keep a message: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => reply::no_storage(),
+        _ => reply::local_error(),
+    }
+}
+
+/// Counts, in the header of a message that comes in pieces, how often it was here
+/// and elsewhere (RFC 5321 6.3).
+#[derive(Debug, Default)]
+struct HeaderScan {
+    line: Vec<u8>,
+    over: bool,
+    hops: usize,
+    own_deliveries: usize,
+}
+
+/// As much of a line as can matter.
+const MAX_FIELD: usize = 400;
+
+impl HeaderScan {
+    fn feed(&mut self, text: &[u8], is_local: &dyn Fn(&str) -> bool) {
+        if self.over {
+            return;
+        }
+        for piece in text.split_inclusive(|&b| b == b'\n') {
+            let room = MAX_FIELD.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                self.end_line(is_local);
+            }
+            if self.over {
+                return;
+            }
+        }
+    }
+
+    fn end_line(&mut self, is_local: &dyn Fn(&str) -> bool) {
+        let line = std::mem::take(&mut self.line);
+        let line = line.trim_ascii_end();
+        self.over = line.is_empty();
+        if field(line, b"Received:").is_some() {
+            self.hops += 1;
+        } else if let Some(value) = field(line, b"Delivered-To:") {
+            let address = std::str::from_utf8(value).ok().and_then(|v| Address::parse(v.trim()).ok());
+            self.own_deliveries += usize::from(address.is_some_and(|a| is_local(a.domain())));
+        }
+    }
+
+    fn is_looping(&self) -> bool {
+        self.hops >= MAX_HOPS || self.own_deliveries > MAX_OWN_DELIVERIES
+    }
+}
+
+fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (start, value) = line.split_at_checked(name.len())?;
+    start.eq_ignore_ascii_case(name).then_some(value)
+}
+
+const _: () = assert!(MAX_FIELD > address::MAX_ADDRESS + "Delivered-To: ".len());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hops_and_own_deliveries_are_counted_in_every_split() {
+        let text = b"RECEIVED: one\n\tReceived: folded\nDelivered-To: jon@here\ndelivered-to:  jon@there\nReceived:x\n\nReceived: body\n";
+        for split in 0..text.len() {
+            let mut scan = HeaderScan::default();
+            scan.feed(&text[..split], &|d| d == "here");
+            scan.feed(&text[split..], &|d| d == "here");
+            assert_eq!((scan.hops, scan.own_deliveries), (2, 1), "split at {split}");
+        }
+    }
+}

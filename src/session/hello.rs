@@ -1,0 +1,53 @@
+//! HELO, EHLO, RSET: who the client says it is, and starting anew.
+
+use super::{Phase, Session, Step};
+use crate::reply;
+
+/// What the client said of itself.
+#[derive(Debug, Clone)]
+pub struct Hello {
+    /// The name it gave: letters, digits and what stands in a domain or a literal.
+    pub name: String,
+    /// Whether it said EHLO.
+    pub extended: bool,
+}
+
+impl Hello {
+    /// What Received: calls the protocol (RFC 3848).
+    pub fn protocol(&self) -> &'static str {
+        if self.extended { "ESMTP" } else { "SMTP" }
+    }
+}
+
+impl Session<'_> {
+    /// HELO and EHLO; either ends a transaction (RFC 5321 4.1.4).
+    pub(super) fn hello(&mut self, name: &[u8], extended: bool) -> Step {
+        // Not checked against the DNS (RFC 5321 4.1.4), only for what may stand in a header.
+        let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(b);
+        let name = match std::str::from_utf8(name) {
+            Ok(name) if (1..=255).contains(&name.len()) && name.bytes().all(|b| is_plain(&b)) => name,
+            _ => return self.mistake(reply::bad_hello()),
+        };
+        let reply = if extended {
+            reply::extended_hello(self.hostname(), name, self.service.config.limits.message_size)
+        } else {
+            reply::hello(self.hostname(), name)
+        };
+        self.phase = Phase::Greeted(Hello { name: name.to_owned(), extended });
+        Step::Say(reply)
+    }
+
+    /// RSET: forgets the transaction.
+    pub(super) fn rset(&mut self) -> Step {
+        self.forget_transaction();
+        Step::Say(reply::reset())
+    }
+
+    /// Back to what the client was before MAIL.
+    pub(super) fn forget_transaction(&mut self) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Connected) {
+            Phase::InMail(hello, _) | Phase::Greeted(hello) => Phase::Greeted(hello),
+            Phase::Connected => Phase::Connected,
+        };
+    }
+}

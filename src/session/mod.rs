@@ -1,0 +1,226 @@
+//! The dialogue with one client.
+//!
+//! The loop here alone reads and writes the stream, keeps its time limits, counts
+//! mistakes and logs refusals; the handlers (`hello`, `transaction`, `data`,
+//! `access`) decide and return a [`Step`]. Replies wait for the end of what the
+//! client has sent at once (RFC 2920). Every way in which a client can misbehave
+//! ends in a reply or in the end of the session, never in a panic. A message is
+//! accepted when, and only when, [`data`] has committed it.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::config::Config;
+use crate::dns::Dns;
+use crate::log;
+use crate::net::Stream;
+use crate::reply::{self, Reply};
+use crate::route::Router;
+use crate::smtp::command::Command;
+use crate::smtp::line::{Input, Line};
+use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS};
+use crate::spool::{EntryName, Spool};
+
+mod access;
+mod data;
+mod hello;
+mod transaction;
+
+use hello::Hello;
+use transaction::Transaction;
+
+/// What all sessions work with.
+pub struct Service {
+    /// The configuration in force when the session began.
+    pub config: Arc<Config>,
+    /// Where addresses go.
+    pub router: Arc<Router>,
+    /// Where messages are kept.
+    pub spool: Arc<Spool>,
+    /// Who knows the clients' names.
+    pub dns: Arc<Dns>,
+    /// Told of every message that was committed.
+    pub wake: Arc<dyn Fn(EntryName) + Send + Sync>,
+}
+
+/// The client of a session.
+#[derive(Debug)]
+pub struct Client {
+    /// The session's id in the log.
+    pub session: String,
+    /// Its address; `None` at a terminal or a pipe, which is as good as loopback.
+    pub address: Option<IpAddr>,
+}
+
+/// How a session and those who want to end it know of each other.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// The daemon is going down.
+    pub stop: Arc<AtomicBool>,
+    /// A message is on its way: the session is better let be for a moment.
+    pub busy: Arc<AtomicBool>,
+}
+
+/// What to do after a command.
+enum Step {
+    Say(Reply),
+    SayThenHangUp(Reply),
+    ReadMessage,
+}
+
+/// How far the dialogue is; RSET is the loss of a value.
+#[derive(Debug)]
+enum Phase {
+    Connected,
+    Greeted(Hello),
+    InMail(Hello, Transaction),
+}
+
+/// One dialogue.
+pub struct Session<'a> {
+    service: &'a Service,
+    client: Client,
+    watch: Watch,
+    input: Input<Stream>,
+    /// Replies that were not sent yet.
+    out: Vec<u8>,
+    phase: Phase,
+    mistakes: usize,
+    refusals: usize,
+    /// The client's name, once it was looked up.
+    name: Option<Option<String>>,
+}
+
+/// How much may wait in `out`.
+const MAX_PENDING: usize = 16 << 10;
+/// Refused recipients that a session may have.
+const MAX_REFUSALS: usize = 100;
+
+impl<'a> Session<'a> {
+    /// A session that has not said anything yet.
+    pub fn new(service: &'a Service, client: Client, watch: Watch, stream: Stream) -> Self {
+        Self {
+            service,
+            client,
+            watch,
+            input: Input::new(stream),
+            out: Vec::new(),
+            phase: Phase::Connected,
+            mistakes: 0,
+            refusals: 0,
+            name: None,
+        }
+    }
+
+    /// Speaks with the client until it leaves, or has to.
+    pub fn run(mut self) {
+        let ended = self.dialogue();
+        let peer = log::peer(None, self.client.address);
+        match ended {
+            Ok(()) => ::log::debug!("{} closed peer={peer}", self.client.session),
+            Err(e) => ::log::debug!("{} lost peer={peer} reason={e}", self.client.session),
+        }
+    }
+
+    fn dialogue(&mut self) -> io::Result<()> {
+        self.say(&reply::banner(&self.service.config.hostname))?;
+        loop {
+            let step = match self.next_step() {
+                Ok(Some(step)) => step,
+                Ok(None) if self.is_stopping() => Step::SayThenHangUp(reply::shutting_down(self.hostname())),
+                Ok(None) => return self.flush(),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => Step::SayThenHangUp(reply::timed_out(self.hostname())),
+                Err(e) => return Err(e),
+            };
+            match step {
+                Step::Say(reply) => self.say(&reply)?,
+                Step::SayThenHangUp(reply) => {
+                    self.say(&reply)?;
+                    return self.flush();
+                }
+                Step::ReadMessage => self.read_message()?,
+            }
+            if self.mistakes > MAX_ERRORS || self.refusals > MAX_REFUSALS {
+                self.say(&reply::too_many_errors(self.hostname()))?;
+                return self.flush();
+            }
+        }
+    }
+
+    /// Reads a line and decides; `None` when the client is gone.
+    fn next_step(&mut self) -> io::Result<Option<Step>> {
+        if !self.input.has_line() {
+            self.flush()?;
+        }
+        self.watch.busy.store(false, Ordering::SeqCst);
+        if self.is_stopping() {
+            return Ok(None);
+        }
+        self.input.source.set_limit(self.service.config.limits.command_timeout);
+        let line = match self.input.line(MAX_COMMAND_LINE)? {
+            Line::Complete(line) => line.to_vec(),
+            Line::End => return Ok(None),
+            Line::TooLong => return Ok(Some(self.mistake(reply::line_too_long()))),
+            Line::BareNewline => return Ok(Some(self.mistake(reply::bare_newline_in_command()))),
+        };
+        self.watch.busy.store(true, Ordering::SeqCst);
+        Ok(Some(self.dispatch(Command::parse(&line))))
+    }
+
+    /// All verbs on one screen.
+    fn dispatch(&mut self, command: Command<'_>) -> Step {
+        match command {
+            Command::Helo(name) => self.hello(name, false),
+            Command::Ehlo(name) => self.hello(name, true),
+            Command::Mail(path) => self.mail(path),
+            Command::Rcpt(path) => self.rcpt(path),
+            Command::Data => self.data(),
+            Command::Rset => self.rset(),
+            Command::Noop => Step::Say(reply::noop()),
+            Command::Quit => Step::SayThenHangUp(reply::goodbye(self.hostname())),
+            Command::Help => Step::Say(reply::help()),
+            Command::Vrfy(argument) => self.vrfy(argument),
+            Command::Expn => self.mistake(reply::no_expand()),
+            Command::Misused(usage) => self.mistake(reply::bad_arguments(usage)),
+            Command::Foreign => Step::SayThenHangUp(reply::unknown_command()),
+            Command::Unknown => self.mistake(reply::unknown_command()),
+        }
+    }
+
+    /// A reply to what a well-made client does not do.
+    fn mistake(&mut self, reply: Reply) -> Step {
+        self.mistakes += 1;
+        Step::Say(reply)
+    }
+
+    /// A reply that refuses mail; it is logged.
+    fn refuse(&mut self, what: &str, reply: Reply) -> Step {
+        log::refused(&self.client.session, &log::peer(None, self.client.address), what, &reply);
+        Step::Say(reply)
+    }
+
+    fn hostname(&self) -> &'a str {
+        &self.service.config.hostname
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.watch.stop.load(Ordering::SeqCst)
+    }
+
+    fn say(&mut self, reply: &Reply) -> io::Result<()> {
+        reply.write_to(&mut self.out);
+        if self.out.len() > MAX_PENDING { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.input.source.set_limit(self.service.config.limits.command_timeout);
+        self.input.source.write_all(&self.out)?;
+        self.out.clear();
+        Ok(())
+    }
+}

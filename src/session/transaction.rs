@@ -1,0 +1,151 @@
+//! MAIL, RCPT, VRFY: a transaction takes shape (RFC 5321 3.3).
+
+use std::collections::HashSet;
+
+use super::{Phase, Session, Step, access};
+use crate::address::{self, Address, AddressError};
+use crate::envelope::{Body, Envelope, Origin, Recipient};
+use crate::reply::{self, Reply};
+use crate::smtp::command::Path;
+
+/// What MAIL and RCPT have said so far.
+#[derive(Debug)]
+pub struct Transaction {
+    /// The envelope with the final recipients.
+    pub envelope: Envelope,
+    /// The final recipients again: nobody gets a message twice because two names are his.
+    known: HashSet<Address>,
+    /// How often RCPT was answered 250.
+    accepted: usize,
+    /// The only address that RCPT named, for Received:.
+    pub named: Option<Address>,
+}
+
+impl Transaction {
+    fn new(sender: Option<Address>, body: Body) -> Self {
+        let envelope = Envelope { sender, recipients: Vec::new(), body, origin: Origin::Client };
+        Self { envelope, known: HashSet::new(), accepted: 0, named: None }
+    }
+
+    fn add(&mut self, named: Address, finals: Vec<Address>) {
+        for address in finals {
+            if self.known.insert(address.clone()) {
+                let original = (address != named).then(|| named.clone());
+                self.envelope.recipients.push(Recipient { address, original });
+            }
+        }
+        self.accepted += 1;
+        self.named = (self.accepted == 1).then_some(named);
+    }
+}
+
+impl Session<'_> {
+    pub(super) fn mail(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
+        let hello = match &self.phase {
+            Phase::Connected => return self.mistake(reply::need_hello()),
+            Phase::InMail(..) => return self.mistake(reply::nested_mail()),
+            Phase::Greeted(hello) => hello.clone(),
+        };
+        let path = match path {
+            Ok(path) => path,
+            Err(why) => return self.mistake(reply::bad_sender(why)),
+        };
+        match self.begin(path) {
+            Ok(transaction) => {
+                let reply = reply::sender_ok(&address::path(transaction.envelope.sender.as_ref()));
+                self.phase = Phase::InMail(hello, transaction);
+                Step::Say(reply)
+            }
+            Err(reply) if reply.code() < 500 => self.refuse("mail", reply),
+            Err(reply) => self.mistake(reply),
+        }
+    }
+
+    fn begin(&self, path: Path<'_>) -> Result<Transaction, Reply> {
+        let (mut size, mut body) = (0, Body::SevenBit);
+        for (name, value) in path.parameters() {
+            if name.eq_ignore_ascii_case("SIZE") {
+                // RFC 1870 4: up to twenty digits, so one that does not fit is too big.
+                let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+                size = digits.then(|| value.parse().unwrap_or(u64::MAX)).ok_or_else(|| reply::bad_parameter("SIZE"))?;
+            } else if name.eq_ignore_ascii_case("BODY") {
+                body = match value.to_ascii_uppercase().as_str() {
+                    "7BIT" => Body::SevenBit,
+                    "8BITMIME" => Body::EightBit,
+                    _ => return Err(reply::bad_parameter("BODY")),
+                };
+            } else {
+                return Err(reply::unknown_parameter(&printable(name)));
+            }
+        }
+        let limit = self.service.config.limits.message_size;
+        if size > limit {
+            return Err(reply::too_big(limit));
+        }
+        match self.service.spool.has_room(size) {
+            Ok(true) => {}
+            Ok(false) => return Err(reply::no_storage()),
+            Err(e) => {
+                ::log::error!("spool: look for room: {e}");
+                return Err(reply::local_error());
+            }
+        }
+        let sender = match path.address {
+            Some(address) if address.domain().is_empty() && !access::may_relay(self.service, &self.client) => {
+                return Err(reply::sender_needs_domain());
+            }
+            sender => sender.map(|address| self.service.router.qualify(&address)),
+        };
+        Ok(Transaction::new(sender, body))
+    }
+
+    pub(super) fn rcpt(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
+        let (accepted, limit) = match &self.phase {
+            Phase::Connected => return self.mistake(reply::need_hello()),
+            Phase::Greeted(_) => return self.mistake(reply::need_mail()),
+            Phase::InMail(_, transaction) => (transaction.accepted, self.service.config.limits.recipients),
+        };
+        let path = match path {
+            Ok(path) => path,
+            Err(why) => return self.mistake(reply::bad_recipient(why)),
+        };
+        if let Some((name, _)) = path.parameters().next() {
+            return self.mistake(reply::unknown_parameter(&printable(name)));
+        }
+        let Some(named) = path.address else { return self.mistake(reply::bad_recipient(AddressError::Empty)) };
+        if accepted >= limit {
+            return Step::Say(reply::too_many_recipients());
+        }
+        let named = self.service.router.qualify(&named);
+        match access::recipient(self.service, &self.client, &named) {
+            Ok(finals) => {
+                let reply = reply::recipient_ok(&named);
+                if let Phase::InMail(_, transaction) = &mut self.phase {
+                    transaction.add(named, finals);
+                }
+                Step::Say(reply)
+            }
+            Err(reply) => {
+                self.refusals += 1;
+                self.refuse(&format!("to=<{named}>"), reply)
+            }
+        }
+    }
+
+    pub(super) fn vrfy(&mut self, argument: &[u8]) -> Step {
+        if argument.is_empty() {
+            return self.mistake(reply::verify_whom());
+        }
+        let address = match address::parse_path(argument) {
+            Ok((Some(address), rest)) if rest.is_empty() => self.service.router.qualify(&address),
+            Ok(_) => return Step::Say(reply::cannot_verify()),
+            Err(why) => return self.mistake(reply::bad_recipient(why)),
+        };
+        Step::Say(access::verify(self.service, &address))
+    }
+}
+
+/// A keyword as it may be repeated to the client.
+fn printable(name: &str) -> String {
+    name.chars().take(32).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}

@@ -1,0 +1,303 @@
+//! A message in the spool: reading it, and the steps that settle it.
+//!
+//! Several workers may have the same entry open, each with its own recipients:
+//! they overwrite different records, and any of them may move the file from
+//! `new/` to `cur/`. Only the last one finishes it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::head::{self, Head};
+use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, State, rename_new};
+use crate::address::Address;
+use crate::envelope::{Body, Envelope, Origin};
+
+/// How much of a file is read at first: most heads are shorter.
+const FRONT: usize = 1024;
+
+/// An entry that was opened.
+#[derive(Debug)]
+pub struct Entry {
+    spool: Arc<Spool>,
+    name: EntryName,
+    file: File,
+    head: Head,
+}
+
+/// Why an entry could not be opened.
+#[derive(Debug)]
+pub enum Unusable {
+    /// It is not in the spool any more.
+    Gone,
+    /// It makes no sense.
+    Bad(Bad),
+    /// The system refuses.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unusable {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::Gone } else { Self::Io(error) }
+    }
+}
+
+impl From<Bad> for Unusable {
+    fn from(bad: Bad) -> Self {
+        Self::Bad(bad)
+    }
+}
+
+impl Entry {
+    pub(super) fn open(spool: &Arc<Spool>, name: EntryName) -> Result<Self, Unusable> {
+        let places = match name.place {
+            // A second look at `new` for one that moved while we looked.
+            Place::New => &[Place::New, Place::Cur][..],
+            Place::Cur => &[Place::Cur, Place::New],
+            Place::Hold => &[Place::Hold],
+        };
+        for &place in places {
+            let name = EntryName { place, ..name };
+            match OpenOptions::new().read(true).write(true).open(spool.path(name)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e.into()),
+                Ok(file) => return Self::read(spool, name, file),
+            }
+        }
+        Err(Unusable::Gone)
+    }
+
+    fn read(spool: &Arc<Spool>, name: EntryName, mut file: File) -> Result<Self, Unusable> {
+        if file.metadata()?.len() != name.size {
+            return Err(Bad("its size is not the one in its name").into());
+        }
+        let mut front = Vec::with_capacity(FRONT);
+        (&file).take(FRONT as u64).read_to_end(&mut front)?;
+        let length = head::length(&front)?;
+        if length > front.len() as u64 {
+            (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
+        }
+        let head = head::read(&front)?;
+        Ok(Self { spool: Arc::clone(spool), name, file, head })
+    }
+
+    /// The queue id.
+    pub fn id(&self) -> QueueId {
+        self.name.id
+    }
+
+    /// Where it is and how it is called.
+    pub fn name(&self) -> EntryName {
+        self.name
+    }
+
+    /// The reverse-path; `None` is the null path.
+    pub fn sender(&self) -> Option<&Address> {
+        self.head.sender.as_ref()
+    }
+
+    /// What MAIL said of the content.
+    pub fn body_type(&self) -> Body {
+        self.head.body
+    }
+
+    /// Who made it.
+    pub fn origin(&self) -> Origin {
+        self.head.origin
+    }
+
+    /// Whether the file as it is belongs into a mailbox.
+    pub fn is_bare(&self) -> bool {
+        self.head.bare
+    }
+
+    /// The recipients and how far they are.
+    pub fn slots(&self) -> &[Slot] {
+        &self.head.slots
+    }
+
+    /// The size of the content in octets, as stored.
+    pub fn content_size(&self) -> u64 {
+        self.name.size.saturating_sub(self.head.content)
+    }
+
+    /// The content from its first octet, trace headers on top, lines ending in LF.
+    /// One reader at a time: they share a place in the file.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn body(&self) -> io::Result<File> {
+        let mut file = self.file.try_clone()?;
+        file.seek(SeekFrom::Start(self.head.content))?;
+        Ok(file)
+    }
+
+    /// Makes all that is in the file durable, as it must be before it is acted on
+    /// after a restart.
+    ///
+    /// # Errors
+    /// Those of fsync(2).
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Delivers a bare entry: the file becomes `target`, which must not exist. It
+    /// is then not in the spool any more.
+    ///
+    /// # Errors
+    /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
+    pub fn move_into(&self, target: &Path) -> io::Result<()> {
+        rename_new(&self.spool.path(self.name), target)
+    }
+
+    /// Notes, durably, that a copy for a recipient is complete in the `tmp/` of its mailbox.
+    ///
+    /// # Errors
+    /// Those of the system; then it is not known what the disk holds.
+    pub fn prepare(&self, slot: &Slot, device: u64, inode: u64, now: u64) -> io::Result<()> {
+        self.write_record(
+            slot,
+            Record { state: State::Prepared { device, inode }, last: now, warned: slot.record.warned },
+        )?;
+        self.file.sync_data()
+    }
+
+    /// Notes how far a recipient is after an attempt at `now`.
+    ///
+    /// # Errors
+    /// Those of the system. The recipient must then not be tried until this succeeds.
+    pub fn settle(&self, slot: &Slot, state: State, now: u64) -> io::Result<()> {
+        self.write_record(slot, Record { state, last: now, warned: slot.record.warned })
+    }
+
+    fn write_record(&self, slot: &Slot, record: Record) -> io::Result<()> {
+        if self.head.bare {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a bare entry has no records"));
+        }
+        self.file.write_all_at(&record.encode(), slot.offset)
+    }
+
+    /// Notes that the entry was tried: from `new/` to `cur/`.
+    ///
+    /// # Errors
+    /// Those of rename(2).
+    pub fn make_tried(&mut self) -> io::Result<()> {
+        if self.name.place != Place::New {
+            return Ok(());
+        }
+        let tried = EntryName { place: Place::Cur, ..self.name };
+        match fs::rename(self.spool.path(self.name), self.spool.path(tried)) {
+            // Another worker was faster.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.spool.path(tried).try_exists()? => {}
+            result => result?,
+        }
+        self.name = tried;
+        Ok(())
+    }
+
+    /// Rewrites a bare entry as a full one, for a recipient that could not just be
+    /// moved into a mailbox. A full one stays as it is.
+    ///
+    /// # Errors
+    /// Those of the system; the entry is then as before.
+    pub fn make_full(self) -> io::Result<Self> {
+        if !self.head.bare {
+            return Ok(self);
+        }
+        let envelope = Envelope {
+            sender: self.head.sender.clone(),
+            recipients: self.head.slots.iter().map(|s| s.recipient.clone()).collect(),
+            body: self.head.body,
+            origin: self.head.origin,
+        };
+        let size = self.spool.write_temporary(self.id(), &head::full(&envelope), &mut self.body()?)?;
+        let full = EntryName { id: self.id(), size, place: Place::Cur };
+        fs::rename(self.spool.temporary(self.id()), self.spool.path(full))?;
+        self.spool.sync_places(&["cur"])?;
+        fs::remove_file(self.spool.path(self.name))?;
+        self.spool.sync_places(&[self.name.place.directory()])?;
+        Self::open(&self.spool, full).map_err(|e| match e {
+            Unusable::Io(e) => e,
+            other => io::Error::other(format!("{other:?}")),
+        })
+    }
+
+    /// Makes a report of failed recipients an entry of its own, once, whatever
+    /// crash comes: the prepared step. `content` is the report's text for its id.
+    ///
+    /// # Errors
+    /// Those of the system. Open the entry anew then: [`Entry::recover`] knows.
+    pub fn beget(
+        &self,
+        failed: &[&Slot],
+        envelope: &Envelope,
+        content: impl FnOnce(QueueId) -> Vec<u8>,
+        now: u64,
+    ) -> io::Result<EntryName> {
+        let lead = failed.iter().map(|s| s.number).min().ok_or(io::ErrorKind::InvalidInput)?;
+        let id = self.id().beget(Kind::Report, lead, now);
+        let size = self.spool.write_temporary(id, &head::full(envelope), &mut content(id).as_slice())?;
+        for slot in failed {
+            self.settle(slot, State::Reported { lead: lead as u64 }, now)?;
+        }
+        self.file.sync_data()?;
+        let child = EntryName { id, size, place: Place::New };
+        rename_new(&self.spool.temporary(id), &self.spool.path(child))?;
+        self.spool.sync_places(&["new", "tmp"])?;
+        for slot in failed {
+            self.settle(slot, State::Failed, now)?;
+        }
+        Ok(child)
+    }
+
+    /// After a restart: what became of reports that were prepared. One that is
+    /// still in `tmp/` was never sent, and its recipients are tried again.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn recover(&mut self) -> io::Result<()> {
+        let mut unsent = Vec::new();
+        for slot in &mut self.head.slots {
+            let State::Reported { lead } = slot.record.state else { continue };
+            let lead = usize::try_from(lead).unwrap_or(usize::MAX);
+            let temporary = self.spool.temporary(self.name.id.beget(Kind::Report, lead, slot.record.last));
+            slot.record.state = if temporary.try_exists()? { State::Todo } else { State::Failed };
+            self.file.write_all_at(&slot.record.encode(), slot.offset)?;
+            if slot.record.state == State::Todo {
+                unsent.push(temporary);
+            }
+        }
+        if !unsent.is_empty() {
+            self.file.sync_data()?;
+        }
+        unsent.sort();
+        unsent.dedup();
+        unsent.iter().try_for_each(fs::remove_file)
+    }
+
+    /// Removes the entry: every recipient is settled.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub fn finish(&self) -> io::Result<()> {
+        self.spool.remove(self.name)
+    }
+}
+
+impl Spool {
+    /// Removes an entry of which every recipient is settled.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub fn remove(&self, name: EntryName) -> io::Result<()> {
+        let _ = fs::remove_file(self.note_path(name.id));
+        match fs::remove_file(self.path(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && name.place == Place::New => {
+                fs::remove_file(self.path(EntryName { place: Place::Cur, ..name }))
+            }
+            result => result,
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The two heads of an entry: the format on disk, and nothing else.
+//!
+//! A full head is made of lines whose lengths are multiples of 64, and an empty
+//! line:
+//!
+//! ```text
+//! penfold/1 head=0000000193 body=8bit origin=client from=<a@x.org>
+//! T 0000000000 0000000000 0000000000000000 0000000000000000 to=<b@y.org>
+//! T 0000000000 0000000000 0000000000000000 0000000000000000 to=<c@z.org> orig=<list@x.org>
+//! ```
+//!
+//! `head` is the offset of the content. A recipient's line begins with what
+//! changes: its state, the time of the last attempt, the time of the last warning,
+//! and two numbers of the state; 58 octets in a sector of their own, so that no
+//! power cut leaves half of them. Each change overwrites them in place.
+//!
+//! A bare head is two lines, `Return-Path:` and `Delivered-To:`, and the file is
+//! what belongs in the mailbox. What is neither, or says something that this
+//! version does not know, is [`Bad`].
+
+use std::fmt::Write;
+
+use crate::address::{self, Address};
+use crate::envelope::{Body, Envelope, Origin, Recipient};
+
+/// Lines of a full head are multiples of this.
+const ALIGN: usize = 64;
+/// What changes, at the front of a recipient's line.
+pub const RECORD: usize = 58;
+/// No head is longer: some 100,000 recipients.
+pub const MAX_HEAD: u64 = 64 << 20;
+
+const MAGIC: &[u8] = b"penfold/1 ";
+const BARE_FIRST: &[u8] = b"Return-Path: ";
+const BARE_SECOND: &[u8] = b"Delivered-To: ";
+
+/// Why an entry makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bad(pub &'static str);
+
+/// How far a recipient is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// To be tried.
+    Todo,
+    /// A copy is complete in the `tmp/` of its mailbox, and may have been renamed
+    /// into `new/`: with the device and inode of that `tmp/`.
+    Prepared {
+        /// st_dev of the directory.
+        device: u64,
+        /// st_ino of the directory.
+        inode: u64,
+    },
+    /// It failed, and the report is complete in `spool/tmp`, and may have been
+    /// renamed into `new/`: with the number of the recipient that names it.
+    Reported {
+        /// The first recipient in the report.
+        lead: u64,
+    },
+    /// Delivered.
+    Done,
+    /// Failed, and the sender was told.
+    Failed,
+}
+
+/// What changes of a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// How far it is.
+    pub state: State,
+    /// The last attempt, in seconds since 1970; 0 for none.
+    pub last: u64,
+    /// The last warning to the sender, likewise.
+    pub warned: u64,
+}
+
+impl Record {
+    const FRESH: Self = Self { state: State::Todo, last: 0, warned: 0 };
+
+    /// As it stands in the file.
+    pub fn encode(&self) -> [u8; RECORD] {
+        let (letter, a, b) = match self.state {
+            State::Todo => ('T', 0, 0),
+            State::Prepared { device, inode } => ('P', device, inode),
+            State::Reported { lead } => ('R', lead, 0),
+            State::Done => ('D', 0, 0),
+            State::Failed => ('F', 0, 0),
+        };
+        // Ten digits reach to the year 2286.
+        let (last, warned) = (self.last.min(9_999_999_999), self.warned.min(9_999_999_999));
+        let text = format!("{letter} {last:010} {warned:010} {a:016x} {b:016x} ");
+        let mut record = [b' '; RECORD];
+        record.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+        record
+    }
+
+    /// # Errors
+    /// [`Bad`] for anything that [`Record::encode`] does not write.
+    pub fn decode(text: &[u8]) -> Result<Self, Bad> {
+        const BAD: Bad = Bad("a recipient's state makes no sense");
+        let text = std::str::from_utf8(text.get(..RECORD).ok_or(BAD)?).map_err(|_| BAD)?;
+        let mut words = text.split_ascii_whitespace();
+        let letter = words.next().ok_or(BAD)?;
+        let mut number = |radix| u64::from_str_radix(words.next()?, radix).ok();
+        let (last, warned) = (number(10).ok_or(BAD)?, number(10).ok_or(BAD)?);
+        let (a, b) = (number(16).ok_or(BAD)?, number(16).ok_or(BAD)?);
+        let state = match letter {
+            "T" => State::Todo,
+            "P" => State::Prepared { device: a, inode: b },
+            "R" => State::Reported { lead: a },
+            "D" => State::Done,
+            "F" => State::Failed,
+            _ => return Err(BAD),
+        };
+        let record = Self { state, last, warned };
+        if record.encode() == text.as_bytes() { Ok(record) } else { Err(BAD) }
+    }
+}
+
+/// A recipient in an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its number, from 0.
+    pub number: usize,
+    /// Where its record stands in the file; 0 in a bare entry, which has none.
+    pub offset: u64,
+    /// Who it is.
+    pub recipient: Recipient,
+    /// How far it is.
+    pub record: Record,
+}
+
+/// A head that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Whether it is a bare one.
+    pub bare: bool,
+    /// The reverse-path.
+    pub sender: Option<Address>,
+    /// What MAIL said of the content.
+    pub body: Body,
+    /// Who made it.
+    pub origin: Origin,
+    /// The recipients.
+    pub slots: Vec<Slot>,
+    /// Where the content begins: after a full head; in a bare entry after its two lines.
+    pub content: u64,
+}
+
+/// The bare head for one recipient.
+pub fn bare(sender: Option<&Address>, recipient: &Address) -> String {
+    format!("Return-Path: {}\nDelivered-To: {recipient}\n", address::path(sender))
+}
+
+/// The full head of a new entry.
+pub fn full(envelope: &Envelope) -> String {
+    let body = match envelope.body {
+        Body::SevenBit => "7bit",
+        Body::EightBit => "8bit",
+    };
+    let origin = match envelope.origin {
+        Origin::Client => "client",
+        Origin::Report => "report",
+        Origin::Postmaster => "postmaster",
+    };
+    let sender = address::path(envelope.sender.as_ref());
+    let mut head = format!("penfold/1 head={:010} body={body} origin={origin} from={sender}", 0);
+    end_line(&mut head);
+    let fresh = Record::FRESH.encode();
+    for recipient in &envelope.recipients {
+        head.extend(fresh.iter().map(|&b| char::from(b)));
+        // Writing to a string cannot fail.
+        let _ = write!(head, "to=<{}>", recipient.address);
+        if let Some(original) = &recipient.original {
+            let _ = write!(head, " orig=<{original}>");
+        }
+        end_line(&mut head);
+    }
+    head.push('\n');
+    let length = format!("{:010}", head.len());
+    let at = MAGIC.len() + "head=".len();
+    head.replace_range(at..at + 10, &length);
+    head
+}
+
+fn end_line(head: &mut String) {
+    let short = (ALIGN - (head.len() + 1) % ALIGN) % ALIGN;
+    head.extend(std::iter::repeat_n(' ', short));
+    head.push('\n');
+}
+
+/// How much of the front of a file is its head, given at least its first 64 octets.
+///
+/// # Errors
+/// [`Bad`] if it is neither head.
+pub fn length(front: &[u8]) -> Result<u64, Bad> {
+    if front.starts_with(BARE_FIRST) {
+        // Two addresses and their names.
+        return Ok(2 * (address::MAX_ADDRESS as u64 + 32));
+    }
+    let rest = front.strip_prefix(MAGIC).ok_or(Bad("it is not of this version of the spool"))?;
+    let digits = rest.strip_prefix(b"head=").and_then(|r| r.get(..10)).and_then(|d| std::str::from_utf8(d).ok());
+    let length = digits.and_then(|d| d.parse().ok()).ok_or(Bad("the length of the head is missing"))?;
+    if length <= MAX_HEAD { Ok(length) } else { Err(Bad("the head is too long")) }
+}
+
+/// Reads a head from the front of a file, of at least the length that [`length`] gave.
+///
+/// # Errors
+/// [`Bad`] if it is anything but what penfold writes.
+pub fn read(front: &[u8]) -> Result<Head, Bad> {
+    if front.starts_with(BARE_FIRST) { read_bare(front) } else { read_full(front) }
+}
+
+fn read_bare(front: &[u8]) -> Result<Head, Bad> {
+    const BAD: Bad = Bad("Return-Path: and Delivered-To: make no sense");
+    let mut lines = front.splitn(3, |&b| b == b'\n');
+    let (first, second) = (lines.next().ok_or(BAD)?, lines.next().ok_or(BAD)?);
+    lines.next().ok_or(BAD)?;
+    let (sender, rest) = address::parse_path(first.strip_prefix(BARE_FIRST).ok_or(BAD)?).map_err(|_| BAD)?;
+    let recipient = second.strip_prefix(BARE_SECOND).and_then(|t| std::str::from_utf8(t).ok()).ok_or(BAD)?;
+    let recipient = Address::parse(recipient).map_err(|_| BAD)?;
+    if !rest.is_empty() {
+        return Err(BAD);
+    }
+    Ok(Head {
+        bare: true,
+        sender,
+        // What MAIL said is not kept, and 8-bit text may be in it.
+        body: Body::EightBit,
+        origin: Origin::Client,
+        slots: vec![Slot { number: 0, offset: 0, recipient: Recipient::new(recipient), record: Record::FRESH }],
+        content: (first.len() + second.len() + 2) as u64,
+    })
+}
+
+fn read_full(front: &[u8]) -> Result<Head, Bad> {
+    const CUT: Bad = Bad("the head is cut off");
+    let content = length(front)?;
+    let text = usize::try_from(content).ok().and_then(|n| front.get(..n)).ok_or(CUT)?;
+    let mut lines = text.strip_suffix(b"\n\n").ok_or(CUT)?.split(|&b| b == b'\n');
+    let first = lines.next().ok_or(CUT)?;
+    let mut offset = first.len() + 1;
+    let (body, origin, sender) = read_first(&first[MAGIC.len()..])?;
+    let mut slots = Vec::new();
+    for (number, line) in lines.enumerate() {
+        let record = Record::decode(line)?;
+        slots.push(Slot { number, offset: offset as u64, recipient: read_recipient(&line[RECORD..])?, record });
+        offset += line.len() + 1;
+    }
+    if slots.is_empty() {
+        return Err(Bad("it has no recipients"));
+    }
+    Ok(Head { bare: false, sender, body, origin, slots, content })
+}
+
+fn read_first(line: &[u8]) -> Result<(Body, Origin, Option<Address>), Bad> {
+    const BAD: Bad = Bad("the first line makes no sense");
+    let mut words = line.splitn(4, |&b| b == b' ');
+    let (_, body, origin, from) = (words.next(), words.next(), words.next(), words.next());
+    let body = match body {
+        Some(b"body=7bit") => Body::SevenBit,
+        Some(b"body=8bit") => Body::EightBit,
+        _ => return Err(BAD),
+    };
+    let origin = match origin {
+        Some(b"origin=client") => Origin::Client,
+        Some(b"origin=report") => Origin::Report,
+        Some(b"origin=postmaster") => Origin::Postmaster,
+        _ => return Err(BAD),
+    };
+    let from = from.and_then(|w| w.strip_prefix(b"from=")).ok_or(BAD)?;
+    let (sender, rest) = address::parse_path(from).map_err(|_| BAD)?;
+    if rest.trim_ascii().is_empty() { Ok((body, origin, sender)) } else { Err(BAD) }
+}
+
+fn read_recipient(text: &[u8]) -> Result<Recipient, Bad> {
+    const BAD: Bad = Bad("a recipient makes no sense");
+    let path = |text| match address::parse_path(text) {
+        Ok((Some(address), rest)) => Ok((address, rest.trim_ascii_start())),
+        _ => Err(BAD),
+    };
+    let (address, rest) = path(text.strip_prefix(b"to=").ok_or(BAD)?)?;
+    let (original, rest) = match rest.strip_prefix(b"orig=") {
+        Some(text) => path(text).map(|(address, rest)| (Some(address), rest))?,
+        None => (None, rest),
+    };
+    if rest.is_empty() { Ok(Recipient { address, original }) } else { Err(BAD) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(recipients: usize) -> Envelope {
+        let address = |text: String| Address::parse(&text).expect("an address");
+        let recipient = |n| Recipient {
+            address: address(format!("\"j {n}\"@x.org")),
+            original: (n % 2 == 0).then(|| address(format!("list{n}@y.org"))),
+        };
+        Envelope {
+            sender: Some(address("\"a > b\"@x.org".to_owned())),
+            recipients: (0..recipients).map(recipient).collect(),
+            body: Body::EightBit,
+            origin: Origin::Report,
+        }
+    }
+
+    #[test]
+    fn a_full_head_can_be_read_back() {
+        for count in [1, 2, 100] {
+            let envelope = envelope(count);
+            let text = full(&envelope) + "Received: x\n";
+            let head = read(text.as_bytes()).expect("a head");
+            assert_eq!((head.sender, head.body, head.origin), (envelope.sender, envelope.body, envelope.origin));
+            assert_eq!(head.slots.iter().map(|s| s.recipient.clone()).collect::<Vec<_>>(), envelope.recipients);
+            assert_eq!(&text[head.content as usize..], "Received: x\n");
+            for slot in head.slots {
+                assert_eq!((slot.offset as usize % ALIGN, slot.record), (0, Record::FRESH));
+                assert_eq!(text.as_bytes()[slot.offset as usize], b'T');
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_keeps_its_place_and_its_sector() {
+        for state in [
+            State::Todo,
+            State::Prepared { device: u64::MAX, inode: 1 },
+            State::Reported { lead: 12 },
+            State::Done,
+            State::Failed,
+        ] {
+            let record = Record { state, last: 1_795_000_000, warned: 7 };
+            assert_eq!(Record::decode(&record.encode()), Ok(record));
+        }
+        assert!(RECORD <= ALIGN && 512 % ALIGN == 0);
+    }
+
+    #[test]
+    fn a_bare_head_is_what_stands_in_the_mailbox() {
+        let address = Address::parse("jon+x@razorback").expect("an address");
+        for sender in [None, Some(&address)] {
+            let text = bare(sender, &address) + "Received: x\n\nhello\n";
+            let head = read(text.as_bytes()).expect("a head");
+            assert!(head.bare);
+            assert_eq!((head.sender.as_ref(), &head.slots[0].recipient.address), (sender, &address));
+            assert_eq!(&text[head.content as usize..], "Received: x\n\nhello\n");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_bad_and_nothing_panics() {
+        let good = full(&envelope(3)).into_bytes();
+        for cut in 0..good.len() {
+            assert!(read(&good[..cut]).is_err(), "cut at {cut}");
+        }
+        for at in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0x15;
+            let _ = read(&bytes);
+        }
+        for text in ["", "penfold/2 head=0000000001", "penfold/1 head=9999999999", "Return-Path: <>\n", "From x\n"] {
+            assert!(read(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The spool: every message that was accepted and is not settled, on disk.
+//!
+//! ```text
+//! tmp/    being written, or a report that is prepared
+//! new/    accepted, not yet tried
+//! cur/    tried at least once and not finished
+//! hold/   kept back by an administrator
+//! bad/    could not be understood; never deleted here
+//! note/   what was said of a message last, for people; may vanish at any time
+//! lock    held by the one process that runs the queue; holds the version
+//! ```
+//!
+//! One file is one message, named by its queue id and `,S=size`: a head (see
+//! `head`) and the content as it will be delivered, lines ending in LF.
+//!
+//! # States
+//!
+//! | on disk | becomes | by | and guarantees |
+//! | --- | --- | --- | --- |
+//! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n` | `Draft::commit`: link, then fsync of the file | nothing before; after it the message is ours |
+//! | bare, in `new/` | `new/N` of the mailbox | `Entry::move_into`: one rename | in one of the two, never both, never neither |
+//! | bare, in `new/` | full, in `cur/` | `Entry::make_full`: `tmp/ID` written and synced, renamed, directory synced, the bare one unlinked, directory synced | both only in between: then the full one counts, on which nothing was done yet |
+//! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | |
+//! | recipient `T` | `P` | `Entry::prepare`: record overwritten, file synced | `tmp/N` of the mailbox is complete and synced |
+//! | `P` | `D` | rename into the mailbox's `new/`, directories synced, record overwritten | delivered; see `deliver::maildir` for what a crash leaves |
+//! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced, records overwritten, file synced | the report is complete |
+//! | `R` | `F` | `tmp/CHILD` renamed into `new/`, directories synced, records overwritten | the report is an entry of its own; after a crash: `tmp/CHILD` still there, so it was not sent: removed, and `T` again; gone: it was made |
+//! | `T` | `D` | record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
+//! | all `D` or `F` | nothing | `Entry::finish`: unlink | |
+//!
+//! The syncs: the file in `commit`, for the 250. That its name is then on the
+//! disk too holds for the journals of ext4, xfs and btrfs, which commit the link with the
+//! inode; where the file system has no O_TMPFILE the directory is synced as well.
+//! After a restart an entry is synced before it is first acted on, for
+//! after a kill its data may not have been. The other syncs are those of the table.
+//!
+//! What an entry cannot say is not kept: the schedule is a function of id, record
+//! and clock. Errors are those of the system, to be turned into replies or
+//! outcomes by the caller; an entry that makes no sense is put into `bad/` and
+//! reported, and nothing else stops. Does not know who is local, what is due, or
+//! what a mailbox is.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+mod entry;
+mod head;
+mod id;
+mod writer;
+
+pub use entry::{Entry, Unusable};
+pub use head::{Bad, Record, Slot, State};
+pub use id::{Kind, QueueId};
+pub use writer::Draft;
+
+/// What is kept free: new mail is refused before the disk is full, so that what
+/// was accepted can be settled.
+const RESERVE: u64 = 16 << 20;
+/// The same for inodes.
+const RESERVE_FILES: u64 = 200;
+/// What nobody has locked in `tmp/` for so long is nobody's.
+const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
+/// The longest note.
+const MAX_NOTE: u64 = 16 << 10;
+const VERSION: &[u8] = b"penfold/1\n";
+const DIRECTORIES: [&str; 6] = ["tmp", "new", "cur", "hold", "bad", "note"];
+
+/// A spool directory.
+#[derive(Debug)]
+pub struct Spool {
+    root: PathBuf,
+    device: u64,
+    /// Whether the file system has files without a name; found out by the first attempt.
+    nameless: AtomicBool,
+}
+
+/// Held by the process that runs the queue.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Not yet tried.
+    New,
+    /// Tried.
+    Cur,
+    /// Kept back.
+    Hold,
+}
+
+impl Place {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Cur => "cur",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+/// What names an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryName {
+    /// The queue id.
+    pub id: QueueId,
+    /// The size of the file in octets.
+    pub size: u64,
+    /// Where it was last seen.
+    pub place: Place,
+}
+
+impl EntryName {
+    fn file_name(&self) -> String {
+        format!("{},S={}", self.id, self.size)
+    }
+
+    fn parse(name: &str, place: Place) -> Option<Self> {
+        let (id, size) = name.split_once(",S=")?;
+        let digits = size.bytes().all(|b| b.is_ascii_digit()) && !size.starts_with('0');
+        Some(Self { id: QueueId::parse(id)?, size: size.parse().ok().filter(|_| digits)?, place })
+    }
+}
+
+impl Spool {
+    /// Opens a spool, making what is missing of its directories.
+    ///
+    /// # Errors
+    /// Those of the system, and `InvalidData` for a spool of another version.
+    pub fn open(root: &Path) -> io::Result<Arc<Self>> {
+        let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        make(root)?;
+        for directory in DIRECTORIES {
+            make(&root.join(directory))?;
+        }
+        let spool = Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(true) };
+        spool.check_version()?;
+        Ok(Arc::new(spool))
+    }
+
+    fn check_version(&self) -> io::Result<()> {
+        let mut found = Vec::new();
+        self.open_lock()?.take(64).read_to_end(&mut found)?;
+        // Empty: made a moment ago, here or by another process.
+        if found.is_empty() || found == VERSION {
+            return Ok(());
+        }
+        let found = String::from_utf8_lossy(&found).trim_end().escape_default().to_string();
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("the spool is of version {found}, not penfold/1")))
+    }
+
+    fn open_lock(&self) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.root.join("lock"))
+    }
+
+    /// Takes the lock, which one process can have; `None` if another one has it.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn lock(&self) -> io::Result<Option<Lock>> {
+        let mut file = self.open_lock()?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(e)) => return Err(e),
+        }
+        if file.metadata()?.len() == 0 {
+            file.write_all(VERSION)?;
+        }
+        Ok(Some(Lock(file)))
+    }
+
+    /// The spool directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether a message of `bytes` may come: a reserve is kept free.
+    ///
+    /// # Errors
+    /// Those of statvfs(3).
+    pub fn has_room(&self, bytes: u64) -> io::Result<bool> {
+        let stat = nix::sys::statvfs::statvfs(&self.root)?;
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        // Some file systems count no inodes.
+        let files = stat.files() == 0 || stat.files_available() >= RESERVE_FILES;
+        Ok(files && free >= bytes.saturating_add(RESERVE))
+    }
+
+    /// Whether a message could be renamed from here to below `path`, which may be yet to be made.
+    pub fn shares_filesystem(&self, path: &Path) -> bool {
+        let device = path.ancestors().find_map(|p| fs::metadata(p).ok()).map(|m| m.dev());
+        device == Some(self.device)
+    }
+
+    /// All entries that are to be tried, the oldest first. What is no entry goes
+    /// to `bad/`.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn entries(self: &Arc<Self>) -> io::Result<Vec<EntryName>> {
+        let mut names = self.entries_in(Place::New)?;
+        names.extend(self.entries_in(Place::Cur)?);
+        names.sort_unstable();
+        let mut single: Vec<EntryName> = Vec::with_capacity(names.len());
+        for name in names {
+            match single.last().copied().filter(|last| last.id == name.id) {
+                Some(last) => *single.last_mut().unwrap_or(&mut name.clone()) = self.choose(last, name),
+                None => single.push(name),
+            }
+        }
+        Ok(single)
+    }
+
+    /// The entries in one directory, in no order.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn entries_in(&self, place: Place) -> io::Result<Vec<EntryName>> {
+        let directory = self.root.join(place.directory());
+        let mut names = Vec::new();
+        for file in fs::read_dir(&directory)? {
+            let name = file?.file_name();
+            match name.to_str().and_then(|n| EntryName::parse(n, place)) {
+                Some(entry) => names.push(entry),
+                None => self.condemn_file(&directory.join(&name), "its name is not one that penfold gives"),
+            }
+        }
+        Ok(names)
+    }
+
+    /// Of two files of one id, one that a crash left in between is the bare one
+    /// of [`Entry::make_full`]. The full one counts, and nothing was done on it yet.
+    fn choose(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
+        let is_bare = |name| self.entry(name).map(|e| e.is_bare());
+        let (keep, drop) = match (is_bare(first), is_bare(second)) {
+            (Ok(true), Ok(false)) => (second, first),
+            (Ok(false), Ok(true)) => (first, second),
+            _ => {
+                self.condemn(second, "another entry has the same id");
+                return first;
+            }
+        };
+        if let Err(e) =
+            fs::remove_file(self.path(drop)).and_then(|()| sync_directory(&self.root.join(drop.place.directory())))
+        {
+            log::error!("remove {}: {e}", self.path(drop).display());
+        }
+        keep
+    }
+
+    /// Opens an entry, in `new/` or `cur/` wherever it is now.
+    ///
+    /// # Errors
+    /// [`Unusable`]: it is gone, makes no sense, or the system refuses.
+    pub fn entry(self: &Arc<Self>, name: EntryName) -> Result<Entry, Unusable> {
+        Entry::open(self, name)
+    }
+
+    /// Puts an entry that makes no sense into `bad/`, and says so.
+    pub fn condemn(&self, name: EntryName, why: &str) {
+        self.condemn_file(&self.path(name), why);
+    }
+
+    fn condemn_file(&self, path: &Path, why: &str) {
+        let kept = self.root.join("bad").join(path.file_name().unwrap_or_default());
+        match rename_new(path, &kept) {
+            Ok(()) => log::error!("spool entry {} makes no sense: {why}; it is now in bad/", path.display()),
+            Err(e) => log::error!("spool entry {} makes no sense: {why}; moving it to bad/: {e}", path.display()),
+        }
+    }
+
+    /// Removes what crashed writers left in `tmp/`, and the notes of messages that
+    /// are gone. To be called after every entry was opened once: an entry may wait
+    /// for a file in `tmp/`.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn sweep(&self, is_known: impl Fn(QueueId) -> bool) -> io::Result<()> {
+        for file in fs::read_dir(self.root.join("tmp"))?.flatten() {
+            let age = file.metadata()?.modified().ok().and_then(|m| SystemTime::now().duration_since(m).ok());
+            if age.is_some_and(|age| age > STALE_AFTER) && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
+                fs::remove_file(file.path())?;
+            }
+        }
+        for file in fs::read_dir(self.root.join("note"))?.flatten() {
+            let id = file.file_name().to_str().and_then(QueueId::parse);
+            if !id.is_some_and(&is_known) {
+                fs::remove_file(file.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a line to what is kept about a message for people to read.
+    pub fn note(&self, id: QueueId, line: &str) {
+        let path = self.note_path(id);
+        let short = fs::metadata(&path).is_ok_and(|m| m.len() + line.len() as u64 <= MAX_NOTE);
+        let mut options = OpenOptions::new();
+        options.create(true).mode(0o600);
+        let options = if short { options.append(true) } else { options.write(true).truncate(true) };
+        // A note is a courtesy: mail goes on without it.
+        let _ = options.open(path).and_then(|mut file| writeln!(file, "{line}"));
+    }
+
+    /// What is kept about a message for people to read.
+    pub fn read_note(&self, id: QueueId) -> String {
+        fs::read(self.note_path(id)).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+    }
+
+    fn note_path(&self, id: QueueId) -> PathBuf {
+        self.root.join("note").join(id.to_string())
+    }
+
+    fn path(&self, name: EntryName) -> PathBuf {
+        self.root.join(name.place.directory()).join(name.file_name())
+    }
+
+    fn temporary(&self, id: QueueId) -> PathBuf {
+        self.root.join("tmp").join(id.to_string())
+    }
+
+    fn sync_places(&self, places: &[&str]) -> io::Result<()> {
+        places.iter().try_for_each(|place| sync_directory(&self.root.join(place)))
+    }
+
+    fn is_nameless(&self) -> bool {
+        self.nameless.load(Ordering::Relaxed)
+    }
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// Those of fsync(2).
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Renames a file to a name that must not exist.
+///
+/// # Errors
+/// Those of renameat2(2); `AlreadyExists` in particular.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use nix::errno::Errno;
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // A file system that cannot promise it, such as NFS: the names are unique anyway.
+        Err(Errno::EINVAL | Errno::ENOSYS) if !to.try_exists()? => fs::rename(from, to),
+        Err(Errno::EINVAL | Errno::ENOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
+        result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests;

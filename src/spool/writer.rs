@@ -1,0 +1,192 @@
+//! A message on its way into the spool, until the instant of commit.
+//!
+//! What is written stays in memory up to [`BUFFER`] octets, then goes to a file
+//! that has no name yet (O_TMPFILE), or, where the file system has none of those,
+//! to `tmp/ID`, locked. A draft that is dropped leaves nothing behind.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::linkat;
+
+use super::{EntryName, Place, QueueId, Spool, head, rename_new, sync_directory};
+use crate::envelope::Envelope;
+
+/// How much of a message is held in memory.
+pub const BUFFER: usize = 64 << 10;
+
+/// A message that is being written.
+#[derive(Debug)]
+pub struct Draft {
+    spool: Arc<Spool>,
+    id: QueueId,
+    buffer: Vec<u8>,
+    file: Option<Target>,
+    written: u64,
+}
+
+#[derive(Debug)]
+enum Target {
+    Nameless(File),
+    Named(File, PathBuf),
+}
+
+impl Target {
+    fn file(&mut self) -> &mut File {
+        match self {
+            Self::Nameless(file) | Self::Named(file, _) => file,
+        }
+    }
+}
+
+impl Spool {
+    /// Begins a message. A `bare` one has one recipient, whose mailbox the file
+    /// can be renamed into, and no option.
+    ///
+    /// # Errors
+    /// When no id can be had.
+    pub fn begin(self: &Arc<Self>, envelope: &Envelope, bare: bool) -> io::Result<Draft> {
+        let head = match envelope.recipients.as_slice() {
+            [only] if bare => head::bare(envelope.sender.as_ref(), &only.address),
+            _ => head::full(envelope),
+        };
+        let id = QueueId::generate()?;
+        Ok(Draft { spool: Arc::clone(self), id, buffer: head.into_bytes(), file: None, written: 0 })
+    }
+
+    /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step
+    /// to rename. What an earlier attempt left there is replaced.
+    pub(super) fn write_temporary(&self, id: QueueId, head: &str, content: &mut dyn io::Read) -> io::Result<u64> {
+        let path = self.temporary(id);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(head.as_bytes())?;
+        let size = head.len() as u64 + io::copy(content, &mut file)?;
+        file.sync_all()?;
+        self.sync_places(&["tmp"])?;
+        Ok(size)
+    }
+
+    fn nameless_file(&self) -> io::Result<Option<File>> {
+        if !self.is_nameless() {
+            return Ok(None);
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE);
+        match options.open(self.root.join("new")) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) => match e.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {
+                    self.nameless.store(false, Ordering::Relaxed);
+                    Ok(None)
+                }
+                _ => Err(e),
+            },
+        }
+    }
+}
+
+impl Draft {
+    /// The queue id that the message will have.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// Puts the message on stable storage, under its name.
+    ///
+    /// # Errors
+    /// Those of the system. The message is then not in the spool.
+    pub fn commit(mut self) -> io::Result<EntryName> {
+        self.spill()?;
+        let name = EntryName { id: self.id, size: self.written, place: Place::New };
+        let path = self.spool.path(name);
+        let mut target = self.file.take().ok_or(io::ErrorKind::UnexpectedEof)?;
+        match &target {
+            Target::Nameless(file) => {
+                let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+                linkat(AT_FDCWD, link.as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW)?;
+            }
+            Target::Named(_, temporary) => {
+                if let Err(e) = rename_new(temporary, &path) {
+                    let _ = fs::remove_file(temporary);
+                    return Err(e);
+                }
+            }
+        }
+        let synced = target.file().sync_all().and_then(|()| match target {
+            Target::Nameless(_) => Ok(()),
+            Target::Named(..) => sync_directory(&self.spool.root.join("new")),
+        });
+        if let Err(e) = synced {
+            // A failed fsync is never tried again: the system may have dropped what it could not write.
+            let _ = fs::remove_file(&path);
+            return Err(e);
+        }
+        // From here on the message is ours.
+        Ok(name)
+    }
+
+    /// Moves what is in memory to the file.
+    fn spill(&mut self) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some(self.create()?);
+        }
+        if let Some(target) = &mut self.file {
+            target.file().write_all(&self.buffer)?;
+        }
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn create(&self) -> io::Result<Target> {
+        if let Some(file) = self.spool.nameless_file()? {
+            return Ok(Target::Nameless(file));
+        }
+        let path = self.spool.temporary(self.id);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        // Against the sweep of another process. Nobody else knows the name.
+        file.lock()?;
+        Ok(Target::Named(file, path))
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() > BUFFER {
+            self.spill()?;
+        }
+        if bytes.len() >= BUFFER {
+            self.spill()?;
+            if let Some(target) = &mut self.file {
+                target.file().write_all(bytes)?;
+            }
+            self.written += bytes.len() as u64;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(Target::Named(_, path)) = &self.file {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! penfold: a small mail transfer agent for Unix.
 pub mod address;
+pub mod bounce;
 pub mod config;
 pub mod deliver;
 pub mod envelope;

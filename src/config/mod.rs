@@ -9,10 +9,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod error;
 mod read;
+pub mod table;
 mod units;
 
-pub use read::{ConfigError, load, parse};
+pub use error::ConfigError;
+pub use read::{load, parse};
 
 /// Everything that the configuration says.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,226 @@
+//! Table files: small text files, read again when they change.
+//!
+//! A [`Watched`] table is looked at (stat(2)) at every use and read again when
+//! it is another file than before. Who asks gets one whole table, old or new,
+//! never a mixture, and may keep it as long as it likes.
+//!
+//! Trouble after the first reading never takes a table away: a file with errors,
+//! one that is gone or that cannot be read leaves the old table in force, and the
+//! log says so once for each change. A file that the configuration does not name
+//! may be absent; it is then an empty table until it appears.
+//!
+//! Does not know any table's format, except that a line whose first
+//! character is `#` is a comment: see `aliases`, `users` and `route`.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::OFlag;
+
+use super::{ConfigError, TableFile};
+
+/// The largest table file, in octets. It is held in memory whole.
+const MAX_SIZE: u64 = 64 << 20;
+
+/// A file changed this recently may change again without its times showing it:
+/// the clock that stamps files ticks every few milliseconds.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Reads the text of a table: the file's name, for errors, and what is in it.
+pub type Parse<T> = fn(&Path, &str) -> Result<T, Vec<ConfigError>>;
+
+/// A table that follows its file.
+#[derive(Debug)]
+pub struct Watched<T> {
+    file: TableFile,
+    parse: Parse<T>,
+    /// Guards the table in force together with what it was read from. Held while
+    /// a changed file is read: the others wait for the new table.
+    state: Mutex<State<T>>,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    table: Arc<T>,
+    /// The file as it was when last read, well or not; `None` if it could not be looked at.
+    seen: Option<Seen>,
+    /// Whether it is read again even if it looks the same.
+    unsettled: bool,
+    /// The trouble last logged, so that it is logged once.
+    said: Vec<ConfigError>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Absent,
+    Present(Stamp),
+}
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl<T> Watched<T> {
+    /// Reads the table for the first time.
+    ///
+    /// # Errors
+    /// All that is wrong in the file; that it cannot be read; that it is absent, if it is required.
+    pub fn open(file: &TableFile, parse: Parse<T>) -> Result<Self, Vec<ConfigError>> {
+        let Reading { seen, unsettled, text } = read(&file.path);
+        let table = match text {
+            Ok(text) => parse(&file.path, &text)?,
+            Err(_) if seen == Some(Seen::Absent) && !file.required => parse(&file.path, "")?,
+            Err(error) => return Err(vec![error]),
+        };
+        let state = State { table: Arc::new(table), seen, unsettled, said: Vec::new() };
+        Ok(Self { file: file.clone(), parse, state: Mutex::new(state) })
+    }
+
+    /// The table in force, after a look at the file.
+    pub fn current(&self) -> Arc<T> {
+        // A panic in a parser leaves the state whole: the old table stays.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for error in self.refresh(&mut state) {
+            ::log::error!("{error}; the old table stays in force");
+        }
+        state.table.clone()
+    }
+
+    /// Where the table is.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Follows the file; gives what is to be logged.
+    fn refresh(&self, state: &mut State<T>) -> Vec<ConfigError> {
+        if !state.unsettled && state.seen == look(&self.file.path) {
+            return Vec::new();
+        }
+        let Reading { seen, unsettled, text } = read(&self.file.path);
+        let changed = seen != state.seen;
+        (state.seen, state.unsettled) = (seen, unsettled);
+        let errors = match text.map_err(|error| vec![error]).and_then(|text| (self.parse)(&self.file.path, &text)) {
+            Ok(table) => {
+                state.table = Arc::new(table);
+                Vec::new()
+            }
+            Err(errors) => errors,
+        };
+        if !changed && errors == state.said {
+            return Vec::new();
+        }
+        state.said.clone_from(&errors);
+        errors
+    }
+}
+
+/// A line of a table that says something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// Its number in the file, from 1.
+    pub number: usize,
+    /// Its text without blanks at the end; a blank at the front means something in some tables.
+    pub text: &'a str,
+}
+
+impl Line<'_> {
+    /// An error at `part`, which must be a piece of this line's own text; any other text stands for its start.
+    pub fn error(&self, file: &Path, part: &str, what: impl Into<String>) -> ConfigError {
+        let octet = (part.as_ptr() as usize).wrapping_sub(self.text.as_ptr() as usize);
+        let column = self.text.get(..octet).map_or(0, |before| before.chars().count()) + 1;
+        ConfigError::new(file, self.number, column, what)
+    }
+}
+
+/// The lines of a table that are neither blank nor a comment.
+pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| Line { number: index + 1, text: line.trim_end() })
+        .filter(|line| !line.text.is_empty() && !line.text.starts_with('#'))
+}
+
+/// What one reading of a file gave.
+struct Reading {
+    seen: Option<Seen>,
+    /// Whether it may change without its times showing it, or could not be looked at.
+    unsettled: bool,
+    text: Result<String, ConfigError>,
+}
+
+fn look(path: &Path) -> Option<Seen> {
+    match path.metadata() {
+        Ok(metadata) => Some(Seen::Present(Stamp::of(&metadata))),
+        Err(error) => is_absence(&error).then_some(Seen::Absent),
+    }
+}
+
+fn read(path: &Path) -> Reading {
+    // A FIFO must not keep us waiting for a writer.
+    let open = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    // The look comes before the reading: a change in between shows at the next look.
+    match open.and_then(|file| Ok((file.metadata()?, file))) {
+        Ok((metadata, file)) => Reading {
+            seen: Some(Seen::Present(Stamp::of(&metadata))),
+            unsettled: changed_just_now(&metadata),
+            text: text_of(path, file),
+        },
+        Err(error) => {
+            let absent = is_absence(&error);
+            let text = Err(ConfigError::whole(path, error.to_string()));
+            Reading { seen: absent.then_some(Seen::Absent), unsettled: !absent, text }
+        }
+    }
+}
+
+/// The whole text of a file that an administrator writes.
+pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    read(path).text
+}
+
+fn text_of(path: &Path, file: File) -> Result<String, ConfigError> {
+    let mut bytes = Vec::new();
+    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(|error| ConfigError::whole(path, error.to_string()))?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(ConfigError::whole(path, format!("larger than {} MiB", MAX_SIZE >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        ConfigError::at(path, &text, good, "expected text in UTF-8")
+    })
+}
+
+/// A directory on the way may be missing too, or be no directory.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn changed_just_now(metadata: &Metadata) -> bool {
+    // A time in the future is not the present tick's.
+    let age = metadata.modified().map(|modified| SystemTime::now().duration_since(modified));
+    age.is_ok_and(|age| age.is_ok_and(|age| age < TICK))
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+
+/// A scratch file that goes when the test ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("penfold-table-{}-{name}", std::process::id()));
+        fs::create_dir(&directory).expect("scratch directory");
+        Self(directory)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("table")
+    }
+
+    fn write(&self, text: impl AsRef<[u8]>) {
+        fs::write(self.path(), text).expect("write");
+    }
+
+    fn open(&self, required: bool) -> Result<Watched<Vec<u32>>, Vec<ConfigError>> {
+        Watched::open(&TableFile { path: self.path(), required }, numbers)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A table of numbers, one a line.
+fn numbers(file: &Path, text: &str) -> Result<Vec<u32>, Vec<ConfigError>> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for line in lines(text) {
+        match line.text.parse() {
+            Ok(number) => good.push(number),
+            Err(_) => bad.push(line.error(file, line.text, "expected a number")),
+        }
+    }
+    if bad.is_empty() { Ok(good) } else { Err(bad) }
+}
+
+fn refresh(watched: &Watched<Vec<u32>>) -> (Vec<u32>, Vec<String>) {
+    let mut state = watched.state.lock().expect("lock");
+    let said = watched.refresh(&mut state);
+    let name = format!("{}:", watched.path().display());
+    (state.table.to_vec(), said.iter().map(|e| e.to_string().replace(&name, "T:")).collect())
+}
+
+#[test]
+fn a_table_follows_its_file() {
+    let scratch = Scratch::new("follows");
+    scratch.write("1\n# two\n\n3\n");
+    let watched = scratch.open(true).expect("good");
+    let before = watched.current();
+    assert_eq!(*before, [1, 3]);
+    // The same size within the same tick of the clock.
+    scratch.write("4\n# two\n\n5\n");
+    assert_eq!(*watched.current(), [4, 5]);
+    assert_eq!(*before, [1, 3], "who has a table keeps it");
+}
+
+#[test]
+fn a_file_replaced_by_an_older_one_is_read() {
+    let scratch = Scratch::new("replaced");
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    let write = |path: &Path, text: &str| {
+        fs::write(path, text).expect("write");
+        File::options().write(true).open(path).expect("open").set_modified(old).expect("set time");
+    };
+    write(&scratch.path(), "1\n");
+    let watched = scratch.open(true).expect("good");
+    assert_eq!(refresh(&watched), (vec![1], vec![]));
+    assert!(!watched.state.lock().expect("lock").unsettled, "an old file is not read at each use");
+    write(&scratch.0.join("other"), "2\n");
+    fs::rename(scratch.0.join("other"), scratch.path()).expect("rename");
+    assert_eq!(*watched.current(), [2]);
+}
+
+#[test]
+fn a_bad_edit_keeps_the_old_table_and_is_said_once() {
+    let scratch = Scratch::new("bad-edit");
+    scratch.write("1\n");
+    let watched = scratch.open(true).expect("good");
+    scratch.write("2\nx\ny\n");
+    let both = ["T:2:1: expected a number", "T:3:1: expected a number"].map(str::to_owned).to_vec();
+    assert_eq!(refresh(&watched), (vec![1], both));
+    assert_eq!(refresh(&watched), (vec![1], vec![]));
+    scratch.write(b"2\n3\xff\n");
+    assert_eq!(refresh(&watched), (vec![1], vec!["T:2:2: expected text in UTF-8".to_owned()]));
+    scratch.write("22\nx\n");
+    assert_eq!(refresh(&watched).1.len(), 1);
+    scratch.write("2\nx\n");
+    assert_eq!(refresh(&watched).1.len(), 1, "a change that did not mend it");
+    scratch.write("7\n");
+    assert_eq!(refresh(&watched), (vec![7], vec![]));
+}
+
+#[test]
+fn a_file_that_goes_away_leaves_its_table() {
+    for required in [true, false] {
+        let scratch = Scratch::new(&format!("goes-{required}"));
+        scratch.write("1\n");
+        let watched = scratch.open(required).expect("good");
+        fs::remove_file(scratch.path()).expect("remove");
+        let (table, said) = refresh(&watched);
+        assert_eq!((table, said.len()), (vec![1], 1), "{said:?}");
+        assert_eq!(refresh(&watched), (vec![1], vec![]));
+        scratch.write("2\n");
+        assert_eq!(refresh(&watched), (vec![2], vec![]));
+    }
+}
+
+#[test]
+fn only_a_file_that_is_not_required_may_be_absent() {
+    let scratch = Scratch::new("absent");
+    assert_eq!(scratch.open(true).expect_err("absent").len(), 1);
+    let watched = scratch.open(false).expect("empty");
+    assert_eq!(refresh(&watched), (vec![], vec![]));
+    scratch.write("5\n");
+    assert_eq!(refresh(&watched), (vec![5], vec![]), "and may appear");
+}
+
+#[test]
+fn a_huge_file_and_a_directory_are_errors_and_dev_null_is_empty() {
+    let scratch = Scratch::new("huge");
+    File::create(scratch.path()).expect("create").set_len(MAX_SIZE + 1).expect("size");
+    assert!(scratch.open(false).expect_err("huge")[0].text.contains("64 MiB"));
+    let open = |path: &Path| Watched::open(&TableFile { path: path.to_owned(), required: false }, numbers);
+    assert!(open(&scratch.0).is_err());
+    assert!(open(Path::new("/dev/null")).expect("empty").current().is_empty());
+}
+
+#[test]
+fn an_error_points_at_the_part_of_the_line() {
+    let line = lines("\n# c\n é: b, c\r\n").next().expect("a line");
+    assert_eq!((line.number, line.text), (3, " é: b, c"));
+    let part = line.text.rsplit(' ').next().expect("last");
+    assert_eq!(line.error(Path::new("f"), part, "what").to_string(), "f:3:8: what");
+}

@@ -1,6 +1,6 @@
 //! The configuration: what penfold.conf(5) says, as values.
 //!
-//! Every field has a value; the defaults are in one place, `read::Raw`'s. A
+//! Every field has a value; the defaults are in one place, `defaults`. A
 //! [`Config`] that exists has been checked: no field needs a second look. Reading
 //! never stops at the first error. Does not open tables: see `aliases`, `users`
 //! and `route`.
@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod defaults;
+mod document;
 mod error;
 mod read;
 pub mod table;

@@ -1,10 +1,192 @@
-//! Stub.
-use super::{Config, ConfigError};
-/// x
-pub fn load(_: &std::path::Path) -> Result<Config, Vec<ConfigError>> {
-    Err(vec![])
+//! Reads penfold.conf(5).
+//!
+//! One function for each table of the file, in the order of the manual page. All
+//! errors are reported, each with its place: unknown keys, wrong types, values out
+//! of bounds, named files that are absent. Where the TOML itself is wrong, that is
+//! all that is said. A key about what does not exist yet (TLS, AUTH) has one or
+//! two values that describe what there is; they are checked and dropped.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::defaults::{MAILBOX_WITHOUT_HOME, defaults, own_name};
+use super::document::{Errors, Section};
+use super::units;
+use super::{Config, ConfigError, Dns, Limits, Listen, Local, LogTo, Queue, Relay, Remote, TableFile, Users, table};
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// Everything that is wrong in it, in the order of lines; or that it cannot be read.
+pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
+    let text = table::read_text(path).map_err(|error| vec![error])?;
+    parse(path, &text)
 }
-/// x
-pub fn parse(_: &std::path::Path, _: &str) -> Result<Config, Vec<ConfigError>> {
-    Err(vec![])
+
+/// Reads the text of a configuration file; `name` is what errors call it.
+///
+/// # Errors
+/// Everything that is wrong in it, in the order of lines.
+pub fn parse(name: &Path, text: &str) -> Result<Config, Vec<ConfigError>> {
+    let errors = Errors::none(name, text);
+    let config = errors.document().map(config);
+    let errors = errors.into_sorted();
+    config.filter(|_| errors.is_empty()).ok_or(errors)
+}
+
+fn config(mut top: Section<'_, '_>) -> Config {
+    let hostname = top.take("hostname", units::host_name).unwrap_or_else(own_name);
+    let default = defaults(&hostname);
+    let config = Config {
+        hostname,
+        spool: top.take("spool", units::path).unwrap_or(default.spool),
+        socket: top.take("socket", units::path).unwrap_or(default.socket),
+        user: top.take("user", units::user).unwrap_or(default.user),
+        listen: match top.sections("listen") {
+            Some(sections) => sections.into_iter().filter_map(listen).collect(),
+            None => default.listen,
+        },
+        limits: limits(top.section("limits"), default.limits),
+        local: local(top.section("local"), default.local),
+        relay: relay(top.section("relay"), default.relay),
+        remote: remote(top.section("remote"), default.remote),
+        queue: queue(top.section("queue"), default.queue),
+        dns: dns(top.section("dns"), default.dns),
+        log: log(top.section("log"), default.log),
+    };
+    top.finish();
+    config
+}
+
+fn listen(mut section: Section<'_, '_>) -> Option<Listen> {
+    let address = section.take("address", units::listen_address);
+    if !section.gives("address") {
+        section.error("address", "missing; expected an address and a port, such as \"127.0.0.1:25\"");
+    }
+    section.take("kind", units::word(&["smtp"]));
+    section.take("tls", units::word(&["none", "offered"]));
+    section.take("auth", units::word(&["none", "tls"]));
+    section.finish();
+    address.map(|address| Listen { address })
+}
+
+fn limits(mut section: Section<'_, '_>, default: Limits) -> Limits {
+    let limits = Limits {
+        connections: section.take("connections", units::count(1..=100_000)).unwrap_or(default.connections),
+        connections_per_host: section
+            .take("connections_per_host", units::count(1..=100_000))
+            .unwrap_or(default.connections_per_host),
+        message_size: section.take("message_size", units::message_size).unwrap_or(default.message_size),
+        recipients: section.take("recipients", units::recipients).unwrap_or(default.recipients),
+        command_timeout: section.take("command_timeout", units::duration).unwrap_or(default.command_timeout),
+        data_timeout: section.take("data_timeout", units::duration).unwrap_or(default.data_timeout),
+    };
+    section.finish();
+    limits
+}
+
+fn local(mut section: Section<'_, '_>, default: Local) -> Local {
+    let users = section.take("users", units::users).unwrap_or(default.users);
+    let local = Local {
+        domains: section.take_all("domains", units::domain).unwrap_or(default.domains),
+        mailbox: mailbox(&mut section, &users, default.mailbox),
+        users,
+        aliases: table_file(&mut section, "aliases", default.aliases),
+        virtual_table: table_file(&mut section, "virtual", default.virtual_table),
+        subaddress: section.take("subaddress", units::separator).unwrap_or(default.subaddress),
+        postmaster: section.take("postmaster", units::postmaster).unwrap_or(default.postmaster),
+    };
+    if let Users::File(path) = &local.users
+        && let Err(text) = units::there(path)
+    {
+        section.error("users", &text);
+    }
+    if local.domains.is_empty() {
+        section.error("domains", "expected at least one domain");
+    }
+    section.finish();
+    local
+}
+
+/// The users of a file have no home directory that `~` could stand for.
+fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: String) -> String {
+    match (section.take("mailbox", units::mailbox), users) {
+        (None, Users::System) => default,
+        (None, Users::File(_)) => MAILBOX_WITHOUT_HOME.to_owned(),
+        (Some(template), Users::File(_)) if template.starts_with('~') => {
+            let text = format!("\"~\" needs users = \"system\"; expected a path, such as \"{MAILBOX_WITHOUT_HOME}\"");
+            section.error("mailbox", &text);
+            template
+        }
+        (Some(template), _) => template,
+    }
+}
+
+fn relay(mut section: Section<'_, '_>, default: Relay) -> Relay {
+    let relay = Relay {
+        networks: section.take_all("networks", units::network).unwrap_or(default.networks),
+        domains: section.take_all("domains", units::domain).unwrap_or(default.domains),
+    };
+    section.finish();
+    relay
+}
+
+fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
+    let remote = Remote {
+        smarthosts: section.take_all("smarthosts", units::smarthost).unwrap_or(default.smarthosts),
+        routes: table_file(&mut section, "routes", default.routes),
+        timeout: section.take("timeout", units::duration).unwrap_or(default.timeout),
+    };
+    section.take("tls", units::word(&["none", "opportunistic"]));
+    section.finish();
+    remote
+}
+
+fn queue(mut section: Section<'_, '_>, default: Queue) -> Queue {
+    let (retry_min, retry_max) = retry(&mut section, (default.retry_min, default.retry_max));
+    let queue = Queue {
+        workers: section.take("workers", units::count(1..=1000)).unwrap_or(default.workers),
+        workers_per_destination: section
+            .take("workers_per_destination", units::count(1..=1000))
+            .unwrap_or(default.workers_per_destination),
+        retry_min,
+        retry_max,
+        expire_after: section.take("expire_after", units::duration).unwrap_or(default.expire_after),
+    };
+    section.finish();
+    queue
+}
+
+/// The first and the longest interval between attempts.
+fn retry(section: &mut Section<'_, '_>, default: (Duration, Duration)) -> (Duration, Duration) {
+    let min = section.take("retry_min", units::duration);
+    let max = section.take("retry_max", units::duration);
+    // A value that is wrong by itself says nothing about the order.
+    let comparable = min.is_some() == section.gives("retry_min") && max.is_some() == section.gives("retry_max");
+    let last = if max.is_some() { ("retry_max", "at least retry_min") } else { ("retry_min", "at most retry_max") };
+    let (min, max) = (min.unwrap_or(default.0), max.unwrap_or(default.1));
+    if comparable && min > max {
+        section.error(last.0, &format!("expected {}", last.1));
+    }
+    (min, max)
+}
+
+fn dns(mut section: Section<'_, '_>, default: Dns) -> Dns {
+    let dns = Dns {
+        nameservers: section.take_all("nameservers", units::nameserver).unwrap_or(default.nameservers),
+        timeout: section.take("timeout", units::duration).unwrap_or(default.timeout),
+    };
+    section.finish();
+    dns
+}
+
+fn log(mut section: Section<'_, '_>, default: LogTo) -> LogTo {
+    let to = section.take("to", units::log_to).unwrap_or(default);
+    section.finish();
+    to
+}
+
+/// A table that the file names must be there.
+fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFile) -> TableFile {
+    section.take(key, units::existing_file).map_or(default, |path| TableFile { path, required: true })
 }

@@ -191,6 +191,11 @@ fn read(path: &Path) -> Reading {
     }
 }
 
+/// The whole text of a file that an administrator writes.
+pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    read(path).text
+}
+
 fn text_of(path: &Path, file: File) -> Result<String, ConfigError> {
     let mut bytes = Vec::new();
     file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(|error| ConfigError::whole(path, error.to_string()))?;

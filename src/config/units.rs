@@ -1,1 +1,288 @@
+//! Values: what may stand behind the `=` of a key, each with its own reader.
+//!
+//! A reader takes a TOML value and gives what it means, checked, or a text that
+//! says what it expected. None of them looks at another key, and none at the
+//! network; [`there`] alone looks at the file system.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::{HostPort, LogTo, Network, Users};
+use crate::address::{Address, parse_domain};
+
+/// A value, or what was expected in its place.
+type Read<T> = Result<T, String>;
+
+/// No duration is longer, so that adding one to the time of day is safe.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// No message is larger: a tebioctet, far from where sums would overflow.
+const LARGEST: u64 = 1 << 40;
+
+/// RFC 5321 4.5.3.1.7: a server takes at least 64 Ki octets.
+const SMALLEST: u64 = 64 << 10;
+
+/// A time with its unit.
+pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
+    let duration =
+        expect(value.as_str().and_then(parse_duration), "a duration with a unit, such as \"30s\", \"5m\" or \"4d\"")?;
+    if duration.is_zero() || duration > LONGEST {
+        return Err("expected a duration of more than 0 and at most 365d".to_owned());
+    }
+    Ok(duration)
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = number_and_unit(text)?;
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 3600 * 1000,
+        "d" => 24 * 3600 * 1000,
+        "w" => 7 * 24 * 3600 * 1000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.saturating_mul(milliseconds)))
+}
+
+/// The size of a message in octets.
+pub(super) fn message_size(value: &DeValue<'_>) -> Read<u64> {
+    let size = match value {
+        DeValue::String(text) => parse_size(text),
+        other => integer(other),
+    };
+    let size = expect(size, "a size, such as \"50M\", \"800K\" or \"1G\"")?;
+    if !(SMALLEST..=LARGEST).contains(&size) {
+        return Err("expected a size of at least 64K (RFC 5321 4.5.3.1.7) and at most 1024G".to_owned());
+    }
+    Ok(size)
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let octets: u64 = match unit {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return None,
+    };
+    Some(number.saturating_mul(octets))
+}
+
+/// `15min` in two; a number too large to count is as large as can be.
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    (!number.is_empty()).then(|| (number.parse().unwrap_or(u64::MAX), unit))
+}
+
+/// A whole number within bounds.
+pub(super) fn count(bounds: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Read<usize> {
+    move |value| {
+        let number = integer(value).and_then(|number| usize::try_from(number).ok());
+        let wanted = || format!("expected a whole number from {} to {}", bounds.start(), bounds.end());
+        number.filter(|number| bounds.contains(number)).ok_or_else(wanted)
+    }
+}
+
+/// How many recipients a message may have.
+pub(super) fn recipients(value: &DeValue<'_>) -> Read<usize> {
+    // RFC 5321 4.5.3.1.8: a server takes at least 100.
+    count(100..=100_000)(value).map_err(|wanted| wanted + " (RFC 5321 4.5.3.1.8 asks for 100)")
+}
+
+fn integer(value: &DeValue<'_>) -> Option<u64> {
+    value.as_integer().and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok())
+}
+
+/// One of some words.
+pub(super) fn word(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> Read<&'static str> {
+    move |value| {
+        let word = value.as_str().and_then(|text| words.iter().find(|word| **word == text));
+        word.copied().ok_or_else(|| format!("expected \"{}\"", words.join("\" or \"")))
+    }
+}
+
+/// The name of a host, in lower case.
+pub(super) fn host_name(value: &DeValue<'_>) -> Read<String> {
+    let name = value.as_str().and_then(name);
+    expect(name, "the full name of a host, such as \"mx.example.org\"")
+}
+
+/// A domain or an address literal in canonical form.
+pub(super) fn domain(value: &DeValue<'_>) -> Read<String> {
+    let domain = value.as_str().and_then(|text| parse_domain(text).ok());
+    expect(domain.map(String::from), "a domain, such as \"example.org\" or \"[192.0.2.1]\"")
+}
+
+/// The name of a system user. Whether there is one is seen when it is needed.
+pub(super) fn user(value: &DeValue<'_>) -> Read<String> {
+    let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');
+    let name = value.as_str().filter(|name| !name.is_empty() && !name.contains(bad));
+    expect(name.map(str::to_owned), "the name of a user, such as \"penfold\"")
+}
+
+/// A local name or an address.
+pub(super) fn postmaster(value: &DeValue<'_>) -> Read<String> {
+    let address = value.as_str().and_then(|text| Address::parse(text).ok());
+    expect(
+        address.map(|address| address.to_string()),
+        "a local name or an address, such as \"root\" or \"me@example.org\"",
+    )
+}
+
+/// What separates user and detail; nothing where there is none.
+pub(super) fn separator(value: &DeValue<'_>) -> Read<Option<char>> {
+    const SEPARATORS: &str = "+-=_.#";
+    let mut chars = expect(value.as_str(), "one character in quotes, such as \"+\"")?.chars();
+    match (chars.next(), chars.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) if SEPARATORS.contains(one) => Ok(Some(one)),
+        _ => Err(format!("expected one character of {SEPARATORS}, or nothing")),
+    }
+}
+
+/// The path of a file or directory.
+pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
+    expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/var/spool/penfold\"")
+}
+
+/// The path of a file that is there.
+pub(super) fn existing_file(value: &DeValue<'_>) -> Read<PathBuf> {
+    let path = expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/etc/aliases\"")?;
+    there(&path).map(|()| path)
+}
+
+/// Whether a file is there.
+pub(super) fn there(path: &Path) -> Read<()> {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Err(format!("expected a file; {} is a directory", path.display())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("expected a file; {}: {error}", path.display())),
+    }
+}
+
+/// Where mailbox names come from; the file may be absent, see [`there`].
+pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
+    let text = value.as_str();
+    if text == Some("system") {
+        return Ok(Users::System);
+    }
+    let path = text.and_then(|text| text.strip_prefix("file:")).and_then(parse_path);
+    expect(path.map(Users::File), "\"system\" or \"file:\" and an absolute path, such as \"file:/etc/penfold/users\"")
+}
+
+/// Where the log goes.
+pub(super) fn log_to(value: &DeValue<'_>) -> Read<LogTo> {
+    match value.as_str() {
+        Some("syslog") => Ok(LogTo::Syslog),
+        Some("stderr") => Ok(LogTo::Stderr),
+        other => expect(other.and_then(parse_path).map(LogTo::File), "\"syslog\", \"stderr\" or an absolute path"),
+    }
+}
+
+fn parse_path(text: &str) -> Option<PathBuf> {
+    (text.starts_with('/') && !text.contains(char::is_control)).then(|| PathBuf::from(text))
+}
+
+/// The template of a mailbox's path.
+pub(super) fn mailbox(value: &DeValue<'_>) -> Read<String> {
+    let template = value.as_str().filter(|text| text.starts_with('/') || text.starts_with("~/"));
+    let template = expect(template, "a path that begins with \"/\" or \"~/\", such as \"~/Maildir\"")?;
+    let plain = template.replace("{user}", "").replace("{domain}", "");
+    if plain.contains(['{', '}']) || plain.contains(char::is_control) {
+        return Err("expected {user} or {domain} and nothing else in braces".to_owned());
+    }
+    Ok(template.to_owned())
+}
+
+/// An address and a port of this host.
+pub(super) fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
+    let address = value.as_str().and_then(|text| text.parse().ok());
+    expect(
+        address,
+        "an address and a port, such as \"192.0.2.1:25\", \"[::1]:25\" or, for all addresses, \"0.0.0.0:25\"",
+    )
+}
+
+/// The address of a name server; its port is 53 where none is given.
+pub(super) fn nameserver(value: &DeValue<'_>) -> Read<SocketAddr> {
+    let server = value.as_str().and_then(|text| {
+        let alone = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+        alone.or_else(|_| text.parse()).ok()
+    });
+    let server = server.filter(|server: &SocketAddr| server.port() != 0);
+    expect(server, "the address of a name server, such as \"192.0.2.53\", \"127.0.0.1:5353\" or \"[::1]:53\"")
+}
+
+/// A host that takes mail for elsewhere; its port is 25 where none is given.
+pub(super) fn smarthost(value: &DeValue<'_>) -> Read<HostPort> {
+    let text = value.as_str().map(|text| text.strip_prefix("smtp://").unwrap_or(text));
+    let host = text.and_then(|text| HostPort::parse(text, 25));
+    expect(host, "\"smtp://host\" or \"smtp://host:port\", an IPv6 address in brackets")
+}
+
+impl HostPort {
+    /// `host`, `host:port`, `[address]` or `[address]:port`. An IPv6 address
+    /// must have its brackets; `None` for anything else, and for port 0.
+    pub fn parse(text: &str, default_port: u16) -> Option<Self> {
+        let (host, rest) = match text.strip_prefix('[') {
+            Some(inside) => {
+                let (address, rest) = inside.split_once(']')?;
+                (address.parse::<IpAddr>().ok()?.to_string(), rest)
+            }
+            None => {
+                let (host, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+                (name(host)?, rest)
+            }
+        };
+        let port = match rest.strip_prefix(':') {
+            Some(digits) => digits.parse().ok().filter(|port| *port != 0 && !digits.starts_with('+'))?,
+            None if rest.is_empty() => default_port,
+            None => return None,
+        };
+        Some(Self { host, port })
+    }
+}
+
+/// A host's name in lower case, or its IPv4 address.
+fn name(text: &str) -> Option<String> {
+    let name = parse_domain(text).ok().filter(|name| !name.starts_with('['))?;
+    // The last label of a name is never all digits (RFC 3696 2): this is a mistyped address.
+    let numeric = name.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()));
+    (!numeric || name.parse::<Ipv4Addr>().is_ok()).then(|| name.into())
+}
+
+/// A network, or one address.
+pub(super) fn network(value: &DeValue<'_>) -> Read<Network> {
+    let network = value.as_str().and_then(parse_network);
+    expect(network, "a network, such as \"192.0.2.0/24\" or \"2001:db8::/32\", with a prefix of at most 32 or 128")
+}
+
+fn parse_network(text: &str) -> Option<Network> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let address: IpAddr = address.parse().ok()?;
+    let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix {
+        Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= bits && !digits.starts_with('+'))?,
+        None => bits,
+    };
+    match address.to_canonical() {
+        // IPv4 in IPv6's clothes, ::ffff:192.0.2.0/120, is an IPv4 network; one that
+        // holds more than the mapped addresses has no meaning.
+        mapped @ IpAddr::V4(_) if address.is_ipv6() => {
+            Some(Network { address: mapped, prefix: prefix.checked_sub(96)? })
+        }
+        _ => Some(Network { address, prefix }),
+    }
+}
+
+fn expect<T>(value: Option<T>, what: &str) -> Read<T> {
+    value.ok_or_else(|| format!("expected {what}"))
+}

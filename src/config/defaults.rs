@@ -1,0 +1,106 @@
+//! What holds where the configuration says nothing.
+//!
+//! One literal, in the order of penfold.conf(5). Safe on any machine: only
+//! loopback addresses are served, and only the machine itself may relay.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, TableFile, Users};
+use crate::address::parse_domain;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+
+/// The mailbox of a user of a users file: there is no home directory then.
+pub(super) const MAILBOX_WITHOUT_HOME: &str = "/var/mail/{domain}/{user}";
+
+/// The configuration of a host of this name by an empty file.
+pub(super) fn defaults(hostname: &str) -> Config {
+    Config {
+        hostname: hostname.to_owned(),
+        spool: "/var/spool/penfold".into(),
+        socket: "/run/penfold/penfold.sock".into(),
+        user: "penfold".into(),
+        listen: vec![
+            Listen { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 25)) },
+            Listen { address: SocketAddr::from((Ipv6Addr::LOCALHOST, 25)) },
+        ],
+        limits: Limits {
+            connections: 1000,
+            connections_per_host: 50,
+            message_size: 50 << 20,
+            recipients: 1000,
+            command_timeout: Duration::from_secs(5 * MINUTE),
+            data_timeout: Duration::from_secs(10 * MINUTE),
+        },
+        local: Local {
+            domains: vec![hostname.to_owned(), "localhost".to_owned()],
+            users: Users::System,
+            mailbox: "~/Maildir".into(),
+            aliases: optional("/etc/aliases"),
+            virtual_table: optional("/etc/penfold/virtual"),
+            subaddress: Some('+'),
+            postmaster: "root".into(),
+        },
+        relay: Relay {
+            networks: vec![
+                Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
+                Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
+            ],
+            domains: Vec::new(),
+        },
+        remote: Remote {
+            smarthosts: Vec::new(),
+            routes: optional("/etc/penfold/routes"),
+            timeout: Duration::from_secs(10 * MINUTE),
+        },
+        queue: Queue {
+            workers: 20,
+            workers_per_destination: 5,
+            retry_min: Duration::from_secs(5 * MINUTE),
+            retry_max: Duration::from_secs(4 * HOUR),
+            expire_after: Duration::from_secs(5 * 24 * HOUR),
+        },
+        dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },
+        log: LogTo::Syslog,
+    }
+}
+
+fn optional(path: &str) -> TableFile {
+    TableFile { path: PathBuf::from(path), required: false }
+}
+
+/// This host's full name, found without asking the DNS: that of gethostname(2) if
+/// it has a dot, else the name in hosts(5) that continues it after a dot, else the
+/// short one. `localhost` where that is no name for mail.
+pub(super) fn own_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    parse_domain(full_name(&name, &hosts)).map_or_else(|_| "localhost".to_owned(), String::from)
+}
+
+fn full_name<'a>(name: &'a str, hosts: &'a str) -> &'a str {
+    if name.contains('.') {
+        return name;
+    }
+    let without_comment = |line: &'a str| line.split('#').next().unwrap_or_default();
+    let mut names = hosts.lines().flat_map(|line| without_comment(line).split_whitespace().skip(1));
+    names.find(|full| full.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_name_is_made_full_by_the_hosts_file() {
+        let hosts = "127.0.0.1 localhost.localdomain localhost\n# ::1 web.no\n10.0.0.9 webmail.x.org web.x.org web # web.y.org\n";
+        for (name, full) in
+            [("web", "web.x.org"), ("web.z.org", "web.z.org"), ("mail", "mail"), ("localhost", "localhost.localdomain")]
+        {
+            assert_eq!(full_name(name, hosts), full);
+        }
+    }
+}

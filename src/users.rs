@@ -52,8 +52,7 @@ impl Users {
             config::Users::System => Source::System,
             config::Users::File(path) => {
                 let file = TableFile { path: path.clone(), required: true };
-                let needs_home = local.mailbox.starts_with('~');
-                Source::File(Watched::open(&file, move |file, text| parse(file, text, needs_home))?)
+                Source::File(Watched::open(&file, parse)?)
             }
         };
         Ok(Self { source, template: local.mailbox.clone() })
@@ -109,10 +108,10 @@ impl Users {
     }
 }
 
-fn parse(file: &Path, text: &str, needs_home: bool) -> Result<UserTable, Vec<ConfigError>> {
+fn parse(file: &Path, text: &str) -> Result<UserTable, Vec<ConfigError>> {
     let (mut table, mut errors) = (UserTable::new(), Vec::new());
     for line in lines(text) {
-        if let Err((part, what)) = add(&mut table, line, needs_home) {
+        if let Err((part, what)) = add(&mut table, line) {
             errors.push(line.error(file, part, what));
         }
     }
@@ -121,7 +120,7 @@ fn parse(file: &Path, text: &str, needs_home: bool) -> Result<UserTable, Vec<Con
 
 /// Adds the user of one line; what is wrong, and at which part. No text of the
 /// line is repeated except the name: the rest may be a secret.
-fn add<'a>(table: &mut UserTable, line: Line<'a>, needs_home: bool) -> Result<(), (&'a str, String)> {
+fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), (&'a str, String)> {
     let mut fields = line.text.splitn(3, ':');
     let (Some(name), Some(_secret), Some(mailbox)) = (fields.next(), fields.next(), fields.next()) else {
         return Err((line.text, "expected name:secret:mailbox".to_owned()));
@@ -132,10 +131,6 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>, needs_home: bool) -> Result<()
     }
     if !mailbox.is_empty() && (!mailbox.starts_with('/') || mailbox.contains(char::is_control)) {
         return Err((mailbox, "expected the path of a mailbox that begins with /, or nothing".to_owned()));
-    }
-    if mailbox.is_empty() && needs_home {
-        let what = "expected the path of a mailbox: local.mailbox begins with ~, and a users file knows no homes";
-        return Err((mailbox, what.to_owned()));
     }
     let users = table.entry(address.domain().into()).or_default();
     match users.entry(address.local().to_ascii_lowercase().into()) {

@@ -14,7 +14,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use crate::address::parse_domain;
@@ -100,51 +99,45 @@ fn read_key(text: &str) -> Result<Box<str>, String> {
     Ok(format!("{dot}{domain}").into())
 }
 
+const EXPECTED: &str = "expected host:port, [address]:port, mx:domain or error:status text";
+
 fn read_target(text: &str) -> Result<Target, String> {
     if let Some(error) = text.strip_prefix("error:") {
         return read_error(error);
     }
-    let text = text.split_once([' ', '\t']).map_or(
-        text,
-        |(word, rest)| {
-            if rest.trim_start().starts_with('#') { word } else { text }
-        },
-    );
-    if text.starts_with("lmtp:") {
+    let (target, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+    if !rest.is_empty() && !rest.trim_start().starts_with('#') {
+        return Err(EXPECTED.to_owned());
+    }
+    if target.starts_with("lmtp:") {
         return Err("lmtp: is not supported yet".to_owned());
     }
-    let Some(exchanger) = text.strip_prefix("mx:") else { return read_host(text).map(Target::Host) };
-    let (domain, port) = exchanger.split_once(':').map_or((exchanger, Ok(SMTP)), |(d, port)| (d, read_port(port)));
+    match target.strip_prefix("mx:") {
+        Some(exchanger) => read_exchanger(exchanger),
+        None => HostPort::parse(target, SMTP).map(Target::Host).ok_or_else(|| EXPECTED.to_owned()),
+    }
+}
+
+fn read_exchanger(text: &str) -> Result<Target, String> {
+    let (domain, port) = text.split_once(':').map_or((text, Ok(SMTP)), |(domain, port)| (domain, read_port(port)));
     let domain = match domain {
         "" => None,
+        // An address has no mail exchangers.
+        _ if domain.starts_with('[') => return Err("expected a domain, not an address, after mx:".to_owned()),
         _ => Some(parse_domain(domain).map_err(|_| "expected mx:domain or mx:domain:port")?),
     };
     Ok(Target::Mx { domain, port: port? })
 }
 
+/// A status and a text that other hosts can be told.
 fn read_error(text: &str) -> Result<Target, String> {
     match Status::read(text.trim_start()) {
         Some((status @ Status(4 | 5, ..), "")) => Ok(Target::Error(status, "no mail goes to this domain".into())),
-        Some((status @ Status(4 | 5, ..), why)) if !why.contains(char::is_control) => {
+        Some((status @ Status(4 | 5, ..), why)) if why.bytes().all(|b| (b' '..=b'~').contains(&b)) => {
             Ok(Target::Error(status, why.trim().into()))
         }
-        _ => Err("expected error:5.1.2 or error:4.2.1 and a text".to_owned()),
+        _ => Err("expected error:5.1.2 or error:4.2.1 and a text in ASCII".to_owned()),
     }
-}
-
-/// `host`, `host:port`, `[address]` or `[address]:port`.
-fn read_host(text: &str) -> Result<HostPort, String> {
-    const EXPECTED: &str = "expected host:port, [address]:port, mx:domain or error:status text";
-    let (host, port) = if let Some(inside) = text.strip_prefix('[') {
-        let (address, rest) = inside.split_once(']').ok_or(EXPECTED)?;
-        let v6 = || address.parse::<Ipv6Addr>().map(IpAddr::V6);
-        let ip = address.parse::<Ipv4Addr>().map(IpAddr::V4).or_else(|_| v6()).map_err(|_| EXPECTED)?;
-        (ip.to_string(), if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(EXPECTED)?) })
-    } else {
-        let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
-        (parse_domain(host).map_err(|_| EXPECTED)?.into(), port)
-    };
-    Ok(HostPort { host, port: port.map_or(Ok(SMTP), read_port)? })
 }
 
 fn read_port(text: &str) -> Result<u16, String> {

@@ -440,7 +440,8 @@ fn every_error_of_every_table_is_given() {
     site.write(
         "routes",
         "x.org\nx..org mail\na.org  lmtp:/run/x\nb.org mail:0\nc.org mail:+25\nd.org error:2.0.0 ok\ne.org error:x\n\
-         f.org [mail]:25\ng.org mail\nG.org mail\nh.org mail other\ni.org mx:a..b\n",
+         f.org [mail]:25\ng.org mail\nG.org mail\nh.org mail other\ni.org mx:a..b\n\
+         j.org mx:[192.0.2.1]\nk.org error:5.1.2 na\u{ef}ve\n",
     );
     let errors = Router::open(&site.config()).expect_err("bad tables");
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -448,7 +449,7 @@ fn every_error_of_every_table_is_given() {
     let mut expected: Vec<&str> = vec!["aliases:1:1", "virtual:1:1", "virtual:3:1", "virtual:4:1"];
     expected.extend(["virtual:5:1", "virtual:5:1", "users:1:1", "routes:1:6", "routes:2:1", "routes:3:8"]);
     expected.extend(["routes:4:7", "routes:5:7", "routes:6:7", "routes:7:7", "routes:8:7", "routes:10:1"]);
-    expected.extend(["routes:11:7", "routes:12:7"]);
+    expected.extend(["routes:11:7", "routes:12:7", "routes:13:7", "routes:14:7"]);
     assert_eq!(places, expected, "{errors:#?}");
 }
 

@@ -1,13 +1,54 @@
 //! penfold: a small mail transfer agent for Unix.
+//!
+//! ```text
+//!                 config   log   sys   dns          (at the side, used by all stages)
+//!
+//!     network --> listen --> session --> spool ==> queue --> worker --> route <-- aliases, users
+//!                               |          ^                   |
+//!                               | asks     | writes            v
+//!                               v          |                deliver --> maildir | remote
+//!                             route      bounce <-- outcomes --'                  --> network
+//! ```
+//!
+//! Read `worker` first: it is the whole of it in a dozen lines. Then `session`,
+//! `spool` (whose head has the table of states on disk), and `queue`.
+//!
+//! | rank | modules | may use |
+//! | --- | --- | --- |
+//! | 0 | address, reply, retry, sys | nothing of penfold |
+//! | 1 | envelope, outcome, config, smtp | rank 0 |
+//! | 2 | log | lower ranks |
+//! | 3 | aliases, users, dns, spool | lower ranks |
+//! | 4 | route, net, queue, bounce | lower ranks |
+//! | 5 | session, deliver | lower ranks; session never queue or bounce |
+//! | 6 | listen, worker, control | lower ranks |
+//! | 7 | daemon, and the programs | everything, in start-up order |
+//!
+//! Words: a *message* is what a client gives; an *envelope* is its sender and
+//! recipients; an *entry* is a message in the spool; a *recipient* there stands in
+//! a *slot*; a *route* is where one goes; a *job* is one entry and one destination;
+//! an *outcome* is what became of one recipient in one attempt.
+
 pub mod address;
+pub mod aliases;
 pub mod bounce;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod deliver;
+pub mod dns;
 pub mod envelope;
+pub mod listen;
+pub mod log;
 pub mod net;
 pub mod outcome;
+pub mod queue;
 pub mod reply;
 pub mod retry;
+pub mod route;
+pub mod session;
 pub mod smtp;
 pub mod spool;
 pub mod sys;
+pub mod users;
+pub mod worker;

@@ -12,6 +12,7 @@
 //! Does not know any table's format, except that a line whose first
 //! character is `#` is a comment: see `aliases`, `users` and `route`.
 
+use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -31,10 +32,9 @@ const MAX_SIZE: u64 = 64 << 20;
 const TICK: Duration = Duration::from_millis(50);
 
 /// Reads the text of a table: the file's name, for errors, and what is in it.
-pub type Parse<T> = fn(&Path, &str) -> Result<T, Vec<ConfigError>>;
+type Parse<T> = Box<dyn Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync>;
 
 /// A table that follows its file.
-#[derive(Debug)]
 pub struct Watched<T> {
     file: TableFile,
     parse: Parse<T>,
@@ -74,7 +74,10 @@ impl<T> Watched<T> {
     ///
     /// # Errors
     /// All that is wrong in the file; that it cannot be read; that it is absent, if it is required.
-    pub fn open(file: &TableFile, parse: Parse<T>) -> Result<Self, Vec<ConfigError>> {
+    pub fn open<P>(file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
+    where
+        P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
+    {
         let Reading { seen, unsettled, text } = read(&file.path);
         let table = match text {
             Ok(text) => parse(&file.path, &text)?,
@@ -82,7 +85,7 @@ impl<T> Watched<T> {
             Err(error) => return Err(vec![error]),
         };
         let state = State { table: Arc::new(table), seen, unsettled, said: Vec::new() };
-        Ok(Self { file: file.clone(), parse, state: Mutex::new(state) })
+        Ok(Self { file: file.clone(), parse: Box::new(parse), state: Mutex::new(state) })
     }
 
     /// The table in force, after a look at the file.
@@ -120,6 +123,12 @@ impl<T> Watched<T> {
         }
         state.said.clone_from(&errors);
         errors
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("file", &self.file).field("state", &self.state).finish_non_exhaustive()
     }
 }
 

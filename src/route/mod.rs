@@ -1,0 +1,284 @@
+//! Where an address goes, and why.
+//!
+//! [`Router::expand`] says which final recipients an address stands for; it is
+//! asked once, before the message is accepted. [`Router::route`] says where one
+//! of them goes now; it is asked before every attempt and expands nothing, so a
+//! change of an alias does not touch what is already accepted. Both answer from
+//! the same tables, which follow their files.
+//!
+//! Nothing fails here: that a table or the system cannot be asked is an answer
+//! too, `Unsure`, and means later. Every expansion ends, whatever is in the
+//! tables. Does not ask the DNS, does not open a mailbox, does not decide who may
+//! relay: the session does, with [`Router::place`].
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::address::Address;
+use crate::aliases::{Aliases, Member};
+use crate::config::table::Watched;
+use crate::config::{Config, ConfigError, HostPort};
+use crate::reply::Status;
+use crate::users::Users;
+
+use routes::{Routes, SMTP, Target};
+use virtual_table::VirtualTable;
+
+mod expand;
+mod routes;
+mod virtual_table;
+
+/// All that decides where mail goes: one for all threads.
+#[derive(Debug)]
+pub struct Router {
+    domains: Arc<HashSet<Box<str>>>,
+    /// The local domain of names without one.
+    first_domain: Box<str>,
+    relay_domains: HashSet<Box<str>>,
+    subaddress: Option<char>,
+    /// Who gets the postmaster's mail; always one.
+    postmaster: [Member; 1],
+    /// Where the postmaster's mail is kept if nobody gets it.
+    last_resort: PathBuf,
+    smarthosts: Vec<HostPort>,
+    aliases: Watched<Aliases>,
+    virtual_table: Watched<VirtualTable>,
+    users: Users,
+    routes: Watched<Routes>,
+}
+
+/// Whose an address is, going by its domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a local domain.
+    Local,
+    /// In a domain for which anyone may send mail here (`relay.domains`).
+    Relay,
+    /// Anywhere else.
+    Elsewhere,
+}
+
+/// What an address stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expansion {
+    /// The final recipients, at least one, none twice. Where an alias has several
+    /// members, a local one that does not exist is among them, so that its
+    /// delivery fails and the sender is told.
+    Finals(Vec<Address>),
+    /// Nobody here: 550 5.1.1.
+    Unknown,
+    /// The routes table refuses all of it, with this status and text.
+    Refused(Status, String),
+    /// It cannot be said now, and why: 451.
+    Unsure(String),
+}
+
+/// Where one final recipient goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Into this Maildir.
+    Mailbox(PathBuf),
+    /// To the mail exchangers of a domain.
+    Mx {
+        /// The domain to look up, in lower case, never a literal.
+        domain: String,
+        /// The TCP port of the exchangers.
+        port: u16,
+    },
+    /// To these hosts, in this order; at least one.
+    Hosts(Vec<HostPort>),
+    /// Nobody here (any more).
+    Unknown,
+    /// The routes table refuses it, with this status (class 5) and text.
+    Refused(Status, String),
+    /// Not now, and why.
+    Unsure(String),
+}
+
+impl Router {
+    /// Reads all tables. Logs a warning if nobody gets the postmaster's mail.
+    ///
+    /// # Errors
+    /// All that is wrong in any of them.
+    pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
+        let local = &config.local;
+        let domains: Arc<HashSet<Box<str>>> = Arc::new(local.domains.iter().map(|d| d.as_str().into()).collect());
+        let is_local = || {
+            let domains = Arc::clone(&domains);
+            move |domain: &str| domains.contains(domain)
+        };
+        let (for_virtual, for_routes) = (is_local(), is_local());
+        let mut errors = Vec::new();
+        let aliases = keep(&mut errors, Watched::open(&local.aliases, Aliases::parse));
+        let parse_virtual = move |file: &Path, text: &str| VirtualTable::parse(file, text, &for_virtual);
+        let virtual_table = keep(&mut errors, Watched::open(&local.virtual_table, parse_virtual));
+        let users = keep(&mut errors, Users::open(local));
+        let parse_routes = move |file: &Path, text: &str| Routes::parse(file, text, &for_routes);
+        let routes = keep(&mut errors, Watched::open(&config.remote.routes, parse_routes));
+        let postmaster = keep(&mut errors, read_postmaster(&local.postmaster));
+        let (Some(aliases), Some(virtual_table), Some(users), Some(routes), Some(postmaster)) =
+            (aliases, virtual_table, users, routes, postmaster)
+        else {
+            return Err(errors);
+        };
+        let router = Self {
+            domains,
+            first_domain: local.domains.first().unwrap_or(&config.hostname).as_str().into(),
+            relay_domains: config.relay.domains.iter().map(|d| d.as_str().into()).collect(),
+            subaddress: local.subaddress,
+            postmaster: [postmaster],
+            last_resort: config.spool.join(POSTMASTER),
+            smarthosts: config.remote.smarthosts.clone(),
+            aliases,
+            virtual_table,
+            users,
+            routes,
+        };
+        router.warn_of_last_resort();
+        Ok(router)
+    }
+
+    /// The address with a domain: the first local one, if it had none.
+    #[must_use]
+    pub fn qualify(&self, address: &Address) -> Address {
+        self.qualified(address).into_owned()
+    }
+
+    /// Whose an address at `domain` is. A name without domain is local; a literal
+    /// is, if the configuration lists it.
+    pub fn place(&self, domain: &str) -> Place {
+        if domain.is_empty() || self.is_local(domain) {
+            Place::Local
+        } else if self.relay_domains.contains(domain) {
+            Place::Relay
+        } else {
+            Place::Elsewhere
+        }
+    }
+
+    /// The final recipients that an address stands for: one answer for RCPT, VRFY
+    /// and reports. The virtual table comes first, then aliases, then users; then
+    /// all again without the detail; then the whole domain's entry; the postmaster
+    /// always exists (RFC 5321 4.5.1).
+    pub fn expand(&self, address: &Address) -> Expansion {
+        expand::expand(self, &self.qualified(address))
+    }
+
+    /// Where one final recipient goes now. Never expands.
+    pub fn route(&self, address: &Address) -> Route {
+        let address = self.qualified(address);
+        if !self.is_local(address.domain()) {
+            return self.elsewhere(&address);
+        }
+        let name = lower(address.local());
+        match self.mailbox(&name, address.domain()) {
+            Ok(Some(mailbox)) => Route::Mailbox(mailbox),
+            Ok(None) if name == POSTMASTER => Route::Mailbox(self.last_resort.clone()),
+            Ok(None) => Route::Unknown,
+            Err(why) => Route::Unsure(why),
+        }
+    }
+
+    fn elsewhere(&self, address: &Address) -> Route {
+        match self.routes.current().find(address.domain()) {
+            Some(Target::Host(host)) => Route::Hosts(vec![host.clone()]),
+            Some(Target::Mx { domain: Some(domain), port }) => Route::Mx { domain: domain.to_string(), port: *port },
+            Some(Target::Mx { domain: None, port }) => direct(address, *port),
+            Some(Target::Error(status, why)) if status.0 == 5 => Route::Refused(*status, why.to_string()),
+            Some(Target::Error(_, why)) => Route::Unsure(why.to_string()),
+            None if self.smarthosts.is_empty() => direct(address, SMTP),
+            None => Route::Hosts(self.smarthosts.clone()),
+        }
+    }
+
+    /// The mailbox of a user, with or without a detail in the name.
+    fn mailbox(&self, name: &str, domain: &str) -> Result<Option<PathBuf>, String> {
+        match (self.users.mailbox(name, domain)?, self.without_detail(name)) {
+            (None, Some(base)) => self.users.mailbox(base, domain),
+            (mailbox, _) => Ok(mailbox),
+        }
+    }
+
+    fn without_detail<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let (base, _) = name.split_once(self.subaddress?)?;
+        (!base.is_empty()).then_some(base)
+    }
+
+    fn qualified<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
+        match address.domain() {
+            "" => Cow::Owned(address.at(&self.first_domain)),
+            _ => Cow::Borrowed(address),
+        }
+    }
+
+    fn is_local(&self, domain: &str) -> bool {
+        self.domains.contains(domain)
+    }
+
+    fn warn_of_last_resort(&self) {
+        let Ok(postmaster) = Address::new(POSTMASTER, &self.first_domain) else { return };
+        let Expansion::Finals(finals) = self.expand(&postmaster) else { return };
+        if finals.iter().any(|address| self.route(address) == Route::Mailbox(self.last_resort.clone())) {
+            let path = self.last_resort.display();
+            ::log::warn!("mail for postmaster is kept in {path}: local.postmaster leads to no mailbox");
+        }
+    }
+}
+
+impl Route {
+    /// The name of the destination for the queue: equal for recipients that one
+    /// transaction can serve. All that settles here is `local`.
+    pub fn destination(&self) -> String {
+        match self {
+            Self::Mailbox(_) | Self::Unknown | Self::Refused(..) | Self::Unsure(_) => "local".to_owned(),
+            Self::Mx { domain, port: SMTP } => format!("mx:{domain}"),
+            Self::Mx { domain, port } => format!("mx:{domain}:{port}"),
+            Self::Hosts(hosts) => {
+                let mut name = "host:".to_owned();
+                for (at, HostPort { host, port }) in hosts.iter().enumerate() {
+                    let comma = if at == 0 { "" } else { "," };
+                    // Writing to a string cannot fail.
+                    let _ = if host.contains(':') {
+                        write!(name, "{comma}[{host}]:{port}")
+                    } else {
+                        write!(name, "{comma}{host}:{port}")
+                    };
+                }
+                name
+            }
+        }
+    }
+}
+
+const POSTMASTER: &str = "postmaster";
+
+/// Where an address goes that no table says anything of: as RFC 5321 5.1 has it.
+fn direct(address: &Address, port: u16) -> Route {
+    match address.literal() {
+        Some(ip) => Route::Hosts(vec![HostPort { host: ip.to_string(), port }]),
+        None => Route::Mx { domain: address.domain().to_owned(), port },
+    }
+}
+
+fn read_postmaster(text: &str) -> Result<Member, Vec<ConfigError>> {
+    let error = |why| vec![ConfigError::whole(Path::new("local.postmaster"), format!("{why}"))];
+    Address::parse(text).map(Member::Address).map_err(error)
+}
+
+fn keep<T>(errors: &mut Vec<ConfigError>, result: Result<T, Vec<ConfigError>>) -> Option<T> {
+    result.map_err(|new| errors.extend(new)).ok()
+}
+
+fn lower(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

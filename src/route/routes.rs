@@ -1,0 +1,146 @@
+//! The routes table: how to reach domains that are not local.
+//!
+//! A line is a domain and where its mail goes:
+//!
+//! ```text
+//! example.org      mail.example.net:2525    a host, port 25 if none is named; [2001:db8::1]:25
+//! .example.org     mx:example.net           the mail exchangers of another domain; mx:domain:port
+//! dead.example     error:5.1.2 closed       refused; a status of class 4 keeps the mail waiting
+//! *                mx::2525                 the domain's own mail exchangers, at another port
+//! ```
+//!
+//! An exact domain wins over the longest `.domain` that it lies in, that over `*`.
+//! A name that follows nothing of this is an error with line and column.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::Path;
+
+use crate::address::parse_domain;
+use crate::config::table::{Line, lines};
+use crate::config::{ConfigError, HostPort};
+use crate::reply::Status;
+
+/// The port of SMTP.
+pub(super) const SMTP: u16 = 25;
+
+/// What a routes table says.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    /// By the key as it is written, in lower case: `domain`, `.domain` or `*`.
+    rows: HashMap<Box<str>, Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    line: usize,
+    target: Target,
+}
+
+/// Where the mail of a domain goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    /// To this host.
+    Host(HostPort),
+    /// To the mail exchangers of a domain, `None` for those of the recipient's own.
+    Mx { domain: Option<Box<str>>, port: u16 },
+    /// Nowhere: never (class 5), or not now (class 4).
+    Error(Status, Box<str>),
+}
+
+impl Routes {
+    /// Reads the text of a routes table.
+    ///
+    /// # Errors
+    /// All that is wrong, in the order of the file.
+    pub(super) fn parse(file: &Path, text: &str, is_local: impl Fn(&str) -> bool) -> Result<Self, Vec<ConfigError>> {
+        let (mut routes, mut errors) = (Self::default(), Vec::new());
+        for line in lines(text) {
+            let (key, target) =
+                line.text.split_once([' ', '\t']).unwrap_or_else(|| line.text.split_at(line.text.len()));
+            if let Err((part, what)) = routes.add(line, key, target.trim_start()) {
+                errors.push(line.error(file, part, what));
+            }
+            if is_local(&key.to_ascii_lowercase()) {
+                ::log::warn!("{}", line.error(file, key, "this has no effect: the domain is local"));
+            }
+        }
+        if errors.is_empty() { Ok(routes) } else { Err(errors) }
+    }
+
+    /// Where the mail of a domain, in lower case, goes; `None` if no line says.
+    pub(super) fn find(&self, domain: &str) -> Option<&Target> {
+        // A literal has dots too, but lies in no domain.
+        let dots = if domain.starts_with('[') { "" } else { domain };
+        let above = dots.match_indices('.').map(|(at, _)| &domain[at..]);
+        let mut keys = [domain].into_iter().chain(above).chain(["*"]);
+        keys.find_map(|key| self.rows.get(key)).map(|row| &row.target)
+    }
+
+    fn add<'a>(&mut self, line: Line<'a>, key: &'a str, target: &'a str) -> Result<(), (&'a str, String)> {
+        let name = read_key(key).map_err(|what| (key, what))?;
+        let target = read_target(target).map_err(|what| (target, what))?;
+        match self.rows.entry(name) {
+            Entry::Occupied(first) => Err((key, format!("{key} is already on line {}", first.get().line))),
+            Entry::Vacant(slot) => {
+                slot.insert(Row { line: line.number, target });
+                Ok(())
+            }
+        }
+    }
+}
+
+fn read_key(text: &str) -> Result<Box<str>, String> {
+    if text == "*" {
+        return Ok(text.into());
+    }
+    let (dot, domain) = text.strip_prefix('.').map_or(("", text), |domain| (".", domain));
+    let domain = parse_domain(domain).map_err(|_| "expected a domain, .domain or *")?;
+    Ok(format!("{dot}{domain}").into())
+}
+
+const EXPECTED: &str = "expected host:port, [address]:port, mx:domain or error:status text";
+
+fn read_target(text: &str) -> Result<Target, String> {
+    if let Some(error) = text.strip_prefix("error:") {
+        return read_error(error);
+    }
+    let (target, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+    if !rest.is_empty() && !rest.trim_start().starts_with('#') {
+        return Err(EXPECTED.to_owned());
+    }
+    if target.starts_with("lmtp:") {
+        return Err("lmtp: is not supported yet".to_owned());
+    }
+    match target.strip_prefix("mx:") {
+        Some(exchanger) => read_exchanger(exchanger),
+        None => HostPort::parse(target, SMTP).map(Target::Host).ok_or_else(|| EXPECTED.to_owned()),
+    }
+}
+
+fn read_exchanger(text: &str) -> Result<Target, String> {
+    let (domain, port) = text.split_once(':').map_or((text, Ok(SMTP)), |(domain, port)| (domain, read_port(port)));
+    let domain = match domain {
+        "" => None,
+        // An address has no mail exchangers.
+        _ if domain.starts_with('[') => return Err("expected a domain, not an address, after mx:".to_owned()),
+        _ => Some(parse_domain(domain).map_err(|_| "expected mx:domain or mx:domain:port")?),
+    };
+    Ok(Target::Mx { domain, port: port? })
+}
+
+/// A status and a text that other hosts can be told.
+fn read_error(text: &str) -> Result<Target, String> {
+    match Status::read(text.trim_start()) {
+        Some((status @ Status(4 | 5, ..), "")) => Ok(Target::Error(status, "no mail goes to this domain".into())),
+        Some((status @ Status(4 | 5, ..), why)) if why.bytes().all(|b| (b' '..=b'~').contains(&b)) => {
+            Ok(Target::Error(status, why.trim().into()))
+        }
+        _ => Err("expected error:5.1.2 or error:4.2.1 and a text in ASCII".to_owned()),
+    }
+}
+
+fn read_port(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|port| *port > 0 && text.bytes().all(|b| b.is_ascii_digit()));
+    port.ok_or_else(|| "expected a port from 1 to 65535".to_owned())
+}

@@ -1,0 +1,151 @@
+//! Who has a mailbox here, and where it is: the users of the system, or a users file.
+//!
+//! A line of a users file is `name:secret:mailbox`. The name is for every local
+//! domain, or for one: `jon@razorback`. The secret is not looked at here and
+//! gets into no message. The mailbox is an absolute path, or empty for the
+//! template of the configuration.
+//!
+//! Nothing that a client sends gets into a path: a path is made of the name as
+//! the file or the system has it and of a local domain, and a name that could
+//! climb in a file system is no user's. That the system cannot be asked is
+//! told apart from a name that it does not know. Does not know of aliases and
+//! details: see `route`.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+
+use crate::address::Address;
+use crate::config::table::{Line, Watched, lines};
+use crate::config::{self, ConfigError, Local, TableFile};
+
+/// Where mailbox names come from.
+#[derive(Debug)]
+pub struct Users {
+    source: Source,
+    template: String,
+}
+
+#[derive(Debug)]
+enum Source {
+    System,
+    File(Watched<UserTable>),
+}
+
+/// What a users file says: by domain (empty for all) and name, both in lower case.
+type UserTable = HashMap<Box<str>, HashMap<Box<str>, User>>;
+
+#[derive(Debug)]
+struct User {
+    line: usize,
+    /// `None` for the template.
+    mailbox: Option<PathBuf>,
+}
+
+impl Users {
+    /// Reads the users file, if there is one to read.
+    ///
+    /// # Errors
+    /// All that is wrong in it.
+    pub fn open(local: &Local) -> Result<Self, Vec<ConfigError>> {
+        let source = match &local.users {
+            config::Users::System => Source::System,
+            config::Users::File(path) => {
+                let file = TableFile { path: path.clone(), required: true };
+                Source::File(Watched::open(&file, parse)?)
+            }
+        };
+        Ok(Self { source, template: local.mailbox.clone() })
+    }
+
+    /// The mailbox of the user `name` (in lower case) of a local domain; `None`
+    /// if there is no such user.
+    ///
+    /// # Errors
+    /// Why the system could not be asked, or has no home for the user.
+    pub fn mailbox(&self, name: &str, domain: &str) -> Result<Option<PathBuf>, String> {
+        match &self.source {
+            Source::System => self.of_system(name, domain),
+            Source::File(table) => {
+                let table = table.current();
+                let find = |domain| table.get(domain).and_then(|users| users.get(name));
+                let mailbox =
+                    |user: &User| user.mailbox.clone().unwrap_or_else(|| self.fill(name, domain, Path::new("/")));
+                Ok(find(domain).or_else(|| find("")).map(mailbox))
+            }
+        }
+    }
+
+    fn of_system(&self, name: &str, domain: &str) -> Result<Option<PathBuf>, String> {
+        if !is_safe(name) || name.starts_with('-') {
+            return Ok(None);
+        }
+        let user = nix::unistd::User::from_name(name).map_err(|error| format!("look up the user {name}: {error}"))?;
+        match user {
+            Some(user) if self.template.starts_with('~') && !user.dir.is_absolute() => {
+                Err(format!("the user {name} has no home directory"))
+            }
+            Some(user) => Ok(Some(self.fill(name, domain, &user.dir))),
+            None => Ok(None),
+        }
+    }
+
+    /// The template with its places filled in, in one pass: what is filled in is not looked at again.
+    fn fill(&self, name: &str, domain: &str, home: &Path) -> PathBuf {
+        let (mut filled, mut rest) = (String::new(), self.template.strip_prefix('~').unwrap_or(&self.template));
+        while let Some(at) = rest.find('{') {
+            let (before, place) = rest.split_at(at);
+            let (value, length) = match place {
+                _ if place.starts_with("{user}") => (name, "{user}".len()),
+                _ if place.starts_with("{domain}") => (domain, "{domain}".len()),
+                _ => ("{", 1),
+            };
+            filled.extend([before, value]);
+            rest = &place[length..];
+        }
+        filled.push_str(rest);
+        if self.template.starts_with('~') { home.join(filled.trim_start_matches('/')) } else { filled.into() }
+    }
+}
+
+fn parse(file: &Path, text: &str) -> Result<UserTable, Vec<ConfigError>> {
+    let (mut table, mut errors) = (UserTable::new(), Vec::new());
+    for line in lines(text) {
+        if let Err((part, what)) = add(&mut table, line) {
+            errors.push(line.error(file, part, what));
+        }
+    }
+    if errors.is_empty() { Ok(table) } else { Err(errors) }
+}
+
+/// Adds the user of one line; what is wrong, and at which part. No text of the
+/// line is repeated except the name: the rest may be a secret.
+fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), (&'a str, String)> {
+    let mut fields = line.text.splitn(3, ':');
+    let (Some(name), Some(_secret), Some(mailbox)) = (fields.next(), fields.next(), fields.next()) else {
+        return Err((line.text, "expected name:secret:mailbox".to_owned()));
+    };
+    let address = Address::parse(name).map_err(|error| (name, error.to_string()))?;
+    if !is_safe(address.local()) {
+        return Err((name, "the name of a user has no / and no dot at its front".to_owned()));
+    }
+    if !mailbox.is_empty() && (!mailbox.starts_with('/') || mailbox.contains(char::is_control)) {
+        return Err((mailbox, "expected the path of a mailbox that begins with /, or nothing".to_owned()));
+    }
+    let users = table.entry(address.domain().into()).or_default();
+    match users.entry(address.local().to_ascii_lowercase().into()) {
+        Entry::Occupied(first) => Err((name, format!("the user {address} is already on line {}", first.get().line))),
+        Entry::Vacant(slot) => {
+            slot.insert(User { line: line.number, mailbox: (!mailbox.is_empty()).then(|| mailbox.into()) });
+            Ok(())
+        }
+    }
+}
+
+/// Whether a name can stand in a path without leading elsewhere.
+fn is_safe(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+use std::fs;
+
+use super::*;
+
+/// A users file that goes when the test ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("penfold-users-{}-{name}", std::process::id()));
+        fs::write(&path, text).expect("write");
+        Self(path)
+    }
+
+    fn open(&self, template: &str) -> Result<Users, Vec<String>> {
+        open(config::Users::File(self.0.clone()), template)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn open(users: config::Users, template: &str) -> Result<Users, Vec<String>> {
+    let absent = || TableFile { path: "/nonexistent".into(), required: false };
+    let local = Local {
+        domains: vec!["razorback".into()],
+        users,
+        mailbox: template.into(),
+        aliases: absent(),
+        virtual_table: absent(),
+        subaddress: None,
+        postmaster: "root".into(),
+    };
+    let text = |e: &ConfigError| format!("{}:{}: {}", e.line, e.column, e.text);
+    Users::open(&local).map_err(|errors| errors.iter().map(text).collect())
+}
+
+#[test]
+fn a_mailbox_is_that_of_the_line_or_the_template() {
+    let text = "# the users\njon::\nMary:{PLAIN}x:/mail/mary:box\n\"j on\"::\nmary@other::\n{domain}::\n";
+    let scratch = Scratch::new("mailbox", text);
+    let users = scratch.open("/var/mail/{domain}/{user}/{x}").expect("good");
+    for (name, domain, mailbox) in [
+        ("jon", "razorback", Some("/var/mail/razorback/jon/{x}")),
+        ("jon", "other", Some("/var/mail/other/jon/{x}")),
+        ("mary", "razorback", Some("/mail/mary:box")),
+        ("mary", "other", Some("/var/mail/other/mary/{x}")),
+        ("j on", "razorback", Some("/var/mail/razorback/j on/{x}")),
+        ("{domain}", "razorback", Some("/var/mail/razorback/{domain}/{x}")),
+        ("elvis", "razorback", None),
+        ("mary@other", "razorback", None),
+        ("", "razorback", None),
+    ] {
+        assert_eq!(users.mailbox(name, domain), Ok(mailbox.map(PathBuf::from)), "{name}@{domain}");
+    }
+}
+
+#[test]
+fn a_name_that_could_climb_is_an_error() {
+    let scratch = Scratch::new("climb", "../x::\na/b::\n..::\n.jon::\n\"../x\"::\n\"\"::\njon::\n");
+    let errors = scratch.open("/var/mail/{user}").expect_err("bad");
+    let lines: Vec<&str> = errors.iter().filter_map(|e| e.split(':').next()).collect();
+    assert_eq!(lines, ["1", "2", "3", "4", "5", "6"]);
+}
+
+#[test]
+fn every_error_has_its_place_and_no_secret() {
+    let text = "jon:hush\njon:hush:mail\njon:hush:\nj on:hush:\njon@x:hush:\nJON:hush:/m\n";
+    let scratch = Scratch::new("errors", text);
+    let errors = scratch.open("/m/{user}").expect_err("bad");
+    let expected = [
+        "1:1: expected name:secret:mailbox",
+        "2:10: expected the path of a mailbox that begins with /, or nothing",
+        "4:1: there is text after the address",
+        "6:1: the user JON is already on line 3",
+    ];
+    assert_eq!(errors, expected);
+}
+
+#[test]
+fn a_users_file_must_be_there() {
+    let errors = open(config::Users::File("/nonexistent/users".into()), "/m/{user}").expect_err("absent");
+    assert_eq!(errors.len(), 1);
+}
+
+#[test]
+fn users_of_the_system_have_homes_and_names_without_tricks() {
+    let users = open(config::Users::System, "~/Maildir").expect("good");
+    let root = nix::unistd::User::from_name("root").expect("asked").expect("root").dir;
+    assert_eq!(users.mailbox("root", "razorback"), Ok(Some(root.join("Maildir"))));
+    for name in ["no-such-user-here", "../root", "/root", ".root", "-root", "", "root\0"] {
+        assert_eq!(users.mailbox(name, "razorback"), Ok(None), "{name}");
+    }
+    let users = open(config::Users::System, "/var/mail/{domain}/{user}").expect("good");
+    assert_eq!(users.mailbox("root", "razorback"), Ok(Some("/var/mail/razorback/root".into())));
+}

@@ -49,7 +49,7 @@ impl Maildir<'_> {
 
     /// Delivers a copy of a full entry to the recipient in `slot`. `now` is in
     /// seconds since 1970.
-    pub fn copy(&self, entry: &Entry, slot: &Slot, now: u64) -> Outcome {
+    pub fn copy(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Outcome {
         let result = match slot.record.state {
             State::Prepared { device, inode } => self.recover(entry, slot, (device, inode), now),
             _ => self.prepare(entry, slot, now).and_then(|name| self.reveal(&name)),
@@ -61,7 +61,7 @@ impl Maildir<'_> {
     }
 
     /// Writes and syncs `tmp/N`, and notes in the entry that it is there.
-    fn prepare(&self, entry: &Entry, slot: &Slot, now: u64) -> Result<String, Box<Outcome>> {
+    fn prepare(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<String, Box<Outcome>> {
         let head = format!("Return-Path: {}\nDelivered-To: {}\n", address::path(entry.sender()), slot.recipient.address);
         let size = head.len() as u64 + entry.content_size();
         let name = self.file_name(entry, slot.number, size);
@@ -73,7 +73,7 @@ impl Maildir<'_> {
         })?;
         let (device, inode) = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
         // If this fails the record may say either: the file stays, for the next attempt to find.
-        entry.prepare(slot, device, inode, now).map_err(|e| Outcome::from_io("note a prepared delivery in the spool", &e))?;
+        entry.prepare(slot.number, device, inode, now).map_err(|e| Outcome::from_io("note a prepared delivery in the spool", &e))?;
         Ok(name)
     }
 
@@ -109,7 +109,7 @@ impl Maildir<'_> {
     }
 
     /// After a crash: what became of a copy that was noted as prepared.
-    fn recover(&self, entry: &Entry, slot: &Slot, identity: (u64, u64), now: u64) -> Result<(), Box<Outcome>> {
+    fn recover(&self, entry: &mut Entry, slot: &Slot, identity: (u64, u64), now: u64) -> Result<(), Box<Outcome>> {
         let temporary = self.path.join("tmp");
         if self.identity().ok() != Some(identity) {
             let why = format!("{}: not the directory in which the message was prepared", temporary.display());

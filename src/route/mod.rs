@@ -39,6 +39,8 @@ pub struct Router {
     first_domain: Box<str>,
     relay_domains: HashSet<Box<str>>,
     subaddress: Option<char>,
+    /// The postmaster of the first local domain.
+    own_postmaster: Address,
     /// Who gets the postmaster's mail; always one.
     postmaster: [Member; 1],
     /// Where the postmaster's mail is kept if nobody gets it.
@@ -99,6 +101,11 @@ pub enum Route {
 }
 
 impl Router {
+    /// Who is told of what has no sender to tell.
+    pub fn postmaster(&self) -> &Address {
+        &self.own_postmaster
+    }
+
     /// Reads all tables. Logs a warning if nobody gets the postmaster's mail.
     ///
     /// # Errors
@@ -119,16 +126,19 @@ impl Router {
         let parse_routes = move |file: &Path, text: &str| Routes::parse(file, text, &for_routes);
         let routes = keep(&mut errors, Watched::open(&config.remote.routes, parse_routes));
         let postmaster = keep(&mut errors, read_postmaster(&local.postmaster));
-        let (Some(aliases), Some(virtual_table), Some(users), Some(routes), Some(postmaster)) =
-            (aliases, virtual_table, users, routes, postmaster)
+        let first_domain: Box<str> = local.domains.first().unwrap_or(&config.hostname).as_str().into();
+        let own_postmaster = keep(&mut errors, own_postmaster(&first_domain));
+        let (Some(aliases), Some(virtual_table), Some(users), Some(routes), Some(postmaster), Some(own_postmaster)) =
+            (aliases, virtual_table, users, routes, postmaster, own_postmaster)
         else {
             return Err(errors);
         };
         let router = Self {
             domains,
-            first_domain: local.domains.first().unwrap_or(&config.hostname).as_str().into(),
+            first_domain,
             relay_domains: config.relay.domains.iter().map(|d| d.as_str().into()).collect(),
             subaddress: local.subaddress,
+            own_postmaster,
             postmaster: [postmaster],
             last_resort: config.spool.join(POSTMASTER),
             smarthosts: config.remote.smarthosts.clone(),
@@ -219,8 +229,7 @@ impl Router {
     }
 
     fn warn_of_last_resort(&self) {
-        let Ok(postmaster) = Address::new(POSTMASTER, &self.first_domain) else { return };
-        let Expansion::Finals(finals) = self.expand(&postmaster) else { return };
+        let Expansion::Finals(finals) = self.expand(&self.own_postmaster) else { return };
         if finals.iter().any(|address| self.route(address) == Route::Mailbox(self.last_resort.clone())) {
             let path = self.last_resort.display();
             ::log::warn!("mail for postmaster is kept in {path}: local.postmaster leads to no mailbox");
@@ -261,6 +270,10 @@ fn direct(address: &Address, port: u16) -> Route {
         Some(ip) => Route::Hosts(vec![HostPort { host: ip.to_string(), port }]),
         None => Route::Mx { domain: address.domain().to_owned(), port },
     }
+}
+
+fn own_postmaster(domain: &str) -> Result<Address, Vec<ConfigError>> {
+    Address::new(POSTMASTER, domain).map_err(|why| vec![ConfigError::whole(Path::new("local.domains"), format!("{why}"))])
 }
 
 fn read_postmaster(text: &str) -> Result<Member, Vec<ConfigError>> {

@@ -4,6 +4,7 @@
 //! they overwrite different records, and any of them may move the file from
 //! `new/` to `cur/`. Only the last one finishes it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -156,11 +157,8 @@ impl Entry {
     ///
     /// # Errors
     /// Those of the system; then it is not known what the disk holds.
-    pub fn prepare(&self, slot: &Slot, device: u64, inode: u64, now: u64) -> io::Result<()> {
-        self.write_record(
-            slot,
-            Record { state: State::Prepared { device, inode }, last: now, warned: slot.record.warned },
-        )?;
+    pub fn prepare(&mut self, number: usize, device: u64, inode: u64, now: u64) -> io::Result<()> {
+        self.settle(number, State::Prepared { device, inode }, now)?;
         self.file.sync_data()
     }
 
@@ -168,15 +166,23 @@ impl Entry {
     ///
     /// # Errors
     /// Those of the system. The recipient must then not be tried until this succeeds.
-    pub fn settle(&self, slot: &Slot, state: State, now: u64) -> io::Result<()> {
-        self.write_record(slot, Record { state, last: now, warned: slot.record.warned })
+    pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
+        // A bare entry has no records.
+        let slot = self.head.slots.get_mut(number).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        let record = Record { state, last: now, ..slot.record };
+        self.file.write_all_at(&record.encode(), slot.offset)?;
+        slot.record = record;
+        Ok(())
     }
 
-    fn write_record(&self, slot: &Slot, record: Record) -> io::Result<()> {
-        if self.head.bare {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a bare entry has no records"));
-        }
-        self.file.write_all_at(&record.encode(), slot.offset)
+    /// Notes that a recipient was tried at `now` in vain. One that is prepared
+    /// stays so: only the next attempt can tell what came of it.
+    ///
+    /// # Errors
+    /// As for [`Entry::settle`].
+    pub fn defer(&mut self, number: usize, now: u64) -> io::Result<()> {
+        let slot = self.head.slots.get(number).ok_or(io::ErrorKind::InvalidInput)?;
+        if slot.record.state == State::Todo { self.settle(number, State::Todo, now) } else { Ok(()) }
     }
 
     /// Notes that the entry was tried: from `new/` to `cur/`.
@@ -202,9 +208,9 @@ impl Entry {
     ///
     /// # Errors
     /// Those of the system; the entry is then as before.
-    pub fn make_full(self) -> io::Result<Self> {
+    pub fn make_full(&mut self) -> io::Result<()> {
         if !self.head.bare {
-            return Ok(self);
+            return Ok(());
         }
         let envelope = Envelope {
             sender: self.head.sender.clone(),
@@ -218,10 +224,11 @@ impl Entry {
         self.spool.sync_places(&["cur"])?;
         fs::remove_file(self.spool.path(self.name))?;
         self.spool.sync_places(&[self.name.place.directory()])?;
-        Self::open(&self.spool, full).map_err(|e| match e {
+        *self = Self::open(&self.spool, full).map_err(|e| match e {
             Unusable::Io(e) => e,
             other => io::Error::other(format!("{other:?}")),
-        })
+        })?;
+        Ok(())
     }
 
     /// Makes a report of failed recipients an entry of its own, once, whatever
@@ -229,75 +236,74 @@ impl Entry {
     ///
     /// # Errors
     /// Those of the system. Open the entry anew then: [`Entry::recover`] knows.
-    pub fn beget(
-        &self,
-        failed: &[&Slot],
-        envelope: &Envelope,
-        content: impl FnOnce(QueueId) -> Vec<u8>,
-        now: u64,
-    ) -> io::Result<EntryName> {
-        let lead = failed.iter().map(|s| s.number).min().ok_or(io::ErrorKind::InvalidInput)?;
+    pub fn beget(&mut self, failed: &[usize], envelope: &Envelope, content: impl FnOnce(QueueId) -> Vec<u8>, now: u64) -> io::Result<EntryName> {
+        let lead = failed.iter().min().copied().ok_or(io::ErrorKind::InvalidInput)?;
         let id = self.id().beget(Kind::Report, lead, now);
         let size = self.spool.write_temporary(id, &head::full(envelope), &mut content(id).as_slice())?;
-        for slot in failed {
-            self.settle(slot, State::Reported { lead: lead as u64 }, now)?;
+        for &number in failed {
+            self.settle(number, State::Reported { lead: lead as u64 }, now)?;
         }
         self.file.sync_data()?;
         let child = EntryName { id, size, place: Place::New };
         rename_new(&self.spool.temporary(id), &self.spool.path(child))?;
         self.spool.sync_places(&["new", "tmp"])?;
-        for slot in failed {
-            self.settle(slot, State::Failed, now)?;
+        for &number in failed {
+            self.settle(number, State::Failed, now)?;
         }
         Ok(child)
     }
 
-    /// After a restart: what became of reports that were prepared. One that is
-    /// still in `tmp/` was never sent, and its recipients are tried again.
+    /// The reports in `tmp/` that recipients of this entry may be waiting for.
+    pub fn awaited(&self) -> impl Iterator<Item = QueueId> {
+        self.head.slots.iter().filter_map(|slot| self.report_of(slot))
+    }
+
+    fn report_of(&self, slot: &Slot) -> Option<QueueId> {
+        let State::Reported { lead } = slot.record.state else { return None };
+        Some(self.id().beget(Kind::Report, usize::try_from(lead).unwrap_or(usize::MAX), slot.record.last))
+    }
+
+    /// What became, before a crash, of reports that were prepared for these
+    /// recipients. One that is still in `tmp/` was never sent, and its recipients
+    /// are tried again.
     ///
     /// # Errors
     /// Those of the system.
-    pub fn recover(&mut self) -> io::Result<()> {
-        let mut unsent = Vec::new();
-        for slot in &mut self.head.slots {
-            let State::Reported { lead } = slot.record.state else { continue };
-            let lead = usize::try_from(lead).unwrap_or(usize::MAX);
-            let temporary = self.spool.temporary(self.name.id.beget(Kind::Report, lead, slot.record.last));
-            slot.record.state = if temporary.try_exists()? { State::Todo } else { State::Failed };
-            self.file.write_all_at(&slot.record.encode(), slot.offset)?;
-            if slot.record.state == State::Todo {
-                unsent.push(temporary);
+    pub fn recover(&mut self, numbers: impl Iterator<Item = usize>) -> io::Result<()> {
+        let mut unsent = BTreeSet::new();
+        for number in numbers {
+            let Some(slot) = self.head.slots.get(number) else { continue };
+            let Some(report) = self.report_of(slot) else { continue };
+            let (last, temporary) = (slot.record.last, self.spool.temporary(report));
+            let is_unsent = temporary.try_exists()?;
+            self.settle(number, if is_unsent { State::Todo } else { State::Failed }, last)?;
+            if is_unsent {
+                unsent.insert(temporary);
             }
         }
         if !unsent.is_empty() {
             self.file.sync_data()?;
         }
-        unsent.sort();
-        unsent.dedup();
         unsent.iter().try_for_each(fs::remove_file)
-    }
-
-    /// Removes the entry: every recipient is settled.
-    ///
-    /// # Errors
-    /// Those of unlink(2).
-    pub fn finish(&self) -> io::Result<()> {
-        self.spool.remove(self.name)
     }
 }
 
 impl Spool {
-    /// Removes an entry of which every recipient is settled.
+    /// Removes an entry of which every recipient is settled, as it says itself.
     ///
     /// # Errors
-    /// Those of unlink(2).
-    pub fn remove(&self, name: EntryName) -> io::Result<()> {
-        let _ = fs::remove_file(self.note_path(name.id));
-        match fs::remove_file(self.path(name)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && name.place == Place::New => {
-                fs::remove_file(self.path(EntryName { place: Place::Cur, ..name }))
-            }
-            result => result,
+    /// Those of unlink(2), and `InvalidData` if a recipient is not settled.
+    pub fn finish(self: &Arc<Self>, name: EntryName) -> io::Result<()> {
+        let entry = match self.entry(name) {
+            Ok(entry) => entry,
+            Err(Unusable::Gone) => return Ok(()),
+            Err(Unusable::Io(e)) => return Err(e),
+            Err(Unusable::Bad(bad)) => return Err(io::Error::new(io::ErrorKind::InvalidData, bad.0)),
+        };
+        if entry.slots().iter().any(|slot| slot.record.state.is_open()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));
         }
+        let _ = fs::remove_file(self.note_path(name.id));
+        fs::remove_file(self.path(entry.name()))
     }
 }

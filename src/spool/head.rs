@@ -63,6 +63,13 @@ pub enum State {
     Failed,
 }
 
+impl State {
+    /// Whether the recipient is not settled.
+    pub fn is_open(self) -> bool {
+        !matches!(self, Self::Done | Self::Failed)
+    }
+}
+
 /// What changes of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {

@@ -26,7 +26,7 @@
 //! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced, records overwritten, file synced | the report is complete |
 //! | `R` | `F` | `tmp/CHILD` renamed into `new/`, directories synced, records overwritten | the report is an entry of its own; after a crash: `tmp/CHILD` still there, so it was not sent: removed, and `T` again; gone: it was made |
 //! | `T` | `D` | record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
-//! | all `D` or `F` | nothing | `Entry::finish`: unlink | |
+//! | all `D` or `F` | nothing | `Spool::finish`: unlink | |
 //!
 //! The syncs: the file in `commit`, for the 250. That its name is then on the
 //! disk too holds for the journals of ext4, xfs and btrfs, which commit the link with the
@@ -276,23 +276,22 @@ impl Spool {
     }
 
     /// Removes what crashed writers left in `tmp/`, and the notes of messages that
-    /// are gone. To be called after every entry was opened once: an entry may wait
-    /// for a file in `tmp/`.
+    /// are gone. `is_known` is whether there is an entry with an id, or one that
+    /// waits for a report with it: to be asked after every entry was opened.
     ///
     /// # Errors
     /// When a directory cannot be read.
     pub fn sweep(&self, is_known: impl Fn(QueueId) -> bool) -> io::Result<()> {
+        let is_known = |file: &fs::DirEntry| file.file_name().to_str().and_then(QueueId::parse).is_some_and(&is_known);
         for file in fs::read_dir(self.root.join("tmp"))?.flatten() {
             let age = file.metadata()?.modified().ok().and_then(|m| SystemTime::now().duration_since(m).ok());
-            if age.is_some_and(|age| age > STALE_AFTER) && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
+            let is_stale = !is_known(&file) && age.is_some_and(|age| age > STALE_AFTER);
+            if is_stale && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
                 fs::remove_file(file.path())?;
             }
         }
-        for file in fs::read_dir(self.root.join("note"))?.flatten() {
-            let id = file.file_name().to_str().and_then(QueueId::parse);
-            if !id.is_some_and(&is_known) {
-                fs::remove_file(file.path())?;
-            }
+        for file in fs::read_dir(self.root.join("note"))?.flatten().filter(|file| !is_known(file)) {
+            fs::remove_file(file.path())?;
         }
         Ok(())
     }

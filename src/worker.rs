@@ -1,0 +1,473 @@
+//! One job from due to settled.
+//!
+//! Each worker of the fixed pool is a thread that takes jobs from the queue, one at
+//! a time: it opens the entry, routes its recipients once more, delivers, writes
+//! down what became of each, and reports. It decides nothing about addresses,
+//! hosts or time limits. A panic is a bug in one job: it is logged, and the job is
+//! tried again later.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::address::Address;
+use crate::bounce;
+use crate::config::Config;
+use crate::deliver::maildir::Maildir;
+use crate::deliver::remote::{Courier, Target};
+use crate::deliver::Consignment;
+use crate::dns::Dns;
+use crate::envelope::{Body, Envelope, Origin, Recipient};
+use crate::log;
+use crate::outcome::{Fate, Outcome};
+use crate::queue::{Event, Job, LOCAL, Plan, Planned, Report, Verdict};
+use crate::reply::Status;
+use crate::retry::Schedule;
+use crate::route::{Expansion, Place, Route, Router};
+use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State, Unusable};
+
+/// How long an idle worker keeps a connection for the next job.
+const KEEP: Duration = Duration::from_secs(2);
+/// As much of an original's header as a report repeats.
+const MAX_HEADER: u64 = 64 << 10;
+
+/// What a reload changes.
+pub struct Settings {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Where addresses go.
+    pub router: Arc<Router>,
+}
+
+impl Settings {
+    /// When to try again.
+    pub fn schedule(&self) -> Schedule {
+        let queue = &self.config.queue;
+        Schedule { min: queue.retry_min, max: queue.retry_max, expire_after: queue.expire_after }
+    }
+}
+
+/// What all workers share.
+pub struct Tools {
+    /// Replaced as a whole by a reload; the lock guards the replacing only.
+    pub settings: RwLock<Arc<Settings>>,
+    /// Where messages are.
+    pub spool: Arc<Spool>,
+    /// Who knows where hosts are.
+    pub dns: Arc<Dns>,
+    /// The addresses on which this daemon listens.
+    pub local: Vec<std::net::SocketAddr>,
+}
+
+impl Tools {
+    /// The settings in force now.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+/// How an entry is to be delivered; `None` if there is nothing to do, or if it
+/// makes no sense and is now in `bad/`. `found` is whether it was found on disk
+/// rather than committed a moment ago. The reports that it may be waiting for are
+/// added to `awaited`.
+pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<QueueId>) -> Option<Plan> {
+    let entry = match tools.spool.entry(name) {
+        Ok(entry) => entry,
+        Err(Unusable::Gone) => return None,
+        Err(Unusable::Bad(bad)) => {
+            tools.spool.condemn(name, bad.0);
+            return None;
+        }
+        Err(Unusable::Io(e)) => {
+            // Tried again as a whole: what it holds is not known.
+            ::log::error!("spool: open {}: {e}", name.id);
+            return Some(Plan { entry: name, unsynced: true, jobs: vec![Planned { key: LOCAL.into(), slots: Vec::new(), last: 0 }] });
+        }
+    };
+    awaited.extend(entry.awaited());
+    let router = &tools.settings().router;
+    let mut jobs: Vec<Planned> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
+        let key = router.route(&slot.recipient.address).destination();
+        let at = *known.entry(key).or_insert_with_key(|key| {
+            jobs.push(Planned { key: key.clone(), slots: Vec::new(), last: u64::MAX });
+            jobs.len() - 1
+        });
+        jobs[at].slots.push(u32::try_from(slot.number).unwrap_or(u32::MAX));
+        jobs[at].last = jobs[at].last.min(slot.record.last);
+    }
+    Some(Plan { entry: entry.name(), unsynced: found, jobs })
+}
+
+/// Works until the queue hangs up.
+pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender<Event>) {
+    let mut worker = Worker { courier: Courier::new(Arc::clone(&tools.dns), tools.local.clone()), tools };
+    loop {
+        let mut job = match worker.next_job(&jobs) {
+            Some(job) => job,
+            None => return,
+        };
+        let (start, mut children) = (Instant::now(), Vec::new());
+        let done = catch_unwind(AssertUnwindSafe(|| worker.settle(&mut job, &mut children)));
+        let verdict = done.unwrap_or_else(|_| {
+            ::log::error!("{}: a bug ended an attempt for {}; it is made again later", job.entry.id, job.key);
+            worker.courier.close();
+            worker.later(&job)
+        });
+        let holds = worker.courier.holds().map(Into::into);
+        let report = Report { worker: number, job, verdict, took: start.elapsed(), holds, children };
+        if events.send(Event::Report(report)).is_err() {
+            return;
+        }
+    }
+}
+
+struct Worker {
+    tools: Arc<Tools>,
+    courier: Courier,
+}
+
+/// One job while it is worked on.
+struct Attempt<'a> {
+    job: &'a mut Job,
+    entry: Entry,
+    settings: Arc<Settings>,
+    /// When it began, in seconds since 1970.
+    now: u64,
+    /// The entry has become the mailbox's.
+    taken: bool,
+    /// Outcomes that mean a report.
+    failures: Vec<(u32, Outcome)>,
+    /// Entries that came of it.
+    children: &'a mut Vec<EntryName>,
+    spool: &'a Arc<Spool>,
+}
+
+impl Worker {
+    fn next_job(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+        if self.courier.holds().is_some() {
+            match jobs.recv_timeout(KEEP) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.courier.close(),
+            }
+        }
+        jobs.recv().ok()
+    }
+
+    /// The life of a message, one destination at a time.
+    fn settle(&mut self, job: &mut Job, children: &mut Vec<EntryName>) -> Verdict {
+        let entry = match self.open(job) {
+            Ok(entry) => entry,
+            Err(verdict) => return verdict,
+        };
+        let tools = Arc::clone(&self.tools);
+        let mut attempt = Attempt {
+            job,
+            entry,
+            settings: tools.settings(),
+            now: now(),
+            taken: false,
+            failures: Vec::new(),
+            children,
+            spool: &tools.spool,
+        };
+        let Some(outcomes) = self.deliver(&mut attempt) else { return Verdict::Stale };
+        if attempt.write_down(outcomes) && attempt.report_failures() { attempt.verdict() } else { self.later(attempt.job) }
+    }
+
+    fn open(&self, job: &mut Job) -> Result<Entry, Verdict> {
+        let opened = self.tools.spool.entry(job.entry).and_then(|mut entry| {
+            if job.unsynced {
+                entry.sync()?;
+                job.unsynced = false;
+            }
+            entry.recover(job.slots.iter().map(|&n| n as usize))?;
+            Ok(entry)
+        });
+        match opened {
+            // It could not be read when it was planned.
+            Ok(_) if job.slots.is_empty() => Err(Verdict::Stale),
+            Ok(entry) => {
+                job.entry = entry.name();
+                Ok(entry)
+            }
+            Err(Unusable::Gone) => Err(Verdict::Vanished),
+            Err(Unusable::Bad(bad)) => {
+                self.tools.spool.condemn(job.entry, bad.0);
+                Err(Verdict::Vanished)
+            }
+            Err(Unusable::Io(e)) => {
+                ::log::error!("spool: open {}: {e}", job.entry.id);
+                Err(self.later(job))
+            }
+        }
+    }
+
+    /// The whole job again after the first interval, nothing being written down.
+    fn later(&self, job: &Job) -> Verdict {
+        let due = now() + self.tools.settings().config.queue.retry_min.as_secs();
+        Verdict::Later { slots: job.slots.clone(), due }
+    }
+
+    /// One outcome for each recipient that is not settled; `None` if one of them
+    /// goes elsewhere now.
+    fn deliver(&mut self, attempt: &mut Attempt<'_>) -> Option<Vec<(u32, Outcome)>> {
+        if !attempt.job.owed.is_empty() {
+            return Some(std::mem::take(&mut attempt.job.owed));
+        }
+        let slots = attempt.open_slots();
+        let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route(&s.recipient.address)).collect();
+        if routes.iter().any(|route| route.destination() != *attempt.job.key) {
+            return None;
+        }
+        let outcomes = match routes.first() {
+            Some(route @ (Route::Mx { .. } | Route::Hosts(_))) => match attempt.make_full() {
+                Ok(()) => self.send(attempt, &slots, route),
+                Err(e) => slots.iter().map(|_| Outcome::from_io("rewrite the message in the spool", &e)).collect(),
+            },
+            _ => slots.iter().zip(&routes).map(|(slot, route)| attempt.deliver_here(slot, route)).collect(),
+        };
+        Some(slots.iter().map(|s| number(s)).zip(outcomes).collect())
+    }
+
+    fn send(&mut self, attempt: &mut Attempt<'_>, slots: &[Slot], route: &Route) -> Vec<Outcome> {
+        let target = match route {
+            Route::Mx { domain, port } => Target::Mx { domain: domain.clone(), port: *port },
+            Route::Hosts(hosts) => Target::Hosts(hosts.clone()),
+            _ => return Vec::new(),
+        };
+        let entry = &attempt.entry;
+        let id = entry.id().to_string();
+        let consignment = Consignment {
+            id: &id,
+            sender: entry.sender(),
+            body: entry.body_type(),
+            recipients: slots.iter().map(|s| &s.recipient.address).collect(),
+            content: &|| entry.body(),
+        };
+        self.courier.deliver(&attempt.settings.config, &attempt.job.key, &target, &consignment)
+    }
+}
+
+impl Attempt<'_> {
+    fn open_slots(&self) -> Vec<Slot> {
+        let wanted = self.job.slots.iter().filter_map(|&n| self.entry.slots().get(n as usize));
+        wanted.filter(|s| s.record.state.is_open()).cloned().collect()
+    }
+
+    /// What is settled on this host.
+    fn deliver_here(&mut self, slot: &Slot, route: &Route) -> Outcome {
+        match route {
+            Route::Mailbox(path) => {
+                let settings = Arc::clone(&self.settings);
+                let mailbox = Maildir { path, hostname: &settings.config.hostname };
+                self.deliver_into(&mailbox, slot)
+            }
+            Route::Refused(status, why) => Outcome::failed(*status, why.as_str()),
+            Route::Unsure(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
+            _ => Outcome::failed(Status(5, 1, 1), "User unknown"),
+        }
+    }
+
+    fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Outcome {
+        if self.entry.is_bare() {
+            if let Some(outcome) = mailbox.take(&self.entry) {
+                self.taken = outcome.fate == Fate::Delivered;
+                return outcome;
+            }
+            if let Err(e) = self.make_full() {
+                return Outcome::from_io("rewrite the message in the spool", &e);
+            }
+        }
+        match self.entry.slots().get(slot.number).cloned() {
+            Some(slot) => mailbox.copy(&mut self.entry, &slot, self.now),
+            None => Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"),
+        }
+    }
+
+    fn make_full(&mut self) -> io::Result<()> {
+        self.entry.make_full()?;
+        self.job.entry = self.entry.name();
+        Ok(())
+    }
+
+    /// Notes what became of each recipient, on disk and in the log. False if that
+    /// could not be done: the outcomes are then owed, and nobody is tried again
+    /// before they are written.
+    fn write_down(&mut self, outcomes: Vec<(u32, Outcome)>) -> bool {
+        if self.taken {
+            outcomes.iter().for_each(|(number, outcome)| self.log(*number, outcome, None));
+            return true;
+        }
+        if let Err(e) = self.make_full() {
+            return self.owe(&e, outcomes);
+        }
+        let mut rest = outcomes.into_iter();
+        while let Some((number, outcome)) = rest.next() {
+            if let Err(e) = self.write_one(number, &outcome) {
+                return self.owe(&e, std::iter::once((number, outcome)).chain(rest).collect());
+            }
+        }
+        true
+    }
+
+    fn write_one(&mut self, number: u32, outcome: &Outcome) -> io::Result<()> {
+        let index = number as usize;
+        let Some(slot) = self.entry.slots().get(index).filter(|s| s.record.state.is_open()).cloned() else { return Ok(()) };
+        let schedule = self.settings.schedule();
+        let expired = schedule.is_expired(self.entry.id().seconds(), self.now);
+        match outcome.fate {
+            Fate::Delivered => {
+                self.entry.settle(index, State::Done, self.now)?;
+                self.log(number, outcome, None);
+            }
+            Fate::Deferred if !expired => {
+                self.entry.defer(index, self.now)?;
+                let next = self.next_attempt();
+                self.log(number, outcome, Some(next));
+                let words = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
+                let time = log::timestamp(self.now);
+                self.spool.note(self.entry.id(), &format!("{time} <{}> {} {words}", slot.recipient.address, outcome.host));
+            }
+            Fate::Deferred | Fate::Failed => {
+                self.log(number, outcome, None);
+                self.failures.push((number, outcome.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn owe(&mut self, error: &io::Error, mut outcomes: Vec<(u32, Outcome)>) -> bool {
+        ::log::error!("spool: write down what became of {}: {error}", self.entry.id());
+        outcomes.append(&mut self.failures);
+        self.job.owed = outcomes;
+        false
+    }
+
+    fn next_attempt(&self) -> u64 {
+        let id = self.entry.id();
+        self.settings.schedule().next_attempt(id.seconds(), self.now, id.seed())
+    }
+
+    fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
+        let Some(slot) = self.entry.slots().get(number as usize) else { return };
+        let id = self.entry.id();
+        let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64);
+        log::attempt(&log::Attempt {
+            id: &id,
+            recipient: &slot.recipient.address,
+            via: if *self.job.key == *LOCAL { "maildir" } else { "smtp" },
+            outcome,
+            delay: Duration::from_micros(micros.saturating_sub(id.micros())),
+            next,
+        });
+    }
+
+    /// Makes one report of all that failed. False if that could not be done.
+    fn report_failures(&mut self) -> bool {
+        if self.failures.is_empty() {
+            return true;
+        }
+        match self.make_report() {
+            Ok(()) => {
+                self.failures.clear();
+                true
+            }
+            Err(e) => self.owe(&e, Vec::new()),
+        }
+    }
+
+    fn make_report(&mut self) -> io::Result<()> {
+        let slots: Vec<Slot> = self.failures.iter().filter_map(|(n, _)| self.entry.slots().get(*n as usize).cloned()).collect();
+        let Some((to, envelope)) = self.report_envelope() else {
+            log::dropped(&self.entry.id(), "a report to the postmaster could not be delivered");
+            return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
+        };
+        let mut header = Vec::new();
+        self.entry.body()?.take(MAX_HEADER).read_to_end(&mut header)?;
+        let failures: Vec<(Recipient, Outcome)> =
+            slots.iter().zip(&self.failures).map(|(slot, (_, outcome))| (slot.recipient.clone(), outcome.clone())).collect();
+        let original = self.entry.id();
+        let compose = |id: QueueId| {
+            bounce::compose(&bounce::Report {
+                hostname: &self.settings.config.hostname,
+                id: &id.to_string(),
+                original: &original.to_string(),
+                now: self.now as i64,
+                arrival: original.seconds() as i64,
+                to: &to,
+                sender: self.entry.sender(),
+                failures: &failures,
+                header: &header,
+            })
+        };
+        let numbers: Vec<usize> = slots.iter().map(|s| s.number).collect();
+        let child = self.entry.beget(&numbers, &envelope, compose, self.now)?;
+        log::bounced(&original, &child.id, &to);
+        self.children.push(child);
+        Ok(())
+    }
+
+    /// Who is told: the sender; the postmaster of a message without one; nobody
+    /// of a report to the postmaster.
+    fn report_envelope(&self) -> Option<(Address, Envelope)> {
+        let router = &self.settings.router;
+        let (to, origin) = match (self.entry.origin(), self.entry.sender()) {
+            (Origin::Postmaster, _) => return None,
+            (_, Some(sender)) => (router.qualify(sender), Origin::Report),
+            (_, None) => (router.postmaster().clone(), Origin::Postmaster),
+        };
+        let finals = match router.place(to.domain()) {
+            Place::Local => match router.expand(&to) {
+                Expansion::Finals(finals) => finals,
+                // It fails, or waits, as an entry of its own.
+                _ => vec![to.clone()],
+            },
+            _ => vec![to.clone()],
+        };
+        let recipient = |address: Address| Recipient { original: (address != to).then(|| to.clone()), address };
+        let recipients = finals.into_iter().map(recipient).collect();
+        Some((to.clone(), Envelope { sender: None, recipients, body: Body::SevenBit, origin }))
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        let left: Vec<u32> = if self.taken { Vec::new() } else { self.open_slots().iter().map(number).collect() };
+        if left.is_empty() {
+            return if self.job.is_last { self.finish() } else { Verdict::Settled };
+        }
+        // That it was tried is for people; the records say it too.
+        if let Err(e) = self.entry.make_tried() {
+            ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
+        }
+        self.job.entry = self.entry.name();
+        Verdict::Later { slots: left, due: self.next_attempt() }
+    }
+
+    fn finish(&self) -> Verdict {
+        if self.taken { log::done(&self.entry.id()) } else { finish(self.spool, self.entry.name()) }
+        Verdict::Vanished
+    }
+}
+
+/// Removes an entry of which everything is settled.
+pub fn finish(spool: &Arc<Spool>, name: EntryName) {
+    match spool.finish(name) {
+        Ok(()) => log::done(&name.id),
+        Err(e) => ::log::error!("spool: remove {}: {e}", name.id),
+    }
+}
+
+fn number(slot: &Slot) -> u32 {
+    u32::try_from(slot.number).unwrap_or(u32::MAX)
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

@@ -2,6 +2,7 @@
 pub mod address;
 pub mod config;
 pub mod deliver;
+pub mod dns;
 pub mod envelope;
 pub mod net;
 pub mod outcome;

@@ -203,7 +203,8 @@ pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
     Ok(text.to_ascii_lowercase().into())
 }
 
-fn literal(domain: &str) -> Option<IpAddr> {
+/// The address that a domain stands for, if it is a literal such as `[192.0.2.1]`.
+pub fn literal(domain: &str) -> Option<IpAddr> {
     let inside = domain.strip_prefix('[')?.strip_suffix(']')?;
     match inside.get(..5) {
         Some(tag) if tag.eq_ignore_ascii_case("ipv6:") => inside[5..].parse::<Ipv6Addr>().ok().map(IpAddr::V6),

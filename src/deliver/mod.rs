@@ -3,6 +3,10 @@
 //!
 //! [`Outcome`]: crate::outcome::Outcome
 
+mod client;
+mod hosts;
+pub mod remote;
+
 use std::fs::File;
 use std::io;
 

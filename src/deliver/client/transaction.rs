@@ -1,0 +1,297 @@
+//! One message over an open connection: MAIL, RCPT, DATA, the content.
+//!
+//! With PIPELINING a window of commands is under way at a time, and DATA with the
+//! last of them (RFC 2920 3.1). Every recipient gets an answer of its own. Those
+//! that are too many for one transaction go in the next over the same connection,
+//! which is then given only as many as it took. Trouble is the answer of all who
+//! have none yet.
+
+use std::io::{self, Read};
+use std::time::Instant;
+
+use super::{Answer, Connection, ENVELOPE_LIMIT, Stage, State};
+use crate::address::path;
+use crate::deliver::Consignment;
+use crate::envelope::Body;
+use crate::outcome::Outcome;
+use crate::reply::{Reply, Status};
+use crate::smtp::dot::DotWriter;
+
+/// Commands on their way without an answer: what they and their replies take has
+/// room in the buffers of any two hosts, so that neither waits for the other.
+const WINDOW: usize = 64;
+/// Octets of content read and written at a time.
+const BLOCK: usize = 64 * 1024;
+
+/// What MAIL says of the content.
+#[derive(Debug, Default)]
+struct Facts {
+    /// Octets on the wire, without the dots that are put before dots (RFC 1870 6).
+    size: u64,
+    eight_bit: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Reset,
+    Mail,
+    /// RCPT, by the recipient's place.
+    Rcpt(usize),
+    Data,
+}
+
+/// One MAIL ... DATA under way, and what was said to it.
+struct Transaction<'a> {
+    what: &'a Consignment<'a>,
+    facts: &'a Facts,
+    /// Answers by the recipient's place.
+    answers: &'a mut [Option<Answer>],
+    mail_refused: bool,
+    accepted: Vec<usize>,
+    /// Recipients for another transaction: this one has all that the host will take.
+    crowded: Vec<usize>,
+    data: Option<Reply>,
+}
+
+impl Connection {
+    /// Sends a message; one answer for each recipient, in order.
+    pub fn send(&mut self, what: &Consignment<'_>) -> Vec<Answer> {
+        let mut answers = vec![None; what.recipients.len()];
+        let rest = match self.send_to_all(what, &mut answers) {
+            Err(trouble) => trouble,
+            // Nobody is left; if all the same someone is, he waits.
+            Ok(()) => self.answer(Stage::RcptTo, Outcome::deferred(Status(4, 5, 0), "the host said nothing")),
+        };
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| rest.clone())).collect()
+    }
+
+    fn send_to_all(&mut self, what: &Consignment<'_>, answers: &mut [Option<Answer>]) -> Result<(), Answer> {
+        let facts = self.measure(what)?;
+        let mut todo: Vec<usize> = (0..what.recipients.len()).collect();
+        let mut room = todo.len();
+        while !todo.is_empty() {
+            let later = todo.split_off(room.min(todo.len()));
+            let mut transaction = Transaction::new(what, &facts, answers);
+            self.envelope(&mut transaction, &todo)?;
+            self.data(&mut transaction)?;
+            if !transaction.crowded.is_empty() {
+                room = transaction.accepted.len();
+            }
+            todo = [transaction.crowded, later].concat();
+        }
+        Ok(())
+    }
+
+    /// Looks at the content, if the host wants to know.
+    fn measure(&mut self, what: &Consignment<'_>) -> Result<Facts, Answer> {
+        let mut facts = Facts::default();
+        if self.offers.size.is_some() || self.offers.eight_bit {
+            let read = (what.content)().and_then(|file| facts.read(file));
+            read.map_err(|e| self.unreadable(&e))?;
+        }
+        match self.offers.size {
+            Some(limit) if limit > 0 && facts.size > limit => {
+                let why = format!("the message has {} bytes, and the host takes at most {limit}", facts.size);
+                Err(self.answer(Stage::MailFrom, Outcome::failed(Status(5, 3, 4), why)))
+            }
+            _ => Ok(facts),
+        }
+    }
+
+    /// MAIL, RCPT for the recipients `todo`, and DATA, as many at a time as may be.
+    fn envelope(&mut self, transaction: &mut Transaction<'_>, todo: &[usize]) -> Result<(), Answer> {
+        self.patience = Instant::now() + ENVELOPE_LIMIT;
+        todo.iter().for_each(|&at| transaction.answers[at] = None);
+        let mut plan = Vec::with_capacity(todo.len() + 3);
+        plan.extend((self.state == State::Begun).then_some(Command::Reset));
+        plan.push(Command::Mail);
+        plan.extend(todo.iter().map(|&at| Command::Rcpt(at)));
+        plan.push(Command::Data);
+        let mut plan = plan.as_slice();
+        while let Some(&next) = plan.first() {
+            if transaction.is_hopeless(next) {
+                break;
+            }
+            let window = if self.offers.pipelining { WINDOW.min(plan.len()) } else { 1 };
+            let group;
+            (group, plan) = plan.split_at(window);
+            let lines: String = group.iter().map(|&command| self.line(command, transaction)).collect();
+            self.state = State::Begun;
+            self.write(next.stage(), lines.as_bytes())?;
+            for &command in group {
+                let reply = self.reply(command.stage())?;
+                self.take(transaction, command, reply);
+            }
+            transaction.skip_crowded(&mut plan);
+        }
+        Ok(())
+    }
+
+    fn line(&self, command: Command, transaction: &Transaction<'_>) -> String {
+        let what = transaction.what;
+        match command {
+            Command::Reset => "RSET\r\n".into(),
+            Command::Data => "DATA\r\n".into(),
+            Command::Rcpt(at) => format!("RCPT TO:{}\r\n", path(what.recipients.get(at).copied())),
+            Command::Mail => {
+                let size = self.offers.size.map(|_| format!(" SIZE={}", transaction.facts.size)).unwrap_or_default();
+                let eight_bit = transaction.facts.eight_bit || what.body == Body::EightBit;
+                let body = if eight_bit && self.offers.eight_bit { " BODY=8BITMIME" } else { "" };
+                format!("MAIL FROM:{}{size}{body}\r\n", path(what.sender))
+            }
+        }
+    }
+
+    /// Notes what was said to a command.
+    fn take(&mut self, transaction: &mut Transaction<'_>, command: Command, reply: Reply) {
+        let good = (200..300).contains(&reply.code());
+        match command {
+            Command::Reset => {}
+            Command::Data => transaction.data = Some(reply),
+            Command::Mail if good => {}
+            Command::Mail => {
+                let answer = self.refused(Stage::MailFrom, reply);
+                transaction.answers.iter_mut().for_each(|slot| _ = slot.get_or_insert_with(|| answer.clone()));
+                transaction.mail_refused = true;
+            }
+            // What is said to RCPT after a refused MAIL has no meaning.
+            Command::Rcpt(_) if transaction.mail_refused => {}
+            Command::Rcpt(at) if good => transaction.accepted.push(at),
+            Command::Rcpt(at) => {
+                if is_too_many(&reply) && !transaction.accepted.is_empty() {
+                    transaction.crowded.push(at);
+                }
+                transaction.answers[at] = Some(self.refused(Stage::RcptTo, reply));
+            }
+        }
+    }
+
+    /// What the reply to DATA leads to.
+    fn data(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Answer> {
+        let answer = match transaction.data.take() {
+            None => return Ok(()),
+            Some(reply) if !(300..400).contains(&reply.code()) => {
+                if !reply.is_refusal() {
+                    // It does not know what DATA is: anything may come next.
+                    self.state = State::Broken;
+                }
+                self.refused(Stage::Data, reply)
+            }
+            Some(_) if transaction.accepted.is_empty() => {
+                // The host waits for a message to nobody: an empty one, RFC 2920 3.1.
+                self.write(Stage::Data, b".\r\n")?;
+                self.reply(Stage::Data)?;
+                self.state = State::Idle;
+                return Ok(());
+            }
+            Some(_) => {
+                let reply = self.content(transaction.what)?;
+                // What is neither yes nor no may have been meant for an earlier command.
+                let in_step = reply.code() < 300 || reply.is_refusal();
+                self.state = if in_step { State::Idle } else { State::Broken };
+                self.answer(Stage::AfterDot, Outcome::from_reply(Stage::AfterDot.command(), reply))
+            }
+        };
+        transaction.accepted.iter().for_each(|&at| transaction.answers[at] = Some(answer.clone()));
+        if self.is_usable() { Ok(()) } else { Err(answer) }
+    }
+
+    /// The content and its end; what the host said to that.
+    fn content(&mut self, what: &Consignment<'_>) -> Result<Reply, Answer> {
+        // No dot after an error: the host must not take half a message for a whole one.
+        let mut file = (what.content)().map_err(|e| self.unreadable(&e))?;
+        let mut dots = DotWriter::default();
+        let (mut block, mut wire) = (vec![0; BLOCK], Vec::with_capacity(BLOCK + BLOCK / 8));
+        loop {
+            match read(&mut file, &mut block).map_err(|e| self.unreadable(&e))? {
+                [] => break,
+                text => dots.feed(text, &mut wire),
+            }
+            if wire.len() >= BLOCK {
+                self.write(Stage::Body, &wire)?;
+                wire.clear();
+            }
+        }
+        dots.finish(&mut wire);
+        // From here on the host may have the message.
+        self.write(Stage::AfterDot, &wire)?;
+        self.reply(Stage::AfterDot)
+    }
+
+    /// The message cannot be read. What the host was given of it has no end.
+    fn unreadable(&mut self, error: &io::Error) -> Answer {
+        if self.state != State::Idle {
+            self.state = State::Broken;
+        }
+        self.answer(Stage::Content, Outcome::from_io(Stage::Content.phrase(), error))
+    }
+}
+
+impl<'a> Transaction<'a> {
+    fn new(what: &'a Consignment<'a>, facts: &'a Facts, answers: &'a mut [Option<Answer>]) -> Self {
+        let (accepted, crowded) = (Vec::new(), Vec::new());
+        Self { what, facts, answers, mail_refused: false, accepted, crowded, data: None }
+    }
+
+    /// Whether `next` is not worth saying.
+    fn is_hopeless(&self, next: Command) -> bool {
+        self.mail_refused || (next == Command::Data && self.accepted.is_empty())
+    }
+
+    /// Once the host takes no more, those left in the plan wait like the first it
+    /// did not take.
+    fn skip_crowded(&mut self, plan: &mut &[Command]) {
+        let Some(&first) = self.crowded.first() else { return };
+        while let Some((&Command::Rcpt(at), rest)) = plan.split_first() {
+            self.crowded.push(at);
+            self.answers[at] = self.answers[first].clone();
+            *plan = rest;
+        }
+    }
+}
+
+impl Command {
+    fn stage(self) -> Stage {
+        match self {
+            Self::Reset => Stage::Reset,
+            Self::Mail => Stage::MailFrom,
+            Self::Rcpt(_) => Stage::RcptTo,
+            Self::Data => Stage::Data,
+        }
+    }
+}
+
+impl Facts {
+    fn read(&mut self, mut file: impl Read) -> io::Result<()> {
+        let mut block = vec![0; BLOCK];
+        let mut ends_in_newline = true;
+        loop {
+            let text = read(&mut file, &mut block)?;
+            let Some(last) = text.last() else { break };
+            ends_in_newline = *last == b'\n';
+            self.size += text.len() as u64 + text.iter().filter(|&&b| b == b'\n').count() as u64;
+            self.eight_bit = self.eight_bit || !text.is_ascii();
+        }
+        // The line end that the last line will get.
+        self.size += if ends_in_newline { 0 } else { 2 };
+        Ok(())
+    }
+}
+
+/// Too many recipients in this transaction (RFC 5321 4.5.3.1.10, where 552 is read
+/// as 452), and not a mailbox that is full.
+fn is_too_many(reply: &Reply) -> bool {
+    matches!(reply.code(), 452 | 552)
+        && reply.status().is_none_or(|Status(_, subject, detail)| (subject, detail) == (5, 3))
+}
+
+/// The next piece of the content; nothing at its end.
+fn read<'a>(file: &mut impl Read, block: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    loop {
+        match file.read(block) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+            Ok(count) => return Ok(&block[..count]),
+        }
+    }
+}

@@ -36,13 +36,19 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use std::{env, fs, thread};
 
+use trust_dns_resolver::proto::op::{Message, MessageType, OpCode, Query};
+use trust_dns_resolver::proto::rr::{Name, RecordType};
+
 use common::dialog::{Check, Dialog, Side, Stage, matches, unescape};
+use common::dns::Dns;
 use common::remote::{Conduct, Remote, Sink, Then, listeners};
 use common::{Daemon, Site};
 
@@ -239,4 +245,53 @@ fn a_sink_takes_mail_and_its_rules_are_obeyed() {
     );
     assert_eq!(remote.look(|seen| seen.connections), 2);
     remote.finish();
+}
+
+#[test]
+fn a_name_server_answers_as_its_zone_says() {
+    let dns = Dns::zone(
+        "x.test MX 10 mx.x.test\nmx.x.test A 127.0.0.2\nmx.x.test A 127.0.0.3\nwww.x.test CNAME x.test\n\
+         # What goes wrong.\nbad.test SERVFAIL\nbig.test TRUNCATED\nbig.test TXT text\ndead.test SILENCE\n",
+    );
+    for (name, kind, answer) in [
+        ("X.test", RecordType::MX, "No Error false 1"),
+        ("mx.x.test", RecordType::A, "No Error false 2"),
+        ("mx.x.test", RecordType::AAAA, "No Error false 0"),
+        ("www.x.test", RecordType::MX, "No Error false 2"),
+        ("none.test", RecordType::A, "Non-Existent Domain false 0"),
+        ("bad.test", RecordType::A, "Server Failure false 0"),
+        ("big.test", RecordType::TXT, "No Error true 0"),
+    ] {
+        assert_eq!(ask(&dns, name, kind, false).as_deref(), Some(answer), "{name}");
+    }
+    assert_eq!(ask(&dns, "big.test", RecordType::TXT, true).as_deref(), Some("No Error false 1"));
+    assert_eq!(ask(&dns, "dead.test", RecordType::A, false), None);
+    assert_eq!(dns.asked().first(), Some(&("x.test".to_owned(), RecordType::MX)));
+}
+
+/// Code, truncation and number of records, or nothing if nothing comes.
+fn ask(dns: &Dns, name: &str, kind: RecordType, over_tcp: bool) -> Option<String> {
+    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+    question.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+    let question = question.to_vec().expect("a question");
+    let mut answer = vec![0; 4096];
+    if over_tcp {
+        let mut stream = TcpStream::connect(dns.address).expect("it listens");
+        let length = u16::try_from(question.len()).expect("small").to_be_bytes();
+        stream.write_all(&[&length[..], &question].concat()).expect("it reads");
+        stream.read_exact(&mut answer[..2]).expect("it answers");
+        answer.truncate(u16::from_be_bytes([answer[0], answer[1]]).into());
+        stream.read_exact(&mut answer).expect("all of it");
+    } else {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        // Long enough for an answer from this machine, short enough to wait for none.
+        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a time");
+        socket.send_to(&question, dns.address).expect("sent");
+        let length = socket.recv(&mut answer).ok()?;
+        answer.truncate(length);
+    }
+    let answer = Message::from_vec(&answer).expect("a message");
+    assert_eq!(answer.metadata.id, 7);
+    let (code, truncated) = (answer.metadata.response_code, answer.metadata.truncation);
+    Some(format!("{code} {truncated} {}", answer.answers.len()))
 }

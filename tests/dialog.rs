@@ -36,14 +36,13 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::{env, fs, thread};
 
-use common::dialog::{Check, Dialog, Side, Stage, matches, unescape};
-use common::remote::{Conduct, Remote, Sink, Then, listeners};
+use common::dialog::{Check, Dialog, Side, Stage};
 use common::{Daemon, Site};
 
 /// Clients that say no more than this are also heard byte by byte.
@@ -116,127 +115,4 @@ fn verify(check: &Check, site: &Site, daemon: &Daemon) -> Result<(), String> {
     };
     let mail = || site.mail(user).iter().map(|m| String::from_utf8_lossy(m).into_owned()).collect::<Vec<_>>();
     if good { Ok(()) } else { Err(format!("{check:?} does not hold: {:#?}", mail())) }
-}
-
-// That the tools are sharp.
-
-#[test]
-fn patterns() {
-    for (pattern, text, fits) in [
-        ("250 *", "250 2.0.0 ok", true),
-        ("250 *", "250", false),
-        ("5?? *unknown*", "550 5.1.1 User unknown here", true),
-        ("5??", "5500", false),
-        ("*a*b*", "xxaxxaxb", true),
-        ("*ab", "aab", true),
-        ("*ab", "aba", false),
-        ("", "", true),
-        ("*", "", true),
-        ("?", "", false),
-        ("[127.0.0.1]", "[127.0.0.1]", true),
-    ] {
-        assert_eq!(matches(pattern, text), fits, "{pattern:?} {text:?}");
-    }
-    assert_eq!(unescape(r"a\r\n\0\\\xFFb").expect("good escapes"), b"a\r\n\0\\\xffb");
-    assert_eq!([r"\q", r"\x1", r"\xzz", "\\"].map(unescape), [None, None, None, None]);
-}
-
-/// A dialogue without patterns, so that it can be played with itself.
-const BOTH_SIDES: &str = "# A comment.
-S: 220 hello
-C: HELO there
-S: 250-line
-S: 250 line
-C*3 NOOP
-S*3 250 ok
-C! RAW\\x21\\r\\nMORE\\r\\n
-S: 500 what
-C:
-S: 221 bye
-S$
-";
-
-/// The server's part where it must hear what the client's part says in raw bytes.
-fn server_part() -> String {
-    BOTH_SIDES.replace("C! RAW\\x21\\r\\nMORE\\r\\n", "C: RAW!\nC: MORE")
-}
-
-fn converse(server: &str, client: &str, in_bytes: bool) -> Result<(), String> {
-    let remote = Remote::script(&[server]);
-    let mut connect = || TcpStream::connect(remote.address);
-    let mut check = |_: &Check| Ok(());
-    let dialog = Dialog::parse("client", client).expect("a dialogue");
-    let result = dialog.play(Side::Client, &mut Stage { connect: &mut connect, check: &mut check, in_bytes });
-    if result.is_ok() {
-        remote.finish();
-    }
-    result
-}
-
-#[test]
-fn both_sides_of_a_dialogue_understand_each_other() {
-    assert_eq!(converse(&server_part(), BOTH_SIDES, false), Ok(()));
-    assert_eq!(converse(&server_part(), BOTH_SIDES, true), Ok(()));
-    assert_eq!(converse("S: 220 a\nS: 220 b\nS: 221 c\nS$\n", "S: 2*\nS~ 221 *\nS$\n", false), Ok(()));
-    assert_eq!(converse("S: 220 a\nC$\n", "S: 220 a\nC$\n===\nS: 220 a\nC^\n", false), Ok(()));
-}
-
-#[test]
-fn what_goes_otherwise_is_reported_with_its_line_and_the_transcript() {
-    for (server, client, report) in [
-        (
-            "S: 220 hello\nC$\n",
-            "S: 250 *\n",
-            "client:1: expected \"250 *\", got \"220 hello\"\n    ===\n    Server 220 hello\n",
-        ),
-        (
-            "S: 220 hello\nS$\n",
-            "S: 220 *\n# x\nS: 250 *\n",
-            "client:3: expected \"250 *\", got the end of the connection",
-        ),
-        ("S: 220 hello\nC$\n", "S$\n", "client:1: expected the end of the connection, got"),
-        ("S! 220 hello\\n\nC$\n", "S: 220 *\n", "client:1: [50, 50, 48"),
-        ("S! 220 a\\r\\n220 b\\r\\n\nC$\n", "S: 220 *\n", "client:1: this came unasked: \"220 b"),
-        ("S$\n", "C: HELO x\nS~ 250 *\n", "client:2: expected \"250 *\" at last"),
-    ] {
-        let got = converse(server, client, false).expect_err(client);
-        assert!(got.starts_with(report), "{got}");
-    }
-}
-
-#[test]
-fn a_line_that_makes_no_sense_is_refused() {
-    for line in ["X: what", "C", "C: ok\nC% no", "S*x y", "C! \\q", "M: jon", "M: jon many", "== =", "@ nothing", "W"] {
-        let error = Dialog::parse("bad.txt", line).expect_err(line);
-        assert!(error.starts_with("bad.txt:"), "{error}");
-    }
-}
-
-#[test]
-fn a_sink_takes_mail_and_its_rules_are_obeyed() {
-    let [one, two] = <[TcpListener; 2]>::try_from(listeners(2)).expect("two");
-    assert_eq!(one.local_addr().expect("bound").port(), two.local_addr().expect("bound").port());
-    assert_eq!(two.local_addr().expect("bound").ip(), Ipv4Addr::new(127, 0, 0, 3));
-    let sink = Sink::default().reply("rcpt to:<bad", "550-5.1.1 no\n550 5.1.1 such user");
-    let sink = sink.when("MAIL", Then::Reply("451 4.3.0 later".to_owned()), 1).when("DATA", Then::Reset, 1);
-    let remote = Remote::start(one, Conduct::Sink(sink));
-    let hello = "S: 220 *\nC: EHLO x\nS: 250-sink.test\nS~ 250 *\n";
-    let begin =
-        "C: MAIL FROM:<a@b>\nS: 451 4.3.0 later\nC: MAIL FROM:<a@b> SIZE=3\nS: 250 *\nC: RCPT TO:<c@d>\nS: 250 *\n";
-    let again = begin.replace("C: MAIL FROM:<a@b>\nS: 451 4.3.0 later\n", "");
-    let refused = "C: RCPT TO:<bad@d>\nS: 550-*\nS: 550 5.1.1 such user\nC: DATA\nS~$\n===\n";
-    let data = "C: DATA\nS: 354 *\nC: ..dot\nC! \\xfc\\r\\n.\\r\\n\nS: 250 *\nC: QUIT\nS: 221 *\nS$\n";
-    let text = [hello, begin, refused, hello, &again, data].concat();
-    let mut connect = || TcpStream::connect(remote.address);
-    let mut check = |_: &Check| Ok(());
-    let mut stage = Stage { connect: &mut connect, check: &mut check, in_bytes: false };
-    assert_eq!(Dialog::parse("client", &text).expect("a dialogue").play(Side::Client, &mut stage), Ok(()));
-    let messages = remote.messages(1);
-    assert_eq!(messages[0].sender, "<a@b> SIZE=3");
-    assert_eq!(
-        (messages[0].recipients.as_slice(), &messages[0].data),
-        (&["<c@d>".to_owned()][..], &b".dot\r\n\xfc\r\n".to_vec())
-    );
-    assert_eq!(remote.look(|seen| seen.connections), 2);
-    remote.finish();
 }

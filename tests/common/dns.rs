@@ -158,8 +158,10 @@ fn look_up(zone: &[[String; 3]], name: &str, kind: RecordType) -> Answer {
     Answer { truncated: says("TRUNCATED"), ..Answer::records(records) }
 }
 
+type Decide = dyn Fn(&str, RecordType) -> Answer + Send + Sync;
+
 struct Desk {
-    decide: Box<dyn Fn(&str, RecordType) -> Answer + Send + Sync>,
+    decide: Box<Decide>,
     asked: Arc<Mutex<Vec<Question>>>,
 }
 

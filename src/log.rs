@@ -46,7 +46,9 @@ pub fn accepted(event: &Accepted<'_>) {
     let Accepted { id, session, sender, recipients, size, peer, protocol } = event;
     let sender = address::path(*sender);
     let (from, peer) = (Value(&sender), Value(peer));
-    info!("{id} accept from={from} to={recipients} size={size} peer={peer} proto={protocol} tls=- user=- session={session}");
+    info!(
+        "{id} accept from={from} to={recipients} size={size} peer={peer} proto={protocol} tls=- user=- session={session}"
+    );
 }
 
 /// Logs that a client's recipient or message was refused.
@@ -176,8 +178,14 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
             builder.target(env_logger::Target::Pipe(Box::new(Syslog { socket: None })));
             builder.format(move |f, record| {
                 // Facility mail is 2; RFC 3164 as every syslogd reads it.
-                let (priority, time) = (2 * 8 + severity(record.level()), jiff::Zoned::now().strftime("%b %e %H:%M:%S"));
-                writeln!(f, "<{priority}>{time} {program}[{}]: {}", std::process::id(), Clean(&record.args().to_string()))
+                let (priority, time) =
+                    (2 * 8 + severity(record.level()), jiff::Zoned::now().strftime("%b %e %H:%M:%S"));
+                writeln!(
+                    f,
+                    "<{priority}>{time} {program}[{}]: {}",
+                    std::process::id(),
+                    Clean(&record.args().to_string())
+                )
             });
         }
     }
@@ -201,7 +209,9 @@ impl fmt::Display for Clean<'_> {
         if !self.0.chars().any(char::is_control) {
             return f.write_str(self.0);
         }
-        self.0.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
+        self.0
+            .chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
     }
 }
 

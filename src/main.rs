@@ -1,1 +1,60 @@
-fn main() {}
+//! penfoldd: argv and exit codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use getopts::Options;
+use penfold::daemon::{Exit, Start, exit};
+
+const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file]";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Exit { code, text }) => {
+            text.iter().for_each(|line| eprintln!("penfoldd: {line}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run() -> Result<(), Exit> {
+    let options = options();
+    let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
+    let given = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
+    if given.opt_present("h") {
+        print!("{}", options.usage(SYNOPSIS));
+        return Ok(());
+    }
+    if given.opt_present("V") {
+        println!("penfold {}", env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
+    if let Some(extra) = given.free.first() {
+        return Err(usage(format!("unexpected argument '{extra}'")));
+    }
+    let config = given.opt_str("f").map(PathBuf::from);
+    // The daemon leaves this directory.
+    let config = config.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let start = Start { config, foreground: given.opt_present("d"), verbose: given.opt_present("v") };
+    match (given.opt_present("n"), given.opt_present("i"), given.opt_present("q")) {
+        (true, ..) => start.check().map(|_| eprintln!("penfoldd: configuration OK")),
+        (_, true, true) => Err(usage("-i and -q exclude each other".into())),
+        (_, true, _) => start.serve_one(),
+        (_, _, true) => start.run_queue(),
+        _ => start.serve(),
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options::new();
+    options.optflag("d", "", "stay in the foreground and log to standard error");
+    options.optopt("f", "", "read this configuration", "file");
+    options.optflag("h", "", "show this text");
+    options.optflag("i", "", "serve one client on standard input and output, as from inetd");
+    options.optflag("n", "", "check the configuration and exit");
+    options.optflag("q", "", "run the queue once and exit");
+    options.optflag("v", "", "log more");
+    options.optflag("V", "", "show the version");
+    options
+}

@@ -7,9 +7,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How long a peer may take to leave.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// A connection to a peer.
 #[derive(Debug)]
@@ -23,15 +27,15 @@ pub struct Stream {
 #[derive(Debug)]
 enum Link {
     /// Any stream socket.
-    Socket(TcpStream),
+    Socket(Arc<TcpStream>),
     /// What inetd, or a person at a terminal, gave as standard input and output.
     Files(File, File),
 }
 
 impl Stream {
     /// A connection that was accepted, or inherited as a socket.
-    pub fn from_socket(socket: TcpStream) -> Self {
-        Self::new(Link::Socket(socket))
+    pub fn from_socket(socket: impl Into<Arc<TcpStream>>) -> Self {
+        Self::new(Link::Socket(socket.into()))
     }
 
     /// Standard input and output of this process. A socket is used as one.
@@ -81,12 +85,19 @@ impl Stream {
         }
     }
 
-    /// The number of the socket, for [`crate::sys::hang_up`] from another thread
-    /// for as long as this value lives.
-    pub fn raw_fd(&self) -> Option<RawFd> {
-        match &self.link {
-            Link::Socket(socket) => Some(socket.as_raw_fd()),
-            Link::Files(..) => None,
+    /// Says that nothing more will be said, and takes for a moment what still comes:
+    /// a socket that is closed with something unread loses the last reply.
+    pub fn part(&mut self) {
+        let Link::Socket(socket) = &self.link else { return };
+        if socket.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        self.set_limit(PARTING);
+        let mut heard = [0; 4096];
+        for _ in 0..64 {
+            if !matches!(self.read(&mut heard), Ok(1..)) {
+                return;
+            }
         }
     }
 
@@ -107,7 +118,7 @@ impl Read for Stream {
                         socket.set_read_timeout(Some(left))?;
                         self.read_limit = Some(left);
                     }
-                    socket.read(into)
+                    (&**socket).read(into)
                 }
                 Link::Files(input, _) => {
                     wait(input.as_fd(), nix::poll::PollFlags::POLLIN, left).and_then(|()| input.read(into))
@@ -134,7 +145,7 @@ impl Write for Stream {
                         socket.set_write_timeout(Some(left))?;
                         self.write_limit = Some(left);
                     }
-                    socket.write(bytes)
+                    (&**socket).write(bytes)
                 }
                 Link::Files(_, output) => {
                     wait(output.as_fd(), nix::poll::PollFlags::POLLOUT, left).and_then(|()| output.write(bytes))

@@ -60,6 +60,16 @@ pub enum Selector {
     Domain(String),
 }
 
+impl Selector {
+    /// A queue id, or else a domain.
+    pub fn parse(word: &str) -> Self {
+        match QueueId::parse(&word.to_ascii_uppercase()) {
+            Some(id) => Self::Message(id),
+            None => Self::Domain(word.to_ascii_lowercase()),
+        }
+    }
+}
+
 /// What the queue goes by.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -276,7 +286,12 @@ impl Queue {
         if self.items.contains_key(&id) {
             return;
         }
-        let mut item = Item { entry: plan.entry, unsynced: plan.unsynced, stale: false, jobs: Vec::with_capacity(plan.jobs.len()) };
+        let mut item = Item {
+            entry: plan.entry,
+            unsynced: plan.unsynced,
+            stale: false,
+            jobs: Vec::with_capacity(plan.jobs.len()),
+        };
         for planned in plan.jobs {
             let key = self.join(planned.key);
             let due = self.settings.schedule.next_attempt(id.seconds(), planned.last, id.seed());
@@ -427,7 +442,8 @@ impl Queue {
     fn note_speed(&mut self, key: &Key, took: Duration, verdict: &Verdict) {
         let Some(destination) = self.destinations.get_mut(key) else { return };
         destination.running -= 1;
-        let was_slow = std::mem::replace(&mut destination.slow, took > SLOW && matches!(verdict, Verdict::Later { .. }));
+        let was_slow =
+            std::mem::replace(&mut destination.slow, took > SLOW && matches!(verdict, Verdict::Later { .. }));
         let is_slow = destination.slow;
         // Those of its jobs that still run count as what it is now.
         let others = destination.running;
@@ -438,7 +454,12 @@ impl Queue {
             (false, false) => {}
         }
         if was_slow {
-            let waiting: Vec<Key> = self.destinations.iter().filter(|(_, d)| d.slow && !d.ready.is_empty()).map(|(k, _)| Arc::clone(k)).collect();
+            let waiting: Vec<Key> = self
+                .destinations
+                .iter()
+                .filter(|(_, d)| d.slow && !d.ready.is_empty())
+                .map(|(k, _)| Arc::clone(k))
+                .collect();
             waiting.iter().for_each(|key| self.offer_turn(key));
         }
     }
@@ -487,7 +508,8 @@ impl Queue {
         }
         chosen.sort_unstable();
         // One that has moved house may be tried at once: its host may be another now.
-        let keys: HashSet<Key> = chosen.iter().filter_map(|&(_, id, index)| self.job(id, index).map(|j| Arc::clone(&j.key))).collect();
+        let keys: HashSet<Key> =
+            chosen.iter().filter_map(|&(_, id, index)| self.job(id, index).map(|j| Arc::clone(&j.key))).collect();
         for key in keys {
             if let Some(destination) = self.destinations.get_mut(&key).filter(|d| d.running == 0) {
                 destination.slow = false;

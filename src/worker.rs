@@ -17,9 +17,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::address::Address;
 use crate::bounce;
 use crate::config::Config;
+use crate::deliver::Consignment;
 use crate::deliver::maildir::Maildir;
 use crate::deliver::remote::{Courier, Target};
-use crate::deliver::Consignment;
 use crate::dns::Dns;
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
@@ -85,7 +85,11 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
         Err(Unusable::Io(e)) => {
             // Tried again as a whole: what it holds is not known.
             ::log::error!("spool: open {}: {e}", name.id);
-            return Some(Plan { entry: name, unsynced: true, jobs: vec![Planned { key: LOCAL.into(), slots: Vec::new(), last: 0 }] });
+            return Some(Plan {
+                entry: name,
+                unsynced: true,
+                jobs: vec![Planned { key: LOCAL.into(), slots: Vec::new(), last: 0 }],
+            });
         }
     };
     awaited.extend(entry.awaited());
@@ -178,7 +182,11 @@ impl Worker {
             spool: &tools.spool,
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return Verdict::Stale };
-        if attempt.write_down(outcomes) && attempt.report_failures() { attempt.verdict() } else { self.later(attempt.job) }
+        if attempt.write_down(outcomes) && attempt.report_failures() {
+            attempt.verdict()
+        } else {
+            self.later(attempt.job)
+        }
     }
 
     fn open(&self, job: &mut Job) -> Result<Entry, Verdict> {
@@ -319,7 +327,9 @@ impl Attempt<'_> {
 
     fn write_one(&mut self, number: u32, outcome: &Outcome) -> io::Result<()> {
         let index = number as usize;
-        let Some(slot) = self.entry.slots().get(index).filter(|s| s.record.state.is_open()).cloned() else { return Ok(()) };
+        let Some(slot) = self.entry.slots().get(index).filter(|s| s.record.state.is_open()).cloned() else {
+            return Ok(());
+        };
         let schedule = self.settings.schedule();
         let expired = schedule.is_expired(self.entry.id().seconds(), self.now);
         match outcome.fate {
@@ -333,7 +343,8 @@ impl Attempt<'_> {
                 self.log(number, outcome, Some(next));
                 let words = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
                 let time = log::timestamp(self.now);
-                self.spool.note(self.entry.id(), &format!("{time} <{}> {} {words}", slot.recipient.address, outcome.host));
+                self.spool
+                    .note(self.entry.id(), &format!("{time} <{}> {} {words}", slot.recipient.address, outcome.host));
             }
             Fate::Deferred | Fate::Failed => {
                 self.log(number, outcome, None);
@@ -384,15 +395,19 @@ impl Attempt<'_> {
     }
 
     fn make_report(&mut self) -> io::Result<()> {
-        let slots: Vec<Slot> = self.failures.iter().filter_map(|(n, _)| self.entry.slots().get(*n as usize).cloned()).collect();
+        let slots: Vec<Slot> =
+            self.failures.iter().filter_map(|(n, _)| self.entry.slots().get(*n as usize).cloned()).collect();
         let Some((to, envelope)) = self.report_envelope() else {
             log::dropped(&self.entry.id(), "a report to the postmaster could not be delivered");
             return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
         };
         let mut header = Vec::new();
         self.entry.body()?.take(MAX_HEADER).read_to_end(&mut header)?;
-        let failures: Vec<(Recipient, Outcome)> =
-            slots.iter().zip(&self.failures).map(|(slot, (_, outcome))| (slot.recipient.clone(), outcome.clone())).collect();
+        let failures: Vec<(Recipient, Outcome)> = slots
+            .iter()
+            .zip(&self.failures)
+            .map(|(slot, (_, outcome))| (slot.recipient.clone(), outcome.clone()))
+            .collect();
         let original = self.entry.id();
         let compose = |id: QueueId| {
             bounce::compose(&bounce::Report {
@@ -450,7 +465,11 @@ impl Attempt<'_> {
     }
 
     fn finish(&self) -> Verdict {
-        if self.taken { log::done(&self.entry.id()) } else { finish(self.spool, self.entry.name()) }
+        if self.taken {
+            log::done(&self.entry.id())
+        } else {
+            finish(self.spool, self.entry.name())
+        }
         Verdict::Vanished
     }
 }

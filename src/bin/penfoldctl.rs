@@ -1,1 +1,84 @@
-fn main() {}
+//! penfoldctl: argv and exit codes.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use getopts::Options;
+use penfold::control;
+use penfold::daemon::{Exit, Start, exit};
+use penfold::retry::Schedule;
+use penfold::spool::Spool;
+
+const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | flush [id | domain]";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Exit { code, text }) => {
+            text.iter().for_each(|line| eprintln!("penfoldctl: {line}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run() -> Result<(), Exit> {
+    let mut options = Options::new();
+    options.optopt("f", "", "read this configuration", "file");
+    options.optflag("h", "", "show this text");
+    options.optflag("V", "", "show the version");
+    let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
+    let given = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
+    if given.opt_present("h") {
+        print!("{}", options.usage(SYNOPSIS));
+        return Ok(());
+    }
+    if given.opt_present("V") {
+        println!("penfold {}", env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
+    let config = given.opt_str("f").or_else(|| std::env::var("PENFOLD_CONFIG").ok()).map(PathBuf::from);
+    let start = Start { config, foreground: true, verbose: false };
+    let words: Vec<&str> = given.free.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["queue"] => queue(&start),
+        ["flush"] => flush(&start, "flush"),
+        ["flush", what] if !what.contains(char::is_whitespace) => flush(&start, &format!("flush {what}")),
+        [] => Err(usage("a command is missing".into())),
+        _ => Err(usage(format!("'{}' is not understood", words.join(" ")))),
+    }
+}
+
+/// From the daemon, or from the spool when it is down.
+fn queue(start: &Start) -> Result<(), Exit> {
+    let config = start.load()?;
+    let mut out = io::stdout().lock();
+    let asked = control::ask(&config.socket, "queue", &mut out);
+    let listed = match asked {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            let queue = &config.queue;
+            let schedule = Schedule { min: queue.retry_min, max: queue.retry_max, expire_after: queue.expire_after };
+            Spool::open(&config.spool).and_then(|spool| control::list(&spool, &schedule, &mut out))
+        }
+        result => result,
+    };
+    match listed.and_then(|()| out.flush()) {
+        // Whoever read it has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|e| trouble("list the queue", &e)),
+    }
+}
+
+fn flush(start: &Start, request: &str) -> Result<(), Exit> {
+    let config = start.load()?;
+    control::ask(&config.socket, request, &mut io::sink()).map_err(|e| trouble("ask the daemon", &e))
+}
+
+fn trouble(doing: &str, error: &io::Error) -> Exit {
+    let code = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => exit::UNAVAILABLE,
+        io::ErrorKind::PermissionDenied => exit::NOPERM,
+        _ => exit::IOERR,
+    };
+    Exit { code, text: vec![format!("{doing}: {error}")] }
+}

@@ -273,7 +273,8 @@ fn direct(address: &Address, port: u16) -> Route {
 }
 
 fn own_postmaster(domain: &str) -> Result<Address, Vec<ConfigError>> {
-    Address::new(POSTMASTER, domain).map_err(|why| vec![ConfigError::whole(Path::new("local.domains"), format!("{why}"))])
+    Address::new(POSTMASTER, domain)
+        .map_err(|why| vec![ConfigError::whole(Path::new("local.domains"), format!("{why}"))])
 }
 
 fn read_postmaster(text: &str) -> Result<Member, Vec<ConfigError>> {

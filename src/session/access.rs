@@ -33,7 +33,9 @@ pub fn recipient(service: &Service, client: &Client, address: &Address) -> Resul
             }
         },
         // What another host would make of a@b%c or c!a, it would do in our name.
-        Place::Relay if may_relay(service, client) || !address.local().contains(['%', '!', '@']) => elsewhere(service, address),
+        Place::Relay if may_relay(service, client) || !address.local().contains(['%', '!', '@']) => {
+            elsewhere(service, address)
+        }
         Place::Elsewhere if may_relay(service, client) => elsewhere(service, address),
         Place::Relay | Place::Elsewhere => Err(reply::relaying_denied(address)),
     }

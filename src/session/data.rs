@@ -26,7 +26,9 @@ impl Session<'_> {
         match &self.phase {
             Phase::Connected => self.mistake(reply::need_hello()),
             Phase::Greeted(_) => self.mistake(reply::need_mail()),
-            Phase::InMail(_, t) if t.envelope.recipients.is_empty() && self.refusals > 0 => Step::Say(reply::no_valid_recipients()),
+            Phase::InMail(_, t) if t.envelope.recipients.is_empty() && t.refused => {
+                Step::Say(reply::no_valid_recipients())
+            }
             Phase::InMail(_, t) if t.envelope.recipients.is_empty() => self.mistake(reply::need_recipient()),
             Phase::InMail(..) => Step::ReadMessage,
         }
@@ -34,7 +36,9 @@ impl Session<'_> {
 
     /// Reads a message and answers it. The transaction is over then.
     pub(super) fn read_message(&mut self) -> io::Result<()> {
-        let Phase::InMail(hello, transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else { return Ok(()) };
+        let Phase::InMail(hello, transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else {
+            return Ok(());
+        };
         let reply = match self.begin_draft(&hello, &transaction) {
             Ok(draft) => {
                 self.say(&reply::go_ahead())?;
@@ -79,7 +83,10 @@ impl Session<'_> {
         // The only date that cannot be written is one beyond the year 9999.
         let date = jiff::fmt::rfc2822::to_string(&jiff::Zoned::now()).unwrap_or_default();
         let (hostname, protocol) = (self.hostname(), hello.protocol());
-        format!("Received: from {} ({client})\n\tby {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n", hello.name)
+        format!(
+            "Received: from {} ({client})\n\tby {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n",
+            hello.name
+        )
     }
 
     fn verified_name(&mut self) -> Option<String> {
@@ -102,7 +109,8 @@ impl Session<'_> {
             text.clear();
             let (used, ended) = reader.feed(chunk, &mut text);
             self.input.consume(used);
-            size += used as u64;
+            // RFC 1870 5: with CR LF, without the dots that were put before dots.
+            size += (text.len() + text.iter().filter(|&&b| b == b'\n').count()) as u64;
             let is_local = |domain: &str| self.service.router.place(domain) == Place::Local;
             header.feed(&text, &is_local);
             if size <= limit && !reader.is_flawed() && trouble.is_none() {
@@ -116,8 +124,7 @@ impl Session<'_> {
         if reader.is_flawed() {
             return Ok(reply::bare_newline());
         }
-        // The end of the message is not part of its size (RFC 1870 5).
-        if size.saturating_sub(3) > limit {
+        if size > limit {
             return Ok(reply::too_big(limit));
         }
         if header.is_looping() {
@@ -153,7 +160,9 @@ impl Session<'_> {
 fn storage_trouble(error: &io::Error) -> Reply {
     ::log::error!("spool: keep a message: {error}");
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => reply::no_storage(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
+            reply::no_storage()
+        }
         _ => reply::local_error(),
     }
 }
@@ -201,7 +210,7 @@ impl HeaderScan {
     }
 
     fn is_looping(&self) -> bool {
-        self.hops >= MAX_HOPS || self.own_deliveries > MAX_OWN_DELIVERIES
+        self.hops >= MAX_HOPS || self.own_deliveries >= MAX_OWN_DELIVERIES
     }
 }
 

@@ -95,7 +95,7 @@ pub struct Session<'a> {
 
 /// How much may wait in `out`.
 const MAX_PENDING: usize = 16 << 10;
-/// Refused recipients that a session may have.
+/// Refused recipients that end a session.
 const MAX_REFUSALS: usize = 100;
 
 impl<'a> Session<'a> {
@@ -136,15 +136,16 @@ impl<'a> Session<'a> {
             };
             match step {
                 Step::Say(reply) => self.say(&reply)?,
-                Step::SayThenHangUp(reply) => {
-                    self.say(&reply)?;
-                    return self.flush();
-                }
-                Step::ReadMessage => self.read_message()?,
+                Step::SayThenHangUp(reply) => return self.hang_up(&reply),
+                Step::ReadMessage => match self.read_message() {
+                    Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                        return self.hang_up(&reply::timed_out(self.hostname()));
+                    }
+                    result => result?,
+                },
             }
-            if self.mistakes > MAX_ERRORS || self.refusals > MAX_REFUSALS {
-                self.say(&reply::too_many_errors(self.hostname()))?;
-                return self.flush();
+            if self.mistakes >= MAX_ERRORS || self.refusals >= MAX_REFUSALS {
+                return self.hang_up(&reply::too_many_errors(self.hostname()));
             }
         }
     }
@@ -212,6 +213,13 @@ impl<'a> Session<'a> {
     fn say(&mut self, reply: &Reply) -> io::Result<()> {
         reply.write_to(&mut self.out);
         if self.out.len() > MAX_PENDING { self.flush() } else { Ok(()) }
+    }
+
+    fn hang_up(&mut self, reply: &Reply) -> io::Result<()> {
+        self.say(reply)?;
+        self.flush()?;
+        self.input.source.part();
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {

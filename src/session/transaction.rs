@@ -19,12 +19,14 @@ pub struct Transaction {
     accepted: usize,
     /// The only address that RCPT named, for Received:.
     pub named: Option<Address>,
+    /// Whether a recipient was refused.
+    pub refused: bool,
 }
 
 impl Transaction {
     fn new(sender: Option<Address>, body: Body) -> Self {
         let envelope = Envelope { sender, recipients: Vec::new(), body, origin: Origin::Client };
-        Self { envelope, known: HashSet::new(), accepted: 0, named: None }
+        Self { envelope, known: HashSet::new(), accepted: 0, named: None, refused: false }
     }
 
     fn add(&mut self, named: Address, finals: Vec<Address>) {
@@ -127,6 +129,9 @@ impl Session<'_> {
             }
             Err(reply) => {
                 self.refusals += 1;
+                if let Phase::InMail(_, transaction) = &mut self.phase {
+                    transaction.refused = true;
+                }
                 self.refuse(&format!("to=<{named}>"), reply)
             }
         }

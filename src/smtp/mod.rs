@@ -14,11 +14,11 @@ pub const MAX_COMMAND_LINE: usize = 2048;
 /// The longest reply line read, CR LF included; RFC 5321 4.5.3.1.5 asks for 512.
 pub const MAX_REPLY_LINE: usize = 4096;
 
-/// Received: lines after which a message is taken to go in circles (RFC 5321 6.3).
+/// As many Received: lines say that a message goes in circles (RFC 5321 6.3).
 pub const MAX_HOPS: usize = 100;
 
-/// Delivered-To: lines with a local domain after which it is, too.
+/// As many Delivered-To: lines with a local domain say the same.
 pub const MAX_OWN_DELIVERIES: usize = 10;
 
-/// Mistakes that a client may make in one session.
+/// As many mistakes of a client end its session.
 pub const MAX_ERRORS: usize = 10;

@@ -236,7 +236,13 @@ impl Entry {
     ///
     /// # Errors
     /// Those of the system. Open the entry anew then: [`Entry::recover`] knows.
-    pub fn beget(&mut self, failed: &[usize], envelope: &Envelope, content: impl FnOnce(QueueId) -> Vec<u8>, now: u64) -> io::Result<EntryName> {
+    pub fn beget(
+        &mut self,
+        failed: &[usize],
+        envelope: &Envelope,
+        content: impl FnOnce(QueueId) -> Vec<u8>,
+        now: u64,
+    ) -> io::Result<EntryName> {
         let lead = failed.iter().min().copied().ok_or(io::ErrorKind::InvalidInput)?;
         let id = self.id().beget(Kind::Report, lead, now);
         let size = self.spool.write_temporary(id, &head::full(envelope), &mut content(id).as_slice())?;

@@ -116,7 +116,13 @@ pub struct EntryName {
 }
 
 impl EntryName {
-    fn file_name(&self) -> String {
+    /// Reads the file name of an entry that was committed a moment ago.
+    pub fn parse_new(name: &str) -> Option<Self> {
+        Self::parse(name, Place::New)
+    }
+
+    /// The name of the file, without its directory.
+    pub fn file_name(&self) -> String {
         format!("{},S={}", self.id, self.size)
     }
 
@@ -283,15 +289,14 @@ impl Spool {
     /// When a directory cannot be read.
     pub fn sweep(&self, is_known: impl Fn(QueueId) -> bool) -> io::Result<()> {
         let is_known = |file: &fs::DirEntry| file.file_name().to_str().and_then(QueueId::parse).is_some_and(&is_known);
-        for file in fs::read_dir(self.root.join("tmp"))?.flatten() {
-            let age = file.metadata()?.modified().ok().and_then(|m| SystemTime::now().duration_since(m).ok());
-            let is_stale = !is_known(&file) && age.is_some_and(|age| age > STALE_AFTER);
-            if is_stale && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
-                fs::remove_file(file.path())?;
+        for directory in ["tmp", "note"] {
+            for file in fs::read_dir(self.root.join(directory))?.flatten() {
+                let age = file.metadata()?.modified().ok().and_then(|m| SystemTime::now().duration_since(m).ok());
+                let is_stale = !is_known(&file) && age.is_some_and(|age| age > STALE_AFTER);
+                if is_stale && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
+                    fs::remove_file(file.path())?;
+                }
             }
-        }
-        for file in fs::read_dir(self.root.join("note"))?.flatten().filter(|file| !is_known(file)) {
-            fs::remove_file(file.path())?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! The system's calls that the standard library lacks: the only place for unsafe code.
 
-pub mod process;
+mod process;
 
-pub use process::hang_up;
+pub use process::{become_user, is_root, raise_descriptor_limit, wake_acceptor};

@@ -4,7 +4,8 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::RawFd;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, User, getegid, geteuid, initgroups, setresgid, setresuid};
@@ -45,8 +46,8 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// Ends what another thread reads from a socket, which stays open. The caller
-/// makes sure that the descriptor still is that socket.
-pub fn hang_up(socket: RawFd) {
-    let _ = nix::sys::socket::shutdown(socket, nix::sys::socket::Shutdown::Read);
+/// Makes a thread that waits in accept(2) on this socket return. The socket is
+/// of no use then.
+pub fn wake_acceptor(listener: &TcpListener) {
+    let _ = nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
 }

@@ -1,0 +1,23 @@
+//! The side of penfoldctl, and of a session under inetd.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// Sends a request to the daemon at `socket` and copies its answer to `out`.
+///
+/// # Errors
+/// `ConnectionRefused` or `NotFound` where no daemon runs, `PermissionDenied` with
+/// its words if it will not, and those of the connection.
+pub fn ask(socket: &Path, request: &str, out: &mut dyn Write) -> io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(format!("{request}\n").as_bytes())?;
+    let mut answer = BufReader::new(stream);
+    let mut first = String::new();
+    answer.by_ref().take(1024).read_line(&mut first)?;
+    match first.trim_end() {
+        "ok" => io::copy(&mut answer, out).map(|_| ()),
+        "" => Err(io::ErrorKind::UnexpectedEof.into()),
+        why => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())),
+    }
+}

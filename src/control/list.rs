@@ -1,0 +1,70 @@
+//! The listing of the queue, from the spool alone: the same with and without a daemon.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::address;
+use crate::log;
+use crate::retry::Schedule;
+use crate::spool::{Entry, Place, Slot, Spool, Unusable};
+
+/// Writes a line for each message, the oldest first, and below it one for each
+/// recipient that is not settled.
+///
+/// # Errors
+/// Those of the spool's directories and of `out`.
+pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io::Result<()> {
+    let mut names = Vec::new();
+    for place in [Place::New, Place::Cur, Place::Hold] {
+        names.extend(spool.entries_in(place)?);
+    }
+    names.sort_unstable();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (mut count, mut bytes) = (0, 0);
+    for name in names {
+        match spool.entry(name) {
+            Ok(entry) => {
+                show(&entry, &spool.read_note(name.id), schedule, now, out)?;
+                (count, bytes) = (count + 1, bytes + name.size);
+            }
+            // Delivered while we looked, or put into bad/ by the daemon's next look.
+            Err(Unusable::Gone | Unusable::Bad(_)) => {}
+            Err(Unusable::Io(e)) => writeln!(out, "{}  {e}", name.id)?,
+        }
+    }
+    if count == 0 { writeln!(out, "-- queue is empty") } else { writeln!(out, "-- {count} messages, {bytes} bytes") }
+}
+
+fn show(entry: &Entry, note: &str, schedule: &Schedule, now: u64, out: &mut dyn Write) -> io::Result<()> {
+    let id = entry.id();
+    let (size, age) = (entry.name().size, age(now.saturating_sub(id.seconds())));
+    let held = if entry.name().place == Place::Hold { "  held" } else { "" };
+    writeln!(out, "{id}  {size}  {age}  {}{held}", address::path(entry.sender()))?;
+    for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
+        writeln!(out, "    {}", recipient(slot, id.seconds(), id.seed(), note, schedule))?;
+    }
+    Ok(())
+}
+
+fn recipient(slot: &Slot, arrival: u64, seed: u64, note: &str, schedule: &Schedule) -> String {
+    let who = address::path(Some(&slot.recipient.address));
+    if slot.record.last == 0 {
+        return format!("{who}  not tried yet");
+    }
+    let next = log::timestamp(schedule.next_attempt(arrival, slot.record.last, seed));
+    // A note's line: time, recipient, what was said.
+    let said = note.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix(&who)).unwrap_or_default();
+    let said: String = said.trim().chars().filter(|c| !c.is_control()).collect();
+    format!("{who}  deferred, next {next}  {said}")
+}
+
+/// As `45s`, `12m`, `7h`, `3d`.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}

@@ -1,0 +1,477 @@
+//! Start-up order, the ways to run, and the end.
+//!
+//! What can fail does so in the foreground, with an exit code of sysexits(3) and a
+//! text, before the daemon leaves the terminal: configuration, tables, sockets,
+//! privileges, spool. After that nothing is fatal. Root binds the sockets and
+//! makes the directories, and is given up before anything else is opened.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::{self, Config, ConfigError, LogTo};
+use crate::control::{self, Orders};
+use crate::dns::Dns;
+use crate::listen::{self, Door};
+use crate::log;
+use crate::queue::{self, Event, Queue, Selector};
+use crate::route::Router;
+use crate::session::Service;
+use crate::spool::{EntryName, Spool};
+use crate::sys;
+use crate::worker::{self, Tools};
+
+/// Exit codes of sysexits(3).
+pub mod exit {
+    /// Used wrongly.
+    pub const USAGE: u8 = 64;
+    /// A service is not there.
+    pub const UNAVAILABLE: u8 = 69;
+    /// The system refused.
+    pub const OSERR: u8 = 71;
+    /// Something cannot be made.
+    pub const CANTCREAT: u8 = 73;
+    /// Trouble with reading or writing.
+    pub const IOERR: u8 = 74;
+    /// Not now.
+    pub const TEMPFAIL: u8 = 75;
+    /// Not allowed.
+    pub const NOPERM: u8 = 77;
+    /// The configuration is wrong.
+    pub const CONFIG: u8 = 78;
+}
+
+/// Why a program ends, for main.
+#[derive(Debug)]
+pub struct Exit {
+    /// The exit code.
+    pub code: u8,
+    /// What to print, a line each.
+    pub text: Vec<String>,
+}
+
+impl Exit {
+    fn new(code: u8, doing: impl Into<String>, error: &io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::PermissionDenied { exit::NOPERM } else { code };
+        Self { code, text: vec![format!("{}: {error}", doing.into())] }
+    }
+
+    fn of_config(errors: &[ConfigError]) -> Self {
+        Self { code: exit::CONFIG, text: errors.iter().map(ToString::to_string).collect() }
+    }
+}
+
+/// How the daemon was started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The configuration file; `None` for the default one, which may be absent.
+    pub config: Option<PathBuf>,
+    /// Stay in the foreground, log to standard error.
+    pub foreground: bool,
+    /// Log more.
+    pub verbose: bool,
+}
+
+/// Where the configuration is if nothing else is said.
+pub const DEFAULT_CONFIG: &str = "/etc/penfold/penfold.conf";
+
+/// Threads that work on jobs.
+const WORKER_STACK: usize = 512 << 10;
+/// Events on their way to the queue.
+const EVENTS: usize = 4096;
+/// What deliveries get to come to an end when the daemon goes down.
+const GRACE: Duration = Duration::from_secs(5);
+/// For how long a session under inetd tries to find who runs the queue.
+const SEARCH: Duration = Duration::from_secs(10);
+
+impl Start {
+    /// The configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn load(&self) -> Result<Config, Exit> {
+        let loaded = match &self.config {
+            Some(path) => config::load(path),
+            None if Path::new(DEFAULT_CONFIG).exists() => config::load(Path::new(DEFAULT_CONFIG)),
+            None => config::parse(Path::new(DEFAULT_CONFIG), ""),
+        };
+        loaded.map_err(|errors| Exit::of_config(&errors))
+    }
+
+    /// Configuration and tables, as `-n` checks them.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn check(&self) -> Result<(Arc<Config>, Arc<Router>), Exit> {
+        let config = self.load()?;
+        let router = Router::open(&config).map_err(|errors| Exit::of_config(&errors))?;
+        Ok((Arc::new(config), Arc::new(router)))
+    }
+
+    /// Serves until a signal ends it.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub fn serve(&self) -> Result<(), Exit> {
+        let (config, router) = self.check()?;
+        let listeners = bind_all(&config)?;
+        let spool = self.enter(&config)?;
+        let lock = take_lock(&spool)?;
+        let control = control::bind(&config.socket)
+            .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
+        if !self.foreground {
+            nix::unistd::daemon(false, false).map_err(|e| Exit::new(exit::OSERR, "leave the foreground", &e.into()))?;
+        }
+        let mut signals =
+            Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
+        let local = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let mail = Mail::start(config, router, spool, local)?;
+        let door = Door::new(mail.service(), now());
+        let stopping = mail.open_up(&door, listeners, control)?;
+        ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                self.reload(&mail, &door);
+            } else {
+                break;
+            }
+        }
+        ::log::info!("stopping");
+        // A second signal does not wait.
+        let patience = thread::Builder::new().spawn(move || {
+            if signals.forever().any(|signal| signal != SIGHUP) {
+                std::process::exit(0);
+            }
+        });
+        drop(patience);
+        door.close(&stopping);
+        mail.stop();
+        ::log::info!("stopped");
+        drop(lock);
+        Ok(())
+    }
+
+    /// Serves one client on standard input and output.
+    ///
+    /// # Errors
+    /// What keeps it from starting; the client is told to come back.
+    pub fn serve_one(&self) -> Result<(), Exit> {
+        // Under inetd standard error is the client.
+        let is_client = fs::metadata("/proc/self/fd/2").is_ok_and(|m| m.file_type().is_socket());
+        if is_client && let Ok(null) = fs::File::options().write(true).open("/dev/null") {
+            let _ = nix::unistd::dup2_stderr(null);
+        }
+        let ready = self.check().and_then(|(config, router)| Ok((self.enter(&config)?, config, router)));
+        let (spool, config, router) = ready.inspect_err(|_| {
+            print!("421 4.3.0 {}", "Not available now, please try again later\r\n");
+        })?;
+        let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
+        let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
+        let wake = move |name: EntryName| {
+            if wake_daemon(&socket, name).is_err() {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+            }
+        };
+        let dns = Arc::new(Dns::new(&config.dns));
+        let service = Service {
+            config: Arc::clone(&config),
+            router: Arc::clone(&router),
+            spool: Arc::clone(&spool),
+            dns,
+            wake: Arc::new(wake),
+        };
+        let door = Door::new(Arc::new(service), u64::from(std::process::id()));
+        door.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
+        let left = std::mem::take(&mut *committed.lock().unwrap_or_else(PoisonError::into_inner));
+        if left.is_empty() { Ok(()) } else { hand_over(config, router, spool, left) }
+    }
+
+    /// Tries every message in the spool once.
+    ///
+    /// # Errors
+    /// What keeps it from starting; a running daemon in particular, which is told to.
+    pub fn run_queue(&self) -> Result<(), Exit> {
+        let (config, router) = self.check()?;
+        let spool = self.enter(&config)?;
+        match spool.lock() {
+            Ok(Some(_lock)) => {
+                let mail = Mail::start(config, router, spool, Vec::new())?;
+                load_all(&mail.tools, &mail.events);
+                mail.tell(Event::Flush(Selector::All));
+                mail.drain();
+                Ok(())
+            }
+            Ok(None) => control::ask(&config.socket, "flush", &mut io::sink())
+                .map_err(|e| Exit::new(exit::TEMPFAIL, "the daemon that runs the queue does not answer", &e)),
+            Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
+        }
+    }
+
+    /// From root to the server's user, with log and spool open.
+    fn enter(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
+        if sys::is_root() {
+            let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
+            for directory in [config.spool.as_path(), socket_directory] {
+                make_for(directory, &config.user)
+                    .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", directory.display()), &e))?;
+            }
+        }
+        sys::become_user(&config.user)
+            .map_err(|e| Exit::new(exit::CONFIG, format!("become user {}", config.user), &e))?;
+        sys::raise_descriptor_limit();
+        let to = if self.foreground { &LogTo::Stderr } else { &config.log };
+        log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
+        let spool = Spool::open(&config.spool);
+        spool.map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))
+    }
+
+    /// Reads configuration and tables again; what is wrong leaves the old ones in force.
+    fn reload(&self, mail: &Mail, door: &Door) {
+        log::reopen();
+        let (config, router) = match self.check() {
+            Ok(fresh) => fresh,
+            Err(exit) => {
+                exit.text.iter().for_each(|line| ::log::error!("{line}"));
+                ::log::error!("the configuration has errors: the old one stays in force");
+                return;
+            }
+        };
+        let old = mail.tools.settings();
+        for key in needs_restart(&old.config, &config) {
+            ::log::warn!("{key} has changed: that needs a restart");
+        }
+        let settings = Arc::new(worker::Settings { config, router });
+        mail.tell(Event::Settings(queue_settings(&settings)));
+        *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        door.replace(mail.service());
+        ::log::info!("configuration and tables read again");
+    }
+}
+
+/// Keys that only a new start can follow.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut note = |differs: bool, key| keys.extend(differs.then_some(key));
+    note(old.listen != new.listen, "listen");
+    note(old.user != new.user, "user");
+    note(old.spool != new.spool, "spool");
+    note(old.socket != new.socket, "socket");
+    note(old.queue.workers != new.queue.workers, "queue.workers");
+    note(old.dns != new.dns, "dns");
+    note(old.log != new.log, "log.to");
+    keys
+}
+
+/// The queue, its workers, and what they and the sessions share.
+struct Mail {
+    tools: Arc<Tools>,
+    events: Sender<Event>,
+    /// Says, by hanging up, that the queue has ended.
+    ended: Receiver<()>,
+}
+
+impl Mail {
+    fn start(
+        config: Arc<Config>,
+        router: Arc<Router>,
+        spool: Arc<Spool>,
+        local: Vec<SocketAddr>,
+    ) -> Result<Self, Exit> {
+        let dns = Arc::new(Dns::new(&config.dns));
+        let count = config.queue.workers;
+        let settings = Arc::new(worker::Settings { config, router });
+        let queue_settings = queue_settings(&settings);
+        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, dns, local });
+        let (events, inbox) = bounded(EVENTS);
+        let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
+        let mut workers = Vec::new();
+        for number in 0..count {
+            let (give, jobs) = bounded(1);
+            let (tools, events) = (Arc::clone(&tools), events.clone());
+            let builder = thread::Builder::new().name("worker".into()).stack_size(WORKER_STACK);
+            builder.spawn(move || worker::run(number, tools, jobs, events)).map_err(no_thread)?;
+            workers.push(give);
+        }
+        let (for_load, for_finish) = (Arc::clone(&tools), Arc::clone(&tools));
+        let load = move |name| worker::plan(&for_load, name, false, &mut HashSet::new());
+        let finish = move |name| worker::finish(&for_finish.spool, name);
+        let queue = Queue::new(queue_settings, inbox, workers, Box::new(load), Box::new(finish));
+        let (alive, ended) = bounded(0);
+        let run = move || {
+            queue.run();
+            drop(alive);
+        };
+        thread::Builder::new().name("queue".into()).spawn(run).map_err(no_thread)?;
+        Ok(Self { tools, events, ended })
+    }
+
+    /// Starts what listens and what loads; returns the sockets, for the end.
+    fn open_up(
+        &self,
+        door: &Arc<Door>,
+        listeners: Vec<TcpListener>,
+        control: std::os::unix::net::UnixListener,
+    ) -> Result<Vec<TcpListener>, Exit> {
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
+            started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
+        };
+        let mut kept = Vec::new();
+        for listener in listeners {
+            let (door, own) =
+                (Arc::clone(door), listener.try_clone().map_err(|e| Exit::new(exit::OSERR, "listen", &e))?);
+            spawn("listen", Box::new(move || door.accept_from(&own)))?;
+            if let Ok(address) = listener.local_addr() {
+                ::log::info!("listening on {address}");
+            }
+            kept.push(listener);
+        }
+        let orders = self.orders();
+        spawn("control", Box::new(move || control::serve(&control, &orders)))?;
+        let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
+        spawn("load", Box::new(move || load_all(&tools, &events)))?;
+        Ok(kept)
+    }
+
+    fn orders(&self) -> Orders {
+        let (flush, wake, tools) = (self.events.clone(), self.events.clone(), Arc::clone(&self.tools));
+        Orders {
+            flush: Box::new(move |selector| drop(flush.send(Event::Flush(selector)))),
+            wake: Box::new(move |name| drop(wake.send(Event::New(name)))),
+            list: Box::new(move |out| control::list(&tools.spool, &tools.settings().schedule(), out)),
+        }
+    }
+
+    fn service(&self) -> Arc<Service> {
+        let settings = self.tools.settings();
+        let events = self.events.clone();
+        Arc::new(Service {
+            config: Arc::clone(&settings.config),
+            router: Arc::clone(&settings.router),
+            spool: Arc::clone(&self.tools.spool),
+            dns: Arc::clone(&self.tools.dns),
+            // The queue ends before the sessions only when the daemon does; the spool knows.
+            wake: Arc::new(move |name| drop(events.send(Event::New(name)))),
+        })
+    }
+
+    fn tell(&self, event: Event) {
+        // It has ended only when the daemon does.
+        let _ = self.events.send(event);
+    }
+
+    /// Waits until everything that is due was tried.
+    fn drain(self) {
+        self.tell(Event::Drain);
+        let _ = self.ended.recv();
+    }
+
+    /// Starts no more deliveries, and gives those that run a moment.
+    fn stop(self) {
+        self.tell(Event::Stop);
+        let _ = self.ended.recv_timeout(GRACE);
+    }
+}
+
+fn queue_settings(settings: &worker::Settings) -> queue::Settings {
+    queue::Settings { schedule: settings.schedule(), per_destination: settings.config.queue.workers_per_destination }
+}
+
+fn bind_all(config: &Config) -> Result<Vec<TcpListener>, Exit> {
+    let bind = |listen: &config::Listen| {
+        listen::bind(listen.address)
+            .map_err(|e| Exit::new(exit::UNAVAILABLE, format!("listen on {}", listen.address), &e))
+    };
+    config.listen.iter().map(bind).collect()
+}
+
+fn take_lock(spool: &Spool) -> Result<crate::spool::Lock, Exit> {
+    match spool.lock() {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Exit {
+            code: exit::TEMPFAIL,
+            text: vec![format!("the spool {} is in use by another penfoldd", spool.root().display())],
+        }),
+        Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
+    }
+}
+
+/// Makes a directory that is missing, as root, for the server's user.
+fn make_for(directory: &Path, user: &str) -> io::Result<()> {
+    if directory.exists() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    let found = nix::unistd::User::from_name(user)?;
+    std::os::unix::fs::chown(directory, found.as_ref().map(|u| u.uid.as_raw()), found.map(|u| u.gid.as_raw()))
+}
+
+/// Tells the queue of everything in the spool, and then sweeps it.
+fn load_all(tools: &Tools, events: &Sender<Event>) {
+    let names = match tools.spool.entries() {
+        Ok(names) => names,
+        Err(e) => return ::log::error!("spool: read the queue: {e}"),
+    };
+    let mut known: HashSet<_> = names.iter().map(|name| name.id).collect();
+    let count = names.len();
+    for name in names {
+        if let Some(plan) = worker::plan(tools, name, true, &mut known)
+            && events.send(Event::Found(plan)).is_err()
+        {
+            return;
+        }
+    }
+    if count > 0 {
+        ::log::info!("{count} messages in the queue");
+    }
+    if let Err(e) = tools.spool.sweep(|id| known.contains(&id)) {
+        ::log::error!("spool: sweep: {e}");
+    }
+}
+
+fn wake_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
+    control::ask(socket, &format!("wake {}", name.file_name()), &mut io::sink())
+}
+
+/// Finds someone to deliver messages that a session without a daemon took: a
+/// daemon that has started since, or ourselves.
+fn hand_over(
+    config: Arc<Config>,
+    router: Arc<Router>,
+    spool: Arc<Spool>,
+    mut names: Vec<EntryName>,
+) -> Result<(), Exit> {
+    let deadline = Instant::now() + SEARCH;
+    while !names.is_empty() {
+        if let Ok(Some(_lock)) = spool.lock() {
+            let mail = Mail::start(config, router, spool, Vec::new())?;
+            load_all(&mail.tools, &mail.events);
+            mail.drain();
+            return Ok(());
+        }
+        names.retain(|&name| wake_daemon(&config.socket, name).is_err());
+        if Instant::now() > deadline {
+            // Safe in the spool, for whoever runs the queue next.
+            ::log::warn!("{} messages wait in the spool: no daemon answers", names.len());
+            return Ok(());
+        }
+        // Whoever has the lock is about to listen, or to end.
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

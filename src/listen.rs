@@ -1,0 +1,249 @@
+//! Sockets, and a thread for every client.
+//!
+//! Counts connections, in all and from each host, and turns away what is too
+//! much with a 421. When the system has no descriptor or no thread to give, the
+//! client is told to come back too. A panic in a session is a bug that ends that
+//! session alone. When the daemon goes down, sessions between two messages are
+//! told so at once, the others get a moment.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::net::Stream;
+use crate::reply;
+use crate::session::{Client, Service, Session, Watch};
+use crate::sys;
+
+/// A session needs little: its buffers are on the heap.
+const STACK: usize = 256 << 10;
+/// Clients that the system keeps waiting for us.
+const BACKLOG: i32 = 1024;
+/// What a session in the middle of a message gets when the daemon goes down.
+const GRACE: Duration = Duration::from_secs(5);
+/// What all get then to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Opens a listening socket.
+///
+/// # Errors
+/// Those of socket(2), bind(2) and listen(2).
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // Who wants IPv4 too has a line for it.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// All that is connected, and what new sessions work with.
+pub struct Door {
+    /// Replaced as a whole by a reload; the lock guards the replacing only.
+    service: RwLock<Arc<Service>>,
+    /// Who is here: entered by the thread that accepts, left by the session's own.
+    guests: Mutex<Guests>,
+    left: Condvar,
+    watch: Watch,
+    sessions: AtomicU64,
+}
+
+#[derive(Default)]
+struct Guests {
+    next: u64,
+    here: HashMap<u64, Guest>,
+    by_host: HashMap<IpAddr, usize>,
+}
+
+struct Guest {
+    /// Shared with the session, which alone reads and writes it.
+    socket: Arc<TcpStream>,
+    watch: Watch,
+}
+
+impl Door {
+    /// Nobody here yet. `seed` makes the sessions' ids differ from those of other runs.
+    pub fn new(service: Arc<Service>, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            service: RwLock::new(service),
+            guests: Mutex::default(),
+            left: Condvar::new(),
+            watch: Watch::default(),
+            sessions: AtomicU64::new(seed << 20),
+        })
+    }
+
+    /// What sessions that begin from now on work with.
+    pub fn replace(&self, service: Arc<Service>) {
+        *self.service.write().unwrap_or_else(PoisonError::into_inner) = service;
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.guests().here.len()
+    }
+
+    /// Serves one client on standard input and output, and returns when it has left.
+    ///
+    /// # Errors
+    /// When there is no standard input.
+    pub fn serve_standard_input(&self) -> io::Result<()> {
+        let stream = Stream::from_standard_input()?;
+        let client = Client { session: self.session_id(), address: stream.peer().map(|a| a.ip().to_canonical()) };
+        Session::new(&self.service(), client, self.watch.clone(), stream).run();
+        Ok(())
+    }
+
+    /// Accepts clients until the daemon goes down.
+    pub fn accept_from(self: &Arc<Self>, listener: &TcpListener) {
+        // Given up for a moment when no descriptor is left, to tell the client so.
+        let mut reserve = File::open("/dev/null").ok();
+        loop {
+            match listener.accept() {
+                Ok((socket, peer)) => self.welcome(socket, peer),
+                Err(_) if self.is_closed() => return,
+                Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE)) => {
+                    ::log::error!("accept: {e}");
+                    drop(reserve.take());
+                    if let Ok((socket, _)) = listener.accept() {
+                        self.turn_away(&socket);
+                    }
+                    reserve = File::open("/dev/null").ok();
+                }
+                // What went wrong with one connection, or what may pass.
+                Err(e) => {
+                    ::log::warn!("accept: {e}");
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+    }
+
+    /// Goes down: lets nobody in, ends the sessions, and returns when they are
+    /// over, within seconds.
+    pub fn close(&self, listeners: &[TcpListener]) {
+        self.watch.stop.store(true, Ordering::SeqCst);
+        listeners.iter().for_each(sys::wake_acceptor);
+        self.hang_up(|guest| !guest.watch.busy.load(Ordering::SeqCst));
+        if !self.wait(GRACE) {
+            self.hang_up(|_| true);
+            self.wait(GOODBYE);
+        }
+    }
+
+    fn hang_up(&self, is_meant: impl Fn(&Guest) -> bool) {
+        for guest in self.guests().here.values().filter(|g| is_meant(g)) {
+            // One that is gone already is meant to be.
+            let _ = guest.socket.shutdown(Shutdown::Read);
+        }
+    }
+
+    /// Whether everyone has left in time.
+    fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut guests = self.guests();
+        while !guests.here.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            guests = self.left.wait_timeout(guests, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn welcome(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
+        let (service, socket, host) = (self.service(), Arc::new(socket), host_of(peer.ip()));
+        // Without it a reply waits for the client's delayed acknowledgement.
+        let _ = socket.set_nodelay(true);
+        let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
+        let Some(number) = self.enter(&service, host, &socket, &watch) else { return self.turn_away(&socket) };
+        let client = Client { session: self.session_id(), address: Some(peer.ip().to_canonical()) };
+        ::log::debug!("{} connect peer=[{peer}]", client.session);
+        let (door, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
+        let started = thread::Builder::new().name("session".into()).stack_size(STACK).spawn(move || {
+            let session = client.session.clone();
+            let served = catch_unwind(AssertUnwindSafe(|| Session::new(&service, client, watch, stream).run()));
+            if served.is_err() {
+                ::log::error!("{session}: a bug ended this session");
+            }
+            door.leave(number, host);
+        });
+        if let Err(e) = started {
+            ::log::error!("start a session: {e}");
+            self.leave(number, host);
+            self.turn_away(&socket);
+        }
+    }
+
+    /// Counts a client in, unless there are too many.
+    fn enter(&self, service: &Service, host: IpAddr, socket: &Arc<TcpStream>, watch: &Watch) -> Option<u64> {
+        let limits = &service.config.limits;
+        let mut guests = self.guests();
+        let from_host = guests.by_host.get(&host).copied().unwrap_or(0);
+        if guests.here.len() >= limits.connections || from_host >= limits.connections_per_host {
+            drop(guests);
+            ::log::warn!("too many connections, or from [{host}]: {from_host}");
+            return None;
+        }
+        guests.next += 1;
+        let number = guests.next;
+        guests.here.insert(number, Guest { socket: Arc::clone(socket), watch: watch.clone() });
+        *guests.by_host.entry(host).or_default() += 1;
+        Some(number)
+    }
+
+    fn leave(&self, number: u64, host: IpAddr) {
+        let mut guests = self.guests();
+        guests.here.remove(&number);
+        if let Some(count) = guests.by_host.get_mut(&host) {
+            *count -= 1;
+            if *count == 0 {
+                guests.by_host.remove(&host);
+            }
+        }
+        self.left.notify_all();
+    }
+
+    fn turn_away(&self, mut socket: &TcpStream) {
+        let mut text = Vec::new();
+        reply::too_many_connections(&self.service().config.hostname).write_to(&mut text);
+        // It fits into any socket's buffer; who does not take it is not waited for.
+        let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(&text));
+    }
+
+    fn session_id(&self) -> String {
+        format!("s{:x}", self.sessions.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn service(&self) -> Arc<Service> {
+        Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.watch.stop.load(Ordering::SeqCst)
+    }
+}
+
+/// What counts as one host: an IPv4 address, or a /64 of IPv6.
+fn host_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}

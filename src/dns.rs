@@ -2,8 +2,8 @@
 //!
 //! The only file that knows the resolver and the runtime it needs. One thread,
 //! "dns", runs all look-ups side by side; it starts with the first one, when
-//! resolv.conf(5) is read too, sleeps while there is nothing to ask, and ends with
-//! its [`Dns`]. Every look-up ends within `dns.timeout`, whatever the servers do.
+//! resolv.conf(5) and hosts(5) are read too, once; it sleeps while there is nothing
+//! to ask, and ends with its [`Dns`]. Every look-up ends within `dns.timeout`, whatever the servers do.
 //! Answers are cached for as long as they allow. They come from strangers: names
 //! are checked, addresses that are no host's are dropped, and so is everything
 //! beyond [`MAX_EXCHANGERS`] and [`MAX_ADDRESSES`].

@@ -69,24 +69,11 @@ impl Target {
             Self::Hosts(hosts) => return Ok(hosts.iter().map(|host| vec![host.clone()]).collect()),
             Self::Mx { domain, port } => (domain.as_str(), *port),
         };
-        let host = |host: String| HostPort { host, port };
+        let host = |host: &str| HostPort { host: host.to_owned(), port };
         if let Some(ip) = address::literal(domain) {
-            return Ok(vec![vec![host(ip.to_string())]]);
+            return Ok(vec![vec![host(&ip.to_string())]]);
         }
-        let mut exchangers = match dns.mx(domain) {
-            Ok(list) if list.iter().all(|(_, name)| name == ".") && !list.is_empty() => {
-                let why = format!("{domain}: the domain does not accept mail (null MX)");
-                return Err(Outcome::failed(Status(5, 1, 10), why));
-            }
-            Ok(list) => list,
-            Err(NoAnswer::NoData) => vec![(0, domain.to_owned())],
-            Err(trouble) => return Err(Outcome::from_dns(domain, &trouble)),
-        };
-        exchangers.retain(|(_, name)| name != ".");
-        if exchangers.is_empty() {
-            let why = format!("{domain}: no mail exchanger has a name that a host can have");
-            return Err(Outcome::failed(Status(5, 4, 4), why));
-        }
+        let mut exchangers = exchangers(dns, domain)?;
         if let Some(&(ours, _)) = exchangers.iter().find(|(_, name)| name == hostname) {
             exchangers.retain(|(preference, _)| *preference < ours);
         }
@@ -96,7 +83,7 @@ impl Target {
         shuffle(&mut exchangers);
         exchangers.truncate(MAX_HOSTS);
         let groups = exchangers.chunk_by(|a, b| a.0 == b.0);
-        Ok(groups.map(|group| group.iter().map(|(_, name)| host(name.clone())).collect()).collect())
+        Ok(groups.map(|group| group.iter().map(|(_, name)| host(name)).collect()).collect())
     }
 
     /// The addresses of a group. `local` is where this host listens.
@@ -145,6 +132,29 @@ impl Target {
             ),
             // A slip of the pen in the configuration must not send everything back.
             Self::Hosts(_) => Outcome::deferred(Status(4, 4, 4), format!("{host} has no address: {trouble}")),
+        }
+    }
+}
+
+/// The mail exchangers of a domain, or itself; never none.
+fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
+    let mut list = match dns.mx(domain) {
+        Ok(list) => list,
+        Err(NoAnswer::NoData) => return Ok(vec![(0, domain.to_owned())]),
+        Err(trouble) => return Err(Outcome::from_dns(domain, &trouble)),
+    };
+    let null = list.iter().any(|(_, name)| name == ".");
+    // Beside others the root is a mistake, not a statement (RFC 7505 3).
+    list.retain(|(_, name)| name != ".");
+    match list.is_empty() {
+        false => Ok(list),
+        true if null => {
+            let why = format!("{domain}: the domain does not accept mail (null MX)");
+            Err(Outcome::failed(Status(5, 1, 10), why))
+        }
+        true => {
+            let why = format!("{domain}: no mail exchanger has a name that a host can have");
+            Err(Outcome::failed(Status(5, 4, 4), why))
         }
     }
 }

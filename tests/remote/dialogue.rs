@@ -1,0 +1,210 @@
+//! What is said at each stage, and what becomes of it.
+
+use super::*;
+
+#[test]
+fn every_stage_fails_in_its_own_words() {
+    let closes = || Then::Close;
+    let nonsense = || reply("once upon a time");
+    for (at, then, fate, status, words) in [
+        ("CONNECT", Then::Hang, Deferred, "4.4.2", "timed out while waiting for the greeting"),
+        ("CONNECT", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the greeting"),
+        ("CONNECT", reply("554 5.7.1 on a list"), Deferred, "4.7.1", "our connection: 554 5.7.1 on a list"),
+        ("CONNECT", reply("421 4.3.2 full"), Deferred, "4.3.2", "our connection: 421 4.3.2 full"),
+        ("CONNECT", nonsense(), Deferred, "4.4.2", "waiting for the greeting: what came is no SMTP reply"),
+        ("EHLO", Then::Hang, Deferred, "4.4.2", "timed out while waiting for the reply to EHLO"),
+        ("EHLO", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the reply to EHLO"),
+        ("EHLO", reply("451 later"), Deferred, "4.0.0", "EHLO: 451 later"),
+        ("MAIL", Then::Hang, Deferred, "4.4.2", "timed out while waiting for the reply to MAIL"),
+        ("MAIL", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the reply to MAIL"),
+        ("MAIL", reply("451 4.7.1 later"), Deferred, "4.7.1", "MAIL: 451 4.7.1 later"),
+        ("MAIL", reply("550 5.7.1 never"), Failed, "5.7.1", "MAIL: 550 5.7.1 never"),
+        ("MAIL", reply("421 bye"), Deferred, "4.0.0", "MAIL: 421 bye"),
+        ("MAIL", reply("354 what?"), Deferred, "4.0.0", "MAIL: 354 what?"),
+        ("RCPT", Then::Hang, Deferred, "4.4.2", "timed out while waiting for the reply to RCPT"),
+        ("RCPT", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the reply to RCPT"),
+        ("RCPT", reply("450 4.2.1 later"), Deferred, "4.2.1", "RCPT: 450 4.2.1 later"),
+        ("RCPT", reply("452 4.5.3 too many"), Deferred, "4.5.3", "RCPT: 452 4.5.3 too many"),
+        ("RCPT", reply("552 too many"), Failed, "5.0.0", "RCPT: 552 too many"),
+        ("RCPT", reply("550 5.1.1 who?"), Failed, "5.1.1", "RCPT: 550 5.1.1 who?"),
+        ("RCPT", reply("421 bye"), Deferred, "4.0.0", "RCPT: 421 bye"),
+        ("DATA", Then::Hang, Deferred, "4.4.2", "timed out while waiting for the reply to DATA"),
+        ("DATA", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the reply to DATA"),
+        ("DATA", reply("451 later"), Deferred, "4.0.0", "DATA: 451 later"),
+        ("DATA", reply("554 5.6.0 never"), Failed, "5.6.0", "DATA: 554 5.6.0 never"),
+        ("DATA", reply("250 yes?"), Deferred, "4.5.0", "DATA: 250 yes?"),
+        ("DATA", nonsense(), Deferred, "4.4.2", "waiting for the reply to DATA: what came is no SMTP reply"),
+        (
+            ".",
+            Then::Hang,
+            Deferred,
+            "4.4.2",
+            "timed out while waiting for the reply to the end of the message; the message may arrive twice",
+        ),
+        (
+            ".",
+            closes(),
+            Deferred,
+            "4.4.2",
+            "closed while waiting for the reply to the end of the message; the message may arrive twice",
+        ),
+        (".", nonsense(), Deferred, "4.4.2", "no SMTP reply; the message may arrive twice"),
+        (".", reply("451 4.3.0 later"), Deferred, "4.3.0", "the message: 451 4.3.0 later"),
+        (".", reply("554 5.7.1 spam"), Failed, "5.7.1", "the message: 554 5.7.1 spam"),
+        (".", reply("421 bye"), Deferred, "4.0.0", "the message: 421 bye"),
+        (".", reply("250 2.6.0 queued as 9X"), Delivered, "2.6.0", "the message: 250 2.6.0 queued as 9X"),
+    ] {
+        for offered in [&["PIPELINING", "SIZE 1000000"][..], &[]] {
+            let sink = Sink { keywords: keywords(offered), ..Sink::default() }.when(at, then.clone(), usize::MAX);
+            let remote = Remote::with(sink);
+            let outcome = Sender::new().send_one(&host(remote.address));
+            let about = format!("{at} {then:?} {offered:?}: {outcome:?}");
+            assert_eq!(shown(&outcome), (fate, status.to_owned()), "{about}");
+            assert!(outcome.why.ends_with(words), "{about}");
+            assert_eq!(outcome.host, format!("[127.0.0.1]:{}", remote.address.port()));
+            assert_eq!(
+                outcome.reply.is_some(),
+                !outcome.why.contains("while") && !outcome.why.contains("waiting"),
+                "{about}"
+            );
+            assert_eq!(outcome.why.contains("twice"), at == "." && outcome.reply.is_none(), "{about}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_lost_in_the_middle_of_a_message_is_no_delivery() {
+    for then in [Then::Hang, Then::Close, Then::Reset] {
+        let remote = Remote::with(Sink::default().when("BODY", then.clone(), usize::MAX));
+        let mut sender = Sender::new();
+        // More than the buffers of both sides take.
+        sender.text = b"0123456789012345678901234567890\n".repeat(1 << 19);
+        let outcome = sender.send_one(&host(remote.address));
+        assert_eq!(shown(&outcome), (Deferred, "4.4.2".into()), "{then:?}");
+        assert!(outcome.why.ends_with("while sending the message"), "{then:?}: {}", outcome.why);
+    }
+}
+
+#[test]
+fn a_host_that_hangs_up_in_the_middle_of_a_message_is_heard_first() {
+    let full = Then::ReplyAndClose("552 5.3.4 enough of that".into());
+    let remote = Remote::with(Sink::default().when("BODY", full, usize::MAX));
+    let mut sender = Sender::new();
+    sender.text = b"0123456789012345678901234567890\n".repeat(1 << 19);
+    let outcome = sender.send_one(&host(remote.address));
+    // The reset that follows may throw the words away: then it is only lost.
+    assert!(outcome.why.contains("enough of that") || outcome.why.contains("lost"), "{}", outcome.why);
+}
+
+#[test]
+fn nobody_there() {
+    let address: SocketAddr = (Ipv4Addr::LOCALHOST, closed_port()).into();
+    let outcome = Sender::new().send_one(&host(address));
+    assert_eq!(shown(&outcome), (Deferred, "4.4.1".into()));
+    assert!(outcome.why.starts_with("connecting: "), "{}", outcome.why);
+}
+
+#[test]
+fn helo_is_for_hosts_that_know_nothing_else() {
+    let remote = Remote::script(&["\
+S: 220 old.test ready
+C: EHLO razorback.test
+S: 500 what?
+C: HELO razorback.test
+S: 250 old.test
+C: MAIL FROM:<jon@razorback.test>
+S: 250 ok
+C: RCPT TO:<elvis@example.test>
+S: 251 will forward
+C: DATA
+S: 354 go
+C: Subject: x
+C:
+C: hello
+C: .
+S: 250 thanks
+C: QUIT
+S: 221 bye
+C$
+"]);
+    let mut sender = Sender::new();
+    assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
+    assert_eq!(sender.courier.holds(), Some(format!("{:?}", host(remote.address)).as_str()));
+    sender.courier.close();
+    assert_eq!(sender.courier.holds(), None);
+    remote.finish();
+}
+
+#[test]
+fn commands_go_together_where_pipelining_is_offered() {
+    let remote = Remote::script(&["\
+S: 220 new.test ESMTP
+C: EHLO razorback.test
+S: 250-new.test
+S: 250-pipelining
+S: 250-8BITMIME
+S: 250 SIZE 0
+C: MAIL FROM:<jon@razorback.test> SIZE=15 BODY=8BITMIME
+C: RCPT TO:<a@example.test>
+C: RCPT TO:<b@example.test>
+C: DATA
+S: 250 ok
+S: 550 5.1.1 no a
+S: 250 ok
+S: 354 go
+C: ..dot
+C: \u{fc}
+C: end
+C: .
+S: 250 thanks
+C: QUIT
+S: 221 bye
+C$
+"]);
+    let mut sender = Sender::new();
+    // No line end at the end, which the size counts.
+    sender.text = ".dot\n\u{fc}\nend".into();
+    let outcomes = sender.send_to(&host(remote.address), &["a@example.test", "b@example.test"]);
+    assert_eq!([shown(&outcomes[0]), shown(&outcomes[1])], [(Failed, "5.1.1".into()), (Delivered, "2.0.0".into())]);
+    sender.courier.close();
+    remote.finish();
+}
+
+#[test]
+fn a_host_that_wants_a_message_for_nobody_gets_an_empty_one() {
+    let remote = Remote::with(Sink::default().reply("RCPT", "550 5.1.1 no").reply("DATA", "354 go"));
+    let mut sender = Sender::new();
+    assert_eq!(sender.send_one(&host(remote.address)).fate, Failed);
+    // The connection is still good.
+    remote.behave(Conduct::Sink(Sink::default()));
+    assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
+    remote.look(|seen| {
+        assert_eq!(seen.connections, 1);
+        let real: Vec<_> = seen.messages.iter().filter(|m| !m.data.is_empty()).collect();
+        assert_eq!(real.len(), 1);
+        assert_eq!(real[0].recipients, ["<elvis@example.test>"]);
+    });
+}
+
+#[test]
+fn without_pipelining_nothing_is_said_in_vain() {
+    let sink = Sink { keywords: Vec::new(), ..Sink::default() }.reply("RCPT", "550 no");
+    let remote = Remote::with(sink);
+    let mut sender = Sender::new();
+    sender.send_to(&host(remote.address), &["a@x.test", "b@x.test"]);
+    sender.courier.close();
+    let verbs = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line[..4].to_owned()).collect::<Vec<_>>();
+    assert_eq!(remote.look(verbs), ["EHLO", "MAIL", "RCPT", "RCPT", "QUIT"]);
+}
+
+#[test]
+fn each_recipient_has_its_own_outcome() {
+    let sink = Sink::default().reply("RCPT TO:<bad", "550 5.1.1 no").reply("RCPT TO:<busy", "450 4.2.1 later");
+    let remote = Remote::with(sink);
+    let outcomes =
+        Sender::new().send_to(&host(remote.address), &["bad@x.test", "good@x.test", "busy@x.test", "fine@x.test"]);
+    let fates: Vec<_> = outcomes.iter().map(shown).collect();
+    let want = [(Failed, "5.1.1"), (Delivered, "2.0.0"), (Deferred, "4.2.1"), (Delivered, "2.0.0")];
+    assert_eq!(fates, want.map(|(fate, status)| (fate, status.to_owned())));
+    assert_eq!(remote.messages(1)[0].recipients, ["<good@x.test>", "<fine@x.test>"]);
+}

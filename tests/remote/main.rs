@@ -1,0 +1,166 @@
+//! Mail to other hosts, without the daemon: a courier, scripted servers, a
+//! scripted DNS.
+//!
+//! Every way in which another host, or the DNS, can fail has a line in a table
+//! here, with the fate and the words that the sender and the log are given:
+//! `dialogue` for the stages, `messages` for recipients, content and connections
+//! that are kept, `hosts` for who is tried, `names` for the DNS alone. What the
+//! daemon makes of it is in tests/outbound.rs.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod dialogue;
+mod hosts;
+mod messages;
+mod names;
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::dns::Dns as NameServer;
+use common::remote::{Conduct, Remote, Sink, Then, listeners};
+use penfold::address::Address;
+use penfold::config::{Config, HostPort, Limits, Local, LogTo, Queue, Relay, TableFile, Users};
+use penfold::deliver::Consignment;
+use penfold::deliver::remote::{Courier, Target};
+use penfold::dns::Dns;
+use penfold::envelope::Body;
+use penfold::outcome::{Fate, NoAnswer, Outcome};
+
+use Fate::{Deferred, Delivered, Failed};
+
+/// How long a stage, or the DNS, may take here.
+const LIMIT: Duration = Duration::from_millis(400);
+
+/// A courier and what it needs.
+struct Sender {
+    config: Config,
+    courier: Courier,
+    dns: Arc<Dns>,
+    /// What is sent.
+    text: Vec<u8>,
+    body: Body,
+}
+
+impl Sender {
+    /// Nobody is asked about names.
+    fn new() -> Self {
+        Self::asking(&NameServer::zone(""), Vec::new())
+    }
+
+    fn asking(server: &NameServer, local: Vec<SocketAddr>) -> Self {
+        let config = config(server.address);
+        let dns = Arc::new(Dns::new(&config.dns));
+        let courier = Courier::new(Arc::clone(&dns), local);
+        Self { config, courier, dns, text: b"Subject: x\n\nhello\n".to_vec(), body: Body::SevenBit }
+    }
+
+    fn send_to(&mut self, to: &Target, recipients: &[&str]) -> Vec<Outcome> {
+        let letter = Letter::new(&self.text);
+        self.send(to, recipients, &|| File::open(&letter.0))
+    }
+
+    fn send(&mut self, to: &Target, recipients: &[&str], content: &dyn Fn() -> std::io::Result<File>) -> Vec<Outcome> {
+        let addresses: Vec<_> = recipients.iter().map(|r| Address::parse(r).expect("an address")).collect();
+        let sender = Address::parse("jon@razorback.test").expect("an address");
+        let recipients = addresses.iter().collect();
+        let what = Consignment { id: "x", sender: Some(&sender), body: self.body, recipients, content };
+        self.courier.deliver(&self.config, &format!("{to:?}"), to, &what)
+    }
+
+    /// One recipient.
+    fn send_one(&mut self, to: &Target) -> Outcome {
+        self.send_to(to, &["elvis@example.test"]).remove(0)
+    }
+}
+
+/// A message on disk.
+struct Letter(PathBuf);
+
+impl Letter {
+    fn new(text: &[u8]) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("penfold-letter-{}-{:?}", std::process::id(), thread::current().id()));
+        fs::write(&path, text).expect("a scratch file");
+        Self(path)
+    }
+}
+
+impl Drop for Letter {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn config(name_server: SocketAddr) -> Config {
+    let table = || TableFile { path: "/nonexistent".into(), required: false };
+    let hour = Duration::from_secs(3600);
+    Config {
+        hostname: "razorback.test".into(),
+        spool: "/nonexistent".into(),
+        socket: "/nonexistent".into(),
+        user: "nobody".into(),
+        listen: Vec::new(),
+        limits: Limits {
+            connections: 1,
+            connections_per_host: 1,
+            message_size: 1,
+            recipients: 1,
+            command_timeout: hour,
+            data_timeout: hour,
+        },
+        local: Local {
+            domains: vec!["razorback.test".into()],
+            users: Users::System,
+            mailbox: "/nonexistent".into(),
+            aliases: table(),
+            virtual_table: table(),
+            subaddress: None,
+            postmaster: "root".into(),
+        },
+        relay: Relay { networks: Vec::new(), domains: Vec::new() },
+        remote: penfold::config::Remote { smarthosts: Vec::new(), routes: table(), timeout: LIMIT },
+        queue: Queue { workers: 1, workers_per_destination: 1, retry_min: hour, retry_max: hour, expire_after: hour },
+        dns: penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT },
+        log: LogTo::Stderr,
+    }
+}
+
+fn host(address: SocketAddr) -> Target {
+    hosts(&[address])
+}
+
+fn hosts(addresses: &[SocketAddr]) -> Target {
+    let host = |a: &SocketAddr| HostPort { host: a.ip().to_string(), port: a.port() };
+    Target::Hosts(addresses.iter().map(host).collect())
+}
+
+fn mx(domain: &str, port: u16) -> Target {
+    Target::Mx { domain: domain.into(), port }
+}
+
+/// A port on which nobody listens, on any loopback address.
+fn closed_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback").local_addr().expect("bound").port()
+}
+
+fn reply(text: &str) -> Then {
+    Then::Reply(text.into())
+}
+
+fn keywords(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&w| w.to_owned()).collect()
+}
+
+fn shown(outcome: &Outcome) -> (Fate, String) {
+    (outcome.fate, outcome.status.to_string())
+}

@@ -1,0 +1,208 @@
+//! Whole messages: many recipients, size, content, one connection for several.
+
+use super::*;
+
+#[test]
+fn recipients_that_are_too_many_go_in_the_next_transaction() {
+    for (code, pipelining) in [("452 4.5.3", true), ("452", false), ("552", true)] {
+        // A transaction takes two; rules are used up, so count by transaction.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let server = thread::spawn(move || serve_at_most(listener, 2, code, pipelining));
+        let mut sender = Sender::new();
+        let names: Vec<_> = (0..7).map(|n| format!("r{n}@x.test")).collect();
+        let outcomes = sender.send_to(&host(address), &names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(outcomes.iter().all(|o| o.fate == Delivered), "{outcomes:?}");
+        sender.courier.close();
+        let taken = server.join().expect("a server");
+        assert_eq!(taken, [vec!["r0", "r1"], vec!["r2", "r3"], vec!["r4", "r5"], vec!["r6"]], "{code}");
+    }
+}
+
+/// Serves one connection, taking `most` recipients in each transaction; gives them.
+fn serve_at_most(listener: TcpListener, most: usize, code: &str, pipelining: bool) -> Vec<Vec<String>> {
+    use std::io::{BufRead, BufReader};
+    let (stream, _) = listener.accept().expect("a client");
+    let mut out = stream.try_clone().expect("a descriptor");
+    let mut say = |text: &str| out.write_all(format!("{text}\r\n").as_bytes()).expect("the client listens");
+    say("220 sink.test");
+    let (mut all, mut now, mut content) = (Vec::new(), Vec::new(), false);
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        let name = || line.trim_start_matches("RCPT TO:<").split('@').next().unwrap_or_default().to_owned();
+        match line.get(..4).unwrap_or(&line) {
+            "." => {
+                all.push(std::mem::take(&mut now));
+                content = false;
+                say("250 ok");
+            }
+            _ if content => {}
+            "EHLO" if pipelining => say("250-sink.test\r\n250 PIPELINING"),
+            "RCPT" if now.len() == most => say(&format!("{code} too many")),
+            "RCPT" => {
+                now.push(name());
+                say("250 ok");
+            }
+            "DATA" => {
+                content = true;
+                say("354 go");
+            }
+            "QUIT" => break,
+            _ => say("250 ok"),
+        }
+    }
+    all
+}
+
+#[test]
+fn a_full_mailbox_is_not_taken_for_too_many_recipients() {
+    let remote = Remote::with(Sink::default().reply("RCPT TO:<full", "552 5.2.2 over quota"));
+    let outcomes = Sender::new().send_to(&host(remote.address), &["a@x.test", "full@x.test", "b@x.test"]);
+    assert_eq!(outcomes.iter().map(|o| o.fate).collect::<Vec<_>>(), [Delivered, Failed, Delivered]);
+    assert_eq!(remote.messages(1).len(), 1);
+}
+
+#[test]
+fn ten_thousand_recipients() {
+    let remote = Remote::sink();
+    let names: Vec<_> = (0..10_000).map(|n| format!("r{n}@x.test")).collect();
+    let mut sender = Sender::new();
+    sender.config.remote.timeout = common::PATIENCE;
+    let outcomes = sender.send_to(&host(remote.address), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(outcomes.iter().all(|o| o.fate == Delivered));
+    assert_eq!(remote.messages(1)[0].recipients.len(), 10_000);
+}
+
+#[test]
+fn a_message_beyond_the_announced_limit_is_not_sent() {
+    let sink = Sink { keywords: keywords(&["PIPELINING", "SIZE 20"]), ..Sink::default() };
+    let remote = Remote::with(sink);
+    let mut sender = Sender::new();
+    sender.text = b"123456789\n12345678\n".to_vec(); // 21 on the wire
+    let outcome = sender.send_one(&host(remote.address));
+    assert_eq!(shown(&outcome), (Failed, "5.3.4".into()));
+    assert_eq!(outcome.why, "the message has 21 bytes, and the host takes at most 20");
+    sender.text = b"123456789\n1234567\n".to_vec();
+    assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
+    remote.look(|seen| {
+        assert_eq!(seen.connections, 1);
+        assert_eq!(seen.commands.iter().filter(|c| c.line.starts_with("MAIL")).count(), 1);
+    });
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_never_ended() {
+    // A socket with a time limit: some blocks, then an error.
+    let remote = Remote::with(Sink { keywords: Vec::new(), ..Sink::default() });
+    let (mut tap, sink) = UnixStream::pair().expect("a pair");
+    sink.set_read_timeout(Some(Duration::from_millis(100))).expect("a limit");
+    let writer = thread::spawn(move || {
+        tap.write_all(&b"text\n".repeat(40_000)).expect("a reader");
+        // Kept open until the reader has given up.
+        let _ = tap.read(&mut [0]);
+    });
+    let source = Cell::new(Some(sink));
+    let mut sender = Sender::new();
+    let outcome = sender
+        .send(&host(remote.address), &["a@x.test"], &|| {
+            Ok(File::from(OwnedFd::from(source.take().expect("opened once"))))
+        })
+        .remove(0);
+    assert_eq!(outcome.fate, Deferred);
+    assert!(outcome.why.starts_with("reading the message: "), "{}", outcome.why);
+    assert_eq!(sender.courier.holds(), None);
+    remote.wait("the end of the connection", |seen| seen.ended == 1);
+    assert_eq!(remote.look(|seen| seen.messages.len()), 0);
+    writer.join().expect("a writer");
+}
+
+#[test]
+fn what_cannot_be_read_at_all_is_not_tried_at_every_host() {
+    let (first, second) = (Remote::sink(), Remote::sink());
+    let to = hosts(&[first.address, second.address]);
+    let outcome = Sender::new().send(&to, &["a@x.test"], &|| File::open("/")).remove(0);
+    assert_eq!(outcome.fate, Deferred);
+    assert!(outcome.why.starts_with("reading the message: "), "{}", outcome.why);
+    assert_eq!(second.look(|seen| seen.connections), 0);
+}
+
+#[test]
+fn hostile_replies_are_cut_off() {
+    let long = "x".repeat(65536);
+    let endless = format!("{}250 end", "250-more\n".repeat(5000));
+    for (at, said, words) in [
+        ("CONNECT", format!("220 {long}"), "waiting for the greeting: the reply has a line without end"),
+        ("CONNECT", endless.clone(), "waiting for the greeting: what came is no SMTP reply"),
+        ("EHLO", endless, "waiting for the reply to EHLO: the reply has no end"),
+        ("MAIL", "250\r250 ok".into(), "waiting for the reply to MAIL: the reply has a line end other than CR LF"),
+        ("RCPT", "250-ok\n550 no".into(), "waiting for the reply to RCPT: what came is no SMTP reply"),
+        ("DATA", "\0\x1b[2J".into(), "waiting for the reply to DATA: what came is no SMTP reply"),
+        ("DATA", "550 \x1b[2J\x07\u{9b}no".into(), "the host said to DATA: 550 ?[2J??no"),
+        ("DATA", "550".into(), "the host said to DATA: 550"),
+    ] {
+        // The endless banner begins with another code than its end.
+        let said = if at == "CONNECT" { said.replacen("250-", "220-", 1) } else { said };
+        let remote = Remote::with(Sink::default().reply(at, &said));
+        let outcome = Sender::new().send_one(&host(remote.address));
+        assert!(outcome.why.ends_with(words), "{at}: {}", outcome.why);
+        assert!(!outcome.why.contains(char::is_control));
+    }
+}
+
+#[test]
+fn a_reply_that_drips_is_cut_off_in_time() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let pause = Duration::from_millis(20);
+        while stream.write_all(b"220-drip\r\n").is_ok() {
+            thread::sleep(pause);
+        }
+    });
+    let begun = Instant::now();
+    let outcome = Sender::new().send_one(&host(address));
+    assert!(outcome.why.starts_with("timed out while waiting for the greeting"), "{}", outcome.why);
+    assert!(begun.elapsed() < 4 * LIMIT);
+    server.join().expect("a server");
+}
+
+#[test]
+fn a_connection_is_used_again() {
+    let remote = Remote::with(Sink::default().reply("RCPT TO:<bad", "550 no"));
+    let mut sender = Sender::new();
+    let to = host(remote.address);
+    for name in ["a@x.test", "bad@x.test", "b@x.test"] {
+        sender.send_to(&to, &[name]);
+    }
+    sender.courier.close();
+    assert_eq!(remote.messages(2).len(), 2);
+    remote.look(|seen| {
+        assert_eq!(seen.connections, 1);
+        let count = |verb: &str| seen.commands.iter().filter(|c| c.line.starts_with(verb)).count();
+        // Only what was begun and given up needs an RSET.
+        assert_eq!((count("EHLO"), count("RSET"), count("QUIT")), (1, 1, 1));
+    });
+}
+
+#[test]
+fn a_kept_connection_that_died_is_replaced_without_a_word() {
+    let goodbye = Then::ReplyAndClose("421 4.4.2 idle too long".into());
+    for then in [Then::Close, Then::Reset, goodbye] {
+        let remote = Remote::sink();
+        let mut sender = Sender::new();
+        let to = host(remote.address);
+        assert_eq!(sender.send_one(&to).fate, Delivered);
+        remote.behave(Conduct::Sink(Sink::default().when("MAIL", then, 1)));
+        assert_eq!(sender.send_one(&to).fate, Delivered);
+        assert_eq!(remote.look(|seen| (seen.connections, seen.messages.len())), (2, 2));
+    }
+}
+
+#[test]
+fn another_destination_ends_the_connection() {
+    let (first, second) = (Remote::sink(), Remote::sink());
+    let mut sender = Sender::new();
+    assert_eq!(sender.send_one(&host(first.address)).fate, Delivered);
+    assert_eq!(sender.send_one(&host(second.address)).fate, Delivered);
+    first.wait("QUIT", |seen| seen.commands.last().is_some_and(|c| c.line == "QUIT"));
+}

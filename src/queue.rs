@@ -415,7 +415,7 @@ impl Queue {
         self.idle.push((worker, holds));
         self.running -= 1;
         self.note_speed(&job.key, took, &verdict);
-        let id = job.entry.id;
+        let (id, vanished) = (job.entry.id, matches!(verdict, Verdict::Vanished));
         if let Some(item) = self.items.get_mut(&id) {
             item.entry = job.entry;
             item.unsynced &= job.unsynced;
@@ -430,10 +430,7 @@ impl Queue {
                     self.due.push(Reverse((due, id, job.index)));
                 }
             }
-            match verdict {
-                Verdict::Vanished => self.forget(id),
-                _ => self.close(id),
-            }
+            if vanished { self.forget(id) } else { self.close(id) }
         }
         self.offer_turn(&job.key);
         children.into_iter().for_each(|child| self.load(child));

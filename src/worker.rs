@@ -409,6 +409,7 @@ impl Attempt<'_> {
             .map(|(slot, (_, outcome))| (slot.recipient.clone(), outcome.clone()))
             .collect();
         let original = self.entry.id();
+        let sender = self.entry.sender().cloned();
         let compose = |id: QueueId| {
             bounce::compose(&bounce::Report {
                 hostname: &self.settings.config.hostname,
@@ -417,7 +418,7 @@ impl Attempt<'_> {
                 now: self.now as i64,
                 arrival: original.seconds() as i64,
                 to: &to,
-                sender: self.entry.sender(),
+                sender: sender.as_ref(),
                 failures: &failures,
                 header: &header,
             })

@@ -62,7 +62,8 @@ impl Maildir<'_> {
 
     /// Writes and syncs `tmp/N`, and notes in the entry that it is there.
     fn prepare(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<String, Box<Outcome>> {
-        let head = format!("Return-Path: {}\nDelivered-To: {}\n", address::path(entry.sender()), slot.recipient.address);
+        let head =
+            format!("Return-Path: {}\nDelivered-To: {}\n", address::path(entry.sender()), slot.recipient.address);
         let size = head.len() as u64 + entry.content_size();
         let name = self.file_name(entry, slot.number, size);
         let temporary = self.path.join("tmp").join(&name);
@@ -73,7 +74,9 @@ impl Maildir<'_> {
         })?;
         let (device, inode) = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
         // If this fails the record may say either: the file stays, for the next attempt to find.
-        entry.prepare(slot.number, device, inode, now).map_err(|e| Outcome::from_io("note a prepared delivery in the spool", &e))?;
+        entry
+            .prepare(slot.number, device, inode, now)
+            .map_err(|e| Outcome::from_io("note a prepared delivery in the spool", &e))?;
         Ok(name)
     }
 
@@ -120,7 +123,10 @@ impl Maildir<'_> {
         if let Some(name) = find(&temporary)? {
             return self.reveal(&name);
         }
-        if now.saturating_sub(slot.record.last) < SURE || find(&self.path.join("new"))?.is_some() || find(&self.path.join("cur"))?.is_some() {
+        if now.saturating_sub(slot.record.last) < SURE
+            || find(&self.path.join("new"))?.is_some()
+            || find(&self.path.join("cur"))?.is_some()
+        {
             return Ok(());
         }
         ::log::warn!("{}: whether <{}> got it cannot be told: delivered again", entry.id(), slot.recipient.address);
@@ -164,4 +170,3 @@ fn find(directory: &Path, prefix: &str) -> io::Result<Option<String>> {
     }
     Ok(None)
 }
-

@@ -5,6 +5,7 @@
 
 mod client;
 mod hosts;
+pub mod maildir;
 pub mod remote;
 
 use std::fs::File;

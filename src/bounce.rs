@@ -10,10 +10,11 @@
 //! less. The sender is not shown the names of files here. Does not decide who is
 //! told, when or how often, and spools nothing: the worker does.
 
-use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
+use jiff::{Timestamp, fmt::rfc2822};
 
 use crate::address::{Address, parse_domain};
 use crate::envelope::Recipient;
+use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Status;
 
@@ -407,7 +408,7 @@ fn is_readable(text: &str) -> bool {
 fn date(seconds: i64) -> String {
     let time = Timestamp::from_second(seconds.max(0)).unwrap_or(Timestamp::UNIX_EPOCH);
     // Fails for years that have no four digits, and those are excluded above.
-    rfc2822::to_string(&time.to_zoned(TimeZone::system())).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".into())
+    rfc2822::to_string(&time.to_zoned(log::zone().clone())).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".into())
 }
 
 fn cut(text: &str, most: usize) -> String {

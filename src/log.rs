@@ -14,10 +14,12 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::log::{Level, LevelFilter, info};
+use jiff::tz::TimeZone;
 
 use crate::address::{self, Address};
 use crate::config::LogTo;
@@ -123,6 +125,18 @@ pub fn peer(name: Option<&str>, address: Option<IpAddr>) -> String {
     }
 }
 
+/// The time here. The zone is read once, at the start of the log: reading it takes
+/// more stack than a session has.
+pub fn local_time() -> jiff::Zoned {
+    jiff::Timestamp::now().to_zoned(zone().clone())
+}
+
+/// The time zone of this host.
+pub fn zone() -> &'static TimeZone {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    ZONE.get_or_init(TimeZone::system)
+}
+
 /// Seconds since 1970 as `2026-11-22T10:15:00Z`.
 pub fn timestamp(seconds: u64) -> String {
     i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok()).unwrap_or_default().to_string()
@@ -159,6 +173,7 @@ impl fmt::Display for Value<'_> {
 /// # Errors
 /// When the file cannot be opened.
 pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()> {
+    zone();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
     builder.parse_env("PENFOLD_LOG");
@@ -170,7 +185,7 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
             let file = open_log(path)?;
             builder.target(env_logger::Target::Pipe(Box::new(LogFile { path: path.clone(), file })));
             builder.format(move |f, record| {
-                let time = jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z");
+                let time = local_time().strftime("%Y-%m-%dT%H:%M:%S%:z");
                 writeln!(f, "{time} {program}[{}]: {}", std::process::id(), Clean(&record.args().to_string()))
             });
         }
@@ -178,8 +193,7 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
             builder.target(env_logger::Target::Pipe(Box::new(Syslog { socket: None })));
             builder.format(move |f, record| {
                 // Facility mail is 2; RFC 3164 as every syslogd reads it.
-                let (priority, time) =
-                    (2 * 8 + severity(record.level()), jiff::Zoned::now().strftime("%b %e %H:%M:%S"));
+                let (priority, time) = (2 * 8 + severity(record.level()), local_time().strftime("%b %e %H:%M:%S"));
                 writeln!(
                     f,
                     "<{priority}>{time} {program}[{}]: {}",

@@ -81,7 +81,7 @@ impl Session<'_> {
         };
         let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
         // The only date that cannot be written is one beyond the year 9999.
-        let date = jiff::fmt::rfc2822::to_string(&jiff::Zoned::now()).unwrap_or_default();
+        let date = jiff::fmt::rfc2822::to_string(&log::local_time()).unwrap_or_default();
         let (hostname, protocol) = (self.hostname(), hello.protocol());
         format!(
             "Received: from {} ({client})\n\tby {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n",

@@ -1,0 +1,416 @@
+//! Dialogues: SMTP sessions as text files, which both sides can play.
+//!
+//! A [`Dialog`] is read once and played as the client against penfoldd, or as the
+//! server for penfoldd to deliver to. The format is described in tests/dialog.rs.
+//! A dialogue that goes otherwise than written gives a report: file, line, what
+//! was expected, what came, and the transcript up to there. Every read and write
+//! has a limit in time. Does not know SMTP: it sends and compares lines.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::{fs, io};
+
+use super::PATIENCE;
+
+/// A dialogue, ready to be played.
+#[derive(Debug, Clone)]
+pub struct Dialog {
+    /// The name of its file.
+    pub name: String,
+    /// Settings of the site, lines `section.key = value`.
+    pub settings: String,
+    /// Lines to be added to tables of the site: the table, the line.
+    pub tables: Vec<(String, String)>,
+    steps: Vec<(usize, Step)>,
+}
+
+/// The two sides of a dialogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Server,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Say(Side, Speech),
+    Connect,
+    Check(Check),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Speech {
+    /// A line; for the one who hears it, a pattern. So many times.
+    Line(String, usize),
+    /// Bytes as they are.
+    Raw(Vec<u8>),
+    /// Whatever comes before a line that matches.
+    Until(String),
+    /// The connection is closed.
+    Close,
+    /// Whatever comes before the connection is closed.
+    UntilClose,
+    /// The connection is reset.
+    Reset,
+}
+
+/// What a dialogue asserts beside the conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// When the spool is empty, the mailbox of the user has so many messages.
+    Count(String, usize),
+    /// When the spool is empty, one message of the user contains these bytes.
+    Contains(String, Vec<u8>),
+    /// When the spool is empty, no message of the user contains these bytes.
+    Lacks(String, Vec<u8>),
+    /// A line with this text is in the log, sooner or later.
+    Log(String),
+}
+
+/// Where a dialogue is played.
+pub struct Stage<'a> {
+    /// Opens a connection.
+    pub connect: &'a mut dyn FnMut() -> io::Result<TcpStream>,
+    /// Says why a check fails.
+    pub check: &'a mut dyn FnMut(&Check) -> Result<(), String>,
+    /// Whether every byte is sent in a write of its own.
+    pub in_bytes: bool,
+}
+
+impl Dialog {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// `name:line: text` for the first line that makes no sense.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+        Self::parse(&name, &text)
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// `name:line: text` for the first line that makes no sense.
+    pub fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let (settings, tables, steps) = (String::new(), Vec::new(), vec![(0, Step::Connect)]);
+        let mut dialog = Self { name: name.to_owned(), settings, tables, steps };
+        for (at, line) in text.lines().enumerate() {
+            let nonsense = || format!("{name}:{}: what is {line:?}?", at + 1);
+            match line.as_bytes() {
+                [] | [b'#', ..] => {}
+                [b'@', ..] => dialog.head(line[1..].trim()).ok_or_else(nonsense)?,
+                _ => dialog.steps.push((at + 1, step(line).ok_or_else(nonsense)?)),
+            }
+        }
+        Ok(dialog)
+    }
+
+    fn head(&mut self, line: &str) -> Option<()> {
+        match line.find([':', '=']).map(|at| line.split_at(at))? {
+            (table, rest) if rest.starts_with(':') => {
+                self.tables.push((table.trim().to_owned(), rest[1..].trim().to_owned()));
+            }
+            _ => writeln!(self.settings, "{line}").expect("memory"),
+        }
+        Some(())
+    }
+
+    /// How many bytes a side says.
+    pub fn size(&self, side: Side) -> usize {
+        let size = |(_, step): &(usize, Step)| match step {
+            Step::Say(who, Speech::Line(text, times)) if *who == side => (text.len() + 2) * times,
+            Step::Say(who, Speech::Raw(bytes)) if *who == side => bytes.len(),
+            _ => 0,
+        };
+        self.steps.iter().map(size).sum()
+    }
+
+    /// Plays one side.
+    ///
+    /// # Errors
+    /// The report of the first thing that went otherwise.
+    pub fn play(&self, side: Side, stage: &mut Stage<'_>) -> Result<(), String> {
+        let mut player = Player { side, wires: Vec::new(), transcript: Vec::new() };
+        for (line, step) in &self.steps {
+            player.step(step, stage).map_err(|why| self.report(*line, &why, &player.transcript))?;
+        }
+        let line = self.steps.last().map_or(0, |(line, _)| *line);
+        player.nothing_left().map_err(|why| self.report(line, &why, &player.transcript))
+    }
+
+    fn report(&self, line: usize, why: &str, transcript: &[String]) -> String {
+        let mut report = format!("{}:{line}: {why}\n", self.name);
+        let from = transcript.len().saturating_sub(40);
+        for line in &transcript[from..] {
+            writeln!(report, "    {}", line.chars().take(200).collect::<String>()).expect("memory");
+        }
+        report
+    }
+}
+
+/// Reads `S: text`, `C!*20 text`, `S$`, `===`, `M: user ...`, `W: text`.
+fn step(line: &str) -> Option<Step> {
+    let (who, rest) = line.split_at_checked(1)?;
+    let side = match who {
+        "C" => Side::Client,
+        "S" => Side::Server,
+        "M" => return check(rest.strip_prefix(": ")?).map(Step::Check),
+        "W" => return Some(Step::Check(Check::Log(rest.strip_prefix(": ")?.to_owned()))),
+        "=" => return (rest == "==").then_some(Step::Connect),
+        _ => return None,
+    };
+    let (mark, rest) = match rest.as_bytes().first()? {
+        b'*' => (":", rest),
+        _ => rest.split_at_checked(1)?,
+    };
+    let (times, text) = match rest.strip_prefix('*') {
+        None => (1, rest.strip_prefix(' ').unwrap_or(rest)),
+        Some(rest) => {
+            let (times, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            (times.parse().ok()?, text)
+        }
+    };
+    let speech = match (mark, text) {
+        (":", text) => Speech::Line(text.to_owned(), times),
+        ("!", text) => Speech::Raw(unescape(text)?.repeat(times)),
+        ("~", "$") => Speech::UntilClose,
+        ("~", text) => Speech::Until(text.to_owned()),
+        ("$", "") => Speech::Close,
+        ("^", "") => Speech::Reset,
+        _ => return None,
+    };
+    Some(Step::Say(side, speech))
+}
+
+/// Reads `user 1`, `user contains text`, `user lacks text`.
+fn check(text: &str) -> Option<Check> {
+    let (user, rest) = text.split_once(' ')?;
+    let user = user.to_owned();
+    match rest.split_once(' ') {
+        None => Some(Check::Count(user, rest.parse().ok()?)),
+        Some(("contains", text)) => Some(Check::Contains(user, unescape(text)?)),
+        Some(("lacks", text)) => Some(Check::Lacks(user, unescape(text)?)),
+        Some(_) => None,
+    }
+}
+
+/// `\r`, `\n`, `\0`, `\\` and `\xNN` become the bytes they mean.
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let (byte, length) = match (first, tail) {
+            (b'\\', [b'r', ..]) => (b'\r', 2),
+            (b'\\', [b'n', ..]) => (b'\n', 2),
+            (b'\\', [b'0', ..]) => (0, 2),
+            (b'\\', [b'\\', ..]) => (b'\\', 2),
+            (b'\\', [b'x', hex @ ..]) => (u8::from_str_radix(std::str::from_utf8(hex.get(..2)?).ok()?, 16).ok()?, 4),
+            (b'\\', _) => return None,
+            _ => (*first, 1),
+        };
+        bytes.push(byte);
+        rest = &rest[length..];
+    }
+    Some(bytes)
+}
+
+/// Whether a whole text is what a pattern says: `*` is any text, `?` any one character.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    // The last star, and where the text that it stands for ends.
+    let mut star = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&c) if c == '?' || c == text[t] => (p, t) = (p + 1, t + 1),
+            _ => match star {
+                Some((at, end)) => {
+                    star = Some((at, end + 1));
+                    (p, t) = (at + 1, end + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&c| c == '*')
+}
+
+struct Player {
+    side: Side,
+    wires: Vec<Wire>,
+    transcript: Vec<String>,
+}
+
+impl Player {
+    fn step(&mut self, step: &Step, stage: &mut Stage<'_>) -> Result<(), String> {
+        match step {
+            Step::Connect => {
+                let stream = (stage.connect)().map_err(|error| format!("no connection: {error}"))?;
+                self.transcript.push("===".to_owned());
+                self.wires.push(Wire::new(stream, stage.in_bytes));
+                Ok(())
+            }
+            Step::Check(check) => (stage.check)(check),
+            Step::Say(side, speech) if *side == self.side => self.say(speech),
+            Step::Say(_, speech) => self.hear(speech),
+        }
+    }
+
+    fn wire(&mut self) -> Result<&mut Wire, String> {
+        self.wires.last_mut().ok_or_else(|| "the connection is closed".to_owned())
+    }
+
+    fn say(&mut self, speech: &Speech) -> Result<(), String> {
+        let bytes = match speech {
+            Speech::Line(text, times) => format!("{text}\r\n").repeat(*times).into_bytes(),
+            Speech::Raw(bytes) => bytes.clone(),
+            Speech::Close | Speech::Reset => {
+                let wire = self.wires.pop().ok_or("the connection is closed already")?;
+                return wire.end(*speech == Speech::Reset).map_err(|error| error.to_string());
+            }
+            Speech::Until(_) | Speech::UntilClose => return Err("only the other side can be waited for".to_owned()),
+        };
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).escape_debug().to_string();
+        self.transcript.push(format!("{:?} {shown}", self.side));
+        // Whoever closes the connection early is found out when he should speak.
+        let _ = self.wire()?.say(&bytes);
+        Ok(())
+    }
+
+    fn hear(&mut self, speech: &Speech) -> Result<(), String> {
+        match speech {
+            Speech::Line(pattern, times) => (0..*times).try_for_each(|_| match self.line()? {
+                Some(line) if matches(pattern, &line) => Ok(()),
+                Some(line) => Err(format!("expected {pattern:?}, got {line:?}")),
+                None => Err(format!("expected {pattern:?}, got the end of the connection")),
+            }),
+            Speech::Until(pattern) => loop {
+                match self.line()? {
+                    Some(line) if matches(pattern, &line) => return Ok(()),
+                    Some(_) => {}
+                    None => return Err(format!("expected {pattern:?} at last, got the end of the connection")),
+                }
+            },
+            Speech::Close => match self.line()? {
+                None => Ok(()),
+                Some(line) => Err(format!("expected the end of the connection, got {line:?}")),
+            },
+            Speech::UntilClose => {
+                while self.line()?.is_some() {}
+                Ok(())
+            }
+            Speech::Raw(_) | Speech::Reset => Err("this cannot be heard".to_owned()),
+        }
+    }
+
+    fn line(&mut self) -> Result<Option<String>, String> {
+        let line = self.wire()?.hear()?;
+        let who = if self.side == Side::Client { Side::Server } else { Side::Client };
+        self.transcript.push(format!("{who:?} {}", line.as_deref().unwrap_or("(end of the connection)")));
+        Ok(line)
+    }
+
+    /// A reply too many is a failure too, where it has come already.
+    fn nothing_left(&self) -> Result<(), String> {
+        match self.wires.iter().find(|wire| !wire.ahead.is_empty()) {
+            None => Ok(()),
+            Some(wire) => Err(format!("this came unasked: {:?}", String::from_utf8_lossy(&wire.ahead))),
+        }
+    }
+}
+
+/// One end of a connection, by lines.
+pub struct Wire {
+    stream: TcpStream,
+    /// What has come and was not heard yet.
+    ahead: Vec<u8>,
+    in_bytes: bool,
+}
+
+impl Wire {
+    /// No write is put together with another one; `in_bytes` makes one of every byte.
+    pub fn new(stream: TcpStream, in_bytes: bool) -> Self {
+        let prepare = || {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))
+        };
+        // A connection that is gone already shows itself when it is used.
+        let _: io::Result<()> = prepare();
+        Self { stream, ahead: Vec::new(), in_bytes }
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.in_bytes {
+            return bytes.iter().try_for_each(|byte| self.stream.write_all(&[*byte]));
+        }
+        self.stream.write_all(bytes)
+    }
+
+    /// The next line without its CR LF, or `None` at the end, also if that is a reset.
+    ///
+    /// # Errors
+    /// Words for a report, when the other side is silent or ends a line otherwise.
+    pub fn hear(&mut self) -> Result<Option<String>, String> {
+        Ok(self.hear_bytes()?.map(|line| String::from_utf8_lossy(&line).into_owned()))
+    }
+
+    /// The same in bytes as they came.
+    ///
+    /// # Errors
+    /// As [`Wire::hear`].
+    pub fn hear_bytes(&mut self) -> Result<Option<Vec<u8>>, String> {
+        loop {
+            if let Some(end) = self.ahead.iter().position(|&b| b == b'\n') {
+                let line: Vec<u8> = self.ahead.drain(..=end).collect();
+                let whole = line.strip_suffix(b"\r\n").map(|line| Some(line.to_vec()));
+                return whole.ok_or_else(|| format!("{line:?} does not end in CR LF"));
+            }
+            let mut buffer = [0; 8192];
+            match self.stream.read(&mut buffer) {
+                Ok(0) if self.ahead.is_empty() => return Ok(None),
+                Ok(0) => {
+                    let rest = String::from_utf8_lossy(&std::mem::take(&mut self.ahead)).into_owned();
+                    return Err(format!("the connection ended in the middle of {rest:?}"));
+                }
+                Ok(length) => self.ahead.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Err(format!("nothing came within {PATIENCE:?}"));
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Sends a line and gives the next one.
+    ///
+    /// # Errors
+    /// As [`Wire::hear`]; the end of the connection is one, too.
+    pub fn ask(&mut self, line: &str) -> Result<String, String> {
+        self.say(format!("{line}\r\n").as_bytes()).map_err(|error| format!("{line}: {error}"))?;
+        self.hear()?.ok_or_else(|| format!("{line}: the connection ended"))
+    }
+
+    /// Closes the connection, or resets it.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn end(self, reset: bool) -> io::Result<()> {
+        if reset {
+            return socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+        self.stream.shutdown(Shutdown::Both)
+    }
+}

@@ -1,0 +1,214 @@
+//! A scripted name server on a port of 127.0.0.1, over UDP and TCP.
+//!
+//! A closure decides every answer, and may refuse, keep silent, or be cut short
+//! over UDP so that the question comes again over TCP. [`Dns::zone`] makes such a
+//! closure from a few lines of text. It keeps what it was asked. It does not
+//! delegate, sign or cache.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use trust_dns_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
+use trust_dns_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, TXT};
+use trust_dns_resolver::proto::rr::{Name, RData, Record, RecordType};
+
+const TTL: u32 = 60;
+
+/// What is said to one question.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub rcode: ResponseCode,
+    pub records: Vec<Record>,
+    /// Says nothing at all.
+    pub silent: bool,
+    /// Over UDP only the bit that says: ask again over TCP.
+    pub truncated: bool,
+}
+
+impl Answer {
+    /// These records; none of them is NODATA.
+    pub fn records(records: Vec<Record>) -> Self {
+        Self { rcode: ResponseCode::NoError, records, silent: false, truncated: false }
+    }
+
+    /// No such name.
+    pub fn nxdomain() -> Self {
+        Self { rcode: ResponseCode::NXDomain, ..Self::records(Vec::new()) }
+    }
+
+    /// The server cannot say.
+    pub fn servfail() -> Self {
+        Self { rcode: ResponseCode::ServFail, ..Self::records(Vec::new()) }
+    }
+
+    /// No answer, ever.
+    pub fn silence() -> Self {
+        Self { silent: true, ..Self::records(Vec::new()) }
+    }
+}
+
+/// A record: a name with or without its last dot, a type, and data as a zone file
+/// has it. Types: A, AAAA, CNAME, MX, PTR, TXT.
+pub fn record(name: &str, kind: &str, data: &str) -> Record {
+    let data = match kind {
+        "A" => RData::A(A(data.parse().expect("an IPv4 address"))),
+        "AAAA" => RData::AAAA(AAAA(data.parse().expect("an IPv6 address"))),
+        "CNAME" => RData::CNAME(CNAME(absolute(data))),
+        "PTR" => RData::PTR(PTR(absolute(data))),
+        "TXT" => RData::TXT(TXT::new(vec![data.to_owned()])),
+        "MX" => {
+            let (preference, host) = data.split_once(' ').expect("MX preference host");
+            RData::MX(MX::new(preference.parse().expect("a preference"), absolute(host)))
+        }
+        _ => panic!("no records of type {kind} here"),
+    };
+    Record::from_rdata(absolute(name), TTL, data)
+}
+
+fn absolute(name: &str) -> Name {
+    let mut name = Name::from_ascii(name).expect("a domain name");
+    name.set_fqdn(true);
+    name
+}
+
+/// A question: the name in lower case without its last dot, and the type.
+pub type Question = (String, RecordType);
+
+/// The server; it stays until the process ends.
+pub struct Dns {
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<Question>>>,
+}
+
+impl Dns {
+    /// Serves what the closure says; it is given the name in lower case without its last dot.
+    pub fn start(decide: impl Fn(&str, RecordType) -> Answer + Send + Sync + 'static) -> Self {
+        let (tcp, udp) = loop {
+            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+            // The same port may be taken for UDP; the next one is not.
+            if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("bound")) {
+                break (tcp, udp);
+            }
+        };
+        let address = tcp.local_addr().expect("bound");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let desk = Arc::new(Desk { decide: Box::new(decide), asked: Arc::clone(&asked) });
+        let other = Arc::clone(&desk);
+        thread::spawn(move || desk.serve_udp(&udp));
+        thread::spawn(move || {
+            for stream in tcp.incoming().flatten() {
+                let desk = Arc::clone(&other);
+                thread::spawn(move || desk.serve_tcp(stream));
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Serves a zone: lines `name TYPE data`, `#` for comments. A name with `SERVFAIL`
+    /// or `SILENCE` in place of a type answers so to all questions; one with
+    /// `TRUNCATED` gives its records over TCP only. A name without lines is
+    /// NXDOMAIN, a type without lines NODATA. An alias is followed in the answer.
+    pub fn zone(text: &str) -> Self {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let zone: Vec<[String; 3]> = lines
+            .map(|line| {
+                let mut words = line.splitn(3, ' ').map(str::trim);
+                [(); 3].map(|()| words.next().unwrap_or_default().to_owned())
+            })
+            .collect();
+        Self::start(move |name, kind| look_up(&zone, name, kind))
+    }
+
+    /// What it was asked, in order.
+    pub fn asked(&self) -> Vec<Question> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The value of `dns.nameservers` that names it.
+    pub fn nameservers(&self) -> String {
+        format!("[\"{}\"]", self.address)
+    }
+}
+
+fn look_up(zone: &[[String; 3]], name: &str, kind: RecordType) -> Answer {
+    let of = |name: &str| zone.iter().filter(|[n, ..]| n.eq_ignore_ascii_case(name)).collect::<Vec<_>>();
+    let says = |word: &str| of(name).iter().any(|[_, k, _]| k == word);
+    if of(name).is_empty() {
+        return Answer::nxdomain();
+    } else if says("SERVFAIL") {
+        return Answer::servfail();
+    } else if says("SILENCE") {
+        return Answer::silence();
+    }
+    let mut records = Vec::new();
+    let mut name = name.to_owned();
+    // An alias that leads back to itself ends somewhere.
+    for _ in 0..8 {
+        let here = of(&name).into_iter().filter(|[_, k, _]| k != "TRUNCATED").collect::<Vec<_>>();
+        let alias = here.iter().find(|[_, k, _]| k == "CNAME").map(|[.., data]| data.clone());
+        let wanted = |k: &str| alias.is_some() || k == kind.to_string();
+        records.extend(here.iter().filter(|[_, k, _]| wanted(k)).map(|[n, k, data]| record(n, k, data)));
+        match alias {
+            Some(target) if kind != RecordType::CNAME => name = target,
+            _ => break,
+        }
+    }
+    Answer { truncated: says("TRUNCATED"), ..Answer::records(records) }
+}
+
+type Decide = dyn Fn(&str, RecordType) -> Answer + Send + Sync;
+
+struct Desk {
+    decide: Box<Decide>,
+    asked: Arc<Mutex<Vec<Question>>>,
+}
+
+impl Desk {
+    fn serve_udp(&self, socket: &UdpSocket) {
+        let mut question = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            if let Some(answer) = self.answer(&question[..length], true) {
+                // The asker may be gone.
+                let _ = socket.send_to(&answer, from);
+            }
+        }
+    }
+
+    fn serve_tcp(&self, mut stream: TcpStream) {
+        let mut length = [0; 2];
+        while stream.read_exact(&mut length).is_ok() {
+            let mut question = vec![0; u16::from_be_bytes(length).into()];
+            if stream.read_exact(&mut question).is_err() {
+                return;
+            }
+            let Some(answer) = self.answer(&question, false) else { continue };
+            let length = u16::try_from(answer.len()).expect("a small answer").to_be_bytes();
+            if stream.write_all(&[&length[..], &answer].concat()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, question: &[u8], over_udp: bool) -> Option<Vec<u8>> {
+        let question = Message::from_vec(question).ok()?;
+        let query = question.queries.first()?.clone();
+        let name = query.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), query.query_type()));
+        let answer = (self.decide)(&name, query.query_type());
+        if answer.silent {
+            return None;
+        }
+        let mut reply = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
+        reply.metadata.recursion_desired = true;
+        reply.metadata.recursion_available = true;
+        reply.metadata.response_code = answer.rcode;
+        reply.metadata.truncation = answer.truncated && over_udp;
+        reply.add_query(query);
+        if !reply.metadata.truncation {
+            reply.add_answers(answer.records);
+        }
+        Some(reply.to_vec().expect("a well-formed answer"))
+    }
+}

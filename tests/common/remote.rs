@@ -1,0 +1,443 @@
+//! Another mail server, for penfoldd to deliver to.
+//!
+//! A [`Remote`] behaves well and keeps what it gets, except where a [`Rule`] says
+//! otherwise; or it plays dialogues, one for each connection. It keeps what it was
+//! told and when. It listens on any loopback address; several can share one port
+//! number on different addresses, see [`listeners`]. It is ended when dropped.
+//! Offers no TLS and checks nothing that the client says.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use super::PATIENCE;
+use super::dialog::{Dialog, Side, Stage, Wire};
+
+/// How a remote behaves.
+pub enum Conduct {
+    /// Takes what comes, but for the rules.
+    Sink(Sink),
+    /// Plays the first dialogue on the first connection, and so on; the last one
+    /// on all that follow.
+    Script(Vec<Dialog>),
+}
+
+/// A server that takes what comes.
+pub struct Sink {
+    /// The greeting, with its code.
+    pub banner: String,
+    /// What EHLO offers.
+    pub keywords: Vec<String>,
+    /// Tried in order; the first one that fits and is not used up counts.
+    pub rules: Vec<Rule>,
+}
+
+/// What happens instead of the usual.
+pub struct Rule {
+    /// How the command begins, in any case. `CONNECT` stands for the banner, `BODY`
+    /// for the middle of a message, `.` for its end.
+    pub at: String,
+    pub then: Then,
+    /// How often.
+    pub times: usize,
+}
+
+/// What a server does in place of its usual reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Then {
+    /// Says this; lines are separated by `\n`.
+    Reply(String),
+    /// Says nothing and reads nothing more, but keeps the connection.
+    Hang,
+    /// Closes the connection.
+    Close,
+    /// Says this and closes the connection.
+    ReplyAndClose(String),
+    /// Resets the connection.
+    Reset,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        let keywords = ["PIPELINING", "SIZE 52428800", "8BITMIME", "ENHANCEDSTATUSCODES"];
+        let keywords = keywords.map(str::to_owned).to_vec();
+        Self { banner: "220 sink.test ESMTP".to_owned(), keywords, rules: Vec::new() }
+    }
+}
+
+impl Sink {
+    /// Gives this reply, always.
+    #[must_use]
+    pub fn reply(self, at: &str, reply: &str) -> Self {
+        self.when(at, Then::Reply(reply.to_owned()), usize::MAX)
+    }
+
+    /// Does this, so many times.
+    #[must_use]
+    pub fn when(mut self, at: &str, then: Then, times: usize) -> Self {
+        self.rules.push(Rule { at: at.to_owned(), then, times });
+        self
+    }
+}
+
+/// What a remote has seen.
+#[derive(Default)]
+pub struct Seen {
+    pub connections: usize,
+    pub commands: Vec<Command>,
+    pub messages: Vec<Received>,
+    /// The reports of dialogues that went otherwise than written.
+    pub failures: Vec<String>,
+    /// How many connections have ended.
+    pub ended: usize,
+}
+
+/// A command as it came; those of a dialogue are not kept.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// The first connection is 0.
+    pub connection: usize,
+    pub at: Instant,
+    pub line: String,
+}
+
+/// A message that was taken.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub connection: usize,
+    /// What followed `MAIL FROM:` and `RCPT TO:`.
+    pub sender: String,
+    pub recipients: Vec<String>,
+    /// Without dot-stuffing, lines ending in CR LF.
+    pub data: Vec<u8>,
+}
+
+/// The server.
+pub struct Remote {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    conduct: Mutex<Conduct>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Seen,
+    /// The open connections, so that they can be ended from outside.
+    open: HashMap<usize, TcpStream>,
+    stopped: bool,
+}
+
+/// Listeners on 127.0.0.2, 127.0.0.3 and so on, all with the same port.
+pub fn listeners(count: u8) -> Vec<TcpListener> {
+    let bind = |last: u8, port: u16| TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).ok();
+    loop {
+        let first = bind(2, 0).expect("127.0.0.2 is on loopback");
+        let port = first.local_addr().expect("bound").port();
+        let others: Option<Vec<_>> = (3..2 + count).map(|last| bind(last, port)).collect();
+        if let Some(others) = others {
+            return std::iter::once(first).chain(others).collect();
+        }
+    }
+}
+
+impl Remote {
+    /// A server on 127.0.0.1 that takes everything.
+    pub fn sink() -> Self {
+        Self::with(Sink::default())
+    }
+
+    /// A server on 127.0.0.1 with rules.
+    pub fn with(sink: Sink) -> Self {
+        Self::start(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback"), Conduct::Sink(sink))
+    }
+
+    /// A server on 127.0.0.1 that plays dialogues.
+    pub fn script(dialogues: &[&str]) -> Self {
+        let read = |text: &&str| Dialog::parse("remote", text).expect("a dialogue");
+        let script = Conduct::Script(dialogues.iter().map(read).collect());
+        Self::start(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback"), script)
+    }
+
+    /// A server on a listener.
+    pub fn start(listener: TcpListener, conduct: Conduct) -> Self {
+        let address = listener.local_addr().expect("bound");
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { conduct: Mutex::new(conduct), state, changed });
+        let served = Arc::clone(&shared);
+        let acceptor = Some(thread::spawn(move || served.accept(&listener)));
+        Self { address, shared, acceptor }
+    }
+
+    /// `host:port`, as a smart host or a route names it.
+    pub fn host_port(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Looks at what was seen up to now.
+    pub fn look<T>(&self, at: impl FnOnce(&Seen) -> T) -> T {
+        at(&self.shared.lock().seen)
+    }
+
+    /// Waits until what was seen is enough.
+    ///
+    /// # Panics
+    /// With all commands that came when it is not enough in time.
+    pub fn wait(&self, what: &str, enough: impl Fn(&Seen) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.shared.lock();
+        while !enough(&state.seen) {
+            let left = end.saturating_duration_since(Instant::now());
+            let commands: Vec<_> = state.seen.commands.iter().map(|c| &c.line).collect();
+            let failures = &state.seen.failures;
+            assert!(!left.is_zero(), "{} waited in vain for {what}: {commands:?} {failures:?}", self.address);
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for so many messages, and gives all.
+    pub fn messages(&self, count: usize) -> Vec<Received> {
+        self.wait(&format!("{count} messages"), |seen| seen.messages.len() >= count);
+        self.look(|seen| seen.messages.clone())
+    }
+
+    /// Behaves otherwise from the next command on.
+    pub fn behave(&self, conduct: Conduct) {
+        *self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) = conduct;
+    }
+
+    /// Waits until all connections have ended, and fails if a dialogue went otherwise
+    /// than written or none was played.
+    pub fn finish(self) {
+        self.wait("the end of all connections", |seen| seen.connections > 0 && seen.ended == seen.connections);
+        self.look(|seen| assert!(seen.failures.is_empty(), "{}", seen.failures.join("\n")));
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.stopped = true;
+        for stream in state.open.values() {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        // Wakes the acceptor, which then sees that it is over.
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        for stream in listener.incoming().flatten() {
+            let mut state = self.lock();
+            if state.stopped {
+                return;
+            }
+            let number = state.seen.connections;
+            state.seen.connections += 1;
+            state.open.insert(number, stream.try_clone().expect("a descriptor"));
+            drop(state);
+            let shared = Arc::clone(self);
+            thread::spawn(move || {
+                shared.serve(number, stream);
+                shared.tell(|state| {
+                    state.open.remove(&number);
+                    state.seen.ended += 1;
+                });
+            });
+        }
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn serve(&self, number: usize, stream: TcpStream) {
+        let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *conduct {
+            Conduct::Sink(_) => {
+                drop(conduct);
+                let wire = Wire::new(stream, false);
+                let mut session = Session { shared: self, number, wire, sender: None, recipients: Vec::new() };
+                if session.converse() == Some(Then::Reset) {
+                    // Only the last descriptor of a socket resets it.
+                    self.lock().open.remove(&number);
+                    let _ = session.wire.end(true);
+                }
+            }
+            Conduct::Script(dialogues) => {
+                let dialog = if dialogues.len() > 1 { dialogues.remove(0) } else { dialogues[0].clone() };
+                drop(conduct);
+                // Only the last descriptor of a socket closes it.
+                self.lock().open.remove(&number);
+                self.play(stream, &dialog);
+            }
+        }
+    }
+
+    fn play(&self, stream: TcpStream, dialog: &Dialog) {
+        let mut stream = Some(stream);
+        let mut connect = || stream.take().ok_or_else(|| std::io::Error::other("a server cannot connect"));
+        let mut check = |_: &_| Err("a server has no mailboxes".to_owned());
+        let mut stage = Stage { connect: &mut connect, check: &mut check, in_bytes: false };
+        if let Err(report) = dialog.play(Side::Server, &mut stage) {
+            self.tell(|state| state.seen.failures.push(report));
+        }
+    }
+
+    /// The rule for a command, used up by one.
+    fn rule(&self, command: &str) -> Option<Then> {
+        let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+        let Conduct::Sink(sink) = &mut *conduct else { return None };
+        let begins = |rule: &Rule| command.get(..rule.at.len()).is_some_and(|c| c.eq_ignore_ascii_case(&rule.at));
+        let rule = sink.rules.iter_mut().find(|rule| rule.times > 0 && begins(rule))?;
+        rule.times -= 1;
+        Some(rule.then.clone())
+    }
+}
+
+/// A connection of a sink.
+struct Session<'a> {
+    shared: &'a Shared,
+    number: usize,
+    wire: Wire,
+    sender: Option<String>,
+    recipients: Vec<String>,
+}
+
+impl Session<'_> {
+    /// Until the connection ends; gives the rule that ended it, if it was one.
+    fn converse(&mut self) -> Option<Then> {
+        let banner = match &*self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) {
+            Conduct::Sink(sink) => sink.banner.clone(),
+            Conduct::Script(_) => return None,
+        };
+        if let Err(then) = self.react("CONNECT", &banner) {
+            return then;
+        }
+        loop {
+            let Ok(Some(line)) = self.wire.hear() else { return None };
+            let (connection, at) = (self.number, Instant::now());
+            self.shared.tell(|s| s.seen.commands.push(Command { connection, at, line: line.clone() }));
+            if let Err(then) = self.command(&line) {
+                return then;
+            }
+        }
+    }
+
+    fn command(&mut self, line: &str) -> Result<(), Option<Then>> {
+        let verb = line.get(..4).unwrap_or(line).to_ascii_uppercase();
+        let argument = line.split_once(':').map_or("", |(_, argument)| argument.trim()).to_owned();
+        let usual = self.usual(&verb);
+        let reply = self.react(line, &usual)?;
+        match verb.as_str() {
+            "MAIL" if reply.starts_with('2') => self.sender = Some(argument),
+            "RCPT" if reply.starts_with('2') => self.recipients.push(argument),
+            "HELO" | "EHLO" | "RSET" => self.forget(),
+            "DATA" if reply.starts_with('3') => self.message()?,
+            "QUIT" => return Err(None),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn usual(&self, verb: &str) -> String {
+        match verb {
+            "EHLO" => self.extended_hello(),
+            "HELO" | "NOOP" | "RSET" => "250 ok".to_owned(),
+            "MAIL" if self.sender.is_none() => "250 2.1.0 sender ok".to_owned(),
+            "RCPT" if self.sender.is_some() => "250 2.1.5 recipient ok".to_owned(),
+            "DATA" if !self.recipients.is_empty() => "354 go ahead".to_owned(),
+            "MAIL" | "RCPT" | "DATA" => "503 5.5.1 bad sequence of commands".to_owned(),
+            "QUIT" => "221 2.0.0 goodbye".to_owned(),
+            _ => "500 5.5.1 unknown command".to_owned(),
+        }
+    }
+
+    fn extended_hello(&self) -> String {
+        let conduct = self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+        let Conduct::Sink(sink) = &*conduct else { return "421 4.3.2 going down".to_owned() };
+        let mut lines = vec!["sink.test"];
+        lines.extend(sink.keywords.iter().map(String::as_str));
+        let last = lines.pop().unwrap_or_default();
+        lines.iter().map(|line| format!("250-{line}\n")).chain([format!("250 {last}")]).collect()
+    }
+
+    /// From after 354 to the reply to the dot.
+    fn message(&mut self) -> Result<(), Option<Then>> {
+        let mut data = Vec::new();
+        loop {
+            let Ok(Some(line)) = self.wire.hear_bytes() else { return Err(None) };
+            if line == b"." {
+                break;
+            }
+            data.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
+            data.extend_from_slice(b"\r\n");
+            match self.shared.rule("BODY") {
+                None => {}
+                Some(Then::Reply(reply)) => drop(self.reply(&reply)),
+                Some(then) => return Err(self.act(then)),
+            }
+        }
+        let reply = self.react(".", "250 2.0.0 taken")?;
+        if reply.starts_with('2') {
+            let (sender, recipients) = (self.sender.clone().unwrap_or_default(), self.recipients.clone());
+            let message = Received { connection: self.number, sender, recipients, data };
+            self.shared.tell(|state| state.seen.messages.push(message));
+        }
+        self.forget();
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.sender = None;
+        self.recipients.clear();
+    }
+
+    /// Replies to a command as a rule says, or as usual; the error ends the connection.
+    fn react(&mut self, command: &str, usual: &str) -> Result<String, Option<Then>> {
+        let reply = match self.shared.rule(command) {
+            None => usual.to_owned(),
+            Some(Then::Reply(reply)) => reply,
+            Some(then) => return Err(self.act(then)),
+        };
+        self.reply(&reply).map_err(|_| None)?;
+        Ok(reply)
+    }
+
+    fn act(&mut self, then: Then) -> Option<Then> {
+        match &then {
+            Then::ReplyAndClose(reply) => drop(self.reply(reply)),
+            Then::Hang => {
+                let mut state = self.shared.lock();
+                while !state.stopped {
+                    state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+            Then::Reply(_) | Then::Close | Then::Reset => {}
+        }
+        Some(then)
+    }
+
+    fn reply(&mut self, text: &str) -> std::io::Result<()> {
+        self.wire.say(format!("{}\r\n", text.replace('\n', "\r\n")).as_bytes())
+    }
+}

@@ -60,7 +60,8 @@ install: $(PROGRAMS)
 	done
 	$(INSTALL) -m 644 README LICENSE $(DOC)
 	for sample in etc/*; do \
-		sed 's,/usr/local/,$(PREFIX)/,g' $$sample > $(DOC)/examples/$${sample##*/} || exit; \
+		sed 's,/usr/local/,$(PREFIX)/,g' $$sample | \
+			$(INSTALL) -m 644 /dev/stdin $(DOC)/examples/$${sample##*/} || exit; \
 	done
 	test -e $(CONF) || test -h $(CONF) || $(INSTALL) -m 644 $(DOC)/examples/penfold.conf $(CONF)
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # exim.sh TREE DIR PORT BACK: run the Exim unpacked in TREE, in the foreground,
-# with everything it writes in DIR and its log on standard output.
+# with everything it writes in DIR and its log on standard error.
 #
 # It takes mail on 127.0.0.1 port PORT. Mail for anybody at peer.test goes into
 # the Maildir DIR/mail, save for nobody@peer.test, whom it refuses; mail for
@@ -20,6 +20,7 @@ primary_hostname = exim.test
 spool_directory = $dir/spool
 log_file_path = $dir/spool/log-%s
 daemon_smtp_ports = $port
+daemon_startup_retries = 0
 local_interfaces = 127.0.0.1
 acl_smtp_rcpt = rcpt
 acl_smtp_data = data
@@ -64,4 +65,5 @@ begin retry
 * * F,2h,15m
 END
 
-enter "$tree" "$dir" exim4 -bdf -v -q30m 2>&1
+# -v: the log goes to standard error as well.
+enter "$tree" "$dir" exim4 -bdf -v -q30m

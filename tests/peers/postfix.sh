@@ -1,6 +1,6 @@
 #!/bin/bash
 # postfix.sh TREE DIR PORT BACK: run the Postfix unpacked in TREE, in the
-# foreground, with everything it writes in DIR and its log on standard output.
+# foreground, with everything it writes in DIR and its log on standard error.
 #
 # It takes mail on 127.0.0.1 port PORT. Mail for anybody at peer.test goes into
 # the Maildir DIR/mail, save for nobody@peer.test, whom it refuses; mail for
@@ -63,4 +63,4 @@ scache     unix  - - n -    1 scache
 postlog    unix-dgram n - n - 1 postlogd
 END
 
-enter "$tree" "$dir" postfix start-fg
+enter "$tree" "$dir" postfix start-fg >&2

@@ -25,10 +25,14 @@ accounts() {
     : > "$dir/etc/resolv.conf"
 }
 
-# enter TREE DIR COMMAND...: becomes COMMAND in that view of the system.
+# enter TREE DIR COMMAND...: runs COMMAND in that view of the system. The shell
+# does not become COMMAND but stays, as the first process of the namespace, with
+# which the others end: the kernel forgets to kill on a parent's death who has
+# changed his rights meanwhile, and mail servers do.
 enter() {
     TREE=$1 DIR=$2 exec setpriv --pdeathsig KILL unshare --mount --pid --kill-child bash -c '
         mount -t overlay -o "lowerdir=$TREE/usr:/usr" overlay /usr &&
         mount -t overlay -o "lowerdir=$DIR/etc:$TREE/etc:/etc" overlay /etc &&
-        exec "$@"' enter "${@:3}"
+        "$@"
+        exit' enter "${@:3}"
 }

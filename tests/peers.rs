@@ -9,12 +9,11 @@
 mod common;
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{fs, thread};
 
-use common::{Daemon, Site};
+use common::{Daemon, Site, free_port};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::geteuid;
 
@@ -207,12 +206,6 @@ impl Drop for Peer {
         let _ = kill(self.daemon.pid(), Signal::SIGKILL);
         self.daemon.comes_true(|| false);
     }
-}
-
-/// A port that nobody used a moment ago.
-fn free_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    socket.local_addr().expect("its address").port()
 }
 
 /// Whether a file system can be laid over another in a namespace, as tests/peers/root.sh does.

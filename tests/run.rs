@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Daemon, Site};
+use common::{Daemon, Site, free_port};
 
 #[test]
 fn the_line_to_paste_sends_a_message() {
@@ -29,7 +29,11 @@ fn tries(site: &Site) {
     let path = format!("{}:{}", site.path("").display(), std::env::var("PATH").unwrap_or_default());
     let said = File::create(site.path("said")).expect("a file");
     let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/try"));
-    script.arg(env!("CARGO_BIN_EXE_penfoldd")).env("TMPDIR", site.path("")).env("PATH", &path);
+    script
+        .arg(env!("CARGO_BIN_EXE_penfoldd"))
+        .arg(free_port().to_string())
+        .env("TMPDIR", site.path(""))
+        .env("PATH", &path);
     let daemon = Daemon::spawn({
         script.stdin(Stdio::null()).stdout(said);
         script

@@ -16,7 +16,7 @@ pub mod remote;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -219,6 +219,12 @@ fn own(path: &Path) {
 fn no_dns() -> SocketAddr {
     static SERVER: OnceLock<dns::Dns> = OnceLock::new();
     SERVER.get_or_init(|| dns::Dns::start(|_, _| dns::Answer::servfail())).address
+}
+
+/// A port that nobody used a moment ago, for a server that cannot be given port 0.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    socket.local_addr().expect("its address").port()
 }
 
 /// A running penfoldd and what it has logged. Killed when dropped.

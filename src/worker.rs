@@ -103,7 +103,9 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
             jobs.len() - 1
         });
         jobs[at].slots.push(u32::try_from(slot.number).unwrap_or(u32::MAX));
-        jobs[at].last = jobs[at].last.min(slot.record.last);
+        // What a crash has interrupted is ended at once.
+        let is_interrupted = slot.record.state != State::Todo;
+        jobs[at].last = jobs[at].last.min(if is_interrupted { 0 } else { slot.record.last });
     }
     Some(Plan { entry: entry.name(), unsynced: found, jobs })
 }

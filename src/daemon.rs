@@ -206,7 +206,7 @@ impl Start {
         match spool.lock() {
             Ok(Some(_lock)) => {
                 let mail = Mail::start(config, router, spool, Vec::new())?;
-                load_all(&mail.tools, &mail.events);
+                load_all(&mail.tools, mail.tools.spool.entries(), &mail.events);
                 mail.tell(Event::Flush(Selector::All));
                 mail.drain();
                 Ok(())
@@ -326,6 +326,8 @@ impl Mail {
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
+        // Before anything moves in the spool: twins are told apart on what a crash left.
+        let names = self.tools.spool.entries();
         let mut kept = Vec::new();
         for listener in listeners {
             let (door, own) =
@@ -339,7 +341,7 @@ impl Mail {
         let orders = self.orders();
         spawn("control", Box::new(move || control::serve(&control, &orders)))?;
         let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
-        spawn("load", Box::new(move || load_all(&tools, &events)))?;
+        spawn("load", Box::new(move || load_all(&tools, names, &events)))?;
         Ok(kept)
     }
 
@@ -416,9 +418,9 @@ fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     std::os::unix::fs::chown(directory, found.as_ref().map(|u| u.uid.as_raw()), found.map(|u| u.gid.as_raw()))
 }
 
-/// Tells the queue of everything in the spool, and then sweeps it.
-fn load_all(tools: &Tools, events: &Sender<Event>) {
-    let names = match tools.spool.entries() {
+/// Tells the queue of everything that was found in the spool, and then sweeps it.
+fn load_all(tools: &Tools, found: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
+    let names = match found {
         Ok(names) => names,
         Err(e) => return ::log::error!("spool: read the queue: {e}"),
     };
@@ -455,7 +457,7 @@ fn hand_over(
     while !names.is_empty() {
         if let Ok(Some(_lock)) = spool.lock() {
             let mail = Mail::start(config, router, spool, Vec::new())?;
-            load_all(&mail.tools, &mail.events);
+            load_all(&mail.tools, mail.tools.spool.entries(), &mail.events);
             mail.drain();
             return Ok(());
         }

@@ -76,7 +76,13 @@ impl Tools {
 /// rather than committed a moment ago. The reports that it may be waiting for are
 /// added to `awaited`.
 pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<QueueId>) -> Option<Plan> {
-    let entry = match tools.spool.entry(name) {
+    let opened = tools.spool.entry(name).and_then(|mut entry| {
+        awaited.extend(entry.awaited());
+        // Here, where no job of it runs: recipients of one report may have other routes now.
+        entry.recover(0..entry.slots().len())?;
+        Ok(entry)
+    });
+    let entry = match opened {
         Ok(entry) => entry,
         Err(Unusable::Gone) => return None,
         Err(Unusable::Bad(bad)) => {
@@ -93,7 +99,6 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
             });
         }
     };
-    awaited.extend(entry.awaited());
     let router = &tools.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();

@@ -1,5 +1,5 @@
-//! The words of the tests: a [`Site`] and its [`Daemon`] here; [`dialog::Dialog`],
-//! [`remote::Remote`], [`dns::Dns`] and [`books::Books`] beside them.
+//! The words of the tests: a [`Site`] and its [`Daemon`] here; [`books::Books`],
+//! [`client::Client`], [`dialog::Dialog`], [`remote::Remote`] and [`dns::Dns`] beside them.
 //!
 //! A site is a scratch directory with a configuration, tables, spool and
 //! mailboxes; a daemon is the real penfoldd at work in it. Both clean up after
@@ -11,6 +11,7 @@
 #![allow(dead_code)] // Every test uses a part.
 
 pub mod books;
+pub mod client;
 pub mod dialog;
 pub mod dns;
 pub mod remote;

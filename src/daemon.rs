@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -136,7 +136,7 @@ impl Start {
             Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let mail = Mail::start(config, router, spool, local)?;
-        let door = Door::new(mail.service(), now());
+        let door = Door::new(mail.service(), sys::now());
         let stopping = mail.open_up(&door, listeners, control)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
         for signal in signals.forever() {
@@ -173,7 +173,7 @@ impl Start {
         }
         let ready = self.check().and_then(|(config, router)| Ok((self.enter(&config)?, config, router)));
         let (spool, config, router) = ready.inspect_err(|_| {
-            print!("421 4.3.0 {}", "Not available now, please try again later\r\n");
+            print!("421 4.3.0 Not available now, please try again later\r\n");
         })?;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
@@ -469,9 +469,4 @@ fn hand_over(
         thread::sleep(Duration::from_millis(100));
     }
     Ok(())
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

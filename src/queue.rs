@@ -39,6 +39,7 @@ pub struct Queue {
     finish: Box<dyn Fn(EntryName) + Send>,
     items: HashMap<QueueId, Item>,
     destinations: HashMap<Key, Destination>,
+    domains: Domains,
     /// Destinations with ready jobs and room for one more, each once.
     turns: VecDeque<Key>,
     due: BinaryHeap<Reverse<(u64, QueueId, usize)>>,
@@ -73,8 +74,17 @@ enum End {
 struct ItemJob {
     key: Key,
     slots: Vec<u32>,
+    /// The recipients' domains, if `key` does not say them.
+    domains: Box<[Arc<str>]>,
     owed: Vec<(u32, Outcome)>,
     state: JobState,
+}
+
+impl ItemJob {
+    /// Whether a recipient is in a domain.
+    fn is_for(&self, domain: &str) -> bool {
+        self.domains.iter().any(|d| **d == *domain) || self.key.strip_prefix("mx:") == Some(domain)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +93,31 @@ enum JobState {
     Ready,
     Running,
     Settled,
+}
+
+/// Names of domains, each kept once for all the messages to it.
+#[derive(Default)]
+struct Domains(HashSet<Arc<str>>);
+
+impl Domains {
+    fn share(&mut self, domain: String) -> Arc<str> {
+        if let Some(known) = self.0.get(domain.as_str()) {
+            return Arc::clone(known);
+        }
+        let domain: Arc<str> = domain.into();
+        self.0.insert(Arc::clone(&domain));
+        domain
+    }
+
+    /// Gives back what was shared.
+    fn release(&mut self, domains: Box<[Arc<str>]>) {
+        for domain in domains {
+            // This one and the set's own.
+            if Arc::strong_count(&domain) <= 2 {
+                self.0.remove(&domain);
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -112,6 +147,7 @@ impl Queue {
             finish,
             items: HashMap::new(),
             destinations: HashMap::new(),
+            domains: Domains::default(),
             turns: VecDeque::new(),
             due: BinaryHeap::new(),
             idle,
@@ -154,7 +190,8 @@ impl Queue {
             Event::New(entry) => self.load(entry),
             Event::Found(plan) => self.insert(plan),
             Event::Report(report) => self.report(report),
-            Event::Flush(selector) => self.flush(&selector),
+            // Whoever asked may have gone.
+            Event::Flush(selector, said) => drop(said.try_send(self.flush(&selector))),
             Event::Settings(settings) => self.settings = settings,
             Event::Drain => self.draining = true,
             Event::Stop => self.stopping = true,
@@ -182,7 +219,9 @@ impl Queue {
             let key = self.join(planned.key);
             let due = self.settings.schedule.next_attempt(id.seconds(), planned.last, id.seed());
             self.due.push(Reverse((due, id, item.jobs.len())));
-            item.jobs.push(ItemJob { key, slots: planned.slots, owed: Vec::new(), state: JobState::Waiting(due) });
+            let domains = planned.domains.into_iter().map(|d| self.domains.share(d)).collect();
+            let state = JobState::Waiting(due);
+            item.jobs.push(ItemJob { key, slots: planned.slots, domains, owed: Vec::new(), state });
         }
         self.items.insert(id, item);
         self.close(id);
@@ -380,17 +419,19 @@ impl Queue {
                 destination.ready.retain(|(other, _)| *other != id);
             }
             self.leave(&job.key);
+            self.domains.release(job.domains);
         }
     }
 
-    fn flush(&mut self, selector: &Selector) {
+    /// Makes ready what waits; how much that was.
+    fn flush(&mut self, selector: &Selector) -> usize {
         let mut chosen: Vec<(u64, QueueId, usize)> = Vec::new();
         for (id, item) in &self.items {
             for (index, job) in item.jobs.iter().enumerate() {
                 let is_meant = match selector {
                     Selector::All => true,
                     Selector::Message(wanted) => id == wanted,
-                    Selector::Domain(domain) => is_for(&job.key, domain),
+                    Selector::Domain(domain) => job.is_for(domain),
                 };
                 if let (JobState::Waiting(due), true) = (job.state, is_meant) {
                     chosen.push((due, *id, index));
@@ -406,11 +447,8 @@ impl Queue {
                 destination.slow = false;
             }
         }
+        let count = chosen.len();
         chosen.into_iter().for_each(|(_, id, index)| self.make_ready(id, index));
+        count
     }
-}
-
-/// Whether a destination serves a domain: `mx:example.org`, `host:mail.example.org:25`.
-fn is_for(key: &str, domain: &str) -> bool {
-    key.split([':', ',']).any(|part| part.eq_ignore_ascii_case(domain))
 }

@@ -6,7 +6,7 @@
 //! hosts or time limits. A panic is a bug in one job: it is logged, and the job is
 //! tried again later.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
@@ -26,7 +26,6 @@ use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::queue::{Event, Job, LOCAL, Plan, Planned, Report, Verdict};
 use crate::reply::Status;
-use crate::retry::Schedule;
 use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State, Unusable};
 use crate::sys;
@@ -42,14 +41,6 @@ pub struct Settings {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
-}
-
-impl Settings {
-    /// When to try again.
-    pub fn schedule(&self) -> Schedule {
-        let queue = &self.config.queue;
-        Schedule { min: queue.retry_min, max: queue.retry_max, expire_after: queue.expire_after }
-    }
 }
 
 /// What all workers share.
@@ -95,23 +86,30 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
             return Some(Plan {
                 entry: name,
                 unsynced: true,
-                jobs: vec![Planned { key: LOCAL.into(), slots: Vec::new(), last: 0 }],
+                jobs: vec![Planned { key: LOCAL.into(), slots: Vec::new(), domains: Vec::new(), last: 0 }],
             });
         }
     };
     let router = &tools.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
+    let mut domains: Vec<BTreeSet<&str>> = Vec::new();
     for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
-        let key = router.route(&slot.recipient.address).destination();
+        let key = key(&router.route(&slot.recipient.address));
         let at = *known.entry(key).or_insert_with_key(|key| {
-            jobs.push(Planned { key: key.clone(), slots: Vec::new(), last: u64::MAX });
+            jobs.push(Planned { key: key.clone(), slots: Vec::new(), domains: Vec::new(), last: u64::MAX });
+            domains.push(BTreeSet::new());
             jobs.len() - 1
         });
+        domains[at].insert(slot.recipient.address.domain());
         jobs[at].slots.push(u32::try_from(slot.number).unwrap_or(u32::MAX));
         // What a crash left in the middle is looked at first.
         let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
         jobs[at].last = jobs[at].last.min(last);
+    }
+    for (job, domains) in jobs.iter_mut().zip(domains) {
+        let is_said = |domain: &&str| job.key.strip_prefix("mx:") != Some(domain);
+        job.domains = domains.into_iter().filter(is_said).map(str::to_owned).collect();
     }
     Some(Plan { entry: entry.name(), unsynced: found, jobs })
 }
@@ -239,7 +237,7 @@ impl Worker {
         }
         let slots = attempt.open_slots();
         let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route(&s.recipient.address)).collect();
-        if routes.iter().any(|route| route.destination() != *attempt.job.key) {
+        if routes.iter().any(|route| key(route) != *attempt.job.key) {
             return None;
         }
         let outcomes = match routes.first() {
@@ -338,7 +336,7 @@ impl Attempt<'_> {
         let Some(slot) = self.entry.slots().get(index).filter(|s| s.record.state.is_open()).cloned() else {
             return Ok(());
         };
-        let schedule = self.settings.schedule();
+        let schedule = self.settings.config.queue.schedule();
         let expired = schedule.is_expired(self.entry.id().seconds(), self.now);
         match outcome.fate {
             Fate::Delivered => {
@@ -371,7 +369,7 @@ impl Attempt<'_> {
 
     fn next_attempt(&self) -> u64 {
         let id = self.entry.id();
-        self.settings.schedule().next_attempt(id.seconds(), self.now, id.seed())
+        self.settings.config.queue.schedule().next_attempt(id.seconds(), self.now, id.seed())
     }
 
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
@@ -381,6 +379,7 @@ impl Attempt<'_> {
         log::attempt(&log::Attempt {
             id: &id,
             recipient: &slot.recipient.address,
+            original: slot.recipient.original.as_ref(),
             via: if *self.job.key == *LOCAL { "maildir" } else { "smtp" },
             outcome,
             delay: Duration::from_micros(micros.saturating_sub(id.micros())),
@@ -489,6 +488,11 @@ pub fn finish(spool: &Arc<Spool>, name: EntryName) {
         Ok(()) => log::done(&name.id),
         Err(e) => ::log::error!("spool: remove {}: {e}", name.id),
     }
+}
+
+/// What the queue calls the destination of a route.
+fn key(route: &Route) -> String {
+    route.destination().unwrap_or_else(|| LOCAL.to_owned())
 }
 
 fn number(slot: &Slot) -> u32 {

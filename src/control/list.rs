@@ -33,7 +33,11 @@ pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io:
             Err(Unusable::Io(e)) => writeln!(out, "{}  {e}", name.id)?,
         }
     }
-    if count == 0 { writeln!(out, "-- queue is empty") } else { writeln!(out, "-- {count} messages, {bytes} bytes") }
+    if count == 0 {
+        writeln!(out, "-- queue is empty")
+    } else {
+        writeln!(out, "-- {count} message{}, {bytes} octets", if count == 1 { "" } else { "s" })
+    }
 }
 
 fn show(entry: &Entry, note: &str, schedule: &Schedule, now: u64, out: &mut dyn Write) -> io::Result<()> {

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+
 use crate::outcome::Outcome;
 use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId};
@@ -24,8 +26,8 @@ pub enum Event {
     Found(Plan),
     /// A worker is done with a job.
     Report(Report),
-    /// Try now what is waiting.
-    Flush(Selector),
+    /// Try now what is waiting; says how many jobs that were.
+    Flush(Selector, Sender<usize>),
     /// Other settings from now on.
     Settings(Settings),
     /// Everything on disk was reported; end when nothing is ready or running.
@@ -82,6 +84,8 @@ pub struct Planned {
     pub key: String,
     /// The recipients' numbers.
     pub slots: Vec<u32>,
+    /// The recipients' domains, each once, if the destination does not say them.
+    pub domains: Vec<String>,
     /// When it was last tried, in seconds since 1970; 0 for never.
     pub last: u64,
 }

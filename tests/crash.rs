@@ -515,8 +515,7 @@ fn a_mailbox_that_is_away_is_waited_for() {
     fs::remove_dir(&mailbox).expect("nothing was put there");
     fs::rename(&away, &mailbox).expect("a rename");
     scene.site.hand_over();
-    scene.site.penfoldctl(&["flush"]);
-    assert!(daemon.settles(&scene.site), "{}", daemon.log());
+    assert!(daemon.flush_until(&scene.site, || scene.site.spooled().is_empty()), "{}", daemon.log());
     let found = books(&scene.site, "eve");
     assert_eq!((found.letters("away"), found.total()), (1, 1));
 }

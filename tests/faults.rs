@@ -213,21 +213,22 @@ fn what_was_accepted_waits_for_room() {
     mounts.fill(&filler, ALL);
     mounts.shell(&format!("chown nobody {0} && chmod 755 {0}", mail.display()));
     remote.behave(Conduct::Sink(Sink::default().reply("RCPT", "550 5.1.1 no such user")));
-    site.penfoldctl(&["flush"]);
-    daemon.wait_log(|line| has(line, &["write down what became of", "No space left"]));
-    daemon.wait_log(|line| has(line, &["deferred", "jon@", "No space left"]));
+    let is_logged = |words: &[&str]| daemon.log().lines().any(|line| has(line, words));
+    assert!(daemon.flush_until(&site, || {
+        is_logged(&["write down what became of", "No space left"]) && is_logged(&["deferred", "jon@", "No space left"])
+    }));
     // The host has said it, and is not asked again while that cannot be written down.
     let asked = remote.look(|seen| seen.connections);
-    site.penfoldctl(&["flush"]);
-    daemon.wait_until("a second attempt in vain", || daemon.log().matches("write down what became of").count() > 1);
+    let in_vain = || daemon.log().matches("write down what became of").count();
+    let before = in_vain();
+    assert!(daemon.flush_until(&site, || in_vain() > before));
     assert_eq!(remote.look(|seen| seen.connections), asked);
     assert_eq!(count(&mounts.path(&spool.join("tmp"))), 0, "the full disk is filled");
     for user in ["jon", "ada"] {
         assert_eq!(count(&mounts.path(&mail.join(user).join("tmp"))), 0, "the full disk is filled");
     }
     fs::remove_file(mounts.path(&filler)).expect("a file");
-    site.penfoldctl(&["flush"]);
-    assert!(daemon.comes_true(|| mounts.entries(&spool) == 0), "{}", daemon.log());
+    assert!(daemon.flush_until(&site, || mounts.entries(&spool) == 0), "{}", daemon.log());
     holds(&mounts.books(&mail.join("jon")), &["one"]);
     for user in ["ada", "bob", "cyd"] {
         holds(&mounts.books(&mail.join(user)), &["many"]);
@@ -256,8 +257,7 @@ fn a_message_that_needs_no_room_does_not_wait_for_it() {
     assert!(reply.starts_with("250"), "{reply}");
     daemon.wait_log(|line| has(line, &["write down what became of", "No space left"]));
     mounts.shell(&format!("chmod 700 {}/new", jon.display()));
-    site.penfoldctl(&["flush"]);
-    assert!(daemon.comes_true(|| mounts.entries(&spool) == 0), "{}", daemon.log());
+    assert!(daemon.flush_until(&site, || mounts.entries(&spool) == 0), "{}", daemon.log());
     holds(&mounts.books(&jon), &["first", "long"]);
 }
 
@@ -335,8 +335,7 @@ fn a_mailbox_that_cannot_be_written_is_tried_again() {
             daemon.log().lines().filter(is_meant).count() == waiting
         });
         fs::set_permissions(site.path(closed), Permissions::from_mode(0o755)).expect("a mode");
-        site.penfoldctl(&["flush"]);
-        assert!(daemon.settles(&site), "{closed}: {}", daemon.log());
+        assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{closed}: {}", daemon.log());
         let mut expected = vec!["one", "many"];
         expected.extend((closed != "mail").then_some("before"));
         holds(&Books::of(site.mail("jon")), &expected);
@@ -402,8 +401,7 @@ fn without_descriptors_clients_are_told_to_come_back() {
     let reply = converse(&mut guests[0], "with");
     assert!(reply.starts_with("250"), "{reply}");
     taken(&daemon, &["jon@razorback"], "after");
-    site.penfoldctl(&["flush"]);
-    assert!(daemon.settles(&site), "{}", daemon.log());
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
     holds(&Books::of(site.mail("jon")), &["before", "after"]);
     holds(&Books::of(site.mail("bob")), &["with"]);
 }
@@ -466,8 +464,7 @@ fn a_spool_of_another_version_is_left_alone() {
     assert_eq!(site.spooled().len(), 1);
     site.write("spool/lock", "penfold/1\n");
     let daemon = site.start();
-    site.penfoldctl(&["flush"]);
-    assert!(daemon.settles(&site), "{}", daemon.log());
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
     holds(&Books::of(site.mail("jon")), &["kept"]);
 }
 
@@ -496,8 +493,7 @@ fn a_damaged_entry_is_put_aside_and_the_others_arrive() {
     daemon.wait_log(|line| line.contains("messages in the queue"));
     cut(&entries[1]);
     fs::set_permissions(site.path("mail"), Permissions::from_mode(0o755)).expect("a mode");
-    site.penfoldctl(&["flush"]);
-    assert!(daemon.settles(&site), "{}", daemon.log());
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
     assert_eq!(count(&site.path("spool/bad")), 2);
     for user in ["ada", "bob", "cyd"] {
         holds(&Books::of(site.mail(user)), &["sound"]);

@@ -9,13 +9,15 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -31,45 +33,9 @@ use crate::spool::{EntryName, Spool};
 use crate::sys;
 use crate::worker::{self, Tools};
 
-/// Exit codes of sysexits(3).
-pub mod exit {
-    /// Used wrongly.
-    pub const USAGE: u8 = 64;
-    /// A service is not there.
-    pub const UNAVAILABLE: u8 = 69;
-    /// The system refused.
-    pub const OSERR: u8 = 71;
-    /// Something cannot be made.
-    pub const CANTCREAT: u8 = 73;
-    /// Trouble with reading or writing.
-    pub const IOERR: u8 = 74;
-    /// Not now.
-    pub const TEMPFAIL: u8 = 75;
-    /// Not allowed.
-    pub const NOPERM: u8 = 77;
-    /// The configuration is wrong.
-    pub const CONFIG: u8 = 78;
-}
+pub mod exit;
 
-/// Why a program ends, for main.
-#[derive(Debug)]
-pub struct Exit {
-    /// The exit code.
-    pub code: u8,
-    /// What to print, a line each.
-    pub text: Vec<String>,
-}
-
-impl Exit {
-    fn new(code: u8, doing: impl Into<String>, error: &io::Error) -> Self {
-        let code = if error.kind() == io::ErrorKind::PermissionDenied { exit::NOPERM } else { code };
-        Self { code, text: vec![format!("{}: {error}", doing.into())] }
-    }
-
-    fn of_config(errors: &[ConfigError]) -> Self {
-        Self { code: exit::CONFIG, text: errors.iter().map(ToString::to_string).collect() }
-    }
-}
+pub use exit::Exit;
 
 /// How the daemon was started.
 #[derive(Debug, Clone)]
@@ -108,14 +74,29 @@ impl Start {
         loaded.map_err(|errors| Exit::of_config(&errors))
     }
 
-    /// Configuration and tables, as `-n` checks them.
+    /// Reads configuration and tables, as `-n` does, and logs warnings to standard error.
     ///
     /// # Errors
     /// All that is wrong with them.
-    pub fn check(&self) -> Result<(Arc<Config>, Arc<Router>), Exit> {
-        let config = self.load()?;
-        let router = Router::open(&config).map_err(|errors| Exit::of_config(&errors))?;
-        Ok((Arc::new(config), Arc::new(router)))
+    pub fn examine(&self) -> Result<(), Exit> {
+        log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
+        self.check().map(|_| ())
+    }
+
+    /// Configuration and tables: the errors of both at once.
+    fn check(&self) -> Result<(Arc<Config>, Arc<Router>), Exit> {
+        let (config, mut errors) = match &self.config {
+            Some(path) => config::examine(path),
+            None => (Some(self.load()?), Vec::new()),
+        };
+        if let Some(config) = &config {
+            self.become_user(config)?;
+        }
+        let router = config.as_ref().and_then(|c| Router::open(c).map_err(|more| errors.extend(more)).ok());
+        match (config, router) {
+            (Some(config), Some(router)) if errors.is_empty() => Ok((Arc::new(config), Arc::new(router))),
+            _ => Err(Exit::of_config(&errors)),
+        }
     }
 
     /// Serves until a signal ends it.
@@ -123,9 +104,9 @@ impl Start {
     /// # Errors
     /// What keeps it from starting.
     pub fn serve(&self) -> Result<(), Exit> {
-        let (config, router) = self.check()?;
+        let config = Arc::new(self.load()?);
         let listeners = bind_all(&config)?;
-        let spool = self.enter(&config)?;
+        let (spool, router) = self.enter(&config)?;
         let lock = take_lock(&spool)?;
         let control = control::bind(&config.socket)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
@@ -136,7 +117,7 @@ impl Start {
             Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let mail = Mail::start(config, router, spool, local)?;
-        let door = Door::new(mail.service(), now());
+        let door = Door::new(mail.service(), sys::now());
         let stopping = mail.open_up(&door, listeners, control)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
         for signal in signals.forever() {
@@ -166,14 +147,14 @@ impl Start {
     /// # Errors
     /// What keeps it from starting; the client is told to come back.
     pub fn serve_one(&self) -> Result<(), Exit> {
-        // Under inetd standard error is the client.
-        let is_client = fs::metadata("/proc/self/fd/2").is_ok_and(|m| m.file_type().is_socket());
-        if is_client && let Ok(null) = fs::File::options().write(true).open("/dev/null") {
+        if is_client(io::stderr())
+            && let Ok(null) = fs::File::options().write(true).open("/dev/null")
+        {
             let _ = nix::unistd::dup2_stderr(null);
         }
-        let ready = self.check().and_then(|(config, router)| Ok((self.enter(&config)?, config, router)));
-        let (spool, config, router) = ready.inspect_err(|_| {
-            print!("421 4.3.0 {}", "Not available now, please try again later\r\n");
+        let ready = self.load().and_then(|config| Ok((self.enter(&config)?, Arc::new(config))));
+        let ((spool, router), config) = ready.inspect_err(|_| {
+            print!("421 4.3.0 Not available now, please try again later\r\n");
         })?;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
@@ -201,8 +182,8 @@ impl Start {
     /// # Errors
     /// What keeps it from starting; a running daemon in particular, which is told to.
     pub fn run_queue(&self) -> Result<(), Exit> {
-        let (config, router) = self.check()?;
-        let spool = self.enter(&config)?;
+        let config = Arc::new(self.load()?);
+        let (spool, router) = self.enter(&config)?;
         match spool.lock() {
             Ok(Some(_lock)) => {
                 let mail = Mail::start(config, router, spool, Vec::new())?;
@@ -217,8 +198,15 @@ impl Start {
         }
     }
 
-    /// From root to the server's user, with log and spool open.
-    fn enter(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
+    fn become_user(&self, config: &Config) -> Result<(), Exit> {
+        let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+        sys::become_user(&config.user)
+            .map_err(|e| Exit::of_config(&[ConfigError::whole(path, format!("become user {}: {e}", config.user))]))
+    }
+
+    /// From root to the server's user, with log, spool and tables open: they are
+    /// opened by the user who has to open them again later.
+    fn enter(&self, config: &Config) -> Result<(Arc<Spool>, Arc<Router>), Exit> {
         if sys::is_root() {
             let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
             for directory in [config.spool.as_path(), socket_directory] {
@@ -226,13 +214,14 @@ impl Start {
                     .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", directory.display()), &e))?;
             }
         }
-        sys::become_user(&config.user)
-            .map_err(|e| Exit::new(exit::CONFIG, format!("become user {}", config.user), &e))?;
+        self.become_user(config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
-        let spool = Spool::open(&config.spool);
-        spool.map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))
+        let router = Router::open(config).map_err(|errors| Exit::of_config(&errors))?;
+        let spool = Spool::open(&config.spool)
+            .map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))?;
+        Ok((spool, Arc::new(router)))
     }
 
     /// Reads configuration and tables again; what is wrong leaves the old ones in force.
@@ -408,6 +397,14 @@ fn take_lock(spool: &Spool) -> Result<crate::spool::Lock, Exit> {
     }
 }
 
+/// Whether this is the client: under inetd standard error is, but not under systemd,
+/// where it is a socket too.
+fn is_client(stream: impl AsFd) -> bool {
+    let is_socket = |stat: &FileStat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits();
+    let file = |fd: BorrowedFd<'_>| fstat(fd).ok().filter(is_socket).map(|stat| (stat.st_dev, stat.st_ino));
+    file(stream.as_fd()).is_some_and(|it| Some(it) == file(io::stdin().as_fd()))
+}
+
 /// Makes a directory that is missing, as root, for the server's user.
 fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     if directory.exists() {
@@ -471,9 +468,4 @@ fn hand_over(
         thread::sleep(Duration::from_millis(100));
     }
     Ok(())
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

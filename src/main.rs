@@ -11,10 +11,7 @@ const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file]";
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Exit { code, text }) => {
-            text.iter().for_each(|line| eprintln!("penfoldd: {line}"));
-            ExitCode::from(code)
-        }
+        Err(exit) => exit.tell("penfoldd"),
     }
 }
 
@@ -38,7 +35,7 @@ fn run() -> Result<(), Exit> {
     let config = config.map(|path| std::path::absolute(&path).unwrap_or(path));
     let start = Start { config, foreground: given.opt_present("d"), verbose: given.opt_present("v") };
     match (given.opt_present("n"), given.opt_present("i"), given.opt_present("q")) {
-        (true, ..) => start.check().map(|_| eprintln!("penfoldd: configuration OK")),
+        (true, ..) => start.examine().map(|()| eprintln!("penfoldd: configuration OK")),
         (_, true, true) => Err(usage("-i and -q exclude each other".into())),
         (_, true, _) => start.serve_one(),
         (_, _, true) => start.run_queue(),

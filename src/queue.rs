@@ -12,147 +12,22 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::outcome::Outcome;
-use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId};
+use crate::sys;
 
-/// The name of a destination; equal for recipients that one transaction can serve.
-pub type Key = Arc<str>;
+mod event;
 
-/// The destination of all that is settled on this host. It has no limit of its own.
-pub const LOCAL: &str = "local";
+pub use event::{Event, Job, Key, LOCAL, Plan, Planned, Report, Selector, Settings, Verdict};
 
 /// A job that took longer makes its destination a slow one.
 const SLOW: Duration = Duration::from_secs(30);
 /// The longest sleep while something waits, so that a change of the clock is noticed.
 const NAP: Duration = Duration::from_secs(600);
-
-/// What the queue is told.
-pub enum Event {
-    /// A message was committed.
-    New(EntryName),
-    /// An entry was found on disk, and how it is to be delivered.
-    Found(Plan),
-    /// A worker is done with a job.
-    Report(Report),
-    /// Try now what is waiting.
-    Flush(Selector),
-    /// Other settings from now on.
-    Settings(Settings),
-    /// Everything on disk was reported; end when nothing is ready or running.
-    Drain,
-    /// Start nothing any more; end when nothing is running.
-    Stop,
-}
-
-/// Which of the waiting jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selector {
-    /// Every one.
-    All,
-    /// Those of one message.
-    Message(QueueId),
-    /// Those for one domain.
-    Domain(String),
-}
-
-impl Selector {
-    /// A queue id, or else a domain.
-    pub fn parse(word: &str) -> Self {
-        match QueueId::parse(&word.to_ascii_uppercase()) {
-            Some(id) => Self::Message(id),
-            None => Self::Domain(word.to_ascii_lowercase()),
-        }
-    }
-}
-
-/// What the queue goes by.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// When to try again.
-    pub schedule: Schedule,
-    /// Workers at once for one destination elsewhere.
-    pub per_destination: usize,
-}
-
-/// How an entry is to be delivered.
-#[derive(Debug)]
-pub struct Plan {
-    /// The entry.
-    pub entry: EntryName,
-    /// Whether it must be synced before it is acted on.
-    pub unsynced: bool,
-    /// A job for each destination.
-    pub jobs: Vec<Planned>,
-}
-
-/// One destination of an entry.
-#[derive(Debug)]
-pub struct Planned {
-    /// The destination.
-    pub key: String,
-    /// The recipients' numbers.
-    pub slots: Vec<u32>,
-    /// When it was last tried, in seconds since 1970; 0 for never.
-    pub last: u64,
-}
-
-/// One entry and one destination, at a worker.
-#[derive(Debug)]
-pub struct Job {
-    /// The entry.
-    pub entry: EntryName,
-    /// The destination.
-    pub key: Key,
-    /// The recipients' numbers.
-    pub slots: Vec<u32>,
-    /// Outcomes of an earlier attempt that could not be written down.
-    pub owed: Vec<(u32, Outcome)>,
-    /// Whether the entry must be synced first.
-    pub unsynced: bool,
-    /// Whether the rest of the entry is settled: then the worker finishes it.
-    pub is_last: bool,
-    index: usize,
-}
-
-/// What a worker has to say.
-#[derive(Debug)]
-pub struct Report {
-    /// The worker.
-    pub worker: usize,
-    /// The job.
-    pub job: Job,
-    /// What became of it.
-    pub verdict: Verdict,
-    /// How long it took.
-    pub took: Duration,
-    /// The destination to which the worker keeps a connection.
-    pub holds: Option<Key>,
-    /// New entries that the job made.
-    pub children: Vec<EntryName>,
-}
-
-/// What became of a job.
-#[derive(Debug)]
-pub enum Verdict {
-    /// Every recipient of the job is settled.
-    Settled,
-    /// These recipients are to be tried at this time.
-    Later {
-        /// Their numbers.
-        slots: Vec<u32>,
-        /// In seconds since 1970.
-        due: u64,
-    },
-    /// Recipients have another destination now: plan the entry anew.
-    Stale,
-    /// The entry is gone, or not to be touched again.
-    Vanished,
-}
 
 /// The queue's own thread. `load` plans a new entry, `None` if there is nothing to
 /// do; `finish` removes an entry of which everything is settled.
@@ -177,8 +52,22 @@ pub struct Queue {
 struct Item {
     entry: EntryName,
     unsynced: bool,
-    stale: bool,
+    end: End,
     jobs: Vec<ItemJob>,
+    /// Of `jobs`: those not settled, and of them those running.
+    open: usize,
+    running: usize,
+}
+
+/// What is to come when nothing of an entry runs any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing before all jobs are settled; then the entry is removed.
+    Finish,
+    /// It is planned anew.
+    Stale,
+    /// It is forgotten.
+    Vanished,
 }
 
 struct ItemJob {
@@ -254,7 +143,7 @@ impl Queue {
     fn next_event(&self) -> Result<Event, RecvTimeoutError> {
         match self.due.peek() {
             Some(Reverse((due, ..))) if !self.stopping => {
-                self.events.recv_timeout(self.settings.schedule.wait(*due, now()).min(NAP))
+                self.events.recv_timeout(self.settings.schedule.wait(*due, sys::now()).min(NAP))
             }
             _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -286,23 +175,17 @@ impl Queue {
         if self.items.contains_key(&id) {
             return;
         }
-        let mut item = Item {
-            entry: plan.entry,
-            unsynced: plan.unsynced,
-            stale: false,
-            jobs: Vec::with_capacity(plan.jobs.len()),
-        };
+        let open = plan.jobs.len();
+        let (entry, unsynced) = (plan.entry, plan.unsynced);
+        let mut item = Item { entry, unsynced, end: End::Finish, jobs: Vec::with_capacity(open), open, running: 0 };
         for planned in plan.jobs {
             let key = self.join(planned.key);
             let due = self.settings.schedule.next_attempt(id.seconds(), planned.last, id.seed());
             self.due.push(Reverse((due, id, item.jobs.len())));
             item.jobs.push(ItemJob { key, slots: planned.slots, owed: Vec::new(), state: JobState::Waiting(due) });
         }
-        let is_settled = item.jobs.is_empty();
         self.items.insert(id, item);
-        if is_settled {
-            self.close(id);
-        }
+        self.close(id);
     }
 
     /// The shared name of a destination, with one job more.
@@ -327,7 +210,7 @@ impl Queue {
 
     /// Makes ready what is due.
     fn wake_due(&mut self) {
-        let now = now();
+        let now = sys::now();
         while let Some(&Reverse((due, id, index))) = self.due.peek() {
             if !self.settings.schedule.wait(due, now).is_zero() {
                 return;
@@ -383,9 +266,10 @@ impl Queue {
     }
 
     fn hand_out(&mut self, key: &Key, id: QueueId, index: usize) {
-        let Some(item) = self.items.get_mut(&id) else { return };
-        let others_settled = item.jobs.iter().enumerate().all(|(i, j)| i == index || j.state == JobState::Settled);
-        let (entry, unsynced) = (item.entry, item.unsynced);
+        // One that is to be planned anew or forgotten starts nothing more.
+        let Some(item) = self.items.get_mut(&id).filter(|item| item.end == End::Finish) else { return };
+        let (entry, unsynced, is_last) = (item.entry, item.unsynced, item.open == 1);
+        item.running += 1;
         let Some(job) = item.jobs.get_mut(index) else { return };
         job.state = JobState::Running;
         let job = Job {
@@ -394,7 +278,7 @@ impl Queue {
             slots: std::mem::take(&mut job.slots),
             owed: std::mem::take(&mut job.owed),
             unsynced,
-            is_last: others_settled,
+            is_last,
             index,
         };
         let holder = self.idle.iter().position(|(_, holds)| holds.as_ref() == Some(key));
@@ -415,25 +299,33 @@ impl Queue {
         self.idle.push((worker, holds));
         self.running -= 1;
         self.note_speed(&job.key, took, &verdict);
-        let (id, vanished) = (job.entry.id, matches!(verdict, Verdict::Vanished));
-        if let Some(item) = self.items.get_mut(&id) {
-            item.entry = job.entry;
-            item.unsynced &= job.unsynced;
-            item.stale |= matches!(verdict, Verdict::Stale);
-            if let Some(state) = item.jobs.get_mut(job.index) {
-                state.owed = job.owed;
-                (state.slots, state.state) = match verdict {
-                    Verdict::Later { slots, due } => (slots, JobState::Waiting(due)),
-                    Verdict::Settled | Verdict::Stale | Verdict::Vanished => (Vec::new(), JobState::Settled),
-                };
-                if let JobState::Waiting(due) = state.state {
-                    self.due.push(Reverse((due, id, job.index)));
-                }
-            }
-            if vanished { self.forget(id) } else { self.close(id) }
-        }
-        self.offer_turn(&job.key);
+        self.note_verdict(job, verdict);
         children.into_iter().for_each(|child| self.load(child));
+    }
+
+    fn note_verdict(&mut self, job: Job, verdict: Verdict) {
+        let id = job.entry.id;
+        let Some(item) = self.items.get_mut(&id) else { return };
+        item.entry = job.entry;
+        item.unsynced &= job.unsynced;
+        item.running -= 1;
+        let Some(own) = item.jobs.get_mut(job.index) else { return };
+        own.owed = job.owed;
+        if let Verdict::Later { slots, due } = verdict {
+            own.slots = slots;
+            own.state = JobState::Waiting(due);
+            self.due.push(Reverse((due, id, job.index)));
+        } else {
+            own.state = JobState::Settled;
+            item.open -= 1;
+            match verdict {
+                Verdict::Stale if item.end == End::Finish => item.end = End::Stale,
+                Verdict::Vanished => item.end = End::Vanished,
+                _ => {}
+            }
+        }
+        self.close(id);
+        self.offer_turn(&job.key);
     }
 
     fn note_speed(&mut self, key: &Key, took: Duration, verdict: &Verdict) {
@@ -461,29 +353,31 @@ impl Queue {
         }
     }
 
-    /// Ends an entry that has nothing left to do, or plans a stale one anew once
-    /// nothing of it runs.
+    /// Does what is to come when nothing of an entry runs any more.
     fn close(&mut self, id: QueueId) {
-        let Some(item) = self.items.get(&id) else { return };
-        let (entry, stale) = (item.entry, item.stale);
-        let is_running = item.jobs.iter().any(|j| j.state == JobState::Running);
-        let is_settled = item.jobs.iter().all(|j| j.state == JobState::Settled);
-        if stale && !is_running {
-            self.forget(id);
-            self.load(entry);
-        } else if is_settled {
-            self.forget(id);
-            (self.finish)(entry);
+        let Some(item) = self.items.get(&id).filter(|item| item.running == 0) else { return };
+        let (entry, end, is_settled) = (item.entry, item.end, item.open == 0);
+        match end {
+            End::Finish if is_settled => {
+                self.forget(id);
+                (self.finish)(entry);
+            }
+            End::Finish => {}
+            End::Stale => {
+                self.forget(id);
+                self.load(entry);
+            }
+            End::Vanished => self.forget(id),
         }
     }
 
     fn forget(&mut self, id: QueueId) {
         let Some(item) = self.items.remove(&id) else { return };
         for job in item.jobs {
-            if job.state == JobState::Ready {
-                if let Some(destination) = self.destinations.get_mut(&job.key) {
-                    destination.ready.retain(|(other, _)| *other != id);
-                }
+            if job.state == JobState::Ready
+                && let Some(destination) = self.destinations.get_mut(&job.key)
+            {
+                destination.ready.retain(|(other, _)| *other != id);
             }
             self.leave(&job.key);
         }
@@ -519,9 +413,4 @@ impl Queue {
 /// Whether a destination serves a domain: `mx:example.org`, `host:mail.example.org:25`.
 fn is_for(key: &str, domain: &str) -> bool {
     key.split([':', ',']).any(|part| part.eq_ignore_ascii_case(domain))
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -29,6 +29,7 @@ use crate::reply::Status;
 use crate::retry::Schedule;
 use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State, Unusable};
+use crate::sys;
 
 /// How long an idle worker keeps a connection for the next job.
 const KEEP: Duration = Duration::from_secs(2);
@@ -108,9 +109,9 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
             jobs.len() - 1
         });
         jobs[at].slots.push(u32::try_from(slot.number).unwrap_or(u32::MAX));
-        // What a crash has interrupted is ended at once.
-        let is_interrupted = slot.record.state != State::Todo;
-        jobs[at].last = jobs[at].last.min(if is_interrupted { 0 } else { slot.record.last });
+        // What a crash left in the middle is looked at first.
+        let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
+        jobs[at].last = jobs[at].last.min(last);
     }
     Some(Plan { entry: entry.name(), unsynced: found, jobs })
 }
@@ -182,7 +183,7 @@ impl Worker {
             job,
             entry,
             settings: tools.settings(),
-            now: now(),
+            now: sys::now(),
             taken: false,
             failures: Vec::new(),
             children,
@@ -226,7 +227,7 @@ impl Worker {
 
     /// The whole job again after the first interval, nothing being written down.
     fn later(&self, job: &Job) -> Verdict {
-        let due = now() + self.tools.settings().config.queue.retry_min.as_secs();
+        let due = sys::now() + self.tools.settings().config.queue.retry_min.as_secs();
         Verdict::Later { slots: job.slots.clone(), due }
     }
 
@@ -248,7 +249,7 @@ impl Worker {
             },
             _ => slots.iter().zip(&routes).map(|(slot, route)| attempt.deliver_here(slot, route)).collect(),
         };
-        Some(slots.iter().map(|s| number(s)).zip(outcomes).collect())
+        Some(slots.iter().map(number).zip(outcomes).collect())
     }
 
     fn send(&mut self, attempt: &mut Attempt<'_>, slots: &[Slot], route: &Route) -> Vec<Outcome> {
@@ -494,9 +495,4 @@ pub fn finish(spool: &Arc<Spool>, name: EntryName) {
 
 fn number(slot: &Slot) -> u32 {
     u32::try_from(slot.number).unwrap_or(u32::MAX)
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -15,10 +15,7 @@ const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | flush [id | do
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Exit { code, text }) => {
-            text.iter().for_each(|line| eprintln!("penfoldctl: {line}"));
-            ExitCode::from(code)
-        }
+        Err(exit) => exit.tell("penfoldctl"),
     }
 }
 

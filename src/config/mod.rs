@@ -17,7 +17,7 @@ pub mod table;
 mod units;
 
 pub use error::ConfigError;
-pub use read::{load, parse};
+pub use read::{examine, load, parse};
 
 /// Everything that the configuration says.
 #[derive(Debug, Clone, PartialEq)]

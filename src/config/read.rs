@@ -23,15 +23,30 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
     parse(path, &text)
 }
 
+/// Reads a configuration file as far as it makes sense, and everything that is
+/// wrong in it, in the order of lines. What is wrong has its default; a table whose
+/// name is wrong is empty. Not to be worked by, but to find what is wrong in the
+/// tables too. `None` if it cannot be read, or is not TOML.
+pub fn examine(path: &Path) -> (Option<Config>, Vec<ConfigError>) {
+    match table::read_text(path) {
+        Ok(text) => examine_text(path, &text),
+        Err(error) => (None, vec![error]),
+    }
+}
+
 /// Reads the text of a configuration file; `name` is what errors call it.
 ///
 /// # Errors
 /// Everything that is wrong in it, in the order of lines.
 pub fn parse(name: &Path, text: &str) -> Result<Config, Vec<ConfigError>> {
+    let (config, errors) = examine_text(name, text);
+    config.filter(|_| errors.is_empty()).ok_or(errors)
+}
+
+fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
     let errors = Errors::none(name, text);
     let config = errors.document().map(config);
-    let errors = errors.into_sorted();
-    config.filter(|_| errors.is_empty()).ok_or(errors)
+    (config, errors.into_sorted())
 }
 
 fn config(mut top: Section<'_, '_>) -> Config {
@@ -188,5 +203,10 @@ fn log(mut section: Section<'_, '_>, default: LogTo) -> LogTo {
 
 /// A table that the file names must be there.
 fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFile) -> TableFile {
-    section.take(key, units::existing_file).map_or(default, |path| TableFile { path, required: true })
+    match section.take(key, units::existing_file) {
+        Some(path) => TableFile { path, required: true },
+        // The default one is not meant: its errors would be no errors of this configuration.
+        None if section.gives(key) => TableFile { path: "/dev/null".into(), required: false },
+        None => default,
+    }
 }

@@ -1,5 +1,5 @@
-//! The words of the tests: a [`Site`] and its [`Daemon`] here; [`dialog::Dialog`],
-//! [`remote::Remote`], [`dns::Dns`] and [`books::Books`] beside them.
+//! The words of the tests: a [`Site`] and its [`Daemon`] here; [`books::Books`],
+//! [`client::Client`], [`dialog::Dialog`], [`remote::Remote`] and [`dns::Dns`] beside them.
 //!
 //! A site is a scratch directory with a configuration, tables, spool and
 //! mailboxes; a daemon is the real penfoldd at work in it. Both clean up after
@@ -11,13 +11,14 @@
 #![allow(dead_code)] // Every test uses a part.
 
 pub mod books;
+pub mod client;
 pub mod dialog;
 pub mod dns;
 pub mod remote;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -244,6 +245,12 @@ fn no_dns() -> SocketAddr {
     SERVER.get_or_init(|| dns::Dns::start(|_, _| dns::Answer::servfail())).address
 }
 
+/// A port that nobody used a moment ago, for a server that cannot be given port 0.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    socket.local_addr().expect("its address").port()
+}
+
 /// A running penfoldd and what it has logged. Killed when dropped.
 pub struct Daemon {
     child: Child,
@@ -267,16 +274,35 @@ struct LogState {
 impl Daemon {
     /// Runs a command that serves in the foreground, logs to standard error, and
     /// says `listening on 127.0.0.1:PORT`.
-    pub fn spawn(mut command: Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("penfoldd starts");
+    ///
+    /// # Panics
+    /// With its log when it ends before that.
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_until(command, port).unwrap_or_else(|log| panic!("it does not listen; the log:\n{log}"))
+    }
+
+    /// Runs a command that serves in the foreground and logs to standard error,
+    /// until `ready` finds in a line of the log that it listens, and on which port.
+    ///
+    /// # Errors
+    /// Its log, when it ends before that or takes too long.
+    pub fn spawn_until(mut command: Command, ready: impl Fn(&str) -> Option<u16>) -> Result<Self, String> {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
         let stderr = child.stderr.take().expect("a pipe");
         let log = Arc::new(Log::default());
         let kept = Arc::clone(&log);
         thread::spawn(move || kept.fill(stderr));
         let mut daemon = Self { child, log, port: 0 };
-        let line = daemon.wait_log(|line| port(line).is_some());
-        daemon.port = port(&line).expect("just seen");
-        daemon
+        let mut found = None;
+        daemon.comes_true(|| {
+            found = daemon.log.lock().lines.iter().find_map(|line| ready(line));
+            found.is_some()
+        });
+        match found {
+            Some(port) => daemon.port = port,
+            None => return Err(daemon.log()),
+        }
+        Ok(daemon)
     }
 
     /// Where it serves.

@@ -1,0 +1,69 @@
+# How penfold is built, tried, tested and installed. GNU make, 4.3 or later.
+#
+#   make            build penfoldd and penfoldctl
+#   make run        try it: a mail server in a scratch directory
+#   make test       all tests
+#   make check      format, lints, man pages
+#   make install    PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
+
+PREFIX     = /usr/local
+SYSCONFDIR = /etc
+DESTDIR    =
+
+CARGO   = cargo
+INSTALL = install
+MANDOC  = mandoc
+
+# Cargo reads this variable too; what it built must be looked for in the same place.
+TARGET   = $(or $(CARGO_TARGET_DIR),target)
+PROGRAMS = $(TARGET)/release/penfoldd $(TARGET)/release/penfoldctl
+SOURCES  = Cargo.toml Cargo.lock $(shell find src -type f)
+
+DOC  = $(DESTDIR)$(PREFIX)/share/doc/penfold
+MAN  = $(DESTDIR)$(PREFIX)/share/man
+CONF = $(DESTDIR)$(SYSCONFDIR)/penfold/penfold.conf
+
+.PHONY: all run test check install clean
+.DELETE_ON_ERROR:
+
+all: $(PROGRAMS)
+
+# A real file with real prerequisites, so that `make install` as root finds it
+# up to date and does not need cargo. The touch is for the program that did not
+# depend on what changed: cargo leaves its date alone, and make would ask again.
+$(PROGRAMS) &: $(SOURCES)
+	$(CARGO) build --release --locked
+	touch $(PROGRAMS)
+
+run:
+	$(CARGO) build --locked
+	tests/try $(TARGET)/debug/penfoldd
+
+test:
+	tests/setup
+	$(CARGO) test --locked
+
+# mandoc's exit status ignores what is below -W; silence is the only success.
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@echo '$(MANDOC) -T lint -W warning man/*'
+	@said=$$($(MANDOC) -T lint -W warning man/* 2>&1) && test -z "$$said" || { printf '%s\n' "$$said"; exit 1; }
+
+# The samples always go to the documentation; the configuration is written once,
+# and from then on it is its owner's. (A dangling link is somebody's choice too.)
+install: $(PROGRAMS)
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin $(DOC)/examples $(dir $(CONF))
+	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/sbin
+	for page in man/*.[158]; do \
+		$(INSTALL) -D -m 644 $$page $(MAN)/man$${page##*.}/$${page##*/} || exit; \
+	done
+	$(INSTALL) -m 644 README LICENSE $(DOC)
+	for sample in etc/*; do \
+		sed 's,/usr/local/,$(PREFIX)/,g' $$sample | \
+			$(INSTALL) -m 644 /dev/stdin $(DOC)/examples/$${sample##*/} || exit; \
+	done
+	test -e $(CONF) || test -h $(CONF) || $(INSTALL) -m 644 $(DOC)/examples/penfold.conf $(CONF)
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,140 @@
+//! What the queue is told, and what it tells its workers.
+//!
+//! Values that go down channels; whoever sends one has no claim to it any more.
+//! Nothing here decides, waits or fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::outcome::Outcome;
+use crate::retry::Schedule;
+use crate::spool::{EntryName, QueueId};
+
+/// The name of a destination; equal for recipients that one transaction can serve.
+pub type Key = Arc<str>;
+
+/// The destination of all that is settled on this host. It has no limit of its own.
+pub const LOCAL: &str = "local";
+
+/// What the queue is told.
+pub enum Event {
+    /// A message was committed.
+    New(EntryName),
+    /// An entry was found on disk, and how it is to be delivered.
+    Found(Plan),
+    /// A worker is done with a job.
+    Report(Report),
+    /// Try now what is waiting.
+    Flush(Selector),
+    /// Other settings from now on.
+    Settings(Settings),
+    /// Everything on disk was reported; end when nothing is ready or running.
+    Drain,
+    /// Start nothing any more; end when nothing is running.
+    Stop,
+}
+
+/// Which of the waiting jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// Every one.
+    All,
+    /// Those of one message.
+    Message(QueueId),
+    /// Those for one domain.
+    Domain(String),
+}
+
+impl Selector {
+    /// A queue id, or else a domain.
+    pub fn parse(word: &str) -> Self {
+        match QueueId::parse(&word.to_ascii_uppercase()) {
+            Some(id) => Self::Message(id),
+            None => Self::Domain(word.to_ascii_lowercase()),
+        }
+    }
+}
+
+/// What the queue goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// When to try again.
+    pub schedule: Schedule,
+    /// Workers at once for one destination elsewhere.
+    pub per_destination: usize,
+}
+
+/// How an entry is to be delivered.
+#[derive(Debug)]
+pub struct Plan {
+    /// The entry.
+    pub entry: EntryName,
+    /// Whether it must be synced before it is acted on.
+    pub unsynced: bool,
+    /// A job for each destination.
+    pub jobs: Vec<Planned>,
+}
+
+/// One destination of an entry.
+#[derive(Debug)]
+pub struct Planned {
+    /// The destination.
+    pub key: String,
+    /// The recipients' numbers.
+    pub slots: Vec<u32>,
+    /// When it was last tried, in seconds since 1970; 0 for never.
+    pub last: u64,
+}
+
+/// One entry and one destination, at a worker.
+#[derive(Debug)]
+pub struct Job {
+    /// The entry.
+    pub entry: EntryName,
+    /// The destination.
+    pub key: Key,
+    /// The recipients' numbers.
+    pub slots: Vec<u32>,
+    /// Outcomes of an earlier attempt that could not be written down.
+    pub owed: Vec<(u32, Outcome)>,
+    /// Whether the entry must be synced first.
+    pub unsynced: bool,
+    /// Whether the rest of the entry is settled: then the worker finishes it.
+    pub is_last: bool,
+    pub(super) index: usize,
+}
+
+/// What a worker has to say.
+#[derive(Debug)]
+pub struct Report {
+    /// The worker.
+    pub worker: usize,
+    /// The job.
+    pub job: Job,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// How long it took.
+    pub took: Duration,
+    /// The destination to which the worker keeps a connection.
+    pub holds: Option<Key>,
+    /// New entries that the job made.
+    pub children: Vec<EntryName>,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Every recipient of the job is settled.
+    Settled,
+    /// These recipients are to be tried at this time.
+    Later {
+        /// Their numbers.
+        slots: Vec<u32>,
+        /// In seconds since 1970.
+        due: u64,
+    },
+    /// Recipients have another destination now: plan the entry anew.
+    Stale,
+    /// The entry is gone, or not to be touched again.
+    Vanished,
+}

@@ -1,0 +1,291 @@
+//! Mail exchanged with other people's software: Postfix and Exim in both
+//! directions, swaks and Python's smtplib as clients.
+//!
+//! The peers run on loopback from packages that tests/setup unpacked; see
+//! tests/peers/. What is not there is skipped, and a line says so. Whatever passes
+//! through must come out as it went in, and a refusal must reach the sender in the
+//! words of who refused.
+
+mod common;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::{fs, thread};
+
+use common::{Daemon, Site, free_port};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::geteuid;
+
+const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
+
+/// Where a peer that needs no way back sends its mail: nothing listens there.
+const NOWHERE: u16 = 9;
+
+const POSTFIX: Software = Software { name: "postfix", ready: "daemon started" };
+const EXIM: Software = Software { name: "exim", ready: "listening for SMTP" };
+
+#[test]
+fn mail_comes_from_postfix() {
+    comes_from(&POSTFIX);
+}
+
+#[test]
+fn mail_comes_from_exim() {
+    comes_from(&EXIM);
+}
+
+#[test]
+fn mail_goes_to_postfix() {
+    goes_to(&POSTFIX);
+}
+
+#[test]
+fn mail_goes_to_exim() {
+    goes_to(&EXIM);
+}
+
+#[test]
+fn what_postfix_refuses_bounces() {
+    bounces_off(&POSTFIX);
+}
+
+#[test]
+fn what_exim_refuses_bounces() {
+    bounces_off(&EXIM);
+}
+
+#[test]
+fn postfix_bounces_what_penfold_refuses() {
+    is_told_by(&POSTFIX);
+}
+
+#[test]
+fn exim_bounces_what_penfold_refuses() {
+    is_told_by(&EXIM);
+}
+
+fn comes_from(software: &Software) {
+    let site = Site::new();
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, software, daemon.port) else { return };
+    assert_sent(&smtplib(peer.port(), "you@peer.test", &["jon@razorback.test"]));
+    assert_intact(&daemon.wait_mail(&site, "jon", 1)[0]);
+}
+
+fn goes_to(software: &Software) {
+    let site = Site::new();
+    let Some(peer) = Peer::start(&site, software, NOWHERE) else { return };
+    site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+    let daemon = site.start();
+    assert_sent(&smtplib(daemon.port, "jon@razorback.test", &["you@peer.test"]));
+    assert_intact(&peer.wait_mail());
+    assert!(daemon.settles(&site), "not finished:\n{}", daemon.log());
+    assert!(site.mail("jon").is_empty(), "a bounce for mail that arrived");
+}
+
+fn bounces_off(software: &Software) {
+    let site = Site::new();
+    let Some(peer) = Peer::start(&site, software, NOWHERE) else { return };
+    site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+    let daemon = site.start();
+    assert_sent(&smtplib(daemon.port, "jon@razorback.test", &["nobody@peer.test", "you@peer.test"]));
+    assert_intact(&peer.wait_mail());
+    let bounce = String::from_utf8_lossy(&daemon.wait_mail(&site, "jon", 1)[0]).into_owned();
+    for wanted in ["multipart/report", "nobody@peer.test", "Nobody is not at home"] {
+        assert!(bounce.contains(wanted), "no {wanted:?} in\n{bounce}");
+    }
+    assert!(!bounce.contains("<you@peer.test>"), "blames the recipient that was served:\n{bounce}");
+}
+
+fn is_told_by(software: &Software) {
+    let site = Site::new();
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, software, daemon.port) else { return };
+    assert_sent(&smtplib(peer.port(), "you@peer.test", &["elvis@razorback.test", "jon@razorback.test"]));
+    assert_intact(&daemon.wait_mail(&site, "jon", 1)[0]);
+    let bounce = String::from_utf8_lossy(&peer.wait_mail()).into_owned();
+    for wanted in ["elvis@razorback.test", "User unknown"] {
+        assert!(bounce.contains(wanted), "no {wanted:?} in\n{bounce}");
+    }
+}
+
+#[test]
+fn smtplib_learns_who_is_refused() {
+    if !present("python3") {
+        return;
+    }
+    let site = Site::new();
+    let daemon = site.start();
+    let some = smtplib(daemon.port, "jon@frogbog", &["elvis@razorback", "jon@razorback"]);
+    assert!(some.status.success(), "{some:?}");
+    assert_refused(&some, "elvis@razorback");
+    assert_intact(&daemon.wait_mail(&site, "jon", 1)[0]);
+    let none = smtplib(daemon.port, "jon@frogbog", &["elvis@razorback"]);
+    assert_eq!(none.status.code(), Some(1), "{none:?}");
+    assert_refused(&none, "elvis@razorback");
+}
+
+#[test]
+fn swaks_sends_line_by_line_and_all_at_once() {
+    if !present("swaks") {
+        return;
+    }
+    let site = Site::new();
+    let daemon = site.start();
+    for (number, how) in [(1, None), (2, Some("--pipeline"))] {
+        let mut swaks = Command::new("swaks");
+        swaks.args(["--server", "127.0.0.1", "--port", &daemon.port.to_string(), "--helo", "frogbog.test"]);
+        swaks.args(["--from", "jon@frogbog.test", "--to", "jon@razorback.test,root@razorback.test"]);
+        let output = swaks.args(how).output().expect("swaks runs");
+        assert!(output.status.success(), "swaks {how:?}:\n{}", String::from_utf8_lossy(&output.stdout));
+        daemon.wait_mail(&site, "jon", number);
+        daemon.wait_mail(&site, "root", number);
+    }
+}
+
+/// A mail server that is not ours.
+struct Software {
+    /// Of its script, and of the directory it is unpacked in.
+    name: &'static str,
+    /// What it logs when it listens.
+    ready: &'static str,
+}
+
+/// Such a server at work. Ended when dropped; declare it after its site.
+struct Peer {
+    daemon: Daemon,
+    dir: PathBuf,
+}
+
+impl Peer {
+    /// Starts one that sends what is not for peer.test to a port here; `None`,
+    /// after saying why, where it cannot be.
+    fn start(site: &Site, software: &Software, back: u16) -> Option<Self> {
+        let name = software.name;
+        let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{name}.pkg"));
+        if !tree.is_dir() {
+            return skipped(&format!("{name} is not installed"));
+        }
+        if !geteuid().is_root() || !may_mount() {
+            return skipped(&format!("{name} needs root, and a system that lets root mount"));
+        }
+        if !present("python3") {
+            return None;
+        }
+        // The port is free when it is chosen; if it is taken a moment later, the next one is not.
+        let mut logs = String::new();
+        for attempt in 0..3 {
+            let dir = site.path(&format!("{name}{attempt}"));
+            let port = free_port();
+            let mut script = Command::new(format!("{PEERS}/{name}.sh"));
+            script.args([&tree, &dir]).args([port.to_string(), back.to_string()]).stdin(Stdio::null());
+            match Daemon::spawn_until(script, |line| line.contains(software.ready).then_some(port)) {
+                Ok(daemon) => return Some(Self { daemon, dir }),
+                Err(log) => logs += &log,
+            }
+        }
+        panic!("{name} does not start:\n{logs}");
+    }
+
+    fn port(&self) -> u16 {
+        self.daemon.port
+    }
+
+    /// Waits for the first message in its Maildir.
+    fn wait_mail(&self) -> Vec<u8> {
+        let first = || fs::read_dir(self.dir.join("mail/new")).ok()?.next()?.ok();
+        self.daemon.wait_until("a message at the peer", || first().is_some());
+        fs::read(first().expect("just seen").path()).expect("a message")
+    }
+}
+
+impl Drop for Peer {
+    /// All its processes have gone when none holds the log open: only then can the site be removed.
+    fn drop(&mut self) {
+        let _ = kill(self.daemon.pid(), Signal::SIGKILL);
+        self.daemon.comes_true(|| false);
+    }
+}
+
+/// Whether a file system can be laid over another in a namespace, as tests/peers/root.sh does.
+fn may_mount() -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "mount",
+        "-t",
+        "overlay",
+        "-o",
+        "lowerdir=/etc:/usr",
+        "overlay",
+        "/usr",
+    ]);
+    unshare.output().is_ok_and(|output| output.status.success())
+}
+
+/// Whether a program is there; says so if not.
+fn present(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        skipped::<()>(&format!("{program} is not installed"));
+    }
+    found
+}
+
+/// Says so past the test runner, which keeps to itself what a passing test prints.
+fn skipped<T>(why: &str) -> Option<T> {
+    let name = thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(io::stderr(), "{name}: skipped: {why}").expect("standard error");
+    None
+}
+
+/// Sends [`message`] with Python's smtplib to a port here.
+fn smtplib(port: u16, sender: &str, recipients: &[&str]) -> Output {
+    let mut python = Command::new("python3");
+    python.arg(format!("{PEERS}/smtplib_send.py")).args([&port.to_string(), sender]).args(recipients);
+    python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = python.spawn().expect("python3 runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(&message()).expect("it reads");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+/// Everything that tends to be hurt on the way: dots at the start of a line,
+/// octets above 127, the longest line of RFC 5321 4.5.3.1.6, blanks and empty
+/// lines at the end, and what an mbox would mangle.
+fn body() -> Vec<u8> {
+    let longest = "x".repeat(998);
+    let lines = [".", "..", ".dot", "From here", "gr\u{fc}n \u{20ac}", "blanks \t ", &longest, "", "."];
+    let mut body: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
+    body.extend(b"\xff\xfe not UTF-8\r\n\r\n");
+    body
+}
+
+fn message() -> Vec<u8> {
+    let header = "From: jon@frogbog.test\r\nTo: undisclosed-recipients:;\r\nSubject: as it went in\r\n\
+        Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@frogbog.test>\r\nMIME-Version: 1.0\r\n\
+        Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n";
+    [header.as_bytes(), &body()].concat()
+}
+
+/// That a file in a Maildir is [`message`], below what was added on top.
+fn assert_intact(file: &[u8]) {
+    let wanted: Vec<u8> = message().into_iter().filter(|&octet| octet != b'\r').collect();
+    let text = String::from_utf8_lossy(file);
+    assert!(file.ends_with(&wanted), "not as it went in:\n{text}");
+    assert!(text.contains("Received: "), "no trace in\n{text}");
+}
+
+fn assert_sent(output: &Output) {
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+}
+
+fn assert_refused(output: &Output, address: &str) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with(&format!("refused {address} 550 5.1.1 ")), "{said}");
+    assert!(said.contains("User unknown"), "{said}");
+}

@@ -1,0 +1,69 @@
+#!/bin/bash
+# exim.sh TREE DIR PORT BACK: run the Exim unpacked in TREE, in the foreground,
+# with everything it writes in DIR and its log on standard error.
+#
+# It takes mail on 127.0.0.1 port PORT. Mail for anybody at peer.test goes into
+# the Maildir DIR/mail, save for nobody@peer.test, whom it refuses; mail for
+# anywhere else goes to 127.0.0.1 port BACK.
+set -eu
+. "$(dirname "$0")/root.sh"
+tree=$1 dir=$2 port=$3 back=$4
+
+accounts "$dir" Debian-exim reader
+mkdir -p "$dir"/{etc/exim4,spool,mail}
+chown 5100:5100 "$dir/spool"
+chown 5101 "$dir/mail"
+
+# Exim trusts no configuration but this one, and root's.
+cat > "$dir/etc/exim4/exim4.conf" << END
+primary_hostname = exim.test
+spool_directory = $dir/spool
+log_file_path = $dir/spool/log-%s
+daemon_smtp_ports = $port
+daemon_startup_retries = 0
+local_interfaces = 127.0.0.1
+acl_smtp_rcpt = rcpt
+acl_smtp_data = data
+host_lookup =
+rfc1413_query_timeout = 0s
+tls_advertise_hosts =
+never_users =
+keep_environment =
+
+begin acl
+rcpt:
+  deny  recipients = nobody@peer.test
+        message    = 550 5.1.1 Nobody is not at home
+  accept
+data:
+  accept
+
+begin routers
+elsewhere:
+  driver = manualroute
+  domains = ! peer.test
+  transport = smtp
+  route_list = * 127.0.0.1::$back
+  self = send
+  no_more
+here:
+  driver = accept
+  transport = maildir
+
+begin transports
+smtp:
+  driver = smtp
+  hosts_try_fastopen =
+maildir:
+  driver = appendfile
+  directory = $dir/mail
+  maildir_format
+  user = reader
+  group = reader
+
+begin retry
+* * F,2h,15m
+END
+
+# -v: the log goes to standard error as well.
+enter "$tree" "$dir" exim4 -bdf -v -q30m

@@ -34,6 +34,9 @@ const BREATH: Duration = Duration::from_millis(10);
 /// What all get then to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether there are descriptors again.
+const SHORTAGE: Duration = Duration::from_millis(100);
+
 /// Opens a listening socket.
 ///
 /// # Errors
@@ -107,18 +110,27 @@ impl Door {
     pub fn accept_from(self: &Arc<Self>, listener: &TcpListener) {
         // Given up for a moment when no descriptor is left, to tell the client so.
         let mut reserve = File::open("/dev/null").ok();
+        let mut is_short = false;
         loop {
             match listener.accept() {
-                Ok((socket, peer)) => self.welcome(socket, peer),
+                Ok((socket, peer)) => {
+                    is_short = false;
+                    self.welcome(socket, peer);
+                }
                 Err(_) if self.is_closed() => return,
                 Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE)) => {
-                    ::log::error!("accept: {e}");
+                    if !std::mem::replace(&mut is_short, true) {
+                        ::log::error!("accept: {e}");
+                    }
                     drop(reserve.take());
-                    if let Ok((socket, _)) = listener.accept() {
-                        self.turn_away(&socket);
+                    let waiting = accept_waiting(listener);
+                    if let Ok(socket) = &waiting {
+                        self.turn_away(socket);
                     }
                     reserve = File::open("/dev/null").ok();
-                    thread::sleep(BREATH);
+                    if waiting.is_err() {
+                        thread::sleep(SHORTAGE);
+                    }
                 }
                 // What went wrong with one connection, or what may pass.
                 Err(e) => {
@@ -237,6 +249,15 @@ impl Door {
     fn is_closed(&self) -> bool {
         self.watch.stop.load(Ordering::SeqCst)
     }
+}
+
+/// A client that is here already: accept(2) wants a descriptor before it looks for
+/// one, and would wait with it.
+fn accept_waiting(listener: &TcpListener) -> io::Result<TcpStream> {
+    listener.set_nonblocking(true)?;
+    let accepted = listener.accept();
+    listener.set_nonblocking(false)?;
+    accepted.map(|(socket, _)| socket)
 }
 
 /// What counts as one host: an IPv4 address, or a /64 of IPv6.

@@ -363,6 +363,8 @@ impl Attempt<'_> {
     fn owe(&mut self, error: &io::Error, mut outcomes: Vec<(u32, Outcome)>) -> bool {
         ::log::error!("spool: write down what became of {}: {error}", self.entry.id());
         outcomes.append(&mut self.failures);
+        // Who was only deferred can just be tried again.
+        outcomes.retain(|(_, outcome)| outcome.fate != Fate::Deferred);
         self.job.owed = outcomes;
         false
     }

@@ -128,6 +128,8 @@ impl Maildir<'_> {
             return Ok(());
         }
         ::log::warn!("{}: whether <{}> got it cannot be told: delivered again", entry.id(), slot.recipient.address);
+        // A crash must not take a part of the second copy for the first one.
+        entry.forget(slot.number).map_err(|e| Outcome::from_io("note in the spool that a copy is gone", &e))?;
         self.prepare(entry, slot, now).and_then(|name| self.reveal(&name))
     }
 

@@ -167,6 +167,15 @@ impl Entry {
         self.file.sync_data()
     }
 
+    /// Notes, durably, that the copy that was prepared for a recipient is not there.
+    ///
+    /// # Errors
+    /// As for [`Entry::prepare`].
+    pub fn forget(&mut self, number: usize) -> io::Result<()> {
+        self.settle(number, State::Todo, 0)?;
+        self.file.sync_data()
+    }
+
     /// Notes how far a recipient is after an attempt at `now`.
     ///
     /// # Errors

@@ -23,6 +23,7 @@
 //! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten, file synced | `tmp/N` of the mailbox is complete and synced |
 //! | `P` | `D` | rename into the mailbox's `new/`, directories synced, record overwritten | delivered; see `deliver::maildir` for what a crash leaves |
+//! | `P` | `T` | `Entry::forget`: record overwritten, file synced | the copy is nowhere, and is made again |
 //! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced, records overwritten, file synced | the report is complete |
 //! | `R` | `F` | `tmp/CHILD` renamed into `new/`, directories synced, records overwritten | the report is an entry of its own; after a crash: `tmp/CHILD` still there, so it was not sent: removed, and `T` again; gone: it was made |
 //! | `T` | `D` | record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |

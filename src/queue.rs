@@ -51,7 +51,10 @@ pub struct Queue {
 struct Item {
     entry: EntryName,
     unsynced: bool,
+    /// A recipient has another destination now.
     stale: bool,
+    /// The entry is not there any more.
+    gone: bool,
     jobs: Vec<ItemJob>,
 }
 
@@ -164,6 +167,7 @@ impl Queue {
             entry: plan.entry,
             unsynced: plan.unsynced,
             stale: false,
+            gone: false,
             jobs: Vec::with_capacity(plan.jobs.len()),
         };
         for planned in plan.jobs {
@@ -289,11 +293,12 @@ impl Queue {
         self.idle.push((worker, holds));
         self.running -= 1;
         self.note_speed(&job.key, took, &verdict);
-        let (id, vanished) = (job.entry.id, matches!(verdict, Verdict::Vanished));
+        let id = job.entry.id;
         if let Some(item) = self.items.get_mut(&id) {
             item.entry = job.entry;
             item.unsynced &= job.unsynced;
             item.stale |= matches!(verdict, Verdict::Stale);
+            item.gone |= matches!(verdict, Verdict::Vanished);
             if let Some(state) = item.jobs.get_mut(job.index) {
                 state.owed = job.owed;
                 (state.slots, state.state) = match verdict {
@@ -304,7 +309,7 @@ impl Queue {
                     self.due.push(Reverse((due, id, job.index)));
                 }
             }
-            if vanished { self.forget(id) } else { self.close(id) }
+            self.close(id);
         }
         self.offer_turn(&job.key);
         children.into_iter().for_each(|child| self.load(child));
@@ -335,14 +340,18 @@ impl Queue {
         }
     }
 
-    /// Ends an entry that has nothing left to do, or plans a stale one anew once
-    /// nothing of it runs.
+    /// Ends an entry that has nothing left to do or is gone, and plans a stale one
+    /// anew; not while anything of it runs, for that is counted.
     fn close(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
-        let (entry, stale) = (item.entry, item.stale);
-        let is_running = item.jobs.iter().any(|j| j.state == JobState::Running);
+        let (entry, stale, gone) = (item.entry, item.stale, item.gone);
+        if item.jobs.iter().any(|j| j.state == JobState::Running) {
+            return;
+        }
         let is_settled = item.jobs.iter().all(|j| j.state == JobState::Settled);
-        if stale && !is_running {
+        if gone {
+            self.forget(id);
+        } else if stale {
             self.forget(id);
             self.load(entry);
         } else if is_settled {

@@ -4,8 +4,8 @@
 //! shared. Its unit is the job, one entry and one destination: jobs of one entry
 //! run side by side. A job is *waiting* for its time, *ready*, *running* at a worker, or
 //! settled. Destinations take turns; each elsewhere has at most so many workers,
-//! and those that were slow at last have together at most half of them, so that no
-//! tarpit uses up the pool. Nothing is kept on disk here: the queue can be rebuilt
+//! those that were slow at last have together at most half of them, and one is
+//! kept for this host, so that no tarpit uses up the pool. Nothing is kept on disk here: the queue can be rebuilt
 //! from the spool at any time, and an entry that was reported twice is known. Does
 //! not know what a destination means, and opens no entry itself.
 
@@ -43,6 +43,8 @@ pub struct Queue {
     due: BinaryHeap<Reverse<(u64, QueueId, usize)>>,
     idle: Vec<(usize, Option<Key>)>,
     running: usize,
+    /// Those of them that are not for this host.
+    running_away: usize,
     running_slow: usize,
     draining: bool,
     stopping: bool,
@@ -104,6 +106,7 @@ impl Queue {
             due: BinaryHeap::new(),
             idle,
             running: 0,
+            running_away: 0,
             running_slow: 0,
             draining: false,
             stopping: false,
@@ -246,7 +249,7 @@ impl Queue {
     /// Gives ready jobs to idle workers.
     fn dispatch(&mut self) {
         while !self.idle.is_empty() {
-            let Some(key) = self.turns.pop_front() else { return };
+            let Some(key) = self.next_turn() else { return };
             let Some(destination) = self.destinations.get_mut(&key) else { continue };
             destination.in_turn = false;
             let half = (self.workers.len() / 2).max(1);
@@ -258,6 +261,15 @@ impl Queue {
             self.hand_out(&key, id, index);
             self.offer_turn(&key);
         }
+    }
+
+    /// The next destination in turn; only this host once all workers but one are away.
+    fn next_turn(&mut self) -> Option<Key> {
+        if self.running_away < self.workers.len().saturating_sub(1).max(1) {
+            return self.turns.pop_front();
+        }
+        let at = self.turns.iter().position(|key| **key == *LOCAL)?;
+        self.turns.remove(at)
     }
 
     fn hand_out(&mut self, key: &Key, id: QueueId, index: usize) {
@@ -284,6 +296,7 @@ impl Queue {
             self.running_slow += usize::from(destination.slow);
         }
         self.running += 1;
+        self.running_away += usize::from(**key != *LOCAL);
         // A worker lives as long as the queue.
         let _ = self.workers[worker].send(job);
     }
@@ -292,6 +305,7 @@ impl Queue {
         let Report { worker, job, verdict, took, holds, children } = report;
         self.idle.push((worker, holds));
         self.running -= 1;
+        self.running_away -= usize::from(*job.key != *LOCAL);
         self.note_speed(&job.key, took, &verdict);
         let id = job.entry.id;
         if let Some(item) = self.items.get_mut(&id) {

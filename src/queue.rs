@@ -63,6 +63,7 @@ struct Item {
 struct ItemJob {
     key: Key,
     slots: Vec<u32>,
+    domains: Vec<Box<str>>,
     owed: Vec<(u32, Outcome)>,
     state: JobState,
 }
@@ -175,9 +176,12 @@ impl Queue {
         };
         for planned in plan.jobs {
             let key = self.join(planned.key);
-            let due = self.settings.schedule.next_attempt(id.seconds(), planned.last, id.seed());
+            let due = self.settings.schedule.next_attempt(id.seconds(), planned.last.unwrap_or(0), id.seed());
             self.due.push(Reverse((due, id, item.jobs.len())));
-            item.jobs.push(ItemJob { key, slots: planned.slots, owed: Vec::new(), state: JobState::Waiting(due) });
+            let Planned { slots, mut domains, .. } = planned;
+            domains.sort_unstable();
+            domains.dedup();
+            item.jobs.push(ItemJob { key, slots, domains, owed: Vec::new(), state: JobState::Waiting(due) });
         }
         let is_settled = item.jobs.is_empty();
         self.items.insert(id, item);
@@ -393,7 +397,9 @@ impl Queue {
                 let is_meant = match selector {
                     Selector::All => true,
                     Selector::Message(wanted) => id == wanted,
-                    Selector::Domain(domain) => is_for(&job.key, domain),
+                    Selector::Domain(domain) => {
+                        names(&job.key, domain) || job.domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
+                    }
                 };
                 if let (JobState::Waiting(due), true) = (job.state, is_meant) {
                     chosen.push((due, *id, index));
@@ -413,8 +419,8 @@ impl Queue {
     }
 }
 
-/// Whether a destination serves a domain: `mx:example.org`, `host:mail.example.org:25`.
-fn is_for(key: &str, domain: &str) -> bool {
+/// Whether the name of a destination has a domain in it: `mx:example.org`, `host:mail.example.org:25`.
+fn names(key: &str, domain: &str) -> bool {
     key.split([':', ',']).any(|part| part.eq_ignore_ascii_case(domain))
 }
 

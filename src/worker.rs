@@ -85,11 +85,7 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
         Err(Unusable::Io(e)) => {
             // Tried again as a whole: what it holds is not known.
             ::log::error!("spool: open {}: {e}", name.id);
-            return Some(Plan {
-                entry: name,
-                unsynced: true,
-                jobs: vec![Planned { key: LOCAL.into(), slots: Vec::new(), last: 0 }],
-            });
+            return Some(Plan { entry: name, unsynced: true, jobs: vec![Planned::new(LOCAL.into())] });
         }
     };
     awaited.extend(entry.awaited());
@@ -99,11 +95,10 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
     for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
         let key = router.route(&slot.recipient.address).destination();
         let at = *known.entry(key).or_insert_with_key(|key| {
-            jobs.push(Planned { key: key.clone(), slots: Vec::new(), last: u64::MAX });
+            jobs.push(Planned::new(key.clone()));
             jobs.len() - 1
         });
-        jobs[at].slots.push(u32::try_from(slot.number).unwrap_or(u32::MAX));
-        jobs[at].last = jobs[at].last.min(slot.record.last);
+        jobs[at].add(number(slot), slot.recipient.address.domain(), slot.record.last);
     }
     Some(Plan { entry: entry.name(), unsynced: found, jobs })
 }

@@ -8,7 +8,6 @@ use getopts::Options;
 use penfold::control;
 use penfold::daemon::{Exit, Start, exit};
 use penfold::retry::Schedule;
-use penfold::spool::Spool;
 
 const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | flush [id | domain]";
 
@@ -55,7 +54,7 @@ fn queue(start: &Start) -> Result<(), Exit> {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             let queue = &config.queue;
             let schedule = Schedule { min: queue.retry_min, max: queue.retry_max, expire_after: queue.expire_after };
-            Spool::open(&config.spool).and_then(|spool| control::list(&spool, &schedule, &mut out))
+            control::list(&start.open_spool(&config)?, &schedule, &mut out)
         }
         result => result,
     };

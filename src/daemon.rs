@@ -14,7 +14,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::stat::{FileStat, SFlag, fstat};
@@ -117,7 +117,7 @@ impl Start {
             Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let mail = Mail::start(config, router, spool, local)?;
-        let door = Door::new(mail.service(), now());
+        let door = Door::new(mail.service(), sys::now());
         let stopping = mail.open_up(&door, listeners, control)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
         for signal in signals.forever() {
@@ -154,7 +154,7 @@ impl Start {
         }
         let ready = self.load().and_then(|config| Ok((self.enter(&config)?, Arc::new(config))));
         let ((spool, router), config) = ready.inspect_err(|_| {
-            print!("421 4.3.0 {}", "Not available now, please try again later\r\n");
+            print!("421 4.3.0 Not available now, please try again later\r\n");
         })?;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
@@ -187,7 +187,7 @@ impl Start {
         match spool.lock() {
             Ok(Some(_lock)) => {
                 let mail = Mail::start(config, router, spool, Vec::new())?;
-                load_all(&mail.tools, &mail.events);
+                load_all(&mail.tools, mail.tools.spool.entries(), &mail.events);
                 mail.tell(Event::Flush(Selector::All));
                 mail.drain();
                 Ok(())
@@ -324,6 +324,8 @@ impl Mail {
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
+        // Before anything moves in the spool: twins are told apart on what a crash left.
+        let names = self.tools.spool.entries();
         let mut kept = Vec::new();
         for listener in listeners {
             let (door, own) =
@@ -337,7 +339,7 @@ impl Mail {
         let orders = self.orders();
         spawn("control", Box::new(move || control::serve(&control, &orders)))?;
         let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
-        spawn("load", Box::new(move || load_all(&tools, &events)))?;
+        spawn("load", Box::new(move || load_all(&tools, names, &events)))?;
         Ok(kept)
     }
 
@@ -422,9 +424,9 @@ fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     std::os::unix::fs::chown(directory, found.as_ref().map(|u| u.uid.as_raw()), found.map(|u| u.gid.as_raw()))
 }
 
-/// Tells the queue of everything in the spool, and then sweeps it.
-fn load_all(tools: &Tools, events: &Sender<Event>) {
-    let names = match tools.spool.entries() {
+/// Tells the queue of everything that was found in the spool, and then sweeps it.
+fn load_all(tools: &Tools, found: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
+    let names = match found {
         Ok(names) => names,
         Err(e) => return ::log::error!("spool: read the queue: {e}"),
     };
@@ -461,7 +463,7 @@ fn hand_over(
     while !names.is_empty() {
         if let Ok(Some(_lock)) = spool.lock() {
             let mail = Mail::start(config, router, spool, Vec::new())?;
-            load_all(&mail.tools, &mail.events);
+            load_all(&mail.tools, mail.tools.spool.entries(), &mail.events);
             mail.drain();
             return Ok(());
         }
@@ -475,9 +477,4 @@ fn hand_over(
         thread::sleep(Duration::from_millis(100));
     }
     Ok(())
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

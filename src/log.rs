@@ -94,6 +94,9 @@ pub fn attempt(event: &Attempt<'_>) {
         line.push_str(&format!(" code={}", reply.code()));
     }
     line.push_str(&format!(" dsn={}", outcome.status));
+    if outcome.fate != Fate::Delivered && outcome.reply.is_some() {
+        push(&mut line, "said_to", outcome.answered);
+    }
     match &outcome.reply {
         Some(reply) => push(&mut line, "reply", &reply.to_string()),
         None if outcome.why.is_empty() => {}

@@ -33,6 +33,8 @@ pub struct Outcome {
     pub host: String,
     /// The remote host's own words, if it said any.
     pub reply: Option<Reply>,
+    /// The command that `reply` answers, or nothing.
+    pub answered: &'static str,
 }
 
 /// Every way in which a look-up in the DNS ends without records.
@@ -85,7 +87,7 @@ impl Outcome {
     }
 
     fn new(fate: Fate, status: Status, why: impl Into<String>) -> Self {
-        Self { fate, status, why: why.into(), host: String::new(), reply: None }
+        Self { fate, status, why: why.into(), host: String::new(), reply: None, answered: "" }
     }
 
     /// The same, tried at `host`.
@@ -148,7 +150,7 @@ impl Outcome {
 
     /// The fate that another host's reply to `command` stands for. What is
     /// neither success nor refusal is a host that is out of its mind: later.
-    pub fn from_reply(command: &str, reply: Reply) -> Self {
+    pub fn from_reply(command: &'static str, reply: Reply) -> Self {
         let (fate, class) = match reply.code() {
             200..=299 => (Fate::Delivered, 2),
             500..=599 => (Fate::Failed, 5),
@@ -156,8 +158,8 @@ impl Outcome {
         };
         // A status of another class than the code is nonsense; the code counts.
         let status = reply.status().filter(|s| s.0 == class).unwrap_or(Status(class, 0, 0));
-        let why = format!("{} said to {command}: {reply}", "the host");
-        Self { reply: Some(reply), ..Self::new(fate, status, why) }
+        let why = format!("the host said to {command}: {reply}");
+        Self { reply: Some(reply), answered: command, ..Self::new(fate, status, why) }
     }
 }
 

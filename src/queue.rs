@@ -12,12 +12,13 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::outcome::Outcome;
 use crate::spool::{EntryName, QueueId};
+use crate::sys;
 
 mod event;
 
@@ -53,11 +54,22 @@ pub struct Queue {
 struct Item {
     entry: EntryName,
     unsynced: bool,
-    /// A recipient has another destination now.
-    stale: bool,
-    /// The entry is not there any more.
-    gone: bool,
+    end: End,
     jobs: Vec<ItemJob>,
+    /// Of `jobs`: those not settled, and of them those running.
+    open: usize,
+    running: usize,
+}
+
+/// What is to come when nothing of an entry runs any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing before all jobs are settled; then the entry is removed.
+    Finish,
+    /// It is planned anew.
+    Stale,
+    /// It is forgotten.
+    Vanished,
 }
 
 struct ItemJob {
@@ -135,7 +147,7 @@ impl Queue {
     fn next_event(&self) -> Result<Event, RecvTimeoutError> {
         match self.due.peek() {
             Some(Reverse((due, ..))) if !self.stopping => {
-                self.events.recv_timeout(self.settings.schedule.wait(*due, now()).min(NAP))
+                self.events.recv_timeout(self.settings.schedule.wait(*due, sys::now()).min(NAP))
             }
             _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -167,13 +179,9 @@ impl Queue {
         if self.items.contains_key(&id) {
             return;
         }
-        let mut item = Item {
-            entry: plan.entry,
-            unsynced: plan.unsynced,
-            stale: false,
-            gone: false,
-            jobs: Vec::with_capacity(plan.jobs.len()),
-        };
+        let open = plan.jobs.len();
+        let (entry, unsynced) = (plan.entry, plan.unsynced);
+        let mut item = Item { entry, unsynced, end: End::Finish, jobs: Vec::with_capacity(open), open, running: 0 };
         for planned in plan.jobs {
             let key = self.join(planned.key);
             let due = self.settings.schedule.next_attempt(id.seconds(), planned.last.unwrap_or(0), id.seed());
@@ -183,11 +191,8 @@ impl Queue {
             domains.dedup();
             item.jobs.push(ItemJob { key, slots, domains, owed: Vec::new(), state: JobState::Waiting(due) });
         }
-        let is_settled = item.jobs.is_empty();
         self.items.insert(id, item);
-        if is_settled {
-            self.close(id);
-        }
+        self.close(id);
     }
 
     /// The shared name of a destination, with one job more.
@@ -212,7 +217,7 @@ impl Queue {
 
     /// Makes ready what is due.
     fn wake_due(&mut self) {
-        let now = now();
+        let now = sys::now();
         while let Some(&Reverse((due, id, index))) = self.due.peek() {
             if !self.settings.schedule.wait(due, now).is_zero() {
                 return;
@@ -277,9 +282,10 @@ impl Queue {
     }
 
     fn hand_out(&mut self, key: &Key, id: QueueId, index: usize) {
-        let Some(item) = self.items.get_mut(&id) else { return };
-        let others_settled = item.jobs.iter().enumerate().all(|(i, j)| i == index || j.state == JobState::Settled);
-        let (entry, unsynced) = (item.entry, item.unsynced);
+        // One that is to be planned anew or forgotten starts nothing more.
+        let Some(item) = self.items.get_mut(&id).filter(|item| item.end == End::Finish) else { return };
+        let (entry, unsynced, is_last) = (item.entry, item.unsynced, item.open == 1);
+        item.running += 1;
         let Some(job) = item.jobs.get_mut(index) else { return };
         job.state = JobState::Running;
         let job = Job {
@@ -288,7 +294,7 @@ impl Queue {
             slots: std::mem::take(&mut job.slots),
             owed: std::mem::take(&mut job.owed),
             unsynced,
-            is_last: others_settled,
+            is_last,
             index,
         };
         let holder = self.idle.iter().position(|(_, holds)| holds.as_ref() == Some(key));
@@ -311,26 +317,33 @@ impl Queue {
         self.running -= 1;
         self.running_away -= usize::from(*job.key != *LOCAL);
         self.note_speed(&job.key, took, &verdict);
-        let id = job.entry.id;
-        if let Some(item) = self.items.get_mut(&id) {
-            item.entry = job.entry;
-            item.unsynced &= job.unsynced;
-            item.stale |= matches!(verdict, Verdict::Stale);
-            item.gone |= matches!(verdict, Verdict::Vanished);
-            if let Some(state) = item.jobs.get_mut(job.index) {
-                state.owed = job.owed;
-                (state.slots, state.state) = match verdict {
-                    Verdict::Later { slots, due } => (slots, JobState::Waiting(due)),
-                    Verdict::Settled | Verdict::Stale | Verdict::Vanished => (Vec::new(), JobState::Settled),
-                };
-                if let JobState::Waiting(due) = state.state {
-                    self.due.push(Reverse((due, id, job.index)));
-                }
-            }
-            self.close(id);
-        }
-        self.offer_turn(&job.key);
+        self.note_verdict(job, verdict);
         children.into_iter().for_each(|child| self.load(child));
+    }
+
+    fn note_verdict(&mut self, job: Job, verdict: Verdict) {
+        let id = job.entry.id;
+        let Some(item) = self.items.get_mut(&id) else { return };
+        item.entry = job.entry;
+        item.unsynced &= job.unsynced;
+        item.running -= 1;
+        let Some(own) = item.jobs.get_mut(job.index) else { return };
+        own.owed = job.owed;
+        if let Verdict::Later { slots, due } = verdict {
+            own.slots = slots;
+            own.state = JobState::Waiting(due);
+            self.due.push(Reverse((due, id, job.index)));
+        } else {
+            own.state = JobState::Settled;
+            item.open -= 1;
+            match verdict {
+                Verdict::Stale if item.end == End::Finish => item.end = End::Stale,
+                Verdict::Vanished => item.end = End::Vanished,
+                _ => {}
+            }
+        }
+        self.close(id);
+        self.offer_turn(&job.key);
     }
 
     fn note_speed(&mut self, key: &Key, took: Duration, verdict: &Verdict) {
@@ -358,33 +371,31 @@ impl Queue {
         }
     }
 
-    /// Ends an entry that has nothing left to do or is gone, and plans a stale one
-    /// anew; not while anything of it runs, for that is counted.
+    /// Does what is to come when nothing of an entry runs any more.
     fn close(&mut self, id: QueueId) {
-        let Some(item) = self.items.get(&id) else { return };
-        let (entry, stale, gone) = (item.entry, item.stale, item.gone);
-        if item.jobs.iter().any(|j| j.state == JobState::Running) {
-            return;
-        }
-        let is_settled = item.jobs.iter().all(|j| j.state == JobState::Settled);
-        if gone {
-            self.forget(id);
-        } else if stale {
-            self.forget(id);
-            self.load(entry);
-        } else if is_settled {
-            self.forget(id);
-            (self.finish)(entry);
+        let Some(item) = self.items.get(&id).filter(|item| item.running == 0) else { return };
+        let (entry, end, is_settled) = (item.entry, item.end, item.open == 0);
+        match end {
+            End::Finish if is_settled => {
+                self.forget(id);
+                (self.finish)(entry);
+            }
+            End::Finish => {}
+            End::Stale => {
+                self.forget(id);
+                self.load(entry);
+            }
+            End::Vanished => self.forget(id),
         }
     }
 
     fn forget(&mut self, id: QueueId) {
         let Some(item) = self.items.remove(&id) else { return };
         for job in item.jobs {
-            if job.state == JobState::Ready {
-                if let Some(destination) = self.destinations.get_mut(&job.key) {
-                    destination.ready.retain(|(other, _)| *other != id);
-                }
+            if job.state == JobState::Ready
+                && let Some(destination) = self.destinations.get_mut(&job.key)
+            {
+                destination.ready.retain(|(other, _)| *other != id);
             }
             self.leave(&job.key);
         }
@@ -422,9 +433,4 @@ impl Queue {
 /// Whether the name of a destination has a domain in it: `mx:example.org`, `host:mail.example.org:25`.
 fn names(key: &str, domain: &str) -> bool {
     key.split([':', ',']).any(|part| part.eq_ignore_ascii_case(domain))
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

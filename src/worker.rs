@@ -29,6 +29,7 @@ use crate::reply::Status;
 use crate::retry::Schedule;
 use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State, Unusable};
+use crate::sys;
 
 /// How long an idle worker keeps a connection for the next job.
 const KEEP: Duration = Duration::from_secs(2);
@@ -75,7 +76,13 @@ impl Tools {
 /// rather than committed a moment ago. The reports that it may be waiting for are
 /// added to `awaited`.
 pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<QueueId>) -> Option<Plan> {
-    let entry = match tools.spool.entry(name) {
+    let opened = tools.spool.entry(name).and_then(|mut entry| {
+        awaited.extend(entry.awaited());
+        // Here, where no job of it runs: recipients of one report may have other routes now.
+        entry.recover(0..entry.slots().len())?;
+        Ok(entry)
+    });
+    let entry = match opened {
         Ok(entry) => entry,
         Err(Unusable::Gone) => return None,
         Err(Unusable::Bad(bad)) => {
@@ -88,7 +95,6 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
             return Some(Plan { entry: name, unsynced: true, jobs: vec![Planned::new(LOCAL.into())] });
         }
     };
-    awaited.extend(entry.awaited());
     let router = &tools.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
@@ -98,7 +104,9 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
             jobs.push(Planned::new(key.clone()));
             jobs.len() - 1
         });
-        jobs[at].add(number(slot), slot.recipient.address.domain(), slot.record.last);
+        // What a crash left in the middle is looked at first.
+        let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
+        jobs[at].add(number(slot), slot.recipient.address.domain(), last);
     }
     Some(Plan { entry: entry.name(), unsynced: found, jobs })
 }
@@ -170,7 +178,7 @@ impl Worker {
             job,
             entry,
             settings: tools.settings(),
-            now: now(),
+            now: sys::now(),
             taken: false,
             failures: Vec::new(),
             children,
@@ -214,7 +222,7 @@ impl Worker {
 
     /// The whole job again after the first interval, nothing being written down.
     fn later(&self, job: &Job) -> Verdict {
-        let due = now() + self.tools.settings().config.queue.retry_min.as_secs();
+        let due = sys::now() + self.tools.settings().config.queue.retry_min.as_secs();
         Verdict::Later { slots: job.slots.clone(), due }
     }
 
@@ -236,7 +244,7 @@ impl Worker {
             },
             _ => slots.iter().zip(&routes).map(|(slot, route)| attempt.deliver_here(slot, route)).collect(),
         };
-        Some(slots.iter().map(|s| number(s)).zip(outcomes).collect())
+        Some(slots.iter().map(number).zip(outcomes).collect())
     }
 
     fn send(&mut self, attempt: &mut Attempt<'_>, slots: &[Slot], route: &Route) -> Vec<Outcome> {
@@ -480,9 +488,4 @@ pub fn finish(spool: &Arc<Spool>, name: EntryName) {
 
 fn number(slot: &Slot) -> u32 {
     u32::try_from(slot.number).unwrap_or(u32::MAX)
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -2,12 +2,12 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::address;
 use crate::log;
 use crate::retry::Schedule;
 use crate::spool::{Entry, Place, Slot, Spool, Unusable};
+use crate::sys;
 
 /// Writes a line for each message, the oldest first, and below it one for each
 /// recipient that is not settled.
@@ -20,7 +20,7 @@ pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io:
         names.extend(spool.entries_in(place)?);
     }
     names.sort_unstable();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = sys::now();
     let (mut count, mut bytes) = (0, 0);
     for name in names {
         match spool.entry(name) {

@@ -16,6 +16,9 @@ use crate::spool::EntryName;
 /// A client that is slower is left.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Writes the listing of the queue.
+type List = dyn Fn(&mut dyn Write) -> io::Result<()> + Send;
+
 /// What the daemon does when it is told.
 pub struct Orders {
     /// Try now what waits.
@@ -23,7 +26,7 @@ pub struct Orders {
     /// A message was committed by another process.
     pub wake: Box<dyn Fn(EntryName) + Send>,
     /// The listing of the queue.
-    pub list: Box<dyn Fn(&mut dyn Write) -> io::Result<()> + Send>,
+    pub list: Box<List>,
 }
 
 /// Makes the socket, in place of one that a daemon left behind. The caller holds

@@ -142,7 +142,7 @@ impl Session<'_> {
             return self.mistake(reply::verify_whom());
         }
         let address = match address::parse_path(argument) {
-            Ok((Some(address), rest)) if rest.is_empty() => self.service.router.qualify(&address),
+            Ok((Some(address), [])) => self.service.router.qualify(&address),
             Ok(_) => return Step::Say(reply::cannot_verify()),
             Err(why) => return self.mistake(reply::bad_recipient(why)),
         };

@@ -281,10 +281,12 @@ impl Entry {
             let Some(slot) = self.head.slots.get(number) else { continue };
             let Some(report) = self.report_of(slot) else { continue };
             let (last, temporary) = (slot.record.last, self.spool.temporary(report));
-            let is_unsent = temporary.try_exists()?;
-            self.settle(number, if is_unsent { State::Todo } else { State::Failed }, last)?;
-            if is_unsent {
+            if temporary.try_exists()? {
+                // As if never tried: due at once.
+                self.settle(number, State::Todo, 0)?;
                 unsent.insert(temporary);
+            } else {
+                self.settle(number, State::Failed, last)?;
             }
         }
         if !unsent.is_empty() {

@@ -27,6 +27,7 @@ use crate::envelope::{Body, Envelope, Origin, Recipient};
 const ALIGN: usize = 64;
 /// What changes, at the front of a recipient's line.
 pub const RECORD: usize = 58;
+const _: () = assert!(RECORD <= ALIGN && 512 % ALIGN == 0);
 /// No head is longer: some 100,000 recipients.
 pub const MAX_HEAD: u64 = 64 << 20;
 
@@ -341,7 +342,6 @@ mod tests {
             let record = Record { state, last: 1_795_000_000, warned: 7 };
             assert_eq!(Record::decode(&record.encode()), Ok(record));
         }
-        assert!(RECORD <= ALIGN && 512 % ALIGN == 0);
     }
 
     #[test]

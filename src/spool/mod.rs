@@ -243,10 +243,21 @@ impl Spool {
     /// Of two files of one id, one that a crash left in between is the bare one
     /// of [`Entry::make_full`]. The full one counts, and nothing was done on it yet.
     fn choose(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
-        let is_bare = |name| self.entry(name).map(|e| e.is_bare());
-        let (keep, drop) = match (is_bare(first), is_bare(second)) {
-            (Ok(true), Ok(false)) => (second, first),
-            (Ok(false), Ok(true)) => (first, second),
+        let (keep, drop) = match (self.entry(first), self.entry(second)) {
+            // It moved while we looked.
+            (Ok(one), Ok(other)) if one.name() == other.name() => return one.name(),
+            (Err(Unusable::Gone), _) => return second,
+            (_, Err(Unusable::Gone)) => return first,
+            (Ok(one), Ok(other)) if one.is_bare() && !other.is_bare() => (second, first),
+            (Ok(one), Ok(other)) if !one.is_bare() && other.is_bare() => (first, second),
+            // No bare one is in `cur/`.
+            (Err(Unusable::Io(_)), _) | (_, Err(Unusable::Io(_))) => {
+                return if first.place > second.place { first } else { second };
+            }
+            (Err(Unusable::Bad(bad)), _) => {
+                self.condemn(first, bad.0);
+                return second;
+            }
             _ => {
                 self.condemn(second, "another entry has the same id");
                 return first;

@@ -62,7 +62,7 @@ impl Spool {
     }
 
     /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step
-    /// to rename. What an earlier attempt left there is replaced.
+    /// to rename. What an earlier attempt left there is replaced; an error leaves nothing.
     pub(super) fn write_temporary(&self, id: QueueId, head: &str, content: &mut dyn io::Read) -> io::Result<u64> {
         let path = self.temporary(id);
         match fs::remove_file(&path) {
@@ -70,11 +70,15 @@ impl Spool {
             _ => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(head.as_bytes())?;
-        let size = head.len() as u64 + io::copy(content, &mut file)?;
-        file.sync_all()?;
-        self.sync_places(&["tmp"])?;
-        Ok(size)
+        let mut write = || {
+            file.write_all(head.as_bytes())?;
+            let size = head.len() as u64 + io::copy(content, &mut file)?;
+            file.sync_all()?;
+            self.sync_places(&["tmp"])?;
+            Ok(size)
+        };
+        // A full disk must not be filled with what could not be written to it.
+        write().inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
     fn nameless_file(&self) -> io::Result<Option<File>> {

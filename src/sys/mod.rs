@@ -2,4 +2,4 @@
 
 mod process;
 
-pub use process::{become_user, is_root, raise_descriptor_limit, wake_acceptor};
+pub use process::{become_user, is_root, now, raise_descriptor_limit, wake_acceptor};

@@ -6,9 +6,15 @@ use std::ffi::CString;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, User, getegid, geteuid, initgroups, setresgid, setresuid};
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
 
 /// Whether this process is root.
 pub fn is_root() -> bool {

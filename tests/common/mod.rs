@@ -1,5 +1,5 @@
-//! The words of the tests: a [`Site`] and its [`Daemon`] here; [`client::Client`],
-//! [`dialog::Dialog`], [`remote::Remote`] and [`dns::Dns`] beside them.
+//! The words of the tests: a [`Site`] and its [`Daemon`] here; [`books::Books`],
+//! [`client::Client`], [`dialog::Dialog`], [`remote::Remote`] and [`dns::Dns`] beside them.
 //!
 //! A site is a scratch directory with a configuration, tables, spool and
 //! mailboxes; a daemon is the real penfoldd at work in it. Both clean up after
@@ -10,6 +10,7 @@
 
 #![allow(dead_code)] // Every test uses a part.
 
+pub mod books;
 pub mod client;
 pub mod dialog;
 pub mod dns;
@@ -174,6 +175,22 @@ impl Site {
         Daemon::spawn(self.penfoldd(&["-d"]))
     }
 
+    /// Gives everything in spool and mailboxes to the user that the daemon becomes.
+    pub fn hand_over(&self) {
+        ["spool", "mail"].iter().for_each(|dir| own_all(&self.path(dir)));
+    }
+
+    /// Runs penfoldctl and gives what it prints.
+    ///
+    /// # Panics
+    /// When it does not succeed.
+    pub fn penfoldctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
+        let output = command.arg("-f").arg(self.path("penfold.conf")).args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "penfoldctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// The Maildir of a user.
     pub fn mailbox(&self, user: &str) -> PathBuf {
         self.path("mail").join(user)
@@ -214,6 +231,12 @@ fn own(path: &Path) {
     let nobody = NOBODY.get_or_init(|| User::from_name("nobody").expect("the user database"));
     let nobody = nobody.as_ref().expect("tests run as root need the user nobody");
     chown(path, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).expect("chown to nobody");
+}
+
+fn own_all(path: &Path) {
+    own(path);
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
+    below.for_each(|file| own_all(&file.path()));
 }
 
 /// A name server that knows nothing and says so at once, one for all sites.

@@ -9,8 +9,8 @@ fn every_stage_fails_in_its_own_words() {
     for (at, then, fate, status, words) in [
         ("CONNECT", Then::Hang, Deferred, "4.4.2", "timed out while waiting for the greeting"),
         ("CONNECT", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the greeting"),
-        ("CONNECT", reply("554 5.7.1 on a list"), Deferred, "4.7.1", "our connection: 554 5.7.1 on a list"),
-        ("CONNECT", reply("421 4.3.2 full"), Deferred, "4.3.2", "our connection: 421 4.3.2 full"),
+        ("CONNECT", reply("554 5.7.1 on a list"), Deferred, "4.7.1", "the connection: 554 5.7.1 on a list"),
+        ("CONNECT", reply("421 4.3.2 full"), Deferred, "4.3.2", "the connection: 421 4.3.2 full"),
         ("CONNECT", nonsense(), Deferred, "4.4.2", "waiting for the greeting: what came is no SMTP reply"),
         ("EHLO", Then::Hang, Deferred, "4.4.2", "timed out while waiting for the reply to EHLO"),
         ("EHLO", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the reply to EHLO"),
@@ -49,10 +49,10 @@ fn every_stage_fails_in_its_own_words() {
             "closed while waiting for the reply to the end of the message; the message may arrive twice",
         ),
         (".", nonsense(), Deferred, "4.4.2", "no SMTP reply; the message may arrive twice"),
-        (".", reply("451 4.3.0 later"), Deferred, "4.3.0", "the message: 451 4.3.0 later"),
-        (".", reply("554 5.7.1 spam"), Failed, "5.7.1", "the message: 554 5.7.1 spam"),
-        (".", reply("421 bye"), Deferred, "4.0.0", "the message: 421 bye"),
-        (".", reply("250 2.6.0 queued as 9X"), Delivered, "2.6.0", "the message: 250 2.6.0 queued as 9X"),
+        (".", reply("451 4.3.0 later"), Deferred, "4.3.0", "the end of the message: 451 4.3.0 later"),
+        (".", reply("554 5.7.1 spam"), Failed, "5.7.1", "the end of the message: 554 5.7.1 spam"),
+        (".", reply("421 bye"), Deferred, "4.0.0", "the end of the message: 421 bye"),
+        (".", reply("250 2.6.0 queued as 9X"), Delivered, "2.6.0", "the end of the message: 250 2.6.0 queued as 9X"),
     ] {
         for offered in [&["PIPELINING", "SIZE 1000000"][..], &[]] {
             let sink = Sink { keywords: keywords(offered), ..Sink::default() }.when(at, then.clone(), usize::MAX);

@@ -90,13 +90,13 @@ impl Stage {
     /// What a reply was said to.
     fn command(self) -> &'static str {
         match self {
-            Self::Connect | Self::Banner => "our connection",
+            Self::Connect | Self::Banner => "the connection",
             Self::Hello => "EHLO",
             Self::Reset => "RSET",
             Self::MailFrom => "MAIL",
             Self::RcptTo => "RCPT",
             Self::Data => "DATA",
-            Self::Body | Self::AfterDot | Self::Content => "the message",
+            Self::Body | Self::AfterDot | Self::Content => "the end of the message",
             Self::Quit => "QUIT",
         }
     }

@@ -1,0 +1,145 @@
+//! Letters that can be told apart, and the books on them.
+//!
+//! A [`Letter`] follows from its token, so that whoever finds one knows whether it
+//! is whole. [`offer`] gives one to a daemon that may be killed meanwhile. The
+//! [`Books`] of a mailbox count its letters and the reports about letters; a part of
+//! a letter, or a letter that is not as it was written, fails the test at once.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpStream};
+
+use super::dialog::Wire;
+
+/// Who sends every letter, and gets the reports.
+pub const SENDER: &str = "ret@razorback.test";
+
+/// What became of an offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// 250 at the end: it is the daemon's.
+    Taken,
+    /// The first reply that was not as hoped for.
+    Refused(String),
+    /// The connection was lost: it may be the daemon's or not.
+    Lost,
+}
+
+/// A message that can be made again from its token.
+#[derive(Debug, Clone, Copy)]
+pub struct Letter<'a> {
+    token: &'a str,
+}
+
+impl<'a> Letter<'a> {
+    /// The letter with this token, a word.
+    pub fn new(token: &'a str) -> Self {
+        Self { token }
+    }
+
+    /// What the client writes, lines ending in LF. One letter in seven is long, so
+    /// that it does not stay in memory while it arrives.
+    pub fn text(&self) -> String {
+        let token = self.token;
+        let hash = token.bytes().fold(7_u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()));
+        let lines = if hash % 7 == 0 { 4_000 } else { hash % 40 };
+        let body: String = (0..lines).map(|n| format!("line {n} of {token}\n")).collect();
+        format!("Subject: {token}\n\n{body}end of {token}\n")
+    }
+
+    /// Whether this is the letter, whole, with nothing but trace headers on top.
+    fn is_in(&self, message: &[u8]) -> bool {
+        let Some(trace) = message.strip_suffix(self.text().as_bytes()) else { return false };
+        let trace = String::from_utf8_lossy(trace);
+        let known = ["Return-Path: ", "Delivered-To: ", "Received: ", "\t"];
+        trace.lines().all(|line| known.iter().any(|field| line.starts_with(field)))
+    }
+}
+
+/// Offers a letter from [`SENDER`] to a daemon.
+pub fn offer(address: SocketAddr, to: &[&str], letter: Letter<'_>) -> Answer {
+    converse(address, to, &format!("{}.\n", letter.text())).unwrap_or(Answer::Lost)
+}
+
+/// The same, but ends after so many octets of the message.
+pub fn offer_part(address: SocketAddr, to: &[&str], letter: Letter<'_>, octets: usize) -> Option<Wire> {
+    let mut wire = begin(address, to).ok()?.ok()?;
+    let text = letter.text().replace('\n', "\r\n") + ".\r\n";
+    wire.say(&text.as_bytes()[..octets.min(text.len() - 1)]).ok()?;
+    Some(wire)
+}
+
+fn converse(address: SocketAddr, to: &[&str], text: &str) -> Result<Answer, String> {
+    let mut wire = match begin(address, to)? {
+        Ok(wire) => wire,
+        Err(refusal) => return Ok(Answer::Refused(refusal)),
+    };
+    wire.say(text.replace('\n', "\r\n").as_bytes()).map_err(|e| e.to_string())?;
+    let reply = wire.hear()?.ok_or("the connection ended")?;
+    // Whoever has a 250 does not care how the connection ends.
+    let _ = wire.say(b"QUIT\r\n");
+    Ok(if reply.starts_with("250") { Answer::Taken } else { Answer::Refused(reply) })
+}
+
+/// Up to the 354, or the reply that was given instead.
+fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, String> {
+    let stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
+    let mut wire = Wire::new(stream, false);
+    let banner = wire.hear()?.ok_or("the connection ended")?;
+    if !banner.starts_with("220") {
+        return Ok(Err(banner));
+    }
+    let mut lines = vec!["HELO client.test".to_owned(), format!("MAIL FROM:<{SENDER}>")];
+    lines.extend(to.iter().map(|recipient| format!("RCPT TO:<{recipient}>")));
+    lines.push("DATA".to_owned());
+    for line in lines {
+        let reply = wire.ask(&line)?;
+        if !reply.starts_with(['2', '3']) {
+            return Ok(Err(reply));
+        }
+    }
+    Ok(Ok(wire))
+}
+
+/// What is in a mailbox.
+#[derive(Debug, Default)]
+pub struct Books {
+    letters: HashMap<String, usize>,
+    reports: HashMap<String, usize>,
+}
+
+impl Books {
+    /// Counts messages, as [`super::Site::mail`] gives them.
+    ///
+    /// # Panics
+    /// When one of them is neither a whole letter nor a whole report.
+    pub fn of(messages: Vec<Vec<u8>>) -> Self {
+        let mut books = Self::default();
+        for message in messages {
+            let text = String::from_utf8_lossy(&message);
+            let is_report = text.starts_with("Return-Path: <>\n");
+            // A report ends with the header of its letter.
+            let token = text.lines().filter_map(|line| line.strip_prefix("Subject: ")).next_back();
+            let token = token.unwrap_or_else(|| panic!("a message without a token:\n{text}"));
+            let is_whole = if is_report { text.ends_with("--\n") } else { Letter::new(token).is_in(&message) };
+            assert!(is_whole, "{token} is not whole:\n{text}");
+            let counts = if is_report { &mut books.reports } else { &mut books.letters };
+            *counts.entry(token.to_owned()).or_default() += 1;
+        }
+        books
+    }
+
+    /// How often a letter is there.
+    pub fn letters(&self, token: &str) -> usize {
+        self.letters.get(token).copied().unwrap_or(0)
+    }
+
+    /// How many reports about a letter are there.
+    pub fn reports(&self, token: &str) -> usize {
+        self.reports.get(token).copied().unwrap_or(0)
+    }
+
+    /// How many messages there are in all.
+    pub fn total(&self) -> usize {
+        self.letters.values().chain(self.reports.values()).sum()
+    }
+}

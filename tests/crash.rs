@@ -1,0 +1,522 @@
+//! kill -9: what got a 250 arrives, and once.
+//!
+//! The real daemon is killed before the commit, at random moments under load, and
+//! again while it recovers; and it is started on spools in every state that a crash
+//! can leave, made here through the spool's own interface. Each test ends with the
+//! books: accepted is delivered, bounced or in the queue. What the power cut of a
+//! machine leaves is not seen here: that needs another disk.
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use penfold::address::Address;
+use penfold::envelope::{Body, Envelope, Origin, Recipient};
+use penfold::spool::{Entry, EntryName, Place, Spool, State};
+
+use common::books::{Answer, Books, Letter, SENDER, offer, offer_part};
+use common::remote::{Remote, Sink};
+use common::{PATIENCE, Site};
+
+/// Moments that differ from run to run.
+struct Chance(u64);
+
+impl Chance {
+    fn new() -> Self {
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
+        eprintln!("seed {seed}");
+        Self(seed | 1)
+    }
+
+    fn sleep(&mut self, from: u64, to: u64) {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        thread::sleep(Duration::from_millis(from + (self.0 >> 33) % (to - from)));
+    }
+}
+
+fn site() -> Site {
+    let site = Site::new();
+    for user in ["ret", "ada", "bob", "cyd", "eve"] {
+        site.add("users", &format!("{user}::"));
+    }
+    site.add("aliases", "list: ada, bob, cyd");
+    site
+}
+
+fn books(site: &Site, user: &str) -> Books {
+    Books::of(site.mail(user))
+}
+
+#[test]
+fn nothing_is_there_before_the_final_dot() {
+    let site = site();
+    for (octets, to) in [(0, "jon@razorback"), (60, "list@razorback"), (usize::MAX, "jon@razorback")] {
+        let daemon = site.start();
+        // Long enough to be on the disk in part.
+        let token =
+            ["t0", "t1", "t2", "t3", "t4", "t5", "t6"].into_iter().find(|t| Letter::new(t).text().len() > 70_000);
+        let mut wire = offer_part(daemon.address(), &[to], Letter::new(token.unwrap_or("t0")), octets).expect("a 354");
+        daemon.kill9();
+        assert_eq!(wire.hear(), Ok(None), "a reply to a message that was not ended");
+        let daemon = site.start();
+        assert_eq!(offer(daemon.address(), &["jon@razorback"], Letter::new("next")), Answer::Taken);
+        daemon.wait_mail(&site, "jon", 1);
+        assert!(daemon.settles(&site));
+        let found = books(&site, "jon");
+        assert_eq!((found.letters("next"), found.total()), (1, 1));
+        assert!(site.mail("ada").is_empty());
+        fs::remove_dir_all(site.mailbox("jon")).expect("a mailbox");
+        assert_eq!(fs::read_dir(site.path("spool/tmp")).expect("a spool").count(), 0);
+    }
+}
+
+/// What is sent under load: a bare entry; copies; mail for another host; a bounce in
+/// the making; and all of it in one.
+const LOAD: [&[&str]; 5] = [
+    &["jon@razorback"],
+    &["list@razorback"],
+    &["far@far.test"],
+    &["void@far.test"],
+    &["jon@razorback", "list@razorback", "far@far.test", "void@far.test"],
+];
+
+/// A letter that was offered.
+struct Offered {
+    token: String,
+    to: &'static [&'static str],
+    is_taken: bool,
+}
+
+/// One client: offers letter after letter until the daemon is gone.
+fn client(address: std::net::SocketAddr, name: &str, offset: usize) -> Vec<Offered> {
+    let mut offered = Vec::new();
+    for number in 0.. {
+        let (token, to) = (format!("{name}-{number}"), LOAD[(number + offset) % LOAD.len()]);
+        let answer = offer(address, to, Letter::new(&token));
+        let is_taken = match &answer {
+            Answer::Taken => true,
+            Answer::Lost => false,
+            Answer::Refused(reply) => panic!("{token}: {reply}"),
+        };
+        offered.push(Offered { token, to, is_taken });
+        if answer == Answer::Lost {
+            break;
+        }
+    }
+    offered
+}
+
+#[test]
+fn what_got_a_250_arrives_and_once() {
+    const CLIENTS: usize = 4;
+    const ROUNDS: usize = 15;
+    let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
+    let (mut site, mut chance, mut offered) = (site(), Chance::new(), Vec::new());
+    site.set("queue", "retry_min", "\"1s\"");
+    site.add("routes", &format!("far.test {}", remote.host_port()));
+    for round in 0..ROUNDS {
+        let daemon = site.start();
+        let address = daemon.address();
+        thread::scope(|scope| {
+            let clients: Vec<_> =
+                (0..CLIENTS).map(|n| scope.spawn(move || client(address, &format!("r{round}c{n}"), n))).collect();
+            chance.sleep(5, 400);
+            daemon.kill9();
+            for client in clients {
+                offered.extend(client.join().expect("a client"));
+            }
+        });
+    }
+    let daemon = site.start();
+    assert!(daemon.settles(&site), "left in the spool: {:?}\n{}", site.spooled(), daemon.log());
+    assert!(offered.iter().filter(|o| o.is_taken).count() > ROUNDS, "too few for a test");
+    audit(&site, &remote, &offered);
+    assert_eq!(fs::read_dir(site.path("spool/bad")).expect("a spool").count(), 0);
+    for user in ["jon", "ada", "bob", "cyd", "ret"] {
+        assert_eq!(
+            fs::read_dir(site.mailbox(user).join("tmp")).map_or(0, Iterator::count),
+            0,
+            "left in tmp/ of {user}"
+        );
+    }
+}
+
+/// Accepted is delivered or bounced; what got no 250 is there whole or not at all.
+fn audit(site: &Site, remote: &Remote, offered: &[Offered]) {
+    let local: Vec<Books> = ["jon", "ada", "bob", "cyd"].iter().map(|user| books(site, user)).collect();
+    let reports = books(site, "ret");
+    let mut far: HashMap<String, usize> = HashMap::new();
+    for message in remote.look(|seen| seen.messages.clone()) {
+        let text = String::from_utf8(message.data).expect("ASCII").replace("\r\n", "\n");
+        let token = text.lines().find_map(|l| l.strip_prefix("Subject: ")).expect("a token").to_owned();
+        assert!(text.ends_with(&Letter::new(&token).text()), "{token} is not whole");
+        *far.entry(token).or_default() += 1;
+    }
+    let (mut delivered, mut bounced) = (0, 0);
+    for Offered { token, to, is_taken } in offered {
+        let mut seen: Vec<(&str, usize)> = Vec::new();
+        let is_for = |name: &str| to.iter().any(|recipient| recipient.starts_with(name));
+        if is_for("jon@") {
+            seen.push(("jon", local[0].letters(token)));
+        }
+        if is_for("list@") {
+            seen.extend(["ada", "bob", "cyd"].into_iter().zip(&local[1..]).map(|(user, b)| (user, b.letters(token))));
+        }
+        delivered += seen.iter().map(|(_, count)| count).sum::<usize>();
+        if is_for("void@") {
+            seen.push(("the sender's report", reports.reports(token)));
+            bounced += reports.reports(token);
+        }
+        if is_for("far@") {
+            // It may come twice, as the protocol has it.
+            seen.push(("far", far.get(token).copied().unwrap_or(0).min(1)));
+        }
+        let expected = if *is_taken { 1 } else { seen[0].1.min(1) };
+        assert!(seen.iter().all(|(_, count)| *count == expected), "{token} taken={is_taken}: {seen:?}");
+    }
+    assert_eq!(local.iter().map(Books::total).sum::<usize>(), delivered, "mail that nobody has sent");
+    assert_eq!(reports.total(), bounced, "reports of nothing");
+}
+
+/// A site with a spool that a crash has left.
+struct Scene {
+    site: Site,
+    spool: Arc<Spool>,
+}
+
+/// One letter in the state that the crash has left it in.
+struct Left<'a> {
+    scene: &'a Scene,
+    token: &'a str,
+}
+
+/// Where the letter, or a report about it, is in the end; in the order ada, bob,
+/// reports, spool.
+type End = [usize; 4];
+
+/// Every state of the table in src/spool/mod.rs, and what must become of it.
+const STATES: &[(&str, fn(&Left<'_>), End)] = &[
+    ("bare", |left| drop(left.bare()), [1, 0, 0, 0]),
+    ("bare-made-full-in-part", |left| left.bare_with_temporary(), [1, 0, 0, 0]),
+    ("bare-and-full", |left| left.twins(), [1, 0, 0, 0]),
+    ("todo", |left| drop(left.full(&["ada", "bob"])), [1, 1, 0, 0]),
+    ("todo-tried", |left| left.full(&["ada"]).make_tried().expect("a rename"), [1, 0, 0, 0]),
+    ("copy-in-part", |left| left.copy_in_part(), [1, 0, 0, 0]),
+    ("prepared-in-tmp", |left| drop(left.prepared(0)), [1, 0, 0, 0]),
+    ("prepared-in-new", |left| left.prepared_moved(0, Some("new")), [1, 0, 0, 0]),
+    ("prepared-in-cur", |left| left.prepared_moved(0, Some("cur")), [1, 0, 0, 0]),
+    // Its owner has read and deleted it.
+    ("prepared-gone", |left| left.prepared_moved(0, None), [0, 0, 0, 0]),
+    ("prepared-elsewhere", |left| left.prepared_elsewhere(), [0, 0, 0, 1]),
+    ("prepared-nowhere", |left| left.prepared_nowhere(), [0, 0, 0, 1]),
+    ("old-in-tmp", |left| drop(left.prepared(2 * DAY)), [1, 0, 0, 0]),
+    ("old-in-new", |left| left.prepared_moved(2 * DAY, Some("new")), [1, 0, 0, 0]),
+    ("old-in-cur", |left| left.prepared_moved(2 * DAY, Some("cur")), [1, 0, 0, 0]),
+    // In doubt twice, never none.
+    ("old-gone", |left| left.prepared_moved(2 * DAY, None), [1, 0, 0, 0]),
+    ("mixed", |left| left.mixed(), [1, 0, 0, 0]),
+    ("done", |left| left.settled(State::Done), [0, 0, 0, 0]),
+    ("failed", |left| left.settled(State::Failed), [0, 0, 0, 0]),
+    ("unknown-user", |left| drop(left.full(&["ghost", "ada"])), [1, 0, 1, 0]),
+    ("unknown-user-bare", |left| left.bare_for_nobody(), [0, 0, 1, 0]),
+    ("report-in-tmp", |left| left.reported(&["ghost"], Some("tmp")), [0, 0, 1, 0]),
+    ("report-in-new", |left| left.reported(&["ghost"], Some("new")), [0, 0, 1, 0]),
+    ("report-gone", |left| left.reported(&["ghost"], None), [0, 0, 0, 0]),
+    ("report-of-two", |left| left.reported(&["ghost", "spook"], Some("tmp")), [0, 0, 1, 0]),
+    ("report-of-two-in-new", |left| left.reported(&["ghost", "spook"], Some("new")), [0, 0, 1, 0]),
+    // One of them has moved house meanwhile: its route is another.
+    ("report-of-two-routes", |left| left.reported(&["ghost", "spook@far.test"], Some("tmp")), [0, 0, 2, 0]),
+    ("held", |left| left.held(), [0, 0, 0, 1]),
+];
+
+const DAY: u64 = 86_400;
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn address(user: &str) -> Address {
+    let text = if user.contains('@') { user.to_owned() } else { format!("{user}@razorback.test") };
+    Address::parse(&text).expect("an address")
+}
+
+impl Scene {
+    /// All states at once.
+    fn new(remote: &Remote) -> Self {
+        let site = site();
+        site.add("routes", &format!("far.test {}", remote.host_port()));
+        for user in ["ada", "bob", "ret"] {
+            for sub in ["tmp", "new", "cur"] {
+                fs::create_dir_all(site.mailbox(user).join(sub)).expect("a mailbox");
+            }
+        }
+        let spool = Spool::open(&site.path("spool")).expect("a spool");
+        let scene = Self { site, spool };
+        STATES.iter().for_each(|(token, make, _)| make(&Left { scene: &scene, token }));
+        scene.site.hand_over();
+        scene
+    }
+
+    fn ends(&self) -> Vec<(&'static str, End)> {
+        let (ada, bob, ret) = (books(&self.site, "ada"), books(&self.site, "bob"), books(&self.site, "ret"));
+        let spooled = self.site.spooled();
+        let is_in = |file: &PathBuf, token: &str| {
+            fs::read(file).is_ok_and(|b| String::from_utf8_lossy(&b).contains(&format!("Subject: {token}\n")))
+        };
+        let end = |token| {
+            let left = spooled.iter().filter(|file| is_in(file, token)).count();
+            [ada.letters(token), bob.letters(token), ret.reports(token), left]
+        };
+        STATES.iter().map(|(token, ..)| (*token, end(token))).collect()
+    }
+
+    fn expected() -> Vec<(&'static str, End)> {
+        STATES.iter().map(|(token, _, end)| (*token, *end)).collect()
+    }
+
+    /// All ends as it must, and no mailbox has anything else.
+    fn check(&self) {
+        assert_eq!(self.ends(), Self::expected());
+        let count = |dir: &str| fs::read_dir(self.site.path(dir)).map_or(0, Iterator::count);
+        // What is in spool/tmp is for the sweep.
+        assert_eq!(["spool/bad", "mail/ada/tmp", "mail/bob/tmp", "mail/ret/tmp"].map(count), [0; 4]);
+        let sum = |column: usize| Self::expected().iter().map(|(_, end)| end[column]).sum::<usize>();
+        let total = |user| books(&self.site, user).total();
+        assert_eq!([total("ada"), total("bob"), total("ret")], [sum(0), sum(1), sum(2)]);
+    }
+}
+
+impl Left<'_> {
+    fn keep(&self, to: &[&str], bare: bool) -> Entry {
+        let envelope = Envelope {
+            sender: Some(address(SENDER)),
+            recipients: to.iter().map(|user| Recipient::new(address(user))).collect(),
+            body: Body::SevenBit,
+            origin: Origin::Client,
+        };
+        let mut draft = self.scene.spool.begin(&envelope, bare).expect("a draft");
+        draft.write_all(self.content().as_bytes()).expect("room");
+        let name = draft.commit().expect("a commit");
+        self.scene.spool.entry(name).expect("an entry")
+    }
+
+    fn content(&self) -> String {
+        format!("Received: from a test\n{}", Letter::new(self.token).text())
+    }
+
+    fn bare(&self) -> Entry {
+        self.keep(&["ada"], true)
+    }
+
+    fn full(&self, to: &[&str]) -> Entry {
+        self.keep(to, false)
+    }
+
+    fn bare_for_nobody(&self) {
+        self.keep(&["ghost"], true);
+    }
+
+    fn path(&self, name: EntryName) -> PathBuf {
+        let place = if name.place == Place::New { "new" } else { "cur" };
+        self.scene.site.path("spool").join(place).join(name.file_name())
+    }
+
+    fn bare_with_temporary(&self) {
+        let id = self.bare().id().to_string();
+        fs::write(self.scene.site.path("spool/tmp").join(id), "penfold/1 head=00").expect("a file");
+    }
+
+    fn twins(&self) {
+        let mut entry = self.bare();
+        let (bare, bytes) = (self.path(entry.name()), fs::read(self.path(entry.name())).expect("an entry"));
+        entry.make_full().expect("a full entry");
+        fs::write(bare, bytes).expect("its twin");
+    }
+
+    /// Writes the copy for recipient 0.
+    fn write_copy(&self, entry: &Entry, user: &str, octets: usize) -> PathBuf {
+        let text = format!("Return-Path: <{SENDER}>\nDelivered-To: {}\n{}", address(user), self.content());
+        let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), text.len());
+        let path = self.scene.site.mailbox(user).join("tmp").join(name);
+        fs::write(&path, &text.as_bytes()[..octets.min(text.len())]).expect("a copy");
+        path
+    }
+
+    fn copy_in_part(&self) {
+        let entry = self.full(&["ada"]);
+        self.write_copy(&entry, "ada", 30);
+    }
+
+    /// Prepared so many seconds ago; gives the path in `tmp/`.
+    fn prepared(&self, ago: u64) -> PathBuf {
+        self.prepared_for("ada", ago)
+    }
+
+    fn prepared_for(&self, user: &str, ago: u64) -> PathBuf {
+        let mut entry = self.full(&[user]);
+        let path = self.write_copy(&entry, user, usize::MAX);
+        let tmp = fs::metadata(self.scene.site.mailbox(user).join("tmp")).expect("a directory");
+        entry.prepare(0, tmp.dev(), tmp.ino(), now() - ago).expect("a record");
+        path
+    }
+
+    fn prepared_moved(&self, ago: u64, to: Option<&str>) {
+        let path = self.prepared(ago);
+        let name = path.file_name().and_then(|n| n.to_str()).expect("a name").to_owned();
+        match to {
+            Some("cur") => fs::rename(path, self.scene.site.mailbox("ada").join("cur").join(name + ":2,S")),
+            Some(to) => fs::rename(path, self.scene.site.mailbox("ada").join(to).join(name)),
+            None => fs::remove_file(path),
+        }
+        .expect("a rename");
+    }
+
+    fn prepared_elsewhere(&self) {
+        let tmp = fs::metadata(self.scene.site.mailbox("ada").join("tmp")).expect("a directory");
+        self.full(&["ada"]).prepare(0, tmp.dev(), tmp.ino() + 1, now()).expect("a record");
+    }
+
+    fn prepared_nowhere(&self) {
+        self.full(&["eve"]).prepare(0, 1, 2, now()).expect("a record");
+    }
+
+    fn mixed(&self) {
+        let mut entry = self.full(&["ada", "bob", "ghost", "cyd"]);
+        entry.make_tried().expect("a rename");
+        for (number, state) in [(1, State::Done), (2, State::Failed), (3, State::Done)] {
+            entry.settle(number, state, now()).expect("a record");
+        }
+    }
+
+    fn settled(&self, state: State) {
+        let mut entry = self.full(&["ada", "bob"]);
+        [0, 1].into_iter().for_each(|number| entry.settle(number, state, now()).expect("a record"));
+    }
+
+    fn held(&self) {
+        let name = self.full(&["ada"]).name();
+        fs::rename(self.path(name), self.scene.site.path("spool/hold").join(name.file_name())).expect("a rename");
+    }
+
+    /// A report about the recipients is prepared, and is in this directory of the spool.
+    fn reported(&self, to: &[&str], place: Option<&str>) {
+        let mut entry = self.full(to);
+        let numbers: Vec<usize> = (0..to.len()).collect();
+        let report = Envelope {
+            sender: None,
+            recipients: vec![Recipient::new(address("ret"))],
+            body: Body::SevenBit,
+            origin: Origin::Report,
+        };
+        let text = |_| format!("Received: from a test\n\nSubject: {}\n--x--\n", self.token).into_bytes();
+        let child = entry.beget(&numbers, &report, text, now()).expect("a report");
+        // As it was before the records were overwritten for the last time.
+        numbers.iter().for_each(|&n| entry.settle(n, State::Reported { lead: 0 }, now()).expect("a record"));
+        match place {
+            Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
+            Some(_) => Ok(()),
+            None => fs::remove_file(self.path(child)),
+        }
+        .expect("a report");
+    }
+}
+
+fn far() -> Remote {
+    Remote::with(Sink::default().reply("RCPT", "550 5.1.1 no such user"))
+}
+
+#[test]
+fn every_state_that_a_crash_leaves_ends_well() {
+    let remote = far();
+    let scene = Scene::new(&remote);
+    let daemon = scene.site.start();
+    let well = daemon.comes_true(|| scene.ends() == Scene::expected());
+    assert!(well || scene.ends() == Scene::expected(), "{:#?}\n{}", differences(&scene), daemon.log());
+    daemon.wait_log(|line| line.contains("whether <ada@razorback.test> got it cannot be told"));
+    for _ in 0..2 {
+        daemon.wait_log(|line| line.contains("not the directory in which the message was prepared"));
+    }
+    assert!(daemon.terminate().success());
+    scene.check();
+}
+
+#[test]
+fn a_single_run_of_the_queue_ends_it_too() {
+    let remote = far();
+    let scene = Scene::new(&remote);
+    assert!(run(scene.site.penfoldd(&["-q"])).success());
+    assert_eq!(differences(&scene), []);
+    scene.check();
+}
+
+#[test]
+fn a_crash_while_it_recovers_changes_nothing() {
+    let (remote, mut chance) = (far(), Chance::new());
+    for _ in 0..3 {
+        let scene = Scene::new(&remote);
+        for _ in 0..4 {
+            let daemon = scene.site.start();
+            chance.sleep(0, 40);
+            daemon.kill9();
+        }
+        let daemon = scene.site.start();
+        let well = daemon.comes_true(|| scene.ends() == Scene::expected());
+        assert!(well, "{:#?}\n{}", differences(&scene), daemon.log());
+        assert!(daemon.terminate().success());
+        scene.check();
+    }
+}
+
+/// The states that did not end as they must: what is there, and what should be.
+fn differences(scene: &Scene) -> Vec<(&'static str, End, End)> {
+    let pairs = scene.ends().into_iter().zip(Scene::expected());
+    pairs.filter(|(is, should)| is != should).map(|((token, is), (_, should))| (token, is, should)).collect()
+}
+
+/// Runs a command to its end.
+fn run(mut command: Command) -> ExitStatus {
+    let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    panic!("{command:?} does not end");
+}
+
+#[test]
+fn a_mailbox_that_is_away_is_waited_for() {
+    let site = site();
+    let spool = Spool::open(&site.path("spool")).expect("a spool");
+    let scene = Scene { site, spool };
+    let (mailbox, away) = (scene.site.mailbox("eve"), scene.site.path("away"));
+    for sub in ["tmp", "new", "cur"] {
+        fs::create_dir_all(mailbox.join(sub)).expect("a mailbox");
+    }
+    Left { scene: &scene, token: "away" }.prepared_for("eve", 0);
+    // As where a disk is not mounted.
+    fs::rename(&mailbox, &away).expect("a rename");
+    fs::create_dir(&mailbox).expect("a directory");
+    scene.site.hand_over();
+    let daemon = scene.site.start();
+    daemon.wait_log(|line| line.contains("deferred") && line.contains("not the directory in which"));
+    fs::remove_dir(&mailbox).expect("nothing was put there");
+    fs::rename(&away, &mailbox).expect("a rename");
+    scene.site.hand_over();
+    scene.site.penfoldctl(&["flush"]);
+    assert!(daemon.settles(&scene.site), "{}", daemon.log());
+    let found = books(&scene.site, "eve");
+    assert_eq!((found.letters("away"), found.total()), (1, 1));
+}

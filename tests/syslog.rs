@@ -1,0 +1,76 @@
+//! Where the log goes: syslog. (A file and standard error: see unix.rs.)
+//!
+//! Needs root and unshare(1), for a /dev of its own with a /dev/log that the test
+//! reads.
+
+mod common;
+
+use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::Site;
+use std::os::unix::fs::PermissionsExt;
+
+const MESSAGE: &[u8] =
+    b"EHLO here\r\nMAIL FROM:<jon@razorback>\r\nRCPT TO:<jon@razorback>\r\nDATA\r\n\r\nhello\r\n.\r\nQUIT\r\n";
+
+/// Null device, bind mount, then penfoldd; the mounts are gone with the last process.
+const SCRIPT: &str = "mknod -m 666 \"$1/null\" c 1 3 && mount --bind \"$1\" /dev && exec \"$2\" -i -f \"$3\"";
+
+#[test]
+fn every_event_is_a_datagram_to_syslog_and_none_goes_to_the_client() {
+    let is_possible = nix::unistd::geteuid().is_root()
+        && Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !is_possible {
+        println!("skipped: no private mounts without root and unshare");
+        return;
+    }
+    let mut site = Site::new();
+    site.set("log", "to", "\"syslog\"");
+    site.configure();
+    let dev = site.path("dev");
+    std::fs::create_dir(&dev).expect("a directory");
+    let syslog = UnixDatagram::bind(dev.join("log")).expect("a socket");
+    std::fs::set_permissions(dev.join("log"), PermissionsExt::from_mode(0o666)).expect("mode 666");
+    syslog.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit");
+
+    let mut session = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c", SCRIPT, "sh"])
+        .args([&dev, &env!("CARGO_BIN_EXE_penfoldd").into(), &site.path("penfold.conf")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("unshare runs");
+    session.stdin.take().expect("its standard input").write_all(MESSAGE).expect("penfoldd reads");
+
+    let mut heard = Vec::new();
+    for word in [" accept from=", " sent to=", " done"] {
+        heard.push(next_with(&syslog, word));
+    }
+    let output = session.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    for line in &heard {
+        // Facility mail, severity info (RFC 3164).
+        let rest = line.strip_prefix("<22>").unwrap_or_else(|| panic!("no priority: {line}"));
+        assert!(rest.contains(" penfoldd["), "{line}");
+        assert!(!line.ends_with('\n'), "{line:?}");
+    }
+    let replies = String::from_utf8_lossy(&output.stdout);
+    assert!(replies.lines().all(|l| l.as_bytes()[..3].iter().all(u8::is_ascii_digit)), "{replies}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+/// The next datagram that contains `word`.
+fn next_with(syslog: &UnixDatagram, word: &str) -> String {
+    let mut datagram = [0; 4096];
+    loop {
+        let length = syslog.recv(&mut datagram).unwrap_or_else(|e| panic!("nothing with {word:?} came: {e}"));
+        let line = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        if line.contains(word) {
+            return line;
+        }
+    }
+}

@@ -204,9 +204,9 @@ impl Start {
             .map_err(|e| Exit::of_config(&[ConfigError::whole(path, format!("become user {}: {e}", config.user))]))
     }
 
-    /// From root to the server's user, with log, spool and tables open: they are
-    /// opened by the user who has to open them again later.
-    fn enter(&self, config: &Config) -> Result<(Arc<Spool>, Arc<Router>), Exit> {
+    /// The spool, opened by the server's user: root is given up. What is missing of
+    /// its directories is made, and is that user's.
+    fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
         if sys::is_root() {
             let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
             for directory in [config.spool.as_path(), socket_directory] {
@@ -215,12 +215,18 @@ impl Start {
             }
         }
         self.become_user(config)?;
+        Spool::open(&config.spool)
+            .map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))
+    }
+
+    /// From root to the server's user, with spool, log and tables open: they are
+    /// opened by the user who has to open them again later.
+    fn enter(&self, config: &Config) -> Result<(Arc<Spool>, Arc<Router>), Exit> {
+        let spool = self.open_spool(config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
         let router = Router::open(config).map_err(|errors| Exit::of_config(&errors))?;
-        let spool = Spool::open(&config.spool)
-            .map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))?;
         Ok((spool, Arc::new(router)))
     }
 

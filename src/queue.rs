@@ -4,8 +4,8 @@
 //! shared. Its unit is the job, one entry and one destination: jobs of one entry
 //! run side by side. A job is *waiting* for its time, *ready*, *running* at a worker, or
 //! settled. Destinations take turns; each elsewhere has at most so many workers,
-//! and those that were slow at last have together at most half of them, so that no
-//! tarpit uses up the pool. Nothing is kept on disk here: the queue can be rebuilt
+//! those that were slow at last have together at most half of them, and a
+//! quarter is kept for this host, so that no tarpit uses up the pool. Nothing is kept on disk here: the queue can be rebuilt
 //! from the spool at any time, and an entry that was reported twice is known. Does
 //! not know what a destination means, and opens no entry itself.
 
@@ -45,6 +45,8 @@ pub struct Queue {
     due: BinaryHeap<Reverse<(u64, QueueId, usize)>>,
     idle: Vec<(usize, Option<Key>)>,
     running: usize,
+    /// Those of them that are not for this host.
+    running_away: usize,
     running_slow: usize,
     draining: bool,
     stopping: bool,
@@ -83,7 +85,7 @@ struct ItemJob {
 impl ItemJob {
     /// Whether a recipient is in a domain.
     fn is_for(&self, domain: &str) -> bool {
-        self.domains.iter().any(|d| **d == *domain) || self.key.strip_prefix("mx:") == Some(domain)
+        names(&self.key, domain) || self.domains.iter().any(|d| **d == *domain)
     }
 }
 
@@ -100,8 +102,8 @@ enum JobState {
 struct Domains(HashSet<Arc<str>>);
 
 impl Domains {
-    fn share(&mut self, domain: String) -> Arc<str> {
-        if let Some(known) = self.0.get(domain.as_str()) {
+    fn share(&mut self, domain: Box<str>) -> Arc<str> {
+        if let Some(known) = self.0.get(&*domain) {
             return Arc::clone(known);
         }
         let domain: Arc<str> = domain.into();
@@ -152,6 +154,7 @@ impl Queue {
             due: BinaryHeap::new(),
             idle,
             running: 0,
+            running_away: 0,
             running_slow: 0,
             draining: false,
             stopping: false,
@@ -217,11 +220,13 @@ impl Queue {
         let mut item = Item { entry, unsynced, end: End::Finish, jobs: Vec::with_capacity(open), open, running: 0 };
         for planned in plan.jobs {
             let key = self.join(planned.key);
-            let due = self.settings.schedule.next_attempt(id.seconds(), planned.last, id.seed());
+            let due = self.settings.schedule.next_attempt(id.seconds(), planned.last.unwrap_or(0), id.seed());
             self.due.push(Reverse((due, id, item.jobs.len())));
-            let domains = planned.domains.into_iter().map(|d| self.domains.share(d)).collect();
-            let state = JobState::Waiting(due);
-            item.jobs.push(ItemJob { key, slots: planned.slots, domains, owed: Vec::new(), state });
+            let Planned { slots, mut domains, .. } = planned;
+            domains.sort_unstable();
+            domains.dedup();
+            let domains = domains.into_iter().map(|d| self.domains.share(d)).collect();
+            item.jobs.push(ItemJob { key, slots, domains, owed: Vec::new(), state: JobState::Waiting(due) });
         }
         self.items.insert(id, item);
         self.close(id);
@@ -290,7 +295,7 @@ impl Queue {
     /// Gives ready jobs to idle workers.
     fn dispatch(&mut self) {
         while !self.idle.is_empty() {
-            let Some(key) = self.turns.pop_front() else { return };
+            let Some(key) = self.next_turn() else { return };
             let Some(destination) = self.destinations.get_mut(&key) else { continue };
             destination.in_turn = false;
             let half = (self.workers.len() / 2).max(1);
@@ -302,6 +307,17 @@ impl Queue {
             self.hand_out(&key, id, index);
             self.offer_turn(&key);
         }
+    }
+
+    /// The next destination in turn; only this host once three quarters of the workers are away.
+    fn next_turn(&mut self) -> Option<Key> {
+        let count = self.workers.len();
+        let kept = (count / 4).max(usize::from(count > 1));
+        if self.running_away < count - kept {
+            return self.turns.pop_front();
+        }
+        let at = self.turns.iter().position(|key| **key == *LOCAL)?;
+        self.turns.remove(at)
     }
 
     fn hand_out(&mut self, key: &Key, id: QueueId, index: usize) {
@@ -329,6 +345,7 @@ impl Queue {
             self.running_slow += usize::from(destination.slow);
         }
         self.running += 1;
+        self.running_away += usize::from(**key != *LOCAL);
         // A worker lives as long as the queue.
         let _ = self.workers[worker].send(job);
     }
@@ -337,6 +354,7 @@ impl Queue {
         let Report { worker, job, verdict, took, holds, children } = report;
         self.idle.push((worker, holds));
         self.running -= 1;
+        self.running_away -= usize::from(*job.key != *LOCAL);
         self.note_speed(&job.key, took, &verdict);
         self.note_verdict(job, verdict);
         children.into_iter().for_each(|child| self.load(child));
@@ -451,4 +469,9 @@ impl Queue {
         chosen.into_iter().for_each(|(_, id, index)| self.make_ready(id, index));
         count
     }
+}
+
+/// Whether a destination is the mail exchangers of a domain: `mx:example.org`.
+fn names(key: &str, domain: &str) -> bool {
+    key.strip_prefix("mx:").and_then(|name| name.split(':').next()) == Some(domain)
 }

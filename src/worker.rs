@@ -6,7 +6,7 @@
 //! hosts or time limits. A panic is a bug in one job: it is logged, and the job is
 //! tried again later.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
@@ -83,33 +83,21 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
         Err(Unusable::Io(e)) => {
             // Tried again as a whole: what it holds is not known.
             ::log::error!("spool: open {}: {e}", name.id);
-            return Some(Plan {
-                entry: name,
-                unsynced: true,
-                jobs: vec![Planned { key: LOCAL.into(), slots: Vec::new(), domains: Vec::new(), last: 0 }],
-            });
+            return Some(Plan { entry: name, unsynced: true, jobs: vec![Planned::new(LOCAL.into())] });
         }
     };
     let router = &tools.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
-    let mut domains: Vec<BTreeSet<&str>> = Vec::new();
     for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
         let key = key(&router.route(&slot.recipient.address));
         let at = *known.entry(key).or_insert_with_key(|key| {
-            jobs.push(Planned { key: key.clone(), slots: Vec::new(), domains: Vec::new(), last: u64::MAX });
-            domains.push(BTreeSet::new());
+            jobs.push(Planned::new(key.clone()));
             jobs.len() - 1
         });
-        domains[at].insert(slot.recipient.address.domain());
-        jobs[at].slots.push(u32::try_from(slot.number).unwrap_or(u32::MAX));
         // What a crash left in the middle is looked at first.
         let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
-        jobs[at].last = jobs[at].last.min(last);
-    }
-    for (job, domains) in jobs.iter_mut().zip(domains) {
-        let is_said = |domain: &&str| job.key.strip_prefix("mx:") != Some(domain);
-        job.domains = domains.into_iter().filter(is_said).map(str::to_owned).collect();
+        jobs[at].add(number(slot), slot.recipient.address.domain(), last);
     }
     Some(Plan { entry: entry.name(), unsynced: found, jobs })
 }

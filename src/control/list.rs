@@ -33,10 +33,10 @@ pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io:
             Err(Unusable::Io(e)) => writeln!(out, "{}  {e}", name.id)?,
         }
     }
-    if count == 0 {
-        writeln!(out, "-- queue is empty")
-    } else {
-        writeln!(out, "-- {count} message{}, {bytes} octets", if count == 1 { "" } else { "s" })
+    match count {
+        0 => writeln!(out, "-- queue is empty"),
+        1 => writeln!(out, "-- 1 message, {bytes} octets"),
+        _ => writeln!(out, "-- {count} messages, {bytes} octets"),
     }
 }
 
@@ -60,7 +60,11 @@ fn recipient(slot: &Slot, arrival: u64, seed: u64, note: &str, schedule: &Schedu
     // A note's line: time, recipient, what was said.
     let said = note.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix(&who)).unwrap_or_default();
     let said: String = said.trim().chars().filter(|c| !c.is_control()).collect();
-    format!("{who}  deferred, next {next}  {said}")
+    if said.is_empty() {
+        format!("{who}  deferred, next {next}")
+    } else {
+        format!("{who}  deferred, next {next}, {said}")
+    }
 }
 
 /// As `45s`, `12m`, `7h`, `3d`.

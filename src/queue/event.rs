@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::names;
 use crate::outcome::Outcome;
 use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId};
@@ -43,7 +44,7 @@ pub enum Selector {
     All,
     /// Those of one message.
     Message(QueueId),
-    /// Those for one domain.
+    /// Those with a recipient in one domain, and those that go to a host of that name.
     Domain(String),
 }
 
@@ -84,10 +85,26 @@ pub struct Planned {
     pub key: String,
     /// The recipients' numbers.
     pub slots: Vec<u32>,
-    /// The recipients' domains, each once, if the destination does not say them.
-    pub domains: Vec<String>,
-    /// When it was last tried, in seconds since 1970; 0 for never.
-    pub last: u64,
+    /// The recipients' domains, but for one that the destination's name has in it.
+    pub(super) domains: Vec<Box<str>>,
+    /// When the one that waits longest was last tried, in seconds since 1970; 0 for never.
+    pub(super) last: Option<u64>,
+}
+
+impl Planned {
+    /// A destination without recipients.
+    pub fn new(key: String) -> Self {
+        Self { key, slots: Vec::new(), domains: Vec::new(), last: None }
+    }
+
+    /// Adds a recipient by its number. `last` is when it was last tried, 0 for never.
+    pub fn add(&mut self, number: u32, domain: &str, last: u64) {
+        self.slots.push(number);
+        if !names(&self.key, domain) {
+            self.domains.push(domain.into());
+        }
+        self.last = Some(self.last.map_or(last, |other| other.min(last)));
+    }
 }
 
 /// One entry and one destination, at a worker.

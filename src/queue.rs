@@ -10,9 +10,9 @@
 //! not know what a destination means, and opens no entry itself.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
@@ -24,7 +24,7 @@ mod event;
 
 pub use event::{Event, Job, Key, LOCAL, Plan, Planned, Report, Selector, Settings, Verdict};
 
-/// A job that took longer makes its destination a slow one.
+/// A job that takes longer makes its destination a slow one.
 const SLOW: Duration = Duration::from_secs(30);
 /// The longest sleep while something waits, so that a change of the clock is noticed.
 const NAP: Duration = Duration::from_secs(600);
@@ -35,8 +35,8 @@ pub struct Queue {
     settings: Settings,
     events: Receiver<Event>,
     workers: Vec<Sender<Job>>,
-    load: Box<dyn Fn(EntryName) -> Option<Plan> + Send>,
-    finish: Box<dyn Fn(EntryName) + Send>,
+    load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
+    finish: Box<dyn Fn(EntryName) -> bool + Send>,
     items: HashMap<QueueId, Item>,
     destinations: HashMap<Key, Destination>,
     domains: Domains,
@@ -48,6 +48,11 @@ pub struct Queue {
     /// Those of them that are not for this host.
     running_away: usize,
     running_slow: usize,
+    /// When the jobs that run were begun, in that order, and where to; without those
+    /// that are known to take long.
+    begun: BTreeMap<u64, (Instant, Key)>,
+    /// How many were begun.
+    count: u64,
     draining: bool,
     stopping: bool,
 }
@@ -137,8 +142,8 @@ impl Queue {
         settings: Settings,
         events: Receiver<Event>,
         workers: Vec<Sender<Job>>,
-        load: Box<dyn Fn(EntryName) -> Option<Plan> + Send>,
-        finish: Box<dyn Fn(EntryName) + Send>,
+        load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
+        finish: Box<dyn Fn(EntryName) -> bool + Send>,
     ) -> Self {
         let idle = (0..workers.len()).rev().map(|worker| (worker, None)).collect();
         Self {
@@ -156,6 +161,8 @@ impl Queue {
             running: 0,
             running_away: 0,
             running_slow: 0,
+            begun: BTreeMap::new(),
+            count: 0,
             draining: false,
             stopping: false,
         }
@@ -165,6 +172,7 @@ impl Queue {
     pub fn run(mut self) {
         loop {
             if !self.stopping {
+                self.note_overdue();
                 self.wake_due();
                 self.dispatch();
             }
@@ -180,17 +188,17 @@ impl Queue {
     }
 
     fn next_event(&self) -> Result<Event, RecvTimeoutError> {
-        match self.due.peek() {
-            Some(Reverse((due, ..))) if !self.stopping => {
-                self.events.recv_timeout(self.settings.schedule.wait(*due, sys::now()).min(NAP))
-            }
+        let due = self.due.peek().map(|Reverse((due, ..))| self.settings.schedule.wait(*due, sys::now()).min(NAP));
+        let overdue = self.begun.values().next().map(|(begun, _)| SLOW.saturating_sub(begun.elapsed()));
+        match due.into_iter().chain(overdue).min() {
+            Some(wait) if !self.stopping => self.events.recv_timeout(wait),
             _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::New(entry) => self.load(entry),
+            Event::New { entry, unsynced } => self.load(entry, unsynced),
             Event::Found(plan) => self.insert(plan),
             Event::Report(report) => self.report(report),
             // Whoever asked may have gone.
@@ -201,11 +209,11 @@ impl Queue {
         }
     }
 
-    fn load(&mut self, entry: EntryName) {
+    fn load(&mut self, entry: EntryName, unsynced: bool) {
         if self.items.contains_key(&entry.id) {
             return;
         }
-        if let Some(plan) = (self.load)(entry) {
+        if let Some(plan) = (self.load)(entry, unsynced) {
             self.insert(plan);
         }
     }
@@ -335,7 +343,12 @@ impl Queue {
             unsynced,
             is_last,
             index,
+            started: self.count,
         };
+        if **key != *LOCAL {
+            self.begun.insert(self.count, (Instant::now(), Arc::clone(key)));
+        }
+        self.count += 1;
         let holder = self.idle.iter().position(|(_, holds)| holds.as_ref() == Some(key));
         // Otherwise one that holds nothing, so that connections last.
         let at = holder.or_else(|| self.idle.iter().rposition(|(_, holds)| holds.is_none())).unwrap_or(0);
@@ -355,9 +368,10 @@ impl Queue {
         self.idle.push((worker, holds));
         self.running -= 1;
         self.running_away -= usize::from(*job.key != *LOCAL);
-        self.note_speed(&job.key, took, &verdict);
+        self.begun.remove(&job.started);
+        self.note_speed(&job.key, took);
         self.note_verdict(job, verdict);
-        children.into_iter().for_each(|child| self.load(child));
+        children.into_iter().for_each(|child| self.load(child, false));
     }
 
     fn note_verdict(&mut self, job: Job, verdict: Verdict) {
@@ -385,11 +399,21 @@ impl Queue {
         self.offer_turn(&job.key);
     }
 
-    fn note_speed(&mut self, key: &Key, took: Duration, verdict: &Verdict) {
+    /// A job that has run for long makes its destination slow before it ends.
+    fn note_overdue(&mut self) {
+        while let Some(first) = self.begun.first_entry().filter(|first| first.get().0.elapsed() >= SLOW) {
+            let (_, key) = first.remove();
+            if let Some(destination) = self.destinations.get_mut(&key).filter(|d| !d.slow) {
+                destination.slow = true;
+                self.running_slow += destination.running;
+            }
+        }
+    }
+
+    fn note_speed(&mut self, key: &Key, took: Duration) {
         let Some(destination) = self.destinations.get_mut(key) else { return };
         destination.running -= 1;
-        let was_slow =
-            std::mem::replace(&mut destination.slow, took > SLOW && matches!(verdict, Verdict::Later { .. }));
+        let was_slow = std::mem::replace(&mut destination.slow, took >= SLOW);
         let is_slow = destination.slow;
         // Those of its jobs that still run count as what it is now.
         let others = destination.running;
@@ -415,16 +439,38 @@ impl Queue {
         let Some(item) = self.items.get(&id).filter(|item| item.running == 0) else { return };
         let (entry, end, is_settled) = (item.entry, item.end, item.open == 0);
         match end {
-            End::Finish if is_settled => {
-                self.forget(id);
-                (self.finish)(entry);
-            }
+            End::Finish if is_settled && !(self.finish)(entry) => self.finish_later(id),
+            End::Finish if is_settled => self.forget(id),
             End::Finish => {}
-            End::Stale => {
-                self.forget(id);
-                self.load(entry);
-            }
+            End::Stale => self.plan_anew(id),
             End::Vanished => self.forget(id),
+        }
+    }
+
+    /// An entry that could not be removed is a job once more.
+    fn finish_later(&mut self, id: QueueId) {
+        let due = sys::now() + self.settings.schedule.min.as_secs();
+        match self.items.get_mut(&id) {
+            Some(item) if !item.jobs.is_empty() => {
+                item.open = 1;
+                item.jobs[0].state = JobState::Waiting(due);
+                self.due.push(Reverse((due, id, 0)));
+            }
+            _ => self.forget(id),
+        }
+    }
+
+    fn plan_anew(&mut self, id: QueueId) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let (entry, unsynced) = (item.entry, item.unsynced);
+        let owed: Vec<(u32, Outcome)> = item.jobs.iter_mut().flat_map(|job| std::mem::take(&mut job.owed)).collect();
+        self.forget(id);
+        self.load(entry, unsynced);
+        let Some(item) = self.items.get_mut(&id) else { return };
+        for (number, outcome) in owed {
+            if let Some(job) = item.jobs.iter_mut().find(|job| job.slots.contains(&number)) {
+                job.owed.push((number, outcome));
+            }
         }
     }
 
@@ -441,9 +487,9 @@ impl Queue {
         }
     }
 
-    /// Makes ready what waits; how much that was.
+    /// Makes ready what waits; how much that was, with what was so already.
     fn flush(&mut self, selector: &Selector) -> usize {
-        let mut chosen: Vec<(u64, QueueId, usize)> = Vec::new();
+        let (mut chosen, mut count) = (Vec::new(), 0);
         for (id, item) in &self.items {
             for (index, job) in item.jobs.iter().enumerate() {
                 let is_meant = match selector {
@@ -451,9 +497,12 @@ impl Queue {
                     Selector::Message(wanted) => id == wanted,
                     Selector::Domain(domain) => job.is_for(domain),
                 };
-                if let (JobState::Waiting(due), true) = (job.state, is_meant) {
-                    chosen.push((due, *id, index));
+                match job.state {
+                    JobState::Waiting(due) if is_meant => chosen.push((due, *id, index)),
+                    JobState::Ready | JobState::Running if is_meant => {}
+                    _ => continue,
                 }
+                count += 1;
             }
         }
         chosen.sort_unstable();
@@ -465,7 +514,6 @@ impl Queue {
                 destination.slow = false;
             }
         }
-        let count = chosen.len();
         chosen.into_iter().for_each(|(_, id, index)| self.make_ready(id, index));
         count
     }

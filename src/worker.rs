@@ -62,35 +62,62 @@ impl Tools {
     }
 }
 
-/// How an entry is to be delivered; `None` if there is nothing to do, or if it
-/// makes no sense and is now in `bad/`. `found` is whether it was found on disk
-/// rather than committed a moment ago. The reports that it may be waiting for are
-/// added to `awaited`.
-pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<QueueId>) -> Option<Plan> {
-    let opened = tools.spool.entry(name).and_then(|mut entry| {
-        awaited.extend(entry.awaited());
-        // Here, where no job of it runs: recipients of one report may have other routes now.
-        entry.recover(0..entry.slots().len())?;
-        Ok(entry)
-    });
-    let entry = match opened {
-        Ok(entry) => entry,
-        Err(Unusable::Gone) => return None,
+/// What the queue is told of an entry that was found on disk; `None` if it makes no
+/// sense, and is now in `bad/`. What it waits for is added to `known`.
+pub fn survey(tools: &Tools, name: EntryName, known: &mut HashSet<QueueId>) -> Option<Event> {
+    let entry = match look(tools, name) {
+        Ok(entry) => entry?,
+        Err(plan) => return Some(Event::Found(plan)),
+    };
+    let had = known.len();
+    known.extend(entry.awaited());
+    // What a crash left of a report is put in order by the queue itself, while no job of the entry runs.
+    if known.len() > had {
+        Some(Event::New { entry: name, unsynced: true })
+    } else {
+        Some(Event::Found(plan_of(tools, &entry, true)))
+    }
+}
+
+/// How an entry is to be delivered; `None` if it is gone, or if it makes no sense
+/// and is now in `bad/`. No job of it runs. `unsynced` is whether it may have
+/// been written before a crash.
+pub fn plan(tools: &Tools, name: EntryName, unsynced: bool) -> Option<Plan> {
+    let mut entry = match look(tools, name) {
+        Ok(entry) => entry?,
+        Err(plan) => return Some(plan),
+    };
+    if let Err(e) = entry.recover(0..entry.slots().len()) {
+        return Some(unreadable(name, &e));
+    }
+    Some(plan_of(tools, &entry, unsynced))
+}
+
+/// Opens an entry; `None` is one that is gone, or bad. The error is a plan to look again.
+fn look(tools: &Tools, name: EntryName) -> Result<Option<Entry>, Plan> {
+    match tools.spool.entry(name) {
+        Ok(entry) => Ok(Some(entry)),
+        Err(Unusable::Gone) => Ok(None),
         Err(Unusable::Bad(bad)) => {
             tools.spool.condemn(name, bad.0);
-            return None;
+            Ok(None)
         }
-        Err(Unusable::Io(e)) => {
-            // Tried again as a whole: what it holds is not known.
-            ::log::error!("spool: open {}: {e}", name.id);
-            return Some(Plan { entry: name, unsynced: true, jobs: vec![Planned::new(LOCAL.into())] });
-        }
-    };
+        Err(Unusable::Io(e)) => Err(unreadable(name, &e)),
+    }
+}
+
+/// Tried again as a whole: what it holds is not known.
+fn unreadable(name: EntryName, error: &io::Error) -> Plan {
+    ::log::error!("spool: open {}: {error}", name.id);
+    Plan { entry: name, unsynced: true, jobs: vec![Planned::new(LOCAL.into())] }
+}
+
+fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
     let router = &tools.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
-        let key = key(&router.route(&slot.recipient.address));
+        let key = key(slot, &router.route(&slot.recipient.address));
         let at = *known.entry(key).or_insert_with_key(|key| {
             jobs.push(Planned::new(key.clone()));
             jobs.len() - 1
@@ -99,7 +126,7 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
         let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
         jobs[at].add(number(slot), slot.recipient.address.domain(), last);
     }
-    Some(Plan { entry: entry.name(), unsynced: found, jobs })
+    Plan { entry: entry.name(), unsynced, jobs }
 }
 
 /// Works until the queue hangs up.
@@ -177,6 +204,7 @@ impl Worker {
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return Verdict::Stale };
         if attempt.write_down(outcomes) && attempt.report_failures() {
+            attempt.job.owed.clear();
             attempt.verdict()
         } else {
             self.later(attempt.job)
@@ -221,15 +249,15 @@ impl Worker {
     /// goes elsewhere now.
     fn deliver(&mut self, attempt: &mut Attempt<'_>) -> Option<Vec<(u32, Outcome)>> {
         if !attempt.job.owed.is_empty() {
-            return Some(std::mem::take(&mut attempt.job.owed));
+            return Some(attempt.job.owed.clone());
         }
         let slots = attempt.open_slots();
         let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route(&s.recipient.address)).collect();
-        if routes.iter().any(|route| key(route) != *attempt.job.key) {
+        if slots.iter().zip(&routes).any(|(slot, route)| key(slot, route) != *attempt.job.key) {
             return None;
         }
         let outcomes = match routes.first() {
-            Some(route @ (Route::Mx { .. } | Route::Hosts(_))) => match attempt.make_full() {
+            Some(route) if *attempt.job.key != *LOCAL => match attempt.make_full() {
                 Ok(()) => self.send(attempt, &slots, route),
                 Err(e) => slots.iter().map(|_| Outcome::from_io("rewrite the message in the spool", &e)).collect(),
             },
@@ -270,6 +298,10 @@ impl Attempt<'_> {
                 let settings = Arc::clone(&self.settings);
                 let mailbox = Maildir { path, hostname: &settings.config.hostname };
                 self.deliver_into(&mailbox, slot)
+            }
+            // Whether the copy that was prepared has been seen there cannot be told now.
+            _ if matches!(slot.record.state, State::Prepared { .. }) => {
+                Outcome::deferred(Status(4, 2, 0), "the mailbox to which it was being delivered is not there now")
             }
             Route::Refused(status, why) => Outcome::failed(*status, why.as_str()),
             Route::Unsure(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
@@ -464,25 +496,30 @@ impl Attempt<'_> {
 
     fn finish(&self) -> Verdict {
         if self.taken {
-            log::done(&self.entry.id())
-        } else {
-            finish(self.spool, self.entry.name())
+            log::done(&self.entry.id());
+        } else if !finish(self.spool, self.entry.name()) {
+            let due = self.now + self.settings.config.queue.retry_min.as_secs();
+            return Verdict::Later { slots: self.job.slots.clone(), due };
         }
         Verdict::Vanished
     }
 }
 
-/// Removes an entry of which everything is settled.
-pub fn finish(spool: &Arc<Spool>, name: EntryName) {
-    match spool.finish(name) {
+/// Removes an entry of which everything is settled. False if it is still there.
+pub fn finish(spool: &Arc<Spool>, name: EntryName) -> bool {
+    let finished = spool.finish(name);
+    match &finished {
         Ok(()) => log::done(&name.id),
         Err(e) => ::log::error!("spool: remove {}: {e}", name.id),
     }
+    finished.is_ok()
 }
 
-/// What the queue calls the destination of a route.
-fn key(route: &Route) -> String {
-    route.destination().unwrap_or_else(|| LOCAL.to_owned())
+/// What the queue calls the destination of a recipient. One whose copy is prepared
+/// is settled here before anything else.
+fn key(slot: &Slot, route: &Route) -> String {
+    let destination = if slot.record.state == State::Todo { route.destination() } else { None };
+    destination.unwrap_or_else(|| LOCAL.to_owned())
 }
 
 fn number(slot: &Slot) -> u32 {

@@ -49,11 +49,15 @@ fn run() -> Result<(), Exit> {
 fn queue(start: &Start) -> Result<(), Exit> {
     let config = start.load()?;
     let mut out = io::stdout().lock();
-    let asked = control::ask(&config.socket, "queue", &mut out);
+    let asked = control::ask(&config.socket, "queue", &mut out, control::PATIENCE);
     let listed = match asked {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             let schedule = config.queue.schedule();
-            Spool::look_at(&config.spool).and_then(|spool| control::list(&spool, &schedule, &mut out))
+            match Spool::look_at(&config.spool) {
+                // Before the first start.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => writeln!(out, "-- queue is empty"),
+                spool => spool.and_then(|spool| control::list(&spool, &schedule, &mut out)),
+            }
         }
         result => result,
     };
@@ -69,7 +73,8 @@ fn flush(start: &Start, what: Option<&str>) -> Result<(), Exit> {
     let config = start.load()?;
     let request = what.map_or_else(|| "flush".to_owned(), |what| format!("flush {what}"));
     let mut answer = Vec::new();
-    control::ask(&config.socket, &request, &mut answer).map_err(|e| trouble("ask the daemon", &e))?;
+    control::ask(&config.socket, &request, &mut answer, control::PATIENCE)
+        .map_err(|e| trouble("ask the daemon", &e))?;
     match what {
         Some(what) if answer == b"0\n" => {
             Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("nothing waits for {what}")] })

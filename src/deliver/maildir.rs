@@ -101,7 +101,11 @@ impl Maildir<'_> {
     /// Renames `tmp/N` to `new/N`, durably.
     fn reveal(&self, name: &str) -> Result<(), Box<Outcome>> {
         let (from, to) = (self.path.join("tmp").join(name), self.path.join("new").join(name));
-        rename_new(&from, &to).map_err(|e| self.trouble("rename into", &to, &e))?;
+        let mut renamed = rename_new(&from, &to);
+        if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            renamed = self.make().and_then(|()| rename_new(&from, &to));
+        }
+        renamed.map_err(|e| self.trouble("rename into", &to, &e))?;
         ["new", "tmp"].into_iter().try_for_each(|directory| {
             let directory = self.path.join(directory);
             sync_directory(&directory).map_err(|e| self.trouble("sync", &directory, &e))

@@ -21,8 +21,14 @@ pub const LOCAL: &str = "local";
 
 /// What the queue is told.
 pub enum Event {
-    /// A message was committed.
-    New(EntryName),
+    /// An entry to be planned by the queue.
+    New {
+        /// The entry.
+        entry: EntryName,
+        /// Whether it may have been written before a crash; one that was committed
+        /// a moment ago was not.
+        unsynced: bool,
+    },
     /// An entry was found on disk, and how it is to be delivered.
     Found(Plan),
     /// A worker is done with a job.
@@ -123,6 +129,7 @@ pub struct Job {
     /// Whether the rest of the entry is settled: then the worker finishes it.
     pub is_last: bool,
     pub(super) index: usize,
+    pub(super) started: u64,
 }
 
 /// What a worker has to say.

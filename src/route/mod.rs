@@ -21,6 +21,7 @@ use crate::address::Address;
 use crate::aliases::{Aliases, Member};
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, HostPort};
+use crate::dns;
 use crate::reply::Status;
 use crate::users::Users;
 
@@ -267,6 +268,7 @@ const POSTMASTER: &str = "postmaster";
 /// Where an address goes that no table says anything of: as RFC 5321 5.1 has it.
 fn direct(address: &Address, port: u16) -> Route {
     match address.literal() {
+        Some(ip) if !dns::is_a_hosts(ip) => Route::Refused(Status(5, 1, 2), "That is no host's address".into()),
         Some(ip) => Route::Hosts(vec![HostPort { host: ip.to_string(), port }]),
         None => Route::Mx { domain: address.domain().to_owned(), port },
     }

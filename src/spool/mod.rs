@@ -154,7 +154,8 @@ impl Spool {
         for directory in DIRECTORIES {
             make(&root.join(directory))?;
         }
-        let spool = Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(true) };
+        let spool =
+            Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(has_proc()) };
         spool.check_version()?;
         Ok(Arc::new(spool))
     }
@@ -368,6 +369,11 @@ impl Spool {
     fn is_nameless(&self) -> bool {
         self.nameless.load(Ordering::Relaxed)
     }
+}
+
+/// Whether a file without a name can be given one: linkat(2) finds it below /proc.
+fn has_proc() -> bool {
+    Path::new("/proc/self/fd").is_dir()
 }
 
 /// Makes the names in a directory durable.

@@ -22,6 +22,9 @@ use crate::envelope::Envelope;
 /// How much of a message is held in memory.
 pub const BUFFER: usize = 64 << 10;
 
+/// After so much the room that is left is looked at again: other messages grow too.
+const LOOK: u64 = 4 << 20;
+
 /// A message that is being written.
 #[derive(Debug)]
 pub struct Draft {
@@ -30,6 +33,8 @@ pub struct Draft {
     buffer: Vec<u8>,
     file: Option<Target>,
     written: u64,
+    /// Up to where there was room when it was last looked.
+    assured: u64,
 }
 
 #[derive(Debug)]
@@ -61,7 +66,7 @@ impl Spool {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let id = QueueId::generate()?;
-        Ok(Draft { spool: Arc::clone(self), id, buffer: head.into_bytes(), file: None, written: 0 })
+        Ok(Draft { spool: Arc::clone(self), id, buffer: head.into_bytes(), file: None, written: 0, assured: LOOK })
     }
 
     /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step
@@ -147,6 +152,12 @@ impl Draft {
     fn spill(&mut self) -> io::Result<()> {
         if self.file.is_none() {
             self.file = Some(self.create()?);
+        }
+        if self.written > self.assured {
+            if !self.spool.has_room(0)? {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.assured = self.written + LOOK;
         }
         if let Some(target) = &mut self.file {
             target.file().write_all(&self.buffer)?;

@@ -188,7 +188,7 @@ impl Start {
             Ok(Some(_lock)) => {
                 let mail = Mail::start(config, router, spool, Vec::new())?;
                 load_all(&mail.tools, mail.tools.spool.entries(), &mail.events);
-                mail.tell(Event::Flush(Selector::All));
+                mail.tell(Event::Flush(Selector::All, bounded(1).0));
                 mail.drain();
                 Ok(())
             }
@@ -206,10 +206,7 @@ impl Start {
 
     /// The spool, opened by the server's user: root is given up. What is missing of
     /// its directories is made, and is that user's.
-    ///
-    /// # Errors
-    /// What keeps it from that.
-    pub fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
+    fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
         if sys::is_root() {
             let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
             for directory in [config.spool.as_path(), socket_directory] {
@@ -346,9 +343,13 @@ impl Mail {
     fn orders(&self) -> Orders {
         let (flush, wake, tools) = (self.events.clone(), self.events.clone(), Arc::clone(&self.tools));
         Orders {
-            flush: Box::new(move |selector| drop(flush.send(Event::Flush(selector)))),
+            flush: Box::new(move |selector| {
+                let (said, heard) = bounded(1);
+                // Nothing waits in a queue that has ended.
+                flush.send(Event::Flush(selector, said)).ok().and_then(|()| heard.recv().ok()).unwrap_or(0)
+            }),
             wake: Box::new(move |name| drop(wake.send(Event::New(name)))),
-            list: Box::new(move |out| control::list(&tools.spool, &tools.settings().schedule(), out)),
+            list: Box::new(move |out| control::list(&tools.spool, &tools.settings().config.queue.schedule(), out)),
         }
     }
 
@@ -384,7 +385,10 @@ impl Mail {
 }
 
 fn queue_settings(settings: &worker::Settings) -> queue::Settings {
-    queue::Settings { schedule: settings.schedule(), per_destination: settings.config.queue.workers_per_destination }
+    queue::Settings {
+        schedule: settings.config.queue.schedule(),
+        per_destination: settings.config.queue.workers_per_destination,
+    }
 }
 
 fn bind_all(config: &Config) -> Result<Vec<TcpListener>, Exit> {
@@ -440,7 +444,7 @@ fn load_all(tools: &Tools, found: io::Result<Vec<EntryName>>, events: &Sender<Ev
         }
     }
     if count > 0 {
-        ::log::info!("{count} messages in the queue");
+        ::log::info!("{count} message{} in the spool", if count == 1 { "" } else { "s" });
     }
     if let Err(e) = tools.spool.sweep(|id| known.contains(&id)) {
         ::log::error!("spool: sweep: {e}");

@@ -15,15 +15,14 @@
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | address, retry, sys | nothing of penfold |
-//! | 1 | envelope, reply, config, smtp | rank 0 |
-//! | 2 | outcome | lower ranks |
-//! | 3 | log | lower ranks |
-//! | 4 | aliases, users, dns, spool | lower ranks |
-//! | 5 | route, net, queue, bounce | lower ranks |
-//! | 6 | session, deliver | lower ranks; session never queue or bounce |
-//! | 7 | listen, worker, control | lower ranks |
-//! | 8 | daemon, and the programs | everything, in start-up order |
+//! | 0 | address, reply, retry, sys | nothing of penfold |
+//! | 1 | envelope, outcome, config, smtp | rank 0 |
+//! | 2 | log | lower ranks |
+//! | 3 | aliases, users, dns, spool | lower ranks |
+//! | 4 | route, net, queue, bounce | lower ranks |
+//! | 5 | session, deliver | lower ranks; session never queue or bounce |
+//! | 6 | listen, worker, control | lower ranks |
+//! | 7 | daemon, and the programs | everything, in start-up order |
 //!
 //! No imports within a rank, except inside one folder; tests/ranks.rs sees to it.
 //!

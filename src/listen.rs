@@ -29,8 +29,13 @@ const STACK: usize = 256 << 10;
 const BACKLOG: i32 = 1024;
 /// What a session in the middle of a message gets when the daemon goes down.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long to wait when accept(2) fails: not at full speed.
+const BREATH: Duration = Duration::from_millis(10);
 /// What all get then to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether there are descriptors again.
+const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// Opens a listening socket.
 ///
@@ -89,18 +94,14 @@ impl Door {
         *self.service.write().unwrap_or_else(PoisonError::into_inner) = service;
     }
 
-    /// How many sessions there are.
-    pub fn sessions(&self) -> usize {
-        self.guests().here.len()
-    }
-
     /// Serves one client on standard input and output, and returns when it has left.
     ///
     /// # Errors
     /// When there is no standard input.
     pub fn serve_standard_input(&self) -> io::Result<()> {
         let stream = Stream::from_standard_input()?;
-        let client = Client { session: self.session_id(), address: stream.peer().map(|a| a.ip().to_canonical()) };
+        let address = stream.peer().map(|a| a.ip().to_canonical());
+        let client = Client { session: self.session_id(), address, is_local: stream.is_local() };
         Session::new(&self.service(), client, self.watch.clone(), stream).run();
         Ok(())
     }
@@ -109,22 +110,32 @@ impl Door {
     pub fn accept_from(self: &Arc<Self>, listener: &TcpListener) {
         // Given up for a moment when no descriptor is left, to tell the client so.
         let mut reserve = File::open("/dev/null").ok();
+        let mut is_short = false;
         loop {
             match listener.accept() {
-                Ok((socket, peer)) => self.welcome(socket, peer),
+                Ok((socket, peer)) => {
+                    is_short = false;
+                    self.welcome(socket, peer);
+                }
                 Err(_) if self.is_closed() => return,
                 Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE)) => {
-                    ::log::error!("accept: {e}");
+                    if !std::mem::replace(&mut is_short, true) {
+                        ::log::error!("accept: {e}");
+                    }
                     drop(reserve.take());
-                    if let Ok((socket, _)) = listener.accept() {
-                        self.turn_away(&socket);
+                    let waiting = accept_waiting(listener);
+                    if let Ok(socket) = &waiting {
+                        self.turn_away(socket);
                     }
                     reserve = File::open("/dev/null").ok();
+                    if waiting.is_err() {
+                        thread::sleep(SHORTAGE);
+                    }
                 }
                 // What went wrong with one connection, or what may pass.
                 Err(e) => {
                     ::log::warn!("accept: {e}");
-                    thread::sleep(Duration::from_millis(10));
+                    thread::sleep(BREATH);
                 }
             }
         }
@@ -169,7 +180,7 @@ impl Door {
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
         let Some(number) = self.enter(&service, host, &socket, &watch) else { return self.turn_away(&socket) };
-        let client = Client { session: self.session_id(), address: Some(peer.ip().to_canonical()) };
+        let client = Client { session: self.session_id(), address: Some(peer.ip().to_canonical()), is_local: false };
         ::log::debug!("{} connect peer=[{peer}]", client.session);
         let (door, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
         let started = thread::Builder::new().name("session".into()).stack_size(STACK).spawn(move || {
@@ -238,6 +249,15 @@ impl Door {
     fn is_closed(&self) -> bool {
         self.watch.stop.load(Ordering::SeqCst)
     }
+}
+
+/// A client that is here already: accept(2) wants a descriptor before it looks for
+/// one, and would wait with it.
+fn accept_waiting(listener: &TcpListener) -> io::Result<TcpStream> {
+    listener.set_nonblocking(true)?;
+    let accepted = listener.accept();
+    listener.set_nonblocking(false)?;
+    accepted.map(|(socket, _)| socket)
 }
 
 /// What counts as one host: an IPv4 address, or a /64 of IPv6.

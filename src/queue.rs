@@ -4,8 +4,8 @@
 //! shared. Its unit is the job, one entry and one destination: jobs of one entry
 //! run side by side. A job is *waiting* for its time, *ready*, *running* at a worker, or
 //! settled. Destinations take turns; each elsewhere has at most so many workers,
-//! those that were slow at last have together at most half of them, and one is
-//! kept for this host, so that no tarpit uses up the pool. Nothing is kept on disk here: the queue can be rebuilt
+//! those that were slow at last have together at most half of them, and a
+//! quarter is kept for this host, so that no tarpit uses up the pool. Nothing is kept on disk here: the queue can be rebuilt
 //! from the spool at any time, and an entry that was reported twice is known. Does
 //! not know what a destination means, and opens no entry itself.
 
@@ -39,6 +39,7 @@ pub struct Queue {
     finish: Box<dyn Fn(EntryName) + Send>,
     items: HashMap<QueueId, Item>,
     destinations: HashMap<Key, Destination>,
+    domains: Domains,
     /// Destinations with ready jobs and room for one more, each once.
     turns: VecDeque<Key>,
     due: BinaryHeap<Reverse<(u64, QueueId, usize)>>,
@@ -75,9 +76,17 @@ enum End {
 struct ItemJob {
     key: Key,
     slots: Vec<u32>,
-    domains: Vec<Box<str>>,
+    /// The recipients' domains, if `key` does not say them.
+    domains: Box<[Arc<str>]>,
     owed: Vec<(u32, Outcome)>,
     state: JobState,
+}
+
+impl ItemJob {
+    /// Whether a recipient is in a domain.
+    fn is_for(&self, domain: &str) -> bool {
+        names(&self.key, domain) || self.domains.iter().any(|d| **d == *domain)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +95,31 @@ enum JobState {
     Ready,
     Running,
     Settled,
+}
+
+/// Names of domains, each kept once for all the messages to it.
+#[derive(Default)]
+struct Domains(HashSet<Arc<str>>);
+
+impl Domains {
+    fn share(&mut self, domain: Box<str>) -> Arc<str> {
+        if let Some(known) = self.0.get(&*domain) {
+            return Arc::clone(known);
+        }
+        let domain: Arc<str> = domain.into();
+        self.0.insert(Arc::clone(&domain));
+        domain
+    }
+
+    /// Gives back what was shared.
+    fn release(&mut self, domains: Box<[Arc<str>]>) {
+        for domain in domains {
+            // This one and the set's own.
+            if Arc::strong_count(&domain) <= 2 {
+                self.0.remove(&domain);
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -115,6 +149,7 @@ impl Queue {
             finish,
             items: HashMap::new(),
             destinations: HashMap::new(),
+            domains: Domains::default(),
             turns: VecDeque::new(),
             due: BinaryHeap::new(),
             idle,
@@ -158,7 +193,8 @@ impl Queue {
             Event::New(entry) => self.load(entry),
             Event::Found(plan) => self.insert(plan),
             Event::Report(report) => self.report(report),
-            Event::Flush(selector) => self.flush(&selector),
+            // Whoever asked may have gone.
+            Event::Flush(selector, said) => drop(said.try_send(self.flush(&selector))),
             Event::Settings(settings) => self.settings = settings,
             Event::Drain => self.draining = true,
             Event::Stop => self.stopping = true,
@@ -189,6 +225,7 @@ impl Queue {
             let Planned { slots, mut domains, .. } = planned;
             domains.sort_unstable();
             domains.dedup();
+            let domains = domains.into_iter().map(|d| self.domains.share(d)).collect();
             item.jobs.push(ItemJob { key, slots, domains, owed: Vec::new(), state: JobState::Waiting(due) });
         }
         self.items.insert(id, item);
@@ -272,9 +309,11 @@ impl Queue {
         }
     }
 
-    /// The next destination in turn; only this host once all workers but one are away.
+    /// The next destination in turn; only this host once three quarters of the workers are away.
     fn next_turn(&mut self) -> Option<Key> {
-        if self.running_away < self.workers.len().saturating_sub(1).max(1) {
+        let count = self.workers.len();
+        let kept = (count / 4).max(usize::from(count > 1));
+        if self.running_away < count - kept {
             return self.turns.pop_front();
         }
         let at = self.turns.iter().position(|key| **key == *LOCAL)?;
@@ -398,19 +437,19 @@ impl Queue {
                 destination.ready.retain(|(other, _)| *other != id);
             }
             self.leave(&job.key);
+            self.domains.release(job.domains);
         }
     }
 
-    fn flush(&mut self, selector: &Selector) {
+    /// Makes ready what waits; how much that was.
+    fn flush(&mut self, selector: &Selector) -> usize {
         let mut chosen: Vec<(u64, QueueId, usize)> = Vec::new();
         for (id, item) in &self.items {
             for (index, job) in item.jobs.iter().enumerate() {
                 let is_meant = match selector {
                     Selector::All => true,
                     Selector::Message(wanted) => id == wanted,
-                    Selector::Domain(domain) => {
-                        names(&job.key, domain) || job.domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
-                    }
+                    Selector::Domain(domain) => job.is_for(domain),
                 };
                 if let (JobState::Waiting(due), true) = (job.state, is_meant) {
                     chosen.push((due, *id, index));
@@ -426,11 +465,13 @@ impl Queue {
                 destination.slow = false;
             }
         }
+        let count = chosen.len();
         chosen.into_iter().for_each(|(_, id, index)| self.make_ready(id, index));
+        count
     }
 }
 
-/// Whether the name of a destination has a domain in it: `mx:example.org`, `host:mail.example.org:25`.
+/// Whether a destination is the mail exchangers of a domain: `mx:example.org`.
 fn names(key: &str, domain: &str) -> bool {
-    key.split([':', ',']).any(|part| part.eq_ignore_ascii_case(domain))
+    key.strip_prefix("mx:").and_then(|name| name.split(':').next()) == Some(domain)
 }

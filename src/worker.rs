@@ -26,7 +26,6 @@ use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::queue::{Event, Job, LOCAL, Plan, Planned, Report, Verdict};
 use crate::reply::Status;
-use crate::retry::Schedule;
 use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State, Unusable};
 use crate::sys;
@@ -42,14 +41,6 @@ pub struct Settings {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
-}
-
-impl Settings {
-    /// When to try again.
-    pub fn schedule(&self) -> Schedule {
-        let queue = &self.config.queue;
-        Schedule { min: queue.retry_min, max: queue.retry_max, expire_after: queue.expire_after }
-    }
 }
 
 /// What all workers share.
@@ -99,7 +90,7 @@ pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<Q
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
-        let key = router.route(&slot.recipient.address).destination();
+        let key = key(&router.route(&slot.recipient.address));
         let at = *known.entry(key).or_insert_with_key(|key| {
             jobs.push(Planned::new(key.clone()));
             jobs.len() - 1
@@ -234,7 +225,7 @@ impl Worker {
         }
         let slots = attempt.open_slots();
         let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route(&s.recipient.address)).collect();
-        if routes.iter().any(|route| route.destination() != *attempt.job.key) {
+        if routes.iter().any(|route| key(route) != *attempt.job.key) {
             return None;
         }
         let outcomes = match routes.first() {
@@ -333,7 +324,7 @@ impl Attempt<'_> {
         let Some(slot) = self.entry.slots().get(index).filter(|s| s.record.state.is_open()).cloned() else {
             return Ok(());
         };
-        let schedule = self.settings.schedule();
+        let schedule = self.settings.config.queue.schedule();
         let expired = schedule.is_expired(self.entry.id().seconds(), self.now);
         match outcome.fate {
             Fate::Delivered => {
@@ -360,13 +351,15 @@ impl Attempt<'_> {
     fn owe(&mut self, error: &io::Error, mut outcomes: Vec<(u32, Outcome)>) -> bool {
         ::log::error!("spool: write down what became of {}: {error}", self.entry.id());
         outcomes.append(&mut self.failures);
+        // Who was only deferred can just be tried again.
+        outcomes.retain(|(_, outcome)| outcome.fate != Fate::Deferred);
         self.job.owed = outcomes;
         false
     }
 
     fn next_attempt(&self) -> u64 {
         let id = self.entry.id();
-        self.settings.schedule().next_attempt(id.seconds(), self.now, id.seed())
+        self.settings.config.queue.schedule().next_attempt(id.seconds(), self.now, id.seed())
     }
 
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
@@ -376,6 +369,7 @@ impl Attempt<'_> {
         log::attempt(&log::Attempt {
             id: &id,
             recipient: &slot.recipient.address,
+            original: slot.recipient.original.as_ref(),
             via: if *self.job.key == *LOCAL { "maildir" } else { "smtp" },
             outcome,
             delay: Duration::from_micros(micros.saturating_sub(id.micros())),
@@ -484,6 +478,11 @@ pub fn finish(spool: &Arc<Spool>, name: EntryName) {
         Ok(()) => log::done(&name.id),
         Err(e) => ::log::error!("spool: remove {}: {e}", name.id),
     }
+}
+
+/// What the queue calls the destination of a route.
+fn key(route: &Route) -> String {
+    route.destination().unwrap_or_else(|| LOCAL.to_owned())
 }
 
 fn number(slot: &Slot) -> u32 {

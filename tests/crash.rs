@@ -11,7 +11,7 @@ mod common;
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -58,12 +58,12 @@ fn books(site: &Site, user: &str) -> Books {
 #[test]
 fn nothing_is_there_before_the_final_dot() {
     let site = site();
-    for (octets, to) in [(0, "jon@razorback"), (60, "list@razorback"), (usize::MAX, "jon@razorback")] {
+    // Nothing, a little, what is on the disk in part, and all but the last octet.
+    for (octets, to) in
+        [(0, "jon@razorback"), (60, "list@razorback"), (70_000, "jon@razorback"), (usize::MAX, "jon@razorback")]
+    {
         let daemon = site.start();
-        // Long enough to be on the disk in part.
-        let token =
-            ["t0", "t1", "t2", "t3", "t4", "t5", "t6"].into_iter().find(|t| Letter::new(t).text().len() > 70_000);
-        let mut wire = offer_part(daemon.address(), &[to], Letter::new(token.unwrap_or("t0")), octets).expect("a 354");
+        let mut wire = offer_part(daemon.address(), &[to], Letter::new("long"), octets).expect("a 354");
         daemon.kill9();
         assert_eq!(wire.hear(), Ok(None), "a reply to a message that was not ended");
         let daemon = site.start();
@@ -515,8 +515,32 @@ fn a_mailbox_that_is_away_is_waited_for() {
     fs::remove_dir(&mailbox).expect("nothing was put there");
     fs::rename(&away, &mailbox).expect("a rename");
     scene.site.hand_over();
-    scene.site.penfoldctl(&["flush"]);
-    assert!(daemon.settles(&scene.site), "{}", daemon.log());
+    assert!(daemon.flush_until(&scene.site, || scene.site.spooled().is_empty()), "{}", daemon.log());
     let found = books(&scene.site, "eve");
     assert_eq!((found.letters("away"), found.total()), (1, 1));
+}
+
+#[test]
+fn a_copy_that_is_made_again_is_not_prepared_before_it_is_whole() {
+    let site = site();
+    let spool = Spool::open(&site.path("spool")).expect("a spool");
+    let scene = Scene { site, spool };
+    let mailbox = scene.site.mailbox("ada");
+    for sub in ["tmp", "new", "cur"] {
+        fs::create_dir_all(mailbox.join(sub)).expect("a mailbox");
+    }
+    Left { scene: &scene, token: "again" }.prepared_moved(2 * DAY, None);
+    scene.site.hand_over();
+    // The second copy cannot be written: a crash in the middle would leave a part of it.
+    fs::set_permissions(mailbox.join("tmp"), fs::Permissions::from_mode(0o500)).expect("a mode");
+    let daemon = scene.site.start();
+    daemon.wait_log(|line| line.contains("deferred") && line.contains("Permission denied"));
+    daemon.kill9();
+    let name = scene.spool.entries().expect("entries")[0];
+    assert_eq!(scene.spool.entry(name).expect("an entry").slots()[0].record.state, State::Todo);
+    fs::set_permissions(mailbox.join("tmp"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    let daemon = scene.site.start();
+    assert!(daemon.flush_until(&scene.site, || scene.site.spooled().is_empty()), "{}", daemon.log());
+    let found = books(&scene.site, "ada");
+    assert_eq!((found.letters("again"), found.total()), (1, 1));
 }

@@ -3,6 +3,10 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
+
+/// A daemon that says nothing for so long is not well.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends a request to the daemon at `socket` and copies its answer to `out`.
 ///
@@ -11,6 +15,7 @@ use std::path::Path;
 /// its words if it will not, and those of the connection.
 pub fn ask(socket: &Path, request: &str, out: &mut dyn Write) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("{request}\n").as_bytes())?;
     let mut answer = BufReader::new(stream);
     let mut first = String::new();

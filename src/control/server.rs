@@ -21,8 +21,8 @@ type List = dyn Fn(&mut dyn Write) -> io::Result<()> + Send;
 
 /// What the daemon does when it is told.
 pub struct Orders {
-    /// Try now what waits.
-    pub flush: Box<dyn Fn(Selector) + Send>,
+    /// Try now what waits; how many deliveries that are.
+    pub flush: Box<dyn Fn(Selector) -> usize + Send>,
     /// A message was committed by another process.
     pub wake: Box<dyn Fn(EntryName) + Send>,
     /// The listing of the queue.
@@ -76,8 +76,8 @@ fn answer(mut stream: UnixStream, orders: &Orders) -> io::Result<()> {
             out.flush()
         }
         ["flush", rest @ ..] if rest.len() < 2 => {
-            (orders.flush)(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
-            stream.write_all(b"ok\n")
+            let count = (orders.flush)(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
+            stream.write_all(format!("ok\n{count}\n").as_bytes())
         }
         ["wake", name] => match EntryName::parse_new(name) {
             Some(name) => {

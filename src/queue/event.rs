@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+
 use super::names;
 use crate::outcome::Outcome;
 use crate::retry::Schedule;
@@ -25,8 +27,8 @@ pub enum Event {
     Found(Plan),
     /// A worker is done with a job.
     Report(Report),
-    /// Try now what is waiting.
-    Flush(Selector),
+    /// Try now what is waiting; says how many jobs that were.
+    Flush(Selector, Sender<usize>),
     /// Other settings from now on.
     Settings(Settings),
     /// Everything on disk was reported; end when nothing is ready or running.

@@ -239,12 +239,12 @@ impl Router {
 
 impl Route {
     /// The name of the destination for the queue: equal for recipients that one
-    /// transaction can serve. All that settles here is `local`.
-    pub fn destination(&self) -> String {
+    /// transaction can serve. `None` is what is settled here.
+    pub fn destination(&self) -> Option<String> {
         match self {
-            Self::Mailbox(_) | Self::Unknown | Self::Refused(..) | Self::Unsure(_) => "local".to_owned(),
-            Self::Mx { domain, port: SMTP } => format!("mx:{domain}"),
-            Self::Mx { domain, port } => format!("mx:{domain}:{port}"),
+            Self::Mailbox(_) | Self::Unknown | Self::Refused(..) | Self::Unsure(_) => None,
+            Self::Mx { domain, port: SMTP } => Some(format!("mx:{domain}")),
+            Self::Mx { domain, port } => Some(format!("mx:{domain}:{port}")),
             Self::Hosts(hosts) => {
                 let mut name = "host:".to_owned();
                 for (at, HostPort { host, port }) in hosts.iter().enumerate() {
@@ -256,7 +256,7 @@ impl Route {
                         write!(name, "{comma}{host}:{port}")
                     };
                 }
-                name
+                Some(name)
             }
         }
     }

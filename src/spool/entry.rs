@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin};
 
 /// How much of a file is read at first: most heads are shorter.
-const FRONT: usize = 1024;
+const FRONT: usize = 2048;
 
 /// An entry that was opened.
 #[derive(Debug)]
@@ -124,6 +124,11 @@ impl Entry {
         self.name.size.saturating_sub(self.head.content)
     }
 
+    /// The lines that go before the content in a recipient's mailbox (RFC 5321 4.4).
+    pub fn delivery_head(&self, slot: &Slot) -> String {
+        head::bare(self.sender(), &slot.recipient.address)
+    }
+
     /// The content from its first octet, trace headers on top, lines ending in LF.
     /// One reader at a time: they share a place in the file.
     ///
@@ -159,6 +164,15 @@ impl Entry {
     /// Those of the system; then it is not known what the disk holds.
     pub fn prepare(&mut self, number: usize, device: u64, inode: u64, now: u64) -> io::Result<()> {
         self.settle(number, State::Prepared { device, inode }, now)?;
+        self.file.sync_data()
+    }
+
+    /// Notes, durably, that the copy that was prepared for a recipient is not there.
+    ///
+    /// # Errors
+    /// As for [`Entry::prepare`].
+    pub fn forget(&mut self, number: usize) -> io::Result<()> {
+        self.settle(number, State::Todo, 0)?;
         self.file.sync_data()
     }
 
@@ -221,8 +235,9 @@ impl Entry {
         let size = self.spool.write_temporary(self.id(), &head::full(&envelope), &mut self.body()?)?;
         let full = EntryName { id: self.id(), size, place: Place::Cur };
         fs::rename(self.spool.temporary(self.id()), self.spool.path(full))?;
-        self.spool.sync_places(&["cur"])?;
-        fs::remove_file(self.spool.path(self.name))?;
+        let replaced = self.spool.sync_places(&["cur"]).and_then(|()| fs::remove_file(self.spool.path(self.name)));
+        // Two would be one too many, if the bare one were now moved into the mailbox.
+        replaced.inspect_err(|_| drop(fs::remove_file(self.spool.path(full))))?;
         self.spool.sync_places(&[self.name.place.directory()])?;
         *self = Self::open(&self.spool, full).map_err(|e| match e {
             Unusable::Io(e) => e,

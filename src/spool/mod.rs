@@ -23,6 +23,7 @@
 //! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten, file synced | `tmp/N` of the mailbox is complete and synced |
 //! | `P` | `D` | rename into the mailbox's `new/`, directories synced, record overwritten | delivered; see `deliver::maildir` for what a crash leaves |
+//! | `P` | `T` | `Entry::forget`: record overwritten, file synced | the copy is nowhere, and is made again |
 //! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced, records overwritten, file synced | the report is complete |
 //! | `R` | `F` | `tmp/CHILD` renamed into `new/`, directories synced, records overwritten | the report is an entry of its own; after a crash: `tmp/CHILD` still there, so it was not sent: removed, and `T` again; gone: it was made |
 //! | `T` | `D` | record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
@@ -134,6 +135,15 @@ impl EntryName {
 }
 
 impl Spool {
+    /// Opens a spool that is there, to look at it.
+    ///
+    /// # Errors
+    /// As for [`Spool::open`], and `NotFound`.
+    pub fn look_at(root: &Path) -> io::Result<Arc<Self>> {
+        let spool = Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(true) };
+        Ok(Arc::new(spool))
+    }
+
     /// Opens a spool, making what is missing of its directories.
     ///
     /// # Errors
@@ -210,8 +220,13 @@ impl Spool {
     /// # Errors
     /// When a directory cannot be read.
     pub fn entries(self: &Arc<Self>) -> io::Result<Vec<EntryName>> {
-        let mut names = self.entries_in(Place::New)?;
-        names.extend(self.entries_in(Place::Cur)?);
+        let mut names = Vec::new();
+        for place in [Place::New, Place::Cur] {
+            self.read_place(place, |file, entry| match entry {
+                Some(entry) => names.push(entry),
+                None => self.condemn_file(file, "its name is not one that penfold gives"),
+            })?;
+        }
         names.sort_unstable();
         let mut single: Vec<EntryName> = Vec::with_capacity(names.len());
         for name in names {
@@ -223,21 +238,23 @@ impl Spool {
         Ok(single)
     }
 
-    /// The entries in one directory, in no order.
+    /// The entries in one directory, in no order. What is no entry is passed over.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub fn entries_in(&self, place: Place) -> io::Result<Vec<EntryName>> {
-        let directory = self.root.join(place.directory());
         let mut names = Vec::new();
-        for file in fs::read_dir(&directory)? {
-            let name = file?.file_name();
-            match name.to_str().and_then(|n| EntryName::parse(n, place)) {
-                Some(entry) => names.push(entry),
-                None => self.condemn_file(&directory.join(&name), "its name is not one that penfold gives"),
-            }
-        }
+        self.read_place(place, |_, entry| names.extend(entry))?;
         Ok(names)
+    }
+
+    fn read_place(&self, place: Place, mut take: impl FnMut(&Path, Option<EntryName>)) -> io::Result<()> {
+        for file in fs::read_dir(self.root.join(place.directory()))? {
+            let file = file?;
+            let name = file.file_name();
+            take(&file.path(), name.to_str().and_then(|n| EntryName::parse(n, place)));
+        }
+        Ok(())
     }
 
     /// Of two files of one id, one that a crash left in between is the bare one
@@ -302,7 +319,11 @@ impl Spool {
         let is_known = |file: &fs::DirEntry| file.file_name().to_str().and_then(QueueId::parse).is_some_and(&is_known);
         for directory in ["tmp", "note"] {
             for file in fs::read_dir(self.root.join(directory))?.flatten() {
-                let age = file.metadata()?.modified().ok().and_then(|m| SystemTime::now().duration_since(m).ok());
+                let age = file
+                    .metadata()
+                    .and_then(|m| m.modified())
+                    .ok()
+                    .and_then(|m| SystemTime::now().duration_since(m).ok());
                 let is_stale = !is_known(&file) && age.is_some_and(|age| age > STALE_AFTER);
                 if is_stale && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
                     fs::remove_file(file.path())?;

@@ -51,12 +51,15 @@ impl Spool {
     /// can be renamed into, and no option.
     ///
     /// # Errors
-    /// When no id can be had.
+    /// When no id can be had, or the head would be too long to be read.
     pub fn begin(self: &Arc<Self>, envelope: &Envelope, bare: bool) -> io::Result<Draft> {
         let head = match envelope.recipients.as_slice() {
             [only] if bare => head::bare(envelope.sender.as_ref(), &only.address),
             _ => head::full(envelope),
         };
+        if head.len() as u64 > head::MAX_HEAD {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let id = QueueId::generate()?;
         Ok(Draft { spool: Arc::clone(self), id, buffer: head.into_bytes(), file: None, written: 0 })
     }

@@ -36,12 +36,13 @@ impl<'a> Letter<'a> {
         Self { token }
     }
 
-    /// What the client writes, lines ending in LF. One letter in seven is long, so
-    /// that it does not stay in memory while it arrives.
+    /// What the client writes, lines ending in LF. One letter in seven, and each whose
+    /// token begins with `long`, has some 80,000 octets: it does not stay in memory
+    /// while it arrives.
     pub fn text(&self) -> String {
         let token = self.token;
         let hash = token.bytes().fold(7_u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()));
-        let lines = if hash % 7 == 0 { 4_000 } else { hash % 40 };
+        let lines = if token.starts_with("long") || hash % 7 == 0 { 4_000 } else { hash % 40 };
         let body: String = (0..lines).map(|n| format!("line {n} of {token}\n")).collect();
         format!("Subject: {token}\n\n{body}end of {token}\n")
     }

@@ -369,6 +369,15 @@ impl Daemon {
         }
     }
 
+    /// The same, and flushes the queue before each look: one flush may come while an
+    /// attempt is just ending.
+    pub fn flush_until(&self, site: &Site, mut condition: impl FnMut() -> bool) -> bool {
+        self.comes_true(|| {
+            site.penfoldctl(&["flush"]);
+            condition()
+        })
+    }
+
     /// Waits until nothing is left in the spool of its site.
     pub fn settles(&self, site: &Site) -> bool {
         self.comes_true(|| site.spooled().is_empty())

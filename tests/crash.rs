@@ -202,11 +202,11 @@ struct Left<'a> {
 /// reports, spool.
 type End = [usize; 4];
 
-/// A state, how it is made, and its end.
-type Case = (&'static str, fn(&Left<'_>), End);
+/// Makes of what a kill has left what another one would have.
+type Change = fn(&Left<'_>);
 
 /// Every state of the table in src/spool/mod.rs, and what must become of it.
-const STATES: &[Case] = &[
+const STATES: &[(&str, Change, End)] = &[
     ("bare", |left| drop(left.bare()), [1, 0, 0, 0]),
     ("bare-made-full-in-part", |left| left.bare_with_temporary(), [1, 0, 0, 0]),
     ("bare-and-full", |left| left.twins(), [1, 0, 0, 0]),

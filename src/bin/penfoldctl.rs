@@ -64,7 +64,7 @@ fn queue(start: &Start) -> Result<(), Exit> {
     match listed.and_then(|()| out.flush()) {
         // Whoever read it has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|e| trouble("list the queue", &e)),
+        result => result.map_err(|e| trouble(&format!("list the queue in {}", config.spool.display()), &e)),
     }
 }
 

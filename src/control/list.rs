@@ -20,6 +20,8 @@ pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io:
         names.extend(spool.entries_in(place)?);
     }
     names.sort_unstable();
+    // One that went from new/ to cur/ while we looked.
+    names.dedup_by_key(|name| name.id);
     let now = sys::now();
     let (mut count, mut bytes) = (0, 0);
     for name in names {

@@ -196,7 +196,7 @@ fn load_all(tools: &Tools, mut found: io::Result<Vec<EntryName>>, events: &Sende
         }
     }
     if count > 0 {
-        ::log::info!("{count} message{} in the queue", if count == 1 { "" } else { "s" });
+        ::log::info!("{count} message{} in the spool", if count == 1 { "" } else { "s" });
     }
     if let Err(e) = sweep(&tools.spool, known) {
         ::log::error!("spool: sweep: {e}");

@@ -244,7 +244,7 @@ impl Entry {
     /// crash comes: the prepared step. `content` is the report's text for its id.
     ///
     /// # Errors
-    /// Those of the system. Open the entry anew then: [`Entry::recover`] knows.
+    /// Those of the system; then there is no report. Open the entry anew: [`Entry::recover`] knows.
     pub fn beget(
         &mut self,
         failed: &[usize],
@@ -261,9 +261,11 @@ impl Entry {
         self.file.sync_data()?;
         let child = EntryName { id, size, place: Place::New };
         rename_new(&self.spool.temporary(id), &self.spool.path(child))?;
-        self.spool.sync_places(&["new", "tmp"])?;
-        for &number in failed {
-            self.settle(number, State::Failed, now)?;
+        // From here on it is an entry. Whom it could not be noted of stays open, and
+        // is found by `recover` to be in it.
+        let places = self.spool.sync_places(&["new", "tmp"]);
+        if let Err(e) = places.and_then(|()| failed.iter().try_for_each(|&n| self.settle(n, State::Failed, now))) {
+            log::error!("spool: note in {} that {id} reports its failure: {e}", self.id());
         }
         Ok(child)
     }

@@ -264,7 +264,7 @@ impl Entry {
     /// crash comes: the prepared step. `content` is the report's text for its id.
     ///
     /// # Errors
-    /// Those of the system. Open the entry anew then: [`Entry::recover`] knows.
+    /// Those of the system; then there is no report. Open the entry anew: [`Entry::recover`] knows.
     pub fn beget(
         &mut self,
         failed: &[usize],

@@ -3,6 +3,7 @@
 
 use std::fs::FileTimes;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicU32;
 
 use super::*;
@@ -407,6 +408,28 @@ fn a_report_that_cannot_be_made_leaves_the_recipients_open() {
         beget(&mut entry);
         assert_eq!(scratch.counts(), [0, 1, 1, 0]);
     }
+}
+
+#[test]
+fn a_report_that_was_sent_is_told_of_even_if_that_cannot_be_noted() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.full(3);
+    let new = scratch.root.join("new");
+    // Names can be put into it, but it cannot be opened to be synced; root is nobody here.
+    let nobody = nix::unistd::Uid::from_raw(65_534);
+    for directory in ["", "tmp", "new"].map(|name| scratch.root.join(name)) {
+        let _ = std::os::unix::fs::chown(directory, Some(nobody.as_raw()), None);
+    }
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o300)).expect("a mode");
+    let before = nix::unistd::setfsuid(nobody);
+    let child = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| beget(&mut entry)));
+    nix::unistd::setfsuid(before);
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o700)).expect("a mode");
+    let child = child.expect("a report");
+    assert_eq!(content(&scratch.open(child)), format!("report {}\n", child.id).into_bytes());
+    assert_eq!(scratch.states(entry.name()), [State::Todo, State::Reported { lead: 1 }, State::Reported { lead: 1 }]);
+    entry.recover(0..3).expect("an answer");
+    assert_eq!(scratch.states(entry.name()), [State::Todo, State::Failed, State::Failed]);
 }
 
 #[test]

@@ -20,8 +20,10 @@ use crate::outcome::Outcome;
 use crate::spool::{EntryName, QueueId};
 use crate::sys;
 
+mod domains;
 mod event;
 
+use domains::{Domains, names};
 pub use event::{Event, Job, Key, LOCAL, Plan, Planned, Report, Selector, Settings, Verdict};
 
 /// A job that takes longer makes its destination a slow one.
@@ -100,31 +102,6 @@ enum JobState {
     Ready,
     Running,
     Settled,
-}
-
-/// Names of domains, each kept once for all the messages to it.
-#[derive(Default)]
-struct Domains(HashSet<Arc<str>>);
-
-impl Domains {
-    fn share(&mut self, domain: Box<str>) -> Arc<str> {
-        if let Some(known) = self.0.get(&*domain) {
-            return Arc::clone(known);
-        }
-        let domain: Arc<str> = domain.into();
-        self.0.insert(Arc::clone(&domain));
-        domain
-    }
-
-    /// Gives back what was shared.
-    fn release(&mut self, domains: Box<[Arc<str>]>) {
-        for domain in domains {
-            // This one and the set's own.
-            if Arc::strong_count(&domain) <= 2 {
-                self.0.remove(&domain);
-            }
-        }
-    }
 }
 
 #[derive(Default)]
@@ -517,9 +494,4 @@ impl Queue {
         chosen.into_iter().for_each(|(_, id, index)| self.make_ready(id, index));
         count
     }
-}
-
-/// Whether a destination is the mail exchangers of a domain: `mx:example.org`.
-fn names(key: &str, domain: &str) -> bool {
-    key.strip_prefix("mx:").and_then(|name| name.split(':').next()) == Some(domain)
 }

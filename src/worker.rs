@@ -6,7 +6,6 @@
 //! hosts or time limits. A panic is a bug in one job: it is logged, and the job is
 //! tried again later.
 
-use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
@@ -24,11 +23,16 @@ use crate::dns::Dns;
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
 use crate::outcome::{Fate, Outcome};
-use crate::queue::{Event, Job, LOCAL, Plan, Planned, Report, Verdict};
+use crate::queue::{Event, Job, LOCAL, Report, Verdict};
 use crate::reply::Status;
 use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State, Unusable};
 use crate::sys;
+
+mod plan;
+
+use plan::{key, number};
+pub use plan::{plan, survey};
 
 /// How long an idle worker keeps a connection for the next job.
 const KEEP: Duration = Duration::from_secs(2);
@@ -60,73 +64,6 @@ impl Tools {
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
-}
-
-/// What the queue is told of an entry that was found on disk; `None` if it makes no
-/// sense, and is now in `bad/`. What it waits for is added to `known`.
-pub fn survey(tools: &Tools, name: EntryName, known: &mut HashSet<QueueId>) -> Option<Event> {
-    let entry = match look(tools, name) {
-        Ok(entry) => entry?,
-        Err(plan) => return Some(Event::Found(plan)),
-    };
-    let had = known.len();
-    known.extend(entry.awaited());
-    // What a crash left of a report is put in order by the queue itself, while no job of the entry runs.
-    if known.len() > had {
-        Some(Event::New { entry: name, unsynced: true })
-    } else {
-        Some(Event::Found(plan_of(tools, &entry, true)))
-    }
-}
-
-/// How an entry is to be delivered; `None` if it is gone, or if it makes no sense
-/// and is now in `bad/`. No job of it runs. `unsynced` is whether it may have
-/// been written before a crash.
-pub fn plan(tools: &Tools, name: EntryName, unsynced: bool) -> Option<Plan> {
-    let mut entry = match look(tools, name) {
-        Ok(entry) => entry?,
-        Err(plan) => return Some(plan),
-    };
-    if let Err(e) = entry.recover(0..entry.slots().len()) {
-        return Some(unreadable(name, &e));
-    }
-    Some(plan_of(tools, &entry, unsynced))
-}
-
-/// Opens an entry; `None` is one that is gone, or bad. The error is a plan to look again.
-fn look(tools: &Tools, name: EntryName) -> Result<Option<Entry>, Plan> {
-    match tools.spool.entry(name) {
-        Ok(entry) => Ok(Some(entry)),
-        Err(Unusable::Gone) => Ok(None),
-        Err(Unusable::Bad(bad)) => {
-            tools.spool.condemn(name, bad.0);
-            Ok(None)
-        }
-        Err(Unusable::Io(e)) => Err(unreadable(name, &e)),
-    }
-}
-
-/// Tried again as a whole: what it holds is not known.
-fn unreadable(name: EntryName, error: &io::Error) -> Plan {
-    ::log::error!("spool: open {}: {error}", name.id);
-    Plan { entry: name, unsynced: true, jobs: vec![Planned::new(LOCAL.into())] }
-}
-
-fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
-    let router = &tools.settings().router;
-    let mut jobs: Vec<Planned> = Vec::new();
-    let mut known: HashMap<String, usize> = HashMap::new();
-    for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
-        let key = key(slot, &router.route(&slot.recipient.address));
-        let at = *known.entry(key).or_insert_with_key(|key| {
-            jobs.push(Planned::new(key.clone()));
-            jobs.len() - 1
-        });
-        // What a crash left in the middle is looked at first.
-        let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
-        jobs[at].add(number(slot), slot.recipient.address.domain(), last);
-    }
-    Plan { entry: entry.name(), unsynced, jobs }
 }
 
 /// Works until the queue hangs up.
@@ -513,15 +450,4 @@ pub fn finish(spool: &Arc<Spool>, name: EntryName) -> bool {
         Err(e) => ::log::error!("spool: remove {}: {e}", name.id),
     }
     finished.is_ok()
-}
-
-/// What the queue calls the destination of a recipient. One whose copy is prepared
-/// is settled here before anything else.
-fn key(slot: &Slot, route: &Route) -> String {
-    let destination = if slot.record.state == State::Todo { route.destination() } else { None };
-    destination.unwrap_or_else(|| LOCAL.to_owned())
-}
-
-fn number(slot: &Slot) -> u32 {
-    u32::try_from(slot.number).unwrap_or(u32::MAX)
 }

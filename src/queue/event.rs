@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::names;
+use super::domains::names;
 use crate::outcome::Outcome;
 use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId};

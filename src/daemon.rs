@@ -20,7 +20,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{self, Config, ConfigError, LogTo};
+use crate::config::{self, Config, ConfigError, LogTo, Users};
 use crate::control::{self};
 use crate::dns::Dns;
 use crate::listen::{self, Door};
@@ -218,11 +218,17 @@ impl Start {
     /// From root to the server's user, with spool, log and tables open: they are
     /// opened by the user who has to open them again later.
     fn enter(&self, config: &Config) -> Result<(Arc<Spool>, Arc<Router>), Exit> {
+        let was_root = sys::is_root();
         let spool = self.open_spool(config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
+        log::report_bugs();
         let router = Router::open(config).map_err(|errors| Exit::of_config(&errors))?;
+        if was_root && config.local.users == Users::System {
+            let user = &config.user;
+            ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
+        }
         Ok((spool, Arc::new(router)))
     }
 

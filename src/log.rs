@@ -218,6 +218,11 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
     Ok(())
 }
 
+/// From now on a panic is logged where everything is: it is a bug of ours.
+pub fn report_bugs() {
+    std::panic::set_hook(Box::new(|bug| ::log::error!("bug: {bug}")));
+}
+
 /// Opens a log file anew at the next line, after it was rotated.
 pub fn reopen() {
     REOPEN.store(true, Ordering::Relaxed);

@@ -53,11 +53,7 @@ fn queue(start: &Start) -> Result<(), Exit> {
     let listed = match asked {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             let schedule = config.queue.schedule();
-            match Spool::look_at(&config.spool) {
-                // Before the first start.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => writeln!(out, "-- queue is empty"),
-                spool => spool.and_then(|spool| control::list(&spool, &schedule, &mut out)),
-            }
+            Spool::look_at(&config.spool).and_then(|spool| control::list(&spool, &schedule, &mut out))
         }
         result => result,
     };

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::Duration;
@@ -83,7 +84,12 @@ impl Mail {
         let queue = Queue::new(queue_settings, inbox, workers, Box::new(load), Box::new(finish));
         let (alive, ended) = bounded(0);
         let run = move || {
-            queue.run();
+            // Nothing would be delivered any more, and nobody would know: whoever
+            // supervises us starts anew, and the spool has everything.
+            if catch_unwind(AssertUnwindSafe(|| queue.run())).is_err() {
+                ::log::error!("a bug ended the queue");
+                std::process::exit(exit::SOFTWARE.into());
+            }
             drop(alive);
         };
         thread::Builder::new().name("queue".into()).spawn(run).map_err(no_thread)?;

@@ -255,6 +255,28 @@ fn a_mailbox_that_cannot_be_written_is_tried_again() {
     }
 }
 
+#[test]
+fn a_mailbox_that_was_made_in_part_is_completed() {
+    let site = site();
+    let mut tokens = Vec::new();
+    let daemon = site.start();
+    for (number, made) in [&["tmp"][..], &["new"], &["cur"], &["tmp", "cur"], &["tmp", "new"]].iter().enumerate() {
+        for user in ["jon", "bob"] {
+            let _ = fs::rename(site.mailbox(user), site.path(&format!("{user}-{number}")));
+            made.iter().for_each(|sub| fs::create_dir_all(site.mailbox(user).join(sub)).expect("a directory"));
+        }
+        site.hand_over();
+        tokens.push(format!("t{number}"));
+        // One is renamed into it, the other one copied.
+        taken(&daemon, &["jon@razorback"], &tokens[number]);
+        taken(&daemon, &["list@razorback"], &tokens[number]);
+        assert!(daemon.settles(&site), "{made:?}: {}", daemon.log());
+        for user in ["jon", "bob"] {
+            holds(&Books::of(site.mail(user)), &[&tokens[number]]);
+        }
+    }
+}
+
 /// Sets the soft limit of open files of a daemon; false, and says so, without prlimit.
 fn limit_files(site: &Site, daemon: &Daemon, limit: usize) -> bool {
     // As the daemon's own user, who may always do that.

@@ -103,7 +103,12 @@ impl Maildir<'_> {
     /// Renames `tmp/N` to `new/N`, durably.
     fn reveal(&self, name: &str) -> Result<(), Box<Outcome>> {
         let (from, to) = (self.path.join("tmp").join(name), self.path.join("new").join(name));
-        rename_new(&from, &to).map_err(|e| self.trouble("rename into", &to, &e))?;
+        let mut renamed = rename_new(&from, &to);
+        if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            // A mailbox that was made in part.
+            renamed = self.make().and_then(|()| rename_new(&from, &to));
+        }
+        renamed.map_err(|e| self.trouble("rename into", &to, &e))?;
         ["new", "tmp"].into_iter().try_for_each(|directory| {
             let directory = self.path.join(directory);
             sync_directory(&directory).map_err(|e| self.trouble("sync", &directory, &e))
@@ -135,11 +140,12 @@ impl Maildir<'_> {
         self.prepare(entry, slot, now).and_then(|name| self.reveal(&name))
     }
 
-    /// Makes the directories that are missing.
+    /// Makes the directories that are missing; last the one that every delivery needs,
+    /// so that the next one completes what a crash leaves.
     fn make(&self) -> io::Result<()> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        ["tmp", "new", "cur"].into_iter().try_for_each(|directory| builder.create(self.path.join(directory)))
+        ["cur", "tmp", "new"].into_iter().try_for_each(|directory| builder.create(self.path.join(directory)))
     }
 
     fn identity(&self) -> io::Result<(u64, u64)> {

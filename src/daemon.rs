@@ -5,37 +5,39 @@
 //! privileges, spool. After that nothing is fatal. Root binds the sockets and
 //! makes the directories, and is given up before anything else is opened.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{self, Config, ConfigError, LogTo};
-use crate::control::{self, Orders};
+use crate::config::{self, Config, ConfigError, LogTo, Users};
+use crate::control::{self};
 use crate::dns::Dns;
 use crate::listen::{self, Door};
 use crate::log;
-use crate::queue::{self, Event, Queue, Selector};
+use crate::queue::{Event, Selector};
 use crate::route::Router;
 use crate::session::Service;
 use crate::spool::{EntryName, Spool};
 use crate::sys;
-use crate::worker::{self, Tools};
+use crate::worker::{self};
 
 pub mod exit;
+mod mail;
 
 pub use exit::Exit;
+
+use mail::Mail;
 
 /// How the daemon was started.
 #[derive(Debug, Clone)]
@@ -51,14 +53,8 @@ pub struct Start {
 /// Where the configuration is if nothing else is said.
 pub const DEFAULT_CONFIG: &str = "/etc/penfold/penfold.conf";
 
-/// Threads that work on jobs.
-const WORKER_STACK: usize = 512 << 10;
-/// Events on their way to the queue.
-const EVENTS: usize = 4096;
-/// What deliveries get to come to an end when the daemon goes down.
-const GRACE: Duration = Duration::from_secs(5);
 /// For how long a session under inetd tries to find who runs the queue.
-const SEARCH: Duration = Duration::from_secs(10);
+const SEARCH: Duration = Duration::from_secs(15 * 60);
 
 impl Start {
     /// The configuration.
@@ -186,13 +182,13 @@ impl Start {
         let (spool, router) = self.enter(&config)?;
         match spool.lock() {
             Ok(Some(_lock)) => {
-                let mail = Mail::start(config, router, spool, Vec::new())?;
-                load_all(&mail.tools, mail.tools.spool.entries(), &mail.events);
-                mail.tell(Event::Flush(Selector::All));
+                let mail = Mail::start_without_listening(config, router, spool)?;
+                mail.load_all();
+                mail.tell(Event::Flush(Selector::All, bounded(1).0));
                 mail.drain();
                 Ok(())
             }
-            Ok(None) => control::ask(&config.socket, "flush", &mut io::sink())
+            Ok(None) => control::ask(&config.socket, "flush", &mut io::sink(), control::PATIENCE)
                 .map_err(|e| Exit::new(exit::TEMPFAIL, "the daemon that runs the queue does not answer", &e)),
             Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
         }
@@ -204,9 +200,9 @@ impl Start {
             .map_err(|e| Exit::of_config(&[ConfigError::whole(path, format!("become user {}: {e}", config.user))]))
     }
 
-    /// From root to the server's user, with log, spool and tables open: they are
-    /// opened by the user who has to open them again later.
-    fn enter(&self, config: &Config) -> Result<(Arc<Spool>, Arc<Router>), Exit> {
+    /// The spool, opened by the server's user: root is given up. What is missing of
+    /// its directories is made, and is that user's.
+    fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
         if sys::is_root() {
             let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
             for directory in [config.spool.as_path(), socket_directory] {
@@ -215,12 +211,24 @@ impl Start {
             }
         }
         self.become_user(config)?;
+        Spool::open(&config.spool)
+            .map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))
+    }
+
+    /// From root to the server's user, with spool, log and tables open: they are
+    /// opened by the user who has to open them again later.
+    fn enter(&self, config: &Config) -> Result<(Arc<Spool>, Arc<Router>), Exit> {
+        let was_root = sys::is_root();
+        let spool = self.open_spool(config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
+        log::report_bugs();
         let router = Router::open(config).map_err(|errors| Exit::of_config(&errors))?;
-        let spool = Spool::open(&config.spool)
-            .map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))?;
+        if was_root && config.local.users == Users::System {
+            let user = &config.user;
+            ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
+        }
         Ok((spool, Arc::new(router)))
     }
 
@@ -240,7 +248,7 @@ impl Start {
             ::log::warn!("{key} has changed: that needs a restart");
         }
         let settings = Arc::new(worker::Settings { config, router });
-        mail.tell(Event::Settings(queue_settings(&settings)));
+        mail.tell(Event::Settings(mail::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         door.replace(mail.service());
         ::log::info!("configuration and tables read again");
@@ -259,123 +267,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     note(old.dns != new.dns, "dns");
     note(old.log != new.log, "log.to");
     keys
-}
-
-/// The queue, its workers, and what they and the sessions share.
-struct Mail {
-    tools: Arc<Tools>,
-    events: Sender<Event>,
-    /// Says, by hanging up, that the queue has ended.
-    ended: Receiver<()>,
-}
-
-impl Mail {
-    fn start(
-        config: Arc<Config>,
-        router: Arc<Router>,
-        spool: Arc<Spool>,
-        local: Vec<SocketAddr>,
-    ) -> Result<Self, Exit> {
-        let dns = Arc::new(Dns::new(&config.dns));
-        let count = config.queue.workers;
-        let settings = Arc::new(worker::Settings { config, router });
-        let queue_settings = queue_settings(&settings);
-        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, dns, local });
-        let (events, inbox) = bounded(EVENTS);
-        let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
-        let mut workers = Vec::new();
-        for number in 0..count {
-            let (give, jobs) = bounded(1);
-            let (tools, events) = (Arc::clone(&tools), events.clone());
-            let builder = thread::Builder::new().name("worker".into()).stack_size(WORKER_STACK);
-            builder.spawn(move || worker::run(number, tools, jobs, events)).map_err(no_thread)?;
-            workers.push(give);
-        }
-        let (for_load, for_finish) = (Arc::clone(&tools), Arc::clone(&tools));
-        let load = move |name| worker::plan(&for_load, name, false, &mut HashSet::new());
-        let finish = move |name| worker::finish(&for_finish.spool, name);
-        let queue = Queue::new(queue_settings, inbox, workers, Box::new(load), Box::new(finish));
-        let (alive, ended) = bounded(0);
-        let run = move || {
-            queue.run();
-            drop(alive);
-        };
-        thread::Builder::new().name("queue".into()).spawn(run).map_err(no_thread)?;
-        Ok(Self { tools, events, ended })
-    }
-
-    /// Starts what listens and what loads; returns the sockets, for the end.
-    fn open_up(
-        &self,
-        door: &Arc<Door>,
-        listeners: Vec<TcpListener>,
-        control: std::os::unix::net::UnixListener,
-    ) -> Result<Vec<TcpListener>, Exit> {
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
-            started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
-        };
-        // Before anything moves in the spool: twins are told apart on what a crash left.
-        let names = self.tools.spool.entries();
-        let mut kept = Vec::new();
-        for listener in listeners {
-            let (door, own) =
-                (Arc::clone(door), listener.try_clone().map_err(|e| Exit::new(exit::OSERR, "listen", &e))?);
-            spawn("listen", Box::new(move || door.accept_from(&own)))?;
-            if let Ok(address) = listener.local_addr() {
-                ::log::info!("listening on {address}");
-            }
-            kept.push(listener);
-        }
-        let orders = self.orders();
-        spawn("control", Box::new(move || control::serve(&control, &orders)))?;
-        let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
-        spawn("load", Box::new(move || load_all(&tools, names, &events)))?;
-        Ok(kept)
-    }
-
-    fn orders(&self) -> Orders {
-        let (flush, wake, tools) = (self.events.clone(), self.events.clone(), Arc::clone(&self.tools));
-        Orders {
-            flush: Box::new(move |selector| drop(flush.send(Event::Flush(selector)))),
-            wake: Box::new(move |name| drop(wake.send(Event::New(name)))),
-            list: Box::new(move |out| control::list(&tools.spool, &tools.settings().schedule(), out)),
-        }
-    }
-
-    fn service(&self) -> Arc<Service> {
-        let settings = self.tools.settings();
-        let events = self.events.clone();
-        Arc::new(Service {
-            config: Arc::clone(&settings.config),
-            router: Arc::clone(&settings.router),
-            spool: Arc::clone(&self.tools.spool),
-            dns: Arc::clone(&self.tools.dns),
-            // The queue ends before the sessions only when the daemon does; the spool knows.
-            wake: Arc::new(move |name| drop(events.send(Event::New(name)))),
-        })
-    }
-
-    fn tell(&self, event: Event) {
-        // It has ended only when the daemon does.
-        let _ = self.events.send(event);
-    }
-
-    /// Waits until everything that is due was tried.
-    fn drain(self) {
-        self.tell(Event::Drain);
-        let _ = self.ended.recv();
-    }
-
-    /// Starts no more deliveries, and gives those that run a moment.
-    fn stop(self) {
-        self.tell(Event::Stop);
-        let _ = self.ended.recv_timeout(GRACE);
-    }
-}
-
-fn queue_settings(settings: &worker::Settings) -> queue::Settings {
-    queue::Settings { schedule: settings.schedule(), per_destination: settings.config.queue.workers_per_destination }
 }
 
 fn bind_all(config: &Config) -> Result<Vec<TcpListener>, Exit> {
@@ -415,31 +306,9 @@ fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     std::os::unix::fs::chown(directory, found.as_ref().map(|u| u.uid.as_raw()), found.map(|u| u.gid.as_raw()))
 }
 
-/// Tells the queue of everything that was found in the spool, and then sweeps it.
-fn load_all(tools: &Tools, found: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
-    let names = match found {
-        Ok(names) => names,
-        Err(e) => return ::log::error!("spool: read the queue: {e}"),
-    };
-    let mut known: HashSet<_> = names.iter().map(|name| name.id).collect();
-    let count = names.len();
-    for name in names {
-        if let Some(plan) = worker::plan(tools, name, true, &mut known)
-            && events.send(Event::Found(plan)).is_err()
-        {
-            return;
-        }
-    }
-    if count > 0 {
-        ::log::info!("{count} messages in the queue");
-    }
-    if let Err(e) = tools.spool.sweep(|id| known.contains(&id)) {
-        ::log::error!("spool: sweep: {e}");
-    }
-}
-
 fn wake_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
-    control::ask(socket, &format!("wake {}", name.file_name()), &mut io::sink())
+    // The client waits for its 250 meanwhile.
+    control::ask(socket, &format!("wake {}", name.file_name()), &mut io::sink(), Duration::from_secs(2))
 }
 
 /// Finds someone to deliver messages that a session without a daemon took: a
@@ -450,11 +319,11 @@ fn hand_over(
     spool: Arc<Spool>,
     mut names: Vec<EntryName>,
 ) -> Result<(), Exit> {
-    let deadline = Instant::now() + SEARCH;
+    let (deadline, mut pause) = (Instant::now() + SEARCH, Duration::from_millis(50));
     while !names.is_empty() {
         if let Ok(Some(_lock)) = spool.lock() {
-            let mail = Mail::start(config, router, spool, Vec::new())?;
-            load_all(&mail.tools, mail.tools.spool.entries(), &mail.events);
+            let mail = Mail::start_without_listening(config, router, spool)?;
+            mail.load_all();
             mail.drain();
             return Ok(());
         }
@@ -465,7 +334,8 @@ fn hand_over(
             return Ok(());
         }
         // Whoever has the lock is about to listen, or to end.
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(5));
     }
     Ok(())
 }

@@ -278,8 +278,9 @@ fn addresses(records: Vec<Record>) -> Result<Vec<IpAddr>, NoAnswer> {
     if found.is_empty() { Err(NoAnswer::NoData) } else { Ok(found) }
 }
 
-/// 0.0.0.0 would lead to this host under another name.
-fn is_a_hosts(address: IpAddr) -> bool {
+/// Whether an address can be another host's: 0.0.0.0 would lead to this one under
+/// another name.
+pub fn is_a_hosts(address: IpAddr) -> bool {
     let address = address.to_canonical();
     !(address.is_unspecified() || address.is_multicast() || address == Ipv4Addr::BROADCAST)
 }

@@ -24,6 +24,8 @@
 //! | 6 | listen, worker, control | lower ranks |
 //! | 7 | daemon, and the programs | everything, in start-up order |
 //!
+//! No imports within a rank, except inside one folder; tests/ranks.rs sees to it.
+//!
 //! Words: a *message* is what a client gives; an *envelope* is its sender and
 //! recipients; an *entry* is a message in the spool; a *recipient* there stands in
 //! a *slot*; a *route* is where one goes; a *job* is one entry and one destination;

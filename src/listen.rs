@@ -29,6 +29,8 @@ const STACK: usize = 256 << 10;
 const BACKLOG: i32 = 1024;
 /// What a session in the middle of a message gets when the daemon goes down.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long to wait when accept(2) fails: not at full speed.
+const BREATH: Duration = Duration::from_millis(10);
 /// What all get then to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -92,18 +94,14 @@ impl Door {
         *self.service.write().unwrap_or_else(PoisonError::into_inner) = service;
     }
 
-    /// How many sessions there are.
-    pub fn sessions(&self) -> usize {
-        self.guests().here.len()
-    }
-
     /// Serves one client on standard input and output, and returns when it has left.
     ///
     /// # Errors
     /// When there is no standard input.
     pub fn serve_standard_input(&self) -> io::Result<()> {
         let stream = Stream::from_standard_input()?;
-        let client = Client { session: self.session_id(), address: stream.peer().map(|a| a.ip().to_canonical()) };
+        let address = stream.peer().map(|a| a.ip().to_canonical());
+        let client = Client { session: self.session_id(), address, is_local: stream.is_local() };
         Session::new(&self.service(), client, self.watch.clone(), stream).run();
         Ok(())
     }
@@ -137,7 +135,7 @@ impl Door {
                 // What went wrong with one connection, or what may pass.
                 Err(e) => {
                     ::log::warn!("accept: {e}");
-                    thread::sleep(Duration::from_millis(10));
+                    thread::sleep(BREATH);
                 }
             }
         }
@@ -182,7 +180,7 @@ impl Door {
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
         let Some(number) = self.enter(&service, host, &socket, &watch) else { return self.turn_away(&socket) };
-        let client = Client { session: self.session_id(), address: Some(peer.ip().to_canonical()) };
+        let client = Client { session: self.session_id(), address: Some(peer.ip().to_canonical()), is_local: false };
         ::log::debug!("{} connect peer=[{peer}]", client.session);
         let (door, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
         let started = thread::Builder::new().name("session".into()).stack_size(STACK).spawn(move || {

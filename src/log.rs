@@ -53,9 +53,10 @@ pub fn accepted(event: &Accepted<'_>) {
     );
 }
 
-/// Logs that a client's recipient or message was refused.
-pub fn refused(session: &str, peer: &str, what: &str, reply: &dyn fmt::Display) {
-    info!("{session} refused {what} peer={} reply={}", Value(peer), Value(&reply.to_string()));
+/// Logs that a client's command, as it came, was refused.
+pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dyn fmt::Display) {
+    let peer = address.map_or_else(|| "-".to_owned(), |address| format!("[{address}]"));
+    info!("{session} refused command={} peer={peer} reply={}", Value(command), Value(&reply.to_string()));
 }
 
 /// One attempt for one recipient.
@@ -64,6 +65,8 @@ pub struct Attempt<'a> {
     pub id: &'a dyn fmt::Display,
     /// Who it was for.
     pub recipient: &'a Address,
+    /// Whom the sender named, if an alias made another of it.
+    pub original: Option<&'a Address>,
     /// How: `maildir`, `smtp`.
     pub via: &'a str,
     /// What became of it.
@@ -76,13 +79,17 @@ pub struct Attempt<'a> {
 
 /// Logs an attempt.
 pub fn attempt(event: &Attempt<'_>) {
-    let Attempt { id, recipient, via, outcome, delay, next } = event;
+    let Attempt { id, recipient, original, via, outcome, delay, next } = event;
     let word = match outcome.fate {
         Fate::Delivered => "sent",
         Fate::Deferred => "deferred",
         Fate::Failed => "failed",
     };
-    let mut line = format!("{id} {word} to={} via={via}", Value(&format!("<{recipient}>")));
+    let mut line = format!("{id} {word} to={}", Value(&format!("<{recipient}>")));
+    if let Some(original) = original {
+        push(&mut line, "orig", &format!("<{original}>"));
+    }
+    push(&mut line, "via", via);
     if !outcome.host.is_empty() {
         push(&mut line, "host", &outcome.host);
     }
@@ -120,11 +127,11 @@ pub fn done(id: &dyn fmt::Display) {
     info!("{id} done");
 }
 
-/// A client as the log and Received: lines name it: `name[192.0.2.1]`.
+/// A client in the log: `name[192.0.2.1]`.
 pub fn peer(name: Option<&str>, address: Option<IpAddr>) -> String {
     match address {
         Some(address) => format!("{}[{address}]", name.unwrap_or("unknown")),
-        None => "localhost".to_owned(),
+        None => "-".to_owned(),
     }
 }
 
@@ -209,6 +216,11 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
     // A second start, in tests, leaves the first one in force.
     let _ = builder.try_init();
     Ok(())
+}
+
+/// From now on a panic is logged where everything is: it is a bug of ours.
+pub fn report_bugs() {
+    std::panic::set_hook(Box::new(|bug| ::log::error!("bug: {bug}")));
 }
 
 /// Opens a log file anew at the next line, after it was rotated.

@@ -85,6 +85,11 @@ impl Stream {
         }
     }
 
+    /// Whether the peer is on this host as surely as a terminal or a pipe is.
+    pub fn is_local(&self) -> bool {
+        matches!(self.link, Link::Files(..))
+    }
+
     /// Says that nothing more will be said, and takes for a moment what still comes:
     /// a socket that is closed with something unread loses the last reply.
     pub fn part(&mut self) {

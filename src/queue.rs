@@ -4,15 +4,15 @@
 //! shared. Its unit is the job, one entry and one destination: jobs of one entry
 //! run side by side. A job is *waiting* for its time, *ready*, *running* at a worker, or
 //! settled. Destinations take turns; each elsewhere has at most so many workers,
-//! and those that were slow at last have together at most half of them, so that no
-//! tarpit uses up the pool. Nothing is kept on disk here: the queue can be rebuilt
+//! those that were slow at last have together at most half of them, and a
+//! quarter is kept for this host, so that no tarpit uses up the pool. Nothing is kept on disk here: the queue can be rebuilt
 //! from the spool at any time, and an entry that was reported twice is known. Does
 //! not know what a destination means, and opens no entry itself.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
@@ -20,11 +20,13 @@ use crate::outcome::Outcome;
 use crate::spool::{EntryName, QueueId};
 use crate::sys;
 
+mod domains;
 mod event;
 
+use domains::{Domains, names};
 pub use event::{Event, Job, Key, LOCAL, Plan, Planned, Report, Selector, Settings, Verdict};
 
-/// A job that took longer makes its destination a slow one.
+/// A job that takes longer makes its destination a slow one.
 const SLOW: Duration = Duration::from_secs(30);
 /// The longest sleep while something waits, so that a change of the clock is noticed.
 const NAP: Duration = Duration::from_secs(600);
@@ -35,16 +37,24 @@ pub struct Queue {
     settings: Settings,
     events: Receiver<Event>,
     workers: Vec<Sender<Job>>,
-    load: Box<dyn Fn(EntryName) -> Option<Plan> + Send>,
-    finish: Box<dyn Fn(EntryName) + Send>,
+    load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
+    finish: Box<dyn Fn(EntryName) -> bool + Send>,
     items: HashMap<QueueId, Item>,
     destinations: HashMap<Key, Destination>,
+    domains: Domains,
     /// Destinations with ready jobs and room for one more, each once.
     turns: VecDeque<Key>,
     due: BinaryHeap<Reverse<(u64, QueueId, usize)>>,
     idle: Vec<(usize, Option<Key>)>,
     running: usize,
+    /// Those of them that are not for this host.
+    running_away: usize,
     running_slow: usize,
+    /// When the jobs that run were begun, in that order, and where to; without those
+    /// that are known to take long.
+    begun: BTreeMap<u64, (Instant, Key)>,
+    /// How many were begun.
+    count: u64,
     draining: bool,
     stopping: bool,
 }
@@ -73,8 +83,17 @@ enum End {
 struct ItemJob {
     key: Key,
     slots: Vec<u32>,
+    /// The recipients' domains, if `key` does not say them.
+    domains: Box<[Arc<str>]>,
     owed: Vec<(u32, Outcome)>,
     state: JobState,
+}
+
+impl ItemJob {
+    /// Whether a recipient is in a domain.
+    fn is_for(&self, domain: &str) -> bool {
+        names(&self.key, domain) || self.domains.iter().any(|d| **d == *domain)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +119,8 @@ impl Queue {
         settings: Settings,
         events: Receiver<Event>,
         workers: Vec<Sender<Job>>,
-        load: Box<dyn Fn(EntryName) -> Option<Plan> + Send>,
-        finish: Box<dyn Fn(EntryName) + Send>,
+        load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
+        finish: Box<dyn Fn(EntryName) -> bool + Send>,
     ) -> Self {
         let idle = (0..workers.len()).rev().map(|worker| (worker, None)).collect();
         Self {
@@ -112,11 +131,15 @@ impl Queue {
             finish,
             items: HashMap::new(),
             destinations: HashMap::new(),
+            domains: Domains::default(),
             turns: VecDeque::new(),
             due: BinaryHeap::new(),
             idle,
             running: 0,
+            running_away: 0,
             running_slow: 0,
+            begun: BTreeMap::new(),
+            count: 0,
             draining: false,
             stopping: false,
         }
@@ -126,6 +149,7 @@ impl Queue {
     pub fn run(mut self) {
         loop {
             if !self.stopping {
+                self.note_overdue();
                 self.wake_due();
                 self.dispatch();
             }
@@ -141,31 +165,32 @@ impl Queue {
     }
 
     fn next_event(&self) -> Result<Event, RecvTimeoutError> {
-        match self.due.peek() {
-            Some(Reverse((due, ..))) if !self.stopping => {
-                self.events.recv_timeout(self.settings.schedule.wait(*due, sys::now()).min(NAP))
-            }
+        let due = self.due.peek().map(|Reverse((due, ..))| self.settings.schedule.wait(*due, sys::now()).min(NAP));
+        let overdue = self.begun.values().next().map(|(begun, _)| SLOW.saturating_sub(begun.elapsed()));
+        match due.into_iter().chain(overdue).min() {
+            Some(wait) if !self.stopping => self.events.recv_timeout(wait),
             _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::New(entry) => self.load(entry),
+            Event::New { entry, unsynced } => self.load(entry, unsynced),
             Event::Found(plan) => self.insert(plan),
             Event::Report(report) => self.report(report),
-            Event::Flush(selector) => self.flush(&selector),
+            // Whoever asked may have gone.
+            Event::Flush(selector, said) => drop(said.try_send(self.flush(&selector))),
             Event::Settings(settings) => self.settings = settings,
             Event::Drain => self.draining = true,
             Event::Stop => self.stopping = true,
         }
     }
 
-    fn load(&mut self, entry: EntryName) {
+    fn load(&mut self, entry: EntryName, unsynced: bool) {
         if self.items.contains_key(&entry.id) {
             return;
         }
-        if let Some(plan) = (self.load)(entry) {
+        if let Some(plan) = (self.load)(entry, unsynced) {
             self.insert(plan);
         }
     }
@@ -180,9 +205,13 @@ impl Queue {
         let mut item = Item { entry, unsynced, end: End::Finish, jobs: Vec::with_capacity(open), open, running: 0 };
         for planned in plan.jobs {
             let key = self.join(planned.key);
-            let due = self.settings.schedule.next_attempt(id.seconds(), planned.last, id.seed());
+            let due = self.settings.schedule.next_attempt(id.seconds(), planned.last.unwrap_or(0), id.seed());
             self.due.push(Reverse((due, id, item.jobs.len())));
-            item.jobs.push(ItemJob { key, slots: planned.slots, owed: Vec::new(), state: JobState::Waiting(due) });
+            let Planned { slots, mut domains, .. } = planned;
+            domains.sort_unstable();
+            domains.dedup();
+            let domains = domains.into_iter().map(|d| self.domains.share(d)).collect();
+            item.jobs.push(ItemJob { key, slots, domains, owed: Vec::new(), state: JobState::Waiting(due) });
         }
         self.items.insert(id, item);
         self.close(id);
@@ -251,7 +280,7 @@ impl Queue {
     /// Gives ready jobs to idle workers.
     fn dispatch(&mut self) {
         while !self.idle.is_empty() {
-            let Some(key) = self.turns.pop_front() else { return };
+            let Some(key) = self.next_turn() else { return };
             let Some(destination) = self.destinations.get_mut(&key) else { continue };
             destination.in_turn = false;
             let half = (self.workers.len() / 2).max(1);
@@ -263,6 +292,17 @@ impl Queue {
             self.hand_out(&key, id, index);
             self.offer_turn(&key);
         }
+    }
+
+    /// The next destination in turn; only this host once three quarters of the workers are away.
+    fn next_turn(&mut self) -> Option<Key> {
+        let count = self.workers.len();
+        let kept = (count / 4).max(usize::from(count > 1));
+        if self.running_away < count - kept {
+            return self.turns.pop_front();
+        }
+        let at = self.turns.iter().position(|key| **key == *LOCAL)?;
+        self.turns.remove(at)
     }
 
     fn hand_out(&mut self, key: &Key, id: QueueId, index: usize) {
@@ -280,7 +320,12 @@ impl Queue {
             unsynced,
             is_last,
             index,
+            started: self.count,
         };
+        if **key != *LOCAL {
+            self.begun.insert(self.count, (Instant::now(), Arc::clone(key)));
+        }
+        self.count += 1;
         let holder = self.idle.iter().position(|(_, holds)| holds.as_ref() == Some(key));
         // Otherwise one that holds nothing, so that connections last.
         let at = holder.or_else(|| self.idle.iter().rposition(|(_, holds)| holds.is_none())).unwrap_or(0);
@@ -290,6 +335,7 @@ impl Queue {
             self.running_slow += usize::from(destination.slow);
         }
         self.running += 1;
+        self.running_away += usize::from(**key != *LOCAL);
         // A worker lives as long as the queue.
         let _ = self.workers[worker].send(job);
     }
@@ -298,9 +344,11 @@ impl Queue {
         let Report { worker, job, verdict, took, holds, children } = report;
         self.idle.push((worker, holds));
         self.running -= 1;
-        self.note_speed(&job.key, took, &verdict);
+        self.running_away -= usize::from(*job.key != *LOCAL);
+        self.begun.remove(&job.started);
+        self.note_speed(&job.key, took);
         self.note_verdict(job, verdict);
-        children.into_iter().for_each(|child| self.load(child));
+        children.into_iter().for_each(|child| self.load(child, false));
     }
 
     fn note_verdict(&mut self, job: Job, verdict: Verdict) {
@@ -328,11 +376,21 @@ impl Queue {
         self.offer_turn(&job.key);
     }
 
-    fn note_speed(&mut self, key: &Key, took: Duration, verdict: &Verdict) {
+    /// A job that has run for long makes its destination slow before it ends.
+    fn note_overdue(&mut self) {
+        while let Some(first) = self.begun.first_entry().filter(|first| first.get().0.elapsed() >= SLOW) {
+            let (_, key) = first.remove();
+            if let Some(destination) = self.destinations.get_mut(&key).filter(|d| !d.slow) {
+                destination.slow = true;
+                self.running_slow += destination.running;
+            }
+        }
+    }
+
+    fn note_speed(&mut self, key: &Key, took: Duration) {
         let Some(destination) = self.destinations.get_mut(key) else { return };
         destination.running -= 1;
-        let was_slow =
-            std::mem::replace(&mut destination.slow, took > SLOW && matches!(verdict, Verdict::Later { .. }));
+        let was_slow = std::mem::replace(&mut destination.slow, took >= SLOW);
         let is_slow = destination.slow;
         // Those of its jobs that still run count as what it is now.
         let others = destination.running;
@@ -358,16 +416,38 @@ impl Queue {
         let Some(item) = self.items.get(&id).filter(|item| item.running == 0) else { return };
         let (entry, end, is_settled) = (item.entry, item.end, item.open == 0);
         match end {
-            End::Finish if is_settled => {
-                self.forget(id);
-                (self.finish)(entry);
-            }
+            End::Finish if is_settled && !(self.finish)(entry) => self.finish_later(id),
+            End::Finish if is_settled => self.forget(id),
             End::Finish => {}
-            End::Stale => {
-                self.forget(id);
-                self.load(entry);
-            }
+            End::Stale => self.plan_anew(id),
             End::Vanished => self.forget(id),
+        }
+    }
+
+    /// An entry that could not be removed is a job once more.
+    fn finish_later(&mut self, id: QueueId) {
+        let due = sys::now() + self.settings.schedule.min.as_secs();
+        match self.items.get_mut(&id) {
+            Some(item) if !item.jobs.is_empty() => {
+                item.open = 1;
+                item.jobs[0].state = JobState::Waiting(due);
+                self.due.push(Reverse((due, id, 0)));
+            }
+            _ => self.forget(id),
+        }
+    }
+
+    fn plan_anew(&mut self, id: QueueId) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let (entry, unsynced) = (item.entry, item.unsynced);
+        let owed: Vec<(u32, Outcome)> = item.jobs.iter_mut().flat_map(|job| std::mem::take(&mut job.owed)).collect();
+        self.forget(id);
+        self.load(entry, unsynced);
+        let Some(item) = self.items.get_mut(&id) else { return };
+        for (number, outcome) in owed {
+            if let Some(job) = item.jobs.iter_mut().find(|job| job.slots.contains(&number)) {
+                job.owed.push((number, outcome));
+            }
         }
     }
 
@@ -380,21 +460,26 @@ impl Queue {
                 destination.ready.retain(|(other, _)| *other != id);
             }
             self.leave(&job.key);
+            self.domains.release(job.domains);
         }
     }
 
-    fn flush(&mut self, selector: &Selector) {
-        let mut chosen: Vec<(u64, QueueId, usize)> = Vec::new();
+    /// Makes ready what waits; how much that was, with what was so already.
+    fn flush(&mut self, selector: &Selector) -> usize {
+        let (mut chosen, mut count) = (Vec::new(), 0);
         for (id, item) in &self.items {
             for (index, job) in item.jobs.iter().enumerate() {
                 let is_meant = match selector {
                     Selector::All => true,
                     Selector::Message(wanted) => id == wanted,
-                    Selector::Domain(domain) => is_for(&job.key, domain),
+                    Selector::Domain(domain) => job.is_for(domain),
                 };
-                if let (JobState::Waiting(due), true) = (job.state, is_meant) {
-                    chosen.push((due, *id, index));
+                match job.state {
+                    JobState::Waiting(due) if is_meant => chosen.push((due, *id, index)),
+                    JobState::Ready | JobState::Running if is_meant => {}
+                    _ => continue,
                 }
+                count += 1;
             }
         }
         chosen.sort_unstable();
@@ -407,10 +492,6 @@ impl Queue {
             }
         }
         chosen.into_iter().for_each(|(_, id, index)| self.make_ready(id, index));
+        count
     }
-}
-
-/// Whether a destination serves a domain: `mx:example.org`, `host:mail.example.org:25`.
-fn is_for(key: &str, domain: &str) -> bool {
-    key.split([':', ',']).any(|part| part.eq_ignore_ascii_case(domain))
 }

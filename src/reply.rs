@@ -9,8 +9,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::address::{Address, AddressError};
-
 /// How many lines of a remote reply are kept.
 pub const MAX_LINES: usize = 32;
 /// How much of a line of a remote reply is kept, in octets (RFC 5321 4.5.3.1.5).
@@ -91,7 +89,7 @@ impl Reply {
         }
     }
 
-    /// Reads a whole reply, for tests and for what was kept of one.
+    /// Reads a whole reply at once, as tests do.
     pub fn read_all(text: &[u8]) -> Option<Self> {
         let mut reader = ReplyReader::default();
         text.split_inclusive(|&b| b == b'\n').find_map(|line| reader.line(line.trim_ascii_end()).ok().flatten())
@@ -165,7 +163,7 @@ pub fn banner(hostname: &str) -> Reply {
 
 /// No more connections, in all or from this host.
 pub fn too_many_connections(hostname: &str) -> Reply {
-    Reply::bare(421, vec![format!("{hostname} 4.7.0 Too many connections, please try again later").into()])
+    Reply::new(421, Status(4, 7, 0), format!("{hostname} Too many connections, please try again later"))
 }
 
 /// The answer to HELO.
@@ -191,7 +189,7 @@ pub fn extended_hello(hostname: &str, client: &str, message_size: u64) -> Reply 
 
 /// HELO or EHLO without a name, or with one that cannot be.
 pub fn bad_hello() -> Reply {
-    Reply::new(501, Status(5, 5, 4), "Please say HELO or EHLO with the name of your host")
+    Reply::new(501, Status(5, 5, 4), "Please say HELO or EHLO with the name of your host, one word")
 }
 
 /// MAIL before HELO.
@@ -210,7 +208,7 @@ pub fn nested_mail() -> Reply {
 }
 
 /// A sender that is no address.
-pub fn bad_sender(why: AddressError) -> Reply {
+pub fn bad_sender(why: impl fmt::Display) -> Reply {
     Reply::new(553, Status(5, 1, 7), format!("Sender address: {why}"))
 }
 
@@ -220,37 +218,37 @@ pub fn sender_needs_domain() -> Reply {
 }
 
 /// RCPT was good.
-pub fn recipient_ok(recipient: &Address) -> Reply {
+pub fn recipient_ok(recipient: &impl fmt::Display) -> Reply {
     Reply::new(250, Status(2, 1, 5), format!("<{recipient}> Recipient ok"))
 }
 
-/// RCPT before MAIL.
+/// RCPT or DATA before MAIL.
 pub fn need_mail() -> Reply {
-    Reply::new(503, Status(5, 5, 1), "Need MAIL before RCPT")
+    Reply::new(503, Status(5, 5, 1), "Need MAIL first")
 }
 
 /// A recipient that is no address.
-pub fn bad_recipient(why: AddressError) -> Reply {
+pub fn bad_recipient(why: impl fmt::Display) -> Reply {
     Reply::new(553, Status(5, 1, 3), format!("Recipient address: {why}"))
 }
 
 /// A local address that leads to no mailbox.
-pub fn unknown_user(recipient: &Address) -> Reply {
+pub fn unknown_user(recipient: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 1, 1), format!("<{recipient}> User unknown"))
 }
 
 /// Mail for elsewhere from someone who may not relay.
-pub fn relaying_denied(recipient: &Address) -> Reply {
+pub fn relaying_denied(recipient: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 7, 1), format!("<{recipient}> Relaying denied"))
 }
 
 /// A recipient that the routes table refuses, in its words.
-pub fn recipient_refused(recipient: &Address, status: Status, why: &str) -> Reply {
+pub fn recipient_refused(recipient: &impl fmt::Display, status: Status, why: &str) -> Reply {
     Reply::new(550, status, format!("<{recipient}> {why}"))
 }
 
 /// It cannot be said now whether the recipient exists.
-pub fn recipient_unsure(recipient: &Address) -> Reply {
+pub fn recipient_unsure(recipient: &impl fmt::Display) -> Reply {
     Reply::new(451, Status(4, 3, 0), format!("<{recipient}> Cannot be looked up now, please try again later"))
 }
 
@@ -320,7 +318,7 @@ pub fn noop() -> Reply {
 }
 
 /// VRFY of an address that exists here.
-pub fn verified(address: &Address) -> Reply {
+pub fn verified(address: &impl fmt::Display) -> Reply {
     Reply::new(250, Status(2, 1, 5), format!("<{address}>"))
 }
 
@@ -410,7 +408,7 @@ mod tests {
     #[test]
     fn a_reply_is_written_line_by_line_with_its_status() {
         let mut out = Vec::new();
-        unknown_user(&Address::parse("elvis@razorback").expect("an address")).write_to(&mut out);
+        unknown_user(&"elvis@razorback").write_to(&mut out);
         assert_eq!(out, b"550 5.1.1 <elvis@razorback> User unknown\r\n");
         out.clear();
         help().write_to(&mut out);

@@ -6,7 +6,6 @@
 //! hosts or time limits. A panic is a bug in one job: it is logged, and the job is
 //! tried again later.
 
-use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
@@ -24,12 +23,16 @@ use crate::dns::Dns;
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
 use crate::outcome::{Fate, Outcome};
-use crate::queue::{Event, Job, LOCAL, Plan, Planned, Report, Verdict};
+use crate::queue::{Event, Job, LOCAL, Report, Verdict};
 use crate::reply::Status;
-use crate::retry::Schedule;
 use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State, Unusable};
 use crate::sys;
+
+mod plan;
+
+use plan::{key, number};
+pub use plan::{plan, survey};
 
 /// How long an idle worker keeps a connection for the next job.
 const KEEP: Duration = Duration::from_secs(2);
@@ -42,14 +45,6 @@ pub struct Settings {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
-}
-
-impl Settings {
-    /// When to try again.
-    pub fn schedule(&self) -> Schedule {
-        let queue = &self.config.queue;
-        Schedule { min: queue.retry_min, max: queue.retry_max, expire_after: queue.expire_after }
-    }
 }
 
 /// What all workers share.
@@ -69,51 +64,6 @@ impl Tools {
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
-}
-
-/// How an entry is to be delivered; `None` if there is nothing to do, or if it
-/// makes no sense and is now in `bad/`. `found` is whether it was found on disk
-/// rather than committed a moment ago. The reports that it may be waiting for are
-/// added to `awaited`.
-pub fn plan(tools: &Tools, name: EntryName, found: bool, awaited: &mut HashSet<QueueId>) -> Option<Plan> {
-    let opened = tools.spool.entry(name).and_then(|mut entry| {
-        awaited.extend(entry.awaited());
-        // Here, where no job of it runs: recipients of one report may have other routes now.
-        entry.recover(0..entry.slots().len())?;
-        Ok(entry)
-    });
-    let entry = match opened {
-        Ok(entry) => entry,
-        Err(Unusable::Gone) => return None,
-        Err(Unusable::Bad(bad)) => {
-            tools.spool.condemn(name, bad.0);
-            return None;
-        }
-        Err(Unusable::Io(e)) => {
-            // Tried again as a whole: what it holds is not known.
-            ::log::error!("spool: open {}: {e}", name.id);
-            return Some(Plan {
-                entry: name,
-                unsynced: true,
-                jobs: vec![Planned { key: LOCAL.into(), slots: Vec::new(), last: 0 }],
-            });
-        }
-    };
-    let router = &tools.settings().router;
-    let mut jobs: Vec<Planned> = Vec::new();
-    let mut known: HashMap<String, usize> = HashMap::new();
-    for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
-        let key = router.route(&slot.recipient.address).destination();
-        let at = *known.entry(key).or_insert_with_key(|key| {
-            jobs.push(Planned { key: key.clone(), slots: Vec::new(), last: u64::MAX });
-            jobs.len() - 1
-        });
-        jobs[at].slots.push(u32::try_from(slot.number).unwrap_or(u32::MAX));
-        // What a crash left in the middle is looked at first.
-        let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
-        jobs[at].last = jobs[at].last.min(last);
-    }
-    Some(Plan { entry: entry.name(), unsynced: found, jobs })
 }
 
 /// Works until the queue hangs up.
@@ -191,6 +141,7 @@ impl Worker {
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return Verdict::Stale };
         if attempt.write_down(outcomes) && attempt.report_failures() {
+            attempt.job.owed.clear();
             attempt.verdict()
         } else {
             self.later(attempt.job)
@@ -235,15 +186,15 @@ impl Worker {
     /// goes elsewhere now.
     fn deliver(&mut self, attempt: &mut Attempt<'_>) -> Option<Vec<(u32, Outcome)>> {
         if !attempt.job.owed.is_empty() {
-            return Some(std::mem::take(&mut attempt.job.owed));
+            return Some(attempt.job.owed.clone());
         }
         let slots = attempt.open_slots();
         let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route(&s.recipient.address)).collect();
-        if routes.iter().any(|route| route.destination() != *attempt.job.key) {
+        if slots.iter().zip(&routes).any(|(slot, route)| key(slot, route) != *attempt.job.key) {
             return None;
         }
         let outcomes = match routes.first() {
-            Some(route @ (Route::Mx { .. } | Route::Hosts(_))) => match attempt.make_full() {
+            Some(route) if *attempt.job.key != *LOCAL => match attempt.make_full() {
                 Ok(()) => self.send(attempt, &slots, route),
                 Err(e) => slots.iter().map(|_| Outcome::from_io("rewrite the message in the spool", &e)).collect(),
             },
@@ -284,6 +235,10 @@ impl Attempt<'_> {
                 let settings = Arc::clone(&self.settings);
                 let mailbox = Maildir { path, hostname: &settings.config.hostname };
                 self.deliver_into(&mailbox, slot)
+            }
+            // Whether the copy that was prepared has been seen there cannot be told now.
+            _ if matches!(slot.record.state, State::Prepared { .. }) => {
+                Outcome::deferred(Status(4, 2, 0), "the mailbox to which it was being delivered is not there now")
             }
             Route::Refused(status, why) => Outcome::failed(*status, why.as_str()),
             Route::Unsure(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
@@ -338,7 +293,7 @@ impl Attempt<'_> {
         let Some(slot) = self.entry.slots().get(index).filter(|s| s.record.state.is_open()).cloned() else {
             return Ok(());
         };
-        let schedule = self.settings.schedule();
+        let schedule = self.settings.config.queue.schedule();
         let expired = schedule.is_expired(self.entry.id().seconds(), self.now);
         match outcome.fate {
             Fate::Delivered => {
@@ -373,7 +328,7 @@ impl Attempt<'_> {
 
     fn next_attempt(&self) -> u64 {
         let id = self.entry.id();
-        self.settings.schedule().next_attempt(id.seconds(), self.now, id.seed())
+        self.settings.config.queue.schedule().next_attempt(id.seconds(), self.now, id.seed())
     }
 
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
@@ -383,6 +338,7 @@ impl Attempt<'_> {
         log::attempt(&log::Attempt {
             id: &id,
             recipient: &slot.recipient.address,
+            original: slot.recipient.original.as_ref(),
             via: if *self.job.key == *LOCAL { "maildir" } else { "smtp" },
             outcome,
             delay: Duration::from_micros(micros.saturating_sub(id.micros())),
@@ -477,22 +433,21 @@ impl Attempt<'_> {
 
     fn finish(&self) -> Verdict {
         if self.taken {
-            log::done(&self.entry.id())
-        } else {
-            finish(self.spool, self.entry.name())
+            log::done(&self.entry.id());
+        } else if !finish(self.spool, self.entry.name()) {
+            let due = self.now + self.settings.config.queue.retry_min.as_secs();
+            return Verdict::Later { slots: self.job.slots.clone(), due };
         }
         Verdict::Vanished
     }
 }
 
-/// Removes an entry of which everything is settled.
-pub fn finish(spool: &Arc<Spool>, name: EntryName) {
-    match spool.finish(name) {
+/// Removes an entry of which everything is settled. False if it is still there.
+pub fn finish(spool: &Arc<Spool>, name: EntryName) -> bool {
+    let finished = spool.finish(name);
+    match &finished {
         Ok(()) => log::done(&name.id),
         Err(e) => ::log::error!("spool: remove {}: {e}", name.id),
     }
-}
-
-fn number(slot: &Slot) -> u32 {
-    u32::try_from(slot.number).unwrap_or(u32::MAX)
+    finished.is_ok()
 }

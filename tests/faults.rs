@@ -190,7 +190,7 @@ fn a_spool_without_permission_refuses_new_mail() {
     let site = site();
     let daemon = site.start();
     for place in ["new", "tmp"] {
-        fs::set_permissions(site.path("spool").join(place), Permissions::from_mode(0)).expect("a mode");
+        fs::set_permissions(site.path("spool").join(place), Permissions::from_mode(0o0)).expect("a mode");
     }
     refused(&daemon, &["jon@razorback"], "forbidden", "451 4.3.0");
     for place in ["new", "tmp"] {
@@ -236,7 +236,7 @@ fn a_mailbox_that_cannot_be_written_is_tried_again() {
             taken(&daemon, &["jon@razorback"], "before");
             assert!(daemon.settles(&site));
         }
-        fs::set_permissions(site.path(closed), Permissions::from_mode(0)).expect("a mode");
+        fs::set_permissions(site.path(closed), Permissions::from_mode(0o0)).expect("a mode");
         taken(&daemon, &["jon@razorback"], "one");
         taken(&daemon, &["jon@razorback", "list@razorback"], "many");
         // What is renamed into new/ does not need tmp/.
@@ -384,7 +384,7 @@ fn a_second_daemon_does_not_start() {
 fn a_spool_of_another_version_is_left_alone() {
     let site = site();
     let daemon = site.start();
-    fs::set_permissions(site.path("mail"), Permissions::from_mode(0)).expect("a mode");
+    fs::set_permissions(site.path("mail"), Permissions::from_mode(0o0)).expect("a mode");
     taken(&daemon, &["jon@razorback"], "kept");
     daemon.wait_log(|line| has(line, &["deferred", "jon@"]));
     daemon.kill9();
@@ -405,7 +405,7 @@ fn a_spool_of_another_version_is_left_alone() {
 fn a_damaged_entry_is_put_aside_and_the_others_arrive() {
     let site = site();
     let mut daemon = site.start();
-    fs::set_permissions(site.path("mail"), Permissions::from_mode(0)).expect("a mode");
+    fs::set_permissions(site.path("mail"), Permissions::from_mode(0o0)).expect("a mode");
     for token in ["at-rest", "at-work", "sound"] {
         taken(&daemon, &["list@razorback"], token);
     }
@@ -423,7 +423,7 @@ fn a_damaged_entry_is_put_aside_and_the_others_arrive() {
     daemon = site.start();
     let name = entries[0].file_name().and_then(|n| n.to_str()).expect("a name").to_owned();
     daemon.wait_log(|line| has(line, &[&name, "its size is not the one in its name", "bad/"]));
-    daemon.wait_log(|line| line.contains("messages in the queue"));
+    daemon.wait_log(|line| line.contains("messages in the spool"));
     cut(&entries[1]);
     fs::set_permissions(site.path("mail"), Permissions::from_mode(0o755)).expect("a mode");
     assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());

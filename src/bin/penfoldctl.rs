@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use getopts::Options;
 use penfold::control;
 use penfold::daemon::{Exit, Start, exit};
-use penfold::retry::Schedule;
 use penfold::spool::Spool;
 
 const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | flush [id | domain]";
@@ -39,8 +38,8 @@ fn run() -> Result<(), Exit> {
     let words: Vec<&str> = given.free.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["queue"] => queue(&start),
-        ["flush"] => flush(&start, "flush"),
-        ["flush", what] if !what.contains(char::is_whitespace) => flush(&start, &format!("flush {what}")),
+        ["flush"] => flush(&start, None),
+        ["flush", what] if !what.contains(char::is_whitespace) => flush(&start, Some(what)),
         [] => Err(usage("a command is missing".into())),
         _ => Err(usage(format!("'{}' is not understood", words.join(" ")))),
     }
@@ -50,25 +49,34 @@ fn run() -> Result<(), Exit> {
 fn queue(start: &Start) -> Result<(), Exit> {
     let config = start.load()?;
     let mut out = io::stdout().lock();
-    let asked = control::ask(&config.socket, "queue", &mut out);
+    let asked = control::ask(&config.socket, "queue", &mut out, control::PATIENCE);
     let listed = match asked {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            let queue = &config.queue;
-            let schedule = Schedule { min: queue.retry_min, max: queue.retry_max, expire_after: queue.expire_after };
-            Spool::open(&config.spool).and_then(|spool| control::list(&spool, &schedule, &mut out))
+            let schedule = config.queue.schedule();
+            Spool::look_at(&config.spool).and_then(|spool| control::list(&spool, &schedule, &mut out))
         }
         result => result,
     };
     match listed.and_then(|()| out.flush()) {
         // Whoever read it has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|e| trouble("list the queue", &e)),
+        result => result.map_err(|e| trouble(&format!("list the queue in {}", config.spool.display()), &e)),
     }
 }
 
-fn flush(start: &Start, request: &str) -> Result<(), Exit> {
+/// Of a message or a domain that is named, something must be waiting.
+fn flush(start: &Start, what: Option<&str>) -> Result<(), Exit> {
     let config = start.load()?;
-    control::ask(&config.socket, request, &mut io::sink()).map_err(|e| trouble("ask the daemon", &e))
+    let request = what.map_or_else(|| "flush".to_owned(), |what| format!("flush {what}"));
+    let mut answer = Vec::new();
+    control::ask(&config.socket, &request, &mut answer, control::PATIENCE)
+        .map_err(|e| trouble("ask the daemon", &e))?;
+    match what {
+        Some(what) if answer == b"0\n" => {
+            Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("nothing waits for {what}")] })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn trouble(doing: &str, error: &io::Error) -> Exit {

@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::retry::Schedule;
+
 mod defaults;
 mod document;
 mod error;
@@ -153,6 +155,13 @@ pub struct Queue {
     pub retry_max: Duration,
     /// The age at which a message that cannot be delivered goes back.
     pub expire_after: Duration,
+}
+
+impl Queue {
+    /// When to try again, when to give up.
+    pub fn schedule(&self) -> Schedule {
+        Schedule { min: self.retry_min, max: self.retry_max, expire_after: self.expire_after }
+    }
 }
 
 /// Who is asked for names.

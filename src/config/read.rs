@@ -166,7 +166,7 @@ fn queue(mut section: Section<'_, '_>, default: Queue) -> Queue {
             .unwrap_or(default.workers_per_destination),
         retry_min,
         retry_max,
-        expire_after: section.take("expire_after", units::duration).unwrap_or(default.expire_after),
+        expire_after: section.take("expire_after", units::seconds).unwrap_or(default.expire_after),
     };
     section.finish();
     queue
@@ -174,8 +174,8 @@ fn queue(mut section: Section<'_, '_>, default: Queue) -> Queue {
 
 /// The first and the longest interval between attempts.
 fn retry(section: &mut Section<'_, '_>, default: (Duration, Duration)) -> (Duration, Duration) {
-    let min = section.take("retry_min", units::duration);
-    let max = section.take("retry_max", units::duration);
+    let min = section.take("retry_min", units::seconds);
+    let max = section.take("retry_max", units::seconds);
     // A value that is wrong by itself says nothing about the order.
     let comparable = min.is_some() == section.gives("retry_min") && max.is_some() == section.gives("retry_max");
     let last = if max.is_some() { ("retry_max", "at least retry_min") } else { ("retry_min", "at most retry_max") };

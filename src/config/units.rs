@@ -36,6 +36,12 @@ pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
     Ok(duration)
 }
 
+/// A time that the schedule can count: it goes by seconds.
+pub(super) fn seconds(value: &DeValue<'_>) -> Read<Duration> {
+    let duration = duration(value)?;
+    if duration.subsec_millis() == 0 { Ok(duration) } else { Err("expected whole seconds".to_owned()) }
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let milliseconds: u64 = match unit {

@@ -3,14 +3,18 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
-/// Sends a request to the daemon at `socket` and copies its answer to `out`.
+/// Sends a request to the daemon at `socket` and copies its answer to `out`; no
+/// part of the answer may take longer than `patience`.
 ///
 /// # Errors
 /// `ConnectionRefused` or `NotFound` where no daemon runs, `PermissionDenied` with
 /// its words if it will not, and those of the connection.
-pub fn ask(socket: &Path, request: &str, out: &mut dyn Write) -> io::Result<()> {
+pub fn ask(socket: &Path, request: &str, out: &mut dyn Write, patience: Duration) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     stream.write_all(format!("{request}\n").as_bytes())?;
     let mut answer = BufReader::new(stream);
     let mut first = String::new();

@@ -20,6 +20,8 @@ pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io:
         names.extend(spool.entries_in(place)?);
     }
     names.sort_unstable();
+    // One that went from new/ to cur/ while we looked.
+    names.dedup_by_key(|name| name.id);
     let now = sys::now();
     let (mut count, mut bytes) = (0, 0);
     for name in names {
@@ -33,7 +35,11 @@ pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io:
             Err(Unusable::Io(e)) => writeln!(out, "{}  {e}", name.id)?,
         }
     }
-    if count == 0 { writeln!(out, "-- queue is empty") } else { writeln!(out, "-- {count} messages, {bytes} bytes") }
+    match count {
+        0 => writeln!(out, "-- queue is empty"),
+        1 => writeln!(out, "-- 1 message, {bytes} octets"),
+        _ => writeln!(out, "-- {count} messages, {bytes} octets"),
+    }
 }
 
 fn show(entry: &Entry, note: &str, schedule: &Schedule, now: u64, out: &mut dyn Write) -> io::Result<()> {
@@ -56,7 +62,11 @@ fn recipient(slot: &Slot, arrival: u64, seed: u64, note: &str, schedule: &Schedu
     // A note's line: time, recipient, what was said.
     let said = note.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix(&who)).unwrap_or_default();
     let said: String = said.trim().chars().filter(|c| !c.is_control()).collect();
-    format!("{who}  deferred, next {next}  {said}")
+    if said.is_empty() {
+        format!("{who}  deferred, next {next}")
+    } else {
+        format!("{who}  deferred, next {next}, {said}")
+    }
 }
 
 /// As `45s`, `12m`, `7h`, `3d`.

@@ -13,5 +13,8 @@ pub use client::ask;
 pub use list::list;
 pub use server::{Orders, bind, serve};
 
+/// How long a person waits for a daemon that says nothing.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The longest request line.
 const MAX_REQUEST: usize = 1024;

@@ -5,7 +5,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -13,18 +16,22 @@ use super::MAX_REQUEST;
 use crate::queue::Selector;
 use crate::spool::EntryName;
 
+/// Clients at once.
+const MAX_GUESTS: usize = 16;
+/// What answering one takes.
+const STACK: usize = 256 << 10;
 /// A client that is slower is left.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes the listing of the queue.
-type List = dyn Fn(&mut dyn Write) -> io::Result<()> + Send;
+type List = dyn Fn(&mut dyn Write) -> io::Result<()> + Send + Sync;
 
 /// What the daemon does when it is told.
 pub struct Orders {
-    /// Try now what waits.
-    pub flush: Box<dyn Fn(Selector) + Send>,
+    /// Try now what waits; how many deliveries that are.
+    pub flush: Box<dyn Fn(Selector) -> usize + Send + Sync>,
     /// A message was committed by another process.
-    pub wake: Box<dyn Fn(EntryName) + Send>,
+    pub wake: Box<dyn Fn(EntryName) + Send + Sync>,
     /// The listing of the queue.
     pub list: Box<List>,
 }
@@ -45,22 +52,41 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers one client after the other, for ever.
-pub fn serve(listener: &UnixListener, orders: &Orders) {
+/// Answers clients for ever, each in a thread of its own, so that none keeps the
+/// others waiting.
+pub fn serve(listener: &UnixListener, orders: Orders) {
+    let (orders, guests) = (Arc::new(orders), Arc::new(AtomicUsize::new(0)));
     for stream in listener.incoming() {
-        match stream.and_then(|stream| answer(stream, orders)) {
-            Ok(()) => {}
-            Err(e) => {
-                ::log::debug!("control: {e}");
-                // Such as no descriptor left: not at full speed.
-                std::thread::sleep(Duration::from_millis(10));
-            }
+        let result = stream.and_then(|stream| start(stream, &orders, &guests));
+        if let Err(e) = result {
+            ::log::debug!("control: {e}");
+            // Such as no descriptor left: not at full speed.
+            thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
+fn start(mut stream: UnixStream, orders: &Arc<Orders>, guests: &Arc<AtomicUsize>) -> io::Result<()> {
+    if guests.fetch_add(1, Ordering::SeqCst) >= MAX_GUESTS {
+        guests.fetch_sub(1, Ordering::SeqCst);
+        stream.set_nonblocking(true)?;
+        return stream.write_all(b"too many are asking\n");
+    }
+    let (orders, own) = (Arc::clone(orders), Arc::clone(guests));
+    let run = move || {
+        if let Err(e) = answer(stream, &orders) {
+            ::log::debug!("control: {e}");
+        }
+        own.fetch_sub(1, Ordering::SeqCst);
+    };
+    let started = thread::Builder::new().name("control".into()).stack_size(STACK).spawn(run);
+    if started.is_err() {
+        guests.fetch_sub(1, Ordering::SeqCst);
+    }
+    started.map(drop)
+}
+
 fn answer(mut stream: UnixStream, orders: &Orders) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let caller = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
     if caller != 0 && caller != nix::unistd::geteuid().as_raw() {
@@ -76,8 +102,8 @@ fn answer(mut stream: UnixStream, orders: &Orders) -> io::Result<()> {
             out.flush()
         }
         ["flush", rest @ ..] if rest.len() < 2 => {
-            (orders.flush)(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
-            stream.write_all(b"ok\n")
+            let count = (orders.flush)(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
+            stream.write_all(format!("ok\n{count}\n").as_bytes())
         }
         ["wake", name] => match EntryName::parse_new(name) {
             Some(name) => {
@@ -90,11 +116,22 @@ fn answer(mut stream: UnixStream, orders: &Orders) -> io::Result<()> {
     }
 }
 
+/// A line, within [`PATIENCE`] altogether.
 fn read_line(stream: &mut UnixStream) -> io::Result<String> {
+    let deadline = Instant::now() + PATIENCE;
     let mut line = Vec::new();
-    let mut byte = [0];
-    while line.len() < MAX_REQUEST && stream.read(&mut byte)? == 1 && byte != *b"\n" {
-        line.push(byte[0]);
+    let mut piece = [0; 256];
+    while line.len() < MAX_REQUEST && !line.contains(&b'\n') {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece)? {
+            0 => break,
+            count => line.extend_from_slice(&piece[..count]),
+        }
     }
-    Ok(String::from_utf8_lossy(&line).into_owned())
+    let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(line).into_owned())
 }

@@ -12,6 +12,8 @@ use crate::config::ConfigError;
 pub const USAGE: u8 = 64;
 /// A service is not there.
 pub const UNAVAILABLE: u8 = 69;
+/// A bug.
+pub const SOFTWARE: u8 = 70;
 /// The system refused.
 pub const OSERR: u8 = 71;
 /// Something cannot be made.

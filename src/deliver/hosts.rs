@@ -176,7 +176,9 @@ fn is_ours(address: SocketAddr, local: &[SocketAddr]) -> bool {
     local.iter().any(|listener| {
         let ip = listener.ip().to_canonical();
         listener.port() == address.port()
-            && (ip == address.ip() || (ip.is_unspecified() && is_this_hosts(address.ip())))
+            && (ip == address.ip()
+                || address.ip().is_unspecified()
+                || (ip.is_unspecified() && is_this_hosts(address.ip())))
     })
 }
 

@@ -13,7 +13,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::address;
 use crate::outcome::Outcome;
 use crate::reply::Status;
 use crate::spool::{Entry, Slot, State, rename_new, sync_directory};
@@ -62,8 +61,7 @@ impl Maildir<'_> {
 
     /// Writes and syncs `tmp/N`, and notes in the entry that it is there.
     fn prepare(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<String, Box<Outcome>> {
-        let head =
-            format!("Return-Path: {}\nDelivered-To: {}\n", address::path(entry.sender()), slot.recipient.address);
+        let head = entry.delivery_head(slot);
         let size = head.len() as u64 + entry.content_size();
         let name = self.file_name(entry, slot.number, size);
         let temporary = self.path.join("tmp").join(&name);

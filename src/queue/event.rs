@@ -6,6 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+
+use super::domains::names;
 use crate::outcome::Outcome;
 use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId};
@@ -18,14 +21,20 @@ pub const LOCAL: &str = "local";
 
 /// What the queue is told.
 pub enum Event {
-    /// A message was committed.
-    New(EntryName),
+    /// An entry to be planned by the queue.
+    New {
+        /// The entry.
+        entry: EntryName,
+        /// Whether it may have been written before a crash; one that was committed
+        /// a moment ago was not.
+        unsynced: bool,
+    },
     /// An entry was found on disk, and how it is to be delivered.
     Found(Plan),
     /// A worker is done with a job.
     Report(Report),
-    /// Try now what is waiting.
-    Flush(Selector),
+    /// Try now what is waiting; says how many jobs that were.
+    Flush(Selector, Sender<usize>),
     /// Other settings from now on.
     Settings(Settings),
     /// Everything on disk was reported; end when nothing is ready or running.
@@ -41,7 +50,7 @@ pub enum Selector {
     All,
     /// Those of one message.
     Message(QueueId),
-    /// Those for one domain.
+    /// Those with a recipient in one domain, and those that go to a host of that name.
     Domain(String),
 }
 
@@ -82,8 +91,26 @@ pub struct Planned {
     pub key: String,
     /// The recipients' numbers.
     pub slots: Vec<u32>,
-    /// When it was last tried, in seconds since 1970; 0 for never.
-    pub last: u64,
+    /// The recipients' domains, but for one that the destination's name has in it.
+    pub(super) domains: Vec<Box<str>>,
+    /// When the one that waits longest was last tried, in seconds since 1970; 0 for never.
+    pub(super) last: Option<u64>,
+}
+
+impl Planned {
+    /// A destination without recipients.
+    pub fn new(key: String) -> Self {
+        Self { key, slots: Vec::new(), domains: Vec::new(), last: None }
+    }
+
+    /// Adds a recipient by its number. `last` is when it was last tried, 0 for never.
+    pub fn add(&mut self, number: u32, domain: &str, last: u64) {
+        self.slots.push(number);
+        if !names(&self.key, domain) {
+            self.domains.push(domain.into());
+        }
+        self.last = Some(self.last.map_or(last, |other| other.min(last)));
+    }
 }
 
 /// One entry and one destination, at a worker.
@@ -102,6 +129,7 @@ pub struct Job {
     /// Whether the rest of the entry is settled: then the worker finishes it.
     pub is_last: bool,
     pub(super) index: usize,
+    pub(super) started: u64,
 }
 
 /// What a worker has to say.

@@ -21,6 +21,7 @@ use crate::address::Address;
 use crate::aliases::{Aliases, Member};
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, HostPort};
+use crate::dns;
 use crate::reply::Status;
 use crate::users::Users;
 
@@ -239,12 +240,12 @@ impl Router {
 
 impl Route {
     /// The name of the destination for the queue: equal for recipients that one
-    /// transaction can serve. All that settles here is `local`.
-    pub fn destination(&self) -> String {
+    /// transaction can serve. `None` is what is settled here.
+    pub fn destination(&self) -> Option<String> {
         match self {
-            Self::Mailbox(_) | Self::Unknown | Self::Refused(..) | Self::Unsure(_) => "local".to_owned(),
-            Self::Mx { domain, port: SMTP } => format!("mx:{domain}"),
-            Self::Mx { domain, port } => format!("mx:{domain}:{port}"),
+            Self::Mailbox(_) | Self::Unknown | Self::Refused(..) | Self::Unsure(_) => None,
+            Self::Mx { domain, port: SMTP } => Some(format!("mx:{domain}")),
+            Self::Mx { domain, port } => Some(format!("mx:{domain}:{port}")),
             Self::Hosts(hosts) => {
                 let mut name = "host:".to_owned();
                 for (at, HostPort { host, port }) in hosts.iter().enumerate() {
@@ -256,7 +257,7 @@ impl Route {
                         write!(name, "{comma}{host}:{port}")
                     };
                 }
-                name
+                Some(name)
             }
         }
     }
@@ -267,6 +268,7 @@ const POSTMASTER: &str = "postmaster";
 /// Where an address goes that no table says anything of: as RFC 5321 5.1 has it.
 fn direct(address: &Address, port: u16) -> Route {
     match address.literal() {
+        Some(ip) if !dns::is_a_hosts(ip) => Route::Refused(Status(5, 1, 2), "That is no host's address".into()),
         Some(ip) => Route::Hosts(vec![HostPort { host: ip.to_string(), port }]),
         None => Route::Mx { domain: address.domain().to_owned(), port },
     }

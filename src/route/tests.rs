@@ -94,7 +94,7 @@ fn route(router: &Router, text: &str) -> String {
         Route::Unknown => "unknown".into(),
         Route::Refused(status, why) => format!("refused {status} {why}"),
         Route::Unsure(why) => format!("unsure: {why}"),
-        route @ (Route::Mx { .. } | Route::Hosts(_)) => route.destination(),
+        route @ (Route::Mx { .. } | Route::Hosts(_)) => route.destination().expect("it is elsewhere"),
     }
 }
 

@@ -24,12 +24,12 @@ const CHUNK: usize = 32 << 10;
 impl Session<'_> {
     pub(super) fn data(&mut self) -> Step {
         match &self.phase {
-            Phase::Connected => self.mistake(reply::need_hello()),
-            Phase::Greeted(_) => self.mistake(reply::need_mail()),
+            Phase::Connected => Step::Say(reply::need_hello()),
+            Phase::Greeted(_) => Step::Say(reply::need_mail()),
             Phase::InMail(_, t) if t.envelope.recipients.is_empty() && t.refused => {
                 Step::Say(reply::no_valid_recipients())
             }
-            Phase::InMail(_, t) if t.envelope.recipients.is_empty() => self.mistake(reply::need_recipient()),
+            Phase::InMail(_, t) if t.envelope.recipients.is_empty() => Step::Say(reply::need_recipient()),
             Phase::InMail(..) => Step::ReadMessage,
         }
     }
@@ -48,9 +48,7 @@ impl Session<'_> {
             Err(e) => storage_trouble(&e),
         };
         self.phase = Phase::Greeted(hello);
-        if reply.is_refusal() {
-            log::refused(&self.client.session, &log::peer(None, self.client.address), "message", &reply);
-        }
+        self.note_refusal(b"DATA", &reply);
         self.say(&reply)
     }
 
@@ -71,21 +69,24 @@ impl Session<'_> {
 
     /// The trace header (RFC 5321 4.4).
     fn received_line(&mut self, hello: &Hello, id: &str, named: Option<&Address>) -> String {
-        let client = match self.client.address {
+        let (client, literal) = match self.client.address {
             Some(address) => {
                 let name = self.verified_name().unwrap_or_else(|| "unknown".to_owned());
                 let tag = if address.is_ipv6() { "IPv6:" } else { "" };
-                format!("{name} [{tag}{address}]")
+                let literal = format!("[{tag}{address}]");
+                (format!("{name} {literal}"), literal)
             }
-            None => "localhost".to_owned(),
+            None if self.client.is_local => ("localhost".to_owned(), "localhost".to_owned()),
+            None => ("unknown".to_owned(), "unknown".to_owned()),
         };
+        // What is no domain may not stand there, whatever the client says.
+        let name = if address::parse_domain(&hello.name).is_ok() { &hello.name } else { &literal };
         let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
         // The only date that cannot be written is one beyond the year 9999.
         let date = jiff::fmt::rfc2822::to_string(&log::local_time()).unwrap_or_default();
         let (hostname, protocol) = (self.hostname(), hello.protocol());
         format!(
-            "Received: from {} ({client})\n\tby {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n",
-            hello.name
+            "Received: from {name} ({client})\n\tby {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n"
         )
     }
 

@@ -26,7 +26,7 @@ impl Session<'_> {
         let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(b);
         let name = match std::str::from_utf8(name) {
             Ok(name) if (1..=255).contains(&name.len()) && name.bytes().all(|b| is_plain(&b)) => name,
-            _ => return self.mistake(reply::bad_hello()),
+            _ => return Step::Say(reply::bad_hello()),
         };
         let reply = if extended {
             reply::extended_hello(self.hostname(), name, self.service.config.limits.message_size)

@@ -20,7 +20,7 @@ use crate::reply::{self, Reply};
 use crate::route::Router;
 use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
-use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS};
+use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
 use crate::spool::{EntryName, Spool};
 
 mod access;
@@ -50,8 +50,10 @@ pub struct Service {
 pub struct Client {
     /// The session's id in the log.
     pub session: String,
-    /// Its address; `None` at a terminal or a pipe, which is as good as loopback.
+    /// Its address, if it has one.
     pub address: Option<IpAddr>,
+    /// Whether it sits at a terminal or a pipe on this host: then it may relay.
+    pub is_local: bool,
 }
 
 /// How a session and those who want to end it know of each other.
@@ -95,8 +97,8 @@ pub struct Session<'a> {
 
 /// How much may wait in `out`.
 const MAX_PENDING: usize = 16 << 10;
-/// Refused recipients that end a session.
-const MAX_REFUSALS: usize = 100;
+/// As much of a refused command is logged.
+const MAX_LOGGED: usize = 400;
 
 impl<'a> Session<'a> {
     /// A session that has not said anything yet.
@@ -117,10 +119,9 @@ impl<'a> Session<'a> {
     /// Speaks with the client until it leaves, or has to.
     pub fn run(mut self) {
         let ended = self.dialogue();
-        let peer = log::peer(None, self.client.address);
         match ended {
-            Ok(()) => ::log::debug!("{} closed peer={peer}", self.client.session),
-            Err(e) => ::log::debug!("{} lost peer={peer} reason={e}", self.client.session),
+            Ok(()) => ::log::debug!("{} closed", self.client.session),
+            Err(e) => ::log::debug!("{} lost: {e}", self.client.session),
         }
     }
 
@@ -138,6 +139,7 @@ impl<'a> Session<'a> {
                 Step::Say(reply) => self.say(&reply)?,
                 Step::SayThenHangUp(reply) => return self.hang_up(&reply),
                 Step::ReadMessage => match self.read_message() {
+                    Err(_) if self.is_stopping() => return self.hang_up(&reply::shutting_down(self.hostname())),
                     Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                         return self.hang_up(&reply::timed_out(self.hostname()));
                     }
@@ -163,11 +165,12 @@ impl<'a> Session<'a> {
         let line = match self.input.line(MAX_COMMAND_LINE)? {
             Line::Complete(line) => line.to_vec(),
             Line::End => return Ok(None),
-            Line::TooLong => return Ok(Some(self.mistake(reply::line_too_long()))),
-            Line::BareNewline => return Ok(Some(self.mistake(reply::bare_newline_in_command()))),
+            Line::TooLong => return Ok(Some(self.judged(b"", Step::Say(reply::line_too_long())))),
+            Line::BareNewline => return Ok(Some(self.judged(b"", Step::Say(reply::bare_newline_in_command())))),
         };
         self.watch.busy.store(true, Ordering::SeqCst);
-        Ok(Some(self.dispatch(Command::parse(&line))))
+        let step = self.dispatch(Command::parse(&line));
+        Ok(Some(self.judged(&line, step)))
     }
 
     /// All verbs on one screen.
@@ -183,23 +186,32 @@ impl<'a> Session<'a> {
             Command::Quit => Step::SayThenHangUp(reply::goodbye(self.hostname())),
             Command::Help => Step::Say(reply::help()),
             Command::Vrfy(argument) => self.vrfy(argument),
-            Command::Expn => self.mistake(reply::no_expand()),
-            Command::Misused(usage) => self.mistake(reply::bad_arguments(usage)),
+            Command::Expn => Step::Say(reply::no_expand()),
+            Command::Misused(usage) => Step::Say(reply::bad_arguments(usage)),
             Command::Foreign => Step::SayThenHangUp(reply::unknown_command()),
-            Command::Unknown => self.mistake(reply::unknown_command()),
+            Command::Unknown => Step::Say(reply::unknown_command()),
         }
     }
 
-    /// A reply to what a well-made client does not do.
-    fn mistake(&mut self, reply: Reply) -> Step {
-        self.mistakes += 1;
-        Step::Say(reply)
+    /// The step, its refusal being counted and logged with the command.
+    fn judged(&mut self, command: &[u8], step: Step) -> Step {
+        if let Step::Say(reply) | Step::SayThenHangUp(reply) = &step {
+            self.note_refusal(command, reply);
+        }
+        step
     }
 
-    /// A reply that refuses mail; it is logged.
-    fn refuse(&mut self, what: &str, reply: Reply) -> Step {
-        log::refused(&self.client.session, &log::peer(None, self.client.address), what, &reply);
-        Step::Say(reply)
+    /// Counts what a well-made client does not do, and mail that is not wanted, and
+    /// logs both. What may go well later counts for nothing.
+    fn note_refusal(&mut self, command: &[u8], reply: &Reply) {
+        match reply.code() {
+            ..400 => return,
+            400..500 => {}
+            500..505 | 555 => self.mistakes += 1,
+            _ => self.refusals += 1,
+        }
+        let command = String::from_utf8_lossy(&command[..command.len().min(MAX_LOGGED)]);
+        log::refused(&self.client.session, self.client.address, &command, reply);
     }
 
     fn hostname(&self) -> &'a str {
@@ -216,6 +228,9 @@ impl<'a> Session<'a> {
     }
 
     fn hang_up(&mut self, reply: &Reply) -> io::Result<()> {
+        if reply.code() == 421 {
+            log::refused(&self.client.session, self.client.address, "", reply);
+        }
         self.say(reply)?;
         self.flush()?;
         self.input.source.part();

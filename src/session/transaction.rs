@@ -6,6 +6,7 @@ use super::{Phase, Session, Step, access};
 use crate::address::{self, Address, AddressError};
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::reply::{self, Reply};
+use crate::smtp::MAX_FINAL_RECIPIENTS;
 use crate::smtp::command::Path;
 
 /// What MAIL and RCPT have said so far.
@@ -44,13 +45,13 @@ impl Transaction {
 impl Session<'_> {
     pub(super) fn mail(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
         let hello = match &self.phase {
-            Phase::Connected => return self.mistake(reply::need_hello()),
-            Phase::InMail(..) => return self.mistake(reply::nested_mail()),
+            Phase::Connected => return Step::Say(reply::need_hello()),
+            Phase::InMail(..) => return Step::Say(reply::nested_mail()),
             Phase::Greeted(hello) => hello.clone(),
         };
         let path = match path {
             Ok(path) => path,
-            Err(why) => return self.mistake(reply::bad_sender(why)),
+            Err(why) => return Step::Say(reply::bad_sender(why)),
         };
         match self.begin(path) {
             Ok(transaction) => {
@@ -58,8 +59,7 @@ impl Session<'_> {
                 self.phase = Phase::InMail(hello, transaction);
                 Step::Say(reply)
             }
-            Err(reply) if reply.code() < 500 => self.refuse("mail", reply),
-            Err(reply) => self.mistake(reply),
+            Err(reply) => Step::Say(reply),
         }
     }
 
@@ -102,24 +102,25 @@ impl Session<'_> {
     }
 
     pub(super) fn rcpt(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
-        let (accepted, limit) = match &self.phase {
-            Phase::Connected => return self.mistake(reply::need_hello()),
-            Phase::Greeted(_) => return self.mistake(reply::need_mail()),
-            Phase::InMail(_, transaction) => (transaction.accepted, self.service.config.limits.recipients),
+        let (accepted, expanded) = match &self.phase {
+            Phase::Connected => return Step::Say(reply::need_hello()),
+            Phase::Greeted(_) => return Step::Say(reply::need_mail()),
+            Phase::InMail(_, transaction) => (transaction.accepted, transaction.envelope.recipients.len()),
         };
         let path = match path {
             Ok(path) => path,
-            Err(why) => return self.mistake(reply::bad_recipient(why)),
+            Err(why) => return Step::Say(reply::bad_recipient(why)),
         };
         if let Some((name, _)) = path.parameters().next() {
-            return self.mistake(reply::unknown_parameter(&printable(name)));
+            return Step::Say(reply::unknown_parameter(&printable(name)));
         }
-        let Some(named) = path.address else { return self.mistake(reply::bad_recipient(AddressError::Empty)) };
-        if accepted >= limit {
+        let Some(named) = path.address else { return Step::Say(reply::bad_recipient(AddressError::Empty)) };
+        if accepted >= self.service.config.limits.recipients {
             return Step::Say(reply::too_many_recipients());
         }
         let named = self.service.router.qualify(&named);
         match access::recipient(self.service, &self.client, &named) {
+            Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::too_many_recipients()),
             Ok(finals) => {
                 let reply = reply::recipient_ok(&named);
                 if let Phase::InMail(_, transaction) = &mut self.phase {
@@ -128,23 +129,22 @@ impl Session<'_> {
                 Step::Say(reply)
             }
             Err(reply) => {
-                self.refusals += 1;
                 if let Phase::InMail(_, transaction) = &mut self.phase {
                     transaction.refused = true;
                 }
-                self.refuse(&format!("to=<{named}>"), reply)
+                Step::Say(reply)
             }
         }
     }
 
     pub(super) fn vrfy(&mut self, argument: &[u8]) -> Step {
         if argument.is_empty() {
-            return self.mistake(reply::verify_whom());
+            return Step::Say(reply::verify_whom());
         }
         let address = match address::parse_path(argument) {
             Ok((Some(address), [])) => self.service.router.qualify(&address),
             Ok(_) => return Step::Say(reply::cannot_verify()),
-            Err(why) => return self.mistake(reply::bad_recipient(why)),
+            Err(why) => return Step::Say(reply::bad_recipient(why)),
         };
         Step::Say(access::verify(self.service, &address))
     }

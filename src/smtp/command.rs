@@ -60,7 +60,7 @@ impl<'a> Path<'a> {
 impl<'a> Command<'a> {
     /// Reads a line without its CR LF.
     pub fn parse(line: &'a [u8]) -> Self {
-        let line = line.trim_ascii_end();
+        let line = line.trim_ascii();
         let end = line.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(line.len());
         let (verb, rest) = line.split_at(end);
         let argument = rest.trim_ascii();
@@ -88,6 +88,11 @@ impl<'a> Command<'a> {
 fn path<'a>(argument: &'a [u8], word: &[u8]) -> Option<Result<Path<'a>, AddressError>> {
     let (given, rest) = argument.split_at_checked(word.len())?;
     let text = rest.trim_ascii_start().strip_prefix(b":")?;
+    // `RCPT TO: Jon <jon@host>` is not a path and a strange parameter.
+    let is_bare = !text.trim_ascii_start().starts_with(b"<");
+    if is_bare && text.trim_ascii().split(|&b| b == b' ').skip(1).any(|w| !w.is_empty() && !w.contains(&b'=')) {
+        return None;
+    }
     given.eq_ignore_ascii_case(word).then(|| {
         let (address, parameters) = address::parse_path(text)?;
         if parameters.first().is_some_and(|b| !b.is_ascii_whitespace()) {
@@ -126,6 +131,8 @@ mod tests {
             ("noop what ever", "Noop"),
             ("GET / HTTP/1.1", "Foreign"),
             ("DATA now", "Misused(\"DATA, and nothing else on the line\")"),
+            ("rcpt to: Jon <jon@host>", "Misused(\"RCPT TO:<address>\")"),
+            (" quit", "Quit"),
             ("MAIL <a@b>", "Misused(\"MAIL FROM:<address>\")"),
             ("MAIL TO:<a@b>", "Misused(\"MAIL FROM:<address>\")"),
             ("RCPT TO:<a@b>x", "Rcpt(Err(Trailing))"),

@@ -20,5 +20,12 @@ pub const MAX_HOPS: usize = 100;
 /// As many Delivered-To: lines with a local domain say the same.
 pub const MAX_OWN_DELIVERIES: usize = 10;
 
+/// Final recipients that a message may have, aliases expanded: the head of its
+/// entry stays readable.
+pub const MAX_FINAL_RECIPIENTS: usize = 40_000;
+
+/// As many refusals of mail in one session end it, too.
+pub const MAX_REFUSALS: usize = 100;
+
 /// As many mistakes of a client end its session.
 pub const MAX_ERRORS: usize = 10;

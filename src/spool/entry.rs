@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin};
 
 /// How much of a file is read at first: most heads are shorter.
-const FRONT: usize = 1024;
+const FRONT: usize = 2048;
 
 /// An entry that was opened.
 #[derive(Debug)]
@@ -122,6 +122,11 @@ impl Entry {
     /// The size of the content in octets, as stored.
     pub fn content_size(&self) -> u64 {
         self.name.size.saturating_sub(self.head.content)
+    }
+
+    /// The lines that go before the content in a recipient's mailbox (RFC 5321 4.4).
+    pub fn delivery_head(&self, slot: &Slot) -> String {
+        head::bare(self.sender(), &slot.recipient.address)
     }
 
     /// The content from its first octet, trace headers on top, lines ending in LF.
@@ -229,14 +234,29 @@ impl Entry {
         };
         let size = self.spool.write_temporary(self.id(), &head::full(&envelope), &mut self.body()?)?;
         let full = EntryName { id: self.id(), size, place: Place::Cur };
-        fs::rename(self.spool.temporary(self.id()), self.spool.path(full))?;
-        self.spool.sync_places(&["cur"])?;
-        fs::remove_file(self.spool.path(self.name))?;
-        self.spool.sync_places(&[self.name.place.directory()])?;
-        *self = Self::open(&self.spool, full).map_err(|e| match e {
+        let temporary = self.spool.temporary(self.id());
+        // All that could fail for want of something is done before the first step.
+        let file = OpenOptions::new().read(true).write(true).open(&temporary)?;
+        let rewritten = Self::read(&self.spool, full, file).map_err(|e| match e {
             Unusable::Io(e) => e,
             other => io::Error::other(format!("{other:?}")),
         })?;
+        let (bare, rewritten_path) = (self.spool.path(self.name), self.spool.path(full));
+        fs::rename(&temporary, &rewritten_path)?;
+        let removed = self.spool.sync_places(&["cur"]).and_then(|()| fs::remove_file(&bare));
+        match removed {
+            Err(e) if bare.try_exists().unwrap_or(false) => {
+                // Two would be one too many, if the bare one were now moved into the mailbox.
+                fs::remove_file(&rewritten_path)?;
+                return Err(e);
+            }
+            // From here on this one counts, whatever else goes wrong.
+            _ => {}
+        }
+        if let Err(e) = self.spool.sync_places(&[self.name.place.directory()]) {
+            log::warn!("spool: sync {}: {e}", self.name.place.directory());
+        }
+        *self = rewritten;
         Ok(())
     }
 
@@ -261,11 +281,12 @@ impl Entry {
         self.file.sync_data()?;
         let child = EntryName { id, size, place: Place::New };
         rename_new(&self.spool.temporary(id), &self.spool.path(child))?;
-        // From here on it is an entry. Whom it could not be noted of stays open, and
-        // is found by `recover` to be in it.
-        let places = self.spool.sync_places(&["new", "tmp"]);
-        if let Err(e) = places.and_then(|()| failed.iter().try_for_each(|&n| self.settle(n, State::Failed, now))) {
-            log::error!("spool: note in {} that {id} reports its failure: {e}", self.id());
+        // It is an entry now. If that could not be made durable, or not be noted, the
+        // next look at the recipients finds it out.
+        let noted = self.spool.sync_places(&["new", "tmp"]);
+        let noted = noted.and_then(|()| failed.iter().try_for_each(|&n| self.settle(n, State::Failed, now)));
+        if let Err(e) = noted {
+            log::error!("spool: settle {}: {e}", self.id());
         }
         Ok(child)
     }

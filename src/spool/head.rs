@@ -9,7 +9,11 @@
 //! T 0000000000 0000000000 0000000000000000 0000000000000000 to=<c@z.org> orig=<list@x.org>
 //! ```
 //!
-//! `head` is the offset of the content. A recipient's line begins with what
+//! `head` is the offset of the content, and comes first; the other words stand in
+//! any order. What a later version has to say of a message or of a recipient is
+//! another word on its line (`release`, `priority`, `ret`, `envid`; `notify`,
+//! `orcpt`); a version that does not know a word cannot honour it, and leaves the
+//! entry alone. A recipient's line begins with what
 //! changes: its state, the time of the last attempt, the time of the last warning,
 //! and two numbers of the state; 58 octets in a sector of their own, so that no
 //! power cut leaves half of them. Each change overwrites them in place.
@@ -22,14 +26,22 @@ use std::fmt::Write;
 
 use crate::address::{self, Address};
 use crate::envelope::{Body, Envelope, Origin, Recipient};
+use crate::smtp::MAX_FINAL_RECIPIENTS;
 
 /// Lines of a full head are multiples of this.
 const ALIGN: usize = 64;
 /// What changes, at the front of a recipient's line.
 pub const RECORD: usize = 58;
 const _: () = assert!(RECORD <= ALIGN && 512 % ALIGN == 0);
-/// No head is longer: some 100,000 recipients.
+/// No full head is longer.
 pub const MAX_HEAD: u64 = 64 << 20;
+/// An address as it is written: every octet of it may be a quoted one.
+const MAX_WRITTEN: usize = 2 * address::MAX_ADDRESS + 4;
+/// No bare head is longer.
+const MAX_BARE: usize = BARE_FIRST.len() + BARE_SECOND.len() + 2 * MAX_WRITTEN + 2;
+/// A recipient's line: two addresses, and their names.
+const MAX_LINE: usize = RECORD + 2 * (MAX_WRITTEN + 8) + ALIGN;
+const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_LINE <= MAX_HEAD as usize);
 
 const MAGIC: &[u8] = b"penfold/1 ";
 const BARE_FIRST: &[u8] = b"Return-Path: ";
@@ -203,8 +215,7 @@ fn end_line(head: &mut String) {
 /// [`Bad`] if it is neither head.
 pub fn length(front: &[u8]) -> Result<u64, Bad> {
     if front.starts_with(BARE_FIRST) {
-        // Two addresses and their names.
-        return Ok(2 * (address::MAX_ADDRESS as u64 + 32));
+        return Ok(MAX_BARE as u64);
     }
     let rest = front.strip_prefix(MAGIC).ok_or(Bad("it is not of this version of the spool"))?;
     let digits = rest.strip_prefix(b"head=").and_then(|r| r.get(..10)).and_then(|d| std::str::from_utf8(d).ok());
@@ -263,37 +274,65 @@ fn read_full(front: &[u8]) -> Result<Head, Bad> {
 }
 
 fn read_first(line: &[u8]) -> Result<(Body, Origin, Option<Address>), Bad> {
-    const BAD: Bad = Bad("the first line makes no sense");
-    let mut words = line.splitn(4, |&b| b == b' ');
-    let (_, body, origin, from) = (words.next(), words.next(), words.next(), words.next());
-    let body = match body {
-        Some(b"body=7bit") => Body::SevenBit,
-        Some(b"body=8bit") => Body::EightBit,
-        _ => return Err(BAD),
-    };
-    let origin = match origin {
-        Some(b"origin=client") => Origin::Client,
-        Some(b"origin=report") => Origin::Report,
-        Some(b"origin=postmaster") => Origin::Postmaster,
-        _ => return Err(BAD),
-    };
-    let from = from.and_then(|w| w.strip_prefix(b"from=")).ok_or(BAD)?;
-    let (sender, rest) = address::parse_path(from).map_err(|_| BAD)?;
-    if rest.trim_ascii().is_empty() { Ok((body, origin, sender)) } else { Err(BAD) }
+    let (mut body, mut origin, mut from) = (Body::default(), Origin::default(), None);
+    read_words(line, |key, value| {
+        match (key, value) {
+            // It was read already: it says where this line ends.
+            ("head", Value::Word(_)) => {}
+            ("body", Value::Word("7bit")) => body = Body::SevenBit,
+            ("body", Value::Word("8bit")) => body = Body::EightBit,
+            ("origin", Value::Word("client")) => origin = Origin::Client,
+            ("origin", Value::Word("report")) => origin = Origin::Report,
+            ("origin", Value::Word("postmaster")) => origin = Origin::Postmaster,
+            ("from", Value::Path(path)) => from = Some(path),
+            _ => return Err(UNKNOWN),
+        }
+        Ok(())
+    })?;
+    Ok((body, origin, from.ok_or(Bad("it has no sender"))?))
 }
 
 fn read_recipient(text: &[u8]) -> Result<Recipient, Bad> {
-    const BAD: Bad = Bad("a recipient makes no sense");
-    let path = |text| match address::parse_path(text) {
-        Ok((Some(address), rest)) => Ok((address, rest.trim_ascii_start())),
-        _ => Err(BAD),
-    };
-    let (address, rest) = path(text.strip_prefix(b"to=").ok_or(BAD)?)?;
-    let (original, rest) = match rest.strip_prefix(b"orig=") {
-        Some(text) => path(text).map(|(address, rest)| (Some(address), rest))?,
-        None => (None, rest),
-    };
-    if rest.is_empty() { Ok(Recipient { address, original }) } else { Err(BAD) }
+    let (mut to, mut original) = (None, None);
+    read_words(text, |key, value| {
+        match (key, value) {
+            ("to", Value::Path(Some(address))) => to = Some(address),
+            ("orig", Value::Path(Some(address))) => original = Some(address),
+            _ => return Err(UNKNOWN),
+        }
+        Ok(())
+    })?;
+    Ok(Recipient { address: to.ok_or(Bad("a recipient has no address"))?, original })
+}
+
+const UNKNOWN: Bad = Bad("it says something that this version does not know");
+
+/// What stands behind a key: a path in angle brackets, or a word without blanks.
+enum Value<'a> {
+    Path(Option<Address>),
+    Word(&'a str),
+}
+
+/// Reads `key=value` words separated by blanks.
+fn read_words<'a>(mut text: &'a [u8], mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), Bad>) -> Result<(), Bad> {
+    const BAD: Bad = Bad("a line is no list of key=value");
+    loop {
+        text = text.trim_ascii();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let equals = text.iter().position(|&b| b == b'=').ok_or(BAD)?;
+        let (key, rest) = (&text[..equals], &text[equals + 1..]);
+        let (value, rest) = if rest.starts_with(b"<") {
+            let (path, rest) = address::parse_path(rest).map_err(|_| Bad("an address makes no sense"))?;
+            (Value::Path(path), rest)
+        } else {
+            let (word, rest) = rest.split_at(rest.iter().position(|&b| b == b' ').unwrap_or(rest.len()));
+            (Value::Word(std::str::from_utf8(word).map_err(|_| BAD)?), rest)
+        };
+        take(std::str::from_utf8(key).map_err(|_| BAD)?, value)?;
+        text = rest;
+    }
 }
 
 #[cfg(test)]
@@ -327,6 +366,36 @@ mod tests {
                 assert_eq!((slot.offset as usize % ALIGN, slot.record), (0, Record::FRESH));
                 assert_eq!(text.as_bytes()[slot.offset as usize], b'T');
             }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_at_its_longest() {
+        let quotes = "\"".repeat(address::MAX_ADDRESS - 6);
+        let long = Address::new(&quotes, "x.org").expect("the longest address");
+        assert!(long.to_string().len() + 2 <= MAX_WRITTEN);
+        let text = bare(Some(&long), &long) + "\n";
+        assert!(text.len() <= MAX_BARE && length(text.as_bytes()) == Ok(MAX_BARE as u64));
+        assert_eq!(read(text.as_bytes()).expect("a head").sender, Some(long.clone()));
+        let recipient = Recipient { address: long.clone(), original: Some(long.clone()) };
+        let envelope = Envelope {
+            sender: Some(long),
+            recipients: vec![recipient; 3],
+            body: Body::SevenBit,
+            origin: Origin::Client,
+        };
+        let text = full(&envelope);
+        assert!(text.lines().all(|line| line.len() < MAX_LINE));
+        assert_eq!(read(text.as_bytes()).expect("a head").slots[2].recipient, envelope.recipients[2]);
+    }
+
+    #[test]
+    fn a_word_that_is_not_known_is_not_passed_over() {
+        let text = full(&envelope(2));
+        let edit =
+            |from: &str, to: &str| text.replacen(from, to, 1).replacen(&" ".repeat(to.len() - from.len()), "", 1);
+        for (from, to) in [(" body=", " ret=hdrs body="), (" orig=", " notify=never orig=")] {
+            assert_eq!(read(edit(from, to).as_bytes()), Err(UNKNOWN), "{to}");
         }
     }
 

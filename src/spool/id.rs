@@ -50,7 +50,8 @@ impl QueueId {
         {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        Self { micros: seconds.saturating_mul(1_000_000) + (hash >> 40) % 1_000_000, random: hash & RANDOM_MASK }
+        // Never older than the parent, nor younger than it is.
+        Self { micros: seconds.saturating_mul(1_000_000).max(self.micros + 1), random: hash & RANDOM_MASK }
     }
 
     /// Reads an id.
@@ -125,10 +126,13 @@ mod tests {
     #[test]
     fn the_same_parents_have_the_same_child() {
         let parent = QueueId::generate().expect("randomness");
-        let child = parent.beget(Kind::Report, 0, 1_795_000_000);
-        assert_eq!(child, parent.beget(Kind::Report, 0, 1_795_000_000));
-        assert_ne!(child, parent.beget(Kind::Report, 1, 1_795_000_000));
-        assert_ne!(child, parent.beget(Kind::Report, 0, 1_795_000_001));
-        assert_eq!(child.seconds(), 1_795_000_000);
+        let seconds = parent.seconds();
+        let child = parent.beget(Kind::Report, 0, seconds);
+        assert_eq!(child, parent.beget(Kind::Report, 0, seconds));
+        assert_ne!(child, parent.beget(Kind::Report, 1, seconds));
+        assert_ne!(child, parent.beget(Kind::Report, 0, seconds + 1));
+        assert!(child.to_string() > parent.to_string());
+        let later = parent.seconds() + 5;
+        assert_eq!(parent.beget(Kind::Report, 0, later).seconds(), later);
     }
 }

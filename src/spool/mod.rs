@@ -135,6 +135,15 @@ impl EntryName {
 }
 
 impl Spool {
+    /// Opens a spool that is there, to look at it.
+    ///
+    /// # Errors
+    /// As for [`Spool::open`], and `NotFound`.
+    pub fn look_at(root: &Path) -> io::Result<Arc<Self>> {
+        let spool = Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(true) };
+        Ok(Arc::new(spool))
+    }
+
     /// Opens a spool, making what is missing of its directories.
     ///
     /// # Errors
@@ -145,7 +154,8 @@ impl Spool {
         for directory in DIRECTORIES {
             make(&root.join(directory))?;
         }
-        let spool = Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(true) };
+        let spool =
+            Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(has_proc()) };
         spool.check_version()?;
         Ok(Arc::new(spool))
     }
@@ -211,8 +221,13 @@ impl Spool {
     /// # Errors
     /// When a directory cannot be read.
     pub fn entries(self: &Arc<Self>) -> io::Result<Vec<EntryName>> {
-        let mut names = self.entries_in(Place::New)?;
-        names.extend(self.entries_in(Place::Cur)?);
+        let mut names = Vec::new();
+        for place in [Place::New, Place::Cur] {
+            self.read_place(place, |file, entry| match entry {
+                Some(entry) => names.push(entry),
+                None => self.condemn_file(file, "its name is not one that penfold gives"),
+            })?;
+        }
         names.sort_unstable();
         let mut single: Vec<EntryName> = Vec::with_capacity(names.len());
         for name in names {
@@ -224,21 +239,23 @@ impl Spool {
         Ok(single)
     }
 
-    /// The entries in one directory, in no order.
+    /// The entries in one directory, in no order. What is no entry is passed over.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub fn entries_in(&self, place: Place) -> io::Result<Vec<EntryName>> {
-        let directory = self.root.join(place.directory());
         let mut names = Vec::new();
-        for file in fs::read_dir(&directory)? {
-            let name = file?.file_name();
-            match name.to_str().and_then(|n| EntryName::parse(n, place)) {
-                Some(entry) => names.push(entry),
-                None => self.condemn_file(&directory.join(&name), "its name is not one that penfold gives"),
-            }
-        }
+        self.read_place(place, |_, entry| names.extend(entry))?;
         Ok(names)
+    }
+
+    fn read_place(&self, place: Place, mut take: impl FnMut(&Path, Option<EntryName>)) -> io::Result<()> {
+        for file in fs::read_dir(self.root.join(place.directory()))? {
+            let file = file?;
+            let name = file.file_name();
+            take(&file.path(), name.to_str().and_then(|n| EntryName::parse(n, place)));
+        }
+        Ok(())
     }
 
     /// Of two files of one id, one that a crash left in between is the bare one
@@ -303,7 +320,11 @@ impl Spool {
         let is_known = |file: &fs::DirEntry| file.file_name().to_str().and_then(QueueId::parse).is_some_and(&is_known);
         for directory in ["tmp", "note"] {
             for file in fs::read_dir(self.root.join(directory))?.flatten() {
-                let age = file.metadata()?.modified().ok().and_then(|m| SystemTime::now().duration_since(m).ok());
+                let age = file
+                    .metadata()
+                    .and_then(|m| m.modified())
+                    .ok()
+                    .and_then(|m| SystemTime::now().duration_since(m).ok());
                 let is_stale = !is_known(&file) && age.is_some_and(|age| age > STALE_AFTER);
                 if is_stale && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
                     fs::remove_file(file.path())?;
@@ -348,6 +369,11 @@ impl Spool {
     fn is_nameless(&self) -> bool {
         self.nameless.load(Ordering::Relaxed)
     }
+}
+
+/// Whether a file without a name can be given one: linkat(2) finds it below /proc.
+fn has_proc() -> bool {
+    Path::new("/proc/self/fd").is_dir()
 }
 
 /// Makes the names in a directory durable.

@@ -22,6 +22,9 @@ use crate::envelope::Envelope;
 /// How much of a message is held in memory.
 pub const BUFFER: usize = 64 << 10;
 
+/// After so much the room that is left is looked at again: other messages grow too.
+const LOOK: u64 = 4 << 20;
+
 /// A message that is being written.
 #[derive(Debug)]
 pub struct Draft {
@@ -30,6 +33,8 @@ pub struct Draft {
     buffer: Vec<u8>,
     file: Option<Target>,
     written: u64,
+    /// Up to where there was room when it was last looked.
+    assured: u64,
 }
 
 #[derive(Debug)]
@@ -51,14 +56,17 @@ impl Spool {
     /// can be renamed into, and no option.
     ///
     /// # Errors
-    /// When no id can be had.
+    /// When no id can be had, or the head would be too long to be read.
     pub fn begin(self: &Arc<Self>, envelope: &Envelope, bare: bool) -> io::Result<Draft> {
         let head = match envelope.recipients.as_slice() {
             [only] if bare => head::bare(envelope.sender.as_ref(), &only.address),
             _ => head::full(envelope),
         };
+        if head.len() as u64 > head::MAX_HEAD {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let id = QueueId::generate()?;
-        Ok(Draft { spool: Arc::clone(self), id, buffer: head.into_bytes(), file: None, written: 0 })
+        Ok(Draft { spool: Arc::clone(self), id, buffer: head.into_bytes(), file: None, written: 0, assured: LOOK })
     }
 
     /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step
@@ -144,6 +152,12 @@ impl Draft {
     fn spill(&mut self) -> io::Result<()> {
         if self.file.is_none() {
             self.file = Some(self.create()?);
+        }
+        if self.written > self.assured {
+            if !self.spool.has_room(0)? {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.assured = self.written + LOOK;
         }
         if let Some(target) = &mut self.file {
             target.file().write_all(&self.buffer)?;

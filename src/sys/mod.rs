@@ -1,4 +1,4 @@
-//! The system's calls that the standard library lacks: the only place for unsafe code.
+//! The system's calls that the standard library lacks, behind safe functions.
 
 mod process;
 

@@ -17,6 +17,8 @@ pub mod dns;
 pub mod mounts;
 pub mod remote;
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -204,9 +206,12 @@ impl Site {
         files.filter_map(|file| fs::read(file).ok()).collect()
     }
 
-    /// The entries of the spool that are not finished.
+    /// The entries of the spool that are not finished, each where it was seen last:
+    /// one may go from `new/` to `cur/` meanwhile.
     pub fn spooled(&self) -> Vec<PathBuf> {
-        ["new", "cur", "hold"].into_iter().flat_map(|sub| files(&self.path("spool").join(sub))).collect()
+        let paths = ["new", "cur", "hold"].into_iter().flat_map(|sub| files(&self.path("spool").join(sub)));
+        let named = paths.map(|path| (path.file_name().map(OsStr::to_owned), path));
+        named.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 }
 

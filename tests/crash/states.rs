@@ -38,8 +38,11 @@ struct Left<'a> {
 /// reports, spool.
 type End = [usize; 4];
 
+/// Makes of what a kill has left what another one would have.
+type Change = fn(&Left<'_>);
+
 /// Every state of the table in src/spool/mod.rs, and what must become of it.
-const STATES: &[(&str, fn(&Left<'_>), End)] = &[
+const STATES: &[(&str, Change, End)] = &[
     ("bare", |left| drop(left.bare()), [1, 0, 0, 0]),
     ("bare-made-full-in-part", |left| left.bare_with_temporary(), [1, 0, 0, 0]),
     ("bare-and-full", |left| left.twins(), [1, 0, 0, 0]),

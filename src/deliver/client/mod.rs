@@ -30,6 +30,12 @@ const MAX_REPLY_LINES: usize = 1000;
 /// The commands of one transaction, all together.
 const ENVELOPE_LIMIT: Duration = Duration::from_secs(3600);
 
+/// The content of one message, altogether, beside what its size takes at the
+/// slowest rate, in octets a second: a host that takes a little now and then must
+/// not keep a worker for days.
+const CONTENT_LIMIT: Duration = Duration::from_secs(600);
+const SLOWEST: u64 = 16 << 10;
+
 /// How far a dialogue has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -119,7 +125,8 @@ pub struct Connection {
     offers: Offers,
     /// No stage takes longer.
     limit: Duration,
-    /// When the host has had its time for the commands of this transaction.
+    /// When the host has had its time for the commands of this transaction, or for
+    /// its content.
     patience: Instant,
     /// The name that the host gave itself, in the greeting or in the reply to EHLO.
     names: [String; 2],
@@ -195,9 +202,9 @@ impl Connection {
         Err(answer)
     }
 
-    /// Whether the host calls itself `hostname`.
+    /// Whether the host calls itself `hostname`; many a one says `localhost`.
     pub fn is_named(&self, hostname: &str) -> bool {
-        self.names.iter().any(|name| name.eq_ignore_ascii_case(hostname))
+        hostname.contains('.') && self.names.iter().any(|name| name.eq_ignore_ascii_case(hostname))
     }
 
     /// Where it leads.
@@ -225,7 +232,7 @@ impl Connection {
 
     fn set_stage(&mut self, stage: Stage) {
         let until = Instant::now() + stage.timeout().min(self.limit);
-        let patient = (Stage::Reset..=Stage::Data).contains(&stage);
+        let patient = (Stage::Reset..=Stage::Body).contains(&stage);
         self.input.source.set_deadline(if patient { until.min(self.patience) } else { until });
     }
 

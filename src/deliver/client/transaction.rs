@@ -7,9 +7,9 @@
 //! have none yet.
 
 use std::io::{self, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Answer, Connection, ENVELOPE_LIMIT, Stage, State};
+use super::{Answer, CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, SLOWEST, Stage, State};
 use crate::address::path;
 use crate::deliver::Consignment;
 use crate::envelope::Body;
@@ -200,6 +200,8 @@ impl Connection {
     fn content(&mut self, what: &Consignment<'_>) -> Result<Reply, Answer> {
         // No dot after an error: the host must not take half a message for a whole one.
         let mut file = (what.content)().map_err(|e| self.unreadable(&e))?;
+        let size = file.metadata().map_err(|e| self.unreadable(&e))?.len();
+        self.patience = Instant::now() + CONTENT_LIMIT + Duration::from_secs(size / SLOWEST);
         let mut dots = DotWriter::default();
         let (mut block, mut wire) = (vec![0; BLOCK], Vec::with_capacity(BLOCK + BLOCK / 8));
         loop {

@@ -1,0 +1,221 @@
+//! The queue and its workers, from their start to their end.
+//!
+//! Puts together what receives, keeps and sends, and tells the queue of what is in
+//! the spool. A thread that cannot be had at the start is an [`Exit`]; later
+//! nothing is fatal. Does not listen itself and reads no configuration.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::exit::{self, Exit};
+use crate::config::Config;
+use crate::control::{self, Orders};
+use crate::dns::Dns;
+use crate::listen::Door;
+use crate::queue::{self, Event, Queue};
+use crate::route::Router;
+use crate::session::Service;
+use crate::spool::{EntryName, Place, QueueId, Spool};
+use crate::worker::{self, Tools};
+
+/// Threads that work on jobs.
+const WORKER_STACK: usize = 512 << 10;
+/// Events on their way to the queue.
+const EVENTS: usize = 4096;
+/// What deliveries get to come to an end when the daemon goes down.
+const GRACE: Duration = Duration::from_secs(5);
+/// When the spool could not be read, it is tried again so often.
+const RELOAD: Duration = Duration::from_secs(30);
+
+/// The queue, its workers, and what they and the sessions share.
+pub struct Mail {
+    pub tools: Arc<Tools>,
+    events: Sender<Event>,
+    /// Says, by hanging up, that the queue has ended.
+    ended: Receiver<()>,
+}
+
+impl Mail {
+    /// For a process without sockets of its own: mail to where the daemon would
+    /// listen is mail to ourselves all the same.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start_without_listening(config: Arc<Config>, router: Arc<Router>, spool: Arc<Spool>) -> Result<Self, Exit> {
+        let local = config.listen.iter().map(|listen| listen.address).collect();
+        Self::start(config, router, spool, local)
+    }
+
+    /// Starts the queue and its workers. `local` is where this process listens.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(
+        config: Arc<Config>,
+        router: Arc<Router>,
+        spool: Arc<Spool>,
+        local: Vec<SocketAddr>,
+    ) -> Result<Self, Exit> {
+        let dns = Arc::new(Dns::new(&config.dns));
+        let count = config.queue.workers;
+        let settings = Arc::new(worker::Settings { config, router });
+        let queue_settings = queue_settings(&settings);
+        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, dns, local });
+        let (events, inbox) = bounded(EVENTS);
+        let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
+        let mut workers = Vec::new();
+        for number in 0..count {
+            let (give, jobs) = bounded(1);
+            let (tools, events) = (Arc::clone(&tools), events.clone());
+            let builder = thread::Builder::new().name("worker".into()).stack_size(WORKER_STACK);
+            builder.spawn(move || worker::run(number, tools, jobs, events)).map_err(no_thread)?;
+            workers.push(give);
+        }
+        let (for_load, for_finish) = (Arc::clone(&tools), Arc::clone(&tools));
+        let load = move |name, unsynced| worker::plan(&for_load, name, unsynced);
+        let finish = move |name| worker::finish(&for_finish.spool, name);
+        let queue = Queue::new(queue_settings, inbox, workers, Box::new(load), Box::new(finish));
+        let (alive, ended) = bounded(0);
+        let run = move || {
+            // Nothing would be delivered any more, and nobody would know: whoever
+            // supervises us starts anew, and the spool has everything.
+            if catch_unwind(AssertUnwindSafe(|| queue.run())).is_err() {
+                ::log::error!("a bug ended the queue");
+                std::process::exit(exit::SOFTWARE.into());
+            }
+            drop(alive);
+        };
+        thread::Builder::new().name("queue".into()).spawn(run).map_err(no_thread)?;
+        Ok(Self { tools, events, ended })
+    }
+
+    /// Starts what listens and what loads; returns the sockets, for the end.
+    pub fn open_up(
+        &self,
+        door: &Arc<Door>,
+        listeners: Vec<TcpListener>,
+        control: std::os::unix::net::UnixListener,
+    ) -> Result<Vec<TcpListener>, Exit> {
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
+            started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
+        };
+        // Before anything moves in the spool: twins are told apart on what a crash left.
+        let names = self.tools.spool.entries();
+        let mut kept = Vec::new();
+        for listener in listeners {
+            let (door, own) =
+                (Arc::clone(door), listener.try_clone().map_err(|e| Exit::new(exit::OSERR, "listen", &e))?);
+            spawn("listen", Box::new(move || door.accept_from(&own)))?;
+            if let Ok(address) = listener.local_addr() {
+                ::log::info!("listening on {address}");
+            }
+            kept.push(listener);
+        }
+        let orders = self.orders();
+        spawn("control", Box::new(move || control::serve(&control, orders)))?;
+        let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
+        spawn("load", Box::new(move || load_all(&tools, names, &events)))?;
+        Ok(kept)
+    }
+
+    /// Tells the queue of everything in the spool.
+    pub fn load_all(&self) {
+        load_all(&self.tools, self.tools.spool.entries(), &self.events);
+    }
+
+    fn orders(&self) -> Orders {
+        let (flush, wake, tools) = (self.events.clone(), self.events.clone(), Arc::clone(&self.tools));
+        Orders {
+            flush: Box::new(move |selector| {
+                let (said, heard) = bounded(1);
+                // Nothing waits in a queue that has ended.
+                flush.send(Event::Flush(selector, said)).ok().and_then(|()| heard.recv().ok()).unwrap_or(0)
+            }),
+            wake: Box::new(move |name| drop(wake.send(Event::New { entry: name, unsynced: false }))),
+            list: Box::new(move |out| control::list(&tools.spool, &tools.settings().config.queue.schedule(), out)),
+        }
+    }
+
+    pub fn service(&self) -> Arc<Service> {
+        let settings = self.tools.settings();
+        let events = self.events.clone();
+        Arc::new(Service {
+            config: Arc::clone(&settings.config),
+            router: Arc::clone(&settings.router),
+            spool: Arc::clone(&self.tools.spool),
+            dns: Arc::clone(&self.tools.dns),
+            // The queue ends before the sessions only when the daemon does; the spool knows.
+            wake: Arc::new(move |name| drop(events.send(Event::New { entry: name, unsynced: false }))),
+        })
+    }
+
+    pub fn tell(&self, event: Event) {
+        // It has ended only when the daemon does.
+        let _ = self.events.send(event);
+    }
+
+    /// Waits until everything that is due was tried.
+    pub fn drain(self) {
+        self.tell(Event::Drain);
+        let _ = self.ended.recv();
+    }
+
+    /// Starts no more deliveries, and gives those that run a moment.
+    pub fn stop(self) {
+        self.tell(Event::Stop);
+        let _ = self.ended.recv_timeout(GRACE);
+    }
+}
+
+pub fn queue_settings(settings: &worker::Settings) -> queue::Settings {
+    queue::Settings {
+        schedule: settings.config.queue.schedule(),
+        per_destination: settings.config.queue.workers_per_destination,
+    }
+}
+
+/// Tells the queue of everything that was found in the spool, and then sweeps it.
+fn load_all(tools: &Tools, mut found: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
+    let names = loop {
+        match found {
+            Ok(names) => break names,
+            Err(e) => ::log::error!("spool: read the queue: {e}"),
+        }
+        thread::sleep(RELOAD);
+        found = tools.spool.entries();
+    };
+    let mut known: HashSet<_> = names.iter().map(|name| name.id).collect();
+    let count = names.len();
+    for name in names {
+        if let Some(event) = worker::survey(tools, name, &mut known)
+            && events.send(event).is_err()
+        {
+            return;
+        }
+    }
+    if count > 0 {
+        ::log::info!("{count} message{} in the spool", if count == 1 { "" } else { "s" });
+    }
+    if let Err(e) = sweep(&tools.spool, known) {
+        ::log::error!("spool: sweep: {e}");
+    }
+}
+
+fn sweep(spool: &Arc<Spool>, mut known: HashSet<QueueId>) -> io::Result<()> {
+    // What is held waits for its reports and keeps its notes too.
+    for name in spool.entries_in(Place::Hold)? {
+        known.insert(name.id);
+        if let Ok(entry) = spool.entry(name) {
+            known.extend(entry.awaited());
+        }
+    }
+    spool.sweep(|id| known.contains(&id))
+}

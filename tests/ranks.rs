@@ -1,0 +1,238 @@
+//! The rules of the source that the compiler does not know: who may import whom,
+//! and how long a file or a function may be.
+//!
+//! The ranks are read from the table in src/lib.rs, so that there is one. Only
+//! text is read here, by the habits of rustfmt; a path that a macro builds, or one
+//! that goes through a re-export, is not seen. Unit tests may import what they like.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const MOST_LINES: usize = 500;
+const MOST_LINES_OF_A_FUNCTION: usize = 60;
+
+/// Functions that are one table, longer than the limit; each needs a reason.
+const TABLES: &[&str] = &[];
+
+/// What only some may name: the text, and where it may stand.
+const FENCES: &[(&str, &[&str])] = &[
+    ("tokio::", &["dns.rs"]),
+    ("trust_dns_resolver", &["dns.rs"]),
+    ("unsafe ", &["sys/"]),
+    ("allow(unsafe_code)", &["sys/"]),
+];
+
+/// Imports that the ranks allow and the shape of penfold does not.
+const FORBIDDEN: &[(&str, &[&str])] = &[("session", &["queue", "deliver", "bounce"])];
+
+struct Source {
+    /// Below src/.
+    path: PathBuf,
+    /// Without its unit tests.
+    lines: Vec<String>,
+}
+
+impl Source {
+    /// The module at the top of the crate that it is a part of.
+    fn module(&self) -> String {
+        let first = self.path.iter().next().expect("a path").to_string_lossy().into_owned();
+        first.trim_end_matches(".rs").to_owned()
+    }
+
+    /// Lines with their numbers, without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let numbered = self.lines.iter().enumerate();
+        numbered.map(|(at, line)| (at + 1, line.as_str())).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("src") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+                let lines = text[..end].lines().map(str::to_owned).collect();
+                sources.push(Source { path: path.strip_prefix(&root).expect("below").to_owned(), lines });
+            }
+        }
+    }
+    assert!(sources.len() > 20);
+    sources
+}
+
+/// The table of src/lib.rs: lines `//! | rank | names | may use |`.
+fn ranks() -> BTreeMap<String, usize> {
+    let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("src/lib.rs");
+    let mut ranks = BTreeMap::new();
+    for row in map.lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let mut cells = row.split('|').map(str::trim);
+        let (rank, names) = (cells.next().expect("a cell"), cells.next().expect("a cell"));
+        let Ok(rank) = rank.parse() else { continue };
+        // "and the programs" is prose.
+        for name in names.split(',').map(str::trim).filter(|name| !name.contains(' ')) {
+            assert!(ranks.insert(name.to_owned(), rank).is_none(), "{name} has two ranks");
+        }
+    }
+    ranks
+}
+
+/// The modules at the top of the crate that a line names, as `crate::name` or in
+/// `use crate::{one, two::Three}`.
+fn imports(line: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in line.match_indices("crate::") {
+        let after = &line[at + "crate::".len()..];
+        let list = after.strip_prefix('{').and_then(|l| l.split_once('}'));
+        for item in list.map_or(vec![after], |(list, _)| list.split(", ").collect()) {
+            let name: String = item.trim().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Whether `super::` in a line leads out of the module's own folder: then its rank
+/// cannot be seen.
+fn leads_out(path: &Path, line: &str) -> bool {
+    let depth = path.iter().count() - usize::from(path.ends_with("mod.rs"));
+    line.contains(&"super::".repeat(depth))
+}
+
+fn report(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn the_table_of_ranks_knows_every_module_and_no_other() {
+    let modules: BTreeSet<String> = sources().iter().map(Source::module).collect();
+    let programs = ["lib", "main", "bin"].map(str::to_owned);
+    let ranked: BTreeSet<String> = ranks().into_keys().chain(programs).collect();
+    assert_eq!(modules, ranked);
+}
+
+#[test]
+fn nobody_imports_upward_or_from_beside() {
+    let ranks = ranks();
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let module = source.module();
+        // The map itself, and the programs, which name the crate by its name.
+        let Some(&rank) = ranks.get(&module) else { continue };
+        for (number, line) in source.code() {
+            let place = format!("src/{}:{number}", source.path.display());
+            if leads_out(&source.path, line) {
+                complaints.push(format!("{place}: what is above a folder is called crate::"));
+            }
+            for name in imports(line).into_iter().filter(|name| *name != module) {
+                match ranks.get(&name) {
+                    None => complaints.push(format!("{place}: what is crate::{name}?")),
+                    Some(&other) if other >= rank => {
+                        complaints.push(format!("{place}: {module} ({rank}) imports {name} ({other})"));
+                    }
+                    Some(_) => {}
+                }
+                let forbidden = FORBIDDEN.iter().any(|(who, whom)| *who == module && whom.contains(&&*name));
+                if forbidden {
+                    complaints.push(format!("{place}: {module} must never know {name}"));
+                }
+            }
+        }
+    }
+    report(&complaints);
+}
+
+#[test]
+fn what_is_fenced_in_stays_there() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (number, line) in source.code() {
+            for (text, places) in FENCES {
+                let is_inside = places.iter().any(|place| source.path.starts_with(place.trim_end_matches('/')));
+                if line.contains(text) && !is_inside {
+                    complaints.push(format!("src/{}:{number}: {text}", source.path.display()));
+                }
+            }
+        }
+    }
+    report(&complaints);
+}
+
+#[test]
+fn every_file_opens_like_a_manual_page_and_is_not_too_long() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let path = source.path.display();
+        let head = source.lines.iter().take_while(|line| line.starts_with("//!")).count();
+        if head == 0 {
+            complaints.push(format!("src/{path}: no head"));
+        }
+        let whole = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(&source.path));
+        let lines = whole.expect("it was there").lines().count();
+        if lines > MOST_LINES {
+            complaints.push(format!("src/{path}: {lines} lines"));
+        }
+    }
+    report(&complaints);
+}
+
+#[test]
+fn no_function_is_too_long() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (name, number, length) in functions(&source) {
+            if length > MOST_LINES_OF_A_FUNCTION && !TABLES.contains(&&*name) {
+                complaints.push(format!("src/{}:{number}: {name} has {length} lines", source.path.display()));
+            }
+        }
+    }
+    report(&complaints);
+}
+
+/// Every function with its line and its length, which ends at the brace below its
+/// first letter: that is where rustfmt puts it.
+fn functions(source: &Source) -> Vec<(String, usize, usize)> {
+    let mut found = Vec::new();
+    for (number, line) in source.code() {
+        let indent = line.len() - line.trim_start().len();
+        let Some((before, after)) = line.split_once("fn ") else { continue };
+        let is_item =
+            before.split_whitespace().all(|w| matches!(w, "pub" | "const" | "unsafe") || w.starts_with("pub("));
+        if !is_item || line.trim_end().ends_with([';', '}']) {
+            continue;
+        }
+        let name = after.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        let end = format!("{}}}", " ".repeat(indent));
+        let rest = source.lines[number..].iter().position(|l| *l == end);
+        found.push((name, number, rest.unwrap_or_else(|| panic!("src/{}:{number}", source.path.display())) + 2));
+    }
+    found
+}
+
+#[test]
+fn the_reader_of_the_source_sees_what_it_should() {
+    assert_eq!(imports("use crate::address::{self, Address};"), ["address"]);
+    assert_eq!(imports("use crate::{log, spool::Entry};"), ["log", "spool"]);
+    assert_eq!(imports("    fn f(a: crate::net::Stream) -> crate::reply::Reply {"), ["net", "reply"]);
+    for (path, line, out) in [
+        ("queue.rs", "use super::log;", true),
+        ("deliver/remote.rs", "use super::client::Stage;", false),
+        ("deliver/mod.rs", "use super::log;", true),
+        ("deliver/client/mod.rs", "use super::super::log;", true),
+    ] {
+        assert_eq!(leads_out(Path::new(path), line), out, "{path}");
+    }
+    let text = "fn one() {\n}\n\npub(super) fn two(\n    a: u8,\n) {\n    if a {\n    }\n}\n";
+    let source = Source { path: "x.rs".into(), lines: text.lines().map(str::to_owned).collect() };
+    let found: Vec<_> =
+        functions(&source).into_iter().map(|(name, line, length)| format!("{name} {line} {length}")).collect();
+    assert_eq!(found, ["one 1 2", "two 4 6"]);
+    assert!(ranks().len() > 20 && ranks()["address"] == 0);
+}

@@ -8,16 +8,16 @@
 mod common;
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
 use common::books::{Answer, Books, Letter, offer, offer_part};
 use common::dialog::Wire;
+use common::mounts::Mounts;
 use common::remote::{Conduct, Remote, Sink};
 use common::{Daemon, Site};
 
@@ -53,108 +53,13 @@ fn has(line: &str, words: &[&str]) -> bool {
     words.iter().all(|word| line.contains(word))
 }
 
-/// A mount namespace, which is gone with its last process.
-struct Mounts {
-    holder: Child,
-}
-
-impl Mounts {
-    /// A namespace in which `script` has mounted something; `None`, and says so, where
-    /// that cannot be had.
-    fn new(script: &str) -> Option<Self> {
-        let mut unshare = Command::new("unshare");
-        unshare.args(["-m", "sh", "-c", &format!("{script} && echo ready && exec cat")]);
-        let mut holder = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-        let mut line = String::new();
-        let stdout = holder.stdout.take()?;
-        let heard = BufReader::new(stdout).read_line(&mut line);
-        let mounts = Self { holder };
-        if heard.is_err() || line != "ready\n" {
-            println!("skipped: no mount namespace to be had");
-            return None;
-        }
-        Some(mounts)
-    }
-
-    /// A site whose spool and mailboxes are on a small disk at `disk/`.
-    fn disk(options: &str) -> Option<(Site, Self)> {
-        let mut site = site();
-        let disk = site.path("disk");
-        fs::create_dir(&disk).expect("a directory");
-        site.set("", "spool", &format!("{:?}", disk.join("spool")));
-        site.set("local", "mailbox", &format!("\"{}/mail/{{user}}\"", disk.display()));
-        let disk = disk.display();
-        let mounts = Self::new(&format!("mount -t tmpfs -o {options} tmpfs {disk} && chown nobody {disk}"))?;
-        Some((site, mounts))
-    }
-
-    fn enter(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["-m", "-t", &self.holder.id().to_string(), "--", program]);
-        command
-    }
-
-    fn start(&self, site: &Site) -> Daemon {
-        let inner = site.penfoldd(&["-d"]);
-        let mut command = self.enter(&inner.get_program().to_string_lossy());
-        command.args(inner.get_args());
-        Daemon::spawn(command)
-    }
-
-    fn shell(&self, script: &str) {
-        let status = self.enter("sh").args(["-c", script]).status().expect("a shell");
-        assert!(status.success(), "{script}");
-    }
-
-    /// A path as it is in the namespace.
-    fn path(&self, path: &Path) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
-        root.join(path.strip_prefix("/").expect("an absolute path"))
-    }
-
-    fn books(&self, mailbox: &Path) -> Books {
-        let directories = ["new", "cur"].map(|sub| self.path(mailbox).join(sub));
-        let files = directories.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
-        Books::of(files.filter_map(|file| fs::read(file.path()).ok()).collect())
-    }
-
-    fn entries(&self, spool: &Path) -> usize {
-        ["new", "cur"].map(|place| count(&self.path(spool).join(place))).iter().sum()
-    }
-
-    /// Writes to a file until the disk is full or it has this size.
-    fn fill(&self, path: &Path, size: usize) {
-        let mut file = File::create(self.path(path)).expect("a file");
-        let block = [0; 4096];
-        for _ in 0..size / block.len() {
-            if file.write_all(&block).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Gives the room of such a file back at once, also if a process that another
-    /// test is just starting has it open.
-    fn clear(&self, path: &Path) {
-        File::create(self.path(path)).expect("a file");
-        fs::remove_file(self.path(path)).expect("a file");
-    }
-}
-
-impl Drop for Mounts {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
-
 const MEGABYTE: usize = 1 << 20;
 /// More than the disk has.
 const ALL: usize = 64 * MEGABYTE;
 
 #[test]
 fn a_disk_that_gets_full_refuses_new_mail_and_takes_it_later() {
-    let Some((site, mounts)) = Mounts::disk("size=24m,nr_inodes=500") else { return };
+    let Some((site, mounts)) = Mounts::disk(site(), "size=24m,nr_inodes=500") else { return };
     let (spool, jon, filler) = (site.path("disk/spool"), site.path("disk/mail/jon"), site.path("disk/filler"));
     let daemon = mounts.start(&site);
     taken(&daemon, &["jon@razorback"], "before");
@@ -178,7 +83,7 @@ fn a_disk_that_gets_full_refuses_new_mail_and_takes_it_later() {
 
 #[test]
 fn a_disk_that_gets_full_in_the_middle_of_a_message_refuses_it() {
-    let Some((site, mounts)) = Mounts::disk("size=24m") else { return };
+    let Some((site, mounts)) = Mounts::disk(site(), "size=24m") else { return };
     let (jon, filler) = (site.path("disk/mail/jon"), site.path("disk/filler"));
     let daemon = mounts.start(&site);
     for (token, to) in [("short", "jon@razorback"), ("long", "jon@razorback"), ("shared", "list@razorback")] {
@@ -204,7 +109,7 @@ fn a_disk_that_gets_full_in_the_middle_of_a_message_refuses_it() {
 
 #[test]
 fn what_was_accepted_waits_for_room() {
-    let Some((mut site, mounts)) = Mounts::disk("size=24m") else { return };
+    let Some((mut site, mounts)) = Mounts::disk(site(), "size=24m") else { return };
     let (spool, mail, filler) = (site.path("disk/spool"), site.path("disk/mail"), site.path("disk/filler"));
     let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
     site.add("routes", &format!("far.test {}", remote.host_port()));
@@ -246,7 +151,7 @@ fn what_was_accepted_waits_for_room() {
 
 #[test]
 fn a_message_that_needs_no_room_does_not_wait_for_it() {
-    let Some((mut site, mounts)) = Mounts::disk("size=24m") else { return };
+    let Some((mut site, mounts)) = Mounts::disk(site(), "size=24m") else { return };
     let (spool, jon, filler) = (site.path("disk/spool"), site.path("disk/mail/jon"), site.path("disk/filler"));
     site.set("queue", "retry_min", "\"1h\"");
     let daemon = mounts.start(&site);
@@ -269,7 +174,7 @@ fn a_message_that_needs_no_room_does_not_wait_for_it() {
 
 #[test]
 fn a_spool_that_is_read_only_refuses_new_mail() {
-    let Some((site, mounts)) = Mounts::disk("size=64m") else { return };
+    let Some((site, mounts)) = Mounts::disk(site(), "size=64m") else { return };
     let daemon = mounts.start(&site);
     let new = site.path("disk/spool/new").display().to_string();
     mounts.shell(&format!("mount --bind {new} {new} && mount -o remount,bind,ro {new}"));
@@ -298,7 +203,7 @@ fn a_spool_without_permission_refuses_new_mail() {
 
 #[test]
 fn a_mailbox_on_another_disk_gets_everything_once() {
-    let Some((site, mounts)) = Mounts::disk("size=64m") else { return };
+    let Some((site, mounts)) = Mounts::disk(site(), "size=64m") else { return };
     let (mail, other) = (site.path("disk/mail").display().to_string(), site.path("disk/other").display().to_string());
     // Another file system; then the same one, between whose mounts nothing can be renamed.
     for (round, script) in [
@@ -347,6 +252,28 @@ fn a_mailbox_that_cannot_be_written_is_tried_again() {
         holds(&Books::of(site.mail("jon")), &expected);
         holds(&Books::of(site.mail("bob")), &["many"]);
         assert_eq!(count(&site.mailbox("jon").join("tmp")), 0, "{closed}");
+    }
+}
+
+#[test]
+fn a_mailbox_that_was_made_in_part_is_completed() {
+    let site = site();
+    let mut tokens = Vec::new();
+    let daemon = site.start();
+    for (number, made) in [&["tmp"][..], &["new"], &["cur"], &["tmp", "cur"], &["tmp", "new"]].iter().enumerate() {
+        for user in ["jon", "bob"] {
+            let _ = fs::rename(site.mailbox(user), site.path(&format!("{user}-{number}")));
+            made.iter().for_each(|sub| fs::create_dir_all(site.mailbox(user).join(sub)).expect("a directory"));
+        }
+        site.hand_over();
+        tokens.push(format!("t{number}"));
+        // One is renamed into it, the other one copied.
+        taken(&daemon, &["jon@razorback"], &tokens[number]);
+        taken(&daemon, &["list@razorback"], &tokens[number]);
+        assert!(daemon.settles(&site), "{made:?}: {}", daemon.log());
+        for user in ["jon", "bob"] {
+            holds(&Books::of(site.mail(user)), &[&tokens[number]]);
+        }
     }
 }
 

@@ -103,6 +103,7 @@ impl Maildir<'_> {
         let (from, to) = (self.path.join("tmp").join(name), self.path.join("new").join(name));
         let mut renamed = rename_new(&from, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            // A mailbox that was made in part.
             renamed = self.make().and_then(|()| rename_new(&from, &to));
         }
         renamed.map_err(|e| self.trouble("rename into", &to, &e))?;
@@ -137,11 +138,12 @@ impl Maildir<'_> {
         self.prepare(entry, slot, now).and_then(|name| self.reveal(&name))
     }
 
-    /// Makes the directories that are missing.
+    /// Makes the directories that are missing; last the one that every delivery needs,
+    /// so that the next one completes what a crash leaves.
     fn make(&self) -> io::Result<()> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        ["tmp", "new", "cur"].into_iter().try_for_each(|directory| builder.create(self.path.join(directory)))
+        ["cur", "tmp", "new"].into_iter().try_for_each(|directory| builder.create(self.path.join(directory)))
     }
 
     fn identity(&self) -> io::Result<(u64, u64)> {

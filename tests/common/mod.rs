@@ -14,6 +14,7 @@ pub mod books;
 pub mod client;
 pub mod dialog;
 pub mod dns;
+pub mod mounts;
 pub mod remote;
 
 use std::collections::BTreeMap;

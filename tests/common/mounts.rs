@@ -1,0 +1,112 @@
+//! Small disks, in a mount namespace of their own.
+//!
+//! Only root can have one; who cannot says `skipped`. The mounts are seen by the
+//! daemon that is started there; a test reads them through [`Mounts::path`]. They
+//! are gone with the [`Mounts`], whatever happens.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::books::Books;
+use super::{Daemon, Site};
+
+/// A mount namespace, which is gone with its last process.
+pub struct Mounts {
+    holder: Child,
+}
+
+impl Mounts {
+    /// A namespace in which `script` has mounted something; `None`, and says so, where
+    /// that cannot be had.
+    pub fn new(script: &str) -> Option<Self> {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-m", "sh", "-c", &format!("{script} && echo ready && exec cat")]);
+        let mut holder = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut line = String::new();
+        let stdout = holder.stdout.take()?;
+        let heard = BufReader::new(stdout).read_line(&mut line);
+        let mounts = Self { holder };
+        if heard.is_err() || line != "ready\n" {
+            println!("skipped: no mount namespace to be had");
+            return None;
+        }
+        Some(mounts)
+    }
+
+    /// The site with its spool and mailboxes on a small disk at `disk/`.
+    pub fn disk(mut site: Site, options: &str) -> Option<(Site, Self)> {
+        let disk = site.path("disk");
+        fs::create_dir(&disk).expect("a directory");
+        site.set("", "spool", &format!("{:?}", disk.join("spool")));
+        site.set("local", "mailbox", &format!("\"{}/mail/{{user}}\"", disk.display()));
+        let disk = disk.display();
+        let mounts = Self::new(&format!("mount -t tmpfs -o {options} tmpfs {disk} && chown nobody {disk}"))?;
+        Some((site, mounts))
+    }
+
+    /// A command in the namespace.
+    pub fn enter(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-m", "-t", &self.holder.id().to_string(), "--", program]);
+        command
+    }
+
+    /// Starts the daemon of the site in the namespace.
+    pub fn start(&self, site: &Site) -> Daemon {
+        let inner = site.penfoldd(&["-d"]);
+        let mut command = self.enter(&inner.get_program().to_string_lossy());
+        command.args(inner.get_args());
+        Daemon::spawn(command)
+    }
+
+    /// Runs a script of the shell in the namespace.
+    pub fn shell(&self, script: &str) {
+        let status = self.enter("sh").args(["-c", script]).status().expect("a shell");
+        assert!(status.success(), "{script}");
+    }
+
+    /// A path as it is in the namespace.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+        root.join(path.strip_prefix("/").expect("an absolute path"))
+    }
+
+    /// What is in a mailbox.
+    pub fn books(&self, mailbox: &Path) -> Books {
+        let directories = ["new", "cur"].map(|sub| self.path(mailbox).join(sub));
+        let files = directories.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
+        Books::of(files.filter_map(|file| fs::read(file.path()).ok()).collect())
+    }
+
+    /// How many entries of a spool are not finished.
+    pub fn entries(&self, spool: &Path) -> usize {
+        ["new", "cur"].map(|place| fs::read_dir(self.path(spool).join(place)).map_or(0, Iterator::count)).iter().sum()
+    }
+
+    /// Writes to a file until the disk is full or it has this size.
+    pub fn fill(&self, path: &Path, size: usize) {
+        let mut file = File::create(self.path(path)).expect("a file");
+        let block = [0; 4096];
+        for _ in 0..size / block.len() {
+            if file.write_all(&block).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Gives the room of such a file back at once, also if a process that another
+    /// test is just starting has it open.
+    pub fn clear(&self, path: &Path) {
+        File::create(self.path(path)).expect("a file");
+        fs::remove_file(self.path(path)).expect("a file");
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}

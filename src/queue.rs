@@ -390,7 +390,7 @@ impl Queue {
     fn note_speed(&mut self, key: &Key, took: Duration) {
         let Some(destination) = self.destinations.get_mut(key) else { return };
         destination.running -= 1;
-        let was_slow = std::mem::replace(&mut destination.slow, took >= SLOW);
+        let was_slow = std::mem::replace(&mut destination.slow, took >= SLOW && **key != *LOCAL);
         let is_slow = destination.slow;
         // Those of its jobs that still run count as what it is now.
         let others = destination.running;

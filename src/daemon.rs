@@ -81,17 +81,23 @@ impl Start {
 
     /// Configuration and tables: the errors of both at once.
     fn check(&self) -> Result<(Arc<Config>, Arc<Router>), Exit> {
+        let mut wrong = Vec::new();
         let (config, mut errors) = match &self.config {
             Some(path) => config::examine(path),
             None => (Some(self.load()?), Vec::new()),
         };
-        if let Some(config) = &config {
-            self.become_user(config)?;
+        if let Some(Err(exit)) = config.as_ref().map(|config| self.become_user(config)) {
+            wrong.extend(exit.text);
         }
         let router = config.as_ref().and_then(|c| Router::open(c).map_err(|more| errors.extend(more)).ok());
         match (config, router) {
-            (Some(config), Some(router)) if errors.is_empty() => Ok((Arc::new(config), Arc::new(router))),
-            _ => Err(Exit::of_config(&errors)),
+            (Some(config), Some(router)) if errors.is_empty() && wrong.is_empty() => {
+                Ok((Arc::new(config), Arc::new(router)))
+            }
+            _ => {
+                wrong.extend(errors.iter().map(ToString::to_string));
+                Err(Exit { code: exit::CONFIG, text: wrong })
+            }
         }
     }
 

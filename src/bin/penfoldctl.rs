@@ -83,6 +83,7 @@ fn trouble(doing: &str, error: &io::Error) -> Exit {
     let code = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => exit::UNAVAILABLE,
         io::ErrorKind::PermissionDenied => exit::NOPERM,
+        io::ErrorKind::ResourceBusy => exit::TEMPFAIL,
         _ => exit::IOERR,
     };
     Exit { code, text: vec![format!("{doing}: {error}")] }

@@ -5,12 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use super::FORBIDDEN;
+
 /// Sends a request to the daemon at `socket` and copies its answer to `out`; no
 /// part of the answer may take longer than `patience`.
 ///
 /// # Errors
-/// `ConnectionRefused` or `NotFound` where no daemon runs, `PermissionDenied` with
-/// its words if it will not, and those of the connection.
+/// `ConnectionRefused` or `NotFound` where no daemon runs; with its words,
+/// `PermissionDenied` if it may not and `ResourceBusy` if it does not answer; and
+/// those of the connection.
 pub fn ask(socket: &Path, request: &str, out: &mut dyn Write, patience: Duration) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(patience))?;
@@ -22,6 +25,7 @@ pub fn ask(socket: &Path, request: &str, out: &mut dyn Write, patience: Duration
     match first.trim_end() {
         "ok" => io::copy(&mut answer, out).map(|_| ()),
         "" => Err(io::ErrorKind::UnexpectedEof.into()),
-        why => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())),
+        why if why == FORBIDDEN => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())),
+        why => Err(io::Error::new(io::ErrorKind::ResourceBusy, why.to_owned())),
     }
 }

@@ -16,5 +16,8 @@ pub use server::{Orders, bind, serve};
 /// How long a person waits for a daemon that says nothing.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// The answer to whom the daemon does not serve.
+const FORBIDDEN: &str = "you may not do that";
+
 /// The longest request line.
 const MAX_REQUEST: usize = 1024;

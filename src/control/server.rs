@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::MAX_REQUEST;
+use super::{FORBIDDEN, MAX_REQUEST};
 use crate::queue::Selector;
 use crate::spool::EntryName;
 
@@ -90,7 +90,7 @@ fn answer(mut stream: UnixStream, orders: &Orders) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let caller = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
     if caller != 0 && caller != nix::unistd::geteuid().as_raw() {
-        return stream.write_all(b"you may not do that\n");
+        return stream.write_all(format!("{FORBIDDEN}\n").as_bytes());
     }
     let request = read_line(&mut stream)?;
     let words: Vec<&str> = request.split_ascii_whitespace().collect();

@@ -146,7 +146,9 @@ impl<'a> Session<'a> {
                     result => result?,
                 },
             }
-            if self.mistakes >= MAX_ERRORS || self.refusals >= MAX_REFUSALS {
+            // A list server with many dead members is to be refused them one by one.
+            let is_guessing = self.refusals >= MAX_REFUSALS && !access::may_relay(self.service, &self.client);
+            if self.mistakes >= MAX_ERRORS || is_guessing {
                 return self.hang_up(&reply::too_many_errors(self.hostname()));
             }
         }

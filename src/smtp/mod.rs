@@ -24,7 +24,7 @@ pub const MAX_OWN_DELIVERIES: usize = 10;
 /// entry stays readable.
 pub const MAX_FINAL_RECIPIENTS: usize = 40_000;
 
-/// As many refusals of mail in one session end it, too.
+/// As many refusals of mail end the session of one who may not relay.
 pub const MAX_REFUSALS: usize = 100;
 
 /// As many mistakes of a client end its session.

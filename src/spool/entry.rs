@@ -61,7 +61,13 @@ impl Entry {
         };
         for &place in places {
             let name = EntryName { place, ..name };
-            match OpenOptions::new().read(true).write(true).open(spool.path(name)) {
+            let path = spool.path(name);
+            let opened = match OpenOptions::new().read(true).write(true).open(&path) {
+                // It can be looked at all the same.
+                Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
+                opened => opened,
+            };
+            match opened {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e.into()),
                 Ok(file) => return Self::read(spool, name, file),

@@ -12,8 +12,8 @@
 //! `head` is the offset of the content, and comes first; the other words stand in
 //! any order. What a later version has to say of a message or of a recipient is
 //! another word on its line (`release`, `priority`, `ret`, `envid`; `notify`,
-//! `orcpt`); a version that does not know a word cannot honour it, and leaves the
-//! entry alone. A recipient's line begins with what
+//! `orcpt`); a version that does not know a word cannot honour it, and puts the
+//! entry aside. A recipient's line begins with what
 //! changes: its state, the time of the last attempt, the time of the last warning,
 //! and two numbers of the state; 58 octets in a sector of their own, so that no
 //! power cut leaves half of them. Each change overwrites them in place.

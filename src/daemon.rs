@@ -189,7 +189,7 @@ impl Start {
         match spool.lock() {
             Ok(Some(_lock)) => {
                 let mail = Mail::start_without_listening(config, router, spool)?;
-                mail.load_all();
+                mail.load_all()?;
                 mail.tell(Event::Flush(Selector::All, bounded(1).0));
                 mail.drain();
                 Ok(())
@@ -329,7 +329,7 @@ fn hand_over(
     while !names.is_empty() {
         if let Ok(Some(_lock)) = spool.lock() {
             let mail = Mail::start_without_listening(config, router, spool)?;
-            mail.load_all();
+            mail.load_all()?;
             mail.drain();
             return Ok(());
         }

@@ -51,9 +51,8 @@ pub struct Queue {
     running_away: usize,
     running_slow: usize,
     /// When the jobs that run were begun, in that order, and where to; without those
-    /// that are known to take long.
+    /// that are known to take long. The next one's number is `count`.
     begun: BTreeMap<u64, (Instant, Key)>,
-    /// How many were begun.
     count: u64,
     draining: bool,
     stopping: bool,
@@ -205,7 +204,11 @@ impl Queue {
         let mut item = Item { entry, unsynced, end: End::Finish, jobs: Vec::with_capacity(open), open, running: 0 };
         for planned in plan.jobs {
             let key = self.join(planned.key);
-            let due = self.settings.schedule.next_attempt(id.seconds(), planned.last.unwrap_or(0), id.seed());
+            let due = match planned.last {
+                // It could not be read: not again at once, or it would be for ever.
+                _ if planned.slots.is_empty() => sys::now() + self.settings.schedule.min.as_secs(),
+                last => self.settings.schedule.next_attempt(id.seconds(), last.unwrap_or(0), id.seed()),
+            };
             self.due.push(Reverse((due, id, item.jobs.len())));
             let Planned { slots, mut domains, .. } = planned;
             domains.sort_unstable();
@@ -424,17 +427,15 @@ impl Queue {
         }
     }
 
-    /// An entry that could not be removed is a job once more.
+    /// An entry that could not be removed has a job once more: to be looked at.
     fn finish_later(&mut self, id: QueueId) {
         let due = sys::now() + self.settings.schedule.min.as_secs();
-        match self.items.get_mut(&id) {
-            Some(item) if !item.jobs.is_empty() => {
-                item.open = 1;
-                item.jobs[0].state = JobState::Waiting(due);
-                self.due.push(Reverse((due, id, 0)));
-            }
-            _ => self.forget(id),
-        }
+        let key = self.join(LOCAL.to_owned());
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let state = JobState::Waiting(due);
+        self.due.push(Reverse((due, id, item.jobs.len())));
+        item.jobs.push(ItemJob { key, slots: Vec::new(), domains: Box::default(), owed: Vec::new(), state });
+        item.open = 1;
     }
 
     fn plan_anew(&mut self, id: QueueId) {
@@ -445,7 +446,9 @@ impl Queue {
         self.load(entry, unsynced);
         let Some(item) = self.items.get_mut(&id) else { return };
         for (number, outcome) in owed {
-            if let Some(job) = item.jobs.iter_mut().find(|job| job.slots.contains(&number)) {
+            // One that cannot be read now has a job without recipients, which owes for all.
+            let at = item.jobs.iter().position(|job| job.slots.contains(&number)).unwrap_or(0);
+            if let Some(job) = item.jobs.get_mut(at) {
                 job.owed.push((number, outcome));
             }
         }

@@ -3,8 +3,10 @@
 mod common;
 
 use std::fmt::Write as _;
+use std::fs;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
@@ -84,5 +86,43 @@ fn without_proc_mail_comes_in_all_the_same() {
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
     assert!(daemon.settles(&site));
-    assert_eq!(std::fs::read_dir(site.path("spool/tmp")).expect("a spool").count(), 0);
+    assert_eq!(fs::read_dir(site.path("spool/tmp")).expect("a spool").count(), 0);
+}
+
+/// Its recipient waits for a report that may be in tmp/, into which nobody can look.
+#[test]
+fn an_entry_that_cannot_be_put_in_order_is_left_for_a_while() {
+    let site = Site::new();
+    site.add("routes", "example.test 127.0.0.1:9");
+    let daemon = site.start();
+    daemon.submit(&["a@example.test"]);
+    daemon.wait_words(&[" deferred to=<a@example.test>"]);
+    assert!(daemon.terminate().success());
+    let [entry] = site.spooled().try_into().expect("one entry");
+    let mut bytes = fs::read(&entry).expect("an entry");
+    let record = bytes.windows(3).position(|w| w == b"\nT ").expect("a record") + 1;
+    bytes[record] = b'R';
+    fs::write(&entry, bytes).expect("the same length");
+    fs::set_permissions(site.path("spool/tmp"), fs::Permissions::from_mode(0o0)).expect("a mode");
+
+    let daemon = site.start();
+    for _ in 0..5 {
+        daemon.submit(&["jon@razorback"]);
+    }
+    daemon.wait_mail(&site, "jon", 5);
+    let looks = daemon.log().lines().filter(|line| line.contains("spool: open ")).count();
+    fs::set_permissions(site.path("spool/tmp"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    assert!((1..=2).contains(&looks), "{looks} looks\n{}", daemon.log());
+}
+
+/// A queue run by cron must not keep the lock of a spool that it cannot read.
+#[test]
+fn a_queue_run_ends_where_the_spool_cannot_be_read() {
+    let site = Site::new();
+    let daemon = site.start();
+    assert!(daemon.terminate().success());
+    fs::set_permissions(site.path("spool/new"), fs::Permissions::from_mode(0o0)).expect("a mode");
+    let output = site.penfoldd(&["-q"]).output().expect("it runs");
+    fs::set_permissions(site.path("spool/new"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
 }

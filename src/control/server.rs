@@ -66,24 +66,30 @@ pub fn serve(listener: &UnixListener, orders: Orders) {
     }
 }
 
+/// A place among [`MAX_GUESTS`], for as long as it lives.
+struct Guest(Arc<AtomicUsize>);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 fn start(mut stream: UnixStream, orders: &Arc<Orders>, guests: &Arc<AtomicUsize>) -> io::Result<()> {
-    if guests.fetch_add(1, Ordering::SeqCst) >= MAX_GUESTS {
-        guests.fetch_sub(1, Ordering::SeqCst);
+    let before = guests.fetch_add(1, Ordering::SeqCst);
+    let guest = Guest(Arc::clone(guests));
+    if before >= MAX_GUESTS {
         stream.set_nonblocking(true)?;
         return stream.write_all(b"too many are asking\n");
     }
-    let (orders, own) = (Arc::clone(orders), Arc::clone(guests));
+    let orders = Arc::clone(orders);
     let run = move || {
+        let _guest = guest;
         if let Err(e) = answer(stream, &orders) {
             ::log::debug!("control: {e}");
         }
-        own.fetch_sub(1, Ordering::SeqCst);
     };
-    let started = thread::Builder::new().name("control".into()).stack_size(STACK).spawn(run);
-    if started.is_err() {
-        guests.fetch_sub(1, Ordering::SeqCst);
-    }
-    started.map(drop)
+    thread::Builder::new().name("control".into()).stack_size(STACK).spawn(run).map(drop)
 }
 
 fn answer(mut stream: UnixStream, orders: &Orders) -> io::Result<()> {
@@ -98,7 +104,9 @@ fn answer(mut stream: UnixStream, orders: &Orders) -> io::Result<()> {
         ["queue"] => {
             let mut out = io::BufWriter::new(stream);
             out.write_all(b"ok\n")?;
-            (orders.list)(&mut out)?;
+            if let Err(e) = (orders.list)(&mut out) {
+                writeln!(out, "-- the list ends here: {e}")?;
+            }
             out.flush()
         }
         ["flush", rest @ ..] if rest.len() < 2 => {

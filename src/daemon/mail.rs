@@ -84,12 +84,7 @@ impl Mail {
         let queue = Queue::new(queue_settings, inbox, workers, Box::new(load), Box::new(finish));
         let (alive, ended) = bounded(0);
         let run = move || {
-            // Nothing would be delivered any more, and nobody would know: whoever
-            // supervises us starts anew, and the spool has everything.
-            if catch_unwind(AssertUnwindSafe(|| queue.run())).is_err() {
-                ::log::error!("a bug ended the queue");
-                std::process::exit(exit::SOFTWARE.into());
-            }
+            end_with_bug("queue", || queue.run());
             drop(alive);
         };
         thread::Builder::new().name("queue".into()).spawn(run).map_err(no_thread)?;
@@ -103,7 +98,8 @@ impl Mail {
         listeners: Vec<TcpListener>,
         control: std::os::unix::net::UnixListener,
     ) -> Result<Vec<TcpListener>, Exit> {
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        let spawn = |name: &'static str, run: Box<dyn FnOnce() + Send>| {
+            let run = move || end_with_bug(name, run);
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
@@ -122,13 +118,18 @@ impl Mail {
         let orders = self.orders();
         spawn("control", Box::new(move || control::serve(&control, orders)))?;
         let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
-        spawn("load", Box::new(move || load_all(&tools, names, &events)))?;
+        spawn("load", Box::new(move || load_at_last(&tools, names, &events)))?;
         Ok(kept)
     }
 
     /// Tells the queue of everything in the spool.
-    pub fn load_all(&self) {
-        load_all(&self.tools, self.tools.spool.entries(), &self.events);
+    ///
+    /// # Errors
+    /// When the spool cannot be read.
+    pub fn load_all(&self) -> Result<(), Exit> {
+        let names = self.tools.spool.entries().map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))?;
+        load(&self.tools, names, &self.events);
+        Ok(())
     }
 
     fn orders(&self) -> Orders {
@@ -182,8 +183,18 @@ pub fn queue_settings(settings: &worker::Settings) -> queue::Settings {
     }
 }
 
-/// Tells the queue of everything that was found in the spool, and then sweeps it.
-fn load_all(tools: &Tools, mut found: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
+/// Runs what the daemon cannot be without. If a bug ends it, mail would lie there
+/// and nobody would know: whoever supervises us starts anew, and the spool has
+/// everything.
+fn end_with_bug(name: &str, run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        ::log::error!("a bug ended the thread {name}");
+        std::process::exit(exit::SOFTWARE.into());
+    }
+}
+
+/// Tells the queue of everything in the spool as soon as that can be read.
+fn load_at_last(tools: &Tools, mut found: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
     let names = loop {
         match found {
             Ok(names) => break names,
@@ -192,12 +203,17 @@ fn load_all(tools: &Tools, mut found: io::Result<Vec<EntryName>>, events: &Sende
         thread::sleep(RELOAD);
         found = tools.spool.entries();
     };
+    load(tools, names, events);
+}
+
+/// Tells the queue of entries that were found in the spool, and then sweeps it.
+fn load(tools: &Tools, names: Vec<EntryName>, events: &Sender<Event>) {
     let mut known: HashSet<_> = names.iter().map(|name| name.id).collect();
     let count = names.len();
     for name in names {
-        if let Some(event) = worker::survey(tools, name, &mut known)
-            && events.send(event).is_err()
-        {
+        // A bug in one entry must not keep the others.
+        let surveyed = catch_unwind(AssertUnwindSafe(|| worker::survey(tools, name, &mut known)));
+        if surveyed.ok().flatten().is_some_and(|event| events.send(event).is_err()) {
             return;
         }
     }

@@ -251,7 +251,7 @@ impl Entry {
         fs::rename(&temporary, &rewritten_path)?;
         let removed = self.spool.sync_places(&["cur"]).and_then(|()| fs::remove_file(&bare));
         match removed {
-            Err(e) if bare.try_exists().unwrap_or(false) => {
+            Err(e) if bare.try_exists().unwrap_or(true) => {
                 // Two would be one too many, if the bare one were now moved into the mailbox.
                 fs::remove_file(&rewritten_path)?;
                 return Err(e);

@@ -6,7 +6,7 @@
 //! makes the directories, and is given up before anything else is opened.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -26,6 +26,7 @@ use crate::dns::Dns;
 use crate::listen::{self, Door};
 use crate::log;
 use crate::queue::{Event, Selector};
+use crate::reply;
 use crate::route::Router;
 use crate::session::Service;
 use crate::spool::{EntryName, Spool};
@@ -42,12 +43,10 @@ use mail::Mail;
 /// How the daemon was started.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// The configuration file; `None` for the default one, which may be absent.
-    pub config: Option<PathBuf>,
-    /// Stay in the foreground, log to standard error.
-    pub foreground: bool,
-    /// Log more.
-    pub verbose: bool,
+    /// The configuration file; `None` for the defaults.
+    config: Option<PathBuf>,
+    foreground: bool,
+    verbose: bool,
 }
 
 /// Where the configuration is if nothing else is said.
@@ -57,6 +56,16 @@ pub const DEFAULT_CONFIG: &str = "/etc/penfold/penfold.conf";
 const SEARCH: Duration = Duration::from_secs(15 * 60);
 
 impl Start {
+    /// `given` is the configuration file that was named; otherwise it is
+    /// [`DEFAULT_CONFIG`] if that is there now, and then at every reload too.
+    /// `foreground` logs to standard error, `verbose` logs more.
+    pub fn new(given: Option<PathBuf>, foreground: bool, verbose: bool) -> Self {
+        let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
+        // The daemon leaves this directory.
+        let config = given.map(|path| std::path::absolute(&path).unwrap_or(path)).or_else(default);
+        Self { config, foreground, verbose }
+    }
+
     /// The configuration.
     ///
     /// # Errors
@@ -64,7 +73,6 @@ impl Start {
     pub fn load(&self) -> Result<Config, Exit> {
         let loaded = match &self.config {
             Some(path) => config::load(path),
-            None if Path::new(DEFAULT_CONFIG).exists() => config::load(Path::new(DEFAULT_CONFIG)),
             None => config::parse(Path::new(DEFAULT_CONFIG), ""),
         };
         loaded.map_err(|errors| Exit::of_config(&errors))
@@ -118,9 +126,11 @@ impl Start {
         let mut signals =
             Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-        let mail = Mail::start(config, router, spool, local)?;
+        // Nobody sees standard error any more.
+        let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
+        let mail = Mail::start(config, router, spool, local).inspect_err(told)?;
         let door = Door::new(mail.service(), sys::now());
-        let stopping = mail.open_up(&door, listeners, control)?;
+        let stopping = mail.open_up(&door, listeners, control).inspect_err(told)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
         for signal in signals.forever() {
             if signal == SIGHUP {
@@ -155,9 +165,7 @@ impl Start {
             let _ = nix::unistd::dup2_stderr(null);
         }
         let ready = self.load().and_then(|config| Ok((self.enter(&config)?, Arc::new(config))));
-        let ((spool, router), config) = ready.inspect_err(|_| {
-            print!("421 4.3.0 Not available now, please try again later\r\n");
-        })?;
+        let ((spool, router), config) = ready.inspect_err(turn_away)?;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
         let wake = move |name: EntryName| {
@@ -292,6 +300,17 @@ fn take_lock(spool: &Spool) -> Result<crate::spool::Lock, Exit> {
         }),
         Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
     }
+}
+
+/// Tells the client of a session that cannot begin to come back, and the operator
+/// why: there may be no log yet that he has chosen, and standard error may be the client.
+fn turn_away(why: &Exit) {
+    let mut text = Vec::new();
+    reply::not_available().write_to(&mut text);
+    // Whether anyone hears it changes nothing.
+    let _ = io::stdout().write_all(&text);
+    let _ = log::start(&LogTo::Syslog, false, "penfoldd");
+    why.text.iter().for_each(|line| ::log::error!("{line}"));
 }
 
 /// Whether this is the client: under inetd standard error is, but not under systemd,

@@ -1,10 +1,10 @@
 //! penfoldd: argv and exit codes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use getopts::Options;
-use penfold::daemon::{DEFAULT_CONFIG, Exit, Start, exit};
+use penfold::daemon::{Exit, Start, exit};
 
 const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file]";
 
@@ -30,12 +30,7 @@ fn run() -> Result<(), Exit> {
     if let Some(extra) = given.free.first() {
         return Err(usage(format!("unexpected argument '{extra}'")));
     }
-    // The default one that is there now is meant at every reload, too.
-    let default = Some(DEFAULT_CONFIG).filter(|path| Path::new(path).exists());
-    let config = given.opt_str("f").or(default.map(str::to_owned)).map(PathBuf::from);
-    // The daemon leaves this directory.
-    let config = config.map(|path| std::path::absolute(&path).unwrap_or(path));
-    let start = Start { config, foreground: given.opt_present("d"), verbose: given.opt_present("v") };
+    let start = Start::new(given.opt_str("f").map(PathBuf::from), given.opt_present("d"), given.opt_present("v"));
     match (given.opt_present("n"), given.opt_present("i"), given.opt_present("q")) {
         (true, ..) => start.examine().map(|()| eprintln!("penfoldd: configuration OK")),
         (_, true, true) => Err(usage("-i and -q exclude each other".into())),

@@ -166,6 +166,11 @@ pub fn too_many_connections(hostname: &str) -> Reply {
     Reply::new(421, Status(4, 7, 0), format!("{hostname} Too many connections, please try again later"))
 }
 
+/// There cannot be a session now; not even the name of this host may be known.
+pub fn not_available() -> Reply {
+    Reply::new(421, Status(4, 3, 0), "Not available now, please try again later")
+}
+
 /// The answer to HELO.
 pub fn hello(hostname: &str, client: &str) -> Reply {
     Reply::bare(250, vec![format!("{hostname} Hello {client}, pleased to meet you").into()])

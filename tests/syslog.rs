@@ -7,7 +7,7 @@ mod common;
 
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use common::Site;
@@ -21,36 +21,11 @@ const SCRIPT: &str = "mknod -m 666 \"$1/null\" c 1 3 && mount --bind \"$1\" /dev
 
 #[test]
 fn every_event_is_a_datagram_to_syslog_and_none_goes_to_the_client() {
-    let is_possible = nix::unistd::geteuid().is_root()
-        && Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
-    if !is_possible {
-        println!("skipped: no private mounts without root and unshare");
-        return;
-    }
     let mut site = Site::new();
     site.set("log", "to", "\"syslog\"");
-    site.configure();
-    let dev = site.path("dev");
-    std::fs::create_dir(&dev).expect("a directory");
-    let syslog = UnixDatagram::bind(dev.join("log")).expect("a socket");
-    std::fs::set_permissions(dev.join("log"), PermissionsExt::from_mode(0o666)).expect("mode 666");
-    syslog.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit");
-
-    let mut session = Command::new("unshare")
-        .args(["-m", "--propagation", "private", "sh", "-c", SCRIPT, "sh"])
-        .args([&dev, &env!("CARGO_BIN_EXE_penfoldd").into(), &site.path("penfold.conf")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("unshare runs");
-    session.stdin.take().expect("its standard input").write_all(MESSAGE).expect("penfoldd reads");
-
-    let mut heard = Vec::new();
-    for word in [" accept from=", " sent to=", " done"] {
-        heard.push(next_with(&syslog, word));
-    }
-    let output = session.wait_with_output().expect("it ends");
+    let Some((syslog, output)) = session(&site) else { return };
+    let heard: Vec<String> =
+        [" accept from=", " sent to=", " done"].iter().map(|word| next_with(&syslog, word)).collect();
     assert!(output.status.success(), "{output:?}");
     for line in &heard {
         // Facility mail, severity info (RFC 3164).
@@ -61,6 +36,45 @@ fn every_event_is_a_datagram_to_syslog_and_none_goes_to_the_client() {
     let replies = String::from_utf8_lossy(&output.stdout);
     assert!(replies.lines().all(|l| l.as_bytes()[..3].iter().all(u8::is_ascii_digit)), "{replies}");
     assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_session_that_cannot_begin_says_why_in_syslog() {
+    let mut site = Site::new();
+    site.set("queue", "workers", "0");
+    let Some((syslog, output)) = session(&site) else { return };
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "421 4.3.0 Not available now, please try again later\r\n");
+    let line = next_with(&syslog, "queue.workers");
+    assert!(line.starts_with("<19>") && line.contains("penfold.conf:"), "{line}");
+}
+
+/// A whole session over pipes, and the syslog that it had; `None`, and says so, where
+/// that cannot be made.
+fn session(site: &Site) -> Option<(UnixDatagram, Output)> {
+    let is_possible = nix::unistd::geteuid().is_root()
+        && Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !is_possible {
+        println!("skipped: no private mounts without root and unshare");
+        return None;
+    }
+    site.configure();
+    let dev = site.path("dev");
+    std::fs::create_dir(&dev).expect("a directory");
+    let syslog = UnixDatagram::bind(dev.join("log")).expect("a socket");
+    std::fs::set_permissions(dev.join("log"), PermissionsExt::from_mode(0o666)).expect("mode 666");
+    syslog.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit");
+    let mut session = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c", SCRIPT, "sh"])
+        .args([&dev, &env!("CARGO_BIN_EXE_penfoldd").into(), &site.path("penfold.conf")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("unshare runs");
+    // One that cannot begin may be gone before it reads.
+    let _ = session.stdin.take().expect("its standard input").write_all(MESSAGE);
+    Some((syslog, session.wait_with_output().expect("it ends")))
 }
 
 /// The next datagram that contains `word`.

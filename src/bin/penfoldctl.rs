@@ -34,7 +34,7 @@ fn run() -> Result<(), Exit> {
         return Ok(());
     }
     let config = given.opt_str("f").or_else(|| std::env::var("PENFOLD_CONFIG").ok()).map(PathBuf::from);
-    let start = Start { config, foreground: true, verbose: false };
+    let start = Start::new(config, true, false);
     let words: Vec<&str> = given.free.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["queue"] => queue(&start),

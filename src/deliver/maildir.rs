@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use crate::outcome::Outcome;
 use crate::reply::Status;
@@ -51,7 +52,7 @@ impl Maildir<'_> {
     /// seconds since 1970.
     pub fn copy(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Outcome {
         let result = match slot.record.state {
-            State::Prepared { device, inode } => self.recover(entry, slot, (device, inode), now),
+            State::Prepared { born, inode } => self.recover(entry, slot, (born, inode), now),
             _ => self.prepare(entry, slot, now).and_then(|name| self.reveal(&name)),
         };
         match result {
@@ -71,10 +72,10 @@ impl Maildir<'_> {
             let _ = disk::remove(&temporary);
             self.trouble("write", &temporary, &e)
         })?;
-        let (device, inode) = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
+        let (born, inode) = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
         // If this fails the record may say either: the file stays, for the next attempt to find.
         entry
-            .prepare(slot.number, device, inode, now)
+            .prepare(slot.number, born, inode, now)
             .map_err(|e| Outcome::from_io("note a prepared delivery in the spool", &e))?;
         Ok(name)
     }
@@ -143,9 +144,14 @@ impl Maildir<'_> {
         ["cur", "tmp", "new"].into_iter().try_for_each(|directory| disk::make_directory(&self.path.join(directory)))
     }
 
+    /// What tells this `tmp/` from one that is there in its place, such as below a
+    /// mount that failed. The number of its device would not do: it is another one
+    /// after many a restart.
     fn identity(&self) -> io::Result<(u64, u64)> {
         let metadata = fs::metadata(self.path.join("tmp"))?;
-        Ok((metadata.dev(), metadata.ino()))
+        // Not every file system knows.
+        let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        Ok((born.and_then(|born| u64::try_from(born.as_nanos()).ok()).unwrap_or(0), metadata.ino()))
     }
 
     /// `seconds.id-recipient.host,S=bytes`.

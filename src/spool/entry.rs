@@ -168,8 +168,8 @@ impl Entry {
     ///
     /// # Errors
     /// Those of the system; then it is not known what the disk holds.
-    pub fn prepare(&mut self, number: usize, device: u64, inode: u64, now: u64) -> io::Result<()> {
-        self.settle(number, State::Prepared { device, inode }, now)?;
+    pub fn prepare(&mut self, number: usize, born: u64, inode: u64, now: u64) -> io::Result<()> {
+        self.settle(number, State::Prepared { born, inode }, now)?;
         disk::sync_data(&self.file)
     }
 

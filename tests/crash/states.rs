@@ -202,8 +202,8 @@ impl Left<'_> {
     fn prepared_for(&self, user: &str, ago: u64) -> PathBuf {
         let mut entry = self.full(&[user]);
         let path = self.write_copy(&entry, user, usize::MAX);
-        let tmp = fs::metadata(self.scene.site.mailbox(user).join("tmp")).expect("a directory");
-        entry.prepare(0, tmp.dev(), tmp.ino(), now() - ago).expect("a record");
+        let (born, inode) = self.identity(user);
+        entry.prepare(0, born, inode, now() - ago).expect("a record");
         path
     }
 
@@ -219,8 +219,16 @@ impl Left<'_> {
     }
 
     fn prepared_elsewhere(&self) {
-        let tmp = fs::metadata(self.scene.site.mailbox("ada").join("tmp")).expect("a directory");
-        self.full(&["ada"]).prepare(0, tmp.dev(), tmp.ino() + 1, now()).expect("a record");
+        let (born, inode) = self.identity("ada");
+        self.full(&["ada"]).prepare(0, born, inode + 1, now()).expect("a record");
+    }
+
+    /// Birth and inode of `tmp/` of a mailbox.
+    fn identity(&self, user: &str) -> (u64, u64) {
+        let tmp = fs::metadata(self.scene.site.mailbox(user).join("tmp")).expect("a directory");
+        let born =
+            tmp.created().map_or(0, |born| born.duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64);
+        (born, tmp.ino())
     }
 
     fn prepared_nowhere(&self) {

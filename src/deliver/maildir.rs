@@ -11,7 +11,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use crate::outcome::Outcome;
@@ -37,7 +37,11 @@ impl Maildir<'_> {
     /// be, and the entry must be copied.
     pub fn take(&self, entry: &Entry) -> Option<Outcome> {
         let target = self.path.join("new").join(self.file_name(entry, 0, entry.name().size));
-        let mut result = entry.move_into(&target);
+        let prefix = file_prefix(entry, 0);
+        let mut result = match entry.is_also(self.seen(&prefix)) {
+            true => entry.leave(),
+            false => entry.move_into(&target),
+        };
         if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             result = self.make().and_then(|()| entry.move_into(&target));
         }
@@ -124,7 +128,13 @@ impl Maildir<'_> {
         let prefix = file_prefix(entry, slot.number);
         let find = |directory: &Path| find(directory, &prefix).map_err(|e| self.trouble("look through", directory, &e));
         if let Some(name) = find(&temporary)? {
-            return self.reveal(&name);
+            let path = temporary.join(&name);
+            // Both names of a rename, as in `take`.
+            let linked = fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.seen(&prefix).next().is_some();
+            return match linked {
+                true => disk::remove(&path).map_err(|e| Box::new(self.trouble("remove", &path, &e))),
+                false => self.reveal(&name),
+            };
         }
         if now.saturating_sub(slot.record.last) < SURE
             || find(&self.path.join("new"))?.is_some()
@@ -136,6 +146,12 @@ impl Maildir<'_> {
         // A crash must not take a part of the second copy for the first one.
         entry.forget(slot.number).map_err(|e| Outcome::from_io("note in the spool that a copy is gone", &e))?;
         self.prepare(entry, slot, now).and_then(|name| self.reveal(&name))
+    }
+
+    /// What its owner can see of a delivery.
+    fn seen(&self, prefix: &str) -> impl Iterator<Item = PathBuf> {
+        let directories = ["new", "cur"].map(|directory| self.path.join(directory)).into_iter();
+        directories.filter_map(move |directory| Some(directory.join(find(&directory, prefix).ok()??)))
     }
 
     /// Makes the directories that are missing; last the one that every delivery needs,

@@ -5,9 +5,10 @@
 //! `new/` to `cur/`. Only the last one finishes it.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::head::{self, Head};
@@ -26,6 +27,8 @@ pub struct Entry {
     name: EntryName,
     file: File,
     head: Head,
+    /// Whether the file had another name when it was opened.
+    linked: bool,
 }
 
 /// Why an entry could not be opened.
@@ -77,7 +80,8 @@ impl Entry {
     }
 
     fn read(spool: &Arc<Spool>, name: EntryName, mut file: File) -> Result<Self, Unusable> {
-        if file.metadata()?.len() != name.size {
+        let metadata = file.metadata()?;
+        if metadata.len() != name.size {
             return Err(Bad("its size is not the one in its name").into());
         }
         let mut front = Vec::with_capacity(FRONT);
@@ -87,7 +91,7 @@ impl Entry {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
         let head = head::read(&front)?;
-        Ok(Self { spool: Arc::clone(spool), name, file, head })
+        Ok(Self { spool: Arc::clone(spool), name, file, head, linked: metadata.nlink() > 1 })
     }
 
     /// The queue id.
@@ -162,6 +166,22 @@ impl Entry {
     /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
     pub fn move_into(&self, target: &Path) -> io::Result<()> {
         disk::rename_new(&self.spool.path(self.name), target)
+    }
+
+    /// Whether one of these paths, too, is a name of this file: btrfs can leave both
+    /// names of a rename when the power goes.
+    pub fn is_also(&self, mut paths: impl Iterator<Item = PathBuf>) -> bool {
+        let Some(own) = self.linked.then(|| self.file.metadata().ok()).flatten() else { return false };
+        paths.any(|path| fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())))
+    }
+
+    /// Delivers a bare entry that has a name in its mailbox already: it loses its
+    /// name in the spool.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub fn leave(&self) -> io::Result<()> {
+        disk::remove(&self.spool.path(self.name))
     }
 
     /// Notes, durably, that a copy for a recipient is complete in the `tmp/` of its mailbox.

@@ -3,6 +3,7 @@
 #   make            build penfoldd and penfoldctl
 #   make run        try it: a mail server in a scratch directory
 #   make test       all tests
+#   make powercut   a thousand power cuts, by root, in about three quarters of an hour
 #   make check      format, lints, man pages
 #   make install    PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
 
@@ -23,7 +24,7 @@ DOC  = $(DESTDIR)$(PREFIX)/share/doc/penfold
 MAN  = $(DESTDIR)$(PREFIX)/share/man
 CONF = $(DESTDIR)$(SYSCONFDIR)/penfold/penfold.conf
 
-.PHONY: all run test check install clean
+.PHONY: all run test powercut check install clean
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -42,6 +43,11 @@ run:
 test:
 	tests/setup
 	$(CARGO) test --locked
+
+# The tests make some fifty cuts; these are for a change of how mail is kept.
+powercut:
+	tests/setup
+	PENFOLD_CUTS=1000 $(CARGO) test --locked --test powercut -- --nocapture --test-threads 1 2> /dev/null
 
 # mandoc's exit status ignores what is below -W; silence is the only success.
 check:

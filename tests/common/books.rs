@@ -106,6 +106,8 @@ fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, Strin
 pub struct Books {
     letters: HashMap<String, usize>,
     reports: HashMap<String, usize>,
+    /// What is neither a whole letter nor a whole report, and why.
+    pub damaged: Vec<String>,
 }
 
 impl Books {
@@ -114,15 +116,28 @@ impl Books {
     /// # Panics
     /// When one of them is neither a whole letter nor a whole report.
     pub fn of(messages: Vec<Vec<u8>>) -> Self {
+        let books = Self::count(messages);
+        assert!(books.damaged.is_empty(), "{}", books.damaged.join("\n"));
+        books
+    }
+
+    /// The same, but only notes what is not whole.
+    pub fn count(messages: Vec<Vec<u8>>) -> Self {
         let mut books = Self::default();
         for message in messages {
             let text = String::from_utf8_lossy(&message);
             let is_report = text.starts_with("Return-Path: <>\n");
             // A report ends with the header of its letter.
             let token = text.lines().filter_map(|line| line.strip_prefix("Subject: ")).next_back();
-            let token = token.unwrap_or_else(|| panic!("a message without a token:\n{text}"));
+            let Some(token) = token else {
+                books.damaged.push(format!("a message without a token:\n{text}"));
+                continue;
+            };
             let is_whole = if is_report { text.ends_with("--\n") } else { Letter::new(token).is_in(&message) };
-            assert!(is_whole, "{token} is not whole:\n{text}");
+            if !is_whole {
+                books.damaged.push(format!("{token} is not whole:\n{text}"));
+                continue;
+            }
             let counts = if is_report { &mut books.reports } else { &mut books.letters };
             *counts.entry(token.to_owned()).or_default() += 1;
         }
@@ -137,6 +152,11 @@ impl Books {
     /// How many reports about a letter are there.
     pub fn reports(&self, token: &str) -> usize {
         self.reports.get(token).copied().unwrap_or(0)
+    }
+
+    /// The tokens of all that is there.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.letters.keys().chain(self.reports.keys()).map(String::as_str)
     }
 
     /// How many messages there are in all.

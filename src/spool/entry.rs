@@ -155,15 +155,6 @@ impl Entry {
         disk::sync(&self.file)
     }
 
-    /// Delivers a bare entry: the file becomes `target`, which must not exist. It
-    /// is then not in the spool any more.
-    ///
-    /// # Errors
-    /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
-    pub fn move_into(&self, target: &Path) -> io::Result<()> {
-        disk::rename_new(&self.spool.path(self.name), target)
-    }
-
     /// Notes, durably, that a copy for a recipient is complete in the `tmp/` of its mailbox.
     ///
     /// # Errors
@@ -335,6 +326,15 @@ impl Entry {
 }
 
 impl Spool {
+    /// Delivers a bare entry: the file becomes `target`, which must not exist. It
+    /// is then not in the spool any more.
+    ///
+    /// # Errors
+    /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
+    pub fn move_into(&self, name: EntryName, target: &Path) -> io::Result<()> {
+        disk::rename_new(&self.path(name), target)
+    }
+
     /// Removes an entry of which every recipient is settled, as it says itself.
     ///
     /// # Errors

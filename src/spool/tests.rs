@@ -219,11 +219,12 @@ fn a_bare_entry_becomes_a_file_of_the_mailbox() {
     let scratch = Scratch::new();
     let (first, second) = (scratch.bare(), scratch.bare());
     let target = scratch.root.join("mail");
-    first.move_into(&target).expect("a rename");
+    scratch.spool.move_into(first.name(), &target).expect("a rename");
     let text = fs::read(&target).expect("a message");
     assert_eq!(text, [b"Return-Path: <jon@frogbog>\nDelivered-To: r0@razorback\n".as_slice(), CONTENT].concat());
     assert!(matches!(scratch.spool.entry(first.name()), Err(Unusable::Gone)));
-    assert_eq!(second.move_into(&target).expect_err("nothing is replaced").kind(), io::ErrorKind::AlreadyExists);
+    let again = scratch.spool.move_into(second.name(), &target).expect_err("nothing is replaced");
+    assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(content(&scratch.open(second.name())), CONTENT);
 }
 

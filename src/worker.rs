@@ -218,7 +218,7 @@ impl Worker {
             sender: entry.sender(),
             body: entry.body_type(),
             recipients: slots.iter().map(|s| &s.recipient.address).collect(),
-            content: &|| entry.body(),
+            content: entry.content(),
         };
         self.courier.deliver(&attempt.settings.config, &attempt.job.key, &target, &consignment)
     }
@@ -369,7 +369,7 @@ impl Attempt<'_> {
             return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
         };
         let mut header = Vec::new();
-        self.entry.body()?.take(MAX_HEADER).read_to_end(&mut header)?;
+        self.entry.content().take(MAX_HEADER).read_to_end(&mut header)?;
         let failures: Vec<(Recipient, Outcome)> = slots
             .iter()
             .zip(&self.failures)
@@ -433,7 +433,8 @@ impl Attempt<'_> {
     }
 
     fn finish(&self) -> Verdict {
-        if self.taken {
+        // What this worker knows is often all there is; other jobs of the entry may have done more.
+        if self.taken || self.entry.finish().is_ok() {
             log::done(&self.entry.id());
         } else if !finish(self.spool, self.entry.name()) {
             let due = self.now + self.settings.config.queue.retry_min.as_secs();

@@ -93,7 +93,7 @@ impl Maildir<'_> {
             result => result?,
         };
         disk::write(&file, head.as_bytes())?;
-        disk::copy(&mut entry.body()?, &file)?;
+        entry.copy_to(&file)?;
         disk::sync(&file)
     }
 

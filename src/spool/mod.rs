@@ -54,7 +54,7 @@ mod head;
 mod id;
 mod writer;
 
-pub use entry::{Entry, Unusable};
+pub use entry::{Content, Entry, Unusable};
 pub use head::{Bad, Record, Slot, State};
 pub use id::{Kind, QueueId};
 pub use writer::Draft;

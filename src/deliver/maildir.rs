@@ -16,7 +16,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::outcome::Outcome;
 use crate::reply::Status;
-use crate::spool::{Entry, Slot, State};
+use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State};
 use crate::sys::disk;
 
 /// After this time a prepared copy that is gone from `tmp/` is looked for: its
@@ -33,17 +33,23 @@ pub struct Maildir<'a> {
 }
 
 impl Maildir<'_> {
+    /// A bare entry that is in the mailbox already: btrfs can leave both names of a
+    /// rename when the power goes. It loses its name in the spool.
+    pub fn has(&self, entry: &Entry) -> Option<Outcome> {
+        let seen = self.seen(file_prefix(entry.id(), 0));
+        entry.is_also(seen).then(|| match entry.leave() {
+            Ok(()) => Outcome::delivered("").at(self.path.to_string_lossy()),
+            Err(e) => Outcome::from_io("remove a delivered message from the spool", &e),
+        })
+    }
+
     /// Delivers a bare entry by making it the mailbox's: `None` when that cannot
     /// be, and the entry must be copied.
-    pub fn take(&self, entry: &Entry) -> Option<Outcome> {
-        let target = self.path.join("new").join(self.file_name(entry, 0, entry.name().size));
-        let prefix = file_prefix(entry, 0);
-        let mut result = match entry.is_also(self.seen(&prefix)) {
-            true => entry.leave(),
-            false => entry.move_into(&target),
-        };
+    pub fn take(&self, spool: &Spool, entry: EntryName) -> Option<Outcome> {
+        let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
+        let mut result = spool.move_into(entry, &target);
         if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            result = self.make().and_then(|()| entry.move_into(&target));
+            result = self.make().and_then(|()| spool.move_into(entry, &target));
         }
         match result {
             Ok(()) => Some(Outcome::delivered("").at(self.path.to_string_lossy())),
@@ -69,7 +75,7 @@ impl Maildir<'_> {
     fn prepare(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<String, Box<Outcome>> {
         let head = entry.delivery_head(slot);
         let size = head.len() as u64 + entry.content_size();
-        let name = self.file_name(entry, slot.number, size);
+        let name = self.file_name(entry.id(), slot.number, size);
         let temporary = self.path.join("tmp").join(&name);
         self.write(entry, &temporary, &head).map_err(|e| {
             // Nothing points to it yet.
@@ -98,7 +104,7 @@ impl Maildir<'_> {
             result => result?,
         };
         disk::write(&file, head.as_bytes())?;
-        disk::copy(&mut entry.body()?, &file)?;
+        entry.copy_to(&file)?;
         disk::sync(&file)
     }
 
@@ -125,12 +131,13 @@ impl Maildir<'_> {
             let why = format!("{}: not the directory in which the message was prepared", temporary.display());
             return Err(Box::new(Outcome::deferred(Status(4, 2, 0), why).at(self.path.to_string_lossy())));
         }
-        let prefix = file_prefix(entry, slot.number);
+        let prefix = file_prefix(entry.id(), slot.number);
         let find = |directory: &Path| find(directory, &prefix).map_err(|e| self.trouble("look through", directory, &e));
         if let Some(name) = find(&temporary)? {
             let path = temporary.join(&name);
-            // Both names of a rename, as in `take`.
-            let linked = fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.seen(&prefix).next().is_some();
+            // Both names of a rename, as in `has`.
+            let linked =
+                fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.seen(prefix.clone()).next().is_some();
             return match linked {
                 true => disk::remove(&path).map_err(|e| Box::new(self.trouble("remove", &path, &e))),
                 false => self.reveal(&name),
@@ -149,9 +156,9 @@ impl Maildir<'_> {
     }
 
     /// What its owner can see of a delivery.
-    fn seen(&self, prefix: &str) -> impl Iterator<Item = PathBuf> {
+    fn seen(&self, prefix: String) -> impl Iterator<Item = PathBuf> {
         let directories = ["new", "cur"].map(|directory| self.path.join(directory)).into_iter();
-        directories.filter_map(move |directory| Some(directory.join(find(&directory, prefix).ok()??)))
+        directories.filter_map(move |directory| Some(directory.join(find(&directory, &prefix).ok()??)))
     }
 
     /// Makes the directories that are missing; last the one that every delivery needs,
@@ -171,7 +178,7 @@ impl Maildir<'_> {
     }
 
     /// `seconds.id-recipient.host,S=bytes`.
-    fn file_name(&self, entry: &Entry, recipient: usize, size: u64) -> String {
+    fn file_name(&self, entry: QueueId, recipient: usize, size: u64) -> String {
         // As maildir(5) says.
         let host = self.hostname.replace('/', "\\057").replace(':', "\\072");
         format!("{}{host},S={size}", file_prefix(entry, recipient))
@@ -183,8 +190,8 @@ impl Maildir<'_> {
 }
 
 /// What a file's name begins with, whatever the host is called now.
-fn file_prefix(entry: &Entry, recipient: usize) -> String {
-    format!("{}.{}-{recipient}.", entry.id().seconds(), entry.id())
+fn file_prefix(entry: QueueId, recipient: usize) -> String {
+    format!("{}.{entry}-{recipient}.", entry.seconds())
 }
 
 fn find(directory: &Path, prefix: &str) -> io::Result<Option<String>> {

@@ -261,7 +261,9 @@ impl Spool {
                 None => single.push(name),
             }
         }
-        self.unlink_old_names(&single)?;
+        if let Err(e) = self.unlink_old_names(&single) {
+            log::error!("spool: look through tmp/: {e}");
+        }
         Ok(single)
     }
 

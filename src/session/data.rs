@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use memchr::memchr_iter;
+
 use super::hello::Hello;
 use super::transaction::Transaction;
 use super::{Committed, Phase, Session, Step};
@@ -133,7 +135,7 @@ impl Session<'_> {
             let (used, ended) = reader.feed(chunk, &mut text);
             self.input.consume(used);
             // RFC 1870 5: with CR LF, without the dots that were put before dots.
-            size += (text.len() + text.iter().filter(|&&b| b == b'\n').count()) as u64;
+            size += (text.len() + memchr_iter(b'\n', &text).count()) as u64;
             let is_local = |domain: &str| self.service.router.place(domain) == Place::Local;
             header.feed(&text, &is_local);
             if size <= limit && !reader.is_flawed() && trouble.is_none() {

@@ -9,6 +9,8 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+use memchr::memchr_iter;
+
 use super::{Answer, CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, SLOWEST, Stage, State};
 use crate::address::path;
 use crate::deliver::Consignment;
@@ -271,7 +273,7 @@ impl Facts {
             let piece = read(&mut text, &mut block)?;
             let Some(last) = piece.last() else { break };
             ends_in_newline = *last == b'\n';
-            self.size += piece.len() as u64 + piece.iter().filter(|&&b| b == b'\n').count() as u64;
+            self.size += (piece.len() + memchr_iter(b'\n', piece).count()) as u64;
             self.eight_bit = self.eight_bit || !piece.is_ascii();
         }
         // The line end that the last line will get.

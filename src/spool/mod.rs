@@ -44,15 +44,15 @@
 //! | `beget`: the records; `new/` | the report is sent twice |
 //! | `recover`: the records | the report is lost |
 //!
-//! That the name is on the disk with the file is not promised by POSIX, but the
-//! journals of ext4, xfs and btrfs commit a new name with its inode, and names on one
-//! file system in their order. So the following cost nothing there when they are left out, and
-//! are for other file systems; none of them is on the way of a message that is moved:
-//! the directory in `commit` where there is no O_TMPFILE; `tmp/` in `write_temporary`;
-//! `cur/` and `new/` in `make_full` and in `choose`, without which a bare entry could
-//! come back when the full one is finished. The `tmp/` that a report or a copy is renamed from is
-//! synced before anyone can act on it under its new name, for btrfs can bring the old
-//! one back. `forget` takes two crashes a day apart to be missed.
+//! POSIX does not promise that a new name is on the disk with its file, but the journals
+//! of ext4, xfs and btrfs commit the name with the inode, and those of ext4 and xfs keep changes
+//! of names in order. So these syncs cost nothing there when they are left out, and btrfs has
+//! shown no loss without them either; they are for other file systems, and none is on the
+//! way of a message that is moved: the directory in `commit` where there is no O_TMPFILE;
+//! `tmp/` in `write_temporary`; `cur/` and `new/` in `make_full`, and the one in `choose`,
+//! without which a bare entry could come back after the full one is finished. The `tmp/`
+//! that a report or a copy was renamed from is synced before it is noted as made, for btrfs
+//! can bring the old name back. `forget` takes two crashes a day apart to be missed.
 //!
 //! On btrfs a power cut can leave both names of a rename, of one file. A bare entry
 //! that is in its mailbox too was delivered (`Entry::is_also`), so was a copy that its

@@ -14,7 +14,9 @@ pub mod books;
 pub mod client;
 pub mod dialog;
 pub mod dns;
+pub mod holdings;
 pub mod mounts;
+
 pub mod remote;
 
 use std::collections::BTreeMap;

@@ -21,6 +21,11 @@ const FENCES: &[(&str, &[&str])] = &[
     ("trust_dns_resolver", &["dns.rs"]),
     ("unsafe ", &["sys/"]),
     ("allow(unsafe_code)", &["sys/"]),
+    // What changes a spool or a mailbox, so that every step can be made to fail.
+    ("fs::rename(", &["sys/disk.rs"]),
+    (".sync_all(", &["sys/disk.rs"]),
+    (".sync_data(", &["sys/disk.rs"]),
+    ("remove_file(", &["sys/disk.rs", "control/server.rs"]),
 ];
 
 /// Imports that the ranks allow and the shape of penfold does not.

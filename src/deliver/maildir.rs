@@ -8,14 +8,15 @@
 //! the mailbox defers. Does not choose the mailbox and does not settle the
 //! recipient: the worker does.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::outcome::Outcome;
 use crate::reply::Status;
-use crate::spool::{Entry, Slot, State, rename_new, sync_directory};
+use crate::spool::{Entry, Slot, State};
+use crate::sys::disk;
 
 /// After this time a prepared copy that is gone from `tmp/` is looked for: its
 /// owner, or a clean-up, may have removed it.
@@ -67,7 +68,7 @@ impl Maildir<'_> {
         let temporary = self.path.join("tmp").join(&name);
         self.write(entry, &temporary, &head).map_err(|e| {
             // Nothing points to it yet.
-            let _ = fs::remove_file(&temporary);
+            let _ = disk::remove(&temporary);
             self.trouble("write", &temporary, &e)
         })?;
         let (device, inode) = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
@@ -79,37 +80,35 @@ impl Maildir<'_> {
     }
 
     fn write(&self, entry: &Entry, path: &Path, head: &str) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let mut file = match options.open(path) {
+        let file = match disk::create(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.make()?;
-                options.open(path)?
+                disk::create(path)?
             }
             // An attempt that a crash ended before it was noted.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(path)?;
-                options.open(path)?
+                disk::remove(path)?;
+                disk::create(path)?
             }
             result => result?,
         };
-        file.write_all(head.as_bytes())?;
-        io::copy(&mut entry.body()?, &mut file)?;
-        file.sync_all()
+        disk::write(&file, head.as_bytes())?;
+        disk::copy(&mut entry.body()?, &file)?;
+        disk::sync(&file)
     }
 
     /// Renames `tmp/N` to `new/N`, durably.
     fn reveal(&self, name: &str) -> Result<(), Box<Outcome>> {
         let (from, to) = (self.path.join("tmp").join(name), self.path.join("new").join(name));
-        let mut renamed = rename_new(&from, &to);
+        let mut renamed = disk::rename_new(&from, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             // A mailbox that was made in part.
-            renamed = self.make().and_then(|()| rename_new(&from, &to));
+            renamed = self.make().and_then(|()| disk::rename_new(&from, &to));
         }
         renamed.map_err(|e| self.trouble("rename into", &to, &e))?;
         ["new", "tmp"].into_iter().try_for_each(|directory| {
             let directory = self.path.join(directory);
-            sync_directory(&directory).map_err(|e| self.trouble("sync", &directory, &e))
+            disk::sync_directory(&directory).map_err(|e| self.trouble("sync", &directory, &e))
         })?;
         Ok(())
     }
@@ -141,9 +140,7 @@ impl Maildir<'_> {
     /// Makes the directories that are missing; last the one that every delivery needs,
     /// so that the next one completes what a crash leaves.
     fn make(&self) -> io::Result<()> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        ["cur", "tmp", "new"].into_iter().try_for_each(|directory| builder.create(self.path.join(directory)))
+        ["cur", "tmp", "new"].into_iter().try_for_each(|directory| disk::make_directory(&self.path.join(directory)))
     }
 
     fn identity(&self) -> io::Result<(u64, u64)> {

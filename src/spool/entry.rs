@@ -5,16 +5,16 @@
 //! `new/` to `cur/`. Only the last one finishes it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::head::{self, Head};
-use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, State, rename_new};
+use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, State};
 use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin};
+use crate::sys::disk;
 
 /// How much of a file is read at first: most heads are shorter.
 const FRONT: usize = 2048;
@@ -152,7 +152,7 @@ impl Entry {
     /// # Errors
     /// Those of fsync(2).
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        disk::sync(&self.file)
     }
 
     /// Delivers a bare entry: the file becomes `target`, which must not exist. It
@@ -161,7 +161,7 @@ impl Entry {
     /// # Errors
     /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
     pub fn move_into(&self, target: &Path) -> io::Result<()> {
-        rename_new(&self.spool.path(self.name), target)
+        disk::rename_new(&self.spool.path(self.name), target)
     }
 
     /// Notes, durably, that a copy for a recipient is complete in the `tmp/` of its mailbox.
@@ -170,7 +170,7 @@ impl Entry {
     /// Those of the system; then it is not known what the disk holds.
     pub fn prepare(&mut self, number: usize, device: u64, inode: u64, now: u64) -> io::Result<()> {
         self.settle(number, State::Prepared { device, inode }, now)?;
-        self.file.sync_data()
+        disk::sync_data(&self.file)
     }
 
     /// Notes, durably, that the copy that was prepared for a recipient is not there.
@@ -179,7 +179,7 @@ impl Entry {
     /// As for [`Entry::prepare`].
     pub fn forget(&mut self, number: usize) -> io::Result<()> {
         self.settle(number, State::Todo, 0)?;
-        self.file.sync_data()
+        disk::sync_data(&self.file)
     }
 
     /// Notes how far a recipient is after an attempt at `now`.
@@ -190,7 +190,7 @@ impl Entry {
         // A bare entry has no records.
         let slot = self.head.slots.get_mut(number).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
         let record = Record { state, last: now, ..slot.record };
-        self.file.write_all_at(&record.encode(), slot.offset)?;
+        disk::write_at(&self.file, &record.encode(), slot.offset)?;
         slot.record = record;
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Entry {
             return Ok(());
         }
         let tried = EntryName { place: Place::Cur, ..self.name };
-        match fs::rename(self.spool.path(self.name), self.spool.path(tried)) {
+        match disk::rename(&self.spool.path(self.name), &self.spool.path(tried)) {
             // Another worker was faster.
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.spool.path(tried).try_exists()? => {}
             result => result?,
@@ -248,12 +248,12 @@ impl Entry {
             other => io::Error::other(format!("{other:?}")),
         })?;
         let (bare, rewritten_path) = (self.spool.path(self.name), self.spool.path(full));
-        fs::rename(&temporary, &rewritten_path)?;
-        let removed = self.spool.sync_places(&["cur"]).and_then(|()| fs::remove_file(&bare));
+        disk::rename(&temporary, &rewritten_path)?;
+        let removed = self.spool.sync_places(&["cur"]).and_then(|()| disk::remove(&bare));
         match removed {
             Err(e) if bare.try_exists().unwrap_or(true) => {
                 // Two would be one too many, if the bare one were now moved into the mailbox.
-                fs::remove_file(&rewritten_path)?;
+                disk::remove(&rewritten_path)?;
                 return Err(e);
             }
             // From here on this one counts, whatever else goes wrong.
@@ -284,9 +284,9 @@ impl Entry {
         for &number in failed {
             self.settle(number, State::Reported { lead: lead as u64 }, now)?;
         }
-        self.file.sync_data()?;
+        disk::sync_data(&self.file)?;
         let child = EntryName { id, size, place: Place::New };
-        rename_new(&self.spool.temporary(id), &self.spool.path(child))?;
+        disk::rename_new(&self.spool.temporary(id), &self.spool.path(child))?;
         // It is an entry now. If that could not be made durable, or not be noted, the
         // next look at the recipients finds it out.
         let noted = self.spool.sync_places(&["new", "tmp"]);
@@ -328,9 +328,9 @@ impl Entry {
             }
         }
         if !unsent.is_empty() {
-            self.file.sync_data()?;
+            disk::sync_data(&self.file)?;
         }
-        unsent.iter().try_for_each(fs::remove_file)
+        unsent.iter().try_for_each(|path| disk::remove(path))
     }
 }
 
@@ -349,7 +349,7 @@ impl Spool {
         if entry.slots().iter().any(|slot| slot.record.state.is_open()) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));
         }
-        let _ = fs::remove_file(self.note_path(name.id));
-        fs::remove_file(self.path(entry.name()))
+        let _ = disk::remove(&self.note_path(name.id));
+        disk::remove(&self.path(entry.name()))
     }
 }

@@ -42,8 +42,8 @@
 //! what a mailbox is.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +58,8 @@ pub use entry::{Entry, Unusable};
 pub use head::{Bad, Record, Slot, State};
 pub use id::{Kind, QueueId};
 pub use writer::Draft;
+
+use crate::sys::disk;
 
 /// What is kept free: new mail is refused before the disk is full, so that what
 /// was accepted can be settled.
@@ -149,10 +151,8 @@ impl Spool {
     /// # Errors
     /// Those of the system, and `InvalidData` for a spool of another version.
     pub fn open(root: &Path) -> io::Result<Arc<Self>> {
-        let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        make(root)?;
         for directory in DIRECTORIES {
-            make(&root.join(directory))?;
+            disk::make_directory(&root.join(directory))?;
         }
         let spool =
             Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(has_proc()) };
@@ -172,7 +172,8 @@ impl Spool {
     }
 
     fn open_lock(&self) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.root.join("lock"))
+        let mut options = OpenOptions::new();
+        disk::open(&self.root.join("lock"), options.read(true).write(true).create(true).truncate(false).mode(0o600))
     }
 
     /// Takes the lock, which one process can have; `None` if another one has it.
@@ -180,14 +181,14 @@ impl Spool {
     /// # Errors
     /// Those of the system.
     pub fn lock(&self) -> io::Result<Option<Lock>> {
-        let mut file = self.open_lock()?;
+        let file = self.open_lock()?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Ok(None),
             Err(fs::TryLockError::Error(e)) => return Err(e),
         }
         if file.metadata()?.len() == 0 {
-            file.write_all(VERSION)?;
+            disk::write(&file, VERSION)?;
         }
         Ok(Some(Lock(file)))
     }
@@ -281,9 +282,7 @@ impl Spool {
                 return first;
             }
         };
-        if let Err(e) =
-            fs::remove_file(self.path(drop)).and_then(|()| sync_directory(&self.root.join(drop.place.directory())))
-        {
+        if let Err(e) = disk::remove(&self.path(drop)).and_then(|()| self.sync_places(&[drop.place.directory()])) {
             log::error!("remove {}: {e}", self.path(drop).display());
         }
         keep
@@ -304,7 +303,7 @@ impl Spool {
 
     fn condemn_file(&self, path: &Path, why: &str) {
         let kept = self.root.join("bad").join(path.file_name().unwrap_or_default());
-        match rename_new(path, &kept) {
+        match disk::rename_new(path, &kept) {
             Ok(()) => log::error!("spool entry {} makes no sense: {why}; it is now in bad/", path.display()),
             Err(e) => log::error!("spool entry {} makes no sense: {why}; moving it to bad/: {e}", path.display()),
         }
@@ -327,7 +326,7 @@ impl Spool {
                     .and_then(|m| SystemTime::now().duration_since(m).ok());
                 let is_stale = !is_known(&file) && age.is_some_and(|age| age > STALE_AFTER);
                 if is_stale && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
-                    fs::remove_file(file.path())?;
+                    disk::remove(&file.path())?;
                 }
             }
         }
@@ -342,7 +341,7 @@ impl Spool {
         options.create(true).mode(0o600);
         let options = if short { options.append(true) } else { options.write(true).truncate(true) };
         // A note is a courtesy: mail goes on without it.
-        let _ = options.open(path).and_then(|mut file| writeln!(file, "{line}"));
+        let _ = disk::open(&path, options).and_then(|file| disk::write(&file, format!("{line}\n").as_bytes()));
     }
 
     /// What is kept about a message for people to read.
@@ -363,7 +362,7 @@ impl Spool {
     }
 
     fn sync_places(&self, places: &[&str]) -> io::Result<()> {
-        places.iter().try_for_each(|place| sync_directory(&self.root.join(place)))
+        places.iter().try_for_each(|place| disk::sync_directory(&self.root.join(place)))
     }
 
     fn is_nameless(&self) -> bool {
@@ -374,29 +373,6 @@ impl Spool {
 /// Whether a file without a name can be given one: linkat(2) finds it below /proc.
 fn has_proc() -> bool {
     Path::new("/proc/self/fd").is_dir()
-}
-
-/// Makes the names in a directory durable.
-///
-/// # Errors
-/// Those of fsync(2).
-pub fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Renames a file to a name that must not exist.
-///
-/// # Errors
-/// Those of renameat2(2); `AlreadyExists` in particular.
-pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    use nix::errno::Errno;
-    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        // A file system that cannot promise it, such as NFS: the names are unique anyway.
-        Err(Errno::EINVAL | Errno::ENOSYS) if !to.try_exists()? => fs::rename(from, to),
-        Err(Errno::EINVAL | Errno::ENOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
-        result => Ok(result?),
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! and what becomes of what a crash leaves between two.
 
 use std::fs::FileTimes;
-use std::io::Read;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicU32;
 

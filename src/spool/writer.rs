@@ -4,20 +4,17 @@
 //! that has no name yet (O_TMPFILE), or, where the file system has none of those,
 //! to `tmp/ID`, locked. A draft that is dropped leaves nothing behind.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::linkat;
 
-use super::{EntryName, Place, QueueId, Spool, head, rename_new, sync_directory};
+use super::{EntryName, Place, QueueId, Spool, head};
 use crate::envelope::Envelope;
+use crate::sys::disk;
 
 /// How much of a message is held in memory.
 pub const BUFFER: usize = 64 << 10;
@@ -44,7 +41,7 @@ enum Target {
 }
 
 impl Target {
-    fn file(&mut self) -> &mut File {
+    fn file(&self) -> &File {
         match self {
             Self::Nameless(file) | Self::Named(file, _) => file,
         }
@@ -73,29 +70,27 @@ impl Spool {
     /// to rename. What an earlier attempt left there is replaced; an error leaves nothing.
     pub(super) fn write_temporary(&self, id: QueueId, head: &str, content: &mut dyn io::Read) -> io::Result<u64> {
         let path = self.temporary(id);
-        match fs::remove_file(&path) {
+        match disk::remove(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = disk::create(&path)?;
         let mut write = || {
-            file.write_all(head.as_bytes())?;
-            let size = head.len() as u64 + io::copy(content, &mut file)?;
-            file.sync_all()?;
+            disk::write(&file, head.as_bytes())?;
+            let size = head.len() as u64 + disk::copy(content, &file)?;
+            disk::sync(&file)?;
             self.sync_places(&["tmp"])?;
             Ok(size)
         };
         // A full disk must not be filled with what could not be written to it.
-        write().inspect_err(|_| drop(fs::remove_file(&path)))
+        write().inspect_err(|_| drop(disk::remove(&path)))
     }
 
     fn nameless_file(&self) -> io::Result<Option<File>> {
         if !self.is_nameless() {
             return Ok(None);
         }
-        let mut options = OpenOptions::new();
-        options.write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE);
-        match options.open(self.root.join("new")) {
+        match disk::create_nameless(&self.root.join("new")) {
             Ok(file) => Ok(Some(file)),
             Err(e) => match e.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {
@@ -122,26 +117,23 @@ impl Draft {
         self.spill()?;
         let name = EntryName { id: self.id, size: self.written, place: Place::New };
         let path = self.spool.path(name);
-        let mut target = self.file.take().ok_or(io::ErrorKind::UnexpectedEof)?;
+        let target = self.file.take().ok_or(io::ErrorKind::UnexpectedEof)?;
         match &target {
-            Target::Nameless(file) => {
-                let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-                linkat(AT_FDCWD, link.as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW)?;
-            }
+            Target::Nameless(file) => disk::link(file, &path)?,
             Target::Named(_, temporary) => {
-                if let Err(e) = rename_new(temporary, &path) {
-                    let _ = fs::remove_file(temporary);
+                if let Err(e) = disk::rename_new(temporary, &path) {
+                    let _ = disk::remove(temporary);
                     return Err(e);
                 }
             }
         }
-        let synced = target.file().sync_all().and_then(|()| match target {
+        let synced = disk::sync(target.file()).and_then(|()| match target {
             Target::Nameless(_) => Ok(()),
-            Target::Named(..) => sync_directory(&self.spool.root.join("new")),
+            Target::Named(..) => self.spool.sync_places(&["new"]),
         });
         if let Err(e) = synced {
             // A failed fsync is never tried again: the system may have dropped what it could not write.
-            let _ = fs::remove_file(&path);
+            let _ = disk::remove(&path);
             return Err(e);
         }
         // From here on the message is ours.
@@ -159,8 +151,8 @@ impl Draft {
             }
             self.assured = self.written + LOOK;
         }
-        if let Some(target) = &mut self.file {
-            target.file().write_all(&self.buffer)?;
+        if let Some(target) = &self.file {
+            disk::write(target.file(), &self.buffer)?;
         }
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
@@ -172,7 +164,7 @@ impl Draft {
             return Ok(Target::Nameless(file));
         }
         let path = self.spool.temporary(self.id);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = disk::create(&path)?;
         // Against the sweep of another process. Nobody else knows the name.
         file.lock()?;
         Ok(Target::Named(file, path))
@@ -186,8 +178,8 @@ impl Write for Draft {
         }
         if bytes.len() >= BUFFER {
             self.spill()?;
-            if let Some(target) = &mut self.file {
-                target.file().write_all(bytes)?;
+            if let Some(target) = &self.file {
+                disk::write(target.file(), bytes)?;
             }
             self.written += bytes.len() as u64;
         } else {
@@ -204,7 +196,7 @@ impl Write for Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if let Some(Target::Named(_, path)) = &self.file {
-            let _ = fs::remove_file(path);
+            let _ = disk::remove(path);
         }
     }
 }

@@ -1,5 +1,9 @@
-//! The system's calls that the standard library lacks, behind safe functions.
+//! The system's calls that the standard library lacks, or that must be in one
+//! place, behind safe functions.
 
+pub mod disk;
+#[cfg(debug_assertions)]
+mod fault;
 mod limits;
 mod process;
 

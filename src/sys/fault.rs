@@ -1,0 +1,131 @@
+//! Faults on demand, for tests: a debug build alone has them.
+//!
+//! The environment variable `PENFOLD_FAULT` holds rules, separated by `;`, each of
+//! four words: `CALL PATH WHEN ACTION`.
+//!
+//! | word | is |
+//! | --- | --- |
+//! | `CALL` | `open`, `write`, `fsync`, `link`, `rename`, `unlink`, `mkdir`, or `*` |
+//! | `PATH` | a part of the path (of `FROM TO` for a rename), or `*` |
+//! | `WHEN` | the number of the matching call, counted from 1: `3`, `3-5`, `3-`, or `*` |
+//! | `ACTION` | `before` or `after`: the process is gone then and there; `skip`: the call says that all went well and does nothing; or the name of an error, such as `EIO`, which it returns and does nothing |
+//!
+//! The first rule that fits a call counts. What is done is said on standard
+//! error. A rule that cannot be read ends the process, so that no test passes
+//! because of one.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::process;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+
+/// What a call is about.
+#[derive(Clone, Copy)]
+pub enum Subject<'a> {
+    /// An open file.
+    Open(&'a File),
+    /// A name.
+    Path(&'a Path),
+    /// An old name and a new one.
+    Paths(&'a Path, &'a Path),
+}
+
+impl Subject<'_> {
+    fn text(self) -> String {
+        use std::os::fd::AsRawFd;
+        match self {
+            Self::Open(file) => fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+                .map_or_else(|_| String::new(), |path| path.display().to_string()),
+            Self::Path(path) => path.display().to_string(),
+            Self::Paths(from, to) => format!("{} {}", from.display(), to.display()),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Action {
+    Before,
+    After,
+    Skip,
+    Fail(Errno),
+}
+
+struct Rule {
+    call: String,
+    path: String,
+    first: u64,
+    last: u64,
+    action: Action,
+    seen: AtomicU64,
+}
+
+static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let text = std::env::var("PENFOLD_FAULT").unwrap_or_default();
+    let rules = text.split(';').map(str::trim).filter(|rule| !rule.is_empty());
+    let rules: Option<Vec<Rule>> = rules.map(parse).collect();
+    rules.unwrap_or_else(|| {
+        eprintln!("PENFOLD_FAULT: cannot be read: {text}");
+        process::abort()
+    })
+});
+
+fn parse(rule: &str) -> Option<Rule> {
+    let words: Vec<&str> = rule.split_whitespace().collect();
+    let &[call, path, when, action] = words.as_slice() else { return None };
+    let (first, last) = match (when, when.split_once('-')) {
+        ("*", _) => (1, u64::MAX),
+        (_, Some((first, ""))) => (first.parse().ok()?, u64::MAX),
+        (_, Some((first, last))) => (first.parse().ok()?, last.parse().ok()?),
+        _ => (when.parse().ok()?, when.parse().ok()?),
+    };
+    let action = match action {
+        "before" => Action::Before,
+        "after" => Action::After,
+        "skip" => Action::Skip,
+        name => Action::Fail(errno(name)?),
+    };
+    Some(Rule { call: call.to_owned(), path: path.to_owned(), first, last, action, seen: AtomicU64::new(0) })
+}
+
+fn errno(name: &str) -> Option<Errno> {
+    let known = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS, Errno::EMFILE, Errno::EACCES, Errno::EXDEV];
+    let other = [Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOMEM];
+    known.into_iter().chain(other).find(|errno| format!("{errno:?}") == name)
+}
+
+/// Takes a step, unless a rule says otherwise.
+pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if RULES.is_empty() {
+        return run();
+    }
+    let text = subject.text();
+    let fits = |rule: &&Rule| {
+        let is_meant = (rule.call == "*" || rule.call == call) && (rule.path == "*" || text.contains(&rule.path));
+        is_meant && (rule.first..=rule.last).contains(&(rule.seen.fetch_add(1, Ordering::SeqCst) + 1))
+    };
+    let Some(rule) = RULES.iter().find(fits) else { return run() };
+    match rule.action {
+        Action::Before => stop("before", call, &text),
+        Action::After => {
+            let _ = run();
+            stop("after", call, &text)
+        }
+        Action::Skip => {
+            eprintln!("fault: skip {call} {text}");
+            Ok(())
+        }
+        Action::Fail(errno) => {
+            eprintln!("fault: {errno:?} {call} {text}");
+            Err(errno.into())
+        }
+    }
+}
+
+fn stop(when: &str, call: &str, text: &str) -> ! {
+    eprintln!("fault: abort {when} {call} {text}");
+    process::abort()
+}

@@ -3,6 +3,7 @@
 #   make            build penfoldd and penfoldctl
 #   make run        try it: a mail server in a scratch directory
 #   make test       all tests
+#   make soak       an hour of everything at once; SECONDS=3600 SEED=
 #   make check      format, lints, man pages
 #   make install    PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
 
@@ -23,7 +24,7 @@ DOC  = $(DESTDIR)$(PREFIX)/share/doc/penfold
 MAN  = $(DESTDIR)$(PREFIX)/share/man
 CONF = $(DESTDIR)$(SYSCONFDIR)/penfold/penfold.conf
 
-.PHONY: all run test check install clean
+.PHONY: all run test soak check install clean
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -42,6 +43,12 @@ run:
 test:
 	tests/setup
 	$(CARGO) test --locked
+
+# A minute of it is in `make test`. A failure tells the seed of its choices.
+soak: SECONDS = 3600
+soak:
+	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \
+		$(CARGO) test --locked --test soak -- --nocapture
 
 # mandoc's exit status ignores what is below -W; silence is the only success.
 check:

@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
@@ -32,6 +32,8 @@ const CROWD: usize = 10_000;
 const FROM_ONE: usize = 40;
 /// Said and heard by turns, so that the daemon has some to start at the same time.
 const WAVE: usize = 500;
+/// A daemon in which nothing changes for so long is at rest.
+const REST: Duration = Duration::from_millis(300);
 /// The most that one session may take, in KiB.
 const MOST: usize = 32;
 
@@ -41,7 +43,7 @@ fn ten_thousand_sessions_are_held_and_served() {
     let daemon = site.start();
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
-    let (quiet, small) = (Holdings::at_rest(daemon.pid()), memory(daemon.pid()));
+    let (quiet, small) = (Holdings::at_rest(daemon.pid(), REST), memory(daemon.pid()));
     let size = size_of_crowd();
     let start = Instant::now();
     let mut crowd: Vec<TcpStream> = Vec::with_capacity(size);
@@ -176,7 +178,7 @@ fn without_threads_clients_are_told_to_come_back_and_deliveries_go_on() {
     site.add("routes", &format!("far.test {}", remote.host_port()));
     let daemon = Daemon::spawn(penfoldd(&site, 4096));
     let mut guest = daemon.client();
-    let threads = Holdings::at_rest(daemon.pid()).threads;
+    let threads = Holdings::at_rest(daemon.pid(), REST).threads;
     assert!(limit(daemon.pid(), "nproc", threads));
     for _ in 0..3 {
         let mut client = Client::mute(daemon.connect());

@@ -12,9 +12,6 @@ use nix::unistd::Pid;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 
-/// For so long nothing changes in a process at rest.
-const REST: Duration = Duration::from_millis(300);
-
 /// What a process has of one kind each, to be compared with itself at another time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holdings {
@@ -29,12 +26,12 @@ impl Holdings {
         Self { threads: count("task"), descriptors: count("fd") }
     }
 
-    /// Of a process that has done what it was asked to: what it has when that no
-    /// longer changes, for it may still be putting things away.
-    pub fn at_rest(pid: Pid) -> Self {
+    /// Of a process that has done what it was asked to, and may still be putting things
+    /// away: what it has when that has not changed for so long.
+    pub fn at_rest(pid: Pid, rest: Duration) -> Self {
         let (mut found, mut since) = (Self::of(pid), Instant::now());
-        while since.elapsed() < REST {
-            thread::sleep(REST / 10);
+        while since.elapsed() < rest {
+            thread::sleep(rest / 10);
             let now = Self::of(pid);
             if now != found {
                 (found, since) = (now, Instant::now());

@@ -28,7 +28,7 @@ use crate::log;
 use crate::queue::{Event, Selector};
 use crate::reply;
 use crate::route::Router;
-use crate::session::Service;
+use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
 use crate::sys;
 use crate::worker::{self};
@@ -170,9 +170,9 @@ impl Start {
         let ((spool, router), config) = ready.inspect_err(turn_away)?;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
-        let wake = move |name: EntryName| {
-            if wake_daemon(&socket, name).is_err() {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        let wake = move |committed: &Committed<'_>| {
+            if wake_daemon(&socket, committed.name).is_err() {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(committed.name);
             }
         };
         let dns = Arc::new(Dns::new(&config.dns));

@@ -21,7 +21,7 @@ use crate::dns::Dns;
 use crate::listen::Door;
 use crate::queue::{self, Event, Queue};
 use crate::route::Router;
-use crate::session::Service;
+use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, QueueId, Spool};
 use crate::worker::{self, Tools};
 
@@ -147,14 +147,21 @@ impl Mail {
 
     pub fn service(&self) -> Arc<Service> {
         let settings = self.tools.settings();
-        let events = self.events.clone();
+        let (events, tools) = (self.events.clone(), Arc::clone(&self.tools));
+        let wake = move |committed: &Committed<'_>| {
+            // A bug here must not keep it from the queue.
+            let taken = catch_unwind(AssertUnwindSafe(|| worker::take_home(&tools, committed)));
+            if !taken.unwrap_or(false) {
+                // The queue ends before the sessions only when the daemon does; the spool knows.
+                let _ = events.send(Event::New { entry: committed.name, unsynced: false });
+            }
+        };
         Arc::new(Service {
             config: Arc::clone(&settings.config),
             router: Arc::clone(&settings.router),
             spool: Arc::clone(&self.tools.spool),
             dns: Arc::clone(&self.tools.dns),
-            // The queue ends before the sessions only when the daemon does; the spool knows.
-            wake: Arc::new(move |name| drop(events.send(Event::New { entry: name, unsynced: false }))),
+            wake: Arc::new(wake),
         })
     }
 

@@ -18,7 +18,7 @@
 //! | on disk | becomes | by | and guarantees |
 //! | --- | --- | --- | --- |
 //! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n` | `Draft::commit`: link, then fsync of the file | nothing before; after it the message is ours |
-//! | bare, in `new/` | `new/N` of the mailbox | `Entry::move_into`: one rename | in one of the two, never both, never neither |
+//! | bare, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither |
 //! | bare, in `new/` | full, in `cur/` | `Entry::make_full`: `tmp/ID` written and synced, renamed, directory synced, the bare one unlinked, directory synced | both only in between: then the full one counts, on which nothing was done yet |
 //! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten, file synced | `tmp/N` of the mailbox is complete and synced |
@@ -54,7 +54,7 @@ mod head;
 mod id;
 mod writer;
 
-pub use entry::{Entry, Unusable};
+pub use entry::{Content, Entry, Unusable};
 pub use head::{Bad, Record, Slot, State};
 pub use id::{Kind, QueueId};
 pub use writer::Draft;

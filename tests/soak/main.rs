@@ -8,7 +8,7 @@
 //! anywhere. In the stretches without a kill the daemon has after its work what it
 //! had in the middle of it: threads, descriptors, and about as much memory.
 //!
-//! PENFOLD_SOAK_SECONDS is how long it goes on (24), waiting not counted; PENFOLD_SOAK_SEED makes
+//! PENFOLD_SOAK_SECONDS is how long it goes on (24), waiting not counted. PENFOLD_SOAK_SEED makes
 //! the choices of an earlier run again, whose seed a failure tells, but not its
 //! timing. The amount of mail is bounded by pauses, to some hundred letters a second.
 //! What a power cut leaves is not seen here.

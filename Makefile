@@ -4,6 +4,7 @@
 #   make run        try it: a mail server in a scratch directory
 #   make test       all tests
 #   make powercut   a thousand power cuts, by root, in a quarter of an hour
+#   make soak       an hour of everything at once; SECONDS=3600 SEED=
 #   make check      format, lints, man pages
 #   make install    PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
 
@@ -24,7 +25,7 @@ DOC  = $(DESTDIR)$(PREFIX)/share/doc/penfold
 MAN  = $(DESTDIR)$(PREFIX)/share/man
 CONF = $(DESTDIR)$(SYSCONFDIR)/penfold/penfold.conf
 
-.PHONY: all run test powercut check install clean
+.PHONY: all run test powercut soak check install clean
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -48,6 +49,12 @@ test:
 powercut:
 	tests/setup
 	PENFOLD_CUTS=1000 $(CARGO) test --locked --test powercut what_got -- --nocapture
+
+# A minute of it is in `make test`. A failure tells the seed of its choices.
+soak: SECONDS = 3600
+soak:
+	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \
+		$(CARGO) test --locked --test soak -- --nocapture
 
 # mandoc's exit status ignores what is below -W; silence is the only success.
 check:

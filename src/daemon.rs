@@ -35,6 +35,7 @@ use crate::worker::{self};
 
 pub mod exit;
 mod mail;
+mod room;
 
 pub use exit::Exit;
 
@@ -128,6 +129,7 @@ impl Start {
         let local = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         // Nobody sees standard error any more.
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
+        room::warn(&config);
         let mail = Mail::start(config, router, spool, local).inspect_err(told)?;
         let door = Door::new(mail.service(), sys::now());
         let stopping = mail.open_up(&door, listeners, control).inspect_err(told)?;
@@ -261,6 +263,7 @@ impl Start {
         for key in needs_restart(&old.config, &config) {
             ::log::warn!("{key} has changed: that needs a restart");
         }
+        room::warn(&config);
         let settings = Arc::new(worker::Settings { config, router });
         mail.tell(Event::Settings(mail::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;

@@ -14,7 +14,9 @@ pub mod books;
 pub mod client;
 pub mod dialog;
 pub mod dns;
+pub mod holdings;
 pub mod mounts;
+
 pub mod remote;
 
 use std::collections::BTreeMap;
@@ -162,7 +164,13 @@ impl Site {
 
     /// Writes penfold.conf; [`Site::start`] does it by itself, a reload needs it.
     pub fn configure(&self) {
-        self.write("penfold.conf", &self.configuration());
+        self.configure_with(&self.configuration());
+    }
+
+    /// Makes this penfold.conf, at once: a half of one may be a good one.
+    pub fn configure_with(&self, text: &str) {
+        self.write("penfold.conf.new", text);
+        fs::rename(self.path("penfold.conf.new"), self.path("penfold.conf")).expect("a rename");
     }
 
     /// penfoldd with this site's configuration and further arguments, not yet run.

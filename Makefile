@@ -5,6 +5,7 @@
 #   make test       all tests
 #   make powercut   a thousand power cuts, by root, in a quarter of an hour
 #   make soak       an hour of everything at once; SECONDS=3600 SEED=
+#   make bench      tables and plots of what mail costs; ARGS=sessions for one series
 #   make check      format, lints, man pages
 #   make install    PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
 
@@ -25,7 +26,7 @@ DOC  = $(DESTDIR)$(PREFIX)/share/doc/penfold
 MAN  = $(DESTDIR)$(PREFIX)/share/man
 CONF = $(DESTDIR)$(SYSCONFDIR)/penfold/penfold.conf
 
-.PHONY: all run test powercut soak check install clean
+.PHONY: all run test powercut soak bench check install clean
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -56,6 +57,11 @@ soak:
 	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \
 		$(CARGO) test --locked --test soak -- --nocapture
 
+# Speed is never a reason to fail. See penfold-performance(7).
+bench:
+	tests/setup
+	$(CARGO) bench --locked --bench bench -- $(ARGS)
+
 # mandoc's exit status ignores what is below -W; silence is the only success.
 check:
 	$(CARGO) fmt --check
@@ -68,7 +74,7 @@ check:
 install: $(PROGRAMS)
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin $(DOC)/examples $(dir $(CONF))
 	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/sbin
-	for page in man/*.[158]; do \
+	for page in man/*.[1578]; do \
 		$(INSTALL) -D -m 644 $$page $(MAN)/man$${page##*.}/$${page##*/} || exit; \
 	done
 	$(INSTALL) -m 644 README LICENSE $(DOC)

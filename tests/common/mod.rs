@@ -76,9 +76,14 @@ impl Site {
     /// A site where razorback and razorback.test are local, jon and root have
     /// mailboxes, loopback may relay, and the DNS answers SERVFAIL.
     pub fn new() -> Self {
+        Self::below(&env::temp_dir())
+    }
+
+    /// The same, in another directory than that for temporary files.
+    pub fn below(parent: &Path) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("penfold-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut site = Self { dir: env::temp_dir().join(name), settings: Vec::new() };
+        let mut site = Self { dir: parent.join(name), settings: Vec::new() };
         for dir in ["", "spool", "mail"] {
             let dir = site.path(dir);
             fs::create_dir(&dir).expect("a scratch directory");

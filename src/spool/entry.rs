@@ -7,17 +7,20 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::head::{self, Head};
-use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, State};
+use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, Spot, State};
 use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin};
 use crate::sys::disk;
 
 /// How much of a file is read at first: most heads are shorter.
 const FRONT: usize = 2048;
+/// A recipient is looked for alone if the head has so many octets for each that is wanted.
+const SPARSE: u64 = 1024;
 
 /// An entry that was opened.
 #[derive(Debug)]
@@ -52,7 +55,8 @@ impl From<Bad> for Unusable {
 }
 
 impl Entry {
-    pub(super) fn open(spool: &Arc<Spool>, name: EntryName) -> Result<Self, Unusable> {
+    /// `wanted` are the recipients that are needed; of a long head others may be left out.
+    pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[Spot]>) -> Result<Self, Unusable> {
         let places = match name.place {
             // A second look at `new` for one that moved while we looked.
             Place::New => &[Place::New, Place::Cur][..],
@@ -70,19 +74,23 @@ impl Entry {
             match opened {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e.into()),
-                Ok(file) => return Self::read(spool, name, file),
+                Ok(file) => return Self::read(spool, name, file, wanted),
             }
         }
         Err(Unusable::Gone)
     }
 
-    fn read(spool: &Arc<Spool>, name: EntryName, mut file: File) -> Result<Self, Unusable> {
+    fn read(spool: &Arc<Spool>, name: EntryName, mut file: File, wanted: Option<&[Spot]>) -> Result<Self, Unusable> {
         if file.metadata()?.len() != name.size {
             return Err(Bad("its size is not the one in its name").into());
         }
         let mut front = Vec::with_capacity(FRONT);
         (&file).take(FRONT as u64).read_to_end(&mut front)?;
         let length = head::length(&front)?;
+        if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
+            let head = read_wanted(&file, &front, wanted)?;
+            return Ok(Self { spool: Arc::clone(spool), name, file, head });
+        }
         if length > front.len() as u64 {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
@@ -120,9 +128,19 @@ impl Entry {
         self.head.bare
     }
 
-    /// The recipients and how far they are.
+    /// The recipients and how far they are: all of them, if the entry was not opened
+    /// for some.
     pub fn slots(&self) -> &[Slot] {
         &self.head.slots
+    }
+
+    /// The recipient with a number.
+    pub fn slot(&self, number: usize) -> Option<&Slot> {
+        self.place_of(number).and_then(|at| self.head.slots.get(at))
+    }
+
+    fn place_of(&self, number: usize) -> Option<usize> {
+        self.head.slots.binary_search_by_key(&number, |slot| slot.number).ok()
     }
 
     /// The size of the content in octets, as stored.
@@ -188,7 +206,8 @@ impl Entry {
     /// Those of the system. The recipient must then not be tried until this succeeds.
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
         // A bare entry has no records.
-        let slot = self.head.slots.get_mut(number).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        let at = self.place_of(number).ok_or(io::ErrorKind::InvalidInput)?;
+        let slot = self.head.slots.get_mut(at).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
         let record = Record { state, last: now, ..slot.record };
         disk::write_at(&self.file, &record.encode(), slot.offset)?;
         slot.record = record;
@@ -201,7 +220,7 @@ impl Entry {
     /// # Errors
     /// As for [`Entry::settle`].
     pub fn defer(&mut self, number: usize, now: u64) -> io::Result<()> {
-        let slot = self.head.slots.get(number).ok_or(io::ErrorKind::InvalidInput)?;
+        let slot = self.slot(number).ok_or(io::ErrorKind::InvalidInput)?;
         if slot.record.state == State::Todo { self.settle(number, State::Todo, now) } else { Ok(()) }
     }
 
@@ -243,7 +262,7 @@ impl Entry {
         let temporary = self.spool.temporary(self.id());
         // All that could fail for want of something is done before the first step.
         let file = OpenOptions::new().read(true).write(true).open(&temporary)?;
-        let rewritten = Self::read(&self.spool, full, file).map_err(|e| match e {
+        let rewritten = Self::read(&self.spool, full, file, None).map_err(|e| match e {
             Unusable::Io(e) => e,
             other => io::Error::other(format!("{other:?}")),
         })?;
@@ -316,7 +335,7 @@ impl Entry {
     pub fn recover(&mut self, numbers: impl Iterator<Item = usize>) -> io::Result<()> {
         let mut unsent = BTreeSet::new();
         for number in numbers {
-            let Some(slot) = self.head.slots.get(number) else { continue };
+            let Some(slot) = self.slot(number) else { continue };
             let Some(report) = self.report_of(slot) else { continue };
             let (last, temporary) = (slot.record.last, self.spool.temporary(report));
             if temporary.try_exists()? {
@@ -332,6 +351,25 @@ impl Entry {
         }
         unsent.iter().try_for_each(|path| disk::remove(path))
     }
+}
+
+/// Whether looking for each recipient costs less than reading all: so a message with
+/// ten thousand recipients, each in a job of its own, is not read ten thousand times.
+fn is_sparse(wanted: &[Spot], length: u64) -> bool {
+    let is_known = |spot: &Spot| spot.offset > 0 && u64::from(spot.offset) < length;
+    wanted.iter().all(is_known) && length > SPARSE * wanted.len() as u64
+}
+
+fn read_wanted(file: &File, front: &[u8], wanted: &[Spot]) -> Result<Head, Unusable> {
+    let mut head = head::without_recipients(front)?;
+    let mut line = [0; head::MAX_LINE];
+    for spot in wanted {
+        let length = file.read_at(&mut line, spot.offset.into())?;
+        let text = line.get(..length).unwrap_or_default();
+        head.slots.push(head::read_slot(spot.number as usize, spot.offset.into(), text)?);
+    }
+    head.slots.sort_unstable_by_key(|slot| slot.number);
+    Ok(head)
 }
 
 impl Spool {

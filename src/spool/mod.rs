@@ -41,6 +41,7 @@
 //! reported, and nothing else stops. Does not know who is local, what is due, or
 //! what a mailbox is.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -55,7 +56,7 @@ mod id;
 mod writer;
 
 pub use entry::{Entry, Unusable};
-pub use head::{Bad, Record, Slot, State};
+pub use head::{Bad, Record, Slot, Spot, State};
 pub use id::{Kind, QueueId};
 pub use writer::Draft;
 
@@ -216,28 +217,21 @@ impl Spool {
         device == Some(self.device)
     }
 
-    /// All entries that are to be tried, the oldest first. What is no entry goes
-    /// to `bad/`.
+    /// The names of all entries that are to be tried, the oldest first. What is no
+    /// entry goes to `bad/`. Of two with one id [`Spool::choose`] says which counts.
     ///
     /// # Errors
     /// When a directory cannot be read.
-    pub fn entries(self: &Arc<Self>) -> io::Result<Vec<EntryName>> {
+    pub fn names(&self) -> io::Result<Vec<EntryName>> {
         let mut names = Vec::new();
         for place in [Place::New, Place::Cur] {
             self.read_place(place, |file, entry| match entry {
                 Some(entry) => names.push(entry),
-                None => self.condemn_file(file, "its name is not one that penfold gives"),
+                None => self.condemn_file(&file.path(), "its name is not one that penfold gives"),
             })?;
         }
         names.sort_unstable();
-        let mut single: Vec<EntryName> = Vec::with_capacity(names.len());
-        for name in names {
-            match single.last().copied().filter(|last| last.id == name.id) {
-                Some(last) => *single.last_mut().unwrap_or(&mut name.clone()) = self.choose(last, name),
-                None => single.push(name),
-            }
-        }
-        Ok(single)
+        Ok(names)
     }
 
     /// The entries in one directory, in no order. What is no entry is passed over.
@@ -250,18 +244,20 @@ impl Spool {
         Ok(names)
     }
 
-    fn read_place(&self, place: Place, mut take: impl FnMut(&Path, Option<EntryName>)) -> io::Result<()> {
+    fn read_place(&self, place: Place, mut take: impl FnMut(&fs::DirEntry, Option<EntryName>)) -> io::Result<()> {
         for file in fs::read_dir(self.root.join(place.directory()))? {
             let file = file?;
-            let name = file.file_name();
-            take(&file.path(), name.to_str().and_then(|n| EntryName::parse(n, place)));
+            let entry = file.file_name().to_str().and_then(|name| EntryName::parse(name, place));
+            take(&file, entry);
         }
         Ok(())
     }
 
     /// Of two files of one id, one that a crash left in between is the bare one
     /// of [`Entry::make_full`]. The full one counts, and nothing was done on it yet.
-    fn choose(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
+    /// To be asked while nothing is done with either: who makes an entry full has two
+    /// for a moment.
+    pub fn choose(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
         let (keep, drop) = match (self.entry(first), self.entry(second)) {
             // It moved while we looked.
             (Ok(one), Ok(other)) if one.name() == other.name() => return one.name(),
@@ -293,7 +289,15 @@ impl Spool {
     /// # Errors
     /// [`Unusable`]: it is gone, makes no sense, or the system refuses.
     pub fn entry(self: &Arc<Self>, name: EntryName) -> Result<Entry, Unusable> {
-        Entry::open(self, name)
+        Entry::open(self, name, None)
+    }
+
+    /// Opens an entry for some of its recipients: of a long head only these are read.
+    ///
+    /// # Errors
+    /// As for [`Spool::entry`].
+    pub fn entry_for(self: &Arc<Self>, name: EntryName, wanted: &[Spot]) -> Result<Entry, Unusable> {
+        Entry::open(self, name, Some(wanted))
     }
 
     /// Puts an entry that makes no sense into `bad/`, and says so.
@@ -310,27 +314,50 @@ impl Spool {
     }
 
     /// Removes what crashed writers left in `tmp/`, and the notes of messages that
-    /// are gone. `is_known` is whether there is an entry with an id, or one that
-    /// waits for a report with it: to be asked after every entry was opened.
+    /// are gone. `awaited` are the ids of reports that entries wait for: of all that
+    /// are to be tried. What is held waits for its reports and keeps its notes too.
     ///
     /// # Errors
     /// When a directory cannot be read.
-    pub fn sweep(&self, is_known: impl Fn(QueueId) -> bool) -> io::Result<()> {
-        let is_known = |file: &fs::DirEntry| file.file_name().to_str().and_then(QueueId::parse).is_some_and(&is_known);
-        for directory in ["tmp", "note"] {
-            for file in fs::read_dir(self.root.join(directory))?.flatten() {
-                let age = file
-                    .metadata()
-                    .and_then(|m| m.modified())
-                    .ok()
-                    .and_then(|m| SystemTime::now().duration_since(m).ok());
-                let is_stale = !is_known(&file) && age.is_some_and(|age| age > STALE_AFTER);
-                if is_stale && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
-                    disk::remove(&file.path())?;
+    pub fn sweep(self: &Arc<Self>, awaited: &HashSet<QueueId>) -> io::Result<()> {
+        let mut stale = self.stale()?;
+        // Most of the time there is nothing, and nobody needs to be asked.
+        if stale.is_empty() {
+            return Ok(());
+        }
+        stale.retain(|_, id| id.is_none_or(|id| !awaited.contains(&id)));
+        let mut known = HashSet::new();
+        let candidates: HashSet<QueueId> = stale.values().flatten().copied().collect();
+        for place in [Place::New, Place::Cur, Place::Hold] {
+            self.read_place(place, |_, entry| {
+                known.extend(entry.map(|entry| entry.id).filter(|id| candidates.contains(id)));
+                if place == Place::Hold {
+                    let held = entry.and_then(|entry| self.entry(entry).ok());
+                    known.extend(held.iter().flat_map(Entry::awaited));
                 }
+            })?;
+        }
+        for (path, _) in stale.iter().filter(|(_, id)| id.is_none_or(|id| !known.contains(&id))) {
+            if File::open(path).is_ok_and(|f| f.try_lock().is_ok()) {
+                disk::remove(path)?;
             }
         }
         Ok(())
+    }
+
+    /// What has not been touched for long in `tmp/` and `note/`, and the ids it is called by.
+    fn stale(&self) -> io::Result<HashMap<PathBuf, Option<QueueId>>> {
+        let mut stale = HashMap::new();
+        for directory in ["tmp", "note"] {
+            for file in fs::read_dir(self.root.join(directory))?.flatten() {
+                let modified = file.metadata().and_then(|m| m.modified()).ok();
+                let age = modified.and_then(|m| SystemTime::now().duration_since(m).ok());
+                if age.is_some_and(|age| age > STALE_AFTER) {
+                    stale.insert(file.path(), file.file_name().to_str().and_then(QueueId::parse));
+                }
+            }
+        }
+        Ok(stale)
     }
 
     /// Adds a line to what is kept about a message for people to read.

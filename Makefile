@@ -3,6 +3,8 @@
 #   make            build penfoldd and penfoldctl
 #   make run        try it: a mail server in a scratch directory
 #   make test       all tests
+#   make soak       an hour of everything at once; SECONDS=3600 SEED=
+#   make bench      tables and plots of what mail costs; ARGS=sessions for one series
 #   make check      format, lints, man pages
 #   make install    PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
 
@@ -23,7 +25,7 @@ DOC  = $(DESTDIR)$(PREFIX)/share/doc/penfold
 MAN  = $(DESTDIR)$(PREFIX)/share/man
 CONF = $(DESTDIR)$(SYSCONFDIR)/penfold/penfold.conf
 
-.PHONY: all run test check install clean
+.PHONY: all run test soak bench check install clean
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -43,6 +45,17 @@ test:
 	tests/setup
 	$(CARGO) test --locked
 
+# A minute of it is in `make test`. A failure tells the seed of its choices.
+soak: SECONDS = 3600
+soak:
+	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \
+		$(CARGO) test --locked --test soak -- --nocapture
+
+# Speed is never a reason to fail. See penfold-performance(7).
+bench:
+	tests/setup
+	$(CARGO) bench --locked --bench bench -- $(ARGS)
+
 # mandoc's exit status ignores what is below -W; silence is the only success.
 check:
 	$(CARGO) fmt --check
@@ -55,7 +68,7 @@ check:
 install: $(PROGRAMS)
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin $(DOC)/examples $(dir $(CONF))
 	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/sbin
-	for page in man/*.[158]; do \
+	for page in man/*.[1578]; do \
 		$(INSTALL) -D -m 644 $$page $(MAN)/man$${page##*.}/$${page##*/} || exit; \
 	done
 	$(INSTALL) -m 644 README LICENSE $(DOC)

@@ -28,7 +28,7 @@ use crate::log;
 use crate::queue::{Event, Selector};
 use crate::reply;
 use crate::route::Router;
-use crate::session::Service;
+use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
 use crate::sys;
 use crate::worker::{self};
@@ -36,6 +36,7 @@ use crate::worker::{self};
 pub mod exit;
 mod loader;
 mod mail;
+mod room;
 
 pub use exit::Exit;
 
@@ -129,6 +130,7 @@ impl Start {
         let local = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         // Nobody sees standard error any more.
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
+        room::warn(&config);
         let mail = Mail::start(config, router, spool, local).inspect_err(told)?;
         let door = Door::new(mail.service(), sys::now());
         let stopping = mail.open_up(&door, listeners, control).inspect_err(told)?;
@@ -169,9 +171,9 @@ impl Start {
         let ((spool, router), config) = ready.inspect_err(turn_away)?;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
-        let wake = move |name: EntryName| {
-            if wake_daemon(&socket, name).is_err() {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        let wake = move |committed: &Committed<'_>| {
+            if wake_daemon(&socket, committed.name).is_err() {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(committed.name);
             }
         };
         let dns = Arc::new(Dns::new(&config.dns));
@@ -262,6 +264,7 @@ impl Start {
         for key in needs_restart(&old.config, &config) {
             ::log::warn!("{key} has changed: that needs a restart");
         }
+        room::warn(&config);
         let settings = Arc::new(worker::Settings { config, router });
         mail.tell(Event::Settings(mail::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;

@@ -10,6 +10,9 @@
 //!                             route      bounce <-- outcomes --'                  --> network
 //! ```
 //!
+//! A message that needs no more than a rename into a mailbox goes the short way: the
+//! thread that took it does that itself, after its 250 (`worker::take_home`).
+//!
 //! Read `worker` first: it is the whole of it in a dozen lines. Then `session`,
 //! `spool` (whose head has the table of states on disk), and `queue`.
 //!

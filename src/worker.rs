@@ -9,7 +9,7 @@
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
@@ -29,8 +29,10 @@ use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
 use crate::sys;
 
+mod fresh;
 mod plan;
 
+pub use fresh::take_home;
 use plan::key;
 pub use plan::{Survey, plan, survey};
 
@@ -216,7 +218,7 @@ impl Worker {
             sender: entry.sender(),
             body: entry.body_type(),
             recipients: slots.iter().map(|s| &s.recipient.address).collect(),
-            content: &|| entry.body(),
+            content: entry.content(),
         };
         self.courier.deliver(&attempt.settings.config, &attempt.job.key, &target, &consignment)
     }
@@ -248,7 +250,7 @@ impl Attempt<'_> {
 
     fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Outcome {
         if self.entry.is_bare() {
-            if let Some(outcome) = mailbox.take(&self.entry) {
+            if let Some(outcome) = mailbox.take(self.spool, self.entry.name()) {
                 self.taken = outcome.fate == Fate::Delivered;
                 return outcome;
             }
@@ -334,14 +336,13 @@ impl Attempt<'_> {
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
         let Some(slot) = self.entry.slot(number as usize) else { return };
         let id = self.entry.id();
-        let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64);
         log::attempt(&log::Attempt {
             id: &id,
             recipient: &slot.recipient.address,
             original: slot.recipient.original.as_ref(),
             via: if *self.job.key == *LOCAL { "maildir" } else { "smtp" },
             outcome,
-            delay: Duration::from_micros(micros.saturating_sub(id.micros())),
+            delay: id.age(),
             next,
         });
     }
@@ -368,7 +369,7 @@ impl Attempt<'_> {
             return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
         };
         let mut header = Vec::new();
-        self.entry.body()?.take(MAX_HEADER).read_to_end(&mut header)?;
+        self.entry.content().take(MAX_HEADER).read_to_end(&mut header)?;
         let failures: Vec<(Recipient, Outcome)> = slots
             .iter()
             .zip(&self.failures)
@@ -432,7 +433,8 @@ impl Attempt<'_> {
     }
 
     fn finish(&self) -> Verdict {
-        if self.taken {
+        // What this worker knows is often all there is; other jobs of the entry may have done more.
+        if self.taken || self.entry.finish().is_ok() {
             log::done(&self.entry.id());
         } else if !finish(self.spool, self.entry.name()) {
             let due = self.now + self.settings.config.queue.retry_min.as_secs();

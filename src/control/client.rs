@@ -18,13 +18,14 @@ pub fn ask(socket: &Path, request: &str, out: &mut dyn Write, patience: Duration
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    stream.write_all(format!("{request}\n").as_bytes())?;
+    // A daemon that is too busy to read has answered and left already.
+    let sent = stream.write_all(format!("{request}\n").as_bytes());
     let mut answer = BufReader::new(stream);
     let mut first = String::new();
     answer.by_ref().take(1024).read_line(&mut first)?;
     match first.trim_end() {
         "ok" => io::copy(&mut answer, out).map(|_| ()),
-        "" => Err(io::ErrorKind::UnexpectedEof.into()),
+        "" => Err(sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
         why if why == FORBIDDEN => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())),
         why => Err(io::Error::new(io::ErrorKind::ResourceBusy, why.to_owned())),
     }

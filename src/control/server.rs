@@ -82,14 +82,19 @@ fn start(mut stream: UnixStream, orders: &Arc<Orders>, guests: &Arc<AtomicUsize>
         stream.set_nonblocking(true)?;
         return stream.write_all(b"too many are asking\n");
     }
-    let orders = Arc::clone(orders);
+    let (orders, mut spare) = (Arc::clone(orders), stream.try_clone()?);
     let run = move || {
         let _guest = guest;
         if let Err(e) = answer(stream, &orders) {
             ::log::debug!("control: {e}");
         }
     };
-    thread::Builder::new().name("control".into()).stack_size(STACK).spawn(run).map(drop)
+    let started = thread::Builder::new().name("control".into()).stack_size(STACK).spawn(run);
+    if started.is_err() {
+        spare.set_nonblocking(true)?;
+        spare.write_all(b"the system has no thread for an answer\n")?;
+    }
+    started.map(drop)
 }
 
 fn answer(mut stream: UnixStream, orders: &Orders) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Tells the queue of everything in the spool, while mail comes and goes.
 //!
-//! All names are read first, so that of two files of one id, which a crash leaves,
+//! What is not yet tried is listed before anything comes in; the rest of the names is
+//! read before anything is told, so that of two files of one id, which a crash leaves,
 //! none is taken for the whole. Then entry after entry is opened, what was not yet
 //! tried before what was, the oldest first, and told of in batches: one at a time,
 //! so that new mail never waits behind more than that. Nothing is changed here: an
@@ -17,7 +18,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::queue::{Event, Found, Plan};
-use crate::spool::{EntryName, QueueId};
+use crate::spool::{EntryName, Place, QueueId};
+use crate::sys;
 use crate::worker::{self, Survey, Tools};
 
 /// When the spool could not be read, it is tried again so often.
@@ -25,20 +27,34 @@ const RELOAD: Duration = Duration::from_secs(30);
 /// Entries that the queue takes in at a time: some tenths of a millisecond.
 const BATCH: usize = 256;
 
-/// Tells the queue of everything in the spool as soon as that can be read.
-pub fn load_at_last(tools: &Tools, events: &Sender<Event>) {
-    while let Err(e) = load(tools, events) {
+/// Tells the queue of everything in the spool as soon as that can be read. `untried`
+/// is what was in `new/` before anything came in.
+pub fn load_at_last(tools: &Tools, mut untried: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
+    let started = sys::now();
+    loop {
+        let loaded = match &untried {
+            Ok(names) => load(tools, names, events),
+            Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
+        };
+        let Err(e) = loaded else { return };
         ::log::error!("spool: read the queue: {e}");
         thread::sleep(RELOAD);
+        if untried.is_err() {
+            untried = tools.spool.names(Place::New);
+            // What came in meanwhile is known, and may be on its way.
+            untried.iter_mut().for_each(|names| names.retain(|name| name.id.seconds() < started));
+        }
     }
 }
 
 /// Tells the queue of everything in the spool, and sweeps it.
 ///
 /// # Errors
-/// When the names cannot be read.
-pub fn load(tools: &Tools, events: &Sender<Event>) -> io::Result<()> {
-    let names = tools.spool.names()?;
+/// When the names in `cur/` cannot be read.
+pub fn load(tools: &Tools, untried: &[EntryName], events: &Sender<Event>) -> io::Result<()> {
+    let mut names = tools.spool.names(Place::Cur)?;
+    names.extend(untried);
+    names.sort_unstable();
     let mut loader = Loader { tools, events, plans: Vec::new(), outstanding: None, awaited: HashSet::new() };
     // It has ended only when the daemon does.
     let count = loader.tell(names).unwrap_or_default();

@@ -21,8 +21,8 @@ use crate::dns::Dns;
 use crate::listen::Door;
 use crate::queue::{self, Event, Queue, Tasks};
 use crate::route::Router;
-use crate::session::Service;
-use crate::spool::Spool;
+use crate::session::{Committed, Service};
+use crate::spool::{Place, Spool};
 use crate::worker::{self, Tools};
 
 /// Threads that work on jobs.
@@ -98,6 +98,9 @@ impl Mail {
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
+        // Before anything comes in: what this process accepts is never found by the loader
+        // where a session may be about to move it.
+        let untried = self.tools.spool.names(Place::New);
         let mut kept = Vec::new();
         for listener in listeners {
             let (door, own) =
@@ -111,7 +114,7 @@ impl Mail {
         let orders = self.orders();
         spawn("control", Box::new(move || control::serve(&control, orders)))?;
         let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
-        spawn("load", Box::new(move || loader::load_at_last(&tools, &events)))?;
+        spawn("load", Box::new(move || loader::load_at_last(&tools, untried, &events)))?;
         Ok(kept)
     }
 
@@ -120,7 +123,9 @@ impl Mail {
     /// # Errors
     /// When the spool cannot be read.
     pub fn load_all(&self) -> Result<(), Exit> {
-        loader::load(&self.tools, &self.events).map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))
+        let untried = self.tools.spool.names(Place::New);
+        let loaded = untried.and_then(|untried| loader::load(&self.tools, &untried, &self.events));
+        loaded.map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))
     }
 
     fn orders(&self) -> Orders {
@@ -138,14 +143,21 @@ impl Mail {
 
     pub fn service(&self) -> Arc<Service> {
         let settings = self.tools.settings();
-        let events = self.events.clone();
+        let (events, tools) = (self.events.clone(), Arc::clone(&self.tools));
+        let wake = move |committed: &Committed<'_>| {
+            // A bug here must not keep it from the queue.
+            let taken = catch_unwind(AssertUnwindSafe(|| worker::take_home(&tools, committed)));
+            if !taken.unwrap_or(false) {
+                // The queue ends before the sessions only when the daemon does; the spool knows.
+                let _ = events.send(Event::New(committed.name));
+            }
+        };
         Arc::new(Service {
             config: Arc::clone(&settings.config),
             router: Arc::clone(&settings.router),
             spool: Arc::clone(&self.tools.spool),
             dns: Arc::clone(&self.tools.dns),
-            // The queue ends before the sessions only when the daemon does; the spool knows.
-            wake: Arc::new(move |name| drop(events.send(Event::New(name)))),
+            wake: Arc::new(wake),
         })
     }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use crate::outcome::Outcome;
 use crate::reply::Status;
-use crate::spool::{Entry, Slot, State};
+use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State};
 use crate::sys::disk;
 
 /// After this time a prepared copy that is gone from `tmp/` is looked for: its
@@ -34,11 +34,11 @@ pub struct Maildir<'a> {
 impl Maildir<'_> {
     /// Delivers a bare entry by making it the mailbox's: `None` when that cannot
     /// be, and the entry must be copied.
-    pub fn take(&self, entry: &Entry) -> Option<Outcome> {
-        let target = self.path.join("new").join(self.file_name(entry, 0, entry.name().size));
-        let mut result = entry.move_into(&target);
+    pub fn take(&self, spool: &Spool, entry: EntryName) -> Option<Outcome> {
+        let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
+        let mut result = spool.move_into(entry, &target);
         if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            result = self.make().and_then(|()| entry.move_into(&target));
+            result = self.make().and_then(|()| spool.move_into(entry, &target));
         }
         match result {
             Ok(()) => Some(Outcome::delivered("").at(self.path.to_string_lossy())),
@@ -64,7 +64,7 @@ impl Maildir<'_> {
     fn prepare(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<String, Box<Outcome>> {
         let head = entry.delivery_head(slot);
         let size = head.len() as u64 + entry.content_size();
-        let name = self.file_name(entry, slot.number, size);
+        let name = self.file_name(entry.id(), slot.number, size);
         let temporary = self.path.join("tmp").join(&name);
         self.write(entry, &temporary, &head).map_err(|e| {
             // Nothing points to it yet.
@@ -93,7 +93,7 @@ impl Maildir<'_> {
             result => result?,
         };
         disk::write(&file, head.as_bytes())?;
-        disk::copy(&mut entry.body()?, &file)?;
+        entry.copy_to(&file)?;
         disk::sync(&file)
     }
 
@@ -120,7 +120,7 @@ impl Maildir<'_> {
             let why = format!("{}: not the directory in which the message was prepared", temporary.display());
             return Err(Box::new(Outcome::deferred(Status(4, 2, 0), why).at(self.path.to_string_lossy())));
         }
-        let prefix = file_prefix(entry, slot.number);
+        let prefix = file_prefix(entry.id(), slot.number);
         let find = |directory: &Path| find(directory, &prefix).map_err(|e| self.trouble("look through", directory, &e));
         if let Some(name) = find(&temporary)? {
             return self.reveal(&name);
@@ -149,7 +149,7 @@ impl Maildir<'_> {
     }
 
     /// `seconds.id-recipient.host,S=bytes`.
-    fn file_name(&self, entry: &Entry, recipient: usize, size: u64) -> String {
+    fn file_name(&self, entry: QueueId, recipient: usize, size: u64) -> String {
         // As maildir(5) says.
         let host = self.hostname.replace('/', "\\057").replace(':', "\\072");
         format!("{}{host},S={size}", file_prefix(entry, recipient))
@@ -161,8 +161,8 @@ impl Maildir<'_> {
 }
 
 /// What a file's name begins with, whatever the host is called now.
-fn file_prefix(entry: &Entry, recipient: usize) -> String {
-    format!("{}.{}-{recipient}.", entry.id().seconds(), entry.id())
+fn file_prefix(entry: QueueId, recipient: usize) -> String {
+    format!("{}.{entry}-{recipient}.", entry.seconds())
 }
 
 fn find(directory: &Path, prefix: &str) -> io::Result<Option<String>> {

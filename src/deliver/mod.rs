@@ -8,13 +8,12 @@ mod hosts;
 pub mod maildir;
 pub mod remote;
 
-use std::fs::File;
-use std::io;
-
 use crate::address::Address;
 use crate::envelope::Body;
+use crate::spool::Content;
 
 /// One message on its way to one destination.
+#[derive(Clone)]
 pub struct Consignment<'a> {
     /// The queue id, for the log.
     pub id: &'a str,
@@ -24,6 +23,6 @@ pub struct Consignment<'a> {
     pub body: Body,
     /// Who gets it; outcomes come in the same order.
     pub recipients: Vec<&'a Address>,
-    /// Opens the content at its first octet; lines end in LF.
-    pub content: &'a dyn Fn() -> io::Result<File>,
+    /// The content; lines end in LF.
+    pub content: Content<'a>,
 }

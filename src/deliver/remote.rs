@@ -204,7 +204,7 @@ impl<'a> Attempt<'a> {
     /// The message for those who have not got it.
     fn consignment(&self) -> Consignment<'a> {
         let recipients = self.open().filter_map(|at| self.what.recipients.get(at).copied()).collect();
-        Consignment { recipients, ..*self.what }
+        Consignment { recipients, ..self.what.clone() }
     }
 
     /// Notes the answers to [`Attempt::consignment`].

@@ -5,18 +5,21 @@
 //! after the commit.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Instant;
+
+use memchr::memchr_iter;
 
 use super::hello::Hello;
 use super::transaction::Transaction;
-use super::{Phase, Session, Step};
+use super::{Committed, Phase, Session, Step};
 use crate::address::{self, Address};
 use crate::log;
 use crate::reply::{self, Reply};
 use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
 use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
-use crate::spool::Draft;
+use crate::spool::{Draft, EntryName};
 
 /// How much of a message is read at a time.
 const CHUNK: usize = 32 << 10;
@@ -39,29 +42,44 @@ impl Session<'_> {
         let Phase::InMail(hello, transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else {
             return Ok(());
         };
-        let reply = match self.begin_draft(&hello, &transaction) {
+        let mailbox = self.only_mailbox(&transaction);
+        let taken = match self.begin_draft(&hello, &transaction, mailbox.is_some()) {
             Ok(draft) => {
                 self.say(&reply::go_ahead())?;
                 self.flush()?;
                 self.receive(draft, &hello, &transaction)?
             }
-            Err(e) => storage_trouble(&e),
+            Err(e) => Err(storage_trouble(&e)),
         };
         self.phase = Phase::Greeted(hello);
-        self.note_refusal(b"DATA", &reply);
-        self.say(&reply)
+        match taken {
+            Ok(name) => {
+                // The client does not wait for what comes then.
+                let told = self.say(&reply::accepted(&name.id.to_string())).and_then(|()| self.flush());
+                let only = transaction.envelope.recipients.first().map(|only| &only.address);
+                (self.service.wake)(&Committed { name, home: only.zip(mailbox.as_deref()) });
+                told
+            }
+            Err(reply) => {
+                self.note_refusal(b"DATA", &reply);
+                self.say(&reply)
+            }
+        }
     }
 
-    fn begin_draft(&mut self, hello: &Hello, transaction: &Transaction) -> io::Result<Draft> {
-        let envelope = &transaction.envelope;
-        let bare = match envelope.recipients.as_slice() {
+    /// The Maildir of the only recipient, if the file can be renamed into it.
+    fn only_mailbox(&self, transaction: &Transaction) -> Option<PathBuf> {
+        match transaction.envelope.recipients.as_slice() {
             [only] if only.original.is_none() => match self.service.router.route(&only.address) {
-                Route::Mailbox(mailbox) => self.service.spool.shares_filesystem(&mailbox),
-                _ => false,
+                Route::Mailbox(mailbox) => Some(mailbox).filter(|path| self.service.spool.shares_filesystem(path)),
+                _ => None,
             },
-            _ => false,
-        };
-        let mut draft = self.service.spool.begin(envelope, bare)?;
+            _ => None,
+        }
+    }
+
+    fn begin_draft(&mut self, hello: &Hello, transaction: &Transaction, bare: bool) -> io::Result<Draft> {
+        let mut draft = self.service.spool.begin(&transaction.envelope, bare)?;
         let received = self.received_line(hello, &draft.id().to_string(), transaction.named.as_ref());
         draft.write_all(received.as_bytes())?;
         Ok(draft)
@@ -95,7 +113,13 @@ impl Session<'_> {
         self.name.get_or_insert_with(|| dns.verified_name(address)).clone()
     }
 
-    fn receive(&mut self, mut draft: Draft, hello: &Hello, transaction: &Transaction) -> io::Result<Reply> {
+    /// Reads a message to its end and keeps it, or says why not.
+    fn receive(
+        &mut self,
+        mut draft: Draft,
+        hello: &Hello,
+        transaction: &Transaction,
+    ) -> io::Result<Result<EntryName, Reply>> {
         let limit = self.service.config.limits.message_size;
         let deadline = Instant::now() + self.service.config.limits.data_timeout;
         let (mut reader, mut header) = (DotReader::default(), HeaderScan::default());
@@ -111,7 +135,7 @@ impl Session<'_> {
             let (used, ended) = reader.feed(chunk, &mut text);
             self.input.consume(used);
             // RFC 1870 5: with CR LF, without the dots that were put before dots.
-            size += (text.len() + text.iter().filter(|&&b| b == b'\n').count()) as u64;
+            size += (text.len() + memchr_iter(b'\n', &text).count()) as u64;
             let is_local = |domain: &str| self.service.router.place(domain) == Place::Local;
             header.feed(&text, &is_local);
             if size <= limit && !reader.is_flawed() && trouble.is_none() {
@@ -123,25 +147,22 @@ impl Session<'_> {
         }
         self.input.narrow();
         if reader.is_flawed() {
-            return Ok(reply::bare_newline());
+            return Ok(Err(reply::bare_newline()));
         }
         if size > limit {
-            return Ok(reply::too_big(limit));
+            return Ok(Err(reply::too_big(limit)));
         }
         if header.is_looping() {
-            return Ok(reply::mail_loop());
+            return Ok(Err(reply::mail_loop()));
         }
         Ok(match trouble {
-            Some(e) => storage_trouble(&e),
+            Some(e) => Err(storage_trouble(&e)),
             None => self.commit(draft, hello, transaction),
         })
     }
 
-    fn commit(&mut self, draft: Draft, hello: &Hello, transaction: &Transaction) -> Reply {
-        let name = match draft.commit() {
-            Ok(name) => name,
-            Err(e) => return storage_trouble(&e),
-        };
+    fn commit(&mut self, draft: Draft, hello: &Hello, transaction: &Transaction) -> Result<EntryName, Reply> {
+        let name = draft.commit().map_err(|e| storage_trouble(&e))?;
         let verified = self.verified_name();
         log::accepted(&log::Accepted {
             id: &name.id,
@@ -152,8 +173,7 @@ impl Session<'_> {
             peer: &log::peer(verified.as_deref(), self.client.address),
             protocol: hello.protocol(),
         });
-        (self.service.wake)(name);
-        reply::accepted(&name.id.to_string())
+        Ok(name)
     }
 }
 

@@ -9,9 +9,11 @@
 
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::address::Address;
 use crate::config::Config;
 use crate::dns::Dns;
 use crate::log;
@@ -41,8 +43,17 @@ pub struct Service {
     pub spool: Arc<Spool>,
     /// Who knows the clients' names.
     pub dns: Arc<Dns>,
-    /// Told of every message that was committed.
-    pub wake: Arc<dyn Fn(EntryName) + Send + Sync>,
+    /// Told of every message that was committed, once the client knows.
+    pub wake: Arc<dyn Fn(&Committed<'_>) + Send + Sync>,
+}
+
+/// A message that was committed a moment ago.
+#[derive(Debug)]
+pub struct Committed<'a> {
+    /// The entry.
+    pub name: EntryName,
+    /// The only recipient and his Maildir, if the entry is what belongs there.
+    pub home: Option<(&'a Address, &'a Path)>,
 }
 
 /// The client of a session.

@@ -7,6 +7,8 @@
 //! CVE-2023-51764 and its kin). Outwards, the same the other way round. Bounds
 //! nothing: the caller counts.
 
+use memchr::{memchr_iter, memchr2};
+
 /// Reads one message.
 #[derive(Debug)]
 pub struct DotReader {
@@ -78,7 +80,7 @@ impl DotReader {
 
     /// Copies text up to the next CR; how much was used.
     fn text(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
-        let end = input.iter().position(|&b| b == b'\r' || b == b'\n').unwrap_or(input.len());
+        let end = memchr2(b'\r', b'\n', input).unwrap_or(input.len());
         out.extend_from_slice(&input[..end]);
         match input.get(end) {
             Some(b'\r') => self.state = State::Cr,
@@ -104,22 +106,25 @@ impl Default for DotWriter {
 impl DotWriter {
     /// Takes text whose lines end in LF and adds it to `out` as it goes over the wire.
     pub fn feed(&mut self, text: &[u8], out: &mut Vec<u8>) {
-        for line in text.split_inclusive(|&b| b == b'\n') {
-            if self.line_start && line.starts_with(b".") {
-                out.push(b'.');
-            }
-            match line.strip_suffix(b"\n") {
-                Some(line) => {
-                    out.extend_from_slice(line);
-                    out.extend_from_slice(b"\r\n");
-                    self.line_start = true;
-                }
-                None => {
-                    out.extend_from_slice(line);
-                    self.line_start = false;
-                }
-            }
+        let mut start = 0;
+        for end in memchr_iter(b'\n', text) {
+            self.line(&text[start..end], out);
+            out.extend_from_slice(b"\r\n");
+            self.line_start = true;
+            start = end + 1;
         }
+        if start < text.len() {
+            self.line(&text[start..], out);
+            self.line_start = false;
+        }
+    }
+
+    /// A line, or a part of one, without its end.
+    fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        if self.line_start && line.starts_with(b".") {
+            out.push(b'.');
+        }
+        out.extend_from_slice(line);
     }
 
     /// Adds the end of the message, after a line end if the text had none.

@@ -8,6 +8,8 @@
 
 use std::io::{self, Read};
 
+use memchr::memchr;
+
 /// Bytes of a peer, buffered.
 #[derive(Debug)]
 pub struct Input<R> {
@@ -49,7 +51,7 @@ impl<R: Read> Input<R> {
         let mut searched = 0;
         loop {
             let waiting = &self.buffer[self.start..];
-            if let Some(at) = waiting[searched..].iter().position(|&b| b == b'\n') {
+            if let Some(at) = memchr(b'\n', &waiting[searched..]) {
                 let length = searched + at + 1;
                 let begin = self.start;
                 self.start += length;
@@ -75,7 +77,7 @@ impl<R: Read> Input<R> {
 
     /// Whether another line has come already, so that a reply may wait for its own.
     pub fn has_line(&self) -> bool {
-        self.buffer[self.start..].contains(&b'\n')
+        memchr(b'\n', &self.buffer[self.start..]).is_some()
     }
 
     /// What has come and is not used yet; reads if that is nothing. Empty at the end.

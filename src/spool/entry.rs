@@ -29,6 +29,40 @@ pub struct Entry {
     name: EntryName,
     file: File,
     head: Head,
+    /// Whether all recipients were read.
+    is_whole: bool,
+}
+
+/// Reads the content of an entry, from its first octet; a copy starts where this
+/// one is. A file that ends too early is an error, not an end: somebody cut it off.
+#[derive(Debug, Clone)]
+pub struct Content<'a> {
+    file: &'a File,
+    at: u64,
+    size: u64,
+}
+
+impl<'a> Content<'a> {
+    /// What a file of `size` octets has from `at` on.
+    pub fn new(file: &'a File, at: u64, size: u64) -> Self {
+        Self { file, at, size }
+    }
+
+    /// How much is left, in octets.
+    pub fn left(&self) -> u64 {
+        self.size.saturating_sub(self.at)
+    }
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(into, self.at)?;
+        if count == 0 && !into.is_empty() && self.left() > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at += count as u64;
+        Ok(count)
+    }
 }
 
 /// Why an entry could not be opened.
@@ -89,13 +123,13 @@ impl Entry {
         let length = head::length(&front)?;
         if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
             let head = read_wanted(&file, &front, wanted)?;
-            return Ok(Self { spool: Arc::clone(spool), name, file, head });
+            return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false });
         }
         if length > front.len() as u64 {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
         let head = head::read(&front)?;
-        Ok(Self { spool: Arc::clone(spool), name, file, head })
+        Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: true })
     }
 
     /// The queue id.
@@ -153,15 +187,19 @@ impl Entry {
         head::bare(self.sender(), &slot.recipient.address)
     }
 
-    /// The content from its first octet, trace headers on top, lines ending in LF.
-    /// One reader at a time: they share a place in the file.
+    /// The content, trace headers on top, lines ending in LF.
+    pub fn content(&self) -> Content<'_> {
+        Content::new(&self.file, self.head.content, self.name.size)
+    }
+
+    /// Adds the content to another file, by the system's own means where it has some.
     ///
     /// # Errors
-    /// Those of the system.
-    pub fn body(&self) -> io::Result<File> {
-        let mut file = self.file.try_clone()?;
-        file.seek(SeekFrom::Start(self.head.content))?;
-        Ok(file)
+    /// Those of the system, and `UnexpectedEof` if it is not all there.
+    pub fn copy_to(&self, file: &File) -> io::Result<()> {
+        (&self.file).seek(SeekFrom::Start(self.head.content))?;
+        let copied = disk::copy(&self.file, file)?;
+        if copied == self.content_size() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// Makes all that is in the file durable, as it must be before it is acted on
@@ -171,15 +209,6 @@ impl Entry {
     /// Those of fsync(2).
     pub fn sync(&self) -> io::Result<()> {
         disk::sync(&self.file)
-    }
-
-    /// Delivers a bare entry: the file becomes `target`, which must not exist. It
-    /// is then not in the spool any more.
-    ///
-    /// # Errors
-    /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
-    pub fn move_into(&self, target: &Path) -> io::Result<()> {
-        disk::rename_new(&self.spool.path(self.name), target)
     }
 
     /// Notes, durably, that a copy for a recipient is complete in the `tmp/` of its mailbox.
@@ -257,7 +286,7 @@ impl Entry {
             body: self.head.body,
             origin: self.head.origin,
         };
-        let size = self.spool.write_temporary(self.id(), &head::full(&envelope), &mut self.body()?)?;
+        let size = self.spool.write_temporary(self.id(), &head::full(&envelope), |file| self.copy_to(file))?;
         let full = EntryName { id: self.id(), size, place: Place::Cur };
         let temporary = self.spool.temporary(self.id());
         // All that could fail for want of something is done before the first step.
@@ -299,7 +328,8 @@ impl Entry {
     ) -> io::Result<EntryName> {
         let lead = failed.iter().min().copied().ok_or(io::ErrorKind::InvalidInput)?;
         let id = self.id().beget(Kind::Report, lead, now);
-        let size = self.spool.write_temporary(id, &head::full(envelope), &mut content(id).as_slice())?;
+        let text = content(id);
+        let size = self.spool.write_temporary(id, &head::full(envelope), |file| disk::write(file, &text))?;
         for &number in failed {
             self.settle(number, State::Reported { lead: lead as u64 }, now)?;
         }
@@ -314,6 +344,22 @@ impl Entry {
             log::error!("spool: settle {}: {e}", self.id());
         }
         Ok(child)
+    }
+
+    /// Removes the entry, of which every recipient is settled.
+    ///
+    /// # Errors
+    /// Those of unlink(2), and `InvalidData` if this entry, as it was when it was
+    /// opened and then changed here, has a recipient that is not, or was read in part.
+    pub fn finish(&self) -> io::Result<()> {
+        if !self.is_whole || self.head.slots.iter().any(|slot| slot.record.state.is_open()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));
+        }
+        // Of one that never had to wait nothing was said.
+        if self.name.place != Place::New {
+            let _ = disk::remove(&self.spool.note_path(self.id()));
+        }
+        disk::remove(&self.spool.path(self.name))
     }
 
     /// The reports in `tmp/` that recipients of this entry may be waiting for.
@@ -373,21 +419,25 @@ fn read_wanted(file: &File, front: &[u8], wanted: &[Spot]) -> Result<Head, Unusa
 }
 
 impl Spool {
+    /// Delivers a bare entry: the file becomes `target`, which must not exist. It
+    /// is then not in the spool any more.
+    ///
+    /// # Errors
+    /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
+    pub fn move_into(&self, name: EntryName, target: &Path) -> io::Result<()> {
+        disk::rename_new(&self.path(name), target)
+    }
+
     /// Removes an entry of which every recipient is settled, as it says itself.
     ///
     /// # Errors
     /// Those of unlink(2), and `InvalidData` if a recipient is not settled.
     pub fn finish(self: &Arc<Self>, name: EntryName) -> io::Result<()> {
-        let entry = match self.entry(name) {
-            Ok(entry) => entry,
-            Err(Unusable::Gone) => return Ok(()),
-            Err(Unusable::Io(e)) => return Err(e),
-            Err(Unusable::Bad(bad)) => return Err(io::Error::new(io::ErrorKind::InvalidData, bad.0)),
-        };
-        if entry.slots().iter().any(|slot| slot.record.state.is_open()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));
+        match self.entry(name) {
+            Ok(entry) => entry.finish(),
+            Err(Unusable::Gone) => Ok(()),
+            Err(Unusable::Io(e)) => Err(e),
+            Err(Unusable::Bad(bad)) => Err(io::Error::new(io::ErrorKind::InvalidData, bad.0)),
         }
-        let _ = disk::remove(&self.note_path(name.id));
-        disk::remove(&self.path(entry.name()))
     }
 }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const TIME_DIGITS: usize = 11;
@@ -74,9 +74,10 @@ impl QueueId {
         self.micros / 1_000_000
     }
 
-    /// When the message came, in microseconds since 1970.
-    pub fn micros(self) -> u64 {
-        self.micros
+    /// How long ago the message came; nothing, if the clock says that it is yet to come.
+    pub fn age(self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(Duration::from_micros(self.micros))
     }
 
     /// A number that differs from message to message, for jitter.

@@ -18,7 +18,7 @@
 //! | on disk | becomes | by | and guarantees |
 //! | --- | --- | --- | --- |
 //! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n` | `Draft::commit`: link, then fsync of the file | nothing before; after it the message is ours |
-//! | bare, in `new/` | `new/N` of the mailbox | `Entry::move_into`: one rename | in one of the two, never both, never neither |
+//! | bare, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither |
 //! | bare, in `new/` | full, in `cur/` | `Entry::make_full`: `tmp/ID` written and synced, renamed, directory synced, the bare one unlinked, directory synced | both only in between: then the full one counts, on which nothing was done yet |
 //! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten, file synced | `tmp/N` of the mailbox is complete and synced |
@@ -55,7 +55,7 @@ mod head;
 mod id;
 mod writer;
 
-pub use entry::{Entry, Unusable};
+pub use entry::{Content, Entry, Unusable};
 pub use head::{Bad, Record, Slot, Spot, State};
 pub use id::{Kind, QueueId};
 pub use writer::Draft;
@@ -217,20 +217,17 @@ impl Spool {
         device == Some(self.device)
     }
 
-    /// The names of all entries that are to be tried, the oldest first. What is no
-    /// entry goes to `bad/`. Of two with one id [`Spool::choose`] says which counts.
+    /// The entries in one directory, in no order. What is no entry goes to `bad/`. Of
+    /// two with one id, here or in another one, [`Spool::choose`] says which counts.
     ///
     /// # Errors
-    /// When a directory cannot be read.
-    pub fn names(&self) -> io::Result<Vec<EntryName>> {
+    /// When the directory cannot be read.
+    pub fn names(&self, place: Place) -> io::Result<Vec<EntryName>> {
         let mut names = Vec::new();
-        for place in [Place::New, Place::Cur] {
-            self.read_place(place, |file, entry| match entry {
-                Some(entry) => names.push(entry),
-                None => self.condemn_file(&file.path(), "its name is not one that penfold gives"),
-            })?;
-        }
-        names.sort_unstable();
+        self.read_place(place, |file, entry| match entry {
+            Some(entry) => names.push(entry),
+            None => self.condemn_file(&file.path(), "its name is not one that penfold gives"),
+        })?;
         Ok(names)
     }
 

@@ -48,7 +48,9 @@ impl Scratch {
     /// The entries, each once.
     fn entries(&self) -> Vec<EntryName> {
         let mut single: Vec<EntryName> = Vec::new();
-        for name in self.spool.names().expect("names") {
+        let mut names = [Place::New, Place::Cur].map(|place| self.spool.names(place).expect("names")).concat();
+        names.sort_unstable();
+        for name in names {
             match single.pop_if(|last| last.id == name.id) {
                 Some(twin) => single.push(self.spool.choose(twin, name)),
                 None => single.push(name),
@@ -100,7 +102,7 @@ fn envelope(recipients: usize) -> Envelope {
 
 fn content(entry: &Entry) -> Vec<u8> {
     let mut text = Vec::new();
-    entry.body().expect("a body").read_to_end(&mut text).expect("a readable body");
+    entry.content().read_to_end(&mut text).expect("a readable body");
     text
 }
 
@@ -231,11 +233,12 @@ fn a_bare_entry_becomes_a_file_of_the_mailbox() {
     let scratch = Scratch::new();
     let (first, second) = (scratch.bare(), scratch.bare());
     let target = scratch.root.join("mail");
-    first.move_into(&target).expect("a rename");
+    scratch.spool.move_into(first.name(), &target).expect("a rename");
     let text = fs::read(&target).expect("a message");
     assert_eq!(text, [b"Return-Path: <jon@frogbog>\nDelivered-To: r0@razorback\n".as_slice(), CONTENT].concat());
     assert!(matches!(scratch.spool.entry(first.name()), Err(Unusable::Gone)));
-    assert_eq!(second.move_into(&target).expect_err("nothing is replaced").kind(), io::ErrorKind::AlreadyExists);
+    let again = scratch.spool.move_into(second.name(), &target).expect_err("nothing is replaced");
+    assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(content(&scratch.open(second.name())), CONTENT);
 }
 
@@ -347,6 +350,7 @@ fn an_entry_is_found_wherever_it_is_and_moved_once() {
 fn only_what_is_settled_is_finished() {
     let scratch = Scratch::new();
     let mut entry = scratch.full(2);
+    entry.make_tried().expect("a rename");
     scratch.spool.note(entry.id(), "said");
     entry.settle(0, State::Done, 1).expect("a record");
     for open in [State::Todo, State::Prepared { device: 1, inode: 1 }, State::Reported { lead: 0 }] {
@@ -446,15 +450,12 @@ fn a_report_that_was_sent_is_told_of_even_if_that_cannot_be_noted() {
 
 #[test]
 fn what_is_written_in_vain_does_not_fill_the_disk() {
-    struct Broken;
-    impl Read for Broken {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::StorageFull.into())
-        }
-    }
     let scratch = Scratch::new();
     let id = QueueId::generate().expect("an id");
-    scratch.spool.write_temporary(id, "head", &mut Broken).expect_err("the disk is full");
+    scratch
+        .spool
+        .write_temporary(id, "head", |_| Err(io::ErrorKind::StorageFull.into()))
+        .expect_err("the disk is full");
     assert!(scratch.list("tmp").is_empty());
 }
 

@@ -68,19 +68,24 @@ impl Spool {
 
     /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step
     /// to rename. What an earlier attempt left there is replaced; an error leaves nothing.
-    pub(super) fn write_temporary(&self, id: QueueId, head: &str, content: &mut dyn io::Read) -> io::Result<u64> {
+    pub(super) fn write_temporary(
+        &self,
+        id: QueueId,
+        head: &str,
+        content: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<u64> {
         let path = self.temporary(id);
         match disk::remove(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
         let file = disk::create(&path)?;
-        let mut write = || {
+        let write = || {
             disk::write(&file, head.as_bytes())?;
-            let size = head.len() as u64 + disk::copy(content, &file)?;
+            content(&file)?;
             disk::sync(&file)?;
             self.sync_places(&["tmp"])?;
-            Ok(size)
+            Ok(file.metadata()?.len())
         };
         // A full disk must not be filled with what could not be written to it.
         write().inspect_err(|_| drop(disk::remove(&path)))

@@ -9,7 +9,7 @@
 //! does not contain.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -88,14 +88,14 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     step("write", Subject::Open(file), || file.write_all_at(bytes, offset))
 }
 
-/// Writes all that `from` has; how much that was.
+/// Writes all that `from` has from its place on; how much that was.
 ///
 /// # Errors
 /// Those of reading and of write(2).
-pub fn copy(from: &mut (impl Read + ?Sized), mut file: &File) -> io::Result<u64> {
+pub fn copy(mut from: &File, mut file: &File) -> io::Result<u64> {
     let mut count = 0;
     step("write", Subject::Open(file), || {
-        count = io::copy(from, &mut file)?;
+        count = io::copy(&mut from, &mut file)?;
         Ok(())
     })?;
     Ok(count)

@@ -4,6 +4,8 @@
 pub mod disk;
 #[cfg(debug_assertions)]
 mod fault;
+mod limits;
 mod process;
 
+pub use limits::{Good, Limit, limits};
 pub use process::{become_user, is_root, now, raise_descriptor_limit, wake_acceptor};

@@ -44,7 +44,8 @@ pub fn become_user(user: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets this process open as many files as it may: a connection takes one or two.
+/// Lets this process open as many files as it may: a session takes one, and a second
+/// one for a message.
 pub fn raise_descriptor_limit() {
     // It goes without, too: accept(2) then says so, and the client is told to come back.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {

@@ -38,13 +38,23 @@ impl<'a> Letter<'a> {
 
     /// What the client writes, lines ending in LF. One letter in seven, and each whose
     /// token begins with `long`, has some 80,000 octets: it does not stay in memory
-    /// while it arrives.
+    /// while it arrives. One whose token begins with `odd` has dots at the front of
+    /// lines, 8-bit text, and a line that is longer than the standard has it.
     pub fn text(&self) -> String {
         let token = self.token;
         let hash = token.bytes().fold(7_u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()));
         let lines = if token.starts_with("long") || hash % 7 == 0 { 4_000 } else { hash % 40 };
-        let body: String = (0..lines).map(|n| format!("line {n} of {token}\n")).collect();
+        let mut body: String = (0..lines).map(|n| format!("line {n} of {token}\n")).collect();
+        if token.starts_with("odd") {
+            body += &format!(".\n..\n.line\n\u{dc}bergr\u{f6}\u{df}e \u{1f4ee}\n{}\n", "long ".repeat(1_000));
+        }
         format!("Subject: {token}\n\n{body}end of {token}\n")
+    }
+
+    /// What goes over the wire for it, with its end.
+    pub fn stuffed(&self) -> String {
+        let dot = |line: &str| if line.starts_with('.') { format!(".{line}\r\n") } else { format!("{line}\r\n") };
+        self.text().lines().map(dot).chain([".\r\n".to_owned()]).collect()
     }
 
     /// Whether this is the letter, whole, with nothing but trace headers on top.
@@ -58,13 +68,13 @@ impl<'a> Letter<'a> {
 
 /// Offers a letter from [`SENDER`] to a daemon.
 pub fn offer(address: SocketAddr, to: &[&str], letter: Letter<'_>) -> Answer {
-    converse(address, to, &format!("{}.\n", letter.text())).unwrap_or(Answer::Lost)
+    converse(address, to, &letter.stuffed()).unwrap_or(Answer::Lost)
 }
 
 /// The same, but ends after so many octets of the message.
 pub fn offer_part(address: SocketAddr, to: &[&str], letter: Letter<'_>, octets: usize) -> Option<Wire> {
     let mut wire = begin(address, to).ok()?.ok()?;
-    let text = letter.text().replace('\n', "\r\n") + ".\r\n";
+    let text = letter.stuffed();
     wire.say(&text.as_bytes()[..octets.min(text.len() - 1)]).ok()?;
     Some(wire)
 }
@@ -74,7 +84,7 @@ fn converse(address: SocketAddr, to: &[&str], text: &str) -> Result<Answer, Stri
         Ok(wire) => wire,
         Err(refusal) => return Ok(Answer::Refused(refusal)),
     };
-    wire.say(text.replace('\n', "\r\n").as_bytes()).map_err(|e| e.to_string())?;
+    wire.say(text.as_bytes()).map_err(|e| e.to_string())?;
     let reply = wire.hear()?.ok_or("the connection ended")?;
     // Whoever has a 250 does not care how the connection ends.
     let _ = wire.say(b"QUIT\r\n");
@@ -106,6 +116,8 @@ fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, Strin
 pub struct Books {
     letters: HashMap<String, usize>,
     reports: HashMap<String, usize>,
+    /// Of each report about a letter, those who did not get it.
+    failed: HashMap<(String, String), usize>,
 }
 
 impl Books {
@@ -123,6 +135,10 @@ impl Books {
             let token = token.unwrap_or_else(|| panic!("a message without a token:\n{text}"));
             let is_whole = if is_report { text.ends_with("--\n") } else { Letter::new(token).is_in(&message) };
             assert!(is_whole, "{token} is not whole:\n{text}");
+            if is_report {
+                let failed = text.lines().filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
+                failed.for_each(|r| *books.failed.entry((token.to_owned(), r.to_owned())).or_default() += 1);
+            }
             let counts = if is_report { &mut books.reports } else { &mut books.letters };
             *counts.entry(token.to_owned()).or_default() += 1;
         }
@@ -137,6 +153,16 @@ impl Books {
     /// How many reports about a letter are there.
     pub fn reports(&self, token: &str) -> usize {
         self.reports.get(token).copied().unwrap_or(0)
+    }
+
+    /// How many reports there are in which a recipient did not get a letter.
+    pub fn failures(&self, token: &str, recipient: &str) -> usize {
+        self.failed.get(&(token.to_owned(), recipient.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// The tokens of the letters that are there.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.letters.keys().map(String::as_str)
     }
 
     /// How many messages there are in all.

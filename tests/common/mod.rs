@@ -14,7 +14,9 @@ pub mod books;
 pub mod client;
 pub mod dialog;
 pub mod dns;
+pub mod holdings;
 pub mod mounts;
+
 pub mod remote;
 
 use std::collections::BTreeMap;
@@ -74,9 +76,14 @@ impl Site {
     /// A site where razorback and razorback.test are local, jon and root have
     /// mailboxes, loopback may relay, and the DNS answers SERVFAIL.
     pub fn new() -> Self {
+        Self::below(&env::temp_dir())
+    }
+
+    /// The same, in another directory than that for temporary files.
+    pub fn below(parent: &Path) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("penfold-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut site = Self { dir: env::temp_dir().join(name), settings: Vec::new() };
+        let mut site = Self { dir: parent.join(name), settings: Vec::new() };
         for dir in ["", "spool", "mail"] {
             let dir = site.path(dir);
             fs::create_dir(&dir).expect("a scratch directory");
@@ -162,7 +169,13 @@ impl Site {
 
     /// Writes penfold.conf; [`Site::start`] does it by itself, a reload needs it.
     pub fn configure(&self) {
-        self.write("penfold.conf", &self.configuration());
+        self.configure_with(&self.configuration());
+    }
+
+    /// Makes this penfold.conf, at once: a half of one may be a good one.
+    pub fn configure_with(&self, text: &str) {
+        self.write("penfold.conf.new", text);
+        fs::rename(self.path("penfold.conf.new"), self.path("penfold.conf")).expect("a rename");
     }
 
     /// penfoldd with this site's configuration and further arguments, not yet run.

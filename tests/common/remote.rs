@@ -208,6 +208,13 @@ impl Remote {
         self.look(|seen| seen.messages.clone())
     }
 
+    /// Gives all messages up to now, and forgets them and the commands that brought them.
+    pub fn take(&self) -> Vec<Received> {
+        let mut state = self.shared.lock();
+        state.seen.commands.clear();
+        std::mem::take(&mut state.seen.messages)
+    }
+
     /// Behaves otherwise from the next command on.
     pub fn behave(&self, conduct: Conduct) {
         *self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) = conduct;
@@ -397,14 +404,15 @@ impl Session<'_> {
                 Some(then) => return Err(self.act(then)),
             }
         }
-        let reply = self.react(".", "250 2.0.0 taken")?;
+        let reply = self.decide(".", "250 2.0.0 taken")?;
         if reply.starts_with('2') {
+            // Before anyone hears of it, who might look for it then.
             let (sender, recipients) = (self.sender.clone().unwrap_or_default(), self.recipients.clone());
             let message = Received { connection: self.number, sender, recipients, data };
             self.shared.tell(|state| state.seen.messages.push(message));
         }
         self.forget();
-        Ok(())
+        self.reply(&reply).map_err(|_| None)
     }
 
     fn forget(&mut self) {
@@ -414,13 +422,18 @@ impl Session<'_> {
 
     /// Replies to a command as a rule says, or as usual; the error ends the connection.
     fn react(&mut self, command: &str, usual: &str) -> Result<String, Option<Then>> {
-        let reply = match self.shared.rule(command) {
-            None => usual.to_owned(),
-            Some(Then::Reply(reply)) => reply,
-            Some(then) => return Err(self.act(then)),
-        };
+        let reply = self.decide(command, usual)?;
         self.reply(&reply).map_err(|_| None)?;
         Ok(reply)
+    }
+
+    /// The reply to a command; the error ends the connection.
+    fn decide(&mut self, command: &str, usual: &str) -> Result<String, Option<Then>> {
+        match self.shared.rule(command) {
+            None => Ok(usual.to_owned()),
+            Some(Then::Reply(reply)) => Ok(reply),
+            Some(then) => Err(self.act(then)),
+        }
     }
 
     fn act(&mut self, then: Then) -> Option<Then> {

@@ -377,7 +377,7 @@ fn a_copy_that_is_made_again_is_not_prepared_before_it_is_whole() {
     let daemon = scene.site.start();
     daemon.wait_log(|line| line.contains("deferred") && line.contains("Permission denied"));
     daemon.kill9();
-    let name = scene.spool.names().expect("names")[0];
+    let name = scene.spool.entries_in(penfold::spool::Place::New).expect("names")[0];
     assert_eq!(scene.spool.entry(name).expect("an entry").slots()[0].record.state, State::Todo);
     fs::set_permissions(mailbox.join("tmp"), fs::Permissions::from_mode(0o700)).expect("a mode");
     let daemon = scene.site.start();

@@ -15,12 +15,9 @@ mod hosts;
 mod messages;
 mod names;
 
-use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -35,6 +32,7 @@ use penfold::deliver::remote::{Courier, Target};
 use penfold::dns::Dns;
 use penfold::envelope::Body;
 use penfold::outcome::{Fate, NoAnswer, Outcome};
+use penfold::spool::Content;
 
 use Fate::{Deferred, Delivered, Failed};
 
@@ -66,10 +64,11 @@ impl Sender {
 
     fn send_to(&mut self, to: &Target, recipients: &[&str]) -> Vec<Outcome> {
         let letter = Letter::new(&self.text);
-        self.send(to, recipients, &|| File::open(&letter.0))
+        let file = File::open(&letter.0).expect("a file");
+        self.send(to, recipients, Content::new(&file, 0, self.text.len() as u64))
     }
 
-    fn send(&mut self, to: &Target, recipients: &[&str], content: &dyn Fn() -> std::io::Result<File>) -> Vec<Outcome> {
+    fn send(&mut self, to: &Target, recipients: &[&str], content: Content<'_>) -> Vec<Outcome> {
         let addresses: Vec<_> = recipients.iter().map(|r| Address::parse(r).expect("an address")).collect();
         let sender = Address::parse("jon@razorback.test").expect("an address");
         let recipients = addresses.iter().collect();

@@ -9,6 +9,8 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+use memchr::memchr_iter;
+
 use super::{Answer, CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, SLOWEST, Stage, State};
 use crate::address::path;
 use crate::deliver::Consignment;
@@ -16,6 +18,7 @@ use crate::envelope::Body;
 use crate::outcome::Outcome;
 use crate::reply::{Reply, Status};
 use crate::smtp::dot::DotWriter;
+use crate::spool::Content;
 
 /// Commands on their way without an answer: what they and their replies take has
 /// room in the buffers of any two hosts, so that neither waits for the other.
@@ -86,8 +89,7 @@ impl Connection {
     fn measure(&mut self, what: &Consignment<'_>) -> Result<Facts, Answer> {
         let mut facts = Facts::default();
         if self.offers.size.is_some() || self.offers.eight_bit {
-            let read = (what.content)().and_then(|file| facts.read(file));
-            read.map_err(|e| self.unreadable(&e))?;
+            facts.read(what.content.clone()).map_err(|e| self.unreadable(&e))?;
         }
         match self.offers.size {
             Some(limit) if limit > 0 && facts.size > limit => {
@@ -199,15 +201,15 @@ impl Connection {
     /// The content and its end; what the host said to that.
     fn content(&mut self, what: &Consignment<'_>) -> Result<Reply, Answer> {
         // No dot after an error: the host must not take half a message for a whole one.
-        let mut file = (what.content)().map_err(|e| self.unreadable(&e))?;
-        let size = file.metadata().map_err(|e| self.unreadable(&e))?.len();
-        self.patience = Instant::now() + CONTENT_LIMIT + Duration::from_secs(size / SLOWEST);
+        let mut text = what.content.clone();
+        self.patience = Instant::now() + CONTENT_LIMIT + Duration::from_secs(text.left() / SLOWEST);
         let mut dots = DotWriter::default();
-        let (mut block, mut wire) = (vec![0; BLOCK], Vec::with_capacity(BLOCK + BLOCK / 8));
+        let mut block = block(&text);
+        let mut wire = Vec::with_capacity(block.len() + block.len() / 8);
         loop {
-            match read(&mut file, &mut block).map_err(|e| self.unreadable(&e))? {
+            match read(&mut text, &mut block).map_err(|e| self.unreadable(&e))? {
                 [] => break,
-                text => dots.feed(text, &mut wire),
+                piece => dots.feed(piece, &mut wire),
             }
             if wire.len() >= BLOCK {
                 self.write(Stage::Body, &wire)?;
@@ -264,15 +266,15 @@ impl Command {
 }
 
 impl Facts {
-    fn read(&mut self, mut file: impl Read) -> io::Result<()> {
-        let mut block = vec![0; BLOCK];
+    fn read(&mut self, mut text: Content<'_>) -> io::Result<()> {
+        let mut block = block(&text);
         let mut ends_in_newline = true;
         loop {
-            let text = read(&mut file, &mut block)?;
-            let Some(last) = text.last() else { break };
+            let piece = read(&mut text, &mut block)?;
+            let Some(last) = piece.last() else { break };
             ends_in_newline = *last == b'\n';
-            self.size += text.len() as u64 + text.iter().filter(|&&b| b == b'\n').count() as u64;
-            self.eight_bit = self.eight_bit || !text.is_ascii();
+            self.size += (piece.len() + memchr_iter(b'\n', piece).count()) as u64;
+            self.eight_bit = self.eight_bit || !piece.is_ascii();
         }
         // The line end that the last line will get.
         self.size += if ends_in_newline { 0 } else { 2 };
@@ -285,6 +287,11 @@ impl Facts {
 fn is_too_many(reply: &Reply) -> bool {
     matches!(reply.code(), 452 | 552)
         && reply.status().is_none_or(|Status(_, subject, detail)| (subject, detail) == (5, 3))
+}
+
+/// Room for a piece of the content, and no more than there is to read.
+fn block(text: &Content<'_>) -> Vec<u8> {
+    vec![0; usize::try_from(text.left()).map_or(BLOCK, |left| left.clamp(1, BLOCK))]
 }
 
 /// The next piece of the content; nothing at its end.

@@ -1,0 +1,34 @@
+//! A message that was committed a moment ago and needs no more than a rename.
+//!
+//! Whoever committed it moves it into the mailbox, and the queue never hears of
+//! it: two threads fewer to wake for the commonest message. The steps on disk are those
+//! of a worker. What does not go well at once is the queue's, as if nothing had
+//! been tried; it alone defers, bounces and tries again.
+
+use super::Tools;
+use crate::deliver::maildir::Maildir;
+use crate::log;
+use crate::outcome::Fate;
+use crate::session::Committed;
+
+/// Delivers a message to the mailbox where it is at home. False if it is to be
+/// given to the queue.
+pub fn take_home(tools: &Tools, committed: &Committed<'_>) -> bool {
+    let Some((recipient, path)) = committed.home else { return false };
+    let settings = tools.settings();
+    let mailbox = Maildir { path, hostname: &settings.config.hostname };
+    let outcome = mailbox.take(&tools.spool, committed.name);
+    let Some(outcome) = outcome.filter(|outcome| outcome.fate == Fate::Delivered) else { return false };
+    let id = committed.name.id;
+    log::attempt(&log::Attempt {
+        id: &id,
+        recipient,
+        original: None,
+        via: "maildir",
+        outcome: &outcome,
+        delay: id.age(),
+        next: None,
+    });
+    log::done(&id);
+    true
+}

@@ -1,0 +1,61 @@
+//! The floor: what this disk allows, without any mail.
+//!
+//! Each thread does again and again what no server can do less of for a message
+//! that it is to keep: a file without a name, the octets, a name, one fsync of the
+//! file. Reads no network, parses nothing, makes no decision, moves nothing.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::linkat;
+
+use crate::load::Sent;
+
+/// So many threads for so long, at most so many files of so many octets, in a
+/// directory of its own below `parent`.
+///
+/// # Errors
+/// Those of the system; a file system without files that have no name is one.
+pub fn measure(parent: &Path, threads: usize, size: usize, time: Duration, most: usize) -> io::Result<Sent> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let dir = &parent.join(format!("floor{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    fs::create_dir_all(dir)?;
+    let octets = vec![b'x'; size];
+    let start = Instant::now();
+    let each = most.div_ceil(threads);
+    thread::scope(|scope| {
+        let spawn = |number| {
+            let octets = &octets;
+            scope.spawn(move || -> io::Result<usize> {
+                let mut count = 0;
+                while count == 0 || (count < each && start.elapsed() < time) {
+                    store(dir, &format!("{number}.{count}"), octets)?;
+                    count += 1;
+                }
+                Ok(count)
+            })
+        };
+        let threads: Vec<_> = (0..threads).map(spawn).collect();
+        let mut sent = Sent { messages: 0, start, last: start };
+        for thread in threads {
+            sent.messages += thread.join().expect("no panic in a thread")?;
+        }
+        sent.last = Instant::now();
+        Ok(sent)
+    })
+}
+
+fn store(dir: &Path, name: &str, octets: &[u8]) -> io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE).open(dir)?;
+    file.write_all(octets)?;
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(AT_FDCWD, link.as_str(), AT_FDCWD, &dir.join(name), AtFlags::AT_SYMLINK_FOLLOW)?;
+    file.sync_all()
+}

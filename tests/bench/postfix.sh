@@ -1,0 +1,70 @@
+#!/bin/bash
+# postfix.sh TREE DIR PORT NEXT: run the Postfix unpacked in TREE, in the
+# foreground, with everything it writes in DIR, as something to compare with.
+#
+# It takes mail on 127.0.0.1 port PORT. Mail for razorback.test goes into the
+# Maildirs that DIR/boxes names, below DIR/mail; mail for anywhere else goes to
+# 127.0.0.1 port NEXT. Its log goes nowhere, as penfold's does. What is not set
+# here is as Postfix comes, but for limits that would slow it down.
+set -eu
+. "$(dirname "$0")/../peers/root.sh"
+tree=$1 dir=$2 port=$3 next=$4
+
+accounts "$dir" postfix postdrop reader
+mkdir -p "$dir"/{etc/postfix,queue,data,mail}
+chown 5100 "$dir/data"
+chown 5102 "$dir/mail"
+
+cat > "$dir/etc/postfix/main.cf" << END
+compatibility_level = 3.6
+queue_directory = $dir/queue
+data_directory = $dir/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = postfix.test
+mydestination =
+local_recipient_maps =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+smtp_dns_support_level = disabled
+smtpd_peername_lookup = no
+smtpd_relay_restrictions = permit_mynetworks, reject
+virtual_mailbox_domains = razorback.test
+virtual_mailbox_base = $dir/mail
+virtual_mailbox_maps = texthash:$dir/boxes
+virtual_uid_maps = static:5102
+virtual_gid_maps = static:5102
+relayhost = [127.0.0.1]:$next
+virtual_mailbox_limit = 0
+mailbox_size_limit = 0
+message_size_limit = 0
+default_process_limit = 300
+in_flow_delay = 0
+END
+
+cat > "$dir/etc/postfix/master.cf" << END
+$port      inet  n - n -    - smtpd
+pickup     unix  n - n 60   1 pickup
+cleanup    unix  n - n -    0 cleanup
+qmgr       unix  n - n 300  1 qmgr
+rewrite    unix  - - n -    - trivial-rewrite
+bounce     unix  - - n -    0 bounce
+defer      unix  - - n -    0 bounce
+trace      unix  - - n -    0 bounce
+flush      unix  n - n 1000? 0 flush
+proxymap   unix  - - n -    - proxymap
+smtp       unix  - - n -    - smtp
+relay      unix  - - n -    - smtp
+showq      unix  n - n -    - showq
+error      unix  - - n -    - error
+retry      unix  - - n -    - error
+virtual    unix  - n n -    - virtual
+anvil      unix  - - n -    1 anvil
+scache     unix  - - n -    1 scache
+END
+
+# Within its namespace there is no system log.
+enter "$tree" "$dir" bash -c 'mount --bind /dev/null /dev/log 2> /dev/null; postfix start-fg' > /dev/null 2>&1

@@ -1,0 +1,55 @@
+//! A spool full of deferred messages, written by hand.
+//!
+//! One recipient each, over a thousand domains, tried a moment ago: nothing is due
+//! while it is looked at. In the form of penfold-spool(5); not synced.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::common::Site;
+
+const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const DOMAINS: usize = 1000;
+
+/// Puts so many into the spool of a site where no daemon runs.
+///
+/// # Errors
+/// Those of the system.
+pub fn fill(site: &Site, count: usize) -> io::Result<()> {
+    let cur = site.path("spool/cur");
+    fs::DirBuilder::new().mode(0o700).create(&cur)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    let arrival = now.as_micros() - 600_000_000;
+    for number in 0..count {
+        let text = entry(number, now.as_secs());
+        let id = [digits(arrival + number as u128, 11), digits(number as u128, 8)].concat();
+        fs::write(cur.join(format!("{id},S={}", text.len())), text)?;
+    }
+    site.hand_over();
+    Ok(())
+}
+
+fn entry(number: usize, tried: u64) -> String {
+    let first = padded(&format!("penfold/1 head={:010} body=7bit origin=client from=<bench@client.test>", 0));
+    let to = format!("to=<m{number}@d{}.elsewhere.test>", number % DOMAINS);
+    let second = padded(&format!("T {tried:010} {:010} {:016x} {:016x} {to}", 0, 0, 0));
+    let head = format!("{first}{second}\n");
+    let head = head.replacen("head=0000000000", &format!("head={:010}", head.len()), 1);
+    format!("{head}From: bench@client.test\nSubject: one of many\n\n{}\n", "x".repeat(72))
+}
+
+/// Lines of a head have a length that is a multiple of 64.
+fn padded(line: &str) -> String {
+    format!("{line:<width$}\n", width = (line.len() + 1).next_multiple_of(64) - 1)
+}
+
+fn digits(mut number: u128, count: usize) -> String {
+    let mut text = vec!['0'; count];
+    for digit in text.iter_mut().rev() {
+        *digit = char::from(DIGITS[(number & 31) as usize]);
+        number >>= 5;
+    }
+    text.into_iter().collect()
+}

@@ -1,0 +1,245 @@
+//! A mail server at work: penfold or Postfix, as a real process in a scratch directory.
+//!
+//! Both take mail for [`BOXES`] mailboxes of razorback.test, each a Maildir below
+//! `mail/`, and send what is for elsewhere to one next hop. Both keep what they
+//! acknowledge on stable storage, as they come; logs go nowhere. A server is ended
+//! when dropped, and its directory removed then, so that nothing is deleted while
+//! another is measured. Fails with what kept it from greeting.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+
+use crate::common::{Site, free_port};
+use crate::machine;
+
+/// How many mailboxes there are: 0 and up by name.
+pub const BOXES: usize = 1200;
+/// A server has so long to greet, and to go.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked for what nobody tells.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// The address of a mailbox.
+pub fn local(number: usize) -> String {
+    format!("m{number}@razorback.test")
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    /// If `child` only watches the server: what ends the one and lets the other say
+    /// what it saw. unshare(1), which Postfix runs below, waits out SIGTERM.
+    farewell: Option<Signal>,
+    /// Where it takes mail.
+    pub address: SocketAddr,
+    /// From its start until its first greeting.
+    pub greeted: Duration,
+    mail: PathBuf,
+    /// Removed after the process has gone.
+    site: Option<Site>,
+}
+
+/// A site for penfold in a directory, with the next hop for mail to elsewhere.
+pub fn site(scratch: &Path, next: SocketAddr) -> Site {
+    let mut site = Site::below(scratch);
+    let users: String = (0..BOXES).map(|number| format!("m{number}::\n")).collect();
+    site.write("users", &users);
+    site.set("limits", "connections", "20000");
+    site.set("limits", "connections_per_host", "20000");
+    site.set("remote", "smarthosts", &format!("[\"smtp://{next}\"]"));
+    // What is deferred stays so while it is measured.
+    site.set("queue", "retry_min", "\"4h\"");
+    site
+}
+
+impl Server {
+    /// Starts penfold in a site, which it leaves there.
+    ///
+    /// # Errors
+    /// When it does not greet; it has said why on standard error then.
+    pub fn penfold(site: &Site) -> io::Result<Self> {
+        Self::watched_penfold(site, &[])
+    }
+
+    /// The same below another program, such as strace, with its arguments.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn watched_penfold(site: &Site, by: &[&str]) -> io::Result<Self> {
+        let port = free_port();
+        site.write("port", &port.to_string());
+        let configured = site.penfoldd(&["-d"]);
+        let address = format!("127.0.0.1:{port}");
+        let text = fs::read_to_string(site.path("penfold.conf"))?.replace("127.0.0.1:0", &address);
+        site.write("penfold.conf", &text);
+        let mut command = wrap(by, configured.get_program());
+        command.args(configured.get_args());
+        let farewell = (!by.is_empty()).then_some(Signal::SIGTERM);
+        Self::spawn(command, farewell, port, site.path("mail"))
+    }
+
+    /// Starts penfold in a site of its own.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn own_penfold(scratch: &Path, next: SocketAddr) -> io::Result<Self> {
+        let site = site(scratch, next);
+        let mut server = Self::penfold(&site)?;
+        server.site = Some(site);
+        Ok(server)
+    }
+
+    /// Starts the Postfix that is unpacked in `tree`.
+    ///
+    /// # Errors
+    /// When it does not greet.
+    pub fn postfix(tree: &Path, scratch: &Path, next: SocketAddr, by: &[&str]) -> io::Result<Self> {
+        let site = Site::below(scratch);
+        let boxes: String = (0..BOXES).map(|number| format!("{} m{number}/\n", local(number))).collect();
+        site.write("boxes", &boxes);
+        // Its own user must come to its mailboxes.
+        fs::remove_dir(site.path("mail"))?;
+        let port = free_port();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/postfix.sh");
+        let mut command = wrap(by, script.as_ref());
+        command.args([tree, &site.path("")]).args([port.to_string(), next.port().to_string()]);
+        let mail = site.path("mail");
+        let farewell = (!by.is_empty()).then_some(Signal::SIGKILL);
+        let mut server = Self::spawn(command, farewell, port, mail)?;
+        server.site = Some(site);
+        Ok(server)
+    }
+
+    fn spawn(mut command: Command, farewell: Option<Signal>, port: u16, mail: PathBuf) -> io::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let start = Instant::now();
+        let child = command.spawn()?;
+        let greeted = Duration::ZERO;
+        let mut server = Self { child, farewell, address, greeted, mail, site: None };
+        if !server.greets(start) {
+            // Once more, for the eyes of who waits.
+            drop(server);
+            let mut child = command.stderr(Stdio::inherit()).spawn()?;
+            thread::sleep(Duration::from_secs(1));
+            end(&mut child);
+            return Err(io::Error::other(format!("{command:?} does not greet")));
+        }
+        server.greeted = start.elapsed();
+        Ok(server)
+    }
+
+    fn greets(&mut self, start: Instant) -> bool {
+        while start.elapsed() < PATIENCE && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            if let Ok(mut stream) = TcpStream::connect(self.address)
+                && stream.set_read_timeout(Some(PATIENCE)).is_ok()
+                && stream.read_exact(&mut [0; 4]).is_ok()
+            {
+                return true;
+            }
+            thread::sleep(GLANCE);
+        }
+        false
+    }
+
+    /// The process that all its processes descend from.
+    pub fn root(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its processes.
+    pub fn pids(&self) -> HashSet<u32> {
+        machine::tree(self.root())
+    }
+
+    /// How many messages there are in these mailboxes.
+    pub fn arrived(&self, boxes: &[usize]) -> usize {
+        let count = |number: &usize| {
+            let new = self.mail.join(format!("m{number}")).join("new");
+            fs::read_dir(new).map_or(0, Iterator::count)
+        };
+        boxes.iter().map(count).sum()
+    }
+
+    /// Waits until it is idle: until it has used no processor for a while.
+    pub fn idles(&self, still: Duration) -> Instant {
+        let (mut cpu, mut last, start) = (0.0, Instant::now(), Instant::now());
+        while last.elapsed() < still && start.elapsed() < 20 * PATIENCE {
+            let now = machine::cpu(&self.pids());
+            if now > cpu {
+                (cpu, last) = (now, Instant::now());
+            }
+            thread::sleep(10 * GLANCE);
+        }
+        last
+    }
+}
+
+impl Drop for Server {
+    /// All its processes are gone before its directory is.
+    fn drop(&mut self) {
+        let pids = self.pids();
+        if let Some(farewell) = self.farewell {
+            // Who watches says what was seen when the watched one ends; valgrind is in
+            // the same process.
+            let mut watched: Vec<_> = pids.iter().filter(|&&pid| machine::parent(pid) == Some(self.root())).collect();
+            let root = self.root();
+            if watched.is_empty() {
+                watched.push(&root);
+            }
+            watched.into_iter().for_each(|&pid| signal(pid, farewell));
+            let start = Instant::now();
+            while start.elapsed() < PATIENCE && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+                thread::sleep(10 * GLANCE);
+            }
+        }
+        end(&mut self.child);
+        let start = Instant::now();
+        while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) && start.elapsed() < PATIENCE {
+            thread::sleep(10 * GLANCE);
+        }
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    // Fails only if it is gone already.
+    let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), signal));
+}
+
+fn end(child: &mut Child) {
+    // Fails only if it is gone already.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn wrap(by: &[&str], program: &std::ffi::OsStr) -> Command {
+    match by {
+        [] => Command::new(program),
+        [watcher, arguments @ ..] => {
+            let mut command = Command::new(watcher);
+            command.args(arguments).arg(program);
+            command
+        }
+    }
+}
+
+/// Where tests/setup has unpacked Postfix; `None`, and says why, if it cannot be run.
+pub fn unpacked_postfix() -> Option<PathBuf> {
+    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("postfix.pkg");
+    let lack = match () {
+        () if !tree.is_dir() => "it is not unpacked: see tests/setup",
+        () if !geteuid().is_root() => "it needs root",
+        () => return Some(tree),
+    };
+    println!("skipped: Postfix: {lack}");
+    None
+}

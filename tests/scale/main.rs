@@ -135,7 +135,7 @@ fn work_for(count: usize, each: bool) -> Duration {
         before = arrived();
     }
     assert_eq!(arrived(), count, "{:.2000}", daemon.log());
-    assert_eq!(daemon.log().matches(" sent to=<elvis@").count(), count);
+    daemon.wait_until("all in the log", || daemon.log().matches(" sent to=<elvis@").count() == count);
     work(&daemon)
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::common::Daemon;
 
-/// Memory that it has for itself, and its share of what it shares, in octets.
+/// Memory that it has for itself, in octets: without the program, whose share depends
+/// on how many run.
 pub fn memory(daemon: &Daemon) -> u64 {
-    kilobytes(daemon, "smaps_rollup", "Pss:")
+    kilobytes(daemon, "status", "RssAnon:")
 }
 
 /// The most memory that it ever had, in octets.

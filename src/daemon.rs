@@ -34,6 +34,7 @@ use crate::sys;
 use crate::worker::{self};
 
 pub mod exit;
+mod loader;
 mod mail;
 mod room;
 

@@ -26,15 +26,15 @@ use crate::outcome::{Fate, Outcome};
 use crate::queue::{Event, Job, LOCAL, Report, Verdict};
 use crate::reply::Status;
 use crate::route::{Expansion, Place, Route, Router};
-use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State, Unusable};
+use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
 use crate::sys;
 
 mod fresh;
 mod plan;
 
 pub use fresh::take_home;
-use plan::{key, number};
-pub use plan::{plan, survey};
+use plan::key;
+pub use plan::{Survey, plan, survey};
 
 /// How long an idle worker keeps a connection for the next job.
 const KEEP: Duration = Duration::from_secs(2);
@@ -151,17 +151,17 @@ impl Worker {
     }
 
     fn open(&self, job: &mut Job) -> Result<Entry, Verdict> {
-        let opened = self.tools.spool.entry(job.entry).and_then(|mut entry| {
+        let opened = self.tools.spool.entry_for(job.entry, &job.spots).and_then(|mut entry| {
             if job.unsynced {
                 entry.sync()?;
                 job.unsynced = false;
             }
-            entry.recover(job.slots.iter().map(|&n| n as usize))?;
+            entry.recover(job.spots.iter().map(|spot| spot.number as usize))?;
             Ok(entry)
         });
         match opened {
             // It could not be read when it was planned.
-            Ok(_) if job.slots.is_empty() => Err(Verdict::Stale),
+            Ok(_) if job.spots.is_empty() => Err(Verdict::Stale),
             Ok(entry) => {
                 job.entry = entry.name();
                 Ok(entry)
@@ -181,7 +181,7 @@ impl Worker {
     /// The whole job again after the first interval, nothing being written down.
     fn later(&self, job: &Job) -> Verdict {
         let due = sys::now() + self.tools.settings().config.queue.retry_min.as_secs();
-        Verdict::Later { slots: job.slots.clone(), due }
+        Verdict::Later { spots: job.spots.clone(), due }
     }
 
     /// One outcome for each recipient that is not settled; `None` if one of them
@@ -202,7 +202,7 @@ impl Worker {
             },
             _ => slots.iter().zip(&routes).map(|(slot, route)| attempt.deliver_here(slot, route)).collect(),
         };
-        Some(slots.iter().map(number).zip(outcomes).collect())
+        Some(slots.iter().map(|slot| slot.spot().number).zip(outcomes).collect())
     }
 
     fn send(&mut self, attempt: &mut Attempt<'_>, slots: &[Slot], route: &Route) -> Vec<Outcome> {
@@ -226,7 +226,7 @@ impl Worker {
 
 impl Attempt<'_> {
     fn open_slots(&self) -> Vec<Slot> {
-        let wanted = self.job.slots.iter().filter_map(|&n| self.entry.slots().get(n as usize));
+        let wanted = self.job.spots.iter().filter_map(|spot| self.entry.slot(spot.number as usize));
         wanted.filter(|s| s.record.state.is_open()).cloned().collect()
     }
 
@@ -259,7 +259,7 @@ impl Attempt<'_> {
                 return Outcome::from_io("rewrite the message in the spool", &e);
             }
         }
-        match self.entry.slots().get(slot.number).cloned() {
+        match self.entry.slot(slot.number).cloned() {
             Some(slot) => mailbox.copy(&mut self.entry, &slot, self.now),
             None => Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"),
         }
@@ -293,7 +293,7 @@ impl Attempt<'_> {
 
     fn write_one(&mut self, number: u32, outcome: &Outcome) -> io::Result<()> {
         let index = number as usize;
-        let Some(slot) = self.entry.slots().get(index).filter(|s| s.record.state.is_open()).cloned() else {
+        let Some(slot) = self.entry.slot(index).filter(|s| s.record.state.is_open()).cloned() else {
             return Ok(());
         };
         let schedule = self.settings.config.queue.schedule();
@@ -335,7 +335,7 @@ impl Attempt<'_> {
     }
 
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
-        let Some(slot) = self.entry.slots().get(number as usize) else { return };
+        let Some(slot) = self.entry.slot(number as usize) else { return };
         let id = self.entry.id();
         log::attempt(&log::Attempt {
             id: &id,
@@ -364,7 +364,7 @@ impl Attempt<'_> {
 
     fn make_report(&mut self) -> io::Result<()> {
         let slots: Vec<Slot> =
-            self.failures.iter().filter_map(|(n, _)| self.entry.slots().get(*n as usize).cloned()).collect();
+            self.failures.iter().filter_map(|(n, _)| self.entry.slot(*n as usize).cloned()).collect();
         let Some((to, envelope)) = self.report_envelope() else {
             log::dropped(&self.entry.id(), "a report to the postmaster could not be delivered");
             return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
@@ -421,7 +421,7 @@ impl Attempt<'_> {
     }
 
     fn verdict(&mut self) -> Verdict {
-        let left: Vec<u32> = if self.taken { Vec::new() } else { self.open_slots().iter().map(number).collect() };
+        let left: Vec<Spot> = if self.taken { Vec::new() } else { self.open_slots().iter().map(Slot::spot).collect() };
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { Verdict::Settled };
         }
@@ -430,7 +430,7 @@ impl Attempt<'_> {
             ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
         }
         self.job.entry = self.entry.name();
-        Verdict::Later { slots: left, due: self.next_attempt() }
+        Verdict::Later { spots: left, due: self.next_attempt() }
     }
 
     fn finish(&self) -> Verdict {
@@ -439,7 +439,7 @@ impl Attempt<'_> {
             log::done(&self.entry.id());
         } else if !finish(self.spool, self.entry.name()) {
             let due = self.now + self.settings.config.queue.retry_min.as_secs();
-            return Verdict::Later { slots: self.job.slots.clone(), due };
+            return Verdict::Later { spots: self.job.spots.clone(), due };
         }
         Verdict::Vanished
     }

@@ -1,10 +1,9 @@
 //! The queue and its workers, from their start to their end.
 //!
-//! Puts together what receives, keeps and sends, and tells the queue of what is in
-//! the spool. A thread that cannot be had at the start is an [`Exit`]; later
+//! Puts together what receives, keeps and sends, and has the queue told of what is
+//! in the spool. A thread that cannot be had at the start is an [`Exit`]; later
 //! nothing is fatal. Does not listen itself and reads no configuration.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,14 +14,15 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::exit::{self, Exit};
+use super::loader;
 use crate::config::Config;
 use crate::control::{self, Orders};
 use crate::dns::Dns;
 use crate::listen::Door;
-use crate::queue::{self, Event, Queue};
+use crate::queue::{self, Event, Queue, Tasks};
 use crate::route::Router;
 use crate::session::{Committed, Service};
-use crate::spool::{EntryName, Place, QueueId, Spool};
+use crate::spool::{EntryName, Place, Spool};
 use crate::worker::{self, Tools};
 
 /// Threads that work on jobs.
@@ -31,8 +31,6 @@ const WORKER_STACK: usize = 512 << 10;
 const EVENTS: usize = 4096;
 /// What deliveries get to come to an end when the daemon goes down.
 const GRACE: Duration = Duration::from_secs(5);
-/// When the spool could not be read, it is tried again so often.
-const RELOAD: Duration = Duration::from_secs(30);
 
 /// The queue, its workers, and what they and the sessions share.
 pub struct Mail {
@@ -78,10 +76,7 @@ impl Mail {
             builder.spawn(move || worker::run(number, tools, jobs, events)).map_err(no_thread)?;
             workers.push(give);
         }
-        let (for_load, for_finish) = (Arc::clone(&tools), Arc::clone(&tools));
-        let load = move |name, unsynced| worker::plan(&for_load, name, unsynced);
-        let finish = move |name| worker::finish(&for_finish.spool, name);
-        let queue = Queue::new(queue_settings, inbox, workers, Box::new(load), Box::new(finish));
+        let queue = Queue::new(queue_settings, inbox, workers, tasks(&tools));
         let (alive, ended) = bounded(0);
         let run = move || {
             end_with_bug("queue", || queue.run());
@@ -103,8 +98,9 @@ impl Mail {
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
-        // Before anything moves in the spool: twins are told apart on what a crash left.
-        let names = self.tools.spool.entries();
+        // Before anything comes in: what this process accepts is never found by the loader
+        // where a session may be about to move it.
+        let untried = self.untried();
         let mut kept = Vec::new();
         for listener in listeners {
             let (door, own) =
@@ -118,7 +114,7 @@ impl Mail {
         let orders = self.orders();
         spawn("control", Box::new(move || control::serve(&control, orders)))?;
         let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
-        spawn("load", Box::new(move || load_at_last(&tools, names, &events)))?;
+        spawn("load", Box::new(move || loader::load_at_last(&tools, untried, &events)))?;
         Ok(kept)
     }
 
@@ -127,9 +123,16 @@ impl Mail {
     /// # Errors
     /// When the spool cannot be read.
     pub fn load_all(&self) -> Result<(), Exit> {
-        let names = self.tools.spool.entries().map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))?;
-        load(&self.tools, names, &self.events);
-        Ok(())
+        let loaded = self.untried().and_then(|untried| loader::load(&self.tools, &untried, &self.events));
+        loaded.map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))
+    }
+
+    /// What was accepted and not tried before this process began.
+    fn untried(&self) -> io::Result<Vec<EntryName>> {
+        if let Err(e) = self.tools.spool.remove_old_names() {
+            ::log::error!("spool: look through tmp/: {e}");
+        }
+        self.tools.spool.names(Place::New)
     }
 
     fn orders(&self) -> Orders {
@@ -140,7 +143,7 @@ impl Mail {
                 // Nothing waits in a queue that has ended.
                 flush.send(Event::Flush(selector, said)).ok().and_then(|()| heard.recv().ok()).unwrap_or(0)
             }),
-            wake: Box::new(move |name| drop(wake.send(Event::New { entry: name, unsynced: false }))),
+            wake: Box::new(move |name| drop(wake.send(Event::Woken(name)))),
             list: Box::new(move |out| control::list(&tools.spool, &tools.settings().config.queue.schedule(), out)),
         }
     }
@@ -153,7 +156,7 @@ impl Mail {
             let taken = catch_unwind(AssertUnwindSafe(|| worker::take_home(&tools, committed)));
             if !taken.unwrap_or(false) {
                 // The queue ends before the sessions only when the daemon does; the spool knows.
-                let _ = events.send(Event::New { entry: committed.name, unsynced: false });
+                let _ = events.send(Event::New(committed.name));
             }
         };
         Arc::new(Service {
@@ -200,45 +203,12 @@ fn end_with_bug(name: &str, run: impl FnOnce()) {
     }
 }
 
-/// Tells the queue of everything in the spool as soon as that can be read.
-fn load_at_last(tools: &Tools, mut found: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
-    let names = loop {
-        match found {
-            Ok(names) => break names,
-            Err(e) => ::log::error!("spool: read the queue: {e}"),
-        }
-        thread::sleep(RELOAD);
-        found = tools.spool.entries();
-    };
-    load(tools, names, events);
-}
-
-/// Tells the queue of entries that were found in the spool, and then sweeps it.
-fn load(tools: &Tools, names: Vec<EntryName>, events: &Sender<Event>) {
-    let mut known: HashSet<_> = names.iter().map(|name| name.id).collect();
-    let count = names.len();
-    for name in names {
-        // A bug in one entry must not keep the others.
-        let surveyed = catch_unwind(AssertUnwindSafe(|| worker::survey(tools, name, &mut known)));
-        if surveyed.ok().flatten().is_some_and(|event| events.send(event).is_err()) {
-            return;
-        }
+/// What the queue has done by others.
+fn tasks(tools: &Arc<Tools>) -> Tasks {
+    let (for_load, for_choose, for_finish) = (Arc::clone(tools), Arc::clone(&tools.spool), Arc::clone(&tools.spool));
+    Tasks {
+        load: Box::new(move |name, unsynced| worker::plan(&for_load, name, unsynced)),
+        choose: Box::new(move |first, second| for_choose.choose(first, second)),
+        finish: Box::new(move |name| worker::finish(&for_finish, name)),
     }
-    if count > 0 {
-        ::log::info!("{count} message{} in the spool", if count == 1 { "" } else { "s" });
-    }
-    if let Err(e) = sweep(&tools.spool, known) {
-        ::log::error!("spool: sweep: {e}");
-    }
-}
-
-fn sweep(spool: &Arc<Spool>, mut known: HashSet<QueueId>) -> io::Result<()> {
-    // What is held waits for its reports and keeps its notes too.
-    for name in spool.entries_in(Place::Hold)? {
-        known.insert(name.id);
-        if let Ok(entry) = spool.entry(name) {
-            known.extend(entry.awaited());
-        }
-    }
-    spool.sweep(|id| known.contains(&id))
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::domains::names;
+use super::names::{at_port, is_exchangers};
 use crate::outcome::Outcome;
 use crate::retry::Schedule;
-use crate::spool::{EntryName, QueueId};
+use crate::spool::{EntryName, QueueId, Spot};
 
 /// The name of a destination; equal for recipients that one transaction can serve.
 pub type Key = Arc<str>;
@@ -21,16 +21,20 @@ pub const LOCAL: &str = "local";
 
 /// What the queue is told.
 pub enum Event {
-    /// An entry to be planned by the queue.
-    New {
-        /// The entry.
-        entry: EntryName,
-        /// Whether it may have been written before a crash; one that was committed
-        /// a moment ago was not.
-        unsynced: bool,
-    },
-    /// An entry was found on disk, and how it is to be delivered.
-    Found(Plan),
+    /// An entry was committed by this process, a moment ago.
+    New(EntryName),
+    /// An entry was committed by another process, not long ago: it may be one of the
+    /// [`Event::Twins`], and waits for [`Event::AllNamed`].
+    Woken(EntryName),
+    /// Two files on disk have one id.
+    Twins(EntryName, EntryName),
+    /// All twins that were in the spool at the start were told of.
+    AllNamed,
+    /// An entry on disk that only the queue may look at: something is to be put in
+    /// order, which is done while no job of it runs.
+    Look(EntryName),
+    /// Entries on disk.
+    Found(Found),
     /// A worker is done with a job.
     Report(Report),
     /// Try now what is waiting; says how many jobs that were.
@@ -73,6 +77,16 @@ pub struct Settings {
     pub per_destination: usize,
 }
 
+/// Entries that were found on disk, and how they are to be delivered.
+#[derive(Debug)]
+pub struct Found {
+    /// How.
+    pub plans: Vec<Plan>,
+    /// Is told when the queue has them: who brings more waits for it, so that what
+    /// comes in meanwhile is not behind a thousand others.
+    pub taken: Sender<()>,
+}
+
 /// How an entry is to be delivered.
 #[derive(Debug)]
 pub struct Plan {
@@ -89,9 +103,9 @@ pub struct Plan {
 pub struct Planned {
     /// The destination.
     pub key: String,
-    /// The recipients' numbers.
-    pub slots: Vec<u32>,
-    /// The recipients' domains, but for one that the destination's name has in it.
+    /// The recipients.
+    pub spots: Vec<Spot>,
+    /// By what a person names it, if the name of the destination does not say it.
     pub(super) domains: Vec<Box<str>>,
     /// When the one that waits longest was last tried, in seconds since 1970; 0 for never.
     pub(super) last: Option<u64>,
@@ -100,13 +114,14 @@ pub struct Planned {
 impl Planned {
     /// A destination without recipients.
     pub fn new(key: String) -> Self {
-        Self { key, slots: Vec::new(), domains: Vec::new(), last: None }
+        let domains = at_port(&key).into_iter().map(Into::into).collect();
+        Self { key, spots: Vec::new(), domains, last: None }
     }
 
-    /// Adds a recipient by its number. `last` is when it was last tried, 0 for never.
-    pub fn add(&mut self, number: u32, domain: &str, last: u64) {
-        self.slots.push(number);
-        if !names(&self.key, domain) {
+    /// Adds a recipient. `last` is when it was last tried, 0 for never.
+    pub fn add(&mut self, spot: Spot, domain: &str, last: u64) {
+        self.spots.push(spot);
+        if !is_exchangers(&self.key, domain) {
             self.domains.push(domain.into());
         }
         self.last = Some(self.last.map_or(last, |other| other.min(last)));
@@ -120,8 +135,8 @@ pub struct Job {
     pub entry: EntryName,
     /// The destination.
     pub key: Key,
-    /// The recipients' numbers.
-    pub slots: Vec<u32>,
+    /// The recipients.
+    pub spots: Vec<Spot>,
     /// Outcomes of an earlier attempt that could not be written down.
     pub owed: Vec<(u32, Outcome)>,
     /// Whether the entry must be synced first.
@@ -156,8 +171,8 @@ pub enum Verdict {
     Settled,
     /// These recipients are to be tried at this time.
     Later {
-        /// Their numbers.
-        slots: Vec<u32>,
+        /// Who they are.
+        spots: Vec<Spot>,
         /// In seconds since 1970.
         due: u64,
     },

@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::head::{self, Head};
-use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, State};
+use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, Spot, State};
 use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin};
 use crate::sys::disk;
 
 /// How much of a file is read at first: most heads are shorter.
 const FRONT: usize = 2048;
+/// A recipient is looked for alone if the head has so many octets for each that is wanted.
+const SPARSE: u64 = 1024;
 
 /// An entry that was opened.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Entry {
     name: EntryName,
     file: File,
     head: Head,
+    /// Whether all recipients were read.
+    is_whole: bool,
     /// Whether the file had another name when it was opened.
     linked: bool,
 }
@@ -87,7 +91,8 @@ impl From<Bad> for Unusable {
 }
 
 impl Entry {
-    pub(super) fn open(spool: &Arc<Spool>, name: EntryName) -> Result<Self, Unusable> {
+    /// `wanted` are the recipients that are needed; of a long head others may be left out.
+    pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[Spot]>) -> Result<Self, Unusable> {
         let places = match name.place {
             // A second look at `new` for one that moved while we looked.
             Place::New => &[Place::New, Place::Cur][..],
@@ -105,25 +110,30 @@ impl Entry {
             match opened {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e.into()),
-                Ok(file) => return Self::read(spool, name, file),
+                Ok(file) => return Self::read(spool, name, file, wanted),
             }
         }
         Err(Unusable::Gone)
     }
 
-    fn read(spool: &Arc<Spool>, name: EntryName, mut file: File) -> Result<Self, Unusable> {
+    fn read(spool: &Arc<Spool>, name: EntryName, mut file: File, wanted: Option<&[Spot]>) -> Result<Self, Unusable> {
         let metadata = file.metadata()?;
         if metadata.len() != name.size {
             return Err(Bad("its size is not the one in its name").into());
         }
+        let linked = metadata.nlink() > 1;
         let mut front = Vec::with_capacity(FRONT);
         (&file).take(FRONT as u64).read_to_end(&mut front)?;
         let length = head::length(&front)?;
+        if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
+            let head = read_wanted(&file, &front, wanted)?;
+            return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false, linked });
+        }
         if length > front.len() as u64 {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
         let head = head::read(&front)?;
-        Ok(Self { spool: Arc::clone(spool), name, file, head, linked: metadata.nlink() > 1 })
+        Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: true, linked })
     }
 
     /// The queue id.
@@ -156,9 +166,19 @@ impl Entry {
         self.head.bare
     }
 
-    /// The recipients and how far they are.
+    /// The recipients and how far they are: all of them, if the entry was not opened
+    /// for some.
     pub fn slots(&self) -> &[Slot] {
         &self.head.slots
+    }
+
+    /// The recipient with a number.
+    pub fn slot(&self, number: usize) -> Option<&Slot> {
+        self.place_of(number).and_then(|at| self.head.slots.get(at))
+    }
+
+    fn place_of(&self, number: usize) -> Option<usize> {
+        self.head.slots.binary_search_by_key(&number, |slot| slot.number).ok()
     }
 
     /// The size of the content in octets, as stored.
@@ -235,7 +255,8 @@ impl Entry {
     /// Those of the system. The recipient must then not be tried until this succeeds.
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
         // A bare entry has no records.
-        let slot = self.head.slots.get_mut(number).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        let at = self.place_of(number).ok_or(io::ErrorKind::InvalidInput)?;
+        let slot = self.head.slots.get_mut(at).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
         let record = Record { state, last: now, ..slot.record };
         disk::write_at(&self.file, &record.encode(), slot.offset)?;
         slot.record = record;
@@ -248,7 +269,7 @@ impl Entry {
     /// # Errors
     /// As for [`Entry::settle`].
     pub fn defer(&mut self, number: usize, now: u64) -> io::Result<()> {
-        let slot = self.head.slots.get(number).ok_or(io::ErrorKind::InvalidInput)?;
+        let slot = self.slot(number).ok_or(io::ErrorKind::InvalidInput)?;
         if slot.record.state == State::Todo { self.settle(number, State::Todo, now) } else { Ok(()) }
     }
 
@@ -290,7 +311,7 @@ impl Entry {
         let temporary = self.spool.temporary(self.id());
         // All that could fail for want of something is done before the first step.
         let file = OpenOptions::new().read(true).write(true).open(&temporary)?;
-        let rewritten = Self::read(&self.spool, full, file).map_err(|e| match e {
+        let rewritten = Self::read(&self.spool, full, file, None).map_err(|e| match e {
             Unusable::Io(e) => e,
             other => io::Error::other(format!("{other:?}")),
         })?;
@@ -349,9 +370,9 @@ impl Entry {
     ///
     /// # Errors
     /// Those of unlink(2), and `InvalidData` if this entry, as it was when it was
-    /// opened and then changed here, has a recipient that is not.
+    /// opened and then changed here, has a recipient that is not, or was read in part.
     pub fn finish(&self) -> io::Result<()> {
-        if self.head.slots.iter().any(|slot| slot.record.state.is_open()) {
+        if !self.is_whole || self.head.slots.iter().any(|slot| slot.record.state.is_open()) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));
         }
         // Of one that never had to wait nothing was said.
@@ -380,7 +401,7 @@ impl Entry {
     pub fn recover(&mut self, numbers: impl Iterator<Item = usize>) -> io::Result<()> {
         let mut unsent = BTreeSet::new();
         for number in numbers {
-            let Some(slot) = self.head.slots.get(number) else { continue };
+            let Some(slot) = self.slot(number) else { continue };
             let Some(report) = self.report_of(slot) else { continue };
             let (last, temporary) = (slot.record.last, self.spool.temporary(report));
             if temporary.try_exists()? {
@@ -396,6 +417,25 @@ impl Entry {
         }
         unsent.iter().try_for_each(|path| disk::remove(path))
     }
+}
+
+/// Whether looking for each recipient costs less than reading all: so a message with
+/// ten thousand recipients, each in a job of its own, is not read ten thousand times.
+fn is_sparse(wanted: &[Spot], length: u64) -> bool {
+    let is_known = |spot: &Spot| spot.offset > 0 && u64::from(spot.offset) < length;
+    wanted.iter().all(is_known) && length > SPARSE * wanted.len() as u64
+}
+
+fn read_wanted(file: &File, front: &[u8], wanted: &[Spot]) -> Result<Head, Unusable> {
+    let mut head = head::without_recipients(front)?;
+    let mut line = [0; head::MAX_LINE];
+    for spot in wanted {
+        let length = file.read_at(&mut line, spot.offset.into())?;
+        let text = line.get(..length).unwrap_or_default();
+        head.slots.push(head::read_slot(spot.number as usize, spot.offset.into(), text)?);
+    }
+    head.slots.sort_unstable_by_key(|slot| slot.number);
+    Ok(head)
 }
 
 impl Spool {

@@ -40,7 +40,7 @@ const MAX_WRITTEN: usize = 2 * address::MAX_ADDRESS + 4;
 /// No bare head is longer.
 const MAX_BARE: usize = BARE_FIRST.len() + BARE_SECOND.len() + 2 * MAX_WRITTEN + 2;
 /// A recipient's line: two addresses, and their names.
-const MAX_LINE: usize = RECORD + 2 * (MAX_WRITTEN + 8) + ALIGN;
+pub const MAX_LINE: usize = RECORD + 2 * (MAX_WRITTEN + 8) + ALIGN;
 const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_LINE <= MAX_HEAD as usize);
 
 const MAGIC: &[u8] = b"penfold/1 ";
@@ -150,6 +150,25 @@ pub struct Slot {
     pub record: Record,
 }
 
+/// Which recipient, and where its line is: enough to find it again. The offset is 0
+/// where that is not known, as in a bare entry that may have become a full one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spot {
+    /// The recipient's number.
+    pub number: u32,
+    /// Where its record stands in the file.
+    pub offset: u32,
+}
+
+impl Slot {
+    /// Where it is found again.
+    pub fn spot(&self) -> Spot {
+        // A head is shorter than 4 GiB, and has fewer recipients than octets.
+        let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Spot { number: short(self.number as u64), offset: short(self.offset) }
+    }
+}
+
 /// A head that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -161,7 +180,7 @@ pub struct Head {
     pub body: Body,
     /// Who made it.
     pub origin: Origin,
-    /// The recipients.
+    /// The recipients that were read, by number.
     pub slots: Vec<Slot>,
     /// Where the content begins: after a full head; in a bare entry after its two lines.
     pub content: u64,
@@ -254,23 +273,38 @@ fn read_bare(front: &[u8]) -> Result<Head, Bad> {
 }
 
 fn read_full(front: &[u8]) -> Result<Head, Bad> {
-    const CUT: Bad = Bad("the head is cut off");
-    let content = length(front)?;
-    let text = usize::try_from(content).ok().and_then(|n| front.get(..n)).ok_or(CUT)?;
+    let mut head = without_recipients(front)?;
+    let text = usize::try_from(head.content).ok().and_then(|n| front.get(..n)).ok_or(CUT)?;
     let mut lines = text.strip_suffix(b"\n\n").ok_or(CUT)?.split(|&b| b == b'\n');
-    let first = lines.next().ok_or(CUT)?;
-    let mut offset = first.len() + 1;
-    let (body, origin, sender) = read_first(&first[MAGIC.len()..])?;
-    let mut slots = Vec::new();
+    let mut offset = lines.next().ok_or(CUT)?.len() + 1;
     for (number, line) in lines.enumerate() {
-        let record = Record::decode(line)?;
-        slots.push(Slot { number, offset: offset as u64, recipient: read_recipient(&line[RECORD..])?, record });
+        head.slots.push(read_slot(number, offset as u64, line)?);
         offset += line.len() + 1;
     }
-    if slots.is_empty() {
-        return Err(Bad("it has no recipients"));
-    }
-    Ok(Head { bare: false, sender, body, origin, slots, content })
+    if head.slots.is_empty() { Err(Bad("it has no recipients")) } else { Ok(head) }
+}
+
+const CUT: Bad = Bad("the head is cut off");
+
+/// Reads the first line of a full head.
+///
+/// # Errors
+/// As for [`read`].
+pub fn without_recipients(front: &[u8]) -> Result<Head, Bad> {
+    let content = length(front)?;
+    let first = front.split(|&b| b == b'\n').next().and_then(|line| line.strip_prefix(MAGIC)).ok_or(CUT)?;
+    let (body, origin, sender) = read_first(first)?;
+    Ok(Head { bare: false, sender, body, origin, slots: Vec::new(), content })
+}
+
+/// Reads one recipient from the front of a text that begins with its line.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_slot(number: usize, offset: u64, text: &[u8]) -> Result<Slot, Bad> {
+    let line = text.split(|&b| b == b'\n').next().unwrap_or_default();
+    let record = Record::decode(line)?;
+    Ok(Slot { number, offset, recipient: read_recipient(&line[RECORD..])?, record })
 }
 
 fn read_first(line: &[u8]) -> Result<(Body, Origin, Option<Address>), Bad> {

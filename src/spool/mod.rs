@@ -57,7 +57,7 @@
 //! On btrfs a power cut can leave both names of a rename, of one file. A bare entry
 //! that is in its mailbox too was delivered (`Entry::is_also`), so was a copy that its
 //! owner can see (`deliver::maildir`), and an entry loses its name in `tmp/` before
-//! it is looked at (`Spool::entries`).
+//! it is looked at (`Spool::remove_old_names`).
 //!
 //! What an entry cannot say is not kept: the schedule is a function of id, record
 //! and clock. Errors are those of the system, to be turned into replies or
@@ -65,6 +65,7 @@
 //! reported, and nothing else stops. Does not know who is local, what is due, or
 //! what a mailbox is.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -79,7 +80,7 @@ mod id;
 mod writer;
 
 pub use entry::{Content, Entry, Unusable};
-pub use head::{Bad, Record, Slot, State};
+pub use head::{Bad, Record, Slot, Spot, State};
 pub use id::{Kind, QueueId};
 pub use writer::Draft;
 
@@ -240,42 +241,36 @@ impl Spool {
         device == Some(self.device)
     }
 
-    /// All entries that are to be tried, the oldest first. What is no entry goes
-    /// to `bad/`.
+    /// The entries in one directory, in no order. What is no entry goes to `bad/`. Of
+    /// two with one id, here or in another one, [`Spool::choose`] says which counts.
     ///
     /// # Errors
-    /// When a directory cannot be read.
-    pub fn entries(self: &Arc<Self>) -> io::Result<Vec<EntryName>> {
+    /// When the directory cannot be read.
+    pub fn names(&self, place: Place) -> io::Result<Vec<EntryName>> {
         let mut names = Vec::new();
-        for place in [Place::New, Place::Cur] {
-            self.read_place(place, |file, entry| match entry {
-                Some(entry) => names.push(entry),
-                None => self.condemn_file(file, "its name is not one that penfold gives"),
-            })?;
-        }
-        names.sort_unstable();
-        let mut single: Vec<EntryName> = Vec::with_capacity(names.len());
-        for name in names {
-            match single.last().copied().filter(|last| last.id == name.id) {
-                Some(last) => *single.last_mut().unwrap_or(&mut name.clone()) = self.choose(last, name),
-                None => single.push(name),
-            }
-        }
-        if let Err(e) = self.unlink_old_names(&single) {
-            log::error!("spool: look through tmp/: {e}");
-        }
-        Ok(single)
+        self.read_place(place, |file, entry| match entry {
+            Some(entry) => names.push(entry),
+            None => self.condemn_file(&file.path(), "its name is not one that penfold gives"),
+        })?;
+        Ok(names)
     }
 
-    /// Removes the name in `tmp/` that an entry had before its rename, and has again
-    /// since a power cut (btrfs): a report that has one would look unsent.
-    fn unlink_old_names(&self, entries: &[EntryName]) -> io::Result<()> {
+    /// Removes names in `tmp/` that entries had before their rename, and have again
+    /// since a power cut (btrfs): a report that has one would look unsent. To be
+    /// asked before any entry is looked at.
+    ///
+    /// # Errors
+    /// When `tmp/` cannot be read or changed.
+    pub fn remove_old_names(&self) -> io::Result<()> {
         for file in fs::read_dir(self.root.join("tmp"))? {
             let file = file?;
-            let id = file.file_name().to_str().and_then(QueueId::parse);
-            let is_entry = id.is_some_and(|id| entries.binary_search_by_key(&id, |entry| entry.id).is_ok());
-            // What a rewritten entry is made in is another file.
-            if is_entry && file.metadata().is_ok_and(|m| m.nlink() > 1) {
+            let (Some(id), Ok(own)) = (file.file_name().to_str().and_then(QueueId::parse), file.metadata()) else {
+                continue;
+            };
+            let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (own.dev(), own.ino());
+            let is_entry =
+                |place| fs::symlink_metadata(self.path(EntryName { id, size: own.len(), place })).is_ok_and(is_same);
+            if own.nlink() > 1 && [Place::New, Place::Cur, Place::Hold].into_iter().any(is_entry) {
                 disk::remove(&file.path())?;
             }
         }
@@ -292,18 +287,20 @@ impl Spool {
         Ok(names)
     }
 
-    fn read_place(&self, place: Place, mut take: impl FnMut(&Path, Option<EntryName>)) -> io::Result<()> {
+    fn read_place(&self, place: Place, mut take: impl FnMut(&fs::DirEntry, Option<EntryName>)) -> io::Result<()> {
         for file in fs::read_dir(self.root.join(place.directory()))? {
             let file = file?;
-            let name = file.file_name();
-            take(&file.path(), name.to_str().and_then(|n| EntryName::parse(n, place)));
+            let entry = file.file_name().to_str().and_then(|name| EntryName::parse(name, place));
+            take(&file, entry);
         }
         Ok(())
     }
 
     /// Of two files of one id, one that a crash left in between is the bare one
     /// of [`Entry::make_full`]. The full one counts, and nothing was done on it yet.
-    fn choose(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
+    /// To be asked while nothing is done with either: who makes an entry full has two
+    /// for a moment.
+    pub fn choose(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
         let (keep, drop) = match (self.entry(first), self.entry(second)) {
             // It moved while we looked.
             (Ok(one), Ok(other)) if one.name() == other.name() => return one.name(),
@@ -335,7 +332,15 @@ impl Spool {
     /// # Errors
     /// [`Unusable`]: it is gone, makes no sense, or the system refuses.
     pub fn entry(self: &Arc<Self>, name: EntryName) -> Result<Entry, Unusable> {
-        Entry::open(self, name)
+        Entry::open(self, name, None)
+    }
+
+    /// Opens an entry for some of its recipients: of a long head only these are read.
+    ///
+    /// # Errors
+    /// As for [`Spool::entry`].
+    pub fn entry_for(self: &Arc<Self>, name: EntryName, wanted: &[Spot]) -> Result<Entry, Unusable> {
+        Entry::open(self, name, Some(wanted))
     }
 
     /// Puts an entry that makes no sense into `bad/`, and says so.
@@ -352,27 +357,50 @@ impl Spool {
     }
 
     /// Removes what crashed writers left in `tmp/`, and the notes of messages that
-    /// are gone. `is_known` is whether there is an entry with an id, or one that
-    /// waits for a report with it: to be asked after every entry was opened.
+    /// are gone. `awaited` are the ids of reports that entries wait for: of all that
+    /// are to be tried. What is held waits for its reports and keeps its notes too.
     ///
     /// # Errors
     /// When a directory cannot be read.
-    pub fn sweep(&self, is_known: impl Fn(QueueId) -> bool) -> io::Result<()> {
-        let is_known = |file: &fs::DirEntry| file.file_name().to_str().and_then(QueueId::parse).is_some_and(&is_known);
-        for directory in ["tmp", "note"] {
-            for file in fs::read_dir(self.root.join(directory))?.flatten() {
-                let age = file
-                    .metadata()
-                    .and_then(|m| m.modified())
-                    .ok()
-                    .and_then(|m| SystemTime::now().duration_since(m).ok());
-                let is_stale = !is_known(&file) && age.is_some_and(|age| age > STALE_AFTER);
-                if is_stale && File::open(file.path()).is_ok_and(|f| f.try_lock().is_ok()) {
-                    disk::remove(&file.path())?;
+    pub fn sweep(self: &Arc<Self>, awaited: &HashSet<QueueId>) -> io::Result<()> {
+        let mut stale = self.stale()?;
+        // Most of the time there is nothing, and nobody needs to be asked.
+        if stale.is_empty() {
+            return Ok(());
+        }
+        stale.retain(|_, id| id.is_none_or(|id| !awaited.contains(&id)));
+        let mut known = HashSet::new();
+        let candidates: HashSet<QueueId> = stale.values().flatten().copied().collect();
+        for place in [Place::New, Place::Cur, Place::Hold] {
+            self.read_place(place, |_, entry| {
+                known.extend(entry.map(|entry| entry.id).filter(|id| candidates.contains(id)));
+                if place == Place::Hold {
+                    let held = entry.and_then(|entry| self.entry(entry).ok());
+                    known.extend(held.iter().flat_map(Entry::awaited));
                 }
+            })?;
+        }
+        for (path, _) in stale.iter().filter(|(_, id)| id.is_none_or(|id| !known.contains(&id))) {
+            if File::open(path).is_ok_and(|f| f.try_lock().is_ok()) {
+                disk::remove(path)?;
             }
         }
         Ok(())
+    }
+
+    /// What has not been touched for long in `tmp/` and `note/`, and the ids it is called by.
+    fn stale(&self) -> io::Result<HashMap<PathBuf, Option<QueueId>>> {
+        let mut stale = HashMap::new();
+        for directory in ["tmp", "note"] {
+            for file in fs::read_dir(self.root.join(directory))?.flatten() {
+                let modified = file.metadata().and_then(|m| m.modified()).ok();
+                let age = modified.and_then(|m| SystemTime::now().duration_since(m).ok());
+                if age.is_some_and(|age| age > STALE_AFTER) {
+                    stale.insert(file.path(), file.file_name().to_str().and_then(QueueId::parse));
+                }
+            }
+        }
+        Ok(stale)
     }
 
     /// Adds a line to what is kept about a message for people to read.

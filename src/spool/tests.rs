@@ -45,6 +45,20 @@ impl Scratch {
         self.spool.entry(name).expect("an entry")
     }
 
+    /// The entries, each once.
+    fn entries(&self) -> Vec<EntryName> {
+        let mut single: Vec<EntryName> = Vec::new();
+        let mut names = [Place::New, Place::Cur].map(|place| self.spool.names(place).expect("names")).concat();
+        names.sort_unstable();
+        for name in names {
+            match single.pop_if(|last| last.id == name.id) {
+                Some(twin) => single.push(self.spool.choose(twin, name)),
+                None => single.push(name),
+            }
+        }
+        single
+    }
+
     /// The states as the disk has them.
     fn states(&self, name: EntryName) -> Vec<State> {
         self.open(name).slots().iter().map(|slot| slot.record.state).collect()
@@ -124,7 +138,7 @@ fn what_was_committed_can_be_read_back() {
             }
         }
         assert_eq!(scratch.counts(), [0, 12, 0, 0]);
-        assert_eq!(scratch.spool.entries().expect("entries").len(), 12);
+        assert_eq!(scratch.entries().len(), 12);
     }
 }
 
@@ -192,7 +206,7 @@ fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
     for odd in ["README", "ABC,S=1", &format!("{},S=0{}", good.id, good.size), &format!("{}", good.id)] {
         fs::write(scratch.root.join("new").join(odd), "x").expect("a file");
     }
-    for name in scratch.spool.entries().expect("entries") {
+    for name in scratch.entries() {
         match scratch.spool.entry(name) {
             Ok(_) => assert_eq!(name, good),
             Err(Unusable::Bad(bad)) => scratch.spool.condemn(name, bad.0),
@@ -200,7 +214,7 @@ fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
         }
     }
     assert_eq!(scratch.counts(), [0, 1, 0, 9]);
-    assert_eq!(scratch.spool.entries().expect("entries"), [good]);
+    assert_eq!(scratch.entries(), [good]);
 }
 
 #[test]
@@ -208,7 +222,7 @@ fn nothing_in_bad_is_replaced() {
     let scratch = Scratch::new();
     for text in ["first", "second"] {
         fs::write(scratch.root.join("new/odd"), text).expect("a file");
-        scratch.spool.entries().expect("entries");
+        scratch.entries();
     }
     assert_eq!(fs::read(scratch.root.join("bad/odd")).expect("kept"), b"first");
     assert_eq!(fs::read(scratch.root.join("new/odd")).expect("kept"), b"second");
@@ -272,7 +286,7 @@ fn of_twins_the_full_one_counts() {
     let scratch = Scratch::new();
     let (_, full) = twins(&scratch);
     let other = scratch.full(1).name();
-    assert_eq!(scratch.spool.entries().expect("entries"), [full, other]);
+    assert_eq!(scratch.entries(), [full, other]);
     assert_eq!(scratch.counts(), [0, 1, 1, 0]);
 }
 
@@ -283,7 +297,7 @@ fn of_twins_one_of_which_is_damaged_the_other_counts() {
         let (bare, full) = twins(&scratch);
         let (damaged, sound) = if damage_bare { (bare, full) } else { (full, bare) };
         fs::write(scratch.spool.path(damaged), "").expect("a cut");
-        assert_eq!(scratch.spool.entries().expect("entries"), [sound]);
+        assert_eq!(scratch.entries(), [sound]);
         assert_eq!(content(&scratch.open(sound)), CONTENT);
         assert_eq!(scratch.list("bad"), [damaged.file_name()]);
     }
@@ -306,7 +320,7 @@ fn an_entry_that_moved_while_it_was_looked_for_is_not_its_own_twin() {
 #[test]
 fn records_are_kept_and_are_independent() {
     let scratch = Scratch::new();
-    let (mut one, mut other) = (scratch.full(4), scratch.open(scratch.spool.entries().expect("entries")[0]));
+    let (mut one, mut other) = (scratch.full(4), scratch.open(scratch.entries()[0]));
     one.prepare(0, 5, u64::MAX, 100).expect("a record");
     other.settle(1, State::Done, 101).expect("a record");
     one.defer(2, 102).expect("a record");
@@ -322,7 +336,7 @@ fn records_are_kept_and_are_independent() {
 #[test]
 fn an_entry_is_found_wherever_it_is_and_moved_once() {
     let scratch = Scratch::new();
-    let (mut one, mut other) = (scratch.full(2), scratch.open(scratch.spool.entries().expect("entries")[0]));
+    let (mut one, mut other) = (scratch.full(2), scratch.open(scratch.entries()[0]));
     let before = one.name();
     one.make_tried().expect("a rename");
     other.make_tried().expect("another worker was faster");
@@ -488,11 +502,11 @@ fn the_sweep_takes_what_is_nobodys() {
     let mut entry = scratch.full(1);
     entry.make_tried().expect("a rename");
     age(&scratch.spool.path(entry.name()), old);
-    scratch.spool.sweep(|id| id == ids[0]).expect("no trouble");
+    scratch.spool.sweep(&[ids[0]].into()).expect("no trouble");
     let mut left = vec![known.clone(), locked, "of-tomorrow".into(), "young".into()];
     left.sort();
     assert_eq!((scratch.list("tmp"), scratch.list("note")), (left, vec![known]));
-    assert_eq!(scratch.spool.entries().expect("entries"), [entry.name()]);
+    assert_eq!(scratch.entries(), [entry.name()]);
 }
 
 #[test]

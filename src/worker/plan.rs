@@ -4,28 +4,36 @@
 //! recipient turns out to have another destination. An entry that cannot be read
 //! now is planned as a job to look again; one that makes no sense is put aside.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 
 use super::Tools;
-use crate::queue::{Event, LOCAL, Plan, Planned};
+use crate::queue::{LOCAL, Plan, Planned};
 use crate::route::Route;
 use crate::spool::{Entry, EntryName, QueueId, Slot, State, Unusable};
 
-/// What the queue is told of an entry that was found on disk; `None` if it makes no
-/// sense, and is now in `bad/`. What it waits for is added to `known`.
-pub fn survey(tools: &Tools, name: EntryName, known: &mut HashSet<QueueId>) -> Option<Event> {
-    let entry = match look(tools, name) {
-        Ok(entry) => entry?,
-        Err(plan) => return Some(Event::Found(plan)),
-    };
-    let had = known.len();
-    known.extend(entry.awaited());
-    // What a crash left of a report is put in order by the queue itself, while no job of the entry runs.
-    if known.len() > had {
-        Some(Event::New { entry: name, unsynced: true })
-    } else {
-        Some(Event::Found(plan_of(tools, &entry, true)))
+/// What is to be done about an entry that was found on disk.
+pub enum Survey {
+    /// Nothing: it is gone.
+    Gone,
+    /// This.
+    Deliver(Plan),
+    /// What only the queue may do, while no job of it runs: it makes no sense, or a
+    /// crash left these reports that it waits for.
+    Look(Vec<QueueId>),
+}
+
+/// Looks at an entry that was found on disk, and changes nothing: it may have been
+/// accepted since the daemon started, and be at work.
+pub fn survey(tools: &Tools, name: EntryName) -> Survey {
+    match tools.spool.entry(name) {
+        Ok(entry) => {
+            let awaited: Vec<QueueId> = entry.awaited().collect();
+            if awaited.is_empty() { Survey::Deliver(plan_of(tools, &entry, true)) } else { Survey::Look(awaited) }
+        }
+        Err(Unusable::Gone) => Survey::Gone,
+        Err(Unusable::Bad(_)) => Survey::Look(Vec::new()),
+        Err(Unusable::Io(e)) => Survey::Deliver(unreadable(name, &e)),
     }
 }
 
@@ -33,27 +41,19 @@ pub fn survey(tools: &Tools, name: EntryName, known: &mut HashSet<QueueId>) -> O
 /// and is now in `bad/`. No job of it runs. `unsynced` is whether it may have
 /// been written before a crash.
 pub fn plan(tools: &Tools, name: EntryName, unsynced: bool) -> Option<Plan> {
-    let mut entry = match look(tools, name) {
-        Ok(entry) => entry?,
-        Err(plan) => return Some(plan),
+    let mut entry = match tools.spool.entry(name) {
+        Ok(entry) => entry,
+        Err(Unusable::Gone) => return None,
+        Err(Unusable::Bad(bad)) => {
+            tools.spool.condemn(name, bad.0);
+            return None;
+        }
+        Err(Unusable::Io(e)) => return Some(unreadable(name, &e)),
     };
     if let Err(e) = entry.recover(0..entry.slots().len()) {
         return Some(unreadable(name, &e));
     }
     Some(plan_of(tools, &entry, unsynced))
-}
-
-/// Opens an entry; `None` is one that is gone, or bad. The error is a plan to look again.
-fn look(tools: &Tools, name: EntryName) -> Result<Option<Entry>, Plan> {
-    match tools.spool.entry(name) {
-        Ok(entry) => Ok(Some(entry)),
-        Err(Unusable::Gone) => Ok(None),
-        Err(Unusable::Bad(bad)) => {
-            tools.spool.condemn(name, bad.0);
-            Ok(None)
-        }
-        Err(Unusable::Io(e)) => Err(unreadable(name, &e)),
-    }
 }
 
 /// Tried again as a whole: what it holds is not known.
@@ -74,7 +74,7 @@ fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
         });
         // What a crash left in the middle is looked at first.
         let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
-        jobs[at].add(number(slot), slot.recipient.address.domain(), last);
+        jobs[at].add(slot.spot(), slot.recipient.address.domain(), last);
     }
     Plan { entry: entry.name(), unsynced, jobs }
 }
@@ -84,9 +84,4 @@ fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
 pub fn key(slot: &Slot, route: &Route) -> String {
     let destination = if slot.record.state == State::Todo { route.destination() } else { None };
     destination.unwrap_or_else(|| LOCAL.to_owned())
-}
-
-/// A recipient's number, as the queue keeps it.
-pub fn number(slot: &Slot) -> u32 {
-    u32::try_from(slot.number).unwrap_or(u32::MAX)
 }

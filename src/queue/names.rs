@@ -1,0 +1,56 @@
+//! The names of destinations and domains: each is in memory once, however many
+//! messages wait for it, and goes with the last.
+//!
+//! What has the same name has the same pointer, so that a search through the whole
+//! queue compares no text.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::event::Key;
+use super::thin_out;
+
+/// Names, and how many jobs have each.
+#[derive(Default)]
+pub struct Names(HashMap<Key, u32>);
+
+impl Names {
+    /// The one copy of a name, for one job more.
+    pub fn share(&mut self, name: &str) -> Key {
+        let name = self.find(name).unwrap_or_else(|| name.into());
+        *self.0.entry(Arc::clone(&name)).or_default() += 1;
+        name
+    }
+
+    /// Gives back what a job shared; whether it was the last to have it.
+    pub fn release(&mut self, name: &Key) -> bool {
+        let Some(count) = self.0.get_mut(name) else { return true };
+        *count -= 1;
+        let is_last = *count == 0;
+        if is_last {
+            self.0.remove(name);
+            thin_out(&mut self.0);
+        }
+        is_last
+    }
+
+    /// The one copy of a name that some job has.
+    pub fn find(&self, name: &str) -> Option<Key> {
+        self.0.get_key_value(name).map(|(name, _)| Arc::clone(name))
+    }
+}
+
+/// The destination that is the mail exchangers of a domain, at the port of SMTP.
+pub fn exchangers(domain: &str) -> String {
+    format!("mx:{domain}")
+}
+
+/// Whether a destination is [`exchangers`] of a domain.
+pub fn is_exchangers(key: &str, domain: &str) -> bool {
+    key.strip_prefix("mx:") == Some(domain)
+}
+
+/// The domain of the exchangers of which a destination is another port.
+pub fn at_port(key: &str) -> Option<&str> {
+    key.strip_prefix("mx:")?.split_once(':').map(|(domain, _)| domain)
+}

@@ -8,11 +8,14 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
 
 use common::client::Client;
 use common::remote::{Conduct, Remote, Sink};
@@ -23,6 +26,7 @@ struct Clock {
     site: Site,
     remote: Remote,
     library: PathBuf,
+    daemons: RefCell<Vec<Pid>>,
 }
 
 impl Clock {
@@ -37,7 +41,7 @@ impl Clock {
         let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
         let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
         site.add("routes", &format!("far.test {}", remote.host_port()));
-        Some(Self { site, remote, library })
+        Some(Self { site, remote, library, daemons: RefCell::default() })
     }
 
     /// Sets it ahead or back, as in `-1d` and `+10y`; to `+0` home.
@@ -53,21 +57,40 @@ impl Clock {
         // What the library keeps in /dev/shm is removed only by who made it.
         let owner = fs::metadata(self.site.path("spool")).expect("a spool");
         command.uid(owner.uid()).gid(owner.gid());
-        Daemon::spawn(command)
+        let daemon = Daemon::spawn(command);
+        self.daemons.borrow_mut().push(daemon.pid());
+        daemon
     }
 
-    /// Makes one attempt in vain; the line of the log.
-    fn try_in_vain(&self, daemon: &Daemon) -> String {
+    /// Sets the clock and makes an attempt in vain; its line of the log, or that of one
+    /// that had become due by itself.
+    fn try_in_vain(&self, daemon: &Daemon, by: &str) -> String {
         let is_meant = |line: &&str| line.contains(" deferred to=<a@");
         let lines = || daemon.log().lines().filter(is_meant).map(str::to_owned).collect::<Vec<_>>();
         let before = lines().len();
+        self.set(by);
         // A flush that comes while the last attempt is just ending is for nothing.
-        while lines().len() == before {
-            self.site.penfoldctl(&["flush"]);
-            let end = Instant::now() + Duration::from_secs(2);
-            daemon.wait_until("an attempt", || lines().len() > before || Instant::now() > end);
-        }
+        let (mut flushed, pause) = (Instant::now(), Duration::from_secs(2));
+        self.site.penfoldctl(&["flush"]);
+        daemon.wait_until("an attempt", || {
+            if flushed.elapsed() > pause {
+                self.site.penfoldctl(&["flush"]);
+                flushed = Instant::now();
+            }
+            lines().len() > before
+        });
         lines().pop().expect("just seen")
+    }
+}
+
+impl Drop for Clock {
+    /// A daemon that was killed by a test that failed leaves what the library made.
+    fn drop(&mut self) {
+        for pid in self.daemons.borrow().iter() {
+            for name in ["faketime_shm_", "sem.faketime_sem_"] {
+                let _ = fs::remove_file(format!("/dev/shm/{name}{pid}"));
+            }
+        }
     }
 }
 
@@ -83,8 +106,7 @@ fn a_clock_that_jumps_and_comes_home_sends_nothing_back() {
     let daemon = clock.start();
     submit(&daemon);
     for by in ["+10y", "+0", "-1d", "+0", "+10y", "-1d", "+0"] {
-        clock.set(by);
-        let line = clock.try_in_vain(&daemon);
+        let line = clock.try_in_vain(&daemon, by);
         assert!(line.contains(" next="), "with {by} it is given up: {line}");
     }
     clock.remote.behave(Conduct::Sink(Sink::default()));
@@ -116,16 +138,14 @@ fn a_clock_that_was_behind_at_boot_leaves_a_message_another_attempt() {
     clock.set("-20y");
     let daemon = clock.start();
     submit(&daemon);
-    clock.set("+0");
     // However often somebody who cannot wait flushes the queue.
     for _ in 0..3 {
-        let line = clock.try_in_vain(&daemon);
+        let line = clock.try_in_vain(&daemon, "+0");
         assert!(line.contains(" next="), "{line}");
     }
     assert!(clock.site.mail("jon").is_empty());
     // It is as old as it seems, for all that can be told.
-    clock.set("+2h");
-    let line = clock.try_in_vain(&daemon);
+    let line = clock.try_in_vain(&daemon, "+2h");
     assert!(!line.contains(" next="), "{line}");
     assert!(daemon.settles(&clock.site), "{}", daemon.log());
     assert!(daemon.terminate().success());

@@ -5,10 +5,10 @@
 //! `new/` to `cur/`. Only the last one finishes it.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use super::head::{self, Head};
@@ -27,6 +27,8 @@ pub struct Entry {
     name: EntryName,
     file: File,
     head: Head,
+    /// Whether the file had another name when it was opened.
+    linked: bool,
 }
 
 /// Reads the content of an entry, from its first octet; a copy starts where this
@@ -110,7 +112,8 @@ impl Entry {
     }
 
     fn read(spool: &Arc<Spool>, name: EntryName, mut file: File) -> Result<Self, Unusable> {
-        if file.metadata()?.len() != name.size {
+        let metadata = file.metadata()?;
+        if metadata.len() != name.size {
             return Err(Bad("its size is not the one in its name").into());
         }
         let mut front = Vec::with_capacity(FRONT);
@@ -120,7 +123,7 @@ impl Entry {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
         let head = head::read(&front)?;
-        Ok(Self { spool: Arc::clone(spool), name, file, head })
+        Ok(Self { spool: Arc::clone(spool), name, file, head, linked: metadata.nlink() > 1 })
     }
 
     /// The queue id.
@@ -192,12 +195,28 @@ impl Entry {
         disk::sync(&self.file)
     }
 
+    /// Whether one of these paths, too, is a name of this file: btrfs can leave both
+    /// names of a rename when the power goes.
+    pub fn is_also(&self, mut paths: impl Iterator<Item = PathBuf>) -> bool {
+        let Some(own) = self.linked.then(|| self.file.metadata().ok()).flatten() else { return false };
+        paths.any(|path| fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())))
+    }
+
+    /// Delivers a bare entry that has a name in its mailbox already: it loses its
+    /// name in the spool.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub fn leave(&self) -> io::Result<()> {
+        disk::remove(&self.spool.path(self.name))
+    }
+
     /// Notes, durably, that a copy for a recipient is complete in the `tmp/` of its mailbox.
     ///
     /// # Errors
     /// Those of the system; then it is not known what the disk holds.
-    pub fn prepare(&mut self, number: usize, device: u64, inode: u64, now: u64) -> io::Result<()> {
-        self.settle(number, State::Prepared { device, inode }, now)?;
+    pub fn prepare(&mut self, number: usize, born: u64, inode: u64, now: u64) -> io::Result<()> {
+        self.settle(number, State::Prepared { born, inode }, now)?;
         disk::sync_data(&self.file)
     }
 

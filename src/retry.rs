@@ -33,9 +33,21 @@ impl Schedule {
         last.saturating_add(interval - (interval / 8) * (seed % 1024) / 1024)
     }
 
-    /// Whether a deferral at `now` is the last one.
-    pub fn is_expired(&self, arrival: u64, now: u64) -> bool {
-        now.saturating_sub(arrival) >= self.expire_after.as_secs()
+    /// Whether a deferral at `now` is the last one, the one noted before being at `last`.
+    /// The first at the age never is: this host may have been down for days and have no
+    /// network yet, or its clock may have jumped.
+    pub fn is_expired(&self, arrival: u64, last: u64, now: u64) -> bool {
+        self.is_old(arrival, last) && self.is_old(arrival, now) && now >= last.saturating_add(self.min.as_secs())
+    }
+
+    /// Whether a deferral at `now` is noted: all are, but of several within the first
+    /// interval at the age only one, or none would ever be the last.
+    pub fn is_noted(&self, arrival: u64, last: u64, now: u64) -> bool {
+        !self.is_old(arrival, last) || now < last || now >= last.saturating_add(self.min.as_secs())
+    }
+
+    fn is_old(&self, arrival: u64, at: u64) -> bool {
+        at.saturating_sub(arrival) >= self.expire_after.as_secs()
     }
 
     /// What is still to wait at `now` for an attempt at `due`. A time further
@@ -80,6 +92,25 @@ mod tests {
         assert_eq!(SCHEDULE.wait(1_000_000, 999_990), Duration::from_secs(10));
         assert_eq!(SCHEDULE.wait(1_000_000, 500_000), Duration::ZERO);
         assert_eq!(SCHEDULE.wait(10, 500_000), Duration::ZERO);
-        assert!(!SCHEDULE.is_expired(1_000_000, 500_000));
+        assert!(!SCHEDULE.is_expired(1_000_000, 500_000, 500_000));
+    }
+
+    #[test]
+    fn one_attempt_at_the_age_is_not_the_last() {
+        let (arrival, old) = (1_000_000, 1_000_000 + 5 * 86400);
+        for (last, now, is_last, is_noted) in [
+            (0, old, false, true),
+            (old - 1, old, false, true),
+            // Somebody cannot wait.
+            (old, old + 1, false, false),
+            (old, old + 299, false, false),
+            (old, old + 300, true, true),
+            // The clock was ahead at one of them.
+            (old, arrival + 60, false, true),
+            (arrival + 60, 10 * old, false, true),
+        ] {
+            assert_eq!(SCHEDULE.is_expired(arrival, last, now), is_last, "{last} {now}");
+            assert_eq!(SCHEDULE.is_noted(arrival, last, now), is_noted, "{last} {now}");
+        }
     }
 }

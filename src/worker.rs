@@ -296,15 +296,20 @@ impl Attempt<'_> {
         let Some(slot) = self.entry.slot(index).filter(|s| s.record.state.is_open()).cloned() else {
             return Ok(());
         };
-        let schedule = self.settings.config.queue.schedule();
-        let expired = schedule.is_expired(self.entry.id().seconds(), self.now);
+        let (schedule, arrival) = (self.settings.config.queue.schedule(), self.entry.id().seconds());
+        // The record of one that is prepared says when that was, not when it was last tried.
+        let before = self.now.saturating_sub(schedule.min.as_secs());
+        let last = if slot.record.state == State::Todo { slot.record.last } else { before };
+        let expired = schedule.is_expired(arrival, last, self.now);
         match outcome.fate {
             Fate::Delivered => {
                 self.entry.settle(index, State::Done, self.now)?;
                 self.log(number, outcome, None);
             }
             Fate::Deferred if !expired => {
-                self.entry.defer(index, self.now)?;
+                if schedule.is_noted(arrival, last, self.now) {
+                    self.entry.defer(index, self.now)?;
+                }
                 let next = self.next_attempt();
                 self.log(number, outcome, Some(next));
                 let words = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);

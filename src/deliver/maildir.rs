@@ -82,12 +82,15 @@ impl Maildir<'_> {
             let _ = disk::remove(&temporary);
             self.trouble("write", &temporary, &e)
         })?;
-        let (born, inode) = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
+        let identity = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
         // If this fails the record may say either: the file stays, for the next attempt to find.
-        entry
-            .prepare(slot.number, born, inode, now)
-            .map_err(|e| Outcome::from_io("note a prepared delivery in the spool", &e))?;
+        self.note(entry, slot.number, identity, now)?;
         Ok(name)
+    }
+
+    fn note(&self, entry: &mut Entry, number: usize, identity: (u64, u64), now: u64) -> Result<(), Box<Outcome>> {
+        let noted = entry.prepare(number, identity.0, identity.1, now);
+        noted.map_err(|e| Box::new(Outcome::from_io("note a prepared delivery in the spool", &e)))
     }
 
     fn write(&self, entry: &Entry, path: &Path, head: &str) -> io::Result<()> {
@@ -117,11 +120,14 @@ impl Maildir<'_> {
             renamed = self.make().and_then(|()| disk::rename_new(&from, &to));
         }
         renamed.map_err(|e| self.trouble("rename into", &to, &e))?;
+        self.sync()
+    }
+
+    fn sync(&self) -> Result<(), Box<Outcome>> {
         ["new", "tmp"].into_iter().try_for_each(|directory| {
             let directory = self.path.join(directory);
-            disk::sync_directory(&directory).map_err(|e| self.trouble("sync", &directory, &e))
-        })?;
-        Ok(())
+            disk::sync_directory(&directory).map_err(|e| Box::new(self.trouble("sync", &directory, &e)))
+        })
     }
 
     /// After a crash: what became of a copy that was noted as prepared.
@@ -138,16 +144,20 @@ impl Maildir<'_> {
             // Both names of a rename, as in `has`.
             let linked =
                 fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.seen(prefix.clone()).next().is_some();
-            return match linked {
-                true => disk::remove(&path).map_err(|e| Box::new(self.trouble("remove", &path, &e))),
-                false => self.reveal(&name),
-            };
+            if linked {
+                disk::remove(&path).map_err(|e| Box::new(self.trouble("remove", &path, &e)))?;
+                return self.sync();
+            }
+            // Written once more: if that failed the last time, no fsync tells whether it is on the disk.
+            self.note(entry, slot.number, identity, slot.record.last)?;
+            return self.reveal(&name);
         }
         if now.saturating_sub(slot.record.last) < SURE
             || find(&self.path.join("new"))?.is_some()
             || find(&self.path.join("cur"))?.is_some()
         {
-            return Ok(());
+            // The crash may have come before the rename was durable.
+            return self.sync();
         }
         ::log::warn!("{}: whether <{}> got it cannot be told: delivered again", entry.id(), slot.recipient.address);
         // A crash must not take a part of the second copy for the first one.

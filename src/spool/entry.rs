@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::head::{self, Head};
 use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, Spot, State};
@@ -321,11 +321,12 @@ impl Entry {
         match removed {
             Err(e) if bare.try_exists().unwrap_or(true) => {
                 // Two would be one too many, if the bare one were now moved into the mailbox.
-                disk::remove(&rewritten_path)?;
+                self.spool.note_twin(full);
+                self.spool.remove_twin(full.id)?;
                 return Err(e);
             }
             // From here on this one counts, whatever else goes wrong.
-            _ => {}
+            _ => self.spool.forget_twin(full.id),
         }
         if let Err(e) = self.spool.sync_places(&[self.name.place.directory()]) {
             log::warn!("spool: sync {}: {e}", self.name.place.directory());
@@ -438,6 +439,29 @@ fn read_wanted(file: &File, front: &[u8], wanted: &[Spot]) -> Result<Head, Unusa
     Ok(head)
 }
 
+/// A full entry that a failed [`Entry::make_full`] has left beside the bare one. As
+/// long as it cannot be removed the bare one is not moved, for a start would find
+/// the full one and deliver it again.
+impl Spool {
+    fn note_twin(&self, twin: EntryName) {
+        self.twins.lock().unwrap_or_else(PoisonError::into_inner).insert(twin.id, twin);
+    }
+
+    fn remove_twin(&self, id: QueueId) -> io::Result<()> {
+        let twin = self.twins.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+        let Some(twin) = twin else { return Ok(()) };
+        match disk::remove(&self.path(twin)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => self.forget_twin(id),
+        }
+        Ok(())
+    }
+
+    fn forget_twin(&self, id: QueueId) {
+        self.twins.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+}
+
 impl Spool {
     /// Delivers a bare entry: the file becomes `target`, which must not exist. It
     /// is then not in the spool any more.
@@ -445,6 +469,7 @@ impl Spool {
     /// # Errors
     /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
     pub fn move_into(&self, name: EntryName, target: &Path) -> io::Result<()> {
+        self.remove_twin(name.id)?;
         disk::rename_new(&self.path(name), target)
     }
 

@@ -15,19 +15,40 @@
 //!
 //! # States
 //!
+//! An entry is in one of the states on the left, and one step leads on. A `/` parts what
+//! happens in that order; a crash between leaves what is in the second table.
+//!
 //! | on disk | becomes | by | and guarantees |
 //! | --- | --- | --- | --- |
-//! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n` | `Draft::commit`: link, then fsync of the file | nothing before; after it the message is ours |
+//! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n` | `Draft::commit`: linked or renamed / file synced | nothing before; after it the message is ours. If the sync fails it is removed |
 //! | bare, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither; see below for btrfs |
-//! | bare, in `new/` | full, in `cur/` | `Entry::make_full`: `tmp/ID` written and synced, renamed, directory synced, the bare one unlinked, directory synced | both only in between: then the full one counts, on which nothing was done yet |
-//! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | |
-//! | recipient `T` | `P` | `Entry::prepare`: record overwritten, file synced | `tmp/N` of the mailbox is complete and synced |
-//! | `P` | `D` | rename into the mailbox's `new/`, directories synced, record overwritten | delivered; see `deliver::maildir` for what a crash leaves |
-//! | `P` | `T` | `Entry::forget`: record overwritten, file synced | the copy is nowhere, and is made again |
-//! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced, records overwritten, file synced | the report is complete |
-//! | `R` | `F` | `tmp/CHILD` renamed into `new/`, directories synced, records overwritten | the report is an entry of its own; after a crash: `tmp/CHILD` still there, so it was not sent: removed, and `T` again; gone: it was made |
-//! | `T` | `D` | record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
-//! | all `D` or `F` | nothing | `Spool::finish`: unlink | |
+//! | bare, in `new/` | full, in `cur/` | `Entry::make_full`: `tmp/ID` written and synced / renamed / `cur/` synced / the bare one unlinked / `new/` synced | both only in between: then the full one counts, on which nothing was done yet. If it cannot be undone, the bare one is not moved |
+//! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | nothing: either place will do |
+//! | recipient `T` | `T` with a time | `Entry::defer`: record overwritten | nothing: without it he is due sooner |
+//! | recipient `T` | `P` | `Entry::prepare`: record overwritten / file synced | `tmp/N` of the mailbox is complete and synced |
+//! | `P` | `D` | `deliver::maildir`: renamed into the mailbox's `new/` / directories synced / `Entry::settle`: record overwritten | delivered |
+//! | `P` | `T` | `Entry::forget`: record overwritten / file synced | the copy is nowhere, and is made again |
+//! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced / records overwritten / file synced | the report is complete |
+//! | `R` | `F` | `Entry::beget`: `tmp/CHILD` renamed into `new/` / directories synced / records overwritten | the report is an entry of its own |
+//! | `T` | `D` | `Entry::settle`: record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
+//! | `T` | `F` | `Entry::settle`: record overwritten, for a report to the postmaster | there is nobody left to tell |
+//! | all `D` or `F` | nothing | `Entry::finish`, `Spool::finish`: note unlinked / entry unlinked | |
+//!
+//! | a crash leaves | becomes | by |
+//! | --- | --- | --- |
+//! | `new/ID,S=n` before its 250 | as any other: it is whole, or not there | |
+//! | `tmp/ID` of a draft, of `make_full`, or of a report that no `R` names | nothing | the same step made again, or `Spool::sweep` after 36 hours |
+//! | bare in `new/` and full in `cur/` | full in `cur/` | `Spool::entries` at the start: bare unlinked / `new/` synced |
+//! | `T`, with a part of a copy in `tmp/` of the mailbox | `P` | the same step made again, over it |
+//! | `P`, copy in `tmp/` of the mailbox | `D` | record written and synced once more / renamed / ... as above |
+//! | `P`, copy not in `tmp/`, for less than a day or in `new/` or `cur/` | `D` | directories synced / record overwritten |
+//! | `P`, copy nowhere for longer | `T` | `Entry::forget`: in doubt twice, never none |
+//! | `R`, `tmp/CHILD` still there: it was not sent | `T` | `Entry::recover`: records overwritten / file synced / `tmp/CHILD` unlinked |
+//! | `R`, `tmp/CHILD` gone: it was made | `F` | `Entry::recover`: records overwritten |
+//! | a note without entry | nothing | `Spool::sweep` after 36 hours |
+//!
+//! tests/crash/points.rs stops the daemon before and after each of these steps,
+//! tests/crash/errors.rs lets each of them fail.
 //!
 //! # Syncs
 //!
@@ -70,8 +91,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 mod entry;
@@ -105,6 +126,8 @@ pub struct Spool {
     device: u64,
     /// Whether the file system has files without a name; found out by the first attempt.
     nameless: AtomicBool,
+    /// See `note_twin`.
+    twins: Mutex<HashMap<QueueId, EntryName>>,
 }
 
 /// Held by the process that runs the queue.
@@ -167,8 +190,12 @@ impl Spool {
     /// # Errors
     /// As for [`Spool::open`], and `NotFound`.
     pub fn look_at(root: &Path) -> io::Result<Arc<Self>> {
-        let spool = Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(true) };
-        Ok(Arc::new(spool))
+        Ok(Arc::new(Self::new(root, true)?))
+    }
+
+    fn new(root: &Path, nameless: bool) -> io::Result<Self> {
+        let device = fs::metadata(root)?.dev();
+        Ok(Self { root: root.to_owned(), device, nameless: AtomicBool::new(nameless), twins: Mutex::default() })
     }
 
     /// Opens a spool, making what is missing of its directories.
@@ -179,8 +206,7 @@ impl Spool {
         for directory in DIRECTORIES {
             disk::make_directory(&root.join(directory))?;
         }
-        let spool =
-            Self { root: root.to_owned(), device: fs::metadata(root)?.dev(), nameless: AtomicBool::new(has_proc()) };
+        let spool = Self::new(root, has_proc())?;
         spool.check_version()?;
         Ok(Arc::new(spool))
     }

@@ -8,7 +8,7 @@
 //! | `CALL` | `open`, `write`, `fsync`, `link`, `rename`, `unlink`, `mkdir`, or `*` |
 //! | `PATH` | a part of the path (of `FROM TO` for a rename), its end if `$` follows, or `*` |
 //! | `WHEN` | the number of the matching call, counted from 1: `3`, `3-5`, `3-`, or `*` |
-//! | `ACTION` | `before` or `after`: the process is gone then and there; `skip`: the call says that all went well and does nothing; or the name of an error, such as `EIO`, which it returns and does nothing |
+//! | `ACTION` | `before` or `after`: the process is gone then and there; `panic`: a bug, in the thread that makes the call; `skip`: the call says that all went well and does nothing; or the name of an error, such as `EIO`, which it returns and does nothing |
 //!
 //! The first rule that fits a call counts. What is done is said on standard
 //! error. A rule that cannot be read ends the process, so that no test passes
@@ -50,6 +50,7 @@ impl Subject<'_> {
 enum Action {
     Before,
     After,
+    Panic,
     Skip,
     Fail(Errno),
 }
@@ -85,6 +86,7 @@ fn parse(rule: &str) -> Option<Rule> {
     let action = match action {
         "before" => Action::Before,
         "after" => Action::After,
+        "panic" => Action::Panic,
         "skip" => Action::Skip,
         name => Action::Fail(errno(name)?),
     };
@@ -114,6 +116,7 @@ pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<(
             let _ = run();
             stop("after", call, &text)
         }
+        Action::Panic => panic!("fault: {call} {text}"),
         Action::Skip => {
             eprintln!("fault: skip {call} {text}");
             Ok(())

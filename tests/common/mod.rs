@@ -242,7 +242,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Gives a path to the user that the daemon becomes when the tests run as root.
-fn own(path: &Path) {
+pub fn own(path: &Path) {
     static NOBODY: OnceLock<Option<User>> = OnceLock::new();
     if !geteuid().is_root() {
         return;
@@ -404,14 +404,15 @@ impl Daemon {
     }
 
     /// SIGTERM, and how it exits.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
         kill(self.pid(), Signal::SIGTERM).expect("it runs");
-        let end = Instant::now() + PATIENCE;
-        let mut state = self.log.lock();
-        while !state.ended && Instant::now() < end {
-            state = self.log.grown.wait_timeout(state, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        assert!(state.ended, "SIGTERM did not end it; the log:\n{}", state.lines.join("\n"));
+        self.wait_end()
+    }
+
+    /// Waits until it ends by itself; how it exits.
+    pub fn wait_end(mut self) -> ExitStatus {
+        let state = self.log.wait_end();
+        assert!(state.ended, "it did not end; the log:\n{}", state.lines.join("\n"));
         drop(state);
         self.child.wait().expect("a child")
     }
@@ -419,6 +420,12 @@ impl Daemon {
     /// SIGKILL; returns when it is gone.
     pub fn kill9(mut self) {
         self.end();
+    }
+
+    /// The same; all that it has logged up to its end.
+    pub fn end_log(mut self) -> String {
+        self.end();
+        self.log.wait_end().lines.join("\n")
     }
 
     /// SIGHUP.
@@ -447,6 +454,16 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until there is no more, or too long.
+    fn wait_end(&self) -> MutexGuard<'_, LogState> {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.lock();
+        while !state.ended && Instant::now() < end {
+            state = self.grown.wait_timeout(state, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
     fn fill(&self, stderr: ChildStderr) {
         for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
             self.lock().lines.push(String::from_utf8_lossy(&line).into_owned());
@@ -457,7 +474,8 @@ impl Log {
     }
 }
 
-fn port(line: &str) -> Option<u16> {
+/// The port in the line of the log that says where penfoldd listens.
+pub fn port(line: &str) -> Option<u16> {
     let (_, after) = line.split_once("listening on 127.0.0.1:")?;
     let digits = after.find(|c: char| !c.is_ascii_digit()).map_or(after, |end| &after[..end]);
     digits.parse().ok()

@@ -55,10 +55,15 @@ impl Mounts {
 
     /// Starts the daemon of the site in the namespace.
     pub fn start(&self, site: &Site) -> Daemon {
-        let inner = site.penfoldd(&["-d"]);
-        let mut command = self.enter(&inner.get_program().to_string_lossy());
-        command.args(inner.get_args());
-        Daemon::spawn(command)
+        Daemon::spawn(self.inside(&site.penfoldd(&["-d"])))
+    }
+
+    /// A command of the outside, with its arguments and variables, in the namespace.
+    pub fn inside(&self, outside: &Command) -> Command {
+        let mut command = self.enter(&outside.get_program().to_string_lossy());
+        let variables = outside.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.args(outside.get_args()).envs(variables).stdin(Stdio::null());
+        command
     }
 
     /// Runs a script of the shell in the namespace.

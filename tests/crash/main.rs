@@ -7,6 +7,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod errors;
+mod points;
+mod scene;
 mod states;
 
 use std::collections::HashMap;
@@ -35,7 +38,11 @@ impl Chance {
 }
 
 fn site() -> Site {
-    let site = Site::new();
+    people(Site::new())
+}
+
+/// The site with everybody who has part in these tests.
+fn people(site: Site) -> Site {
     for user in ["ret", "ada", "bob", "cyd", "eve"] {
         site.add("users", &format!("{user}::"));
     }

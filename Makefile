@@ -3,6 +3,7 @@
 #   make            build penfoldd and penfoldctl
 #   make run        try it: a mail server in a scratch directory
 #   make test       all tests
+#   make powercut   a thousand power cuts, by root, in a quarter of an hour
 #   make soak       an hour of everything at once; SECONDS=3600 SEED=
 #   make bench      tables and plots of what mail costs; ARGS=sessions for one series
 #   make check      format, lints, man pages
@@ -25,7 +26,7 @@ DOC  = $(DESTDIR)$(PREFIX)/share/doc/penfold
 MAN  = $(DESTDIR)$(PREFIX)/share/man
 CONF = $(DESTDIR)$(SYSCONFDIR)/penfold/penfold.conf
 
-.PHONY: all run test soak bench check install clean
+.PHONY: all run test powercut soak bench check install clean
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -44,6 +45,11 @@ run:
 test:
 	tests/setup
 	$(CARGO) test --locked
+
+# The tests make some fifty cuts; these are for a change of how mail is kept.
+powercut:
+	tests/setup
+	PENFOLD_CUTS=1000 $(CARGO) test --locked --test powercut what_got -- --nocapture
 
 # A minute of it is in `make test`. A failure tells the seed of its choices.
 soak: SECONDS = 3600

@@ -250,7 +250,8 @@ impl Attempt<'_> {
 
     fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Outcome {
         if self.entry.is_bare() {
-            if let Some(outcome) = mailbox.take(self.spool, self.entry.name()) {
+            let is_there = mailbox.has(&self.entry);
+            if let Some(outcome) = is_there.or_else(|| mailbox.take(self.spool, self.entry.name())) {
                 self.taken = outcome.fate == Fate::Delivered;
                 return outcome;
             }

@@ -55,6 +55,9 @@ pub fn load(tools: &Tools, untried: &[EntryName], events: &Sender<Event>) -> io:
     let mut names = tools.spool.names(Place::Cur)?;
     names.extend(untried);
     names.sort_unstable();
+    if let Err(e) = tools.spool.unlink_old_names(&names) {
+        ::log::error!("spool: look through tmp/: {e}");
+    }
     let mut loader = Loader { tools, events, plans: Vec::new(), outstanding: None, awaited: HashSet::new() };
     // It has ended only when the daemon does.
     let count = loader.tell(names).unwrap_or_default();

@@ -11,7 +11,8 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use crate::outcome::Outcome;
 use crate::reply::Status;
@@ -32,6 +33,16 @@ pub struct Maildir<'a> {
 }
 
 impl Maildir<'_> {
+    /// A bare entry that is in the mailbox already: btrfs can leave both names of a
+    /// rename when the power goes. It loses its name in the spool.
+    pub fn has(&self, entry: &Entry) -> Option<Outcome> {
+        let seen = self.seen(file_prefix(entry.id(), 0));
+        entry.is_also(seen).then(|| match entry.leave() {
+            Ok(()) => Outcome::delivered("").at(self.path.to_string_lossy()),
+            Err(e) => Outcome::from_io("remove a delivered message from the spool", &e),
+        })
+    }
+
     /// Delivers a bare entry by making it the mailbox's: `None` when that cannot
     /// be, and the entry must be copied.
     pub fn take(&self, spool: &Spool, entry: EntryName) -> Option<Outcome> {
@@ -51,7 +62,7 @@ impl Maildir<'_> {
     /// seconds since 1970.
     pub fn copy(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Outcome {
         let result = match slot.record.state {
-            State::Prepared { device, inode } => self.recover(entry, slot, (device, inode), now),
+            State::Prepared { born, inode } => self.recover(entry, slot, (born, inode), now),
             _ => self.prepare(entry, slot, now).and_then(|name| self.reveal(&name)),
         };
         match result {
@@ -71,10 +82,10 @@ impl Maildir<'_> {
             let _ = disk::remove(&temporary);
             self.trouble("write", &temporary, &e)
         })?;
-        let (device, inode) = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
+        let (born, inode) = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
         // If this fails the record may say either: the file stays, for the next attempt to find.
         entry
-            .prepare(slot.number, device, inode, now)
+            .prepare(slot.number, born, inode, now)
             .map_err(|e| Outcome::from_io("note a prepared delivery in the spool", &e))?;
         Ok(name)
     }
@@ -123,7 +134,14 @@ impl Maildir<'_> {
         let prefix = file_prefix(entry.id(), slot.number);
         let find = |directory: &Path| find(directory, &prefix).map_err(|e| self.trouble("look through", directory, &e));
         if let Some(name) = find(&temporary)? {
-            return self.reveal(&name);
+            let path = temporary.join(&name);
+            // Both names of a rename, as in `has`.
+            let linked =
+                fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.seen(prefix.clone()).next().is_some();
+            return match linked {
+                true => disk::remove(&path).map_err(|e| Box::new(self.trouble("remove", &path, &e))),
+                false => self.reveal(&name),
+            };
         }
         if now.saturating_sub(slot.record.last) < SURE
             || find(&self.path.join("new"))?.is_some()
@@ -137,15 +155,26 @@ impl Maildir<'_> {
         self.prepare(entry, slot, now).and_then(|name| self.reveal(&name))
     }
 
+    /// What its owner can see of a delivery.
+    fn seen(&self, prefix: String) -> impl Iterator<Item = PathBuf> {
+        let directories = ["new", "cur"].map(|directory| self.path.join(directory)).into_iter();
+        directories.filter_map(move |directory| Some(directory.join(find(&directory, &prefix).ok()??)))
+    }
+
     /// Makes the directories that are missing; last the one that every delivery needs,
     /// so that the next one completes what a crash leaves.
     fn make(&self) -> io::Result<()> {
         ["cur", "tmp", "new"].into_iter().try_for_each(|directory| disk::make_directory(&self.path.join(directory)))
     }
 
+    /// What tells this `tmp/` from one that is there in its place, such as below a
+    /// mount that failed. The number of its device would not do: it is another one
+    /// after many a restart.
     fn identity(&self) -> io::Result<(u64, u64)> {
         let metadata = fs::metadata(self.path.join("tmp"))?;
-        Ok((metadata.dev(), metadata.ino()))
+        // Not every file system knows.
+        let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        Ok((born.and_then(|born| u64::try_from(born.as_nanos()).ok()).unwrap_or(0), metadata.ino()))
     }
 
     /// `seconds.id-recipient.host,S=bytes`.

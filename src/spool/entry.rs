@@ -5,10 +5,10 @@
 //! `new/` to `cur/`. Only the last one finishes it.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::head::{self, Head};
@@ -31,6 +31,8 @@ pub struct Entry {
     head: Head,
     /// Whether all recipients were read.
     is_whole: bool,
+    /// Whether the file had another name when it was opened.
+    linked: bool,
 }
 
 /// Reads the content of an entry, from its first octet; a copy starts where this
@@ -115,7 +117,9 @@ impl Entry {
     }
 
     fn read(spool: &Arc<Spool>, name: EntryName, mut file: File, wanted: Option<&[Spot]>) -> Result<Self, Unusable> {
-        if file.metadata()?.len() != name.size {
+        let metadata = file.metadata()?;
+        let linked = metadata.nlink() > 1;
+        if metadata.len() != name.size {
             return Err(Bad("its size is not the one in its name").into());
         }
         let mut front = Vec::with_capacity(FRONT);
@@ -123,13 +127,13 @@ impl Entry {
         let length = head::length(&front)?;
         if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
             let head = read_wanted(&file, &front, wanted)?;
-            return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false });
+            return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false, linked });
         }
         if length > front.len() as u64 {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
         let head = head::read(&front)?;
-        Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: true })
+        Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: true, linked })
     }
 
     /// The queue id.
@@ -211,12 +215,28 @@ impl Entry {
         disk::sync(&self.file)
     }
 
+    /// Whether one of these paths, too, is a name of this file: btrfs can leave both
+    /// names of a rename when the power goes.
+    pub fn is_also(&self, mut paths: impl Iterator<Item = PathBuf>) -> bool {
+        let Some(own) = self.linked.then(|| self.file.metadata().ok()).flatten() else { return false };
+        paths.any(|path| fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())))
+    }
+
+    /// Delivers a bare entry that has a name in its mailbox already: it loses its
+    /// name in the spool.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub fn leave(&self) -> io::Result<()> {
+        disk::remove(&self.spool.path(self.name))
+    }
+
     /// Notes, durably, that a copy for a recipient is complete in the `tmp/` of its mailbox.
     ///
     /// # Errors
     /// Those of the system; then it is not known what the disk holds.
-    pub fn prepare(&mut self, number: usize, device: u64, inode: u64, now: u64) -> io::Result<()> {
-        self.settle(number, State::Prepared { device, inode }, now)?;
+    pub fn prepare(&mut self, number: usize, born: u64, inode: u64, now: u64) -> io::Result<()> {
+        self.settle(number, State::Prepared { born, inode }, now)?;
         disk::sync_data(&self.file)
     }
 

@@ -57,10 +57,10 @@ pub enum State {
     /// To be tried.
     Todo,
     /// A copy is complete in the `tmp/` of its mailbox, and may have been renamed
-    /// into `new/`: with the device and inode of that `tmp/`.
+    /// into `new/`: with the birth and inode of that `tmp/`.
     Prepared {
-        /// st_dev of the directory.
-        device: u64,
+        /// When the directory was made, in nanoseconds since 1970; 0 if the file system does not know.
+        born: u64,
         /// st_ino of the directory.
         inode: u64,
     },
@@ -101,7 +101,7 @@ impl Record {
     pub fn encode(&self) -> [u8; RECORD] {
         let (letter, a, b) = match self.state {
             State::Todo => ('T', 0, 0),
-            State::Prepared { device, inode } => ('P', device, inode),
+            State::Prepared { born, inode } => ('P', born, inode),
             State::Reported { lead } => ('R', lead, 0),
             State::Done => ('D', 0, 0),
             State::Failed => ('F', 0, 0),
@@ -126,7 +126,7 @@ impl Record {
         let (a, b) = (number(16).ok_or(BAD)?, number(16).ok_or(BAD)?);
         let state = match letter {
             "T" => State::Todo,
-            "P" => State::Prepared { device: a, inode: b },
+            "P" => State::Prepared { born: a, inode: b },
             "R" => State::Reported { lead: a },
             "D" => State::Done,
             "F" => State::Failed,
@@ -437,7 +437,7 @@ mod tests {
     fn a_record_keeps_its_place_and_its_sector() {
         for state in [
             State::Todo,
-            State::Prepared { device: u64::MAX, inode: 1 },
+            State::Prepared { born: u64::MAX, inode: 1 },
             State::Reported { lead: 12 },
             State::Done,
             State::Failed,

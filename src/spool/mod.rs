@@ -18,7 +18,7 @@
 //! | on disk | becomes | by | and guarantees |
 //! | --- | --- | --- | --- |
 //! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n` | `Draft::commit`: link, then fsync of the file | nothing before; after it the message is ours |
-//! | bare, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither |
+//! | bare, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither; see below for btrfs |
 //! | bare, in `new/` | full, in `cur/` | `Entry::make_full`: `tmp/ID` written and synced, renamed, directory synced, the bare one unlinked, directory synced | both only in between: then the full one counts, on which nothing was done yet |
 //! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten, file synced | `tmp/N` of the mailbox is complete and synced |
@@ -29,11 +29,35 @@
 //! | `T` | `D` | record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
 //! | all `D` or `F` | nothing | `Spool::finish`: unlink | |
 //!
-//! The syncs: the file in `commit`, for the 250. That its name is then on the
-//! disk too holds for the journals of ext4, xfs and btrfs, which commit the link with the
-//! inode; where the file system has no O_TMPFILE the directory is synced as well.
-//! After a restart an entry is synced before it is first acted on, for
-//! after a kill its data may not have been. The other syncs are those of the table.
+//! # Syncs
+//!
+//! What a power cut costs without each of them; tests/powercut leaves it out and sees it.
+//!
+//! | sync | without it |
+//! | --- | --- |
+//! | `commit`: the file, for the 250 | messages are lost, under any load |
+//! | after a restart: an entry, before it is acted on | what a killed daemon had just linked is delivered empty |
+//! | a copy: `tmp/N` of the mailbox | it is delivered empty |
+//! | `prepare`: the record | it is delivered again after its owner has moved it |
+//! | a copy: `new/` of the mailbox | lost with mailboxes on another file system, where the entry is gone first |
+//! | `beget`: the report in `tmp/` | the report is lost |
+//! | `beget`: the records; `new/` | the report is sent twice |
+//! | `recover`: the records | the report is lost |
+//!
+//! POSIX does not promise that a new name is on the disk with its file, but the journals
+//! of ext4, xfs and btrfs commit the name with the inode, and those of ext4 and xfs keep changes
+//! of names in order. So these syncs cost nothing there when they are left out, and btrfs has
+//! shown no loss without them either; they are for other file systems, and none is on the
+//! way of a message that is moved: the directory in `commit` where there is no O_TMPFILE;
+//! `tmp/` in `write_temporary`; `cur/` and `new/` in `make_full`, and the one in `choose`,
+//! without which a bare entry could come back after the full one is finished. The `tmp/`
+//! that a report or a copy was renamed from is synced before it is noted as made, for btrfs
+//! can bring the old name back. `forget` takes two crashes a day apart to be missed.
+//!
+//! On btrfs a power cut can leave both names of a rename, of one file. A bare entry
+//! that is in its mailbox too was delivered (`Entry::is_also`), so was a copy that its
+//! owner can see (`deliver::maildir`), and an entry loses its name in `tmp/` before
+//! it is looked at (`Spool::unlink_old_names`).
 //!
 //! What an entry cannot say is not kept: the schedule is a function of id, record
 //! and clock. Errors are those of the system, to be turned into replies or
@@ -229,6 +253,25 @@ impl Spool {
             None => self.condemn_file(&file.path(), "its name is not one that penfold gives"),
         })?;
         Ok(names)
+    }
+
+    /// Removes the name in `tmp/` that an entry had before its rename, and has again
+    /// since a power cut (btrfs): a report that has one would look unsent. `entries` are
+    /// all that are to be tried, sorted; none of them is looked at before this.
+    ///
+    /// # Errors
+    /// When `tmp/` cannot be read, or such a name not be removed.
+    pub fn unlink_old_names(&self, entries: &[EntryName]) -> io::Result<()> {
+        for file in fs::read_dir(self.root.join("tmp"))? {
+            let file = file?;
+            let id = file.file_name().to_str().and_then(QueueId::parse);
+            let is_entry = id.is_some_and(|id| entries.binary_search_by_key(&id, |entry| entry.id).is_ok());
+            // What a rewritten entry is made in is another file.
+            if is_entry && file.metadata().is_ok_and(|m| m.nlink() > 1) {
+                disk::remove(&file.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The entries in one directory, in no order. What is no entry is passed over.

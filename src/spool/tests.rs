@@ -329,7 +329,7 @@ fn records_are_kept_and_are_independent() {
     assert!(one.settle(4, State::Done, 1).is_err() && one.defer(4, 1).is_err(), "there is no such recipient");
     let records: Vec<_> =
         scratch.open(one.name()).slots().iter().map(|s| (s.record.state, s.record.last, s.record.warned)).collect();
-    let prepared = State::Prepared { device: 5, inode: u64::MAX };
+    let prepared = State::Prepared { born: 5, inode: u64::MAX };
     assert_eq!(records, [(prepared, 100, 0), (State::Done, 101, 0), (State::Todo, 102, 0), (State::Todo, 0, 0)]);
 }
 
@@ -353,7 +353,7 @@ fn only_what_is_settled_is_finished() {
     entry.make_tried().expect("a rename");
     scratch.spool.note(entry.id(), "said");
     entry.settle(0, State::Done, 1).expect("a record");
-    for open in [State::Todo, State::Prepared { device: 1, inode: 1 }, State::Reported { lead: 0 }] {
+    for open in [State::Todo, State::Prepared { born: 1, inode: 1 }, State::Reported { lead: 0 }] {
         entry.settle(1, open, 1).expect("a record");
         let refused = scratch.spool.finish(entry.name()).expect_err("one is open");
         assert_eq!(refused.kind(), io::ErrorKind::InvalidData);

@@ -6,7 +6,7 @@
 //! | word | is |
 //! | --- | --- |
 //! | `CALL` | `open`, `write`, `fsync`, `link`, `rename`, `unlink`, `mkdir`, or `*` |
-//! | `PATH` | a part of the path (of `FROM TO` for a rename), or `*` |
+//! | `PATH` | a part of the path (of `FROM TO` for a rename), its end if `$` follows, or `*` |
 //! | `WHEN` | the number of the matching call, counted from 1: `3`, `3-5`, `3-`, or `*` |
 //! | `ACTION` | `before` or `after`: the process is gone then and there; `skip`: the call says that all went well and does nothing; or the name of an error, such as `EIO`, which it returns and does nothing |
 //!
@@ -104,7 +104,7 @@ pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<(
     }
     let text = subject.text();
     let fits = |rule: &&Rule| {
-        let is_meant = (rule.call == "*" || rule.call == call) && (rule.path == "*" || text.contains(&rule.path));
+        let is_meant = (rule.call == "*" || rule.call == call) && is_at(&rule.path, &text);
         is_meant && (rule.first..=rule.last).contains(&(rule.seen.fetch_add(1, Ordering::SeqCst) + 1))
     };
     let Some(rule) = RULES.iter().find(fits) else { return run() };
@@ -122,6 +122,13 @@ pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<(
             eprintln!("fault: {errno:?} {call} {text}");
             Err(errno.into())
         }
+    }
+}
+
+fn is_at(part: &str, path: &str) -> bool {
+    match part.strip_suffix('$') {
+        Some(end) => path.ends_with(end),
+        None => part == "*" || path.contains(part),
     }
 }
 

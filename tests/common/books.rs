@@ -118,6 +118,8 @@ pub struct Books {
     reports: HashMap<String, usize>,
     /// Of each report about a letter, those who did not get it.
     failed: HashMap<(String, String), usize>,
+    /// What is neither a whole letter nor a whole report, and why.
+    pub damaged: Vec<String>,
 }
 
 impl Books {
@@ -126,15 +128,28 @@ impl Books {
     /// # Panics
     /// When one of them is neither a whole letter nor a whole report.
     pub fn of(messages: Vec<Vec<u8>>) -> Self {
+        let books = Self::count(messages);
+        assert!(books.damaged.is_empty(), "{}", books.damaged.join("\n"));
+        books
+    }
+
+    /// The same, but only notes what is not whole.
+    pub fn count(messages: Vec<Vec<u8>>) -> Self {
         let mut books = Self::default();
         for message in messages {
             let text = String::from_utf8_lossy(&message);
             let is_report = text.starts_with("Return-Path: <>\n");
             // A report ends with the header of its letter.
             let token = text.lines().filter_map(|line| line.strip_prefix("Subject: ")).next_back();
-            let token = token.unwrap_or_else(|| panic!("a message without a token:\n{text}"));
+            let Some(token) = token else {
+                books.damaged.push(format!("a message without a token:\n{text}"));
+                continue;
+            };
             let is_whole = if is_report { text.ends_with("--\n") } else { Letter::new(token).is_in(&message) };
-            assert!(is_whole, "{token} is not whole:\n{text}");
+            if !is_whole {
+                books.damaged.push(format!("{token} is not whole:\n{text}"));
+                continue;
+            }
             if is_report {
                 let failed = text.lines().filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
                 failed.for_each(|r| *books.failed.entry((token.to_owned(), r.to_owned())).or_default() += 1);

@@ -46,12 +46,19 @@ const STATES: &[(&str, Change, End)] = &[
     ("bare", |left| drop(left.bare()), [1, 0, 0, 0]),
     ("bare-made-full-in-part", |left| left.bare_with_temporary(), [1, 0, 0, 0]),
     ("bare-and-full", |left| left.twins(), [1, 0, 0, 0]),
+    // A power cut on btrfs can leave both names of a rename.
+    ("bare-and-delivered", |left| left.bare_in("new"), [1, 0, 0, 0]),
+    ("bare-and-delivered-and-seen", |left| left.bare_in("cur"), [1, 0, 0, 0]),
     ("todo", |left| drop(left.full(&["ada", "bob"])), [1, 1, 0, 0]),
     ("todo-tried", |left| left.full(&["ada"]).make_tried().expect("a rename"), [1, 0, 0, 0]),
     ("copy-in-part", |left| left.copy_in_part(), [1, 0, 0, 0]),
     ("prepared-in-tmp", |left| drop(left.prepared(0)), [1, 0, 0, 0]),
     ("prepared-in-new", |left| left.prepared_moved(0, Some("new")), [1, 0, 0, 0]),
     ("prepared-in-cur", |left| left.prepared_moved(0, Some("cur")), [1, 0, 0, 0]),
+    ("prepared-in-tmp-and-new", |left| left.prepared_linked("new"), [1, 0, 0, 0]),
+    ("prepared-in-tmp-and-cur", |left| left.prepared_linked("cur"), [1, 0, 0, 0]),
+    // A name that nobody can see is none, such as that of a backup.
+    ("prepared-in-tmp-and-saved", |left| left.prepared_linked("tmp"), [1, 0, 0, 0]),
     // Its owner has read and deleted it.
     ("prepared-gone", |left| left.prepared_moved(0, None), [0, 0, 0, 0]),
     ("prepared-elsewhere", |left| left.prepared_elsewhere(), [0, 0, 0, 1]),
@@ -68,6 +75,7 @@ const STATES: &[(&str, Change, End)] = &[
     ("unknown-user-bare", |left| left.bare_for_nobody(), [0, 0, 1, 0]),
     ("report-in-tmp", |left| left.reported(&["ghost"], Some("tmp")), [0, 0, 1, 0]),
     ("report-in-new", |left| left.reported(&["ghost"], Some("new")), [0, 0, 1, 0]),
+    ("report-in-tmp-and-new", |left| left.report_linked(), [0, 0, 1, 0]),
     ("report-gone", |left| left.reported(&["ghost"], None), [0, 0, 0, 0]),
     ("report-of-two", |left| left.reported(&["ghost", "spook"], Some("tmp")), [0, 0, 1, 0]),
     ("report-of-two-in-new", |left| left.reported(&["ghost", "spook"], Some("new")), [0, 0, 1, 0]),
@@ -168,6 +176,14 @@ impl Left<'_> {
         self.scene.site.path("spool").join(place).join(name.file_name())
     }
 
+    /// The other name in the mailbox that a bare entry is renamed to.
+    fn bare_in(&self, place: &str) {
+        let entry = self.bare();
+        let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), entry.name().size);
+        let seen = self.scene.site.mailbox("ada").join(place).join(name);
+        fs::hard_link(self.path(entry.name()), seen).expect("a link");
+    }
+
     fn bare_with_temporary(&self) {
         let id = self.bare().id().to_string();
         fs::write(self.scene.site.path("spool/tmp").join(id), "penfold/1 head=00").expect("a file");
@@ -202,8 +218,8 @@ impl Left<'_> {
     fn prepared_for(&self, user: &str, ago: u64) -> PathBuf {
         let mut entry = self.full(&[user]);
         let path = self.write_copy(&entry, user, usize::MAX);
-        let tmp = fs::metadata(self.scene.site.mailbox(user).join("tmp")).expect("a directory");
-        entry.prepare(0, tmp.dev(), tmp.ino(), now() - ago).expect("a record");
+        let (born, inode) = self.identity(user);
+        entry.prepare(0, born, inode, now() - ago).expect("a record");
         path
     }
 
@@ -218,9 +234,27 @@ impl Left<'_> {
         .expect("a rename");
     }
 
+    fn prepared_linked(&self, to: &str) {
+        let path = self.prepared(0);
+        let name = path.file_name().and_then(|n| n.to_str()).expect("a name");
+        let other = match to {
+            "tmp" => self.scene.site.path(&format!("saved-{}", self.token)),
+            to => self.scene.site.mailbox("ada").join(to).join(name),
+        };
+        fs::hard_link(&path, other).expect("a link");
+    }
+
     fn prepared_elsewhere(&self) {
-        let tmp = fs::metadata(self.scene.site.mailbox("ada").join("tmp")).expect("a directory");
-        self.full(&["ada"]).prepare(0, tmp.dev(), tmp.ino() + 1, now()).expect("a record");
+        let (born, inode) = self.identity("ada");
+        self.full(&["ada"]).prepare(0, born, inode + 1, now()).expect("a record");
+    }
+
+    /// Birth and inode of `tmp/` of a mailbox.
+    fn identity(&self, user: &str) -> (u64, u64) {
+        let tmp = fs::metadata(self.scene.site.mailbox(user).join("tmp")).expect("a directory");
+        let born =
+            tmp.created().map_or(0, |born| born.duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64);
+        (born, tmp.ino())
     }
 
     fn prepared_nowhere(&self) {
@@ -246,6 +280,19 @@ impl Left<'_> {
     }
 
     /// A report about the recipients is prepared, and is in this directory of the spool.
+    fn report_linked(&self) {
+        let new = self.scene.site.path("spool/new");
+        let names =
+            || fs::read_dir(&new).expect("a spool").map(|file| file.expect("a file").path()).collect::<Vec<_>>();
+        let before = names();
+        self.reported(&["ghost"], Some("new"));
+        let text = |path: &PathBuf| fs::read_to_string(path).expect("an entry");
+        let report = names().into_iter().find(|path| !before.contains(path) && text(path).contains("--x--"));
+        let report = report.expect("a report");
+        let id = report.file_name().and_then(|n| n.to_str()).and_then(|n| n.split(',').next()).expect("an id");
+        fs::hard_link(&report, self.scene.site.path("spool/tmp").join(id)).expect("a link");
+    }
+
     fn reported(&self, to: &[&str], place: Option<&str>) {
         let mut entry = self.full(to);
         let numbers: Vec<usize> = (0..to.len()).collect();

@@ -1,0 +1,62 @@
+//! A mail host on disks whose power can be cut, and a peer that it sends to.
+
+use std::fs;
+
+use crate::audit::Arrived;
+use crate::common::remote::{Remote, Sink};
+use crate::common::{Daemon, Site};
+use crate::disks::{Cut, Disks, Layout};
+use crate::load::NEW_USERS;
+
+/// The host. Its parts are dropped in this order.
+pub struct Host {
+    /// Its disks.
+    pub disks: Disks,
+    /// The peer: it takes what is for far@far.test, and refuses void@far.test.
+    pub remote: Remote,
+    site: Site,
+}
+
+impl Host {
+    /// A host on empty disks; `None`, and says so, where that cannot be had.
+    pub fn new(file_system: &str, layout: Layout, cut: Cut) -> Option<Self> {
+        let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
+        let mut site = Site::new();
+        let users = ["jon", "ret", "ada", "bob", "cyd", "eve"].map(str::to_owned).into_iter();
+        let users = users.chain((0..NEW_USERS).map(|number| format!("u{number}")));
+        site.write("users", &users.map(|user| format!("{user}::\n")).collect::<String>());
+        site.add("aliases", "list: ada, bob, cyd");
+        site.add("routes", &format!("far.test {}", remote.host_port()));
+        site.set("queue", "retry_min", "\"1s\"");
+        let disks = Disks::new(&mut site, file_system, layout, cut)?;
+        Some(Self { disks, remote, site })
+    }
+
+    /// Starts the daemon, with rules for PENFOLD_FAULT.
+    pub fn start(&self, faults: &str) -> Daemon {
+        self.disks.start(&self.site, faults)
+    }
+
+    /// How many messages the peer has got.
+    pub fn sent(&self) -> usize {
+        self.remote.look(|seen| seen.messages.len())
+    }
+
+    /// Starts the daemon on what a cut left, and gives all that arrived when it has
+    /// settled everything: of what the peer got, the first `sent` before the cut, and
+    /// what comes now.
+    pub fn settle(&self, sent: usize) -> Arrived {
+        let before = self.sent();
+        let daemon = self.start("");
+        let spool = self.disks.path(&self.disks.spool());
+        let count = |place: &str| fs::read_dir(spool.join(place)).map_or(0, Iterator::count);
+        if !daemon.comes_true(|| count("new") + count("cur") == 0) {
+            eprintln!("left in the spool:\n{}", daemon.log());
+        }
+        daemon.kill9();
+        let remote = self.remote.look(|seen| [&seen.messages[..sent], &seen.messages[before..]].concat());
+        let mut arrived = Arrived::new(&self.disks.path(&self.disks.mailboxes()), &remote);
+        (arrived.stuck, arrived.torn) = (count("new") + count("cur"), count("bad"));
+        arrived
+    }
+}

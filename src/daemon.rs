@@ -201,7 +201,7 @@ impl Start {
             Ok(Some(_lock)) => {
                 let mail = Mail::start_without_listening(config, router, spool)?;
                 mail.load_all()?;
-                mail.tell(Event::Flush(Selector::All, bounded(1).0));
+                mail.tell(Event::Flush(Selector::Waiting, bounded(1).0));
                 mail.drain();
                 Ok(())
             }

@@ -257,7 +257,9 @@ impl Queue {
         item.unsynced &= job.unsynced;
         let Some(own) = item.jobs_mut().get_mut(index) else { return };
         own.owe(job.owed);
+        let again = std::mem::take(&mut own.again);
         if let Verdict::Later { spots, due } = verdict {
+            let due = if again { 0 } else { due };
             own.spots = spots.into();
             item.put_off(index, due);
             self.due.push(Reverse((due, id, index as u32)));
@@ -332,7 +334,7 @@ impl Queue {
             found.extend(open.filter(|(_, job)| is_meant(job)).map(|(index, job)| (job.due(), (id, index))));
         };
         match selector {
-            Selector::All => self.items.iter().for_each(|(id, item)| note(*id, item, &|_| true)),
+            Selector::All | Selector::Waiting => self.items.iter().for_each(|(id, item)| note(*id, item, &|_| true)),
             Selector::Message(id) => self.items.get(id).into_iter().for_each(|item| note(*id, item, &|_| true)),
             Selector::Domain(domain) => {
                 let (key, name) = (self.names.find(&names::exchangers(domain)), self.names.find(domain));
@@ -345,6 +347,11 @@ impl Queue {
             }
         }
         let count = found.len();
+        // An attempt that runs may have begun before whoever asks has mended something.
+        for &(_, (id, index)) in found.iter().filter(|(due, _)| due.is_none() && *selector != Selector::Waiting) {
+            let own = self.items.get_mut(&id).and_then(|item| item.jobs_mut().get_mut(index));
+            own.into_iter().for_each(|job| job.again = job.state() == JobState::Running);
+        }
         let mut waiting: Vec<_> = found.into_iter().filter_map(|(due, job)| Some((due?, job))).collect();
         waiting.sort_unstable();
         let keys: HashSet<Key> = waiting.iter().filter_map(|&(_, job)| key_of(&self.items, job)).collect();

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -168,6 +169,22 @@ fn flush_tries_what_it_names_and_nothing_else() {
     }
     flush(&site, &[]);
     becomes((5, 3, 3));
+}
+
+/// Whoever has mended something need not know that an attempt runs just now.
+#[test]
+fn flush_during_an_attempt_means_one_more() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let site = Site::with(LATER);
+    site.add("routes", &format!("example.test {}", listener.local_addr().expect("bound")));
+    let daemon = site.start();
+    daemon.submit(&["elvis@example.test"]);
+    let (silent, _) = listener.accept().expect("an attempt");
+    flush(&site, &["example.test"]);
+    drop(silent);
+    drop(listener.accept().expect("one more"));
+    let deferred = || daemon.log().matches(" deferred to=<elvis@example.test>").count();
+    daemon.wait_until("the end of both", || deferred() == 2);
 }
 
 #[test]

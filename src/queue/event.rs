@@ -52,6 +52,8 @@ pub enum Event {
 pub enum Selector {
     /// Every one.
     All,
+    /// The same, but what runs already is not tried once more.
+    Waiting,
     /// Those of one message.
     Message(QueueId),
     /// Those with a recipient in one domain, and those that go to a host of that name.

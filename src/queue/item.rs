@@ -71,6 +71,8 @@ pub struct ItemJob {
     /// When it is due, while it waits.
     due: u64,
     state: JobState,
+    /// It is to be tried once more as soon as the attempt that runs has ended.
+    pub again: bool,
 }
 
 /// Outcomes by the recipient's number.
@@ -116,7 +118,15 @@ impl<T> From<Vec<T>> for Few<T> {
 impl ItemJob {
     /// A job that waits.
     pub fn new(key: Key, spots: Vec<Spot>, domains: Vec<Key>, due: u64) -> Self {
-        Self { key, spots: spots.into(), domains: domains.into(), owed: None, due, state: JobState::Waiting }
+        Self {
+            key,
+            spots: spots.into(),
+            domains: domains.into(),
+            owed: None,
+            due,
+            state: JobState::Waiting,
+            again: false,
+        }
     }
 
     /// How far it is.

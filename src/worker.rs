@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::bounce;
 use crate::config::Config;
 use crate::deliver::Consignment;
-use crate::deliver::maildir::Maildir;
+use crate::deliver::maildir::{Maildir, Prepared, not_noted};
 use crate::deliver::remote::{Courier, Target};
 use crate::dns::Dns;
 use crate::envelope::{Body, Envelope, Origin, Recipient};
@@ -40,6 +40,8 @@ pub use plan::{Survey, plan, survey};
 const KEEP: Duration = Duration::from_secs(2);
 /// As much of an original's header as a report repeats.
 const MAX_HEADER: u64 = 64 << 10;
+/// Copies of one message that are prepared together.
+const COPIES: usize = 64;
 
 /// What a reload changes.
 pub struct Settings {
@@ -200,7 +202,7 @@ impl Worker {
                 Ok(()) => self.send(attempt, &slots, route),
                 Err(e) => slots.iter().map(|_| Outcome::from_io("rewrite the message in the spool", &e)).collect(),
             },
-            _ => slots.iter().zip(&routes).map(|(slot, route)| attempt.deliver_here(slot, route)).collect(),
+            _ => attempt.deliver_here(&slots, &routes),
         };
         Some(slots.iter().map(|slot| slot.spot().number).zip(outcomes).collect())
     }
@@ -230,13 +232,39 @@ impl Attempt<'_> {
         wanted.filter(|s| s.record.state.is_open()).cloned().collect()
     }
 
-    /// What is settled on this host.
-    fn deliver_here(&mut self, slot: &Slot, route: &Route) -> Outcome {
-        match route {
+    /// What is settled on this host. Of copies several are prepared before the first is
+    /// shown to its owner, so that the entry need be synced only once.
+    fn deliver_here(&mut self, slots: &[Slot], routes: &[Route]) -> Vec<Outcome> {
+        let settings = Arc::clone(&self.settings);
+        let mut outcomes = Vec::with_capacity(slots.len());
+        for (slots, routes) in slots.chunks(COPIES).zip(routes.chunks(COPIES)) {
+            let begun: Vec<_> = slots
+                .iter()
+                .zip(routes)
+                .map(|(slot, route)| self.begin_here(slot, route, &settings.config.hostname))
+                .collect();
+            let is_due = begun.iter().any(|begun| begun.is_ok());
+            let synced = if is_due { self.entry.sync_records() } else { Ok(()) };
+            outcomes.extend(begun.into_iter().map(|begun| match (begun, &synced) {
+                (Err(outcome), _) => *outcome,
+                (Ok((mailbox, copy)), Ok(())) => mailbox.reveal(&copy),
+                (Ok(_), Err(e)) => not_noted(e),
+            }));
+        }
+        outcomes
+    }
+
+    /// A copy that is prepared, or an outcome.
+    fn begin_here<'a>(
+        &mut self,
+        slot: &Slot,
+        route: &'a Route,
+        hostname: &'a str,
+    ) -> Result<(Maildir<'a>, Prepared), Box<Outcome>> {
+        let outcome = match route {
             Route::Mailbox(path) => {
-                let settings = Arc::clone(&self.settings);
-                let mailbox = Maildir { path, hostname: &settings.config.hostname };
-                self.deliver_into(&mailbox, slot)
+                let mailbox = Maildir { path, hostname };
+                return Ok((mailbox, self.deliver_into(&mailbox, slot)?));
             }
             // Whether the copy that was prepared has been seen there cannot be told now.
             _ if matches!(slot.record.state, State::Prepared { .. }) => {
@@ -245,23 +273,22 @@ impl Attempt<'_> {
             Route::Refused(status, why) => Outcome::failed(*status, why.as_str()),
             Route::Unsure(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
             _ => Outcome::failed(Status(5, 1, 1), "User unknown"),
-        }
+        };
+        Err(Box::new(outcome))
     }
 
-    fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Outcome {
+    fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Result<Prepared, Box<Outcome>> {
         if self.entry.is_bare() {
             let is_there = mailbox.has(&self.entry);
             if let Some(outcome) = is_there.or_else(|| mailbox.take(self.spool, self.entry.name())) {
                 self.taken = outcome.fate == Fate::Delivered;
-                return outcome;
+                return Err(Box::new(outcome));
             }
-            if let Err(e) = self.make_full() {
-                return Outcome::from_io("rewrite the message in the spool", &e);
-            }
+            self.make_full().map_err(|e| Outcome::from_io("rewrite the message in the spool", &e))?;
         }
         match self.entry.slot(slot.number).cloned() {
-            Some(slot) => mailbox.copy(&mut self.entry, &slot, self.now),
-            None => Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"),
+            Some(slot) => mailbox.prepare(&mut self.entry, &slot, self.now),
+            None => Err(Box::new(Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"))),
         }
     }
 

@@ -24,12 +24,18 @@ use crate::sys::disk;
 const SURE: u64 = 86_400;
 
 /// A Maildir and how files are named in it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Maildir<'a> {
     /// The directory that holds `tmp`, `new` and `cur`.
     pub path: &'a Path,
     /// This host's name, in the names of files.
     pub hostname: &'a str,
+}
+
+/// A copy in `tmp/`, whole and durable.
+#[derive(Debug)]
+pub struct Prepared {
+    name: String,
 }
 
 impl Maildir<'_> {
@@ -38,7 +44,7 @@ impl Maildir<'_> {
     pub fn has(&self, entry: &Entry) -> Option<Outcome> {
         let seen = self.seen(file_prefix(entry.id(), 0));
         entry.is_also(seen).then(|| match entry.leave() {
-            Ok(()) => Outcome::delivered("").at(self.path.to_string_lossy()),
+            Ok(()) => self.delivered(),
             Err(e) => Outcome::from_io("remove a delivered message from the spool", &e),
         })
     }
@@ -52,27 +58,35 @@ impl Maildir<'_> {
             result = self.make().and_then(|()| spool.move_into(entry, &target));
         }
         match result {
-            Ok(()) => Some(Outcome::delivered("").at(self.path.to_string_lossy())),
+            Ok(()) => Some(self.delivered()),
             Err(e) if matches!(e.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) => None,
             Err(e) => Some(self.trouble("rename into", &target, &e)),
         }
     }
 
-    /// Delivers a copy of a full entry to the recipient in `slot`. `now` is in
-    /// seconds since 1970.
-    pub fn copy(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Outcome {
-        let result = match slot.record.state {
+    /// Prepares a copy of a full entry for the recipient in `slot`: `tmp/N` is written and
+    /// synced, and the entry says so, yet to be synced by [`Entry::sync_records`].
+    /// `now` is in seconds since 1970. What is over already has its outcome.
+    pub fn prepare(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<Prepared, Box<Outcome>> {
+        match slot.record.state {
             State::Prepared { born, inode } => self.recover(entry, slot, (born, inode), now),
-            _ => self.prepare(entry, slot, now).and_then(|name| self.reveal(&name)),
-        };
-        match result {
-            Ok(()) => Outcome::delivered("").at(self.path.to_string_lossy()),
+            _ => self.write_copy(entry, slot, now),
+        }
+    }
+
+    /// Puts a copy that was prepared, and is so on the disk, where its owner sees it.
+    pub fn reveal(&self, copy: &Prepared) -> Outcome {
+        match self.rename(&copy.name) {
+            Ok(()) => self.delivered(),
             Err(outcome) => *outcome,
         }
     }
 
-    /// Writes and syncs `tmp/N`, and notes in the entry that it is there.
-    fn prepare(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<String, Box<Outcome>> {
+    fn delivered(&self) -> Outcome {
+        Outcome::delivered("").at(self.path.to_string_lossy())
+    }
+
+    fn write_copy(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<Prepared, Box<Outcome>> {
         let head = entry.delivery_head(slot);
         let size = head.len() as u64 + entry.content_size();
         let name = self.file_name(entry.id(), slot.number, size);
@@ -85,12 +99,11 @@ impl Maildir<'_> {
         let identity = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
         // If this fails the record may say either: the file stays, for the next attempt to find.
         self.note(entry, slot.number, identity, now)?;
-        Ok(name)
+        Ok(Prepared { name })
     }
 
     fn note(&self, entry: &mut Entry, number: usize, identity: (u64, u64), now: u64) -> Result<(), Box<Outcome>> {
-        let noted = entry.prepare(number, identity.0, identity.1, now);
-        noted.map_err(|e| Box::new(Outcome::from_io("note a prepared delivery in the spool", &e)))
+        entry.prepare(number, identity.0, identity.1, now).map_err(|e| Box::new(not_noted(&e)))
     }
 
     fn write(&self, entry: &Entry, path: &Path, head: &str) -> io::Result<()> {
@@ -112,7 +125,7 @@ impl Maildir<'_> {
     }
 
     /// Renames `tmp/N` to `new/N`, durably.
-    fn reveal(&self, name: &str) -> Result<(), Box<Outcome>> {
+    fn rename(&self, name: &str) -> Result<(), Box<Outcome>> {
         let (from, to) = (self.path.join("tmp").join(name), self.path.join("new").join(name));
         let mut renamed = disk::rename_new(&from, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
@@ -123,15 +136,22 @@ impl Maildir<'_> {
         self.sync()
     }
 
+    /// Makes what its owner can see durable. An old name in `tmp/` may come back: it
+    /// is nobody's then, or [`Maildir::recover`] finds it.
     fn sync(&self) -> Result<(), Box<Outcome>> {
-        ["new", "tmp"].into_iter().try_for_each(|directory| {
-            let directory = self.path.join(directory);
-            disk::sync_directory(&directory).map_err(|e| Box::new(self.trouble("sync", &directory, &e)))
-        })
+        let directory = self.path.join("new");
+        disk::sync_directory(&directory).map_err(|e| Box::new(self.trouble("sync", &directory, &e)))
     }
 
     /// After a crash: what became of a copy that was noted as prepared.
-    fn recover(&self, entry: &mut Entry, slot: &Slot, identity: (u64, u64), now: u64) -> Result<(), Box<Outcome>> {
+    fn recover(
+        &self,
+        entry: &mut Entry,
+        slot: &Slot,
+        identity: (u64, u64),
+        now: u64,
+    ) -> Result<Prepared, Box<Outcome>> {
+        let over = |()| Err(Box::new(self.delivered()));
         let temporary = self.path.join("tmp");
         if self.identity().ok() != Some(identity) {
             let why = format!("{}: not the directory in which the message was prepared", temporary.display());
@@ -146,23 +166,23 @@ impl Maildir<'_> {
                 fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.seen(prefix.clone()).next().is_some();
             if linked {
                 disk::remove(&path).map_err(|e| Box::new(self.trouble("remove", &path, &e)))?;
-                return self.sync();
+                return self.sync().and_then(over);
             }
             // Written once more: if that failed the last time, no fsync tells whether it is on the disk.
             self.note(entry, slot.number, identity, slot.record.last)?;
-            return self.reveal(&name);
+            return Ok(Prepared { name });
         }
         if now.saturating_sub(slot.record.last) < SURE
             || find(&self.path.join("new"))?.is_some()
             || find(&self.path.join("cur"))?.is_some()
         {
             // The crash may have come before the rename was durable.
-            return self.sync();
+            return self.sync().and_then(over);
         }
         ::log::warn!("{}: whether <{}> got it cannot be told: delivered again", entry.id(), slot.recipient.address);
         // A crash must not take a part of the second copy for the first one.
         entry.forget(slot.number).map_err(|e| Outcome::from_io("note in the spool that a copy is gone", &e))?;
-        self.prepare(entry, slot, now).and_then(|name| self.reveal(&name))
+        self.write_copy(entry, slot, now)
     }
 
     /// What its owner can see of a delivery.
@@ -197,6 +217,11 @@ impl Maildir<'_> {
     fn trouble(&self, doing: &str, path: &Path, error: &io::Error) -> Outcome {
         Outcome::from_io(&format!("{doing} {}", path.display()), error).at(self.path.to_string_lossy())
     }
+}
+
+/// The outcome if it cannot be noted that a copy is prepared.
+pub fn not_noted(error: &io::Error) -> Outcome {
+    Outcome::from_io("note a prepared delivery in the spool", error)
 }
 
 /// What a file's name begins with, whatever the host is called now.

@@ -231,19 +231,27 @@ impl Entry {
         disk::remove(&self.spool.path(self.name))
     }
 
-    /// Notes, durably, that a copy for a recipient is complete in the `tmp/` of its mailbox.
+    /// Notes that a copy for a recipient is complete in the `tmp/` of its mailbox. It
+    /// may leave there only after [`Entry::sync_records`].
     ///
     /// # Errors
-    /// Those of the system; then it is not known what the disk holds.
+    /// As for [`Entry::settle`].
     pub fn prepare(&mut self, number: usize, born: u64, inode: u64, now: u64) -> io::Result<()> {
-        self.settle(number, State::Prepared { born, inode }, now)?;
+        self.settle(number, State::Prepared { born, inode }, now)
+    }
+
+    /// Makes durable how far the recipients are.
+    ///
+    /// # Errors
+    /// Those of fdatasync(2); then it is not known what the disk holds.
+    pub fn sync_records(&self) -> io::Result<()> {
         disk::sync_data(&self.file)
     }
 
     /// Notes, durably, that the copy that was prepared for a recipient is not there.
     ///
     /// # Errors
-    /// As for [`Entry::prepare`].
+    /// As for [`Entry::settle`] and [`Entry::sync_records`].
     pub fn forget(&mut self, number: usize) -> io::Result<()> {
         self.settle(number, State::Todo, 0)?;
         disk::sync_data(&self.file)

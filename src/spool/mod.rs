@@ -25,8 +25,8 @@
 //! | bare, in `new/` | full, in `cur/` | `Entry::make_full`: `tmp/ID` written and synced / renamed / `cur/` synced / the bare one unlinked / `new/` synced | both only in between: then the full one counts, on which nothing was done yet. If it cannot be undone, the bare one is not moved |
 //! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | nothing: either place will do |
 //! | recipient `T` | `T` with a time | `Entry::defer`: record overwritten | nothing: without it he is due sooner |
-//! | recipient `T` | `P` | `Entry::prepare`: record overwritten / file synced | `tmp/N` of the mailbox is complete and synced |
-//! | `P` | `D` | `deliver::maildir`: renamed into the mailbox's `new/` / directories synced / `Entry::settle`: record overwritten | delivered |
+//! | recipient `T` | `P` | `Entry::prepare`: record overwritten / `Entry::sync_records`: file synced, once for many recipients | `tmp/N` of the mailbox is complete and synced |
+//! | `P` | `D` | `deliver::maildir`: renamed into the mailbox's `new/` / that synced / `Entry::settle`: record overwritten | delivered |
 //! | `P` | `T` | `Entry::forget`: record overwritten / file synced | the copy is nowhere, and is made again |
 //! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced / records overwritten / file synced | the report is complete |
 //! | `R` | `F` | `Entry::beget`: `tmp/CHILD` renamed into `new/` / directories synced / records overwritten | the report is an entry of its own |
@@ -41,7 +41,7 @@
 //! | bare in `new/` and full in `cur/` | full in `cur/` | `Spool::entries` at the start: bare unlinked / `new/` synced |
 //! | `T`, with a part of a copy in `tmp/` of the mailbox | `P` | the same step made again, over it |
 //! | `P`, copy in `tmp/` of the mailbox | `D` | record written and synced once more / renamed / ... as above |
-//! | `P`, copy not in `tmp/`, for less than a day or in `new/` or `cur/` | `D` | directories synced / record overwritten |
+//! | `P`, copy not in `tmp/`, for less than a day or in `new/` or `cur/` | `D` | `new/` synced / record overwritten |
 //! | `P`, copy nowhere for longer | `T` | `Entry::forget`: in doubt twice, never none |
 //! | `R`, `tmp/CHILD` still there: it was not sent | `T` | `Entry::recover`: records overwritten / file synced / `tmp/CHILD` unlinked |
 //! | `R`, `tmp/CHILD` gone: it was made | `F` | `Entry::recover`: records overwritten |
@@ -72,8 +72,9 @@
 //! way of a message that is moved: the directory in `commit` where there is no O_TMPFILE;
 //! `tmp/` in `write_temporary`; `cur/` and `new/` in `make_full`, and the one in `choose`,
 //! without which a bare entry could come back after the full one is finished. The `tmp/`
-//! that a report or a copy was renamed from is synced before it is noted as made, for btrfs
-//! can bring the old name back. `forget` takes two crashes a day apart to be missed.
+//! that a report was renamed from is synced before it is noted as made, for btrfs can
+//! bring the old name back; that of a copy is not: its old name is then one more of a
+//! file that was delivered. `forget` takes two crashes a day apart to be missed.
 //!
 //! On btrfs a power cut can leave both names of a rename, of one file. A bare entry
 //! that is in its mailbox too was delivered (`Entry::is_also`), so was a copy that its

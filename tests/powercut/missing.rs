@@ -115,7 +115,6 @@ const SCENES: &[Scene] = &[
     Scene {
         sync: "copy: new/ of the mailbox",
         left_out: "fsync ada/new$ * skip",
-        faults: "fsync ada/tmp$ * skip",
         layout: Layout::Two,
         steps: &[Letter("ada@razorback"), Logged(&["done"]), Letter("far@far.test")],
         ..PLAIN

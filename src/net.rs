@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,22 @@ impl Stream {
         match &self.link {
             Link::Socket(socket) => socket.peer_addr().ok(),
             Link::Files(..) => None,
+        }
+    }
+
+    /// Whether the peer has said something that was not read yet.
+    ///
+    /// # Errors
+    /// Those of recv(2), and `UnexpectedEof` if it has hung up.
+    pub fn has_input(&self) -> io::Result<bool> {
+        use nix::errno::Errno;
+        use nix::sys::socket::{MsgFlags, recv};
+        let Link::Socket(socket) = &self.link else { return Ok(false) };
+        match recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+            Err(e) => Err(e.into()),
         }
     }
 

@@ -80,6 +80,11 @@ impl<R: Read> Input<R> {
         memchr(b'\n', &self.buffer[self.start..]).is_some()
     }
 
+    /// Whether nothing has come that is not used yet.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.buffer.len()
+    }
+
     /// What has come and is not used yet; reads if that is nothing. Empty at the end.
     ///
     /// # Errors

@@ -155,6 +155,33 @@ fn a_reply_that_drips_is_cut_off_in_time() {
     server.join().expect("a server");
 }
 
+/// Otherwise its 250 for one message would be taken for that of another.
+#[test]
+fn a_host_that_speaks_out_of_turn_is_not_listened_to_any_longer() {
+    for (sink, text, first) in [
+        // Twice at the end, where nobody listens: found by the next message.
+        (Sink::default().when(".", Then::Reply("250 taken\n250 and more".into()), 1), 10, Delivered),
+        // In the middle, where so much is still to come that the host has been heard: no dot.
+        (Sink::default().when("BODY", Then::Reply("450 4.2.1 not now".into()), 3), 8 << 20, Deferred),
+        (Sink::default().when("DATA", Then::Reply("354 go on\n354 and on".into()), 1), 10, Deferred),
+        (Sink::default().when("RCPT", Then::Reply("250 fine\n250 and fine".into()), 1), 10, Deferred),
+    ] {
+        let what = sink.rules[0].at.clone();
+        let remote = Remote::with(sink);
+        let mut sender = Sender::new();
+        let to = host(remote.address);
+        sender.text = b"text text\n".repeat(text / 10);
+        let outcome = sender.send_to(&to, &["a@x.test"]).remove(0);
+        assert_eq!(outcome.fate, first, "{what}: {}", outcome.why);
+        sender.text = b"second\n".to_vec();
+        assert_eq!(sender.send_to(&to, &["b@x.test"]).remove(0).fate, Delivered, "{what}");
+        let taken = remote.messages(1 + usize::from(first == Delivered));
+        let second = taken.last().expect("one");
+        assert_eq!((second.data.as_slice(), &*second.recipients[0]), (&b"second\r\n"[..], "<b@x.test>"), "{what}");
+        assert_eq!(remote.look(|seen| seen.connections), 2, "{what}");
+    }
+}
+
 #[test]
 fn a_connection_is_used_again() {
     let remote = Remote::with(Sink::default().reply("RCPT TO:<bad", "550 no"));

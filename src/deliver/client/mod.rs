@@ -238,15 +238,39 @@ impl Connection {
 
     fn write(&mut self, stage: Stage, bytes: &[u8]) -> Result<(), Answer> {
         self.set_stage(stage);
-        let Err(error) = self.input.source.write_all(bytes) else {
-            return Ok(());
-        };
-        // A host that hangs up often says why first.
-        let answer = self.trouble(stage, &error);
+        match self.input.source.write_all(bytes) {
+            Ok(()) => Ok(()),
+            // A host that hangs up often says why first.
+            Err(error) => Err(self.interrupted(stage, &error)),
+        }
+    }
+
+    /// The answer of a host that has said something before it was asked.
+    fn interrupted(&mut self, stage: Stage, error: &io::Error) -> Answer {
+        let answer = self.trouble(stage, error);
         self.input.source.set_limit(Stage::Quit.timeout());
         match self.read_reply() {
-            Ok(reply) if reply.is_refusal() => Err(self.refused(stage, reply)),
-            _ => Err(answer),
+            Ok(reply) if reply.is_refusal() => self.refused(stage, reply),
+            _ => answer,
+        }
+    }
+
+    /// Sees that the host has said nothing but what it was asked for: otherwise a
+    /// reply would be taken for that to the next command, and in the end the
+    /// 250 for one message for that of another. In the middle of the content it can
+    /// mean only this one.
+    fn expect_silence(&mut self, stage: Stage) -> Result<(), Answer> {
+        match self.input.source.has_input() {
+            Ok(false) if self.input.is_empty() => Ok(()),
+            Err(e) if self.input.is_empty() => Err(self.trouble(stage, &e)),
+            _ => {
+                let mut answer = self.interrupted(stage, &nonsense("the host spoke out of turn"));
+                if stage != Stage::Body {
+                    answer.outcome.fate = Fate::Deferred;
+                    answer.outcome.status.0 = 4;
+                }
+                Err(answer)
+            }
         }
     }
 

@@ -117,6 +117,7 @@ impl Connection {
             let window = if self.offers.pipelining { WINDOW.min(plan.len()) } else { 1 };
             let group;
             (group, plan) = plan.split_at(window);
+            self.expect_silence(next.stage())?;
             let lines: String = group.iter().map(|&command| self.line(command, transaction)).collect();
             self.state = State::Begun;
             self.write(next.stage(), lines.as_bytes())?;
@@ -187,6 +188,7 @@ impl Connection {
                 return Ok(());
             }
             Some(_) => {
+                self.expect_silence(Stage::Data)?;
                 let reply = self.content(transaction.what)?;
                 // What is neither yes nor no may have been meant for an earlier command.
                 let in_step = reply.code() < 300 || reply.is_refusal();
@@ -217,6 +219,7 @@ impl Connection {
             }
         }
         dots.finish(&mut wire);
+        self.expect_silence(Stage::Body)?;
         // From here on the host may have the message.
         self.write(Stage::AfterDot, &wire)?;
         self.reply(Stage::AfterDot)

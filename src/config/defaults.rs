@@ -58,7 +58,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
         },
         queue: Queue {
             workers: 20,
-            workers_per_destination: 5,
+            workers_per_destination: 10,
             retry_min: Duration::from_secs(5 * MINUTE),
             retry_max: Duration::from_secs(4 * HOUR),
             expire_after: Duration::from_secs(5 * 24 * HOUR),

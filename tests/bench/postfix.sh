@@ -45,26 +45,7 @@ default_process_limit = 300
 in_flow_delay = 0
 END
 
-cat > "$dir/etc/postfix/master.cf" << END
-$port      inet  n - n -    - smtpd
-pickup     unix  n - n 60   1 pickup
-cleanup    unix  n - n -    0 cleanup
-qmgr       unix  n - n 300  1 qmgr
-rewrite    unix  - - n -    - trivial-rewrite
-bounce     unix  - - n -    0 bounce
-defer      unix  - - n -    0 bounce
-trace      unix  - - n -    0 bounce
-flush      unix  n - n 1000? 0 flush
-proxymap   unix  - - n -    - proxymap
-smtp       unix  - - n -    - smtp
-relay      unix  - - n -    - smtp
-showq      unix  n - n -    - showq
-error      unix  - - n -    - error
-retry      unix  - - n -    - error
-virtual    unix  - n n -    - virtual
-anvil      unix  - - n -    1 anvil
-scache     unix  - - n -    1 scache
-END
+sed "s/^PORT/$port/" "$(dirname "$0")/../peers/master.cf" > "$dir/etc/postfix/master.cf"
 
 # Within its namespace there is no system log.
 enter "$tree" "$dir" bash -c 'mount --bind /dev/null /dev/log 2> /dev/null; postfix start-fg' > /dev/null 2>&1

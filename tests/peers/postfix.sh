@@ -41,26 +41,6 @@ virtual_gid_maps = static:5102
 relayhost = [127.0.0.1]:$back
 END
 
-cat > "$dir/etc/postfix/master.cf" << END
-$port      inet  n - n -    - smtpd
-pickup     unix  n - n 60   1 pickup
-cleanup    unix  n - n -    0 cleanup
-qmgr       unix  n - n 300  1 qmgr
-rewrite    unix  - - n -    - trivial-rewrite
-bounce     unix  - - n -    0 bounce
-defer      unix  - - n -    0 bounce
-trace      unix  - - n -    0 bounce
-flush      unix  n - n 1000? 0 flush
-proxymap   unix  - - n -    - proxymap
-smtp       unix  - - n -    - smtp
-relay      unix  - - n -    - smtp
-showq      unix  n - n -    - showq
-error      unix  - - n -    - error
-retry      unix  - - n -    - error
-virtual    unix  - n n -    - virtual
-anvil      unix  - - n -    1 anvil
-scache     unix  - - n -    1 scache
-postlog    unix-dgram n - n - 1 postlogd
-END
+sed "s/^PORT/$port/" "$(dirname "$0")/master.cf" > "$dir/etc/postfix/master.cf"
 
 enter "$tree" "$dir" postfix start-fg >&2

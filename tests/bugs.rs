@@ -10,7 +10,6 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
 
 use common::books::{Answer, Books, Letter, offer};
 use common::{Daemon, Site};
@@ -22,12 +21,6 @@ fn site() -> Site {
     site
 }
 
-fn with_fault(site: &Site, rules: &str) -> Command {
-    let mut command = site.penfoldd(&["-d"]);
-    command.env("PENFOLD_FAULT", rules);
-    command
-}
-
 fn holds(site: &Site, user: &str, token: &str) {
     let books = Books::of(site.mail(user));
     assert_eq!((books.letters(token), books.total()), (1, 1), "{user}");
@@ -36,7 +29,7 @@ fn holds(site: &Site, user: &str, token: &str) {
 #[test]
 fn a_bug_in_a_session_ends_that_session() {
     let site = site();
-    let daemon = Daemon::spawn(with_fault(&site, "link spool/new 1 panic"));
+    let daemon = Daemon::spawn(site.with_fault("link spool/new 1 panic"));
     assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("first")), Answer::Lost);
     daemon.wait_log(|line| line.starts_with("bug: "));
     daemon.wait_words(&["a bug ended this session"]);
@@ -49,7 +42,7 @@ fn a_bug_in_a_session_ends_that_session() {
 fn a_bug_in_an_attempt_makes_it_be_made_again() {
     let site = site();
     // In the session, which tries it first, and then in the worker.
-    let daemon = Daemon::spawn(with_fault(&site, "rename /mail/ 1-2 panic"));
+    let daemon = Daemon::spawn(site.with_fault("rename /mail/ 1-2 panic"));
     assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
     daemon.wait_words(&["a bug ended an attempt for local; it is made again later"]);
     assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
@@ -60,10 +53,10 @@ fn a_bug_in_an_attempt_makes_it_be_made_again() {
 fn a_bug_in_the_queue_ends_the_daemon_with_70() {
     let site = site();
     // What a stop leaves of a report is put in order by the queue itself.
-    let daemon = Daemon::spawn(with_fault(&site, "rename spool/tmp 1 before"));
+    let daemon = Daemon::spawn(site.with_fault("rename spool/tmp 1 before"));
     assert_eq!(offer(daemon.address(), &["list@razorback"], Letter::new("one")), Answer::Taken);
     assert_eq!(daemon.wait_end().signal(), Some(nix::libc::SIGABRT));
-    let daemon = Daemon::spawn(with_fault(&site, "write spool/ 1 panic"));
+    let daemon = Daemon::spawn(site.with_fault("write spool/ 1 panic"));
     daemon.wait_log(|line| line == "a bug ended the thread queue");
     assert_eq!(daemon.wait_end().code(), Some(70));
     let daemon = site.start();

@@ -20,9 +20,7 @@ fn site() -> Site {
 }
 
 fn start(site: &Site, rules: &str) -> Daemon {
-    let mut command = site.penfoldd(&["-d"]);
-    command.env("PENFOLD_FAULT", rules);
-    Daemon::spawn(command)
+    Daemon::spawn(site.with_fault(rules))
 }
 
 #[test]
@@ -123,7 +121,7 @@ fn a_spool_that_cannot_be_opened_is_an_exit_code() {
         ("write spool/lock 1 ENOSPC", 74, "lock the spool"),
     ] {
         let site = site();
-        let output = site.penfoldd(&["-d"]).env("PENFOLD_FAULT", rules).output().expect("it runs");
+        let output = site.with_fault(rules).output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{rules}: {text}");
         assert!(text.contains(words), "{rules}: {text}");

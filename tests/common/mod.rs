@@ -186,6 +186,13 @@ impl Site {
         command
     }
 
+    /// The daemon in the foreground, not yet run, with rules of `PENFOLD_FAULT`.
+    pub fn with_fault(&self, rules: &str) -> Command {
+        let mut command = self.penfoldd(&["-d"]);
+        command.env("PENFOLD_FAULT", rules);
+        command
+    }
+
     /// Starts the daemon in the foreground and waits until it listens.
     pub fn start(&self) -> Daemon {
         Daemon::spawn(self.penfoldd(&["-d"]))

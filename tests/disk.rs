@@ -112,6 +112,18 @@ fn what_was_taken_waits_and_arrives_once() {
 }
 
 #[test]
+fn a_mailbox_that_no_rename_reaches_gets_its_next_messages_by_copy() {
+    let site = site();
+    // The first is rewritten for it; a second one that was would meet the fault.
+    let daemon = start(&site, "rename spool/new/ * EXDEV;open spool/tmp/ 2- EIO");
+    for token in ["one", "two", "three"] {
+        assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new(token)), Answer::Taken);
+        assert!(daemon.settles(&site), "{}", daemon.log());
+        assert_eq!(Books::of(site.mail("ada")).letters(token), 1, "{}", daemon.log());
+    }
+}
+
+#[test]
 fn a_spool_that_cannot_be_opened_is_an_exit_code() {
     for (rules, code, words) in [
         ("mkdir spool/tmp * EROFS", 73, "open the spool"),

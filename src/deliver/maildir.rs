@@ -59,7 +59,10 @@ impl Maildir<'_> {
         }
         match result {
             Ok(()) => Some(self.delivered()),
-            Err(e) if matches!(e.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) => None,
+            Err(e) if matches!(e.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) => {
+                spool.note_apart(self.path);
+                None
+            }
             Err(e) => Some(self.trouble("rename into", &target, &e)),
         }
     }

@@ -71,7 +71,7 @@ impl Session<'_> {
     fn only_mailbox(&self, transaction: &Transaction) -> Option<PathBuf> {
         match transaction.envelope.recipients.as_slice() {
             [only] if only.original.is_none() => match self.service.router.route(&only.address) {
-                Route::Mailbox(mailbox) => Some(mailbox).filter(|path| self.service.spool.shares_filesystem(path)),
+                Route::Mailbox(mailbox) => Some(mailbox).filter(|path| self.service.spool.is_near(path)),
                 _ => None,
             },
             _ => None,

@@ -93,7 +93,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 mod entry;
@@ -115,6 +115,8 @@ const RESERVE: u64 = 16 << 20;
 const RESERVE_FILES: u64 = 200;
 /// What nobody has locked in `tmp/` for so long is nobody's.
 const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
+/// Mailboxes that are remembered as out of reach.
+const MAX_APART: usize = 10_000;
 /// The longest note.
 const MAX_NOTE: u64 = 16 << 10;
 const VERSION: &[u8] = b"penfold/1\n";
@@ -129,6 +131,8 @@ pub struct Spool {
     nameless: AtomicBool,
     /// See `note_twin`.
     twins: Mutex<HashMap<QueueId, EntryName>>,
+    /// See `note_apart`.
+    apart: RwLock<HashSet<PathBuf>>,
 }
 
 /// Held by the process that runs the queue.
@@ -196,7 +200,13 @@ impl Spool {
 
     fn new(root: &Path, nameless: bool) -> io::Result<Self> {
         let device = fs::metadata(root)?.dev();
-        Ok(Self { root: root.to_owned(), device, nameless: AtomicBool::new(nameless), twins: Mutex::default() })
+        Ok(Self {
+            root: root.to_owned(),
+            device,
+            nameless: AtomicBool::new(nameless),
+            twins: Mutex::default(),
+            apart: RwLock::default(),
+        })
     }
 
     /// Opens a spool, making what is missing of its directories.
@@ -262,10 +272,21 @@ impl Spool {
         Ok(files && free >= bytes.saturating_add(RESERVE))
     }
 
-    /// Whether a message could be renamed from here to below `path`, which may be yet to be made.
-    pub fn shares_filesystem(&self, path: &Path) -> bool {
+    /// Whether a message could be renamed from here into the mailbox at `path`, which may
+    /// be yet to be made.
+    pub fn is_near(&self, path: &Path) -> bool {
         let device = path.ancestors().find_map(|p| fs::metadata(p).ok()).map(|m| m.dev());
-        device == Some(self.device)
+        device == Some(self.device) && !self.apart.read().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+
+    /// Notes that nothing can be renamed into a mailbox, whatever its device says: a mount of
+    /// its own (bind, container), or a quota by project. The next message is written to be copied.
+    pub fn note_apart(&self, mailbox: &Path) {
+        let mut apart = self.apart.write().unwrap_or_else(PoisonError::into_inner);
+        if apart.len() >= MAX_APART {
+            apart.clear();
+        }
+        apart.insert(mailbox.to_owned());
     }
 
     /// The entries in one directory, in no order. What is no entry goes to `bad/`. Of

@@ -11,7 +11,6 @@ mod common;
 mod process;
 mod spool;
 
-use std::fs;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -183,17 +182,19 @@ fn figures() {
     let count = count();
     let site = Site::new();
     let daemon = site.start();
-    let before = rate(&site, &daemon, &|since| since > Duration::from_secs(10));
+    let before = rate(&daemon, &|since| since > Duration::from_secs(10));
     drop(daemon);
     let site = waiting(count, |n| format!("elvis@d{n}.example.test"));
+    // What is still to be written would be in the way of what comes.
+    std::process::Command::new("sync").status().expect("sync(1)");
     let start = Instant::now();
     let daemon = site.start();
     let listening = start.elapsed();
     let is_loaded = || daemon.log().contains(" messages in the spool");
-    let during = rate(&site, &daemon, &|_| is_loaded());
+    let during = rate(&daemon, &|_| is_loaded());
     let with_mail = start.elapsed();
-    let after = rate(&site, &daemon, &|since| since > Duration::from_secs(10));
-    let again = rate(&site, &daemon, &|since| since > Duration::from_secs(10));
+    let after = rate(&daemon, &|since| since > Duration::from_secs(10));
+    let again = rate(&daemon, &|since| since > Duration::from_secs(10));
     drop(daemon);
     let start = Instant::now();
     let daemon = site.start();
@@ -215,7 +216,9 @@ fn figures() {
 }
 
 /// Messages a second from ten clients, until it is enough.
-fn rate(site: &Site, daemon: &Daemon, is_enough: &(dyn Fn(Duration) -> bool + Sync)) -> f64 {
+///
+/// What came stays: after many files were deleted a new one costs more on some disks.
+fn rate(daemon: &Daemon, is_enough: &(dyn Fn(Duration) -> bool + Sync)) -> f64 {
     let (sent, is_over, start) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
     thread::scope(|scope| {
         for _ in 0..10 {
@@ -232,7 +235,5 @@ fn rate(site: &Site, daemon: &Daemon, is_enough: &(dyn Fn(Duration) -> bool + Sy
         }
         is_over.store(true, Ordering::Relaxed);
     });
-    let rate = sent.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64();
-    let _ = fs::remove_dir_all(site.mailbox("jon"));
-    rate
+    sent.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
 }

@@ -21,8 +21,8 @@
 //! | 0 | address, reply, retry, sys | nothing of penfold |
 //! | 1 | envelope, outcome, config, smtp | rank 0 |
 //! | 2 | log | lower ranks |
-//! | 3 | aliases, users, dns, spool | lower ranks |
-//! | 4 | route, net, queue, bounce | lower ranks |
+//! | 3 | aliases, users, dns, tls, sasl, spool | lower ranks |
+//! | 4 | route, net, queue, bounce, submit | lower ranks |
 //! | 5 | session, deliver | lower ranks; session never queue or bounce |
 //! | 6 | listen, worker, control | lower ranks |
 //! | 7 | daemon, and the programs | everything, in start-up order |
@@ -51,9 +51,12 @@ pub mod queue;
 pub mod reply;
 pub mod retry;
 pub mod route;
+pub mod sasl;
 pub mod session;
 pub mod smtp;
 pub mod spool;
+pub mod submit;
 pub mod sys;
+pub mod tls;
 pub mod users;
 pub mod worker;

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::config::Listen;
 use crate::net::Stream;
 use crate::reply;
 use crate::session::{Client, Service, Session, Watch};
@@ -101,13 +102,14 @@ impl Door {
     pub fn serve_standard_input(&self) -> io::Result<()> {
         let stream = Stream::from_standard_input()?;
         let address = stream.peer().map(|a| a.ip().to_canonical());
-        let client = Client { session: self.session_id(), address, is_local: stream.is_local() };
+        let listen = Arc::new(Listen::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
+        let client = Client { session: self.session_id(), address, is_local: stream.is_local(), listen };
         Session::new(&self.service(), client, self.watch.clone(), stream).run();
         Ok(())
     }
 
     /// Accepts clients until the daemon goes down.
-    pub fn accept_from(self: &Arc<Self>, listener: &TcpListener) {
+    pub fn accept_from(self: &Arc<Self>, listener: &TcpListener, listen: &Arc<Listen>) {
         // Given up for a moment when no descriptor is left, to tell the client so.
         let mut reserve = File::open("/dev/null").ok();
         let mut is_short = false;
@@ -115,7 +117,7 @@ impl Door {
             match listener.accept() {
                 Ok((socket, peer)) => {
                     is_short = false;
-                    self.welcome(socket, peer);
+                    self.welcome(socket, peer, listen);
                 }
                 Err(_) if self.is_closed() => return,
                 Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE)) => {
@@ -174,13 +176,14 @@ impl Door {
         true
     }
 
-    fn welcome(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
+    fn welcome(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, listen: &Arc<Listen>) {
         let (service, socket, host) = (self.service(), Arc::new(socket), host_of(peer.ip()));
         // Without it a reply waits for the client's delayed acknowledgement.
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
         let Some(number) = self.enter(&service, host, &socket, &watch) else { return self.turn_away(&socket) };
-        let client = Client { session: self.session_id(), address: Some(peer.ip().to_canonical()), is_local: false };
+        let (session, address) = (self.session_id(), Some(peer.ip().to_canonical()));
+        let client = Client { session, address, is_local: false, listen: Arc::clone(listen) };
         ::log::debug!("{} connect peer=[{peer}]", client.session);
         let (door, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
         let started = thread::Builder::new().name("session".into()).stack_size(STACK).spawn(move || {

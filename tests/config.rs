@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penfold::config::{
-    Config, ConfigError, Dns, HostPort, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, TableFile, Users,
-    load, parse,
+    Auth, Config, ConfigError, Dns, HostPort, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, Network,
+    OfferAuth, Queue, Relay, Remote, Submission, TableFile, Users, load, parse,
 };
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
@@ -71,7 +71,25 @@ fn every_key_means_what_it_says() {
         spool: "/srv/spool".into(),
         socket: "/srv/penfold.sock".into(),
         user: "mail".into(),
-        listen: sockets(&["192.0.2.1:2525", "[2001:db8::1]:0"]).into_iter().map(|address| Listen { address }).collect(),
+        listen: vec![
+            Listen { tls: ListenTls::None, ..Listen::at(sockets(&["192.0.2.1:2525"])[0]) },
+            Listen {
+                address: sockets(&["[2001:db8::1]:0"])[0],
+                kind: Kind::Submission,
+                tls: ListenTls::Required,
+                auth: OfferAuth::Always,
+                proxy: vec![network("192.0.2.7", 32)],
+                xclient: vec![network("192.0.2.7", 32)],
+            },
+        ],
+        tls: vec![KeyPair { certificate: etc("cert.pem"), key: etc("key.pem") }],
+        auth: Auth::Dovecot("/run/dovecot/auth-client".into()),
+        submission: Submission {
+            senders: table("senders"),
+            messages_per_hour: 10,
+            recipients_per_hour: 100,
+            hide_client: true,
+        },
         limits: Limits {
             connections: 10,
             connections_per_host: 3,
@@ -167,11 +185,14 @@ fn sample() -> String {
 #[test]
 fn the_sample_says_the_defaults() {
     let mut sample = read(&sample()).expect("good");
+    let pair = KeyPair { certificate: etc("cert.pem"), key: etc("key.pem") };
+    assert_eq!(std::mem::take(&mut sample.tls), [pair]);
     let default = read("hostname = \"mx.example.org\"").expect("good");
     for (table, default, name) in [
         (&mut sample.local.aliases, &default.local.aliases, "aliases"),
         (&mut sample.local.virtual_table, &default.local.virtual_table, "virtual"),
         (&mut sample.remote.routes, &default.remote.routes, "routes"),
+        (&mut sample.submission.senders, &default.submission.senders, "senders"),
     ] {
         // Named, it must be there; absent from the file, it need not.
         assert_eq!(*table, TableFile { path: etc(name), required: true });
@@ -200,12 +221,12 @@ fn page_sample_and_reader_have_the_same_keys() {
 
 /// What the reader says it knows when asked for a key that it does not.
 fn keys_of_the_reader() -> BTreeSet<String> {
-    let tables = ["limits", "local", "relay", "remote", "queue", "dns", "log"];
+    let tables = ["tls", "limits", "local", "relay", "auth", "submission", "remote", "queue", "dns", "log"];
     let ask: String = tables.iter().map(|table| format!("[{table}]\nx = 1\n")).collect();
     let errors = read(&format!("x = 1\n[[listen]]\naddress = \"[::1]:25\"\nx = 1\n{ask}")).expect_err("unknown keys");
     let mut keys = BTreeSet::new();
-    for error in &errors {
-        let (asked, known) = error.text.split_once(": unknown key; expected one of ").expect("an unknown key");
+    let unknown = errors.iter().filter_map(|error| error.text.split_once(": unknown key; expected one of "));
+    for (asked, known) in unknown {
         let table = asked.strip_suffix('x').expect("the key asked for");
         keys.extend(known.split(", ").map(|key| format!("{table}{key}")));
     }

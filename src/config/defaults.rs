@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, TableFile, Users};
+use super::{
+    Auth, Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, Submission, TableFile, Users,
+};
 use crate::address::parse_domain;
 
 const MINUTE: u64 = 60;
@@ -24,9 +26,10 @@ pub(super) fn defaults(hostname: &str) -> Config {
         socket: "/run/penfold/penfold.sock".into(),
         user: "penfold".into(),
         listen: vec![
-            Listen { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 25)) },
-            Listen { address: SocketAddr::from((Ipv6Addr::LOCALHOST, 25)) },
+            Listen::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 25))),
+            Listen::at(SocketAddr::from((Ipv6Addr::LOCALHOST, 25))),
         ],
+        tls: Vec::new(),
         limits: Limits {
             connections: 1000,
             connections_per_host: 50,
@@ -50,6 +53,13 @@ pub(super) fn defaults(hostname: &str) -> Config {
                 Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
             ],
             domains: Vec::new(),
+        },
+        auth: Auth::None,
+        submission: Submission {
+            senders: optional("/etc/penfold/senders"),
+            messages_per_hour: 300,
+            recipients_per_hour: 3000,
+            hide_client: false,
         },
         remote: Remote {
             smarthosts: Vec::new(),

@@ -135,6 +135,12 @@ impl<'e, 't> Section<'e, 't> {
         Some(array.into_iter().filter_map(section).collect())
     }
 
+    /// The tables `[[key]]`, or the only one, `[key]`.
+    pub(super) fn sections_or_one(&mut self, key: &'static str) -> Vec<Section<'e, 't>> {
+        let is_one = self.left.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)));
+        if is_one { vec![self.section(key)] } else { self.sections(key).unwrap_or_default() }
+    }
+
     /// Notes an error at the value of `key`, or at the start of the section if it is not given.
     pub(super) fn error(&self, key: &str, text: &str) {
         self.error_at(self.value_place(key).unwrap_or(self.place), key, text);

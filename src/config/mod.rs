@@ -34,12 +34,18 @@ pub struct Config {
     pub user: String,
     /// Where clients are served.
     pub listen: Vec<Listen>,
+    /// What this server proves who it is by; the first one where a client names none of them.
+    pub tls: Vec<KeyPair>,
     /// What a client may use up.
     pub limits: Limits,
     /// What is delivered here.
     pub local: Local,
     /// For whom mail is passed on.
     pub relay: Relay,
+    /// Who may log in.
+    pub auth: Auth,
+    /// What clients may do that submit mail of their own.
+    pub submission: Submission,
     /// How mail leaves.
     pub remote: Remote,
     /// When and how much is tried.
@@ -55,6 +61,90 @@ pub struct Config {
 pub struct Listen {
     /// Address and port; port 0 lets the system choose.
     pub address: SocketAddr,
+    /// Who comes here.
+    pub kind: Kind,
+    /// How the connection is encrypted.
+    pub tls: ListenTls,
+    /// When AUTH is offered.
+    pub auth: OfferAuth,
+    /// Clients whose connections begin with a PROXY header.
+    pub proxy: Vec<Network>,
+    /// Clients that may use XCLIENT and XFORWARD.
+    pub xclient: Vec<Network>,
+}
+
+impl Listen {
+    /// A socket for other hosts, with what holds where the configuration says nothing.
+    pub fn at(address: SocketAddr) -> Self {
+        let (proxy, xclient) = (Vec::new(), Vec::new());
+        Self { address, kind: Kind::Smtp, tls: ListenTls::Offered, auth: OfferAuth::None, proxy, xclient }
+    }
+}
+
+/// Who comes to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Other hosts.
+    Smtp,
+    /// People's programs, with new mail (RFC 6409).
+    Submission,
+}
+
+/// How a connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenTls {
+    /// Not at all.
+    None,
+    /// By STARTTLS, if there is a certificate (RFC 3207).
+    Offered,
+    /// By STARTTLS, without which no mail is taken.
+    Required,
+    /// From its first octet (RFC 8314).
+    Implicit,
+}
+
+/// When AUTH is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfferAuth {
+    /// Never.
+    None,
+    /// When the connection is encrypted.
+    Tls,
+    /// Always.
+    Always,
+}
+
+/// A certificate and its key, both in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPair {
+    /// The certificate, followed by those that lead to a known authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Who may log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// Nobody.
+    None,
+    /// The users of a users file.
+    File(PathBuf),
+    /// Whom Dovecot knows: its auth-client socket.
+    Dovecot(PathBuf),
+}
+
+/// What clients may do that submit mail of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Who may send as whom, besides himself.
+    pub senders: TableFile,
+    /// Messages of one account in an hour.
+    pub messages_per_hour: usize,
+    /// Recipients of one account in an hour.
+    pub recipients_per_hour: usize,
+    /// Whether Received: is to say nothing of where a client is.
+    pub hide_client: bool,
 }
 
 /// What a client may use up.

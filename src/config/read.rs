@@ -3,8 +3,7 @@
 //! One function for each table of the file, in the order of the manual page. All
 //! errors are reported, each with its place: unknown keys, wrong types, values out
 //! of bounds, named files that are absent. Where the TOML itself is wrong, that is
-//! all that is said. A key about what does not exist yet (TLS, AUTH) has one or
-//! two values that describe what there is; they are checked and dropped.
+//! all that is said.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +11,10 @@ use std::time::Duration;
 use super::defaults::{MAILBOX_WITHOUT_HOME, defaults, own_name};
 use super::document::{Errors, Section};
 use super::units;
-use super::{Config, ConfigError, Dns, Limits, Listen, Local, LogTo, Queue, Relay, Remote, TableFile, Users, table};
+use super::{
+    Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, OfferAuth, Queue, Relay,
+    Remote, Submission, TableFile, Users, table,
+};
 
 /// Reads a configuration file.
 ///
@@ -52,17 +54,22 @@ fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
 fn config(mut top: Section<'_, '_>) -> Config {
     let hostname = top.take("hostname", units::host_name).unwrap_or_else(own_name);
     let default = defaults(&hostname);
+    let tls: Vec<KeyPair> = top.sections_or_one("tls").into_iter().filter_map(key_pair).collect();
+    let local = local(top.section("local"), default.local);
     let config = Config {
         hostname,
         spool: top.take("spool", units::path).unwrap_or(default.spool),
         socket: top.take("socket", units::path).unwrap_or(default.socket),
         user: top.take("user", units::user).unwrap_or(default.user),
         listen: match top.sections("listen") {
-            Some(sections) => sections.into_iter().filter_map(listen).collect(),
+            Some(sections) => sections.into_iter().filter_map(|section| listen(section, !tls.is_empty())).collect(),
             None => default.listen,
         },
+        tls,
         limits: limits(top.section("limits"), default.limits),
-        local: local(top.section("local"), default.local),
+        auth: auth(top.section("auth"), &local.users),
+        submission: submission(top.section("submission"), default.submission),
+        local,
         relay: relay(top.section("relay"), default.relay),
         remote: remote(top.section("remote"), default.remote),
         queue: queue(top.section("queue"), default.queue),
@@ -73,16 +80,45 @@ fn config(mut top: Section<'_, '_>) -> Config {
     config
 }
 
-fn listen(mut section: Section<'_, '_>) -> Option<Listen> {
+fn listen(mut section: Section<'_, '_>, has_certificate: bool) -> Option<Listen> {
     let address = section.take("address", units::listen_address);
     if !section.gives("address") {
         section.error("address", "missing; expected an address and a port, such as \"127.0.0.1:25\"");
     }
-    section.take("kind", units::word(&["smtp"]));
-    section.take("tls", units::word(&["none", "offered"]));
-    section.take("auth", units::word(&["none", "tls"]));
+    let kind = match section.take("kind", units::word(&["smtp", "submission"])) {
+        Some("submission") => Kind::Submission,
+        _ => Kind::Smtp,
+    };
+    let tls = match section.take("tls", units::word(&["none", "offered", "required", "implicit"])) {
+        Some("none") => ListenTls::None,
+        Some("required") => ListenTls::Required,
+        Some("implicit") => ListenTls::Implicit,
+        _ => ListenTls::Offered,
+    };
+    if matches!(tls, ListenTls::Required | ListenTls::Implicit) && !has_certificate {
+        section.error("tls", "needs a certificate: expected one in [tls]");
+    }
+    let auth = match (section.take("auth", units::word(&["none", "tls", "always"])), kind) {
+        (Some("always"), _) => OfferAuth::Always,
+        (Some("tls"), _) | (None, Kind::Submission) => OfferAuth::Tls,
+        _ => OfferAuth::None,
+    };
+    let proxy = section.take_all("proxy", units::network).unwrap_or_default();
+    let xclient = section.take_all("xclient", units::network).unwrap_or_default();
     section.finish();
-    address.map(|address| Listen { address })
+    address.map(|address| Listen { address, kind, tls, auth, proxy, xclient })
+}
+
+fn key_pair(mut section: Section<'_, '_>) -> Option<KeyPair> {
+    let certificate = section.take("certificate", units::existing_file);
+    let key = section.take("key", units::existing_file);
+    for name in ["certificate", "key"] {
+        if !section.gives(name) {
+            section.error(name, "missing; expected the path of a file in PEM");
+        }
+    }
+    section.finish();
+    Some(KeyPair { certificate: certificate?, key: key? })
 }
 
 fn limits(mut section: Section<'_, '_>, default: Limits) -> Limits {
@@ -144,6 +180,38 @@ fn relay(mut section: Section<'_, '_>, default: Relay) -> Relay {
     };
     section.finish();
     relay
+}
+
+/// The users of this host log in with what their file says, unless another one is named.
+fn auth(mut section: Section<'_, '_>, users: &Users) -> Auth {
+    let auth = section.take("users", units::auth).unwrap_or_else(|| match users {
+        Users::File(path) => Auth::File(path.clone()),
+        Users::System => Auth::None,
+    });
+    if let Auth::File(path) = &auth
+        && section.gives("users")
+        && let Err(text) = units::there(path)
+    {
+        section.error("users", &text);
+    }
+    section.finish();
+    auth
+}
+
+fn submission(mut section: Section<'_, '_>, default: Submission) -> Submission {
+    let bounds = 1..=10_000_000;
+    let submission = Submission {
+        senders: table_file(&mut section, "senders", default.senders),
+        messages_per_hour: section
+            .take("messages_per_hour", units::count(bounds.clone()))
+            .unwrap_or(default.messages_per_hour),
+        recipients_per_hour: section
+            .take("recipients_per_hour", units::count(bounds))
+            .unwrap_or(default.recipients_per_hour),
+        hide_client: section.take("hide_client", units::flag).unwrap_or(default.hide_client),
+    };
+    section.finish();
+    submission
 }
 
 fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {

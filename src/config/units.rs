@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{HostPort, LogTo, Network, Users};
+use super::{Auth, HostPort, LogTo, Network, Users};
 use crate::address::{Address, parse_domain};
 
 /// A value, or what was expected in its place.
@@ -182,6 +182,22 @@ pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
     }
     let path = text.and_then(|text| text.strip_prefix("file:")).and_then(parse_path);
     expect(path.map(Users::File), "\"system\" or \"file:\" and an absolute path, such as \"file:/etc/penfold/users\"")
+}
+
+/// Who may log in; the file may be absent, see [`there`].
+pub(super) fn auth(value: &DeValue<'_>) -> Read<Auth> {
+    let text = value.as_str().unwrap_or_default();
+    let path = |prefix| text.strip_prefix(prefix).and_then(parse_path);
+    let auth = match text {
+        "none" => Some(Auth::None),
+        _ => path("file:").map(Auth::File).or_else(|| path("dovecot:").map(Auth::Dovecot)),
+    };
+    expect(auth, "\"none\", \"file:/etc/penfold/users\" or \"dovecot:/run/dovecot/auth-client\"")
+}
+
+/// Yes or no.
+pub(super) fn flag(value: &DeValue<'_>) -> Read<bool> {
+    expect(value.as_bool(), "true or false")
 }
 
 /// Where the log goes.

@@ -102,10 +102,12 @@ impl Mail {
         // where a session may be about to move it.
         let untried = self.untried();
         let mut kept = Vec::new();
-        for listener in listeners {
+        let listen = self.tools.settings().config.listen.clone();
+        for (listener, listen) in listeners.into_iter().zip(listen) {
+            let listen = Arc::new(listen);
             let (door, own) =
                 (Arc::clone(door), listener.try_clone().map_err(|e| Exit::new(exit::OSERR, "listen", &e))?);
-            spawn("listen", Box::new(move || door.accept_from(&own)))?;
+            spawn("listen", Box::new(move || door.accept_from(&own, &listen)))?;
             if let Ok(address) = listener.local_addr() {
                 ::log::info!("listening on {address}");
             }

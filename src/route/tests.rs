@@ -1,8 +1,7 @@
 use std::fs;
-use std::time::Duration;
 
 use super::*;
-use crate::config::{Dns, Limits, Local, LogTo, Queue, Relay, Remote, TableFile, Users as UsersSource};
+use crate::config::{Local, Relay, TableFile, Users as UsersSource};
 
 /// Tables in a scratch directory that goes when the test ends.
 struct Site(PathBuf);
@@ -25,42 +24,20 @@ impl Site {
 
     fn config(&self) -> Config {
         let table = |name: &str| TableFile { path: self.0.join(name), required: false };
-        let second = Duration::from_secs(1);
-        Config {
-            hostname: "razorback".into(),
-            spool: "/spool".into(),
-            socket: "/socket".into(),
-            user: "penfold".into(),
-            listen: Vec::new(),
-            limits: Limits {
-                connections: 1,
-                connections_per_host: 1,
-                message_size: 1,
-                recipients: 1,
-                command_timeout: second,
-                data_timeout: second,
-            },
-            local: Local {
-                domains: vec!["razorback".into(), "second".into(), "[192.0.2.1]".into()],
-                users: UsersSource::File(self.0.join("users")),
-                mailbox: "/mail/{user}@{domain}".into(),
-                aliases: table("aliases"),
-                virtual_table: table("virtual"),
-                subaddress: Some('+'),
-                postmaster: "root".into(),
-            },
-            relay: Relay { networks: Vec::new(), domains: vec!["backup.example".into()] },
-            remote: Remote { smarthosts: Vec::new(), routes: table("routes"), timeout: second },
-            queue: Queue {
-                workers: 1,
-                workers_per_destination: 1,
-                retry_min: second,
-                retry_max: second,
-                expire_after: second,
-            },
-            dns: Dns { nameservers: Vec::new(), timeout: second },
-            log: LogTo::Stderr,
-        }
+        let mut config = crate::config::parse(Path::new("penfold.conf"), "hostname = \"razorback\"").expect("good");
+        config.spool = "/spool".into();
+        config.local = Local {
+            domains: vec!["razorback".into(), "second".into(), "[192.0.2.1]".into()],
+            users: UsersSource::File(self.0.join("users")),
+            mailbox: "/mail/{user}@{domain}".into(),
+            aliases: table("aliases"),
+            virtual_table: table("virtual"),
+            subaddress: Some('+'),
+            postmaster: "root".into(),
+        };
+        config.relay = Relay { networks: Vec::new(), domains: vec!["backup.example".into()] };
+        config.remote.routes = table("routes");
+        config
     }
 
     fn open(&self) -> Router {

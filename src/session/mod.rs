@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::address::Address;
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::dns::Dns;
 use crate::log;
 use crate::net::Stream;
@@ -65,6 +65,8 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// Whether it sits at a terminal or a pipe on this host: then it may relay.
     pub is_local: bool,
+    /// Where it came in, and what holds there.
+    pub listen: Arc<Listen>,
 }
 
 /// How a session and those who want to end it know of each other.

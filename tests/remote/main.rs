@@ -18,7 +18,7 @@ mod names;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use common::dns::Dns as NameServer;
 use common::remote::{Conduct, Remote, Sink, Then, listeners};
 use penfold::address::Address;
-use penfold::config::{Config, HostPort, Limits, Local, LogTo, Queue, Relay, TableFile, Users};
+use penfold::config::{Config, HostPort, TableFile, parse};
 use penfold::deliver::Consignment;
 use penfold::deliver::remote::{Courier, Target};
 use penfold::dns::Dns;
@@ -102,36 +102,11 @@ impl Drop for Letter {
 
 fn config(name_server: SocketAddr) -> Config {
     let table = || TableFile { path: "/nonexistent".into(), required: false };
-    let hour = Duration::from_secs(3600);
-    Config {
-        hostname: "razorback.test".into(),
-        spool: "/nonexistent".into(),
-        socket: "/nonexistent".into(),
-        user: "nobody".into(),
-        listen: Vec::new(),
-        limits: Limits {
-            connections: 1,
-            connections_per_host: 1,
-            message_size: 1,
-            recipients: 1,
-            command_timeout: hour,
-            data_timeout: hour,
-        },
-        local: Local {
-            domains: vec!["razorback.test".into()],
-            users: Users::System,
-            mailbox: "/nonexistent".into(),
-            aliases: table(),
-            virtual_table: table(),
-            subaddress: None,
-            postmaster: "root".into(),
-        },
-        relay: Relay { networks: Vec::new(), domains: Vec::new() },
-        remote: penfold::config::Remote { smarthosts: Vec::new(), routes: table(), timeout: LIMIT },
-        queue: Queue { workers: 1, workers_per_destination: 1, retry_min: hour, retry_max: hour, expire_after: hour },
-        dns: penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT },
-        log: LogTo::Stderr,
-    }
+    let mut config = parse(Path::new("penfold.conf"), "hostname = \"razorback.test\"").expect("good");
+    config.remote.routes = table();
+    config.remote.timeout = LIMIT;
+    config.dns = penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT };
+    config
 }
 
 fn host(address: SocketAddr) -> Target {

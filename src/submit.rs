@@ -1,0 +1,1 @@
+//! What is done for mail that a person submits (RFC 6409).

@@ -1,0 +1,1 @@
+//! Encryption: certificates, and whom to believe.

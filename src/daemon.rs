@@ -22,6 +22,7 @@ use signal_hook::iterator::Signals;
 
 use crate::config::{self, Config, ConfigError, LogTo, Users};
 use crate::control::{self};
+use crate::deliver::credentials::Credentials;
 use crate::dns::Dns;
 use crate::listen::{self, Door};
 use crate::log;
@@ -277,12 +278,15 @@ impl Start {
 
 /// All that the configuration names, opened.
 fn settings(config: Config) -> Result<Settings, Vec<ConfigError>> {
-    let (router, tls) = (Router::open(&config), Tls::open(&config));
-    match (router, tls) {
-        (Ok(router), Ok(tls)) => {
-            Ok(Settings { config: Arc::new(config), router: Arc::new(router), tls: Arc::new(tls) })
+    match (Router::open(&config), Tls::open(&config), Credentials::open(&config)) {
+        (Ok(router), Ok(tls), Ok(credentials)) => {
+            let (config, router, tls) = (Arc::new(config), Arc::new(router), Arc::new(tls));
+            Ok(Settings { config, router, tls, credentials })
         }
-        (router, tls) => Err(router.err().into_iter().chain(tls.err()).flatten().collect()),
+        (router, tls, credentials) => {
+            let errors = router.err().into_iter().chain(tls.err()).chain(credentials.err());
+            Err(errors.flatten().collect())
+        }
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Outcome {
     pub reply: Option<Reply>,
     /// The command that `reply` answers, or nothing.
     pub answered: &'static str,
+    /// How the connection to `host` was encrypted: `TLS1.3`, `-` for not at all; empty
+    /// where there was none.
+    pub tls: &'static str,
 }
 
 /// Every way in which a look-up in the DNS ends without records.
@@ -87,13 +90,20 @@ impl Outcome {
     }
 
     fn new(fate: Fate, status: Status, why: impl Into<String>) -> Self {
-        Self { fate, status, why: why.into(), host: String::new(), reply: None, answered: "" }
+        Self { fate, status, why: why.into(), host: String::new(), reply: None, answered: "", tls: "" }
     }
 
     /// The same, tried at `host`.
     #[must_use]
     pub fn at(mut self, host: impl Into<String>) -> Self {
         self.host = host.into();
+        self
+    }
+
+    /// The same, over a connection that was encrypted like this.
+    #[must_use]
+    pub fn over(mut self, tls: &'static str) -> Self {
+        self.tls = tls;
         self
     }
 

@@ -17,8 +17,9 @@ use crate::address::Address;
 use crate::bounce;
 use crate::config::Config;
 use crate::deliver::Consignment;
+use crate::deliver::credentials::Credentials;
 use crate::deliver::maildir::{Maildir, Prepared, not_noted};
-use crate::deliver::remote::{Courier, Target};
+use crate::deliver::remote::{Courier, Target, Terms};
 use crate::dns::Dns;
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub router: Arc<Router>,
     /// What is proved, here and by others.
     pub tls: Arc<Tls>,
+    /// Who this server is at other hosts.
+    pub credentials: Credentials,
 }
 
 /// What all workers share.
@@ -225,7 +228,9 @@ impl Worker {
             recipients: slots.iter().map(|s| &s.recipient.address).collect(),
             content: entry.content(),
         };
-        self.courier.deliver(&attempt.settings.config, &attempt.job.key, &target, &consignment)
+        let settings = &attempt.settings;
+        let terms = Terms { config: &settings.config, tls: &settings.tls.client, credentials: &settings.credentials };
+        self.courier.deliver(terms, &attempt.job.key, &target, &consignment)
     }
 }
 

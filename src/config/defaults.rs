@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Auth, Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, Submission, TableFile, Users,
+    Auth, Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, RemoteTls, Submission, TableFile,
+    Users,
 };
 use crate::address::parse_domain;
 
@@ -63,6 +64,9 @@ pub(super) fn defaults(hostname: &str) -> Config {
         },
         remote: Remote {
             smarthosts: Vec::new(),
+            credentials: optional("/etc/penfold/credentials"),
+            tls: RemoteTls::Opportunistic,
+            authorities: None,
             routes: optional("/etc/penfold/routes"),
             timeout: Duration::from_secs(10 * MINUTE),
         },

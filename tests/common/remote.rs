@@ -66,7 +66,7 @@ impl Offer {
 /// What happens instead of the usual.
 pub struct Rule {
     /// How the command begins, in any case. `CONNECT` stands for the banner, `BODY`
-    /// for the middle of a message, `.` for its end.
+    /// for the middle of a message, `.` for its end, nothing for an empty line.
     pub at: String,
     pub then: Then,
     /// How often.
@@ -354,7 +354,10 @@ impl Shared {
     fn rule(&self, command: &str) -> Option<Then> {
         let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
         let Conduct::Sink(sink) = &mut *conduct else { return None };
-        let begins = |rule: &Rule| command.get(..rule.at.len()).is_some_and(|c| c.eq_ignore_ascii_case(&rule.at));
+        let begins = |rule: &Rule| match rule.at.as_str() {
+            "" => command.is_empty(),
+            at => command.get(..at.len()).is_some_and(|c| c.eq_ignore_ascii_case(at)),
+        };
         let rule = sink.rules.iter_mut().find(|rule| rule.times > 0 && begins(rule))?;
         rule.times -= 1;
         Some(rule.then.clone())

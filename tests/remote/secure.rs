@@ -167,7 +167,7 @@ fn nothing_said_before_the_handshake_is_believed_after_it() {
     let leaf = authority.leaf(&[NAME], Age::Valid);
     for (before, after, mail) in [
         (&["SIZE 3", "8BITMIME", "PIPELINING"][..], &[][..], "MAIL FROM:<jon@razorback.test>"),
-        (&[], &["SIZE 1000"], "MAIL FROM:<jon@razorback.test> SIZE=20"),
+        (&[], &["SIZE 1000"], "MAIL FROM:<jon@razorback.test> SIZE=21"),
     ] {
         let offer = Offer { keywords: Some(keywords(after)), ..Offer::starttls(&leaf) };
         let mut sink = with_tls(offer);

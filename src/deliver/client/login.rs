@@ -65,7 +65,9 @@ impl Connection {
     }
 
     fn exchange(&mut self, mechanism: Mechanism, mut client: Client, secret: Cow<'_, str>) -> Result<(), Answer> {
-        let mut said = vec![BASE64.encode(secret.as_bytes()), secret.into_owned()];
+        let mut said = vec![BASE64.encode(secret.as_bytes())];
+        // A short one is found in any words.
+        said.extend(Some(secret.into_owned()).filter(|secret| secret.len() >= 8));
         let mut line = format!("AUTH {mechanism}");
         let mut held = None;
         if client.speaks_first() {

@@ -39,17 +39,27 @@ pub struct Accepted<'a> {
     pub size: u64,
     /// The client: name and address.
     pub peer: &'a str,
+    /// The front end that spoke for it; empty for none.
+    pub via: &'a str,
+    /// What the front end calls the message; empty if it does not say.
+    pub ident: &'a str,
     /// `SMTP` or `ESMTP`.
     pub protocol: &'a str,
 }
 
 /// Logs an accepted message.
 pub fn accepted(event: &Accepted<'_>) {
-    let Accepted { id, session, sender, recipients, size, peer, protocol } = event;
+    let Accepted { id, session, sender, recipients, size, peer, via, ident, protocol } = event;
     let sender = address::path(*sender);
     let (from, peer) = (Value(&sender), Value(peer));
+    let mut front = String::new();
+    for (key, value) in [("via", via), ("ident", ident)] {
+        if !value.is_empty() {
+            push(&mut front, key, value);
+        }
+    }
     info!(
-        "{id} accept from={from} to={recipients} size={size} peer={peer} proto={protocol} tls=- user=- session={session}"
+        "{id} accept from={from} to={recipients} size={size} peer={peer}{front} proto={protocol} tls=- user=- session={session}"
     );
 }
 

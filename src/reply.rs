@@ -75,6 +75,14 @@ impl Reply {
         self.code >= 400
     }
 
+    /// The answer to EHLO with one more offer, before the last one.
+    #[must_use]
+    pub fn offering(mut self, offer: impl Into<Cow<'static, str>>) -> Self {
+        let last = self.lines.len().saturating_sub(1);
+        self.lines.insert(last, offer.into());
+        self
+    }
+
     /// As it goes over the wire, after what is in `out` already.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         use std::io::Write;
@@ -359,6 +367,31 @@ pub fn help() -> Reply {
     ];
     let lines = lines.into_iter().map(Cow::from).collect();
     Reply { code: 214, status: Some(Status(2, 0, 0)), lines }
+}
+
+/// XCLIENT or XFORWARD from one who is not trusted with it.
+pub fn not_a_front_end() -> Reply {
+    Reply::new(550, Status(5, 7, 0), "You may not speak for others")
+}
+
+/// XCLIENT or XFORWARD between MAIL and the end of the message.
+pub fn not_in_transaction() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "Not in the middle of a message; RSET starts anew")
+}
+
+/// XCLIENT or XFORWARD with an attribute that was not offered, or none.
+pub fn unknown_attribute(offered: &str) -> Reply {
+    Reply::new(501, Status(5, 5, 4), format!("That should be NAME=value, one or more of {offered}"))
+}
+
+/// XCLIENT or XFORWARD with a value that cannot be.
+pub fn bad_attribute(name: &str) -> Reply {
+    Reply::new(501, Status(5, 5, 4), format!("Attribute {name} has a bad value"))
+}
+
+/// XFORWARD was good.
+pub fn forwarded() -> Reply {
+    Reply::new(250, Status(2, 0, 0), "Noted for the next message")
 }
 
 /// QUIT.

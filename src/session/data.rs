@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use memchr::memchr_iter;
 
+use super::front::Forwarded;
 use super::hello::Hello;
 use super::transaction::Transaction;
 use super::{Committed, Phase, Session, Step};
@@ -51,6 +52,7 @@ impl Session<'_> {
             }
             Err(e) => Err(storage_trouble(&e)),
         };
+        self.forwarded = None;
         self.phase = Phase::Greeted(hello);
         match taken {
             Ok(name) => {
@@ -103,12 +105,13 @@ impl Session<'_> {
         // The only date that cannot be written is one beyond the year 9999.
         let date = jiff::fmt::rfc2822::to_string(&log::local_time()).unwrap_or_default();
         let (hostname, protocol) = (self.hostname(), hello.protocol());
+        let forwarded = self.forwarded.as_ref().and_then(Forwarded::comment).unwrap_or_default();
         format!(
-            "Received: from {name} ({client})\n\tby {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n"
+            "Received: from {name} ({client}){forwarded}\n\tby {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n"
         )
     }
 
-    fn verified_name(&mut self) -> Option<String> {
+    pub(super) fn verified_name(&mut self) -> Option<String> {
         let (dns, address) = (&self.service.dns, self.client.address?);
         self.name.get_or_insert_with(|| dns.verified_name(address)).clone()
     }
@@ -163,14 +166,16 @@ impl Session<'_> {
 
     fn commit(&mut self, draft: Draft, hello: &Hello, transaction: &Transaction) -> Result<EntryName, Reply> {
         let name = draft.commit().map_err(|e| storage_trouble(&e))?;
-        let verified = self.verified_name();
+        let origin = self.origin();
         log::accepted(&log::Accepted {
             id: &name.id,
             session: &self.client.session,
             sender: transaction.envelope.sender.as_ref(),
             recipients: transaction.envelope.recipients.len(),
             size: name.size,
-            peer: &log::peer(verified.as_deref(), self.client.address),
+            peer: &origin.peer,
+            via: &origin.via,
+            ident: &origin.ident,
             protocol: hello.protocol(),
         });
         Ok(name)

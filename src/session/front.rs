@@ -8,6 +8,7 @@
 //! rights, and holds for one message. A line that is wrong anywhere changes nothing.
 //! The counts of mistakes go on, and so does the encryption.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::hello::Hello;
@@ -56,12 +57,10 @@ pub fn trusted(client: &Client) -> Option<IpAddr> {
 }
 
 impl Session<'_> {
-    /// The answer to EHLO, with what a front end is offered besides.
-    pub(super) fn offer_front(&self, reply: Reply) -> Reply {
-        match self.front {
-            Some(_) => reply.offering(format!("XCLIENT {XCLIENT}")).offering(format!("XFORWARD {XFORWARD}")),
-            None => reply,
-        }
+    /// What a front end is offered besides, in the answer to EHLO.
+    pub(super) fn offers_to_front_ends(&self) -> impl Iterator<Item = Cow<'static, str>> + use<> {
+        let all = self.front.map(|_| [("XCLIENT", XCLIENT), ("XFORWARD", XFORWARD)]);
+        all.into_iter().flatten().map(|(verb, attributes)| format!("{verb} {attributes}").into())
     }
 
     /// XCLIENT: from here on the session is another client's.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::address::Address;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, ListenTls};
 use crate::dns::Dns;
 use crate::log;
 use crate::net::Stream;
@@ -25,11 +25,13 @@ use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
 use crate::spool::{EntryName, Spool};
+use crate::tls::{Facts, Tls};
 
 mod access;
 mod data;
 mod front;
 mod hello;
+mod secure;
 mod transaction;
 
 use front::Forwarded;
@@ -46,6 +48,8 @@ pub struct Service {
     pub spool: Arc<Spool>,
     /// Who knows the clients' names.
     pub dns: Arc<Dns>,
+    /// What this server proves who it is by.
+    pub tls: Arc<Tls>,
     /// Told of every message that was committed, once the client knows.
     pub wake: Arc<dyn Fn(&Committed<'_>) + Send + Sync>,
 }
@@ -91,6 +95,7 @@ enum Step {
     Say(Reply),
     SayThenHangUp(Reply),
     ReadMessage,
+    StartTls,
 }
 
 /// How far the dialogue is; RSET is the loss of a value.
@@ -120,6 +125,8 @@ pub struct Session<'a> {
     front: Option<IpAddr>,
     /// For whom the next message comes, if it says so.
     forwarded: Option<Forwarded>,
+    /// What is known of the encryption; `None` in clear.
+    facts: Option<Facts>,
 }
 
 /// How much may wait in `out`.
@@ -144,6 +151,7 @@ impl<'a> Session<'a> {
             login: None,
             front,
             forwarded: None,
+            facts: None,
         }
     }
 
@@ -157,6 +165,9 @@ impl<'a> Session<'a> {
     }
 
     fn dialogue(&mut self) -> io::Result<()> {
+        if self.client.listen.tls == ListenTls::Implicit {
+            self.shake_hands()?;
+        }
         self.say(&reply::banner(&self.service.config.hostname))?;
         loop {
             let step = match self.next_step() {
@@ -169,6 +180,7 @@ impl<'a> Session<'a> {
             match step {
                 Step::Say(reply) => self.say(&reply)?,
                 Step::SayThenHangUp(reply) => return self.hang_up(&reply),
+                Step::StartTls => self.start_tls()?,
                 Step::ReadMessage => match self.read_message() {
                     Err(_) if self.is_stopping() => return self.hang_up(&reply::shutting_down(self.hostname())),
                     Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -208,9 +220,13 @@ impl<'a> Session<'a> {
 
     /// All verbs on one screen.
     fn dispatch(&mut self, command: Command<'_>) -> Step {
+        if self.must_be_secure(&command) {
+            return Step::Say(reply::need_tls());
+        }
         match command {
             Command::Helo(name) => self.hello(name, false),
             Command::Ehlo(name) => self.hello(name, true),
+            Command::StartTls => self.starttls(),
             Command::Mail(path) => self.mail(path),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),

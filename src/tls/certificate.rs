@@ -64,7 +64,10 @@ impl Identity {
     pub fn current(&self) -> Arc<CertifiedKey> {
         let found = (self.chain.current(), self.key.current());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !(Arc::ptr_eq(&found.0, &state.seen.0) && Arc::ptr_eq(&found.1, &state.seen.1)) {
+        let is_same = |one: &(Arc<Chain>, Arc<Key>), other: &(Arc<Chain>, Arc<Key>)| {
+            one.0 == other.0 && one.1.public_key() == other.1.public_key()
+        };
+        if !is_same(&found, &state.seen) {
             match fit(&found) {
                 Ok(fits) => {
                     ::log::info!("{}: read again", self.names.certificate.display());
@@ -107,7 +110,8 @@ fn read_key(file: &Path, text: &str) -> Result<Key, Vec<ConfigError>> {
     let wrong = |what: &str| vec![ConfigError::whole(file, what)];
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
         .map_err(|_| wrong("expected a private key in PEM, without a passphrase; there is none"))?;
-    any_supported_type(&key).map_err(|_| wrong("a private key of a kind that is not supported; expected RSA, P-256, P-384 or Ed25519"))
+    any_supported_type(&key)
+        .map_err(|_| wrong("a private key of a kind that is not supported; expected RSA, P-256, P-384 or Ed25519"))
 }
 
 fn fit((chain, key): &(Arc<Chain>, Arc<Key>)) -> Result<Arc<CertifiedKey>, String> {

@@ -52,7 +52,7 @@ impl Client {
     /// When the name can be in no certificate, or no authority is known.
     pub fn connect(&self, name: &str, demand: Demand) -> io::Result<rustls::Connection> {
         let config = match demand {
-            Demand::Any => get(&self.any, || accept_any())?,
+            Demand::Any => get(&self.any, accept_any)?,
             Demand::Verified => get(&self.verified, || self.verify())?,
         };
         let name = ServerName::try_from(name.trim_end_matches('.').to_owned())
@@ -81,7 +81,10 @@ impl Client {
     }
 }
 
-fn get(slot: &OnceLock<Arc<ClientConfig>>, make: impl Fn() -> io::Result<ClientConfig>) -> io::Result<Arc<ClientConfig>> {
+fn get(
+    slot: &OnceLock<Arc<ClientConfig>>,
+    make: impl Fn() -> io::Result<ClientConfig>,
+) -> io::Result<Arc<ClientConfig>> {
     match slot.get() {
         Some(config) => Ok(Arc::clone(config)),
         None => make().map(|made| Arc::clone(slot.get_or_init(|| Arc::new(made)))),

@@ -9,73 +9,19 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::tls::Authority;
 use common::{Daemon, Site};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
-/// An authority, and what it has made out.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    root: CertificateDer<'static>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let root = params.self_signed(&key).expect("a root").der().clone();
-        Self { issuer: Issuer::new(params, key), root }
-    }
-
-    /// A certificate for a name, valid for so many days, and its key, both in PEM.
-    fn make(&self, name: &str, days: i64) -> (String, String) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        let end = jiff::Zoned::now().saturating_add(jiff::Span::new().days(days));
-        params.not_after = rcgen::date_time_ymd(end.year().into(), end.month() as u8, end.day() as u8);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// A site with a certificate for razorback.test and these settings.
-    fn site(&self, settings: &str) -> Site {
-        let mut site = Site::with(settings);
-        self.give(&site, "cert", "razorback.test", 300);
-        let path = |name: &str| format!("{:?}", site.path(name));
-        let (certificate, key) = (path("cert.pem"), path("cert.key"));
-        site.set("tls", "certificate", &certificate);
-        site.set("tls", "key", &key);
-        site
-    }
-
-    fn give(&self, site: &Site, file: &str, name: &str, days: i64) {
-        let (certificate, key) = self.make(name, days);
-        // The key first: until both are there the old pair holds.
-        site.write(&format!("{file}.key"), &key);
-        site.write(&format!("{file}.pem"), &certificate);
-    }
-
-    fn client(&self) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.root.clone()).expect("a root");
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().expect("versions");
-        Arc::new(config.with_root_certificates(roots).with_no_client_auth())
-    }
-
-    /// Shakes hands over a connection.
-    fn secure(&self, stream: TcpStream, name: &str) -> std::io::Result<Talk> {
-        let name = ServerName::try_from(name.to_owned()).expect("a name");
-        let mut tls = StreamOwned::new(ClientConnection::new(self.client(), name).expect("a client"), stream);
-        tls.conn.complete_io(&mut tls.sock)?;
-        Ok(Talk(BufReader::new(Box::new(tls))))
-    }
+/// Shakes hands over a connection.
+fn secure(authority: &Authority, stream: TcpStream, name: &str) -> std::io::Result<Talk> {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let mut tls = StreamOwned::new(ClientConnection::new(authority.client(), name).expect("a client"), stream);
+    tls.conn.complete_io(&mut tls.sock)?;
+    Ok(Talk(BufReader::new(Box::new(tls))))
 }
 
 trait Both: Read + Write {}
@@ -129,7 +75,7 @@ fn start_tls(authority: &Authority, daemon: &Daemon, name: &str) -> Talk {
     clear.expect("220 ");
     assert!(clear.ask("EHLO client.test\r\n", "250-").contains("250-STARTTLS\r\n"));
     clear.ask("STARTTLS\r\n", "220 2.0.0 ");
-    authority.secure(stream, name).expect("a handshake")
+    secure(authority, stream, name).expect("a handshake")
 }
 
 const LETTER: &str = "From: <jon@razorback.test>\r\nSubject: hello\r\n\r\nHow are you?\r\n.\r\n";
@@ -162,7 +108,7 @@ fn implicit_tls_is_there_before_the_first_word() {
     let authority = Authority::new();
     let site = authority.site("listen.tls = \"implicit\"");
     let daemon = site.start();
-    let mut talk = authority.secure(connect(&daemon), "razorback.test").expect("a handshake");
+    let mut talk = secure(&authority, connect(&daemon), "razorback.test").expect("a handshake");
     talk.expect("220 razorback");
     assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
     talk.ask("QUIT\r\n", "221 ");
@@ -221,7 +167,7 @@ fn where_tls_is_required_nothing_else_is_said_first() {
     }
     clear.ask("NOOP\r\n", "250 ");
     clear.ask("STARTTLS\r\n", "220 ");
-    let mut talk = authority.secure(stream, "razorback.test").expect("a handshake");
+    let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
     talk.ask("EHLO client.test\r\n", "250-");
     talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
 }
@@ -349,7 +295,7 @@ fn garbage_ends_a_session_and_nothing_else() {
         let mut heard = Vec::new();
         let _ = (&stream).take(1 << 16).read_to_end(&mut heard);
     }
-    authority.secure(connect(&daemon), "razorback.test").expect("a handshake").expect("220 ");
+    secure(&authority, connect(&daemon), "razorback.test").expect("a handshake").expect("220 ");
     // An assertion of rustls' that only debug builds have: garbage behind an alert.
     let log = daemon.log();
     let ours = log.lines().filter(|line| line.contains("bug: ") && !line.contains("!self.sent_fatal_alert"));

@@ -18,6 +18,7 @@ pub mod holdings;
 pub mod mounts;
 
 pub mod remote;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

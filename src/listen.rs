@@ -234,6 +234,7 @@ impl Door {
             Ok(Source::Client(address)) => (client.address, client.via) = (Some(address.ip()), Some(proxy)),
             Ok(Source::Unknown) => (client.is_unknown, client.via) = (true, Some(proxy)),
             Ok(Source::Proxy) => {}
+            Err(_) if self.is_closed() => return None,
             Err(e) => {
                 let why = match e.kind() {
                     io::ErrorKind::TimedOut => "no PROXY header in time".to_owned(),

@@ -263,6 +263,37 @@ fn what_is_accepted_as_attributes_means_the_same_written_anew() {
     assert!(right > 100, "seed {seed}: only {right} right ones");
 }
 
+/// Every line of them gets one reply, whatever is in it, and the session lives.
+#[test]
+fn attributes_made_at_random_are_answered() {
+    let site = Site::with("listen.xclient = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let (seed, mut chance) = chance("session");
+    for number in 0..100 {
+        let mut client = Client::mute(daemon.connect());
+        client.expect("220 ");
+        for (verb, offered) in [("XCLIENT", XCLIENT), ("XFORWARD", XFORWARD), ("XCLIENT", XCLIENT)] {
+            // What ends a line is another test's.
+            let mut line = line(&mut chance, offered);
+            line.retain(|octet| !b"\r\n".contains(octet));
+            line.truncate(1900);
+            let is_right = attributes::attributes(offered, line.trim_ascii()).is_ok();
+            client.say_octets(&[verb.as_bytes(), b" ", &line, b"\r\n"].concat());
+            let reply = client.hear().unwrap_or_else(|| panic!("seed {seed}, {number}: the end"));
+            let wanted = if !is_right {
+                "501 5.5.4 "
+            } else if verb == "XCLIENT" {
+                "220 "
+            } else {
+                "250 "
+            };
+            assert!(reply.starts_with(wanted), "seed {seed}, {number}: {verb} {}: {reply}", line.escape_ascii());
+        }
+        client.ask("QUIT", "221 ");
+    }
+    assert!(!daemon.log().contains("bug"), "{}", daemon.log());
+}
+
 /// Attributes, mostly right ones.
 fn line(chance: &mut Chance, offered: &str) -> Vec<u8> {
     const VALUES: &[&str] = &[

@@ -39,6 +39,10 @@ pub struct Accepted<'a> {
     pub size: u64,
     /// The client: name and address.
     pub peer: &'a str,
+    /// The front end that spoke for it; empty for none.
+    pub via: &'a str,
+    /// What the front end calls the message; empty if it does not say.
+    pub ident: &'a str,
     /// `SMTP`, `ESMTP`, `ESMTPS`.
     pub protocol: &'a str,
     /// `TLS1.3`, or `-`.
@@ -53,11 +57,17 @@ pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io:
 
 /// Logs an accepted message.
 pub fn accepted(event: &Accepted<'_>) {
-    let Accepted { id, session, sender, recipients, size, peer, protocol, tls } = event;
+    let Accepted { id, session, sender, recipients, size, peer, via, ident, protocol, tls } = event;
     let sender = address::path(*sender);
     let (from, peer) = (Value(&sender), Value(peer));
+    let mut front = String::new();
+    for (key, value) in [("via", via), ("ident", ident)] {
+        if !value.is_empty() {
+            push(&mut front, key, value);
+        }
+    }
     info!(
-        "{id} accept from={from} to={recipients} size={size} peer={peer} proto={protocol} tls={tls} user=- session={session}"
+        "{id} accept from={from} to={recipients} size={size} peer={peer}{front} proto={protocol} tls={tls} user=- session={session}"
     );
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use common::remote::{Offer, Remote, Sink, Then};
-use common::tls::{Age, Authority};
+use common::tls::Authority;
 use common::{Daemon, Site};
 
 /// A site that sends all mail to one host, `smtp://127.0.0.1:port` or the like.
@@ -22,7 +22,7 @@ fn site(scheme: &str, remote: &Remote, settings: &str) -> Site {
 }
 
 fn believe(site: &mut Site, authority: &Authority) {
-    site.write("authorities.pem", &authority.pem());
+    site.write("authorities.pem", &authority.root_pem());
     let path = format!("{:?}", site.path("authorities.pem"));
     site.set("remote", "authorities", &path);
 }
@@ -59,7 +59,7 @@ fn no_secret(daemon: &Daemon) {
 #[test]
 fn the_log_says_how_mail_went() {
     let authority = Authority::new();
-    let leaf = authority.leaf(&["127.0.0.1"], Age::Valid);
+    let leaf = authority.leaf("127.0.0.1", 300);
     for (rule, line, tls) in [
         (None, None, "tls=TLS1.3"),
         (Some(Then::Reply("454 4.7.0 no".into())), Some("reason=\"the host said to STARTTLS: 454 4.7.0 no\""), "tls=-"),
@@ -91,7 +91,7 @@ fn required_means_that_mail_waits_and_log_and_queue_say_why() {
     for (scheme, settings) in
         [("smtp", "remote.tls = \"required\""), ("smtp+starttls", "remote.tls = \"none\""), ("smtps", "")]
     {
-        let leaf = stranger.leaf(&["127.0.0.1"], Age::Valid);
+        let leaf = stranger.leaf("127.0.0.1", 300);
         let offer = if scheme == "smtps" { Offer::implicit(&leaf) } else { Offer::starttls(&leaf) };
         let remote = Remote::with(Sink { tls: Some(offer), ..Sink::default() });
         let mut site = site(scheme, &remote, settings);
@@ -116,7 +116,7 @@ fn required_means_that_mail_waits_and_log_and_queue_say_why() {
 fn a_route_has_its_own_scheme_and_its_own_connection() {
     let authority = Authority::new();
     let remote = Remote::with(Sink {
-        tls: Some(Offer::starttls(&authority.leaf(&["127.0.0.1"], Age::Valid))),
+        tls: Some(Offer::starttls(&authority.leaf("127.0.0.1", 300))),
         ..Sink::default()
     });
     let mut site = site("smtp", &remote, "remote.tls = \"none\"");

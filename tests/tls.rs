@@ -9,73 +9,19 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::tls::Authority;
 use common::{Daemon, Site};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
-/// An authority, and what it has made out.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    root: CertificateDer<'static>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let root = params.self_signed(&key).expect("a root").der().clone();
-        Self { issuer: Issuer::new(params, key), root }
-    }
-
-    /// A certificate for a name, valid for so many days, and its key, both in PEM.
-    fn make(&self, name: &str, days: i64) -> (String, String) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        let end = jiff::Zoned::now().saturating_add(jiff::Span::new().days(days));
-        params.not_after = rcgen::date_time_ymd(end.year().into(), end.month() as u8, end.day() as u8);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// A site with a certificate for razorback.test and these settings.
-    fn site(&self, settings: &str) -> Site {
-        let mut site = Site::with(settings);
-        self.give(&site, "cert", "razorback.test", 300);
-        let path = |name: &str| format!("{:?}", site.path(name));
-        let (certificate, key) = (path("cert.pem"), path("cert.key"));
-        site.set("tls", "certificate", &certificate);
-        site.set("tls", "key", &key);
-        site
-    }
-
-    fn give(&self, site: &Site, file: &str, name: &str, days: i64) {
-        let (certificate, key) = self.make(name, days);
-        // The key first: until both are there the old pair holds.
-        site.write(&format!("{file}.key"), &key);
-        site.write(&format!("{file}.pem"), &certificate);
-    }
-
-    fn client(&self) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.root.clone()).expect("a root");
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().expect("versions");
-        Arc::new(config.with_root_certificates(roots).with_no_client_auth())
-    }
-
-    /// Shakes hands over a connection.
-    fn secure(&self, stream: TcpStream, name: &str) -> std::io::Result<Talk> {
-        let name = ServerName::try_from(name.to_owned()).expect("a name");
-        let mut tls = StreamOwned::new(ClientConnection::new(self.client(), name).expect("a client"), stream);
-        tls.conn.complete_io(&mut tls.sock)?;
-        Ok(Talk(BufReader::new(Box::new(tls))))
-    }
+/// Shakes hands over a connection.
+fn secure(authority: &Authority, stream: impl Both + 'static, name: &str) -> std::io::Result<Talk> {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let mut tls = StreamOwned::new(ClientConnection::new(authority.client(), name).expect("a client"), stream);
+    tls.conn.complete_io(&mut tls.sock)?;
+    Ok(Talk(BufReader::new(Box::new(tls))))
 }
 
 trait Both: Read + Write {}
@@ -129,7 +75,7 @@ fn start_tls(authority: &Authority, daemon: &Daemon, name: &str) -> Talk {
     clear.expect("220 ");
     assert!(clear.ask("EHLO client.test\r\n", "250-").contains("250-STARTTLS\r\n"));
     clear.ask("STARTTLS\r\n", "220 2.0.0 ");
-    authority.secure(stream, name).expect("a handshake")
+    secure(authority, stream, name).expect("a handshake")
 }
 
 const LETTER: &str = "From: <jon@razorback.test>\r\nSubject: hello\r\n\r\nHow are you?\r\n.\r\n";
@@ -162,7 +108,7 @@ fn implicit_tls_is_there_before_the_first_word() {
     let authority = Authority::new();
     let site = authority.site("listen.tls = \"implicit\"");
     let daemon = site.start();
-    let mut talk = authority.secure(connect(&daemon), "razorback.test").expect("a handshake");
+    let mut talk = secure(&authority, connect(&daemon), "razorback.test").expect("a handshake");
     talk.expect("220 razorback");
     assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
     talk.ask("QUIT\r\n", "221 ");
@@ -174,6 +120,81 @@ fn implicit_tls_is_there_before_the_first_word() {
     let _ = (&stream).read_to_end(&mut heard);
     assert!(!heard.windows(2).any(|two| two == b"22"), "{heard:?}");
     daemon.wait_words(&["tls-failed peer="]);
+}
+
+/// A connection whose first write has something in front of it.
+struct Behind(Option<&'static [u8]>, TcpStream);
+
+impl Read for Behind {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.1.read(into)
+    }
+}
+
+impl Write for Behind {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        let front = self.0.take().unwrap_or_default();
+        self.1.write_all(&[front, octets].concat())?;
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.1.flush()
+    }
+}
+
+#[test]
+fn a_proxy_says_for_whom_it_comes_before_the_handshake() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"\nlisten.proxy = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let headers: [&[u8]; 2] = [
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 4321 465\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f\xc0\0\x02\x07\xc0\0\x02\x01\x10\xe1\x01\xd1\x04\0\0",
+    ];
+    for header in headers {
+        let stream = Behind(Some(header), connect(&daemon));
+        let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
+        talk.expect("220 razorback");
+        talk.ask("EHLO client.test\r\n", "250-");
+        talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+        talk.ask("RCPT TO:<user@elsewhere.test>\r\n", "550 5.7.1 ");
+        talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+        talk.ask("DATA\r\n", "354 ");
+        talk.ask(LETTER, "250 ");
+        talk.ask("QUIT\r\n", "221 ");
+    }
+    daemon.wait_words(&[" accept ", " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS tls=TLS1.3 "]);
+    daemon.wait_mail(&site, "jon", 2);
+    // Under TLS it is too late for a header.
+    assert!(secure(&authority, connect(&daemon), "razorback.test").is_err());
+    daemon.wait_words(&["closed peer=[127.0.0.1]", "no PROXY header"]);
+}
+
+#[test]
+fn what_a_front_end_said_in_clear_of_the_client_is_forgotten() {
+    let authority = Authority::new();
+    let site = authority.site("listen.xclient = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let stream = connect(&daemon);
+    let mut clear = Talk::clear(&stream);
+    clear.expect("220 ");
+    clear.ask("XCLIENT ADDR=192.0.2.7 HELO=client.test PROTO=ESMTP LOGIN=jon\r\n", "220 ");
+    clear.ask("XFORWARD ADDR=192.0.2.9\r\n", "250 ");
+    clear.ask("STARTTLS\r\n", "220 ");
+    let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "503 5.5.1 ");
+    assert!(talk.ask("EHLO client.test\r\n", "250-").contains("250-XCLIENT NAME "));
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("RCPT TO:<user@elsewhere.test>\r\n", "550 5.7.1 ");
+    talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("DATA\r\n", "354 ");
+    talk.ask(LETTER, "250 ");
+    // Whose connection it is stays.
+    daemon.wait_words(&[" accept ", " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS "]);
+    // The encryption stays when the session becomes another client's.
+    talk.ask("XCLIENT ADDR=192.0.2.8\r\n", "220 ");
+    assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
 }
 
 #[test]
@@ -221,7 +242,7 @@ fn where_tls_is_required_nothing_else_is_said_first() {
     }
     clear.ask("NOOP\r\n", "250 ");
     clear.ask("STARTTLS\r\n", "220 ");
-    let mut talk = authority.secure(stream, "razorback.test").expect("a handshake");
+    let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
     talk.ask("EHLO client.test\r\n", "250-");
     talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
 }
@@ -349,7 +370,7 @@ fn garbage_ends_a_session_and_nothing_else() {
         let mut heard = Vec::new();
         let _ = (&stream).take(1 << 16).read_to_end(&mut heard);
     }
-    authority.secure(connect(&daemon), "razorback.test").expect("a handshake").expect("220 ");
+    secure(&authority, connect(&daemon), "razorback.test").expect("a handshake").expect("220 ");
     // An assertion of rustls' that only debug builds have: garbage behind an alert.
     let log = daemon.log();
     let ours = log.lines().filter(|line| line.contains("bug: ") && !line.contains("!self.sent_fatal_alert"));

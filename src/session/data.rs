@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use memchr::memchr_iter;
 
+use super::front::Forwarded;
 use super::hello::Hello;
 use super::transaction::Transaction;
 use super::{Committed, Phase, Session, Step};
@@ -51,6 +52,7 @@ impl Session<'_> {
             }
             Err(e) => Err(storage_trouble(&e)),
         };
+        self.forwarded = None;
         self.phase = Phase::Greeted(hello);
         match taken {
             Ok(name) => {
@@ -105,12 +107,13 @@ impl Session<'_> {
         let (hostname, protocol) = (self.hostname(), self.protocol(hello));
         // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
         let tls = self.facts.as_ref().map(|tls| format!(" ({}) tls {}", tls.version, tls.cipher)).unwrap_or_default();
+        let forwarded = self.forwarded.as_ref().and_then(Forwarded::comment).unwrap_or_default();
         format!(
-            "Received: from {name} ({client})\n\tby {hostname} (penfold) with {protocol}{tls} id {id}{purpose};\n\t{date}\n"
+            "Received: from {name} ({client}){forwarded}\n\tby {hostname} (penfold) with {protocol}{tls} id {id}{purpose};\n\t{date}\n"
         )
     }
 
-    fn verified_name(&mut self) -> Option<String> {
+    pub(super) fn verified_name(&mut self) -> Option<String> {
         let (dns, address) = (&self.service.dns, self.client.address?);
         self.name.get_or_insert_with(|| dns.verified_name(address)).clone()
     }
@@ -165,14 +168,16 @@ impl Session<'_> {
 
     fn commit(&mut self, draft: Draft, hello: &Hello, transaction: &Transaction) -> Result<EntryName, Reply> {
         let name = draft.commit().map_err(|e| storage_trouble(&e))?;
-        let verified = self.verified_name();
+        let origin = self.origin();
         log::accepted(&log::Accepted {
             id: &name.id,
             session: &self.client.session,
             sender: transaction.envelope.sender.as_ref(),
             recipients: transaction.envelope.recipients.len(),
             size: name.size,
-            peer: &log::peer(verified.as_deref(), self.client.address),
+            peer: &origin.peer,
+            via: &origin.via,
+            ident: &origin.ident,
             protocol: self.protocol(hello),
             tls: self.facts.as_ref().map_or("-", |tls| tls.version),
         });

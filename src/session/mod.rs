@@ -2,7 +2,8 @@
 //!
 //! The loop here alone reads and writes the stream, keeps its time limits, counts
 //! mistakes and logs refusals; the handlers (`hello`, `transaction`, `data`,
-//! `access`) decide and return a [`Step`]. Replies wait for the end of what the
+//! `access`,
+//! `front`) decide and return a [`Step`]. Replies wait for the end of what the
 //! client has sent at once (RFC 2920). Every way in which a client can misbehave
 //! ends in a reply or in the end of the session, never in a panic. A message is
 //! accepted when, and only when, [`data`] has committed it.
@@ -28,10 +29,12 @@ use crate::tls::{Facts, Tls};
 
 mod access;
 mod data;
+mod front;
 mod hello;
 mod secure;
 mod transaction;
 
+use front::Forwarded;
 use hello::Hello;
 use transaction::Transaction;
 
@@ -69,6 +72,11 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// Whether it sits at a terminal or a pipe on this host: then it may relay.
     pub is_local: bool,
+    /// The front end that speaks for it, if one does.
+    pub via: Option<IpAddr>,
+    /// Whether it may be anybody: a proxy could not say who it is. The address is then
+    /// the proxy's, and gives no rights.
+    pub is_unknown: bool,
     /// Where it came in, and what holds there.
     pub listen: Arc<Listen>,
 }
@@ -111,6 +119,12 @@ pub struct Session<'a> {
     refusals: usize,
     /// The client's name, once it was looked up.
     name: Option<Option<String>>,
+    /// As whom it has logged in.
+    login: Option<String>,
+    /// The address of whoever connected, if it may speak for others.
+    front: Option<IpAddr>,
+    /// For whom the next message comes, if it says so.
+    forwarded: Option<Forwarded>,
     /// What is known of the encryption; `None` in clear.
     facts: Option<Facts>,
 }
@@ -123,6 +137,7 @@ const MAX_LOGGED: usize = 400;
 impl<'a> Session<'a> {
     /// A session that has not said anything yet.
     pub fn new(service: &'a Service, client: Client, watch: Watch, stream: Stream) -> Self {
+        let front = front::trusted(&client);
         Self {
             service,
             client,
@@ -133,6 +148,9 @@ impl<'a> Session<'a> {
             mistakes: 0,
             refusals: 0,
             name: None,
+            login: None,
+            front,
+            forwarded: None,
             facts: None,
         }
     }
@@ -218,6 +236,8 @@ impl<'a> Session<'a> {
             Command::Help => Step::Say(reply::help()),
             Command::Vrfy(argument) => self.vrfy(argument),
             Command::Expn => Step::Say(reply::no_expand()),
+            Command::Xclient(attributes) => self.xclient(attributes),
+            Command::Xforward(attributes) => self.xforward(attributes),
             Command::Misused(usage) => Step::Say(reply::bad_arguments(usage)),
             Command::Foreign => Step::SayThenHangUp(reply::unknown_command()),
             Command::Unknown => Step::Say(reply::unknown_command()),

@@ -1,50 +1,31 @@
-//! TLS for servers of the tests: an authority made on the spot, and what it makes out.
+//! An authority of the tests' own, and the certificates that it makes out.
 //!
-//! ```text
-//! let authority = Authority::new();
-//! let leaf = authority.leaf(&["mx.example.test", "127.0.0.1"], Age::Valid);
-//! site.write("authorities.pem", &authority.pem());      remote.authorities
-//! Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() }     see remote
-//! wire.secure(&leaf.config)                               any Wire, as the server
-//! leaf.certificate, leaf.key                              PEM, for a server of others
-//! ```
-//!
-//! [`Leaf::selfmade`] is a certificate that nobody has made out but itself. TLS 1.2
-//! and 1.3, unless a version is named.
+//! `Authority::make(name, days)` is a certificate and its key, both in PEM, for a DNS
+//! name or an IP address, valid for so many days (fewer than 0: over already);
+//! `root_pem` is what a client has to believe, `client` a rustls client that does.
+//! `site` is a site with a certificate for razorback.test, in cert.pem and cert.key.
+//! A [`Leaf`] is a certificate at work in a server of the tests, see `remote::Offer`
+//! and `dialog::Wire::secure`; `Leaf::selfmade` is one that nobody made out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
-use rustls::crypto::ring::default_provider;
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-/// One who makes out certificates.
+use super::Site;
+
+/// An authority, and what it has made out.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-/// How old a certificate is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Age {
-    Valid,
-    Expired,
-}
-
-/// A certificate of a server.
-pub struct Leaf {
-    /// In PEM.
-    pub certificate: String,
-    /// In PEM.
-    pub key: String,
-    /// A server that has it.
-    pub config: Arc<ServerConfig>,
+    root: Certificate,
 }
 
 impl Authority {
+    /// A new one, which nobody believes.
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -52,56 +33,92 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("a root").pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        let root = params.self_signed(&key).expect("a root");
+        Self { issuer: Issuer::new(params, key), root }
     }
 
-    /// Its own certificate in PEM.
-    pub fn pem(&self) -> String {
-        self.pem.clone()
-    }
-
-    /// A certificate for names and addresses.
-    pub fn leaf(&self, names: &[&str], age: Age) -> Leaf {
+    /// A certificate for a name, valid for so many days, and its key, both in PEM.
+    pub fn make(&self, name: &str, days: i64) -> (String, String) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let end = jiff::Zoned::now().saturating_add(jiff::Span::new().days(days));
+        params.not_after = rcgen::date_time_ymd(end.year().into(), end.month() as u8, end.day() as u8);
         let key = KeyPair::generate().expect("a key");
-        let certificate = params(names, age).signed_by(&key, &self.issuer).expect("a certificate");
-        Leaf::of(certificate.pem(), &key)
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
     }
+
+    /// The same at work in a server.
+    pub fn leaf(&self, name: &str, days: i64) -> Leaf {
+        let (certificate, key) = self.make(name, days);
+        Leaf::of(certificate, key)
+    }
+
+    /// A site with a certificate for razorback.test and these settings.
+    pub fn site(&self, settings: &str) -> Site {
+        let mut site = Site::with(settings);
+        self.give(&site, "cert", "razorback.test", 300);
+        let path = |name: &str| format!("{:?}", site.path(name));
+        let (certificate, key) = (path("cert.pem"), path("cert.key"));
+        site.set("tls", "certificate", &certificate);
+        site.set("tls", "key", &key);
+        site
+    }
+
+    /// Writes `file.key` and `file.pem` for a name.
+    pub fn give(&self, site: &Site, file: &str, name: &str, days: i64) {
+        let (certificate, key) = self.make(name, days);
+        // The key first: until both are there the old pair holds.
+        site.write(&format!("{file}.key"), &key);
+        site.write(&format!("{file}.pem"), &certificate);
+    }
+
+    /// What a client has to believe, in PEM.
+    pub fn root_pem(&self) -> String {
+        self.root.pem()
+    }
+
+    /// A client that believes this authority and no other.
+    pub fn client(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.der().clone()).expect("a root");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().expect("versions");
+        Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+/// A certificate at work in a server.
+pub struct Leaf {
+    certificate: String,
+    key: String,
+    /// The server.
+    pub config: Arc<ServerConfig>,
 }
 
 impl Leaf {
     /// A certificate that vouches for itself.
-    pub fn selfmade(names: &[&str]) -> Self {
+    pub fn selfmade(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
-        let certificate = params(names, Age::Valid).self_signed(&key).expect("a certificate");
-        Self::of(certificate.pem(), &key)
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        Self::of(params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
     }
 
-    fn of(certificate: String, key: &KeyPair) -> Self {
-        let key = key.serialize_pem();
-        let config = config(&certificate, &key, rustls::DEFAULT_VERSIONS);
+    fn of(certificate: String, key: String) -> Self {
+        let config = serve(&certificate, &key, rustls::DEFAULT_VERSIONS);
         Self { certificate, key, config }
     }
 
     /// The same with TLS 1.2 only.
     pub fn old(self) -> Self {
-        let config = config(&self.certificate, &self.key, &[&rustls::version::TLS12]);
+        let config = serve(&self.certificate, &self.key, &[&rustls::version::TLS12]);
         Self { config, ..self }
     }
 }
 
-fn params(names: &[&str], age: Age) -> CertificateParams {
-    let mut params = CertificateParams::new(names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>()).expect("names");
-    if age == Age::Expired {
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
-    }
-    params
-}
-
-fn config(certificate: &str, key: &str, versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ServerConfig> {
+fn serve(certificate: &str, key: &str, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<_, _>>().expect("PEM");
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_protocol_versions(versions).expect("versions").with_no_client_auth();
     Arc::new(config.with_single_cert(chain, key).expect("a pair"))
 }

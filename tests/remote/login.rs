@@ -3,7 +3,6 @@
 use super::*;
 use common::remote::Offer;
 use common::scram::Scram;
-use common::tls::Age;
 
 const PLAIN: &str = "AUTH PLAIN AGpvbgBodXNo";
 
@@ -58,7 +57,7 @@ fn every_mechanism_lets_mail_through() {
 #[test]
 fn under_tls_what_counts_is_what_is_offered_there() {
     let authority = common::tls::Authority::new();
-    let leaf = authority.leaf(&["127.0.0.1"], Age::Valid);
+    let leaf = authority.leaf("127.0.0.1", 300);
     let offer = Offer { keywords: Some(keywords(&["AUTH PLAIN"])), ..Offer::starttls(&leaf) };
     let remote = Remote::with(Sink { tls: Some(offer), ..sink("AUTH LOGIN") }.reply(PLAIN, "235 ok"));
     let outcome = sender("hush").send_one(&host(remote.address));

@@ -97,7 +97,7 @@ impl Sender {
 
     /// Believes this authority only.
     fn believe(&mut self, authority: &Authority) {
-        let file = Letter::new(authority.pem().as_bytes());
+        let file = Letter::new(authority.root_pem().as_bytes());
         self.tls = Client::with_authorities(&file.0).expect("an authority");
     }
 

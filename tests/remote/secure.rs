@@ -2,7 +2,7 @@
 
 use super::*;
 use common::remote::Offer;
-use common::tls::{Age, Leaf};
+use common::tls::Leaf;
 use penfold::config::RemoteTls;
 
 const NAME: &str = "mx.example.test";
@@ -35,14 +35,14 @@ fn assert_silent(remote: &Remote, about: &str) {
 #[test]
 fn certificates_count_where_they_must() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let valid = || authority.leaf(&[NAME], Age::Valid);
+    let valid = || authority.leaf(NAME, 300);
     for (what, leaf, words) in [
         ("right", valid(), None),
         ("TLS 1.2", valid().old(), None),
-        ("self-made", Leaf::selfmade(&[NAME]), Some("UnknownIssuer")),
-        ("stranger's", stranger.leaf(&[NAME], Age::Valid), Some("UnknownIssuer")),
-        ("wrong name", authority.leaf(&["example.test", "127.0.0.1"], Age::Valid), Some("not valid for name")),
-        ("expired", authority.leaf(&[NAME], Age::Expired), Some("expired")),
+        ("self-made", Leaf::selfmade(NAME), Some("UnknownIssuer")),
+        ("stranger's", stranger.leaf(NAME, 300), Some("UnknownIssuer")),
+        ("wrong name", authority.leaf("example.test", 300), Some("not valid for name")),
+        ("expired", authority.leaf(NAME, -2), Some("expired")),
     ] {
         for (policy, scheme, is_strict) in [
             (RemoteTls::Opportunistic, Scheme::Smtp, false),
@@ -74,7 +74,7 @@ fn certificates_count_where_they_must() {
 #[test]
 fn by_policy_none_it_is_not_even_asked_for() {
     let authority = Authority::new();
-    let remote = Remote::with(with_tls(Offer::starttls(&authority.leaf(&[NAME], Age::Valid))));
+    let remote = Remote::with(with_tls(Offer::starttls(&authority.leaf(NAME, 300))));
     let outcome = sender(&authority, RemoteTls::None).0.send_one(&to(&remote, Scheme::Smtp));
     assert_eq!((outcome.fate, outcome.tls), (Delivered, "-"));
     assert!(!remote.messages(1)[0].tls);
@@ -107,7 +107,7 @@ fn where_it_is_not_offered_it_is_done_without_or_not_at_all() {
 #[test]
 fn what_fails_is_done_without_or_not_at_all() {
     let authority = Authority::new();
-    let leaf = authority.leaf(&[NAME], Age::Valid);
+    let leaf = authority.leaf(NAME, 300);
     // A host that has only ancient TLS says that it is a matter of the version.
     let ancient = [0x15, 3, 1, 0, 2, 2, 70].to_vec();
     let go = || "220 2.0.0 go ahead".to_owned();
@@ -152,7 +152,7 @@ fn what_fails_is_done_without_or_not_at_all() {
 #[test]
 fn a_host_that_takes_its_handshake_back_is_spoken_to_in_clear() {
     let authority = Authority::new();
-    let leaf = authority.leaf(&[NAME], Age::Valid);
+    let leaf = authority.leaf(NAME, 300);
     // The first EHLO, and the second under TLS; not the third, over another connection.
     let sink = with_tls(Offer::starttls(&leaf)).when("EHLO", reply("250-sink.test\n250 STARTTLS"), 1);
     let remote = Remote::with(sink.when("EHLO", Then::Close, 1));
@@ -164,7 +164,7 @@ fn a_host_that_takes_its_handshake_back_is_spoken_to_in_clear() {
 #[test]
 fn nothing_said_before_the_handshake_is_believed_after_it() {
     let authority = Authority::new();
-    let leaf = authority.leaf(&[NAME], Age::Valid);
+    let leaf = authority.leaf(NAME, 300);
     for (before, after, mail) in [
         (&["SIZE 3", "8BITMIME", "PIPELINING"][..], &[][..], "MAIL FROM:<jon@razorback.test>"),
         (&[], &["SIZE 1000"], "MAIL FROM:<jon@razorback.test> SIZE=21"),
@@ -189,7 +189,7 @@ fn nothing_said_before_the_handshake_is_believed_after_it() {
 #[test]
 fn a_kept_connection_stays_secure_and_goes_when_the_policy_does() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let remote = Remote::with(with_tls(Offer::starttls(&stranger.leaf(&[NAME], Age::Valid))));
+    let remote = Remote::with(with_tls(Offer::starttls(&stranger.leaf(NAME, 300))));
     let (mut sender, _zone) = sender(&authority, RemoteTls::Opportunistic);
     let to = to(&remote, Scheme::Smtp);
     sender.text = b"0123456789012345678901234567890\n".repeat(1 << 16);
@@ -206,7 +206,7 @@ fn a_kept_connection_stays_secure_and_goes_when_the_policy_does() {
 #[test]
 fn an_address_is_a_name_too() {
     let authority = Authority::new();
-    let remote = Remote::with(with_tls(Offer::implicit(&authority.leaf(&["127.0.0.1"], Age::Valid))));
+    let remote = Remote::with(with_tls(Offer::implicit(&authority.leaf("127.0.0.1", 300))));
     let (mut sender, _zone) = sender(&authority, RemoteTls::Opportunistic);
     let host = HostPort { host: "127.0.0.1".into(), port: remote.address.port(), scheme: Scheme::Smtps };
     let outcome = sender.send_one(&Target::Hosts(vec![host]));

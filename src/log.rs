@@ -111,8 +111,8 @@ pub fn attempt(event: &Attempt<'_>) {
     if !outcome.host.is_empty() {
         push(&mut line, "host", &outcome.host);
     }
-    if !outcome.tls.is_empty() {
-        push(&mut line, "tls", outcome.tls);
+    if !outcome.tls.name().is_empty() {
+        push(&mut line, "tls", outcome.tls.name());
     }
     line.push_str(&format!(" delay={:.1}", delay.as_secs_f64()));
     if let Some(next) = next {

@@ -35,9 +35,34 @@ pub struct Outcome {
     pub reply: Option<Reply>,
     /// The command that `reply` answers, or nothing.
     pub answered: &'static str,
-    /// How the connection to `host` was encrypted: `TLS1.3`, `-` for not at all; empty
-    /// where there was none.
-    pub tls: &'static str,
+    /// How the connection to `host` was encrypted.
+    pub tls: Encryption,
+}
+
+/// How a connection was encrypted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// There was no connection.
+    #[default]
+    NoConnection,
+    /// Not at all.
+    Clear,
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+impl Encryption {
+    /// As in the log: `TLS1.3`, `-` for not at all; nothing where there was no connection.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoConnection => "",
+            Self::Clear => "-",
+            Self::Tls12 => "TLS1.2",
+            Self::Tls13 => "TLS1.3",
+        }
+    }
 }
 
 /// Every way in which a look-up in the DNS ends without records.
@@ -90,7 +115,15 @@ impl Outcome {
     }
 
     fn new(fate: Fate, status: Status, why: impl Into<String>) -> Self {
-        Self { fate, status, why: why.into(), host: String::new(), reply: None, answered: "", tls: "" }
+        Self {
+            fate,
+            status,
+            why: why.into(),
+            host: String::new(),
+            reply: None,
+            answered: "",
+            tls: Encryption::default(),
+        }
     }
 
     /// The same, tried at `host`.
@@ -102,7 +135,7 @@ impl Outcome {
 
     /// The same, over a connection that was encrypted like this.
     #[must_use]
-    pub fn over(mut self, tls: &'static str) -> Self {
+    pub fn over(mut self, tls: Encryption) -> Self {
         self.tls = tls;
         self
     }

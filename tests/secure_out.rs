@@ -115,10 +115,8 @@ fn required_means_that_mail_waits_and_log_and_queue_say_why() {
 #[test]
 fn a_route_has_its_own_scheme_and_its_own_connection() {
     let authority = Authority::new();
-    let remote = Remote::with(Sink {
-        tls: Some(Offer::starttls(&authority.leaf("127.0.0.1", 300))),
-        ..Sink::default()
-    });
+    let remote =
+        Remote::with(Sink { tls: Some(Offer::starttls(&authority.leaf("127.0.0.1", 300))), ..Sink::default() });
     let mut site = site("smtp", &remote, "remote.tls = \"none\"");
     believe(&mut site, &authority);
     let port = remote.address.port();

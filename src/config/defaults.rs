@@ -62,14 +62,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             recipients_per_hour: 3000,
             hide_client: false,
         },
-        remote: Remote {
-            smarthosts: Vec::new(),
-            credentials: optional("/etc/penfold/credentials"),
-            tls: RemoteTls::Opportunistic,
-            authorities: None,
-            routes: optional("/etc/penfold/routes"),
-            timeout: Duration::from_secs(10 * MINUTE),
-        },
+        remote: remote(),
         queue: Queue {
             workers: 20,
             workers_per_destination: 10,
@@ -79,6 +72,17 @@ pub(super) fn defaults(hostname: &str) -> Config {
         },
         dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },
         log: LogTo::Syslog,
+    }
+}
+
+fn remote() -> Remote {
+    Remote {
+        smarthosts: Vec::new(),
+        credentials: optional("/etc/penfold/credentials"),
+        tls: RemoteTls::Opportunistic,
+        authorities: None,
+        routes: optional("/etc/penfold/routes"),
+        timeout: Duration::from_secs(10 * MINUTE),
     }
 }
 

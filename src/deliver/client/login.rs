@@ -13,9 +13,9 @@ use std::borrow::Cow;
 
 use data_encoding::BASE64;
 
-use super::{Answer, CLEAR, Connection, Stage, nonsense};
+use super::{Answer, Connection, Stage, nonsense};
 use crate::deliver::credentials::Login;
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::{Reply, Status};
 use crate::sasl::Mechanism;
 use crate::sasl::client::Client;
@@ -41,7 +41,7 @@ impl Connection {
     }
 
     fn authenticate(&mut self, login: &Login) -> Result<(), Answer> {
-        if self.tls == CLEAR && !self.peer.address.ip().is_loopback() {
+        if self.tls == Encryption::Clear && !self.peer.address.ip().is_loopback() {
             return Err(self.cannot(IMPOSSIBLE, "a secret is not sent in clear"));
         }
         let mechanism = self.choose(login).map_err(|why| self.cannot(IMPOSSIBLE, why))?;

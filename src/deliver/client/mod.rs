@@ -26,7 +26,7 @@ mod transaction;
 use super::hosts::Peer;
 use crate::log;
 use crate::net::Stream;
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::{Reply, ReplyReader, Status};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::line::{Input, Line};
@@ -36,8 +36,6 @@ use hello::Offers;
 pub use secure::{Manner, Security};
 pub use stage::Stage;
 
-/// In the log, where there is no TLS.
-const CLEAR: &str = "-";
 /// Lines of a reply: more are no reply, but an attempt to keep us busy.
 const MAX_REPLY_LINES: usize = 1000;
 /// The commands of one transaction, all together.
@@ -78,7 +76,7 @@ pub struct Connection {
     input: Input<Stream>,
     peer: Peer,
     /// How it is encrypted, for the log.
-    tls: &'static str,
+    tls: Encryption,
     offers: Offers,
     /// No stage takes longer.
     limit: Duration,
@@ -148,7 +146,7 @@ impl Connection {
         Ok(Self {
             input: Input::new(stream),
             peer: peer.clone(),
-            tls: CLEAR,
+            tls: Encryption::Clear,
             offers: Offers::default(),
             limit,
             patience: Instant::now() + ENVELOPE_LIMIT,

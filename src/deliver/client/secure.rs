@@ -14,7 +14,7 @@ use super::{Answer, Connection, NotOpen, Stage};
 use crate::config::{RemoteTls, Scheme};
 use crate::deliver::credentials::Login;
 use crate::deliver::hosts::Peer;
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::Status;
 use crate::tls::{Client, Demand};
 
@@ -113,8 +113,37 @@ impl Connection {
         let hands = manner.tls.connect(&self.peer.identity(), demand);
         let shaken = hands.and_then(|connection| self.input.source.secure(connection));
         shaken.map_err(|e| self.trouble(Stage::StartTls, &e))?;
-        self.tls = self.input.source.facts().map_or(super::CLEAR, |facts| facts.version);
+        let is_newest = self.input.source.facts().is_some_and(|facts| facts.version == "TLS1.3");
+        self.tls = if is_newest { Encryption::Tls13 } else { Encryption::Tls12 };
         self.names = Default::default();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_goes_in_clear_or_to_strangers_nowhere_but_on_loopback() {
+        use RemoteTls::{None, Opportunistic, Required};
+        use Security::{Clear, Implicit};
+        let peer = |address: &str, scheme| {
+            let address = format!("{address}:25").parse().expect("an address");
+            Peer { name: String::new(), address, scheme }
+        };
+        for (address, scheme, policy, without, with) in [
+            ("192.0.2.1", Scheme::Smtp, None, Clear, Security::Required),
+            ("192.0.2.1", Scheme::Smtp, Opportunistic, Security::Opportunistic, Security::Required),
+            ("192.0.2.1", Scheme::Smtp, Required, Security::Required, Security::Required),
+            ("[2001:db8::1]", Scheme::Smtp, None, Clear, Security::Required),
+            ("192.0.2.1", Scheme::Smtps, None, Implicit, Implicit),
+            ("127.0.0.1", Scheme::Smtp, None, Clear, Clear),
+            ("[::1]", Scheme::Smtp, Opportunistic, Security::Opportunistic, Security::Opportunistic),
+            ("127.0.0.1", Scheme::StartTls, None, Security::Required, Security::Required),
+        ] {
+            let security = |login| Security::of(&peer(address, scheme), policy, login);
+            assert_eq!((security(false), security(true)), (without, with), "{address} {scheme:?} {policy:?}");
+        }
     }
 }

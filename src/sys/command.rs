@@ -8,10 +8,11 @@
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -29,28 +30,36 @@ pub fn output(program: &str, arguments: &[String], limit: Duration, most: usize)
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn()?;
-    let heard = hear(&mut child, deadline, most).and_then(|text| await_end(&mut child, deadline).map(|()| text));
-    if heard.is_err() {
-        if let Ok(group) = i32::try_from(child.id()) {
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    let ended = hear(&mut child, deadline, most).and_then(|text| Ok((text, await_end(&mut child, deadline)?)));
+    match ended {
+        Ok((text, status)) if status.success() => Ok(text),
+        Ok((_, status)) => Err(io::Error::other(status.to_string())),
+        Err(error) => {
+            // Nobody has waited for it yet, so that the number is still its own.
+            if let Ok(group) = i32::try_from(child.id()) {
+                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            }
+            let _ = child.wait();
+            Err(error)
         }
-        let _ = child.wait();
     }
-    heard
 }
 
 fn hear(child: &mut Child, deadline: Instant, most: usize) -> io::Result<Vec<u8>> {
     let Some(mut pipe) = child.stdout.take() else { return Err(io::ErrorKind::BrokenPipe.into()) };
     let (mut text, mut piece) = (Vec::new(), [0; 1024]);
     loop {
-        let left = left(deadline)?;
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        if poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
-            continue;
+        let timeout = PollTimeout::try_from(left(deadline)?).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) | Err(Errno::EINTR) => continue,
+            Ok(_) => {}
+            Err(e) => return Err(e.into()),
         }
-        match pipe.read(&mut piece)? {
-            0 => return Ok(text),
-            count => text.extend_from_slice(piece.get(..count).unwrap_or_default()),
+        match pipe.read(&mut piece) {
+            Ok(0) => return Ok(text),
+            Ok(count) => text.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
         if text.len() > most {
             return Err(io::Error::other(format!("it prints more than {most} octets")));
@@ -58,11 +67,10 @@ fn hear(child: &mut Child, deadline: Instant, most: usize) -> io::Result<Vec<u8>
     }
 }
 
-fn await_end(child: &mut Child, deadline: Instant) -> io::Result<()> {
+fn await_end(child: &mut Child, deadline: Instant) -> io::Result<ExitStatus> {
     loop {
         match child.try_wait()? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(io::Error::other(status.to_string())),
+            Some(status) => return Ok(status),
             None => thread::sleep(GLANCE.min(left(deadline)?)),
         }
     }

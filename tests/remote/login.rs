@@ -88,6 +88,8 @@ fn what_fails_defers_and_nothing_is_said_of_the_message() {
             "4.7.8",
             "said 500 to AUTH, and repeated what is secret",
         ),
+        (plain("421 bye, AGpvbgBodXNo"), "hush", "4.7.8", "said 421 to AUTH, and repeated what is secret"),
+        (plain("535 no good: AGpvbgBodX"), "hush", "4.7.8", "said 535 to AUTH, and repeated what is secret"),
         (sink("AUTH PLAIN").when("AUTH", Then::Hang, 1), "hush", "4.4.2", "timed out while logging in"),
         (sink("AUTH PLAIN").when("AUTH", Then::Close, 1), "hush", "4.4.2", "closed while logging in"),
         (scram("hush", true), "hush", "4.7.0", "the server does not prove that it knows the password"),

@@ -72,6 +72,17 @@ fn certificates_count_where_they_must() {
 }
 
 #[test]
+fn a_host_that_begins_in_clear_is_no_host_of_smtps() {
+    let authority = Authority::new();
+    for sink in [Sink::default(), Sink::default().when("CONNECT", Then::Hang, usize::MAX)] {
+        let remote = Remote::with(sink);
+        let outcome = sender(&authority, RemoteTls::None).0.send_one(&to(&remote, Scheme::Smtps));
+        assert_eq!(shown(&outcome), (Deferred, "4.7.5".into()), "{outcome:?}");
+        remote.look(|seen| assert!(seen.commands.iter().all(|c| !c.line.starts_with("EHLO")), "in clear"));
+    }
+}
+
+#[test]
 fn by_policy_none_it_is_not_even_asked_for() {
     let authority = Authority::new();
     let remote = Remote::with(with_tls(Offer::starttls(&authority.leaf(NAME, 300))));

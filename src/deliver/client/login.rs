@@ -9,8 +9,6 @@
 //! password must not send mail back. The log has it as an error, for only a person
 //! can mend it. A reply that repeats what was sent is not quoted.
 
-use std::borrow::Cow;
-
 use data_encoding::BASE64;
 
 use super::{Answer, Connection, Stage, nonsense};
@@ -24,8 +22,8 @@ use crate::sasl::client::Client;
 const ROUNDS: usize = 6;
 /// The longest command line, with its CR LF (RFC 5321 4.5.3.1.4).
 const LONGEST_COMMAND: usize = 512;
-/// As much of a secret is recognized by its beginning.
-const RECOGNIZED: usize = 12;
+/// By so much of its beginning a secret is recognized.
+const RECOGNIZED: usize = 8;
 
 /// Host and mail disagree about who we are; nothing was said about a message.
 const REFUSED: Status = Status(4, 7, 8);
@@ -48,7 +46,10 @@ impl Connection {
         let secret = login.secret().map_err(|why| self.cannot(Status(4, 7, 0), why))?;
         let client =
             Client::new(mechanism, &login.user, &secret).map_err(|e| self.cannot(Status(4, 7, 0), e.to_string()))?;
-        self.exchange(mechanism, client, secret)
+        let mut said = vec![BASE64.encode(secret.as_bytes())];
+        // A short one is found in any words.
+        said.extend(Some(secret.into_owned()).filter(|secret| secret.len() >= RECOGNIZED));
+        self.exchange(mechanism, client, &mut said).map_err(|answer| discreet(answer, &said))
     }
 
     fn choose(&self, login: &Login) -> Result<Mechanism, String> {
@@ -64,10 +65,7 @@ impl Connection {
         common.copied().ok_or_else(|| format!("the host does not offer AUTH with {names}"))
     }
 
-    fn exchange(&mut self, mechanism: Mechanism, mut client: Client, secret: Cow<'_, str>) -> Result<(), Answer> {
-        let mut said = vec![BASE64.encode(secret.as_bytes())];
-        // A short one is found in any words.
-        said.extend(Some(secret.into_owned()).filter(|secret| secret.len() >= 8));
+    fn exchange(&mut self, mechanism: Mechanism, mut client: Client, said: &mut Vec<String>) -> Result<(), Answer> {
         let mut line = format!("AUTH {mechanism}");
         let mut held = None;
         if client.speaks_first() {
@@ -94,7 +92,7 @@ impl Connection {
                         Err(why) => return Err(self.cancel(&why)),
                     },
                 },
-                _ => return Err(self.not_let_in(reply, &said)),
+                _ => return Err(self.not_let_in(reply)),
             };
             said.push(line.clone());
         }
@@ -112,13 +110,7 @@ impl Connection {
         self.answer(Stage::Auth, Outcome::deferred(status, why))
     }
 
-    fn not_let_in(&self, reply: Reply, said: &[String]) -> Answer {
-        let shown = reply.to_string();
-        let beginning = |text: &String| text.get(..RECOGNIZED).unwrap_or(text).to_owned();
-        if said.iter().map(beginning).any(|text| text.len() > 2 && shown.contains(&text)) {
-            let why = format!("the host said {} to AUTH, and repeated what is secret", reply.code());
-            return self.cannot(REFUSED, why);
-        }
+    fn not_let_in(&self, reply: Reply) -> Answer {
         let mut answer = self.refused(Stage::Auth, reply);
         let outcome = &mut answer.outcome;
         if outcome.fate == Fate::Failed {
@@ -128,6 +120,19 @@ impl Connection {
         }
         answer
     }
+}
+
+/// An answer that does not quote a reply with something of what was said in it.
+fn discreet(mut answer: Answer, said: &[String]) -> Answer {
+    let Some(reply) = &answer.outcome.reply else { return answer };
+    let shown = reply.to_string();
+    let mut beginnings = said.iter().map(|text| text.get(..RECOGNIZED).unwrap_or(text));
+    if beginnings.any(|text| text.len() > 2 && shown.contains(text)) {
+        answer.outcome.why = format!("the host said {} to AUTH, and repeated what is secret", reply.code());
+        answer.outcome.status = REFUSED;
+        answer.outcome.reply = None;
+    }
+    answer
 }
 
 /// What is said to a challenge.

@@ -198,6 +198,16 @@ fn nothing_said_before_the_handshake_is_believed_after_it() {
 }
 
 #[test]
+fn a_host_that_knows_only_helo_under_tls_offers_nothing_there() {
+    let authority = Authority::new();
+    let sink = with_tls(Offer::starttls(&authority.leaf(NAME, 300)));
+    let sink = sink.when("EHLO", reply("250-sink.test\n250-SIZE 3\n250 STARTTLS"), 1).reply("EHLO", "500 what?");
+    let remote = Remote::with(sink);
+    let outcome = sender(&authority, RemoteTls::Required).0.send_one(&to(&remote, Scheme::Smtp));
+    assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "TLS1.3"), "{outcome:?}");
+}
+
+#[test]
 fn a_kept_connection_stays_secure_and_goes_when_the_policy_does() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let remote = Remote::with(with_tls(Offer::starttls(&stranger.leaf(NAME, 300))));

@@ -27,11 +27,10 @@ use crate::listen::{self, Door};
 use crate::log;
 use crate::queue::{Event, Selector};
 use crate::reply;
-use crate::route::Router;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
 use crate::sys;
-use crate::worker::{self};
+use crate::worker::Settings;
 
 pub mod exit;
 mod loader;
@@ -90,7 +89,7 @@ impl Start {
     }
 
     /// Configuration and tables: the errors of both at once.
-    fn check(&self) -> Result<(Arc<Config>, Arc<Router>), Exit> {
+    fn check(&self) -> Result<Settings, Exit> {
         let mut wrong = Vec::new();
         let (config, mut errors) = match &self.config {
             Some(path) => config::examine(path),
@@ -99,11 +98,9 @@ impl Start {
         if let Some(Err(exit)) = config.as_ref().map(|config| self.become_user(config)) {
             wrong.extend(exit.text);
         }
-        let router = config.as_ref().and_then(|c| Router::open(c).map_err(|more| errors.extend(more)).ok());
-        match (config, router) {
-            (Some(config), Some(router)) if errors.is_empty() && wrong.is_empty() => {
-                Ok((Arc::new(config), Arc::new(router)))
-            }
+        let open = |config| Settings::open(Arc::new(config)).map_err(|more| errors.extend(more)).ok();
+        match config.and_then(open) {
+            Some(settings) if errors.is_empty() && wrong.is_empty() => Ok(settings),
             _ => {
                 wrong.extend(errors.iter().map(ToString::to_string));
                 Err(Exit { code: exit::CONFIG, text: wrong })
@@ -118,7 +115,7 @@ impl Start {
     pub fn serve(&self) -> Result<(), Exit> {
         let config = Arc::new(self.load()?);
         let listeners = bind_all(&config)?;
-        let (spool, router) = self.enter(&config)?;
+        let (spool, settings) = self.enter(&config)?;
         let lock = take_lock(&spool)?;
         let control = control::bind(&config.socket)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
@@ -131,7 +128,7 @@ impl Start {
         // Nobody sees standard error any more.
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         room::warn(&config);
-        let mail = Mail::start(config, router, spool, local).inspect_err(told)?;
+        let mail = Mail::start(settings, spool, local).inspect_err(told)?;
         let door = Door::new(mail.service(), sys::now());
         let stopping = mail.open_up(&door, listeners, control).inspect_err(told)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
@@ -167,8 +164,8 @@ impl Start {
         {
             let _ = nix::unistd::dup2_stderr(null);
         }
-        let ready = self.load().and_then(|config| Ok((self.enter(&config)?, Arc::new(config))));
-        let ((spool, router), config) = ready.inspect_err(turn_away)?;
+        let ready = self.load().map(Arc::new).and_then(|config| Ok((self.enter(&config)?, config)));
+        let ((spool, settings), config) = ready.inspect_err(turn_away)?;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
         let wake = move |committed: &Committed<'_>| {
@@ -179,7 +176,9 @@ impl Start {
         let dns = Arc::new(Dns::new(&config.dns));
         let service = Service {
             config: Arc::clone(&config),
-            router: Arc::clone(&router),
+            router: Arc::clone(&settings.router),
+            senders: Arc::clone(&settings.senders),
+            usage: Arc::default(),
             spool: Arc::clone(&spool),
             dns,
             wake: Arc::new(wake),
@@ -187,7 +186,7 @@ impl Start {
         let door = Door::new(Arc::new(service), u64::from(std::process::id()));
         door.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
         let left = std::mem::take(&mut *committed.lock().unwrap_or_else(PoisonError::into_inner));
-        if left.is_empty() { Ok(()) } else { hand_over(config, router, spool, left) }
+        if left.is_empty() { Ok(()) } else { hand_over(settings, spool, left) }
     }
 
     /// Tries every message in the spool once.
@@ -196,10 +195,10 @@ impl Start {
     /// What keeps it from starting; a running daemon in particular, which is told to.
     pub fn run_queue(&self) -> Result<(), Exit> {
         let config = Arc::new(self.load()?);
-        let (spool, router) = self.enter(&config)?;
+        let (spool, settings) = self.enter(&config)?;
         match spool.lock() {
             Ok(Some(_lock)) => {
-                let mail = Mail::start_without_listening(config, router, spool)?;
+                let mail = Mail::start_without_listening(settings, spool)?;
                 mail.load_all()?;
                 mail.tell(Event::Flush(Selector::Waiting, bounded(1).0));
                 mail.drain();
@@ -234,26 +233,26 @@ impl Start {
 
     /// From root to the server's user, with spool, log and tables open: they are
     /// opened by the user who has to open them again later.
-    fn enter(&self, config: &Config) -> Result<(Arc<Spool>, Arc<Router>), Exit> {
+    fn enter(&self, config: &Arc<Config>) -> Result<(Arc<Spool>, Arc<Settings>), Exit> {
         let was_root = sys::is_root();
         let spool = self.open_spool(config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
         log::report_bugs();
-        let router = Router::open(config).map_err(|errors| Exit::of_config(&errors))?;
+        let settings = Settings::open(Arc::clone(config)).map_err(|errors| Exit::of_config(&errors))?;
         if was_root && config.local.users == Users::System {
             let user = &config.user;
             ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
         }
-        Ok((spool, Arc::new(router)))
+        Ok((spool, Arc::new(settings)))
     }
 
     /// Reads configuration and tables again; what is wrong leaves the old ones in force.
     fn reload(&self, mail: &Mail, door: &Door) {
         log::reopen();
-        let (config, router) = match self.check() {
-            Ok(fresh) => fresh,
+        let settings = match self.check() {
+            Ok(fresh) => Arc::new(fresh),
             Err(exit) => {
                 exit.text.iter().for_each(|line| ::log::error!("{line}"));
                 ::log::error!("the configuration has errors: the old one stays in force");
@@ -261,11 +260,10 @@ impl Start {
             }
         };
         let old = mail.tools.settings();
-        for key in needs_restart(&old.config, &config) {
+        for key in needs_restart(&old.config, &settings.config) {
             ::log::warn!("{key} has changed: that needs a restart");
         }
-        room::warn(&config);
-        let settings = Arc::new(worker::Settings { config, router });
+        room::warn(&settings.config);
         mail.tell(Event::Settings(mail::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         door.replace(mail.service());
@@ -342,21 +340,16 @@ fn wake_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
 
 /// Finds someone to deliver messages that a session without a daemon took: a
 /// daemon that has started since, or ourselves.
-fn hand_over(
-    config: Arc<Config>,
-    router: Arc<Router>,
-    spool: Arc<Spool>,
-    mut names: Vec<EntryName>,
-) -> Result<(), Exit> {
+fn hand_over(settings: Arc<Settings>, spool: Arc<Spool>, mut names: Vec<EntryName>) -> Result<(), Exit> {
     let (deadline, mut pause) = (Instant::now() + SEARCH, Duration::from_millis(50));
     while !names.is_empty() {
         if let Ok(Some(_lock)) = spool.lock() {
-            let mail = Mail::start_without_listening(config, router, spool)?;
+            let mail = Mail::start_without_listening(settings, spool)?;
             mail.load_all()?;
             mail.drain();
             return Ok(());
         }
-        names.retain(|&name| wake_daemon(&config.socket, name).is_err());
+        names.retain(|&name| wake_daemon(&settings.config.socket, name).is_err());
         if Instant::now() > deadline {
             // Safe in the spool, for whoever runs the queue next.
             ::log::warn!("{} messages wait in the spool: no daemon answers", names.len());

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::address::Address;
 use crate::bounce;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::deliver::Consignment;
 use crate::deliver::maildir::{Maildir, Prepared, not_noted};
 use crate::deliver::remote::{Courier, Target};
@@ -27,6 +27,7 @@ use crate::queue::{Event, Job, LOCAL, Report, Verdict};
 use crate::reply::Status;
 use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
+use crate::submit::senders::Senders;
 use crate::sys;
 
 mod fresh;
@@ -49,6 +50,24 @@ pub struct Settings {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
+    /// Who may send as whom.
+    pub senders: Arc<Senders>,
+}
+
+impl Settings {
+    /// Opens the tables that a configuration names.
+    ///
+    /// # Errors
+    /// All that is wrong in them.
+    pub fn open(config: Arc<Config>) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        let router = Router::open(&config).map_err(|wrong| errors.extend(wrong)).ok();
+        let senders = Senders::open(&config).map_err(|wrong| errors.extend(wrong)).ok();
+        match (router, senders) {
+            (Some(router), Some(senders)) => Ok(Self { config, router: Arc::new(router), senders: Arc::new(senders) }),
+            _ => Err(errors),
+        }
+    }
 }
 
 /// What all workers share.

@@ -15,15 +15,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::exit::{self, Exit};
 use super::loader;
-use crate::config::Config;
 use crate::control::{self, Orders};
 use crate::dns::Dns;
 use crate::listen::Door;
 use crate::queue::{self, Event, Queue, Tasks};
-use crate::route::Router;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
-use crate::worker::{self, Tools};
+use crate::submit::usage::Usage;
+use crate::worker::{self, Settings, Tools};
 
 /// Threads that work on jobs.
 const WORKER_STACK: usize = 512 << 10;
@@ -38,6 +37,8 @@ pub struct Mail {
     events: Sender<Event>,
     /// Says, by hanging up, that the queue has ended.
     ended: Receiver<()>,
+    /// Outlives every reload.
+    usage: Arc<Usage>,
 }
 
 impl Mail {
@@ -46,24 +47,18 @@ impl Mail {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start_without_listening(config: Arc<Config>, router: Arc<Router>, spool: Arc<Spool>) -> Result<Self, Exit> {
-        let local = config.listen.iter().map(|listen| listen.address).collect();
-        Self::start(config, router, spool, local)
+    pub fn start_without_listening(settings: Arc<Settings>, spool: Arc<Spool>) -> Result<Self, Exit> {
+        let local = settings.config.listen.iter().map(|listen| listen.address).collect();
+        Self::start(settings, spool, local)
     }
 
     /// Starts the queue and its workers. `local` is where this process listens.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(
-        config: Arc<Config>,
-        router: Arc<Router>,
-        spool: Arc<Spool>,
-        local: Vec<SocketAddr>,
-    ) -> Result<Self, Exit> {
-        let dns = Arc::new(Dns::new(&config.dns));
-        let count = config.queue.workers;
-        let settings = Arc::new(worker::Settings { config, router });
+    pub fn start(settings: Arc<Settings>, spool: Arc<Spool>, local: Vec<SocketAddr>) -> Result<Self, Exit> {
+        let dns = Arc::new(Dns::new(&settings.config.dns));
+        let count = settings.config.queue.workers;
         let queue_settings = queue_settings(&settings);
         let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, dns, local });
         let (events, inbox) = bounded(EVENTS);
@@ -83,7 +78,7 @@ impl Mail {
             drop(alive);
         };
         thread::Builder::new().name("queue".into()).spawn(run).map_err(no_thread)?;
-        Ok(Self { tools, events, ended })
+        Ok(Self { tools, events, ended, usage: Arc::default() })
     }
 
     /// Starts what listens and what loads; returns the sockets, for the end.
@@ -164,6 +159,8 @@ impl Mail {
         Arc::new(Service {
             config: Arc::clone(&settings.config),
             router: Arc::clone(&settings.router),
+            senders: Arc::clone(&settings.senders),
+            usage: Arc::clone(&self.usage),
             spool: Arc::clone(&self.tools.spool),
             dns: Arc::clone(&self.tools.dns),
             wake: Arc::new(wake),
@@ -188,7 +185,7 @@ impl Mail {
     }
 }
 
-pub fn queue_settings(settings: &worker::Settings) -> queue::Settings {
+pub fn queue_settings(settings: &Settings) -> queue::Settings {
     queue::Settings {
         schedule: settings.config.queue.schedule(),
         per_destination: settings.config.queue.workers_per_destination,

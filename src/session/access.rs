@@ -16,11 +16,11 @@ pub fn may_relay(service: &Service, client: &Client) -> bool {
     client.is_local || client.address.is_some_and(is_trusted)
 }
 
-/// The final recipients of mail to an address.
+/// The final recipients of mail to an address, from a client that may relay or not.
 ///
 /// # Errors
 /// The reply that refuses it.
-pub fn recipient(service: &Service, client: &Client, address: &Address) -> Result<Vec<Address>, Reply> {
+pub fn recipient(service: &Service, may_relay: bool, address: &Address) -> Result<Vec<Address>, Reply> {
     match service.router.place(address.domain()) {
         Place::Local => match service.router.expand(address) {
             Expansion::Finals(finals) => Ok(finals),
@@ -32,10 +32,8 @@ pub fn recipient(service: &Service, client: &Client, address: &Address) -> Resul
             }
         },
         // What another host would make of a@b%c or c!a, it would do in our name.
-        Place::Relay if may_relay(service, client) || !address.local().contains(['%', '!', '@']) => {
-            elsewhere(service, address)
-        }
-        Place::Elsewhere if may_relay(service, client) => elsewhere(service, address),
+        Place::Relay if may_relay || !address.local().contains(['%', '!', '@']) => elsewhere(service, address),
+        Place::Elsewhere if may_relay => elsewhere(service, address),
         Place::Relay | Place::Elsewhere => Err(reply::relaying_denied(address)),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The loop here alone reads and writes the stream, keeps its time limits, counts
 //! mistakes and logs refusals; the handlers (`hello`, `transaction`, `data`,
-//! `access`) decide and return a [`Step`]. Replies wait for the end of what the
+//! `submission`, `access`) decide and return a [`Step`]. Replies wait for the end of what the
 //! client has sent at once (RFC 2920). Every way in which a client can misbehave
 //! ends in a reply or in the end of the session, never in a panic. A message is
 //! accepted when, and only when, [`data`] has committed it.
@@ -24,10 +24,13 @@ use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
 use crate::spool::{EntryName, Spool};
+use crate::submit::senders::Senders;
+use crate::submit::usage::Usage;
 
 mod access;
 mod data;
 mod hello;
+mod submission;
 mod transaction;
 
 use hello::Hello;
@@ -39,6 +42,10 @@ pub struct Service {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
+    /// Who may send as whom.
+    pub senders: Arc<Senders>,
+    /// How much each account has sent.
+    pub usage: Arc<Usage>,
     /// Where messages are kept.
     pub spool: Arc<Spool>,
     /// Who knows the clients' names.
@@ -97,6 +104,8 @@ enum Phase {
 pub struct Session<'a> {
     service: &'a Service,
     client: Client,
+    /// Who has logged in: `user@domain`.
+    pub login: Option<String>,
     watch: Watch,
     input: Input<Stream>,
     /// Replies that were not sent yet.
@@ -119,6 +128,7 @@ impl<'a> Session<'a> {
         Self {
             service,
             client,
+            login: None,
             watch,
             input: Input::new(stream),
             out: Vec::new(),
@@ -160,7 +170,7 @@ impl<'a> Session<'a> {
                 },
             }
             // A list server with many dead members is to be refused them one by one.
-            let is_guessing = self.refusals >= MAX_REFUSALS && !access::may_relay(self.service, &self.client);
+            let is_guessing = self.refusals >= MAX_REFUSALS && !self.may_relay();
             if self.mistakes >= MAX_ERRORS || is_guessing {
                 return self.hang_up(&reply::too_many_errors(self.hostname()));
             }

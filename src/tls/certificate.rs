@@ -107,7 +107,8 @@ fn read_key(file: &Path, text: &str) -> Result<Key, Vec<ConfigError>> {
     let wrong = |what: &str| vec![ConfigError::whole(file, what)];
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
         .map_err(|_| wrong("expected a private key in PEM, without a passphrase; there is none"))?;
-    any_supported_type(&key).map_err(|_| wrong("a private key of a kind that is not supported; expected RSA, P-256, P-384 or Ed25519"))
+    any_supported_type(&key)
+        .map_err(|_| wrong("a private key of a kind that is not supported; expected RSA, P-256, P-384 or Ed25519"))
 }
 
 fn fit((chain, key): &(Arc<Chain>, Arc<Key>)) -> Result<Arc<CertifiedKey>, String> {

@@ -73,7 +73,8 @@ impl ResolvesServerCert for Identities {
             certificate.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())
         };
         let mut others = self.0.iter().map(Identity::current);
-        let found = if self.0.len() > 1 { named.and_then(|name| others.find(|pair| is_for(pair, &name))) } else { None };
+        let found =
+            if self.0.len() > 1 { named.and_then(|name| others.find(|pair| is_for(pair, &name))) } else { None };
         found.or_else(|| Some(first.current()))
     }
 }

@@ -81,7 +81,10 @@ impl Client {
     }
 }
 
-fn get(slot: &OnceLock<Arc<ClientConfig>>, make: impl Fn() -> io::Result<ClientConfig>) -> io::Result<Arc<ClientConfig>> {
+fn get(
+    slot: &OnceLock<Arc<ClientConfig>>,
+    make: impl Fn() -> io::Result<ClientConfig>,
+) -> io::Result<Arc<ClientConfig>> {
     match slot.get() {
         Some(config) => Ok(Arc::clone(config)),
         None => make().map(|made| Arc::clone(slot.get_or_init(|| Arc::new(made)))),

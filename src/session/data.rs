@@ -87,7 +87,7 @@ impl Session<'_> {
 
     /// The trace header (RFC 5321 4.4).
     fn received_line(&mut self, hello: &Hello, id: &str, named: Option<&Address>) -> String {
-        let from = self.from_clause(hello);
+        let from = self.whence(hello);
         let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
         let (hostname, protocol, date) = (self.hostname(), hello.protocol(), date());
         format!("Received: {from}by {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n")
@@ -96,7 +96,7 @@ impl Session<'_> {
     /// Whence a message comes, and a new line; nothing where that is nobody's business.
     /// A clause that names no host would be taken for a host; without one, as mail
     /// servers write it for mail of their own, the line is read and passed over.
-    fn from_clause(&mut self, hello: &Hello) -> String {
+    fn whence(&mut self, hello: &Hello) -> String {
         if self.hides_client() {
             return String::new();
         }

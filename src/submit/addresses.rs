@@ -28,7 +28,7 @@ impl Mailbox {
 pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
     let mut tokens = Tokens { value, at: 0 };
     let (mut list, mut words) = (Vec::new(), Vec::new());
-    // In a group; after the brackets of an address.
+    // In a group; behind the brackets of an address or a group, where only a comma may follow.
     let (mut in_group, mut is_complete) = (false, false);
     while let Some(token) = tokens.next()? {
         match token.kind {
@@ -40,7 +40,7 @@ pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
                     list.push(address(value, &words)?);
                 }
                 words.clear();
-                is_complete = false;
+                is_complete = end == b';';
             }
             _ if is_complete => return None,
             Kind::Special(b':') if !in_group && !words.is_empty() => {

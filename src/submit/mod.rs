@@ -248,13 +248,13 @@ impl Terms {
         }
         let (intro, value) = field.split_at(start.min(field.len()));
         let list = addresses::mailboxes(value);
-        let whole = list.as_ref().and_then(|list| list.iter().map(|m| m.address_at(&self.domain)).collect());
+        let whole = || list.as_ref().and_then(|list| list.iter().map(|m| m.address_at(&self.domain)).collect());
         if is("From") {
             found.from = true;
             self.check_from(whole, found)?;
         } else if is("Sender") {
             let may_use =
-                |identity: &Identity| whole.is_some_and(|list: Vec<_>| list.iter().all(|a| identity.may_use(a)));
+                |identity: &Identity| whole().is_some_and(|list: Vec<_>| list.iter().all(|a| identity.may_use(a)));
             if !self.bound().is_none_or(may_use) {
                 return Ok(());
             }
@@ -265,9 +265,9 @@ impl Terms {
         Ok(())
     }
 
-    fn check_from(&self, whole: Option<Vec<Address>>, found: &mut Found) -> Result<(), Refusal> {
+    fn check_from(&self, whole: impl Fn() -> Option<Vec<Address>>, found: &mut Found) -> Result<(), Refusal> {
         let Some(identity) = self.bound() else { return Ok(()) };
-        let authors = whole.filter(|list| !list.is_empty()).ok_or(Refusal::Unreadable)?;
+        let authors = whole().filter(|list| !list.is_empty()).ok_or(Refusal::Unreadable)?;
         if let Some(other) = authors.iter().find(|address| !identity.may_use(address)) {
             return Err(Refusal::NotHis(other.clone()));
         }

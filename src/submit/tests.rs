@@ -145,6 +145,8 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
         ("<jon> <ann>", "<jon> <ann>"),
         ("staff: jon", "staff: jon"),
         ("a: b: jon;", "a: b: jon;"),
+        ("a: jon; ann", "a: jon; ann"),
+        ("a: jon;;", "a: jon;;"),
         (": jon;", ": jon;"),
         ("jon; ann", "jon; ann"),
         ("jon@, ann", "jon@, ann"),

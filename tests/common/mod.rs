@@ -91,7 +91,9 @@ impl Site {
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("mode 755");
             own(&dir);
         }
-        for (table, text) in [("users", "jon::\nroot::\n"), ("aliases", ""), ("virtual", ""), ("routes", ""), ("senders", "")] {
+        for (table, text) in
+            [("users", "jon::\nroot::\n"), ("aliases", ""), ("virtual", ""), ("routes", ""), ("senders", "")]
+        {
             site.write(table, text);
         }
         let dir = site.dir.to_str().expect("a temporary directory in UTF-8");

@@ -27,9 +27,12 @@ use crate::listen::{self, Door};
 use crate::log;
 use crate::queue::{Event, Selector};
 use crate::reply;
+use crate::route::Router;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
+use crate::submit::senders::Senders;
 use crate::sys;
+use crate::tls::Tls;
 use crate::worker::Settings;
 
 pub mod exit;
@@ -98,8 +101,8 @@ impl Start {
         if let Some(Err(exit)) = config.as_ref().map(|config| self.become_user(config)) {
             wrong.extend(exit.text);
         }
-        let open = |config| Settings::open(Arc::new(config)).map_err(|more| errors.extend(more)).ok();
-        match config.and_then(open) {
+        let settings = config.and_then(|config| settings(config).map_err(|more| errors.extend(more)).ok());
+        match settings {
             Some(settings) if errors.is_empty() && wrong.is_empty() => Ok(settings),
             _ => {
                 wrong.extend(errors.iter().map(ToString::to_string));
@@ -113,9 +116,10 @@ impl Start {
     /// # Errors
     /// What keeps it from starting.
     pub fn serve(&self) -> Result<(), Exit> {
-        let config = Arc::new(self.load()?);
+        let config = self.load()?;
         let listeners = bind_all(&config)?;
-        let (spool, settings) = self.enter(&config)?;
+        let (spool, settings) = self.enter(config)?;
+        let config = Arc::clone(&settings.config);
         let lock = take_lock(&spool)?;
         let control = control::bind(&config.socket)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
@@ -164,8 +168,9 @@ impl Start {
         {
             let _ = nix::unistd::dup2_stderr(null);
         }
-        let ready = self.load().map(Arc::new).and_then(|config| Ok((self.enter(&config)?, config)));
-        let ((spool, settings), config) = ready.inspect_err(turn_away)?;
+        let ready = self.load().and_then(|config| self.enter(config));
+        let (spool, settings) = ready.inspect_err(turn_away)?;
+        let config = &settings.config;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
         let wake = move |committed: &Committed<'_>| {
@@ -175,12 +180,13 @@ impl Start {
         };
         let dns = Arc::new(Dns::new(&config.dns));
         let service = Service {
-            config: Arc::clone(&config),
+            config: Arc::clone(config),
             router: Arc::clone(&settings.router),
             senders: Arc::clone(&settings.senders),
             usage: Arc::default(),
             spool: Arc::clone(&spool),
             dns,
+            tls: Arc::clone(&settings.tls),
             wake: Arc::new(wake),
         };
         let door = Door::new(Arc::new(service), u64::from(std::process::id()));
@@ -194,8 +200,8 @@ impl Start {
     /// # Errors
     /// What keeps it from starting; a running daemon in particular, which is told to.
     pub fn run_queue(&self) -> Result<(), Exit> {
-        let config = Arc::new(self.load()?);
-        let (spool, settings) = self.enter(&config)?;
+        let (spool, settings) = self.enter(self.load()?)?;
+        let socket = settings.config.socket.clone();
         match spool.lock() {
             Ok(Some(_lock)) => {
                 let mail = Mail::start_without_listening(settings, spool)?;
@@ -204,7 +210,7 @@ impl Start {
                 mail.drain();
                 Ok(())
             }
-            Ok(None) => control::ask(&config.socket, "flush", &mut io::sink(), control::PATIENCE)
+            Ok(None) => control::ask(&socket, "flush", &mut io::sink(), control::PATIENCE)
                 .map_err(|e| Exit::new(exit::TEMPFAIL, "the daemon that runs the queue does not answer", &e)),
             Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
         }
@@ -233,16 +239,16 @@ impl Start {
 
     /// From root to the server's user, with spool, log and tables open: they are
     /// opened by the user who has to open them again later.
-    fn enter(&self, config: &Arc<Config>) -> Result<(Arc<Spool>, Arc<Settings>), Exit> {
+    fn enter(&self, config: Config) -> Result<(Arc<Spool>, Arc<Settings>), Exit> {
         let was_root = sys::is_root();
-        let spool = self.open_spool(config)?;
+        let spool = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
         log::report_bugs();
-        let settings = Settings::open(Arc::clone(config)).map_err(|errors| Exit::of_config(&errors))?;
-        if was_root && config.local.users == Users::System {
-            let user = &config.user;
+        let settings = settings(config).map_err(|errors| Exit::of_config(&errors))?;
+        if was_root && settings.config.local.users == Users::System {
+            let user = &settings.config.user;
             ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
         }
         Ok((spool, Arc::new(settings)))
@@ -251,8 +257,8 @@ impl Start {
     /// Reads configuration and tables again; what is wrong leaves the old ones in force.
     fn reload(&self, mail: &Mail, door: &Door) {
         log::reopen();
-        let settings = match self.check() {
-            Ok(fresh) => Arc::new(fresh),
+        let fresh = match self.check() {
+            Ok(fresh) => fresh,
             Err(exit) => {
                 exit.text.iter().for_each(|line| ::log::error!("{line}"));
                 ::log::error!("the configuration has errors: the old one stays in force");
@@ -260,14 +266,29 @@ impl Start {
             }
         };
         let old = mail.tools.settings();
-        for key in needs_restart(&old.config, &settings.config) {
+        for key in needs_restart(&old.config, &fresh.config) {
             ::log::warn!("{key} has changed: that needs a restart");
         }
-        room::warn(&settings.config);
+        room::warn(&fresh.config);
+        let settings = Arc::new(fresh);
         mail.tell(Event::Settings(mail::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         door.replace(mail.service());
         ::log::info!("configuration and tables read again");
+    }
+}
+
+/// All that the configuration names, opened.
+fn settings(config: Config) -> Result<Settings, Vec<ConfigError>> {
+    let (router, senders, tls) = (Router::open(&config), Senders::open(&config), Tls::open(&config));
+    match (router, senders, tls) {
+        (Ok(router), Ok(senders), Ok(tls)) => {
+            let (router, senders, tls) = (Arc::new(router), Arc::new(senders), Arc::new(tls));
+            Ok(Settings { config: Arc::new(config), router, senders, tls })
+        }
+        (router, senders, tls) => {
+            Err([router.err(), senders.err(), tls.err()].into_iter().flatten().flatten().collect())
+        }
     }
 }
 

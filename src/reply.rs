@@ -9,6 +9,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+mod submission;
+
+pub use submission::*;
+
 /// How many lines of a remote reply are kept.
 pub const MAX_LINES: usize = 32;
 /// How much of a line of a remote reply is kept, in octets (RFC 5321 4.5.3.1.5).
@@ -177,19 +181,35 @@ pub fn hello(hostname: &str, client: &str) -> Reply {
 }
 
 /// The answer to EHLO, with what is offered (RFC 5321 4.1.1.1).
-pub fn extended_hello(hostname: &str, client: &str, message_size: u64) -> Reply {
+pub fn extended_hello(hostname: &str, client: &str, offers: Vec<Cow<'static, str>>) -> Reply {
     let greeting = format!("{hostname} Hello {client}, pleased to meet you");
-    Reply::bare(
-        250,
-        vec![
-            greeting.into(),
-            "PIPELINING".into(),
-            format!("SIZE {message_size}").into(),
-            "8BITMIME".into(),
-            "ENHANCEDSTATUSCODES".into(),
-            "HELP".into(),
-        ],
-    )
+    let lines = std::iter::once(greeting.into()).chain(offers).collect();
+    Reply::bare(250, lines)
+}
+
+/// STARTTLS was understood: nothing more is said in clear (RFC 3207).
+pub fn ready_for_tls() -> Reply {
+    Reply::new(220, Status(2, 0, 0), "Ready to start TLS")
+}
+
+/// STARTTLS under TLS.
+pub fn secure_already() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "TLS is active already")
+}
+
+/// STARTTLS where it is not offered.
+pub fn no_tls() -> Reply {
+    Reply::new(502, Status(5, 5, 1), "TLS is not offered here")
+}
+
+/// Commands in one piece with STARTTLS, from the client or from someone on the way.
+pub fn talks_before_tls() -> Reply {
+    Reply::new(554, Status(5, 5, 1), "Nothing may follow STARTTLS before the handshake")
+}
+
+/// A command that has to wait for TLS.
+pub fn need_tls() -> Reply {
+    Reply::new(530, Status(5, 7, 0), "Must issue a STARTTLS command first")
 }
 
 /// HELO or EHLO without a name, or with one that cannot be.
@@ -220,49 +240,6 @@ pub fn bad_sender(why: impl fmt::Display) -> Reply {
 /// A sender without a domain, from a stranger.
 pub fn sender_needs_domain() -> Reply {
     Reply::new(553, Status(5, 1, 7), "Sender address: a domain is needed")
-}
-
-/// MAIL before AUTH, where people submit mail (RFC 4954 6).
-pub fn need_login() -> Reply {
-    Reply::new(530, Status(5, 7, 0), "Authentication required")
-}
-
-/// MAIL with a sender that is not for whoever has logged in.
-pub fn not_your_sender(sender: &impl fmt::Display) -> Reply {
-    Reply::new(550, Status(5, 7, 1), format!("{sender} This sender is not yours to use"))
-}
-
-/// From with an address that is not for whoever has logged in.
-pub fn not_your_from(author: &impl fmt::Display) -> Reply {
-    Reply::new(550, Status(5, 7, 1), format!("From: <{author}> is not yours to use"))
-}
-
-/// From without an address that can be read, where it has to be known.
-pub fn unreadable_from() -> Reply {
-    Reply::new(550, Status(5, 7, 1), "From: an address of yours is needed, and none can be read")
-}
-
-/// A header in which From cannot be looked for, where it has to be known.
-pub fn header_too_long(limit: usize) -> Reply {
-    Reply::new(550, Status(5, 7, 1), format!("The header is too long to look for From; the limit is {limit} bytes"))
-}
-
-/// An account has sent as many messages as it may.
-pub fn too_many_messages(limit: usize) -> Reply {
-    Reply::new(
-        450,
-        Status(4, 7, 1),
-        format!("Your limit of {limit} messages an hour is reached; please try again later"),
-    )
-}
-
-/// An account has sent to as many recipients as it may.
-pub fn too_many_recipients_an_hour(limit: usize) -> Reply {
-    Reply::new(
-        450,
-        Status(4, 7, 1),
-        format!("Your limit of {limit} recipients an hour is reached; please try again later"),
-    )
 }
 
 /// RCPT was good.

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::address::Address;
 use crate::bounce;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::deliver::Consignment;
 use crate::deliver::maildir::{Maildir, Prepared, not_noted};
 use crate::deliver::remote::{Courier, Target};
@@ -29,6 +29,7 @@ use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
 use crate::submit::senders::Senders;
 use crate::sys;
+use crate::tls::Tls;
 
 mod fresh;
 mod plan;
@@ -52,22 +53,8 @@ pub struct Settings {
     pub router: Arc<Router>,
     /// Who may send as whom.
     pub senders: Arc<Senders>,
-}
-
-impl Settings {
-    /// Opens the tables that a configuration names.
-    ///
-    /// # Errors
-    /// All that is wrong in them.
-    pub fn open(config: Arc<Config>) -> Result<Self, Vec<ConfigError>> {
-        let mut errors = Vec::new();
-        let router = Router::open(&config).map_err(|wrong| errors.extend(wrong)).ok();
-        let senders = Senders::open(&config).map_err(|wrong| errors.extend(wrong)).ok();
-        match (router, senders) {
-            (Some(router), Some(senders)) => Ok(Self { config, router: Arc::new(router), senders: Arc::new(senders) }),
-            _ => Err(errors),
-        }
-    }
+    /// What is proved, here and by others.
+    pub tls: Arc<Tls>,
 }
 
 /// What all workers share.

@@ -163,6 +163,7 @@ impl Mail {
             usage: Arc::clone(&self.usage),
             spool: Arc::clone(&self.tools.spool),
             dns: Arc::clone(&self.tools.dns),
+            tls: Arc::clone(&settings.tls),
             wake: Arc::new(wake),
         })
     }

@@ -87,10 +87,12 @@ impl Session<'_> {
 
     /// The trace header (RFC 5321 4.4).
     fn received_line(&mut self, hello: &Hello, id: &str, named: Option<&Address>) -> String {
-        let from = self.whence(hello);
+        let whence = self.whence(hello);
         let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
-        let (hostname, protocol, date) = (self.hostname(), hello.protocol(), date());
-        format!("Received: {from}by {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n")
+        let (hostname, protocol, date) = (self.hostname(), self.protocol(hello), date());
+        // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
+        let tls = self.facts.as_ref().map(|tls| format!(" ({}) tls {}", tls.version, tls.cipher)).unwrap_or_default();
+        format!("Received: {whence}by {hostname} (penfold) with {protocol}{tls} id {id}{purpose};\n\t{date}\n")
     }
 
     /// Whence a message comes, and a new line; nothing where that is nobody's business.
@@ -183,7 +185,8 @@ impl Session<'_> {
             recipients: transaction.envelope.recipients.len(),
             size: name.size,
             peer: &log::peer(verified.as_deref(), self.client.address),
-            protocol: hello.protocol(),
+            protocol: self.protocol(hello),
+            tls: self.facts.as_ref().map_or("-", |tls| tls.version),
         });
         Ok(name)
     }

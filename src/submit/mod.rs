@@ -253,8 +253,9 @@ impl Terms {
             found.from = true;
             self.check_from(whole, found)?;
         } else if is("Sender") {
-            let may_use =
-                |identity: &Identity| whole().is_some_and(|list: Vec<_>| list.iter().all(|a| identity.may_use(a)));
+            let may_use = |identity: &Identity| {
+                whole().is_some_and(|list: Vec<_>| !list.is_empty() && list.iter().all(|a| identity.may_use(a)))
+            };
             if !self.bound().is_none_or(may_use) {
                 return Ok(());
             }

@@ -224,6 +224,7 @@ fn a_sender_that_is_not_his_goes() {
             "From: info@razorback.test\nX: y\nSender: jon@razorback.test\n",
         ),
         ("From: jon@razorback.test\nSender: \"broken\n", "From: jon@razorback.test\n"),
+        ("From: info@razorback.test\nSender:\n", "From: info@razorback.test\nSender: jon@razorback.test\n"),
         (
             "Sender: elvis\nFrom: jon@razorback.test\nSender: jon\n",
             "From: jon@razorback.test\nSender: jon@razorback.test\n",

@@ -5,18 +5,25 @@
 //! elsewhere from someone who may not relay. What an address means is the
 //! router's to say, for RCPT as for the delivery.
 
-use super::{Client, Service};
+use super::{Client, Service, Session};
 use crate::address::Address;
 use crate::reply::{self, Reply};
 use crate::route::{Expansion, Place, Route};
 
-/// Whether the client may send mail to anywhere.
+/// Whether the client may send mail to anywhere without a login.
 pub fn may_relay(service: &Service, client: &Client) -> bool {
     let is_trusted = |address| service.config.relay.networks.iter().any(|n| n.contains(address));
     client.is_local || client.address.is_some_and(is_trusted)
 }
 
-/// The final recipients of mail to an address, from a client that may relay or not.
+impl Session<'_> {
+    /// Whether the client may send mail to anywhere: it is trusted, or has logged in.
+    pub(super) fn may_relay(&self) -> bool {
+        self.login.is_some() || may_relay(self.service, &self.client)
+    }
+}
+
+/// The final recipients of mail to an address.
 ///
 /// # Errors
 /// The reply that refuses it.

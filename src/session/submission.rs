@@ -6,7 +6,7 @@
 //! it lacks. On any other listener all of this does nothing, whoever has logged in.
 
 use super::transaction::Transaction;
-use super::{Session, access, data};
+use super::{Session, data};
 use crate::address::{self, Address};
 use crate::config::Kind;
 use crate::log;
@@ -15,11 +15,6 @@ use crate::submit::usage::{Answer, What};
 use crate::submit::{Letter, MAX_HEADER, Refusal, Terms};
 
 impl Session<'_> {
-    /// Whether the client may send mail to anywhere.
-    pub(super) fn may_relay(&self) -> bool {
-        self.login.is_some() || access::may_relay(self.service, &self.client)
-    }
-
     /// Whether the client may say MAIL.
     pub(super) fn may_submit(&self) -> bool {
         !self.is_submission() || self.may_relay()

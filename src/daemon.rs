@@ -30,6 +30,7 @@ use crate::reply;
 use crate::route::Router;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
+use crate::submit::senders::Senders;
 use crate::sys;
 use crate::tls::Tls;
 use crate::worker::Settings;
@@ -181,6 +182,8 @@ impl Start {
         let service = Service {
             config: Arc::clone(config),
             router: Arc::clone(&settings.router),
+            senders: Arc::clone(&settings.senders),
+            usage: Arc::default(),
             spool: Arc::clone(&spool),
             dns,
             tls: Arc::clone(&settings.tls),
@@ -277,12 +280,15 @@ impl Start {
 
 /// All that the configuration names, opened.
 fn settings(config: Config) -> Result<Settings, Vec<ConfigError>> {
-    let (router, tls) = (Router::open(&config), Tls::open(&config));
-    match (router, tls) {
-        (Ok(router), Ok(tls)) => {
-            Ok(Settings { config: Arc::new(config), router: Arc::new(router), tls: Arc::new(tls) })
+    let (router, senders, tls) = (Router::open(&config), Senders::open(&config), Tls::open(&config));
+    match (router, senders, tls) {
+        (Ok(router), Ok(senders), Ok(tls)) => {
+            let (router, senders, tls) = (Arc::new(router), Arc::new(senders), Arc::new(tls));
+            Ok(Settings { config: Arc::new(config), router, senders, tls })
         }
-        (router, tls) => Err(router.err().into_iter().chain(tls.err()).flatten().collect()),
+        (router, senders, tls) => {
+            Err([router.err(), senders.err(), tls.err()].into_iter().flatten().flatten().collect())
+        }
     }
 }
 

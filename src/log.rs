@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ::log::{Level, LevelFilter, info};
+use ::log::{Level, LevelFilter, info, warn};
 use jiff::tz::TimeZone;
 
 use crate::address::{self, Address};
@@ -75,6 +75,11 @@ pub fn accepted(event: &Accepted<'_>) {
 pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dyn fmt::Display) {
     let peer = address.map_or_else(|| "-".to_owned(), |address| format!("[{address}]"));
     info!("{session} refused command={} peer={peer} reply={}", Value(command), Value(&reply.to_string()));
+}
+
+/// Logs that an account has reached a limit on what it may send.
+pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
+    warn!("{session} limit account={} {what}={limit}", Value(account));
 }
 
 /// One attempt for one recipient.

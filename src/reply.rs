@@ -9,6 +9,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+mod submission;
+
+pub use submission::*;
+
 /// How many lines of a remote reply are kept.
 pub const MAX_LINES: usize = 32;
 /// How much of a line of a remote reply is kept, in octets (RFC 5321 4.5.3.1.5).

@@ -2,8 +2,7 @@
 //!
 //! The loop here alone reads and writes the stream, keeps its time limits, counts
 //! mistakes and logs refusals; the handlers (`hello`, `transaction`, `data`,
-//! `access`,
-//! `front`) decide and return a [`Step`]. Replies wait for the end of what the
+//! `submission`, `access`, `front`) decide and return a [`Step`]. Replies wait for the end of what the
 //! client has sent at once (RFC 2920). Every way in which a client can misbehave
 //! ends in a reply or in the end of the session, never in a panic. A message is
 //! accepted when, and only when, [`data`] has committed it.
@@ -25,6 +24,8 @@ use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
 use crate::spool::{EntryName, Spool};
+use crate::submit::senders::Senders;
+use crate::submit::usage::Usage;
 use crate::tls::{Facts, Tls};
 
 mod access;
@@ -32,6 +33,7 @@ mod data;
 mod front;
 mod hello;
 mod secure;
+mod submission;
 mod transaction;
 
 use front::Forwarded;
@@ -44,6 +46,10 @@ pub struct Service {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
+    /// Who may send as whom.
+    pub senders: Arc<Senders>,
+    /// How much each account has sent.
+    pub usage: Arc<Usage>,
     /// Where messages are kept.
     pub spool: Arc<Spool>,
     /// Who knows the clients' names.
@@ -110,6 +116,8 @@ enum Phase {
 pub struct Session<'a> {
     service: &'a Service,
     client: Client,
+    /// Who has logged in: `user@domain`.
+    pub login: Option<String>,
     watch: Watch,
     input: Input<Stream>,
     /// Replies that were not sent yet.
@@ -119,8 +127,6 @@ pub struct Session<'a> {
     refusals: usize,
     /// The client's name, once it was looked up.
     name: Option<Option<String>>,
-    /// As whom it has logged in.
-    login: Option<String>,
     /// The address of whoever connected, if it may speak for others.
     front: Option<IpAddr>,
     /// For whom the next message comes, if it says so.
@@ -141,6 +147,7 @@ impl<'a> Session<'a> {
         Self {
             service,
             client,
+            login: None,
             watch,
             input: Input::new(stream),
             out: Vec::new(),
@@ -148,7 +155,6 @@ impl<'a> Session<'a> {
             mistakes: 0,
             refusals: 0,
             name: None,
-            login: None,
             front,
             forwarded: None,
             facts: None,
@@ -190,7 +196,7 @@ impl<'a> Session<'a> {
                 },
             }
             // A list server with many dead members is to be refused them one by one.
-            let is_guessing = self.refusals >= MAX_REFUSALS && !access::may_relay(self.service, &self.client);
+            let is_guessing = self.refusals >= MAX_REFUSALS && !self.may_relay();
             if self.mistakes >= MAX_ERRORS || is_guessing {
                 return self.hang_up(&reply::too_many_errors(self.hostname()));
             }

@@ -31,7 +31,8 @@ use crate::route::Router;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
 use crate::sys;
-use crate::worker::{self};
+use crate::tls::Tls;
+use crate::worker::Settings;
 
 pub mod exit;
 mod loader;
@@ -90,7 +91,7 @@ impl Start {
     }
 
     /// Configuration and tables: the errors of both at once.
-    fn check(&self) -> Result<(Arc<Config>, Arc<Router>), Exit> {
+    fn check(&self) -> Result<Settings, Exit> {
         let mut wrong = Vec::new();
         let (config, mut errors) = match &self.config {
             Some(path) => config::examine(path),
@@ -99,11 +100,9 @@ impl Start {
         if let Some(Err(exit)) = config.as_ref().map(|config| self.become_user(config)) {
             wrong.extend(exit.text);
         }
-        let router = config.as_ref().and_then(|c| Router::open(c).map_err(|more| errors.extend(more)).ok());
-        match (config, router) {
-            (Some(config), Some(router)) if errors.is_empty() && wrong.is_empty() => {
-                Ok((Arc::new(config), Arc::new(router)))
-            }
+        let settings = config.and_then(|config| settings(config).map_err(|more| errors.extend(more)).ok());
+        match settings {
+            Some(settings) if errors.is_empty() && wrong.is_empty() => Ok(settings),
             _ => {
                 wrong.extend(errors.iter().map(ToString::to_string));
                 Err(Exit { code: exit::CONFIG, text: wrong })
@@ -116,9 +115,10 @@ impl Start {
     /// # Errors
     /// What keeps it from starting.
     pub fn serve(&self) -> Result<(), Exit> {
-        let config = Arc::new(self.load()?);
+        let config = self.load()?;
         let listeners = bind_all(&config)?;
-        let (spool, router) = self.enter(&config)?;
+        let (spool, settings) = self.enter(config)?;
+        let config = Arc::clone(&settings.config);
         let lock = take_lock(&spool)?;
         let control = control::bind(&config.socket)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
@@ -131,7 +131,7 @@ impl Start {
         // Nobody sees standard error any more.
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         room::warn(&config);
-        let mail = Mail::start(config, router, spool, local).inspect_err(told)?;
+        let mail = Mail::start(settings, spool, local).inspect_err(told)?;
         let door = Door::new(mail.service(), sys::now());
         let stopping = mail.open_up(&door, listeners, control).inspect_err(told)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
@@ -167,8 +167,9 @@ impl Start {
         {
             let _ = nix::unistd::dup2_stderr(null);
         }
-        let ready = self.load().and_then(|config| Ok((self.enter(&config)?, Arc::new(config))));
-        let ((spool, router), config) = ready.inspect_err(turn_away)?;
+        let ready = self.load().and_then(|config| self.enter(config));
+        let (spool, settings) = ready.inspect_err(turn_away)?;
+        let config = &settings.config;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
         let wake = move |committed: &Committed<'_>| {
@@ -178,16 +179,17 @@ impl Start {
         };
         let dns = Arc::new(Dns::new(&config.dns));
         let service = Service {
-            config: Arc::clone(&config),
-            router: Arc::clone(&router),
+            config: Arc::clone(config),
+            router: Arc::clone(&settings.router),
             spool: Arc::clone(&spool),
             dns,
+            tls: Arc::clone(&settings.tls),
             wake: Arc::new(wake),
         };
         let door = Door::new(Arc::new(service), u64::from(std::process::id()));
         door.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
         let left = std::mem::take(&mut *committed.lock().unwrap_or_else(PoisonError::into_inner));
-        if left.is_empty() { Ok(()) } else { hand_over(config, router, spool, left) }
+        if left.is_empty() { Ok(()) } else { hand_over(settings, spool, left) }
     }
 
     /// Tries every message in the spool once.
@@ -195,17 +197,17 @@ impl Start {
     /// # Errors
     /// What keeps it from starting; a running daemon in particular, which is told to.
     pub fn run_queue(&self) -> Result<(), Exit> {
-        let config = Arc::new(self.load()?);
-        let (spool, router) = self.enter(&config)?;
+        let (spool, settings) = self.enter(self.load()?)?;
+        let socket = settings.config.socket.clone();
         match spool.lock() {
             Ok(Some(_lock)) => {
-                let mail = Mail::start_without_listening(config, router, spool)?;
+                let mail = Mail::start_without_listening(settings, spool)?;
                 mail.load_all()?;
                 mail.tell(Event::Flush(Selector::Waiting, bounded(1).0));
                 mail.drain();
                 Ok(())
             }
-            Ok(None) => control::ask(&config.socket, "flush", &mut io::sink(), control::PATIENCE)
+            Ok(None) => control::ask(&socket, "flush", &mut io::sink(), control::PATIENCE)
                 .map_err(|e| Exit::new(exit::TEMPFAIL, "the daemon that runs the queue does not answer", &e)),
             Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
         }
@@ -234,25 +236,25 @@ impl Start {
 
     /// From root to the server's user, with spool, log and tables open: they are
     /// opened by the user who has to open them again later.
-    fn enter(&self, config: &Config) -> Result<(Arc<Spool>, Arc<Router>), Exit> {
+    fn enter(&self, config: Config) -> Result<(Arc<Spool>, Arc<Settings>), Exit> {
         let was_root = sys::is_root();
-        let spool = self.open_spool(config)?;
+        let spool = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
         log::report_bugs();
-        let router = Router::open(config).map_err(|errors| Exit::of_config(&errors))?;
-        if was_root && config.local.users == Users::System {
-            let user = &config.user;
+        let settings = settings(config).map_err(|errors| Exit::of_config(&errors))?;
+        if was_root && settings.config.local.users == Users::System {
+            let user = &settings.config.user;
             ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
         }
-        Ok((spool, Arc::new(router)))
+        Ok((spool, Arc::new(settings)))
     }
 
     /// Reads configuration and tables again; what is wrong leaves the old ones in force.
     fn reload(&self, mail: &Mail, door: &Door) {
         log::reopen();
-        let (config, router) = match self.check() {
+        let fresh = match self.check() {
             Ok(fresh) => fresh,
             Err(exit) => {
                 exit.text.iter().for_each(|line| ::log::error!("{line}"));
@@ -261,15 +263,26 @@ impl Start {
             }
         };
         let old = mail.tools.settings();
-        for key in needs_restart(&old.config, &config) {
+        for key in needs_restart(&old.config, &fresh.config) {
             ::log::warn!("{key} has changed: that needs a restart");
         }
-        room::warn(&config);
-        let settings = Arc::new(worker::Settings { config, router });
+        room::warn(&fresh.config);
+        let settings = Arc::new(fresh);
         mail.tell(Event::Settings(mail::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         door.replace(mail.service());
         ::log::info!("configuration and tables read again");
+    }
+}
+
+/// All that the configuration names, opened.
+fn settings(config: Config) -> Result<Settings, Vec<ConfigError>> {
+    let (router, tls) = (Router::open(&config), Tls::open(&config));
+    match (router, tls) {
+        (Ok(router), Ok(tls)) => {
+            Ok(Settings { config: Arc::new(config), router: Arc::new(router), tls: Arc::new(tls) })
+        }
+        (router, tls) => Err(router.err().into_iter().chain(tls.err()).flatten().collect()),
     }
 }
 
@@ -342,21 +355,16 @@ fn wake_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
 
 /// Finds someone to deliver messages that a session without a daemon took: a
 /// daemon that has started since, or ourselves.
-fn hand_over(
-    config: Arc<Config>,
-    router: Arc<Router>,
-    spool: Arc<Spool>,
-    mut names: Vec<EntryName>,
-) -> Result<(), Exit> {
+fn hand_over(settings: Arc<Settings>, spool: Arc<Spool>, mut names: Vec<EntryName>) -> Result<(), Exit> {
     let (deadline, mut pause) = (Instant::now() + SEARCH, Duration::from_millis(50));
     while !names.is_empty() {
         if let Ok(Some(_lock)) = spool.lock() {
-            let mail = Mail::start_without_listening(config, router, spool)?;
+            let mail = Mail::start_without_listening(settings, spool)?;
             mail.load_all()?;
             mail.drain();
             return Ok(());
         }
-        names.retain(|&name| wake_daemon(&config.socket, name).is_err());
+        names.retain(|&name| wake_daemon(&settings.config.socket, name).is_err());
         if Instant::now() > deadline {
             // Safe in the spool, for whoever runs the queue next.
             ::log::warn!("{} messages wait in the spool: no daemon answers", names.len());

@@ -39,17 +39,25 @@ pub struct Accepted<'a> {
     pub size: u64,
     /// The client: name and address.
     pub peer: &'a str,
-    /// `SMTP` or `ESMTP`.
+    /// `SMTP`, `ESMTP`, `ESMTPS`.
     pub protocol: &'a str,
+    /// `TLS1.3`, or `-`.
+    pub tls: &'a str,
+}
+
+/// Logs that a client and this server do not agree on TLS.
+pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io::Error) {
+    let (peer, why) = (peer(None, address), error.to_string());
+    info!("{session} tls-failed peer={} reply={}", Value(&peer), Value(&why));
 }
 
 /// Logs an accepted message.
 pub fn accepted(event: &Accepted<'_>) {
-    let Accepted { id, session, sender, recipients, size, peer, protocol } = event;
+    let Accepted { id, session, sender, recipients, size, peer, protocol, tls } = event;
     let sender = address::path(*sender);
     let (from, peer) = (Value(&sender), Value(peer));
     info!(
-        "{id} accept from={from} to={recipients} size={size} peer={peer} proto={protocol} tls=- user=- session={session}"
+        "{id} accept from={from} to={recipients} size={size} peer={peer} proto={protocol} tls={tls} user=- session={session}"
     );
 }
 

@@ -3,7 +3,9 @@
 //! Every read and write fails with `TimedOut` once the deadline has passed, so a
 //! peer that sends or takes one octet at a time gains nothing. The system is told
 //! of a time limit only when the one it has would not do, which for a session that
-//! goes well is once. Does not know what is said over the stream.
+//! goes well is once. A stream can be encrypted at any point between two words; the
+//! handshake then runs under the same deadline. Does not know what is said over the
+//! stream.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,12 +14,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::tls::Facts;
+
 /// How long a peer may take to leave.
 const PARTING: Duration = Duration::from_secs(1);
 
 /// A connection to a peer.
 #[derive(Debug)]
 pub struct Stream {
+    wire: Wire,
+    /// Boxed, for most of what waits is in clear.
+    tls: Option<Box<rustls::Connection>>,
+}
+
+/// What goes over it as it is.
+#[derive(Debug)]
+struct Wire {
     link: Link,
     deadline: Instant,
     read_limit: Option<Duration>,
@@ -64,22 +76,42 @@ impl Stream {
     }
 
     fn new(link: Link) -> Self {
-        Self { link, deadline: Instant::now(), read_limit: None, write_limit: None }
+        let wire = Wire { link, deadline: Instant::now(), read_limit: None, write_limit: None };
+        Self { wire, tls: None }
+    }
+
+    /// Encrypts what is said from here on, once the peer has agreed. What was read before
+    /// the handshake must not be used after it.
+    ///
+    /// # Errors
+    /// Those of the system, `TimedOut`, and `InvalidData` in rustls' words; the
+    /// connection is then good for nothing.
+    pub fn secure(&mut self, mut connection: rustls::Connection) -> io::Result<()> {
+        while connection.is_handshaking() {
+            connection.complete_io(&mut self.wire)?;
+        }
+        self.tls = Some(Box::new(connection));
+        Ok(())
+    }
+
+    /// What is known of the encryption, if there is one.
+    pub fn facts(&self) -> Option<Facts> {
+        self.tls.as_deref().map(Facts::of)
     }
 
     /// From now on every read and write fails after `limit`, counted from now.
     pub fn set_limit(&mut self, limit: Duration) {
-        self.deadline = Instant::now() + limit;
+        self.wire.deadline = Instant::now() + limit;
     }
 
     /// The same, until a moment.
     pub fn set_deadline(&mut self, deadline: Instant) {
-        self.deadline = deadline;
+        self.wire.deadline = deadline;
     }
 
     /// The peer's address, if it has one.
     pub fn peer(&self) -> Option<SocketAddr> {
-        match &self.link {
+        match &self.wire.link {
             Link::Socket(socket) => socket.peer_addr().ok(),
             Link::Files(..) => None,
         }
@@ -89,27 +121,29 @@ impl Stream {
     ///
     /// # Errors
     /// Those of recv(2), and `UnexpectedEof` if it has hung up.
-    pub fn has_input(&self) -> io::Result<bool> {
-        use nix::errno::Errno;
-        use nix::sys::socket::{MsgFlags, recv};
-        let Link::Socket(socket) = &self.link else { return Ok(false) };
-        match recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => Ok(true),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-            Err(e) => Err(e.into()),
+    pub fn has_input(&mut self) -> io::Result<bool> {
+        let Some(tls) = &mut self.tls else { return self.wire.has_input() };
+        // What has come may be no words, but something between the two ends of TLS.
+        while self.wire.has_input()? {
+            tls.read_tls(&mut self.wire)?;
+            process(tls, &mut self.wire)?;
         }
+        Ok(tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0))
     }
 
     /// Whether the peer is on this host as surely as a terminal or a pipe is.
     pub fn is_local(&self) -> bool {
-        matches!(self.link, Link::Files(..))
+        matches!(self.wire.link, Link::Files(..))
     }
 
     /// Says that nothing more will be said, and takes for a moment what still comes:
     /// a socket that is closed with something unread loses the last reply.
     pub fn part(&mut self) {
-        let Link::Socket(socket) = &self.link else { return };
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = send(tls, &mut self.wire);
+        }
+        let Link::Socket(socket) = &self.wire.link else { return };
         if socket.shutdown(Shutdown::Write).is_err() {
             return;
         }
@@ -121,6 +155,68 @@ impl Stream {
             }
         }
     }
+}
+
+/// Sends what TLS has to say.
+fn send(tls: &mut rustls::Connection, wire: &mut Wire) -> io::Result<()> {
+    while tls.wants_write() {
+        tls.write_tls(wire)?;
+    }
+    Ok(())
+}
+
+/// Takes in what was read; a peer that breaks the rules is told so.
+fn process(tls: &mut rustls::Connection, wire: &mut Wire) -> io::Result<()> {
+    match tls.process_new_packets() {
+        Ok(_) => send(tls, wire),
+        Err(e) => {
+            let _ = send(tls, wire);
+            Err(io::Error::new(io::ErrorKind::InvalidData, e))
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.wire.read(into) };
+        loop {
+            match tls.reader().read(into) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                // Who hangs up without a word of TLS is common; mail has ends of its own.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                other => return other,
+            }
+            tls.read_tls(&mut self.wire)?;
+            process(tls, &mut self.wire)?;
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.wire.write(bytes) };
+        let count = tls.writer().write(bytes)?;
+        send(tls, &mut self.wire)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Wire {
+    fn has_input(&self) -> io::Result<bool> {
+        use nix::errno::Errno;
+        use nix::sys::socket::{MsgFlags, recv};
+        let Link::Socket(socket) = &self.link else { return Ok(false) };
+        match recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
 
     fn left(&self) -> io::Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
@@ -129,7 +225,7 @@ impl Stream {
     }
 }
 
-impl Read for Stream {
+impl Read for Wire {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             let left = self.left()?;
@@ -156,7 +252,7 @@ impl Read for Stream {
     }
 }
 
-impl Write for Stream {
+impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             let left = self.left()?;

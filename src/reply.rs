@@ -177,19 +177,35 @@ pub fn hello(hostname: &str, client: &str) -> Reply {
 }
 
 /// The answer to EHLO, with what is offered (RFC 5321 4.1.1.1).
-pub fn extended_hello(hostname: &str, client: &str, message_size: u64) -> Reply {
+pub fn extended_hello(hostname: &str, client: &str, offers: Vec<Cow<'static, str>>) -> Reply {
     let greeting = format!("{hostname} Hello {client}, pleased to meet you");
-    Reply::bare(
-        250,
-        vec![
-            greeting.into(),
-            "PIPELINING".into(),
-            format!("SIZE {message_size}").into(),
-            "8BITMIME".into(),
-            "ENHANCEDSTATUSCODES".into(),
-            "HELP".into(),
-        ],
-    )
+    let lines = std::iter::once(greeting.into()).chain(offers).collect();
+    Reply::bare(250, lines)
+}
+
+/// STARTTLS was understood: nothing more is said in clear (RFC 3207).
+pub fn ready_for_tls() -> Reply {
+    Reply::new(220, Status(2, 0, 0), "Ready to start TLS")
+}
+
+/// STARTTLS under TLS.
+pub fn secure_already() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "TLS is active already")
+}
+
+/// STARTTLS where it is not offered.
+pub fn no_tls() -> Reply {
+    Reply::new(502, Status(5, 5, 1), "TLS is not offered here")
+}
+
+/// Commands in one piece with STARTTLS, from the client or from someone on the way.
+pub fn talks_before_tls() -> Reply {
+    Reply::new(554, Status(5, 5, 1), "Nothing may follow STARTTLS before the handshake")
+}
+
+/// A command that has to wait for TLS.
+pub fn need_tls() -> Reply {
+    Reply::new(530, Status(5, 7, 0), "Must issue a STARTTLS command first")
 }
 
 /// HELO or EHLO without a name, or with one that cannot be.

@@ -28,6 +28,7 @@ use crate::reply::Status;
 use crate::route::{Expansion, Place, Route, Router};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
 use crate::sys;
+use crate::tls::Tls;
 
 mod fresh;
 mod plan;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
+    /// What is proved, here and by others.
+    pub tls: Arc<Tls>,
 }
 
 /// What all workers share.

@@ -15,15 +15,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::exit::{self, Exit};
 use super::loader;
-use crate::config::Config;
 use crate::control::{self, Orders};
 use crate::dns::Dns;
 use crate::listen::Door;
 use crate::queue::{self, Event, Queue, Tasks};
-use crate::route::Router;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
-use crate::worker::{self, Tools};
+use crate::worker::{self, Settings, Tools};
 
 /// Threads that work on jobs.
 const WORKER_STACK: usize = 512 << 10;
@@ -46,24 +44,18 @@ impl Mail {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start_without_listening(config: Arc<Config>, router: Arc<Router>, spool: Arc<Spool>) -> Result<Self, Exit> {
-        let local = config.listen.iter().map(|listen| listen.address).collect();
-        Self::start(config, router, spool, local)
+    pub fn start_without_listening(settings: Arc<Settings>, spool: Arc<Spool>) -> Result<Self, Exit> {
+        let local = settings.config.listen.iter().map(|listen| listen.address).collect();
+        Self::start(settings, spool, local)
     }
 
     /// Starts the queue and its workers. `local` is where this process listens.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(
-        config: Arc<Config>,
-        router: Arc<Router>,
-        spool: Arc<Spool>,
-        local: Vec<SocketAddr>,
-    ) -> Result<Self, Exit> {
-        let dns = Arc::new(Dns::new(&config.dns));
-        let count = config.queue.workers;
-        let settings = Arc::new(worker::Settings { config, router });
+    pub fn start(settings: Arc<Settings>, spool: Arc<Spool>, local: Vec<SocketAddr>) -> Result<Self, Exit> {
+        let dns = Arc::new(Dns::new(&settings.config.dns));
+        let count = settings.config.queue.workers;
         let queue_settings = queue_settings(&settings);
         let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, dns, local });
         let (events, inbox) = bounded(EVENTS);
@@ -166,6 +158,7 @@ impl Mail {
             router: Arc::clone(&settings.router),
             spool: Arc::clone(&self.tools.spool),
             dns: Arc::clone(&self.tools.dns),
+            tls: Arc::clone(&settings.tls),
             wake: Arc::new(wake),
         })
     }
@@ -188,7 +181,7 @@ impl Mail {
     }
 }
 
-pub fn queue_settings(settings: &worker::Settings) -> queue::Settings {
+pub fn queue_settings(settings: &Settings) -> queue::Settings {
     queue::Settings {
         schedule: settings.config.queue.schedule(),
         per_destination: settings.config.queue.workers_per_destination,

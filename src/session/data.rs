@@ -102,9 +102,11 @@ impl Session<'_> {
         let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
         // The only date that cannot be written is one beyond the year 9999.
         let date = jiff::fmt::rfc2822::to_string(&log::local_time()).unwrap_or_default();
-        let (hostname, protocol) = (self.hostname(), hello.protocol());
+        let (hostname, protocol) = (self.hostname(), self.protocol(hello));
+        // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
+        let tls = self.facts.as_ref().map(|tls| format!(" ({}) tls {}", tls.version, tls.cipher)).unwrap_or_default();
         format!(
-            "Received: from {name} ({client})\n\tby {hostname} (penfold) with {protocol} id {id}{purpose};\n\t{date}\n"
+            "Received: from {name} ({client})\n\tby {hostname} (penfold) with {protocol}{tls} id {id}{purpose};\n\t{date}\n"
         )
     }
 
@@ -171,7 +173,8 @@ impl Session<'_> {
             recipients: transaction.envelope.recipients.len(),
             size: name.size,
             peer: &log::peer(verified.as_deref(), self.client.address),
-            protocol: hello.protocol(),
+            protocol: self.protocol(hello),
+            tls: self.facts.as_ref().map_or("-", |tls| tls.version),
         });
         Ok(name)
     }

@@ -1,5 +1,7 @@
 //! HELO, EHLO, RSET: who the client says it is, and starting anew.
 
+use std::borrow::Cow;
+
 use super::{Phase, Session, Step};
 use crate::reply;
 
@@ -12,13 +14,6 @@ pub struct Hello {
     pub extended: bool,
 }
 
-impl Hello {
-    /// What Received: calls the protocol (RFC 3848).
-    pub fn protocol(&self) -> &'static str {
-        if self.extended { "ESMTP" } else { "SMTP" }
-    }
-}
-
 impl Session<'_> {
     /// HELO and EHLO; either ends a transaction (RFC 5321 4.1.4).
     pub(super) fn hello(&mut self, name: &[u8], extended: bool) -> Step {
@@ -29,12 +24,30 @@ impl Session<'_> {
             _ => return Step::Say(reply::bad_hello()),
         };
         let reply = if extended {
-            reply::extended_hello(self.hostname(), name, self.service.config.limits.message_size)
+            reply::extended_hello(self.hostname(), name, self.extensions())
         } else {
             reply::hello(self.hostname(), name)
         };
         self.phase = Phase::Greeted(Hello { name: name.to_owned(), extended });
         Step::Say(reply)
+    }
+
+    /// What is offered, now and to this client.
+    fn extensions(&self) -> Vec<Cow<'static, str>> {
+        let size = format!("SIZE {}", self.service.config.limits.message_size);
+        let mut all = vec!["PIPELINING".into(), size.into(), "8BITMIME".into(), "ENHANCEDSTATUSCODES".into()];
+        all.extend(self.offers_tls().then_some("STARTTLS".into()));
+        all.push("HELP".into());
+        all
+    }
+
+    /// What Received: and the log call the protocol (RFC 3848).
+    pub(super) fn protocol(&self, hello: &Hello) -> &'static str {
+        match (hello.extended, self.is_secure()) {
+            (false, _) => "SMTP",
+            (true, false) => "ESMTP",
+            (true, true) => "ESMTPS",
+        }
     }
 
     /// RSET: forgets the transaction.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::address::Address;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, ListenTls};
 use crate::dns::Dns;
 use crate::log;
 use crate::net::Stream;
@@ -24,10 +24,12 @@ use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
 use crate::spool::{EntryName, Spool};
+use crate::tls::{Facts, Tls};
 
 mod access;
 mod data;
 mod hello;
+mod secure;
 mod transaction;
 
 use hello::Hello;
@@ -43,6 +45,8 @@ pub struct Service {
     pub spool: Arc<Spool>,
     /// Who knows the clients' names.
     pub dns: Arc<Dns>,
+    /// What this server proves who it is by.
+    pub tls: Arc<Tls>,
     /// Told of every message that was committed, once the client knows.
     pub wake: Arc<dyn Fn(&Committed<'_>) + Send + Sync>,
 }
@@ -83,6 +87,7 @@ enum Step {
     Say(Reply),
     SayThenHangUp(Reply),
     ReadMessage,
+    StartTls,
 }
 
 /// How far the dialogue is; RSET is the loss of a value.
@@ -106,6 +111,8 @@ pub struct Session<'a> {
     refusals: usize,
     /// The client's name, once it was looked up.
     name: Option<Option<String>>,
+    /// What is known of the encryption; `None` in clear.
+    facts: Option<Facts>,
 }
 
 /// How much may wait in `out`.
@@ -126,6 +133,7 @@ impl<'a> Session<'a> {
             mistakes: 0,
             refusals: 0,
             name: None,
+            facts: None,
         }
     }
 
@@ -139,6 +147,9 @@ impl<'a> Session<'a> {
     }
 
     fn dialogue(&mut self) -> io::Result<()> {
+        if self.client.listen.tls == ListenTls::Implicit {
+            self.shake_hands()?;
+        }
         self.say(&reply::banner(&self.service.config.hostname))?;
         loop {
             let step = match self.next_step() {
@@ -151,6 +162,7 @@ impl<'a> Session<'a> {
             match step {
                 Step::Say(reply) => self.say(&reply)?,
                 Step::SayThenHangUp(reply) => return self.hang_up(&reply),
+                Step::StartTls => self.start_tls()?,
                 Step::ReadMessage => match self.read_message() {
                     Err(_) if self.is_stopping() => return self.hang_up(&reply::shutting_down(self.hostname())),
                     Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -190,9 +202,13 @@ impl<'a> Session<'a> {
 
     /// All verbs on one screen.
     fn dispatch(&mut self, command: Command<'_>) -> Step {
+        if self.must_be_secure(&command) {
+            return Step::Say(reply::need_tls());
+        }
         match command {
             Command::Helo(name) => self.hello(name, false),
             Command::Ehlo(name) => self.hello(name, true),
+            Command::StartTls => self.starttls(),
             Command::Mail(path) => self.mail(path),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),

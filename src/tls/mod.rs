@@ -1,1 +1,68 @@
-//! Encryption: certificates, and whom to believe.
+//! Encryption: what this server proves who it is by, and whom it believes.
+//!
+//! rustls does the work, with ring; TLS 1.2 and 1.3, no compression, no
+//! renegotiation, no resumption: a dialogue that is resumed would be one whose peer
+//! was not looked at. [`Server`] chooses a certificate and notices when its files
+//! change; [`Client`] decides what a host has to prove. Both give a connection
+//! that [`crate::net`] carries out. Errors at the start are those of the
+//! configuration; a handshake that fails is an I/O error with rustls' words.
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+
+use crate::config::{Config, ConfigError};
+
+mod certificate;
+mod server;
+mod trust;
+
+pub use server::Server;
+pub use trust::{Client, Demand};
+
+/// Both sides.
+#[derive(Debug)]
+pub struct Tls {
+    /// As a server; `None` without a certificate.
+    pub server: Option<Arc<Server>>,
+    /// As a client.
+    pub client: Client,
+}
+
+impl Tls {
+    /// Reads what the configuration names.
+    ///
+    /// # Errors
+    /// All that is wrong with certificates, keys and authorities.
+    pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
+        Ok(Self { server: Server::open(&config.tls)?, client: Client::new() })
+    }
+}
+
+/// What is known of an encrypted connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `TLS1.3`.
+    pub version: &'static str,
+    /// The name of the cipher suite in IANA's list.
+    pub cipher: String,
+    /// The channel binding tls-exporter (RFC 9266); only TLS 1.3 has one that is safe without more.
+    pub binding: Option<Vec<u8>>,
+}
+
+impl Facts {
+    /// Those of a connection after its handshake.
+    pub fn of(connection: &rustls::Connection) -> Self {
+        let is_newest = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+        let suite = connection.negotiated_cipher_suite();
+        // rustls writes TLS13_ where IANA has TLS_.
+        let cipher = suite.map_or_else(String::new, |s| format!("{:?}", s.suite()).replacen("TLS13_", "TLS_", 1));
+        let exported = || connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).ok();
+        let binding = if is_newest { exported().map(Vec::from) } else { None };
+        Self { version: if is_newest { "TLS1.3" } else { "TLS1.2" }, cipher, binding }
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}

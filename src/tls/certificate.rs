@@ -1,0 +1,172 @@
+//! A certificate and its key, from files that may change.
+//!
+//! Each file is looked at again when it is needed, as tables are. While the two do
+//! not fit together, as in the moment between the replacing of one and the other,
+//! the last ones that did are used, and the log says so once.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey};
+
+use crate::config::table::Watched;
+use crate::config::{ConfigError, KeyPair, TableFile};
+use crate::sys;
+
+/// From when on the log speaks of a certificate's end, in seconds before it.
+const NOTICE: i64 = 14 * DAY;
+const DAY: i64 = 86_400;
+
+type Chain = Vec<CertificateDer<'static>>;
+type Key = Arc<dyn SigningKey>;
+
+/// One certificate with its key.
+#[derive(Debug)]
+pub struct Identity {
+    names: KeyPair,
+    chain: Watched<Chain>,
+    key: Watched<Key>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What was last looked at, whether it fits or not.
+    seen: (Arc<Chain>, Arc<Key>),
+    fits: Arc<CertifiedKey>,
+    /// The end of `fits`, in seconds since 1970, if that could be read.
+    expires: Option<i64>,
+    /// When the log is to speak of it again.
+    speak_at: i64,
+}
+
+impl Identity {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// What is wrong with either, or that they do not fit.
+    pub fn open(names: &KeyPair) -> Result<Self, Vec<ConfigError>> {
+        let required = |path: &Path| TableFile { path: path.to_owned(), required: true };
+        let chain = Watched::open(&required(&names.certificate), read_chain)?;
+        let key = Watched::open(&required(&names.key), read_key)?;
+        let seen = (chain.current(), key.current());
+        let fits = fit(&seen).map_err(|why| vec![ConfigError::whole(&names.key, why)])?;
+        let state = Mutex::new(State { expires: expiry(&fits), seen, fits, speak_at: 0 });
+        let identity = Self { names: names.clone(), chain, key, state };
+        identity.current();
+        Ok(identity)
+    }
+
+    /// What holds now.
+    pub fn current(&self) -> Arc<CertifiedKey> {
+        let found = (self.chain.current(), self.key.current());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !(Arc::ptr_eq(&found.0, &state.seen.0) && Arc::ptr_eq(&found.1, &state.seen.1)) {
+            match fit(&found) {
+                Ok(fits) => {
+                    ::log::info!("{}: read again", self.names.certificate.display());
+                    (state.expires, state.fits, state.speak_at) = (expiry(&fits), fits, 0);
+                }
+                Err(why) => ::log::error!("{}: {why}; the old pair stays in force", self.names.key.display()),
+            }
+            state.seen = found;
+        }
+        self.speak_of_the_end(&mut state);
+        Arc::clone(&state.fits)
+    }
+
+    fn speak_of_the_end(&self, state: &mut State) {
+        let now = i64::try_from(sys::now()).unwrap_or(i64::MAX);
+        let Some(left) = state.expires.map(|expires| expires - now) else { return };
+        if left > NOTICE || now < state.speak_at {
+            return;
+        }
+        state.speak_at = now + DAY;
+        let file = self.names.certificate.display();
+        match left {
+            ..0 => ::log::error!("{file}: the certificate has expired"),
+            _ => ::log::warn!("{file}: the certificate expires in {} days", left / DAY),
+        }
+    }
+}
+
+fn read_chain(file: &Path, text: &str) -> Result<Chain, Vec<ConfigError>> {
+    let chain: Result<Chain, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(vec![ConfigError::whole(file, "expected a certificate in PEM; there is none")]),
+        Err(e) => Err(vec![ConfigError::whole(file, format!("expected certificates in PEM: {e}"))]),
+    }
+}
+
+/// The text of a key is in no error.
+fn read_key(file: &Path, text: &str) -> Result<Key, Vec<ConfigError>> {
+    let wrong = |what: &str| vec![ConfigError::whole(file, what)];
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|_| wrong("expected a private key in PEM, without a passphrase; there is none"))?;
+    any_supported_type(&key)
+        .map_err(|_| wrong("a private key of a kind that is not supported; expected RSA, P-256, P-384 or Ed25519"))
+}
+
+fn fit((chain, key): &(Arc<Chain>, Arc<Key>)) -> Result<Arc<CertifiedKey>, String> {
+    let pair = CertifiedKey::new(chain.to_vec(), Arc::clone(key));
+    match pair.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(pair)),
+        Err(rustls::Error::InconsistentKeys(_)) => Err("the key is not that of the certificate".to_owned()),
+        Err(e) => Err(format!("the certificate cannot be used: {e}")),
+    }
+}
+
+/// When the first certificate ends, in seconds since 1970: `notAfter` of RFC 5280
+/// 4.1, which rustls keeps for itself.
+fn expiry(pair: &CertifiedKey) -> Option<i64> {
+    const SEQUENCE: u8 = 0x30;
+    const VERSION: u8 = 0xa0;
+    let certificate = element(pair.cert.first()?, SEQUENCE)?.0;
+    let mut rest = element(certificate, SEQUENCE)?.0;
+    if rest.first() == Some(&VERSION) {
+        rest = element(rest, VERSION)?.1;
+    }
+    // serialNumber, signature, issuer
+    for tag in [0x02, SEQUENCE, SEQUENCE] {
+        rest = element(rest, tag)?.1;
+    }
+    let validity = element(rest, SEQUENCE)?.0;
+    let (tag, _, after) = any(validity)?;
+    let (end_tag, end, _) = any(after)?;
+    let _ = tag;
+    time(end_tag, std::str::from_utf8(end).ok()?)
+}
+
+/// What an element of DER with this tag holds, and what follows it.
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    any(der).filter(|(found, ..)| *found == tag).map(|(_, inside, after)| (inside, after))
+}
+
+fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, short], rest) = der.split_first_chunk()?;
+    let (length, rest) = if short < 0x80 {
+        (usize::from(short), rest)
+    } else {
+        let (digits, rest) = rest.split_at_checked(usize::from(short & 0x7f))?;
+        let add = |sum: usize, &digit: &u8| sum.checked_mul(256).map(|sum| sum + usize::from(digit));
+        (digits.iter().try_fold(0, add)?, rest)
+    };
+    let (inside, after) = rest.split_at_checked(length)?;
+    Some((tag, inside, after))
+}
+
+/// UTCTime `yymmddhhmmssZ`, of 1950 to 2049, or GeneralizedTime with four digits of the year.
+fn time(tag: u8, text: &str) -> Option<i64> {
+    let full = match tag {
+        0x17 if text.as_bytes().first()? >= &b'5' => format!("19{text}"),
+        0x17 => format!("20{text}"),
+        0x18 => text.to_owned(),
+        _ => return None,
+    };
+    let moment = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", full).ok()?;
+    Some(moment.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+}

@@ -1,0 +1,80 @@
+//! As a server: a certificate for every name that a client may ask for.
+
+use std::sync::Arc;
+
+use rustls::client::verify_server_name;
+use rustls::pki_types::ServerName;
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, ServerConnection};
+
+use super::certificate::Identity;
+use super::provider;
+use crate::config::{ConfigError, KeyPair};
+
+/// What this server proves who it is by.
+#[derive(Debug)]
+pub struct Server {
+    identities: Arc<Identities>,
+    config: Arc<ServerConfig>,
+}
+
+#[derive(Debug)]
+struct Identities(Vec<Identity>);
+
+impl Server {
+    /// Reads certificates and keys; `None` if there are none to read.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn open(pairs: &[KeyPair]) -> Result<Option<Arc<Self>>, Vec<ConfigError>> {
+        let (mut identities, mut errors) = (Vec::new(), Vec::new());
+        for pair in pairs {
+            match Identity::open(pair) {
+                Ok(identity) => identities.push(identity),
+                Err(more) => errors.extend(more),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let Some(first) = pairs.first() else { return Ok(None) };
+        let identities = Arc::new(Identities(identities));
+        let versions = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| vec![ConfigError::whole(&first.certificate, e.to_string())])?;
+        let mut config = versions.with_no_client_auth().with_cert_resolver(identities.clone());
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Some(Arc::new(Self { identities, config: Arc::new(config) })))
+    }
+
+    /// A connection that waits for its client's first words.
+    ///
+    /// # Errors
+    /// rustls' own, for want of memory and the like.
+    pub fn accept(&self) -> std::io::Result<rustls::Connection> {
+        ServerConnection::new(Arc::clone(&self.config)).map(Into::into).map_err(std::io::Error::other)
+    }
+
+    /// Looks at the files, as every handshake does, so that the log speaks of what is
+    /// wrong with them.
+    pub fn look(&self) {
+        self.identities.0.iter().for_each(|identity| drop(identity.current()));
+    }
+}
+
+impl ResolvesServerCert for Identities {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let first = self.0.first()?;
+        let named = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let is_for = |pair: &CertifiedKey, name: &ServerName<'_>| {
+            let certificate = pair.end_entity_cert().ok().and_then(|der| ParsedCertificate::try_from(der).ok());
+            certificate.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())
+        };
+        let mut others = self.0.iter().map(Identity::current);
+        let found =
+            if self.0.len() > 1 { named.and_then(|name| others.find(|pair| is_for(pair, &name))) } else { None };
+        found.or_else(|| Some(first.current()))
+    }
+}

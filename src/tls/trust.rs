@@ -1,0 +1,147 @@
+//! As a client: what a host has to prove before it gets mail.
+//!
+//! By [`Demand::Any`] nothing: the connection is encrypted against those who only
+//! listen, and a certificate that nobody can verify is no worse than none. By
+//! [`Demand::Verified`] an authority that this system trusts must have made out
+//! the certificate for the name.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::provider;
+
+/// What a host has to prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing.
+    Any,
+    /// That it has the name by which it was found.
+    Verified,
+}
+
+/// Makes connections to hosts.
+#[derive(Debug, Default)]
+pub struct Client {
+    /// A file of authorities; `None` for those of the system.
+    authorities: Option<Box<Path>>,
+    any: OnceLock<Arc<ClientConfig>>,
+    verified: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Client {
+    /// Believes the authorities of the system; they are read when first needed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Believes the authorities in a file, in PEM.
+    pub fn with_authorities(file: &Path) -> Self {
+        Self { authorities: Some(file.into()), ..Self::default() }
+    }
+
+    /// A connection that is about to say hello to the host `name`, a domain or an address.
+    ///
+    /// # Errors
+    /// When the name can be in no certificate, or no authority is known.
+    pub fn connect(&self, name: &str, demand: Demand) -> io::Result<rustls::Connection> {
+        let config = match demand {
+            Demand::Any => get(&self.any, accept_any)?,
+            Demand::Verified => get(&self.verified, || self.verify())?,
+        };
+        let name = ServerName::try_from(name.trim_end_matches('.').to_owned())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no name for TLS")))?;
+        ClientConnection::new(config, name).map(Into::into).map_err(io::Error::other)
+    }
+
+    fn verify(&self) -> io::Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        let found: Vec<CertificateDer<'static>> = match &self.authorities {
+            Some(file) => {
+                let all: Result<_, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+                all.map_err(|e| io::Error::other(format!("{}: {e}", file.display())))?
+            }
+            None => rustls_native_certs::load_native_certs().certs,
+        };
+        // Some systems have authorities that no program reads any more.
+        roots.add_parsable_certificates(found);
+        if roots.is_empty() {
+            return Err(io::Error::other("no certificate authority is known to this system"));
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .map_err(io::Error::other)?;
+        configure(verifier)
+    }
+}
+
+fn get(
+    slot: &OnceLock<Arc<ClientConfig>>,
+    make: impl Fn() -> io::Result<ClientConfig>,
+) -> io::Result<Arc<ClientConfig>> {
+    match slot.get() {
+        Some(config) => Ok(Arc::clone(config)),
+        None => make().map(|made| Arc::clone(slot.get_or_init(|| Arc::new(made)))),
+    }
+}
+
+fn accept_any() -> io::Result<ClientConfig> {
+    configure(Arc::new(Anyone { schemes: provider().signature_verification_algorithms.supported_schemes() }))
+}
+
+fn configure(verifier: Arc<dyn ServerCertVerifier>) -> io::Result<ClientConfig> {
+    let versions = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let mut config = versions.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    // A host that is met again is looked at again.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// Takes every certificate, whoever made it, and of any age.
+#[derive(Debug)]
+struct Anyone {
+    schemes: Vec<SignatureScheme>,
+}
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
+    }
+}

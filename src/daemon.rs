@@ -28,10 +28,12 @@ use crate::log;
 use crate::queue::{Event, Selector};
 use crate::reply;
 use crate::route::Router;
+use crate::sasl::throttle::Throttle;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
 use crate::sys;
 use crate::tls::Tls;
+use crate::users::accounts;
 use crate::worker::Settings;
 
 pub mod exit;
@@ -87,11 +89,11 @@ impl Start {
     /// All that is wrong with them.
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
-        self.check().map(|_| ())
+        self.check(Arc::default()).map(|_| ())
     }
 
     /// Configuration and tables: the errors of both at once.
-    fn check(&self) -> Result<Settings, Exit> {
+    fn check(&self, throttle: Arc<Throttle>) -> Result<Settings, Exit> {
         let mut wrong = Vec::new();
         let (config, mut errors) = match &self.config {
             Some(path) => config::examine(path),
@@ -100,7 +102,7 @@ impl Start {
         if let Some(Err(exit)) = config.as_ref().map(|config| self.become_user(config)) {
             wrong.extend(exit.text);
         }
-        let settings = config.and_then(|config| settings(config).map_err(|more| errors.extend(more)).ok());
+        let settings = config.and_then(|config| settings(config, throttle).map_err(|more| errors.extend(more)).ok());
         match settings {
             Some(settings) if errors.is_empty() && wrong.is_empty() => Ok(settings),
             _ => {
@@ -184,6 +186,7 @@ impl Start {
             spool: Arc::clone(&spool),
             dns,
             tls: Arc::clone(&settings.tls),
+            logins: Arc::clone(&settings.logins),
             wake: Arc::new(wake),
         };
         let door = Door::new(Arc::new(service), u64::from(std::process::id()));
@@ -243,7 +246,7 @@ impl Start {
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
         log::report_bugs();
-        let settings = settings(config).map_err(|errors| Exit::of_config(&errors))?;
+        let settings = settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
         if was_root && settings.config.local.users == Users::System {
             let user = &settings.config.user;
             ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
@@ -254,7 +257,8 @@ impl Start {
     /// Reads configuration and tables again; what is wrong leaves the old ones in force.
     fn reload(&self, mail: &Mail, door: &Door) {
         log::reopen();
-        let fresh = match self.check() {
+        let old = mail.tools.settings();
+        let fresh = match self.check(Arc::clone(&old.logins.throttle)) {
             Ok(fresh) => fresh,
             Err(exit) => {
                 exit.text.iter().for_each(|line| ::log::error!("{line}"));
@@ -262,7 +266,6 @@ impl Start {
                 return;
             }
         };
-        let old = mail.tools.settings();
         for key in needs_restart(&old.config, &fresh.config) {
             ::log::warn!("{key} has changed: that needs a restart");
         }
@@ -276,13 +279,21 @@ impl Start {
 }
 
 /// All that the configuration names, opened.
-fn settings(config: Config) -> Result<Settings, Vec<ConfigError>> {
-    let (router, tls) = (Router::open(&config), Tls::open(&config));
-    match (router, tls) {
-        (Ok(router), Ok(tls)) => {
-            Ok(Settings { config: Arc::new(config), router: Arc::new(router), tls: Arc::new(tls) })
+fn settings(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
+    match (Router::open(&config), Tls::open(&config), accounts::open(&config, throttle)) {
+        (Ok(router), Ok(tls), Ok(logins)) => Ok(Settings {
+            config: Arc::new(config),
+            router: Arc::new(router),
+            logins: Arc::new(logins),
+            tls: Arc::new(tls),
+        }),
+        (router, tls, logins) => {
+            let mut errors: Vec<_> = router.err().into_iter().chain(tls.err()).flatten().collect();
+            // The users file of the router's has said so already.
+            let more = logins.err().into_iter().flatten().filter(|e| !errors.contains(e)).collect::<Vec<_>>();
+            errors.extend(more);
+            Err(errors)
         }
-        (router, tls) => Err(router.err().into_iter().chain(tls.err()).flatten().collect()),
     }
 }
 

@@ -9,6 +9,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+mod login;
+
+pub use login::*;
+
 /// How many lines of a remote reply are kept.
 pub const MAX_LINES: usize = 32;
 /// How much of a line of a remote reply is kept, in octets (RFC 5321 4.5.3.1.5).
@@ -369,6 +373,7 @@ pub fn help() -> Reply {
         "  DATA                  the message, ended by a line with only a dot",
         "  RSET                  forget the message begun",
         "  VRFY address          ask whether an address exists",
+        "  AUTH mechanism        log in",
         "  NOOP                  do nothing",
         "  HELP                  this text",
         "  QUIT                  say goodbye",

@@ -94,8 +94,8 @@ impl Secret {
     /// Whether a password is the one. Takes the time that the secret says, and with
     /// Argon2id the memory.
     pub fn verify(&self, password: &[u8]) -> bool {
-        let is_usable = password.len() <= LONGEST;
-        // Whatever is too long costs what a wrong one costs.
+        // HMAC would not see a NUL at the end. What cannot be right costs what a wrong one costs.
+        let is_usable = password.len() <= LONGEST && !password.contains(&0);
         let password = if is_usable { password } else { b"" };
         let is_right = match self {
             Self::Scram(scram) => scram.verify(password),

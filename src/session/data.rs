@@ -175,6 +175,7 @@ impl Session<'_> {
             peer: &log::peer(verified.as_deref(), self.client.address),
             protocol: self.protocol(hello),
             tls: self.facts.as_ref().map_or("-", |tls| tls.version),
+            user: self.login.as_deref(),
         });
         Ok(name)
     }

@@ -20,6 +20,7 @@ use crate::log;
 use crate::net::Stream;
 use crate::reply::{self, Reply};
 use crate::route::Router;
+use crate::sasl::{Logins, Mechanism};
 use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
@@ -27,11 +28,13 @@ use crate::spool::{EntryName, Spool};
 use crate::tls::{Facts, Tls};
 
 mod access;
+mod auth;
 mod data;
 mod hello;
 mod secure;
 mod transaction;
 
+use auth::Attempts;
 use hello::Hello;
 use transaction::Transaction;
 
@@ -47,6 +50,8 @@ pub struct Service {
     pub dns: Arc<Dns>,
     /// What this server proves who it is by.
     pub tls: Arc<Tls>,
+    /// Who may log in.
+    pub logins: Arc<Logins>,
     /// Told of every message that was committed, once the client knows.
     pub wake: Arc<dyn Fn(&Committed<'_>) + Send + Sync>,
 }
@@ -88,6 +93,7 @@ enum Step {
     SayThenHangUp(Reply),
     ReadMessage,
     StartTls,
+    Authenticate(Mechanism, Option<Vec<u8>>),
 }
 
 /// How far the dialogue is; RSET is the loss of a value.
@@ -113,6 +119,10 @@ pub struct Session<'a> {
     name: Option<Option<String>>,
     /// What is known of the encryption; `None` in clear.
     facts: Option<Facts>,
+    /// Who has logged in.
+    login: Option<String>,
+    /// Who has failed to.
+    attempts: Attempts,
 }
 
 /// How much may wait in `out`.
@@ -134,6 +144,8 @@ impl<'a> Session<'a> {
             refusals: 0,
             name: None,
             facts: None,
+            login: None,
+            attempts: Attempts::default(),
         }
     }
 
@@ -156,6 +168,7 @@ impl<'a> Session<'a> {
                 Ok(Some(step)) => step,
                 Ok(None) if self.is_stopping() => Step::SayThenHangUp(reply::shutting_down(self.hostname())),
                 Ok(None) => return self.flush(),
+                Err(_) if self.is_stopping() => Step::SayThenHangUp(reply::shutting_down(self.hostname())),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => Step::SayThenHangUp(reply::timed_out(self.hostname())),
                 Err(e) => return Err(e),
             };
@@ -163,6 +176,8 @@ impl<'a> Session<'a> {
                 Step::Say(reply) => self.say(&reply)?,
                 Step::SayThenHangUp(reply) => return self.hang_up(&reply),
                 Step::StartTls => self.start_tls()?,
+                // It was carried out where it was read.
+                Step::Authenticate(..) => {}
                 Step::ReadMessage => match self.read_message() {
                     Err(_) if self.is_stopping() => return self.hang_up(&reply::shutting_down(self.hostname())),
                     Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -172,7 +187,7 @@ impl<'a> Session<'a> {
                 },
             }
             // A list server with many dead members is to be refused them one by one.
-            let is_guessing = self.refusals >= MAX_REFUSALS && !access::may_relay(self.service, &self.client);
+            let is_guessing = self.refusals >= MAX_REFUSALS && !self.may_relay();
             if self.mistakes >= MAX_ERRORS || is_guessing {
                 return self.hang_up(&reply::too_many_errors(self.hostname()));
             }
@@ -196,8 +211,13 @@ impl<'a> Session<'a> {
             Line::BareNewline => return Ok(Some(self.judged(b"", Step::Say(reply::bare_newline_in_command())))),
         };
         self.watch.busy.store(true, Ordering::SeqCst);
-        let step = self.dispatch(Command::parse(&line));
-        Ok(Some(self.judged(&line, step)))
+        let command = Command::parse(&line);
+        let shown = self.loggable(&line, &command);
+        let step = match self.dispatch(command) {
+            Step::Authenticate(mechanism, initial) => self.authenticate(mechanism, initial)?,
+            step => step,
+        };
+        Ok(Some(self.judged(shown, step)))
     }
 
     /// All verbs on one screen.
@@ -209,6 +229,7 @@ impl<'a> Session<'a> {
             Command::Helo(name) => self.hello(name, false),
             Command::Ehlo(name) => self.hello(name, true),
             Command::StartTls => self.starttls(),
+            Command::Auth(argument) => self.auth(argument),
             Command::Mail(path) => self.mail(path),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),

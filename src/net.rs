@@ -24,7 +24,14 @@ const PARTING: Duration = Duration::from_secs(1);
 pub struct Stream {
     wire: Wire,
     /// Boxed, for most of what waits is in clear.
-    tls: Option<Box<rustls::Connection>>,
+    tls: Option<Box<Secure>>,
+}
+
+#[derive(Debug)]
+struct Secure {
+    connection: rustls::Connection,
+    /// One of the two has broken the rules: nothing more is said, in clear least of all.
+    broken: bool,
 }
 
 /// What goes over it as it is.
@@ -90,13 +97,13 @@ impl Stream {
         while connection.is_handshaking() {
             connection.complete_io(&mut self.wire)?;
         }
-        self.tls = Some(Box::new(connection));
+        self.tls = Some(Box::new(Secure { connection, broken: false }));
         Ok(())
     }
 
     /// What is known of the encryption, if there is one.
     pub fn facts(&self) -> Option<Facts> {
-        self.tls.as_deref().map(Facts::of)
+        self.tls.as_deref().map(|tls| Facts::of(&tls.connection))
     }
 
     /// From now on every read and write fails after `limit`, counted from now.
@@ -125,10 +132,9 @@ impl Stream {
         let Some(tls) = &mut self.tls else { return self.wire.has_input() };
         // What has come may be no words, but something between the two ends of TLS.
         while self.wire.has_input()? {
-            tls.read_tls(&mut self.wire)?;
-            process(tls, &mut self.wire)?;
+            tls.take_in(&mut self.wire)?;
         }
-        Ok(tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0))
+        Ok(tls.connection.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0))
     }
 
     /// Whether the peer is on this host as surely as a terminal or a pipe is.
@@ -139,9 +145,9 @@ impl Stream {
     /// Says that nothing more will be said, and takes for a moment what still comes:
     /// a socket that is closed with something unread loses the last reply.
     pub fn part(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
-            let _ = send(tls, &mut self.wire);
+        if let Some(tls) = self.tls.as_mut().filter(|tls| !tls.broken) {
+            tls.connection.send_close_notify();
+            let _ = tls.send(&mut self.wire);
         }
         let Link::Socket(socket) = &self.wire.link else { return };
         if socket.shutdown(Shutdown::Write).is_err() {
@@ -157,22 +163,22 @@ impl Stream {
     }
 }
 
-/// Sends what TLS has to say.
-fn send(tls: &mut rustls::Connection, wire: &mut Wire) -> io::Result<()> {
-    while tls.wants_write() {
-        tls.write_tls(wire)?;
-    }
-    Ok(())
-}
-
-/// Takes in what was read; a peer that breaks the rules is told so.
-fn process(tls: &mut rustls::Connection, wire: &mut Wire) -> io::Result<()> {
-    match tls.process_new_packets() {
-        Ok(_) => send(tls, wire),
-        Err(e) => {
-            let _ = send(tls, wire);
-            Err(io::Error::new(io::ErrorKind::InvalidData, e))
+impl Secure {
+    /// Sends what TLS has to say.
+    fn send(&mut self, wire: &mut Wire) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(wire)?;
         }
+        Ok(())
+    }
+
+    /// Reads a piece; a peer that breaks the rules is told so.
+    fn take_in(&mut self, wire: &mut Wire) -> io::Result<()> {
+        self.connection.read_tls(wire)?;
+        let processed = self.connection.process_new_packets();
+        self.broken |= processed.is_err();
+        let sent = self.send(wire);
+        processed.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)).and(sent)
     }
 }
 
@@ -180,14 +186,13 @@ impl Read for Stream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.wire.read(into) };
         loop {
-            match tls.reader().read(into) {
+            match tls.connection.reader().read(into) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 // Who hangs up without a word of TLS is common; mail has ends of its own.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 other => return other,
             }
-            tls.read_tls(&mut self.wire)?;
-            process(tls, &mut self.wire)?;
+            tls.take_in(&mut self.wire)?;
         }
     }
 }
@@ -195,8 +200,11 @@ impl Read for Stream {
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.wire.write(bytes) };
-        let count = tls.writer().write(bytes)?;
-        send(tls, &mut self.wire)?;
+        if tls.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let count = tls.connection.writer().write(bytes)?;
+        tls.send(&mut self.wire)?;
         Ok(count)
     }
 

@@ -64,7 +64,10 @@ impl Identity {
     pub fn current(&self) -> Arc<CertifiedKey> {
         let found = (self.chain.current(), self.key.current());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !(Arc::ptr_eq(&found.0, &state.seen.0) && Arc::ptr_eq(&found.1, &state.seen.1)) {
+        let is_same = |one: &(Arc<Chain>, Arc<Key>), other: &(Arc<Chain>, Arc<Key>)| {
+            one.0 == other.0 && one.1.public_key() == other.1.public_key()
+        };
+        if !is_same(&found, &state.seen) {
             match fit(&found) {
                 Ok(fits) => {
                     ::log::info!("{}: read again", self.names.certificate.display());

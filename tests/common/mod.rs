@@ -18,6 +18,7 @@ pub mod holdings;
 pub mod mounts;
 
 pub mod remote;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -140,6 +141,11 @@ impl Site {
             match section {
                 "" => {}
                 "listen" => text.push_str("[[listen]]\n"),
+                // One of several tables: `tls#1`, `tls#2`.
+                _ if section.contains('#') => {
+                    let name = section.split('#').next().unwrap_or_default();
+                    writeln!(text, "[[{name}]]").expect("memory");
+                }
                 _ => writeln!(text, "[{section}]").expect("memory"),
             }
             for Setting { key, value, .. } in self.settings.iter().filter(|s| s.section == section) {

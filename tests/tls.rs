@@ -1,0 +1,333 @@
+//! TLS as a server, with the real daemon: STARTTLS, implicit TLS, certificates.
+//!
+//! The client is rustls and believes one authority, made here; `openssl s_client` is
+//! the other one. What is asserted is what a client is told, what is in Received:
+//! and in the log, and that nothing said in clear counts afterwards.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::tls::Authority;
+use common::{Daemon, Site};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+/// Shakes hands over a connection.
+fn secure(authority: &Authority, stream: TcpStream, name: &str) -> std::io::Result<Talk> {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let mut tls = StreamOwned::new(ClientConnection::new(authority.client(), name).expect("a client"), stream);
+    tls.conn.complete_io(&mut tls.sock)?;
+    Ok(Talk(BufReader::new(Box::new(tls))))
+}
+
+trait Both: Read + Write {}
+impl<T: Read + Write> Both for T {}
+
+/// A client in clear or not.
+struct Talk(BufReader<Box<dyn Both>>);
+
+impl Talk {
+    fn clear(stream: &TcpStream) -> Self {
+        Self(BufReader::new(Box::new(stream.try_clone().expect("a descriptor"))))
+    }
+
+    /// Says something and hears a whole reply, which begins so.
+    fn ask(&mut self, says: &str, begins: &str) -> String {
+        self.0.get_mut().write_all(says.as_bytes()).expect("written");
+        self.0.get_mut().flush().expect("written");
+        self.expect(begins)
+    }
+
+    fn expect(&mut self, begins: &str) -> String {
+        let mut reply = String::new();
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("a line");
+            reply += &line;
+            if line.len() < 4 || line.as_bytes()[3] != b'-' {
+                assert!(reply.starts_with(begins), "{begins}: {reply}");
+                return reply;
+            }
+        }
+    }
+
+    fn expect_end(&mut self) {
+        let mut rest = Vec::new();
+        let _ = self.0.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    }
+}
+
+fn connect(daemon: &Daemon) -> TcpStream {
+    let stream = daemon.connect();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    stream
+}
+
+/// EHLO, STARTTLS, handshake.
+fn start_tls(authority: &Authority, daemon: &Daemon, name: &str) -> Talk {
+    let stream = connect(daemon);
+    let mut clear = Talk::clear(&stream);
+    clear.expect("220 ");
+    assert!(clear.ask("EHLO client.test\r\n", "250-").contains("250-STARTTLS\r\n"));
+    clear.ask("STARTTLS\r\n", "220 2.0.0 ");
+    secure(authority, stream, name).expect("a handshake")
+}
+
+const LETTER: &str = "From: <jon@razorback.test>\r\nSubject: hello\r\n\r\nHow are you?\r\n.\r\n";
+
+#[test]
+fn starttls_begins_anew_and_mail_says_so() {
+    let authority = Authority::new();
+    let site = authority.site("");
+    let daemon = site.start();
+    let mut talk = start_tls(&authority, &daemon, "razorback.test");
+    // What was said in clear is forgotten.
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "503 5.5.1 ");
+    let offers = talk.ask("EHLO client.test\r\n", "250-");
+    assert!(!offers.contains("STARTTLS") && offers.contains("PIPELINING"), "{offers}");
+    talk.ask("STARTTLS\r\n", "503 5.5.1 ");
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("DATA\r\n", "354 ");
+    talk.ask(LETTER, "250 ");
+    talk.ask("QUIT\r\n", "221 ");
+    talk.expect_end();
+    let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
+    let text = String::from_utf8_lossy(&mail).into_owned();
+    assert!(text.contains(" with ESMTPS (TLS1.3) tls TLS_AES_256_GCM_SHA384 id "), "{text}");
+    daemon.wait_words(&[" accept from=<jon@razorback.test>", " proto=ESMTPS tls=TLS1.3 "]);
+}
+
+#[test]
+fn implicit_tls_is_there_before_the_first_word() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"");
+    let daemon = site.start();
+    let mut talk = secure(&authority, connect(&daemon), "razorback.test").expect("a handshake");
+    talk.expect("220 razorback");
+    assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
+    talk.ask("QUIT\r\n", "221 ");
+    talk.expect_end();
+    // Who speaks in clear there is not answered in clear.
+    let stream = connect(&daemon);
+    let mut heard = Vec::new();
+    (&stream).write_all(b"EHLO client.test\r\n").expect("written");
+    let _ = (&stream).read_to_end(&mut heard);
+    assert!(!heard.windows(2).any(|two| two == b"22"), "{heard:?}");
+    daemon.wait_words(&["tls-failed peer="]);
+}
+
+#[test]
+fn what_follows_starttls_in_clear_ends_the_session() {
+    let authority = Authority::new();
+    let site = authority.site("");
+    let daemon = site.start();
+    for injected in
+        ["STARTTLS\r\nNOOP\r\n", "STARTTLS\r\nRSET\r\nMAIL FROM:<a@b.test>\r\n", "STARTTLS\r\nx", "STARTTLS\r\n\0"]
+    {
+        let stream = connect(&daemon);
+        let mut clear = Talk::clear(&stream);
+        clear.expect("220 ");
+        clear.ask("EHLO client.test\r\n", "250-");
+        clear.ask(injected, "554 5.5.1 ");
+        clear.expect_end();
+    }
+    // The same a moment later is garbage in the handshake.
+    let stream = connect(&daemon);
+    let mut clear = Talk::clear(&stream);
+    clear.expect("220 ");
+    clear.ask("EHLO client.test\r\n", "250-");
+    clear.ask("STARTTLS\r\n", "220 ");
+    (&stream).write_all(b"MAIL FROM:<a@b.test>\r\n").expect("written");
+    let mut heard = Vec::new();
+    let _ = (&stream).read_to_end(&mut heard);
+    assert!(!heard.starts_with(b"2") && !heard.starts_with(b"5"), "{heard:?}");
+    daemon.wait_words(&["tls-failed peer="]);
+    daemon.submit(&["jon@razorback.test"]);
+}
+
+#[test]
+fn where_tls_is_required_nothing_else_is_said_first() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"required\"");
+    let daemon = site.start();
+    let stream = connect(&daemon);
+    let mut clear = Talk::clear(&stream);
+    clear.expect("220 ");
+    clear.ask("EHLO client.test\r\n", "250-");
+    for refused in
+        ["HELO client.test", "MAIL FROM:<jon@razorback.test>", "RCPT TO:<jon@razorback.test>", "DATA", "VRFY jon"]
+    {
+        clear.ask(&format!("{refused}\r\n"), "530 5.7.0 Must issue a STARTTLS command first");
+    }
+    clear.ask("NOOP\r\n", "250 ");
+    clear.ask("STARTTLS\r\n", "220 ");
+    let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
+    talk.ask("EHLO client.test\r\n", "250-");
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+}
+
+#[test]
+fn a_certificate_is_chosen_by_name_and_read_again_when_it_changes() {
+    let authority = Authority::new();
+    let mut site = Site::new();
+    for (number, name) in [(1, "razorback.test"), (2, "*.other.test")] {
+        authority.give(&site, &format!("c{number}"), name, 300);
+        let path = |end: &str| format!("{:?}", site.path(&format!("c{number}.{end}")));
+        let (certificate, key) = (path("pem"), path("key"));
+        site.set(&format!("tls#{number}"), "certificate", &certificate);
+        site.set(&format!("tls#{number}"), "key", &key);
+    }
+    let daemon = site.start();
+    start_tls(&authority, &daemon, "mail.other.test");
+    let mut old = start_tls(&authority, &daemon, "razorback.test");
+    // Another name, without a restart; the session that is there goes on.
+    authority.give(&site, "c1", "renamed.test", 300);
+    start_tls(&authority, &daemon, "renamed.test");
+    daemon.wait_words(&["c1.pem: read again"]);
+    old.ask("EHLO client.test\r\n", "250-");
+    // A key that does not fit: the old pair holds.
+    let (_, key) = authority.make("renamed.test", 300);
+    site.write("c1.key", &key);
+    start_tls(&authority, &daemon, "renamed.test");
+    daemon.wait_words(&["c1.key: the key is not that of the certificate; the old pair stays in force"]);
+    site.write("c1.key", "garbage\n");
+    start_tls(&authority, &daemon, "renamed.test");
+    daemon.wait_words(&["expected a private key in PEM"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_pair_is_said_at_the_start() {
+    let authority = Authority::new();
+    let site = authority.site("");
+    let run = |site: &Site| {
+        let output = site.penfoldd(&["-n"]).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run(&site).0, Some(0));
+    let (_, key) = authority.make("razorback.test", 300);
+    site.write("cert.key", &key);
+    let (code, text) = run(&site);
+    assert!(code == Some(78) && text.contains("cert.key: the key is not that of the certificate"), "{text}");
+    site.write("cert.key", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n");
+    let (code, text) = run(&site);
+    assert!(code == Some(78) && text.contains("a private key of a kind") && !text.contains("c2Vj"), "{text}");
+    site.write("cert.pem", "nothing\n");
+    let (code, text) = run(&site);
+    assert!(code == Some(78) && text.contains("cert.pem: expected a certificate in PEM"), "{text}");
+}
+
+#[test]
+fn the_log_speaks_of_a_certificate_that_ends_soon() {
+    let authority = Authority::new();
+    for (days, words) in [(10, "cert.pem: the certificate expires in "), (-2, "cert.pem: the certificate has expired")]
+    {
+        let site = authority.site("");
+        authority.give(&site, "cert", "razorback.test", days);
+        let daemon = site.start();
+        daemon.wait_words(&[words]);
+        let _ = connect(&daemon);
+        assert_eq!(daemon.log().matches(words).count(), 1, "once a day");
+    }
+    let site = authority.site("");
+    authority.give(&site, "cert", "razorback.test", 20);
+    let daemon = site.start();
+    start_tls(&authority, &daemon, "razorback.test");
+    assert!(!daemon.log().contains("expire"), "{}", daemon.log());
+}
+
+#[test]
+fn a_handshake_has_the_time_of_a_command() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"\nlimits.command_timeout = \"300ms\"");
+    let daemon = site.start();
+    let start = Instant::now();
+    for says in [&b""[..], b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01\xff\xff"] {
+        let stream = connect(&daemon);
+        (&stream).write_all(says).expect("written");
+        let mut heard = Vec::new();
+        let _ = (&stream).read_to_end(&mut heard);
+    }
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+/// Random octets before, in and after the handshake: the session ends, the server lives.
+#[test]
+fn garbage_ends_a_session_and_nothing_else() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"\nlimits.command_timeout = \"2s\"");
+    let daemon = site.start();
+    let seconds = std::env::var("PENFOLD_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let (start, mut seed) = (Instant::now(), 0x9e37_79b9_7f4a_7c15_u64);
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let stream = connect(&daemon);
+        let name = ServerName::try_from("razorback.test").expect("a name");
+        let mut client = ClientConnection::new(authority.client(), name).expect("a client");
+        // As much of a real handshake as chance has it, then octets that chance has made.
+        for _ in 0..random() % 4 {
+            let mut words = Vec::new();
+            let _ = client.write_tls(&mut words);
+            if random().is_multiple_of(4)
+                && let Some(octet) = words.get_mut(random() % 200)
+            {
+                *octet ^= 1 << (random() % 8);
+            }
+            if (&stream).write_all(&words).is_err() || client.wants_write() {
+                break;
+            }
+            let _ = client.read_tls(&mut &stream);
+            if client.process_new_packets().is_err() {
+                break;
+            }
+        }
+        let garbage: Vec<u8> = (0..random() % 600).map(|_| random() as u8).collect();
+        let _ = (&stream).write_all(&garbage);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut heard = Vec::new();
+        let _ = (&stream).take(1 << 16).read_to_end(&mut heard);
+    }
+    secure(&authority, connect(&daemon), "razorback.test").expect("a handshake").expect("220 ");
+    // An assertion of rustls' that only debug builds have: garbage behind an alert.
+    let log = daemon.log();
+    let ours = log.lines().filter(|line| line.contains("bug: ") && !line.contains("!self.sent_fatal_alert"));
+    assert_eq!(ours.count(), 0, "{log}");
+}
+
+#[test]
+fn openssl_is_understood_and_its_old_protocols_are_not() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        return println!("skipped: openssl is not installed");
+    }
+    let authority = Authority::new();
+    let site = authority.site("");
+    let daemon = site.start();
+    let s_client = |arguments: &[&str]| {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-starttls", "smtp", "-crlf", "-quiet", "-connect", &daemon.address().to_string()])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl runs");
+        // It may be gone by then.
+        let _ = child.stdin.take().expect("a pipe").write_all(b"EHLO openssl.test\nquit\n");
+        String::from_utf8_lossy(&child.wait_with_output().expect("openssl ends").stdout).into_owned()
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        let said = s_client(&[version]);
+        assert!(said.contains("250-razorback") && said.contains("221 2.0.0"), "{version}: {said}");
+    }
+    let said = s_client(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
+    assert!(!said.contains("221"), "{said}");
+    daemon.wait_words(&["tls-failed peer="]);
+}

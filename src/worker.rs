@@ -26,6 +26,7 @@ use crate::outcome::{Fate, Outcome};
 use crate::queue::{Event, Job, LOCAL, Report, Verdict};
 use crate::reply::Status;
 use crate::route::{Expansion, Place, Route, Router};
+use crate::sasl::Logins;
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
 use crate::submit::senders::Senders;
 use crate::sys;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub router: Arc<Router>,
     /// Who may send as whom.
     pub senders: Arc<Senders>,
+    /// Who may log in.
+    pub logins: Arc<Logins>,
     /// What is proved, here and by others.
     pub tls: Arc<Tls>,
 }

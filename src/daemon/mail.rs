@@ -164,6 +164,7 @@ impl Mail {
             spool: Arc::clone(&self.tools.spool),
             dns: Arc::clone(&self.tools.dns),
             tls: Arc::clone(&settings.tls),
+            logins: Arc::clone(&settings.logins),
             wake: Arc::new(wake),
         })
     }

@@ -192,6 +192,7 @@ impl Session<'_> {
             ident: &origin.ident,
             protocol: self.protocol(hello),
             tls: self.facts.as_ref().map_or("-", |tls| tls.version),
+            user: self.login.as_deref(),
         });
         Ok(name)
     }

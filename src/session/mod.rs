@@ -20,6 +20,7 @@ use crate::log;
 use crate::net::Stream;
 use crate::reply::{self, Reply};
 use crate::route::Router;
+use crate::sasl::{Logins, Mechanism};
 use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
@@ -29,6 +30,7 @@ use crate::submit::usage::Usage;
 use crate::tls::{Facts, Tls};
 
 mod access;
+mod auth;
 mod data;
 mod front;
 mod hello;
@@ -36,6 +38,7 @@ mod secure;
 mod submission;
 mod transaction;
 
+use auth::Attempts;
 use front::Forwarded;
 use hello::Hello;
 use transaction::Transaction;
@@ -56,6 +59,8 @@ pub struct Service {
     pub dns: Arc<Dns>,
     /// What this server proves who it is by.
     pub tls: Arc<Tls>,
+    /// Who may log in.
+    pub logins: Arc<Logins>,
     /// Told of every message that was committed, once the client knows.
     pub wake: Arc<dyn Fn(&Committed<'_>) + Send + Sync>,
 }
@@ -102,6 +107,7 @@ enum Step {
     SayThenHangUp(Reply),
     ReadMessage,
     StartTls,
+    Authenticate(Mechanism, Option<Vec<u8>>),
 }
 
 /// How far the dialogue is; RSET is the loss of a value.
@@ -116,8 +122,6 @@ enum Phase {
 pub struct Session<'a> {
     service: &'a Service,
     client: Client,
-    /// Who has logged in: `user@domain`.
-    pub login: Option<String>,
     watch: Watch,
     input: Input<Stream>,
     /// Replies that were not sent yet.
@@ -133,6 +137,10 @@ pub struct Session<'a> {
     forwarded: Option<Forwarded>,
     /// What is known of the encryption; `None` in clear.
     facts: Option<Facts>,
+    /// Who has logged in.
+    login: Option<String>,
+    /// Who has failed to.
+    attempts: Attempts,
 }
 
 /// How much may wait in `out`.
@@ -147,7 +155,6 @@ impl<'a> Session<'a> {
         Self {
             service,
             client,
-            login: None,
             watch,
             input: Input::new(stream),
             out: Vec::new(),
@@ -158,6 +165,8 @@ impl<'a> Session<'a> {
             front,
             forwarded: None,
             facts: None,
+            login: None,
+            attempts: Attempts::default(),
         }
     }
 
@@ -180,6 +189,7 @@ impl<'a> Session<'a> {
                 Ok(Some(step)) => step,
                 Ok(None) if self.is_stopping() => Step::SayThenHangUp(reply::shutting_down(self.hostname())),
                 Ok(None) => return self.flush(),
+                Err(_) if self.is_stopping() => Step::SayThenHangUp(reply::shutting_down(self.hostname())),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => Step::SayThenHangUp(reply::timed_out(self.hostname())),
                 Err(e) => return Err(e),
             };
@@ -187,6 +197,8 @@ impl<'a> Session<'a> {
                 Step::Say(reply) => self.say(&reply)?,
                 Step::SayThenHangUp(reply) => return self.hang_up(&reply),
                 Step::StartTls => self.start_tls()?,
+                // It was carried out where it was read.
+                Step::Authenticate(..) => {}
                 Step::ReadMessage => match self.read_message() {
                     Err(_) if self.is_stopping() => return self.hang_up(&reply::shutting_down(self.hostname())),
                     Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -220,8 +232,13 @@ impl<'a> Session<'a> {
             Line::BareNewline => return Ok(Some(self.judged(b"", Step::Say(reply::bare_newline_in_command())))),
         };
         self.watch.busy.store(true, Ordering::SeqCst);
-        let step = self.dispatch(Command::parse(&line));
-        Ok(Some(self.judged(&line, step)))
+        let command = Command::parse(&line);
+        let shown = self.loggable(&line, &command);
+        let step = match self.dispatch(command) {
+            Step::Authenticate(mechanism, initial) => self.authenticate(mechanism, initial)?,
+            step => step,
+        };
+        Ok(Some(self.judged(shown, step)))
     }
 
     /// All verbs on one screen.
@@ -233,6 +250,7 @@ impl<'a> Session<'a> {
             Command::Helo(name) => self.hello(name, false),
             Command::Ehlo(name) => self.hello(name, true),
             Command::StartTls => self.starttls(),
+            Command::Auth(argument) => self.auth(argument),
             Command::Mail(path) => self.mail(path),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),

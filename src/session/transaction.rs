@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Phase, Session, Step, access};
+use super::{Phase, Session, Step, access, auth};
 use crate::address::{self, Address, AddressError};
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::reply::{self, Reply};
@@ -79,6 +79,10 @@ impl Session<'_> {
                     "8BITMIME" => Body::EightBit,
                     _ => return Err(reply::bad_parameter("BODY")),
                 };
+            } else if name.eq_ignore_ascii_case("AUTH") && self.knows_auth() {
+                if !auth::is_xtext(value) {
+                    return Err(reply::bad_parameter("AUTH"));
+                }
             } else {
                 return Err(reply::unknown_parameter(&printable(name)));
             }
@@ -123,8 +127,7 @@ impl Session<'_> {
             return Step::Say(reply::too_many_recipients());
         }
         let named = self.service.router.qualify(&named);
-        let finals = access::recipient(self.service, self.may_relay(), &named);
-        match finals {
+        match access::recipient(self.service, self.may_relay(), &named) {
             Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::too_many_recipients()),
             Ok(finals) => {
                 if let Err(reply) = self.count_recipient() {

@@ -1,0 +1,56 @@
+//! Names and passwords in one spelling: SASLprep (RFC 4013), as far as it matters.
+//!
+//! Blanks of other scripts become blanks, invisible characters vanish, the rest is
+//! put in Unicode's form KC, so that a password typed on another keyboard is the same
+//! octets. Control characters are refused. ASCII stays as it is. The tables are
+//! those of the Unicode version in use, not of version 3.2, and neither unassigned
+//! characters nor the direction of text are looked at: a password that a server's
+//! administrator could store is better accepted.
+
+use std::borrow::Cow;
+
+use unicode_normalization::UnicodeNormalization;
+
+/// The text as it is compared; `None` if it has what no name and no password has.
+pub fn prepare(text: &str) -> Option<Cow<'_, str>> {
+    if text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mapped = text.chars().filter(|c| !vanishes(*c)).map(|c| if is_blank(c) { ' ' } else { c });
+    let text: String = mapped.nfkc().collect();
+    (!text.chars().any(char::is_control)).then_some(Cow::Owned(text))
+}
+
+/// RFC 3454 B.1.
+fn vanishes(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{1806}' | '\u{180b}'..='\u{180d}' | '\u{200b}'..='\u{200d}'
+        | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+}
+
+/// RFC 3454 C.1.2.
+fn is_blank(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_of_rfc_4013_and_some_more() {
+        for (given, wanted) in [
+            ("I\u{ad}X", Some("IX")),
+            ("user", Some("user")),
+            ("USER", Some("USER")),
+            ("\u{aa}", Some("a")),
+            ("\u{2168}", Some("IX")),
+            ("a\u{a0}b", Some("a b")),
+            ("u\u{308}", Some("\u{fc}")),
+            ("\u{7}", None),
+            ("a\u{85}", None),
+            ("", Some("")),
+        ] {
+            assert_eq!(prepare(given).as_deref(), wanted, "{given:?}");
+        }
+    }
+}

@@ -225,6 +225,8 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
     zone();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
+    // It does not say of whom it speaks; what ends a handshake is in a line of ours.
+    builder.filter_module("rustls", LevelFilter::Off);
     builder.parse_env("PENFOLD_LOG");
     match to {
         LogTo::Stderr => {

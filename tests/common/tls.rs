@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 
@@ -24,6 +24,9 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        // Of one name with what it makes out it would be taken for the same.
+        params.distinguished_name.push(DnType::CommonName, "an authority of the tests");
         let key = KeyPair::generate().expect("a key");
         let root = params.self_signed(&key).expect("a root");
         Self { issuer: Issuer::new(params, key), root }

@@ -29,10 +29,13 @@ use crate::log;
 use crate::queue::{Event, Selector};
 use crate::reply;
 use crate::route::Router;
+use crate::sasl::throttle::Throttle;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
+use crate::submit::senders::Senders;
 use crate::sys;
 use crate::tls::Tls;
+use crate::users::accounts;
 use crate::worker::Settings;
 
 pub mod exit;
@@ -88,11 +91,11 @@ impl Start {
     /// All that is wrong with them.
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
-        self.check().map(|_| ())
+        self.check(Arc::default()).map(|_| ())
     }
 
     /// Configuration and tables: the errors of both at once.
-    fn check(&self) -> Result<Settings, Exit> {
+    fn check(&self, throttle: Arc<Throttle>) -> Result<Settings, Exit> {
         let mut wrong = Vec::new();
         let (config, mut errors) = match &self.config {
             Some(path) => config::examine(path),
@@ -101,7 +104,7 @@ impl Start {
         if let Some(Err(exit)) = config.as_ref().map(|config| self.become_user(config)) {
             wrong.extend(exit.text);
         }
-        let settings = config.and_then(|config| settings(config).map_err(|more| errors.extend(more)).ok());
+        let settings = config.and_then(|config| settings(config, throttle).map_err(|more| errors.extend(more)).ok());
         match settings {
             Some(settings) if errors.is_empty() && wrong.is_empty() => Ok(settings),
             _ => {
@@ -182,9 +185,12 @@ impl Start {
         let service = Service {
             config: Arc::clone(config),
             router: Arc::clone(&settings.router),
+            senders: Arc::clone(&settings.senders),
+            usage: Arc::default(),
             spool: Arc::clone(&spool),
             dns,
             tls: Arc::clone(&settings.tls),
+            logins: Arc::clone(&settings.logins),
             wake: Arc::new(wake),
         };
         let door = Door::new(Arc::new(service), u64::from(std::process::id()));
@@ -244,7 +250,7 @@ impl Start {
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
         log::report_bugs();
-        let settings = settings(config).map_err(|errors| Exit::of_config(&errors))?;
+        let settings = settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
         if was_root && settings.config.local.users == Users::System {
             let user = &settings.config.user;
             ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
@@ -255,7 +261,8 @@ impl Start {
     /// Reads configuration and tables again; what is wrong leaves the old ones in force.
     fn reload(&self, mail: &Mail, door: &Door) {
         log::reopen();
-        let fresh = match self.check() {
+        let old = mail.tools.settings();
+        let fresh = match self.check(Arc::clone(&old.logins.throttle)) {
             Ok(fresh) => fresh,
             Err(exit) => {
                 exit.text.iter().for_each(|line| ::log::error!("{line}"));
@@ -263,7 +270,6 @@ impl Start {
                 return;
             }
         };
-        let old = mail.tools.settings();
         for key in needs_restart(&old.config, &fresh.config) {
             ::log::warn!("{key} has changed: that needs a restart");
         }
@@ -277,15 +283,25 @@ impl Start {
 }
 
 /// All that the configuration names, opened.
-fn settings(config: Config) -> Result<Settings, Vec<ConfigError>> {
-    match (Router::open(&config), Tls::open(&config), Credentials::open(&config)) {
-        (Ok(router), Ok(tls), Ok(credentials)) => {
-            let (config, router, tls) = (Arc::new(config), Arc::new(router), Arc::new(tls));
-            Ok(Settings { config, router, tls, credentials })
-        }
-        (router, tls, credentials) => {
-            let errors = router.err().into_iter().chain(tls.err()).chain(credentials.err());
-            Err(errors.flatten().collect())
+fn settings(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
+    let logins = accounts::open(&config, throttle);
+    let opened = (Router::open(&config), Tls::open(&config), Senders::open(&config), Credentials::open(&config));
+    match (opened, logins) {
+        ((Ok(router), Ok(tls), Ok(senders), Ok(credentials)), Ok(logins)) => Ok(Settings {
+            config: Arc::new(config),
+            router: Arc::new(router),
+            senders: Arc::new(senders),
+            logins: Arc::new(logins),
+            tls: Arc::new(tls),
+            credentials,
+        }),
+        ((router, tls, senders, credentials), logins) => {
+            let all = [router.err(), tls.err(), senders.err(), credentials.err()];
+            let mut errors: Vec<_> = all.into_iter().flatten().flatten().collect();
+            // The users file of the router's has said so already.
+            let more = logins.err().into_iter().flatten().filter(|e| !errors.contains(e)).collect::<Vec<_>>();
+            errors.extend(more);
+            Err(errors)
         }
     }
 }

@@ -20,8 +20,8 @@
 //! | --- | --- | --- |
 //! | 0 | address, reply, retry, sys | nothing of penfold |
 //! | 1 | envelope, outcome, config, smtp | rank 0 |
-//! | 2 | log | lower ranks |
-//! | 3 | aliases, users, dns, tls, sasl, spool | lower ranks |
+//! | 2 | log, sasl | lower ranks |
+//! | 3 | aliases, users, dns, tls, spool | lower ranks |
 //! | 4 | route, net, queue, bounce, submit | lower ranks |
 //! | 5 | session, deliver | lower ranks; session never queue or bounce |
 //! | 6 | listen, worker, control | lower ranks |

@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ::log::{Level, LevelFilter, info};
+use ::log::{Level, LevelFilter, info, warn};
 use jiff::tz::TimeZone;
 
 use crate::address::{self, Address};
@@ -47,6 +47,8 @@ pub struct Accepted<'a> {
     pub protocol: &'a str,
     /// `TLS1.3`, or `-`.
     pub tls: &'a str,
+    /// Who had logged in.
+    pub user: Option<&'a str>,
 }
 
 /// Logs that a client and this server do not agree on TLS.
@@ -57,9 +59,9 @@ pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io:
 
 /// Logs an accepted message.
 pub fn accepted(event: &Accepted<'_>) {
-    let Accepted { id, session, sender, recipients, size, peer, via, ident, protocol, tls } = event;
+    let Accepted { id, session, sender, recipients, size, peer, via, ident, protocol, tls, user } = event;
     let sender = address::path(*sender);
-    let (from, peer) = (Value(&sender), Value(peer));
+    let (from, peer, user) = (Value(&sender), Value(peer), Value(user.unwrap_or("-")));
     let mut front = String::new();
     for (key, value) in [("via", via), ("ident", ident)] {
         if !value.is_empty() {
@@ -67,14 +69,29 @@ pub fn accepted(event: &Accepted<'_>) {
         }
     }
     info!(
-        "{id} accept from={from} to={recipients} size={size} peer={peer}{front} proto={protocol} tls={tls} user=- session={session}"
+        "{id} accept from={from} to={recipients} size={size} peer={peer}{front} proto={protocol} tls={tls} user={user} session={session}"
     );
+}
+
+/// Logs that somebody has logged in.
+pub fn logged_in(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
+    info!("{session} auth user={} peer={} mechanism={mechanism}", Value(user), host(address));
+}
+
+/// Logs that somebody has tried to log in and may not, in a line that is made to be
+/// watched: what he says he is cannot forge another one.
+pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
+    info!("{session} auth-failed user={} peer={} mechanism={mechanism}", Value(user), host(address));
 }
 
 /// Logs that a client's command, as it came, was refused.
 pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dyn fmt::Display) {
-    let peer = address.map_or_else(|| "-".to_owned(), |address| format!("[{address}]"));
-    info!("{session} refused command={} peer={peer} reply={}", Value(command), Value(&reply.to_string()));
+    info!("{session} refused command={} peer={} reply={}", Value(command), host(address), Value(&reply.to_string()));
+}
+
+/// Logs that an account has reached a limit on what it may send.
+pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
+    warn!("{session} limit account={} {what}={limit}", Value(account));
 }
 
 /// One attempt for one recipient.
@@ -161,6 +178,10 @@ pub fn peer(name: Option<&str>, address: Option<IpAddr>) -> String {
     }
 }
 
+fn host(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "-".to_owned(), |address| format!("[{address}]"))
+}
+
 /// The time here. The zone is read once, at the start of the log: reading it takes
 /// more stack than a session has.
 pub fn local_time() -> jiff::Zoned {
@@ -212,6 +233,8 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
     zone();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
+    // It does not say of whom it speaks; what ends a handshake is in a line of ours.
+    builder.filter_module("rustls", LevelFilter::Off);
     builder.parse_env("PENFOLD_LOG");
     match to {
         LogTo::Stderr => {

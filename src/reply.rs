@@ -9,6 +9,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
+mod front;
+mod login;
+mod submission;
+
+pub use front::*;
+pub use login::*;
+pub use submission::*;
+
 /// How many lines of a remote reply are kept.
 pub const MAX_LINES: usize = 32;
 /// How much of a line of a remote reply is kept, in octets (RFC 5321 4.5.3.1.5).
@@ -369,37 +377,13 @@ pub fn help() -> Reply {
         "  DATA                  the message, ended by a line with only a dot",
         "  RSET                  forget the message begun",
         "  VRFY address          ask whether an address exists",
+        "  AUTH mechanism        log in",
         "  NOOP                  do nothing",
         "  HELP                  this text",
         "  QUIT                  say goodbye",
     ];
     let lines = lines.into_iter().map(Cow::from).collect();
     Reply { code: 214, status: Some(Status(2, 0, 0)), lines }
-}
-
-/// XCLIENT or XFORWARD from one who is not trusted with it.
-pub fn not_a_front_end() -> Reply {
-    Reply::new(550, Status(5, 7, 0), "You may not speak for others")
-}
-
-/// XCLIENT or XFORWARD between MAIL and the end of the message.
-pub fn not_in_transaction() -> Reply {
-    Reply::new(503, Status(5, 5, 1), "Not in the middle of a message; RSET starts anew")
-}
-
-/// XCLIENT or XFORWARD with an attribute that was not offered, or none.
-pub fn unknown_attribute(offered: &str) -> Reply {
-    Reply::new(501, Status(5, 5, 4), format!("That should be NAME=value, one or more of {offered}"))
-}
-
-/// XCLIENT or XFORWARD with a value that cannot be.
-pub fn bad_attribute(name: &str) -> Reply {
-    Reply::new(501, Status(5, 5, 4), format!("Attribute {name} has a bad value"))
-}
-
-/// XFORWARD was good.
-pub fn forwarded() -> Reply {
-    Reply::new(250, Status(2, 0, 0), "Noted for the next message")
 }
 
 /// QUIT.

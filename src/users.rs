@@ -1,9 +1,9 @@
 //! Who has a mailbox here, and where it is: the users of the system, or a users file.
 //!
 //! A line of a users file is `name:secret:mailbox`. The name is for every local
-//! domain, or for one: `jon@razorback`. The secret is not looked at here and
-//! gets into no message. The mailbox is an absolute path, or empty for the
-//! template of the configuration.
+//! domain, or for one: `jon@razorback`. The secret is one of [`Secret`], or empty for
+//! who may not log in, see [`accounts`]; it gets into no message. The mailbox is an
+//! absolute path, or empty for the template of the configuration.
 //!
 //! Nothing that a client sends gets into a path: a path is made of the name as
 //! the file or the system has it and of a local domain, and a name that could
@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 use crate::address::Address;
 use crate::config::table::{Line, Watched, lines};
 use crate::config::{self, ConfigError, Local, TableFile};
+use crate::sasl::secret::Secret;
+
+pub mod accounts;
 
 /// Where mailbox names come from.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ type UserTable = HashMap<Box<str>, HashMap<Box<str>, User>>;
 #[derive(Debug)]
 struct User {
     line: usize,
+    /// `None` for who may not log in.
+    secret: Option<Box<Secret>>,
     /// `None` for the template.
     mailbox: Option<PathBuf>,
 }
@@ -122,7 +127,7 @@ fn parse(file: &Path, text: &str) -> Result<UserTable, Vec<ConfigError>> {
 /// line is repeated except the name: the rest may be a secret.
 fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), (&'a str, String)> {
     let mut fields = line.text.splitn(3, ':');
-    let (Some(name), Some(_secret), Some(mailbox)) = (fields.next(), fields.next(), fields.next()) else {
+    let (Some(name), Some(secret), Some(mailbox)) = (fields.next(), fields.next(), fields.next()) else {
         return Err((line.text, "expected name:secret:mailbox".to_owned()));
     };
     let address = Address::parse(name).map_err(|error| (name, error.to_string()))?;
@@ -132,11 +137,16 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), (&'a str, String
     if !mailbox.is_empty() && (!mailbox.starts_with('/') || mailbox.contains(char::is_control)) {
         return Err((mailbox, "expected the path of a mailbox that begins with /, or nothing".to_owned()));
     }
+    let secret = match secret {
+        "" => None,
+        text => Some(Box::new(Secret::parse(text).map_err(|what| (text, what.to_owned()))?)),
+    };
     let users = table.entry(address.domain().into()).or_default();
     match users.entry(address.local().to_ascii_lowercase().into()) {
         Entry::Occupied(first) => Err((name, format!("the user {address} is already on line {}", first.get().line))),
         Entry::Vacant(slot) => {
-            slot.insert(User { line: line.number, mailbox: (!mailbox.is_empty()).then(|| mailbox.into()) });
+            let mailbox = (!mailbox.is_empty()).then(|| mailbox.into());
+            slot.insert(User { line: line.number, secret, mailbox });
             Ok(())
         }
     }

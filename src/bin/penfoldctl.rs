@@ -9,7 +9,7 @@ use penfold::control;
 use penfold::daemon::{Exit, Start, exit};
 use penfold::spool::Spool;
 
-const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | flush [id | domain]";
+const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | flush [id | domain] | passwd name";
 
 fn main() -> ExitCode {
     match run() {
@@ -40,6 +40,7 @@ fn run() -> Result<(), Exit> {
         ["queue"] => queue(&start),
         ["flush"] => flush(&start, None),
         ["flush", what] if !what.contains(char::is_whitespace) => flush(&start, Some(what)),
+        ["passwd", name] => passwd(name),
         [] => Err(usage("a command is missing".into())),
         _ => Err(usage(format!("'{}' is not understood", words.join(" ")))),
     }
@@ -79,10 +80,17 @@ fn flush(start: &Start, what: Option<&str>) -> Result<(), Exit> {
     }
 }
 
+/// A line for the users file, on standard output.
+fn passwd(name: &str) -> Result<(), Exit> {
+    let made = control::passwd::line(name).and_then(|line| io::stdout().lock().write_all(line.as_bytes()));
+    made.map_err(|e| trouble("make a line for a users file", &e))
+}
+
 fn trouble(doing: &str, error: &io::Error) -> Exit {
     let code = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => exit::UNAVAILABLE,
         io::ErrorKind::PermissionDenied => exit::NOPERM,
+        io::ErrorKind::InvalidInput => exit::DATAERR,
         io::ErrorKind::ResourceBusy => exit::TEMPFAIL,
         _ => exit::IOERR,
     };

@@ -7,6 +7,7 @@
 
 mod client;
 mod list;
+pub mod passwd;
 mod server;
 
 pub use client::ask;

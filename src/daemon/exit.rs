@@ -10,6 +10,8 @@ use crate::config::ConfigError;
 
 /// Used wrongly.
 pub const USAGE: u8 = 64;
+/// What was given makes no sense.
+pub const DATAERR: u8 = 65;
 /// A service is not there.
 pub const UNAVAILABLE: u8 = 69;
 /// A bug.

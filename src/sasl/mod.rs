@@ -10,10 +10,19 @@
 //! There is no mechanism that protects what comes after it: that is what TLS is for.
 
 use std::fmt;
+use std::sync::Arc;
 
 pub mod client;
+pub mod dovecot;
 pub mod prep;
 pub mod scram;
+pub mod secret;
+pub mod server;
+pub mod throttle;
+
+use dovecot::{Dovecot, Peer};
+use server::{Accounts, Server, Step};
+use throttle::Throttle;
 
 /// A way to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,4 +64,97 @@ impl fmt::Display for Mechanism {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Letting people log in: who is asked, and who has tried in vain.
+pub struct Logins {
+    /// Who is asked.
+    pub backend: Backend,
+    /// Who has tried in vain. Outlives the backend.
+    pub throttle: Arc<Throttle>,
+    /// The domain of who has none.
+    pub domain: String,
+}
+
+/// Who knows who may log in.
+pub enum Backend {
+    /// Nobody may.
+    Nobody,
+    /// Accounts of our own.
+    Own(Box<dyn Accounts>),
+    /// Dovecot.
+    Dovecot(Dovecot),
+}
+
+impl Backend {
+    /// What a client may log in by, the better ones first. SCRAM only where all
+    /// accounts can: a program that fails at it seldom tries another one.
+    pub fn mechanisms(&self, is_bindable: bool) -> Vec<Mechanism> {
+        match self {
+            Self::Nobody => Vec::new(),
+            Self::Dovecot(dovecot) => dovecot.mechanisms(),
+            Self::Own(accounts) => {
+                let abilities = accounts.abilities();
+                let can = |mechanism: &Mechanism| match mechanism {
+                    Mechanism::ScramSha256Plus => abilities.scram && is_bindable,
+                    Mechanism::ScramSha256 => abilities.scram,
+                    Mechanism::Plain | Mechanism::Login => true,
+                    Mechanism::Xoauth2 => false,
+                };
+                Mechanism::ALL.into_iter().filter(|m| abilities.login && can(m)).collect()
+            }
+        }
+    }
+}
+
+impl Logins {
+    /// Begins an exchange by a mechanism that was offered.
+    ///
+    /// # Errors
+    /// Why that cannot be done now.
+    pub fn begin(&self, mechanism: Mechanism, binding: Option<Vec<u8>>, peer: Peer) -> Result<Exchange<'_>, String> {
+        match &self.backend {
+            Backend::Nobody => Err("nobody may log in".to_owned()),
+            Backend::Own(accounts) => Ok(Exchange::Own(Server::new(accounts.as_ref(), mechanism, binding))),
+            Backend::Dovecot(dovecot) => {
+                dovecot.begin(mechanism, peer).map(|exchange| Exchange::Dovecot(exchange, &self.domain))
+            }
+        }
+    }
+}
+
+/// An exchange with a client, whoever decides it.
+pub enum Exchange<'a> {
+    /// With accounts of our own.
+    Own(Server<'a>),
+    /// By way of Dovecot, and the domain of who has none.
+    Dovecot(dovecot::Exchange, &'a str),
+}
+
+impl Exchange<'_> {
+    /// Goes on with what the client said; `None` if it has said nothing with AUTH.
+    pub fn step(&mut self, response: Option<&[u8]>) -> Step {
+        match self {
+            Self::Own(server) => server.step(response),
+            Self::Dovecot(exchange, domain) => match exchange.step(response) {
+                Step::Accepted(user) => Step::Accepted(complete(&user, domain)),
+                step => step,
+            },
+        }
+    }
+
+    /// Who the client says it is, with a domain; empty while it has not said that.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Own(server) => server.name().to_owned(),
+            Self::Dovecot(exchange, _) if exchange.name().is_empty() => String::new(),
+            Self::Dovecot(exchange, domain) => complete(exchange.name(), domain),
+        }
+    }
+}
+
+/// A name with a domain, in lower case.
+pub fn complete(name: &str, domain: &str) -> String {
+    let name = name.to_lowercase();
+    if name.contains('@') { name } else { format!("{name}@{domain}") }
 }

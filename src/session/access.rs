@@ -5,22 +5,29 @@
 //! elsewhere from someone who may not relay. What an address means is the
 //! router's to say, for RCPT as for the delivery.
 
-use super::{Client, Service};
+use super::{Client, Service, Session};
 use crate::address::Address;
 use crate::reply::{self, Reply};
 use crate::route::{Expansion, Place, Route};
 
-/// Whether the client may send mail to anywhere.
+/// Whether the client may send mail to anywhere without a login.
 pub fn may_relay(service: &Service, client: &Client) -> bool {
     let is_trusted = |address| service.config.relay.networks.iter().any(|n| n.contains(address));
     client.is_local || (!client.is_unknown && client.address.is_some_and(is_trusted))
+}
+
+impl Session<'_> {
+    /// Whether the client may send mail to anywhere: it is trusted, or has logged in.
+    pub(super) fn may_relay(&self) -> bool {
+        self.login.is_some() || may_relay(self.service, &self.client)
+    }
 }
 
 /// The final recipients of mail to an address.
 ///
 /// # Errors
 /// The reply that refuses it.
-pub fn recipient(service: &Service, client: &Client, address: &Address) -> Result<Vec<Address>, Reply> {
+pub fn recipient(service: &Service, may_relay: bool, address: &Address) -> Result<Vec<Address>, Reply> {
     match service.router.place(address.domain()) {
         Place::Local => match service.router.expand(address) {
             Expansion::Finals(finals) => Ok(finals),
@@ -32,10 +39,8 @@ pub fn recipient(service: &Service, client: &Client, address: &Address) -> Resul
             }
         },
         // What another host would make of a@b%c or c!a, it would do in our name.
-        Place::Relay if may_relay(service, client) || !address.local().contains(['%', '!', '@']) => {
-            elsewhere(service, address)
-        }
-        Place::Elsewhere if may_relay(service, client) => elsewhere(service, address),
+        Place::Relay if may_relay || !address.local().contains(['%', '!', '@']) => elsewhere(service, address),
+        Place::Elsewhere if may_relay => elsewhere(service, address),
         Place::Relay | Place::Elsewhere => Err(reply::relaying_denied(address)),
     }
 }

@@ -13,7 +13,7 @@ use memchr::memchr_iter;
 use super::front::Forwarded;
 use super::hello::Hello;
 use super::transaction::Transaction;
-use super::{Committed, Phase, Session, Step};
+use super::{Committed, Phase, Session, Step, submission};
 use crate::address::{self, Address};
 use crate::log;
 use crate::reply::{self, Reply};
@@ -89,6 +89,21 @@ impl Session<'_> {
 
     /// The trace header (RFC 5321 4.4).
     fn received_line(&mut self, hello: &Hello, id: &str, named: Option<&Address>) -> String {
+        let whence = self.whence(hello);
+        let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
+        let (hostname, protocol, date) = (self.hostname(), self.protocol(hello), date());
+        // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
+        let tls = self.facts.as_ref().map(|tls| format!(" ({}) tls {}", tls.version, tls.cipher)).unwrap_or_default();
+        format!("Received: {whence}by {hostname} (penfold) with {protocol}{tls} id {id}{purpose};\n\t{date}\n")
+    }
+
+    /// Whence a message comes, and a new line; nothing where that is nobody's business.
+    /// A clause that names no host would be taken for a host; without one, as mail
+    /// servers write it for mail of their own, the line is read and passed over.
+    fn whence(&mut self, hello: &Hello) -> String {
+        if self.hides_client() {
+            return String::new();
+        }
         let (client, literal) = match self.client.address {
             Some(address) => {
                 let name = self.verified_name().unwrap_or_else(|| "unknown".to_owned());
@@ -101,16 +116,8 @@ impl Session<'_> {
         };
         // What is no domain may not stand there, whatever the client says.
         let name = if address::parse_domain(&hello.name).is_ok() { &hello.name } else { &literal };
-        let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
-        // The only date that cannot be written is one beyond the year 9999.
-        let date = jiff::fmt::rfc2822::to_string(&log::local_time()).unwrap_or_default();
-        let (hostname, protocol) = (self.hostname(), self.protocol(hello));
-        // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
-        let tls = self.facts.as_ref().map(|tls| format!(" ({}) tls {}", tls.version, tls.cipher)).unwrap_or_default();
         let forwarded = self.forwarded.as_ref().and_then(Forwarded::comment).unwrap_or_default();
-        format!(
-            "Received: from {name} ({client}){forwarded}\n\tby {hostname} (penfold) with {protocol}{tls} id {id}{purpose};\n\t{date}\n"
-        )
+        format!("from {name} ({client}){forwarded}\n\t")
     }
 
     pub(super) fn verified_name(&mut self) -> Option<String> {
@@ -128,6 +135,7 @@ impl Session<'_> {
         let limit = self.service.config.limits.message_size;
         let deadline = Instant::now() + self.service.config.limits.data_timeout;
         let (mut reader, mut header) = (DotReader::default(), HeaderScan::default());
+        let mut letter = self.letter(&draft.id().to_string(), transaction);
         let (mut text, mut size, mut trouble) = (Vec::new(), 0, None);
         loop {
             self.input.source.set_deadline(deadline);
@@ -144,7 +152,7 @@ impl Session<'_> {
             let is_local = |domain: &str| self.service.router.place(domain) == Place::Local;
             header.feed(&text, &is_local);
             if size <= limit && !reader.is_flawed() && trouble.is_none() {
-                trouble = draft.write_all(&text).err();
+                trouble = letter.feed(&text, &mut draft).err();
             }
             if ended {
                 break;
@@ -159,6 +167,10 @@ impl Session<'_> {
         }
         if header.is_looping() {
             return Ok(Err(reply::mail_loop()));
+        }
+        let trouble = trouble.or_else(|| letter.finish(&mut draft).err());
+        if let Some(refusal) = letter.refusal() {
+            return Ok(Err(submission::refused(refusal)));
         }
         Ok(match trouble {
             Some(e) => Err(storage_trouble(&e)),
@@ -180,9 +192,16 @@ impl Session<'_> {
             ident: &origin.ident,
             protocol: self.protocol(hello),
             tls: self.facts.as_ref().map_or("-", |tls| tls.version),
+            user: self.login.as_deref(),
         });
         Ok(name)
     }
+}
+
+/// The time now, as Received: and Date: have it.
+pub(super) fn date() -> String {
+    // The only date that cannot be written is one beyond the year 9999.
+    jiff::fmt::rfc2822::to_string(&log::local_time()).unwrap_or_default()
 }
 
 /// The reply where the spool fails: always one that brings the client back.

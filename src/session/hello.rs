@@ -39,16 +39,22 @@ impl Session<'_> {
         let mut all = vec!["PIPELINING".into(), size.into(), "8BITMIME".into(), "ENHANCEDSTATUSCODES".into()];
         all.extend(self.offers_tls().then_some("STARTTLS".into()));
         all.extend(self.offers_to_front_ends());
+        let mechanisms = self.mechanisms();
+        if !mechanisms.is_empty() {
+            all.push(mechanisms.iter().fold("AUTH".to_owned(), |line, m| format!("{line} {m}")).into());
+        }
         all.push("HELP".into());
         all
     }
 
     /// What Received: and the log call the protocol (RFC 3848).
     pub(super) fn protocol(&self, hello: &Hello) -> &'static str {
-        match (hello.extended, self.is_secure()) {
-            (false, _) => "SMTP",
-            (true, false) => "ESMTP",
-            (true, true) => "ESMTPS",
+        match (hello.extended, self.is_secure(), self.login.is_some()) {
+            (false, ..) => "SMTP",
+            (true, false, false) => "ESMTP",
+            (true, false, true) => "ESMTPA",
+            (true, true, false) => "ESMTPS",
+            (true, true, true) => "ESMTPSA",
         }
     }
 

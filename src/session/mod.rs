@@ -2,8 +2,7 @@
 //!
 //! The loop here alone reads and writes the stream, keeps its time limits, counts
 //! mistakes and logs refusals; the handlers (`hello`, `transaction`, `data`,
-//! `access`,
-//! `front`) decide and return a [`Step`]. Replies wait for the end of what the
+//! `submission`, `access`, `front`) decide and return a [`Step`]. Replies wait for the end of what the
 //! client has sent at once (RFC 2920). Every way in which a client can misbehave
 //! ends in a reply or in the end of the session, never in a panic. A message is
 //! accepted when, and only when, [`data`] has committed it.
@@ -21,19 +20,25 @@ use crate::log;
 use crate::net::Stream;
 use crate::reply::{self, Reply};
 use crate::route::Router;
+use crate::sasl::{Logins, Mechanism};
 use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
 use crate::spool::{EntryName, Spool};
+use crate::submit::senders::Senders;
+use crate::submit::usage::Usage;
 use crate::tls::{Facts, Tls};
 
 mod access;
+mod auth;
 mod data;
 mod front;
 mod hello;
 mod secure;
+mod submission;
 mod transaction;
 
+use auth::Attempts;
 use front::Forwarded;
 use hello::Hello;
 use transaction::Transaction;
@@ -44,12 +49,18 @@ pub struct Service {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
+    /// Who may send as whom.
+    pub senders: Arc<Senders>,
+    /// How much each account has sent.
+    pub usage: Arc<Usage>,
     /// Where messages are kept.
     pub spool: Arc<Spool>,
     /// Who knows the clients' names.
     pub dns: Arc<Dns>,
     /// What this server proves who it is by.
     pub tls: Arc<Tls>,
+    /// Who may log in.
+    pub logins: Arc<Logins>,
     /// Told of every message that was committed, once the client knows.
     pub wake: Arc<dyn Fn(&Committed<'_>) + Send + Sync>,
 }
@@ -96,6 +107,7 @@ enum Step {
     SayThenHangUp(Reply),
     ReadMessage,
     StartTls,
+    Authenticate(Mechanism, Option<Vec<u8>>),
 }
 
 /// How far the dialogue is; RSET is the loss of a value.
@@ -119,14 +131,16 @@ pub struct Session<'a> {
     refusals: usize,
     /// The client's name, once it was looked up.
     name: Option<Option<String>>,
-    /// As whom it has logged in.
-    login: Option<String>,
     /// The address of whoever connected, if it may speak for others.
     front: Option<IpAddr>,
     /// For whom the next message comes, if it says so.
     forwarded: Option<Forwarded>,
     /// What is known of the encryption; `None` in clear.
     facts: Option<Facts>,
+    /// Who has logged in.
+    login: Option<String>,
+    /// Who has failed to.
+    attempts: Attempts,
 }
 
 /// How much may wait in `out`.
@@ -148,10 +162,11 @@ impl<'a> Session<'a> {
             mistakes: 0,
             refusals: 0,
             name: None,
-            login: None,
             front,
             forwarded: None,
             facts: None,
+            login: None,
+            attempts: Attempts::default(),
         }
     }
 
@@ -174,6 +189,7 @@ impl<'a> Session<'a> {
                 Ok(Some(step)) => step,
                 Ok(None) if self.is_stopping() => Step::SayThenHangUp(reply::shutting_down(self.hostname())),
                 Ok(None) => return self.flush(),
+                Err(_) if self.is_stopping() => Step::SayThenHangUp(reply::shutting_down(self.hostname())),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => Step::SayThenHangUp(reply::timed_out(self.hostname())),
                 Err(e) => return Err(e),
             };
@@ -181,6 +197,8 @@ impl<'a> Session<'a> {
                 Step::Say(reply) => self.say(&reply)?,
                 Step::SayThenHangUp(reply) => return self.hang_up(&reply),
                 Step::StartTls => self.start_tls()?,
+                // It was carried out where it was read.
+                Step::Authenticate(..) => {}
                 Step::ReadMessage => match self.read_message() {
                     Err(_) if self.is_stopping() => return self.hang_up(&reply::shutting_down(self.hostname())),
                     Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -190,7 +208,7 @@ impl<'a> Session<'a> {
                 },
             }
             // A list server with many dead members is to be refused them one by one.
-            let is_guessing = self.refusals >= MAX_REFUSALS && !access::may_relay(self.service, &self.client);
+            let is_guessing = self.refusals >= MAX_REFUSALS && !self.may_relay();
             if self.mistakes >= MAX_ERRORS || is_guessing {
                 return self.hang_up(&reply::too_many_errors(self.hostname()));
             }
@@ -214,8 +232,13 @@ impl<'a> Session<'a> {
             Line::BareNewline => return Ok(Some(self.judged(b"", Step::Say(reply::bare_newline_in_command())))),
         };
         self.watch.busy.store(true, Ordering::SeqCst);
-        let step = self.dispatch(Command::parse(&line));
-        Ok(Some(self.judged(&line, step)))
+        let command = Command::parse(&line);
+        let shown = self.loggable(&line, &command);
+        let step = match self.dispatch(command) {
+            Step::Authenticate(mechanism, initial) => self.authenticate(mechanism, initial)?,
+            step => step,
+        };
+        Ok(Some(self.judged(shown, step)))
     }
 
     /// All verbs on one screen.
@@ -227,6 +250,7 @@ impl<'a> Session<'a> {
             Command::Helo(name) => self.hello(name, false),
             Command::Ehlo(name) => self.hello(name, true),
             Command::StartTls => self.starttls(),
+            Command::Auth(argument) => self.auth(argument),
             Command::Mail(path) => self.mail(path),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),

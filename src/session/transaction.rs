@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Phase, Session, Step, access};
+use super::{Phase, Session, Step, access, auth};
 use crate::address::{self, Address, AddressError};
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::reply::{self, Reply};
@@ -49,11 +49,14 @@ impl Session<'_> {
             Phase::InMail(..) => return Step::Say(reply::nested_mail()),
             Phase::Greeted(hello) => hello.clone(),
         };
+        if !self.may_submit() {
+            return Step::Say(reply::need_login());
+        }
         let path = match path {
             Ok(path) => path,
             Err(why) => return Step::Say(reply::bad_sender(why)),
         };
-        match self.begin(path) {
+        match self.begin(path).and_then(|begun| self.count_message().map(|()| begun)) {
             Ok(transaction) => {
                 let reply = reply::sender_ok(&address::path(transaction.envelope.sender.as_ref()));
                 self.phase = Phase::InMail(hello, transaction);
@@ -76,6 +79,10 @@ impl Session<'_> {
                     "8BITMIME" => Body::EightBit,
                     _ => return Err(reply::bad_parameter("BODY")),
                 };
+            } else if name.eq_ignore_ascii_case("AUTH") && self.knows_auth() {
+                if !auth::is_xtext(value) {
+                    return Err(reply::bad_parameter("AUTH"));
+                }
             } else {
                 return Err(reply::unknown_parameter(&printable(name)));
             }
@@ -93,11 +100,12 @@ impl Session<'_> {
             }
         }
         let sender = match path.address {
-            Some(address) if address.domain().is_empty() && !access::may_relay(self.service, &self.client) => {
+            Some(address) if address.domain().is_empty() && !self.may_relay() => {
                 return Err(reply::sender_needs_domain());
             }
             sender => sender.map(|address| self.service.router.qualify(&address)),
         };
+        self.check_sender(sender.as_ref())?;
         Ok(Transaction::new(sender, body))
     }
 
@@ -119,9 +127,12 @@ impl Session<'_> {
             return Step::Say(reply::too_many_recipients());
         }
         let named = self.service.router.qualify(&named);
-        match access::recipient(self.service, &self.client, &named) {
+        match access::recipient(self.service, self.may_relay(), &named) {
             Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::too_many_recipients()),
             Ok(finals) => {
+                if let Err(reply) = self.count_recipient() {
+                    return Step::Say(reply);
+                }
                 let reply = reply::recipient_ok(&named);
                 if let Phase::InMail(_, transaction) = &mut self.phase {
                     transaction.add(named, finals);

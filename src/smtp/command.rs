@@ -14,6 +14,8 @@ pub enum Command<'a> {
     Helo(&'a [u8]),
     /// EHLO with a name.
     Ehlo(&'a [u8]),
+    /// AUTH with a mechanism and perhaps a response.
+    Auth(&'a [u8]),
     /// STARTTLS.
     StartTls,
     /// MAIL FROM: with a path.
@@ -75,6 +77,7 @@ impl<'a> Command<'a> {
             _ if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) => Self::Unknown,
             b"HELO" => Self::Helo(argument),
             b"EHLO" => Self::Ehlo(argument),
+            b"AUTH" => Self::Auth(argument),
             b"STARTTLS" => alone(Self::StartTls, "STARTTLS, and nothing else on the line"),
             b"MAIL" => path(argument, b"FROM").map_or(Self::Misused("MAIL FROM:<address>"), Self::Mail),
             b"RCPT" => path(argument, b"TO").map_or(Self::Misused("RCPT TO:<address>"), Self::Rcpt),

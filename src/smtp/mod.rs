@@ -13,6 +13,9 @@ pub mod proxy;
 /// 512, and every extension adds to MAIL and RCPT.
 pub const MAX_COMMAND_LINE: usize = 2048;
 
+/// The longest line of an AUTH exchange, CR LF included (RFC 4954 4).
+pub const MAX_AUTH_LINE: usize = 12_288 + 2;
+
 /// The longest reply line read, CR LF included; RFC 5321 4.5.3.1.5 asks for 512.
 pub const MAX_REPLY_LINE: usize = 4096;
 

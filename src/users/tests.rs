@@ -40,7 +40,7 @@ fn open(users: config::Users, template: &str) -> Result<Users, Vec<String>> {
 
 #[test]
 fn a_mailbox_is_that_of_the_line_or_the_template() {
-    let text = "# the users\njon::\nMary:{PLAIN}x:/mail/mary:box\n\"j on\"::\nmary@other::\n{domain}::\n";
+    let text = "# the users\njon::\nMary::/mail/mary:box\n\"j on\"::\nmary@other::\n{domain}::\n";
     let scratch = Scratch::new("mailbox", text);
     let users = scratch.open("/var/mail/{domain}/{user}/{x}").expect("good");
     for (name, domain, mailbox) in [

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,11 +27,13 @@ pub struct Authority {
 impl Authority {
     /// A new one, which nobody believes.
     pub fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
+        // Of one name with what it makes out it would be taken for the same.
         let name = format!("Authority {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key");
         let root = params.self_signed(&key).expect("a root");
         Self { issuer: Issuer::new(params, key), root }

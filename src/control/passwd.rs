@@ -1,0 +1,88 @@
+//! A line for a users file, from a password that is asked for.
+//!
+//! At a terminal the password is read twice and not shown, and the terminal is as
+//! before when the program ends, also by a signal. Elsewhere it is the first line of
+//! standard input. What is written has a salt of its own and the password in no form
+//! that could be used to log in elsewhere, but whoever reads it may guess at leisure:
+//! it belongs into a file that others cannot read. Touches no file itself.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::thread;
+
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::address::Address;
+use crate::sasl::secret::{LONGEST, Scram};
+
+/// The line for the user of this name, with the LF at its end.
+///
+/// # Errors
+/// `InvalidInput` for a name or a password that cannot be one, and those of
+/// standard input.
+pub fn line(name: &str) -> io::Result<String> {
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
+    Address::parse(name).map_err(|e| wrong(&e.to_string()))?;
+    if name.contains(':') {
+        return Err(wrong("a name in a users file has no colon"));
+    }
+    let password = if io::stdin().is_terminal() {
+        let quiet = Quiet::start()?;
+        let (first, second) = (ask("Password: ")?, ask("Again: ")?);
+        drop(quiet);
+        if first != second {
+            return Err(wrong("the two are not the same"));
+        }
+        first
+    } else {
+        read()?
+    };
+    let secret = Scram::make(&password).ok_or_else(|| wrong("that cannot be a password"))?;
+    Ok(format!("{name}:{secret}:\n"))
+}
+
+fn ask(prompt: &str) -> io::Result<String> {
+    let mut terminal = io::stderr();
+    terminal.write_all(prompt.as_bytes())?;
+    let answer = read();
+    terminal.write_all(b"\n")?;
+    answer
+}
+
+/// A line of standard input without its end.
+fn read() -> io::Result<String> {
+    let mut line = String::new();
+    let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX) + 2;
+    io::stdin().lock().take(limit).read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A terminal that does not show what is typed.
+struct Quiet {
+    before: Termios,
+}
+
+impl Quiet {
+    fn start() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        let restored = before.clone();
+        thread::Builder::new().spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &restored);
+                std::process::exit(128 + signal);
+            }
+        })?;
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &quiet)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
+    }
+}

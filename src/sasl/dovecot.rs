@@ -1,0 +1,334 @@
+//! Letting people log in whom Dovecot knows: a client of its auth-client socket.
+//!
+//! The protocol is Dovecot's, version 1: lines of fields between TABs. A connection
+//! begins with a handshake that names the mechanisms; each exchange here has one of
+//! its own. Of Dovecot's mechanisms those are offered that penfold has too, but none
+//! bound to TLS, for Dovecot does not see the connection. They are asked for anew
+//! every half a minute; while Dovecot is away, the last ones it named are offered,
+//! and who wants to log in is told to come again.
+//!
+//! Every line and every wait is bounded; what makes no sense ends the exchange as
+//! [`Step::Unsure`], with a reason that has nothing of what the client said.
+
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use data_encoding::BASE64;
+use memchr::memchr;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::Mechanism;
+use super::server::Step;
+
+/// The longest line: a challenge in base64, and some fields.
+const MAX_LINE: usize = 16 << 10;
+/// The most lines that say nothing to us.
+const MAX_LINES: usize = 1000;
+/// How long the handshake may take.
+const GREETING: Duration = Duration::from_secs(5);
+/// How long an answer may take: Dovecot lets who failed wait, too.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long the mechanisms are believed.
+const FRESH: Duration = Duration::from_secs(30);
+/// What an exchange is called; each has its connection.
+const ID: &str = "1";
+
+/// Dovecot's authentication.
+#[derive(Debug)]
+pub struct Dovecot {
+    path: PathBuf,
+    /// The mechanisms, and when they were asked for. Held while that is done.
+    known: Mutex<(Vec<Mechanism>, Option<Instant>)>,
+}
+
+/// The client that wants to log in.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its address, if it has one.
+    pub address: Option<IpAddr>,
+    /// Whether the connection is encrypted.
+    pub is_secure: bool,
+}
+
+/// One exchange.
+#[derive(Debug)]
+pub struct Exchange {
+    link: Link,
+    mechanism: Mechanism,
+    peer: Peer,
+    begun: bool,
+    name: String,
+}
+
+/// What Dovecot says about an exchange.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// CONT: the client is to answer this.
+    Continue(Vec<u8>),
+    /// OK: it is this user.
+    Good(String),
+    /// FAIL: it is not; whom it claimed to be.
+    Bad(Option<String>),
+    /// FAIL for a reason that may pass.
+    Later,
+    /// A line that is not about this exchange.
+    Other,
+}
+
+impl Dovecot {
+    /// The one behind a socket. Nothing is asked yet.
+    pub fn at(path: &Path) -> Self {
+        // What every Dovecot offers, until it has said more.
+        let known = Mutex::new((vec![Mechanism::Plain, Mechanism::Login], None));
+        Self { path: path.to_owned(), known }
+    }
+
+    /// What it offers of what penfold has.
+    pub fn mechanisms(&self) -> Vec<Mechanism> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.1.is_none_or(|when| when.elapsed() > FRESH) {
+            match Link::open(&self.path) {
+                Ok((_, mechanisms)) => known.0 = mechanisms,
+                Err(e) => ::log::error!("ask Dovecot at {}: {e}", self.path.display()),
+            }
+            known.1 = Some(Instant::now());
+        }
+        known.0.clone()
+    }
+
+    /// Begins an exchange.
+    ///
+    /// # Errors
+    /// Why Dovecot cannot be asked.
+    pub fn begin(&self, mechanism: Mechanism, peer: Peer) -> Result<Exchange, String> {
+        match Link::open(&self.path) {
+            Ok((link, _)) => Ok(Exchange { link, mechanism, peer, begun: false, name: String::new() }),
+            Err(e) => Err(format!("ask Dovecot at {}: {e}", self.path.display())),
+        }
+    }
+}
+
+impl Exchange {
+    /// Who the client says it is, as far as Dovecot has told.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Goes on with what the client said; `None` if it has said nothing with AUTH.
+    pub fn step(&mut self, response: Option<&[u8]>) -> Step {
+        match self.ask(response) {
+            Ok(Answer::Continue(challenge)) => Step::Challenge(challenge),
+            Ok(Answer::Good(user)) => {
+                self.name.clone_from(&user);
+                Step::Accepted(user)
+            }
+            Ok(Answer::Bad(user)) => {
+                self.name = user.unwrap_or_default();
+                Step::Rejected
+            }
+            Ok(Answer::Later | Answer::Other) => Step::Unsure("Dovecot cannot tell now".to_owned()),
+            Err(e) => Step::Unsure(format!("Dovecot: {e}")),
+        }
+    }
+
+    fn ask(&mut self, response: Option<&[u8]>) -> io::Result<Answer> {
+        let response = response.map(|response| BASE64.encode(response));
+        let line = if std::mem::replace(&mut self.begun, true) {
+            format!("CONT\t{ID}\t{}\n", response.unwrap_or_default())
+        } else {
+            self.request(response)
+        };
+        self.link.deadline = Instant::now() + ANSWER;
+        self.link.send(&line)?;
+        for _ in 0..MAX_LINES {
+            match answer(&self.link.line()?) {
+                Some(Answer::Other) => {}
+                Some(answer) => return Ok(answer),
+                None => break,
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "its answer makes no sense"))
+    }
+
+    fn request(&self, response: Option<String>) -> String {
+        let mut line = format!("AUTH\t{ID}\t{}\tservice=smtp", self.mechanism);
+        if let Some(address) = self.peer.address {
+            line.push_str(&format!("\trip={address}"));
+        }
+        if self.peer.is_secure {
+            line.push_str("\tsecured");
+        }
+        // Nothing may follow it.
+        if let Some(response) = response {
+            line.push_str(&format!("\tresp={response}"));
+        }
+        line + "\n"
+    }
+}
+
+/// Reads a line without its LF; `None` if it makes no sense.
+pub fn answer(line: &[u8]) -> Option<Answer> {
+    let line = std::str::from_utf8(line).ok()?;
+    let mut fields = line.split('\t');
+    let verb = fields.next()?;
+    if !matches!(verb, "CONT" | "OK" | "FAIL") || fields.next() != Some(ID) {
+        return Some(Answer::Other);
+    }
+    let user = || line.split('\t').skip(2).find_map(|field| field.strip_prefix("user=")).and_then(unescape);
+    Some(match verb {
+        "CONT" => Answer::Continue(BASE64.decode(fields.next().unwrap_or_default().as_bytes()).ok()?),
+        "OK" => Answer::Good(user().filter(|user| !user.is_empty())?),
+        _ if fields.any(|field| field == "temp" || field == "code=temp_fail") => Answer::Later,
+        _ => Answer::Bad(user()),
+    })
+}
+
+/// A field as it was before it was sent; `None` for one that is no name.
+fn unescape(field: &str) -> Option<String> {
+    let mut text = String::new();
+    let mut rest = field.chars();
+    while let Some(c) = rest.next() {
+        text.push(match c {
+            '\u{1}' => match rest.next()? {
+                '1' => '\u{1}',
+                't' => '\t',
+                'r' => '\r',
+                'n' => '\n',
+                '0' => '\0',
+                _ => return None,
+            },
+            c => c,
+        });
+    }
+    (text.len() <= 255 && !text.contains(char::is_control)).then_some(text)
+}
+
+/// Which mechanism a line of the handshake names, if it is one of ours.
+fn offered(line: &[u8]) -> Option<Mechanism> {
+    let mut fields = std::str::from_utf8(line).ok()?.split('\t');
+    let mechanism = fields.next().filter(|verb| *verb == "MECH").and_then(|_| Mechanism::parse(fields.next()?))?;
+    matches!(mechanism, Mechanism::ScramSha256 | Mechanism::Plain | Mechanism::Login).then_some(mechanism)
+}
+
+/// A connection that was greeted.
+#[derive(Debug)]
+struct Link {
+    stream: UnixStream,
+    ahead: Vec<u8>,
+    deadline: Instant,
+}
+
+impl Link {
+    fn open(path: &Path) -> io::Result<(Self, Vec<Mechanism>)> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // That limits connect(2), too.
+        socket.set_write_timeout(Some(GREETING))?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        let (stream, deadline) = (UnixStream::from(std::os::fd::OwnedFd::from(socket)), Instant::now() + GREETING);
+        let mut link = Self { stream, ahead: Vec::new(), deadline };
+        // Dovecot wants a process id that no other connection of now has.
+        let number = getrandom::u32().map_err(|e| io::Error::other(e.to_string()))? >> 1 | 1;
+        link.send(&format!("VERSION\t1\t1\nCPID\t{number}\n"))?;
+        let mechanisms = link.greeting()?;
+        Ok((link, mechanisms))
+    }
+
+    fn greeting(&mut self) -> io::Result<Vec<Mechanism>> {
+        let (mut found, mut is_ours) = (Vec::new(), false);
+        for _ in 0..MAX_LINES {
+            match self.line()?.as_slice() {
+                b"DONE" if is_ours => {
+                    found.sort_unstable_by_key(|m| Mechanism::ALL.iter().position(|other| other == m));
+                    found.dedup();
+                    return Ok(found);
+                }
+                line if line.starts_with(b"VERSION\t1\t") => is_ours = true,
+                line => found.extend(offered(line)),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it does not speak version 1 of the protocol"))
+    }
+
+    fn send(&mut self, line: &str) -> io::Result<()> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write_all(line.as_bytes()).map_err(timed_out)
+    }
+
+    /// The next line without its LF.
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(end) = memchr(b'\n', &self.ahead) {
+                let mut line: Vec<u8> = self.ahead.drain(..=end).collect();
+                line.pop();
+                return Ok(line);
+            }
+            if self.ahead.len() > MAX_LINE {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is too long"));
+            }
+            self.stream.set_read_timeout(Some(self.left()?))?;
+            let mut chunk = [0; 2048];
+            let count = self.stream.read(&mut chunk).map_err(timed_out)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.ahead.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        }
+    }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left < Duration::from_millis(1) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_as_dovecot_writes_them() {
+        for (line, wanted) in [
+            ("CONT\t1\t", Some(Answer::Continue(Vec::new()))),
+            ("CONT\t1\tcj0x", Some(Answer::Continue(b"r=1".to_vec()))),
+            ("CONT\t1\t!", None),
+            ("CONT\t2\tcj0x", Some(Answer::Other)),
+            ("OK\t1\tuser=jon", Some(Answer::Good("jon".to_owned()))),
+            ("OK\t1\tproxy\tuser=j\u{1}1n", None),
+            ("OK\t1", None),
+            ("OK\t1\tuser=", None),
+            ("OK\t1\tuser=a\u{1}nb", None),
+            ("FAIL\t1\tuser=jon", Some(Answer::Bad(Some("jon".to_owned())))),
+            ("FAIL\t1", Some(Answer::Bad(None))),
+            ("FAIL\t1\tuser=jon\ttemp", Some(Answer::Later)),
+            ("FAIL\t1\tuser=jon\tcode=temp_fail", Some(Answer::Later)),
+            ("SPID\t4", Some(Answer::Other)),
+            ("", Some(Answer::Other)),
+        ] {
+            assert_eq!(answer(line.as_bytes()), wanted, "{line:?}");
+        }
+        assert_eq!(answer(b"OK\t1\tuser=\xff"), None);
+    }
+
+    #[test]
+    fn only_mechanisms_of_ours_are_offered() {
+        for (line, wanted) in [
+            ("MECH\tPLAIN\tplaintext", Some(Mechanism::Plain)),
+            ("MECH\tSCRAM-SHA-256\tmutual-auth", Some(Mechanism::ScramSha256)),
+            ("MECH\tSCRAM-SHA-256-PLUS", None),
+            ("MECH\tXOAUTH2", None),
+            ("MECH\tANONYMOUS\tanonymous", None),
+            ("MECH", None),
+            ("MECHA\tPLAIN", None),
+        ] {
+            assert_eq!(offered(line.as_bytes()), wanted, "{line}");
+        }
+    }
+}

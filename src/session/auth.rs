@@ -1,0 +1,272 @@
+//! AUTH: the client says who it is, and proves it (RFC 4954).
+//!
+//! Offered where the listener allows it and somebody can log in. An exchange is a
+//! dialogue of its own: challenges and responses in base64, each line bounded in
+//! octets and time; `*` gives it up. A wrong password is answered late, later each
+//! time, and logged in a line for those who watch logs; several end the session.
+//! Whoever has logged in may relay, until the session ends.
+//!
+//! Nothing of a response is ever logged: of an AUTH command only the verb, and of what
+//! a client says after one that was refused, which may be a password, nothing unless
+//! it is a command.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use data_encoding::BASE64;
+
+use super::{Phase, Session, Step};
+use crate::config::OfferAuth;
+use crate::log;
+use crate::reply::{self, Reply};
+use crate::sasl::dovecot::Peer;
+use crate::sasl::{self, Mechanism};
+use crate::smtp::MAX_AUTH_LINE;
+use crate::smtp::command::Command;
+use crate::smtp::line::Line;
+
+/// Failures that end a session.
+const MAX_FAILURES: usize = 4;
+/// Challenges of one exchange.
+const MAX_ROUNDS: usize = 8;
+/// How often a client that waits is looked after, so that the daemon can go down.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// What went wrong with AUTH in this session.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    /// Wrong passwords.
+    failures: usize,
+    /// The last one was refused: what comes next may have been meant for it.
+    refused: bool,
+}
+
+/// What an exchange came to.
+enum End {
+    Answer(sasl::server::Step),
+    Refusal(Reply),
+}
+
+impl Session<'_> {
+    /// What may be offered now: none unless AUTH may be used.
+    pub(super) fn mechanisms(&self) -> Vec<Mechanism> {
+        if !self.allows_auth() || self.login.is_some() {
+            return Vec::new();
+        }
+        self.service.logins.backend.mechanisms(self.binding().is_some())
+    }
+
+    /// Whether AUTH was offered, so that MAIL may have AUTH=.
+    pub(super) fn knows_auth(&self) -> bool {
+        self.login.is_some() || !self.mechanisms().is_empty()
+    }
+
+    fn allows_auth(&self) -> bool {
+        match self.client.listen.auth {
+            OfferAuth::None => false,
+            OfferAuth::Tls => self.is_secure(),
+            OfferAuth::Always => true,
+        }
+    }
+
+    fn binding(&self) -> Option<&Vec<u8>> {
+        self.facts.as_ref().and_then(|tls| tls.binding.as_ref())
+    }
+
+    /// AUTH: whether an exchange may begin.
+    pub(super) fn auth(&mut self, argument: &[u8]) -> Step {
+        match self.asked(argument) {
+            Ok((mechanism, initial)) => Step::Authenticate(mechanism, initial),
+            Err(reply) => {
+                self.attempts.refused = true;
+                Step::Say(reply)
+            }
+        }
+    }
+
+    fn asked(&self, argument: &[u8]) -> Result<(Mechanism, Option<Vec<u8>>), Reply> {
+        match &self.phase {
+            Phase::Greeted(hello) if hello.extended => {}
+            Phase::InMail(..) => return Err(reply::auth_in_transaction()),
+            _ => return Err(reply::need_extended_hello()),
+        }
+        if self.login.is_some() {
+            return Err(reply::already_authenticated());
+        }
+        if !self.allows_auth() {
+            let needs_tls = self.client.listen.auth == OfferAuth::Tls && self.offers_tls();
+            return Err(if needs_tls { reply::auth_needs_tls() } else { reply::no_auth() });
+        }
+        let offered = self.mechanisms();
+        if offered.is_empty() {
+            return Err(reply::no_auth());
+        }
+        let mut words = argument.split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        let (Some(name), initial, None) = (words.next(), words.next(), words.next()) else {
+            return Err(reply::bad_arguments("AUTH mechanism, and perhaps a response in base64"));
+        };
+        let mechanism = std::str::from_utf8(name).ok().and_then(Mechanism::parse);
+        let mechanism = mechanism.filter(|m| offered.contains(m)).ok_or_else(reply::unknown_mechanism)?;
+        let initial = match initial {
+            None => None,
+            Some(b"=") => Some(Vec::new()),
+            Some(text) => Some(BASE64.decode(text).map_err(|_| reply::bad_response())?),
+        };
+        Ok((mechanism, initial))
+    }
+
+    /// As much of a command as may be logged.
+    pub(super) fn loggable<'l>(&mut self, line: &'l [u8], command: &Command<'_>) -> &'l [u8] {
+        let is_auth = line.trim_ascii_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
+        match command {
+            _ if is_auth => &line[..line.len() - line.trim_ascii_start().len() + 4],
+            Command::Unknown if self.attempts.refused => b"",
+            _ => {
+                self.attempts.refused = false;
+                line
+            }
+        }
+    }
+
+    /// The exchange, and its answer.
+    pub(super) fn authenticate(&mut self, mechanism: Mechanism, initial: Option<Vec<u8>>) -> io::Result<Step> {
+        self.flush()?;
+        let (service, started) = (self.service, Instant::now());
+        let peer = Peer { address: self.client.address, is_secure: self.is_secure() };
+        let address = self.client.address;
+        if service.logins.throttle.is_blocked(address, "") {
+            return Ok(self.unsure("too many failures"));
+        }
+        let mut exchange = match service.logins.begin(mechanism, self.binding().cloned(), peer) {
+            Ok(exchange) => exchange,
+            Err(why) => return Ok(self.unsure(&why)),
+        };
+        let end = self.exchange(&mut exchange, initial)?;
+        let name = exchange.name();
+        let step = match end {
+            // Whether it would have been right is not to be found out by trying on.
+            End::Answer(_) if service.logins.throttle.is_blocked(address, &name) => {
+                return Ok(self.unsure("too many failures"));
+            }
+            End::Answer(sasl::server::Step::Accepted(login)) => {
+                log::logged_in(&self.client.session, &login, address, mechanism.name());
+                self.login = Some(login);
+                Step::Say(reply::authenticated())
+            }
+            End::Answer(sasl::server::Step::Rejected) => {
+                log::auth_failed(&self.client.session, &name, address, mechanism.name());
+                self.wait_until(started + service.logins.throttle.failed(address, &name));
+                self.failed_once_more()
+            }
+            End::Answer(sasl::server::Step::Unsure(why)) => self.unsure(&why),
+            End::Answer(_) => Step::Say(reply::bad_response()),
+            End::Refusal(reply) => Step::Say(reply),
+        };
+        self.attempts.refused = self.login.is_none();
+        Ok(step)
+    }
+
+    fn unsure(&mut self, why: &str) -> Step {
+        self.attempts.refused = true;
+        ::log::warn!("{} auth: {why}", self.client.session);
+        Step::Say(reply::authentication_unsure())
+    }
+
+    fn failed_once_more(&mut self) -> Step {
+        self.attempts.failures += 1;
+        if self.attempts.failures < MAX_FAILURES {
+            Step::Say(reply::bad_credentials())
+        } else {
+            Step::SayThenHangUp(reply::too_many_failures(self.hostname()))
+        }
+    }
+
+    /// Challenges and responses, up to an answer or what breaks it off.
+    fn exchange(&mut self, exchange: &mut sasl::Exchange<'_>, initial: Option<Vec<u8>>) -> io::Result<End> {
+        let mut response = initial;
+        for _ in 0..MAX_ROUNDS {
+            let challenge = match exchange.step(response.as_deref()) {
+                sasl::server::Step::Challenge(challenge) => challenge,
+                step => return Ok(End::Answer(step)),
+            };
+            self.say(&reply::challenge(BASE64.encode(&challenge)))?;
+            response = match self.response()? {
+                Ok(response) => Some(response),
+                Err(reply) => return Ok(End::Refusal(reply)),
+            };
+        }
+        Ok(End::Answer(sasl::server::Step::Malformed))
+    }
+
+    /// The next response, or the reply that breaks the exchange off.
+    fn response(&mut self) -> io::Result<Result<Vec<u8>, Reply>> {
+        self.flush()?;
+        // As between two commands: nothing is lost if the daemon goes down now.
+        self.watch.busy.store(false, Ordering::SeqCst);
+        self.input.source.set_limit(self.service.config.limits.command_timeout);
+        Ok(match self.input.line(MAX_AUTH_LINE)? {
+            Line::Complete(b"*") => Err(reply::authentication_cancelled()),
+            Line::Complete(line) => BASE64.decode(line.trim_ascii()).map_err(|_| reply::bad_response()),
+            Line::TooLong => Err(reply::response_too_long()),
+            Line::BareNewline => Err(reply::bare_newline_in_command()),
+            Line::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+        })
+    }
+
+    /// Lets a client wait, unless the daemon goes down.
+    fn wait_until(&self, when: Instant) {
+        loop {
+            let left = when.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_stopping() {
+                return;
+            }
+            thread::sleep(left.min(GLANCE));
+        }
+    }
+}
+
+/// Whether the value of AUTH= is one (RFC 4954 5): an address or `<>`, as xtext. It is
+/// not passed on, since nobody's word is passed on as ours.
+pub fn is_xtext(value: &str) -> bool {
+    let mut bytes = value.bytes();
+    let is_hex = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
+    !value.is_empty()
+        && loop {
+            match bytes.next() {
+                None => break true,
+                Some(b'+') => {
+                    if !(is_hex(bytes.next()) && is_hex(bytes.next())) {
+                        break false;
+                    }
+                }
+                Some(b'=') => break false,
+                Some(b'!'..=b'~') => {}
+                Some(_) => break false,
+            }
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xtext_is_printable_and_escaped() {
+        for (value, good) in [
+            ("<>", true),
+            ("jon@here", true),
+            ("e+3Dmc2@example.com", true),
+            ("+2B", true),
+            ("a=b", false),
+            ("", false),
+            ("+", false),
+            ("a+3", false),
+            ("+3d", false),
+            ("a\u{fc}", false),
+        ] {
+            assert_eq!(is_xtext(value), good, "{value}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Who of a users file may log in: whoever has a secret there.
+//!
+//! A name is that of a line, with its domain if it has one. A line without a domain
+//! is good for every local domain, one with a domain for that alone, and first.
+//! Who gives no domain means the first local one. The file is read again when it
+//! changes; what is wrong in it leaves the old one in force, as for mailboxes. Tells
+//! nobody whether a name exists: see `sasl::server`.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{UserTable, parse};
+use crate::address::Address;
+use crate::config::table::Watched;
+use crate::config::{Auth, Config, ConfigError, TableFile};
+use crate::sasl::dovecot::Dovecot;
+use crate::sasl::secret::Secret;
+use crate::sasl::server::{Abilities, Account, Accounts};
+use crate::sasl::throttle::Throttle;
+use crate::sasl::{Backend, Logins, complete};
+
+/// The accounts of a users file.
+#[derive(Debug)]
+struct FileAccounts {
+    table: Watched<Table>,
+    domains: HashSet<String>,
+    first: String,
+}
+
+#[derive(Debug)]
+struct Table {
+    users: UserTable,
+    /// All secrets, in the order of the lines.
+    secrets: Vec<Secret>,
+    abilities: Abilities,
+}
+
+/// Who is asked about logins, as the configuration says; `throttle` keeps what it knows.
+///
+/// # Errors
+/// All that is wrong in the users file.
+pub fn open(config: &Config, throttle: Arc<Throttle>) -> Result<Logins, Vec<ConfigError>> {
+    let first = config.local.domains.first().cloned().unwrap_or_default();
+    let backend = match &config.auth {
+        Auth::None => Backend::Nobody,
+        Auth::Dovecot(path) => Backend::Dovecot(Dovecot::at(path)),
+        Auth::File(path) => {
+            let table = Watched::open(&TableFile { path: path.clone(), required: true }, read)?;
+            let domains = config.local.domains.iter().cloned().collect();
+            Backend::Own(Box::new(FileAccounts { table, domains, first: first.clone() }))
+        }
+    };
+    Ok(Logins { backend, throttle, domain: first })
+}
+
+fn read(file: &Path, text: &str) -> Result<Table, Vec<ConfigError>> {
+    let users = parse(file, text)?;
+    let mut secrets: Vec<_> = users.values().flat_map(|names| names.values()).collect();
+    secrets.sort_unstable_by_key(|user| user.line);
+    let secrets: Vec<Secret> = secrets.iter().filter_map(|user| user.secret.as_deref().cloned()).collect();
+    let is_scram = |secret: &Secret| matches!(secret, Secret::Scram(_));
+    let login = !secrets.is_empty();
+    let abilities = Abilities { login, scram: login && secrets.iter().all(is_scram) };
+    Ok(Table { users, secrets, abilities })
+}
+
+impl Accounts for FileAccounts {
+    fn find(&self, name: &str) -> Option<Account> {
+        let login = self.qualify(name);
+        let address = Address::parse(&login).ok()?;
+        let (local, domain) = (address.local().to_ascii_lowercase(), address.domain());
+        let table = self.table.current();
+        let find = |domain: &str| table.users.get(domain).and_then(|users| users.get(local.as_str()));
+        let user = find(domain).or_else(|| if self.domains.contains(domain) { find("") } else { None })?;
+        let secret = user.secret.as_deref()?.clone();
+        Some(Account { login: format!("{local}@{domain}"), secret })
+    }
+
+    fn qualify(&self, name: &str) -> String {
+        complete(name, &self.first)
+    }
+
+    fn decoy(&self, number: u64) -> Option<Secret> {
+        let table = self.table.current();
+        let at = usize::try_from(number.checked_rem(table.secrets.len() as u64)?).ok()?;
+        table.secrets.get(at).cloned()
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.table.current().abilities
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+    fn open_text(name: &str, text: &str) -> Result<FileAccounts, Vec<String>> {
+        let path = std::env::temp_dir().join(format!("penfold-accounts-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).expect("write");
+        let table = Watched::open(&TableFile { path: path.clone(), required: true }, read);
+        let _ = std::fs::remove_file(&path);
+        let table = table.map_err(|errors| {
+            errors.iter().map(|e| format!("{}:{}: {}", e.line, e.column, e.text)).collect::<Vec<_>>()
+        })?;
+        let domains = ["here", "also.here"].map(str::to_owned).into();
+        Ok(FileAccounts { table, domains, first: "here".into() })
+    }
+
+    #[test]
+    fn who_logs_in_has_a_name_with_a_domain() {
+        let text = format!("jon:{SECRET}:\nmary@also.here:{SECRET}:\nelvis@else:{SECRET}:\npaul::\nmary@here::\n");
+        let accounts = open_text("names", &text).expect("good");
+        for (name, wanted) in [
+            ("jon", Some("jon@here")),
+            ("JON", Some("jon@here")),
+            ("jon@also.here", Some("jon@also.here")),
+            ("Jon@Also.Here", Some("jon@also.here")),
+            ("jon@else", None),
+            ("mary@also.here", Some("mary@also.here")),
+            ("mary", None),
+            ("elvis@else", Some("elvis@else")),
+            ("elvis", None),
+            ("paul", None),
+            ("nobody", None),
+            ("", None),
+            ("@", None),
+            ("jon@here@here", None),
+            ("\u{0}", None),
+        ] {
+            assert_eq!(accounts.find(name).map(|a| a.login).as_deref(), wanted, "{name:?}");
+        }
+        assert_eq!(accounts.abilities(), Abilities { login: true, scram: true });
+        assert_eq!(accounts.decoy(5), accounts.decoy(2));
+    }
+
+    #[test]
+    fn scram_is_for_all_or_none() {
+        let crypt = format!("{{SHA512-CRYPT}}$6$salt${}", "x".repeat(86));
+        let abilities = |text: &str| open_text("scram", text).expect("good").abilities();
+        assert_eq!(abilities(&format!("jon:{SECRET}:\nmary:{crypt}:\n")), Abilities { login: true, scram: false });
+        assert_eq!(abilities("jon::\n"), Abilities::default());
+    }
+
+    #[test]
+    fn a_bad_secret_is_named_by_its_place_and_not_repeated() {
+        let errors = open_text("bad", "jon::\nmary:{PLAIN}hush:\n").err().expect("an error");
+        assert!(errors.len() == 1 && errors[0].starts_with("2:6: expected a secret"), "{errors:?}");
+        assert!(!errors[0].contains("hush"));
+    }
+}

@@ -31,6 +31,7 @@ use crate::route::Router;
 use crate::sasl::throttle::Throttle;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
+use crate::submit::senders::Senders;
 use crate::sys;
 use crate::tls::Tls;
 use crate::users::accounts;
@@ -183,6 +184,8 @@ impl Start {
         let service = Service {
             config: Arc::clone(config),
             router: Arc::clone(&settings.router),
+            senders: Arc::clone(&settings.senders),
+            usage: Arc::default(),
             spool: Arc::clone(&spool),
             dns,
             tls: Arc::clone(&settings.tls),
@@ -280,18 +283,20 @@ impl Start {
 
 /// All that the configuration names, opened.
 fn settings(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
-    match (Router::open(&config), Tls::open(&config), accounts::open(&config, throttle)) {
-        (Ok(router), Ok(tls), Ok(logins)) => Ok(Settings {
+    let (router, logins) = (Router::open(&config), accounts::open(&config, throttle));
+    match (router, logins, Senders::open(&config), Tls::open(&config)) {
+        (Ok(router), Ok(logins), Ok(senders), Ok(tls)) => Ok(Settings {
             config: Arc::new(config),
             router: Arc::new(router),
             logins: Arc::new(logins),
+            senders: Arc::new(senders),
             tls: Arc::new(tls),
         }),
-        (router, tls, logins) => {
-            let mut errors: Vec<_> = router.err().into_iter().chain(tls.err()).flatten().collect();
-            // The users file of the router's has said so already.
-            let more = logins.err().into_iter().flatten().filter(|e| !errors.contains(e)).collect::<Vec<_>>();
-            errors.extend(more);
+        (router, logins, senders, tls) => {
+            let mut errors: Vec<_> = router.err().into_iter().flatten().collect();
+            // A users file for mailboxes and logins is wrong once.
+            let others = [logins.err(), senders.err(), tls.err()].into_iter().flatten().flatten();
+            others.for_each(|error| errors.extend((!errors.contains(&error)).then_some(error)));
             Err(errors)
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Counts connections, in all and from each host, and turns away what is too
 //! much with a 421. When the system has no descriptor or no thread to give, the
-//! client is told to come back too. A panic in a session is a bug that ends that
+//! client is told to come back too. Who comes through a trusted proxy is the client
+//! that the proxy names in its first octets, or nobody. A panic in a session is a bug that ends that
 //! session alone. When the daemon goes down, sessions between two messages are
 //! told so at once, the others get a moment.
 
@@ -22,6 +23,7 @@ use crate::config::Listen;
 use crate::net::Stream;
 use crate::reply;
 use crate::session::{Client, Service, Session, Watch};
+use crate::smtp::proxy::{self, Source};
 use crate::sys;
 
 /// A session needs little: its buffers are on the heap.
@@ -34,6 +36,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const BREATH: Duration = Duration::from_millis(10);
 /// What all get then to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How long a proxy may take to say for whom it comes.
+const INTRODUCTION: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether there are descriptors again.
 const SHORTAGE: Duration = Duration::from_millis(100);
@@ -73,6 +78,8 @@ struct Guests {
 }
 
 struct Guest {
+    /// What it is counted for, once that is known.
+    host: Option<IpAddr>,
     /// Shared with the session, which alone reads and writes it.
     socket: Arc<TcpStream>,
     watch: Watch,
@@ -103,7 +110,8 @@ impl Door {
         let stream = Stream::from_standard_input()?;
         let address = stream.peer().map(|a| a.ip().to_canonical());
         let listen = Arc::new(Listen::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
-        let client = Client { session: self.session_id(), address, is_local: stream.is_local(), listen };
+        let (session, is_local) = (self.session_id(), stream.is_local());
+        let client = Client { session, address, is_local, via: None, is_unknown: false, listen };
         Session::new(&self.service(), client, self.watch.clone(), stream).run();
         Ok(())
     }
@@ -177,51 +185,121 @@ impl Door {
     }
 
     fn welcome(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, listen: &Arc<Listen>) {
-        let (service, socket, host) = (self.service(), Arc::new(socket), host_of(peer.ip()));
+        let (service, socket) = (self.service(), Arc::new(socket));
+        // Who comes through a proxy is counted when it is known who it is.
+        let is_proxy = listen.proxy.iter().any(|network| network.contains(peer.ip()));
+        let host = (!is_proxy).then(|| host_of(peer.ip()));
         // Without it a reply waits for the client's delayed acknowledgement.
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
         let Some(number) = self.enter(&service, host, &socket, &watch) else { return self.turn_away(&socket) };
         let (session, address) = (self.session_id(), Some(peer.ip().to_canonical()));
-        let client = Client { session, address, is_local: false, listen: Arc::clone(listen) };
+        let listen = Arc::clone(listen);
+        let client = Client { session, address, is_local: false, via: None, is_unknown: false, listen };
         ::log::debug!("{} connect peer=[{peer}]", client.session);
         let (door, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
         let started = thread::Builder::new().name("session".into()).stack_size(STACK).spawn(move || {
             let session = client.session.clone();
-            let served = catch_unwind(AssertUnwindSafe(|| Session::new(&service, client, watch, stream).run()));
+            let served = catch_unwind(AssertUnwindSafe(|| {
+                let arrived =
+                    if is_proxy { door.introduce(number, &service, client, stream) } else { Some((client, stream)) };
+                if let Some((client, stream)) = arrived {
+                    Session::new(&service, client, watch, stream).run();
+                }
+            }));
             if served.is_err() {
                 ::log::error!("{session}: a bug ended this session");
             }
-            door.leave(number, host);
+            door.leave(number);
         });
         if let Err(e) = started {
             ::log::error!("start a session: {e}");
-            self.leave(number, host);
+            self.leave(number);
             self.turn_away(&socket);
         }
     }
 
+    /// Hears from a proxy for whom a connection comes: the client as it is then, unless
+    /// the proxy does not say, or there are too many of these.
+    fn introduce(
+        &self,
+        number: u64,
+        service: &Service,
+        mut client: Client,
+        mut stream: Stream,
+    ) -> Option<(Client, Stream)> {
+        let (session, proxy) = (client.session.clone(), client.address?);
+        stream.set_limit(INTRODUCTION);
+        match proxy::read(&mut stream) {
+            Ok(Source::Client(address)) => (client.address, client.via) = (Some(address.ip()), Some(proxy)),
+            Ok(Source::Unknown) => (client.is_unknown, client.via) = (true, Some(proxy)),
+            Ok(Source::Proxy) => {}
+            Err(_) if self.is_closed() => return None,
+            Err(e) => {
+                let why = match e.kind() {
+                    io::ErrorKind::TimedOut => "no PROXY header in time".to_owned(),
+                    io::ErrorKind::UnexpectedEof => "gone without a PROXY header".to_owned(),
+                    _ => e.to_string(),
+                };
+                ::log::warn!("{session} closed peer=[{proxy}] reason=\"{why}\"");
+                return None;
+            }
+        }
+        let host = client.address.unwrap_or(proxy);
+        ::log::debug!("{session} proxied peer=[{host}] via=[{proxy}]");
+        if self.count(number, service, host_of(host)) {
+            return Some((client, stream));
+        }
+        let mut text = Vec::new();
+        reply::too_many_connections(&service.config.hostname).write_to(&mut text);
+        stream.set_limit(GOODBYE);
+        // One that does not listen is gone all the same.
+        if stream.write_all(&text).is_ok() {
+            stream.part();
+        }
+        None
+    }
+
     /// Counts a client in, unless there are too many.
-    fn enter(&self, service: &Service, host: IpAddr, socket: &Arc<TcpStream>, watch: &Watch) -> Option<u64> {
-        let limits = &service.config.limits;
+    fn enter(&self, service: &Service, host: Option<IpAddr>, socket: &Arc<TcpStream>, watch: &Watch) -> Option<u64> {
         let mut guests = self.guests();
-        let from_host = guests.by_host.get(&host).copied().unwrap_or(0);
-        if guests.here.len() >= limits.connections || from_host >= limits.connections_per_host {
+        let all = guests.here.len();
+        if all >= service.config.limits.connections {
             drop(guests);
-            ::log::warn!("too many connections, or from [{host}]: {from_host}");
+            ::log::warn!("too many connections: {all}");
             return None;
         }
         guests.next += 1;
         let number = guests.next;
-        guests.here.insert(number, Guest { socket: Arc::clone(socket), watch: watch.clone() });
-        *guests.by_host.entry(host).or_default() += 1;
-        Some(number)
+        guests.here.insert(number, Guest { host: None, socket: Arc::clone(socket), watch: watch.clone() });
+        drop(guests);
+        if host.is_none_or(|host| self.count(number, service, host)) {
+            return Some(number);
+        }
+        self.leave(number);
+        None
     }
 
-    fn leave(&self, number: u64, host: IpAddr) {
+    /// Counts a client that is here for its host, unless there are too many from there.
+    fn count(&self, number: u64, service: &Service, host: IpAddr) -> bool {
         let mut guests = self.guests();
-        guests.here.remove(&number);
-        if let Some(count) = guests.by_host.get_mut(&host) {
+        let from_host = guests.by_host.get(&host).copied().unwrap_or(0);
+        if from_host >= service.config.limits.connections_per_host {
+            drop(guests);
+            ::log::warn!("too many connections from [{host}]: {from_host}");
+            return false;
+        }
+        if let Some(guest) = guests.here.get_mut(&number) {
+            guest.host = Some(host);
+            *guests.by_host.entry(host).or_default() += 1;
+        }
+        true
+    }
+
+    fn leave(&self, number: u64) {
+        let mut guests = self.guests();
+        let host = guests.here.remove(&number).and_then(|guest| guest.host);
+        if let Some((host, count)) = host.and_then(|host| guests.by_host.get_mut(&host).map(|count| (host, count))) {
             *count -= 1;
             if *count == 0 {
                 guests.by_host.remove(&host);

@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ::log::{Level, LevelFilter, info};
+use ::log::{Level, LevelFilter, info, warn};
 use jiff::tz::TimeZone;
 
 use crate::address::{self, Address};
@@ -39,6 +39,10 @@ pub struct Accepted<'a> {
     pub size: u64,
     /// The client: name and address.
     pub peer: &'a str,
+    /// The front end that spoke for it; empty for none.
+    pub via: &'a str,
+    /// What the front end calls the message; empty if it does not say.
+    pub ident: &'a str,
     /// `SMTP`, `ESMTP`, `ESMTPS`.
     pub protocol: &'a str,
     /// `TLS1.3`, or `-`.
@@ -55,11 +59,17 @@ pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io:
 
 /// Logs an accepted message.
 pub fn accepted(event: &Accepted<'_>) {
-    let Accepted { id, session, sender, recipients, size, peer, protocol, tls, user } = event;
+    let Accepted { id, session, sender, recipients, size, peer, via, ident, protocol, tls, user } = event;
     let sender = address::path(*sender);
     let (from, peer, user) = (Value(&sender), Value(peer), Value(user.unwrap_or("-")));
+    let mut front = String::new();
+    for (key, value) in [("via", via), ("ident", ident)] {
+        if !value.is_empty() {
+            push(&mut front, key, value);
+        }
+    }
     info!(
-        "{id} accept from={from} to={recipients} size={size} peer={peer} proto={protocol} tls={tls} user={user} session={session}"
+        "{id} accept from={from} to={recipients} size={size} peer={peer}{front} proto={protocol} tls={tls} user={user} session={session}"
     );
 }
 
@@ -77,6 +87,11 @@ pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism
 /// Logs that a client's command, as it came, was refused.
 pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dyn fmt::Display) {
     info!("{session} refused command={} peer={} reply={}", Value(command), host(address), Value(&reply.to_string()));
+}
+
+/// Logs that an account has reached a limit on what it may send.
+pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
+    warn!("{session} limit account={} {what}={limit}", Value(account));
 }
 
 /// One attempt for one recipient.

@@ -28,6 +28,7 @@ use crate::reply::Status;
 use crate::route::{Expansion, Place, Route, Router};
 use crate::sasl::Logins;
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
+use crate::submit::senders::Senders;
 use crate::sys;
 use crate::tls::Tls;
 
@@ -53,6 +54,8 @@ pub struct Settings {
     pub router: Arc<Router>,
     /// Who may log in.
     pub logins: Arc<Logins>,
+    /// Who may send as whom.
+    pub senders: Arc<Senders>,
     /// What is proved, here and by others.
     pub tls: Arc<Tls>,
 }

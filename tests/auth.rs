@@ -171,7 +171,11 @@ fn a_client_that_waits_does_not_hold_up_the_end() {
     client.expect("421 4.3.2 ");
     let heard = start.elapsed();
     let status = daemon.wait_end();
-    assert!(status.success() && start.elapsed() < Duration::from_secs(4), "{status} after {heard:?}, {:?}", start.elapsed());
+    assert!(
+        status.success() && start.elapsed() < Duration::from_secs(4),
+        "{status} after {heard:?}, {:?}",
+        start.elapsed()
+    );
 }
 
 #[test]

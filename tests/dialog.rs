@@ -13,7 +13,7 @@
 //! ```text
 //! # text                 a comment
 //! @ section.key = value  a setting of penfold.conf; the value as in TOML
-//! @ table: line          a line for users, aliases, virtual or routes
+//! @ table: line          a line for users, aliases, virtual, routes or senders
 //! C: text                the client says text and CR LF; "C:" is an empty line
 //! C! text                the client says text as it is; \r \n \0 \\ \xNN are bytes
 //! C*9 text, C!*9 text    the same nine times, in one write

@@ -1,5 +1,5 @@
 //! Mail exchanged with other people's software: Postfix and Exim in both
-//! directions, swaks and Python's smtplib as clients.
+//! directions, swaks and Python's smtplib as clients, haproxy and Postfix in front.
 //!
 //! The peers run on loopback from packages that tests/setup unpacked; see
 //! tests/peers/. What is not there is skipped, and a line says so. Whatever passes
@@ -142,6 +142,127 @@ fn swaks_sends_line_by_line_and_all_at_once() {
         daemon.wait_mail(&site, "jon", number);
         daemon.wait_mail(&site, "root", number);
     }
+}
+
+#[test]
+fn swaks_speaks_for_another_by_xclient() {
+    if !present("swaks") {
+        return;
+    }
+    let site = Site::with("listen.xclient = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let attributes = ["--xclient-addr", "192.0.2.7", "--xclient-name", "mx.frogbog.test", "--xclient-port", "4321"];
+    let (output, said) = swaks(daemon.port, &attributes);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("NAME=mx.frogbog.test") && said.matches("<-  220 ").count() == 2, "{said}");
+    assert_from(&daemon.wait_mail(&site, "jon", 1)[0], "(mx.frogbog.test [192.0.2.7])");
+    daemon.wait_words(&[" accept ", " peer=mx.frogbog.test[192.0.2.7] via=[127.0.0.1] "]);
+    // What is not its own: the address may be IPv6, and the name is to be known to nobody.
+    let attributes = ["--xclient", "ADDR=IPV6:2001:db8::7 NAME=[UNAVAILABLE] HELO=frogbog.test PROTO=ESMTP"];
+    let (output, said) = swaks(daemon.port, &attributes);
+    assert!(output.status.success(), "{said}");
+    daemon.wait_words(&[" accept ", " peer=unknown[2001:db8::7] via=[127.0.0.1] "]);
+    // And from one who is no front end: swaks finds that it is not offered.
+    let site = Site::new();
+    let daemon = site.start();
+    let (output, said) = swaks(daemon.port, &["--xclient-addr", "192.0.2.7"]);
+    assert!(!output.status.success() && !said.contains("-> XCLIENT"), "{said}");
+}
+
+#[test]
+fn postfix_says_whom_it_forwards_for() {
+    let site = Site::with("listen.xclient = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, &POSTFIX, daemon.port) else { return };
+    // Postfix believes what swaks says of its client, and passes it on.
+    if !present("swaks") {
+        return;
+    }
+    let attributes = ["--xclient-addr", "127.0.0.9", "--xclient-name", "mx.frogbog.test"];
+    let (output, said) = swaks(peer.port(), &attributes);
+    assert!(output.status.success(), "{said}");
+    let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
+    assert_from(&mail, "(forwarded for mx.frogbog.test [127.0.0.9] as frogbog.test with ESMTP)");
+    assert_from(&mail, "Received: from postfix.test (");
+    let line = daemon.wait_words(&[" accept ", " peer=mx.frogbog.test[127.0.0.9] via="]);
+    let ident = line.split_once(" ident=").and_then(|(_, rest)| rest.split(' ').next()).expect("a queue id");
+    assert_from(&mail, &format!("by postfix.test (Postfix) with ESMTP id {ident}"));
+}
+
+#[test]
+fn haproxy_says_for_whom_it_comes() {
+    let site = Site::with("listen.proxy = [\"127.0.0.1\"]\nrelay.networks = [\"127.0.0.9\"]");
+    let daemon = site.start();
+    for (number, version) in [(1, "send-proxy"), (2, "send-proxy-v2")] {
+        let Some((haproxy, port)) = haproxy(&site, &daemon, version) else { return };
+        // The client is at an address of loopback that nobody else has here.
+        let (output, said) = swaks(port, &["--local-interface", "127.0.0.9"]);
+        assert!(output.status.success(), "{said}");
+        let mail = daemon.wait_mail(&site, "jon", number);
+        mail.iter().for_each(|mail| assert_from(mail, "[127.0.0.9])\n\tby razorback.test"));
+        daemon.wait_words(&[" accept ", "[127.0.0.9] via=[127.0.0.1] "]);
+        // That address may relay here, and the proxy's own may not.
+        let (output, said) =
+            swaks(port, &["--local-interface", "127.0.0.9", "--to", "you@elsewhere.test", "--quit-after", "RCPT"]);
+        assert!(output.status.success(), "{said}");
+        let (output, said) = swaks(port, &["--to", "you@elsewhere.test", "--quit-after", "RCPT"]);
+        assert!(!output.status.success() && said.contains("550 5.7.1"), "{said}");
+        drop(haproxy);
+    }
+}
+
+/// haproxy before a daemon, as the manual has it; `version` is how it says for whom it comes.
+fn haproxy(site: &Site, daemon: &Daemon, version: &str) -> Option<(Daemon, u16)> {
+    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("haproxy.pkg");
+    let program = if tree.is_dir() { tree.join("usr/sbin/haproxy") } else { "haproxy".into() };
+    let libraries = fs::read_dir(tree.join("usr/lib")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let libraries: Vec<String> = libraries.map(|path| path.display().to_string()).collect();
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.env("LD_LIBRARY_PATH", libraries.join(":")).args(arguments).stdin(Stdio::null());
+        command
+    };
+    if command(&["-v"]).output().is_err() {
+        return skipped("haproxy is not installed");
+    }
+    if !present("swaks") {
+        return None;
+    }
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfoldd.8")).expect("a manual");
+    let (_, example) = manual.split_once("listen smtp\n").expect("the example");
+    let (example, _) = example.split_once(".Ed\n").expect("its end");
+    for wanted in ["bind :25\n", "192.0.2.1:25 ", "send-proxy-v2\n"] {
+        assert!(example.contains(wanted), "no {wanted:?} in the example of the manual:\n{example}");
+    }
+    let mut logs = String::new();
+    for _ in 0..3 {
+        let port = free_port();
+        let example = example.replace("bind :25", &format!("bind 127.0.0.1:{port}"));
+        let example = example.replace("192.0.2.1:25", &daemon.address().to_string()).replace("send-proxy-v2", version);
+        site.write("haproxy.cfg", &format!("listen smtp\n{example}"));
+        let file = site.path("haproxy.cfg");
+        let started = command(&["-W", "-db", "-f", &file.display().to_string()]);
+        match Daemon::spawn_until(started, |line| line.contains("Loading success").then_some(port)) {
+            Ok(haproxy) => return Some((haproxy, port)),
+            Err(log) => logs += &log,
+        }
+    }
+    panic!("haproxy does not start:\n{logs}");
+}
+
+/// Sends a message to jon, or what the arguments say; what swaks has to tell.
+fn swaks(port: u16, arguments: &[&str]) -> (Output, String) {
+    let mut swaks = Command::new("swaks");
+    swaks.args(["--server", "127.0.0.1", "--port", &port.to_string(), "--helo", "frogbog.test"]);
+    swaks.args(["--from", "jon@frogbog.test", "--to", "jon@razorback.test"]).args(arguments);
+    let output = swaks.output().expect("swaks runs");
+    let said = [&output.stdout[..], &output.stderr].concat();
+    (output, String::from_utf8_lossy(&said).into_owned())
+}
+
+fn assert_from(mail: &[u8], trace: &str) {
+    let text = String::from_utf8_lossy(mail);
+    assert!(text.contains(trace), "no {trace:?} in\n{text}");
 }
 
 /// A mail server that is not ours.

@@ -17,7 +17,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
 /// Shakes hands over a connection.
-fn secure(authority: &Authority, stream: TcpStream, name: &str) -> std::io::Result<Talk> {
+fn secure(authority: &Authority, stream: impl Both + 'static, name: &str) -> std::io::Result<Talk> {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let mut tls = StreamOwned::new(ClientConnection::new(authority.client(), name).expect("a client"), stream);
     tls.conn.complete_io(&mut tls.sock)?;
@@ -120,6 +120,81 @@ fn implicit_tls_is_there_before_the_first_word() {
     let _ = (&stream).read_to_end(&mut heard);
     assert!(!heard.windows(2).any(|two| two == b"22"), "{heard:?}");
     daemon.wait_words(&["tls-failed peer="]);
+}
+
+/// A connection whose first write has something in front of it.
+struct Behind(Option<&'static [u8]>, TcpStream);
+
+impl Read for Behind {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.1.read(into)
+    }
+}
+
+impl Write for Behind {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        let front = self.0.take().unwrap_or_default();
+        self.1.write_all(&[front, octets].concat())?;
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.1.flush()
+    }
+}
+
+#[test]
+fn a_proxy_says_for_whom_it_comes_before_the_handshake() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"\nlisten.proxy = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let headers: [&[u8]; 2] = [
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 4321 465\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f\xc0\0\x02\x07\xc0\0\x02\x01\x10\xe1\x01\xd1\x04\0\0",
+    ];
+    for header in headers {
+        let stream = Behind(Some(header), connect(&daemon));
+        let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
+        talk.expect("220 razorback");
+        talk.ask("EHLO client.test\r\n", "250-");
+        talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+        talk.ask("RCPT TO:<user@elsewhere.test>\r\n", "550 5.7.1 ");
+        talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+        talk.ask("DATA\r\n", "354 ");
+        talk.ask(LETTER, "250 ");
+        talk.ask("QUIT\r\n", "221 ");
+    }
+    daemon.wait_words(&[" accept ", " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS tls=TLS1.3 "]);
+    daemon.wait_mail(&site, "jon", 2);
+    // Under TLS it is too late for a header.
+    assert!(secure(&authority, connect(&daemon), "razorback.test").is_err());
+    daemon.wait_words(&["closed peer=[127.0.0.1]", "no PROXY header"]);
+}
+
+#[test]
+fn what_a_front_end_said_in_clear_of_the_client_is_forgotten() {
+    let authority = Authority::new();
+    let site = authority.site("listen.xclient = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let stream = connect(&daemon);
+    let mut clear = Talk::clear(&stream);
+    clear.expect("220 ");
+    clear.ask("XCLIENT ADDR=192.0.2.7 HELO=client.test PROTO=ESMTP LOGIN=jon\r\n", "220 ");
+    clear.ask("XFORWARD ADDR=192.0.2.9\r\n", "250 ");
+    clear.ask("STARTTLS\r\n", "220 ");
+    let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "503 5.5.1 ");
+    assert!(talk.ask("EHLO client.test\r\n", "250-").contains("250-XCLIENT NAME "));
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("RCPT TO:<user@elsewhere.test>\r\n", "550 5.7.1 ");
+    talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("DATA\r\n", "354 ");
+    talk.ask(LETTER, "250 ");
+    // Whose connection it is stays.
+    daemon.wait_words(&[" accept ", " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS "]);
+    // The encryption stays when the session becomes another client's.
+    talk.ask("XCLIENT ADDR=192.0.2.8\r\n", "220 ");
+    assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
 }
 
 #[test]

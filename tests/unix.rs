@@ -95,6 +95,7 @@ fn every_error_in_configuration_and_tables_is_reported_at_once() {
     let site = Site::new();
     site.write("users", "jon::\njon::\n");
     site.write("routes", "example.test nonsense:x\n");
+    site.write("senders", "jon info@razorback a@b@c\n");
     let mut command = site.penfoldd(&["-n"]);
     let good = fs::read_to_string(site.path("penfold.conf")).expect("penfold.conf");
     site.write("penfold.conf", &format!("colour = 1\n{good}[queue]\nretry_min = \"5\"\n"));
@@ -105,6 +106,7 @@ fn every_error_in_configuration_and_tables_is_reported_at_once() {
         ("penfold.conf", lines + 3, 13, "expected"),
         ("users", 2, 1, ""),
         ("routes", 1, 14, ""),
+        ("senders", 1, 20, ""),
     ];
     for (file, line, column, says) in expected {
         let begins = format!("{}:{line}:{column}: ", site.path(file).display());
@@ -115,7 +117,7 @@ fn every_error_in_configuration_and_tables_is_reported_at_once() {
     // The same for a start in earnest.
     site.write("penfold.conf", &good);
     let output = plain(&["-f", site.path("penfold.conf").to_str().expect("UTF-8")]);
-    assert_eq!((code(&output), text(&output.stderr).lines().count()), (CONFIG, 2), "{output:?}");
+    assert_eq!((code(&output), text(&output.stderr).lines().count()), (CONFIG, 3), "{output:?}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::listen::Door;
 use crate::queue::{self, Event, Queue, Tasks};
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
+use crate::submit::usage::Usage;
 use crate::worker::{self, Settings, Tools};
 
 /// Threads that work on jobs.
@@ -36,6 +37,8 @@ pub struct Mail {
     events: Sender<Event>,
     /// Says, by hanging up, that the queue has ended.
     ended: Receiver<()>,
+    /// Outlives every reload.
+    usage: Arc<Usage>,
 }
 
 impl Mail {
@@ -75,7 +78,7 @@ impl Mail {
             drop(alive);
         };
         thread::Builder::new().name("queue".into()).spawn(run).map_err(no_thread)?;
-        Ok(Self { tools, events, ended })
+        Ok(Self { tools, events, ended, usage: Arc::default() })
     }
 
     /// Starts what listens and what loads; returns the sockets, for the end.
@@ -156,6 +159,8 @@ impl Mail {
         Arc::new(Service {
             config: Arc::clone(&settings.config),
             router: Arc::clone(&settings.router),
+            senders: Arc::clone(&settings.senders),
+            usage: Arc::clone(&self.usage),
             spool: Arc::clone(&self.tools.spool),
             dns: Arc::clone(&self.tools.dns),
             tls: Arc::clone(&settings.tls),

@@ -10,9 +10,10 @@ use std::time::Instant;
 
 use memchr::memchr_iter;
 
+use super::front::Forwarded;
 use super::hello::Hello;
 use super::transaction::Transaction;
-use super::{Committed, Phase, Session, Step};
+use super::{Committed, Phase, Session, Step, submission};
 use crate::address::{self, Address};
 use crate::log;
 use crate::reply::{self, Reply};
@@ -51,6 +52,7 @@ impl Session<'_> {
             }
             Err(e) => Err(storage_trouble(&e)),
         };
+        self.forwarded = None;
         self.phase = Phase::Greeted(hello);
         match taken {
             Ok(name) => {
@@ -87,6 +89,21 @@ impl Session<'_> {
 
     /// The trace header (RFC 5321 4.4).
     fn received_line(&mut self, hello: &Hello, id: &str, named: Option<&Address>) -> String {
+        let whence = self.whence(hello);
+        let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
+        let (hostname, protocol, date) = (self.hostname(), self.protocol(hello), date());
+        // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
+        let tls = self.facts.as_ref().map(|tls| format!(" ({}) tls {}", tls.version, tls.cipher)).unwrap_or_default();
+        format!("Received: {whence}by {hostname} (penfold) with {protocol}{tls} id {id}{purpose};\n\t{date}\n")
+    }
+
+    /// Whence a message comes, and a new line; nothing where that is nobody's business.
+    /// A clause that names no host would be taken for a host; without one, as mail
+    /// servers write it for mail of their own, the line is read and passed over.
+    fn whence(&mut self, hello: &Hello) -> String {
+        if self.hides_client() {
+            return String::new();
+        }
         let (client, literal) = match self.client.address {
             Some(address) => {
                 let name = self.verified_name().unwrap_or_else(|| "unknown".to_owned());
@@ -99,18 +116,11 @@ impl Session<'_> {
         };
         // What is no domain may not stand there, whatever the client says.
         let name = if address::parse_domain(&hello.name).is_ok() { &hello.name } else { &literal };
-        let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
-        // The only date that cannot be written is one beyond the year 9999.
-        let date = jiff::fmt::rfc2822::to_string(&log::local_time()).unwrap_or_default();
-        let (hostname, protocol) = (self.hostname(), self.protocol(hello));
-        // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
-        let tls = self.facts.as_ref().map(|tls| format!(" ({}) tls {}", tls.version, tls.cipher)).unwrap_or_default();
-        format!(
-            "Received: from {name} ({client})\n\tby {hostname} (penfold) with {protocol}{tls} id {id}{purpose};\n\t{date}\n"
-        )
+        let forwarded = self.forwarded.as_ref().and_then(Forwarded::comment).unwrap_or_default();
+        format!("from {name} ({client}){forwarded}\n\t")
     }
 
-    fn verified_name(&mut self) -> Option<String> {
+    pub(super) fn verified_name(&mut self) -> Option<String> {
         let (dns, address) = (&self.service.dns, self.client.address?);
         self.name.get_or_insert_with(|| dns.verified_name(address)).clone()
     }
@@ -125,6 +135,7 @@ impl Session<'_> {
         let limit = self.service.config.limits.message_size;
         let deadline = Instant::now() + self.service.config.limits.data_timeout;
         let (mut reader, mut header) = (DotReader::default(), HeaderScan::default());
+        let mut letter = self.letter(&draft.id().to_string(), transaction);
         let (mut text, mut size, mut trouble) = (Vec::new(), 0, None);
         loop {
             self.input.source.set_deadline(deadline);
@@ -141,7 +152,7 @@ impl Session<'_> {
             let is_local = |domain: &str| self.service.router.place(domain) == Place::Local;
             header.feed(&text, &is_local);
             if size <= limit && !reader.is_flawed() && trouble.is_none() {
-                trouble = draft.write_all(&text).err();
+                trouble = letter.feed(&text, &mut draft).err();
             }
             if ended {
                 break;
@@ -157,6 +168,10 @@ impl Session<'_> {
         if header.is_looping() {
             return Ok(Err(reply::mail_loop()));
         }
+        let trouble = trouble.or_else(|| letter.finish(&mut draft).err());
+        if let Some(refusal) = letter.refusal() {
+            return Ok(Err(submission::refused(refusal)));
+        }
         Ok(match trouble {
             Some(e) => Err(storage_trouble(&e)),
             None => self.commit(draft, hello, transaction),
@@ -165,20 +180,28 @@ impl Session<'_> {
 
     fn commit(&mut self, draft: Draft, hello: &Hello, transaction: &Transaction) -> Result<EntryName, Reply> {
         let name = draft.commit().map_err(|e| storage_trouble(&e))?;
-        let verified = self.verified_name();
+        let origin = self.origin();
         log::accepted(&log::Accepted {
             id: &name.id,
             session: &self.client.session,
             sender: transaction.envelope.sender.as_ref(),
             recipients: transaction.envelope.recipients.len(),
             size: name.size,
-            peer: &log::peer(verified.as_deref(), self.client.address),
+            peer: &origin.peer,
+            via: &origin.via,
+            ident: &origin.ident,
             protocol: self.protocol(hello),
             tls: self.facts.as_ref().map_or("-", |tls| tls.version),
             user: self.login.as_deref(),
         });
         Ok(name)
     }
+}
+
+/// The time now, as Received: and Date: have it.
+pub(super) fn date() -> String {
+    // The only date that cannot be written is one beyond the year 9999.
+    jiff::fmt::rfc2822::to_string(&log::local_time()).unwrap_or_default()
 }
 
 /// The reply where the spool fails: always one that brings the client back.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{Phase, Session, Step};
 use crate::reply;
+use crate::smtp::attributes;
 
 /// What the client said of itself.
 #[derive(Debug, Clone)]
@@ -18,9 +19,8 @@ impl Session<'_> {
     /// HELO and EHLO; either ends a transaction (RFC 5321 4.1.4).
     pub(super) fn hello(&mut self, name: &[u8], extended: bool) -> Step {
         // Not checked against the DNS (RFC 5321 4.1.4), only for what may stand in a header.
-        let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(b);
         let name = match std::str::from_utf8(name) {
-            Ok(name) if (1..=255).contains(&name.len()) && name.bytes().all(|b| is_plain(&b)) => name,
+            Ok(name) if attributes::is_plain(name.as_bytes()) => name,
             _ => return Step::Say(reply::bad_hello()),
         };
         let reply = if extended {
@@ -28,6 +28,7 @@ impl Session<'_> {
         } else {
             reply::hello(self.hostname(), name)
         };
+        self.forwarded = None;
         self.phase = Phase::Greeted(Hello { name: name.to_owned(), extended });
         Step::Say(reply)
     }
@@ -41,6 +42,7 @@ impl Session<'_> {
         if !mechanisms.is_empty() {
             all.push(mechanisms.iter().fold("AUTH".to_owned(), |line, m| format!("{line} {m}")).into());
         }
+        all.extend(self.offers_to_front_ends());
         all.push("HELP".into());
         all
     }
@@ -64,6 +66,7 @@ impl Session<'_> {
 
     /// Back to what the client was before MAIL.
     pub(super) fn forget_transaction(&mut self) {
+        self.forwarded = None;
         self.phase = match std::mem::replace(&mut self.phase, Phase::Connected) {
             Phase::InMail(hello, _) | Phase::Greeted(hello) => Phase::Greeted(hello),
             Phase::Connected => Phase::Connected,

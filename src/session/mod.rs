@@ -2,7 +2,7 @@
 //!
 //! The loop here alone reads and writes the stream, keeps its time limits, counts
 //! mistakes and logs refusals; the handlers (`hello`, `transaction`, `data`,
-//! `access`) decide and return a [`Step`]. Replies wait for the end of what the
+//! `submission`, `access`, `front`) decide and return a [`Step`]. Replies wait for the end of what the
 //! client has sent at once (RFC 2920). Every way in which a client can misbehave
 //! ends in a reply or in the end of the session, never in a panic. A message is
 //! accepted when, and only when, [`data`] has committed it.
@@ -25,16 +25,21 @@ use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
 use crate::spool::{EntryName, Spool};
+use crate::submit::senders::Senders;
+use crate::submit::usage::Usage;
 use crate::tls::{Facts, Tls};
 
 mod access;
 mod auth;
 mod data;
+mod front;
 mod hello;
 mod secure;
+mod submission;
 mod transaction;
 
 use auth::Attempts;
+use front::Forwarded;
 use hello::Hello;
 use transaction::Transaction;
 
@@ -44,6 +49,10 @@ pub struct Service {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
+    /// Who may send as whom.
+    pub senders: Arc<Senders>,
+    /// How much each account has sent.
+    pub usage: Arc<Usage>,
     /// Where messages are kept.
     pub spool: Arc<Spool>,
     /// Who knows the clients' names.
@@ -74,6 +83,11 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// Whether it sits at a terminal or a pipe on this host: then it may relay.
     pub is_local: bool,
+    /// The front end that speaks for it, if one does.
+    pub via: Option<IpAddr>,
+    /// Whether it may be anybody: a proxy could not say who it is. The address is then
+    /// the proxy's, and gives no rights.
+    pub is_unknown: bool,
     /// Where it came in, and what holds there.
     pub listen: Arc<Listen>,
 }
@@ -108,6 +122,8 @@ enum Phase {
 pub struct Session<'a> {
     service: &'a Service,
     client: Client,
+    /// Who has logged in: `user@domain`.
+    pub login: Option<String>,
     watch: Watch,
     input: Input<Stream>,
     /// Replies that were not sent yet.
@@ -117,11 +133,13 @@ pub struct Session<'a> {
     refusals: usize,
     /// The client's name, once it was looked up.
     name: Option<Option<String>>,
+    /// The address of whoever connected, if it may speak for others.
+    front: Option<IpAddr>,
+    /// For whom the next message comes, if it says so.
+    forwarded: Option<Forwarded>,
     /// What is known of the encryption; `None` in clear.
     facts: Option<Facts>,
-    /// Who has logged in.
-    login: Option<String>,
-    /// Who has failed to.
+    /// What went wrong with AUTH.
     attempts: Attempts,
 }
 
@@ -133,9 +151,11 @@ const MAX_LOGGED: usize = 400;
 impl<'a> Session<'a> {
     /// A session that has not said anything yet.
     pub fn new(service: &'a Service, client: Client, watch: Watch, stream: Stream) -> Self {
+        let front = front::trusted(&client);
         Self {
             service,
             client,
+            login: None,
             watch,
             input: Input::new(stream),
             out: Vec::new(),
@@ -143,8 +163,9 @@ impl<'a> Session<'a> {
             mistakes: 0,
             refusals: 0,
             name: None,
+            front,
+            forwarded: None,
             facts: None,
-            login: None,
             attempts: Attempts::default(),
         }
     }
@@ -239,6 +260,8 @@ impl<'a> Session<'a> {
             Command::Help => Step::Say(reply::help()),
             Command::Vrfy(argument) => self.vrfy(argument),
             Command::Expn => Step::Say(reply::no_expand()),
+            Command::Xclient(attributes) => self.xclient(attributes),
+            Command::Xforward(attributes) => self.xforward(attributes),
             Command::Misused(usage) => Step::Say(reply::bad_arguments(usage)),
             Command::Foreign => Step::SayThenHangUp(reply::unknown_command()),
             Command::Unknown => Step::Say(reply::unknown_command()),

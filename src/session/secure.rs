@@ -50,7 +50,7 @@ impl Session<'_> {
         self.say(&reply::ready_for_tls())?;
         self.flush()?;
         self.phase = Phase::Connected;
-        self.login = None;
+        (self.login, self.forwarded) = (None, None);
         self.shake_hands()
     }
 

@@ -49,11 +49,14 @@ impl Session<'_> {
             Phase::InMail(..) => return Step::Say(reply::nested_mail()),
             Phase::Greeted(hello) => hello.clone(),
         };
+        if !self.may_submit() {
+            return Step::Say(reply::need_login());
+        }
         let path = match path {
             Ok(path) => path,
             Err(why) => return Step::Say(reply::bad_sender(why)),
         };
-        match self.begin(path) {
+        match self.begin(path).and_then(|begun| self.count_message().map(|()| begun)) {
             Ok(transaction) => {
                 let reply = reply::sender_ok(&address::path(transaction.envelope.sender.as_ref()));
                 self.phase = Phase::InMail(hello, transaction);
@@ -102,6 +105,7 @@ impl Session<'_> {
             }
             sender => sender.map(|address| self.service.router.qualify(&address)),
         };
+        self.check_sender(sender.as_ref())?;
         Ok(Transaction::new(sender, body))
     }
 
@@ -123,9 +127,13 @@ impl Session<'_> {
             return Step::Say(reply::too_many_recipients());
         }
         let named = self.service.router.qualify(&named);
-        match access::recipient(self.service, self.may_relay(), &named) {
+        let finals = access::recipient(self.service, self.may_relay(), &named);
+        match finals {
             Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::too_many_recipients()),
             Ok(finals) => {
+                if let Err(reply) = self.count_recipient() {
+                    return Step::Say(reply);
+                }
                 let reply = reply::recipient_ok(&named);
                 if let Phase::InMail(_, transaction) = &mut self.phase {
                     transaction.add(named, finals);

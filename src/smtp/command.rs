@@ -36,6 +36,10 @@ pub enum Command<'a> {
     Vrfy(&'a [u8]),
     /// EXPN.
     Expn,
+    /// XCLIENT with attributes.
+    Xclient(&'a [u8]),
+    /// XFORWARD with attributes.
+    Xforward(&'a [u8]),
     /// A verb with arguments that make no sense; this is the right form.
     Misused(&'static str),
     /// The first words of another protocol, as from a web browser.
@@ -84,6 +88,8 @@ impl<'a> Command<'a> {
             b"HELP" => Self::Help,
             b"VRFY" => Self::Vrfy(argument),
             b"EXPN" => Self::Expn,
+            b"XCLIENT" => Self::Xclient(argument),
+            b"XFORWARD" => Self::Xforward(argument),
             b"GET" | b"POST" | b"HEAD" | b"PUT" | b"OPTIONS" | b"CONNECT" => Self::Foreign,
             _ => Self::Unknown,
         }
@@ -144,6 +150,7 @@ mod tests {
             ("RCPT TO:<a@b>x", "Rcpt(Err(Trailing))"),
             ("RCPT TO:", "Rcpt(Err(Empty))"),
             ("DATA\0", "Unknown"),
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 4321 25", "Unknown"),
             ("MAILFROM:<a@b>", "Unknown"),
             ("", "Unknown"),
             ("\u{fc}", "Unknown"),

@@ -42,6 +42,11 @@ impl Client {
         self.wire.say(bytes.as_bytes()).expect("the session goes on");
     }
 
+    /// The same, of what need not be text.
+    pub fn say_octets(&mut self, octets: &[u8]) {
+        self.wire.say(octets).expect("the session goes on");
+    }
+
     /// Sends bytes to one that may be gone.
     pub fn try_say(&mut self, bytes: &str) {
         let _ = self.wire.say(bytes.as_bytes());

@@ -43,7 +43,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(50);
 
 /// A scratch directory, mode 755, with everything a daemon needs: `penfold.conf`,
-/// the tables `users` (jon and root), `aliases`, `virtual` and `routes`, `spool/`
+/// the tables `users` (jon and root), `aliases`, `virtual`, `routes` and `senders`, `spool/`
 /// and `mail/USER`. Removed when dropped.
 pub struct Site {
     dir: PathBuf,
@@ -67,6 +67,7 @@ local.users = "file:{dir}/users"
 local.mailbox = "{dir}/mail/{user}"
 local.aliases = "{dir}/aliases"
 local.virtual = "{dir}/virtual"
+submission.senders = "{dir}/senders"
 relay.networks = ["127.0.0.0/8"]
 remote.routes = "{dir}/routes"
 dns.nameservers = ["{dns}"]
@@ -91,7 +92,9 @@ impl Site {
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("mode 755");
             own(&dir);
         }
-        for (table, text) in [("users", "jon::\nroot::\n"), ("aliases", ""), ("virtual", ""), ("routes", "")] {
+        for (table, text) in
+            [("users", "jon::\nroot::\n"), ("aliases", ""), ("virtual", ""), ("routes", ""), ("senders", "")]
+        {
             site.write(table, text);
         }
         let dir = site.dir.to_str().expect("a temporary directory in UTF-8");

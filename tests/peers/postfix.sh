@@ -4,7 +4,7 @@
 #
 # It takes mail on 127.0.0.1 port PORT. Mail for anybody at peer.test goes into
 # the Maildir DIR/mail, save for nobody@peer.test, whom it refuses; mail for
-# anywhere else goes to 127.0.0.1 port BACK.
+# anywhere else goes to 127.0.0.1 port BACK, with XFORWARD where that is offered.
 set -eu
 . "$(dirname "$0")/root.sh"
 tree=$1 dir=$2 port=$3 back=$4
@@ -29,6 +29,7 @@ local_recipient_maps =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
+smtpd_authorized_xclient_hosts = 127.0.0.0/8
 smtp_dns_support_level = disabled
 smtpd_peername_lookup = no
 smtpd_relay_restrictions = permit_mynetworks, reject
@@ -39,6 +40,7 @@ virtual_mailbox_maps = static:mail/
 virtual_uid_maps = static:5102
 virtual_gid_maps = static:5102
 relayhost = [127.0.0.1]:$back
+smtp_send_xforward_command = yes
 END
 
 sed "s/^PORT/$port/" "$(dirname "$0")/master.cf" > "$dir/etc/postfix/master.cf"

@@ -1,0 +1,150 @@
+//! XCLIENT and XFORWARD: a front end that speaks for others.
+//!
+//! Only whoever connects from a network of the listener's `xclient` may say either; it
+//! is not even offered to anybody else, and refused with 550. The right is that of the
+//! connection and not of whom it speaks for: XCLIENT neither gives nor takes it. After
+//! XCLIENT the session begins anew, as that client's: its address decides what it may
+//! do. What XFORWARD says is for the log and a comment in Received: alone, gives no
+//! rights, and holds for one message. A line that is wrong anywhere changes nothing.
+//! The counts of mistakes go on, and so does the encryption.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::hello::Hello;
+use super::{Client, Phase, Session, Step};
+use crate::log;
+use crate::reply::{self, Reply};
+use crate::smtp::attributes::{self, Attribute, Wrong, XCLIENT, XFORWARD};
+
+/// For whom the next message comes.
+#[derive(Debug, Default)]
+pub struct Forwarded {
+    name: Option<String>,
+    address: Option<IpAddr>,
+    protocol: Option<String>,
+    hello: Option<String>,
+    ident: Option<String>,
+}
+
+/// Where a message comes from, for the log.
+pub struct Origin {
+    /// The client.
+    pub peer: String,
+    /// Who spoke for it; empty for nobody.
+    pub via: String,
+    /// What that one calls the message; empty if it does not say.
+    pub ident: String,
+}
+
+impl Forwarded {
+    /// A comment for Received:, on a line of its own. Without an address the message
+    /// began at the front end itself.
+    pub fn comment(&self) -> Option<String> {
+        let address = self.address?;
+        let tag = if address.is_ipv6() { "IPv6:" } else { "" };
+        let name = self.name.as_deref().unwrap_or("unknown");
+        let hello = self.hello.as_deref().map(|hello| format!(" as {hello}")).unwrap_or_default();
+        let protocol = self.protocol.as_deref().map(|protocol| format!(" with {protocol}")).unwrap_or_default();
+        Some(format!("\n\t(forwarded for {name} [{tag}{address}]{hello}{protocol})"))
+    }
+}
+
+/// The client's address, if it may speak for others.
+pub fn trusted(client: &Client) -> Option<IpAddr> {
+    let is_trusted = |address: &IpAddr| client.listen.xclient.iter().any(|network| network.contains(*address));
+    client.address.filter(|address| !client.is_unknown && is_trusted(address))
+}
+
+impl Session<'_> {
+    /// What a front end is offered besides, in the answer to EHLO.
+    pub(super) fn offers_to_front_ends(&self) -> impl Iterator<Item = Cow<'static, str>> + use<> {
+        let all = self.front.map(|_| [("XCLIENT", XCLIENT), ("XFORWARD", XFORWARD)]);
+        all.into_iter().flatten().map(|(verb, attributes)| format!("{verb} {attributes}").into())
+    }
+
+    /// XCLIENT: from here on the session is another client's.
+    pub(super) fn xclient(&mut self, argument: &[u8]) -> Step {
+        match self.attributes(XCLIENT, argument) {
+            Ok(attributes) => self.begin_anew(attributes),
+            Err(reply) => Step::Say(reply),
+        }
+    }
+
+    /// XFORWARD: what there is to know of the next message.
+    pub(super) fn xforward(&mut self, argument: &[u8]) -> Step {
+        let attributes = match self.attributes(XFORWARD, argument) {
+            Ok(attributes) => attributes,
+            Err(reply) => return Step::Say(reply),
+        };
+        let forwarded = self.forwarded.get_or_insert_default();
+        for attribute in attributes {
+            match attribute {
+                Attribute::Name(name) => forwarded.name = name,
+                Attribute::Addr(address) => forwarded.address = address,
+                Attribute::Proto(protocol) => forwarded.protocol = protocol,
+                Attribute::Helo(hello) => forwarded.hello = hello,
+                Attribute::Ident(ident) => forwarded.ident = ident,
+                _ => {}
+            }
+        }
+        Step::Say(reply::forwarded())
+    }
+
+    fn attributes(&self, offered: &'static str, argument: &[u8]) -> Result<Vec<Attribute>, Reply> {
+        if self.front.is_none() {
+            return Err(reply::not_a_front_end());
+        }
+        if matches!(self.phase, Phase::InMail(..)) {
+            return Err(reply::not_in_transaction());
+        }
+        attributes::attributes(offered, argument).map_err(|wrong| match wrong {
+            Wrong::Nothing | Wrong::Unknown => reply::unknown_attribute(offered),
+            Wrong::Value(name) => reply::bad_attribute(name),
+        })
+    }
+
+    /// Address and name stay until another XCLIENT says otherwise; what the client has
+    /// said and who it has proved to be are gone, unless this one says it.
+    fn begin_anew(&mut self, attributes: Vec<Attribute>) -> Step {
+        let (mut name, mut hello, mut login, mut extended) = (None, None, None, false);
+        for attribute in attributes {
+            match attribute {
+                Attribute::Name(given) => name = Some(given),
+                Attribute::Addr(address) => (self.client.address, self.name) = (address, None),
+                Attribute::Helo(given) => hello = given,
+                Attribute::Proto(protocol) => extended = protocol.is_some_and(|p| p == "ESMTP"),
+                Attribute::Login(given) => login = given,
+                _ => {}
+            }
+        }
+        if name.is_some() {
+            self.name = name;
+        }
+        self.client.via = self.front;
+        self.login = login;
+        self.forwarded = None;
+        self.phase = hello.map_or(Phase::Connected, |name| Phase::Greeted(Hello { name, extended }));
+        let Client { session, address, .. } = &self.client;
+        ::log::debug!("{session} xclient peer={} via={:?}", log::peer(None, *address), self.front);
+        Step::Say(reply::banner(self.hostname()))
+    }
+
+    /// Where the message comes from that is being taken.
+    pub(super) fn origin(&mut self) -> Origin {
+        let name = self.verified_name();
+        let speaker = log::peer(name.as_deref(), self.client.address);
+        match &self.forwarded {
+            Some(Forwarded { name, address, ident, .. }) => Origin {
+                peer: log::peer(name.as_deref(), *address),
+                via: speaker,
+                ident: ident.clone().unwrap_or_default(),
+            },
+            None => Origin {
+                peer: speaker,
+                via: self.client.via.map(|address| format!("[{address}]")).unwrap_or_default(),
+                ident: String::new(),
+            },
+        }
+    }
+}

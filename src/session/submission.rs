@@ -1,0 +1,92 @@
+//! What holds where people submit mail of their own (RFC 6409).
+//!
+//! On a listener of that kind nobody says MAIL who has neither logged in nor comes
+//! from a trusted network; who has logged in sends as himself and as the senders
+//! table says, and no more than his share of an hour; and a message is given what
+//! it lacks. On any other listener all of this does nothing, whoever has logged in.
+
+use super::transaction::Transaction;
+use super::{Session, data};
+use crate::address::{self, Address};
+use crate::config::Kind;
+use crate::log;
+use crate::reply::{self, Reply};
+use crate::submit::usage::{Answer, What};
+use crate::submit::{Letter, MAX_HEADER, Refusal, Terms};
+
+impl Session<'_> {
+    /// Whether the client may say MAIL.
+    pub(super) fn may_submit(&self) -> bool {
+        !self.is_submission() || self.may_relay()
+    }
+
+    /// Whether Received: says nothing of the client.
+    pub(super) fn hides_client(&self) -> bool {
+        self.is_submission() && self.service.config.submission.hide_client
+    }
+
+    /// Refuses a reverse-path that is not for whoever has logged in.
+    pub(super) fn check_sender(&self, sender: Option<&Address>) -> Result<(), Reply> {
+        let Some(login) = self.account() else { return Ok(()) };
+        match self.service.senders.identity(login) {
+            Some(identity) if sender.is_none_or(|sender| identity.may_use(sender)) => Ok(()),
+            // A login that is no address may use none, not even the null path.
+            _ => Err(reply::not_your_sender(&address::path(sender))),
+        }
+    }
+
+    /// Counts one message more of the account.
+    pub(super) fn count_message(&self) -> Result<(), Reply> {
+        let limit = self.service.config.submission.messages_per_hour;
+        self.count(What::Messages, "messages", limit).map_err(|()| reply::too_many_messages(limit))
+    }
+
+    /// Counts one recipient more of the account.
+    pub(super) fn count_recipient(&self) -> Result<(), Reply> {
+        let limit = self.service.config.submission.recipients_per_hour;
+        self.count(What::Recipients, "recipients", limit).map_err(|()| reply::too_many_recipients_an_hour(limit))
+    }
+
+    fn count(&self, what: What, word: &str, limit: usize) -> Result<(), ()> {
+        let Some(account) = self.account() else { return Ok(()) };
+        let answer = self.service.usage.count(account, what, limit);
+        if answer == Answer::Reached {
+            log::limit_reached(&self.client.session, account, word, limit);
+        }
+        if answer == Answer::Good { Ok(()) } else { Err(()) }
+    }
+
+    /// What goes between the client and the spool.
+    pub(super) fn letter(&self, id: &str, transaction: &Transaction) -> Letter {
+        if !self.is_submission() {
+            return Letter::untouched();
+        }
+        let config = &self.service.config;
+        Letter::new(Terms {
+            hostname: config.hostname.clone(),
+            domain: config.local.domains.first().unwrap_or(&config.hostname).clone(),
+            id: id.to_owned(),
+            date: data::date(),
+            sender: transaction.envelope.sender.clone(),
+            identity: self.account().and_then(|login| self.service.senders.identity(login)),
+        })
+    }
+
+    /// Who has logged in here, if it matters.
+    fn account(&self) -> Option<&str> {
+        self.login.as_deref().filter(|_| self.is_submission())
+    }
+
+    fn is_submission(&self) -> bool {
+        self.client.listen.kind == Kind::Submission
+    }
+}
+
+/// The reply to a message that [`Letter`] does not let through.
+pub(super) fn refused(refusal: &Refusal) -> Reply {
+    match refusal {
+        Refusal::NotHis(author) => reply::not_your_from(author),
+        Refusal::Unreadable => reply::unreadable_from(),
+        Refusal::TooLong => reply::header_too_long(MAX_HEADER),
+    }
+}

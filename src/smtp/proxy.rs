@@ -1,0 +1,312 @@
+//! The PROXY protocol's header, versions 1 and 2: for whom a connection comes.
+//!
+//! A proxy in front of a server says in the first octets of a connection who is
+//! behind it. [`parse`] takes what has come and says how many octets more belong to
+//! the header for sure, so that [`read`] asks for these and no others: what follows
+//! the header, be it SMTP or TLS, is left for the next reader. A header of version 1
+//! has at most [`MAX_TEXT`] octets, one of version 2 at most [`MAX_BINARY`] after its
+//! fixed part; the extensions in there (TLVs) are skipped unread. Anything but a right
+//! header is [`Malformed`], as early as it shows. Does not know who may send one.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+/// The longest header of version 1, CR LF included.
+pub const MAX_TEXT: usize = 107;
+/// The longest header of version 2, without its fixed part.
+pub const MAX_BINARY: usize = 4096;
+
+/// The shortest header of version 1.
+const MIN_TEXT: usize = 15;
+/// Signature, version and command, family, length.
+const FIXED: usize = 16;
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const TEXT: &[u8] = b"PROXY ";
+
+/// For whom a connection comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// For a client, at this address.
+    Client(SocketAddr),
+    /// For the proxy itself, as to see whether the server is well.
+    Proxy,
+    /// For a client of whom the proxy cannot say where it is.
+    Unknown,
+}
+
+/// What the octets are that have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed {
+    /// A part of a header, of which at least so many octets are still to come.
+    Needs(usize),
+    /// A whole header, and nothing after it.
+    Whole(Source),
+}
+
+/// Why octets are no header. The text of each is fit for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// It begins as neither version does.
+    NoHeader,
+    /// Longer than a header may be.
+    TooLong,
+    /// A version, a command or a protocol that is none, or not one of a mail server.
+    NotKnown,
+    /// An address or a port that is none.
+    BadAddress,
+    /// Too short for the addresses that it announces, or with something after them.
+    BadLength,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoHeader => "no PROXY header",
+            Self::TooLong => "a PROXY header that is too long",
+            Self::NotKnown => "a PROXY header of a kind that is not known",
+            Self::BadAddress => "a PROXY header without a right address",
+            Self::BadLength => "a PROXY header of a wrong length",
+        })
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// Reads a header, and not an octet more.
+///
+/// # Errors
+/// Those of the stream, `UnexpectedEof` when it ends early, and `InvalidData` with
+/// [`Malformed`] inside.
+pub fn read(stream: &mut impl Read) -> io::Result<Source> {
+    let mut octets = Vec::new();
+    loop {
+        match parse(&octets).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))? {
+            Parsed::Whole(source) => return Ok(source),
+            Parsed::Needs(more) => {
+                let had = octets.len();
+                octets.resize(had + more, 0);
+                let came = match stream.read(&mut octets[had..]) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
+                    result => result?,
+                };
+                octets.truncate(had + came);
+            }
+        }
+    }
+}
+
+/// Says what the octets are that have come.
+///
+/// # Errors
+/// [`Malformed`], once no more octets could make a header of them.
+pub fn parse(octets: &[u8]) -> Result<Parsed, Malformed> {
+    match octets.first() {
+        None => Ok(Parsed::Needs(1)),
+        Some(b'P') => text(octets),
+        Some(_) => binary(octets),
+    }
+}
+
+/// Version 1: `PROXY TCP4 192.0.2.1 192.0.2.2 4321 25` and CR LF.
+fn text(octets: &[u8]) -> Result<Parsed, Malformed> {
+    if !is_begun(octets, TEXT) {
+        return Err(Malformed::NoHeader);
+    }
+    if octets.len() > MAX_TEXT {
+        return Err(Malformed::TooLong);
+    }
+    let Some(line) = octets.strip_suffix(b"\r\n") else {
+        // A CR is only ever the last but one, and no LF comes without it.
+        return match octets {
+            _ if octets.len() == MAX_TEXT => Err(Malformed::TooLong),
+            [inside @ .., _] if inside.contains(&b'\r') || octets.contains(&b'\n') => Err(Malformed::BadLength),
+            _ => Ok(Parsed::Needs(MIN_TEXT.saturating_sub(octets.len()).max(1))),
+        };
+    };
+    if line.contains(&b'\r') || line.contains(&b'\n') {
+        return Err(Malformed::BadLength);
+    }
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split(' ').skip(1);
+    let source = match words.next() {
+        Some("TCP4") => addresses::<Ipv4Addr>(words)?,
+        Some("TCP6") => addresses::<Ipv6Addr>(words)?,
+        // Whatever follows it.
+        Some("UNKNOWN") => Source::Unknown,
+        _ => return Err(Malformed::NotKnown),
+    };
+    Ok(Parsed::Whole(source))
+}
+
+/// The words of source and destination, both of which must be right.
+fn addresses<'a, A: FromStr + Into<IpAddr>>(words: impl Iterator<Item = &'a str>) -> Result<Source, Malformed> {
+    let words: Vec<&str> = words.collect();
+    let [source, destination, port, other_port] = words.as_slice() else { return Err(Malformed::BadAddress) };
+    let address = |text: &str| text.parse::<A>().map_err(|_| Malformed::BadAddress);
+    address(destination)?;
+    port_number(other_port).ok_or(Malformed::BadAddress)?;
+    let port = port_number(port).ok_or(Malformed::BadAddress)?;
+    Ok(client(address(source)?.into(), port))
+}
+
+/// A decimal number without a sign or a zero in front.
+fn port_number(text: &str) -> Option<u16> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_plain)
+}
+
+/// Version 2: a signature, and what follows it in fixed places.
+fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
+    if !is_begun(octets, SIGNATURE) {
+        return Err(Malformed::NoHeader);
+    }
+    let Some((fixed, rest)) = octets.split_at_checked(FIXED) else { return Ok(Parsed::Needs(FIXED - octets.len())) };
+    let &[command, family, high, low] = &fixed[SIGNATURE.len()..] else { return Err(Malformed::BadLength) };
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let (what, needed) = match (command, family) {
+        (0x20, _) => (Source::Proxy, 0),
+        (0x21, 0x00) => (Source::Unknown, 0),
+        // Addresses and ports of TCP over IPv4 and IPv6; the paths of two Unix sockets.
+        (0x21, 0x11) => (Source::Unknown, 12),
+        (0x21, 0x21) => (Source::Unknown, 36),
+        (0x21, 0x31) => (Source::Unknown, 216),
+        _ => return Err(Malformed::NotKnown),
+    };
+    if length > MAX_BINARY {
+        return Err(Malformed::TooLong);
+    }
+    if length < needed || rest.len() > length {
+        return Err(Malformed::BadLength);
+    }
+    if rest.len() < length {
+        return Ok(Parsed::Needs(length - rest.len()));
+    }
+    Ok(Parsed::Whole(match (command, family, rest) {
+        (0x21, 0x11, &[a, b, c, d, _, _, _, _, high, low, ..]) => {
+            client(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low]))
+        }
+        (0x21, 0x21, _) => {
+            let (address, rest) = rest.split_first_chunk::<16>().ok_or(Malformed::BadLength)?;
+            let &[high, low] = rest.get(16..18).ok_or(Malformed::BadLength)? else { return Err(Malformed::BadLength) };
+            client(Ipv6Addr::from(*address).into(), u16::from_be_bytes([high, low]))
+        }
+        _ => what,
+    }))
+}
+
+/// IPv4 in the form of IPv6 is IPv4.
+fn client(address: IpAddr, port: u16) -> Source {
+    Source::Client((address.to_canonical(), port).into())
+}
+
+/// Whether all that is there of `whole` is right.
+fn is_begun(octets: &[u8], whole: &[u8]) -> bool {
+    octets.iter().zip(whole).all(|(a, b)| a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(body.len()).expect("short").to_be_bytes();
+        [SIGNATURE, &[command, family], &length, body].concat()
+    }
+
+    fn four() -> Vec<u8> {
+        [&[192, 0, 2, 1][..], &[192, 0, 2, 2], &[0x10, 0xe1], &[0, 25]].concat()
+    }
+
+    fn six(source: &str) -> Vec<u8> {
+        let source: Ipv6Addr = source.parse().expect("an address");
+        [&source.octets()[..], &Ipv6Addr::LOCALHOST.octets(), &[0x10, 0xe1], &[0, 25]].concat()
+    }
+
+    #[test]
+    fn right_headers_are_read_to_their_last_octet_in_every_split() {
+        let mut longest = b"PROXY UNKNOWN ".to_vec();
+        longest.resize(MAX_TEXT - 2, b'x');
+        longest.extend(b"\r\n");
+        for (header, source) in [
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 4321 25\r\n".to_vec(), "192.0.2.1:4321"),
+            (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n".to_vec(), "255.255.255.255:65535"),
+            (b"PROXY TCP6 2001:db8::1 ::1 4321 25\r\n".to_vec(), "[2001:db8::1]:4321"),
+            (b"PROXY TCP6 ::ffff:192.0.2.1 ::1 4321 25\r\n".to_vec(), "192.0.2.1:4321"),
+            (b"PROXY UNKNOWN\r\n".to_vec(), "unknown"),
+            (b"PROXY UNKNOWN what ever \xff\r\n".to_vec(), "unknown"),
+            (b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n".to_vec(), "unknown"),
+            (longest, "unknown"),
+            (v2(0x21, 0x11, &four()), "192.0.2.1:4321"),
+            (v2(0x21, 0x11, &[four(), vec![0x04, 0, 9]].concat()), "192.0.2.1:4321"),
+            (v2(0x21, 0x21, &six("2001:db8::1")), "[2001:db8::1]:4321"),
+            (v2(0x21, 0x21, &six("::ffff:192.0.2.1")), "192.0.2.1:4321"),
+            (v2(0x21, 0x31, &[b'/'; 216]), "unknown"),
+            (v2(0x21, 0x00, b""), "unknown"),
+            (v2(0x20, 0x00, b""), "proxy"),
+            (v2(0x20, 0x11, &four()), "proxy"),
+            (v2(0x21, 0x11, &[four(), vec![0; MAX_BINARY - 12]].concat()), "192.0.2.1:4321"),
+        ] {
+            for split in 1..header.len().min(400) {
+                let text = [&header[..], b"EHLO x\r\n"].concat();
+                let mut stream = text[..split].chain(&text[split..]);
+                let read = read(&mut stream);
+                let shown = match read.expect("a right header") {
+                    Source::Client(address) => address.to_string(),
+                    Source::Proxy => "proxy".to_owned(),
+                    Source::Unknown => "unknown".to_owned(),
+                };
+                assert_eq!(shown, source, "{}", header.escape_ascii());
+                let mut rest = Vec::new();
+                stream.read_to_end(&mut rest).expect("memory");
+                assert_eq!(rest, b"EHLO x\r\n", "{}", header.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_none_as_soon_as_it_shows() {
+        use Malformed::*;
+        let mut long = b"PROXY UNKNOWN ".to_vec();
+        long.resize(MAX_TEXT, b'x');
+        for (octets, why) in [
+            (b"E".to_vec(), NoHeader),
+            (b"\x16\x03\x01".to_vec(), NoHeader),
+            (b"\r\n\r\n\0\r\nQUIX".to_vec(), NoHeader),
+            (b"PX".to_vec(), NoHeader),
+            (b"PROXY\r\n".to_vec(), NoHeader),
+            (b"proxy TCP4 192.0.2.1 192.0.2.2 4321 25\r\n".to_vec(), NoHeader),
+            (b"PROXY TCP4 \n".to_vec(), BadLength),
+            (b"PROXY TCP4 \rx".to_vec(), BadLength),
+            (b"PROXY UNKNOWN\nEHLO x\r\n".to_vec(), BadLength),
+            (b"PROXY UNKNOWNS\r\n".to_vec(), NotKnown),
+            (b"PROXY  TCP4 192.0.2.1 192.0.2.2 4321 25\r\n".to_vec(), NotKnown),
+            (b"PROXY TCP5 192.0.2.1 192.0.2.2 4321 25\r\n".to_vec(), NotKnown),
+            (b"PROXY UDP4 192.0.2.1 192.0.2.2 4321 25\r\n".to_vec(), NotKnown),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 4321\r\n".to_vec(), BadAddress),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 4321 25 \r\n".to_vec(), BadAddress),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 4321 65536\r\n".to_vec(), BadAddress),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 +321 25\r\n".to_vec(), BadAddress),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 0432 25\r\n".to_vec(), BadAddress),
+            (b"PROXY TCP4 192.0.2.01 192.0.2.2 4321 25\r\n".to_vec(), BadAddress),
+            (b"PROXY TCP4 ::1 ::1 4321 25\r\n".to_vec(), BadAddress),
+            (b"PROXY TCP6 192.0.2.1 192.0.2.2 4321 25\r\n".to_vec(), BadAddress),
+            (b"PROXY TCP6 fe80::1%eth0 ::1 4321 25\r\n".to_vec(), BadAddress),
+            (long, TooLong),
+            (v2(0x22, 0x11, &four()), NotKnown),
+            (v2(0x11, 0x11, &four()), NotKnown),
+            (v2(0x21, 0x12, &four()), NotKnown),
+            (v2(0x21, 0x41, &four()), NotKnown),
+            (v2(0x21, 0x11, &four()[..11]), BadLength),
+            (v2(0x21, 0x21, &six("::1")[..35]), BadLength),
+            (v2(0x21, 0x31, &[0; 215]), BadLength),
+            (v2(0x21, 0x11, &[0; MAX_BINARY + 1]), TooLong),
+            (v2(0x20, 0x00, &[0; MAX_BINARY + 1])[..FIXED].to_vec(), TooLong),
+        ] {
+            let found = (0..=octets.len()).find_map(|length| parse(&octets[..length]).err());
+            assert_eq!(found, Some(why), "{}", octets.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The addresses in a field such as To (RFC 5322 3.4, and 4.4 for old forms).
+//!
+//! Reads a list as its writers mean it: names, comments, quotes, groups, source
+//! routes and folded lines; bytes outside ASCII where a name stands. [`complete`]
+//! puts a domain behind addresses that have none, and changes no other octet. A
+//! list that cannot be read is left alone whole. Work and memory are linear in the
+//! length of the field.
+
+use crate::address::Address;
+
+/// An address in a list.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mailbox {
+    /// `None` if it is no address that mail can go to here.
+    address: Option<Address>,
+    /// Where the local part ends, if no domain follows.
+    end: Option<usize>,
+}
+
+impl Mailbox {
+    /// The address, at this domain if it has none.
+    pub fn address_at(&self, domain: &str) -> Option<Address> {
+        self.address.as_ref().map(|address| if self.end.is_some() { address.at(domain) } else { address.clone() })
+    }
+}
+
+/// The addresses of a list; `None` if it cannot be read.
+pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
+    let mut tokens = Tokens { value, at: 0 };
+    let (mut list, mut words) = (Vec::new(), Vec::new());
+    // In a group; behind the brackets of an address or a group, where only a comma may follow.
+    let (mut in_group, mut is_complete) = (false, false);
+    while let Some(token) = tokens.next()? {
+        match token.kind {
+            Kind::Special(end @ (b',' | b';')) => {
+                if end == b';' && !std::mem::take(&mut in_group) {
+                    return None;
+                }
+                if !is_complete && !words.is_empty() {
+                    list.push(address(value, &words)?);
+                }
+                words.clear();
+                is_complete = end == b';';
+            }
+            _ if is_complete => return None,
+            Kind::Special(b':') if !in_group && !words.is_empty() => {
+                in_group = true;
+                words.clear();
+            }
+            Kind::Special(b'<') => {
+                list.push(in_brackets(&mut tokens)?);
+                is_complete = true;
+            }
+            Kind::Special(b':' | b'>') => return None,
+            _ => words.push(token),
+        }
+    }
+    if in_group {
+        return None;
+    }
+    if !is_complete && !words.is_empty() {
+        list.push(address(value, &words)?);
+    }
+    Some(list)
+}
+
+/// The list with `@domain` behind every address that has no domain.
+pub fn complete(value: &[u8], list: &[Mailbox], domain: &str, out: &mut Vec<u8>) {
+    let mut from = 0;
+    for end in list.iter().filter_map(|mailbox| mailbox.end) {
+        out.extend_from_slice(value.get(from..end).unwrap_or_default());
+        out.push(b'@');
+        out.extend_from_slice(domain.as_bytes());
+        from = end;
+    }
+    out.extend_from_slice(value.get(from..).unwrap_or_default());
+}
+
+/// What stands behind `<`, with the `>`.
+fn in_brackets(tokens: &mut Tokens<'_>) -> Option<Mailbox> {
+    let (mut words, mut in_route) = (Vec::new(), false);
+    loop {
+        let token = tokens.next()??;
+        match token.kind {
+            Kind::Special(b'>') if words.is_empty() => return Some(Mailbox { address: None, end: None }),
+            Kind::Special(b'>') => return address(tokens.value, &words),
+            Kind::Special(b'@') if words.is_empty() => in_route = true,
+            Kind::Special(b':') if in_route => in_route = false,
+            _ if in_route => {}
+            _ => words.push(token),
+        }
+    }
+}
+
+/// An address without its brackets.
+fn address(value: &[u8], words: &[Token]) -> Option<Mailbox> {
+    let at = words.iter().position(|word| word.kind == Kind::Special(b'@'));
+    let (local, domain) = words.split_at(at.unwrap_or(words.len()));
+    let text = |words: &[Token]| joined(value, words);
+    let local_text = text(local)?;
+    match domain.split_first() {
+        Some((_, [literal])) if literal.kind == Kind::Literal => {
+            let domain = value.get(literal.start..literal.end)?;
+            Some(Mailbox { address: parsed(&local_text, domain), end: None })
+        }
+        Some((_, domain)) => Some(Mailbox { address: parsed(&local_text, &text(domain)?), end: None }),
+        None => {
+            let is_name = !local_text.starts_with(b".") && !local_text.ends_with(b".");
+            let address = parsed(&local_text, b"").filter(|_| is_name);
+            let end = address.as_ref().and(local.last()).map(|word| word.end);
+            Some(Mailbox { address, end })
+        }
+    }
+}
+
+/// Words and quoted words with dots between them, as one text without quotes.
+fn joined(value: &[u8], words: &[Token]) -> Option<Vec<u8>> {
+    let mut text: Vec<u8> = Vec::new();
+    let mut is_open = true;
+    for word in words {
+        let piece = value.get(word.start..word.end)?;
+        match word.kind {
+            Kind::Atom if is_open || piece.starts_with(b".") => text.extend_from_slice(piece),
+            Kind::Quoted if is_open => text.extend(unquoted(piece)),
+            _ => return None,
+        }
+        is_open = word.kind == Kind::Atom && piece.ends_with(b".");
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+fn unquoted(quoted: &[u8]) -> impl Iterator<Item = u8> {
+    let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+    let mut is_literal = false;
+    inside.iter().copied().filter(move |&b| {
+        is_literal = b == b'\\' && !is_literal;
+        !is_literal
+    })
+}
+
+fn parsed(local: &[u8], domain: &[u8]) -> Option<Address> {
+    Address::new(std::str::from_utf8(local).ok()?, std::str::from_utf8(domain).ok()?).ok()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Dots are part of it.
+    Atom,
+    Quoted,
+    Literal,
+    Special(u8),
+}
+
+/// A piece of a list that is neither blank nor comment.
+#[derive(Debug, Clone, Copy)]
+struct Token {
+    kind: Kind,
+    start: usize,
+    end: usize,
+}
+
+struct Tokens<'a> {
+    value: &'a [u8],
+    at: usize,
+}
+
+impl Tokens<'_> {
+    /// `None` for what has no end, `Some(None)` at the end.
+    #[expect(clippy::option_option, reason = "the end and a flaw are two things")]
+    fn next(&mut self) -> Option<Option<Token>> {
+        self.skip_blanks()?;
+        let start = self.at;
+        let Some(&first) = self.value.get(start) else { return Some(None) };
+        let kind = match first {
+            b'"' => {
+                self.skip_to(b'"')?;
+                Kind::Quoted
+            }
+            b'[' => {
+                self.skip_to(b']')?;
+                Kind::Literal
+            }
+            _ if is_special(first) => {
+                self.at += 1;
+                Kind::Special(first)
+            }
+            _ => {
+                let tail = self.value.get(start..).unwrap_or_default();
+                self.at += tail.iter().position(|&b| is_special(b) || is_blank(b)).unwrap_or(tail.len());
+                Kind::Atom
+            }
+        };
+        Some(Some(Token { kind, start, end: self.at }))
+    }
+
+    /// Blanks, line ends, and comments, which may stand in one another.
+    fn skip_blanks(&mut self) -> Option<()> {
+        let mut depth = 0_usize;
+        while let Some(&b) = self.value.get(self.at) {
+            match b {
+                b'(' => depth += 1,
+                b')' if depth > 0 => depth -= 1,
+                b'\\' if depth > 0 => self.at += 1,
+                _ if depth > 0 || is_blank(b) => {}
+                _ => break,
+            }
+            self.at += 1;
+        }
+        (depth == 0).then_some(())
+    }
+
+    /// From an opening character to behind the closing one.
+    fn skip_to(&mut self, close: u8) -> Option<()> {
+        loop {
+            self.at += 1;
+            match *self.value.get(self.at)? {
+                b'\\' => self.at += 1,
+                b if b == close => break,
+                _ => {}
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+}
+
+fn is_blank(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+fn is_special(b: u8) -> bool {
+    b"()<>[]:;@\\,\"".contains(&b)
+}

@@ -1,0 +1,225 @@
+//! Who may send as whom: himself, and what the senders table says.
+//!
+//! A line of the table is `login address ...`: a login with a domain, or without
+//! one for that name in every local domain; an address, `@domain` for all of a
+//! domain, or `*` for any. An address stands for itself with a tag as well
+//! (`info+sales@`), as it does for mail that comes in. Case does not matter. Reading
+//! never stops at the first error. Does not know how anyone logs in.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::Path;
+
+use crate::address::{Address, parse_domain};
+use crate::config::table::{Line, Watched, lines};
+use crate::config::{Config, ConfigError};
+
+/// The senders table, and what holds without it.
+#[derive(Debug)]
+pub struct Senders {
+    table: Watched<Table>,
+    /// The local domains; the first one completes names.
+    domains: Vec<String>,
+    subaddress: Option<char>,
+}
+
+/// By name and domain of the login, both in lower case; an empty domain is any local one.
+type Table = HashMap<(Box<str>, Box<str>), Row>;
+
+#[derive(Debug)]
+struct Row {
+    line: usize,
+    grants: Vec<Grant>,
+}
+
+/// What one may send as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Grant {
+    Address(Address),
+    Domain(Box<str>),
+    Anyone,
+}
+
+/// Somebody who has logged in, and who he may say that he is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    own: Address,
+    grants: Vec<Grant>,
+    subaddress: Option<char>,
+}
+
+impl Senders {
+    /// Reads the senders table.
+    ///
+    /// # Errors
+    /// All that is wrong in it.
+    pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
+        let domains = config.local.domains.clone();
+        let first = domains.first().unwrap_or(&config.hostname).clone();
+        let table = Watched::open(&config.submission.senders, move |file, text| parse(file, text, &first))?;
+        Ok(Self { table, domains, subaddress: config.local.subaddress })
+    }
+
+    /// Who a login is; `None` if it is no address, and so nobody's.
+    pub fn identity(&self, login: &str) -> Option<Identity> {
+        let own = Address::parse(login).ok()?;
+        let own = if own.domain().is_empty() { own.at(self.domains.first()?) } else { own };
+        let table = self.table.current();
+        let name: Box<str> = own.local().to_ascii_lowercase().into();
+        let is_local = self.domains.iter().any(|domain| domain == own.domain());
+        let rows =
+            [table.get(&(name.clone(), own.domain().into())), table.get(&(name, "".into())).filter(|_| is_local)];
+        let grants = rows.into_iter().flatten().flat_map(|row| row.grants.iter().cloned()).collect();
+        Some(Identity { own, grants, subaddress: self.subaddress })
+    }
+}
+
+impl Identity {
+    /// His own address.
+    pub fn own(&self) -> &Address {
+        &self.own
+    }
+
+    /// Whether an address is his own, with or without a tag.
+    pub fn is_own(&self, address: &Address) -> bool {
+        self.stands_for(&self.own, address)
+    }
+
+    /// Whether he may send as this address.
+    pub fn may_use(&self, address: &Address) -> bool {
+        let covers = |grant: &Grant| match grant {
+            Grant::Address(granted) => self.stands_for(granted, address),
+            Grant::Domain(domain) => **domain == *address.domain(),
+            Grant::Anyone => true,
+        };
+        self.is_own(address) || self.grants.iter().any(covers)
+    }
+
+    /// Whether he may send as anyone at all.
+    pub fn is_anyone(&self) -> bool {
+        self.grants.contains(&Grant::Anyone)
+    }
+
+    fn stands_for(&self, granted: &Address, used: &Address) -> bool {
+        let base = self.subaddress.and_then(|mark| used.local().split_once(mark)).map(|(base, _)| base);
+        let is_it = |local: &str| local.eq_ignore_ascii_case(granted.local());
+        granted.domain() == used.domain() && (is_it(used.local()) || base.is_some_and(is_it))
+    }
+}
+
+fn parse(file: &Path, text: &str, first_domain: &str) -> Result<Table, Vec<ConfigError>> {
+    let (mut table, mut errors) = (Table::new(), Vec::new());
+    for line in lines(text) {
+        if let Err((part, what)) = add(&mut table, line, first_domain) {
+            errors.push(line.error(file, part, what));
+        }
+    }
+    if errors.is_empty() { Ok(table) } else { Err(errors) }
+}
+
+/// Adds one line; what is wrong, and at which part.
+fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), (&'a str, String)> {
+    let mut words = line.text.split_whitespace();
+    let Some(login) = words.next() else { return Ok(()) };
+    if login.starts_with(['@', '*']) {
+        return Err((login, "expected who has logged in: user@domain or user".to_owned()));
+    }
+    let who = Address::parse(login).map_err(|error| (login, error.to_string()))?;
+    let grants = words.map(|word| grant(word, first_domain).map_err(|what| (word, what)));
+    let grants = grants.collect::<Result<Vec<_>, _>>()?;
+    if grants.is_empty() {
+        return Err((login, "expected addresses after the login".to_owned()));
+    }
+    match table.entry((who.local().to_ascii_lowercase().into(), who.domain().into())) {
+        Entry::Occupied(first) => Err((login, format!("{login} is already on line {}", first.get().line))),
+        Entry::Vacant(slot) => {
+            slot.insert(Row { line: line.number, grants });
+            Ok(())
+        }
+    }
+}
+
+fn grant(word: &str, first_domain: &str) -> Result<Grant, String> {
+    if word == "*" {
+        return Ok(Grant::Anyone);
+    }
+    if let Some(domain) = word.strip_prefix('@') {
+        return parse_domain(domain).map(Grant::Domain).map_err(|error| error.to_string());
+    }
+    if word.starts_with('*') {
+        return Err("expected an address, @domain, or * alone".to_owned());
+    }
+    let address = Address::parse(word).map_err(|error| error.to_string())?;
+    Ok(Grant::Address(if address.domain().is_empty() { address.at(first_domain) } else { address }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{TableFile, parse as configure};
+
+    /// Senders with this table, at razorback.test and frogbog.test.
+    fn senders(table: &str) -> Senders {
+        let text = "hostname = \"razorback.test\"\nlocal.domains = [\"razorback.test\", \"frogbog.test\"]\n";
+        let config = configure(Path::new("penfold.conf"), text).expect("a configuration");
+        let (domains, table) = (config.local.domains, table.to_owned());
+        let none = TableFile { path: "/nonexistent/senders".into(), required: false };
+        let parse = move |file: &Path, _: &str| parse(file, &table, "razorback.test");
+        Senders { table: Watched::open(&none, parse).expect("a table"), domains, subaddress: Some('+') }
+    }
+
+    #[test]
+    fn who_may_send_as_whom() {
+        let senders = senders(
+            "# comment\njon@razorback.test Info@Razorback.Test sales\nnews @lists.test\nRoot@razorback.test *\nanna@elsewhere.test x@y.test\n",
+        );
+        for (login, address, may) in [
+            ("jon@razorback.test", "jon@razorback.test", true),
+            ("jon@razorback.test", "JON@razorback.test", true),
+            ("jon@razorback.test", "jon+list@razorback.test", true),
+            ("jon@razorback.test", "jon+a+b@razorback.test", true),
+            ("jon@razorback.test", "jonny@razorback.test", false),
+            ("jon@razorback.test", "+jon@razorback.test", false),
+            ("jon@razorback.test", "jon-list@razorback.test", false),
+            ("jon@razorback.test", "jon@frogbog.test", false),
+            ("jon@razorback.test", "jon@sub.razorback.test", false),
+            ("jon@razorback.test", "info@razorback.test", true),
+            ("jon@razorback.test", "info+x@razorback.test", true),
+            ("jon@razorback.test", "sales@razorback.test", true),
+            ("jon@razorback.test", "any@lists.test", false),
+            ("jon@frogbog.test", "info@razorback.test", false),
+            ("jon@frogbog.test", "jon@frogbog.test", true),
+            ("news@razorback.test", "bounce-1@lists.test", true),
+            ("news@frogbog.test", "x@lists.test", true),
+            ("news@elsewhere.test", "x@lists.test", false),
+            ("news@razorback.test", "x@sub.lists.test", false),
+            ("root@razorback.test", "anyone@at.all", true),
+            ("root@frogbog.test", "anyone@at.all", false),
+            ("anna@elsewhere.test", "x@y.test", true),
+            ("jon", "jon@razorback.test", true),
+            ("jon", "info@razorback.test", true),
+        ] {
+            let identity = senders.identity(login).expect(login);
+            assert_eq!(identity.may_use(&address.parse().expect(address)), may, "{login} as {address}");
+        }
+        assert!(senders.identity("a b").is_none());
+        assert!(senders.identity("root@razorback.test").is_some_and(|root| root.is_anyone()));
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_table_is_told_with_line_and_column() {
+        for (text, place) in [
+            ("jon", "1:1: expected addresses after the login"),
+            ("\njon info@x sa,les@x", "2:12: the part before the @ is not a valid name"),
+            ("jon *@x", "1:5: expected an address, @domain, or * alone"),
+            ("jon @", "1:5: the domain is not valid"),
+            ("* jon@x", "1:1: expected who has logged in: user@domain or user"),
+            ("@x jon@x", "1:1: expected who has logged in: user@domain or user"),
+            ("jon a@x\nJON b@x", "2:1: JON is already on line 1"),
+        ] {
+            let errors = parse(Path::new("senders"), text, "razorback.test").expect_err(text);
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [format!("senders:{place}")]);
+        }
+        assert_eq!(parse(Path::new("senders"), "a\nb\n", "x").expect_err("two").len(), 2);
+    }
+}

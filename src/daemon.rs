@@ -283,20 +283,20 @@ impl Start {
 
 /// All that the configuration names, opened.
 fn settings(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
-    let (router, logins) = (Router::open(&config), accounts::open(&config, throttle));
-    match (router, logins, Senders::open(&config), Tls::open(&config)) {
-        (Ok(router), Ok(logins), Ok(senders), Ok(tls)) => Ok(Settings {
+    let opened = (Router::open(&config), Tls::open(&config), accounts::open(&config, throttle), Senders::open(&config));
+    match opened {
+        (Ok(router), Ok(tls), Ok(logins), Ok(senders)) => Ok(Settings {
             config: Arc::new(config),
             router: Arc::new(router),
-            logins: Arc::new(logins),
             senders: Arc::new(senders),
+            logins: Arc::new(logins),
             tls: Arc::new(tls),
         }),
-        (router, logins, senders, tls) => {
-            let mut errors: Vec<_> = router.err().into_iter().flatten().collect();
-            // A users file for mailboxes and logins is wrong once.
-            let others = [logins.err(), senders.err(), tls.err()].into_iter().flatten().flatten();
-            others.for_each(|error| errors.extend((!errors.contains(&error)).then_some(error)));
+        (router, tls, logins, senders) => {
+            let mut errors: Vec<_> = [router.err(), tls.err(), senders.err()].into_iter().flatten().flatten().collect();
+            // The users file of the router's has said so already.
+            let more = logins.err().into_iter().flatten().filter(|e| !errors.contains(e)).collect::<Vec<_>>();
+            errors.extend(more);
             Err(errors)
         }
     }

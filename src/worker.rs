@@ -52,10 +52,10 @@ pub struct Settings {
     pub config: Arc<Config>,
     /// Where addresses go.
     pub router: Arc<Router>,
-    /// Who may log in.
-    pub logins: Arc<Logins>,
     /// Who may send as whom.
     pub senders: Arc<Senders>,
+    /// Who may log in.
+    pub logins: Arc<Logins>,
     /// What is proved, here and by others.
     pub tls: Arc<Tls>,
 }

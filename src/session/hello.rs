@@ -38,11 +38,11 @@ impl Session<'_> {
         let size = format!("SIZE {}", self.service.config.limits.message_size);
         let mut all = vec!["PIPELINING".into(), size.into(), "8BITMIME".into(), "ENHANCEDSTATUSCODES".into()];
         all.extend(self.offers_tls().then_some("STARTTLS".into()));
+        all.extend(self.offers_to_front_ends());
         let mechanisms = self.mechanisms();
         if !mechanisms.is_empty() {
             all.push(mechanisms.iter().fold("AUTH".to_owned(), |line, m| format!("{line} {m}")).into());
         }
-        all.extend(self.offers_to_front_ends());
         all.push("HELP".into());
         all
     }

@@ -122,8 +122,6 @@ enum Phase {
 pub struct Session<'a> {
     service: &'a Service,
     client: Client,
-    /// Who has logged in: `user@domain`.
-    pub login: Option<String>,
     watch: Watch,
     input: Input<Stream>,
     /// Replies that were not sent yet.
@@ -139,7 +137,9 @@ pub struct Session<'a> {
     forwarded: Option<Forwarded>,
     /// What is known of the encryption; `None` in clear.
     facts: Option<Facts>,
-    /// What went wrong with AUTH.
+    /// Who has logged in.
+    login: Option<String>,
+    /// Who has failed to.
     attempts: Attempts,
 }
 
@@ -155,7 +155,6 @@ impl<'a> Session<'a> {
         Self {
             service,
             client,
-            login: None,
             watch,
             input: Input::new(stream),
             out: Vec::new(),
@@ -166,6 +165,7 @@ impl<'a> Session<'a> {
             front,
             forwarded: None,
             facts: None,
+            login: None,
             attempts: Attempts::default(),
         }
     }

@@ -127,8 +127,7 @@ impl Session<'_> {
             return Step::Say(reply::too_many_recipients());
         }
         let named = self.service.router.qualify(&named);
-        let finals = access::recipient(self.service, self.may_relay(), &named);
-        match finals {
+        match access::recipient(self.service, self.may_relay(), &named) {
             Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::too_many_recipients()),
             Ok(finals) => {
                 if let Err(reply) = self.count_recipient() {

@@ -26,6 +26,9 @@ const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPn
 /// The same, made by openssl passwd -6.
 const CRYPT: &str =
     "{SHA512-CRYPT}$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0";
+/// The same, made by doveadm pw.
+const ARGON: &str =
+    "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$pejGJjXX8NmZ+2mokctjSA$xmRrjNEalgQ+EgvYsaUKFZMxR3ae8JSuhsFFxCTLuoA";
 /// In clear, but the mail goes nowhere.
 const OPEN: &str = "listen.auth = \"always\"\nrelay.networks = []";
 
@@ -147,7 +150,7 @@ fn a_wrong_password_costs_time_whether_the_account_exists_or_not() {
     let (first, second, third) = (took("nobody"), took("elvis"), took("someone"));
     for (took, least) in [(first, 250), (second, 500), (third, 1000)] {
         let least = Duration::from_millis(least);
-        assert!(took >= least && took < least + Duration::from_millis(240), "{took:?} instead of {least:?}");
+        assert!(took >= least && took < least + Duration::from_secs(2), "{took:?} instead of {least:?}");
     }
     // The next session does not begin anew, nor does a reload.
     kill(daemon.pid(), Signal::SIGHUP).expect("it runs");
@@ -176,6 +179,35 @@ fn a_client_that_waits_does_not_hold_up_the_end() {
         "{status} after {heard:?}, {:?}",
         start.elapsed()
     );
+}
+
+#[test]
+fn every_kind_of_secret_lets_its_owner_in() {
+    let site = site();
+    site.add("users", &format!("mary:{CRYPT}:"));
+    site.add("users", &format!("paul@razorback:{ARGON}:"));
+    let daemon = site.start();
+    for name in ["elvis", "mary", "paul", "PAUL@razorback"] {
+        greeted(&daemon).ask(&plain(name, "pencil"), "235 ");
+        greeted(&daemon).ask(&plain(name, "stencil"), "535 ");
+    }
+}
+
+#[test]
+fn who_forgets_starttls_is_told_so() {
+    let site = Authority::new().site("listen.auth = \"tls\"\nrelay.networks = []");
+    site.add("users", &format!("elvis:{SCRAM}:"));
+    let daemon = site.start();
+    let mut client = Client::new(daemon.connect());
+    client.say("EHLO client.test\r\n");
+    let mut offered = String::new();
+    while !offered.starts_with("250 ") {
+        offered = client.hear().expect("a line");
+        assert!(!offered.contains("AUTH"), "{offered}");
+    }
+    client.ask(&plain("elvis", "pencil"), "538 5.7.11 ");
+    client.ask("MAIL FROM:<elvis@razorback> AUTH=<>", "555 ");
+    assert!(!daemon.log().contains(&base64("\0elvis\0pencil")));
 }
 
 #[test]

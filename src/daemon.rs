@@ -22,6 +22,7 @@ use signal_hook::iterator::Signals;
 
 use crate::config::{self, Config, ConfigError, LogTo, Users};
 use crate::control::{self};
+use crate::deliver::credentials::Credentials;
 use crate::dns::Dns;
 use crate::listen::{self, Door};
 use crate::log;
@@ -283,17 +284,20 @@ impl Start {
 
 /// All that the configuration names, opened.
 fn settings(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
-    let opened = (Router::open(&config), Tls::open(&config), accounts::open(&config, throttle), Senders::open(&config));
-    match opened {
-        (Ok(router), Ok(tls), Ok(logins), Ok(senders)) => Ok(Settings {
+    let logins = accounts::open(&config, throttle);
+    let opened = (Router::open(&config), Tls::open(&config), Senders::open(&config), Credentials::open(&config));
+    match (opened, logins) {
+        ((Ok(router), Ok(tls), Ok(senders), Ok(credentials)), Ok(logins)) => Ok(Settings {
             config: Arc::new(config),
             router: Arc::new(router),
             senders: Arc::new(senders),
             logins: Arc::new(logins),
             tls: Arc::new(tls),
+            credentials,
         }),
-        (router, tls, logins, senders) => {
-            let mut errors: Vec<_> = [router.err(), tls.err(), senders.err()].into_iter().flatten().flatten().collect();
+        ((router, tls, senders, credentials), logins) => {
+            let all = [router.err(), tls.err(), senders.err(), credentials.err()];
+            let mut errors: Vec<_> = all.into_iter().flatten().flatten().collect();
             // The users file of the router's has said so already.
             let more = logins.err().into_iter().flatten().filter(|e| !errors.contains(e)).collect::<Vec<_>>();
             errors.extend(more);

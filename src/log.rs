@@ -128,6 +128,9 @@ pub fn attempt(event: &Attempt<'_>) {
     if !outcome.host.is_empty() {
         push(&mut line, "host", &outcome.host);
     }
+    if !outcome.tls.name().is_empty() {
+        push(&mut line, "tls", outcome.tls.name());
+    }
     line.push_str(&format!(" delay={:.1}", delay.as_secs_f64()));
     if let Some(next) = next {
         push(&mut line, "next", &timestamp(*next));
@@ -145,6 +148,11 @@ pub fn attempt(event: &Attempt<'_>) {
         None => push(&mut line, "reason", &outcome.why),
     }
     info!("{line}");
+}
+
+/// Logs that a host offers TLS that does not work, and gets the message in clear.
+pub fn in_clear(id: &dyn fmt::Display, host: &dyn fmt::Display, why: &str) {
+    info!("{id} tls-failed host={} tls=none reason={}", Value(&host.to_string()), Value(why));
 }
 
 /// Logs that a report about a message was made.
@@ -225,6 +233,8 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
     zone();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
+    // It does not say of whom it speaks; what ends a handshake is in a line of ours.
+    builder.filter_module("rustls", LevelFilter::Off);
     builder.parse_env("PENFOLD_LOG");
     match to {
         LogTo::Stderr => {

@@ -35,6 +35,34 @@ pub struct Outcome {
     pub reply: Option<Reply>,
     /// The command that `reply` answers, or nothing.
     pub answered: &'static str,
+    /// How the connection to `host` was encrypted.
+    pub tls: Encryption,
+}
+
+/// How a connection was encrypted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// There was no connection.
+    #[default]
+    NoConnection,
+    /// Not at all.
+    Clear,
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+impl Encryption {
+    /// As in the log: `TLS1.3`, `-` for not at all; nothing where there was no connection.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoConnection => "",
+            Self::Clear => "-",
+            Self::Tls12 => "TLS1.2",
+            Self::Tls13 => "TLS1.3",
+        }
+    }
 }
 
 /// Every way in which a look-up in the DNS ends without records.
@@ -87,13 +115,28 @@ impl Outcome {
     }
 
     fn new(fate: Fate, status: Status, why: impl Into<String>) -> Self {
-        Self { fate, status, why: why.into(), host: String::new(), reply: None, answered: "" }
+        Self {
+            fate,
+            status,
+            why: why.into(),
+            host: String::new(),
+            reply: None,
+            answered: "",
+            tls: Encryption::default(),
+        }
     }
 
     /// The same, tried at `host`.
     #[must_use]
     pub fn at(mut self, host: impl Into<String>) -> Self {
         self.host = host.into();
+        self
+    }
+
+    /// The same, over a connection that was encrypted like this.
+    #[must_use]
+    pub fn over(mut self, tls: Encryption) -> Self {
+        self.tls = tls;
         self
     }
 

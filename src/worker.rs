@@ -8,36 +8,33 @@
 
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::address::Address;
 use crate::bounce;
-use crate::config::Config;
 use crate::deliver::Consignment;
 use crate::deliver::maildir::{Maildir, Prepared, not_noted};
-use crate::deliver::remote::{Courier, Target};
-use crate::dns::Dns;
+use crate::deliver::remote::{Courier, Target, Terms};
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::queue::{Event, Job, LOCAL, Report, Verdict};
 use crate::reply::Status;
-use crate::route::{Expansion, Place, Route, Router};
-use crate::sasl::Logins;
+use crate::route::{Expansion, Place, Route};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
-use crate::submit::senders::Senders;
 use crate::sys;
-use crate::tls::Tls;
 
 mod fresh;
 mod plan;
+mod tools;
 
 pub use fresh::take_home;
 use plan::key;
 pub use plan::{Survey, plan, survey};
+pub use tools::{Settings, Tools};
 
 /// How long an idle worker keeps a connection for the next job.
 const KEEP: Duration = Duration::from_secs(2);
@@ -45,39 +42,6 @@ const KEEP: Duration = Duration::from_secs(2);
 const MAX_HEADER: u64 = 64 << 10;
 /// Copies of one message that are prepared together.
 const COPIES: usize = 64;
-
-/// What a reload changes.
-pub struct Settings {
-    /// The configuration in force.
-    pub config: Arc<Config>,
-    /// Where addresses go.
-    pub router: Arc<Router>,
-    /// Who may send as whom.
-    pub senders: Arc<Senders>,
-    /// Who may log in.
-    pub logins: Arc<Logins>,
-    /// What is proved, here and by others.
-    pub tls: Arc<Tls>,
-}
-
-/// What all workers share.
-pub struct Tools {
-    /// Replaced as a whole by a reload; the lock guards the replacing only.
-    pub settings: RwLock<Arc<Settings>>,
-    /// Where messages are.
-    pub spool: Arc<Spool>,
-    /// Who knows where hosts are.
-    pub dns: Arc<Dns>,
-    /// The addresses on which this daemon listens.
-    pub local: Vec<std::net::SocketAddr>,
-}
-
-impl Tools {
-    /// The settings in force now.
-    pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-}
 
 /// Works until the queue hangs up.
 pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender<Event>) {
@@ -231,7 +195,9 @@ impl Worker {
             recipients: slots.iter().map(|s| &s.recipient.address).collect(),
             content: entry.content(),
         };
-        self.courier.deliver(&attempt.settings.config, &attempt.job.key, &target, &consignment)
+        let settings = &attempt.settings;
+        let terms = Terms { config: &settings.config, tls: &settings.tls.client, credentials: &settings.credentials };
+        self.courier.deliver(terms, &attempt.job.key, &target, &consignment)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use penfold::config::{
     Auth, Config, ConfigError, Dns, HostPort, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, Network,
-    OfferAuth, Queue, Relay, Remote, Submission, TableFile, Users, load, parse,
+    OfferAuth, Queue, Relay, Remote, RemoteTls, Scheme, Submission, TableFile, Users, load, parse,
 };
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
@@ -63,7 +63,8 @@ fn every_error_in_a_bad_file_is_reported_at_its_place() {
 #[test]
 fn every_key_means_what_it_says() {
     let network = |address: &str, prefix| Network { address: address.parse().expect("address"), prefix };
-    let host = |host: &str, port| HostPort { host: host.into(), port };
+    let at = |scheme, host: &str, port| HostPort { host: host.into(), port, scheme };
+    let host = |host: &str, port| at(Scheme::Smtp, host, port);
     let sockets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("socket")).collect::<Vec<_>>();
     let table = |name| TableFile { path: etc(name), required: true };
     let expected = Config {
@@ -123,7 +124,13 @@ fn every_key_means_what_it_says() {
                 host("192.0.2.9", 26),
                 host("2001:db8::2", 25),
                 host("2001:db8::2", 27),
+                at(Scheme::Smtps, "mail.example.org", 465),
+                at(Scheme::StartTls, "mail.example.org", 587),
+                at(Scheme::Smtps, "2001:db8::2", 466),
             ],
+            credentials: table("credentials"),
+            tls: RemoteTls::Required,
+            authorities: Some(etc("cert.pem")),
             routes: table("routes"),
             timeout: Duration::from_secs(120),
         },
@@ -191,6 +198,7 @@ fn the_sample_says_the_defaults() {
     for (table, default, name) in [
         (&mut sample.local.aliases, &default.local.aliases, "aliases"),
         (&mut sample.local.virtual_table, &default.local.virtual_table, "virtual"),
+        (&mut sample.remote.credentials, &default.remote.credentials, "credentials"),
         (&mut sample.remote.routes, &default.remote.routes, "routes"),
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
     ] {

@@ -1,5 +1,6 @@
-//! Mail exchanged with other people's software: Postfix and Exim in both
-//! directions, swaks and Python's smtplib as clients, haproxy and Postfix in front.
+//! Mail exchanged with other people's software: Postfix and Exim in both directions,
+//! and under TLS with AUTH, where Dovecot stands behind Postfix; swaks and Python's
+//! smtplib as clients, haproxy and Postfix in front.
 //!
 //! The peers run on loopback from packages that tests/setup unpacked; see
 //! tests/peers/. What is not there is skipped, and a line says so. Whatever passes
@@ -9,10 +10,12 @@
 mod common;
 
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{fs, thread};
 
+use common::tls::Authority;
 use common::{Daemon, Site, free_port};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::geteuid;
@@ -82,6 +85,90 @@ fn goes_to(software: &Software) {
     assert_intact(&peer.wait_mail());
     assert!(daemon.settles(&site), "not finished:\n{}", daemon.log());
     assert!(site.mail("jon").is_empty(), "a bounce for mail that arrived");
+}
+
+#[test]
+fn mail_goes_to_exim_under_tls_by_plain() {
+    let authority = Authority::new();
+    let site = secure_site(&authority, "127.0.0.1:jon:hush\n");
+    let tls = [("PEER_TLS", site.path("peer"))];
+    let Some(peer) = Peer::start_with(&site, &EXIM, NOWHERE, &tls) else { return };
+    goes_securely(&site, &peer, &["with esmtpsa ", "(TLS1.3)"]);
+}
+
+#[test]
+fn mail_goes_to_postfix_under_tls_whoever_it_is() {
+    let mut site = secure_site(&Authority::new(), "");
+    site.set("remote", "authorities", "\"system\"");
+    let Some(peer) = Peer::start_with(&site, &POSTFIX, NOWHERE, &[("PEER_TLS", site.path("peer"))]) else { return };
+    site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+    goes_securely(&site, &peer, &["using TLSv1.3 with cipher", "with ESMTPS "]);
+}
+
+#[test]
+fn mail_goes_to_postfix_under_tls_by_every_mechanism_of_dovecot() {
+    for mechanism in ["SCRAM-SHA-256", "PLAIN", "LOGIN"] {
+        let authority = Authority::new();
+        let site = secure_site(&authority, "127.0.0.1:jon:hush\n");
+        let Some(_dovecot) = dovecot(&site, mechanism) else { return };
+        let settings = [("PEER_TLS", site.path("peer")), ("PEER_AUTH", site.path("dovecot/auth"))];
+        let Some(peer) = Peer::start_with(&site, &POSTFIX, NOWHERE, &settings) else { return };
+        goes_securely(&site, &peer, &["using TLSv1.3 with cipher", "(Authenticated sender: jon)", "with ESMTPSA "]);
+    }
+}
+
+/// A site with a certificate for 127.0.0.1 in peer.pem and peer.key, whose authority it
+/// believes, and with credentials.
+fn secure_site(authority: &Authority, credentials: &str) -> Site {
+    let mut site = Site::new();
+    authority.give(&site, "peer", "127.0.0.1", 300);
+    site.write("authorities.pem", &authority.root_pem());
+    site.write("credentials", credentials);
+    fs::set_permissions(site.path("credentials"), fs::Permissions::from_mode(0o600)).expect("a scratch file");
+    for (key, file) in [("authorities", "authorities.pem"), ("credentials", "credentials")] {
+        let path = format!("{:?}", site.path(file));
+        site.set("remote", key, &path);
+    }
+    site
+}
+
+/// Sends a message to a peer, which traces it like this.
+fn goes_securely(site: &Site, peer: &Peer, traces: &[&str]) {
+    if !fs::read_to_string(site.path("routes")).is_ok_and(|routes| routes.contains("peer.test")) {
+        site.add("routes", &format!("peer.test smtp+starttls://127.0.0.1:{}", peer.port()));
+    }
+    let daemon = site.start();
+    assert_sent(&smtplib(daemon.port, "jon@razorback.test", &["you@peer.test"]));
+    daemon.wait_words(&[" sent ", "tls=TLS1.3"]);
+    let mail = peer.wait_mail();
+    assert_intact(&mail);
+    traces.iter().for_each(|trace| assert_from(&mail, trace));
+}
+
+/// Dovecot's auth service, which knows jon and one mechanism, at dovecot/auth in a site.
+fn dovecot(site: &Site, mechanism: &str) -> Option<Daemon> {
+    if !present("dovecot") {
+        return None;
+    }
+    let dir = site.path("dovecot");
+    fs::create_dir(&dir).expect("a scratch directory");
+    let at = dir.display();
+    site.write("dovecot/users", "jon:{PLAIN}hush\n");
+    site.write(
+        "dovecot/dovecot.conf",
+        &format!(
+            "base_dir = {at}/run\nstate_dir = {at}/state\nlog_path = /dev/stderr\nprotocols =\nssl = no\n\
+             default_internal_user = nobody\ndefault_internal_group = nogroup\ndefault_login_user = mail\n\
+             auth_mechanisms = {}\nauth_debug = yes\npassdb {{\n  driver = passwd-file\n  args = {at}/users\n}}\n\
+             userdb {{\n  driver = static\n  args = uid=nobody gid=nogroup home={at}\n}}\n\
+             service auth {{\n  unix_listener {at}/auth {{\n    mode = 0666\n  }}\n}}\n",
+            mechanism.to_ascii_lowercase()
+        ),
+    );
+    let mut command = Command::new("dovecot");
+    command.arg("-F").arg("-c").arg(dir.join("dovecot.conf")).stdin(Stdio::null());
+    let started = Daemon::spawn_until(command, |line| line.contains("starting up").then_some(0));
+    Some(started.unwrap_or_else(|log| panic!("dovecot does not start:\n{log}")))
 }
 
 fn bounces_off(software: &Software) {
@@ -283,6 +370,11 @@ impl Peer {
     /// Starts one that sends what is not for peer.test to a port here; `None`,
     /// after saying why, where it cannot be.
     fn start(site: &Site, software: &Software, back: u16) -> Option<Self> {
+        Self::start_with(site, software, back, &[])
+    }
+
+    /// The same with settings, which its script describes.
+    fn start_with(site: &Site, software: &Software, back: u16, settings: &[(&str, PathBuf)]) -> Option<Self> {
         let name = software.name;
         let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{name}.pkg"));
         if !tree.is_dir() {
@@ -301,6 +393,7 @@ impl Peer {
             let port = free_port();
             let mut script = Command::new(format!("{PEERS}/{name}.sh"));
             script.args([&tree, &dir]).args([port.to_string(), back.to_string()]).stdin(Stdio::null());
+            script.envs(settings.iter().map(|(name, path)| (*name, path)));
             match Daemon::spawn_until(script, |line| line.contains(software.ready).then_some(port)) {
                 Ok(daemon) => return Some(Self { daemon, dir }),
                 Err(log) => logs += &log,

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Auth, Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, Submission, TableFile, Users,
+    Auth, Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, RemoteTls, Submission, TableFile,
+    Users,
 };
 use crate::address::parse_domain;
 
@@ -61,11 +62,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             recipients_per_hour: 3000,
             hide_client: false,
         },
-        remote: Remote {
-            smarthosts: Vec::new(),
-            routes: optional("/etc/penfold/routes"),
-            timeout: Duration::from_secs(10 * MINUTE),
-        },
+        remote: remote(),
         queue: Queue {
             workers: 20,
             workers_per_destination: 10,
@@ -75,6 +72,17 @@ pub(super) fn defaults(hostname: &str) -> Config {
         },
         dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },
         log: LogTo::Syslog,
+    }
+}
+
+fn remote() -> Remote {
+    Remote {
+        smarthosts: Vec::new(),
+        credentials: optional("/etc/penfold/credentials"),
+        tls: RemoteTls::Opportunistic,
+        authorities: None,
+        routes: optional("/etc/penfold/routes"),
+        timeout: Duration::from_secs(10 * MINUTE),
     }
 }
 

@@ -5,6 +5,7 @@
 //! never stops at the first error. Does not open tables: see `aliases`, `users`
 //! and `route`.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -217,10 +218,39 @@ pub struct Relay {
 pub struct Remote {
     /// Hosts that take all mail for elsewhere, tried in order; none: the DNS says.
     pub smarthosts: Vec<HostPort>,
+    /// Who this server is at which host.
+    pub credentials: TableFile,
     /// The routes table.
     pub routes: TableFile,
+    /// How hosts are spoken to of which nothing else is said.
+    pub tls: RemoteTls,
+    /// Whose certificates are believed; `None` for those whom the system believes.
+    pub authorities: Option<PathBuf>,
     /// An upper bound on the time limit of each stage of a dialogue.
     pub timeout: Duration,
+}
+
+/// How a host is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteTls {
+    /// In clear.
+    None,
+    /// Encrypted where it can be, whoever the host is.
+    Opportunistic,
+    /// Encrypted, and the host has proved its name.
+    Required,
+}
+
+/// What the configuration says of one host's connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `smtp://`: nothing, [`RemoteTls`] holds.
+    #[default]
+    Smtp,
+    /// `smtp+starttls://`: required, by STARTTLS.
+    StartTls,
+    /// `smtps://`: required, from the first octet (RFC 8314).
+    Smtps,
 }
 
 /// A host by name or address, and a port.
@@ -230,6 +260,21 @@ pub struct HostPort {
     pub host: String,
     /// The TCP port.
     pub port: u16,
+    /// How its connections are encrypted.
+    pub scheme: Scheme,
+}
+
+/// What tells one from all others: `host:port`, `[address]:port`, `smtps://host:port`.
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, scheme } = self;
+        f.write_str(match scheme {
+            Scheme::Smtp => "",
+            Scheme::StartTls => "smtp+starttls://",
+            Scheme::Smtps => "smtps://",
+        })?;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 /// When and how much is tried.

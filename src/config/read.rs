@@ -13,7 +13,7 @@ use super::document::{Errors, Section};
 use super::units;
 use super::{
     Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, OfferAuth, Queue, Relay,
-    Remote, Submission, TableFile, Users, table,
+    Remote, RemoteTls, Submission, TableFile, Users, table,
 };
 
 /// Reads a configuration file.
@@ -217,10 +217,16 @@ fn submission(mut section: Section<'_, '_>, default: Submission) -> Submission {
 fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
     let remote = Remote {
         smarthosts: section.take_all("smarthosts", units::smarthost).unwrap_or(default.smarthosts),
+        credentials: table_file(&mut section, "credentials", default.credentials),
         routes: table_file(&mut section, "routes", default.routes),
+        tls: match section.take("tls", units::word(&["none", "opportunistic", "required"])) {
+            Some("none") => RemoteTls::None,
+            Some("required") => RemoteTls::Required,
+            _ => default.tls,
+        },
+        authorities: section.take("authorities", units::authorities).unwrap_or(default.authorities),
         timeout: section.take("timeout", units::duration).unwrap_or(default.timeout),
     };
-    section.take("tls", units::word(&["none", "opportunistic"]));
     section.finish();
     remote
 }

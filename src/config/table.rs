@@ -37,6 +37,8 @@ type Parse<T> = Box<dyn Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + 
 /// A table that follows its file.
 pub struct Watched<T> {
     file: TableFile,
+    /// Whether nobody else may read or write it.
+    private: bool,
     parse: Parse<T>,
     /// Guards the table in force together with what it was read from. Held while
     /// a changed file is read: the others wait for the new table.
@@ -66,6 +68,7 @@ struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
+    mode: u32,
     modified: (i64, i64),
 }
 
@@ -78,14 +81,33 @@ impl<T> Watched<T> {
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
     {
-        let Reading { seen, unsettled, text } = read(&file.path);
+        Self::begin(file, parse, false)
+    }
+
+    /// The same for a file with secrets: that group or others may read or write it is an
+    /// error.
+    ///
+    /// # Errors
+    /// As [`Watched::open`].
+    pub fn open_private<P>(file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
+    where
+        P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
+    {
+        Self::begin(file, parse, true)
+    }
+
+    fn begin<P>(file: &TableFile, parse: P, private: bool) -> Result<Self, Vec<ConfigError>>
+    where
+        P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
+    {
+        let Reading { seen, unsettled, text } = read(&file.path, private);
         let table = match text {
             Ok(text) => parse(&file.path, &text)?,
             Err(_) if seen == Some(Seen::Absent) && !file.required => parse(&file.path, "")?,
             Err(error) => return Err(vec![error]),
         };
         let state = State { table: Arc::new(table), seen, unsettled, said: Vec::new() };
-        Ok(Self { file: file.clone(), parse: Box::new(parse), state: Mutex::new(state) })
+        Ok(Self { file: file.clone(), private, parse: Box::new(parse), state: Mutex::new(state) })
     }
 
     /// The table in force, after a look at the file.
@@ -108,7 +130,7 @@ impl<T> Watched<T> {
         if !state.unsettled && state.seen == look(&self.file.path) {
             return Vec::new();
         }
-        let Reading { seen, unsettled, text } = read(&self.file.path);
+        let Reading { seen, unsettled, text } = read(&self.file.path, self.private);
         let changed = seen != state.seen;
         (state.seen, state.unsettled) = (seen, unsettled);
         let errors = match text.map_err(|error| vec![error]).and_then(|text| (self.parse)(&self.file.path, &text)) {
@@ -173,7 +195,7 @@ fn look(path: &Path) -> Option<Seen> {
     }
 }
 
-fn read(path: &Path) -> Reading {
+fn read(path: &Path, private: bool) -> Reading {
     // A FIFO must not keep us waiting for a writer.
     let open = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     // The look comes before the reading: a change in between shows at the next look.
@@ -181,7 +203,7 @@ fn read(path: &Path) -> Reading {
         Ok((metadata, file)) => Reading {
             seen: Some(Seen::Present(Stamp::of(&metadata))),
             unsettled: changed_just_now(&metadata),
-            text: text_of(path, file),
+            text: if private { keep_private(path, &metadata) } else { Ok(()) }.and_then(|()| text_of(path, file)),
         },
         Err(error) => {
             let absent = is_absence(&error);
@@ -192,8 +214,37 @@ fn read(path: &Path) -> Reading {
 }
 
 /// The whole text of a file that an administrator writes.
-pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
-    read(path).text
+///
+/// # Errors
+/// Those of the system; text that is not UTF-8, or too much of it.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    read(path, false).text
+}
+
+/// The text of a small file with secrets, at most so many octets of it.
+///
+/// # Errors
+/// Those of the system; a file that group or others may use.
+pub fn read_private(path: &Path, most: u64) -> Result<String, ConfigError> {
+    let wrong = |error: io::Error| ConfigError::whole(path, error.to_string());
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(wrong)?;
+    keep_private(path, &file.metadata().map_err(wrong)?)?;
+    let mut text = String::new();
+    file.take(most).read_to_string(&mut text).map_err(wrong)?;
+    Ok(text)
+}
+
+fn keep_private(path: &Path, metadata: &Metadata) -> Result<(), ConfigError> {
+    match metadata.mode() & 0o077 {
+        0 => Ok(()),
+        _ => {
+            let mode = metadata.mode() & 0o7777;
+            Err(ConfigError::whole(
+                path,
+                format!("has mode {mode:03o}; expected 600: group and others must not use it"),
+            ))
+        }
+    }
 }
 
 fn text_of(path: &Path, file: File) -> Result<String, ConfigError> {
@@ -226,6 +277,7 @@ impl Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
+            mode: metadata.mode(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{Auth, HostPort, LogTo, Network, Users};
+use super::{Auth, HostPort, LogTo, Network, Scheme, Users};
 use crate::address::{Address, parse_domain};
 
 /// A value, or what was expected in its place.
@@ -243,14 +243,37 @@ pub(super) fn nameserver(value: &DeValue<'_>) -> Read<SocketAddr> {
     expect(server, "the address of a name server, such as \"192.0.2.53\", \"127.0.0.1:5353\" or \"[::1]:53\"")
 }
 
-/// A host that takes mail for elsewhere; its port is 25 where none is given.
+/// Whose certificates are believed.
+pub(super) fn authorities(value: &DeValue<'_>) -> Read<Option<PathBuf>> {
+    match value.as_str() {
+        Some("system") => Ok(None),
+        other => {
+            let path = expect(other.and_then(parse_path), "\"system\" or the absolute path of a file in PEM")?;
+            there(&path).map(|()| Some(path))
+        }
+    }
+}
+
+/// A host that takes mail for elsewhere.
 pub(super) fn smarthost(value: &DeValue<'_>) -> Read<HostPort> {
-    let text = value.as_str().map(|text| text.strip_prefix("smtp://").unwrap_or(text));
-    let host = text.and_then(|text| HostPort::parse(text, 25));
-    expect(host, "\"smtp://host\" or \"smtp://host:port\", an IPv6 address in brackets")
+    let host = value.as_str().and_then(HostPort::parse_url);
+    expect(host, "\"smtp://host:port\", \"smtp+starttls://host\" or \"smtps://host\", an IPv6 address in brackets")
 }
 
 impl HostPort {
+    /// `smtp://`, `smtp+starttls://` or `smtps://` and what [`HostPort::parse`] reads; the
+    /// first one may be left out. The port is 25, 587 or 465 where none is given.
+    pub fn parse_url(text: &str) -> Option<Self> {
+        let schemes = [
+            ("smtp://", Scheme::Smtp, 25),
+            ("smtp+starttls://", Scheme::StartTls, 587),
+            ("smtps://", Scheme::Smtps, 465),
+        ];
+        let named = schemes.iter().find_map(|(name, scheme, port)| Some((text.strip_prefix(name)?, *scheme, *port)));
+        let (text, scheme, port) = named.unwrap_or((text, Scheme::Smtp, 25));
+        Self::parse(text, port).map(|host| Self { scheme, ..host })
+    }
+
     /// `host`, `host:port`, `[address]` or `[address]:port`. An IPv6 address
     /// must have its brackets; `None` for anything else, and for port 0.
     pub fn parse(text: &str, default_port: u16) -> Option<Self> {
@@ -269,7 +292,7 @@ impl HostPort {
             None if rest.is_empty() => default_port,
             None => return None,
         };
-        Some(Self { host, port })
+        Some(Self { host, port, scheme: Scheme::Smtp })
     }
 }
 

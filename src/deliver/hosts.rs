@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use crate::address;
-use crate::config::HostPort;
+use crate::config::{HostPort, Scheme};
 use crate::dns::Dns;
 use crate::outcome::{Fate, NoAnswer, Outcome};
 use crate::reply::Status;
@@ -39,6 +39,15 @@ pub struct Peer {
     pub name: String,
     /// Where it is.
     pub address: SocketAddr,
+    /// What the configuration says of its connections.
+    pub scheme: Scheme,
+}
+
+impl Peer {
+    /// By what it was found: the name that its certificate must have.
+    pub fn identity(&self) -> String {
+        if self.name.is_empty() { self.address.ip().to_string() } else { self.name.clone() }
+    }
 }
 
 /// As in the log: `mx.example.org[192.0.2.1]:25`.
@@ -69,7 +78,7 @@ impl Target {
             Self::Hosts(hosts) => return Ok(hosts.iter().map(|host| vec![host.clone()]).collect()),
             Self::Mx { domain, port } => (domain.as_str(), *port),
         };
-        let host = |host: &str| HostPort { host: host.to_owned(), port };
+        let host = |host: &str| HostPort { host: host.to_owned(), port, scheme: Scheme::Smtp };
         if let Some(ip) = address::literal(domain) {
             return Ok(vec![vec![host(&ip.to_string())]]);
         }
@@ -89,7 +98,7 @@ impl Target {
     /// The addresses of a group. `local` is where this host listens.
     pub fn look_up(&self, dns: &Dns, group: &[HostPort], local: &[SocketAddr]) -> Found {
         let mut found = Found::default();
-        for HostPort { host, port } in group {
+        for HostPort { host, port, scheme } in group {
             let (name, addresses) = match host.parse::<IpAddr>() {
                 Ok(ip) => (String::new(), Ok(vec![ip])),
                 Err(_) => (host.clone(), dns.addresses(host)),
@@ -97,7 +106,7 @@ impl Target {
             match addresses {
                 Ok(addresses) => found.peers.extend(addresses.into_iter().map(|ip| {
                     let address = SocketAddr::new(ip.to_canonical(), *port);
-                    Peer { name: name.clone(), address }
+                    Peer { name: name.clone(), address, scheme: *scheme }
                 })),
                 Err(trouble) => {
                     let outcome = self.unknown_host(host, &trouble);

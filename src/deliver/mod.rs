@@ -4,6 +4,7 @@
 //! [`Outcome`]: crate::outcome::Outcome
 
 mod client;
+pub mod credentials;
 mod hosts;
 pub mod maildir;
 pub mod remote;

@@ -15,13 +15,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Consignment;
-use super::client::{Answer, Connection, Stage};
+use super::client::{Answer, Connection, Manner, Security, Stage};
+use super::credentials::Credentials;
 use super::hosts::Peer;
 pub use super::hosts::Target;
-use crate::config::Config;
+use crate::config::{Config, RemoteTls};
 use crate::dns::Dns;
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Status;
+use crate::tls;
 
 /// Addresses tried in one attempt.
 const MAX_TRIES: usize = 20;
@@ -33,8 +35,28 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 pub struct Courier {
     dns: Arc<Dns>,
     local: Vec<SocketAddr>,
-    /// A connection and the destination to which it leads.
-    kept: Option<(String, Connection)>,
+    kept: Option<Kept>,
+}
+
+/// A connection for the next message.
+#[derive(Debug)]
+struct Kept {
+    /// The destination to which it leads.
+    key: String,
+    /// What held when it was made.
+    tls: RemoteTls,
+    connection: Connection,
+}
+
+/// What holds for an attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// What makes connections of TLS.
+    pub tls: &'a tls::Client,
+    /// Who this server is at which host.
+    pub credentials: &'a Credentials,
 }
 
 /// What is known of the recipients so far, in their order.
@@ -79,32 +101,32 @@ impl Courier {
 
     /// Delivers `what` to the destination `to`, which the queue calls `key`. One
     /// outcome for each recipient, in order.
-    pub fn deliver(&mut self, config: &Config, key: &str, to: &Target, what: &Consignment<'_>) -> Vec<Outcome> {
+    pub fn deliver(&mut self, terms: Terms<'_>, key: &str, to: &Target, what: &Consignment<'_>) -> Vec<Outcome> {
         let mut attempt = Attempt::new(what);
-        self.use_kept(key, &mut attempt);
+        self.use_kept(key, terms.config.remote.tls, &mut attempt);
         if !attempt.is_over() {
-            self.try_hosts(config, key, to, &mut attempt);
+            self.try_hosts(terms, key, to, &mut attempt);
         }
         attempt.outcomes()
     }
 
     /// The destination to which a connection is kept.
     pub fn holds(&self) -> Option<&str> {
-        self.kept.as_ref().map(|(key, _)| key.as_str())
+        self.kept.as_ref().map(|kept| kept.key.as_str())
     }
 
     /// Says QUIT where a connection is kept.
     pub fn close(&mut self) {
-        if let Some((_, connection)) = self.kept.take() {
-            connection.quit();
+        if let Some(kept) = self.kept.take() {
+            kept.connection.quit();
         }
     }
 
-    fn use_kept(&mut self, key: &str, attempt: &mut Attempt<'_>) {
-        if self.holds().is_some_and(|held| held != key) {
+    fn use_kept(&mut self, key: &str, tls: RemoteTls, attempt: &mut Attempt<'_>) {
+        if self.kept.as_ref().is_some_and(|kept| kept.key != key || kept.tls != tls) {
             self.close();
         }
-        let Some((_, mut connection)) = self.kept.take() else { return };
+        let Some(Kept { mut connection, .. }) = self.kept.take() else { return };
         let address = connection.peer().address;
         let answers = connection.send(&attempt.consignment());
         // It was closed while nobody used it; the host is tried as if for the first time.
@@ -113,11 +135,11 @@ impl Courier {
         }
         attempt.tried.push(address);
         attempt.note_all(answers);
-        self.keep(key, connection);
+        self.keep(key, tls, connection);
     }
 
-    fn try_hosts(&mut self, config: &Config, key: &str, to: &Target, attempt: &mut Attempt<'_>) {
-        let groups = match to.groups(&self.dns, &config.hostname) {
+    fn try_hosts(&mut self, terms: Terms<'_>, key: &str, to: &Target, attempt: &mut Attempt<'_>) {
+        let groups = match to.groups(&self.dns, &terms.config.hostname) {
             Ok(groups) => groups,
             Err(outcome) => return attempt.note_nowhere(outcome),
         };
@@ -133,7 +155,7 @@ impl Courier {
                 if attempt.is_over() {
                     return;
                 }
-                if attempt.may_try(&peer) && !self.try_host(config, key, (to, &peer), attempt) {
+                if attempt.may_try(&peer) && !self.try_host(terms, key, (to, &peer), attempt) {
                     return attempt.note_nowhere(to.loops());
                 }
             }
@@ -143,13 +165,27 @@ impl Courier {
     /// Whether `peer` is someone else.
     fn try_host(
         &mut self,
-        config: &Config,
+        terms: Terms<'_>,
         key: &str,
         (to, peer): (&Target, &Peer),
         attempt: &mut Attempt<'_>,
     ) -> bool {
         attempt.tried.push(peer.address);
-        let mut connection = match Connection::open(peer, &config.hostname, config.remote.timeout) {
+        let config = terms.config;
+        let login = match to {
+            Target::Hosts(_) => terms.credentials.find(&peer.identity()),
+            // Whoever the DNS names gets no secret.
+            Target::Mx { .. } => None,
+        };
+        let manner = Manner {
+            id: attempt.what.id,
+            hostname: &config.hostname,
+            limit: config.remote.timeout,
+            tls: terms.tls,
+            security: Security::of(peer, config.remote.tls, login.is_some()),
+            login: login.as_deref(),
+        };
+        let mut connection = match Connection::open(peer, &manner) {
             Ok(connection) => connection,
             Err(answer) => {
                 attempt.note_everyone(&answer);
@@ -164,14 +200,14 @@ impl Courier {
         }
         let answers = connection.send(&attempt.consignment());
         attempt.note_all(answers);
-        self.keep(key, connection);
+        self.keep(key, config.remote.tls, connection);
         true
     }
 
-    fn keep(&mut self, key: &str, connection: Connection) {
+    fn keep(&mut self, key: &str, tls: RemoteTls, connection: Connection) {
         self.close();
         if connection.is_usable() {
-            self.kept = Some((key.to_owned(), connection));
+            self.kept = Some(Kept { key: key.to_owned(), tls, connection });
         }
     }
 }

@@ -13,14 +13,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::address::Address;
 use crate::aliases::{Aliases, Member};
 use crate::config::table::Watched;
-use crate::config::{Config, ConfigError, HostPort};
+use crate::config::{Config, ConfigError, HostPort, Scheme};
 use crate::dns;
 use crate::reply::Status;
 use crate::users::Users;
@@ -247,17 +246,8 @@ impl Route {
             Self::Mx { domain, port: SMTP } => Some(format!("mx:{domain}")),
             Self::Mx { domain, port } => Some(format!("mx:{domain}:{port}")),
             Self::Hosts(hosts) => {
-                let mut name = "host:".to_owned();
-                for (at, HostPort { host, port }) in hosts.iter().enumerate() {
-                    let comma = if at == 0 { "" } else { "," };
-                    // Writing to a string cannot fail.
-                    let _ = if host.contains(':') {
-                        write!(name, "{comma}[{host}]:{port}")
-                    } else {
-                        write!(name, "{comma}{host}:{port}")
-                    };
-                }
-                Some(name)
+                let names: Vec<String> = hosts.iter().map(HostPort::to_string).collect();
+                Some(format!("host:{}", names.join(",")))
             }
         }
     }
@@ -269,7 +259,7 @@ const POSTMASTER: &str = "postmaster";
 fn direct(address: &Address, port: u16) -> Route {
     match address.literal() {
         Some(ip) if !dns::is_a_hosts(ip) => Route::Refused(Status(5, 1, 2), "That is no host's address".into()),
-        Some(ip) => Route::Hosts(vec![HostPort { host: ip.to_string(), port }]),
+        Some(ip) => Route::Hosts(vec![HostPort { host: ip.to_string(), port, scheme: Scheme::Smtp }]),
         None => Route::Mx { domain: address.domain().to_owned(), port },
     }
 }

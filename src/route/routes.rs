@@ -5,6 +5,7 @@
 //! ```text
 //! example.org      mail.example.net:2525    a host, port 25 if none is named; [2001:db8::1]:25
 //! .example.org     mx:example.net           the mail exchangers of another domain; mx:domain:port
+//! bank.example     smtps://mail.bank.example   TLS from the first octet; smtp+starttls:// by STARTTLS
 //! dead.example     error:5.1.2 closed       refused; a status of class 4 keeps the mail waiting
 //! *                mx::2525                 the domain's own mail exchangers, at another port
 //! ```
@@ -99,7 +100,8 @@ fn read_key(text: &str) -> Result<Box<str>, String> {
     Ok(format!("{dot}{domain}").into())
 }
 
-const EXPECTED: &str = "expected host:port, [address]:port, mx:domain or error:status text";
+const EXPECTED: &str = "expected host:port, [address]:port, smtps://host, smtp+starttls://host, mx:domain or \
+                        error:status text";
 
 fn read_target(text: &str) -> Result<Target, String> {
     if let Some(error) = text.strip_prefix("error:") {
@@ -114,7 +116,7 @@ fn read_target(text: &str) -> Result<Target, String> {
     }
     match target.strip_prefix("mx:") {
         Some(exchanger) => read_exchanger(exchanger),
-        None => HostPort::parse(target, SMTP).map(Target::Host).ok_or_else(|| EXPECTED.to_owned()),
+        None => HostPort::parse_url(target).map(Target::Host).ok_or_else(|| EXPECTED.to_owned()),
     }
 }
 

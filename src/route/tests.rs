@@ -348,7 +348,7 @@ fn smart_hosts_take_what_no_route_takes() {
     let site = Site::new("smart");
     site.write("routes", "x.org mx:\n");
     let mut config = site.config();
-    let host = |name: &str| HostPort { host: name.into(), port: 587 };
+    let host = |name: &str| HostPort { host: name.into(), port: 587, scheme: Default::default() };
     config.remote.smarthosts = vec![host("a.example"), host("2001:db8::3")];
     let router = Router::open(&config).expect("good tables");
     let smart = "host:a.example:587,[2001:db8::3]:587";

@@ -1,6 +1,7 @@
 //! The system's calls that the standard library lacks, or that must be in one
 //! place, behind safe functions.
 
+pub mod command;
 pub mod disk;
 #[cfg(debug_assertions)]
 mod fault;

@@ -35,7 +35,14 @@ impl Tls {
     /// # Errors
     /// All that is wrong with certificates, keys and authorities.
     pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
-        Ok(Self { server: Server::open(&config.tls)?, client: Client::new() })
+        let client = match &config.remote.authorities {
+            None => Ok(Client::new()),
+            Some(file) => Client::with_authorities(file),
+        };
+        match (Server::open(&config.tls), client) {
+            (Ok(server), Ok(client)) => Ok(Self { server, client }),
+            (server, client) => Err(server.err().into_iter().chain(client.err()).flatten().collect()),
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::provider;
+use crate::config::ConfigError;
+use crate::config::table::read_text;
 
 /// What a host has to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +31,6 @@ pub enum Demand {
 /// Makes connections to hosts.
 #[derive(Debug, Default)]
 pub struct Client {
-    /// A file of authorities; `None` for those of the system.
-    authorities: Option<Box<Path>>,
     any: OnceLock<Arc<ClientConfig>>,
     verified: OnceLock<Arc<ClientConfig>>,
 }
@@ -41,9 +41,18 @@ impl Client {
         Self::default()
     }
 
-    /// Believes the authorities in a file, in PEM.
-    pub fn with_authorities(file: &Path) -> Self {
-        Self { authorities: Some(file.into()), ..Self::default() }
+    /// Believes the authorities in a file, in PEM, and no others.
+    ///
+    /// # Errors
+    /// When there is none in it.
+    pub fn with_authorities(file: &Path) -> Result<Self, Vec<ConfigError>> {
+        let wrong = |what: String| vec![ConfigError::whole(file, what)];
+        let text = read_text(file).map_err(|e| vec![e])?;
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        let found = found.map_err(|e| wrong(format!("expected certificates in PEM: {e}")))?;
+        let verified =
+            verify(found).map_err(|_| wrong("expected a certificate authority in PEM; there is none".into()))?;
+        Ok(Self { verified: OnceLock::from(Arc::new(verified)), ..Self::default() })
     }
 
     /// A connection that is about to say hello to the host `name`, a domain or an address.
@@ -53,32 +62,24 @@ impl Client {
     pub fn connect(&self, name: &str, demand: Demand) -> io::Result<rustls::Connection> {
         let config = match demand {
             Demand::Any => get(&self.any, accept_any)?,
-            Demand::Verified => get(&self.verified, || self.verify())?,
+            Demand::Verified => get(&self.verified, || verify(rustls_native_certs::load_native_certs().certs))?,
         };
         let name = ServerName::try_from(name.trim_end_matches('.').to_owned())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no name for TLS")))?;
         ClientConnection::new(config, name).map(Into::into).map_err(io::Error::other)
     }
+}
 
-    fn verify(&self) -> io::Result<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        let found: Vec<CertificateDer<'static>> = match &self.authorities {
-            Some(file) => {
-                let all: Result<_, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
-                all.map_err(|e| io::Error::other(format!("{}: {e}", file.display())))?
-            }
-            None => rustls_native_certs::load_native_certs().certs,
-        };
-        // Some systems have authorities that no program reads any more.
-        roots.add_parsable_certificates(found);
-        if roots.is_empty() {
-            return Err(io::Error::other("no certificate authority is known to this system"));
-        }
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-            .build()
-            .map_err(io::Error::other)?;
-        configure(verifier)
+fn verify(authorities: Vec<CertificateDer<'static>>) -> io::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    // Some systems have authorities that no program reads any more.
+    roots.add_parsable_certificates(authorities);
+    if roots.is_empty() {
+        return Err(io::Error::other("no certificate authority is known to this system"));
     }
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().map_err(io::Error::other)?;
+    configure(verifier)
 }
 
 fn get(

@@ -10,7 +10,10 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::{fs, io};
+
+use rustls::{ServerConfig, ServerConnection};
 
 use super::PATIENCE;
 
@@ -329,6 +332,8 @@ impl Player {
 /// One end of a connection, by lines.
 pub struct Wire {
     stream: TcpStream,
+    /// Encryption, where this end has become a server of it.
+    tls: Option<Box<ServerConnection>>,
     /// What has come and was not heard yet.
     ahead: Vec<u8>,
     in_bytes: bool,
@@ -344,7 +349,7 @@ impl Wire {
         };
         // A connection that is gone already shows itself when it is used.
         let _: io::Result<()> = prepare();
-        Self { stream, ahead: Vec::new(), in_bytes }
+        Self { stream, tls: None, ahead: Vec::new(), in_bytes }
     }
 
     /// Sends bytes as they are.
@@ -353,9 +358,9 @@ impl Wire {
     /// Those of the socket.
     pub fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.in_bytes {
-            return bytes.iter().try_for_each(|byte| self.stream.write_all(&[*byte]));
+            return bytes.iter().try_for_each(|byte| self.write(&[*byte]));
         }
-        self.stream.write_all(bytes)
+        self.write(bytes)
     }
 
     /// The next line without its CR LF, or `None` at the end, also if that is a reset.
@@ -378,7 +383,7 @@ impl Wire {
                 return whole.ok_or_else(|| format!("{line:?} does not end in CR LF"));
             }
             let mut buffer = [0; 8192];
-            match self.stream.read(&mut buffer) {
+            match self.read(&mut buffer) {
                 Ok(0) if self.ahead.is_empty() => return Ok(None),
                 Ok(0) => {
                     let rest = String::from_utf8_lossy(&std::mem::take(&mut self.ahead)).into_owned();
@@ -391,6 +396,38 @@ impl Wire {
                 }
                 Err(_) => return Ok(None),
             }
+        }
+    }
+
+    /// Shakes hands as a server; from here on everything is encrypted.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub fn secure(&mut self, config: &Arc<ServerConfig>) -> io::Result<()> {
+        let mut tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(Box::new(tls));
+        Ok(())
+    }
+
+    /// The name that the client asked for by SNI.
+    pub fn asked_for(&self) -> Option<String> {
+        self.tls.as_ref()?.server_name().map(str::to_owned)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.stream.read(buffer),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(buffer),
         }
     }
 

@@ -18,6 +18,7 @@ pub mod holdings;
 pub mod mounts;
 
 pub mod remote;
+pub mod scram;
 pub mod tls;
 
 use std::collections::BTreeMap;

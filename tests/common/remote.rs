@@ -4,7 +4,8 @@
 //! otherwise; or it plays dialogues, one for each connection. It keeps what it was
 //! told and when. It listens on any loopback address; several can share one port
 //! number on different addresses, see [`listeners`]. It is ended when dropped.
-//! Offers no TLS and checks nothing that the client says.
+//! Offers TLS with a certificate of [`super::tls`], and checks of what the client says
+//! no more than SCRAM needs.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,8 +13,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use rustls::ServerConfig;
+
 use super::PATIENCE;
 use super::dialog::{Dialog, Side, Stage, Wire};
+use super::scram::Scram;
+use super::tls::Leaf;
 
 /// How a remote behaves.
 pub enum Conduct {
@@ -32,12 +37,36 @@ pub struct Sink {
     pub keywords: Vec<String>,
     /// Tried in order; the first one that fits and is not used up counts.
     pub rules: Vec<Rule>,
+    /// How it can be encrypted, if it can.
+    pub tls: Option<Offer>,
+    /// What AUTH SCRAM-SHA-256 is played by.
+    pub scram: Option<Scram>,
+}
+
+/// How a server can be encrypted.
+#[derive(Clone)]
+pub struct Offer {
+    pub config: Arc<ServerConfig>,
+    /// From the first octet.
+    pub implicit: bool,
+    /// What EHLO offers then, if that is something else.
+    pub keywords: Option<Vec<String>>,
+}
+
+impl Offer {
+    pub fn starttls(leaf: &Leaf) -> Self {
+        Self { config: Arc::clone(&leaf.config), implicit: false, keywords: None }
+    }
+
+    pub fn implicit(leaf: &Leaf) -> Self {
+        Self { implicit: true, ..Self::starttls(leaf) }
+    }
 }
 
 /// What happens instead of the usual.
 pub struct Rule {
     /// How the command begins, in any case. `CONNECT` stands for the banner, `BODY`
-    /// for the middle of a message, `.` for its end.
+    /// for the middle of a message, `.` for its end, nothing for an empty line.
     pub at: String,
     pub then: Then,
     /// How often.
@@ -57,13 +86,17 @@ pub enum Then {
     ReplyAndClose(String),
     /// Resets the connection.
     Reset,
+    /// Says this, and then nothing more, but keeps the connection.
+    ReplyAndHang(String),
+    /// Says this, hears something, says these octets and closes the connection.
+    Babble(String, Vec<u8>),
 }
 
 impl Default for Sink {
     fn default() -> Self {
         let keywords = ["PIPELINING", "SIZE 52428800", "8BITMIME", "ENHANCEDSTATUSCODES"];
         let keywords = keywords.map(str::to_owned).to_vec();
-        Self { banner: "220 sink.test ESMTP".to_owned(), keywords, rules: Vec::new() }
+        Self { banner: "220 sink.test ESMTP".to_owned(), keywords, rules: Vec::new(), tls: None, scram: None }
     }
 }
 
@@ -88,6 +121,8 @@ pub struct Seen {
     pub connections: usize,
     pub commands: Vec<Command>,
     pub messages: Vec<Received>,
+    /// The names that clients asked for by SNI; empty where they asked for none.
+    pub names: Vec<String>,
     /// The reports of dialogues that went otherwise than written.
     pub failures: Vec<String>,
     /// How many connections have ended.
@@ -101,6 +136,8 @@ pub struct Command {
     pub connection: usize,
     pub at: Instant,
     pub line: String,
+    /// Whether it came encrypted.
+    pub tls: bool,
 }
 
 /// A message that was taken.
@@ -112,6 +149,8 @@ pub struct Received {
     pub recipients: Vec<String>,
     /// Without dot-stuffing, lines ending in CR LF.
     pub data: Vec<u8>,
+    /// Whether it came encrypted.
+    pub tls: bool,
 }
 
 /// The server.
@@ -283,7 +322,8 @@ impl Shared {
             Conduct::Sink(_) => {
                 drop(conduct);
                 let wire = Wire::new(stream, false);
-                let mut session = Session { shared: self, number, wire, sender: None, recipients: Vec::new() };
+                let mut session =
+                    Session { shared: self, number, wire, sender: None, recipients: Vec::new(), tls: false };
                 if session.converse() == Some(Then::Reset) {
                     // Only the last descriptor of a socket resets it.
                     self.lock().open.remove(&number);
@@ -314,7 +354,10 @@ impl Shared {
     fn rule(&self, command: &str) -> Option<Then> {
         let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
         let Conduct::Sink(sink) = &mut *conduct else { return None };
-        let begins = |rule: &Rule| command.get(..rule.at.len()).is_some_and(|c| c.eq_ignore_ascii_case(&rule.at));
+        let begins = |rule: &Rule| match rule.at.as_str() {
+            "" => command.is_empty(),
+            at => command.get(..at.len()).is_some_and(|c| c.eq_ignore_ascii_case(at)),
+        };
         let rule = sink.rules.iter_mut().find(|rule| rule.times > 0 && begins(rule))?;
         rule.times -= 1;
         Some(rule.then.clone())
@@ -328,11 +371,15 @@ struct Session<'a> {
     wire: Wire,
     sender: Option<String>,
     recipients: Vec<String>,
+    tls: bool,
 }
 
 impl Session<'_> {
     /// Until the connection ends; gives the rule that ended it, if it was one.
     fn converse(&mut self) -> Option<Then> {
+        if self.offer().is_some_and(|offer| offer.implicit) {
+            self.secure()?;
+        }
         let banner = match &*self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) {
             Conduct::Sink(sink) => sink.banner.clone(),
             Conduct::Script(_) => return None,
@@ -342,8 +389,8 @@ impl Session<'_> {
         }
         loop {
             let Ok(Some(line)) = self.wire.hear() else { return None };
-            let (connection, at) = (self.number, Instant::now());
-            self.shared.tell(|s| s.seen.commands.push(Command { connection, at, line: line.clone() }));
+            let (connection, at, tls) = (self.number, Instant::now(), self.tls);
+            self.shared.tell(|s| s.seen.commands.push(Command { connection, at, line: line.clone(), tls }));
             if let Err(then) = self.command(&line) {
                 return then;
             }
@@ -353,6 +400,9 @@ impl Session<'_> {
     fn command(&mut self, line: &str) -> Result<(), Option<Then>> {
         let verb = line.get(..4).unwrap_or(line).to_ascii_uppercase();
         let argument = line.split_once(':').map_or("", |(_, argument)| argument.trim()).to_owned();
+        if let (Some(first), Some(scram)) = (line.strip_prefix("AUTH SCRAM-SHA-256 "), self.scram()) {
+            return self.play_scram(&scram, first);
+        }
         let usual = self.usual(&verb);
         let reply = self.react(line, &usual)?;
         match verb.as_str() {
@@ -360,6 +410,10 @@ impl Session<'_> {
             "RCPT" if reply.starts_with('2') => self.recipients.push(argument),
             "HELO" | "EHLO" | "RSET" => self.forget(),
             "DATA" if reply.starts_with('3') => self.message()?,
+            "STAR" if reply.starts_with("220") => {
+                self.forget();
+                self.secure().ok_or(None)?;
+            }
             "QUIT" => return Err(None),
             _ => {}
         }
@@ -374,6 +428,7 @@ impl Session<'_> {
             "RCPT" if self.sender.is_some() => "250 2.1.5 recipient ok".to_owned(),
             "DATA" if !self.recipients.is_empty() => "354 go ahead".to_owned(),
             "MAIL" | "RCPT" | "DATA" => "503 5.5.1 bad sequence of commands".to_owned(),
+            "STAR" if !self.tls && self.offer().is_some() => "220 2.0.0 go ahead".to_owned(),
             "QUIT" => "221 2.0.0 goodbye".to_owned(),
             _ => "500 5.5.1 unknown command".to_owned(),
         }
@@ -383,7 +438,9 @@ impl Session<'_> {
         let conduct = self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner);
         let Conduct::Sink(sink) = &*conduct else { return "421 4.3.2 going down".to_owned() };
         let mut lines = vec!["sink.test"];
-        lines.extend(sink.keywords.iter().map(String::as_str));
+        let secured = sink.tls.as_ref().and_then(|offer| offer.keywords.as_ref()).filter(|_| self.tls);
+        lines.extend(secured.unwrap_or(&sink.keywords).iter().map(String::as_str));
+        lines.extend((sink.tls.is_some() && !self.tls).then_some("STARTTLS"));
         let last = lines.pop().unwrap_or_default();
         lines.iter().map(|line| format!("250-{line}\n")).chain([format!("250 {last}")]).collect()
     }
@@ -408,11 +465,47 @@ impl Session<'_> {
         if reply.starts_with('2') {
             // Before anyone hears of it, who might look for it then.
             let (sender, recipients) = (self.sender.clone().unwrap_or_default(), self.recipients.clone());
-            let message = Received { connection: self.number, sender, recipients, data };
+            let message = Received { connection: self.number, sender, recipients, data, tls: self.tls };
             self.shared.tell(|state| state.seen.messages.push(message));
         }
         self.forget();
         self.reply(&reply).map_err(|_| None)
+    }
+
+    fn offer(&self) -> Option<Offer> {
+        match &*self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) {
+            Conduct::Sink(sink) => sink.tls.clone(),
+            Conduct::Script(_) => None,
+        }
+    }
+
+    fn secure(&mut self) -> Option<()> {
+        self.wire.secure(&self.offer()?.config).ok()?;
+        self.tls = true;
+        let name = self.wire.asked_for().unwrap_or_default();
+        self.shared.tell(|state| state.seen.names.push(name));
+        Some(())
+    }
+
+    fn scram(&self) -> Option<Scram> {
+        match &*self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) {
+            Conduct::Sink(sink) => sink.scram.clone(),
+            Conduct::Script(_) => None,
+        }
+    }
+
+    /// AUTH SCRAM-SHA-256 from its initial response on.
+    fn play_scram(&mut self, scram: &Scram, first: &str) -> Result<(), Option<Then>> {
+        let (asked, challenge) = scram.challenge(first).ok_or(None)?;
+        let last = self.wire.ask(&format!("334 {challenge}")).map_err(|_| None)?;
+        let Some(proof) = scram.verdict(&asked, &last) else {
+            return self.reply("535 5.7.8 no").map_err(|_| None);
+        };
+        let end = self.wire.ask(&format!("334 {proof}")).map_err(|_| None)?;
+        let (connection, at, tls) = (self.number, Instant::now(), self.tls);
+        self.shared.tell(|s| s.seen.commands.push(Command { connection, at, line: end.clone(), tls }));
+        let reply = if end.is_empty() { "235 2.7.0 welcome" } else { "501 5.7.0 as you like" };
+        self.reply(reply).map_err(|_| None)
     }
 
     fn forget(&mut self) {
@@ -439,7 +532,15 @@ impl Session<'_> {
     fn act(&mut self, then: Then) -> Option<Then> {
         match &then {
             Then::ReplyAndClose(reply) => drop(self.reply(reply)),
-            Then::Hang => {
+            Then::Babble(reply, octets) => {
+                let _ = self.reply(reply);
+                let _ = self.wire.hear_bytes();
+                let _ = self.wire.say(octets);
+            }
+            Then::Hang | Then::ReplyAndHang(_) => {
+                if let Then::ReplyAndHang(reply) = &then {
+                    let _ = self.reply(reply);
+                }
                 let mut state = self.shared.lock();
                 while !state.stopped {
                     state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -4,12 +4,17 @@
 //! name or an IP address, valid for so many days (fewer than 0: over already);
 //! `root_pem` is what a client has to believe, `client` a rustls client that does.
 //! `site` is a site with a certificate for razorback.test, in cert.pem and cert.key.
+//! A [`Leaf`] is a certificate at work in a server of the tests, see `remote::Offer`
+//! and `dialog::Wire::secure`; `Leaf::selfmade` is one that nobody made out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::Site;
 
@@ -22,8 +27,13 @@ pub struct Authority {
 impl Authority {
     /// A new one, which nobody believes.
     pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
+        // Of one name with what it makes out it would be taken for the same.
+        let name = format!("Authority {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key");
         let root = params.self_signed(&key).expect("a root");
         Self { issuer: Issuer::new(params, key), root }
@@ -37,6 +47,12 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The same at work in a server.
+    pub fn leaf(&self, name: &str, days: i64) -> Leaf {
+        let (certificate, key) = self.make(name, days);
+        Leaf::of(certificate, key)
     }
 
     /// A site with a certificate for razorback.test and these settings.
@@ -71,4 +87,40 @@ impl Authority {
         let config = config.with_safe_default_protocol_versions().expect("versions");
         Arc::new(config.with_root_certificates(roots).with_no_client_auth())
     }
+}
+
+/// A certificate at work in a server.
+pub struct Leaf {
+    certificate: String,
+    key: String,
+    /// The server.
+    pub config: Arc<ServerConfig>,
+}
+
+impl Leaf {
+    /// A certificate that vouches for itself.
+    pub fn selfmade(name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        Self::of(params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    fn of(certificate: String, key: String) -> Self {
+        let config = serve(&certificate, &key, rustls::DEFAULT_VERSIONS);
+        Self { certificate, key, config }
+    }
+
+    /// The same with TLS 1.2 only.
+    pub fn old(self) -> Self {
+        let config = serve(&self.certificate, &self.key, &[&rustls::version::TLS12]);
+        Self { config, ..self }
+    }
+}
+
+fn serve(certificate: &str, key: &str, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<_, _>>().expect("PEM");
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_protocol_versions(versions).expect("versions").with_no_client_auth();
+    Arc::new(config.with_single_cert(chain, key).expect("a pair"))
 }

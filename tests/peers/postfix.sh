@@ -5,6 +5,8 @@
 # It takes mail on 127.0.0.1 port PORT. Mail for anybody at peer.test goes into
 # the Maildir DIR/mail, save for nobody@peer.test, whom it refuses; mail for
 # anywhere else goes to 127.0.0.1 port BACK, with XFORWARD where that is offered.
+# With PEER_TLS it offers STARTTLS with the certificate PEER_TLS.pem and its .key;
+# with PEER_AUTH it takes mail only under TLS, from whom Dovecot knows at that socket.
 set -eu
 . "$(dirname "$0")/root.sh"
 tree=$1 dir=$2 port=$3 back=$4
@@ -42,6 +44,24 @@ virtual_gid_maps = static:5102
 relayhost = [127.0.0.1]:$back
 smtp_send_xforward_command = yes
 END
+
+if [ -n "${PEER_TLS:-}" ]; then
+    cat >> "$dir/etc/postfix/main.cf" << END
+smtpd_tls_security_level = may
+smtpd_tls_chain_files = $PEER_TLS.key, $PEER_TLS.pem
+smtpd_tls_received_header = yes
+END
+fi
+if [ -n "${PEER_AUTH:-}" ]; then
+    cat >> "$dir/etc/postfix/main.cf" << END
+smtpd_tls_auth_only = yes
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = $PEER_AUTH
+smtpd_sasl_authenticated_header = yes
+smtpd_sender_restrictions = permit_sasl_authenticated, reject
+END
+fi
 
 sed "s/^PORT/$port/" "$(dirname "$0")/master.cf" > "$dir/etc/postfix/master.cf"
 

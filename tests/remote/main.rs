@@ -4,7 +4,8 @@
 //! Every way in which another host, or the DNS, can fail has a line in a table
 //! here, with the fate and the words that the sender and the log are given:
 //! `dialogue` for the stages, `messages` for recipients, content and connections
-//! that are kept, `hosts` for who is tried, `names` for the DNS alone. What the
+//! that are kept, `hosts` for who is tried, `names` for the DNS alone, `secure` for TLS,
+//! `login` for AUTH. What the
 //! daemon makes of it is in tests/outbound.rs.
 
 #[path = "../common/mod.rs"]
@@ -12,12 +13,15 @@ mod common;
 
 mod dialogue;
 mod hosts;
+mod login;
 mod messages;
 mod names;
+mod secure;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -25,14 +29,17 @@ use std::time::{Duration, Instant};
 
 use common::dns::Dns as NameServer;
 use common::remote::{Conduct, Remote, Sink, Then, listeners};
+use common::tls::Authority;
 use penfold::address::Address;
-use penfold::config::{Config, HostPort, TableFile, parse};
+use penfold::config::{Config, HostPort, Scheme, TableFile, parse};
 use penfold::deliver::Consignment;
-use penfold::deliver::remote::{Courier, Target};
+use penfold::deliver::credentials::Credentials;
+use penfold::deliver::remote::{Courier, Target, Terms};
 use penfold::dns::Dns;
 use penfold::envelope::Body;
 use penfold::outcome::{Fate, NoAnswer, Outcome};
 use penfold::spool::Content;
+use penfold::tls::Client;
 
 use Fate::{Deferred, Delivered, Failed};
 
@@ -43,6 +50,8 @@ const LIMIT: Duration = Duration::from_millis(400);
 struct Sender {
     config: Config,
     courier: Courier,
+    tls: Client,
+    credentials: Credentials,
     dns: Arc<Dns>,
     /// What is sent.
     text: Vec<u8>,
@@ -59,7 +68,16 @@ impl Sender {
         let config = config(server.address);
         let dns = Arc::new(Dns::new(&config.dns));
         let courier = Courier::new(Arc::clone(&dns), local);
-        Self { config, courier, dns, text: b"Subject: x\n\nhello\n".to_vec(), body: Body::SevenBit }
+        let credentials = Credentials::open(&config).expect("none");
+        Self {
+            config,
+            courier,
+            tls: Client::new(),
+            credentials,
+            dns,
+            text: b"Subject: x\n\nhello\n".to_vec(),
+            body: Body::SevenBit,
+        }
     }
 
     fn send_to(&mut self, to: &Target, recipients: &[&str]) -> Vec<Outcome> {
@@ -73,7 +91,22 @@ impl Sender {
         let sender = Address::parse("jon@razorback.test").expect("an address");
         let recipients = addresses.iter().collect();
         let what = Consignment { id: "x", sender: Some(&sender), body: self.body, recipients, content };
-        self.courier.deliver(&self.config, &format!("{to:?}"), to, &what)
+        let terms = Terms { config: &self.config, tls: &self.tls, credentials: &self.credentials };
+        self.courier.deliver(terms, &format!("{to:?}"), to, &what)
+    }
+
+    /// Believes this authority only.
+    fn believe(&mut self, authority: &Authority) {
+        let file = Letter::new(authority.root_pem().as_bytes());
+        self.tls = Client::with_authorities(&file.0).expect("an authority");
+    }
+
+    /// Has these credentials.
+    fn know(&mut self, lines: &str) {
+        let file = Letter::new(lines.as_bytes());
+        fs::set_permissions(&file.0, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+        self.config.remote.credentials = TableFile { path: file.0.clone(), required: true };
+        self.credentials = Credentials::open(&self.config).expect("good lines");
     }
 
     /// One recipient.
@@ -104,6 +137,7 @@ fn config(name_server: SocketAddr) -> Config {
     let table = || TableFile { path: "/nonexistent".into(), required: false };
     let mut config = parse(Path::new("penfold.conf"), "hostname = \"razorback.test\"").expect("good");
     config.remote.routes = table();
+    config.remote.credentials = table();
     config.remote.timeout = LIMIT;
     config.dns = penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT };
     config
@@ -114,7 +148,7 @@ fn host(address: SocketAddr) -> Target {
 }
 
 fn hosts(addresses: &[SocketAddr]) -> Target {
-    let host = |a: &SocketAddr| HostPort { host: a.ip().to_string(), port: a.port() };
+    let host = |a: &SocketAddr| HostPort { host: a.ip().to_string(), port: a.port(), scheme: Scheme::Smtp };
     Target::Hosts(addresses.iter().map(host).collect())
 }
 

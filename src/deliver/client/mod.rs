@@ -1,6 +1,7 @@
 //! One SMTP connection to one host: the dialogue, as RFC 5321 has it.
 //!
-//! EHLO, or HELO where that is not known; then one transaction for each message,
+//! EHLO, or HELO where that is not known; then STARTTLS, EHLO again and AUTH, as the
+//! configuration wants it (`secure`, `login`); then one transaction for each message,
 //! with PIPELINING (RFC 2920), SIZE (RFC 1870) and 8BITMIME (RFC 6152) where they
 //! are offered. A message with octets above 127 goes as it is to a host that does
 //! not offer 8BITMIME: all do in fact take it. Recipients that are too many for
@@ -11,19 +12,29 @@
 //! bounded in length and time, and so is the dialogue as a whole: RFC 5321 4.5.3.2.
 //! A content that cannot be read to its end never ends in a dot: the connection is
 //! dropped instead. Does not choose hosts or decide what is tried next: see
-//! `remote`. STARTTLS and AUTH will come between EHLO and the first transaction.
+//! `remote`.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+mod hello;
+mod login;
+mod secure;
+mod stage;
 mod transaction;
 
 use super::hosts::Peer;
+use crate::log;
 use crate::net::Stream;
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::{Reply, ReplyReader, Status};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::line::{Input, Line};
+use crate::tls::Demand;
+
+use hello::Offers;
+pub use secure::{Manner, Security};
+pub use stage::Stage;
 
 /// Lines of a reply: more are no reply, but an attempt to keep us busy.
 const MAX_REPLY_LINES: usize = 1000;
@@ -36,78 +47,6 @@ const ENVELOPE_LIMIT: Duration = Duration::from_secs(3600);
 const CONTENT_LIMIT: Duration = Duration::from_secs(600);
 const SLOWEST: u64 = 16 << 10;
 
-/// How far a dialogue has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Connecting.
-    Connect,
-    /// The greeting.
-    Banner,
-    /// EHLO or HELO.
-    Hello,
-    /// RSET between two messages.
-    Reset,
-    /// MAIL.
-    MailFrom,
-    /// RCPT.
-    RcptTo,
-    /// DATA.
-    Data,
-    /// The message.
-    Body,
-    /// The dot, and the reply after which the message is the host's.
-    AfterDot,
-    /// Reading the message from our own disk: no fault of the host's.
-    Content,
-    /// QUIT.
-    Quit,
-}
-
-impl Stage {
-    /// How long it may take (RFC 5321 4.5.3.2); for the message, one block of it.
-    pub fn timeout(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::Connect => 30,
-            Self::Banner | Self::Hello | Self::Reset | Self::MailFrom | Self::RcptTo => 5 * 60,
-            Self::Data => 2 * 60,
-            Self::Body | Self::Content => 3 * 60,
-            Self::AfterDot => 10 * 60,
-            Self::Quit => 1,
-        })
-    }
-
-    /// What was being done, after "timed out while".
-    pub fn phrase(self) -> &'static str {
-        match self {
-            Self::Connect => "connecting",
-            Self::Banner => "waiting for the greeting",
-            Self::Hello => "waiting for the reply to EHLO",
-            Self::Reset => "waiting for the reply to RSET",
-            Self::MailFrom => "waiting for the reply to MAIL",
-            Self::RcptTo => "waiting for the reply to RCPT",
-            Self::Data => "waiting for the reply to DATA",
-            Self::Body => "sending the message",
-            Self::AfterDot => "waiting for the reply to the end of the message",
-            Self::Content => "reading the message",
-            Self::Quit => "waiting for the reply to QUIT",
-        }
-    }
-
-    /// What a reply was said to.
-    fn command(self) -> &'static str {
-        match self {
-            Self::Connect | Self::Banner => "the connection",
-            Self::Hello => "EHLO",
-            Self::Reset => "RSET",
-            Self::MailFrom => "MAIL",
-            Self::RcptTo => "RCPT",
-            Self::Data => "DATA",
-            Self::Body | Self::AfterDot | Self::Content => "the end of the message",
-            Self::Quit => "QUIT",
-        }
-    }
-}
-
 /// What became of one recipient at one host, and where in the dialogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -117,11 +56,27 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
+/// Why there is no connection.
+enum NotOpen {
+    /// This is what was said.
+    Answer(Answer),
+    /// This came of trying to use TLS.
+    NoTls(Answer),
+}
+
+impl From<Answer> for NotOpen {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
 /// An open connection after EHLO.
 #[derive(Debug)]
 pub struct Connection {
     input: Input<Stream>,
     peer: Peer,
+    /// How it is encrypted, for the log.
+    tls: Encryption,
     offers: Offers,
     /// No stage takes longer.
     limit: Duration,
@@ -143,63 +98,61 @@ enum State {
     Broken,
 }
 
-#[derive(Debug, Default)]
-struct Offers {
-    pipelining: bool,
-    eight_bit: bool,
-    /// SIZE; zero is no limit (RFC 1870 3).
-    size: Option<u64>,
-}
-
 impl Connection {
-    /// Connects to `peer` and says hello as `hostname`. No stage, now and later,
-    /// takes longer than `limit`.
+    /// Connects to `peer`, says hello, and secures the connection and logs in as `manner`
+    /// has it. A host that has TLS by which nothing can be said, and need not have it,
+    /// is spoken to in clear instead, over a new connection.
     ///
     /// # Errors
     /// The answer for every recipient: trouble, or what the host said instead of a
     /// welcome. That is always a deferral, 5xx or not: nothing was said about the
     /// message yet, and a person may get this host off a list before it goes back.
-    pub fn open(peer: &Peer, hostname: &str, limit: Duration) -> Result<Self, Answer> {
+    pub fn open(peer: &Peer, manner: &Manner<'_>) -> Result<Self, Answer> {
+        match Self::open_once(peer, manner, manner.security) {
+            Ok(connection) => Ok(connection),
+            Err(NotOpen::Answer(answer)) => Err(answer),
+            Err(NotOpen::NoTls(answer)) if manner.security != Security::Opportunistic => Err(secure::required(answer)),
+            Err(NotOpen::NoTls(answer)) => {
+                log::in_clear(&manner.id, peer, &answer.outcome.why);
+                Self::open_once(peer, manner, Security::Clear).map_err(|(NotOpen::Answer(a) | NotOpen::NoTls(a))| a)
+            }
+        }
+    }
+
+    fn open_once(peer: &Peer, manner: &Manner<'_>, security: Security) -> Result<Self, NotOpen> {
+        let mut connection = Self::connect(peer, manner.limit)?;
+        if security == Security::Implicit {
+            connection.handshake(manner, Demand::Verified).map_err(NotOpen::NoTls)?;
+        }
+        connection.greeted()?;
+        connection.hello(manner.hostname)?;
+        match security {
+            Security::Required => connection.start_tls(manner, Demand::Verified)?,
+            Security::Opportunistic if connection.offers.starttls => connection.start_tls(manner, Demand::Any)?,
+            _ => {}
+        }
+        if let Some(login) = manner.login {
+            connection.log_in(login)?;
+        }
+        Ok(connection)
+    }
+
+    fn connect(peer: &Peer, limit: Duration) -> Result<Self, Answer> {
         let connected = Stream::connect(peer.address, Stage::Connect.timeout().min(limit));
-        let stream = connected.map_err(|e| trouble(peer, Stage::Connect, &e))?;
-        let mut connection = Self {
+        let stream = connected.map_err(|e| {
+            let outcome = Outcome::from_connection(Stage::Connect.phrase(), &e, false);
+            Answer { stage: Stage::Connect, outcome: outcome.at(peer.to_string()) }
+        })?;
+        Ok(Self {
             input: Input::new(stream),
             peer: peer.clone(),
+            tls: Encryption::Clear,
             offers: Offers::default(),
             limit,
             patience: Instant::now() + ENVELOPE_LIMIT,
             names: Default::default(),
             state: State::Idle,
-        };
-        let welcome = connection.reply(Stage::Banner)?;
-        connection.names[0] = first_word(&welcome);
-        connection.welcomed(Stage::Banner, welcome)?;
-        connection.hello(hostname)?;
-        Ok(connection)
-    }
-
-    fn hello(&mut self, hostname: &str) -> Result<(), Answer> {
-        self.write(Stage::Hello, format!("EHLO {hostname}\r\n").as_bytes())?;
-        let mut reply = self.reply(Stage::Hello)?;
-        if (200..300).contains(&reply.code()) {
-            self.offers = Offers::read(&reply);
-        } else if reply.code() >= 500 {
-            self.write(Stage::Hello, format!("HELO {hostname}\r\n").as_bytes())?;
-            reply = self.reply(Stage::Hello)?;
-        }
-        self.names[1] = first_word(&reply);
-        self.welcomed(Stage::Hello, reply)
-    }
-
-    fn welcomed(&mut self, stage: Stage, reply: Reply) -> Result<(), Answer> {
-        if (200..300).contains(&reply.code()) {
-            return Ok(());
-        }
-        let mut answer = self.refused(stage, reply);
-        answer.outcome.fate = Fate::Deferred;
-        answer.outcome.status.0 = 4;
-        self.say_goodbye();
-        Err(answer)
+        })
     }
 
     /// Whether the host calls itself `hostname`; many a one says `localhost`.
@@ -302,7 +255,7 @@ impl Connection {
     }
 
     fn answer(&self, stage: Stage, outcome: Outcome) -> Answer {
-        Answer { stage, outcome: outcome.at(self.peer.to_string()) }
+        Answer { stage, outcome: outcome.at(self.peer.to_string()).over(self.tls) }
     }
 
     /// A reply that is not what the command needs: a success would be nonsense.
@@ -316,36 +269,10 @@ impl Connection {
 
     fn trouble(&mut self, stage: Stage, error: &io::Error) -> Answer {
         self.state = State::Broken;
-        trouble(&self.peer, stage, error)
+        self.answer(stage, Outcome::from_connection(stage.phrase(), error, stage == Stage::AfterDot))
     }
-}
-
-impl Offers {
-    fn read(reply: &Reply) -> Self {
-        let mut offers = Self::default();
-        for line in reply.lines().iter().skip(1) {
-            let mut words = line.split_ascii_whitespace();
-            match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
-                "PIPELINING" => offers.pipelining = true,
-                "8BITMIME" => offers.eight_bit = true,
-                // A limit that is no number is none.
-                "SIZE" => offers.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
-                _ => {}
-            }
-        }
-        offers
-    }
-}
-
-fn first_word(reply: &Reply) -> String {
-    reply.lines().first().and_then(|line| line.split_ascii_whitespace().next()).unwrap_or_default().to_owned()
 }
 
 fn nonsense(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-fn trouble(peer: &Peer, stage: Stage, error: &io::Error) -> Answer {
-    let outcome = Outcome::from_connection(stage.phrase(), error, stage == Stage::AfterDot);
-    Answer { stage, outcome: outcome.at(peer.to_string()) }
 }

@@ -1,0 +1,88 @@
+//! The greeting and EHLO: who the host says it is, and what it can do.
+//!
+//! Each EHLO begins anew: what a host offered before the handshake of TLS may have
+//! been somebody else's word, and counts no more after it.
+
+use super::{Answer, Connection, Stage};
+use crate::outcome::Fate;
+use crate::reply::Reply;
+use crate::sasl::Mechanism;
+
+/// What the host can do, by its reply to EHLO.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    pub(super) pipelining: bool,
+    pub(super) eight_bit: bool,
+    /// SIZE; zero is no limit (RFC 1870 3).
+    pub(super) size: Option<u64>,
+    pub(super) starttls: bool,
+    /// Of the mechanisms of AUTH those that are known here; `None` without AUTH.
+    pub(super) auth: Option<Vec<Mechanism>>,
+}
+
+impl Connection {
+    /// Hears the greeting.
+    pub(super) fn greeted(&mut self) -> Result<(), Answer> {
+        let welcome = self.reply(Stage::Banner)?;
+        self.names[0] = first_word(&welcome);
+        self.welcomed(Stage::Banner, welcome)
+    }
+
+    /// EHLO, or HELO. What was offered before is forgotten.
+    pub(super) fn hello(&mut self, hostname: &str) -> Result<(), Answer> {
+        self.offers = Offers::default();
+        self.write(Stage::Hello, format!("EHLO {hostname}\r\n").as_bytes())?;
+        let mut reply = self.reply(Stage::Hello)?;
+        if (200..300).contains(&reply.code()) {
+            self.offers = Offers::read(&reply);
+        } else if reply.code() >= 500 {
+            self.write(Stage::Hello, format!("HELO {hostname}\r\n").as_bytes())?;
+            reply = self.reply(Stage::Hello)?;
+        }
+        self.names[1] = first_word(&reply);
+        self.welcomed(Stage::Hello, reply)
+    }
+
+    pub(super) fn welcomed(&mut self, stage: Stage, reply: Reply) -> Result<(), Answer> {
+        if (200..300).contains(&reply.code()) {
+            return Ok(());
+        }
+        let mut answer = self.refused(stage, reply);
+        answer.outcome.fate = Fate::Deferred;
+        answer.outcome.status.0 = 4;
+        self.say_goodbye();
+        Err(answer)
+    }
+}
+
+impl Offers {
+    fn read(reply: &Reply) -> Self {
+        let mut offers = Self::default();
+        for line in reply.lines().iter().skip(1) {
+            let mut words = line.split_ascii_whitespace();
+            let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+            match keyword.as_str() {
+                "STARTTLS" => offers.starttls = true,
+                "AUTH" => offers.add_mechanisms(words),
+                // As it was before RFC 2554, and as some still say it beside the other.
+                _ if keyword.starts_with("AUTH=") => {
+                    offers.add_mechanisms(keyword.split('=').skip(1).chain(words));
+                }
+                "PIPELINING" => offers.pipelining = true,
+                "8BITMIME" => offers.eight_bit = true,
+                // A limit that is no number is none.
+                "SIZE" => offers.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
+                _ => {}
+            }
+        }
+        offers
+    }
+
+    fn add_mechanisms<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        self.auth.get_or_insert_default().extend(names.filter_map(Mechanism::parse));
+    }
+}
+
+fn first_word(reply: &Reply) -> String {
+    reply.lines().first().and_then(|line| line.split_ascii_whitespace().next()).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,83 @@
+//! How far a dialogue has come, how long that may take, and how it is called.
+
+use std::time::Duration;
+
+/// How far a dialogue has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Connecting.
+    Connect,
+    /// The greeting.
+    Banner,
+    /// EHLO or HELO.
+    Hello,
+    /// STARTTLS, or TLS from the first octet: up to the end of the handshake.
+    StartTls,
+    /// AUTH.
+    Auth,
+    /// RSET between two messages.
+    Reset,
+    /// MAIL.
+    MailFrom,
+    /// RCPT.
+    RcptTo,
+    /// DATA.
+    Data,
+    /// The message.
+    Body,
+    /// The dot, and the reply after which the message is the host's.
+    AfterDot,
+    /// Reading the message from our own disk: no fault of the host's.
+    Content,
+    /// QUIT.
+    Quit,
+}
+
+impl Stage {
+    /// How long it may take (RFC 5321 4.5.3.2); for the message, one block of it.
+    pub fn timeout(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Connect => 30,
+            Self::Banner | Self::Hello | Self::Reset | Self::MailFrom | Self::RcptTo => 5 * 60,
+            Self::StartTls | Self::Auth | Self::Data => 2 * 60,
+            Self::Body | Self::Content => 3 * 60,
+            Self::AfterDot => 10 * 60,
+            Self::Quit => 1,
+        })
+    }
+
+    /// What was being done, after "timed out while".
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Connect => "connecting",
+            Self::Banner => "waiting for the greeting",
+            Self::Hello => "waiting for the reply to EHLO",
+            Self::StartTls => "starting TLS",
+            Self::Auth => "logging in",
+            Self::Reset => "waiting for the reply to RSET",
+            Self::MailFrom => "waiting for the reply to MAIL",
+            Self::RcptTo => "waiting for the reply to RCPT",
+            Self::Data => "waiting for the reply to DATA",
+            Self::Body => "sending the message",
+            Self::AfterDot => "waiting for the reply to the end of the message",
+            Self::Content => "reading the message",
+            Self::Quit => "waiting for the reply to QUIT",
+        }
+    }
+
+    /// What a reply was said to.
+    pub(super) fn command(self) -> &'static str {
+        match self {
+            Self::Connect | Self::Banner => "the connection",
+            Self::Hello => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::Reset => "RSET",
+            Self::MailFrom => "MAIL",
+            Self::RcptTo => "RCPT",
+            Self::Data => "DATA",
+            Self::Body | Self::AfterDot | Self::Content => "the end of the message",
+            Self::Quit => "QUIT",
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Who this server is at other hosts: the credentials table.
+//!
+//! ```text
+//! mail.example.net:jon@example.org:a pass: word
+//! [2001:db8::1]:jon:secret
+//! smtp.example.com:jon@example.com:xoauth2:file:/var/lib/tokens/jon
+//! smtp.example.com:jon@example.com:xoauth2:command:/usr/bin/token jon
+//! ```
+//!
+//! A line is a host, a name without a colon, and all that follows is the secret. A
+//! token is asked for when it is needed: its file, or the output of its command,
+//! holds it alone. The table, and a token's file, must be out of reach of group and
+//! others. Nothing of a secret is in an error or in `Debug`.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::table::{Line, Watched, lines, read_private};
+use crate::config::{Config, ConfigError, HostPort};
+use crate::sys;
+
+/// How long a command may take to print a token.
+const COMMAND_LIMIT: Duration = Duration::from_secs(10);
+/// The longest token, in octets.
+const LONGEST_TOKEN: usize = 8 << 10;
+
+/// All that this server can log in with.
+#[derive(Debug)]
+pub struct Credentials(Watched<HashMap<String, Arc<Login>>>);
+
+/// What one host gets.
+pub struct Login {
+    /// The name.
+    pub user: String,
+    secret: Secret,
+}
+
+enum Secret {
+    Password(String),
+    TokenFile(PathBuf),
+    TokenCommand(Vec<String>),
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Reads the table.
+    ///
+    /// # Errors
+    /// All that is wrong in it, or with who may read it.
+    pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
+        Watched::open_private(&config.remote.credentials, parse).map(Self)
+    }
+
+    /// What a host gets that the configuration calls this, a name in lower case or an address.
+    pub fn find(&self, host: &str) -> Option<Arc<Login>> {
+        self.0.current().get(host).cloned()
+    }
+}
+
+impl Login {
+    /// Whether it is a token, for XOAUTH2.
+    pub fn is_token(&self) -> bool {
+        !matches!(self.secret, Secret::Password(_))
+    }
+
+    /// The password, or the token as it is now.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn secret(&self) -> Result<Cow<'_, str>, String> {
+        match &self.secret {
+            Secret::Password(password) => Ok(Cow::Borrowed(password)),
+            Secret::TokenFile(path) => {
+                let text = read_private(path, LONGEST_TOKEN as u64 + 1).map_err(|e| format!("the token: {e}"))?;
+                token(&text)
+            }
+            Secret::TokenCommand(words) => {
+                let (program, arguments) = words.split_first().ok_or("the token: no command")?;
+                let text = sys::command::output(program, arguments, COMMAND_LIMIT, LONGEST_TOKEN)
+                    .map_err(|e| format!("the token: {program}: {e}"))?;
+                token(&String::from_utf8_lossy(&text))
+            }
+        }
+    }
+}
+
+fn token(text: &str) -> Result<Cow<'static, str>, String> {
+    let token = text.trim();
+    let is_one = !token.is_empty() && token.len() <= LONGEST_TOKEN && token.bytes().all(|b| b.is_ascii_graphic());
+    if is_one {
+        Ok(Cow::Owned(token.to_owned()))
+    } else {
+        Err("the token: there is none, or more than that".to_owned())
+    }
+}
+
+fn parse(file: &Path, text: &str) -> Result<HashMap<String, Arc<Login>>, Vec<ConfigError>> {
+    let (mut table, mut errors) = (HashMap::new(), Vec::new());
+    for line in lines(text) {
+        match read(line) {
+            Err((part, what)) => errors.push(line.error(file, part, what)),
+            Ok((host, login)) => match table.entry(host) {
+                Entry::Occupied(_) => errors.push(line.error(file, line.text, "this host is on another line already")),
+                Entry::Vacant(slot) => _ = slot.insert(Arc::new(login)),
+            },
+        }
+    }
+    if errors.is_empty() { Ok(table) } else { Err(errors) }
+}
+
+const EXPECTED: &str = "expected host:user:secret, an IPv6 address in brackets";
+
+fn read(line: Line<'_>) -> Result<(String, Login), (&str, &'static str)> {
+    let wrong = (line.text, EXPECTED);
+    let end = if line.text.starts_with('[') { line.text.find(']').ok_or(wrong)? + 1 } else { 0 };
+    let colon = end + line.text.get(end..).and_then(|rest| rest.find(':')).ok_or(wrong)?;
+    let (host, rest) = line.text.split_at_checked(colon).ok_or(wrong)?;
+    let (user, secret) = rest.get(1..).and_then(|rest| rest.split_once(':')).ok_or(wrong)?;
+    if user.is_empty() || secret.is_empty() || user.contains(char::is_control) || secret.contains(char::is_control) {
+        return Err(wrong);
+    }
+    let host = HostPort::parse(host, 25).ok_or((line.text, "expected the name or the address of a host"))?.host;
+    let host = host.parse::<IpAddr>().map_or(host, |address| address.to_canonical().to_string());
+    let secret = read_secret(secret).ok_or((
+        secret,
+        "expected xoauth2:file: and an absolute path, or xoauth2:command:, an absolute path and arguments",
+    ))?;
+    Ok((host, Login { user: user.to_owned(), secret }))
+}
+
+fn read_secret(text: &str) -> Option<Secret> {
+    let Some(token) = text.strip_prefix("xoauth2:") else { return Some(Secret::Password(text.to_owned())) };
+    if let Some(path) = token.strip_prefix("file:") {
+        return path.starts_with('/').then(|| Secret::TokenFile(path.into()));
+    }
+    let words: Vec<String> = token.strip_prefix("command:")?.split_ascii_whitespace().map(str::to_owned).collect();
+    words.first()?.starts_with('/').then_some(Secret::TokenCommand(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_and_no_error_or_debug_has_the_secret() {
+        let file = Path::new("credentials");
+        let text = "Mail.example.net:jon@x:a pass: hush\n[2001:DB8::1]:jon:hush\n# x\n192.0.2.1:jon:hush\n";
+        let table = parse(file, text).expect("good");
+        assert_eq!(table["mail.example.net"].secret().as_deref(), Ok("a pass: hush"));
+        assert!(table.contains_key("2001:db8::1") && table.contains_key("192.0.2.1"));
+        assert!(!format!("{table:?}").contains("hush"));
+        for bad in [
+            "hush",
+            "mail:jon",
+            "mail::hush",
+            "mail:jon:",
+            "mail..x:jon:hush",
+            "[::1:jon:hush",
+            "[::1]x:jon:hush",
+            ":jon:hush",
+            "mail:jon:xoauth2:hush",
+            "mail:jon:xoauth2:file:hush",
+            "mail:jon:xoauth2:command:hush x",
+            "mail:jon:xoauth2:command:",
+            "mail:jon:hush\nMAIL:joe:hush",
+        ] {
+            let errors = parse(file, bad).expect_err(bad);
+            assert_eq!(errors.len(), 1, "{bad}");
+            assert!(!format!("{errors:?} {}", errors[0]).contains("hush"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_comes_from_a_command() {
+        for (command, wanted) in [
+            ("/bin/echo tok+en=", Ok("tok+en=")),
+            ("/bin/echo two words", Err("there is none, or more than that")),
+            ("/bin/true", Err("there is none, or more than that")),
+            ("/bin/false", Err("/bin/false: exit status: 1")),
+            ("/nonexistent/x", Err("/nonexistent/x: No such file or directory (os error 2)")),
+        ] {
+            let login = read(Line { number: 1, text: &format!("mail:jon:xoauth2:command:{command}") }).expect("good").1;
+            assert!(login.is_token());
+            assert_eq!(
+                login.secret().as_deref().map_err(|why| why.replace("the token: ", "")),
+                wanted.map_err(str::to_owned)
+            );
+        }
+    }
+}

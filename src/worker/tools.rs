@@ -1,0 +1,50 @@
+//! What all workers share: the settings in force, the spool, and who knows names.
+//!
+//! A reload replaces the settings as a whole; whoever works goes on with those that he
+//! began with.
+
+use std::sync::{Arc, RwLock};
+
+use crate::config::Config;
+use crate::deliver::credentials::Credentials;
+use crate::dns::Dns;
+use crate::route::Router;
+use crate::sasl::Logins;
+use crate::spool::Spool;
+use crate::submit::senders::Senders;
+use crate::tls::Tls;
+
+/// What a reload changes.
+pub struct Settings {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Where addresses go.
+    pub router: Arc<Router>,
+    /// Who may send as whom.
+    pub senders: Arc<Senders>,
+    /// Who may log in.
+    pub logins: Arc<Logins>,
+    /// What is proved, here and by others.
+    pub tls: Arc<Tls>,
+    /// Who this server is at other hosts.
+    pub credentials: Credentials,
+}
+
+/// What all workers share.
+pub struct Tools {
+    /// Replaced as a whole by a reload; the lock guards the replacing only.
+    pub settings: RwLock<Arc<Settings>>,
+    /// Where messages are.
+    pub spool: Arc<Spool>,
+    /// Who knows where hosts are.
+    pub dns: Arc<Dns>,
+    /// The addresses on which this daemon listens.
+    pub local: Vec<std::net::SocketAddr>,
+}
+
+impl Tools {
+    /// The settings in force now.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,158 @@
+//! AUTH: who logs in how, and what becomes of mail where that fails.
+
+use super::*;
+use common::remote::Offer;
+use common::scram::Scram;
+
+const PLAIN: &str = "AUTH PLAIN AGpvbgBodXNo";
+
+fn sink(offers: &str) -> Sink {
+    Sink { keywords: keywords(&[offers]), ..Sink::default() }
+}
+
+fn scram(password: &str, lies: bool) -> Sink {
+    let scram = Scram { password: password.into(), lies, iterations: 4096 };
+    Sink { scram: Some(scram), ..sink("AUTH PLAIN SCRAM-SHA-256 LOGIN") }
+}
+
+/// As jon at 127.0.0.1, with this secret.
+fn sender(secret: &str) -> Sender {
+    let mut sender = Sender::new();
+    sender.know(&format!("127.0.0.1:jon:{secret}\n"));
+    sender
+}
+
+fn commands(remote: &Remote) -> Vec<String> {
+    remote.look(|seen| seen.commands.iter().map(|c| c.line.clone()).collect())
+}
+
+#[test]
+fn every_mechanism_lets_mail_through() {
+    let login = || {
+        sink("AUTH LOGIN")
+            .reply("AUTH LOGIN", "334 VXNlcm5hbWU6")
+            .reply("am9u", "334 UGFzc3dvcmQ6")
+            .reply("aHVzaA==", "235 ok")
+    };
+    let token = "dXNlcj1qb24BYXV0aD1CZWFyZXIgdG9rZW4BAQ==";
+    for (sink, secret, said) in [
+        (sink("AUTH LOGIN plain").reply(PLAIN, "235 2.7.0 ok"), "hush", PLAIN),
+        (sink("AUTH=LOGIN PLAIN").reply(PLAIN, "235 ok"), "hush", PLAIN),
+        (login(), "hush", "aHVzaA=="),
+        (scram("hush", false), "hush", ""),
+        (
+            sink("AUTH PLAIN XOAUTH2").reply("AUTH XOAUTH2", "235 ok"),
+            "xoauth2:command:/bin/echo token",
+            &*format!("AUTH XOAUTH2 {token}"),
+        ),
+    ] {
+        let remote = Remote::with(sink);
+        let outcome = sender(secret).send_one(&host(remote.address));
+        assert_eq!(outcome.fate, Delivered, "{outcome:?}");
+        let all = commands(&remote);
+        assert!(all.iter().any(|line| line == said), "{said}: {all:?}");
+    }
+}
+
+#[test]
+fn under_tls_what_counts_is_what_is_offered_there() {
+    let authority = common::tls::Authority::new();
+    let leaf = authority.leaf("127.0.0.1", 300);
+    let offer = Offer { keywords: Some(keywords(&["AUTH PLAIN"])), ..Offer::starttls(&leaf) };
+    let remote = Remote::with(Sink { tls: Some(offer), ..sink("AUTH LOGIN") }.reply(PLAIN, "235 ok"));
+    let outcome = sender("hush").send_one(&host(remote.address));
+    assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "TLS1.3"), "{outcome:?}");
+    assert!(remote.look(|seen| seen.commands.iter().all(|c| c.tls || !c.line.starts_with("AUTH"))));
+}
+
+#[test]
+fn what_fails_defers_and_nothing_is_said_of_the_message() {
+    let plain = |text: &str| sink("AUTH PLAIN").reply("AUTH", text);
+    let endless = || sink("AUTH XOAUTH2").reply("AUTH", "334 e30=").reply("", "334 e30=");
+    let xoauth2 = || sink("AUTH XOAUTH2").reply("AUTH", "334 eyJzdGF0dXMiOiI0MDEifQ==");
+    let token = "xoauth2:command:/bin/echo token";
+    let unproved = || sink("AUTH SCRAM-SHA-256").reply("AUTH", "235 2.7.0 come in");
+    for (sink, secret, status, words) in [
+        (plain("535 5.7.8 wrong"), "hush", "4.7.8", "the host said to AUTH: 535 5.7.8 wrong"),
+        (plain("535 wrong"), "hush", "4.7.8", "the host said to AUTH: 535 wrong"),
+        (plain("534 5.7.9 too weak"), "hush", "4.7.9", "534 5.7.9 too weak"),
+        (plain("454 4.7.0 later"), "hush", "4.7.0", "454 4.7.0 later"),
+        (plain("421 bye"), "hush", "4.0.0", "the host said to AUTH: 421 bye"),
+        (plain("250 what?"), "hush", "4.5.0", "250 what?"),
+        (plain("334 "), "hush", "4.7.0", "logging in: the server's challenge makes no sense"),
+        (plain("334 no base64!"), "hush", "4.7.0", "logging in: the host's challenge is no base64"),
+        (plain("334-AA==\n334 AA=="), "hush", "4.7.0", "more than one line"),
+        (
+            plain("500 what is AUTH PLAIN AGpvbgBodXNo?"),
+            "hush",
+            "4.7.8",
+            "said 500 to AUTH, and repeated what is secret",
+        ),
+        (sink("AUTH PLAIN").when("AUTH", Then::Hang, 1), "hush", "4.4.2", "timed out while logging in"),
+        (sink("AUTH PLAIN").when("AUTH", Then::Close, 1), "hush", "4.4.2", "closed while logging in"),
+        (scram("hush", true), "hush", "4.7.0", "the server does not prove that it knows the password"),
+        (scram("other", false), "hush", "4.7.8", "535 5.7.8 no"),
+        (unproved(), "hush", "4.4.2", "logging in: the host does not prove that it knows us"),
+        (xoauth2().reply("", "535 5.7.8 no such token"), token, "4.7.8", "535 5.7.8 no such token"),
+        (endless(), token, "4.7.0", "logging in: the host asks for more than there is to say"),
+        (sink("AUTH PLAIN"), token, "4.7.4", "the host does not offer AUTH with XOAUTH2"),
+        (sink("AUTH GSSAPI XOAUTH2"), "hush", "4.7.4", "offer AUTH with SCRAM-SHA-256, PLAIN or LOGIN"),
+        (sink("SIZE"), "hush", "4.7.4", "there are credentials for the host, and it does not offer AUTH"),
+        (sink("AUTH XOAUTH2"), "xoauth2:file:/nonexistent", "4.7.0", "/nonexistent: No such file"),
+        (sink("AUTH XOAUTH2"), "xoauth2:command:/bin/false", "4.7.0", "/bin/false: exit status: 1"),
+    ] {
+        let remote = Remote::with(sink);
+        let outcome = sender(secret).send_one(&host(remote.address));
+        let about = format!("{words}: {outcome:?} {:?}", commands(&remote));
+        assert_eq!(shown(&outcome), (Deferred, status.to_owned()), "{about}");
+        assert!(outcome.why.contains(words), "{about}");
+        assert!(!commands(&remote).iter().any(|line| line.starts_with("MAIL")), "{about}");
+        let whole = format!("{outcome:?}");
+        assert!(!whole.contains("hush") && !whole.contains("aHVz") && !whole.contains("AGpvbg"), "{about}");
+    }
+}
+
+#[test]
+fn an_exchange_is_given_up_in_order() {
+    for sink in [scram("hush", true), sink("AUTH PLAIN").reply("AUTH", "334 AAAA").reply("*", "501 as you like")] {
+        let remote = Remote::with(sink);
+        sender("hush").send_one(&host(remote.address));
+        remote.wait("the end", |seen| seen.ended == 1);
+        let said = commands(&remote);
+        let at = said.iter().position(|line| line == "*").unwrap_or_else(|| panic!("{said:?}"));
+        assert_eq!(said[at + 1..], ["QUIT"], "{said:?}");
+    }
+}
+
+#[test]
+fn a_token_too_long_for_a_command_line_comes_after_it() {
+    let long = "x".repeat(2000);
+    let remote = Remote::with(sink("AUTH XOAUTH2").reply("AUTH XOAUTH2", "334 ").reply("dXNlc", "235 ok"));
+    let file = Letter::new(long.as_bytes());
+    fs::set_permissions(&file.0, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+    let table = format!("127.0.0.1:jon:xoauth2:file:{}\n", file.0.display());
+    let kept = file.0.with_extension("token");
+    fs::rename(&file.0, &kept).expect("a rename");
+    let mut sender = Sender::new();
+    sender.know(&table.replace(&*file.0.to_string_lossy(), &kept.to_string_lossy()));
+    let outcome = sender.send_one(&host(remote.address));
+    assert_eq!(outcome.fate, Delivered, "{outcome:?}");
+    assert_eq!(commands(&remote)[1], "AUTH XOAUTH2");
+    // A token that others may read is none.
+    sender.courier.close();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o640)).expect("a file of ours");
+    let outcome = sender.send_one(&host(remote.address));
+    fs::remove_file(&kept).expect("it was there");
+    assert_eq!(shown(&outcome), (Deferred, "4.7.0".into()));
+    assert!(outcome.why.contains("has mode 640"), "{outcome:?}");
+}
+
+#[test]
+fn a_host_that_the_dns_names_gets_no_secret() {
+    let zone = NameServer::zone("example.test MX 10 mx.example.test\nmx.example.test A 127.0.0.1");
+    let remote = Remote::with(sink("AUTH PLAIN").reply("AUTH", "235 ok"));
+    let mut sender = Sender::asking(&zone, Vec::new());
+    sender.know("mx.example.test:jon:hush\n127.0.0.1:jon:hush\n");
+    assert_eq!(sender.send_one(&mx("example.test", remote.address.port())).fate, Delivered);
+    assert!(!commands(&remote).iter().any(|line| line.starts_with("AUTH")));
+}

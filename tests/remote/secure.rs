@@ -1,0 +1,215 @@
+//! TLS: when it is used, what a host must prove, and what becomes of mail where it fails.
+
+use super::*;
+use common::remote::Offer;
+use common::tls::Leaf;
+use penfold::config::RemoteTls;
+
+const NAME: &str = "mx.example.test";
+
+/// A sender that finds [`NAME`] on loopback and believes `authority`.
+fn sender(authority: &Authority, policy: RemoteTls) -> (Sender, NameServer) {
+    let zone = NameServer::zone("example.test MX 10 mx.example.test\nmx.example.test A 127.0.0.1");
+    let mut sender = Sender::asking(&zone, Vec::new());
+    sender.believe(authority);
+    sender.config.remote.tls = policy;
+    (sender, zone)
+}
+
+fn to(remote: &Remote, scheme: Scheme) -> Target {
+    Target::Hosts(vec![HostPort { host: NAME.into(), port: remote.address.port(), scheme }])
+}
+
+fn with_tls(offer: Offer) -> Sink {
+    Sink { tls: Some(offer), ..Sink::default() }
+}
+
+/// That nothing of a message was said.
+fn assert_silent(remote: &Remote, about: &str) {
+    remote.look(|seen| {
+        let said: Vec<_> = seen.commands.iter().filter(|c| c.line.starts_with("MAIL")).collect();
+        assert!(said.is_empty() && seen.connections == 1, "{about}: {said:?}, {} connections", seen.connections);
+    });
+}
+
+#[test]
+fn certificates_count_where_they_must() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let valid = || authority.leaf(NAME, 300);
+    for (what, leaf, words) in [
+        ("right", valid(), None),
+        ("TLS 1.2", valid().old(), None),
+        ("self-made", Leaf::selfmade(NAME), Some("UnknownIssuer")),
+        ("stranger's", stranger.leaf(NAME, 300), Some("UnknownIssuer")),
+        ("wrong name", authority.leaf("example.test", 300), Some("not valid for name")),
+        ("expired", authority.leaf(NAME, -2), Some("expired")),
+    ] {
+        for (policy, scheme, is_strict) in [
+            (RemoteTls::Opportunistic, Scheme::Smtp, false),
+            (RemoteTls::Required, Scheme::Smtp, true),
+            (RemoteTls::None, Scheme::StartTls, true),
+            (RemoteTls::Opportunistic, Scheme::Smtps, true),
+        ] {
+            let about = format!("{what} {policy:?} {scheme:?}");
+            let offer = if scheme == Scheme::Smtps { Offer::implicit(&leaf) } else { Offer::starttls(&leaf) };
+            let remote = Remote::with(with_tls(offer));
+            let outcome = sender(&authority, policy).0.send_one(&to(&remote, scheme));
+            match words.filter(|_| is_strict) {
+                None => {
+                    assert_eq!(outcome.fate, Delivered, "{about}: {outcome:?}");
+                    assert_eq!(outcome.tls.name(), if what == "TLS 1.2" { "TLS1.2" } else { "TLS1.3" }, "{about}");
+                    assert!(remote.messages(1)[0].tls, "{about}");
+                    assert_eq!(remote.look(|seen| seen.names.clone()), [NAME], "{about}");
+                }
+                Some(words) => {
+                    assert_eq!(shown(&outcome), (Deferred, "4.7.5".into()), "{about}: {outcome:?}");
+                    assert!(outcome.why.starts_with("TLS is required: ") && outcome.why.contains(words), "{outcome:?}");
+                    assert_silent(&remote, &about);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn by_policy_none_it_is_not_even_asked_for() {
+    let authority = Authority::new();
+    let remote = Remote::with(with_tls(Offer::starttls(&authority.leaf(NAME, 300))));
+    let outcome = sender(&authority, RemoteTls::None).0.send_one(&to(&remote, Scheme::Smtp));
+    assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "-"));
+    assert!(!remote.messages(1)[0].tls);
+}
+
+#[test]
+fn where_it_is_not_offered_it_is_done_without_or_not_at_all() {
+    let authority = Authority::new();
+    for (policy, scheme, sent) in [
+        (RemoteTls::Opportunistic, Scheme::Smtp, true),
+        (RemoteTls::Required, Scheme::Smtp, false),
+        (RemoteTls::None, Scheme::StartTls, false),
+    ] {
+        for hello in ["250 sink.test", "500 what?"] {
+            let remote = Remote::with(Sink::default().reply("EHLO", hello));
+            let outcome = sender(&authority, policy).0.send_one(&to(&remote, scheme));
+            if sent {
+                assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "-"));
+                assert_eq!(remote.look(|seen| seen.connections), 1);
+            } else {
+                assert_eq!(shown(&outcome), (Deferred, "4.7.4".into()), "{outcome:?}");
+                assert_eq!(outcome.why, "TLS is required: the host does not offer STARTTLS");
+                assert_silent(&remote, hello);
+            }
+        }
+    }
+}
+
+/// A host that offers TLS and cannot keep it.
+#[test]
+fn what_fails_is_done_without_or_not_at_all() {
+    let authority = Authority::new();
+    let leaf = authority.leaf(NAME, 300);
+    // A host that has only ancient TLS says that it is a matter of the version.
+    let ancient = [0x15, 3, 1, 0, 2, 2, 70].to_vec();
+    let go = || "220 2.0.0 go ahead".to_owned();
+    for (then, words) in [
+        (reply("454 4.7.0 not today"), "the host said to STARTTLS: 454 4.7.0 not today"),
+        (reply("501 what?"), "the host said to STARTTLS: 501 what?"),
+        (reply("250 what?"), "the host said to STARTTLS: 250 what?"),
+        (reply("421 bye"), "the host said to STARTTLS: 421 bye"),
+        (reply("once upon a time"), "starting TLS: what came is no SMTP reply"),
+        (Then::Close, "the connection was closed while starting TLS"),
+        (Then::Hang, "timed out while starting TLS"),
+        (Then::ReplyAndClose(go()), "while starting TLS"),
+        (Then::ReplyAndHang(go()), "timed out while starting TLS"),
+        (Then::Babble(go(), b"once upon a time\r\n".to_vec()), "starting TLS: "),
+        (Then::Babble(go(), ancient), "ProtocolVersion"),
+        // What stands behind the 220 must not be taken for a reply, now or under TLS.
+        (reply("220 go ahead\n250 sink.test"), "the host spoke out of turn"),
+        (reply("220 go ahead\n250-sink.test\n250 SIZE 1"), "the host spoke out of turn"),
+    ] {
+        for (policy, scheme) in [
+            (RemoteTls::Opportunistic, Scheme::Smtp),
+            (RemoteTls::Required, Scheme::Smtp),
+            (RemoteTls::Opportunistic, Scheme::StartTls),
+        ] {
+            let sink = with_tls(Offer::starttls(&leaf)).when("STARTTLS", then.clone(), usize::MAX);
+            let remote = Remote::with(sink);
+            let outcome = sender(&authority, policy).0.send_one(&to(&remote, scheme));
+            let about = format!("{then:?} {policy:?} {scheme:?}: {outcome:?}");
+            if (policy, scheme) == (RemoteTls::Opportunistic, Scheme::Smtp) {
+                assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "-"), "{about}");
+                let message = remote.messages(1).remove(0);
+                assert!(!message.tls && message.connection == 1, "{about}");
+            } else {
+                assert_eq!(shown(&outcome), (Deferred, "4.7.5".into()), "{about}");
+                assert!(outcome.why.starts_with("TLS is required: ") && outcome.why.contains(words), "{about}");
+                assert_silent(&remote, &about);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_host_that_takes_its_handshake_back_is_spoken_to_in_clear() {
+    let authority = Authority::new();
+    let leaf = authority.leaf(NAME, 300);
+    // The first EHLO, and the second under TLS; not the third, over another connection.
+    let sink = with_tls(Offer::starttls(&leaf)).when("EHLO", reply("250-sink.test\n250 STARTTLS"), 1);
+    let remote = Remote::with(sink.when("EHLO", Then::Close, 1));
+    let outcome = sender(&authority, RemoteTls::Opportunistic).0.send_one(&to(&remote, Scheme::Smtp));
+    assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "-"), "{outcome:?}");
+    assert_eq!(remote.look(|seen| seen.connections), 2);
+}
+
+#[test]
+fn nothing_said_before_the_handshake_is_believed_after_it() {
+    let authority = Authority::new();
+    let leaf = authority.leaf(NAME, 300);
+    for (before, after, mail) in [
+        (&["SIZE 3", "8BITMIME", "PIPELINING"][..], &[][..], "MAIL FROM:<jon@razorback.test>"),
+        (&[], &["SIZE 1000"], "MAIL FROM:<jon@razorback.test> SIZE=21"),
+    ] {
+        let offer = Offer { keywords: Some(keywords(after)), ..Offer::starttls(&leaf) };
+        let mut sink = with_tls(offer);
+        sink.keywords = keywords(before);
+        // It would be this host itself, and the mail would go back.
+        sink.banner = "220 razorback.test ESMTP".into();
+        let remote = Remote::with(sink);
+        let outcome = sender(&authority, RemoteTls::Required).0.send_one(&mx("example.test", remote.address.port()));
+        assert_eq!(outcome.fate, Delivered, "{outcome:?}");
+        let said =
+            |seen: &common::remote::Seen| seen.commands.iter().map(|c| (c.tls, c.line.clone())).collect::<Vec<_>>();
+        let said = remote.look(said);
+        assert_eq!(said[1], (false, "STARTTLS".into()));
+        assert_eq!(said[2], (true, "EHLO razorback.test".into()));
+        assert_eq!(said[3], (true, mail.into()));
+    }
+}
+
+#[test]
+fn a_kept_connection_stays_secure_and_goes_when_the_policy_does() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let remote = Remote::with(with_tls(Offer::starttls(&stranger.leaf(NAME, 300))));
+    let (mut sender, _zone) = sender(&authority, RemoteTls::Opportunistic);
+    let to = to(&remote, Scheme::Smtp);
+    sender.text = b"0123456789012345678901234567890\n".repeat(1 << 16);
+    for _ in 0..3 {
+        assert_eq!(sender.send_one(&to).tls.name(), "TLS1.3");
+    }
+    let messages = remote.messages(3);
+    assert!(messages.iter().all(|m| m.tls && m.connection == 0 && m.data.len() == 33 << 16));
+    sender.config.remote.tls = RemoteTls::Required;
+    assert_eq!(sender.send_one(&to).fate, Deferred);
+    assert_eq!(remote.look(|seen| (seen.connections, seen.messages.len())), (2, 3));
+}
+
+#[test]
+fn an_address_is_a_name_too() {
+    let authority = Authority::new();
+    let remote = Remote::with(with_tls(Offer::implicit(&authority.leaf("127.0.0.1", 300))));
+    let (mut sender, _zone) = sender(&authority, RemoteTls::Opportunistic);
+    let host = HostPort { host: "127.0.0.1".into(), port: remote.address.port(), scheme: Scheme::Smtps };
+    let outcome = sender.send_one(&Target::Hosts(vec![host]));
+    assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "TLS1.3"), "{outcome:?}");
+    assert_eq!(remote.look(|seen| seen.names.clone()), [""], "SNI has no addresses");
+}

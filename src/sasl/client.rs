@@ -43,6 +43,8 @@ enum State {
         signature: Key,
     },
     Done,
+    /// It came otherwise: there is no way on.
+    Failed,
 }
 
 /// Why an attempt cannot go on. The exchange is to be given up, with `*` where one runs.
@@ -122,7 +124,7 @@ impl Client {
     /// Why there is none.
     pub fn step(&mut self, challenge: Option<&[u8]>) -> Result<Vec<u8>, ClientError> {
         let (user, secret) = (&self.user, &self.secret);
-        let (answer, next) = match (self.mechanism, std::mem::replace(&mut self.state, State::Done)) {
+        let (answer, next) = match (self.mechanism, std::mem::replace(&mut self.state, State::Failed)) {
             (Mechanism::Plain, State::Start) => (format!("\0{user}\0{secret}"), State::Done),
             (Mechanism::Login, State::Start) => (user.clone(), State::Named),
             (Mechanism::Login, State::Named) => (secret.clone(), State::Done),
@@ -137,7 +139,6 @@ impl Client {
                 prove(secret, &nonce, &bare, challenge)?
             }
             (Mechanism::ScramSha256, State::Proved { signature }) => {
-                self.state = State::Proved { signature };
                 check(text(challenge)?, &signature)?;
                 (String::new(), State::Done)
             }
@@ -242,7 +243,9 @@ mod tests {
             "r=rOprNGfwEbeRWgbNEkqOx,i=4096",
             "m=x,r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
         ] {
-            assert!(scram_of_rfc_7677().step(Some(challenge.as_bytes())).is_err(), "{challenge}");
+            let mut client = scram_of_rfc_7677();
+            assert!(client.step(Some(challenge.as_bytes())).is_err(), "{challenge}");
+            assert!(!client.is_done(), "{challenge}");
         }
     }
 

@@ -231,7 +231,9 @@ mod tests {
         for text in GOOD {
             let secret = Secret::parse(text).expect(text);
             assert!(secret.verify(b"pencil"), "{text}");
-            for wrong in [&b""[..], b"Pencil", b"pencil\0", &[b'x'; LONGEST + 1]] {
+            // Without optimization Argon2id takes a second for each.
+            let few = if text.contains("ARGON") { 1 } else { 4 };
+            for wrong in [&b"Pencil"[..], b"", b"pencil\0", &[b'x'; LONGEST + 1]].into_iter().take(few) {
                 assert!(!secret.verify(wrong), "{text}");
             }
             assert!(!format!("{secret:?}").contains('$'), "Debug shows a secret");

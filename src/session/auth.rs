@@ -202,9 +202,9 @@ impl Session<'_> {
 
     /// The next response, or the reply that breaks the exchange off.
     fn response(&mut self) -> io::Result<Result<Vec<u8>, Reply>> {
-        self.flush()?;
         // As between two commands: nothing is lost if the daemon goes down now.
         self.watch.busy.store(false, Ordering::SeqCst);
+        self.flush()?;
         self.input.source.set_limit(self.service.config.limits.command_timeout);
         Ok(match self.input.line(MAX_AUTH_LINE)? {
             Line::Complete(b"*") => Err(reply::authentication_cancelled()),

@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_bad_secret_is_named_by_its_place_and_not_repeated() {
-        let errors = open_text("bad", "jon::\nmary:{PLAIN}hush:\n").err().expect("an error");
+        let errors = open_text("bad", "jon::\nmary:{PLAIN}hush:\n").expect_err("a bad secret");
         assert!(errors.len() == 1 && errors[0].starts_with("2:6: expected a secret"), "{errors:?}");
         assert!(!errors[0].contains("hush"));
     }

@@ -68,13 +68,14 @@ fn a_name_that_could_climb_is_an_error() {
 
 #[test]
 fn every_error_has_its_place_and_no_secret() {
-    let text = "jon:hush\njon:hush:mail\njon:hush:\nj on:hush:\njon@x:hush:\nJON:hush:/m\n";
+    let text = "jon:hush\njon:hush:mail\njon::\nj on:hush:\njon@x:hush:\nJON::/m\n";
     let scratch = Scratch::new("errors", text);
     let errors = scratch.open("/m/{user}").expect_err("bad");
     let expected = [
         "1:1: expected name:secret:mailbox",
         "2:10: expected the path of a mailbox that begins with /, or nothing",
         "4:1: there is text after the address",
+        "5:7: expected a secret that begins with {SCRAM-SHA-256}, {ARGON2ID} or {SHA512-CRYPT}, or nothing",
         "6:1: the user JON is already on line 3",
     ];
     assert_eq!(errors, expected);

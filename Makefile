@@ -5,6 +5,7 @@
 #   make test       all tests
 #   make powercut   a thousand power cuts, by root, in a quarter of an hour
 #   make soak       an hour of everything at once; SECONDS=3600 SEED=
+#   make fuzz       an hour of octets that nobody would send; SECONDS=3600
 #   make bench      tables and plots of what mail costs; ARGS=sessions for one series
 #   make check      format, lints, man pages
 #   make install    PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
@@ -26,7 +27,7 @@ DOC  = $(DESTDIR)$(PREFIX)/share/doc/penfold
 MAN  = $(DESTDIR)$(PREFIX)/share/man
 CONF = $(DESTDIR)$(SYSCONFDIR)/penfold/penfold.conf
 
-.PHONY: all run test powercut soak bench check install clean
+.PHONY: all run test powercut soak fuzz bench check install clean
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -52,6 +53,10 @@ powercut:
 	PENFOLD_CUTS=1000 $(CARGO) test --locked --test powercut what_got -- --nocapture
 
 # A minute of it is in `make test`. A failure tells the seed of its choices.
+fuzz: SECONDS = 3600
+fuzz:
+	PENFOLD_FUZZ=$$(($(SECONDS) / 3)) $(CARGO) test --locked --test sasl --test front --test tls -- --nocapture
+
 soak: SECONDS = 3600
 soak:
 	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \

@@ -65,7 +65,7 @@ fn gsasl_logs_in_by_every_mechanism() {
     for mechanism in ["SCRAM-SHA-256", "PLAIN", "LOGIN"] {
         let good = gsasl(&daemon, mechanism, "pencil", &["--no-starttls"]);
         assert!(good.status.success(), "{mechanism}: {good:?}");
-        daemon.wait_log(|l| l.contains(" auth user=elvis@razorback") && l.ends_with(&format!("mechanism={mechanism}")));
+        daemon.wait_log(|l| l.contains(" auth user=elvis ") && l.ends_with(&format!("mechanism={mechanism}")));
         let bad = gsasl(&daemon, mechanism, "stencil", &["--no-starttls"]);
         assert!(!bad.status.success(), "{mechanism}: {bad:?}");
         daemon.wait_log(|l| {
@@ -124,7 +124,7 @@ fn smtplib_and_swaks_log_in() {
             let output = output.expect("python3 runs");
             assert!(output.status.success(), "{user}: {}", String::from_utf8_lossy(&output.stderr));
         }
-        daemon.wait_log(|l| l.contains("proto=ESMTPA") && l.contains("user=mary@razorback.test"));
+        daemon.wait_log(|l| l.contains("proto=ESMTPA") && l.contains("user=mary "));
     }
     if present("swaks") {
         for mechanism in ["PLAIN", "LOGIN"] {

@@ -68,7 +68,7 @@ impl Scene {
         assert!(text.contains(" with ESMTPSA (TLS1.3) tls TLS_"), "{program}: {text}");
         assert!(text.contains("How are you?"), "{program}: {text}");
         assert!(text.contains("\nDate: ") && text.to_lowercase().contains("\nmessage-id: "), "{program}: {text}");
-        self.daemon.wait_words(&[" accept from=<jon@", " proto=ESMTPSA tls=TLS1.3 user=jon@"]);
+        self.daemon.wait_words(&[" accept from=<jon@", " proto=ESMTPSA tls=TLS1.3 user=jon "]);
     }
 }
 
@@ -93,7 +93,7 @@ fn everywhere(program: &str, send: impl Fn(&Scene, &str) -> Output) {
     }
 }
 
-const LETTER: &str = "From: jon@razorback\nTo: mary@razorback\nSubject: hello\n\nHow are you?\n";
+const LETTER: &str = "From: jon@razorback.test\nTo: mary@razorback.test\nSubject: hello\n\nHow are you?\n";
 
 #[test]
 fn swaks() {
@@ -103,7 +103,7 @@ fn swaks() {
             Command::new("swaks")
                 .args(["--server", "127.0.0.1", "--port", &scene.port(), tls, "--auth", mechanism])
                 .args(["--auth-user", "jon", "--auth-password", password, "--tls-ca-path", &scene.root()])
-                .args(["--tls-verify", "--from", "jon@razorback", "--to", "mary@razorback"])
+                .args(["--tls-verify", "--from", "jon@razorback.test", "--to", "mary@razorback.test"])
                 .args(["--body", "How are you?"])
                 .output()
                 .expect("swaks")
@@ -120,8 +120,8 @@ fn msmtp() {
             command
                 .args(["--file=/dev/null", "--host=127.0.0.1", &format!("--port={}", scene.port())])
                 .args(["--tls=on", &format!("--tls-starttls={starttls}"), &format!("--auth={mechanism}")])
-                .args(["--user=jon", &format!("--passwordeval=echo '{password}'"), "--from=jon@razorback"])
-                .args([&format!("--tls-trust-file={}", scene.root()), "--timeout=20", "mary@razorback"]);
+                .args(["--user=jon", &format!("--passwordeval=echo '{password}'"), "--from=jon@razorback.test"])
+                .args([&format!("--tls-trust-file={}", scene.root()), "--timeout=20", "mary@razorback.test"]);
             feed(command, LETTER)
         });
     }
@@ -139,7 +139,7 @@ if way == 'StartTls':
 else:
     client = smtplib.SMTP_SSL('127.0.0.1', int(port), context=context, timeout=20)
 client.login('jon', password)
-client.sendmail('jon@razorback', ['mary@razorback'], letter)
+client.sendmail('jon@razorback.test', ['mary@razorback.test'], letter)
 client.quit()
 ";
     everywhere("python3", |scene, password| {
@@ -159,7 +159,7 @@ fn curl() {
         Command::new("curl")
             .args(["--silent", "--show-error", "--crlf", more, "--cacert", &scene.root(), "--max-time", "20"])
             .args(["--url", &format!("{scheme}://127.0.0.1:{}", scene.port()), "--user", &format!("jon:{password}")])
-            .args(["--mail-from", "jon@razorback", "--mail-rcpt", "mary@razorback", "--upload-file"])
+            .args(["--mail-from", "jon@razorback.test", "--mail-rcpt", "mary@razorback.test", "--upload-file"])
             .arg(scene.site.path("letter"))
             .output()
             .expect("curl")
@@ -179,7 +179,7 @@ fn s_nail() {
             .args(["-:/", "-Sv15-compat", "-Ssendwait", "-SDEAD=/dev/null", "-Stls-verify=ignore"])
             .args([&format!("-S{starttls}"), "-Ssmtp-auth=plain"])
             .arg(format!("-Smta={scheme}://jon:{password}@127.0.0.1:{}", scene.port()))
-            .args(["-Sfrom=jon@razorback", "-s", "hello", "mary@razorback"]);
+            .args(["-Sfrom=jon@razorback.test", "-s", "hello", "mary@razorback.test"]);
         feed(command, "How are you?\n")
     });
 }
@@ -195,7 +195,7 @@ fn mutt() {
             let settings = format!(
                 "set smtp_url=\"{scheme}://jon@127.0.0.1:{}/\"\nset smtp_pass=\"{password}\"\nset ssl_starttls=yes\n\
                  set ssl_force_tls=yes\nset certificate_file=\"{}\"\nset ssl_verify_host=no\nset copy=no\n\
-                 set from=\"jon@razorback\"\nset use_from=yes\nset smtp_authenticators=\"plain\"\n\
+                 set from=\"jon@razorback.test\"\nset use_from=yes\nset smtp_authenticators=\"plain\"\n\
                  set ssl_ca_certificates_file=\"{}\"\n",
                 scene.port(),
                 scene.root(),
@@ -204,7 +204,7 @@ fn mutt() {
             scene.site.write("muttrc", &settings);
             let command = &mut Command::new("mutt");
             command.env("HOME", scene.site.path("")).arg("-n").arg("-F").arg(scene.site.path("muttrc"));
-            command.args(["-s", "hello", "mary@razorback"]);
+            command.args(["-s", "hello", "mary@razorback.test"]);
             feed(command, "How are you?\n")
         });
     }
@@ -216,6 +216,6 @@ fn who_has_not_logged_in_submits_nothing() {
     let scene = Scene::new(Way::StartTls);
     let mut client = scene.daemon.client();
     client.ask("HELO client.test", "250");
-    client.ask("MAIL FROM:<jon@razorback>", "530 5.7.0 ");
+    client.ask("MAIL FROM:<jon@razorback.test>", "530 5.7.0 ");
     assert_eq!(fs::read_dir(scene.site.path("spool/new")).expect("a spool").count(), 0);
 }

@@ -44,6 +44,8 @@ enum Grant {
 #[derive(Debug, Clone)]
 pub struct Identity {
     own: Address,
+    /// All of his own addresses.
+    all: Vec<Address>,
     grants: Vec<Grant>,
     subaddress: Option<char>,
 }
@@ -63,26 +65,28 @@ impl Senders {
     /// Who a login is; `None` if it is no address, and so nobody's.
     pub fn identity(&self, login: &str) -> Option<Identity> {
         let own = Address::parse(login).ok()?;
-        let own = if own.domain().is_empty() { own.at(self.domains.first()?) } else { own };
+        let everywhere = own.domain().is_empty();
+        let all = if everywhere { self.domains.iter().map(|domain| own.at(domain)).collect() } else { vec![own] };
+        let own = all.first()?.clone();
         let table = self.table.current();
         let name: Box<str> = own.local().to_ascii_lowercase().into();
         let is_local = self.domains.iter().any(|domain| domain == own.domain());
-        let rows =
-            [table.get(&(name.clone(), own.domain().into())), table.get(&(name, "".into())).filter(|_| is_local)];
-        let grants = rows.into_iter().flatten().flat_map(|row| row.grants.iter().cloned()).collect();
-        Some(Identity { own, grants, subaddress: self.subaddress })
+        let here = all.iter().map(|own| table.get(&(name.clone(), own.domain().into())));
+        let rows = here.chain([table.get(&(name.clone(), "".into())).filter(|_| is_local)]);
+        let grants = rows.flatten().flat_map(|row| row.grants.iter().cloned()).collect();
+        Some(Identity { own, all, grants, subaddress: self.subaddress })
     }
 }
 
 impl Identity {
-    /// His own address.
+    /// His own address; the first, if he is the same in several domains.
     pub fn own(&self) -> &Address {
         &self.own
     }
 
     /// Whether an address is his own, with or without a tag.
     pub fn is_own(&self, address: &Address) -> bool {
-        self.stands_for(&self.own, address)
+        self.all.iter().any(|own| self.stands_for(own, address))
     }
 
     /// Whether he may send as this address.
@@ -189,6 +193,11 @@ mod tests {
             ("jon@razorback.test", "any@lists.test", false),
             ("jon@frogbog.test", "info@razorback.test", false),
             ("jon@frogbog.test", "jon@frogbog.test", true),
+            ("jon", "jon@razorback.test", true),
+            ("jon", "jon+x@frogbog.test", true),
+            ("jon", "jon@elsewhere.test", false),
+            ("jon", "info@razorback.test", true),
+            ("news", "x@lists.test", true),
             ("news@razorback.test", "bounce-1@lists.test", true),
             ("news@frogbog.test", "x@lists.test", true),
             ("news@elsewhere.test", "x@lists.test", false),

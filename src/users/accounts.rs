@@ -1,7 +1,8 @@
 //! Who of a users file may log in: whoever has a secret there.
 //!
-//! A name is that of a line, with its domain if it has one. A line without a domain
-//! is good for every local domain, one with a domain for that alone, and first.
+//! A line without a domain is good for every local domain, one with a domain for that
+//! alone, and first. Whoever logs in by the former is the same in all of them, unless
+//! another line has his name in one.
 //! Who gives no domain means the first local one. The file is read again when it
 //! changes; what is wrong in it leaves the old one in force, as for mailboxes. Tells
 //! nobody whether a name exists: see `sasl::server`.
@@ -73,8 +74,11 @@ impl Accounts for FileAccounts {
         let table = self.table.current();
         let find = |domain: &str| table.users.get(domain).and_then(|users| users.get(local.as_str()));
         let user = find(domain).or_else(|| if self.domains.contains(domain) { find("") } else { None })?;
-        let secret = user.secret.as_deref()?.clone();
-        Some(Account { login: format!("{local}@{domain}"), secret })
+        // Where one of them is somebody else, a name alone would be his too.
+        let is_one =
+            !table.users.iter().any(|(domain, names)| !domain.is_empty() && names.contains_key(local.as_str()));
+        let login = if is_one { local } else { format!("{local}@{domain}") };
+        Some(Account { login, secret: user.secret.as_deref()?.clone() })
     }
 
     fn qualify(&self, name: &str) -> String {
@@ -111,16 +115,20 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_in_has_a_name_with_a_domain() {
-        let text = format!("jon:{SECRET}:\nmary@also.here:{SECRET}:\nelvis@else:{SECRET}:\npaul::\nmary@here::\n");
+    fn who_logs_in_is_whom_the_line_says() {
+        let text = format!(
+            "jon:{SECRET}:\nmary@also.here:{SECRET}:\nelvis@else:{SECRET}:\npaul::\nmary@here::\nanna:{SECRET}:\nanna@also.here:{SECRET}:\n"
+        );
         let accounts = open_text("names", &text).expect("good");
         for (name, wanted) in [
-            ("jon", Some("jon@here")),
-            ("JON", Some("jon@here")),
-            ("jon@also.here", Some("jon@also.here")),
-            ("Jon@Also.Here", Some("jon@also.here")),
+            ("jon", Some("jon")),
+            ("JON", Some("jon")),
+            ("jon@also.here", Some("jon")),
+            ("Jon@Also.Here", Some("jon")),
             ("jon@else", None),
             ("mary@also.here", Some("mary@also.here")),
+            ("anna", Some("anna@here")),
+            ("anna@also.here", Some("anna@also.here")),
             ("mary", None),
             ("elvis@else", Some("elvis@else")),
             ("elvis", None),

@@ -53,14 +53,15 @@ powercut:
 	PENFOLD_CUTS=1000 $(CARGO) test --locked --test powercut what_got -- --nocapture
 
 # A minute of it is in `make test`. A failure tells the seed of its choices.
-fuzz: SECONDS = 3600
-fuzz:
-	PENFOLD_FUZZ=$$(($(SECONDS) / 3)) $(CARGO) test --locked --test sasl --test front --test tls -- --nocapture
-
 soak: SECONDS = 3600
 soak:
 	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \
 		$(CARGO) test --locked --test soak -- --nocapture
+
+# Three seconds of each are in `make test`.
+fuzz: SECONDS = 3600
+fuzz:
+	PENFOLD_FUZZ=$$(($(SECONDS) / 3)) $(CARGO) test --locked --test sasl --test front --test tls -- --nocapture
 
 # Speed is never a reason to fail. See penfold-performance(7).
 bench:

@@ -76,6 +76,27 @@ fn comes_from(software: &Software) {
     assert_intact(&daemon.wait_mail(&site, "jon", 1)[0]);
 }
 
+#[test]
+fn mail_comes_from_postfix_under_tls() {
+    comes_securely_from(&POSTFIX);
+}
+
+#[test]
+fn mail_comes_from_exim_under_tls() {
+    comes_securely_from(&EXIM);
+}
+
+fn comes_securely_from(software: &Software) {
+    let site = Authority::new().site("");
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, software, daemon.port) else { return };
+    assert_sent(&smtplib(peer.port(), "you@peer.test", &["jon@razorback.test"]));
+    let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
+    assert_intact(&mail);
+    assert!(String::from_utf8_lossy(&mail).contains(" with ESMTPS (TLS1.3) tls TLS_"));
+    daemon.wait_words(&[" accept ", "proto=ESMTPS tls=TLS1.3"]);
+}
+
 fn goes_to(software: &Software) {
     let site = Site::new();
     let Some(peer) = Peer::start(&site, software, NOWHERE) else { return };

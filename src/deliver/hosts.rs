@@ -44,6 +44,12 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Whether it is this host as surely as the configuration can say: a name that the DNS
+    /// leads here may be anybody's.
+    pub fn is_this_host(&self) -> bool {
+        self.address.ip().is_loopback() && (self.name.is_empty() || self.name == "localhost")
+    }
+
     /// By what it was found: the name that its certificate must have.
     pub fn identity(&self) -> String {
         if self.name.is_empty() { self.address.ip().to_string() } else { self.name.clone() }

@@ -115,7 +115,10 @@ impl Logins {
     pub fn begin(&self, mechanism: Mechanism, binding: Option<Vec<u8>>, peer: Peer) -> Result<Exchange<'_>, String> {
         match &self.backend {
             Backend::Nobody => Err("nobody may log in".to_owned()),
-            Backend::Own(accounts) => Ok(Exchange::Own(Server::new(accounts.as_ref(), mechanism, binding))),
+            Backend::Own(accounts) => {
+                let server = Server::new(accounts.as_ref(), mechanism, binding);
+                Ok(Exchange::Own(server.guarded(&self.throttle, peer.address)))
+            }
             Backend::Dovecot(dovecot) => {
                 dovecot.begin(mechanism, peer).map(|exchange| Exchange::Dovecot(exchange, &self.domain))
             }

@@ -11,6 +11,7 @@
 //! are checked two at a time, so that nobody takes all memory; who would wait too
 //! long for that hears so.
 
+use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use super::Mechanism;
 use super::prep::prepare;
 use super::scram::{self, Key, Keys};
 use super::secret::{ITERATIONS, Scram, Secret};
+use super::throttle::Throttle;
 
 /// What an exchange comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub enum Step {
     Accepted(String),
     /// It is not, or may not log in.
     Rejected,
+    /// Who it says it is has failed too often: whether it is right is not looked at.
+    Blocked,
     /// What it says is no response of the mechanism.
     Malformed,
     /// It cannot be told now; why, for the log.
@@ -75,6 +79,8 @@ pub struct Server<'a> {
     mechanism: Mechanism,
     /// What binds to the TLS connection, if there is one.
     binding: Option<Vec<u8>>,
+    /// Who has failed too often, and where this client is.
+    guard: Option<(&'a Throttle, Option<IpAddr>)>,
     name: String,
     state: State,
 }
@@ -113,7 +119,14 @@ impl<'a> Server<'a> {
     /// An exchange by a mechanism that was offered. With `binding` the one bound to
     /// the TLS connection was offered, too.
     pub fn new(accounts: &'a dyn Accounts, mechanism: Mechanism, binding: Option<Vec<u8>>) -> Self {
-        Self { accounts, mechanism, binding, name: String::new(), state: State::Start }
+        Self { accounts, mechanism, binding, guard: None, name: String::new(), state: State::Start }
+    }
+
+    /// Lets nobody find out, by a client at `host`, whether a password is right for whom
+    /// has failed too often: it ends as soon as the name is known.
+    pub fn guarded(mut self, throttle: &'a Throttle, host: Option<IpAddr>) -> Self {
+        self.guard = Some((throttle, host));
+        self
     }
 
     /// Who the client says it is, with a domain; empty before it has.
@@ -143,10 +156,10 @@ impl<'a> Server<'a> {
     }
 
     fn login_name(&mut self, name: &[u8]) -> Step {
-        if !self.take_name(name) {
-            return Step::Malformed;
+        match self.take_name(name) {
+            Ok(()) => self.ask(State::Password, b"Password:"),
+            Err(step) => step,
         }
-        self.ask(State::Password, b"Password:")
     }
 
     /// RFC 4616: for whom, NUL, who, NUL, password.
@@ -157,8 +170,11 @@ impl<'a> Server<'a> {
         else {
             return Step::Malformed;
         };
-        if password.is_empty() || !self.take_name(name) {
+        if password.is_empty() {
             return Step::Malformed;
+        }
+        if let Err(step) = self.take_name(name) {
+            return step;
         }
         match std::str::from_utf8(whom) {
             Ok(whom) if self.is_me(whom) => self.check(password),
@@ -172,11 +188,14 @@ impl<'a> Server<'a> {
         whom.is_empty() || self.accounts.qualify(whom) == self.name
     }
 
-    fn take_name(&mut self, name: &[u8]) -> bool {
+    fn take_name(&mut self, name: &[u8]) -> Result<(), Step> {
         let name = std::str::from_utf8(name).ok().and_then(prepare);
         let name = name.filter(|name| (1..=LONGEST_NAME).contains(&name.len()));
-        self.name = name.map(|name| self.accounts.qualify(&name)).unwrap_or_default();
-        !self.name.is_empty()
+        self.name = self.accounts.qualify(&name.ok_or(Step::Malformed)?);
+        match self.guard {
+            Some((throttle, host)) if throttle.is_blocked(host, &self.name) => Err(Step::Blocked),
+            _ => Ok(()),
+        }
     }
 
     fn check(&self, password: &[u8]) -> Step {
@@ -211,9 +230,7 @@ impl<'a> Server<'a> {
             "" => String::new(),
             whom => scram::value(Some(whom), 'a').and_then(scram::unescape).ok_or(Step::Malformed)?,
         };
-        if !self.take_name(name.as_bytes()) {
-            return Err(Step::Malformed);
-        }
+        self.take_name(name.as_bytes())?;
         let mut bound = text.as_bytes()[..text.len() - bare.len()].to_vec();
         bound.extend_from_slice(self.channel(flag)?);
         if !self.is_me(&whom) {

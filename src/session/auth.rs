@@ -137,7 +137,7 @@ impl Session<'_> {
         let peer = Peer { address: self.client.address, is_secure: self.is_secure() };
         let address = self.client.address;
         if service.logins.throttle.is_blocked(address, "") {
-            return Ok(self.unsure("too many failures"));
+            return Ok(self.blocked(started, "", mechanism));
         }
         let mut exchange = match service.logins.begin(mechanism, self.binding().cloned(), peer) {
             Ok(exchange) => exchange,
@@ -147,8 +147,9 @@ impl Session<'_> {
         let name = exchange.name();
         let step = match end {
             // Whether it would have been right is not to be found out by trying on.
+            End::Answer(sasl::server::Step::Blocked) => self.blocked(started, &name, mechanism),
             End::Answer(_) if service.logins.throttle.is_blocked(address, &name) => {
-                return Ok(self.unsure("too many failures"));
+                self.blocked(started, &name, mechanism)
             }
             End::Answer(sasl::server::Step::Accepted(login)) => {
                 log::logged_in(&self.client.session, &login, address, mechanism.name());
@@ -166,6 +167,18 @@ impl Session<'_> {
         };
         self.attempts.refused = self.login.is_none();
         Ok(step)
+    }
+
+    /// One that is not looked at costs as much as one that failed.
+    fn blocked(&mut self, started: Instant, name: &str, mechanism: Mechanism) -> Step {
+        let address = self.client.address;
+        log::auth_failed(&self.client.session, name, address, mechanism.name());
+        self.wait_until(started + self.service.logins.throttle.failed(address, name));
+        self.attempts.failures += 1;
+        if self.attempts.failures < MAX_FAILURES {
+            return self.unsure("too many failures");
+        }
+        Step::SayThenHangUp(reply::too_many_failures(self.hostname()))
     }
 
     fn unsure(&mut self, why: &str) -> Step {

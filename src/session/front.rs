@@ -114,7 +114,7 @@ impl Session<'_> {
                 Attribute::Addr(address) => (self.client.address, self.name) = (address, None),
                 Attribute::Helo(given) => hello = given,
                 Attribute::Proto(protocol) => extended = protocol.is_some_and(|p| p == "ESMTP"),
-                Attribute::Login(given) => login = given,
+                Attribute::Login(given) => login = given.map(|name| name.to_lowercase()),
                 _ => {}
             }
         }

@@ -43,11 +43,15 @@ pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
                 is_complete = end == b';';
             }
             _ if is_complete => return None,
-            Kind::Special(b':') if !in_group && !words.is_empty() => {
+            Kind::Special(b':') if !in_group && !words.is_empty() && !has_at(&words) => {
                 in_group = true;
                 words.clear();
             }
             Kind::Special(b'<') => {
+                // A name that looks like an address is one to some who read it.
+                if has_at(&words) {
+                    list.push(address(value, &words)?);
+                }
                 list.push(in_brackets(&mut tokens)?);
                 is_complete = true;
             }
@@ -78,18 +82,21 @@ pub fn complete(value: &[u8], list: &[Mailbox], domain: &str, out: &mut Vec<u8>)
 
 /// What stands behind `<`, with the `>`.
 fn in_brackets(tokens: &mut Tokens<'_>) -> Option<Mailbox> {
-    let (mut words, mut in_route) = (Vec::new(), false);
+    let mut words = Vec::new();
     loop {
         let token = tokens.next()??;
         match token.kind {
             Kind::Special(b'>') if words.is_empty() => return Some(Mailbox { address: None, end: None }),
             Kind::Special(b'>') => return address(tokens.value, &words),
-            Kind::Special(b'@') if words.is_empty() => in_route = true,
-            Kind::Special(b':') if in_route => in_route = false,
-            _ if in_route => {}
+            // A source route, which nobody writes and some read otherwise (RFC 5322 4.4).
+            Kind::Special(b'@') if words.is_empty() => return None,
             _ => words.push(token),
         }
     }
+}
+
+fn has_at(words: &[Token]) -> bool {
+    words.iter().any(|word| word.kind == Kind::Special(b'@'))
 }
 
 /// An address without its brackets.

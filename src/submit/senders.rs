@@ -105,7 +105,10 @@ impl Identity {
     }
 
     fn stands_for(&self, granted: &Address, used: &Address) -> bool {
-        let base = self.subaddress.and_then(|mark| used.local().split_once(mark)).map(|(base, _)| base);
+        // What needs quotes is no tag, but may be an address to who looks for one.
+        let is_plain = |tag: &str| tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-_=.#".contains(&b));
+        let parts = self.subaddress.and_then(|mark| used.local().split_once(mark));
+        let base = parts.filter(|(_, tag)| is_plain(tag)).map(|(base, _)| base);
         let is_it = |local: &str| local.eq_ignore_ascii_case(granted.local());
         granted.domain() == used.domain() && (is_it(used.local()) || base.is_some_and(is_it))
     }

@@ -126,7 +126,7 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
         ("Jon J. Doe [work] <jon>", "Jon J. Doe [work] <jon@razorback.test>"),
         ("Jon @ home <jon>", "Jon @ home <jon@razorback.test>"),
         ("<@a,@b:jon@c>", "<@a,@b:jon@c>"),
-        ("<@a:jon>", "<@a:jon@razorback.test>"),
+        ("<@a:jon>", "<@a:jon>"),
         ("jon @ x.org", "jon @ x.org"),
         ("jon . doe @ x . org", "jon . doe @ x . org"),
         ("jon@[192.0.2.1]", "jon@[192.0.2.1]"),
@@ -175,6 +175,7 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
 #[test]
 fn who_has_logged_in_names_only_what_is_his() {
     const JON: &str = "Sender: jon@razorback.test\n";
+    let quoted_tag = || "jon@razorback.test".parse::<Address>().expect("an address").with_local("jon+ <elvis@x.org>");
     let not_his = |text: &str| Err(Refusal::NotHis(text.parse().expect("an address")));
     for (header, answer) in [
         ("From: jon@razorback.test\n", Ok("")),
@@ -191,7 +192,13 @@ fn who_has_logged_in_names_only_what_is_his() {
         ("From: jon@razorback.test\nFrom: elvis@x.org\n", not_his("elvis@x.org")),
         ("From : elvis@x.org\nFrom: jon@razorback.test\n", not_his("elvis@x.org")),
         ("X: y\n \nfrom:\n elvis@x.org\n", not_his("elvis@x.org")),
-        ("From: <@razorback.test:elvis@x.org>\n", not_his("elvis@x.org")),
+        // What others may take for the author, though it is none to us.
+        ("From: <@razorback.test:elvis@x.org>\n", Err(Refusal::Unreadable)),
+        ("From: <@elvis@x.org:jon@razorback.test>\n", Err(Refusal::Unreadable)),
+        ("From: elvis@x.org <jon@razorback.test>\n", not_his("elvis@x.org")),
+        ("From: elvis@x.org: jon@razorback.test;\n", Err(Refusal::Unreadable)),
+        ("From: \"jon+ <elvis@x.org>\"@razorback.test\n", Err(Refusal::NotHis(quoted_tag()))),
+        ("From: jon@razorback.test <jon@razorback.test>\n", Ok(JON)),
         ("From: jon\n", Ok("")),
         ("From: elvis\n", not_his("elvis@razorback.test")),
         ("From: Jon jon@razorback.test\n", Err(Refusal::Unreadable)),

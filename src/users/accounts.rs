@@ -68,8 +68,7 @@ fn read(file: &Path, text: &str) -> Result<Table, Vec<ConfigError>> {
 
 impl Accounts for FileAccounts {
     fn find(&self, name: &str) -> Option<Account> {
-        let login = self.qualify(name);
-        let address = Address::parse(&login).ok()?;
+        let address = Address::parse(&complete(name, &self.first)).ok()?;
         let (local, domain) = (address.local().to_ascii_lowercase(), address.domain());
         let table = self.table.current();
         let find = |domain: &str| table.users.get(domain).and_then(|users| users.get(local.as_str()));
@@ -81,8 +80,16 @@ impl Accounts for FileAccounts {
         Some(Account { login, secret: user.secret.as_deref()?.clone() })
     }
 
+    /// However it is spelled, one account is one name, and so is one that is none.
     fn qualify(&self, name: &str) -> String {
-        complete(name, &self.first)
+        let name = complete(name, &self.first);
+        let Ok(address) = Address::parse(&name) else { return name };
+        let address = address.with_local(&address.local().to_ascii_lowercase());
+        let table = self.table.current();
+        let is_other = |domain: &str| table.users.get(domain).is_some_and(|users| users.contains_key(address.local()));
+        let is_anywhere =
+            self.domains.contains(address.domain()) && !is_other(address.domain()) && !is_other(&self.first);
+        if is_anywhere { address.at(&self.first).to_string() } else { address.to_string() }
     }
 
     fn decoy(&self, number: u64) -> Option<Secret> {
@@ -140,6 +147,21 @@ mod tests {
             ("\u{0}", None),
         ] {
             assert_eq!(accounts.find(name).map(|a| a.login).as_deref(), wanted, "{name:?}");
+        }
+        for (name, wanted) in [
+            ("jon", "jon@here"),
+            ("JON@Also.Here", "jon@here"),
+            ("\"j\\on\"@here", "jon@here"),
+            ("\"jon\"@also.here", "jon@here"),
+            ("nobody@also.here", "nobody@here"),
+            ("\"no\\body\"", "nobody@here"),
+            ("mary@also.here", "mary@also.here"),
+            ("anna@also.here", "anna@also.here"),
+            ("elvis@else", "elvis@else"),
+            ("a b\"c", "a b\"c@here"),
+        ] {
+            assert_eq!(accounts.qualify(name), wanted, "{name}");
+            assert_eq!(accounts.find(name).map(|a| a.login), accounts.find(wanted).map(|a| a.login), "{name}");
         }
         assert_eq!(accounts.abilities(), Abilities { login: true, scram: true });
         assert_eq!(accounts.decoy(5), accounts.decoy(2));

@@ -4,7 +4,7 @@
 #
 # It takes mail on 127.0.0.1 port PORT. Mail for anybody at peer.test goes into
 # the Maildir DIR/mail, save for nobody@peer.test, whom it refuses; mail for
-# anywhere else goes to 127.0.0.1 port BACK, with XFORWARD where that is offered.
+# anywhere else goes to 127.0.0.1 port BACK, with XFORWARD and TLS where that is offered.
 # With PEER_TLS it offers STARTTLS with the certificate PEER_TLS.pem and its .key;
 # with PEER_AUTH it takes mail only under TLS, from whom Dovecot knows at that socket.
 set -eu
@@ -43,6 +43,7 @@ virtual_uid_maps = static:5102
 virtual_gid_maps = static:5102
 relayhost = [127.0.0.1]:$back
 smtp_send_xforward_command = yes
+smtp_tls_security_level = may
 END
 
 if [ -n "${PEER_TLS:-}" ]; then

@@ -51,7 +51,7 @@ impl Security {
     /// What holds for a host. One that gets a secret has to prove its name, except on
     /// loopback, where nobody is in between.
     pub fn of(peer: &Peer, policy: RemoteTls, has_login: bool) -> Self {
-        let is_secret = has_login && !peer.address.ip().is_loopback();
+        let is_secret = has_login && !peer.is_this_host();
         match (peer.scheme, policy) {
             (Scheme::Smtps, _) => Self::Implicit,
             (Scheme::StartTls, _) | (Scheme::Smtp, RemoteTls::Required) => Self::Required,

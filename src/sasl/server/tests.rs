@@ -190,3 +190,30 @@ fn first_messages_that_cannot_be() {
     assert_eq!(Server::new(&table(), Mechanism::Plain, None).step(Some(b"\0jon\0\xff")), Step::Rejected);
     assert_eq!(Server::new(&table(), Mechanism::Plain, None).step(Some(b"\0\xff\0x")), Step::Malformed);
 }
+
+#[test]
+fn who_has_failed_too_often_finds_nothing_out() {
+    use crate::sasl::throttle::{MOST_OF_ACCOUNT, Throttle};
+    let (table, throttle) = (table(), Throttle::default());
+    for _ in 0..MOST_OF_ACCOUNT {
+        let _ = throttle.failed(None, "jon@here");
+    }
+    for password in ["pencil", "stencil"] {
+        for mechanism in [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login] {
+            let mut server = Server::new(&table, mechanism, None).guarded(&throttle, None);
+            let mut client = Client::new(mechanism, "jon", password).expect("usable");
+            let mut said = client.step(None).ok();
+            let mut heard = server.step(None);
+            // Up to the name nothing can be known; with it the exchange is over.
+            for _ in 0..2 {
+                if matches!(heard, Step::Challenge(_)) {
+                    heard = server.step(said.as_deref());
+                    if let Step::Challenge(challenge) = &heard {
+                        said = client.step(Some(challenge)).ok();
+                    }
+                }
+            }
+            assert_eq!(heard, Step::Blocked, "{mechanism} {password}");
+        }
+    }
+}

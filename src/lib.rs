@@ -1,7 +1,7 @@
 //! penfold: a small mail transfer agent for Unix.
 //!
 //! ```text
-//!                 config   log   sys   dns          (at the side, used by all stages)
+//!            config   log   sys   dns   tls   sasl      (at the side, used by all stages)
 //!
 //!     network --> listen --> session --> spool ==> queue --> worker --> route <-- aliases, users
 //!                               |          ^                   |
@@ -12,6 +12,9 @@
 //!
 //! A message that needs no more than a rename into a mailbox goes the short way: the
 //! thread that took it does that itself, after its 250 (`worker::take_home`).
+//!
+//! What a person submits is completed and bound to its sender by `submit`, on its way
+//! from `session` to `spool`.
 //!
 //! Read `worker` first: it is the whole of it in a dozen lines. Then `session`,
 //! `spool` (whose head has the table of states on disk), and `queue`.

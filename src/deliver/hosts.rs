@@ -212,3 +212,23 @@ fn is_this_hosts(address: IpAddr) -> bool {
     };
     address.is_loopback() || source().is_ok_and(|source| source.ip() == address)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_to_loopback_may_be_anybodys() {
+        for (name, address, is_it) in [
+            ("", "127.0.0.1:25", true),
+            ("localhost", "[::1]:25", true),
+            ("mail.example.net", "127.0.0.1:25", false),
+            ("localhost", "192.0.2.1:25", false),
+            ("", "192.0.2.1:25", false),
+        ] {
+            let address = address.parse().expect("an address");
+            let peer = Peer { name: name.into(), address, scheme: Scheme::Smtp };
+            assert_eq!(peer.is_this_host(), is_it, "{name} {address}");
+        }
+    }
+}

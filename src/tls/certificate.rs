@@ -138,10 +138,10 @@ fn expiry(pair: &CertifiedKey) -> Option<i64> {
         rest = element(rest, tag)?.1;
     }
     let validity = element(rest, SEQUENCE)?.0;
-    let (tag, _, after) = any(validity)?;
-    let (end_tag, end, _) = any(after)?;
-    let _ = tag;
-    time(end_tag, std::str::from_utf8(end).ok()?)
+    // notBefore
+    let (_, _, after) = any(validity)?;
+    let (tag, end, _) = any(after)?;
+    time(tag, std::str::from_utf8(end).ok()?)
 }
 
 /// What an element of DER with this tag holds, and what follows it.

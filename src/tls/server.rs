@@ -15,7 +15,6 @@ use crate::config::{ConfigError, KeyPair};
 /// What this server proves who it is by.
 #[derive(Debug)]
 pub struct Server {
-    identities: Arc<Identities>,
     config: Arc<ServerConfig>,
 }
 
@@ -39,14 +38,13 @@ impl Server {
             return Err(errors);
         }
         let Some(first) = pairs.first() else { return Ok(None) };
-        let identities = Arc::new(Identities(identities));
         let versions = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| vec![ConfigError::whole(&first.certificate, e.to_string())])?;
-        let mut config = versions.with_no_client_auth().with_cert_resolver(identities.clone());
+        let mut config = versions.with_no_client_auth().with_cert_resolver(Arc::new(Identities(identities)));
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Some(Arc::new(Self { identities, config: Arc::new(config) })))
+        Ok(Some(Arc::new(Self { config: Arc::new(config) })))
     }
 
     /// A connection that waits for its client's first words.
@@ -55,12 +53,6 @@ impl Server {
     /// rustls' own, for want of memory and the like.
     pub fn accept(&self) -> std::io::Result<rustls::Connection> {
         ServerConnection::new(Arc::clone(&self.config)).map(Into::into).map_err(std::io::Error::other)
-    }
-
-    /// Looks at the files, as every handshake does, so that the log speaks of what is
-    /// wrong with them.
-    pub fn look(&self) {
-        self.identities.0.iter().for_each(|identity| drop(identity.current()));
     }
 }
 

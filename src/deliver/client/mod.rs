@@ -146,7 +146,7 @@ impl Connection {
         Ok(Self {
             input: Input::new(stream),
             peer: peer.clone(),
-            tls: Encryption::Clear,
+            tls: Encryption::CLEAR,
             offers: Offers::default(),
             limit,
             patience: Instant::now() + ENVELOPE_LIMIT,

@@ -30,6 +30,7 @@ use data_encoding::BASE64;
 use penfold::sasl::Mechanism;
 use penfold::sasl::dovecot::{Dovecot, Peer};
 use penfold::sasl::server::Step;
+use penfold::smtp::{MAX_AUTH_LINE, MAX_COMMAND_LINE};
 
 /// The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
@@ -146,6 +147,8 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
             (false, false) => &["500 5.5.", "421 4.7.0"],
         };
         assert!(allowed.iter().any(|begin| reply.starts_with(begin)), "{}: {reply}", shown(&says));
+        let limit = if is_open { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
+        assert!(says.len() <= limit || reply.starts_with("500 5.5."), "{} octets: {reply}", says.len());
         if let Some(challenge) = reply.strip_prefix("334 ") {
             BASE64.decode(challenge.as_bytes()).expect("base64");
         }
@@ -164,7 +167,7 @@ fn shown(says: &[u8]) -> String {
 /// AUTH, as nobody would say it.
 fn command(chance: &mut Chance) -> Vec<u8> {
     let mut line = b"AUTH ".to_vec();
-    line.extend_from_slice(*chance.pick::<&[u8]>(&[
+    line.extend_from_slice(chance.pick::<&[u8]>(&[
         b"PLAIN",
         b"LOGIN",
         b"SCRAM-SHA-256",

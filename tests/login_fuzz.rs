@@ -30,7 +30,7 @@ use data_encoding::BASE64;
 use penfold::sasl::Mechanism;
 use penfold::sasl::dovecot::{Dovecot, Peer};
 use penfold::sasl::server::Step;
-use penfold::smtp::{MAX_AUTH_LINE, MAX_COMMAND_LINE};
+use penfold::smtp::{MAX_AUTH_LINE, MAX_COMMAND_LINE, MAX_ERRORS};
 
 /// The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
@@ -81,10 +81,10 @@ fn mutate(chance: &mut Chance, text: &[u8]) -> Vec<u8> {
 
 // What a client may say
 
-/// How long a client may be silent, and the longest answer: the fourth wrong password
-/// waits two seconds. The rest is for a busy machine.
-const COMMAND: &str = "1s";
-const ANSWER: Duration = Duration::from_secs(8);
+/// How long a client may be silent, and the longest answer: a wrong password for a name
+/// that fails often waits eight seconds. The rest is for a busy machine.
+const COMMAND: &str = "2s";
+const ANSWER: Duration = Duration::from_secs(16);
 
 #[test]
 fn every_line_of_an_exchange_is_answered_or_ends_the_session() {
@@ -114,8 +114,8 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
     while line.starts_with("250-") {
         line = wire.hear().expect("a line").expect("a line");
     }
-    let mut is_open = false;
-    for _ in 0..chance.of(1..12) {
+    let (mut is_open, mut mistakes) = (false, 0);
+    for _ in 0..chance.of(1..15) {
         let mut says = if is_open && chance.percent(95) { response(chance) } else { command(chance) };
         // It would be two lines, and two answers.
         says.retain(|&octet| octet != b'\n');
@@ -135,7 +135,8 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
         }
         says.extend_from_slice(b"\r\n");
         wire.say(&says).expect("it listens");
-        let reply = wire.hear().expect("in time").unwrap_or_else(|| panic!("the end after {}", shown(&says)));
+        let reply = wire.hear().expect("in time");
+        let reply = reply.unwrap_or_else(|| panic!("{mistakes} mistakes, and the end after {}", shown(&says)));
         assert!(start.elapsed() < ANSWER, "{:?}", start.elapsed());
         let allowed: &[&str] = match (is_open, is_auth) {
             (true, _) => {
@@ -153,7 +154,11 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
             BASE64.decode(challenge.as_bytes()).expect("base64");
         }
         is_open = reply.starts_with("334 ");
-        if reply.starts_with("421 ") {
+        mistakes += usize::from(reply.starts_with("50"));
+        if mistakes == MAX_ERRORS {
+            assert!(wire.hear().expect("in time").is_some_and(|last| last.starts_with("421 4.7.0 ")));
+        }
+        if mistakes == MAX_ERRORS || reply.starts_with("421 ") {
             assert_eq!(wire.hear(), Ok(None));
             return;
         }

@@ -20,7 +20,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{self, Auth, Config, ConfigError, LogTo, Users};
+use crate::config::{self, Config, ConfigError, LogTo, Users};
 use crate::control::{self};
 use crate::deliver::credentials::Credentials;
 use crate::dns::Dns;
@@ -261,10 +261,8 @@ impl Start {
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
         log::report_bugs();
-        if let Auth::File(_) = config.auth {
-            spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: keep a key: {e}"));
-        }
         let settings = settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
+        keep_key(&spool, &settings);
         if was_root && settings.config.local.users == Users::System {
             let user = &settings.config.user;
             ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
@@ -288,6 +286,7 @@ impl Start {
             ::log::warn!("{key} has changed: that needs a restart");
         }
         room::warn(&fresh.config);
+        keep_key(&mail.tools.spool, &fresh);
         let settings = Arc::new(fresh);
         mail.tell(Event::Settings(mail::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
@@ -317,6 +316,13 @@ fn settings(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<Con
             errors.extend(more);
             Err(errors)
         }
+    }
+}
+
+/// What those are shown who have no account stays the same over restarts.
+fn keep_key(spool: &Spool, settings: &Settings) {
+    if !settings.logins.backend.mechanisms(false).is_empty() {
+        spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: keep a key: {e}"));
     }
 }
 

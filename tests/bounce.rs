@@ -95,6 +95,11 @@ fn a_status_is_put_in_words_with_the_reply_and_advice() {
         ("554 5.4.6 hops\r\n", "in a circle: | You did nothing wrong", "5.4.6"),
         ("550 5.7.1 spam\r\n", "looks like spam to it: | in another way", "5.7.1"),
         ("550 5.7.26 dmarc\r\n", "looks like spam to it: | in another way", "5.7.26"),
+        ("530 5.7.0 log in\r\n", "who log in there, | You did nothing wrong, and", "5.7.0"),
+        ("530 STARTTLS first\r\n", "or by an encrypted connection: | not looked at", "5.0.0"),
+        ("535 5.7.8 who?\r\n", "who log in there, | tell its postmaster", "5.7.8"),
+        ("550 5.7.8 who?\r\n", "who log in there, | tell its postmaster", "5.7.8"),
+        ("554 5.7.0 no\r\n", "The message was refused: | may tell why", "5.7.0"),
         ("550 go away\r\n", "The message was refused: | may tell why", "5.0.0"),
         ("550-5.6.0 two\r\n550 5.6.0 lines\r\n", "The message was refused: | may tell why", "5.6.0"),
     ] {

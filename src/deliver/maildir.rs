@@ -55,7 +55,10 @@ impl Maildir<'_> {
         let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
         let mut result = spool.move_into(entry, &target);
         if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            result = self.make().and_then(|()| spool.move_into(entry, &target));
+            if let Err(outcome) = self.make() {
+                return Some(*outcome);
+            }
+            result = spool.move_into(entry, &target);
         }
         match result {
             Ok(()) => Some(self.delivered()),
@@ -94,10 +97,9 @@ impl Maildir<'_> {
         let size = head.len() as u64 + entry.content_size();
         let name = self.file_name(entry.id(), slot.number, size);
         let temporary = self.path.join("tmp").join(&name);
-        self.write(entry, &temporary, &head).map_err(|e| {
+        self.write(entry, &temporary, &head).inspect_err(|_| {
             // Nothing points to it yet.
             let _ = disk::remove(&temporary);
-            self.trouble("write", &temporary, &e)
         })?;
         let identity = self.identity().map_err(|e| self.trouble("look at", &self.path.join("tmp"), &e))?;
         // If this fails the record may say either: the file stays, for the next attempt to find.
@@ -109,22 +111,25 @@ impl Maildir<'_> {
         entry.prepare(number, identity.0, identity.1, now).map_err(|e| Box::new(not_noted(&e)))
     }
 
-    fn write(&self, entry: &Entry, path: &Path, head: &str) -> io::Result<()> {
-        let file = match disk::create(path) {
+    fn write(&self, entry: &Entry, path: &Path, head: &str) -> Result<(), Box<Outcome>> {
+        let mut file = disk::create(path);
+        match &file {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.make()?;
-                disk::create(path)?
+                file = disk::create(path);
             }
             // An attempt that a crash ended before it was noted.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                disk::remove(path)?;
-                disk::create(path)?
+                file = disk::remove(path).and_then(|()| disk::create(path));
             }
-            result => result?,
-        };
-        disk::write(&file, head.as_bytes())?;
-        entry.copy_to(&file)?;
-        disk::sync(&file)
+            _ => {}
+        }
+        let written = file.and_then(|file| {
+            disk::write(&file, head.as_bytes())?;
+            entry.copy_to(&file)?;
+            disk::sync(&file)
+        });
+        written.map_err(|e| Box::new(self.trouble("write", path, &e)))
     }
 
     /// Renames `tmp/N` to `new/N`, durably.
@@ -133,7 +138,8 @@ impl Maildir<'_> {
         let mut renamed = disk::rename_new(&from, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             // A mailbox that was made in part.
-            renamed = self.make().and_then(|()| disk::rename_new(&from, &to));
+            self.make()?;
+            renamed = disk::rename_new(&from, &to);
         }
         renamed.map_err(|e| self.trouble("rename into", &to, &e))?;
         self.sync()
@@ -196,8 +202,13 @@ impl Maildir<'_> {
 
     /// Makes the directories that are missing; last the one that every delivery needs,
     /// so that the next one completes what a crash leaves.
-    fn make(&self) -> io::Result<()> {
-        ["cur", "tmp", "new"].into_iter().try_for_each(|directory| disk::make_directory(&self.path.join(directory)))
+    fn make(&self) -> Result<(), Box<Outcome>> {
+        ["cur", "tmp", "new"].into_iter().try_for_each(|directory| {
+            let path = self.path.join(directory);
+            // What could not be made is the first one that is not there.
+            let failed = |e| Box::new(self.trouble("mkdir", first_missing(&path), &e));
+            disk::make_directory(&path).map_err(failed)
+        })
     }
 
     /// What tells this `tmp/` from one that is there in its place, such as below a
@@ -220,6 +231,11 @@ impl Maildir<'_> {
     fn trouble(&self, doing: &str, path: &Path, error: &io::Error) -> Outcome {
         Outcome::from_io(&format!("{doing} {}", path.display()), error).at(self.path.to_string_lossy())
     }
+}
+
+/// The uppermost directory on the way to `path` that is missing.
+fn first_missing(path: &Path) -> &Path {
+    path.ancestors().take_while(|directory| !directory.exists()).last().unwrap_or(path)
 }
 
 /// The outcome if it cannot be noted that a copy is prepared.

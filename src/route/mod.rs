@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -190,6 +191,15 @@ impl Router {
             Ok(None) => Route::Unknown,
             Err(why) => Route::Unsure(why),
         }
+    }
+
+    /// Whether the configuration sends mail to a host by this name or address.
+    pub fn names_host(&self, host: &str) -> bool {
+        let is_it = |named: &HostPort| match named.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().to_string() == host,
+            Err(_) => named.host == host,
+        };
+        self.smarthosts.iter().any(is_it) || self.routes.current().hosts().any(is_it)
     }
 
     fn elsewhere(&self, address: &Address) -> Route {

@@ -68,6 +68,30 @@ fn what_can_be_meant_is_not_warned_of() {
 }
 
 #[test]
+fn the_examples_of_the_page_are_good() {
+    let page = include_str!("../man/penfold.conf.5");
+    let (_, examples) = page.split_once(".Sh EXAMPLES").expect("examples");
+    let (examples, _) = examples.split_once(".Sh ").expect("an end");
+    for example in examples.split(".Bd -literal -offset indent\n").skip(1) {
+        let (text, _) = example.split_once(".Ed\n").expect("an end");
+        let mut site = site("");
+        know(&mut site, "mx.example.org:desk:correct horse battery\n");
+        fs::rename(site.path("cert.key"), site.path("key.pem")).expect("a rename");
+        let user = if geteuid().is_root() { "user = \"nobody\"\n" } else { "" };
+        let mine = text.lines().filter(|line| !line.starts_with("user = ")).collect::<Vec<_>>().join("\n");
+        let mine = mine.replace("/etc/penfold/", &format!("{}/", site.path("").display()));
+        let mut command = site.penfoldd(&["-n"]);
+        site.configure_with(&format!("{user}{mine}\n"));
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        // The users of the system, and what it has room for, are what they are.
+        let rest: Vec<_> =
+            said.lines().filter(|l| !l.contains("is \"system\"") && !l.contains("has room for")).collect();
+        assert_eq!((output.status.code(), rest), (Some(0), vec!["penfoldd: configuration OK"]), "{text}{said}");
+    }
+}
+
+#[test]
 fn a_line_of_a_table_that_has_no_effect() {
     let mut site = site("remote.smarthosts = [\"smtps://mail.example.net\"]");
     know(&mut site, "# ours\nmail.example.net:jon:hush\nmial.example.net:jon:hush\nmail.other.net:3587:jon:hush\n");

@@ -20,7 +20,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{self, Config, ConfigError, LogTo};
+use crate::config::{self, Auth, Config, ConfigError, LogTo};
 use crate::control::{self};
 use crate::deliver::credentials::Credentials;
 use crate::dns::Dns;
@@ -29,6 +29,7 @@ use crate::log;
 use crate::queue::{Event, Selector};
 use crate::reply;
 use crate::route::Router;
+use crate::sasl::server::set_key;
 use crate::sasl::throttle::Throttle;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
@@ -60,6 +61,9 @@ pub struct Start {
 
 /// Where the configuration is if nothing else is said.
 pub const DEFAULT_CONFIG: &str = "/etc/penfold/penfold.conf";
+
+/// How often certificates are looked at that no client has asked for.
+const HALF_A_DAY: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// For how long a session under inetd tries to find who runs the queue.
 const SEARCH: Duration = Duration::from_secs(15 * 60);
@@ -146,6 +150,13 @@ impl Start {
         warnings::tell(&settings);
         let mail = Mail::start(settings, spool, local).inspect_err(told)?;
         let door = Door::new(mail.service(), sys::now());
+        let tools = Arc::clone(&mail.tools);
+        let _ = thread::Builder::new().name("certificates".to_owned()).spawn(move || {
+            loop {
+                thread::sleep(HALF_A_DAY);
+                tools.settings().tls.server.iter().for_each(|server| server.look_after());
+            }
+        });
         let stopping = mail.open_up(&door, listeners, control).inspect_err(told)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
         for signal in signals.forever() {
@@ -268,6 +279,9 @@ impl Start {
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, files::doing_log(to), &e))?;
         log::report_bugs();
+        if let Auth::File(_) = config.auth {
+            spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: keep a key: {e}"));
+        }
         let settings = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
         warnings::of_homes(was_root, &settings.config);
         Ok((spool, Arc::new(settings)))

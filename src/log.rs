@@ -23,7 +23,7 @@ use jiff::tz::TimeZone;
 
 use crate::address::{self, Address};
 use crate::config::LogTo;
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::{Encryption, Fate, Outcome};
 
 /// A message came in and is kept.
 pub struct Accepted<'a> {
@@ -45,8 +45,8 @@ pub struct Accepted<'a> {
     pub ident: &'a str,
     /// `SMTP`, `ESMTP`, `ESMTPS`.
     pub protocol: &'a str,
-    /// `TLS1.3`, or `-`.
-    pub tls: &'a str,
+    /// How the session is encrypted.
+    pub tls: Encryption,
     /// Who had logged in.
     pub user: Option<&'a str>,
 }
@@ -63,14 +63,14 @@ pub fn accepted(event: &Accepted<'_>) {
     let sender = address::path(*sender);
     let (from, peer, user) = (Value(&sender), Value(peer), Value(user.unwrap_or("-")));
     let mut front = String::new();
-    for (key, value) in [("via", via), ("ident", ident)] {
+    for (key, value) in
+        [("via", *via), ("ident", *ident), ("proto", *protocol), ("tls", tls.name()), ("cipher", tls.cipher())]
+    {
         if !value.is_empty() {
             push(&mut front, key, value);
         }
     }
-    info!(
-        "{id} accept from={from} to={recipients} size={size} peer={peer}{front} proto={protocol} tls={tls} user={user} session={session}"
-    );
+    info!("{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}");
 }
 
 /// Logs that somebody has logged in.
@@ -130,6 +130,9 @@ pub fn attempt(event: &Attempt<'_>) {
     }
     if !outcome.tls.name().is_empty() {
         push(&mut line, "tls", outcome.tls.name());
+    }
+    if !outcome.tls.cipher().is_empty() {
+        push(&mut line, "cipher", outcome.tls.cipher());
     }
     line.push_str(&format!(" delay={:.1}", delay.as_secs_f64()));
     if let Some(next) = next {

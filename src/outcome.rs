@@ -39,29 +39,46 @@ pub struct Outcome {
     pub tls: Encryption,
 }
 
-/// How a connection was encrypted.
+/// How a connection was encrypted: a line of [`WAYS`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Encryption {
-    /// There was no connection.
-    #[default]
-    NoConnection,
-    /// Not at all.
-    Clear,
-    /// TLS 1.2.
-    Tls12,
-    /// TLS 1.3.
-    Tls13,
-}
+pub struct Encryption(u8);
+
+/// Version and cipher suite, as the log has them: those that rustls and ring have.
+const WAYS: [(&str, &str); 12] = [
+    ("", ""),
+    ("-", ""),
+    ("TLS1.2", ""),
+    ("TLS1.2", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"),
+    ("TLS1.2", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+    ("TLS1.2", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"),
+    ("TLS1.2", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
+    ("TLS1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
+    ("TLS1.2", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"),
+    ("TLS1.3", "TLS_AES_256_GCM_SHA384"),
+    ("TLS1.3", "TLS_AES_128_GCM_SHA256"),
+    ("TLS1.3", "TLS_CHACHA20_POLY1305_SHA256"),
+];
 
 impl Encryption {
-    /// As in the log: `TLS1.3`, `-` for not at all; nothing where there was no connection.
+    /// There was no connection.
+    pub const NO_CONNECTION: Self = Self(0);
+    /// Not at all.
+    pub const CLEAR: Self = Self(1);
+
+    /// By TLS, with a cipher suite in IANA's words.
+    pub fn by_tls(cipher: &str) -> Self {
+        let way = WAYS.iter().position(|(_, name)| *name == cipher && !cipher.is_empty());
+        Self(way.and_then(|way| u8::try_from(way).ok()).unwrap_or(2))
+    }
+
+    /// `TLS1.3`, `-` for not at all; nothing where there was no connection.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::NoConnection => "",
-            Self::Clear => "-",
-            Self::Tls12 => "TLS1.2",
-            Self::Tls13 => "TLS1.3",
-        }
+        WAYS.get(usize::from(self.0)).map_or("", |way| way.0)
+    }
+
+    /// The cipher suite; nothing without one.
+    pub fn cipher(self) -> &'static str {
+        WAYS.get(usize::from(self.0)).map_or("", |way| way.1)
     }
 }
 

@@ -181,6 +181,32 @@ fn a_client_that_waits_does_not_hold_up_the_end() {
     );
 }
 
+/// Salt and iterations that a client is shown for a name.
+fn salt_of(daemon: &Daemon, name: &str) -> String {
+    let mut client = greeted(daemon);
+    client.say(&format!("AUTH SCRAM-SHA-256 {}\r\n", base64(&format!("n,,n={name},r=abc"))));
+    let challenge = client.hear().expect("a line");
+    let challenge = data_encoding::BASE64.decode(&challenge.trim_ascii_end().as_bytes()[4..]).expect("base64");
+    let text = String::from_utf8(challenge).expect("text");
+    text.split_once(",s=").expect("a salt").1.to_owned()
+}
+
+#[test]
+fn who_has_no_account_shows_the_same_salt_for_ever() {
+    let site = site();
+    let names = ["elvis", "nobody", "graceland", "priscilla", "vernon", "gladys"];
+    let salts = |daemon: &Daemon| names.map(|name| salt_of(daemon, name));
+    let first = salts(&site.start());
+    let daemon = site.start();
+    assert_eq!(salts(&daemon), first, "after a restart");
+    // As dear as those of others, but not the same.
+    site.add("users", &format!("mary:{SCRAM}:\njon@razorback:{}:", SCRAM.replace("W22Z", "X22Z")));
+    daemon.hup();
+    daemon.wait_log(|l| l.ends_with("configuration and tables read again"));
+    assert_eq!(salts(&daemon), first, "with more accounts");
+    assert!(first.iter().all(|salt| salt.ends_with(",i=4096")), "{first:?}");
+}
+
 #[test]
 fn every_kind_of_secret_lets_its_owner_in() {
     let site = site();

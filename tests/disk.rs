@@ -60,7 +60,7 @@ const ROWS: &[(&str, &str, &[&str], usize)] = &[
     ("ada@razorback", "rename /mail/ 1-2 ENOSPC", &["deferred", "dsn=4.3.1", "rename into", "No space left"], 1),
     ("ada@razorback", "rename /mail/ 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "rename into", "quota exceeded"], 1),
     ("ada@razorback", "rename /mail/ 1-2 EROFS", &["deferred", "dsn=4.2.0", "rename into", "Read-only"], 1),
-    ("ada@razorback", "mkdir /mail/ 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "rename into", "quota exceeded"], 1),
+    ("ada@razorback", "mkdir /mail/ 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "mkdir /", "quota exceeded"], 1),
     // A copy of it, for another reason than that the disk is in trouble.
     ("ada@razorback", "rename /mail/ 1-2 EXDEV", &["sent", "via=maildir"], 1),
     ("ada@razorback", "rename /mail/ 1-2 EACCES", &["sent", "via=maildir"], 1),

@@ -27,8 +27,8 @@ impl Accounts for One {
         complete(name, "here")
     }
 
-    fn decoy(&self, _: u64) -> Option<Secret> {
-        Some(self.0.clone())
+    fn kinds(&self) -> Vec<Secret> {
+        vec![self.0.clone()]
     }
 
     fn abilities(&self) -> Abilities {
@@ -172,8 +172,8 @@ fn an_exchange_that_nobody_disturbs_ends_well() {
             fn qualify(&self, name: &str) -> String {
                 name.to_owned()
             }
-            fn decoy(&self, _: u64) -> Option<Secret> {
-                None
+            fn kinds(&self) -> Vec<Secret> {
+                Vec::new()
             }
             fn abilities(&self) -> Abilities {
                 Abilities { login: true, scram: true }

@@ -99,8 +99,12 @@ fn starttls_begins_anew_and_mail_says_so() {
     talk.expect_end();
     let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
     let text = String::from_utf8_lossy(&mail).into_owned();
-    assert!(text.contains(" with ESMTPS (TLS1.3) tls TLS_AES_256_GCM_SHA384 id "), "{text}");
-    daemon.wait_words(&[" accept from=<jon@razorback.test>", " proto=ESMTPS tls=TLS1.3 "]);
+    assert!(text.contains(" with ESMTPS (TLS1.3) id "), "{text}");
+    assert!(text.contains(">\n\ttls TLS_AES_256_GCM_SHA384;\n\t"), "RFC 5321 4.4 has it behind FOR: {text}");
+    daemon.wait_words(&[
+        " accept from=<jon@razorback.test>",
+        " proto=ESMTPS tls=TLS1.3 cipher=TLS_AES_256_GCM_SHA384 user=- ",
+    ]);
 }
 
 #[test]
@@ -164,7 +168,10 @@ fn a_proxy_says_for_whom_it_comes_before_the_handshake() {
         talk.ask(LETTER, "250 ");
         talk.ask("QUIT\r\n", "221 ");
     }
-    daemon.wait_words(&[" accept ", " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS tls=TLS1.3 "]);
+    daemon.wait_words(&[
+        " accept ",
+        " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS tls=TLS1.3 cipher=TLS_AES_256_GCM_SHA384 user=- ",
+    ]);
     daemon.wait_mail(&site, "jon", 2);
     // Under TLS it is too late for a header.
     assert!(secure(&authority, connect(&daemon), "razorback.test").is_err());
@@ -240,11 +247,16 @@ fn where_tls_is_required_nothing_else_is_said_first() {
     {
         clear.ask(&format!("{refused}\r\n"), "530 5.7.0 Must issue a STARTTLS command first");
     }
+    // A client that does not wait for answers goes on with its password.
+    clear.ask("AUTH LOGIN\r\n", "530 5.7.0");
+    clear.ask("cGVuY2lsLXNlY3JldA==\r\n", "530 5.7.0");
     clear.ask("NOOP\r\n", "250 ");
     clear.ask("STARTTLS\r\n", "220 ");
     let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
     talk.ask("EHLO client.test\r\n", "250-");
     talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+    daemon.wait_words(&[" refused ", "command=AUTH "]);
+    assert!(!daemon.log().contains("cGVuY2ls"), "{}", daemon.log());
 }
 
 #[test]

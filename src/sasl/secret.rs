@@ -91,6 +91,18 @@ impl Secret {
         }
     }
 
+    /// What of it a client can see, or measure: what it is made by, and the price.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Scram(scram) => format!("scram {} {}", scram.iterations, scram.salt.len()),
+            Self::Argon2(argon) => format!("argon2 {} {} {}", argon.memory, argon.passes, argon.lanes),
+            Self::Sha512Crypt(hash) => {
+                let rounds = hash.split('$').find(|field| field.starts_with("rounds="));
+                format!("crypt {}", rounds.unwrap_or_default())
+            }
+        }
+    }
+
     /// Whether a password is the one. Takes the time that the secret says, and with
     /// Argon2id the memory.
     pub fn verify(&self, password: &[u8]) -> bool {

@@ -57,8 +57,8 @@ pub trait Accounts: Send + Sync {
     /// The name with a domain, whether there is such an account or not.
     fn qualify(&self, name: &str) -> String;
 
-    /// One of all secrets, always the same for the same number.
-    fn decoy(&self, number: u64) -> Option<Secret>;
+    /// A secret for each kind that accounts have ([`Secret::kind`]).
+    fn kinds(&self) -> Vec<Secret>;
 
     /// Whether anybody may log in, and whether all of them can by SCRAM.
     fn abilities(&self) -> Abilities;
@@ -202,7 +202,7 @@ impl<'a> Server<'a> {
         let account = self.accounts.find(&self.name);
         let (login, secret) = match account {
             Some(account) => (Some(account.login), Some(account.secret)),
-            None => (None, self.accounts.decoy(decoy_number(&self.name))),
+            None => (None, self.likely()),
         };
         let secret = secret.unwrap_or_else(|| Secret::Scram(decoy(&self.name, ITERATIONS, 16)));
         let Some(_turn) = Turn::take() else { return Step::Unsure("too many log in at once".to_owned()) };
@@ -262,11 +262,17 @@ impl<'a> Server<'a> {
         if let Some(Account { login, secret: Secret::Scram(scram) }) = self.accounts.find(&self.name) {
             return (Some(login), scram);
         }
-        let like = match self.accounts.decoy(decoy_number(&self.name)) {
+        let like = match self.likely() {
             Some(Secret::Scram(like)) => (like.iterations, like.salt.len()),
             _ => (ITERATIONS, 16),
         };
         (None, decoy(&self.name, like.0, like.1))
+    }
+
+    /// A secret of the kind that the client's account would have. It stays that kind as
+    /// long as there is one of it, whatever other accounts come and go.
+    fn likely(&self) -> Option<Secret> {
+        self.accounts.kinds().into_iter().max_by_key(|secret| hidden(&secret.kind(), &self.name))
     }
 
     /// SCRAM's last message: `c=binding,r=nonce,p=proof`.
@@ -290,9 +296,17 @@ impl<'a> Server<'a> {
     }
 }
 
-/// What makes up the secrets of accounts that do not exist, anew with each start.
+/// What the secrets of accounts that do not exist are made of.
+static KEY: OnceLock<Key> = OnceLock::new();
+
+/// Says what the secrets of accounts that do not exist are made of from now on: with
+/// the same key as before a restart they stay what they were, as those of others do.
+/// Has no effect after the first exchange, nor a second time.
+pub fn set_key(key: Key) {
+    let _ = KEY.set(key);
+}
+
 fn hidden(what: &str, name: &str) -> Key {
-    static KEY: OnceLock<Key> = OnceLock::new();
     let key = KEY.get_or_init(|| {
         let mut key = Key::default();
         // Without random numbers nobody gets as far as to see what is made of it.
@@ -300,10 +314,6 @@ fn hidden(what: &str, name: &str) -> Key {
         key
     });
     scram::sign(key, format!("{what}\0{}", name.to_lowercase()).as_bytes())
-}
-
-fn decoy_number(name: &str) -> u64 {
-    hidden("number", name).iter().take(8).fold(0, |number, octet| number << 8 | u64::from(*octet))
 }
 
 /// A secret that nobody has the password of.

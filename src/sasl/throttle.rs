@@ -4,10 +4,12 @@
 //! as late each time up to 8 s, whether the account exists or not. [`MOST_OF_HOST`]
 //! of one client, or [`MOST_OF_ACCOUNT`] of one account, and nobody is told any more
 //! whether a password is right: that ends as the failures are forgotten, one a minute.
-//! A client is an IPv4 address or an IPv6 network of 64 bits.
+//! A client is an IPv4 address or an IPv6 network of 64 bits. One from which somebody
+//! has logged in is not kept out of that account by what others try on it.
 //!
-//! All in memory, in two tables of at most [`MOST_KNOWN`] lines; when one is full, who
-//! has failed least gives way. A restart forgets everything. Does not wait itself.
+//! All in memory, in three tables of at most [`MOST_KNOWN`] lines; when one is full, who
+//! has failed least, or logged in the longest ago, gives way. A restart forgets
+//! everything. Does not wait itself.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -39,6 +41,8 @@ pub struct Throttle {
 struct Tables {
     hosts: HashMap<IpAddr, Tally>,
     accounts: HashMap<String, Tally>,
+    /// Who has logged in to what, and when last.
+    known: HashMap<(IpAddr, String), Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +63,29 @@ impl Throttle {
         self.failed_at(host, account, Instant::now())
     }
 
+    /// Notes that a client has logged in to an account.
+    pub fn succeeded(&self, host: Option<IpAddr>, account: &str) {
+        self.succeeded_at(host, account, Instant::now());
+    }
+
+    fn succeeded_at(&self, host: Option<IpAddr>, account: &str, now: Instant) {
+        let Some(host) = host else { return };
+        let known = &mut self.tables.lock().unwrap_or_else(PoisonError::into_inner).known;
+        let pair = (network(host), account.to_lowercase());
+        if known.len() >= MOST_KNOWN && !known.contains_key(&pair) {
+            let oldest = known.iter().min_by_key(|(_, when)| **when).map(|(pair, _)| pair.clone());
+            oldest.and_then(|pair| known.remove(&pair));
+        }
+        known.insert(pair, now);
+    }
+
     fn is_blocked_at(&self, host: Option<IpAddr>, account: &str, now: Instant) -> bool {
         let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let of_host = host.and_then(|host| tables.hosts.get(&network(host)));
-        let of_account = tables.accounts.get(&account.to_lowercase());
+        let account = account.to_lowercase();
+        let pair = host.map(|host| (network(host), account.clone()));
+        let is_known = pair.is_some_and(|pair| tables.known.contains_key(&pair));
+        let of_account = tables.accounts.get(&account).filter(|_| !is_known);
         of_host.is_some_and(|tally| tally.at(now).failures >= MOST_OF_HOST)
             || of_account.is_some_and(|tally| tally.at(now).failures >= MOST_OF_ACCOUNT)
     }
@@ -157,6 +180,27 @@ mod tests {
             throttle.failed_at(host(&format!("198.51.100.{at}")), "jon", now);
         }
         assert!(throttle.is_blocked_at(host("192.0.2.2"), "Jon", now) && !throttle.is_blocked_at(None, "mary", now));
+    }
+
+    #[test]
+    fn where_somebody_has_logged_in_others_do_not_keep_him_out() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        throttle.succeeded_at(host("2001:db8::1"), "jon", now);
+        for at in 0..MOST_OF_ACCOUNT {
+            throttle.failed_at(host(&format!("198.51.100.{at}")), "jon", now);
+        }
+        assert!(!throttle.is_blocked_at(host("2001:db8::2"), "JON", now), "his network");
+        assert!(throttle.is_blocked_at(host("2001:db8:0:1::2"), "jon", now), "another one");
+        for _ in 0..MOST_OF_HOST {
+            throttle.failed_at(host("2001:db8::3"), "jon", now);
+        }
+        assert!(throttle.is_blocked_at(host("2001:db8::2"), "jon", now), "who guesses there is stopped");
+        for at in 0..MOST_KNOWN {
+            throttle.succeeded_at(host("192.0.2.1"), &format!("user{at}"), now + FORGETTING);
+        }
+        let tables = throttle.tables.lock().expect("whole");
+        assert_eq!(tables.known.len(), MOST_KNOWN);
+        assert!(tables.known.keys().all(|(_, account)| account != "jon"), "the oldest gives way");
     }
 
     #[test]

@@ -79,10 +79,7 @@ impl Session<'_> {
     pub(super) fn auth(&mut self, argument: &[u8]) -> Step {
         match self.asked(argument) {
             Ok((mechanism, initial)) => Step::Authenticate(mechanism, initial),
-            Err(reply) => {
-                self.attempts.refused = true;
-                Step::Say(reply)
-            }
+            Err(reply) => Step::Say(reply),
         }
     }
 
@@ -121,7 +118,11 @@ impl Session<'_> {
     pub(super) fn loggable<'l>(&mut self, line: &'l [u8], command: &Command<'_>) -> &'l [u8] {
         let is_auth = line.trim_ascii_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         match command {
-            _ if is_auth => &line[..line.len() - line.trim_ascii_start().len() + 4],
+            _ if is_auth => {
+                // Until it is known to have gone well: a client that does not wait goes on with a password.
+                self.attempts.refused = true;
+                &line[..line.len() - line.trim_ascii_start().len() + 4]
+            }
             Command::Unknown if self.attempts.refused => b"",
             _ => {
                 self.attempts.refused = false;
@@ -153,6 +154,7 @@ impl Session<'_> {
             }
             End::Answer(sasl::server::Step::Accepted(login)) => {
                 log::logged_in(&self.client.session, &login, address, mechanism.name());
+                service.logins.throttle.succeeded(address, &name);
                 self.login = Some(login);
                 Step::Say(reply::authenticated())
             }

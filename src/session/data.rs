@@ -16,6 +16,7 @@ use super::transaction::Transaction;
 use super::{Committed, Phase, Session, Step, submission};
 use crate::address::{self, Address};
 use crate::log;
+use crate::outcome::Encryption;
 use crate::reply::{self, Reply};
 use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
@@ -93,8 +94,13 @@ impl Session<'_> {
         let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
         let (hostname, protocol, date) = (self.hostname(), self.protocol(hello), date());
         // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
-        let tls = self.facts.as_ref().map(|tls| format!(" ({}) tls {}", tls.version, tls.cipher)).unwrap_or_default();
-        format!("Received: {whence}by {hostname} (penfold) with {protocol}{tls} id {id}{purpose};\n\t{date}\n")
+        let (version, cipher) = match &self.facts {
+            Some(tls) => (format!(" ({})", tls.version), format!("\n\ttls {}", tls.cipher)),
+            None => Default::default(),
+        };
+        format!(
+            "Received: {whence}by {hostname} (penfold) with {protocol}{version} id {id}{purpose}{cipher};\n\t{date}\n"
+        )
     }
 
     /// Whence a message comes, and a new line; nothing where that is nobody's business.
@@ -191,7 +197,7 @@ impl Session<'_> {
             via: &origin.via,
             ident: &origin.ident,
             protocol: self.protocol(hello),
-            tls: self.facts.as_ref().map_or("-", |tls| tls.version),
+            tls: self.facts.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.cipher)),
             user: self.login.as_deref(),
         });
         Ok(name)

@@ -89,7 +89,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,11 +99,13 @@ use std::time::{Duration, SystemTime};
 mod entry;
 mod head;
 mod id;
+mod keep;
 mod writer;
 
 pub use entry::{Content, Entry, Unusable};
 pub use head::{Bad, Record, Slot, Spot, State};
 pub use id::{Kind, QueueId};
+pub use keep::Lock;
 pub use writer::Draft;
 
 use crate::sys::disk;
@@ -119,7 +121,6 @@ const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
 const MAX_APART: usize = 10_000;
 /// The longest note.
 const MAX_NOTE: u64 = 16 << 10;
-const VERSION: &[u8] = b"penfold/1\n";
 const DIRECTORIES: [&str; 6] = ["tmp", "new", "cur", "hold", "bad", "note"];
 
 /// A spool directory.
@@ -134,10 +135,6 @@ pub struct Spool {
     /// See `note_apart`.
     apart: RwLock<HashSet<PathBuf>>,
 }
-
-/// Held by the process that runs the queue.
-#[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "the lock lasts as long as the file is open")] File);
 
 /// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -220,39 +217,6 @@ impl Spool {
         let spool = Self::new(root, has_proc())?;
         spool.check_version()?;
         Ok(Arc::new(spool))
-    }
-
-    fn check_version(&self) -> io::Result<()> {
-        let mut found = Vec::new();
-        self.open_lock()?.take(64).read_to_end(&mut found)?;
-        // Empty: made a moment ago, here or by another process.
-        if found.is_empty() || found == VERSION {
-            return Ok(());
-        }
-        let found = String::from_utf8_lossy(&found).trim_end().escape_default().to_string();
-        Err(io::Error::new(io::ErrorKind::InvalidData, format!("the spool is of version {found}, not penfold/1")))
-    }
-
-    fn open_lock(&self) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        disk::open(&self.root.join("lock"), options.read(true).write(true).create(true).truncate(false).mode(0o600))
-    }
-
-    /// Takes the lock, which one process can have; `None` if another one has it.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn lock(&self) -> io::Result<Option<Lock>> {
-        let file = self.open_lock()?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(fs::TryLockError::Error(e)) => return Err(e),
-        }
-        if file.metadata()?.len() == 0 {
-            disk::write(&file, VERSION)?;
-        }
-        Ok(Some(Lock(file)))
     }
 
     /// The spool directory.

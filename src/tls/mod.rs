@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, ring};
 
 use crate::config::{Config, ConfigError};
@@ -52,7 +53,7 @@ pub struct Facts {
     /// `TLS1.3`.
     pub version: &'static str,
     /// The name of the cipher suite in IANA's list.
-    pub cipher: String,
+    pub cipher: &'static str,
     /// The channel binding tls-exporter (RFC 9266); only TLS 1.3 has one that is safe without more.
     pub binding: Option<Vec<u8>>,
 }
@@ -62,8 +63,12 @@ impl Facts {
     pub fn of(connection: &rustls::Connection) -> Self {
         let is_newest = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
         let suite = connection.negotiated_cipher_suite();
-        // rustls writes TLS13_ where IANA has TLS_.
-        let cipher = suite.map_or_else(String::new, |s| format!("{:?}", s.suite()).replacen("TLS13_", "TLS_", 1));
+        let cipher = suite.map_or("unknown", |suite| match suite.suite() {
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+            suite => suite.as_str().unwrap_or("unknown"),
+        });
         let exported = || connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).ok();
         let binding = if is_newest { exported().map(Vec::from) } else { None };
         Self { version: if is_newest { "TLS1.3" } else { "TLS1.2" }, cipher, binding }

@@ -16,6 +16,7 @@ use crate::config::{ConfigError, KeyPair};
 #[derive(Debug)]
 pub struct Server {
     config: Arc<ServerConfig>,
+    identities: Arc<Identities>,
 }
 
 #[derive(Debug)]
@@ -38,13 +39,20 @@ impl Server {
             return Err(errors);
         }
         let Some(first) = pairs.first() else { return Ok(None) };
+        let identities = Arc::new(Identities(identities));
         let versions = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| vec![ConfigError::whole(&first.certificate, e.to_string())])?;
-        let mut config = versions.with_no_client_auth().with_cert_resolver(Arc::new(Identities(identities)));
+        let mut config = versions.with_no_client_auth().with_cert_resolver(Arc::clone(&identities) as _);
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Some(Arc::new(Self { config: Arc::new(config) })))
+        Ok(Some(Arc::new(Self { config: Arc::new(config), identities })))
+    }
+
+    /// Looks at all certificates, so that the log speaks of one that is about to expire
+    /// though nobody asks for it.
+    pub fn look_after(&self) {
+        self.identities.0.iter().for_each(|identity| drop(identity.current()));
     }
 
     /// A connection that waits for its client's first words.

@@ -7,7 +7,7 @@
 //! changes; what is wrong in it leaves the old one in force, as for mailboxes. Tells
 //! nobody whether a name exists: see `sasl::server`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,8 +32,8 @@ struct FileAccounts {
 #[derive(Debug)]
 struct Table {
     users: UserTable,
-    /// All secrets, in the order of the lines.
-    secrets: Vec<Secret>,
+    /// One secret of each kind.
+    kinds: Vec<Secret>,
     abilities: Abilities,
 }
 
@@ -57,13 +57,13 @@ pub fn open(config: &Config, throttle: Arc<Throttle>) -> Result<Logins, Vec<Conf
 
 fn read(file: &Path, text: &str) -> Result<Table, Vec<ConfigError>> {
     let users = parse(file, text)?;
-    let mut secrets: Vec<_> = users.values().flat_map(|names| names.values()).collect();
-    secrets.sort_unstable_by_key(|user| user.line);
-    let secrets: Vec<Secret> = secrets.iter().filter_map(|user| user.secret.as_deref().cloned()).collect();
+    let secrets = users.values().flat_map(|names| names.values()).filter_map(|user| user.secret.as_deref());
+    let kinds: BTreeMap<String, Secret> = secrets.map(|secret| (secret.kind(), secret.clone())).collect();
+    let kinds: Vec<Secret> = kinds.into_values().collect();
     let is_scram = |secret: &Secret| matches!(secret, Secret::Scram(_));
-    let login = !secrets.is_empty();
-    let abilities = Abilities { login, scram: login && secrets.iter().all(is_scram) };
-    Ok(Table { users, secrets, abilities })
+    let login = !kinds.is_empty();
+    let abilities = Abilities { login, scram: login && kinds.iter().all(is_scram) };
+    Ok(Table { users, kinds, abilities })
 }
 
 impl Accounts for FileAccounts {
@@ -92,10 +92,8 @@ impl Accounts for FileAccounts {
         if is_anywhere { address.at(&self.first).to_string() } else { address.to_string() }
     }
 
-    fn decoy(&self, number: u64) -> Option<Secret> {
-        let table = self.table.current();
-        let at = usize::try_from(number.checked_rem(table.secrets.len() as u64)?).ok()?;
-        table.secrets.get(at).cloned()
+    fn kinds(&self) -> Vec<Secret> {
+        self.table.current().kinds.clone()
     }
 
     fn abilities(&self) -> Abilities {
@@ -164,7 +162,7 @@ mod tests {
             assert_eq!(accounts.find(name).map(|a| a.login), accounts.find(wanted).map(|a| a.login), "{name}");
         }
         assert_eq!(accounts.abilities(), Abilities { login: true, scram: true });
-        assert_eq!(accounts.decoy(5), accounts.decoy(2));
+        assert_eq!(accounts.kinds().len(), 1);
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Connection {
     }
 
     fn authenticate(&mut self, login: &Login) -> Result<(), Answer> {
-        if self.tls == Encryption::Clear && !self.peer.is_this_host() {
+        if self.tls == Encryption::CLEAR && !self.peer.is_this_host() {
             return Err(self.cannot(IMPOSSIBLE, "a secret is not sent in clear"));
         }
         let mechanism = self.choose(login).map_err(|why| self.cannot(IMPOSSIBLE, why))?;

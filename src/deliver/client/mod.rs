@@ -152,7 +152,7 @@ impl Connection {
         Ok(Self {
             input: Input::new(stream),
             peer: peer.clone(),
-            tls: Encryption::Clear,
+            tls: Encryption::CLEAR,
             offers: Offers::default(),
             limit,
             patience: Instant::now() + ENVELOPE_LIMIT,
@@ -283,7 +283,7 @@ impl Connection {
             return self.refused(stage, reply);
         }
         self.is_locked = true;
-        let starttls = self.tls == Encryption::Clear && self.offers.starttls;
+        let starttls = self.tls == Encryption::CLEAR && self.offers.starttls;
         let outcome = Outcome::from_reply_of_our_host(stage.command(), reply, self.logged_in, starttls);
         self.answer(stage, outcome)
     }

@@ -116,8 +116,9 @@ impl Connection {
         let hands = manner.tls.connect(&self.peer.identity(), demand);
         let shaken = hands.and_then(|connection| self.input.source.secure(connection));
         shaken.map_err(|e| self.not_shaken(manner.security, &e))?;
-        let is_newest = self.input.source.facts().is_some_and(|facts| facts.version == "TLS1.3");
-        self.tls = if is_newest { Encryption::Tls13 } else { Encryption::Tls12 };
+        if let Some(facts) = self.input.source.facts() {
+            self.tls = Encryption::by_tls(facts.cipher);
+        }
         self.names = Default::default();
         Ok(())
     }

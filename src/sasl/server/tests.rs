@@ -24,8 +24,8 @@ impl Accounts for Table {
         crate::sasl::complete(name, "here")
     }
 
-    fn decoy(&self, _: u64) -> Option<Secret> {
-        Some(Secret::Scram(self.0.clone()))
+    fn kinds(&self) -> Vec<Secret> {
+        vec![Secret::Scram(self.0.clone())]
     }
 
     fn abilities(&self) -> Abilities {

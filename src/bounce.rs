@@ -136,7 +136,7 @@ fn plain_words(report: &Report, original: &[u8]) -> String {
     paragraph(&mut text, "", &opening(report, original));
     for reason in reasons {
         let (what, advice) = reason.words();
-        let tried = if reason == Reason::Expired {
+        let tried = if reason.is_late() {
             format!(" in {}, and is given up now", span(report.now.saturating_sub(report.arrival)))
         } else {
             String::new()

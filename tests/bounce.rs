@@ -112,6 +112,22 @@ fn a_status_is_put_in_words_with_the_reply_and_advice() {
 }
 
 #[test]
+fn what_waited_for_a_login_in_vain_is_nobodys_fault_elsewhere() {
+    for (command, reply, logged_in) in [("MAIL", "530 5.7.0 log in\r\n", false), ("RCPT", "535 who?\r\n", true)] {
+        let reply = Reply::read_all(reply.as_bytes()).expect(reply);
+        let outcome =
+            Outcome::from_reply_of_our_host(command, reply, logged_in, false).at("mx.razorback.example[192.0.2.1]:25");
+        let text = report(&[failure("elvis@razorback.example", outcome)], HEADER);
+        has(
+            &words(&text),
+            &["It could not be handed over in 5 days, and", "does not let this one in. Please tell the postmaster"],
+        );
+        has(&text, &["mx.razorback.example said: 53", "Status: 4.7."]);
+        assert!(!text.contains("the other side"), "{text}");
+    }
+}
+
+#[test]
 fn the_text_says_who_speaks_what_failed_and_whom_to_ask() {
     let text = report(&[failure("elvis@razorback.example", refused("550 5.1.1 User unknown\r\n"))], HEADER);
     has(

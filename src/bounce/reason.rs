@@ -23,15 +23,17 @@ pub(super) enum Reason {
     Policy,
     NoLogin,
     Expired,
+    NotLetIn,
     Refused,
 }
 
 impl Reason {
     pub(super) fn of(outcome: &Outcome) -> Self {
+        let wants_login = outcome.reply.as_ref().is_some_and(Reply::wants_login);
         if outcome.fate == Fate::Deferred {
-            return Self::Expired;
+            return if wants_login { Self::NotLetIn } else { Self::Expired };
         }
-        if outcome.reply.as_ref().is_some_and(Reply::wants_login) {
+        if wants_login {
             return Self::NoLogin;
         }
         match (outcome.status.1, outcome.status.2) {
@@ -48,6 +50,11 @@ impl Reason {
             (7, _) => Self::Policy,
             _ => Self::Refused,
         }
+    }
+
+    /// Whether it was tried for long.
+    pub(super) fn is_late(self) -> bool {
+        matches!(self, Self::Expired | Self::NotLetIn)
     }
 
     /// What happened, and what the sender can do.
@@ -98,6 +105,11 @@ impl Reason {
                 "It could not be handed over",
                 "The trouble is most likely on the other side. You may send the message again later; if it is \
                  urgent, use another way.",
+            ),
+            Self::NotLetIn => (
+                "It could not be handed over",
+                "You did nothing wrong: the next mail system does not let this one in. Please tell the postmaster \
+                 below; if it is urgent, use another way.",
             ),
             Self::Refused => (
                 "The message was refused",

@@ -58,7 +58,10 @@ impl Maildir<'_> {
         let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
         let mut result = spool.move_into(entry, &target);
         if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            result = At(self.path).make().and_then(|()| spool.move_into(entry, &target));
+            if let Err(trouble) = At(self.path).make() {
+                return Some(self.trouble(&trouble));
+            }
+            result = spool.move_into(entry, &target);
         }
         match result {
             Ok(()) => Some(self.delivered()),

@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -196,6 +197,15 @@ impl Router {
 
     fn last_resort(&self) -> Route {
         Route::Mailbox(Mailbox { path: self.last_resort.clone(), owner: Owner::Server })
+    }
+
+    /// Whether the configuration sends mail to a host by this name or address.
+    pub fn names_host(&self, host: &str) -> bool {
+        let is_it = |named: &HostPort| match named.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().to_string() == host,
+            Err(_) => named.host == host,
+        };
+        self.smarthosts.iter().any(is_it) || self.routes.current().hosts().any(is_it)
     }
 
     fn elsewhere(&self, address: &Address) -> Route {

@@ -22,35 +22,37 @@ impl At<'_> {
     /// Writes a file to `tmp/`, durably.
     pub fn copy(&self, name: &str, head: &str, message: &File, content: Part) -> Result<Done, Trouble> {
         let temporary = self.0.join("tmp").join(name);
-        self.write(&temporary, head, message, content).map_err(|error| {
+        self.write(&temporary, head, message, content).inspect_err(|_| {
             // Nothing points to it yet.
             let _ = disk::remove(&temporary);
-            trouble("write", &temporary, error)
         })?;
         let directory = self.0.join("tmp");
         self.identity().map(Done::Copied).map_err(|error| trouble("look at", &directory, error))
     }
 
-    fn write(&self, path: &Path, head: &str, message: &File, content: Part) -> io::Result<()> {
-        let file = match disk::create(path) {
+    fn write(&self, path: &Path, head: &str, message: &File, content: Part) -> Result<(), Trouble> {
+        let mut file = disk::create(path);
+        match &file {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.make()?;
-                disk::create(path)?
+                file = disk::create(path);
             }
             // An attempt that a crash ended before it was noted.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                disk::remove(path)?;
-                disk::create(path)?
+                file = disk::remove(path).and_then(|()| disk::create(path));
             }
-            result => result?,
-        };
-        disk::write(&file, head.as_bytes())?;
-        let mut from = message;
-        from.seek(SeekFrom::Start(content.at))?;
-        if disk::copy(message, &file)? != content.size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            _ => {}
         }
-        disk::sync(&file)
+        let written = file.and_then(|file| {
+            disk::write(&file, head.as_bytes())?;
+            let mut from = message;
+            from.seek(SeekFrom::Start(content.at))?;
+            if disk::copy(message, &file)? != content.size {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            disk::sync(&file)
+        });
+        written.map_err(|error| trouble("write", path, error))
     }
 
     /// Renames `tmp/N` to `new/N`, durably.
@@ -59,7 +61,8 @@ impl At<'_> {
         let mut renamed = disk::rename_new(&from, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             // A mailbox that was made in part.
-            renamed = self.make().and_then(|()| disk::rename_new(&from, &to));
+            self.make()?;
+            renamed = disk::rename_new(&from, &to);
         }
         renamed.map_err(|error| trouble("rename into", &to, error))?;
         self.sync()
@@ -94,8 +97,12 @@ impl At<'_> {
     }
 
     /// Makes the directories that are missing.
-    pub fn make(&self) -> io::Result<()> {
-        ["cur", "tmp", "new"].into_iter().try_for_each(|directory| disk::make_directory(&self.0.join(directory)))
+    pub fn make(&self) -> Result<(), Trouble> {
+        ["cur", "tmp", "new"].into_iter().try_for_each(|directory| {
+            let path = self.0.join(directory);
+            // What could not be made is the first one that is not there.
+            disk::make_directory(&path).map_err(|error| trouble("mkdir", first_missing(&path), error))
+        })
     }
 
     /// Makes what its owner can see durable. An old name in `tmp/` may come back: it
@@ -116,6 +123,11 @@ impl At<'_> {
 
 fn trouble(doing: &str, path: &Path, error: io::Error) -> Trouble {
     Trouble::new(format!("{doing} {}", path.display()), error)
+}
+
+/// The uppermost directory on the way to `path` that is missing.
+fn first_missing(path: &Path) -> &Path {
+    path.ancestors().take_while(|directory| !directory.exists()).last().unwrap_or(path)
 }
 
 fn find(directory: &Path, prefix: &str) -> io::Result<Option<String>> {

@@ -288,7 +288,7 @@ fn a_certificate_is_chosen_by_name_and_read_again_when_it_changes() {
     let (_, key) = authority.make("renamed.test", 300);
     site.write("c1.key", &key);
     start_tls(&authority, &daemon, "renamed.test");
-    daemon.wait_words(&["c1.key: the key is not that of the certificate; the old pair stays in force"]);
+    daemon.wait_words(&["c1.key: the key is not that of the certificate ", "c1.pem; the old pair stays in force"]);
     site.write("c1.key", "garbage\n");
     start_tls(&authority, &daemon, "renamed.test");
     daemon.wait_words(&["expected a private key in PEM"]);
@@ -332,7 +332,12 @@ fn what_is_wrong_with_a_pair_is_said_at_the_start() {
     let (_, key) = authority.make("razorback.test", 300);
     site.write("cert.key", &key);
     let (code, text) = run(&site);
-    assert!(code == Some(78) && text.contains("cert.key: the key is not that of the certificate"), "{text}");
+    assert!(
+        code == Some(78)
+            && text.contains("cert.key: the key is not that of the certificate ")
+            && text.contains("cert.pem"),
+        "{text}"
+    );
     site.write("cert.key", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n");
     let (code, text) = run(&site);
     assert!(code == Some(78) && text.contains("a private key of a kind") && !text.contains("c2Vj"), "{text}");

@@ -9,4 +9,4 @@ mod limits;
 mod process;
 
 pub use limits::{Good, Limit, limits};
-pub use process::{become_user, is_root, now, raise_descriptor_limit, wake_acceptor};
+pub use process::{become_user, is_root, now, raise_descriptor_limit, user_name, wake_acceptor};

@@ -185,7 +185,12 @@ fn command(chance: &mut Chance) -> Vec<u8> {
         line.push(b' ');
         line.extend(response(chance));
     }
-    if chance.percent(20) { mutate(chance, &line) } else { line }
+    // The verb stays: by it penfold knows what it must not log.
+    if chance.percent(20) {
+        let rest = line.split_off(4);
+        line.extend(mutate(chance, &rest));
+    }
+    line
 }
 
 /// A response: good base64 of something bad, or not even that.

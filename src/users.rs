@@ -19,6 +19,7 @@ use crate::address::Address;
 use crate::config::table::{Line, Watched, lines};
 use crate::config::{self, ConfigError, Local, TableFile};
 use crate::sasl::secret::Secret;
+use crate::sys::keeper;
 
 pub mod accounts;
 
@@ -115,14 +116,14 @@ impl Users {
         if !is_safe(name) || name.starts_with('-') {
             return Ok(None);
         }
-        let user = nix::unistd::User::from_name(name).map_err(|error| format!("look up the user {name}: {error}"))?;
+        let user = keeper::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
         match user {
-            Some(user) if self.template.starts_with('~') && !user.dir.is_absolute() => {
+            Some(user) if self.template.starts_with('~') && !user.home.is_absolute() => {
                 Err(format!("the user {name} has no home directory"))
             }
             Some(user) => {
-                let path = self.fill(name, domain, &user.dir);
-                let owner = Owner::User(Account { name: user.name, uid: user.uid.as_raw(), home: user.dir });
+                let path = self.fill(name, domain, &user.home);
+                let owner = Owner::User(Account { name: user.name, uid: user.uid, home: user.home });
                 Ok(Some(Mailbox { path, owner }))
             }
             None => Ok(None),

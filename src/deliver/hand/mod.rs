@@ -10,8 +10,10 @@
 //! client. What cannot be done is a [`Trouble`], which the worker turns into an outcome.
 //! Decides nothing about recipients and knows nothing of entries.
 
+pub mod agent;
 pub(super) mod maildir;
 mod pool;
+mod wire;
 
 use std::fs::File;
 use std::io;

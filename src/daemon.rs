@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -24,7 +23,7 @@ use crate::config::{self, Auth, Config, ConfigError, LogTo, Users};
 use crate::control::{self};
 use crate::deliver::credentials::Credentials;
 use crate::dns::Dns;
-use crate::listen::{self, Door};
+use crate::listen::Door;
 use crate::log;
 use crate::queue::{Event, Selector};
 use crate::reply;
@@ -39,13 +38,17 @@ use crate::tls::Tls;
 use crate::users::accounts;
 use crate::worker::Settings;
 
+mod detach;
 pub mod exit;
+mod inherited;
 mod loader;
 mod mail;
+mod notify;
 mod room;
 
 pub use exit::Exit;
 
+use inherited::Inherited;
 use mail::Mail;
 
 /// How the daemon was started.
@@ -55,10 +58,15 @@ pub struct Start {
     config: Option<PathBuf>,
     foreground: bool,
     verbose: bool,
+    /// Where the process id goes, of a daemon in the background.
+    pid_file: Option<PathBuf>,
 }
 
 /// Where the configuration is if nothing else is said.
 pub const DEFAULT_CONFIG: &str = "/etc/penfold/penfold.conf";
+
+/// What the service manager shows.
+const SERVING: &str = "Serving";
 
 /// How often certificates are looked at that no client has asked for.
 const HALF_A_DAY: Duration = Duration::from_secs(12 * 60 * 60);
@@ -72,9 +80,12 @@ impl Start {
     /// `foreground` logs to standard error, `verbose` logs more.
     pub fn new(given: Option<PathBuf>, foreground: bool, verbose: bool) -> Self {
         let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
-        // The daemon leaves this directory.
-        let config = given.map(|path| std::path::absolute(&path).unwrap_or(path)).or_else(default);
-        Self { config, foreground, verbose }
+        Self { config: given.map(absolute).or_else(default), foreground, verbose, pid_file: None }
+    }
+
+    /// The same, with a file for the process id of a daemon in the background.
+    pub fn with_pid_file(self, path: Option<PathBuf>) -> Self {
+        Self { pid_file: path.map(absolute), ..self }
     }
 
     /// The configuration.
@@ -118,25 +129,37 @@ impl Start {
         }
     }
 
-    /// Serves until a signal ends it.
+    /// Serves until a signal ends it; in the background, returns when that is served.
     ///
     /// # Errors
     /// What keeps it from starting.
     pub fn serve(&self) -> Result<(), Exit> {
+        match (self.foreground, detach::is_detached()) {
+            (true, _) => self.serve_here(),
+            (false, true) => {
+                detach::begin();
+                self.serve_here()
+            }
+            (false, false) => detach::run(self.pid_file.as_deref()),
+        }
+    }
+
+    fn serve_here(&self) -> Result<(), Exit> {
         let config = self.load()?;
-        let listeners = bind_all(&config)?;
+        let mut inherited = Inherited::take(&config.socket)?;
+        let entrances = inherited.entrances(&config.listen)?;
         let (spool, settings) = self.enter(config)?;
+        inherited.warn();
         let config = Arc::clone(&settings.config);
         let lock = take_lock(&spool)?;
-        let control = control::bind(&config.socket)
+        let bind = || control::bind(&config.socket);
+        let control = inherited
+            .control
+            .map_or_else(bind, Ok)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
-        if !self.foreground {
-            nix::unistd::daemon(false, false).map_err(|e| Exit::new(exit::OSERR, "leave the foreground", &e.into()))?;
-        }
         let mut signals =
             Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
-        let local = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-        // Nobody sees standard error any more.
+        let local = entrances.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         room::warn(&config);
         let mail = Mail::start(settings, spool, local).inspect_err(told)?;
@@ -148,16 +171,23 @@ impl Start {
                 tools.settings().tls.server.iter().for_each(|server| server.look_after());
             }
         });
-        let stopping = mail.open_up(&door, listeners, control).inspect_err(told)?;
+        let stopping = mail.open_up(&door, entrances, control).inspect_err(told)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
+        if !self.foreground {
+            detach::serving();
+        }
+        notify::ready(SERVING);
         for signal in signals.forever() {
             if signal == SIGHUP {
+                notify::reloading();
                 self.reload(&mail, &door);
+                notify::ready(SERVING);
             } else {
                 break;
             }
         }
         ::log::info!("stopping");
+        notify::stopping();
         // A second signal does not wait.
         let patience = thread::Builder::new().spawn(move || {
             if signals.forever().any(|signal| signal != SIGHUP) {
@@ -168,6 +198,7 @@ impl Start {
         door.close(&stopping);
         mail.stop();
         ::log::info!("stopped");
+        self.pid_file.as_deref().into_iter().for_each(detach::remove_pid_file);
         drop(lock);
         Ok(())
     }
@@ -334,14 +365,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     keys
 }
 
-fn bind_all(config: &Config) -> Result<Vec<TcpListener>, Exit> {
-    let bind = |listen: &config::Listen| {
-        listen::bind(listen.address)
-            .map_err(|e| Exit::new(exit::UNAVAILABLE, format!("listen on {}", listen.address), &e))
-    };
-    config.listen.iter().map(bind).collect()
-}
-
 fn take_lock(spool: &Spool) -> Result<crate::spool::Lock, Exit> {
     match spool.lock() {
         Ok(Some(lock)) => Ok(lock),
@@ -370,6 +393,11 @@ fn is_client(stream: impl AsFd) -> bool {
     let is_socket = |stat: &FileStat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits();
     let file = |fd: BorrowedFd<'_>| fstat(fd).ok().filter(is_socket).map(|stat| (stat.st_dev, stat.st_ino));
     file(stream.as_fd()).is_some_and(|it| Some(it) == file(io::stdin().as_fd()))
+}
+
+/// The daemon leaves the directory that a path is relative to.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// Makes a directory that is missing, as root, for the server's user.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use getopts::Options;
 use penfold::daemon::{Exit, Start, exit};
 
-const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file]";
+const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file] [-p file]";
 
 fn main() -> ExitCode {
     match run() {
@@ -31,6 +31,11 @@ fn run() -> Result<(), Exit> {
         return Err(usage(format!("unexpected argument '{extra}'")));
     }
     let start = Start::new(given.opt_str("f").map(PathBuf::from), given.opt_present("d"), given.opt_present("v"));
+    let pid_file = given.opt_str("p").map(PathBuf::from);
+    if pid_file.is_some() && ["d", "i", "n", "q"].iter().any(|option| given.opt_present(option)) {
+        return Err(usage("-p is for a daemon in the background".into()));
+    }
+    let start = start.with_pid_file(pid_file);
     match (given.opt_present("n"), given.opt_present("i"), given.opt_present("q")) {
         (true, ..) => start.examine().map(|()| eprintln!("penfoldd: configuration OK")),
         (_, true, true) => Err(usage("-i and -q exclude each other".into())),
@@ -47,6 +52,7 @@ fn options() -> Options {
     options.optflag("h", "", "show this text");
     options.optflag("i", "", "serve one client on standard input and output, as from inetd");
     options.optflag("n", "", "check the configuration and exit");
+    options.optopt("p", "", "write the daemon's process id there", "file");
     options.optflag("q", "", "run the queue once and exit");
     options.optflag("v", "", "log more");
     options.optflag("V", "", "show the version");

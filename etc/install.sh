@@ -58,11 +58,10 @@ user() {
 	if [ -n "$DESTDIR" ] || [ "$(id -u)" != 0 ]; then
 		do=echo
 		echo 'To be done by root where penfoldd is to run:'
-	elif id $name > /dev/null 2>&1; then
-		do=:
 	fi
-	make_user "${1:-}"
-	[ "$do" = echo ] || do=step
+	if [ "$do" = echo ] || ! id $name > /dev/null 2>&1; then
+		make_user "${1:-}"
+	fi
 	make_directories "${2:-}"
 }
 

@@ -18,7 +18,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::client::{Client, TEXT};
-use common::{Daemon, PATIENCE, Site, free_port};
+use common::{Daemon, PATIENCE, Site, free_port, unpacked};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
@@ -33,15 +33,6 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Whether a program is there; says so where it is not.
-fn present(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
-    if !found {
-        println!("skipped: {program} is not installed");
-    }
-    found
 }
 
 // sd_notify(3)
@@ -130,11 +121,8 @@ fn one_that_cannot_start_is_never_ready() {
 /// penfoldd as systemd-socket-activate starts it with the first client; `None`, and
 /// says so, where that is not installed.
 fn activated(site: &Site, sockets: &[&str], names: &str) -> Option<Command> {
-    if !present("systemd-socket-activate") {
-        return None;
-    }
+    let mut command = unpacked::of_systemd("systemd-socket-activate")?;
     let daemon = site.penfoldd(&["-d"]);
-    let mut command = Command::new("systemd-socket-activate");
     for socket in sockets {
         command.args(["-l", socket]);
     }
@@ -256,11 +244,8 @@ fn what_nothing_can_be_accepted_from_keeps_it_from_starting() {
 #[test]
 fn a_process_for_each_client_as_the_inetd_unit_starts_it() {
     let site = Site::new();
-    if !present("systemd-socket-activate") {
-        return;
-    }
+    let Some(mut command) = unpacked::of_systemd("systemd-socket-activate") else { return };
     let (port, session) = (free_port(), site.penfoldd(&["-i"]));
-    let mut command = Command::new("systemd-socket-activate");
     command.args(["--inetd", "--accept", "-l", &format!("127.0.0.1:{port}")]);
     command.arg(session.get_program()).args(session.get_args()).stdin(Stdio::null());
     let (daemon, client) = start_with_client(command, port);

@@ -40,10 +40,9 @@ pub fn is_detached() -> bool {
 /// The exit code of the daemon, which has said why; what went wrong with the pid file.
 pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
     let file = pid_file.map(PidFile::begin).transpose()?;
-    let waited =
-        start()
-            .map_err(|e| Exit::new(exit::OSERR, "leave the foreground", &e))
-            .and_then(|(mut child, said)| if hears(said) { Ok(child) } else { Err(fate(&mut child)) });
+    let waited = start()
+        .map_err(|e| Exit::new(exit::OSERR, "leave the foreground", &e))
+        .and_then(|(mut child, said)| if hears(said) { Ok(child) } else { Err(fate(&mut child)) });
     match (waited, file) {
         (Ok(child), Some(file)) => file.commit(child.id()).map_err(|e| {
             // Nobody would find it again.

@@ -189,6 +189,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 
 #[test]
 fn nothing_in_the_unit_puts_a_mount_between_spool_and_mailboxes() {
+    assert!(source("etc/systemd/penfold.service").contains("\nNotifyAccess=main\n"));
     let unit = source("etc/systemd/penfold.service") + &source("etc/systemd/penfold-inetd@.service");
     let splitting = [
         "ReadWritePaths",

@@ -7,9 +7,9 @@
 mod common;
 
 use std::fs;
-use std::io::Read;
+use std::io::{IoSliceMut, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use common::client::{Client, TEXT};
 use common::{Daemon, PATIENCE, Site, free_port, unpacked};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::unistd::{Pid, geteuid};
 
 const UNAVAILABLE: i32 = 69;
@@ -37,11 +38,24 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 // sd_notify(3)
 
-/// What a service manager hears next, as its lines.
-fn heard(socket: &UnixDatagram) -> Vec<String> {
+/// What a service manager hears next, as its lines, and from which process.
+fn heard_from(socket: &UnixDatagram) -> (Vec<String>, Pid) {
     let mut datagram = [0; 4096];
-    let length = socket.recv(&mut datagram).expect("something is said");
-    String::from_utf8(datagram[..length].to_vec()).expect("UTF-8").lines().map(str::to_owned).collect()
+    let mut space = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
+    let mut parts = [IoSliceMut::new(&mut datagram)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty());
+    let message = message.expect("something is said");
+    let credentials = message.cmsgs().expect("room for it").find_map(|control| match control {
+        ControlMessageOwned::ScmCredentials(credentials) => Some(credentials),
+        _ => None,
+    });
+    let (length, pid) = (message.bytes, Pid::from_raw(credentials.expect("credentials").pid()));
+    let text = String::from_utf8(datagram[..length].to_vec()).expect("UTF-8");
+    (text.lines().map(str::to_owned).collect(), pid)
+}
+
+fn heard(socket: &UnixDatagram) -> Vec<String> {
+    heard_from(socket).0
 }
 
 /// A socket that anyone may send to, and its name for the environment.
@@ -53,7 +67,10 @@ fn notify_sockets(site: &Site) -> Vec<(String, UnixDatagram)> {
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let unnamed = UnixDatagram::bind_addr(&address).expect("a socket");
     let sockets = vec![(path.display().to_string(), file), (format!("@{name}"), unnamed)];
-    sockets.iter().for_each(|(_, socket)| socket.set_read_timeout(Some(PATIENCE)).expect("a limit"));
+    for (_, socket) in &sockets {
+        socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        setsockopt(socket, sockopt::PassCred, &true).expect("credentials");
+    }
     sockets
 }
 
@@ -64,7 +81,9 @@ fn the_service_manager_hears_of_ready_reloading_and_stopping() {
         let mut command = site.penfoldd(&["-d"]);
         command.env("NOTIFY_SOCKET", &name);
         let daemon = Daemon::spawn(command);
-        let ready = heard(&socket);
+        let (ready, sender) = heard_from(&socket);
+        // The unit believes the main process, and none that a .forward may have started.
+        assert_eq!(sender, daemon.pid());
         assert!(ready.contains(&"READY=1".to_owned()) && ready.iter().any(|l| l.starts_with("STATUS=")), "{ready:?}");
         // It is ready when it is: a client is served at once.
         daemon.submit(&["jon@razorback"]);

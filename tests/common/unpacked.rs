@@ -38,3 +38,20 @@ pub fn fail2ban_regex(config: &Path) -> Option<Command> {
     command.arg(tree.join("usr/bin/fail2ban-regex")).arg("-c").arg(config);
     Some(command)
 }
+
+/// Dovecot in the foreground, with this configuration: the unpacked one where the tests
+/// run as root, else the system's own. `None`, and says so, where there is neither.
+pub fn dovecot(conf: &Path) -> Option<Command> {
+    if let Some(tree) = tree("dovecot").filter(|_| nix::unistd::geteuid().is_root()) {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/dovecot.sh"));
+        command.arg(tree).arg(conf);
+        return Some(command);
+    }
+    if Command::new("dovecot").arg("--version").output().is_err() {
+        println!("skipped: dovecot is neither unpacked nor installed");
+        return None;
+    }
+    let mut command = Command::new("dovecot");
+    command.arg("-F").arg("-c").arg(conf);
+    Some(command)
+}

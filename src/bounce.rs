@@ -18,6 +18,10 @@ use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Status;
 
+mod reason;
+
+use reason::Reason;
+
 /// All that a report is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
@@ -119,93 +123,6 @@ fn references(original: &[u8]) -> Vec<String> {
 
 // What a person reads.
 
-/// Why a message came back, as far as it matters to its sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    NoMailbox,
-    NoDomain,
-    NoMailThere,
-    BadSender,
-    Closed,
-    Full,
-    TooBig,
-    Loop,
-    Policy,
-    Expired,
-    Refused,
-}
-
-impl Reason {
-    fn of(outcome: &Outcome) -> Self {
-        if outcome.fate == Fate::Deferred {
-            return Self::Expired;
-        }
-        match (outcome.status.1, outcome.status.2) {
-            (1, 1 | 3 | 6) => Self::NoMailbox,
-            (1, 2) => Self::NoDomain,
-            (1, 10) => Self::NoMailThere, // RFC 7505
-            (1, 7 | 8) => Self::BadSender,
-            (2, 1) => Self::Closed,
-            (2, 2) => Self::Full,
-            (2, 3) | (3, 4) => Self::TooBig,
-            (4, 6) => Self::Loop,
-            (7, _) => Self::Policy,
-            _ => Self::Refused,
-        }
-    }
-
-    /// What happened, and what the sender can do.
-    fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::NoMailbox => (
-                "There is no mailbox of this name",
-                "Please check the spelling, above all in front of the @. If it is right, the address is no longer \
-                 in use: ask for the new one in another way.",
-            ),
-            Self::NoDomain => (
-                "The domain, which is the part behind the @, does not exist or has no mail server",
-                "Please check the spelling behind the @.",
-            ),
-            Self::NoMailThere => (
-                "The domain, which is the part behind the @, says that it takes no mail at all",
-                "Please check the spelling behind the @. If it is right, nobody can be reached at this address.",
-            ),
-            Self::BadSender => (
-                "The other mail system does not accept your own address as that of a sender",
-                "Please check the address that your mail program sends with.",
-            ),
-            Self::Closed => ("The mailbox is closed", "Please ask for another address, or try again on another day."),
-            Self::Full => (
-                "The mailbox is full",
-                "Please tell its owner in another way, and send the message again when there is room.",
-            ),
-            Self::TooBig => (
-                "The message is too big",
-                "Please send it with smaller attachments or fewer of them, or say where they can be fetched.",
-            ),
-            Self::Loop => (
-                "The message went round in a circle",
-                "You did nothing wrong: a mail system on its way is not set up right. Please tell the \
-                 postmaster of that domain, and send this report along.",
-            ),
-            Self::Policy => (
-                "The message is against the rules of the mail system that was to take it, or looks like spam to it",
-                "What it said may tell how to go on. If it does not, ask the person you wrote to, in another way, \
-                 to let your mail in.",
-            ),
-            Self::Expired => (
-                "It could not be handed over",
-                "The trouble is most likely on the other side. You may send the message again later; if it is \
-                 urgent, use another way.",
-            ),
-            Self::Refused => (
-                "The message was refused",
-                "What was said may tell why. If it does not, ask the person you wrote to in another way.",
-            ),
-        }
-    }
-}
-
 fn plain_words(report: &Report, original: &[u8]) -> String {
     let mut text = String::new();
     let mut reasons: Vec<Reason> = Vec::new();
@@ -219,7 +136,7 @@ fn plain_words(report: &Report, original: &[u8]) -> String {
     paragraph(&mut text, "", &opening(report, original));
     for reason in reasons {
         let (what, advice) = reason.words();
-        let tried = if reason == Reason::Expired {
+        let tried = if reason.is_late() {
             format!(" in {}, and is given up now", span(report.now.saturating_sub(report.arrival)))
         } else {
             String::new()

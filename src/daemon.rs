@@ -19,7 +19,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{self, Auth, Config, ConfigError, LogTo, Users};
+use crate::config::{self, Config, ConfigError, LogTo};
 use crate::control::{self};
 use crate::deliver::credentials::Credentials;
 use crate::dns::Dns;
@@ -40,14 +40,18 @@ use crate::worker::Settings;
 
 mod detach;
 pub mod exit;
+mod files;
 mod inherited;
+pub mod keeper;
 mod loader;
 mod mail;
 mod notify;
 mod room;
+mod warnings;
 
 pub use exit::Exit;
 
+use detach::Detached;
 use inherited::Inherited;
 use mail::Mail;
 
@@ -100,13 +104,19 @@ impl Start {
         loaded.map_err(|errors| Exit::of_config(&errors))
     }
 
-    /// Reads configuration and tables, as `-n` does, and logs warnings to standard error.
+    /// Reads configuration and tables, as `-n` does, and logs the warnings of a start to
+    /// standard error.
     ///
     /// # Errors
     /// All that is wrong with them.
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
-        self.check(Arc::default()).map(|_| ())
+        let was_root = sys::is_root();
+        let settings = self.check(Arc::default())?;
+        sys::raise_descriptor_limit();
+        warnings::of_homes(was_root, &settings.config);
+        warnings::tell(&settings);
+        Ok(())
     }
 
     /// Configuration and tables: the errors of both at once.
@@ -116,10 +126,14 @@ impl Start {
             Some(path) => config::examine(path),
             None => (Some(self.load()?), Vec::new()),
         };
+        if let Err(e) = self.begin_keeper() {
+            ::log::error!("keep a process as root: {e}");
+        }
         if let Some(Err(exit)) = config.as_ref().map(|config| self.become_user(config)) {
             wrong.extend(exit.text);
         }
-        let settings = config.and_then(|config| settings(config, throttle).map_err(|more| errors.extend(more)).ok());
+        let open = |config| self.settings(config, throttle).map_err(|more| errors.extend(more)).ok();
+        let settings = config.and_then(open);
         match settings {
             Some(settings) if errors.is_empty() && wrong.is_empty() => Ok(settings),
             _ => {
@@ -134,17 +148,14 @@ impl Start {
     /// # Errors
     /// What keeps it from starting.
     pub fn serve(&self) -> Result<(), Exit> {
-        match (self.foreground, detach::is_detached()) {
-            (true, _) => self.serve_here(),
-            (false, true) => {
-                detach::begin();
-                self.serve_here()
-            }
-            (false, false) => detach::run(self.pid_file.as_deref()),
+        let detached = if self.foreground { None } else { Detached::begin() };
+        if !self.foreground && detached.is_none() {
+            return detach::run(self.pid_file.as_deref());
         }
+        self.serve_here(detached)
     }
 
-    fn serve_here(&self) -> Result<(), Exit> {
+    fn serve_here(&self, detached: Option<Detached>) -> Result<(), Exit> {
         let config = self.load()?;
         let mut inherited = Inherited::take(&config.socket)?;
         let entrances = inherited.entrances(&config.listen)?;
@@ -161,7 +172,7 @@ impl Start {
             Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local = entrances.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
-        room::warn(&config);
+        warnings::tell(&settings);
         let mail = Mail::start(settings, spool, local).inspect_err(told)?;
         let door = Door::new(mail.service(), sys::now());
         let tools = Arc::clone(&mail.tools);
@@ -173,8 +184,8 @@ impl Start {
         });
         let stopping = mail.open_up(&door, entrances, control).inspect_err(told)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
-        if !self.foreground {
-            detach::serving();
+        if let Some(detached) = detached {
+            detached.serving();
         }
         notify::ready(SERVING);
         for signal in signals.forever() {
@@ -198,7 +209,8 @@ impl Start {
         door.close(&stopping);
         mail.stop();
         ::log::info!("stopped");
-        self.pid_file.as_deref().into_iter().for_each(detach::remove_pid_file);
+        // Where only root may, the keeper does it.
+        self.pid_file.as_deref().into_iter().for_each(|path| detach::remove_pid_file(path, std::process::id()));
         drop(lock);
         Ok(())
     }
@@ -262,15 +274,25 @@ impl Start {
         }
     }
 
+    /// All that the configuration names, opened by the user that this process is.
+    fn settings(&self, config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
+        let names = files::Names::of(self.path(), &config);
+        open_all(config, throttle).map_err(|errors| errors.into_iter().map(|error| names.explain(error)).collect())
+    }
+
+    fn path(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
+    }
+
     fn become_user(&self, config: &Config) -> Result<(), Exit> {
-        let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
-        sys::become_user(&config.user)
-            .map_err(|e| Exit::of_config(&[ConfigError::whole(path, format!("become user {}: {e}", config.user))]))
+        let wrong = |e| ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
+        sys::become_user(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))
     }
 
     /// The spool, opened by the server's user: root is given up. What is missing of
     /// its directories is made, and is that user's.
     fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
+        let kept = self.begin_keeper();
         if sys::is_root() {
             let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
             for directory in [config.spool.as_path(), socket_directory] {
@@ -279,6 +301,9 @@ impl Start {
             }
         }
         self.become_user(config)?;
+        if let Err(e) = kept {
+            ::log::error!("keep a process as root: {e}; mail for users of the system waits");
+        }
         Spool::open(&config.spool)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))
     }
@@ -290,16 +315,11 @@ impl Start {
         let spool = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
-        log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, "open the log", &e))?;
+        log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, files::doing_log(to), &e))?;
         log::report_bugs();
-        if let Auth::File(_) = config.auth {
-            spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: keep a key: {e}"));
-        }
-        let settings = settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
-        if was_root && settings.config.local.users == Users::System {
-            let user = &settings.config.user;
-            ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
-        }
+        let settings = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
+        keep_key(&spool, &settings);
+        warnings::of_homes(was_root, &settings.config);
         Ok((spool, Arc::new(settings)))
     }
 
@@ -318,7 +338,8 @@ impl Start {
         for key in needs_restart(&old.config, &fresh.config) {
             ::log::warn!("{key} has changed: that needs a restart");
         }
-        room::warn(&fresh.config);
+        warnings::tell(&fresh);
+        keep_key(&mail.tools.spool, &fresh);
         let settings = Arc::new(fresh);
         mail.tell(Event::Settings(mail::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
@@ -328,7 +349,7 @@ impl Start {
 }
 
 /// All that the configuration names, opened.
-fn settings(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
+fn open_all(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
     let logins = accounts::open(&config, throttle);
     let opened = (Router::open(&config), Tls::open(&config), Senders::open(&config), Credentials::open(&config));
     match (opened, logins) {
@@ -348,6 +369,13 @@ fn settings(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<Con
             errors.extend(more);
             Err(errors)
         }
+    }
+}
+
+/// What those are shown who have no account stays the same over restarts.
+fn keep_key(spool: &Spool, settings: &Settings) {
+    if !settings.logins.backend.mechanisms(false).is_empty() {
+        spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: keep a key: {e}"));
     }
 }
 

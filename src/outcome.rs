@@ -221,6 +221,26 @@ impl Outcome {
         let why = format!("the host said to {command}: {reply}");
         Self { reply: Some(reply), answered: command, ..Self::new(fate, status, why) }
     }
+
+    /// The same for a command of a transaction, from a host that the configuration
+    /// names. That it wants a login (RFC 4954 4.7.8 and 6) is no word about the
+    /// message, and for whoever wrote the configuration to mend: later. `logged_in` is
+    /// whether that was done, `starttls` whether the host offers TLS that is not used.
+    pub fn from_reply_of_our_host(command: &'static str, reply: Reply, logged_in: bool, starttls: bool) -> Self {
+        if !reply.wants_login() {
+            return Self::from_reply(command, reply);
+        }
+        let why = match (logged_in, starttls) {
+            (true, _) => "the host wants a login other than the one there is for it",
+            (false, true) => "the host wants a login or TLS first, and is configured with neither",
+            (false, false) => "the host wants a login, and there are no credentials for it",
+        };
+        let status = reply.status().filter(|s| s.0 == 5 && s.1 == 7);
+        let Status(_, subject, detail) = status.unwrap_or(Status(5, 7, if logged_in { 8 } else { 0 }));
+        let why = format!("{why}: it said to {command}: {reply}");
+        let outcome = Self::deferred(Status(4, subject, detail), why);
+        Self { reply: Some(reply), answered: command, ..outcome }
+    }
 }
 
 #[cfg(test)]
@@ -252,5 +272,27 @@ mod tests {
         assert_eq!(fate(b"550 no\r\n"), (Fate::Failed, Status(5, 0, 0)));
         assert_eq!(fate(b"550 4.1.1 confused\r\n"), (Fate::Failed, Status(5, 0, 0)));
         assert_eq!(fate(b"354 what?\r\n"), (Fate::Deferred, Status(4, 0, 0)));
+    }
+
+    #[test]
+    fn that_a_host_of_ours_wants_a_login_is_no_refusal() {
+        const NONE: &str = "the host wants a login, and there are no credentials for it: it said to MAIL: 530";
+        for (line, logged_in, starttls, fate, status, words) in [
+            ("530 5.7.0 log in", false, false, Fate::Deferred, Status(4, 7, 0), NONE),
+            ("530 log in", false, false, Fate::Deferred, Status(4, 7, 0), NONE),
+            ("530 log in", true, false, Fate::Deferred, Status(4, 7, 8), "a login other than the one there is for it"),
+            ("530 5.7.0 STARTTLS", false, true, Fate::Deferred, Status(4, 7, 0), "wants a login or TLS first"),
+            ("535 5.7.8 who?", true, false, Fate::Deferred, Status(4, 7, 8), "said to MAIL: 535 5.7.8 who?"),
+            ("534 5.7.9 weak", false, false, Fate::Deferred, Status(4, 7, 9), "534"),
+            ("538 5.7.11 in clear", false, false, Fate::Deferred, Status(4, 7, 11), "538"),
+            ("530 4.7.0 confused", false, false, Fate::Deferred, Status(4, 7, 0), NONE),
+            ("550 5.7.1 spam", false, false, Fate::Failed, Status(5, 7, 1), "the host said to MAIL"),
+            ("554 5.7.0 virus", true, false, Fate::Failed, Status(5, 7, 0), "the host said to MAIL"),
+        ] {
+            let reply = Reply::read_all(format!("{line}\r\n").as_bytes()).expect(line);
+            let outcome = Outcome::from_reply_of_our_host("MAIL", reply, logged_in, starttls);
+            assert_eq!((outcome.fate, outcome.status), (fate, status), "{line}");
+            assert!(outcome.why.contains(words) && outcome.reply.is_some(), "{outcome:?}");
+        }
     }
 }

@@ -83,6 +83,11 @@ impl Reply {
         self.code >= 400
     }
 
+    /// Whether it refuses who asks and not what is asked (RFC 4954 4.7.8 and 6).
+    pub fn wants_login(&self) -> bool {
+        matches!(self.code, 530 | 534 | 535 | 538)
+    }
+
     /// As it goes over the wire, after what is in `out` already.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         use std::io::Write;

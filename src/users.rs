@@ -19,8 +19,38 @@ use crate::address::Address;
 use crate::config::table::{Line, Watched, lines};
 use crate::config::{self, ConfigError, Local, TableFile};
 use crate::sasl::secret::Secret;
+use crate::sys::keeper;
 
 pub mod accounts;
+
+/// A mailbox, and whose rights are needed there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// The Maildir.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// Whose rights something needs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The server's own.
+    Server,
+    /// Those of this user of the system.
+    User(Account),
+}
+
+/// A user of the system.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// The login name.
+    pub name: String,
+    /// The number.
+    pub uid: u32,
+    /// The home directory.
+    pub home: PathBuf,
+}
 
 /// Where mailbox names come from.
 #[derive(Debug)]
@@ -68,29 +98,34 @@ impl Users {
     ///
     /// # Errors
     /// Why the system could not be asked, or has no home for the user.
-    pub fn mailbox(&self, name: &str, domain: &str) -> Result<Option<PathBuf>, String> {
+    pub fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
         match &self.source {
             Source::System => self.of_system(name, domain),
             Source::File(table) => {
                 let table = table.current();
                 let find = |domain| table.get(domain).and_then(|users| users.get(name));
-                let mailbox =
+                let path =
                     |user: &User| user.mailbox.clone().unwrap_or_else(|| self.fill(name, domain, Path::new("/")));
+                let mailbox = |user: &User| Mailbox { path: path(user), owner: Owner::Server };
                 Ok(find(domain).or_else(|| find("")).map(mailbox))
             }
         }
     }
 
-    fn of_system(&self, name: &str, domain: &str) -> Result<Option<PathBuf>, String> {
+    fn of_system(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
         if !is_safe(name) || name.starts_with('-') {
             return Ok(None);
         }
-        let user = nix::unistd::User::from_name(name).map_err(|error| format!("look up the user {name}: {error}"))?;
+        let user = keeper::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
         match user {
-            Some(user) if self.template.starts_with('~') && !user.dir.is_absolute() => {
+            Some(user) if self.template.starts_with('~') && !user.home.is_absolute() => {
                 Err(format!("the user {name} has no home directory"))
             }
-            Some(user) => Ok(Some(self.fill(name, domain, &user.dir))),
+            Some(user) => {
+                let path = self.fill(name, domain, &user.home);
+                let owner = Owner::User(Account { name: user.name, uid: user.uid, home: user.home });
+                Ok(Some(Mailbox { path, owner }))
+            }
             None => Ok(None),
         }
     }

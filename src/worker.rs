@@ -16,18 +16,18 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::address::Address;
 use crate::bounce;
 use crate::deliver::Consignment;
-use crate::deliver::maildir::{Maildir, Prepared, not_noted};
+use crate::deliver::hand::Hands;
 use crate::deliver::remote::{Courier, Target, Terms};
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::queue::{Event, Job, LOCAL, Report, Verdict};
-use crate::reply::Status;
 use crate::route::{Expansion, Place, Route};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
 use crate::sys;
 
 mod fresh;
+mod here;
 mod plan;
 mod tools;
 
@@ -40,8 +40,6 @@ pub use tools::{Settings, Tools};
 const KEEP: Duration = Duration::from_secs(2);
 /// As much of an original's header as a report repeats.
 const MAX_HEADER: u64 = 64 << 10;
-/// Copies of one message that are prepared together.
-const COPIES: usize = 64;
 
 /// Works until the queue hangs up.
 pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender<Event>) {
@@ -85,6 +83,8 @@ struct Attempt<'a> {
     /// Entries that came of it.
     children: &'a mut Vec<EntryName>,
     spool: &'a Arc<Spool>,
+    /// What works in mailboxes.
+    hands: &'a Hands,
 }
 
 impl Worker {
@@ -115,6 +115,7 @@ impl Worker {
             failures: Vec::new(),
             children,
             spool: &tools.spool,
+            hands: &tools.hands,
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return Verdict::Stale };
         if attempt.write_down(outcomes) && attempt.report_failures() {
@@ -205,66 +206,6 @@ impl Attempt<'_> {
     fn open_slots(&self) -> Vec<Slot> {
         let wanted = self.job.spots.iter().filter_map(|spot| self.entry.slot(spot.number as usize));
         wanted.filter(|s| s.record.state.is_open()).cloned().collect()
-    }
-
-    /// What is settled on this host. Of copies several are prepared before the first is
-    /// shown to its owner, so that the entry need be synced only once.
-    fn deliver_here(&mut self, slots: &[Slot], routes: &[Route]) -> Vec<Outcome> {
-        let settings = Arc::clone(&self.settings);
-        let mut outcomes = Vec::with_capacity(slots.len());
-        for (slots, routes) in slots.chunks(COPIES).zip(routes.chunks(COPIES)) {
-            let begun: Vec<_> = slots
-                .iter()
-                .zip(routes)
-                .map(|(slot, route)| self.begin_here(slot, route, &settings.config.hostname))
-                .collect();
-            let is_due = begun.iter().any(|begun| begun.is_ok());
-            let synced = if is_due { self.entry.sync_records() } else { Ok(()) };
-            outcomes.extend(begun.into_iter().map(|begun| match (begun, &synced) {
-                (Err(outcome), _) => *outcome,
-                (Ok((mailbox, copy)), Ok(())) => mailbox.reveal(&copy),
-                (Ok(_), Err(e)) => not_noted(e),
-            }));
-        }
-        outcomes
-    }
-
-    /// A copy that is prepared, or an outcome.
-    fn begin_here<'a>(
-        &mut self,
-        slot: &Slot,
-        route: &'a Route,
-        hostname: &'a str,
-    ) -> Result<(Maildir<'a>, Prepared), Box<Outcome>> {
-        let outcome = match route {
-            Route::Mailbox(path) => {
-                let mailbox = Maildir { path, hostname };
-                return Ok((mailbox, self.deliver_into(&mailbox, slot)?));
-            }
-            // Whether the copy that was prepared has been seen there cannot be told now.
-            _ if matches!(slot.record.state, State::Prepared { .. }) => {
-                Outcome::deferred(Status(4, 2, 0), "the mailbox to which it was being delivered is not there now")
-            }
-            Route::Refused(status, why) => Outcome::failed(*status, why.as_str()),
-            Route::Unsure(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
-            _ => Outcome::failed(Status(5, 1, 1), "User unknown"),
-        };
-        Err(Box::new(outcome))
-    }
-
-    fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Result<Prepared, Box<Outcome>> {
-        if self.entry.is_bare() {
-            let is_there = mailbox.has(&self.entry);
-            if let Some(outcome) = is_there.or_else(|| mailbox.take(self.spool, self.entry.name())) {
-                self.taken = outcome.fate == Fate::Delivered;
-                return Err(Box::new(outcome));
-            }
-            self.make_full().map_err(|e| Outcome::from_io("rewrite the message in the spool", &e))?;
-        }
-        match self.entry.slot(slot.number).cloned() {
-            Some(slot) => mailbox.prepare(&mut self.entry, &slot, self.now),
-            None => Err(Box::new(Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"))),
-        }
     }
 
     fn make_full(&mut self) -> io::Result<()> {

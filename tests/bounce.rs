@@ -95,6 +95,11 @@ fn a_status_is_put_in_words_with_the_reply_and_advice() {
         ("554 5.4.6 hops\r\n", "in a circle: | You did nothing wrong", "5.4.6"),
         ("550 5.7.1 spam\r\n", "looks like spam to it: | in another way", "5.7.1"),
         ("550 5.7.26 dmarc\r\n", "looks like spam to it: | in another way", "5.7.26"),
+        ("530 5.7.0 log in\r\n", "who log in there, | You did nothing wrong, and", "5.7.0"),
+        ("530 STARTTLS first\r\n", "or by an encrypted connection: | not looked at", "5.0.0"),
+        ("535 5.7.8 who?\r\n", "who log in there, | tell its postmaster", "5.7.8"),
+        ("550 5.7.8 who?\r\n", "who log in there, | tell its postmaster", "5.7.8"),
+        ("554 5.7.0 no\r\n", "The message was refused: | may tell why", "5.7.0"),
         ("550 go away\r\n", "The message was refused: | may tell why", "5.0.0"),
         ("550-5.6.0 two\r\n550 5.6.0 lines\r\n", "The message was refused: | may tell why", "5.6.0"),
     ] {
@@ -103,6 +108,22 @@ fn a_status_is_put_in_words_with_the_reply_and_advice() {
         has(&words(&text), &told.split(" | ").collect::<Vec<_>>());
         has(&text, &[&format!("mx.razorback.example said: {said}\n")]);
         has(&text, &[&format!("Status: {status}\n"), &format!("Diagnostic-Code: smtp; {said}\n")]);
+    }
+}
+
+#[test]
+fn what_waited_for_a_login_in_vain_is_nobodys_fault_elsewhere() {
+    for (command, reply, logged_in) in [("MAIL", "530 5.7.0 log in\r\n", false), ("RCPT", "535 who?\r\n", true)] {
+        let reply = Reply::read_all(reply.as_bytes()).expect(reply);
+        let outcome =
+            Outcome::from_reply_of_our_host(command, reply, logged_in, false).at("mx.razorback.example[192.0.2.1]:25");
+        let text = report(&[failure("elvis@razorback.example", outcome)], HEADER);
+        has(
+            &words(&text),
+            &["It could not be handed over in 5 days, and", "does not let this one in. Please tell the postmaster"],
+        );
+        has(&text, &["mx.razorback.example said: 53", "Status: 4.7."]);
+        assert!(!text.contains("the other side"), "{text}");
     }
 }
 

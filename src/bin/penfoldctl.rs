@@ -40,6 +40,7 @@ fn run() -> Result<(), Exit> {
         ["queue"] => queue(&start),
         ["flush"] => flush(&start, None),
         ["flush", what] if !what.contains(char::is_whitespace) => flush(&start, Some(what)),
+        ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
         ["passwd", name] => passwd(name),
         [] => Err(usage("a command is missing".into())),
         _ => Err(usage(format!("'{}' is not understood", words.join(" ")))),

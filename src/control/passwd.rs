@@ -38,6 +38,9 @@ pub fn line(name: &str) -> io::Result<String> {
     } else {
         read()?
     };
+    if password.is_empty() {
+        return Err(wrong("the password is empty"));
+    }
     let secret = Scram::make(&password).ok_or_else(|| wrong("that cannot be a password"))?;
     Ok(format!("{name}:{secret}:\n"))
 }

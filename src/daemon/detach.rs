@@ -29,11 +29,6 @@ const VARIABLE: &str = "PENFOLD_STARTED_BY";
 /// Said by the second process when it serves.
 const WORD: &[u8] = b"serving\n";
 
-/// Whether this process was started by [`run`].
-pub fn is_detached() -> bool {
-    env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string())
-}
-
 /// Starts the daemon and returns when it serves.
 ///
 /// # Errors
@@ -44,10 +39,9 @@ pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
         .map_err(|e| Exit::new(exit::OSERR, "leave the foreground", &e))
         .and_then(|(mut child, said)| if hears(said) { Ok(child) } else { Err(fate(&mut child)) });
     match (waited, file) {
-        (Ok(child), Some(file)) => file.commit(child.id()).map_err(|e| {
+        (Ok(child), Some(file)) => file.commit(child.id()).inspect_err(|_| {
             // Nobody would find it again.
             let _ = i32::try_from(child.id()).map(|id| kill(Pid::from_raw(id), Signal::SIGTERM));
-            e
         }),
         (Ok(_), None) => Ok(()),
         (Err(exit), file) => {
@@ -86,21 +80,33 @@ fn fate(child: &mut Child) -> Exit {
     }
 }
 
-/// Leaves the terminal's session, in the process that [`run`] started.
-pub fn begin() {
-    // It fails only for who leads one already.
-    let _ = setsid();
+/// The process that [`run`] started, before it serves.
+pub struct Detached {
+    /// Opened while everything may be.
+    null: io::Result<File>,
 }
 
-/// Says to the first process that this one serves, and leaves directory and standard
-/// files behind.
-pub fn serving() {
-    // If nobody waits any more it serves all the same.
-    let mut out = io::stdout();
-    let _ = out.write_all(WORD).and_then(|()| out.flush());
-    let _ = chdir("/");
-    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-        let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
+impl Detached {
+    /// Leaves the terminal's session; `None` where there is no first process that waits.
+    pub fn begin() -> Option<Self> {
+        let is_meant = env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string());
+        is_meant.then(|| {
+            // It fails only for who leads one already.
+            let _ = setsid();
+            Self { null: File::options().read(true).write(true).open("/dev/null") }
+        })
+    }
+
+    /// Says to the first process that this one serves, and leaves directory and
+    /// standard files behind.
+    pub fn serving(self) {
+        // If nobody waits any more it serves all the same.
+        let mut out = io::stdout();
+        let _ = out.write_all(WORD).and_then(|()| out.flush());
+        let _ = chdir("/");
+        if let Ok(null) = self.null {
+            let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
+        }
     }
 }
 
@@ -132,12 +138,11 @@ impl PidFile {
     }
 }
 
-/// Removes the pid file of this process, if it may; what it may not remove the next
-/// start replaces.
-pub fn remove_pid_file(path: &Path) {
+/// Removes the pid file of a daemon that ends, if it is still that one's. Where it may
+/// not be removed the next start replaces it.
+pub fn remove_pid_file(path: &Path, daemon: u32) {
     let is_regular = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() < 32);
-    let own = std::process::id().to_string();
-    if is_regular && fs::read(path).is_ok_and(|text| text.trim_ascii() == own.as_bytes()) {
+    if is_regular && fs::read(path).is_ok_and(|text| text.trim_ascii() == daemon.to_string().as_bytes()) {
         let _ = disk::remove(path);
     }
 }

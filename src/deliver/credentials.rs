@@ -39,6 +39,8 @@ pub struct Login {
     /// The name.
     pub user: String,
     secret: Secret,
+    /// Where it stands in the table.
+    line: usize,
 }
 
 enum Secret {
@@ -65,6 +67,23 @@ impl Credentials {
     /// What a host gets that the configuration calls this, a name in lower case or an address.
     pub fn find(&self, host: &str) -> Option<Arc<Login>> {
         self.0.current().get(host).cloned()
+    }
+
+    /// The lines that cannot be meant: with the port of the host for a user, or for a host
+    /// to which no mail goes by name, as far as `is_named` knows.
+    pub fn doubtful(&self, is_named: impl Fn(&str) -> bool) -> Vec<ConfigError> {
+        let table = self.0.current();
+        let doubt = |host: &str, login: &Login| match login.user.bytes().all(|b| b.is_ascii_digit()) {
+            true => Some("the user is a number: the host stands here without its port".to_owned()),
+            false if is_named(host) => None,
+            false => Some(format!("this has no effect: no smart host and no route is named {host}")),
+        };
+        let tell = |(host, login): (&String, &Arc<Login>)| {
+            doubt(host, login).map(|what| ConfigError::new(self.0.path(), login.line, 1, what))
+        };
+        let mut doubtful: Vec<_> = table.iter().filter_map(tell).collect();
+        doubtful.sort_by_key(|error| error.line);
+        doubtful
     }
 }
 
@@ -119,10 +138,14 @@ fn parse(file: &Path, text: &str) -> Result<HashMap<String, Arc<Login>>, Vec<Con
     if errors.is_empty() { Ok(table) } else { Err(errors) }
 }
 
+const SCHEMES: [&str; 3] = ["smtp", "smtp+starttls", "smtps"];
 const EXPECTED: &str = "expected host:user:secret, an IPv6 address in brackets";
 
 fn read(line: Line<'_>) -> Result<(String, Login), (&str, &'static str)> {
     let wrong = (line.text, EXPECTED);
+    if line.text.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme)) {
+        return Err((line.text, "expected a host without scheme and port, then :user:secret"));
+    }
     let end = if line.text.starts_with('[') { line.text.find(']').ok_or(wrong)? + 1 } else { 0 };
     let colon = end + line.text.get(end..).and_then(|rest| rest.find(':')).ok_or(wrong)?;
     let (host, rest) = line.text.split_at_checked(colon).ok_or(wrong)?;
@@ -136,7 +159,7 @@ fn read(line: Line<'_>) -> Result<(String, Login), (&str, &'static str)> {
         secret,
         "expected xoauth2:file: and an absolute path, or xoauth2:command:, an absolute path and arguments",
     ))?;
-    Ok((host, Login { user: user.to_owned(), secret }))
+    Ok((host, Login { user: user.to_owned(), secret, line: line.number }))
 }
 
 fn read_secret(text: &str) -> Option<Secret> {
@@ -151,6 +174,7 @@ fn read_secret(text: &str) -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TableFile;
 
     #[test]
     fn lines_are_read_and_no_error_or_debug_has_the_secret() {
@@ -162,6 +186,7 @@ mod tests {
         assert!(!format!("{table:?}").contains("hush"));
         for bad in [
             "hush",
+            "smtps://mail.example.net:465:jon:hush",
             "mail:jon",
             "mail::hush",
             "mail:jon:",
@@ -179,6 +204,28 @@ mod tests {
             assert_eq!(errors.len(), 1, "{bad}");
             assert!(!format!("{errors:?} {}", errors[0]).contains("hush"), "{errors:?}");
         }
+    }
+
+    #[test]
+    fn a_line_for_no_host_is_told_by_its_place() {
+        let file = std::env::temp_dir().join(format!("penfold-credentials-{}", std::process::id()));
+        std::fs::write(&file, "# x\nmail.test:jon:hush\n[2001:DB8::1]:jon:hush\n\nother.test:jon:hush\n")
+            .expect("write");
+        let open = |mode| {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("a file of ours");
+            let table = TableFile { path: file.clone(), required: true };
+            Watched::open_private(&table, parse).map(Credentials)
+        };
+        assert!(open(0o644).is_err());
+        let credentials = open(0o600).expect("good");
+        let doubtful = |known: &[&str]| -> Vec<_> {
+            credentials.doubtful(|host| known.contains(&host)).iter().map(|e| (e.line, e.text.clone())).collect()
+        };
+        let text = "this has no effect: no smart host and no route is named";
+        assert_eq!(doubtful(&["2001:db8::1"]), [(2, format!("{text} mail.test")), (5, format!("{text} other.test"))]);
+        assert_eq!(doubtful(&["mail.test", "other.test"]), [(3, format!("{text} 2001:db8::1"))]);
+        std::fs::remove_file(&file).expect("it was there");
     }
 
     #[test]

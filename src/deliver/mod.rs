@@ -5,6 +5,7 @@
 
 mod client;
 pub mod credentials;
+pub mod hand;
 mod hosts;
 pub mod maildir;
 pub mod remote;

@@ -130,7 +130,9 @@ impl Courier {
         let address = connection.peer().address;
         let answers = connection.send(&attempt.consignment());
         // It was closed while nobody used it; the host is tried as if for the first time.
+        // So is one that wants another login than when the connection was made.
         if !connection.is_usable() && answers.iter().all(|a| a.stage <= Stage::MailFrom) {
+            connection.quit();
             return;
         }
         attempt.tried.push(address);
@@ -183,6 +185,7 @@ impl Courier {
             limit: config.remote.timeout,
             tls: terms.tls,
             security: Security::of(peer, config.remote.tls, login.is_some()),
+            is_ours: matches!(to, Target::Hosts(_)),
             login: login.as_deref(),
         };
         let mut connection = match Connection::open(peer, &manner) {
@@ -208,6 +211,8 @@ impl Courier {
         self.close();
         if connection.is_usable() {
             self.kept = Some(Kept { key: key.to_owned(), tls, connection });
+        } else {
+            connection.quit();
         }
     }
 }

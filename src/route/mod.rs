@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, HostPort, Scheme};
 use crate::dns;
 use crate::reply::Status;
-use crate::users::Users;
+use crate::users::{Mailbox, Owner, Users};
 
 use routes::{Routes, SMTP, Target};
 use virtual_table::VirtualTable;
@@ -82,7 +83,7 @@ pub enum Expansion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Into this Maildir.
-    Mailbox(PathBuf),
+    Mailbox(Mailbox),
     /// To the mail exchangers of a domain.
     Mx {
         /// The domain to look up, in lower case, never a literal.
@@ -185,11 +186,26 @@ impl Router {
         }
         let name = lower(address.local());
         match self.mailbox(&name, address.domain()) {
+            // Nothing is delivered with root's rights.
+            Ok(Some(Mailbox { owner: Owner::User(account), .. })) if account.uid == 0 => self.last_resort(),
             Ok(Some(mailbox)) => Route::Mailbox(mailbox),
-            Ok(None) if name == POSTMASTER => Route::Mailbox(self.last_resort.clone()),
+            Ok(None) if name == POSTMASTER => self.last_resort(),
             Ok(None) => Route::Unknown,
             Err(why) => Route::Unsure(why),
         }
+    }
+
+    fn last_resort(&self) -> Route {
+        Route::Mailbox(Mailbox { path: self.last_resort.clone(), owner: Owner::Server })
+    }
+
+    /// Whether the configuration sends mail to a host by this name or address.
+    pub fn names_host(&self, host: &str) -> bool {
+        let is_it = |named: &HostPort| match named.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().to_string() == host,
+            Err(_) => named.host == host,
+        };
+        self.smarthosts.iter().any(is_it) || self.routes.current().hosts().any(is_it)
     }
 
     fn elsewhere(&self, address: &Address) -> Route {
@@ -205,7 +221,7 @@ impl Router {
     }
 
     /// The mailbox of a user, with or without a detail in the name.
-    fn mailbox(&self, name: &str, domain: &str) -> Result<Option<PathBuf>, String> {
+    fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
         match (self.users.mailbox(name, domain)?, self.without_detail(name)) {
             (None, Some(base)) => self.users.mailbox(base, domain),
             (mailbox, _) => Ok(mailbox),
@@ -230,7 +246,7 @@ impl Router {
 
     fn warn_of_last_resort(&self) {
         let Expansion::Finals(finals) = self.expand(&self.own_postmaster) else { return };
-        if finals.iter().any(|address| self.route(address) == Route::Mailbox(self.last_resort.clone())) {
+        if finals.iter().any(|address| self.route(address) == self.last_resort()) {
             let path = self.last_resort.display();
             ::log::warn!("mail for postmaster is kept in {path}: local.postmaster leads to no mailbox");
         }

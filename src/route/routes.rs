@@ -78,6 +78,14 @@ impl Routes {
         keys.find_map(|key| self.rows.get(key)).map(|row| &row.target)
     }
 
+    /// The hosts that it names.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &HostPort> {
+        self.rows.values().filter_map(|row| match &row.target {
+            Target::Host(host) => Some(host),
+            _ => None,
+        })
+    }
+
     fn add<'a>(&mut self, line: Line<'a>, key: &'a str, target: &'a str) -> Result<(), (&'a str, String)> {
         let name = read_key(key).map_err(|what| (key, what))?;
         let target = read_target(target).map_err(|what| (target, what))?;

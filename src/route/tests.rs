@@ -67,7 +67,7 @@ fn expand(router: &Router, text: &str) -> String {
 
 fn route(router: &Router, text: &str) -> String {
     match router.route(&address(text)) {
-        Route::Mailbox(path) => path.display().to_string(),
+        Route::Mailbox(mailbox) => mailbox.path.display().to_string(),
         Route::Unknown => "unknown".into(),
         Route::Refused(status, why) => format!("refused {status} {why}"),
         Route::Unsure(why) => format!("unsure: {why}"),

@@ -22,6 +22,7 @@ use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
 use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
 use crate::spool::{Draft, EntryName};
+use crate::users::{Mailbox, Owner};
 
 /// How much of a message is read at a time.
 const CHUNK: usize = 32 << 10;
@@ -74,7 +75,9 @@ impl Session<'_> {
     fn only_mailbox(&self, transaction: &Transaction) -> Option<PathBuf> {
         match transaction.envelope.recipients.as_slice() {
             [only] if only.original.is_none() => match self.service.router.route(&only.address) {
-                Route::Mailbox(mailbox) => Some(mailbox).filter(|path| self.service.spool.is_near(path)),
+                Route::Mailbox(Mailbox { path, owner: Owner::Server }) => {
+                    Some(path).filter(|path| self.service.spool.is_near(path))
+                }
                 _ => None,
             },
             _ => None,

@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use super::content::Content;
 use super::head::{self, Head};
 use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, Spot, State};
 use crate::address::Address;
@@ -33,38 +34,6 @@ pub struct Entry {
     is_whole: bool,
     /// Whether the file had another name when it was opened.
     linked: bool,
-}
-
-/// Reads the content of an entry, from its first octet; a copy starts where this
-/// one is. A file that ends too early is an error, not an end: somebody cut it off.
-#[derive(Debug, Clone)]
-pub struct Content<'a> {
-    file: &'a File,
-    at: u64,
-    size: u64,
-}
-
-impl<'a> Content<'a> {
-    /// What a file of `size` octets has from `at` on.
-    pub fn new(file: &'a File, at: u64, size: u64) -> Self {
-        Self { file, at, size }
-    }
-
-    /// How much is left, in octets.
-    pub fn left(&self) -> u64 {
-        self.size.saturating_sub(self.at)
-    }
-}
-
-impl Read for Content<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(into, self.at)?;
-        if count == 0 && !into.is_empty() && self.left() > 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.at += count as u64;
-        Ok(count)
-    }
 }
 
 /// Why an entry could not be opened.
@@ -196,14 +165,23 @@ impl Entry {
         Content::new(&self.file, self.head.content, self.name.size)
     }
 
-    /// Adds the content to another file, by the system's own means where it has some.
-    ///
-    /// # Errors
-    /// Those of the system, and `UnexpectedEof` if it is not all there.
-    pub fn copy_to(&self, file: &File) -> io::Result<()> {
+    fn copy_to(&self, file: &File) -> io::Result<()> {
         (&self.file).seek(SeekFrom::Start(self.head.content))?;
         let copied = disk::copy(&self.file, file)?;
         if copied == self.content_size() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// Where the content begins in the file.
+    pub fn content_start(&self) -> u64 {
+        self.head.content
+    }
+
+    /// The file, to be read: this one, or opened again so that nobody who gets it can write to it.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn file_for(&self, is_own: bool) -> io::Result<File> {
+        if is_own { self.file.try_clone() } else { File::open(self.spool.path(self.name)) }
     }
 
     /// Makes all that is in the file durable, as it must be before it is acted on

@@ -1,7 +1,7 @@
 //! What the spool keeps besides messages: the lock, which says the version too, and a key.
 //!
 //! One process at a time has the lock, and runs the queue. The key is made with the
-//! first use and stays; a part of one, left by a crash, is made anew. Both are files of
+//! first use and stays; one that a crash cuts off is made anew, and is never synced. Both are files of
 //! the spool's owner alone, and both are open to several processes at once.
 
 use std::fs::{self, File, OpenOptions};
@@ -66,7 +66,6 @@ impl Spool {
         if (&file).take(32).read_exact(&mut key).is_err() {
             getrandom::fill(&mut key).map_err(io::Error::other)?;
             disk::write_at(&file, &key, 0)?;
-            disk::sync(&file)?;
         }
         Ok(key)
     }

@@ -96,13 +96,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+mod content;
 mod entry;
 mod head;
 mod id;
 mod keep;
 mod writer;
 
-pub use entry::{Content, Entry, Unusable};
+pub use content::Content;
+pub use entry::{Entry, Unusable};
 pub use head::{Bad, Record, Slot, Spot, State};
 pub use id::{Kind, QueueId};
 pub use keep::Lock;

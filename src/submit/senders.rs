@@ -62,6 +62,23 @@ impl Senders {
         Ok(Self { table, domains, subaddress: config.local.subaddress })
     }
 
+    /// The lines for logins that nobody has, as far as `is_somebody` knows.
+    pub fn unused(&self, is_somebody: impl Fn(&str) -> bool) -> Vec<ConfigError> {
+        let has_nobody = |name: &str, domain: &str| {
+            let domains: Vec<&str> =
+                if domain.is_empty() { self.domains.iter().map(String::as_str).collect() } else { vec![domain] };
+            !domains.iter().any(|domain| is_somebody(&format!("{name}@{domain}")))
+        };
+        let table = self.table.current();
+        let unused = table.iter().filter(|((name, domain), _)| has_nobody(name, domain));
+        let mut lines: Vec<_> = unused.map(|((name, _), row)| (row.line, name)).collect();
+        lines.sort_unstable();
+        let tell = |line, name| {
+            ConfigError::new(self.table.path(), line, 1, format!("this has no effect: nobody logs in as {name}"))
+        };
+        lines.into_iter().map(|(line, name)| tell(line, name)).collect()
+    }
+
     /// Who a login is; `None` if it is no address, and so nobody's.
     pub fn identity(&self, login: &str) -> Option<Identity> {
         let own = Address::parse(login).ok()?;
@@ -131,6 +148,9 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
     if login.starts_with(['@', '*']) {
         return Err((login, "expected who has logged in: user@domain or user".to_owned()));
     }
+    if login.ends_with(':') {
+        return Err((login, "expected a login and addresses, without a colon".to_owned()));
+    }
     let who = Address::parse(login).map_err(|error| (login, error.to_string()))?;
     let grants = words.map(|word| grant(word, first_domain).map_err(|what| (word, what)));
     let grants = grants.collect::<Result<Vec<_>, _>>()?;
@@ -147,6 +167,9 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
 }
 
 fn grant(word: &str, first_domain: &str) -> Result<Grant, String> {
+    if word.len() > 1 && word.trim_matches(',').len() < word.len() {
+        return Err("addresses are separated by blanks, without commas".to_owned());
+    }
     if word == "*" {
         return Ok(Grant::Anyone);
     }
@@ -156,7 +179,10 @@ fn grant(word: &str, first_domain: &str) -> Result<Grant, String> {
     if word.starts_with('*') {
         return Err("expected an address, @domain, or * alone".to_owned());
     }
-    let address = Address::parse(word).map_err(|error| error.to_string())?;
+    let address = Address::parse(word).map_err(|error| match word.contains(',') {
+        true => "addresses are separated by blanks, without commas".to_owned(),
+        false => error.to_string(),
+    })?;
     Ok(Grant::Address(if address.domain().is_empty() { address.at(first_domain) } else { address }))
 }
 
@@ -219,10 +245,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_for_nobody_is_told_by_its_place() {
+        let senders = senders("# x\njon *\nMary @x\nanna@frogbog.test *\npaul@elsewhere.test *\n");
+        let people = ["jon@frogbog.test", "anna@razorback.test", "paul@elsewhere.test"];
+        let unused = senders.unused(|name| people.contains(&name));
+        let told: Vec<_> = unused.iter().map(|e| (e.line, e.column, e.text.as_str())).collect();
+        let text = |name: &str| format!("this has no effect: nobody logs in as {name}");
+        assert_eq!(told, [(3, 1, &*text("mary")), (4, 1, &*text("anna"))]);
+    }
+
+    #[test]
     fn what_is_wrong_in_the_table_is_told_with_line_and_column() {
         for (text, place) in [
             ("jon", "1:1: expected addresses after the login"),
-            ("\njon info@x sa,les@x", "2:12: the part before the @ is not a valid name"),
+            ("\njon info@x sa;les@x", "2:12: the part before the @ is not a valid name"),
+            ("jon info@x, sales@x", "1:5: addresses are separated by blanks, without commas"),
+            ("jon info@x,sales@x", "1:5: addresses are separated by blanks, without commas"),
+            ("jon @x, sales@x", "1:5: addresses are separated by blanks, without commas"),
+            ("jon: info@x", "1:1: expected a login and addresses, without a colon"),
             ("jon *@x", "1:5: expected an address, @domain, or * alone"),
             ("jon @", "1:5: the domain is not valid"),
             ("* jon@x", "1:1: expected who has logged in: user@domain or user"),

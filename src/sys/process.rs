@@ -21,6 +21,12 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
+/// The name of the user that this process runs as; his number where he has none.
+pub fn user_name() -> String {
+    let uid = geteuid();
+    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
 /// Becomes `user` for good, if this process is root; otherwise nothing. The order
 /// matters: groups, group, user.
 ///

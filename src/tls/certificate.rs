@@ -53,7 +53,7 @@ impl Identity {
         let chain = Watched::open(&required(&names.certificate), read_chain)?;
         let key = Watched::open(&required(&names.key), read_key)?;
         let seen = (chain.current(), key.current());
-        let fits = fit(&seen).map_err(|why| vec![ConfigError::whole(&names.key, why)])?;
+        let fits = fit(&seen, names).map_err(|why| vec![ConfigError::whole(&names.key, why)])?;
         let state = Mutex::new(State { expires: expiry(&fits), seen, fits, speak_at: 0 });
         let identity = Self { names: names.clone(), chain, key, state };
         identity.current();
@@ -68,7 +68,7 @@ impl Identity {
             one.0 == other.0 && one.1.public_key() == other.1.public_key()
         };
         if !is_same(&found, &state.seen) {
-            match fit(&found) {
+            match fit(&found, &self.names) {
                 Ok(fits) => {
                     ::log::info!("{}: read again", self.names.certificate.display());
                     (state.expires, state.fits, state.speak_at) = (expiry(&fits), fits, 0);
@@ -114,11 +114,13 @@ fn read_key(file: &Path, text: &str) -> Result<Key, Vec<ConfigError>> {
         .map_err(|_| wrong("a private key of a kind that is not supported; expected RSA, P-256, P-384 or Ed25519"))
 }
 
-fn fit((chain, key): &(Arc<Chain>, Arc<Key>)) -> Result<Arc<CertifiedKey>, String> {
+fn fit((chain, key): &(Arc<Chain>, Arc<Key>), names: &KeyPair) -> Result<Arc<CertifiedKey>, String> {
     let pair = CertifiedKey::new(chain.to_vec(), Arc::clone(key));
     match pair.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(pair)),
-        Err(rustls::Error::InconsistentKeys(_)) => Err("the key is not that of the certificate".to_owned()),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(format!("the key is not that of the certificate {}", names.certificate.display()))
+        }
         Err(e) => Err(format!("the certificate cannot be used: {e}")),
     }
 }

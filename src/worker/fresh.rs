@@ -10,13 +10,15 @@ use crate::deliver::maildir::Maildir;
 use crate::log;
 use crate::outcome::Fate;
 use crate::session::Committed;
+use crate::users::Owner;
 
 /// Delivers a message to the mailbox where it is at home. False if it is to be
 /// given to the queue.
 pub fn take_home(tools: &Tools, committed: &Committed<'_>) -> bool {
     let Some((recipient, path)) = committed.home else { return false };
     let settings = tools.settings();
-    let mailbox = Maildir { path, hostname: &settings.config.hostname };
+    let hostname = &settings.config.hostname;
+    let mailbox = Maildir { path, hostname, owner: &Owner::Server, hands: &tools.hands };
     let outcome = mailbox.take(&tools.spool, committed.name);
     let Some(outcome) = outcome.filter(|outcome| outcome.fate == Fate::Delivered) else { return false };
     let id = committed.name.id;

@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use crate::config::Config;
 use crate::deliver::credentials::Credentials;
+use crate::deliver::hand::Hands;
 use crate::dns::Dns;
 use crate::route::Router;
 use crate::sasl::Logins;
@@ -36,6 +37,8 @@ pub struct Tools {
     pub settings: RwLock<Arc<Settings>>,
     /// Where messages are.
     pub spool: Arc<Spool>,
+    /// What works in mailboxes.
+    pub hands: Hands,
     /// Who knows where hosts are.
     pub dns: Arc<Dns>,
     /// The addresses on which this daemon listens.

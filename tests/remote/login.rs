@@ -158,3 +158,60 @@ fn a_host_that_the_dns_names_gets_no_secret() {
     assert_eq!(sender.send_one(&mx("example.test", remote.address.port())).fate, Delivered);
     assert!(!commands(&remote).iter().any(|line| line.starts_with("AUTH")));
 }
+
+#[test]
+fn a_host_of_ours_that_wants_a_login_has_refused_no_message() {
+    const NONE: &str = "the host wants a login, and there are no credentials for it: it said to ";
+    const OTHER: &str = "the host wants a login other than the one there is for it: it said to ";
+    for (at, text, secret, status, words) in [
+        ("MAIL", "530 5.7.0 Authentication required", None, "4.7.0", NONE),
+        ("RCPT", "530 Authentication required", None, "4.7.0", NONE),
+        ("DATA", "530 5.7.0 Authentication required", None, "4.7.0", NONE),
+        ("MAIL", "535 5.7.8 who?", None, "4.7.8", NONE),
+        ("MAIL", "534 5.7.9 too weak", None, "4.7.9", NONE),
+        ("MAIL", "538 5.7.11 in clear", None, "4.7.11", NONE),
+        ("MAIL", "530 not you", Some("hush"), "4.7.8", OTHER),
+        ("RCPT", "535 5.7.8 not you", Some("hush"), "4.7.8", OTHER),
+    ] {
+        for pipelining in ["PIPELINING", "SIZE"] {
+            let offers = Sink { keywords: keywords(&["AUTH PLAIN", pipelining]), ..Sink::default() };
+            let remote = Remote::with(offers.reply(PLAIN, "235 ok").when(at, reply(text), 1));
+            let mut sender = secret.map_or_else(Sender::new, sender);
+            let outcome = sender.send_one(&host(remote.address));
+            assert_eq!(shown(&outcome), (Deferred, status.to_owned()), "{at} {text}: {outcome:?}");
+            assert!(outcome.why.starts_with(words) && outcome.why.ends_with(text), "{outcome:?}");
+            remote.wait("QUIT", |seen| seen.ended == 1);
+            assert_eq!(commands(&remote).last().map(String::as_str), Some("QUIT"), "{at} {text}");
+            assert_eq!(sender.courier.holds(), None);
+            assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
+        }
+    }
+}
+
+#[test]
+fn another_host_may_want_no_login() {
+    let [one, two] = <[TcpListener; 2]>::try_from(listeners(2)).expect("two");
+    let locked = Remote::start(one, Conduct::Sink(Sink::default().reply("MAIL", "530 5.7.0 log in")));
+    let open = Remote::start(two, Conduct::Sink(Sink::default()));
+    let outcome = Sender::new().send_one(&hosts(&[locked.address, open.address]));
+    assert_eq!(outcome.fate, Delivered, "{outcome:?}");
+}
+
+#[test]
+fn a_kept_connection_that_has_lost_its_login_is_made_anew() {
+    let sink = sink("AUTH PLAIN").reply(PLAIN, "235 ok").when("MAIL", reply("250 ok"), 1);
+    let remote = Remote::with(sink.when("MAIL", reply("530 5.7.0 who was that?"), 1));
+    let mut sender = sender("hush");
+    assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
+    let outcome = sender.send_one(&host(remote.address));
+    assert_eq!(outcome.fate, Delivered, "{outcome:?}");
+    assert_eq!(remote.look(|seen| seen.connections), 2);
+}
+
+#[test]
+fn from_a_host_that_the_dns_names_it_is_a_refusal() {
+    let zone = NameServer::zone("example.test MX 10 mx.example.test\nmx.example.test A 127.0.0.1");
+    let remote = Remote::with(Sink::default().reply("MAIL", "530 5.7.0 log in"));
+    let outcome = Sender::asking(&zone, Vec::new()).send_one(&mx("example.test", remote.address.port()));
+    assert_eq!(shown(&outcome), (Failed, "5.7.0".into()));
+}

@@ -74,10 +74,16 @@ fn certificates_count_where_they_must() {
 #[test]
 fn a_host_that_begins_in_clear_is_no_host_of_smtps() {
     let authority = Authority::new();
-    for sink in [Sink::default(), Sink::default().when("CONNECT", Then::Hang, usize::MAX)] {
+    const CLEAR: &str =
+        "TLS is required: the host does not speak TLS from the first octet; for STARTTLS write smtp+starttls://";
+    for (sink, words) in [
+        (Sink::default(), CLEAR),
+        (Sink::default().when("CONNECT", Then::Hang, usize::MAX), "TLS is required: timed out while starting TLS"),
+    ] {
         let remote = Remote::with(sink);
         let outcome = sender(&authority, RemoteTls::None).0.send_one(&to(&remote, Scheme::Smtps));
         assert_eq!(shown(&outcome), (Deferred, "4.7.5".into()), "{outcome:?}");
+        assert_eq!(outcome.why, words);
         remote.look(|seen| assert!(seen.commands.iter().all(|c| !c.line.starts_with("EHLO")), "in clear"));
     }
 }

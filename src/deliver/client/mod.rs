@@ -85,6 +85,11 @@ pub struct Connection {
     patience: Instant,
     /// The name that the host gave itself, in the greeting or in the reply to EHLO.
     names: [String; 2],
+    /// Whether the configuration names the host.
+    is_ours: bool,
+    logged_in: bool,
+    /// Whether it wants a login that it was not given: nothing more goes over this connection.
+    is_locked: bool,
     state: State,
 }
 
@@ -134,6 +139,7 @@ impl Connection {
         if let Some(login) = manner.login {
             connection.log_in(login)?;
         }
+        (connection.is_ours, connection.logged_in) = (manner.is_ours, manner.login.is_some());
         Ok(connection)
     }
 
@@ -151,6 +157,9 @@ impl Connection {
             limit,
             patience: Instant::now() + ENVELOPE_LIMIT,
             names: Default::default(),
+            is_ours: false,
+            logged_in: false,
+            is_locked: false,
             state: State::Idle,
         })
     }
@@ -167,7 +176,7 @@ impl Connection {
 
     /// Whether another message can go over it.
     pub fn is_usable(&self) -> bool {
-        self.state != State::Broken
+        self.state != State::Broken && !self.is_locked
     }
 
     /// Says QUIT, and waits a moment for the answer.
@@ -177,7 +186,7 @@ impl Connection {
 
     fn say_goodbye(&mut self) {
         // Either way it is over.
-        if self.is_usable() && self.write(Stage::Quit, b"QUIT\r\n").is_ok() {
+        if self.state != State::Broken && self.write(Stage::Quit, b"QUIT\r\n").is_ok() {
             let _ = self.reply(Stage::Quit);
         }
         self.state = State::Broken;
@@ -264,6 +273,18 @@ impl Connection {
         if outcome.fate == Fate::Delivered {
             (outcome.fate, outcome.status) = (Fate::Deferred, Status(4, 5, 0));
         }
+        self.answer(stage, outcome)
+    }
+
+    /// The same for a command of a transaction: what a host of ours means is that it
+    /// wants a login, and no command that follows will go better.
+    fn declined(&mut self, stage: Stage, reply: Reply) -> Answer {
+        if !self.is_ours || !reply.wants_login() {
+            return self.refused(stage, reply);
+        }
+        self.is_locked = true;
+        let starttls = self.tls == Encryption::CLEAR && self.offers.starttls;
+        let outcome = Outcome::from_reply_of_our_host(stage.command(), reply, self.logged_in, starttls);
         self.answer(stage, outcome)
     }
 

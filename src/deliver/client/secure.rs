@@ -8,6 +8,7 @@
 //! another connection, is decided in [`Connection::open`]. A certificate is looked at
 //! where [`Security`] wants it, by the name that leads to the host.
 
+use std::io;
 use std::time::Duration;
 
 use super::{Answer, Connection, NotOpen, Stage};
@@ -30,6 +31,8 @@ pub struct Manner<'a> {
     pub tls: &'a Client,
     /// How the connection is encrypted.
     pub security: Security,
+    /// Whether the configuration names the host, and not the DNS.
+    pub is_ours: bool,
     /// Who this server is there, if the host wants to know.
     pub login: Option<&'a Login>,
 }
@@ -112,13 +115,32 @@ impl Connection {
         self.set_stage(Stage::StartTls);
         let hands = manner.tls.connect(&self.peer.identity(), demand);
         let shaken = hands.and_then(|connection| self.input.source.secure(connection));
-        shaken.map_err(|e| self.trouble(Stage::StartTls, &e))?;
+        shaken.map_err(|e| self.not_shaken(manner.security, &e))?;
         if let Some(facts) = self.input.source.facts() {
             self.tls = Encryption::by_tls(facts.cipher);
         }
         self.names = Default::default();
         Ok(())
     }
+}
+
+impl Connection {
+    /// A handshake that failed. That a host speaks in clear where TLS was to come first
+    /// is a slip of the pen more often than trouble.
+    fn not_shaken(&mut self, security: Security, error: &io::Error) -> Answer {
+        let mut answer = self.trouble(Stage::StartTls, error);
+        if security == Security::Implicit && is_clear(error) {
+            answer.outcome.why =
+                "the host does not speak TLS from the first octet; for STARTTLS write smtp+starttls://".to_owned();
+        }
+        answer
+    }
+}
+
+/// Whether what came is not of TLS at all.
+fn is_clear(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ impl Connection {
             Command::Data => transaction.data = Some(reply),
             Command::Mail if good => {}
             Command::Mail => {
-                let answer = self.refused(Stage::MailFrom, reply);
+                let answer = self.declined(Stage::MailFrom, reply);
                 transaction.answers.iter_mut().for_each(|slot| _ = slot.get_or_insert_with(|| answer.clone()));
                 transaction.mail_refused = true;
             }
@@ -164,7 +164,7 @@ impl Connection {
                 if is_too_many(&reply) && !transaction.accepted.is_empty() {
                     transaction.crowded.push(at);
                 }
-                transaction.answers[at] = Some(self.refused(Stage::RcptTo, reply));
+                transaction.answers[at] = Some(self.declined(Stage::RcptTo, reply));
             }
         }
     }
@@ -178,7 +178,7 @@ impl Connection {
                     // It does not know what DATA is: anything may come next.
                     self.state = State::Broken;
                 }
-                self.refused(Stage::Data, reply)
+                self.declined(Stage::Data, reply)
             }
             Some(_) if transaction.accepted.is_empty() => {
                 // The host waits for a message to nobody: an empty one, RFC 2920 3.1.
@@ -197,7 +197,7 @@ impl Connection {
             }
         };
         transaction.accepted.iter().for_each(|&at| transaction.answers[at] = Some(answer.clone()));
-        if self.is_usable() { Ok(()) } else { Err(answer) }
+        if self.state == State::Broken { Err(answer) } else { Ok(()) }
     }
 
     /// The content and its end; what the host said to that.

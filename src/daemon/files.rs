@@ -1,0 +1,81 @@
+//! The files that the configuration names, and who must be able to use them.
+//!
+//! They are opened by the user that the server becomes, and not by root, who wrote
+//! them: what that user may not open is told by the key that names it and by his
+//! name, since a path and "Permission denied" puzzle one who is root. Opens nothing
+//! and changes no rights.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::config::{Auth, Config, ConfigError, LogTo, Users};
+use crate::sys;
+
+/// Which key names which file.
+pub struct Names {
+    config: PathBuf,
+    files: Vec<(&'static str, PathBuf)>,
+}
+
+/// The key whose file nobody else may use.
+const CREDENTIALS: &str = "remote.credentials";
+
+impl Names {
+    /// Those of a configuration, which is in this file.
+    pub fn of(file: &Path, config: &Config) -> Self {
+        let tables = [
+            ("local.aliases", &config.local.aliases),
+            ("local.virtual", &config.local.virtual_table),
+            ("remote.routes", &config.remote.routes),
+            (CREDENTIALS, &config.remote.credentials),
+            ("submission.senders", &config.submission.senders),
+        ];
+        let mut files: Vec<_> = tables.map(|(key, table)| (key, table.path.clone())).to_vec();
+        for pair in &config.tls {
+            files.extend([("tls.certificate", pair.certificate.clone()), ("tls.key", pair.key.clone())]);
+        }
+        if let Users::File(path) = &config.local.users {
+            files.push(("local.users", path.clone()));
+        }
+        if let Auth::File(path) = &config.auth {
+            files.push(("auth.users", path.clone()));
+        }
+        files.extend(config.remote.authorities.clone().map(|path| ("remote.authorities", path)));
+        Self { config: file.to_owned(), files }
+    }
+
+    /// Whether it is a file that root may keep from everybody else.
+    pub fn has_secret(&self, path: &Path) -> bool {
+        const SECRETS: [&str; 5] = ["tls.certificate", "tls.key", "local.users", "auth.users", CREDENTIALS];
+        self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
+    }
+
+    /// Their directories: a file that is replaced comes back there.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.files.iter().map(|(_, path)| path.as_path()).chain([self.config.as_path()]);
+        files.filter_map(Path::parent).map(Path::to_owned)
+    }
+
+    /// The same error, in more words where the file may not be opened.
+    pub fn explain(&self, error: ConfigError) -> ConfigError {
+        let denied = io::Error::from(Errno::EACCES).to_string();
+        let named = self.files.iter().find(|(_, path)| *path == error.file);
+        let Some((key, path)) = named.filter(|_| error.line == 0 && error.text == denied) else { return error };
+        let (path, user) = (path.display(), sys::user_name());
+        let needed = match *key {
+            CREDENTIALS => format!("it must belong to {user}, with mode 600"),
+            _ => format!("the user {user} must be able to read it"),
+        };
+        ConfigError::whole(&self.config, format!("{key}: {path}: Permission denied: {needed}"))
+    }
+}
+
+/// What is done when the log is opened.
+pub fn doing_log(to: &LogTo) -> String {
+    match to {
+        LogTo::File(path) => format!("open the log {} as {}", path.display(), sys::user_name()),
+        LogTo::Syslog | LogTo::Stderr => "open the log".to_owned(),
+    }
+}

@@ -1,0 +1,95 @@
+//! What is no error and yet cannot be meant.
+//!
+//! Told at the start, by `-n` and at a reload, a line each, with the place where there
+//! is one: lines of tables that have no effect, a listener for people where nobody
+//! gets in, secrets that others may read, and what the system has no room for. Each
+//! table tells of what it can see by itself when it is read. Refuses nothing.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::room;
+use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
+use crate::sasl::Backend;
+use crate::worker::Settings;
+
+/// Warns of everything but [`of_homes`].
+pub fn tell(settings: &Settings) {
+    let config = &settings.config;
+    room::warn(config);
+    for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
+        if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
+            let whom = if config.relay.networks.is_empty() { "nobody" } else { "nobody but this host" };
+            let address = listen.address;
+            ::log::warn!("listen {address}: nobody can log in there: {why}; and relay.networks has {whom}");
+        }
+    }
+    let doubtful = settings.credentials.doubtful(|host| settings.router.names_host(host));
+    for warning in doubtful.into_iter().chain(senders(settings)).chain(open_to_all(settings)) {
+        ::log::warn!("{warning}");
+    }
+}
+
+/// Warns where the homes of others are to be written to.
+pub fn of_homes(was_root: bool, config: &Config) {
+    if was_root && config.local.users == Users::System {
+        let user = &config.user;
+        ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
+    }
+}
+
+/// Lines of the senders table for whom the users file does not know. Who comes by
+/// XCLIENT may have any name.
+fn senders(settings: &Settings) -> Vec<ConfigError> {
+    match &settings.logins.backend {
+        Backend::Own(accounts) if settings.config.listen.iter().all(|listen| listen.xclient.is_empty()) => {
+            settings.senders.unused(|name| accounts.find(name).is_some())
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether anybody has a password, as far as this server knows.
+fn has_accounts(backend: &Backend) -> bool {
+    match backend {
+        Backend::Nobody => false,
+        Backend::Own(accounts) => accounts.abilities().login,
+        Backend::Dovecot(_) => true,
+    }
+}
+
+/// Why nobody can log in at a listener, where nobody is trusted without that.
+fn why_nobody(config: &Config, listen: &Listen, has_accounts: bool) -> Option<&'static str> {
+    let is_trusted = |network: &Network| listen.address.ip().is_loopback() || !is_loopback(network);
+    if config.relay.networks.iter().any(is_trusted) || !listen.xclient.is_empty() {
+        return None;
+    }
+    match listen.auth {
+        OfferAuth::None => Some("auth is \"none\""),
+        _ if config.auth == Auth::None => Some("auth.users is \"none\""),
+        _ if !has_accounts => Some("the users file has no secret"),
+        OfferAuth::Tls if listen.tls == ListenTls::None => Some("auth needs TLS, and tls is \"none\""),
+        OfferAuth::Tls if config.tls.is_empty() => Some("auth needs TLS, and there is no certificate"),
+        _ => None,
+    }
+}
+
+fn is_loopback(network: &Network) -> bool {
+    network.address.to_canonical().is_loopback() && network.prefix >= 8
+}
+
+/// Files with secrets that every user of this system may read.
+fn open_to_all(settings: &Settings) -> Vec<ConfigError> {
+    let users = match &settings.config.auth {
+        Auth::File(path) if has_accounts(&settings.logins.backend) => Some(path),
+        _ => None,
+    };
+    let files = settings.config.tls.iter().map(|pair| &pair.key).chain(users);
+    files.filter_map(|file| is_open(file)).collect()
+}
+
+fn is_open(file: &Path) -> Option<ConfigError> {
+    let mode = fs::metadata(file).ok()?.mode() & 0o777;
+    (mode & 0o004 != 0).then(|| ConfigError::whole(file, format!("others may read it (mode {mode:03o})")))
+}

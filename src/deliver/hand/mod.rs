@@ -1,0 +1,124 @@
+//! What is done with somebody's rights: in a mailbox, in a home, by a command.
+//!
+//! A [`Task`] is one such thing, and [`perform`] does it, in whatever process has the
+//! rights: this one, or an agent that runs as the recipient. [`Hands`] knows which,
+//! and brings the task there and what came of it back. A task says all that it needs,
+//! and nothing is remembered between two: an agent that dies has done a task or has
+//! not, and the entry in the spool says which, as after a crash.
+//!
+//! Paths come from the configuration, a users file or the system, never from a
+//! client. What cannot be done is a [`Trouble`], which the worker turns into an outcome.
+//! Decides nothing about recipients and knows nothing of entries.
+
+pub mod agent;
+pub(super) mod maildir;
+mod pool;
+mod wire;
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+pub use pool::Hands;
+
+pub use crate::users::Owner;
+
+/// One thing to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Write a message to `tmp/` of a Maildir, durably.
+    Copy {
+        /// The Maildir; made if it is missing.
+        mailbox: PathBuf,
+        /// The name of the file.
+        name: String,
+        /// What goes before the content.
+        head: String,
+        /// What the message's file has of it.
+        content: Part,
+    },
+    /// Rename what was written to `new/`, durably.
+    Reveal {
+        /// The Maildir.
+        mailbox: PathBuf,
+        /// The name of the file.
+        name: String,
+    },
+    /// Find out what became of a copy, after a crash.
+    Recover {
+        /// The Maildir.
+        mailbox: PathBuf,
+        /// What the name of the file begins with.
+        prefix: String,
+        /// The `tmp/` in which it was written.
+        identity: Identity,
+        /// So long ago that its owner may have removed it from `tmp/`.
+        is_old: bool,
+    },
+}
+
+/// A piece of the file that goes with a task, in octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Where it begins.
+    pub at: u64,
+    /// Its length.
+    pub size: u64,
+}
+
+/// What tells one `tmp/` from one that is there in its place, such as below a mount
+/// that failed. The number of its device would not do: it is another one after many a
+/// restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// When it was made, in nanoseconds since 1970; 0 where the file system does not know.
+    pub born: u64,
+    /// The number of its inode.
+    pub inode: u64,
+}
+
+/// What came of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// It is done.
+    Well,
+    /// It was written, in this `tmp/`.
+    Copied(Identity),
+    /// It is still in `tmp/`, under this name.
+    Waiting(String),
+    /// It is in no place where it could be.
+    Lost,
+    /// That `tmp/` is another one.
+    Elsewhere,
+}
+
+/// Why it could not be done.
+#[derive(Debug)]
+pub struct Trouble {
+    /// What was being done, in words.
+    pub doing: String,
+    /// Why it failed.
+    pub error: io::Error,
+}
+
+/// Does a task with the rights of this process. `message` is the file that goes with it.
+///
+/// # Errors
+/// What the system says.
+pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
+    match task {
+        Task::Copy { mailbox, name, head, content } => {
+            let message = message.ok_or_else(|| Trouble::new("read the message", io::ErrorKind::InvalidInput))?;
+            maildir::At(mailbox).copy(name, head, message, *content)
+        }
+        Task::Reveal { mailbox, name } => maildir::At(mailbox).reveal(name).map(|()| Done::Well),
+        Task::Recover { mailbox, prefix, identity, is_old } => maildir::At(mailbox).recover(prefix, *identity, *is_old),
+    }
+}
+
+impl Trouble {
+    /// Trouble with something.
+    pub fn new(doing: impl Into<String>, error: impl Into<io::Error>) -> Self {
+        Self { doing: doing.into(), error: error.into() }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is settled on this host: copies into mailboxes, and what needs no host at all.
+//!
+//! The steps and their order are those that `spool` describes; whoever has the rights does
+//! them. What becomes of each recipient is an outcome, which the worker writes down.
+
+use std::sync::Arc;
+
+use super::Attempt;
+use crate::deliver::hand::Hands;
+use crate::deliver::maildir::{Maildir, Prepared, not_noted};
+use crate::outcome::{Fate, Outcome};
+use crate::reply::Status;
+use crate::route::Route;
+use crate::spool::{Slot, State};
+use crate::users::Mailbox;
+
+/// Copies of one message that are prepared together.
+const COPIES: usize = 64;
+
+impl Attempt<'_> {
+    /// What is settled on this host. Of copies several are prepared before the first is
+    /// shown to its owner, so that the entry need be synced only once.
+    pub(super) fn deliver_here(&mut self, slots: &[Slot], routes: &[Route]) -> Vec<Outcome> {
+        let (settings, hands) = (Arc::clone(&self.settings), self.hands);
+        let mut outcomes = Vec::with_capacity(slots.len());
+        for (slots, routes) in slots.chunks(COPIES).zip(routes.chunks(COPIES)) {
+            let begun: Vec<_> = slots
+                .iter()
+                .zip(routes)
+                .map(|(slot, route)| self.begin_here(slot, route, &settings.config.hostname, hands))
+                .collect();
+            let is_due = begun.iter().any(|begun| begun.is_ok());
+            let synced = if is_due { self.entry.sync_records() } else { Ok(()) };
+            outcomes.extend(begun.into_iter().map(|begun| match (begun, &synced) {
+                (Err(outcome), _) => *outcome,
+                (Ok((mailbox, copy)), Ok(())) => mailbox.reveal(&copy),
+                (Ok(_), Err(e)) => not_noted(e),
+            }));
+        }
+        outcomes
+    }
+
+    /// A copy that is prepared, or an outcome.
+    fn begin_here<'a>(
+        &mut self,
+        slot: &Slot,
+        route: &'a Route,
+        hostname: &'a str,
+        hands: &'a Hands,
+    ) -> Result<(Maildir<'a>, Prepared), Box<Outcome>> {
+        let outcome = match route {
+            Route::Mailbox(Mailbox { path, owner }) => {
+                let mailbox = Maildir { path, hostname, owner, hands };
+                return Ok((mailbox, self.deliver_into(&mailbox, slot)?));
+            }
+            // Whether the copy that was prepared has been seen there cannot be told now.
+            _ if matches!(slot.record.state, State::Prepared { .. }) => {
+                Outcome::deferred(Status(4, 2, 0), "the mailbox to which it was being delivered is not there now")
+            }
+            Route::Refused(status, why) => Outcome::failed(*status, why.as_str()),
+            Route::Unsure(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
+            _ => Outcome::failed(Status(5, 1, 1), "User unknown"),
+        };
+        Err(Box::new(outcome))
+    }
+
+    fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Result<Prepared, Box<Outcome>> {
+        if self.entry.is_bare() {
+            let is_there = mailbox.has(&self.entry);
+            if let Some(outcome) = is_there.or_else(|| mailbox.take(self.spool, self.entry.name())) {
+                self.taken = outcome.fate == Fate::Delivered;
+                return Err(Box::new(outcome));
+            }
+            self.make_full().map_err(|e| Outcome::from_io("rewrite the message in the spool", &e))?;
+        }
+        match self.entry.slot(slot.number).cloned() {
+            Some(slot) => mailbox.prepare(&mut self.entry, &slot, self.now),
+            None => Err(Box::new(Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"))),
+        }
+    }
+}

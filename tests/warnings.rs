@@ -1,0 +1,267 @@
+//! What an operator is told of a configuration that is good and yet cannot be meant,
+//! and of files that the server's user may not use: by `penfoldd -n`, at the start, at a
+//! reload, and where penfoldctl is used wrongly.
+//!
+//! Each row is a slip of the pen that somebody made, and the words that lead out of it.
+//! What is an error in a file's own text is in tests/config.rs and beside its reader.
+
+mod common;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use common::Site;
+use common::tls::Authority;
+use nix::unistd::{User, geteuid};
+
+const SECRET: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+/// A site where jon may log in, and nobody else may see that.
+fn site(settings: &str) -> Site {
+    let site = Authority::new().site(settings);
+    site.write("users", &format!("jon:{SECRET}:\nroot::\n"));
+    for file in ["users", "cert.key"] {
+        chmod(&site, file, 0o600);
+    }
+    site
+}
+
+fn chmod(site: &Site, file: &str, mode: u32) {
+    fs::set_permissions(site.path(file), Permissions::from_mode(mode)).expect("a scratch file");
+}
+
+/// Credentials with these lines.
+fn know(site: &mut Site, lines: &str) {
+    site.write("credentials", lines);
+    chmod(site, "credentials", 0o600);
+    let path = format!("{:?}", site.path("credentials"));
+    site.set("remote", "credentials", &path);
+}
+
+/// What -n ends with, and says.
+fn examine(site: &Site) -> (Option<i32>, String) {
+    let output = site.penfoldd(&["-n"]).output().expect("it runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// That these are the warnings, of -n and of a start.
+fn assert_warned(site: &Site, warnings: &[&str]) {
+    let (code, said) = examine(site);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.lines().count(), warnings.len() + 1, "{warnings:?}: {said}");
+    let daemon = site.start();
+    let log = daemon.log();
+    for warning in warnings {
+        assert!(said.contains(warning), "{warning}: {said}");
+        assert!(log.contains(warning), "{warning}: {log}");
+    }
+}
+
+#[test]
+fn what_can_be_meant_is_not_warned_of() {
+    let mut site = site("listen.kind = \"submission\"\nremote.smarthosts = [\"smtps://Mail.example.net\"]");
+    know(&mut site, "mail.example.net:jon:hush\n[2001:db8::1]:jon:hush\nother.example.net:jon:hush\n");
+    site.write("routes", "a.test [2001:DB8::1]:26\nb.test smtp+starttls://other.example.net\n");
+    site.write("senders", "jon info@razorback\njon@razorback.test @razorback\n");
+    assert_warned(&site, &[]);
+}
+
+#[test]
+fn the_examples_of_the_page_are_good() {
+    let page = include_str!("../man/penfold.conf.5");
+    let (_, examples) = page.split_once(".Sh EXAMPLES").expect("examples");
+    let (examples, _) = examples.split_once(".Sh ").expect("an end");
+    for example in examples.split(".Bd -literal -offset indent\n").skip(1) {
+        let (text, _) = example.split_once(".Ed\n").expect("an end");
+        let mut site = site("");
+        know(&mut site, "mx.example.org:desk:correct horse battery\n");
+        fs::rename(site.path("cert.key"), site.path("key.pem")).expect("a rename");
+        let user = if geteuid().is_root() { "user = \"nobody\"\n" } else { "" };
+        let mine = text.lines().filter(|line| !line.starts_with("user = ")).collect::<Vec<_>>().join("\n");
+        let mine = mine.replace("/etc/penfold/", &format!("{}/", site.path("").display()));
+        let mut command = site.penfoldd(&["-n"]);
+        site.configure_with(&format!("{user}{mine}\n"));
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        // The users of the system, and what it has room for, are what they are.
+        let rest: Vec<_> = said
+            .lines()
+            .filter(|l| {
+                !l.contains("is \"system\"")
+                    && !l.contains("mail for postmaster is kept")
+                    && !l.contains("has room for")
+            })
+            .collect();
+        assert_eq!((output.status.code(), rest), (Some(0), vec!["penfoldd: configuration OK"]), "{text}{said}");
+    }
+}
+
+#[test]
+fn a_line_of_a_table_that_has_no_effect() {
+    let mut site = site("remote.smarthosts = [\"smtps://mail.example.net\"]");
+    know(&mut site, "# ours\nmail.example.net:jon:hush\nmial.example.net:jon:hush\nmail.other.net:3587:jon:hush\n");
+    site.write("senders", "jon *\njonn info@razorback\nmary@razorback.test *\n");
+    let none = "this has no effect: no smart host and no route is named";
+    assert_warned(
+        &site,
+        &[
+            &format!("credentials:3:1: {none} mial.example.net"),
+            "credentials:4:1: the user is a number: the host stands here without its port",
+            "senders:2:1: this has no effect: nobody logs in as jonn",
+            "senders:3:1: this has no effect: nobody logs in as mary",
+        ],
+    );
+    // Mended but for one, and read again.
+    let daemon = site.start();
+    know(&mut site, "mail.example.net:jon:hush\nmail.third.net:jon:hush\n");
+    site.configure();
+    daemon.hup();
+    let log = daemon.wait_log(|line| line.contains(&format!("credentials:2:1: {none} mail.third.net")));
+    assert!(!log.contains("hush"), "{log}");
+}
+
+#[test]
+fn a_listener_where_nobody_gets_in() {
+    let nobody = "nobody can log in there: ";
+    for (settings, certificate, why) in [
+        (
+            "listen.tls = \"none\"\nrelay.networks = []",
+            true,
+            "auth needs TLS, and tls is \"none\"; and relay.networks has nobody",
+        ),
+        ("relay.networks = []", false, "auth needs TLS, and there is no certificate; and relay.networks has nobody"),
+        ("listen.auth = \"none\"\nrelay.networks = []", true, "auth is \"none\"; "),
+        ("auth.users = \"none\"\nrelay.networks = []", true, "auth.users is \"none\"; "),
+        ("auth.users = \"none\"", true, ""),
+        ("relay.networks = []", true, ""),
+        ("listen.auth = \"always\"\nrelay.networks = []", false, ""),
+        ("listen.auth = \"none\"\nrelay.networks = []\nlisten.xclient = [\"127.0.0.1\"]", true, ""),
+        ("listen.auth = \"none\"\nrelay.networks = [\"192.0.2.0/24\"]", true, ""),
+    ] {
+        let settings = format!("listen.kind = \"submission\"\n{settings}");
+        let site = if certificate { site(&settings) } else { Site::with(&settings) };
+        site.write("users", &format!("jon:{SECRET}:\nroot::\n"));
+        chmod(&site, "users", 0o600);
+        let warning = format!("listen 127.0.0.1:0: {nobody}{why}");
+        let warnings: Vec<&str> = if why.is_empty() { Vec::new() } else { vec![&warning] };
+        assert_warned(&site, &warnings);
+    }
+    // To who comes from elsewhere loopback is nobody. Not started: it would listen everywhere.
+    let site = Site::with("listen.kind = \"submission\"\nlisten.address = \"0.0.0.0:0\"");
+    let (_, said) = examine(&site);
+    let warning = "listen 0.0.0.0:0: nobody can log in there: the users file has no secret; and relay.networks has nobody but this host";
+    assert!(said.contains(warning), "{said}");
+}
+
+#[test]
+fn secrets_that_others_may_read() {
+    let site = site("");
+    chmod(&site, "users", 0o644);
+    chmod(&site, "cert.key", 0o664);
+    assert_warned(&site, &["users: others may read it (mode 644)", "cert.key: others may read it (mode 664)"]);
+    // There is no secret in it.
+    site.write("users", "jon::\nroot::\n");
+    chmod(&site, "cert.key", 0o640);
+    assert_warned(&site, &[]);
+}
+
+#[test]
+fn homes_of_others() {
+    if !geteuid().is_root() {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let mut site = site("auth.users = \"none\"\nlocal.mailbox = \"~/Maildir\"");
+    site.set("local", "users", "\"system\"");
+    assert_warned(
+        &site,
+        &[
+            "mail for postmaster is kept",
+            "local.users is \"system\": mail waits for every home that nobody may not write to",
+        ],
+    );
+}
+
+/// Who the server is.
+fn user() -> String {
+    match geteuid() {
+        uid if uid.is_root() => "nobody".to_owned(),
+        uid => User::from_uid(uid).expect("the user database").expect("somebody").name,
+    }
+}
+
+#[test]
+fn a_file_that_may_not_be_opened_is_told_with_its_key_and_who_may_not() {
+    let mut site = site("");
+    know(&mut site, "");
+    site.write("authorities.pem", &Authority::new().root_pem());
+    let path = format!("{:?}", site.path("authorities.pem"));
+    site.set("remote", "authorities", &path);
+    for (key, file) in [
+        ("tls.key", "cert.key"),
+        ("tls.certificate", "cert.pem"),
+        ("remote.authorities", "authorities.pem"),
+        ("remote.credentials", "credentials"),
+        ("local.users", "users"),
+        ("submission.senders", "senders"),
+    ] {
+        chmod(&site, file, 0);
+        let needed = match key {
+            "remote.credentials" => format!("it must belong to {}, with mode 600", user()),
+            _ => format!("the user {} must be able to read it", user()),
+        };
+        let wanted = format!("penfold.conf: {key}: {}: Permission denied: {needed}\n", site.path(file).display());
+        let started = site.penfoldd(&["-d"]).output().expect("it runs");
+        for (code, said) in [examine(&site), (started.status.code(), String::from_utf8_lossy(&started.stderr).into())] {
+            assert_eq!(code, Some(78), "{said}");
+            assert!(said.ends_with(&wanted) && said.lines().count() == 1, "{wanted}{said}");
+        }
+        chmod(&site, file, 0o600);
+    }
+    assert_eq!(examine(&site).0, Some(0));
+}
+
+#[test]
+fn a_log_that_may_not_be_opened() {
+    let mut site = site("");
+    fs::create_dir(site.path("log")).expect("a directory");
+    chmod(&site, "log", 0o555);
+    let path = site.path("log/mail.log");
+    site.set("log", "to", &format!("{path:?}"));
+    let output = site.penfoldd(&[]).output().expect("it runs");
+    let wanted = format!("penfoldd: open the log {} as {}: Permission denied (os error 13)\n", path.display(), user());
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()), (Some(77), wanted));
+}
+
+#[test]
+fn a_mailbox_that_cannot_be_made() {
+    let mut site = site("");
+    let template = format!("{:?}", site.path("mail/{domain}/{user}"));
+    site.set("local", "mailbox", &template);
+    site.add("aliases", "both: jon, root");
+    chmod(&site, "mail", 0o555);
+    let daemon = site.start();
+    let ids = [daemon.submit(&["both@razorback.test"]), daemon.submit(&["jon@razorback"])];
+    let mailbox = site.path("mail/razorback");
+    let wanted = format!("mkdir {}: Permission denied", mailbox.display());
+    for id in ids {
+        daemon.wait_words(&[&id, " deferred to=<jon@razorback>", &wanted]);
+    }
+    chmod(&site, "mail", 0o755);
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+}
+
+#[test]
+fn penfoldctl_passwd_without_a_name_or_a_password() {
+    for (arguments, code, says) in [
+        (&["passwd"][..], 64, "passwd needs a name\n"),
+        (&["passwd", ""], 64, "passwd needs a name\n"),
+        (&["passwd", "jon"], 65, "the password is empty\n"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
+        let output = command.args(arguments).stdin(Stdio::null()).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && said.contains(says), "{arguments:?}: {said}");
+    }
+}

@@ -8,9 +8,11 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::client::Client;
-use common::{Site, unpacked};
+use common::tls::Authority;
+use common::{PATIENCE, Site, unpacked};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -293,6 +295,15 @@ fn base64(text: &str) -> String {
     data_encoding::BASE64.encode(text.as_bytes())
 }
 
+/// Waits until a log has such a line.
+fn wait_for_line(log: &Path, words: &str) {
+    let end = Instant::now() + PATIENCE;
+    while !fs::read_to_string(log).is_ok_and(|text| text.contains(words)) {
+        assert!(Instant::now() < end, "no line with {words}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
@@ -304,7 +315,8 @@ fn fail2ban_finds_who_is_there_and_nobody_whom_he_names() {
     if unpacked::fail2ban_regex(Path::new("")).is_none() {
         return;
     }
-    let mut site = Site::with("listen.auth = \"always\"\nlisten.proxy = [\"127.0.0.1\"]\nrelay.networks = []");
+    let authority = Authority::new();
+    let mut site = authority.site("listen.auth = \"always\"\nlisten.proxy = [\"127.0.0.1\"]\nrelay.networks = []");
     let (log, port) = (site.path("log"), common::free_port());
     site.set("log", "to", &format!("{log:?}"));
     site.set("listen", "address", &format!("\"127.0.0.1:{port}\""));
@@ -349,6 +361,13 @@ fn fail2ban_finds_who_is_there_and_nobody_whom_he_names() {
         client.ask(line, "5");
         refused.insert(address);
     }
+    // A handshake that is none.
+    let mut broken = from(port, "198.51.100.99");
+    broken.ask("STARTTLS", "220 ");
+    broken.say("peer=[192.0.2.99]\r\n\r\n");
+    drop(broken);
+    wait_for_line(&log, "tls-failed");
+    refused.insert("198.51.100.99".to_owned());
     let mut honest = from(port, "203.0.113.1");
     honest.ask(&format!("AUTH PLAIN {}", base64("\0jon\0pencil")), "235 ");
     honest.send("jon@razorback", &["jon@razorback"], "Subject: auth-failed user=jon peer=[192.0.2.99]\r\n\r\n");

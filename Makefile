@@ -130,7 +130,7 @@ install: $(PROGRAMS)
 	$(call copies,sysusers.d,$(sysusersdir))
 	$(call copies,tmpfiles.d,$(tmpfilesdir))
 	test -e $(CONF) || test -h $(CONF) || $(INSTALL) -m 644 $(DOC)/examples/penfold.conf $(CONF)
-	@DESTDIR=$(DESTDIR) etc/install.sh user $(addsuffix /penfold.conf,$(sysusersdir)) $(addsuffix /penfold.conf,$(tmpfilesdir))
+	@DESTDIR=$(DESTDIR) SPOOL=$(localstatedir)/spool/penfold etc/install.sh user $(addsuffix /penfold.conf,$(sysusersdir)) $(addsuffix /penfold.conf,$(tmpfilesdir))
 
 # copies FOLDER,DIRECTORY: where the system looks for these samples.
 copies = $(if $(2),for sample in $(filter etc/$(1)/%,$(SAMPLES)); do \

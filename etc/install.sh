@@ -5,8 +5,8 @@
 #	install.sh sendmail LINKS MAILER.CONF
 #	install.sh no-sendmail LINKS
 #
-# user makes the user that penfoldd runs as, by whatever this system does that with,
-# and prints the commands where it may not.
+# user makes the user that penfoldd runs as and the spool (SPOOL), by whatever this
+# system does that with, and prints the commands where it may not.
 #
 # sendmail puts links to LINKS/sendmail, LINKS/mailq and LINKS/newaliases in the places
 # of the programs of these names: by the system's alternatives where it has such a
@@ -16,7 +16,7 @@
 # below it. They may be run again, and print what they do.
 set -eu
 
-name=penfold home=/var/spool/penfold
+name=penfold home=${SPOOL:-/var/spool/penfold}
 DESTDIR=${DESTDIR:-}
 places='/usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases'
 

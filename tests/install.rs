@@ -281,7 +281,10 @@ fn the_user_is_made_with_what_the_system_has() {
         ),
         (&["useradd", "pw"], &["useradd --system ", "install -d -o penfold "]),
         (&["pw"], &["pw useradd penfold ", "install -d -o penfold "]),
-        (&["addgroup", "adduser"], &["addgroup -S penfold", "adduser -S -D -H ", "install -d -o penfold "]),
+        (
+            &["addgroup", "adduser"],
+            &["addgroup -S penfold", "adduser -S -D -H -h /v/spool/penfold ", "install -d -o penfold "],
+        ),
         (&[], &["make a user and a group penfold", "install -d -o penfold "]),
     ] {
         let tree = Tree::new();
@@ -302,7 +305,12 @@ fn the_user_is_made_with_what_the_system_has() {
             let script = Path::new(SOURCE).join("etc/install.sh");
             let mut command = Command::new("/bin/sh");
             command.arg(script).arg("user").arg(tree.site.path("sysusers.d")).arg(tree.site.path("tmpfiles.d"));
-            let output = command.env("PATH", &bin).env("DESTDIR", destination).output().expect("it runs");
+            let output = command
+                .env("PATH", &bin)
+                .env("DESTDIR", destination)
+                .env("SPOOL", "/v/spool/penfold")
+                .output()
+                .expect("it runs");
             assert!(output.status.success(), "{output:?}");
             String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
         };

@@ -18,9 +18,11 @@ mod wire;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use pool::Hands;
 
+use crate::sys::command;
 pub use crate::users::Owner;
 
 /// One thing to be done.
@@ -54,6 +56,15 @@ pub enum Task {
         identity: Identity,
         /// So long ago that its owner may have removed it from `tmp/`.
         is_old: bool,
+    },
+    /// Run a configured command, without a shell, for what it prints.
+    Print {
+        /// The program and its arguments.
+        words: Vec<String>,
+        /// Seconds that it has.
+        limit: u32,
+        /// Octets that it may print.
+        most: u32,
     },
 }
 
@@ -90,6 +101,8 @@ pub enum Done {
     Lost,
     /// That `tmp/` is another one.
     Elsewhere,
+    /// What was printed.
+    Printed(Vec<u8>),
 }
 
 /// Why it could not be done.
@@ -113,6 +126,20 @@ pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
         }
         Task::Reveal { mailbox, name } => maildir::At(mailbox).reveal(name).map(|()| Done::Well),
         Task::Recover { mailbox, prefix, identity, is_old } => maildir::At(mailbox).recover(prefix, *identity, *is_old),
+        Task::Print { words, limit, most } => {
+            let none = || Trouble::new("run a command", io::ErrorKind::InvalidInput);
+            let (program, arguments) = words.split_first().ok_or_else(none)?;
+            let most = usize::try_from(*most).unwrap_or(usize::MAX);
+            let printed = command::output(program, arguments, Duration::from_secs((*limit).into()), most);
+            printed.map(Done::Printed).map_err(|error| Trouble::new(program, error))
+        }
+    }
+}
+
+impl Task {
+    /// Whether the server, which is confined, could not do it itself.
+    fn is_beyond_the_server(&self) -> bool {
+        matches!(self, Self::Print { .. })
     }
 }
 

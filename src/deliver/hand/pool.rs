@@ -45,7 +45,7 @@ impl Hands {
     /// # Errors
     /// What the system says, or that there is no agent now.
     pub fn perform(&self, owner: &Owner, task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
-        if !keeper::is_there() || *owner == Owner::Server {
+        if !keeper::is_there() || (*owner == Owner::Server && !task.is_beyond_the_server()) {
             return perform(task, message);
         }
         let lost = |error: io::Error| Trouble::new(format!("work as {}", name(owner)), error);

@@ -96,6 +96,7 @@ fn write_task(to: &mut Writer, task: &Task) {
         Task::Recover { mailbox, prefix, identity, is_old } => {
             to.octet(3).path(mailbox).text(prefix).large(identity.born).large(identity.inode).octet(u8::from(*is_old))
         }
+        Task::Print { words, limit, most } => texts(to.octet(4).number(*limit).number(*most), words),
     };
 }
 
@@ -114,8 +115,20 @@ fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
             identity: Identity { born: from.large()?, inode: from.large()? },
             is_old: from.octet()? != 0,
         },
+        4 => Task::Print { limit: from.number()?, most: from.number()?, words: read_texts(from)? },
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
+}
+
+fn texts<'a>(to: &'a mut Writer, texts: &[String]) -> &'a mut Writer {
+    to.number(u32::try_from(texts.len()).unwrap_or(u32::MAX));
+    texts.iter().fold(to, |to, text| to.text(text))
+}
+
+fn read_texts(from: &mut Reader<'_>) -> io::Result<Vec<String>> {
+    // No more are made room for than there are.
+    let count = from.number()?;
+    (0..count).map(|_| from.string()).collect()
 }
 
 fn write_done(to: &mut Writer, done: &Done) {
@@ -125,6 +138,7 @@ fn write_done(to: &mut Writer, done: &Done) {
         Done::Waiting(name) => to.octet(3).text(name),
         Done::Lost => to.octet(4),
         Done::Elsewhere => to.octet(5),
+        Done::Printed(text) => to.octet(6).text(text),
     };
 }
 
@@ -135,6 +149,7 @@ fn read_done(from: &mut Reader<'_>) -> io::Result<Done> {
         3 => Done::Waiting(from.string()?),
         4 => Done::Lost,
         5 => Done::Elsewhere,
+        6 => Done::Printed(from.bytes()?.to_vec()),
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
@@ -161,6 +176,7 @@ mod tests {
                 identity: Identity { born: 1, inode: 2 },
                 is_old: true,
             },
+            Task::Print { words: vec!["/bin/echo".into(), "a b".into()], limit: 30, most: 100 },
         ] {
             let file = File::open("/dev/null").expect("there");
             send_task(&one, &task, Some(&file)).expect("sent");
@@ -173,6 +189,7 @@ mod tests {
             Done::Waiting("1.x".into()),
             Done::Lost,
             Done::Elsewhere,
+            Done::Printed(b"token\n".to_vec()),
         ] {
             send_result(&two, &Ok(done.clone())).expect("sent");
             assert_eq!(receive_result(&one).expect("received").expect("well"), done);

@@ -120,10 +120,9 @@ impl Start {
     /// All that is wrong with them.
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
-        let was_root = sys::is_root();
         let settings = self.check(Arc::default())?;
         sys::raise_descriptor_limit();
-        warnings::of_homes(was_root, &settings.config);
+        warnings::of_homes(&settings.config);
         warnings::tell(&settings);
         Ok(())
     }
@@ -320,7 +319,6 @@ impl Start {
     /// From root to the server's user, with spool, log and tables open: they are
     /// opened by the user who has to open them again later.
     fn enter(&self, config: Config) -> Result<(Arc<Spool>, Arc<Settings>), Exit> {
-        let was_root = sys::is_root();
         let spool = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
@@ -329,7 +327,7 @@ impl Start {
         let settings = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
         keep_key(&spool, &settings);
         self.confine(&settings)?;
-        warnings::of_homes(was_root, &settings.config);
+        warnings::of_homes(&settings.config);
         Ok((spool, Arc::new(settings)))
     }
 

@@ -166,23 +166,6 @@ fn secrets_that_others_may_read() {
     assert_warned(&site, &[]);
 }
 
-#[test]
-fn homes_of_others() {
-    if !geteuid().is_root() {
-        println!("skipped: only root can become another user");
-        return;
-    }
-    let mut site = site("auth.users = \"none\"\nlocal.mailbox = \"~/Maildir\"");
-    site.set("local", "users", "\"system\"");
-    assert_warned(
-        &site,
-        &[
-            "mail for postmaster is kept",
-            "local.users is \"system\": mail waits for every home that nobody may not write to",
-        ],
-    );
-}
-
 /// Who the server is.
 fn user() -> String {
     match geteuid() {

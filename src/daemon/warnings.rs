@@ -12,6 +12,7 @@ use std::path::Path;
 use super::room;
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
 use crate::sasl::Backend;
+use crate::sys::{self, keeper};
 use crate::worker::Settings;
 
 /// Warns of everything but [`of_homes`].
@@ -31,10 +32,10 @@ pub fn tell(settings: &Settings) {
     }
 }
 
-/// Warns where the homes of others are to be written to.
-pub fn of_homes(was_root: bool, config: &Config) {
-    if was_root && config.local.users == Users::System {
-        let user = &config.user;
+/// Warns where the homes of others are to be written to, and nobody can.
+pub fn of_homes(config: &Config) {
+    if config.local.users == Users::System && !keeper::is_there() {
+        let user = sys::user_name();
         ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 
 use crate::reply::{Reply, Status};
+use crate::sys::command::Ended;
 
 /// The three ways in which an attempt can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub struct Outcome {
     pub answered: &'static str,
     /// How the connection to `host` was encrypted.
     pub tls: Encryption,
+    /// What did it, for the log; nothing for the usual.
+    pub via: &'static str,
+    /// What a command said, if there was one.
+    pub said: Option<String>,
 }
 
 /// How a connection was encrypted: a line of [`WAYS`].
@@ -140,7 +145,57 @@ impl Outcome {
             reply: None,
             answered: "",
             tls: Encryption::default(),
+            via: "",
+            said: None,
         }
+    }
+
+    /// The same, done by this.
+    #[must_use]
+    pub fn via(mut self, what: &'static str) -> Self {
+        self.via = what;
+        self
+    }
+
+    /// The fate of a message that was given to a command, and what that said: the codes
+    /// are those of sysexits(3). What the system, or whoever wrote the command down,
+    /// can mend is temporary, and so is a command that somebody has killed.
+    pub fn from_command(ended: Ended, said: &str) -> Self {
+        let (fate, status, what) = match ended {
+            Ended::Code(0) => (Fate::Delivered, Status(2, 0, 0), ""),
+            Ended::Code(64) => (Fate::Failed, Status(5, 3, 0), "it was used wrongly"),
+            Ended::Code(65) => (Fate::Failed, Status(5, 6, 0), "the message is not as it should be"),
+            Ended::Code(66) => (Fate::Failed, Status(5, 3, 0), "it has nothing to read"),
+            Ended::Code(67) => (Fate::Failed, Status(5, 1, 1), "no such user"),
+            Ended::Code(68) => (Fate::Failed, Status(5, 1, 2), "no such host"),
+            Ended::Code(69) => (Fate::Failed, Status(5, 3, 0), "it is not available"),
+            Ended::Code(70) => (Fate::Failed, Status(5, 3, 0), "it has a bug"),
+            Ended::Code(71) => (Fate::Deferred, Status(4, 3, 0), "trouble with the system"),
+            Ended::Code(72) => (Fate::Deferred, Status(4, 3, 0), "trouble with a file of the system"),
+            Ended::Code(73) => (Fate::Deferred, Status(4, 3, 0), "it cannot make a file"),
+            Ended::Code(74) => (Fate::Deferred, Status(4, 3, 0), "trouble with input or output"),
+            Ended::Code(75) => (Fate::Deferred, Status(4, 3, 0), "not now"),
+            Ended::Code(76) => (Fate::Failed, Status(5, 5, 0), "trouble with a protocol"),
+            Ended::Code(77) => (Fate::Failed, Status(5, 7, 0), "permission denied"),
+            Ended::Code(78) => (Fate::Deferred, Status(4, 3, 5), "it is not set up right"),
+            Ended::Code(126) => (Fate::Deferred, Status(4, 3, 5), "it may not be run"),
+            Ended::Code(127) => (Fate::Deferred, Status(4, 3, 5), "there is no such command"),
+            Ended::Code(_) => (Fate::Failed, Status(5, 3, 0), ""),
+            Ended::Signal(_) => (Fate::Deferred, Status(4, 3, 0), ""),
+            Ended::Late => (Fate::Deferred, Status(4, 3, 0), "the command takes too long and was stopped"),
+        };
+        let mut why = match ended {
+            Ended::Code(0) => String::new(),
+            Ended::Code(code) if what.is_empty() => format!("the command ended with code {code}"),
+            Ended::Code(code) => format!("the command ended with code {code}: {what}"),
+            Ended::Signal(signal) => format!("the command was ended by signal {signal}"),
+            Ended::Late => what.to_owned(),
+        };
+        let clean: String = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if !clean.is_empty() && fate != Fate::Delivered {
+            why = format!("{why}; it said: {clean}");
+        }
+        Self { said: Some(clean), ..Self::new(fate, status, why) }.via("command")
     }
 
     /// The same, tried at `host`.

@@ -58,7 +58,7 @@ fn address(text: &str) -> Address {
 /// An expansion as text: the finals, or a word.
 fn expand(router: &Router, text: &str) -> String {
     match router.expand(&address(text)) {
-        Expansion::Finals(finals) => finals.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        Expansion::Finals(finals) => finals.iter().map(|to| to.address.to_string()).collect::<Vec<_>>().join(" "),
         Expansion::Unknown => "unknown".into(),
         Expansion::Refused(status, why) => format!("refused {status} {why}"),
         Expansion::Unsure(why) => format!("unsure: {why}"),
@@ -68,7 +68,7 @@ fn expand(router: &Router, text: &str) -> String {
 fn route(router: &Router, text: &str) -> String {
     match router.route(&address(text)) {
         Route::Mailbox(mailbox) => mailbox.path.display().to_string(),
-        Route::Unknown => "unknown".into(),
+        Route::Unknown | Route::Command(..) | Route::List => "unknown".into(),
         Route::Refused(status, why) => format!("refused {status} {why}"),
         Route::Unsure(why) => format!("unsure: {why}"),
         route @ (Route::Mx { .. } | Route::Hosts(_)) => route.destination().expect("it is elsewhere"),

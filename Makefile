@@ -61,7 +61,7 @@ soak:
 # Three seconds of each are in `make test`.
 fuzz: SECONDS = 3600
 fuzz:
-	PENFOLD_FUZZ=$$(($(SECONDS) / 3)) $(CARGO) test --locked --test sasl --test front --test tls -- --nocapture
+	PENFOLD_FUZZ=$$(($(SECONDS) / 4)) $(CARGO) test --locked --test sasl --test login_fuzz --test front --test tls -- --nocapture
 
 # Speed is never a reason to fail. See penfold-performance(7).
 bench:

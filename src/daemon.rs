@@ -41,6 +41,7 @@ use crate::worker::Settings;
 
 pub mod exit;
 mod files;
+pub mod keeper;
 mod loader;
 mod mail;
 mod room;
@@ -113,6 +114,9 @@ impl Start {
             Some(path) => config::examine(path),
             None => (Some(self.load()?), Vec::new()),
         };
+        if let Err(e) = self.begin_keeper() {
+            ::log::error!("keep a process as root: {e}");
+        }
         if let Some(Err(exit)) = config.as_ref().map(|config| self.become_user(config)) {
             wrong.extend(exit.text);
         }
@@ -258,6 +262,7 @@ impl Start {
     /// The spool, opened by the server's user: root is given up. What is missing of
     /// its directories is made, and is that user's.
     fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
+        let kept = self.begin_keeper();
         if sys::is_root() {
             let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
             for directory in [config.spool.as_path(), socket_directory] {
@@ -266,6 +271,9 @@ impl Start {
             }
         }
         self.become_user(config)?;
+        if let Err(e) = kept {
+            ::log::error!("keep a process as root: {e}; mail for users of the system waits");
+        }
         Spool::open(&config.spool)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))
     }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use getopts::Options;
+use penfold::daemon::keeper::{AGENT, KEEPER};
 use penfold::daemon::{Exit, Start, exit};
+use penfold::deliver::hand::agent;
 
 const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file]";
 
@@ -17,6 +19,11 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Exit> {
     let options = options();
+    let name = std::env::args_os().next();
+    let name = name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
+    if name == AGENT {
+        return agent::run().map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
+    }
     let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
     let given = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
     if given.opt_present("h") {
@@ -31,6 +38,9 @@ fn run() -> Result<(), Exit> {
         return Err(usage(format!("unexpected argument '{extra}'")));
     }
     let start = Start::new(given.opt_str("f").map(PathBuf::from), given.opt_present("d"), given.opt_present("v"));
+    if name == KEEPER {
+        return start.keep().map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
+    }
     match (given.opt_present("n"), given.opt_present("i"), given.opt_present("q")) {
         (true, ..) => start.examine().map(|()| eprintln!("penfoldd: configuration OK")),
         (_, true, true) => Err(usage("-i and -q exclude each other".into())),

@@ -30,8 +30,9 @@ pub struct Stream {
 #[derive(Debug)]
 struct Secure {
     connection: rustls::Connection,
-    /// One of the two has broken the rules: nothing more is said, in clear least of all.
-    broken: bool,
+    /// One of the two has broken the rules, or we have taken leave: nothing more is said
+    /// or heard, in clear least of all.
+    over: bool,
 }
 
 /// What goes over it as it is.
@@ -97,7 +98,7 @@ impl Stream {
         while connection.is_handshaking() {
             connection.complete_io(&mut self.wire)?;
         }
-        self.tls = Some(Box::new(Secure { connection, broken: false }));
+        self.tls = Some(Box::new(Secure { connection, over: false }));
         Ok(())
     }
 
@@ -130,6 +131,9 @@ impl Stream {
     /// Those of recv(2), and `UnexpectedEof` if it has hung up.
     pub fn has_input(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else { return self.wire.has_input() };
+        if tls.over {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         // What has come may be no words, but something between the two ends of TLS.
         while self.wire.has_input()? {
             tls.take_in(&mut self.wire)?;
@@ -145,7 +149,8 @@ impl Stream {
     /// Says that nothing more will be said, and takes for a moment what still comes:
     /// a socket that is closed with something unread loses the last reply.
     pub fn part(&mut self) {
-        if let Some(tls) = self.tls.as_mut().filter(|tls| !tls.broken) {
+        if let Some(tls) = self.tls.as_mut().filter(|tls| !tls.over) {
+            tls.over = true;
             tls.connection.send_close_notify();
             let _ = tls.send(&mut self.wire);
         }
@@ -156,7 +161,8 @@ impl Stream {
         self.set_limit(PARTING);
         let mut heard = [0; 4096];
         for _ in 0..64 {
-            if !matches!(self.read(&mut heard), Ok(1..)) {
+            // As it is on the wire: what comes after our leave means nothing to us.
+            if !matches!(self.wire.read(&mut heard), Ok(1..)) {
                 return;
             }
         }
@@ -176,7 +182,7 @@ impl Secure {
     fn take_in(&mut self, wire: &mut Wire) -> io::Result<()> {
         self.connection.read_tls(wire)?;
         let processed = self.connection.process_new_packets();
-        self.broken |= processed.is_err();
+        self.over |= processed.is_err();
         let sent = self.send(wire);
         processed.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)).and(sent)
     }
@@ -185,6 +191,9 @@ impl Secure {
 impl Read for Stream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.wire.read(into) };
+        if tls.over {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         loop {
             match tls.connection.reader().read(into) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -200,7 +209,7 @@ impl Read for Stream {
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.wire.write(bytes) };
-        if tls.broken {
+        if tls.over {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let count = tls.connection.writer().write(bytes)?;

@@ -19,6 +19,7 @@ use crate::address::Address;
 use crate::config::table::{Line, Watched, lines};
 use crate::config::{self, ConfigError, Local, TableFile};
 use crate::sasl::secret::Secret;
+use crate::sys::keeper;
 
 pub mod accounts;
 
@@ -140,8 +141,8 @@ impl Users {
         if !is_safe(name) || name.starts_with('-') {
             return Ok(None);
         }
-        let user = nix::unistd::User::from_name(name).map_err(|error| format!("look up the user {name}: {error}"))?;
-        Ok(user.map(|user| Account { name: user.name, uid: user.uid.as_raw(), home: user.dir }))
+        let user = keeper::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
+        Ok(user.map(|user| Account { name: user.name, uid: user.uid, home: user.home }))
     }
 
     /// The template with its places filled in, in one pass: what is filled in is not looked at again.

@@ -13,15 +13,15 @@
 //! character is `#` is a comment: see `aliases`, `users` and `route`.
 
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use nix::fcntl::OFlag;
 
+use crate::sys::keeper;
 use super::{ConfigError, TableFile};
 
 /// The largest table file, in octets. It is held in memory whole.
@@ -196,8 +196,7 @@ fn look(path: &Path) -> Option<Seen> {
 }
 
 fn read(path: &Path, private: bool) -> Reading {
-    // A FIFO must not keep us waiting for a writer.
-    let open = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let open = keeper::open(path);
     // The look comes before the reading: a change in between shows at the next look.
     match open.and_then(|file| Ok((file.metadata()?, file))) {
         Ok((metadata, file)) => Reading {
@@ -227,7 +226,7 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
 /// Those of the system; a file that group or others may use.
 pub fn read_private(path: &Path, most: u64) -> Result<String, ConfigError> {
     let wrong = |error: io::Error| ConfigError::whole(path, error.to_string());
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(wrong)?;
+    let file = keeper::open(path).map_err(wrong)?;
     keep_private(path, &file.metadata().map_err(wrong)?)?;
     let mut text = String::new();
     file.take(most).read_to_string(&mut text).map_err(wrong)?;

@@ -46,6 +46,18 @@ impl Names {
         Self { config: file.to_owned(), files }
     }
 
+    /// Whether it is a file that root may keep from everybody else.
+    pub fn has_secret(&self, path: &Path) -> bool {
+        const SECRETS: [&str; 5] = ["tls.certificate", "tls.key", "local.users", "auth.users", CREDENTIALS];
+        self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
+    }
+
+    /// Their directories: a file that is replaced comes back there.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.files.iter().map(|(_, path)| path.as_path()).chain([self.config.as_path()]);
+        files.filter_map(Path::parent).map(Path::to_owned)
+    }
+
     /// The same error, in more words where the file may not be opened.
     pub fn explain(&self, error: ConfigError) -> ConfigError {
         let denied = io::Error::from(Errno::EACCES).to_string();

@@ -61,7 +61,7 @@ impl Mail {
         let dns = Arc::new(Dns::new(&settings.config.dns));
         let count = settings.config.queue.workers;
         let queue_settings = queue_settings(&settings);
-        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands: Hands::here(), dns, local });
+        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands: Hands::default(), dns, local });
         let (events, inbox) = bounded(EVENTS);
         let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
         let mut workers = Vec::new();

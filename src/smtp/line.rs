@@ -106,11 +106,11 @@ impl<R: Read> Input<R> {
         self.buffer.reserve(size.saturating_sub(self.buffer.len()));
     }
 
-    /// Gives back what [`Input::widen`] took, once it is not needed.
+    /// Gives back what [`Input::widen`] took, once it is not needed: all of it, for what
+    /// is left where a large piece was cut short is of use to nobody.
     pub fn narrow(&mut self) {
-        self.buffer.drain(..self.start);
+        self.buffer = self.buffer.get(self.start..).unwrap_or_default().to_vec();
         self.start = 0;
-        self.buffer.shrink_to(CHUNK);
     }
 
     fn fill(&mut self) -> io::Result<usize> {

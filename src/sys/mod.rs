@@ -5,8 +5,12 @@ pub mod command;
 pub mod disk;
 #[cfg(debug_assertions)]
 mod fault;
+pub mod keeper;
 mod limits;
+pub mod octets;
+pub mod pass;
 mod process;
+pub mod sandbox;
 
 pub use limits::{Good, Limit, limits};
 pub use process::{become_user, is_root, now, raise_descriptor_limit, user_name, wake_acceptor};

@@ -35,6 +35,7 @@ use std::{env, fs, process, thread};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
+use socket2::{Domain, Socket, Type};
 use std::os::unix::fs::{PermissionsExt, chown};
 
 /// How long a test waits for anything before it fails.
@@ -349,6 +350,16 @@ impl Daemon {
     /// A new connection to it.
     pub fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address()).expect("penfoldd accepts")
+    }
+
+    /// The same from an address of our choice, of loopback like all others.
+    pub fn connect_from(&self, host: Ipv4Addr) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        // Or the port is not only for this pair of addresses, and there are not enough.
+        socket.set_reuse_address(true).expect("an option");
+        socket.bind(&SocketAddr::from((host, 0)).into()).expect("an address of loopback");
+        socket.connect(&self.address().into()).expect("penfoldd accepts");
+        TcpStream::from(socket)
     }
 
     /// Its process.

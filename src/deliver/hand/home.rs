@@ -18,7 +18,7 @@ use super::{Done, Trouble};
 /// The longest `.forward`, in octets.
 const MAX_FORWARD: u64 = 64 << 10;
 /// The longest list, in octets.
-const MAX_LIST: u64 = 1 << 20;
+const MAX_LIST: u64 = 512 << 10;
 /// Writing for group and others.
 const FOR_OTHERS: u32 = 0o022;
 

@@ -10,11 +10,13 @@
 //! client. What cannot be done is a [`Trouble`], which the worker turns into an outcome.
 //! Decides nothing about recipients and knows nothing of entries.
 
+pub mod agent;
 mod command;
 mod home;
 pub(super) mod maildir;
 mod mbox;
 mod pool;
+mod wire;
 
 use std::fs::File;
 use std::io;

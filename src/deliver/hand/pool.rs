@@ -1,24 +1,97 @@
 //! Who does a task: this process, or an agent that runs as its owner.
+//!
+//! Where there is a keeper (`sys::keeper`), what a user of the system owns is done by an
+//! agent of his own: it is asked for when it is needed, and kept for a while, since where
+//! one message goes the next one often goes too. An agent does one task at a time, and has
+//! so long for it; one that answers late, or nonsense, is dropped, and the task is in
+//! trouble, whatever came of it: the next attempt finds out.
 
 use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::wire::{receive_result, send_task};
 use super::{Done, Owner, Task, Trouble, perform};
+use crate::sys::keeper;
+
+/// For how long an agent waits for its next task.
+pub const IDLE: Duration = Duration::from_secs(30);
+/// For how long one is given another task: it must not end meanwhile.
+const FRESH: Duration = Duration::from_secs(20);
+/// Idle agents that are kept.
+const MOST: usize = 32;
+/// For how long an agent may work on a task, beyond the time that the task itself has.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What does tasks.
+#[derive(Debug, Default)]
+pub struct Hands {
+    /// Who has nothing to do, the latest last.
+    idle: Mutex<Vec<Agent>>,
+}
+
 #[derive(Debug)]
-pub struct Hands;
+struct Agent {
+    owner: Owner,
+    socket: UnixStream,
+    since: Instant,
+}
 
 impl Hands {
-    /// All is done here, with the rights of this process.
-    pub fn here() -> Self {
-        Self
-    }
-
     /// Does a task with the rights of `owner`. `message` is the file that goes with it.
     ///
     /// # Errors
     /// What the system says, or that there is no agent now.
-    pub fn perform(&self, _owner: &Owner, task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
-        perform(task, message)
+    pub fn perform(&self, owner: &Owner, task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
+        if !keeper::is_there() || (*owner == Owner::Server && !is_apart(task)) {
+            return perform(task, message);
+        }
+        let lost = |error: io::Error| Trouble::new(format!("work as {}", name(owner)), error);
+        let agent = self.agent(owner).map_err(lost)?;
+        let own = if let Task::Run { limit, .. } = task { Duration::from_secs(*limit) } else { Duration::ZERO };
+        let asked = agent.socket.set_read_timeout(Some(PATIENCE + own)).and_then(|()| {
+            send_task(&agent.socket, task, message)?;
+            receive_result(&agent.socket)
+        });
+        let result = asked.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => lost(io::ErrorKind::TimedOut.into()),
+            _ => lost(error),
+        })?;
+        self.keep(agent);
+        result
+    }
+
+    fn agent(&self, owner: &Owner) -> io::Result<Agent> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|agent| agent.since.elapsed() < FRESH);
+        if let Some(at) = idle.iter().rposition(|agent| agent.owner == *owner) {
+            return Ok(idle.remove(at));
+        }
+        drop(idle);
+        let user = if let Owner::User(account) = owner { Some(account.name.as_str()) } else { None };
+        Ok(Agent { owner: owner.clone(), socket: keeper::agent(user)?, since: Instant::now() })
+    }
+
+    fn keep(&self, agent: Agent) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() >= MOST {
+            idle.remove(0);
+        }
+        idle.push(Agent { since: Instant::now(), ..agent });
+    }
+}
+
+/// Whether a task is none for the server itself, which may be confined to its own files
+/// and runs nothing.
+fn is_apart(task: &Task) -> bool {
+    matches!(task, Task::Run { .. } | Task::Read { .. } | Task::Append { .. })
+}
+
+fn name(owner: &Owner) -> &str {
+    match owner {
+        Owner::Server => "the server's user",
+        Owner::User(account) => &account.name,
     }
 }

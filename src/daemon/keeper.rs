@@ -1,0 +1,178 @@
+//! The process that stays root: the answering side of `sys::keeper`.
+//!
+//! A server that root has started begins it before it becomes its own user. It is this
+//! program under another name, with one thread and one socket, and it reads nothing from
+//! that but requests of a fixed size. Of the configuration, which is root's own, it takes the
+//! server's user and the names of files. Root itself gets no agent, nor does whoever is
+//! called root by another name; a file is opened as root only if nobody else can put
+//! another one in its place. It ends with the server, and leaves signals to that.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{Uid, User};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+
+use super::{Start, files};
+use crate::sys::keeper::{Answer, Person, REQUEST, Request, person, set};
+use crate::sys::{self, pass};
+
+/// What the process that stays root is called.
+pub const KEEPER: &str = "penfoldd: keeper";
+/// What an agent is called.
+pub const AGENT: &str = "penfoldd: agent";
+
+/// Agents at once: the idle ones, and those at work.
+const AGENTS: usize = 512;
+
+impl Start {
+    /// Begins the keeper, if this process is root. Where it cannot be begun all goes on
+    /// without, and mail for users of the system waits: the error is for the log.
+    pub(super) fn begin_keeper(&self) -> io::Result<()> {
+        if !sys::is_root() || sys::keeper::is_there() {
+            return Ok(());
+        }
+        let mut arguments = Vec::new();
+        if let Some(path) = &self.config {
+            arguments.extend([OsString::from("-f"), path.into()]);
+        }
+        let (ours, theirs) = pair(SockType::SeqPacket)?;
+        this_program(KEEPER, theirs).args(arguments).spawn()?;
+        set(ours);
+        Ok(())
+    }
+
+    /// Keeps root until the server ends.
+    ///
+    /// # Errors
+    /// A socket that is none, or a configuration that cannot be read.
+    pub fn keep(&self) -> io::Result<()> {
+        let _ = nix::sys::prctl::set_name(c"penfold-keeper");
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+        }
+        let (ended, end) = UnixStream::pair()?;
+        ended.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(SIGCHLD, end)?;
+        let user = self.load().map_err(|_| io::ErrorKind::InvalidData)?.user;
+        let server = User::from_name(&user)?.map(person).ok_or(Errno::ENOENT)?;
+        Keeper { start: self, server, agents: Vec::new() }.serve(&ended)
+    }
+}
+
+struct Keeper<'a> {
+    start: &'a Start,
+    server: Person,
+    agents: Vec<Child>,
+}
+
+impl Keeper<'_> {
+    fn serve(&mut self, mut ended: &UnixStream) -> io::Result<()> {
+        let socket = io::stdin();
+        loop {
+            let mut both =
+                [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut both, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let [asked, told] = both.map(|one| one.any() == Some(true));
+            if told {
+                while io::Read::read(&mut ended, &mut [0; 64]).is_ok_and(|count| count > 0) {}
+                self.agents.retain_mut(|agent| matches!(agent.try_wait(), Ok(None)));
+            }
+            if asked && !self.answer(&socket)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers one request; false when there are no more.
+    fn answer(&mut self, socket: &io::Stdin) -> io::Result<bool> {
+        let mut bytes = [0; REQUEST];
+        let (count, _) = pass::receive(socket, &mut bytes)?;
+        match count {
+            0 => return Ok(false),
+            REQUEST => {}
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        let done = Request::read(&bytes).and_then(|request| self.carry_out(request));
+        let (answer, file) =
+            done.unwrap_or_else(|e| (Answer::Failed(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None));
+        let too_long = || Answer::Failed(Errno::ENAMETOOLONG as i32).write();
+        pass::send(socket, &answer.write().or_else(|_| too_long())?, file.as_ref().map(AsFd::as_fd))?;
+        Ok(true)
+    }
+
+    fn carry_out(&mut self, request: Request) -> io::Result<(Answer, Option<OwnedFd>)> {
+        let known = |user: Option<User>| (user.map_or(Answer::Nobody, |user| Answer::Is(person(user))), None);
+        match request {
+            Request::Named(name) => Ok(known(User::from_name(&name)?)),
+            Request::Numbered(uid) => Ok(known(User::from_uid(Uid::from_raw(uid))?)),
+            Request::OwnAgent => self.agent(&self.server.clone()),
+            Request::Agent(name) => match User::from_name(&name)?.map(person) {
+                Some(user) => self.agent(&user),
+                None => Ok((Answer::Nobody, None)),
+            },
+            Request::File(path) => {
+                let config = self.start.load().map_err(|_| io::Error::from(Errno::EINVAL))?;
+                open(&path, &files::Names::of(self.start.path(), &config)).map(|file| (Answer::Done, Some(file.into())))
+            }
+        }
+    }
+
+    fn agent(&mut self, user: &Person) -> io::Result<(Answer, Option<OwnedFd>)> {
+        if user.uid == 0 || user.gid == 0 {
+            return Err(Errno::EPERM.into());
+        }
+        if self.agents.len() >= AGENTS {
+            return Err(Errno::EAGAIN.into());
+        }
+        let (ours, theirs) = pair(SockType::Stream)?;
+        // Whoever gives up root this way gives up all other groups, too.
+        self.agents.push(this_program(AGENT, theirs).env_clear().gid(user.gid).uid(user.uid).spawn()?);
+        Ok((Answer::Done, Some(ours)))
+    }
+}
+
+/// A file that the configuration names, and that nobody but root can have put there.
+fn open(path: &Path, names: &files::Names) -> io::Result<File> {
+    let denied = || io::Error::from(Errno::EACCES);
+    if !names.has_secret(path) {
+        return Err(denied());
+    }
+    let real = fs::canonicalize(path)?;
+    for directory in real.ancestors().skip(1) {
+        let metadata = fs::symlink_metadata(directory)?;
+        if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
+            return Err(denied());
+        }
+    }
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
+    let metadata = file.metadata()?;
+    if metadata.uid() == 0 && metadata.is_file() { Ok(file) } else { Err(denied()) }
+}
+
+/// This program once more, under another name, with a socket and nothing else.
+fn this_program(name: &str, socket: OwnedFd) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(name).stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").process_group(0);
+    command
+}
+
+fn pair(kind: SockType) -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?)
+}

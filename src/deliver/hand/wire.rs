@@ -1,0 +1,280 @@
+//! Tasks and what came of them as octets, between the server and an agent.
+//!
+//! A letter is its length and so many octets, at most [`MOST`]; the file that goes with a
+//! task comes beside the first of them. Whoever reads believes nothing: an agent runs as a
+//! user, who may have taken it over.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use super::{Done, Ended, Identity, Part, Task, Trouble};
+use crate::sys::octets::{Reader, Writer};
+use crate::sys::pass;
+
+/// The longest letter.
+const MOST: usize = 1 << 20;
+
+/// Sends a task.
+///
+/// # Errors
+/// Those of the socket.
+pub fn send_task(socket: &UnixStream, task: &Task, message: Option<&File>) -> io::Result<()> {
+    let mut to = Writer::default();
+    write_task(&mut to, task);
+    send(socket, &to.into_bytes(), message)
+}
+
+/// Receives a task; `None` when there are no more.
+///
+/// # Errors
+/// Those of the socket, and `InvalidData`.
+pub fn receive_task(socket: &UnixStream) -> io::Result<Option<(Task, Option<File>)>> {
+    let Some((bytes, file)) = receive(socket)? else { return Ok(None) };
+    Ok(Some((read_task(&mut Reader::new(&bytes))?, file)))
+}
+
+/// Sends what came of it.
+///
+/// # Errors
+/// Those of the socket.
+pub fn send_result(socket: &UnixStream, result: &Result<Done, Trouble>) -> io::Result<()> {
+    let mut to = Writer::default();
+    match result {
+        Ok(done) => write_done(to.octet(0), done),
+        Err(Trouble { doing, error }) => {
+            let number = error.raw_os_error().unwrap_or(0).cast_unsigned();
+            to.octet(1).text(doing).number(number).text(error.to_string());
+        }
+    }
+    send(socket, &to.into_bytes(), None)
+}
+
+/// Receives what came of a task.
+///
+/// # Errors
+/// Those of the socket, `InvalidData`, and `UnexpectedEof` when the agent is gone.
+pub fn receive_result(socket: &UnixStream) -> io::Result<Result<Done, Trouble>> {
+    let Some((bytes, _)) = receive(socket)? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+    let mut from = Reader::new(&bytes);
+    if from.octet()? == 0 {
+        return read_done(&mut from).map(Ok);
+    }
+    let (doing, number, text) = (from.string()?, from.number()?.cast_signed(), from.string()?);
+    let error = if number == 0 { io::Error::other(text) } else { io::Error::from_raw_os_error(number) };
+    Ok(Err(Trouble { doing, error }))
+}
+
+fn send(mut socket: &UnixStream, bytes: &[u8], file: Option<&File>) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MOST).ok_or(io::ErrorKind::InvalidInput)?;
+    let mut letter = length.to_ne_bytes().to_vec();
+    letter.extend_from_slice(bytes);
+    let sent = pass::send(socket, &letter, file.map(AsFd::as_fd))?;
+    socket.write_all(letter.get(sent..).unwrap_or_default())
+}
+
+fn receive(mut socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Option<File>)>> {
+    let mut length = [0; 4];
+    let (count, file) = pass::receive(socket, &mut length)?;
+    if count == 0 {
+        return Ok(None);
+    }
+    socket.read_exact(length.get_mut(count..).unwrap_or_default())?;
+    let length = usize::try_from(u32::from_ne_bytes(length)).ok().filter(|length| *length <= MOST);
+    let mut bytes = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
+    socket.read_exact(&mut bytes)?;
+    Ok(Some((bytes, file.map(Into::into))))
+}
+
+fn write_task(to: &mut Writer, task: &Task) {
+    match task {
+        Task::Copy { mailbox, name, head, content } => {
+            to.octet(1).path(mailbox).text(name).text(head).large(content.at).large(content.size)
+        }
+        Task::Reveal { mailbox, name } => to.octet(2).path(mailbox).text(name),
+        Task::Recover { mailbox, prefix, identity, is_old } => {
+            to.octet(3).path(mailbox).text(prefix).large(identity.born).large(identity.inode).octet(u8::from(*is_old))
+        }
+        Task::Append { file, head, content } => {
+            to.octet(4).path(file).text(head).large(content.at).large(content.size)
+        }
+        Task::Forward { home, uid, names } => {
+            to.octet(5).path(home).number(*uid);
+            write_all(to, names.iter().map(String::as_str))
+        }
+        Task::Read { file } => to.octet(6).path(file),
+        Task::Run { command, directory, environment, head, content, limit } => {
+            to.octet(7).text(command).path(directory).text(head).large(content.at).large(content.size).large(*limit);
+            write_all(to, environment.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]))
+        }
+    };
+}
+
+fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
+    Ok(match from.octet()? {
+        1 => Task::Copy {
+            mailbox: from.path()?,
+            name: from.string()?,
+            head: from.string()?,
+            content: read_part(from)?,
+        },
+        2 => Task::Reveal { mailbox: from.path()?, name: from.string()? },
+        3 => Task::Recover {
+            mailbox: from.path()?,
+            prefix: from.string()?,
+            identity: Identity { born: from.large()?, inode: from.large()? },
+            is_old: from.octet()? != 0,
+        },
+        4 => Task::Append { file: from.path()?, head: from.string()?, content: read_part(from)? },
+        5 => Task::Forward { home: from.path()?, uid: from.number()?, names: read_all(from)? },
+        6 => Task::Read { file: from.path()? },
+        7 => Task::Run {
+            command: from.string()?,
+            directory: from.path()?,
+            head: from.string()?,
+            content: read_part(from)?,
+            limit: from.large()?,
+            environment: {
+                let mut texts = read_all(from)?.into_iter();
+                std::iter::from_fn(|| texts.next().zip(texts.next())).collect()
+            },
+        },
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    })
+}
+
+fn write_all<'a>(to: &'a mut Writer, texts: impl Iterator<Item = &'a str>) -> &'a mut Writer {
+    for text in texts {
+        to.octet(1).text(text);
+    }
+    to.octet(0)
+}
+
+fn read_all(from: &mut Reader<'_>) -> io::Result<Vec<String>> {
+    let mut texts = Vec::new();
+    while from.octet()? != 0 {
+        texts.push(from.string()?);
+    }
+    Ok(texts)
+}
+
+fn read_part(from: &mut Reader<'_>) -> io::Result<Part> {
+    Ok(Part { at: from.large()?, size: from.large()? })
+}
+
+fn write_done(to: &mut Writer, done: &Done) {
+    match done {
+        Done::Well => to.octet(1),
+        Done::Copied(Identity { born, inode }) => to.octet(2).large(*born).large(*inode),
+        Done::Waiting(name) => to.octet(3).text(name),
+        Done::Lost => to.octet(4),
+        Done::Elsewhere => to.octet(5),
+        Done::Text(text) => to.octet(6).text(text),
+        Done::Absent => to.octet(7),
+        Done::Refused(why) => to.octet(8).text(why),
+        Done::Ended(ended, said) => {
+            let (way, number) = match ended {
+                Ended::Code(code) => (0, *code),
+                Ended::Signal(signal) => (1, *signal),
+                Ended::Late => (2, 0),
+            };
+            to.octet(9).octet(way).number(number.cast_unsigned()).text(said)
+        }
+    };
+}
+
+fn read_done(from: &mut Reader<'_>) -> io::Result<Done> {
+    Ok(match from.octet()? {
+        1 => Done::Well,
+        2 => Done::Copied(Identity { born: from.large()?, inode: from.large()? }),
+        3 => Done::Waiting(from.string()?),
+        4 => Done::Lost,
+        5 => Done::Elsewhere,
+        6 => Done::Text(from.string()?),
+        7 => Done::Absent,
+        8 => Done::Refused(from.string()?),
+        9 => {
+            let (way, number) = (from.octet()?, from.number()?.cast_signed());
+            let ended = match way {
+                0 => Ended::Code(number),
+                1 => Ended::Signal(number),
+                2 => Ended::Late,
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            };
+            Done::Ended(ended, from.string()?)
+        }
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_and_results_come_as_they_went() {
+        let (one, two) = UnixStream::pair().expect("a pair");
+        let mailbox = || "/home/jon/Maildir".into();
+        for task in [
+            Task::Copy {
+                mailbox: mailbox(),
+                name: "1.x".into(),
+                head: "h\n".repeat(1000),
+                content: Part { at: 7, size: 9 },
+            },
+            Task::Reveal { mailbox: mailbox(), name: "1.x".into() },
+            Task::Recover {
+                mailbox: mailbox(),
+                prefix: "1.".into(),
+                identity: Identity { born: 1, inode: 2 },
+                is_old: true,
+            },
+            Task::Append { file: mailbox(), head: "From x\n".into(), content: Part { at: 7, size: 9 } },
+            Task::Forward { home: mailbox(), uid: 7, names: vec![".forward+x".into(), ".forward".into()] },
+            Task::Read { file: mailbox() },
+            Task::Run {
+                command: "cat".into(),
+                directory: mailbox(),
+                environment: vec![("USER".into(), "jon".into()), ("SENDER".into(), String::new())],
+                head: "h\n".into(),
+                content: Part { at: 7, size: 9 },
+                limit: 1000,
+            },
+        ] {
+            let file = File::open("/dev/null").expect("there");
+            send_task(&one, &task, Some(&file)).expect("sent");
+            let (came, file) = receive_task(&two).expect("received").expect("one");
+            assert!(came == task && file.is_some());
+        }
+        for done in [
+            Done::Well,
+            Done::Copied(Identity { born: u64::MAX, inode: 2 }),
+            Done::Waiting("1.x".into()),
+            Done::Lost,
+            Done::Elsewhere,
+            Done::Text("jon, mary\n".into()),
+            Done::Absent,
+            Done::Refused("others may write it".into()),
+            Done::Ended(Ended::Code(75), "later".into()),
+            Done::Ended(Ended::Signal(9), String::new()),
+            Done::Ended(Ended::Late, String::new()),
+        ] {
+            send_result(&two, &Ok(done.clone())).expect("sent");
+            assert_eq!(receive_result(&one).expect("received").expect("well"), done);
+        }
+        let full = io::Error::from_raw_os_error(28);
+        send_result(&two, &Err(Trouble::new("write /x", full))).expect("sent");
+        let trouble = receive_result(&one).expect("received").expect_err("trouble");
+        assert_eq!((trouble.doing.as_str(), trouble.error.kind()), ("write /x", io::ErrorKind::StorageFull));
+        // An agent that was taken over.
+        for bad in [&b"\xff\xff\xff\xff"[..], b"\0\0\0\0", b"\x02\0\0\0\0\x09", b"\x06\0\0\0\0\x03\xff\xff\xff\xff"] {
+            let (one, mut two) = UnixStream::pair().expect("a pair");
+            two.write_all(bad).expect("sent");
+            drop(two);
+            assert!(receive_result(&one).is_err(), "{bad:?}");
+        }
+        drop(one);
+        assert!(receive_task(&two).expect("the end").is_none());
+    }
+}

@@ -1,0 +1,66 @@
+//! Confines this process to some places of the file system: Landlock (Linux 5.13).
+//!
+//! For good, for all threads that are begun afterwards, and for programs it would
+//! run; nothing can be run any more. Rights that an older kernel does not know are left out.
+//! Sockets are not touched. What the kernel lacks altogether is said, not an error.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus,
+};
+
+/// What a process may do where.
+#[derive(Debug, Default, Clone)]
+pub struct Places {
+    /// Read files, and what lies below directories.
+    pub read: Vec<PathBuf>,
+    /// Do all that can be done with files, but not run them.
+    pub write: Vec<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// All that was asked for.
+    Full,
+    /// What this kernel knows of it.
+    Partial,
+    /// This kernel has no Landlock.
+    None,
+}
+
+/// The newest rights that are asked for.
+const RIGHTS: ABI = ABI::V5;
+
+/// Confines this process. A place that is not there is left out.
+///
+/// # Errors
+/// Those of the system.
+pub fn confine(places: &Places) -> io::Result<Confinement> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = (AccessFs::from_all(RIGHTS) & !AccessFs::Execute) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    let read = places.read.iter().map(|path| (path, BitFlags::from(read)));
+    let all = read.chain(places.write.iter().map(|path| (path, write)));
+    let rules = all.filter_map(|(path, access)| {
+        let is_directory = fs::metadata(path).ok()?.is_dir();
+        let access = if is_directory { access } else { access & AccessFs::from_file(RIGHTS) };
+        Some(Ok(PathBeneath::new(PathFd::new(path).ok()?, access)))
+    });
+    let rules: Vec<Result<_, landlock::RulesetError>> = rules.collect();
+    let confined = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(RIGHTS))
+        .and_then(Ruleset::create)
+        .and_then(|created| created.add_rules(rules))
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map_err(io::Error::other)?;
+    Ok(match confined.ruleset {
+        RulesetStatus::FullyEnforced => Confinement::Full,
+        RulesetStatus::PartiallyEnforced => Confinement::Partial,
+        RulesetStatus::NotEnforced => Confinement::None,
+    })
+}

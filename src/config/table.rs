@@ -20,9 +20,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-
-use crate::sys::keeper;
 use super::{ConfigError, TableFile};
+use crate::sys::keeper;
 
 /// The largest table file, in octets. It is held in memory whole.
 const MAX_SIZE: u64 = 64 << 20;

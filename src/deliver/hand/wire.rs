@@ -96,9 +96,7 @@ fn write_task(to: &mut Writer, task: &Task) {
         Task::Recover { mailbox, prefix, identity, is_old } => {
             to.octet(3).path(mailbox).text(prefix).large(identity.born).large(identity.inode).octet(u8::from(*is_old))
         }
-        Task::Append { file, head, content } => {
-            to.octet(4).path(file).text(head).large(content.at).large(content.size)
-        }
+        Task::Append { file, head, content } => to.octet(4).path(file).text(head).large(content.at).large(content.size),
         Task::Forward { home, uid, names } => {
             to.octet(5).path(home).number(*uid);
             write_all(to, names.iter().map(String::as_str))
@@ -113,12 +111,9 @@ fn write_task(to: &mut Writer, task: &Task) {
 
 fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
     Ok(match from.octet()? {
-        1 => Task::Copy {
-            mailbox: from.path()?,
-            name: from.string()?,
-            head: from.string()?,
-            content: read_part(from)?,
-        },
+        1 => {
+            Task::Copy { mailbox: from.path()?, name: from.string()?, head: from.string()?, content: read_part(from)? }
+        }
         2 => Task::Reveal { mailbox: from.path()?, name: from.string()? },
         3 => Task::Recover {
             mailbox: from.path()?,

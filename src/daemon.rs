@@ -39,6 +39,7 @@ use crate::tls::Tls;
 use crate::users::accounts;
 use crate::worker::Settings;
 
+mod confine;
 pub mod exit;
 mod files;
 pub mod keeper;
@@ -289,6 +290,7 @@ impl Start {
         log::report_bugs();
         let settings = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
         keep_key(&spool, &settings);
+        self.confine(&settings)?;
         warnings::of_homes(was_root, &settings.config);
         Ok((spool, Arc::new(settings)))
     }

@@ -7,6 +7,7 @@ use getopts::Options;
 use penfold::daemon::keeper::{AGENT, KEEPER};
 use penfold::daemon::{Exit, Start, exit};
 use penfold::deliver::hand::agent;
+use penfold::sys;
 
 const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file]";
 
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Exit> {
     let options = options();
+    sys::close_inherited(passed());
     let name = std::env::args_os().next();
     let name = name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
     if name == AGENT {
@@ -48,6 +50,13 @@ fn run() -> Result<(), Exit> {
         (_, _, true) => start.run_queue(),
         _ => start.serve(),
     }
+}
+
+/// How many sockets systemd has passed to this process.
+fn passed() -> i32 {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    let is_ours = number("LISTEN_PID") == Some(std::process::id());
+    number("LISTEN_FDS").filter(|_| is_ours).and_then(|count| count.try_into().ok()).unwrap_or(0)
 }
 
 fn options() -> Options {

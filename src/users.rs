@@ -101,6 +101,21 @@ impl Users {
         Ok(Self { source, template: template.to_owned(), is_mbox })
     }
 
+    /// Where mailboxes of the server's own are: what the template begins with, and the
+    /// directories of those that the users file names.
+    pub fn roots(&self) -> Vec<PathBuf> {
+        let Source::File(table) = &self.source else { return Vec::new() };
+        let begin = self.template.find('{').map_or(self.template.as_str(), |at| &self.template[..at]);
+        let begin = begin.rfind('/').map_or("/", |at| &begin[..at]);
+        let table = table.current();
+        let named = table.values().flat_map(|users| users.values()).filter_map(|user| user.mailbox.as_deref());
+        let mut roots: Vec<PathBuf> =
+            named.filter_map(Path::parent).chain([Path::new(begin)]).map(Path::to_owned).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        roots
+    }
+
     /// The mailbox of the user `name` (in lower case) of a local domain; `None`
     /// if there is no such user.
     ///

@@ -24,7 +24,7 @@ const FORWARDS: &[(&str, &str, u32, &[&str], &str)] = &[
     ("nonsense", "mary\nj on\n", 0o600, &["jon"], "ignored ~/.forward of jon: line 2: there is text after the address"),
     ("for others to write", "mary\n", 0o664, &["jon"], "ignored ~/.forward of jon: others may write it"),
     ("for all to write", "mary\n", 0o606, &["jon"], "ignored ~/.forward of jon: others may write it"),
-    ("no text", "mary\u{0}\n", 0o600, &["jon"], "ignored ~/.forward of jon: line 1: "),
+    ("no text", "mary\u{0}\n", 0o600, &["jon"], "ignored ~/.forward of jon: it is no text in UTF-8"),
     ("a list of his own", ":include:{home}/list\n", 0o600, &["mary"], "via=forward"),
     ("a file", "\\jon, {home}/box\n", 0o600, &["jon", "jon:box"], "via=mbox"),
     ("a Maildir", "\"{home}/Maildir/\"\n", 0o600, &["jon"], "via=maildir"),

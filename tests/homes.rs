@@ -6,11 +6,12 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use common::Daemon;
 use common::homes::{FIRST, Homes};
+use common::{Daemon, Site};
+use nix::unistd::geteuid;
 
 /// Takes a message for somebody.
 fn send(daemon: &Daemon, to: &str) {
@@ -39,4 +40,154 @@ fn mail_comes_home_as_its_owners() {
         }
     }
     daemon.wait_until("the end", || homes.site.spooled().is_empty());
+}
+
+/// The processes that a daemon has begun, by what they are called.
+fn children(pid: u32) -> Vec<(u32, String)> {
+    let tasks = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let numbers = tasks.split_whitespace().filter_map(|number| number.parse().ok());
+    let name = |number: u32| fs::read_to_string(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    numbers.map(|number| (number, name(number).split('\0').next().unwrap_or_default().to_owned())).collect()
+}
+
+fn status(pid: u32, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.expect("a field").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The keeper and the agents of a daemon.
+fn family(daemon: &Daemon) -> (u32, Vec<u32>) {
+    let server = daemon.pid().as_raw().unsigned_abs();
+    let keepers = children(server);
+    assert_eq!(keepers.len(), 1, "{keepers:?}");
+    assert_eq!(keepers[0].1, "penfoldd: keeper");
+    let agents = children(keepers[0].0);
+    assert!(agents.iter().all(|agent| agent.1 == "penfoldd: agent"), "{agents:?}");
+    (keepers[0].0, agents.into_iter().map(|agent| agent.0).collect())
+}
+
+#[test]
+fn nobody_has_more_than_he_needs() {
+    let Some(homes) = Homes::new("") else { return };
+    // A descriptor that whoever starts the daemon has forgotten.
+    let mut command = homes.mounts.inside(&homes.site.penfoldd(&["-d"]));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    command.stdin(std::process::Stdio::from(reader));
+    let shell = format!("exec 7<&0 9>/dev/null; exec \"$0\" \"$@\" <&7");
+    let mut wrapped = std::process::Command::new("sh");
+    wrapped.args(["-c", &shell]).arg(command.get_program()).args(command.get_args());
+    wrapped.stdin(std::process::Stdio::null());
+    let daemon = Daemon::spawn(wrapped);
+    drop(writer);
+    send(&daemon, "jon");
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
+    let server = daemon.pid().as_raw().unsigned_abs();
+    let (keeper, agents) = family(&daemon);
+    assert_eq!(agents.len(), 1, "{agents:?}");
+    let agent = agents[0];
+    assert_ne!(status(server, "Uid"), "0 0 0 0");
+    assert_eq!(status(keeper, "Uid"), "0 0 0 0");
+    assert_eq!(status(keeper, "Threads"), "1");
+    assert_eq!(status(agent, "Uid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
+    assert_eq!(status(agent, "Gid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
+    assert_eq!(status(agent, "Groups"), "");
+    for (who, pid) in [("server", server), ("agent", agent)] {
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(status(pid, set), "0000000000000000", "{set} of the {who}");
+        }
+    }
+    let open = |pid: u32| {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").flatten();
+        let mut links: Vec<(i32, String)> = links
+            .map(|link| {
+                let number = link.file_name().to_string_lossy().parse().expect("a number");
+                (number, fs::read_link(link.path()).expect("a link").to_string_lossy().into_owned())
+            })
+            .collect();
+        links.sort_unstable();
+        links
+    };
+    for (_, what) in open(server).iter().chain(&open(keeper)).filter(|(number, _)| [7, 9].contains(number)) {
+        assert!(!what.starts_with("pipe:") && what != "/dev/null", "{what} came from outside");
+    }
+    let of_agent = open(agent);
+    assert!(of_agent.iter().all(|(number, what)| *number < 3 || what.starts_with("socket:")), "{of_agent:?}");
+    let sockets = of_agent.iter().filter(|(_, what)| what.starts_with("socket:")).count();
+    assert_eq!((of_agent.len() - sockets, sockets), (2, 2), "its one socket, twice: {of_agent:?}");
+    // Nobody outlives the server, however that ends.
+    daemon.end_log();
+    let is_there = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
+    for _ in 0..500 {
+        if !is_there(keeper) && !is_there(agent) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("keeper {} agent {}", is_there(keeper), is_there(agent));
+}
+
+#[test]
+fn nothing_is_delivered_as_root() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    for (count, name) in ["root", "toor"].into_iter().enumerate() {
+        send(&daemon, name);
+        let kept = homes.site.path("spool/postmaster");
+        daemon.wait_until("mail", || files(&kept).len() == count + 1);
+    }
+    assert!(!homes.home("toor").join("Maildir").exists());
+    let (_, agents) = family(&daemon);
+    assert!(agents.is_empty(), "{agents:?}");
+}
+
+#[test]
+fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
+    let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
+    let Homes { mut site, mounts } = homes;
+    common::tls::Authority::new().give(&site, "c", "razorback.test", 300);
+    mounts.shell(&format!(
+        "mount -t tmpfs -o mode=755 tmpfs /mnt && mkdir -m 777 /mnt/open && cp {0}/c.pem {0}/c.key /mnt && cp {0}/c.key /mnt/open && \
+         chown -R root /mnt && chmod 600 /mnt/c.key /mnt/open/c.key",
+        site.path("").display()
+    ));
+    site.set("tls", "certificate", "\"/mnt/c.pem\"");
+    site.set("tls", "key", "\"/mnt/c.key\"");
+    let daemon = mounts.start(&site);
+    let mut client = common::client::Client::new(daemon.connect());
+    client.say("EHLO client.test\r\n");
+    let mut offered = String::new();
+    while !offered.contains("250 ") {
+        offered.push_str(&client.hear().expect("a line"));
+    }
+    assert!(offered.contains("STARTTLS"), "{offered}");
+    // Where others could put a link to any file of root's, he reads none.
+    site.set("tls", "key", "\"/mnt/open/c.key\"");
+    let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("tls.key: /mnt/open/c.key: Permission denied"), "{said}");
+}
+
+#[test]
+fn a_directory_that_comes_in_later_is_out_of_reach() {
+    if !geteuid().is_root() {
+        println!("skipped: only root has a keeper");
+        return;
+    }
+    let mut site = Site::new();
+    site.set("", "socket", &format!("{:?}", site.path("run/sock")));
+    let daemon = site.start();
+    let other = site.path("other");
+    fs::create_dir(&other).expect("a directory");
+    chown(&other, fs::metadata(site.path("mail")).ok().map(|m| m.uid()), None).expect("its own");
+    site.add("users", &format!("late::{}/late", other.display()));
+    daemon.hup();
+    daemon.wait_log(|line| line.ends_with("configuration and tables read again"));
+    send(&daemon, "late");
+    if daemon.log().contains("no Landlock") {
+        println!("skipped: this kernel has no Landlock");
+        return;
+    }
+    daemon.wait_words(&["deferred to=<late@", "Permission denied"]);
+    assert!(files(&other.join("late")).is_empty());
 }

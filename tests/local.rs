@@ -37,7 +37,7 @@ fn text_of(messages: Vec<Vec<u8>>) -> String {
 
 #[test]
 fn a_command_takes_the_message_and_learns_who_from_its_environment() {
-    let site = site("cmd: \"|env -0 >{}/env; cat >{}/part; mv {}/part {}/out\"\nlist: cmd\n");
+    let site = site("cmd: \"|env -0 >{}/env; ls /proc/self/fd >{}/fd; cat >{}/part; mv {}/part {}/out\"\nlist: cmd\n");
     let daemon = site.start();
     let evil = format!("\"-x;$(touch {}/pwned)`id`|\"@x.org", site.path("mail").display());
     let text = format!("{TEXT}{}", "0123456789abcdef\r\n".repeat(20_000));
@@ -66,6 +66,8 @@ fn a_command_takes_the_message_and_learns_who_from_its_environment() {
     assert_eq!(known.keys().copied().collect::<Vec<_>>(), ["LOGNAME", "USER"]);
     daemon.wait_words(&["sent to=<cmd@razorback>", "orig=<list@razorback>", "via=command", "dsn=2.0.0"]);
     assert!(daemon.settles(&site) && !site.path("mail/pwned").exists());
+    // Nothing of the server's is open: there are three descriptors, and that of the directory.
+    assert_eq!(fs::read_to_string(site.path("mail/fd")).expect("text").lines().count(), 4);
     // The part after the plus.
     fs::remove_file(site.path("mail/out")).expect("it is there");
     daemon.submit(&["cmd+a.b@razorback"]);

@@ -19,14 +19,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::hand::{Done, Hands, Owner, Task};
 use crate::config::table::{Line, Watched, lines, read_private};
 use crate::config::{Config, ConfigError, HostPort};
-use crate::sys;
 
 /// How long a command may take to print a token.
-const COMMAND_LIMIT: Duration = Duration::from_secs(10);
+const COMMAND_LIMIT: u32 = 10;
 /// The longest token, in octets.
 const LONGEST_TOKEN: usize = 8 << 10;
 
@@ -105,10 +104,12 @@ impl Login {
                 token(&text)
             }
             Secret::TokenCommand(words) => {
-                let (program, arguments) = words.split_first().ok_or("the token: no command")?;
-                let text = sys::command::output(program, arguments, COMMAND_LIMIT, LONGEST_TOKEN)
-                    .map_err(|e| format!("the token: {program}: {e}"))?;
-                token(&String::from_utf8_lossy(&text))
+                let task = Task::Print { words: words.clone(), limit: COMMAND_LIMIT, most: LONGEST_TOKEN as u32 };
+                let printed = Hands::default().perform(&Owner::Server, &task, None);
+                match printed.map_err(|trouble| format!("the token: {}: {}", trouble.doing, trouble.error))? {
+                    Done::Printed(text) => token(&String::from_utf8_lossy(&text)),
+                    _ => Err("the token: no answer".to_owned()),
+                }
             }
         }
     }

@@ -166,6 +166,11 @@ impl Router {
         Ok(router)
     }
 
+    /// Where mailboxes of the server's own are.
+    pub fn mailbox_roots(&self) -> Vec<PathBuf> {
+        self.users.roots()
+    }
+
     /// The address with a domain: the first local one, if it had none.
     #[must_use]
     pub fn qualify(&self, address: &Address) -> Address {

@@ -28,8 +28,9 @@
 
 use std::fmt::Write;
 
+use super::words::{self, ActionWords, UNKNOWN, Value, read_words};
 use crate::address::{self, Address};
-use crate::envelope::{Action, Body, Envelope, MAX_ACTION, Origin, Recipient};
+use crate::envelope::{Body, Envelope, MAX_ACTION, Origin, Recipient};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
 /// Lines of a full head are multiples of this.
@@ -224,7 +225,7 @@ pub fn full(envelope: &Envelope) -> String {
         if let Some(original) = &recipient.original {
             let _ = write!(head, " orig=<{original}>");
         }
-        write_action(&mut head, &recipient.action);
+        words::write_action(&mut head, &recipient.action);
         end_line(&mut head);
     }
     head.push('\n');
@@ -232,47 +233,6 @@ pub fn full(envelope: &Envelope) -> String {
     let at = MAGIC.len() + "head=".len();
     head.replace_range(at..at + 10, &length);
     head
-}
-
-fn write_action(head: &mut String, action: &Action) {
-    let (key, value, user) = match action {
-        Action::Deliver => return,
-        Action::Direct => return head.push_str(" do=direct"),
-        Action::Expand => return head.push_str(" do=expand"),
-        Action::Run { command, user } => ("run", command, user),
-        Action::Append { file, user } => ("file", file, user),
-    };
-    for (key, value) in [(key, Some(value)), ("as", user.as_ref())] {
-        let Some(value) = value else { continue };
-        let _ = write!(head, " {key}=");
-        for b in value.bytes() {
-            let _ = match b {
-                // A value that begins with < is a path.
-                b'!'..=b'~' if !b"%<".contains(&b) => write!(head, "{}", char::from(b)),
-                _ => write!(head, "%{b:02X}"),
-            };
-        }
-    }
-}
-
-/// What [`write_action`] wrote of one value.
-fn read_text(word: &str) -> Result<Box<str>, Bad> {
-    const BAD: Bad = Bad("a command or a file makes no sense");
-    let mut text = Vec::with_capacity(word.len());
-    let mut rest = word.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        if first != b'%' {
-            text.push(first);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2).ok_or(BAD)?;
-        let digits = std::str::from_utf8(digits).map_err(|_| BAD)?;
-        text.push(u8::from_str_radix(digits, 16).map_err(|_| BAD)?);
-        rest = after;
-    }
-    let text = String::from_utf8(text).map_err(|_| BAD)?;
-    if (1..=MAX_ACTION).contains(&text.len()) { Ok(text.into()) } else { Err(BAD) }
 }
 
 fn end_line(head: &mut String) {
@@ -380,65 +340,24 @@ fn read_first(line: &[u8]) -> Result<(Body, Origin, Option<Address>), Bad> {
 }
 
 fn read_recipient(text: &[u8]) -> Result<Recipient, Bad> {
-    let (mut to, mut original, mut action, mut owner) = (None, None, None, None);
+    let (mut to, mut original, mut action) = (None, None, ActionWords::default());
     read_words(text, |key, value| {
         match (key, value) {
             ("to", Value::Path(Some(address))) => to = Some(address),
             ("orig", Value::Path(Some(address))) => original = Some(address),
-            // One thing is done, and what it is comes before whose it is.
-            ("do" | "run" | "file", Value::Word(_)) if action.is_some() => return Err(UNKNOWN),
-            ("do", Value::Word("direct")) => action = Some(Action::Direct),
-            ("do", Value::Word("expand")) => action = Some(Action::Expand),
-            ("run", Value::Word(word)) => action = Some(Action::Run { command: read_text(word)?, user: None }),
-            ("file", Value::Word(word)) => action = Some(Action::Append { file: read_text(word)?, user: None }),
-            ("as", Value::Word(word)) => owner = Some(read_text(word)?),
+            (key, Value::Word(word)) => return action.read(key, word),
             _ => return Err(UNKNOWN),
         }
         Ok(())
     })?;
-    let action = action.unwrap_or_default();
-    let action = match (action, owner) {
-        (Action::Run { command, .. }, user) => Action::Run { command, user },
-        (Action::Append { file, .. }, user) => Action::Append { file, user },
-        (action, None) => action,
-        (_, Some(_)) => return Err(UNKNOWN),
-    };
+    let action = action.finish()?;
     Ok(Recipient { address: to.ok_or(Bad("a recipient has no address"))?, original, action })
-}
-
-const UNKNOWN: Bad = Bad("it says something that this version does not know");
-
-/// What stands behind a key: a path in angle brackets, or a word without blanks.
-enum Value<'a> {
-    Path(Option<Address>),
-    Word(&'a str),
-}
-
-/// Reads `key=value` words separated by blanks.
-fn read_words<'a>(mut text: &'a [u8], mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), Bad>) -> Result<(), Bad> {
-    const BAD: Bad = Bad("a line is no list of key=value");
-    loop {
-        text = text.trim_ascii();
-        if text.is_empty() {
-            return Ok(());
-        }
-        let equals = text.iter().position(|&b| b == b'=').ok_or(BAD)?;
-        let (key, rest) = (&text[..equals], &text[equals + 1..]);
-        let (value, rest) = if rest.starts_with(b"<") {
-            let (path, rest) = address::parse_path(rest).map_err(|_| Bad("an address makes no sense"))?;
-            (Value::Path(path), rest)
-        } else {
-            let (word, rest) = rest.split_at(rest.iter().position(|&b| b == b' ').unwrap_or(rest.len()));
-            (Value::Word(std::str::from_utf8(word).map_err(|_| BAD)?), rest)
-        };
-        take(std::str::from_utf8(key).map_err(|_| BAD)?, value)?;
-        text = rest;
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::Action;
 
     fn action(n: usize) -> Action {
         let user = (n % 10 > 4).then(|| "jon".into());

@@ -104,6 +104,7 @@ mod entry;
 mod head;
 mod id;
 mod keep;
+mod words;
 mod writer;
 
 pub use content::Content;

@@ -270,7 +270,7 @@ mod tests {
             ("kill -9 $$", "", Ended::Signal(9), ""),
             ("cat >/dev/null; sleep 60 & echo $!", "x", Ended::Code(0), "*"),
             ("exec >&- 2>&-; sleep 60", "x", Ended::Late, ""),
-            ("umask; ls /proc/self/fd | wc -l", "", Ended::Code(0), "0077\n4\n"),
+            ("umask", "", Ended::Code(0), "0077\n"),
             ("yes | head -c 100000", "", Ended::Code(0), "y\ny\ny\ny\ny\ny\ny\ny\ny\ny\n"),
         ] {
             let mut command = Command::new("/bin/sh");

@@ -102,9 +102,10 @@ impl<'a> Reader<'a> {
     /// A text in UTF-8.
     ///
     /// # Errors
-    /// That there is none.
+    /// That there is none, or a NUL in it.
     pub fn string(&mut self) -> io::Result<String> {
-        String::from_utf8(self.bytes()?.to_vec()).map_err(|_| io::ErrorKind::InvalidData.into())
+        let text = String::from_utf8(self.bytes()?.to_vec()).ok().filter(|text| !text.contains('\0'));
+        text.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// A path.

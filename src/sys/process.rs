@@ -3,6 +3,7 @@
 //! Thin: each function is one thing that the system does, with its errors.
 
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
@@ -48,6 +49,17 @@ pub fn become_user(user: &str) -> io::Result<()> {
         return Err(io::Error::other("privileges could not be given up"));
     }
     Ok(())
+}
+
+/// Closes what the program that began this one has left open, beyond the standard
+/// streams and so many that it means to pass on.
+pub fn close_inherited(passed: i32) {
+    let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers: Vec<i32> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
+    // The directory's own is among them, and closed already.
+    numbers.into_iter().filter(|number| *number > 2 + passed).for_each(|number| {
+        let _ = nix::unistd::close(number);
+    });
 }
 
 /// Lets this process open as many files as it may: a session takes one, and a second

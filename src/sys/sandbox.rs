@@ -9,8 +9,8 @@ use std::io;
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus,
 };
 
 /// What a process may do where.
@@ -43,7 +43,7 @@ const RIGHTS: ABI = ABI::V5;
 pub fn confine(places: &Places) -> io::Result<Confinement> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = (AccessFs::from_all(RIGHTS) & !AccessFs::Execute) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
-    let read = places.read.iter().map(|path| (path, BitFlags::from(read)));
+    let read = places.read.iter().map(|path| (path, read));
     let all = read.chain(places.write.iter().map(|path| (path, write)));
     let rules = all.filter_map(|(path, access)| {
         let is_directory = fs::metadata(path).ok()?.is_dir();
@@ -63,4 +63,42 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
         RulesetStatus::PartiallyEnforced => Confinement::Partial,
         RulesetStatus::NotEnforced => Confinement::None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::thread;
+
+    #[test]
+    fn what_is_not_named_is_out_of_reach() {
+        let scratch = std::env::temp_dir().join(format!("penfold-sandbox-{}", std::process::id()));
+        for name in ["own", "other"] {
+            fs::create_dir_all(scratch.join(name)).expect("a directory");
+            fs::write(scratch.join(name).join("file"), "x").expect("a file");
+        }
+        let places = Places { read: vec!["/etc".into()], write: vec![scratch.join("own"), "/dev/null".into()] };
+        let inside = scratch.clone();
+        // Only the thread is confined, not those of the other tests.
+        let tried = thread::spawn(move || {
+            if confine(&places).expect("confined") == Confinement::None {
+                println!("skipped: this kernel has no Landlock");
+                return None;
+            }
+            let denied = |result: io::Result<()>| result.is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+            Some([
+                fs::write(inside.join("own/new"), "y").is_ok(),
+                fs::rename(inside.join("own/new"), inside.join("own/newer")).is_ok(),
+                denied(fs::read(inside.join("other/file")).map(drop)),
+                denied(fs::write(inside.join("other/new"), "y")),
+                denied(fs::rename(inside.join("own/newer"), inside.join("other/newer"))),
+                fs::read("/etc/passwd").is_ok(),
+                denied(Command::new("/bin/true").status().map(drop)),
+            ])
+        });
+        let tried = tried.join().expect("no panic");
+        fs::remove_dir_all(&scratch).expect("removed");
+        assert!(tried.is_none_or(|tried| tried == [true; 7]), "{tried:?}");
+    }
 }

@@ -64,7 +64,8 @@ fn text(file: File, path: &Path, most: u64) -> Result<Done, Trouble> {
     if bytes.len() as u64 > most {
         return Ok(Done::Refused(format!("it is longer than {most} octets")));
     }
-    Ok(String::from_utf8(bytes).map_or_else(|_| Done::Refused("it is no text in UTF-8".to_owned()), Done::Text))
+    let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+    Ok(text.map_or_else(|| Done::Refused("it is no text in UTF-8".to_owned()), Done::Text))
 }
 
 /// Opens a file without waiting for anybody, as a FIFO would; `None` if there is none.

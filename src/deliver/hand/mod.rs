@@ -11,11 +11,11 @@
 //! Decides nothing about recipients and knows nothing of entries.
 
 pub mod agent;
-mod command;
 mod home;
 pub(super) mod maildir;
 mod mbox;
 mod pool;
+mod run;
 mod wire;
 
 use std::fs::File;
@@ -25,6 +25,7 @@ use std::time::Duration;
 
 pub use pool::Hands;
 
+use crate::sys::command;
 pub use crate::sys::command::Ended;
 pub use crate::users::Owner;
 
@@ -98,6 +99,15 @@ pub enum Task {
         /// How long it may take, in seconds.
         limit: u64,
     },
+    /// Run a configured command, without a shell, for what it prints.
+    Print {
+        /// The program and its arguments.
+        words: Vec<String>,
+        /// Seconds that it has.
+        limit: u32,
+        /// Octets that it may print.
+        most: u32,
+    },
 }
 
 /// A piece of the file that goes with a task, in octets.
@@ -141,6 +151,8 @@ pub enum Done {
     Refused(String),
     /// The command ended like this, and said this first.
     Ended(Ended, String),
+    /// What was printed.
+    Printed(Vec<u8>),
 }
 
 /// Why it could not be done.
@@ -166,9 +178,23 @@ pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
         Task::Forward { home, uid, names } => home::forward(home, *uid, names),
         Task::Read { file } => home::read(file),
         Task::Run { command, directory, environment, head, content, limit } => {
-            let run = command::Run { command, directory, environment, limit: Duration::from_secs(*limit) };
+            let run = run::Run { command, directory, environment, limit: Duration::from_secs(*limit) };
             run.with(head, message()?, *content)
         }
+        Task::Print { words, limit, most } => {
+            let none = || Trouble::new("run a command", io::ErrorKind::InvalidInput);
+            let (program, arguments) = words.split_first().ok_or_else(none)?;
+            let most = usize::try_from(*most).unwrap_or(usize::MAX);
+            let printed = command::output(program, arguments, Duration::from_secs((*limit).into()), most);
+            printed.map(Done::Printed).map_err(|error| Trouble::new(program, error))
+        }
+    }
+}
+
+impl Task {
+    /// Whether the server, which is confined, could not do it itself.
+    fn is_beyond_the_server(&self) -> bool {
+        matches!(self, Self::Print { .. } | Self::Run { .. } | Self::Read { .. } | Self::Append { .. })
     }
 }
 

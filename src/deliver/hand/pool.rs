@@ -48,7 +48,7 @@ impl Hands {
         if !keeper::is_there() {
             return perform(task, message);
         }
-        if *owner == Owner::Server && !is_apart(task) {
+        if *owner == Owner::Server && !task.is_beyond_the_server() {
             let result = perform(task, message);
             // It may be confined to other places than an alias names.
             if result.as_ref().err().is_none_or(|trouble| trouble.error.kind() != io::ErrorKind::PermissionDenied) {
@@ -88,12 +88,6 @@ impl Hands {
         }
         idle.push(Agent { since: Instant::now(), ..agent });
     }
-}
-
-/// Whether a task is none for the server itself, which may be confined to its own files
-/// and runs nothing.
-fn is_apart(task: &Task) -> bool {
-    matches!(task, Task::Run { .. } | Task::Read { .. } | Task::Append { .. })
 }
 
 fn name(owner: &Owner) -> &str {

@@ -97,15 +97,14 @@ fn write_task(to: &mut Writer, task: &Task) {
             to.octet(3).path(mailbox).text(prefix).large(identity.born).large(identity.inode).octet(u8::from(*is_old))
         }
         Task::Append { file, head, content } => to.octet(4).path(file).text(head).large(content.at).large(content.size),
-        Task::Forward { home, uid, names } => {
-            to.octet(5).path(home).number(*uid);
-            write_all(to, names.iter().map(String::as_str))
-        }
+        Task::Forward { home, uid, names } => texts(to.octet(5).path(home).number(*uid), names),
         Task::Read { file } => to.octet(6).path(file),
         Task::Run { command, directory, environment, head, content, limit } => {
             to.octet(7).text(command).path(directory).text(head).large(content.at).large(content.size).large(*limit);
-            write_all(to, environment.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]))
+            to.number(u32::try_from(environment.len()).unwrap_or(u32::MAX));
+            environment.iter().fold(to, |to, (name, value)| to.text(name).text(value))
         }
+        Task::Print { words, limit, most } => texts(to.octet(8).number(*limit).number(*most), words),
     };
 }
 
@@ -122,7 +121,7 @@ fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
             is_old: from.octet()? != 0,
         },
         4 => Task::Append { file: from.path()?, head: from.string()?, content: read_part(from)? },
-        5 => Task::Forward { home: from.path()?, uid: from.number()?, names: read_all(from)? },
+        5 => Task::Forward { home: from.path()?, uid: from.number()?, names: read_texts(from)? },
         6 => Task::Read { file: from.path()? },
         7 => Task::Run {
             command: from.string()?,
@@ -131,27 +130,24 @@ fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
             content: read_part(from)?,
             limit: from.large()?,
             environment: {
-                let mut texts = read_all(from)?.into_iter();
-                std::iter::from_fn(|| texts.next().zip(texts.next())).collect()
+                let count = from.number()?;
+                (0..count).map(|_| Ok((from.string()?, from.string()?))).collect::<io::Result<_>>()?
             },
         },
+        8 => Task::Print { limit: from.number()?, most: from.number()?, words: read_texts(from)? },
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
 
-fn write_all<'a>(to: &'a mut Writer, texts: impl Iterator<Item = &'a str>) -> &'a mut Writer {
-    for text in texts {
-        to.octet(1).text(text);
-    }
-    to.octet(0)
+fn texts<'a>(to: &'a mut Writer, texts: &[String]) -> &'a mut Writer {
+    to.number(u32::try_from(texts.len()).unwrap_or(u32::MAX));
+    texts.iter().fold(to, |to, text| to.text(text))
 }
 
-fn read_all(from: &mut Reader<'_>) -> io::Result<Vec<String>> {
-    let mut texts = Vec::new();
-    while from.octet()? != 0 {
-        texts.push(from.string()?);
-    }
-    Ok(texts)
+fn read_texts(from: &mut Reader<'_>) -> io::Result<Vec<String>> {
+    // No more are made room for than there are.
+    let count = from.number()?;
+    (0..count).map(|_| from.string()).collect()
 }
 
 fn read_part(from: &mut Reader<'_>) -> io::Result<Part> {
@@ -176,6 +172,7 @@ fn write_done(to: &mut Writer, done: &Done) {
             };
             to.octet(9).octet(way).number(number.cast_unsigned()).text(said)
         }
+        Done::Printed(text) => to.octet(10).text(text),
     };
 }
 
@@ -199,6 +196,7 @@ fn read_done(from: &mut Reader<'_>) -> io::Result<Done> {
             };
             Done::Ended(ended, from.string()?)
         }
+        10 => Done::Printed(from.bytes()?.to_vec()),
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
@@ -236,6 +234,7 @@ mod tests {
                 content: Part { at: 7, size: 9 },
                 limit: 1000,
             },
+            Task::Print { words: vec!["/bin/echo".into(), "a b".into()], limit: 30, most: 100 },
         ] {
             let file = File::open("/dev/null").expect("there");
             send_task(&one, &task, Some(&file)).expect("sent");
@@ -254,6 +253,7 @@ mod tests {
             Done::Ended(Ended::Code(75), "later".into()),
             Done::Ended(Ended::Signal(9), String::new()),
             Done::Ended(Ended::Late, String::new()),
+            Done::Printed(b"token\n".to_vec()),
         ] {
             send_result(&two, &Ok(done.clone())).expect("sent");
             assert_eq!(receive_result(&one).expect("received").expect("well"), done);

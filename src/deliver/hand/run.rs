@@ -48,7 +48,7 @@ impl Run<'_> {
         command.current_dir(self.directory);
         let terms = Terms { input: Some(&mut input), limit: self.limit, most: MOST, is_free: true };
         match command::run(command, terms) {
-            Ok((ended, said)) => Ok(Done::Ended(ended, String::from_utf8_lossy(&said).into_owned())),
+            Ok((ended, said)) => Ok(Done::Ended(ended, String::from_utf8_lossy(&said).replace('\0', " "))),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(Done::Ended(Ended::Code(127), e.to_string())),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(Done::Ended(Ended::Code(126), e.to_string())),
             Err(e) => Err(Trouble::new("run the command", e)),

@@ -1,0 +1,59 @@
+//! Where in the file system the server may go: its spool, its configuration and the
+//! mailboxes that are its own.
+//!
+//! Only a server that root has started is confined, since for any other one there is
+//! nobody who could do the rest. What it needs is taken from the configuration with
+//! which it starts: a directory that comes in later needs a restart.
+
+use std::path::{Path, PathBuf};
+
+use super::Start;
+use super::exit::{self, Exit};
+use super::files;
+use crate::config::LogTo;
+use crate::sys::keeper;
+use crate::sys::sandbox::{self, Confinement, Places};
+use crate::worker::Settings;
+
+/// What programs need to know of the system.
+const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/share", "/proc", "/sys"];
+
+impl Start {
+    /// Confines this process, if it has a keeper, before it begins its first thread.
+    pub(super) fn confine(&self, settings: &Settings) -> Result<(), Exit> {
+        if !keeper::is_there() {
+            return Ok(());
+        }
+        match sandbox::confine(&self.places(settings)) {
+            Ok(Confinement::Full) => Ok(()),
+            Ok(Confinement::Partial) => {
+                ::log::info!("this kernel's Landlock is an older one: the server is confined as far as it goes");
+                Ok(())
+            }
+            Ok(Confinement::None) => {
+                ::log::warn!("this kernel has no Landlock: the server is not confined to its files");
+                Ok(())
+            }
+            Err(e) => Err(Exit::new(exit::OSERR, "confine the server to its files", &e)),
+        }
+    }
+
+    fn places(&self, settings: &Settings) -> Places {
+        let config = &settings.config;
+        let mut read: Vec<PathBuf> = SYSTEM.map(PathBuf::from).to_vec();
+        read.extend(files::Names::of(self.path(), config).directories());
+        let roots = settings.router.mailbox_roots();
+        let mut write: Vec<PathBuf> = roots.iter().filter_map(|root| nearest(root)).collect();
+        write.extend([config.spool.clone(), PathBuf::from("/dev/null")]);
+        write.extend(config.socket.parent().map(Path::to_owned));
+        if let LogTo::File(path) = &config.log {
+            write.extend(path.parent().map(Path::to_owned));
+        }
+        Places { read, write }
+    }
+}
+
+/// The directory itself, or the nearest one above in which it can be made.
+fn nearest(directory: &Path) -> Option<PathBuf> {
+    directory.ancestors().find(|path| path.is_dir()).filter(|path| path.parent().is_some()).map(Path::to_owned)
+}

@@ -208,8 +208,7 @@ fn said(report: &Report, outcome: &Outcome) -> String {
 fn own_words(report: &Report, outcome: &Outcome) -> String {
     let names_file = |text: &str| text.split([' ', '"', '\'', '(', '<', '=']).any(|word| word.starts_with('/'));
     // Its owner has the command say what people are to read.
-    let is_ours = outcome.said.is_none();
-    if report.sender.is_some() && is_ours && (names_file(&outcome.host) || names_file(&outcome.why)) {
+    if report.sender.is_some() && !outcome.is_quoted && (names_file(&outcome.host) || names_file(&outcome.why)) {
         return "the mailbox could not be written to".to_owned();
     }
     if outcome.why.trim().is_empty() { "no reason is known".to_owned() } else { cut(&outcome.why, MAX_SAID) }

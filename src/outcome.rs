@@ -31,17 +31,46 @@ pub struct Outcome {
     /// One sentence for people, without control characters.
     pub why: String,
     /// Where it was tried: a mailbox, or `mx.example.org[192.0.2.1]:25`. Empty if nowhere.
-    pub host: String,
+    pub host: Box<str>,
     /// The remote host's own words, if it said any.
     pub reply: Option<Reply>,
     /// The command that `reply` answers, or nothing.
     pub answered: &'static str,
     /// How the connection to `host` was encrypted.
     pub tls: Encryption,
-    /// What did it, for the log; nothing for the usual.
-    pub via: &'static str,
-    /// What a command said, if there was one.
-    pub said: Option<String>,
+    /// What did it.
+    pub via: Via,
+    /// Whether `why` is for people as it is: it quotes a command.
+    pub is_quoted: bool,
+}
+
+/// What did something for a recipient.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Via {
+    /// What is usual for where he is.
+    #[default]
+    Usual,
+    /// A command.
+    Command,
+    /// A file that holds many messages.
+    Mbox,
+    /// His `.forward`.
+    Forward,
+    /// An alias with a list or an owner.
+    List,
+}
+
+impl Via {
+    /// The word for the log; nothing for the usual.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Usual => None,
+            Self::Command => Some("command"),
+            Self::Mbox => Some("mbox"),
+            Self::Forward => Some("forward"),
+            Self::List => Some("list"),
+        }
+    }
 }
 
 /// How a connection was encrypted: a line of [`WAYS`].
@@ -141,18 +170,18 @@ impl Outcome {
             fate,
             status,
             why: why.into(),
-            host: String::new(),
+            host: Box::default(),
             reply: None,
             answered: "",
             tls: Encryption::default(),
-            via: "",
-            said: None,
+            via: Via::Usual,
+            is_quoted: false,
         }
     }
 
     /// The same, done by this.
     #[must_use]
-    pub fn via(mut self, what: &'static str) -> Self {
+    pub fn via(mut self, what: Via) -> Self {
         self.via = what;
         self
     }
@@ -195,13 +224,13 @@ impl Outcome {
         if !clean.is_empty() && fate != Fate::Delivered {
             why = format!("{why}; it said: {clean}");
         }
-        Self { said: Some(clean), ..Self::new(fate, status, why) }.via("command")
+        Self { is_quoted: true, ..Self::new(fate, status, why) }.via(Via::Command)
     }
 
     /// The same, tried at `host`.
     #[must_use]
     pub fn at(mut self, host: impl Into<String>) -> Self {
-        self.host = host.into();
+        self.host = host.into().into();
         self
     }
 

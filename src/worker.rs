@@ -291,11 +291,7 @@ impl Attempt<'_> {
             id: &id,
             recipient: &slot.recipient.address,
             original: slot.recipient.original.as_ref(),
-            via: match outcome.via {
-                "" if *self.job.key == *LOCAL => "maildir",
-                "" => "smtp",
-                via => via,
-            },
+            via: outcome.via.word().unwrap_or(if *self.job.key == *LOCAL { "maildir" } else { "smtp" }),
             outcome,
             delay: id.age(),
             next,

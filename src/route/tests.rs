@@ -266,7 +266,8 @@ fn an_alias_may_stand_for_more_than_addresses() {
     ] {
         let mut found = actions(router.expand(&address(given)));
         let mut finals: Vec<String> = finals.into_iter().map(str::to_owned).collect();
-        (found.sort(), finals.sort());
+        found.sort();
+        finals.sort();
         assert_eq!(found, finals, "{given}");
     }
     let list = router.list(&address("G+x@second")).expect("a list");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::Attempt;
 use crate::deliver::hand::{Done, Part, Task, Trouble};
 use crate::log;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Via};
 use crate::reply::Status;
 use crate::spool::Slot;
 use crate::sys;
@@ -38,7 +38,7 @@ impl Attempt<'_> {
         };
         let outcome = match self.with_message(owner, &task) {
             Ok(Done::Ended(ended, said)) => Outcome::from_command(ended, &said),
-            other => not_done(other).via("command"),
+            other => not_done(other).via(Via::Command),
         };
         outcome.at(format!("|{command}"))
     }
@@ -53,7 +53,7 @@ impl Attempt<'_> {
             Ok(Done::Well) => Outcome::delivered(""),
             other => not_done(other),
         };
-        outcome.via("mbox").at(file.to_string_lossy())
+        outcome.via(Via::Mbox).at(file.to_string_lossy())
     }
 
     fn content(&self) -> Part {

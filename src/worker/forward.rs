@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::aliases::{self, Member};
 use crate::deliver::hand::{Done, Task};
 use crate::envelope::{Action, Envelope, Recipient};
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::route::Expansion;
 use crate::spool::{Slot, State};
@@ -41,9 +41,9 @@ impl Attempt<'_> {
             Ok(finals) if finals.is_empty() => None,
             Ok(finals) => {
                 let sender = self.entry.sender().cloned();
-                Some(self.pass_on(slot, finals, sender, "forward"))
+                Some(self.pass_on(slot, finals, sender, Via::Forward))
             }
-            Err(outcome) => Some(outcome.via("forward")),
+            Err(outcome) => Some(outcome.via(Via::Forward)),
         }
     }
 
@@ -51,7 +51,7 @@ impl Attempt<'_> {
     pub(super) fn expand_list(&mut self, slot: &Slot) -> Outcome {
         let address = &slot.recipient.address;
         let Some(list) = self.settings.router.list(address) else {
-            return Outcome::failed(Status(5, 1, 1), "User unknown").via("list");
+            return Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::List);
         };
         // No report is to beget another one.
         let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
@@ -63,8 +63,8 @@ impl Attempt<'_> {
             }
         });
         match finals {
-            Ok(finals) => self.pass_on(slot, finals, sender, "list"),
-            Err(outcome) => outcome.via("list"),
+            Ok(finals) => self.pass_on(slot, finals, sender, Via::List),
+            Err(outcome) => outcome.via(Via::List),
         }
     }
 
@@ -163,7 +163,7 @@ impl Attempt<'_> {
     }
 
     /// Makes the entry for whom an address stands, and settles the recipient.
-    fn pass_on(&mut self, slot: &Slot, finals: Vec<Recipient>, sender: Option<Address>, via: &'static str) -> Outcome {
+    fn pass_on(&mut self, slot: &Slot, finals: Vec<Recipient>, sender: Option<Address>, via: Via) -> Outcome {
         let Recipient { address, original, .. } = &slot.recipient;
         let known = original.as_ref().unwrap_or(address);
         let recipient = |to: Recipient| Recipient { original: (to.address != *known).then(|| known.clone()), ..to };

@@ -8,11 +8,29 @@
 #   make fuzz       an hour of octets that nobody would send; SECONDS=3600
 #   make bench      tables and plots of what mail costs; ARGS=sessions for one series
 #   make check      format, lints, man pages
-#   make install    PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
+#   make install    programs, pages, samples, units; prefix=/usr/local DESTDIR= and
+#                   the other variables below; `make uninstall` takes them away
+#   make install-sendmail    sendmail, mailq and newaliases of this system become
+#                   penfold's; `make uninstall-sendmail` brings the old ones back
 
-PREFIX     = /usr/local
-SYSCONFDIR = /etc
-DESTDIR    =
+# GNU's names. The daemon is at home in /etc, /var and /run, so these are the
+# defaults. An empty directory for systemd's files leaves them out.
+PREFIX        = /usr/local
+SYSCONFDIR    = /etc
+DESTDIR       =
+prefix        = $(PREFIX)
+exec_prefix   = $(prefix)
+sbindir       = $(exec_prefix)/sbin
+libexecdir    = $(exec_prefix)/libexec
+sysconfdir    = $(SYSCONFDIR)
+localstatedir = /var
+runstatedir   = /run
+datarootdir   = $(prefix)/share
+mandir        = $(datarootdir)/man
+docdir        = $(datarootdir)/doc/penfold
+systemdsystemunitdir = $(prefix)/lib/systemd/system
+sysusersdir   = $(prefix)/lib/sysusers.d
+tmpfilesdir   = $(prefix)/lib/tmpfiles.d
 
 CARGO   = cargo
 INSTALL = install
@@ -23,11 +41,29 @@ TARGET   = $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = $(TARGET)/release/penfoldd $(TARGET)/release/penfoldctl
 SOURCES  = Cargo.toml Cargo.lock $(shell find src -type f)
 
-DOC  = $(DESTDIR)$(PREFIX)/share/doc/penfold
-MAN  = $(DESTDIR)$(PREFIX)/share/man
-CONF = $(DESTDIR)$(SYSCONFDIR)/penfold/penfold.conf
+SAMPLES = $(filter-out etc/install.sh,$(shell find etc -type f))
+PAGES   = $(wildcard man/*.[1-9])
+LINKS   = $(libexecdir)/penfold
+DOC     = $(DESTDIR)$(docdir)
+CONF    = $(DESTDIR)$(sysconfdir)/penfold/penfold.conf
 
-.PHONY: all run test powercut soak fuzz bench check install clean
+# What the files in etc/ say, for these directories. Where they are not the usual
+# ones, penfold.conf names them, and what starts the daemon names penfold.conf.
+FOR_HERE = sed \
+	-e 's,/usr/local/sbin/,$(sbindir)/,g' \
+	-e 's,/usr/local/libexec/,$(libexecdir)/,g' \
+	-e 's,/usr/local/share/doc/penfold,$(docdir),g' \
+	$(if $(filter-out /var,$(localstatedir)), \
+		-e 's!^#\(spool = "\)/var/!\1$(localstatedir)/!' -e 's!/var/spool/penfold!$(localstatedir)/spool/penfold!g') \
+	$(if $(filter-out /run,$(runstatedir)), \
+		-e 's!^#\(socket = "\)/run/!\1$(runstatedir)/!' -e 's!\([ =]\)/run/penfold!\1$(runstatedir)/penfold!g') \
+	$(if $(filter-out /etc,$(sysconfdir)), \
+		-e '/^Exec\|^smtp/s!penfoldd -[di]!& -f $(sysconfdir)/penfold/penfold.conf!' \
+		-e '/server_args/s!-i!& -f $(sysconfdir)/penfold/penfold.conf!' \
+		-e '/config:*=/s!/etc/penfold/!$(sysconfdir)/penfold/!')
+
+.PHONY: all run test powercut soak fuzz bench check clean
+.PHONY: install uninstall install-sendmail uninstall-sendmail
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -78,17 +114,44 @@ check:
 # The samples always go to the documentation; the configuration is written once,
 # and from then on it is its owner's. (A dangling link is somebody's choice too.)
 install: $(PROGRAMS)
-	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin $(DOC)/examples $(dir $(CONF))
-	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/sbin
-	for page in man/*.[1578]; do \
-		$(INSTALL) -D -m 644 $$page $(MAN)/man$${page##*.}/$${page##*/} || exit; \
+	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(LINKS) $(DOC)/examples $(dir $(CONF))
+	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(sbindir)
+	for name in sendmail mailq newaliases; do \
+		ln -sfn $(sbindir)/penfoldctl $(DESTDIR)$(LINKS)/$$name || exit; \
+	done
+	for page in $(PAGES); do \
+		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit; \
 	done
 	$(INSTALL) -m 644 README LICENSE $(DOC)
-	for sample in etc/*; do \
-		sed 's,/usr/local/,$(PREFIX)/,g' $$sample | \
-			$(INSTALL) -m 644 /dev/stdin $(DOC)/examples/$${sample##*/} || exit; \
+	for sample in $(SAMPLES); do \
+		$(FOR_HERE) $$sample | $(INSTALL) -D -m 644 /dev/stdin $(DOC)/examples/$${sample#etc/} || exit; \
 	done
+	$(call copies,systemd,$(systemdsystemunitdir))
+	$(call copies,sysusers.d,$(sysusersdir))
+	$(call copies,tmpfiles.d,$(tmpfilesdir))
 	test -e $(CONF) || test -h $(CONF) || $(INSTALL) -m 644 $(DOC)/examples/penfold.conf $(CONF)
+	@DESTDIR=$(DESTDIR) SPOOL=$(localstatedir)/spool/penfold etc/install.sh user $(addsuffix /penfold.conf,$(sysusersdir)) $(addsuffix /penfold.conf,$(tmpfilesdir))
+
+# copies FOLDER,DIRECTORY: where the system looks for these samples.
+copies = $(if $(2),for sample in $(filter etc/$(1)/%,$(SAMPLES)); do \
+		$(INSTALL) -D -m 644 $(DOC)/examples/$${sample#etc/} $(DESTDIR)$(2)/$${sample##*/} || exit; \
+	done)
+
+# Configuration, spool and mail stay, and so does the user.
+uninstall: uninstall-sendmail
+	rm -f $(addprefix $(DESTDIR)$(sbindir)/,$(notdir $(PROGRAMS)))
+	rm -f $(foreach page,$(PAGES),$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
+	rm -f $(if $(systemdsystemunitdir),$(addprefix $(DESTDIR)$(systemdsystemunitdir)/,$(notdir $(filter etc/systemd/%,$(SAMPLES)))))
+	rm -f $(if $(sysusersdir),$(DESTDIR)$(sysusersdir)/penfold.conf) $(if $(tmpfilesdir),$(DESTDIR)$(tmpfilesdir)/penfold.conf)
+	rm -f $(addprefix $(DESTDIR)$(LINKS)/,sendmail mailq newaliases) $(addprefix $(DOC)/,README LICENSE $(SAMPLES:etc/%=examples/%))
+	@rmdir $(addprefix $(DOC)/examples/,$(patsubst etc/%,%,$(filter-out etc,$(shell find etc -type d)))) $(DOC)/examples $(DOC) \
+		$(DESTDIR)$(LINKS) 2> /dev/null || :
+
+install-sendmail:
+	@DESTDIR=$(DESTDIR) etc/install.sh sendmail $(LINKS) $(DOC)/examples/mailer.conf
+
+uninstall-sendmail:
+	@DESTDIR=$(DESTDIR) etc/install.sh no-sendmail $(LINKS)
 
 clean:
 	$(CARGO) clean

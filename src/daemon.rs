@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -24,7 +23,7 @@ use crate::config::{self, Config, ConfigError, LogTo};
 use crate::control::{self};
 use crate::deliver::credentials::Credentials;
 use crate::dns::Dns;
-use crate::listen::{self, Door};
+use crate::listen::Door;
 use crate::log;
 use crate::queue::{Event, Selector};
 use crate::reply;
@@ -40,16 +39,21 @@ use crate::users::accounts;
 use crate::worker::Settings;
 
 mod confine;
+mod detach;
 pub mod exit;
 mod files;
+mod inherited;
 pub mod keeper;
 mod loader;
 mod mail;
+mod notify;
 mod room;
 mod warnings;
 
 pub use exit::Exit;
 
+use detach::Detached;
+use inherited::Inherited;
 use mail::Mail;
 
 /// How the daemon was started.
@@ -59,10 +63,15 @@ pub struct Start {
     config: Option<PathBuf>,
     foreground: bool,
     verbose: bool,
+    /// Where the process id goes, of a daemon in the background.
+    pid_file: Option<PathBuf>,
 }
 
 /// Where the configuration is if nothing else is said.
 pub const DEFAULT_CONFIG: &str = "/etc/penfold/penfold.conf";
+
+/// What the service manager shows.
+const SERVING: &str = "Serving";
 
 /// How often certificates are looked at that no client has asked for.
 const HALF_A_DAY: Duration = Duration::from_secs(12 * 60 * 60);
@@ -76,9 +85,12 @@ impl Start {
     /// `foreground` logs to standard error, `verbose` logs more.
     pub fn new(given: Option<PathBuf>, foreground: bool, verbose: bool) -> Self {
         let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
-        // The daemon leaves this directory.
-        let config = given.map(|path| std::path::absolute(&path).unwrap_or(path)).or_else(default);
-        Self { config, foreground, verbose }
+        Self { config: given.map(absolute).or_else(default), foreground, verbose, pid_file: None }
+    }
+
+    /// The same, with a file for the process id of a daemon in the background.
+    pub fn with_pid_file(self, path: Option<PathBuf>) -> Self {
+        Self { pid_file: path.map(absolute), ..self }
     }
 
     /// The configuration.
@@ -132,25 +144,34 @@ impl Start {
         }
     }
 
-    /// Serves until a signal ends it.
+    /// Serves until a signal ends it; in the background, returns when that is served.
     ///
     /// # Errors
     /// What keeps it from starting.
     pub fn serve(&self) -> Result<(), Exit> {
+        let detached = if self.foreground { None } else { Detached::begin() };
+        if !self.foreground && detached.is_none() {
+            return detach::run(self.pid_file.as_deref());
+        }
+        self.serve_here(detached)
+    }
+
+    fn serve_here(&self, detached: Option<Detached>) -> Result<(), Exit> {
         let config = self.load()?;
-        let listeners = bind_all(&config)?;
+        let mut inherited = Inherited::take(&config.socket)?;
+        let entrances = inherited.entrances(&config.listen)?;
         let (spool, settings) = self.enter(config)?;
+        inherited.warn();
         let config = Arc::clone(&settings.config);
         let lock = take_lock(&spool)?;
-        let control = control::bind(&config.socket)
+        let bind = || control::bind(&config.socket);
+        let control = inherited
+            .control
+            .map_or_else(bind, Ok)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
-        if !self.foreground {
-            nix::unistd::daemon(false, false).map_err(|e| Exit::new(exit::OSERR, "leave the foreground", &e.into()))?;
-        }
         let mut signals =
             Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
-        let local = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-        // Nobody sees standard error any more.
+        let local = entrances.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         warnings::tell(&settings);
         let mail = Mail::start(settings, spool, local).inspect_err(told)?;
@@ -162,16 +183,23 @@ impl Start {
                 tools.settings().tls.server.iter().for_each(|server| server.look_after());
             }
         });
-        let stopping = mail.open_up(&door, listeners, control).inspect_err(told)?;
+        let stopping = mail.open_up(&door, entrances, control).inspect_err(told)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
+        if let Some(detached) = detached {
+            detached.serving();
+        }
+        notify::ready(SERVING);
         for signal in signals.forever() {
             if signal == SIGHUP {
+                notify::reloading();
                 self.reload(&mail, &door);
+                notify::ready(SERVING);
             } else {
                 break;
             }
         }
         ::log::info!("stopping");
+        notify::stopping();
         // A second signal does not wait.
         let patience = thread::Builder::new().spawn(move || {
             if signals.forever().any(|signal| signal != SIGHUP) {
@@ -182,6 +210,8 @@ impl Start {
         door.close(&stopping);
         mail.stop();
         ::log::info!("stopped");
+        // Where only root may, the keeper does it.
+        self.pid_file.as_deref().into_iter().for_each(|path| detach::remove_pid_file(path, std::process::id()));
         drop(lock);
         Ok(())
     }
@@ -365,14 +395,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     keys
 }
 
-fn bind_all(config: &Config) -> Result<Vec<TcpListener>, Exit> {
-    let bind = |listen: &config::Listen| {
-        listen::bind(listen.address)
-            .map_err(|e| Exit::new(exit::UNAVAILABLE, format!("listen on {}", listen.address), &e))
-    };
-    config.listen.iter().map(bind).collect()
-}
-
 fn take_lock(spool: &Spool) -> Result<crate::spool::Lock, Exit> {
     match spool.lock() {
         Ok(Some(lock)) => Ok(lock),
@@ -401,6 +423,11 @@ fn is_client(stream: impl AsFd) -> bool {
     let is_socket = |stat: &FileStat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits();
     let file = |fd: BorrowedFd<'_>| fstat(fd).ok().filter(is_socket).map(|stat| (stat.st_dev, stat.st_ino));
     file(stream.as_fd()).is_some_and(|it| Some(it) == file(io::stdin().as_fd()))
+}
+
+/// The daemon leaves the directory that a path is relative to.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// Makes a directory that is missing, as root, for the server's user.

@@ -40,6 +40,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// How long a proxy may take to say for whom it comes.
 const INTRODUCTION: Duration = Duration::from_secs(10);
 
+/// How long to try to reach a listening socket of one's own.
+const KNOCK: Duration = Duration::from_millis(500);
+
 /// How often it is looked whether there are descriptors again.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
@@ -57,6 +60,29 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// A listening socket, and how clients are served that come there.
+pub struct Entrance {
+    /// The socket.
+    pub socket: TcpListener,
+    /// What the configuration says of it.
+    pub listen: Listen,
+    /// Whether the service manager has it too, and others may listen there after us.
+    pub is_shared: bool,
+}
+
+impl Entrance {
+    /// Makes the thread that waits for clients return, when the door is closed. A shared
+    /// socket cannot be shut down: the next client is us, if nobody is faster.
+    fn wake(&self) {
+        if self.is_shared {
+            let address = self.socket.local_addr();
+            let _ = address.and_then(|address| TcpStream::connect_timeout(&address, KNOCK));
+        } else {
+            sys::wake_acceptor(&self.socket);
+        }
+    }
 }
 
 /// All that is connected, and what new sessions work with.
@@ -117,12 +143,15 @@ impl Door {
     }
 
     /// Accepts clients until the daemon goes down.
-    pub fn accept_from(self: &Arc<Self>, listener: &TcpListener, listen: &Arc<Listen>) {
+    pub fn accept_from(self: &Arc<Self>, entrance: &Entrance) {
+        let (listener, listen) = (&entrance.socket, &Arc::new(entrance.listen.clone()));
         // Given up for a moment when no descriptor is left, to tell the client so.
         let mut reserve = File::open("/dev/null").ok();
         let mut is_short = false;
         loop {
             match listener.accept() {
+                // The others wait for who listens next.
+                Ok((socket, _)) if self.is_closed() => return self.turn_away(&socket),
                 Ok((socket, peer)) => {
                     is_short = false;
                     self.welcome(socket, peer, listen);
@@ -153,9 +182,9 @@ impl Door {
 
     /// Goes down: lets nobody in, ends the sessions, and returns when they are
     /// over, within seconds.
-    pub fn close(&self, listeners: &[TcpListener]) {
+    pub fn close(&self, entrances: &[Arc<Entrance>]) {
         self.watch.stop.store(true, Ordering::SeqCst);
-        listeners.iter().for_each(sys::wake_acceptor);
+        entrances.iter().for_each(|entrance| entrance.wake());
         self.hang_up(|guest| !guest.watch.busy.load(Ordering::SeqCst));
         if !self.wait(GRACE) {
             self.hang_up(|_| true);
@@ -309,8 +338,9 @@ impl Door {
     }
 
     fn turn_away(&self, mut socket: &TcpStream) {
-        let mut text = Vec::new();
-        reply::too_many_connections(&self.service().config.hostname).write_to(&mut text);
+        let (mut text, service) = (Vec::new(), self.service());
+        let why = if self.is_closed() { reply::shutting_down } else { reply::too_many_connections };
+        why(&service.config.hostname).write_to(&mut text);
         // It fits into any socket's buffer; who does not take it is not waited for.
         let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(&text));
     }

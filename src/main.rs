@@ -9,7 +9,7 @@ use penfold::daemon::{Exit, Start, exit};
 use penfold::deliver::hand::agent;
 use penfold::sys;
 
-const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file]";
+const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file] [-p file]";
 
 fn main() -> ExitCode {
     match run() {
@@ -40,6 +40,11 @@ fn run() -> Result<(), Exit> {
         return Err(usage(format!("unexpected argument '{extra}'")));
     }
     let start = Start::new(given.opt_str("f").map(PathBuf::from), given.opt_present("d"), given.opt_present("v"));
+    let pid_file = given.opt_str("p").map(PathBuf::from);
+    if pid_file.is_some() && ["d", "i", "n", "q"].iter().any(|option| given.opt_present(option)) {
+        return Err(usage("-p is for a daemon in the background".into()));
+    }
+    let start = start.with_pid_file(pid_file);
     if name == KEEPER {
         return start.keep().map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
     }
@@ -55,7 +60,7 @@ fn run() -> Result<(), Exit> {
 /// How many sockets systemd has passed to this process.
 fn passed() -> i32 {
     let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
-    let is_ours = number("LISTEN_PID") == Some(std::process::id());
+    let is_ours = number("LISTEN_PID").is_none_or(|pid| pid == std::process::id());
     number("LISTEN_FDS").filter(|_| is_ours).and_then(|count| count.try_into().ok()).unwrap_or(0)
 }
 
@@ -66,6 +71,7 @@ fn options() -> Options {
     options.optflag("h", "", "show this text");
     options.optflag("i", "", "serve one client on standard input and output, as from inetd");
     options.optflag("n", "", "check the configuration and exit");
+    options.optopt("p", "", "write the daemon's process id there", "file");
     options.optflag("q", "", "run the queue once and exit");
     options.optflag("v", "", "log more");
     options.optflag("V", "", "show the version");

@@ -16,7 +16,7 @@ use std::{fs, thread};
 
 use common::client::Client;
 use common::tls::Authority;
-use common::{Daemon, Site, own};
+use common::{Daemon, Site, own, unpacked};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::geteuid;
@@ -349,9 +349,7 @@ struct Dovecot {
 
 fn dovecot() -> (Site, Option<Dovecot>) {
     let site = Site::with(OPEN);
-    if !present("dovecot") {
-        return (site, None);
-    }
+    let Some(mut command) = unpacked::dovecot(&site.path("dovecot.conf")) else { return (site, None) };
     let user = nix::unistd::User::from_uid(geteuid()).ok().flatten().map_or("nobody".to_owned(), |user| user.name);
     let dir = site.path("");
     let dir = dir.display();
@@ -367,8 +365,7 @@ fn dovecot() -> (Site, Option<Dovecot>) {
              service anvil {{\n chroot =\n}}\nservice stats {{\n chroot =\n}}\n"
         ),
     );
-    let mut command = Command::new("dovecot");
-    command.arg("-F").arg("-c").arg(site.path("dovecot.conf")).stdin(Stdio::null());
+    command.stdin(Stdio::null());
     match Daemon::spawn_until(command, |line| line.contains("starting up").then_some(1)) {
         Ok(daemon) => {
             daemon.wait_until("its socket", || site.path("auth-client").exists());

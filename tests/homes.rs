@@ -74,9 +74,9 @@ fn nobody_has_more_than_he_needs() {
     let mut command = homes.mounts.inside(&homes.site.penfoldd(&["-d"]));
     let (reader, writer) = std::io::pipe().expect("a pipe");
     command.stdin(std::process::Stdio::from(reader));
-    let shell = format!("exec 7<&0 9>/dev/null; exec \"$0\" \"$@\" <&7");
+    let shell = "exec 7<&0 9</etc/services; exec \"$0\" \"$@\" <&7";
     let mut wrapped = std::process::Command::new("sh");
-    wrapped.args(["-c", &shell]).arg(command.get_program()).args(command.get_args());
+    wrapped.args(["-c", shell]).arg(command.get_program()).args(command.get_args());
     wrapped.stdin(std::process::Stdio::null());
     let daemon = Daemon::spawn(wrapped);
     drop(writer);
@@ -109,7 +109,7 @@ fn nobody_has_more_than_he_needs() {
         links
     };
     for (_, what) in open(server).iter().chain(&open(keeper)).filter(|(number, _)| [7, 9].contains(number)) {
-        assert!(!what.starts_with("pipe:") && what != "/dev/null", "{what} came from outside");
+        assert!(!what.starts_with("pipe:") && what != "/etc/services", "{what} came from outside");
     }
     let of_agent = open(agent);
     assert!(of_agent.iter().all(|(number, what)| *number < 3 || what.starts_with("socket:")), "{of_agent:?}");
@@ -190,4 +190,34 @@ fn a_directory_that_comes_in_later_is_out_of_reach() {
     }
     daemon.wait_words(&["deferred to=<late@", "Permission denied"]);
     assert!(files(&other.join("late")).is_empty());
+}
+
+/// What the unit for systemd lets root do, as setpriv(1) says it.
+fn rights_of_the_unit() -> String {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/systemd/penfold.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    let rights = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).expect("a set");
+    rights.split(' ').fold("-all".to_owned(), |all, right| all + ",+" + &right.to_lowercase().replacen("cap_", "", 1))
+}
+
+#[test]
+fn the_rights_that_the_unit_leaves_to_root_are_enough() {
+    let Some(mut homes) = Homes::new("") else { return };
+    // Root makes the spool, and keeps homes from everybody else.
+    fs::create_dir(homes.site.path("var")).expect("a directory");
+    let spool = homes.site.path("var/spool");
+    homes.site.set("", "spool", &format!("{spool:?}"));
+    fs::set_permissions(homes.home("jon"), fs::Permissions::from_mode(0o700)).expect("mode 700");
+    let (inside, mut command) = (homes.site.penfoldd(&["-d"]), homes.mounts.enter("setpriv"));
+    command.args(["--bounding-set", &rights_of_the_unit()]).arg(inside.get_program()).args(inside.get_args());
+    let daemon = Daemon::spawn(command);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("its status");
+    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).expect("a set");
+    let count = u64::from_str_radix(bounding, 16).expect("a number").count_ones() as usize;
+    assert_eq!(count, rights_of_the_unit().matches('+').count(), "{bounding}");
+    assert!(fs::metadata(&spool).is_ok_and(|metadata| metadata.uid() != 0));
+    send(&daemon, "jon");
+    let maildir = homes.home("jon").join("Maildir");
+    daemon.wait_until("mail", || files(&maildir).len() == 1);
+    assert!(daemon.terminate().success());
 }

@@ -16,7 +16,7 @@ use std::process::{Command, Output, Stdio};
 use std::{fs, thread};
 
 use common::tls::Authority;
-use common::{Daemon, Site, free_port};
+use common::{Daemon, Site, free_port, unpacked};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::geteuid;
 
@@ -168,10 +168,8 @@ fn goes_securely(site: &Site, peer: &Peer, traces: &[&str]) {
 
 /// Dovecot's auth service, which knows jon and one mechanism, at dovecot/auth in a site.
 fn dovecot(site: &Site, mechanism: &str) -> Option<Daemon> {
-    if !present("dovecot") {
-        return None;
-    }
     let dir = site.path("dovecot");
+    let mut command = unpacked::dovecot(&dir.join("dovecot.conf"))?;
     fs::create_dir(&dir).expect("a scratch directory");
     let at = dir.display();
     site.write("dovecot/users", "jon:{PLAIN}hush\n");
@@ -186,8 +184,7 @@ fn dovecot(site: &Site, mechanism: &str) -> Option<Daemon> {
             mechanism.to_ascii_lowercase()
         ),
     );
-    let mut command = Command::new("dovecot");
-    command.arg("-F").arg("-c").arg(dir.join("dovecot.conf")).stdin(Stdio::null());
+    command.stdin(Stdio::null());
     let started = Daemon::spawn_until(command, |line| line.contains("starting up").then_some(0));
     Some(started.unwrap_or_else(|log| panic!("dovecot does not start:\n{log}")))
 }

@@ -75,7 +75,7 @@ fn version_and_help_go_to_standard_output() {
     assert_eq!((code(&version), text(&version.stdout)), (0, format!("penfold {}\n", env!("CARGO_PKG_VERSION"))));
     let help = plain(&["-h"]);
     assert_eq!(code(&help), 0);
-    for option in ["-d", "-f", "-h", "-i", "-n", "-q", "-v", "-V", "usage: penfoldd [-dhinqvV] [-f file]"] {
+    for option in ["-d", "-f", "-h", "-i", "-n", "-q", "-v", "-V", "usage: penfoldd [-dhinqvV] [-f file] [-p file]"] {
         assert!(text(&help.stdout).contains(option), "{option}");
     }
     assert!(version.stderr.is_empty() && help.stderr.is_empty());
@@ -86,7 +86,10 @@ fn wrong_usage_is_64_and_shows_the_right_one() {
     for arguments in [&["-x"][..], &["start"], &["-f"], &["-i", "-q"], &["-d", "-d"]] {
         let output = plain(arguments);
         assert_eq!((code(&output), output.stdout.len()), (USAGE, 0), "{arguments:?}");
-        assert!(text(&output.stderr).contains("\npenfoldd: usage: penfoldd [-dhinqvV] [-f file]"), "{output:?}");
+        assert!(
+            text(&output.stderr).contains("\npenfoldd: usage: penfoldd [-dhinqvV] [-f file] [-p file]"),
+            "{output:?}"
+        );
     }
 }
 

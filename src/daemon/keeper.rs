@@ -5,7 +5,8 @@
 //! that but requests of a fixed size. Of the configuration, which is root's own, it takes the
 //! server's user and the names of files. Root itself gets no agent, nor does whoever is
 //! called root by another name; a file is opened as root only if nobody else can put
-//! another one in its place. It ends with the server, and leaves signals to that.
+//! another one in its place. It ends with the server, whose pid file it removes
+//! then, and leaves signals to that.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -25,6 +26,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Uid, User};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
+use super::detach::remove_pid_file;
 use super::{Start, files};
 use crate::sys::keeper::{Answer, Person, REQUEST, Request, person, set};
 use crate::sys::{self, pass};
@@ -48,6 +50,9 @@ impl Start {
         if let Some(path) = &self.config {
             arguments.extend([OsString::from("-f"), path.into()]);
         }
+        if let Some(path) = &self.pid_file {
+            arguments.extend([OsString::from("-p"), path.into()]);
+        }
         let (ours, theirs) = pair(SockType::SeqPacket)?;
         this_program(KEEPER, theirs).args(arguments).spawn()?;
         set(ours);
@@ -60,6 +65,7 @@ impl Start {
     /// A socket that is none, or a configuration that cannot be read.
     pub fn keep(&self) -> io::Result<()> {
         let _ = nix::sys::prctl::set_name(c"penfold-keeper");
+        let daemon = std::os::unix::process::parent_id();
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
         }
@@ -68,7 +74,9 @@ impl Start {
         signal_hook::low_level::pipe::register(SIGCHLD, end)?;
         let user = self.load().map_err(|_| io::ErrorKind::InvalidData)?.user;
         let server = User::from_name(&user)?.map(person).ok_or(Errno::ENOENT)?;
-        Keeper { start: self, server, agents: Vec::new() }.serve(&ended)
+        Keeper { start: self, server, agents: Vec::new() }.serve(&ended)?;
+        self.pid_file.as_deref().into_iter().for_each(|path| remove_pid_file(path, daemon));
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 //! nothing is fatal. Does not listen itself and reads no configuration.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
 use std::thread;
@@ -18,7 +18,7 @@ use super::loader;
 use crate::control::{self, Orders};
 use crate::deliver::hand::Hands;
 use crate::dns::Dns;
-use crate::listen::Door;
+use crate::listen::{Door, Entrance};
 use crate::queue::{self, Event, Queue, Tasks};
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
@@ -86,9 +86,9 @@ impl Mail {
     pub fn open_up(
         &self,
         door: &Arc<Door>,
-        listeners: Vec<TcpListener>,
+        entrances: Vec<Entrance>,
         control: std::os::unix::net::UnixListener,
-    ) -> Result<Vec<TcpListener>, Exit> {
+    ) -> Result<Vec<Arc<Entrance>>, Exit> {
         let spawn = |name: &'static str, run: Box<dyn FnOnce() + Send>| {
             let run = move || end_with_bug(name, run);
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
@@ -98,16 +98,13 @@ impl Mail {
         // where a session may be about to move it.
         let untried = self.untried();
         let mut kept = Vec::new();
-        let listen = self.tools.settings().config.listen.clone();
-        for (listener, listen) in listeners.into_iter().zip(listen) {
-            let listen = Arc::new(listen);
-            let (door, own) =
-                (Arc::clone(door), listener.try_clone().map_err(|e| Exit::new(exit::OSERR, "listen", &e))?);
-            spawn("listen", Box::new(move || door.accept_from(&own, &listen)))?;
-            if let Ok(address) = listener.local_addr() {
+        for entrance in entrances.into_iter().map(Arc::new) {
+            let (door, own) = (Arc::clone(door), Arc::clone(&entrance));
+            spawn("listen", Box::new(move || door.accept_from(&own)))?;
+            if let Ok(address) = entrance.socket.local_addr() {
                 ::log::info!("listening on {address}");
             }
-            kept.push(listener);
+            kept.push(entrance);
         }
         let orders = self.orders();
         spawn("control", Box::new(move || control::serve(&control, orders)))?;

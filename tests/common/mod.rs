@@ -21,6 +21,7 @@ pub mod mounts;
 pub mod remote;
 pub mod scram;
 pub mod tls;
+pub mod unpacked;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

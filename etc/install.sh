@@ -1,0 +1,172 @@
+#!/bin/sh
+# install.sh: what `make install` and `make install-sendmail` do to a running system.
+#
+#	install.sh user [SYSUSERS.D/FILE TMPFILES.D/FILE]
+#	install.sh sendmail LINKS MAILER.CONF
+#	install.sh no-sendmail LINKS
+#
+# user makes the user that penfoldd runs as and the spool (SPOOL), by whatever this
+# system does that with, and prints the commands where it may not.
+#
+# sendmail puts links to LINKS/sendmail, LINKS/mailq and LINKS/newaliases in the places
+# of the programs of these names: by the system's alternatives where it has such a
+# group, by a diversion where there is dpkg, by MAILER.CONF where mailwrapper(8) reads
+# one; else the old file is kept beside it as NAME.orig. no-sendmail undoes all that,
+# and nothing that somebody else has done since. With DESTDIR both only handle files
+# below it. They may be run again, and print what they do.
+set -eu
+
+name=penfold home=${SPOOL:-/var/spool/penfold}
+DESTDIR=${DESTDIR:-}
+places='/usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases'
+
+has() {
+	command -v "$1" > /dev/null 2>&1
+}
+
+step() {
+	echo "$*"
+	"$@"
+}
+
+# $do makes what follows happen, or be printed.
+make_user() {
+	if [ -f "$DESTDIR${1:-}" ] && has systemd-sysusers; then
+		$do systemd-sysusers "$1"
+	elif has useradd; then
+		$do useradd --system --user-group --home-dir $home --shell /usr/sbin/nologin $name
+	elif has pw; then
+		$do pw useradd $name -c 'Mail transfer agent' -d $home -s /usr/sbin/nologin
+	elif has addgroup && has adduser; then # busybox
+		$do addgroup -S $name
+		$do adduser -S -D -H -h $home -s /sbin/nologin -G $name $name
+	else
+		echo "make a user and a group $name, without a password and a shell"
+	fi
+}
+
+make_directories() {
+	if [ -f "$DESTDIR${1:-}" ] && has systemd-tmpfiles; then
+		$do systemd-tmpfiles --create "$1"
+	else
+		$do install -d -o $name -g $name -m 700 $home
+	fi
+}
+
+user() {
+	do=step
+	if [ -n "$DESTDIR" ] || [ "$(id -u)" != 0 ]; then
+		do=echo
+		echo 'To be done by root where penfoldd is to run:'
+	fi
+	if [ "$do" = echo ] || ! id $name > /dev/null 2>&1; then
+		make_user "${1:-}"
+	fi
+	make_directories "${2:-}"
+}
+
+# The name of the group of alternatives that a place belongs to, or nothing.
+group_of() {
+	case $(readlink "$DESTDIR$1" || true) in
+	/etc/alternatives/*) basename "$(readlink "$DESTDIR$1")" ;;
+	esac
+}
+
+alternatives() {
+	if has update-alternatives; then step update-alternatives "$@"; else step alternatives "$@"; fi
+}
+
+# The group's other links are those of the places that point into /etc/alternatives.
+choose_alternative() {
+	links=$1 group=$2
+	set -- --install /usr/sbin/sendmail "$group" "$links/sendmail" 100
+	for place in $places; do
+		slave=$(group_of "$place")
+		[ "$place" = /usr/sbin/sendmail ] || [ -z "$slave" ] ||
+			set -- "$@" --slave "$place" "$slave" "$links/$(basename "$place")"
+	done
+	alternatives "$@"
+	alternatives --set "$group" "$links/sendmail"
+}
+
+# Whether a place has our link.
+ours() {
+	[ "$(readlink "$DESTDIR$1" || true)" = "$links/$(basename "$1")" ]
+}
+
+exists() {
+	[ -e "$1" ] || [ -h "$1" ]
+}
+
+# A diversion holds for what a package brings later, too.
+diverts() {
+	[ -z "$DESTDIR" ] && has dpkg-divert
+}
+
+take() {
+	for place in $places; do
+		! ours "$place" || continue
+		[ -z "$(group_of "$place")" ] || [ -n "$DESTDIR" ] || continue
+		mkdir -p "$DESTDIR${place%/*}"
+		if diverts; then
+			step dpkg-divert --quiet --local --rename --divert "$place.orig" --add "$place"
+		fi
+		if exists "$DESTDIR$place"; then
+			step mv -f "$DESTDIR$place" "$DESTDIR$place.orig"
+		fi
+		step ln -s "$links/$(basename "$place")" "$DESTDIR$place"
+	done
+}
+
+give_back() {
+	for place in $places; do
+		ours "$place" || continue
+		step rm "$DESTDIR$place"
+		if diverts && [ "$(dpkg-divert --listpackage "$place")" = LOCAL ]; then
+			step dpkg-divert --quiet --rename --remove "$place"
+		fi
+		if ! exists "$DESTDIR$place" && exists "$DESTDIR$place.orig"; then
+			step mv "$DESTDIR$place.orig" "$DESTDIR$place"
+		fi
+	done
+}
+
+# The configuration of mailwrapper(8), or nothing.
+wrapper() {
+	for file in /etc/mail/mailer.conf /etc/mailer.conf; do
+		[ ! -f "$DESTDIR$file" ] || { echo "$DESTDIR$file" && return; }
+	done
+}
+
+sendmail() {
+	links=$1 conf=$(wrapper) group=$(group_of /usr/sbin/sendmail)
+	if [ -n "$conf" ]; then
+		cmp -s "$2" "$conf" || step mv -f "$conf" "$conf.orig"
+		step install -m 644 "$2" "$conf"
+	elif [ -n "$group" ] && [ -z "$DESTDIR" ]; then
+		choose_alternative "$links" "$group"
+	else
+		take
+	fi
+}
+
+no_sendmail() {
+	links=$1 conf=$(wrapper) group=$(group_of /usr/sbin/sendmail)
+	if [ -n "$conf" ] && [ -f "$conf.orig" ] && grep -q "$links/sendmail" "$conf"; then
+		step mv -f "$conf.orig" "$conf"
+	fi
+	if [ -n "$group" ] && [ -z "$DESTDIR" ]; then
+		alternatives --remove "$group" "$links/sendmail"
+	fi
+	give_back
+}
+
+case ${1:-} in
+user) user "${2:-}" "${3:-}" ;;
+sendmail) sendmail "$2" "$3" ;;
+no-sendmail) no_sendmail "$2" ;;
+*)
+	echo "usage: $0 user | sendmail | no-sendmail" >&2
+	exit 64
+	;;
+esac

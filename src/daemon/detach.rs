@@ -1,0 +1,148 @@
+//! Into the background, and the pid file.
+//!
+//! The program starts itself once more, and the first process waits until the second
+//! one serves: only then it writes the pid file and exits with 0. If the second one
+//! ends before that, it has said why on the standard error that both have, and the
+//! first one exits as it did. The second has a session of its own from its start;
+//! the directory and the standard files of the terminal it leaves when it serves.
+//! The pid file is made under another name and renamed: a link in its place is
+//! replaced and not followed, and so is what a crash left there. There is no limit in
+//! time: whoever waits can interrupt.
+
+use std::env;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getppid, setsid};
+
+use super::exit::{self, Exit};
+use crate::sys::disk;
+
+/// Who started this process to be the daemon: its parent, or it is not meant.
+const VARIABLE: &str = "PENFOLD_STARTED_BY";
+
+/// Said by the second process when it serves.
+const WORD: &[u8] = b"serving\n";
+
+/// Starts the daemon and returns when it serves.
+///
+/// # Errors
+/// The exit code of the daemon, which has said why; what went wrong with the pid file.
+pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
+    let file = pid_file.map(PidFile::begin).transpose()?;
+    let waited = start()
+        .map_err(|e| Exit::new(exit::OSERR, "leave the foreground", &e))
+        .and_then(|(mut child, said)| if hears(said) { Ok(child) } else { Err(fate(&mut child)) });
+    match (waited, file) {
+        (Ok(child), Some(file)) => file.commit(child.id()).inspect_err(|_| {
+            // Nobody would find it again.
+            let _ = i32::try_from(child.id()).map(|id| kill(Pid::from_raw(id), Signal::SIGTERM));
+        }),
+        (Ok(_), None) => Ok(()),
+        (Err(exit), file) => {
+            if let Some(file) = file {
+                let _ = disk::remove(&file.draft);
+            }
+            Err(exit)
+        }
+    }
+}
+
+fn start() -> io::Result<(Child, io::PipeReader)> {
+    let (said, say) = io::pipe()?;
+    let mut arguments = env::args_os();
+    let mut command = Command::new(env::current_exe()?);
+    command.arg0(arguments.next().unwrap_or_else(|| "penfoldd".into())).args(arguments);
+    command.env(VARIABLE, std::process::id().to_string()).stdin(Stdio::null()).stdout(say);
+    if env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
+        // Sockets that were passed to this process are for that one.
+        command.env_remove("LISTEN_PID");
+    }
+    Ok((command.spawn()?, said))
+}
+
+/// Whether the daemon says that it serves; it ends otherwise.
+fn hears(said: io::PipeReader) -> bool {
+    let mut word = Vec::new();
+    said.take(WORD.len() as u64).read_to_end(&mut word).is_ok() && word == WORD
+}
+
+fn fate(child: &mut Child) -> Exit {
+    match child.wait().map(|status| (status.code().and_then(|code| u8::try_from(code).ok()), status)) {
+        Ok((Some(code), _)) if code != 0 => Exit { code, text: Vec::new() },
+        Ok((_, status)) => Exit { code: exit::SOFTWARE, text: vec![format!("the daemon ended early: {status}")] },
+        Err(e) => Exit::new(exit::OSERR, "wait for the daemon", &e),
+    }
+}
+
+/// The process that [`run`] started, before it serves.
+pub struct Detached {
+    /// Opened while everything may be.
+    null: io::Result<File>,
+}
+
+impl Detached {
+    /// Leaves the terminal's session; `None` where there is no first process that waits.
+    pub fn begin() -> Option<Self> {
+        let is_meant = env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string());
+        is_meant.then(|| {
+            // It fails only for who leads one already.
+            let _ = setsid();
+            Self { null: File::options().read(true).write(true).open("/dev/null") }
+        })
+    }
+
+    /// Says to the first process that this one serves, and leaves directory and
+    /// standard files behind.
+    pub fn serving(self) {
+        // If nobody waits any more it serves all the same.
+        let mut out = io::stdout();
+        let _ = out.write_all(WORD).and_then(|()| out.flush());
+        let _ = chdir("/");
+        if let Ok(null) = self.null {
+            let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
+        }
+    }
+}
+
+/// A pid file that is being made.
+struct PidFile {
+    path: PathBuf,
+    draft: PathBuf,
+    file: File,
+}
+
+impl PidFile {
+    fn begin(path: &Path) -> Result<Self, Exit> {
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(format!(".{}", std::process::id()));
+        let draft = PathBuf::from(draft);
+        // Never one that is there already, and never through a link.
+        let file = disk::open(&draft, OpenOptions::new().write(true).create_new(true).mode(0o644))
+            .and_then(|file| file.set_permissions(Permissions::from_mode(0o644)).map(|()| file))
+            .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), &e))?;
+        Ok(Self { path: path.to_owned(), draft, file })
+    }
+
+    fn commit(self, pid: u32) -> Result<(), Exit> {
+        let written = disk::write(&self.file, format!("{pid}\n").as_bytes());
+        written.and_then(|()| disk::rename(&self.draft, &self.path)).map_err(|e| {
+            let _ = disk::remove(&self.draft);
+            Exit::new(exit::CANTCREAT, format!("make {}", self.path.display()), &e)
+        })
+    }
+}
+
+/// Removes the pid file of a daemon that ends, if it is still that one's. Where it may
+/// not be removed the next start replaces it.
+pub fn remove_pid_file(path: &Path, daemon: u32) {
+    let is_regular = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() < 32);
+    if is_regular && fs::read(path).is_ok_and(|text| text.trim_ascii() == daemon.to_string().as_bytes()) {
+        let _ = disk::remove(path);
+    }
+}

@@ -1,0 +1,150 @@
+//! Sockets that the service manager passes in: sd_listen_fds(3).
+//!
+//! They come as descriptors from 3 on, as many as `LISTEN_FDS` says, if `LISTEN_PID`
+//! is this process; `LISTEN_FDNAMES` names them. A TCP socket is served as the
+//! `[[listen]]` with its address, else as the first one with its port; one that has
+//! neither is closed, and the log says so. What it covers of the configuration is
+//! not bound again; the rest is, by ourselves. The control socket is the one with
+//! its path, or with the name `control`. Anything that is no listening stream
+//! socket keeps the daemon from starting. Nothing is asked of the manager later.
+
+use std::env;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use listenfd::ListenFd;
+use nix::sys::socket::{getsockopt, sockopt};
+use socket2::SockRef;
+
+use super::exit::{self, Exit};
+use crate::config::Listen;
+use crate::listen::{self, Entrance};
+
+/// What was passed in, and not used yet.
+#[derive(Default)]
+pub struct Inherited {
+    tcp: Vec<TcpListener>,
+    /// The control socket.
+    pub control: Option<UnixListener>,
+    /// What the log should say, when there is one.
+    notes: Vec<String>,
+}
+
+impl Inherited {
+    /// Takes all that was passed in, and the variables that say so out of the
+    /// environment: before the first thread. `control` is the path of the control socket.
+    ///
+    /// # Errors
+    /// A descriptor that nothing can be accepted from.
+    pub fn take(control: &Path) -> Result<Self, Exit> {
+        let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut passed = ListenFd::from_env();
+        let (mut inherited, mut names) = (Self::default(), names.split(':'));
+        for at in 0..passed.len() {
+            let name = names.next().unwrap_or_default();
+            let taken = match passed.take_unix_listener(at) {
+                Ok(Some(socket)) => inherited.adopt_unix(socket, name, control),
+                _ => passed.take_tcp_listener(at).and_then(|socket| inherited.adopt_tcp(socket)),
+            };
+            let of = || format!("descriptor {} {name:?} that was passed in", at + 3);
+            taken.map_err(|e| Exit::new(exit::OSERR, of(), &e))?;
+        }
+        Ok(inherited)
+    }
+
+    fn adopt_unix(&mut self, socket: UnixListener, name: &str, control: &Path) -> io::Result<()> {
+        must_listen(&socket)?;
+        socket.set_nonblocking(false)?;
+        let address = socket.local_addr()?;
+        let (path, wanted) = (address.as_pathname().unwrap_or(Path::new("")).display(), control.display());
+        let is_there = address.as_pathname() == Some(control);
+        if self.control.is_some() || !(is_there || name == "control") {
+            self.notes.push(format!("the socket {path} was passed in and is not the control socket {wanted}: closed"));
+            return Ok(());
+        }
+        if !is_there {
+            self.notes.push(format!("the control socket is {path}, as passed in, and not {wanted}"));
+        }
+        self.control = Some(socket);
+        Ok(())
+    }
+
+    fn adopt_tcp(&mut self, socket: Option<TcpListener>) -> io::Result<()> {
+        if let Some(socket) = socket {
+            must_listen(&socket)?;
+            socket.set_nonblocking(false)?;
+            self.tcp.push(socket);
+        }
+        Ok(())
+    }
+
+    /// The sockets to serve: those that were passed in, and what they do not cover of
+    /// `listen`, bound now.
+    ///
+    /// # Errors
+    /// Those of binding.
+    pub fn entrances(&mut self, listen: &[Listen]) -> Result<Vec<Entrance>, Exit> {
+        let (mut entrances, mut covers) = (Vec::new(), Vec::new());
+        for socket in self.tcp.drain(..) {
+            let address = socket.local_addr().map_err(|e| Exit::new(exit::OSERR, "a socket that was passed in", &e))?;
+            let same_port = || listen.iter().find(|l| l.address.port() == address.port());
+            let Some(found) = listen.iter().find(|l| l.address == address).or_else(same_port) else {
+                self.notes.push(format!("the socket {address} was passed in, and no [[listen]] has its port: closed"));
+                continue;
+            };
+            covers.push((address, SockRef::from(&socket).only_v6().unwrap_or(true)));
+            entrances.push(Entrance { socket, listen: found.clone(), is_shared: true });
+        }
+        let left = |l: &&Listen| !covers.iter().any(|&(passed, only_v6)| is_covered(l.address, passed, only_v6));
+        for listen in listen.iter().filter(left) {
+            if !covers.is_empty() {
+                self.notes.push(format!("the socket {} was not passed in, and is bound", listen.address));
+            }
+            let socket = listen::bind(listen.address)
+                .map_err(|e| Exit::new(exit::UNAVAILABLE, format!("listen on {}", listen.address), &e))?;
+            entrances.push(Entrance { socket, listen: listen.clone(), is_shared: false });
+        }
+        Ok(entrances)
+    }
+
+    /// Logs what the configuration and the service manager do not agree on.
+    pub fn warn(&self) {
+        self.notes.iter().for_each(|note| ::log::warn!("{note}"));
+    }
+}
+
+/// Whether clients of `wanted` come to a socket that is bound to `passed`.
+fn is_covered(wanted: SocketAddr, passed: SocketAddr, only_v6: bool) -> bool {
+    let family = passed.is_ipv4() == wanted.is_ipv4() || (wanted.is_ipv4() && !only_v6);
+    wanted == passed || (wanted.port() == passed.port() && passed.ip().is_unspecified() && family)
+}
+
+/// accept(2) on anything else would fail for ever.
+fn must_listen(socket: &impl AsFd) -> io::Result<()> {
+    if getsockopt(socket, sockopt::AcceptConn)? { Ok(()) } else { Err(io::Error::other("it does not listen")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_socket_covers_is_not_bound_again() {
+        for (wanted, passed, only_v6, covered) in [
+            ("127.0.0.1:25", "127.0.0.1:25", true, true),
+            ("127.0.0.1:25", "127.0.0.1:26", true, false),
+            ("127.0.0.1:25", "0.0.0.0:25", true, true),
+            ("127.0.0.1:25", "[::]:25", true, false),
+            ("127.0.0.1:25", "[::]:25", false, true),
+            ("[::1]:25", "[::]:25", true, true),
+            ("[::1]:25", "0.0.0.0:25", false, false),
+            ("0.0.0.0:25", "127.0.0.1:25", true, false),
+        ] {
+            let at = |text: &str| text.parse().expect("an address");
+            assert_eq!(is_covered(at(wanted), at(passed), only_v6), covered, "{wanted} {passed}");
+        }
+    }
+}

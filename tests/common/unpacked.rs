@@ -1,0 +1,57 @@
+//! Programs of packages that tests/setup unpacks and does not install.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The tree of a package, if it was unpacked.
+pub fn tree(package: &str) -> Option<PathBuf> {
+    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{package}.pkg"));
+    tree.is_dir().then_some(tree)
+}
+
+/// A program of systemd's: the system's own, else the unpacked one with its
+/// libraries. `None`, and says so, where there is neither.
+pub fn of_systemd(program: &str) -> Option<Command> {
+    if Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return Some(Command::new(program));
+    }
+    let Some(tree) = tree("systemd") else {
+        println!("skipped: {program} is not there");
+        return None;
+    };
+    let libraries = ["usr/lib/systemd".to_owned(), format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)];
+    let [private, shared] = libraries.map(|directory| tree.join(directory));
+    let path = [&shared, &shared.join("systemd"), &private].map(|path| path.display().to_string()).join(":");
+    let mut command = Command::new(tree.join("usr/bin").join(program));
+    command.env("LD_LIBRARY_PATH", path);
+    Some(command)
+}
+
+/// fail2ban-regex with a configuration directory; `None`, and says so, where it is not.
+pub fn fail2ban_regex(config: &Path) -> Option<Command> {
+    let Some(tree) = tree("fail2ban") else {
+        println!("skipped: fail2ban is not unpacked");
+        return None;
+    };
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", tree.join("usr/lib/python3/dist-packages")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.arg(tree.join("usr/bin/fail2ban-regex")).arg("-c").arg(config);
+    Some(command)
+}
+
+/// Dovecot in the foreground, with this configuration: the unpacked one where the tests
+/// run as root, else the system's own. `None`, and says so, where there is neither.
+pub fn dovecot(conf: &Path) -> Option<Command> {
+    if let Some(tree) = tree("dovecot").filter(|_| nix::unistd::geteuid().is_root()) {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/dovecot.sh"));
+        command.arg(tree).arg(conf);
+        return Some(command);
+    }
+    if Command::new("dovecot").arg("--version").output().is_err() {
+        println!("skipped: dovecot is neither unpacked nor installed");
+        return None;
+    }
+    let mut command = Command::new("dovecot");
+    command.arg("-F").arg("-c").arg(conf);
+    Some(command)
+}

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use common::client::TEXT;
 use common::homes::messages;
-use common::{Daemon, Site};
+use common::{Daemon, Site, own};
 
 /// A site whose aliases are these lines; `{}` is a directory that the daemon may write to.
 fn site(aliases: &str) -> Site {
@@ -116,7 +116,10 @@ fn how_a_command_ends_decides() {
 
 #[test]
 fn files_take_messages() {
-    let site = site("mbox: {}/box\nmaildir: {}/dir/\nnull: /dev/null\nlinked: {}/link\nabove: {}/dir\n");
+    let site =
+        site("mbox: {}/box\nmaildir: {}/dir/\nnull: /dev/null\nlinked: {}/link\nabove: {}/dir\naway: {}/../away/\n");
+    fs::create_dir(site.path("away")).expect("a directory");
+    own(&site.path("away"));
     symlink(site.path("mail/elsewhere"), site.path("mail/link")).expect("a link");
     let daemon = site.start();
     let text = format!("{TEXT}From me\r\n>From you\r\n>>From\r\nFromage\r\n");
@@ -135,6 +138,9 @@ fn files_take_messages() {
     assert_eq!(fs::metadata(site.path("mail/box")).expect("there").mode() & 0o777, 0o600);
     daemon.submit(&["maildir"]);
     daemon.wait_until("mail", || messages(&site.path("mail/dir")).len() == 1);
+    // One that the server itself has no business with.
+    daemon.submit(&["away"]);
+    daemon.wait_until("mail", || messages(&site.path("away")).len() == 1);
     daemon.submit(&["null"]);
     daemon.wait_words(&["sent to=<null@razorback>"]);
     for name in ["linked", "above"] {

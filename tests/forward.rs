@@ -198,3 +198,73 @@ fn users_of_the_system_may_have_mbox_files() {
     }
     daemon.wait_words(&["deferred to=<elvis@razorback>", "dsn=4.2.0"]);
 }
+
+#[test]
+fn a_hostile_forward_file_hurts_nobody_but_its_owner() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    let file = homes.home("jon").join(".forward");
+    homes.write("mary", "theirs", "elvis\n", 0o644);
+    let path = file.display();
+    for (what, script, words) in [
+        ("a directory", format!("mkdir {path}"), "ignored ~/.forward of jon: it is no plain file"),
+        ("a FIFO that nobody writes to", format!("mkfifo {path}"), "ignored ~/.forward of jon: it is no plain file"),
+        ("an endless device", format!("ln -s /dev/zero {path}"), "ignored ~/.forward of jon: it is no plain file"),
+        ("a long one", format!("head -c 70000 /dev/zero >{path}"), "ignored ~/.forward of jon: it is longer than"),
+        ("what is none", format!("ln -s /etc/hosts {path}"), "ignored ~/.forward of jon: line "),
+        ("another's", format!("ln -s ../mary/theirs {path}"), "ignored ~/.forward of jon: it belongs to somebody else"),
+        ("a link to nowhere", format!("ln -s nowhere {path}"), "via=maildir"),
+    ] {
+        homes.mounts.shell(&format!("{script} && chown -h 61001:61001 {path}"));
+        let before = daemon.log().lines().count();
+        daemon.submit_from("elvis@razorback", &["jon"]);
+        daemon.wait_until(what, || daemon.log().lines().skip(before).any(|line| line.contains(words)));
+        assert!(daemon.settles(&homes.site) && homes.mail("jon").len() == 1, "{what}: {}", daemon.log());
+        homes.mounts.shell(&format!("rm -rf {path}"));
+        empty(&homes);
+    }
+    // Who ends the process that works for him, or wants what is not his, harms himself.
+    let command = |text: &str, words: &str| {
+        homes.write("jon", ".forward", &format!("\"|{text}\"\n"), 0o600);
+        let before = daemon.log().lines().count();
+        daemon.submit_from("elvis@razorback", &["jon"]);
+        daemon.wait_until(text, || daemon.log().lines().skip(before).any(|line| line.contains(words)));
+        assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{text}: {}", daemon.log());
+        empty(&homes);
+    };
+    command("test -e again || { touch again; kill -9 $PPID; }", "deferred to=<jon@razorback>");
+    let spool = homes.site.path("spool");
+    command(&format!("ls {}/new || exit 77", spool.display()), "dsn=5.7.0");
+    let server = daemon.pid();
+    command(&format!("kill -9 {server} || exit 77"), "dsn=5.7.0");
+    daemon.submit(&["mary"]);
+    daemon.wait_until("mail", || homes.mail("mary").len() == 1);
+}
+
+#[test]
+fn what_could_not_be_added_to_a_file_is_cut_off() {
+    let Some(homes) = Homes::new("") else { return };
+    let home = homes.home("jon");
+    let path = home.display();
+    homes.mounts.shell(&format!(
+        "mount -t tmpfs -o size=64k tmpfs {path} && chown 61001:61001 {path} && chmod 700 {path} && \
+         echo {path}/box >{path}/.forward && chown 61001 {path}/.forward"
+    ));
+    let mbox = homes.mounts.path(&home.join("box"));
+    let daemon = homes.start();
+    daemon.submit(&["jon"]);
+    assert!(daemon.settles(&homes.site));
+    let first = fs::read_to_string(&mbox).expect("text");
+    assert!(first.starts_with("From jon@razorback.test "), "{first}");
+    homes.mounts.shell(&format!("head -c 100000 /dev/zero >{path}/full 2>/dev/null; true"));
+    let text = format!("Subject: long\r\n\r\n{}", "How are you, all of you?\r\n".repeat(400));
+    daemon.client().send("elvis@razorback", &["jon"], &text);
+    let reason = daemon.wait_words(&["deferred to=<jon@razorback>", "via=mbox"]);
+    assert!(reason.contains("dsn=4.3.1"), "{reason}");
+    assert_eq!(fs::read_to_string(&mbox).expect("text"), first);
+    homes.mounts.shell(&format!("rm {path}/full"));
+    assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
+    let both = fs::read_to_string(&mbox).expect("text");
+    assert!(both.starts_with(&first) && both.ends_with("all of you?\n\n"), "{both}");
+    assert_eq!(both.matches("\nFrom ").count(), 1);
+}

@@ -270,6 +270,8 @@ mod tests {
             ("kill -9 $$", "", Ended::Signal(9), ""),
             ("cat >/dev/null; sleep 60 & echo $!", "x", Ended::Code(0), "*"),
             ("exec >&- 2>&-; sleep 60", "x", Ended::Late, ""),
+            // What has left the group stays, and is not waited for.
+            ("setsid sleep 1 & exit 3", "", Ended::Code(3), ""),
             ("umask", "", Ended::Code(0), "0077\n"),
             ("yes | head -c 100000", "", Ended::Code(0), "y\ny\ny\ny\ny\ny\ny\ny\ny\ny\n"),
         ] {

@@ -105,6 +105,14 @@ impl Start {
         loaded.map_err(|errors| Exit::of_config(&errors))
     }
 
+    /// The configuration as far as it can be read: for programs that anyone may run, who
+    /// cannot see every file that it names, and who are not to be kept from sending mail by
+    /// what is wrong elsewhere in it.
+    pub fn glance(&self) -> Config {
+        let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+        config::examine(path).0.unwrap_or_else(config::default)
+    }
+
     /// Reads configuration and tables, as `-n` does, and logs the warnings of a start to
     /// standard error.
     ///

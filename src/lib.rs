@@ -13,6 +13,9 @@
 //! A message that needs no more than a rename into a mailbox goes the short way: the
 //! thread that took it does that itself, after its 250 (`worker::take_home`).
 //!
+//! What a program gives to sendmail(8) comes over the socket of `control`, and from there
+//! through a session like any other.
+//!
 //! What a person submits is completed and bound to its sender by `submit`, on its way
 //! from `session` to `spool`.
 //!

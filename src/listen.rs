@@ -2,7 +2,8 @@
 //!
 //! Counts connections, in all and from each host, and turns away what is too
 //! much with a 421. When the system has no descriptor or no thread to give, the
-//! client is told to come back too. Who comes through a trusted proxy is the client
+//! client is told to come back too. Who submits over the control socket is
+//! served here too, and counted there. Who comes through a trusted proxy is the client
 //! that the proxy names in its first octets, or nobody. A panic in a session is a bug that ends that
 //! session alone. When the daemon goes down, sessions between two messages are
 //! told so at once, the others get a moment.
@@ -11,6 +12,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -19,10 +22,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::Listen;
+use crate::config::{Kind, Listen, ListenTls};
 use crate::net::Stream;
 use crate::reply;
-use crate::session::{Client, Service, Session, Watch};
+use crate::session::{Caller, Client, Service, Session, Watch};
 use crate::smtp::proxy::{self, Source};
 use crate::sys;
 
@@ -101,6 +104,18 @@ struct Guests {
     next: u64,
     here: HashMap<u64, Guest>,
     by_host: HashMap<IpAddr, usize>,
+    /// How many of them are processes on this host.
+    callers: usize,
+}
+
+impl Guests {
+    fn admit(&mut self, socket: &Arc<TcpStream>, watch: &Watch, is_caller: bool) -> u64 {
+        self.next += 1;
+        self.callers += usize::from(is_caller);
+        let guest = Guest { host: None, socket: Arc::clone(socket), watch: watch.clone(), is_caller };
+        self.here.insert(self.next, guest);
+        self.next
+    }
 }
 
 struct Guest {
@@ -109,6 +124,7 @@ struct Guest {
     /// Shared with the session, which alone reads and writes it.
     socket: Arc<TcpStream>,
     watch: Watch,
+    is_caller: bool,
 }
 
 impl Door {
@@ -137,9 +153,30 @@ impl Door {
         let address = stream.peer().map(|a| a.ip().to_canonical());
         let listen = Arc::new(Listen::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
         let (session, is_local) = (self.session_id(), stream.is_local());
-        let client = Client { session, address, is_local, via: None, is_unknown: false, listen };
+        let client = Client { session, address, is_local, via: None, is_unknown: false, listen, caller: None };
         Session::new(&self.service(), client, self.watch.clone(), stream).run();
         Ok(())
+    }
+
+    /// Serves a process on this host that the kernel has named, and returns when it has
+    /// left. How many there are is not counted here: neither do they keep out clients from
+    /// elsewhere, nor these them.
+    pub fn serve_caller(&self, stream: UnixStream, caller: Caller) {
+        let socket = Arc::new(TcpStream::from(OwnedFd::from(stream)));
+        let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
+        let number = self.guests().admit(&socket, &watch, true);
+        let mut listen = Listen::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        (listen.kind, listen.tls) = (Kind::Submission, ListenTls::None);
+        let (session, listen) = (self.session_id(), Arc::new(listen));
+        ::log::debug!("{session} connect {}", caller.comment());
+        let caller = Some(caller);
+        let client = Client { session, address: None, is_local: true, via: None, is_unknown: false, listen, caller };
+        let (service, stream) = (self.service(), Stream::from_socket(socket));
+        let session = client.session.clone();
+        if catch_unwind(AssertUnwindSafe(|| Session::new(&service, client, watch, stream).run())).is_err() {
+            ::log::error!("{session}: a bug ended this session");
+        }
+        self.leave(number);
     }
 
     /// Accepts clients until the daemon goes down.
@@ -224,7 +261,7 @@ impl Door {
         let Some(number) = self.enter(&service, host, &socket, &watch) else { return self.turn_away(&socket) };
         let (session, address) = (self.session_id(), Some(peer.ip().to_canonical()));
         let listen = Arc::clone(listen);
-        let client = Client { session, address, is_local: false, via: None, is_unknown: false, listen };
+        let client = Client { session, address, is_local: false, via: None, is_unknown: false, listen, caller: None };
         ::log::debug!("{} connect peer=[{peer}]", client.session);
         let (door, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
         let started = thread::Builder::new().name("session".into()).stack_size(STACK).spawn(move || {
@@ -292,15 +329,13 @@ impl Door {
     /// Counts a client in, unless there are too many.
     fn enter(&self, service: &Service, host: Option<IpAddr>, socket: &Arc<TcpStream>, watch: &Watch) -> Option<u64> {
         let mut guests = self.guests();
-        let all = guests.here.len();
+        let all = guests.here.len().saturating_sub(guests.callers);
         if all >= service.config.limits.connections {
             drop(guests);
             ::log::warn!("too many connections: {all}");
             return None;
         }
-        guests.next += 1;
-        let number = guests.next;
-        guests.here.insert(number, Guest { host: None, socket: Arc::clone(socket), watch: watch.clone() });
+        let number = guests.admit(socket, watch, false);
         drop(guests);
         if host.is_none_or(|host| self.count(number, service, host)) {
             return Some(number);
@@ -327,7 +362,9 @@ impl Door {
 
     fn leave(&self, number: u64) {
         let mut guests = self.guests();
-        let host = guests.here.remove(&number).and_then(|guest| guest.host);
+        let gone = guests.here.remove(&number);
+        guests.callers -= usize::from(gone.as_ref().is_some_and(|guest| guest.is_caller));
+        let host = gone.and_then(|guest| guest.host);
         if let Some((host, count)) = host.and_then(|host| guests.by_host.get_mut(&host).map(|count| (host, count))) {
             *count -= 1;
             if *count == 0 {

@@ -47,8 +47,10 @@ pub struct Accepted<'a> {
     pub protocol: &'a str,
     /// How the session is encrypted.
     pub tls: Encryption,
-    /// Who had logged in.
+    /// Who had logged in, or the login of a caller on this host.
     pub user: Option<&'a str>,
+    /// The caller on this host: uid, and its program as it says.
+    pub caller: Option<(u32, &'a str)>,
 }
 
 /// Logs that a client and this server do not agree on TLS.
@@ -59,9 +61,9 @@ pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io:
 
 /// Logs an accepted message.
 pub fn accepted(event: &Accepted<'_>) {
-    let Accepted { id, session, sender, recipients, size, peer, via, ident, protocol, tls, user } = event;
+    let Accepted { id, session, sender, recipients, size, peer, via, ident, protocol, tls, user, caller } = event;
     let sender = address::path(*sender);
-    let (from, peer, user) = (Value(&sender), Value(peer), Value(user.unwrap_or("-")));
+    let (from, peer, user) = (Value(&sender), Value(peer), Value(user.filter(|user| !user.is_empty()).unwrap_or("-")));
     let mut front = String::new();
     for (key, value) in
         [("via", *via), ("ident", *ident), ("proto", *protocol), ("tls", tls.name()), ("cipher", tls.cipher())]
@@ -69,6 +71,10 @@ pub fn accepted(event: &Accepted<'_>) {
         if !value.is_empty() {
             push(&mut front, key, value);
         }
+    }
+    if let Some((uid, program)) = caller {
+        push(&mut front, "uid", &uid.to_string());
+        push(&mut front, "program", if program.is_empty() { "-" } else { program });
     }
     info!("{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}");
 }

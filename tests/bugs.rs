@@ -96,7 +96,7 @@ fn nothing_that_is_said_to_the_control_socket_does_harm() {
     assert!(answer.is_empty() || answer == "that is not understood\n", "{answer}");
     // The silent ones have all the places; they are left after a while, and mail goes on.
     let silent: Vec<UnixStream> =
-        (0..40).map(|_| UnixStream::connect(site.path("penfold.sock")).expect("a socket")).collect();
+        (0..220).map(|_| UnixStream::connect(site.path("penfold.sock")).expect("a socket")).collect();
     daemon.wait_until("the end of places", || say(&site, b"flush\n") == "too many are asking\n");
     assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
     assert!(daemon.settles(&site));

@@ -90,6 +90,8 @@ fn every_key_means_what_it_says() {
             messages_per_hour: 10,
             recipients_per_hour: 100,
             hide_client: true,
+            masquerade: Some("example.org".into()),
+            rewrite: table("rewrite"),
         },
         limits: Limits {
             connections: 10,
@@ -133,6 +135,7 @@ fn every_key_means_what_it_says() {
             authorities: Some(etc("cert.pem")),
             routes: table("routes"),
             timeout: Duration::from_secs(120),
+            local_only: false,
         },
         queue: Queue {
             workers: 1000,
@@ -201,6 +204,7 @@ fn the_sample_says_the_defaults() {
         (&mut sample.remote.credentials, &default.remote.credentials, "credentials"),
         (&mut sample.remote.routes, &default.remote.routes, "routes"),
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
+        (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
     ] {
         // Named, it must be there; absent from the file, it need not.
         assert_eq!(*table, TableFile { path: etc(name), required: true });
@@ -267,7 +271,7 @@ fn the_examples_of_the_page_are_files_that_are_tested() {
     let (_, examples) = page.split_once(".Sh EXAMPLES").expect("examples");
     let (examples, _) = examples.split_once(".Sh ").expect("an end");
     let examples: Vec<&str> = examples.split(".Bd -literal -offset indent\n").skip(1).collect();
-    assert_eq!(examples.len(), 5);
+    assert_eq!(examples.len(), 7);
     let good = files("good");
     for example in examples {
         let (text, _) = example.split_once(".Ed\n").expect("an end");

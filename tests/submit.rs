@@ -131,6 +131,7 @@ fn terms() -> Terms {
         date: "Sat, 21 Nov 2026 11:00:00 +0000".into(),
         sender: Some("jon@razorback.test".parse().expect("an address")),
         identity: None,
+        rewriting: None,
     }
 }
 

@@ -168,7 +168,8 @@ fn costly() -> String {
     }
 }
 
-const COSTLY: Duration = Duration::from_millis(800);
+/// Twice as much as is looked for: the machine may have been busy when it was fitted.
+const COSTLY: Duration = Duration::from_millis(1200);
 
 #[test]
 fn time_does_not_tell_whether_an_account_exists() {
@@ -189,7 +190,7 @@ fn time_does_not_tell_whether_an_account_exists() {
         });
         let least = tries.min().expect("two");
         println!("a wrong password for {name}: {least:?}");
-        assert!(least > COSTLY * 9 / 10, "{name}: {least:?}");
+        assert!(least > COSTLY / 2, "{name}: {least:?}");
         least
     };
     let mut by_plain = |name: &str| quickest(name, &|client| drop(client.ask(&plain(name, "stencil"), "535 ")));

@@ -1,25 +1,64 @@
-//! penfoldctl: argv and exit codes.
+//! penfoldctl, and under other names sendmail, mailq and newaliases: argv and exit codes.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
-use getopts::Options;
+use penfold::config::Config;
 use penfold::control;
+use penfold::control::sendmail::{self, Mode, Options};
 use penfold::daemon::{Exit, Start, exit};
 use penfold::spool::Spool;
 
 const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | flush [id | domain] | passwd name";
 
 fn main() -> ExitCode {
-    match run() {
+    let own = std::env::args_os().next().map(PathBuf::from);
+    let name = own.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+    let (name, done) = match name {
+        "sendmail" | "send-mail" | "mailq" | "newaliases" => (name, sendmail(name)),
+        _ => ("penfoldctl", run()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(exit) => exit.tell("penfoldctl"),
+        Err(exit) => exit.tell(name),
     }
 }
 
+/// What programs that know sendmail ask for.
+fn sendmail(name: &str) -> Result<(), Exit> {
+    let usage = |text: String| Exit { code: exit::USAGE, text: vec![text] };
+    let options = Options::parse(name, std::env::args_os().skip(1)).map_err(usage)?;
+    let named = options.config.clone().map(OsString::from).or_else(|| std::env::var_os("PENFOLD_CONFIG"));
+    let start = Start::new(named.map(PathBuf::from), true, false);
+    let config = start.glance();
+    let result = match options.mode {
+        Mode::Deliver => sendmail::deliver(&config.socket, &options),
+        Mode::Session => sendmail::pass_through(&config.socket),
+        Mode::Verify => sendmail::verify(&config.socket, &options),
+        Mode::Aliases => {
+            sendmail::check_aliases(&config.local.aliases).map(|text| sendmail::tell(&format!("{text}\n")))
+        }
+        Mode::Queue => return queue(&config),
+        Mode::Flush => return flush(&config, options.flush.as_deref()),
+        Mode::Daemon(stays) => return Err(become_daemon(options.config.as_deref(), stays)),
+    };
+    result.map_err(|failure| Exit { code: failure.code, text: failure.text })
+}
+
+/// penfoldd, which stands beside this program or is found by its name. Returns only
+/// why not.
+fn become_daemon(config: Option<&str>, stays: bool) -> Exit {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("penfoldd")).filter(|path| path.exists());
+    let mut command = Command::new(beside.unwrap_or_else(|| "penfoldd".into()));
+    command.args(stays.then_some("-d")).args(config.map(|path| ["-f", path]).into_iter().flatten());
+    trouble("start penfoldd", &command.exec())
+}
+
 fn run() -> Result<(), Exit> {
-    let mut options = Options::new();
+    let mut options = getopts::Options::new();
     options.optopt("f", "", "read this configuration", "file");
     options.optflag("h", "", "show this text");
     options.optflag("V", "", "show the version");
@@ -37,9 +76,9 @@ fn run() -> Result<(), Exit> {
     let start = Start::new(config, true, false);
     let words: Vec<&str> = given.free.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["queue"] => queue(&start),
-        ["flush"] => flush(&start, None),
-        ["flush", what] if !what.contains(char::is_whitespace) => flush(&start, Some(what)),
+        ["queue"] => queue(&start.load()?),
+        ["flush"] => flush(&start.load()?, None),
+        ["flush", what] if !what.contains(char::is_whitespace) => flush(&start.load()?, Some(what)),
         ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
         ["passwd", name] => passwd(name),
         [] => Err(usage("a command is missing".into())),
@@ -48,31 +87,32 @@ fn run() -> Result<(), Exit> {
 }
 
 /// From the daemon, or from the spool when it is down.
-fn queue(start: &Start) -> Result<(), Exit> {
-    let config = start.load()?;
+fn queue(config: &Config) -> Result<(), Exit> {
     let mut out = io::stdout().lock();
     let asked = control::ask(&config.socket, "queue", &mut out, control::PATIENCE);
     let listed = match asked {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             let schedule = config.queue.schedule();
-            Spool::look_at(&config.spool).and_then(|spool| control::list(&spool, &schedule, &mut out))
+            Spool::look_at(&config.spool).and_then(|spool| control::list(&spool, &schedule, None, &mut out))
         }
         result => result,
     };
     match listed.and_then(|()| out.flush()) {
         // Whoever read it has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(forbidden(config, "list")),
         result => result.map_err(|e| trouble(&format!("list the queue in {}", config.spool.display()), &e)),
     }
 }
 
 /// Of a message or a domain that is named, something must be waiting.
-fn flush(start: &Start, what: Option<&str>) -> Result<(), Exit> {
-    let config = start.load()?;
+fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
     let request = what.map_or_else(|| "flush".to_owned(), |what| format!("flush {what}"));
     let mut answer = Vec::new();
-    control::ask(&config.socket, &request, &mut answer, control::PATIENCE)
-        .map_err(|e| trouble("ask the daemon", &e))?;
+    control::ask(&config.socket, &request, &mut answer, control::PATIENCE).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => forbidden(config, "run"),
+        _ => trouble("ask the daemon", &e),
+    })?;
     match what {
         Some(what) if answer == b"0\n" => {
             Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("nothing waits for {what}")] })
@@ -85,6 +125,11 @@ fn flush(start: &Start, what: Option<&str>) -> Result<(), Exit> {
 fn passwd(name: &str) -> Result<(), Exit> {
     let made = control::passwd::line(name).and_then(|line| io::stdout().lock().write_all(line.as_bytes()));
     made.map_err(|e| trouble("make a line for a users file", &e))
+}
+
+/// What others than root and the daemon's user are told.
+fn forbidden(config: &Config, what: &str) -> Exit {
+    Exit { code: exit::NOPERM, text: vec![format!("only root and {} may {what} the queue", config.user)] }
 }
 
 fn trouble(doing: &str, error: &io::Error) -> Exit {

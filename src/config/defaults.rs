@@ -61,6 +61,8 @@ pub(super) fn defaults(hostname: &str) -> Config {
             messages_per_hour: 300,
             recipients_per_hour: 3000,
             hide_client: false,
+            masquerade: None,
+            rewrite: optional("/etc/penfold/rewrite"),
         },
         remote: remote(),
         queue: Queue {
@@ -83,6 +85,7 @@ fn remote() -> Remote {
         authorities: None,
         routes: optional("/etc/penfold/routes"),
         timeout: Duration::from_secs(10 * MINUTE),
+        local_only: false,
     }
 }
 

@@ -20,7 +20,7 @@ pub mod table;
 mod units;
 
 pub use error::ConfigError;
-pub use read::{examine, load, parse};
+pub use read::{default, examine, load, parse};
 
 /// Everything that the configuration says.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,14 @@ pub struct Config {
     pub dns: Dns,
     /// Where the log goes.
     pub log: LogTo,
+}
+
+impl Config {
+    /// What names without a domain get: the first local domain, or where nothing is local
+    /// that of masquerading, or this host's name.
+    pub fn own_domain(&self) -> &str {
+        self.local.domains.first().or(self.submission.masquerade.as_ref()).unwrap_or(&self.hostname)
+    }
 }
 
 /// A socket on which clients are served.
@@ -146,6 +154,10 @@ pub struct Submission {
     pub recipients_per_hour: usize,
     /// Whether Received: is to say nothing of where a client is.
     pub hide_client: bool,
+    /// The domain of senders in the domains of this host, in its place.
+    pub masquerade: Option<String>,
+    /// What becomes of which sender.
+    pub rewrite: TableFile,
 }
 
 /// What a client may use up.
@@ -168,8 +180,8 @@ pub struct Limits {
 /// What is delivered here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Local {
-    /// The local domains in canonical form, never empty; the first one
-    /// qualifies names without a domain.
+    /// The local domains in canonical form; none where all mail goes elsewhere. See
+    /// [`Config::own_domain`] for names without a domain.
     pub domains: Vec<String>,
     /// Where mailbox names come from.
     pub users: Users,
@@ -228,6 +240,8 @@ pub struct Remote {
     pub authorities: Option<PathBuf>,
     /// An upper bound on the time limit of each stage of a dialogue.
     pub timeout: Duration,
+    /// Whether no mail leaves but by the routes table.
+    pub local_only: bool,
 }
 
 /// How a host is spoken to.

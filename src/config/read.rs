@@ -36,6 +36,11 @@ pub fn examine(path: &Path) -> (Option<Config>, Vec<ConfigError>) {
     }
 }
 
+/// The configuration by an empty file.
+pub fn default() -> Config {
+    defaults(&own_name())
+}
+
 /// Reads the text of a configuration file; `name` is what errors call it.
 ///
 /// # Errors
@@ -152,9 +157,6 @@ fn local(mut section: Section<'_, '_>, default: Local) -> Local {
     {
         section.error("users", &text);
     }
-    if local.domains.is_empty() {
-        section.error("domains", "expected at least one domain");
-    }
     section.finish();
     local
 }
@@ -209,6 +211,8 @@ fn submission(mut section: Section<'_, '_>, default: Submission) -> Submission {
             .take("recipients_per_hour", units::count(bounds))
             .unwrap_or(default.recipients_per_hour),
         hide_client: section.take("hide_client", units::flag).unwrap_or(default.hide_client),
+        masquerade: section.take("masquerade", units::domain_or_none).unwrap_or(default.masquerade),
+        rewrite: table_file(&mut section, "rewrite", default.rewrite),
     };
     section.finish();
     submission
@@ -226,7 +230,11 @@ fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
         },
         authorities: section.take("authorities", units::authorities).unwrap_or(default.authorities),
         timeout: section.take("timeout", units::duration).unwrap_or(default.timeout),
+        local_only: section.take("local_only", units::flag).unwrap_or(default.local_only),
     };
+    if remote.local_only && !remote.smarthosts.is_empty() {
+        section.error("local_only", "expected false, since there are smarthosts");
+    }
     section.finish();
     remote
 }

@@ -127,6 +127,11 @@ pub(super) fn domain(value: &DeValue<'_>) -> Read<String> {
     expect(domain.map(String::from), "a domain, such as \"example.org\" or \"[192.0.2.1]\"")
 }
 
+/// The same, or nothing for none.
+pub(super) fn domain_or_none(value: &DeValue<'_>) -> Read<Option<String>> {
+    if value.as_str() == Some("") { Ok(None) } else { domain(value).map(Some) }
+}
+
 /// The name of a system user. Whether there is one is seen when it is needed.
 pub(super) fn user(value: &DeValue<'_>) -> Read<String> {
     let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');

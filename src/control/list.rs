@@ -1,6 +1,6 @@
 //! The listing of the queue, from the spool alone: the same with and without a daemon.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::address;
@@ -10,11 +10,11 @@ use crate::spool::{Entry, Place, Slot, Spool, Unusable};
 use crate::sys;
 
 /// Writes a line for each message, the oldest first, and below it one for each
-/// recipient that is not settled.
+/// recipient that is not settled. For one user, `of`, only what he gave to sendmail here.
 ///
 /// # Errors
 /// Those of the spool's directories and of `out`.
-pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io::Result<()> {
+pub fn list(spool: &Arc<Spool>, schedule: &Schedule, of: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
     let mut names = Vec::new();
     for place in [Place::New, Place::Cur, Place::Hold] {
         names.extend(spool.entries_in(place)?);
@@ -26,6 +26,7 @@ pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io:
     let (mut count, mut bytes) = (0, 0);
     for name in names {
         match spool.entry(name) {
+            Ok(entry) if of.is_some_and(|uid| submitter(&entry) != Some(uid)) => {}
             Ok(entry) => {
                 show(&entry, &spool.read_note(name.id), schedule, now, out)?;
                 (count, bytes) = (count + 1, bytes + name.size);
@@ -40,6 +41,24 @@ pub fn list(spool: &Arc<Spool>, schedule: &Schedule, out: &mut dyn Write) -> io:
         1 => writeln!(out, "-- 1 message, {bytes} octets"),
         _ => writeln!(out, "-- {count} messages, {bytes} octets"),
     }
+}
+
+/// The user who gave it to sendmail, as the Received: line that a session of ours has put
+/// on top says. What an entry begets may have that line too, but not its id.
+fn submitter(entry: &Entry) -> Option<u32> {
+    const MOST: u64 = 2048;
+    let mut text = Vec::new();
+    entry.content().take(MOST).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let field = text.strip_prefix("Received: by ")?;
+    let end = field
+        .match_indices('\n')
+        .find(|(at, _)| !field.get(at + 1..).is_some_and(|next| next.starts_with(['\t', ' '])))?
+        .0;
+    let (_, caller) = field[..end].split_once(" (penfold, from uid ")?;
+    let (caller, rest) = caller.split_once(')')?;
+    let is_own = rest.split_ascii_whitespace().nth(1)?.trim_end_matches(';') == entry.id().to_string();
+    caller.split([' ', ',']).next()?.parse().ok().filter(|_| is_own)
 }
 
 fn show(entry: &Entry, note: &str, schedule: &Schedule, now: u64, out: &mut dyn Write) -> io::Result<()> {

@@ -3,22 +3,32 @@
 //! One line of words from the client, an answer in lines from the daemon, the
 //! first of which is `ok` or says what is wrong; then the connection is closed.
 //! The kernel says who is calling (SO_PEERCRED): root and the user of the daemon may do
-//! everything, others nothing yet. Nothing that comes in is longer than [`MAX_REQUEST`].
+//! everything, others may submit, list what they have submitted, and ask where an address goes, so
+//! many of one user at a time.
+//! After `submit` and its `ok` the connection is an SMTP session; whoever says that waits
+//! for the answer. No request is longer than [`MAX_REQUEST`]. Descriptors that are passed
+//! over it are closed by the kernel, unseen.
 
 mod client;
 mod list;
 pub mod passwd;
+pub mod sendmail;
 mod server;
+mod verify;
 
 pub use client::ask;
 pub use list::list;
 pub use server::{Orders, bind, serve};
+pub use verify::verify;
 
 /// How long a person waits for a daemon that says nothing.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The answer to whom the daemon does not serve.
 const FORBIDDEN: &str = "you may not do that";
+
+/// The answer to one client too many.
+const BUSY: &str = "too many are asking";
 
 /// The longest request line.
 const MAX_REQUEST: usize = 1024;

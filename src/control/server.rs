@@ -1,30 +1,41 @@
 //! The daemon's side.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::{FORBIDDEN, MAX_REQUEST};
+use super::{BUSY, FORBIDDEN, MAX_REQUEST};
 use crate::queue::Selector;
+use crate::session::Caller;
 use crate::spool::EntryName;
+use crate::sys;
 
-/// Clients at once.
-const MAX_GUESTS: usize = 16;
+/// Clients at once, those of the privileged not counted.
+const MAX_GUESTS: usize = 400;
+/// Clients at once of one user.
+const MAX_OF_USER: usize = 40;
+/// Clients at once of one who may do everything.
+const MAX_PRIVILEGED: usize = 200;
 /// What answering one takes.
 const STACK: usize = 256 << 10;
+/// Held while the queue is listed for one without rights.
+static LOOKING: Mutex<()> = Mutex::new(());
 /// A client that is slower is left.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes the listing of the queue.
-type List = dyn Fn(&mut dyn Write) -> io::Result<()> + Send + Sync;
+/// Writes the listing of the queue, or of what one user has in it.
+type List = dyn Fn(Option<u32>, &mut dyn Write) -> io::Result<()> + Send + Sync;
+
+/// Says where an address goes.
+type Verify = dyn Fn(&str) -> (bool, String) + Send + Sync;
 
 /// What the daemon does when it is told.
 pub struct Orders {
@@ -34,6 +45,10 @@ pub struct Orders {
     pub wake: Box<dyn Fn(EntryName) + Send + Sync>,
     /// The listing of the queue.
     pub list: Box<List>,
+    /// Where an address goes, in lines, and whether it goes anywhere.
+    pub verify: Box<Verify>,
+    /// A session with a program on this host, which has heard `ok`; up to its end.
+    pub submit: Box<dyn Fn(UnixStream, Caller) + Send + Sync>,
 }
 
 /// Makes the socket, in place of one that a daemon left behind. The caller holds
@@ -55,7 +70,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Answers clients for ever, each in a thread of its own, so that none keeps the
 /// others waiting.
 pub fn serve(listener: &UnixListener, orders: Orders) {
-    let (orders, guests) = (Arc::new(orders), Arc::new(AtomicUsize::new(0)));
+    let (orders, guests) = (Arc::new(orders), Arc::new(Guests::default()));
     for stream in listener.incoming() {
         let result = stream.and_then(|stream| start(stream, &orders, &guests));
         if let Err(e) = result {
@@ -66,26 +81,67 @@ pub fn serve(listener: &UnixListener, orders: Orders) {
     }
 }
 
-/// A place among [`MAX_GUESTS`], for as long as it lives.
-struct Guest(Arc<AtomicUsize>);
+/// How many clients of each user there are.
+#[derive(Default)]
+struct Guests(Mutex<HashMap<u32, usize>>);
 
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+impl Guests {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more of this user, if there is one: nobody takes the others' places
+    /// alone, nor all together those of root.
+    fn enter(self: &Arc<Self>, uid: u32) -> Option<Guest> {
+        let mut users = self.lock();
+        let here = users.get(&uid).copied().unwrap_or(0);
+        let has_room = if is_privileged(uid) {
+            here < MAX_PRIVILEGED
+        } else {
+            let all: usize = users.iter().filter(|(uid, _)| !is_privileged(**uid)).map(|(_, count)| count).sum();
+            here < MAX_OF_USER && all < MAX_GUESTS
+        };
+        has_room.then(|| {
+            users.insert(uid, here + 1);
+            Guest { uid, all: Arc::clone(self) }
+        })
     }
 }
 
-fn start(mut stream: UnixStream, orders: &Arc<Orders>, guests: &Arc<AtomicUsize>) -> io::Result<()> {
-    let before = guests.fetch_add(1, Ordering::SeqCst);
-    let guest = Guest(Arc::clone(guests));
-    if before >= MAX_GUESTS {
-        stream.set_nonblocking(true)?;
-        return stream.write_all(b"too many are asking\n");
+/// A place among the guests, for as long as it lives.
+struct Guest {
+    uid: u32,
+    all: Arc<Guests>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut users = self.all.lock();
+        match users.get_mut(&self.uid) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(users.remove(&self.uid)),
+        }
     }
+}
+
+/// Who may do everything.
+fn is_privileged(uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw()
+}
+
+fn start(mut stream: UnixStream, orders: &Arc<Orders>, guests: &Arc<Guests>) -> io::Result<()> {
+    let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
+    let Some(guest) = guests.enter(uid) else {
+        stream.set_nonblocking(true)?;
+        // One that has gone again is no trouble.
+        let _ = stream.write_all(format!("{BUSY}\n").as_bytes());
+        return Ok(());
+    };
     let (orders, mut spare) = (Arc::clone(orders), stream.try_clone()?);
     let run = move || {
-        let _guest = guest;
-        if let Err(e) = answer(stream, &orders) {
+        // The whole of it, up to the end.
+        let guest = guest;
+        if let Err(e) = answer(stream, &orders, guest.uid) {
             ::log::debug!("control: {e}");
         }
     };
@@ -97,23 +153,50 @@ fn start(mut stream: UnixStream, orders: &Arc<Orders>, guests: &Arc<AtomicUsize>
     started.map(drop)
 }
 
-fn answer(mut stream: UnixStream, orders: &Orders) -> io::Result<()> {
+fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let caller = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
-    if caller != 0 && caller != nix::unistd::geteuid().as_raw() {
-        return stream.write_all(format!("{FORBIDDEN}\n").as_bytes());
-    }
     let request = read_line(&mut stream)?;
     let words: Vec<&str> = request.split_ascii_whitespace().collect();
     match words.as_slice() {
-        ["queue"] => {
-            let mut out = io::BufWriter::new(stream);
-            out.write_all(b"ok\n")?;
-            if let Err(e) = (orders.list)(&mut out) {
-                writeln!(out, "-- the list ends here: {e}")?;
-            }
-            out.flush()
+        ["submit", program @ ..] if program.len() < 2 => {
+            let caller = caller(uid, program.first().copied().unwrap_or_default());
+            stream.write_all(b"ok\n")?;
+            (orders.submit)(stream, caller);
+            Ok(())
         }
+        ["verify", address] => {
+            let (goes, text) = (orders.verify)(address);
+            stream.write_all(format!("ok\n{}\n{text}", if goes { "yes" } else { "no" }).as_bytes())
+        }
+        ["queue"] if is_privileged(uid) => list(stream, orders, None),
+        // Whoever looks for his own looks at all of them: one at a time.
+        ["queue"] => match LOOKING.try_lock() {
+            Ok(_looking) => list(stream, orders, Some(uid)),
+            Err(_) => stream.write_all(format!("{BUSY}\n").as_bytes()),
+        },
+        _ if !is_privileged(uid) => stream.write_all(format!("{FORBIDDEN}\n").as_bytes()),
+        words => command(stream, words, orders),
+    }
+}
+
+fn list(stream: UnixStream, orders: &Orders, of: Option<u32>) -> io::Result<()> {
+    let mut out = io::BufWriter::new(stream);
+    out.write_all(b"ok\n")?;
+    if let Err(e) = (orders.list)(of, &mut out) {
+        writeln!(out, "-- the list ends here: {e}")?;
+    }
+    out.flush()
+}
+
+/// Who calls. That nobody knows his name is no reason to send him away.
+fn caller(uid: u32, program: &str) -> Caller {
+    let user = sys::keeper::user_numbered(uid).ok().flatten();
+    Caller::new(uid, user.map(|user| user.name).as_deref().unwrap_or_default(), program)
+}
+
+/// What only the privileged may say.
+fn command(mut stream: UnixStream, words: &[&str], orders: &Orders) -> io::Result<()> {
+    match words {
         ["flush", rest @ ..] if rest.len() < 2 => {
             let count = (orders.flush)(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
             stream.write_all(format!("ok\n{count}\n").as_bytes())

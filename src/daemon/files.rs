@@ -31,6 +31,7 @@ impl Names {
             ("remote.routes", &config.remote.routes),
             (CREDENTIALS, &config.remote.credentials),
             ("submission.senders", &config.submission.senders),
+            ("submission.rewrite", &config.submission.rewrite),
         ];
         let mut files: Vec<_> = tables.map(|(key, table)| (key, table.path.clone())).to_vec();
         for pair in &config.tls {

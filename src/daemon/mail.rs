@@ -106,7 +106,7 @@ impl Mail {
             }
             kept.push(entrance);
         }
-        let orders = self.orders();
+        let orders = self.orders(door);
         spawn("control", Box::new(move || control::serve(&control, orders)))?;
         let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
         spawn("load", Box::new(move || loader::load_at_last(&tools, untried, &events)))?;
@@ -130,8 +130,9 @@ impl Mail {
         self.tools.spool.names(Place::New)
     }
 
-    fn orders(&self) -> Orders {
+    fn orders(&self, door: &Arc<Door>) -> Orders {
         let (flush, wake, tools) = (self.events.clone(), self.events.clone(), Arc::clone(&self.tools));
+        let (for_verify, door) = (Arc::clone(&self.tools), Arc::clone(door));
         Orders {
             flush: Box::new(move |selector| {
                 let (said, heard) = bounded(1);
@@ -139,7 +140,11 @@ impl Mail {
                 flush.send(Event::Flush(selector, said)).ok().and_then(|()| heard.recv().ok()).unwrap_or(0)
             }),
             wake: Box::new(move |name| drop(wake.send(Event::Woken(name)))),
-            list: Box::new(move |out| control::list(&tools.spool, &tools.settings().config.queue.schedule(), out)),
+            list: Box::new(move |of, out| {
+                control::list(&tools.spool, &tools.settings().config.queue.schedule(), of, out)
+            }),
+            verify: Box::new(move |address| control::verify(&for_verify.settings().router, address)),
+            submit: Box::new(move |stream, caller| door.serve_caller(stream, caller)),
         }
     }
 

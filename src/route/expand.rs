@@ -19,7 +19,7 @@ use crate::users::{Mailbox, Owner};
 
 use super::routes::{Routes, Target};
 use super::virtual_table::VirtualTable;
-use super::{Expansion, POSTMASTER, Router, lower};
+use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router, lower};
 
 /// How many addresses one may stand for, the names on the way counted too.
 const MAX_ADDRESSES: usize = 10_000;
@@ -290,12 +290,13 @@ impl<'t> Walk<'t> {
         false
     }
 
-    /// The answer if the routes table refuses every one of the recipients.
+    /// The answer if every one of the recipients is refused.
     fn refusal(&self, finals: &[Recipient]) -> Option<Expansion> {
         let router = self.tables.router;
         let routes = finals.iter().all(|a| !router.is_local(a.address.domain())).then(|| router.routes.current())?;
         let refused = |routes: &Routes, address: &Address| match routes.find(address.domain()) {
             Some(Target::Error(status, why)) if status.0 == 5 => Some(Expansion::Refused(*status, why.to_string())),
+            None if router.local_only => Some(Expansion::Refused(LOCAL_ONLY, NO_WAY_OUT.into())),
             _ => None,
         };
         let first = refused(&routes, &finals.first()?.address)?;

@@ -48,6 +48,8 @@ pub struct Router {
     /// Where the postmaster's mail is kept if nobody gets it.
     last_resort: PathBuf,
     smarthosts: Vec<HostPort>,
+    /// Whether the routes table alone leads out.
+    local_only: bool,
     aliases: Watched<Aliases>,
     virtual_table: Watched<VirtualTable>,
     users: Users,
@@ -141,7 +143,7 @@ impl Router {
         let parse_routes = move |file: &Path, text: &str| Routes::parse(file, text, &for_routes);
         let routes = keep(&mut errors, Watched::open(&config.remote.routes, parse_routes));
         let postmaster = keep(&mut errors, read_postmaster(&local.postmaster));
-        let first_domain: Box<str> = local.domains.first().unwrap_or(&config.hostname).as_str().into();
+        let first_domain: Box<str> = config.own_domain().into();
         let own_postmaster = keep(&mut errors, own_postmaster(&first_domain));
         let (Some(aliases), Some(virtual_table), Some(users), Some(routes), Some(postmaster), Some(own_postmaster)) =
             (aliases, virtual_table, users, routes, postmaster, own_postmaster)
@@ -157,6 +159,7 @@ impl Router {
             postmaster: [postmaster],
             last_resort: config.spool.join(POSTMASTER),
             smarthosts: config.remote.smarthosts.clone(),
+            local_only: config.remote.local_only,
             aliases,
             virtual_table,
             users,
@@ -280,6 +283,7 @@ impl Router {
             Some(Target::Mx { domain: None, port }) => direct(address, *port),
             Some(Target::Error(status, why)) if status.0 == 5 => Route::Refused(*status, why.to_string()),
             Some(Target::Error(_, why)) => Route::Unsure(why.to_string()),
+            None if self.local_only => Route::Refused(LOCAL_ONLY, NO_WAY_OUT.into()),
             None if self.smarthosts.is_empty() => direct(address, SMTP),
             None => Route::Hosts(self.smarthosts.clone()),
         }
@@ -301,6 +305,8 @@ impl Router {
     fn qualified<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
         match address.domain() {
             "" => Cow::Owned(address.at(&self.first_domain)),
+            // Where nothing is local that is a way to say no domain.
+            "localhost" if self.domains.is_empty() => Cow::Owned(address.at(&self.first_domain)),
             _ => Cow::Borrowed(address),
         }
     }
@@ -338,6 +344,10 @@ impl Route {
 }
 
 const POSTMASTER: &str = "postmaster";
+
+/// Where nothing but the routes table leads out.
+const NO_WAY_OUT: &str = "No mail leaves this host";
+const LOCAL_ONLY: Status = Status(5, 4, 4);
 
 /// Where an address goes that no table says anything of: as RFC 5321 5.1 has it.
 fn direct(address: &Address, port: u16) -> Route {

@@ -104,6 +104,10 @@ impl Session<'_> {
             Some(tls) => (format!(" ({})", tls.version), format!("\n\ttls {}", tls.cipher)),
             None => Default::default(),
         };
+        if let Some(caller) = &self.client.caller {
+            let who = if self.hides_client() { String::new() } else { format!(", from {}", caller.comment()) };
+            return format!("Received: by {hostname} (penfold{who}) id {id}{purpose};\n\t{date}\n");
+        }
         format!(
             "Received: {whence}by {hostname} (penfold) with {protocol}{version} id {id}{purpose}{cipher};\n\t{date}\n"
         )
@@ -204,7 +208,8 @@ impl Session<'_> {
             ident: &origin.ident,
             protocol: self.protocol(hello),
             tls: self.facts.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.cipher)),
-            user: self.login.as_deref(),
+            user: self.login.as_deref().or(self.client.caller.as_ref().map(|caller| caller.login.as_str())),
+            caller: self.client.caller.as_ref().map(|caller| (caller.uid, caller.program.as_str())),
         });
         Ok(name)
     }

@@ -49,6 +49,9 @@ impl Session<'_> {
 
     /// What Received: and the log call the protocol (RFC 3848).
     pub(super) fn protocol(&self, hello: &Hello) -> &'static str {
+        if self.client.caller.is_some() {
+            return "local";
+        }
         match (hello.extended, self.is_secure(), self.login.is_some()) {
             (false, ..) => "SMTP",
             (true, false, false) => "ESMTP",

@@ -32,6 +32,7 @@ use crate::tls::{Facts, Tls};
 
 mod access;
 mod auth;
+mod caller;
 mod data;
 mod front;
 mod hello;
@@ -40,6 +41,7 @@ mod submission;
 mod transaction;
 
 use auth::Attempts;
+pub use caller::Caller;
 use front::Forwarded;
 use hello::Hello;
 use transaction::Transaction;
@@ -91,6 +93,8 @@ pub struct Client {
     pub is_unknown: bool,
     /// Where it came in, and what holds there.
     pub listen: Arc<Listen>,
+    /// The process on this host that speaks, where the kernel has named it.
+    pub caller: Option<Caller>,
 }
 
 /// How a session and those who want to end it know of each other.

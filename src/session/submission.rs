@@ -5,6 +5,8 @@
 //! table says, and no more than his share of an hour; and a message is given what
 //! it lacks. On any other listener all of this does nothing, whoever has logged in.
 
+use std::sync::Arc;
+
 use super::transaction::Transaction;
 use super::{Session, data};
 use crate::address::{self, Address};
@@ -33,6 +35,12 @@ impl Session<'_> {
             // A login that is no address may use none, not even the null path.
             _ => Err(reply::not_your_sender(&address::path(sender))),
         }
+    }
+
+    /// The reverse-path as the message goes on with it.
+    pub(super) fn rewritten(&self, sender: Address) -> Address {
+        let other = self.is_submission().then(|| self.service.senders.rewriting.apply(&sender)).flatten();
+        other.unwrap_or(sender)
     }
 
     /// Counts one message more of the account.
@@ -64,10 +72,11 @@ impl Session<'_> {
         let config = &self.service.config;
         Letter::new(Terms {
             hostname: config.hostname.clone(),
-            domain: config.local.domains.first().unwrap_or(&config.hostname).clone(),
+            domain: config.own_domain().to_owned(),
             id: id.to_owned(),
             date: data::date(),
             sender: transaction.envelope.sender.clone(),
+            rewriting: Some(Arc::clone(&self.service.senders.rewriting)),
             identity: self.account().and_then(|login| self.service.senders.identity(login)),
         })
     }

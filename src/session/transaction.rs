@@ -106,7 +106,7 @@ impl Session<'_> {
             sender => sender.map(|address| self.service.router.qualify(&address)),
         };
         self.check_sender(sender.as_ref())?;
-        Ok(Transaction::new(sender, body))
+        Ok(Transaction::new(sender.map(|sender| self.rewritten(sender)), body))
     }
 
     pub(super) fn rcpt(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
@@ -123,7 +123,9 @@ impl Session<'_> {
             return Step::Say(reply::unknown_parameter(&printable(name)));
         }
         let Some(named) = path.address else { return Step::Say(reply::bad_recipient(AddressError::Empty)) };
-        if accepted >= self.service.config.limits.recipients {
+        // A program that calls sendmail cannot send the rest in another message.
+        let is_program = self.client.caller.is_some();
+        if accepted >= self.service.config.limits.recipients && !is_program {
             return Step::Say(reply::too_many_recipients());
         }
         let named = self.service.router.qualify(&named);

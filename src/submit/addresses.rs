@@ -15,9 +15,16 @@ pub struct Mailbox {
     address: Option<Address>,
     /// Where the local part ends, if no domain follows.
     end: Option<usize>,
+    /// Where the whole of it begins and ends, without brackets.
+    place: (usize, usize),
 }
 
 impl Mailbox {
+    /// The address as it is written; `None` if it is none that mail can go to here.
+    pub fn address(&self) -> Option<&Address> {
+        self.address.as_ref()
+    }
+
     /// The address, at this domain if it has none.
     pub fn address_at(&self, domain: &str) -> Option<Address> {
         self.address.as_ref().map(|address| if self.end.is_some() { address.at(domain) } else { address.clone() })
@@ -68,14 +75,28 @@ pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
     Some(list)
 }
 
-/// The list with `@domain` behind every address that has no domain.
-pub fn complete(value: &[u8], list: &[Mailbox], domain: &str, out: &mut Vec<u8>) {
+/// The list with `@domain` behind every address that has no domain, and with what
+/// `rewrite` makes of an address in its place.
+pub fn complete(
+    value: &[u8],
+    list: &[Mailbox],
+    domain: &str,
+    rewrite: &dyn Fn(&Address) -> Option<Address>,
+    out: &mut Vec<u8>,
+) {
     let mut from = 0;
-    for end in list.iter().filter_map(|mailbox| mailbox.end) {
-        out.extend_from_slice(value.get(from..end).unwrap_or_default());
-        out.push(b'@');
-        out.extend_from_slice(domain.as_bytes());
-        from = end;
+    for mailbox in list {
+        if let Some(other) = mailbox.address_at(domain).and_then(|address| rewrite(&address)) {
+            let (start, end) = mailbox.place;
+            out.extend_from_slice(value.get(from..start).unwrap_or_default());
+            out.extend_from_slice(other.to_string().as_bytes());
+            from = end;
+        } else if let Some(end) = mailbox.end {
+            out.extend_from_slice(value.get(from..end).unwrap_or_default());
+            out.push(b'@');
+            out.extend_from_slice(domain.as_bytes());
+            from = end;
+        }
     }
     out.extend_from_slice(value.get(from..).unwrap_or_default());
 }
@@ -86,7 +107,9 @@ fn in_brackets(tokens: &mut Tokens<'_>) -> Option<Mailbox> {
     loop {
         let token = tokens.next()??;
         match token.kind {
-            Kind::Special(b'>') if words.is_empty() => return Some(Mailbox { address: None, end: None }),
+            Kind::Special(b'>') if words.is_empty() => {
+                return Some(Mailbox { address: None, end: None, place: (0, 0) });
+            }
             Kind::Special(b'>') => return address(tokens.value, &words),
             // A source route, which nobody writes and some read otherwise (RFC 5322 4.4).
             Kind::Special(b'@') if words.is_empty() => return None,
@@ -105,17 +128,18 @@ fn address(value: &[u8], words: &[Token]) -> Option<Mailbox> {
     let (local, domain) = words.split_at(at.unwrap_or(words.len()));
     let text = |words: &[Token]| joined(value, words);
     let local_text = text(local)?;
+    let place = (words.first()?.start, words.last()?.end);
     match domain.split_first() {
         Some((_, [literal])) if literal.kind == Kind::Literal => {
             let domain = value.get(literal.start..literal.end)?;
-            Some(Mailbox { address: parsed(&local_text, domain), end: None })
+            Some(Mailbox { address: parsed(&local_text, domain), end: None, place })
         }
-        Some((_, domain)) => Some(Mailbox { address: parsed(&local_text, &text(domain)?), end: None }),
+        Some((_, domain)) => Some(Mailbox { address: parsed(&local_text, &text(domain)?), end: None, place }),
         None => {
             let is_name = !local_text.starts_with(b".") && !local_text.ends_with(b".");
             let address = parsed(&local_text, b"").filter(|_| is_name);
             let end = address.as_ref().and(local.last()).map(|word| word.end);
-            Some(Mailbox { address, end })
+            Some(Mailbox { address, end, place })
         }
     }
 }

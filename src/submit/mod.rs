@@ -4,7 +4,8 @@
 //! holds the header section back until its end, completes addresses without a
 //! domain, adds From, Sender, Date and Message-ID where they are missing, and sees
 //! to it that whoever has logged in names only senders that are his. Nothing else
-//! of the header and no octet of the body is changed. How the text is cut into
+//! of the header and no octet of the body is changed, but for From and Sender, where
+//! [`rewrite`] says so. How the text is cut into
 //! pieces makes no difference.
 //!
 //! A header longer than [`MAX_HEADER`] goes on as it is, or is refused where its
@@ -14,15 +15,18 @@
 //! [`senders`]; how much an account has sent is counted by [`usage`].
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use memchr::memchr;
 
 use crate::address::Address;
 
-mod addresses;
+pub mod addresses;
+pub mod rewrite;
 pub mod senders;
 pub mod usage;
 
+use rewrite::Rewriting;
 use senders::Identity;
 
 /// The longest header section that is looked at, in octets.
@@ -43,6 +47,8 @@ pub struct Terms {
     pub sender: Option<Address>,
     /// Who has logged in. `None` is a client that is trusted as it is.
     pub identity: Option<Identity>,
+    /// What becomes of From and Sender.
+    pub rewriting: Option<Arc<Rewriting>>,
 }
 
 /// Why a message is not taken.
@@ -168,12 +174,12 @@ impl Letter {
 }
 
 /// Whether a line is what a mailbox file has between messages.
-fn is_postmark(line: &[u8]) -> bool {
+pub fn is_postmark(line: &[u8]) -> bool {
     line.starts_with(b"From ") || line.starts_with(b">From ")
 }
 
 /// The name of a field, and where its body begins.
-fn name(line: &[u8]) -> Option<(&[u8], usize)> {
+pub fn name(line: &[u8]) -> Option<(&[u8], usize)> {
     let colon = memchr(b':', line)?;
     // Blanks before the colon were allowed once (RFC 5322 4.5).
     let name = line.get(..colon)?.trim_ascii_end();
@@ -182,7 +188,7 @@ fn name(line: &[u8]) -> Option<(&[u8], usize)> {
 }
 
 /// The fields of a header, each with the lines that continue it.
-fn fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = header;
     std::iter::from_fn(move || {
         let mut end = 0;
@@ -226,7 +232,7 @@ impl Terms {
             found.authors.push(author);
         }
         if let Some(identity) = self.bound().filter(|identity| !found.sender && !is_alone(identity, &found.authors)) {
-            add("Sender", identity.own());
+            add("Sender", &self.rewrite(identity.own()).unwrap_or_else(|| identity.own().clone()));
         }
         if !found.date {
             add("Date", &self.date);
@@ -262,8 +268,13 @@ impl Terms {
             found.sender = true;
         }
         out.extend_from_slice(intro);
-        addresses::complete(value, list.as_deref().unwrap_or_default(), &self.domain, out);
+        let rewrite = |address: &Address| self.rewrite(address).filter(|_| is("From") || is("Sender"));
+        addresses::complete(value, list.as_deref().unwrap_or_default(), &self.domain, &rewrite, out);
         Ok(())
+    }
+
+    fn rewrite(&self, address: &Address) -> Option<Address> {
+        self.rewriting.as_ref().and_then(|rewriting| rewriting.apply(address))
     }
 
     fn check_from(&self, whole: impl Fn() -> Option<Vec<Address>>, found: &mut Found) -> Result<(), Refusal> {
@@ -285,7 +296,9 @@ impl Terms {
     fn author(&self) -> Option<Address> {
         let own = || self.identity.as_ref().map(|identity| identity.own().clone());
         let nobody = || Address::new("MAILER-DAEMON", &self.hostname).ok();
-        self.sender.clone().or_else(own).or_else(nobody)
+        let author = || own().or_else(nobody).map(|address| self.rewrite(&address).unwrap_or(address));
+        // The reverse-path was rewritten where it was said.
+        self.sender.clone().or_else(author)
     }
 }
 

@@ -9,7 +9,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::rewrite::Rewriting;
 use crate::address::{Address, parse_domain};
 use crate::config::table::{Line, Watched, lines};
 use crate::config::{Config, ConfigError};
@@ -21,6 +23,8 @@ pub struct Senders {
     /// The local domains; the first one completes names.
     domains: Vec<String>,
     subaddress: Option<char>,
+    /// What becomes of senders.
+    pub rewriting: Arc<Rewriting>,
 }
 
 /// By name and domain of the login, both in lower case; an empty domain is any local one.
@@ -57,9 +61,15 @@ impl Senders {
     /// All that is wrong in it.
     pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
         let domains = config.local.domains.clone();
-        let first = domains.first().unwrap_or(&config.hostname).clone();
-        let table = Watched::open(&config.submission.senders, move |file, text| parse(file, text, &first))?;
-        Ok(Self { table, domains, subaddress: config.local.subaddress })
+        let first = config.own_domain().to_owned();
+        let table = Watched::open(&config.submission.senders, move |file, text| parse(file, text, &first));
+        match (table, Rewriting::open(config)) {
+            (Ok(table), Ok(rewriting)) => {
+                let rewriting = Arc::new(rewriting);
+                Ok(Self { table, domains, subaddress: config.local.subaddress, rewriting })
+            }
+            (table, rewriting) => Err([table.err(), rewriting.err()].into_iter().flatten().flatten().collect()),
+        }
     }
 
     /// The lines for logins that nobody has, as far as `is_somebody` knows.
@@ -195,10 +205,11 @@ mod tests {
     fn senders(table: &str) -> Senders {
         let text = "hostname = \"razorback.test\"\nlocal.domains = [\"razorback.test\", \"frogbog.test\"]\n";
         let config = configure(Path::new("penfold.conf"), text).expect("a configuration");
+        let rewriting = Arc::new(Rewriting::open(&config).expect("no table"));
         let (domains, table) = (config.local.domains, table.to_owned());
         let none = TableFile { path: "/nonexistent/senders".into(), required: false };
         let parse = move |file: &Path, _: &str| parse(file, &table, "razorback.test");
-        Senders { table: Watched::open(&none, parse).expect("a table"), domains, subaddress: Some('+') }
+        Senders { table: Watched::open(&none, parse).expect("a table"), domains, subaddress: Some('+'), rewriting }
     }
 
     #[test]

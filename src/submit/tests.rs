@@ -14,6 +14,7 @@ fn terms(login: Option<&str>, sender: Option<&str>) -> Terms {
         date: "DATE".into(),
         sender: sender.map(address),
         identity: login.map(|login| senders().identity(login).expect("an address")),
+        rewriting: None,
     }
 }
 
@@ -268,4 +269,32 @@ fn what_is_not_submitted_goes_through_as_it_is() {
     }
     letter.finish(&mut out).expect("memory");
     assert_eq!(out, b"To: jon\nSender: x\nhello\n\xff\0\n");
+}
+
+#[test]
+fn senders_are_masked_after_they_were_checked() {
+    let text = "hostname = \"mx.test\"\nlocal.domains = [\"razorback.test\"]\nsubmission.masquerade = \"b.test\"\n";
+    let config = config::parse(Path::new("penfold.conf"), text).expect("a configuration");
+    let rewriting = Arc::new(rewrite::Rewriting::open(&config).expect("no table"));
+    let masked = |login| Terms { rewriting: Some(Arc::clone(&rewriting)), ..terms(login, Some("s@b.test")) };
+    for (login, fields, sent) in [
+        (None, "From: x, \"J\" <y@mx.test>\n", "From: x@b.test, \"J\" <y@b.test>\n"),
+        (None, "From: J(a) <\"a b\" @ razorback.test> (c)\n", "From: J(a) <\"a b\"@b.test> (c)\n"),
+        (
+            None,
+            "From: x@c.test\nSender: root\nTo: root\n",
+            "From: x@c.test\nSender: root@b.test\nTo: root@razorback.test\n",
+        ),
+        (None, "From: <x@razorback.test\n", "From: <x@razorback.test\n"),
+        (Some("jon@razorback.test"), "From: jon\n", "From: jon@b.test\n"),
+        (Some("jon@razorback.test"), "From: info\n", "From: info@b.test\nSender: jon@b.test\n"),
+    ] {
+        let (text, sender) = sent
+            .split_once("Sender: jon")
+            .map_or((sent, String::new()), |(text, rest)| (text, format!("Sender: jon{rest}")));
+        let wanted = format!("{text}{FULL}{sender}\nx\n");
+        assert_eq!(pass_every_way(|| masked(login), format!("{fields}{FULL}\nx\n").as_bytes()), Ok(wanted), "{fields}");
+    }
+    let stolen = pass_every_way(|| masked(Some("jon@razorback.test")), b"From: jon@b.test\n\nx\n");
+    assert!(matches!(stolen, Err(Refusal::NotHis(_))), "{stolen:?}");
 }

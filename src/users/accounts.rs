@@ -42,7 +42,7 @@ struct Table {
 /// # Errors
 /// All that is wrong in the users file.
 pub fn open(config: &Config, throttle: Arc<Throttle>) -> Result<Logins, Vec<ConfigError>> {
-    let first = config.local.domains.first().cloned().unwrap_or_default();
+    let first = config.own_domain().to_owned();
     let backend = match &config.auth {
         Auth::None => Backend::Nobody,
         Auth::Dovecot(path) => Backend::Dovecot(Dovecot::at(path)),

@@ -1,0 +1,230 @@
+//! The options of sendmail(8), as programs in the wild write them.
+//!
+//! They cluster (`-ti`, `-tfjon`), have their values attached or behind them, and some
+//! only attached (`-q30m`, `-d0.1`). What only tunes sendmail itself is read and
+//! changes nothing: every `-o` and `-O` but those that say what a dot means, all of
+//! DSN, names of logs and of protocols. A letter that sendmail has not is an error; `--`
+//! ends the options. Knows no configuration, and touches nothing.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// A message on standard input.
+    #[default]
+    Deliver,
+    /// SMTP on standard input and output.
+    Session,
+    /// The queue is to be shown.
+    Queue,
+    /// What waits is to be tried.
+    Flush,
+    /// Where addresses go.
+    Verify,
+    /// Whether the aliases are good.
+    Aliases,
+    /// The daemon is to be started; whether it stays in the foreground.
+    Daemon(bool),
+}
+
+/// What the command line says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What is to be done.
+    pub mode: Mode,
+    /// What is to be tried, if not all.
+    pub flush: Option<String>,
+    /// Recipients are named in the header.
+    pub from_header: bool,
+    /// A line that is a dot is a line like any other.
+    pub ignore_dots: bool,
+    /// The envelope sender as it is written; empty or `<>` for none.
+    pub sender: Option<String>,
+    /// The sender's name, for From.
+    pub full_name: Option<String>,
+    /// The configuration.
+    pub config: Option<String>,
+    /// To say what is said.
+    pub verbose: bool,
+    /// Recipients, each perhaps several.
+    pub recipients: Vec<String>,
+}
+
+/// Letters of options that mean nothing here.
+const WITHOUT_VALUE: &[u8] = b"cGmnsTUx";
+/// The same, of those with a value.
+const WITH_VALUE: &[u8] = b"ADehLMNpRVX";
+
+impl Options {
+    /// Reads what stands behind the name of the program.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse<S: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = S>) -> Result<Self, String> {
+        let mut options = Self { mode: mode_of_name(name), ..Self::default() };
+        let mut arguments = arguments.into_iter().map(|argument| argument.as_ref().as_bytes().to_vec());
+        while let Some(argument) = arguments.next() {
+            match argument.as_slice() {
+                b"--" => {
+                    options.recipients.extend(arguments.map(|rest| text(&rest)));
+                    break;
+                }
+                [b'-', cluster @ ..] if !cluster.is_empty() => options.cluster(cluster, &mut arguments)?,
+                recipient => options.recipients.push(text(recipient)),
+            }
+        }
+        Ok(options)
+    }
+
+    fn cluster(&mut self, mut rest: &[u8], more: &mut impl Iterator<Item = Vec<u8>>) -> Result<(), String> {
+        while let Some((&letter, after)) = rest.split_first() {
+            rest = after;
+            match letter {
+                b't' => self.from_header = true,
+                b'i' => self.ignore_dots = true,
+                b'I' => self.mode = Mode::Aliases,
+                b'v' => self.verbose = true,
+                _ if WITHOUT_VALUE.contains(&letter) => {}
+                // Attached or not at all.
+                b'q' => {
+                    self.queue(&text(rest));
+                    return Ok(());
+                }
+                b'd' | b'Q' => return Ok(()),
+                _ => {
+                    let value = if rest.is_empty() { more.next() } else { Some(rest.to_vec()) };
+                    return self.valued(letter, value.as_deref().map(text));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn valued(&mut self, letter: u8, value: Option<String>) -> Result<(), String> {
+        let known = b"BbCFfOor".contains(&letter) || WITH_VALUE.contains(&letter);
+        let shown = char::from(letter).escape_default();
+        if !known {
+            return Err(format!("option -{shown} is not known"));
+        }
+        let value = value.ok_or_else(|| format!("option -{shown} needs a value"))?;
+        match letter {
+            b'b' => self.mode = mode(&value)?,
+            b'C' => self.config = Some(value),
+            b'F' => self.full_name = Some(value),
+            b'f' | b'r' => self.sender = Some(value),
+            b'o' => self.ignore_dots |= value == "i",
+            b'O' => self.long_option(&value),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn long_option(&mut self, text: &str) {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.trim().eq_ignore_ascii_case("IgnoreDots") {
+            self.ignore_dots = matches!(value.trim().bytes().next(), None | Some(b't' | b'T' | b'y' | b'Y' | b'1'));
+        }
+    }
+
+    /// `-q`, `-q30m`, `-qIid`, `-qRdomain`, `-qf`: all of it, but for an id or a domain.
+    fn queue(&mut self, value: &str) {
+        let named = value.strip_prefix(['I', 'R']).filter(|what| !what.is_empty());
+        self.flush = named.map(str::to_owned);
+        if matches!(self.mode, Mode::Deliver) {
+            self.mode = Mode::Flush;
+        }
+    }
+}
+
+fn mode_of_name(name: &str) -> Mode {
+    match name {
+        "mailq" => Mode::Queue,
+        "newaliases" => Mode::Aliases,
+        _ => Mode::Deliver,
+    }
+}
+
+fn mode(value: &str) -> Result<Mode, String> {
+    Ok(match value {
+        "m" | "a" => Mode::Deliver,
+        "s" => Mode::Session,
+        "p" => Mode::Queue,
+        "v" => Mode::Verify,
+        "i" => Mode::Aliases,
+        "d" => Mode::Daemon(false),
+        "D" => Mode::Daemon(true),
+        _ => return Err(format!("option -b has no mode {}", value.escape_debug())),
+    })
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        let mut words = line.split(' ').map(|word| word.replace("''", ""));
+        let name = words.next().unwrap_or_default();
+        Options::parse(&name, words)
+    }
+
+    #[test]
+    fn as_programs_write_them() {
+        let plain = Options::default;
+        let to = |recipients: &[&str]| recipients.iter().map(|r| (*r).to_owned()).collect::<Vec<_>>();
+        let jon = || Some("jon".to_owned());
+        for (line, want) in [
+            ("sendmail jon mary", Options { recipients: to(&["jon", "mary"]), ..plain() }),
+            ("sendmail -t -i", Options { from_header: true, ignore_dots: true, ..plain() }),
+            ("sendmail -ti", Options { from_header: true, ignore_dots: true, ..plain() }),
+            (
+                "sendmail -i -FCronDaemon -B8BITMIME -oem jon",
+                Options {
+                    ignore_dots: true,
+                    full_name: Some("CronDaemon".into()),
+                    recipients: to(&["jon"]),
+                    ..plain()
+                },
+            ),
+            (
+                "sendmail -oi -oem -odi -f jon -- -x",
+                Options { ignore_dots: true, sender: jon(), recipients: to(&["-x"]), ..plain() },
+            ),
+            ("sendmail -tfjon", Options { from_header: true, sender: jon(), ..plain() }),
+            ("sendmail -r jon", Options { sender: jon(), ..plain() }),
+            ("sendmail -f ''", Options { sender: Some(String::new()), ..plain() }),
+            ("sendmail -o i -O DeliveryMode=b", Options { ignore_dots: true, ..plain() }),
+            ("sendmail -OIgnoreDots=true", Options { ignore_dots: true, ..plain() }),
+            (
+                "sendmail -N success,failure -R hdrs -V x -L tag -p SMTP -X log -h 3 -Ac -G -n -U -m -d0.1 jon",
+                Options { recipients: to(&["jon"]), ..plain() },
+            ),
+            ("sendmail -v -bm jon", Options { verbose: true, recipients: to(&["jon"]), ..plain() }),
+            ("sendmail -bs", Options { mode: Mode::Session, ..plain() }),
+            ("sendmail -b p", Options { mode: Mode::Queue, ..plain() }),
+            ("mailq -v", Options { mode: Mode::Queue, verbose: true, ..plain() }),
+            ("newaliases", Options { mode: Mode::Aliases, ..plain() }),
+            ("sendmail -I", Options { mode: Mode::Aliases, ..plain() }),
+            ("sendmail -bd -q30m", Options { mode: Mode::Daemon(false), ..plain() }),
+            ("sendmail -q30m -bd", Options { mode: Mode::Daemon(false), ..plain() }),
+            ("sendmail -q", Options { mode: Mode::Flush, ..plain() }),
+            ("sendmail -qRa.test", Options { mode: Mode::Flush, flush: Some("a.test".into()), ..plain() }),
+            ("sendmail -", Options { recipients: to(&["-"]), ..plain() }),
+        ] {
+            assert_eq!(parse(line), Ok(want), "{line}");
+        }
+        for (line, why) in [
+            ("sendmail -f", "option -f needs a value"),
+            ("sendmail -bz", "option -b has no mode z"),
+            ("sendmail -k", "option -k is not known"),
+            ("sendmail --help", "option -- is not known"),
+        ] {
+            assert_eq!(parse(line), Err(why.to_owned()), "{line}");
+        }
+    }
+}

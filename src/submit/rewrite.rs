@@ -1,0 +1,162 @@
+//! What becomes of senders on this host: a table of addresses, and one domain for all.
+//!
+//! A line of the table is `address address`: who sends as the first is sent as the second,
+//! on the envelope, in From and in Sender together. `@domain` stands for all of a domain
+//! on the left, and on the right for the same name there. A whole address wins over its
+//! domain, and both over masquerading, which gives every sender of this host's own domains
+//! another one. It is done once, never to its own result. Who may send as whom was
+//! decided before, by what was written. Recipients stay as they are: see `aliases`.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::Path;
+
+use crate::address::{Address, parse_domain};
+use crate::config::table::{Line, Watched, lines};
+use crate::config::{Config, ConfigError};
+
+/// The rewrite table, and the domain for all.
+#[derive(Debug)]
+pub struct Rewriting {
+    table: Watched<Table>,
+    masquerade: Option<Box<str>>,
+    /// The domains that it takes the place of.
+    own: Vec<String>,
+}
+
+/// By local part, empty for all of it, and domain, both in lower case.
+type Table = HashMap<(Box<str>, Box<str>), Row>;
+
+#[derive(Debug)]
+struct Row {
+    line: usize,
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Address(Address),
+    Domain(Box<str>),
+}
+
+impl Rewriting {
+    /// Reads the rewrite table.
+    ///
+    /// # Errors
+    /// All that is wrong in it.
+    pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
+        let first = config.own_domain().to_owned();
+        let table = Watched::open(&config.submission.rewrite, move |file, text| parse(file, text, &first))?;
+        let mut own = config.local.domains.clone();
+        own.extend([config.hostname.clone(), "localhost".to_owned()]);
+        let masquerade = config.submission.masquerade.as_deref().map(Into::into);
+        Ok(Self { table, masquerade, own })
+    }
+
+    /// What takes an address' place, if anything does.
+    pub fn apply(&self, address: &Address) -> Option<Address> {
+        let table = self.table.current();
+        let find = |local: &str| table.get(&(local.into(), address.domain().into()));
+        let row = find(&address.local().to_ascii_lowercase()).or_else(|| find(""));
+        match row.map(|row| &row.target) {
+            Some(Target::Address(target)) => Some(target.clone()),
+            Some(Target::Domain(domain)) => Some(address.at(domain)),
+            None if self.own.iter().any(|own| own == address.domain()) => {
+                self.masquerade.as_deref().map(|domain| address.at(domain))
+            }
+            None => None,
+        }
+    }
+}
+
+fn parse(file: &Path, text: &str, first_domain: &str) -> Result<Table, Vec<ConfigError>> {
+    let (mut table, mut errors) = (Table::new(), Vec::new());
+    for line in lines(text) {
+        if let Err((part, what)) = add(&mut table, line, first_domain) {
+            errors.push(line.error(file, part, what));
+        }
+    }
+    if errors.is_empty() { Ok(table) } else { Err(errors) }
+}
+
+/// Adds one line; what is wrong, and at which part.
+fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), (&'a str, String)> {
+    let mut words = line.text.split_whitespace();
+    let (Some(from), Some(to), None) = (words.next(), words.next(), words.next()) else {
+        return Err((line.text, "expected two addresses, the second in place of the first".to_owned()));
+    };
+    let key = match from.strip_prefix('@') {
+        Some(domain) => ("".into(), parse_domain(domain).map_err(|error| (from, error.to_string()))?),
+        None => {
+            let address = Address::parse(from).map_err(|error| (from, error.to_string()))?;
+            let domain = if address.domain().is_empty() { first_domain } else { address.domain() };
+            (address.local().to_ascii_lowercase().into(), domain.into())
+        }
+    };
+    let target = target(to).map_err(|what| (to, what))?;
+    match table.entry(key) {
+        Entry::Occupied(first) => Err((from, format!("{from} is already on line {}", first.get().line))),
+        Entry::Vacant(slot) => {
+            slot.insert(Row { line: line.number, target });
+            Ok(())
+        }
+    }
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    if let Some(domain) = text.strip_prefix('@') {
+        return parse_domain(domain).map(Target::Domain).map_err(|error| error.to_string());
+    }
+    let address = Address::parse(text).map_err(|error| error.to_string())?;
+    if address.domain().is_empty() {
+        return Err("expected an address with a domain, or @domain".to_owned());
+    }
+    Ok(Target::Address(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{TableFile, parse as configure};
+
+    #[test]
+    fn who_is_sent_as_whom() {
+        let text = "hostname = \"web.test\"\nlocal.domains = [\"a.test\"]\nsubmission.masquerade = \"b.test\"\n";
+        let config = configure(Path::new("penfold.conf"), text).expect("a configuration");
+        let table = "root admin@b.test\njon@a.test jonathan@c.test\n@old.test @new.test\n@all.test one@b.test\nx@old.test @b.test\n";
+        let none = TableFile { path: "/nonexistent/rewrite".into(), required: false };
+        let read = move |file: &Path, _: &str| parse(file, table, "a.test");
+        let table = Watched::open(&none, read).expect("a table");
+        let rewriting = Rewriting { table, ..Rewriting::open(&config).expect("a table") };
+        for (from, to) in [
+            ("root@a.test", Some("admin@b.test")),
+            ("Root@a.test", Some("admin@b.test")),
+            ("root@web.test", Some("root@b.test")),
+            ("mary@a.test", Some("mary@b.test")),
+            ("mary@localhost", Some("mary@b.test")),
+            ("jon@a.test", Some("jonathan@c.test")),
+            ("any@old.test", Some("any@new.test")),
+            ("x@old.test", Some("x@b.test")),
+            ("any@all.test", Some("one@b.test")),
+            ("any@sub.a.test", None),
+            ("any@b.test", None),
+        ] {
+            let found = rewriting.apply(&from.parse().expect(from)).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), to, "{from}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_table_is_told_with_line_and_column() {
+        for (text, place) in [
+            ("jon", "1:1: expected two addresses, the second in place of the first"),
+            ("jon a@b c@d", "1:1: expected two addresses, the second in place of the first"),
+            ("@ a@b", "1:1: the domain is not valid"),
+            ("jon mary", "1:5: expected an address with a domain, or @domain"),
+            ("\njon a@b\nJON@x a@b", "3:1: JON@x is already on line 2"),
+        ] {
+            let errors = parse(Path::new("rewrite"), text, "x").expect_err(text);
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [format!("rewrite:{place}")]);
+        }
+    }
+}

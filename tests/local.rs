@@ -13,6 +13,8 @@ use std::path::Path;
 use common::client::TEXT;
 use common::homes::messages;
 use common::{Daemon, Site, own};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::{F_WRLCK, SEEK_SET, flock};
 
 /// A site whose aliases are these lines; `{}` is a directory that the daemon may write to.
 fn site(aliases: &str) -> Site {
@@ -150,23 +152,34 @@ fn files_take_messages() {
     assert!(!site.path("mail/elsewhere").exists());
 }
 
+const WHOLE: flock = flock { l_type: F_WRLCK as i16, l_whence: SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
+
 #[test]
 fn a_file_that_is_locked_is_waited_for() {
     let site = site("mbox: {}/box\n");
     let daemon = site.start();
     site.write("mail/box.lock", "");
     daemon.submit(&["mbox"]);
-    let open = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).is_ok();
-    assert!(open() && !site.path("mail/box").exists());
+    daemon.wait_words(&["accept "]);
+    assert!(!site.path("mail/box").exists());
     fs::remove_file(site.path("mail/box.lock")).expect("the lock");
     daemon.wait_words(&["sent to=<mbox@razorback>"]);
+    // The other way to lock it: the daemon has made its lock beside it by then.
+    let file = fs::OpenOptions::new().write(true).open(site.path("mail/box")).expect("the file");
+    let (size, all) = (file.metadata().expect("there").len(), FcntlArg::F_OFD_SETLK(&WHOLE));
+    fcntl(&file, all).expect("a lock");
+    daemon.submit(&["mbox"]);
+    daemon.wait_until("its lock", || site.path("mail/box.lock").exists());
+    assert_eq!(file.metadata().expect("there").len(), size);
+    drop(file);
+    daemon.wait_until("the second one", || daemon.log().matches("sent to=<mbox@razorback>").count() == 2);
 }
 
 #[test]
 fn lists_come_from_files_and_their_owner_is_told() {
     let site = site(
         "staff: :include:{}/staff\nowner-staff: root\nring: :include:{}/one\nlate: :include:{}/late\n\
-         all: staff, root\nbad: :include:{}/bad\nown: :include:{}/own\ndead: jon, nosuch\nowner-dead: root\n",
+         all: staff, root\none: :include:{}/to-two\ntwo: :include:{}/to-one\nbad: :include:{}/bad\nown: :include:{}/own\ndead: jon, nosuch\nowner-dead: root\n",
     );
     for (file, text) in [
         ("staff", "# who works here\nJon <jon@razorback>, root # both\n:include:{}/more\n"),
@@ -175,6 +188,8 @@ fn lists_come_from_files_and_their_owner_is_told() {
         ("two", ":include:{}/one\n"),
         ("bad", "jon\nj\u{f6}n\n|cat\n/etc/motd\n"),
         ("own", "own, jon\n"),
+        ("to-one", "one\n"),
+        ("to-two", "two\n"),
     ] {
         site.write(&format!("mail/{file}"), &filled(&site, text));
     }
@@ -191,6 +206,10 @@ fn lists_come_from_files_and_their_owner_is_told() {
     daemon.submit_from("a@x.org", &["ring"]);
     let mail = text_of(daemon.wait_mail(&site, "jon", 2));
     assert!(mail.contains("Return-Path: <a@x.org>"), "{mail}");
+    // Lists that pass it on to each other are a loop.
+    daemon.submit_from("", &["one"]);
+    daemon.wait_words(&["failed to=<one@razorback>", "dsn=5.4.6", "mail forwarding loop for one@razorback"]);
+    daemon.wait_until("the postmaster is told", || text_of(site.mail("root")).contains("Status: 5.4.6"));
     // A list that is not there is waited for.
     daemon.submit(&["late"]);
     daemon.wait_words(&["deferred to=<late@razorback>", "dsn=4.3.5", "there is no such file"]);

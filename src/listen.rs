@@ -188,7 +188,7 @@ impl Door {
         loop {
             match listener.accept() {
                 // The others wait for who listens next.
-                Ok((socket, _)) if self.is_closed() => return self.turn_away(&socket),
+                Ok((socket, _)) if self.is_closed() => return self.turn_away(&socket, listen),
                 Ok((socket, peer)) => {
                     is_short = false;
                     self.welcome(socket, peer, listen);
@@ -201,7 +201,7 @@ impl Door {
                     drop(reserve.take());
                     let waiting = accept_waiting(listener);
                     if let Ok(socket) = &waiting {
-                        self.turn_away(socket);
+                        self.turn_away(socket, listen);
                     }
                     reserve = File::open("/dev/null").ok();
                     if waiting.is_err() {
@@ -258,10 +258,17 @@ impl Door {
         // Without it a reply waits for the client's delayed acknowledgement.
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
-        let Some(number) = self.enter(&service, host, &socket, &watch) else { return self.turn_away(&socket) };
+        let Some(number) = self.enter(&service, host, &socket, &watch) else { return self.turn_away(&socket, listen) };
         let (session, address) = (self.session_id(), Some(peer.ip().to_canonical()));
-        let listen = Arc::clone(listen);
-        let client = Client { session, address, is_local: false, via: None, is_unknown: false, listen, caller: None };
+        let client = Client {
+            session,
+            address,
+            is_local: false,
+            via: None,
+            is_unknown: false,
+            listen: Arc::clone(listen),
+            caller: None,
+        };
         ::log::debug!("{} connect peer=[{peer}]", client.session);
         let (door, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
         let started = thread::Builder::new().name("session".into()).stack_size(STACK).spawn(move || {
@@ -281,7 +288,7 @@ impl Door {
         if let Err(e) = started {
             ::log::error!("start a session: {e}");
             self.leave(number);
-            self.turn_away(&socket);
+            self.turn_away(&socket, listen);
         }
     }
 
@@ -320,7 +327,8 @@ impl Door {
         reply::too_many_connections(&service.config.hostname).write_to(&mut text);
         stream.set_limit(GOODBYE);
         // One that does not listen is gone all the same.
-        if stream.write_all(&text).is_ok() {
+        let is_clear = client.listen.tls != ListenTls::Implicit;
+        if is_clear && stream.write_all(&text).is_ok() {
             stream.part();
         }
         None
@@ -374,7 +382,10 @@ impl Door {
         self.left.notify_all();
     }
 
-    fn turn_away(&self, mut socket: &TcpStream) {
+    fn turn_away(&self, mut socket: &TcpStream, listen: &Listen) {
+        if listen.tls == ListenTls::Implicit {
+            return; // It is awaiting a handshake, for which nothing is to be had now.
+        }
         let (mut text, service) = (Vec::new(), self.service());
         let why = if self.is_closed() { reply::shutting_down } else { reply::too_many_connections };
         why(&service.config.hostname).write_to(&mut text);

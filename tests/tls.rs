@@ -502,3 +502,18 @@ fn openssl_is_understood_and_its_old_protocols_are_not() {
     assert!(!said.contains("221"), "{said}");
     daemon.wait_words(&["tls-failed peer="]);
 }
+
+#[test]
+fn nothing_is_said_in_clear_where_a_handshake_is_awaited() {
+    use std::io::Read;
+    let site = Authority::new().site("listen.tls = \"implicit\"\nlimits.connections = 1");
+    let daemon = site.start();
+    let first = connect(&daemon);
+    // Whichever of the two is counted first, only one of them is let in.
+    let mut second = connect(&daemon);
+    daemon.wait_log(|line| line.contains("too many connections"));
+    let mut said = Vec::new();
+    second.read_to_end(&mut said).expect("the end");
+    assert_eq!(said, b"");
+    drop(first);
+}

@@ -233,7 +233,7 @@ impl<'a> Session<'a> {
         let line = match self.input.line(MAX_COMMAND_LINE)? {
             Line::Complete(line) => line.to_vec(),
             Line::End => return Ok(None),
-            Line::TooLong => return Ok(Some(self.judged(b"", Step::Say(reply::line_too_long())))),
+            Line::TooLong => return Ok(Some(self.too_long())),
             Line::BareNewline => return Ok(Some(self.judged(b"", Step::Say(reply::bare_newline_in_command())))),
         };
         self.watch.busy.store(true, Ordering::SeqCst);
@@ -244,6 +244,12 @@ impl<'a> Session<'a> {
             step => step,
         };
         Ok(Some(self.judged(shown, step)))
+    }
+
+    /// A line beyond the limit: a response may be one (RFC 4954 4).
+    fn too_long(&mut self) -> Step {
+        let is_auth = self.input.front().eq_ignore_ascii_case(b"AUTH");
+        self.judged(b"", Step::Say(if is_auth { reply::response_too_long() } else { reply::line_too_long() }))
     }
 
     /// All verbs on one screen.

@@ -19,6 +19,8 @@ pub struct Input<R> {
     start: usize,
     /// In the middle of a line that is being thrown away.
     skipping: bool,
+    /// How the last line beyond the limit began.
+    front: [u8; 4],
 }
 
 /// What a line turned out to be.
@@ -40,7 +42,7 @@ const CHUNK: usize = 4096;
 impl<R: Read> Input<R> {
     /// Nothing read yet.
     pub fn new(source: R) -> Self {
-        Self { source, buffer: Vec::new(), start: 0, skipping: false }
+        Self { source, buffer: Vec::new(), start: 0, skipping: false, front: [0; 4] }
     }
 
     /// The next line, of at most `limit` octets with its end.
@@ -59,10 +61,18 @@ impl<R: Read> Input<R> {
                     searched = 0;
                     continue;
                 }
-                return Ok(if length > limit { Line::TooLong } else { judge(&self.buffer[begin..begin + length]) });
+                if length > limit {
+                    self.note_front(begin);
+                    return Ok(Line::TooLong);
+                }
+                return Ok(judge(&self.buffer[begin..begin + length]));
             }
             searched = waiting.len();
             if searched >= limit || self.skipping {
+                let begin = self.start;
+                if !self.skipping {
+                    self.note_front(begin);
+                }
                 self.consume(searched);
                 searched = 0;
                 if !std::mem::replace(&mut self.skipping, true) {
@@ -73,6 +83,16 @@ impl<R: Read> Input<R> {
                 return Ok(Line::End);
             }
         }
+    }
+
+    /// How the last line beyond the limit began.
+    pub fn front(&self) -> &[u8] {
+        &self.front
+    }
+
+    fn note_front(&mut self, begin: usize) {
+        let front = self.buffer.get(begin..).and_then(|line| line.first_chunk());
+        self.front = front.copied().unwrap_or_default();
     }
 
     /// Whether another line has come already, so that a reply may wait for its own.

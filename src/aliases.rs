@@ -5,12 +5,12 @@
 //! in quotes. Names have no domain and no case. A name is there once, and a ring
 //! of names from which no way leads out is an error of the file.
 //!
-//! Errors name line and column, and all are given. Commands, files and
-//! `:include:` lists are understood, but nothing carries them out yet: reading
-//! warns of each. Does not look an alias up in other tables, nor follow it:
-//! `route` does. The virtual table has values of the same form and is read with
-//! [`entries`] and [`members`] too.
+//! Errors name line and column, and all are given. Does not look an alias up in other
+//! tables, nor follow it, nor open a list or run a command: `route` and the worker do. The
+//! virtual table has values of the same form and is read with [`entries`] and [`members`]
+//! too; what a `.forward` or a `:include:` list says is read by [`list`].
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -18,6 +18,7 @@ use std::path::Path;
 use crate::address::Address;
 use crate::config::ConfigError;
 use crate::config::table::{Line, lines};
+use crate::envelope::MAX_ACTION;
 
 /// What an aliases file says.
 #[derive(Debug, Default)]
@@ -40,13 +41,16 @@ pub enum Member {
     Address(Address),
     /// `\name`: an address that no table makes something else of.
     Direct(Address),
-    /// `|command`, `/file` or `:include:file`, as it is written.
-    Unsupported(Box<str>),
+    /// `|command`: the command.
+    Run(Box<str>),
+    /// `/file`, or `/directory/` for a Maildir.
+    File(Box<str>),
+    /// `:include:/file`: whom the file lists.
+    Include(Box<str>),
 }
 
 impl Aliases {
-    /// Reads the text of an aliases file. Logs a warning for each value that is
-    /// not supported yet.
+    /// Reads the text of an aliases file.
     ///
     /// # Errors
     /// All that is wrong, in the order of the file.
@@ -76,6 +80,27 @@ impl Aliases {
     pub fn find(&self, name: &str) -> Option<&[Member]> {
         self.names.get(name).map(|alias| alias.members.as_slice())
     }
+
+    /// The alias of a name's owner, if there is one: he is told when mail that it passes
+    /// on fails.
+    pub fn owner(&self, name: &str) -> Option<&str> {
+        self.names.get_key_value(format!("owner-{name}").as_str()).map(|(owner, _)| &**owner)
+    }
+}
+
+/// The members of a `.forward` or of a `:include:` list, each line with any number of
+/// them, and what is wrong in which line.
+pub fn list(text: &str) -> (Vec<Member>, Vec<(usize, String)>) {
+    let (mut members, mut errors) = (Vec::new(), Vec::new());
+    for line in lines(text) {
+        for value in pieces(without_comment(line.text)) {
+            match member(value) {
+                Ok(member) => members.push(member),
+                Err(what) => errors.push((line.number, what)),
+            }
+        }
+    }
+    (members, errors)
 }
 
 fn alias_name(key: &str) -> Result<Box<str>, String> {
@@ -199,8 +224,7 @@ pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mu
     entries
 }
 
-/// The values of an entry. What is wrong with them is put with the errors; what
-/// is not supported yet is warned of.
+/// The values of an entry. What is wrong with them is put with the errors.
 pub fn members(file: &Path, entry: &Entry<'_>, errors: &mut Vec<ConfigError>) -> Vec<Member> {
     if entry.values.is_empty() {
         errors.push(entry.line.error(
@@ -212,13 +236,7 @@ pub fn members(file: &Path, entry: &Entry<'_>, errors: &mut Vec<ConfigError>) ->
     let mut members = Vec::with_capacity(entry.values.len());
     for (line, value) in &entry.values {
         match member(value) {
-            Ok(member) => {
-                if matches!(member, Member::Unsupported(_)) {
-                    let what = format!("commands, files and lists are not supported yet: mail for {} waits", entry.key);
-                    ::log::warn!("{}", line.error(file, value, what));
-                }
-                members.push(member);
-            }
+            Ok(member) => members.push(member),
             Err(what) => errors.push(line.error(file, value, what)),
         }
     }
@@ -231,15 +249,58 @@ fn member(value: &str) -> Result<Member, String> {
     if quotes.open {
         return Err("the quotation mark has no end".to_owned());
     }
-    let inside = value.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(value);
-    if inside.starts_with(['|', '/']) || inside.get(..9).is_some_and(|tag| tag.eq_ignore_ascii_case(":include:")) {
-        return Ok(Member::Unsupported(value.into()));
+    let text = unquoted(value);
+    if let Some(command) = text.strip_prefix('|') {
+        return checked(unquoted(command.trim()), "a command").map(Member::Run);
+    }
+    if text.starts_with('/') {
+        return checked(text, "a file").map(Member::File);
+    }
+    if text.get(..INCLUDE.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(INCLUDE)) {
+        let path = text.get(INCLUDE.len()..).unwrap_or_default().trim();
+        if !path.starts_with('/') {
+            return Err("expected a path that begins with / after :include:".to_owned());
+        }
+        return checked(path.into(), "a file").map(Member::Include);
     }
     let read = |text| Address::parse(text).map_err(|error| error.to_string());
+    // A name and an address in angle brackets, as people write them into lists.
+    let bracketed = value.strip_suffix('>').and_then(|value| value.rsplit_once('<')).map(|(_, address)| address);
     match value.strip_prefix('\\') {
         Some(name) => read(name).map(Member::Direct),
-        None => read(value).map(Member::Address),
+        None => read(bracketed.unwrap_or(value)).map(Member::Address),
     }
+}
+
+const INCLUDE: &str = ":include:";
+
+/// A command or path that can be kept.
+fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
+    if text.is_empty() {
+        Err(format!("{what} is missing"))
+    } else if text.len() > MAX_ACTION {
+        Err(format!("{what} is longer than {MAX_ACTION} octets"))
+    } else if text.contains(|c: char| c.is_control() && c != '\t') {
+        Err(format!("{what} has a control character in it"))
+    } else {
+        Ok(text.into())
+    }
+}
+
+/// The text without quotation marks around all of it.
+fn unquoted(text: &str) -> Cow<'_, str> {
+    let Some(inside) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.into() };
+    let mut plain = String::with_capacity(inside.len());
+    let mut chars = inside.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => plain.extend(chars.next()),
+            // Quotes that end before the end: it is another text.
+            '"' => return text.into(),
+            c => plain.push(c),
+        }
+    }
+    plain.into()
 }
 
 const BLANKS: [char; 2] = [' ', '\t'];

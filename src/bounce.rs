@@ -207,7 +207,8 @@ fn said(report: &Report, outcome: &Outcome) -> String {
 /// Our own account of a failure. The world outside is not shown our file system.
 fn own_words(report: &Report, outcome: &Outcome) -> String {
     let names_file = |text: &str| text.split([' ', '"', '\'', '(', '<', '=']).any(|word| word.starts_with('/'));
-    if report.sender.is_some() && (names_file(&outcome.host) || names_file(&outcome.why)) {
+    // Its owner has the command say what people are to read.
+    if report.sender.is_some() && !outcome.is_quoted && (names_file(&outcome.host) || names_file(&outcome.why)) {
         return "the mailbox could not be written to".to_owned();
     }
     if outcome.why.trim().is_empty() { "no reason is known".to_owned() } else { cut(&outcome.why, MAX_SAID) }

@@ -22,6 +22,39 @@ pub struct Recipient {
     pub address: Address,
     /// What RCPT named, where an alias or the virtual table made something else of it.
     pub original: Option<Address>,
+    /// What is done with the message.
+    pub action: Action,
+}
+
+/// The longest command, path and user's name in an [`Action`], in octets.
+pub const MAX_ACTION: usize = 1000;
+
+/// What is done for a final recipient. Only tables and people's own files here say
+/// anything but the first: nothing that a client says ever becomes another one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// What is done with mail for the address.
+    #[default]
+    Deliver,
+    /// `\name`: into the mailbox, whatever the user's `.forward` says.
+    Direct,
+    /// What the alias of this name stands for is found out at the delivery: it names a
+    /// list in a file, or has an owner.
+    Expand,
+    /// Given to a command.
+    Run {
+        /// As it is written in the table.
+        command: Box<str>,
+        /// Whose command it is; `None` is the server's own user.
+        user: Option<Box<str>>,
+    },
+    /// Put into a file or, where the name ends in `/`, into a Maildir.
+    Append {
+        /// The absolute path.
+        file: Box<str>,
+        /// With whose rights; `None` is the server's own user.
+        user: Option<Box<str>>,
+    },
 }
 
 /// The BODY parameter of MAIL (RFC 6152).
@@ -49,6 +82,6 @@ pub enum Origin {
 impl Recipient {
     /// A recipient that is its own final address.
     pub fn new(address: Address) -> Self {
-        Self { address, original: None }
+        Self { address, original: None, action: Action::Deliver }
     }
 }

@@ -6,7 +6,7 @@
 //!     network --> listen --> session --> spool ==> queue --> worker --> route <-- aliases, users
 //!                               |          ^                   |
 //!                               | asks     | writes            v
-//!                               v          |                deliver --> maildir | remote
+//!                               v          |                deliver --> maildir | mbox | command | remote
 //!                             route      bounce <-- outcomes --'                  --> network
 //! ```
 //!

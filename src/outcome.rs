@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 
 use crate::reply::{Reply, Status};
+use crate::sys::command::Ended;
 
 /// The three ways in which an attempt can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +31,46 @@ pub struct Outcome {
     /// One sentence for people, without control characters.
     pub why: String,
     /// Where it was tried: a mailbox, or `mx.example.org[192.0.2.1]:25`. Empty if nowhere.
-    pub host: String,
+    pub host: Box<str>,
     /// The remote host's own words, if it said any.
     pub reply: Option<Reply>,
     /// The command that `reply` answers, or nothing.
     pub answered: &'static str,
     /// How the connection to `host` was encrypted.
     pub tls: Encryption,
+    /// What did it.
+    pub via: Via,
+    /// Whether `why` is for people as it is: it quotes a command.
+    pub is_quoted: bool,
+}
+
+/// What did something for a recipient.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Via {
+    /// What is usual for where he is.
+    #[default]
+    Usual,
+    /// A command.
+    Command,
+    /// A file that holds many messages.
+    Mbox,
+    /// His `.forward`.
+    Forward,
+    /// An alias with a list or an owner.
+    List,
+}
+
+impl Via {
+    /// The word for the log; nothing for the usual.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Usual => None,
+            Self::Command => Some("command"),
+            Self::Mbox => Some("mbox"),
+            Self::Forward => Some("forward"),
+            Self::List => Some("list"),
+        }
+    }
 }
 
 /// How a connection was encrypted: a line of [`WAYS`].
@@ -136,17 +170,67 @@ impl Outcome {
             fate,
             status,
             why: why.into(),
-            host: String::new(),
+            host: Box::default(),
             reply: None,
             answered: "",
             tls: Encryption::default(),
+            via: Via::Usual,
+            is_quoted: false,
         }
+    }
+
+    /// The same, done by this.
+    #[must_use]
+    pub fn via(mut self, what: Via) -> Self {
+        self.via = what;
+        self
+    }
+
+    /// The fate of a message that was given to a command, and what that said: the codes
+    /// are those of sysexits(3). What the system, or whoever wrote the command down,
+    /// can mend is temporary, and so is a command that somebody has killed.
+    pub fn from_command(ended: Ended, said: &str) -> Self {
+        let (fate, status, what) = match ended {
+            Ended::Code(0) => (Fate::Delivered, Status(2, 0, 0), ""),
+            Ended::Code(64) => (Fate::Failed, Status(5, 3, 0), "it was used wrongly"),
+            Ended::Code(65) => (Fate::Failed, Status(5, 6, 0), "the message is not as it should be"),
+            Ended::Code(66) => (Fate::Failed, Status(5, 3, 0), "it has nothing to read"),
+            Ended::Code(67) => (Fate::Failed, Status(5, 1, 1), "no such user"),
+            Ended::Code(68) => (Fate::Failed, Status(5, 1, 2), "no such host"),
+            Ended::Code(69) => (Fate::Failed, Status(5, 3, 0), "it is not available"),
+            Ended::Code(70) => (Fate::Failed, Status(5, 3, 0), "it has a bug"),
+            Ended::Code(71) => (Fate::Deferred, Status(4, 3, 0), "trouble with the system"),
+            Ended::Code(72) => (Fate::Deferred, Status(4, 3, 0), "trouble with a file of the system"),
+            Ended::Code(73) => (Fate::Deferred, Status(4, 3, 0), "it cannot make a file"),
+            Ended::Code(74) => (Fate::Deferred, Status(4, 3, 0), "trouble with input or output"),
+            Ended::Code(75) => (Fate::Deferred, Status(4, 3, 0), "not now"),
+            Ended::Code(76) => (Fate::Failed, Status(5, 5, 0), "trouble with a protocol"),
+            Ended::Code(77) => (Fate::Failed, Status(5, 7, 0), "permission denied"),
+            Ended::Code(78) => (Fate::Deferred, Status(4, 3, 5), "it is not set up right"),
+            Ended::Code(126) => (Fate::Deferred, Status(4, 3, 5), "it may not be run"),
+            Ended::Code(127) => (Fate::Deferred, Status(4, 3, 5), "there is no such command"),
+            Ended::Code(_) => (Fate::Failed, Status(5, 3, 0), ""),
+            Ended::Signal(_) => (Fate::Deferred, Status(4, 3, 0), ""),
+            Ended::Late => (Fate::Deferred, Status(4, 3, 0), "the command takes too long and was stopped"),
+        };
+        let mut why = match ended {
+            Ended::Code(0) => String::new(),
+            Ended::Code(code) if what.is_empty() => format!("the command ended with code {code}"),
+            Ended::Code(code) => format!("the command ended with code {code}: {what}"),
+            Ended::Signal(signal) => format!("the command was ended by signal {signal}"),
+            Ended::Late => what.to_owned(),
+        };
+        let clean: String = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if !clean.is_empty() && fate != Fate::Delivered {
+            why = format!("{why}; it said: {clean}");
+        }
+        Self { is_quoted: true, ..Self::new(fate, status, why) }.via(Via::Command)
     }
 
     /// The same, tried at `host`.
     #[must_use]
     pub fn at(mut self, host: impl Into<String>) -> Self {
-        self.host = host.into();
+        self.host = host.into().into();
         self
     }
 

@@ -26,8 +26,10 @@ pub mod accounts;
 /// A mailbox, and whose rights are needed there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
-    /// The Maildir.
+    /// The Maildir, or the file.
     pub path: PathBuf,
+    /// Whether it is one file for all messages.
+    pub is_mbox: bool,
     /// Whose it is.
     pub owner: Owner,
 }
@@ -57,6 +59,8 @@ pub struct Account {
 pub struct Users {
     source: Source,
     template: String,
+    /// Whether the template is that of a file.
+    is_mbox: bool,
 }
 
 #[derive(Debug)]
@@ -90,7 +94,11 @@ impl Users {
                 Source::File(Watched::open(&file, parse)?)
             }
         };
-        Ok(Self { source, template: local.mailbox.clone() })
+        let (template, is_mbox) = match local.mailbox.strip_prefix("mbox:") {
+            Some(template) => (template, true),
+            None => (local.mailbox.as_str(), false),
+        };
+        Ok(Self { source, template: template.to_owned(), is_mbox })
     }
 
     /// Where mailboxes of the server's own are: what the template begins with, and the
@@ -119,30 +127,37 @@ impl Users {
             Source::File(table) => {
                 let table = table.current();
                 let find = |domain| table.get(domain).and_then(|users| users.get(name));
-                let path =
-                    |user: &User| user.mailbox.clone().unwrap_or_else(|| self.fill(name, domain, Path::new("/")));
-                let mailbox = |user: &User| Mailbox { path: path(user), owner: Owner::Server };
+                let mailbox = |user: &User| match &user.mailbox {
+                    Some(path) => Mailbox { path: path.clone(), is_mbox: false, owner: Owner::Server },
+                    None => {
+                        let path = self.fill(name, domain, Path::new("/"));
+                        Mailbox { path, is_mbox: self.is_mbox, owner: Owner::Server }
+                    }
+                };
                 Ok(find(domain).or_else(|| find("")).map(mailbox))
             }
         }
     }
 
     fn of_system(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
+        let Some(account) = self.account(name)? else { return Ok(None) };
+        if self.template.starts_with('~') && !account.home.is_absolute() {
+            return Err(format!("the user {name} has no home directory"));
+        }
+        let path = self.fill(name, domain, &account.home);
+        Ok(Some(Mailbox { path, is_mbox: self.is_mbox, owner: Owner::User(account) }))
+    }
+
+    /// The user of the system of this name.
+    ///
+    /// # Errors
+    /// Why the system could not be asked.
+    pub fn account(&self, name: &str) -> Result<Option<Account>, String> {
         if !is_safe(name) || name.starts_with('-') {
             return Ok(None);
         }
         let user = keeper::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
-        match user {
-            Some(user) if self.template.starts_with('~') && !user.home.is_absolute() => {
-                Err(format!("the user {name} has no home directory"))
-            }
-            Some(user) => {
-                let path = self.fill(name, domain, &user.home);
-                let owner = Owner::User(Account { name: user.name, uid: user.uid, home: user.home });
-                Ok(Some(Mailbox { path, owner }))
-            }
-            None => Ok(None),
-        }
+        Ok(user.map(|user| Account { name: user.name, uid: user.uid, home: user.home }))
     }
 
     /// The template with its places filled in, in one pass: what is filled in is not looked at again.

@@ -26,6 +26,8 @@ use crate::route::{Expansion, Place, Route};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
 use crate::sys;
 
+mod commands;
+mod forward;
 mod fresh;
 mod here;
 mod plan;
@@ -167,12 +169,12 @@ impl Worker {
             return Some(attempt.job.owed.clone());
         }
         let slots = attempt.open_slots();
-        let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route(&s.recipient.address)).collect();
+        let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route_of(&s.recipient)).collect();
         if slots.iter().zip(&routes).any(|(slot, route)| key(slot, route) != *attempt.job.key) {
             return None;
         }
         let outcomes = match routes.first() {
-            Some(route) if *attempt.job.key != *LOCAL => match attempt.make_full() {
+            Some(route @ (Route::Mx { .. } | Route::Hosts(_))) => match attempt.make_full() {
                 Ok(()) => self.send(attempt, &slots, route),
                 Err(e) => slots.iter().map(|_| Outcome::from_io("rewrite the message in the spool", &e)).collect(),
             },
@@ -289,7 +291,7 @@ impl Attempt<'_> {
             id: &id,
             recipient: &slot.recipient.address,
             original: slot.recipient.original.as_ref(),
-            via: if *self.job.key == *LOCAL { "maildir" } else { "smtp" },
+            via: outcome.via.word().unwrap_or(if *self.job.key == *LOCAL { "maildir" } else { "smtp" }),
             outcome,
             delay: id.age(),
             next,
@@ -359,11 +361,12 @@ impl Attempt<'_> {
             Place::Local => match router.expand(&to) {
                 Expansion::Finals(finals) => finals,
                 // It fails, or waits, as an entry of its own.
-                _ => vec![to.clone()],
+                _ => vec![Recipient::new(to.clone())],
             },
-            _ => vec![to.clone()],
+            _ => vec![Recipient::new(to.clone())],
         };
-        let recipient = |address: Address| Recipient { original: (address != to).then(|| to.clone()), address };
+        let recipient =
+            |to_one: Recipient| Recipient { original: (to_one.address != to).then(|| to.clone()), ..to_one };
         let recipients = finals.into_iter().map(recipient).collect();
         Some((to.clone(), Envelope { sender: None, recipients, body: Body::SevenBit, origin }))
     }

@@ -217,8 +217,10 @@ fn the_remote_host_is_named_and_nothing_else_is() {
 
 #[test]
 fn python_reads_what_a_report_says() {
-    let elvis =
-        Recipient { address: address("elvis@graceland.example"), original: Some(address("king@mx.example.org")) };
+    let elvis = Recipient {
+        original: Some(address("king@mx.example.org")),
+        ..Recipient::new(address("elvis@graceland.example"))
+    };
     let failures = [
         (elvis, refused("550 5.1.1 User unknown\r\n")),
         failure("\"b c\"@y.example", Outcome::deferred(Status(4, 4, 3), "y.example: no answer \u{2013} wait")),

@@ -5,12 +5,14 @@ fn parse(text: &str) -> Result<Aliases, Vec<String>> {
     Aliases::parse(Path::new("aliases"), text).map_err(errors)
 }
 
-/// The members of a name, as text: `\name` for direct ones, `!` before what is not supported.
+/// The members of a name, as text: `\name` for direct ones, `!` before what is no address.
 fn members_of(table: &Aliases, name: &str) -> Vec<String> {
     let written = |member: &Member| match member {
         Member::Address(address) => address.to_string(),
         Member::Direct(address) => format!("\\{address}"),
-        Member::Unsupported(text) => format!("!{text}"),
+        Member::Run(text) => format!("!|{text}"),
+        Member::File(text) => format!("!{text}"),
+        Member::Include(text) => format!("!:{text}"),
     };
     table.find(name).unwrap_or_default().iter().map(written).collect()
 }
@@ -33,8 +35,9 @@ fn the_format_of_sendmail() {
         ("jon: \"a\\\", b\"@x, c", "jon", vec!["\"a\\\", b\"@x", "c"]),
         ("jon: \\jon, mary", "jon", vec!["\\jon", "mary"]),
         ("owner-list: a%b@c", "owner-list", vec!["a%b@c"]),
-        ("p: |cat, \"|cat -n, x\", |\"cat, x\"", "p", vec!["!|cat", "!\"|cat -n, x\"", "!|\"cat, x\""]),
-        ("p: /dev/null, \"/a file\", :Include:/x", "p", vec!["!/dev/null", "!\"/a file\"", "!:Include:/x"]),
+        ("p: |cat, \"|cat -n, x\", |\"cat, x\"", "p", vec!["!|cat", "!|cat -n, x", "!|cat, x"]),
+        ("p: /dev/null, \"/a file\", :Include:/x", "p", vec!["!/dev/null", "!/a file", "!:/x"]),
+        (r#"p: "|a \"b\" \\c", |a "b" 'c', "a" <b@x.org>"#, "p", vec![r#"!|a "b" \c"#, r#"!|a "b" 'c'"#, "b@x.org"]),
         ("p: \"/x\"@y.org", "p", vec!["/x@y.org"]),
     ] {
         assert_eq!(members_of(&parse(text).expect(text), name), members, "{text}");
@@ -57,6 +60,10 @@ fn every_error_has_its_line_and_column() {
         ("a: b\n  c", vec!["aliases:2:3: expected a comma between this line and the one before"]),
         ("a: b, \"c", vec!["aliases:1:7: the quotation mark has no end"]),
         ("a: b, \"|c", vec!["aliases:1:7: the quotation mark has no end"]),
+        ("a: |", vec!["aliases:1:4: a command is missing"]),
+        ("a: \"|\"", vec!["aliases:1:4: a command is missing"]),
+        ("a: \"|x\0y\"", vec!["aliases:1:4: a command has a control character in it"]),
+        ("a: :include:x", vec!["aliases:1:4: expected a path that begins with / after :include:"]),
         ("a: j\u{f6}n, b@@", vec!["aliases:1:4: the address is not in ASCII", "aliases:1:9: the domain is not valid"]),
     ] {
         assert_eq!(parse(text).expect_err(text), errors, "{text}");

@@ -166,7 +166,7 @@ fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: String) -> Str
     match (section.take("mailbox", units::mailbox), users) {
         (None, Users::System) => default,
         (None, Users::File(_)) => MAILBOX_WITHOUT_HOME.to_owned(),
-        (Some(template), Users::File(_)) if template.starts_with('~') => {
+        (Some(template), Users::File(_)) if template.trim_start_matches("mbox:").starts_with('~') => {
             let text = format!("\"~\" needs users = \"system\"; expected a path, such as \"{MAILBOX_WITHOUT_HOME}\"");
             section.error("mailbox", &text);
             template

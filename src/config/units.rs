@@ -220,7 +220,8 @@ fn parse_path(text: &str) -> Option<PathBuf> {
 
 /// The template of a mailbox's path.
 pub(super) fn mailbox(value: &DeValue<'_>) -> Read<String> {
-    let template = value.as_str().filter(|text| text.starts_with('/') || text.starts_with("~/"));
+    let is_path = |text: &str| text.starts_with('/') || text.starts_with("~/");
+    let template = value.as_str().filter(|text| is_path(text.strip_prefix("mbox:").unwrap_or(text)));
     let template = expect(template, "a path that begins with \"/\" or \"~/\", such as \"~/Maildir\"")?;
     let plain = template.replace("{user}", "").replace("{domain}", "");
     if plain.contains(['{', '}']) || plain.contains(char::is_control) {

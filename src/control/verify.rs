@@ -8,6 +8,7 @@
 use std::fmt::Write;
 
 use crate::address::Address;
+use crate::envelope::Recipient;
 use crate::route::{Expansion, Place, Route, Router};
 
 /// Whether an address goes anywhere, and where, in lines.
@@ -23,15 +24,16 @@ pub fn verify(router: &Router, text: &str) -> (bool, String) {
             Expansion::Refused(status, why) => return (false, format!("{address}: {status} {why}\n")),
             Expansion::Unsure(why) => return (false, format!("{address}: not known now: {why}\n")),
         },
-        Place::Relay | Place::Elsewhere => vec![address.clone()],
+        Place::Relay | Place::Elsewhere => vec![Recipient::new(address.clone())],
     };
     let (mut goes, mut lines) = (false, String::new());
     for recipient in finals {
-        let whence = if recipient == address { String::new() } else { format!("{address} -> ") };
-        let (good, whither) = whither(&router.route(&recipient));
+        let last = &recipient.address;
+        let whence = if *last == address { String::new() } else { format!("{address} -> ") };
+        let (good, whither) = whither(&router.route_of(&recipient));
         goes |= good;
         // Writing to a string cannot fail.
-        let _ = writeln!(lines, "{whence}{recipient}: {whither}");
+        let _ = writeln!(lines, "{whence}{last}: {whither}");
     }
     (goes, lines)
 }
@@ -39,6 +41,8 @@ pub fn verify(router: &Router, text: &str) -> (bool, String) {
 fn whither(route: &Route) -> (bool, String) {
     match route {
         Route::Mailbox(mailbox) => (true, format!("mailbox {}", mailbox.path.display())),
+        Route::Command(command, _) => (true, format!("command |{command}")),
+        Route::List => (true, "list".to_owned()),
         Route::Unknown => (false, "user unknown".to_owned()),
         Route::Refused(status, why) => (false, format!("{status} {why}")),
         Route::Unsure(why) => (false, format!("not known now: {why}")),

@@ -139,7 +139,7 @@ impl Maildir<'_> {
                 entry.forget(slot.number).map_err(|e| Outcome::from_io("note in the spool that a copy is gone", &e))?;
                 self.write_copy(entry, slot, now)
             }
-            Ok(Done::Copied(_) | Done::Printed(_)) => Err(Box::new(self.nonsense())),
+            Ok(_) => Err(Box::new(self.nonsense())),
             Err(trouble) => Err(Box::new(self.trouble(&trouble))),
         }
     }

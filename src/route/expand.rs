@@ -4,7 +4,9 @@
 //! depth of a chain costs no stack; each address is met once, so it ends; it
 //! counts what it meets, so it is bounded. A ring of aliases is no trouble as long
 //! as a way leads out of it, or it passes through a name that is also a user:
-//! there it is broken, as sendmail does. What depends on a table or the system
+//! there it is broken, as sendmail does. An alias that names a list, or has an owner, is
+//! a final recipient: the worker has the list read, and the walk begins there again with
+//! its members, as it does with those of a `.forward`. What depends on a table or the system
 //! being out of order is `Unsure`.
 
 use std::collections::{HashMap, HashSet};
@@ -12,6 +14,8 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::aliases::{Aliases, Member};
+use crate::envelope::{Action, Recipient};
+use crate::users::{Mailbox, Owner};
 
 use super::routes::{Routes, Target};
 use super::virtual_table::VirtualTable;
@@ -22,13 +26,21 @@ const MAX_ADDRESSES: usize = 10_000;
 
 /// See [`Router::expand`]; the address has a domain.
 pub(super) fn expand(router: &Router, address: &Address) -> Expansion {
-    let (aliases, virtual_table) = (router.aliases.current(), router.virtual_table.current());
-    let tables = Tables { router, aliases, virtual_table };
-    let mut walk = Walk::new(&tables);
-    match walk.node(address.clone(), false).and_then(|_| walk.run()).and_then(|()| walk.finals()) {
-        Ok(expansion) => expansion,
-        Err(why) => Expansion::Unsure(why),
-    }
+    let tables = Tables::new(router);
+    let mut walk = Walk::new(&tables, None);
+    ended(walk.node(address.clone(), Ask::Tables).and_then(|_| walk.run(0)).and_then(|()| walk.finals()))
+}
+
+/// See [`Router::expand_members`]; the address has a domain.
+pub(super) fn expand_members(router: &Router, own: &Address, members: &[Member], user: Option<&str>) -> Expansion {
+    let tables = Tables::new(router);
+    let mut walk = Walk::new(&tables, user);
+    let walked = walk.node(own.clone(), Ask::Tables).and_then(|root| walk.follow(root, members));
+    ended(walked.and_then(|()| walk.run(1)).and_then(|()| walk.finals()))
+}
+
+fn ended(result: Result<Expansion, String>) -> Expansion {
+    result.unwrap_or_else(Expansion::Unsure)
 }
 
 /// The tables in force when the expansion began.
@@ -40,21 +52,40 @@ struct Tables<'r> {
 
 /// What the tables say of one address.
 enum Step<'t> {
-    Final,
+    Final(Action),
     Unknown,
     Members(&'t [Member]),
 }
 
-impl Tables<'_> {
-    fn step(&self, address: &Address, direct: bool) -> Result<Step<'_>, String> {
+/// What is asked about an address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Ask {
+    /// All tables.
+    Tables,
+    /// Whether it is a user: an alias that names itself.
+    User,
+    /// Whether it has a mailbox: `\name`, or a user in his own `.forward`.
+    Mailbox,
+}
+
+impl<'r> Tables<'r> {
+    fn new(router: &'r Router) -> Self {
+        Self { router, aliases: router.aliases.current(), virtual_table: router.virtual_table.current() }
+    }
+
+    fn step(&self, address: &Address, ask: Ask) -> Result<Step<'_>, String> {
         let (domain, router) = (address.domain(), self.router);
         if !router.is_local(domain) {
-            return Ok(Step::Final);
+            return Ok(Step::Final(Action::Deliver));
         }
         let name = lower(address.local());
-        if direct {
-            let exists = name == POSTMASTER || router.mailbox(&name, domain)?.is_some();
-            return Ok(if exists { Step::Final } else { Step::Unknown });
+        if ask != Ask::Tables {
+            return Ok(match router.mailbox(&name, domain)? {
+                // Only a user of the system has a `.forward` to be passed by.
+                Some(Mailbox { owner: Owner::User(_), .. }) if ask == Ask::Mailbox => Step::Final(Action::Direct),
+                None if name != POSTMASTER => Step::Unknown,
+                _ => Step::Final(Action::Deliver),
+            });
         }
         for name in [Some(&*name), router.without_detail(&name)].into_iter().flatten() {
             if let Some(step) = self.named(name, domain)? {
@@ -69,10 +100,15 @@ impl Tables<'_> {
     }
 
     fn named(&self, name: &str, domain: &str) -> Result<Option<Step<'_>>, String> {
-        if let Some(members) = self.virtual_table.find(name, domain).or_else(|| self.aliases.find(name)) {
+        if let Some(members) = self.virtual_table.find(name, domain) {
             return Ok(Some(Step::Members(members)));
         }
-        Ok(self.router.users.mailbox(name, domain)?.map(|_| Step::Final))
+        if let Some(members) = self.aliases.find(name) {
+            let is_list = members.iter().any(|member| matches!(member, Member::Include(_)));
+            let is_late = is_list || self.aliases.owner(name).is_some();
+            return Ok(Some(if is_late { Step::Final(Action::Expand) } else { Step::Members(members) }));
+        }
+        Ok(self.router.users.mailbox(name, domain)?.map(|_| Step::Final(Action::Deliver)))
     }
 
     /// A postmaster whom no table knows: whom the configuration names, or the
@@ -80,15 +116,15 @@ impl Tables<'_> {
     fn postmaster(&self, address: &Address) -> Result<Step<'_>, String> {
         let router = self.router;
         let members = &router.postmaster;
-        let [Member::Address(named) | Member::Direct(named)] = members else { return Ok(Step::Final) };
+        let [Member::Address(named) | Member::Direct(named)] = members else { return Ok(Step::Final(Action::Deliver)) };
         let named = router.qualified(named);
         let is_postmaster = named.local().eq_ignore_ascii_case(POSTMASTER);
         if is_postmaster && named.domain() == address.domain() {
-            return Ok(Step::Final);
+            return Ok(Step::Final(Action::Deliver));
         }
         // Another domain's postmaster is followed, not asked from here: it could ask back.
-        if !is_postmaster && matches!(self.step(&named, false)?, Step::Unknown) {
-            return Ok(Step::Final);
+        if !is_postmaster && matches!(self.step(&named, Ask::Tables)?, Step::Unknown) {
+            return Ok(Step::Final(Action::Deliver));
         }
         Ok(Step::Members(members))
     }
@@ -96,18 +132,20 @@ impl Tables<'_> {
 
 struct Walk<'t> {
     tables: &'t Tables<'t>,
+    /// Whose file the first address's members are from; `None` for a table.
+    user: Option<&'t str>,
     nodes: Vec<Node>,
-    /// Where each address is in `nodes`, by its key and whether it is direct.
-    known: HashMap<(Address, bool), usize>,
+    /// Where each address is in `nodes`, by its key and what is asked about it.
+    known: HashMap<(Address, Ask), usize>,
     /// Whether an address was named that had been met before: else there is no ring.
     met_again: bool,
 }
 
 struct Node {
     address: Address,
-    /// Whether the tables are not to be asked: `\name`, or an alias that names itself.
-    direct: bool,
+    ask: Ask,
     end: End,
+    action: Action,
     members: Vec<usize>,
 }
 
@@ -120,18 +158,19 @@ enum End {
 }
 
 impl<'t> Walk<'t> {
-    fn new(tables: &'t Tables<'t>) -> Self {
-        Self { tables, nodes: Vec::new(), known: HashMap::new(), met_again: false }
+    fn new(tables: &'t Tables<'t>, user: Option<&'t str>) -> Self {
+        Self { tables, user, nodes: Vec::new(), known: HashMap::new(), met_again: false }
     }
 
     /// Follows every address met until nothing new comes up.
-    fn run(&mut self) -> Result<(), String> {
-        let mut at = 0;
+    fn run(&mut self, mut at: usize) -> Result<(), String> {
         while let Some(node) = self.nodes.get_mut(at) {
-            match self.tables.step(&node.address, node.direct)? {
-                Step::Final => node.end = End::Final,
-                Step::Unknown => node.end = End::Unknown,
-                Step::Members(members) => self.follow(at, members)?,
+            if node.end != End::Final {
+                match self.tables.step(&node.address, node.ask)? {
+                    Step::Final(action) => (node.end, node.action) = (End::Final, action),
+                    Step::Unknown => node.end = End::Unknown,
+                    Step::Members(members) => self.follow(at, members)?,
+                }
             }
             at += 1;
         }
@@ -140,35 +179,50 @@ impl<'t> Walk<'t> {
 
     fn follow(&mut self, at: usize, members: &[Member]) -> Result<(), String> {
         let own = self.nodes[at].address.clone();
+        let user = self.user.filter(|_| at == 0);
+        let himself = if user.is_some() { Ask::Mailbox } else { Ask::User };
         for member in members {
-            let (address, direct) = match member {
+            let index = match member {
                 Member::Address(address) => {
-                    (address, self.key(&self.tables.router.qualified(address)) == self.key(&own))
+                    let address = self.tables.router.qualify(address);
+                    let ask = if self.key(&address) == self.key(&own) { himself } else { Ask::Tables };
+                    self.node(address, ask)?
                 }
-                Member::Direct(address) => (address, true),
-                Member::Unsupported(_) => {
-                    return Err(format!("{own} stands for a command, a file or a list, which is not supported yet"));
+                Member::Direct(address) => self.node(self.tables.router.qualify(address), Ask::Mailbox)?,
+                Member::Run(command) => {
+                    let action = Action::Run { command: command.clone(), user: user.map(Into::into) };
+                    self.push(Node { address: own.clone(), ask: himself, end: End::Final, action, members: vec![] })?
                 }
+                Member::File(file) => {
+                    let action = Action::Append { file: file.clone(), user: user.map(Into::into) };
+                    self.push(Node { address: own.clone(), ask: himself, end: End::Final, action, members: vec![] })?
+                }
+                // Read before, where that can be done: see `Step::Final(Action::Expand)`.
+                Member::Include(file) => return Err(format!("{own} stands for the list {file}, which was not read")),
             };
-            let index = self.node(self.tables.router.qualify(address), direct)?;
             self.nodes[at].members.push(index);
         }
         Ok(())
     }
 
     /// The node of an address, new if it is met for the first time.
-    fn node(&mut self, address: Address, direct: bool) -> Result<usize, String> {
-        let key = (self.key(&address), direct);
+    fn node(&mut self, address: Address, ask: Ask) -> Result<usize, String> {
+        let key = (self.key(&address), ask);
         if let Some(&index) = self.known.get(&key) {
             self.met_again = true;
             return Ok(index);
         }
+        let index = self.push(Node { address, ask, end: End::None, action: Action::Deliver, members: Vec::new() })?;
+        self.known.insert(key, index);
+        Ok(index)
+    }
+
+    fn push(&mut self, node: Node) -> Result<usize, String> {
         let index = self.nodes.len();
         if index >= MAX_ADDRESSES {
             return Err(format!("{} stands for more than {MAX_ADDRESSES} addresses", self.nodes[0].address));
         }
-        self.known.insert(key, index);
-        self.nodes.push(Node { address, direct, end: End::None, members: Vec::new() });
+        self.nodes.push(node);
         Ok(index)
     }
 
@@ -185,8 +239,16 @@ impl<'t> Walk<'t> {
         let mut seen = HashSet::new();
         let (mut finals, mut unknown) = (Vec::new(), 0);
         for (at, node) in self.nodes.iter().enumerate() {
-            if (node.end != End::None || self.is_broken_at(at)?) && seen.insert(self.key(&node.address)) {
-                finals.push(node.address.clone());
+            let action = match (node.end, &node.action) {
+                (End::None, _) if !self.is_broken_at(at)? => continue,
+                // A user's own `.forward` that leads back to him.
+                (End::None, _) if at == 0 && self.user.is_some() => &Action::Direct,
+                (_, action) => action,
+            };
+            // One mailbox gets one copy.
+            let what = if *action == Action::Direct { &Action::Deliver } else { action };
+            if seen.insert((self.key(&node.address), what)) {
+                finals.push(Recipient { action: action.clone(), ..Recipient::new(node.address.clone()) });
                 unknown += usize::from(node.end == End::Unknown);
             }
         }
@@ -196,7 +258,7 @@ impl<'t> Walk<'t> {
         let mut met = self.nodes.iter().map(|node| &node.address);
         match met.find(|address| lower(address.local()) == POSTMASTER) {
             // It always exists, wherever it leads.
-            Some(postmaster) => Ok(Expansion::Finals(vec![postmaster.clone()])),
+            Some(postmaster) => Ok(Expansion::Finals(vec![Recipient::new(postmaster.clone())])),
             None if unknown > 0 => Ok(Expansion::Unknown),
             None => Err(self.describe_loop()),
         }
@@ -229,16 +291,16 @@ impl<'t> Walk<'t> {
     }
 
     /// The answer if every one of the recipients is refused.
-    fn refusal(&self, finals: &[Address]) -> Option<Expansion> {
+    fn refusal(&self, finals: &[Recipient]) -> Option<Expansion> {
         let router = self.tables.router;
-        let routes = finals.iter().all(|a| !router.is_local(a.domain())).then(|| router.routes.current())?;
+        let routes = finals.iter().all(|a| !router.is_local(a.address.domain())).then(|| router.routes.current())?;
         let refused = |routes: &Routes, address: &Address| match routes.find(address.domain()) {
             Some(Target::Error(status, why)) if status.0 == 5 => Some(Expansion::Refused(*status, why.to_string())),
             None if router.local_only => Some(Expansion::Refused(LOCAL_ONLY, NO_WAY_OUT.into())),
             _ => None,
         };
-        let first = refused(&routes, finals.first()?)?;
-        finals.iter().all(|address| refused(&routes, address).is_some()).then_some(first)
+        let first = refused(&routes, &finals.first()?.address)?;
+        finals.iter().all(|to| refused(&routes, &to.address).is_some()).then_some(first)
     }
 
     /// The ring that everything ends in, for people.

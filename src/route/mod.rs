@@ -22,6 +22,7 @@ use crate::aliases::{Aliases, Member};
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, HostPort, Scheme};
 use crate::dns;
+use crate::envelope::{Action, Recipient};
 use crate::reply::Status;
 use crate::users::{Mailbox, Owner, Users};
 
@@ -72,7 +73,7 @@ pub enum Expansion {
     /// The final recipients, at least one, none twice. Where an alias has several
     /// members, a local one that does not exist is among them, so that its
     /// delivery fails and the sender is told.
-    Finals(Vec<Address>),
+    Finals(Vec<Recipient>),
     /// Nobody here: 550 5.1.1.
     Unknown,
     /// The routes table refuses all of it, with this status and text.
@@ -81,11 +82,24 @@ pub enum Expansion {
     Unsure(String),
 }
 
+/// What an alias stands for that is expanded at the delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// Its members, lists not yet read.
+    pub members: Vec<Member>,
+    /// The sender of what it passes on, if it has an owner.
+    pub owner: Option<Address>,
+}
+
 /// Where one final recipient goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// Into this Maildir.
+    /// Into this mailbox.
     Mailbox(Mailbox),
+    /// To this command, with somebody's rights.
+    Command(Box<str>, Owner),
+    /// To whom the alias of this name stands for, which is to be found out.
+    List,
     /// To the mail exchangers of a domain.
     Mx {
         /// The domain to look up, in lower case, never a literal.
@@ -186,7 +200,53 @@ impl Router {
         expand::expand(self, &self.qualified(address))
     }
 
-    /// Where one final recipient goes now. Never expands.
+    /// The final recipients that the members of a list or of a `.forward` stand for, by
+    /// the rules of the address whose it is. `user` is the one whose `.forward` it is:
+    /// what it names besides addresses is done with his rights.
+    pub fn expand_members(&self, own: &Address, members: &[Member], user: Option<&str>) -> Expansion {
+        expand::expand_members(self, &self.qualified(own), members, user)
+    }
+
+    /// What the alias of a final recipient stands for; `None` where there is none any more.
+    pub fn list(&self, address: &Address) -> Option<List> {
+        let (address, aliases) = (self.qualified(address), self.aliases.current());
+        let name = lower(address.local());
+        [Some(&*name), self.without_detail(&name)].into_iter().flatten().find_map(|name| {
+            let owner = aliases.owner(name).map(|owner| address.with_local(owner));
+            Some(List { members: aliases.find(name)?.to_vec(), owner })
+        })
+    }
+
+    /// Where one final recipient goes now, by what is to be done for him. Never expands.
+    pub fn route_of(&self, recipient: &Recipient) -> Route {
+        let owned = |user: Option<&str>, route: &dyn Fn(Owner) -> Route| match user.map(|name| self.users.account(name))
+        {
+            None => route(Owner::Server),
+            // As for a mailbox.
+            Some(Ok(Some(account))) if account.uid == 0 => Route::Unsure("it would need root's rights".to_owned()),
+            Some(Ok(Some(account))) => route(Owner::User(account)),
+            Some(Ok(None)) => Route::Unknown,
+            Some(Err(why)) => Route::Unsure(why),
+        };
+        match &recipient.action {
+            Action::Deliver | Action::Direct => self.route(&recipient.address),
+            Action::Expand => Route::List,
+            Action::Run { command, user } => owned(user.as_deref(), &|owner| Route::Command(command.clone(), owner)),
+            Action::Append { file, user } => owned(user.as_deref(), &|owner| {
+                Route::Mailbox(Mailbox { path: PathBuf::from(&**file), is_mbox: !file.ends_with('/'), owner })
+            }),
+        }
+    }
+
+    /// What stands after the user's name in a local address, and the character between.
+    pub fn extension(&self, address: &Address) -> Option<(char, Box<str>)> {
+        let (name, domain, mark) = (lower(address.local()), address.domain(), self.subaddress?);
+        let (base, extension) = name.split_once(mark)?;
+        let is_whole = self.users.mailbox(&name, domain).is_ok_and(|mailbox| mailbox.is_some());
+        (!is_whole && !base.is_empty() && !extension.is_empty()).then(|| (mark, extension.into()))
+    }
+
+    /// Where the message of one address goes now. Never expands.
     pub fn route(&self, address: &Address) -> Route {
         let address = self.qualified(address);
         if !self.is_local(address.domain()) {
@@ -204,7 +264,7 @@ impl Router {
     }
 
     fn last_resort(&self) -> Route {
-        Route::Mailbox(Mailbox { path: self.last_resort.clone(), owner: Owner::Server })
+        Route::Mailbox(Mailbox { path: self.last_resort.clone(), is_mbox: false, owner: Owner::Server })
     }
 
     /// Whether the configuration sends mail to a host by this name or address.
@@ -257,7 +317,7 @@ impl Router {
 
     fn warn_of_last_resort(&self) {
         let Expansion::Finals(finals) = self.expand(&self.own_postmaster) else { return };
-        if finals.iter().any(|address| self.route(address) == self.last_resort()) {
+        if finals.iter().any(|to| self.route_of(to) == self.last_resort()) {
             let path = self.last_resort.display();
             ::log::warn!("mail for postmaster is kept in {path}: local.postmaster leads to no mailbox");
         }
@@ -266,10 +326,13 @@ impl Router {
 
 impl Route {
     /// The name of the destination for the queue: equal for recipients that one
-    /// transaction can serve. `None` is what is settled here.
+    /// transaction can serve. `None` is what is settled here at once; commands take their
+    /// time, and those of one user are a destination.
     pub fn destination(&self) -> Option<String> {
         match self {
-            Self::Mailbox(_) | Self::Unknown | Self::Refused(..) | Self::Unsure(_) => None,
+            Self::Command(_, Owner::Server) => Some("command".to_owned()),
+            Self::Command(_, Owner::User(account)) => Some(format!("command:{}", account.name)),
+            Self::Mailbox(_) | Self::List | Self::Unknown | Self::Refused(..) | Self::Unsure(_) => None,
             Self::Mx { domain, port: SMTP } => Some(format!("mx:{domain}")),
             Self::Mx { domain, port } => Some(format!("mx:{domain}:{port}")),
             Self::Hosts(hosts) => {

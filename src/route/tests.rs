@@ -58,7 +58,7 @@ fn address(text: &str) -> Address {
 /// An expansion as text: the finals, or a word.
 fn expand(router: &Router, text: &str) -> String {
     match router.expand(&address(text)) {
-        Expansion::Finals(finals) => finals.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        Expansion::Finals(finals) => finals.iter().map(|to| to.address.to_string()).collect::<Vec<_>>().join(" "),
         Expansion::Unknown => "unknown".into(),
         Expansion::Refused(status, why) => format!("refused {status} {why}"),
         Expansion::Unsure(why) => format!("unsure: {why}"),
@@ -68,7 +68,7 @@ fn expand(router: &Router, text: &str) -> String {
 fn route(router: &Router, text: &str) -> String {
     match router.route(&address(text)) {
         Route::Mailbox(mailbox) => mailbox.path.display().to_string(),
-        Route::Unknown => "unknown".into(),
+        Route::Unknown | Route::Command(..) | Route::List => "unknown".into(),
         Route::Refused(status, why) => format!("refused {status} {why}"),
         Route::Unsure(why) => format!("unsure: {why}"),
         route @ (Route::Mx { .. } | Route::Hosts(_)) => route.destination().expect("it is elsewhere"),
@@ -230,15 +230,82 @@ fn unknown_members_fail_later_unless_there_is_nobody_else() {
     );
 }
 
+/// An expansion with what is done for each.
+fn actions(expansion: Expansion) -> Vec<String> {
+    let Expansion::Finals(finals) = expansion else { return vec![format!("{expansion:?}")] };
+    let user = |user: Option<Box<str>>| user.map(|user| format!(" as {user}")).unwrap_or_default();
+    let written = |to: Recipient| match to.action {
+        Action::Deliver => to.address.to_string(),
+        Action::Direct => format!("\\{}", to.address),
+        Action::Expand => format!("list {}", to.address),
+        Action::Run { command, user: owner } => format!("{} |{command}{}", to.address, user(owner)),
+        Action::Append { file, user: owner } => format!("{} {file}{}", to.address, user(owner)),
+    };
+    finals.into_iter().map(written).collect()
+}
+
 #[test]
-fn commands_files_and_lists_wait() {
-    let site = Site::new("unsupported");
-    site.write("aliases", "a: jon, \"|cat\"\nb: a\nc: /dev/null\nd: :include:/x\n");
+fn an_alias_may_stand_for_more_than_addresses() {
+    let site = Site::new("actions");
+    site.write(
+        "aliases",
+        "a: jon, \"|cat -n\"\nb: a, \"|cat -n\"\nc: /dev/null, /x/, /x/\nd: :include:/x\ne: \\jon, JON\n\
+         f: d, mary\ng: jon, mary\nowner-g: ann@x.org\nowner-owner-g: h\nh: g+x\n",
+    );
     let router = site.open();
-    for given in ["a", "b", "c", "d"] {
-        let answer = expand(&router, given);
-        assert!(answer.starts_with("unsure: ") && answer.ends_with("not supported yet"), "{answer}");
+    for (given, finals) in [
+        ("a", vec!["jon@razorback", "a@razorback |cat -n"]),
+        ("b", vec!["b@razorback |cat -n", "jon@razorback", "a@razorback |cat -n"]),
+        ("c+y", vec!["c+y@razorback /dev/null", "c+y@razorback /x/"]),
+        ("d", vec!["list d@razorback"]),
+        ("e", vec!["jon@razorback"]),
+        ("f", vec!["mary@razorback", "list d@razorback"]),
+        ("g", vec!["list g@razorback"]),
+        ("h", vec!["list g+x@razorback"]),
+        ("owner-g", vec!["list owner-g@razorback"]),
+    ] {
+        let mut found = actions(router.expand(&address(given)));
+        let mut finals: Vec<String> = finals.into_iter().map(str::to_owned).collect();
+        found.sort();
+        finals.sort();
+        assert_eq!(found, finals, "{given}");
     }
+    let list = router.list(&address("G+x@second")).expect("a list");
+    assert_eq!((list.members.len(), list.owner), (2, Some(address("owner-g@second"))));
+    assert_eq!(router.list(&address("nosuch@razorback")), None);
+    for (given, routed) in [("a", "Command"), ("c", "Mailbox"), ("d", "List")] {
+        let Expansion::Finals(finals) = router.expand(&address(given)) else { panic!("{given}") };
+        let routes: Vec<String> = finals.iter().map(|to| format!("{:?}", router.route_of(to))).collect();
+        assert!(routes.iter().any(|route| route.starts_with(routed)), "{routes:?}");
+    }
+}
+
+#[test]
+fn what_a_users_own_file_names_is_done_as_that_user() {
+    let site = Site::new("own");
+    site.write("aliases", "friends: jon, mary\nlog: /x\n");
+    let router = site.open();
+    for (text, finals) in [
+        ("|cat", vec!["jon@razorback |cat as jon"]),
+        ("/box, log", vec!["jon@razorback /box as jon", "log@razorback /x"]),
+        ("jon", vec!["jon@razorback"]),
+        ("\\jon, mary", vec!["jon@razorback", "mary@razorback"]),
+        ("friends", vec!["\\jon@razorback", "mary@razorback"]),
+        ("nosuch, mary", vec!["nosuch@razorback", "mary@razorback"]),
+        ("nosuch", vec!["Unknown"]),
+    ] {
+        let (members, errors) = crate::aliases::list(text);
+        assert!(errors.is_empty(), "{text}");
+        assert_eq!(actions(router.expand_members(&address("jon"), &members, Some("jon"))), finals, "{text}");
+    }
+}
+
+#[test]
+fn the_virtual_table_has_addresses_only() {
+    let site = Site::new("virtual-only");
+    site.write("virtual", "a@second |cat\n");
+    let errors = Router::open(&site.config()).expect_err("a command");
+    assert!(errors[0].to_string().contains("virtual:1:1: expected addresses"), "{errors:?}");
 }
 
 #[test]

@@ -34,6 +34,10 @@ impl VirtualTable {
         let (mut table, mut errors) = (Self::default(), Vec::new());
         for entry in entries(file, text, Separator::Blank, &mut errors) {
             let members = members(file, &entry, &mut errors);
+            if !members.iter().all(|member| matches!(member, Member::Address(_) | Member::Direct(_))) {
+                let what = "expected addresses; commands, files and lists stand in the aliases file";
+                errors.push(entry.line.error(file, entry.key, what));
+            }
             let (local, domain) = match key(entry.key) {
                 Ok(key) => key,
                 Err(what) => {

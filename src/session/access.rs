@@ -7,6 +7,7 @@
 
 use super::{Client, Service, Session};
 use crate::address::Address;
+use crate::envelope::Recipient;
 use crate::reply::{self, Reply};
 use crate::route::{Expansion, Place, Route};
 
@@ -27,7 +28,7 @@ impl Session<'_> {
 ///
 /// # Errors
 /// The reply that refuses it.
-pub fn recipient(service: &Service, may_relay: bool, address: &Address) -> Result<Vec<Address>, Reply> {
+pub fn recipient(service: &Service, may_relay: bool, address: &Address) -> Result<Vec<Recipient>, Reply> {
     match service.router.place(address.domain()) {
         Place::Local => match service.router.expand(address) {
             Expansion::Finals(finals) => Ok(finals),
@@ -45,10 +46,10 @@ pub fn recipient(service: &Service, may_relay: bool, address: &Address) -> Resul
     }
 }
 
-fn elsewhere(service: &Service, address: &Address) -> Result<Vec<Address>, Reply> {
+fn elsewhere(service: &Service, address: &Address) -> Result<Vec<Recipient>, Reply> {
     match service.router.route(address) {
         Route::Refused(status, why) => Err(reply::recipient_refused(address, status, &why)),
-        _ => Ok(vec![address.clone()]),
+        _ => Ok(vec![Recipient::new(address.clone())]),
     }
 }
 

@@ -15,6 +15,7 @@ use super::hello::Hello;
 use super::transaction::Transaction;
 use super::{Committed, Phase, Session, Step, submission};
 use crate::address::{self, Address};
+use crate::envelope::Action;
 use crate::log;
 use crate::outcome::Encryption;
 use crate::reply::{self, Reply};
@@ -74,12 +75,14 @@ impl Session<'_> {
     /// The Maildir of the only recipient, if the file can be renamed into it.
     fn only_mailbox(&self, transaction: &Transaction) -> Option<PathBuf> {
         match transaction.envelope.recipients.as_slice() {
-            [only] if only.original.is_none() => match self.service.router.route(&only.address) {
-                Route::Mailbox(Mailbox { path, owner: Owner::Server }) => {
-                    Some(path).filter(|path| self.service.spool.is_near(path))
+            [only] if only.original.is_none() && only.action == Action::Deliver => {
+                match self.service.router.route(&only.address) {
+                    Route::Mailbox(Mailbox { path, is_mbox: false, owner: Owner::Server }) => {
+                        Some(path).filter(|path| self.service.spool.is_near(path))
+                    }
+                    _ => None,
                 }
-                _ => None,
-            },
+            }
             _ => None,
         }
     }

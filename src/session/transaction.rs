@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Phase, Session, Step, access, auth};
 use crate::address::{self, Address, AddressError};
-use crate::envelope::{Body, Envelope, Origin, Recipient};
+use crate::envelope::{Action, Body, Envelope, Origin, Recipient};
 use crate::reply::{self, Reply};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 use crate::smtp::command::Path;
@@ -15,7 +15,7 @@ pub struct Transaction {
     /// The envelope with the final recipients.
     pub envelope: Envelope,
     /// The final recipients again: nobody gets a message twice because two names are his.
-    known: HashSet<Address>,
+    known: HashSet<(Address, Action)>,
     /// How often RCPT was answered 250.
     accepted: usize,
     /// The only address that RCPT named, for Received:.
@@ -30,11 +30,11 @@ impl Transaction {
         Self { envelope, known: HashSet::new(), accepted: 0, named: None, refused: false }
     }
 
-    fn add(&mut self, named: Address, finals: Vec<Address>) {
-        for address in finals {
-            if self.known.insert(address.clone()) {
-                let original = (address != named).then(|| named.clone());
-                self.envelope.recipients.push(Recipient { address, original });
+    fn add(&mut self, named: Address, finals: Vec<Recipient>) {
+        for recipient in finals {
+            if self.known.insert((recipient.address.clone(), recipient.action.clone())) {
+                let original = (recipient.address != named).then(|| named.clone());
+                self.envelope.recipients.push(Recipient { original, ..recipient });
             }
         }
         self.accepted += 1;

@@ -4,7 +4,6 @@
 //! they overwrite different records, and any of them may move the file from
 //! `new/` to `cur/`. Only the last one finishes it.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -13,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::content::Content;
 use super::head::{self, Head};
-use super::{Bad, EntryName, Kind, Place, QueueId, Record, Slot, Spool, Spot, State};
+use super::{Bad, EntryName, Place, QueueId, Record, Slot, Spool, Spot, State};
 use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin};
 use crate::sys::disk;
@@ -26,10 +25,10 @@ const SPARSE: u64 = 1024;
 /// An entry that was opened.
 #[derive(Debug)]
 pub struct Entry {
-    spool: Arc<Spool>,
+    pub(super) spool: Arc<Spool>,
     name: EntryName,
-    file: File,
-    head: Head,
+    pub(super) file: File,
+    pub(super) head: Head,
     /// Whether all recipients were read.
     is_whole: bool,
     /// Whether the file had another name when it was opened.
@@ -165,7 +164,7 @@ impl Entry {
         Content::new(&self.file, self.head.content, self.name.size)
     }
 
-    fn copy_to(&self, file: &File) -> io::Result<()> {
+    pub(super) fn copy_to(&self, file: &File) -> io::Result<()> {
         (&self.file).seek(SeekFrom::Start(self.head.content))?;
         let copied = disk::copy(&self.file, file)?;
         if copied == self.content_size() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
@@ -321,38 +320,6 @@ impl Entry {
         Ok(())
     }
 
-    /// Makes a report of failed recipients an entry of its own, once, whatever
-    /// crash comes: the prepared step. `content` is the report's text for its id.
-    ///
-    /// # Errors
-    /// Those of the system; then there is no report. Open the entry anew: [`Entry::recover`] knows.
-    pub fn beget(
-        &mut self,
-        failed: &[usize],
-        envelope: &Envelope,
-        content: impl FnOnce(QueueId) -> Vec<u8>,
-        now: u64,
-    ) -> io::Result<EntryName> {
-        let lead = failed.iter().min().copied().ok_or(io::ErrorKind::InvalidInput)?;
-        let id = self.id().beget(Kind::Report, lead, now);
-        let text = content(id);
-        let size = self.spool.write_temporary(id, &head::full(envelope), |file| disk::write(file, &text))?;
-        for &number in failed {
-            self.settle(number, State::Reported { lead: lead as u64 }, now)?;
-        }
-        disk::sync_data(&self.file)?;
-        let child = EntryName { id, size, place: Place::New };
-        disk::rename_new(&self.spool.temporary(id), &self.spool.path(child))?;
-        // It is an entry now. If that could not be made durable, or not be noted, the
-        // next look at the recipients finds it out.
-        let noted = self.spool.sync_places(&["new", "tmp"]);
-        let noted = noted.and_then(|()| failed.iter().try_for_each(|&n| self.settle(n, State::Failed, now)));
-        if let Err(e) = noted {
-            log::error!("spool: settle {}: {e}", self.id());
-        }
-        Ok(child)
-    }
-
     /// Removes the entry, of which every recipient is settled.
     ///
     /// # Errors
@@ -367,42 +334,6 @@ impl Entry {
             let _ = disk::remove(&self.spool.note_path(self.id()));
         }
         disk::remove(&self.spool.path(self.name))
-    }
-
-    /// The reports in `tmp/` that recipients of this entry may be waiting for.
-    pub fn awaited(&self) -> impl Iterator<Item = QueueId> {
-        self.head.slots.iter().filter_map(|slot| self.report_of(slot))
-    }
-
-    fn report_of(&self, slot: &Slot) -> Option<QueueId> {
-        let State::Reported { lead } = slot.record.state else { return None };
-        Some(self.id().beget(Kind::Report, usize::try_from(lead).unwrap_or(usize::MAX), slot.record.last))
-    }
-
-    /// What became, before a crash, of reports that were prepared for these
-    /// recipients. One that is still in `tmp/` was never sent, and its recipients
-    /// are tried again.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn recover(&mut self, numbers: impl Iterator<Item = usize>) -> io::Result<()> {
-        let mut unsent = BTreeSet::new();
-        for number in numbers {
-            let Some(slot) = self.slot(number) else { continue };
-            let Some(report) = self.report_of(slot) else { continue };
-            let (last, temporary) = (slot.record.last, self.spool.temporary(report));
-            if temporary.try_exists()? {
-                // As if never tried: due at once.
-                self.settle(number, State::Todo, 0)?;
-                unsent.insert(temporary);
-            } else {
-                self.settle(number, State::Failed, last)?;
-            }
-        }
-        if !unsent.is_empty() {
-            disk::sync_data(&self.file)?;
-        }
-        unsent.iter().try_for_each(|path| disk::remove(path))
     }
 }
 

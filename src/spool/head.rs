@@ -9,6 +9,10 @@
 //! T 0000000000 0000000000 0000000000000000 0000000000000000 to=<c@z.org> orig=<list@x.org>
 //! ```
 //!
+//! A recipient that is more than an address has `do=direct` or `do=expand`, or a
+//! command (`run=`) or file (`file=`), and whose it is (`as=`), with what is no printable
+//! ASCII as `%XX`: only penfold writes heads, and no address can look like one of these.
+//!
 //! `head` is the offset of the content, and comes first; the other words stand in
 //! any order. What a later version has to say of a message or of a recipient is
 //! another word on its line (`release`, `priority`, `ret`, `envid`; `notify`,
@@ -24,8 +28,9 @@
 
 use std::fmt::Write;
 
+use super::words::{self, ActionWords, UNKNOWN, Value, read_words};
 use crate::address::{self, Address};
-use crate::envelope::{Body, Envelope, Origin, Recipient};
+use crate::envelope::{Body, Envelope, MAX_ACTION, Origin, Recipient};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
 /// Lines of a full head are multiples of this.
@@ -39,9 +44,11 @@ pub const MAX_HEAD: u64 = 64 << 20;
 const MAX_WRITTEN: usize = 2 * address::MAX_ADDRESS + 4;
 /// No bare head is longer.
 const MAX_BARE: usize = BARE_FIRST.len() + BARE_SECOND.len() + 2 * MAX_WRITTEN + 2;
-/// A recipient's line: two addresses, and their names.
-pub const MAX_LINE: usize = RECORD + 2 * (MAX_WRITTEN + 8) + ALIGN;
-const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_LINE <= MAX_HEAD as usize);
+/// A recipient's line with nothing but two addresses, and their names.
+const MAX_PLAIN: usize = RECORD + 2 * (MAX_WRITTEN + 8) + ALIGN;
+const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_PLAIN <= MAX_HEAD as usize);
+/// A recipient's line: those, a command or file and a user, every octet written as three.
+pub const MAX_LINE: usize = MAX_PLAIN + 3 * 2 * MAX_ACTION + ALIGN;
 
 const MAGIC: &[u8] = b"penfold/1 ";
 const BARE_FIRST: &[u8] = b"Return-Path: ";
@@ -70,7 +77,10 @@ pub enum State {
         /// The first recipient in the report.
         lead: u64,
     },
-    /// Delivered.
+    /// What its address stands for was found out, and the entry for that is complete
+    /// in `spool/tmp`, and may have been renamed into `new/`.
+    Passed,
+    /// Delivered, or passed on.
     Done,
     /// Failed, and the sender was told.
     Failed,
@@ -103,6 +113,7 @@ impl Record {
             State::Todo => ('T', 0, 0),
             State::Prepared { born, inode } => ('P', born, inode),
             State::Reported { lead } => ('R', lead, 0),
+            State::Passed => ('C', 0, 0),
             State::Done => ('D', 0, 0),
             State::Failed => ('F', 0, 0),
         };
@@ -128,6 +139,7 @@ impl Record {
             "T" => State::Todo,
             "P" => State::Prepared { born: a, inode: b },
             "R" => State::Reported { lead: a },
+            "C" => State::Passed,
             "D" => State::Done,
             "F" => State::Failed,
             _ => return Err(BAD),
@@ -213,6 +225,7 @@ pub fn full(envelope: &Envelope) -> String {
         if let Some(original) = &recipient.original {
             let _ = write!(head, " orig=<{original}>");
         }
+        words::write_action(&mut head, &recipient.action);
         end_line(&mut head);
     }
     head.push('\n');
@@ -327,57 +340,42 @@ fn read_first(line: &[u8]) -> Result<(Body, Origin, Option<Address>), Bad> {
 }
 
 fn read_recipient(text: &[u8]) -> Result<Recipient, Bad> {
-    let (mut to, mut original) = (None, None);
+    let (mut to, mut original, mut action) = (None, None, ActionWords::default());
     read_words(text, |key, value| {
         match (key, value) {
             ("to", Value::Path(Some(address))) => to = Some(address),
             ("orig", Value::Path(Some(address))) => original = Some(address),
+            (key, Value::Word(word)) => return action.read(key, word),
             _ => return Err(UNKNOWN),
         }
         Ok(())
     })?;
-    Ok(Recipient { address: to.ok_or(Bad("a recipient has no address"))?, original })
-}
-
-const UNKNOWN: Bad = Bad("it says something that this version does not know");
-
-/// What stands behind a key: a path in angle brackets, or a word without blanks.
-enum Value<'a> {
-    Path(Option<Address>),
-    Word(&'a str),
-}
-
-/// Reads `key=value` words separated by blanks.
-fn read_words<'a>(mut text: &'a [u8], mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), Bad>) -> Result<(), Bad> {
-    const BAD: Bad = Bad("a line is no list of key=value");
-    loop {
-        text = text.trim_ascii();
-        if text.is_empty() {
-            return Ok(());
-        }
-        let equals = text.iter().position(|&b| b == b'=').ok_or(BAD)?;
-        let (key, rest) = (&text[..equals], &text[equals + 1..]);
-        let (value, rest) = if rest.starts_with(b"<") {
-            let (path, rest) = address::parse_path(rest).map_err(|_| Bad("an address makes no sense"))?;
-            (Value::Path(path), rest)
-        } else {
-            let (word, rest) = rest.split_at(rest.iter().position(|&b| b == b' ').unwrap_or(rest.len()));
-            (Value::Word(std::str::from_utf8(word).map_err(|_| BAD)?), rest)
-        };
-        take(std::str::from_utf8(key).map_err(|_| BAD)?, value)?;
-        text = rest;
-    }
+    let action = action.finish()?;
+    Ok(Recipient { address: to.ok_or(Bad("a recipient has no address"))?, original, action })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::Action;
+
+    fn action(n: usize) -> Action {
+        let user = (n % 10 > 4).then(|| "jon".into());
+        match n % 5 {
+            1 => Action::Direct,
+            2 => Action::Expand,
+            3 => Action::Run { command: "</a b\" to=<x@y> do=expand %41\u{f6}\t'".into(), user },
+            4 => Action::Append { file: "/var/mail/a b%".into(), user },
+            _ => Action::Deliver,
+        }
+    }
 
     fn envelope(recipients: usize) -> Envelope {
         let address = |text: String| Address::parse(&text).expect("an address");
         let recipient = |n| Recipient {
             address: address(format!("\"j {n}\"@x.org")),
             original: (n % 2 == 0).then(|| address(format!("list{n}@y.org"))),
+            action: action(n),
         };
         Envelope {
             sender: Some(address("\"a > b\"@x.org".to_owned())),
@@ -411,7 +409,9 @@ mod tests {
         let text = bare(Some(&long), &long) + "\n";
         assert!(text.len() <= MAX_BARE && length(text.as_bytes()) == Ok(MAX_BARE as u64));
         assert_eq!(read(text.as_bytes()).expect("a head").sender, Some(long.clone()));
-        let recipient = Recipient { address: long.clone(), original: Some(long.clone()) };
+        let wide = "\u{f6}".repeat(MAX_ACTION / 2);
+        let action = Action::Run { command: wide.as_str().into(), user: Some(wide.as_str().into()) };
+        let recipient = Recipient { address: long.clone(), original: Some(long.clone()), action };
         let envelope = Envelope {
             sender: Some(long),
             recipients: vec![recipient; 3],
@@ -428,7 +428,9 @@ mod tests {
         let text = full(&envelope(2));
         let edit =
             |from: &str, to: &str| text.replacen(from, to, 1).replacen(&" ".repeat(to.len() - from.len()), "", 1);
-        for (from, to) in [(" body=", " ret=hdrs body="), (" orig=", " notify=never orig=")] {
+        for (from, to) in
+            [(" body=", " ret=hdrs body="), (" orig=", " notify=never orig="), (" do=direct", " do=directly")]
+        {
             assert_eq!(read(edit(from, to).as_bytes()), Err(UNKNOWN), "{to}");
         }
     }
@@ -439,6 +441,7 @@ mod tests {
             State::Todo,
             State::Prepared { born: u64::MAX, inode: 1 },
             State::Reported { lead: 12 },
+            State::Passed,
             State::Done,
             State::Failed,
         ] {

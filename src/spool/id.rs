@@ -26,6 +26,8 @@ pub struct QueueId {
 pub enum Kind {
     /// A report that recipients failed, to the sender or to the postmaster.
     Report,
+    /// The message, for what the address of a recipient stands for.
+    Onward,
 }
 
 impl QueueId {
@@ -42,11 +44,14 @@ impl QueueId {
     /// The id of what this message begets: of `seconds`, for the recipient with this number.
     #[must_use]
     pub fn beget(self, kind: Kind, recipient: usize, seconds: u64) -> Self {
-        let Kind::Report = kind;
+        let word = match kind {
+            Kind::Report => b"report",
+            Kind::Onward => b"onward",
+        };
         // FNV-1a: no secret is needed, only that the same parents have the same child.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         for byte in
-            [self.micros, self.random, recipient as u64, seconds].iter().flat_map(|n| n.to_be_bytes()).chain(*b"report")
+            [self.micros, self.random, recipient as u64, seconds].iter().flat_map(|n| n.to_be_bytes()).chain(*word)
         {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
@@ -132,6 +137,7 @@ mod tests {
         assert_eq!(child, parent.beget(Kind::Report, 0, seconds));
         assert_ne!(child, parent.beget(Kind::Report, 1, seconds));
         assert_ne!(child, parent.beget(Kind::Report, 0, seconds + 1));
+        assert_ne!(child, parent.beget(Kind::Onward, 0, seconds));
         assert!(child.to_string() > parent.to_string());
         let later = parent.seconds() + 5;
         assert_eq!(parent.beget(Kind::Report, 0, later).seconds(), later);

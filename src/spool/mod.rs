@@ -30,6 +30,8 @@
 //! | `P` | `T` | `Entry::forget`: record overwritten / file synced | the copy is nowhere, and is made again |
 //! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced / records overwritten / file synced | the report is complete |
 //! | `R` | `F` | `Entry::beget`: `tmp/CHILD` renamed into `new/` / directories synced / records overwritten | the report is an entry of its own |
+//! | `T` | `C` | `Entry::pass_on`: `tmp/CHILD` written and synced / record overwritten / file synced | the message for whom the address stands for is complete |
+//! | `C` | `D` | `Entry::pass_on`: as from `R` to `F` | that is an entry of its own |
 //! | `T` | `D` | `Entry::settle`: record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
 //! | `T` | `F` | `Entry::settle`: record overwritten, for a report to the postmaster | there is nobody left to tell |
 //! | all `D` or `F` | nothing | `Entry::finish`, `Spool::finish`: note unlinked / entry unlinked | |
@@ -43,8 +45,8 @@
 //! | `P`, copy in `tmp/` of the mailbox | `D` | record written and synced once more / renamed / ... as above |
 //! | `P`, copy not in `tmp/`, for less than a day or in `new/` or `cur/` | `D` | `new/` synced / record overwritten |
 //! | `P`, copy nowhere for longer | `T` | `Entry::forget`: in doubt twice, never none |
-//! | `R`, `tmp/CHILD` still there: it was not sent | `T` | `Entry::recover`: records overwritten / file synced / `tmp/CHILD` unlinked |
-//! | `R`, `tmp/CHILD` gone: it was made | `F` | `Entry::recover`: records overwritten |
+//! | `R` or `C`, `tmp/CHILD` still there: it was not sent | `T` | `Entry::recover`: records overwritten / file synced / `tmp/CHILD` unlinked |
+//! | `R` or `C`, `tmp/CHILD` gone: it was made | `F` or `D` | `Entry::recover`: records overwritten |
 //! | a note without entry | nothing | `Spool::sweep` after 36 hours |
 //!
 //! tests/crash/points.rs stops the daemon before and after each of these steps,
@@ -96,11 +98,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+mod beget;
 mod content;
 mod entry;
 mod head;
 mod id;
 mod keep;
+mod words;
 mod writer;
 
 pub use content::Content;

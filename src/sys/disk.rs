@@ -101,6 +101,14 @@ pub fn copy(mut from: &File, mut file: &File) -> io::Result<u64> {
     Ok(count)
 }
 
+/// Cuts a file off, as it was before something that could not be written whole.
+///
+/// # Errors
+/// Those of ftruncate(2).
+pub fn cut(file: &File, length: u64) -> io::Result<()> {
+    step("truncate", Subject::Open(file), || file.set_len(length))
+}
+
 /// Puts a file, data and metadata, on stable storage.
 ///
 /// # Errors

@@ -48,15 +48,24 @@ impl Attempt<'_> {
         hostname: &'a str,
         hands: &'a Hands,
     ) -> Result<(Maildir<'a>, Prepared), Box<Outcome>> {
+        let is_prepared = matches!(slot.record.state, State::Prepared { .. });
         let outcome = match route {
-            Route::Mailbox(Mailbox { path, owner }) => {
+            Route::Mailbox(Mailbox { path, is_mbox, owner }) => {
+                if let Some(outcome) = self.forward(slot, owner) {
+                    return Err(Box::new(outcome));
+                }
+                if *is_mbox && !is_prepared {
+                    return Err(Box::new(self.append(slot, path, owner)));
+                }
                 let mailbox = Maildir { path, hostname, owner, hands };
                 return Ok((mailbox, self.deliver_into(&mailbox, slot)?));
             }
             // Whether the copy that was prepared has been seen there cannot be told now.
-            _ if matches!(slot.record.state, State::Prepared { .. }) => {
+            _ if is_prepared => {
                 Outcome::deferred(Status(4, 2, 0), "the mailbox to which it was being delivered is not there now")
             }
+            Route::Command(command, owner) => self.run(slot, command, owner),
+            Route::List => self.expand_list(slot),
             Route::Refused(status, why) => Outcome::failed(*status, why.as_str()),
             Route::Unsure(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
             _ => Outcome::failed(Status(5, 1, 1), "User unknown"),

@@ -67,7 +67,7 @@ fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
-        let key = key(slot, &router.route(&slot.recipient.address));
+        let key = key(slot, &router.route_of(&slot.recipient));
         let at = *known.entry(key).or_insert_with_key(|key| {
             jobs.push(Planned::new(key.clone()));
             jobs.len() - 1

@@ -15,6 +15,7 @@ pub mod client;
 pub mod dialog;
 pub mod dns;
 pub mod holdings;
+pub mod homes;
 pub mod mounts;
 
 pub mod remote;

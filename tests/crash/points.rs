@@ -10,7 +10,7 @@ use crate::common::books::Answer;
 use crate::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
 
 /// Those of which a recovery is stopped too.
-const TWICE: &[&str] = &["bounce-550", "copy-refused", "renamed-no-tmpfile"];
+const TWICE: &[&str] = &["bounce-550", "passed-on", "copy-refused", "renamed-no-tmpfile"];
 
 /// Plays a case with a stop at a step; whether it was made.
 fn stop_at(ground: &Ground, case: &Case, number: usize, when: &str) -> bool {

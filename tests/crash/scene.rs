@@ -49,6 +49,8 @@ pub struct Case {
     pub deferred: bool,
     /// How many reports the sender gets.
     pub reports: usize,
+    /// How many entries it begets for those whom an alias stands for.
+    pub passed: usize,
     /// More than the spool holds in memory.
     pub long: bool,
     pub mailboxes: Mailboxes,
@@ -67,6 +69,7 @@ const PLAIN: Case = Case {
     far: false,
     deferred: false,
     reports: 0,
+    passed: 0,
     long: false,
     mailboxes: Mailboxes::There,
     always: "",
@@ -105,6 +108,7 @@ pub const CASES: &[Case] = &[
         least: 30,
         ..PLAIN
     },
+    Case { name: "passed-on", to: &["club@razorback"], local: &["ada", "bob"], passed: 1, least: 25, ..PLAIN },
     Case { name: "several", to: &["jon@razorback", "ada@razorback"], local: &["jon", "ada"], least: 18, ..PLAIN },
     Case { name: "aliases-long", to: &["list@razorback"], local: LIST, long: true, least: 25, ..PLAIN },
     Case { name: "bounce-unknown", to: &["some@razorback"], local: &["ada"], reports: 1, least: 25, ..PLAIN },
@@ -213,6 +217,7 @@ impl<'a> Scene<'a> {
         let sink = sink.when("RCPT TO:<slow", Then::Reply("451 4.7.1 not now".to_owned()), 1);
         let (mut site, remote) = (people(Site::below(memory())), Remote::with(sink));
         site.add("aliases", "some: ada, ghost");
+        site.add("aliases", "club: ada, bob\nowner-club: cyd");
         site.add("routes", &format!("far.test {}", remote.host_port()));
         site.set("queue", "workers", "1");
         let mail = match case.mailboxes {
@@ -273,7 +278,7 @@ impl<'a> Scene<'a> {
             Err(log) => return Offer { answer: Answer::Lost, log },
         };
         let answer = offer(daemon.address(), self.case.to, Letter::new(&self.token()));
-        let expected = 1 + self.case.reports;
+        let expected = 1 + self.case.reports + self.case.passed;
         if !matches!(answer, Answer::Refused(_)) {
             daemon.comes_true(|| {
                 let log = daemon.log();

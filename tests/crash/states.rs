@@ -81,6 +81,9 @@ const STATES: &[(&str, Change, End)] = &[
     ("report-of-two-in-new", |left| left.reported(&["ghost", "spook"], Some("new")), [0, 0, 1, 0]),
     // One of them has moved house meanwhile: its route is another.
     ("report-of-two-routes", |left| left.reported(&["ghost", "spook@far.test"], Some("tmp")), [0, 0, 2, 0]),
+    ("passed-in-tmp", |left| left.passed(Some("tmp")), [1, 0, 0, 0]),
+    ("passed-in-new", |left| left.passed(Some("new")), [0, 1, 0, 0]),
+    ("passed-gone", |left| left.passed(None), [0, 0, 0, 0]),
     ("held", |left| left.held(), [0, 0, 0, 1]),
 ];
 
@@ -291,6 +294,27 @@ impl Left<'_> {
         let report = report.expect("a report");
         let id = report.file_name().and_then(|n| n.to_str()).and_then(|n| n.split(',').next()).expect("an id");
         fs::hard_link(&report, self.scene.site.path("spool/tmp").join(id)).expect("a link");
+    }
+
+    /// The message to ada is prepared for bob instead, and is in this directory of the spool.
+    fn passed(&self, place: Option<&str>) {
+        let mut entry = self.full(&["ada"]);
+        let onward = Envelope {
+            sender: Some(address(SENDER)),
+            recipients: vec![Recipient::new(address("bob"))],
+            body: Body::SevenBit,
+            origin: Origin::Client,
+        };
+        let at = now();
+        let child = entry.pass_on(0, &onward, "Delivered-To: ada@razorback.test\n", at).expect("an entry");
+        // As it was before the record was overwritten for the last time.
+        entry.settle(0, State::Passed, at).expect("a record");
+        match place {
+            Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
+            Some(_) => Ok(()),
+            None => fs::remove_file(self.path(child)),
+        }
+        .expect("an entry");
     }
 
     fn reported(&self, to: &[&str], place: Option<&str>) {

@@ -61,7 +61,7 @@ fn every_stage_fails_in_its_own_words() {
             let about = format!("{at} {then:?} {offered:?}: {outcome:?}");
             assert_eq!(shown(&outcome), (fate, status.to_owned()), "{about}");
             assert!(outcome.why.ends_with(words), "{about}");
-            assert_eq!(outcome.host, format!("[127.0.0.1]:{}", remote.address.port()));
+            assert_eq!(*outcome.host, format!("[127.0.0.1]:{}", remote.address.port()));
             assert_eq!(
                 outcome.reply.is_some(),
                 !outcome.why.contains("while") && !outcome.why.contains("waiting"),

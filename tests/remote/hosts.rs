@@ -31,7 +31,7 @@ fn the_next_host_is_asked_while_the_first_may_not_have_the_message() {
         let about = format!("{at} {then:?}: {outcome:?}");
         assert_eq!(second.look(|seen| seen.messages.len()), usize::from(passes), "{about}");
         let tried = if passes { "b.test[127.0.0.3]" } else { "a.test[127.0.0.2]" };
-        assert_eq!(outcome.host, format!("{tried}:{port}"), "{about}");
+        assert_eq!(*outcome.host, format!("{tried}:{port}"), "{about}");
         assert_eq!(first.look(|seen| seen.connections), 1, "{about}");
     }
 }
@@ -83,7 +83,7 @@ fn every_address_of_a_host_is_tried() {
     let remote = Remote::start(two, Conduct::Sink(Sink::default()));
     let zone = NameServer::zone("x.test MX 10 a.test\na.test A 127.0.0.2\na.test AAAA ::1\na.test A 127.0.0.3");
     let outcome = Sender::asking(&zone, Vec::new()).send_one(&mx("x.test", port));
-    assert_eq!((outcome.fate, outcome.host), (Delivered, format!("a.test[127.0.0.3]:{port}")));
+    assert_eq!((outcome.fate, outcome.host.into_string()), (Delivered, format!("a.test[127.0.0.3]:{port}")));
     assert_eq!(remote.messages(1).len(), 1);
 }
 
@@ -169,7 +169,7 @@ fn smart_hosts_are_tried_in_order_by_name_and_address() {
     let nobody = HostPort { host: "127.0.0.1".into(), port: closed_port(), scheme: Scheme::Smtp };
     let to = Target::Hosts(vec![nobody, HostPort { host: "localhost".into(), port, scheme: Scheme::Smtp }]);
     let outcome = Sender::new().send_one(&to);
-    assert_eq!((outcome.fate, outcome.host), (Delivered, format!("localhost[127.0.0.1]:{port}")));
+    assert_eq!((outcome.fate, outcome.host.into_string()), (Delivered, format!("localhost[127.0.0.1]:{port}")));
 }
 
 #[test]

@@ -11,8 +11,11 @@
 //! Decides nothing about recipients and knows nothing of entries.
 
 pub mod agent;
+mod home;
 pub(super) mod maildir;
+mod mbox;
 mod pool;
+mod run;
 mod wire;
 
 use std::fs::File;
@@ -23,6 +26,7 @@ use std::time::Duration;
 pub use pool::Hands;
 
 use crate::sys::command;
+pub use crate::sys::command::Ended;
 pub use crate::users::Owner;
 
 /// One thing to be done.
@@ -56,6 +60,44 @@ pub enum Task {
         identity: Identity,
         /// So long ago that its owner may have removed it from `tmp/`.
         is_old: bool,
+    },
+    /// Write a message to the end of a file that holds many, durably.
+    Append {
+        /// The file; made if it is missing.
+        file: PathBuf,
+        /// What goes before the content: its first line is the one that parts messages.
+        head: String,
+        /// What the message's file has of it.
+        content: Part,
+    },
+    /// Read what a user wants to be done with his mail: the first of some files in his home.
+    Forward {
+        /// His home.
+        home: PathBuf,
+        /// His number: only he and root may own the file.
+        uid: u32,
+        /// The names, without a directory.
+        names: Vec<String>,
+    },
+    /// Read a list of addresses.
+    Read {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Run a command, with the message on its standard input.
+    Run {
+        /// As it is written in a table.
+        command: String,
+        /// Where it works.
+        directory: PathBuf,
+        /// All of its environment.
+        environment: Vec<(String, String)>,
+        /// What goes before the content.
+        head: String,
+        /// What the message's file has of it.
+        content: Part,
+        /// How long it may take, in seconds.
+        limit: u64,
     },
     /// Run a configured command, without a shell, for what it prints.
     Print {
@@ -101,6 +143,14 @@ pub enum Done {
     Lost,
     /// That `tmp/` is another one.
     Elsewhere,
+    /// The text of a file.
+    Text(String),
+    /// There is no such file.
+    Absent,
+    /// There is a file, and it is not to be believed: why.
+    Refused(String),
+    /// The command ended like this, and said this first.
+    Ended(Ended, String),
     /// What was printed.
     Printed(Vec<u8>),
 }
@@ -119,13 +169,18 @@ pub struct Trouble {
 /// # Errors
 /// What the system says.
 pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
+    let message = || message.ok_or_else(|| Trouble::new("read the message", io::ErrorKind::InvalidInput));
     match task {
-        Task::Copy { mailbox, name, head, content } => {
-            let message = message.ok_or_else(|| Trouble::new("read the message", io::ErrorKind::InvalidInput))?;
-            maildir::At(mailbox).copy(name, head, message, *content)
-        }
+        Task::Copy { mailbox, name, head, content } => maildir::At(mailbox).copy(name, head, message()?, *content),
         Task::Reveal { mailbox, name } => maildir::At(mailbox).reveal(name).map(|()| Done::Well),
         Task::Recover { mailbox, prefix, identity, is_old } => maildir::At(mailbox).recover(prefix, *identity, *is_old),
+        Task::Append { file, head, content } => mbox::append(file, head, message()?, *content).map(|()| Done::Well),
+        Task::Forward { home, uid, names } => home::forward(home, *uid, names),
+        Task::Read { file } => home::read(file),
+        Task::Run { command, directory, environment, head, content, limit } => {
+            let run = run::Run { command, directory, environment, limit: Duration::from_secs(*limit) };
+            run.with(head, message()?, *content)
+        }
         Task::Print { words, limit, most } => {
             let none = || Trouble::new("run a command", io::ErrorKind::InvalidInput);
             let (program, arguments) = words.split_first().ok_or_else(none)?;
@@ -139,7 +194,7 @@ pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
 impl Task {
     /// Whether the server, which is confined, could not do it itself.
     fn is_beyond_the_server(&self) -> bool {
-        matches!(self, Self::Print { .. })
+        matches!(self, Self::Print { .. } | Self::Run { .. } | Self::Read { .. } | Self::Append { .. })
     }
 }
 

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use super::{Done, Identity, Part, Task, Trouble};
+use super::{Done, Ended, Identity, Part, Task, Trouble};
 use crate::sys::octets::{Reader, Writer};
 use crate::sys::pass;
 
@@ -96,18 +96,23 @@ fn write_task(to: &mut Writer, task: &Task) {
         Task::Recover { mailbox, prefix, identity, is_old } => {
             to.octet(3).path(mailbox).text(prefix).large(identity.born).large(identity.inode).octet(u8::from(*is_old))
         }
-        Task::Print { words, limit, most } => texts(to.octet(4).number(*limit).number(*most), words),
+        Task::Append { file, head, content } => to.octet(4).path(file).text(head).large(content.at).large(content.size),
+        Task::Forward { home, uid, names } => texts(to.octet(5).path(home).number(*uid), names),
+        Task::Read { file } => to.octet(6).path(file),
+        Task::Run { command, directory, environment, head, content, limit } => {
+            to.octet(7).text(command).path(directory).text(head).large(content.at).large(content.size).large(*limit);
+            to.number(u32::try_from(environment.len()).unwrap_or(u32::MAX));
+            environment.iter().fold(to, |to, (name, value)| to.text(name).text(value))
+        }
+        Task::Print { words, limit, most } => texts(to.octet(8).number(*limit).number(*most), words),
     };
 }
 
 fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
     Ok(match from.octet()? {
-        1 => Task::Copy {
-            mailbox: from.path()?,
-            name: from.string()?,
-            head: from.string()?,
-            content: Part { at: from.large()?, size: from.large()? },
-        },
+        1 => {
+            Task::Copy { mailbox: from.path()?, name: from.string()?, head: from.string()?, content: read_part(from)? }
+        }
         2 => Task::Reveal { mailbox: from.path()?, name: from.string()? },
         3 => Task::Recover {
             mailbox: from.path()?,
@@ -115,7 +120,21 @@ fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
             identity: Identity { born: from.large()?, inode: from.large()? },
             is_old: from.octet()? != 0,
         },
-        4 => Task::Print { limit: from.number()?, most: from.number()?, words: read_texts(from)? },
+        4 => Task::Append { file: from.path()?, head: from.string()?, content: read_part(from)? },
+        5 => Task::Forward { home: from.path()?, uid: from.number()?, names: read_texts(from)? },
+        6 => Task::Read { file: from.path()? },
+        7 => Task::Run {
+            command: from.string()?,
+            directory: from.path()?,
+            head: from.string()?,
+            content: read_part(from)?,
+            limit: from.large()?,
+            environment: {
+                let count = from.number()?;
+                (0..count).map(|_| Ok((from.string()?, from.string()?))).collect::<io::Result<_>>()?
+            },
+        },
+        8 => Task::Print { limit: from.number()?, most: from.number()?, words: read_texts(from)? },
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
@@ -131,6 +150,10 @@ fn read_texts(from: &mut Reader<'_>) -> io::Result<Vec<String>> {
     (0..count).map(|_| from.string()).collect()
 }
 
+fn read_part(from: &mut Reader<'_>) -> io::Result<Part> {
+    Ok(Part { at: from.large()?, size: from.large()? })
+}
+
 fn write_done(to: &mut Writer, done: &Done) {
     match done {
         Done::Well => to.octet(1),
@@ -138,7 +161,18 @@ fn write_done(to: &mut Writer, done: &Done) {
         Done::Waiting(name) => to.octet(3).text(name),
         Done::Lost => to.octet(4),
         Done::Elsewhere => to.octet(5),
-        Done::Printed(text) => to.octet(6).text(text),
+        Done::Text(text) => to.octet(6).text(text),
+        Done::Absent => to.octet(7),
+        Done::Refused(why) => to.octet(8).text(why),
+        Done::Ended(ended, said) => {
+            let (way, number) = match ended {
+                Ended::Code(code) => (0, *code),
+                Ended::Signal(signal) => (1, *signal),
+                Ended::Late => (2, 0),
+            };
+            to.octet(9).octet(way).number(number.cast_unsigned()).text(said)
+        }
+        Done::Printed(text) => to.octet(10).text(text),
     };
 }
 
@@ -149,7 +183,20 @@ fn read_done(from: &mut Reader<'_>) -> io::Result<Done> {
         3 => Done::Waiting(from.string()?),
         4 => Done::Lost,
         5 => Done::Elsewhere,
-        6 => Done::Printed(from.bytes()?.to_vec()),
+        6 => Done::Text(from.string()?),
+        7 => Done::Absent,
+        8 => Done::Refused(from.string()?),
+        9 => {
+            let (way, number) = (from.octet()?, from.number()?.cast_signed());
+            let ended = match way {
+                0 => Ended::Code(number),
+                1 => Ended::Signal(number),
+                2 => Ended::Late,
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            };
+            Done::Ended(ended, from.string()?)
+        }
+        10 => Done::Printed(from.bytes()?.to_vec()),
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
@@ -176,6 +223,17 @@ mod tests {
                 identity: Identity { born: 1, inode: 2 },
                 is_old: true,
             },
+            Task::Append { file: mailbox(), head: "From x\n".into(), content: Part { at: 7, size: 9 } },
+            Task::Forward { home: mailbox(), uid: 7, names: vec![".forward+x".into(), ".forward".into()] },
+            Task::Read { file: mailbox() },
+            Task::Run {
+                command: "cat".into(),
+                directory: mailbox(),
+                environment: vec![("USER".into(), "jon".into()), ("SENDER".into(), String::new())],
+                head: "h\n".into(),
+                content: Part { at: 7, size: 9 },
+                limit: 1000,
+            },
             Task::Print { words: vec!["/bin/echo".into(), "a b".into()], limit: 30, most: 100 },
         ] {
             let file = File::open("/dev/null").expect("there");
@@ -189,6 +247,12 @@ mod tests {
             Done::Waiting("1.x".into()),
             Done::Lost,
             Done::Elsewhere,
+            Done::Text("jon, mary\n".into()),
+            Done::Absent,
+            Done::Refused("others may write it".into()),
+            Done::Ended(Ended::Code(75), "later".into()),
+            Done::Ended(Ended::Signal(9), String::new()),
+            Done::Ended(Ended::Late, String::new()),
             Done::Printed(b"token\n".to_vec()),
         ] {
             send_result(&two, &Ok(done.clone())).expect("sent");

@@ -1,0 +1,166 @@
+//! A file that holds many messages, one after the other: mbox(5).
+//!
+//! A message begins with a line `From sender date`, has a `>` more before each line that
+//! could be taken for one, and ends with an empty line. The file is locked in both ways
+//! that programs here know: a file NAME.lock beside it, where the directory lets us make
+//! one, and fcntl(2). What could not be written whole and synced is cut off again. It is
+//! no link and no device, `/dev/null` apart, which takes everything. There is no way to
+//! tell after a crash whether a message was written: in doubt it comes twice.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::{F_WRLCK, O_NOFOLLOW, O_NONBLOCK, SEEK_SET, flock};
+
+use super::{Part, Trouble};
+use crate::spool::Content;
+use crate::sys::disk;
+
+/// How long a lock of somebody else is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is looked at.
+const GLANCE: Duration = Duration::from_millis(50);
+/// A lock file that is older was left by a crash.
+const STALE: Duration = Duration::from_secs(600);
+/// How much of a line is looked at a time.
+const PIECE: u64 = 64 << 10;
+
+/// Adds a message to the file at a path.
+pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<(), Trouble> {
+    if path == Path::new("/dev/null") {
+        return Ok(());
+    }
+    let trouble = |doing: &str, error: io::Error| Trouble::new(format!("{doing} {}", path.display()), error);
+    let deadline = Instant::now() + PATIENCE;
+    let _beside = LockFile::take(path, deadline).map_err(|e| trouble("lock", e))?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+    let file = disk::open(path, &options).map_err(|e| trouble("open", e))?;
+    let metadata = file.metadata().map_err(|e| trouble("look at", e))?;
+    if !metadata.is_file() || metadata.nlink() != 1 {
+        return Err(trouble("write", io::Error::other("it is no plain file with one name")));
+    }
+    lock(&file, deadline).map_err(|e| trouble("lock", e))?;
+    let before = file.metadata().map_err(|e| trouble("look at", e))?.len();
+    let written = write(&file, head, Content::new(message, content.at, content.at + content.size));
+    let written = written.and_then(|()| match path.parent() {
+        Some(directory) if before == 0 => disk::sync_directory(directory),
+        _ => Ok(()),
+    });
+    written.map_err(|e| {
+        let kept = disk::cut(&file, before).map_err(|e| trouble("cut off what was written to", e));
+        kept.err().unwrap_or_else(|| trouble("write", e))
+    })
+}
+
+fn write(file: &File, head: &str, content: Content<'_>) -> io::Result<()> {
+    let mut text = Vec::with_capacity(PIECE as usize);
+    text.extend_from_slice(head.as_bytes());
+    let (mut from, mut is_start) = (BufReader::new(content), true);
+    loop {
+        let begun = text.len();
+        if from.by_ref().take(PIECE).read_until(b'\n', &mut text)? == 0 {
+            break;
+        }
+        if is_start && mark(text.get(begun..).unwrap_or_default()) {
+            text.insert(begun, b'>');
+        }
+        is_start = text.ends_with(b"\n");
+        if text.len() as u64 >= PIECE {
+            disk::write(file, &text)?;
+            text.clear();
+        }
+    }
+    text.extend_from_slice(if is_start { b"\n" } else { b"\n\n" });
+    disk::write(file, &text)?;
+    disk::sync(file)
+}
+
+/// Whether a line, of which this is the front, could be taken for the first of a message.
+fn mark(front: &[u8]) -> bool {
+    let after = front.iter().position(|&b| b != b'>').and_then(|at| front.get(at..));
+    after.is_some_and(|text| text.starts_with(b"From "))
+}
+
+/// Waits for all locks of the file to be gone, and takes it.
+fn lock(file: &File, deadline: Instant) -> io::Result<()> {
+    let all = flock { l_type: F_WRLCK as i16, l_whence: SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
+    loop {
+        // By the open file, not by the process: two threads of one exclude each other too.
+        match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&all)).map_err(io::Error::from) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => pause(deadline)?,
+            result => return result.map(drop),
+        }
+    }
+}
+
+fn pause(deadline: Instant) -> io::Result<()> {
+    if Instant::now() >= deadline {
+        return Err(io::Error::new(ErrorKind::TimedOut, "another program has locked it"));
+    }
+    thread::sleep(GLANCE);
+    Ok(())
+}
+
+/// The file beside it, gone when this is dropped.
+struct LockFile(PathBuf);
+
+impl LockFile {
+    /// `None` where the directory is not for us to write to.
+    fn take(path: &Path, deadline: Instant) -> io::Result<Option<Self>> {
+        let mut name = OsString::from(path);
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        loop {
+            match disk::create(&path) {
+                Ok(_) => return Ok(Some(Self(path))),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+                    return Ok(None);
+                }
+                Err(e) => return Err(e),
+            }
+            let age =
+                fs::symlink_metadata(&path).and_then(|lock| lock.modified()).ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age > STALE) {
+                disk::remove(&path)?;
+            } else {
+                pause(deadline)?;
+            }
+        }
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // If it stays, it is stale after a while.
+        let _ = disk::remove(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_look_like_the_first_are_marked() {
+        for (line, is_marked) in [
+            ("From x", true),
+            (">From x", true),
+            (">>>From ", true),
+            ("From", false),
+            ("> From x", false),
+            (">", false),
+            ("", false),
+        ] {
+            assert_eq!(mark(line.as_bytes()), is_marked, "{line}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What an entry begets: a report to its sender, or the message again for those that a
+//! recipient's address stands for.
+//!
+//! The prepared step, as for a copy to a mailbox: the child is complete in `tmp/`, the
+//! records of its parents say so, and it is renamed into `new/`. Its id comes from parent,
+//! recipient, kind and time, so that a crash at any point leaves one or none:
+//! [`Entry::recover`] finds out which. Errors are those of the system; an error before the
+//! rename leaves no child. Does not decide what a child says or who gets it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+
+use super::{Entry, EntryName, Kind, Place, QueueId, Slot, State, head};
+use crate::envelope::Envelope;
+use crate::sys::disk;
+
+impl Entry {
+    /// Makes a report of failed recipients an entry of its own, once, whatever
+    /// crash comes. `content` is the report's text for its id.
+    ///
+    /// # Errors
+    /// Those of the system; then there is no report. Open the entry anew: [`Entry::recover`] knows.
+    pub fn beget(
+        &mut self,
+        failed: &[usize],
+        envelope: &Envelope,
+        content: impl FnOnce(QueueId) -> Vec<u8>,
+        now: u64,
+    ) -> io::Result<EntryName> {
+        let lead = failed.iter().min().copied().ok_or(io::ErrorKind::InvalidInput)?;
+        let id = self.id().beget(Kind::Report, lead, now);
+        let text = content(id);
+        let write = |_: &Self, file: &File| disk::write(file, &text);
+        let steps = (State::Reported { lead: lead as u64 }, State::Failed);
+        self.bear(id, failed, envelope, write, steps, now)
+    }
+
+    /// Makes the message, with `front` before its content, an entry of its own for those
+    /// that one recipient's address stands for, once, whatever crash comes.
+    ///
+    /// # Errors
+    /// As for [`Entry::beget`].
+    pub fn pass_on(&mut self, number: usize, envelope: &Envelope, front: &str, now: u64) -> io::Result<EntryName> {
+        let id = self.id().beget(Kind::Onward, number, now);
+        let write = |entry: &Self, file: &File| {
+            disk::write(file, front.as_bytes())?;
+            entry.copy_to(file)
+        };
+        self.bear(id, &[number], envelope, write, (State::Passed, State::Done), now)
+    }
+
+    fn bear(
+        &mut self,
+        id: QueueId,
+        parents: &[usize],
+        envelope: &Envelope,
+        write: impl FnOnce(&Self, &File) -> io::Result<()>,
+        (prepared, over): (State, State),
+        now: u64,
+    ) -> io::Result<EntryName> {
+        let head = head::full(envelope);
+        if head.len() as u64 > head::MAX_HEAD {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let size = self.spool.write_temporary(id, &head, |file| write(self, file))?;
+        for &number in parents {
+            self.settle(number, prepared, now)?;
+        }
+        disk::sync_data(&self.file)?;
+        let child = EntryName { id, size, place: Place::New };
+        disk::rename_new(&self.spool.temporary(id), &self.spool.path(child))?;
+        // It is an entry now. If that could not be made durable, or not be noted, the
+        // next look at the recipients finds it out.
+        let noted = self.spool.sync_places(&["new", "tmp"]);
+        let noted = noted.and_then(|()| parents.iter().try_for_each(|&n| self.settle(n, over, now)));
+        if let Err(e) = noted {
+            log::error!("spool: settle {}: {e}", self.id());
+        }
+        Ok(child)
+    }
+
+    /// The children in `tmp/` that recipients of this entry may be waiting for.
+    pub fn awaited(&self) -> impl Iterator<Item = QueueId> {
+        self.head.slots.iter().filter_map(|slot| self.child_of(slot))
+    }
+
+    fn child_of(&self, slot: &Slot) -> Option<QueueId> {
+        let (kind, lead) = match slot.record.state {
+            State::Reported { lead } => (Kind::Report, usize::try_from(lead).unwrap_or(usize::MAX)),
+            State::Passed => (Kind::Onward, slot.number),
+            _ => return None,
+        };
+        Some(self.id().beget(kind, lead, slot.record.last))
+    }
+
+    /// What became, before a crash, of children that were prepared for these
+    /// recipients. One that is still in `tmp/` was never sent, and its recipients
+    /// are tried again.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn recover(&mut self, numbers: impl Iterator<Item = usize>) -> io::Result<()> {
+        let mut unsent = BTreeSet::new();
+        for number in numbers {
+            let Some(slot) = self.slot(number) else { continue };
+            let Some(child) = self.child_of(slot) else { continue };
+            let over = if slot.record.state == State::Passed { State::Done } else { State::Failed };
+            let (last, temporary) = (slot.record.last, self.spool.temporary(child));
+            if temporary.try_exists()? {
+                // As if never tried: due at once.
+                self.settle(number, State::Todo, 0)?;
+                unsent.insert(temporary);
+            } else {
+                self.settle(number, over, last)?;
+            }
+        }
+        if !unsent.is_empty() {
+            disk::sync_data(&self.file)?;
+        }
+        unsent.iter().try_for_each(|path| disk::remove(path))
+    }
+}

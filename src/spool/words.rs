@@ -1,0 +1,134 @@
+//! The words of a full head: `key=value`, separated by blanks.
+//!
+//! A value is a path in angle brackets or a word without blanks. What is done for a
+//! recipient is one of `do=direct`, `do=expand`, `run=` and `file=`, and whose it is `as=`.
+//! Commands, files and names have what is no printable ASCII as `%XX`, and so `%` and `<`.
+//! What cannot be read is [`Bad`]. Does not know what stands in which line: `head` does.
+
+use std::fmt::Write;
+
+use super::head::Bad;
+use crate::address::{self, Address};
+use crate::envelope::{Action, MAX_ACTION};
+
+/// A word that this version cannot honour.
+pub const UNKNOWN: Bad = Bad("it says something that this version does not know");
+
+/// What stands behind a key: a path in angle brackets, or a word without blanks.
+pub enum Value<'a> {
+    /// An address or the null path.
+    Path(Option<Address>),
+    /// Anything else.
+    Word(&'a str),
+}
+
+/// Reads `key=value` words separated by blanks.
+///
+/// # Errors
+/// [`Bad`] for anything else, and those of `take`.
+pub fn read_words<'a>(
+    mut text: &'a [u8],
+    mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), Bad>,
+) -> Result<(), Bad> {
+    const BAD: Bad = Bad("a line is no list of key=value");
+    loop {
+        text = text.trim_ascii();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let equals = text.iter().position(|&b| b == b'=').ok_or(BAD)?;
+        let (key, rest) = (&text[..equals], &text[equals + 1..]);
+        let (value, rest) = if rest.starts_with(b"<") {
+            let (path, rest) = address::parse_path(rest).map_err(|_| Bad("an address makes no sense"))?;
+            (Value::Path(path), rest)
+        } else {
+            let (word, rest) = rest.split_at(rest.iter().position(|&b| b == b' ').unwrap_or(rest.len()));
+            (Value::Word(std::str::from_utf8(word).map_err(|_| BAD)?), rest)
+        };
+        take(std::str::from_utf8(key).map_err(|_| BAD)?, value)?;
+        text = rest;
+    }
+}
+
+/// Writes what is done for a recipient, a blank first.
+pub fn write_action(head: &mut String, action: &Action) {
+    let (key, value, user) = match action {
+        Action::Deliver => return,
+        Action::Direct => return head.push_str(" do=direct"),
+        Action::Expand => return head.push_str(" do=expand"),
+        Action::Run { command, user } => ("run", command, user),
+        Action::Append { file, user } => ("file", file, user),
+    };
+    for (key, value) in [(key, Some(value)), ("as", user.as_ref())] {
+        let Some(value) = value else { continue };
+        let _ = write!(head, " {key}=");
+        for b in value.bytes() {
+            let _ = match b {
+                // A value that begins with < is a path.
+                b'!'..=b'~' if !b"%<".contains(&b) => write!(head, "{}", char::from(b)),
+                _ => write!(head, "%{b:02X}"),
+            };
+        }
+    }
+}
+
+/// What [`write_action`] wrote of one value.
+fn read_text(word: &str) -> Result<Box<str>, Bad> {
+    const BAD: Bad = Bad("a command or a file makes no sense");
+    let mut text = Vec::with_capacity(word.len());
+    let mut rest = word.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        if first != b'%' {
+            text.push(first);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2).ok_or(BAD)?;
+        let digits = std::str::from_utf8(digits).map_err(|_| BAD)?;
+        text.push(u8::from_str_radix(digits, 16).map_err(|_| BAD)?);
+        rest = after;
+    }
+    let text = String::from_utf8(text).map_err(|_| BAD)?;
+    if (1..=MAX_ACTION).contains(&text.len()) { Ok(text.into()) } else { Err(BAD) }
+}
+
+/// What is done for a recipient, while its words are read.
+#[derive(Default)]
+pub struct ActionWords {
+    action: Option<Action>,
+    user: Option<Box<str>>,
+}
+
+impl ActionWords {
+    /// Reads a word.
+    ///
+    /// # Errors
+    /// [`Bad`] for one that is not known, or that stands there a second time.
+    pub fn read(&mut self, key: &str, word: &str) -> Result<(), Bad> {
+        let before = match (key, word) {
+            ("do", "direct") => self.action.replace(Action::Direct),
+            ("do", "expand") => self.action.replace(Action::Expand),
+            ("run", _) => self.action.replace(Action::Run { command: read_text(word)?, user: None }),
+            ("file", _) => self.action.replace(Action::Append { file: read_text(word)?, user: None }),
+            ("as", _) if self.user.is_none() => {
+                self.user = Some(read_text(word)?);
+                None
+            }
+            _ => return Err(UNKNOWN),
+        };
+        if before.is_none() { Ok(()) } else { Err(UNKNOWN) }
+    }
+
+    /// What they say.
+    ///
+    /// # Errors
+    /// [`Bad`] for a user who has nothing.
+    pub fn finish(self) -> Result<Action, Bad> {
+        match (self.action.unwrap_or_default(), self.user) {
+            (Action::Run { command, .. }, user) => Ok(Action::Run { command, user }),
+            (Action::Append { file, .. }, user) => Ok(Action::Append { file, user }),
+            (action, None) => Ok(action),
+            (_, Some(_)) => Err(UNKNOWN),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Users of the system with homes in the scratch directory.
+//!
+//! They stand in a passwd file of our own, which a mount namespace has in the place of
+//! the system's. Only root can have that, and who cannot says `skipped`.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use super::mounts::Mounts;
+use super::{Daemon, Site};
+use nix::unistd::geteuid;
+
+/// A site for users of the system, and where they are.
+pub struct Homes {
+    pub site: Site,
+    pub mounts: Mounts,
+}
+
+/// The first number of a user.
+pub const FIRST: u32 = 61_001;
+/// The last one is root by another name.
+pub const USERS: [&str; 4] = ["jon", "mary", "elvis", "toor"];
+
+impl Homes {
+    /// `None`, and says so, for who is not root.
+    pub fn new(more: &str) -> Option<Self> {
+        if !geteuid().is_root() {
+            println!("skipped: only root can deliver to others");
+            return None;
+        }
+        let mut site = Site::with(&format!("auth.users = \"none\"\nlocal.mailbox = \"~/Maildir\"\n{more}"));
+        site.set("local", "users", "\"system\"");
+        let mut passwd = fs::read_to_string("/etc/passwd").expect("a system with users");
+        let mut group = fs::read_to_string("/etc/group").expect("groups");
+        fs::create_dir(site.path("home")).expect("a directory");
+        chown(site.path("home"), Some(0), Some(0)).expect("root's");
+        for (uid, name) in (FIRST..).zip(USERS) {
+            let (home, number) = (site.path("home").join(name), if name == "toor" { 0 } else { uid });
+            passwd.push_str(&format!("{name}:x:{number}:{uid}::{}:/bin/sh\n", home.display()));
+            group.push_str(&format!("{name}:x:{uid}:\n"));
+            fs::create_dir(&home).expect("a home");
+            chown(&home, Some(number), Some(uid)).expect("a home of his own");
+        }
+        site.write("passwd", &passwd);
+        site.write("group", &group);
+        let bind = |name: &str| format!("mount --bind {} /etc/{name}", site.path(name).display());
+        let mounts = Mounts::new(&format!("{} && {}", bind("passwd"), bind("group")))?;
+        Some(Self { site, mounts })
+    }
+
+    /// The daemon, with these users.
+    pub fn start(&self) -> Daemon {
+        self.mounts.start(&self.site)
+    }
+
+    /// A home.
+    pub fn home(&self, name: &str) -> PathBuf {
+        self.site.path("home").join(name)
+    }
+
+    /// Writes a file of a user's, in his home.
+    pub fn write(&self, name: &str, file: &str, text: &str, mode: u32) {
+        let path = self.home(name).join(file);
+        fs::write(&path, text).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        self.give(name, &path);
+    }
+
+    /// Gives a path to a user.
+    pub fn give(&self, name: &str, path: &Path) {
+        let uid = (FIRST..).zip(USERS).find(|(_, user)| *user == name).map(|(uid, _)| uid);
+        chown(path, uid, uid).expect("chown");
+    }
+
+    /// What is in a user's Maildir.
+    pub fn mail(&self, name: &str) -> Vec<String> {
+        messages(&self.home(name).join("Maildir"))
+    }
+}
+
+/// What is in `new/` of a Maildir.
+pub fn messages(maildir: &Path) -> Vec<String> {
+    let files = fs::read_dir(maildir.join("new")).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect()
+}

@@ -1,0 +1,270 @@
+//! `.forward` files, and what homes can be like.
+//!
+//! The real daemon and agents that run as users of the system, which takes root: see
+//! `common::homes`. Each row is a promise of penfold-aliases(5).
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use common::homes::{Homes, messages};
+
+/// A `.forward` of jon's and its mode, where one message to him arrives, and words of the
+/// log. `{home}` is his home.
+const FORWARDS: &[(&str, &str, u32, &[&str], &str)] = &[
+    ("another user", "mary\n", 0o644, &["mary"], "via=forward"),
+    ("a list", "mary, elvis@razorback # two\n", 0o644, &["mary", "elvis"], "to 2"),
+    ("himself and another", "\\jon, mary", 0o600, &["jon", "mary"], "via=forward"),
+    ("himself by his name", "jon\nmary\n", 0o600, &["jon", "mary"], "via=forward"),
+    ("himself alone", "\\jon\n", 0o600, &["jon"], "via=maildir"),
+    ("himself by an alias", "friends\n", 0o600, &["jon", "mary"], "via=forward"),
+    ("nothing", "# nothing\n\n", 0o600, &["jon"], "via=maildir"),
+    ("nobody", "nosuch\n", 0o600, &["jon"], "ignored ~/.forward of jon: nobody whom it names exists"),
+    ("nonsense", "mary\nj on\n", 0o600, &["jon"], "ignored ~/.forward of jon: line 2: there is text after the address"),
+    ("for others to write", "mary\n", 0o664, &["jon"], "ignored ~/.forward of jon: others may write it"),
+    ("for all to write", "mary\n", 0o606, &["jon"], "ignored ~/.forward of jon: others may write it"),
+    ("no text", "mary\u{0}\n", 0o600, &["jon"], "ignored ~/.forward of jon: it is no text in UTF-8"),
+    ("a list of his own", ":include:{home}/list\n", 0o600, &["mary"], "via=forward"),
+    ("a file", "\\jon, {home}/box\n", 0o600, &["jon", "jon:box"], "via=mbox"),
+    ("a Maildir", "\"{home}/Maildir/\"\n", 0o600, &["jon"], "via=maildir"),
+    ("a command", "\"|cat >$HOME/out; id -un >>$HOME/out; pwd >>$HOME/out\"", 0o600, &["jon:out"], "via=command"),
+    ("a command without a shell", "|tee out", 0o600, &["jon:out"], "via=command"),
+    ("a command that fails", "|false", 0o600, &["report"], "dsn=5.3.0"),
+    ("a list that is not there", ":include:/nonexistent/x\n", 0o600, &[], "deferred to=<jon@razorback> via=forward"),
+];
+
+#[test]
+fn what_a_forward_file_says_is_done() {
+    let Some(homes) = Homes::new("") else { return };
+    homes.site.write("aliases", "friends: jon, mary\n");
+    homes.site.write("virtual", "report@razorback elvis\n");
+    let daemon = homes.start();
+    for (what, text, mode, arrives, words) in FORWARDS {
+        let home = homes.home("jon");
+        let text = text.replace("{home}", home.to_str().expect("UTF-8"));
+        homes.write("jon", ".forward", &text, *mode);
+        homes.write("jon", "list", "mary\n", 0o644);
+        let before = daemon.log().lines().count();
+        daemon.submit_from("report@razorback", &["jon"]);
+        daemon.wait_until(what, || daemon.log().lines().skip(before).any(|line| line.contains(words)));
+        if arrives.is_empty() {
+            homes.write("jon", ".forward", "mary\n", 0o644);
+            assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{what}");
+            empty(&homes);
+            continue;
+        }
+        assert!(daemon.settles(&homes.site), "{what}");
+        let mut came: Vec<String> = Vec::new();
+        for user in ["jon", "mary", "elvis"] {
+            for mail in homes.mail(user) {
+                let is_report = mail.contains("Subject: Undelivered mail");
+                came.push(if is_report { "report".into() } else { user.into() });
+            }
+        }
+        came.extend(["box", "out"].iter().filter(|file| home.join(file).exists()).map(|file| format!("jon:{file}")));
+        assert_eq!(came, *arrives, "{what}: {}", daemon.log());
+        if let Ok(out) = fs::read_to_string(home.join("out")) {
+            let is_shell = text.contains("HOME");
+            let end = format!("How are you?\njon\n{}\n", home.display());
+            assert!(out.ends_with(if is_shell { &end } else { "How are you?\n" }), "{what}: {out}");
+        }
+        let trace =
+            "Return-Path: <report@razorback>\nDelivered-To: mary@razorback\nDelivered-To: jon@razorback\nReceived:";
+        for mail in homes.mail("mary") {
+            assert!(mail.contains(trace), "{what}: {mail}");
+        }
+        empty(&homes);
+    }
+}
+
+/// Takes away what has arrived.
+fn empty(homes: &Homes) {
+    for user in ["jon", "mary", "elvis"] {
+        for thing in ["Maildir", "box", "out"] {
+            let path = homes.home(user).join(thing);
+            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+    }
+}
+
+#[test]
+fn a_forward_by_the_part_after_the_plus_comes_first() {
+    let Some(homes) = Homes::new("") else { return };
+    homes.write("jon", ".forward", "mary\n", 0o644);
+    homes.write("jon", ".forward+lists", "elvis\n", 0o644);
+    homes.write("jon", ".forward+cmd", "|\"echo $EXTENSION $USER $LOGNAME $HOME >out\"\n", 0o644);
+    let daemon = homes.start();
+    for (to, user) in [("jon+lists", "elvis"), ("jon+other", "mary"), ("jon", "mary"), ("\"jon+../.forward\"", "mary")]
+    {
+        daemon.submit(&[to]);
+        daemon.wait_until(to, || homes.mail(user).len() == 1);
+        assert!(daemon.settles(&homes.site));
+        empty(&homes);
+    }
+    daemon.submit(&["jon+CMD"]);
+    assert!(daemon.settles(&homes.site));
+    let home = homes.home("jon");
+    assert_eq!(fs::read_to_string(home.join("out")).expect("text"), format!("cmd jon jon {}\n", home.display()));
+}
+
+#[test]
+fn a_ring_of_forward_files_is_a_loop() {
+    let Some(homes) = Homes::new("") else { return };
+    homes.write("jon", ".forward", "mary\n", 0o644);
+    homes.write("mary", ".forward", "jon\n", 0o644);
+    let daemon = homes.start();
+    daemon.submit_from("elvis@razorback", &["jon"]);
+    daemon.wait_words(&["failed to=<jon@razorback>", "dsn=5.4.6", "mail forwarding loop for jon@razorback"]);
+    assert!(daemon.settles(&homes.site));
+    let report = homes.mail("elvis").concat();
+    assert!(report.contains("Status: 5.4.6") && homes.mail("jon").len() + homes.mail("mary").len() == 0, "{report}");
+}
+
+#[test]
+fn homes_of_all_kinds() {
+    let Some(homes) = Homes::new("") else { return };
+    let home = homes.home("jon");
+    let away = homes.site.path("home/away");
+    let daemon = homes.start();
+    let deferred = |what: &str, words: &str| {
+        let before = daemon.log().lines().count();
+        daemon.submit_from("elvis@razorback", &["jon"]);
+        daemon.wait_until(what, || {
+            daemon.log().lines().skip(before).any(|l| l.contains("deferred to=<jon@razorback>") && l.contains(words))
+        });
+    };
+    let arrives = |what: &str| {
+        assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{what}: {}", daemon.log());
+        assert!(!homes.mail("jon").is_empty(), "{what}");
+        empty(&homes);
+    };
+    // It is another one's: nothing in it is believed, and nothing can be written.
+    homes.write("jon", ".forward", "elvis\n", 0o644);
+    homes.give("mary", &home);
+    deferred("somebody else's", "dsn=4.2.0");
+    daemon.wait_words(&["ignored ~/.forward of jon: the home belongs to somebody else"]);
+    homes.give("jon", &home);
+    fs::remove_file(home.join(".forward")).expect("it is there");
+    arrives("his again");
+    // It is not there, as if it were to be mounted.
+    fs::rename(&home, &away).expect("a rename");
+    deferred("missing", "dsn=4.2.0");
+    fs::rename(&away, &home).expect("a rename");
+    arrives("there again");
+    // It is somewhere else.
+    fs::rename(&home, &away).expect("a rename");
+    symlink(&away, &home).expect("a link");
+    daemon.submit(&["jon"]);
+    arrives("a link");
+    fs::remove_file(&home).expect("a link");
+    fs::rename(&away, &home).expect("a rename");
+    // It is on another file system, which is full, and which cannot be written.
+    let path = home.display();
+    homes
+        .mounts
+        .shell(&format!("mount -t tmpfs -o size=64k tmpfs {path} && chown 61001:61001 {path} && chmod 700 {path}"));
+    let inside = homes.mounts.path(&home.join("Maildir"));
+    daemon.submit(&["jon"]);
+    assert!(daemon.settles(&homes.site));
+    assert_eq!(messages(&inside).len(), 1, "{}", daemon.log());
+    homes.mounts.shell(&format!("head -c 100000 /dev/zero >{path}/full 2>/dev/null; true"));
+    deferred("full", "dsn=4.3.1");
+    homes.mounts.shell(&format!("rm {path}/full; mount -o remount,ro {path}"));
+    deferred("read-only", "dsn=4.2.0");
+    homes.mounts.shell(&format!("mount -o remount,rw {path}"));
+    assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
+    assert_eq!(messages(&inside).len(), 3);
+}
+
+#[test]
+fn users_of_the_system_may_have_mbox_files() {
+    let Some(mut homes) = Homes::new("") else { return };
+    let spool = homes.site.path("home/var");
+    fs::create_dir(&spool).expect("a directory");
+    homes.site.set("local", "mailbox", &format!("\"mbox:{}/{{user}}\"", spool.display()));
+    for user in ["jon", "mary"] {
+        fs::write(spool.join(user), "").expect("a file");
+        homes.give(user, &spool.join(user));
+    }
+    let daemon = homes.start();
+    // The directory is root's: there is no lock beside it, and no mailbox for who has none.
+    daemon.submit(&["jon", "mary", "elvis"]);
+    for user in ["jon", "mary"] {
+        let line = daemon.wait_words(&["sent", &format!("to=<{user}@razorback>"), "via=mbox"]);
+        assert!(line.contains(&format!("host={}", spool.join(user).display())), "{line}");
+        let text = fs::read_to_string(spool.join(user)).expect("text");
+        assert!(text.starts_with("From jon@razorback.test ") && text.ends_with("How are you?\n\n"), "{text}");
+    }
+    daemon.wait_words(&["deferred to=<elvis@razorback>", "dsn=4.2.0"]);
+}
+
+#[test]
+fn a_hostile_forward_file_hurts_nobody_but_its_owner() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    let file = homes.home("jon").join(".forward");
+    homes.write("mary", "theirs", "elvis\n", 0o644);
+    let path = file.display();
+    for (what, script, words) in [
+        ("a directory", format!("mkdir {path}"), "ignored ~/.forward of jon: it is no plain file"),
+        ("a FIFO that nobody writes to", format!("mkfifo {path}"), "ignored ~/.forward of jon: it is no plain file"),
+        ("an endless device", format!("ln -s /dev/zero {path}"), "ignored ~/.forward of jon: it is no plain file"),
+        ("a long one", format!("head -c 70000 /dev/zero >{path}"), "ignored ~/.forward of jon: it is longer than"),
+        ("what is none", format!("ln -s /etc/hosts {path}"), "ignored ~/.forward of jon: line "),
+        ("another's", format!("ln -s ../mary/theirs {path}"), "ignored ~/.forward of jon: it belongs to somebody else"),
+        ("a link to nowhere", format!("ln -s nowhere {path}"), "via=maildir"),
+    ] {
+        homes.mounts.shell(&format!("{script} && chown -h 61001:61001 {path}"));
+        let before = daemon.log().lines().count();
+        daemon.submit_from("elvis@razorback", &["jon"]);
+        daemon.wait_until(what, || daemon.log().lines().skip(before).any(|line| line.contains(words)));
+        assert!(daemon.settles(&homes.site) && homes.mail("jon").len() == 1, "{what}: {}", daemon.log());
+        homes.mounts.shell(&format!("rm -rf {path}"));
+        empty(&homes);
+    }
+    // Who ends the process that works for him, or wants what is not his, harms himself.
+    let command = |text: &str, words: &str| {
+        homes.write("jon", ".forward", &format!("\"|{text}\"\n"), 0o600);
+        let before = daemon.log().lines().count();
+        daemon.submit_from("elvis@razorback", &["jon"]);
+        daemon.wait_until(text, || daemon.log().lines().skip(before).any(|line| line.contains(words)));
+        assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{text}: {}", daemon.log());
+        empty(&homes);
+    };
+    command("test -e again || { touch again; kill -9 $PPID; }", "deferred to=<jon@razorback>");
+    let spool = homes.site.path("spool");
+    command(&format!("ls {}/new || exit 77", spool.display()), "dsn=5.7.0");
+    let server = daemon.pid();
+    command(&format!("kill -9 {server} || exit 77"), "dsn=5.7.0");
+    daemon.submit(&["mary"]);
+    daemon.wait_until("mail", || homes.mail("mary").len() == 1);
+}
+
+#[test]
+fn what_could_not_be_added_to_a_file_is_cut_off() {
+    let Some(homes) = Homes::new("") else { return };
+    let home = homes.home("jon");
+    let path = home.display();
+    homes.mounts.shell(&format!(
+        "mount -t tmpfs -o size=64k tmpfs {path} && chown 61001:61001 {path} && chmod 700 {path} && \
+         echo {path}/box >{path}/.forward && chown 61001 {path}/.forward"
+    ));
+    let mbox = homes.mounts.path(&home.join("box"));
+    let daemon = homes.start();
+    daemon.submit(&["jon"]);
+    assert!(daemon.settles(&homes.site));
+    let first = fs::read_to_string(&mbox).expect("text");
+    assert!(first.starts_with("From jon@razorback.test "), "{first}");
+    homes.mounts.shell(&format!("head -c 100000 /dev/zero >{path}/full 2>/dev/null; true"));
+    let text = format!("Subject: long\r\n\r\n{}", "How are you, all of you?\r\n".repeat(400));
+    daemon.client().send("elvis@razorback", &["jon"], &text);
+    let reason = daemon.wait_words(&["deferred to=<jon@razorback>", "via=mbox"]);
+    assert!(reason.contains("dsn=4.3.1"), "{reason}");
+    assert_eq!(fs::read_to_string(&mbox).expect("text"), first);
+    homes.mounts.shell(&format!("rm {path}/full"));
+    assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
+    let both = fs::read_to_string(&mbox).expect("text");
+    assert!(both.starts_with(&first) && both.ends_with("all of you?\n\n"), "{both}");
+    assert_eq!(both.matches("\nFrom ").count(), 1);
+}

@@ -18,10 +18,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
-use nix::unistd::{Uid, User};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Uid, User, getpid};
 
 use super::octets::{Reader, Writer};
 use super::pass;
@@ -73,6 +75,7 @@ pub struct Person {
 }
 
 static KEEPER: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
+static GONE: AtomicBool = AtomicBool::new(false);
 
 /// Makes the process at the other end of this socket the keeper of this one.
 pub fn set(socket: OwnedFd) {
@@ -82,6 +85,12 @@ pub fn set(socket: OwnedFd) {
 /// Whether there is a keeper.
 pub fn is_there() -> bool {
     KEEPER.get().is_some()
+}
+
+/// Whether there was one, and it has ended: this process was told to end (SIGTERM), so
+/// that whoever started it can do so again.
+pub fn is_gone() -> bool {
+    GONE.load(Ordering::SeqCst)
 }
 
 /// An agent that runs as a user of the system, or as the server's own: the socket on which
@@ -160,14 +169,20 @@ fn ask(request: &Request) -> io::Result<(Answer, Option<OwnedFd>)> {
     let Some(keeper) = KEEPER.get() else { return Err(Errno::EPERM.into()) };
     let bytes = request.write()?;
     let socket = keeper.lock().unwrap_or_else(PoisonError::into_inner);
-    let gone = || io::Error::other("the process that is root has ended");
-    pass::send(socket.as_fd(), &bytes, None).map_err(|_| gone())?;
-    let mut bytes = [0; ANSWER];
-    let (count, file) = pass::receive(socket.as_fd(), &mut bytes)?;
-    if count != ANSWER {
-        return Err(gone());
+    let mut answer = [0; ANSWER];
+    let asked = pass::send(socket.as_fd(), &bytes, None).and_then(|_| pass::receive(socket.as_fd(), &mut answer));
+    match asked {
+        Ok((ANSWER, file)) => Ok((Answer::read(&answer)?, file)),
+        _ => Err(gone()),
     }
-    Ok((Answer::read(&bytes)?, file))
+}
+
+fn gone() -> io::Error {
+    if !GONE.swap(true, Ordering::SeqCst) {
+        ::log::error!("the process that is root has ended: stopping");
+        let _ = kill(getpid(), Signal::SIGTERM);
+    }
+    io::Error::other("the process that is root has ended")
 }
 
 impl Request {

@@ -92,7 +92,7 @@ impl Destinations {
 
     /// A user of the system can stop whoever works for him, and is to stop nobody else.
     fn most_of(&self, key: &Key) -> usize {
-        let share = if key.starts_with(DESTINATION) { (self.workers / 3).max(1) } else { self.per_destination };
+        let share = if key.starts_with(DESTINATION) { (self.workers / 2).max(1) } else { self.per_destination };
         share.min(self.per_destination)
     }
 

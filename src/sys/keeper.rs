@@ -11,6 +11,7 @@
 //! other one. Without a keeper, in a server that root has not started, look-ups and files are
 //! this process's own business, and [`agent`] is an error.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +20,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -75,6 +77,13 @@ pub struct Person {
 }
 
 static KEEPER: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
+/// What was said of names lately.
+static KNOWN: LazyLock<Mutex<HashMap<String, (Instant, Option<Person>)>>> = LazyLock::new(Mutex::default);
+/// For how long that holds.
+const FRESH: Duration = Duration::from_secs(2);
+/// Names that are remembered.
+const MOST_KNOWN: usize = 1000;
+
 static GONE: AtomicBool = AtomicBool::new(false);
 
 /// Makes the process at the other end of this socket the keeper of this one.
@@ -112,7 +121,22 @@ pub fn agent(name: Option<&str>) -> io::Result<UnixStream> {
 /// # Errors
 /// That it cannot be asked.
 pub fn user_named(name: &str) -> io::Result<Option<Person>> {
-    if is_there() { found(ask(&Request::Named(name.to_owned()))?.0) } else { Ok(User::from_name(name)?.map(person)) }
+    if !is_there() {
+        return Ok(User::from_name(name)?.map(person));
+    }
+    // For one message a name is looked up several times.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, person)) = known.get(name).filter(|(since, _)| since.elapsed() < FRESH) {
+        return Ok(person.clone());
+    }
+    drop(known);
+    let person = found(ask(&Request::Named(name.to_owned()))?.0)?;
+    known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= MOST_KNOWN {
+        known.clear();
+    }
+    known.insert(name.to_owned(), (Instant::now(), person.clone()));
+    Ok(person)
 }
 
 /// What the system says of a user's number.

@@ -78,7 +78,9 @@ pub struct Person {
 
 static KEEPER: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
 /// What was said of names lately.
-static KNOWN: LazyLock<Mutex<HashMap<String, (Instant, Option<Person>)>>> = LazyLock::new(Mutex::default);
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+/// When it was said, by the name that was looked up.
+type Known = HashMap<String, (Instant, Option<Person>)>;
 /// For how long that holds.
 const FRESH: Duration = Duration::from_secs(2);
 /// Names that are remembered.

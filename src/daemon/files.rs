@@ -56,7 +56,7 @@ impl Names {
     /// Their directories: a file that is replaced comes back there.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.files.iter().map(|(_, path)| path.as_path()).chain([self.config.as_path()]);
-        files.filter_map(Path::parent).map(Path::to_owned)
+        files.flat_map(around)
     }
 
     /// The same error, in more words where the file may not be opened.
@@ -71,6 +71,12 @@ impl Names {
         };
         ConfigError::whole(&self.config, format!("{key}: {path}: Permission denied: {needed}"))
     }
+}
+
+/// The directory of a file, and that of the file to which it may be a link.
+pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let real = file.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned));
+    file.parent().map(Path::to_owned).into_iter().chain(real)
 }
 
 /// What is done when the log is opened.

@@ -310,3 +310,22 @@ fn by_turns(first: Vec<IpAddr>, second: Vec<IpAddr>) -> Vec<IpAddr> {
         all.extend(a.into_iter().chain(b));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_name_server_it_is_said_whom_we_looked_for() {
+        let asked = |servers: &[&str]| {
+            let servers: Vec<SocketAddr> = servers.iter().map(|text| text.parse().expect("an address")).collect();
+            match classify(NetError::NoConnections, &in_words(&super::servers(&servers))) {
+                NoAnswer::Other(text) => text,
+                other => panic!("{other:?}"),
+            }
+        };
+        let says = |who| format!("no name server could be reached ({who})");
+        assert_eq!(asked(&["192.0.2.53:53", "127.0.0.1:5353"]), says("192.0.2.53, 127.0.0.1:5353"));
+        assert_eq!(asked(&["[2001:db8::1]:53"]), says("2001:db8::1"));
+    }
+}

@@ -177,13 +177,6 @@ fn trouble_with_names_waits() {
         assert!(site.mail("jon").is_empty());
         assert_eq!(site.spooled().len(), 1);
     }
-    // No name server is there at all.
-    let mut site = site(&one_exchanger(), 25);
-    let server = format!("127.0.0.1:{}", common::free_port());
-    site.set("dns", "nameservers", &format!("[{server:?}]"));
-    let daemon = site.start();
-    submit(&daemon, &["elvis@example.test"]);
-    waits_for(&daemon, &["deferred", "dsn=4.4.3", &format!("no name server could be reached ({server})")]);
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn what_needs_a_restart_is_said_until_there_is_one() {
         let read = |daemon: &common::Daemon| daemon.log().matches("configuration and tables read again").count();
         let before = read(&daemon);
         daemon.hup();
-        daemon.wait_log(|_| read(&daemon) > before);
+        daemon.wait_until("a reload", || read(&daemon) > before);
         let changed = daemon.log().matches("queue.workers has changed: that needs a restart").count();
         let user =
             daemon.log().matches("user: there is no such user as no-such-user: the next start will fail").count();

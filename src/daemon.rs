@@ -8,7 +8,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -222,7 +222,7 @@ impl Start {
         // Where only root may, the keeper does it.
         self.pid_file.as_deref().into_iter().for_each(|path| detach::remove_pid_file(path, std::process::id()));
         drop(lock);
-        Ok(())
+        keeper::is_still_there()
     }
 
     /// Serves one client on standard input and output.
@@ -435,8 +435,14 @@ fn make_for(directory: &Path, user: &str) -> io::Result<()> {
         return Ok(());
     }
     fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    let found = nix::unistd::User::from_name(user)?;
-    std::os::unix::fs::chown(directory, found.as_ref().map(|u| u.uid.as_raw()), found.map(|u| u.gid.as_raw()))
+    let Some(found) = nix::unistd::User::from_name(user)? else { return Ok(()) };
+    // Whoever may write where it is could have put another one in its place meanwhile.
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+    let made = fs::File::options().read(true).custom_flags(flags).open(directory)?;
+    if made.metadata()?.uid() != 0 {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    std::os::unix::fs::fchown(&made, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
 }
 
 fn wake_daemon(socket: &Path, name: EntryName) -> io::Result<()> {

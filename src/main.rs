@@ -24,7 +24,9 @@ fn run() -> Result<(), Exit> {
     let name = std::env::args_os().next();
     let name = name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
     if name == AGENT {
-        return agent::run().map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
+        let mut numbers = std::env::args().skip(1).filter_map(|number| number.parse().ok());
+        let ran = numbers.next().zip(numbers.next()).map_or(Ok(()), |(uid, gid)| agent::run(uid, gid));
+        return ran.map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
     }
     let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
     let given = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;

@@ -23,6 +23,9 @@ use crate::sys::keeper;
 
 pub mod accounts;
 
+/// What the queue's name of a user of the system begins with, as a destination.
+pub const DESTINATION: &str = "user:";
+
 /// A mailbox, and whose rights are needed there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {

@@ -25,6 +25,7 @@ use crate::queue::{Event, Job, LOCAL, Report, Verdict};
 use crate::route::{Expansion, Place, Route};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
 use crate::sys;
+use crate::users::DESTINATION;
 
 mod commands;
 mod forward;
@@ -287,11 +288,12 @@ impl Attempt<'_> {
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
         let Some(slot) = self.entry.slot(number as usize) else { return };
         let id = self.entry.id();
+        let is_here = *self.job.key == *LOCAL || self.job.key.starts_with(DESTINATION);
         log::attempt(&log::Attempt {
             id: &id,
             recipient: &slot.recipient.address,
             original: slot.recipient.original.as_ref(),
-            via: outcome.via.word().unwrap_or(if *self.job.key == *LOCAL { "maildir" } else { "smtp" }),
+            via: outcome.via.word().unwrap_or(if is_here { "maildir" } else { "smtp" }),
             outcome,
             delay: id.age(),
             next,

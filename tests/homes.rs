@@ -7,11 +7,13 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use common::homes::{FIRST, Homes};
 use common::{Daemon, Site};
-use nix::unistd::geteuid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 
 /// Takes a message for somebody.
 fn send(daemon: &Daemon, to: &str) {
@@ -115,6 +117,17 @@ fn nobody_has_more_than_he_needs() {
     assert!(of_agent.iter().all(|(number, what)| *number < 3 || what.starts_with("socket:")), "{of_agent:?}");
     let sockets = of_agent.iter().filter(|(_, what)| what.starts_with("socket:")).count();
     assert_eq!((of_agent.len() - sockets, sockets), (2, 2), "its one socket, twice: {of_agent:?}");
+    // He for whom it works may end it, and cannot look into it.
+    let mut look = std::process::Command::new("ls");
+    look.arg(format!("/proc/{agent}/fd")).uid(FIRST).gid(FIRST);
+    let looked = look.output().expect("it runs");
+    assert!(!looked.status.success() && String::from_utf8_lossy(&looked.stderr).contains("denied"), "{looked:?}");
+    // Nor has it, or the keeper, the terminal at which root has started all this.
+    for pid in [keeper, agent] {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        assert_eq!((fields[3], fields[4]), (&*keeper.to_string(), "0"), "session and terminal: {stat}");
+    }
     // Nobody outlives the server, however that ends.
     daemon.end_log();
     let is_there = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
@@ -162,10 +175,18 @@ fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
     }
     assert!(offered.contains("STARTTLS"), "{offered}");
     // Where others could put a link to any file of root's, he reads none.
-    site.set("tls", "key", "\"/mnt/open/c.key\"");
-    let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(said.contains("tls.key: /mnt/open/c.key: Permission denied"), "{said}");
+    mounts.shell("ln -s /mnt/c.key /mnt/open/link");
+    for key in ["/mnt/open/c.key", "/mnt/open/link"] {
+        site.set("tls", "key", &format!("{key:?}"));
+        let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains(&format!("tls.key: {key}: Permission denied")), "{said}");
+    }
+    // A link of root's own is as good as the file.
+    mounts.shell("ln -s c.key /mnt/link");
+    site.set("tls", "key", "\"/mnt/link\"");
+    let taken = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+    assert!(taken.status.success(), "{taken:?}");
 }
 
 #[test]
@@ -220,4 +241,33 @@ fn the_rights_that_the_unit_leaves_to_root_are_enough() {
     let maildir = homes.home("jon").join("Maildir");
     daemon.wait_until("mail", || files(&maildir).len() == 1);
     assert!(daemon.terminate().success());
+}
+
+#[test]
+fn without_its_keeper_the_server_ends_so_that_it_is_started_again() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    send_signal(family(&daemon).0, Signal::SIGKILL);
+    send(&daemon, "jon");
+    daemon.wait_log(|line| line.ends_with("the process that is root has ended: stopping"));
+    assert_eq!(daemon.wait_end().code(), Some(71));
+}
+
+#[test]
+fn who_stops_his_agents_keeps_nobody_else_waiting() {
+    let Some(homes) = Homes::new("queue.workers = 4\nqueue.workers_per_destination = 4") else { return };
+    let daemon = homes.start();
+    send(&daemon, "jon");
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
+    // Each agent of his is stopped as soon as it is there.
+    for _ in 0..6 {
+        family(&daemon).1.into_iter().for_each(|agent| send_signal(agent, Signal::SIGSTOP));
+        send(&daemon, "jon");
+    }
+    send(&daemon, "mary");
+    daemon.wait_until("mail", || files(&homes.home("mary").join("Maildir")).len() == 1);
+}
+
+fn send_signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).expect("a process")), signal).expect("it runs");
 }

@@ -171,7 +171,13 @@ fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
         ["queue"] if is_privileged(uid) => list(stream, orders, None),
         // Whoever looks for his own looks at all of them: one at a time.
         ["queue"] => match LOOKING.try_lock() {
-            Ok(_looking) => list(stream, orders, Some(uid)),
+            Ok(looking) => {
+                // Nobody waits for one who reads slowly.
+                let mut listed = Bounded(Vec::new());
+                list(&mut listed, orders, Some(uid))?;
+                drop(looking);
+                stream.write_all(&listed.0)
+            }
             Err(_) => stream.write_all(format!("{BUSY}\n").as_bytes()),
         },
         _ if !is_privileged(uid) => stream.write_all(format!("{FORBIDDEN}\n").as_bytes()),
@@ -179,13 +185,31 @@ fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
     }
 }
 
-fn list(stream: UnixStream, orders: &Orders, of: Option<u32>) -> io::Result<()> {
-    let mut out = io::BufWriter::new(stream);
+fn list(to: impl Write, orders: &Orders, of: Option<u32>) -> io::Result<()> {
+    let mut out = io::BufWriter::new(to);
     out.write_all(b"ok\n")?;
     if let Err(e) = (orders.list)(of, &mut out) {
         writeln!(out, "-- the list ends here: {e}")?;
     }
     out.flush()
+}
+
+/// Takes so much and no more; what is beyond is not said.
+struct Bounded(Vec<u8>);
+
+/// The longest listing for one without rights, in octets.
+const MOST_LISTED: usize = 4 << 20;
+
+impl Write for Bounded {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let room = MOST_LISTED.saturating_sub(self.0.len()).min(text.len());
+        self.0.extend_from_slice(text.get(..room).unwrap_or_default());
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Who calls. That nobody knows his name is no reason to send him away.

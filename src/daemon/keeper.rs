@@ -27,6 +27,7 @@ use nix::unistd::{Uid, User};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::detach::remove_pid_file;
+use super::exit::{self, Exit};
 use super::{Start, files};
 use crate::sys::keeper::{Answer, Person, REQUEST, Request, person, set};
 use crate::sys::{self, pass};
@@ -38,6 +39,10 @@ pub const AGENT: &str = "penfoldd: agent";
 
 /// Agents at once: the idle ones, and those at work.
 const AGENTS: usize = 512;
+/// Those of one user: more than there are workers.
+const OF_ONE: usize = 40;
+/// Links on the way to a file.
+const MOST_LINKS: usize = 10;
 
 impl Start {
     /// Begins the keeper, if this process is root. Where it cannot be begun all goes on
@@ -65,6 +70,8 @@ impl Start {
     /// A socket that is none, or a configuration that cannot be read.
     pub fn keep(&self) -> io::Result<()> {
         let _ = nix::sys::prctl::set_name(c"penfold-keeper");
+        // Nobody's command is to have the terminal at which root has started this.
+        nix::unistd::setsid()?;
         let daemon = std::os::unix::process::parent_id();
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
@@ -80,10 +87,22 @@ impl Start {
     }
 }
 
+/// Whether there is a keeper still, if there was one.
+///
+/// # Errors
+/// That it has ended, so that whoever started the server does so again.
+pub(super) fn is_still_there() -> Result<(), Exit> {
+    if !sys::keeper::is_gone() {
+        return Ok(());
+    }
+    Err(Exit { code: exit::OSERR, text: vec!["the process that is root has ended".to_owned()] })
+}
+
 struct Keeper<'a> {
     start: &'a Start,
     server: Person,
-    agents: Vec<Child>,
+    /// With the numbers of whom they run as.
+    agents: Vec<(u32, Child)>,
 }
 
 impl Keeper<'_> {
@@ -99,7 +118,7 @@ impl Keeper<'_> {
             let [asked, told] = both.map(|one| one.any() == Some(true));
             if told {
                 while io::Read::read(&mut ended, &mut [0; 64]).is_ok_and(|count| count > 0) {}
-                self.agents.retain_mut(|agent| matches!(agent.try_wait(), Ok(None)));
+                self.agents.retain_mut(|(_, agent)| matches!(agent.try_wait(), Ok(None)));
             }
             if asked && !self.answer(&socket)? {
                 return Ok(());
@@ -142,15 +161,23 @@ impl Keeper<'_> {
     }
 
     fn agent(&mut self, user: &Person) -> io::Result<(Answer, Option<OwnedFd>)> {
-        if user.uid == 0 || user.gid == 0 {
+        if user.uid == 0 {
             return Err(Errno::EPERM.into());
+        }
+        // He may have stopped those that the server has given up.
+        if self.agents.iter().filter(|(uid, _)| *uid == user.uid).count() >= OF_ONE
+            && let Some((_, oldest)) = self.agents.iter_mut().find(|(uid, _)| *uid == user.uid)
+        {
+            let _ = oldest.kill();
         }
         if self.agents.len() >= AGENTS {
             return Err(Errno::EAGAIN.into());
         }
         let (ours, theirs) = pair(SockType::Stream)?;
-        // Whoever gives up root this way gives up all other groups, too.
-        self.agents.push(this_program(AGENT, theirs).env_clear().gid(user.gid).uid(user.uid).spawn()?);
+        // Up to the new program it is root, and nobody can stop it while it is waited for.
+        let numbers = [user.uid, user.gid].map(|number| number.to_string());
+        let agent = this_program(AGENT, theirs).env_clear().process_group(0).args(numbers).spawn()?;
+        self.agents.push((user.uid, agent));
         Ok((Answer::Done, Some(ours)))
     }
 }
@@ -161,23 +188,40 @@ fn open(path: &Path, names: &files::Names) -> io::Result<File> {
     if !names.has_secret(path) {
         return Err(denied());
     }
-    let real = fs::canonicalize(path)?;
-    for directory in real.ancestors().skip(1) {
-        let metadata = fs::symlink_metadata(directory)?;
-        if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
-            return Err(denied());
-        }
+    if !is_in_roots_hands(path, MOST_LINKS) {
+        return Err(denied());
     }
+    let real = fs::canonicalize(path)?;
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
     let metadata = file.metadata()?;
-    if metadata.uid() == 0 && metadata.is_file() { Ok(file) } else { Err(denied()) }
+    if is_roots(&metadata) && metadata.is_file() { Ok(file) } else { Err(denied()) }
+}
+
+/// Whether nobody but root can change where a path leads: all that it passes, behind
+/// links too, is root's, and others may not write to it.
+fn is_in_roots_hands(path: &Path, links: usize) -> bool {
+    let mut on_the_way: Vec<&Path> = path.ancestors().collect();
+    on_the_way.reverse();
+    path.is_absolute()
+        && on_the_way.into_iter().all(|place| match fs::symlink_metadata(place) {
+            Ok(metadata) if metadata.is_symlink() => {
+                let target = fs::read_link(place).ok().zip(place.parent()).map(|(to, from)| from.join(to));
+                metadata.uid() == 0 && links > 0 && target.is_some_and(|to| is_in_roots_hands(&to, links - 1))
+            }
+            Ok(metadata) => is_roots(&metadata),
+            Err(_) => false,
+        })
+}
+
+fn is_roots(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == 0 && metadata.mode() & 0o022 == 0
 }
 
 /// This program once more, under another name, with a socket and nothing else.
 fn this_program(name: &str, socket: OwnedFd) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(name).stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").process_group(0);
+    command.arg0(name).stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     command
 }
 

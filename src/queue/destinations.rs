@@ -15,6 +15,7 @@ use super::event::{Key, LOCAL};
 use super::item::is_local;
 use super::{SMALL, thin_out};
 use crate::spool::QueueId;
+use crate::users::DESTINATION;
 
 /// A job that takes longer makes its destination a slow one.
 const SLOW: Duration = Duration::from_secs(30);
@@ -85,8 +86,14 @@ impl Destinations {
         self.offer_turn(key);
     }
 
-    fn has_room(&self, destination: &Destination) -> bool {
-        destination.running < self.per_destination && (!destination.slow || self.running_slow < self.most_slow())
+    fn has_room(&self, key: &Key, destination: &Destination) -> bool {
+        destination.running < self.most_of(key) && (!destination.slow || self.running_slow < self.most_slow())
+    }
+
+    /// A user of the system can stop whoever works for him, and is to stop nobody else.
+    fn most_of(&self, key: &Key) -> usize {
+        let share = if key.starts_with(DESTINATION) { (self.workers / 2).max(1) } else { self.per_destination };
+        share.min(self.per_destination)
     }
 
     fn most_slow(&self) -> usize {
@@ -94,7 +101,7 @@ impl Destinations {
     }
 
     fn offer_turn(&mut self, key: &Key) {
-        let limit = self.per_destination;
+        let limit = self.most_of(key);
         let Some(destination) = self.busy.get_mut(key) else { return };
         let is_full = destination.running >= limit && !is_local(key);
         if destination.ticket.is_some() || destination.ready.is_empty() || is_full {
@@ -115,7 +122,7 @@ impl Destinations {
     /// ends. `is_ready` is whether one still is.
     pub fn begin_next(&mut self, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<(Key, JobRef, u64)> {
         while let Some(key) = self.next_turn() {
-            let has_room = self.busy.get(&key).is_some_and(|d| is_local(&key) || self.has_room(d));
+            let has_room = self.busy.get(&key).is_some_and(|d| is_local(&key) || self.has_room(&key, d));
             let job = if has_room { self.take_ready(&key, &is_ready) } else { None };
             let begun = job.map(|job| (Arc::clone(&key), job, self.begin(&key)));
             self.drop_idle(&key);

@@ -24,7 +24,7 @@ use crate::config::{Config, ConfigError, HostPort, Scheme};
 use crate::dns;
 use crate::envelope::{Action, Recipient};
 use crate::reply::Status;
-use crate::users::{Mailbox, Owner, Users};
+use crate::users::{DESTINATION, Mailbox, Owner, Users};
 
 use routes::{Routes, SMTP, Target};
 use virtual_table::VirtualTable;
@@ -339,6 +339,10 @@ impl Route {
         match self {
             Self::Command(_, Owner::Server) => Some("command".to_owned()),
             Self::Command(_, Owner::User(account)) => Some(format!("command:{}", account.name)),
+            // Whoever has taken over his agents keeps nobody waiting but himself.
+            Self::Mailbox(Mailbox { owner: Owner::User(account), .. }) => {
+                Some(format!("{DESTINATION}{}", account.name))
+            }
             Self::Mailbox(_) | Self::List | Self::Unknown | Self::Refused(..) | Self::Unsure(_) => None,
             Self::Mx { domain, port: SMTP } => Some(format!("mx:{domain}")),
             Self::Mx { domain, port } => Some(format!("mx:{domain}:{port}")),

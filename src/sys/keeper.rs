@@ -11,6 +11,7 @@
 //! other one. Without a keeper, in a server that root has not started, look-ups and files are
 //! this process's own business, and [`agent`] is an error.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,10 +19,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::unistd::{Uid, User};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Uid, User, getpid};
 
 use super::octets::{Reader, Writer};
 use super::pass;
@@ -73,6 +77,16 @@ pub struct Person {
 }
 
 static KEEPER: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
+/// What was said of names lately.
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+/// When it was said, by the name that was looked up.
+type Known = HashMap<String, (Instant, Option<Person>)>;
+/// For how long that holds.
+const FRESH: Duration = Duration::from_secs(2);
+/// Names that are remembered.
+const MOST_KNOWN: usize = 1000;
+
+static GONE: AtomicBool = AtomicBool::new(false);
 
 /// Makes the process at the other end of this socket the keeper of this one.
 pub fn set(socket: OwnedFd) {
@@ -82,6 +96,12 @@ pub fn set(socket: OwnedFd) {
 /// Whether there is a keeper.
 pub fn is_there() -> bool {
     KEEPER.get().is_some()
+}
+
+/// Whether there was one, and it has ended: this process was told to end (SIGTERM), so
+/// that whoever started it can do so again.
+pub fn is_gone() -> bool {
+    GONE.load(Ordering::SeqCst)
 }
 
 /// An agent that runs as a user of the system, or as the server's own: the socket on which
@@ -103,7 +123,22 @@ pub fn agent(name: Option<&str>) -> io::Result<UnixStream> {
 /// # Errors
 /// That it cannot be asked.
 pub fn user_named(name: &str) -> io::Result<Option<Person>> {
-    if is_there() { found(ask(&Request::Named(name.to_owned()))?.0) } else { Ok(User::from_name(name)?.map(person)) }
+    if !is_there() {
+        return Ok(User::from_name(name)?.map(person));
+    }
+    // For one message a name is looked up several times.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, person)) = known.get(name).filter(|(since, _)| since.elapsed() < FRESH) {
+        return Ok(person.clone());
+    }
+    drop(known);
+    let person = found(ask(&Request::Named(name.to_owned()))?.0)?;
+    known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= MOST_KNOWN {
+        known.clear();
+    }
+    known.insert(name.to_owned(), (Instant::now(), person.clone()));
+    Ok(person)
 }
 
 /// What the system says of a user's number.
@@ -160,14 +195,20 @@ fn ask(request: &Request) -> io::Result<(Answer, Option<OwnedFd>)> {
     let Some(keeper) = KEEPER.get() else { return Err(Errno::EPERM.into()) };
     let bytes = request.write()?;
     let socket = keeper.lock().unwrap_or_else(PoisonError::into_inner);
-    let gone = || io::Error::other("the process that is root has ended");
-    pass::send(socket.as_fd(), &bytes, None).map_err(|_| gone())?;
-    let mut bytes = [0; ANSWER];
-    let (count, file) = pass::receive(socket.as_fd(), &mut bytes)?;
-    if count != ANSWER {
-        return Err(gone());
+    let mut answer = [0; ANSWER];
+    let asked = pass::send(socket.as_fd(), &bytes, None).and_then(|_| pass::receive(socket.as_fd(), &mut answer));
+    match asked {
+        Ok((ANSWER, file)) => Ok((Answer::read(&answer)?, file)),
+        _ => Err(gone()),
     }
-    Ok((Answer::read(&bytes)?, file))
+}
+
+fn gone() -> io::Error {
+    if !GONE.swap(true, Ordering::SeqCst) {
+        ::log::error!("the process that is root has ended: stopping");
+        let _ = kill(getpid(), Signal::SIGTERM);
+    }
+    io::Error::other("the process that is root has ended")
 }
 
 impl Request {

@@ -13,4 +13,6 @@ mod process;
 pub mod sandbox;
 
 pub use limits::{Good, Limit, limits};
-pub use process::{become_user, close_inherited, is_root, now, raise_descriptor_limit, user_name, wake_acceptor};
+pub use process::{
+    become_nothing_but, become_user, close_inherited, is_root, now, raise_descriptor_limit, user_name, wake_acceptor,
+};

@@ -9,8 +9,9 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Uid, User, getegid, geteuid, initgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, User, getegid, geteuid, initgroups, setgroups, setresgid, setresuid};
 
 /// Seconds since 1970.
 pub fn now() -> u64 {
@@ -52,13 +53,32 @@ pub fn become_user(user: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Becomes a user with no group but his first one, for good. Nobody but root can, and
+/// nobody becomes root.
+///
+/// # Errors
+/// Those of the system, or one that would let the privileges come back.
+pub fn become_nothing_but(uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid, root) = (Uid::from_raw(uid), Gid::from_raw(gid), Uid::from_raw(0));
+    if uid.is_root() {
+        return Err(Errno::EPERM.into());
+    }
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    if setresuid(root, root, root).is_ok() || geteuid() != uid || getegid() != gid {
+        return Err(io::Error::other("privileges could not be given up"));
+    }
+    Ok(())
+}
+
 /// Closes what the program that began this one has left open, beyond the standard
 /// streams and so many that it means to pass on.
 pub fn close_inherited(passed: i32) {
     let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers: Vec<i32> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
     // The directory's own is among them, and closed already.
-    numbers.into_iter().filter(|number| *number > 2 + passed).for_each(|number| {
+    numbers.into_iter().filter(|number| *number > passed.saturating_add(2)).for_each(|number| {
         let _ = nix::unistd::close(number);
     });
 }

@@ -82,6 +82,7 @@ fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
 /// What the queue calls the destination of a recipient. One whose copy is prepared
 /// is settled here before anything else.
 pub fn key(slot: &Slot, route: &Route) -> String {
-    let destination = if slot.record.state == State::Todo { route.destination() } else { None };
+    let is_here = slot.record.state != State::Todo && !matches!(route, Route::Mailbox(_));
+    let destination = if is_here { None } else { route.destination() };
     destination.unwrap_or_else(|| LOCAL.to_owned())
 }

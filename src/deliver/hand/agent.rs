@@ -1,7 +1,9 @@
 //! An agent: a process that does tasks with the rights of whom it runs as.
 //!
-//! It is this program under another name, begun by the keeper as that user, with nothing
-//! but a socket to the server, on its standard input. It does one task after the other, and
+//! It is this program under another name, begun by the keeper with nothing but a socket to
+//! the server, on its standard input. The first thing that it does is to become that user,
+//! with no group but his own; since it does so itself, the system lets him send it signals,
+//! but not look into it, nor take its descriptors. It does one task after the other, and
 //! ends when the server hangs up, sends nonsense, or has nothing for it for a while.
 
 use std::io;
@@ -13,12 +15,14 @@ use nix::sys::stat::{Mode, umask};
 use super::perform;
 use super::pool::IDLE;
 use super::wire::{receive_task, send_result};
+use crate::sys;
 
-/// Works until there is nothing more to do.
+/// Becomes the user with these numbers, and works until there is nothing more to do.
 ///
 /// # Errors
-/// That standard input is no socket, or what ended it.
-pub fn run() -> io::Result<()> {
+/// That it cannot become him, that standard input is no socket, or what ended it.
+pub fn run(uid: u32, gid: u32) -> io::Result<()> {
+    sys::become_nothing_but(uid, gid)?;
     umask(Mode::from_bits_truncate(0o077));
     let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;

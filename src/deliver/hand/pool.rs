@@ -23,7 +23,7 @@ const FRESH: Duration = Duration::from_secs(20);
 /// Idle agents that are kept.
 const MOST: usize = 32;
 /// For how long an agent may work on a task, beyond the time that the task itself has.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What does tasks.
 #[derive(Debug, Default)]
@@ -58,9 +58,9 @@ impl Hands {
         let lost = |error: io::Error| Trouble::new(format!("work as {}", name(owner)), error);
         let agent = self.agent(owner).map_err(lost)?;
         let own = if let Task::Run { limit, .. } = task { Duration::from_secs(*limit) } else { Duration::ZERO };
-        let asked = agent.socket.set_read_timeout(Some(PATIENCE + own)).and_then(|()| {
+        let asked = agent.socket.set_write_timeout(Some(PATIENCE)).and_then(|()| {
             send_task(&agent.socket, task, message)?;
-            receive_result(&agent.socket)
+            receive_result(&agent.socket, Instant::now() + PATIENCE + own)
         });
         let result = asked.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => lost(io::ErrorKind::TimedOut.into()),

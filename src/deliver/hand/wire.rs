@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use super::{Done, Ended, Identity, Part, Task, Trouble};
 use crate::sys::octets::{Reader, Writer};
@@ -31,7 +32,7 @@ pub fn send_task(socket: &UnixStream, task: &Task, message: Option<&File>) -> io
 /// # Errors
 /// Those of the socket, and `InvalidData`.
 pub fn receive_task(socket: &UnixStream) -> io::Result<Option<(Task, Option<File>)>> {
-    let Some((bytes, file)) = receive(socket)? else { return Ok(None) };
+    let Some((bytes, file)) = receive(socket, None)? else { return Ok(None) };
     Ok(Some((read_task(&mut Reader::new(&bytes))?, file)))
 }
 
@@ -51,12 +52,12 @@ pub fn send_result(socket: &UnixStream, result: &Result<Done, Trouble>) -> io::R
     send(socket, &to.into_bytes(), None)
 }
 
-/// Receives what came of a task.
+/// Receives what came of a task, all of it before the deadline.
 ///
 /// # Errors
 /// Those of the socket, `InvalidData`, and `UnexpectedEof` when the agent is gone.
-pub fn receive_result(socket: &UnixStream) -> io::Result<Result<Done, Trouble>> {
-    let Some((bytes, _)) = receive(socket)? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+pub fn receive_result(socket: &UnixStream, deadline: Instant) -> io::Result<Result<Done, Trouble>> {
+    let Some((bytes, _)) = receive(socket, Some(deadline))? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
     let mut from = Reader::new(&bytes);
     if from.octet()? == 0 {
         return read_done(&mut from).map(Ok);
@@ -74,17 +75,38 @@ fn send(mut socket: &UnixStream, bytes: &[u8], file: Option<&File>) -> io::Resul
     socket.write_all(letter.get(sent..).unwrap_or_default())
 }
 
-fn receive(mut socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Option<File>)>> {
+fn receive(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<Option<(Vec<u8>, Option<File>)>> {
     let mut length = [0; 4];
+    keep(socket, deadline)?;
     let (count, file) = pass::receive(socket, &mut length)?;
     if count == 0 {
         return Ok(None);
     }
-    socket.read_exact(length.get_mut(count..).unwrap_or_default())?;
+    fill(socket, length.get_mut(count..).unwrap_or_default(), deadline)?;
     let length = usize::try_from(u32::from_ne_bytes(length)).ok().filter(|length| *length <= MOST);
     let mut bytes = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
-    socket.read_exact(&mut bytes)?;
+    fill(socket, &mut bytes, deadline)?;
     Ok(Some((bytes, file.map(Into::into))))
+}
+
+/// Reads until `bytes` is full; an octet now and then is no reason to wait for longer.
+fn fill(mut socket: &UnixStream, mut bytes: &mut [u8], deadline: Option<Instant>) -> io::Result<()> {
+    while !bytes.is_empty() {
+        keep(socket, deadline)?;
+        match socket.read(bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => bytes = bytes.get_mut(count..).unwrap_or_default(),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn keep(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<()> {
+    let Some(deadline) = deadline else { return Ok(()) };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { socket.set_read_timeout(Some(left)) }
 }
 
 fn write_task(to: &mut Writer, task: &Task) {
@@ -205,6 +227,27 @@ fn read_done(from: &mut Reader<'_>) -> io::Result<Done> {
 mod tests {
     use super::*;
 
+    fn soon() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(10)
+    }
+
+    #[test]
+    fn who_sends_an_octet_now_and_then_is_late_all_the_same() {
+        let (one, mut two) = UnixStream::pair().expect("a pair");
+        let slow = std::thread::spawn(move || {
+            let mut octets = b"\x00\x00\x10\x00".iter().chain(std::iter::repeat(&0));
+            while two.write_all(&[*octets.next().expect("endless")]).is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+        let begun = Instant::now();
+        let late = receive_result(&one, begun + std::time::Duration::from_millis(200)).expect_err("late");
+        assert!(matches!(late.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{late}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+        drop(one);
+        slow.join().expect("no panic");
+    }
+
     #[test]
     fn tasks_and_results_come_as_they_went() {
         let (one, two) = UnixStream::pair().expect("a pair");
@@ -256,18 +299,18 @@ mod tests {
             Done::Printed(b"token\n".to_vec()),
         ] {
             send_result(&two, &Ok(done.clone())).expect("sent");
-            assert_eq!(receive_result(&one).expect("received").expect("well"), done);
+            assert_eq!(receive_result(&one, soon()).expect("received").expect("well"), done);
         }
         let full = io::Error::from_raw_os_error(28);
         send_result(&two, &Err(Trouble::new("write /x", full))).expect("sent");
-        let trouble = receive_result(&one).expect("received").expect_err("trouble");
+        let trouble = receive_result(&one, soon()).expect("received").expect_err("trouble");
         assert_eq!((trouble.doing.as_str(), trouble.error.kind()), ("write /x", io::ErrorKind::StorageFull));
         // An agent that was taken over.
         for bad in [&b"\xff\xff\xff\xff"[..], b"\0\0\0\0", b"\x02\0\0\0\0\x09", b"\x06\0\0\0\0\x03\xff\xff\xff\xff"] {
             let (one, mut two) = UnixStream::pair().expect("a pair");
             two.write_all(bad).expect("sent");
             drop(two);
-            assert!(receive_result(&one).is_err(), "{bad:?}");
+            assert!(receive_result(&one, soon()).is_err(), "{bad:?}");
         }
         drop(one);
         assert!(receive_task(&two).expect("the end").is_none());

@@ -139,6 +139,7 @@ copies = $(if $(2),for sample in $(filter etc/$(1)/%,$(SAMPLES)); do \
 
 # Configuration, spool and mail stay, and so does the user.
 uninstall: uninstall-sendmail
+	@DESTDIR=$(DESTDIR) etc/install.sh running
 	rm -f $(addprefix $(DESTDIR)$(sbindir)/,$(notdir $(PROGRAMS)))
 	rm -f $(foreach page,$(PAGES),$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 	rm -f $(if $(systemdsystemunitdir),$(addprefix $(DESTDIR)$(systemdsystemunitdir)/,$(notdir $(filter etc/systemd/%,$(SAMPLES)))))

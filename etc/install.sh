@@ -4,6 +4,7 @@
 #	install.sh user [SYSUSERS.D/FILE TMPFILES.D/FILE]
 #	install.sh sendmail LINKS MAILER.CONF
 #	install.sh no-sendmail LINKS
+#	install.sh running
 #
 # user makes the user that penfoldd runs as and the spool (SPOOL), by whatever this
 # system does that with, and prints the commands where it may not.
@@ -14,6 +15,8 @@
 # one; else the old file is kept beside it as NAME.orig. no-sendmail undoes all that,
 # and nothing that somebody else has done since. With DESTDIR both only handle files
 # below it. They may be run again, and print what they do.
+#
+# running says which units of ours systemd runs, or will run, and how that ends.
 set -eu
 
 name=penfold home=${SPOOL:-/var/spool/penfold}
@@ -161,12 +164,23 @@ no_sendmail() {
 	give_back
 }
 
+running() {
+	[ -z "$DESTDIR" ] && has systemctl || return 0
+	for unit in penfold.service penfold-control.socket penfold.socket penfold-inetd.socket; do
+		if systemctl is-enabled --quiet $unit 2> /dev/null || systemctl is-active --quiet $unit 2> /dev/null; then
+			units="${units:-} $unit"
+		fi
+	done
+	[ -z "${units:-}" ] || echo "still running or enabled; to be done by root: systemctl disable --now$units"
+}
+
 case ${1:-} in
 user) user "${2:-}" "${3:-}" ;;
 sendmail) sendmail "$2" "$3" ;;
 no-sendmail) no_sendmail "$2" ;;
+running) running ;;
 *)
-	echo "usage: $0 user | sendmail | no-sendmail" >&2
+	echo "usage: $0 user | sendmail | no-sendmail | running" >&2
 	exit 64
 	;;
 esac

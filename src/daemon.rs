@@ -36,7 +36,7 @@ use crate::submit::senders::Senders;
 use crate::sys;
 use crate::tls::Tls;
 use crate::users::accounts;
-use crate::worker::Settings;
+use crate::worker::{Settings, Tools};
 
 mod confine;
 mod detach;
@@ -45,6 +45,7 @@ mod files;
 mod inherited;
 pub mod keeper;
 mod loader;
+mod lock;
 mod mail;
 mod notify;
 mod room;
@@ -122,9 +123,11 @@ impl Start {
         log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
         let settings = self.check(Arc::default())?;
         sys::raise_descriptor_limit();
-        warnings::of_homes(&settings.config);
-        warnings::tell(&settings);
-        Ok(())
+        self.warn_early(&settings.config);
+        let sockets: Vec<_> = settings.config.listen.iter().map(|listen| listen.address).collect();
+        warnings::tell(&settings, &sockets);
+        files::try_log(&settings.config.log)
+            .map_err(|e| Exit::new(exit::CANTCREAT, files::doing_log(&settings.config.log), &e))
     }
 
     /// Configuration and tables: the errors of both at once.
@@ -166,11 +169,16 @@ impl Start {
     fn serve_here(&self, detached: Option<Detached>) -> Result<(), Exit> {
         let config = self.load()?;
         let mut inherited = Inherited::take(&config.socket)?;
-        let entrances = inherited.entrances(&config.listen)?;
+        let may_look = || self.become_user(&config).is_ok();
+        let entrances =
+            inherited.entrances(&config.listen).map_err(|exit| lock::name_holder(exit, &config.spool, may_look))?;
         let (spool, settings) = self.enter(config)?;
         inherited.warn();
+        if detached.is_some() {
+            log::warn_of_silence(&settings.config.log);
+        }
         let config = Arc::clone(&settings.config);
-        let lock = take_lock(&spool)?;
+        let lock = lock::take(&spool)?;
         let bind = || control::bind(&config.socket);
         let control = inherited
             .control
@@ -178,18 +186,12 @@ impl Start {
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
         let mut signals =
             Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
-        let local = entrances.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
+        let local: Vec<_> = entrances.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
-        warnings::tell(&settings);
+        warnings::tell(&settings, &local);
         let mail = Mail::start(settings, spool, local).inspect_err(told)?;
         let door = Door::new(mail.service(), sys::now());
-        let tools = Arc::clone(&mail.tools);
-        let _ = thread::Builder::new().name("certificates".to_owned()).spawn(move || {
-            loop {
-                thread::sleep(HALF_A_DAY);
-                tools.settings().tls.server.iter().for_each(|server| server.look_after());
-            }
-        });
+        look_after_certificates(Arc::clone(&mail.tools));
         let stopping = mail.open_up(&door, entrances, control).inspect_err(told)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
         if let Some(detached) = detached {
@@ -199,7 +201,7 @@ impl Start {
         for signal in signals.forever() {
             if signal == SIGHUP {
                 notify::reloading();
-                self.reload(&mail, &door);
+                self.reload(&mail, &door, &config);
                 notify::ready(SERVING);
             } else {
                 break;
@@ -292,6 +294,14 @@ impl Start {
         self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
     }
 
+    /// Warns of what is told before anything else.
+    fn warn_early(&self, config: &Config) {
+        if let Some(path) = &self.config {
+            warnings::of_configuration(path);
+        }
+        warnings::of_homes(config);
+    }
+
     fn become_user(&self, config: &Config) -> Result<(), Exit> {
         let wrong = |e| ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
         sys::become_user(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))
@@ -326,13 +336,14 @@ impl Start {
         log::report_bugs();
         let settings = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
         keep_key(&spool, &settings);
+        self.warn_early(&settings.config);
         self.confine(&settings)?;
-        warnings::of_homes(&settings.config);
         Ok((spool, Arc::new(settings)))
     }
 
     /// Reads configuration and tables again; what is wrong leaves the old ones in force.
-    fn reload(&self, mail: &Mail, door: &Door) {
+    /// `started` is the configuration of the start, of which some keys still hold.
+    fn reload(&self, mail: &Mail, door: &Door, started: &Config) {
         log::reopen();
         let old = mail.tools.settings();
         let fresh = match self.check(Arc::clone(&old.logins.throttle)) {
@@ -343,10 +354,8 @@ impl Start {
                 return;
             }
         };
-        for key in needs_restart(&old.config, &fresh.config) {
-            ::log::warn!("{key} has changed: that needs a restart");
-        }
-        warnings::tell(&fresh);
+        warnings::of_changes(started, &fresh.config);
+        warnings::tell(&fresh, &mail.tools.local);
         keep_key(&mail.tools.spool, &fresh);
         let settings = Arc::new(fresh);
         mail.tell(Event::Settings(mail::queue_settings(&settings)));
@@ -380,35 +389,19 @@ fn open_all(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<Con
     }
 }
 
+fn look_after_certificates(tools: Arc<Tools>) {
+    let _ = thread::Builder::new().name("certificates".to_owned()).spawn(move || {
+        loop {
+            thread::sleep(HALF_A_DAY);
+            tools.settings().tls.server.iter().for_each(|server| server.look_after());
+        }
+    });
+}
+
 /// What those are shown who have no account stays the same over restarts.
 fn keep_key(spool: &Spool, settings: &Settings) {
     if !settings.logins.backend.mechanisms(false).is_empty() {
         spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: keep a key: {e}"));
-    }
-}
-
-/// Keys that only a new start can follow.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let mut keys = Vec::new();
-    let mut note = |differs: bool, key| keys.extend(differs.then_some(key));
-    note(old.listen != new.listen, "listen");
-    note(old.user != new.user, "user");
-    note(old.spool != new.spool, "spool");
-    note(old.socket != new.socket, "socket");
-    note(old.queue.workers != new.queue.workers, "queue.workers");
-    note(old.dns != new.dns, "dns");
-    note(old.log != new.log, "log.to");
-    keys
-}
-
-fn take_lock(spool: &Spool) -> Result<crate::spool::Lock, Exit> {
-    match spool.lock() {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(Exit {
-            code: exit::TEMPFAIL,
-            text: vec![format!("the spool {} is in use by another penfoldd", spool.root().display())],
-        }),
-        Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
     }
 }
 

@@ -17,7 +17,7 @@
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle};
@@ -59,6 +59,8 @@ pub struct Dns {
 struct Running {
     resolver: TokioResolver,
     runtime: Handle,
+    /// Who is asked, in words.
+    asked: Arc<str>,
     /// Ends the thread.
     life: AbortHandle,
 }
@@ -147,7 +149,7 @@ impl Dns {
             let left = until.saturating_duration_since(Instant::now());
             let found = tokio::time::timeout(left, running.resolver.lookup(name, kind)).await;
             let result = found.unwrap_or(Err(NetError::Timeout));
-            let result = result.map_err(classify).and_then(|found| records_of(kind, &found));
+            let result = result.map_err(|e| classify(e, &running.asked)).and_then(|found| records_of(kind, &found));
             // Nobody waits any more: nothing to say.
             let _ = sender.send(result);
         });
@@ -183,9 +185,11 @@ impl Asked {
 fn start(settings: &config::Dns) -> Result<Running, String> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| e.to_string())?;
     let handle = runtime.handle().clone();
+    let servers = servers(&settings.nameservers);
+    let asked = in_words(&servers);
     let resolver = {
         let _inside = handle.enter();
-        TokioResolver::builder_with_config(servers(&settings.nameservers), TokioRuntimeProvider::default())
+        TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
             .with_options(options(settings.timeout))
             .build()
             .map_err(|e| e.to_string())?
@@ -195,7 +199,7 @@ fn start(settings: &config::Dns) -> Result<Running, String> {
     let life = task.abort_handle();
     let thread = std::thread::Builder::new().name("dns".into());
     thread.spawn(move || drop(runtime.block_on(task))).map_err(|e| e.to_string())?;
-    Ok(Running { resolver, runtime: handle, life })
+    Ok(Running { resolver, runtime: handle, asked, life })
 }
 
 fn servers(given: &[SocketAddr]) -> ResolverConfig {
@@ -214,6 +218,15 @@ fn servers(given: &[SocketAddr]) -> ResolverConfig {
     // Without a usable file, "the name server on the local machine", resolv.conf(5).
     let local = || vec![server(&SocketAddr::from((Ipv4Addr::LOCALHOST, 53)))];
     ResolverConfig::from_name_servers(listed.unwrap_or_else(local))
+}
+
+/// The addresses of the servers, with a port that is not the usual one.
+fn in_words(servers: &ResolverConfig) -> Arc<str> {
+    let address = |server: &NameServerConfig| match server.connections.first().map(|connection| connection.port) {
+        Some(port) if port != 53 => SocketAddr::new(server.ip, port).to_string(),
+        _ => server.ip.to_string(),
+    };
+    servers.name_servers().iter().map(address).collect::<Vec<_>>().join(", ").into()
 }
 
 fn options(timeout: Duration) -> ResolverOpts {
@@ -239,8 +252,9 @@ fn records_of(kind: RecordType, found: &Lookup) -> Result<Vec<Record>, NoAnswer>
     }
 }
 
-fn classify(error: NetError) -> NoAnswer {
+fn classify(error: NetError, asked: &str) -> NoAnswer {
     match error {
+        NetError::NoConnections => NoAnswer::Other(format!("no name server could be reached ({asked})")),
         NetError::Timeout => NoAnswer::Timeout,
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => NoAnswer::NxDomain,
@@ -294,5 +308,24 @@ fn by_turns(first: Vec<IpAddr>, second: Vec<IpAddr>) -> Vec<IpAddr> {
             return all;
         }
         all.extend(a.into_iter().chain(b));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_name_server_it_is_said_whom_we_looked_for() {
+        let asked = |servers: &[&str]| {
+            let servers: Vec<SocketAddr> = servers.iter().map(|text| text.parse().expect("an address")).collect();
+            match classify(NetError::NoConnections, &in_words(&super::servers(&servers))) {
+                NoAnswer::Other(text) => text,
+                other => panic!("{other:?}"),
+            }
+        };
+        let says = |who| format!("no name server could be reached ({who})");
+        assert_eq!(asked(&["192.0.2.53:53", "127.0.0.1:5353"]), says("192.0.2.53, 127.0.0.1:5353"));
+        assert_eq!(asked(&["[2001:db8::1]:53"]), says("2001:db8::1"));
     }
 }

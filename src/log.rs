@@ -338,6 +338,9 @@ impl Write for LogFile {
     }
 }
 
+/// Where syslogd listens.
+const DEV_LOG: &str = "/dev/log";
+
 struct Syslog {
     socket: Option<UnixDatagram>,
 }
@@ -345,7 +348,7 @@ struct Syslog {
 impl Syslog {
     fn connect() -> io::Result<UnixDatagram> {
         let socket = UnixDatagram::unbound()?;
-        socket.connect("/dev/log")?;
+        socket.connect(DEV_LOG)?;
         socket.set_write_timeout(Some(Duration::from_secs(1)))?;
         Ok(socket)
     }
@@ -365,12 +368,25 @@ impl Write for Syslog {
                 _ => self.socket = None,
             }
         }
-        let _ = io::stderr().write_all(line);
+        let _ = io::stderr().write_all(without_priority(line));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// The line as people read it.
+fn without_priority(line: &[u8]) -> &[u8] {
+    let end = line.iter().position(|&b| b == b'>').map_or(0, |end| end + 1);
+    line.get(end..).unwrap_or(line)
+}
+
+/// Warns that a daemon that leaves the terminal will have no log at all.
+pub fn warn_of_silence(to: &LogTo) {
+    if *to == LogTo::Syslog && Syslog::connect().is_err() {
+        warn!("no syslog at {DEV_LOG}: nothing is logged in the background; see log.to");
     }
 }
 

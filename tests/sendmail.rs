@@ -225,9 +225,17 @@ fn whoever_gets_no_message_is_told_why_and_nobody_else_gets_it() {
         assert!(text.starts_with(says) && text.lines().count() == 1, "{options:?}: {text}");
     }
     drop(daemon);
-    let (code, text) = told(&sendmail(&site, &["jon"], b"hello\n"));
     let says = format!("sendmail: the mail system is not running (connect {}: ", site.path("penfold.sock").display());
-    assert!(code == 75 && text.starts_with(&says) && text.ends_with("): message not sent\n"), "{text}");
+    for (arguments, ends) in [(&["jon"][..], "): message not sent\n"), (&["-bv", "jon"], ")\n"), (&["-q"], ")\n")] {
+        let (code, text) = told(&sendmail(&site, arguments, b"hello\n"));
+        assert!(code == 75 && text.starts_with(&says) && text.ends_with(ends), "{arguments:?}: {text}");
+    }
+    let output = feed(&mut command(&site, "mailq", &[]), b"");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "-- queue is empty\n");
+    assert_eq!(
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+        (Some(0), "mailq: no daemon runs: this is what the spool has\n")
+    );
     assert_eq!((site.mail("jon").len(), site.spooled().len()), (0, 0));
 }
 
@@ -244,7 +252,19 @@ fn a_session_goes_through_and_knows_its_caller() {
     let (header, body) = only(&daemon, &site, "jon");
     assert_eq!(body, b".\n");
     assert!(header.contains(&"From: root@razorback".to_owned()) && header[2].contains(", from uid "), "{header:?}");
-    drop(daemon);
+    // Lines that end in LF, as a person or a shell script writes them.
+    let as_typed: Vec<u8> = dialogue.iter().copied().filter(|octet| *octet != b'\r').collect();
+    let (code, text) = told(&sendmail(&site, &["-bs"], &as_typed));
+    assert!(code == 0 && text.contains("\r\n250 2.0.0 ") && text.contains("\r\n221 "), "{text}");
+    let mail = daemon.wait_mail(&site, "jon", 2);
+    assert!(mail.iter().all(|mail| mail.ends_with(b"\n\n.\n")), "{mail:?}");
+    // By a socket somebody else may speak, who is to be strict.
+    let (mut own, theirs) = UnixStream::pair().expect("a pair");
+    own.write_all(b"NOOP\nQUIT\r\n").expect("written");
+    let output = command(&site, "sendmail", &["-bs"]).stdin(std::os::fd::OwnedFd::from(theirs)).output();
+    let (_, text) = told(&output.expect("it runs"));
+    assert!(text.contains("\r\n500 ") && !text.contains("\r\n250 "), "{text}");
+    drop((own, daemon));
     let (code, text) = told(&sendmail(&site, &["-bs"], dialogue));
     assert!(code == 75 && text.starts_with("421 4.3.0 The mail system is not running\r\n"), "{text}");
 }
@@ -284,6 +304,9 @@ fn the_other_modes_do_what_programs_expect() {
     site.write("aliases", "info: jon, jon@@x\n");
     let (code, text) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
     assert!(code == 65 && text.contains("aliases:1:12: "), "{text}");
+    let (code, text) = told(&sendmail(&site, &["-v", "jon"], b"hello\n"));
+    let (_, end) = text.split_once("\n>>> QUIT\n").expect("all of the dialogue");
+    assert!(code == 0 && end.starts_with("221 ") && text.contains(">>> RCPT TO:<jon>\n250 "), "{text}");
     drop(daemon);
     // -bd is penfoldd, which is beside the program.
     site.write("aliases", "me: jon\n");
@@ -293,7 +316,7 @@ fn the_other_modes_do_what_programs_expect() {
     command.stdin(Stdio::null());
     let daemon = Daemon::spawn(command);
     assert_eq!(told(&sendmail(&site, &["me"], b"hello\n")), (0, String::new()));
-    daemon.wait_mail(&site, "jon", 1);
+    daemon.wait_mail(&site, "jon", 2);
 }
 
 /// Runs as a user that has no name and no rights, with no way to get any.
@@ -346,7 +369,7 @@ fn everyone_sees_his_own_mail_in_the_queue_and_nothing_else() {
     assert!(told(&feed(&mut command(&site, "mailq", &[]), b"")).1.contains("-- 3 messages, "));
     drop(daemon);
     let (code, text) = told(&feed(&mut mailq, b""));
-    assert!(code == 77 && text == "mailq: only root and nobody may list the queue\n", "{text}");
+    assert!(code == 77 && text == "mailq: only root and nobody may list the queue while no daemon runs\n", "{text}");
 }
 
 #[test]

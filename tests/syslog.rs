@@ -49,13 +49,41 @@ fn a_session_that_cannot_begin_says_why_in_syslog() {
     assert!(line.starts_with("<19>") && line.contains("penfold.conf:"), "{line}");
 }
 
-/// A whole session over pipes, and the syslog that it had; `None`, and says so, where
-/// that cannot be made.
-fn session(site: &Site) -> Option<(UnixDatagram, Output)> {
+#[test]
+fn where_nobody_hears_it_says_so_once_and_goes_on_as_people_read_it() {
+    let mut site = Site::new();
+    site.set("log", "to", "\"syslog\"");
+    site.set("queue", "workers", "3");
+    if !is_possible() {
+        return;
+    }
+    site.configure();
+    let (dev, pid) = (site.path("dev"), site.path("dev/pid"));
+    std::fs::create_dir(&dev).expect("a directory");
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c", &SCRIPT.replace(" -i ", " -p /dev/pid "), "sh"]);
+    command.args([&dev, &env!("CARGO_BIN_EXE_penfoldd").into(), &site.path("penfold.conf")]);
+    let output = command.stdin(Stdio::null()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let daemon = std::fs::read_to_string(&pid).expect("a pid file").trim().parse().expect("a number");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon), nix::sys::signal::Signal::SIGKILL).expect("it runs");
+    assert_eq!(said.matches("no syslog at /dev/log: nothing is logged in the background; see log.to\n").count(), 1);
+    assert!(output.status.success() && said.lines().all(|line| !line.starts_with('<')), "{said}");
+}
+
+fn is_possible() -> bool {
     let is_possible = nix::unistd::geteuid().is_root()
         && Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
     if !is_possible {
         println!("skipped: no private mounts without root and unshare");
+    }
+    is_possible
+}
+
+/// A whole session over pipes, and the syslog that it had; `None`, and says so, where
+/// that cannot be made.
+fn session(site: &Site) -> Option<(UnixDatagram, Output)> {
+    if !is_possible() {
         return None;
     }
     site.configure();

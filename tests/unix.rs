@@ -150,7 +150,12 @@ fn what_is_in_use_keeps_it_from_starting() {
         let third = run(&mut site.penfoldd(arguments));
         assert_eq!(code(&third), UNAVAILABLE);
         assert!(text(&third.stderr).starts_with(&format!("penfoldd: listen on {}: ", daemon.address())), "{third:?}");
+        assert!(text(&third.stderr).ends_with(" (another penfoldd has the spool)\n"), "{third:?}");
     }
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let stranger = Site::with(&format!("listen.address = \"{}\"", other.local_addr().expect("bound")));
+    let output = run(&mut stranger.penfoldd(&["-d"]));
+    assert!(text(&output.stderr).ends_with(" (another program listens there)\n"), "{output:?}");
     // The first one did not notice.
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
@@ -542,7 +547,7 @@ fn the_server_refuses_to_be_root_or_nobody_it_knows() {
     if !runs_as_root() {
         return;
     }
-    for (user, says) in [("root", "must not run as root"), ("no-such-user", "no such user")] {
+    for (user, says) in [("root", "must not run as root"), ("no-such-user", "no such user: make it, or set user\n")] {
         let mut site = Site::new();
         site.set("", "user", &format!("{user:?}"));
         let output = run(&mut site.penfoldd(&["-d"]));

@@ -89,7 +89,8 @@ fn the_examples_of_the_page_are_good() {
             .lines()
             .filter(|l| {
                 !l.contains("is \"system\"")
-                    && !l.contains("mail for postmaster is kept")
+                    && !l.contains("mail for root")
+                    && !l.contains("has no dot")
                     && !l.contains("has room for")
             })
             .collect();
@@ -166,6 +167,115 @@ fn secrets_that_others_may_read() {
     assert_warned(&site, &[]);
 }
 
+#[test]
+fn mail_that_nobody_reads() {
+    let kept = |who: &str, remedy: &str| format!("mail for {who} is kept in {{}}, which nobody reads: {remedy}");
+    let line = "give root a line in {aliases}";
+    for (settings, aliases, warning) in [
+        ("local.users = \"system\"", "", kept("root and postmaster", line)),
+        ("local.users = \"system\"\nlocal.postmaster = \"nobody\"", "", kept("root", line)),
+        ("local.users = \"system\"", "jon: root", kept("root and postmaster", line)),
+        ("local.users = \"system\"", "root: nobody", String::new()),
+        ("local.users = \"system\"", "root: jon@elsewhere.test", String::new()),
+        ("local.users = \"system\"\nlocal.domains = []", "", String::new()),
+        ("", "", String::new()),
+        ("local.postmaster = \"jonn\"", "", kept("postmaster", "local.postmaster leads to no mailbox")),
+    ] {
+        let site = Site::with(&format!("local.mailbox = \"/var/mail/{{user}}\"\n{settings}"));
+        site.write("aliases", &format!("{aliases}\n"));
+        let (code, said) = examine(&site);
+        let path = |name| site.path(name).display().to_string();
+        let warning = warning.replace("{}", &path("spool/postmaster")).replace("{aliases}", &path("aliases"));
+        let rest: Vec<_> = said.lines().filter(|line| !line.contains("is \"system\"")).collect();
+        let wanted: Vec<_> =
+            [warning.as_str(), "penfoldd: configuration OK"].into_iter().filter(|l| !l.is_empty()).collect();
+        assert_eq!((code, rest), (Some(0), wanted), "{settings} {aliases}");
+    }
+    // At a reload, too.
+    let mut site = site("");
+    let daemon = site.start();
+    site.set("local", "postmaster", "\"jonn\"");
+    site.configure();
+    daemon.hup();
+    daemon.wait_log(|line| line.contains("which nobody reads: local.postmaster"));
+}
+
+#[test]
+fn names_that_others_cannot_know_or_reach() {
+    let only = "local.domains has example.org, and only this host can connect: see [[listen]]";
+    let short = "hostname mail has no dot: other hosts may refuse mail from such a name; set hostname";
+    for (settings, warnings) in [
+        ("local.domains = [\"localhost\", \"razorback.test\", \"localhost.localdomain\"]", &[][..]),
+        ("local.domains = [\"example.org\"]", &[only]),
+        ("local.domains = [\"example.org\"]\nlisten.proxy = [\"127.0.0.1\"]", &[]),
+        ("local.domains = [\"razorback\"]\nhostname = \"mail\"", &[short]),
+        ("local.domains = [\"razorback\"]\nhostname = \"mail\"\nremote.local_only = true", &[]),
+        ("local.domains = [\"example.org\"]\nhostname = \"mail\"", &[short, only]),
+    ] {
+        let site = Site::with(settings);
+        if settings.contains("proxy") {
+            let (code, said) = examine(&site);
+            assert_eq!((code, said.lines().count()), (Some(0), 1), "{said}");
+        } else {
+            assert_warned(&site, warnings);
+        }
+    }
+    // Not started: it would listen everywhere.
+    let site = Site::with("local.domains = [\"example.org\"]\nlisten.address = \"0.0.0.0:0\"");
+    assert_eq!(examine(&site), (Some(0), "penfoldd: configuration OK\n".to_owned()));
+}
+
+#[test]
+fn what_needs_a_restart_is_said_until_there_is_one() {
+    let mut site = site("queue.workers = 3");
+    let daemon = site.start();
+    let mut reload = |workers: &str, colour: &str| {
+        site.set("queue", "workers", workers);
+        if geteuid().is_root() {
+            site.set("", "user", colour);
+        }
+        site.configure();
+        let read = |daemon: &common::Daemon| daemon.log().matches("configuration and tables read again").count();
+        let before = read(&daemon);
+        daemon.hup();
+        daemon.wait_until("a reload", || read(&daemon) > before);
+        let changed = daemon.log().matches("queue.workers has changed: that needs a restart").count();
+        let user =
+            daemon.log().matches("user: there is no such user as no-such-user: the next start will fail").count();
+        let root = daemon.log().matches("user: the server must not run as root: the next start will fail").count();
+        (changed, user, root)
+    };
+    let (one, none) = if geteuid().is_root() { (1, 0) } else { (0, 0) };
+    assert_eq!(reload("4", "\"no-such-user\""), (1, one, none));
+    assert_eq!(reload("4", "\"root\""), (2, one, one));
+    assert_eq!(reload("3", "\"nobody\""), (2, one, one));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_again() {
+    if !geteuid().is_root() {
+        println!("skipped: root alone can read what the server's user cannot");
+        return;
+    }
+    let site = site("");
+    let mut command = site.penfoldd(&["-n"]);
+    chmod(&site, "penfold.conf", 0);
+    let output = command.output().expect("it runs");
+    let path = site.path("penfold.conf");
+    let says = format!("{}: the user {} must be able to read it: SIGHUP will change nothing\n", path.display(), user());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{says}penfoldd: configuration OK\n"));
+}
+
+#[test]
+fn credentials_that_are_missing_are_one_error() {
+    let mut site = site("");
+    let path = site.path("nowhere");
+    site.set("remote", "credentials", &format!("{path:?}"));
+    let (code, said) = examine(&site);
+    assert!(code == Some(78) && said.lines().count() == 1, "{said}");
+    assert!(said.contains(&format!("remote.credentials: expected a file; {}: ", path.display())), "{said}");
+}
+
 /// Who the server is.
 fn user() -> String {
     match geteuid() {
@@ -212,9 +322,15 @@ fn a_log_that_may_not_be_opened() {
     chmod(&site, "log", 0o555);
     let path = site.path("log/mail.log");
     site.set("log", "to", &format!("{path:?}"));
-    let output = site.penfoldd(&[]).output().expect("it runs");
     let wanted = format!("penfoldd: open the log {} as {}: Permission denied (os error 13)\n", path.display(), user());
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()), (Some(77), wanted));
+    for arguments in [&[][..], &["-n"]] {
+        let output = site.penfoldd(arguments).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said), (Some(77), wanted.clone()), "{arguments:?}");
+    }
+    // What is looked at beforehand is not made.
+    chmod(&site, "log", 0o777);
+    assert!(examine(&site).0 == Some(0) && !path.exists());
 }
 
 #[test]

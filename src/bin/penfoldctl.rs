@@ -41,7 +41,7 @@ fn sendmail(name: &str) -> Result<(), Exit> {
         Mode::Aliases => {
             sendmail::check_aliases(&config.local.aliases).map(|text| sendmail::tell(&format!("{text}\n")))
         }
-        Mode::Queue => return queue(&config),
+        Mode::Queue => return queue(name, &config),
         Mode::Flush => return flush(&config, options.flush.as_deref()),
         Mode::Daemon(stays) => return Err(become_daemon(options.config.as_deref(), stays)),
     };
@@ -76,7 +76,7 @@ fn run() -> Result<(), Exit> {
     let start = Start::new(config, true, false);
     let words: Vec<&str> = given.free.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["queue"] => queue(&start.load()?),
+        ["queue"] => queue("penfoldctl", &start.load()?),
         ["flush"] => flush(&start.load()?, None),
         ["flush", what] if !what.contains(char::is_whitespace) => flush(&start.load()?, Some(what)),
         ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
@@ -87,20 +87,25 @@ fn run() -> Result<(), Exit> {
 }
 
 /// From the daemon, or from the spool when it is down.
-fn queue(config: &Config) -> Result<(), Exit> {
+fn queue(name: &str, config: &Config) -> Result<(), Exit> {
     let mut out = io::stdout().lock();
+    let mut may = "list the queue";
     let asked = control::ask(&config.socket, "queue", &mut out, control::PATIENCE);
     let listed = match asked {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            may = "list the queue while no daemon runs";
             let schedule = config.queue.schedule();
-            Spool::look_at(&config.spool).and_then(|spool| control::list(&spool, &schedule, None, &mut out))
+            let listed = Spool::look_at(&config.spool)
+                .and_then(|spool| control::list(&spool, &schedule, None, &mut out))
+                .and_then(|()| out.flush());
+            listed.inspect(|()| _ = writeln!(io::stderr(), "{name}: no daemon runs: this is what the spool has"))
         }
         result => result,
     };
     match listed.and_then(|()| out.flush()) {
         // Whoever read it has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(forbidden(config, "list")),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(forbidden(config, may)),
         result => result.map_err(|e| trouble(&format!("list the queue in {}", config.spool.display()), &e)),
     }
 }
@@ -110,7 +115,10 @@ fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
     let request = what.map_or_else(|| "flush".to_owned(), |what| format!("flush {what}"));
     let mut answer = Vec::new();
     control::ask(&config.socket, &request, &mut answer, control::PATIENCE).map_err(|e| match e.kind() {
-        io::ErrorKind::PermissionDenied => forbidden(config, "run"),
+        io::ErrorKind::PermissionDenied => forbidden(config, "run the queue"),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Exit { code: exit::TEMPFAIL, text: vec![control::trouble_with(&config.socket, &e)] }
+        }
         _ => trouble("ask the daemon", &e),
     })?;
     match what {
@@ -129,7 +137,7 @@ fn passwd(name: &str) -> Result<(), Exit> {
 
 /// What others than root and the daemon's user are told.
 fn forbidden(config: &Config, what: &str) -> Exit {
-    Exit { code: exit::NOPERM, text: vec![format!("only root and {} may {what} the queue", config.user)] }
+    Exit { code: exit::NOPERM, text: vec![format!("only root and {} may {what}", config.user)] }
 }
 
 fn trouble(doing: &str, error: &io::Error) -> Exit {

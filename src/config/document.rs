@@ -19,12 +19,24 @@ pub(super) struct Errors<'t> {
     file: &'t Path,
     text: &'t str,
     found: RefCell<Vec<ConfigError>>,
+    /// The keys of the outermost table that stand in another one, and their places.
+    astray: RefCell<Vec<Astray>>,
+}
+
+/// An unknown key in a table.
+struct Astray {
+    place: usize,
+    name: String,
+    key: String,
+    known: String,
+    /// How its table begins in its own place, if it is one.
+    header: Option<String>,
 }
 
 impl<'t> Errors<'t> {
     /// No errors in `text`, the contents of `file`.
     pub(super) fn none(file: &'t Path, text: &'t str) -> Self {
-        Self { file, text, found: RefCell::default() }
+        Self { file, text, found: RefCell::default(), astray: RefCell::default() }
     }
 
     /// The outermost table of the text; `None` if its syntax is wrong, since keys
@@ -32,7 +44,8 @@ impl<'t> Errors<'t> {
     pub(super) fn document(&self) -> Option<Section<'_, 't>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
-            self.add(error.span().map_or(0, |span| span.start), syntax(error));
+            let place = error.span().map_or(0, |span| span.start);
+            self.add(place, twice(self.text, place, error).unwrap_or_else(|| syntax(error)));
         }
         let place = table.span().start;
         errors.is_empty().then(|| Section::new(self, "", place, table.into_inner()))
@@ -45,6 +58,20 @@ impl<'t> Errors<'t> {
         found
     }
 
+    /// Tells of all keys that nobody has taken, when the keys of the outermost table are known.
+    fn tell_astray(&self, outermost: &[&str]) {
+        for Astray { place, name, key, known, header } in self.astray.take() {
+            // A quoted key may have anything in it, and an error is one line.
+            let full = full_name(&name, &key.escape_debug().to_string());
+            let text = match header {
+                _ if name.is_empty() || !outermost.contains(&key.as_str()) => format!("expected one of {known}"),
+                Some(header) => format!("{key} stands above the first [table], or in {header}"),
+                None => format!("{key} stands above the first [table]"),
+            };
+            self.add(place, format!("{full}: unknown key; {text}"));
+        }
+    }
+
     fn add(&self, octet: usize, text: String) {
         self.found.borrow_mut().push(ConfigError::at(self.file, self.text, octet, text));
     }
@@ -53,6 +80,38 @@ impl<'t> Errors<'t> {
 /// The parser's own words, on one line.
 fn syntax(error: &Error) -> String {
     format!("not TOML: {}", error.message().split('\n').collect::<Vec<_>>().join("; "))
+}
+
+/// Of a key that is there twice: where it stands first. A table begins with its header,
+/// or with a key that has its name and a dot in front.
+fn twice(text: &str, place: usize, error: &Error) -> Option<String> {
+    error.message().strip_prefix("duplicate key")?;
+    let (before, _) = text.split_at_checked(place)?;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let above = text.get(..start)?.lines();
+    let line = text.get(start..)?.lines().next()?.trim();
+    let (what, at) = match line.strip_prefix('[') {
+        Some(header) => {
+            let name = header.trim_start_matches('[').split([']', '#']).next()?.trim();
+            let begins = |line: &str| {
+                line.trim_start_matches(['[', ' ', '\t'])
+                    .strip_prefix(name)
+                    .map(str::trim_start)
+                    .is_some_and(|rest| rest.starts_with([']', '.', '=']))
+            };
+            (format!("[{name}] has begun"), above.enumerate().find(|(_, line)| begins(line)))
+        }
+        None => {
+            let name = line.split(['=', ' ', '\t']).next()?;
+            let is_it = |line: &str| {
+                line.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
+            };
+            (format!("{name} stands"), above.enumerate().filter(|(_, line)| is_it(line)).last())
+        }
+    };
+    let (number, first) = at?;
+    let column = first.chars().take_while(|c| c.is_whitespace()).count() + 1;
+    Some(format!("duplicate key: {what} above, at {}:{column}", number + 1))
 }
 
 /// One table of a document.
@@ -154,17 +213,25 @@ impl<'e, 't> Section<'e, 't> {
     /// Every key that is left is unknown.
     pub(super) fn finish(self) {
         let known: Vec<&str> = self.known.iter().map(|(key, _)| *key).collect();
-        let known = known.join(", ");
-        for key in self.left.keys() {
-            // A quoted key may have anything in it, and an error is one line.
-            let name = key.get_ref().escape_debug().to_string();
-            self.error_at(key.span().start, &name, &format!("unknown key; expected one of {known}"));
+        for (key, value) in &self.left {
+            let header = match value.get_ref() {
+                DeValue::Table(_) => Some(format!("[{}]", key.get_ref())),
+                DeValue::Array(tables) if matches!(tables.first().map(Spanned::get_ref), Some(DeValue::Table(_))) => {
+                    Some(format!("[[{}]]", key.get_ref()))
+                }
+                _ => None,
+            };
+            let (name, place) = (self.name.to_owned(), key.span().start);
+            let key = key.get_ref().to_string();
+            self.errors.astray.borrow_mut().push(Astray { place, name, key, known: known.join(", "), header });
+        }
+        if self.name.is_empty() {
+            self.errors.tell_astray(&known);
         }
     }
 
     fn error_at(&self, octet: usize, key: &str, text: &str) {
-        let dot = if self.name.is_empty() { "" } else { "." };
-        self.errors.add(octet, format!("{}{dot}{key}: {text}", self.name));
+        self.errors.add(octet, format!("{}: {text}", full_name(self.name, key)));
     }
 
     fn value_place(&self, key: &str) -> Option<usize> {
@@ -176,4 +243,8 @@ impl<'e, 't> Section<'e, 't> {
         self.known.push((key, value.as_ref().map(|value| value.span().start)));
         value
     }
+}
+
+fn full_name(table: &str, key: &str) -> String {
+    if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
 }

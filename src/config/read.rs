@@ -5,7 +5,7 @@
 //! of bounds, named files that are absent. Where the TOML itself is wrong, that is
 //! all that is said.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::defaults::{MAILBOX_WITHOUT_HOME, defaults, own_name};
@@ -288,7 +288,8 @@ fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFi
     match section.take(key, units::existing_file) {
         Some(path) => TableFile { path, required: true },
         // The default one is not meant: its errors would be no errors of this configuration.
-        None if section.gives(key) => TableFile { path: "/dev/null".into(), required: false },
+        // One without a name is absent, and so nobody's and empty.
+        None if section.gives(key) => TableFile { path: PathBuf::new(), required: false },
         None => default,
     }
 }

@@ -9,6 +9,9 @@
 //! for the answer. No request is longer than [`MAX_REQUEST`]. Descriptors that are passed
 //! over it are closed by the kernel, unseen.
 
+use std::io;
+use std::path::Path;
+
 mod client;
 mod list;
 pub mod passwd;
@@ -29,6 +32,19 @@ const FORBIDDEN: &str = "you may not do that";
 
 /// The answer to one client too many.
 const BUSY: &str = "too many are asking";
+
+/// What is said where no daemon listens.
+fn not_running(socket: &Path, error: &io::Error) -> String {
+    format!("the mail system is not running (connect {}: {error})", socket.display())
+}
+
+/// What is said of a daemon that could not be asked.
+pub fn trouble_with(socket: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => not_running(socket, error),
+        _ => format!("the mail system does not answer: {error}"),
+    }
+}
 
 /// The longest request line.
 const MAX_REQUEST: usize = 1024;

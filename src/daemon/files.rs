@@ -5,10 +5,12 @@
 //! name, since a path and "Permission denied" puzzle one who is root. Opens nothing
 //! and changes no rights.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 use crate::config::{Auth, Config, ConfigError, LogTo, Users};
 use crate::sys;
@@ -77,6 +79,18 @@ impl Names {
 pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
     let real = file.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned));
     file.parent().map(Path::to_owned).into_iter().chain(real)
+}
+
+/// Whether this process can open the log, as far as can be told without making it.
+pub fn try_log(to: &LogTo) -> io::Result<()> {
+    let LogTo::File(path) = to else { return Ok(()) };
+    match OpenOptions::new().append(true).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            Ok(access(directory, AccessFlags::W_OK | AccessFlags::X_OK)?)
+        }
+        result => result.map(drop),
+    }
 }
 
 /// What is done when the log is opened.

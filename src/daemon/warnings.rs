@@ -1,11 +1,14 @@
 //! What is no error and yet cannot be meant.
 //!
 //! Told at the start, by `-n` and at a reload, a line each, with the place where there
-//! is one: lines of tables that have no effect, a listener for people where nobody
-//! gets in, secrets that others may read, and what the system has no room for. Each
-//! table tells of what it can see by itself when it is read. Refuses nothing.
+//! is one: lines of tables that have no effect, names that nobody can reach, a listener
+//! for people where nobody gets in, secrets that others may read, what waits for a
+//! restart, and what the system has no room for. Each table tells of what it can see
+//! by itself when it is read. Refuses nothing.
 
 use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -15,10 +18,11 @@ use crate::sasl::Backend;
 use crate::sys::{self, keeper};
 use crate::worker::Settings;
 
-/// Warns of everything but [`of_homes`].
-pub fn tell(settings: &Settings) {
+/// Warns of all that the other functions here do not. `sockets` is where clients come.
+pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
     let config = &settings.config;
     room::warn(config);
+    of_names(config, sockets);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
             let whom = if config.relay.networks.is_empty() { "nobody" } else { "nobody but this host" };
@@ -30,6 +34,65 @@ pub fn tell(settings: &Settings) {
     for warning in doubtful.into_iter().chain(senders(settings)).chain(open_to_all(settings)) {
         ::log::warn!("{warning}");
     }
+}
+
+/// Warns of names that others cannot know, and of those that they cannot reach.
+fn of_names(config: &Config, sockets: &[SocketAddr]) {
+    let hostname = &config.hostname;
+    if !hostname.contains('.') && !config.remote.local_only {
+        ::log::warn!("hostname {hostname} has no dot: other hosts may refuse mail from such a name; set hostname");
+    }
+    let is_for_others = |domain: &&String| {
+        domain.contains('.')
+            && *domain != hostname
+            && !domain.ends_with(".localdomain")
+            && !domain.ends_with(".localhost")
+    };
+    let has_front_end = config.listen.iter().any(|listen| !listen.proxy.is_empty() || !listen.xclient.is_empty());
+    let is_alone = !sockets.is_empty() && sockets.iter().all(|socket| socket.ip().to_canonical().is_loopback());
+    if let Some(domain) = config.local.domains.iter().find(is_for_others).filter(|_| is_alone && !has_front_end) {
+        ::log::warn!("local.domains has {domain}, and only this host can connect: see [[listen]]");
+    }
+}
+
+/// Warns that the configuration cannot be read again by who would do it.
+pub fn of_configuration(file: &Path) {
+    if fs::File::open(file).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
+        let (file, user) = (file.display(), sys::user_name());
+        ::log::warn!("{file}: the user {user} must be able to read it: SIGHUP will change nothing");
+    }
+}
+
+/// Warns of changes that need a new start, and of a user who is no good for it.
+pub fn of_changes(started: &Config, fresh: &Config) {
+    for key in needs_restart(started, fresh) {
+        ::log::warn!("{key} has changed: that needs a restart");
+    }
+    let user = &fresh.user;
+    if *user == started.user || !keeper::is_there() {
+        return;
+    }
+    match keeper::user_named(user) {
+        Ok(None) => ::log::warn!("user: there is no such user as {user}: the next start will fail"),
+        Ok(Some(person)) if person.uid == 0 => {
+            ::log::warn!("user: the server must not run as root: the next start will fail");
+        }
+        _ => {}
+    }
+}
+
+/// Keys that only a new start can follow.
+fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut note = |differs: bool, key| keys.extend(differs.then_some(key));
+    note(started.listen != fresh.listen, "listen");
+    note(started.user != fresh.user, "user");
+    note(started.spool != fresh.spool, "spool");
+    note(started.socket != fresh.socket, "socket");
+    note(started.queue.workers != fresh.queue.workers, "queue.workers");
+    note(started.dns != fresh.dns, "dns");
+    note(started.log != fresh.log, "log.to");
+    keys
 }
 
 /// Warns where the homes of others are to be written to, and nobody can.

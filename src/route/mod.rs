@@ -123,7 +123,7 @@ impl Router {
         &self.own_postmaster
     }
 
-    /// Reads all tables. Logs a warning if nobody gets the postmaster's mail.
+    /// Reads all tables. Logs a warning if nobody gets root's mail, or the postmaster's.
     ///
     /// # Errors
     /// All that is wrong in any of them.
@@ -316,11 +316,18 @@ impl Router {
     }
 
     fn warn_of_last_resort(&self) {
-        let Expansion::Finals(finals) = self.expand(&self.own_postmaster) else { return };
-        if finals.iter().any(|to| self.route_of(to) == self.last_resort()) {
-            let path = self.last_resort.display();
-            ::log::warn!("mail for postmaster is kept in {path}: local.postmaster leads to no mailbox");
-        }
+        let is_kept = |name: &&str| match self.expand(&self.own_postmaster.with_local(name)) {
+            Expansion::Finals(finals) => finals.iter().any(|to| self.route_of(to) == self.last_resort()),
+            _ => false,
+        };
+        let names: Vec<&str> = [ROOT, POSTMASTER].into_iter().filter(is_kept).collect();
+        let remedy = match names.as_slice() {
+            [] => return,
+            [ROOT, ..] => format!("give root a line in {}", self.aliases.path().display()),
+            _ => "local.postmaster leads to no mailbox".to_owned(),
+        };
+        let (names, path) = (names.join(" and "), self.last_resort.display());
+        ::log::warn!("mail for {names} is kept in {path}, which nobody reads: {remedy}");
     }
 }
 
@@ -348,6 +355,7 @@ impl Route {
 }
 
 const POSTMASTER: &str = "postmaster";
+const ROOT: &str = "root";
 
 /// Where nothing but the routes table leads out.
 const NO_WAY_OUT: &str = "No mail leaves this host";

@@ -38,7 +38,8 @@ pub fn become_user(user: &str) -> io::Result<()> {
     if !is_root() {
         return Ok(());
     }
-    let found = User::from_name(user)?.ok_or_else(|| io::Error::other("there is no such user"))?;
+    let found =
+        User::from_name(user)?.ok_or_else(|| io::Error::other("there is no such user: make it, or set user"))?;
     if found.uid.is_root() {
         return Err(io::Error::other("the server must not run as root"));
     }

@@ -9,14 +9,17 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::stat::{SFlag, fstat};
+
 use super::{Failure, tell};
 use crate::address::{self, Address};
-use crate::control::{BUSY, PATIENCE};
+use crate::control::{BUSY, PATIENCE, not_running};
 use crate::reply::{Reply, ReplyReader};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::dot::DotWriter;
@@ -24,6 +27,8 @@ use crate::smtp::line::{Input, Line};
 
 /// What the daemon may take for any answer: it asks the DNS, and syncs to disk.
 const ANSWER: Duration = Duration::from_secs(300);
+/// How long the last answer is waited for, which is for people only.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Between two tries to be let in.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -39,9 +44,7 @@ pub fn connect(socket: &Path) -> Result<UnixStream, Failure> {
             Err(Refused::Busy) if Instant::now() < deadline => thread::sleep(PAUSE),
             Err(Refused::Busy) => return Err(Failure::later(format!("{BUSY}: message not sent"))),
             Err(Refused::NotThere(e)) => {
-                let text =
-                    format!("the mail system is not running (connect {}: {e}): message not sent", socket.display());
-                return Err(Failure::later(text));
+                return Err(Failure::later(format!("{}: message not sent", not_running(socket, &e))));
             }
             Err(Refused::Io(e)) => return Err(Failure::later(format!("the mail system does not answer: {e}"))),
         }
@@ -150,7 +153,12 @@ impl Dialogue {
         self.out.write_all(&wire).map_err(lost)?;
         let reply = self.expect(2)?;
         // It is the daemon's from here on, whatever comes.
-        let _ = self.out.write_all(b"QUIT\r\n");
+        if self.verbose {
+            let _ = self.out.set_read_timeout(Some(FAREWELL));
+            let _ = self.ask("QUIT", 2);
+        } else {
+            let _ = self.out.write_all(b"QUIT\r\n");
+        }
         Ok(reply)
     }
 
@@ -192,7 +200,8 @@ fn lost(error: io::Error) -> Failure {
     Failure { is_lost: true, ..Failure::later(format!("the mail system does not answer: {error}: message not sent")) }
 }
 
-/// SMTP on standard input and output, for a program that wants to speak it (`-bs`).
+/// SMTP on standard input and output, for a program that wants to speak it (`-bs`). Its
+/// lines may end in LF alone, unless it comes by a socket.
 ///
 /// # Errors
 /// As [`connect`]; the program hears a 421 then.
@@ -203,11 +212,54 @@ pub fn pass_through(socket: &Path) -> Result<(), Failure> {
     stream.set_read_timeout(None).map_err(lost)?;
     thread::Builder::new()
         .spawn(move || {
-            let _ = copy(&mut io::stdin().lock(), &mut to);
+            let mut stdin = io::stdin().lock();
+            // A program or a person here may end lines in LF; a socket has somebody else behind it.
+            let _ =
+                if is_socket(&stdin) { copy(&mut stdin, &mut to) } else { copy(&mut WithCr::of(&mut stdin), &mut to) };
             let _ = to.shutdown(Shutdown::Write);
         })
         .map_err(lost)?;
     copy(&mut &stream, &mut io::stdout().lock()).map_err(|e| Failure::io(&e))
+}
+
+/// Whether a stream is a socket; or cannot be told.
+fn is_socket(stream: impl AsFd) -> bool {
+    fstat(stream).map_or(true, |stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits())
+}
+
+/// A stream whose every LF has a CR before it.
+struct WithCr<'a> {
+    from: &'a mut dyn Read,
+    piece: Vec<u8>,
+    /// What was read and not yet given.
+    left: io::Cursor<Vec<u8>>,
+    last: u8,
+}
+
+impl<'a> WithCr<'a> {
+    fn of(from: &'a mut dyn Read) -> Self {
+        Self { from, piece: vec![0; 16 << 10], left: io::Cursor::default(), last: 0 }
+    }
+}
+
+impl Read for WithCr<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let given = self.left.read(out)?;
+        if given > 0 {
+            return Ok(given);
+        }
+        let count = self.from.read(&mut self.piece)?;
+        let mut more = Vec::with_capacity(count + count / 16);
+        for &octet in self.piece.get(..count).unwrap_or_default() {
+            if octet == b'\n' && self.last != b'\r' {
+                more.push(b'\r');
+            }
+            more.push(octet);
+            self.last = octet;
+        }
+        self.left = io::Cursor::new(more);
+        self.left.read(out)
+    }
 }
 
 /// Copies what comes as it comes.

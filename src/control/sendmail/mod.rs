@@ -144,7 +144,7 @@ pub fn verify(socket: &Path, options: &Options) -> Result<(), Failure> {
         for address in head::read_list(list.as_bytes())? {
             let mut answer = Vec::new();
             super::ask(socket, &format!("verify {address}"), &mut answer, super::PATIENCE)
-                .map_err(|e| Failure::later(format!("ask the mail system ({}): {e}", socket.display())))?;
+                .map_err(|e| Failure::later(super::trouble_with(socket, &e)))?;
             let answer = String::from_utf8_lossy(&answer).into_owned();
             let (goes, lines) = answer.split_once('\n').unwrap_or_default();
             tell(lines);

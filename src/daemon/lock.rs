@@ -1,0 +1,43 @@
+//! Who has the spool, and the addresses with it.
+//!
+//! One penfoldd has a spool at a time, by its lock. A second one that is started by
+//! mistake finds its addresses taken first, and says by the lock by whom. Nothing is
+//! waited for.
+
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::exit::{self, Exit};
+use crate::spool::{Lock, Spool};
+
+/// Takes the lock.
+///
+/// # Errors
+/// That another process has it, and those of the system.
+pub fn take(spool: &Spool) -> Result<Lock, Exit> {
+    match spool.lock() {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Exit {
+            code: exit::TEMPFAIL,
+            text: vec![format!("the spool {} is in use by another penfoldd", spool.root().display())],
+        }),
+        Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
+    }
+}
+
+/// The same end, with who has the address that cannot be listened on. `may_look` ends
+/// root's rights, with which no lock is looked at.
+pub fn name_holder(mut exit: Exit, spool: &Path, may_look: impl Fn() -> bool) -> Exit {
+    let in_use = io::Error::from(Errno::EADDRINUSE).to_string();
+    for line in exit.text.iter_mut().filter(|line| line.ends_with(&in_use)) {
+        let is_ours = may_look() && is_locked(spool);
+        line.push_str(if is_ours { " (another penfoldd has the spool)" } else { " (another program listens there)" });
+    }
+    exit
+}
+
+fn is_locked(spool: &Path) -> bool {
+    Spool::look_at(spool).and_then(|spool| spool.lock()).is_ok_and(|lock| lock.is_none())
+}

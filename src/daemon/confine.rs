@@ -18,6 +18,9 @@ use crate::worker::Settings;
 /// What programs need to know of the system.
 const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/share", "/proc", "/sys"];
 
+/// Files of the system that are often links to places of a program's own.
+const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs/ca-certificates.crt"];
+
 impl Start {
     /// Confines this process, if it has a keeper, before it begins its first thread.
     pub(super) fn confine(&self, settings: &Settings) -> Result<(), Exit> {
@@ -41,6 +44,7 @@ impl Start {
     fn places(&self, settings: &Settings) -> Places {
         let config = &settings.config;
         let mut read: Vec<PathBuf> = SYSTEM.map(PathBuf::from).to_vec();
+        read.extend(LINKS.iter().flat_map(|file| files::around(Path::new(file))));
         read.extend(files::Names::of(self.path(), config).directories());
         let roots = settings.router.mailbox_roots();
         let mut write: Vec<PathBuf> = roots.iter().filter_map(|root| nearest(root)).collect();

@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicBool;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Uid, User};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
@@ -70,6 +71,7 @@ impl Start {
     /// A socket that is none, or a configuration that cannot be read.
     pub fn keep(&self) -> io::Result<()> {
         let _ = nix::sys::prctl::set_name(c"penfold-keeper");
+        nix::sys::prctl::set_child_subreaper(true)?;
         // Nobody's command is to have the terminal at which root has started this.
         nix::unistd::setsid()?;
         let daemon = std::os::unix::process::parent_id();
@@ -118,10 +120,24 @@ impl Keeper<'_> {
             let [asked, told] = both.map(|one| one.any() == Some(true));
             if told {
                 while io::Read::read(&mut ended, &mut [0; 64]).is_ok_and(|count| count > 0) {}
-                self.agents.retain_mut(|(_, agent)| matches!(agent.try_wait(), Ok(None)));
+                self.bury();
             }
             if asked && !self.answer(&socket)? {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Waits for those that have ended: agents, and what their commands have left behind,
+    /// for which nobody else would, where the server is the first process of a container.
+    fn bury(&mut self) {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => {
+                    self.agents.retain(|(_, agent)| i32::try_from(agent.id()) != Ok(pid.as_raw()));
+                }
+                Ok(WaitStatus::StillAlive) | Err(_) => return,
+                Ok(_) => {}
             }
         }
     }

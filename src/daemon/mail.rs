@@ -23,6 +23,7 @@ use crate::queue::{self, Event, Queue, Tasks};
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
 use crate::submit::usage::Usage;
+use crate::sys::command;
 use crate::worker::{self, Settings, Tools};
 
 /// Threads that work on jobs.
@@ -187,6 +188,7 @@ impl Mail {
     pub fn stop(self) {
         self.tell(Event::Stop);
         let _ = self.ended.recv_timeout(GRACE);
+        command::end_all();
     }
 }
 

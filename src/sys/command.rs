@@ -3,7 +3,8 @@
 //! A command runs in a process group of its own, with the file mode mask 077 and no
 //! descriptor but the first three. It has until a deadline, and room for so many octets
 //! of what it says. Whoever is late is killed; and when the command ends, whatever it has
-//! left behind in its group is killed too, so that no process stays. A command that does
+//! left behind in its group is killed too, so that no process stays, and none outlives
+//! who has begun it, see [`end_all`]. A command that does
 //! not read what it is given is no error. Knows nothing of mail, and no shell: who wants
 //! one runs it.
 
@@ -11,6 +12,7 @@ use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -27,6 +29,19 @@ const GLANCE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_m
 const PIECE: usize = 16 << 10;
 /// What may still be in the pipe when a command has ended.
 const REST: usize = 1 << 20;
+
+static STOPPED: AtomicBool = AtomicBool::new(false);
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Ends all commands that run, and those that would be run: this process is about to end,
+/// and none of them is to outlive it.
+pub fn end_all() {
+    STOPPED.store(true, Ordering::SeqCst);
+    let deadline = Instant::now() + GLANCE.1 * 5;
+    while RUNNING.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
+        std::thread::sleep(GLANCE.0);
+    }
+}
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +101,13 @@ pub fn run(mut command: Command, terms: Terms<'_>) -> io::Result<(Ended, Vec<u8>
     let stdin = child.stdin.take().zip(terms.input).map(|(pipe, from)| Feed { pipe, from, piece: Vec::new() });
     let heard = Heard { pipe: Some(reader), said: Vec::new(), most: terms.most, is_free: terms.is_free };
     let mut running = Running { child, feed: stdin, heard };
+    RUNNING.fetch_add(1, Ordering::SeqCst);
     let is_over = running.attend(deadline);
     // Nobody has waited for the leader yet, so that the group's number is still its own.
     if let Ok(group) = i32::try_from(running.child.id()) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
     let status = running.child.wait()?;
     if is_over? {
         running.heard.rest()?;
@@ -121,7 +138,7 @@ impl Running<'_> {
         let mut glance = GLANCE.0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || STOPPED.load(Ordering::SeqCst) {
                 return Ok(false);
             }
             let (can_write, can_read) = self.wait(left.min(glance))?;

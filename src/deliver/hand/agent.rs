@@ -9,13 +9,17 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::thread;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 
 use super::perform;
 use super::pool::IDLE;
 use super::wire::{receive_task, send_result};
 use crate::sys;
+use crate::sys::command;
 
 /// Becomes the user with these numbers, and works until there is nothing more to do.
 ///
@@ -26,12 +30,25 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
     umask(Mode::from_bits_truncate(0o077));
     let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;
+    let server = socket.try_clone()?;
+    thread::Builder::new().spawn(move || outlive_nobody(&server))?;
     loop {
         match receive_task(&socket) {
             Ok(Some((task, message))) => send_result(&socket, &perform(&task, message.as_ref()))?,
             Ok(None) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Ends this process, and a command that it runs, when the server is gone.
+fn outlive_nobody(server: &UnixStream) {
+    loop {
+        let mut hung_up = [PollFd::new(server.as_fd(), PollFlags::empty())];
+        if !matches!(poll(&mut hung_up, PollTimeout::NONE), Err(Errno::EINTR)) {
+            command::end_all();
+            std::process::exit(0);
         }
     }
 }

@@ -88,25 +88,27 @@ fn twice(text: &str, place: usize, error: &Error) -> Option<String> {
     error.message().strip_prefix("duplicate key")?;
     let (before, _) = text.split_at_checked(place)?;
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let above = text.get(..start)?.lines();
+    let mut above = text.get(..start)?.lines().enumerate();
     let line = text.get(start..)?.lines().next()?.trim();
+    // What follows a name at the front of a line.
+    let after = |line: &str, name| line.trim_start().strip_prefix(name).map(|rest: &str| rest.trim_start().to_owned());
     let (what, at) = match line.strip_prefix('[') {
         Some(header) => {
             let name = header.trim_start_matches('[').split([']', '#']).next()?.trim();
-            let begins = |line: &str| {
-                line.trim_start_matches(['[', ' ', '\t'])
-                    .strip_prefix(name)
-                    .map(str::trim_start)
-                    .is_some_and(|rest| rest.starts_with([']', '.', '=']))
+            let mut is_top = true;
+            let mut begins = |line: &str| match line.trim_start().strip_prefix('[') {
+                Some(header) => {
+                    is_top = false;
+                    after(header.trim_start_matches('['), name).is_some_and(|rest| rest.starts_with(']'))
+                }
+                None => is_top && after(line, name).is_some_and(|rest| rest.starts_with(['.', '='])),
             };
-            (format!("[{name}] has begun"), above.enumerate().find(|(_, line)| begins(line)))
+            (format!("[{name}] has begun"), above.find(|(_, line)| begins(line)))
         }
         None => {
             let name = line.split(['=', ' ', '\t']).next()?;
-            let is_it = |line: &str| {
-                line.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
-            };
-            (format!("{name} stands"), above.enumerate().filter(|(_, line)| is_it(line)).last())
+            let is_it = |line: &str| after(line, name).is_some_and(|rest| rest.starts_with('='));
+            (format!("{name} stands"), above.filter(|(_, line)| is_it(line)).last())
         }
     };
     let (number, first) = at?;

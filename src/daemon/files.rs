@@ -3,7 +3,7 @@
 //! They are opened by the user that the server becomes, and not by root, who wrote
 //! them: what that user may not open is told by the key that names it and by his
 //! name, since a path and "Permission denied" puzzle one who is root. Opens nothing
-//! and changes no rights.
+//! but the log, to try it, makes nothing, and changes no rights.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -75,12 +75,6 @@ impl Names {
     }
 }
 
-/// The directory of a file, and that of the file to which it may be a link.
-pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
-    let real = file.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned));
-    file.parent().map(Path::to_owned).into_iter().chain(real)
-}
-
 /// Whether this process can open the log, as far as can be told without making it.
 pub fn try_log(to: &LogTo) -> io::Result<()> {
     let LogTo::File(path) = to else { return Ok(()) };
@@ -91,6 +85,12 @@ pub fn try_log(to: &LogTo) -> io::Result<()> {
         }
         result => result.map(drop),
     }
+}
+
+/// The directory of a file, and that of the file to which it may be a link.
+pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let real = file.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned));
+    file.parent().map(Path::to_owned).into_iter().chain(real)
 }
 
 /// What is done when the log is opened.

@@ -180,7 +180,14 @@ impl Entry {
     /// # Errors
     /// Those of open(2).
     pub fn file_for(&self, is_own: bool) -> io::Result<File> {
-        if is_own { self.file.try_clone() } else { File::open(self.spool.path(self.name)) }
+        if is_own {
+            return self.file.try_clone();
+        }
+        // Another worker may move it meanwhile, once.
+        let places = [self.name.place, Place::Cur, Place::New, Place::Cur];
+        let mut opened = places.into_iter().map(|place| File::open(self.spool.path(EntryName { place, ..self.name })));
+        let found = opened.find(|file| !file.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
+        found.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
     }
 
     /// Makes all that is in the file durable, as it must be before it is acted on

@@ -6,6 +6,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 
 use common::homes::{Homes, messages};
@@ -147,6 +148,14 @@ fn homes_of_all_kinds() {
     homes.give("jon", &home);
     fs::remove_file(home.join(".forward")).expect("it is there");
     arrives("his again");
+    // Others may write to it: whoever could have put the file there is not believed.
+    homes.write("jon", ".forward", "elvis\n", 0o644);
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).expect("a mode");
+    daemon.submit(&["jon"]);
+    daemon.wait_words(&["ignored ~/.forward of jon: others may write to the home"]);
+    arrives("everybody's");
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::remove_file(home.join(".forward")).expect("it is there");
     // It is not there, as if it were to be mounted.
     fs::rename(&home, &away).expect("a rename");
     deferred("missing", "dsn=4.2.0");

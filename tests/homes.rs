@@ -342,3 +342,31 @@ fn a_table_that_is_a_link_is_followed() {
     daemon.wait_mail(&site, "jon", 2);
     assert!(!daemon.log().contains("stays in force"), "{}", daemon.log());
 }
+
+#[test]
+fn who_is_not_root_delivers_to_himself() {
+    let Some(mut homes) = Homes::new("") else { return };
+    for name in ["own", "own/spool", "own/run"] {
+        let path = homes.site.path(name);
+        fs::create_dir(&path).expect("a directory");
+        homes.give("jon", &path);
+    }
+    homes.site.set("", "spool", &format!("{:?}", homes.site.path("own/spool")));
+    homes.site.set("", "socket", &format!("{:?}", homes.site.path("own/run/sock")));
+    let inside = homes.site.penfoldd(&["-d"]);
+    let mut command = homes.mounts.enter("setpriv");
+    let id = FIRST.to_string();
+    command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--no-new-privs"]);
+    command.arg(inside.get_program()).args(inside.get_args()).stdin(std::process::Stdio::null());
+    let daemon = Daemon::spawn(command);
+    assert!(children(daemon.pid().as_raw().unsigned_abs()).is_empty(), "no keeper");
+    send(&daemon, "jon");
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
+    homes.write("jon", ".forward", "\\jon, \"|cat > $HOME/copy\"\n", 0o644);
+    send(&daemon, "jon");
+    daemon
+        .wait_until("a copy", || fs::read_to_string(homes.home("jon").join("copy")).is_ok_and(|text| !text.is_empty()));
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 2);
+    send(&daemon, "mary");
+    daemon.wait_words(&["deferred to=<mary@", "Permission denied"]);
+}

@@ -261,6 +261,27 @@ fn what_nothing_can_be_accepted_from_keeps_it_from_starting() {
 }
 
 #[test]
+fn sendmail_starts_the_daemon_by_its_control_socket() {
+    let mut site = Site::new();
+    let control = site.path("penfold.sock");
+    site.set("", "socket", &format!("{control:?}"));
+    site.configure();
+    let Some(command) = activated(&site, &[control.to_str().expect("UTF-8")], "control") else { return };
+    let daemon = Daemon::spawn_until(command, |line| line.contains("Listening on").then_some(1));
+    let daemon = daemon.unwrap_or_else(|log| panic!("it does not listen:\n{log}"));
+    fs::set_permissions(&control, fs::Permissions::from_mode(0o666)).expect("mode 666");
+    let sendmail = site.path("sendmail");
+    symlink(env!("CARGO_BIN_EXE_penfoldctl"), &sendmail).expect("a link");
+    let mut run = Command::new(&sendmail);
+    run.env("PENFOLD_CONFIG", site.path("penfold.conf")).args(["jon@razorback"]);
+    let mut child = run.stdin(Stdio::piped()).spawn().expect("it runs");
+    std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"Subject: up\n\nHow are you?\n")
+        .expect("written");
+    assert!(child.wait().expect("it ends").success(), "{}", daemon.log());
+    daemon.wait_mail(&site, "jon", 1);
+}
+
+#[test]
 fn a_process_for_each_client_as_the_inetd_unit_starts_it() {
     let site = Site::new();
     let Some(mut command) = unpacked::of_systemd("systemd-socket-activate") else { return };

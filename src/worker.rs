@@ -25,7 +25,7 @@ use crate::queue::{Event, Job, LOCAL, Report, Verdict};
 use crate::route::{Expansion, Place, Route};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
 use crate::sys;
-use crate::users::DESTINATION;
+use crate::users::{DESTINATION, Mailbox, Owner};
 
 mod commands;
 mod forward;
@@ -143,7 +143,7 @@ impl Worker {
             Ok(_) if job.spots.is_empty() => Err(Verdict::Stale),
             Ok(entry) => {
                 job.entry = entry.name();
-                Ok(entry)
+                self.check_given(&entry, job).map(|()| entry)
             }
             Err(Unusable::Gone) => Err(Verdict::Vanished),
             Err(Unusable::Bad(bad)) => {
@@ -155,6 +155,21 @@ impl Worker {
                 Err(self.later(job))
             }
         }
+    }
+
+    /// That an entry that was given away is for whom it was given to: he could have written
+    /// anything into it since.
+    fn check_given(&self, entry: &Entry, job: &Job) -> Result<(), Verdict> {
+        let Some(uid) = entry.given_to() else { return Ok(()) };
+        let router = &self.tools.settings().router;
+        entry.slots().iter().try_for_each(|slot| match router.route_of(&slot.recipient) {
+            Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
+            Route::Unsure(_) => Err(self.later(job)),
+            _ => {
+                self.tools.spool.condemn(entry.name(), "it was given to a user, and is for somebody else");
+                Err(Verdict::Vanished)
+            }
+        })
     }
 
     /// The whole job again after the first interval, nothing being written down.

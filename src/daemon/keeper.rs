@@ -5,7 +5,8 @@
 //! that but requests of a fixed size. Of the configuration, which is root's own, it takes the
 //! server's user and the names of files. Root itself gets no agent, nor does whoever is
 //! called root by another name; a file is opened as root only if nobody else can put
-//! another one in its place. It ends with the server, whose pid file it removes
+//! another one in its place; and only a message of the server's own, as it is in the spool,
+//! is made the file of somebody for whom an agent works. It ends with the server, whose pid file it removes
 //! then, and leaves signals to that.
 
 use std::ffi::OsString;
@@ -30,8 +31,9 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use super::detach::remove_pid_file;
 use super::exit::{self, Exit};
 use super::{Start, files};
+use crate::spool::GIVEN;
 use crate::sys::keeper::{Answer, Person, REQUEST, Request, person, set};
-use crate::sys::{self, pass};
+use crate::sys::{self, disk, pass};
 
 /// What the process that stays root is called.
 pub const KEEPER: &str = "penfoldd: keeper";
@@ -145,13 +147,13 @@ impl Keeper<'_> {
     /// Answers one request; false when there are no more.
     fn answer(&mut self, socket: &io::Stdin) -> io::Result<bool> {
         let mut bytes = [0; REQUEST];
-        let (count, _) = pass::receive(socket, &mut bytes)?;
+        let (count, beside) = pass::receive(socket, &mut bytes)?;
         match count {
             0 => return Ok(false),
             REQUEST => {}
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
-        let done = Request::read(&bytes).and_then(|request| self.carry_out(request));
+        let done = Request::read(&bytes).and_then(|request| self.carry_out(request, beside));
         let (answer, file) =
             done.unwrap_or_else(|e| (Answer::Failed(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None));
         let too_long = || Answer::Failed(Errno::ENAMETOOLONG as i32).write();
@@ -159,7 +161,7 @@ impl Keeper<'_> {
         Ok(true)
     }
 
-    fn carry_out(&mut self, request: Request) -> io::Result<(Answer, Option<OwnedFd>)> {
+    fn carry_out(&mut self, request: Request, beside: Option<OwnedFd>) -> io::Result<(Answer, Option<OwnedFd>)> {
         let known = |user: Option<User>| (user.map_or(Answer::Nobody, |user| Answer::Is(person(user))), None);
         match request {
             Request::Named(name) => Ok(known(User::from_name(&name)?)),
@@ -173,7 +175,25 @@ impl Keeper<'_> {
                 let config = self.start.load().map_err(|_| io::Error::from(Errno::EINVAL))?;
                 open(&path, &files::Names::of(self.start.path(), &config)).map(|file| (Answer::Done, Some(file.into())))
             }
+            Request::Give(uid) => {
+                let file = beside.ok_or(Errno::EBADF)?;
+                self.give(uid, &file.into()).map(|()| (Answer::Done, None))
+            }
         }
+    }
+
+    /// Makes a message of the server's a user's: the server could do to him, by his agent, all
+    /// that he could do with it.
+    fn give(&self, uid: u32, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == GIVEN;
+        if !is_message || metadata.uid() != self.server.uid {
+            return Err(Errno::EPERM.into());
+        }
+        if uid == 0 || !self.agents.iter().any(|(of, _)| *of == uid) {
+            return Err(Errno::ESRCH.into());
+        }
+        disk::set_owner(file, Some(uid), None)
     }
 
     fn agent(&mut self, user: &Person) -> io::Result<(Answer, Option<OwnedFd>)> {

@@ -1,7 +1,7 @@
 //! Deliver one message to one Maildir, exactly once.
 //!
 //! The file appears in `new/` complete or not at all, as maildir(5) asks: by one
-//! rename of a bare entry, or as a copy that is written to `tmp/`, synced, noted as
+//! rename of a bare entry (`given`: one link), or as a copy that is written to `tmp/`, synced, noted as
 //! prepared in the entry, and renamed. Its name is fixed by entry and recipient,
 //! so that after a crash the recipient's record and the mailbox together say
 //! what happened; in doubt the message comes twice, never not at all. Trouble with
@@ -92,7 +92,7 @@ impl Maildir<'_> {
         }
     }
 
-    fn delivered(&self) -> Outcome {
+    pub(super) fn delivered(&self) -> Outcome {
         Outcome::delivered("").at(self.path.to_string_lossy())
     }
 
@@ -145,13 +145,13 @@ impl Maildir<'_> {
     }
 
     /// `seconds.id-recipient.host,S=bytes`.
-    fn file_name(&self, entry: QueueId, recipient: usize, size: u64) -> String {
+    pub(super) fn file_name(&self, entry: QueueId, recipient: usize, size: u64) -> String {
         // As maildir(5) says.
         let host = self.hostname.replace('/', "\\057").replace(':', "\\072");
         format!("{}{host},S={size}", file_prefix(entry, recipient))
     }
 
-    fn trouble(&self, trouble: &Trouble) -> Outcome {
+    pub(super) fn trouble(&self, trouble: &Trouble) -> Outcome {
         Outcome::from_io(&trouble.doing, &trouble.error).at(self.path.to_string_lossy())
     }
 
@@ -171,6 +171,6 @@ pub fn not_noted(error: &io::Error) -> Outcome {
 }
 
 /// What a file's name begins with, whatever the host is called now.
-fn file_prefix(entry: QueueId, recipient: usize) -> String {
+pub(super) fn file_prefix(entry: QueueId, recipient: usize) -> String {
     format!("{}.{entry}-{recipient}.", entry.seconds())
 }

@@ -5,6 +5,7 @@
 
 mod client;
 pub mod credentials;
+mod given;
 pub mod hand;
 mod hosts;
 pub mod maildir;

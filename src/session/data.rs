@@ -5,7 +5,6 @@
 //! after the commit.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::time::Instant;
 
 use memchr::memchr_iter;
@@ -23,6 +22,7 @@ use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
 use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
 use crate::spool::{Draft, EntryName};
+use crate::sys::keeper;
 use crate::users::{Mailbox, Owner};
 
 /// How much of a message is read at a time.
@@ -62,7 +62,9 @@ impl Session<'_> {
                 // The client does not wait for what comes then.
                 let told = self.say(&reply::accepted(&name.id.to_string())).and_then(|()| self.flush());
                 let only = transaction.envelope.recipients.first().map(|only| &only.address);
-                (self.service.wake)(&Committed { name, home: only.zip(mailbox.as_deref()) });
+                // What becomes a user's own is the queue's matter: he may have a `.forward`.
+                let own = mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
+                (self.service.wake)(&Committed { name, home: only.zip(own.map(|mailbox| mailbox.path.as_path())) });
                 told
             }
             Err(reply) => {
@@ -72,13 +74,14 @@ impl Session<'_> {
         }
     }
 
-    /// The Maildir of the only recipient, if the file can be renamed into it.
-    fn only_mailbox(&self, transaction: &Transaction) -> Option<PathBuf> {
+    /// The Maildir of the only recipient, if the file can be renamed into it, or linked.
+    fn only_mailbox(&self, transaction: &Transaction) -> Option<Mailbox> {
         match transaction.envelope.recipients.as_slice() {
             [only] if only.original.is_none() && only.action == Action::Deliver => {
                 match self.service.router.route(&only.address) {
-                    Route::Mailbox(Mailbox { path, is_mbox: false, owner: Owner::Server }) => {
-                        Some(path).filter(|path| self.service.spool.is_near(path))
+                    Route::Mailbox(mailbox) if !mailbox.is_mbox => {
+                        let is_possible = mailbox.owner == Owner::Server || keeper::is_there();
+                        Some(mailbox).filter(|mailbox| is_possible && self.service.spool.is_near(&mailbox.path))
                     }
                     _ => None,
                 }

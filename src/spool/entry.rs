@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use super::content::Content;
+use super::given;
 use super::head::{self, Head};
 use super::{Bad, EntryName, Place, QueueId, Record, Slot, Spool, Spot, State};
 use crate::address::Address;
@@ -26,13 +27,15 @@ const SPARSE: u64 = 1024;
 #[derive(Debug)]
 pub struct Entry {
     pub(super) spool: Arc<Spool>,
-    name: EntryName,
+    pub(super) name: EntryName,
     pub(super) file: File,
     pub(super) head: Head,
     /// Whether all recipients were read.
     is_whole: bool,
     /// Whether the file had another name when it was opened.
     linked: bool,
+    /// Whose the file was when it was opened, if not the server's.
+    pub(super) given: Option<u32>,
 }
 
 /// Why an entry could not be opened.
@@ -73,6 +76,7 @@ impl Entry {
             let opened = match OpenOptions::new().read(true).write(true).open(&path) {
                 // It can be looked at all the same.
                 Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => given::open(name.id, &path, e),
                 opened => opened,
             };
             match opened {
@@ -89,19 +93,23 @@ impl Entry {
         if metadata.len() != name.size {
             return Err(Bad("its size is not the one in its name").into());
         }
-        let linked = metadata.nlink() > 1;
+        let (linked, given) = (metadata.nlink() > 1, given::to(&metadata));
         let mut front = Vec::with_capacity(FRONT);
         (&file).take(FRONT as u64).read_to_end(&mut front)?;
         let length = head::length(&front)?;
+        if given.is_some() && !head::is_bare(&front) {
+            // Whoever it was given to must not say what else is to be done.
+            return Err(Bad("it was given to a user, and is not what was given").into());
+        }
         if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
             let head = read_wanted(&file, &front, wanted)?;
-            return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false, linked });
+            return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false, linked, given });
         }
         if length > front.len() as u64 {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
         let head = head::read(&front)?;
-        Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: true, linked })
+        Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: true, linked, given })
     }
 
     /// The queue id.
@@ -371,7 +379,7 @@ impl Spool {
         self.twins.lock().unwrap_or_else(PoisonError::into_inner).insert(twin.id, twin);
     }
 
-    fn remove_twin(&self, id: QueueId) -> io::Result<()> {
+    pub(super) fn remove_twin(&self, id: QueueId) -> io::Result<()> {
         let twin = self.twins.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
         let Some(twin) = twin else { return Ok(()) };
         match disk::remove(&self.path(twin)) {

@@ -255,6 +255,11 @@ pub fn length(front: &[u8]) -> Result<u64, Bad> {
     if length <= MAX_HEAD { Ok(length) } else { Err(Bad("the head is too long")) }
 }
 
+/// Whether it is a bare head.
+pub fn is_bare(front: &[u8]) -> bool {
+    front.starts_with(BARE_FIRST)
+}
+
 /// Reads a head from the front of a file, of at least the length that [`length`] gave.
 ///
 /// # Errors

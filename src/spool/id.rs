@@ -79,6 +79,11 @@ impl QueueId {
         self.micros / 1_000_000
     }
 
+    /// When the message came.
+    pub fn time(self) -> SystemTime {
+        UNIX_EPOCH.checked_add(Duration::from_micros(self.micros)).unwrap_or(UNIX_EPOCH)
+    }
+
     /// How long ago the message came; nothing, if the clock says that it is yet to come.
     pub fn age(self) -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -22,6 +22,9 @@
 //! | --- | --- | --- | --- |
 //! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n` | `Draft::commit`: linked or renamed / file synced | nothing before; after it the message is ours. If the sync fails it is removed |
 //! | bare, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither; see below for btrfs |
+//! | bare, in `new/` | the same, but a user's | `Entry::mark`: mode 0640 / time / root: `chown` | it is in no mailbox yet |
+//! | a user's, 0640 | `new/N` of his mailbox, too | his agent: linked / mode 0600 / his group | it is there; the server could read it up to the mode |
+//! | a user's, 0600 | nothing here | `Entry::leave`: unlinked | delivered |
 //! | bare, in `new/` | full, in `cur/` | `Entry::make_full`: `tmp/ID` written and synced / renamed / `cur/` synced / the bare one unlinked / `new/` synced | both only in between: then the full one counts, on which nothing was done yet. If it cannot be undone, the bare one is not moved |
 //! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | nothing: either place will do |
 //! | recipient `T` | `T` with a time | `Entry::defer`: record overwritten | nothing: without it he is due sooner |
@@ -41,6 +44,8 @@
 //! | `new/ID,S=n` before its 250 | as any other: it is whole, or not there | |
 //! | `tmp/ID` of a draft, of `make_full`, or of a report that no `R` names | nothing | the same step made again, or `Spool::sweep` after 36 hours |
 //! | bare in `new/` and full in `cur/` | full in `cur/` | `Spool::entries` at the start: bare unlinked / `new/` synced |
+//! | bare, a user's, 0640 | a user's, 0600 | linked if it has no name in his `new/` or `cur/` / as above; in doubt twice, if he has removed it meanwhile |
+//! | bare, a user's, 0600 | nothing here | `Entry::open`: unlinked. The time, which is that of the id, tells it from a file that was restored for somebody else |
 //! | `T`, with a part of a copy in `tmp/` of the mailbox | `P` | the same step made again, over it |
 //! | `P`, copy in `tmp/` of the mailbox | `D` | record written and synced once more / renamed / ... as above |
 //! | `P`, copy not in `tmp/`, for less than a day or in `new/` or `cur/` | `D` | `new/` synced / record overwritten |
@@ -78,6 +83,10 @@
 //! bring the old name back; that of a copy is not: its old name is then one more of a
 //! file that was delivered. `forget` takes two crashes a day apart to be missed.
 //!
+//! What becomes a user's own needs no sync either, for the same reason as the rename: the link is
+//! made before the old name goes, and the journals keep that order, so that the file has
+//! one of its names at least. The mode comes after the link in the same way.
+//!
 //! On btrfs a power cut can leave both names of a rename, of one file. A bare entry
 //! that is in its mailbox too was delivered (`Entry::is_also`), so was a copy that its
 //! owner can see (`deliver::maildir`), and an entry loses its name in `tmp/` before
@@ -101,6 +110,7 @@ use std::time::{Duration, SystemTime};
 mod beget;
 mod content;
 mod entry;
+mod given;
 mod head;
 mod id;
 mod keep;
@@ -109,6 +119,7 @@ mod writer;
 
 pub use content::Content;
 pub use entry::{Entry, Unusable};
+pub use given::GIVEN;
 pub use head::{Bad, Record, Slot, Spot, State};
 pub use id::{Kind, QueueId};
 pub use keep::Lock;

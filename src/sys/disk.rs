@@ -8,11 +8,12 @@
 //! them, let each fail, or leave it out: see `fault`, which a release build
 //! does not contain.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
@@ -134,7 +135,32 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     step("fsync", Subject::Path(path), || File::open(path)?.sync_all())
 }
 
-/// Gives a file from [`create_nameless`] a name, which must not exist.
+/// Says who may do what with a file.
+///
+/// # Errors
+/// Those of fchmod(2).
+pub fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    step("chmod", Subject::Open(file), || file.set_permissions(Permissions::from_mode(mode)))
+}
+
+/// Says when a file was written.
+///
+/// # Errors
+/// Those of futimens(2).
+pub fn set_time(file: &File, time: SystemTime) -> io::Result<()> {
+    step("utime", Subject::Open(file), || file.set_modified(time))
+}
+
+/// Says whose a file is.
+///
+/// # Errors
+/// Those of fchown(2).
+pub fn set_owner(file: &File, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    step("chown", Subject::Open(file), || fchown(file, uid, gid))
+}
+
+/// Gives an open file a name, which must not exist: its first, after [`create_nameless`],
+/// or one more.
 ///
 /// # Errors
 /// Those of linkat(2).

@@ -5,7 +5,7 @@
 //!
 //! | word | is |
 //! | --- | --- |
-//! | `CALL` | `open`, `write`, `fsync`, `link`, `rename`, `unlink`, `mkdir`, or `*` |
+//! | `CALL` | `open`, `write`, `fsync`, `link`, `rename`, `unlink`, `mkdir`, `truncate`, `chmod`, `chown`, `utime`, or `*` |
 //! | `PATH` | a part of the path (of `FROM TO` for a rename), its end if `$` follows, or `*` |
 //! | `WHEN` | the number of the matching call, counted from 1: `3`, `3-5`, `3-`, or `*` |
 //! | `ACTION` | `before` or `after`: the process is gone then and there; `panic`: a bug, in the thread that makes the call; `skip`: the call says that all went well and does nothing; or the name of an error, such as `EIO`, which it returns and does nothing |
@@ -95,7 +95,7 @@ fn parse(rule: &str) -> Option<Rule> {
 
 fn errno(name: &str) -> Option<Errno> {
     let known = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS, Errno::EMFILE, Errno::EACCES, Errno::EXDEV];
-    let other = [Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOMEM];
+    let other = [Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOMEM, Errno::EPERM];
     known.into_iter().chain(other).find(|errno| format!("{errno:?}") == name)
 }
 

@@ -3,7 +3,8 @@
 //! A server that root has started keeps one process as root beside it and becomes its own
 //! user. That process, the keeper, knows these requests alone, each of a fixed size: an
 //! agent that runs as a user, or as the server's own user but unconfined; what the
-//! system says of a user; a file that the configuration names. Whatever is asked for,
+//! system says of a user; a file that the configuration names; and that a file of the server's
+//! becomes that of a user for whom an agent works. Whatever is asked for,
 //! nothing is done as root in a place that a user controls: an agent has given up root
 //! before it runs a line of ours.
 //!
@@ -48,6 +49,8 @@ pub enum Request {
     Numbered(u32),
     /// A file that the configuration names, to be read.
     File(PathBuf),
+    /// The file beside this, which is the server's, becomes this user's.
+    Give(u32),
 }
 
 /// What a keeper answers; a file comes beside it where one was asked for.
@@ -114,6 +117,18 @@ pub fn agent(name: Option<&str>) -> io::Result<UnixStream> {
     match ask(&request)? {
         (Answer::Done, Some(socket)) => Ok(socket.into()),
         (Answer::Nobody, _) => Err(io::Error::new(io::ErrorKind::NotFound, "there is no such user")),
+        (answer, _) => Err(nonsense(&answer)),
+    }
+}
+
+/// Makes a file of the server's a user's, for whom an agent works. Its group stays.
+///
+/// # Errors
+/// Those of fchown(2), `EPERM` for another file than a message, `ESRCH` without such an
+/// agent, or that there is no keeper.
+pub fn give(uid: u32, file: &File) -> io::Result<()> {
+    match ask_beside(&Request::Give(uid), Some(file))? {
+        (Answer::Done, _) => Ok(()),
         (answer, _) => Err(nonsense(&answer)),
     }
 }
@@ -192,11 +207,16 @@ fn nonsense(answer: &Answer) -> io::Error {
 }
 
 fn ask(request: &Request) -> io::Result<(Answer, Option<OwnedFd>)> {
+    ask_beside(request, None)
+}
+
+fn ask_beside(request: &Request, file: Option<&File>) -> io::Result<(Answer, Option<OwnedFd>)> {
     let Some(keeper) = KEEPER.get() else { return Err(Errno::EPERM.into()) };
     let bytes = request.write()?;
     let socket = keeper.lock().unwrap_or_else(PoisonError::into_inner);
     let mut answer = [0; ANSWER];
-    let asked = pass::send(socket.as_fd(), &bytes, None).and_then(|_| pass::receive(socket.as_fd(), &mut answer));
+    let asked = pass::send(socket.as_fd(), &bytes, file.map(AsFd::as_fd))
+        .and_then(|_| pass::receive(socket.as_fd(), &mut answer));
     match asked {
         Ok((ANSWER, file)) => Ok((Answer::read(&answer)?, file)),
         _ => Err(gone()),
@@ -224,6 +244,7 @@ impl Request {
             Self::Named(name) => to.octet(3).text(name.as_bytes()),
             Self::Numbered(uid) => to.octet(4).number(*uid),
             Self::File(path) => to.octet(5).text(path.as_os_str().as_bytes()),
+            Self::Give(uid) => to.octet(6).number(*uid),
         };
         fixed(to)
     }
@@ -240,6 +261,7 @@ impl Request {
             3 => Self::Named(from.string()?),
             4 => Self::Numbered(from.number()?),
             5 => Self::File(from.path()?),
+            6 => Self::Give(from.number()?),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
@@ -300,6 +322,7 @@ mod tests {
             Request::Named("j\u{f6}n".into()),
             Request::Numbered(65_534),
             Request::File("/etc/penfold/key.pem".into()),
+            Request::Give(65_534),
         ] {
             let bytes = request.write().expect("short");
             assert_eq!(Request::read(&bytes).expect("good"), request);

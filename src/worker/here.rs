@@ -12,7 +12,8 @@ use crate::outcome::{Fate, Outcome};
 use crate::reply::Status;
 use crate::route::Route;
 use crate::spool::{Slot, State};
-use crate::users::Mailbox;
+use crate::sys::keeper;
+use crate::users::{Mailbox, Owner};
 
 /// Copies of one message that are prepared together.
 const COPIES: usize = 64;
@@ -51,7 +52,11 @@ impl Attempt<'_> {
         let is_prepared = matches!(slot.record.state, State::Prepared { .. });
         let outcome = match route {
             Route::Mailbox(Mailbox { path, is_mbox, owner }) => {
-                if let Some(outcome) = self.forward(slot, owner) {
+                // For one that was given to him already that was settled before a crash.
+                let outcome = if self.entry.given_to().is_none() { self.forward(slot, owner) } else { None };
+                if let Some(outcome) = outcome {
+                    // The next one need not be made full first.
+                    self.spool.note_apart(path);
                     return Err(Box::new(outcome));
                 }
                 if *is_mbox && !is_prepared {
@@ -75,8 +80,11 @@ impl Attempt<'_> {
 
     fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Result<Prepared, Box<Outcome>> {
         if self.entry.is_bare() {
-            let is_there = mailbox.has(&self.entry);
-            if let Some(outcome) = is_there.or_else(|| mailbox.take(self.spool, self.entry.name())) {
+            let done = match mailbox.owner {
+                Owner::User(account) if keeper::is_there() => mailbox.give(self.spool, &self.entry, account.uid),
+                _ => mailbox.has(&self.entry).or_else(|| mailbox.take(self.spool, self.entry.name())),
+            };
+            if let Some(outcome) = done {
                 self.taken = outcome.fate == Fate::Delivered;
                 return Err(Box::new(outcome));
             }

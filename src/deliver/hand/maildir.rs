@@ -1,4 +1,5 @@
-//! The steps in a Maildir: a file is written to `tmp/`, and renamed to `new/`.
+//! The steps in a Maildir: a file is written to `tmp/`, and renamed to `new/`; or one that
+//! is the owner's already is linked there.
 //!
 //! A file appears in `new/` complete or not at all, as maildir(5) asks, and replaces
 //! none. What is missing of the directories is made; last the one that every delivery
@@ -11,6 +12,8 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
+
+use nix::unistd::getegid;
 
 use super::{Done, Identity, Part, Trouble};
 use crate::sys::disk;
@@ -66,6 +69,27 @@ impl At<'_> {
         }
         renamed.map_err(|error| trouble("rename into", &to, error))?;
         self.sync()
+    }
+
+    /// Gives a message that is its owner's already its name in `new/`. That it is then his
+    /// alone says to the server, after a crash, that it has one.
+    pub fn adopt(&self, name: &str, prefix: &str, message: &File) -> Result<(), Trouble> {
+        let target = self.0.join("new").join(name);
+        let metadata = message.metadata().map_err(|error| trouble("look at what becomes", &target, error))?;
+        let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
+        let is_here = || self.seen(prefix).any(|path| fs::symlink_metadata(path).is_ok_and(is_same));
+        if metadata.nlink() < 2 || !is_here() {
+            let mut linked = disk::link(message, &target);
+            if linked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+                self.make()?;
+                linked = disk::link(message, &target);
+            }
+            linked.map_err(|error| trouble("link into", &target, error))?;
+        }
+        // The server can still read it up to the first of these.
+        disk::set_mode(message, 0o600)
+            .and_then(|()| disk::set_owner(message, None, Some(getegid().as_raw())))
+            .map_err(|error| trouble("make his own", &target, error))
     }
 
     /// What became of a copy, after a crash.

@@ -50,6 +50,15 @@ pub enum Task {
         /// The name of the file.
         name: String,
     },
+    /// Give the message's file, which is the recipient's by now, its name in `new/`.
+    Adopt {
+        /// The Maildir; made if it is missing.
+        mailbox: PathBuf,
+        /// The name of the file.
+        name: String,
+        /// What its name begins with, if it has one there since before a crash.
+        prefix: String,
+    },
     /// Find out what became of a copy, after a crash.
     Recover {
         /// The Maildir.
@@ -174,6 +183,9 @@ pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
         Task::Copy { mailbox, name, head, content } => maildir::At(mailbox).copy(name, head, message()?, *content),
         Task::Reveal { mailbox, name } => maildir::At(mailbox).reveal(name).map(|()| Done::Well),
         Task::Recover { mailbox, prefix, identity, is_old } => maildir::At(mailbox).recover(prefix, *identity, *is_old),
+        Task::Adopt { mailbox, name, prefix } => {
+            maildir::At(mailbox).adopt(name, prefix, message()?).map(|()| Done::Well)
+        }
         Task::Append { file, head, content } => mbox::append(file, head, message()?, *content).map(|()| Done::Well),
         Task::Forward { home, uid, names } => home::forward(home, *uid, names),
         Task::Read { file } => home::read(file),

@@ -126,6 +126,7 @@ fn write_task(to: &mut Writer, task: &Task) {
             to.number(u32::try_from(environment.len()).unwrap_or(u32::MAX));
             environment.iter().fold(to, |to, (name, value)| to.text(name).text(value))
         }
+        Task::Adopt { mailbox, name, prefix } => to.octet(9).path(mailbox).text(name).text(prefix),
         Task::Print { words, limit, most } => texts(to.octet(8).number(*limit).number(*most), words),
     };
 }
@@ -156,6 +157,7 @@ fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
                 (0..count).map(|_| Ok((from.string()?, from.string()?))).collect::<io::Result<_>>()?
             },
         },
+        9 => Task::Adopt { mailbox: from.path()?, name: from.string()?, prefix: from.string()? },
         8 => Task::Print { limit: from.number()?, most: from.number()?, words: read_texts(from)? },
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
@@ -266,6 +268,7 @@ mod tests {
                 identity: Identity { born: 1, inode: 2 },
                 is_old: true,
             },
+            Task::Adopt { mailbox: mailbox(), name: "1.x".into(), prefix: "1.".into() },
             Task::Append { file: mailbox(), head: "From x\n".into(), content: Part { at: 7, size: 9 } },
             Task::Forward { home: mailbox(), uid: 7, names: vec![".forward+x".into(), ".forward".into()] },
             Task::Read { file: mailbox() },

@@ -272,11 +272,11 @@ impl Attempt<'_> {
                     self.entry.defer(index, self.now)?;
                 }
                 let next = self.next_attempt();
-                self.log(number, outcome, Some(next));
                 let words = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
                 let time = log::timestamp(self.now);
                 self.spool
                     .note(self.entry.id(), &format!("{time} <{}> {} {words}", slot.recipient.address, outcome.host));
+                self.log(number, outcome, Some(next));
             }
             Fate::Deferred | Fate::Failed => {
                 self.log(number, outcome, None);

@@ -16,7 +16,7 @@ use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use crate::address::Address;
-use crate::config::table::{Line, Watched, lines};
+use crate::config::table::{Line, Watched, fill};
 use crate::config::{self, ConfigError, Local, TableFile};
 use crate::sasl::secret::Secret;
 use crate::sys::keeper;
@@ -182,13 +182,7 @@ impl Users {
 }
 
 fn parse(file: &Path, text: &str) -> Result<UserTable, Vec<ConfigError>> {
-    let (mut table, mut errors) = (UserTable::new(), Vec::new());
-    for line in lines(text) {
-        if let Err((part, what)) = add(&mut table, line) {
-            errors.push(line.error(file, part, what));
-        }
-    }
-    if errors.is_empty() { Ok(table) } else { Err(errors) }
+    fill(file, text, add)
 }
 
 /// Adds the user of one line; what is wrong, and at which part. No text of the

@@ -179,6 +179,24 @@ pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
         .filter(|line| !line.text.is_empty() && !line.text.starts_with('#'))
 }
 
+/// A table that each line adds something to; `add` says what is wrong, and at which part.
+///
+/// # Errors
+/// All that is wrong, in the order of the lines.
+pub fn fill<'a, T: Default>(
+    file: &Path,
+    text: &'a str,
+    mut add: impl FnMut(&mut T, Line<'a>) -> Result<(), (&'a str, String)>,
+) -> Result<T, Vec<ConfigError>> {
+    let (mut table, mut errors) = (T::default(), Vec::new());
+    for line in lines(text) {
+        if let Err((part, what)) = add(&mut table, line) {
+            errors.push(line.error(file, part, what));
+        }
+    }
+    if errors.is_empty() { Ok(table) } else { Err(errors) }
+}
+
 /// What one reading of a file gave.
 struct Reading {
     seen: Option<Seen>,

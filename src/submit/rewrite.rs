@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 use std::path::Path;
 
 use crate::address::{Address, parse_domain};
-use crate::config::table::{Line, Watched, lines};
+use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
 
 /// The rewrite table, and the domain for all.
@@ -70,13 +70,7 @@ impl Rewriting {
 }
 
 fn parse(file: &Path, text: &str, first_domain: &str) -> Result<Table, Vec<ConfigError>> {
-    let (mut table, mut errors) = (Table::new(), Vec::new());
-    for line in lines(text) {
-        if let Err((part, what)) = add(&mut table, line, first_domain) {
-            errors.push(line.error(file, part, what));
-        }
-    }
-    if errors.is_empty() { Ok(table) } else { Err(errors) }
+    fill(file, text, |table, line| add(table, line, first_domain))
 }
 
 /// Adds one line; what is wrong, and at which part.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::rewrite::Rewriting;
 use crate::address::{Address, parse_domain};
-use crate::config::table::{Line, Watched, lines};
+use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
 
 /// The senders table, and what holds without it.
@@ -142,13 +142,7 @@ impl Identity {
 }
 
 fn parse(file: &Path, text: &str, first_domain: &str) -> Result<Table, Vec<ConfigError>> {
-    let (mut table, mut errors) = (Table::new(), Vec::new());
-    for line in lines(text) {
-        if let Err((part, what)) = add(&mut table, line, first_domain) {
-            errors.push(line.error(file, part, what));
-        }
-    }
-    if errors.is_empty() { Ok(table) } else { Err(errors) }
+    fill(file, text, |table, line| add(table, line, first_domain))
 }
 
 /// Adds one line; what is wrong, and at which part.

@@ -31,21 +31,17 @@ impl Homes {
         }
         let mut site = Site::with(&format!("auth.users = \"none\"\nlocal.mailbox = \"~/Maildir\"\n{more}"));
         site.set("local", "users", "\"system\"");
-        let mut passwd = fs::read_to_string("/etc/passwd").expect("a system with users");
-        let mut group = fs::read_to_string("/etc/group").expect("groups");
         fs::create_dir(site.path("home")).expect("a directory");
         chown(site.path("home"), Some(0), Some(0)).expect("root's");
-        for (uid, name) in (FIRST..).zip(USERS) {
-            let (home, number) = (site.path("home").join(name), if name == "toor" { 0 } else { uid });
-            passwd.push_str(&format!("{name}:x:{number}:{uid}::{}:/bin/sh\n", home.display()));
-            group.push_str(&format!("{name}:x:{uid}:\n"));
-            fs::create_dir(&home).expect("a home");
-            chown(&home, Some(number), Some(uid)).expect("a home of his own");
+        let home = |name: &str| site.path("home").join(name);
+        let number = |uid, name: &str| if name == "toor" { 0 } else { uid };
+        let users: Vec<_> =
+            (FIRST..).zip(USERS).map(|(uid, name)| (name, number(uid, name), uid, home(name))).collect();
+        for (_, uid, gid, home) in &users {
+            fs::create_dir(home).expect("a home");
+            chown(home, Some(*uid), Some(*gid)).expect("a home of his own");
         }
-        site.write("passwd", &passwd);
-        site.write("group", &group);
-        let bind = |name: &str| format!("mount --bind {} /etc/{name}", site.path(name).display());
-        let mounts = Mounts::new(&format!("{} && {}", bind("passwd"), bind("group")))?;
+        let mounts = Mounts::new(&passwd(&site, users))?;
         Some(Self { site, mounts })
     }
 
@@ -77,6 +73,21 @@ impl Homes {
     pub fn mail(&self, name: &str) -> Vec<String> {
         messages(&self.home(name).join("Maildir"))
     }
+}
+
+/// Writes down the users of the system: name, number, that of the group, and home. What
+/// makes them that in a mount namespace is the script of the shell.
+pub fn passwd<'a>(site: &Site, users: impl IntoIterator<Item = (&'a str, u32, u32, PathBuf)>) -> String {
+    let mut passwd = fs::read_to_string("/etc/passwd").expect("a system with users");
+    let mut group = fs::read_to_string("/etc/group").expect("groups");
+    for (name, uid, gid, home) in users {
+        passwd.push_str(&format!("{name}:x:{uid}:{gid}::{}:/bin/sh\n", home.display()));
+        group.push_str(&format!("{name}:x:{gid}:\n"));
+    }
+    site.write("passwd", &passwd);
+    site.write("group", &group);
+    let bind = |name: &str| format!("mount --bind {} /etc/{name}", site.path(name).display());
+    format!("{} && {}", bind("passwd"), bind("group"))
 }
 
 /// What is in `new/` of a Maildir.

@@ -4,7 +4,7 @@
 //! the system's. Only root can have that, and who cannot says `skipped`.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::mounts::Mounts;
@@ -72,6 +72,37 @@ impl Homes {
     /// What is in a user's Maildir.
     pub fn mail(&self, name: &str) -> Vec<String> {
         messages(&self.home(name).join("Maildir"))
+    }
+}
+
+/// Makes the homes of these users below `home/` of a site, for which they are users of the
+/// system from now on, and the namespace in which they are that. Callers are root.
+pub fn settle(site: &mut Site, users: &[&str]) -> Option<Mounts> {
+    site.set("auth", "users", "\"none\"");
+    site.set("local", "users", "\"system\"");
+    site.set("local", "mailbox", "\"~/Maildir\"");
+    let home = |user: &str| site.path("home").join(user);
+    for user in users {
+        fs::create_dir_all(home(user)).expect("a home");
+        give(users, user, &home(user));
+    }
+    Mounts::new(&passwd(site, (FIRST..).zip(users).map(|(uid, user)| (*user, uid, uid, home(user)))))
+}
+
+/// Makes something, with all that is in it, that of one of these users.
+pub fn give(users: &[&str], user: &str, path: &Path) {
+    let uid = (FIRST..).zip(users).find(|(_, name)| **name == user).map(|(uid, _)| uid);
+    chown(path, uid, uid).expect("chown");
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
+    below.for_each(|file| give(users, user, &file.path()));
+}
+
+/// That all mail in a Maildir is as if this user had written it.
+pub fn check_own(maildir: &Path, uid: u32) {
+    let files = ["new", "cur"].into_iter().flat_map(|sub| fs::read_dir(maildir.join(sub)).into_iter().flatten());
+    for file in files.flatten() {
+        let metadata = file.metadata().expect("there");
+        assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (uid, 0o600), "{}", file.path().display());
     }
 }
 

@@ -139,7 +139,7 @@ impl Start {
             None => (Some(self.load()?), Vec::new()),
         };
         if let Some(config) = &config {
-            if let Err(e) = self.begin_keeper(&config.user) {
+            if let Err(e) = self.begin_keeper(config) {
                 ::log::error!("keep a process as root: {e}");
             }
             wrong.extend(self.become_user(config).err().into_iter().flat_map(|exit| exit.text));
@@ -311,7 +311,7 @@ impl Start {
     /// The spool, opened by the server's user: root is given up. What is missing of
     /// its directories is made, and is that user's.
     fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
-        let kept = self.begin_keeper(&config.user);
+        let kept = self.begin_keeper(config);
         if sys::is_root() {
             let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
             for directory in [config.spool.as_path(), socket_directory] {

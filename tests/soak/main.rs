@@ -29,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chance::Chance;
 use clients::World;
-use common::holdings::{Holdings, memory};
+use common::holdings::{Holdings, own_memory};
 use common::mounts::Mounts;
 use common::{Daemon, Site, homes};
 use ledger::{Arrived, Sum, USERS, balance};
@@ -208,7 +208,7 @@ impl Soak {
     }
 
     fn at_rest(&self) -> (Holdings, usize) {
-        (Holdings::at_rest(self.daemon().pid(), REST), memory(self.daemon().pid()))
+        (Holdings::at_rest(self.daemon().pid(), REST), own_memory(self.daemon().pid()))
     }
 
     fn compare(&self, (before, small): (Holdings, usize)) -> Result<(), String> {
@@ -221,7 +221,7 @@ impl Soak {
         if !daemon.comes_true(|| is_well(Holdings::of(daemon.pid()))) {
             return Err(format!("it had {before:?} and has {:?} now", Holdings::of(daemon.pid())));
         }
-        let big = memory(daemon.pid());
+        let big = own_memory(daemon.pid());
         println!("{before:?}, {small} KiB in the middle and {big} KiB in the end");
         if big > small + GROWTH {
             return Err(format!("it had {small} KiB in the middle of its work and has {big} KiB now"));

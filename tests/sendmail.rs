@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::mounts::Mounts;
-use common::remote::Remote;
 use common::{Daemon, PATIENCE, Site};
 use nix::unistd::{User, geteuid};
 use penfold::control::sendmail::Options;
@@ -500,63 +499,6 @@ fn the_sender_and_from_are_masked_together() {
         let wanted = [format!("Return-Path: {path}"), format!("From: {shown}"), "Reply-To: root@razorback".to_owned()];
         assert!(wanted.iter().all(|field| header.contains(field)), "{wanted:?} in {header:?}");
     }
-}
-
-/// An example of penfold.conf(5), as it stands there, and what a test needs besides.
-fn example(site: &Site, name: &str, hosts: &[(&str, &str)]) {
-    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/good/");
-    let mut text = fs::read_to_string(format!("{good}{name}")).expect("an example");
-    for (from, to) in hosts {
-        assert!(text.contains(from), "{text}");
-        text = text.replace(from, to);
-    }
-    let dir = site.path("").display().to_string();
-    let user = if geteuid().is_root() { "user = \"nobody\"\n" } else { "" };
-    site.configure_with(&format!(
-        "{text}hostname = \"web.example.org\"\n{user}spool = \"{dir}/spool\"\nsocket = \"{dir}/penfold.sock\"\n\
-         local.aliases = \"{dir}/aliases\"\nlocal.users = \"file:{dir}/users\"\nlocal.mailbox = \"{dir}/mail/{{user}}\"\nlog.to = \"stderr\"\n"
-    ));
-}
-
-/// Runs the daemon with penfold.conf as it is.
-fn serve(site: &Site) -> Daemon {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldd"));
-    command.arg("-d").arg("-f").arg(site.path("penfold.conf")).stdin(Stdio::null());
-    Daemon::spawn_until(command, |line| line.ends_with(" started").then_some(0)).expect("it starts")
-}
-
-#[test]
-fn a_null_client_has_five_lines() {
-    let (site, hub) = (Site::new(), Remote::sink());
-    let url = format!("smtp://{}", hub.host_port());
-    example(&site, "sends-only.conf", &[("smtp+starttls://mail.example.org", &url)]);
-    let daemon = serve(&site);
-    let output = sendmail(&site, &["-f", "root", "root", "cron@localhost"], b"From: Cron <root>\nTo: root\n\nhello\n");
-    assert_eq!(told(&output), (0, String::new()), "{}", daemon.log());
-    let message = hub.messages(1).remove(0);
-    assert!(message.sender.starts_with("<root@example.org>"), "{}", message.sender);
-    assert_eq!(message.recipients, ["<root@example.org>", "<cron@example.org>"]);
-    let text = String::from_utf8_lossy(&message.data).into_owned();
-    for field in ["From: Cron <root@example.org>", "To: root@example.org", "by web.example.org (penfold, from uid "] {
-        assert!(text.contains(field), "{text}");
-    }
-    assert!(daemon.settles(&site));
-}
-
-#[test]
-fn a_local_host_keeps_its_mail() {
-    let site = Site::new();
-    let free = common::free_port();
-    example(
-        &site,
-        "local-only.conf",
-        &[("remote.local_only", &format!("listen = [{{address = \"127.0.0.1:{free}\"}}]\nremote.local_only"))],
-    );
-    let daemon = serve(&site);
-    assert_eq!(told(&sendmail(&site, &["root"], b"hello\n")), (0, String::new()));
-    only(&daemon, &site, "root");
-    let (code, text) = told(&sendmail(&site, &["x@elsewhere.test"], b"hello\n"));
-    assert!(code == 69 && text.contains("550 5.4.4 <x@elsewhere.test> No mail leaves this host"), "{text}");
 }
 
 /// Where a program is, that may be nowhere.

@@ -38,14 +38,22 @@ fn sendmail(name: &str) -> Result<(), Exit> {
         Mode::Deliver => sendmail::deliver(&config.socket, &options),
         Mode::Session => sendmail::pass_through(&config.socket),
         Mode::Verify => sendmail::verify(&config.socket, &options),
-        Mode::Aliases => {
-            sendmail::check_aliases(&config.local.aliases).map(|text| sendmail::tell(&format!("{text}\n")))
-        }
+        Mode::Aliases => return aliases(&config),
         Mode::Queue => return queue(name, &config),
         Mode::Flush => return flush(&config, options.flush.as_deref()),
         Mode::Daemon(stays) => return Err(become_daemon(options.config.as_deref(), stays)),
     };
     result.map_err(|failure| Exit { code: failure.code, text: failure.text })
+}
+
+/// What is wrong in the file stands alone on its line, so that editors can jump there.
+fn aliases(config: &Config) -> Result<(), Exit> {
+    let count = sendmail::check_aliases(&config.local.aliases).map_err(|failure| {
+        failure.text.iter().for_each(|line| eprintln!("{line}"));
+        Exit { code: failure.code, text: Vec::new() }
+    })?;
+    sendmail::tell(&format!("{count}\n"));
+    Ok(())
 }
 
 /// penfoldd, which stands beside this program or is found by its name. Returns only

@@ -17,6 +17,7 @@ pub mod dns;
 pub mod holdings;
 pub mod homes;
 pub mod mounts;
+pub mod pages;
 
 pub mod remote;
 pub mod scram;

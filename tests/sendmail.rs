@@ -7,7 +7,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,7 +17,6 @@ use std::process::{Command, Output, Stdio};
 use common::mounts::Mounts;
 use common::{Daemon, PATIENCE, Site};
 use nix::unistd::{User, geteuid};
-use penfold::control::sendmail::Options;
 
 /// A program of ours under this name, at this site, also for users who cannot see where
 /// cargo builds.
@@ -443,22 +441,6 @@ fn a_program_may_take_its_time_and_the_daemon_a_break() {
     drop(stdin);
     assert!(child.wait().expect("a child").success());
     assert_eq!(only(&daemon, &site, "jon").1, b"before\nafter\n");
-}
-
-#[test]
-fn page_and_program_have_the_same_options() {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/sendmail.8")).expect("a page");
-    let (_, options) = page.split_once("The options may be clustered").expect("options");
-    let (options, _) = options.split_once(".Sh ").expect("an end");
-    let lines = options.lines().filter_map(|line| line.strip_prefix(".It Fl ").or(line.strip_prefix(".Fl ")));
-    let words = lines.flat_map(|line| line.split(' ').take_while(|word| !["Ns", "Ar", "Cm"].contains(word)));
-    let told: BTreeSet<char> = words.filter_map(|word| word.chars().next()).filter(char::is_ascii_alphabetic).collect();
-    let is_known = |letter: &char| {
-        let parsed = Options::parse("sendmail", [format!("-{letter}"), "m".to_owned()]);
-        parsed != Err(format!("option -{letter} is not known"))
-    };
-    let known: BTreeSet<char> = ('A'..='z').filter(char::is_ascii_alphabetic).filter(is_known).collect();
-    assert_eq!(told, known);
 }
 
 #[test]

@@ -12,6 +12,7 @@
 
 pub mod books;
 pub mod client;
+pub mod clock;
 pub mod dialog;
 pub mod dns;
 pub mod holdings;

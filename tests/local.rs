@@ -238,6 +238,84 @@ fn lists_come_from_files_and_their_owner_is_told() {
 }
 
 #[test]
+fn a_list_that_cannot_be_used_is_waited_for() {
+    // Each list, what makes it what it is, how it goes, and the words. `{}` is its path.
+    let jon = "jon\n";
+    let comment = |octets: usize| format!("{jon}#{}\n", "x".repeat(octets - jon.len() - 2));
+    let (fits, long) = (comment(512 << 10), comment((512 << 10) + 1));
+    let lists = |count| (1..=count).map(|n| format!(":include:{{}}{n}\n")).collect::<String>() + jon;
+    let cases = [
+        ("directory", "", "mkdir {}", "deferred", "it is no plain file"),
+        ("fifo", "", "mkfifo {}", "deferred", "it is no plain file"),
+        ("nul", "jon\0\n", "", "deferred", "it is no text in UTF-8"),
+        ("long", &long, "", "deferred", "it is longer than 524288 octets"),
+        ("fits", &fits, "", "sent", "to 1"),
+        // Its own is one of them.
+        ("hundred", &lists(99), "for n in $(seq 99); do cp /dev/null {}$n; done", "sent", "to 1"),
+        ("more", &lists(100), "for n in $(seq 100); do cp /dev/null {}$n; done", "deferred", "more than 100 lists"),
+        ("others", jon, "chmod 666 {}", "sent", "to 1"),
+        ("link", "", "ln -s others {}", "sent", "to 1"),
+        ("secret", jon, "chown root {} && chmod 600 {}", "deferred", "Permission denied"),
+        ("empty", "# nobody\n", "", "deferred", "nobody is on the list"),
+        ("idle", "|cat\n", "", "deferred", "nobody is on the list"),
+    ];
+    let alias = |(name, ..): &(&str, _, _, _, _)| format!("{name}: :include:{{}}/{name}\n");
+    let site = site(&cases.iter().map(alias).collect::<String>());
+    let daemon = site.start();
+    for (name, text, script, fate, words) in cases {
+        if name == "secret" && !nix::unistd::geteuid().is_root() {
+            println!("skipped: only root has what others cannot read");
+            continue;
+        }
+        let path = site.path("mail").join(name).display().to_string();
+        if !text.is_empty() {
+            site.write(&format!("mail/{name}"), &text.replace("{}", &path));
+        }
+        let made = std::process::Command::new("sh").args(["-ec", &script.replace("{}", &path)]).status();
+        assert!(made.expect("a shell").success(), "{name}");
+        daemon.submit_from("", &[name]);
+        let line = daemon.wait_words(&[&format!(" {fate} to=<{name}@razorback> via=list")]);
+        assert!(line.contains(words), "{name}: {line}");
+        assert!(fate != "deferred" || line.contains("dsn=4."), "{name}: {line}");
+    }
+}
+
+#[test]
+fn who_is_on_a_list_and_beside_it_gets_two_copies() {
+    let site = site("staff: :include:{}/staff\nall: staff, root\nboth: root, root\n");
+    site.write("mail/staff", "jon, root, root\n");
+    let daemon = site.start();
+    daemon.submit(&["all"]);
+    daemon.wait_mail(&site, "root", 2);
+    assert!(daemon.settles(&site));
+    assert_eq!((site.mail("jon").len(), site.mail("root").len()), (1, 2));
+    daemon.submit(&["both"]);
+    assert!(daemon.settles(&site));
+    assert_eq!(site.mail("root").len(), 3);
+}
+
+#[test]
+fn a_list_is_read_when_it_is_needed_and_an_alias_when_mail_comes() {
+    let site = site("list: :include:{}/list\nowner-list: jon\nalias: x@far.test\n");
+    site.write("mail/list", "x@far.test\n");
+    site.write("routes", "far.test error:4.2.1 later\n");
+    let daemon = site.start();
+    daemon.submit(&["alias"]);
+    daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<alias@razorback>"]);
+    daemon.submit(&["list"]);
+    daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<list@razorback>"]);
+    // Changed now, it is as it was for the one, and for the other from the next message on.
+    site.write("aliases", &filled(&site, "list: :include:{}/list\nalias: root\n"));
+    site.write("mail/list", "root\n");
+    daemon.submit(&["list"]);
+    daemon.wait_mail(&site, "root", 1);
+    daemon.submit(&["alias"]);
+    let mail = text_of(daemon.wait_mail(&site, "root", 2));
+    assert!(mail.contains("Delivered-To: list@razorback\n") && !mail.contains("owner-list"), "{mail}");
+    daemon.wait_until("the two that wait", || site.spooled().len() == 2);
+}
+
+#[test]
 fn no_octet_of_an_address_is_a_command_or_a_path() {
     let site = site("jon: jon\ncmd: \"|cat >/dev/null; echo $SENDER $EXTENSION $LOCAL\"\n");
     let daemon = site.start();

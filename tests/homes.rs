@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
+use common::client::Client;
 use common::homes::{FIRST, Homes};
 use common::{Daemon, Site};
 use nix::sys::signal::{Signal, kill};
@@ -92,6 +93,10 @@ fn nobody_has_more_than_he_needs() {
     assert_ne!(status(server, "Uid"), "0 0 0 0");
     assert_eq!(status(keeper, "Uid"), "0 0 0 0");
     assert_eq!(status(keeper, "Threads"), "1");
+    // CAP_CHOWN and CAP_KILL.
+    for (set, rights) in [("CapEff", "21"), ("CapPrm", "21"), ("CapInh", "00"), ("CapAmb", "00")] {
+        assert_eq!(status(keeper, set), format!("00000000000000{rights}"), "{set} of the keeper");
+    }
     assert_eq!(status(agent, "Uid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
     assert_eq!(status(agent, "Gid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
     assert_eq!(status(agent, "Groups"), "");
@@ -166,10 +171,11 @@ fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
          chown -R root /mnt && chmod 600 /mnt/c.key /mnt/open/c.key",
         site.path("").display()
     ));
+    site.becomes_roots();
     site.set("tls", "certificate", "\"/mnt/c.pem\"");
     site.set("tls", "key", "\"/mnt/c.key\"");
     let daemon = mounts.start(&site);
-    let mut client = common::client::Client::new(daemon.connect());
+    let mut client = Client::new(daemon.connect());
     client.say("EHLO client.test\r\n");
     let mut offered = String::new();
     while !offered.contains("250 ") {
@@ -184,6 +190,25 @@ fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(said.contains(&format!("tls.key: {key}: Permission denied")), "{said}");
     }
+    // Nor a key that somebody else has put into the configuration, not even another table.
+    site.set("tls", "key", "\"/mnt/c.key\"");
+    let examine = || {
+        let run = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+        (run.status.success(), String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    assert!(examine().0);
+    for (mode, owner) in [(0o777, 0), (0o755, FIRST)] {
+        fs::set_permissions(site.path(""), fs::Permissions::from_mode(mode)).expect("root can");
+        chown(site.path(""), Some(owner), None).expect("root can");
+        assert!(examine().1.contains("tls.key: /mnt/c.key: Permission denied"), "{mode:o} {owner}");
+    }
+    chown(site.path(""), Some(0), None).expect("root can");
+    mounts.shell("cp /mnt/c.key /mnt/routes && chmod 600 /mnt/routes");
+    let routes = site.path("routes");
+    site.set("remote", "routes", "\"/mnt/routes\"");
+    let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("remote.routes: /mnt/routes: Permission denied"));
+    site.set("remote", "routes", &format!("{routes:?}"));
     // A link of root's own is as good as the file.
     mounts.shell("ln -s c.key /mnt/link");
     site.set("tls", "key", "\"/mnt/link\"");
@@ -370,4 +395,72 @@ fn who_is_not_root_delivers_to_himself() {
     daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 2);
     send(&daemon, "mary");
     daemon.wait_words(&["deferred to=<mary@", "Permission denied"]);
+}
+
+/// The children of a daemon's keeper that are called so.
+fn called(daemon: &Daemon, name: &str) -> Vec<u32> {
+    let (keeper, _) = family(daemon);
+    children(keeper).into_iter().filter(|child| child.1 == name).map(|child| child.0).collect()
+}
+
+#[test]
+fn who_waits_for_a_name_service_waits_alone() {
+    let Some(homes) = Homes::new("") else { return };
+    let done = homes.site.path("mail/done");
+    homes.site.write("aliases", &format!("robot: \"|touch {}\"\n", done.display()));
+    let daemon = homes.start();
+    // From now on whoever opens the table of users waits for somebody to write to it.
+    let pipe = homes.site.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
+    homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
+    let ask = |name: &str| {
+        let mut client = Client::new(daemon.connect());
+        client.ask("HELO client.test", "250 ");
+        client.ask("MAIL FROM:<>", "250 ");
+        client.say(&format!("RCPT TO:<{name}@razorback>\r\n"));
+        client
+    };
+    let mut waiting = ["jon", "mary", "elvis"].map(ask);
+    daemon.wait_until("the question", || called(&daemon, "penfoldd: names").len() == 3);
+    let names = called(&daemon, "penfoldd: names");
+    let server = status(daemon.pid().as_raw().unsigned_abs(), "Uid");
+    for &pid in &names {
+        daemon.wait_until("its start", || status(pid, "Uid") == server);
+        assert_eq!((status(pid, "Groups"), status(pid, "CapPrm")), (String::new(), "0000000000000000".to_owned()));
+    }
+    send(&daemon, "robot");
+    daemon.wait_until("a command", || done.exists());
+    // Doubt is no refusal for good, and nothing is left of it.
+    homes.mounts.shell("umount -l /etc/passwd");
+    names.into_iter().for_each(|pid| send_signal(pid, Signal::SIGKILL));
+    for client in &mut waiting {
+        let reply = client.hear().expect("a reply");
+        assert!(reply.starts_with("451 4.3.0 "), "{reply}");
+    }
+    send(&daemon, "jon");
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
+}
+
+#[test]
+fn who_is_no_user_any_more_has_his_mail_deferred() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    let passwd = fs::read_to_string(homes.site.path("passwd")).expect("a table");
+    for (name, instead, why) in
+        [("mary", "", "there is no such user"), ("elvis", "elvis:x:0:0::/root:/bin/sh\n", "nothing is done as root")]
+    {
+        let others = passwd.split_inclusive('\n').filter(|line| !line.starts_with(&format!("{name}:")));
+        let others = others.collect::<String>() + instead;
+        // Between the look-up of a recipient, which is good for two seconds, and his agent's.
+        let is_said = (0..9).any(|_| {
+            let mut client = Client::new(daemon.connect());
+            client.begin("", &[&format!("{name}@razorback")]);
+            fs::write(homes.site.path("passwd"), &others).expect("a table");
+            client.ask("Subject: too late\r\n.", "250 ");
+            let line = daemon.wait_words(&[&format!("to=<{name}@razorback>")]);
+            fs::write(homes.site.path("passwd"), &passwd).expect("a table");
+            line.contains("deferred") && line.contains(why)
+        });
+        assert!(is_said, "{name}: {}", daemon.log());
+    }
 }

@@ -1,23 +1,25 @@
 //! The process that stays root: the answering side of `sys::keeper`.
 //!
 //! A server that root has started begins it before it becomes its own user. It is this
-//! program under another name, with one thread and one socket, and it reads nothing from
-//! that but requests of a fixed size. Of the configuration, which is root's own, it takes the
-//! server's user and the names of files. Root itself gets no agent, nor does whoever is
-//! called root by another name; a file is opened as root only if nobody else can put
-//! another one in its place; and only a message of the server's own, as it is in the spool,
-//! is made the file of somebody for whom an agent works. It ends with the server, whose pid file it removes
-//! then, and leaves signals to that.
+//! program under another name, with one thread and one socket, and it reads nothing but
+//! requests of a fixed size from that. Whose the server is it is told when it is begun; the
+//! configuration is read, and a file of it opened, by a process that is begun for that and
+//! ends with it (`secrets`); and what the system says of a user is found out by who becomes
+//! that user, so that nobody waits here for a name service. Of root's rights it keeps two: to
+//! make a file somebody's, and to end an agent. Root itself gets no agent, nor does whoever is called root by another name;
+//! and only a message of the server's own, as it is in the spool, is made the file of
+//! somebody for whom an agent works. It ends with the server, whose pid file it removes then,
+//! and leaves signals to that.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -25,53 +27,63 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Uid, User};
+use nix::unistd::User;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
+use super::Start;
 use super::detach::remove_pid_file;
 use super::exit::{self, Exit};
-use super::{Start, files};
+use crate::config::Config;
 use crate::spool::GIVEN;
-use crate::sys::keeper::{Answer, Person, REQUEST, Request, person, set};
+use crate::sys::keeper::{Answer, REQUEST, Request, set};
 use crate::sys::{self, disk, pass};
 
 /// What the process that stays root is called.
 pub const KEEPER: &str = "penfoldd: keeper";
 /// What an agent is called.
 pub const AGENT: &str = "penfoldd: agent";
+/// What processes are called that look up users.
+pub const NAMES: &str = "penfoldd: names";
+/// What the process is called that opens a file as root.
+pub const READER: &str = "penfoldd: reader";
 
-/// Agents at once: the idle ones, and those at work.
-const AGENTS: usize = 512;
-/// Those of one user: more than there are workers.
-const OF_ONE: usize = 40;
-/// Links on the way to a file.
-const MOST_LINKS: usize = 10;
+/// Agents at once, the idle ones and those at work, beyond two for each worker.
+const AGENTS: usize = 500;
+/// Those of one user, beyond one for each worker.
+const OF_ONE: usize = 20;
+/// How long the process has that opens a file, in milliseconds.
+const READING: u16 = 10_000;
 
 impl Start {
     /// Begins the keeper, if this process is root. Where it cannot be begun all goes on
     /// without, and mail for users of the system waits: the error is for the log.
-    pub(super) fn begin_keeper(&self) -> io::Result<()> {
+    pub(super) fn begin_keeper(&self, config: &Config) -> io::Result<()> {
         if !sys::is_root() || sys::keeper::is_there() {
             return Ok(());
         }
-        let mut arguments = Vec::new();
-        if let Some(path) = &self.config {
-            arguments.extend([OsString::from("-f"), path.into()]);
-        }
+        let mut arguments = self.same_configuration();
         if let Some(path) = &self.pid_file {
             arguments.extend([OsString::from("-p"), path.into()]);
         }
         let (ours, theirs) = pair(SockType::SeqPacket)?;
-        this_program(KEEPER, theirs).args(arguments).spawn()?;
+        // Who tells that there is no such user is become_user.
+        let Some(user) = User::from_name(&config.user)? else { return Ok(()) };
+        let numbers = [user.uid.to_string(), user.gid.to_string(), config.queue.workers.to_string()];
+        this_program(KEEPER, theirs).args(arguments).args(numbers).spawn()?;
         set(ours);
         Ok(())
     }
 
-    /// Keeps root until the server ends.
+    fn same_configuration(&self) -> Vec<OsString> {
+        self.config.iter().flat_map(|path| [OsString::from("-f"), path.into()]).collect()
+    }
+
+    /// Keeps root until the server ends, which is the user with these numbers and has so
+    /// many workers.
     ///
     /// # Errors
-    /// A socket that is none, or a configuration that cannot be read.
-    pub fn keep(&self) -> io::Result<()> {
+    /// A socket that is none.
+    pub fn keep(&self, server: (u32, u32), workers: usize) -> io::Result<()> {
         let _ = nix::sys::prctl::set_name(c"penfold-keeper");
         nix::sys::prctl::set_child_subreaper(true)?;
         // Nobody's command is to have the terminal at which root has started this.
@@ -83,9 +95,8 @@ impl Start {
         let (ended, end) = UnixStream::pair()?;
         ended.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(SIGCHLD, end)?;
-        let user = self.load().map_err(|_| io::ErrorKind::InvalidData)?.user;
-        let server = User::from_name(&user)?.map(person).ok_or(Errno::ENOENT)?;
-        Keeper { start: self, server, agents: Vec::new() }.serve(&ended)?;
+        sys::keep_rights()?;
+        Keeper { start: self, server, workers, agents: Vec::new() }.serve(&ended)?;
         self.pid_file.as_deref().into_iter().for_each(|path| remove_pid_file(path, daemon));
         Ok(())
     }
@@ -104,9 +115,20 @@ pub(super) fn is_still_there() -> Result<(), Exit> {
 
 struct Keeper<'a> {
     start: &'a Start,
-    server: Person,
-    /// With the numbers of whom they run as.
-    agents: Vec<(u32, Child)>,
+    /// Its user and his group.
+    server: (u32, u32),
+    workers: usize,
+    agents: Vec<Agent>,
+}
+
+struct Agent {
+    /// Whose it is; empty for the server's own, and [`NAMES`] for those that look up.
+    name: String,
+    process: Child,
+    /// Where it says that it is who it should be.
+    report: Option<ChildStdout>,
+    /// As whom it runs, when it has said so.
+    uid: Option<u32>,
 }
 
 impl Keeper<'_> {
@@ -121,7 +143,7 @@ impl Keeper<'_> {
             }
             let [asked, told] = both.map(|one| one.any() == Some(true));
             if told {
-                while io::Read::read(&mut ended, &mut [0; 64]).is_ok_and(|count| count > 0) {}
+                while ended.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
                 self.bury();
             }
             if asked && !self.answer(&socket)? {
@@ -136,7 +158,7 @@ impl Keeper<'_> {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => {
-                    self.agents.retain(|(_, agent)| i32::try_from(agent.id()) != Ok(pid.as_raw()));
+                    self.agents.retain(|agent| i32::try_from(agent.process.id()) != Ok(pid.as_raw()));
                 }
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => {}
@@ -156,25 +178,17 @@ impl Keeper<'_> {
         let done = Request::read(&bytes).and_then(|request| self.carry_out(request, beside));
         let (answer, file) =
             done.unwrap_or_else(|e| (Answer::Failed(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None));
-        let too_long = || Answer::Failed(Errno::ENAMETOOLONG as i32).write();
-        pass::send(socket, &answer.write().or_else(|_| too_long())?, file.as_ref().map(AsFd::as_fd))?;
+        pass::send(socket, &answer.write(), file.as_ref().map(AsFd::as_fd))?;
         Ok(true)
     }
 
     fn carry_out(&mut self, request: Request, beside: Option<OwnedFd>) -> io::Result<(Answer, Option<OwnedFd>)> {
-        let known = |user: Option<User>| (user.map_or(Answer::Nobody, |user| Answer::Is(person(user))), None);
+        let numbers = || vec![self.server.0.to_string(), self.server.1.to_string()];
         match request {
-            Request::Named(name) => Ok(known(User::from_name(&name)?)),
-            Request::Numbered(uid) => Ok(known(User::from_uid(Uid::from_raw(uid))?)),
-            Request::OwnAgent => self.agent(&self.server.clone()),
-            Request::Agent(name) => match User::from_name(&name)?.map(person) {
-                Some(user) => self.agent(&user),
-                None => Ok((Answer::Nobody, None)),
-            },
-            Request::File(path) => {
-                let config = self.start.load().map_err(|_| io::Error::from(Errno::EINVAL))?;
-                open(&path, &files::Names::of(self.start.path(), &config)).map(|file| (Answer::Done, Some(file.into())))
-            }
+            Request::OwnAgent => self.begin(AGENT, "", &numbers()),
+            Request::Names => self.begin(NAMES, NAMES, &numbers()),
+            Request::Agent(name) => self.begin(AGENT, &name, std::slice::from_ref(&name)),
+            Request::File(path) => self.open(&path).map(|file| (Answer::Done, Some(file))),
             Request::Give(uid) => {
                 let file = beside.ok_or(Errno::EBADF)?;
                 self.give(uid, &file.into()).map(|()| (Answer::Done, None))
@@ -184,74 +198,83 @@ impl Keeper<'_> {
 
     /// Makes a message of the server's a user's: the server could do to him, by his agent, all
     /// that he could do with it.
-    fn give(&self, uid: u32, file: &File) -> io::Result<()> {
+    fn give(&mut self, uid: u32, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == GIVEN;
-        if !is_message || metadata.uid() != self.server.uid {
+        if !is_message || metadata.uid() != self.server.0 {
             return Err(Errno::EPERM.into());
         }
-        if uid == 0 || !self.agents.iter().any(|(of, _)| *of == uid) {
+        if uid == 0 || !self.agents.iter_mut().any(|agent| agent.runs_as() == Some(uid)) {
             return Err(Errno::ESRCH.into());
         }
         disk::set_owner(file, Some(uid), None)
     }
 
-    fn agent(&mut self, user: &Person) -> io::Result<(Answer, Option<OwnedFd>)> {
-        if user.uid == 0 {
-            return Err(Errno::EPERM.into());
-        }
-        // He may have stopped those that the server has given up.
-        if self.agents.iter().filter(|(uid, _)| *uid == user.uid).count() >= OF_ONE
-            && let Some((_, oldest)) = self.agents.iter_mut().find(|(uid, _)| *uid == user.uid)
-        {
-            let _ = oldest.kill();
-        }
-        if self.agents.len() >= AGENTS {
-            return Err(Errno::EAGAIN.into());
-        }
+    /// A file that only root may read, by a process that is begun for it.
+    fn open(&self, path: &Path) -> io::Result<OwnedFd> {
         let (ours, theirs) = pair(SockType::Stream)?;
+        let arguments = self.start.same_configuration();
+        let mut reader = this_program(READER, theirs).env_clear().args(arguments).arg("--").arg(path).spawn()?;
+        let mut said = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+        if !matches!(poll(&mut said, READING), Ok(1)) {
+            let _ = reader.kill();
+            return Err(Errno::ETIMEDOUT.into());
+        }
+        let (_, file) = pass::receive(&ours, &mut [0])?;
+        file.ok_or_else(|| Errno::EACCES.into())
+    }
+
+    /// Begins an agent, or somebody who looks up: the socket on which it is asked.
+    fn begin(&mut self, program: &str, name: &str, words: &[String]) -> io::Result<(Answer, Option<OwnedFd>)> {
+        self.make_room(name)?;
+        let (ours, theirs) = pair(SockType::Stream)?;
+        let mut command = this_program(program, theirs);
         // Up to the new program it is root, and nobody can stop it while it is waited for.
-        let numbers = [user.uid, user.gid].map(|number| number.to_string());
-        let agent = this_program(AGENT, theirs).env_clear().process_group(0).args(numbers).spawn()?;
-        self.agents.push((user.uid, agent));
+        command.env_clear().process_group(0).arg("--").args(words).stdout(Stdio::piped());
+        let mut process = command.spawn()?;
+        let report = process.stdout.take();
+        self.agents.push(Agent { name: name.to_owned(), process, report, uid: None });
         Ok((Answer::Done, Some(ours)))
     }
+
+    /// Ends agents that the server must have given up, there being so many: their users may
+    /// have stopped them.
+    fn make_room(&mut self, name: &str) -> io::Result<()> {
+        let count = |agents: &[Agent], name: &str| agents.iter().filter(|agent| agent.name == name).count();
+        if count(&self.agents, name) >= OF_ONE + self.workers {
+            self.end_oldest(name);
+        }
+        if self.agents.len() < AGENTS + 2 * self.workers {
+            return Ok(());
+        }
+        let most = self.agents.iter().max_by_key(|agent| count(&self.agents, &agent.name));
+        if let Some(name) = most.map(|agent| agent.name.clone()) {
+            self.end_oldest(&name);
+        }
+        Err(Errno::EAGAIN.into())
+    }
+
+    fn end_oldest(&mut self, name: &str) {
+        if let Some(oldest) = self.agents.iter_mut().find(|agent| agent.name == name) {
+            let _ = oldest.process.kill();
+        }
+    }
 }
 
-/// A file that the configuration names, and that nobody but root can have put there.
-fn open(path: &Path, names: &files::Names) -> io::Result<File> {
-    let denied = || io::Error::from(Errno::EACCES);
-    if !names.has_secret(path) {
-        return Err(denied());
-    }
-    if !is_in_roots_hands(path, MOST_LINKS) {
-        return Err(denied());
-    }
-    let real = fs::canonicalize(path)?;
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
-    let metadata = file.metadata()?;
-    if is_roots(&metadata) && metadata.is_file() { Ok(file) } else { Err(denied()) }
-}
-
-/// Whether nobody but root can change where a path leads: all that it passes, behind
-/// links too, is root's, and others may not write to it.
-fn is_in_roots_hands(path: &Path, links: usize) -> bool {
-    let mut on_the_way: Vec<&Path> = path.ancestors().collect();
-    on_the_way.reverse();
-    path.is_absolute()
-        && on_the_way.into_iter().all(|place| match fs::symlink_metadata(place) {
-            Ok(metadata) if metadata.is_symlink() => {
-                let target = fs::read_link(place).ok().zip(place.parent()).map(|(to, from)| from.join(to));
-                metadata.uid() == 0 && links > 0 && target.is_some_and(|to| is_in_roots_hands(&to, links - 1))
+impl Agent {
+    /// As whom it runs; `None` as long as it may still be root.
+    fn runs_as(&mut self) -> Option<u32> {
+        if let Some(report) = &mut self.report {
+            let mut said = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
+            if !matches!(poll(&mut said, PollTimeout::ZERO), Ok(1)) {
+                return None;
             }
-            Ok(metadata) => is_roots(&metadata),
-            Err(_) => false,
-        })
-}
-
-fn is_roots(metadata: &fs::Metadata) -> bool {
-    metadata.uid() == 0 && metadata.mode() & 0o022 == 0
+            let mut number = [0; 4];
+            self.uid = report.read_exact(&mut number).is_ok().then(|| u32::from_ne_bytes(number));
+            self.report = None;
+        }
+        self.uid
+    }
 }
 
 /// This program once more, under another name, with a socket and nothing else.

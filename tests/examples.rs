@@ -132,7 +132,7 @@ impl Machine {
         text.replace("/etc/aliases", &format!("{dir}/aliases"))
             .replace("/etc/penfold/", &format!("{dir}/"))
             .replace("/var/mail/", &format!("{dir}/mail/"))
-            .replace("/var/log/mail.log", &format!("{dir}/log"))
+            .replace("/var/log/mail.log", &format!("{dir}/var/log"))
     }
 
     fn shell(&self, script: &str) -> Command {
@@ -323,14 +323,15 @@ impl Drop for Background {
 /// A machine whose daemon can go into the background.
 fn resting() -> Machine {
     let mut site = Site::new();
-    let log = site.path("log");
+    site.becomes_roots();
+    let log = site.path("var/log");
     site.set("log", "to", &format!("{log:?}"));
     site.configure();
     Machine::new(site)
 }
 
 fn port(site: &Site) -> u16 {
-    fs::read_to_string(site.path("log")).expect("a log").lines().find_map(common::port).expect("a port")
+    fs::read_to_string(site.path("var/log")).expect("a log").lines().find_map(common::port).expect("a port")
 }
 
 fn the_daemon_starts(example: String) {
@@ -340,11 +341,11 @@ fn the_daemon_starts(example: String) {
     Client::new(std::net::TcpStream::connect(("127.0.0.1", port(&machine.site))).expect("it listens"));
     drop(background);
     // It does not start with a bad one.
-    fs::remove_file(machine.site.path("log")).expect("a log");
+    fs::remove_file(machine.site.path("var/log")).expect("a log");
     machine.site.configure_with("nonsense");
     let (output, heard, _) = machine.run(&example);
     assert!(output.status.code() == Some(78) && heard.contains("penfold.conf:1:"), "{heard}");
-    assert!(!machine.site.path("log").exists());
+    assert!(!machine.site.path("var/log").exists());
 }
 
 fn a_message_is_looked_up(example: String) {

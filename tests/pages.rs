@@ -210,6 +210,7 @@ fn a_program_ends_with_the_codes_of_its_page() {
     penfoldctl.insert(codes["CONFIG"]);
     let mut as_sendmail = used(&sendmail, &own);
     as_sendmail.extend(used(&ctl, &codes));
+    as_sendmail.insert(codes["CONFIG"]);
     for (page, used) in [
         ("penfoldd.8", used(&source(&["src/main.rs", "src/daemon.rs", "src/daemon"]), &codes)),
         ("penfoldctl.8", penfoldctl),

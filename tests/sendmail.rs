@@ -12,54 +12,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use common::mounts::Mounts;
+use common::programs::{command, feed, login, program, sendmail, stranger, told};
 use common::{Daemon, PATIENCE, Site};
-use nix::unistd::{User, geteuid};
-
-/// A program of ours under this name, at this site, also for users who cannot see where
-/// cargo builds.
-fn program(site: &Site, name: &str) -> PathBuf {
-    let (built, path) = (env!("CARGO_BIN_EXE_penfoldctl"), site.path(name));
-    if !path.exists() && fs::hard_link(built, &path).is_err() {
-        fs::copy(built, &path).expect("a copy");
-    }
-    path
-}
-
-fn command(site: &Site, name: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program(site, name));
-    command.args(arguments).env("PENFOLD_CONFIG", site.path("penfold.conf"));
-    command
-}
-
-/// Runs a program with this input to its end.
-fn feed(command: &mut Command, input: &[u8]) -> Output {
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().expect("a program");
-    let (mut stdin, input) = (child.stdin.take().expect("a pipe"), input.to_vec());
-    // It may not want to know.
-    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-    let output = child.wait_with_output().expect("it ends");
-    writer.join().expect("written");
-    output
-}
-
-fn sendmail(site: &Site, arguments: &[&str], input: &[u8]) -> Output {
-    feed(&mut command(site, "sendmail", arguments), input)
-}
-
-/// How it ended, and what it said.
-fn told(output: &Output) -> (i32, String) {
-    let text = [output.stdout.as_slice(), &output.stderr].concat();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Who the tests run as.
-fn login() -> String {
-    User::from_uid(geteuid()).expect("the user database").expect("a user").name
-}
+use nix::unistd::geteuid;
 
 /// The only message of a mailbox: its header, unfolded, and its body.
 fn only(daemon: &Daemon, site: &Site, user: &str) -> (Vec<String>, Vec<u8>) {
@@ -314,19 +272,6 @@ fn the_other_modes_do_what_programs_expect() {
     let daemon = Daemon::spawn(command);
     assert_eq!(told(&sendmail(&site, &["me"], b"hello\n")), (0, String::new()));
     daemon.wait_mail(&site, "jon", 2);
-}
-
-/// Runs as a user that has no name and no rights, with no way to get any.
-fn stranger(command: &Command) -> Option<Command> {
-    if !geteuid().is_root() {
-        println!("skipped: only root can be somebody else");
-        return None;
-    }
-    let mut other = Command::new("setpriv");
-    other.args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "--no-new-privs"]);
-    other.arg(command.get_program()).args(command.get_args());
-    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Some(other)
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub mod holdings;
 pub mod homes;
 pub mod mounts;
 pub mod pages;
+pub mod programs;
 
 pub mod remote;
 pub mod scram;

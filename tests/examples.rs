@@ -282,16 +282,9 @@ fn a_user_may_log_in(example: String) {
         master.write_all(b"hush hush\n").expect("it reads");
     }
     assert!(child.wait().expect("it ends").success());
-    let mut client = greeted(&daemon);
+    let mut client = daemon.greeted();
     let login = data_encoding::BASE64.encode(b"\0elvis\0hush hush");
     client.ask(&format!("AUTH PLAIN {login}"), "235 ");
-}
-
-fn greeted(daemon: &Daemon) -> Client {
-    let mut client = Client::new(daemon.connect());
-    client.say("EHLO client.test\r\n");
-    while !client.hear().expect("a line").starts_with("250 ") {}
-    client
 }
 
 // penfoldd

@@ -1,7 +1,7 @@
 //! sendmail, mailq and the like, as programs call them.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{fs, thread};
 
@@ -35,6 +35,16 @@ pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     let output = child.wait_with_output().expect("it ends");
     writer.join().expect("written");
     output
+}
+
+/// Runs a script of the tests with this input; `None`, and says so, without Python.
+pub fn python(script: &str, input: &[u8]) -> Option<Output> {
+    if Command::new("python3").arg("-V").output().is_err() {
+        println!("skipped: python3 is not installed");
+        return None;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
+    Some(feed(Command::new("python3").arg("-B").arg(path), input))
 }
 
 pub fn sendmail(site: &Site, arguments: &[&str], input: &[u8]) -> Output {

@@ -247,8 +247,8 @@ fn rights_of_the_unit() -> String {
 fn the_rights_that_the_unit_leaves_to_root_are_enough() {
     let Some(mut homes) = Homes::new("") else { return };
     // Root makes the spool, and keeps homes from everybody else.
-    fs::create_dir(homes.site.path("var")).expect("a directory");
-    let spool = homes.site.path("var/spool");
+    homes.site.becomes_roots();
+    let spool = homes.site.path("lib/spool");
     homes.site.set("", "spool", &format!("{spool:?}"));
     fs::set_permissions(homes.home("jon"), fs::Permissions::from_mode(0o700)).expect("mode 700");
     let (inside, mut command) = (homes.site.penfoldd(&["-d"]), homes.mounts.enter("setpriv"));
@@ -262,6 +262,29 @@ fn the_rights_that_the_unit_leaves_to_root_are_enough() {
     send(&daemon, "jon");
     let maildir = homes.home("jon").join("Maildir");
     daemon.wait_until("mail", || files(&maildir).len() == 1);
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn root_makes_nothing_where_a_user_may_write() {
+    let Some(mut homes) = Homes::new("") else { return };
+    homes.site.becomes_roots();
+    let (spool, socket) = (homes.home("jon").join("spool"), homes.home("jon").join("run/sock"));
+    for (section, path) in [("spool", spool), ("socket", socket)] {
+        let old = homes.site.path(if section == "spool" { "spool" } else { "var/penfold.sock" });
+        homes.site.set("", section, &format!("{path:?}"));
+        let refused = homes.mounts.inside(&homes.site.penfoldd(&["-d"])).output().expect("it runs");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(77), "{said}");
+        assert!(said.contains("make ") && said.contains("Permission denied"), "{said}");
+        assert_eq!(fs::read_dir(homes.home("jon")).expect("there").count(), 0);
+        homes.site.set("", section, &format!("{old:?}"));
+    }
+    // What its own user may make there, he makes.
+    let nobodys = homes.site.path("mail/a/spool");
+    homes.site.set("", "spool", &format!("{nobodys:?}"));
+    let daemon = homes.start();
+    assert_eq!(fs::metadata(nobodys).expect("made").uid(), fs::metadata(homes.site.path("mail")).expect("there").uid());
     assert!(daemon.terminate().success());
 }
 

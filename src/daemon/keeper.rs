@@ -96,6 +96,7 @@ impl Start {
         ended.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(SIGCHLD, end)?;
         sys::keep_rights()?;
+        sys::raise_descriptor_limit();
         Keeper { start: self, server, workers, agents: Vec::new() }.serve(&ended)?;
         self.pid_file.as_deref().into_iter().for_each(|path| remove_pid_file(path, daemon));
         Ok(())
@@ -125,7 +126,7 @@ struct Agent {
     /// Whose it is; empty for the server's own, and [`NAMES`] for those that look up.
     name: String,
     process: Child,
-    /// Where it says that it is who it should be.
+    /// Where a user's says that it is who it should be.
     report: Option<ChildStdout>,
     /// As whom it runs, when it has said so.
     uid: Option<u32>,
@@ -169,13 +170,14 @@ impl Keeper<'_> {
     /// Answers one request; false when there are no more.
     fn answer(&mut self, socket: &io::Stdin) -> io::Result<bool> {
         let mut bytes = [0; REQUEST];
-        let (count, beside) = pass::receive(socket, &mut bytes)?;
-        match count {
-            0 => return Ok(false),
-            REQUEST => {}
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        }
-        let done = Request::read(&bytes).and_then(|request| self.carry_out(request, beside));
+        let done = match pass::receive(socket, &mut bytes) {
+            Ok((0, _)) => return Ok(false),
+            Ok((REQUEST, beside)) => Request::read(&bytes).and_then(|request| self.carry_out(request, beside)),
+            Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+            // Its file could not be taken.
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Errno::EMFILE.into()),
+            Err(e) => return Err(e),
+        };
         let (answer, file) =
             done.unwrap_or_else(|e| (Answer::Failed(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None));
         pass::send(socket, &answer.write(), file.as_ref().map(AsFd::as_fd))?;
@@ -230,7 +232,10 @@ impl Keeper<'_> {
         let (ours, theirs) = pair(SockType::Stream)?;
         let mut command = this_program(program, theirs);
         // Up to the new program it is root, and nobody can stop it while it is waited for.
-        command.env_clear().process_group(0).arg("--").args(words).stdout(Stdio::piped());
+        command.env_clear().process_group(0).arg("--").args(words);
+        if program == AGENT && !name.is_empty() {
+            command.stdout(Stdio::piped());
+        }
         let mut process = command.spawn()?;
         let report = process.stdout.take();
         self.agents.push(Agent { name: name.to_owned(), process, report, uid: None });

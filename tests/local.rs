@@ -301,7 +301,7 @@ fn a_list_is_read_when_it_is_needed_and_an_alias_when_mail_comes() {
     site.write("routes", "far.test error:4.2.1 later\n");
     let daemon = site.start();
     daemon.submit(&["alias"]);
-    daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<alias@razorback>"]);
+    daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<alias@razorback>", "dsn=4.2.1 reason=later"]);
     daemon.submit(&["list"]);
     daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<list@razorback>"]);
     // Changed now, it is as it was for the one, and for the other from the next message on.

@@ -76,7 +76,7 @@ fn route(router: &Router, text: &str) -> String {
         Route::Mailbox(mailbox) => mailbox.path.display().to_string(),
         Route::Unknown | Route::Command(..) | Route::List => "unknown".into(),
         Route::Refused(status, why) => format!("refused {status} {why}"),
-        Route::Unsure(why) => format!("unsure: {why}"),
+        Route::Unsure(_, why) => format!("unsure: {why}"),
         route @ (Route::Mx { .. } | Route::Hosts(_)) => route.destination().expect("it is elsewhere"),
     }
 }

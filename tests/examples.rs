@@ -432,7 +432,10 @@ fn aliases_of_all_kinds(example: String) {
         match name {
             "postmaster" | "root" | "jon.doe" | "owner-staff" => assert_eq!(counts, (1, 0, 0), "{name}"),
             "archive" => assert_eq!(counts, (0, 0, 1)),
-            "noreply" => assert!(counts == (0, 0, 0) && daemon.log().contains(" sent to=<noreply@razorback>")),
+            "noreply" => {
+                daemon.wait_words(&[" sent to=<noreply@razorback>"]);
+                assert_eq!(counts, (0, 0, 0));
+            }
             "tickets" => {
                 let text = fs::read_to_string(&out).expect("what the command had");
                 assert!(counts == (0, 0, 0) && text.ends_with("How are you?\n--queue support\n"), "{text}");
@@ -576,7 +579,8 @@ fn a_workstation(example: String) {
     assert_eq!(machine.sendmail("greg@example.com root", "hello\n"), SENT);
     daemon.wait_mail(&machine.site, "root", 1);
     daemon.client().send("jon@example.org", &["mary@example.com"], common::client::TEXT);
-    let recipients: Vec<_> = hub.messages(2).into_iter().flat_map(|message| message.recipients).collect();
+    let mut recipients: Vec<_> = hub.messages(2).into_iter().flat_map(|message| message.recipients).collect();
+    recipients.sort();
     assert_eq!(recipients, ["<greg@example.com>", "<mary@example.com>"]);
 }
 

@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use nix::sys::stat::{FileStat, SFlag, fstat};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGCHLD, SIGHUP};
 
 use crate::config::{self, Config, ConfigError, LogTo, TableFile};
 use crate::control::{self};
@@ -204,7 +203,7 @@ impl Start {
             .control
             .map_or_else(bind, Ok)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
-        let mut signals = signals().map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
+        let mut signals = sys::signals().map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local: Vec<_> = entrances.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         warnings::tell(&settings, &local);
@@ -386,13 +385,6 @@ impl Start {
         door.replace(mail.service());
         ::log::info!("configuration and tables read again");
     }
-}
-
-/// The signals that are waited for. The first process of a container gets the children of
-/// all who have ended.
-fn signals() -> io::Result<Signals> {
-    let is_first = std::process::id() == 1;
-    Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(is_first.then_some(SIGCHLD)))
 }
 
 /// All that the configuration names, opened.

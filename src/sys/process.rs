@@ -14,6 +14,8 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, initgroups, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// Seconds since 1970.
 pub fn now() -> u64 {
@@ -124,6 +126,16 @@ pub fn raise_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+}
+
+/// The signals that a daemon waits for. The first process of a container gets the children
+/// of all who have ended, and hears of them.
+///
+/// # Errors
+/// Those of sigaction(2) and pipe(2).
+pub fn signals() -> io::Result<Signals> {
+    let is_first = std::process::id() == 1;
+    Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(is_first.then_some(SIGCHLD)))
 }
 
 /// Makes a thread that waits in accept(2) on this socket return. The socket is

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,11 @@ use crate::sys;
 const MAX_GUESTS: usize = 400;
 /// Clients at once of one user.
 const MAX_OF_USER: usize = 40;
+/// Clients at once of [`RANGE`] numbers of users together, the first so many not counted.
+const MAX_OF_RANGE: usize = 120;
+/// So many numbers are subordinate to one user (subuid(5)), beyond his own, and lie in two
+/// ranges at most: with all of them he does not take every place.
+const RANGE: u32 = 65_536;
 /// Clients at once of one who may do everything.
 const MAX_PRIVILEGED: usize = 200;
 /// What answering one takes.
@@ -95,11 +100,15 @@ impl Guests {
     fn enter(self: &Arc<Self>, uid: u32) -> Option<Guest> {
         let mut users = self.lock();
         let here = users.get(&uid).copied().unwrap_or(0);
+        let range = |uid: u32| uid / RANGE;
         let has_room = if is_privileged(uid) {
             here < MAX_PRIVILEGED
         } else {
-            let all: usize = users.iter().filter(|(uid, _)| !is_privileged(**uid)).map(|(_, count)| count).sum();
-            here < MAX_OF_USER && all < MAX_GUESTS
+            let others = || users.iter().filter(|(uid, _)| !is_privileged(**uid));
+            let near = others().filter(|(other, _)| range(**other) == range(uid)).map(|(_, count)| count);
+            here < MAX_OF_USER
+                && (range(uid) == 0 || near.sum::<usize>() < MAX_OF_RANGE)
+                && others().map(|(_, count)| count).sum::<usize>() < MAX_GUESTS
         };
         has_room.then(|| {
             users.insert(uid, here + 1);
@@ -170,18 +179,27 @@ fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
         }
         ["queue"] if is_privileged(uid) => list(stream, orders, None),
         // Whoever looks for his own looks at all of them: one at a time.
-        ["queue"] => match LOOKING.try_lock() {
-            Ok(looking) => {
+        ["queue"] => match alone(&LOOKING) {
+            Some(looking) => {
                 // Nobody waits for one who reads slowly.
                 let mut listed = Bounded(Vec::new());
                 list(&mut listed, orders, Some(uid))?;
                 drop(looking);
                 stream.write_all(&listed.0)
             }
-            Err(_) => stream.write_all(format!("{BUSY}\n").as_bytes()),
+            None => stream.write_all(format!("{BUSY}\n").as_bytes()),
         },
         _ if !is_privileged(uid) => stream.write_all(format!("{FORBIDDEN}\n").as_bytes()),
         words => command(stream, words, orders),
+    }
+}
+
+/// The lock, if nobody has it; a bug that ended who had it does not keep it for ever.
+fn alone(lock: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
+    match lock.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(left)) => Some(left.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
@@ -254,4 +272,53 @@ fn read_line(stream: &mut UnixStream) -> io::Result<String> {
     }
     let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
     Ok(String::from_utf8_lossy(line).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_shared_out_so_that_nobody_has_them_all() {
+        for (taken, uid, has_room) in [
+            (&[(1000, 39)][..], 1000, true),
+            (&[(1000, 40)], 1000, false),
+            (&[(1000, 40)], 1001, true),
+            // Many users, each for himself, and the numbers of one: his own and his subordinate ones.
+            (&[(1000, 40), (1001, 40), (1002, 40), (1003, 40)], 1004, true),
+            (&[(1000, 40), (100_000, 40), (100_001, 40), (100_002, 40)], 100_003, false),
+            (&[(1000, 40), (100_000, 40), (100_001, 40), (100_002, 40)], 140_000, true),
+            (
+                &[(1000, 40), (100_000, 40), (100_001, 40), (100_002, 40), (140_000, 40), (140_001, 40), (140_002, 40)],
+                1001,
+                true,
+            ),
+        ] {
+            let guests = Arc::new(Guests::default());
+            let here: Vec<Guest> = taken
+                .iter()
+                .flat_map(|(uid, count)| (0..*count).map(|_| guests.enter(*uid).expect("a place")).collect::<Vec<_>>())
+                .collect();
+            assert_eq!(guests.enter(uid).is_some(), has_room, "{taken:?} {uid}");
+            drop(here);
+            assert!(guests.lock().is_empty() && guests.enter(uid).is_some());
+        }
+        // All together keep out one more, and never root.
+        let guests = Arc::new(Guests::default());
+        let here: Vec<_> = (1000..).map_while(|uid| guests.enter(uid)).collect();
+        assert_eq!(here.len(), MAX_GUESTS);
+        let root: Vec<_> = std::iter::from_fn(|| guests.enter(0)).take(MAX_PRIVILEGED + 1).collect();
+        assert_eq!(root.len(), MAX_PRIVILEGED);
+    }
+
+    #[test]
+    fn a_lock_that_a_bug_has_left_is_free_again() {
+        let lock = Arc::new(Mutex::new(()));
+        let held = alone(&lock);
+        assert!(held.is_some() && alone(&lock).is_none());
+        drop(held);
+        let other = Arc::clone(&lock);
+        assert!(thread::spawn(move || (other.lock().map(|_guard| panic!("a bug"))).is_ok()).join().is_err());
+        assert!(lock.is_poisoned() && alone(&lock).is_some());
+    }
 }

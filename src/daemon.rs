@@ -49,6 +49,7 @@ mod lock;
 mod mail;
 mod notify;
 mod room;
+mod secrets;
 mod warnings;
 
 pub use exit::Exit;
@@ -137,11 +138,11 @@ impl Start {
             Some(path) => config::examine(path),
             None => (Some(self.load()?), Vec::new()),
         };
-        if let Err(e) = self.begin_keeper() {
-            ::log::error!("keep a process as root: {e}");
-        }
-        if let Some(Err(exit)) = config.as_ref().map(|config| self.become_user(config)) {
-            wrong.extend(exit.text);
+        if let Some(config) = &config {
+            if let Err(e) = self.begin_keeper(&config.user) {
+                ::log::error!("keep a process as root: {e}");
+            }
+            wrong.extend(self.become_user(config).err().into_iter().flat_map(|exit| exit.text));
         }
         let open = |config| self.settings(config, throttle).map_err(|more| errors.extend(more)).ok();
         let settings = config.and_then(open);
@@ -310,7 +311,7 @@ impl Start {
     /// The spool, opened by the server's user: root is given up. What is missing of
     /// its directories is made, and is that user's.
     fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
-        let kept = self.begin_keeper();
+        let kept = self.begin_keeper(&config.user);
         if sys::is_root() {
             let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
             for directory in [config.spool.as_path(), socket_directory] {

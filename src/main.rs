@@ -1,10 +1,10 @@
 //! penfoldd: argv and exit codes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use getopts::Options;
-use penfold::daemon::keeper::{AGENT, KEEPER};
+use penfold::daemon::keeper::{AGENT, KEEPER, READER};
 use penfold::daemon::{Exit, Start, exit};
 use penfold::deliver::hand::agent;
 use penfold::sys;
@@ -38,7 +38,8 @@ fn run() -> Result<(), Exit> {
         println!("penfold {}", env!("CARGO_PKG_VERSION"));
         return Ok(());
     }
-    if let Some(extra) = given.free.first() {
+    let argument = given.free.first();
+    if let Some(extra) = argument.filter(|_| name != KEEPER && name != READER) {
         return Err(usage(format!("unexpected argument '{extra}'")));
     }
     let start = Start::new(given.opt_str("f").map(PathBuf::from), given.opt_present("d"), given.opt_present("v"));
@@ -47,8 +48,14 @@ fn run() -> Result<(), Exit> {
         return Err(usage("-p is for a daemon in the background".into()));
     }
     let start = start.with_pid_file(pid_file);
-    if name == KEEPER {
-        return start.keep().map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
+    let argument = argument.map_or("", String::as_str);
+    let part = match name {
+        KEEPER => Some(start.keep(argument)),
+        READER => Some(start.hand_out(Path::new(argument))),
+        _ => None,
+    };
+    if let Some(ended) = part {
+        return ended.map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
     }
     match (given.opt_present("n"), given.opt_present("i"), given.opt_present("q")) {
         (true, ..) => start.examine().map(|()| eprintln!("penfoldd: configuration OK")),

@@ -92,6 +92,10 @@ fn nobody_has_more_than_he_needs() {
     assert_ne!(status(server, "Uid"), "0 0 0 0");
     assert_eq!(status(keeper, "Uid"), "0 0 0 0");
     assert_eq!(status(keeper, "Threads"), "1");
+    // CAP_CHOWN and CAP_KILL.
+    for (set, rights) in [("CapEff", "21"), ("CapPrm", "21"), ("CapInh", "00"), ("CapAmb", "00")] {
+        assert_eq!(status(keeper, set), format!("00000000000000{rights}"), "{set} of the keeper");
+    }
     assert_eq!(status(agent, "Uid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
     assert_eq!(status(agent, "Gid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
     assert_eq!(status(agent, "Groups"), "");
@@ -166,6 +170,7 @@ fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
          chown -R root /mnt && chmod 600 /mnt/c.key /mnt/open/c.key",
         site.path("").display()
     ));
+    site.becomes_roots();
     site.set("tls", "certificate", "\"/mnt/c.pem\"");
     site.set("tls", "key", "\"/mnt/c.key\"");
     let daemon = mounts.start(&site);
@@ -184,6 +189,25 @@ fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(said.contains(&format!("tls.key: {key}: Permission denied")), "{said}");
     }
+    // Nor a key that somebody else has put into the configuration, not even another table.
+    site.set("tls", "key", "\"/mnt/c.key\"");
+    let examine = || {
+        let run = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+        (run.status.success(), String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    assert!(examine().0);
+    for (mode, owner) in [(0o777, 0), (0o755, FIRST)] {
+        fs::set_permissions(site.path(""), fs::Permissions::from_mode(mode)).expect("root can");
+        chown(site.path(""), Some(owner), None).expect("root can");
+        assert!(examine().1.contains("tls.key: /mnt/c.key: Permission denied"), "{mode:o} {owner}");
+    }
+    chown(site.path(""), Some(0), None).expect("root can");
+    mounts.shell("cp /mnt/c.key /mnt/routes && chmod 600 /mnt/routes");
+    let routes = site.path("routes");
+    site.set("remote", "routes", "\"/mnt/routes\"");
+    let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("remote.routes: /mnt/routes: Permission denied"));
+    site.set("remote", "routes", &format!("{routes:?}"));
     // A link of root's own is as good as the file.
     mounts.shell("ln -s c.key /mnt/link");
     site.set("tls", "key", "\"/mnt/link\"");

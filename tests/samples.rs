@@ -222,7 +222,8 @@ fn shell_samples_are_shell() {
 #[test]
 fn the_init_script_starts_reloads_and_stops_it() {
     let mut site = Site::new();
-    let log = site.path("log");
+    site.becomes_roots();
+    let log = site.path("var/log");
     site.set("log", "to", &format!("{log:?}"));
     site.configure();
     let script = source("etc/rc.d/sysv")
@@ -274,7 +275,7 @@ fn found(site: &Site, mode: &str) -> Option<BTreeSet<String>> {
         fs::write(config.join("filter.d/penfold.conf"), source("etc/fail2ban/penfold-filter.conf")).expect("a file");
     }
     let mut command = unpacked::fail2ban_regex(&config)?;
-    let output = command.args(["-o", "<ip>"]).arg(site.path("log")).arg(format!("penfold[mode={mode}]")).output();
+    let output = command.args(["-o", "<ip>"]).arg(site.path("var/log")).arg(format!("penfold[mode={mode}]")).output();
     let output = output.expect("python3");
     assert!(output.status.success(), "{output:?}");
     Some(String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect())
@@ -317,7 +318,8 @@ fn fail2ban_finds_who_is_there_and_nobody_whom_he_names() {
     }
     let authority = Authority::new();
     let mut site = authority.site("listen.auth = \"always\"\nlisten.proxy = [\"127.0.0.1\"]\nrelay.networks = []");
-    let (log, port) = (site.path("log"), common::free_port());
+    site.becomes_roots();
+    let (log, port) = (site.path("var/log"), common::free_port());
     site.set("log", "to", &format!("{log:?}"));
     site.set("listen", "address", &format!("\"127.0.0.1:{port}\""));
     site.write("users", &format!("jon:{SCRAM}:\n"));

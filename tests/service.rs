@@ -11,7 +11,7 @@ use std::io::{IoSliceMut, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -315,7 +315,8 @@ impl Drop for Background<'_> {
 fn background() -> (Site, std::path::PathBuf) {
     let mut site = Site::new();
     site.set("listen", "address", &format!("\"127.0.0.1:{}\"", free_port()));
-    let log = site.path("log");
+    site.becomes_roots();
+    let log = site.path("var/log");
     site.set("log", "to", &format!("{log:?}"));
     fs::create_dir(site.path("run")).expect("a directory");
     let pid_file = site.path("run/pid");
@@ -336,7 +337,7 @@ fn it_serves_when_the_first_process_exits_and_the_pid_file_is_there() {
     let (mut site, path) = background();
     let port = free_port();
     site.set("listen", "address", &format!("\"127.0.0.1:{port}\""));
-    // What a crash left, a link where others may write: replaced, and not followed.
+    // What a crash left, and a link: replaced, and not followed.
     let victim = site.path("victim");
     fs::write(&victim, "precious").expect("a file");
     symlink(&victim, &path).expect("a link");
@@ -383,7 +384,18 @@ fn a_pid_file_that_cannot_be_is_an_error_before_anything_starts() {
     let output = run(site.penfoldd(&["-p", "/nowhere/penfold.pid"]));
     assert_eq!(output.status.code(), Some(CANTCREAT), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("penfoldd: make /nowhere/penfold.pid: "), "{output:?}");
-    assert!(!site.path("log").exists());
+    assert!(!site.path("var/log").exists());
+    if geteuid().is_root() {
+        let (open, path) = (site.path("run"), site.path("run/pid"));
+        for (mode, owner) in [(0o777, 0), (0o1777, 0), (0o775, 0), (0o755, 1)] {
+            chown(&open, Some(owner), None).expect("root can");
+            fs::set_permissions(&open, fs::Permissions::from_mode(mode)).expect("root can");
+            let output = run(site.penfoldd(&["-p", path.to_str().expect("UTF-8")]));
+            assert_eq!(output.status.code(), Some(CANTCREAT), "{mode:o} {owner}: {output:?}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains("others than root may write"), "{output:?}");
+            assert!(!site.path("var/log").exists() && fs::read_dir(&open).expect("there").next().is_none());
+        }
+    }
     for option in ["-d", "-i", "-n", "-q"] {
         assert_eq!(run(site.penfoldd(&[option, "-p", "x"])).status.code(), Some(64), "{option}");
     }

@@ -320,7 +320,7 @@ fn a_file_that_may_not_be_opened_is_told_with_its_key_and_who_may_not() {
     ] {
         chmod(&site, file, 0);
         let needed = match key {
-            "remote.credentials" => format!("it must belong to {}, with mode 600", user()),
+            "remote.credentials" => format!("it must belong to {} or to root, with mode 600", user()),
             _ => format!("the user {} must be able to read it", user()),
         };
         let wanted = format!("penfold.conf: {key}: {}: Permission denied: {needed}\n", site.path(file).display());

@@ -6,7 +6,8 @@
 //! first one exits as it did. The second has a session of its own from its start;
 //! the directory and the standard files of the terminal it leaves when it serves.
 //! The pid file is made under another name and renamed: a link in its place is
-//! replaced and not followed, and so is what a crash left there. There is no limit in
+//! replaced and not followed, and so is what a crash left there. Root makes none where others
+//! may write. There is no limit in
 //! time: whoever waits can interrupt.
 
 use std::env;
@@ -21,7 +22,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getppid, setsid};
 
 use super::exit::{self, Exit};
-use crate::sys::disk;
+use crate::sys::roots::is_roots_alone;
+use crate::sys::{self, disk};
 
 /// Who started this process to be the daemon: its parent, or it is not meant.
 const VARIABLE: &str = "PENFOLD_STARTED_BY";
@@ -119,13 +121,20 @@ struct PidFile {
 
 impl PidFile {
     fn begin(path: &Path) -> Result<Self, Exit> {
+        let failed = |e: &io::Error| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), e);
+        // What root makes and removes there must not be led elsewhere, nor must root's scripts
+        // believe a number that somebody else has written.
+        let directory = path.parent().filter(|directory| sys::is_root() && directory.exists());
+        if directory.is_some_and(|directory| !is_roots_alone(directory)) {
+            return Err(failed(&io::Error::other("others than root may write to its directory, or to one above")));
+        }
         let mut draft = path.as_os_str().to_owned();
         draft.push(format!(".{}", std::process::id()));
         let draft = PathBuf::from(draft);
         // Never one that is there already, and never through a link.
         let file = disk::open(&draft, OpenOptions::new().write(true).create_new(true).mode(0o644))
             .and_then(|file| file.set_permissions(Permissions::from_mode(0o644)).map(|()| file))
-            .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), &e))?;
+            .map_err(|e| failed(&e))?;
         Ok(Self { path: path.to_owned(), draft, file })
     }
 

@@ -68,7 +68,7 @@ impl Names {
         let Some((key, path)) = named.filter(|_| error.line == 0 && error.text == denied) else { return error };
         let (path, user) = (path.display(), sys::user_name());
         let needed = match *key {
-            CREDENTIALS => format!("it must belong to {user}, with mode 600"),
+            CREDENTIALS => format!("it must belong to {user} or to root, with mode 600"),
             _ => format!("the user {user} must be able to read it"),
         };
         ConfigError::whole(&self.config, format!("{key}: {path}: Permission denied: {needed}"))

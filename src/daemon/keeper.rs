@@ -1,19 +1,20 @@
 //! The process that stays root: the answering side of `sys::keeper`.
 //!
 //! A server that root has started begins it before it becomes its own user. It is this
-//! program under another name, with one thread and one socket, and it reads nothing from
-//! that but requests of a fixed size. Of the configuration, which is root's own, it takes the
-//! server's user and the names of files. Root itself gets no agent, nor does whoever is
-//! called root by another name; a file is opened as root only if nobody else can put
-//! another one in its place; and only a message of the server's own, as it is in the spool,
-//! is made the file of somebody for whom an agent works. It ends with the server, whose pid file it removes
-//! then, and leaves signals to that.
+//! program under another name, with one thread and one socket, and it reads nothing but
+//! requests of a fixed size from that. Whose the server is it is told when it is begun; the
+//! configuration is read, and a file of it opened, by a process that is begun for that and
+//! ends with it (`secrets`). Of root's rights it keeps two: to make a file somebody's, and to
+//! end an agent. Root itself gets no agent, nor does whoever is called root by another name;
+//! and only a message of the server's own, as it is in the spool, is made the file of
+//! somebody for whom an agent works. It ends with the server, whose pid file it removes then,
+//! and leaves signals to that.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -28,9 +29,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Uid, User};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
+use super::Start;
 use super::detach::remove_pid_file;
 use super::exit::{self, Exit};
-use super::{Start, files};
 use crate::spool::GIVEN;
 use crate::sys::keeper::{Answer, Person, REQUEST, Request, person, set};
 use crate::sys::{self, disk, pass};
@@ -39,39 +40,42 @@ use crate::sys::{self, disk, pass};
 pub const KEEPER: &str = "penfoldd: keeper";
 /// What an agent is called.
 pub const AGENT: &str = "penfoldd: agent";
+/// What the process is called that opens a file as root.
+pub const READER: &str = "penfoldd: reader";
 
 /// Agents at once: the idle ones, and those at work.
 const AGENTS: usize = 512;
 /// Those of one user: more than there are workers.
 const OF_ONE: usize = 40;
-/// Links on the way to a file.
-const MOST_LINKS: usize = 10;
+/// How long the process has that opens a file, in milliseconds.
+const READING: u16 = 10_000;
 
 impl Start {
     /// Begins the keeper, if this process is root. Where it cannot be begun all goes on
     /// without, and mail for users of the system waits: the error is for the log.
-    pub(super) fn begin_keeper(&self) -> io::Result<()> {
+    pub(super) fn begin_keeper(&self, user: &str) -> io::Result<()> {
         if !sys::is_root() || sys::keeper::is_there() {
             return Ok(());
         }
-        let mut arguments = Vec::new();
-        if let Some(path) = &self.config {
-            arguments.extend([OsString::from("-f"), path.into()]);
-        }
+        let mut arguments = self.same_configuration();
         if let Some(path) = &self.pid_file {
             arguments.extend([OsString::from("-p"), path.into()]);
         }
         let (ours, theirs) = pair(SockType::SeqPacket)?;
-        this_program(KEEPER, theirs).args(arguments).spawn()?;
+        this_program(KEEPER, theirs).args(arguments).arg("--").arg(user).spawn()?;
         set(ours);
         Ok(())
     }
 
-    /// Keeps root until the server ends.
+    fn same_configuration(&self) -> Vec<OsString> {
+        self.config.iter().flat_map(|path| [OsString::from("-f"), path.into()]).collect()
+    }
+
+    /// Keeps root until the server ends, which is this user.
     ///
     /// # Errors
-    /// A socket that is none, or a configuration that cannot be read.
-    pub fn keep(&self) -> io::Result<()> {
+    /// That there is no such user, or a socket that is none.
+    pub fn keep(&self, user: &str) -> io::Result<()> {
         let _ = nix::sys::prctl::set_name(c"penfold-keeper");
         nix::sys::prctl::set_child_subreaper(true)?;
         // Nobody's command is to have the terminal at which root has started this.
@@ -83,8 +87,8 @@ impl Start {
         let (ended, end) = UnixStream::pair()?;
         ended.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(SIGCHLD, end)?;
-        let user = self.load().map_err(|_| io::ErrorKind::InvalidData)?.user;
-        let server = User::from_name(&user)?.map(person).ok_or(Errno::ENOENT)?;
+        sys::keep_rights()?;
+        let server = User::from_name(user)?.map(person).ok_or(Errno::ENOENT)?;
         Keeper { start: self, server, agents: Vec::new() }.serve(&ended)?;
         self.pid_file.as_deref().into_iter().for_each(|path| remove_pid_file(path, daemon));
         Ok(())
@@ -171,10 +175,7 @@ impl Keeper<'_> {
                 Some(user) => self.agent(&user),
                 None => Ok((Answer::Nobody, None)),
             },
-            Request::File(path) => {
-                let config = self.start.load().map_err(|_| io::Error::from(Errno::EINVAL))?;
-                open(&path, &files::Names::of(self.start.path(), &config)).map(|file| (Answer::Done, Some(file.into())))
-            }
+            Request::File(path) => self.open(&path).map(|file| (Answer::Done, Some(file))),
             Request::Give(uid) => {
                 let file = beside.ok_or(Errno::EBADF)?;
                 self.give(uid, &file.into()).map(|()| (Answer::Done, None))
@@ -194,6 +195,20 @@ impl Keeper<'_> {
             return Err(Errno::ESRCH.into());
         }
         disk::set_owner(file, Some(uid), None)
+    }
+
+    /// A file that only root may read, by a process that is begun for it.
+    fn open(&self, path: &Path) -> io::Result<OwnedFd> {
+        let (ours, theirs) = pair(SockType::Stream)?;
+        let arguments = self.start.same_configuration();
+        let mut reader = this_program(READER, theirs).env_clear().args(arguments).arg("--").arg(path).spawn()?;
+        let mut said = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+        if !matches!(poll(&mut said, READING), Ok(1)) {
+            let _ = reader.kill();
+            return Err(Errno::ETIMEDOUT.into());
+        }
+        let (_, file) = pass::receive(&ours, &mut [0])?;
+        file.ok_or_else(|| Errno::EACCES.into())
     }
 
     fn agent(&mut self, user: &Person) -> io::Result<(Answer, Option<OwnedFd>)> {
@@ -216,42 +231,6 @@ impl Keeper<'_> {
         self.agents.push((user.uid, agent));
         Ok((Answer::Done, Some(ours)))
     }
-}
-
-/// A file that the configuration names, and that nobody but root can have put there.
-fn open(path: &Path, names: &files::Names) -> io::Result<File> {
-    let denied = || io::Error::from(Errno::EACCES);
-    if !names.has_secret(path) {
-        return Err(denied());
-    }
-    if !is_in_roots_hands(path, MOST_LINKS) {
-        return Err(denied());
-    }
-    let real = fs::canonicalize(path)?;
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
-    let metadata = file.metadata()?;
-    if is_roots(&metadata) && metadata.is_file() { Ok(file) } else { Err(denied()) }
-}
-
-/// Whether nobody but root can change where a path leads: all that it passes, behind
-/// links too, is root's, and others may not write to it.
-fn is_in_roots_hands(path: &Path, links: usize) -> bool {
-    let mut on_the_way: Vec<&Path> = path.ancestors().collect();
-    on_the_way.reverse();
-    path.is_absolute()
-        && on_the_way.into_iter().all(|place| match fs::symlink_metadata(place) {
-            Ok(metadata) if metadata.is_symlink() => {
-                let target = fs::read_link(place).ok().zip(place.parent()).map(|(to, from)| from.join(to));
-                metadata.uid() == 0 && links > 0 && target.is_some_and(|to| is_in_roots_hands(&to, links - 1))
-            }
-            Ok(metadata) => is_roots(&metadata),
-            Err(_) => false,
-        })
-}
-
-fn is_roots(metadata: &fs::Metadata) -> bool {
-    metadata.uid() == 0 && metadata.mode() & 0o022 == 0
 }
 
 /// This program once more, under another name, with a socket and nothing else.

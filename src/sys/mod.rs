@@ -10,9 +10,11 @@ mod limits;
 pub mod octets;
 pub mod pass;
 mod process;
+pub mod roots;
 pub mod sandbox;
 
 pub use limits::{Good, Limit, limits};
 pub use process::{
-    become_nothing_but, become_user, close_inherited, is_root, now, raise_descriptor_limit, user_name, wake_acceptor,
+    become_nothing_but, become_user, close_inherited, is_root, keep_rights, now, raise_descriptor_limit, user_name,
+    wake_acceptor,
 };

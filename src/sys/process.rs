@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, initgroups, setgroups, setresgid, setresuid};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 /// Seconds since 1970.
 pub fn now() -> u64 {
@@ -70,6 +71,19 @@ pub fn become_nothing_but(uid: u32, gid: u32) -> io::Result<()> {
         return Err(io::Error::other("privileges could not be given up"));
     }
     Ok(())
+}
+
+/// Gives up all of root's rights but those to change a file's owner and to end a process
+/// of somebody else's. What this process executes has them again.
+///
+/// # Errors
+/// Those of capset(2).
+pub fn keep_rights() -> io::Result<()> {
+    let kept = (CapabilitySet::CHOWN | CapabilitySet::KILL) & capabilities(None)?.permitted;
+    Ok(set_capabilities(
+        None,
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
+    )?)
 }
 
 /// Closes what the program that began this one has left open, beyond the standard

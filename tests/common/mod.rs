@@ -38,7 +38,7 @@ use std::{env, fs, process, thread};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use socket2::{Domain, Socket, Type};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 /// How long a test waits for anything before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -188,7 +188,22 @@ impl Site {
     /// Makes this penfold.conf, at once: a half of one may be a good one.
     pub fn configure_with(&self, text: &str) {
         self.write("penfold.conf.new", text);
+        if fs::metadata(&self.dir).is_ok_and(|dir| dir.uid() == 0) {
+            chown(self.path("penfold.conf.new"), Some(0), Some(0)).expect("root can");
+        }
         fs::rename(self.path("penfold.conf.new"), self.path("penfold.conf")).expect("a rename");
+    }
+
+    /// Makes the directory and the configuration root's alone, where the test is root, as
+    /// they are in /etc and /run. What the daemon makes goes to `var/`.
+    pub fn becomes_roots(&mut self) {
+        let var = self.path("var");
+        fs::create_dir(&var).expect("a directory");
+        own(&var);
+        self.set("", "socket", &format!("{:?}", var.join("penfold.sock")));
+        if geteuid().is_root() {
+            chown(&self.dir, Some(0), Some(0)).expect("root can");
+        }
     }
 
     /// penfoldd with this site's configuration and further arguments, not yet run.

@@ -29,14 +29,14 @@ MESSAGE = b"Subject: x\r\nTo: jon\r\n\r\n..\r\nhello\r\n.\r\n"
 # As sendmail(8), mailq(1) and penfoldctl(8) say it, and a session that somebody types.
 DIALOGUES = [
     b"submit sendmail\nEHLO x\r\nMAIL FROM:<jon@razorback> SIZE=100 BODY=8BITMIME\r\nRCPT TO:<jon@razorback>\r\n"
-    b"RCPT TO:<root@razorback> NOTIFY=NEVER\r\nDATA\r\n" + MESSAGE + b"QUIT\r\n",
+    b"RCPT TO:<root@razorback>\r\nDATA\r\n" + MESSAGE + b"QUIT\r\n",
     b"submit\nHELO x\r\nMAIL FROM:<>\r\nRCPT TO:<jon>\r\nDATA\r\n" + MESSAGE + b"RSET\r\nMAIL FROM:<root>\r\nRCPT TO:<nobody-here>\r\nQUIT\r\n",
     b"submit git-send-email\nEHLO x\r\nMAIL FROM:<a@b.test> SMTPUTF8\r\nRCPT TO:<jon@razorback>\r\nBDAT 12\r\nSubject: x\r\n"
     b"BDAT 9 LAST\r\n\r\nhello\r\nVRFY jon\r\nXCLIENT NAME=x LOGIN=root\r\nAUTH PLAIN AHJvb3QAcGVuY2ls\r\nSTARTTLS\r\nNOOP\r\nQUIT\r\n",
     b"queue\n", b"verify jon@razorback\n", b"verify nobody-here\n", b"flush\n", b"flush razorback\n",
     b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n", b"submit a b\n", b"\n", b"",
 ]
-SPICE = [b"\0", b"\n", b"\r", b"\r\n", b"\r\n.\r\n", b" ", b"<", b">", b"@", b"|", b"\"", b"\\", b"%s", b"\xff", b"\x1b[2J", b"../", b"=", b"-1", b"99999999999999999999"]
+SPICE = [b"\0", b"\n", b"\r", b"\r\n", b"\r\n.\r\n", b" ", b"<", b">", b"@", b"|", b"\"", b"\\", b"%s", b"\xff", b"\x1b[2J", b"../", b" NOTIFY=NEVER", b"=", b"-1", b"99999999999999999999"]
 
 
 def connect(path):

@@ -41,7 +41,10 @@ impl Start {
                 "this kernel's Landlock is an older one: the server is confined as far as it goes"
             ),
             Confinement::None => {
-                ::log::log!(level(Level::Warn), "this kernel has no Landlock: the server is not confined to its files")
+                ::log::log!(
+                    level(Level::Warn),
+                    "this kernel has no Landlock, or too old a one: the server is not confined to its files"
+                )
             }
         }
         Ok(())

@@ -1,7 +1,8 @@
-//! Confines this process to some places of the file system: Landlock (Linux 5.13).
+//! Confines this process to some places of the file system: Landlock (Linux 5.19).
 //!
 //! For good, for all threads that are begun afterwards, and for programs it would
-//! run; nothing can be run any more. Rights that an older kernel does not know are left out.
+//! run; nothing can be run any more. Rights that an older kernel does not know are left out,
+//! but for the one to rename between directories: without it a process is not confined.
 //! Sockets are not touched. What the kernel lacks altogether is said, not an error.
 
 use std::fs;
@@ -29,7 +30,7 @@ pub enum Confinement {
     Full,
     /// What this kernel knows of it.
     Partial,
-    /// This kernel has no Landlock.
+    /// This kernel has no Landlock, or the first one (Linux 5.13).
     None,
 }
 
@@ -52,8 +53,11 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
     });
     let rules: Vec<Result<_, landlock::RulesetError>> = rules.collect();
     let confined = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(RIGHTS))
+        // The first Landlock forbids all renames from one directory into another.
+        .set_compatibility(CompatLevel::SoftRequirement)
+        .handle_access(AccessFs::Refer)
+        .map(|ruleset| ruleset.set_compatibility(CompatLevel::BestEffort))
+        .and_then(|ruleset| ruleset.handle_access(AccessFs::from_all(RIGHTS)))
         .and_then(Ruleset::create)
         .and_then(|created| created.add_rules(rules))
         .and_then(landlock::RulesetCreated::restrict_self)

@@ -36,10 +36,9 @@ impl Start {
         let level = |level| if is_brief { Level::Debug } else { level };
         match confined {
             Confinement::Full => {}
-            Confinement::Partial => ::log::log!(
-                level(Level::Info),
-                "this kernel's Landlock is an older one: the server is confined as far as it goes"
-            ),
+            Confinement::Partial => {
+                ::log::log!(level(Level::Info), "this kernel is an older one: the server is confined as far as it goes")
+            }
             Confinement::None => {
                 ::log::log!(
                     level(Level::Warn),

@@ -336,6 +336,25 @@ fn keeper_agent_and_command_have_nothing_open_but_what_they_need() {
 }
 
 #[test]
+fn a_user_fills_the_machine_with_no_more_processes_than_he_may_have() {
+    let Some(homes) = Homes::new("") else { return };
+    let list = |to: &Path| format!("\"|grep processes /proc/self/limits > {}\"", to.display());
+    let (his, own) = (homes.home("jon").join("limits"), homes.site.path("spool/limits"));
+    homes.write("jon", ".forward", &list(&his), 0o644);
+    // What an alias runs is root's choice, and shares its number with all sessions.
+    homes.site.write("aliases", &format!("tool: {}\n", list(&own)));
+    let daemon = homes.start();
+    daemon.submit(&["jon", "tool"]);
+    daemon.wait_until("the end", || homes.site.spooled().is_empty() && own.exists());
+    let all = fs::read_to_string("/proc/self/limits").expect("limits");
+    let line = |text: &str| text.lines().find(|line| line.starts_with("Max processes")).expect("a line").to_owned();
+    let numbers = |path: &Path| line(&fs::read_to_string(path).expect("it has run"));
+    assert_eq!(numbers(&own), line(&all));
+    let words: Vec<String> = numbers(&his).split_whitespace().map(str::to_owned).collect();
+    assert_eq!(words[2..4], ["2048", "2048"]);
+}
+
+#[test]
 fn without_a_keeper_neither_server_nor_command_has_more_open() {
     let site = Site::with("auth.users = \"none\"");
     let home = site.path("home");

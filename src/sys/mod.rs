@@ -15,6 +15,6 @@ pub mod sandbox;
 
 pub use limits::{Good, Limit, limits};
 pub use process::{
-    become_nothing_but, become_user, close_inherited, is_root, keep_rights, now, raise_descriptor_limit, user_name,
-    wake_acceptor,
+    become_nothing_but, become_user, close_inherited, is_root, keep_rights, limit_processes, now,
+    raise_descriptor_limit, user_name, wake_acceptor,
 };

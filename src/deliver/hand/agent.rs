@@ -3,11 +3,14 @@
 //! It is this program under another name, begun by the keeper with nothing but a socket to
 //! the server, on its standard input. The first thing that it does is to become that user,
 //! with no group but his own; since it does so itself, the system lets him send it signals,
-//! but not look into it, nor take its descriptors. It does one task after the other, and
+//! but not look into it, nor take its descriptors. What a command of his leaves behind takes
+//! room that is everybody's, so his processes are limited before one is run. It does one task after the other, and
 //! ends when the server hangs up, sends nonsense, or has nothing for it for a while.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
@@ -15,11 +18,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 
-use super::perform;
 use super::pool::IDLE;
 use super::wire::{receive_task, send_result};
+use super::{Task, perform};
 use crate::sys;
 use crate::sys::command;
+
+/// Processes and threads of a user, with all others that he has on this host.
+const PROCESSES: u64 = 2048;
 
 /// Becomes the user with these numbers, and works until there is nothing more to do.
 ///
@@ -35,6 +41,9 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
     loop {
         match receive_task(&socket) {
             Ok(Some((task, message))) => {
+                if matches!(task, Task::Run { .. }) && message.as_ref().is_some_and(|file| is_anothers(file, uid)) {
+                    sys::limit_processes(PROCESSES);
+                }
                 let result = perform(&task, message.as_ref());
                 // Who has the answer finds nothing in its hands.
                 drop(message);
@@ -45,6 +54,12 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
             Err(e) => return Err(e),
         }
     }
+}
+
+/// Whether a message is not this user's: it is the server's, of whose threads there may be
+/// many more.
+fn is_anothers(message: &File, uid: u32) -> bool {
+    message.metadata().is_ok_and(|metadata| metadata.uid() != uid)
 }
 
 /// Ends this process, and a command that it runs, when the server is gone.

@@ -8,7 +8,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -33,7 +33,7 @@ use crate::sasl::throttle::Throttle;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
 use crate::submit::senders::Senders;
-use crate::sys;
+use crate::sys::{self, roots::is_roots_alone};
 use crate::tls::Tls;
 use crate::users::accounts;
 use crate::worker::{Settings, Tools};
@@ -139,7 +139,7 @@ impl Start {
             None => (Some(self.load()?), Vec::new()),
         };
         if let Some(config) = &config {
-            if let Err(e) = self.begin_keeper(&config.user) {
+            if let Err(e) = self.begin_keeper(config) {
                 ::log::error!("keep a process as root: {e}");
             }
             wrong.extend(self.become_user(config).err().into_iter().flat_map(|exit| exit.text));
@@ -311,15 +311,17 @@ impl Start {
     /// The spool, opened by the server's user: root is given up. What is missing of
     /// its directories is made, and is that user's.
     fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
-        let kept = self.begin_keeper(&config.user);
-        if sys::is_root() {
-            let socket_directory = config.socket.parent().unwrap_or(Path::new("/"));
-            for directory in [config.spool.as_path(), socket_directory] {
-                make_for(directory, &config.user)
-                    .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", directory.display()), &e))?;
-            }
+        let kept = self.begin_keeper(config);
+        let needed = [config.spool.as_path(), config.socket.parent().unwrap_or(Path::new("/"))];
+        let failed = |path: &Path, e| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), &e);
+        let (as_root, user) = (sys::is_root(), &config.user);
+        for directory in needed.iter().filter(|_| as_root) {
+            make_for(directory, user).map_err(|e| failed(directory, e))?;
         }
         self.become_user(config)?;
+        for directory in needed.iter().filter(|directory| as_root && !directory.exists()) {
+            make_all(directory).map_err(|e| failed(directory, e))?;
+        }
         if let Err(e) = kept {
             ::log::error!("keep a process as root: {e}; mail for users of the system waits");
         }
@@ -431,20 +433,20 @@ fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// Makes a directory that is missing, as root, for the server's user.
+/// Makes a directory that is missing, as root, for the server's user; not where others than
+/// root may write.
 fn make_for(directory: &Path, user: &str) -> io::Result<()> {
-    if directory.exists() {
+    let above = directory.ancestors().find(|path| path.exists());
+    if above.is_none_or(|above| above == directory || !is_roots_alone(above)) {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    make_all(directory)?;
     let Some(found) = nix::unistd::User::from_name(user)? else { return Ok(()) };
-    // Whoever may write where it is could have put another one in its place meanwhile.
-    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
-    let made = fs::File::options().read(true).custom_flags(flags).open(directory)?;
-    if made.metadata()?.uid() != 0 {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    std::os::unix::fs::fchown(&made, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
+    std::os::unix::fs::chown(directory, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
+}
+
+fn make_all(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)
 }
 
 fn wake_daemon(socket: &Path, name: EntryName) -> io::Result<()> {

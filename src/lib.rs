@@ -13,10 +13,11 @@
 //! A message that needs no more than a rename into a mailbox goes the short way: the
 //! thread that took it does that itself, after its 250 (`worker::take_home`).
 //!
-//! Started by root it is three kinds of processes: the server, which becomes its own user
+//! Started by root it is four kinds of processes: the server, which becomes its own user
 //! and is confined (`daemon::confine`); the keeper beside it, which stays root and answers
-//! a few requests (`daemon::keeper`, asked by `sys::keeper`); and agents, which run as who
-//! gets the mail and do what needs his rights (`deliver::hand`).
+//! a few requests (`daemon::keeper`, asked by `sys::keeper`); those that look up users
+//! (`sys::people`); and agents, which run as who gets the mail and do what needs his rights
+//! (`deliver::hand`).
 //!
 //! What a program gives to sendmail(8) comes over the socket of `control`, and from there
 //! through a session like any other.

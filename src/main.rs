@@ -1,13 +1,14 @@
 //! penfoldd: argv and exit codes.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use getopts::Options;
-use penfold::daemon::keeper::{AGENT, KEEPER, READER};
+use penfold::daemon::keeper::{AGENT, KEEPER, NAMES, READER};
 use penfold::daemon::{Exit, Start, exit};
 use penfold::deliver::hand::agent;
-use penfold::sys;
+use penfold::sys::{self, people};
 
 const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file] [-p file]";
 
@@ -23,11 +24,7 @@ fn run() -> Result<(), Exit> {
     sys::close_inherited(passed());
     let name = std::env::args_os().next();
     let name = name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
-    if name == AGENT {
-        let mut numbers = std::env::args().skip(1).filter_map(|number| number.parse().ok());
-        let ran = numbers.next().zip(numbers.next()).map_or(Ok(()), |(uid, gid)| agent::run(uid, gid));
-        return ran.map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
-    }
+    let is_part = [KEEPER, AGENT, NAMES, READER].contains(&name);
     let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
     let given = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
     if given.opt_present("h") {
@@ -38,8 +35,7 @@ fn run() -> Result<(), Exit> {
         println!("penfold {}", env!("CARGO_PKG_VERSION"));
         return Ok(());
     }
-    let argument = given.free.first();
-    if let Some(extra) = argument.filter(|_| name != KEEPER && name != READER) {
+    if let Some(extra) = given.free.first().filter(|_| !is_part) {
         return Err(usage(format!("unexpected argument '{extra}'")));
     }
     let start = Start::new(given.opt_str("f").map(PathBuf::from), given.opt_present("d"), given.opt_present("v"));
@@ -48,13 +44,8 @@ fn run() -> Result<(), Exit> {
         return Err(usage("-p is for a daemon in the background".into()));
     }
     let start = start.with_pid_file(pid_file);
-    let argument = argument.map_or("", String::as_str);
-    let part = match name {
-        KEEPER => Some(start.keep(argument)),
-        READER => Some(start.hand_out(Path::new(argument))),
-        _ => None,
-    };
-    if let Some(ended) = part {
+    if is_part {
+        let ended = be_part(name, &start, &given.free);
         return ended.map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
     }
     match (given.opt_present("n"), given.opt_present("i"), given.opt_present("q")) {
@@ -63,6 +54,19 @@ fn run() -> Result<(), Exit> {
         (_, true, _) => start.serve_one(),
         (_, _, true) => start.run_queue(),
         _ => start.serve(),
+    }
+}
+
+/// The other processes of a server that root has started.
+fn be_part(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
+    let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
+    match (name, words, number(0).zip(number(1))) {
+        (KEEPER, [.., workers], Some(server)) => start.keep(server, workers.parse().unwrap_or_default()),
+        (READER, [path], _) => start.hand_out(Path::new(path)),
+        (NAMES, _, Some((uid, gid))) => sys::become_and_say(uid, gid).and_then(|()| people::answer()),
+        (AGENT, _, Some((uid, gid))) => agent::run(uid, gid),
+        (AGENT, [user], _) => agent::run_for(user),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::address::Address;
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{self, ConfigError, Local, TableFile};
 use crate::sasl::secret::Secret;
-use crate::sys::keeper;
+use crate::sys::people;
 
 pub mod accounts;
 
@@ -159,7 +159,7 @@ impl Users {
         if !is_safe(name) || name.starts_with('-') {
             return Ok(None);
         }
-        let user = keeper::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
+        let user = people::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
         Ok(user.map(|user| Account { name: user.name, uid: user.uid, home: user.home }))
     }
 

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
+use common::client::Client;
 use common::homes::{FIRST, Homes};
 use common::{Daemon, Site};
 use nix::sys::signal::{Signal, kill};
@@ -174,7 +175,7 @@ fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
     site.set("tls", "certificate", "\"/mnt/c.pem\"");
     site.set("tls", "key", "\"/mnt/c.key\"");
     let daemon = mounts.start(&site);
-    let mut client = common::client::Client::new(daemon.connect());
+    let mut client = Client::new(daemon.connect());
     client.say("EHLO client.test\r\n");
     let mut offered = String::new();
     while !offered.contains("250 ") {
@@ -251,8 +252,8 @@ fn rights_of_the_unit() -> String {
 fn the_rights_that_the_unit_leaves_to_root_are_enough() {
     let Some(mut homes) = Homes::new("") else { return };
     // Root makes the spool, and keeps homes from everybody else.
-    fs::create_dir(homes.site.path("var")).expect("a directory");
-    let spool = homes.site.path("var/spool");
+    homes.site.becomes_roots();
+    let spool = homes.site.path("lib/spool");
     homes.site.set("", "spool", &format!("{spool:?}"));
     fs::set_permissions(homes.home("jon"), fs::Permissions::from_mode(0o700)).expect("mode 700");
     let (inside, mut command) = (homes.site.penfoldd(&["-d"]), homes.mounts.enter("setpriv"));
@@ -266,6 +267,29 @@ fn the_rights_that_the_unit_leaves_to_root_are_enough() {
     send(&daemon, "jon");
     let maildir = homes.home("jon").join("Maildir");
     daemon.wait_until("mail", || files(&maildir).len() == 1);
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn root_makes_nothing_where_a_user_may_write() {
+    let Some(mut homes) = Homes::new("") else { return };
+    homes.site.becomes_roots();
+    let (spool, socket) = (homes.home("jon").join("spool"), homes.home("jon").join("run/sock"));
+    for (section, path) in [("spool", spool), ("socket", socket)] {
+        let old = homes.site.path(if section == "spool" { "spool" } else { "var/penfold.sock" });
+        homes.site.set("", section, &format!("{path:?}"));
+        let refused = homes.mounts.inside(&homes.site.penfoldd(&["-d"])).output().expect("it runs");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(77), "{said}");
+        assert!(said.contains("make ") && said.contains("Permission denied"), "{said}");
+        assert_eq!(fs::read_dir(homes.home("jon")).expect("there").count(), 0);
+        homes.site.set("", section, &format!("{old:?}"));
+    }
+    // What its own user may make there, he makes.
+    let nobodys = homes.site.path("mail/a/spool");
+    homes.site.set("", "spool", &format!("{nobodys:?}"));
+    let daemon = homes.start();
+    assert_eq!(fs::metadata(nobodys).expect("made").uid(), fs::metadata(homes.site.path("mail")).expect("there").uid());
     assert!(daemon.terminate().success());
 }
 
@@ -394,4 +418,72 @@ fn who_is_not_root_delivers_to_himself() {
     daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 2);
     send(&daemon, "mary");
     daemon.wait_words(&["deferred to=<mary@", "Permission denied"]);
+}
+
+/// The children of a daemon's keeper that are called so.
+fn called(daemon: &Daemon, name: &str) -> Vec<u32> {
+    let (keeper, _) = family(daemon);
+    children(keeper).into_iter().filter(|child| child.1 == name).map(|child| child.0).collect()
+}
+
+#[test]
+fn who_waits_for_a_name_service_waits_alone() {
+    let Some(homes) = Homes::new("") else { return };
+    let done = homes.site.path("mail/done");
+    homes.site.write("aliases", &format!("robot: \"|touch {}\"\n", done.display()));
+    let daemon = homes.start();
+    // From now on whoever opens the table of users waits for somebody to write to it.
+    let pipe = homes.site.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
+    homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
+    let ask = |name: &str| {
+        let mut client = Client::new(daemon.connect());
+        client.ask("HELO client.test", "250 ");
+        client.ask("MAIL FROM:<>", "250 ");
+        client.say(&format!("RCPT TO:<{name}@razorback>\r\n"));
+        client
+    };
+    let mut waiting = ["jon", "mary", "elvis"].map(ask);
+    daemon.wait_until("the question", || called(&daemon, "penfoldd: names").len() == 3);
+    let names = called(&daemon, "penfoldd: names");
+    let server = status(daemon.pid().as_raw().unsigned_abs(), "Uid");
+    for &pid in &names {
+        daemon.wait_until("its start", || status(pid, "Uid") == server);
+        assert_eq!((status(pid, "Groups"), status(pid, "CapPrm")), (String::new(), "0000000000000000".to_owned()));
+    }
+    send(&daemon, "robot");
+    daemon.wait_until("a command", || done.exists());
+    // Doubt is no refusal for good, and nothing is left of it.
+    homes.mounts.shell("umount -l /etc/passwd");
+    names.into_iter().for_each(|pid| send_signal(pid, Signal::SIGKILL));
+    for client in &mut waiting {
+        let reply = client.hear().expect("a reply");
+        assert!(reply.starts_with("451 4.3.0 "), "{reply}");
+    }
+    send(&daemon, "jon");
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
+}
+
+#[test]
+fn who_is_no_user_any_more_has_his_mail_deferred() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    let passwd = fs::read_to_string(homes.site.path("passwd")).expect("a table");
+    for (name, instead, why) in
+        [("mary", "", "there is no such user"), ("elvis", "elvis:x:0:0::/root:/bin/sh\n", "nothing is done as root")]
+    {
+        let others = passwd.split_inclusive('\n').filter(|line| !line.starts_with(&format!("{name}:")));
+        let others = others.collect::<String>() + instead;
+        // Between the look-up of a recipient, which is good for two seconds, and his agent's.
+        let is_said = (0..9).any(|_| {
+            let mut client = Client::new(daemon.connect());
+            client.begin("", &[&format!("{name}@razorback")]);
+            fs::write(homes.site.path("passwd"), &others).expect("a table");
+            client.ask("Subject: too late\r\n.", "250 ");
+            let line = daemon.wait_words(&[&format!("to=<{name}@razorback>")]);
+            fs::write(homes.site.path("passwd"), &passwd).expect("a table");
+            line.contains("deferred") && line.contains(why)
+        });
+        assert!(is_said, "{name}: {}", daemon.log());
+    }
 }

@@ -232,7 +232,7 @@ impl Write for Bounded {
 
 /// Who calls. That nobody knows his name is no reason to send him away.
 fn caller(uid: u32, program: &str) -> Caller {
-    let user = sys::keeper::user_numbered(uid).ok().flatten();
+    let user = sys::people::user_numbered(uid).ok().flatten();
     Caller::new(uid, user.map(|user| user.name).as_deref().unwrap_or_default(), program)
 }
 

@@ -4,21 +4,22 @@
 //! program under another name, with one thread and one socket, and it reads nothing but
 //! requests of a fixed size from that. Whose the server is it is told when it is begun; the
 //! configuration is read, and a file of it opened, by a process that is begun for that and
-//! ends with it (`secrets`). Of root's rights it keeps two: to make a file somebody's, and to
-//! end an agent. Root itself gets no agent, nor does whoever is called root by another name;
+//! ends with it (`secrets`); and what the system says of a user is found out by who becomes
+//! that user, so that nobody waits here for a name service. Of root's rights it keeps two: to
+//! make a file somebody's, and to end an agent. Root itself gets no agent, nor does whoever is called root by another name;
 //! and only a message of the server's own, as it is in the spool, is made the file of
 //! somebody for whom an agent works. It ends with the server, whose pid file it removes then,
 //! and leaves signals to that.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -26,34 +27,37 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Uid, User};
+use nix::unistd::User;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::Start;
 use super::detach::remove_pid_file;
 use super::exit::{self, Exit};
+use crate::config::Config;
 use crate::spool::GIVEN;
-use crate::sys::keeper::{Answer, Person, REQUEST, Request, person, set};
+use crate::sys::keeper::{Answer, REQUEST, Request, set};
 use crate::sys::{self, disk, pass};
 
 /// What the process that stays root is called.
 pub const KEEPER: &str = "penfoldd: keeper";
 /// What an agent is called.
 pub const AGENT: &str = "penfoldd: agent";
+/// What processes are called that look up users.
+pub const NAMES: &str = "penfoldd: names";
 /// What the process is called that opens a file as root.
 pub const READER: &str = "penfoldd: reader";
 
-/// Agents at once: the idle ones, and those at work.
-const AGENTS: usize = 512;
-/// Those of one user: more than there are workers.
-const OF_ONE: usize = 40;
+/// Agents at once, the idle ones and those at work, beyond two for each worker.
+const AGENTS: usize = 500;
+/// Those of one user, beyond one for each worker.
+const OF_ONE: usize = 20;
 /// How long the process has that opens a file, in milliseconds.
 const READING: u16 = 10_000;
 
 impl Start {
     /// Begins the keeper, if this process is root. Where it cannot be begun all goes on
     /// without, and mail for users of the system waits: the error is for the log.
-    pub(super) fn begin_keeper(&self, user: &str) -> io::Result<()> {
+    pub(super) fn begin_keeper(&self, config: &Config) -> io::Result<()> {
         if !sys::is_root() || sys::keeper::is_there() {
             return Ok(());
         }
@@ -62,7 +66,10 @@ impl Start {
             arguments.extend([OsString::from("-p"), path.into()]);
         }
         let (ours, theirs) = pair(SockType::SeqPacket)?;
-        this_program(KEEPER, theirs).args(arguments).arg("--").arg(user).spawn()?;
+        // Who tells that there is no such user is become_user.
+        let Some(user) = User::from_name(&config.user)? else { return Ok(()) };
+        let numbers = [user.uid.to_string(), user.gid.to_string(), config.queue.workers.to_string()];
+        this_program(KEEPER, theirs).args(arguments).args(numbers).spawn()?;
         set(ours);
         Ok(())
     }
@@ -71,11 +78,12 @@ impl Start {
         self.config.iter().flat_map(|path| [OsString::from("-f"), path.into()]).collect()
     }
 
-    /// Keeps root until the server ends, which is this user.
+    /// Keeps root until the server ends, which is the user with these numbers and has so
+    /// many workers.
     ///
     /// # Errors
-    /// That there is no such user, or a socket that is none.
-    pub fn keep(&self, user: &str) -> io::Result<()> {
+    /// A socket that is none.
+    pub fn keep(&self, server: (u32, u32), workers: usize) -> io::Result<()> {
         let _ = nix::sys::prctl::set_name(c"penfold-keeper");
         nix::sys::prctl::set_child_subreaper(true)?;
         // Nobody's command is to have the terminal at which root has started this.
@@ -88,8 +96,8 @@ impl Start {
         ended.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(SIGCHLD, end)?;
         sys::keep_rights()?;
-        let server = User::from_name(user)?.map(person).ok_or(Errno::ENOENT)?;
-        Keeper { start: self, server, agents: Vec::new() }.serve(&ended)?;
+        sys::raise_descriptor_limit();
+        Keeper { start: self, server, workers, agents: Vec::new() }.serve(&ended)?;
         self.pid_file.as_deref().into_iter().for_each(|path| remove_pid_file(path, daemon));
         Ok(())
     }
@@ -108,9 +116,20 @@ pub(super) fn is_still_there() -> Result<(), Exit> {
 
 struct Keeper<'a> {
     start: &'a Start,
-    server: Person,
-    /// With the numbers of whom they run as.
-    agents: Vec<(u32, Child)>,
+    /// Its user and his group.
+    server: (u32, u32),
+    workers: usize,
+    agents: Vec<Agent>,
+}
+
+struct Agent {
+    /// Whose it is; empty for the server's own, and [`NAMES`] for those that look up.
+    name: String,
+    process: Child,
+    /// Where a user's says that it is who it should be.
+    report: Option<ChildStdout>,
+    /// As whom it runs, when it has said so.
+    uid: Option<u32>,
 }
 
 impl Keeper<'_> {
@@ -125,7 +144,7 @@ impl Keeper<'_> {
             }
             let [asked, told] = both.map(|one| one.any() == Some(true));
             if told {
-                while io::Read::read(&mut ended, &mut [0; 64]).is_ok_and(|count| count > 0) {}
+                while ended.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
                 self.bury();
             }
             if asked && !self.answer(&socket)? {
@@ -140,7 +159,7 @@ impl Keeper<'_> {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => {
-                    self.agents.retain(|(_, agent)| i32::try_from(agent.id()) != Ok(pid.as_raw()));
+                    self.agents.retain(|agent| i32::try_from(agent.process.id()) != Ok(pid.as_raw()));
                 }
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => {}
@@ -151,30 +170,26 @@ impl Keeper<'_> {
     /// Answers one request; false when there are no more.
     fn answer(&mut self, socket: &io::Stdin) -> io::Result<bool> {
         let mut bytes = [0; REQUEST];
-        let (count, beside) = pass::receive(socket, &mut bytes)?;
-        match count {
-            0 => return Ok(false),
-            REQUEST => {}
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        }
-        let done = Request::read(&bytes).and_then(|request| self.carry_out(request, beside));
+        let done = match pass::receive(socket, &mut bytes) {
+            Ok((0, _)) => return Ok(false),
+            Ok((REQUEST, beside)) => Request::read(&bytes).and_then(|request| self.carry_out(request, beside)),
+            Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+            // Its file could not be taken.
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Errno::EMFILE.into()),
+            Err(e) => return Err(e),
+        };
         let (answer, file) =
             done.unwrap_or_else(|e| (Answer::Failed(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None));
-        let too_long = || Answer::Failed(Errno::ENAMETOOLONG as i32).write();
-        pass::send(socket, &answer.write().or_else(|_| too_long())?, file.as_ref().map(AsFd::as_fd))?;
+        pass::send(socket, &answer.write(), file.as_ref().map(AsFd::as_fd))?;
         Ok(true)
     }
 
     fn carry_out(&mut self, request: Request, beside: Option<OwnedFd>) -> io::Result<(Answer, Option<OwnedFd>)> {
-        let known = |user: Option<User>| (user.map_or(Answer::Nobody, |user| Answer::Is(person(user))), None);
+        let numbers = || vec![self.server.0.to_string(), self.server.1.to_string()];
         match request {
-            Request::Named(name) => Ok(known(User::from_name(&name)?)),
-            Request::Numbered(uid) => Ok(known(User::from_uid(Uid::from_raw(uid))?)),
-            Request::OwnAgent => self.agent(&self.server.clone()),
-            Request::Agent(name) => match User::from_name(&name)?.map(person) {
-                Some(user) => self.agent(&user),
-                None => Ok((Answer::Nobody, None)),
-            },
+            Request::OwnAgent => self.begin(AGENT, "", &numbers()),
+            Request::Names => self.begin(NAMES, NAMES, &numbers()),
+            Request::Agent(name) => self.begin(AGENT, &name, std::slice::from_ref(&name)),
             Request::File(path) => self.open(&path).map(|file| (Answer::Done, Some(file))),
             Request::Give(uid) => {
                 let file = beside.ok_or(Errno::EBADF)?;
@@ -185,13 +200,13 @@ impl Keeper<'_> {
 
     /// Makes a message of the server's a user's: the server could do to him, by his agent, all
     /// that he could do with it.
-    fn give(&self, uid: u32, file: &File) -> io::Result<()> {
+    fn give(&mut self, uid: u32, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == GIVEN;
-        if !is_message || metadata.uid() != self.server.uid {
+        if !is_message || metadata.uid() != self.server.0 {
             return Err(Errno::EPERM.into());
         }
-        if uid == 0 || !self.agents.iter().any(|(of, _)| *of == uid) {
+        if uid == 0 || !self.agents.iter_mut().any(|agent| agent.runs_as() == Some(uid)) {
             return Err(Errno::ESRCH.into());
         }
         disk::set_owner(file, Some(uid), None)
@@ -211,25 +226,59 @@ impl Keeper<'_> {
         file.ok_or_else(|| Errno::EACCES.into())
     }
 
-    fn agent(&mut self, user: &Person) -> io::Result<(Answer, Option<OwnedFd>)> {
-        if user.uid == 0 {
-            return Err(Errno::EPERM.into());
-        }
-        // He may have stopped those that the server has given up.
-        if self.agents.iter().filter(|(uid, _)| *uid == user.uid).count() >= OF_ONE
-            && let Some((_, oldest)) = self.agents.iter_mut().find(|(uid, _)| *uid == user.uid)
-        {
-            let _ = oldest.kill();
-        }
-        if self.agents.len() >= AGENTS {
-            return Err(Errno::EAGAIN.into());
-        }
+    /// Begins an agent, or somebody who looks up: the socket on which it is asked.
+    fn begin(&mut self, program: &str, name: &str, words: &[String]) -> io::Result<(Answer, Option<OwnedFd>)> {
+        self.make_room(name)?;
         let (ours, theirs) = pair(SockType::Stream)?;
+        let mut command = this_program(program, theirs);
         // Up to the new program it is root, and nobody can stop it while it is waited for.
-        let numbers = [user.uid, user.gid].map(|number| number.to_string());
-        let agent = this_program(AGENT, theirs).env_clear().process_group(0).args(numbers).spawn()?;
-        self.agents.push((user.uid, agent));
+        command.env_clear().process_group(0).arg("--").args(words);
+        if program == AGENT && !name.is_empty() {
+            command.stdout(Stdio::piped());
+        }
+        let mut process = command.spawn()?;
+        let report = process.stdout.take();
+        self.agents.push(Agent { name: name.to_owned(), process, report, uid: None });
         Ok((Answer::Done, Some(ours)))
+    }
+
+    /// Ends agents that the server must have given up, there being so many: their users may
+    /// have stopped them.
+    fn make_room(&mut self, name: &str) -> io::Result<()> {
+        let count = |agents: &[Agent], name: &str| agents.iter().filter(|agent| agent.name == name).count();
+        if count(&self.agents, name) >= OF_ONE + self.workers {
+            self.end_oldest(name);
+        }
+        if self.agents.len() < AGENTS + 2 * self.workers {
+            return Ok(());
+        }
+        let most = self.agents.iter().max_by_key(|agent| count(&self.agents, &agent.name));
+        if let Some(name) = most.map(|agent| agent.name.clone()) {
+            self.end_oldest(&name);
+        }
+        Err(Errno::EAGAIN.into())
+    }
+
+    fn end_oldest(&mut self, name: &str) {
+        if let Some(oldest) = self.agents.iter_mut().find(|agent| agent.name == name) {
+            let _ = oldest.process.kill();
+        }
+    }
+}
+
+impl Agent {
+    /// As whom it runs; `None` as long as it may still be root.
+    fn runs_as(&mut self) -> Option<u32> {
+        if let Some(report) = &mut self.report {
+            let mut said = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
+            if !matches!(poll(&mut said, PollTimeout::ZERO), Ok(1)) {
+                return None;
+            }
+            let mut number = [0; 4];
+            self.uid = report.read_exact(&mut number).is_ok().then(|| u32::from_ne_bytes(number));
+            self.report = None;
+        }
+        self.uid
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use super::room;
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
 use crate::sasl::Backend;
-use crate::sys::{self, keeper};
+use crate::sys::{self, keeper, people};
 use crate::worker::Settings;
 
 /// Warns of all that the other functions here do not. `sockets` is where clients come.
@@ -72,7 +72,7 @@ pub fn of_changes(started: &Config, fresh: &Config) {
     if *user == started.user || !keeper::is_there() {
         return;
     }
-    match keeper::user_named(user) {
+    match people::user_named(user) {
         Ok(None) => ::log::warn!("user: there is no such user as {user}: the next start will fail"),
         Ok(Some(person)) if person.uid == 0 => {
             ::log::warn!("user: the server must not run as root: the next start will fail");

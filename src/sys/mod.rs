@@ -9,12 +9,13 @@ pub mod keeper;
 mod limits;
 pub mod octets;
 pub mod pass;
+pub mod people;
 mod process;
 pub mod roots;
 pub mod sandbox;
 
 pub use limits::{Good, Limit, limits};
 pub use process::{
-    become_nothing_but, become_user, close_inherited, is_root, keep_rights, limit_processes, now,
-    raise_descriptor_limit, user_name, wake_acceptor,
+    become_and_say, become_user, close_inherited, is_root, keep_rights, limit_processes, now, raise_descriptor_limit,
+    user_name, wake_acceptor,
 };

@@ -50,6 +50,19 @@ impl Writer {
     }
 }
 
+/// Values in so many octets, with zeros behind them.
+///
+/// # Errors
+/// `InvalidInput` for values that are longer.
+pub fn fixed<const N: usize>(values: Writer) -> io::Result<[u8; N]> {
+    let mut bytes = values.into_bytes();
+    if bytes.len() > N {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    bytes.resize(N, 0);
+    bytes.try_into().map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
 /// Reads values that were written one after the other. Every error is `InvalidData`.
 #[derive(Debug)]
 pub struct Reader<'a>(&'a [u8]);

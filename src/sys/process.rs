@@ -4,9 +4,10 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -24,10 +25,15 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// The name of the user that this process runs as; his number where he has none.
+/// Who this process has become.
+static NAME: OnceLock<String> = OnceLock::new();
+
+/// The name of the user that this process runs as; his number where he has none. It asks the
+/// system once at most.
 pub fn user_name() -> String {
     let uid = geteuid();
-    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+    let look_up = || User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    if uid.is_root() { look_up() } else { NAME.get_or_init(look_up).clone() }
 }
 
 /// Becomes `user` for good, if this process is root; otherwise nothing. The order
@@ -51,6 +57,7 @@ pub fn become_user(user: &str) -> io::Result<()> {
     if setresuid(root, root, root).is_ok() || geteuid() != found.uid || getegid() != found.gid {
         return Err(io::Error::other("privileges could not be given up"));
     }
+    let _ = NAME.set(user.to_owned());
     Ok(())
 }
 
@@ -59,7 +66,7 @@ pub fn become_user(user: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the system, or one that would let the privileges come back.
-pub fn become_nothing_but(uid: u32, gid: u32) -> io::Result<()> {
+fn become_nothing_but(uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid, root) = (Uid::from_raw(uid), Gid::from_raw(gid), Uid::from_raw(0));
     if uid.is_root() {
         return Err(Errno::EPERM.into());
@@ -71,6 +78,19 @@ pub fn become_nothing_but(uid: u32, gid: u32) -> io::Result<()> {
         return Err(io::Error::other("privileges could not be given up"));
     }
     Ok(())
+}
+
+/// The same, and says so on standard output, as four octets; who began this process listens
+/// there. Nothing else is ever said there: it is `/dev/null` then.
+///
+/// # Errors
+/// The same, and those of the system for either.
+pub fn become_and_say(uid: u32, gid: u32) -> io::Result<()> {
+    become_nothing_but(uid, gid)?;
+    let mut said = io::stdout();
+    said.write_all(&uid.to_ne_bytes())?;
+    said.flush()?;
+    Ok(nix::unistd::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?)
 }
 
 /// Gives up all of root's rights but those to change a file's owner and to end a process

@@ -2,10 +2,12 @@
 //!
 //! It is this program under another name, begun by the keeper with nothing but a socket to
 //! the server, on its standard input. The first thing that it does is to become that user,
-//! with no group but his own; since it does so itself, the system lets him send it signals,
-//! but not look into it, nor take its descriptors. What a command of his leaves behind takes
-//! room that is everybody's, so his processes are limited before one is run. It does one task after the other, and
-//! ends when the server hangs up, sends nonsense, or has nothing for it for a while.
+//! with no group but his own, and to tell the keeper; since it does so itself, the system
+//! lets him send it signals, but not look into it, nor take its descriptors. Who he is it
+//! asks the system as root, and keeps nothing open of that. If there is no such user, or he
+//! is root, it becomes nobody, to say so. What a command of his leaves behind takes room that
+//! is everybody's, so his processes are limited before one is run. It does one task after the
+//! other, and ends when the server hangs up, sends nonsense, or has nothing for it for a while.
 
 use std::fs::File;
 use std::io;
@@ -17,22 +19,57 @@ use std::thread;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::User;
 
 use super::pool::IDLE;
 use super::wire::{receive_task, send_result};
-use super::{Task, perform};
+use super::{Task, Trouble, perform};
 use crate::sys;
 use crate::sys::command;
 
+/// The user and the group of nobody, on every Linux.
+const NOBODY: u32 = 65_534;
 /// Processes and threads of a user, with all others that he has on this host.
 const PROCESSES: u64 = 2048;
+
+/// Becomes this user of the system, and works until there is nothing more to do.
+///
+/// # Errors
+/// That it cannot become him, that standard input is no socket, or what ended it.
+pub fn run_for(name: &str) -> io::Result<()> {
+    let found = match User::from_name(name) {
+        Ok(Some(user)) if user.uid.is_root() => Err(io::Error::other("nothing is done as root")),
+        Ok(Some(user)) => Ok((user.uid.as_raw(), user.gid.as_raw())),
+        Ok(None) => Err(io::Error::other("there is no such user")),
+        Err(e) => Err(e.into()),
+    };
+    // What the system's libraries have opened to find out.
+    sys::close_inherited(0);
+    match found {
+        Ok((uid, gid)) => run(uid, gid),
+        Err(error) => {
+            sys::become_and_say(NOBODY, NOBODY)?;
+            refuse(Trouble::new(format!("work as {name}"), error))
+        }
+    }
+}
+
+/// Answers the first task, whatever it is.
+fn refuse(trouble: Trouble) -> io::Result<()> {
+    let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
+    socket.set_read_timeout(Some(IDLE))?;
+    if receive_task(&socket)?.is_some() {
+        send_result(&socket, &Err(trouble))?;
+    }
+    Ok(())
+}
 
 /// Becomes the user with these numbers, and works until there is nothing more to do.
 ///
 /// # Errors
 /// That it cannot become him, that standard input is no socket, or what ended it.
 pub fn run(uid: u32, gid: u32) -> io::Result<()> {
-    sys::become_nothing_but(uid, gid)?;
+    sys::become_and_say(uid, gid)?;
     umask(Mode::from_bits_truncate(0o077));
     let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;

@@ -64,15 +64,21 @@ fn as_user(uid: u32, program: &str) -> Command {
 
 /// One who means well sends a message; it takes no longer than it may.
 fn send(site: &Site, uid: u32) {
+    sendmail(site, uid, &["-f", "kept", "jon"], b"Subject: kept\n\nhello\n");
+}
+
+fn sendmail(site: &Site, uid: u32, arguments: &[&str], input: &[u8]) {
     let (built, path) = (env!("CARGO_BIN_EXE_penfoldctl"), site.path("sendmail"));
     if !path.exists() {
         fs::copy(built, &path).expect("a copy");
     }
     let start = Instant::now();
     let mut command = as_user(uid, &path.display().to_string());
-    command.args(["-f", "kept", "jon"]).env("PENFOLD_CONFIG", site.path("penfold.conf"));
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    child.stdin.take().expect("a pipe").write_all(b"Subject: kept\n\nhello\n").expect("it reads");
+    command.args(arguments).env("PENFOLD_CONFIG", site.path("penfold.conf"));
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("it starts");
+    // A listing does not read.
+    let _ = child.stdin.take().expect("a pipe").write_all(input);
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{uid}: {output:?}");
     assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
@@ -123,6 +129,8 @@ fn nonsense_hurts_nobody_but_who_says_it() {
     let mut sent = 1;
     while !waiting.is_finished() {
         send(&site, OTHER);
+        // He can look at his own, however many look at theirs.
+        sendmail(&site, OTHER, &["-bp"], b"");
         assert!(site.penfoldctl(&["queue"]).contains("-- "));
         sent += 1;
         std::thread::sleep(Duration::from_millis(100));

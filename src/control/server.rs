@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ const MAX_PRIVILEGED: usize = 200;
 const STACK: usize = 256 << 10;
 /// Held while the queue is listed for one without rights.
 static LOOKING: Mutex<()> = Mutex::new(());
+/// Those for whom it is, and who wait for that: each user once.
+static LOOKERS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 /// A client that is slower is left.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -178,13 +180,14 @@ fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
             stream.write_all(format!("ok\n{}\n{text}", if goes { "yes" } else { "no" }).as_bytes())
         }
         ["queue"] if is_privileged(uid) => list(stream, orders, None),
-        // Whoever looks for his own looks at all of them: one at a time.
-        ["queue"] => match alone(&LOOKING) {
-            Some(looking) => {
+        // Whoever looks for his own looks at all of them: one after the other.
+        ["queue"] => match Looker::new(uid) {
+            Some(looker) => {
+                let looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
                 // Nobody waits for one who reads slowly.
                 let mut listed = Bounded(Vec::new());
                 list(&mut listed, orders, Some(uid))?;
-                drop(looking);
+                drop((looking, looker));
                 stream.write_all(&listed.0)
             }
             None => stream.write_all(format!("{BUSY}\n").as_bytes()),
@@ -194,12 +197,24 @@ fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
     }
 }
 
-/// The lock, if nobody has it; a bug that ended who had it does not keep it for ever.
-fn alone(lock: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
-    match lock.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(left)) => Some(left.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
+/// One without rights who has the queue listed, or waits for it.
+struct Looker(u32);
+
+impl Looker {
+    /// `None` for one who does so already: the others come before him.
+    fn new(uid: u32) -> Option<Self> {
+        let mut lookers = LOOKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_here = lookers.contains(&uid);
+        (!is_here).then(|| {
+            lookers.push(uid);
+            Self(uid)
+        })
+    }
+}
+
+impl Drop for Looker {
+    fn drop(&mut self) {
+        LOOKERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid| *uid != self.0);
     }
 }
 
@@ -312,13 +327,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_a_bug_has_left_is_free_again() {
-        let lock = Arc::new(Mutex::new(()));
-        let held = alone(&lock);
-        assert!(held.is_some() && alone(&lock).is_none());
-        drop(held);
-        let other = Arc::clone(&lock);
-        assert!(thread::spawn(move || (other.lock().map(|_guard| panic!("a bug"))).is_ok()).join().is_err());
-        assert!(lock.is_poisoned() && alone(&lock).is_some());
+    fn who_looks_keeps_nobody_else_from_it_not_even_by_a_bug() {
+        let jon = Looker::new(1000);
+        assert!(jon.is_some() && Looker::new(1000).is_none() && Looker::new(1001).is_some());
+        drop(jon);
+        let bug = thread::spawn(|| {
+            let _looker = Looker::new(1000).expect("a place");
+            let _looking = LOOKING.lock();
+            panic!("a bug");
+        });
+        assert!(bug.join().is_err() && LOOKING.is_poisoned());
+        assert!(Looker::new(1000).is_some());
     }
 }

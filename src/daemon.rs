@@ -19,7 +19,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{self, Config, ConfigError, LogTo};
+use crate::config::{self, Config, ConfigError, LogTo, TableFile};
 use crate::control::{self};
 use crate::deliver::credentials::Credentials;
 use crate::dns::Dns;
@@ -113,6 +113,25 @@ impl Start {
     pub fn glance(&self) -> Config {
         let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
         config::examine(path).0.unwrap_or_else(config::default)
+    }
+
+    /// The aliases file that the configuration names, whatever is wrong with the rest of it.
+    ///
+    /// # Errors
+    /// All that is wrong with a configuration that cannot be read; that the file is not there.
+    pub fn aliases(&self) -> Result<TableFile, Exit> {
+        let (config, errors) = match &self.config {
+            Some(path) => config::examine(path),
+            None => (Some(config::default()), Vec::new()),
+        };
+        match config.map(|config| config.local.aliases) {
+            None => Err(Exit::of_config(&errors)),
+            Some(file) if file.path.as_os_str().is_empty() => {
+                let is_meant = |error: &ConfigError| error.text.starts_with("local.aliases: ");
+                Err(Exit::of_config(&errors.into_iter().filter(is_meant).collect::<Vec<_>>()))
+            }
+            Some(file) => Ok(file),
+        }
     }
 
     /// Reads configuration and tables, as `-n` does, and logs the warnings of a start to

@@ -164,7 +164,7 @@ impl Worker {
         let router = &self.tools.settings().router;
         entry.slots().iter().try_for_each(|slot| match router.route_of(&slot.recipient) {
             Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
-            Route::Unsure(_) => Err(self.later(job)),
+            Route::Unsure(..) => Err(self.later(job)),
             _ => {
                 self.tools.spool.condemn(entry.name(), "it was given to a user, and is for somebody else");
                 Err(Verdict::Vanished)

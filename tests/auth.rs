@@ -14,7 +14,6 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use common::client::Client;
 use common::tls::Authority;
 use common::{Daemon, Site, own, unpacked};
 use nix::pty::openpty;
@@ -41,14 +40,6 @@ fn site() -> Site {
     let site = Site::with(OPEN);
     site.add("users", &format!("elvis:{SCRAM}:"));
     site
-}
-
-/// A client that has said EHLO.
-fn greeted(daemon: &Daemon) -> Client {
-    let mut client = Client::new(daemon.connect());
-    client.say("EHLO client.test\r\n");
-    while !client.hear().expect("a line").starts_with("250 ") {}
-    client
 }
 
 fn plain(name: &str, password: &str) -> String {
@@ -108,7 +99,7 @@ fn gsasl_makes_a_secret_that_is_good_here() {
     let site = Site::with(OPEN);
     site.add("users", &format!("elvis:{}:", String::from_utf8_lossy(&made.stdout).trim()));
     let daemon = site.start();
-    greeted(&daemon).ask(&plain("elvis", "crayon"), "235 ");
+    daemon.greeted().ask(&plain("elvis", "crayon"), "235 ");
 }
 
 #[test]
@@ -141,7 +132,7 @@ fn smtplib_and_swaks_log_in() {
 fn a_wrong_password_costs_time_whether_the_account_exists_or_not() {
     let site = site();
     let daemon = site.start();
-    let mut client = greeted(&daemon);
+    let mut client = daemon.greeted();
     let mut took = |name: &str| {
         let start = Instant::now();
         client.ask(&plain(name, "stencil"), "535 ");
@@ -156,9 +147,9 @@ fn a_wrong_password_costs_time_whether_the_account_exists_or_not() {
     kill(daemon.pid(), Signal::SIGHUP).expect("it runs");
     daemon.wait_log(|l| l.contains("read again"));
     let start = Instant::now();
-    greeted(&daemon).ask(&plain("elvis", "stencil"), "535 ");
+    daemon.greeted().ask(&plain("elvis", "stencil"), "535 ");
     assert!(start.elapsed() >= Duration::from_secs(2));
-    greeted(&daemon).ask(&plain("elvis", "pencil"), "235 ");
+    daemon.greeted().ask(&plain("elvis", "pencil"), "235 ");
     daemon.wait_log(|l| l.ends_with("auth-failed user=someone@razorback peer=[127.0.0.1] mechanism=PLAIN"));
     assert!(!daemon.log().contains(&base64("\0elvis\0pencil")) && !daemon.log().contains("pencil"));
 }
@@ -167,7 +158,7 @@ fn a_wrong_password_costs_time_whether_the_account_exists_or_not() {
 fn a_client_that_waits_does_not_hold_up_the_end() {
     let site = site();
     let daemon = site.start();
-    let mut client = greeted(&daemon);
+    let mut client = daemon.greeted();
     client.ask("AUTH PLAIN", "334");
     let start = Instant::now();
     kill(daemon.pid(), Signal::SIGTERM).expect("it runs");
@@ -183,7 +174,7 @@ fn a_client_that_waits_does_not_hold_up_the_end() {
 
 /// Salt and iterations that a client is shown for a name.
 fn salt_of(daemon: &Daemon, name: &str) -> String {
-    let mut client = greeted(daemon);
+    let mut client = daemon.greeted();
     client.say(&format!("AUTH SCRAM-SHA-256 {}\r\n", base64(&format!("n,,n={name},r=abc"))));
     let challenge = client.hear().expect("a line");
     let challenge = data_encoding::BASE64.decode(&challenge.trim_ascii_end().as_bytes()[4..]).expect("base64");
@@ -214,8 +205,8 @@ fn every_kind_of_secret_lets_its_owner_in() {
     site.add("users", &format!("paul@razorback:{ARGON}:"));
     let daemon = site.start();
     for name in ["elvis", "mary", "paul", "PAUL@razorback"] {
-        greeted(&daemon).ask(&plain(name, "pencil"), "235 ");
-        greeted(&daemon).ask(&plain(name, "stencil"), "535 ");
+        daemon.greeted().ask(&plain(name, "pencil"), "235 ");
+        daemon.greeted().ask(&plain(name, "stencil"), "535 ");
     }
 }
 
@@ -224,13 +215,9 @@ fn who_forgets_starttls_is_told_so() {
     let site = Authority::new().site("listen.auth = \"tls\"\nrelay.networks = []");
     site.add("users", &format!("elvis:{SCRAM}:"));
     let daemon = site.start();
-    let mut client = Client::new(daemon.connect());
-    client.say("EHLO client.test\r\n");
-    let mut offered = String::new();
-    while !offered.starts_with("250 ") {
-        offered = client.hear().expect("a line");
-        assert!(!offered.contains("AUTH"), "{offered}");
-    }
+    let mut client = daemon.client();
+    let offered = client.ehlo();
+    assert!(!offered.iter().any(|line| line.contains("AUTH")), "{offered:?}");
     client.ask(&plain("elvis", "pencil"), "538 5.7.11 ");
     client.ask("MAIL FROM:<elvis@razorback> AUTH=<>", "555 ");
     assert!(!daemon.log().contains(&base64("\0elvis\0pencil")));
@@ -240,11 +227,11 @@ fn who_forgets_starttls_is_told_so() {
 fn a_users_file_that_changes_is_read_again() {
     let site = Site::with(OPEN);
     let daemon = site.start();
-    let mut client = greeted(&daemon);
+    let mut client = daemon.greeted();
     client.ask(&plain("elvis", "pencil"), "502 ");
     site.add("users", &format!("elvis:{SCRAM}:"));
     client.ask(&plain("elvis", "pencil"), "235 ");
-    let mut client = greeted(&daemon);
+    let mut client = daemon.greeted();
     site.add("users", "mary:{PLAIN}hush:");
     client.ask(&plain("elvis", "pencil"), "235 ");
     let line = daemon.wait_log(|l| l.contains("users:4:6: expected a secret"));
@@ -258,7 +245,7 @@ fn passwd_makes_a_line_for_the_users_file() {
     assert!(line.starts_with("elvis:{SCRAM-SHA-256}16384,") && line.ends_with(":\n"), "{line}");
     site.add("users", line.trim_end());
     let daemon = site.start();
-    greeted(&daemon).ask(&plain("elvis", "two words"), "235 ");
+    daemon.greeted().ask(&plain("elvis", "two words"), "235 ");
     for (name, password) in
         [("elvis", ""), ("elvis", "\n"), ("", "x\n"), ("a:b", "x\n"), ("\"a:b\"", "x\n"), ("a b", "x\n")]
     {
@@ -318,13 +305,9 @@ fn dovecot_knows_who_may_log_in() {
     let (mut site, Some(dovecot)) = dovecot() else { return };
     site.set("auth", "users", &format!("\"dovecot:{}\"", site.path("auth-client").display()));
     let daemon = site.start();
-    let mut client = Client::new(daemon.connect());
-    client.say("EHLO client.test\r\n");
-    let mut offered = String::new();
-    while !offered.starts_with("250 ") {
-        offered = client.hear().expect("a line");
-        assert!(!offered.contains("AUTH") || offered == "250-AUTH SCRAM-SHA-256 PLAIN LOGIN", "{offered}");
-    }
+    let mut client = daemon.client();
+    let offered: Vec<_> = client.ehlo().into_iter().filter(|line| line.contains("AUTH")).collect();
+    assert_eq!(offered, ["AUTH SCRAM-SHA-256 PLAIN LOGIN"]);
     client.ask(&plain("elvis", "stencil"), "535 ");
     daemon.wait_log(|l| l.contains("auth-failed user=elvis@razorback peer=[127.0.0.1] mechanism=PLAIN"));
     client.ask(&plain("nobody", "pencil"), "535 ");
@@ -339,7 +322,7 @@ fn dovecot_knows_who_may_log_in() {
         assert!(!gsasl(&daemon, "SCRAM-SHA-256", "stencil", &["--no-starttls"]).status.success());
     }
     drop(dovecot);
-    greeted(&daemon).ask(&plain("elvis", "pencil"), "454 4.7.0 ");
+    daemon.greeted().ask(&plain("elvis", "pencil"), "454 4.7.0 ");
 }
 
 /// A Dovecot that only knows passwords. Declare it after its site.
@@ -411,7 +394,7 @@ fn a_dovecot_that_misbehaves_is_no_reason_to_let_anybody_in() {
             }
         });
         let daemon = site.start();
-        greeted(&daemon).ask(&plain("elvis", "pencil"), "454 4.7.0 ");
+        daemon.greeted().ask(&plain("elvis", "pencil"), "454 4.7.0 ");
         assert!(!daemon.log().contains("pencil") && !daemon.log().contains(&base64("\0elvis\0pencil")), "{said:.80}");
     }
 }

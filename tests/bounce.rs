@@ -1,9 +1,9 @@
 //! The report to a sender, read as its readers do: by a person, by a program,
 //! and by Python's email package (`bounce_reads.py`, where python3 is installed).
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+mod common;
 
+use common::programs::python;
 use penfold::address::Address;
 use penfold::bounce::{Report, compose};
 use penfold::envelope::Recipient;
@@ -53,19 +53,7 @@ fn compose_for(to: &Address, sender: Option<&Address>, failures: &[(Recipient, O
 
 /// What Python makes of a report, as JSON; `None` where there is no Python.
 fn read_by_python(report: &str) -> Option<String> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bounce_reads.py");
-    let child = Command::new("python3")
-        .args(["-B", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = child else {
-        println!("skipped: python3 is not installed");
-        return None;
-    };
-    child.stdin.take().expect("a pipe").write_all(report.as_bytes()).expect("python3 reads");
-    let output = child.wait_with_output().expect("python3 ends");
+    let output = python("bounce_reads.py", report.as_bytes())?;
     assert!(output.status.success(), "{}\n{report}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8(output.stdout).expect("JSON is UTF-8"))
 }

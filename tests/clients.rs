@@ -8,9 +8,9 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use common::programs::feed;
 use common::tls::Authority;
 use common::{Daemon, Site};
 
@@ -40,7 +40,7 @@ impl Scene {
         // By its address, for programs that look names up.
         authority.give(&site, "cert", "127.0.0.1", 30);
         site.write("root.pem", &authority.root_pem());
-        let line = feed(Command::new(env!("CARGO_BIN_EXE_penfoldctl")).args(["passwd", "jon"]), PASSWORD);
+        let line = feed(Command::new(env!("CARGO_BIN_EXE_penfoldctl")).args(["passwd", "jon"]), PASSWORD.as_bytes());
         let line = String::from_utf8_lossy(&line.stdout).trim_end().to_owned();
         assert!(line.starts_with("jon:{SCRAM-SHA-256}") && !line.contains("pencil"), "{line}");
         site.write("users", &format!("{line}\nmary::\n"));
@@ -70,18 +70,6 @@ impl Scene {
         assert!(text.contains("\nDate: ") && text.to_lowercase().contains("\nmessage-id: "), "{program}: {text}");
         self.daemon.wait_words(&[" accept from=<jon@", " proto=ESMTPSA tls=TLS1.3 cipher=TLS_"]);
     }
-}
-
-fn feed(command: &mut Command, text: &str) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("a program that is present");
-    // It may not want to know.
-    let _ = child.stdin.take().expect("a pipe").write_all(text.as_bytes());
-    child.wait_with_output().expect("it ends")
 }
 
 fn everywhere(program: &str, send: impl Fn(&Scene, &str) -> Output) {
@@ -122,7 +110,7 @@ fn msmtp() {
                 .args(["--tls=on", &format!("--tls-starttls={starttls}"), &format!("--auth={mechanism}")])
                 .args(["--user=jon", &format!("--passwordeval=echo '{password}'"), "--from=jon@razorback.test"])
                 .args([&format!("--tls-trust-file={}", scene.root()), "--timeout=20", "mary@razorback.test"]);
-            feed(command, LETTER)
+            feed(command, LETTER.as_bytes())
         });
     }
 }
@@ -180,7 +168,7 @@ fn s_nail() {
             .args([&format!("-S{starttls}"), "-Ssmtp-auth=plain"])
             .arg(format!("-Smta={scheme}://jon:{password}@127.0.0.1:{}", scene.port()))
             .args(["-Sfrom=jon@razorback.test", "-s", "hello", "mary@razorback.test"]);
-        feed(command, "How are you?\n")
+        feed(command, b"How are you?\n")
     });
 }
 
@@ -205,7 +193,7 @@ fn mutt() {
             let command = &mut Command::new("mutt");
             command.env("HOME", scene.site.path("")).arg("-n").arg("-F").arg(scene.site.path("muttrc"));
             command.args(["-s", "hello", "mary@razorback.test"]);
-            feed(command, "How are you?\n")
+            feed(command, b"How are you?\n")
         });
     }
 }

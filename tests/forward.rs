@@ -94,10 +94,19 @@ fn a_forward_by_the_part_after_the_plus_comes_first() {
     let Some(homes) = Homes::new("") else { return };
     homes.write("jon", ".forward", "mary\n", 0o644);
     homes.write("jon", ".forward+lists", "elvis\n", 0o644);
+    homes.write("jon", ".forward+a!b", "elvis\n", 0o644);
+    homes.write("jon", ".forward+a.b-c_d=1", "elvis\n", 0o644);
     homes.write("jon", ".forward+cmd", "|\"echo $EXTENSION $USER $LOGNAME $HOME >out\"\n", 0o644);
     let daemon = homes.start();
-    for (to, user) in [("jon+lists", "elvis"), ("jon+other", "mary"), ("jon", "mary"), ("\"jon+../.forward\"", "mary")]
-    {
+    for (to, user) in [
+        ("jon+lists", "elvis"),
+        ("jon+LISTS", "elvis"),
+        ("jon+other", "mary"),
+        ("jon", "mary"),
+        ("jon+a!b", "mary"),
+        ("jon+a.b-c_d=1", "elvis"),
+        ("\"jon+../.forward\"", "mary"),
+    ] {
         daemon.submit(&[to]);
         daemon.wait_until(to, || homes.mail(user).len() == 1);
         assert!(daemon.settles(&homes.site));
@@ -107,6 +116,31 @@ fn a_forward_by_the_part_after_the_plus_comes_first() {
     assert!(daemon.settles(&homes.site));
     let home = homes.home("jon");
     assert_eq!(fs::read_to_string(home.join("out")).expect("text"), format!("cmd jon jon {}\n", home.display()));
+}
+
+#[test]
+fn a_forward_file_may_be_roots_or_a_link_and_as_long_as_the_page_says() {
+    let Some(homes) = Homes::new("") else { return };
+    let file = homes.home("jon").join(".forward");
+    let daemon = homes.start();
+    let long = |octets: usize| format!("mary\n#{}\n", "x".repeat(octets - 7));
+    homes.write("jon", "own", "mary\n", 0o644);
+    homes.write("jon", "fits", &long(64 << 10), 0o644);
+    homes.write("jon", "long", &long((64 << 10) + 1), 0o644);
+    for (what, script, user) in [
+        ("root's", "cp {}/own {}/.forward && chown root {}/.forward", "mary"),
+        ("a link to his own", "ln -s own {}/.forward", "mary"),
+        ("a link to root's", "echo mary >{}/../roots && ln -s ../roots {}/.forward", "mary"),
+        ("the longest", "ln -s fits {}/.forward", "mary"),
+        ("a longer one", "ln -s long {}/.forward", "jon"),
+    ] {
+        homes.mounts.shell(&script.replace("{}", &homes.home("jon").display().to_string()));
+        daemon.submit(&["jon"]);
+        daemon.wait_until(what, || homes.mail(user).len() == 1);
+        assert!(daemon.settles(&homes.site), "{what}");
+        fs::remove_file(&file).expect("it is there");
+        empty(&homes);
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use common::client::TEXT;
 use common::homes::messages;
-use common::{Daemon, Site, own};
+use common::{Daemon, Site, own, pages};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{F_WRLCK, SEEK_SET, flock};
 
@@ -238,6 +238,84 @@ fn lists_come_from_files_and_their_owner_is_told() {
 }
 
 #[test]
+fn a_list_that_cannot_be_used_is_waited_for() {
+    // Each list, what makes it what it is, how it goes, and the words. `{}` is its path.
+    let jon = "jon\n";
+    let comment = |octets: usize| format!("{jon}#{}\n", "x".repeat(octets - jon.len() - 2));
+    let (fits, long) = (comment(512 << 10), comment((512 << 10) + 1));
+    let lists = |count| (1..=count).map(|n| format!(":include:{{}}{n}\n")).collect::<String>() + jon;
+    let cases = [
+        ("directory", "", "mkdir {}", "deferred", "it is no plain file"),
+        ("fifo", "", "mkfifo {}", "deferred", "it is no plain file"),
+        ("nul", "jon\0\n", "", "deferred", "it is no text in UTF-8"),
+        ("long", &long, "", "deferred", "it is longer than 524288 octets"),
+        ("fits", &fits, "", "sent", "to 1"),
+        // Its own is one of them.
+        ("hundred", &lists(99), "for n in $(seq 99); do cp /dev/null {}$n; done", "sent", "to 1"),
+        ("more", &lists(100), "for n in $(seq 100); do cp /dev/null {}$n; done", "deferred", "more than 100 lists"),
+        ("others", jon, "chmod 666 {}", "sent", "to 1"),
+        ("link", "", "ln -s others {}", "sent", "to 1"),
+        ("secret", jon, "chown root {} && chmod 600 {}", "deferred", "Permission denied"),
+        ("empty", "# nobody\n", "", "deferred", "nobody is on the list"),
+        ("idle", "|cat\n", "", "deferred", "nobody is on the list"),
+    ];
+    let alias = |(name, ..): &(&str, _, _, _, _)| format!("{name}: :include:{{}}/{name}\n");
+    let site = site(&cases.iter().map(alias).collect::<String>());
+    let daemon = site.start();
+    for (name, text, script, fate, words) in cases {
+        if name == "secret" && !nix::unistd::geteuid().is_root() {
+            println!("skipped: only root has what others cannot read");
+            continue;
+        }
+        let path = site.path("mail").join(name).display().to_string();
+        if !text.is_empty() {
+            site.write(&format!("mail/{name}"), &text.replace("{}", &path));
+        }
+        let made = std::process::Command::new("sh").args(["-ec", &script.replace("{}", &path)]).status();
+        assert!(made.expect("a shell").success(), "{name}");
+        daemon.submit_from("", &[name]);
+        let line = daemon.wait_words(&[&format!(" {fate} to=<{name}@razorback> via=list")]);
+        assert!(line.contains(words), "{name}: {line}");
+        assert!(fate != "deferred" || line.contains("dsn=4."), "{name}: {line}");
+    }
+}
+
+#[test]
+fn who_is_on_a_list_and_beside_it_gets_two_copies() {
+    let site = site("staff: :include:{}/staff\nall: staff, root\nboth: root, root\n");
+    site.write("mail/staff", "jon, root, root\n");
+    let daemon = site.start();
+    daemon.submit(&["all"]);
+    daemon.wait_mail(&site, "root", 2);
+    assert!(daemon.settles(&site));
+    assert_eq!((site.mail("jon").len(), site.mail("root").len()), (1, 2));
+    daemon.submit(&["both"]);
+    assert!(daemon.settles(&site));
+    assert_eq!(site.mail("root").len(), 3);
+}
+
+#[test]
+fn a_list_is_read_when_it_is_needed_and_an_alias_when_mail_comes() {
+    let site = site("list: :include:{}/list\nowner-list: jon\nalias: x@far.test\n");
+    site.write("mail/list", "x@far.test\n");
+    site.write("routes", "far.test error:4.2.1 later\n");
+    let daemon = site.start();
+    daemon.submit(&["alias"]);
+    daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<alias@razorback>", "dsn=4.2.1 reason=later"]);
+    daemon.submit(&["list"]);
+    daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<list@razorback>"]);
+    // Changed now, it is as it was for the one, and for the other from the next message on.
+    site.write("aliases", &filled(&site, "list: :include:{}/list\nalias: root\n"));
+    site.write("mail/list", "root\n");
+    daemon.submit(&["list"]);
+    daemon.wait_mail(&site, "root", 1);
+    daemon.submit(&["alias"]);
+    let mail = text_of(daemon.wait_mail(&site, "root", 2));
+    assert!(mail.contains("Delivered-To: list@razorback\n") && !mail.contains("owner-list"), "{mail}");
+    daemon.wait_until("the two that wait", || site.spooled().len() == 2);
+}
+
+#[test]
 fn no_octet_of_an_address_is_a_command_or_a_path() {
     let site = site("jon: jon\ncmd: \"|cat >/dev/null; echo $SENDER $EXTENSION $LOCAL\"\n");
     let daemon = site.start();
@@ -279,25 +357,12 @@ fn no_octet_of_an_address_is_a_command_or_a_path() {
 }
 
 #[test]
-fn the_examples_of_the_page_are_good() {
-    let page = include_str!("../man/penfold-aliases.5");
-    let literals = |text: &str| -> Vec<String> {
-        let blocks = text.split(".Bd -literal -offset indent\n").skip(1);
-        blocks.map(|block| block.split(".Ed\n").next().expect("an end").replace("\\e", "\\")).collect()
-    };
-    let (description, examples) = page.split_once(".Sh EXAMPLES").expect("examples");
-    let mut examples = literals(examples).into_iter();
-    for aliases in literals(description).into_iter().chain(examples.next()) {
-        let site = site(&aliases);
-        site.add("users", "mary::");
-        let output = site.penfoldd(&["-n"]).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said == "penfoldd: configuration OK\n", "{aliases}{said}");
-    }
-    let forwards: Vec<_> = examples.collect();
-    assert_eq!(forwards.len(), 3);
-    for text in forwards {
-        let (members, errors) = penfold::aliases::list(&text);
-        assert!(errors.is_empty() && (1..3).contains(&members.len()), "{text}{errors:?}");
-    }
+fn the_example_of_the_description_is_good() {
+    let examples = pages::literals(&pages::section("penfold-aliases.5", "DESCRIPTION"));
+    assert_eq!(examples.len(), 1);
+    let site = site(&examples[0]);
+    site.add("users", "mary::");
+    let output = site.penfoldd(&["-n"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said == "penfoldd: configuration OK\n", "{said}");
 }

@@ -23,7 +23,6 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
 
 use chance::Chance;
-use common::client::Client;
 use common::dialog::Wire;
 use common::{Daemon, Site};
 use data_encoding::BASE64;
@@ -99,9 +98,7 @@ fn every_line_of_an_exchange_is_answered_or_ends_the_session() {
         let host = Ipv4Addr::new(127, number + 1, chance.of(0..256) as u8, chance.of(1..255) as u8);
         session(&daemon, host, chance);
     });
-    let mut client = Client::new(daemon.connect());
-    client.say("EHLO client.test\r\n");
-    while !client.hear().expect("a line").starts_with("250 ") {}
+    let mut client = daemon.greeted();
     client.ask(&format!("AUTH PLAIN {}", BASE64.encode(b"\0elvis\0pencil")), "235 ");
     let log = daemon.log();
     assert!(!log.contains("bug") && !log.contains(WRONG) && !log.contains(&BASE64.encode(WRONG.as_bytes())));

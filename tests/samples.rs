@@ -287,8 +287,7 @@ fn from(port: u16, address: &str) -> Client {
     let mut client = Client::mute(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it accepts"));
     client.say(&format!("PROXY {family} {address} {address} 1025 25\r\n"));
     client.expect("220 ");
-    client.say("EHLO client.test\r\n");
-    while !client.hear().expect("a line").starts_with("250 ") {}
+    client.ehlo();
     client
 }
 

@@ -7,62 +7,17 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use common::mounts::Mounts;
-use common::remote::Remote;
+use common::programs::{command, feed, login, program, sendmail, stranger, told};
 use common::{Daemon, PATIENCE, Site};
-use nix::unistd::{User, geteuid};
-use penfold::control::sendmail::Options;
-
-/// A program of ours under this name, at this site, also for users who cannot see where
-/// cargo builds.
-fn program(site: &Site, name: &str) -> PathBuf {
-    let (built, path) = (env!("CARGO_BIN_EXE_penfoldctl"), site.path(name));
-    if !path.exists() && fs::hard_link(built, &path).is_err() {
-        fs::copy(built, &path).expect("a copy");
-    }
-    path
-}
-
-fn command(site: &Site, name: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program(site, name));
-    command.args(arguments).env("PENFOLD_CONFIG", site.path("penfold.conf"));
-    command
-}
-
-/// Runs a program with this input to its end.
-fn feed(command: &mut Command, input: &[u8]) -> Output {
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().expect("a program");
-    let (mut stdin, input) = (child.stdin.take().expect("a pipe"), input.to_vec());
-    // It may not want to know.
-    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-    let output = child.wait_with_output().expect("it ends");
-    writer.join().expect("written");
-    output
-}
-
-fn sendmail(site: &Site, arguments: &[&str], input: &[u8]) -> Output {
-    feed(&mut command(site, "sendmail", arguments), input)
-}
-
-/// How it ended, and what it said.
-fn told(output: &Output) -> (i32, String) {
-    let text = [output.stdout.as_slice(), &output.stderr].concat();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Who the tests run as.
-fn login() -> String {
-    User::from_uid(geteuid()).expect("the user database").expect("a user").name
-}
+use nix::unistd::geteuid;
 
 /// The only message of a mailbox: its header, unfolded, and its body.
 fn only(daemon: &Daemon, site: &Site, user: &str) -> (Vec<String>, Vec<u8>) {
@@ -319,19 +274,6 @@ fn the_other_modes_do_what_programs_expect() {
     daemon.wait_mail(&site, "jon", 2);
 }
 
-/// Runs as a user that has no name and no rights, with no way to get any.
-fn stranger(command: &Command) -> Option<Command> {
-    if !geteuid().is_root() {
-        println!("skipped: only root can be somebody else");
-        return None;
-    }
-    let mut other = Command::new("setpriv");
-    other.args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "--no-new-privs"]);
-    other.arg(command.get_program()).args(command.get_args());
-    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Some(other)
-}
-
 #[test]
 fn anyone_may_send_and_nothing_else_without_any_privilege() {
     let site = Site::new();
@@ -402,22 +344,6 @@ fn a_program_may_take_its_time_and_the_daemon_a_break() {
 }
 
 #[test]
-fn page_and_program_have_the_same_options() {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/sendmail.8")).expect("a page");
-    let (_, options) = page.split_once("The options may be clustered").expect("options");
-    let (options, _) = options.split_once(".Sh ").expect("an end");
-    let lines = options.lines().filter_map(|line| line.strip_prefix(".It Fl ").or(line.strip_prefix(".Fl ")));
-    let words = lines.flat_map(|line| line.split(' ').take_while(|word| !["Ns", "Ar", "Cm"].contains(word)));
-    let told: BTreeSet<char> = words.filter_map(|word| word.chars().next()).filter(char::is_ascii_alphabetic).collect();
-    let is_known = |letter: &char| {
-        let parsed = Options::parse("sendmail", [format!("-{letter}"), "m".to_owned()]);
-        parsed != Err(format!("option -{letter} is not known"))
-    };
-    let known: BTreeSet<char> = ('A'..='z').filter(char::is_ascii_alphabetic).filter(is_known).collect();
-    assert_eq!(told, known);
-}
-
-#[test]
 fn a_caller_that_says_nothing_is_sent_away() {
     let site = Site::with("limits.command_timeout = \"500ms\"");
     let _daemon = site.start();
@@ -455,63 +381,6 @@ fn the_sender_and_from_are_masked_together() {
         let wanted = [format!("Return-Path: {path}"), format!("From: {shown}"), "Reply-To: root@razorback".to_owned()];
         assert!(wanted.iter().all(|field| header.contains(field)), "{wanted:?} in {header:?}");
     }
-}
-
-/// An example of penfold.conf(5), as it stands there, and what a test needs besides.
-fn example(site: &Site, name: &str, hosts: &[(&str, &str)]) {
-    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/good/");
-    let mut text = fs::read_to_string(format!("{good}{name}")).expect("an example");
-    for (from, to) in hosts {
-        assert!(text.contains(from), "{text}");
-        text = text.replace(from, to);
-    }
-    let dir = site.path("").display().to_string();
-    let user = if geteuid().is_root() { "user = \"nobody\"\n" } else { "" };
-    site.configure_with(&format!(
-        "{text}hostname = \"web.example.org\"\n{user}spool = \"{dir}/spool\"\nsocket = \"{dir}/penfold.sock\"\n\
-         local.aliases = \"{dir}/aliases\"\nlocal.users = \"file:{dir}/users\"\nlocal.mailbox = \"{dir}/mail/{{user}}\"\nlog.to = \"stderr\"\n"
-    ));
-}
-
-/// Runs the daemon with penfold.conf as it is.
-fn serve(site: &Site) -> Daemon {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldd"));
-    command.arg("-d").arg("-f").arg(site.path("penfold.conf")).stdin(Stdio::null());
-    Daemon::spawn_until(command, |line| line.ends_with(" started").then_some(0)).expect("it starts")
-}
-
-#[test]
-fn a_null_client_has_five_lines() {
-    let (site, hub) = (Site::new(), Remote::sink());
-    let url = format!("smtp://{}", hub.host_port());
-    example(&site, "sends-only.conf", &[("smtp+starttls://mail.example.org", &url)]);
-    let daemon = serve(&site);
-    let output = sendmail(&site, &["-f", "root", "root", "cron@localhost"], b"From: Cron <root>\nTo: root\n\nhello\n");
-    assert_eq!(told(&output), (0, String::new()), "{}", daemon.log());
-    let message = hub.messages(1).remove(0);
-    assert!(message.sender.starts_with("<root@example.org>"), "{}", message.sender);
-    assert_eq!(message.recipients, ["<root@example.org>", "<cron@example.org>"]);
-    let text = String::from_utf8_lossy(&message.data).into_owned();
-    for field in ["From: Cron <root@example.org>", "To: root@example.org", "by web.example.org (penfold, from uid "] {
-        assert!(text.contains(field), "{text}");
-    }
-    assert!(daemon.settles(&site));
-}
-
-#[test]
-fn a_local_host_keeps_its_mail() {
-    let site = Site::new();
-    let free = common::free_port();
-    example(
-        &site,
-        "local-only.conf",
-        &[("remote.local_only", &format!("listen = [{{address = \"127.0.0.1:{free}\"}}]\nremote.local_only"))],
-    );
-    let daemon = serve(&site);
-    assert_eq!(told(&sendmail(&site, &["root"], b"hello\n")), (0, String::new()));
-    only(&daemon, &site, "root");
-    let (code, text) = told(&sendmail(&site, &["x@elsewhere.test"], b"hello\n"));
-    assert!(code == 69 && text.contains("550 5.4.4 <x@elsewhere.test> No mail leaves this host"), "{text}");
 }
 
 /// Where a program is, that may be nowhere.

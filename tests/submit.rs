@@ -3,10 +3,14 @@
 //! octets. Nothing panics, no octet of a body changes, the pieces in which a text
 //! comes make no difference, and Python's email package (`submit_reads.py`, where
 //! python3 is installed) reads what it could read before, and finds what was missing.
+//! Of whoever has logged in it finds no From and no Sender that is not his
+//! (`submit_bound.py`), however they are written.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+mod common;
 
+use common::Site;
+use common::programs::python;
+use penfold::submit::senders::{Identity, Senders};
 use penfold::submit::{Letter, Terms};
 
 /// Messages, a few seconds' worth.
@@ -87,6 +91,88 @@ const LINES: &[&str] = &[
     "X-Long: a\n b\n c\n",
 ];
 
+/// What one writes who has logged in as jon, may be info too, and would be elvis.
+const HOSTILE: &[&str] = &[
+    "jon@razorback.test",
+    "jon@razorback.test",
+    "<jon@razorback.test>",
+    "<jon@razorback.test>",
+    "Jon <jon+tag@razorback.test>",
+    "<info@razorback.test>",
+    "info",
+    "\"jon\"@razorback.test",
+    "elvis@y.test",
+    "<elvis@y.test>",
+    "Elvis <elvis@y.test>",
+    "\"elvis@y.test\"",
+    "\"elvis@y.test\" ",
+    "\"<elvis@y.test>\" ",
+    "(elvis@y.test)",
+    "(<elvis@y.test>,",
+    "=?utf-8?q?elvis=40y.test?=",
+    "=?utf-8?b?ZWx2aXNAeS50ZXN0?= ",
+    "=?utf-8?q?=3Celvis=40y.test=3E?= ",
+    "=?utf-8?q?=0AFrom=3A_elvis=40y.test?= ",
+    "staff: ",
+    "staff: jon;",
+    "staff: elvis@y.test;",
+    ":;",
+    ";",
+    ", ",
+    ", ",
+    ",",
+    "\n ",
+    "\n\t",
+    "\n \n ",
+    " ",
+    "(",
+    ")",
+    "((a) b)",
+    "\"",
+    "\\",
+    "\\\"",
+    "<",
+    ">",
+    "<@y.test:jon@razorback.test>",
+    "@",
+    "elvis@",
+    "y.test",
+    ".",
+    "elvis",
+    "J\u{f6}n ",
+    "\0",
+    "\u{b}",
+    "\u{c}",
+    "\u{85}",
+    "\u{2028}",
+    "[",
+    "]",
+];
+
+/// Names of fields that somebody could take for From or Sender, or for the end of the header.
+const NAMES: &[&str] = &[
+    "From: ",
+    "From: ",
+    "From:",
+    "FROM: ",
+    "from : ",
+    "From\t: ",
+    "Sender: ",
+    "Sender:",
+    "sEnDeR : ",
+    "From\u{b}: ",
+    "From\0: ",
+    " From: ",
+    "\tSender: ",
+    "X-A: b\n From: ",
+    "Subject: a\n",
+    "From ",
+    ">From: ",
+    "From: \nFrom: ",
+    ": ",
+    "\n",
+];
+
 /// A generator of numbers: the same ones at every run (xorshift).
 struct Dice(u64);
 
@@ -121,6 +207,22 @@ impl Dice {
         }
         text
     }
+
+    /// A header by which jon means to be taken for another.
+    fn hostile(&mut self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for _ in 0..=self.below(3) {
+            text.extend_from_slice(self.one(NAMES).as_bytes());
+            // Most begin in good order, or nothing would get through.
+            let honest = self.below(4) > 0;
+            text.extend_from_slice(if honest { self.one(&HOSTILE[..8]).as_bytes() } else { b"" });
+            (0..self.below(if honest { 4 } else { 7 }))
+                .for_each(|_| text.extend_from_slice(self.one(HOSTILE).as_bytes()));
+            text.push(b'\n');
+        }
+        text.extend_from_slice(if self.below(2) == 0 { b"\nFrom: elvis@y.test\n" } else { b"" });
+        text
+    }
 }
 
 fn terms() -> Terms {
@@ -135,17 +237,21 @@ fn terms() -> Terms {
     }
 }
 
-/// What comes out when the text comes in pieces cut by the dice.
-fn pass(text: &[u8], dice: &mut Dice) -> Vec<u8> {
-    let (mut letter, mut out, mut rest) = (Letter::new(terms()), Vec::new(), text);
+/// What comes out when the text comes in pieces cut by the dice, if it is not refused.
+fn pass(terms: Terms, text: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
+    let (mut letter, mut out, mut rest) = (Letter::new(terms), Vec::new(), text);
     while !rest.is_empty() {
         let (piece, after) = rest.split_at(dice.below(rest.len()) + 1);
         letter.feed(piece, &mut out).expect("memory");
         rest = after;
     }
     letter.finish(&mut out).expect("memory");
-    assert_eq!(letter.refusal(), None);
-    out
+    letter.refusal().is_none().then_some(out)
+}
+
+/// As a script reads them: each message after its length.
+fn packed(message: &[u8]) -> Vec<u8> {
+    [&u32::try_from(message.len()).expect("short").to_be_bytes(), message].concat()
 }
 
 #[test]
@@ -153,34 +259,50 @@ fn no_header_is_too_strange_and_no_body_is_touched() {
     let (mut dice, mut pairs) = (Dice(0x1234_5678_9abc), Vec::new());
     for _ in 0..COUNT {
         let text = dice.message();
-        let sent = pass(&text, &mut dice);
-        assert_eq!(pass(&text, &mut dice), sent, "cut otherwise: {:?}", String::from_utf8_lossy(&text));
+        let sent = pass(terms(), &text, &mut dice).expect("nobody is bound");
+        let again = pass(terms(), &text, &mut dice).expect("nobody is bound");
+        assert_eq!(again, sent, "cut otherwise: {:?}", String::from_utf8_lossy(&text));
         let body = b"\nTo: the body\nFrom \xff\0\n";
         assert_eq!(text.ends_with(body), sent.ends_with(body), "{:?}", String::from_utf8_lossy(&text));
-        for message in [&text, &sent] {
-            pairs.extend(u32::try_from(message.len()).expect("short").to_be_bytes());
-            pairs.extend_from_slice(message);
-        }
+        pairs.extend([packed(&text), packed(&sent)].concat());
     }
-    read_by_python(pairs);
-}
-
-fn read_by_python(pairs: Vec<u8>) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/submit_reads.py");
-    let child = Command::new("python3")
-        .args(["-B", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = child else {
-        println!("skipped: python3 is not installed");
-        return;
-    };
-    // It says nothing before it has read all, but may end early.
-    let _ = child.stdin.take().expect("a pipe").write_all(&pairs);
-    let output = child.wait_with_output().expect("python3 ends");
+    let Some(output) = python("submit_reads.py", &pairs) else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let good: usize = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
     assert!(good > COUNT / 10, "only {good} messages could be read before");
+}
+
+/// jon, who may be info too.
+fn jon(site: &Site) -> Identity {
+    site.write("senders", "jon@razorback.test info@razorback.test\n");
+    site.configure();
+    let config = penfold::config::load(&site.path("penfold.conf")).expect("a configuration");
+    Senders::open(&config).expect("a table").identity("jon@razorback.test").expect("an address")
+}
+
+#[test]
+fn whoever_has_logged_in_is_nobody_else_to_a_strict_reader() {
+    let (mut dice, site, mut taken) = (Dice(0x0ddb_a110), Site::new(), Vec::new());
+    let jon = jon(&site);
+    let mut refused = 0;
+    for _ in 0..COUNT {
+        let text = dice.hostile();
+        let sender = [Some("jon@razorback.test"), Some("info@razorback.test"), None][dice.below(3)];
+        let terms = || Terms {
+            sender: sender.map(|address| address.parse().expect("an address")),
+            identity: Some(jon.clone()),
+            ..terms()
+        };
+        let sent = pass(terms(), &text, &mut dice);
+        assert_eq!(pass(terms(), &text, &mut dice), sent, "cut otherwise: {:?}", String::from_utf8_lossy(&text));
+        match sent {
+            Some(sent) => taken.extend(packed(&sent)),
+            None => refused += 1,
+        }
+    }
+    assert!(refused > COUNT / 10, "only {refused} were refused");
+    let Some(output) = python("submit_bound.py", &taken) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read: usize = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
+    assert!(read > COUNT / 10, "only {read} messages could be read");
 }

@@ -38,8 +38,7 @@ fn site() -> Site {
 /// A client at an address that has said EHLO.
 fn at(daemon: &Daemon, host: [u8; 4]) -> Client {
     let mut client = Client::new(daemon.connect_from(Ipv4Addr::from(host)));
-    client.say("EHLO client.test\r\n");
-    while !client.hear().expect("a line").starts_with("250 ") {}
+    client.ehlo();
     client
 }
 

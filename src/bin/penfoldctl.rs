@@ -38,14 +38,23 @@ fn sendmail(name: &str) -> Result<(), Exit> {
         Mode::Deliver => sendmail::deliver(&config.socket, &options),
         Mode::Session => sendmail::pass_through(&config.socket),
         Mode::Verify => sendmail::verify(&config.socket, &options),
-        Mode::Aliases => {
-            sendmail::check_aliases(&config.local.aliases).map(|text| sendmail::tell(&format!("{text}\n")))
-        }
+        Mode::Aliases => return aliases(&start),
         Mode::Queue => return queue(name, &config),
         Mode::Flush => return flush(&config, options.flush.as_deref()),
         Mode::Daemon(stays) => return Err(become_daemon(options.config.as_deref(), stays)),
     };
     result.map_err(|failure| Exit { code: failure.code, text: failure.text })
+}
+
+/// What is wrong in a file stands alone on its line, so that editors can jump there.
+fn aliases(start: &Start) -> Result<(), Exit> {
+    let check = |file| sendmail::check_aliases(&file).map_err(|why| Exit { code: why.code, text: why.text });
+    let count = start.aliases().and_then(check).map_err(|exit| {
+        exit.text.iter().for_each(|line| eprintln!("{line}"));
+        Exit { text: Vec::new(), ..exit }
+    })?;
+    sendmail::tell(&format!("{count}\n"));
+    Ok(())
 }
 
 /// penfoldd, which stands beside this program or is found by its name. Returns only

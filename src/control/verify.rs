@@ -45,7 +45,7 @@ fn whither(route: &Route) -> (bool, String) {
         Route::List => (true, "list".to_owned()),
         Route::Unknown => (false, "user unknown".to_owned()),
         Route::Refused(status, why) => (false, format!("{status} {why}")),
-        Route::Unsure(why) => (false, format!("not known now: {why}")),
+        Route::Unsure(_, why) => (false, format!("not known now: {why}")),
         other => (true, other.destination().unwrap_or_default()),
     }
 }

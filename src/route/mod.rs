@@ -113,9 +113,12 @@ pub enum Route {
     Unknown,
     /// The routes table refuses it, with this status (class 5) and text.
     Refused(Status, String),
-    /// Not now, and why.
-    Unsure(String),
+    /// Not now: a status (class 4), and why.
+    Unsure(Status, String),
 }
+
+/// What the status of a route is that cannot be told.
+const UNSURE: Status = Status(4, 3, 0);
 
 impl Router {
     /// Who is told of what has no sender to tell.
@@ -223,10 +226,12 @@ impl Router {
         {
             None => route(Owner::Server),
             // As for a mailbox.
-            Some(Ok(Some(account))) if account.uid == 0 => Route::Unsure("it would need root's rights".to_owned()),
+            Some(Ok(Some(account))) if account.uid == 0 => {
+                Route::Unsure(UNSURE, "it would need root's rights".to_owned())
+            }
             Some(Ok(Some(account))) => route(Owner::User(account)),
             Some(Ok(None)) => Route::Unknown,
-            Some(Err(why)) => Route::Unsure(why),
+            Some(Err(why)) => Route::Unsure(UNSURE, why),
         };
         match &recipient.action {
             Action::Deliver | Action::Direct => self.route(&recipient.address),
@@ -259,7 +264,7 @@ impl Router {
             Ok(Some(mailbox)) => Route::Mailbox(mailbox),
             Ok(None) if name == POSTMASTER => self.last_resort(),
             Ok(None) => Route::Unknown,
-            Err(why) => Route::Unsure(why),
+            Err(why) => Route::Unsure(UNSURE, why),
         }
     }
 
@@ -282,7 +287,7 @@ impl Router {
             Some(Target::Mx { domain: Some(domain), port }) => Route::Mx { domain: domain.to_string(), port: *port },
             Some(Target::Mx { domain: None, port }) => direct(address, *port),
             Some(Target::Error(status, why)) if status.0 == 5 => Route::Refused(*status, why.to_string()),
-            Some(Target::Error(_, why)) => Route::Unsure(why.to_string()),
+            Some(Target::Error(status, why)) => Route::Unsure(*status, why.to_string()),
             None if self.local_only => Route::Refused(LOCAL_ONLY, NO_WAY_OUT.into()),
             None if self.smarthosts.is_empty() => direct(address, SMTP),
             None => Route::Hosts(self.smarthosts.clone()),
@@ -343,7 +348,7 @@ impl Route {
             Self::Mailbox(Mailbox { owner: Owner::User(account), .. }) => {
                 Some(format!("{DESTINATION}{}", account.name))
             }
-            Self::Mailbox(_) | Self::List | Self::Unknown | Self::Refused(..) | Self::Unsure(_) => None,
+            Self::Mailbox(_) | Self::List | Self::Unknown | Self::Refused(..) | Self::Unsure(..) => None,
             Self::Mx { domain, port: SMTP } => Some(format!("mx:{domain}")),
             Self::Mx { domain, port } => Some(format!("mx:{domain}:{port}")),
             Self::Hosts(hosts) => {

@@ -75,6 +75,31 @@ pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
     Some(list)
 }
 
+/// Whether there is nothing in a list that one reader may take for a part of an address and
+/// another not: characters that stand in no name without quotes, and control characters.
+pub fn is_clear(value: &[u8]) -> bool {
+    let (mut tokens, mut before) = (Tokens { value, at: 0 }, Kind::Special(b','));
+    loop {
+        let token = match tokens.next() {
+            Some(Some(token)) => token,
+            Some(None) => break,
+            None => return false,
+        };
+        let is_clear = match token.kind {
+            Kind::Special(b) => b",;:<>@".contains(&b),
+            Kind::Literal => before == Kind::Special(b'@'),
+            Kind::Quoted => true,
+            // A name does not begin with a dot.
+            Kind::Atom => value.get(token.start) != Some(&b'.') || before == Kind::Atom || before == Kind::Quoted,
+        };
+        if !is_clear {
+            return false;
+        }
+        before = token.kind;
+    }
+    !value.iter().any(|&b| b.is_ascii_control() && !is_blank(b))
+}
+
 /// The list with `@domain` behind every address that has no domain, and with what
 /// `rewrite` makes of an address in its place.
 pub fn complete(

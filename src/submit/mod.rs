@@ -254,7 +254,9 @@ impl Terms {
         }
         let (intro, value) = field.split_at(start.min(field.len()));
         let list = addresses::mailboxes(value);
-        let whole = || list.as_ref().and_then(|list| list.iter().map(|m| m.address_at(&self.domain)).collect());
+        // Of whoever has logged in all readers have to find the same.
+        let clear = list.as_ref().filter(|_| self.bound().is_none() || addresses::is_clear(value));
+        let whole = || clear.and_then(|list| list.iter().map(|m| m.address_at(&self.domain)).collect());
         if is("From") {
             found.from = true;
             self.check_from(whole, found)?;

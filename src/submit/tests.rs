@@ -208,6 +208,12 @@ fn who_has_logged_in_names_only_what_is_his() {
         ("From:\n", Err(Refusal::Unreadable)),
         ("From: <>\n", Err(Refusal::Unreadable)),
         ("From: nobody:;\n", Err(Refusal::Unreadable)),
+        // Here some give up the name, and take what is encoded in it for the address.
+        ("From: . =?utf-8?q?elvis=40x.org?= \\ <jon@razorback.test>\n", Err(Refusal::Unreadable)),
+        ("From: .Jon <jon@razorback.test>\n", Err(Refusal::Unreadable)),
+        ("From: Jon [1] <jon@razorback.test>\n", Err(Refusal::Unreadable)),
+        ("From: Jon\u{b} <jon@razorback.test>\n", Err(Refusal::Unreadable)),
+        ("From: Jon J. O'Postel & S\u{f6}hne <jon@razorback.test>\n", Ok("")),
     ] {
         let text = format!("{FULL}{header}\nx\n");
         let sent = pass_every_way(|| terms(Some("jon@razorback.test"), None), text.as_bytes());

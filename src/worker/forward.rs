@@ -113,7 +113,7 @@ impl Attempt<'_> {
 
     /// The members with those of all lists that they name, each list read once. A line
     /// that makes no sense is passed over, and so is a command or a file in a list, unless
-    /// it is a user's own.
+    /// it is a user's own. Nobody at all is trouble.
     fn read_lists(&self, members: Vec<Member>, owner: &Owner) -> Result<Vec<Member>, Outcome> {
         let (mut found, mut lists, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let mut sort = |members: Vec<Member>, found: &mut Vec<Member>, lists: &mut Vec<Box<str>>| {
@@ -134,6 +134,10 @@ impl Attempt<'_> {
             }
             let members = self.read_list(&file, owner)?;
             sort(members, &mut found, &mut lists);
+        }
+        // It may be one that is just being written.
+        if found.is_empty() {
+            return Err(Outcome::deferred(Status(4, 3, 5), "nobody is on the list"));
         }
         Ok(found)
     }

@@ -1,6 +1,6 @@
 //! A client that means well: it says what is asked of it and reads every reply.
 //!
-//! Replies are one line each, for it says HELO. What comes otherwise than the test
+//! Replies are one line each, but to EHLO. What comes otherwise than the test
 //! says is a panic with the command and the reply.
 
 use std::net::TcpStream;
@@ -69,6 +69,20 @@ impl Client {
         assert_eq!(self.wire.hear(), Ok(None));
     }
 
+    /// Says EHLO; what it offers, a line each.
+    pub fn ehlo(&mut self) -> Vec<String> {
+        self.say("EHLO client.test\r\n");
+        let mut offers = Vec::new();
+        loop {
+            let line = self.expect("250");
+            let is_last = line.starts_with("250 ");
+            offers.push(line.get(4..).unwrap_or_default().to_owned());
+            if is_last {
+                return offers;
+            }
+        }
+    }
+
     /// A transaction up to the reply to DATA.
     pub fn begin(&mut self, sender: &str, recipients: &[&str]) {
         self.ask(&format!("MAIL FROM:<{sender}>"), "250 ");
@@ -90,6 +104,14 @@ impl Daemon {
     /// A session that has said HELO.
     pub fn client(&self) -> Client {
         Client::new(self.connect())
+    }
+
+    /// A session that has said EHLO.
+    pub fn greeted(&self) -> Client {
+        let mut client = Client::mute(self.connect());
+        client.expect("220 ");
+        client.ehlo();
+        client
     }
 
     /// Sends [`TEXT`] from jon in a session of its own; the queue id.

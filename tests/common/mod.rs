@@ -12,11 +12,14 @@
 
 pub mod books;
 pub mod client;
+pub mod clock;
 pub mod dialog;
 pub mod dns;
 pub mod holdings;
 pub mod homes;
 pub mod mounts;
+pub mod pages;
+pub mod programs;
 
 pub mod remote;
 pub mod scram;

@@ -46,7 +46,7 @@ pub fn connect(socket: &Path) -> Result<UnixStream, Failure> {
             Err(Refused::NotThere(e)) => {
                 return Err(Failure::later(format!("{}: message not sent", not_running(socket, &e))));
             }
-            Err(Refused::Io(e)) => return Err(Failure::later(format!("the mail system does not answer: {e}"))),
+            Err(Refused::Io(e)) => return Err(lost(e)),
         }
     }
 }

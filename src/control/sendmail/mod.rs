@@ -179,3 +179,31 @@ pub fn check_aliases(file: &TableFile) -> Result<String, Failure> {
     let count = entries(path, &text, Separator::Colon, &mut Vec::new()).len();
     Ok(format!("{}: {count} alias{}", path.display(), if count == 1 { "" } else { "es" }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_the_user_database() {
+        for (gecos, name) in [
+            ("Jon Postel,room 1,,", "Jon Postel"),
+            ("& Postel", "Jon Postel"),
+            ("The &,&", "The Jon"),
+            ("", ""),
+            (",x", ""),
+            ("J\u{f6}n", "J\u{f6}n"),
+        ] {
+            assert_eq!(full_name(gecos, "jon"), name, "{gecos}");
+        }
+        assert_eq!(full_name("&", ""), "");
+    }
+
+    #[test]
+    fn aliases_that_are_not_there() {
+        let file = |required| TableFile { path: "/nonexistent/aliases".into(), required };
+        let none = "/nonexistent/aliases: no such file, so no aliases";
+        assert_eq!(check_aliases(&file(false)).expect("none are needed"), none);
+        assert_eq!(check_aliases(&file(true)).expect_err("it was named").code, DATAERR);
+    }
+}

@@ -1,0 +1,157 @@
+//! A message is not what it should be: damaged, twice there, left over, in a strange spool.
+
+use super::*;
+
+#[test]
+fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
+    let scratch = Scratch::new();
+    let good = scratch.full(2).name();
+    let spoil = |name: EntryName, at: usize, byte: u8| {
+        let path = scratch.spool.path(name);
+        let mut bytes = fs::read(&path).expect("an entry");
+        bytes[at] = byte;
+        fs::write(path, bytes).expect("an entry");
+    };
+    let cut = scratch.full(1).name();
+    File::options().write(true).open(scratch.spool.path(cut)).and_then(|f| f.set_len(cut.size - 1)).expect("a cut");
+    let empty = scratch.bare().name();
+    fs::write(scratch.spool.path(empty), "").expect("a cut");
+    let version = scratch.full(1).name();
+    spoil(version, "penfold/".len(), b'2');
+    let state = scratch.full(1).name();
+    let offset = usize::try_from(scratch.open(state).slots()[0].offset).expect("small");
+    spoil(state, offset, b'X');
+    let path = scratch.bare().name();
+    spoil(path, "Return-Path: ".len(), b'?');
+    for odd in ["README", "ABC,S=1", &format!("{},S=0{}", good.id, good.size), &format!("{}", good.id)] {
+        fs::write(scratch.root.join("new").join(odd), "x").expect("a file");
+    }
+    for name in scratch.entries() {
+        match scratch.spool.entry(name) {
+            Ok(_) => assert_eq!(name, good),
+            Err(Unusable::Bad(bad)) => scratch.spool.condemn(name, bad.0),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(scratch.counts(), [0, 1, 0, 9]);
+    assert_eq!(scratch.entries(), [good]);
+}
+
+#[test]
+fn nothing_in_bad_is_replaced() {
+    let scratch = Scratch::new();
+    for text in ["first", "second"] {
+        fs::write(scratch.root.join("new/odd"), text).expect("a file");
+        scratch.entries();
+    }
+    assert_eq!(fs::read(scratch.root.join("bad/odd")).expect("kept"), b"first");
+    assert_eq!(fs::read(scratch.root.join("new/odd")).expect("kept"), b"second");
+}
+
+/// The two files that a crash in the middle of `make_full` leaves: bare, full.
+fn twins(scratch: &Scratch) -> (EntryName, EntryName) {
+    let mut entry = scratch.bare();
+    let (bare, bytes) = (entry.name(), fs::read(scratch.spool.path(entry.name())).expect("an entry"));
+    entry.make_full().expect("a full entry");
+    fs::write(scratch.spool.path(bare), bytes).expect("its twin");
+    (bare, entry.name())
+}
+
+#[test]
+fn of_twins_the_full_one_counts() {
+    let scratch = Scratch::new();
+    let (_, full) = twins(&scratch);
+    let other = scratch.full(1).name();
+    assert_eq!(scratch.entries(), [full, other]);
+    assert_eq!(scratch.counts(), [0, 1, 1, 0]);
+}
+
+#[test]
+fn of_twins_one_of_which_is_damaged_the_other_counts() {
+    for damage_bare in [true, false] {
+        let scratch = Scratch::new();
+        let (bare, full) = twins(&scratch);
+        let (damaged, sound) = if damage_bare { (bare, full) } else { (full, bare) };
+        fs::write(scratch.spool.path(damaged), "").expect("a cut");
+        assert_eq!(scratch.entries(), [sound]);
+        assert_eq!(content(&scratch.open(sound)), CONTENT);
+        assert_eq!(scratch.list("bad"), [damaged.file_name()]);
+    }
+}
+
+#[test]
+fn an_entry_that_moved_while_it_was_looked_for_is_not_its_own_twin() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.full(1);
+    let before = entry.name();
+    entry.make_tried().expect("a rename");
+    assert_eq!(scratch.spool.choose(before, entry.name()), entry.name());
+    let mut entry = scratch.bare();
+    let before = entry.name();
+    entry.make_full().expect("a full entry");
+    assert_eq!(scratch.spool.choose(before, entry.name()), entry.name());
+    assert_eq!(scratch.counts(), [0, 0, 2, 0]);
+}
+
+#[test]
+fn one_process_runs_the_queue() {
+    let scratch = Scratch::new();
+    let lock = scratch.spool.lock().expect("no trouble").expect("the lock");
+    let again = Spool::open(&scratch.root).expect("another look is allowed");
+    assert!(again.lock().expect("no trouble").is_none());
+    drop(lock);
+    assert!(again.lock().expect("no trouble").is_some());
+    assert_eq!(fs::read(scratch.root.join("lock")).expect("a version"), b"penfold/1\n");
+}
+
+#[test]
+fn a_spool_of_another_version_is_refused() {
+    let scratch = Scratch::new();
+    fs::write(scratch.root.join("lock"), "penfold/2\n").expect("a version");
+    let refused = Spool::open(&scratch.root).expect_err("another version");
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+    assert!(refused.to_string().contains("penfold/2"), "{refused}");
+}
+
+#[test]
+fn the_sweep_takes_what_is_nobodys() {
+    let scratch = Scratch::new();
+    let old = STALE_AFTER + Duration::from_secs(60);
+    let make = |directory: &str, name: &str, age_by: Duration| {
+        let path = scratch.root.join(directory).join(name);
+        fs::write(&path, "x").expect("a file");
+        age(&path, age_by);
+        path
+    };
+    let ids: Vec<QueueId> = (0..3).map(|_| QueueId::generate().expect("an id")).collect();
+    let [known, unknown, locked] = [0, 1, 2].map(|n| ids[n].to_string());
+    make("tmp", &unknown, old);
+    make("tmp", "odd", old);
+    make("note", &unknown, old);
+    let _lock = File::open(make("tmp", &locked, old)).and_then(|f| f.lock().map(|()| f)).expect("a lock");
+    make("tmp", &known, old);
+    make("note", &known, old);
+    make("tmp", "young", STALE_AFTER - Duration::from_secs(60));
+    make("tmp", "of-tomorrow", Duration::ZERO);
+    let mut entry = scratch.full(1);
+    entry.make_tried().expect("a rename");
+    age(&scratch.spool.path(entry.name()), old);
+    scratch.spool.sweep(&[ids[0]].into()).expect("no trouble");
+    let mut left = vec![known.clone(), locked, "of-tomorrow".into(), "young".into()];
+    left.sort();
+    assert_eq!((scratch.list("tmp"), scratch.list("note")), (left, vec![known]));
+    assert_eq!(scratch.entries(), [entry.name()]);
+}
+
+#[test]
+fn names_of_files_are_read_as_they_are_given() {
+    let id = QueueId::generate().expect("an id");
+    let name = EntryName { id, size: 4311, place: Place::New };
+    assert_eq!(EntryName::parse_new(&name.file_name()), Some(name));
+    for odd in
+        [format!("{id}"), format!("{id},S="), format!("{id},S=01"), format!("{id},S=+1"), format!("{id},S=1,S=2")]
+    {
+        assert_eq!(EntryName::parse_new(&odd), None, "{odd}");
+    }
+    assert_eq!(EntryName::parse_new(&format!("{id},S={}0", u64::MAX)), None);
+}

@@ -1,0 +1,110 @@
+//! A message goes: into a mailbox by a rename, recipient by recipient, until all are settled.
+
+use super::*;
+
+#[test]
+fn a_bare_entry_becomes_a_file_of_the_mailbox() {
+    let scratch = Scratch::new();
+    let (first, second) = (scratch.bare(), scratch.bare());
+    let target = scratch.root.join("mail");
+    scratch.spool.move_into(first.name(), &target).expect("a rename");
+    let text = fs::read(&target).expect("a message");
+    assert_eq!(text, [b"Return-Path: <jon@frogbog>\nDelivered-To: r0@razorback\n".as_slice(), CONTENT].concat());
+    assert!(matches!(scratch.spool.entry(first.name()), Err(Unusable::Gone)));
+    let again = scratch.spool.move_into(second.name(), &target).expect_err("nothing is replaced");
+    assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(content(&scratch.open(second.name())), CONTENT);
+}
+
+#[test]
+fn a_bare_entry_is_made_full() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.bare();
+    let old = entry.name();
+    entry.settle(0, State::Done, 1).expect_err("a bare entry has no records");
+    entry.make_full().expect("a full entry");
+    assert_eq!((entry.is_bare(), entry.id(), entry.name().place), (false, old.id, Place::Cur));
+    assert_eq!((content(&entry), entry.sender()), (CONTENT.to_vec(), Some(&address("jon@frogbog"))));
+    let name = entry.name();
+    entry.make_full().expect("again");
+    assert_eq!((entry.name(), scratch.counts()), (name, [0, 0, 1, 0]));
+    assert!(matches!(scratch.spool.entry(old), Err(Unusable::Gone)));
+}
+
+#[test]
+fn a_bare_entry_that_cannot_be_made_full_stays_as_it_is() {
+    for missing in ["tmp", "cur"] {
+        let scratch = Scratch::new();
+        let mut entry = scratch.bare();
+        let (directory, away) = (scratch.root.join(missing), scratch.root.join("away"));
+        fs::rename(&directory, &away).expect("a rename");
+        entry.make_full().expect_err("a directory is missing");
+        assert!(entry.is_bare() && scratch.open(entry.name()).is_bare());
+        fs::rename(&away, &directory).expect("a rename");
+        entry.make_full().expect("a full entry");
+        assert_eq!((content(&entry), scratch.counts()), (CONTENT.to_vec(), [0, 0, 1, 0]));
+    }
+}
+
+#[test]
+fn records_are_kept_and_are_independent() {
+    let scratch = Scratch::new();
+    let (mut one, mut other) = (scratch.full(4), scratch.open(scratch.entries()[0]));
+    one.prepare(0, 5, u64::MAX, 100).expect("a record");
+    other.settle(1, State::Done, 101).expect("a record");
+    one.defer(2, 102).expect("a record");
+    // What is prepared stays so: only the next attempt can tell what came of it.
+    one.defer(0, 103).expect("nothing to do");
+    assert!(one.settle(4, State::Done, 1).is_err() && one.defer(4, 1).is_err(), "there is no such recipient");
+    let records: Vec<_> =
+        scratch.open(one.name()).slots().iter().map(|s| (s.record.state, s.record.last, s.record.warned)).collect();
+    let prepared = State::Prepared { born: 5, inode: u64::MAX };
+    assert_eq!(records, [(prepared, 100, 0), (State::Done, 101, 0), (State::Todo, 102, 0), (State::Todo, 0, 0)]);
+}
+
+#[test]
+fn an_entry_is_found_wherever_it_is_and_moved_once() {
+    let scratch = Scratch::new();
+    let (mut one, mut other) = (scratch.full(2), scratch.open(scratch.entries()[0]));
+    let before = one.name();
+    one.make_tried().expect("a rename");
+    other.make_tried().expect("another worker was faster");
+    one.make_tried().expect("nothing to do");
+    assert_eq!((one.name(), one.name().place), (other.name(), Place::Cur));
+    assert_eq!(scratch.open(before).name(), one.name());
+    assert_eq!(scratch.counts(), [0, 0, 1, 0]);
+}
+
+#[test]
+fn only_what_is_settled_is_finished() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.full(2);
+    entry.make_tried().expect("a rename");
+    scratch.spool.note(entry.id(), "said");
+    entry.settle(0, State::Done, 1).expect("a record");
+    for open in [State::Todo, State::Prepared { born: 1, inode: 1 }, State::Reported { lead: 0 }] {
+        entry.settle(1, open, 1).expect("a record");
+        let refused = scratch.spool.finish(entry.name()).expect_err("one is open");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+    }
+    entry.settle(1, State::Failed, 1).expect("a record");
+    scratch.spool.finish(entry.name()).expect("all are settled");
+    assert_eq!((scratch.counts(), scratch.list("note").len()), ([0; 4], 0));
+    scratch.spool.finish(entry.name()).expect("it is gone already");
+    let bare = scratch.bare();
+    scratch.spool.finish(bare.name()).expect_err("a bare one is open as long as it is here");
+}
+
+#[test]
+fn a_note_stays_short_and_is_not_needed() {
+    let scratch = Scratch::new();
+    let id = QueueId::generate().expect("an id");
+    assert_eq!(scratch.spool.read_note(id), "");
+    for n in 0..5_000 {
+        scratch.spool.note(id, &format!("line {n}"));
+    }
+    let note = scratch.spool.read_note(id);
+    assert!(note.len() as u64 <= MAX_NOTE + 16 && note.ends_with("line 4999\n"), "{} octets", note.len());
+    fs::remove_dir_all(scratch.root.join("note")).expect("a directory");
+    scratch.spool.note(id, "into the void");
+}

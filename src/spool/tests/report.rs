@@ -1,0 +1,85 @@
+//! A message comes back: the report that is made once, whatever happens.
+
+use super::*;
+
+/// Begets a report of the recipients 1 and 2 of three, at 1000 seconds.
+fn beget(entry: &mut Entry) -> EntryName {
+    let report = Envelope { sender: None, origin: Origin::Report, ..envelope(1) };
+    entry.beget(&[1, 2], &report, |id| format!("report {id}\n").into_bytes(), 1_000).expect("a report")
+}
+
+#[test]
+fn a_report_is_an_entry_of_its_own() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.full(3);
+    let child = scratch.open(beget(&mut entry));
+    assert_eq!(scratch.states(entry.name()), [State::Todo, State::Failed, State::Failed]);
+    assert_eq!((child.sender(), child.origin()), (None, Origin::Report));
+    assert_eq!(content(&child), format!("report {}\n", child.id()).into_bytes());
+    assert_eq!((child.id(), scratch.counts()), (entry.id().beget(Kind::Report, 1, 1_000), [0, 2, 0, 0]));
+}
+
+#[test]
+fn a_report_is_made_once_wherever_the_crash_was() {
+    let reported = State::Reported { lead: 1 };
+    for (renamed, expected) in [(false, State::Todo), (true, State::Failed)] {
+        let scratch = Scratch::new();
+        let mut entry = scratch.full(3);
+        let child = beget(&mut entry);
+        // As it was before the records were overwritten for the last time.
+        for number in [1, 2] {
+            entry.settle(number, reported, 1_000).expect("a record");
+        }
+        if !renamed {
+            fs::rename(scratch.spool.path(child), scratch.spool.temporary(child.id)).expect("as it was before");
+        }
+        let mut entry = scratch.open(entry.name());
+        assert_eq!(entry.awaited().collect::<Vec<_>>(), [child.id, child.id]);
+        entry.recover(0..3).expect("an answer");
+        assert_eq!(scratch.states(entry.name()), [State::Todo, expected, expected]);
+        assert_eq!(scratch.counts(), [0, 1 + usize::from(renamed), 0, 0]);
+        entry.recover(0..3).expect("nothing to do");
+        assert_eq!(scratch.states(entry.name()), [State::Todo, expected, expected]);
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_made_leaves_the_recipients_open() {
+    for missing in ["tmp", "new"] {
+        let scratch = Scratch::new();
+        let mut entry = scratch.full(3);
+        entry.make_tried().expect("a rename");
+        let (directory, away) = (scratch.root.join(missing), scratch.root.join("away"));
+        fs::rename(&directory, &away).expect("a rename");
+        let report = Envelope { sender: None, ..envelope(1) };
+        entry.beget(&[1, 2], &report, |_| b"report\n".to_vec(), 1_000).expect_err("a directory is missing");
+        fs::rename(&away, &directory).expect("a rename");
+        let mut entry = scratch.open(entry.name());
+        entry.recover(0..3).expect("an answer");
+        assert_eq!(scratch.states(entry.name()), [State::Todo; 3]);
+        beget(&mut entry);
+        assert_eq!(scratch.counts(), [0, 1, 1, 0]);
+    }
+}
+
+#[test]
+fn a_report_that_was_sent_is_told_of_even_if_that_cannot_be_noted() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.full(3);
+    let new = scratch.root.join("new");
+    // Names can be put into it, but it cannot be opened to be synced; root is nobody here.
+    let nobody = nix::unistd::Uid::from_raw(65_534);
+    for directory in ["", "tmp", "new"].map(|name| scratch.root.join(name)) {
+        let _ = std::os::unix::fs::chown(directory, Some(nobody.as_raw()), None);
+    }
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o300)).expect("a mode");
+    let before = nix::unistd::setfsuid(nobody);
+    let child = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| beget(&mut entry)));
+    nix::unistd::setfsuid(before);
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o700)).expect("a mode");
+    let child = child.expect("a report");
+    assert_eq!(content(&scratch.open(child)), format!("report {}\n", child.id).into_bytes());
+    assert_eq!(scratch.states(entry.name()), [State::Todo, State::Reported { lead: 1 }, State::Reported { lead: 1 }]);
+    entry.recover(0..3).expect("an answer");
+    assert_eq!(scratch.states(entry.name()), [State::Todo, State::Failed, State::Failed]);
+}

@@ -1,0 +1,294 @@
+//! Programs and the control socket: how sendmail, mailq, newaliases and penfoldctl end, and
+//! with which words, when the daemon is busy, gone or strange, and when what they are given
+//! cannot be read. Each row is a sentence of their manual pages.
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use common::clock::Clock;
+use common::mounts::Mounts;
+use common::programs::{command, feed, sendmail, stranger, told};
+use common::{PATIENCE, Site};
+use nix::unistd::geteuid;
+
+/// In the daemon's place: what each client hears in its turn; the last one's is for all that
+/// follow. Ends with the program that ran the test.
+fn stand_in(site: &Site, says: &'static [&'static str]) {
+    site.configure();
+    let listener = UnixListener::bind(site.path("penfold.sock")).expect("a socket");
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            let mut stream = stream;
+            let mut request = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut request);
+            let _ = stream.write_all(says[number.min(says.len() - 1)].as_bytes());
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            // What the client still has to say is heard.
+            let _ = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.read_to_end(&mut Vec::new()));
+        }
+    });
+}
+
+#[test]
+fn what_the_daemon_answers_is_what_programs_say() {
+    const BUSY: &str = "too many are asking\n";
+    const GONE: &str = "";
+    const THREAD: &str = "the system has no thread for an answer\n";
+    let down = "ok\n421 4.3.0 razorback.test Going down\r\n";
+    for (name, arguments, says, code, words) in [
+        ("sendmail", &["jon"][..], GONE, 75, "sendmail: the mail system does not answer: * message not sent"),
+        (
+            "sendmail",
+            &["jon"],
+            THREAD,
+            75,
+            "sendmail: the mail system does not answer: the system has no thread*: message not sent",
+        ),
+        ("sendmail", &["jon"], "what?\n", 75, "sendmail: the mail system does not answer: what?: message not sent"),
+        ("sendmail", &["jon"], "ok\n", 75, "sendmail: the mail system does not answer: * message not sent"),
+        ("sendmail", &["jon"], "ok\nnonsense\r\n", 75, "sendmail: the mail system does not answer: * message not sent"),
+        ("sendmail", &["jon"], down, 75, "sendmail: 421 4.3.0 razorback.test Going down: message not sent"),
+        (
+            "sendmail",
+            &["-bs"],
+            THREAD,
+            75,
+            "421 4.3.0 The mail system is not running*sendmail: the mail system does not answer: *",
+        ),
+        ("sendmail", &["-bv", "jon"], BUSY, 75, "sendmail: the mail system does not answer: too many are asking"),
+        ("sendmail", &["-bv", "jon"], GONE, 75, "sendmail: the mail system does not answer: *"),
+        ("sendmail", &["-q"], BUSY, 75, "sendmail: ask the daemon: too many are asking"),
+        ("mailq", &[], BUSY, 75, "mailq: list the queue in *: too many are asking"),
+        ("mailq", &[], THREAD, 75, "mailq: list the queue in *: the system has no thread for an answer"),
+        ("penfoldctl", &["queue"], BUSY, 75, "penfoldctl: list the queue in *: too many are asking"),
+        ("penfoldctl", &["queue"], GONE, 74, "penfoldctl: list the queue in *: *"),
+        ("penfoldctl", &["queue"], "you may not do that\n", 77, "penfoldctl: only root and * may list the queue"),
+        ("penfoldctl", &["queue"], "ok\n-- the list ends here: x\n", 0, "-- the list ends here: x"),
+        ("penfoldctl", &["flush"], THREAD, 75, "penfoldctl: ask the daemon: the system has no thread for an answer"),
+        ("penfoldctl", &["flush"], GONE, 74, "penfoldctl: ask the daemon: *"),
+        ("penfoldctl", &["flush"], "you may not do that\n", 77, "penfoldctl: only root and * may run the queue"),
+        ("penfoldctl", &["flush", "x"], "ok\n0\n", 69, "penfoldctl: nothing waits for x"),
+        ("penfoldctl", &["flush", "x"], "ok\n2\n", 0, ""),
+    ] {
+        let site = Site::new();
+        stand_in(&site, Box::leak(Box::new([says])));
+        let (ended, said) = told(&feed(&mut command(&site, name, arguments), b"hello\n"));
+        let said = said.trim_end().replace("\r\n", "");
+        assert!(
+            ended == code && common::dialog::matches(words, &said),
+            "{name} {arguments:?} {says:?}: {ended} {said}"
+        );
+    }
+}
+
+#[test]
+fn who_is_not_let_in_tries_for_a_minute() {
+    let site = Site::new();
+    let whole = "ok\n220 x\r\n250 x\r\n250 x\r\n250 x\r\n354 x\r\n250 x\r\n221 x\r\n";
+    stand_in(&site, Box::leak(Box::new(["too many are asking\n", "too many are asking\n", whole])));
+    assert_eq!(told(&sendmail(&site, &["jon"], b"hello\n")), (0, String::new()));
+    let site = Site::new();
+    stand_in(&site, &["too many are asking\n"]);
+    let Some(clock) = Clock::new(&site) else { return };
+    let (mut slow, begun) = (command(&site, "sendmail", &["jon"]), std::time::Instant::now());
+    clock.hurry(&mut slow, 50);
+    let (code, said) = told(&feed(&mut slow, b"hello\n"));
+    assert_eq!((code, said.as_str()), (75, "sendmail: too many are asking: message not sent\n"));
+    let took = begun.elapsed().as_millis() * 50;
+    assert!((60_000..200_000).contains(&took), "{took}");
+}
+
+/// Holds so many places of each of some users, says so, and keeps them until its input ends.
+const HOLD: &str = "
+import os, socket, sys
+path, count, users = sys.argv[1], int(sys.argv[2]), [int(uid) for uid in sys.argv[3:]]
+held = []
+for uid in users:
+    os.seteuid(uid)
+    for _ in range(count):
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        s.connect(path)
+        # One who is not let in hears why, and may find nobody who listens.
+        try:
+            s.sendall(b'submit hold\\n')
+        except BrokenPipeError:
+            pass
+        heard = s.recv(100)
+        held.append((s, heard))
+    os.seteuid(0)
+print(sum(heard.startswith(b'ok') for _, heard in held), flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn places_are_counted_by_user_and_altogether() {
+    if !geteuid().is_root() {
+        return println!("skipped: only root can be somebody else");
+    }
+    if Command::new("python3").arg("-V").output().is_err() {
+        return println!("skipped: python3 is not installed");
+    }
+    let user = |n: u32| (54_400 + n).to_string();
+    let others: Vec<String> = (0..10).map(user).collect();
+    for (users, count, have, full, free) in [
+        (vec![user(0)], 41, 40, user(0), user(1)),
+        (vec!["0".to_owned()], 201, 200, "0".to_owned(), user(1)),
+        (others, 40, 400, user(11), "0".to_owned()),
+    ] {
+        let site = Site::new();
+        let _daemon = site.start();
+        let mut holder = Command::new("python3");
+        holder.args(["-c", HOLD]).arg(site.path("penfold.sock")).arg(count.to_string()).args(&users);
+        let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3");
+        let mut held = String::new();
+        BufReader::new(holder.stdout.take().expect("a pipe")).read_line(&mut held).expect("a line");
+        assert_eq!(held.trim(), have.to_string(), "{users:?}");
+        for (uid, is_let_in) in [(full, false), (free, true)] {
+            let inside = command(&site, "sendmail", &["-bv", "jon"]);
+            let mut asks = Command::new("setpriv");
+            asks.args(["--reuid", &uid, "--clear-groups"]).arg(inside.get_program()).args(inside.get_args());
+            let (code, said) = told(&feed(asks.env("PENFOLD_CONFIG", site.path("penfold.conf")), b""));
+            assert_eq!(code == 0, is_let_in, "{uid} beside {users:?}: {said}");
+            assert_eq!(said.contains("too many are asking"), !is_let_in, "{uid} beside {users:?}: {said}");
+        }
+        drop(holder.stdin.take());
+        assert!(holder.wait().expect("a child").success());
+    }
+}
+
+#[test]
+fn a_refusal_is_a_code_of_sysexits() {
+    let site = Site::with("limits.recipients = 100");
+    let codes = ["5.1.2", "5.1.1", "5.1.3", "5.7.1", "5.3.2"].map(|code| format!("c{code}.test error:{code} no\n"));
+    site.write("routes", &codes.concat());
+    let daemon = site.start();
+    for (to, code) in [
+        ("x@c5.1.2.test", 68),
+        ("x@[224.0.0.1]", 68),
+        ("x@c5.1.1.test", 67),
+        ("x@c5.1.3.test", 65),
+        ("x@c5.7.1.test", 77),
+        ("x@c5.3.2.test", 69),
+    ] {
+        let (ended, said) = told(&sendmail(&site, &["jon", to], b"hello\n"));
+        assert!(
+            ended == code && said.starts_with("sendmail: 550 5.") && said.ends_with(": message not sent\n"),
+            "{said}"
+        );
+    }
+    // More than 40000 are too many, and nobody gets it.
+    site.write("users", &(0..40_001).map(|n| format!("u{n}::\n")).collect::<String>());
+    let all =
+        |count: u32| format!("To: {}\n\nhello\n", (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>().join(",\n "));
+    let (code, said) = told(&sendmail(&site, &["-t"], all(40_001).as_bytes()));
+    assert!(code == 75 && said.starts_with("sendmail: 452 4.5.3 "), "{code} {said}");
+    assert!(site.spooled().is_empty() && !daemon.log().contains(" accept "), "{}", daemon.log());
+}
+
+#[test]
+fn what_cannot_be_read_or_kept_is_not_sent() {
+    let site = Site::new();
+    let daemon = site.start();
+    let mut from_directory = command(&site, "sendmail", &["jon"]);
+    from_directory.stdin(File::open("/").expect("a directory"));
+    let output = from_directory.output().expect("it runs");
+    assert_eq!(told(&output), (74, "sendmail: Is a directory (os error 21): message not sent\n".to_owned()));
+    let (code, said) = told(&sendmail(&site, &["-f", "a@x.org, b@x.org", "jon"], b"hello\n"));
+    assert_eq!((code, said.as_str()), (64, "sendmail: option -f needs one address\n"));
+    let Some(mounts) = Mounts::new("mount -t tmpfs -o size=2m tmpfs /mnt") else { return };
+    let mut outside = command(&site, "sendmail", &["jon"]);
+    outside.env("TMPDIR", "/mnt");
+    let mut full = mounts.inside(&outside);
+    let output = feed(&mut full, "hello\n".repeat(700_000).as_bytes());
+    assert_eq!(told(&output), (74, "sendmail: No space left on device (os error 28): message not sent\n".to_owned()));
+    assert!(site.mail("jon").is_empty() && !daemon.log().contains(" accept "), "{}", daemon.log());
+    // What fits leaves nothing there.
+    assert_eq!(told(&feed(&mut full, "hello\n".repeat(200_000).as_bytes())), (0, String::new()));
+    daemon.wait_mail(&site, "jon", 1);
+    assert_eq!(fs::read_dir(mounts.path("/mnt".as_ref())).expect("a directory").count(), 0);
+}
+
+#[test]
+fn the_configuration_is_the_one_that_is_named() {
+    let site = Site::new();
+    site.write("aliases", "one: jon\n");
+    let _daemon = site.start();
+    let path = site.path("penfold.conf").display().to_string();
+    for (name, arguments, says) in [
+        ("sendmail", &["-C", &path, "-bv", "one"][..], "one@razorback -> jon@razorback: mailbox "),
+        ("mailq", &["-C", &path], "-- queue is empty\n"),
+        ("newaliases", &["-C", &path], "/"),
+        ("penfoldctl", &["-f", &path, "queue"], "-- queue is empty\n"),
+    ] {
+        let mut program = command(&site, name, arguments);
+        let (code, said) = told(&feed(program.env("PENFOLD_CONFIG", "/nonexistent/penfold.conf"), b""));
+        assert!(code == 0 && said.starts_with(says), "{name}: {code} {said}");
+    }
+    // A file that is named must be there; the other one need not.
+    fs::remove_file(site.path("aliases")).expect("a table");
+    let (code, said) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
+    assert!(code == 78 && said.starts_with(&path) && said.contains(": local.aliases: expected a file; "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let mut nowhere = command(&site, "newaliases", &["-C", "/nonexistent/x"]);
+    assert_eq!(told(&feed(&mut nowhere, b"")).0, 78);
+    // What is wrong elsewhere is of no interest.
+    site.write("aliases", "one: jon\n");
+    site.add("penfold.conf", "nonsense = 1");
+    let (code, said) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
+    assert!(code == 0 && said.ends_with("/aliases: 1 alias\n"), "{said}");
+}
+
+#[test]
+fn what_waits_is_tried_by_its_id_or_its_domain() {
+    let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
+    site.write("routes", "far.test error:4.2.1 later\n");
+    let daemon = site.start();
+    let id = daemon.submit(&["x@far.test"]);
+    let attempts = || daemon.log().matches(" deferred to=<x@far.test>").count();
+    daemon.wait_until("an attempt", || attempts() == 1);
+    for (number, option) in
+        [format!("-qI{id}"), "-qRfar.test".to_owned(), "-q".to_owned(), "-q5m".to_owned()].iter().enumerate()
+    {
+        // A flush that comes while the last attempt is just ending is for nothing.
+        daemon.wait_until(option, || {
+            assert_eq!(told(&sendmail(&site, &[option], b"")), (0, String::new()), "{option}");
+            attempts() > number + 1
+        });
+    }
+    let (code, said) = told(&sendmail(&site, &["-qI00000000000000000AA"], b""));
+    assert_eq!((code, said.as_str()), (69, "sendmail: nothing waits for 00000000000000000AA\n"));
+}
+
+#[test]
+fn a_user_sends_as_anyone_and_sees_what_he_sent_unless_clients_are_hidden() {
+    for hidden in [false, true] {
+        let site = Site::with(&format!("submission.hide_client = {hidden}"));
+        site.write("routes", "far.test error:4.2.1 later\n");
+        let daemon = site.start();
+        let as_mary = command(&site, "sendmail", &["-f", "mary@elsewhere.test", "x@far.test"]);
+        let Some(mut as_mary) = stranger(&as_mary) else { return };
+        assert_eq!(told(&feed(&mut as_mary, b"From: mary@elsewhere.test\n\nhello\n")), (0, String::new()));
+        daemon.wait_words(&[" accept from=<mary@elsewhere.test>", " uid=54321 "]);
+        let mut mailq = stranger(&command(&site, "mailq", &[])).expect("root");
+        let (code, said) = told(&feed(&mut mailq, b""));
+        assert_eq!((code, said.contains("<x@far.test>")), (0, !hidden), "{said}");
+        let (_, all) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+        assert!(all.contains("<x@far.test>"), "{all}");
+    }
+}
+
+#[test]
+fn sendmail_without_penfoldd_cannot_start_it() {
+    let site = Site::new();
+    site.configure();
+    // Beside the program there is none, and in the path neither.
+    let mut start = command(&site, "sendmail", &["-bd"]);
+    let (code, said) = told(&feed(start.env("PATH", "/nonexistent"), b""));
+    assert!(code == 69 && said.starts_with("sendmail: start penfoldd: "), "{code} {said}");
+    assert!(UnixStream::connect(site.path("penfold.sock")).is_err());
+}

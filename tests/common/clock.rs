@@ -1,0 +1,75 @@
+//! A clock that a test sets: libfaketime, which a daemon is started with.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::unistd::Pid;
+
+use super::{Daemon, Site};
+
+/// The clock of the daemons of a site.
+pub struct Clock {
+    library: PathBuf,
+    file: PathBuf,
+    daemons: RefCell<Vec<Pid>>,
+}
+
+impl Clock {
+    /// One that goes right; `None`, and says so, without libfaketime.
+    pub fn new(site: &Site) -> Option<Self> {
+        let places = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
+        let Some(library) = libraries.find(|path| path.exists()) else {
+            println!("skipped: libfaketime is not installed");
+            return None;
+        };
+        let clock = Self { library, file: site.path("clock"), daemons: RefCell::default() };
+        clock.set("+0");
+        Some(clock)
+    }
+
+    /// Sets it ahead or back, as in `-1d` and `+10y`; to `+0` home.
+    pub fn set(&self, by: &str) {
+        let new = self.file.with_extension("new");
+        fs::write(&new, by).expect("a file");
+        fs::rename(new, &self.file).expect("a rename");
+    }
+
+    /// A daemon that has this time of day, and, if `is_felt`, feels the time pass.
+    pub fn start(&self, site: &Site, is_felt: bool) -> Daemon {
+        let mut command = site.penfoldd(&["-d"]);
+        command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
+        command.env("FAKETIME_NO_CACHE", "1");
+        if !is_felt {
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        // What the library keeps in /dev/shm is removed only by who made it.
+        let owner = fs::metadata(site.path("spool")).expect("a spool");
+        command.uid(owner.uid()).gid(owner.gid());
+        let daemon = Daemon::spawn(command);
+        self.daemons.borrow_mut().push(daemon.pid());
+        daemon
+    }
+}
+
+impl Clock {
+    /// Lets the time pass so many times faster for a program that is soon gone.
+    pub fn hurry(&self, command: &mut Command, times: u32) {
+        command.env("LD_PRELOAD", &self.library).env("FAKETIME", format!("+0 x{times}"));
+    }
+}
+
+impl Drop for Clock {
+    /// A daemon that was killed leaves what the library made.
+    fn drop(&mut self) {
+        for pid in self.daemons.borrow().iter() {
+            for name in ["faketime_shm_", "sem.faketime_sem_"] {
+                let _ = fs::remove_file(format!("/dev/shm/{name}{pid}"));
+            }
+        }
+    }
+}

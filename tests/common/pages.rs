@@ -1,0 +1,49 @@
+//! The manual pages, as a test reads them: sections, examples, options, exit codes.
+
+use std::fs;
+use std::path::Path;
+
+/// The names of all pages, such as `mailq.1`.
+pub fn names() -> Vec<String> {
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).expect("pages");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+    let mut pages: Vec<String> = names.filter(|name| name.ends_with(|c: char| c.is_ascii_digit())).collect();
+    pages.sort();
+    pages
+}
+
+/// The source of a page.
+pub fn page(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name)).expect(name)
+}
+
+/// A section of a page, up to the next one; empty where there is none.
+pub fn section(name: &str, title: &str) -> String {
+    let page = page(name);
+    let parts = page.split("\n.Sh ").filter_map(|part| part.strip_prefix(title)?.strip_prefix('\n'));
+    parts.map(|part| format!("{part}\n")).collect()
+}
+
+/// The texts that stand for themselves in a piece of a page, as a reader sees them.
+pub fn literals(text: &str) -> Vec<String> {
+    let blocks = text.split(".Bd -literal -offset indent\n").skip(1);
+    let read = |block: &str| {
+        let (block, _) = block.split_once(".Ed\n").expect("an end");
+        let plain = block.replace("\\e", "\\");
+        assert_eq!(block.matches('\\').count(), plain.matches('\\').count(), "an escape that is not known: {block}");
+        plain
+    };
+    blocks.map(read).collect()
+}
+
+/// The codes that the list of exit statuses has, each with its name in sysexits.h.
+pub fn exit_codes(name: &str) -> Vec<(u8, String)> {
+    let section = section(name, "EXIT STATUS");
+    let items = section.split("\n.It ").skip(1);
+    let read = |item: &str| {
+        let code = item.lines().next()?.parse().ok()?;
+        let (_, word) = item.split_once(".Pq Dv EX_").unwrap_or_default();
+        Some((code, word.split([' ', '\n']).next().unwrap_or_default().to_owned()))
+    };
+    items.filter_map(read).collect()
+}

@@ -1,0 +1,54 @@
+"""Reads messages on standard input, as one who believes what From and Sender say.
+
+Each message comes after its length, four octets, big endian, and was taken from a user
+who may be jon, with or without a tag, and info. Fails if any reader of Python's email
+package finds another address in a From or a Sender. Prints in how many messages one
+was found that is his.
+"""
+
+import email
+import email.policy
+import email.utils
+import re
+import struct
+import sys
+
+HIS = re.compile(r"(jon(\+[^@]*)?|info(\+[^@]*)?)@razorback\.test", re.IGNORECASE)
+
+
+def strict(data):
+    """What the parser of RFC 5322 finds."""
+    message = email.message_from_bytes(data, policy=email.policy.default)
+    values = [value for name, value in message.items() if name.strip().lower() in ("from", "sender")]
+    return [address.addr_spec for value in values for address in value.addresses]
+
+
+def old(data):
+    """What the older functions find, which most programs call."""
+    message = email.message_from_bytes(data, policy=email.policy.compat32)
+    values = [str(v) for n, v in message.raw_items() if n.strip().lower() in ("from", "sender")]
+    return [address for _, address in email.utils.getaddresses(values)]
+
+
+def main():
+    data = sys.stdin.buffer
+    count = 0
+    while length := data.read(4):
+        message = data.read(struct.unpack(">I", length)[0])
+        found = 0
+        for reader in (strict, old):
+            try:
+                addresses = reader(message)
+            except Exception:  # The parser of fields has bugs of its own.
+                continue
+            # A name without a domain is nobody's.
+            others = [a for a in addresses if "@" in a and not HIS.fullmatch(a.replace('"', ""))]
+            if others:
+                sys.exit(f"{reader.__name__}: {others}\n{message!r}")
+            found += len(addresses)
+        count += found > 0
+    print(count)
+
+
+if __name__ == "__main__":
+    main()

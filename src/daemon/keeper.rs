@@ -189,6 +189,8 @@ impl Keeper<'_> {
         match request {
             Request::OwnAgent => self.begin(AGENT, "", &numbers()),
             Request::Names => self.begin(NAMES, NAMES, &numbers()),
+            // What begins so would be an option, and is nobody's name.
+            Request::Agent(name) if name.starts_with('-') => Err(Errno::EINVAL.into()),
             Request::Agent(name) => self.begin(AGENT, &name, std::slice::from_ref(&name)),
             Request::File(path) => self.open(&path).map(|file| (Answer::Done, Some(file))),
             Request::Give(uid) => {
@@ -232,7 +234,7 @@ impl Keeper<'_> {
         let (ours, theirs) = pair(SockType::Stream)?;
         let mut command = this_program(program, theirs);
         // Up to the new program it is root, and nobody can stop it while it is waited for.
-        command.env_clear().process_group(0).arg("--").args(words);
+        command.env_clear().process_group(0).args(words);
         if program == AGENT && !name.is_empty() {
             command.stdout(Stdio::piped());
         }

@@ -83,7 +83,7 @@ test:
 	tests/setup
 	$(CARGO) test --locked
 
-# The tests make some fifty cuts; these are for a change of how mail is kept.
+# The tests make some seventy cuts; these are for a change of how mail is kept.
 powercut:
 	tests/setup
 	PENFOLD_CUTS=1000 $(CARGO) test --locked --test powercut what_got -- --nocapture

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use nix::sys::stat::{FileStat, SFlag, fstat};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config::{self, Config, ConfigError, LogTo, TableFile};
@@ -204,8 +204,7 @@ impl Start {
             .control
             .map_or_else(bind, Ok)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
-        let mut signals =
-            Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
+        let mut signals = signals().map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local: Vec<_> = entrances.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         warnings::tell(&settings, &local);
@@ -219,19 +218,21 @@ impl Start {
         }
         notify::ready(SERVING);
         for signal in signals.forever() {
-            if signal == SIGHUP {
-                notify::reloading();
-                self.reload(&mail, &door, &config);
-                notify::ready(SERVING);
-            } else {
-                break;
+            match signal {
+                SIGHUP => {
+                    notify::reloading();
+                    self.reload(&mail, &door, &config);
+                    notify::ready(SERVING);
+                }
+                SIGCHLD => sys::command::bury_orphans(),
+                _ => break,
             }
         }
         ::log::info!("stopping");
         notify::stopping();
         // A second signal does not wait.
         let patience = thread::Builder::new().spawn(move || {
-            if signals.forever().any(|signal| signal != SIGHUP) {
+            if signals.forever().any(|signal| ![SIGHUP, SIGCHLD].contains(&signal)) {
                 std::process::exit(0);
             }
         });
@@ -386,6 +387,13 @@ impl Start {
         door.replace(mail.service());
         ::log::info!("configuration and tables read again");
     }
+}
+
+/// The signals that are waited for. The first process of a container gets the children of
+/// all who have ended.
+fn signals() -> io::Result<Signals> {
+    let is_first = std::process::id() == 1;
+    Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(is_first.then_some(SIGCHLD)))
 }
 
 /// All that the configuration names, opened.

@@ -152,6 +152,20 @@ fn files_take_messages() {
     assert!(!site.path("mail/elsewhere").exists());
 }
 
+#[test]
+fn a_part_that_a_crash_has_left_is_ended_before_the_next_message() {
+    let site = site("mbox: {}/box\n");
+    let daemon = site.start();
+    let parts = [("", ""), ("\n", ""), ("From x\n\nall\n\n", ""), ("From x\n\nall\n", "\n"), ("From x\n\nal", "\n\n")];
+    for (count, (part, end)) in (1..).zip(parts) {
+        site.write("mail/box", part);
+        daemon.client().send("a@x.org", &["mbox"], TEXT);
+        daemon.wait_until("mail", || daemon.log().matches("via=mbox").count() == count);
+        let text = fs::read_to_string(site.path("mail/box")).expect("text");
+        assert!(text.starts_with(&format!("{part}{end}From a@x.org ")), "{part:?}: {text}");
+    }
+}
+
 const WHOLE: flock = flock { l_type: F_WRLCK as i16, l_whence: SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
 
 #[test]

@@ -85,7 +85,9 @@
 //!
 //! What becomes a user's own needs no sync either, for the same reason as the rename: the link is
 //! made before the old name goes, and the journals keep that order, so that the file has
-//! one of its names at least. The mode comes after the link in the same way.
+//! one of its names at least. The mode comes after the link in the same way, but for btrfs,
+//! which logs names before modes: there a power cut can leave a file in the mailbox alone
+//! that the server's group could still read, were the mailbox not closed to it.
 //!
 //! On btrfs a power cut can leave both names of a rename, of one file. A bare entry
 //! that is in its mailbox too was delivered (`Entry::is_also`), so was a copy that its

@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -20,7 +21,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 /// How often one is looked at that says nothing, at most and at least.
@@ -30,6 +31,8 @@ const PIECE: usize = 16 << 10;
 /// What may still be in the pipe when a command has ended.
 const REST: usize = 1 << 20;
 
+/// Commands that run, and who waits for them.
+static OWN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
@@ -40,6 +43,26 @@ pub fn end_all() {
     let deadline = Instant::now() + GLANCE.1 * 5;
     while RUNNING.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
         std::thread::sleep(GLANCE.0);
+    }
+}
+
+/// Waits for those that have ended and were not begun here: where this process is the first one
+/// of a container, they are its children when their parents have ended.
+pub fn bury_orphans() {
+    let deadline = Instant::now() + GLANCE.1 * 5;
+    while Instant::now() < deadline {
+        let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => pid,
+            _ => return,
+        };
+        if own.iter().any(|own| i32::try_from(*own) == Ok(pid.as_raw())) {
+            // Whoever waits for it is about to see it, and then others behind it can be seen.
+            drop(own);
+            std::thread::sleep(GLANCE.0);
+        } else {
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        }
     }
 }
 
@@ -95,7 +118,12 @@ pub fn run(mut command: Command, terms: Terms<'_>) -> io::Result<(Ended, Vec<u8>
     let (reader, writer) = io::pipe()?;
     let errors = if terms.is_free { writer.try_clone()?.into() } else { Stdio::null() };
     let input = if terms.input.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child = command.process_group(0).stdin(input).stdout(writer).stderr(errors).spawn()?;
+    let mut child = {
+        let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = command.process_group(0).stdin(input).stdout(writer).stderr(errors).spawn()?;
+        own.push(child.id());
+        child
+    };
     // With it goes our end of what the command writes to.
     drop(command);
     let stdin = child.stdin.take().zip(terms.input).map(|(pipe, from)| Feed { pipe, from, piece: Vec::new() });
@@ -108,7 +136,9 @@ pub fn run(mut command: Command, terms: Terms<'_>) -> io::Result<(Ended, Vec<u8>
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
     RUNNING.fetch_sub(1, Ordering::SeqCst);
-    let status = running.child.wait()?;
+    let status = running.child.wait();
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).retain(|own| *own != running.child.id());
+    let status = status?;
     if is_over? {
         running.heard.rest()?;
         return Ok((ended(status), running.heard.said));

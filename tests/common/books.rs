@@ -138,14 +138,16 @@ impl Books {
         let mut books = Self::default();
         for message in messages {
             let text = String::from_utf8_lossy(&message);
-            let is_report = text.starts_with("Return-Path: <>\n");
             // A report ends with the header of its letter.
             let token = text.lines().filter_map(|line| line.strip_prefix("Subject: ")).next_back();
             let Some(token) = token else {
                 books.damaged.push(format!("a message without a token:\n{text}"));
                 continue;
             };
-            let is_whole = if is_report { text.ends_with("--\n") } else { Letter::new(token).is_in(&message) };
+            // A letter may have the null sender too.
+            let is_letter = Letter::new(token).is_in(&message);
+            let is_report = text.starts_with("Return-Path: <>\n") && !is_letter;
+            let is_whole = if is_report { text.ends_with("--\n") } else { is_letter };
             if !is_whole {
                 books.damaged.push(format!("{token} is not whole:\n{text}"));
                 continue;
@@ -173,6 +175,11 @@ impl Books {
     /// How many reports there are in which a recipient did not get a letter.
     pub fn failures(&self, token: &str, recipient: &str) -> usize {
         self.failed.get(&(token.to_owned(), recipient.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// The tokens of the letters about which there are reports.
+    pub fn reported(&self) -> impl Iterator<Item = &str> {
+        self.reports.keys().map(String::as_str)
     }
 
     /// The tokens of the letters that are there.

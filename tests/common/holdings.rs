@@ -47,6 +47,12 @@ pub fn memory(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
 }
 
+/// The pages that are its own alone, in KiB: its part of the program's pages grows when other
+/// processes of the same program end.
+pub fn own_memory(pid: Pid) -> usize {
+    field(&format!("/proc/{pid}/smaps_rollup"), "Pss_Anon:")
+}
+
 /// What the kernel needs to find that memory, in KiB.
 pub fn page_tables(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/status"), "VmPTE:")

@@ -4,7 +4,7 @@
 //! the system's. Only root can have that, and who cannot says `skipped`.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::mounts::Mounts;
@@ -31,21 +31,17 @@ impl Homes {
         }
         let mut site = Site::with(&format!("auth.users = \"none\"\nlocal.mailbox = \"~/Maildir\"\n{more}"));
         site.set("local", "users", "\"system\"");
-        let mut passwd = fs::read_to_string("/etc/passwd").expect("a system with users");
-        let mut group = fs::read_to_string("/etc/group").expect("groups");
         fs::create_dir(site.path("home")).expect("a directory");
         chown(site.path("home"), Some(0), Some(0)).expect("root's");
-        for (uid, name) in (FIRST..).zip(USERS) {
-            let (home, number) = (site.path("home").join(name), if name == "toor" { 0 } else { uid });
-            passwd.push_str(&format!("{name}:x:{number}:{uid}::{}:/bin/sh\n", home.display()));
-            group.push_str(&format!("{name}:x:{uid}:\n"));
-            fs::create_dir(&home).expect("a home");
-            chown(&home, Some(number), Some(uid)).expect("a home of his own");
+        let home = |name: &str| site.path("home").join(name);
+        let number = |uid, name: &str| if name == "toor" { 0 } else { uid };
+        let users: Vec<_> =
+            (FIRST..).zip(USERS).map(|(uid, name)| (name, number(uid, name), uid, home(name))).collect();
+        for (_, uid, gid, home) in &users {
+            fs::create_dir(home).expect("a home");
+            chown(home, Some(*uid), Some(*gid)).expect("a home of his own");
         }
-        site.write("passwd", &passwd);
-        site.write("group", &group);
-        let bind = |name: &str| format!("mount --bind {} /etc/{name}", site.path(name).display());
-        let mounts = Mounts::new(&format!("{} && {}", bind("passwd"), bind("group")))?;
+        let mounts = Mounts::new(&passwd(&site, users))?;
         Some(Self { site, mounts })
     }
 
@@ -77,6 +73,52 @@ impl Homes {
     pub fn mail(&self, name: &str) -> Vec<String> {
         messages(&self.home(name).join("Maildir"))
     }
+}
+
+/// Makes the homes of these users below `home/` of a site, for which they are users of the
+/// system from now on, and the namespace in which they are that. Callers are root.
+pub fn settle(site: &mut Site, users: &[&str]) -> Option<Mounts> {
+    site.set("auth", "users", "\"none\"");
+    site.set("local", "users", "\"system\"");
+    site.set("local", "mailbox", "\"~/Maildir\"");
+    let home = |user: &str| site.path("home").join(user);
+    for user in users {
+        fs::create_dir_all(home(user)).expect("a home");
+        give(users, user, &home(user));
+    }
+    Mounts::new(&passwd(site, (FIRST..).zip(users).map(|(uid, user)| (*user, uid, uid, home(user)))))
+}
+
+/// Makes something, with all that is in it, that of one of these users.
+pub fn give(users: &[&str], user: &str, path: &Path) {
+    let uid = (FIRST..).zip(users).find(|(_, name)| **name == user).map(|(uid, _)| uid);
+    chown(path, uid, uid).expect("chown");
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
+    below.for_each(|file| give(users, user, &file.path()));
+}
+
+/// That all mail in a Maildir is as if this user had written it.
+pub fn check_own(maildir: &Path, uid: u32) {
+    let files = ["new", "cur"].into_iter().flat_map(|sub| fs::read_dir(maildir.join(sub)).into_iter().flatten());
+    for file in files.flatten() {
+        let metadata = file.metadata().expect("there");
+        assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (uid, 0o600), "{}", file.path().display());
+    }
+}
+
+/// Writes down the users of the system: name, number, that of the group, and home. What
+/// makes them that in a mount namespace is the script of the shell.
+pub fn passwd<'a>(site: &Site, users: impl IntoIterator<Item = (&'a str, u32, u32, PathBuf)>) -> String {
+    let mut passwd = fs::read_to_string("/etc/passwd").expect("a system with users");
+    let mut group = fs::read_to_string("/etc/group").expect("groups");
+    for (name, uid, gid, home) in users {
+        passwd.push_str(&format!("{name}:x:{uid}:{gid}::{}:/bin/sh\n", home.display()));
+        group.push_str(&format!("{name}:x:{gid}:\n"));
+    }
+    site.write("passwd", &passwd);
+    site.write("group", &group);
+    let bind = |name: &str| format!("mount --bind {} /etc/{name}", site.path(name).display());
+    format!("{} && {}", bind("passwd"), bind("group"))
 }
 
 /// What is in `new/` of a Maildir.

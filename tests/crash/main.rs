@@ -3,11 +3,13 @@
 //! The real daemon is killed before the commit, and at random moments under load;
 //! `states` starts it on what a crash can leave. Each test ends with the books:
 //! accepted is delivered, bounced or in the queue. What the power cut of a machine
-//! leaves is not seen here: that needs another disk.
+//! leaves is not seen here: that needs another disk. Mailboxes are the server's own, or
+//! those of users of the system.
 
 #[path = "../common/mod.rs"]
 mod common;
 mod errors;
+mod homes;
 mod points;
 mod scene;
 mod states;
@@ -19,7 +21,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::Site;
 use common::books::{Answer, Books, Letter, offer, offer_part};
+use common::mounts::Mounts;
 use common::remote::{Remote, Sink};
+use nix::unistd::geteuid;
 
 /// Moments that differ from run to run.
 struct Chance(u64);
@@ -115,14 +119,30 @@ fn client(address: std::net::SocketAddr, name: &str, offset: usize) -> Vec<Offer
 
 #[test]
 fn what_got_a_250_arrives_and_once() {
+    arrives_and_once(site(), None);
+}
+
+#[test]
+fn what_got_a_250_comes_home_and_once() {
+    if geteuid().is_root() && Mounts::new("true").is_some() {
+        let mut site = site();
+        let homes = homes::settle_beside(&mut site);
+        arrives_and_once(site, Some(homes));
+    } else {
+        println!("skipped: only root can deliver to others");
+    }
+}
+
+fn arrives_and_once(mut site: Site, homes: Option<Mounts>) {
     const CLIENTS: usize = 4;
     const ROUNDS: usize = 15;
     let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
-    let (mut site, mut chance, mut offered) = (site(), Chance::new(), Vec::new());
+    let (mut chance, mut offered) = (Chance::new(), Vec::new());
     site.set("queue", "retry_min", "\"1s\"");
     site.add("routes", &format!("far.test {}", remote.host_port()));
+    let start = || homes.as_ref().map_or_else(|| site.start(), |homes| homes.start(&site));
     for round in 0..ROUNDS {
-        let daemon = site.start();
+        let daemon = start();
         let address = daemon.address();
         thread::scope(|scope| {
             let clients: Vec<_> =
@@ -134,10 +154,13 @@ fn what_got_a_250_arrives_and_once() {
             }
         });
     }
-    let daemon = site.start();
+    let daemon = start();
     assert!(daemon.settles(&site), "left in the spool: {:?}\n{}", site.spooled(), daemon.log());
     assert!(offered.iter().filter(|o| o.is_taken).count() > ROUNDS, "too few for a test");
     audit(&site, &remote, &offered);
+    if homes.is_some() {
+        homes::check(&site);
+    }
     assert_eq!(fs::read_dir(site.path("spool/bad")).expect("a spool").count(), 0);
     for user in ["jon", "ada", "bob", "cyd", "ret"] {
         assert_eq!(

@@ -21,7 +21,7 @@ use crate::common::books::{Answer, Books, Letter, offer};
 use crate::common::mounts::Mounts;
 use crate::common::remote::{Remote, Sink, Then};
 use crate::common::{Daemon, Site, own, port};
-use crate::people;
+use crate::{homes, people};
 
 /// Where the mailboxes are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,19 @@ pub enum Mailboxes {
     Elsewhere,
     /// On the same one, but nothing can be renamed into them.
     Bound,
+    /// In the homes of users of the system, on the file system of the spool.
+    Homes,
+    /// The same, but they are yet to be made.
+    NewHomes,
+    /// In homes to which nothing can be linked.
+    BoundHomes,
+}
+
+impl Mailboxes {
+    /// Whether they are those of users of the system.
+    pub fn are_homes(self) -> bool {
+        matches!(self, Self::Homes | Self::NewHomes | Self::BoundHomes)
+    }
 }
 
 /// A message and what it meets.
@@ -133,6 +146,37 @@ pub const CASES: &[Case] = &[
     Case { name: "renamed-long", local: &["jon"], long: true, least: 4, ..PLAIN },
     Case { name: "renamed-no-tmpfile", local: &["jon"], always: NO_TMPFILE, least: 5, ..PLAIN },
     Case { name: "renamed-no-tmpfile-long", local: &["jon"], long: true, always: NO_TMPFILE, least: 5, ..PLAIN },
+    Case {
+        name: "home-of-another",
+        to: &["fay@razorback"],
+        local: &["jon"],
+        passed: 1,
+        mailboxes: Mailboxes::Homes,
+        least: 20,
+        ..PLAIN
+    },
+    Case {
+        name: "homes",
+        to: &["jon@razorback", "ada@razorback"],
+        local: &["jon", "ada"],
+        mailboxes: Mailboxes::Homes,
+        least: 10,
+        ..PLAIN
+    },
+    Case {
+        name: "homes-mixed",
+        to: &["list@razorback", "some@razorback", "fay@razorback", "void@far.test"],
+        local: &["jon", "ada", "bob", "cyd"],
+        reports: 2,
+        passed: 1,
+        mailboxes: Mailboxes::NewHomes,
+        least: 40,
+        ..PLAIN
+    },
+    Case { name: "home-bound", local: &["jon"], mailboxes: Mailboxes::BoundHomes, least: 10, ..PLAIN },
+    Case { name: "home", local: &["jon"], mailboxes: Mailboxes::Homes, least: 5, ..PLAIN },
+    Case { name: "home-first", local: &["jon"], mailboxes: Mailboxes::NewHomes, least: 5, ..PLAIN },
+    Case { name: "home-long", local: &["jon"], long: true, mailboxes: Mailboxes::Homes, least: 5, ..PLAIN },
 ];
 
 /// Plays the cases side by side; each test gives how much it tried. What that is in all.
@@ -206,6 +250,8 @@ pub struct Scene<'a> {
     pub site: Site,
     pub remote: Remote,
     mounts: Option<&'a Mounts>,
+    /// Where users of the system are these.
+    homes: Option<Mounts>,
     mail: PathBuf,
     /// The rules of all processes, for whoever looks why it failed.
     said: Vec<String>,
@@ -223,18 +269,35 @@ impl<'a> Scene<'a> {
         let mail = match case.mailboxes {
             Mailboxes::Elsewhere => ground.directory("disk"),
             Mailboxes::Bound => ground.directory("bound"),
-            Mailboxes::There | Mailboxes::Missing => site.path("mail"),
+            _ => site.path("mail"),
         };
         site.set("local", "mailbox", &format!("\"{}/{{user}}\"", mail.display()));
         let mounts = ground.mounts.as_ref().filter(|_| mail != site.path("mail"));
-        let scene = Self { case, site, remote, mounts, mail, said: Vec::new() };
-        let made = if case.mailboxes == Mailboxes::Missing { &[][..] } else { &USERS };
-        for user in made {
+        let homes = case.mailboxes.are_homes().then(|| homes::settle(&mut site));
+        if case.mailboxes == Mailboxes::BoundHomes {
+            let home = homes::home(&site, "jon");
+            homes.iter().for_each(|homes| homes.shell(&format!("mount --bind {0} {0}", home.display())));
+        }
+        let scene = Self { case, site, remote, mounts, homes, mail, said: Vec::new() };
+        let is_made = !matches!(case.mailboxes, Mailboxes::Missing | Mailboxes::NewHomes);
+        for user in if is_made { &USERS[..] } else { &[] } {
             scene.directories(user).iter().for_each(|directory| fs::create_dir_all(directory).expect("a mailbox"));
-            own(&scene.seen(&scene.mail.join(user)));
-            scene.directories(user).iter().for_each(|directory| own(directory));
+            scene.give(user, &scene.maildir(user));
+            scene.directories(user).iter().for_each(|directory| scene.give(user, directory));
         }
         scene
+    }
+
+    fn maildir(&self, user: &str) -> PathBuf {
+        if self.homes.is_some() {
+            return homes::home(&self.site, user).join("Maildir");
+        }
+        self.seen(&self.mail.join(user))
+    }
+
+    /// Makes something in a mailbox its owner's.
+    fn give(&self, user: &str, path: &Path) {
+        if self.homes.is_some() { homes::give(user, path) } else { own(path) }
     }
 
     /// A path as the test sees it.
@@ -244,7 +307,7 @@ impl<'a> Scene<'a> {
 
     /// `tmp`, `new` and `cur` of a mailbox.
     fn directories(&self, user: &str) -> [PathBuf; 3] {
-        ["tmp", "new", "cur"].map(|sub| self.seen(&self.mail.join(user).join(sub)))
+        ["tmp", "new", "cur"].map(|sub| self.maildir(user).join(sub))
     }
 
     fn books(&self, user: &str) -> Books {
@@ -257,7 +320,8 @@ impl<'a> Scene<'a> {
         let mut outside = self.site.penfoldd(arguments);
         outside.env("PENFOLD_FAULT", format!("{rules};{}", self.case.always));
         self.said.push(format!("penfoldd {arguments:?} with {rules:?}"));
-        self.mounts.map(|mounts| mounts.inside(&outside)).unwrap_or(outside)
+        let mounts = self.mounts.or(self.homes.as_ref());
+        mounts.map(|mounts| mounts.inside(&outside)).unwrap_or(outside)
     }
 
     /// A daemon, unless the rules end it before it listens.
@@ -352,6 +416,9 @@ impl<'a> Scene<'a> {
         }
         let expected = if *answer == Answer::Taken { 1 } else { found[0].1.min(1) };
         assert!(found.iter().all(|(_, count)| *count == expected), "{answer:?}: {found:?}");
+        if self.homes.is_some() {
+            homes::check(&self.site);
+        }
         let total: usize = USERS.iter().map(|user| self.books(user).total()).sum();
         assert_eq!(total, expected * (case.local.len() + case.reports), "mail that nobody has sent");
         expected

@@ -1,12 +1,12 @@
 //! Spools in every state that a crash can leave, and what must become of them.
 //!
 //! The states are those of the table in src/spool/mod.rs, made through the spool's
-//! own interface. A daemon, a single run of the queue, and daemons that are killed
+//! own interface, in mailboxes of the server's and in those of users of the system. A daemon, a single run of the queue, and daemons that are killed
 //! while they recover must all come to the same end.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -18,13 +18,17 @@ use penfold::envelope::{Body, Envelope, Origin, Recipient};
 use penfold::spool::{Entry, EntryName, Place, Spool, State};
 
 use crate::common::books::{Letter, SENDER};
+use crate::common::mounts::Mounts;
 use crate::common::remote::{Remote, Sink};
-use crate::common::{PATIENCE, Site};
-use crate::{Chance, books, site};
+use crate::common::{Daemon, PATIENCE, Site, own};
+use crate::{Chance, books, homes, site};
+use nix::unistd::geteuid;
 
 /// A site with a spool that a crash has left.
 struct Scene {
     site: Site,
+    /// Where its people are users of the system.
+    homes: Option<Mounts>,
     spool: Arc<Spool>,
 }
 
@@ -87,6 +91,20 @@ const STATES: &[(&str, Change, End)] = &[
     ("held", |left| left.held(), [0, 0, 0, 1]),
 ];
 
+/// The same for what is given to a user of the system, as it is found in the spool.
+const GIVEN: &[(&str, Change, End)] = &[
+    ("marked", |left| left.given("nobody", 0o640, None), [1, 0, 0, 0]),
+    ("given", |left| left.given("ada", 0o640, None), [1, 0, 0, 0]),
+    ("given-and-in-new", |left| left.given("ada", 0o640, Some("new")), [1, 0, 0, 0]),
+    ("given-and-in-cur", |left| left.given("ada", 0o640, Some("cur")), [1, 0, 0, 0]),
+    ("his-own", |left| left.given("ada", 0o600, Some("new")), [1, 0, 0, 0]),
+    // He has removed it meanwhile.
+    ("his-own-and-gone", |left| left.given("ada", 0o600, None), [0, 0, 0, 0]),
+];
+
+/// Those that only a rename leaves.
+const RENAMED: &[&str] = &["bare-and-delivered", "bare-and-delivered-and-seen"];
+
 const DAY: u64 = 86_400;
 
 fn now() -> u64 {
@@ -99,9 +117,19 @@ fn address(user: &str) -> Address {
 }
 
 impl Scene {
-    /// All states at once.
-    fn new(remote: &Remote) -> Self {
-        let site = site();
+    /// All states at once, in mailboxes of the server's and then, where that can be had, in
+    /// those of users of the system.
+    fn both(remote: &Remote) -> impl Iterator<Item = Self> {
+        let is_possible = || geteuid().is_root() && Mounts::new("true").is_some();
+        [false, true]
+            .into_iter()
+            .filter(move |homes| !homes || is_possible())
+            .map(move |homes| Self::new(remote, homes))
+    }
+
+    fn new(remote: &Remote, homes: bool) -> Self {
+        let mut site = site();
+        let homes = homes.then(|| homes::settle_beside(&mut site));
         site.add("routes", &format!("far.test {}", remote.host_port()));
         for user in ["ada", "bob", "ret"] {
             for sub in ["tmp", "new", "cur"] {
@@ -109,10 +137,36 @@ impl Scene {
             }
         }
         let spool = Spool::open(&site.path("spool")).expect("a spool");
-        let scene = Self { site, spool };
-        STATES.iter().for_each(|(token, make, _)| make(&Left { scene: &scene, token }));
+        let scene = Self { site, homes, spool };
+        STATES.iter().for_each(|(token, make, _)| scene.make(token, make));
         scene.site.hand_over();
+        if scene.homes.is_some() {
+            homes::hand_over(&scene.site);
+            GIVEN.iter().for_each(|(token, make, _)| scene.make(token, make));
+        }
         scene
+    }
+
+    fn make(&self, token: &'static str, change: &Change) {
+        if self.states().any(|(of, ..)| *of == token) {
+            change(&Left { scene: self, token });
+        }
+    }
+
+    fn states(&self) -> impl Iterator<Item = &'static (&'static str, Change, End)> {
+        let homes = self.homes.is_some();
+        let own = STATES.iter().filter(move |(token, ..)| !homes || !RENAMED.contains(token));
+        own.chain(if homes { GIVEN } else { &[] })
+    }
+
+    fn start(&self) -> Daemon {
+        self.homes.as_ref().map_or_else(|| self.site.start(), |homes| homes.start(&self.site))
+    }
+
+    /// A single run of the queue.
+    fn queue_run(&self) -> Command {
+        let outside = self.site.penfoldd(&["-q"]);
+        self.homes.as_ref().map(|homes| homes.inside(&outside)).unwrap_or(outside)
     }
 
     fn ends(&self) -> Vec<(&'static str, End)> {
@@ -125,22 +179,25 @@ impl Scene {
             let left = spooled.iter().filter(|file| is_in(file, token)).count();
             [ada.letters(token), bob.letters(token), ret.reports(token), left]
         };
-        STATES.iter().map(|(token, ..)| (*token, end(token))).collect()
+        self.states().map(|(token, ..)| (*token, end(token))).collect()
     }
 
-    fn expected() -> Vec<(&'static str, End)> {
-        STATES.iter().map(|(token, _, end)| (*token, *end)).collect()
+    fn expected(&self) -> Vec<(&'static str, End)> {
+        self.states().map(|(token, _, end)| (*token, *end)).collect()
     }
 
     /// All ends as it must, and no mailbox has anything else.
     fn check(&self) {
-        assert_eq!(self.ends(), Self::expected());
+        assert_eq!(self.ends(), self.expected());
         let count = |dir: &str| fs::read_dir(self.site.path(dir)).map_or(0, Iterator::count);
         // What is in spool/tmp is for the sweep.
         assert_eq!(["spool/bad", "mail/ada/tmp", "mail/bob/tmp", "mail/ret/tmp"].map(count), [0; 4]);
-        let sum = |column: usize| Self::expected().iter().map(|(_, end)| end[column]).sum::<usize>();
+        let sum = |column: usize| self.expected().iter().map(|(_, end)| end[column]).sum::<usize>();
         let total = |user| books(&self.site, user).total();
         assert_eq!([total("ada"), total("bob"), total("ret")], [sum(0), sum(1), sum(2)]);
+        if self.homes.is_some() {
+            homes::check(&self.site);
+        }
     }
 }
 
@@ -187,6 +244,23 @@ impl Left<'_> {
         fs::hard_link(self.path(entry.name()), seen).expect("a link");
     }
 
+    /// One that has been marked, and belongs to this user, and may be in his mailbox.
+    fn given(&self, user: &str, mode: u32, place: Option<&str>) {
+        let entry = self.bare();
+        let (path, server) = (self.path(entry.name()), self.scene.site.path("spool/new"));
+        own(&path);
+        if user != "nobody" {
+            homes::give(user, &path);
+            chown(&path, None, Some(fs::metadata(server).expect("a spool").gid())).expect("chown");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        File::open(&path).and_then(|file| file.set_modified(entry.id().time())).expect("a time");
+        if let Some(place) = place {
+            let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), entry.name().size);
+            fs::hard_link(&path, self.scene.site.mailbox(user).join(place).join(name)).expect("a link");
+        }
+    }
+
     fn bare_with_temporary(&self) {
         let id = self.bare().id().to_string();
         fs::write(self.scene.site.path("spool/tmp").join(id), "penfold/1 head=00").expect("a file");
@@ -205,6 +279,7 @@ impl Left<'_> {
         let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), text.len());
         let path = self.scene.site.mailbox(user).join("tmp").join(name);
         fs::write(&path, &text.as_bytes()[..octets.min(text.len())]).expect("a copy");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
         path
     }
 
@@ -348,39 +423,40 @@ fn far() -> Remote {
 #[test]
 fn every_state_that_a_crash_leaves_ends_well() {
     let remote = far();
-    let scene = Scene::new(&remote);
-    let daemon = scene.site.start();
-    let well = daemon.comes_true(|| scene.ends() == Scene::expected());
-    assert!(well || scene.ends() == Scene::expected(), "{:#?}\n{}", differences(&scene), daemon.log());
-    daemon.wait_log(|line| line.contains("whether <ada@razorback.test> got it cannot be told"));
-    for _ in 0..2 {
-        daemon.wait_log(|line| line.contains("not the directory in which the message was prepared"));
+    for scene in Scene::both(&remote) {
+        let daemon = scene.start();
+        let well = daemon.comes_true(|| scene.ends() == scene.expected());
+        assert!(well || scene.ends() == scene.expected(), "{:#?}\n{}", differences(&scene), daemon.log());
+        daemon.wait_log(|line| line.contains("whether <ada@razorback.test> got it cannot be told"));
+        for _ in 0..2 {
+            daemon.wait_log(|line| line.contains("not the directory in which the message was prepared"));
+        }
+        assert!(daemon.terminate().success());
+        scene.check();
     }
-    assert!(daemon.terminate().success());
-    scene.check();
 }
 
 #[test]
 fn a_single_run_of_the_queue_ends_it_too() {
     let remote = far();
-    let scene = Scene::new(&remote);
-    assert!(run(scene.site.penfoldd(&["-q"])).success());
-    assert_eq!(differences(&scene), []);
-    scene.check();
+    for scene in Scene::both(&remote) {
+        assert!(run(scene.queue_run()).success());
+        assert_eq!(differences(&scene), []);
+        scene.check();
+    }
 }
 
 #[test]
 fn a_crash_while_it_recovers_changes_nothing() {
     let (remote, mut chance) = (far(), Chance::new());
-    for _ in 0..3 {
-        let scene = Scene::new(&remote);
+    for scene in (0..3).flat_map(|_| Scene::both(&remote)) {
         for _ in 0..4 {
-            let daemon = scene.site.start();
+            let daemon = scene.start();
             chance.sleep(0, 40);
             daemon.kill9();
         }
-        let daemon = scene.site.start();
-        let well = daemon.comes_true(|| scene.ends() == Scene::expected());
+        let daemon = scene.start();
+        let well = daemon.comes_true(|| scene.ends() == scene.expected());
         assert!(well, "{:#?}\n{}", differences(&scene), daemon.log());
         assert!(daemon.terminate().success());
         scene.check();
@@ -389,7 +465,7 @@ fn a_crash_while_it_recovers_changes_nothing() {
 
 /// The states that did not end as they must: what is there, and what should be.
 fn differences(scene: &Scene) -> Vec<(&'static str, End, End)> {
-    let pairs = scene.ends().into_iter().zip(Scene::expected());
+    let pairs = scene.ends().into_iter().zip(scene.expected());
     pairs.filter(|(is, should)| is != should).map(|((token, is), (_, should))| (token, is, should)).collect()
 }
 
@@ -412,7 +488,7 @@ fn run(mut command: Command) -> ExitStatus {
 fn a_mailbox_that_is_away_is_waited_for() {
     let site = site();
     let spool = Spool::open(&site.path("spool")).expect("a spool");
-    let scene = Scene { site, spool };
+    let scene = Scene { site, homes: None, spool };
     let (mailbox, away) = (scene.site.mailbox("eve"), scene.site.path("away"));
     for sub in ["tmp", "new", "cur"] {
         fs::create_dir_all(mailbox.join(sub)).expect("a mailbox");
@@ -436,7 +512,7 @@ fn a_mailbox_that_is_away_is_waited_for() {
 fn a_copy_that_is_made_again_is_not_prepared_before_it_is_whole() {
     let site = site();
     let spool = Spool::open(&site.path("spool")).expect("a spool");
-    let scene = Scene { site, spool };
+    let scene = Scene { site, homes: None, spool };
     let mailbox = scene.site.mailbox("ada");
     for sub in ["tmp", "new", "cur"] {
         fs::create_dir_all(mailbox.join(sub)).expect("a mailbox");

@@ -20,6 +20,7 @@ use nix::unistd::geteuid;
 
 use crate::common::mounts::Mounts;
 use crate::common::{Daemon, Site};
+use crate::people::People;
 
 /// What is left after a cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +44,11 @@ pub enum Layout {
 pub struct Disks {
     mounts: Mounts,
     site: PathBuf,
+    /// Below it everybody has a directory of his own.
+    pub mailboxes: PathBuf,
     cut: Cut,
     layout: Layout,
+    people: People,
     clones: usize,
 }
 
@@ -81,12 +85,15 @@ impl Disks {
     ///
     /// # Panics
     /// If it cannot be had where CI=true and all is there that tests/setup does not install.
-    pub fn new(site: &mut Site, file_system: &str, layout: Layout, cut: Cut) -> Option<Self> {
+    pub fn new(site: &mut Site, file_system: &str, people: People, layout: Layout, cut: Cut) -> Option<Self> {
         let (root, mut script) = (site.path(""), String::new());
+        let mailboxes = root.join(if layout == Layout::One { "spools/mail" } else { "mailboxes/mail" });
+        let users = people.write_tables(site, &mailboxes);
         for line in [
             &format!("cd {} && mkdir outer spools mailboxes", root.display()),
             "truncate -s 8G outer.img && mkfs.xfs -q outer.img && mount -o loop outer.img outer",
             &format!("command -v xfs_io losetup mkfs.{file_system}"),
+            &users,
         ] {
             write!(script, "{line} >&2 && ").expect("memory");
         }
@@ -94,10 +101,9 @@ impl Disks {
         let is_ci = std::env::var("CI").as_deref() == Ok("true");
         let is_able = geteuid().is_root() && Path::new("/dev/loop-control").exists();
         assert!(mounts.is_some() || !(is_ci && is_able), "no disks to be had");
-        let disks = Self { mounts: mounts?, site: root, cut, layout, clones: 0 };
+        let disks = Self { mounts: mounts?, site: root, mailboxes, cut, layout, people, clones: 0 };
         disks.make(file_system);
         site.set("", "spool", &format!("{:?}", disks.spool()));
-        site.set("local", "mailbox", &format!("\"{}/{{user}}\"", disks.mailboxes().display()));
         Some(disks)
     }
 
@@ -113,8 +119,9 @@ impl Disks {
             ));
         }
         self.mount(LIVE);
-        let (mail, owned) = (self.mailboxes(), "spools mailboxes spools/eve");
-        self.run(&format!("mkdir -p spools/eve {0}/eve; chown nobody {owned} {0} {0}/eve", mail.display()));
+        let mail = self.mailboxes.display();
+        self.run(&format!("chown nobody spools mailboxes; mkdir -p spools/eve {mail}/eve"));
+        self.people.move_in(&self.mailboxes, &self.site.join("spools/eve"), |path| self.path(path));
         self.run("sync -f spools; sync -f mailboxes");
         self.bind();
     }
@@ -142,7 +149,7 @@ impl Disks {
     /// can be renamed into it.
     fn bind(&self) {
         if self.layout == Layout::One {
-            self.run(&format!("mount --bind spools/eve {}/eve", self.mailboxes().display()));
+            self.run(&format!("mount --bind spools/eve {}/eve", self.mailboxes.display()));
         }
     }
 
@@ -163,11 +170,6 @@ impl Disks {
     /// The spool.
     pub fn spool(&self) -> PathBuf {
         self.site.join("spools/spool")
-    }
-
-    /// The directory of the mailboxes.
-    pub fn mailboxes(&self) -> PathBuf {
-        self.site.join(if self.layout == Layout::One { "spools/mail" } else { "mailboxes/mail" })
     }
 
     /// A path as this process sees it.

@@ -6,7 +6,7 @@ use crate::audit::Arrived;
 use crate::common::remote::{Remote, Sink};
 use crate::common::{Daemon, Site};
 use crate::disks::{Cut, Disks, Layout};
-use crate::load::NEW_USERS;
+use crate::people::People;
 
 /// The host. Its parts are dropped in this order.
 pub struct Host {
@@ -14,22 +14,24 @@ pub struct Host {
     pub disks: Disks,
     /// The peer: it takes what is for far@far.test, and refuses void@far.test.
     pub remote: Remote,
+    people: People,
+    /// What files in a home may have.
+    modes: &'static [u32],
     site: Site,
 }
 
 impl Host {
     /// A host on empty disks; `None`, and says so, where that cannot be had.
-    pub fn new(file_system: &str, layout: Layout, cut: Cut) -> Option<Self> {
+    pub fn new(file_system: &str, people: People, layout: Layout, cut: Cut) -> Option<Self> {
         let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
         let mut site = Site::new();
-        let users = ["jon", "ret", "ada", "bob", "cyd", "eve"].map(str::to_owned).into_iter();
-        let users = users.chain((0..NEW_USERS).map(|number| format!("u{number}")));
-        site.write("users", &users.map(|user| format!("{user}::\n")).collect::<String>());
         site.add("aliases", "list: ada, bob, cyd");
         site.add("routes", &format!("far.test {}", remote.host_port()));
         site.set("queue", "retry_min", "\"1s\"");
-        let disks = Disks::new(&mut site, file_system, layout, cut)?;
-        Some(Self { disks, remote, site })
+        let disks = Disks::new(&mut site, file_system, people, layout, cut)?;
+        // On btrfs the last change of the mode may be missing after a cut.
+        let modes = if file_system == "btrfs" { &[0o600, 0o640][..] } else { &[0o600] };
+        Some(Self { disks, remote, people, modes, site })
     }
 
     /// Starts the daemon, with rules for PENFOLD_FAULT.
@@ -47,6 +49,8 @@ impl Host {
     /// what comes now.
     pub fn settle(&self, sent: usize) -> Arrived {
         let before = self.sent();
+        let mailboxes = self.disks.path(&self.disks.mailboxes);
+        self.people.wait_for_locks(&mailboxes);
         let daemon = self.start("");
         let spool = self.disks.path(&self.disks.spool());
         let count = |place: &str| fs::read_dir(spool.join(place)).map_or(0, Iterator::count);
@@ -55,7 +59,7 @@ impl Host {
         }
         daemon.kill9();
         let remote = self.remote.look(|seen| [&seen.messages[..sent], &seen.messages[before..]].concat());
-        let mut arrived = Arrived::new(&self.disks.path(&self.disks.mailboxes()), &remote);
+        let mut arrived = Arrived::new(self.people.look(&mailboxes, self.modes), &remote);
         (arrived.stuck, arrived.torn) = (count("new") + count("cur"), count("bad"));
         arrived
     }

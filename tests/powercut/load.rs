@@ -6,21 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::common::books::{Answer, Letter, offer};
-
-/// What is sent: a bare entry; one for someone whose mailbox is not there yet; one whose
-/// mailbox it cannot be moved into; copies; mail for another host; a bounce in the
-/// making; and all of it in one.
-const KINDS: [&[&str]; 7] = [
-    &["jon@razorback"],
-    &["eve@razorback"],
-    &["new@razorback"],
-    &["list@razorback"],
-    &["far@far.test"],
-    &["void@far.test"],
-    &["jon@razorback", "list@razorback", "far@far.test", "void@far.test"],
-];
-/// How many there are whose mailbox is not there yet.
-pub const NEW_USERS: usize = 1000;
+use crate::people::{Kinds, NEW_USERS};
 
 /// A letter that was offered.
 #[derive(Debug, Clone)]
@@ -49,21 +35,22 @@ pub fn send(address: SocketAddr, token: &str, to: &[&str]) -> Offered {
 /// Clients of one daemon, or of its successors.
 pub struct Load {
     address: SocketAddr,
+    kinds: Kinds,
     count: AtomicU64,
     ended: AtomicBool,
 }
 
 impl Load {
     /// For a daemon at this address; the first letter has this number.
-    pub fn new(address: SocketAddr, first: u64) -> Self {
-        Self { address, count: AtomicU64::new(first), ended: AtomicBool::new(false) }
+    pub fn new(address: SocketAddr, kinds: Kinds, first: u64) -> Self {
+        Self { address, kinds, count: AtomicU64::new(first), ended: AtomicBool::new(false) }
     }
 
     /// Offers the next letter.
     fn offer(&self) -> Offered {
         let number = self.count.fetch_add(1, Ordering::Relaxed) as usize;
         // So that each kind is a long letter now and then.
-        let kind = KINDS[(number + number / KINDS.len()) % KINDS.len()];
+        let kind = self.kinds[(number + number / self.kinds.len()) % self.kinds.len()];
         let to: Vec<String> = kind.iter().map(|to| to.replace("new@", &format!("u{}@", number % NEW_USERS))).collect();
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
         send(self.address, &format!("letter-{number}"), &to)

@@ -15,6 +15,7 @@ use crate::common::Daemon;
 use crate::disks::{Cut, Layout};
 use crate::host::Host;
 use crate::load::{Offered, send};
+use crate::people::People;
 
 /// A message on its way to where a sync is missed.
 struct Scene {
@@ -26,6 +27,7 @@ struct Scene {
     faults: &'static str,
     /// What goes wrong after a restart.
     faults_again: &'static str,
+    people: People,
     layout: Layout,
     file_system: &'static str,
     steps: &'static [Step],
@@ -56,6 +58,7 @@ const PLAIN: Scene = Scene {
     left_out: "",
     faults: "",
     faults_again: "",
+    people: People::Virtual,
     layout: Layout::One,
     file_system: "ext4",
     steps: &[],
@@ -85,6 +88,23 @@ const SCENES: &[Scene] = &[
         steps: &[Letter("list@razorback")],
         ..PLAIN
     },
+    Scene {
+        sync: "commit: the file, of a user's",
+        left_out: "fsync spool/new/# * skip",
+        people: People::System,
+        steps: &[Letter("jon@razorback"), Logged(&["sent to=<jon@"])],
+        ..PLAIN
+    },
+    // With the next commit the name is durable, and the link in the mailbox; the data is not.
+    Scene {
+        sync: "after a restart: the file, of a user's",
+        left_out: "fsync spool/new/1 * skip",
+        faults: "fsync spool/new/# 1 before",
+        people: People::System,
+        steps: &[Crash("jon@razorback"), Restart, Logged(&["sent to=<jon@"]), Letter("far@far.test")],
+        cost: |tally| tally.damaged,
+        ..PLAIN
+    },
     // With the next commit the name is durable, and the rename into the mailbox; the data is not.
     Scene {
         sync: "after a restart: the file",
@@ -106,6 +126,16 @@ const SCENES: &[Scene] = &[
     Scene {
         sync: "prepare: the record",
         left_out: "fsync spool/new/1 * skip",
+        layout: Layout::Two,
+        steps: &[Letter("ada@razorback"), Logged(&["sent to=<ada@"]), Read],
+        cost: |tally| tally.doubled,
+        ..PLAIN
+    },
+    // The same in a home, where his agent makes the copy.
+    Scene {
+        sync: "prepare: the record, of a user's",
+        left_out: "fsync spool/new/1 * skip",
+        people: People::System,
         layout: Layout::Two,
         steps: &[Letter("ada@razorback"), Logged(&["sent to=<ada@"]), Read],
         cost: |tally| tally.doubled,
@@ -180,7 +210,7 @@ fn each_sync_is_missed() {
 impl Scene {
     /// What the cut costs, with the sync or without it.
     fn play(&self, is_left_out: bool) -> Option<Tally> {
-        let mut host = Host::new(self.file_system, self.layout, Cut::Flushed)?;
+        let mut host = Host::new(self.file_system, self.people, self.layout, Cut::Flushed)?;
         let left_out = if is_left_out { self.left_out } else { "" };
         let at_first = if self.steps.iter().any(|step| matches!(step, Restart)) { "" } else { left_out };
         let mut daemon = host.start(&format!("{};{at_first}", self.faults));
@@ -214,7 +244,9 @@ impl Step {
             }
             Crash(to) => return Some(send(daemon.address(), token, &[to])),
             Logged(words) => drop(daemon.wait_words(words)),
-            Read => host.disks.run("cd mailboxes/mail; for m in */new/*; do mv $m ${m%/new/*}/cur/; done; sync -f ."),
+            Read => host.disks.run(
+                "cd mailboxes/mail; for m in $(find . -path '*/new/*'); do mv $m ${m%/new/*}/cur/; done; sync -f .",
+            ),
             NextSecond => thread::sleep(Duration::from_millis(1001)),
             Restart => {}
         }

@@ -11,16 +11,19 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::chance::Chance;
 use super::common::books::{Letter, SENDER};
 use super::common::dialog::Wire;
-use super::ledger::{ADDRESSES, Fate, Offered};
+use super::common::mounts::Mounts;
+use super::ledger::{ADDRESSES, Fate, NULL, Offered};
 
 /// What all clients know.
 pub struct World {
+    /// Where users of the system are those of these tests.
+    pub homes: Option<Arc<Mounts>>,
     /// Where the daemon serves, when it is there.
     pub address: SocketAddr,
     /// A configuration that does not change.
@@ -70,7 +73,7 @@ fn letter(chance: &mut Chance, name: &str, number: usize) -> (String, Vec<&'stat
     let mut to: Vec<&'static str> = (0..count).map(|_| chance.pick(&ADDRESSES).0).collect();
     to.sort_unstable();
     to.dedup();
-    (format!("{kind}{name}-{number}"), to)
+    (format!("{kind}{name}-{number}{}", if chance.percent(10) { NULL } else { "" }), to)
 }
 
 /// A client that means well: letter after letter, in one session or several, command
@@ -95,7 +98,8 @@ fn converse(world: &World, chance: &mut Chance, stream: TcpStream, letters: &[(S
         return;
     }
     for (token, to) in letters {
-        if !begin(&mut wire, chance, to) {
+        let sender = if token.ends_with(NULL) { "" } else { SENDER };
+        if !begin(&mut wire, chance, sender, to) {
             return;
         }
         let text = Letter::new(token).stuffed();
@@ -118,8 +122,8 @@ fn converse(world: &World, chance: &mut Chance, stream: TcpStream, letters: &[(S
 }
 
 /// Up to the 354. Whoever is refused one recipient has no right to the rest: he goes.
-fn begin(wire: &mut Wire, chance: &mut Chance, to: &[&str]) -> bool {
-    let mut commands = vec![format!("MAIL FROM:<{SENDER}> BODY=8BITMIME\r\n")];
+fn begin(wire: &mut Wire, chance: &mut Chance, sender: &str, to: &[&str]) -> bool {
+    let mut commands = vec![format!("MAIL FROM:<{sender}> BODY=8BITMIME\r\n")];
     commands.extend(to.iter().map(|address| format!("RCPT TO:<{address}>\r\n")));
     commands.push("DATA\r\n".to_owned());
     let expected = |at: usize| if at + 1 == to.len() + 2 { "354" } else { "250" };
@@ -181,7 +185,7 @@ fn bare_newlines(world: &World, chance: &mut Chance, token: &str) -> std::io::Re
     world.note(token, &to, Fate::Refused);
     let mut wire = Wire::new(world.connect()?, false);
     wire.say(b"HELO x\n\nNOOP\n\rHELO x\r\nHELO client.test\r\n")?;
-    if (0..6).any(|_| hears(&mut wire, "250")) && begin(&mut wire, chance, &to) {
+    if (0..6).any(|_| hears(&mut wire, "250")) && begin(&mut wire, chance, SENDER, &to) {
         let text = Letter::new(token).stuffed();
         let front = text.strip_suffix(".\r\n").unwrap_or_default();
         let commands = format!("MAIL FROM:<{SENDER}>\r\nRCPT TO:<{}>\r\nDATA\r\n", to[0]);
@@ -219,7 +223,7 @@ fn too_big(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<(
     world.note(token, &to, Fate::Refused);
     let mut wire = Wire::new(world.connect()?, false);
     wire.say(b"HELO client.test\r\n")?;
-    if hears(&mut wire, "220") && hears(&mut wire, "250") && begin(&mut wire, chance, &to) {
+    if hears(&mut wire, "220") && hears(&mut wire, "250") && begin(&mut wire, chance, SENDER, &to) {
         let line = format!("{}\r\n", "big ".repeat(200));
         (0..500).try_for_each(|_| wire.say(line.as_bytes()))?;
         wire.say(Letter::new(token).stuffed().as_bytes())?;
@@ -251,7 +255,7 @@ fn leave_without_listening(world: &World, chance: &mut Chance, token: &str) -> s
     let text = Letter::new(token).stuffed();
     world.note(token, &to, Fate::Unheard);
     wire.say(b"HELO client.test\r\n")?;
-    if hears(&mut wire, "220") && hears(&mut wire, "250") && begin(&mut wire, chance, &to) {
+    if hears(&mut wire, "220") && hears(&mut wire, "250") && begin(&mut wire, chance, SENDER, &to) {
         wire.say(text.as_bytes())?;
         chance.pause(0..20);
         wire.end(chance.percent(50))?;
@@ -281,7 +285,8 @@ fn stall(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()>
     world.note(token, &to, Fate::Refused);
     let mut wire = Wire::new(world.connect()?, false);
     wire.say(b"HELO client.test\r\n")?;
-    if hears(&mut wire, "220") && hears(&mut wire, "250") && chance.percent(50) && begin(&mut wire, chance, &to) {
+    if hears(&mut wire, "220") && hears(&mut wire, "250") && chance.percent(50) && begin(&mut wire, chance, SENDER, &to)
+    {
         wire.say(Letter::new(token).stuffed().trim_end_matches("\r\n").as_bytes())?;
     } else {
         wire.say(b"NOO")?;
@@ -302,7 +307,9 @@ pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), Str
         let theirs = OwnedFd::from(listener.accept().map_err(|e| e.to_string())?.0);
         let output = theirs.try_clone().map_err(|e| e.to_string())?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldd"));
-        command.arg("-f").arg(&world.steady).arg("-i").stdin(theirs).stdout(output).stderr(Stdio::null());
+        command.arg("-f").arg(&world.steady).arg("-i");
+        command = world.homes.as_ref().map(|homes| homes.inside(&command)).unwrap_or(command);
+        command.stdin(theirs).stdout(output).stderr(Stdio::null());
         let mut program = command.spawn().map_err(|e| e.to_string())?;
         // What holds the other end here would keep it open.
         drop(command);

@@ -2,7 +2,7 @@
 //!
 //! A letter that was taken is in each of its mailboxes once; it is at each of its
 //! hosts at least once or its failure is reported, and reported once; one for nobody
-//! is reported once. A letter whose fate the client did not hear is there as if it
+//! is reported once: to the sender, or to the postmaster where it had the null sender. A letter whose fate the client did not hear is there as if it
 //! were taken, or nowhere; a refused one is nowhere. There is nothing else. Says what
 //! is wrong in lines for a person, and stops nothing.
 
@@ -13,8 +13,10 @@ use super::common::books::{Books, Letter};
 use super::common::remote::Received;
 
 /// Whom clients write to, and who gets it in the end.
-pub const ADDRESSES: [(&str, &[End]); 9] = [
+pub const ADDRESSES: [(&str, &[End]); 11] = [
     ("jon@razorback", &[End::Mailbox("jon")]),
+    ("ada@razorback", &[End::Mailbox("ada")]),
+    ("fay@razorback", &[End::Mailbox("gus")]),
     ("list@razorback", &[End::Mailbox("ada"), End::Mailbox("bob"), End::Mailbox("cyd")]),
     ("both@razorback", &[End::Mailbox("eve"), End::Host("else@two.test")]),
     ("forward@razorback", &[End::Host("away@one.test")]),
@@ -29,8 +31,11 @@ pub const ADDRESSES: [(&str, &[End]); 9] = [
 pub const ALIASES: [&str; 4] =
     ["list: ada, bob, cyd", "both: eve, else@two.test", "forward: away@one.test", "dead: void@two.test"];
 
+/// What the token of a letter with the null sender ends with.
+pub const NULL: &str = "-null";
+
 /// Those with a mailbox to which clients write.
-pub const USERS: [&str; 5] = ["jon", "ada", "bob", "cyd", "eve"];
+pub const USERS: [&str; 6] = ["jon", "ada", "bob", "cyd", "eve", "gus"];
 
 /// Where a letter comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +78,8 @@ impl Offered {
 pub struct Arrived {
     mailboxes: HashMap<&'static str, Books>,
     reports: Books,
+    /// What the postmaster got: reports about letters with the null sender.
+    postmaster: Books,
     /// By token and recipient.
     elsewhere: HashMap<(String, String), usize>,
     /// What was not as it was written.
@@ -86,15 +93,16 @@ impl Arrived {
     /// When something in a mailbox is not whole.
     pub fn collect(site: &Site, received: Vec<Received>) -> Self {
         let mailboxes = USERS.iter().map(|&user| (user, Books::of(site.mail(user)))).collect();
-        let mut arrived =
-            Self { mailboxes, reports: Books::of(site.mail("ret")), elsewhere: HashMap::new(), damaged: Vec::new() };
+        let [reports, postmaster] = ["ret", "root"].map(|user| Books::of(site.mail(user)));
+        let mut arrived = Self { mailboxes, reports, postmaster, elsewhere: HashMap::new(), damaged: Vec::new() };
         for message in received {
             arrived.enter(&message);
         }
-        let stray = site.mail("root").len();
-        if stray > 0 {
-            arrived.damaged.push(format!("{stray} messages for the postmaster"));
-        }
+        let for_postmaster = arrived.postmaster.reported().filter(|token| !token.ends_with(NULL));
+        let for_nobody = arrived.reports.reported().filter(|token| token.ends_with(NULL));
+        let strays = for_postmaster.chain(for_nobody).chain(arrived.postmaster.tokens());
+        let strays: Vec<_> = strays.map(|token| format!("{token} was reported to somebody else")).collect();
+        arrived.damaged.extend(strays);
         arrived
     }
 
@@ -115,7 +123,8 @@ impl Arrived {
             End::Mailbox(user) => (self.mailboxes[user].letters(token), 0),
             End::Host(recipient) | End::Nobody(recipient) => {
                 let there = self.elsewhere.get(&(token.to_owned(), recipient.to_owned()));
-                (there.copied().unwrap_or(0), self.reports.failures(token, recipient))
+                let reports = if token.ends_with(NULL) { &self.postmaster } else { &self.reports };
+                (there.copied().unwrap_or(0), reports.failures(token, recipient))
             }
         }
     }
@@ -125,6 +134,7 @@ impl Arrived {
 #[derive(Debug, Default)]
 pub struct Sum {
     pub offered: usize,
+    pub without_sender: usize,
     pub taken: usize,
     pub unheard: usize,
     pub delivered: usize,
@@ -190,6 +200,7 @@ fn strangers(offered: &[Offered], arrived: &Arrived) -> Vec<String> {
 impl Sum {
     fn add<'a>(&mut self, letter: &Offered, found: impl Iterator<Item = &'a (End, (usize, usize))>) {
         self.offered += 1;
+        self.without_sender += usize::from(letter.token.ends_with(NULL));
         self.taken += usize::from(matches!(letter.fate, Fate::Taken(_)));
         self.unheard += usize::from(letter.fate == Fate::Unheard);
         for (end, (there, reported)) in found {

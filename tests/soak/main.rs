@@ -1,6 +1,6 @@
 //! A soak: everything at once and at random, and in the end the books balance.
 //!
-//! Clients good and bad, sessions under inetd, hosts that misbehave at every stage,
+//! Where root runs it, some of the mailboxes are those of users of the system. Clients good and bad, sessions under inetd, hosts that misbehave at every stage,
 //! a name server that fails now and then, people and nonsense at the control socket,
 //! SIGHUP with good and bad configurations; and, in every other stretch, kill -9. At
 //! the end of a stretch the hosts heal and the queue is flushed: every letter that
@@ -23,15 +23,17 @@ mod peers;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chance::Chance;
 use clients::World;
-use common::holdings::{Holdings, memory};
-use common::{Daemon, Site};
+use common::holdings::{Holdings, own_memory};
+use common::mounts::Mounts;
+use common::{Daemon, Site, homes};
 use ledger::{Arrived, Sum, USERS, balance};
+use nix::unistd::geteuid;
 use peers::Peers;
 
 /// As long as a stretch is at most: its letters are in memory in the end.
@@ -44,8 +46,13 @@ const SETTLING: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_secs(5);
 /// How much more memory a daemon may have than in the middle of its work, in KiB.
 const GROWTH: usize = 3 << 10;
+/// A daemon keeps connections to so many agents, until it asks for another one.
+const AGENTS: usize = 32;
 /// As much of the log is shown with a failure.
 const TAIL: usize = 80;
+
+/// Those who are users of the system where they can be.
+const SYSTEM: [&str; 6] = ["jon", "ada", "bob", "ret", "fay", "gus"];
 
 const SETTINGS: &str = r#"
 limits.recipients = 100
@@ -94,6 +101,8 @@ struct Soak {
     logs: Vec<String>,
     peers: Peers,
     site: Site,
+    /// Where some are users of the system.
+    homes: Option<Arc<Mounts>>,
     address: SocketAddr,
 }
 
@@ -101,14 +110,13 @@ impl Soak {
     fn new() -> Self {
         let mut site = Site::with(SETTINGS);
         let peers = Peers::new(&mut site);
-        site.write("users", "root::\n");
-        USERS.iter().chain(&["ret"]).for_each(|user| site.add("users", &format!("{user}::")));
+        let homes = people(&mut site);
         ledger::ALIASES.iter().for_each(|line| site.add("aliases", line));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, lasting_port()));
         site.set("listen", "address", &format!("\"{address}\""));
         site.configure();
         fs::copy(site.path("penfold.conf"), site.path("steady.conf")).expect("a copy");
-        Self { daemon: None, logs: Vec::new(), peers, site, address }
+        Self { daemon: None, logs: Vec::new(), peers, site, homes, address }
     }
 
     /// Some time of all that, and then the books.
@@ -131,6 +139,7 @@ impl Soak {
 
     fn world(&self, length: Duration) -> World {
         World {
+            homes: self.homes.clone(),
             address: self.address,
             steady: self.site.path("steady.conf"),
             socket: self.site.path("penfold.sock"),
@@ -142,7 +151,8 @@ impl Soak {
     /// Everyone at once, until the world's end.
     fn live_through(&mut self, world: &World, kind: Kind, seed: u64, part: &str) -> Result<(), String> {
         let chance = move |name: &str| Chance::new(seed, &format!("{part} {name}"));
-        let Self { daemon, logs, peers, site, .. } = self;
+        let Self { daemon, logs, peers, site, homes, .. } = self;
+        let homes = homes.as_deref();
         thread::scope(|scope| {
             for name in (0..5).map(|number| format!("{part}-c{number}")) {
                 scope.spawn(move || clients::honest(world, chance(&name), &name));
@@ -154,7 +164,7 @@ impl Soak {
             scope.spawn(move || peers.misbehave(chance("peers"), world.end));
             let inetd = scope.spawn(move || clients::of_inetd(world, chance("inetd"), &format!("{part}-i")));
             let control = scope.spawn(move || clients::of_control(world, chance("control")));
-            let disturbed = disturb(site, daemon, logs, world, kind, chance("chaos"));
+            let disturbed = disturb(site, homes, daemon, logs, world, kind, chance("chaos"));
             inetd.join().expect("a thread")?;
             control.join().expect("a thread")?;
             disturbed
@@ -162,7 +172,7 @@ impl Soak {
     }
 
     fn start(&mut self) -> Result<(), String> {
-        self.daemon = Some(start(&self.site)?);
+        self.daemon = Some(start(&self.site, self.homes.as_deref())?);
         Ok(())
     }
 
@@ -198,16 +208,20 @@ impl Soak {
     }
 
     fn at_rest(&self) -> (Holdings, usize) {
-        (Holdings::at_rest(self.daemon().pid(), REST), memory(self.daemon().pid()))
+        (Holdings::at_rest(self.daemon().pid(), REST), own_memory(self.daemon().pid()))
     }
 
     fn compare(&self, (before, small): (Holdings, usize)) -> Result<(), String> {
         let daemon = self.daemon();
         // Sessions that are given up, and connections that are kept, end in their time.
-        if !daemon.comes_true(|| Holdings::of(daemon.pid()) == before) {
+        let is_well = |now: Holdings| {
+            let agents = if self.homes.is_some() { AGENTS } else { 0 };
+            now.threads == before.threads && now.descriptors.abs_diff(before.descriptors) <= agents
+        };
+        if !daemon.comes_true(|| is_well(Holdings::of(daemon.pid()))) {
             return Err(format!("it had {before:?} and has {:?} now", Holdings::of(daemon.pid())));
         }
-        let big = memory(daemon.pid());
+        let big = own_memory(daemon.pid());
         println!("{before:?}, {small} KiB in the middle and {big} KiB in the end");
         if big > small + GROWTH {
             return Err(format!("it had {small} KiB in the middle of its work and has {big} KiB now"));
@@ -231,9 +245,10 @@ impl Soak {
             return Err(format!("{} letters are wrong:{text}\nleft: {left:?}\nbugs: {bugs:?}", wrong.len()));
         }
         // The next stretch begins with empty books, and long after the crash.
-        for user in USERS.iter().chain(&["ret"]) {
+        for user in USERS.iter().chain(&["ret", "root"]) {
             let _ = fs::remove_dir_all(self.site.mailbox(user));
         }
+        make_mailboxes(&self.site, self.homes.is_some());
         let long_ago = SystemTime::now() - Duration::from_secs(37 * 3600);
         for path in CRASHED.iter().flat_map(|place| names(&self.site.path(place))) {
             File::options()
@@ -243,6 +258,34 @@ impl Soak {
                 .expect("a left-over file");
         }
         Ok(())
+    }
+}
+
+/// Everybody to whom clients write: users of the system and mailboxes of the server's own,
+/// or these alone. Fay's mail goes on to gus. The namespace in which they are what they are.
+fn people(site: &mut Site) -> Option<Arc<Mounts>> {
+    let homes = if geteuid().is_root() { homes::settle(site, &SYSTEM) } else { None };
+    if homes.is_some() {
+        site.set("local", "mailbox", &format!("\"{}/{{user}}\"", site.path("mail").display()));
+        site.write("home/fay/.forward", "gus\n");
+        homes::give(&SYSTEM, "fay", &site.path("home/fay"));
+        for user in ["root", "cyd", "eve"] {
+            site.add("aliases", &format!("{user}: {}/", site.mailbox(user).display()));
+        }
+    } else {
+        site.write("users", "root::\n");
+        USERS.iter().chain(&["ret"]).for_each(|user| site.add("users", &format!("{user}::")));
+        site.add("aliases", "fay: gus");
+    }
+    make_mailboxes(site, homes.is_some());
+    homes.map(Arc::new)
+}
+
+/// Makes the mailboxes that their owners could not make themselves.
+fn make_mailboxes(site: &Site, homes: bool) {
+    for user in if homes { &SYSTEM[..] } else { &[] } {
+        fs::create_dir_all(site.mailbox(user)).expect("a mailbox");
+        homes::give(&SYSTEM, user, &site.mailbox(user));
     }
 }
 
@@ -266,6 +309,7 @@ fn names(directory: &Path) -> Vec<PathBuf> {
 /// SIGHUP at random, and kill -9 where that is meant.
 fn disturb(
     site: &mut Site,
+    homes: Option<&Mounts>,
     daemon: &mut Option<Daemon>,
     logs: &mut Vec<String>,
     world: &World,
@@ -292,7 +336,7 @@ fn disturb(
                 logs.push(killed.log());
                 killed.kill9();
                 chance.pause(0..200);
-                *daemon = Some(start(site)?);
+                *daemon = Some(start(site, homes)?);
             }
             _ => {}
         }
@@ -303,11 +347,12 @@ fn disturb(
 }
 
 /// Starts the daemon, if need be when a session of inetd has delivered its mail.
-fn start(site: &Site) -> Result<Daemon, String> {
+fn start(site: &Site, homes: Option<&Mounts>) -> Result<Daemon, String> {
     let port = |line: &str| line.split_once("listening on 127.0.0.1:")?.1.parse().ok();
     let end = Instant::now() + SETTLING;
     loop {
-        match Daemon::spawn_until(site.penfoldd(&["-d"]), port) {
+        let outside = site.penfoldd(&["-d"]);
+        match Daemon::spawn_until(homes.map(|homes| homes.inside(&outside)).unwrap_or(outside), port) {
             Err(log) if log.contains("is in use by another penfoldd") && Instant::now() < end => {
                 thread::sleep(Duration::from_millis(20));
             }

@@ -5,13 +5,14 @@
 //! that programs here know: a file NAME.lock beside it, where the directory lets us make
 //! one, and fcntl(2). What could not be written whole and synced is cut off again. It is
 //! no link and no device, `/dev/null` apart, which takes everything. There is no way to
-//! tell after a crash whether a message was written: in doubt it comes twice.
+//! tell after a crash whether a message was written: in doubt it comes twice, and a part
+//! that a crash has left stays, but is ended before the next one.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,7 +50,8 @@ pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<
     }
     lock(&file, deadline).map_err(|e| trouble("lock", e))?;
     let before = file.metadata().map_err(|e| trouble("look at", e))?.len();
-    let written = write(&file, head, Content::new(message, content.at, content.at + content.size));
+    let front = missing_end(path, before).to_owned() + head;
+    let written = write(&file, &front, Content::new(message, content.at, content.at + content.size));
     let written = written.and_then(|()| match path.parent() {
         Some(directory) if before == 0 => disk::sync_directory(directory),
         _ => Ok(()),
@@ -87,6 +89,20 @@ fn write(file: &File, head: &str, content: Content<'_>) -> io::Result<()> {
 fn mark(front: &[u8]) -> bool {
     let after = front.iter().position(|&b| b != b'>').and_then(|at| front.get(at..));
     after.is_some_and(|text| text.starts_with(b"From "))
+}
+
+/// What is missing of the empty line before the next message: a crash may have ended one in
+/// the middle of a line. Nothing where that cannot be seen.
+fn missing_end(path: &Path, length: u64) -> &'static str {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+    let mut last = [0; 2];
+    let read = options.open(path).and_then(|file| file.read_exact_at(&mut last, length.saturating_sub(2)));
+    match (read, last) {
+        (Err(_), _) | (Ok(()), [b'\n', b'\n']) => "",
+        (Ok(()), [_, b'\n']) => "\n",
+        (Ok(()), _) => "\n\n",
+    }
 }
 
 /// Waits for all locks of the file to be gone, and takes it.

@@ -97,7 +97,8 @@ soak:
 # Three seconds of each are in `make test`.
 fuzz: SECONDS = 3600
 fuzz:
-	PENFOLD_FUZZ=$$(($(SECONDS) / 4)) $(CARGO) test --locked --test sasl --test login_fuzz --test front --test tls -- --nocapture
+	PENFOLD_FUZZ=$$(($(SECONDS) / 5)) $(CARGO) test --locked \
+		--test sasl --test login_fuzz --test front --test tls --test control_fuzz -- --nocapture
 
 # Speed is never a reason to fail. See penfold-performance(7).
 bench:

@@ -191,7 +191,7 @@ impl Start {
         let may_look = || self.become_user(&config).is_ok();
         let entrances =
             inherited.entrances(&config.listen).map_err(|exit| lock::name_holder(exit, &config.spool, may_look))?;
-        let (spool, settings) = self.enter(config)?;
+        let (spool, settings) = self.enter(config, false)?;
         inherited.warn();
         if detached.is_some() {
             log::warn_of_silence(&settings.config.log);
@@ -255,7 +255,7 @@ impl Start {
         {
             let _ = nix::unistd::dup2_stderr(null);
         }
-        let ready = self.load().and_then(|config| self.enter(config));
+        let ready = self.load().and_then(|config| self.enter(config, true));
         let (spool, settings) = ready.inspect_err(turn_away)?;
         let config = &settings.config;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
@@ -288,7 +288,7 @@ impl Start {
     /// # Errors
     /// What keeps it from starting; a running daemon in particular, which is told to.
     pub fn run_queue(&self) -> Result<(), Exit> {
-        let (spool, settings) = self.enter(self.load()?)?;
+        let (spool, settings) = self.enter(self.load()?, true)?;
         let socket = settings.config.socket.clone();
         match spool.lock() {
             Ok(Some(_lock)) => {
@@ -349,8 +349,9 @@ impl Start {
     }
 
     /// From root to the server's user, with spool, log and tables open: they are
-    /// opened by the user who has to open them again later.
-    fn enter(&self, config: Config) -> Result<(Arc<Spool>, Arc<Settings>), Exit> {
+    /// opened by the user who has to open them again later. `is_brief` is for a process
+    /// that serves one client or runs the queue once.
+    fn enter(&self, config: Config, is_brief: bool) -> Result<(Arc<Spool>, Arc<Settings>), Exit> {
         let spool = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
@@ -359,7 +360,7 @@ impl Start {
         let settings = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
         keep_key(&spool, &settings);
         self.warn_early(&settings.config);
-        self.confine(&settings)?;
+        self.confine(&settings, is_brief)?;
         Ok((spool, Arc::new(settings)))
     }
 

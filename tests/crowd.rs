@@ -2,7 +2,8 @@
 //!
 //! A crowd is held and served: each client hears the greeting and an answer to EHLO,
 //! some deliver mail while all others stay, and all hear goodbye; then the daemon
-//! has no more threads and descriptors than before. What it takes is printed; for a
+//! has no more threads and descriptors than before, and never as many of them as the unit
+//! for systemd allows. What it takes is printed; for a
 //! smaller crowd under TLS, too. Where
 //! this process may not have so many descriptors the crowd is smaller, and says so.
 //! Shortage of threads is made by the real limit, RLIMIT_NPROC, for a user that
@@ -43,11 +44,12 @@ const MOST: usize = 32;
 #[test]
 fn ten_thousand_sessions_are_held_and_served() {
     let site = Site::with("limits.connections = 10100");
-    let daemon = site.start();
+    let daemon = Daemon::spawn(within(&site, "nofile", of_unit("LimitNOFILE")));
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
     let (quiet, small) = (Holdings::at_rest(daemon.pid(), REST), memory(daemon.pid()));
     let size = size_of_crowd();
+    assert!(size < CROWD || !daemon.log().contains("RLIMIT_NOFILE"), "{}", daemon.log());
     let start = Instant::now();
     let mut crowd: Vec<TcpStream> = Vec::with_capacity(size);
     while crowd.len() < size {
@@ -263,6 +265,58 @@ fn without_threads_the_daemon_does_not_start_and_says_why() {
 }
 
 // Limits that are known beforehand
+
+/// A number of the unit for systemd.
+fn of_unit(key: &str) -> u64 {
+    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/etc/systemd/penfold.service")).expect("a unit");
+    let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key}"))
+}
+
+/// What the page says that the system must allow for 10000 connections.
+fn of_page(limit: &str) -> u64 {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfoldd.8")).expect("a page");
+    let (_, section) = page.split_once(".Sh MANY CONNECTIONS").expect("a section");
+    let mut lines = section.lines().skip_while(|line| !line.starts_with(".It") || !line.ends_with(limit));
+    let number = lines.find_map(|line| line.split([':', ',', ' ']).next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {limit}"))
+}
+
+/// The daemon in the foreground with so much and no more of something.
+fn within(site: &Site, what: &str, most: u64) -> Command {
+    let penfoldd = site.penfoldd(&["-d"]);
+    let mut command = Command::new("prlimit");
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(most, |(_, hard)| hard);
+    let most = if what == "nofile" { most.min(hard) } else { most };
+    command.arg(format!("--{what}={most}:{most}")).arg(penfoldd.get_program()).args(penfoldd.get_args());
+    command
+}
+
+#[test]
+fn unit_page_and_daemon_agree_on_what_ten_thousand_connections_need() {
+    let site = Site::with("limits.connections = 10000\nqueue.workers = 20");
+    // The least with which the daemon does not warn.
+    for (what, name, least, of_unit) in [
+        ("nofile", "RLIMIT_NOFILE", 10_144, of_unit("LimitNOFILE")),
+        ("nproc", "RLIMIT_NPROC", 10_052, of_unit("TasksMax")),
+    ] {
+        let page = of_page(name);
+        assert!(least <= page && page < least + 100, "{name}: {page} on the page, {least} needed");
+        assert!(page <= of_unit, "{name}: {page} on the page, {of_unit} in the unit");
+        for most in [least, page, of_unit, least - 1] {
+            let mut command = within(&site, what, most);
+            command.args(["-n"]);
+            let output = command.output().expect("prlimit runs");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let warning = format!("limits.connections is 10000, and {name} = {most} has room for 9999");
+            assert!(output.status.success(), "{said}");
+            assert_eq!(said.contains(&warning), most < least, "{what} {most}: {said}");
+            assert_eq!(said.contains(&format!("{name} = ")), most < least, "{what} {most}: {said}");
+        }
+    }
+    assert_eq!(of_page("pids.max"), of_page("RLIMIT_NPROC"));
+    assert!(of_page("kernel.pid_max") == of_page("pids.max") && of_page("vm.max_map_count") >= 256 + 4 * 10_052);
+}
 
 #[test]
 fn limits_without_room_for_all_connections_are_named_at_the_start_and_at_a_reload() {

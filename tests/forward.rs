@@ -157,6 +157,30 @@ fn a_ring_of_forward_files_is_a_loop() {
 }
 
 #[test]
+fn a_user_with_many_details_does_not_multiply_his_mail() {
+    let Some(homes) = Homes::new("") else { return };
+    let many: String = (0..30).map(|number| format!("jon+{number}\n")).collect();
+    let daemon = homes.start();
+    for (what, files, count) in [
+        // Each of them leads to all of them again.
+        ("many", &[(".forward", &*many)][..], 30),
+        ("few", &[(".forward", "jon+1, jon+2\n")], 2 + 2),
+        // Another file for a detail that the first one names.
+        ("a file for each", &[(".forward", "\\jon, jon+lists\n"), (".forward+lists", "\\jon, mary\n")], 2),
+    ] {
+        files.iter().for_each(|(file, text)| homes.write("jon", file, text, 0o600));
+        daemon.submit(&["jon"]);
+        assert!(daemon.settles(&homes.site), "{what}");
+        let mail = homes.mail("jon");
+        assert_eq!(mail.len(), count, "{what}: {}", daemon.log());
+        assert!(mail.iter().all(|text| text.ends_with("How are you?\n")), "{what}: {mail:?}");
+        empty(&homes);
+        files.iter().for_each(|(file, _)| fs::remove_file(homes.home("jon").join(file)).expect("it is there"));
+    }
+    daemon.wait_words(&["ignored ~/.forward of jon: it was followed already"]);
+}
+
+#[test]
 fn homes_of_all_kinds() {
     let Some(homes) = Homes::new("") else { return };
     let home = homes.home("jon");

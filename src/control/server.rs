@@ -22,12 +22,19 @@ use crate::sys;
 const MAX_GUESTS: usize = 400;
 /// Clients at once of one user.
 const MAX_OF_USER: usize = 40;
+/// Clients at once of [`RANGE`] numbers of users together, the first so many not counted.
+const MAX_OF_RANGE: usize = 120;
+/// So many numbers are subordinate to one user (subuid(5)), beyond his own, and lie in two
+/// ranges at most: with all of them he does not take every place.
+const RANGE: u32 = 65_536;
 /// Clients at once of one who may do everything.
 const MAX_PRIVILEGED: usize = 200;
 /// What answering one takes.
 const STACK: usize = 256 << 10;
 /// Held while the queue is listed for one without rights.
 static LOOKING: Mutex<()> = Mutex::new(());
+/// Those for whom it is, and who wait for that: each user once.
+static LOOKERS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 /// A client that is slower is left.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -95,11 +102,15 @@ impl Guests {
     fn enter(self: &Arc<Self>, uid: u32) -> Option<Guest> {
         let mut users = self.lock();
         let here = users.get(&uid).copied().unwrap_or(0);
+        let range = |uid: u32| uid / RANGE;
         let has_room = if is_privileged(uid) {
             here < MAX_PRIVILEGED
         } else {
-            let all: usize = users.iter().filter(|(uid, _)| !is_privileged(**uid)).map(|(_, count)| count).sum();
-            here < MAX_OF_USER && all < MAX_GUESTS
+            let others = || users.iter().filter(|(uid, _)| !is_privileged(**uid));
+            let near = others().filter(|(other, _)| range(**other) == range(uid)).map(|(_, count)| count);
+            here < MAX_OF_USER
+                && (range(uid) == 0 || near.sum::<usize>() < MAX_OF_RANGE)
+                && others().map(|(_, count)| count).sum::<usize>() < MAX_GUESTS
         };
         has_room.then(|| {
             users.insert(uid, here + 1);
@@ -169,19 +180,41 @@ fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
             stream.write_all(format!("ok\n{}\n{text}", if goes { "yes" } else { "no" }).as_bytes())
         }
         ["queue"] if is_privileged(uid) => list(stream, orders, None),
-        // Whoever looks for his own looks at all of them: one at a time.
-        ["queue"] => match LOOKING.try_lock() {
-            Ok(looking) => {
+        // Whoever looks for his own looks at all of them: one after the other.
+        ["queue"] => match Looker::new(uid) {
+            Some(looker) => {
+                let looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
                 // Nobody waits for one who reads slowly.
                 let mut listed = Bounded(Vec::new());
                 list(&mut listed, orders, Some(uid))?;
-                drop(looking);
+                drop((looking, looker));
                 stream.write_all(&listed.0)
             }
-            Err(_) => stream.write_all(format!("{BUSY}\n").as_bytes()),
+            None => stream.write_all(format!("{BUSY}\n").as_bytes()),
         },
         _ if !is_privileged(uid) => stream.write_all(format!("{FORBIDDEN}\n").as_bytes()),
         words => command(stream, words, orders),
+    }
+}
+
+/// One without rights who has the queue listed, or waits for it.
+struct Looker(u32);
+
+impl Looker {
+    /// `None` for one who does so already: the others come before him.
+    fn new(uid: u32) -> Option<Self> {
+        let mut lookers = LOOKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_here = lookers.contains(&uid);
+        (!is_here).then(|| {
+            lookers.push(uid);
+            Self(uid)
+        })
+    }
+}
+
+impl Drop for Looker {
+    fn drop(&mut self) {
+        LOOKERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid| *uid != self.0);
     }
 }
 
@@ -254,4 +287,56 @@ fn read_line(stream: &mut UnixStream) -> io::Result<String> {
     }
     let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
     Ok(String::from_utf8_lossy(line).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_shared_out_so_that_nobody_has_them_all() {
+        for (taken, uid, has_room) in [
+            (&[(1000, 39)][..], 1000, true),
+            (&[(1000, 40)], 1000, false),
+            (&[(1000, 40)], 1001, true),
+            // Many users, each for himself, and the numbers of one: his own and his subordinate ones.
+            (&[(1000, 40), (1001, 40), (1002, 40), (1003, 40)], 1004, true),
+            (&[(1000, 40), (100_000, 40), (100_001, 40), (100_002, 40)], 100_003, false),
+            (&[(1000, 40), (100_000, 40), (100_001, 40), (100_002, 40)], 140_000, true),
+            (
+                &[(1000, 40), (100_000, 40), (100_001, 40), (100_002, 40), (140_000, 40), (140_001, 40), (140_002, 40)],
+                1001,
+                true,
+            ),
+        ] {
+            let guests = Arc::new(Guests::default());
+            let here: Vec<Guest> = taken
+                .iter()
+                .flat_map(|(uid, count)| (0..*count).map(|_| guests.enter(*uid).expect("a place")).collect::<Vec<_>>())
+                .collect();
+            assert_eq!(guests.enter(uid).is_some(), has_room, "{taken:?} {uid}");
+            drop(here);
+            assert!(guests.lock().is_empty() && guests.enter(uid).is_some());
+        }
+        // All together keep out one more, and never root.
+        let guests = Arc::new(Guests::default());
+        let here: Vec<_> = (1000..).map_while(|uid| guests.enter(uid)).collect();
+        assert_eq!(here.len(), MAX_GUESTS);
+        let root: Vec<_> = std::iter::from_fn(|| guests.enter(0)).take(MAX_PRIVILEGED + 1).collect();
+        assert_eq!(root.len(), MAX_PRIVILEGED);
+    }
+
+    #[test]
+    fn who_looks_keeps_nobody_else_from_it_not_even_by_a_bug() {
+        let jon = Looker::new(1000);
+        assert!(jon.is_some() && Looker::new(1000).is_none() && Looker::new(1001).is_some());
+        drop(jon);
+        let bug = thread::spawn(|| {
+            let _looker = Looker::new(1000).expect("a place");
+            let _looking = LOOKING.lock();
+            panic!("a bug");
+        });
+        assert!(bug.join().is_err() && LOOKING.is_poisoned());
+        assert!(Looker::new(1000).is_some());
+    }
 }

@@ -7,6 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ::log::Level;
+
 use super::Start;
 use super::exit::{self, Exit};
 use super::files;
@@ -22,23 +24,29 @@ const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/sha
 const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs/ca-certificates.crt"];
 
 impl Start {
-    /// Confines this process, if it has a keeper, before it begins its first thread.
-    pub(super) fn confine(&self, settings: &Settings) -> Result<(), Exit> {
+    /// Confines this process, if it has a keeper, before it begins its first thread. What
+    /// the kernel lacks is said once, by the daemon; `is_brief` is for who does not stay, of
+    /// whom there may be one for each client.
+    pub(super) fn confine(&self, settings: &Settings, is_brief: bool) -> Result<(), Exit> {
         if !keeper::is_there() {
             return Ok(());
         }
-        match sandbox::confine(&self.places(settings)) {
-            Ok(Confinement::Full) => Ok(()),
-            Ok(Confinement::Partial) => {
-                ::log::info!("this kernel's Landlock is an older one: the server is confined as far as it goes");
-                Ok(())
+        let confined = sandbox::confine(&self.places(settings))
+            .map_err(|e| Exit::new(exit::OSERR, "confine the server to its files", &e))?;
+        let level = |level| if is_brief { Level::Debug } else { level };
+        match confined {
+            Confinement::Full => {}
+            Confinement::Partial => {
+                ::log::log!(level(Level::Info), "this kernel is an older one: the server is confined as far as it goes")
             }
-            Ok(Confinement::None) => {
-                ::log::warn!("this kernel has no Landlock: the server is not confined to its files");
-                Ok(())
+            Confinement::None => {
+                ::log::log!(
+                    level(Level::Warn),
+                    "this kernel has no Landlock, or too old a one: the server is not confined to its files"
+                )
             }
-            Err(e) => Err(Exit::new(exit::OSERR, "confine the server to its files", &e)),
         }
+        Ok(())
     }
 
     fn places(&self, settings: &Settings) -> Places {

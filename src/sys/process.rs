@@ -138,6 +138,15 @@ pub fn signals() -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(is_first.then_some(SIGCHLD)))
 }
 
+/// Lets the user as whom this process runs have so many processes and threads, when this
+/// one or what it runs begins another. Those of root are not limited.
+pub fn limit_processes(most: u64) {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NPROC) {
+        let most = most.min(hard);
+        let _ = setrlimit(Resource::RLIMIT_NPROC, most, most);
+    }
+}
+
 /// Makes a thread that waits in accept(2) on this socket return. The socket is
 /// of no use then.
 pub fn wake_acceptor(listener: &TcpListener) {

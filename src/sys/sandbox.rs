@@ -1,8 +1,11 @@
-//! Confines this process to some places of the file system: Landlock (Linux 5.13).
+//! Confines this process to some places of the file system, and to the program that it is:
+//! Landlock (Linux 5.19), and a filter of system calls, seccomp(2).
 //!
-//! For good, for all threads that are begun afterwards, and for programs it would
-//! run; nothing can be run any more. Rights that an older kernel does not know are left out.
-//! Sockets are not touched. What the kernel lacks altogether is said, not an error.
+//! For good, and for all threads that are begun afterwards. Nothing can be run any more:
+//! Landlock alone does not see a program that is in no file system (memfd_create(2)). Rights
+//! that an older kernel does not know are left out, but for the one to rename between
+//! directories: without it a process is not confined to its places. Sockets are not touched.
+//! What the kernel lacks altogether is said, not an error.
 
 use std::fs;
 use std::io;
@@ -29,7 +32,7 @@ pub enum Confinement {
     Full,
     /// What this kernel knows of it.
     Partial,
-    /// This kernel has no Landlock.
+    /// This kernel has no Landlock, or the first one (Linux 5.13).
     None,
 }
 
@@ -52,17 +55,44 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
     });
     let rules: Vec<Result<_, landlock::RulesetError>> = rules.collect();
     let confined = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(RIGHTS))
+        // The first Landlock forbids all renames from one directory into another.
+        .set_compatibility(CompatLevel::SoftRequirement)
+        .handle_access(AccessFs::Refer)
+        .map(|ruleset| ruleset.set_compatibility(CompatLevel::BestEffort))
+        .and_then(|ruleset| ruleset.handle_access(AccessFs::from_all(RIGHTS)))
         .and_then(Ruleset::create)
         .and_then(|created| created.add_rules(rules))
         .and_then(landlock::RulesetCreated::restrict_self)
         .map_err(io::Error::other)?;
+    let runs_nothing = run_nothing().inspect_err(|e| ::log::debug!("seccomp: {e}")).is_ok();
     Ok(match confined.ruleset {
-        RulesetStatus::FullyEnforced => Confinement::Full,
-        RulesetStatus::PartiallyEnforced => Confinement::Partial,
+        RulesetStatus::FullyEnforced if runs_nothing => Confinement::Full,
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Confinement::Partial,
         RulesetStatus::NotEnforced => Confinement::None,
     })
+}
+
+/// Has execve(2) and execveat(2) refused, with `EACCES`.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+fn run_nothing() -> io::Result<()> {
+    use nix::libc;
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+    // Those of x32, where the kernel has them: calls of x86_64 with a bit set.
+    const OTHERS: [i64; 2] = if cfg!(target_arch = "x86_64") { [X32 | 520, X32 | 545] } else { [libc::SYS_execve; 2] };
+    const X32: i64 = 0x4000_0000;
+    let calls = [libc::SYS_execve, libc::SYS_execveat].into_iter().chain(OTHERS).map(|call| (call, Vec::new()));
+    let machine = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let refused = SeccompAction::Errno(libc::EACCES.cast_unsigned());
+    let program = SeccompFilter::new(calls.collect(), SeccompAction::Allow, refused, machine)
+        .and_then(BpfProgram::try_from)
+        .map_err(io::Error::other)?;
+    apply_filter(&program).map_err(io::Error::other)
+}
+
+/// There is no such filter for this machine.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+fn run_nothing() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

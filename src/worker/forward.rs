@@ -3,7 +3,9 @@
 //! Both are looked at when a message is delivered, not when it comes, and beget one entry
 //! with the recipients that they lead to, made once by the prepared step. The message in
 //! it begins with `Delivered-To:` and the address that was followed. An address that
-//! stands there already is not followed again: it is a loop, and the sender is told.
+//! stands there already is not followed again: it is a loop, and the sender is told. A user
+//! has as many addresses as there are details, and his `.forward` is not followed for all
+//! of them in turn: after the second time his mail is in the mailbox.
 //! A `.forward` that is not to be believed or makes no sense is passed over and the log
 //! says so: the mail is in the mailbox then. Trouble with a file defers. Opens nothing
 //! itself: who has the rights does.
@@ -29,6 +31,9 @@ const MAX_LISTS: usize = 100;
 const MAX_HEADER: u64 = 1 << 20;
 /// As much of a line as can matter there.
 const MAX_FIELD: u64 = 1000;
+/// A user's `.forward` may name him again, with another detail: his mail is looked at once
+/// more if there are no more recipients than this.
+const MAX_AGAIN: usize = 10;
 
 impl Attempt<'_> {
     /// What becomes of mail for a user who has a `.forward`; `None`: it goes into his mailbox.
@@ -93,6 +98,9 @@ impl Attempt<'_> {
         }
         if members.is_empty() {
             return Ok(Vec::new());
+        }
+        if self.has_multiplied(account)? {
+            return ignored("it was followed already");
         }
         self.check_loop(address)?;
         let members = self.read_lists(members, owner)?;
@@ -159,11 +167,28 @@ impl Attempt<'_> {
 
     /// That the message did not come from this address already.
     fn check_loop(&self, address: &Address) -> Result<(), Outcome> {
-        match was_delivered_to(self.entry.content(), address) {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(Outcome::failed(Status(5, 4, 6), format!("mail forwarding loop for {address}"))),
+        let wanted = address.to_string();
+        match count_delivered_to(self.entry.content(), |value| value.eq_ignore_ascii_case(wanted.as_bytes())) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(Outcome::failed(Status(5, 4, 6), format!("mail forwarding loop for {address}"))),
             Err(e) => Err(Outcome::from_io("read the message in the spool", &e)),
         }
+    }
+
+    /// Whether a user's mail would become ever more of it if his `.forward` were followed again.
+    fn has_multiplied(&self, account: &Account) -> Result<bool, Outcome> {
+        let local = &self.settings.config.local;
+        let is_his = |value: &[u8]| {
+            let value = String::from_utf8_lossy(value).to_lowercase();
+            let Some((name, domain)) = value.rsplit_once('@') else { return false };
+            let detail = name.strip_prefix(&*account.name.to_lowercase());
+            let is_user =
+                detail.is_some_and(|rest| rest.is_empty() || local.subaddress.is_some_and(|c| rest.starts_with(c)));
+            is_user && local.domains.iter().any(|own| own == domain)
+        };
+        let times = count_delivered_to(self.entry.content(), is_his)
+            .map_err(|e| Outcome::from_io("read the message in the spool", &e))?;
+        Ok(times > 1 || (times == 1 && self.entry.slots().len() > MAX_AGAIN))
     }
 
     /// Makes the entry for whom an address stands, and settles the recipient.
@@ -222,10 +247,10 @@ fn nonsense() -> Outcome {
     Outcome::deferred(Status(4, 3, 0), "the agent does not answer what it was asked")
 }
 
-/// Whether the header of a message has a field that says so.
-fn was_delivered_to(content: impl Read, address: &Address) -> io::Result<bool> {
+/// How many fields of a message's header say that it was delivered to such an address.
+fn count_delivered_to(content: impl Read, is_meant: impl Fn(&[u8]) -> bool) -> io::Result<usize> {
     const NAME: &str = "delivered-to:";
-    let wanted = address.to_string();
+    let mut times = 0;
     let mut from = BufReader::new(content.take(MAX_HEADER));
     let (mut line, mut is_start) = (Vec::new(), true);
     loop {
@@ -233,13 +258,13 @@ fn was_delivered_to(content: impl Read, address: &Address) -> io::Result<bool> {
         let count = from.by_ref().take(MAX_FIELD).read_until(b'\n', &mut line)?;
         let text = line.trim_ascii_end();
         if count == 0 || (is_start && text.is_empty()) {
-            return Ok(false);
+            return Ok(times);
         }
         if let Some((name, value)) = text.split_at_checked(NAME.len()).filter(|_| is_start)
             && name.eq_ignore_ascii_case(NAME.as_bytes())
-            && value.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
+            && is_meant(value.trim_ascii())
         {
-            return Ok(true);
+            times += 1;
         }
         is_start = line.ends_with(b"\n");
     }
@@ -267,18 +292,19 @@ mod tests {
 
     #[test]
     fn a_loop_is_found_in_the_header_only() {
-        let jon = Address::parse("jon@here").expect("an address");
-        for (text, is_loop) in [
-            ("Delivered-To: jon@here\nSubject: x\n\n", true),
-            ("Subject: x\ndelivered-to:JON@here\n", true),
-            ("Delivered-To: mary@here\n\n", false),
-            ("Subject: x\n\nDelivered-To: jon@here\n", false),
-            ("X-Delivered-To: jon@here\n\n", false),
-            ("", false),
+        let is_jon = |value: &[u8]| value.eq_ignore_ascii_case(b"jon@here");
+        for (text, times) in [
+            ("Delivered-To: jon@here\nSubject: x\n\n", 1),
+            ("Subject: x\ndelivered-to:JON@here\n", 1),
+            ("Delivered-To: mary@here\n\n", 0),
+            ("Subject: x\n\nDelivered-To: jon@here\n", 0),
+            ("X-Delivered-To: jon@here\n\n", 0),
+            ("", 0),
+            ("Delivered-To: jon@here\nDelivered-To: mary@here\nDelivered-To: jon@here\n\n", 2),
         ] {
-            assert_eq!(was_delivered_to(text.as_bytes(), &jon).expect("memory"), is_loop, "{text}");
+            assert_eq!(count_delivered_to(text.as_bytes(), is_jon).expect("memory"), times, "{text}");
         }
         let long = format!("Subject: {}Delivered-To: jon@here\n\n", "x".repeat(MAX_FIELD as usize - 9));
-        assert!(!was_delivered_to(long.as_bytes(), &jon).expect("memory"));
+        assert_eq!(count_delivered_to(long.as_bytes(), is_jon).expect("memory"), 0);
     }
 }

@@ -5,11 +5,14 @@
 //! with no group but his own, and to tell the keeper; since it does so itself, the system
 //! lets him send it signals, but not look into it, nor take its descriptors. Who he is it
 //! asks the system as root, and keeps nothing open of that. If there is no such user, or he
-//! is root, it becomes nobody, to say so. It does one task after the other, and ends when the
-//! server hangs up, sends nonsense, or has nothing for it for a while.
+//! is root, it becomes nobody, to say so. What a command of his leaves behind takes room that
+//! is everybody's, so his processes are limited before one is run. It does one task after the
+//! other, and ends when the server hangs up, sends nonsense, or has nothing for it for a while.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
@@ -20,12 +23,14 @@ use nix::unistd::User;
 
 use super::pool::IDLE;
 use super::wire::{receive_task, send_result};
-use super::{Trouble, perform};
+use super::{Task, Trouble, perform};
 use crate::sys;
 use crate::sys::command;
 
 /// The user and the group of nobody, on every Linux.
 const NOBODY: u32 = 65_534;
+/// Processes and threads of a user, with all others that he has on this host.
+const PROCESSES: u64 = 2048;
 
 /// Becomes this user of the system, and works until there is nothing more to do.
 ///
@@ -73,6 +78,9 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
     loop {
         match receive_task(&socket) {
             Ok(Some((task, message))) => {
+                if matches!(task, Task::Run { .. }) && message.as_ref().is_some_and(|file| is_anothers(file, uid)) {
+                    sys::limit_processes(PROCESSES);
+                }
                 let result = perform(&task, message.as_ref());
                 // Who has the answer finds nothing in its hands.
                 drop(message);
@@ -83,6 +91,12 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
             Err(e) => return Err(e),
         }
     }
+}
+
+/// Whether a message is not this user's: it is the server's, of whose threads there may be
+/// many more.
+fn is_anothers(message: &File, uid: u32) -> bool {
+    message.metadata().is_ok_and(|metadata| metadata.uid() != uid)
 }
 
 /// Ends this process, and a command that it runs, when the server is gone.

@@ -1,0 +1,233 @@
+"""Users without rights at the control socket of penfoldd.
+
+    control_fuzz.py fuzz SOCKET SEED SECONDS    says what nobody would say, as whoever runs this
+    control_fuzz.py hold SOCKET UID[+COUNT]...  by root: takes all places that these users get
+
+`fuzz` passes descriptors, hangs up at every octet of whole dialogues, and then says
+changed ones, garbage, halves and too much until its time is over. What it hears must be an
+answer, and must come to an end; an id that it was told is printed, for the message is
+the daemon's then. `hold` prints how many places there were for each argument, the numbers
+from UID on being one after the other, and keeps them until its standard input ends.
+A promise that is not kept ends either with a traceback.
+"""
+
+import array
+import os
+import random
+import re
+import socket
+import sys
+import time
+
+# Longer than the daemon waits for anything here.
+PATIENCE = 20
+HEADS = {b"ok\n", b"you may not do that\n", b"too many are asking\n", b"that is not understood\n", b"that names no message\n"}
+REPLY = re.compile(rb"[2345][0-5][0-9][ -][^\x00-\x1f\x7f]*\r")
+ACCEPTED = re.compile(rb"250 2\.0\.0 (\w+) Message accepted")
+
+MESSAGE = b"Subject: x\r\nTo: jon\r\n\r\n..\r\nhello\r\n.\r\n"
+# As sendmail(8), mailq(1) and penfoldctl(8) say it, and a session that somebody types.
+DIALOGUES = [
+    b"submit sendmail\nEHLO x\r\nMAIL FROM:<jon@razorback> SIZE=100 BODY=8BITMIME\r\nRCPT TO:<jon@razorback>\r\n"
+    b"RCPT TO:<root@razorback>\r\nDATA\r\n" + MESSAGE + b"QUIT\r\n",
+    b"submit\nHELO x\r\nMAIL FROM:<>\r\nRCPT TO:<jon>\r\nDATA\r\n" + MESSAGE + b"RSET\r\nMAIL FROM:<root>\r\nRCPT TO:<nobody-here>\r\nQUIT\r\n",
+    b"submit git-send-email\nEHLO x\r\nMAIL FROM:<a@b.test> SMTPUTF8\r\nRCPT TO:<jon@razorback>\r\nBDAT 12\r\nSubject: x\r\n"
+    b"BDAT 9 LAST\r\n\r\nhello\r\nVRFY jon\r\nXCLIENT NAME=x LOGIN=root\r\nAUTH PLAIN AHJvb3QAcGVuY2ls\r\nSTARTTLS\r\nNOOP\r\nQUIT\r\n",
+    b"queue\n", b"verify jon@razorback\n", b"verify nobody-here\n", b"flush\n", b"flush razorback\n",
+    b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n", b"submit a b\n", b"\n", b"",
+]
+SPICE = [b"\0", b"\n", b"\r", b"\r\n", b"\r\n.\r\n", b" ", b"<", b">", b"@", b"|", b"\"", b"\\", b"%s", b"\xff", b"\x1b[2J", b"../", b" NOTIFY=NEVER", b"=", b"-1", b"99999999999999999999"]
+
+
+def connect(path):
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.settimeout(PATIENCE)
+    client.connect(path)
+    return client
+
+
+def begin(client, text, say, heard):
+    """Says it; a request that begins a session waits for its answer, which is `heard` then."""
+    head, end, rest = text.partition(b"\n")
+    if end and rest and head.startswith(b"submit"):
+        say(head + end)
+        while not heard.endswith(b"\n"):
+            piece = client.recv(1)
+            if not piece:
+                return
+            heard += piece
+        text = rest
+    say(text)
+
+
+def hear(client, said, heard):
+    """All that comes, to its end; what a line may be is known."""
+    try:
+        while piece := client.recv(65536):
+            heard += piece
+    except ConnectionError:
+        pass  # It did not want to know the rest.
+    except TimeoutError:
+        raise AssertionError(f"no end after {said[:200]!r}: {heard[-200:]!r}") from None
+    judge(heard, said)
+    return heard
+
+
+def judge(heard, said):
+    head, _, rest = heard.partition(b"\n")
+    assert not heard or bytes(head + b"\n") in HEADS, f"{heard[:200]!r} to {said[:200]!r}"
+    # A session, as far as it came; the rest are listings.
+    if rest[:3] in (b"220", b"421"):
+        for line in rest.split(b"\n")[:-1]:
+            assert REPLY.fullmatch(line) and len(line) < 1500, f"{line[:200]!r} to {said[:200]!r}"
+        for told in ACCEPTED.findall(rest):
+            print("accepted", bytes(told).decode(), flush=True)
+
+
+def files(path):
+    """What is passed is closed, while the connection stays and when it goes."""
+    for request in (b"submit x\n", b"queue\n", b"verify jon\n", b"x"):
+        reader, writer = os.pipe()
+        with connect(path) as client:
+            beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writer] * 250))]
+            client.sendmsg([request], beside)
+            os.close(writer)
+            if request.startswith(b"submit"):
+                while b"220 " not in client.recv(4096):
+                    pass
+                # One more with each octet of a command.
+                for octet in b"NOOP\r\n":
+                    null = os.open("/dev/null", os.O_RDONLY)
+                    client.sendmsg([bytes([octet])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null]))])
+                    os.close(null)
+                assert client.recv(4096).startswith(b"250 ")
+                assert os.read(reader, 1) == b"", "a descriptor that was passed is open"
+        # At the latest now.
+        assert os.read(reader, 1) == b"", "a descriptor that was passed is open"
+        os.close(reader)
+
+
+def cut(path):
+    """Hangs up at every octet, politely and not."""
+    for dialogue in DIALOGUES[:3]:
+        for end in range(len(dialogue)):
+            with connect(path) as client:
+                heard = bytearray()
+                begin(client, dialogue[:end], client.sendall, heard)
+                if end % 2:
+                    client.shutdown(socket.SHUT_WR)
+                    hear(client, dialogue[:end], heard)
+
+
+def whole(path):
+    """Each as it is meant, once: what is good comes through meanwhile."""
+    for dialogue in DIALOGUES:
+        with connect(path) as client:
+            heard = bytearray()
+            begin(client, dialogue, client.sendall, heard)
+            client.shutdown(socket.SHUT_WR)
+            hear(client, dialogue, heard)
+
+
+def changed(chance, text):
+    for _ in range(chance.choice((0, 1, 1, 2, 3, 8))):
+        at = chance.randrange(len(text) + 1)
+        kind = chance.randrange(9)
+        if kind == 0:
+            text = text[:at]
+        elif kind == 1:
+            text = text[:at] + chance.choice(SPICE) + text[at:]
+        elif kind == 2:
+            text = text[:at] + bytes([chance.randrange(256)]) + text[at + 1:]
+        elif kind == 3:
+            text = text[:at] + text[at + chance.randrange(20):]
+        elif kind == 4:
+            text = text[:at] + text[at:at + 1] * chance.choice((10, 998, 1000, 1024, 2000, 70000)) + text[at:]
+        elif kind == 5:
+            text = text[:at] + chance.choice(DIALOGUES)
+        elif kind == 6:
+            text = text[:at] + chance.randbytes(chance.randrange(1, 300)) + text[at:]
+        elif kind == 7:
+            text = text.replace(b"\r\n", chance.choice((b"\n", b"\r", b"\n\r")), chance.randrange(1, 10))
+        else:
+            # A line once more.
+            lines = text.splitlines(keepends=True) or [b""]
+            line = chance.choice(lines)
+            text = text.replace(line, line * chance.choice((2, 30)), 1) if line else text
+    return text
+
+
+def say(chance, client, text):
+    """In pieces, now and then with a descriptor; may be sent away meanwhile."""
+    at = 0
+    while at < len(text):
+        piece = text[at:at + chance.choice((1, 7, 100, 5000, 100000))] if chance.random() < 0.1 else text[at:]
+        at += len(piece)
+        if chance.random() < 0.02:
+            beside = array.array("i", [0] * chance.choice((1, 253)))
+            sent = client.sendmsg([piece], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, beside)])
+            client.sendall(piece[sent:])
+        else:
+            client.sendall(piece)
+        if chance.random() < 0.01:
+            time.sleep(0.002)
+
+
+def once(chance, path):
+    text = chance.randbytes(chance.randrange(3000)) if chance.random() < 0.05 else changed(chance, chance.choice(DIALOGUES))
+    with connect(path) as client:
+        heard = bytearray()
+        try:
+            # Who does not read what he is told is not waited for by anybody else.
+            if chance.random() < 0.9:
+                begin(client, text, lambda part: say(chance, client, part), heard)
+            else:
+                say(chance, client, text)
+            if chance.random() < 0.9:
+                # The rest waits for the daemon to lose its patience, which takes longer.
+                if chance.random() < 0.997:
+                    client.shutdown(socket.SHUT_WR)
+                hear(client, text, heard)
+        except (BrokenPipeError, ConnectionResetError):
+            hear(client, text, heard)
+        except TimeoutError:
+            raise AssertionError(f"stuck with {text[:200]!r}") from None
+
+
+def fuzz(path, seed, seconds):
+    end, chance, tries = time.monotonic() + float(seconds), random.Random(int(seed)), 0
+    files(path)
+    cut(path)
+    whole(path)
+    while tries < 20 or time.monotonic() < end:
+        once(chance, path)
+        tries += 1
+    print("tried", tries)
+
+
+def hold(path, *users):
+    held, counts = [], []
+    for user in users:
+        first, _, more = user.partition("+")
+        taken, uid, last = 0, int(first), int(first) + int(more or 0)
+        while uid <= last:
+            # The kernel tells the daemon who this is now.
+            os.seteuid(uid)
+            client = connect(path)
+            os.seteuid(0)
+            try:
+                client.sendall(b"submit hold\n")
+                is_in = client.recv(64).startswith(b"ok")
+            except ConnectionError:
+                is_in = False
+            if is_in:
+                held.append(client)
+                taken += 1
+            else:
+                uid += 1
+        counts.append(taken)
+    print("held", *counts, flush=True)
+    sys.stdin.read()
+
+
+{"fuzz": fuzz, "hold": hold}[sys.argv[1]](*sys.argv[2:])

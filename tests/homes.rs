@@ -460,6 +460,30 @@ fn who_waits_for_a_name_service_waits_alone() {
 }
 
 #[test]
+fn nobody_who_waits_for_a_name_service_outlives_the_server() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    let mut letter = Client::new(daemon.connect());
+    letter.begin("", &["mary@razorback"]);
+    let pipe = homes.site.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
+    homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
+    // One that looks up, one that is to become mary, and is root still.
+    let mut client = Client::new(daemon.connect());
+    client.ask("HELO client.test", "250 ");
+    client.ask("MAIL FROM:<>", "250 ");
+    client.say("RCPT TO:<jon@razorback>\r\n");
+    letter.ask("Subject: one\r\n.", "250 ");
+    let both = || ["penfoldd: names", "penfoldd: agent"].map(|name| called(&daemon, name)).concat();
+    daemon.wait_until("both", || both().len() == 2);
+    let both = both();
+    daemon.wait_until("root", || both.iter().any(|pid| status(*pid, "Uid") == "0 0 0 0"));
+    daemon.end_log();
+    let is_there = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
+    assert!(within(5, || !both.iter().any(is_there)), "{both:?}");
+}
+
+#[test]
 fn who_is_no_user_any_more_has_his_mail_deferred() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = homes.start();

@@ -16,6 +16,6 @@ pub mod sandbox;
 
 pub use limits::{Good, Limit, limits};
 pub use process::{
-    become_and_say, become_user, close_inherited, is_root, keep_rights, limit_processes, now, raise_descriptor_limit,
-    signals, user_name, wake_acceptor,
+    become_and_say, become_user, close_inherited, end_with_input, is_root, keep_rights, limit_processes, now,
+    raise_descriptor_limit, signals, user_name, wake_acceptor,
 };

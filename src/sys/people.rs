@@ -5,7 +5,7 @@
 //! is root, nor for one that is confined. So where there is a keeper (`sys::keeper`) others
 //! are asked: processes of the server's own user, a few at once, each of which answers one
 //! question after the other and ends when it has heard none for a while. One that does not
-//! answer in time is given up; who waits for a place longer than that is told so. Without a
+//! answer in time is given up, and ends; who waits for a place longer than that is told so. Without a
 //! keeper it is this process that asks, and waits.
 
 use std::collections::HashMap;
@@ -101,6 +101,7 @@ pub fn user_numbered(uid: u32) -> io::Result<Option<Person>> {
 /// # Errors
 /// That standard input is no socket, or what ended it.
 pub fn answer() -> io::Result<()> {
+    super::end_with_input(|| {})?;
     let mut socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;
     let mut question = [0; QUESTION];

@@ -6,11 +6,13 @@ use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, initgroups, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -95,8 +97,25 @@ pub fn become_and_say(uid: u32, gid: u32) -> io::Result<()> {
     Ok(nix::unistd::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?)
 }
 
+/// Ends this process at once, whatever it waits for, when who is at the other end of
+/// standard input is gone; `last` is done before.
+///
+/// # Errors
+/// That there is no thread to be had.
+pub fn end_with_input(last: fn()) -> io::Result<()> {
+    let wait = move || {
+        let input = io::stdin();
+        let mut hung_up = [PollFd::new(input.as_fd(), PollFlags::empty())];
+        while matches!(poll(&mut hung_up, PollTimeout::NONE), Err(Errno::EINTR)) {}
+        last();
+        std::process::exit(0);
+    };
+    thread::Builder::new().spawn(wait).map(drop)
+}
+
 /// Gives up all of root's rights but those to change a file's owner and to end a process
-/// of somebody else's. What this process executes has them again.
+/// of somebody else's. What this process executes has them again. Without the others a file
+/// that becomes a user's counts for his quota, and is refused where he has no room.
 ///
 /// # Errors
 /// Those of capset(2).

@@ -14,10 +14,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::thread;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::User;
 
@@ -37,6 +34,7 @@ const PROCESSES: u64 = 2048;
 /// # Errors
 /// That it cannot become him, that standard input is no socket, or what ended it.
 pub fn run_for(name: &str) -> io::Result<()> {
+    sys::end_with_input(command::end_all)?;
     let found = match User::from_name(name) {
         Ok(Some(user)) if user.uid.is_root() => Err(io::Error::other("nothing is done as root")),
         Ok(Some(user)) => Ok((user.uid.as_raw(), user.gid.as_raw())),
@@ -46,7 +44,7 @@ pub fn run_for(name: &str) -> io::Result<()> {
     // What the system's libraries have opened to find out.
     sys::close_inherited(0);
     match found {
-        Ok((uid, gid)) => run(uid, gid),
+        Ok((uid, gid)) => work(uid, gid),
         Err(error) => {
             sys::become_and_say(NOBODY, NOBODY)?;
             refuse(Trouble::new(format!("work as {name}"), error))
@@ -69,12 +67,15 @@ fn refuse(trouble: Trouble) -> io::Result<()> {
 /// # Errors
 /// That it cannot become him, that standard input is no socket, or what ended it.
 pub fn run(uid: u32, gid: u32) -> io::Result<()> {
+    sys::end_with_input(command::end_all)?;
+    work(uid, gid)
+}
+
+fn work(uid: u32, gid: u32) -> io::Result<()> {
     sys::become_and_say(uid, gid)?;
     umask(Mode::from_bits_truncate(0o077));
     let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;
-    let server = socket.try_clone()?;
-    thread::Builder::new().spawn(move || outlive_nobody(&server))?;
     loop {
         match receive_task(&socket) {
             Ok(Some((task, message))) => {
@@ -97,15 +98,4 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
 /// many more.
 fn is_anothers(message: &File, uid: u32) -> bool {
     message.metadata().is_ok_and(|metadata| metadata.uid() != uid)
-}
-
-/// Ends this process, and a command that it runs, when the server is gone.
-fn outlive_nobody(server: &UnixStream) {
-    loop {
-        let mut hung_up = [PollFd::new(server.as_fd(), PollFlags::empty())];
-        if !matches!(poll(&mut hung_up, PollTimeout::NONE), Err(Errno::EINTR)) {
-            command::end_all();
-            std::process::exit(0);
-        }
-    }
 }

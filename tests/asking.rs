@@ -292,3 +292,26 @@ fn sendmail_without_penfoldd_cannot_start_it() {
     assert!(code == 69 && said.starts_with("sendmail: start penfoldd: "), "{code} {said}");
     assert!(UnixStream::connect(site.path("penfold.sock")).is_err());
 }
+
+#[test]
+fn before_the_first_start_the_queue_is_empty() {
+    let mut site = Site::new();
+    site.configure();
+    for (name, arguments) in [("mailq", &[][..]), ("sendmail", &["-bp"]), ("penfoldctl", &["queue"])] {
+        let output = feed(&mut command(&site, name, arguments), b"");
+        let said = format!("-- queue is empty\n{name}: no daemon has run yet\n");
+        assert_eq!(told(&output), (0, said), "{name}");
+    }
+    assert_eq!(fs::read_dir(site.path("spool")).expect("a spool").count(), 0);
+    let nowhere = format!("{:?}", site.path("nowhere"));
+    site.set("", "spool", &nowhere);
+    site.configure();
+    let (code, said) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+    assert!(code == 69 && said.starts_with("mailq: list the queue in "), "{code} {said}");
+    if geteuid().is_root() {
+        site.set("", "user", "\"nosuchuser\"");
+        site.configure();
+        let (code, said) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+        assert!(code == 78 && said.contains(": become user nosuchuser: "), "{code} {said}");
+    }
+}

@@ -5,14 +5,15 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use common::clock::Clock;
 use common::mounts::Mounts;
-use common::programs::{command, feed, sendmail, stranger, told};
+use common::programs::{command, feed, program, sendmail, stranger, told};
 use common::{PATIENCE, Site};
 use nix::unistd::geteuid;
 
@@ -314,4 +315,45 @@ fn before_the_first_start_the_queue_is_empty() {
         let (code, said) = told(&feed(&mut command(&site, "mailq", &[]), b""));
         assert!(code == 78 && said.contains(": become user nosuchuser: "), "{code} {said}");
     }
+}
+
+/// What is left to read of a file for who shares its descriptor with sendmail.
+fn left(site: &Site, arguments: &[&str], text: &str, from: u64) -> (i32, String) {
+    site.write("message", text);
+    let mut file = File::open(site.path("message")).expect("a file");
+    file.seek(SeekFrom::Start(from)).expect("a place");
+    let shared = file.try_clone().expect("a descriptor");
+    let status = command(site, "sendmail", arguments).stdin(shared).stderr(Stdio::null()).status().expect("it runs");
+    let mut rest = String::new();
+    file.read_to_string(&mut rest).expect("text");
+    (status.code().unwrap_or(-1), rest)
+}
+
+#[test]
+fn a_message_in_a_file_that_is_not_sent_can_be_read_again() {
+    let site = Site::new();
+    let text = format!("before\nSubject: x\n\n{}", "hello\n".repeat(40_000));
+    let begin = "before\n".len();
+    let daemon = site.start();
+    assert_eq!(left(&site, &["jon"], &text, begin as u64), (0, String::new()));
+    for (arguments, code) in [(&["nosuch"][..], 67), (&["-t"], 64), (&["-f", "a b", "jon"], 65)] {
+        assert_eq!(left(&site, arguments, &text, begin as u64), (code, text[begin..].to_owned()), "{arguments:?}");
+    }
+    daemon.wait_mail(&site, "jon", 1);
+    drop(daemon);
+    for from in [0, begin] {
+        assert_eq!(left(&site, &["jon"], &text, from as u64), (75, text[from..].to_owned()));
+    }
+    // So that a mail reader can keep what it has not sent.
+    let mailx = Path::new("/usr/bin/bsd-mailx");
+    if !mailx.exists() {
+        return println!("skipped: bsd-mailx is not installed");
+    }
+    site.write("mailrc", &format!("set sendmail={}\n", program(&site, "sendmail").display()));
+    let mut mail = Command::new(mailx);
+    mail.args(["-n", "-s", "hello", "root"]).current_dir(site.path("")).env("HOME", site.path(""));
+    mail.env("MAILRC", site.path("mailrc")).env("PENFOLD_CONFIG", site.path("penfold.conf"));
+    let output = feed(&mut mail, b"How are you?\n");
+    let kept = fs::read_to_string(site.path("dead.letter")).unwrap_or_default();
+    assert!(kept.contains("\nSubject: hello\n") && kept.ends_with("\nHow are you?\n"), "{output:?}: {kept:?}");
 }

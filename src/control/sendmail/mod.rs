@@ -6,7 +6,9 @@
 //! ends with 0 when, and only when, the message is on stable storage for all of its
 //! recipients; else with a code of sysexits(3) and one line of text, and nothing was sent.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::address::Address;
@@ -78,11 +80,28 @@ impl Failure {
     }
 }
 
-/// Sends the message on standard input.
+/// Sends the message on standard input. If it is not sent, a file there is as it was: who
+/// calls has the place in it too, and may keep what is behind that in dead.letter.
 ///
 /// # Errors
 /// Why nothing was sent.
 pub fn deliver(socket: &Path, options: &Options) -> Result<(), Failure> {
+    let mut begin = place_in_file();
+    send(socket, options).inspect_err(|_| {
+        if let Some((file, place)) = &mut begin {
+            let _ = file.seek(SeekFrom::Start(*place));
+        }
+    })
+}
+
+/// Where in the file on standard input its reader is; nothing where that is no file.
+fn place_in_file() -> Option<(File, u64)> {
+    let mut file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+    let place = file.stream_position().ok()?;
+    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some((file, place))
+}
+
+fn send(socket: &Path, options: &Options) -> Result<(), Failure> {
     let mut recipients = Vec::new();
     for list in &options.recipients {
         recipients.extend(head::read_list(list.as_bytes())?);

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use common::clock::Clock;
+use common::homes::{FIRST, passwd};
 use common::mounts::Mounts;
 use common::programs::{command, feed, program, sendmail, stranger, told};
 use common::{PATIENCE, Site};
@@ -356,4 +357,72 @@ fn a_message_in_a_file_that_is_not_sent_can_be_read_again() {
     let output = feed(&mut mail, b"How are you?\n");
     let kept = fs::read_to_string(site.path("dead.letter")).unwrap_or_default();
     assert!(kept.contains("\nSubject: hello\n") && kept.ends_with("\nHow are you?\n"), "{output:?}: {kept:?}");
+}
+
+#[test]
+fn where_an_address_goes_is_told_with_the_code_that_sending_would_have() {
+    let site = Site::with("remote.local_only = true");
+    let list = site.path("staff").display().to_string();
+    site.write("routes", "far.test error:4.2.1 later\nold.test error:5.1.2 closed\n");
+    site.write(
+        "aliases",
+        &format!(
+            "staff: :include:{list}, root, :include:/nonexistent/x\nteam: jon, staff, group\nowner-team: root\n\
+             group: team, nosuch\nowner-group: root\naway: x@elsewhere.test\nsome: nosuch, jon\ndoubt: nosuch, x@far.test\n"
+        ),
+    );
+    let mailbox = |user: &str| format!("{user}@razorback: mailbox {}\n", site.mailbox(user).display());
+    let to = |from: &str, whither: &str| format!("{from}@razorback -> {whither}");
+    let lists = |from: &str| format!("{from}: list {list}\n{from}: list /nonexistent/x\n");
+    let daemon = site.start();
+    for (addresses, code, says) in [
+        (&["jon"][..], 0, mailbox("jon")),
+        (&["some"], 0, to("some", "nosuch@razorback: user unknown\n") + &to("some", &mailbox("jon"))),
+        (&["staff"], 0, lists("staff@razorback") + &to("staff", &mailbox("root"))),
+        (&["team"], 0, {
+            let staff = lists("team@razorback -> staff@razorback");
+            let unknown = to("team", "nosuch@razorback: user unknown\n");
+            to("team", &mailbox("jon")) + &staff + &unknown + &to("team", &mailbox("root"))
+        }),
+        (&["nosuch"], 67, "nosuch@razorback: user unknown\n".to_owned()),
+        (&["x@old.test"], 68, "x@old.test: 5.1.2 closed\n".to_owned()),
+        (&["x@elsewhere.test"], 69, "x@elsewhere.test: 5.4.4 No mail leaves this host\n".to_owned()),
+        (&["away"], 69, "away@razorback: 5.4.4 No mail leaves this host\n".to_owned()),
+        (&["x@far.test"], 75, "x@far.test: not known now: later\n".to_owned()),
+        (&["doubt"], 75, {
+            to("doubt", "nosuch@razorback: user unknown\n") + &to("doubt", "x@far.test: not known now: later\n")
+        }),
+        (&["jon", "x@far.test", "nosuch"], 75, {
+            mailbox("jon") + "x@far.test: not known now: later\nnosuch@razorback: user unknown\n"
+        }),
+    ] {
+        assert_eq!(told(&sendmail(&site, &[&["-bv"], addresses].concat(), b"")), (code, says), "{addresses:?}");
+    }
+    for (address, code) in [("nosuch", 67), ("x@old.test", 68), ("x@elsewhere.test", 69), ("away", 69)] {
+        assert_eq!(told(&sendmail(&site, &[address], b"hello\n")).0, code, "{address}");
+    }
+    drop(daemon);
+    // Of a home nothing is promised.
+    let mut site = Site::with("local.mailbox = \"~/Maildir\"\nauth.users = \"none\"");
+    site.set("local", "users", "\"system\"");
+    site.write("aliases", "me: \\jon\n");
+    let home = site.path("home/jon");
+    let users = [("jon", FIRST, FIRST, home.clone()), ("lost", FIRST + 1, FIRST + 1, "/nonexistent".into())];
+    let without = ("homeless", FIRST + 2, FIRST + 2, "".into());
+    if !geteuid().is_root() {
+        return println!("skipped: only root can have other users");
+    }
+    let Some(mounts) = Mounts::new(&passwd(&site, users.into_iter().chain([without]))) else { return };
+    let _daemon = mounts.start(&site);
+    let home = home.display();
+    for (user, code, says) in [
+        ("jon", 0, format!("jon@razorback: mailbox {home}/Maildir, if his home is there and has no .forward\n")),
+        ("me", 0, format!("me@razorback -> jon@razorback: mailbox {home}/Maildir, if his home is there\n")),
+        ("lost", 0, {
+            "lost@razorback: mailbox /nonexistent/Maildir, if his home is there and has no .forward\n".to_owned()
+        }),
+        ("homeless", 75, "homeless@razorback: not known now: the user homeless has no home directory\n".to_owned()),
+    ] {
+        assert_eq!(told(&sendmail(&site, &["-bv", user], b"")), (code, says), "{user}");
+    }
 }

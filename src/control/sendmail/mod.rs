@@ -30,12 +30,12 @@ use head::Head;
 use text::Text;
 
 const USAGE: u8 = 64;
-const DATAERR: u8 = 65;
-const NOUSER: u8 = 67;
+pub(super) const DATAERR: u8 = 65;
+pub(super) const NOUSER: u8 = 67;
 const NOHOST: u8 = 68;
 const UNAVAILABLE: u8 = 69;
 const IOERR: u8 = 74;
-const TEMPFAIL: u8 = 75;
+pub(super) const TEMPFAIL: u8 = 75;
 const NOPERM: u8 = 77;
 
 /// Why nothing was sent.
@@ -68,15 +68,19 @@ impl Failure {
 
     /// What a refusal of the daemon's means to a program.
     fn of(reply: &Reply) -> Self {
-        let code = match (reply.code(), reply.status()) {
-            (..500, _) => TEMPFAIL,
-            (_, Some(Status(_, 1, 1))) => NOUSER,
-            (_, Some(Status(_, 1, 2))) => NOHOST,
-            (_, Some(Status(_, 1, 3 | 7))) | (500..=504, _) => DATAERR,
-            (_, Some(Status(_, 7, _))) => NOPERM,
-            _ => UNAVAILABLE,
-        };
-        Self::new(code, format!("{reply}: message not sent"))
+        Self::new(code_of(reply.code(), reply.status()), format!("{reply}: message not sent"))
+    }
+}
+
+/// The exit code for a reply that refuses.
+pub(super) fn code_of(code: u16, status: Option<Status>) -> u8 {
+    match (code, status) {
+        (..500, _) => TEMPFAIL,
+        (_, Some(Status(_, 1, 1))) => NOUSER,
+        (_, Some(Status(_, 1, 2))) => NOHOST,
+        (_, Some(Status(_, 1, 3 | 7))) | (500..=504, _) => DATAERR,
+        (_, Some(Status(_, 7, _))) => NOPERM,
+        _ => UNAVAILABLE,
     }
 }
 
@@ -156,21 +160,25 @@ fn full_name(gecos: &str, login: &str) -> String {
 /// Where addresses go, as the daemon says, on standard output.
 ///
 /// # Errors
-/// EX_NOUSER if one of them goes nowhere, and trouble with asking.
+/// If one of them goes nowhere, with the code of the first one; and trouble with asking.
 pub fn verify(socket: &Path, options: &Options) -> Result<(), Failure> {
-    let mut nowhere = false;
+    let mut nowhere = None;
     for list in &options.recipients {
         for address in head::read_list(list.as_bytes())? {
             let mut answer = Vec::new();
             super::ask(socket, &format!("verify {address}"), &mut answer, super::PATIENCE)
                 .map_err(|e| Failure::later(super::trouble_with(socket, &e)))?;
             let answer = String::from_utf8_lossy(&answer).into_owned();
-            let (goes, lines) = answer.split_once('\n').unwrap_or_default();
+            let (goes, mut lines) = answer.split_once('\n').unwrap_or_default();
+            if goes != "yes" {
+                let (code, rest) = lines.split_once('\n').unwrap_or_default();
+                nowhere = nowhere.or(Some(code.parse().unwrap_or(NOUSER)));
+                lines = rest;
+            }
             tell(lines);
-            nowhere |= goes != "yes";
         }
     }
-    if nowhere { Err(Failure { text: Vec::new(), ..Failure::new(NOUSER, "") }) } else { Ok(()) }
+    nowhere.map_or(Ok(()), |code| Err(Failure { text: Vec::new(), ..Failure::new(code, "") }))
 }
 
 /// On standard output, for whoever still wants to know.

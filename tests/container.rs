@@ -116,3 +116,81 @@ fn as_somebody_else_it_does_so_too() {
     container.daemon().wait_words(&["sent to=<cmd@razorback>", "via=command"]);
     container.ends_well();
 }
+
+/// A program of ours as somebody without rights, outside of any container.
+fn as_somebody(uid: u32, before: &[&str], program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    let uid = uid.to_string();
+    command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "--"]).args(before);
+    command.arg(program).args(arguments);
+    command
+}
+
+#[test]
+fn a_program_in_a_container_submits_as_who_it_is_outside() {
+    if !geteuid().is_root() {
+        println!("skipped: only root can be somebody else");
+        return;
+    }
+    let site = Site::new();
+    let daemon = site.start();
+    let sendmail = site.path("sendmail");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_penfoldctl"), &sendmail).expect("a link");
+    let (sendmail, config) = (sendmail.display().to_string(), site.path("penfold.conf").display().to_string());
+    // Root within, and nobody within, is 70101 without.
+    for within in ["--map-root-user", "--map-user=65534"] {
+        let before = ["unshare", "-U", within, "-m", "-p", "-f", "--"];
+        let mut child = as_somebody(70_101, &before, &sendmail, &["-C", &config, "jon@razorback"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"Subject: within\n\nhello\n")
+            .expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if said.contains("unshare failed") {
+            println!("skipped: no user namespace to be had: {said}");
+            return;
+        }
+        assert!(output.status.success() && said.is_empty(), "{within}: {output:?}");
+    }
+    daemon.wait_until("mail", || fs::read_dir(site.path("mail/jon/new")).is_ok_and(|new| new.count() == 2));
+    for file in fs::read_dir(site.path("mail/jon/new")).expect("mail").flatten() {
+        let text = fs::read_to_string(file.path()).expect("text");
+        assert!(text.contains("uid 70101"), "{text}");
+    }
+}
+
+#[test]
+fn who_is_nobody_in_particular_has_no_rights() {
+    if !geteuid().is_root() {
+        println!("skipped: only root can be somebody else");
+        return;
+    }
+    let site = Site::new();
+    let daemon_runs = 70_102;
+    for path in ["", "spool", "mail"] {
+        std::os::unix::fs::chown(site.path(path), Some(daemon_runs), Some(daemon_runs)).expect("root can");
+    }
+    // The server is nobody in a user namespace, and so is everybody from outside.
+    let penfoldd = site.penfoldd(&["-d"]);
+    let arguments: Vec<&str> = penfoldd.get_args().map(|word| word.to_str().expect("UTF-8")).collect();
+    let before = ["unshare", "-U", "--map-user=65534", "--"];
+    let mut probe = as_somebody(daemon_runs, &before, "true", &[]);
+    if !probe.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        println!("skipped: no user namespace to be had");
+        return;
+    }
+    let mut command = as_somebody(daemon_runs, &before, env!("CARGO_BIN_EXE_penfoldd"), &arguments);
+    command.stdin(Stdio::null());
+    let daemon = Daemon::spawn(command);
+    let config = site.path("penfold.conf").display().to_string();
+    // Root of outside is nobody within, too.
+    for uid in [70_103, 0] {
+        let flush = ["-f", &config, "flush"];
+        let output = as_somebody(uid, &[], env!("CARGO_BIN_EXE_penfoldctl"), &flush).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(77), "{uid}: {output:?}");
+    }
+    assert!(daemon.terminate().success());
+}

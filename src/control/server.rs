@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -135,9 +135,16 @@ impl Drop for Guest {
     }
 }
 
-/// Who may do everything.
+/// Who may do everything. In a user namespace everybody from outside has one number: who
+/// has that is nobody in particular, also where it is the server's own.
 fn is_privileged(uid: u32) -> bool {
-    uid == 0 || uid == nix::unistd::geteuid().as_raw()
+    static IS_ANYBODY: LazyLock<bool> = LazyLock::new(|| {
+        let is_all = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
+        let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|uid| uid.trim().parse().ok());
+        overflow.unwrap_or(65_534) == nix::unistd::geteuid().as_raw()
+            && !fs::read_to_string("/proc/self/uid_map").is_ok_and(is_all)
+    });
+    uid == 0 || uid == nix::unistd::geteuid().as_raw() && !*IS_ANYBODY
 }
 
 fn start(mut stream: UnixStream, orders: &Arc<Orders>, guests: &Arc<Guests>) -> io::Result<()> {

@@ -37,7 +37,10 @@ impl Start {
         match confined {
             Confinement::Full => {}
             Confinement::Partial => {
-                ::log::log!(level(Level::Info), "this kernel is an older one: the server is confined as far as it goes")
+                ::log::log!(
+                    level(Level::Info),
+                    "this kernel or machine lacks a part: the server is confined as far as it goes"
+                )
             }
             Confinement::None => {
                 ::log::log!(

@@ -124,9 +124,9 @@ impl PidFile {
         let failed = |e: &io::Error| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), e);
         // What root makes and removes there must not be led elsewhere, nor must root's scripts
         // believe a number that somebody else has written.
-        let directory = path.parent().filter(|directory| sys::is_root() && directory.exists());
-        if directory.is_some_and(|directory| !is_roots_alone(directory)) {
-            return Err(failed(&io::Error::other("others than root may write to its directory, or to one above")));
+        if let Some(directory) = path.parent().filter(|directory| sys::is_root() && !is_roots_alone(directory)) {
+            let others = "others than root may write to its directory, or to one above: use /run";
+            return Err(failed(&fs::metadata(directory).err().unwrap_or_else(|| io::Error::other(others))));
         }
         let mut draft = path.as_os_str().to_owned();
         draft.push(format!(".{}", std::process::id()));

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -51,8 +52,12 @@ pub const READER: &str = "penfoldd: reader";
 const AGENTS: usize = 500;
 /// Those of one user, beyond one for each worker.
 const OF_ONE: usize = 20;
-/// How long the process has that opens a file, in milliseconds.
-const READING: u16 = 10_000;
+/// How long the process has that opens a file.
+const READING: Duration = Duration::from_secs(10);
+/// The longest name of a user, in octets.
+const LONGEST: usize = 255;
+/// So many that have ended are waited for before the server is heard again.
+const AT_A_TIME: usize = 100;
 
 impl Start {
     /// Begins the keeper, if this process is root. Where it cannot be begun all goes on
@@ -135,17 +140,20 @@ struct Agent {
 impl Keeper<'_> {
     fn serve(&mut self, mut ended: &UnixStream) -> io::Result<()> {
         let socket = io::stdin();
+        let mut are_left = false;
         loop {
             let mut both =
                 [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut both, PollTimeout::NONE) {
+            match poll(&mut both, if are_left { PollTimeout::ZERO } else { PollTimeout::NONE }) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
             }
             let [asked, told] = both.map(|one| one.any() == Some(true));
             if told {
                 while ended.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
-                self.bury();
+            }
+            if told || are_left {
+                are_left = self.bury();
             }
             if asked && !self.answer(&socket)? {
                 return Ok(());
@@ -155,16 +163,18 @@ impl Keeper<'_> {
 
     /// Waits for those that have ended: agents, and what their commands have left behind,
     /// for which nobody else would, where the server is the first process of a container.
-    fn bury(&mut self) {
-        loop {
+    /// Whether there may be more of them: a user can have them end faster than this.
+    fn bury(&mut self) -> bool {
+        for _ in 0..AT_A_TIME {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => {
                     self.agents.retain(|agent| i32::try_from(agent.process.id()) != Ok(pid.as_raw()));
                 }
-                Ok(WaitStatus::StillAlive) | Err(_) => return,
+                Ok(WaitStatus::StillAlive) | Err(_) => return false,
                 Ok(_) => {}
             }
         }
+        true
     }
 
     /// Answers one request; false when there are no more.
@@ -189,8 +199,7 @@ impl Keeper<'_> {
         match request {
             Request::OwnAgent => self.begin(AGENT, "", &numbers()),
             Request::Names => self.begin(NAMES, NAMES, &numbers()),
-            // What begins so would be an option, and is nobody's name.
-            Request::Agent(name) if name.starts_with('-') => Err(Errno::EINVAL.into()),
+            Request::Agent(name) if !is_name(&name) => Err(Errno::EINVAL.into()),
             Request::Agent(name) => self.begin(AGENT, &name, std::slice::from_ref(&name)),
             Request::File(path) => self.open(&path).map(|file| (Answer::Done, Some(file))),
             Request::Give(uid) => {
@@ -219,10 +228,19 @@ impl Keeper<'_> {
         let (ours, theirs) = pair(SockType::Stream)?;
         let arguments = self.start.same_configuration();
         let mut reader = this_program(READER, theirs).env_clear().args(arguments).arg("--").arg(path).spawn()?;
-        let mut said = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
-        if !matches!(poll(&mut said, READING), Ok(1)) {
-            let _ = reader.kill();
-            return Err(Errno::ETIMEDOUT.into());
+        let end = Instant::now() + READING;
+        loop {
+            let mut said = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+            let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
+            match poll(&mut said, left.unwrap_or(PollTimeout::ZERO)) {
+                Ok(1) => break,
+                // Whatever else ends meanwhile.
+                Err(Errno::EINTR) if Instant::now() < end => {}
+                _ => {
+                    let _ = reader.kill();
+                    return Err(Errno::ETIMEDOUT.into());
+                }
+            }
         }
         let (_, file) = pass::receive(&ours, &mut [0])?;
         file.ok_or_else(|| Errno::EACCES.into())
@@ -266,6 +284,12 @@ impl Keeper<'_> {
             let _ = oldest.process.kill();
         }
     }
+}
+
+/// Whether the system may be asked for this name, and a process may have it as a word.
+fn is_name(name: &str) -> bool {
+    let is_odd = |c: char| c.is_control() || matches!(c, '/' | ':');
+    !name.is_empty() && name.len() <= LONGEST && !name.starts_with('-') && !name.contains(is_odd)
 }
 
 impl Agent {

@@ -14,11 +14,11 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::unistd::{Uid, User};
+use nix::unistd::{Uid, User, geteuid};
 
 use super::keeper;
 use super::octets::{Reader, Writer, fixed};
@@ -57,6 +57,9 @@ enum Question {
     Numbered(u32),
 }
 
+/// Of somebody who looks up: the system does not know the server's own user any more.
+const NOBODY_KNOWN: i32 = Errno::EAGAIN as i32;
+
 /// An error is a number of the system's.
 type Answer = Result<Option<Person>, i32>;
 
@@ -72,7 +75,7 @@ static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 pub fn user_named(name: &str) -> io::Result<Option<Person>> {
     let question = Question::Named(name.to_owned());
     if !keeper::is_there() {
-        return question.put();
+        return question.put(*IS_KNOWN.get_or_init(is_known));
     }
     // For one message a name is looked up several times.
     if let Some((_, person)) = locked(&KNOWN).get(name).filter(|(since, _)| since.elapsed() < KNOWN_FOR) {
@@ -93,7 +96,15 @@ pub fn user_named(name: &str) -> io::Result<Option<Person>> {
 /// That it cannot be asked.
 pub fn user_numbered(uid: u32) -> io::Result<Option<Person>> {
     let question = Question::Numbered(uid);
-    if keeper::is_there() { ask(&question) } else { question.put() }
+    if keeper::is_there() { ask(&question) } else { question.put(false) }
+}
+
+/// Whether the system knew the user that this process is when it was first asked: in a
+/// container it may know nobody.
+static IS_KNOWN: OnceLock<bool> = OnceLock::new();
+
+fn is_known() -> bool {
+    User::from_uid(geteuid()).is_ok_and(|user| user.is_some())
 }
 
 /// Answers the questions that come on standard input, with the rights that this process has.
@@ -110,7 +121,7 @@ pub fn answer() -> io::Result<()> {
             Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::WouldBlock) => return Ok(()),
             read => read?,
         }
-        let said = Question::read(&question)?.put().map_err(|e| e.raw_os_error().unwrap_or(Errno::EIO as i32));
+        let said = Question::read(&question)?.put(true).map_err(|e| e.raw_os_error().unwrap_or(Errno::EIO as i32));
         let too_long = |_| write_answer(&Err(Errno::ENAMETOOLONG as i32));
         socket.write_all(&write_answer(&said).or_else(too_long)?)?;
     }
@@ -156,20 +167,29 @@ impl Drop for Place {
 fn ask(question: &Question) -> io::Result<Option<Person>> {
     let bytes = question.write()?;
     let (place, idle) = Place::take()?;
-    let mut socket = idle.map_or_else(keeper::names, Ok)?;
-    let mut answer = [0; ANSWER];
-    let asked = socket
-        .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| socket.write_all(&bytes))
-        .and_then(|()| socket.read_exact(&mut answer));
-    asked.map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => io::Error::other("the system does not answer"),
-        _ => e,
-    })?;
+    let is_late = |e: &io::Error| e.kind() == io::ErrorKind::WouldBlock;
+    let asked = match idle.map(|socket| exchange(socket, &bytes)) {
+        Some(asked) if !asked.as_ref().is_err_and(|e| !is_late(e)) => asked,
+        // There was none, or it has ended meanwhile.
+        _ => keeper::names().and_then(|socket| exchange(socket, &bytes)),
+    };
+    let (socket, answer) =
+        asked.map_err(|e| if is_late(&e) { io::Error::other("the system does not answer") } else { e })?;
     let answer = read_answer(&answer)?;
     locked(&DESK).idle.push((Instant::now(), socket));
     drop(place);
-    answer.map_err(io::Error::from_raw_os_error)
+    answer.map_err(|number| match number {
+        NOBODY_KNOWN => io::Error::other("the system knows not even the user that the server runs as"),
+        _ => io::Error::from_raw_os_error(number),
+    })
+}
+
+fn exchange(mut socket: UnixStream, question: &[u8]) -> io::Result<(UnixStream, [u8; ANSWER])> {
+    let mut answer = [0; ANSWER];
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.write_all(question)?;
+    socket.read_exact(&mut answer)?;
+    Ok((socket, answer))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -177,12 +197,17 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Question {
-    /// Asks the system.
-    fn put(&self) -> io::Result<Option<Person>> {
+    /// Asks the system. Where it `must_know` the user that this process is and does not, it
+    /// knows nothing: of several services the last one's word is heard, though the one that
+    /// knows cannot be asked. That is [`NOBODY_KNOWN`].
+    fn put(&self, must_know: bool) -> io::Result<Option<Person>> {
         let user = match self {
             Self::Named(name) => User::from_name(name)?,
             Self::Numbered(uid) => User::from_uid(Uid::from_raw(*uid))?,
         };
+        if user.is_none() && must_know && !is_known() {
+            return Err(io::Error::from_raw_os_error(NOBODY_KNOWN));
+        }
         Ok(user.map(|user| Person { name: user.name, uid: user.uid.as_raw(), home: user.dir }))
     }
 

@@ -14,7 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Gid, Uid, User, getegid, geteuid, initgroups, setgroups, setresgid, setresuid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Uid, User, getegid, geteuid, getpid, initgroups, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -97,7 +98,7 @@ pub fn become_and_say(uid: u32, gid: u32) -> io::Result<()> {
     Ok(nix::unistd::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?)
 }
 
-/// Ends this process at once, whatever it waits for, when who is at the other end of
+/// Ends this process at once, whatever it is doing, when who is at the other end of
 /// standard input is gone; `last` is done before.
 ///
 /// # Errors
@@ -108,7 +109,8 @@ pub fn end_with_input(last: fn()) -> io::Result<()> {
         let mut hung_up = [PollFd::new(input.as_fd(), PollFlags::empty())];
         while matches!(poll(&mut hung_up, PollTimeout::NONE), Err(Errno::EINTR)) {}
         last();
-        std::process::exit(0);
+        // Nothing of a library's is run any more, which may be at work as root.
+        let _ = kill(getpid(), Signal::SIGKILL);
     };
     thread::Builder::new().spawn(wait).map(drop)
 }

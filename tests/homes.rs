@@ -234,6 +234,38 @@ fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
 }
 
 #[test]
+fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
+    let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
+    let Homes { mut site, mounts } = homes;
+    let authority = common::tls::Authority::new();
+    // Root's links in a directory of root's lead to another one.
+    let renew = |site: &Site, number: u32, days| {
+        authority.give(site, "c", "razorback.test", days);
+        mounts.shell(&format!(
+            "mkdir -p -m 700 /mnt/live /mnt/archive && cd /mnt/live && cp {0}/c.pem ../archive/c{number}.pem && \
+             cp {0}/c.key ../archive/k{number}.pem && chown 0:0 ../archive/* && chmod 600 ../archive/k* && \
+             ln -sf ../archive/c{number}.pem fullchain.pem && ln -sf ../archive/k{number}.pem privkey.pem",
+            site.path("").display()
+        ));
+    };
+    mounts.shell("mount -t tmpfs -o mode=755 tmpfs /mnt");
+    renew(&site, 1, 5);
+    site.becomes_roots();
+    site.set("tls", "certificate", "\"/mnt/live/fullchain.pem\"");
+    site.set("tls", "key", "\"/mnt/live/privkey.pem\"");
+    let daemon = mounts.start(&site);
+    let offered = || daemon.client().ehlo().iter().any(|line| line == "STARTTLS");
+    let expires = |days: &str| daemon.log().matches(&format!("the certificate expires in {days} days")).count();
+    assert!(offered());
+    daemon.wait_until("a word on it", || expires("4") + expires("5") == 1);
+    renew(&site, 2, 11);
+    daemon.hup();
+    daemon.wait_log(|line| line.contains("configuration and tables read again"));
+    assert!(offered());
+    daemon.wait_until("a word on the new one", || expires("10") + expires("11") == 1);
+}
+
+#[test]
 fn a_directory_that_comes_in_later_is_out_of_reach() {
     if !geteuid().is_root() {
         println!("skipped: only root has a keeper");

@@ -162,6 +162,29 @@ fn nothing_is_delivered_as_root() {
 }
 
 #[test]
+fn a_link_in_a_home_leads_only_where_its_owner_may_write() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    send(&daemon, "mary");
+    let (link, theirs) = (homes.home("jon").join("Maildir"), homes.home("mary").join("Maildir"));
+    daemon.wait_until("mail", || files(&theirs).len() == 1);
+    let roots = homes.site.path("home/roots");
+    homes.mounts.shell(&format!("mkdir -p {0}/new {0}/cur {0}/tmp && chown -R 0:0 {0}", roots.display()));
+    let own = homes.home("jon").join("elsewhere");
+    for (to, count) in [(&theirs, 1), (&roots, 0), (&own, 1)] {
+        homes.mounts.shell(&format!("ln -sfn {} {1} && chown -h {FIRST} {1}", to.display(), link.display()));
+        if *to == own {
+            fs::create_dir(&own).expect("a directory");
+            homes.give("jon", &own);
+        }
+        let id = daemon.submit(&["jon"]);
+        let ends = if *to == own { " sent to=<jon@" } else { " deferred to=<jon@" };
+        daemon.wait_words(&[&id, ends]);
+        assert_eq!(files(to).len(), count, "{}", to.display());
+    }
+}
+
+#[test]
 fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
     let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
     let Homes { mut site, mounts } = homes;

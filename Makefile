@@ -125,7 +125,8 @@ install: $(PROGRAMS)
 	done
 	$(INSTALL) -m 644 README LICENSE $(DOC)
 	for sample in $(SAMPLES); do \
-		$(FOR_HERE) $$sample | $(INSTALL) -D -m 644 /dev/stdin $(DOC)/examples/$${sample#etc/} || exit; \
+		place=$(DOC)/examples/$${sample#etc/}; \
+		$(INSTALL) -D -m 644 $$sample $$place && $(FOR_HERE) $$sample > $$place || exit; \
 	done
 	$(call copies,systemd,$(systemdsystemunitdir))
 	$(call copies,sysusers.d,$(sysusersdir))
@@ -138,9 +139,10 @@ copies = $(if $(2),for sample in $(filter etc/$(1)/%,$(SAMPLES)); do \
 		$(INSTALL) -D -m 644 $(DOC)/examples/$${sample#etc/} $(DESTDIR)$(2)/$${sample##*/} || exit; \
 	done)
 
-# Configuration, spool and mail stay, and so does the user.
-uninstall: uninstall-sendmail
+# Configuration, spool and mail stay, and so does the user. What still runs is ended first.
+uninstall:
 	@DESTDIR=$(DESTDIR) etc/install.sh running
+	@DESTDIR=$(DESTDIR) etc/install.sh no-sendmail $(LINKS)
 	rm -f $(addprefix $(DESTDIR)$(sbindir)/,$(notdir $(PROGRAMS)))
 	rm -f $(foreach page,$(PAGES),$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 	rm -f $(if $(systemdsystemunitdir),$(addprefix $(DESTDIR)$(systemdsystemunitdir)/,$(notdir $(filter etc/systemd/%,$(SAMPLES)))))

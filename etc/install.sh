@@ -16,7 +16,8 @@
 # and nothing that somebody else has done since. With DESTDIR both only handle files
 # below it. They may be run again, and print what they do.
 #
-# running says which units of ours systemd runs, or will run, and how that ends.
+# running fails where systemd runs units of ours, or will run them, and says how that ends:
+# without their files it would not know what to end.
 set -eu
 
 name=penfold home=${SPOOL:-/var/spool/penfold}
@@ -167,11 +168,19 @@ no_sendmail() {
 running() {
 	[ -z "$DESTDIR" ] && has systemctl || return 0
 	for unit in penfold.service penfold-control.socket penfold.socket penfold-inetd.socket; do
-		if systemctl is-enabled --quiet $unit 2> /dev/null || systemctl is-active --quiet $unit 2> /dev/null; then
+		if systemctl is-enabled --quiet $unit 2> /dev/null || is_active $unit; then
 			units="${units:-} $unit"
 		fi
 	done
-	[ -z "${units:-}" ] || echo "still running or enabled; to be done by root: systemctl disable --now$units"
+	[ -z "${units:-}" ] || {
+		echo "still running or enabled; first, by root: systemctl disable --now$units" >&2
+		exit 1
+	}
+}
+
+# In a chroot systemctl says yes to all.
+is_active() {
+	[ -d /run/systemd/system ] && systemctl is-active --quiet "$1" 2> /dev/null
 }
 
 case ${1:-} in

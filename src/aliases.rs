@@ -81,6 +81,27 @@ impl Aliases {
         self.names.get(name).map(|alias| alias.members.as_slice())
     }
 
+    /// Whether there is no alias at all.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Where the way from a name ends that goes on with the first address of each alias:
+    /// the line, and that address. `None` if the name is no alias.
+    pub fn end_of(&self, name: &str) -> Option<(usize, &Address)> {
+        let address = |member| match member {
+            &Member::Address(ref to) | &Member::Direct(ref to) => Some(to),
+            _ => None,
+        };
+        let (mut at, mut end) = (name.to_owned(), None);
+        for _ in 0..self.names.len() {
+            let Some(alias) = self.names.get(at.as_str()) else { break };
+            let Some(to) = alias.members.iter().find_map(address) else { break };
+            (at, end) = (to.local().to_ascii_lowercase(), Some((alias.line, to)));
+        }
+        end
+    }
+
     /// The alias of a name's owner, if there is one: he is told when mail that it passes
     /// on fails.
     pub fn owner(&self, name: &str) -> Option<&str> {

@@ -144,6 +144,7 @@ impl Start {
         self.warn_early(&settings.config);
         let sockets: Vec<_> = settings.config.listen.iter().map(|listen| listen.address).collect();
         warnings::tell(&settings, &sockets);
+        warnings::of_a_start(&settings.config, self.foreground);
         files::try_log(&settings.config.log)
             .map_err(|e| Exit::new(exit::CANTCREAT, files::doing_log(&settings.config.log), &e))
     }

@@ -261,16 +261,27 @@ fn users_of_the_system_may_have_mbox_files() {
         fs::write(spool.join(user), "").expect("a file");
         homes.give(user, &spool.join(user));
     }
+    // As on Debian, and a Maildir of the server's.
+    homes
+        .mounts
+        .shell(&format!("cd {0} && chgrp mail . jon mary && chmod 2775 . && chmod 660 jon mary", spool.display()));
+    fs::create_dir(spool.join("archive")).expect("a directory");
+    common::own(&spool.join("archive"));
+    let line = |name: &str| format!("{name}: {}/\n", spool.join(name).display());
+    homes.site.write("aliases", &["archive", "missing"].map(line).concat());
     let daemon = homes.start();
     // The directory is root's: there is no lock beside it, and no mailbox for who has none.
-    daemon.submit(&["jon", "mary", "elvis"]);
+    daemon.submit(&["jon", "mary", "elvis", "archive", "missing"]);
     for user in ["jon", "mary"] {
         let line = daemon.wait_words(&["sent", &format!("to=<{user}@razorback>"), "via=mbox"]);
         assert!(line.contains(&format!("host={}", spool.join(user).display())), "{line}");
         let text = fs::read_to_string(spool.join(user)).expect("text");
         assert!(text.starts_with("From jon@razorback.test ") && text.ends_with("How are you?\n\n"), "{text}");
     }
-    daemon.wait_words(&["deferred to=<elvis@razorback>", "dsn=4.2.0"]);
+    let why = format!("open {}: Permission denied", spool.join("elvis").display());
+    daemon.wait_words(&["deferred to=<elvis@razorback>", "dsn=4.2.0", &why]);
+    daemon.wait_words(&["sent to=<archive@razorback>", "via=maildir"]);
+    daemon.wait_words(&["deferred to=<missing@razorback>", "Permission denied"]);
 }
 
 #[test]

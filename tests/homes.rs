@@ -162,6 +162,29 @@ fn nothing_is_delivered_as_root() {
 }
 
 #[test]
+fn a_link_in_a_home_leads_only_where_its_owner_may_write() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    send(&daemon, "mary");
+    let (link, theirs) = (homes.home("jon").join("Maildir"), homes.home("mary").join("Maildir"));
+    daemon.wait_until("mail", || files(&theirs).len() == 1);
+    let roots = homes.site.path("home/roots");
+    homes.mounts.shell(&format!("mkdir -p {0}/new {0}/cur {0}/tmp && chown -R 0:0 {0}", roots.display()));
+    let own = homes.home("jon").join("elsewhere");
+    for (to, count) in [(&theirs, 1), (&roots, 0), (&own, 1)] {
+        homes.mounts.shell(&format!("ln -sfn {} {1} && chown -h {FIRST} {1}", to.display(), link.display()));
+        if *to == own {
+            fs::create_dir(&own).expect("a directory");
+            homes.give("jon", &own);
+        }
+        let id = daemon.submit(&["jon"]);
+        let ends = if *to == own { " sent to=<jon@" } else { " deferred to=<jon@" };
+        daemon.wait_words(&[&id, ends]);
+        assert_eq!(files(to).len(), count, "{}", to.display());
+    }
+}
+
+#[test]
 fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
     let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
     let Homes { mut site, mounts } = homes;
@@ -231,6 +254,38 @@ fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
     site.set("tls", "key", "\"/mnt/link\"");
     let taken = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
     assert!(taken.status.success(), "{taken:?}");
+}
+
+#[test]
+fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
+    let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
+    let Homes { mut site, mounts } = homes;
+    let authority = common::tls::Authority::new();
+    // Root's links in a directory of root's lead to another one.
+    let renew = |site: &Site, number: u32, days| {
+        authority.give(site, "c", "razorback.test", days);
+        mounts.shell(&format!(
+            "mkdir -p -m 700 /mnt/live /mnt/archive && cd /mnt/live && cp {0}/c.pem ../archive/c{number}.pem && \
+             cp {0}/c.key ../archive/k{number}.pem && chown 0:0 ../archive/* && chmod 600 ../archive/k* && \
+             ln -sf ../archive/c{number}.pem fullchain.pem && ln -sf ../archive/k{number}.pem privkey.pem",
+            site.path("").display()
+        ));
+    };
+    mounts.shell("mount -t tmpfs -o mode=755 tmpfs /mnt");
+    renew(&site, 1, 5);
+    site.becomes_roots();
+    site.set("tls", "certificate", "\"/mnt/live/fullchain.pem\"");
+    site.set("tls", "key", "\"/mnt/live/privkey.pem\"");
+    let daemon = mounts.start(&site);
+    let offered = || daemon.client().ehlo().iter().any(|line| line == "STARTTLS");
+    let expires = |days: &str| daemon.log().matches(&format!("the certificate expires in {days} days")).count();
+    assert!(offered());
+    daemon.wait_until("a word on it", || expires("4") + expires("5") == 1);
+    renew(&site, 2, 11);
+    daemon.hup();
+    daemon.wait_log(|line| line.contains("configuration and tables read again"));
+    assert!(offered());
+    daemon.wait_until("a word on the new one", || expires("10") + expires("11") == 1);
 }
 
 #[test]

@@ -369,12 +369,20 @@ fn root_installs_on_the_system_with_a_user_and_a_spool() {
         test "$(stat -c %U:%a /var/spool/penfold)" = penfold:700
         test "$(/usr/local/sbin/penfoldd -V)" = "penfoldd /usr/local/sbin/penfoldd -V"
         $make install
-        # What runs is not ended, but named.
-        mkdir -p /usr/local/bin
+        # What runs is not ended, but named, while its unit is there.
+        mount -t tmpfs none /run
+        mkdir -p /usr/local/bin /run/systemd/system
+        PATH=/usr/local/bin:$PATH
         printf '#!/bin/sh\ntest "$1 $3" = "is-active penfold.service"\n' > /usr/local/bin/systemctl
         chmod 755 /usr/local/bin/systemctl
-        PATH=/usr/local/bin:$PATH $make uninstall > /var/said
-        grep 'still running or enabled; to be done by root: systemctl disable --now penfold.service$' /var/said
+        ! $make uninstall 2> /var/said || exit 1
+        grep 'still running or enabled; first, by root: systemctl disable --now penfold.service$' /var/said
+        test -f /usr/local/lib/systemd/system/penfold.service
+        test -x /usr/local/sbin/penfoldd
+        # In a chroot it says that everything is active.
+        printf '#!/bin/sh\ntest "$1" = is-active\n' > /usr/local/bin/systemctl
+        rmdir /run/systemd/system
+        $make uninstall
         rm /usr/local/bin/systemctl /var/said
         test ! -e /usr/local/sbin/penfoldd
         test -f /etc/penfold/penfold.conf

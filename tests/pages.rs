@@ -162,6 +162,22 @@ fn the_other_names_have_options_of_sendmail() {
     }
 }
 
+// Words that are macros
+
+#[test]
+fn no_word_of_a_heading_or_an_item_is_taken_for_a_macro() {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).expect("pages").flatten() {
+        let page = fs::read_to_string(entry.path()).expect("a page");
+        for line in page.lines().filter(|line| line.starts_with('.') && !line.starts_with(".\\\"")) {
+            // What is in quotes is text.
+            let outside: String = line.split('"').step_by(2).collect();
+            let word =
+                outside.split(' ').skip(1).find(|word| ["Ad", "An", "At", "Do", "Es", "In", "So"].contains(word));
+            assert_eq!(word, None, "{}: {line}: a word that \\& must stand before", entry.path().display());
+        }
+    }
+}
+
 // Exit statuses
 
 /// The source of some files, without their tests.

@@ -8,7 +8,9 @@
 mod common;
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::Site;
@@ -58,6 +60,13 @@ fn assert_warned(site: &Site, warnings: &[&str]) {
     }
 }
 
+/// Whether a line of -n says nothing of what this machine has, or has room for.
+fn is_of_the_file(line: &&str) -> bool {
+    let of_this_machine =
+        ["is \"system\"", "mail for root", "has no dot", "has room for", "no syslog at", "is not there:"];
+    !of_this_machine.iter().any(|words| line.contains(words))
+}
+
 #[test]
 fn what_can_be_meant_is_not_warned_of() {
     let mut site = site("listen.kind = \"submission\"\nremote.smarthosts = [\"smtps://Mail.example.net\"]");
@@ -84,16 +93,7 @@ fn the_examples_of_the_page_are_good() {
         site.configure_with(&format!("{user}{mine}\n"));
         let output = command.output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr);
-        // The users of the system, and what it has room for, are what they are.
-        let rest: Vec<_> = said
-            .lines()
-            .filter(|l| {
-                !l.contains("is \"system\"")
-                    && !l.contains("mail for root")
-                    && !l.contains("has no dot")
-                    && !l.contains("has room for")
-            })
-            .collect();
+        let rest: Vec<_> = said.lines().filter(is_of_the_file).filter(|l| !l.contains("aliases")).collect();
         assert_eq!((output.status.code(), rest), (Some(0), vec!["penfoldd: configuration OK"]), "{text}{said}");
     }
 }
@@ -114,7 +114,9 @@ fn the_five_lines_of_the_readme_are_a_whole_file() {
     site.configure_with(&format!("{user}{mine}"));
     let output = command.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((lines.trim().lines().count(), said.as_ref()), (5, "penfoldd: configuration OK\n"));
+    // It has no use for aliases, if this machine has some.
+    let rest: Vec<_> = said.lines().filter(is_of_the_file).filter(|l| !l.contains("aliases")).collect();
+    assert_eq!((lines.trim().lines().count(), rest), (5, vec!["penfoldd: configuration OK"]), "{said}");
 }
 
 #[test]
@@ -205,7 +207,8 @@ fn mail_that_nobody_reads() {
         let (code, said) = examine(&site);
         let path = |name| site.path(name).display().to_string();
         let warning = warning.replace("{}", &path("spool/postmaster")).replace("{aliases}", &path("aliases"));
-        let rest: Vec<_> = said.lines().filter(|line| !line.contains("is \"system\"")).collect();
+        let is_other = |line: &&str| !line.contains("is \"system\"") && !line.contains("local.mailbox: ");
+        let rest: Vec<_> = said.lines().filter(is_other).collect();
         let wanted: Vec<_> =
             [warning.as_str(), "penfoldd: configuration OK"].into_iter().filter(|l| !l.is_empty()).collect();
         assert_eq!((code, rest), (Some(0), wanted), "{settings} {aliases}");
@@ -217,6 +220,122 @@ fn mail_that_nobody_reads() {
     site.configure();
     daemon.hup();
     daemon.wait_log(|line| line.contains("which nobody reads: local.postmaster"));
+}
+
+#[test]
+fn an_alias_of_root_that_leads_to_nobody() {
+    for (users, aliases, line, whom) in [
+        ("jon::\n", "# ours\nroot: jno\n", 2, "jno"),
+        ("jon::\nroot::\n", "root: jno\n", 1, "jno"),
+        ("jon::\n", "root: admin\n\nadmin: Jno@razorback\n", 3, "Jno@razorback"),
+        ("jon::\n", "root: jno, jom\n", 1, "jno"),
+        ("jon::\n", "root: jno, jon\n", 0, ""),
+        ("jon::\n", "root: jno@elsewhere.test\n", 0, ""),
+        ("jon::\n", "root: jon\n", 0, ""),
+        ("jon::\n", "", 0, ""),
+    ] {
+        let site = Site::with("local.postmaster = \"jon\"");
+        site.write("users", users);
+        site.write("aliases", aliases);
+        let file = site.path("aliases");
+        let warning =
+            format!("{}:{line}:1: root leads to {whom}, whom nobody knows: mail for root is refused", file.display());
+        let warnings: Vec<&str> = if line == 0 { Vec::new() } else { vec![&warning] };
+        assert_warned(&site, &warnings);
+    }
+    // What it warns of.
+    let site = Site::new();
+    site.write("aliases", "root: jno\n");
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<jon@razorback>", "250 ");
+    client.ask("RCPT TO:<root@razorback>", "550 5.1.1 ");
+}
+
+#[test]
+fn aliases_where_no_domain_is_local() {
+    let warning = "local.domains is empty: the aliases have no effect";
+    for (domains, aliases, warnings) in
+        [("[]", "root: jon\n", &[warning][..]), ("[]", "# none\n", &[]), ("[\"razorback\"]", "root: jon\n", &[])]
+    {
+        let site = Site::with(&format!("local.domains = {domains}"));
+        site.write("aliases", aliases);
+        assert_warned(&site, warnings);
+    }
+}
+
+#[test]
+fn a_place_where_users_cannot_make_their_mailboxes() {
+    if !geteuid().is_root() {
+        println!("skipped: root alone delivers as others");
+        return;
+    }
+    let mut site = Site::with("local.users = \"system\"");
+    site.write("aliases", "root: jon@elsewhere.test\n");
+    for name in ["box", "box/all"] {
+        fs::create_dir(site.path(name)).expect("a directory");
+    }
+    for (template, mode, warned) in [
+        ("mbox:{box}/{user}", 0o2775, Some("box")),
+        ("mbox:{box}/{user}", 0o755, Some("box")),
+        ("mbox:{box}/{user}", 0o1777, None),
+        ("{box}/{user}/", 0o2775, Some("box")),
+        ("{box}/new/{domain}/{user}", 0o755, Some("box")),
+        ("{box}/new/{domain}/{user}", 0o1777, None),
+        ("{box}/x{user}", 0o755, Some("box")),
+        ("{box}/all", 0o1777, Some("box/all")),
+        ("~/Maildir", 0o755, None),
+        ("mbox:~/mbox", 0o755, None),
+    ] {
+        chmod(&site, "box", mode);
+        let template = template.replace("{box}", &site.path("box").display().to_string());
+        site.set("local", "mailbox", &format!("{template:?}"));
+        let warning = warned.map(|name| {
+            let path = site.path(name);
+            let mode = if name == "box" { mode } else { 0o755 };
+            format!(
+                "local.mailbox: not everybody may write to {} (mode {mode:03o}): mail waits for who has no mailbox there",
+                path.display()
+            )
+        });
+        assert_warned(&site, &warning.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    // A users file has mailboxes of the server's.
+    let site = Site::with("");
+    chmod(&site, "mail", 0o755);
+    assert_warned(&site, &[]);
+}
+
+#[test]
+fn what_the_start_would_make_or_not_find() {
+    let mut site = Site::new();
+    let spool = site.path("nosuch/spool");
+    site.set("", "spool", &format!("{spool:?}"));
+    let ok = "penfoldd: configuration OK\n";
+    let wanted = format!("spool: {} is not there: the start will make it\n{ok}", spool.display());
+    assert_eq!(examine(&site), (Some(0), wanted));
+    assert!(!site.path("nosuch").exists(), "nothing is made");
+    // As a start in the background would find it.
+    let site = Site::with("log.to = \"syslog\"");
+    let none = "no syslog at /dev/log: nothing is logged in the background; see log.to\n";
+    let wanted = if Path::new("/dev/log").exists() { ok.to_owned() } else { format!("{none}{ok}") };
+    assert_eq!(examine(&site), (Some(0), wanted));
+    let output = site.penfoldd(&["-n", "-d"]).output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), ok);
+}
+
+#[test]
+fn a_port_that_only_root_may_have() {
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if first.trim().parse().is_ok_and(|port: u16| port <= 1) {
+        println!("skipped: anybody may have any port here");
+        return;
+    }
+    let site = Site::with("listen.address = \"127.0.0.1:1\"");
+    let owner = fs::metadata(site.path("spool")).expect("a spool");
+    let output = site.penfoldd(&["-d"]).uid(owner.uid()).gid(owner.gid()).output().expect("it runs");
+    let wanted = "penfoldd: listen on 127.0.0.1:1: Permission denied (os error 13) (start it as root)\n";
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(77), wanted));
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(super) struct Errors<'t> {
     found: RefCell<Vec<ConfigError>>,
     /// The keys of the outermost table that stand in another one, and their places.
     astray: RefCell<Vec<Astray>>,
+    /// Tables that may be left out, by their headers, and keys that no other table has.
+    optional: RefCell<Vec<(&'static str, &'static [&'static str])>>,
 }
 
 /// An unknown key in a table.
@@ -36,7 +38,7 @@ struct Astray {
 impl<'t> Errors<'t> {
     /// No errors in `text`, the contents of `file`.
     pub(super) fn none(file: &'t Path, text: &'t str) -> Self {
-        Self { file, text, found: RefCell::default(), astray: RefCell::default() }
+        Self { file, text, found: RefCell::default(), astray: RefCell::default(), optional: RefCell::default() }
     }
 
     /// The outermost table of the text; `None` if its syntax is wrong, since keys
@@ -58,23 +60,37 @@ impl<'t> Errors<'t> {
         found
     }
 
-    /// Tells of all keys that nobody has taken, when the keys of the outermost table are known.
-    fn tell_astray(&self, outermost: &[&str]) {
+    /// Tells of all keys that nobody has taken, when the keys of the outermost table are
+    /// known; `gives` says which of them the file has.
+    fn tell_astray(&self, outermost: &[&str], gives: impl Fn(&str) -> bool) {
         for Astray { place, name, key, known, header } in self.astray.take() {
             // A quoted key may have anything in it, and an error is one line.
             let full = full_name(&name, &key.escape_debug().to_string());
-            let text = match header {
+            let text = match (header, self.optional_table(&name, &key)) {
+                (_, Some(table)) if gives(bare(table)) => format!("it belongs below {table}"),
+                (_, Some(table)) => format!("it belongs below {table} (is that line still a comment?)"),
                 _ if name.is_empty() || !outermost.contains(&key.as_str()) => format!("expected one of {known}"),
-                Some(header) => format!("{key} stands above the first [table], or in {header}"),
-                None => format!("{key} stands above the first [table]"),
+                (Some(header), _) => format!("what it has belongs below {header}"),
+                (None, _) => "it belongs above the first [table]".to_owned(),
             };
             self.add(place, format!("{full}: unknown key; {text}"));
         }
     }
 
+    /// The optional table that has a key, if it is not the one of this name.
+    fn optional_table(&self, name: &str, key: &str) -> Option<&'static str> {
+        let is_it = |(table, keys): &&(&'static str, &[&str])| bare(table) != name && keys.contains(&key);
+        self.optional.borrow().iter().find(is_it).map(|(table, _)| *table)
+    }
+
     fn add(&self, octet: usize, text: String) {
         self.found.borrow_mut().push(ConfigError::at(self.file, self.text, octet, text));
     }
+}
+
+/// The name in a table's header.
+fn bare(header: &str) -> &str {
+    header.trim_matches(['[', ']'])
 }
 
 /// The parser's own words, on one line.
@@ -228,7 +244,24 @@ impl<'e, 't> Section<'e, 't> {
             self.errors.astray.borrow_mut().push(Astray { place, name, key, known: known.join(", "), header });
         }
         if self.name.is_empty() {
-            self.errors.tell_astray(&known);
+            self.errors.tell_astray(&known, |key| self.gives(key));
+        }
+    }
+
+    /// Notes keys that only a table has which may be left out, for who writes one of them
+    /// without the table's header above.
+    pub(super) fn may_have(&self, header: &'static str, keys: &'static [&'static str]) {
+        self.errors.optional.borrow_mut().push((header, keys));
+    }
+
+    /// Takes a value that is a text where only a table can stand, says so, and counts it as
+    /// not given.
+    pub(super) fn refuse_text(&mut self, key: &'static str, text: &str) {
+        let is_text = |value: &Spanned<DeValue<'t>>| value.get_ref().as_str().is_some();
+        if self.left.get(key).is_some_and(is_text)
+            && let Some(value) = self.left.remove(key)
+        {
+            self.error_at(value.span().start, key, text);
         }
     }
 

@@ -56,7 +56,15 @@ fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
     (config, errors.into_sorted())
 }
 
+/// Tables that may be left out, and keys that no other table has.
+const OPTIONAL: [(&str, &[&str]); 2] =
+    [("[[listen]]", &["address", "kind", "proxy", "xclient"]), ("[tls]", &["certificate", "key"])];
+
 fn config(mut top: Section<'_, '_>) -> Config {
+    OPTIONAL.iter().for_each(|(header, keys)| top.may_have(header, keys));
+    // Who has left the header of [[listen]] a comment gives them here.
+    top.refuse_text("tls", "here it is the table of certificates; a listener's tls belongs below [[listen]]");
+    top.refuse_text("auth", "here it is the table of who may log in; a listener's auth belongs below [[listen]]");
     let hostname = top.take("hostname", units::host_name).unwrap_or_else(own_name);
     let default = defaults(&hostname);
     let tls: Vec<KeyPair> = top.sections_or_one("tls").into_iter().filter_map(key_pair).collect();

@@ -4,6 +4,7 @@
 //! says what it expected. None of them looks at another key, and none at the
 //! network; [`there`] alone looks at the file system.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -170,11 +171,13 @@ pub(super) fn existing_file(value: &DeValue<'_>) -> Read<PathBuf> {
     there(&path).map(|()| path)
 }
 
-/// Whether a file is there.
+/// Whether a file is there, as far as it may be looked at: at a reload it may be where only
+/// root can look, and who opens it says so if it cannot be had.
 pub(super) fn there(path: &Path) -> Read<()> {
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Err(format!("expected a file; {} is a directory", path.display())),
         Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
         Err(error) => Err(format!("expected a file; {}: {error}", path.display())),
     }
 }

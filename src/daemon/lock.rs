@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::exit::{self, Exit};
 use crate::spool::{Lock, Spool};
+use crate::sys;
 
 /// Takes the lock.
 ///
@@ -27,9 +28,13 @@ pub fn take(spool: &Spool) -> Result<Lock, Exit> {
     }
 }
 
-/// The same end, with who has the address that cannot be listened on. `may_look` ends
-/// root's rights, with which no lock is looked at.
+/// The same end, with who has the address that cannot be listened on, or who may. `may_look`
+/// ends root's rights, with which no lock is looked at.
 pub fn name_holder(mut exit: Exit, spool: &Path, may_look: impl Fn() -> bool) -> Exit {
+    if exit.code == exit::NOPERM && !sys::is_root() {
+        exit.text.iter_mut().for_each(|line| line.push_str(" (start it as root)"));
+        return exit;
+    }
     let in_use = io::Error::from(Errno::EADDRINUSE).to_string();
     for line in exit.text.iter_mut().filter(|line| line.ends_with(&in_use)) {
         let is_ours = may_look() && is_locked(spool);

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use super::room;
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
+use crate::log;
 use crate::sasl::Backend;
 use crate::sys::{self, keeper, people};
 use crate::worker::Settings;
@@ -23,6 +24,7 @@ pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
     let config = &settings.config;
     room::warn(config);
     of_names(config, sockets);
+    of_mailboxes(config);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
             let whom = if config.relay.networks.is_empty() { "nobody" } else { "nobody but this host" };
@@ -100,6 +102,37 @@ pub fn of_homes(config: &Config) {
     if config.local.users == Users::System && !keeper::is_there() {
         let user = sys::user_name();
         ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
+    }
+}
+
+/// Warns of a place for mailboxes of the system's users where they cannot make one: agents
+/// have no rights but the user's own.
+fn of_mailboxes(config: &Config) {
+    let template = config.local.mailbox.strip_prefix("mbox:").unwrap_or(&config.local.mailbox);
+    let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && keeper::is_there();
+    if !is_theirs || template.starts_with('~') {
+        return;
+    }
+    let place = match template.split_once('{') {
+        Some((before, _)) => Path::new(before.rfind('/').filter(|&at| at > 0).map_or("/", |at| &before[..at])),
+        None => Path::new(template),
+    };
+    let found = place.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?.mode())));
+    if let Some((path, mode)) = found.filter(|(_, mode)| mode & 0o002 == 0) {
+        let (path, mode) = (path.display(), mode & 0o7777);
+        ::log::warn!(
+            "local.mailbox: not everybody may write to {path} (mode {mode:03o}): mail waits for who has no mailbox there"
+        );
+    }
+}
+
+/// Warns of what a start would make, and would not find.
+pub fn of_a_start(config: &Config, foreground: bool) {
+    if !foreground {
+        log::warn_of_silence(&config.log);
+    }
+    if matches!(config.spool.try_exists(), Ok(false)) {
+        ::log::warn!("spool: {} is not there: the start will make it", config.spool.display());
     }
 }
 

@@ -126,7 +126,8 @@ impl Router {
         &self.own_postmaster
     }
 
-    /// Reads all tables. Logs a warning if nobody gets root's mail, or the postmaster's.
+    /// Reads all tables. Logs a warning if nobody gets root's mail, or the postmaster's, and
+    /// if the aliases have no effect.
     ///
     /// # Errors
     /// All that is wrong in any of them.
@@ -168,6 +169,7 @@ impl Router {
             users,
             routes,
         };
+        router.warn_of_aliases();
         router.warn_of_last_resort();
         Ok(router)
     }
@@ -318,6 +320,22 @@ impl Router {
 
     fn is_local(&self, domain: &str) -> bool {
         self.domains.contains(domain)
+    }
+
+    fn warn_of_aliases(&self) {
+        let aliases = self.aliases.current();
+        if self.domains.is_empty() && !aliases.is_empty() {
+            ::log::warn!("local.domains is empty: the aliases have no effect");
+        }
+        let root = self.own_postmaster.with_local(ROOT);
+        if self.virtual_table.current().find(ROOT, root.domain()).is_some() || self.expand(&root) != Expansion::Unknown
+        {
+            return;
+        }
+        if let Some((line, nobody)) = aliases.end_of(ROOT) {
+            let text = format!("root leads to {nobody}, whom nobody knows: mail for root is refused");
+            ::log::warn!("{}", ConfigError::new(self.aliases.path(), line, 1, text));
+        }
     }
 
     fn warn_of_last_resort(&self) {

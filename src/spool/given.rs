@@ -62,14 +62,15 @@ impl Entry {
         self.given
     }
 
-    /// Marks a bare entry to be given away. False if it cannot be: the file system does
-    /// not keep the mark, or the server would not be able to read what it has given.
+    /// Marks a bare entry to be given away. False if it cannot be: after a power cut the file
+    /// system could be without both names, it does not keep the mark, or the server would not
+    /// be able to read what it has given.
     ///
     /// # Errors
     /// Those of fchmod(2) and the like.
     pub fn mark(&self) -> io::Result<bool> {
         self.spool.remove_twin(self.id())?;
-        if geteuid().is_root() {
+        if geteuid().is_root() || !disk::keeps_order(&self.file)? {
             return Ok(false);
         }
         disk::set_mode(&self.file, GIVEN)?;

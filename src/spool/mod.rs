@@ -83,11 +83,10 @@
 //! bring the old name back; that of a copy is not: its old name is then one more of a
 //! file that was delivered. `forget` takes two crashes a day apart to be missed.
 //!
-//! What becomes a user's own needs no sync either, for the same reason as the rename: the link is
-//! made before the old name goes, and the journals keep that order, so that the file has
-//! one of its names at least. The mode comes after the link in the same way, but for btrfs,
-//! which logs names before modes: there a power cut can leave a file in the mailbox alone
-//! that the server's group could still read, were the mailbox not closed to it.
+//! What becomes a user's own needs no sync either: the link is made before the old name goes,
+//! and the mode comes after the link, and the journals of ext4 and xfs keep that order. btrfs
+//! does not: it was seen to lose such a message altogether, or its owner. So nothing is given
+//! away but where the order is known to be kept (`disk::keeps_order`): it is copied.
 //!
 //! On btrfs a power cut can leave both names of a rename, of one file. A bare entry
 //! that is in its mailbox too was delivered (`Entry::is_also`), so was a copy that its

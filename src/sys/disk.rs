@@ -17,6 +17,7 @@ use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 use nix::unistd::linkat;
 
 #[cfg(debug_assertions)]
@@ -199,6 +200,17 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 /// Those of unlink(2).
 pub fn remove(path: &Path) -> io::Result<()> {
     step("unlink", Subject::Path(path), || fs::remove_file(path))
+}
+
+/// Whether changes of names and of files come to the disk in their order, as the journals of
+/// ext4 and xfs keep it, or nothing comes to a disk at all. Others may lose a new name and
+/// keep that the old one was removed, as btrfs does when other files are synced.
+///
+/// # Errors
+/// Those of fstatfs(2).
+pub fn keeps_order(file: &File) -> io::Result<bool> {
+    let kind = fstatfs(file)?.filesystem_type();
+    Ok([EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC].contains(&kind))
 }
 
 /// Makes a directory for its owner alone, and those above it, if they are missing.

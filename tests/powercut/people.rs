@@ -137,8 +137,8 @@ impl People {
         }
     }
 
-    /// What is in everybody's directory below `mail`, where files may have these modes.
-    pub fn look(self, mail: &Path, modes: &[u32]) -> Found {
+    /// What is in everybody's directory below `mail`, where files may have so many names.
+    pub fn look(self, mail: &Path, most: u64) -> Found {
         let mut found = Found::default();
         let uids: BTreeMap<_, _> = self.names().zip(FIRST..).collect();
         for directory in fs::read_dir(mail).into_iter().flatten().flatten() {
@@ -153,7 +153,7 @@ impl People {
                     Self::System => (path.join("Maildir"), uids.get(&name)),
                 };
                 let files: Vec<_> = ["new", "cur"].iter().flat_map(|sub| files(&maildir.join(sub))).collect();
-                found.damaged.extend(files.iter().filter_map(|file| stranger(file, *uid?, modes)));
+                found.damaged.extend(files.iter().filter_map(|file| stranger(file, *uid?, most)));
                 let books = Books::count(read(files));
                 found.damaged.extend_from_slice(&books.damaged);
                 found.once.insert(name, books);
@@ -175,10 +175,10 @@ fn forward(name: &str, home: &Path) -> Option<String> {
 
 /// What is wrong with a file in a home, if it is not as if its owner had made it. (The last
 /// step, by which it comes into his group, may be missing after a cut.)
-fn stranger(file: &Path, uid: u32, modes: &[u32]) -> Option<String> {
+fn stranger(file: &Path, uid: u32, most: u64) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     let (owner, mode, names) = (metadata.uid(), metadata.mode() & 0o7777, metadata.nlink());
-    let is_right = (owner, names) == (uid, 1) && modes.contains(&mode);
+    let is_right = (owner, mode) == (uid, 0o600) && (1..=most).contains(&names);
     (!is_right).then(|| format!("{}: owner {owner}, mode {mode:o}, {names} names", file.display()))
 }
 

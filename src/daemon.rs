@@ -132,8 +132,7 @@ impl Start {
         }
     }
 
-    /// Reads configuration and tables, as `-n` does, and logs the warnings of a start to
-    /// standard error.
+    /// `-n`: reads configuration and tables, and logs the warnings of a start to standard error.
     ///
     /// # Errors
     /// All that is wrong with them.
@@ -331,8 +330,7 @@ impl Start {
         sys::become_user(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))
     }
 
-    /// The spool, opened by the server's user: root is given up. What is missing of
-    /// its directories is made, and is that user's.
+    /// The spool, opened by the server's user, whose the directories are that are made here.
     fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
         let kept = self.begin_keeper(config);
         let needed = [config.spool.as_path(), config.socket.parent().unwrap_or(Path::new("/"))];

@@ -81,9 +81,8 @@ const HALF_A_DAY: Duration = Duration::from_secs(12 * 60 * 60);
 const SEARCH: Duration = Duration::from_secs(15 * 60);
 
 impl Start {
-    /// `given` is the configuration file that was named; otherwise it is
-    /// [`DEFAULT_CONFIG`] if that is there now, and then at every reload too.
-    /// `foreground` logs to standard error, `verbose` logs more.
+    /// `given` is the configuration file that was named; else it is [`DEFAULT_CONFIG`] if that is
+    /// there now, and then at every reload. `foreground` logs to standard error, `verbose` more.
     pub fn new(given: Option<PathBuf>, foreground: bool, verbose: bool) -> Self {
         let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
         Self { config: given.map(absolute).or_else(default), foreground, verbose, pid_file: None }
@@ -323,7 +322,11 @@ impl Start {
         warnings::of_homes(config);
     }
 
-    fn become_user(&self, config: &Config) -> Result<(), Exit> {
+    /// Becomes the server's user for good, if this process is root.
+    ///
+    /// # Errors
+    /// That it cannot.
+    pub fn become_user(&self, config: &Config) -> Result<(), Exit> {
         let wrong = |e| ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
         sys::become_user(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))
     }
@@ -349,9 +352,8 @@ impl Start {
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))
     }
 
-    /// From root to the server's user, with spool, log and tables open: they are
-    /// opened by the user who has to open them again later. `is_brief` is for a process
-    /// that serves one client or runs the queue once.
+    /// From root to the server's user, with spool, log and tables open: who opens them has to
+    /// do it again later. `is_brief`: the process serves one client or runs the queue once.
     fn enter(&self, config: Config, is_brief: bool) -> Result<(Arc<Spool>, Arc<Settings>), Exit> {
         let spool = self.open_spool(&config)?;
         sys::raise_descriptor_limit();

@@ -5,14 +5,16 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use common::clock::Clock;
+use common::homes::{FIRST, passwd};
 use common::mounts::Mounts;
-use common::programs::{command, feed, sendmail, stranger, told};
+use common::programs::{command, feed, program, sendmail, stranger, told};
 use common::{PATIENCE, Site};
 use nix::unistd::geteuid;
 
@@ -291,4 +293,136 @@ fn sendmail_without_penfoldd_cannot_start_it() {
     let (code, said) = told(&feed(start.env("PATH", "/nonexistent"), b""));
     assert!(code == 69 && said.starts_with("sendmail: start penfoldd: "), "{code} {said}");
     assert!(UnixStream::connect(site.path("penfold.sock")).is_err());
+}
+
+#[test]
+fn before_the_first_start_the_queue_is_empty() {
+    let mut site = Site::new();
+    site.configure();
+    for (name, arguments) in [("mailq", &[][..]), ("sendmail", &["-bp"]), ("penfoldctl", &["queue"])] {
+        let output = feed(&mut command(&site, name, arguments), b"");
+        let said = format!("-- queue is empty\n{name}: no daemon has run yet\n");
+        assert_eq!(told(&output), (0, said), "{name}");
+    }
+    assert_eq!(fs::read_dir(site.path("spool")).expect("a spool").count(), 0);
+    let nowhere = format!("{:?}", site.path("nowhere"));
+    site.set("", "spool", &nowhere);
+    site.configure();
+    let (code, said) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+    assert!(code == 69 && said.starts_with("mailq: list the queue in "), "{code} {said}");
+    if geteuid().is_root() {
+        site.set("", "user", "\"nosuchuser\"");
+        site.configure();
+        let (code, said) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+        assert!(code == 78 && said.contains(": become user nosuchuser: "), "{code} {said}");
+    }
+}
+
+/// What is left to read of a file for who shares its descriptor with sendmail.
+fn left(site: &Site, arguments: &[&str], text: &str, from: u64) -> (i32, String) {
+    site.write("message", text);
+    let mut file = File::open(site.path("message")).expect("a file");
+    file.seek(SeekFrom::Start(from)).expect("a place");
+    let shared = file.try_clone().expect("a descriptor");
+    let status = command(site, "sendmail", arguments).stdin(shared).stderr(Stdio::null()).status().expect("it runs");
+    let mut rest = String::new();
+    file.read_to_string(&mut rest).expect("text");
+    (status.code().unwrap_or(-1), rest)
+}
+
+#[test]
+fn a_message_in_a_file_that_is_not_sent_can_be_read_again() {
+    let site = Site::new();
+    let text = format!("before\nSubject: x\n\n{}", "hello\n".repeat(40_000));
+    let begin = "before\n".len();
+    let daemon = site.start();
+    assert_eq!(left(&site, &["jon"], &text, begin as u64), (0, String::new()));
+    for (arguments, code) in [(&["nosuch"][..], 67), (&["-t"], 64), (&["-f", "a b", "jon"], 65)] {
+        assert_eq!(left(&site, arguments, &text, begin as u64), (code, text[begin..].to_owned()), "{arguments:?}");
+    }
+    daemon.wait_mail(&site, "jon", 1);
+    drop(daemon);
+    for from in [0, begin] {
+        assert_eq!(left(&site, &["jon"], &text, from as u64), (75, text[from..].to_owned()));
+    }
+    // So that a mail reader can keep what it has not sent.
+    let mailx = Path::new("/usr/bin/bsd-mailx");
+    if !mailx.exists() {
+        return println!("skipped: bsd-mailx is not installed");
+    }
+    site.write("mailrc", &format!("set sendmail={}\n", program(&site, "sendmail").display()));
+    let mut mail = Command::new(mailx);
+    mail.args(["-n", "-s", "hello", "root"]).current_dir(site.path("")).env("HOME", site.path(""));
+    mail.env("MAILRC", site.path("mailrc")).env("PENFOLD_CONFIG", site.path("penfold.conf"));
+    let output = feed(&mut mail, b"How are you?\n");
+    let kept = fs::read_to_string(site.path("dead.letter")).unwrap_or_default();
+    assert!(kept.contains("\nSubject: hello\n") && kept.ends_with("\nHow are you?\n"), "{output:?}: {kept:?}");
+}
+
+#[test]
+fn where_an_address_goes_is_told_with_the_code_that_sending_would_have() {
+    let site = Site::with("remote.local_only = true");
+    let list = site.path("staff").display().to_string();
+    site.write("routes", "far.test error:4.2.1 later\nold.test error:5.1.2 closed\n");
+    site.write(
+        "aliases",
+        &format!(
+            "staff: :include:{list}, root, :include:/nonexistent/x\nteam: jon, staff, group\nowner-team: root\n\
+             group: team, nosuch\nowner-group: root\naway: x@elsewhere.test\nsome: nosuch, jon\ndoubt: nosuch, x@far.test\n"
+        ),
+    );
+    let mailbox = |user: &str| format!("{user}@razorback: mailbox {}\n", site.mailbox(user).display());
+    let to = |from: &str, whither: &str| format!("{from}@razorback -> {whither}");
+    let lists = |from: &str| format!("{from}: list {list}\n{from}: list /nonexistent/x\n");
+    let daemon = site.start();
+    for (addresses, code, says) in [
+        (&["jon"][..], 0, mailbox("jon")),
+        (&["some"], 0, to("some", "nosuch@razorback: user unknown\n") + &to("some", &mailbox("jon"))),
+        (&["staff"], 0, lists("staff@razorback") + &to("staff", &mailbox("root"))),
+        (&["team"], 0, {
+            let staff = lists("team@razorback -> staff@razorback");
+            let unknown = to("team", "nosuch@razorback: user unknown\n");
+            to("team", &mailbox("jon")) + &staff + &unknown + &to("team", &mailbox("root"))
+        }),
+        (&["nosuch"], 67, "nosuch@razorback: user unknown\n".to_owned()),
+        (&["x@old.test"], 68, "x@old.test: 5.1.2 closed\n".to_owned()),
+        (&["x@elsewhere.test"], 69, "x@elsewhere.test: 5.4.4 No mail leaves this host\n".to_owned()),
+        (&["away"], 69, "away@razorback: 5.4.4 No mail leaves this host\n".to_owned()),
+        (&["x@far.test"], 75, "x@far.test: not known now: later\n".to_owned()),
+        (&["doubt"], 75, {
+            to("doubt", "nosuch@razorback: user unknown\n") + &to("doubt", "x@far.test: not known now: later\n")
+        }),
+        (&["jon", "x@far.test", "nosuch"], 75, {
+            mailbox("jon") + "x@far.test: not known now: later\nnosuch@razorback: user unknown\n"
+        }),
+    ] {
+        assert_eq!(told(&sendmail(&site, &[&["-bv"], addresses].concat(), b"")), (code, says), "{addresses:?}");
+    }
+    for (address, code) in [("nosuch", 67), ("x@old.test", 68), ("x@elsewhere.test", 69), ("away", 69)] {
+        assert_eq!(told(&sendmail(&site, &[address], b"hello\n")).0, code, "{address}");
+    }
+    drop(daemon);
+    // Of a home nothing is promised.
+    let mut site = Site::with("local.mailbox = \"~/Maildir\"\nauth.users = \"none\"");
+    site.set("local", "users", "\"system\"");
+    site.write("aliases", "me: \\jon\n");
+    let home = site.path("home/jon");
+    let users = [("jon", FIRST, FIRST, home.clone()), ("lost", FIRST + 1, FIRST + 1, "/nonexistent".into())];
+    let without = ("homeless", FIRST + 2, FIRST + 2, "".into());
+    if !geteuid().is_root() {
+        return println!("skipped: only root can have other users");
+    }
+    let Some(mounts) = Mounts::new(&passwd(&site, users.into_iter().chain([without]))) else { return };
+    let _daemon = mounts.start(&site);
+    let home = home.display();
+    for (user, code, says) in [
+        ("jon", 0, format!("jon@razorback: mailbox {home}/Maildir, if his home is there and has no .forward\n")),
+        ("me", 0, format!("me@razorback -> jon@razorback: mailbox {home}/Maildir, if his home is there\n")),
+        ("lost", 0, {
+            "lost@razorback: mailbox /nonexistent/Maildir, if his home is there and has no .forward\n".to_owned()
+        }),
+        ("homeless", 75, "homeless@razorback: not known now: the user homeless has no home directory\n".to_owned()),
+    ] {
+        assert_eq!(told(&sendmail(&site, &["-bv", user], b"")), (code, says), "{user}");
+    }
 }

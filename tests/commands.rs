@@ -101,10 +101,11 @@ fn a_command_has_a_thousand_seconds() {
 }
 
 #[test]
-fn what_it_says_is_kept_up_to_a_length() {
+fn what_it_says_is_kept_up_to_a_length_where_it_fails() {
     let site = Site::new();
     let say = |count| format!("yes abcdefg | head -c {count} | tr '\\\\n' . >&2");
-    site.write("aliases", &format!("much: \"|{}; exit 69\"\nall: \"|{}; exit 69\"\n", say(9000), say(4096)));
+    let well = format!("well: \"|{}; exit 0\"\nlater: \"|{}; exit 75\"\n", say(80), say(80));
+    site.write("aliases", &format!("much: \"|{}; exit 69\"\nall: \"|{}; exit 69\"\n{well}", say(9000), say(4096)));
     let daemon = site.start();
     let said = |text: &str| text.matches("abcdefg.").count() * 8;
     for (number, name) in ["much", "all"].into_iter().enumerate() {
@@ -116,6 +117,11 @@ fn what_it_says_is_kept_up_to_a_length() {
         let (reason, _) = reason.split_once("\n\n").expect("its end");
         let length = reason.split_whitespace().map(|word| word.len() + 1).sum::<usize>() + 30;
         assert!((1900..=2060).contains(&length) && said(reason) > 1800, "{length}: {report}");
+    }
+    for (name, length) in [("later", 80), ("well", 0)] {
+        daemon.submit(&[name]);
+        let line = daemon.wait_words(&[&format!(" to=<{name}@razorback>"), "via=command"]);
+        assert_eq!(said(&line), length, "{line}");
     }
 }
 

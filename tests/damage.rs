@@ -1,19 +1,24 @@
 //! Entries that somebody cuts, empties or writes into, at rest and at work.
 //!
 //! Such an entry goes to `bad/` and is said to; nothing of it goes to anyone as if it
-//! were whole, and the others arrive.
+//! were whole, and the others arrive. So does what somebody plants in the place of one; and
+//! root who lists a spool is led nowhere by it.
 
 mod common;
 
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use common::Site;
 use common::client::TEXT;
 use common::dialog::Wire;
+use common::programs::{command, told};
 use common::remote::{Conduct, Remote, Sink};
+use common::{Site, own};
+use nix::sys::stat::Mode;
+use nix::unistd::{geteuid, mkfifo};
 
 const LATER: &str = "queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"";
 
@@ -21,12 +26,14 @@ const LATER: &str = "queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"";
 type Damage = fn(&Path);
 
 /// With what the log then says of it.
-const DAMAGES: [(Damage, &str); 5] = [
+const DAMAGES: [(Damage, &str); 7] = [
     (|path| cut(path, 1), "its size is not the one in its name"),
     (|path| cut(path, u64::MAX), "its size is not the one in its name"),
     (|path| overwrite(path, 0, b"\x7fELF/1 "), "it is not of this version of the spool"),
     (|path| overwrite(path, 128, b"Q 00000000"), "a recipient's state makes no sense"),
     (|path| overwrite(path, 130, &[0; 48]), "a recipient's state makes no sense"),
+    (|path| link(path), "it is a link"),
+    (|path| fs::remove_file(path).map(|()| fifo(path)).expect("an entry"), "it is no plain file"),
 ];
 
 fn cut(path: &Path, by: u64) {
@@ -41,6 +48,18 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
 fn entry(site: &Site, id: &str) -> PathBuf {
     let found = site.spooled().into_iter().find(|path| path.to_string_lossy().contains(id));
     found.expect("an entry")
+}
+
+/// Moves an entry away, and leaves a link to it.
+fn link(path: &Path) {
+    let (spool, name) = (path.parent().and_then(Path::parent).expect("a spool"), path.file_name().expect("a name"));
+    let away = spool.with_file_name(name);
+    fs::rename(path, &away).and_then(|()| symlink(&away, path)).expect("an entry");
+}
+
+fn fifo(path: &Path) {
+    mkfifo(path, Mode::from_bits_truncate(0o666)).expect("a FIFO");
+    own(path);
 }
 
 #[test]
@@ -113,4 +132,45 @@ fn host(listener: &TcpListener, lines: usize, then: impl Fn()) -> Vec<String> {
         then();
     }
     std::iter::from_fn(|| wire.hear().ok().flatten()).collect()
+}
+
+#[test]
+fn who_lists_a_spool_without_a_daemon_is_led_nowhere() {
+    let site = Site::with(LATER);
+    let daemon = site.start();
+    let ids: Vec<String> = (0..6).map(|_| daemon.submit(&["a@far.test"])).collect();
+    for id in &ids {
+        daemon.wait_words(&[id, " deferred "]);
+    }
+    assert!(daemon.terminate().success());
+    let [linked, waiting, locked, read_only, noted, held] = ids.as_slice() else { panic!("six") };
+    link(&entry(&site, linked));
+    let path = entry(&site, waiting);
+    fs::remove_file(&path).expect("an entry");
+    fifo(&path);
+    fs::set_permissions(entry(&site, read_only), fs::Permissions::from_mode(0o400)).expect("a mode");
+    let note = |id: &String| site.path("spool/note").join(id);
+    let secret = site.path("secret");
+    fs::write(&secret, "0 <a@far.test> a secret of root\n").expect("a file");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("a mode");
+    [noted, held].into_iter().try_for_each(|id| fs::remove_file(note(id))).expect("notes");
+    symlink(&secret, note(noted)).expect("a link");
+    fifo(&note(held));
+    // What the server's user may not read root does not read for him.
+    let path = entry(&site, locked);
+    fs::copy(&path, site.path("spool/own")).expect("a copy");
+    fs::set_permissions(site.path("spool/own"), fs::Permissions::from_mode(0o600)).expect("a mode");
+    fs::rename(site.path("spool/own"), &path).expect("a rename");
+    let ctl = command(&site, "penfoldctl", &["queue"]);
+    let mut limited = Command::new("timeout");
+    limited.arg("20").arg(ctl.get_program()).args(ctl.get_args()).env("PENFOLD_CONFIG", site.path("penfold.conf"));
+    let (code, text) = told(&limited.output().expect("it runs"));
+    assert_eq!(code, 0, "{text}");
+    let is_listed = |id: &String| text.contains(&format!("{id}  ")) && !text.contains(&format!("{id}  P"));
+    assert!([read_only, noted, held].into_iter().all(is_listed), "{text}");
+    assert!(!text.contains(linked) && !text.contains(waiting) && !text.contains("a secret of root"), "{text}");
+    if geteuid().is_root() {
+        assert!(text.contains(&format!("{locked}  Permission denied")), "{text}");
+    }
+    assert_eq!(fs::read_dir(site.path("spool/bad")).expect("a spool").count(), 0, "nothing is changed");
 }

@@ -75,6 +75,13 @@ fn what_a_forward_file_says_is_done() {
         for mail in homes.mail("mary") {
             assert!(mail.contains(trace), "{what}: {mail}");
         }
+        // What was not passed on has one such line.
+        let is_passed = daemon.log().lines().skip(before).any(|line| line.contains("via=forward"));
+        for mail in homes.mail("jon") {
+            let (head, _) = mail.split_once("\nReceived:").expect("a trace");
+            let line = "\nDelivered-To: jon@razorback".repeat(if is_passed { 2 } else { 1 });
+            assert_eq!(head, format!("Return-Path: <report@razorback>{line}"), "{what}");
+        }
         empty(&homes);
     }
 }

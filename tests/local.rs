@@ -99,7 +99,8 @@ fn how_a_command_ends_decides() {
         ("echo it is all wrong; echo really >&2; exit 70", "failed", "5.3.0", "it said: it is all wrong really"),
     ];
     let lines = ends.iter().enumerate().map(|(at, (script, ..))| format!("c{at}: \"|{script};\"\n"));
-    let bare = "missing: |/nonexistent/program -x\ntrue: |true\nfalse: |false\n";
+    let bare = "missing: |/nonexistent/program -x\ntrue: |true\nfalse: |false\n\
+        later: \"|exit 75\"\nnothing: |:\nnone: \"|nosuchprogram -x\"\n";
     let site = site(&lines.chain([bare.to_owned()]).collect::<String>());
     let daemon = site.start();
     for (at, (script, fate, status, words)) in ends.into_iter().enumerate() {
@@ -108,9 +109,18 @@ fn how_a_command_ends_decides() {
         assert!(line.contains(&format!(" {fate} ")) && line.contains(&format!("dsn={status}")), "{script}: {line}");
         assert!(line.contains(words), "{script}: {line}");
     }
-    for (name, words) in [("missing", "deferred"), ("true", "sent"), ("false", "failed")] {
+    for (name, fate, words) in [
+        ("missing", "deferred", "code 127: there is no such command"),
+        ("true", "sent", ""),
+        ("false", "failed", "code 1"),
+        // What is no program may be the shell's.
+        ("later", "deferred", "code 75: not now"),
+        ("nothing", "sent", ""),
+        ("none", "deferred", "code 127: there is no such command"),
+    ] {
         daemon.submit(&[name]);
-        daemon.wait_words(&[words, &format!("to=<{name}@razorback>")]);
+        let line = daemon.wait_words(&[&format!("to=<{name}@razorback>"), "via=command"]);
+        assert!(line.contains(&format!(" {fate} ")) && line.contains(words), "{name}: {line}");
     }
     // What it said is told the sender.
     daemon.wait_until("a report", || text_of(site.mail("jon")).contains("it is all wrong really"));

@@ -197,7 +197,9 @@ fn source(paths: &[&str]) -> String {
 
 /// The names and values of codes that a source defines.
 fn defined(source: &str) -> BTreeMap<String, u8> {
-    let lines = source.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("const "));
+    let lines = source
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub(super) ").trim_start_matches("pub ").strip_prefix("const "));
     let read = |line: &str| {
         let (name, value) = line.split_once(": u8 = ")?;
         Some((name.to_owned(), value.trim_end_matches(';').parse().ok()?))

@@ -39,7 +39,7 @@ fn sendmail(name: &str) -> Result<(), Exit> {
         Mode::Session => sendmail::pass_through(&config.socket),
         Mode::Verify => sendmail::verify(&config.socket, &options),
         Mode::Aliases => return aliases(&start),
-        Mode::Queue => return queue(name, &config),
+        Mode::Queue => return queue(name, &start, &config),
         Mode::Flush => return flush(&config, options.flush.as_deref()),
         Mode::Daemon(stays) => return Err(become_daemon(options.config.as_deref(), stays)),
     };
@@ -85,7 +85,7 @@ fn run() -> Result<(), Exit> {
     let start = Start::new(config, true, false);
     let words: Vec<&str> = given.free.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["queue"] => queue("penfoldctl", &start.load()?),
+        ["queue"] => queue("penfoldctl", &start, &start.load()?),
         ["flush"] => flush(&start.load()?, None),
         ["flush", what] if !what.contains(char::is_whitespace) => flush(&start.load()?, Some(what)),
         ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
@@ -95,19 +95,17 @@ fn run() -> Result<(), Exit> {
     }
 }
 
-/// From the daemon, or from the spool when it is down.
-fn queue(name: &str, config: &Config) -> Result<(), Exit> {
+/// From the daemon, or from the spool when it is down: as the server's user, for what is in
+/// there is not for root to open.
+fn queue(name: &str, start: &Start, config: &Config) -> Result<(), Exit> {
     let mut out = io::stdout().lock();
     let mut may = "list the queue";
     let asked = control::ask(&config.socket, "queue", &mut out, control::PATIENCE);
     let listed = match asked {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             may = "list the queue while no daemon runs";
-            let schedule = config.queue.schedule();
-            let listed = Spool::look_at(&config.spool)
-                .and_then(|spool| control::list(&spool, &schedule, None, &mut out))
-                .and_then(|()| out.flush());
-            listed.inspect(|()| _ = writeln!(io::stderr(), "{name}: no daemon runs: this is what the spool has"))
+            start.become_user(config)?;
+            from_spool(config, &mut out).map(|whence| _ = writeln!(io::stderr(), "{name}: {whence}"))
         }
         result => result,
     };
@@ -117,6 +115,15 @@ fn queue(name: &str, config: &Config) -> Result<(), Exit> {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(forbidden(config, may)),
         result => result.map_err(|e| trouble(&format!("list the queue in {}", config.spool.display()), &e)),
     }
+}
+
+/// What is to be said of the list.
+fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> {
+    let spool = Spool::look_at(&config.spool)?;
+    let is_unused = spool.is_unused()?;
+    control::list(&spool, &config.queue.schedule(), None, out)?;
+    out.flush()?;
+    Ok(if is_unused { "no daemon has run yet" } else { "no daemon runs: this is what the spool has" })
 }
 
 /// Of a message or a domain that is named, something must be waiting.

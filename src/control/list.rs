@@ -15,6 +15,9 @@ use crate::sys;
 /// # Errors
 /// Those of the spool's directories and of `out`.
 pub fn list(spool: &Arc<Spool>, schedule: &Schedule, of: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
+    if spool.is_unused()? {
+        return writeln!(out, "-- queue is empty");
+    }
     let mut names = Vec::new();
     for place in [Place::New, Place::Cur, Place::Hold] {
         names.extend(spool.entries_in(place)?);

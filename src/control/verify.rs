@@ -1,51 +1,145 @@
 //! Where an address goes, for `sendmail -bv`: in the words of the router, which RCPT and
 //! the queue ask too.
 //!
-//! One line for each final recipient. What is no address is refused as RCPT would.
-//! Nothing is sent, and nobody is asked who is not on this host: that another one takes
-//! the mail is not said.
+//! One line for each final recipient, and for each file that an alias includes. What is no
+//! address is refused as RCPT would. Nothing is sent, and nobody is asked who is not on this
+//! host: that another one takes the mail is not said. Nor is what an agent alone can see, the
+//! home of a user and his `.forward`, and lists are not read: both are when mail is delivered.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
+use super::sendmail::{DATAERR, NOUSER, TEMPFAIL, code_of};
 use crate::address::Address;
-use crate::envelope::Recipient;
-use crate::route::{Expansion, Place, Route, Router};
+use crate::aliases::Member;
+use crate::envelope::{Action, Recipient};
+use crate::reply::Status;
+use crate::route::{Expansion, List, Place, Route, Router};
+use crate::users::{Mailbox, Owner};
 
-/// Whether an address goes anywhere, and where, in lines.
+/// Whether an address goes anywhere, and where, in lines. If it does not, the first line is the
+/// exit code that sendmail has for that.
 pub fn verify(router: &Router, text: &str) -> (bool, String) {
-    let address = match Address::parse(text) {
-        Ok(address) => router.qualify(&address),
-        Err(why) => return (false, format!("{}: {why}\n", text.escape_debug())),
-    };
-    let finals = match router.place(address.domain()) {
-        Place::Local => match router.expand(&address) {
-            Expansion::Finals(finals) => finals,
-            Expansion::Unknown => return (false, format!("{address}: user unknown\n")),
-            Expansion::Refused(status, why) => return (false, format!("{address}: {status} {why}\n")),
-            Expansion::Unsure(why) => return (false, format!("{address}: not known now: {why}\n")),
-        },
-        Place::Relay | Place::Elsewhere => vec![Recipient::new(address.clone())],
-    };
-    let (mut goes, mut lines) = (false, String::new());
-    for recipient in finals {
-        let last = &recipient.address;
-        let whence = if *last == address { String::new() } else { format!("{address} -> ") };
-        let (good, whither) = whither(&router.route_of(&recipient));
-        goes |= good;
-        // Writing to a string cannot fail.
-        let _ = writeln!(lines, "{whence}{last}: {whither}");
+    let mut answer = Answer::default();
+    match Address::parse(text) {
+        Ok(address) => answer.follow(router, &router.qualify(&address)),
+        Err(why) => answer.add(&text.escape_debug().to_string(), Err((DATAERR, why.to_string()))),
     }
-    (goes, lines)
+    match answer.code.filter(|_| !answer.goes) {
+        Some(code) => (false, format!("{code}\n{}", answer.lines)),
+        None => (true, answer.lines),
+    }
 }
 
-fn whither(route: &Route) -> (bool, String) {
-    match route {
-        Route::Mailbox(mailbox) => (true, format!("mailbox {}", mailbox.path.display())),
-        Route::Command(command, _) => (true, format!("command |{command}")),
-        Route::List => (true, "list".to_owned()),
-        Route::Unknown => (false, "user unknown".to_owned()),
-        Route::Refused(status, why) => (false, format!("{status} {why}")),
-        Route::Unsure(_, why) => (false, format!("not known now: {why}")),
-        other => (true, other.destination().unwrap_or_default()),
+/// Where a recipient goes; if nowhere, an exit code and why.
+type Whither = Result<String, (u8, String)>;
+
+#[derive(Default)]
+struct Answer {
+    goes: bool,
+    code: Option<u8>,
+    lines: String,
+}
+
+impl Answer {
+    fn add(&mut self, who: &str, whither: Whither) {
+        self.goes |= whither.is_ok();
+        let (Ok(what) | Err((_, what))) = &whither;
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.lines, "{who}: {what}");
+        if let Err((code, _)) = whither {
+            // As long as one of them is in doubt, the answer is.
+            self.code = self.code.filter(|_| code != TEMPFAIL).or(Some(code));
+        }
     }
+
+    fn follow(&mut self, router: &Router, address: &Address) {
+        let expansion = match router.place(address.domain()) {
+            Place::Local => router.expand(address),
+            Place::Relay | Place::Elsewhere => Expansion::Finals(vec![Recipient::new(address.clone())]),
+        };
+        let (mut todo, mut seen) = (vec![(address.clone(), expansion)], HashSet::new());
+        while let Some((own, expansion)) = todo.pop() {
+            let finals = match expanded(expansion) {
+                Ok(finals) => finals,
+                Err(why) => {
+                    self.add(&named(address, &own), Err(why));
+                    continue;
+                }
+            };
+            for recipient in finals {
+                let who = named(address, &recipient.address);
+                let route = router.route_of(&recipient);
+                let list = if route == Route::List { router.list(&recipient.address) } else { None };
+                match list {
+                    None => self.add(&who, whither(&route, &recipient.action)),
+                    Some(list) if seen.insert(recipient.address.clone()) => {
+                        let others = self.add_files(&who, list);
+                        if !others.is_empty() {
+                            let expansion = router.expand_members(&recipient.address, &others, None);
+                            todo.push((recipient.address, expansion));
+                        }
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
+    /// The files of a list; its other members.
+    fn add_files(&mut self, who: &str, list: List) -> Vec<Member> {
+        let mut others = Vec::new();
+        for member in list.members {
+            match member {
+                Member::Include(file) => self.add(who, Ok(format!("list {file}"))),
+                other => others.push(other),
+            }
+        }
+        others
+    }
+}
+
+fn named(address: &Address, last: &Address) -> String {
+    if last == address { last.to_string() } else { format!("{address} -> {last}") }
+}
+
+fn expanded(expansion: Expansion) -> Result<Vec<Recipient>, (u8, String)> {
+    match expansion {
+        Expansion::Finals(finals) => Ok(finals),
+        Expansion::Unknown => Err(unknown()),
+        Expansion::Refused(status, why) => Err(refused(status, &why)),
+        Expansion::Unsure(why) => Err(unsure(&why)),
+    }
+}
+
+fn whither(route: &Route, action: &Action) -> Whither {
+    match route {
+        Route::Mailbox(mailbox) => Ok(format!("mailbox {}{}", mailbox.path.display(), condition(mailbox, action))),
+        Route::Command(command, _) => Ok(format!("command |{command}")),
+        Route::Unknown | Route::List => Err(unknown()),
+        Route::Refused(status, why) => Err(refused(*status, why)),
+        Route::Unsure(_, why) => Err(unsure(why)),
+        other => Ok(other.destination().unwrap_or_default()),
+    }
+}
+
+/// What is not looked at here.
+fn condition(mailbox: &Mailbox, action: &Action) -> &'static str {
+    match &mailbox.owner {
+        Owner::User(_) if *action == Action::Deliver => ", if his home is there and has no .forward",
+        Owner::User(account) if mailbox.path.starts_with(&account.home) => ", if his home is there",
+        _ => "",
+    }
+}
+
+fn unknown() -> (u8, String) {
+    (NOUSER, "user unknown".to_owned())
+}
+
+fn refused(status: Status, why: &str) -> (u8, String) {
+    (code_of(550, Some(status)), format!("{status} {why}"))
+}
+
+fn unsure(why: &str) -> (u8, String) {
+    (TEMPFAIL, format!("not known now: {why}"))
 }

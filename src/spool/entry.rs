@@ -4,7 +4,7 @@
 //! they overwrite different records, and any of them may move the file from
 //! `new/` to `cur/`. Only the last one finishes it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError};
 use super::content::Content;
 use super::given;
 use super::head::{self, Head};
+use super::reach::{self, is_link};
 use super::{Bad, EntryName, Place, QueueId, Record, Slot, Spool, Spot, State};
 use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin};
@@ -73,14 +74,15 @@ impl Entry {
         for &place in places {
             let name = EntryName { place, ..name };
             let path = spool.path(name);
-            let opened = match OpenOptions::new().read(true).write(true).open(&path) {
+            let opened = match if spool.is_shown { reach::to_read(&path) } else { reach::to_change(&path) } {
                 // It can be looked at all the same.
-                Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => given::open(name.id, &path, e),
+                Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => reach::to_read(&path),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => given::open(spool, name.id, &path, e),
                 opened => opened,
             };
             match opened {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if is_link(&e) => return Err(Bad("it is a link").into()),
                 Err(e) => return Err(e.into()),
                 Ok(file) => return Self::read(spool, name, file, wanted),
             }
@@ -90,6 +92,9 @@ impl Entry {
 
     fn read(spool: &Arc<Spool>, name: EntryName, mut file: File, wanted: Option<&[Spot]>) -> Result<Self, Unusable> {
         let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(Bad("it is no plain file").into());
+        }
         if metadata.len() != name.size {
             return Err(Bad("its size is not the one in its name").into());
         }
@@ -193,7 +198,8 @@ impl Entry {
         }
         // Another worker may move it meanwhile, once.
         let places = [self.name.place, Place::Cur, Place::New, Place::Cur];
-        let mut opened = places.into_iter().map(|place| File::open(self.spool.path(EntryName { place, ..self.name })));
+        let mut opened =
+            places.into_iter().map(|place| reach::to_read(&self.spool.path(EntryName { place, ..self.name })));
         let found = opened.find(|file| !file.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
         found.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
     }
@@ -310,7 +316,7 @@ impl Entry {
         let full = EntryName { id: self.id(), size, place: Place::Cur };
         let temporary = self.spool.temporary(self.id());
         // All that could fail for want of something is done before the first step.
-        let file = OpenOptions::new().read(true).write(true).open(&temporary)?;
+        let file = reach::to_change(&temporary)?;
         let rewritten = Self::read(&self.spool, full, file, None).map_err(|e| match e {
             Unusable::Io(e) => e,
             other => io::Error::other(format!("{other:?}")),

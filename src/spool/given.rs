@@ -17,7 +17,7 @@ use std::path::Path;
 
 use nix::unistd::{getegid, geteuid};
 
-use super::{Entry, QueueId};
+use super::{Entry, QueueId, Spool, reach};
 use crate::sys::disk;
 
 /// The mode of a file that is given away, and of no other one in the spool.
@@ -31,15 +31,17 @@ pub(super) fn to(metadata: &Metadata) -> Option<u32> {
 }
 
 /// Opens what may not be written to: what was given away, to be read. What is in its
-/// mailbox loses its name here, and is not found.
-pub(super) fn open(id: QueueId, path: &Path, error: io::Error) -> io::Result<File> {
+/// mailbox loses its name here, unless the spool is only looked at, and is not found.
+pub(super) fn open(spool: &Spool, id: QueueId, path: &Path, error: io::Error) -> io::Result<File> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_file() || to(&metadata).is_none() || !is_marked(&metadata, id) {
         return Err(error);
     }
-    match File::open(path) {
+    match reach::to_read(path) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied && is_adopted(&metadata) => {
-            disk::remove(path)?;
+            if !spool.is_shown {
+                disk::remove(path)?;
+            }
             Err(io::ErrorKind::NotFound.into())
         }
         opened => opened,

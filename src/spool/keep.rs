@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::Spool;
+use super::reach::SAFELY;
 use crate::sys::disk;
 
 const VERSION: &[u8] = b"penfold/1\n";
@@ -31,7 +32,8 @@ impl Spool {
 
     fn open_lock(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        disk::open(&self.root.join("lock"), options.read(true).write(true).create(true).truncate(false).mode(0o600))
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(SAFELY);
+        disk::open(&self.root.join("lock"), &options)
     }
 
     /// Takes the lock, which one process can have; `None` if another one has it.
@@ -57,10 +59,8 @@ impl Spool {
     /// Those of the system; without random numbers, too.
     pub fn key(&self) -> io::Result<[u8; 32]> {
         let mut options = OpenOptions::new();
-        let file = disk::open(
-            &self.root.join("key"),
-            options.read(true).write(true).create(true).truncate(false).mode(0o600),
-        )?;
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(SAFELY);
+        let file = disk::open(&self.root.join("key"), &options)?;
         file.lock()?; // Sessions under inetd may come at once.
         let mut key = [0; 32];
         if (&file).take(32).read_exact(&mut key).is_err() {

@@ -100,8 +100,8 @@
 //! what a mailbox is.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,6 +115,7 @@ mod given;
 mod head;
 mod id;
 mod keep;
+mod reach;
 mod words;
 mod writer;
 
@@ -146,6 +147,8 @@ const DIRECTORIES: [&str; 6] = ["tmp", "new", "cur", "hold", "bad", "note"];
 pub struct Spool {
     root: PathBuf,
     device: u64,
+    /// Whether it is only looked at.
+    is_shown: bool,
     /// Whether the file system has files without a name; found out by the first attempt.
     nameless: AtomicBool,
     /// See `note_twin`.
@@ -205,12 +208,25 @@ impl EntryName {
 }
 
 impl Spool {
-    /// Opens a spool that is there, to look at it.
+    /// Opens a spool that is there, to look at it: nothing is changed.
     ///
     /// # Errors
     /// As for [`Spool::open`], and `NotFound`.
     pub fn look_at(root: &Path) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self::new(root, true)?))
+        Ok(Arc::new(Self { is_shown: true, ..Self::new(root, true)? }))
+    }
+
+    /// Whether no daemon has ever opened it: the directory is there, and nothing of ours in it.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub fn is_unused(&self) -> io::Result<bool> {
+        for directory in DIRECTORIES {
+            if self.root.join(directory).try_exists()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn new(root: &Path, nameless: bool) -> io::Result<Self> {
@@ -218,6 +234,7 @@ impl Spool {
         Ok(Self {
             root: root.to_owned(),
             device,
+            is_shown: false,
             nameless: AtomicBool::new(nameless),
             twins: Mutex::default(),
             apart: RwLock::default(),
@@ -411,7 +428,7 @@ impl Spool {
             })?;
         }
         for (path, _) in stale.iter().filter(|(_, id)| id.is_none_or(|id| !known.contains(&id))) {
-            if File::open(path).is_ok_and(|f| f.try_lock().is_ok()) {
+            if reach::to_read(path).is_ok_and(|f| f.try_lock().is_ok()) {
                 disk::remove(path)?;
             }
         }
@@ -438,7 +455,7 @@ impl Spool {
         let path = self.note_path(id);
         let short = fs::metadata(&path).is_ok_and(|m| m.len() + line.len() as u64 <= MAX_NOTE);
         let mut options = OpenOptions::new();
-        options.create(true).mode(0o600);
+        options.create(true).mode(0o600).custom_flags(reach::SAFELY);
         let options = if short { options.append(true) } else { options.write(true).truncate(true) };
         // A note is a courtesy: mail goes on without it.
         let _ = disk::open(&path, options).and_then(|file| disk::write(&file, format!("{line}\n").as_bytes()));
@@ -446,7 +463,10 @@ impl Spool {
 
     /// What is kept about a message for people to read.
     pub fn read_note(&self, id: QueueId) -> String {
-        fs::read(self.note_path(id)).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+        let mut text = Vec::new();
+        let file = reach::to_read(&self.note_path(id));
+        let read = file.and_then(|file| file.take(2 * MAX_NOTE).read_to_end(&mut text));
+        read.map(|_| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
     }
 
     fn note_path(&self, id: QueueId) -> PathBuf {

@@ -6,7 +6,9 @@
 //! ends with 0 when, and only when, the message is on stable storage for all of its
 //! recipients; else with a code of sysexits(3) and one line of text, and nothing was sent.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::address::Address;
@@ -28,12 +30,12 @@ use head::Head;
 use text::Text;
 
 const USAGE: u8 = 64;
-const DATAERR: u8 = 65;
-const NOUSER: u8 = 67;
+pub(super) const DATAERR: u8 = 65;
+pub(super) const NOUSER: u8 = 67;
 const NOHOST: u8 = 68;
 const UNAVAILABLE: u8 = 69;
 const IOERR: u8 = 74;
-const TEMPFAIL: u8 = 75;
+pub(super) const TEMPFAIL: u8 = 75;
 const NOPERM: u8 = 77;
 
 /// Why nothing was sent.
@@ -66,23 +68,44 @@ impl Failure {
 
     /// What a refusal of the daemon's means to a program.
     fn of(reply: &Reply) -> Self {
-        let code = match (reply.code(), reply.status()) {
-            (..500, _) => TEMPFAIL,
-            (_, Some(Status(_, 1, 1))) => NOUSER,
-            (_, Some(Status(_, 1, 2))) => NOHOST,
-            (_, Some(Status(_, 1, 3 | 7))) | (500..=504, _) => DATAERR,
-            (_, Some(Status(_, 7, _))) => NOPERM,
-            _ => UNAVAILABLE,
-        };
-        Self::new(code, format!("{reply}: message not sent"))
+        Self::new(code_of(reply.code(), reply.status()), format!("{reply}: message not sent"))
     }
 }
 
-/// Sends the message on standard input.
+/// The exit code for a reply that refuses.
+pub(super) fn code_of(code: u16, status: Option<Status>) -> u8 {
+    match (code, status) {
+        (..500, _) => TEMPFAIL,
+        (_, Some(Status(_, 1, 1))) => NOUSER,
+        (_, Some(Status(_, 1, 2))) => NOHOST,
+        (_, Some(Status(_, 1, 3 | 7))) | (500..=504, _) => DATAERR,
+        (_, Some(Status(_, 7, _))) => NOPERM,
+        _ => UNAVAILABLE,
+    }
+}
+
+/// Sends the message on standard input. If it is not sent, a file there is as it was: who
+/// calls has the place in it too, and may keep what is behind that in dead.letter.
 ///
 /// # Errors
 /// Why nothing was sent.
 pub fn deliver(socket: &Path, options: &Options) -> Result<(), Failure> {
+    let mut begin = place_in_file();
+    send(socket, options).inspect_err(|_| {
+        if let Some((file, place)) = &mut begin {
+            let _ = file.seek(SeekFrom::Start(*place));
+        }
+    })
+}
+
+/// Where in the file on standard input its reader is; nothing where that is no file.
+fn place_in_file() -> Option<(File, u64)> {
+    let mut file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+    let place = file.stream_position().ok()?;
+    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some((file, place))
+}
+
+fn send(socket: &Path, options: &Options) -> Result<(), Failure> {
     let mut recipients = Vec::new();
     for list in &options.recipients {
         recipients.extend(head::read_list(list.as_bytes())?);
@@ -137,21 +160,25 @@ fn full_name(gecos: &str, login: &str) -> String {
 /// Where addresses go, as the daemon says, on standard output.
 ///
 /// # Errors
-/// EX_NOUSER if one of them goes nowhere, and trouble with asking.
+/// If one of them goes nowhere, with the code of the first one; and trouble with asking.
 pub fn verify(socket: &Path, options: &Options) -> Result<(), Failure> {
-    let mut nowhere = false;
+    let mut nowhere = None;
     for list in &options.recipients {
         for address in head::read_list(list.as_bytes())? {
             let mut answer = Vec::new();
             super::ask(socket, &format!("verify {address}"), &mut answer, super::PATIENCE)
                 .map_err(|e| Failure::later(super::trouble_with(socket, &e)))?;
             let answer = String::from_utf8_lossy(&answer).into_owned();
-            let (goes, lines) = answer.split_once('\n').unwrap_or_default();
+            let (goes, mut lines) = answer.split_once('\n').unwrap_or_default();
+            if goes != "yes" {
+                let (code, rest) = lines.split_once('\n').unwrap_or_default();
+                nowhere = nowhere.or(Some(code.parse().unwrap_or(NOUSER)));
+                lines = rest;
+            }
             tell(lines);
-            nowhere |= goes != "yes";
         }
     }
-    if nowhere { Err(Failure { text: Vec::new(), ..Failure::new(NOUSER, "") }) } else { Ok(()) }
+    nowhere.map_or(Ok(()), |code| Err(Failure { text: Vec::new(), ..Failure::new(code, "") }))
 }
 
 /// On standard output, for whoever still wants to know.

@@ -3,11 +3,13 @@
 //! The text of the command is that of a table or of its user's own file, and no octet of
 //! an address is ever put into it: those are in the environment. A text without anything
 //! that a shell would make something of is split at its blanks and run as it is; any other
-//! is given to `/bin/sh -c`. That there is no such program, or none that may be run, is told
+//! is given to `/bin/sh -c`, and so is one of which no program has the name: it may be the
+//! shell's own, such as `exit`. That there is no such program, or none that may be run, is told
 //! as a shell tells it: 127, 126. See [`crate::sys::command`] for the bounds.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -42,12 +44,20 @@ impl Run<'_> {
         // Else it would look as if the program were missing.
         std::fs::metadata(self.directory)
             .map_err(|e| Trouble::new(format!("enter {}", self.directory.display()), e))?;
-        let mut input = head.as_bytes().chain(Content::new(message, content.at, content.at + content.size));
-        let mut command = parsed(self.command);
-        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir(self.directory);
-        let terms = Terms { input: Some(&mut input), limit: self.limit, most: MOST, is_free: true };
-        match command::run(command, terms) {
+        let run = |mut command: Command| {
+            let mut input = head.as_bytes().chain(Content::new(message, content.at, content.at + content.size));
+            command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+            command.current_dir(self.directory);
+            command::run(command, Terms { input: Some(&mut input), limit: self.limit, most: MOST, is_free: true })
+        };
+        let parsed = parsed(self.command);
+        let is_a_name = !parsed.get_program().as_bytes().contains(&b'/');
+        let ran = match run(parsed) {
+            // Nothing has been begun yet.
+            Err(e) if e.kind() == ErrorKind::NotFound && is_a_name => run(by_shell(self.command)),
+            ran => ran,
+        };
+        match ran {
             Ok((ended, said)) => Ok(Done::Ended(ended, String::from_utf8_lossy(&said).replace('\0', " "))),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(Done::Ended(Ended::Code(127), e.to_string())),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(Done::Ended(Ended::Code(126), e.to_string())),
@@ -64,12 +74,14 @@ fn parsed(text: &str) -> Command {
             command.args(words);
             command
         }
-        None => {
-            let mut command = Command::new("/bin/sh");
-            command.args(["-c", text]);
-            command
-        }
+        None => by_shell(text),
     }
+}
+
+fn by_shell(text: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", text]);
+    command
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A message is not what it should be: damaged, twice there, left over, in a strange spool.
 
 use super::*;
+use std::fs::File;
 
 #[test]
 fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {

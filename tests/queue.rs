@@ -115,6 +115,8 @@ fn nothing_comes_back_before_it_was_tried() {
     remote.behave(Conduct::Sink(Sink::default()));
     site.set("queue", "expire_after", "\"1s\"");
     let daemon = site.start();
+    // A flush before it is known is for nothing.
+    daemon.wait_words(&["1 message in the spool"]);
     flush(&site, &[]);
     assert_eq!(remote.messages(1).len(), 1);
     assert!(daemon.settles(&site) && site.mail("jon").is_empty());

@@ -6,31 +6,26 @@
 //! makes the directories, and is given up before anything else is opened.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
-use nix::sys::stat::{FileStat, SFlag, fstat};
 use signal_hook::consts::{SIGCHLD, SIGHUP};
 
 use crate::config::{self, Config, ConfigError, LogTo, TableFile};
 use crate::control::{self};
 use crate::deliver::credentials::Credentials;
-use crate::dns::Dns;
 use crate::listen::Door;
 use crate::log;
 use crate::queue::{Event, Selector};
-use crate::reply;
 use crate::route::Router;
 use crate::sasl::server::set_key;
 use crate::sasl::throttle::Throttle;
-use crate::session::{Committed, Service};
-use crate::spool::{EntryName, Spool};
+use crate::spool::Spool;
 use crate::submit::senders::Senders;
 use crate::sys::{self, roots::is_roots_alone};
 use crate::tls::Tls;
@@ -47,6 +42,7 @@ mod loader;
 mod lock;
 mod mail;
 mod notify;
+mod one;
 mod room;
 mod secrets;
 mod warnings;
@@ -76,9 +72,6 @@ const SERVING: &str = "Serving";
 
 /// How often certificates are looked at that no client has asked for.
 const HALF_A_DAY: Duration = Duration::from_secs(12 * 60 * 60);
-
-/// For how long a session under inetd tries to find who runs the queue.
-const SEARCH: Duration = Duration::from_secs(15 * 60);
 
 impl Start {
     /// `given` is the configuration file that was named; else it is [`DEFAULT_CONFIG`] if that is
@@ -244,44 +237,6 @@ impl Start {
         keeper::is_still_there()
     }
 
-    /// Serves one client on standard input and output.
-    ///
-    /// # Errors
-    /// What keeps it from starting; the client is told to come back.
-    pub fn serve_one(&self) -> Result<(), Exit> {
-        if is_client(io::stderr())
-            && let Ok(null) = fs::File::options().write(true).open("/dev/null")
-        {
-            let _ = nix::unistd::dup2_stderr(null);
-        }
-        let ready = self.load().and_then(|config| self.enter(config, true));
-        let (spool, settings) = ready.inspect_err(turn_away)?;
-        let config = &settings.config;
-        let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
-        let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
-        let wake = move |committed: &Committed<'_>| {
-            if wake_daemon(&socket, committed.name).is_err() {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push(committed.name);
-            }
-        };
-        let dns = Arc::new(Dns::new(&config.dns));
-        let service = Service {
-            config: Arc::clone(config),
-            router: Arc::clone(&settings.router),
-            senders: Arc::clone(&settings.senders),
-            usage: Arc::default(),
-            spool: Arc::clone(&spool),
-            dns,
-            tls: Arc::clone(&settings.tls),
-            logins: Arc::clone(&settings.logins),
-            wake: Arc::new(wake),
-        };
-        let door = Door::new(Arc::new(service), u64::from(std::process::id()));
-        door.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
-        let left = std::mem::take(&mut *committed.lock().unwrap_or_else(PoisonError::into_inner));
-        if left.is_empty() { Ok(()) } else { hand_over(settings, spool, left) }
-    }
-
     /// Tries every message in the spool once.
     ///
     /// # Errors
@@ -429,25 +384,6 @@ fn keep_key(spool: &Spool, settings: &Settings) {
     }
 }
 
-/// Tells the client of a session that cannot begin to come back, and the operator
-/// why: there may be no log yet that he has chosen, and standard error may be the client.
-fn turn_away(why: &Exit) {
-    let mut text = Vec::new();
-    reply::not_available().write_to(&mut text);
-    // Whether anyone hears it changes nothing.
-    let _ = io::stdout().write_all(&text);
-    let _ = log::start(&LogTo::Syslog, false, "penfoldd");
-    why.text.iter().for_each(|line| ::log::error!("{line}"));
-}
-
-/// Whether this is the client: under inetd standard error is, but not under systemd,
-/// where it is a socket too.
-fn is_client(stream: impl AsFd) -> bool {
-    let is_socket = |stat: &FileStat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits();
-    let file = |fd: BorrowedFd<'_>| fstat(fd).ok().filter(is_socket).map(|stat| (stat.st_dev, stat.st_ino));
-    file(stream.as_fd()).is_some_and(|it| Some(it) == file(io::stdin().as_fd()))
-}
-
 /// The daemon leaves the directory that a path is relative to.
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
@@ -467,33 +403,4 @@ fn make_for(directory: &Path, user: &str) -> io::Result<()> {
 
 fn make_all(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)
-}
-
-fn wake_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
-    // The client waits for its 250 meanwhile.
-    control::ask(socket, &format!("wake {}", name.file_name()), &mut io::sink(), Duration::from_secs(2))
-}
-
-/// Finds someone to deliver messages that a session without a daemon took: a
-/// daemon that has started since, or ourselves.
-fn hand_over(settings: Arc<Settings>, spool: Arc<Spool>, mut names: Vec<EntryName>) -> Result<(), Exit> {
-    let (deadline, mut pause) = (Instant::now() + SEARCH, Duration::from_millis(50));
-    while !names.is_empty() {
-        if let Ok(Some(_lock)) = spool.lock() {
-            let mail = Mail::start_without_listening(settings, spool)?;
-            mail.load_all()?;
-            mail.drain();
-            return Ok(());
-        }
-        names.retain(|&name| wake_daemon(&settings.config.socket, name).is_err());
-        if Instant::now() > deadline {
-            // Safe in the spool, for whoever runs the queue next.
-            ::log::warn!("{} messages wait in the spool: no daemon answers", names.len());
-            return Ok(());
-        }
-        // Whoever has the lock is about to listen, or to end.
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_secs(5));
-    }
-    Ok(())
 }

@@ -71,6 +71,8 @@ fn what_the_daemon_answers_is_what_programs_say() {
         ("penfoldctl", &["queue"], GONE, 74, "penfoldctl: list the queue in *: *"),
         ("penfoldctl", &["queue"], "you may not do that\n", 77, "penfoldctl: only root and * may list the queue"),
         ("penfoldctl", &["queue"], "ok\n-- the list ends here: x\n", 0, "-- the list ends here: x"),
+        ("penfoldctl", &["queue"], "ok\n\x1b[2J\tj\u{f6}n\u{9b}2J\r\x7f\n", 0, "?[2J\tj\u{f6}n\u{fffd}?2J??"),
+        ("penfoldctl", &["queue"], "no\x1b[2J\n", 75, "penfoldctl: list the queue in *: no?[2J"),
         ("penfoldctl", &["flush"], THREAD, 75, "penfoldctl: ask the daemon: the system has no thread for an answer"),
         ("penfoldctl", &["flush"], GONE, 74, "penfoldctl: ask the daemon: *"),
         ("penfoldctl", &["flush"], "you may not do that\n", 77, "penfoldctl: only root and * may run the queue"),

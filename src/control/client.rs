@@ -1,4 +1,7 @@
 //! The side of penfoldctl, and of a session under inetd.
+//!
+//! What the daemon says is shown to root, perhaps at a terminal: of what could be more than
+//! text there, nothing comes through, whoever the daemon may be by now.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -23,10 +26,37 @@ pub fn ask(socket: &Path, request: &str, out: &mut dyn Write, patience: Duration
     let mut answer = BufReader::new(stream);
     let mut first = String::new();
     answer.by_ref().take(1024).read_line(&mut first)?;
-    match first.trim_end() {
-        "ok" => io::copy(&mut answer, out).map(|_| ()),
+    let mut plain = Vec::new();
+    Plain { out: &mut plain, last: 0 }.write_all(first.trim_end().as_bytes())?;
+    match &*String::from_utf8_lossy(&plain) {
+        "ok" => io::copy(&mut answer, &mut Plain { out, last: 0 }).map(|_| ()),
         "" => Err(sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
         why if why == FORBIDDEN => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())),
         why => Err(io::Error::new(io::ErrorKind::ResourceBusy, why.to_owned())),
+    }
+}
+
+/// Puts a question mark in the place of control characters but line feed and tab.
+struct Plain<'a> {
+    out: &'a mut dyn Write,
+    /// The octet before.
+    last: u8,
+}
+
+impl Write for Plain<'_> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let plain = octets.iter().map(|&octet| {
+            // Those of C1, too, in UTF-8.
+            let is_c1 = std::mem::replace(&mut self.last, octet) == 0xc2 && (0x80..0xa0).contains(&octet);
+            let is_control = octet.is_ascii_control() && !matches!(octet, b'\n' | b'\t');
+            if is_c1 || is_control { b'?' } else { octet }
+        });
+        let plain: Vec<u8> = plain.collect();
+        self.out.write_all(&plain)?;
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }

@@ -432,6 +432,17 @@ fn no_command_outlives_the_server() {
 }
 
 #[test]
+fn a_command_may_open_as_many_files_as_programs_expect() {
+    let Some(homes) = Homes::new("") else { return };
+    fs::write(homes.home("jon").join(".forward"), "|ulimit -Sn > part && mv part limit\n").expect("a file");
+    let daemon = homes.start();
+    send(&daemon, "jon");
+    let limit = homes.home("jon").join("limit");
+    daemon.wait_until("the command", || limit.exists());
+    assert_eq!(fs::read_to_string(limit).expect("a number"), "1024\n");
+}
+
+#[test]
 fn what_a_command_leaves_behind_is_waited_for() {
     let Some(homes) = Homes::new("") else { return };
     let forward = "\"|setsid sh -c 'sleep 0.5; : > $HOME/over' & sleep 0.2\"\n";

@@ -6,9 +6,8 @@
 //! first one exits as it did. The second has a session of its own from its start;
 //! the directory and the standard files of the terminal it leaves when it serves.
 //! The pid file is made under another name and renamed: a link in its place is
-//! replaced and not followed, and so is what a crash left there. Root makes none where others
-//! may write. There is no limit in
-//! time: whoever waits can interrupt.
+//! replaced and not followed, and so is what a crash left there. Root makes none where
+//! others may write. There is no limit in time: whoever waits can interrupt.
 
 use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};

@@ -6,10 +6,10 @@
 //! configuration is read, and a file of it opened, by a process that is begun for that and
 //! ends with it (`secrets`); and what the system says of a user is found out by who becomes
 //! that user, so that nobody waits here for a name service. Of root's rights it keeps two: to
-//! make a file somebody's, and to end an agent. Root itself gets no agent, nor does whoever is called root by another name;
-//! and only a message of the server's own, as it is in the spool, is made the file of
-//! somebody for whom an agent works. It ends with the server, whose pid file it removes then,
-//! and leaves signals to that.
+//! make a file somebody's, and to end an agent. Root itself gets no agent, nor does whoever
+//! is called root by another name; and only a message of the server's own, as it is in the
+//! spool, is made the file of somebody for whom an agent works. It ends with the server,
+//! whose pid file it removes then, and leaves signals to that.
 
 use std::ffi::OsString;
 use std::fs::File;

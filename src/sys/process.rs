@@ -159,6 +159,14 @@ pub fn signals() -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(is_first.then_some(SIGCHLD)))
 }
 
+/// Gives this process, and what it runs, as many open files as programs expect: some look at
+/// each that there could be, and select(2) knows no more.
+pub fn usual_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1024), hard);
+    }
+}
+
 /// Lets the user as whom this process runs have so many processes and threads, when this
 /// one or what it runs begins another. Those of root are not limited.
 pub fn limit_processes(most: u64) {

@@ -73,6 +73,7 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
 
 fn work(uid: u32, gid: u32) -> io::Result<()> {
     sys::become_and_say(uid, gid)?;
+    sys::usual_descriptor_limit();
     umask(Mode::from_bits_truncate(0o077));
     let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;

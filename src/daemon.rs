@@ -334,7 +334,7 @@ impl Start {
             }
         };
         warnings::of_changes(started, &fresh.config);
-        warnings::tell(&fresh, &mail.tools.local);
+        warnings::tell(&fresh, &mail.tools.outbound.local);
         keep_key(&mail.tools.spool, &fresh);
         let settings = Arc::new(fresh);
         mail.tell(Event::Settings(mail::queue_settings(&settings)));

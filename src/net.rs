@@ -14,6 +14,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
+use crate::patience::{GLANCE, Hurry};
 use crate::tls::Facts;
 
 /// How long a peer may take to leave.
@@ -40,6 +43,11 @@ struct Secure {
 struct Wire {
     link: Link,
     deadline: Instant,
+    /// When the deadline was set, and whether less time is granted meanwhile.
+    since: Instant,
+    hurry: Option<Hurry>,
+    /// The deadline was not waited for.
+    is_cut: bool,
     read_limit: Option<Duration>,
     write_limit: Option<Duration>,
 }
@@ -73,18 +81,32 @@ impl Stream {
         Ok(Self::new(Link::Files(input.into(), output.into())))
     }
 
-    /// Connects, within `limit`.
+    /// Connects, within `limit`, or within what `hurry` grants. The second value is whether
+    /// it was given up because of that.
     ///
     /// # Errors
     /// Those of connect(2), and `TimedOut`.
-    pub fn connect(address: SocketAddr, limit: Duration) -> io::Result<Self> {
-        let socket = TcpStream::connect_timeout(&address, limit)?;
-        socket.set_nodelay(true)?;
+    pub fn connect(address: SocketAddr, limit: Duration, hurry: Option<&Hurry>) -> Result<Self, (io::Error, bool)> {
+        let socket = connect(address, limit, hurry)?;
+        socket.set_nodelay(true).map_err(|e| (e, false))?;
         Ok(Self::from_socket(socket))
     }
 
+    /// From now on a read or write may be given up before its deadline, if `hurry` says so;
+    /// the time it grants counts from when the deadline was set.
+    pub fn set_hurry(&mut self, hurry: Option<Hurry>) {
+        (self.wire.hurry, self.wire.is_cut) = (hurry, false);
+    }
+
+    /// Whether a read or write was given up before its deadline.
+    pub fn is_cut(&self) -> bool {
+        self.wire.is_cut
+    }
+
     fn new(link: Link) -> Self {
-        let wire = Wire { link, deadline: Instant::now(), read_limit: None, write_limit: None };
+        let now = Instant::now();
+        let wire =
+            Wire { link, deadline: now, since: now, hurry: None, is_cut: false, read_limit: None, write_limit: None };
         Self { wire, tls: None }
     }
 
@@ -109,12 +131,15 @@ impl Stream {
 
     /// From now on every read and write fails after `limit`, counted from now.
     pub fn set_limit(&mut self, limit: Duration) {
-        self.wire.deadline = Instant::now() + limit;
+        self.set_deadline(Instant::now() + limit);
     }
 
     /// The same, until a moment.
     pub fn set_deadline(&mut self, deadline: Instant) {
         self.wire.deadline = deadline;
+        if self.wire.hurry.is_some() {
+            self.wire.since = Instant::now();
+        }
     }
 
     /// The peer's address, if it has one.
@@ -235,8 +260,17 @@ impl Wire {
         }
     }
 
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+    fn left(&mut self) -> io::Result<Duration> {
+        let now = Instant::now();
+        let mut left = self.deadline.saturating_duration_since(now);
+        if let Some(hurry) = &self.hurry {
+            let granted = hurry.limit().map(|limit| (self.since + limit).saturating_duration_since(now));
+            self.is_cut = granted.is_some_and(|granted| granted.is_zero());
+            if self.is_cut {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            left = left.min(GLANCE);
+        }
         // Zero would mean no limit to the system, and less than a tick nothing.
         if left < Duration::from_millis(1) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
@@ -297,6 +331,38 @@ impl Write for Wire {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// As connect(2), by a socket that can be waited for in pieces.
+fn connect(address: SocketAddr, limit: Duration, hurry: Option<&Hurry>) -> Result<TcpStream, (io::Error, bool)> {
+    let Some(hurry) = hurry else { return TcpStream::connect_timeout(&address, limit).map_err(|e| (e, false)) };
+    let plain = |e: io::Error| (e, false);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(plain)?;
+    socket.set_nonblocking(true).map_err(plain)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {
+            let begun = Instant::now();
+            loop {
+                let (waited, granted) = (begun.elapsed(), hurry.limit());
+                if waited >= limit || granted.is_some_and(|granted| waited >= granted) {
+                    return Err((io::ErrorKind::TimedOut.into(), waited < limit));
+                }
+                let piece = (limit - waited).min(GLANCE);
+                match wait(socket.as_fd(), nix::poll::PollFlags::POLLOUT, piece) {
+                    Ok(()) => break,
+                    Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                    Err(e) => return Err(plain(e)),
+                }
+            }
+            if let Some(e) = socket.take_error().map_err(plain)? {
+                return Err(plain(e));
+            }
+        }
+        Err(e) => return Err(plain(e)),
+    }
+    socket.set_nonblocking(false).map_err(plain)?;
+    Ok(socket.into())
 }
 
 /// A limit that is a little longer than what is left will do, for the loop looks

@@ -44,6 +44,22 @@ pub struct Outcome {
     pub is_quoted: bool,
 }
 
+/// What an attempt showed of a destination, whatever became of the message.
+#[derive(Debug, Clone, Default)]
+pub enum Contact {
+    /// Nothing: no host was asked.
+    #[default]
+    None,
+    /// A host answered up to EHLO at least; what it said last, if that was no success.
+    Answered(Option<Box<Outcome>>),
+    /// No host answered: why.
+    Unreachable(Box<Outcome>),
+    /// Every address that may be tried has as many connections as it may have.
+    Crowded,
+    /// It was given up before its time, because others waited for the worker.
+    Postponed,
+}
+
 /// What did something for a recipient.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Via {

@@ -12,21 +12,27 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::Hash;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use crate::patience::Patience;
 use crate::spool::{EntryName, QueueId};
 use crate::sys;
 
 mod destinations;
 mod event;
+mod health;
 mod item;
 mod names;
+mod pool;
+mod ready;
 
-use destinations::{Destinations, JobRef};
-pub use event::{Event, Found, Job, Key, LOCAL, Plan, Planned, Report, Selector, Settings, Verdict};
+use destinations::{Begun, Destinations, JobRef};
+pub use event::{Event, Found, Job, Key, LOCAL, Plan, Planned, Report, Running, Selector, Settings, Verdict};
+pub use health::{Down, Standing};
 use item::{End, Item, ItemJob, JobState};
 use names::Names;
 
@@ -43,7 +49,12 @@ pub struct Tasks {
     pub choose: Box<dyn Fn(EntryName, EntryName) -> EntryName + Send>,
     /// Removes an entry of which everything is settled.
     pub finish: Box<dyn Fn(EntryName) -> bool + Send>,
+    /// Lets addresses that are down be tried at once.
+    pub forgive: Box<dyn Fn() + Send>,
 }
+
+/// To which destination and address an idle worker keeps a connection.
+type Holds = Option<(Key, SocketAddr)>;
 
 /// The queue's own thread.
 pub struct Queue {
@@ -58,8 +69,9 @@ pub struct Queue {
     destinations: Destinations,
     /// What waits, and what waited when this was noted.
     due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
-    idle: Vec<(usize, Option<Key>)>,
-    running: usize,
+    idle: Vec<(usize, Holds)>,
+    /// The jobs that run, by worker.
+    running: HashMap<usize, Running>,
     /// What other processes committed before the names in the spool are known.
     early: Option<Vec<EntryName>>,
     draining: bool,
@@ -67,8 +79,15 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue. Workers are named by their place in `workers`.
-    pub fn new(settings: Settings, events: Receiver<Event>, workers: Vec<Sender<Job>>, tasks: Tasks) -> Self {
+    /// An empty queue. Workers are named by their place in `workers`; what they wait for
+    /// goes by `patience`.
+    pub fn new(
+        settings: Settings,
+        events: Receiver<Event>,
+        workers: Vec<Sender<Job>>,
+        tasks: Tasks,
+        patience: Arc<Patience>,
+    ) -> Self {
         let idle = (0..workers.len()).rev().map(|worker| (worker, None)).collect();
         Self {
             settings,
@@ -77,10 +96,10 @@ impl Queue {
             items: HashMap::new(),
             jobs: 0,
             names: Names::default(),
-            destinations: Destinations::new(workers.len(), settings.per_destination),
+            destinations: Destinations::new(workers.len(), &settings, patience),
             due: BinaryHeap::new(),
             idle,
-            running: 0,
+            running: HashMap::new(),
             early: Some(Vec::new()),
             draining: false,
             stopping: false,
@@ -92,11 +111,11 @@ impl Queue {
     pub fn run(mut self) {
         loop {
             if !self.stopping {
-                self.destinations.note_overdue();
+                self.destinations.note_time();
                 self.wake_due();
                 self.dispatch();
             }
-            if self.running == 0 && (self.stopping || (self.draining && self.destinations.is_idle())) {
+            if self.running.is_empty() && (self.stopping || (self.draining && self.destinations.is_idle())) {
                 return;
             }
             match self.next_event() {
@@ -107,9 +126,9 @@ impl Queue {
         }
     }
 
-    fn next_event(&self) -> Result<Event, RecvTimeoutError> {
+    fn next_event(&mut self) -> Result<Event, RecvTimeoutError> {
         let due = self.due.peek().map(|Reverse((due, ..))| self.settings.schedule.wait(*due, sys::now()).min(NAP));
-        match due.into_iter().chain(self.destinations.overdue_in()).min() {
+        match due.into_iter().chain(self.destinations.next_note()).min() {
             Some(wait) if !self.stopping => self.events.recv_timeout(wait),
             _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -132,9 +151,14 @@ impl Queue {
             }
             Event::Report(report) => self.report(report),
             Event::Flush(selector, said) => drop(said.try_send(self.flush(&selector))),
+            Event::Hosts(of, said) => drop(said.try_send(self.standings(of.as_deref()))),
+            Event::Running(said) => {
+                let since = |running: &Running| Running { since: running.began.elapsed(), ..running.clone() };
+                drop(said.try_send(self.running.values().map(since).collect()));
+            }
             Event::Settings(settings) => {
                 self.settings = settings;
-                self.destinations.limit(settings.per_destination);
+                self.destinations.set(&settings);
             }
             Event::Drain => self.draining = true,
             Event::Stop => self.stopping = true,
@@ -178,7 +202,7 @@ impl Queue {
             jobs.push(ItemJob::new(self.names.share(&key), spots, domains, due));
         }
         self.jobs += jobs.len();
-        self.items.insert(id, Box::new(Item::new(plan.entry, plan.unsynced, jobs)));
+        self.items.insert(id, Box::new(Item::new(plan.entry, (plan.unsynced, plan.sender), jobs)));
         self.close(id);
     }
 
@@ -207,7 +231,7 @@ impl Queue {
         let Some(item) = self.items.get_mut(&job.0) else { return };
         item.set(job.1, JobState::Ready);
         if let Some(own) = item.jobs().get(job.1) {
-            self.destinations.add(&own.key, job);
+            self.destinations.add(&own.key, job, item.sender);
         }
     }
 
@@ -219,35 +243,69 @@ impl Queue {
             let is_ready = |(id, index): JobRef, key: &Key| {
                 items.get(&id).is_some_and(|item| item.end == End::Finish && item.is_ready(index, key))
             };
-            let Some((key, job, number)) = self.destinations.begin_next(is_ready) else { return };
-            self.hand_out(key, job, number);
+            let Some(begun) = self.destinations.begin_next(is_ready) else { return };
+            self.hand_out(begun);
         }
     }
 
-    fn hand_out(&mut self, key: Key, (id, index): JobRef, started: u64) {
+    fn hand_out(&mut self, begun: Begun) {
+        let Begun { key, job: (id, index), number, trust, down, address } = begun;
         let Some(item) = self.items.get_mut(&id) else { return };
         let (entry, unsynced, is_last) = (item.entry(id), item.unsynced, item.open() == 1);
         item.set(index, JobState::Running);
         let Some(own) = item.jobs_mut().get_mut(index) else { return };
         let spots = own.spots.as_slice().to_vec();
         let owed = own.take_owed();
-        let holder = self.idle.iter().position(|(_, holds)| holds.as_ref() == Some(&key));
-        // Otherwise one that holds nothing, so that connections last.
-        let at = holder.or_else(|| self.idle.iter().rposition(|(_, holds)| holds.is_none())).unwrap_or(0);
-        let (worker, _) = self.idle.remove(at);
-        self.running += 1;
-        let job = Job { entry, key, spots, owed, unsynced, is_last, index, started };
+        let worker = self.choose_worker(&key, address);
+        let recipients = spots.iter().map(|spot| spot.number).collect();
+        let running = Running { id, key: Arc::clone(&key), recipients, since: Duration::ZERO, began: Instant::now() };
+        self.running.insert(worker, running);
+        let job = Job { entry, key, spots, owed, unsynced, is_last, trust, down, index, started: number };
         // A worker lives as long as the queue.
         let _ = self.workers[worker].send(job);
     }
 
+    /// An idle worker: one that keeps a connection to the destination or at least to its
+    /// address; otherwise one that keeps none, so that connections last.
+    fn choose_worker(&mut self, key: &Key, address: Option<SocketAddr>) -> usize {
+        let holds = |is_it: &dyn Fn(&(Key, SocketAddr)) -> bool| {
+            self.idle.iter().position(|(_, holds)| holds.as_ref().is_some_and(is_it))
+        };
+        let holder = holds(&|(own, _)| own == key).or_else(|| holds(&|(_, own)| Some(*own) == address));
+        let at = holder.or_else(|| self.idle.iter().rposition(|(_, holds)| holds.is_none())).unwrap_or(0);
+        self.idle.remove(at).0
+    }
+
     fn report(&mut self, report: Report) {
-        let Report { worker, job, verdict, took, holds, children } = report;
+        let Report { worker, job, verdict, took, contact, address, holds, children } = report;
         self.idle.push((worker, holds));
-        self.running -= 1;
-        self.destinations.end(&job.key, job.started, took);
+        self.running.remove(&worker);
+        let key = Arc::clone(&job.key);
+        let came_up = self.destinations.end((&key, job.started), took, contact, address);
         self.note_verdict(job, verdict);
+        if came_up {
+            self.revive(&key);
+        }
         children.into_iter().for_each(|child| self.load(child, false));
+    }
+
+    /// Mail that was deferred while its destination was down need not wait any longer.
+    fn revive(&mut self, key: &Key) {
+        let mut waiting: Vec<(u64, JobRef)> = Vec::new();
+        for (id, item) in &self.items {
+            let own = item.jobs().iter().enumerate().filter(|(_, job)| job.key == *key);
+            waiting.extend(own.filter_map(|(index, job)| Some((job.due()?, (*id, index)))));
+        }
+        waiting.sort_unstable();
+        waiting.into_iter().for_each(|(_, job)| self.make_ready(job));
+    }
+
+    /// What is known of destinations: of all, or of a domain, a host, or a name as the
+    /// list has it.
+    fn standings(&self, of: Option<&str>) -> Vec<Standing> {
+        let Some(name) = of else { return self.destinations.standings(|_| true) };
+        let exchangers = names::exchangers(name);
+        self.destinations.standings(|key| **key == *name || **key == *exchangers || names::names_host(key, name))
     }
 
     fn note_verdict(&mut self, job: Job, verdict: Verdict) {
@@ -258,7 +316,13 @@ impl Queue {
         let Some(own) = item.jobs_mut().get_mut(index) else { return };
         own.owe(job.owed);
         let again = std::mem::take(&mut own.again);
-        if let Verdict::Later { spots, due } = verdict {
+        if again {
+            self.destinations.forgive(&job.key);
+            (self.tasks.forgive)();
+        }
+        if let Verdict::Again = verdict {
+            self.make_ready((id, index));
+        } else if let Verdict::Later { spots, due } = verdict {
             let due = if again { 0 } else { due };
             own.spots = spots.into();
             item.put_off(index, due);
@@ -290,7 +354,8 @@ impl Queue {
     /// An entry that could not be removed has one job: to be looked at.
     fn finish_later(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
-        let plan = Plan { entry: item.entry(id), unsynced: item.unsynced, jobs: vec![Planned::new(LOCAL.to_owned())] };
+        let jobs = vec![Planned::new(LOCAL.to_owned())];
+        let plan = Plan { entry: item.entry(id), unsynced: item.unsynced, sender: item.sender, jobs };
         self.forget(id);
         self.insert(plan);
     }
@@ -320,9 +385,7 @@ impl Queue {
             for domain in job.domains.as_slice() {
                 self.names.release(domain);
             }
-            if self.names.release(&job.key) {
-                self.destinations.forget(&job.key);
-            }
+            self.names.release(&job.key);
         }
     }
 
@@ -356,6 +419,7 @@ impl Queue {
         waiting.sort_unstable();
         let keys: HashSet<Key> = waiting.iter().filter_map(|&(_, job)| key_of(&self.items, job)).collect();
         keys.iter().for_each(|key| self.destinations.forgive(key));
+        (self.tasks.forgive)();
         waiting.into_iter().for_each(|(_, job)| self.make_ready(job));
         count
     }

@@ -7,6 +7,7 @@
 //! tried again later.
 
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +18,10 @@ use crate::address::Address;
 use crate::bounce;
 use crate::deliver::Consignment;
 use crate::deliver::hand::Hands;
-use crate::deliver::remote::{Courier, Target, Terms};
+use crate::deliver::remote::{Attempted, Courier, Target, Terms};
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::{Contact, Fate, Outcome};
 use crate::queue::{Event, Job, LOCAL, Report, Verdict};
 use crate::route::{Expansion, Place, Route};
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
@@ -46,21 +47,23 @@ const MAX_HEADER: u64 = 64 << 10;
 
 /// Works until the queue hangs up.
 pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender<Event>) {
-    let mut worker = Worker { courier: Courier::new(Arc::clone(&tools.dns), tools.local.clone()), tools };
+    let mut worker =
+        Worker { courier: Courier::new(tools.outbound.clone()), tools, contact: Contact::None, address: None };
     loop {
         let mut job = match worker.next_job(&jobs) {
             Some(job) => job,
             None => return,
         };
         let (start, mut children) = (Instant::now(), Vec::new());
+        (worker.contact, worker.address) = (Contact::None, None);
         let done = catch_unwind(AssertUnwindSafe(|| worker.settle(&mut job, &mut children)));
         let verdict = done.unwrap_or_else(|_| {
             ::log::error!("{}: a bug ended an attempt for {}; it is made again later", job.entry.id, job.key);
             worker.courier.close();
             worker.later(&job)
         });
-        let holds = worker.courier.holds().map(Into::into);
-        let report = Report { worker: number, job, verdict, took: start.elapsed(), holds, children };
+        let (contact, address, holds) = (std::mem::take(&mut worker.contact), worker.address, worker.courier.holds());
+        let report = Report { worker: number, job, verdict, took: start.elapsed(), contact, address, holds, children };
         if events.send(Event::Report(report)).is_err() {
             return;
         }
@@ -70,6 +73,9 @@ pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender
 struct Worker {
     tools: Arc<Tools>,
     courier: Courier,
+    /// What the attempt under way showed of its destination, and the address that it used.
+    contact: Contact,
+    address: Option<SocketAddr>,
 }
 
 /// One job while it is worked on.
@@ -121,6 +127,9 @@ impl Worker {
             hands: &tools.hands,
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return Verdict::Stale };
+        if matches!(self.contact, Contact::Crowded | Contact::Postponed) {
+            return Verdict::Again;
+        }
         if attempt.write_down(outcomes) && attempt.report_failures() {
             attempt.job.owed.clear();
             attempt.verdict()
@@ -189,8 +198,9 @@ impl Worker {
         if slots.iter().zip(&routes).any(|(slot, route)| key(slot, route) != *attempt.job.key) {
             return None;
         }
-        let outcomes = match routes.first() {
-            Some(route @ (Route::Mx { .. } | Route::Hosts(_))) => match attempt.make_full() {
+        let outcomes = match (routes.first(), attempt.job.down.clone()) {
+            (Some(_), Some(down)) => slots.iter().map(|_| down.outcome()).collect(),
+            (Some(route @ (Route::Mx { .. } | Route::Hosts(_))), None) => match attempt.make_full() {
                 Ok(()) => self.send(attempt, &slots, route),
                 Err(e) => slots.iter().map(|_| Outcome::from_io("rewrite the message in the spool", &e)).collect(),
             },
@@ -215,8 +225,12 @@ impl Worker {
             content: entry.content(),
         };
         let settings = &attempt.settings;
-        let terms = Terms { config: &settings.config, tls: &settings.tls.client, credentials: &settings.credentials };
-        self.courier.deliver(terms, &attempt.job.key, &target, &consignment)
+        let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);
+        let terms = Terms { config, tls, credentials, trust: attempt.job.trust };
+        let Attempted { outcomes, contact, address } =
+            self.courier.deliver(terms, &attempt.job.key, &target, &consignment);
+        (self.contact, self.address) = (contact, address);
+        outcomes
     }
 }
 

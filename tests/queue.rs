@@ -316,7 +316,7 @@ fn who_looks_at_the_queue_changes_nothing() {
 fn a_destination_has_only_so_many_workers_and_the_others_go_on() {
     let hanging = Remote::with(Sink::default().when("MAIL", Then::Hang, usize::MAX));
     let other = Remote::sink();
-    let site = Site::with("queue.workers = 4\nqueue.workers_per_destination = 2");
+    let site = Site::with("queue.workers_per_destination = 2");
     route(&site, "slow.test", &hanging);
     route(&site, "example.test", &other);
     let daemon = site.start();
@@ -335,23 +335,22 @@ fn a_destination_has_only_so_many_workers_and_the_others_go_on() {
 
 #[test]
 fn mail_for_this_host_waits_for_no_other() {
-    let hanging: Vec<Remote> = (0..3).map(|_| Remote::with(Sink::default().when("CONNECT", Then::Hang, 9))).collect();
-    let site = Site::with("queue.workers = 3\nqueue.workers_per_destination = 3");
+    let hanging: Vec<Remote> = (0..8).map(|_| Remote::with(Sink::default().when("CONNECT", Then::Hang, 9))).collect();
+    let site = Site::with("queue.workers = 4");
     for (n, remote) in hanging.iter().enumerate() {
         route(&site, &format!("slow{n}.test"), remote);
     }
     let daemon = site.start();
     let mut client = daemon.client();
-    for n in [0, 0, 0, 1, 1, 2, 2] {
+    for n in 0..hanging.len() {
         client.send("jon@razorback", &[&format!("elvis@slow{n}.test")], TEXT);
     }
     let connections = || hanging.iter().map(|remote| remote.look(|seen| seen.connections)).sum::<usize>();
-    daemon.wait_until("two busy workers", || connections() >= 2);
+    daemon.wait_until("busy workers", || connections() >= 2);
     for _ in 0..3 {
         client.send("jon@razorback", &["jon@razorback"], TEXT);
     }
     daemon.wait_mail(&site, "jon", 3);
-    assert_eq!(connections(), 2);
 }
 
 #[test]

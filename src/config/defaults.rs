@@ -66,8 +66,8 @@ pub(super) fn defaults(hostname: &str) -> Config {
         },
         remote: remote(),
         queue: Queue {
-            workers: 20,
-            workers_per_destination: 10,
+            workers: 200,
+            workers_per_destination: 20,
             retry_min: Duration::from_secs(5 * MINUTE),
             retry_max: Duration::from_secs(4 * HOUR),
             expire_after: Duration::from_secs(5 * 24 * HOUR),

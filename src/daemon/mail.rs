@@ -17,6 +17,7 @@ use super::exit::{self, Exit};
 use super::loader;
 use crate::control::{self, Orders};
 use crate::deliver::hand::Hands;
+use crate::deliver::remote::Shared;
 use crate::dns::Dns;
 use crate::listen::{Door, Entrance};
 use crate::queue::{self, Event, Queue, Tasks};
@@ -62,7 +63,9 @@ impl Mail {
         let dns = Arc::new(Dns::new(&settings.config.dns));
         let count = settings.config.queue.workers;
         let queue_settings = queue_settings(&settings);
-        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands: Hands::default(), dns, local });
+        let outbound = Shared { dns, local, addresses: Arc::default(), patience: Arc::default() };
+        let patience = Arc::clone(&outbound.patience);
+        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands: Hands::default(), outbound });
         let (events, inbox) = bounded(EVENTS);
         let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
         let mut workers = Vec::new();
@@ -73,7 +76,7 @@ impl Mail {
             builder.spawn(move || worker::run(number, tools, jobs, events)).map_err(no_thread)?;
             workers.push(give);
         }
-        let queue = Queue::new(queue_settings, inbox, workers, tasks(&tools));
+        let queue = Queue::new(queue_settings, inbox, workers, tasks(&tools), patience);
         let (alive, ended) = bounded(0);
         let run = move || {
             end_with_bug("queue", || queue.run());
@@ -166,7 +169,7 @@ impl Mail {
             senders: Arc::clone(&settings.senders),
             usage: Arc::clone(&self.usage),
             spool: Arc::clone(&self.tools.spool),
-            dns: Arc::clone(&self.tools.dns),
+            dns: Arc::clone(&self.tools.outbound.dns),
             tls: Arc::clone(&settings.tls),
             logins: Arc::clone(&settings.logins),
             wake: Arc::new(wake),
@@ -211,10 +214,12 @@ fn end_with_bug(name: &str, run: impl FnOnce()) {
 
 /// What the queue has done by others.
 fn tasks(tools: &Arc<Tools>) -> Tasks {
+    let addresses = Arc::clone(&tools.outbound.addresses);
     let (for_load, for_choose, for_finish) = (Arc::clone(tools), Arc::clone(&tools.spool), Arc::clone(&tools.spool));
     Tasks {
         load: Box::new(move |name, unsynced| worker::plan(&for_load, name, unsynced)),
         choose: Box::new(move |first, second| for_choose.choose(first, second)),
         finish: Box::new(move |name| worker::finish(&for_finish, name)),
+        forgive: Box::new(move || addresses.forgive()),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! [`Outcome`]: crate::outcome::Outcome
 
+pub mod addresses;
 mod client;
 pub mod credentials;
 mod given;

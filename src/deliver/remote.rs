@@ -2,26 +2,30 @@
 //!
 //! A [`Courier`] belongs to one worker. It tries the hosts of a destination until
 //! each recipient is settled, and keeps the connection that worked for the next
-//! message to the same destination. At most [`MAX_TRIES`] addresses are tried in
-//! one attempt, and none is begun after [`PATIENCE`].
+//! message to the same destination, or to another that the same host serves. At most
+//! [`MAX_TRIES`] addresses are tried in one attempt, and none is begun after [`PATIENCE`];
+//! how many connections lead to an address is for `addresses` to say.
 //!
 //! The policy is in [`after`]. What is said of a recipient in the end is what the
 //! host said that came furthest, in doubt the preferred one. A connection kept from
 //! an earlier message that turns out to be closed is replaced without a word. Does
-//! not decide when the next attempt is, and writes nothing down.
+//! not decide when the next attempt is, and writes nothing down; what the attempt showed
+//! of the destination, its [`Contact`], is the queue's to judge.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Consignment;
+use super::addresses::{Addresses, Admission, Permit};
 use super::client::{Answer, Connection, Manner, Security, Stage};
 use super::credentials::Credentials;
 use super::hosts::Peer;
 pub use super::hosts::Target;
 use crate::config::{Config, RemoteTls};
 use crate::dns::Dns;
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::{Contact, Fate, Outcome};
+use crate::patience::{Hurry, Patience, Trust};
 use crate::reply::Status;
 use crate::tls;
 
@@ -33,19 +37,35 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// Takes mail to other hosts, one message at a time.
 #[derive(Debug)]
 pub struct Courier {
-    dns: Arc<Dns>,
-    local: Vec<SocketAddr>,
+    shared: Shared,
     kept: Option<Kept>,
+}
+
+/// What all couriers share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Who knows where hosts are.
+    pub dns: Arc<Dns>,
+    /// Where this daemon listens: no mail is sent there.
+    pub local: Vec<SocketAddr>,
+    /// How many connections lead where.
+    pub addresses: Arc<Addresses>,
+    /// How long hosts may be silent that have not proved themselves.
+    pub patience: Arc<Patience>,
 }
 
 /// A connection for the next message.
 #[derive(Debug)]
 struct Kept {
     /// The destination to which it leads.
-    key: String,
+    key: Arc<str>,
     /// What held when it was made.
     tls: RemoteTls,
+    /// Whether the DNS led to it: then it serves other destinations of that host as well.
+    by_dns: bool,
     connection: Connection,
+    /// Lives as long as the connection.
+    _permit: Permit,
 }
 
 /// What holds for an attempt.
@@ -57,6 +77,20 @@ pub struct Terms<'a> {
     pub tls: &'a tls::Client,
     /// Who this server is at which host.
     pub credentials: &'a Credentials,
+    /// What the queue thinks of the destination.
+    pub trust: Trust,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub struct Attempted {
+    /// An outcome for each recipient, in order; they mean nothing where the contact says that
+    /// nothing was tried.
+    pub outcomes: Vec<Outcome>,
+    /// What it showed of the destination.
+    pub contact: Contact,
+    /// The address that was used last, or for which others have to wait.
+    pub address: Option<SocketAddr>,
 }
 
 /// What is known of the recipients so far, in their order.
@@ -65,6 +99,15 @@ struct Attempt<'a> {
     answers: Vec<Option<Answer>>,
     tried: Vec<SocketAddr>,
     begun: Instant,
+    trust: Trust,
+    /// A host answered, at the address in `tried` that is the last one.
+    has_answered: bool,
+    /// Why no host could be reached.
+    unreachable: Option<Outcome>,
+    /// A host was given up before its time.
+    is_cut: bool,
+    /// An address to which no other connection may lead now.
+    crowded: Option<SocketAddr>,
 }
 
 /// What to do about a recipient after an answer.
@@ -93,26 +136,26 @@ fn after(answer: &Answer) -> Next {
 }
 
 impl Courier {
-    /// A courier without a connection. `local` is where this daemon listens, to
-    /// which no mail is sent.
-    pub fn new(dns: Arc<Dns>, local: Vec<SocketAddr>) -> Self {
-        Self { dns, local, kept: None }
+    /// A courier without a connection.
+    pub fn new(shared: Shared) -> Self {
+        Self { shared, kept: None }
     }
 
-    /// Delivers `what` to the destination `to`, which the queue calls `key`. One
-    /// outcome for each recipient, in order.
-    pub fn deliver(&mut self, terms: Terms<'_>, key: &str, to: &Target, what: &Consignment<'_>) -> Vec<Outcome> {
-        let mut attempt = Attempt::new(what);
-        self.use_kept(key, terms.config.remote.tls, &mut attempt);
+    /// Delivers `what` to the destination `to`, which the queue calls `key`.
+    pub fn deliver(&mut self, terms: Terms<'_>, key: &Arc<str>, to: &Target, what: &Consignment<'_>) -> Attempted {
+        let mut attempt = Attempt::new(what, terms.trust);
+        if self.kept.as_ref().is_some_and(|kept| kept.key == *key) {
+            self.use_kept(terms, key, &mut attempt);
+        }
         if !attempt.is_over() {
             self.try_hosts(terms, key, to, &mut attempt);
         }
-        attempt.outcomes()
+        attempt.end()
     }
 
-    /// The destination to which a connection is kept.
-    pub fn holds(&self) -> Option<&str> {
-        self.kept.as_ref().map(|kept| kept.key.as_str())
+    /// The destination to which a connection is kept, and its address.
+    pub fn holds(&self) -> Option<(Arc<str>, SocketAddr)> {
+        self.kept.as_ref().map(|kept| (Arc::clone(&kept.key), kept.connection.peer().address))
     }
 
     /// Says QUIT where a connection is kept.
@@ -122,37 +165,46 @@ impl Courier {
         }
     }
 
-    fn use_kept(&mut self, key: &str, tls: RemoteTls, attempt: &mut Attempt<'_>) {
-        if self.kept.as_ref().is_some_and(|kept| kept.key != key || kept.tls != tls) {
-            self.close();
+    /// Uses the connection that is kept, unless it was made by other rules. False if it
+    /// was of no use.
+    fn use_kept(&mut self, terms: Terms<'_>, key: &Arc<str>, attempt: &mut Attempt<'_>) -> bool {
+        let Some(mut kept) = self.kept.take() else { return false };
+        if kept.tls != terms.config.remote.tls {
+            kept.connection.quit();
+            return false;
         }
-        let Some(Kept { mut connection, .. }) = self.kept.take() else { return };
-        let address = connection.peer().address;
-        let answers = connection.send(&attempt.consignment());
+        let address = kept.connection.peer().address;
+        kept.connection.set_hurry(Hurry::new(&self.shared.patience, terms.trust));
+        let answers = kept.connection.send(&attempt.consignment());
         // It was closed while nobody used it; the host is tried as if for the first time.
         // So is one that wants another login than when the connection was made.
-        if !connection.is_usable() && answers.iter().all(|a| a.stage <= Stage::MailFrom) {
-            connection.quit();
-            return;
+        if !kept.connection.is_usable() && answers.iter().all(|a| a.stage <= Stage::MailFrom && !a.is_cut) {
+            kept.connection.quit();
+            return false;
         }
         attempt.tried.push(address);
+        attempt.has_answered = true;
         attempt.note_all(answers);
-        self.keep(key, tls, connection);
+        kept.key = Arc::clone(key);
+        self.keep(kept);
+        true
     }
 
-    fn try_hosts(&mut self, terms: Terms<'_>, key: &str, to: &Target, attempt: &mut Attempt<'_>) {
-        let groups = match to.groups(&self.dns, &terms.config.hostname) {
+    fn try_hosts(&mut self, terms: Terms<'_>, key: &Arc<str>, to: &Target, attempt: &mut Attempt<'_>) {
+        let groups = match to.groups(&self.shared.dns, &terms.config.hostname) {
             Ok(groups) => groups,
             Err(outcome) => return attempt.note_nowhere(outcome),
         };
         for group in groups {
-            let found = to.look_up(&self.dns, &group, &self.local);
+            let mut found = to.look_up(&self.shared.dns, &group, &self.shared.local);
             if let Some(outcome) = found.trouble {
                 attempt.note_nowhere(outcome);
             }
             if found.ourselves {
                 return attempt.note_nowhere(to.loops());
             }
+            // Where a connection leads already is as good as any other of them.
+            found.peers.sort_by_key(|peer| !self.keeps(peer, to));
             for peer in found.peers {
                 if attempt.is_over() {
                     return;
@@ -161,19 +213,45 @@ impl Courier {
                     return attempt.note_nowhere(to.loops());
                 }
             }
+            // A host that is busy is not a reason to go to one that is less preferred.
+            if attempt.crowded.is_some() {
+                return;
+            }
         }
+    }
+
+    /// Whether the connection that is kept leads to this host, and may be used for any
+    /// destination that the host serves.
+    fn keeps(&self, peer: &Peer, to: &Target) -> bool {
+        let is_it = |kept: &Kept| kept.by_dns && kept.connection.peer() == peer;
+        matches!(to, Target::Mx { .. }) && self.kept.as_ref().is_some_and(is_it)
     }
 
     /// Whether `peer` is someone else.
     fn try_host(
         &mut self,
         terms: Terms<'_>,
-        key: &str,
+        key: &Arc<str>,
         (to, peer): (&Target, &Peer),
         attempt: &mut Attempt<'_>,
     ) -> bool {
-        attempt.tried.push(peer.address);
+        if self.keeps(peer, to) && self.use_kept(terms, key, attempt) {
+            return true;
+        }
+        self.close();
         let config = terms.config;
+        let permit = match self.shared.addresses.ask(peer.address, config.queue.workers_per_destination) {
+            Admission::Granted(permit) => permit,
+            Admission::Crowded => {
+                attempt.crowded = Some(peer.address);
+                return true;
+            }
+            Admission::Down(why) => {
+                attempt.note_nowhere(Outcome { why: format!("not tried again yet: {}", why.why), ..*why });
+                return true;
+            }
+        };
+        attempt.tried.push(peer.address);
         let login = match to {
             Target::Hosts(_) => terms.credentials.find(&peer.identity()),
             // Whoever the DNS names gets no secret.
@@ -187,32 +265,36 @@ impl Courier {
             security: Security::of(peer, config.remote.tls, login.is_some()),
             is_ours: matches!(to, Target::Hosts(_)),
             login: login.as_deref(),
+            hurry: Hurry::new(&self.shared.patience, terms.trust),
         };
         let mut connection = match Connection::open(peer, &manner) {
             Ok(connection) => connection,
             Err(answer) => {
-                attempt.note_everyone(&answer);
+                attempt.note_closed(&answer, &permit);
                 return true;
             }
         };
+        permit.answered();
         // Where the configuration names a host, it may well have this one's name, as
         // a content filter at another port does.
         if matches!(to, Target::Mx { .. }) && connection.is_named(&config.hostname) {
             connection.quit();
             return false;
         }
+        attempt.has_answered = true;
         let answers = connection.send(&attempt.consignment());
         attempt.note_all(answers);
-        self.keep(key, config.remote.tls, connection);
+        let by_dns = matches!(to, Target::Mx { .. });
+        self.keep(Kept { key: Arc::clone(key), tls: config.remote.tls, by_dns, connection, _permit: permit });
         true
     }
 
-    fn keep(&mut self, key: &str, tls: RemoteTls, connection: Connection) {
+    fn keep(&mut self, kept: Kept) {
         self.close();
-        if connection.is_usable() {
-            self.kept = Some(Kept { key: key.to_owned(), tls, connection });
+        if kept.connection.is_usable() {
+            self.kept = Some(kept);
         } else {
-            connection.quit();
+            kept.connection.quit();
         }
     }
 }
@@ -224,8 +306,18 @@ impl Drop for Courier {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(what: &'a Consignment<'a>) -> Self {
-        Self { what, answers: vec![None; what.recipients.len()], tried: Vec::new(), begun: Instant::now() }
+    fn new(what: &'a Consignment<'a>, trust: Trust) -> Self {
+        Self {
+            what,
+            answers: vec![None; what.recipients.len()],
+            tried: Vec::new(),
+            begun: Instant::now(),
+            trust,
+            has_answered: false,
+            unreachable: None,
+            is_cut: false,
+            crowded: None,
+        }
     }
 
     /// The recipients that may be asked for elsewhere, by place.
@@ -263,12 +355,48 @@ impl<'a> Attempt<'a> {
 
     /// There was no host to ask.
     fn note_nowhere(&mut self, outcome: Outcome) {
-        self.note_everyone(&Answer { stage: Stage::Connect, outcome });
+        if outcome.fate == Fate::Deferred {
+            self.unreachable = Some(outcome.clone());
+        }
+        self.note_everyone(&Answer { stage: Stage::Connect, outcome, is_cut: false });
     }
 
-    fn outcomes(self) -> Vec<Outcome> {
+    /// There is no connection to a host that was asked.
+    fn note_closed(&mut self, answer: &Answer, permit: &Permit) {
+        if answer.is_cut && self.trust == Trust::Unproven {
+            self.is_cut = true;
+        } else {
+            // One that says why it takes no mail now is there.
+            if answer.outcome.reply.is_none() {
+                permit.failed(&answer.outcome);
+            }
+            self.unreachable = Some(answer.outcome.clone());
+        }
+        self.note_everyone(answer);
+    }
+
+    /// Whether nothing was said of any recipient.
+    fn is_silent(&self) -> bool {
+        let is_silent = |a: &Answer| a.outcome.fate == Fate::Deferred && a.outcome.reply.is_none();
+        self.answers.iter().flatten().all(|a| a.stage < Stage::AfterDot && is_silent(a))
+    }
+
+    fn end(self) -> Attempted {
+        let is_cut = self.is_cut || self.trust == Trust::Unproven && self.answers.iter().flatten().any(|a| a.is_cut);
+        let contact = match self.unreachable {
+            _ if self.crowded.is_some() && self.is_silent() => Contact::Crowded,
+            _ if is_cut && self.is_silent() => Contact::Postponed,
+            _ if self.has_answered => {
+                let troubled = self.answers.iter().flatten().find(|a| a.outcome.fate != Fate::Delivered);
+                Contact::Answered(troubled.map(|a| Box::new(a.outcome.clone())))
+            }
+            Some(why) => Contact::Unreachable(Box::new(why)),
+            None => Contact::None,
+        };
         let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be tried");
-        self.answers.into_iter().map(|answer| answer.map_or_else(nobody, |a| a.outcome)).collect()
+        let outcomes = self.answers.into_iter().map(|answer| answer.map_or_else(nobody, |a| a.outcome)).collect();
+        let address = self.crowded.filter(|_| matches!(contact, Contact::Crowded)).or(self.tried.last().copied());
+        Attempted { outcomes, contact, address }
     }
 }
 

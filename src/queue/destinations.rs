@@ -1,264 +1,435 @@
-//! Whose turn it is: the destinations that have something ready, or running.
+//! Whose turn it is: the destinations that have something ready or running, and what is
+//! known of those that lately had.
 //!
-//! Destinations take turns; each elsewhere has at most so many workers, those that
-//! were slow at last have together at most half of them, and a quarter is kept for
-//! this host, so that no tarpit uses up the pool. No step looks at all destinations
-//! or at all that is ready. So nothing is taken out of the middle: what is ready no
-//! more is passed over when its turn comes, and the queue says what that is. A
-//! destination with neither is not here, unless it was slow.
+//! The pool of workers is shared out by classes of destinations; see `pool`.
+//! Within a class destinations take turns; of the unproven ones the oldest and the newest
+//! alternate, so that a flood of them does not stand before the next. Each has at most as
+//! many jobs as its [`Health`] allows, and never more than half of what its class has free.
+//! A destination whose addresses are all taken is *parked* until one of them may be free.
+//!
+//! No step looks at all destinations or at all that is ready. So nothing is taken out of
+//! the middle: what is ready no more is passed over when its turn comes, and the queue
+//! says what that is.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::event::{Key, LOCAL};
+use super::event::{Key, Settings};
+use super::health::{Down, Health, Standing};
 use super::item::is_local;
+use super::pool::{CLASSES, Class, Pool};
+use super::ready::Ready;
 use super::{SMALL, thin_out};
+use crate::outcome::{Contact, Outcome};
+use crate::patience::{Patience, Trust};
 use crate::spool::QueueId;
 use crate::users::DESTINATION;
 
-/// A job that takes longer makes its destination a slow one.
-const SLOW: Duration = Duration::from_secs(30);
+/// A job elsewhere that takes longer makes its destination a slow one.
+const SLOW_HOST: Duration = Duration::from_secs(10);
+/// The same for a user's agents and commands.
+const SLOW_USER: Duration = Duration::from_secs(3);
+/// A parked destination looks again after this time at the latest: a connection that is
+/// kept idle ends without a word to the queue.
+const PARKED: Duration = Duration::from_secs(1);
+/// Destinations that start again when a job ends at the address for which they wait.
+const UNPARKED_AT_ONCE: usize = 2;
+/// Jobs of one destination that are deferred at once, at a time.
+const DEFERRED_AT_ONCE: usize = 4;
+/// Destinations without work that are remembered.
+const REMEMBERED: usize = 4096;
 
 /// An entry's job, by its place there.
 pub type JobRef = (QueueId, usize);
 
+/// A job whose turn it is.
+pub struct Begun {
+    pub key: Key,
+    pub job: JobRef,
+    /// What it is to be called when it ends.
+    pub number: u64,
+    /// How patient it is.
+    pub trust: Trust,
+    /// It is not tried, for its destination is down.
+    pub down: Option<Arc<Down>>,
+    /// The address that its destination used last.
+    pub address: Option<SocketAddr>,
+}
+
 /// All that is ready or running, by destination.
 pub struct Destinations {
-    workers: usize,
-    per_destination: usize,
-    busy: HashMap<Key, Destination>,
-    /// Those elsewhere with ready jobs and room for one more, each with its ticket; a
+    most: usize,
+    longest_quiet: Duration,
+    known: HashMap<Key, Destination>,
+    /// Destinations with ready jobs and room for one more, each with its ticket; a
     /// ticket that the destination does not have any more is worth nothing.
-    turns: VecDeque<(Key, u64)>,
-    /// The slow ones likewise, whether or not there is room for one.
-    slow_turns: VecDeque<(Key, u64)>,
+    turns: [VecDeque<(Key, u64)>; CLASSES.len()],
     tickets: u64,
-    /// How many of `turns` come before this host, if it has something ready.
-    local_turn: Option<usize>,
-    running_away: usize,
-    running_slow: usize,
-    /// When the jobs that run were begun, in that order, and where to; without those
-    /// that are known to take long. The next one's number is `count`.
-    begun: BTreeMap<u64, (Instant, Key)>,
+    /// The class that is asked first.
+    first: usize,
+    newest: bool,
+    pool: Pool,
+    /// The jobs that run, but for those of this host. The next one's number is `count`.
+    started: HashMap<u64, Started>,
     count: u64,
+    /// When jobs were started at hosts, and for users, in that order.
+    watched: [VecDeque<(Instant, u64)>; 2],
+    /// Who waits for a connection to an address, and since when the first one does.
+    parked: HashMap<SocketAddr, VecDeque<Key>>,
+    parked_since: Option<Instant>,
+    /// Those without work that are remembered, the oldest first.
+    remembered: VecDeque<Key>,
+    patience: Arc<Patience>,
+}
+
+struct Started {
+    key: Key,
+    class: Class,
 }
 
 #[derive(Default)]
 struct Destination {
-    ready: VecDeque<JobRef>,
+    ready: Ready,
+    health: Health,
     running: usize,
-    slow: bool,
-    ticket: Option<u64>,
+    /// Jobs that are being deferred without being tried.
+    deferring: usize,
+    ticket: Option<(u64, Class)>,
+    /// As what the jobs that run are counted.
+    counted: Option<Class>,
+    is_parked: bool,
+    is_remembered: bool,
+    address: Option<SocketAddr>,
+    said: Option<Box<Outcome>>,
+}
+
+impl Destination {
+    fn class(&self, key: &Key, now: Instant) -> Class {
+        match (&self.health, key) {
+            (_, key) if is_local(key) => Class::Here,
+            (Health::Slow, key) if is_users(key) => Class::SlowUser,
+            (_, key) if is_users(key) => Class::User,
+            (Health::Fresh, _) => Class::Unproven,
+            (Health::Proven(_), _) => Class::Proven,
+            (Health::Down(down), _) if now < down.next_probe || self.running > 0 => Class::Defer,
+            (Health::Slow | Health::Down(_), _) => Class::Slow,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.running == 0 && self.deferring == 0
+    }
 }
 
 impl Destinations {
     /// With nothing ready.
-    pub fn new(workers: usize, per_destination: usize) -> Self {
+    pub fn new(workers: usize, settings: &Settings, patience: Arc<Patience>) -> Self {
         Self {
-            workers,
-            per_destination,
-            busy: HashMap::new(),
-            turns: VecDeque::new(),
-            slow_turns: VecDeque::new(),
+            most: settings.per_destination,
+            longest_quiet: settings.schedule.min / 4,
+            known: HashMap::new(),
+            turns: Default::default(),
             tickets: 0,
-            local_turn: None,
-            running_away: 0,
-            running_slow: 0,
-            begun: BTreeMap::new(),
+            first: 0,
+            newest: false,
+            pool: Pool::new(workers),
+            started: HashMap::new(),
             count: 0,
+            watched: Default::default(),
+            parked: HashMap::new(),
+            parked_since: None,
+            remembered: VecDeque::new(),
+            patience,
         }
     }
 
-    /// From now on so many workers for one destination.
-    pub fn limit(&mut self, per_destination: usize) {
-        self.per_destination = per_destination;
+    /// Other settings from now on.
+    pub fn set(&mut self, settings: &Settings) {
+        (self.most, self.longest_quiet) = (settings.per_destination, settings.schedule.min / 4);
     }
 
-    /// Whether nothing is ready that could start.
+    /// Whether nothing is ready that could start, now or when something has ended.
     pub fn is_idle(&self) -> bool {
-        self.turns.is_empty() && self.slow_turns.is_empty() && self.local_turn.is_none()
+        self.parked.is_empty() && self.turns.iter().all(VecDeque::is_empty)
     }
 
-    /// A job is ready.
-    pub fn add(&mut self, key: &Key, job: JobRef) {
-        self.busy.entry(Arc::clone(key)).or_default().ready.push_back(job);
+    /// A job of this sender is ready.
+    pub fn add(&mut self, key: &Key, job: JobRef, sender: u32) {
+        self.known.entry(Arc::clone(key)).or_default().ready.add(sender, job);
         self.offer_turn(key);
-    }
-
-    fn has_room(&self, key: &Key, destination: &Destination) -> bool {
-        destination.running < self.most_of(key) && (!destination.slow || self.running_slow < self.most_slow())
-    }
-
-    /// A user of the system can stop whoever works for him, and is to stop nobody else.
-    fn most_of(&self, key: &Key) -> usize {
-        let share = if key.starts_with(DESTINATION) { (self.workers / 2).max(1) } else { self.per_destination };
-        share.min(self.per_destination)
-    }
-
-    fn most_slow(&self) -> usize {
-        (self.workers / 2).max(1)
     }
 
     fn offer_turn(&mut self, key: &Key) {
-        let limit = self.most_of(key);
-        let Some(destination) = self.busy.get_mut(key) else { return };
-        let is_full = destination.running >= limit && !is_local(key);
-        if destination.ticket.is_some() || destination.ready.is_empty() || is_full {
+        let Some(destination) = self.known.get_mut(key) else { return };
+        if destination.ready.is_empty() || destination.is_parked {
             return;
         }
-        self.tickets += 1;
-        destination.ticket = Some(self.tickets);
-        if is_local(key) {
-            self.local_turn = Some(self.turns.len());
-        } else if destination.slow {
-            self.slow_turns.push_back((Arc::clone(key), self.tickets));
-        } else {
-            self.turns.push_back((Arc::clone(key), self.tickets));
+        let class = destination.class(key, Instant::now());
+        let has_room = match class {
+            Class::Here => true,
+            Class::Defer => destination.deferring < DEFERRED_AT_ONCE,
+            _ => destination.running < destination.health.limit(self.most),
+        };
+        // What is thought of it may have changed: then its turn is in another class.
+        if has_room && destination.ticket.is_none_or(|(_, old)| old != class) {
+            self.tickets += 1;
+            destination.ticket = Some((self.tickets, class));
+            self.turns[class as usize].push_back((Arc::clone(key), self.tickets));
         }
     }
 
-    /// The job whose turn it is begins now; with what it is to be called when it
-    /// ends. `is_ready` is whether one still is.
-    pub fn begin_next(&mut self, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<(Key, JobRef, u64)> {
-        while let Some(key) = self.next_turn() {
-            let has_room = self.busy.get(&key).is_some_and(|d| is_local(&key) || self.has_room(&key, d));
-            let job = if has_room { self.take_ready(&key, &is_ready) } else { None };
-            let begun = job.map(|job| (Arc::clone(&key), job, self.begin(&key)));
-            self.drop_idle(&key);
-            self.offer_turn(&key);
+    /// The job whose turn it is begins now. `is_ready` is whether one still is.
+    pub fn begin_next(&mut self, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<Begun> {
+        let begun = (0..CLASSES.len()).find_map(|next| {
+            let at = (self.first + next) % CLASSES.len();
+            let begun = self.begin_in(CLASSES[at], &is_ready);
             if begun.is_some() {
-                return begun;
+                self.first = at + 1;
             }
+            begun
+        });
+        let waits = |class: Class| !self.turns[class as usize].is_empty() && self.pool.free(class) == 0;
+        self.pool.set_patience(&self.patience, waits);
+        begun
+    }
+
+    fn begin_in(&mut self, class: Class, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<Begun> {
+        // Those with as much as their share for now. Each has a job running, so they are few.
+        let mut sated = Vec::new();
+        let mut begun = None;
+        while begun.is_none() && self.pool.free(class) > 0 {
+            let Some((key, ticket)) = self.next_turn(class) else { break };
+            let (now, share) = (Instant::now(), self.pool.share(class));
+            let Some(destination) = self.known.get_mut(&key).filter(|d| d.ticket == Some((ticket, class))) else {
+                continue;
+            };
+            let (is_due, running) = (destination.class(&key, now) == class, destination.running);
+            if is_due && running > 0 && running >= share {
+                sated.push((key, ticket));
+                continue;
+            }
+            destination.ticket = None;
+            if is_due {
+                begun = self.take_ready(&key, &is_ready).map(|job| self.begin(&key, job, class, now));
+                self.drop_idle(&key);
+            }
+            self.offer_turn(&key);
         }
-        None
+        self.turns[class as usize].extend(sated);
+        begun
+    }
+
+    fn next_turn(&mut self, class: Class) -> Option<(Key, u64)> {
+        let turns = &mut self.turns[class as usize];
+        let turn = if class == Class::Unproven && self.newest { turns.pop_back() } else { turns.pop_front() };
+        self.newest = !self.newest;
+        if turns.is_empty() {
+            turns.shrink_to(SMALL);
+        }
+        turn
     }
 
     fn take_ready(&mut self, key: &Key, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<JobRef> {
-        let ready = &mut self.busy.get_mut(key)?.ready;
-        while let Some(job) = ready.pop_front() {
-            if is_ready(job, key) {
-                return Some(job);
-            }
-        }
-        None
+        let ready = &mut self.known.get_mut(key)?.ready;
+        std::iter::from_fn(|| ready.next()).find(|job| is_ready(*job, key))
     }
 
-    /// The next destination in turn, which hands in its ticket; only this host once
-    /// three quarters of the workers are away.
-    fn next_turn(&mut self) -> Option<Key> {
-        let kept = (self.workers / 4).max(usize::from(self.workers > 1));
-        let may_leave = self.running_away < self.workers - kept;
-        loop {
-            if self.local_turn.is_some_and(|before| before == 0 || !may_leave) {
-                self.local_turn = None;
-                let (key, destination) = self.busy.get_key_value(LOCAL)?;
-                let (key, ticket) = (Arc::clone(key), destination.ticket);
-                if let Some(key) = self.hand_in(key, ticket) {
-                    return Some(key);
-                }
-            }
-            let (key, ticket) = if may_leave { self.next_away()? } else { return None };
-            if let Some(key) = self.hand_in(key, Some(ticket)) {
-                return Some(key);
-            }
-        }
-    }
-
-    fn next_away(&mut self) -> Option<(Key, u64)> {
-        if self.running_slow < self.most_slow()
-            && let Some(turn) = self.slow_turns.pop_front()
-        {
-            return Some(turn);
-        }
-        let turn = self.turns.pop_front()?;
-        if self.turns.is_empty() {
-            self.turns.shrink_to(SMALL);
-        }
-        self.local_turn = self.local_turn.map(|before| before.saturating_sub(1));
-        Some(turn)
-    }
-
-    fn hand_in(&mut self, key: Key, ticket: Option<u64>) -> Option<Key> {
-        let destination = self.busy.get_mut(&key).filter(|d| d.ticket == ticket && ticket.is_some())?;
-        destination.ticket = None;
-        Some(key)
-    }
-
-    fn begin(&mut self, key: &Key) -> u64 {
-        if let Some(destination) = self.busy.get_mut(key) {
-            destination.running += 1;
-            self.running_slow += usize::from(destination.slow);
-        }
+    fn begin(&mut self, key: &Key, job: JobRef, class: Class, now: Instant) -> Begun {
         let number = self.count;
         self.count += 1;
-        if !is_local(key) {
-            self.running_away += 1;
-            self.begun.insert(number, (Instant::now(), Arc::clone(key)));
+        self.pool.running[class as usize] += 1;
+        let mut begun = Begun { key: Arc::clone(key), job, number, trust: Trust::Proven, down: None, address: None };
+        self.started.insert(number, Started { key: Arc::clone(key), class });
+        let Some(destination) = self.known.get_mut(key) else { return begun };
+        match (&destination.health, class) {
+            (Health::Down(down), Class::Defer) => begun.down = Some(Arc::clone(down)),
+            (health, Class::Proven | Class::Unproven | Class::Slow) => begun.trust = health.trust(),
+            _ => {}
         }
-        number
+        begun.address = destination.address;
+        if class == Class::Defer {
+            destination.deferring += 1;
+            return begun;
+        }
+        destination.running += 1;
+        match class {
+            Class::Here | Class::Defer => {}
+            Class::User | Class::SlowUser => self.watched[1].push_back((now, number)),
+            Class::Proven | Class::Unproven | Class::Slow => self.watched[0].push_back((now, number)),
+        }
+        self.reclass(key);
+        begun
     }
 
-    /// A job has ended, after so long.
-    pub fn end(&mut self, key: &Key, number: u64, took: Duration) {
-        self.begun.remove(&number);
-        self.running_away -= usize::from(!is_local(key));
-        let Some(destination) = self.busy.get_mut(key) else { return };
-        destination.running -= 1;
-        let was_slow = std::mem::replace(&mut destination.slow, took >= SLOW && !is_local(key));
-        // Those of its jobs that still run count as what it is now.
-        match (was_slow, destination.slow) {
-            (true, true) => self.running_slow -= 1,
-            (true, false) => {
-                self.running_slow -= destination.running + 1;
-                // Its turn is with those that are not slow.
-                destination.ticket = None;
+    /// A job has ended, after so long. Whether its destination was down and is not any more.
+    pub fn end(&mut self, begun: (&Key, u64), took: Duration, contact: Contact, address: Option<SocketAddr>) -> bool {
+        let (key, number) = begun;
+        let Some(started) = self.started.remove(&number) else { return false };
+        self.pool.running[started.class as usize] -= 1;
+        let (most, quiet) = (self.most, self.longest_quiet);
+        let Some(destination) = self.known.get_mut(key) else { return false };
+        let mut came_up = false;
+        if started.class == Class::Defer {
+            destination.deferring -= 1;
+        } else {
+            destination.running -= 1;
+            if destination.running == 0 {
+                destination.counted = None;
             }
-            (false, true) => self.running_slow += destination.running,
-            (false, false) => {}
+            destination.address = address.or(destination.address);
+            match contact {
+                Contact::None if is_users(key) => destination.health.answered(took >= SLOW_USER, most),
+                Contact::None => {}
+                Contact::Answered(said) => {
+                    came_up = matches!(destination.health, Health::Down(_));
+                    destination.health.answered(took >= SLOW_HOST, most);
+                    destination.said = said;
+                }
+                Contact::Unreachable(why) => {
+                    destination.said = Some(why.clone());
+                    destination.health.failed(*why, quiet, Instant::now());
+                }
+                Contact::Postponed => destination.health.slow_down(),
+                Contact::Crowded => {
+                    if let Some(address) = address {
+                        destination.is_parked = true;
+                        self.parked.entry(address).or_default().push_back(Arc::clone(key));
+                        self.parked_since.get_or_insert_with(Instant::now);
+                    }
+                }
+            }
         }
-        self.drop_idle(key);
+        let is_parked = destination.is_parked;
+        self.reclass(key);
+        if let Some(address) = address.filter(|_| !is_parked) {
+            self.unpark(&address, UNPARKED_AT_ONCE);
+        }
         self.offer_turn(key);
+        self.drop_idle(key);
+        came_up
     }
 
-    /// A job that has run for long makes its destination slow before it ends.
-    pub fn note_overdue(&mut self) {
-        while let Some(first) = self.begun.first_entry().filter(|first| first.get().0.elapsed() >= SLOW) {
-            let (_, key) = first.remove();
-            if let Some(destination) = self.busy.get_mut(&key).filter(|d| !d.slow) {
-                destination.slow = true;
-                self.running_slow += destination.running;
-            }
+    /// Counts the jobs that run as what their destination is now.
+    fn reclass(&mut self, key: &Key) {
+        let Some(destination) = self.known.get_mut(key).filter(|d| d.running > 0) else { return };
+        let class = match destination.class(key, Instant::now()) {
+            Class::Defer => Class::Slow,
+            class => class,
+        };
+        if destination.counted.replace(class) == Some(class) {
+            return;
+        }
+        let own = self.started.values_mut().filter(|s| s.class != Class::Defer && s.class != class && s.key == *key);
+        for started in own {
+            self.pool.running[started.class as usize] -= 1;
+            self.pool.running[class as usize] += 1;
+            started.class = class;
         }
     }
 
-    /// How long until a job that runs now is overdue.
-    pub fn overdue_in(&self) -> Option<Duration> {
-        self.begun.values().next().map(|(begun, _)| SLOW.saturating_sub(begun.elapsed()))
+    fn unpark(&mut self, address: &SocketAddr, count: usize) {
+        let Some(waiting) = self.parked.get_mut(address) else { return };
+        let keys: Vec<Key> = waiting.drain(..count.min(waiting.len())).collect();
+        if waiting.is_empty() {
+            self.parked.remove(address);
+        }
+        for key in keys {
+            if let Some(destination) = self.known.get_mut(&key) {
+                destination.is_parked = false;
+            }
+            self.offer_turn(&key);
+            self.drop_idle(&key);
+        }
+        if self.parked.is_empty() {
+            self.parked_since = None;
+        }
+    }
+
+    /// Notes what has passed with time: jobs that have run for long make their destination
+    /// slow before they end, and those that are parked look again.
+    pub fn note_time(&mut self) {
+        for (at, limit) in [SLOW_HOST, SLOW_USER].into_iter().enumerate() {
+            while let Some((_, number)) = self.watched[at].pop_front_if(|(since, _)| since.elapsed() >= limit) {
+                let Some(started) = self.started.get(&number) else { continue };
+                let key = Arc::clone(&started.key);
+                if let Some(destination) = self.known.get_mut(&key) {
+                    destination.health.slow_down();
+                }
+                self.reclass(&key);
+                self.offer_turn(&key);
+            }
+        }
+        if self.parked_since.is_some_and(|since| since.elapsed() >= PARKED) {
+            let addresses: Vec<SocketAddr> = self.parked.keys().copied().collect();
+            addresses.iter().for_each(|address| self.unpark(address, 1));
+            self.parked_since = (!self.parked.is_empty()).then(Instant::now);
+        }
+    }
+
+    /// How long until there is something to note.
+    pub fn next_note(&mut self) -> Option<Duration> {
+        // What has ended needs no note.
+        for watched in &mut self.watched {
+            while watched.pop_front_if(|(_, number)| !self.started.contains_key(number)).is_some() {}
+        }
+        let slow = self.watched.iter().zip([SLOW_HOST, SLOW_USER]);
+        let slow = slow.filter_map(|(watched, limit)| Some(limit.saturating_sub(watched.front()?.0.elapsed())));
+        slow.chain(self.parked_since.map(|since| PARKED.saturating_sub(since.elapsed()))).min()
     }
 
     /// One that has moved house may be tried at once: its host may be another now.
     pub fn forgive(&mut self, key: &Key) {
-        if let Some(destination) = self.busy.get_mut(key).filter(|d| d.running == 0 && d.slow) {
-            destination.slow = false;
-            destination.ticket = None;
-            self.offer_turn(key);
-            self.drop_idle(key);
-        }
+        let Some(destination) = self.known.get_mut(key).filter(|d| d.running == 0) else { return };
+        destination.health.forgive();
+        self.offer_turn(key);
+        self.drop_idle(key);
     }
 
-    /// No job is for it any more.
-    pub fn forget(&mut self, key: &Key) {
-        if self.busy.get(key).is_some_and(|d| d.running == 0) {
-            self.busy.remove(key);
-            thin_out(&mut self.busy);
-        }
-    }
-
+    /// Forgets what has nothing to do, unless there is something to remember of it.
     fn drop_idle(&mut self, key: &Key) {
-        let is_idle = |d: &Destination| d.ready.is_empty() && d.running == 0 && !d.slow;
-        if self.busy.get(key).is_some_and(is_idle) {
-            self.forget(key);
+        let Some(destination) = self.known.get_mut(key).filter(|d| d.is_idle() && !d.is_parked) else { return };
+        if is_local(key) || matches!(destination.health, Health::Fresh) {
+            self.known.remove(key);
+        } else if !std::mem::replace(&mut destination.is_remembered, true) {
+            self.remembered.push_back(Arc::clone(key));
         }
+        while self.remembered.len() > REMEMBERED
+            && let Some(oldest) = self.remembered.pop_front()
+        {
+            let Some(destination) = self.known.get_mut(&oldest) else { continue };
+            destination.is_remembered = false;
+            if destination.is_idle() && !destination.is_parked {
+                self.known.remove(&oldest);
+            }
+        }
+        thin_out(&mut self.known);
     }
+
+    /// What is known of destinations elsewhere, in no order: of all, or of those with this
+    /// name.
+    pub fn standings(&self, is_meant: impl Fn(&Key) -> bool) -> Vec<Standing> {
+        let meant = self.known.iter().filter(|(key, _)| !is_local(key) && is_meant(key));
+        let now = Instant::now();
+        let standing = |(key, destination): (&Key, &Destination)| Standing {
+            name: Arc::clone(key),
+            address: destination.address,
+            state: destination.health.word(),
+            running: destination.running,
+            limit: destination.health.limit(self.most),
+            ready: destination.ready.len(),
+            down: match &destination.health {
+                Health::Down(down) => Some((now - down.since, down.next_probe.saturating_duration_since(now))),
+                _ => None,
+            },
+            said: destination.said.clone(),
+        };
+        meant.map(standing).collect()
+    }
+}
+
+/// Whether a destination is an agent or a command of this system.
+fn is_users(key: &Key) -> bool {
+    key.starts_with(DESTINATION) || key.starts_with("command")
 }

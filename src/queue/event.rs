@@ -3,13 +3,16 @@
 //! Values that go down channels; whoever sends one has no claim to it any more.
 //! Nothing here decides, waits or fails.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use super::health::{Down, Standing};
 use super::names::{at_port, is_exchangers};
-use crate::outcome::Outcome;
+use crate::outcome::{Contact, Outcome};
+use crate::patience::Trust;
 use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId, Spot};
 
@@ -39,6 +42,10 @@ pub enum Event {
     Report(Report),
     /// Try now what is waiting; says how many jobs that were.
     Flush(Selector, Sender<usize>),
+    /// What is known of destinations elsewhere: of all, or of those of one domain or name.
+    Hosts(Option<String>, Sender<Vec<Standing>>),
+    /// The messages that are at workers, each with the destination and for how long.
+    Running(Sender<Vec<Running>>),
     /// Other settings from now on.
     Settings(Settings),
     /// Everything on disk was reported; end when nothing is ready or running.
@@ -70,6 +77,20 @@ impl Selector {
     }
 }
 
+/// A job that is at a worker.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The message.
+    pub id: QueueId,
+    /// The destination.
+    pub key: Key,
+    /// Its recipients, by number.
+    pub recipients: Vec<u32>,
+    /// For how long.
+    pub since: Duration,
+    pub(super) began: Instant,
+}
+
 /// What the queue goes by.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -96,6 +117,8 @@ pub struct Plan {
     pub entry: EntryName,
     /// Whether it must be synced before it is acted on.
     pub unsynced: bool,
+    /// A number that stands for the sender: mail of different senders takes turns.
+    pub sender: u32,
     /// A job for each destination.
     pub jobs: Vec<Planned>,
 }
@@ -145,6 +168,10 @@ pub struct Job {
     pub unsynced: bool,
     /// Whether the rest of the entry is settled: then the worker finishes it.
     pub is_last: bool,
+    /// How patient it is with the destination's hosts.
+    pub trust: Trust,
+    /// The destination is down: its mail is deferred without being tried.
+    pub down: Option<Arc<Down>>,
     pub(super) index: usize,
     pub(super) started: u64,
 }
@@ -160,8 +187,12 @@ pub struct Report {
     pub verdict: Verdict,
     /// How long it took.
     pub took: Duration,
-    /// The destination to which the worker keeps a connection.
-    pub holds: Option<Key>,
+    /// What it showed of the destination.
+    pub contact: Contact,
+    /// The address that was used last.
+    pub address: Option<SocketAddr>,
+    /// The destination and the address to which the worker keeps a connection.
+    pub holds: Option<(Key, SocketAddr)>,
     /// New entries that the job made.
     pub children: Vec<EntryName>,
 }
@@ -178,6 +209,8 @@ pub enum Verdict {
         /// In seconds since 1970.
         due: u64,
     },
+    /// Nothing was tried: when its turn comes again.
+    Again,
     /// Recipients have another destination now: plan the entry anew.
     Stale,
     /// The entry is gone, or not to be touched again.

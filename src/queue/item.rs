@@ -15,6 +15,8 @@ use crate::spool::{EntryName, Place, QueueId, Spot};
 pub struct Item {
     size: u64,
     place: Place,
+    /// A number that stands for the sender.
+    pub sender: u32,
     /// Whether it must be synced before it is acted on.
     pub unsynced: bool,
     /// What is to come when none of its jobs runs any more.
@@ -152,7 +154,7 @@ impl ItemJob {
 
 impl Item {
     /// An entry and its jobs, all of which wait.
-    pub fn new(entry: EntryName, unsynced: bool, mut list: Vec<ItemJob>) -> Self {
+    pub fn new(entry: EntryName, (unsynced, sender): (bool, u32), mut list: Vec<ItemJob>) -> Self {
         let jobs = match (list.len(), list.pop()) {
             (1, Some(one)) => Jobs::One(one),
             (open, last) => {
@@ -160,7 +162,7 @@ impl Item {
                 Jobs::Many(Box::new(ManyJobs { list, open, running: 0 }))
             }
         };
-        Self { size: entry.size, place: entry.place, unsynced, end: End::Finish, jobs }
+        Self { size: entry.size, place: entry.place, sender, unsynced, end: End::Finish, jobs }
     }
 
     /// The entry with this id, where it was last seen.

@@ -22,16 +22,14 @@ impl Names {
         name
     }
 
-    /// Gives back what a job shared; whether it was the last to have it.
-    pub fn release(&mut self, name: &Key) -> bool {
-        let Some(count) = self.0.get_mut(name) else { return true };
+    /// Gives back what a job shared.
+    pub fn release(&mut self, name: &Key) {
+        let Some(count) = self.0.get_mut(name) else { return };
         *count -= 1;
-        let is_last = *count == 0;
-        if is_last {
+        if *count == 0 {
             self.0.remove(name);
             thin_out(&mut self.0);
         }
-        is_last
     }
 
     /// The one copy of a name that some job has.
@@ -48,6 +46,15 @@ pub fn exchangers(domain: &str) -> String {
 /// Whether a destination is [`exchangers`] of a domain.
 pub fn is_exchangers(key: &str, domain: &str) -> bool {
     key.strip_prefix("mx:") == Some(domain)
+}
+
+/// Whether a destination is hosts that the configuration names, and one has this name.
+pub fn names_host(key: &str, name: &str) -> bool {
+    let mut hosts = key.strip_prefix("host:").into_iter().flat_map(|hosts| hosts.split(','));
+    hosts.any(|host| {
+        let host = host.rsplit_once("//").map_or(host, |(_, host)| host);
+        host.rsplit_once(':').is_some_and(|(host, _)| host == name)
+    })
 }
 
 /// The domain of the exchangers of which a destination is another port.

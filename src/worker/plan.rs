@@ -5,7 +5,9 @@
 //! now is planned as a job to look again; one that makes no sense is put aside.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::sync::LazyLock;
 
 use super::Tools;
 use crate::queue::{LOCAL, Plan, Planned};
@@ -59,7 +61,7 @@ pub fn plan(tools: &Tools, name: EntryName, unsynced: bool) -> Option<Plan> {
 /// Tried again as a whole: what it holds is not known.
 fn unreadable(name: EntryName, error: &io::Error) -> Plan {
     ::log::error!("spool: open {}: {error}", name.id);
-    Plan { entry: name, unsynced: true, jobs: vec![Planned::new(LOCAL.into())] }
+    Plan { entry: name, unsynced: true, sender: 0, jobs: vec![Planned::new(LOCAL.into())] }
 }
 
 fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
@@ -76,7 +78,13 @@ fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
         let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
         jobs[at].add(slot.spot(), slot.recipient.address.domain(), last);
     }
-    Plan { entry: entry.name(), unsynced, jobs }
+    Plan { entry: entry.name(), unsynced, sender: sender_number(entry), jobs }
+}
+
+/// A number for the sender that nobody outside can foresee, or two could share one on purpose.
+fn sender_number(entry: &Entry) -> u32 {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEYS.hash_one(entry.sender()) as u32
 }
 
 /// What the queue calls the destination of a recipient. One whose copy is prepared

@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use crate::config::Config;
 use crate::deliver::credentials::Credentials;
 use crate::deliver::hand::Hands;
-use crate::dns::Dns;
+use crate::deliver::remote::Shared;
 use crate::route::Router;
 use crate::sasl::Logins;
 use crate::spool::Spool;
@@ -39,10 +39,8 @@ pub struct Tools {
     pub spool: Arc<Spool>,
     /// What works in mailboxes.
     pub hands: Hands,
-    /// Who knows where hosts are.
-    pub dns: Arc<Dns>,
-    /// The addresses on which this daemon listens.
-    pub local: Vec<std::net::SocketAddr>,
+    /// What deliveries to other hosts share.
+    pub outbound: Shared,
 }
 
 impl Tools {

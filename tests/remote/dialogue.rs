@@ -129,7 +129,8 @@ C$
 "]);
     let mut sender = Sender::new();
     assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
-    assert_eq!(sender.courier.holds(), Some(format!("{:?}", host(remote.address)).as_str()));
+    let key = format!("{:?}", host(remote.address)).into();
+    assert_eq!(sender.courier.holds(), Some((key, remote.address)));
     sender.courier.close();
     assert_eq!(sender.courier.holds(), None);
     remote.finish();

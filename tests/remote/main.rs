@@ -34,10 +34,11 @@ use penfold::address::Address;
 use penfold::config::{Config, HostPort, Scheme, TableFile, parse};
 use penfold::deliver::Consignment;
 use penfold::deliver::credentials::Credentials;
-use penfold::deliver::remote::{Courier, Target, Terms};
+use penfold::deliver::remote::{Courier, Shared, Target, Terms};
 use penfold::dns::Dns;
 use penfold::envelope::Body;
 use penfold::outcome::{Fate, NoAnswer, Outcome};
+use penfold::patience::Trust;
 use penfold::spool::Content;
 use penfold::tls::Client;
 
@@ -67,7 +68,8 @@ impl Sender {
     fn asking(server: &NameServer, local: Vec<SocketAddr>) -> Self {
         let config = config(server.address);
         let dns = Arc::new(Dns::new(&config.dns));
-        let courier = Courier::new(Arc::clone(&dns), local);
+        let shared = Shared { dns: Arc::clone(&dns), local, addresses: Arc::default(), patience: Arc::default() };
+        let courier = Courier::new(shared);
         let credentials = Credentials::open(&config).expect("none");
         Self {
             config,
@@ -91,8 +93,9 @@ impl Sender {
         let sender = Address::parse("jon@razorback.test").expect("an address");
         let recipients = addresses.iter().collect();
         let what = Consignment { id: "x", sender: Some(&sender), body: self.body, recipients, content };
-        let terms = Terms { config: &self.config, tls: &self.tls, credentials: &self.credentials };
-        self.courier.deliver(terms, &format!("{to:?}"), to, &what)
+        let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
+        let terms = Terms { config, tls, credentials, trust: Trust::Proven };
+        self.courier.deliver(terms, &format!("{to:?}").into(), to, &what).outcomes
     }
 
     /// Believes this authority only.

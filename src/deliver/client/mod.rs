@@ -27,6 +27,7 @@ use super::hosts::Peer;
 use crate::log;
 use crate::net::Stream;
 use crate::outcome::{Encryption, Fate, Outcome};
+use crate::patience::Hurry;
 use crate::reply::{Reply, ReplyReader, Status};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::line::{Input, Line};
@@ -54,6 +55,8 @@ pub struct Answer {
     pub stage: Stage,
     /// What it led to.
     pub outcome: Outcome,
+    /// The host was not given its whole time, because others wait.
+    pub is_cut: bool,
 }
 
 /// Why there is no connection.
@@ -116,6 +119,7 @@ impl Connection {
         match Self::open_once(peer, manner, manner.security) {
             Ok(connection) => Ok(connection),
             Err(NotOpen::Answer(answer)) => Err(answer),
+            Err(NotOpen::NoTls(answer)) if answer.is_cut => Err(answer),
             Err(NotOpen::NoTls(answer)) if manner.security != Security::Opportunistic => Err(secure::required(answer)),
             Err(NotOpen::NoTls(answer)) => {
                 log::in_clear(&manner.id, peer, &answer.outcome.why);
@@ -125,7 +129,7 @@ impl Connection {
     }
 
     fn open_once(peer: &Peer, manner: &Manner<'_>, security: Security) -> Result<Self, NotOpen> {
-        let mut connection = Self::connect(peer, manner.limit)?;
+        let mut connection = Self::connect(peer, manner)?;
         if security == Security::Implicit {
             connection.handshake(manner, Demand::Verified).map_err(NotOpen::NoTls)?;
         }
@@ -143,12 +147,14 @@ impl Connection {
         Ok(connection)
     }
 
-    fn connect(peer: &Peer, limit: Duration) -> Result<Self, Answer> {
-        let connected = Stream::connect(peer.address, Stage::Connect.timeout().min(limit));
-        let stream = connected.map_err(|e| {
+    fn connect(peer: &Peer, manner: &Manner<'_>) -> Result<Self, Answer> {
+        let limit = manner.limit;
+        let connected = Stream::connect(peer.address, Stage::Connect.timeout().min(limit), manner.hurry.as_ref());
+        let mut stream = connected.map_err(|(e, is_cut)| {
             let outcome = Outcome::from_connection(Stage::Connect.phrase(), &e, false);
-            Answer { stage: Stage::Connect, outcome: outcome.at(peer.to_string()) }
+            Answer { stage: Stage::Connect, outcome: outcome.at(peer.to_string()), is_cut }
         })?;
+        stream.set_hurry(manner.hurry.clone());
         Ok(Self {
             input: Input::new(stream),
             peer: peer.clone(),
@@ -169,6 +175,11 @@ impl Connection {
         hostname.contains('.') && self.names.iter().any(|name| name.eq_ignore_ascii_case(hostname))
     }
 
+    /// How patient the next message is with the host.
+    pub fn set_hurry(&mut self, hurry: Option<Hurry>) {
+        self.input.source.set_hurry(hurry);
+    }
+
     /// Where it leads.
     pub fn peer(&self) -> &Peer {
         &self.peer
@@ -179,15 +190,15 @@ impl Connection {
         self.state != State::Broken && !self.is_locked
     }
 
-    /// Says QUIT, and waits a moment for the answer.
+    /// Says QUIT. The reply would change nothing, and a worker has better things to wait for.
     pub fn quit(mut self) {
         self.say_goodbye();
     }
 
     fn say_goodbye(&mut self) {
-        // Either way it is over.
-        if self.state != State::Broken && self.write(Stage::Quit, b"QUIT\r\n").is_ok() {
-            let _ = self.reply(Stage::Quit);
+        if self.state != State::Broken {
+            // Either way it is over.
+            let _ = self.write(Stage::Quit, b"QUIT\r\n");
         }
         self.state = State::Broken;
     }
@@ -264,7 +275,8 @@ impl Connection {
     }
 
     fn answer(&self, stage: Stage, outcome: Outcome) -> Answer {
-        Answer { stage, outcome: outcome.at(self.peer.to_string()).over(self.tls) }
+        let is_cut = self.input.source.is_cut();
+        Answer { stage, outcome: outcome.at(self.peer.to_string()).over(self.tls), is_cut }
     }
 
     /// A reply that is not what the command needs: a success would be nonsense.

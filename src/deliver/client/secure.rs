@@ -16,6 +16,7 @@ use crate::config::{RemoteTls, Scheme};
 use crate::deliver::credentials::Login;
 use crate::deliver::hosts::Peer;
 use crate::outcome::{Encryption, Fate, Outcome};
+use crate::patience::Hurry;
 use crate::reply::Status;
 use crate::tls::{Client, Demand};
 
@@ -35,6 +36,8 @@ pub struct Manner<'a> {
     pub is_ours: bool,
     /// Who this server is there, if the host wants to know.
     pub login: Option<&'a Login>,
+    /// How patient the dialogue is, if not as patient as the protocol.
+    pub hurry: Option<Hurry>,
 }
 
 /// How a connection is encrypted.

@@ -220,7 +220,8 @@ impl Connection {
         }
         dots.finish(&mut wire);
         self.expect_silence(Stage::Body)?;
-        // From here on the host may have the message.
+        // From here on the host may have the message, and is given all the time there is.
+        self.set_hurry(None);
         self.write(Stage::AfterDot, &wire)?;
         self.reply(Stage::AfterDot)
     }

@@ -1,0 +1,189 @@
+//! What is known of the addresses of other hosts: how many connections lead to each, and
+//! which are down.
+//!
+//! The queue counts by destination, but many domains share one exchanger, and a host that
+//! is dead for one is dead for all. So whoever opens a connection asks here first, and gets
+//! a [`Permit`] that lasts as long as the connection. An address that has never answered
+//! gets a few connections only; one that fails is down, and passed over until it is time
+//! for a probe. An IPv6 address stands for its /64, which one host can have for itself.
+//! Bounded in number; all workers share one, and nobody holds the lock while waiting.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::outcome::Outcome;
+
+/// Connections to an address that has not answered yet.
+const UNPROVEN: usize = 4;
+/// From the first failure until the first probe; this doubles with each one that fails.
+const FIRST_QUIET: Duration = Duration::from_secs(5);
+/// The longest time between two probes.
+const MAX_QUIET: Duration = Duration::from_secs(75);
+/// Failures in a row that make an address down which has answered before.
+const FAILURES: u32 = 3;
+/// Addresses that are remembered.
+const REMEMBERED: usize = 8192;
+
+/// All addresses that mail goes to.
+#[derive(Debug, Default)]
+pub struct Addresses(Mutex<HashMap<SocketAddr, Known>>);
+
+/// What is known of one.
+#[derive(Debug, Default)]
+struct Known {
+    connections: usize,
+    has_answered: bool,
+    /// Attempts in a row that nobody answered, and what the last one led to.
+    failures: u32,
+    down: Option<(Instant, Box<Outcome>)>,
+}
+
+/// Whether a connection may be opened.
+#[derive(Debug)]
+pub enum Admission {
+    /// Yes, for as long as the permit lives.
+    Granted(Permit),
+    /// Not now: as many lead there as may.
+    Crowded,
+    /// Not now: nobody answers there. What the last attempt led to.
+    Down(Box<Outcome>),
+}
+
+/// The right to one connection.
+#[derive(Debug)]
+pub struct Permit {
+    all: Arc<Addresses>,
+    address: SocketAddr,
+}
+
+impl Addresses {
+    /// Asks for a connection to `address`, to which at most `most` may lead.
+    pub fn ask(self: &Arc<Self>, address: SocketAddr, most: usize) -> Admission {
+        let address = place(address);
+        let mut all = self.lock();
+        let known = all.entry(address).or_default();
+        let now = Instant::now();
+        if let Some((next_probe, why)) = &mut known.down {
+            if now < *next_probe {
+                return Admission::Down(why.clone());
+            }
+            // This is the probe; the others wait for what comes of it.
+            *next_probe = now + quiet(known.failures);
+        }
+        let limit = if known.has_answered && known.down.is_none() { most } else { UNPROVEN.min(most) };
+        if known.connections >= limit {
+            return Admission::Crowded;
+        }
+        known.connections += 1;
+        Admission::Granted(Permit { all: Arc::clone(self), address })
+    }
+
+    /// What is down may be tried at once.
+    pub fn forgive(&self) {
+        self.lock().values_mut().for_each(|known| known.down = None);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// The host there has answered.
+    pub fn answered(&self) {
+        if let Some(known) = self.all.lock().get_mut(&self.address) {
+            *known = Known { connections: known.connections, has_answered: true, ..Known::default() };
+        }
+    }
+
+    /// Nobody has answered: the connection could not be made, or ended or timed out before
+    /// the greeting.
+    pub fn failed(&self, why: &Outcome) {
+        if let Some(known) = self.all.lock().get_mut(&self.address) {
+            known.failures = known.failures.saturating_add(1);
+            if !known.has_answered || known.failures >= FAILURES {
+                known.down = Some((Instant::now() + quiet(known.failures), Box::new(why.clone())));
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        let len = all.len();
+        if let Some(known) = all.get_mut(&self.address) {
+            known.connections -= 1;
+            if known.connections == 0 && len > REMEMBERED {
+                all.remove(&self.address);
+            }
+        }
+    }
+}
+
+fn quiet(failures: u32) -> Duration {
+    FIRST_QUIET.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_QUIET)
+}
+
+/// What counts as one place: an address and a port, a whole /64 of IPv6.
+fn place(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::Status;
+
+    fn granted(addresses: &Arc<Addresses>, address: &str) -> Option<Permit> {
+        match addresses.ask(address.parse().expect("an address"), 20) {
+            Admission::Granted(permit) => Some(permit),
+            Admission::Crowded | Admission::Down(_) => None,
+        }
+    }
+
+    #[test]
+    fn an_address_has_few_connections_until_it_answers_and_then_its_limit() {
+        let addresses = Arc::new(Addresses::default());
+        let ask = || granted(&addresses, "192.0.2.1:25");
+        let mut permits: Vec<Permit> = std::iter::from_fn(ask).take(30).collect();
+        assert_eq!(permits.len(), UNPROVEN);
+        assert!(granted(&addresses, "192.0.2.2:25").is_some() && granted(&addresses, "192.0.2.1:2525").is_some());
+        permits[0].answered();
+        permits.extend(std::iter::from_fn(ask).take(30));
+        assert_eq!(permits.len(), 20);
+        permits.pop();
+        assert!(ask().is_some());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_as_one() {
+        let addresses = Arc::new(Addresses::default());
+        let permits: Vec<_> = (1..9).filter_map(|n| granted(&addresses, &format!("[2001:db8::{n}]:25"))).collect();
+        assert_eq!(permits.len(), UNPROVEN);
+        assert!(granted(&addresses, "[2001:db8:0:1::1]:25").is_some());
+    }
+
+    #[test]
+    fn a_dead_address_is_passed_over_and_one_failure_of_a_good_one_is_not_the_end() {
+        let addresses = Arc::new(Addresses::default());
+        let why = Outcome::deferred(Status(4, 4, 1), "timed out while connecting");
+        granted(&addresses, "192.0.2.1:25").expect("a permit").failed(&why);
+        let asked = addresses.ask("192.0.2.1:25".parse().expect("an address"), 20);
+        assert!(matches!(asked, Admission::Down(said) if said.why == why.why));
+        addresses.forgive();
+        let permit = granted(&addresses, "192.0.2.1:25").expect("a permit");
+        permit.answered();
+        permit.failed(&why);
+        permit.failed(&why);
+        assert!(granted(&addresses, "192.0.2.1:25").is_some());
+        permit.failed(&why);
+        assert!(granted(&addresses, "192.0.2.1:25").is_none());
+    }
+}

@@ -1,0 +1,169 @@
+//! How the pool of workers is shared out.
+//!
+//! What others' machines do wrong must stop nobody else's mail. So destinations fall into
+//! classes, and each class holds a part of the workers at most:
+//!
+//! | class | holds at most, of N workers |
+//! | --- | --- |
+//! | [`Class::Here`] what is settled on this host at once | N |
+//! | [`Class::Defer`] mail for what is down, deferred without being tried | N/4 |
+//! | [`Class::User`] agents and commands of users | N/2 together with the slow ones |
+//! | [`Class::SlowUser`] the same, which take their time | N/4 |
+//! | [`Class::Proven`] hosts that answer | 7/8 N together with the next two |
+//! | [`Class::Unproven`] hosts of which nothing is known | N/2 together with the slow ones |
+//! | [`Class::Slow`] hosts that are slow, and probes of what is down | N/4 |
+//!
+//! So there is always room for a destination of one class, whatever those of the others do.
+//! Counts only: whose turn it is in a class is for `destinations`.
+
+use std::time::Duration;
+
+use super::health::UNPROVEN;
+use crate::patience::Patience;
+
+/// The longest silence of an unproven host while others wait for its worker.
+const UNPROVEN_SILENCE: Duration = Duration::from_secs(2);
+/// The same for a slow one.
+const SLOW_SILENCE: Duration = Duration::from_secs(30);
+
+/// What destinations fall into; the head of this file says how many workers each gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Settled on this host at once.
+    Here,
+    /// Deferred without being tried, for the destination is down.
+    Defer,
+    /// Agents and commands of users.
+    User,
+    /// The same, which take their time.
+    SlowUser,
+    /// Hosts that answer.
+    Proven,
+    /// Hosts of which nothing is known.
+    Unproven,
+    /// Hosts that are slow, and probes of what is down.
+    Slow,
+}
+
+/// All of them, in the order of their numbers.
+pub const CLASSES: [Class; 7] =
+    [Class::Here, Class::Defer, Class::User, Class::SlowUser, Class::Proven, Class::Unproven, Class::Slow];
+
+/// The workers.
+pub struct Pool {
+    workers: usize,
+    /// Jobs that run, by class.
+    pub running: [usize; CLASSES.len()],
+}
+
+impl Pool {
+    /// So many workers, all of them idle.
+    pub fn new(workers: usize) -> Self {
+        Self { workers, running: [0; CLASSES.len()] }
+    }
+
+    /// Jobs that run in these classes.
+    fn sum(&self, classes: &[Class]) -> usize {
+        classes.iter().map(|class| self.running[*class as usize]).sum()
+    }
+
+    /// A part of the pool: never nothing.
+    fn part(&self, of: usize) -> usize {
+        (self.workers / of).max(1)
+    }
+
+    /// Workers that jobs elsewhere may still take: the rest is for this host.
+    fn free_elsewhere(&self) -> usize {
+        let kept = (self.workers / 8).max(usize::from(self.workers > 1));
+        let taken = self.sum(&[Class::Proven, Class::Unproven, Class::Slow]);
+        (self.workers - kept).saturating_sub(taken)
+    }
+
+    /// Workers that unproven and slow hosts may still take.
+    fn free_suspects(&self) -> usize {
+        self.part(2).saturating_sub(self.sum(&[Class::Unproven, Class::Slow])).min(self.free_elsewhere())
+    }
+
+    fn free_users(&self) -> usize {
+        self.part(2).saturating_sub(self.sum(&[Class::User, Class::SlowUser]))
+    }
+
+    /// Workers that a class may still take.
+    pub fn free(&self, class: Class) -> usize {
+        let within = |share: usize| share.saturating_sub(self.running[class as usize]);
+        match class {
+            Class::Here => self.workers,
+            Class::Defer => within(self.part(4)),
+            Class::User => self.free_users(),
+            Class::SlowUser => within(self.part(4)).min(self.free_users()),
+            Class::Proven => self.free_elsewhere(),
+            Class::Unproven => self.free_suspects(),
+            Class::Slow => within(self.part(4)).min(self.free_suspects()),
+        }
+    }
+
+    /// Jobs that one destination of a class may have beside others: half of what is free,
+    /// so that a few do not take all of it; of the doubtful ones only while there are few.
+    pub fn share(&self, class: Class) -> usize {
+        let is_calm = self.running[class as usize] < self.part(8).max(2);
+        match class {
+            Class::Here | Class::Defer => usize::MAX,
+            Class::Unproven | Class::Slow | Class::SlowUser => {
+                if is_calm {
+                    UNPROVEN
+                } else {
+                    1
+                }
+            }
+            Class::User | Class::Proven => (self.free(class) / 2).max(1),
+        }
+    }
+
+    /// Shortens the time of doubtful hosts where others wait for their workers; `waits` is
+    /// whether destinations of a class do.
+    pub fn set_patience(&self, patience: &Patience, waits: impl Fn(Class) -> bool) {
+        let doubtful = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
+        // Early enough that in a large pool the next one never has to wait.
+        let is_near = self.workers >= 16 && 4 * self.running[Class::Unproven as usize] >= 3 * doubtful;
+        let is_full = waits(Class::Unproven) || waits(Class::Proven);
+        let unproven = (is_near || is_full).then_some(UNPROVEN_SILENCE);
+        let slow = (waits(Class::Slow) || is_full).then_some(SLOW_SILENCE);
+        patience.set(unproven, slow);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fills one class after the other as far as it goes.
+    fn filled(workers: usize, classes: &[Class]) -> Vec<usize> {
+        let mut pool = Pool::new(workers);
+        let mut fill = |class: Class| {
+            while pool.free(class) > 0 {
+                pool.running[class as usize] += 1;
+            }
+            pool.running[class as usize]
+        };
+        classes.iter().map(|class| fill(*class)).collect()
+    }
+
+    #[test]
+    fn no_class_takes_all_and_each_has_something_even_in_a_small_pool() {
+        use Class::{Defer, Proven, Slow, SlowUser, Unproven, User};
+        for (workers, classes, most) in [
+            (200, &[Slow, Unproven, Proven][..], &[50, 50, 75][..]),
+            (200, &[Unproven, Slow, Proven], &[100, 0, 75]),
+            (200, &[Proven, Unproven, User], &[175, 0, 100]),
+            (200, &[SlowUser, User, Defer], &[50, 50, 50]),
+            (20, &[Slow, Unproven, Proven], &[5, 5, 8]),
+            (4, &[Slow, Unproven, Proven], &[1, 1, 1]),
+            (2, &[Slow, Unproven, Proven], &[1, 0, 0]),
+            (1, &[Proven], &[1]),
+            (1, &[Unproven], &[1]),
+            (1, &[User], &[1]),
+        ] {
+            assert_eq!(filled(workers, classes), most, "{workers} {classes:?}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The jobs of one destination that could start now: senders take turns.
+//!
+//! Ten thousand messages of one sender do not keep another's single message waiting for
+//! more than one turn. A sender is known by a number here, which two may share: their mail
+//! then counts as one sender's. Most destinations have mail of one sender only, and no
+//! more memory than a list of it.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::destinations::JobRef;
+
+/// The ready jobs of one destination.
+#[derive(Default)]
+pub enum Ready {
+    /// None.
+    #[default]
+    Empty,
+    /// Those of one sender.
+    Plain(u32, VecDeque<JobRef>),
+    /// Those of several.
+    Fair(Box<Fair>),
+}
+
+/// Jobs by sender.
+#[derive(Default)]
+pub struct Fair {
+    senders: HashMap<u32, VecDeque<JobRef>>,
+    /// Senders with jobs, each once.
+    turns: VecDeque<u32>,
+}
+
+impl Ready {
+    /// Whether there is no job.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
+    /// How many jobs there are, among them some that are ready no more.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Plain(_, list) => list.len(),
+            Self::Fair(fair) => fair.senders.values().map(VecDeque::len).sum(),
+        }
+    }
+
+    /// Adds a job behind those of its sender.
+    pub fn add(&mut self, sender: u32, job: JobRef) {
+        match self {
+            Self::Empty => *self = Self::Plain(sender, VecDeque::from([job])),
+            Self::Plain(own, list) if *own == sender => list.push_back(job),
+            Self::Plain(own, list) => {
+                let mut fair = Fair { turns: VecDeque::from([*own]), ..Fair::default() };
+                fair.senders.insert(*own, std::mem::take(list));
+                fair.add(sender, job);
+                *self = Self::Fair(Box::new(fair));
+            }
+            Self::Fair(fair) => fair.add(sender, job),
+        }
+    }
+
+    /// Takes the first job of the sender whose turn it is.
+    pub fn next(&mut self) -> Option<JobRef> {
+        let (job, is_last) = match self {
+            Self::Empty => return None,
+            Self::Plain(_, list) => (list.pop_front(), list.is_empty()),
+            Self::Fair(fair) => (fair.next(), fair.turns.is_empty()),
+        };
+        if is_last {
+            *self = Self::Empty;
+        }
+        job
+    }
+}
+
+impl Fair {
+    fn add(&mut self, sender: u32, job: JobRef) {
+        let list = self.senders.entry(sender).or_default();
+        if list.is_empty() {
+            self.turns.push_back(sender);
+        }
+        list.push_back(job);
+    }
+
+    fn next(&mut self) -> Option<JobRef> {
+        let sender = self.turns.pop_front()?;
+        let list = self.senders.get_mut(&sender)?;
+        let job = list.pop_front();
+        if list.is_empty() {
+            self.senders.remove(&sender);
+        } else {
+            self.turns.push_back(sender);
+        }
+        job
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::QueueId;
+
+    #[test]
+    fn senders_take_turns_and_keep_their_order() {
+        let id = QueueId::parse("1K0TVZ6PH81DZ9JHPQF").expect("an id");
+        let mut ready = Ready::default();
+        for (at, sender) in [7, 7, 7, 7, 8, 9, 8].into_iter().enumerate() {
+            ready.add(sender, (id, at));
+        }
+        assert_eq!(ready.len(), 7);
+        let order: Vec<usize> = std::iter::from_fn(|| ready.next()).map(|(_, at)| at).collect();
+        assert_eq!(order, [0, 4, 5, 1, 6, 2, 3]);
+        assert!(ready.is_empty() && ready.len() == 0);
+    }
+}

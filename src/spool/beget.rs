@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 
+use super::descent::Descent;
 use super::{Entry, EntryName, Kind, Place, QueueId, Slot, State, head};
 use crate::envelope::Envelope;
 use crate::sys::disk;
@@ -33,7 +34,7 @@ impl Entry {
         let text = content(id);
         let write = |_: &Self, file: &File| disk::write(file, &text);
         let steps = (State::Reported { lead: lead as u64 }, State::Failed);
-        self.bear(id, failed, envelope, write, steps, now)
+        self.bear(id, failed, &head::full(envelope), write, steps, now)
     }
 
     /// Makes the message, with `front` before its content, an entry of its own for those
@@ -41,29 +42,35 @@ impl Entry {
     ///
     /// # Errors
     /// As for [`Entry::beget`].
-    pub fn pass_on(&mut self, number: usize, envelope: &Envelope, front: &str, now: u64) -> io::Result<EntryName> {
+    pub fn pass_on(
+        &mut self,
+        number: usize,
+        (envelope, descent): (&Envelope, &Descent),
+        front: &str,
+        now: u64,
+    ) -> io::Result<EntryName> {
         let id = self.id().beget(Kind::Onward, number, now);
         let write = |entry: &Self, file: &File| {
             disk::write(file, front.as_bytes())?;
             entry.copy_to(file)
         };
-        self.bear(id, &[number], envelope, write, (State::Passed, State::Done), now)
+        let head = head::descended(envelope, descent);
+        self.bear(id, &[number], &head, write, (State::Passed, State::Done), now)
     }
 
     fn bear(
         &mut self,
         id: QueueId,
         parents: &[usize],
-        envelope: &Envelope,
+        head: &str,
         write: impl FnOnce(&Self, &File) -> io::Result<()>,
         (prepared, over): (State, State),
         now: u64,
     ) -> io::Result<EntryName> {
-        let head = head::full(envelope);
         if head.len() as u64 > head::MAX_HEAD {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let size = self.spool.write_temporary(id, &head, |file| write(self, file))?;
+        let size = self.spool.write_temporary(id, head, |file| write(self, file))?;
         for &number in parents {
             self.settle(number, prepared, now)?;
         }

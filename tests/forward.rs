@@ -262,6 +262,43 @@ fn a_forward_file_names_at_most_a_thousand_addresses() {
 }
 
 #[test]
+fn what_is_passed_on_leaves_the_reserve_of_the_spool_alone() {
+    for (options, lines) in [("size=40m", 40_000), ("size=40m,nr_inodes=225", 1)] {
+        let Some(mut homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
+        let (disk, full) = (homes.site.path("disk"), homes.home("elvis"));
+        fs::create_dir(&disk).expect("a directory");
+        homes.site.set("", "spool", &format!("{:?}", disk.join("spool")));
+        homes.mounts.shell(&format!(
+            "mount -t tmpfs -o {options} tmpfs {0} && chown nobody {0} && \
+             mount -t tmpfs -o size=4k tmpfs {1} && chown 61003:61003 {1} && chmod 700 {1}",
+            disk.display(),
+            full.display()
+        ));
+        let details = (0..30).map(|n| format!("mary+{n}\n")).collect::<String>();
+        homes.write("jon", ".forward", &details, 0o600);
+        homes.write("mary", ".forward", "elvis\n", 0o600);
+        let daemon = homes.start();
+        let text = format!("Subject: long\r\n\r\n{}", "How are you, all of you?\r\n".repeat(lines));
+        daemon.client().send("elvis@razorback", &["jon@razorback"], &text);
+        daemon.wait_words(&["deferred to=<mary+", "via=forward", "dsn=4.3.1", "the spool has no room for it"]);
+        let is_tried = |n: usize| {
+            let to = format!("to=<mary+{n}@razorback> orig=<jon@razorback> via=forward");
+            daemon.log().lines().any(|line| line.contains(&to))
+        };
+        daemon.wait_until("an attempt for each", || (0..30).all(is_tried));
+        let stat = nix::sys::statvfs::statvfs(&homes.mounts.path(&disk)).expect("a file system");
+        let free = (stat.blocks_available() * stat.fragment_size(), stat.files_available());
+        // A file or two while the last ones are written.
+        assert!(free.0 >= 16 << 20 && free.1 >= 195, "{options}: {free:?}");
+        // It waits, and all of it arrives once when there is room.
+        homes.mounts.shell(&format!("mount -o remount,size=64m {}", full.display()));
+        let spool = disk.join("spool");
+        assert!(daemon.flush_until(&homes.site, || homes.mounts.entries(&spool) == 0), "{}", daemon.log());
+        assert_eq!(messages(&homes.mounts.path(&full.join("Maildir"))).len(), 30, "{options}");
+    }
+}
+
+#[test]
 fn homes_of_all_kinds() {
     let Some(homes) = Homes::new("") else { return };
     let home = homes.home("jon");

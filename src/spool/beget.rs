@@ -4,14 +4,16 @@
 //! The prepared step, as for a copy to a mailbox: the child is complete in `tmp/`, the
 //! records of its parents say so, and it is renamed into `new/`. Its id comes from parent,
 //! recipient, kind and time, so that a crash at any point leaves one or none:
-//! [`Entry::recover`] finds out which. Errors are those of the system; an error before the
+//! [`Entry::recover`] finds out which. Nothing is begun without room (`room`). Errors are those of the system; an error before the
 //! rename leaves no child. Does not decide what a child says or who gets it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use super::descent::Descent;
+use super::room::Purpose;
 use super::{Entry, EntryName, Kind, Place, QueueId, Slot, State, head};
 use crate::envelope::Envelope;
 use crate::sys::disk;
@@ -34,6 +36,8 @@ impl Entry {
         let text = content(id);
         let write = |_: &Self, file: &File| disk::write(file, &text);
         let steps = (State::Reported { lead: lead as u64 }, State::Failed);
+        let spool = Arc::clone(&self.spool);
+        let _aside = spool.set_aside(text.len() as u64, Purpose::Report)?;
         self.bear(id, failed, &head::full(envelope), write, steps, now)
     }
 
@@ -55,6 +59,8 @@ impl Entry {
             entry.copy_to(file)
         };
         let head = head::descended(envelope, descent);
+        let spool = Arc::clone(&self.spool);
+        let _aside = spool.set_aside((head.len() + front.len()) as u64 + self.content_size(), Purpose::More)?;
         self.bear(id, &[number], &head, write, (State::Passed, State::Done), now)
     }
 

@@ -104,7 +104,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -149,6 +149,8 @@ pub struct Spool {
     is_shown: bool,
     /// Whether the file system has files without a name; found out by the first attempt.
     nameless: AtomicBool,
+    /// What is set aside for entries that are being written, in octets.
+    aside: AtomicU64,
     /// See `note_twin`.
     twins: Mutex<HashMap<QueueId, EntryName>>,
     /// See `note_apart`.
@@ -234,6 +236,7 @@ impl Spool {
             device,
             is_shown: false,
             nameless: AtomicBool::new(nameless),
+            aside: AtomicU64::new(0),
             twins: Mutex::default(),
             apart: RwLock::default(),
         })

@@ -263,6 +263,7 @@ impl Outcome {
         use nix::errno::Errno;
         let status = match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOSPC) => Status(4, 3, 1),
+            None if error.kind() == io::ErrorKind::StorageFull => Status(4, 3, 1),
             Some(Errno::EDQUOT | Errno::EFBIG) => Status(4, 2, 2),
             Some(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 Status(4, 2, 0)

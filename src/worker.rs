@@ -6,7 +6,7 @@
 //! hosts or time limits. A panic is a bug in one job: it is logged, and the job is
 //! tried again later.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,17 +14,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::address::Address;
-use crate::bounce;
 use crate::deliver::Consignment;
 use crate::deliver::hand::Hands;
 use crate::deliver::remote::{Attempted, Courier, Target, Terms};
-use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
 use crate::outcome::{Contact, Fate, Outcome};
 use crate::queue::{Event, Job, LOCAL, Report, Verdict};
-use crate::route::{Expansion, Place, Route};
-use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, Spot, State, Unusable};
+use crate::route::Route;
+use crate::spool::{Entry, EntryName, Slot, Spool, Spot, State, Unusable};
 use crate::sys;
 use crate::users::{DESTINATION, Mailbox, Owner};
 
@@ -33,6 +30,7 @@ mod forward;
 mod fresh;
 mod here;
 mod plan;
+mod report;
 mod tools;
 
 pub use fresh::take_home;
@@ -42,8 +40,6 @@ pub use tools::{Settings, Tools};
 
 /// How long an idle worker keeps a connection for the next job.
 const KEEP: Duration = Duration::from_secs(2);
-/// As much of an original's header as a report repeats.
-const MAX_HEADER: u64 = 64 << 10;
 
 /// Works until the queue hangs up.
 pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender<Event>) {
@@ -327,79 +323,6 @@ impl Attempt<'_> {
             delay: id.age(),
             next,
         });
-    }
-
-    /// Makes one report of all that failed. False if that could not be done.
-    fn report_failures(&mut self) -> bool {
-        if self.failures.is_empty() {
-            return true;
-        }
-        match self.make_report() {
-            Ok(()) => {
-                self.failures.clear();
-                true
-            }
-            Err(e) => self.owe(&e, Vec::new()),
-        }
-    }
-
-    fn make_report(&mut self) -> io::Result<()> {
-        let slots: Vec<Slot> =
-            self.failures.iter().filter_map(|(n, _)| self.entry.slot(*n as usize).cloned()).collect();
-        let Some((to, envelope)) = self.report_envelope() else {
-            log::dropped(&self.entry.id(), "a report to the postmaster could not be delivered");
-            return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
-        };
-        let mut header = Vec::new();
-        self.entry.content().take(MAX_HEADER).read_to_end(&mut header)?;
-        let failures: Vec<(Recipient, Outcome)> = slots
-            .iter()
-            .zip(&self.failures)
-            .map(|(slot, (_, outcome))| (slot.recipient.clone(), outcome.clone()))
-            .collect();
-        let original = self.entry.id();
-        let sender = self.entry.sender().cloned();
-        let compose = |id: QueueId| {
-            bounce::compose(&bounce::Report {
-                hostname: &self.settings.config.hostname,
-                id: &id.to_string(),
-                original: &original.to_string(),
-                now: self.now as i64,
-                arrival: original.seconds() as i64,
-                to: &to,
-                sender: sender.as_ref(),
-                failures: &failures,
-                header: &header,
-            })
-        };
-        let numbers: Vec<usize> = slots.iter().map(|s| s.number).collect();
-        let child = self.entry.beget(&numbers, &envelope, compose, self.now)?;
-        log::bounced(&original, &child.id, &to);
-        self.children.push(child);
-        Ok(())
-    }
-
-    /// Who is told: the sender; the postmaster of a message without one; nobody
-    /// of a report to the postmaster.
-    fn report_envelope(&self) -> Option<(Address, Envelope)> {
-        let router = &self.settings.router;
-        let (to, origin) = match (self.entry.origin(), self.entry.sender()) {
-            (Origin::Postmaster, _) => return None,
-            (_, Some(sender)) => (router.qualify(sender), Origin::Report),
-            (_, None) => (router.postmaster().clone(), Origin::Postmaster),
-        };
-        let finals = match router.place(to.domain()) {
-            Place::Local => match router.expand(&to) {
-                Expansion::Finals(finals) => finals,
-                // It fails, or waits, as an entry of its own.
-                _ => vec![Recipient::new(to.clone())],
-            },
-            _ => vec![Recipient::new(to.clone())],
-        };
-        let recipient =
-            |to_one: Recipient| Recipient { original: (to_one.address != to).then(|| to.clone()), ..to_one };
-        let recipients = finals.into_iter().map(recipient).collect();
-        Some((to.clone(), Envelope { sender: None, recipients, body: Body::SevenBit, origin }))
     }
 
     fn verdict(&mut self) -> Verdict {

@@ -167,11 +167,15 @@ fn a_ring_of_forward_files_is_a_loop() {
 fn a_user_with_many_details_does_not_multiply_his_mail() {
     let Some(homes) = Homes::new("") else { return };
     let many: String = (0..30).map(|number| format!("jon+{number}\n")).collect();
+    let quoted: String = (0..8).map(|number| format!("\"jon+ {number}\"@razorback\n")).collect();
+    let cased = "JON+1, Jon+2, \"jon+1\"@RazorBack.test";
     let daemon = homes.start();
     for (what, files, count) in [
-        // Each of them leads to all of them again.
+        // Each of them would lead to all of them again.
         ("many", &[(".forward", &*many)][..], 30),
-        ("few", &[(".forward", "jon+1, jon+2\n")], 2 + 2),
+        ("few", &[(".forward", "jon+1, jon+2\n")], 2),
+        ("details that need quotes", &[(".forward", &quoted)], 8),
+        ("several spellings", &[(".forward", cased)], 3),
         // Another file for a detail that the first one names.
         ("a file for each", &[(".forward", "\\jon, jon+lists\n"), (".forward+lists", "\\jon, mary\n")], 2),
     ] {
@@ -184,7 +188,114 @@ fn a_user_with_many_details_does_not_multiply_his_mail() {
         empty(&homes);
         files.iter().for_each(|(file, _)| fs::remove_file(homes.home("jon").join(file)).expect("it is there"));
     }
-    daemon.wait_words(&["ignored ~/.forward of jon: it was followed already"]);
+}
+
+#[test]
+fn users_who_forward_to_each_other_do_not_multiply_mail() {
+    let Some(homes) = Homes::new("") else { return };
+    let many = |user: &str, count: usize| (0..count).map(|n| format!("\"{user}+ {n}\"\n")).collect::<String>();
+    homes.site.write("virtual", "report@razorback root\n");
+    homes.site.add("aliases", "root: elvis");
+    let daemon = homes.start();
+    for (what, jon, mary, fails, words) in [
+        ("in a ring", many("mary", 8), many("jon", 8), 8 * 8, "mail forwarding loop for"),
+        ("more than there may be", many("mary", 40), many("elvis", 40), 40, "leads to 40 recipients, and at most 24"),
+    ] {
+        homes.write("jon", ".forward", &jon, 0o600);
+        homes.write("mary", ".forward", &mary, 0o600);
+        let before = daemon.log().lines().count();
+        daemon.submit_from("report@razorback", &["jon"]);
+        assert!(daemon.settles(&homes.site), "{what}");
+        let log = daemon.log();
+        assert!(log.contains(words), "{what}: {log}");
+        let failed = log.lines().skip(before).filter(|line| line.contains(" failed ") && line.contains("dsn=5.4.6"));
+        assert_eq!(failed.count(), fails, "{what}: {log}");
+        // What fails at once is one report.
+        let reports = homes.mail("elvis");
+        let is_report = |mail: &String| mail.contains("Subject: Undelivered mail") && mail.contains("Status: 5.4.6");
+        assert!(reports.len() <= 8 && reports.iter().all(is_report), "{what}: {reports:?}");
+        assert_eq!([homes.mail("jon").len(), homes.mail("mary").len()], [0; 2], "{what}");
+        empty(&homes);
+    }
+}
+
+#[test]
+fn no_header_of_a_sender_switches_a_forward_file_off() {
+    let Some(homes) = Homes::new("") else { return };
+    homes.write("jon", ".forward", "mary\n", 0o600);
+    homes.site.add("aliases", "staff: jon, mary");
+    homes.site.add("aliases", "owner-staff: elvis");
+    let daemon = homes.start();
+    // What a stranger says of another address, or of the same one on its way through a list.
+    for (to, fields, count) in
+        [("jon", &["jon+a", "jon+b", "\"jon+ c\"", "mary"][..], 1), ("staff", &["jon", "jon+a", "jon", "mary"], 2)]
+    {
+        let fields: String = fields.iter().map(|field| format!("Delivered-To: {field}@razorback\r\n")).collect();
+        daemon.client().send(
+            "elvis@razorback",
+            &[&format!("{to}@razorback")],
+            &format!("{fields}\r\nHow are you?\r\n"),
+        );
+        assert!(daemon.settles(&homes.site), "{fields}");
+        assert_eq!((homes.mail("jon").len(), homes.mail("mary").len()), (0, count), "{fields}: {}", daemon.log());
+        empty(&homes);
+    }
+}
+
+#[test]
+fn a_forward_file_names_at_most_a_thousand_addresses() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    let members = |count: usize| (0..count).map(|n| format!("x{n}@far.test\n")).collect::<String>();
+    homes.site.write("routes", "far.test error:5.1.1 nobody\n");
+    let list = format!(":include:{}/list\n", homes.home("jon").display());
+    for (what, forward, words) in [
+        ("more", members(1001), "ignored ~/.forward of jon: it names more than 1000 addresses"),
+        ("more by a list", list, "deferred to=<jon@razorback> via=forward"),
+    ] {
+        homes.write("jon", ".forward", &forward, 0o600);
+        homes.write("jon", "list", &members(1001), 0o600);
+        daemon.submit_from("elvis@razorback", &["jon"]);
+        daemon.wait_words(&[words]);
+        println!("{what}");
+    }
+}
+
+#[test]
+fn what_is_passed_on_leaves_the_reserve_of_the_spool_alone() {
+    for (options, lines) in [("size=40m", 40_000), ("size=40m,nr_inodes=225", 1)] {
+        let Some(mut homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
+        let (disk, full) = (homes.site.path("disk"), homes.home("elvis"));
+        fs::create_dir(&disk).expect("a directory");
+        homes.site.set("", "spool", &format!("{:?}", disk.join("spool")));
+        homes.mounts.shell(&format!(
+            "mount -t tmpfs -o {options} tmpfs {0} && chown nobody {0} && \
+             mount -t tmpfs -o size=4k tmpfs {1} && chown 61003:61003 {1} && chmod 700 {1}",
+            disk.display(),
+            full.display()
+        ));
+        let details = (0..30).map(|n| format!("mary+{n}\n")).collect::<String>();
+        homes.write("jon", ".forward", &details, 0o600);
+        homes.write("mary", ".forward", "elvis\n", 0o600);
+        let daemon = homes.start();
+        let text = format!("Subject: long\r\n\r\n{}", "How are you, all of you?\r\n".repeat(lines));
+        daemon.client().send("elvis@razorback", &["jon@razorback"], &text);
+        daemon.wait_words(&["deferred to=<mary+", "via=forward", "dsn=4.3.1", "the spool has no room for it"]);
+        let is_tried = |n: usize| {
+            let to = format!("to=<mary+{n}@razorback> orig=<jon@razorback> via=forward");
+            daemon.log().lines().any(|line| line.contains(&to))
+        };
+        daemon.wait_until("an attempt for each", || (0..30).all(is_tried));
+        let stat = nix::sys::statvfs::statvfs(&homes.mounts.path(&disk)).expect("a file system");
+        let free = (stat.blocks_available() * stat.fragment_size(), stat.files_available());
+        // A file or two while the last ones are written.
+        assert!(free.0 >= 16 << 20 && free.1 >= 195, "{options}: {free:?}");
+        // It waits, and all of it arrives once when there is room.
+        homes.mounts.shell(&format!("mount -o remount,size=64m {}", full.display()));
+        let spool = disk.join("spool");
+        assert!(daemon.flush_until(&homes.site, || homes.mounts.entries(&spool) == 0), "{}", daemon.log());
+        assert_eq!(messages(&homes.mounts.path(&full.join("Maildir"))).len(), 30, "{options}");
+    }
 }
 
 #[test]

@@ -305,6 +305,26 @@ fn a_list_that_cannot_be_used_is_waited_for() {
 }
 
 #[test]
+fn lists_that_name_details_of_each_other_do_not_multiply_mail() {
+    let site =
+        site("one: :include:{}/one\ntwo: :include:{}/two\nlong: :include:{}/long\nowner-one: sink\nsink: /dev/null\n");
+    let details = |name: &str| (0..30).map(|n| format!("{name}+{n}, \"{name}+ {n}\"\n")).collect::<String>();
+    site.write("mail/one", &(details("one") + &details("two") + "jon\n"));
+    site.write("mail/two", &(details("two") + &details("one") + "root\n"));
+    site.write("mail/long", &(0..1500).map(|n| format!("x{n}@far.test\n")).collect::<String>());
+    site.write("routes", "far.test error:4.2.1 later\n");
+    let daemon = site.start();
+    daemon.submit(&["one"]);
+    assert!(daemon.settles(&site));
+    // One address of each list is enough.
+    daemon.wait_words(&["sent to=<one@razorback>", "to 3\""]);
+    assert_eq!((site.mail("jon").len(), site.mail("root").len()), (1, 1));
+    assert_eq!(daemon.log().matches("mail forwarding loop for").count(), 3, "{}", daemon.log());
+    daemon.submit(&["long"]);
+    daemon.wait_words(&["sent to=<long@razorback>", "to 1500\""]);
+}
+
+#[test]
 fn who_is_on_a_list_and_beside_it_gets_two_copies() {
     let site = site("staff: :include:{}/staff\nall: staff, root\nboth: root, root\n");
     site.write("mail/staff", "jon, root, root\n");

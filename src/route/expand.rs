@@ -111,6 +111,14 @@ impl<'r> Tables<'r> {
         Ok(self.router.users.mailbox(name, domain)?.map(|_| Step::Final(Action::Deliver)))
     }
 
+    /// An address whose alias is a list, without a detail that is not in the alias's name.
+    fn list(&self, address: &Address) -> Address {
+        let name = lower(address.local());
+        let is_alias = |name: &&str| self.aliases.find(name).is_some();
+        let found = [Some(&*name), self.router.without_detail(&name)].into_iter().flatten().find(is_alias);
+        address.with_local(found.unwrap_or(&name))
+    }
+
     /// A postmaster whom no table knows: whom the configuration names, or the
     /// last resort if that is nobody.
     fn postmaster(&self, address: &Address) -> Result<Step<'_>, String> {
@@ -245,9 +253,13 @@ impl<'t> Walk<'t> {
                 (End::None, _) if at == 0 && self.user.is_some() => &Action::Direct,
                 (_, action) => action,
             };
-            // One mailbox gets one copy.
-            let what = if *action == Action::Direct { &Action::Deliver } else { action };
-            if seen.insert((self.key(&node.address), what)) {
+            // One mailbox gets one copy, and so does a list, whatever the details are.
+            let (who, what) = match action {
+                Action::Direct => (self.key(&node.address), &Action::Deliver),
+                Action::Expand => (self.tables.list(&node.address), action),
+                _ => (self.key(&node.address), action),
+            };
+            if seen.insert((who, what)) {
                 finals.push(Recipient { action: action.clone(), ..Recipient::new(node.address.clone()) });
                 unknown += usize::from(node.end == End::Unknown);
             }

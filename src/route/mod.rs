@@ -85,6 +85,8 @@ pub enum Expansion {
 /// What an alias stands for that is expanded at the delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
+    /// The name of the alias, whatever detail the address has.
+    pub name: Box<str>,
     /// Its members, lists not yet read.
     pub members: Vec<Member>,
     /// The sender of what it passes on, if it has an owner.
@@ -218,7 +220,7 @@ impl Router {
         let name = lower(address.local());
         [Some(&*name), self.without_detail(&name)].into_iter().flatten().find_map(|name| {
             let owner = aliases.owner(name).map(|owner| address.with_local(owner));
-            Some(List { members: aliases.find(name)?.to_vec(), owner })
+            Some(List { name: name.into(), members: aliases.find(name)?.to_vec(), owner })
         })
     }
 

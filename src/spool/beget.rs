@@ -4,13 +4,16 @@
 //! The prepared step, as for a copy to a mailbox: the child is complete in `tmp/`, the
 //! records of its parents say so, and it is renamed into `new/`. Its id comes from parent,
 //! recipient, kind and time, so that a crash at any point leaves one or none:
-//! [`Entry::recover`] finds out which. Errors are those of the system; an error before the
+//! [`Entry::recover`] finds out which. Nothing is begun without room (`room`). Errors are those of the system; an error before the
 //! rename leaves no child. Does not decide what a child says or who gets it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
+use super::descent::Descent;
+use super::room::Purpose;
 use super::{Entry, EntryName, Kind, Place, QueueId, Slot, State, head};
 use crate::envelope::Envelope;
 use crate::sys::disk;
@@ -33,7 +36,9 @@ impl Entry {
         let text = content(id);
         let write = |_: &Self, file: &File| disk::write(file, &text);
         let steps = (State::Reported { lead: lead as u64 }, State::Failed);
-        self.bear(id, failed, envelope, write, steps, now)
+        let spool = Arc::clone(&self.spool);
+        let _aside = spool.set_aside(text.len() as u64, Purpose::Report)?;
+        self.bear(id, failed, &head::full(envelope), write, steps, now)
     }
 
     /// Makes the message, with `front` before its content, an entry of its own for those
@@ -41,29 +46,37 @@ impl Entry {
     ///
     /// # Errors
     /// As for [`Entry::beget`].
-    pub fn pass_on(&mut self, number: usize, envelope: &Envelope, front: &str, now: u64) -> io::Result<EntryName> {
+    pub fn pass_on(
+        &mut self,
+        number: usize,
+        (envelope, descent): (&Envelope, &Descent),
+        front: &str,
+        now: u64,
+    ) -> io::Result<EntryName> {
         let id = self.id().beget(Kind::Onward, number, now);
         let write = |entry: &Self, file: &File| {
             disk::write(file, front.as_bytes())?;
             entry.copy_to(file)
         };
-        self.bear(id, &[number], envelope, write, (State::Passed, State::Done), now)
+        let head = head::descended(envelope, descent);
+        let spool = Arc::clone(&self.spool);
+        let _aside = spool.set_aside((head.len() + front.len()) as u64 + self.content_size(), Purpose::More)?;
+        self.bear(id, &[number], &head, write, (State::Passed, State::Done), now)
     }
 
     fn bear(
         &mut self,
         id: QueueId,
         parents: &[usize],
-        envelope: &Envelope,
+        head: &str,
         write: impl FnOnce(&Self, &File) -> io::Result<()>,
         (prepared, over): (State, State),
         now: u64,
     ) -> io::Result<EntryName> {
-        let head = head::full(envelope);
         if head.len() as u64 > head::MAX_HEAD {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let size = self.spool.write_temporary(id, &head, |file| write(self, file))?;
+        let size = self.spool.write_temporary(id, head, |file| write(self, file))?;
         for &number in parents {
             self.settle(number, prepared, now)?;
         }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use super::content::Content;
+use super::descent::Step;
 use super::given;
 use super::head::{self, Head};
 use super::reach::{self, is_link};
@@ -107,6 +108,9 @@ impl Entry {
             return Err(Bad("it was given to a user, and is not what was given").into());
         }
         if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
+            if !front.contains(&b'\n') {
+                (&file).take(head::MAX_FIRST - FRONT as u64).read_to_end(&mut front)?;
+            }
             let head = read_wanted(&file, &front, wanted)?;
             return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false, linked, given });
         }
@@ -140,6 +144,12 @@ impl Entry {
     /// Who made it.
     pub fn origin(&self) -> Origin {
         self.head.origin
+    }
+
+    /// What was followed on the way here, the first step first; nothing for what came in, and
+    /// for a report.
+    pub fn steps(&self) -> &[Step] {
+        &self.head.steps
     }
 
     /// Whether the file as it is belongs into a mailbox.

@@ -13,6 +13,9 @@
 //! command (`run=`) or file (`file=`), and whose it is (`as=`), with what is no printable
 //! ASCII as `%XX`: only penfold writes heads, and no address can look like one of these.
 //!
+//! An entry that came of another one has, on its first line, a `past=` for each step on the
+//! way, and for a recipient that may lead to others `may=` and how many (`descent`).
+//!
 //! `head` is the offset of the content, and comes first; the other words stand in
 //! any order. What a later version has to say of a message or of a recipient is
 //! another word on its line (`release`, `priority`, `ret`, `envid`; `notify`,
@@ -28,6 +31,7 @@
 
 use std::fmt::Write;
 
+use super::descent::{self, Descent, MAX_STEP, Step};
 use super::words::{self, ActionWords, UNKNOWN, Value, read_words};
 use crate::address::{self, Address};
 use crate::envelope::{Body, Envelope, MAX_ACTION, Origin, Recipient};
@@ -45,8 +49,11 @@ const MAX_WRITTEN: usize = 2 * address::MAX_ADDRESS + 4;
 /// No bare head is longer.
 const MAX_BARE: usize = BARE_FIRST.len() + BARE_SECOND.len() + 2 * MAX_WRITTEN + 2;
 /// A recipient's line with nothing but two addresses, and their names.
-const MAX_PLAIN: usize = RECORD + 2 * (MAX_WRITTEN + 8) + ALIGN;
-const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_PLAIN <= MAX_HEAD as usize);
+const MAX_PLAIN: usize = RECORD + 2 * (MAX_WRITTEN + 8) + " may=4294967295".len() + ALIGN;
+/// The first line, with a few steps at their longest.
+pub const MAX_FIRST: u64 = 64 << 10;
+const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_PLAIN + MAX_FIRST as usize <= MAX_HEAD as usize);
+const _: () = assert!(10 * 3 * MAX_STEP + MAX_WRITTEN < MAX_FIRST as usize);
 /// A recipient's line: those, a command or file and a user, every octet written as three.
 pub const MAX_LINE: usize = MAX_PLAIN + 3 * 2 * MAX_ACTION + ALIGN;
 
@@ -160,6 +167,8 @@ pub struct Slot {
     pub recipient: Recipient,
     /// How far it is.
     pub record: Record,
+    /// How many recipients may come of it, as the head of a derived entry says.
+    pub may: u32,
 }
 
 /// Which recipient, and where its line is: enough to find it again. The offset is 0
@@ -192,6 +201,8 @@ pub struct Head {
     pub body: Body,
     /// Who made it.
     pub origin: Origin,
+    /// What was followed on the way here.
+    pub steps: Vec<Step>,
     /// The recipients that were read, by number.
     pub slots: Vec<Slot>,
     /// Where the content begins: after a full head; in a bare entry after its two lines.
@@ -203,8 +214,13 @@ pub fn bare(sender: Option<&Address>, recipient: &Address) -> String {
     format!("Return-Path: {}\nDelivered-To: {recipient}\n", address::path(sender))
 }
 
-/// The full head of a new entry.
+/// The full head of an entry that came in, or of a report.
 pub fn full(envelope: &Envelope) -> String {
+    descended(envelope, &Descent::default())
+}
+
+/// The full head of an entry that came of another one.
+pub fn descended(envelope: &Envelope, descent: &Descent) -> String {
     let body = match envelope.body {
         Body::SevenBit => "7bit",
         Body::EightBit => "8bit",
@@ -216,9 +232,10 @@ pub fn full(envelope: &Envelope) -> String {
     };
     let sender = address::path(envelope.sender.as_ref());
     let mut head = format!("penfold/1 head={:010} body={body} origin={origin} from={sender}", 0);
+    descent::write(&mut head, &descent.steps);
     end_line(&mut head);
     let fresh = Record::FRESH.encode();
-    for recipient in &envelope.recipients {
+    for (number, recipient) in envelope.recipients.iter().enumerate() {
         head.extend(fresh.iter().map(|&b| char::from(b)));
         // Writing to a string cannot fail.
         let _ = write!(head, "to=<{}>", recipient.address);
@@ -226,6 +243,9 @@ pub fn full(envelope: &Envelope) -> String {
             let _ = write!(head, " orig=<{original}>");
         }
         words::write_action(&mut head, &recipient.action);
+        if let Some(share) = descent.shares.get(number).filter(|share| **share > 0) {
+            let _ = write!(head, " may={share}");
+        }
         end_line(&mut head);
     }
     head.push('\n');
@@ -285,7 +305,8 @@ fn read_bare(front: &[u8]) -> Result<Head, Bad> {
         // What MAIL said is not kept, and 8-bit text may be in it.
         body: Body::EightBit,
         origin: Origin::Client,
-        slots: vec![Slot { number: 0, offset: 0, recipient: Recipient::new(recipient), record: Record::FRESH }],
+        steps: Vec::new(),
+        slots: vec![Slot { number: 0, offset: 0, recipient: Recipient::new(recipient), record: Record::FRESH, may: 0 }],
         content: (first.len() + second.len() + 2) as u64,
     })
 }
@@ -311,8 +332,16 @@ const CUT: Bad = Bad("the head is cut off");
 pub fn without_recipients(front: &[u8]) -> Result<Head, Bad> {
     let content = length(front)?;
     let first = front.split(|&b| b == b'\n').next().and_then(|line| line.strip_prefix(MAGIC)).ok_or(CUT)?;
-    let (body, origin, sender) = read_first(first)?;
-    Ok(Head { bare: false, sender, body, origin, slots: Vec::new(), content })
+    let head = Head {
+        bare: false,
+        sender: None,
+        body: Body::default(),
+        origin: Origin::default(),
+        steps: Vec::new(),
+        slots: Vec::new(),
+        content,
+    };
+    read_first(first, head)
 }
 
 /// Reads one recipient from the front of a text that begins with its line.
@@ -322,164 +351,45 @@ pub fn without_recipients(front: &[u8]) -> Result<Head, Bad> {
 pub fn read_slot(number: usize, offset: u64, text: &[u8]) -> Result<Slot, Bad> {
     let line = text.split(|&b| b == b'\n').next().unwrap_or_default();
     let record = Record::decode(line)?;
-    Ok(Slot { number, offset, recipient: read_recipient(&line[RECORD..])?, record })
+    let (recipient, may) = read_recipient(&line[RECORD..])?;
+    Ok(Slot { number, offset, recipient, record, may })
 }
 
-fn read_first(line: &[u8]) -> Result<(Body, Origin, Option<Address>), Bad> {
-    let (mut body, mut origin, mut from) = (Body::default(), Origin::default(), None);
+fn read_first(line: &[u8], mut head: Head) -> Result<Head, Bad> {
+    let mut from = None;
     read_words(line, |key, value| {
         match (key, value) {
             // It was read already: it says where this line ends.
             ("head", Value::Word(_)) => {}
-            ("body", Value::Word("7bit")) => body = Body::SevenBit,
-            ("body", Value::Word("8bit")) => body = Body::EightBit,
-            ("origin", Value::Word("client")) => origin = Origin::Client,
-            ("origin", Value::Word("report")) => origin = Origin::Report,
-            ("origin", Value::Word("postmaster")) => origin = Origin::Postmaster,
+            ("body", Value::Word("7bit")) => head.body = Body::SevenBit,
+            ("body", Value::Word("8bit")) => head.body = Body::EightBit,
+            ("origin", Value::Word("client")) => head.origin = Origin::Client,
+            ("origin", Value::Word("report")) => head.origin = Origin::Report,
+            ("origin", Value::Word("postmaster")) => head.origin = Origin::Postmaster,
+            ("past", Value::Word(step)) => descent::read(&mut head.steps, step)?,
             ("from", Value::Path(path)) => from = Some(path),
             _ => return Err(UNKNOWN),
         }
         Ok(())
     })?;
-    Ok((body, origin, from.ok_or(Bad("it has no sender"))?))
+    Ok(Head { sender: from.ok_or(Bad("it has no sender"))?, ..head })
 }
 
-fn read_recipient(text: &[u8]) -> Result<Recipient, Bad> {
-    let (mut to, mut original, mut action) = (None, None, ActionWords::default());
+fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), Bad> {
+    let (mut to, mut original, mut action, mut may) = (None, None, ActionWords::default(), 0);
     read_words(text, |key, value| {
         match (key, value) {
             ("to", Value::Path(Some(address))) => to = Some(address),
             ("orig", Value::Path(Some(address))) => original = Some(address),
+            ("may", Value::Word(share)) => may = share.parse().map_err(|_| UNKNOWN)?,
             (key, Value::Word(word)) => return action.read(key, word),
             _ => return Err(UNKNOWN),
         }
         Ok(())
     })?;
     let action = action.finish()?;
-    Ok(Recipient { address: to.ok_or(Bad("a recipient has no address"))?, original, action })
+    Ok((Recipient { address: to.ok_or(Bad("a recipient has no address"))?, original, action }, may))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::envelope::Action;
-
-    fn action(n: usize) -> Action {
-        let user = (n % 10 > 4).then(|| "jon".into());
-        match n % 5 {
-            1 => Action::Direct,
-            2 => Action::Expand,
-            3 => Action::Run { command: "</a b\" to=<x@y> do=expand %41\u{f6}\t'".into(), user },
-            4 => Action::Append { file: "/var/mail/a b%".into(), user },
-            _ => Action::Deliver,
-        }
-    }
-
-    fn envelope(recipients: usize) -> Envelope {
-        let address = |text: String| Address::parse(&text).expect("an address");
-        let recipient = |n| Recipient {
-            address: address(format!("\"j {n}\"@x.org")),
-            original: (n % 2 == 0).then(|| address(format!("list{n}@y.org"))),
-            action: action(n),
-        };
-        Envelope {
-            sender: Some(address("\"a > b\"@x.org".to_owned())),
-            recipients: (0..recipients).map(recipient).collect(),
-            body: Body::EightBit,
-            origin: Origin::Report,
-        }
-    }
-
-    #[test]
-    fn a_full_head_can_be_read_back() {
-        for count in [1, 2, 100] {
-            let envelope = envelope(count);
-            let text = full(&envelope) + "Received: x\n";
-            let head = read(text.as_bytes()).expect("a head");
-            assert_eq!((head.sender, head.body, head.origin), (envelope.sender, envelope.body, envelope.origin));
-            assert_eq!(head.slots.iter().map(|s| s.recipient.clone()).collect::<Vec<_>>(), envelope.recipients);
-            assert_eq!(&text[head.content as usize..], "Received: x\n");
-            for slot in head.slots {
-                assert_eq!((slot.offset as usize % ALIGN, slot.record), (0, Record::FRESH));
-                assert_eq!(text.as_bytes()[slot.offset as usize], b'T');
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_at_its_longest() {
-        let quotes = "\"".repeat(address::MAX_ADDRESS - 6);
-        let long = Address::new(&quotes, "x.org").expect("the longest address");
-        assert!(long.to_string().len() + 2 <= MAX_WRITTEN);
-        let text = bare(Some(&long), &long) + "\n";
-        assert!(text.len() <= MAX_BARE && length(text.as_bytes()) == Ok(MAX_BARE as u64));
-        assert_eq!(read(text.as_bytes()).expect("a head").sender, Some(long.clone()));
-        let wide = "\u{f6}".repeat(MAX_ACTION / 2);
-        let action = Action::Run { command: wide.as_str().into(), user: Some(wide.as_str().into()) };
-        let recipient = Recipient { address: long.clone(), original: Some(long.clone()), action };
-        let envelope = Envelope {
-            sender: Some(long),
-            recipients: vec![recipient; 3],
-            body: Body::SevenBit,
-            origin: Origin::Client,
-        };
-        let text = full(&envelope);
-        assert!(text.lines().all(|line| line.len() < MAX_LINE));
-        assert_eq!(read(text.as_bytes()).expect("a head").slots[2].recipient, envelope.recipients[2]);
-    }
-
-    #[test]
-    fn a_word_that_is_not_known_is_not_passed_over() {
-        let text = full(&envelope(2));
-        let edit =
-            |from: &str, to: &str| text.replacen(from, to, 1).replacen(&" ".repeat(to.len() - from.len()), "", 1);
-        for (from, to) in
-            [(" body=", " ret=hdrs body="), (" orig=", " notify=never orig="), (" do=direct", " do=directly")]
-        {
-            assert_eq!(read(edit(from, to).as_bytes()), Err(UNKNOWN), "{to}");
-        }
-    }
-
-    #[test]
-    fn a_record_keeps_its_place_and_its_sector() {
-        for state in [
-            State::Todo,
-            State::Prepared { born: u64::MAX, inode: 1 },
-            State::Reported { lead: 12 },
-            State::Passed,
-            State::Done,
-            State::Failed,
-        ] {
-            let record = Record { state, last: 1_795_000_000, warned: 7 };
-            assert_eq!(Record::decode(&record.encode()), Ok(record));
-        }
-    }
-
-    #[test]
-    fn a_bare_head_is_what_stands_in_the_mailbox() {
-        let address = Address::parse("jon+x@razorback").expect("an address");
-        for sender in [None, Some(&address)] {
-            let text = bare(sender, &address) + "Received: x\n\nhello\n";
-            let head = read(text.as_bytes()).expect("a head");
-            assert!(head.bare);
-            assert_eq!((head.sender.as_ref(), &head.slots[0].recipient.address), (sender, &address));
-            assert_eq!(&text[head.content as usize..], "Received: x\n\nhello\n");
-        }
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_bad_and_nothing_panics() {
-        let good = full(&envelope(3)).into_bytes();
-        for cut in 0..good.len() {
-            assert!(read(&good[..cut]).is_err(), "cut at {cut}");
-        }
-        for at in 0..good.len() {
-            let mut bytes = good.clone();
-            bytes[at] ^= 0x15;
-            let _ = read(&bytes);
-        }
-        for text in ["", "penfold/2 head=0000000001", "penfold/1 head=9999999999", "Return-Path: <>\n", "From x\n"] {
-            assert!(read(text.as_bytes()).is_err(), "{text}");
-        }
-    }
-}
+mod tests;

@@ -104,22 +104,25 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 mod beget;
 mod content;
+mod descent;
 mod entry;
 mod given;
 mod head;
 mod id;
 mod keep;
 mod reach;
+mod room;
 mod words;
 mod writer;
 
 pub use content::Content;
+pub use descent::{Descent, Step};
 pub use entry::{Entry, Unusable};
 pub use given::GIVEN;
 pub use head::{Bad, Record, Slot, Spot, State};
@@ -129,11 +132,6 @@ pub use writer::Draft;
 
 use crate::sys::disk;
 
-/// What is kept free: new mail is refused before the disk is full, so that what
-/// was accepted can be settled.
-const RESERVE: u64 = 16 << 20;
-/// The same for inodes.
-const RESERVE_FILES: u64 = 200;
 /// What nobody has locked in `tmp/` for so long is nobody's.
 const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
 /// Mailboxes that are remembered as out of reach.
@@ -151,6 +149,8 @@ pub struct Spool {
     is_shown: bool,
     /// Whether the file system has files without a name; found out by the first attempt.
     nameless: AtomicBool,
+    /// What is set aside for entries that are being written, in octets.
+    aside: AtomicU64,
     /// See `note_twin`.
     twins: Mutex<HashMap<QueueId, EntryName>>,
     /// See `note_apart`.
@@ -236,6 +236,7 @@ impl Spool {
             device,
             is_shown: false,
             nameless: AtomicBool::new(nameless),
+            aside: AtomicU64::new(0),
             twins: Mutex::default(),
             apart: RwLock::default(),
         })
@@ -257,18 +258,6 @@ impl Spool {
     /// The spool directory.
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Whether a message of `bytes` may come: a reserve is kept free.
-    ///
-    /// # Errors
-    /// Those of statvfs(3).
-    pub fn has_room(&self, bytes: u64) -> io::Result<bool> {
-        let stat = nix::sys::statvfs::statvfs(&self.root)?;
-        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-        // Some file systems count no inodes.
-        let files = stat.files() == 0 || stat.files_available() >= RESERVE_FILES;
-        Ok(files && free >= bytes.saturating_add(RESERVE))
     }
 
     /// Whether a message could be renamed from here into the mailbox at `path`, which may

@@ -62,19 +62,27 @@ pub fn write_action(head: &mut String, action: &Action) {
     for (key, value) in [(key, Some(value)), ("as", user.as_ref())] {
         let Some(value) = value else { continue };
         let _ = write!(head, " {key}=");
-        for b in value.bytes() {
-            let _ = match b {
-                // A value that begins with < is a path.
-                b'!'..=b'~' if !b"%<".contains(&b) => write!(head, "{}", char::from(b)),
-                _ => write!(head, "%{b:02X}"),
-            };
-        }
+        write_text(head, value);
     }
 }
 
-/// What [`write_action`] wrote of one value.
-fn read_text(word: &str) -> Result<Box<str>, Bad> {
-    const BAD: Bad = Bad("a command or a file makes no sense");
+/// Writes a value that may have any characters in it.
+pub fn write_text(head: &mut String, value: &str) {
+    for b in value.bytes() {
+        let _ = match b {
+            // A value that begins with < is a path.
+            b'!'..=b'~' if !b"%<".contains(&b) => write!(head, "{}", char::from(b)),
+            _ => write!(head, "%{b:02X}"),
+        };
+    }
+}
+
+/// Reads what [`write_text`] wrote.
+///
+/// # Errors
+/// [`Bad`] for anything else, and for a text that has more than `most` octets.
+pub fn read_text(word: &str, most: usize) -> Result<Box<str>, Bad> {
+    const BAD: Bad = Bad("a command, a file or a name makes no sense");
     let mut text = Vec::with_capacity(word.len());
     let mut rest = word.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -89,7 +97,7 @@ fn read_text(word: &str) -> Result<Box<str>, Bad> {
         rest = after;
     }
     let text = String::from_utf8(text).map_err(|_| BAD)?;
-    if (1..=MAX_ACTION).contains(&text.len()) { Ok(text.into()) } else { Err(BAD) }
+    if (1..=most).contains(&text.len()) { Ok(text.into()) } else { Err(BAD) }
 }
 
 /// What is done for a recipient, while its words are read.
@@ -108,10 +116,10 @@ impl ActionWords {
         let before = match (key, word) {
             ("do", "direct") => self.action.replace(Action::Direct),
             ("do", "expand") => self.action.replace(Action::Expand),
-            ("run", _) => self.action.replace(Action::Run { command: read_text(word)?, user: None }),
-            ("file", _) => self.action.replace(Action::Append { file: read_text(word)?, user: None }),
+            ("run", _) => self.action.replace(Action::Run { command: read_text(word, MAX_ACTION)?, user: None }),
+            ("file", _) => self.action.replace(Action::Append { file: read_text(word, MAX_ACTION)?, user: None }),
             ("as", _) if self.user.is_none() => {
-                self.user = Some(read_text(word)?);
+                self.user = Some(read_text(word, MAX_ACTION)?);
                 None
             }
             _ => return Err(UNKNOWN),

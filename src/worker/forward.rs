@@ -2,10 +2,15 @@
 //!
 //! Both are looked at when a message is delivered, not when it comes, and beget one entry
 //! with the recipients that they lead to, made once by the prepared step. The message in
-//! it begins with `Delivered-To:` and the address that was followed. An address that
-//! stands there already is not followed again: it is a loop, and the sender is told. A user
-//! has as many addresses as there are details, and his `.forward` is not followed for all
-//! of them in turn: after the second time his mail is in the mailbox.
+//! it begins with `Delivered-To:` and the address that was followed.
+//!
+//! The head of the new entry says what was followed on the way, and how many recipients may
+//! come of each of its own: nothing that a sender writes decides that. What was followed
+//! before is a loop, and the sender is told; but a file of a user's that leads to a detail of
+//! his, for which the same file would be followed, means his mailbox. The recipients that
+//! may come of one are divided among those that it leads to, so that all of them
+//! together are bounded whatever the files say.
+//!
 //! A `.forward` that is not to be believed or makes no sense is passed over and the log
 //! says so: the mail is in the mailbox then. Trouble with a file defers. Opens nothing
 //! itself: who has the rights does.
@@ -18,22 +23,29 @@ use super::Attempt;
 use crate::address::Address;
 use crate::aliases::{self, Member};
 use crate::deliver::hand::{Done, Task};
-use crate::envelope::{Action, Envelope, Recipient};
+use crate::envelope::{Action, Envelope, Origin, Recipient};
 use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;
-use crate::route::Expansion;
-use crate::spool::{Slot, State};
+use crate::route::{Expansion, Place};
+use crate::spool::{Descent, Slot, State, Step};
 use crate::users::{Account, Owner};
 
 /// Lists that one address may lead to, those in lists counted too.
 const MAX_LISTS: usize = 100;
+/// Members of one list, those of the lists in it counted too.
+const MAX_MEMBERS: usize = 10_000;
+/// Members of a `.forward`, with those of its lists, and all recipients that come of it.
+const MAX_FORWARDED: u32 = 1000;
+/// Recipients that come of one recipient of a message by lists.
+const MAX_LISTED: u32 = 1_000_000;
+/// Recipients that come of one recipient of a report.
+const MAX_OF_REPORT: u32 = 100;
+/// Lists and `.forward` files between a message and what comes of it.
+const MAX_STEPS: usize = 10;
 /// As much of a header as is looked through.
 const MAX_HEADER: u64 = 1 << 20;
 /// As much of a line as can matter there.
 const MAX_FIELD: u64 = 1000;
-/// A user's `.forward` may name him again, with another detail: his mail is looked at once
-/// more if there are no more recipients than this.
-const MAX_AGAIN: usize = 10;
 
 impl Attempt<'_> {
     /// What becomes of mail for a user who has a `.forward`; `None`: it goes into his mailbox.
@@ -43,10 +55,10 @@ impl Attempt<'_> {
             return None;
         }
         match self.find_forward(slot, account, owner) {
-            Ok(finals) if finals.is_empty() => None,
-            Ok(finals) => {
+            Ok(None) => None,
+            Ok(Some((step, finals))) => {
                 let sender = self.entry.sender().cloned();
-                Some(self.pass_on(slot, finals, sender, Via::Forward))
+                Some(self.pass_on(slot, step, finals, sender, Via::Forward))
             }
             Err(outcome) => Some(outcome.via(Via::Forward)),
         }
@@ -60,61 +72,81 @@ impl Attempt<'_> {
         };
         // No report is to beget another one.
         let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
-        let finals = self.check_loop(address).and_then(|()| {
-            let members = self.read_lists(list.members, &Owner::Server)?;
+        let step = Step::list(&list.name);
+        let finals = self.check_loop(address, &step).and_then(|()| {
+            let members = self.read_lists(list.members, &Owner::Server, MAX_MEMBERS)?;
             match self.settings.router.expand_members(address, &members, None) {
                 Expansion::Finals(finals) => Ok(finals),
                 other => Err(not_expanded(&other)),
             }
         });
         match finals {
-            Ok(finals) => self.pass_on(slot, finals, sender, Via::List),
+            Ok(finals) => self.pass_on(slot, step, finals, sender, Via::List),
             Err(outcome) => outcome.via(Via::List),
         }
     }
 
-    /// Whom a user's `.forward` names; nobody where it is not to be followed.
-    fn find_forward(&self, slot: &Slot, account: &Account, owner: &Owner) -> Result<Vec<Recipient>, Outcome> {
+    /// Whom a user's `.forward` names; `None` where it is not to be followed.
+    fn find_forward(
+        &self,
+        slot: &Slot,
+        account: &Account,
+        owner: &Owner,
+    ) -> Result<Option<(Step, Vec<Recipient>)>, Outcome> {
         let (router, address) = (&self.settings.router, &slot.recipient.address);
-        let task = Task::Forward {
-            home: account.home.clone(),
-            uid: account.uid,
-            names: names(router.extension(address).as_ref().map(|(mark, text)| (*mark, &**text))),
-        };
         let ignored = |why: &str| {
             ::log::warn!("{}: ignored ~/.forward of {}: {why}", self.entry.id(), account.name);
-            Ok(Vec::new())
+            Ok(None)
         };
-        let text = match self.hands.perform(owner, &task, None) {
-            Ok(Done::Text(text)) => text,
-            Ok(Done::Absent) => return Ok(Vec::new()),
-            Ok(Done::Refused(why)) => return ignored(&why),
-            Ok(_) => return Err(nonsense()),
-            Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
+        let (file, text) = match self.read_forward(address, account, owner)? {
+            Some((file, Ok(text))) => (file, text),
+            Some((_, Err(why))) => return ignored(&why),
+            None => return Ok(None),
         };
         let (members, errors) = aliases::list(&text);
         if let Some((line, what)) = errors.first() {
             return ignored(&format!("line {line}: {what}"));
         }
-        if members.is_empty() {
-            return Ok(Vec::new());
+        let step = Step::forward(&account.name, &file);
+        // The last one: it names a detail of his own.
+        if members.is_empty() || self.entry.steps().last() == Some(&step) {
+            return Ok(None);
         }
-        if self.has_multiplied(account)? {
-            return ignored("it was followed already");
+        self.check_loop(address, &step)?;
+        let most = MAX_FORWARDED as usize;
+        if members.len() > most {
+            return ignored(&format!("it names more than {most} addresses"));
         }
-        self.check_loop(address)?;
-        let members = self.read_lists(members, owner)?;
+        let members = self.read_lists(members, owner, most)?;
         match router.expand_members(address, &members, Some(&account.name)) {
-            Expansion::Finals(finals) => Ok(if is_himself(&finals, address) { Vec::new() } else { finals }),
+            Expansion::Finals(finals) if is_himself(&finals, address) => Ok(None),
+            Expansion::Finals(finals) => Ok(Some((step, finals))),
             Expansion::Unknown => ignored("nobody whom it names exists"),
             other => Err(not_expanded(&other)),
         }
     }
 
+    /// The first of the files that a user may have for an address: its name, and its text or why
+    /// it is not to be believed.
+    fn read_forward(&self, address: &Address, account: &Account, owner: &Owner) -> Result<Option<Forward>, Outcome> {
+        let extension = self.settings.router.extension(address);
+        for name in names(extension.as_ref().map(|(mark, text)| (*mark, &**text))) {
+            let task = Task::Forward { home: account.home.clone(), uid: account.uid, names: vec![name.clone()] };
+            match self.hands.perform(owner, &task, None) {
+                Ok(Done::Text(text)) => return Ok(Some((name, Ok(text)))),
+                Ok(Done::Refused(why)) => return Ok(Some((name, Err(why)))),
+                Ok(Done::Absent) => {}
+                Ok(_) => return Err(nonsense()),
+                Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
+            }
+        }
+        Ok(None)
+    }
+
     /// The members with those of all lists that they name, each list read once. A line
     /// that makes no sense is passed over, and so is a command or a file in a list, unless
     /// it is a user's own. Nobody at all is trouble.
-    fn read_lists(&self, members: Vec<Member>, owner: &Owner) -> Result<Vec<Member>, Outcome> {
+    fn read_lists(&self, members: Vec<Member>, owner: &Owner, most: usize) -> Result<Vec<Member>, Outcome> {
         let (mut found, mut lists, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let mut sort = |members: Vec<Member>, found: &mut Vec<Member>, lists: &mut Vec<Box<str>>| {
             for member in members {
@@ -134,6 +166,10 @@ impl Attempt<'_> {
             }
             let members = self.read_list(&file, owner)?;
             sort(members, &mut found, &mut lists);
+            if found.len() > most {
+                let why = format!("its lists name more than {most} addresses");
+                return Err(Outcome::deferred(Status(4, 3, 5), why));
+            }
         }
         // It may be one that is just being written.
         if found.is_empty() {
@@ -165,36 +201,74 @@ impl Attempt<'_> {
         Ok(members)
     }
 
-    /// That the message did not come from this address already.
-    fn check_loop(&self, address: &Address) -> Result<(), Outcome> {
-        let wanted = address.to_string();
-        match count_delivered_to(self.entry.content(), |value| value.eq_ignore_ascii_case(wanted.as_bytes())) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(Outcome::failed(Status(5, 4, 6), format!("mail forwarding loop for {address}"))),
+    /// That what an address leads to was not followed before, nor too much else. Whether
+    /// it was on another host and came back only its header can say.
+    fn check_loop(&self, address: &Address, step: &Step) -> Result<(), Outcome> {
+        let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));
+        let steps = self.entry.steps();
+        if steps.contains(step) {
+            return failed(format!("mail forwarding loop for {address}"));
+        }
+        if steps.len() >= MAX_STEPS {
+            return failed(format!("it was passed on {MAX_STEPS} times already, and {address} leads to others"));
+        }
+        if !steps.is_empty() {
+            return Ok(());
+        }
+        match was_delivered_to(self.entry.content(), address) {
+            Ok(false) => Ok(()),
+            Ok(true) => failed(format!("mail forwarding loop for {address}")),
             Err(e) => Err(Outcome::from_io("read the message in the spool", &e)),
         }
     }
 
-    /// Whether a user's mail would become ever more of it if his `.forward` were followed again.
-    fn has_multiplied(&self, account: &Account) -> Result<bool, Outcome> {
-        let local = &self.settings.config.local;
-        let is_his = |value: &[u8]| {
-            let value = String::from_utf8_lossy(value).to_lowercase();
-            let Some((name, domain)) = value.rsplit_once('@') else { return false };
-            let detail = name.strip_prefix(&*account.name.to_lowercase());
-            let is_user =
-                detail.is_some_and(|rest| rest.is_empty() || local.subaddress.is_some_and(|c| rest.starts_with(c)));
-            is_user && local.domains.iter().any(|own| own == domain)
+    /// How many recipients may come of one.
+    fn allowance(&self, slot: &Slot, via: Via) -> u32 {
+        let left = match self.entry.origin() {
+            _ if !self.entry.steps().is_empty() => slot.may,
+            Origin::Client => MAX_LISTED,
+            Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
         };
-        let times = count_delivered_to(self.entry.content(), is_his)
-            .map_err(|e| Outcome::from_io("read the message in the spool", &e))?;
-        Ok(times > 1 || (times == 1 && self.entry.slots().len() > MAX_AGAIN))
+        if via == Via::Forward { left.min(MAX_FORWARDED) } else { left }
+    }
+
+    /// What is left, divided among recipients that may lead to others: three quarters among
+    /// lists, and the rest among users here.
+    fn shares(&self, left: u32, recipients: &[Recipient]) -> Vec<u32> {
+        let router = &self.settings.router;
+        let is_list = |to: &&Recipient| to.action == Action::Expand;
+        let is_user =
+            |to: &&Recipient| to.action == Action::Deliver && router.place(to.address.domain()) == Place::Local;
+        let count = |is: &dyn Fn(&&Recipient) -> bool| recipients.iter().filter(is).count();
+        let (lists, users) = divided(left, count(&is_list), count(&is_user));
+        let share = |to| match () {
+            () if is_list(&to) => lists,
+            () if is_user(&to) => users,
+            () => 0,
+        };
+        recipients.iter().map(share).collect()
     }
 
     /// Makes the entry for whom an address stands, and settles the recipient.
-    fn pass_on(&mut self, slot: &Slot, finals: Vec<Recipient>, sender: Option<Address>, via: Via) -> Outcome {
+    fn pass_on(
+        &mut self,
+        slot: &Slot,
+        step: Step,
+        finals: Vec<Recipient>,
+        sender: Option<Address>,
+        via: Via,
+    ) -> Outcome {
         let Recipient { address, original, .. } = &slot.recipient;
         let known = original.as_ref().unwrap_or(address);
+        let (count, most) = (finals.len(), self.allowance(slot, via));
+        let Some(left) = u32::try_from(count).ok().and_then(|count| most.checked_sub(count)) else {
+            let why = format!("mail is multiplied: {address} leads to {count} recipients, and at most {most} are left");
+            return Outcome::failed(Status(5, 4, 6), why).via(via);
+        };
+        let descent = Descent {
+            steps: self.entry.steps().iter().cloned().chain([step]).collect(),
+            shares: self.shares(left, &finals),
+        };
         let recipient = |to: Recipient| Recipient { original: (to.address != *known).then(|| known.clone()), ..to };
         let envelope = Envelope {
             sender,
@@ -203,7 +277,8 @@ impl Attempt<'_> {
             origin: self.entry.origin(),
         };
         let front = format!("Delivered-To: {address}\n");
-        let made = self.make_full().and_then(|()| self.entry.pass_on(slot.number, &envelope, &front, self.now));
+        let made =
+            self.make_full().and_then(|()| self.entry.pass_on(slot.number, (&envelope, &descent), &front, self.now));
         let outcome = match made {
             Ok(child) => {
                 self.children.push(child);
@@ -218,6 +293,9 @@ impl Attempt<'_> {
         outcome
     }
 }
+
+/// The name of a file in a home, and its text, or why it is not to be believed.
+type Forward = (String, Result<String, String>);
 
 /// The files in a home that are looked for, the first one first.
 fn names(extension: Option<(char, &str)>) -> Vec<String> {
@@ -247,10 +325,26 @@ fn nonsense() -> Outcome {
     Outcome::deferred(Status(4, 3, 0), "the agent does not answer what it was asked")
 }
 
-/// How many fields of a message's header say that it was delivered to such an address.
-fn count_delivered_to(content: impl Read, is_meant: impl Fn(&[u8]) -> bool) -> io::Result<usize> {
+/// What each list and each user may lead to, of what is left for all.
+fn divided(left: u32, lists: usize, users: usize) -> (u32, u32) {
+    let each = |of: u32, count: usize| u32::try_from(count).ok().and_then(|count| of.checked_div(count)).unwrap_or(0);
+    let for_lists = match (lists, users) {
+        (0, _) => 0,
+        (_, 0) => left,
+        _ => left - left / 4,
+    };
+    (each(for_lists, lists), each(left - for_lists, users))
+}
+
+/// Whether a message's header says that it was delivered to an address.
+fn was_delivered_to(content: impl Read, address: &Address) -> io::Result<bool> {
     const NAME: &str = "delivered-to:";
-    let mut times = 0;
+    let is_meant = |value: &[u8]| {
+        let named = std::str::from_utf8(value).ok().and_then(|text| Address::parse(text).ok());
+        named.is_some_and(|named| {
+            named.domain() == address.domain() && named.local().eq_ignore_ascii_case(address.local())
+        })
+    };
     let mut from = BufReader::new(content.take(MAX_HEADER));
     let (mut line, mut is_start) = (Vec::new(), true);
     loop {
@@ -258,13 +352,13 @@ fn count_delivered_to(content: impl Read, is_meant: impl Fn(&[u8]) -> bool) -> i
         let count = from.by_ref().take(MAX_FIELD).read_until(b'\n', &mut line)?;
         let text = line.trim_ascii_end();
         if count == 0 || (is_start && text.is_empty()) {
-            return Ok(times);
+            return Ok(false);
         }
         if let Some((name, value)) = text.split_at_checked(NAME.len()).filter(|_| is_start)
             && name.eq_ignore_ascii_case(NAME.as_bytes())
             && is_meant(value.trim_ascii())
         {
-            times += 1;
+            return Ok(true);
         }
         is_start = line.ends_with(b"\n");
     }
@@ -291,20 +385,40 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_is_found_in_the_header_only() {
-        let is_jon = |value: &[u8]| value.eq_ignore_ascii_case(b"jon@here");
-        for (text, times) in [
-            ("Delivered-To: jon@here\nSubject: x\n\n", 1),
-            ("Subject: x\ndelivered-to:JON@here\n", 1),
-            ("Delivered-To: mary@here\n\n", 0),
-            ("Subject: x\n\nDelivered-To: jon@here\n", 0),
-            ("X-Delivered-To: jon@here\n\n", 0),
-            ("", 0),
-            ("Delivered-To: jon@here\nDelivered-To: mary@here\nDelivered-To: jon@here\n\n", 2),
+    fn a_loop_over_other_hosts_is_found_in_the_header_only() {
+        let jon = Address::parse("\"j on\"@here").expect("an address");
+        for (text, is_found) in [
+            ("Delivered-To: \"j on\"@here\nSubject: x\n\n", true),
+            ("Subject: x\ndelivered-to:\"J\\ ON\"@HERE\n", true),
+            ("Delivered-To: \"j on+x\"@here\n\n", false),
+            ("Delivered-To: mary@here\n\n", false),
+            ("Delivered-To: j on@here\n\n", false),
+            ("Subject: x\n\nDelivered-To: \"j on\"@here\n", false),
+            ("X-Delivered-To: \"j on\"@here\n\n", false),
+            ("", false),
         ] {
-            assert_eq!(count_delivered_to(text.as_bytes(), is_jon).expect("memory"), times, "{text}");
+            assert_eq!(was_delivered_to(text.as_bytes(), &jon).expect("memory"), is_found, "{text}");
         }
-        let long = format!("Subject: {}Delivered-To: jon@here\n\n", "x".repeat(MAX_FIELD as usize - 9));
-        assert_eq!(count_delivered_to(long.as_bytes(), is_jon).expect("memory"), 0);
+        let long = format!("Subject: {}Delivered-To: \"j on\"@here\n\n", "x".repeat(MAX_FIELD as usize - 9));
+        assert!(!was_delivered_to(long.as_bytes(), &jon).expect("memory"));
+    }
+
+    #[test]
+    fn what_may_come_of_one_is_divided_and_never_grows() {
+        for (left, lists, users, shares) in [
+            (100, 0, 0, (0, 0)),
+            (100, 0, 3, (0, 33)),
+            (100, 4, 0, (25, 0)),
+            (100, 1, 5, (75, 5)),
+            (3, 1, 5, (3, 0)),
+            (0, 1, 1, (0, 0)),
+            (u32::MAX, 1, 1, (u32::MAX - u32::MAX / 4, u32::MAX / 4)),
+            // A list of lists, one of which is long.
+            (MAX_LISTED - 1040, 40, 1000, (18_730, 249)),
+        ] {
+            assert_eq!(divided(left, lists, users), shares);
+            let (each_list, each_user) = (shares.0 as usize, shares.1 as usize);
+            assert!(each_list * lists + each_user * users <= left as usize);
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use penfold::address::Address;
 use penfold::envelope::{Body, Envelope, Origin, Recipient};
-use penfold::spool::{Entry, EntryName, Place, Spool, State};
+use penfold::spool::{Descent, Entry, EntryName, Place, Spool, State, Step};
 
 use crate::common::books::{Letter, SENDER};
 use crate::common::mounts::Mounts;
@@ -381,7 +381,8 @@ impl Left<'_> {
             origin: Origin::Client,
         };
         let at = now();
-        let child = entry.pass_on(0, &onward, "Delivered-To: ada@razorback.test\n", at).expect("an entry");
+        let descent = Descent { steps: vec![Step::list("list")], shares: vec![7] };
+        let child = entry.pass_on(0, (&onward, &descent), "Delivered-To: ada@razorback.test\n", at).expect("an entry");
         // As it was before the record was overwritten for the last time.
         entry.settle(0, State::Passed, at).expect("a record");
         match place {

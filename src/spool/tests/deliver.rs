@@ -108,3 +108,18 @@ fn a_note_stays_short_and_is_not_needed() {
     fs::remove_dir_all(scratch.root.join("note")).expect("a directory");
     scratch.spool.note(id, "into the void");
 }
+
+#[test]
+fn a_recipient_of_a_long_derived_entry_is_found_without_the_others() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.full(1);
+    // Longer than what is read of a file at first.
+    let steps: Vec<Step> = (0..10).map(|n| Step::forward(&"j".repeat(300), &format!(".forward+{n}"))).collect();
+    let descent = Descent { steps: steps.clone(), shares: vec![5; 500] };
+    let child = entry.pass_on(0, (&envelope(500), &descent), "Delivered-To: x\n", 1_000).expect("an entry");
+    let whole = scratch.open(child);
+    let spot = whole.slots()[400].spot();
+    let sparse = scratch.spool.entry_for(child, &[spot]).expect("an entry");
+    assert_eq!((sparse.slots().len(), sparse.slot(400)), (1, whole.slot(400)));
+    assert_eq!((sparse.steps(), sparse.slot(400).expect("there").may), (&*steps, 5));
+}

@@ -1,0 +1,141 @@
+//! Heads that are written are read, and nothing else is.
+
+use super::*;
+use crate::envelope::Action;
+
+fn action(n: usize) -> Action {
+    let user = (n % 10 > 4).then(|| "jon".into());
+    match n % 5 {
+        1 => Action::Direct,
+        2 => Action::Expand,
+        3 => Action::Run { command: "</a b\" to=<x@y> do=expand %41\u{f6}\t'".into(), user },
+        4 => Action::Append { file: "/var/mail/a b%".into(), user },
+        _ => Action::Deliver,
+    }
+}
+
+fn envelope(recipients: usize) -> Envelope {
+    let address = |text: String| Address::parse(&text).expect("an address");
+    let recipient = |n| Recipient {
+        address: address(format!("\"j {n}\"@x.org")),
+        original: (n % 2 == 0).then(|| address(format!("list{n}@y.org"))),
+        action: action(n),
+    };
+    Envelope {
+        sender: Some(address("\"a > b\"@x.org".to_owned())),
+        recipients: (0..recipients).map(recipient).collect(),
+        body: Body::EightBit,
+        origin: Origin::Report,
+    }
+}
+
+#[test]
+fn a_full_head_can_be_read_back() {
+    for count in [1, 2, 100] {
+        let envelope = envelope(count);
+        let text = full(&envelope) + "Received: x\n";
+        let head = read(text.as_bytes()).expect("a head");
+        assert_eq!((head.sender, head.body, head.origin), (envelope.sender, envelope.body, envelope.origin));
+        assert_eq!(head.slots.iter().map(|s| s.recipient.clone()).collect::<Vec<_>>(), envelope.recipients);
+        assert_eq!(&text[head.content as usize..], "Received: x\n");
+        for slot in head.slots {
+            assert_eq!((slot.offset as usize % ALIGN, slot.record), (0, Record::FRESH));
+            assert_eq!(text.as_bytes()[slot.offset as usize], b'T');
+        }
+    }
+}
+
+#[test]
+fn a_derived_entry_says_how_it_came_about() {
+    let steps = vec![Step::list("staff"), Step::forward("j\u{f6}n <x>", ".forward+a%b")];
+    let descent = Descent { steps: steps.clone(), shares: vec![7, 0, u32::MAX] };
+    let text = descended(&envelope(3), &descent);
+    assert!(text.contains(" past=list:staff past=forward:j%C3%B6n%20%3Cx>/.forward+a%25b "), "{text}");
+    let head = read(text.as_bytes()).expect("a head");
+    assert_eq!(head.steps, steps);
+    assert_eq!(head.slots.iter().map(|slot| slot.may).collect::<Vec<_>>(), [7, 0, u32::MAX]);
+    // What came in says nothing of it, so that every version can read it.
+    let text = full(&envelope(3));
+    assert!(!text.contains(" past=") && !text.contains(" may="));
+    let head = read(text.as_bytes()).expect("a head");
+    assert!(head.steps.is_empty() && head.slots.iter().all(|slot| slot.may == 0));
+    for (count, is_read) in [(32, true), (33, false)] {
+        let descent = Descent { steps: vec![Step::list("x"); count], shares: Vec::new() };
+        assert_eq!(read(descended(&envelope(1), &descent).as_bytes()).is_ok(), is_read, "{count}");
+    }
+}
+
+#[test]
+fn what_is_written_is_read_at_its_longest() {
+    let quotes = "\"".repeat(address::MAX_ADDRESS - 6);
+    let long = Address::new(&quotes, "x.org").expect("the longest address");
+    assert!(long.to_string().len() + 2 <= MAX_WRITTEN);
+    let text = bare(Some(&long), &long) + "\n";
+    assert!(text.len() <= MAX_BARE && length(text.as_bytes()) == Ok(MAX_BARE as u64));
+    assert_eq!(read(text.as_bytes()).expect("a head").sender, Some(long.clone()));
+    let wide = "\u{f6}".repeat(MAX_ACTION / 2);
+    let action = Action::Run { command: wide.as_str().into(), user: Some(wide.as_str().into()) };
+    let recipient = Recipient { address: long.clone(), original: Some(long.clone()), action };
+    let envelope =
+        Envelope { sender: Some(long), recipients: vec![recipient; 3], body: Body::SevenBit, origin: Origin::Client };
+    let text = full(&envelope);
+    assert!(text.lines().all(|line| line.len() < MAX_LINE));
+    assert_eq!(read(text.as_bytes()).expect("a head").slots[2].recipient, envelope.recipients[2]);
+}
+
+#[test]
+fn a_word_that_is_not_known_is_not_passed_over() {
+    let text = full(&envelope(2));
+    let edit = |from: &str, to: &str| text.replacen(from, to, 1).replacen(&" ".repeat(to.len() - from.len()), "", 1);
+    for (from, to) in [
+        (" body=", " ret=hdrs body="),
+        (" orig=", " notify=never orig="),
+        (" do=direct", " do=directly"),
+        (" do=direct", " may=-1 do=direct"),
+    ] {
+        assert_eq!(read(edit(from, to).as_bytes()), Err(UNKNOWN), "{to}");
+    }
+}
+
+#[test]
+fn a_record_keeps_its_place_and_its_sector() {
+    for state in [
+        State::Todo,
+        State::Prepared { born: u64::MAX, inode: 1 },
+        State::Reported { lead: 12 },
+        State::Passed,
+        State::Done,
+        State::Failed,
+    ] {
+        let record = Record { state, last: 1_795_000_000, warned: 7 };
+        assert_eq!(Record::decode(&record.encode()), Ok(record));
+    }
+}
+
+#[test]
+fn a_bare_head_is_what_stands_in_the_mailbox() {
+    let address = Address::parse("jon+x@razorback").expect("an address");
+    for sender in [None, Some(&address)] {
+        let text = bare(sender, &address) + "Received: x\n\nhello\n";
+        let head = read(text.as_bytes()).expect("a head");
+        assert!(head.bare);
+        assert_eq!((head.sender.as_ref(), &head.slots[0].recipient.address), (sender, &address));
+        assert_eq!(&text[head.content as usize..], "Received: x\n\nhello\n");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_bad_and_nothing_panics() {
+    let good = full(&envelope(3)).into_bytes();
+    for cut in 0..good.len() {
+        assert!(read(&good[..cut]).is_err(), "cut at {cut}");
+    }
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x15;
+        let _ = read(&bytes);
+    }
+    for text in ["", "penfold/2 head=0000000001", "penfold/1 head=9999999999", "Return-Path: <>\n", "From x\n"] {
+        assert!(read(text.as_bytes()).is_err(), "{text}");
+    }
+}

@@ -5,12 +5,14 @@
 //! after the commit.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Instant;
 
 use memchr::memchr_iter;
 
 use super::front::Forwarded;
 use super::hello::Hello;
+use super::incoming::Incoming;
 use super::transaction::Transaction;
 use super::{Committed, Phase, Session, Step, submission};
 use crate::address::{self, Address};
@@ -20,7 +22,6 @@ use crate::outcome::Encryption;
 use crate::reply::{self, Reply};
 use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
-use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
 use crate::spool::{Draft, EntryName};
 use crate::sys::keeper;
 use crate::users::{Mailbox, Owner};
@@ -147,14 +148,17 @@ impl Session<'_> {
     /// Reads a message to its end and keeps it, or says why not.
     fn receive(
         &mut self,
-        mut draft: Draft,
+        draft: Draft,
         hello: &Hello,
         transaction: &Transaction,
     ) -> io::Result<Result<EntryName, Reply>> {
         let limit = self.service.config.limits.message_size;
         let deadline = Instant::now() + self.service.config.limits.data_timeout;
-        let (mut reader, mut header) = (DotReader::default(), HeaderScan::default());
+        let mut reader = DotReader::default();
         let mut letter = self.letter(&draft.id().to_string(), transaction);
+        let router = Arc::clone(&self.service.router);
+        let is_local = |domain: &str| router.place(domain) == Place::Local;
+        let mut incoming = Incoming::new(draft, &is_local);
         let (mut text, mut size, mut trouble) = (Vec::new(), 0, None);
         loop {
             self.input.source.set_deadline(deadline);
@@ -168,10 +172,8 @@ impl Session<'_> {
             self.input.consume(used);
             // RFC 1870 5: with CR LF, without the dots that were put before dots.
             size += (text.len() + memchr_iter(b'\n', &text).count()) as u64;
-            let is_local = |domain: &str| self.service.router.place(domain) == Place::Local;
-            header.feed(&text, &is_local);
             if size <= limit && !reader.is_flawed() && trouble.is_none() {
-                trouble = letter.feed(&text, &mut draft).err();
+                trouble = letter.feed(&text, &mut incoming).err();
             }
             if ended {
                 break;
@@ -184,16 +186,17 @@ impl Session<'_> {
         if size > limit {
             return Ok(Err(reply::too_big(limit)));
         }
-        if header.is_looping() {
+        if incoming.is_looping() {
             return Ok(Err(reply::mail_loop()));
         }
-        let trouble = trouble.or_else(|| letter.finish(&mut draft).err());
+        let trouble = trouble.or_else(|| letter.finish(&mut incoming).err());
         if let Some(refusal) = letter.refusal() {
             return Ok(Err(submission::refused(refusal)));
         }
-        Ok(match trouble {
-            Some(e) => Err(storage_trouble(&e)),
-            None => self.commit(draft, hello, transaction),
+        let kept = trouble.map_or_else(|| incoming.finish(), Err);
+        Ok(match kept {
+            Ok(draft) => self.commit(draft, hello, transaction),
+            Err(e) => Err(storage_trouble(&e)),
         })
     }
 
@@ -232,75 +235,5 @@ fn storage_trouble(error: &io::Error) -> Reply {
             reply::no_storage()
         }
         _ => reply::local_error(),
-    }
-}
-
-/// Counts, in the header of a message that comes in pieces, how often it was here
-/// and elsewhere (RFC 5321 6.3).
-#[derive(Debug, Default)]
-struct HeaderScan {
-    line: Vec<u8>,
-    over: bool,
-    hops: usize,
-    own_deliveries: usize,
-}
-
-/// As much of a line as can matter.
-const MAX_FIELD: usize = 400;
-
-impl HeaderScan {
-    fn feed(&mut self, text: &[u8], is_local: &dyn Fn(&str) -> bool) {
-        if self.over {
-            return;
-        }
-        for piece in text.split_inclusive(|&b| b == b'\n') {
-            let room = MAX_FIELD.saturating_sub(self.line.len());
-            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
-            if piece.ends_with(b"\n") {
-                self.end_line(is_local);
-            }
-            if self.over {
-                return;
-            }
-        }
-    }
-
-    fn end_line(&mut self, is_local: &dyn Fn(&str) -> bool) {
-        let line = std::mem::take(&mut self.line);
-        let line = line.trim_ascii_end();
-        self.over = line.is_empty();
-        if field(line, b"Received:").is_some() {
-            self.hops += 1;
-        } else if let Some(value) = field(line, b"Delivered-To:") {
-            let address = std::str::from_utf8(value).ok().and_then(|v| Address::parse(v.trim()).ok());
-            self.own_deliveries += usize::from(address.is_some_and(|a| is_local(a.domain())));
-        }
-    }
-
-    fn is_looping(&self) -> bool {
-        self.hops >= MAX_HOPS || self.own_deliveries >= MAX_OWN_DELIVERIES
-    }
-}
-
-fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let (start, value) = line.split_at_checked(name.len())?;
-    start.eq_ignore_ascii_case(name).then_some(value)
-}
-
-const _: () = assert!(MAX_FIELD > address::MAX_ADDRESS + "Delivered-To: ".len());
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hops_and_own_deliveries_are_counted_in_every_split() {
-        let text = b"RECEIVED: one\n\tReceived: folded\nDelivered-To: jon@here\ndelivered-to:  jon@there\nReceived:x\n\nReceived: body\n";
-        for split in 0..text.len() {
-            let mut scan = HeaderScan::default();
-            scan.feed(&text[..split], &|d| d == "here");
-            scan.feed(&text[split..], &|d| d == "here");
-            assert_eq!((scan.hops, scan.own_deliveries), (2, 1), "split at {split}");
-        }
     }
 }

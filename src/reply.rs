@@ -321,6 +321,11 @@ pub fn bare_newline() -> Reply {
     Reply::new(554, Status(5, 6, 0), "The message has a bare CR or LF; lines end with CR LF")
 }
 
+/// A NUL in a message: a host that drops it could find the end of a message there.
+pub fn nul() -> Reply {
+    Reply::new(554, Status(5, 6, 0), "The message has a NUL octet, which no mail may have")
+}
+
 /// CR without LF or LF without CR in a command.
 pub fn bare_newline_in_command() -> Reply {
     Reply::new(500, Status(5, 5, 2), "Lines end with CR LF; a bare CR or LF is refused")

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use super::front::Forwarded;
 use super::hello::Hello;
@@ -159,7 +159,7 @@ impl Session<'_> {
         let router = Arc::clone(&self.service.router);
         let is_local = |domain: &str| router.place(domain) == Place::Local;
         let mut incoming = Incoming::new(draft, &is_local);
-        let (mut text, mut size, mut trouble) = (Vec::new(), 0, None);
+        let (mut text, mut size, mut has_nul, mut trouble) = (Vec::new(), 0, false, None);
         loop {
             self.input.source.set_deadline(deadline);
             self.input.widen(CHUNK);
@@ -172,7 +172,8 @@ impl Session<'_> {
             self.input.consume(used);
             // RFC 1870 5: with CR LF, without the dots that were put before dots.
             size += (text.len() + memchr_iter(b'\n', &text).count()) as u64;
-            if size <= limit && !reader.is_flawed() && trouble.is_none() {
+            has_nul |= memchr(0, &text).is_some();
+            if size <= limit && !reader.is_flawed() && !has_nul && trouble.is_none() {
                 trouble = letter.feed(&text, &mut incoming).err();
             }
             if ended {
@@ -182,6 +183,9 @@ impl Session<'_> {
         self.input.narrow();
         if reader.is_flawed() {
             return Ok(Err(reply::bare_newline()));
+        }
+        if has_nul {
+            return Ok(Err(reply::nul()));
         }
         if size > limit {
             return Ok(Err(reply::too_big(limit)));

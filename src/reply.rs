@@ -426,6 +426,11 @@ pub fn bad_parameter(name: &str) -> Reply {
     Reply::new(501, Status(5, 5, 4), format!("Parameter {name} has a bad value"))
 }
 
+/// A parameter that stands on the line twice.
+pub fn repeated_parameter(name: &str) -> Reply {
+    Reply::new(501, Status(5, 5, 4), format!("Parameter {name} is given twice"))
+}
+
 /// Too many mistakes in one session.
 pub fn too_many_errors(hostname: &str) -> Reply {
     Reply::new(421, Status(4, 7, 0), format!("{hostname} Too many errors, closing connection"))

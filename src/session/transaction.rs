@@ -68,7 +68,13 @@ impl Session<'_> {
 
     fn begin(&self, path: Path<'_>) -> Result<Transaction, Reply> {
         let (mut size, mut body) = (0, Body::SevenBit);
+        let mut seen: Vec<&str> = Vec::new();
         for (name, value) in path.parameters() {
+            // Of two one would be taken silently.
+            if seen.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+                return Err(reply::repeated_parameter(&printable(name)));
+            }
+            seen.push(name);
             if name.eq_ignore_ascii_case("SIZE") {
                 // RFC 1870 4: up to twenty digits, so one that does not fit is too big.
                 let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
@@ -79,7 +85,8 @@ impl Session<'_> {
                     "8BITMIME" => Body::EightBit,
                     _ => return Err(reply::bad_parameter("BODY")),
                 };
-            } else if name.eq_ignore_ascii_case("AUTH") && self.knows_auth() {
+            } else if name.eq_ignore_ascii_case("AUTH") {
+                // It grants nothing, and some hosts say it where AUTH was not offered.
                 if !auth::is_xtext(value) {
                     return Err(reply::bad_parameter("AUTH"));
                 }

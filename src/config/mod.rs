@@ -173,7 +173,7 @@ pub struct Limits {
     pub recipients: usize,
     /// How long a client may be silent.
     pub command_timeout: Duration,
-    /// How long a message may take from DATA to its end.
+    /// How long a message may take from DATA to its end, beside what its size earns.
     pub data_timeout: Duration,
 }
 

@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memchr::{memchr, memchr_iter};
 
@@ -16,6 +16,7 @@ use super::incoming::Incoming;
 use super::transaction::Transaction;
 use super::{Committed, Phase, Session, Step, submission};
 use crate::address::{self, Address};
+use crate::config::Limits;
 use crate::envelope::Action;
 use crate::log;
 use crate::outcome::Encryption;
@@ -28,6 +29,8 @@ use crate::users::{Mailbox, Owner};
 
 /// How much of a message is read at a time.
 const CHUNK: usize = 32 << 10;
+/// The rate at which a message arrives at the least, in octets a second.
+const LEAST_RATE: u64 = 1 << 10;
 
 impl Session<'_> {
     pub(super) fn data(&mut self) -> Step {
@@ -153,7 +156,7 @@ impl Session<'_> {
         transaction: &Transaction,
     ) -> io::Result<Result<EntryName, Reply>> {
         let limit = self.service.config.limits.message_size;
-        let deadline = Instant::now() + self.service.config.limits.data_timeout;
+        let mut pace = Pace::new(&self.service.config.limits);
         let mut reader = DotReader::default();
         let mut letter = self.letter(&draft.id().to_string(), transaction);
         let router = Arc::clone(&self.service.router);
@@ -161,7 +164,7 @@ impl Session<'_> {
         let mut incoming = Incoming::new(draft, &is_local);
         let (mut text, mut size, mut has_nul, mut trouble) = (Vec::new(), 0, false, None);
         loop {
-            self.input.source.set_deadline(deadline);
+            self.input.source.set_deadline(pace.deadline(size, Instant::now()));
             self.input.widen(CHUNK);
             let chunk = self.input.chunk()?;
             if chunk.is_empty() {
@@ -222,6 +225,35 @@ impl Session<'_> {
             caller: self.client.caller.as_ref().map(|caller| (caller.uid, caller.program.as_str())),
         });
         Ok(name)
+    }
+}
+
+/// How long a message may take: `limits.data_timeout`, and the time that its octets take at
+/// [`LEAST_RATE`]; no pause is longer than `limits.command_timeout`. What is beyond the
+/// limit on its size has earned no time.
+struct Pace {
+    begun: Instant,
+    silence: Duration,
+    whole: Duration,
+    limit: u64,
+    /// When the message is over at the latest, once it is too big.
+    end: Option<Instant>,
+}
+
+impl Pace {
+    fn new(limits: &Limits) -> Self {
+        let (silence, whole, limit) = (limits.command_timeout, limits.data_timeout, limits.message_size);
+        Self { begun: Instant::now(), silence, whole, limit, end: None }
+    }
+
+    /// Until when the next piece has to come, after `size` octets.
+    fn deadline(&mut self, size: u64, now: Instant) -> Instant {
+        let earned = Duration::from_millis(size.min(self.limit) * 1000 / LEAST_RATE);
+        let whole = self.begun + self.whole + earned;
+        if size > self.limit {
+            self.end.get_or_insert(now + self.whole);
+        }
+        whole.min(self.end.unwrap_or(whole)).min(now + self.silence)
     }
 }
 

@@ -1,11 +1,13 @@
 //! MAIL, RCPT, VRFY: a transaction takes shape (RFC 5321 3.3).
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
-use super::{Phase, Session, Step, access, auth};
+use super::{Phase, Service, Session, Step, access, auth};
 use crate::address::{self, Address, AddressError};
 use crate::envelope::{Action, Body, Envelope, Origin, Recipient};
 use crate::reply::{self, Reply};
+use crate::route::Place;
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 use crate::smtp::command::Path;
 
@@ -135,7 +137,7 @@ impl Session<'_> {
         if accepted >= self.service.config.limits.recipients && !is_program {
             return Step::Say(reply::too_many_recipients());
         }
-        let named = self.service.router.qualify(&named);
+        let named = self.qualified(&named);
         match access::recipient(self.service, self.may_relay(), &named) {
             Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::too_many_recipients()),
             Ok(finals) => {
@@ -157,12 +159,29 @@ impl Session<'_> {
         }
     }
 
+    /// The address with a domain: a literal of our own is as good as none (RFC 1123 5.2.17).
+    fn qualified(&self, address: &Address) -> Address {
+        let Service { router, config, .. } = self.service;
+        let is_own = |ip: IpAddr| {
+            let connected = self.input.source.own_address().map(|own| own.ip());
+            let bound = config.listen.iter().map(|listen| listen.address.ip()).filter(|own| !own.is_unspecified());
+            connected.into_iter().chain(bound).any(|own| own.to_canonical() == ip.to_canonical())
+        };
+        if router.place(address.domain()) == Place::Elsewhere && address.literal().is_some_and(is_own) {
+            let local = router.qualify(&address.at(""));
+            if router.place(local.domain()) == Place::Local {
+                return local;
+            }
+        }
+        router.qualify(address)
+    }
+
     pub(super) fn vrfy(&mut self, argument: &[u8]) -> Step {
         if argument.is_empty() {
             return Step::Say(reply::verify_whom());
         }
         let address = match address::parse_path(argument) {
-            Ok((Some(address), [])) => self.service.router.qualify(&address),
+            Ok((Some(address), [])) => self.qualified(&address),
             Ok(_) => return Step::Say(reply::cannot_verify()),
             Err(why) => return Step::Say(reply::bad_recipient(why)),
         };

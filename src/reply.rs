@@ -221,9 +221,9 @@ pub fn need_tls() -> Reply {
     Reply::new(530, Status(5, 7, 0), "Must issue a STARTTLS command first")
 }
 
-/// HELO or EHLO without a name, or with one that cannot be.
+/// HELO or EHLO without a name.
 pub fn bad_hello() -> Reply {
-    Reply::new(501, Status(5, 5, 4), "Please say HELO or EHLO with the name of your host, one word")
+    Reply::new(501, Status(5, 5, 4), "Please say HELO or EHLO with the name of your host")
 }
 
 /// MAIL before HELO.

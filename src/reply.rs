@@ -336,6 +336,11 @@ pub fn mail_loop() -> Reply {
     Reply::new(554, Status(5, 4, 6), "Too many hops: the message is going in circles")
 }
 
+/// By its Delivered-To fields the message has been where it is to go.
+pub fn delivered_before() -> Reply {
+    Reply::new(554, Status(5, 4, 6), "Mail loop: by its Delivered-To fields the message was delivered here before")
+}
+
 /// The spool has no room, or cannot be written to.
 pub fn no_storage() -> Reply {
     Reply::new(452, Status(4, 3, 1), "Not enough room to keep mail now, please try again later")

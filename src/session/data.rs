@@ -196,6 +196,11 @@ impl Session<'_> {
         if incoming.is_looping() {
             return Ok(Err(reply::mail_loop()));
         }
+        // It would go back, to whoever the sender is said to be.
+        let addresses = transaction.envelope.recipients.iter().map(|recipient| &recipient.address);
+        if !self.may_relay() && incoming.was_delivered_to(addresses) {
+            return Ok(Err(reply::delivered_before()));
+        }
         let trouble = trouble.or_else(|| letter.finish(&mut incoming).err());
         if let Some(refusal) = letter.refusal() {
             return Ok(Err(submission::refused(refusal)));

@@ -47,6 +47,15 @@ impl<'a, W: Write> Incoming<'a, W> {
     pub fn is_looping(&self) -> bool {
         self.header.hops >= MAX_HOPS || self.header.deliveries.len() >= MAX_OWN_DELIVERIES
     }
+
+    /// Whether each of these mailboxes has had the message already, going by what it says.
+    pub fn was_delivered_to<'r>(&self, mut addresses: impl Iterator<Item = &'r Address>) -> bool {
+        let is_same = |one: &Address, other: &Address| {
+            one.domain() == other.domain() && one.local().eq_ignore_ascii_case(other.local())
+        };
+        let had = &self.header.deliveries;
+        !had.is_empty() && addresses.all(|address| had.iter().any(|one| is_same(one, address)))
+    }
 }
 
 impl<W: Write> Write for Incoming<'_, W> {

@@ -150,6 +150,14 @@ impl Stream {
         }
     }
 
+    /// The address that the peer has connected to, if it has one.
+    pub fn own_address(&self) -> Option<SocketAddr> {
+        match &self.wire.link {
+            Link::Socket(socket) => socket.local_addr().ok(),
+            Link::Files(..) => None,
+        }
+    }
+
     /// Whether the peer has said something that was not read yet.
     ///
     /// # Errors

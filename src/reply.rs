@@ -221,9 +221,9 @@ pub fn need_tls() -> Reply {
     Reply::new(530, Status(5, 7, 0), "Must issue a STARTTLS command first")
 }
 
-/// HELO or EHLO without a name, or with one that cannot be.
+/// HELO or EHLO without a name.
 pub fn bad_hello() -> Reply {
-    Reply::new(501, Status(5, 5, 4), "Please say HELO or EHLO with the name of your host, one word")
+    Reply::new(501, Status(5, 5, 4), "Please say HELO or EHLO with the name of your host")
 }
 
 /// MAIL before HELO.
@@ -321,6 +321,11 @@ pub fn bare_newline() -> Reply {
     Reply::new(554, Status(5, 6, 0), "The message has a bare CR or LF; lines end with CR LF")
 }
 
+/// A NUL in a message: a host that drops it could find the end of a message there.
+pub fn nul() -> Reply {
+    Reply::new(554, Status(5, 6, 0), "The message has a NUL octet, which no mail may have")
+}
+
 /// CR without LF or LF without CR in a command.
 pub fn bare_newline_in_command() -> Reply {
     Reply::new(500, Status(5, 5, 2), "Lines end with CR LF; a bare CR or LF is refused")
@@ -329,6 +334,11 @@ pub fn bare_newline_in_command() -> Reply {
 /// The message has gone around too often (RFC 5321 6.3).
 pub fn mail_loop() -> Reply {
     Reply::new(554, Status(5, 4, 6), "Too many hops: the message is going in circles")
+}
+
+/// By its Delivered-To fields the message has been where it is to go.
+pub fn delivered_before() -> Reply {
+    Reply::new(554, Status(5, 4, 6), "Mail loop: by its Delivered-To fields the message was delivered here before")
 }
 
 /// The spool has no room, or cannot be written to.
@@ -419,6 +429,11 @@ pub fn unknown_parameter(name: &str) -> Reply {
 /// A parameter with a value that cannot be.
 pub fn bad_parameter(name: &str) -> Reply {
     Reply::new(501, Status(5, 5, 4), format!("Parameter {name} has a bad value"))
+}
+
+/// A parameter that stands on the line twice.
+pub fn repeated_parameter(name: &str) -> Reply {
+    Reply::new(501, Status(5, 5, 4), format!("Parameter {name} is given twice"))
 }
 
 /// Too many mistakes in one session.

@@ -81,6 +81,7 @@ fn every_key_means_what_it_says() {
                 auth: OfferAuth::Always,
                 proxy: vec![network("192.0.2.7", 32)],
                 xclient: vec![network("192.0.2.7", 32)],
+                is_default: false,
             },
         ],
         tls: vec![KeyPair { certificate: etc("cert.pem"), key: etc("key.pem") }],
@@ -211,6 +212,8 @@ fn the_sample_says_the_defaults() {
         assert!(source("etc/penfold.conf").contains(&format!("\n#{name} = \"{}\"\n", default.path.display())));
         table.clone_from(default);
     }
+    // Named, they must be there as well.
+    sample.listen.iter_mut().for_each(|listen| listen.is_default = true);
     assert_eq!(sample, default);
     assert_eq!(
         read(&source("etc/penfold.conf")).map(|mut config| {

@@ -4,11 +4,14 @@ mod common;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::client::Client;
 use common::{Daemon, Site};
@@ -125,4 +128,55 @@ fn a_queue_run_ends_where_the_spool_cannot_be_read() {
     let output = site.penfoldd(&["-q"]).output().expect("it runs");
     fs::set_permissions(site.path("spool/new"), fs::Permissions::from_mode(0o700)).expect("a mode");
     assert_eq!(output.status.code(), Some(77), "{output:?}");
+}
+
+/// A line that is slow takes its time; a client that only wants to be there does not get it.
+#[test]
+fn a_slow_message_arrives_if_it_is_steady() {
+    let pace = Duration::from_millis(50);
+    let site = Site::with("limits.data_timeout = \"500ms\"\nlimits.command_timeout = \"20s\"");
+    let daemon = site.start();
+    let mut client = daemon.client();
+    client.begin("a@example.test", &["jon@razorback"]);
+    client.say("Subject: steady\r\n\r\n");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        client.say(&format!("{}\r\n", "x".repeat(200)));
+        thread::sleep(pace);
+    }
+    client.ask(".", "250 ");
+
+    let mut stream = daemon.connect();
+    let mut client = Client::new(stream.try_clone().expect("a descriptor"));
+    client.begin("a@example.test", &["jon@razorback"]);
+    let (begun, mut said) = (Instant::now(), None);
+    stream.set_read_timeout(Some(pace)).expect("an option");
+    while said.is_none() && begun.elapsed() < common::PATIENCE {
+        let _ = stream.write_all(b"x");
+        let mut reply = [0; 9];
+        said = stream.read_exact(&mut reply).ok().map(|()| String::from_utf8_lossy(&reply).into_owned());
+    }
+    assert_eq!(said.as_deref(), Some("421 4.4.2"), "after {:?}", begun.elapsed());
+
+    // Silence has its own limit.
+    let site = Site::with("limits.data_timeout = \"60s\"\nlimits.command_timeout = \"300ms\"");
+    let daemon = site.start();
+    let mut client = daemon.client();
+    client.begin("a@example.test", &["jon@razorback"]);
+    client.say("Subject: silent\r\n");
+    client.expect("421 4.4.2 ");
+}
+
+/// The rest of a message that is refused anyway is not waited for as if it were wanted.
+#[test]
+fn a_message_without_end_is_given_up() {
+    let site = Site::with("limits.data_timeout = \"500ms\"\nlimits.message_size = \"64K\"");
+    let daemon = site.start();
+    let mut stream = daemon.connect();
+    let mut client = Client::new(stream.try_clone().expect("a descriptor"));
+    client.begin("a@example.test", &["jon@razorback"]);
+    let (begun, line) = (Instant::now(), format!("{}\r\n", "x".repeat(998)).repeat(50));
+    while stream.write_all(line.as_bytes()).is_ok() {
+        assert!(begun.elapsed() < common::PATIENCE, "it is read for ever");
+    }
 }

@@ -68,7 +68,7 @@ fn whatever_a_program_gives_goes_through_unchanged_or_as_the_page_says() {
         (&[], "Subject: x\n\na\rb\r\r\n".into(), "a b\n", "Subject: x"),
         (&[], "Subject: x\rBcc: y\n\na\n".into(), "a\n", "Subject: x Bcc: y"),
         (&[], "no end".into(), "no end\n", ""),
-        (&[], "Subject: \u{fc}\n\n\u{fc}\0\n".into(), "\u{fc}\0\n", "Subject: \u{fc}"),
+        (&[], "Subject: \u{fc}\n\n\u{fc}\0\n".into(), "\u{fc}?\n", "Subject: \u{fc}"),
         (&[], format!("Subject: x\n\n{long}"), &long_body, "Subject: x"),
         (&[], String::new(), "", ""),
         (&[], "\n".into(), "", ""),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::client::{Client, TEXT};
 use common::dns::Dns;
 use common::remote::{Remote, Sink, Then};
-use common::{PATIENCE, Site, free_port};
+use common::{Daemon, PATIENCE, Site, free_port};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
@@ -136,6 +136,37 @@ fn a_good_configuration_is_said_to_be_one_and_a_missing_one_is_78() {
     }
 }
 
+/// A default is tried, an order is obeyed.
+#[test]
+fn where_ipv6_is_off_the_defaults_start_all_the_same() {
+    const OFF: &str = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
+    let within = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-n", "sh", "-c", &format!("{OFF} && {script}"), "sh"]);
+        command
+    };
+    if !within("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return println!("skipped: no private network without root, unshare and ip");
+    }
+    let site = Site::new();
+    let start = |listen: &str| {
+        let penfoldd = site.penfoldd(&["-d"]);
+        let text = fs::read_to_string(site.path("penfold.conf")).expect("it is there");
+        let (before, after) = text.split_once("[[listen]]\n").expect("a table");
+        let after = after.split_once('\n').expect("an address").1;
+        site.configure_with(&format!("{before}{listen}{after}"));
+        let mut command = within("exec \"$@\"");
+        command.arg(penfoldd.get_program()).args(penfoldd.get_args()).stdin(Stdio::null());
+        command
+    };
+    let daemon = Daemon::spawn(start(""));
+    daemon.wait_log(|line| line.starts_with("not listening on [::1]:25: this host has no such address"));
+    assert!(daemon.terminate().success());
+    let output = run(&mut start("[[listen]]\naddress = \"127.0.0.1:25\"\n[[listen]]\naddress = \"[::1]:25\"\n"));
+    assert_eq!(code(&output), UNAVAILABLE);
+    assert!(text(&output.stderr).starts_with("penfoldd: listen on [::1]:25: "), "{output:?}");
+}
+
 #[test]
 fn what_is_in_use_keeps_it_from_starting() {
     let mut site = Site::new();
@@ -156,6 +187,29 @@ fn what_is_in_use_keeps_it_from_starting() {
     let stranger = Site::with(&format!("listen.address = \"{}\"", other.local_addr().expect("bound")));
     let output = run(&mut stranger.penfoldd(&["-d"]));
     assert!(text(&output.stderr).ends_with(" (another program listens there)\n"), "{output:?}");
+    // Of two sockets of its own nobody else is to blame, and -n knows it before.
+    let port = free_port();
+    for (one, other, how) in [
+        ("0.0.0.0", "127.0.0.1", "which covers it"),
+        ("127.0.0.1", "0.0.0.0", "which it covers"),
+        ("127.0.0.1", "127.0.0.1", "twice"),
+    ] {
+        let says = format!("([[listen]] has also {one}:{port}, {how}: leave one of the two out)\n");
+        let warns =
+            format!("listen {other}:{port}: [[listen]] has also {one}:{port}, {how}: leave one of the two out\n");
+        let twice = [one, other].map(|host| format!("[[listen]]\naddress = \"{host}:{port}\"\n")).concat();
+        let mut start = stranger.penfoldd(&["-d"]);
+        let mut examine = stranger.penfoldd(&["-n"]);
+        let rest = fs::read_to_string(stranger.path("penfold.conf")).expect("it is there");
+        let (before, after) = rest.split_once("[[listen]]\n").expect("a table");
+        let after = after.split_once('\n').expect("an address").1;
+        stranger.configure_with(&format!("{before}{twice}{after}"));
+        let output = run(&mut start);
+        assert_eq!(code(&output), UNAVAILABLE);
+        assert!(text(&output.stderr).ends_with(&says), "{output:?}");
+        let output = run(&mut examine);
+        assert!(code(&output) == 0 && text(&output.stderr).contains(&warns), "{output:?}");
+    }
     // The first one did not notice.
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);

@@ -26,10 +26,9 @@ pub(super) fn defaults(hostname: &str) -> Config {
         spool: "/var/spool/penfold".into(),
         socket: "/run/penfold/penfold.sock".into(),
         user: "penfold".into(),
-        listen: vec![
-            Listen::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 25))),
-            Listen::at(SocketAddr::from((Ipv6Addr::LOCALHOST, 25))),
-        ],
+        listen: [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+            .map(|ip| Listen { is_default: true, ..Listen::at(SocketAddr::from((ip, 25))) })
+            .into(),
         tls: Vec::new(),
         limits: Limits {
             connections: 1000,

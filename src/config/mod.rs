@@ -80,13 +80,23 @@ pub struct Listen {
     pub proxy: Vec<Network>,
     /// Clients that may use XCLIENT and XFORWARD.
     pub xclient: Vec<Network>,
+    /// Whether the configuration does not name it: then this host need not have its address.
+    pub is_default: bool,
 }
 
 impl Listen {
     /// A socket for other hosts, with what holds where the configuration says nothing.
     pub fn at(address: SocketAddr) -> Self {
         let (proxy, xclient) = (Vec::new(), Vec::new());
-        Self { address, kind: Kind::Smtp, tls: ListenTls::Offered, auth: OfferAuth::None, proxy, xclient }
+        Self {
+            address,
+            kind: Kind::Smtp,
+            tls: ListenTls::Offered,
+            auth: OfferAuth::None,
+            proxy,
+            xclient,
+            is_default: false,
+        }
     }
 }
 
@@ -173,7 +183,7 @@ pub struct Limits {
     pub recipients: usize,
     /// How long a client may be silent.
     pub command_timeout: Duration,
-    /// How long a message may take from DATA to its end.
+    /// How long a message may take from DATA to its end, beside what its size earns.
     pub data_timeout: Duration,
 }
 

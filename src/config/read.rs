@@ -119,7 +119,7 @@ fn listen(mut section: Section<'_, '_>, has_certificate: bool) -> Option<Listen>
     let proxy = section.take_all("proxy", units::network).unwrap_or_default();
     let xclient = section.take_all("xclient", units::network).unwrap_or_default();
     section.finish();
-    address.map(|address| Listen { address, kind, tls, auth, proxy, xclient })
+    address.map(|address| Listen { address, kind, tls, auth, proxy, xclient, is_default: false })
 }
 
 fn key_pair(mut section: Section<'_, '_>) -> Option<KeyPair> {

@@ -16,6 +16,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use listenfd::ListenFd;
+use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::SockRef;
 
@@ -31,6 +32,8 @@ pub struct Inherited {
     pub control: Option<UnixListener>,
     /// What the log should say, when there is one.
     notes: Vec<String>,
+    /// Default addresses that this host does not have.
+    missing: Vec<SocketAddr>,
 }
 
 impl Inherited {
@@ -87,7 +90,7 @@ impl Inherited {
     /// # Errors
     /// Those of binding.
     pub fn entrances(&mut self, listen: &[Listen]) -> Result<Vec<Entrance>, Exit> {
-        let (mut entrances, mut covers) = (Vec::new(), Vec::new());
+        let (mut entrances, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for socket in self.tcp.drain(..) {
             let address = socket.local_addr().map_err(|e| Exit::new(exit::OSERR, "a socket that was passed in", &e))?;
             let same_port = || listen.iter().find(|l| l.address.port() == address.port());
@@ -103,9 +106,16 @@ impl Inherited {
             if !covers.is_empty() {
                 self.notes.push(format!("the socket {} was not passed in, and is bound", listen.address));
             }
-            let socket = listen::bind(listen.address)
-                .map_err(|e| Exit::new(exit::UNAVAILABLE, format!("listen on {}", listen.address), &e))?;
-            entrances.push(Entrance { socket, listen: listen.clone(), is_shared: false });
+            match listen::bind(listen.address) {
+                Ok(socket) => entrances.push(Entrance { socket, listen: listen.clone(), is_shared: false }),
+                // What nobody has asked for is tried: IPv6 may be off.
+                Err(e) if listen.is_default && is_missing(&e) => missing.push((listen.address, e)),
+                Err(e) => return Err(not_bound(listen.address, &e, &entrances)),
+            }
+        }
+        match missing.first() {
+            Some((address, e)) if entrances.is_empty() => return Err(not_bound(*address, e, &entrances)),
+            _ => self.missing = missing.into_iter().map(|(address, _)| address).collect(),
         }
         Ok(entrances)
     }
@@ -113,7 +123,44 @@ impl Inherited {
     /// Logs what the configuration and the service manager do not agree on.
     pub fn warn(&self) {
         self.notes.iter().for_each(|note| ::log::warn!("{note}"));
+        for address in &self.missing {
+            ::log::info!("not listening on {address}: this host has no such address, and no [[listen]] names it");
+        }
     }
+}
+
+/// Whether this host has no such address, or nothing of its family.
+fn is_missing(error: &io::Error) -> bool {
+    let missing = [Errno::EADDRNOTAVAIL, Errno::EAFNOSUPPORT];
+    error.raw_os_error().is_some_and(|code| missing.contains(&Errno::from_raw(code)))
+}
+
+/// Why an address cannot be listened on: one of our own sockets may have it already.
+fn not_bound(address: SocketAddr, error: &io::Error, entrances: &[Entrance]) -> Exit {
+    let mut exit = Exit::new(exit::UNAVAILABLE, format!("listen on {address}"), error);
+    let overlaps = |entrance: &&Entrance| is_overlapping(entrance.listen.address, address);
+    if error.kind() == io::ErrorKind::AddrInUse
+        && let Some(other) = entrances.iter().find(overlaps)
+    {
+        let why = format!(" ({})", overlap(other.listen.address, address));
+        exit.text.iter_mut().for_each(|line| line.push_str(&why));
+    }
+    exit
+}
+
+/// Whether two sockets cannot be bound at once.
+pub fn is_overlapping(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() != 0 && (is_covered(one, other, true) || is_covered(other, one, true))
+}
+
+/// What is to be done about two [[listen]] that cannot both be served.
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> String {
+    let how = match one.ip().is_unspecified() {
+        _ if one == other => "twice",
+        true => "which covers it",
+        false => "which it covers",
+    };
+    format!("[[listen]] has also {one}, {how}: leave one of the two out")
 }
 
 /// Whether clients of `wanted` come to a socket that is bound to `passed`.
@@ -130,6 +177,23 @@ fn must_listen(socket: &impl AsFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_that_cannot_be_bound_at_once() {
+        for (one, other, overlapping) in [
+            ("0.0.0.0:25", "127.0.0.1:25", true),
+            ("127.0.0.1:25", "0.0.0.0:25", true),
+            ("[::]:25", "[::1]:25", true),
+            ("[::]:25", "0.0.0.0:25", false),
+            ("[::]:25", "127.0.0.1:25", false),
+            ("0.0.0.0:25", "0.0.0.0:587", false),
+            ("127.0.0.1:25", "127.0.0.1:25", true),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let at = |text: &str| text.parse().expect("an address");
+            assert_eq!(is_overlapping(at(one), at(other)), overlapping, "{one} {other}");
+        }
+    }
 
     #[test]
     fn what_a_socket_covers_is_not_bound_again() {

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::inherited::{is_overlapping, overlap};
 use super::room;
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
 use crate::log;
@@ -24,6 +25,7 @@ pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
     let config = &settings.config;
     room::warn(config);
     of_names(config, sockets);
+    of_overlaps(config);
     of_mailboxes(config);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
@@ -54,6 +56,16 @@ fn of_names(config: &Config, sockets: &[SocketAddr]) {
     let is_alone = !sockets.is_empty() && sockets.iter().all(|socket| socket.ip().to_canonical().is_loopback());
     if let Some(domain) = config.local.domains.iter().find(is_for_others).filter(|_| is_alone && !has_front_end) {
         ::log::warn!("local.domains has {domain}, and only this host can connect: see [[listen]]");
+    }
+}
+
+/// Warns of sockets of which only one can be bound, if the service manager does not make it.
+fn of_overlaps(config: &Config) {
+    for (at, listen) in config.listen.iter().enumerate() {
+        let before = config.listen.get(..at).unwrap_or_default();
+        if let Some(other) = before.iter().find(|other| is_overlapping(other.address, listen.address)) {
+            ::log::warn!("listen {}: {}", listen.address, overlap(other.address, listen.address));
+        }
     }
 }
 

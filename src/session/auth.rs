@@ -58,11 +58,6 @@ impl Session<'_> {
         self.service.logins.backend.mechanisms(self.binding().is_some())
     }
 
-    /// Whether AUTH was offered, so that MAIL may have AUTH=.
-    pub(super) fn knows_auth(&self) -> bool {
-        self.login.is_some() || !self.mechanisms().is_empty()
-    }
-
     fn allows_auth(&self) -> bool {
         match self.client.listen.auth {
             OfferAuth::None => false,

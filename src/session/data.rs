@@ -5,28 +5,32 @@
 //! after the commit.
 
 use std::io::{self, Write};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use super::front::Forwarded;
 use super::hello::Hello;
+use super::incoming::Incoming;
 use super::transaction::Transaction;
 use super::{Committed, Phase, Session, Step, submission};
 use crate::address::{self, Address};
+use crate::config::Limits;
 use crate::envelope::Action;
 use crate::log;
 use crate::outcome::Encryption;
 use crate::reply::{self, Reply};
 use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
-use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
 use crate::spool::{Draft, EntryName};
 use crate::sys::keeper;
 use crate::users::{Mailbox, Owner};
 
 /// How much of a message is read at a time.
 const CHUNK: usize = 32 << 10;
+/// The rate at which a message arrives at the least, in octets a second.
+const LEAST_RATE: u64 = 1 << 10;
 
 impl Session<'_> {
     pub(super) fn data(&mut self) -> Step {
@@ -147,17 +151,20 @@ impl Session<'_> {
     /// Reads a message to its end and keeps it, or says why not.
     fn receive(
         &mut self,
-        mut draft: Draft,
+        draft: Draft,
         hello: &Hello,
         transaction: &Transaction,
     ) -> io::Result<Result<EntryName, Reply>> {
         let limit = self.service.config.limits.message_size;
-        let deadline = Instant::now() + self.service.config.limits.data_timeout;
-        let (mut reader, mut header) = (DotReader::default(), HeaderScan::default());
+        let mut pace = Pace::new(&self.service.config.limits);
+        let mut reader = DotReader::default();
         let mut letter = self.letter(&draft.id().to_string(), transaction);
-        let (mut text, mut size, mut trouble) = (Vec::new(), 0, None);
+        let router = Arc::clone(&self.service.router);
+        let is_local = |domain: &str| router.place(domain) == Place::Local;
+        let mut incoming = Incoming::new(draft, &is_local);
+        let (mut text, mut size, mut has_nul, mut trouble) = (Vec::new(), 0, false, None);
         loop {
-            self.input.source.set_deadline(deadline);
+            self.input.source.set_deadline(pace.deadline(size, Instant::now()));
             self.input.widen(CHUNK);
             let chunk = self.input.chunk()?;
             if chunk.is_empty() {
@@ -168,10 +175,9 @@ impl Session<'_> {
             self.input.consume(used);
             // RFC 1870 5: with CR LF, without the dots that were put before dots.
             size += (text.len() + memchr_iter(b'\n', &text).count()) as u64;
-            let is_local = |domain: &str| self.service.router.place(domain) == Place::Local;
-            header.feed(&text, &is_local);
-            if size <= limit && !reader.is_flawed() && trouble.is_none() {
-                trouble = letter.feed(&text, &mut draft).err();
+            has_nul |= memchr(0, &text).is_some();
+            if size <= limit && !reader.is_flawed() && !has_nul && trouble.is_none() {
+                trouble = letter.feed(&text, &mut incoming).err();
             }
             if ended {
                 break;
@@ -181,19 +187,28 @@ impl Session<'_> {
         if reader.is_flawed() {
             return Ok(Err(reply::bare_newline()));
         }
+        if has_nul {
+            return Ok(Err(reply::nul()));
+        }
         if size > limit {
             return Ok(Err(reply::too_big(limit)));
         }
-        if header.is_looping() {
+        if incoming.is_looping() {
             return Ok(Err(reply::mail_loop()));
         }
-        let trouble = trouble.or_else(|| letter.finish(&mut draft).err());
+        // It would go back, to whoever the sender is said to be.
+        let addresses = transaction.envelope.recipients.iter().map(|recipient| &recipient.address);
+        if !self.may_relay() && incoming.was_delivered_to(addresses) {
+            return Ok(Err(reply::delivered_before()));
+        }
+        let trouble = trouble.or_else(|| letter.finish(&mut incoming).err());
         if let Some(refusal) = letter.refusal() {
             return Ok(Err(submission::refused(refusal)));
         }
-        Ok(match trouble {
-            Some(e) => Err(storage_trouble(&e)),
-            None => self.commit(draft, hello, transaction),
+        let kept = trouble.map_or_else(|| incoming.finish(), Err);
+        Ok(match kept {
+            Ok(draft) => self.commit(draft, hello, transaction),
+            Err(e) => Err(storage_trouble(&e)),
         })
     }
 
@@ -218,6 +233,35 @@ impl Session<'_> {
     }
 }
 
+/// How long a message may take: `limits.data_timeout`, and the time that its octets take at
+/// [`LEAST_RATE`]; no pause is longer than `limits.command_timeout`. What is beyond the
+/// limit on its size has earned no time.
+struct Pace {
+    begun: Instant,
+    silence: Duration,
+    whole: Duration,
+    limit: u64,
+    /// When the message is over at the latest, once it is too big.
+    end: Option<Instant>,
+}
+
+impl Pace {
+    fn new(limits: &Limits) -> Self {
+        let (silence, whole, limit) = (limits.command_timeout, limits.data_timeout, limits.message_size);
+        Self { begun: Instant::now(), silence, whole, limit, end: None }
+    }
+
+    /// Until when the next piece has to come, after `size` octets.
+    fn deadline(&mut self, size: u64, now: Instant) -> Instant {
+        let earned = Duration::from_millis(size.min(self.limit) * 1000 / LEAST_RATE);
+        let whole = self.begun + self.whole + earned;
+        if size > self.limit {
+            self.end.get_or_insert(now + self.whole);
+        }
+        whole.min(self.end.unwrap_or(whole)).min(now + self.silence)
+    }
+}
+
 /// The time now, as Received: and Date: have it.
 pub(super) fn date() -> String {
     // The only date that cannot be written is one beyond the year 9999.
@@ -232,75 +276,5 @@ fn storage_trouble(error: &io::Error) -> Reply {
             reply::no_storage()
         }
         _ => reply::local_error(),
-    }
-}
-
-/// Counts, in the header of a message that comes in pieces, how often it was here
-/// and elsewhere (RFC 5321 6.3).
-#[derive(Debug, Default)]
-struct HeaderScan {
-    line: Vec<u8>,
-    over: bool,
-    hops: usize,
-    own_deliveries: usize,
-}
-
-/// As much of a line as can matter.
-const MAX_FIELD: usize = 400;
-
-impl HeaderScan {
-    fn feed(&mut self, text: &[u8], is_local: &dyn Fn(&str) -> bool) {
-        if self.over {
-            return;
-        }
-        for piece in text.split_inclusive(|&b| b == b'\n') {
-            let room = MAX_FIELD.saturating_sub(self.line.len());
-            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
-            if piece.ends_with(b"\n") {
-                self.end_line(is_local);
-            }
-            if self.over {
-                return;
-            }
-        }
-    }
-
-    fn end_line(&mut self, is_local: &dyn Fn(&str) -> bool) {
-        let line = std::mem::take(&mut self.line);
-        let line = line.trim_ascii_end();
-        self.over = line.is_empty();
-        if field(line, b"Received:").is_some() {
-            self.hops += 1;
-        } else if let Some(value) = field(line, b"Delivered-To:") {
-            let address = std::str::from_utf8(value).ok().and_then(|v| Address::parse(v.trim()).ok());
-            self.own_deliveries += usize::from(address.is_some_and(|a| is_local(a.domain())));
-        }
-    }
-
-    fn is_looping(&self) -> bool {
-        self.hops >= MAX_HOPS || self.own_deliveries >= MAX_OWN_DELIVERIES
-    }
-}
-
-fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let (start, value) = line.split_at_checked(name.len())?;
-    start.eq_ignore_ascii_case(name).then_some(value)
-}
-
-const _: () = assert!(MAX_FIELD > address::MAX_ADDRESS + "Delivered-To: ".len());
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hops_and_own_deliveries_are_counted_in_every_split() {
-        let text = b"RECEIVED: one\n\tReceived: folded\nDelivered-To: jon@here\ndelivered-to:  jon@there\nReceived:x\n\nReceived: body\n";
-        for split in 0..text.len() {
-            let mut scan = HeaderScan::default();
-            scan.feed(&text[..split], &|d| d == "here");
-            scan.feed(&text[split..], &|d| d == "here");
-            assert_eq!((scan.hops, scan.own_deliveries), (2, 1), "split at {split}");
-        }
     }
 }

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use super::{Phase, Session, Step};
 use crate::reply;
-use crate::smtp::attributes;
+use crate::smtp::attributes::MAX_VALUE;
 
 /// What the client said of itself.
 #[derive(Debug, Clone)]
 pub struct Hello {
-    /// The name it gave: letters, digits and what stands in a domain or a literal.
+    /// The name that it gave, made printable; it is a domain or a literal only if it reads as one.
     pub name: String,
     /// Whether it said EHLO.
     pub extended: bool,
@@ -18,11 +18,11 @@ pub struct Hello {
 impl Session<'_> {
     /// HELO and EHLO; either ends a transaction (RFC 5321 4.1.4).
     pub(super) fn hello(&mut self, name: &[u8], extended: bool) -> Step {
-        // Not checked against the DNS (RFC 5321 4.1.4), only for what may stand in a header.
-        let name = match std::str::from_utf8(name) {
-            Ok(name) if attributes::is_plain(name.as_bytes()) => name,
-            _ => return Step::Say(reply::bad_hello()),
-        };
+        // Any name will do (RFC 5321 4.1.4): devices say what they like, and it lets nobody in.
+        let name = &*printable(name);
+        if name.is_empty() {
+            return Step::Say(reply::bad_hello());
+        }
         let reply = if extended {
             reply::extended_hello(self.hostname(), name, self.extensions())
         } else {
@@ -75,4 +75,10 @@ impl Session<'_> {
             Phase::Connected => Phase::Connected,
         };
     }
+}
+
+/// A name as it may be repeated: ASCII without control characters, not too long.
+fn printable(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    name.chars().take(MAX_VALUE).map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
 }

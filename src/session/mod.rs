@@ -2,7 +2,7 @@
 //!
 //! The loop here alone reads and writes the stream, keeps its time limits, counts
 //! mistakes and logs refusals; the handlers (`hello`, `secure`, `auth`, `transaction`,
-//! `data`, `submission`, `access`, `front`) decide and return a [`Step`]; `secure` and
+//! `data`, `incoming`, `submission`, `access`, `front`) decide and return a [`Step`]; `secure` and
 //! `auth` alone go on talking by themselves, for a handshake and an exchange. Replies
 //! wait for the end of what the client has sent at once (RFC 2920). Every way in which a client can misbehave
 //! ends in a reply or in the end of the session, never in a panic. A message is
@@ -36,6 +36,7 @@ mod caller;
 mod data;
 mod front;
 mod hello;
+mod incoming;
 mod secure;
 mod submission;
 mod transaction;

@@ -1,11 +1,13 @@
 //! MAIL, RCPT, VRFY: a transaction takes shape (RFC 5321 3.3).
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
-use super::{Phase, Session, Step, access, auth};
+use super::{Phase, Service, Session, Step, access, auth};
 use crate::address::{self, Address, AddressError};
 use crate::envelope::{Action, Body, Envelope, Origin, Recipient};
 use crate::reply::{self, Reply};
+use crate::route::Place;
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 use crate::smtp::command::Path;
 
@@ -68,7 +70,13 @@ impl Session<'_> {
 
     fn begin(&self, path: Path<'_>) -> Result<Transaction, Reply> {
         let (mut size, mut body) = (0, Body::SevenBit);
+        let mut seen: Vec<&str> = Vec::new();
         for (name, value) in path.parameters() {
+            // Of two one would be taken silently.
+            if seen.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+                return Err(reply::repeated_parameter(&printable(name)));
+            }
+            seen.push(name);
             if name.eq_ignore_ascii_case("SIZE") {
                 // RFC 1870 4: up to twenty digits, so one that does not fit is too big.
                 let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
@@ -79,7 +87,8 @@ impl Session<'_> {
                     "8BITMIME" => Body::EightBit,
                     _ => return Err(reply::bad_parameter("BODY")),
                 };
-            } else if name.eq_ignore_ascii_case("AUTH") && self.knows_auth() {
+            } else if name.eq_ignore_ascii_case("AUTH") {
+                // It grants nothing, and some hosts say it where AUTH was not offered.
                 if !auth::is_xtext(value) {
                     return Err(reply::bad_parameter("AUTH"));
                 }
@@ -128,7 +137,7 @@ impl Session<'_> {
         if accepted >= self.service.config.limits.recipients && !is_program {
             return Step::Say(reply::too_many_recipients());
         }
-        let named = self.service.router.qualify(&named);
+        let named = self.qualified(&named);
         match access::recipient(self.service, self.may_relay(), &named) {
             Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::too_many_recipients()),
             Ok(finals) => {
@@ -150,12 +159,29 @@ impl Session<'_> {
         }
     }
 
+    /// The address with a domain: a literal of our own is as good as none (RFC 1123 5.2.17).
+    fn qualified(&self, address: &Address) -> Address {
+        let Service { router, config, .. } = self.service;
+        let is_own = |ip: IpAddr| {
+            let connected = self.input.source.own_address().map(|own| own.ip());
+            let bound = config.listen.iter().map(|listen| listen.address.ip()).filter(|own| !own.is_unspecified());
+            connected.into_iter().chain(bound).any(|own| own.to_canonical() == ip.to_canonical())
+        };
+        if router.place(address.domain()) == Place::Elsewhere && address.literal().is_some_and(is_own) {
+            let local = router.qualify(&address.at(""));
+            if router.place(local.domain()) == Place::Local {
+                return local;
+            }
+        }
+        router.qualify(address)
+    }
+
     pub(super) fn vrfy(&mut self, argument: &[u8]) -> Step {
         if argument.is_empty() {
             return Step::Say(reply::verify_whom());
         }
         let address = match address::parse_path(argument) {
-            Ok((Some(address), [])) => self.service.router.qualify(&address),
+            Ok((Some(address), [])) => self.qualified(&address),
             Ok(_) => return Step::Say(reply::cannot_verify()),
             Err(why) => return Step::Say(reply::bad_recipient(why)),
         };

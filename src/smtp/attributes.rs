@@ -123,7 +123,7 @@ fn plain(text: &str) -> Option<String> {
 }
 
 /// Whether a name may stand in a header as it is, whatever it means.
-pub fn is_plain(name: &[u8]) -> bool {
+fn is_plain(name: &[u8]) -> bool {
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(b);
     (1..=MAX_VALUE).contains(&name.len()) && name.iter().all(is_plain)
 }

@@ -3,8 +3,8 @@
 //! A program may write for hours (cron does), and no server waits so long: so the
 //! message is collected first, in memory while it is small and else in a nameless
 //! file, and only then taken to the daemon. Lines end with LF or CR LF; a CR that ends
-//! no line becomes a blank, for it could end a header field in the eyes of some. NUL,
-//! octets above 127 and lines of any length stay. A dot alone on its line ends the
+//! no line becomes a blank, for it could end a header field in the eyes of some. A NUL becomes `?`,
+//! for no mail may have one. Octets above 127 and lines of any length stay. A dot alone on its line ends the
 //! message unless told otherwise. Trouble with the input or with room for it is an
 //! error: half a message is not sent.
 
@@ -119,7 +119,9 @@ impl Text {
 
     fn put(&mut self, octets: &[u8]) -> io::Result<()> {
         self.size += octets.len() as u64;
+        let put = self.kept.len();
         self.kept.extend_from_slice(octets);
+        self.kept.iter_mut().skip(put).filter(|octet| **octet == 0).for_each(|octet| *octet = b'?');
         if self.kept.len() > IN_MEMORY {
             let file = match &mut self.file {
                 Some(file) => file,
@@ -195,7 +197,7 @@ mod tests {
             (b"..\n.x\n .\n", b"..\n.x\n .\n", b"..\n.x\n .\n"),
             (b"a\n.", b"a\n", b"a\n.\n"),
             (b".\rx\n", b". x\n", b". x\n"),
-            (b"\0\xff\n\n", b"\0\xff\n\n", b"\0\xff\n\n"),
+            (b"\0.\n\xff\0\n\n", b"?.\n\xff?\n\n", b"?.\n\xff?\n\n"),
         ] {
             assert_eq!(read(input, false), with_dots, "{input:?}");
             assert_eq!(read(input, true), without, "{input:?}");

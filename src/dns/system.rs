@@ -199,6 +199,38 @@ mod tests {
     }
 
     #[test]
+    fn only_a_file_that_says_something_new_changes_something() {
+        let dir = std::env::temp_dir().join(format!("penfold-system-{}", std::process::id()));
+        fs::create_dir(&dir).expect("a scratch directory");
+        let (conf, other, hosts) = (dir.join("resolv.conf"), dir.join("new"), dir.join("hosts"));
+        let mut system = System::at(&conf, &hosts);
+        let mut look = |text: Option<&str>| {
+            if let Some(text) = text {
+                fs::write(&other, text).and_then(|()| fs::rename(&other, &conf)).expect("a file");
+            }
+            system.looked = None;
+            let changed = system.look();
+            let servers = system.servers().iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ");
+            (changed.servers, servers)
+        };
+        assert_eq!(look(None), (false, "127.0.0.1:53".into()), "no file");
+        assert_eq!(look(Some("nameserver 192.0.2.1\n")), (true, "192.0.2.1:53".into()));
+        assert_eq!(look(None), (false, "192.0.2.1:53".into()));
+        for text in ["", "# none\n", "nameserver \n", "\u{fffd}\0\n", "nameserver 192.0.2.1\nsearch x\n"] {
+            assert_eq!(look(Some(text)), (false, "192.0.2.1:53".into()), "{text:?}");
+        }
+        fs::remove_file(&conf).expect("it is there");
+        assert_eq!(look(None), (false, "192.0.2.1:53".into()), "gone");
+        assert_eq!(look(Some("nameserver 192.0.2.2\nnameserver ::1\n")), (true, "192.0.2.2:53 [::1]:53".into()));
+        fs::write(&hosts, "192.0.2.7 seven").expect("a file");
+        assert_eq!(system.look(), Changed::default(), "it was looked at just now");
+        system.looked = None;
+        assert_eq!(system.look(), Changed { servers: false, hosts: true });
+        assert_eq!(system.hosts().addresses("seven").len(), 1);
+        fs::remove_dir_all(&dir).expect("it is there");
+    }
+
+    #[test]
     fn a_name_of_hosts_is_a_whole_word() {
         let hosts = Hosts::read(
             "127.0.0.1 localhost\n192.0.2.1\tMailhub.Example.TEST  mailhub # the old one: other\n\

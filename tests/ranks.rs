@@ -17,8 +17,8 @@ const TABLES: &[&str] = &[];
 
 /// What only some may name: the text, and where it may stand.
 const FENCES: &[(&str, &[&str])] = &[
-    ("tokio::", &["dns.rs"]),
-    ("trust_dns_resolver", &["dns.rs"]),
+    ("tokio::", &["dns/"]),
+    ("trust_dns_resolver", &["dns/"]),
     ("unsafe ", &["sys/"]),
     ("allow(unsafe_code)", &["sys/"]),
     // What changes a spool or a mailbox, so that every step can be made to fail.

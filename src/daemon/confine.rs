@@ -20,6 +20,9 @@ use crate::worker::Settings;
 /// What programs need to know of the system.
 const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/share", "/proc", "/sys"];
 
+/// Where the programs keep resolv.conf(5) that may become its author while we run.
+const RESOLVERS: [&str; 4] = ["/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/connman"];
+
 /// Files of the system that are often links to places of a program's own.
 const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs/ca-certificates.crt"];
 
@@ -55,6 +58,7 @@ impl Start {
     fn places(&self, settings: &Settings) -> Places {
         let config = &settings.config;
         let mut read: Vec<PathBuf> = SYSTEM.map(PathBuf::from).to_vec();
+        read.extend(RESOLVERS.map(PathBuf::from));
         read.extend(LINKS.iter().flat_map(|file| files::around(Path::new(file))));
         read.extend(files::Names::of(self.path(), config).directories());
         let roots = settings.router.mailbox_roots();

@@ -5,7 +5,7 @@
 //! name, since a path and "Permission denied" puzzle one who is root. Opens nothing
 //! but the log, to try it, makes nothing, and changes no rights.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -87,10 +87,21 @@ pub fn try_log(to: &LogTo) -> io::Result<()> {
     }
 }
 
-/// The directory of a file, and that of the file to which it may be a link.
+/// The directory of a file, and that of the file to which it may be a link: one that is
+/// not there yet comes below the nearest directory that is.
 pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
-    let real = file.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned));
+    let real = match file.canonicalize() {
+        Ok(real) => real.parent().map(Path::to_owned),
+        Err(_) => leads_below(file),
+    };
     file.parent().map(Path::to_owned).into_iter().chain(real)
+}
+
+fn leads_below(link: &Path) -> Option<PathBuf> {
+    let target = link.parent()?.join(fs::read_link(link).ok()?);
+    let nearest = target.ancestors().skip(1).find_map(|path| path.canonicalize().ok())?;
+    // Not everything there is.
+    nearest.parent().is_some().then_some(nearest)
 }
 
 /// What is done when the log is opened.

@@ -85,6 +85,36 @@ impl<R: Read> Input<R> {
         }
     }
 
+    /// The next line of a peer that need not keep the rules: it ends with LF, and is given
+    /// without that, or the CR before it, at most its first `limit` octets. With it, whether
+    /// it had a line end: at the end of the stream it may have none. `None` is after that.
+    ///
+    /// # Errors
+    /// Those of the source, and `InvalidData` for more than `most` octets without LF.
+    pub fn loose_line(&mut self, limit: usize, most: usize) -> io::Result<Option<(Vec<u8>, bool)>> {
+        let (mut line, mut length) = (Vec::new(), 0);
+        loop {
+            let piece = self.chunk()?;
+            let end = memchr(b'\n', piece);
+            let used = end.map_or(piece.len(), |at| at + 1);
+            line.extend_from_slice(&piece[..used.min(limit - line.len())]);
+            if (end.is_some() || piece.is_empty()) && (length, used) != (0, 0) {
+                self.consume(used);
+                line.truncate(line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len));
+                line.truncate(line.strip_suffix(b"\r").map_or(line.len(), <[u8]>::len));
+                return Ok(Some((line, end.is_some())));
+            }
+            if piece.is_empty() {
+                return Ok(None);
+            }
+            self.consume(used);
+            length += used;
+            if length > most {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without end"));
+            }
+        }
+    }
+
     /// How the last line beyond the limit began.
     pub fn front(&self) -> &[u8] {
         &self.front
@@ -209,6 +239,23 @@ mod tests {
         for piece in 1..text.len() + 1 {
             assert_eq!(lines(text, piece), want, "in pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn loose_lines_end_with_lf_and_have_a_front() {
+        let text = b"one\r\ntwo\n\r\nbare\rreturn\r\r\nfar too long a line\r\nrest";
+        for piece in 1..text.len() + 1 {
+            let mut input = Input::new(Pieces(text, piece));
+            for want in ["one", "two", "", "bare\rreturn", "far too lon", "rest"] {
+                let (line, ended) = input.loose_line(11, 20).expect("no errors here").expect("a line");
+                assert_eq!(ended, want != "rest");
+                assert_eq!(String::from_utf8_lossy(&line).trim_end_matches('\r'), want, "in pieces of {piece}");
+            }
+            assert_eq!(input.loose_line(11, 20).expect("no errors here"), None);
+        }
+        let mut input = Input::new(io::repeat(b'x').take(1 << 24));
+        assert!(input.loose_line(512, 1 << 16).is_err());
+        assert!(input.buffer.capacity() <= 2 * CHUNK);
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! A scripted name server on a port of 127.0.0.1, over UDP and TCP.
 //!
 //! A closure decides every answer, and may refuse, keep silent, or be cut short
-//! over UDP so that the question comes again over TCP. [`Dns::zone`] makes such a
-//! closure from a few lines of text. It keeps what it was asked. It does not
+//! over UDP so that the question comes again over TCP, or come late. [`Dns::zone`] makes
+//! such a closure from a few lines of text. It keeps what it was asked. It does not
 //! delegate, sign or cache.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use trust_dns_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
-use trust_dns_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, TXT};
+use trust_dns_resolver::proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use trust_dns_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, TXT};
 use trust_dns_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 const TTL: u32 = 60;
@@ -25,12 +26,32 @@ pub struct Answer {
     pub silent: bool,
     /// Over UDP only the bit that says: ask again over TCP.
     pub truncated: bool,
+    /// Names other servers in place of an answer.
+    pub referral: bool,
+    /// Comes so much later; others do not wait for it.
+    pub after: Duration,
+}
+
+/// A question, and how it came.
+pub struct Asking<'a> {
+    /// In lower case, without its last dot.
+    pub name: &'a str,
+    pub kind: RecordType,
+    pub edns: bool,
+    pub over_udp: bool,
 }
 
 impl Answer {
     /// These records; none of them is NODATA.
     pub fn records(records: Vec<Record>) -> Self {
-        Self { rcode: ResponseCode::NoError, records, silent: false, truncated: false }
+        Self {
+            rcode: ResponseCode::NoError,
+            records,
+            silent: false,
+            truncated: false,
+            referral: false,
+            after: Duration::ZERO,
+        }
     }
 
     /// No such name.
@@ -40,7 +61,12 @@ impl Answer {
 
     /// The server cannot say.
     pub fn servfail() -> Self {
-        Self { rcode: ResponseCode::ServFail, ..Self::records(Vec::new()) }
+        Self::code(ResponseCode::ServFail)
+    }
+
+    /// Only this code.
+    pub fn code(rcode: ResponseCode) -> Self {
+        Self { rcode, ..Self::records(Vec::new()) }
     }
 
     /// No answer, ever.
@@ -76,15 +102,23 @@ fn absolute(name: &str) -> Name {
 /// A question: the name in lower case without its last dot, and the type.
 pub type Question = (String, RecordType);
 
+/// The same, and whether it came with EDNS.
+type Asked = Arc<Mutex<Vec<(Question, bool)>>>;
+
 /// The server; it stays until the process ends.
 pub struct Dns {
     pub address: SocketAddr,
-    asked: Arc<Mutex<Vec<Question>>>,
+    asked: Asked,
 }
 
 impl Dns {
     /// Serves what the closure says; it is given the name in lower case without its last dot.
     pub fn start(decide: impl Fn(&str, RecordType) -> Answer + Send + Sync + 'static) -> Self {
+        Self::judging(move |asking| decide(asking.name, asking.kind))
+    }
+
+    /// The same for a closure that looks at how the question came.
+    pub fn judging(decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
         let (tcp, udp) = loop {
             let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
             // The same port may be taken for UDP; the next one is not.
@@ -123,7 +157,12 @@ impl Dns {
 
     /// What it was asked, in order.
     pub fn asked(&self) -> Vec<Question> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(question, _)| question.clone()).collect()
+    }
+
+    /// Whether each question came with EDNS, in order.
+    pub fn edns(&self) -> Vec<bool> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, edns)| *edns).collect()
     }
 
     /// The value of `dns.nameservers` that names it.
@@ -158,21 +197,28 @@ fn look_up(zone: &[[String; 3]], name: &str, kind: RecordType) -> Answer {
     Answer { truncated: says("TRUNCATED"), ..Answer::records(records) }
 }
 
-type Decide = dyn Fn(&str, RecordType) -> Answer + Send + Sync;
+type Decide = dyn Fn(&Asking) -> Answer + Send + Sync;
 
 struct Desk {
     decide: Box<Decide>,
-    asked: Arc<Mutex<Vec<Question>>>,
+    asked: Asked,
 }
 
 impl Desk {
     fn serve_udp(&self, socket: &UdpSocket) {
         let mut question = [0; 4096];
         while let Ok((length, from)) = socket.recv_from(&mut question) {
-            if let Some(answer) = self.answer(&question[..length], true) {
-                // The asker may be gone.
+            let Some((answer, after)) = self.answer(&question[..length], true) else { continue };
+            // The asker may be gone.
+            if after.is_zero() {
                 let _ = socket.send_to(&answer, from);
+                continue;
             }
+            let socket = socket.try_clone().expect("a descriptor");
+            thread::spawn(move || {
+                thread::sleep(after);
+                let _ = socket.send_to(&answer, from);
+            });
         }
     }
 
@@ -183,7 +229,8 @@ impl Desk {
             if stream.read_exact(&mut question).is_err() {
                 return;
             }
-            let Some(answer) = self.answer(&question, false) else { continue };
+            let Some((answer, after)) = self.answer(&question, false) else { continue };
+            thread::sleep(after);
             let length = u16::try_from(answer.len()).expect("a small answer").to_be_bytes();
             if stream.write_all(&[&length[..], &answer].concat()).is_err() {
                 return;
@@ -191,12 +238,13 @@ impl Desk {
         }
     }
 
-    fn answer(&self, question: &[u8], over_udp: bool) -> Option<Vec<u8>> {
+    fn answer(&self, question: &[u8], over_udp: bool) -> Option<(Vec<u8>, Duration)> {
         let question = Message::from_vec(question).ok()?;
         let query = question.queries.first()?.clone();
         let name = query.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), query.query_type()));
-        let answer = (self.decide)(&name, query.query_type());
+        let (kind, edns) = (query.query_type(), question.edns.is_some());
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(((name.clone(), kind), edns));
+        let answer = (self.decide)(&Asking { name: &name, kind, edns, over_udp });
         if answer.silent {
             return None;
         }
@@ -204,11 +252,17 @@ impl Desk {
         reply.metadata.recursion_desired = true;
         reply.metadata.recursion_available = true;
         reply.metadata.response_code = answer.rcode;
+        // A part of such a code is in the record of EDNS.
+        reply.edns = (answer.rcode == ResponseCode::BADVERS).then(Edns::new);
         reply.metadata.truncation = answer.truncated && over_udp;
         reply.add_query(query);
+        if answer.referral {
+            reply.metadata.recursion_available = false;
+            reply.add_authority(Record::from_rdata(absolute("test"), TTL, RData::NS(NS(absolute("ns.test")))));
+        }
         if !reply.metadata.truncation {
             reply.add_answers(answer.records);
         }
-        Some(reply.to_vec().expect("a well-formed answer"))
+        Some((reply.to_vec().expect("a well-formed answer"), answer.after))
     }
 }

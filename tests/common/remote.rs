@@ -78,6 +78,10 @@ pub struct Rule {
 pub enum Then {
     /// Says this; lines are separated by `\n`.
     Reply(String),
+    /// Says these octets.
+    Octets(Vec<u8>),
+    /// Says these octets and closes the connection.
+    OctetsAndClose(Vec<u8>),
     /// Says nothing and reads nothing more, but keeps the connection.
     Hang,
     /// Closes the connection.
@@ -461,7 +465,7 @@ impl Session<'_> {
                 Some(then) => return Err(self.act(then)),
             }
         }
-        let reply = self.decide(".", "250 2.0.0 taken")?;
+        let (reply, is_said) = self.decide(".", "250 2.0.0 taken")?;
         if reply.starts_with('2') {
             // Before anyone hears of it, who might look for it then.
             let (sender, recipients) = (self.sender.clone().unwrap_or_default(), self.recipients.clone());
@@ -469,7 +473,7 @@ impl Session<'_> {
             self.shared.tell(|state| state.seen.messages.push(message));
         }
         self.forget();
-        self.reply(&reply).map_err(|_| None)
+        if is_said { Ok(()) } else { self.reply(&reply).map_err(|_| None) }
     }
 
     fn offer(&self) -> Option<Offer> {
@@ -515,16 +519,22 @@ impl Session<'_> {
 
     /// Replies to a command as a rule says, or as usual; the error ends the connection.
     fn react(&mut self, command: &str, usual: &str) -> Result<String, Option<Then>> {
-        let reply = self.decide(command, usual)?;
-        self.reply(&reply).map_err(|_| None)?;
+        let (reply, is_said) = self.decide(command, usual)?;
+        if !is_said {
+            self.reply(&reply).map_err(|_| None)?;
+        }
         Ok(reply)
     }
 
-    /// The reply to a command; the error ends the connection.
-    fn decide(&mut self, command: &str, usual: &str) -> Result<String, Option<Then>> {
+    /// The reply to a command, and whether it is said already; the error ends the connection.
+    fn decide(&mut self, command: &str, usual: &str) -> Result<(String, bool), Option<Then>> {
         match self.shared.rule(command) {
-            None => Ok(usual.to_owned()),
-            Some(Then::Reply(reply)) => Ok(reply),
+            None => Ok((usual.to_owned(), false)),
+            Some(Then::Reply(reply)) => Ok((reply, false)),
+            Some(Then::Octets(octets)) => {
+                self.wire.say(&octets).map_err(|_| None)?;
+                Ok((String::from_utf8_lossy(&octets).into_owned(), true))
+            }
             Some(then) => Err(self.act(then)),
         }
     }
@@ -532,6 +542,7 @@ impl Session<'_> {
     fn act(&mut self, then: Then) -> Option<Then> {
         match &then {
             Then::ReplyAndClose(reply) => drop(self.reply(reply)),
+            Then::OctetsAndClose(octets) => drop(self.wire.say(octets)),
             Then::Babble(reply, octets) => {
                 let _ = self.reply(reply);
                 let _ = self.wire.hear_bytes();
@@ -546,7 +557,7 @@ impl Session<'_> {
                     state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             }
-            Then::Reply(_) | Then::Close | Then::Reset => {}
+            Then::Reply(_) | Then::Octets(_) | Then::Close | Then::Reset => {}
         }
         Some(then)
     }

@@ -11,7 +11,13 @@ fn every_stage_fails_in_its_own_words() {
         ("CONNECT", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the greeting"),
         ("CONNECT", reply("554 5.7.1 on a list"), Deferred, "4.7.1", "the connection: 554 5.7.1 on a list"),
         ("CONNECT", reply("421 4.3.2 full"), Deferred, "4.3.2", "the connection: 421 4.3.2 full"),
-        ("CONNECT", nonsense(), Deferred, "4.4.2", "waiting for the greeting: what came is no SMTP reply"),
+        (
+            "CONNECT",
+            nonsense(),
+            Deferred,
+            "4.4.2",
+            "waiting for the greeting: what came is no SMTP reply: once upon a time",
+        ),
         ("EHLO", Then::Hang, Deferred, "4.4.2", "timed out while waiting for the reply to EHLO"),
         ("EHLO", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the reply to EHLO"),
         ("EHLO", reply("451 later"), Deferred, "4.0.0", "EHLO: 451 later"),
@@ -33,7 +39,13 @@ fn every_stage_fails_in_its_own_words() {
         ("DATA", reply("451 later"), Deferred, "4.0.0", "DATA: 451 later"),
         ("DATA", reply("554 5.6.0 never"), Failed, "5.6.0", "DATA: 554 5.6.0 never"),
         ("DATA", reply("250 yes?"), Deferred, "4.5.0", "DATA: 250 yes?"),
-        ("DATA", nonsense(), Deferred, "4.4.2", "waiting for the reply to DATA: what came is no SMTP reply"),
+        (
+            "DATA",
+            nonsense(),
+            Deferred,
+            "4.4.2",
+            "waiting for the reply to DATA: what came is no SMTP reply: once upon a time",
+        ),
         (
             ".",
             Then::Hang,
@@ -48,7 +60,7 @@ fn every_stage_fails_in_its_own_words() {
             "4.4.2",
             "closed while waiting for the reply to the end of the message; the message may arrive twice",
         ),
-        (".", nonsense(), Deferred, "4.4.2", "no SMTP reply; the message may arrive twice"),
+        (".", nonsense(), Deferred, "4.4.2", "no SMTP reply: once upon a time; the message may arrive twice"),
         (".", reply("451 4.3.0 later"), Deferred, "4.3.0", "the end of the message: 451 4.3.0 later"),
         (".", reply("554 5.7.1 spam"), Failed, "5.7.1", "the end of the message: 554 5.7.1 spam"),
         (".", reply("421 bye"), Deferred, "4.0.0", "the end of the message: 421 bye"),
@@ -69,6 +81,114 @@ fn every_stage_fails_in_its_own_words() {
             );
             assert_eq!(outcome.why.contains("twice"), at == "." && outcome.reply.is_none(), "{about}");
         }
+    }
+}
+
+/// What a host means is read where that can be told, and quoted in any case.
+#[test]
+fn odd_replies_are_read_for_what_they_say() {
+    let long = "x".repeat(60_000);
+    for (said, fate, status, words) in [
+        ("550 5.1.1 no\n", Failed, "5.1.1", "RCPT: 550 5.1.1 no"),
+        ("550-5.1.1 no\n550 5.1.1 never\n", Failed, "5.1.1", "RCPT: 550 5.1.1 no never"),
+        ("550-no\r\n554 5.7.1 spam\r\n", Failed, "5.7.1", "RCPT: 550-no 554 5.7.1 spam"),
+        ("550\r\n", Failed, "5.0.0", "RCPT: 550"),
+        ("550-\r\n550 \r\n", Failed, "5.0.0", "RCPT: 550"),
+        ("550User unknown\r\n", Failed, "5.0.0", "RCPT: 550 User unknown"),
+        ("550 2.1.5 ok?\r\n", Failed, "5.0.0", "RCPT: 550 2.1.5 ok?"),
+        ("550 4.7.1 later?\r\n", Failed, "5.0.0", "RCPT: 550 4.7.1 later?"),
+        ("450 5.1.1 never?\r\n", Deferred, "4.0.0", "RCPT: 450 5.1.1 never?"),
+        ("550 Empf\u{e4}nger\r\n", Failed, "5.0.0", "RCPT: 550 Empf\u{e4}nger"),
+        ("550 a\rb\0c\r\n", Failed, "5.0.0", "RCPT: 550 a?b?c"),
+        ("550-no\r\nwords without a code\r\n550 end\r\n", Failed, "5.0.0", "550 no words without a code end"),
+        ("\r\n550 after an empty line\r\n", Failed, "5.0.0", "RCPT: 550 after an empty line"),
+        ("250-ok\r\n550 no\r\n", Deferred, "4.0.0", "RCPT: 250-ok 550 no"),
+        ("451-later\r\n550 no\r\n", Deferred, "4.0.0", "RCPT: 451-later 550 no"),
+        ("354-go\r\n250 ok\r\n", Deferred, "4.0.0", "RCPT: 354-go 250 ok"),
+        ("150 wait\r\n", Deferred, "4.0.0", "RCPT: 150 wait"),
+        ("050 x\r\n", Deferred, "4.0.0", "RCPT: 050 x"),
+        ("650 x\r\n", Deferred, "4.0.0", "RCPT: 650 x"),
+        ("5500 x\r\n", Deferred, "4.4.2", "waiting for the reply to RCPT: what came is no SMTP reply: 5500 x"),
+        ("250ok\n", Delivered, "2.0.0", "250 2.0.0 taken"),
+        ("250-ok\r\n251 will forward\r\n", Delivered, "2.0.0", "250 2.0.0 taken"),
+        (&format!("250 {long}\r\n"), Delivered, "2.0.0", "250 2.0.0 taken"),
+        (&format!("550 no {long}\r\n"), Failed, "5.0.0", "xxx"),
+    ] {
+        let sink = Sink::default().when("RCPT TO:<odd", Then::Octets(said.into()), usize::MAX);
+        let remote = Remote::with(sink);
+        let outcomes = Sender::new().send_to(&host(remote.address), &["odd@x.test", "good@x.test"]);
+        let about = format!("{:?}: {:?}", said.get(..99).unwrap_or(said), outcomes[0]);
+        assert_eq!(shown(&outcomes[0]), (fate, status.to_owned()), "{about}");
+        assert!(outcomes[0].why.ends_with(words), "{about}");
+        assert!(outcomes[0].why.len() < 1000 && !outcomes[0].why.contains(char::is_control), "{about}");
+        // The other one's mail goes its way, unless it cannot be told who is meant by what.
+        let is_clear = !words.contains("50-ok 55") && !words.contains("451-") && !words.contains("354-");
+        let want = if is_clear && !words.contains("waiting") { Delivered } else { Deferred };
+        assert_eq!(outcomes[1].fate, want, "{about}: {:?}", outcomes[1]);
+    }
+}
+
+/// At every other stage, a reply that says yes and no, and one that cannot be.
+#[test]
+fn a_reply_that_cannot_be_understood_defers_with_its_words() {
+    for at in ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."] {
+        for (said, words) in [
+            ("250-yes\n550 no\n", "250-yes 550 no"),
+            ("150 wait\n", "150 wait"),
+            ("650 what\n", "650 what"),
+            ("000\n", "000"),
+        ] {
+            let sink = Sink::default().when(at, Then::Octets(said.into()), usize::MAX);
+            let remote = Remote::with(sink.reply("HELO", "650 what"));
+            let outcome = Sender::new().send_one(&host(remote.address));
+            assert_eq!(outcome.fate, Deferred, "{at} {said:?}: {outcome:?}");
+            assert!(outcome.why.ends_with(words), "{at} {said:?}: {outcome:?}");
+            assert!(at == "." || remote.look(|seen| seen.messages.is_empty()), "{at} {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_host_that_breaks_off_its_refusal_has_refused() {
+    for at in ["MAIL", "RCPT", "DATA", "."] {
+        for (said, fate, words) in [
+            ("550-5.7.1 blocked\r\n550-5.7.1 see below\r\n", Failed, "550 5.7.1 blocked see below"),
+            ("550 5.7.1 blocked", Failed, "550 5.7.1 blocked"),
+            ("450-4.7.1 slowly\r\n", Deferred, "450 4.7.1 slowly"),
+        ] {
+            let octets = Then::OctetsAndClose(said.into());
+            let remote = Remote::with(Sink::default().when(at, octets, usize::MAX));
+            let outcome = Sender::new().send_one(&host(remote.address));
+            assert_eq!(outcome.fate, fate, "{at} {said:?}: {outcome:?}");
+            assert!(outcome.why.ends_with(words), "{at} {said:?}: {outcome:?}");
+        }
+        // A success must be whole.
+        for said in ["250-2.0.0 fine\r\n", "250 2.0.0 fine", "354 go"] {
+            let octets = Then::OctetsAndClose(said.into());
+            let remote = Remote::with(Sink::default().when(at, octets, usize::MAX));
+            let outcome = Sender::new().send_one(&host(remote.address));
+            assert_eq!(shown(&outcome), (Deferred, "4.4.2".into()), "{at} {said:?}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn a_greeting_may_have_many_lines_of_any_kind() {
+    let many = "220-one more line\r\n".repeat(900);
+    for (said, fate, words) in [
+        ("220 a.test\n220 b\n220 c\n", Delivered, "taken"),
+        (&format!("{many}220 end\r\n"), Delivered, "taken"),
+        ("220-a\r\nno code\r\n220 end\r\n", Delivered, "taken"),
+        ("220 a.test\r\n554 go away\r\n", Deferred, "the connection: 554 go away"),
+        ("220 a.test\r\n250 hello\r\n", Deferred, "the connection: 250 hello"),
+        ("SSH-2.0-OpenSSH_10.0\r\n", Deferred, "what came is no SMTP reply: SSH-2.0-OpenSSH_10.0"),
+        ("220 a.test\r\nwhat else\r\n", Deferred, "what came is no SMTP reply: what else"),
+    ] {
+        let remote = Remote::with(Sink::default().when("CONNECT", Then::Octets(said.into()), usize::MAX));
+        let outcome = Sender::new().send_one(&host(remote.address));
+        let about = format!("{:?}: {outcome:?}", said.get(..60).unwrap_or(said));
+        assert_eq!(outcome.fate, fate, "{about}");
+        assert!(outcome.why.ends_with(words), "{about}");
     }
 }
 

@@ -1,6 +1,183 @@
 //! Names and addresses, from the DNS.
 
 use super::*;
+use common::dns::{Answer, Asking, record};
+use penfold::config;
+use trust_dns_resolver::proto::op::ResponseCode::{self, BADVERS, FormErr, NotImp, Refused, ServFail};
+
+/// How a name server can fail to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ill {
+    Says(ResponseCode),
+    Silent,
+    Closed,
+    /// Truncated answers, and nothing over TCP.
+    Cut,
+    /// It does not ask others: a referral.
+    Lame,
+}
+
+const ILLS: [Ill; 8] = [
+    Ill::Says(ServFail),
+    Ill::Says(Refused),
+    Ill::Says(FormErr),
+    Ill::Says(NotImp),
+    Ill::Silent,
+    Ill::Closed,
+    Ill::Cut,
+    Ill::Lame,
+];
+
+/// `x.test` with any first label, as a server that is well has it.
+fn well(asking: &Asking) -> Answer {
+    Answer::records(match asking.kind.to_string().as_str() {
+        "MX" => vec![record(asking.name, "MX", "10 mx.test")],
+        "A" => vec![record(asking.name, "A", "192.0.2.1")],
+        _ => Vec::new(),
+    })
+}
+
+fn ill(how: Ill) -> NameServer {
+    NameServer::judging(move |asking| match how {
+        Ill::Says(code) => Answer::code(code),
+        Ill::Silent | Ill::Closed => Answer::silence(),
+        Ill::Cut if asking.over_udp => Answer { truncated: true, ..well(asking) },
+        Ill::Cut => Answer::silence(),
+        Ill::Lame => Answer { referral: true, ..Answer::records(Vec::new()) },
+    })
+}
+
+fn address_of(how: Ill, server: &NameServer) -> SocketAddr {
+    if how == Ill::Closed { (Ipv4Addr::LOCALHOST, closed_port()).into() } else { server.address }
+}
+
+fn asking(nameservers: Vec<SocketAddr>, timeout: Duration) -> Dns {
+    Dns::new(&config::Dns { nameservers, timeout })
+}
+
+fn mx_test() -> Result<Vec<(u16, String)>, NoAnswer> {
+    Ok(vec![(10, "mx.test".to_owned())])
+}
+
+#[test]
+fn where_one_server_is_ill_the_next_one_is_asked() {
+    const PATIENT: Duration = Duration::from_secs(4);
+    for how in ILLS {
+        let (first, second) = (ill(how), NameServer::judging(well));
+        let dns = asking(vec![address_of(how, &first), second.address], PATIENT);
+        let begun = Instant::now();
+        assert_eq!(dns.mx("a.test"), mx_test(), "{how:?}");
+        assert_eq!(dns.addresses("a.test"), Ok(vec![Ipv4Addr::new(192, 0, 2, 1).into()]), "{how:?}");
+        assert!(begun.elapsed() < PATIENT / 2, "{how:?}: {:?}", begun.elapsed());
+        // One that is silent comes last for a while.
+        let begun = Instant::now();
+        assert_eq!(dns.mx("b.test"), mx_test(), "{how:?}");
+        assert!(begun.elapsed() < PATIENT / 8 || how == Ill::Cut, "{how:?}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn what_all_servers_fail_to_say_is_trouble_that_passes() {
+    for how in ILLS {
+        let servers = [ill(how), ill(how)];
+        let dns = asking(servers.iter().map(|server| address_of(how, server)).collect(), LIMIT);
+        let begun = Instant::now();
+        for trouble in [dns.mx("a.test").expect_err("no answer"), dns.addresses("a.test").expect_err("no answer")] {
+            let outcome = Outcome::from_dns("a.test", &trouble);
+            assert_eq!(shown(&outcome), (Deferred, "4.4.3".into()), "{how:?}: {trouble:?}");
+            match how {
+                Ill::Says(ServFail) | Ill::Lame => assert_eq!(trouble, NoAnswer::ServFail, "{how:?}"),
+                Ill::Says(Refused) => assert_eq!(trouble, NoAnswer::Refused),
+                Ill::Says(_) => assert!(matches!(trouble, NoAnswer::Other(_)), "{how:?}: {trouble:?}"),
+                Ill::Silent | Ill::Closed | Ill::Cut => assert_eq!(trouble, NoAnswer::Timeout, "{how:?}"),
+            }
+        }
+        assert!(begun.elapsed() < 3 * LIMIT, "{how:?}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn a_server_that_knows_no_edns_is_asked_without_and_so_from_then_on() {
+    for says in [Some(FormErr), Some(NotImp), Some(BADVERS), Some(ServFail), None] {
+        let server = NameServer::judging(move |asking| match says {
+            _ if !asking.edns => well(asking),
+            Some(code) => Answer::code(code),
+            None => Answer::silence(),
+        });
+        let dns = asking(vec![server.address], Duration::from_secs(4));
+        for name in ["a.test", "b.test", "c.test"] {
+            assert_eq!(dns.mx(name), mx_test(), "{says:?} {name}");
+        }
+        let edns = server.edns();
+        // A SERVFAIL may be about the name alone.
+        if says != Some(ServFail) {
+            assert_eq!(edns[edns.len() - 2..], [false, false], "{says:?}: {edns:?}");
+        }
+        // A silent one may have been asked twice at first.
+        assert!(edns.len() <= 6, "{says:?}: {edns:?}");
+    }
+}
+
+#[test]
+fn that_a_name_does_not_exist_is_an_answer_of_the_first_server() {
+    let first = NameServer::judging(|_| Answer::nxdomain());
+    let second = NameServer::judging(well);
+    let dns = asking(vec![first.address, second.address], LIMIT);
+    assert_eq!(dns.mx("a.test"), Err(NoAnswer::NxDomain));
+    assert_eq!(second.asked(), []);
+}
+
+#[test]
+fn what_does_not_fit_in_a_datagram_comes_over_tcp() {
+    for edns in [true, false] {
+        let server = NameServer::judging(move |asking| match asking {
+            Asking { edns: true, .. } if !edns => Answer::code(FormErr),
+            _ => {
+                let host = |n| record(asking.name, "MX", &format!("{n} a-long-name-of-a-mail-exchanger-{n}.test"));
+                Answer { truncated: true, ..Answer::records((0..40).map(host).collect()) }
+            }
+        });
+        let dns = asking(vec![server.address], Duration::from_secs(4));
+        assert_eq!(dns.mx("a.test").map(|list| list.len()), Ok(40));
+    }
+}
+
+#[test]
+fn a_slow_answer_is_waited_for_though_others_were_asked_meanwhile() {
+    let slow = NameServer::judging(|asking| Answer { after: Duration::from_millis(1500), ..well(asking) });
+    let silent = ill(Ill::Silent);
+    let dns = asking(vec![slow.address, silent.address], Duration::from_secs(5));
+    assert_eq!(dns.mx("a.test"), mx_test());
+}
+
+#[test]
+fn two_hundred_look_ups_at_once_take_as_long_as_one() {
+    const DELAY: Duration = Duration::from_millis(100);
+    let server = NameServer::judging(|asking| match asking.name.split('.').next() {
+        Some("mute") => Answer::silence(),
+        _ => Answer { after: DELAY, ..well(asking) },
+    });
+    let dns = Arc::new(asking(vec![server.address], Duration::from_secs(5)));
+    let begun = Instant::now();
+    let ask = |name: String| {
+        let dns = Arc::clone(&dns);
+        thread::spawn(move || (dns.mx(&name), begun.elapsed()))
+    };
+    // Those to which there is no answer, or not for long, delay only themselves.
+    let mute: Vec<_> = (0..20).map(|n| ask(format!("mute.d{n}.test"))).collect();
+    let healthy: Vec<_> = (0..200).map(|n| ask(format!("d{n}.test"))).collect();
+    let mut slowest = Duration::ZERO;
+    for thread in healthy {
+        let (found, took) = thread.join().expect("a thread");
+        assert_eq!(found, mx_test());
+        slowest = slowest.max(took);
+    }
+    println!("200 look-ups at once: {slowest:?}");
+    assert!(slowest < 10 * DELAY, "{slowest:?}");
+    for thread in mute {
+        assert_eq!(thread.join().expect("a thread").0, Err(NoAnswer::Timeout));
+    }
+}
 
 #[test]
 fn a_client_has_a_name_only_if_it_leads_back() {

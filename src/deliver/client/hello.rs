@@ -4,9 +4,11 @@
 //! been somebody else's word, and counts no more after it.
 
 use super::{Answer, Connection, Stage};
-use crate::outcome::Fate;
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
+
+/// Lines of a greeting that look like one each.
+const MAX_BANNERS: usize = 100;
 
 /// What the host can do, by its reply to EHLO.
 #[derive(Debug, Default)]
@@ -21,21 +23,34 @@ pub(super) struct Offers {
 }
 
 impl Connection {
-    /// Hears the greeting.
+    /// Hears the greeting. Some have one of several lines that all look like the last.
     pub(super) fn greeted(&mut self) -> Result<(), Answer> {
-        let welcome = self.reply(Stage::Banner)?;
+        let mut welcome = self.reply(Stage::Banner)?;
         self.names[0] = first_word(&welcome);
+        for _ in 0..MAX_BANNERS {
+            if welcome.code() != 220 || !self.input.has_line() {
+                break;
+            }
+            welcome = self.reply(Stage::Banner)?;
+            if welcome.code() != 220 {
+                let answer = self.refused(Stage::Banner, welcome);
+                self.say_goodbye();
+                return Err(answer.deferred());
+            }
+        }
         self.welcomed(Stage::Banner, welcome)
     }
 
     /// EHLO, or HELO. What was offered before is forgotten.
     pub(super) fn hello(&mut self, hostname: &str) -> Result<(), Answer> {
         self.offers = Offers::default();
+        self.expect_silence(Stage::Hello)?;
         self.write(Stage::Hello, format!("EHLO {hostname}\r\n").as_bytes())?;
         let mut reply = self.reply(Stage::Hello)?;
         if (200..300).contains(&reply.code()) {
             self.offers = Offers::read(&reply);
         } else if reply.code() >= 500 {
+            self.expect_silence(Stage::Hello)?;
             self.write(Stage::Hello, format!("HELO {hostname}\r\n").as_bytes())?;
             reply = self.reply(Stage::Hello)?;
         }
@@ -47,11 +62,9 @@ impl Connection {
         if (200..300).contains(&reply.code()) {
             return Ok(());
         }
-        let mut answer = self.refused(stage, reply);
-        answer.outcome.fate = Fate::Deferred;
-        answer.outcome.status.0 = 4;
+        let answer = self.refused(stage, reply);
         self.say_goodbye();
-        Err(answer)
+        Err(answer.deferred())
     }
 }
 

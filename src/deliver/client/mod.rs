@@ -28,9 +28,9 @@ use crate::log;
 use crate::net::Stream;
 use crate::outcome::{Encryption, Fate, Outcome};
 use crate::patience::Hurry;
-use crate::reply::{Reply, ReplyReader, Status};
+use crate::reply::{Reply, ReplyReader, Status, quoted};
 use crate::smtp::MAX_REPLY_LINE;
-use crate::smtp::line::{Input, Line};
+use crate::smtp::line::Input;
 use crate::tls::Demand;
 
 use hello::Offers;
@@ -39,6 +39,8 @@ pub use stage::Stage;
 
 /// Lines of a reply: more are no reply, but an attempt to keep us busy.
 const MAX_REPLY_LINES: usize = 1000;
+/// Octets of one of them, of which the first [`MAX_REPLY_LINE`] are read.
+const LONGEST_REPLY_LINE: usize = 64 << 10;
 /// The commands of one transaction, all together.
 const ENVELOPE_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -57,6 +59,15 @@ pub struct Answer {
     pub outcome: Outcome,
     /// The host was not given its whole time, because others wait.
     pub is_cut: bool,
+}
+
+impl Answer {
+    /// The same, but not for ever: nothing was said about the message.
+    fn deferred(mut self) -> Self {
+        self.outcome.fate = Fate::Deferred;
+        self.outcome.status.0 = 4;
+        self
+    }
 }
 
 /// Why there is no connection.
@@ -237,38 +248,44 @@ impl Connection {
             Ok(false) if self.input.is_empty() => Ok(()),
             Err(e) if self.input.is_empty() => Err(self.trouble(stage, &e)),
             _ => {
-                let mut answer = self.interrupted(stage, &nonsense("the host spoke out of turn"));
-                if stage != Stage::Body {
-                    answer.outcome.fate = Fate::Deferred;
-                    answer.outcome.status.0 = 4;
-                }
-                Err(answer)
+                let answer = self.interrupted(stage, &nonsense("the host spoke out of turn"));
+                Err(if stage == Stage::Body { answer } else { answer.deferred() })
             }
         }
     }
 
-    /// The next reply. A 421 means that the host is closing the connection.
+    /// The next reply. A 421 means that the host is closing the connection; after one that
+    /// says yes and no we do.
     fn reply(&mut self, stage: Stage) -> Result<Reply, Answer> {
         self.set_stage(stage);
         let reply = self.read_reply().map_err(|e| self.trouble(stage, &e))?;
-        if reply.code() != 421 {
+        if reply.code() != 421 && !reply.is_unclear() {
             return Ok(reply);
         }
         self.state = State::Broken;
         Err(self.answer(stage, Outcome::from_reply(stage.command(), reply)))
     }
 
+    /// Reads a reply. One that refuses counts also where the host then breaks off.
     fn read_reply(&mut self) -> io::Result<Reply> {
         let mut reader = ReplyReader::default();
+        self.read_lines(&mut reader).or_else(|error| {
+            self.state = State::Broken;
+            reader.cut_short().ok_or(error)
+        })
+    }
+
+    fn read_lines(&mut self, reader: &mut ReplyReader) -> io::Result<Reply> {
         for _ in 0..MAX_REPLY_LINES {
-            let reply = match self.input.line(MAX_REPLY_LINE)? {
-                Line::Complete(line) => reader.line(line).map_err(|_| nonsense("what came is no SMTP reply"))?,
-                Line::BareNewline => return Err(nonsense("the reply has a line end other than CR LF")),
-                Line::TooLong => return Err(nonsense("the reply has a line without end")),
-                Line::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+            let Some((line, has_end)) = self.input.loose_line(MAX_REPLY_LINE, LONGEST_REPLY_LINE)? else {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             };
-            if let Some(reply) = reply {
-                return Ok(reply);
+            match reader.line(&line) {
+                // A success that was cut off may have been about to say more.
+                Ok(Some(reply)) if has_end || reply.is_refusal() => return Ok(reply),
+                Ok(Some(_)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(None) => {}
+                Err(_) => return Err(nonsense(format!("what came is no SMTP reply: {}", quoted(&line)))),
             }
         }
         Err(nonsense("the reply has no end"))
@@ -306,6 +323,6 @@ impl Connection {
     }
 }
 
-fn nonsense(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+fn nonsense(what: impl Into<Box<str>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, String::from(what.into()))
 }

@@ -191,8 +191,9 @@ impl Connection {
                 self.expect_silence(Stage::Data)?;
                 let reply = self.content(transaction.what)?;
                 // What is neither yes nor no may have been meant for an earlier command.
-                let in_step = reply.code() < 300 || reply.is_refusal();
-                self.state = if in_step { State::Idle } else { State::Broken };
+                let in_step = (200..300).contains(&reply.code()) || reply.is_refusal();
+                let is_open = in_step && self.state != State::Broken;
+                self.state = if is_open { State::Idle } else { State::Broken };
                 self.answer(Stage::AfterDot, Outcome::from_reply(Stage::AfterDot.command(), reply))
             }
         };

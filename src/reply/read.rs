@@ -1,0 +1,251 @@
+//! Puts a reply together from the lines of another host, however odd they are.
+//!
+//! What a line must have is three digits. After them comes a hyphen where more lines
+//! follow; a blank, another character or nothing where it is the last. Between the first
+//! line of several and the last one there may be lines without a code. A line end may be LF
+//! alone (see [`crate::smtp::line`]); empty lines before a reply are skipped. Text that is
+//! not UTF-8 is Latin-1. Codes that no reply can have are kept, and are neither success nor
+//! failure.
+//!
+//! Where the lines of one reply have different codes, the last one counts if all are of one
+//! class. Otherwise it cannot be told whether it is one reply, or whether it says yes or
+//! no: it is [`Reply::is_unclear`], which defers. All that was said is quoted. Bounded in
+//! lines and octets; no control character is kept.
+
+use std::borrow::Cow;
+
+use super::{MAX_LINE, MAX_LINES, Reply, Status};
+
+/// Stands for codes of different classes.
+const UNCLEAR: u16 = 400;
+/// Characters quoted of a line that is no reply.
+const QUOTED: usize = 80;
+
+/// Puts a reply together from the lines of another host.
+#[derive(Debug, Default)]
+pub struct ReplyReader {
+    /// The codes of the first and of the last line.
+    codes: Option<(u16, u16)>,
+    /// They are of different classes.
+    is_unclear: bool,
+    status: Option<Status>,
+    /// Text, and how it came.
+    lines: Vec<(String, String)>,
+}
+
+/// A line that is no part of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+impl ReplyReader {
+    /// Takes a line without its line end; gives the reply when the line was its last.
+    ///
+    /// # Errors
+    /// [`Malformed`] for a first line that has no code.
+    pub fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, Malformed> {
+        let line = line.get(..MAX_LINE + 4).unwrap_or(line);
+        let line = if self.codes.is_none() { line.trim_ascii_start() } else { line };
+        let Some((code, is_last, text)) = split(line).filter(|(code, ..)| self.codes.is_none() || is_usual(*code))
+        else {
+            return match self.codes {
+                None if line.is_empty() => Ok(None),
+                None => Err(Malformed),
+                Some(_) => {
+                    self.keep(clean(line), clean(line));
+                    Ok(None)
+                }
+            };
+        };
+        let (first, _) = self.codes.unwrap_or((code, code));
+        self.codes = Some((first, code));
+        self.is_unclear |= first / 100 != code / 100;
+        let text = clean(text.get(..MAX_LINE).unwrap_or(text));
+        let text = match Status::read(&text) {
+            Some((status, rest)) if code != 354 => {
+                self.status.get_or_insert(status);
+                rest.to_owned()
+            }
+            _ => text,
+        };
+        self.keep(text, clean(line));
+        Ok(if is_last { self.end() } else { None })
+    }
+
+    /// What was said by a host that then says no more, if that is a refusal.
+    pub fn cut_short(&mut self) -> Option<Reply> {
+        self.end().filter(Reply::is_refusal)
+    }
+
+    fn keep(&mut self, text: String, line: String) {
+        if self.lines.len() < MAX_LINES {
+            self.lines.push((text.trim_end().to_owned(), line.trim_end().to_owned()));
+        }
+    }
+
+    fn end(&mut self) -> Option<Reply> {
+        let Self { codes, is_unclear, status, lines } = std::mem::take(self);
+        let (first, last) = codes?;
+        let code = if is_unclear { UNCLEAR } else { last };
+        let is_mixed = is_unclear || first != last;
+        let said = || lines.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join(" ");
+        let said = is_mixed.then(said);
+        let lines = lines.into_iter().map(|(text, _)| text).chain(said).map(Cow::from).collect();
+        Some(Reply { code, status, lines, is_mixed })
+    }
+}
+
+impl Reply {
+    /// Whether its lines have codes of different classes: what comes next over the
+    /// connection may be an answer to anything.
+    pub fn is_unclear(&self) -> bool {
+        self.code == UNCLEAR && self.is_mixed
+    }
+
+    /// Reads a whole reply at once, as tests do.
+    pub fn read_all(text: &[u8]) -> Option<Self> {
+        let mut reader = ReplyReader::default();
+        text.split_inclusive(|&b| b == b'\n').find_map(|line| reader.line(line.trim_ascii_end()).ok().flatten())
+    }
+}
+
+/// How a line begins that is no reply, for people.
+pub fn quoted(line: &[u8]) -> String {
+    let text = clean(line.get(..4 * QUOTED).unwrap_or(line));
+    match text.trim().char_indices().nth(QUOTED) {
+        Some((at, _)) => format!("{}...", text.trim().get(..at).unwrap_or_default()),
+        None => text.trim().to_owned(),
+    }
+}
+
+fn is_usual(code: u16) -> bool {
+    (200..600).contains(&code)
+}
+
+/// Code, whether it is the last line, and text.
+fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
+    let (digits, rest) = line.split_at_checked(3).filter(|(digits, _)| digits.iter().all(u8::is_ascii_digit))?;
+    let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    match rest.split_first() {
+        None => Some((code, true, rest)),
+        Some((b'-', text)) => Some((code, false, text)),
+        Some((b' ' | b'\t', text)) => Some((code, true, text)),
+        Some((next, _)) if next.is_ascii_digit() => None,
+        Some(_) => Some((code, true, rest)),
+    }
+}
+
+/// The text of octets, without what could make a terminal or a log show something else.
+fn clean(octets: &[u8]) -> String {
+    let shown = |c: char| {
+        let turns =
+            matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        if c.is_control() || turns { '?' } else { c }
+    };
+    match std::str::from_utf8(octets) {
+        Ok(text) => text.chars().map(shown).collect(),
+        // A line that was cut off in a character is not another alphabet for that.
+        Err(e) if e.error_len().is_none() => String::from_utf8_lossy(octets).chars().map(shown).collect(),
+        Err(_) => octets.iter().map(|&b| shown(b.into())).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(given: &[u8]) -> Option<(u16, String, Option<Status>)> {
+        Reply::read_all(given).map(|reply| (reply.code(), reply.to_string(), reply.status()))
+    }
+
+    #[test]
+    fn replies_of_others_are_read_whatever_they_look_like() {
+        for (given, code, shown, status) in [
+            ("250 2.1.5 ok\r\n", 250, "250 2.1.5 ok", Some(Status(2, 1, 5))),
+            ("250-one\r\n250 two\r\n", 250, "250 one two", None),
+            ("550-5.1.1 no\r\n550 5.1.1 such user\r\n", 550, "550 5.1.1 no such user", Some(Status(5, 1, 1))),
+            ("450\r\n", 450, "450", None),
+            ("450 4.7.2\r\n", 450, "450 4.7.2", Some(Status(4, 7, 2))),
+            ("250 a\x1b[31mb\tc\r\n", 250, "250 a?[31mb?c", None),
+            ("554 5.7.1234 x\r\n", 554, "554 5.7.1234 x", None),
+            // Line ends and blanks.
+            ("550 no\n", 550, "550 no", None),
+            ("550-no\n550 never\n", 550, "550 no never", None),
+            ("\r\n\r\n550 no\r\n", 550, "550 no", None),
+            ("  550 no\r\n", 550, "550 no", None),
+            ("550\tno\r\n", 550, "550 no", None),
+            ("550User unknown\r\n", 550, "550 User unknown", None),
+            ("550: no\r\n", 550, "550 : no", None),
+            ("550-\r\n550\r\n", 550, "550", None),
+            // Text without a code in the middle.
+            (
+                "550-no\r\nmore of it\r\n123 Main Street\r\n\r\n550 end\r\n",
+                550,
+                "550 no more of it 123 Main Street end",
+                None,
+            ),
+            // Other codes.
+            ("550-no\r\n554 5.7.1 spam\r\n", 554, "550-no 554 5.7.1 spam", Some(Status(5, 7, 1))),
+            ("250-a\r\n251 b\r\n", 251, "250-a 251 b", None),
+            ("250-ok\r\n550 no\r\n", 400, "250-ok 550 no", None),
+            ("451-later\r\n550 never\r\n", 400, "451-later 550 never", None),
+            ("550-no\r\n451-later\r\n550 no\r\n", 400, "550-no 451-later 550 no", None),
+            ("354-go\r\n250 on\r\n", 400, "354-go 250 on", None),
+            ("150 wait\r\n", 150, "150 wait", None),
+            ("099 x\r\n", 99, "099 x", None),
+            ("999 x\r\n", 999, "999 x", None),
+            ("000\r\n", 0, "000", None),
+        ] {
+            assert_eq!(read(given.as_bytes()), Some((code, shown.to_owned(), status)), "{given:?}");
+            let unclear = Reply::read_all(given.as_bytes()).is_some_and(|reply| reply.is_unclear());
+            assert_eq!(unclear, code == 400, "{given:?}");
+        }
+        for given in ["", "25", "hello", "2500 x", "25O ok", "-250 ok", "SSH-2.0-x\r\n", "250-a\r\n", "250-a\r\nb\r\n"]
+        {
+            assert_eq!(read(given.as_bytes()), None, "{given}");
+        }
+        assert_eq!(Reply::read_all(b"400 real\r\n").map(|reply| reply.is_unclear()), Some(false));
+    }
+
+    #[test]
+    fn text_of_any_alphabet_is_shown_and_nothing_that_moves_it() {
+        for (given, shown) in [
+            (&b"550 unbekannter Empf\xe4nger"[..], "550 unbekannter Empf\u{e4}nger"),
+            ("550 Empf\u{e4}nger \u{4f60}".as_bytes(), "550 Empf\u{e4}nger \u{4f60}"),
+            (b"550 \x85\x9b2J\xff", "550 ??2J\u{ff}"),
+            ("550 a\u{202e}b\u{2028}c\u{feff}\u{9b}d".as_bytes(), "550 a?b?c??d"),
+            (b"550 a\0b\rc", "550 a?b?c"),
+        ] {
+            assert_eq!(Reply::read_all(given).expect("a reply").to_string(), shown);
+        }
+        assert_eq!(quoted(b"  SSH-2.0-\x1b[2J \r"), "SSH-2.0-?[2J ?");
+        assert_eq!(quoted(&[b'x'; 5000]).len(), QUOTED + 3);
+    }
+
+    #[test]
+    fn a_refusal_counts_although_its_end_is_missing() {
+        let cut = |given: &[u8]| {
+            let mut reader = ReplyReader::default();
+            for line in given.split(|&b| b == b'\n') {
+                assert_eq!(reader.line(line), Ok(None));
+            }
+            reader.cut_short().map(|reply| reply.to_string())
+        };
+        assert_eq!(cut(b"550-go\n550-away").as_deref(), Some("550 go away"));
+        assert_eq!(cut(b"451-not now").as_deref(), Some("451 not now"));
+        for given in [&b"250-fine"[..], b"354-go", b"999-x", b""] {
+            assert_eq!(cut(given), None);
+        }
+    }
+
+    #[test]
+    fn a_reply_without_end_is_cut_off() {
+        let mut reader = ReplyReader::default();
+        let line = [b"250-".as_slice(), &[b'x'; 5000]].concat();
+        for _ in 0..10_000 {
+            assert_eq!(reader.line(&line), Ok(None));
+        }
+        let reply = reader.line(b"250 end").expect("well formed").expect("complete");
+        assert_eq!(reply.lines().len(), MAX_LINES);
+        assert!(reply.lines().iter().all(|l| l.len() <= MAX_LINE));
+    }
+}

@@ -242,6 +242,15 @@ fn the_other_modes_do_what_programs_expect() {
         ("sendmail", &["-q"], 0, String::new()),
         ("sendmail", &["-q30m"], 0, String::new()),
         ("sendmail", &["-qRelsewhere.test"], 69, "sendmail: nothing waits for elsewhere.test\n".to_owned()),
+        ("sendmail", &["-qRa b\nflush"], 69, "sendmail: nothing waits for a b\nflush\n".to_owned()),
+        ("penfoldctl", &["flush", "a b"], 69, "penfoldctl: nothing waits for a b\n".to_owned()),
+        ("penfoldctl", &["flush", ""], 69, "penfoldctl: nothing waits for \n".to_owned()),
+        ("sendmail", &["-bv", "\"john smith\"@elsewhere.test"], 0, {
+            "\"john smith\"@elsewhere.test: mx:elsewhere.test\n".to_owned()
+        }),
+        ("sendmail", &["-bv", "\"a%20 b\"@elsewhere.test"], 0, {
+            "\"a%20 b\"@elsewhere.test: mx:elsewhere.test\n".to_owned()
+        }),
         ("newaliases", &[], 0, format!("{}: 2 aliases\n", site.path("aliases").display())),
         ("sendmail", &["-bi"], 0, format!("{}: 2 aliases\n", site.path("aliases").display())),
         ("sendmail", &["-bv", "jon"], 0, format!("jon@razorback: mailbox {mailbox}\n")),

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::{BUSY, FORBIDDEN, MAX_REQUEST};
+use super::request::{self, MAX_REQUEST};
+use super::{BUSY, FORBIDDEN};
 use crate::queue::Selector;
 use crate::session::Caller;
 use crate::spool::EntryName;
@@ -173,8 +174,9 @@ fn start(mut stream: UnixStream, orders: &Arc<Orders>, guests: &Arc<Guests>) -> 
 
 fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let request = read_line(&mut stream)?;
-    let words: Vec<&str> = request.split_ascii_whitespace().collect();
+    let line = read_line(&mut stream)?;
+    let Some(words) = line.as_deref().and_then(request::read) else { return stream.write_all(NOT_UNDERSTOOD) };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["submit", program @ ..] if program.len() < 2 => {
             let caller = caller(uid, program.first().copied().unwrap_or_default());
@@ -272,12 +274,15 @@ fn command(mut stream: UnixStream, words: &[&str], orders: &Orders) -> io::Resul
             }
             None => stream.write_all(b"that names no message\n"),
         },
-        _ => stream.write_all(b"that is not understood\n"),
+        _ => stream.write_all(NOT_UNDERSTOOD),
     }
 }
 
-/// A line, within [`PATIENCE`] altogether.
-fn read_line(stream: &mut UnixStream) -> io::Result<String> {
+/// The answer to a request that is none.
+const NOT_UNDERSTOOD: &[u8] = b"that is not understood\n";
+
+/// A line without its end, within [`PATIENCE`] altogether; `None` for one that is too long.
+fn read_line(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
     let deadline = Instant::now() + PATIENCE;
     let mut line = Vec::new();
     let mut piece = [0; 256];
@@ -292,8 +297,12 @@ fn read_line(stream: &mut UnixStream) -> io::Result<String> {
             count => line.extend_from_slice(&piece[..count]),
         }
     }
-    let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
-    Ok(String::from_utf8_lossy(line).into_owned())
+    let end = line.iter().position(|&b| b == b'\n');
+    if end.is_some() || line.len() < MAX_REQUEST {
+        line.truncate(end.unwrap_or(line.len()));
+        return Ok(Some(line));
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ fn offsets(site: &mut Site, run: &dyn Fn(&Site, &str) -> Command) -> Vec<String>
 fn dates_are_in_the_time_zone_that_tz_names() {
     let has_zones = Path::new("/usr/share/zoneinfo/Asia/Kolkata").exists();
     if !has_zones {
-        println!("skipped: no tzdata is installed");
+        common::skipped("no tzdata is installed");
     }
     for (zone, wanted, is_file) in [
         ("Asia/Kolkata", &["+0530"][..], true),
@@ -195,11 +195,11 @@ fn a_time_zone_that_nobody_knows_is_told() {
 fn without_tz_the_time_zone_is_that_of_the_system() {
     let (system, other) = (Path::new("/etc/localtime"), Path::new("/usr/share/zoneinfo/Asia/Kolkata"));
     let Ok(system) = fs::canonicalize(system) else {
-        println!("skipped: no /etc/localtime");
+        common::skipped("no /etc/localtime");
         return;
     };
     if !other.exists() {
-        println!("skipped: no tzdata is installed");
+        common::skipped("no tzdata is installed");
         return;
     }
     let Some(mounts) = Mounts::new(&format!("mount --bind {} {}", other.display(), system.display())) else { return };

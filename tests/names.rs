@@ -17,7 +17,7 @@ fn a_client_is_called_by_a_name_that_leads_back_or_unknown() {
     let try_it = Command::new("unshare").args(["-n", "sh", "-c", NETWORK]).stderr(Stdio::null()).status();
     let has_python = Command::new("python3").arg("-V").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
     if !has_python || !try_it.is_ok_and(|status| status.success()) {
-        println!("skipped: no network namespace without root, ip and unshare, or no python3");
+        common::skipped("no network namespace without root, ip and unshare, or no python3");
         return;
     }
     let mut site = Site::new();

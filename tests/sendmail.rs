@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::mounts::Mounts;
-use common::programs::{command, feed, login, program, sendmail, stranger, told};
+use common::programs::{command, copy, feed, login, program, sendmail, stranger, told};
 use common::{Daemon, PATIENCE, Site};
 use nix::unistd::geteuid;
 
@@ -279,7 +279,7 @@ fn the_other_modes_do_what_programs_expect() {
     drop(daemon);
     // -bd is penfoldd, which is beside the program.
     site.write("aliases", "me: jon\n");
-    fs::copy(env!("CARGO_BIN_EXE_penfoldd"), site.path("penfoldd")).expect("a copy");
+    copy(Path::new(env!("CARGO_BIN_EXE_penfoldd")), &site.path("penfoldd"));
     let conf = site.path("penfold.conf").display().to_string();
     let mut command = command(&site, "sendmail", &["-bD", "-q30m", "-C", &conf]);
     command.stdin(Stdio::null());
@@ -403,7 +403,7 @@ fn find(names: &[&str]) -> Option<PathBuf> {
     let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let found = names.iter().find_map(|name| directories.iter().map(|dir| dir.join(name)).find(|path| path.exists()));
     if found.is_none() {
-        println!("skipped: {} is not installed", names[0]);
+        common::skipped(format_args!("{} is not installed", names[0]));
     }
     found
 }
@@ -474,7 +474,7 @@ fn programs_of_debian_send_mail() {
 fn package(name: &str) -> Option<PathBuf> {
     let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{name}.pkg"));
     if !tree.is_dir() {
-        println!("skipped: {name} is not unpacked");
+        common::skipped(format_args!("{name} is not unpacked"));
     }
     tree.is_dir().then_some(tree)
 }
@@ -498,7 +498,7 @@ fn in_place_of_sendmail(site: &Site, overlays: &[(PathBuf, &str)]) -> Option<Mou
 #[test]
 fn cron_sends_what_a_job_says() {
     if !geteuid().is_root() {
-        return println!("skipped: only root can run cron");
+        return common::skipped("only root can run cron");
     }
     let Some(tree) = package("cron") else { return };
     let site = Site::new();

@@ -78,7 +78,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Answers clients for ever, each in a thread of its own, so that none keeps the
 /// others waiting.
 pub fn serve(listener: &UnixListener, orders: Orders) {
-    let (orders, guests) = (Arc::new(orders), Arc::new(Guests::default()));
+    let (orders, guests) = (Arc::new(orders), Arc::new(Guests::new(is_privileged)));
     for stream in listener.incoming() {
         let result = stream.and_then(|stream| start(stream, &orders, &guests));
         if let Err(e) = result {
@@ -90,12 +90,18 @@ pub fn serve(listener: &UnixListener, orders: Orders) {
 }
 
 /// How many clients of each user there are.
-#[derive(Default)]
-struct Guests(Mutex<HashMap<u32, usize>>);
+struct Guests {
+    users: Mutex<HashMap<u32, usize>>,
+    is_privileged: fn(u32) -> bool,
+}
 
 impl Guests {
+    fn new(is_privileged: fn(u32) -> bool) -> Self {
+        Self { users: Mutex::default(), is_privileged }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for one more of this user, if there is one: nobody takes the others' places
@@ -104,10 +110,10 @@ impl Guests {
         let mut users = self.lock();
         let here = users.get(&uid).copied().unwrap_or(0);
         let range = |uid: u32| uid / RANGE;
-        let has_room = if is_privileged(uid) {
+        let has_room = if (self.is_privileged)(uid) {
             here < MAX_PRIVILEGED
         } else {
-            let others = || users.iter().filter(|(uid, _)| !is_privileged(**uid));
+            let others = || users.iter().filter(|(uid, _)| !(self.is_privileged)(**uid));
             let near = others().filter(|(other, _)| range(**other) == range(uid)).map(|(_, count)| count);
             here < MAX_OF_USER
                 && (range(uid) == 0 || near.sum::<usize>() < MAX_OF_RANGE)
@@ -309,6 +315,11 @@ fn read_line(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     use super::*;
 
+    /// Whoever runs the tests may have any number but that.
+    fn is_root(uid: u32) -> bool {
+        uid == 0
+    }
+
     #[test]
     fn places_are_shared_out_so_that_nobody_has_them_all() {
         for (taken, uid, has_room) in [
@@ -325,7 +336,7 @@ mod tests {
                 true,
             ),
         ] {
-            let guests = Arc::new(Guests::default());
+            let guests = Arc::new(Guests::new(is_root));
             let here: Vec<Guest> = taken
                 .iter()
                 .flat_map(|(uid, count)| (0..*count).map(|_| guests.enter(*uid).expect("a place")).collect::<Vec<_>>())
@@ -335,7 +346,7 @@ mod tests {
             assert!(guests.lock().is_empty() && guests.enter(uid).is_some());
         }
         // All together keep out one more, and never root.
-        let guests = Arc::new(Guests::default());
+        let guests = Arc::new(Guests::new(is_root));
         let here: Vec<_> = (1000..).map_while(|uid| guests.enter(uid)).collect();
         assert_eq!(here.len(), MAX_GUESTS);
         let root: Vec<_> = std::iter::from_fn(|| guests.enter(0)).take(MAX_PRIVILEGED + 1).collect();

@@ -252,7 +252,7 @@ impl Start {
                 mail.drain();
                 Ok(())
             }
-            Ok(None) => control::ask(&socket, "flush", &mut io::sink(), control::PATIENCE)
+            Ok(None) => control::ask(&socket, &["flush"], &mut io::sink(), control::PATIENCE)
                 .map_err(|e| Exit::new(exit::TEMPFAIL, "the daemon that runs the queue does not answer", &e)),
             Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
         }

@@ -15,16 +15,18 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::log::{Level, LevelFilter, info, warn};
-use jiff::tz::TimeZone;
 
 use crate::address::{self, Address};
 use crate::config::LogTo;
 use crate::outcome::{Encryption, Fate, Outcome};
+
+mod zone;
+
+pub use zone::{warn_of_zone, zone};
 
 /// A message came in and is kept.
 pub struct Accepted<'a> {
@@ -196,12 +198,6 @@ fn host(address: Option<IpAddr>) -> String {
 /// more stack than a session has.
 pub fn local_time() -> jiff::Zoned {
     jiff::Timestamp::now().to_zoned(zone().clone())
-}
-
-/// The time zone of this host.
-pub fn zone() -> &'static TimeZone {
-    static ZONE: OnceLock<TimeZone> = OnceLock::new();
-    ZONE.get_or_init(TimeZone::system)
 }
 
 /// Seconds since 1970 as `2026-11-22T10:15:00Z`.

@@ -132,10 +132,10 @@ sys.stdin.read()
 #[test]
 fn places_are_counted_by_user_and_altogether() {
     if !geteuid().is_root() {
-        return println!("skipped: only root can be somebody else");
+        return common::skipped("only root can be somebody else");
     }
     if Command::new("python3").arg("-V").output().is_err() {
-        return println!("skipped: python3 is not installed");
+        return common::skipped("python3 is not installed");
     }
     let user = |n: u32| (54_400 + n).to_string();
     let others: Vec<String> = (0..10).map(user).collect();
@@ -350,7 +350,7 @@ fn a_message_in_a_file_that_is_not_sent_can_be_read_again() {
     // So that a mail reader can keep what it has not sent.
     let mailx = Path::new("/usr/bin/bsd-mailx");
     if !mailx.exists() {
-        return println!("skipped: bsd-mailx is not installed");
+        return common::skipped("bsd-mailx is not installed");
     }
     site.write("mailrc", &format!("set sendmail={}\n", program(&site, "sendmail").display()));
     let mut mail = Command::new(mailx);
@@ -412,7 +412,7 @@ fn where_an_address_goes_is_told_with_the_code_that_sending_would_have() {
     let users = [("jon", FIRST, FIRST, home.clone()), ("lost", FIRST + 1, FIRST + 1, "/nonexistent".into())];
     let without = ("homeless", FIRST + 2, FIRST + 2, "".into());
     if !geteuid().is_root() {
-        return println!("skipped: only root can have other users");
+        return common::skipped("only root can have other users");
     }
     let Some(mounts) = Mounts::new(&passwd(&site, users.into_iter().chain([without]))) else { return };
     let _daemon = mounts.start(&site);

@@ -7,7 +7,7 @@
 
 mod common;
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
@@ -403,8 +403,7 @@ fn a_dovecot_that_misbehaves_is_no_reason_to_let_anybody_in() {
 fn present(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
-        let name = thread::current().name().unwrap_or("a test").to_owned();
-        writeln!(io::stderr(), "{name}: skipped: {program} is not installed").expect("standard error");
+        common::skipped(format_args!("{program} is not installed"));
     }
     found
 }

@@ -80,8 +80,25 @@ fn nothing_that_is_said_to_the_control_socket_does_harm() {
     let site = site();
     let daemon = site.start();
     let endless = vec![b'x'; 1 << 20];
-    let not_understood: [&[u8]; 7] =
-        [b"", b"\n", b"\0\0\0\0\n", b"\xff\xfe\n", b"flush a b\n", b"remove everything\n", &endless[..1000]];
+    let too_long = [b"flush ".as_slice(), &endless[..1100], b"\n"].concat();
+    let not_understood: [&[u8]; 11] = [
+        b"",
+        b"\n",
+        b"\0\0\0\0\n",
+        b"\xff\xfe\n",
+        b"flush a b\n",
+        b"submit a b\n",
+        b"verify \"a b\"@x.test\n",
+        b"verify %2\n",
+        b"remove everything\n",
+        &endless[..1000],
+        &too_long,
+    ];
+    // A name with a blank is one word of each request that has one.
+    assert!(say(&site, b"submit a%20b\nQUIT\r\n").starts_with("ok\n220 "));
+    assert_eq!(say(&site, b"verify \"a%20b\"@x.test\n"), "ok\nyes\n\"a b\"@x.test: mx:x.test\n");
+    assert_eq!(say(&site, b"flush a%20b\n"), "ok\n0\n");
+    assert_eq!(say(&site, b"wake a%20b\n"), "that names no message\n");
     for bytes in not_understood {
         assert_eq!(say(&site, bytes), "that is not understood\n", "{bytes:?}");
     }

@@ -74,7 +74,7 @@ impl Scene {
 
 fn everywhere(program: &str, send: impl Fn(&Scene, &str) -> Output) {
     if Command::new(program).arg("--version").stdin(Stdio::null()).output().is_err() {
-        return println!("skipped: {program} is not installed");
+        return common::skipped(format_args!("{program} is not installed"));
     }
     for way in WAYS {
         Scene::new(way).try_with(program, &send);
@@ -175,7 +175,7 @@ fn s_nail() {
 #[test]
 fn mutt() {
     if Command::new("mutt").arg("-v").stdin(Stdio::null()).output().is_err() {
-        return println!("skipped: mutt is not installed");
+        return common::skipped("mutt is not installed");
     }
     for way in WAYS {
         Scene::new(way).try_with("mutt", &|scene, password| {

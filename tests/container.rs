@@ -97,7 +97,7 @@ fn as_root_it_serves_and_waits_for_whom_nobody_waits() {
 #[test]
 fn as_somebody_else_it_does_so_too() {
     if !geteuid().is_root() {
-        println!("skipped: only root can begin a container");
+        common::skipped("only root can begin a container");
         return;
     }
     let Some(mounts) = Mounts::new("true") else { return };
@@ -129,7 +129,7 @@ fn as_somebody(uid: u32, before: &[&str], program: &str, arguments: &[&str]) -> 
 #[test]
 fn a_program_in_a_container_submits_as_who_it_is_outside() {
     if !geteuid().is_root() {
-        println!("skipped: only root can be somebody else");
+        common::skipped("only root can be somebody else");
         return;
     }
     let site = Site::new();
@@ -150,7 +150,7 @@ fn a_program_in_a_container_submits_as_who_it_is_outside() {
         let output = child.wait_with_output().expect("it ends");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if said.contains("unshare failed") {
-            println!("skipped: no user namespace to be had: {said}");
+            common::skipped(format_args!("no user namespace to be had: {said}"));
             return;
         }
         assert!(output.status.success() && said.is_empty(), "{within}: {output:?}");
@@ -165,7 +165,7 @@ fn a_program_in_a_container_submits_as_who_it_is_outside() {
 #[test]
 fn who_is_nobody_in_particular_has_no_rights() {
     if !geteuid().is_root() {
-        println!("skipped: only root can be somebody else");
+        common::skipped("only root can be somebody else");
         return;
     }
     let site = Site::new();
@@ -179,7 +179,7 @@ fn who_is_nobody_in_particular_has_no_rights() {
     let before = ["unshare", "-U", "--map-user=65534", "--"];
     let mut probe = as_somebody(daemon_runs, &before, "true", &[]);
     if !probe.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        println!("skipped: no user namespace to be had");
+        common::skipped("no user namespace to be had");
         return;
     }
     let mut command = as_somebody(daemon_runs, &before, env!("CARGO_BIN_EXE_penfoldd"), &arguments);

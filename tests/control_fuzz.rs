@@ -41,7 +41,7 @@ const PYTHON: &str = "/usr/bin/python3";
 /// The script with these arguments, as a user; `None`, and says so, where it cannot run.
 fn script(site: &Site, uid: u32, arguments: &[&str]) -> Option<Child> {
     if !Path::new(PYTHON).exists() {
-        println!("skipped: {PYTHON} is not installed");
+        common::skipped(format_args!("{PYTHON} is not installed"));
         return None;
     }
     let (from, to) = (concat!(env!("CARGO_MANIFEST_DIR"), "/tests/control_fuzz.py"), site.path("fuzz.py"));
@@ -197,7 +197,7 @@ fn let_go(mut holder: Child) {
 #[test]
 fn who_takes_all_places_that_he_gets_leaves_some_for_others() {
     if !geteuid().is_root() {
-        return println!("skipped: only root can be many users");
+        return common::skipped("only root can be many users");
     }
     let site = Site::with("limits.command_timeout = \"60s\"");
     let daemon = site.start();

@@ -134,7 +134,7 @@ fn size_of_crowd() -> usize {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("it may be raised");
     let possible = usize::try_from(hard).unwrap_or(usize::MAX).saturating_sub(500);
     if possible < CROWD {
-        println!("skipped: {CROWD} sessions, for the limit of descriptors is {hard}: {possible} instead");
+        common::skipped(format_args!("{CROWD} sessions, for the limit of descriptors is {hard}: {possible} instead"));
     }
     possible.min(CROWD)
 }
@@ -197,7 +197,7 @@ const NOBODY_ELSE: u32 = 61_157;
 /// A site of that user, for a daemon that he starts; `None`, and says so, without root.
 fn site_of_nobody_else() -> Option<Site> {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can be another user");
+        common::skipped("only root can be another user");
         return None;
     }
     let site = Site::new();

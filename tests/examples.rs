@@ -18,6 +18,7 @@ use std::time::Instant;
 use common::client::Client;
 use common::dns::Dns;
 use common::homes::{Homes, messages};
+use common::programs::copy;
 use common::remote::{Remote, Sink, Then};
 use common::tls::Authority;
 use common::{Daemon, PATIENCE, Site, free_port, pages, unpacked};
@@ -106,7 +107,7 @@ impl Machine {
         let built = env!("CARGO_BIN_EXE_penfoldctl");
         for name in ["sendmail", "mailq", "newaliases", "penfoldctl"] {
             let path = site.path("bin").join(name);
-            fs::hard_link(built, &path).or_else(|_| fs::copy(built, &path).map(drop)).expect("a program");
+            fs::hard_link(built, &path).unwrap_or_else(|_| copy(Path::new(built), &path));
         }
         let machine = Self { site };
         let (daemon, path) = (env!("CARGO_BIN_EXE_penfoldd"), |name| machine.site.path(name).display().to_string());
@@ -392,7 +393,7 @@ fn inetd_serves(example: String) {
 }
 
 fn fail2ban_is_set_up(example: String) {
-    let Some(tree) = unpacked::tree("fail2ban") else { return println!("skipped: fail2ban is not unpacked") };
+    let Some(tree) = unpacked::tree("fail2ban") else { return common::skipped("fail2ban is not unpacked") };
     let machine = Machine::new(Site::new());
     let config = machine.site.path("fail2ban");
     let copied = Command::new("cp").arg("-r").arg(tree.join("etc/fail2ban")).arg(&config).status();
@@ -652,7 +653,7 @@ fn a_server_for_people_too(example: String) {
     daemon.client().send("a@x.org", &["postmaster@example.org"], common::client::TEXT);
     daemon.wait_mail(&machine.site, "jon", 1);
     if Command::new("python3").arg("-V").output().is_err() {
-        return println!("skipped: python3 is not installed");
+        return common::skipped("python3 is not installed");
     }
     for (number, (way, port)) in ["starttls", "implicit"].into_iter().zip(ports).enumerate() {
         let mut python = Command::new("python3");

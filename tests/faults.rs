@@ -286,7 +286,7 @@ fn limit_files(site: &Site, daemon: &Daemon, limit: usize) -> bool {
     command.args(["--pid", &pid, &limit]).uid(owner.uid()).gid(owner.gid());
     let done = command.status().is_ok_and(|status| status.success());
     if !done {
-        println!("skipped: prlimit does not work");
+        common::skipped("prlimit does not work");
     }
     done
 }

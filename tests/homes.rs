@@ -291,7 +291,7 @@ fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
 #[test]
 fn a_directory_that_comes_in_later_is_out_of_reach() {
     if !geteuid().is_root() {
-        println!("skipped: only root has a keeper");
+        common::skipped("only root has a keeper");
         return;
     }
     let mut site = Site::new();
@@ -305,7 +305,7 @@ fn a_directory_that_comes_in_later_is_out_of_reach() {
     daemon.wait_log(|line| line.ends_with("configuration and tables read again"));
     send(&daemon, "late");
     if daemon.log().contains("no Landlock") {
-        println!("skipped: this kernel has no Landlock");
+        common::skipped("this kernel has no Landlock");
         return;
     }
     daemon.wait_words(&["deferred to=<late@", "Permission denied"]);
@@ -456,7 +456,7 @@ fn what_a_command_leaves_behind_is_waited_for() {
 #[test]
 fn a_table_that_is_a_link_is_followed() {
     if !geteuid().is_root() {
-        println!("skipped: only root has a keeper");
+        common::skipped("only root has a keeper");
         return;
     }
     let (mut site, elsewhere) = (Site::new(), Site::new());

@@ -352,7 +352,7 @@ fn on_the_system(script: &str) {
         command
     };
     if !nix::unistd::geteuid().is_root() || !unshare(probe).output().is_ok_and(|o| o.status.success()) {
-        println!("skipped: no overlays without root and unshare");
+        common::skipped("no overlays without root and unshare");
         return;
     }
     let output = unshare(&format!("{OVERLAYS}\n{script}")).output().expect("it runs");

@@ -76,7 +76,7 @@ fn without_proc_mail_comes_in_all_the_same() {
     let is_possible = nix::unistd::geteuid().is_root()
         && Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
     if !is_possible {
-        println!("skipped: no private mounts without root and unshare");
+        common::skipped("no private mounts without root and unshare");
         return;
     }
     let site = Site::new();

@@ -288,7 +288,7 @@ fn a_list_that_cannot_be_used_is_waited_for() {
     let daemon = site.start();
     for (name, text, script, fate, words) in cases {
         if name == "secret" && !nix::unistd::geteuid().is_root() {
-            println!("skipped: only root has what others cannot read");
+            common::skipped("only root has what others cannot read");
             continue;
         }
         let path = site.path("mail").join(name).display().to_string();

@@ -371,7 +371,7 @@ fn a_dovecot_that_never_comes_to_an_end_has_its_time_and_no_more() {
 #[test]
 fn a_dovecot_that_thinks_too_long_is_given_up() {
     if seconds() < 10 {
-        return println!("skipped: it takes half a minute; PENFOLD_FUZZ=10 and more have the time");
+        return common::skipped("it takes half a minute; PENFOLD_FUZZ=10 and more have the time");
     }
     let site = Site::new();
     drip(&site.path("slow"), HANDSHAKES[0]);

@@ -28,7 +28,7 @@ fn names(what: &str, namespaces: &[&str], script: &str, site: &Site) -> Option<O
     let try_it = unshare(script).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let has_python = Command::new("python3").arg("-V").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
     if !has_python || !try_it.is_ok_and(|status| status.success()) {
-        println!("skipped: no namespaces without root, ip, mount and unshare, or no python3");
+        common::skipped("no namespaces without root, ip, mount and unshare, or no python3");
         return None;
     }
     let command = format!("{script} && exec python3 \"$@\"");

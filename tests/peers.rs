@@ -9,11 +9,11 @@
 
 mod common;
 
-use std::io::{self, Write};
+use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::{fs, thread};
 
 use common::tls::Authority;
 use common::{Daemon, Site, free_port, unpacked};
@@ -467,10 +467,9 @@ fn present(program: &str) -> bool {
     found
 }
 
-/// Says so past the test runner, which keeps to itself what a passing test prints.
+/// Says what is left out.
 fn skipped<T>(why: &str) -> Option<T> {
-    let name = thread::current().name().unwrap_or("a test").to_owned();
-    writeln!(io::stderr(), "{name}: skipped: {why}").expect("standard error");
+    common::skipped(why);
     None
 }
 

@@ -18,7 +18,7 @@ fn read_by_python(mail: &[u8]) -> Option<String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bounce_reads.py");
     let (input, output) = (Stdio::piped(), Stdio::piped());
     let Ok(mut child) = Command::new("python3").args(["-B", script]).stdin(input).stdout(output).spawn() else {
-        println!("skipped: python3 is not installed");
+        common::skipped("python3 is not installed");
         return None;
     };
     child.stdin.take().expect("a pipe").write_all(mail).expect("python3 reads");

@@ -1,6 +1,7 @@
 //! `make run`: what tests/try prints is true. The line to paste sends a message,
 //! the message comes into the Maildir that was named, and at the end the scratch
 //! directory is gone. Does not build: the script is given the tested penfoldd.
+//! And `make test`: it ends with what was skipped, and with cargo's exit code.
 
 mod common;
 
@@ -52,4 +53,52 @@ fn tries(site: &Site) {
     let status = daemon.terminate();
     assert!(status.success(), "{status}");
     assert!(!Path::new(maildir).exists(), "left behind");
+}
+
+/// A cargo that finds the tools of /usr/sbin, skips two tests and fails.
+const CARGO: &str = "#!/bin/sh
+case $PATH in *:/usr/sbin:*) ;; *) exit 1 ;; esac
+echo 'b: skipped: no btrfs' >> \"$PENFOLD_SKIPPED\"
+echo 'a: skipped: no root' >> \"$PENFOLD_SKIPPED\"
+echo 'a: skipped: no root' >> \"$PENFOLD_SKIPPED\"
+echo 'test result: FAILED'
+exit 3
+";
+
+#[test]
+fn what_was_skipped_is_said_at_the_end_also_of_a_failure() {
+    let site = Site::new();
+    site.write("cargo", CARGO);
+    fs::set_permissions(site.path("cargo"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    fs::create_dir(site.path("target")).expect("a directory");
+    fs::write(site.path("target/skipped"), "of the last time\n").expect("a file");
+    let mut make = Command::new("make");
+    make.args(["-C", env!("CARGO_MANIFEST_DIR"), "--no-print-directory", "-s", "test", "SETUP="]);
+    make.arg(format!("CARGO={}", site.path("cargo").display())).env("CARGO_TARGET_DIR", site.path("target"));
+    make.env_remove("MAKEFLAGS").env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::null());
+    let output = make.output().expect("make");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let end = "test result: FAILED\na: skipped: no root\nb: skipped: no btrfs\n2 skipped\n";
+    assert!(said.ends_with(end) && output.status.code() == Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Error 3"), "{output:?}");
+}
+
+#[test]
+fn no_test_says_in_vain_that_it_is_skipped() {
+    let mut todo = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).expect("a directory").flatten().map(|entry| entry.path()));
+        } else if path.extension().is_some_and(|end| end == "rs")
+            && !path.parent().is_some_and(|dir| dir.ends_with("bench"))
+        {
+            let text = fs::read_to_string(&path).expect("text");
+            // Cargo does not show what a test prints that succeeds.
+            for (n, line) in text.lines().enumerate() {
+                let in_vain =
+                    line.contains(concat!("println!(\"", "skipped")) || line.contains(concat!("print!(\"", "skipped"));
+                assert!(!in_vain, "{}:{}: use common::skipped", path.display(), n + 1);
+            }
+        }
+    }
 }

@@ -4,12 +4,14 @@
 //! comes make no difference, and Python's email package (`submit_reads.py`, where
 //! python3 is installed) reads what it could read before, and finds what was missing.
 //! Of whoever has logged in it finds no From and no Sender that is not his
-//! (`submit_bound.py`), however they are written.
+//! (`submit_bound.py`), however they are written. In lists of recipients that are in good
+//! order it finds the same addresses (`recipients_read.py`).
 
 mod common;
 
 use common::Site;
 use common::programs::python;
+use penfold::submit::recipients::recipients;
 use penfold::submit::senders::{Identity, Senders};
 use penfold::submit::{Letter, Terms};
 
@@ -149,6 +151,22 @@ const HOSTILE: &[&str] = &[
     "]",
 ];
 
+/// Names before an address or a group.
+const PHRASES: &[&str] = &[
+    "Jon",
+    "Jon Postel",
+    "\"Postel, Jon\"",
+    "\"J \\\"X\\\" <y@z.org>; P\"",
+    "\"ann@x.org\"",
+    "J. B. Postel",
+    "=?utf-8?q?J=C3=B6n?=",
+    "Jon (of\n 1983) Postel",
+];
+
+/// Addresses as they should be.
+const ADDRESSES: &[&str] =
+    &["jon@x.org", "jon.b+c@x.y.org", "o'hara@x.org", "\"j p\"@x.org", "jon@[192.0.2.1]", "{x}=y!z%w@x.org"];
+
 /// Names of fields that somebody could take for From or Sender, or for the end of the header.
 const NAMES: &[&str] = &[
     "From: ",
@@ -206,6 +224,23 @@ impl Dice {
             text.extend_from_slice(b"\nTo: the body\nFrom \xff\0\n");
         }
         text
+    }
+
+    /// A list of recipients in good order.
+    fn list(&mut self) -> String {
+        let mut text = String::new();
+        for _ in 0..self.below(6) {
+            let (name, blank) = (self.one(PHRASES), self.one(&[" ", "\n ", "\n\t"]));
+            let address = self.one(ADDRESSES);
+            text += &match self.below(5) {
+                0 => format!("{address}, "),
+                1 => format!("{address}{blank}(Jon \\) (there, <x@y.z>)),{blank}"),
+                2 => format!("{name}:{blank}{address}, Ann <ann@x.org>; ,"),
+                3 => format!("{name}: ;,"),
+                _ => format!("{name}{blank}<{address}> ,{blank}"),
+            };
+        }
+        text.trim_end_matches([',', ' ', '\n', '\t']).to_owned()
     }
 
     /// A header by which jon means to be taken for another.
@@ -305,4 +340,20 @@ fn whoever_has_logged_in_is_nobody_else_to_a_strict_reader() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let read: usize = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
     assert!(read > COUNT / 10, "only {read} messages could be read");
+}
+
+#[test]
+fn recipients_are_those_that_python_finds() {
+    let mut dice = Dice(0x00c0_ffee);
+    let lists: Vec<String> = (0..COUNT).map(|_| dice.list()).collect();
+    let packed: Vec<u8> = lists.iter().flat_map(|list| packed(list.as_bytes())).collect();
+    let Some(output) = python("recipients_read.py", &packed) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = String::from_utf8(output.stdout).expect("ASCII");
+    assert_eq!(found.lines().count(), lists.len());
+    for (list, found) in lists.iter().zip(found.lines()) {
+        let read = recipients(list.as_bytes()).unwrap_or_else(|part| panic!("{list}: {part:?}"));
+        let read: Vec<String> = read.iter().map(|a| format!("{:?}", a.to_string())).collect();
+        assert_eq!(format!("[{}]", read.join(", ")), found, "{list}");
+    }
 }

@@ -75,7 +75,7 @@ fn is_possible() -> bool {
     let is_possible = nix::unistd::geteuid().is_root()
         && Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
     if !is_possible {
-        println!("skipped: no private mounts without root and unshare");
+        common::skipped("no private mounts without root and unshare");
     }
     is_possible
 }

@@ -476,7 +476,7 @@ fn who_goes_on_in_clear_after_goodbye_is_not_listened_to() {
 #[test]
 fn openssl_is_understood_and_its_old_protocols_are_not() {
     if Command::new("openssl").arg("version").output().is_err() {
-        return println!("skipped: openssl is not installed");
+        return common::skipped("openssl is not installed");
     }
     let authority = Authority::new();
     let site = authority.site("");

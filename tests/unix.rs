@@ -572,7 +572,7 @@ fn a_bad_edit_leaves_the_old_table_in_force() {
 fn runs_as_root() -> bool {
     let is_root = geteuid().is_root();
     if !is_root {
-        println!("skipped: only root can give up being root");
+        common::skipped("only root can give up being root");
     }
     is_root
 }

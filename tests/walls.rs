@@ -24,12 +24,12 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/walls.py");
 /// Says why it cannot be tried, if it cannot.
 fn is_root_with_python() -> bool {
     if !geteuid().is_root() {
-        println!("skipped: only a server that root has started is confined");
+        common::skipped("only a server that root has started is confined");
         return false;
     }
     let has_python = Command::new("python3").arg("-V").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
     if !has_python {
-        println!("skipped: python3 is not installed");
+        common::skipped("python3 is not installed");
     }
     has_python
 }
@@ -163,7 +163,7 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         return;
     }
     if cfg!(not(target_arch = "x86_64")) {
-        return println!("skipped: walls.py knows the registers of x86_64 alone");
+        return common::skipped("walls.py knows the registers of x86_64 alone");
     }
     // What is elsewhere is the same user's: the rights of files refuse him nothing.
     let (mut site, elsewhere) = (Site::new(), Site::new());
@@ -171,7 +171,7 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
     let daemon = site.start();
     daemon.wait_words(&[" started"]);
     if daemon.log().contains("this kernel ") {
-        return println!("skipped: this kernel has no Landlock, or an older one");
+        return common::skipped("this kernel has no Landlock, or an older one");
     }
     daemon.submit(&["jon"]);
     daemon.wait_mail(&site, "jon", 1);

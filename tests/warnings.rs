@@ -267,7 +267,7 @@ fn aliases_where_no_domain_is_local() {
 #[test]
 fn a_place_where_users_cannot_make_their_mailboxes() {
     if !geteuid().is_root() {
-        println!("skipped: root alone delivers as others");
+        common::skipped("root alone delivers as others");
         return;
     }
     let mut site = Site::with("local.users = \"system\"");
@@ -328,7 +328,7 @@ fn what_the_start_would_make_or_not_find() {
 fn a_port_that_only_root_may_have() {
     let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
     if first.trim().parse().is_ok_and(|port: u16| port <= 1) {
-        println!("skipped: anybody may have any port here");
+        common::skipped("anybody may have any port here");
         return;
     }
     let site = Site::with("listen.address = \"127.0.0.1:1\"");
@@ -392,7 +392,7 @@ fn what_needs_a_restart_is_said_until_there_is_one() {
 #[test]
 fn a_configuration_that_cannot_be_read_again() {
     if !geteuid().is_root() {
-        println!("skipped: root alone can read what the server's user cannot");
+        common::skipped("root alone can read what the server's user cannot");
         return;
     }
     let site = site("");

@@ -87,7 +87,7 @@ fn run() -> Result<(), Exit> {
     match words.as_slice() {
         ["queue"] => queue("penfoldctl", &start, &start.load()?),
         ["flush"] => flush(&start.load()?, None),
-        ["flush", what] if !what.contains(char::is_whitespace) => flush(&start.load()?, Some(what)),
+        ["flush", what] => flush(&start.load()?, Some(what)),
         ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
         ["passwd", name] => passwd(name),
         [] => Err(usage("a command is missing".into())),
@@ -100,7 +100,7 @@ fn run() -> Result<(), Exit> {
 fn queue(name: &str, start: &Start, config: &Config) -> Result<(), Exit> {
     let mut out = io::stdout().lock();
     let mut may = "list the queue";
-    let asked = control::ask(&config.socket, "queue", &mut out, control::PATIENCE);
+    let asked = control::ask(&config.socket, &["queue"], &mut out, control::PATIENCE);
     let listed = match asked {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             may = "list the queue while no daemon runs";
@@ -128,7 +128,7 @@ fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> 
 
 /// Of a message or a domain that is named, something must be waiting.
 fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
-    let request = what.map_or_else(|| "flush".to_owned(), |what| format!("flush {what}"));
+    let request: Vec<&str> = ["flush"].into_iter().chain(what).collect();
     let mut answer = Vec::new();
     control::ask(&config.socket, &request, &mut answer, control::PATIENCE).map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => forbidden(config, "run the queue"),

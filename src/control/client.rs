@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::FORBIDDEN;
+use super::{FORBIDDEN, request};
 
 /// Sends a request to the daemon at `socket` and copies its answer to `out`; no
 /// part of the answer may take longer than `patience`.
@@ -17,12 +17,12 @@ use super::FORBIDDEN;
 /// `ConnectionRefused` or `NotFound` where no daemon runs; with its words,
 /// `PermissionDenied` if it may not and `ResourceBusy` if it does not answer; and
 /// those of the connection.
-pub fn ask(socket: &Path, request: &str, out: &mut dyn Write, patience: Duration) -> io::Result<()> {
+pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, patience: Duration) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     // A daemon that is too busy to read has answered and left already.
-    let sent = stream.write_all(format!("{request}\n").as_bytes());
+    let sent = stream.write_all(request::write(words).as_bytes());
     let mut answer = BufReader::new(stream);
     let mut first = String::new();
     answer.by_ref().take(1024).read_line(&mut first)?;

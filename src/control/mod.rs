@@ -1,13 +1,12 @@
 //! The control socket: what a running daemon is asked and told.
 //!
-//! One line of words from the client, an answer in lines from the daemon, the
+//! The client sends one line of words (see `request`), the daemon an answer in lines, the
 //! first of which is `ok` or says what is wrong; then the connection is closed.
 //! The kernel says who is calling (SO_PEERCRED): root and the user of the daemon may do
-//! everything, others may submit, list what they have submitted, and ask where an address goes, so
-//! many of one user at a time.
-//! After `submit` and its `ok` the connection is an SMTP session; whoever says that waits
-//! for the answer. No request is longer than [`MAX_REQUEST`]. Descriptors that are passed
-//! over it are closed by the kernel, unseen.
+//! everything; other users may submit, list what they have submitted, and ask where an
+//! address goes, with a limit on connections per user.
+//! After `submit` and its `ok` the connection is an SMTP session; the client sends nothing
+//! before the answer. Descriptors that are passed over the socket are closed by the kernel.
 
 use std::io;
 use std::path::Path;
@@ -15,6 +14,7 @@ use std::path::Path;
 mod client;
 mod list;
 pub mod passwd;
+mod request;
 pub mod sendmail;
 mod server;
 mod verify;
@@ -45,6 +45,3 @@ pub fn trouble_with(socket: &Path, error: &io::Error) -> String {
         _ => format!("the mail system does not answer: {error}"),
     }
 }
-
-/// The longest request line.
-const MAX_REQUEST: usize = 1024;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::{BUSY, FORBIDDEN, MAX_REQUEST};
+use super::request::{self, MAX_REQUEST};
+use super::{BUSY, FORBIDDEN};
 use crate::queue::Selector;
 use crate::session::Caller;
 use crate::spool::EntryName;
@@ -77,7 +78,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Answers clients for ever, each in a thread of its own, so that none keeps the
 /// others waiting.
 pub fn serve(listener: &UnixListener, orders: Orders) {
-    let (orders, guests) = (Arc::new(orders), Arc::new(Guests::default()));
+    let (orders, guests) = (Arc::new(orders), Arc::new(Guests::new(is_privileged)));
     for stream in listener.incoming() {
         let result = stream.and_then(|stream| start(stream, &orders, &guests));
         if let Err(e) = result {
@@ -89,12 +90,18 @@ pub fn serve(listener: &UnixListener, orders: Orders) {
 }
 
 /// How many clients of each user there are.
-#[derive(Default)]
-struct Guests(Mutex<HashMap<u32, usize>>);
+struct Guests {
+    users: Mutex<HashMap<u32, usize>>,
+    is_privileged: fn(u32) -> bool,
+}
 
 impl Guests {
+    fn new(is_privileged: fn(u32) -> bool) -> Self {
+        Self { users: Mutex::default(), is_privileged }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for one more of this user, if there is one: nobody takes the others' places
@@ -103,10 +110,10 @@ impl Guests {
         let mut users = self.lock();
         let here = users.get(&uid).copied().unwrap_or(0);
         let range = |uid: u32| uid / RANGE;
-        let has_room = if is_privileged(uid) {
+        let has_room = if (self.is_privileged)(uid) {
             here < MAX_PRIVILEGED
         } else {
-            let others = || users.iter().filter(|(uid, _)| !is_privileged(**uid));
+            let others = || users.iter().filter(|(uid, _)| !(self.is_privileged)(**uid));
             let near = others().filter(|(other, _)| range(**other) == range(uid)).map(|(_, count)| count);
             here < MAX_OF_USER
                 && (range(uid) == 0 || near.sum::<usize>() < MAX_OF_RANGE)
@@ -173,8 +180,9 @@ fn start(mut stream: UnixStream, orders: &Arc<Orders>, guests: &Arc<Guests>) -> 
 
 fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let request = read_line(&mut stream)?;
-    let words: Vec<&str> = request.split_ascii_whitespace().collect();
+    let line = read_line(&mut stream)?;
+    let Some(words) = line.as_deref().and_then(request::read) else { return stream.write_all(NOT_UNDERSTOOD) };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["submit", program @ ..] if program.len() < 2 => {
             let caller = caller(uid, program.first().copied().unwrap_or_default());
@@ -272,12 +280,15 @@ fn command(mut stream: UnixStream, words: &[&str], orders: &Orders) -> io::Resul
             }
             None => stream.write_all(b"that names no message\n"),
         },
-        _ => stream.write_all(b"that is not understood\n"),
+        _ => stream.write_all(NOT_UNDERSTOOD),
     }
 }
 
-/// A line, within [`PATIENCE`] altogether.
-fn read_line(stream: &mut UnixStream) -> io::Result<String> {
+/// The answer to a request that is none.
+const NOT_UNDERSTOOD: &[u8] = b"that is not understood\n";
+
+/// A line without its end, within [`PATIENCE`] altogether; `None` for one that is too long.
+fn read_line(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
     let deadline = Instant::now() + PATIENCE;
     let mut line = Vec::new();
     let mut piece = [0; 256];
@@ -292,13 +303,22 @@ fn read_line(stream: &mut UnixStream) -> io::Result<String> {
             count => line.extend_from_slice(&piece[..count]),
         }
     }
-    let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
-    Ok(String::from_utf8_lossy(line).into_owned())
+    let end = line.iter().position(|&b| b == b'\n');
+    if end.is_some() || line.len() < MAX_REQUEST {
+        line.truncate(end.unwrap_or(line.len()));
+        return Ok(Some(line));
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever runs the tests may have any number but that.
+    fn is_root(uid: u32) -> bool {
+        uid == 0
+    }
 
     #[test]
     fn places_are_shared_out_so_that_nobody_has_them_all() {
@@ -316,7 +336,7 @@ mod tests {
                 true,
             ),
         ] {
-            let guests = Arc::new(Guests::default());
+            let guests = Arc::new(Guests::new(is_root));
             let here: Vec<Guest> = taken
                 .iter()
                 .flat_map(|(uid, count)| (0..*count).map(|_| guests.enter(*uid).expect("a place")).collect::<Vec<_>>())
@@ -326,7 +346,7 @@ mod tests {
             assert!(guests.lock().is_empty() && guests.enter(uid).is_some());
         }
         // All together keep out one more, and never root.
-        let guests = Arc::new(Guests::default());
+        let guests = Arc::new(Guests::new(is_root));
         let here: Vec<_> = (1000..).map_while(|uid| guests.enter(uid)).collect();
         assert_eq!(here.len(), MAX_GUESTS);
         let root: Vec<_> = std::iter::from_fn(|| guests.enter(0)).take(MAX_PRIVILEGED + 1).collect();

@@ -90,7 +90,7 @@ fn is_client(stream: impl AsFd) -> bool {
 
 fn wake_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
     // The client waits for its 250 meanwhile.
-    control::ask(socket, &format!("wake {}", name.file_name()), &mut io::sink(), Duration::from_secs(2))
+    control::ask(socket, &["wake", &name.file_name()], &mut io::sink(), Duration::from_secs(2))
 }
 
 /// Finds someone to deliver messages that a session without a daemon took: a

@@ -143,6 +143,7 @@ pub fn of_a_start(config: &Config, foreground: bool) {
     if !foreground {
         log::warn_of_silence(&config.log);
     }
+    log::warn_of_zone();
     if matches!(config.spool.try_exists(), Ok(false)) {
         ::log::warn!("spool: {} is not there: the start will make it", config.spool.display());
     }

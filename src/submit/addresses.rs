@@ -1,10 +1,10 @@
-//! The addresses in a field such as To (RFC 5322 3.4, and 4.4 for old forms).
+//! The addresses in a field that is checked and completed, such as From (RFC 5322 3.4).
 //!
-//! Reads a list as its writers mean it: names, comments, quotes, groups, source
-//! routes and folded lines; bytes outside ASCII where a name stands. [`complete`]
+//! A cautious reader: it knows names, comments, quotes, groups and folded lines, and takes a
+//! name that looks like an address for one, as some mail programs do. [`complete`]
 //! puts a domain behind addresses that have none, and changes no other octet. A
 //! list that cannot be read is left alone whole. Work and memory are linear in the
-//! length of the field.
+//! length of the field. Recipients are read by [`super::recipients`].
 
 use crate::address::Address;
 
@@ -20,11 +20,6 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// The address as it is written; `None` if it is none that mail can go to here.
-    pub fn address(&self) -> Option<&Address> {
-        self.address.as_ref()
-    }
-
     /// The address, at this domain if it has none.
     pub fn address_at(&self, domain: &str) -> Option<Address> {
         self.address.as_ref().map(|address| if self.end.is_some() { address.at(domain) } else { address.clone() })
@@ -89,6 +84,7 @@ pub fn is_clear(value: &[u8]) -> bool {
             Kind::Special(b) => b",;:<>@".contains(&b),
             Kind::Literal => before == Kind::Special(b'@'),
             Kind::Quoted => true,
+            Kind::Stray => false,
             // A name does not begin with a dot.
             Kind::Atom => value.get(token.start) != Some(&b'.') || before == Kind::Atom || before == Kind::Quoted,
         };
@@ -170,7 +166,7 @@ fn address(value: &[u8], words: &[Token]) -> Option<Mailbox> {
 }
 
 /// Words and quoted words with dots between them, as one text without quotes.
-fn joined(value: &[u8], words: &[Token]) -> Option<Vec<u8>> {
+pub(super) fn joined(value: &[u8], words: &[Token]) -> Option<Vec<u8>> {
     let mut text: Vec<u8> = Vec::new();
     let mut is_open = true;
     for word in words {
@@ -185,7 +181,7 @@ fn joined(value: &[u8], words: &[Token]) -> Option<Vec<u8>> {
     (!text.is_empty()).then_some(text)
 }
 
-fn unquoted(quoted: &[u8]) -> impl Iterator<Item = u8> {
+pub(super) fn unquoted(quoted: &[u8]) -> impl Iterator<Item = u8> {
     let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
     let mut is_literal = false;
     inside.iter().copied().filter(move |&b| {
@@ -194,25 +190,27 @@ fn unquoted(quoted: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-fn parsed(local: &[u8], domain: &[u8]) -> Option<Address> {
+pub(super) fn parsed(local: &[u8], domain: &[u8]) -> Option<Address> {
     Address::new(std::str::from_utf8(local).ok()?, std::str::from_utf8(domain).ok()?).ok()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Dots are part of it.
     Atom,
     Quoted,
     Literal,
     Special(u8),
+    /// What stands in no address, only in a name.
+    Stray,
 }
 
 /// A piece of a list that is neither blank nor comment.
 #[derive(Debug, Clone, Copy)]
-struct Token {
-    kind: Kind,
-    start: usize,
-    end: usize,
+pub(super) struct Token {
+    pub kind: Kind,
+    pub start: usize,
+    pub end: usize,
 }
 
 struct Tokens<'a> {
@@ -280,10 +278,10 @@ impl Tokens<'_> {
     }
 }
 
-fn is_blank(b: u8) -> bool {
+pub(super) fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-fn is_special(b: u8) -> bool {
+pub(super) fn is_special(b: u8) -> bool {
     b"()<>[]:;@\\,\"".contains(&b)
 }

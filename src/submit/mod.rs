@@ -22,6 +22,7 @@ use memchr::memchr;
 use crate::address::Address;
 
 pub mod addresses;
+pub mod recipients;
 pub mod rewrite;
 pub mod senders;
 pub mod usage;

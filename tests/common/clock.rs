@@ -24,7 +24,7 @@ impl Clock {
         let places = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
         let Some(library) = libraries.find(|path| path.exists()) else {
-            println!("skipped: libfaketime is not installed");
+            super::skipped("libfaketime is not installed");
             return None;
         };
         let clock = Self { library, file: site.path("clock"), daemons: RefCell::default() };

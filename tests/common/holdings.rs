@@ -78,7 +78,7 @@ pub fn limit(pid: Pid, what: &str, most: usize) -> bool {
     command.args(["--pid", &pid.to_string(), &format!("--{what}={most}:")]).uid(owner.uid()).gid(owner.gid());
     let done = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !done {
-        println!("skipped: prlimit does not work");
+        super::skipped("prlimit does not work");
     }
     done
 }

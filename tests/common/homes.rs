@@ -26,7 +26,7 @@ impl Homes {
     /// `None`, and says so, for who is not root.
     pub fn new(more: &str) -> Option<Self> {
         if !geteuid().is_root() {
-            println!("skipped: only root can deliver to others");
+            super::skipped("only root can deliver to others");
             return None;
         }
         let mut site = Site::with(&format!("auth.users = \"none\"\nlocal.mailbox = \"~/Maildir\"\n{more}"));

@@ -23,8 +23,11 @@ pub mod programs;
 
 pub mod remote;
 pub mod scram;
+pub mod skip;
 pub mod tls;
 pub mod unpacked;
+
+pub use skip::skipped;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -29,7 +29,7 @@ impl Mounts {
         let heard = BufReader::new(stdout).read_line(&mut line);
         let mounts = Self { holder };
         if heard.is_err() || line != "ready\n" {
-            println!("skipped: no mount namespace to be had");
+            super::skipped("no mount namespace to be had");
             return None;
         }
         Some(mounts)

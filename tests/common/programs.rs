@@ -14,9 +14,16 @@ use super::Site;
 pub fn program(site: &Site, name: &str) -> PathBuf {
     let (built, path) = (env!("CARGO_BIN_EXE_penfoldctl"), site.path(name));
     if !path.exists() && fs::hard_link(built, &path).is_err() {
-        fs::copy(built, &path).expect("a copy");
+        copy(Path::new(built), &path);
     }
     path
+}
+
+/// Copies a program. Another process does it: what this one has open for writing, a process
+/// that another test starts just then would have open too, and nobody could run it.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{}: no copy", to.display());
 }
 
 pub fn command(site: &Site, name: &str, arguments: &[&str]) -> Command {
@@ -40,7 +47,7 @@ pub fn feed(command: &mut Command, input: &[u8]) -> Output {
 /// Runs a script of the tests with this input; `None`, and says so, without Python.
 pub fn python(script: &str, input: &[u8]) -> Option<Output> {
     if Command::new("python3").arg("-V").output().is_err() {
-        println!("skipped: python3 is not installed");
+        super::skipped("python3 is not installed");
         return None;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
@@ -65,7 +72,7 @@ pub fn login() -> String {
 /// Runs as a user that has no name and no rights, with no way to get any.
 pub fn stranger(command: &Command) -> Option<Command> {
     if !geteuid().is_root() {
-        println!("skipped: only root can be somebody else");
+        super::skipped("only root can be somebody else");
         return None;
     }
     let mut other = Command::new("setpriv");

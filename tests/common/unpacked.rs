@@ -16,7 +16,7 @@ pub fn of_systemd(program: &str) -> Option<Command> {
         return Some(Command::new(program));
     }
     let Some(tree) = tree("systemd") else {
-        println!("skipped: {program} is not there");
+        super::skipped(format_args!("{program} is not there"));
         return None;
     };
     let libraries = ["usr/lib/systemd".to_owned(), format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)];
@@ -30,7 +30,7 @@ pub fn of_systemd(program: &str) -> Option<Command> {
 /// fail2ban-regex with a configuration directory; `None`, and says so, where it is not.
 pub fn fail2ban_regex(config: &Path) -> Option<Command> {
     let Some(tree) = tree("fail2ban") else {
-        println!("skipped: fail2ban is not unpacked");
+        super::skipped("fail2ban is not unpacked");
         return None;
     };
     let mut command = Command::new("python3");
@@ -48,7 +48,7 @@ pub fn dovecot(conf: &Path) -> Option<Command> {
         return Some(command);
     }
     if Command::new("dovecot").arg("--version").output().is_err() {
-        println!("skipped: dovecot is neither unpacked nor installed");
+        super::skipped("dovecot is neither unpacked nor installed");
         return None;
     }
     let mut command = Command::new("dovecot");

@@ -129,7 +129,7 @@ fn what_got_a_250_comes_home_and_once() {
         let homes = homes::settle_beside(&mut site);
         arrives_and_once(site, Some(homes));
     } else {
-        println!("skipped: only root can deliver to others");
+        common::skipped("only root can deliver to others");
     }
 }
 

@@ -177,7 +177,7 @@ fn received(remote: &Remote) -> usize {
 #[test]
 fn figures() {
     if std::env::var_os("PENFOLD_SCALE").is_none() {
-        return eprintln!("skipped: PENFOLD_SCALE is not set");
+        return common::skipped("PENFOLD_SCALE is not set");
     }
     let count = count();
     let site = Site::new();

@@ -19,7 +19,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 use super::{Failure, tell};
 use crate::address::{self, Address};
-use crate::control::{BUSY, PATIENCE, not_running};
+use crate::control::{BUSY, PATIENCE, not_running, request};
 use crate::reply::{Reply, ReplyReader};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::dot::DotWriter;
@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub fn connect(socket: &Path) -> Result<UnixStream, Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match open(socket, &format!("submit {}\n", parent())) {
+        match open(socket, &request::write(&["submit", &parent()])) {
             Ok(stream) => return Ok(stream),
             Err(Refused::Busy) if Instant::now() < deadline => thread::sleep(PAUSE),
             Err(Refused::Busy) => return Err(Failure::later(format!("{BUSY}: message not sent"))),
@@ -79,7 +79,7 @@ fn first_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The name of the program that has started this one, one word: of the one behind a shell
+/// The name of the program that has started this one: of the one behind a shell
 /// that popen(3) has put between.
 fn parent() -> String {
     let id = std::os::unix::process::parent_id().to_string();
@@ -90,8 +90,7 @@ fn parent() -> String {
 
 fn name_of(process: &str) -> String {
     let name = fs::read(format!("/proc/{process}/comm")).unwrap_or_default();
-    let plain = |b: &u8| if b.is_ascii_graphic() { char::from(*b) } else { '?' };
-    name.trim_ascii_end().iter().take(32).map(plain).collect()
+    String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned()
 }
 
 fn field(process: &str, name: &str) -> Option<String> {

@@ -12,7 +12,8 @@ use memchr::memchr;
 
 use super::Failure;
 use crate::address::Address;
-use crate::submit::{addresses, fields, is_postmark, name};
+use crate::submit::recipients::{Unreadable, recipients};
+use crate::submit::{fields, is_postmark, name};
 
 /// As much is looked at.
 pub const MAX_HEADER: usize = 1 << 20;
@@ -126,11 +127,10 @@ fn is_one_of(field: &[u8], names: &[&str]) -> bool {
 /// The addresses of a list, with or without domains.
 ///
 /// # Errors
-/// What is no list, or names what is no address.
+/// The first part that is no address.
 pub fn read_list(value: &[u8]) -> Result<Vec<Address>, Failure> {
-    let wrong = || Failure::data(format!("'{}' cannot be read as addresses", shown(value)));
-    let list = addresses::mailboxes(value).ok_or_else(wrong)?;
-    list.iter().map(|mailbox| mailbox.address().cloned().ok_or_else(wrong)).collect()
+    let wrong = |Unreadable(part)| Failure::data(format!("'{}' cannot be read as an address", shown(&part)));
+    recipients(value).map_err(wrong)
 }
 
 fn shown(value: &[u8]) -> String {

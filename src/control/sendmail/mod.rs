@@ -166,7 +166,7 @@ pub fn verify(socket: &Path, options: &Options) -> Result<(), Failure> {
     for list in &options.recipients {
         for address in head::read_list(list.as_bytes())? {
             let mut answer = Vec::new();
-            super::ask(socket, &format!("verify {address}"), &mut answer, super::PATIENCE)
+            super::ask(socket, &["verify", &address.to_string()], &mut answer, super::PATIENCE)
                 .map_err(|e| Failure::later(super::trouble_with(socket, &e)))?;
             let answer = String::from_utf8_lossy(&answer).into_owned();
             let (goes, mut lines) = answer.split_once('\n').unwrap_or_default();

@@ -1,0 +1,88 @@
+//! A request on the control socket: words on one line, with one blank between them.
+//!
+//! A word may have any text, for addresses and names have blanks where they are quoted: an
+//! octet that is not printable ASCII is written as `%XX`, and so is `%`. An empty word is
+//! nothing between two blanks. A request that is longer than [`MAX_REQUEST`] with its line
+//! feed, or written otherwise, is refused whole and never cut.
+
+use std::fmt::Write;
+
+/// The longest request line, with its end.
+pub const MAX_REQUEST: usize = 1024;
+
+/// The line for these words, with its line feed.
+pub fn write(words: &[&str]) -> String {
+    let mut line = String::new();
+    for (n, word) in words.iter().enumerate() {
+        if n > 0 {
+            line.push(' ');
+        }
+        for b in word.bytes() {
+            if b.is_ascii_graphic() && b != b'%' {
+                line.push(b.into());
+            } else {
+                // Writing to a string cannot fail.
+                let _ = write!(line, "%{b:02X}");
+            }
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// The words of a line without its line feed; `None` for one that [`write`] does not write.
+pub fn read(line: &[u8]) -> Option<Vec<String>> {
+    line.split(|&b| b == b' ').map(word).collect()
+}
+
+fn word(mut text: &[u8]) -> Option<String> {
+    let mut word = Vec::with_capacity(text.len());
+    while let Some((&first, rest)) = text.split_first() {
+        text = rest;
+        if first == b'%' {
+            let (digits, rest) = text.split_first_chunk::<2>()?;
+            let digit = |b: u8| char::from(b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            word.push(digit(digits[0])? << 4 | digit(digits[1])?);
+            text = rest;
+        } else if first.is_ascii_graphic() {
+            word.push(first);
+        } else {
+            return None;
+        }
+    }
+    String::from_utf8(word).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_as_they_went() {
+        for (words, line) in [
+            (&["queue"][..], "queue\n"),
+            (&["flush", "example.org"], "flush example.org\n"),
+            (&["verify", "\"john smith\"@example.org"], "verify \"john%20smith\"@example.org\n"),
+            (&["verify", "\"a%20b\"@example.org"], "verify \"a%2520b\"@example.org\n"),
+            (&["flush", "a\nwake b"], "flush a%0Awake%20b\n"),
+            (&["submit", ""], "submit \n"),
+            (&["submit", "php-fpm: pool www"], "submit php-fpm:%20pool%20www\n"),
+            (&["verify", "j\u{f6}n\0\t", ""], "verify j%C3%B6n%00%09 \n"),
+        ] {
+            assert_eq!(write(words), line);
+            assert_eq!(
+                read(line.trim_end_matches('\n').as_bytes()).as_deref(),
+                Some(&words.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_otherwise_is_no_request() {
+        for line in
+            ["verify %", "verify %4", "verify %zz", "verify %+1", "verify a\tb", "queue\r", "verify %ff", "\u{f6}"]
+        {
+            assert_eq!(read(line.as_bytes()), None, "{line:?}");
+        }
+    }
+}

@@ -27,6 +27,8 @@ use crate::users::{Account, Owner};
 
 /// Lists that one address may lead to, those in lists counted too.
 const MAX_LISTS: usize = 100;
+/// Lines of one file that the log names.
+const MAX_TOLD: usize = 10;
 /// As much of a header as is looked through.
 const MAX_HEADER: u64 = 1 << 20;
 /// As much of a line as can matter there.
@@ -55,8 +57,10 @@ impl Attempt<'_> {
     /// Mail for an alias that names a list or has an owner.
     pub(super) fn expand_list(&mut self, slot: &Slot) -> Outcome {
         let address = &slot.recipient.address;
-        let Some(list) = self.settings.router.list(address) else {
-            return Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::List);
+        let list = match self.settings.router.list(address) {
+            Ok(Some(list)) => list,
+            Ok(None) => return Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::List),
+            Err(why) => return Outcome::deferred(Status(4, 3, 5), why).via(Via::List),
         };
         // No report is to beget another one.
         let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
@@ -93,9 +97,7 @@ impl Attempt<'_> {
             Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
         };
         let (members, errors) = aliases::list(&text);
-        if let Some((line, what)) = errors.first() {
-            return ignored(&format!("line {line}: {what}"));
-        }
+        self.tell_lines(&format!("~/.forward of {}", account.name), &errors);
         if members.is_empty() {
             return Ok(Vec::new());
         }
@@ -152,9 +154,7 @@ impl Attempt<'_> {
             Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
         };
         let (mut members, errors) = aliases::list(&text);
-        for (line, what) in errors {
-            ::log::warn!("{}: {file}:{line}: passed over: {what}", self.entry.id());
-        }
+        self.tell_lines(file, &errors);
         if owner == &Owner::Server {
             let is_address = |member: &Member| !matches!(member, Member::Run(_) | Member::File(_));
             if !members.iter().all(is_address) {
@@ -163,6 +163,17 @@ impl Attempt<'_> {
             members.retain(is_address);
         }
         Ok(members)
+    }
+
+    /// Logs which lines of a file are passed over.
+    fn tell_lines(&self, file: &str, errors: &[(usize, String)]) {
+        let id = self.entry.id();
+        for (line, what) in errors.iter().take(MAX_TOLD) {
+            ::log::warn!("{id}: {file}:{line}: passed over: {what}");
+        }
+        if let Some(others) = errors.len().checked_sub(MAX_TOLD).filter(|others| *others > 0) {
+            ::log::warn!("{id}: {file}: {others} more lines are passed over");
+        }
     }
 
     /// That the message did not come from this address already.

@@ -2,15 +2,15 @@
 //!
 //! An entry is `name: value, value`; it goes on in the lines that begin with a
 //! blank. A `#` at the front of a line or after a blank begins a comment, except
-//! in quotes. Names have no domain and no case. A name is there once, and a ring
-//! of names from which no way leads out is an error of the file.
+//! in quotes and parentheses. Names have no domain and no case. A name is there once, and
+//! a ring of names from which no way leads out is an error of the file.
 //!
-//! Errors name line and column, and all are given. Does not look an alias up in other
-//! tables, nor follow it, nor open a list or run a command: `route` and the worker do. The
-//! virtual table has values of the same form and is read with [`entries`] and [`members`]
-//! too; what a `.forward` or a `:include:` list says is read by [`list`].
+//! Errors name line and column, and all are given. A name whose line has one is kept as
+//! such, so that its mail can wait. Does not look an alias up in other tables, nor follow
+//! it, nor open a list or run a command: `route` and the worker do. The virtual table has
+//! values of the same form and is read with [`entries`] and [`members`] too; what a
+//! `.forward` or a `:include:` list says is read by [`list`].
 
-use std::borrow::Cow;
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -18,20 +18,28 @@ use std::path::Path;
 use crate::address::Address;
 use crate::config::ConfigError;
 use crate::config::table::{Line, lines};
-use crate::envelope::MAX_ACTION;
+
+mod member;
+
+pub use member::address;
+use member::{BLANKS, Scan, pieces, without_comment};
 
 /// What an aliases file says.
 #[derive(Debug, Default)]
 pub struct Aliases {
     /// By the name in lower case.
     names: HashMap<Box<str>, Alias>,
+    /// Why there is no table, if the file could not be read at all.
+    lost: Option<ConfigError>,
 }
 
 #[derive(Debug)]
 struct Alias {
     line: usize,
-    /// Never empty.
+    /// Never empty, but of an alias that is broken.
     members: Vec<Member>,
+    /// What is wrong with it, if it cannot be followed.
+    broken: Option<Box<ConfigError>>,
 }
 
 /// One of the things that a name stands for.
@@ -50,35 +58,55 @@ pub enum Member {
 }
 
 impl Aliases {
-    /// Reads the text of an aliases file.
+    /// Reads the text of an aliases file that has no errors.
     ///
     /// # Errors
     /// All that is wrong, in the order of the file.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<ConfigError>> {
+        let (aliases, errors) = Self::read(file, text);
+        if errors.is_empty() { Ok(aliases) } else { Err(errors) }
+    }
+
+    /// Reads the text of an aliases file as far as it can be read, and all that is wrong
+    /// with it, in the order of the file.
+    pub fn read(file: &Path, text: &str) -> (Self, Vec<ConfigError>) {
         let mut errors = Vec::new();
         let mut names: HashMap<Box<str>, Alias> = HashMap::new();
         for entry in entries(file, text, Separator::Colon, &mut errors) {
-            let members = members(file, &entry, &mut errors);
+            let (members, broken) = members(file, &entry, &mut errors);
             match alias_name(entry.key).map(|name| names.entry(name)) {
+                // The line has been told of.
+                Err(_) if entry.refused.is_some() => {}
                 Err(what) => errors.push(entry.line.error(file, entry.key, what)),
                 Ok(Slot::Occupied(first)) => {
                     let what = format!("the alias {} is already on line {}", first.key(), first.get().line);
                     errors.push(entry.line.error(file, entry.key, what));
                 }
-                Ok(Slot::Vacant(_)) if members.is_empty() => {}
                 Ok(Slot::Vacant(slot)) => {
-                    slot.insert(Alias { line: entry.line.number, members });
+                    slot.insert(Alias { line: entry.line.number, members, broken: broken.map(Box::new) });
                 }
             }
         }
         errors.extend(loops(file, &names));
         errors.sort_by_key(|error| (error.line, error.column));
-        if errors.is_empty() { Ok(Self { names }) } else { Err(errors) }
+        (Self { names, lost: None }, errors)
+    }
+
+    /// The aliases of a file that cannot be read.
+    pub fn lost(why: &ConfigError) -> Self {
+        Self { names: HashMap::new(), lost: Some(why.clone()) }
     }
 
     /// What a name, in lower case, stands for; never an empty list.
-    pub fn find(&self, name: &str) -> Option<&[Member]> {
-        self.names.get(name).map(|alias| alias.members.as_slice())
+    ///
+    /// # Errors
+    /// What is wrong in the file, where it cannot be told what the name stands for.
+    pub fn find(&self, name: &str) -> Result<Option<&[Member]>, &ConfigError> {
+        if let Some(why) = &self.lost {
+            return Err(why);
+        }
+        let found = self.names.get(name).map(|alias| alias.broken.as_deref().map_or(Ok(alias.members.as_slice()), Err));
+        found.transpose()
     }
 
     /// Whether there is no alias at all.
@@ -115,7 +143,7 @@ pub fn list(text: &str) -> (Vec<Member>, Vec<(usize, String)>) {
     let (mut members, mut errors) = (Vec::new(), Vec::new());
     for line in lines(text) {
         for value in pieces(without_comment(line.text)) {
-            match member(value) {
+            match member::read(value) {
                 Ok(member) => members.push(member),
                 Err(what) => errors.push((line.number, what)),
             }
@@ -204,6 +232,8 @@ pub struct Entry<'a> {
     pub key: &'a str,
     /// The values, each with its line; none is empty, there may be none.
     pub values: Vec<(Line<'a>, &'a str)>,
+    /// What is wrong with its first line, if that has no values: the key is a guess then.
+    pub refused: Option<ConfigError>,
 }
 
 /// The entries of a table of lists. A line without a key and a comma that is
@@ -211,11 +241,10 @@ pub struct Entry<'a> {
 pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mut Vec<ConfigError>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::new();
     let mut comma = true;
-    // Whether the entry that a line continues is one that was refused.
-    let mut refused = false;
     for line in lines(text) {
         let text = without_comment(line.text);
-        let values = if text.trim().is_empty() || (refused && text.starts_with(BLANKS)) {
+        let is_refused = entries.last().is_some_and(|entry| entry.refused.is_some());
+        let values = if text.trim().is_empty() || (is_refused && text.starts_with(BLANKS)) {
             continue;
         } else if text.starts_with(BLANKS) {
             if !comma && !text.trim_start().starts_with(',') {
@@ -227,155 +256,53 @@ pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mu
             }
             text
         } else if let Some((key, values)) = split_key(text, separator) {
-            entries.push(Entry { line, key, values: Vec::new() });
+            entries.push(Entry { line, key, values: Vec::new(), refused: None });
             values
         } else {
-            errors.push(line.error(file, text, "expected a name, a colon and addresses"));
-            refused = true;
+            let error = line.error(file, text, "expected a name, a colon and addresses");
+            let key = text.split([' ', '\t', ',']).next().unwrap_or(text);
+            entries.push(Entry { line, key, values: Vec::new(), refused: Some(error.clone()) });
+            errors.push(error);
             continue;
         };
         let Some(entry) = entries.last_mut() else {
             errors.push(line.error(file, text.trim_start(), "a line that begins with a blank continues nothing"));
             continue;
         };
-        refused = false;
         comma = values.trim().is_empty() || values.trim_end().ends_with(',');
         entry.values.extend(pieces(values).map(|value| (line, value)));
     }
     entries
 }
 
-/// The values of an entry. What is wrong with them is put with the errors.
-pub fn members(file: &Path, entry: &Entry<'_>, errors: &mut Vec<ConfigError>) -> Vec<Member> {
+/// The values of an entry, and the first error in them. What is wrong with them is put with
+/// the errors.
+pub fn members(file: &Path, entry: &Entry<'_>, errors: &mut Vec<ConfigError>) -> (Vec<Member>, Option<ConfigError>) {
+    if entry.refused.is_some() {
+        return (Vec::new(), entry.refused.clone());
+    }
+    let before = errors.len();
     if entry.values.is_empty() {
-        errors.push(entry.line.error(
-            file,
-            entry.key,
-            format!("{} stands for nothing: expected an address", entry.key),
-        ));
+        let what = format!("{} stands for nothing: expected an address", entry.key);
+        errors.push(entry.line.error(file, entry.key, what));
     }
     let mut members = Vec::with_capacity(entry.values.len());
     for (line, value) in &entry.values {
-        match member(value) {
+        match member::read(value) {
             Ok(member) => members.push(member),
             Err(what) => errors.push(line.error(file, value, what)),
         }
     }
-    members
-}
-
-fn member(value: &str) -> Result<Member, String> {
-    let mut quotes = Quotes::default();
-    value.bytes().for_each(|b| _ = quotes.is_bare(b));
-    if quotes.open {
-        return Err("the quotation mark has no end".to_owned());
-    }
-    let text = unquoted(value);
-    if let Some(command) = text.strip_prefix('|') {
-        return checked(unquoted(command.trim()), "a command").map(Member::Run);
-    }
-    if text.starts_with('/') {
-        return checked(text, "a file").map(Member::File);
-    }
-    if text.get(..INCLUDE.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(INCLUDE)) {
-        let path = text.get(INCLUDE.len()..).unwrap_or_default().trim();
-        if !path.starts_with('/') {
-            return Err("expected a path that begins with / after :include:".to_owned());
-        }
-        return checked(path.into(), "a file").map(Member::Include);
-    }
-    let read = |text| Address::parse(text).map_err(|error| error.to_string());
-    // A name and an address in angle brackets, as people write them into lists.
-    let bracketed = value.strip_suffix('>').and_then(|value| value.rsplit_once('<')).map(|(_, address)| address);
-    match value.strip_prefix('\\') {
-        Some(name) => read(name).map(Member::Direct),
-        None => read(bracketed.unwrap_or(value)).map(Member::Address),
-    }
-}
-
-const INCLUDE: &str = ":include:";
-
-/// A command or path that can be kept.
-fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
-    if text.is_empty() {
-        Err(format!("{what} is missing"))
-    } else if text.len() > MAX_ACTION {
-        Err(format!("{what} is longer than {MAX_ACTION} octets"))
-    } else if text.contains(|c: char| c.is_control() && c != '\t') {
-        Err(format!("{what} has a control character in it"))
-    } else {
-        Ok(text.into())
-    }
-}
-
-/// The text without quotation marks around all of it.
-fn unquoted(text: &str) -> Cow<'_, str> {
-    let Some(inside) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.into() };
-    let mut plain = String::with_capacity(inside.len());
-    let mut chars = inside.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => plain.extend(chars.next()),
-            // Quotes that end before the end: it is another text.
-            '"' => return text.into(),
-            c => plain.push(c),
-        }
-    }
-    plain.into()
-}
-
-const BLANKS: [char; 2] = [' ', '\t'];
-
-/// Which octets of a text are outside quotation marks.
-#[derive(Default)]
-struct Quotes {
-    open: bool,
-    escaped: bool,
-}
-
-impl Quotes {
-    fn is_bare(&mut self, b: u8) -> bool {
-        match b {
-            _ if self.escaped => self.escaped = false,
-            b'\\' if self.open => self.escaped = true,
-            b'"' => self.open = !self.open,
-            _ => return !self.open,
-        }
-        false
-    }
-}
-
-/// The octets outside quotation marks, with their places.
-fn bare(text: &str) -> impl Iterator<Item = (usize, u8)> {
-    let mut quotes = Quotes::default();
-    text.bytes().enumerate().filter(move |&(_, b)| quotes.is_bare(b))
-}
-
-fn without_comment(text: &str) -> &str {
-    let starts = |at: usize| text[..at].chars().next_back().is_none_or(|before| BLANKS.contains(&before));
-    let end = bare(text).find(|&(at, b)| b == b'#' && starts(at)).map_or(text.len(), |(at, _)| at);
-    &text[..end]
+    (members, errors.get(before).cloned())
 }
 
 fn split_key(text: &str, separator: Separator) -> Option<(&str, &str)> {
     let is_end = |b| if separator == Separator::Colon { b == b':' } else { b == b' ' || b == b'\t' };
-    match bare(text).find(|&(_, b)| is_end(b)) {
+    match Scan::of(text).find(|&(_, b)| is_end(b)) {
         Some((at, _)) => Some((text[..at].trim_end(), &text[at + 1..])),
         // A key alone has its values in the next lines, or none.
         None => (separator == Separator::Blank).then_some((text, "")),
     }
-}
-
-/// The pieces between commas outside quotation marks, without blanks around them.
-fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    let mut start = 0;
-    let ends = bare(text).filter(|&(_, b)| b == b',').map(|(at, _)| at).chain([text.len()]);
-    ends.map(move |end| {
-        let piece = &text[start..end];
-        start = end + 1;
-        piece.trim()
-    })
-    .filter(|piece| !piece.is_empty())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGCHLD, SIGHUP};
 
-use crate::config::{self, Config, ConfigError, LogTo, TableFile};
+use crate::config::{self, Config, ConfigError, LogTo, TableFile, table};
 use crate::control::{self};
 use crate::deliver::credentials::Credentials;
 use crate::listen::Door;
@@ -154,8 +154,17 @@ impl Start {
             }
             wrong.extend(self.become_user(config).err().into_iter().flat_map(|exit| exit.text));
         }
-        let open = |config| self.settings(config, throttle).map_err(|more| errors.extend(more)).ok();
-        let settings = config.and_then(open);
+        let settings = match config.map(|config| self.settings(config, throttle)) {
+            Some(Ok((settings, faults))) => {
+                errors.extend(faults);
+                Some(settings)
+            }
+            Some(Err(more)) => {
+                errors.extend(more);
+                None
+            }
+            None => None,
+        };
         match settings {
             Some(settings) if errors.is_empty() && wrong.is_empty() => Ok(settings),
             _ => {
@@ -258,10 +267,19 @@ impl Start {
         }
     }
 
-    /// All that the configuration names, opened by the user that this process is.
-    fn settings(&self, config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
+    /// All that the configuration names, opened by the user that this process is, and what is
+    /// wrong in tables.
+    fn settings(
+        &self,
+        config: Config,
+        throttle: Arc<Throttle>,
+    ) -> Result<(Settings, Vec<ConfigError>), Vec<ConfigError>> {
         let names = files::Names::of(self.path(), &config);
-        open_all(config, throttle).map_err(|errors| errors.into_iter().map(|error| names.explain(error)).collect())
+        let explained = |errors: Vec<ConfigError>| errors.into_iter().map(|error| names.explain(error)).collect();
+        match open_all(config, throttle) {
+            Ok((settings, faults)) => Ok((settings, explained(faults))),
+            Err(errors) => Err(explained(errors)),
+        }
     }
 
     fn path(&self) -> &Path {
@@ -313,7 +331,9 @@ impl Start {
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, files::doing_log(to), &e))?;
         log::report_bugs();
-        let settings = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
+        let (settings, faults) = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
+        // A restart must not end what was a line of the log before it.
+        tell_faults(&faults);
         keep_key(&spool, &settings);
         self.warn_early(&settings.config);
         self.confine(&settings, is_brief)?;
@@ -344,27 +364,40 @@ impl Start {
     }
 }
 
-/// All that the configuration names, opened.
-fn open_all(config: Config, throttle: Arc<Throttle>) -> Result<Settings, Vec<ConfigError>> {
-    let logins = accounts::open(&config, throttle);
-    let opened = (Router::open(&config), Tls::open(&config), Senders::open(&config), Credentials::open(&config));
-    match (opened, logins) {
-        ((Ok(router), Ok(tls), Ok(senders), Ok(credentials)), Ok(logins)) => Ok(Settings {
-            config: Arc::new(config),
-            router: Arc::new(router),
-            senders: Arc::new(senders),
-            logins: Arc::new(logins),
-            tls: Arc::new(tls),
-            credentials,
-        }),
-        ((router, tls, senders, credentials), logins) => {
-            let all = [router.err(), tls.err(), senders.err(), credentials.err()];
-            let mut errors: Vec<_> = all.into_iter().flatten().flatten().collect();
-            // The users file of the router's has said so already.
-            let more = logins.err().into_iter().flatten().filter(|e| !errors.contains(e)).collect::<Vec<_>>();
-            errors.extend(more);
-            Err(errors)
+/// All that the configuration names, opened; and what is wrong in tables that can be served
+/// with all the same.
+fn open_all(config: Config, throttle: Arc<Throttle>) -> Result<(Settings, Vec<ConfigError>), Vec<ConfigError>> {
+    let ((router, mut faults), (senders, more)) = (Router::begin(&config), Senders::begin(&config));
+    let (logins, of_logins) = accounts::begin(&config, throttle);
+    faults.extend(more);
+    // The users file of the router's has said so already.
+    let of_logins: Vec<_> = of_logins.into_iter().filter(|error| !faults.contains(error)).collect();
+    faults.extend(of_logins);
+    match (router, Tls::open(&config), Credentials::open(&config)) {
+        (Some(router), Ok(tls), Ok(credentials)) => {
+            let settings = Settings {
+                config: Arc::new(config),
+                router: Arc::new(router),
+                senders: Arc::new(senders),
+                logins: Arc::new(logins),
+                tls: Arc::new(tls),
+                credentials,
+            };
+            Ok((settings, faults))
         }
+        (_, tls, credentials) => {
+            faults.extend([tls.err(), credentials.err()].into_iter().flatten().flatten());
+            Err(faults)
+        }
+    }
+}
+
+/// Tells of what a start passes over, some lines of each file.
+fn tell_faults(faults: &[ConfigError]) {
+    for of_one in faults.chunk_by(|one, other| one.file == other.file) {
+        table::told(of_one).for_each(|error| ::log::error!("{error}"));
+        let file = of_one.first().map(|error| error.file.display().to_string()).unwrap_or_default();
+        ::log::warn!("{file}: has errors: what can be read of it is in force, and mail for the rest waits");
     }
 }
 

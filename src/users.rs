@@ -16,7 +16,7 @@ use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use crate::address::Address;
-use crate::config::table::{Line, Watched, fill};
+use crate::config::table::{Line, NOT_UTF8, Watched, lines, not_utf8};
 use crate::config::{self, ConfigError, Local, TableFile};
 use crate::sasl::secret::Secret;
 use crate::sys::people;
@@ -72,8 +72,14 @@ enum Source {
     File(Watched<UserTable>),
 }
 
-/// What a users file says: by domain (empty for all) and name, both in lower case.
-type UserTable = HashMap<Box<str>, HashMap<Box<str>, User>>;
+/// What a users file says.
+#[derive(Debug, Default)]
+struct UserTable {
+    /// By domain (empty for all) and name, both in lower case.
+    domains: HashMap<Box<str>, HashMap<Box<str>, User>>,
+    /// Why there is no table, if the file could not be read at all.
+    lost: Option<ConfigError>,
+}
 
 #[derive(Debug)]
 struct User {
@@ -82,26 +88,27 @@ struct User {
     secret: Option<Box<Secret>>,
     /// `None` for the template.
     mailbox: Option<PathBuf>,
+    /// What is wrong with the line, if it cannot be told where the mailbox is. Such a user
+    /// has no secret.
+    broken: Option<Box<ConfigError>>,
 }
 
 impl Users {
-    /// Reads the users file, if there is one to read.
-    ///
-    /// # Errors
-    /// All that is wrong in it.
-    pub fn open(local: &Local) -> Result<Self, Vec<ConfigError>> {
-        let source = match &local.users {
-            config::Users::System => Source::System,
+    /// Reads the users file as far as it can be read, and all that is wrong in it.
+    pub fn begin(local: &Local) -> (Self, Vec<ConfigError>) {
+        let (source, errors) = match &local.users {
+            config::Users::System => (Source::System, Vec::new()),
             config::Users::File(path) => {
                 let file = TableFile { path: path.clone(), required: true };
-                Source::File(Watched::open(&file, parse)?)
+                let (table, errors) = Watched::begin(&file, parse, UserTable::lost);
+                (Source::File(table), errors)
             }
         };
         let (template, is_mbox) = match local.mailbox.strip_prefix("mbox:") {
             Some(template) => (template, true),
             None => (local.mailbox.as_str(), false),
         };
-        Ok(Self { source, template: template.to_owned(), is_mbox })
+        (Self { source, template: template.to_owned(), is_mbox }, errors)
     }
 
     /// Where mailboxes of the server's own are: what the template begins with, and the
@@ -111,7 +118,7 @@ impl Users {
         let begin = self.template.find('{').map_or(self.template.as_str(), |at| &self.template[..at]);
         let begin = begin.rfind('/').map_or("/", |at| &begin[..at]);
         let table = table.current();
-        let named = table.values().flat_map(|users| users.values()).filter_map(|user| user.mailbox.as_deref());
+        let named = table.domains.values().flat_map(|users| users.values()).filter_map(|user| user.mailbox.as_deref());
         let mut roots: Vec<PathBuf> =
             named.filter_map(Path::parent).chain([Path::new(begin)]).map(Path::to_owned).collect();
         roots.sort_unstable();
@@ -129,15 +136,16 @@ impl Users {
             Source::System => self.of_system(name, domain),
             Source::File(table) => {
                 let table = table.current();
-                let find = |domain| table.get(domain).and_then(|users| users.get(name));
-                let mailbox = |user: &User| match &user.mailbox {
-                    Some(path) => Mailbox { path: path.clone(), is_mbox: false, owner: Owner::Server },
-                    None => {
-                        let path = self.fill(name, domain, Path::new("/"));
-                        Mailbox { path, is_mbox: self.is_mbox, owner: Owner::Server }
+                match table.find(name, domain).map_err(ToString::to_string)? {
+                    None => Ok(None),
+                    Some(User { mailbox: Some(path), .. }) => {
+                        Ok(Some(Mailbox { path: path.clone(), is_mbox: false, owner: Owner::Server }))
                     }
-                };
-                Ok(find(domain).or_else(|| find("")).map(mailbox))
+                    Some(_) => {
+                        let path = self.fill(name, domain, Path::new("/"));
+                        Ok(Some(Mailbox { path, is_mbox: self.is_mbox, owner: Owner::Server }))
+                    }
+                }
             }
         }
     }
@@ -181,36 +189,108 @@ impl Users {
     }
 }
 
-fn parse(file: &Path, text: &str) -> Result<UserTable, Vec<ConfigError>> {
-    fill(file, text, add)
+impl UserTable {
+    /// The table of a file that cannot be read.
+    fn lost(why: &ConfigError) -> Self {
+        Self { lost: Some(why.clone()), ..Self::default() }
+    }
+
+    /// The user of a name in a domain, both in lower case.
+    ///
+    /// # Errors
+    /// What is wrong in the file, where that cannot be told.
+    fn find(&self, name: &str, domain: &str) -> Result<Option<&User>, &ConfigError> {
+        if let Some(why) = &self.lost {
+            return Err(why);
+        }
+        let find = |domain| self.domains.get(domain).and_then(|users| users.get(name));
+        let user = find(domain).or_else(|| find(""));
+        user.map(|user| user.broken.as_deref().map_or(Ok(user), Err)).transpose()
+    }
+
+    /// Nobody has this name now: a line that is wrong, or two lines, could mean anybody.
+    fn break_off(&mut self, domain: &str, name: &str, line: usize, error: &ConfigError) {
+        let users = self.domains.entry(domain.into()).or_default();
+        let line = users.get(name).map_or(line, |first| first.line);
+        users.insert(name.into(), User { line, secret: None, mailbox: None, broken: Some(Box::new(error.clone())) });
+    }
 }
 
-/// Adds the user of one line; what is wrong, and at which part. No text of the
-/// line is repeated except the name: the rest may be a secret.
-fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), (&'a str, String)> {
+/// What is wrong with a line.
+struct Wrong<'a> {
+    part: &'a str,
+    what: String,
+    /// Whether it cannot be told where the mailbox is.
+    is_broken: bool,
+}
+
+/// What a file says as far as it can be read, and all that is wrong in it. A line that is
+/// wrong takes rights away and gives none: the user whose it is, as far as can be seen, has
+/// no secret, and his mail waits if his mailbox cannot be told.
+fn parse(file: &Path, text: &str) -> (UserTable, Vec<ConfigError>) {
+    let (mut table, mut errors) = (UserTable::default(), Vec::new());
+    for line in lines(text) {
+        if let Err(wrong) = add(&mut table, line) {
+            let error = line.error(file, wrong.part, wrong.what);
+            if wrong.is_broken {
+                let (name, domain) = whose(line.text);
+                table.break_off(&domain, &name.to_ascii_lowercase(), line.number, &error);
+            }
+            errors.push(error);
+        }
+    }
+    (table, errors)
+}
+
+/// Adds the user of one line. No text of the line is repeated except the name: the rest may
+/// be a secret.
+fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
+    let broken = |part, what: &str| Wrong { part, what: what.to_owned(), is_broken: true };
     let mut fields = line.text.splitn(3, ':');
     let (Some(name), Some(secret), Some(mailbox)) = (fields.next(), fields.next(), fields.next()) else {
-        return Err((line.text, "expected name:secret:mailbox".to_owned()));
+        return Err(broken(line.text, "expected name:secret:mailbox"));
     };
-    let address = Address::parse(name).map_err(|error| (name, error.to_string()))?;
+    let address = Address::parse(name).map_err(|error| broken(name, &error.to_string()))?;
     if !is_safe(address.local()) {
-        return Err((name, "the name of a user has no / and no dot at its front".to_owned()));
+        return Err(broken(name, "the name of a user has no / and no dot at its front"));
+    }
+    if let Some(part) = not_utf8(mailbox) {
+        return Err(broken(part, NOT_UTF8));
     }
     if !mailbox.is_empty() && (!mailbox.starts_with('/') || mailbox.contains(char::is_control)) {
-        return Err((mailbox, "expected the path of a mailbox that begins with /, or nothing".to_owned()));
+        return Err(broken(mailbox, "expected the path of a mailbox that begins with /, or nothing"));
     }
-    let secret = match secret {
-        "" => None,
-        text => Some(Box::new(Secret::parse(text).map_err(|what| (text, what.to_owned()))?)),
+    let (kept, bad) = match secret {
+        "" => (None, None),
+        text => Secret::parse(text).map_or_else(|what| (None, Some(what)), |kept| (Some(Box::new(kept)), None)),
     };
-    let users = table.entry(address.domain().into()).or_default();
+    let mailbox = (!mailbox.is_empty()).then(|| mailbox.into());
+    let users = table.domains.entry(address.domain().into()).or_default();
     match users.entry(address.local().to_ascii_lowercase().into()) {
-        Entry::Occupied(first) => Err((name, format!("the user {address} is already on line {}", first.get().line))),
-        Entry::Vacant(slot) => {
-            let mailbox = (!mailbox.is_empty()).then(|| mailbox.into());
-            slot.insert(User { line: line.number, secret, mailbox });
-            Ok(())
+        // What is wrong with it has been told.
+        Entry::Occupied(first) if first.get().broken.is_some() => Ok(()),
+        Entry::Occupied(mut first) => {
+            // Of two lines none is believed but where they agree.
+            let first = first.get_mut();
+            first.secret = None;
+            let what = format!("the user {address} is already on line {}", first.line);
+            Err(Wrong { part: name, what, is_broken: first.mailbox != mailbox })
         }
+        Entry::Vacant(slot) => {
+            slot.insert(User { line: line.number, secret: kept, mailbox, broken: None });
+            let wrong = |what: &str| Wrong { part: secret, what: what.to_owned(), is_broken: false };
+            bad.map_or(Ok(()), |what| Err(wrong(what)))
+        }
+    }
+}
+
+/// The name and the domain of a line that is wrong. Where the domain cannot be read it may be
+/// any.
+fn whose(text: &str) -> (String, String) {
+    let key = text.split(':').next().unwrap_or_default();
+    match Address::parse(key) {
+        Ok(address) => (address.local().to_owned(), address.domain().to_owned()),
+        Err(_) => (key.split(['@', ' ', '\t']).next().unwrap_or_default().to_owned(), String::new()),
     }
 }
 

@@ -271,7 +271,14 @@ fn a_list_that_cannot_be_used_is_waited_for() {
     let cases = [
         ("directory", "", "mkdir {}", "deferred", "it is no plain file"),
         ("fifo", "", "mkfifo {}", "deferred", "it is no plain file"),
-        ("nul", "jon\0\n", "", "deferred", "it is no text in UTF-8"),
+        ("nul", "jon\0\n", "", "deferred", "nobody is on the list"),
+        (
+            "latin",
+            "",
+            "printf 'jon\\n\\351lise@x.org\\nJos\\351 <root@razorback> (Jos\\351), # \\351\\r\\n' >{}",
+            "sent",
+            "to 2",
+        ),
         ("long", &long, "", "deferred", "it is longer than 524288 octets"),
         ("fits", &fits, "", "sent", "to 1"),
         // Its own is one of them.

@@ -88,3 +88,33 @@ fn what_is_no_plain_file_with_one_name_is_not_written_to() {
     assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
     assert!(names.iter().all(|name| fs::metadata(path(name)).is_ok_and(|file| file.len() > 100)));
 }
+
+/// A line that parts messages is no field: where the text that a client sends begins with
+/// one, it must not end the header for who reads the file.
+#[test]
+fn a_text_that_begins_with_a_line_of_such_a_file_keeps_its_header() {
+    let site = site(&["box"]);
+    let daemon = site.start();
+    let date = "Sat Nov 21 10:00:00 2026";
+    for (text, kept) in [
+        (format!("From x@y.test {date}\r\nSubject: one\r\n\r\nFrom here\r\n"), "X-Mailbox-Line: From x@y.test "),
+        (format!(">From x@y.test {date}\r\nSubject: two\r\n\r\n>From here\r\n"), "X-Mailbox-Line: >From x@y.test "),
+        (format!("Subject: three\r\nFrom x@y.test {date}\r\n\r\n\r\nFrom\r\n"), ">From x@y.test "),
+        (format!("\r\nFrom x@y.test {date}\r\n"), ">From x@y.test "),
+    ] {
+        let before = std::fs::read_to_string(site.path("mail/box")).unwrap_or_default();
+        daemon.client().send("jon@razorback", &["box"], &text);
+        assert!(daemon.settles(&site));
+        let file = fs::read_to_string(site.path("mail/box")).expect("a file");
+        let message = file.strip_prefix(&before).expect("it grows");
+        assert!(message.contains(&format!("\n{kept}{date}\n")), "{message}");
+        assert_eq!(message.matches("\nFrom ").count(), 0, "{message}");
+        let header = message.split_once("\n\n").expect("a header").0;
+        let subjects =
+            header.lines().skip(1).take_while(|line| line.starts_with([' ', '\t']) || !line.starts_with('>'));
+        assert_eq!(subjects.filter(|line| line.starts_with("Subject: ")).count(), text.matches("Subject").count());
+        // What is done in the body can be undone.
+        assert_eq!(message.contains("\n>From here\n"), text.contains("\r\nFrom here"), "{message}");
+        assert_eq!(message.contains("\n>>From here\n"), text.contains("\r\n>From here"), "{message}");
+    }
+}

@@ -250,6 +250,42 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
     assert!(!daemon.log().contains("error"), "{}", daemon.log());
 }
 
+/// A server may have more mailboxes than a process may have files open, and gets new ones
+/// while it runs: those are out of its own reach, and an agent works there.
+#[test]
+fn mailboxes_are_reached_whatever_their_number_and_place() {
+    let (site, elsewhere) = (Site::new(), Site::new());
+    let count = 300;
+    let line = |name: &str, below: &str| format!("{name}::{}\n", site.path("mail").join(below).display());
+    let users: String = (0..count).map(|n| line(&format!("u{n}"), &format!("d{n}/box"))).collect();
+    site.write("users", &users);
+    for n in 0..count {
+        let directory = site.path(&format!("mail/d{n}"));
+        fs::create_dir(&directory).expect("a directory");
+        common::own(&directory);
+    }
+    let plain = site.penfoldd(&["-d"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128 && exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    let daemon = Daemon::spawn(command);
+    let arrives = |name: &str, below: &str| {
+        daemon.submit(&[name]);
+        let line = daemon.wait_words(&[&format!("to=<{name}@razorback>")]);
+        assert!(line.contains(" sent "), "{line}");
+        let new = site.path("mail").join(below).join("new");
+        assert_eq!(fs::read_dir(&new).expect("a mailbox").count(), 1, "{line}");
+    };
+    arrives("u0", "d0/box");
+    arrives("u299", "d299/box");
+    // Where the server had no mailbox when it started.
+    let elsewhere = elsewhere.path("mail");
+    for (name, below) in [("added", "a/box"), ("other", "b")] {
+        site.add("users", &format!("{name}::{}", elsewhere.join(below).display()));
+        arrives(name, elsewhere.join(below).to_str().expect("UTF-8"));
+    }
+    assert!(daemon.settles(&site) && !daemon.log().contains("deferred"), "{}", daemon.log());
+}
+
 /// The processes that a process has begun.
 fn children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

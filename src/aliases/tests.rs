@@ -14,7 +14,7 @@ fn members_of(table: &Aliases, name: &str) -> Vec<String> {
         Member::File(text) => format!("!{text}"),
         Member::Include(text) => format!("!:{text}"),
     };
-    table.find(name).unwrap_or_default().iter().map(written).collect()
+    table.find(name).expect(name).unwrap_or_default().iter().map(written).collect()
 }
 
 #[test]
@@ -39,6 +39,9 @@ fn the_format_of_sendmail() {
         ("p: /dev/null, \"/a file\", :Include:/x", "p", vec!["!/dev/null", "!/a file", "!:/x"]),
         (r#"p: "|a \"b\" \\c", |a "b" 'c', "a" <b@x.org>"#, "p", vec![r#"!|a "b" \c"#, r#"!|a "b" 'c'"#, "b@x.org"]),
         ("p: \"/x\"@y.org", "p", vec!["/x@y.org"]),
+        ("www: \"admin@company.example\"", "www", vec!["admin@company.example"]),
+        ("p: a (b, c), \"Doe, J\" <d@x.org>, e (#1) # f", "p", vec!["a", "d@x.org", "e"]),
+        ("\u{feff}jon: a\r\nmary: b\r\n", "jon", vec!["a"]),
     ] {
         assert_eq!(members_of(&parse(text).expect(text), name), members, "{text}");
     }
@@ -94,4 +97,34 @@ fn long_chains_and_rings_need_no_stack() {
     let errors = parse(&format!("{chain}n100000: n0\n")).expect_err("a ring");
     assert_eq!(errors.len(), 1);
     assert!(errors[0].starts_with("aliases:1:1: alias loop: n0 -> n1 -> "));
+}
+
+/// What is wrong is told, and costs no other name its mail.
+#[test]
+fn an_error_is_that_of_one_name() {
+    let text = "# J\u{fffd}rg\njon: mary\nbad line\n  continued\nlist: jon, x y\nlist2: a\n  b\nmary: a@b@@\n\
+                jon: other\nempty:\na: b\nb: a\nj\u{fffd}n: x\n";
+    let (table, errors) = Aliases::read(Path::new("aliases"), text);
+    let lines: Vec<usize> = errors.iter().map(|error| error.line).collect();
+    assert_eq!(lines, [3, 5, 7, 8, 9, 10, 11, 13], "{errors:?}");
+    for (name, line) in [("bad", 3), ("list", 5), ("mary", 8), ("empty", 10)] {
+        assert_eq!(table.find(name).expect_err(name).line, line, "{name}");
+    }
+    assert_eq!(members_of(&table, "jon"), ["mary"], "the first line of a name holds");
+    assert_eq!(members_of(&table, "list2"), ["a", "b"], "what is meant is clear");
+    assert_eq!(members_of(&table, "a"), ["b"], "a ring is found by who follows it");
+    assert_eq!(table.find("nosuch"), Ok(None));
+    let lost = Aliases::lost(&ConfigError::whole(Path::new("aliases"), "Permission denied"));
+    assert!(lost.find("jon").is_err() && lost.find("nosuch").is_err());
+}
+
+#[test]
+fn a_line_of_a_list_that_cannot_be_read_costs_that_line() {
+    let text = "\u{feff}jon@x.org (Jon Doe)\r\nMary <mary@x.org>,\r\n\r\nann@x.org # a comment, with x@y.org\r\n\
+                J\u{fffd}rg Doe <j@x.org> (J\u{fffd})\r\nj\u{fffd}rg@x.org\r\n\"open\r\na@x.org, b b, c@x.org,,\r\n";
+    let (members, errors) = list(text);
+    let found: Vec<String> = members.iter().map(|member| format!("{member:?}")).collect();
+    let wanted = ["jon", "mary", "ann", "j", "a", "c"].map(|name| format!("Address(<{name}@x.org>)"));
+    assert_eq!(found, wanted);
+    assert_eq!(errors.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [6, 7, 8], "{errors:?}");
 }

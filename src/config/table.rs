@@ -6,7 +6,9 @@
 //!
 //! Trouble after the first reading never takes a table away: a file with errors,
 //! one that is gone or that cannot be read leaves the old table in force, and the
-//! log says so once for each change. A file that the configuration does not name
+//! log says so once for each change. A table that is tolerant begins with what can
+//! be read of its file ([`Watched::begin`]), and the caller decides whether its
+//! errors end the start. A file that the configuration does not name
 //! may be absent; it is then an empty table until it appears.
 //!
 //! Does not know any table's format, except that a line whose first
@@ -31,7 +33,13 @@ const MAX_SIZE: u64 = 64 << 20;
 const TICK: Duration = Duration::from_millis(50);
 
 /// Reads the text of a table: the file's name, for errors, and what is in it.
-type Parse<T> = Box<dyn Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync>;
+type Parse<T> = Box<dyn Fn(&Path, &str) -> Found<T> + Send + Sync>;
+
+/// What a text says, as far as it can be read, and all that is wrong in it.
+type Found<T> = (Option<T>, Vec<ConfigError>);
+
+/// Errors of one file that the log has; the number of the others is told.
+const MOST_TOLD: usize = 20;
 
 /// A table that follows its file.
 pub struct Watched<T> {
@@ -47,6 +55,8 @@ pub struct Watched<T> {
 #[derive(Debug)]
 struct State<T> {
     table: Arc<T>,
+    /// Whether the table in force is all of a file without errors.
+    is_whole: bool,
     /// The file as it was when last read, well or not; `None` if it could not be looked at.
     seen: Option<Seen>,
     /// Whether it is read again even if it looks the same.
@@ -80,7 +90,7 @@ impl<T> Watched<T> {
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
     {
-        Self::begin(file, parse, false)
+        Self::strict(file, parse, false)
     }
 
     /// The same for a file with secrets: that group or others may read or write it is an
@@ -92,30 +102,68 @@ impl<T> Watched<T> {
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
     {
-        Self::begin(file, parse, true)
+        Self::strict(file, parse, true)
     }
 
-    fn begin<P>(file: &TableFile, parse: P, private: bool) -> Result<Self, Vec<ConfigError>>
+    fn strict<P>(file: &TableFile, parse: P, private: bool) -> Result<Self, Vec<ConfigError>>
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
     {
-        let Reading { seen, unsettled, text } = read(&file.path, private);
-        let table = match text {
-            Ok(text) => parse(&file.path, &text)?,
-            Err(_) if seen == Some(Seen::Absent) && !file.required => parse(&file.path, "")?,
-            Err(error) => return Err(vec![error]),
+        let found = move |file: &Path, text: &str| match parse(file, text) {
+            Ok(table) => (Some(table), Vec::new()),
+            Err(errors) => (None, errors),
         };
-        let state = State { table: Arc::new(table), seen, unsettled, said: Vec::new() };
-        Ok(Self { file: file.clone(), private, parse: Box::new(parse), state: Mutex::new(state) })
+        match Self::new(file, Box::new(found), private) {
+            (Some(watched), errors) if errors.is_empty() => Ok(watched),
+            (_, errors) => Err(errors),
+        }
+    }
+
+    /// Reads the table for the first time as far as it can be read, and gives all that is
+    /// wrong in it. `lost` is the table for a file that cannot be read at all, or is absent
+    /// though it is required.
+    pub fn begin<P>(file: &TableFile, parse: P, lost: impl FnOnce(&ConfigError) -> T) -> (Self, Vec<ConfigError>)
+    where
+        P: Fn(&Path, &str) -> (T, Vec<ConfigError>) + Send + Sync + 'static,
+    {
+        let found = move |file: &Path, text: &str| {
+            let (table, errors) = parse(file, text);
+            (Some(table), errors)
+        };
+        let parse: Parse<T> = Box::new(found);
+        let reading = read(&file.path, false);
+        let (table, errors) = first(file, &parse, &reading);
+        let nothing = ConfigError::whole(&file.path, "cannot be read");
+        let table = table.unwrap_or_else(|| lost(errors.first().unwrap_or(&nothing)));
+        (Self::with(file, parse, false, &reading, table, &errors), errors)
+    }
+
+    fn new(file: &TableFile, parse: Parse<T>, private: bool) -> (Option<Self>, Vec<ConfigError>) {
+        let reading = read(&file.path, private);
+        let (table, errors) = first(file, &parse, &reading);
+        (table.map(|table| Self::with(file, parse, private, &reading, table, &errors)), errors)
+    }
+
+    fn with(
+        file: &TableFile,
+        parse: Parse<T>,
+        private: bool,
+        reading: &Reading,
+        table: T,
+        errors: &[ConfigError],
+    ) -> Self {
+        let (seen, unsettled, is_whole) = (reading.seen, reading.unsettled, errors.is_empty());
+        let state = State { table: Arc::new(table), is_whole, seen, unsettled, said: errors.to_vec() };
+        Self { file: file.clone(), private, parse, state: Mutex::new(state) }
     }
 
     /// The table in force, after a look at the file.
     pub fn current(&self) -> Arc<T> {
         // A panic in a parser leaves the state whole: the old table stays.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for error in self.refresh(&mut state) {
-            ::log::error!("{error}; the old table stays in force");
-        }
+        let errors = self.refresh(&mut state);
+        let what = if state.is_whole { "the old table stays in force" } else { "what can be read of it is in force" };
+        told(&errors).for_each(|error| ::log::error!("{error}; {what}"));
         state.table.clone()
     }
 
@@ -132,13 +180,14 @@ impl<T> Watched<T> {
         let Reading { seen, unsettled, text } = read(&self.file.path, self.private);
         let changed = seen != state.seen;
         (state.seen, state.unsettled) = (seen, unsettled);
-        let errors = match text.map_err(|error| vec![error]).and_then(|text| (self.parse)(&self.file.path, &text)) {
-            Ok(table) => {
-                state.table = Arc::new(table);
-                Vec::new()
-            }
-            Err(errors) => errors,
+        let (table, errors) = match text {
+            Ok(text) => (self.parse)(&self.file.path, &text),
+            Err(error) => (None, vec![error]),
         };
+        // A whole table stays in force for one with errors; any other is as after a start.
+        if let Some(table) = table.filter(|_| errors.is_empty() || !state.is_whole) {
+            (state.table, state.is_whole) = (Arc::new(table), errors.is_empty());
+        }
         if !changed && errors == state.said {
             return Vec::new();
         }
@@ -171,30 +220,46 @@ impl Line<'_> {
     }
 }
 
+/// The end of a text from the first octet on that was not UTF-8.
+pub fn not_utf8(text: &str) -> Option<&str> {
+    text.find(char::REPLACEMENT_CHARACTER).and_then(|at| text.get(at..))
+}
+
+/// What is wrong with such a text.
+pub const NOT_UTF8: &str = "expected text in UTF-8";
+
+/// As many errors of one file as the log has, and the number of the others.
+pub fn told(errors: &[ConfigError]) -> impl Iterator<Item = ConfigError> {
+    let (first, others) = errors.split_at(errors.len().min(MOST_TOLD));
+    let last = others.first().map(|error| ConfigError::whole(&error.file, format!("{} more errors", others.len())));
+    first.iter().cloned().chain(last)
+}
+
 /// The lines of a table that are neither blank nor a comment.
 pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
-    text.lines()
+    // Some editors put a byte order mark in front.
+    text.strip_prefix('\u{feff}')
+        .unwrap_or(text)
+        .lines()
         .enumerate()
         .map(|(index, line)| Line { number: index + 1, text: line.trim_end() })
         .filter(|line| !line.text.is_empty() && !line.text.starts_with('#'))
 }
 
 /// A table that each line adds something to; `add` says what is wrong, and at which part.
-///
-/// # Errors
-/// All that is wrong, in the order of the lines.
+/// With it all that is wrong, in the order of the lines.
 pub fn fill<'a, T: Default>(
     file: &Path,
     text: &'a str,
     mut add: impl FnMut(&mut T, Line<'a>) -> Result<(), (&'a str, String)>,
-) -> Result<T, Vec<ConfigError>> {
+) -> (T, Vec<ConfigError>) {
     let (mut table, mut errors) = (T::default(), Vec::new());
     for line in lines(text) {
         if let Err((part, what)) = add(&mut table, line) {
             errors.push(line.error(file, part, what));
         }
     }
-    if errors.is_empty() { Ok(table) } else { Err(errors) }
+    (table, errors)
 }
 
 /// What one reading of a file gave.
@@ -203,6 +268,15 @@ struct Reading {
     /// Whether it may change without its times showing it, or could not be looked at.
     unsettled: bool,
     text: Result<String, ConfigError>,
+}
+
+/// What the first reading of a table gives.
+fn first<T>(file: &TableFile, parse: &Parse<T>, reading: &Reading) -> Found<T> {
+    match &reading.text {
+        Ok(text) => parse(&file.path, text),
+        Err(_) if reading.seen == Some(Seen::Absent) && !file.required => parse(&file.path, ""),
+        Err(error) => (None, vec![error.clone()]),
+    }
 }
 
 fn look(path: &Path) -> Option<Seen> {
@@ -219,7 +293,10 @@ fn read(path: &Path, private: bool) -> Reading {
         Ok((metadata, file)) => Reading {
             seen: Some(Seen::Present(Stamp::of(&metadata))),
             unsettled: changed_just_now(&metadata),
-            text: if private { keep_private(path, &metadata) } else { Ok(()) }.and_then(|()| text_of(path, file)),
+            text: match private {
+                true => keep_private(path, &metadata).and_then(|()| text_of(path, file)),
+                false => octets_of(path, file).map(|octets| String::from_utf8_lossy(&octets).into_owned()),
+            },
         },
         Err(error) => {
             let absent = is_absence(&error);
@@ -234,7 +311,7 @@ fn read(path: &Path, private: bool) -> Reading {
 /// # Errors
 /// Those of the system; text that is not UTF-8, or too much of it.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
-    read(path, false).text
+    keeper::open(path).map_err(|error| ConfigError::whole(path, error.to_string())).and_then(|file| text_of(path, file))
 }
 
 /// The text of a small file with secrets, at most so many octets of it.
@@ -264,16 +341,20 @@ fn keep_private(path: &Path, metadata: &Metadata) -> Result<(), ConfigError> {
 }
 
 fn text_of(path: &Path, file: File) -> Result<String, ConfigError> {
-    let mut bytes = Vec::new();
-    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(|error| ConfigError::whole(path, error.to_string()))?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(ConfigError::whole(path, format!("larger than {} MiB", MAX_SIZE >> 20)));
-    }
-    String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(octets_of(path, file)?).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
-        ConfigError::at(path, &text, good, "expected text in UTF-8")
+        ConfigError::at(path, &text, good, NOT_UTF8)
     })
+}
+
+fn octets_of(path: &Path, file: File) -> Result<Vec<u8>, ConfigError> {
+    let mut octets = Vec::new();
+    file.take(MAX_SIZE + 1).read_to_end(&mut octets).map_err(|error| ConfigError::whole(path, error.to_string()))?;
+    if octets.len() as u64 > MAX_SIZE {
+        return Err(ConfigError::whole(path, format!("larger than {} MiB", MAX_SIZE >> 20)));
+    }
+    Ok(octets)
 }
 
 /// A directory on the way may be missing too, or be no directory.

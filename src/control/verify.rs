@@ -70,8 +70,11 @@ impl Answer {
             for recipient in finals {
                 let who = named(address, &recipient.address);
                 let route = router.route_of(&recipient);
-                let list = if route == Route::List { router.list(&recipient.address) } else { None };
-                match list {
+                let list = if route == Route::List { router.list(&recipient.address) } else { Ok(None) };
+                match list.unwrap_or_else(|why| {
+                    self.add(&who, Err(unsure(&why)));
+                    None
+                }) {
                     None => self.add(&who, whither(&route, &recipient.action)),
                     Some(list) if seen.insert(recipient.address.clone()) => {
                         let others = self.add_files(&who, list);

@@ -3,7 +3,8 @@
 //!
 //! Only a server that root has started is confined, since for any other one there is
 //! nobody who could do the rest. What it needs is taken from the configuration with
-//! which it starts: a directory that comes in later needs a restart.
+//! which it starts: a directory that comes in later needs a restart. For a mailbox that
+//! does, an agent works until then (`deliver::hand`).
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,9 @@ const RESOLVERS: [&str; 4] = ["/run/systemd/resolve", "/run/resolvconf", "/run/N
 
 /// Files of the system that are often links to places of a program's own.
 const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs/ca-certificates.crt"];
+
+/// Directories of mailboxes that the server itself may write to: in others an agent works.
+const MOST_ROOTS: usize = 10_000;
 
 impl Start {
     /// Confines this process, if it has a keeper, before it begins its first thread. What
@@ -62,17 +66,39 @@ impl Start {
         read.extend(LINKS.iter().flat_map(|file| files::around(Path::new(file))));
         read.extend(files::Names::of(self.path(), config).directories());
         let roots = settings.router.mailbox_roots();
-        let mut write: Vec<PathBuf> = roots.iter().filter_map(|root| nearest(root)).collect();
-        write.extend([config.spool.clone(), PathBuf::from("/dev/null")]);
+        let mut write: Vec<PathBuf> = vec![config.spool.clone(), PathBuf::from("/dev/null")];
         write.extend(config.socket.parent().map(Path::to_owned));
         if let LogTo::File(path) = &config.log {
             write.extend(path.parent().map(Path::to_owned));
         }
+        write.extend(outermost(roots.iter().filter_map(|root| nearest(root)).collect()));
         Places { read, write }
     }
+}
+
+/// Some directories without those that lie below another one, at most so many.
+fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
+    directories.sort_unstable();
+    directories.dedup_by(|below, above| below.starts_with(above));
+    directories.truncate(MOST_ROOTS);
+    directories
 }
 
 /// The directory itself, or the nearest one above in which it can be made.
 fn nearest(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|path| path.is_dir()).filter(|path| path.parent().is_some()).map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_below_another_needs_no_rule() {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let given = paths(&["/m/b/c", "/m/b", "/m", "/m-x", "/n/a", "/n/a", "/m/c"]);
+        assert_eq!(outermost(given), paths(&["/m", "/m-x", "/n/a"]));
+        let many = (0..2 * MOST_ROOTS).map(|n| PathBuf::from(format!("/d{n}"))).collect();
+        assert_eq!(outermost(many).len(), MOST_ROOTS);
+    }
 }

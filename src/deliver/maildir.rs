@@ -58,10 +58,14 @@ impl Maildir<'_> {
         let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
         let mut result = spool.move_into(entry, &target);
         if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            if let Err(trouble) = At(self.path).make() {
-                return Some(self.trouble(&trouble));
+            match At(self.path).make() {
+                Ok(()) => result = spool.move_into(entry, &target),
+                // A place where only an agent can work, see `Hands`: it has the same rights, or more.
+                Err(trouble) if trouble.error.kind() == io::ErrorKind::PermissionDenied => {
+                    result = Err(trouble.error);
+                }
+                Err(trouble) => return Some(self.trouble(&trouble)),
             }
-            result = spool.move_into(entry, &target);
         }
         match result {
             Ok(()) => Some(self.delivered()),

@@ -92,7 +92,7 @@ impl<'r> Tables<'r> {
                 return Ok(step);
             }
         }
-        match self.virtual_table.catch_all(domain) {
+        match self.virtual_table.catch_all(domain).map_err(ToString::to_string)? {
             Some(members) => Ok(Step::Members(members)),
             None if name == POSTMASTER => self.postmaster(address),
             None => Ok(Step::Unknown),
@@ -100,10 +100,10 @@ impl<'r> Tables<'r> {
     }
 
     fn named(&self, name: &str, domain: &str) -> Result<Option<Step<'_>>, String> {
-        if let Some(members) = self.virtual_table.find(name, domain) {
+        if let Some(members) = self.virtual_table.find(name, domain).map_err(ToString::to_string)? {
             return Ok(Some(Step::Members(members)));
         }
-        if let Some(members) = self.aliases.find(name) {
+        if let Some(members) = self.aliases.find(name).map_err(ToString::to_string)? {
             let is_list = members.iter().any(|member| matches!(member, Member::Include(_)));
             let is_late = is_list || self.aliases.owner(name).is_some();
             return Ok(Some(if is_late { Step::Final(Action::Expand) } else { Step::Members(members) }));
@@ -114,7 +114,7 @@ impl<'r> Tables<'r> {
     /// An address whose alias is a list, without a detail that is not in the alias's name.
     fn list(&self, address: &Address) -> Address {
         let name = lower(address.local());
-        let is_alias = |name: &&str| self.aliases.find(name).is_some();
+        let is_alias = |name: &&str| self.aliases.find(name).is_ok_and(|found| found.is_some());
         let found = [Some(&*name), self.router.without_detail(&name)].into_iter().flatten().find(is_alias);
         address.with_local(found.unwrap_or(&name))
     }

@@ -134,6 +134,15 @@ impl Router {
     /// # Errors
     /// All that is wrong in any of them.
     pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
+        match Self::begin(config) {
+            (Some(router), errors) if errors.is_empty() => Ok(router),
+            (_, errors) => Err(errors),
+        }
+    }
+
+    /// Reads all tables as far as they can be read, and all that is wrong in them; the mail of
+    /// whom that is about waits. `None` where an error is the configuration's own.
+    pub fn begin(config: &Config) -> (Option<Self>, Vec<ConfigError>) {
         let local = &config.local;
         let domains: Arc<HashSet<Box<str>>> = Arc::new(local.domains.iter().map(|d| d.as_str().into()).collect());
         let is_local = || {
@@ -141,21 +150,19 @@ impl Router {
             move |domain: &str| domains.contains(domain)
         };
         let (for_virtual, for_routes) = (is_local(), is_local());
-        let mut errors = Vec::new();
-        let aliases = keep(&mut errors, Watched::open(&local.aliases, Aliases::parse));
-        let parse_virtual = move |file: &Path, text: &str| VirtualTable::parse(file, text, &for_virtual);
-        let virtual_table = keep(&mut errors, Watched::open(&local.virtual_table, parse_virtual));
-        let users = keep(&mut errors, Users::open(local));
-        let parse_routes = move |file: &Path, text: &str| Routes::parse(file, text, &for_routes);
-        let routes = keep(&mut errors, Watched::open(&config.remote.routes, parse_routes));
+        let (aliases, mut errors) = Watched::begin(&local.aliases, Aliases::read, Aliases::lost);
+        let read_virtual = move |file: &Path, text: &str| VirtualTable::read(file, text, &for_virtual);
+        let (virtual_table, more) = Watched::begin(&local.virtual_table, read_virtual, VirtualTable::lost);
+        errors.extend(more);
+        let (users, more) = Users::begin(local);
+        errors.extend(more);
+        let read_routes = move |file: &Path, text: &str| Routes::read(file, text, &for_routes);
+        let (routes, more) = Watched::begin(&config.remote.routes, read_routes, Routes::lost);
+        errors.extend(more);
         let postmaster = keep(&mut errors, read_postmaster(&local.postmaster));
         let first_domain: Box<str> = config.own_domain().into();
         let own_postmaster = keep(&mut errors, own_postmaster(&first_domain));
-        let (Some(aliases), Some(virtual_table), Some(users), Some(routes), Some(postmaster), Some(own_postmaster)) =
-            (aliases, virtual_table, users, routes, postmaster, own_postmaster)
-        else {
-            return Err(errors);
-        };
+        let (Some(postmaster), Some(own_postmaster)) = (postmaster, own_postmaster) else { return (None, errors) };
         let router = Self {
             domains,
             first_domain,
@@ -171,9 +178,11 @@ impl Router {
             users,
             routes,
         };
-        router.warn_of_aliases();
-        router.warn_of_last_resort();
-        Ok(router)
+        if errors.is_empty() {
+            router.warn_of_aliases();
+            router.warn_of_last_resort();
+        }
+        (Some(router), errors)
     }
 
     /// Where mailboxes of the server's own are.
@@ -215,13 +224,19 @@ impl Router {
     }
 
     /// What the alias of a final recipient stands for; `None` where there is none any more.
-    pub fn list(&self, address: &Address) -> Option<List> {
+    ///
+    /// # Errors
+    /// What is wrong in the aliases, where that cannot be told.
+    pub fn list(&self, address: &Address) -> Result<Option<List>, String> {
         let (address, aliases) = (self.qualified(address), self.aliases.current());
         let name = lower(address.local());
-        [Some(&*name), self.without_detail(&name)].into_iter().flatten().find_map(|name| {
-            let owner = aliases.owner(name).map(|owner| address.with_local(owner));
-            Some(List { name: name.into(), members: aliases.find(name)?.to_vec(), owner })
-        })
+        for name in [Some(&*name), self.without_detail(&name)].into_iter().flatten() {
+            if let Some(members) = aliases.find(name).map_err(ToString::to_string)? {
+                let owner = aliases.owner(name).map(|owner| address.with_local(owner));
+                return Ok(Some(List { name: name.into(), members: members.to_vec(), owner }));
+            }
+        }
+        Ok(None)
     }
 
     /// Where one final recipient goes now, by what is to be done for him. Never expands.
@@ -330,8 +345,8 @@ impl Router {
             ::log::warn!("local.domains is empty: the aliases have no effect");
         }
         let root = self.own_postmaster.with_local(ROOT);
-        if self.virtual_table.current().find(ROOT, root.domain()).is_some() || self.expand(&root) != Expansion::Unknown
-        {
+        let is_virtual = !matches!(self.virtual_table.current().find(ROOT, root.domain()), Ok(None));
+        if is_virtual || self.expand(&root) != Expansion::Unknown {
             return;
         }
         if let Some((line, nobody)) = aliases.end_of(ROOT) {

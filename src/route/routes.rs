@@ -30,6 +30,8 @@ pub(super) const SMTP: u16 = 25;
 pub(super) struct Routes {
     /// By the key as it is written, in lower case: `domain`, `.domain` or `*`.
     rows: HashMap<Box<str>, Row>,
+    /// What holds for all domains where the file could not be read at all.
+    lost: Option<Target>,
 }
 
 #[derive(Debug)]
@@ -50,27 +52,35 @@ pub(super) enum Target {
 }
 
 impl Routes {
-    /// Reads the text of a routes table.
-    ///
-    /// # Errors
-    /// All that is wrong, in the order of the file.
-    pub(super) fn parse(file: &Path, text: &str, is_local: impl Fn(&str) -> bool) -> Result<Self, Vec<ConfigError>> {
+    /// Reads the text of a routes table as far as it can be read, and all that is wrong with
+    /// it, in the order of the file. The mail of a domain whose line is wrong waits.
+    pub(super) fn read(file: &Path, text: &str, is_local: impl Fn(&str) -> bool) -> (Self, Vec<ConfigError>) {
         let (mut routes, mut errors) = (Self::default(), Vec::new());
         for line in lines(text) {
             let (key, target) =
                 line.text.split_once([' ', '\t']).unwrap_or_else(|| line.text.split_at(line.text.len()));
             if let Err((part, what)) = routes.add(line, key, target.trim_start()) {
-                errors.push(line.error(file, part, what));
+                let error = line.error(file, part, what);
+                routes.wait(line, key, &error);
+                errors.push(error);
             }
             if is_local(&key.to_ascii_lowercase()) {
                 ::log::warn!("{}", line.error(file, key, "this has no effect: the domain is local"));
             }
         }
-        if errors.is_empty() { Ok(routes) } else { Err(errors) }
+        (routes, errors)
+    }
+
+    /// The routes of a file that cannot be read: all mail for elsewhere waits.
+    pub(super) fn lost(why: &ConfigError) -> Self {
+        Self { lost: Some(waiting(why)), ..Self::default() }
     }
 
     /// Where the mail of a domain, in lower case, goes; `None` if no line says.
     pub(super) fn find(&self, domain: &str) -> Option<&Target> {
+        if self.lost.is_some() {
+            return self.lost.as_ref();
+        }
         // A literal has dots too, but lies in no domain.
         let dots = if domain.starts_with('[') { "" } else { domain };
         let above = dots.match_indices('.').map(|(at, _)| &domain[at..]);
@@ -86,6 +96,13 @@ impl Routes {
         })
     }
 
+    /// Has the mail of a line's domain wait, unless a line before says where it goes.
+    fn wait(&mut self, line: Line<'_>, key: &str, error: &ConfigError) {
+        if let Ok(name) = read_key(key) {
+            self.rows.entry(name).or_insert_with(|| Row { line: line.number, target: waiting(error) });
+        }
+    }
+
     fn add<'a>(&mut self, line: Line<'a>, key: &'a str, target: &'a str) -> Result<(), (&'a str, String)> {
         let name = read_key(key).map_err(|what| (key, what))?;
         let target = read_target(target).map_err(|what| (target, what))?;
@@ -97,6 +114,11 @@ impl Routes {
             }
         }
     }
+}
+
+/// Not now, since a line is wrong.
+fn waiting(error: &ConfigError) -> Target {
+    Target::Error(Status(4, 3, 5), error.to_string().into())
 }
 
 fn read_key(text: &str) -> Result<Box<str>, String> {

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::path::Path;
 
-use crate::address::{Address, parse_domain};
-use crate::aliases::{Member, Separator, entries, members};
+use crate::address::parse_domain;
+use crate::aliases::{Member, Separator, address, entries, members};
 use crate::config::ConfigError;
 
 /// What a virtual table says.
@@ -17,26 +17,30 @@ use crate::config::ConfigError;
 pub(super) struct VirtualTable {
     /// By domain and local part, both in lower case; an empty local part stands for all.
     domains: HashMap<Box<str>, HashMap<Box<str>, Row>>,
+    /// Why there is no table, if the file could not be read at all.
+    lost: Option<ConfigError>,
 }
 
 #[derive(Debug)]
 struct Row {
     line: usize,
     members: Vec<Member>,
+    /// What is wrong with it, if it cannot be followed.
+    broken: Option<Box<ConfigError>>,
 }
 
 impl VirtualTable {
-    /// Reads the text of a virtual table.
-    ///
-    /// # Errors
-    /// All that is wrong, in the order of the file.
-    pub(super) fn parse(file: &Path, text: &str, is_local: impl Fn(&str) -> bool) -> Result<Self, Vec<ConfigError>> {
+    /// Reads the text of a virtual table as far as it can be read, and all that is wrong
+    /// with it, in the order of the file.
+    pub(super) fn read(file: &Path, text: &str, is_local: impl Fn(&str) -> bool) -> (Self, Vec<ConfigError>) {
         let (mut table, mut errors) = (Self::default(), Vec::new());
         for entry in entries(file, text, Separator::Blank, &mut errors) {
-            let members = members(file, &entry, &mut errors);
+            let (members, mut broken) = members(file, &entry, &mut errors);
             if !members.iter().all(|member| matches!(member, Member::Address(_) | Member::Direct(_))) {
                 let what = "expected addresses; commands, files and lists stand in the aliases file";
-                errors.push(entry.line.error(file, entry.key, what));
+                let error = entry.line.error(file, entry.key, what);
+                broken.get_or_insert_with(|| error.clone());
+                errors.push(error);
             }
             let (local, domain) = match key(entry.key) {
                 Ok(key) => key,
@@ -55,21 +59,36 @@ impl VirtualTable {
                     errors.push(entry.line.error(file, entry.key, what));
                 }
                 Slot::Vacant(slot) => {
-                    slot.insert(Row { line: entry.line.number, members });
+                    slot.insert(Row { line: entry.line.number, members, broken: broken.map(Box::new) });
                 }
             }
         }
         errors.sort_by_key(|error| (error.line, error.column));
-        if errors.is_empty() { Ok(table) } else { Err(errors) }
+        (table, errors)
+    }
+
+    /// The table of a file that cannot be read.
+    pub(super) fn lost(why: &ConfigError) -> Self {
+        Self { lost: Some(why.clone()), ..Self::default() }
     }
 
     /// What a whole address stands for, both parts in lower case.
-    pub(super) fn find(&self, local: &str, domain: &str) -> Option<&[Member]> {
-        Some(&self.domains.get(domain)?.get(local)?.members)
+    ///
+    /// # Errors
+    /// What is wrong in the file, where that cannot be told.
+    pub(super) fn find(&self, local: &str, domain: &str) -> Result<Option<&[Member]>, &ConfigError> {
+        if let Some(why) = &self.lost {
+            return Err(why);
+        }
+        let row = self.domains.get(domain).and_then(|rows| rows.get(local));
+        row.map(|row| row.broken.as_deref().map_or(Ok(row.members.as_slice()), Err)).transpose()
     }
 
     /// What all of a domain stands for that nothing else is known of.
-    pub(super) fn catch_all(&self, domain: &str) -> Option<&[Member]> {
+    ///
+    /// # Errors
+    /// As [`VirtualTable::find`].
+    pub(super) fn catch_all(&self, domain: &str) -> Result<Option<&[Member]>, &ConfigError> {
         self.find("", domain)
     }
 }
@@ -79,7 +98,7 @@ fn key(text: &str) -> Result<(Box<str>, Box<str>), String> {
         let domain = parse_domain(domain).map_err(|error| error.to_string())?;
         return Ok((Box::default(), domain));
     }
-    let address = Address::parse(text).map_err(|error| error.to_string())?;
+    let address = address(text).map_err(|error| error.to_string())?;
     if address.domain().is_empty() {
         return Err("expected an address with a domain, or @domain; the aliases file is for names".to_owned());
     }

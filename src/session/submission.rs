@@ -29,6 +29,9 @@ impl Session<'_> {
 
     /// Refuses a reverse-path that is not for whoever has logged in.
     pub(super) fn check_sender(&self, sender: Option<&Address>) -> Result<(), Reply> {
+        if self.is_submission() && self.service.senders.are_lost() {
+            return Err(reply::local_error());
+        }
         let Some(login) = self.account() else { return Ok(()) };
         match self.service.senders.identity(login) {
             Some(identity) if sender.is_none_or(|sender| identity.may_use(sender)) => Ok(()),

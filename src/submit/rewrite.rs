@@ -18,7 +18,7 @@ use crate::config::{Config, ConfigError};
 /// The rewrite table, and the domain for all.
 #[derive(Debug)]
 pub struct Rewriting {
-    table: Watched<Table>,
+    table: Watched<Option<Table>>,
     masquerade: Option<Box<str>>,
     /// The domains that it takes the place of.
     own: Vec<String>,
@@ -40,23 +40,30 @@ enum Target {
 }
 
 impl Rewriting {
-    /// Reads the rewrite table.
-    ///
-    /// # Errors
-    /// All that is wrong in it.
-    pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
+    /// Reads the rewrite table as far as it can be read, and all that is wrong in it. A line
+    /// that is wrong changes nothing.
+    pub fn begin(config: &Config) -> (Self, Vec<ConfigError>) {
         let first = config.own_domain().to_owned();
-        let table = Watched::open(&config.submission.rewrite, move |file, text| parse(file, text, &first))?;
+        let parse = move |file: &Path, text: &str| {
+            let (table, errors) = parse(file, text, &first);
+            (Some(table), errors)
+        };
+        let (table, errors) = Watched::begin(&config.submission.rewrite, parse, |_| None);
         let mut own = config.local.domains.clone();
         own.extend([config.hostname.clone(), "localhost".to_owned()]);
         let masquerade = config.submission.masquerade.as_deref().map(Into::into);
-        Ok(Self { table, masquerade, own })
+        (Self { table, masquerade, own }, errors)
+    }
+
+    /// Whether the table cannot be read.
+    pub fn is_lost(&self) -> bool {
+        self.table.current().is_none()
     }
 
     /// What takes an address' place, if anything does.
     pub fn apply(&self, address: &Address) -> Option<Address> {
         let table = self.table.current();
-        let find = |local: &str| table.get(&(local.into(), address.domain().into()));
+        let find = |local: &str| table.as_ref().as_ref()?.get(&(local.into(), address.domain().into()));
         let row = find(&address.local().to_ascii_lowercase()).or_else(|| find(""));
         match row.map(|row| &row.target) {
             Some(Target::Address(target)) => Some(target.clone()),
@@ -69,7 +76,7 @@ impl Rewriting {
     }
 }
 
-fn parse(file: &Path, text: &str, first_domain: &str) -> Result<Table, Vec<ConfigError>> {
+fn parse(file: &Path, text: &str, first_domain: &str) -> (Table, Vec<ConfigError>) {
     fill(file, text, |table, line| add(table, line, first_domain))
 }
 
@@ -119,9 +126,8 @@ mod tests {
         let config = configure(Path::new("penfold.conf"), text).expect("a configuration");
         let table = "root admin@b.test\njon@a.test jonathan@c.test\n@old.test @new.test\n@all.test one@b.test\nx@old.test @b.test\n";
         let none = TableFile { path: "/nonexistent/rewrite".into(), required: false };
-        let read = move |file: &Path, _: &str| parse(file, table, "a.test");
-        let table = Watched::open(&none, read).expect("a table");
-        let rewriting = Rewriting { table, ..Rewriting::open(&config).expect("a table") };
+        let read = move |file: &Path, _: &str| (Some(parse(file, table, "a.test").0), Vec::new());
+        let rewriting = Rewriting { table: Watched::begin(&none, read, |_| None).0, ..Rewriting::begin(&config).0 };
         for (from, to) in [
             ("root@a.test", Some("admin@b.test")),
             ("Root@a.test", Some("admin@b.test")),
@@ -149,7 +155,7 @@ mod tests {
             ("jon mary", "1:5: expected an address with a domain, or @domain"),
             ("\njon a@b\nJON@x a@b", "3:1: JON@x is already on line 2"),
         ] {
-            let errors = parse(Path::new("rewrite"), text, "x").expect_err(text);
+            let errors = parse(Path::new("rewrite"), text, "x").1;
             assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [format!("rewrite:{place}")]);
         }
     }

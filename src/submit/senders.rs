@@ -19,7 +19,7 @@ use crate::config::{Config, ConfigError};
 /// The senders table, and what holds without it.
 #[derive(Debug)]
 pub struct Senders {
-    table: Watched<Table>,
+    table: Watched<Option<Table>>,
     /// The local domains; the first one completes names.
     domains: Vec<String>,
     subaddress: Option<char>,
@@ -60,16 +60,28 @@ impl Senders {
     /// # Errors
     /// All that is wrong in it.
     pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
+        let (senders, errors) = Self::begin(config);
+        if errors.is_empty() { Ok(senders) } else { Err(errors) }
+    }
+
+    /// Reads the senders table and the rewrite table as far as they can be read, and all that
+    /// is wrong in them. A line that is wrong grants nothing.
+    pub fn begin(config: &Config) -> (Self, Vec<ConfigError>) {
         let domains = config.local.domains.clone();
         let first = config.own_domain().to_owned();
-        let table = Watched::open(&config.submission.senders, move |file, text| parse(file, text, &first));
-        match (table, Rewriting::open(config)) {
-            (Ok(table), Ok(rewriting)) => {
-                let rewriting = Arc::new(rewriting);
-                Ok(Self { table, domains, subaddress: config.local.subaddress, rewriting })
-            }
-            (table, rewriting) => Err([table.err(), rewriting.err()].into_iter().flatten().flatten().collect()),
-        }
+        let parse = move |file: &Path, text: &str| {
+            let (table, errors) = parse(file, text, &first);
+            (Some(table), errors)
+        };
+        let (table, mut errors) = Watched::begin(&config.submission.senders, parse, |_| None);
+        let (rewriting, more) = Rewriting::begin(config);
+        errors.extend(more);
+        (Self { table, domains, subaddress: config.local.subaddress, rewriting: Arc::new(rewriting) }, errors)
+    }
+
+    /// Whether one of the tables cannot be read: it cannot be told who may send as whom.
+    pub fn are_lost(&self) -> bool {
+        self.table.current().is_none() || self.rewriting.is_lost()
     }
 
     /// The lines for logins that nobody has, as far as `is_somebody` knows.
@@ -80,7 +92,7 @@ impl Senders {
             !domains.iter().any(|domain| is_somebody(&format!("{name}@{domain}")))
         };
         let table = self.table.current();
-        let unused = table.iter().filter(|((name, domain), _)| has_nobody(name, domain));
+        let unused = table.iter().flatten().filter(|((name, domain), _)| has_nobody(name, domain));
         let mut lines: Vec<_> = unused.map(|((name, _), row)| (row.line, name)).collect();
         lines.sort_unstable();
         let tell = |line, name| {
@@ -98,8 +110,9 @@ impl Senders {
         let table = self.table.current();
         let name: Box<str> = own.local().to_ascii_lowercase().into();
         let is_local = self.domains.iter().any(|domain| domain == own.domain());
-        let here = all.iter().map(|own| table.get(&(name.clone(), own.domain().into())));
-        let rows = here.chain([table.get(&(name.clone(), "".into())).filter(|_| is_local)]);
+        let row = |domain: &str| table.as_ref().as_ref().and_then(|table| table.get(&(name.clone(), domain.into())));
+        let here = all.iter().map(|own| row(own.domain()));
+        let rows = here.chain([row("").filter(|_| is_local)]);
         let grants = rows.flatten().flat_map(|row| row.grants.iter().cloned()).collect();
         Some(Identity { own, all, grants, subaddress: self.subaddress })
     }
@@ -141,7 +154,7 @@ impl Identity {
     }
 }
 
-fn parse(file: &Path, text: &str, first_domain: &str) -> Result<Table, Vec<ConfigError>> {
+fn parse(file: &Path, text: &str, first_domain: &str) -> (Table, Vec<ConfigError>) {
     fill(file, text, |table, line| add(table, line, first_domain))
 }
 
@@ -162,7 +175,11 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
         return Err((login, "expected addresses after the login".to_owned()));
     }
     match table.entry((who.local().to_ascii_lowercase().into(), who.domain().into())) {
-        Entry::Occupied(first) => Err((login, format!("{login} is already on line {}", first.get().line))),
+        Entry::Occupied(mut first) => {
+            // Of two lines none is believed.
+            first.get_mut().grants.clear();
+            Err((login, format!("{login} is already on line {}", first.get().line)))
+        }
         Entry::Vacant(slot) => {
             slot.insert(Row { line: line.number, grants });
             Ok(())
@@ -199,11 +216,14 @@ mod tests {
     fn senders(table: &str) -> Senders {
         let text = "hostname = \"razorback.test\"\nlocal.domains = [\"razorback.test\", \"frogbog.test\"]\n";
         let config = configure(Path::new("penfold.conf"), text).expect("a configuration");
-        let rewriting = Arc::new(Rewriting::open(&config).expect("no table"));
+        let rewriting = Arc::new(Rewriting::begin(&config).0);
         let (domains, table) = (config.local.domains, table.to_owned());
         let none = TableFile { path: "/nonexistent/senders".into(), required: false };
-        let parse = move |file: &Path, _: &str| parse(file, &table, "razorback.test");
-        Senders { table: Watched::open(&none, parse).expect("a table"), domains, subaddress: Some('+'), rewriting }
+        let parse = move |file: &Path, _: &str| {
+            let (table, _) = parse(file, &table, "razorback.test");
+            (Some(table), Vec::new())
+        };
+        Senders { table: Watched::begin(&none, parse, |_| None).0, domains, subaddress: Some('+'), rewriting }
     }
 
     #[test]
@@ -250,6 +270,21 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_wrong_grants_nothing() {
+        let senders = senders("jon info@x.test sa;les@x.test\nmary a@x.test\nann a@x.test\nMARY b@x.test\nj;n *\n");
+        for (login, address, may) in [
+            ("jon", "info@x.test", false),
+            ("jon", "jon@razorback.test", true),
+            ("mary", "a@x.test", false),
+            ("mary", "b@x.test", false),
+            ("ann", "a@x.test", true),
+        ] {
+            let identity = senders.identity(login).expect(login);
+            assert_eq!(identity.may_use(&address.parse().expect(address)), may, "{login} as {address}");
+        }
+    }
+
+    #[test]
     fn a_line_for_nobody_is_told_by_its_place() {
         let senders = senders("# x\njon *\nMary @x\nanna@frogbog.test *\npaul@elsewhere.test *\n");
         let people = ["jon@frogbog.test", "anna@razorback.test", "paul@elsewhere.test"];
@@ -274,9 +309,9 @@ mod tests {
             ("@x jon@x", "1:1: expected who has logged in: user@domain or user"),
             ("jon a@x\nJON b@x", "2:1: JON is already on line 1"),
         ] {
-            let errors = parse(Path::new("senders"), text, "razorback.test").expect_err(text);
+            let errors = parse(Path::new("senders"), text, "razorback.test").1;
             assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [format!("senders:{place}")]);
         }
-        assert_eq!(parse(Path::new("senders"), "a\nb\n", "x").expect_err("two").len(), 2);
+        assert_eq!(parse(Path::new("senders"), "a\nb\n", "x").1.len(), 2);
     }
 }

@@ -281,7 +281,7 @@ fn what_is_not_submitted_goes_through_as_it_is() {
 fn senders_are_masked_after_they_were_checked() {
     let text = "hostname = \"mx.test\"\nlocal.domains = [\"razorback.test\"]\nsubmission.masquerade = \"b.test\"\n";
     let config = config::parse(Path::new("penfold.conf"), text).expect("a configuration");
-    let rewriting = Arc::new(rewrite::Rewriting::open(&config).expect("no table"));
+    let rewriting = Arc::new(rewrite::Rewriting::begin(&config).0);
     let masked = |login| Terms { rewriting: Some(Arc::clone(&rewriting)), ..terms(login, Some("s@b.test")) };
     for (login, fields, sent) in [
         (None, "From: x, \"J\" <y@mx.test>\n", "From: x@b.test, \"J\" <y@b.test>\n"),

@@ -48,12 +48,12 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
     let write = (AccessFs::from_all(RIGHTS) & !AccessFs::Execute) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = places.read.iter().map(|path| (path, read));
     let all = read.chain(places.write.iter().map(|path| (path, write)));
+    // Each is open only until the kernel has its rule: there may be more than descriptors.
     let rules = all.filter_map(|(path, access)| {
         let is_directory = fs::metadata(path).ok()?.is_dir();
         let access = if is_directory { access } else { access & AccessFs::from_file(RIGHTS) };
-        Some(Ok(PathBeneath::new(PathFd::new(path).ok()?, access)))
+        Some(Ok::<_, landlock::RulesetError>(PathBeneath::new(PathFd::new(path).ok()?, access)))
     });
-    let rules: Vec<Result<_, landlock::RulesetError>> = rules.collect();
     let confined = Ruleset::default()
         // The first Landlock forbids all renames from one directory into another.
         .set_compatibility(CompatLevel::SoftRequirement)

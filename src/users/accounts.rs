@@ -37,33 +37,41 @@ struct Table {
     abilities: Abilities,
 }
 
-/// Who is asked about logins, as the configuration says; `throttle` keeps what it knows.
-///
-/// # Errors
-/// All that is wrong in the users file.
-pub fn open(config: &Config, throttle: Arc<Throttle>) -> Result<Logins, Vec<ConfigError>> {
+/// Who is asked about logins, as the configuration says, and all that is wrong in the users
+/// file; `throttle` keeps what it knows.
+pub fn begin(config: &Config, throttle: Arc<Throttle>) -> (Logins, Vec<ConfigError>) {
     let first = config.own_domain().to_owned();
+    let mut errors = Vec::new();
     let backend = match &config.auth {
         Auth::None => Backend::Nobody,
         Auth::Dovecot(path) => Backend::Dovecot(Dovecot::at(path)),
         Auth::File(path) => {
-            let table = Watched::open(&TableFile { path: path.clone(), required: true }, read)?;
+            let file = TableFile { path: path.clone(), required: true };
+            let (table, wrong) = Watched::begin(&file, read, |why| Table::of(UserTable::lost(why)));
+            errors = wrong;
             let domains = config.local.domains.iter().cloned().collect();
             Backend::Own(Box::new(FileAccounts { table, domains, first: first.clone() }))
         }
     };
-    Ok(Logins { backend, throttle, domain: first })
+    (Logins { backend, throttle, domain: first }, errors)
 }
 
-fn read(file: &Path, text: &str) -> Result<Table, Vec<ConfigError>> {
-    let users = parse(file, text)?;
-    let secrets = users.values().flat_map(|names| names.values()).filter_map(|user| user.secret.as_deref());
-    let kinds: BTreeMap<String, Secret> = secrets.map(|secret| (secret.kind(), secret.clone())).collect();
-    let kinds: Vec<Secret> = kinds.into_values().collect();
-    let is_scram = |secret: &Secret| matches!(secret, Secret::Scram(_));
-    let login = !kinds.is_empty();
-    let abilities = Abilities { login, scram: login && kinds.iter().all(is_scram) };
-    Ok(Table { users, kinds, abilities })
+fn read(file: &Path, text: &str) -> (Table, Vec<ConfigError>) {
+    let (users, errors) = parse(file, text);
+    (Table::of(users), errors)
+}
+
+impl Table {
+    fn of(users: UserTable) -> Self {
+        let everybody = users.domains.values().flat_map(|names| names.values());
+        let secrets = everybody.filter_map(|user| user.secret.as_deref());
+        let kinds: BTreeMap<String, Secret> = secrets.map(|secret| (secret.kind(), secret.clone())).collect();
+        let kinds: Vec<Secret> = kinds.into_values().collect();
+        let is_scram = |secret: &Secret| matches!(secret, Secret::Scram(_));
+        let login = !kinds.is_empty();
+        let abilities = Abilities { login, scram: login && kinds.iter().all(is_scram) };
+        Self { users, kinds, abilities }
+    }
 }
 
 impl Accounts for FileAccounts {
@@ -71,11 +79,11 @@ impl Accounts for FileAccounts {
         let address = Address::parse(&complete(name, &self.first)).ok()?;
         let (local, domain) = (address.local().to_ascii_lowercase(), address.domain());
         let table = self.table.current();
-        let find = |domain: &str| table.users.get(domain).and_then(|users| users.get(local.as_str()));
+        let find = |domain: &str| table.users.domains.get(domain).and_then(|users| users.get(local.as_str()));
         let user = find(domain).or_else(|| if self.domains.contains(domain) { find("") } else { None })?;
         // Where one of them is somebody else, a name alone would be his too.
         let is_one =
-            !table.users.iter().any(|(domain, names)| !domain.is_empty() && names.contains_key(local.as_str()));
+            !table.users.domains.iter().any(|(domain, names)| !domain.is_empty() && names.contains_key(local.as_str()));
         let login = if is_one { local } else { format!("{local}@{domain}") };
         Some(Account { login, secret: user.secret.as_deref()?.clone() })
     }
@@ -86,7 +94,8 @@ impl Accounts for FileAccounts {
         let Ok(address) = Address::parse(&name) else { return name };
         let address = address.with_local(&address.local().to_ascii_lowercase());
         let table = self.table.current();
-        let is_other = |domain: &str| table.users.get(domain).is_some_and(|users| users.contains_key(address.local()));
+        let is_other =
+            |domain: &str| table.users.domains.get(domain).is_some_and(|users| users.contains_key(address.local()));
         let is_anywhere =
             self.domains.contains(address.domain()) && !is_other(address.domain()) && !is_other(&self.first);
         if is_anywhere { address.at(&self.first).to_string() } else { address.to_string() }
@@ -110,13 +119,34 @@ mod tests {
     fn open_text(name: &str, text: &str) -> Result<FileAccounts, Vec<String>> {
         let path = std::env::temp_dir().join(format!("penfold-accounts-{}-{name}", std::process::id()));
         std::fs::write(&path, text).expect("write");
-        let table = Watched::open(&TableFile { path: path.clone(), required: true }, read);
+        let (accounts, errors) = begin_text(&path);
         let _ = std::fs::remove_file(&path);
-        let table = table.map_err(|errors| {
-            errors.iter().map(|e| format!("{}:{}: {}", e.line, e.column, e.text)).collect::<Vec<_>>()
-        })?;
+        let text = |e: &ConfigError| format!("{}:{}: {}", e.line, e.column, e.text);
+        if errors.is_empty() { Ok(accounts) } else { Err(errors.iter().map(text).collect()) }
+    }
+
+    fn begin_text(path: &Path) -> (FileAccounts, Vec<ConfigError>) {
+        let file = TableFile { path: path.to_owned(), required: true };
+        let (table, errors) = Watched::begin(&file, read, |why| Table::of(UserTable::lost(why)));
         let domains = ["here", "also.here"].map(str::to_owned).into();
-        Ok(FileAccounts { table, domains, first: "here".into() })
+        (FileAccounts { table, domains, first: "here".into() }, errors)
+    }
+
+    /// A file with errors lets in whom a line without one lets in, and nobody in the place
+    /// of whom a line with one is about.
+    #[test]
+    fn a_line_that_is_wrong_lets_nobody_in() {
+        let path = std::env::temp_dir().join(format!("penfold-accounts-{}-wrong", std::process::id()));
+        let good = format!("jon:{SECRET}:\nmary:{SECRET}:\nanna:{SECRET}:\nann:{SECRET}:\nsue:{SECRET}:\n");
+        let bad = format!("mary:{SECRET}:\nanna@also.here:{{PLAIN}}x:\nann@also.here\nsue@also. here:{SECRET}:\n");
+        std::fs::write(&path, good + &bad).expect("write");
+        let (accounts, errors) = begin_text(&path);
+        std::fs::remove_file(&path).expect("remove");
+        assert_eq!(errors.iter().map(|error| error.line).collect::<Vec<_>>(), [6, 7, 8, 9]);
+        let is_in = ["jon", "mary", "anna", "anna@also.here", "ann@here", "ann@also.here", "sue", "sue@also.here"]
+            .map(|name| accounts.find(name).is_some());
+        assert_eq!(is_in, [true, false, true, false, true, false, false, false]);
+        assert!(begin_text(Path::new("/nonexistent/users")).0.find("jon").is_none());
     }
 
     #[test]

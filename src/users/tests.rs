@@ -24,6 +24,12 @@ impl Drop for Scratch {
 }
 
 fn open(users: config::Users, template: &str) -> Result<Users, Vec<String>> {
+    let (users, errors) = begin(users, template);
+    let text = |e: &ConfigError| format!("{}:{}: {}", e.line, e.column, e.text);
+    if errors.is_empty() { Ok(users) } else { Err(errors.iter().map(text).collect()) }
+}
+
+fn begin(users: config::Users, template: &str) -> (Users, Vec<ConfigError>) {
     let absent = || TableFile { path: "/nonexistent".into(), required: false };
     let local = Local {
         domains: vec!["razorback".into()],
@@ -34,8 +40,7 @@ fn open(users: config::Users, template: &str) -> Result<Users, Vec<String>> {
         subaddress: None,
         postmaster: "root".into(),
     };
-    let text = |e: &ConfigError| format!("{}:{}: {}", e.line, e.column, e.text);
-    Users::open(&local).map_err(|errors| errors.iter().map(text).collect())
+    Users::begin(&local)
 }
 
 fn path(users: &Users, name: &str, domain: &str) -> Result<Option<PathBuf>, String> {
@@ -72,7 +77,7 @@ fn a_name_that_could_climb_is_an_error() {
 
 #[test]
 fn every_error_has_its_place_and_no_secret() {
-    let text = "jon:hush\njon:hush:mail\njon::\nj on:hush:\njon@x:hush:\nJON::/m\n";
+    let text = "jon:hush\njon:hush:mail\njon::\nj on:hush:\njon@x:hush:\nJON::/m\nelvis::\nELVIS::/m\n";
     let scratch = Scratch::new("errors", text);
     let errors = scratch.open("/m/{user}").expect_err("bad");
     let expected = [
@@ -80,7 +85,7 @@ fn every_error_has_its_place_and_no_secret() {
         "2:10: expected the path of a mailbox that begins with /, or nothing",
         "4:1: there is text after the address",
         "5:7: expected a secret that begins with {SCRAM-SHA-256}, {ARGON2ID} or {SHA512-CRYPT}, or nothing",
-        "6:1: the user JON is already on line 3",
+        "8:1: the user ELVIS is already on line 7",
     ];
     assert_eq!(errors, expected);
 }
@@ -101,4 +106,31 @@ fn users_of_the_system_have_homes_and_names_without_tricks() {
     }
     let users = open(config::Users::System, "/var/mail/{domain}/{user}").expect("good");
     assert_eq!(path(&users, "root", "razorback"), Ok(Some("/var/mail/razorback/root".into())));
+}
+
+/// What is wrong takes rights away, and the mail of those whom it is about waits.
+#[test]
+fn a_line_that_is_wrong_is_about_one_user() {
+    let text = "jon::\nmary:hush:/mail/mary\nann\npaul::/a\npaul::/b\nelvis::/e\nelvis::/e\nx::m\n\
+                sue@other::\nsue@ot her::\nsue::\nJ\u{f6}n::\nmax::/\u{fffd}\n";
+    let scratch = Scratch::new("wrong", text);
+    let users = begin(config::Users::File(scratch.0.clone()), "/m/{user}").0;
+    for (name, domain, mailbox) in [
+        ("jon", "razorback", Ok(Some("/m/jon"))),
+        ("mary", "razorback", Ok(Some("/mail/mary"))),
+        ("elvis", "razorback", Ok(Some("/e"))),
+        ("sue", "other", Ok(Some("/m/sue"))),
+        ("nobody", "razorback", Ok(None)),
+        ("ann", "razorback", Err("3:1: expected name:secret:mailbox")),
+        ("paul", "razorback", Err("5:1: the user paul is already on line 4")),
+        ("x", "razorback", Err("8:4: expected the path of a mailbox that begins with /, or nothing")),
+        // It may be the user's own line for any domain.
+        ("sue", "razorback", Err("10:1: there is text after the address")),
+        ("max", "razorback", Err("13:7: expected text in UTF-8")),
+    ] {
+        let found = path(&users, name, domain).map_err(|why| why.split_once(':').expect("a place").1.to_owned());
+        assert_eq!(found, mailbox.map(|path| path.map(PathBuf::from)).map_err(str::to_owned), "{name}@{domain}");
+    }
+    let lost = begin(config::Users::File("/nonexistent/users".into()), "/m/{user}").0;
+    assert!(path(&lost, "jon", "razorback").is_err());
 }

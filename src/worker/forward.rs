@@ -42,6 +42,8 @@ const MAX_LISTED: u32 = 1_000_000;
 const MAX_OF_REPORT: u32 = 100;
 /// Lists and `.forward` files between a message and what comes of it.
 const MAX_STEPS: usize = 10;
+/// Lines of one file that the log names.
+const MAX_TOLD: usize = 10;
 /// As much of a header as is looked through.
 const MAX_HEADER: u64 = 1 << 20;
 /// As much of a line as can matter there.
@@ -67,8 +69,10 @@ impl Attempt<'_> {
     /// Mail for an alias that names a list or has an owner.
     pub(super) fn expand_list(&mut self, slot: &Slot) -> Outcome {
         let address = &slot.recipient.address;
-        let Some(list) = self.settings.router.list(address) else {
-            return Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::List);
+        let list = match self.settings.router.list(address) {
+            Ok(Some(list)) => list,
+            Ok(None) => return Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::List),
+            Err(why) => return Outcome::deferred(Status(4, 3, 5), why).via(Via::List),
         };
         // No report is to beget another one.
         let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
@@ -104,9 +108,7 @@ impl Attempt<'_> {
             None => return Ok(None),
         };
         let (members, errors) = aliases::list(&text);
-        if let Some((line, what)) = errors.first() {
-            return ignored(&format!("line {line}: {what}"));
-        }
+        self.tell_lines(&format!("~/.forward of {}", account.name), &errors);
         let step = Step::forward(&account.name, &file);
         // The last one: it names a detail of his own.
         if members.is_empty() || self.entry.steps().last() == Some(&step) {
@@ -188,9 +190,7 @@ impl Attempt<'_> {
             Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
         };
         let (mut members, errors) = aliases::list(&text);
-        for (line, what) in errors {
-            ::log::warn!("{}: {file}:{line}: passed over: {what}", self.entry.id());
-        }
+        self.tell_lines(file, &errors);
         if owner == &Owner::Server {
             let is_address = |member: &Member| !matches!(member, Member::Run(_) | Member::File(_));
             if !members.iter().all(is_address) {
@@ -199,6 +199,17 @@ impl Attempt<'_> {
             members.retain(is_address);
         }
         Ok(members)
+    }
+
+    /// Logs which lines of a file are passed over.
+    fn tell_lines(&self, file: &str, errors: &[(usize, String)]) {
+        let id = self.entry.id();
+        for (line, what) in errors.iter().take(MAX_TOLD) {
+            ::log::warn!("{id}: {file}:{line}: passed over: {what}");
+        }
+        if let Some(others) = errors.len().checked_sub(MAX_TOLD).filter(|others| *others > 0) {
+            ::log::warn!("{id}: {file}: {others} more lines are passed over");
+        }
     }
 
     /// That what an address leads to was not followed before, nor too much else. Whether

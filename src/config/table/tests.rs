@@ -91,7 +91,7 @@ fn a_bad_edit_keeps_the_old_table_and_is_said_once() {
     assert_eq!(refresh(&watched), (vec![1], both));
     assert_eq!(refresh(&watched), (vec![1], vec![]));
     scratch.write(b"2\n3\xff\n");
-    assert_eq!(refresh(&watched), (vec![1], vec!["T:2:2: expected text in UTF-8".to_owned()]));
+    assert_eq!(refresh(&watched), (vec![1], vec!["T:2:1: expected a number".to_owned()]));
     scratch.write("22\nx\n");
     assert_eq!(refresh(&watched).1.len(), 1);
     scratch.write("2\nx\n");
@@ -137,8 +137,40 @@ fn a_huge_file_and_a_directory_are_errors_and_dev_null_is_empty() {
 
 #[test]
 fn an_error_points_at_the_part_of_the_line() {
-    let line = lines("\n# c\n é: b, c\r\n").next().expect("a line");
+    let line = lines("\u{feff}\n# c\n é: b, c\r\n").next().expect("a line");
     assert_eq!((line.number, line.text), (3, " é: b, c"));
     let part = line.text.rsplit(' ').next().expect("last");
     assert_eq!(line.error(Path::new("f"), part, "what").to_string(), "f:3:8: what");
+}
+
+#[test]
+fn a_tolerant_table_begins_with_what_can_be_read_and_keeps_what_is_whole() {
+    let scratch = Scratch::new("tolerant");
+    let begin = || {
+        let read = |file: &Path, text: &str| {
+            let errors = numbers(file, text).err().unwrap_or_default();
+            (text.lines().filter_map(|line| line.parse().ok()).collect(), errors)
+        };
+        Watched::begin(&TableFile { path: scratch.path(), required: true }, read, |_| vec![0])
+    };
+    let (lost, errors) = begin();
+    assert_eq!((&*lost.current(), errors.len()), (&vec![0], 1));
+    scratch.write("1\nx\n");
+    assert_eq!(*lost.current(), [1], "better than nothing");
+    let (watched, errors) = begin();
+    assert_eq!((&*watched.current(), errors.len()), (&vec![1], 1));
+    scratch.write("1\n2\ny\n");
+    assert_eq!(refresh(&watched), (vec![1, 2], vec!["T:3:1: expected a number".to_owned()]));
+    scratch.write("1\n2\n3\n");
+    assert_eq!(refresh(&watched), (vec![1, 2, 3], vec![]));
+    scratch.write("z\n");
+    assert_eq!(refresh(&watched).0, [1, 2, 3], "a whole table stays");
+}
+
+#[test]
+fn the_log_has_some_errors_and_the_number_of_the_others() {
+    let all: Vec<_> = (1..=25).map(|line| ConfigError::new(Path::new("f"), line, 1, "x")).collect();
+    let some: Vec<String> = told(&all).map(|error| error.to_string()).collect();
+    assert_eq!((some.len(), some[20].as_str()), (21, "f: 5 more errors"));
+    assert_eq!(told(&all[..20]).count(), 20);
 }

@@ -64,8 +64,11 @@ fn text(file: File, path: &Path, most: u64) -> Result<Done, Trouble> {
     if bytes.len() as u64 > most {
         return Ok(Done::Refused(format!("it is longer than {most} octets")));
     }
-    let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
-    Ok(text.map_or_else(|| Done::Refused("it is no text in UTF-8".to_owned()), Done::Text))
+    // What is no text matters to its own line only.
+    let text = String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}");
+    // It grows by that.
+    let is_text = text.len() as u64 <= most + most / 2;
+    Ok(if is_text { Done::Text(text) } else { Done::Refused("it is no text in UTF-8".to_owned()) })
 }
 
 /// Opens a file without waiting for anybody, as a FIFO would; `None` if there is none.

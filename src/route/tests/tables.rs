@@ -40,6 +40,72 @@ fn every_error_of_every_table_is_given() {
     assert_eq!(places, expected, "{errors:#?}");
 }
 
+/// What yesterday was a line of the log must not take the mail down after a restart.
+#[test]
+fn a_start_serves_with_what_can_be_read() {
+    let site = Site::new("tolerant");
+    site.write("aliases", "a: b\nb: a\njon: x y\nlist: mary, x@x.org\nlist: elvis\nboss mary\nvia: jon\n");
+    site.write("users", "jon::\nmary::\nann@second\nbob::m\n").write("virtual", "v@second |cat\nw@second mary\n");
+    site.write("routes", "x.org lmtp:/run/x\n.y.org error:9 no\nz.org mail\nz.org other\n");
+    let (router, errors) = Router::begin(&site.config());
+    let router = router.expect("tables with errors");
+    assert_eq!(errors.len(), 10, "{errors:#?}");
+    for (given, wanted) in [
+        ("mary@razorback", "mary@razorback"),
+        ("list@razorback", "mary@razorback x@x.org"),
+        ("w@second", "mary@razorback"),
+        ("elvis@razorback", "unknown"),
+        ("ann@razorback", "unknown"),
+        ("postmaster@razorback", "postmaster@razorback"),
+        ("a@razorback", "unsure: alias loop: a@razorback -> b@razorback -> a@razorback"),
+        ("jon@razorback", "aliases:3:6: there is text after the address"),
+        ("via@razorback", "aliases:3:6: there is text after the address"),
+        ("boss@razorback", "aliases:6:1: expected a name, a colon and addresses"),
+        ("ann@second", "users:3:1: expected name:secret:mailbox"),
+        ("bob@second", "users:4:6: expected the path"),
+        ("v@second", "virtual:1:1: expected addresses"),
+    ] {
+        let found = expand(&router, given);
+        assert!(found == wanted || (found.starts_with("unsure: /") && found.contains(wanted)), "{given}: {found}");
+    }
+    for (given, wanted) in [
+        ("a@x.org", "unsure: "),
+        ("a@b.y.org", "unsure: "),
+        ("a@z.org", "host:mail:25"),
+        ("a@w.org", "mx:w.org"),
+        ("bob@second", "unsure: "),
+        ("mary@second", "/mail/mary@second"),
+    ] {
+        assert!(route(&router, given).starts_with(wanted), "{given}: {}", route(&router, given));
+    }
+    site.write("aliases", "jon: x y\nlist: jon\n");
+    check(&router, &[("a@razorback", "unknown")]);
+    assert!(expand(&router, "list").starts_with("unsure: "), "it follows its file as far as that can be read");
+    site.write("aliases", "list: mary\n");
+    check(&router, &[("list", "mary@razorback"), ("boss@razorback", "unknown")]);
+    site.write("aliases", "list: mary mary\n");
+    check(&router, &[("list", "mary@razorback")]);
+}
+
+/// A table that cannot be read at all decides nothing: what it would decide waits.
+#[test]
+fn without_a_table_its_mail_waits() {
+    for table in ["aliases", "users", "virtual", "routes"] {
+        let site = Site::new(&format!("lost-{table}"));
+        let _ = fs::remove_file(site.0.join(table));
+        fs::create_dir(site.0.join(table)).expect("a directory");
+        let (router, errors) = Router::begin(&site.config());
+        let router = router.expect("a table that cannot be read");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        for local in ["jon@razorback", "nosuch@second", "postmaster"] {
+            let is_unsure = expand(&router, local).starts_with("unsure: ");
+            assert_eq!(is_unsure, table != "routes", "{table}: {local}");
+        }
+        assert_eq!(route(&router, "jon@razorback").starts_with("unsure: "), table == "users", "{table}");
+        assert_eq!(route(&router, "a@x.org").starts_with("unsure: "), table == "routes", "{table}");
+    }
+}
+
 #[test]
 fn one_router_serves_all_threads() {
     fn is_shared<T: Send + Sync>() {}

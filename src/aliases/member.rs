@@ -1,0 +1,358 @@
+//! One member of an alias, a list, a `.forward` or the virtual table: the one reader of
+//! what stands between commas there.
+//!
+//! Members are read as sendmail and Postfix read them. A quoted string that stands alone is
+//! what its content is: an address, a command, a path, an include; only where it is none
+//! of these, or before an `@`, it is a quoted local part. An address may have a display
+//! name, angle brackets and comments in parentheses (RFC 5322). Does not know of lines,
+//! continuations and keys.
+
+use std::borrow::Cow;
+
+use super::Member;
+use crate::address::{self, Address, AddressError};
+use crate::config::table::{NOT_UTF8, not_utf8};
+use crate::envelope::MAX_ACTION;
+
+const INCLUDE: &str = ":include:";
+
+/// Characters that separate words.
+pub(super) const BLANKS: [char; 2] = [' ', '\t'];
+
+/// Reads one member.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(super) fn read(value: &str) -> Result<Member, String> {
+    let mut scan = Scan::of(value);
+    scan.by_ref().for_each(drop);
+    if scan.is_open {
+        return Err("the quotation mark has no end".to_owned());
+    }
+    if let Some(action) = action(&unquoted(value))? {
+        return Ok(action);
+    }
+    let plain = without_remarks(value);
+    let plain = plain.trim();
+    let content = unquoted(plain);
+    if content == plain {
+        return spelled(plain);
+    }
+    match spelled(&content) {
+        Ok(member @ Member::Direct(_)) => Ok(member),
+        Ok(member @ Member::Address(_)) if has_domain(&member) => Ok(member),
+        _ => spelled(plain),
+    }
+}
+
+/// Reads an address as it stands in such files: the key of a virtual table too.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn address(text: &str) -> Result<Address, AddressError> {
+    let plain = without_remarks(text);
+    let plain = plain.trim();
+    let content = unquoted(plain);
+    let inner = if content == plain { None } else { one(&content).ok().filter(|inner| !inner.domain().is_empty()) };
+    inner.map_or_else(|| one(plain), Ok)
+}
+
+/// An address, or one in angle brackets after a name.
+fn one(text: &str) -> Result<Address, AddressError> {
+    let open = if text.ends_with('>') { Scan::of(text).find(|&(_, b)| b == b'<') } else { None };
+    match open.and_then(|(at, _)| text.get(at..)) {
+        None => Address::parse(text),
+        Some(path) => match address::parse_path(path.as_bytes())? {
+            (Some(address), []) => Ok(address),
+            (Some(_), _) => Err(AddressError::Trailing),
+            (None, _) => Err(AddressError::Empty),
+        },
+    }
+}
+
+fn spelled(text: &str) -> Result<Member, String> {
+    let read = match text.strip_prefix('\\') {
+        Some(name) => Address::parse(name).map(Member::Direct),
+        None => one(text).map(Member::Address),
+    };
+    read.map_err(|error| error.to_string())
+}
+
+fn has_domain(member: &Member) -> bool {
+    matches!(member, Member::Address(address) if !address.domain().is_empty())
+}
+
+/// A command, a file or an include, if the text begins as one.
+fn action(text: &str) -> Result<Option<Member>, String> {
+    let action = if let Some(command) = text.strip_prefix('|') {
+        Member::Run(checked(unquoted(command.trim()), "a command")?)
+    } else if text.starts_with('/') {
+        Member::File(checked(text.into(), "a file")?)
+    } else if text.get(..INCLUDE.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(INCLUDE)) {
+        let path = text.get(INCLUDE.len()..).unwrap_or_default().trim();
+        if !path.starts_with('/') {
+            return Err("expected a path that begins with / after :include:".to_owned());
+        }
+        Member::Include(checked(path.into(), "a file")?)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(action))
+}
+
+/// A command or path that can be kept.
+fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
+    if text.is_empty() {
+        Err(format!("{what} is missing"))
+    } else if text.len() > MAX_ACTION {
+        Err(format!("{what} is longer than {MAX_ACTION} octets"))
+    } else if text.contains(|c: char| c.is_control() && c != '\t') {
+        Err(format!("{what} has a control character in it"))
+    } else if not_utf8(&text).is_some() {
+        // It would be another one.
+        Err(NOT_UTF8.to_owned())
+    } else {
+        Ok(text.into())
+    }
+}
+
+/// The text without quotation marks around all of it.
+fn unquoted(text: &str) -> Cow<'_, str> {
+    let Some(inside) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.into() };
+    let mut plain = String::with_capacity(inside.len());
+    let mut chars = inside.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => plain.extend(chars.next()),
+            // Quotes that end before the end: it is another text.
+            '"' => return text.into(),
+            c => plain.push(c),
+        }
+    }
+    plain.into()
+}
+
+/// The text with a blank in place of each comment in parentheses.
+fn without_remarks(text: &str) -> Cow<'_, str> {
+    if !text.contains('(') {
+        return text.into();
+    }
+    let (mut plain, mut start) = (String::with_capacity(text.len()), 0);
+    let mut scan = Scan::of(text);
+    while let Some(part) = scan.part() {
+        if let Part::Remark(from, to) = part {
+            plain.push_str(text.get(start..from).unwrap_or_default());
+            plain.push(' ');
+            start = to;
+        }
+    }
+    plain.push_str(text.get(start..).unwrap_or_default());
+    plain.into()
+}
+
+/// The pieces between commas, without blanks around them.
+pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut start = 0;
+    let ends = Scan::of(text).filter(|&(_, b)| b == b',').map(|(at, _)| at).chain([text.len()]);
+    ends.map(move |end| {
+        let piece = text.get(start..end).unwrap_or_default();
+        start = end + 1;
+        piece.trim()
+    })
+    .filter(|piece| !piece.is_empty())
+}
+
+/// The text before a `#` at its front or after a blank.
+pub(super) fn without_comment(text: &str) -> &str {
+    let is_start = |at: usize| text[..at].chars().next_back().is_none_or(|before| BLANKS.contains(&before));
+    let end = Scan::of(text).find(|&(at, b)| b == b'#' && is_start(at)).map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}
+
+/// The octets of a text that are neither in quotation marks nor in a comment in
+/// parentheses, with their places. A parenthesis that is not closed, or that belongs to a
+/// command or a path, is an octet like any other.
+pub(super) struct Scan<'a> {
+    text: &'a str,
+    at: usize,
+    /// Whether a quotation mark has no end.
+    is_open: bool,
+    /// What stands first between two commas, or after a key.
+    first: Option<u8>,
+    /// Whether no comment ends in what is left.
+    is_over: bool,
+}
+
+/// What comes next in a text.
+enum Part {
+    Octet(usize, u8),
+    /// A comment in parentheses, from here to there.
+    Remark(usize, usize),
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        Self { text, at: 0, is_open: false, first: None, is_over: false }
+    }
+
+    fn part(&mut self) -> Option<Part> {
+        while self.text.as_bytes().get(self.at) == Some(&b'"') {
+            self.first = self.first.or(Some(b'"'));
+            self.at = self.after_quotes();
+        }
+        let (at, b) = (self.at, *self.text.as_bytes().get(self.at)?);
+        if b == b'('
+            && let Some(end) = self.after_remark()
+        {
+            self.at = end;
+            return Some(Part::Remark(at, end));
+        }
+        match b {
+            b',' => self.first = None,
+            // After the key of an alias; an include begins with one.
+            b':' if self.first.is_some() => self.first = None,
+            b' ' | b'\t' => {}
+            _ => self.first = self.first.or(Some(b)),
+        }
+        self.at += 1;
+        Some(Part::Octet(at, b))
+    }
+
+    /// The place after a quoted string that begins here.
+    fn after_quotes(&mut self) -> usize {
+        let mut octets = self.text.bytes().enumerate().skip(self.at + 1);
+        while let Some((at, b)) = octets.next() {
+            match b {
+                b'\\' => drop(octets.next()),
+                b'"' => return at + 1,
+                _ => {}
+            }
+        }
+        self.is_open = true;
+        self.text.len()
+    }
+
+    /// The place after a comment that begins here.
+    fn after_remark(&mut self) -> Option<usize> {
+        if self.is_over || matches!(self.first, Some(b'|' | b'/' | b':')) {
+            return None;
+        }
+        let (mut depth, mut is_escaped) = (0_usize, false);
+        for (at, b) in self.text.bytes().enumerate().skip(self.at) {
+            match b {
+                _ if is_escaped => is_escaped = false,
+                b'\\' => is_escaped = true,
+                b'(' => depth += 1,
+                b')' if depth == 1 => return Some(at + 1),
+                b')' => depth -= 1,
+                _ => {}
+            }
+        }
+        // Looked for once only.
+        self.is_over = true;
+        None
+    }
+}
+
+impl Iterator for Scan<'_> {
+    type Item = (usize, u8);
+
+    fn next(&mut self) -> Option<(usize, u8)> {
+        loop {
+            if let Part::Octet(at, b) = self.part()? {
+                return Some((at, b));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> String {
+        match read(text) {
+            Ok(Member::Address(address)) => address.to_string(),
+            Ok(Member::Direct(address)) => format!("\\{address}"),
+            Ok(Member::Run(text)) => format!("!|{text}"),
+            Ok(Member::File(text)) => format!("!{text}"),
+            Ok(Member::Include(text)) => format!("!:{text}"),
+            Err(why) => format!("? {why}"),
+        }
+    }
+
+    #[test]
+    fn a_member_is_read_as_sendmail_and_postfix_read_it() {
+        for (text, member) in [
+            // Quotes around all of it.
+            ("\"admin@company.example\"", "admin@company.example"),
+            ("\"admin@company.example\" (Webmaster)", "admin@company.example"),
+            ("\"Jon <jon@x.org>\"", "jon@x.org"),
+            ("\"\\\\jon\"", "\\jon"),
+            ("\"\\jon\"", "jon"),
+            ("\"jon\"", "jon"),
+            ("\"john smith\"", "\"john smith\""),
+            ("\"a, b\"", "\"a, b\""),
+            ("\"|cat -n\"", "!|cat -n"),
+            ("\"/a (b)\"", "!/a (b)"),
+            ("\":include:/x y\"", "!:/x y"),
+            // Quotes around a part.
+            ("\"john smith\"@example.org", "\"john smith\"@example.org"),
+            ("\"admin@x\"@example.org", "\"admin@x\"@example.org"),
+            ("\"/x\"@example.org", "/x@example.org"),
+            ("\\\"john smith\"", "\\\"john smith\""),
+            // Names, brackets and comments.
+            ("Jon Doe <jon@x.org>", "jon@x.org"),
+            ("\"Doe, Jon\" <jon@x.org>", "jon@x.org"),
+            ("\"a<b\" <jon@x.org>", "jon@x.org"),
+            ("<jon@x.org>", "jon@x.org"),
+            ("< jon@x.org >", "jon@x.org"),
+            ("<\"a<b\"@x.org>", "\"a<b\"@x.org"),
+            ("J\u{fffd}rg <jon@x.org>", "jon@x.org"),
+            ("jon@x.org (Jon Doe)", "jon@x.org"),
+            ("jon@x.org (J\u{fffd}rg (\"junior))", "jon@x.org"),
+            ("(the boss) jon@x.org (really \\))", "jon@x.org"),
+            ("Jon <jon@x.org> (Jon)", "jon@x.org"),
+            ("jon(x)@x.org", "? there is text after the address"),
+            ("jon@x.org (Jon", "? there is text after the address"),
+            ("jon@x.org Jon", "? there is text after the address"),
+            ("<>", "? an address is missing"),
+            ("Jon <>", "? an address is missing"),
+            ("()", "? an address is missing"),
+            ("Jon <jon@x.org", "? there is text after the address"),
+            ("j\u{fffd}n@x.org", "? the address is not in ASCII"),
+            // What is no address has no comments.
+            ("|cat (x)", "!|cat (x)"),
+            ("/x (y)", "!/x (y)"),
+            ("|cat \u{fffd}", "? expected text in UTF-8"),
+            ("/x\u{fffd}", "? expected text in UTF-8"),
+            ("\"jon@x.org", "? the quotation mark has no end"),
+        ] {
+            assert_eq!(written(text), member, "{text}");
+        }
+    }
+
+    #[test]
+    fn commas_and_signs_in_quotes_and_comments_separate_nothing() {
+        for (text, parts) in [
+            ("a, b,, c,", vec!["a", "b", "c"]),
+            ("\"a, b\"@x, c (d, e), f", vec!["\"a, b\"@x", "c (d, e)", "f"]),
+            ("a (b, c", vec!["a (b", "c"]),
+            ("|x (y, z)", vec!["|x (y", "z)"]),
+            ("a (#1), b # c", vec!["a (#1)", "b"]),
+            ("a ( #1), b # c, d", vec!["a ( #1)", "b"]),
+            ("a#b, c", vec!["a#b", "c"]),
+            ("a \" # b", vec!["a \" # b"]),
+        ] {
+            assert_eq!(pieces(without_comment(text)).collect::<Vec<_>>(), parts, "{text}");
+        }
+    }
+
+    #[test]
+    fn many_parentheses_take_no_time() {
+        let text = "(".repeat(200_000);
+        assert_eq!(pieces(&text).count(), 1);
+        let text = "() ".repeat(100_000) + "jon@x.org";
+        assert_eq!(written(&text), "jon@x.org");
+    }
+}

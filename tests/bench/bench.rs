@@ -19,18 +19,25 @@ use getopts::Options;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+#[allow(dead_code, reason = "another test uses the rest")]
+#[path = "../soak/chance.rs"]
+mod chance;
 #[path = "../common/mod.rs"]
 mod common;
 mod field;
 mod figure;
 mod floor;
+mod hosts;
+mod internet;
 mod load;
 mod machine;
+mod names;
 mod plot;
 mod queue;
 mod series;
 mod server;
 mod sink;
+mod world;
 
 use figure::Figure;
 
@@ -46,6 +53,7 @@ const SERIES: &[(&str, Series)] = &[
     ("queue", series::queue),
     ("memory", series::memory),
     ("calls", series::calls),
+    ("internet", internet::internet),
 ];
 
 /// No measurement sends more octets, unless each session's first message does.
@@ -112,15 +120,26 @@ fn main() -> ExitCode {
 }
 
 fn run() -> io::Result<()> {
+    // A process of the series `internet`.
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    if let [flag, label, world, scratch] = &arguments[..]
+        && flag == "--world"
+    {
+        return world::run(label, world, scratch.as_ref());
+    }
     let mut options = Options::new();
     options
         .optflag("", "bench", "given by cargo bench; nothing is done without it")
         .optopt("r", "rounds", "measure each point so often (3)", "N")
         .optopt("t", "time", "for so long (0.7)", "SECONDS")
-        .optflag("x", "extreme", "with 1,000,000 deferred messages, and 5,000 idle sessions")
+        .optflag(
+            "x",
+            "extreme",
+            "with 1,000,000 deferred messages, 5,000 idle sessions, 50,000 messages to 5,000 domains",
+        )
         .optflag("v", "verbose", "tell each measurement")
         .optflag("h", "help", "this");
-    let given = options.parse(env::args().skip(1)).map_err(io::Error::other)?;
+    let given = options.parse(arguments).map_err(io::Error::other)?;
     let names: Vec<_> = SERIES.iter().map(|(name, _)| *name).collect();
     if given.opt_present("h") {
         println!("{}", options.usage(&format!("make bench ARGS='[options] [smoke] [{}]'", names.join("] ["))));

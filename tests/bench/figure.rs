@@ -78,6 +78,11 @@ impl Figure {
         points[at].samples.push(Sample { value, noisy });
     }
 
+    /// Whether it has no samples.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// What was measured of one line at one point.
     pub fn summary(&self, label: &str, x: f64) -> Option<Summary> {
         let line = self.lines.iter().find(|line| line.label == label)?;

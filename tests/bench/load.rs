@@ -90,11 +90,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(load: &'a Load, to: SocketAddr) -> Self {
-        let mut envelope = b"MAIL FROM:<bench@client.test>\r\n".to_vec();
-        load.recipients.iter().for_each(|to| envelope.extend(format!("RCPT TO:<{to}>\r\n").bytes()));
-        envelope.extend(b"DATA\r\n");
-        let mut message = message(load.size);
-        message.extend(b".\r\n");
+        let (envelope, message) = (envelope(&load.recipients), message(load.size));
         Self { load, to, envelope, message, tickets: AtomicUsize::new(0), gate: Barrier::new(load.sessions + 1) }
     }
 
@@ -147,16 +143,32 @@ impl Client {
     }
 
     fn send(&mut self, run: &Run<'_>) -> io::Result<()> {
-        self.say(&run.envelope)?;
-        for _ in 0..=run.load.recipients.len() {
+        self.transact(&run.envelope, run.load.recipients.len(), &run.message)
+    }
+
+    /// Sends a [`message`] to one recipient.
+    ///
+    /// # Errors
+    /// Those of the system, and any reply but the hoped-for ones.
+    pub fn mail(&mut self, to: &str, message: &[u8]) -> io::Result<()> {
+        self.transact(&envelope(&[to]), 1, message)
+    }
+
+    fn transact(&mut self, envelope: &[u8], recipients: usize, message: &[u8]) -> io::Result<()> {
+        self.say(envelope)?;
+        for _ in 0..=recipients {
             self.hear(b"250")?;
         }
         self.hear(b"354")?;
-        self.say(&run.message)?;
+        self.say(message)?;
         self.hear(b"250")
     }
 
-    fn quit(mut self) -> io::Result<()> {
+    /// Takes leave.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn quit(mut self) -> io::Result<()> {
         self.say(b"QUIT\r\n")?;
         self.hear(b"221")
     }
@@ -181,8 +193,16 @@ impl Client {
     }
 }
 
-/// A message of so many octets, or of a little more if they are too few for a header.
-fn message(size: usize) -> Vec<u8> {
+fn envelope(recipients: &[impl AsRef<str>]) -> Vec<u8> {
+    let mut envelope = b"MAIL FROM:<bench@client.test>\r\n".to_vec();
+    recipients.iter().for_each(|to| envelope.extend(format!("RCPT TO:<{}>\r\n", to.as_ref()).bytes()));
+    envelope.extend(b"DATA\r\n");
+    envelope
+}
+
+/// A message of this many octets, or of a little more if they are too few for a header,
+/// and the dot after it.
+pub fn message(size: usize) -> Vec<u8> {
     let mut text = b"From: bench@client.test\r\nTo: all@razorback.test\r\nSubject: one of many\r\n\
         Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@client.test>\r\n\r\n"
         .to_vec();
@@ -191,5 +211,6 @@ fn message(size: usize) -> Vec<u8> {
         text.extend(std::iter::repeat_n(b'x', octets));
         text.extend(b"\r\n");
     }
+    text.extend(b".\r\n");
     text
 }

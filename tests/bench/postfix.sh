@@ -4,8 +4,10 @@
 #
 # It takes mail on 127.0.0.1 port PORT. Mail for razorback.test goes into the
 # Maildirs that DIR/boxes names, below DIR/mail; mail for anywhere else goes to
-# 127.0.0.1 port NEXT. Its log goes nowhere, as penfold's does. What is not set
-# here is as Postfix comes, but for limits that would slow it down.
+# 127.0.0.1 port NEXT, or, where NEXT is MX, to the exchangers that a name server
+# on 127.0.0.1 knows, by 200 processes and with a retry every 20 seconds. Its log
+# goes nowhere, as penfold's does. What is not set here is as Postfix comes, but for
+# limits that would slow it down.
 set -eu
 . "$(dirname "$0")/../peers/root.sh"
 tree=$1 dir=$2 port=$3 next=$4
@@ -29,7 +31,6 @@ local_recipient_maps =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
-smtp_dns_support_level = disabled
 smtpd_peername_lookup = no
 smtpd_relay_restrictions = permit_mynetworks, reject
 virtual_mailbox_domains = razorback.test
@@ -37,13 +38,26 @@ virtual_mailbox_base = $dir/mail
 virtual_mailbox_maps = texthash:$dir/boxes
 virtual_uid_maps = static:5102
 virtual_gid_maps = static:5102
-relayhost = [127.0.0.1]:$next
 virtual_mailbox_limit = 0
 mailbox_size_limit = 0
 message_size_limit = 0
-default_process_limit = 300
 in_flow_delay = 0
 END
+if [ "$next" = MX ]; then
+    echo nameserver 127.0.0.1 > "$dir/etc/resolv.conf"
+    cat << END
+default_process_limit = 200
+minimal_backoff_time = 20s
+maximal_backoff_time = 20s
+queue_run_delay = 20s
+END
+else
+    cat << END
+default_process_limit = 300
+smtp_dns_support_level = disabled
+relayhost = [127.0.0.1]:$next
+END
+fi >> "$dir/etc/postfix/main.cf"
 
 sed "s/^PORT/$port/" "$(dirname "$0")/../peers/master.cf" > "$dir/etc/postfix/master.cf"
 

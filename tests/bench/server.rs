@@ -19,10 +19,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::common::{Site, free_port};
+use crate::hosts::RETRY;
 use crate::machine;
 
 /// How many mailboxes there are: 0 and up by name.
 pub const BOXES: usize = 1200;
+/// The name server of those that send to exchangers.
+pub const NAMES: &str = "127.0.0.1:53";
 /// A server has so long to greet, and to go.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked for what nobody tells.
@@ -103,6 +106,33 @@ impl Server {
     /// # Errors
     /// When it does not greet.
     pub fn postfix(tree: &Path, scratch: &Path, next: SocketAddr, by: &[&str]) -> io::Result<Self> {
+        Self::spawn_postfix(tree, scratch, &next.port().to_string(), by)
+    }
+
+    /// The same, but it sends to the exchangers that [`NAMES`] knows.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn sending_postfix(tree: &Path, scratch: &Path) -> io::Result<Self> {
+        Self::spawn_postfix(tree, scratch, "MX", &[])
+    }
+
+    /// Starts penfold in a site of its own, with its defaults, but for the retries, so
+    /// that it sends to the exchangers that [`NAMES`] knows.
+    ///
+    /// # Errors
+    /// When it does not greet.
+    pub fn sending_penfold(scratch: &Path) -> io::Result<Self> {
+        let mut site = Site::below(scratch);
+        site.set("dns", "nameservers", &format!("[\"{NAMES}\"]"));
+        let retry = format!("\"{}s\"", RETRY.as_secs());
+        ["retry_min", "retry_max"].iter().for_each(|key| site.set("queue", key, &retry));
+        let mut server = Self::penfold(&site)?;
+        server.site = Some(site);
+        Ok(server)
+    }
+
+    fn spawn_postfix(tree: &Path, scratch: &Path, next: &str, by: &[&str]) -> io::Result<Self> {
         let site = Site::below(scratch);
         let boxes: String = (0..BOXES).map(|number| format!("{} m{number}/\n", local(number))).collect();
         site.write("boxes", &boxes);
@@ -111,7 +141,7 @@ impl Server {
         let port = free_port();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/postfix.sh");
         let mut command = wrap(by, script.as_ref());
-        command.args([tree, &site.path("")]).args([port.to_string(), next.port().to_string()]);
+        command.args([tree, &site.path("")]).args([&port.to_string(), next]);
         let mail = site.path("mail");
         let farewell = (!by.is_empty()).then_some(Signal::SIGKILL);
         let mut server = Self::spawn(command, farewell, port, mail)?;

@@ -1,0 +1,379 @@
+//! Far hosts, some of them ill: one thread answers port 25 of every address of loopback.
+//!
+//! Every reply is sent one round trip after its command arrived, and the banner two
+//! round trips after the connection; the load and the servers are close, so this is
+//! the distance of the hosts. Replies to commands that arrived together leave together.
+//! A host is known by its [`address`], a message by its number, which is the local part
+//! of its recipient: `m17@d3.test`. The thread and its sockets end with the process.
+//! It keeps no mail and checks no syntax.
+
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{cmp::Reverse, thread};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt::ReusePort};
+use nix::time::{ClockId, clock_gettime};
+use socket2::{Domain, Socket, Type};
+
+const SMTP: u16 = 25;
+/// A tarpit waits this long before each reply.
+const TAR: Duration = Duration::from_secs(20);
+/// A grey host refuses a recipient that it first saw less than this ago.
+const GREY: Duration = Duration::from_secs(18);
+/// After this a refused recipient is due again: the servers are configured so.
+pub const RETRY: Duration = Duration::from_secs(20);
+/// Events of this time are handled together; otherwise poll(2) would cost more than they do.
+const BATCH: Duration = Duration::from_micros(500);
+const BACKLOG: i32 = 4096;
+/// Clients that fill the backlog of a dead host; the last of them waits for ever.
+const FILLERS: usize = 2;
+
+/// What a host is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Far away, no more.
+    Healthy,
+    /// 451 to a recipient until it has been known for [`GREY`].
+    Grey,
+    /// [`TAR`] before each reply.
+    Tarpit,
+    /// Accepts connections and sends nothing.
+    Mute,
+    /// Its backlog is full: a connection never completes.
+    Dead,
+}
+
+/// The address of a host.
+pub fn address(host: usize) -> Ipv4Addr {
+    let octet = |value: usize| u8::try_from(value % 256).unwrap_or_default();
+    Ipv4Addr::new(127, octet(1 + host / 60_000), octet(host / 250 % 240), octet(host % 250 + 1))
+}
+
+fn host(address: IpAddr) -> Option<usize> {
+    let IpAddr::V4(address) = address else { return None };
+    let [_, high, middle, low] = address.octets().map(usize::from);
+    Some(high.checked_sub(1)? * 60_000 + middle * 250 + low.checked_sub(1)?)
+}
+
+/// What the hosts have seen.
+#[derive(Default)]
+pub struct Seen {
+    /// When each message arrived, by its number.
+    pub arrived: Vec<Option<Instant>>,
+    /// How long after it was due each retry of a recipient at a grey host began.
+    pub late: Vec<Duration>,
+    /// Most connections at once to any address.
+    pub most: usize,
+    /// Processor time of the thread.
+    pub cpu: Duration,
+    /// Connections to each host now.
+    open: Vec<usize>,
+    /// Recipients refused by a grey host: when first, and when last.
+    refused: HashMap<usize, (Instant, Instant)>,
+}
+
+/// All hosts, at work.
+pub struct Hosts(Arc<Mutex<Seen>>);
+
+impl Hosts {
+    /// Starts them: each has the kind at its number, and any other is healthy.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn start(kinds: Vec<Kind>, messages: usize, trip: Duration) -> io::Result<Self> {
+        let listener: TcpListener = listen(Ipv4Addr::UNSPECIFIED, BACKLOG)?.into();
+        listener.set_nonblocking(true)?;
+        let mut held = Vec::new();
+        for (number, _) in kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Dead) {
+            held.extend(dead(address(number))?);
+        }
+        let seen = Seen { arrived: vec![None; messages], open: vec![0; kinds.len()], ..Seen::default() };
+        let seen = Arc::new(Mutex::new(seen));
+        let mut desk =
+            Desk { listener, _held: held, kinds, trip, peers: BTreeMap::new(), due: BinaryHeap::new(), next: 0 };
+        let shared = Arc::clone(&seen);
+        thread::spawn(move || {
+            if let Err(error) = desk.serve(&shared) {
+                eprintln!("bench: the hosts: {error}");
+            }
+        });
+        Ok(Self(seen))
+    }
+
+    /// What they have seen up to now.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        lock(&self.0)
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The listener for all addresses and those of dead hosts have the port in common.
+fn listen(address: Ipv4Addr, backlog: i32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    setsockopt(&socket, ReusePort, &true)?;
+    socket.bind(&SocketAddr::from((address, SMTP)).into())?;
+    socket.listen(backlog)?;
+    Ok(socket)
+}
+
+/// What must stay open for a host to be dead.
+fn dead(address: Ipv4Addr) -> io::Result<Vec<Socket>> {
+    let mut held = vec![listen(address, 0)?];
+    for _ in 0..FILLERS {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        // It is under way, or never completes.
+        let _ = socket.connect(&SocketAddr::from((address, SMTP)).into());
+        held.push(socket);
+    }
+    Ok(held)
+}
+
+/// One connection.
+struct Peer {
+    stream: TcpStream,
+    host: usize,
+    kind: Kind,
+    /// When the transaction began: with the connection, or with a later MAIL.
+    begun: Instant,
+    is_new: bool,
+    /// The beginning of a line whose end has not arrived.
+    line: Vec<u8>,
+    /// The recipient that was accepted.
+    to: Option<usize>,
+    /// Whether a message is arriving.
+    in_data: bool,
+    /// In the order in which they are due.
+    replies: VecDeque<(Instant, &'static [u8])>,
+}
+
+/// The thread.
+struct Desk {
+    listener: TcpListener,
+    _held: Vec<Socket>,
+    kinds: Vec<Kind>,
+    trip: Duration,
+    peers: BTreeMap<u64, Peer>,
+    /// When a reply is due, and to whom.
+    due: BinaryHeap<Reverse<(Instant, u64)>>,
+    next: u64,
+}
+
+const BYE: &[u8] = b"221 2.0.0 bye\r\n";
+
+impl Desk {
+    fn serve(&mut self, shared: &Mutex<Seen>) -> io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            thread::sleep(BATCH);
+            let ready = self.wait()?;
+            let mut seen = lock(shared);
+            self.accept(&mut seen)?;
+            for id in ready {
+                self.hear(id, &mut buffer, &mut seen);
+            }
+            self.speak(&mut seen);
+            seen.cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into();
+        }
+    }
+
+    /// Who has sent something, or has left.
+    fn wait(&self) -> io::Result<Vec<u64>> {
+        let next = self
+            .due
+            .peek()
+            .map_or(Duration::from_secs(1), |Reverse((at, _))| at.saturating_duration_since(Instant::now()));
+        let timeout = u16::try_from(next.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+        let mut polled = vec![PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        polled.extend(self.peers.values().map(|peer| PollFd::new(peer.stream.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut polled, PollTimeout::from(timeout)) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let peers = self.peers.keys().zip(&polled[1..]);
+        Ok(peers.filter(|(_, fd)| fd.any() == Some(true)).map(|(&id, _)| id).collect())
+    }
+
+    fn accept(&mut self, seen: &mut Seen) -> io::Result<()> {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // The client has left already.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            stream.set_nonblocking(true)?;
+            stream.set_nodelay(true)?;
+            let Some(host) = host(stream.local_addr()?.ip()) else { continue };
+            let kind = self.kinds.get(host).copied().unwrap_or(Kind::Healthy);
+            let (begun, id) = (Instant::now(), self.next);
+            self.next += 1;
+            let mut peer = Peer {
+                stream,
+                host,
+                kind,
+                begun,
+                is_new: true,
+                line: Vec::new(),
+                to: None,
+                in_data: false,
+                replies: VecDeque::new(),
+            };
+            if kind != Kind::Mute {
+                peer.replies.push_back((begun + self.trip + self.delay(kind), b"220 mx ESMTP\r\n"));
+                self.due.push(Reverse((begun + self.trip + self.delay(kind), id)));
+            }
+            self.peers.insert(id, peer);
+            seen.opened(host);
+        }
+    }
+
+    fn delay(&self, kind: Kind) -> Duration {
+        self.trip + if kind == Kind::Tarpit { TAR } else { Duration::ZERO }
+    }
+
+    /// Reads once; poll(2) says when there is more.
+    fn hear(&mut self, id: u64, buffer: &mut [u8], seen: &mut Seen) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let octets = match peer.stream.read(buffer) {
+            Ok(count) if count > 0 => &buffer[..count],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            _ => return self.close(id, seen),
+        };
+        if peer.kind == Kind::Mute {
+            return;
+        }
+        let now = Instant::now();
+        let at = now + self.trip + if peer.kind == Kind::Tarpit { TAR } else { Duration::ZERO };
+        let replies = peer.replies.len();
+        for part in octets.split_inclusive(|&octet| octet == b'\n') {
+            peer.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                let reply = peer.answer(now, at, seen);
+                peer.replies.extend(reply.map(|text| (at, text)));
+                peer.line.clear();
+            }
+        }
+        if peer.replies.len() > replies {
+            self.due.push(Reverse((at, id)));
+        }
+    }
+
+    /// Sends what is due.
+    fn speak(&mut self, seen: &mut Seen) {
+        let now = Instant::now();
+        while let Some(&Reverse((at, id))) = self.due.peek()
+            && at <= now
+        {
+            self.due.pop();
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            let (mut text, mut ends) = (Vec::new(), false);
+            while let Some((at, reply)) = peer.replies.front()
+                && *at <= now
+            {
+                text.extend_from_slice(reply);
+                ends |= *reply == BYE;
+                peer.replies.pop_front();
+            }
+            // Replies are few and short: the socket takes them, or the client has left.
+            if peer.stream.write_all(&text).is_err() || ends {
+                self.close(id, seen);
+            }
+        }
+    }
+
+    fn close(&mut self, id: u64, seen: &mut Seen) {
+        if let Some(peer) = self.peers.remove(&id) {
+            seen.closed(peer.host);
+        }
+    }
+}
+
+impl Peer {
+    /// The reply to the line, which is complete; it will be sent `at`.
+    fn answer(&mut self, now: Instant, at: Instant, seen: &mut Seen) -> Option<&'static [u8]> {
+        if self.in_data {
+            if self.line != b".\r\n" {
+                return None;
+            }
+            self.in_data = false;
+            if let Some(number) = self.to.take() {
+                seen.arrived(number, now);
+            }
+            return Some(b"250 2.0.0 taken\r\n");
+        }
+        Some(match self.line.get(..4).unwrap_or_default() {
+            b"EHLO" => b"250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 50000000\r\n",
+            b"MAIL" => {
+                if !std::mem::take(&mut self.is_new) {
+                    self.begun = now;
+                }
+                self.to = None;
+                b"250 2.1.0 OK\r\n"
+            }
+            b"RCPT" => match number(&self.line) {
+                Some(number) if self.kind == Kind::Grey && seen.refuses(number, self.begun, now, at) => {
+                    b"451 4.7.1 greylisted, come back later\r\n"
+                }
+                number => {
+                    self.to = number;
+                    b"250 2.1.5 OK\r\n"
+                }
+            },
+            b"DATA" if self.to.is_none() => b"554 5.5.1 no recipients\r\n",
+            b"DATA" => {
+                self.in_data = true;
+                b"354 go on\r\n"
+            }
+            b"QUIT" => BYE,
+            _ => b"250 2.0.0 OK\r\n",
+        })
+    }
+}
+
+/// The number of a message in `RCPT TO:<m17@d3.test>`.
+fn number(line: &[u8]) -> Option<usize> {
+    let text = str::from_utf8(line).ok()?;
+    let (_, after) = text.split_once('<')?;
+    after.split_once('@')?.0.strip_prefix('m')?.parse().ok()
+}
+
+impl Seen {
+    fn opened(&mut self, host: usize) {
+        if self.open.len() <= host {
+            self.open.resize(host + 1, 0);
+        }
+        self.open[host] += 1;
+        self.most = self.most.max(self.open[host]);
+    }
+
+    fn closed(&mut self, host: usize) {
+        self.open[host] -= 1;
+    }
+
+    fn arrived(&mut self, number: usize, now: Instant) {
+        if let Some(arrived) = self.arrived.get_mut(number) {
+            arrived.get_or_insert(now);
+        }
+    }
+
+    /// Whether a grey host refuses a recipient now, with a reply `at`.
+    fn refuses(&mut self, number: usize, begun: Instant, now: Instant, at: Instant) -> bool {
+        let Some((first, last)) = self.refused.get_mut(&number) else {
+            self.refused.insert(number, (now, at));
+            return true;
+        };
+        self.late.push(begun.saturating_duration_since(*last + RETRY));
+        *last = at;
+        now - *first < GREY
+    }
+}

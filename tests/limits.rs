@@ -180,3 +180,41 @@ fn a_message_without_end_is_given_up() {
         assert!(begun.elapsed() < common::PATIENCE, "it is read for ever");
     }
 }
+
+/// Whatever is refused: a few lines of the log for each session, and one for the rest.
+#[test]
+fn what_is_refused_does_not_fill_the_log() {
+    let mut site = Site::with("relay.networks = []");
+    let many: Vec<String> = (0..10_001).map(|number| format!("m{number}@example.test")).collect();
+    site.write("aliases", &format!("many: {}\n", many.join(", ")));
+    for trusted in [false, true] {
+        if trusted {
+            site.set("relay", "networks", "[\"127.0.0.0/8\"]");
+        }
+        let daemon = site.start();
+        for (line, times) in [
+            ("RCPT TO:<many@razorback>", 100),
+            ("RCPT TO:<elvis@razorback>", 3000),
+            ("VRFY elvis", 3000),
+            ("MAIL FROM:<jon@here> SIZE=999999999999", 3000),
+            ("FLY", 3000),
+            ("\u{1}", 3000),
+            ("AUTH X", 3000),
+        ] {
+            let before = daemon.log().len();
+            let stream = daemon.connect();
+            let mut client = Client::new(stream.try_clone().expect("a descriptor"));
+            if line.starts_with("RCPT") {
+                client.ask("MAIL FROM:<a@b.test>", "250 ");
+            }
+            let sent = format!("{line}\r\n").repeat(times);
+            client.try_say(&sent);
+            client.try_say("QUIT\r\n");
+            // It need not be heard.
+            while client.hear().is_some_and(|reply| !reply.starts_with("421 ") && !reply.starts_with("221 ")) {}
+            // The summary is logged before the last reply.
+            let logged = daemon.log().len() - before;
+            assert!(logged < 20_000, "{line}: {logged} octets of the log for {}", sent.len());
+        }
+    }
+}

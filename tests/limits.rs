@@ -218,3 +218,43 @@ fn what_is_refused_does_not_fill_the_log() {
         }
     }
 }
+
+/// What a client has asked for before it left is not worked on for long, and an alias
+/// that was asked for a moment ago is known.
+#[test]
+fn large_aliases_cost_little_and_a_client_that_has_left_nothing() {
+    let site = Site::new();
+    let details: Vec<String> = (1..=9000).map(|number| format!("jon+{number}")).collect();
+    let details = details.join(", ");
+    let aliases: String = (0..60).map(|number| format!("big{number}: {details}\n")).collect();
+    site.write("aliases", &aliases);
+    let daemon = Daemon::spawn(site.penfoldd(&["-d", "-v"]));
+    let mut client = daemon.client();
+    let begun = Instant::now();
+    client.ask("VRFY big0", "250 ");
+    let once = begun.elapsed();
+    (0..50).for_each(|_| drop(client.ask("VRFY big0", "250 ")));
+    let many = begun.elapsed() - once;
+    assert!(many < once * 20, "{once:?} for the first, {many:?} for fifty");
+    // The tables in force count.
+    site.write("aliases", &aliases.replacen("big0: ", "nobody: ", 1));
+    client.ask("VRFY big0", "550 ");
+    // Nor does a detail make another alias of it.
+    client.ask("VRFY big1", "250 ");
+    let begun = Instant::now();
+    (0..50).for_each(|number| drop(client.ask(&format!("VRFY big1+{number}"), "250 ")));
+    assert!(begun.elapsed() < once * 20, "{once:?} for the first, {:?} for fifty details", begun.elapsed());
+    let text: String = (2..60).map(|number| format!("VRFY big{number}\r\n")).collect();
+    let before = daemon.log().lines().filter(|line| is_end(line)).count();
+    client.say(&text);
+    let gone = Instant::now();
+    drop(client);
+    daemon.wait_until("the end", || daemon.log().lines().filter(|line| is_end(line)).count() > before);
+    let took = gone.elapsed();
+    println!("{once:?} for the first, {many:?} for fifty, {took:?} after the end of the client");
+    assert!(took < (once * 30).max(Duration::from_secs(3)), "{took:?} for a client that has left; one is {once:?}");
+}
+
+fn is_end(line: &str) -> bool {
+    line.contains(" closed") || line.contains(" lost: ")
+}

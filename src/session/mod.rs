@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::config::{Config, Listen, ListenTls};
@@ -134,6 +135,8 @@ pub struct Session<'a> {
     input: Input<Stream>,
     /// Replies that were not sent yet.
     out: Vec<u8>,
+    /// When the last of them were sent.
+    flushed: Instant,
     phase: Phase,
     tally: Tally,
     /// The client's name, once it was looked up.
@@ -152,6 +155,8 @@ pub struct Session<'a> {
 
 /// How much may wait in `out`.
 const MAX_PENDING: usize = 16 << 10;
+/// How long something may wait there.
+const MAX_WAIT: Duration = Duration::from_millis(500);
 /// As much of a refused command is logged.
 const MAX_LOGGED: usize = 400;
 
@@ -165,6 +170,7 @@ impl<'a> Session<'a> {
             watch,
             input: Input::new(stream),
             out: Vec::new(),
+            flushed: Instant::now(),
             phase: Phase::Connected,
             tally: Tally::new(),
             name: None,
@@ -320,7 +326,9 @@ impl<'a> Session<'a> {
 
     fn say(&mut self, reply: &Reply) -> io::Result<()> {
         reply.write_to(&mut self.out);
-        if self.out.len() > MAX_PENDING { self.flush() } else { Ok(()) }
+        // One that has left is noticed by what is sent to it.
+        let is_due = self.out.len() > MAX_PENDING || self.flushed.elapsed() >= MAX_WAIT;
+        if is_due { self.flush() } else { Ok(()) }
     }
 
     fn hang_up(&mut self, reply: &Reply) -> io::Result<()> {
@@ -340,6 +348,7 @@ impl<'a> Session<'a> {
         }
         self.input.source.set_limit(self.service.config.limits.command_timeout);
         self.input.source.write_all(&self.out)?;
+        self.flushed = Instant::now();
         self.out.clear();
         Ok(())
     }

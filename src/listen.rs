@@ -1,17 +1,15 @@
 //! Sockets, and a thread for every client.
 //!
-//! Counts connections, in all and from each host, and turns away what is too
-//! much with a 421. When the system has no descriptor or no thread to give, the
+//! Counts connections ([`places`]), and turns away what is too much with a 421. When the system has no descriptor or no thread to give, the
 //! client is told to come back too. Who submits over the control socket is
 //! served here too, and counted there. Who comes through a trusted proxy is the client
 //! that the proxy names in its first octets, or nobody. A panic in a session is a bug that ends that
 //! session alone. When the daemon goes down, sessions between two messages are
 //! told so at once, the others get a moment.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,6 +26,10 @@ use crate::reply;
 use crate::session::{Caller, Client, Service, Session, Watch};
 use crate::smtp::proxy::{self, Source};
 use crate::sys;
+
+mod places;
+
+use places::{Full, Guest, Places, Standing};
 
 /// A session needs little: its buffers are on the heap.
 const STACK: usize = 256 << 10;
@@ -93,38 +95,10 @@ pub struct Door {
     /// Replaced as a whole by a reload; the lock guards the replacing only.
     service: RwLock<Arc<Service>>,
     /// Who is here: entered by the thread that accepts, left by the session's own.
-    guests: Mutex<Guests>,
+    guests: Mutex<Places>,
     left: Condvar,
     watch: Watch,
     sessions: AtomicU64,
-}
-
-#[derive(Default)]
-struct Guests {
-    next: u64,
-    here: HashMap<u64, Guest>,
-    by_host: HashMap<IpAddr, usize>,
-    /// How many of them are processes on this host.
-    callers: usize,
-}
-
-impl Guests {
-    fn admit(&mut self, socket: &Arc<TcpStream>, watch: &Watch, is_caller: bool) -> u64 {
-        self.next += 1;
-        self.callers += usize::from(is_caller);
-        let guest = Guest { host: None, socket: Arc::clone(socket), watch: watch.clone(), is_caller };
-        self.here.insert(self.next, guest);
-        self.next
-    }
-}
-
-struct Guest {
-    /// What it is counted for, once that is known.
-    host: Option<IpAddr>,
-    /// Shared with the session, which alone reads and writes it.
-    socket: Arc<TcpStream>,
-    watch: Watch,
-    is_caller: bool,
 }
 
 impl Door {
@@ -254,11 +228,14 @@ impl Door {
         let (service, socket) = (self.service(), Arc::new(socket));
         // Who comes through a proxy is counted when it is known who it is.
         let is_proxy = listen.proxy.iter().any(|network| network.contains(peer.ip()));
-        let host = (!is_proxy).then(|| host_of(peer.ip()));
+        let standing = Standing::of(&service.config, peer.ip(), true, listen.kind);
+        let counted = (!is_proxy).then_some((peer.ip(), standing));
         // Without it a reply waits for the client's delayed acknowledgement.
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
-        let Some(number) = self.enter(&service, host, &socket, &watch) else { return self.turn_away(&socket, listen) };
+        let Some(number) = self.enter(&service, counted, &socket, &watch) else {
+            return self.turn_away(&socket, listen);
+        };
         let (session, address) = (self.session_id(), Some(peer.ip().to_canonical()));
         let client = Client {
             session,
@@ -320,7 +297,8 @@ impl Door {
         }
         let host = client.address.unwrap_or(proxy);
         ::log::debug!("{session} proxied peer=[{host}] via=[{proxy}]");
-        if self.count(number, service, host_of(host)) {
+        let standing = Standing::of(&service.config, host, !client.is_unknown, client.listen.kind);
+        if self.count(number, service, (host, standing)) {
             return Some((client, stream));
         }
         let mut text = Vec::new();
@@ -335,50 +313,50 @@ impl Door {
     }
 
     /// Counts a client in, unless there are too many.
-    fn enter(&self, service: &Service, host: Option<IpAddr>, socket: &Arc<TcpStream>, watch: &Watch) -> Option<u64> {
+    fn enter(
+        &self,
+        service: &Service,
+        counted: Option<(IpAddr, Standing)>,
+        socket: &Arc<TcpStream>,
+        watch: &Watch,
+    ) -> Option<u64> {
         let mut guests = self.guests();
-        let all = guests.here.len().saturating_sub(guests.callers);
-        if all >= service.config.limits.connections {
-            drop(guests);
-            ::log::warn!("too many connections: {all}");
+        if let Err(why) = guests.has_room(&service.config.limits) {
+            self.warn(guests, why);
             return None;
         }
         let number = guests.admit(socket, watch, false);
         drop(guests);
-        if host.is_none_or(|host| self.count(number, service, host)) {
+        if counted.is_none_or(|counted| self.count(number, service, counted)) {
             return Some(number);
         }
         self.leave(number);
         None
     }
 
-    /// Counts a client that is here for its host, unless there are too many from there.
-    fn count(&self, number: u64, service: &Service, host: IpAddr) -> bool {
+    /// Counts a client that is here for its address, unless there are too many from there.
+    fn count(&self, number: u64, service: &Service, (address, standing): (IpAddr, Standing)) -> bool {
         let mut guests = self.guests();
-        let from_host = guests.by_host.get(&host).copied().unwrap_or(0);
-        if from_host >= service.config.limits.connections_per_host {
-            drop(guests);
-            ::log::warn!("too many connections from [{host}]: {from_host}");
-            return false;
+        match guests.count(number, &service.config.limits, address, standing) {
+            Ok(()) => true,
+            Err(why) => {
+                self.warn(guests, why);
+                false
+            }
         }
-        if let Some(guest) = guests.here.get_mut(&number) {
-            guest.host = Some(host);
-            *guests.by_host.entry(host).or_default() += 1;
+    }
+
+    /// Logs why a client was turned away, when nobody waits for the lock any more.
+    fn warn(&self, mut guests: MutexGuard<'_, Places>, why: Full) {
+        let warning = guests.warning(why, Instant::now());
+        drop(guests);
+        if let Some(warning) = warning {
+            ::log::warn!("{warning}");
         }
-        true
     }
 
     fn leave(&self, number: u64) {
-        let mut guests = self.guests();
-        let gone = guests.here.remove(&number);
-        guests.callers -= usize::from(gone.as_ref().is_some_and(|guest| guest.is_caller));
-        let host = gone.and_then(|guest| guest.host);
-        if let Some((host, count)) = host.and_then(|host| guests.by_host.get_mut(&host).map(|count| (host, count))) {
-            *count -= 1;
-            if *count == 0 {
-                guests.by_host.remove(&host);
-            }
-        }
+        self.guests().leave(number);
         self.left.notify_all();
     }
 
@@ -401,7 +379,7 @@ impl Door {
         Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn guests(&self) -> MutexGuard<'_, Guests> {
+    fn guests(&self) -> MutexGuard<'_, Places> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -417,12 +395,4 @@ fn accept_waiting(listener: &TcpListener) -> io::Result<TcpStream> {
     let accepted = listener.accept();
     listener.set_nonblocking(false)?;
     accepted.map(|(socket, _)| socket)
-}
-
-/// What counts as one host: an IPv4 address, or a /64 of IPv6.
-fn host_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        v4 => v4,
-    }
 }

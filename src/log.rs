@@ -98,6 +98,11 @@ pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dy
     info!("{session} refused command={} peer={} reply={}", Value(command), host(address), Value(&reply.to_string()));
 }
 
+/// Logs how many commands of a client were refused that have no line of their own.
+pub fn refused_more(session: &str, address: Option<IpAddr>, count: usize) {
+    info!("{session} refused more={count} peer={}", host(address));
+}
+
 /// Logs that an account has reached a limit on what it may send.
 pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
     warn!("{session} limit account={} {what}={limit}", Value(account));

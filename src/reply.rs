@@ -11,11 +11,13 @@ use std::fmt;
 mod front;
 mod login;
 mod read;
+mod message;
 mod submission;
 
 pub use front::*;
 pub use login::*;
 pub use read::{Malformed, ReplyReader, quoted};
+pub use message::*;
 pub use submission::*;
 
 /// How many lines of a remote reply are kept.
@@ -256,46 +258,6 @@ pub fn no_valid_recipients() -> Reply {
     Reply::new(554, Status(5, 5, 1), "No valid recipients")
 }
 
-/// Send the message.
-pub fn go_ahead() -> Reply {
-    Reply::bare(354, vec!["Enter mail, end with \".\" on a line by itself".into()])
-}
-
-/// The message is ours from here on.
-pub fn accepted(id: &str) -> Reply {
-    Reply::new(250, Status(2, 0, 0), format!("{id} Message accepted for delivery"))
-}
-
-/// Bigger than a message may be: by its SIZE, or as it came (RFC 1870 6).
-pub fn too_big(limit: u64) -> Reply {
-    Reply::new(552, Status(5, 3, 4), format!("The message is too big; the limit is {limit} bytes"))
-}
-
-/// CR without LF or LF without CR in a message.
-pub fn bare_newline() -> Reply {
-    Reply::new(554, Status(5, 6, 0), "The message has a bare CR or LF; lines end with CR LF")
-}
-
-/// A NUL in a message: a host that drops it could find the end of a message there.
-pub fn nul() -> Reply {
-    Reply::new(554, Status(5, 6, 0), "The message has a NUL octet, which no mail may have")
-}
-
-/// CR without LF or LF without CR in a command.
-pub fn bare_newline_in_command() -> Reply {
-    Reply::new(500, Status(5, 5, 2), "Lines end with CR LF; a bare CR or LF is refused")
-}
-
-/// The message has gone around too often (RFC 5321 6.3).
-pub fn mail_loop() -> Reply {
-    Reply::new(554, Status(5, 4, 6), "Too many hops: the message is going in circles")
-}
-
-/// By its Delivered-To fields the message has been where it is to go.
-pub fn delivered_before() -> Reply {
-    Reply::new(554, Status(5, 4, 6), "Mail loop: by its Delivered-To fields the message was delivered here before")
-}
-
 /// The spool has no room, or cannot be written to.
 pub fn no_storage() -> Reply {
     Reply::new(452, Status(4, 3, 1), "Not enough room to keep mail now, please try again later")
@@ -304,6 +266,11 @@ pub fn no_storage() -> Reply {
 /// Something of ours broke.
 pub fn local_error() -> Reply {
     Reply::new(451, Status(4, 3, 0), "Something went wrong here, please try again later")
+}
+
+/// CR without LF or LF without CR in a command.
+pub fn bare_newline_in_command() -> Reply {
+    Reply::new(500, Status(5, 5, 2), "Lines end with CR LF; a bare CR or LF is refused")
 }
 
 /// RSET.
@@ -394,6 +361,11 @@ pub fn repeated_parameter(name: &str) -> Reply {
 /// Too many mistakes in one session.
 pub fn too_many_errors(hostname: &str) -> Reply {
     Reply::new(421, Status(4, 7, 0), format!("{hostname} Too many errors, closing connection"))
+}
+
+/// Only commands that lead to no mail, or none for long.
+pub fn too_idle(hostname: &str) -> Reply {
+    Reply::new(421, Status(4, 7, 0), format!("{hostname} Too many commands without mail, closing connection"))
 }
 
 /// The client was silent, or too slow.

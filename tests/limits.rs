@@ -180,3 +180,81 @@ fn a_message_without_end_is_given_up() {
         assert!(begun.elapsed() < common::PATIENCE, "it is read for ever");
     }
 }
+
+/// Whatever is refused: a few lines of the log for each session, and one for the rest.
+#[test]
+fn what_is_refused_does_not_fill_the_log() {
+    let mut site = Site::with("relay.networks = []");
+    let many: Vec<String> = (0..10_001).map(|number| format!("m{number}@example.test")).collect();
+    site.write("aliases", &format!("many: {}\n", many.join(", ")));
+    for trusted in [false, true] {
+        if trusted {
+            site.set("relay", "networks", "[\"127.0.0.0/8\"]");
+        }
+        let daemon = site.start();
+        for (line, times) in [
+            ("RCPT TO:<many@razorback>", 100),
+            ("RCPT TO:<elvis@razorback>", 3000),
+            ("VRFY elvis", 3000),
+            ("MAIL FROM:<jon@here> SIZE=999999999999", 3000),
+            ("FLY", 3000),
+            ("\u{1}", 3000),
+            ("AUTH X", 3000),
+        ] {
+            let before = daemon.log().len();
+            let stream = daemon.connect();
+            let mut client = Client::new(stream.try_clone().expect("a descriptor"));
+            if line.starts_with("RCPT") {
+                client.ask("MAIL FROM:<a@b.test>", "250 ");
+            }
+            let sent = format!("{line}\r\n").repeat(times);
+            client.try_say(&sent);
+            client.try_say("QUIT\r\n");
+            // It need not be heard.
+            while client.hear().is_some_and(|reply| !reply.starts_with("421 ") && !reply.starts_with("221 ")) {}
+            // The summary is logged before the last reply.
+            let logged = daemon.log().len() - before;
+            assert!(logged < 20_000, "{line}: {logged} octets of the log for {}", sent.len());
+        }
+    }
+}
+
+/// What a client has asked for before it left is not worked on for long, and an alias
+/// that was asked for a moment ago is known.
+#[test]
+fn large_aliases_cost_little_and_a_client_that_has_left_nothing() {
+    let site = Site::new();
+    let details: Vec<String> = (1..=9000).map(|number| format!("jon+{number}")).collect();
+    let details = details.join(", ");
+    let aliases: String = (0..60).map(|number| format!("big{number}: {details}\n")).collect();
+    site.write("aliases", &aliases);
+    let daemon = Daemon::spawn(site.penfoldd(&["-d", "-v"]));
+    let mut client = daemon.client();
+    let begun = Instant::now();
+    client.ask("VRFY big0", "250 ");
+    let once = begun.elapsed();
+    (0..50).for_each(|_| drop(client.ask("VRFY big0", "250 ")));
+    let many = begun.elapsed() - once;
+    assert!(many < once * 20, "{once:?} for the first, {many:?} for fifty");
+    // The tables in force count.
+    site.write("aliases", &aliases.replacen("big0: ", "nobody: ", 1));
+    client.ask("VRFY big0", "550 ");
+    // Nor does a detail make another alias of it.
+    client.ask("VRFY big1", "250 ");
+    let begun = Instant::now();
+    (0..50).for_each(|number| drop(client.ask(&format!("VRFY big1+{number}"), "250 ")));
+    assert!(begun.elapsed() < once * 20, "{once:?} for the first, {:?} for fifty details", begun.elapsed());
+    let text: String = (2..60).map(|number| format!("VRFY big{number}\r\n")).collect();
+    let before = daemon.log().lines().filter(|line| is_end(line)).count();
+    client.say(&text);
+    let gone = Instant::now();
+    drop(client);
+    daemon.wait_until("the end", || daemon.log().lines().filter(|line| is_end(line)).count() > before);
+    let took = gone.elapsed();
+    println!("{once:?} for the first, {many:?} for fifty, {took:?} after the end of the client");
+    assert!(took < (once * 30).max(Duration::from_secs(3)), "{took:?} for a client that has left; one is {once:?}");
+}
+
+fn is_end(line: &str) -> bool {
+    line.contains(" closed") || line.contains(" lost: ")
+}

@@ -26,10 +26,12 @@ use crate::envelope::{Action, Recipient};
 use crate::reply::Status;
 use crate::users::{DESTINATION, Mailbox, Owner, Users};
 
+use memory::Memory;
 use routes::{Routes, SMTP, Target};
 use virtual_table::VirtualTable;
 
 mod expand;
+mod memory;
 mod routes;
 mod virtual_table;
 
@@ -54,6 +56,7 @@ pub struct Router {
     virtual_table: Watched<VirtualTable>,
     users: Users,
     routes: Watched<Routes>,
+    memory: Memory,
 }
 
 /// Whose an address is, going by its domain.
@@ -177,6 +180,7 @@ impl Router {
             virtual_table,
             users,
             routes,
+            memory: Memory::default(),
         };
         if errors.is_empty() {
             router.warn_of_aliases();
@@ -213,7 +217,8 @@ impl Router {
     /// all again without the detail; then the whole domain's entry; the postmaster
     /// always exists (RFC 5321 4.5.1).
     pub fn expand(&self, address: &Address) -> Expansion {
-        expand::expand(self, &self.qualified(address))
+        let address = self.qualified(address);
+        self.memory.of(self, &address, || expand::expand(self, &address))
     }
 
     /// The final recipients that the members of a list or of a `.forward` stand for, by

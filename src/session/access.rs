@@ -24,18 +24,26 @@ impl Session<'_> {
     }
 }
 
-/// The final recipients of mail to an address.
+/// The final recipients of mail to an address. Why it cannot be told is logged if
+/// `is_logged`.
 ///
 /// # Errors
 /// The reply that refuses it.
-pub fn recipient(service: &Service, may_relay: bool, address: &Address) -> Result<Vec<Recipient>, Reply> {
+pub fn recipient(
+    service: &Service,
+    may_relay: bool,
+    is_logged: bool,
+    address: &Address,
+) -> Result<Vec<Recipient>, Reply> {
     match service.router.place(address.domain()) {
         Place::Local => match service.router.expand(address) {
             Expansion::Finals(finals) => Ok(finals),
             Expansion::Unknown => Err(reply::unknown_user(address)),
             Expansion::Refused(status, why) => Err(reply::recipient_refused(address, status, &why)),
             Expansion::Unsure(why) => {
-                ::log::warn!("recipient <{address}>: {why}");
+                if is_logged {
+                    ::log::warn!("recipient <{address}>: {why}");
+                }
                 Err(reply::recipient_unsure(address))
             }
         },

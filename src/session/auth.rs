@@ -180,7 +180,9 @@ impl Session<'_> {
 
     fn unsure(&mut self, why: &str) -> Step {
         self.attempts.refused = true;
-        ::log::warn!("{} auth: {why}", self.client.session);
+        if self.tally.has_line() {
+            ::log::warn!("{} auth: {why}", self.client.session);
+        }
         Step::Say(reply::authentication_unsure())
     }
 

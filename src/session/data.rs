@@ -64,6 +64,8 @@ impl Session<'_> {
         match taken {
             Ok(name) => {
                 // The client does not wait for what comes then.
+                self.log_the_rest();
+                self.tally.begin_anew();
                 let told = self.say(&reply::accepted(&name.id.to_string())).and_then(|()| self.flush());
                 let only = transaction.envelope.recipients.first().map(|only| &only.address);
                 // What becomes a user's own is the queue's matter: he may have a `.forward`.
@@ -193,23 +195,31 @@ impl Session<'_> {
         if size > limit {
             return Ok(Err(reply::too_big(limit)));
         }
-        if incoming.is_looping() {
-            return Ok(Err(reply::mail_loop()));
-        }
-        // It would go back, to whoever the sender is said to be.
-        let addresses = transaction.envelope.recipients.iter().map(|recipient| &recipient.address);
-        if !self.may_relay() && incoming.was_delivered_to(addresses) {
-            return Ok(Err(reply::delivered_before()));
-        }
         let trouble = trouble.or_else(|| letter.finish(&mut incoming).err());
         if let Some(refusal) = letter.refusal() {
             return Ok(Err(submission::refused(refusal)));
+        }
+        if let Err(reply) = self.check_loop(&incoming, transaction) {
+            return Ok(Err(reply));
         }
         let kept = trouble.map_or_else(|| incoming.finish(), Err);
         Ok(match kept {
             Ok(draft) => self.commit(draft, hello, transaction),
             Err(e) => Err(storage_trouble(&e)),
         })
+    }
+
+    /// Refuses a message that would only go on in circles, or back to whoever its sender is
+    /// said to be.
+    fn check_loop(&self, incoming: &Incoming<'_, Draft>, transaction: &Transaction) -> Result<(), Reply> {
+        let addresses = transaction.envelope.recipients.iter().map(|recipient| &recipient.address);
+        if incoming.is_looping() {
+            Err(reply::mail_loop())
+        } else if !self.may_relay() && incoming.was_delivered_to(addresses) {
+            Err(reply::delivered_before())
+        } else {
+            Ok(())
+        }
     }
 
     fn commit(&mut self, draft: Draft, hello: &Hello, transaction: &Transaction) -> Result<EntryName, Reply> {

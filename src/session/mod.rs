@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::config::{Config, Listen, ListenTls};
@@ -22,9 +23,9 @@ use crate::net::Stream;
 use crate::reply::{self, Reply};
 use crate::route::Router;
 use crate::sasl::{Logins, Mechanism};
+use crate::smtp::MAX_COMMAND_LINE;
 use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
-use crate::smtp::{MAX_COMMAND_LINE, MAX_ERRORS, MAX_REFUSALS};
 use crate::spool::{EntryName, Spool};
 use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
@@ -39,12 +40,14 @@ mod hello;
 mod incoming;
 mod secure;
 mod submission;
+mod tally;
 mod transaction;
 
 use auth::Attempts;
 pub use caller::Caller;
 use front::Forwarded;
 use hello::Hello;
+use tally::{End, Tally};
 use transaction::Transaction;
 
 /// What all sessions work with.
@@ -132,9 +135,10 @@ pub struct Session<'a> {
     input: Input<Stream>,
     /// Replies that were not sent yet.
     out: Vec<u8>,
+    /// When the last of them were sent.
+    flushed: Instant,
     phase: Phase,
-    mistakes: usize,
-    refusals: usize,
+    tally: Tally,
     /// The client's name, once it was looked up.
     name: Option<Option<String>>,
     /// The address of whoever connected, if it may speak for others.
@@ -151,6 +155,8 @@ pub struct Session<'a> {
 
 /// How much may wait in `out`.
 const MAX_PENDING: usize = 16 << 10;
+/// How long something may wait there.
+const MAX_WAIT: Duration = Duration::from_millis(500);
 /// As much of a refused command is logged.
 const MAX_LOGGED: usize = 400;
 
@@ -164,9 +170,9 @@ impl<'a> Session<'a> {
             watch,
             input: Input::new(stream),
             out: Vec::new(),
+            flushed: Instant::now(),
             phase: Phase::Connected,
-            mistakes: 0,
-            refusals: 0,
+            tally: Tally::new(),
             name: None,
             front,
             forwarded: None,
@@ -179,6 +185,7 @@ impl<'a> Session<'a> {
     /// Speaks with the client until it leaves, or has to.
     pub fn run(mut self) {
         let ended = self.dialogue();
+        self.log_the_rest();
         match ended {
             Ok(()) => ::log::debug!("{} closed", self.client.session),
             Err(e) => ::log::debug!("{} lost: {e}", self.client.session),
@@ -213,10 +220,10 @@ impl<'a> Session<'a> {
                     result => result?,
                 },
             }
-            // A list server with many dead members is to be refused them one by one.
-            let is_guessing = self.refusals >= MAX_REFUSALS && !self.may_relay();
-            if self.mistakes >= MAX_ERRORS || is_guessing {
-                return self.hang_up(&reply::too_many_errors(self.hostname()));
+            match self.tally.end(self.may_relay(), self.service.config.limits.recipients) {
+                Some(End::Errors) => return self.hang_up(&reply::too_many_errors(self.hostname())),
+                Some(End::Idle) => return self.hang_up(&reply::too_idle(self.hostname())),
+                None => {}
             }
         }
     }
@@ -258,6 +265,10 @@ impl<'a> Session<'a> {
         if self.must_be_secure(&command) {
             return Step::Say(reply::need_tls());
         }
+        let is_greeting = matches!((&self.phase, &command), (Phase::Connected, Command::Helo(_) | Command::Ehlo(_)));
+        if command.leads_to_no_mail() && !is_greeting {
+            self.tally.count_idle();
+        }
         match command {
             Command::Helo(name) => self.hello(name, false),
             Command::Ehlo(name) => self.hello(name, true),
@@ -289,16 +300,20 @@ impl<'a> Session<'a> {
     }
 
     /// Counts what a well-made client does not do, and mail that is not wanted, and
-    /// logs both. What may go well later counts for nothing.
+    /// logs both, up to a bound.
     fn note_refusal(&mut self, command: &[u8], reply: &Reply) {
-        match reply.code() {
-            ..400 => return,
-            400..500 => {}
-            500..505 | 555 => self.mistakes += 1,
-            _ => self.refusals += 1,
+        if self.tally.count(reply.code()) {
+            let command = String::from_utf8_lossy(&command[..command.len().min(MAX_LOGGED)]);
+            log::refused(&self.client.session, self.client.address, &command, reply);
         }
-        let command = String::from_utf8_lossy(&command[..command.len().min(MAX_LOGGED)]);
-        log::refused(&self.client.session, self.client.address, &command, reply);
+    }
+
+    /// Logs how many refusals have no line of their own.
+    fn log_the_rest(&mut self) {
+        let unlogged = self.tally.unlogged();
+        if unlogged > 0 {
+            log::refused_more(&self.client.session, self.client.address, unlogged);
+        }
     }
 
     fn hostname(&self) -> &'a str {
@@ -311,10 +326,13 @@ impl<'a> Session<'a> {
 
     fn say(&mut self, reply: &Reply) -> io::Result<()> {
         reply.write_to(&mut self.out);
-        if self.out.len() > MAX_PENDING { self.flush() } else { Ok(()) }
+        // One that has left is noticed by what is sent to it.
+        let is_due = self.out.len() > MAX_PENDING || self.flushed.elapsed() >= MAX_WAIT;
+        if is_due { self.flush() } else { Ok(()) }
     }
 
     fn hang_up(&mut self, reply: &Reply) -> io::Result<()> {
+        self.log_the_rest();
         if reply.code() == 421 {
             log::refused(&self.client.session, self.client.address, "", reply);
         }
@@ -330,6 +348,7 @@ impl<'a> Session<'a> {
         }
         self.input.source.set_limit(self.service.config.limits.command_timeout);
         self.input.source.write_all(&self.out)?;
+        self.flushed = Instant::now();
         self.out.clear();
         Ok(())
     }

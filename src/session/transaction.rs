@@ -138,7 +138,7 @@ impl Session<'_> {
             return Step::Say(reply::too_many_recipients());
         }
         let named = self.qualified(&named);
-        match access::recipient(self.service, self.may_relay(), &named) {
+        match access::recipient(self.service, self.may_relay(), self.tally.has_line(), &named) {
             Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::too_many_recipients()),
             Ok(finals) => {
                 if let Err(reply) = self.count_recipient() {

@@ -66,6 +66,14 @@ impl<'a> Path<'a> {
 }
 
 impl<'a> Command<'a> {
+    /// Whether a client can say it for ever without sending mail.
+    pub fn leads_to_no_mail(&self) -> bool {
+        matches!(
+            self,
+            Self::Helo(_) | Self::Ehlo(_) | Self::Rset | Self::Noop | Self::Help | Self::Vrfy(_) | Self::Xforward(_)
+        )
+    }
+
     /// Reads a line without its CR LF.
     pub fn parse(line: &'a [u8]) -> Self {
         let line = line.trim_ascii();

@@ -32,5 +32,8 @@ pub const MAX_FINAL_RECIPIENTS: usize = 40_000;
 /// As many refusals of mail end the session of one who may not relay.
 pub const MAX_REFUSALS: usize = 100;
 
+/// As many commands that lead to no mail end the session of one who may not relay.
+pub const MAX_IDLE_COMMANDS: usize = 100;
+
 /// As many mistakes of a client end its session.
 pub const MAX_ERRORS: usize = 10;

@@ -14,7 +14,7 @@
 //! dropped instead. Does not choose hosts or decide what is tried next: see
 //! `remote`.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 mod hello;
@@ -59,6 +59,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the host has said it.
+    fn is_said(&self) -> bool {
+        self.outcome.reply.is_some()
+    }
+
     /// The same, but not for ever: nothing was said about the message.
     fn deferred(mut self) -> Self {
         self.outcome.fate = Fate::Deferred;
@@ -73,6 +78,15 @@ enum NotOpen {
     Answer(Answer),
     /// This came of trying to use TLS.
     NoTls(Answer),
+    /// The host hung up when it heard EHLO.
+    HungUp(Answer),
+}
+
+impl NotOpen {
+    fn answer(self) -> Answer {
+        let (Self::Answer(answer) | Self::NoTls(answer) | Self::HungUp(answer)) = self;
+        answer
+    }
 }
 
 impl From<Answer> for NotOpen {
@@ -101,6 +115,8 @@ pub struct Connection {
     logged_in: bool,
     /// Whether it wants a login that it was not given: nothing more goes over this connection.
     is_locked: bool,
+    /// Whether it was the host that broke it off.
+    has_ended: bool,
     state: State,
 }
 
@@ -117,31 +133,38 @@ enum State {
 impl Connection {
     /// Connects to `peer`, says hello, and secures the connection and logs in as `manner`
     /// has it. A host that has TLS by which nothing can be said, and need not have it,
-    /// is spoken to in clear instead, over a new connection.
+    /// is spoken to in clear instead, over a new connection; and so is one that hangs up on
+    /// EHLO, with HELO.
     ///
     /// # Errors
     /// The answer for every recipient: trouble, or what the host said instead of a
     /// welcome. That is always a deferral, 5xx or not: nothing was said about the
     /// message yet, and a person may get this host off a list before it goes back.
     pub fn open(peer: &Peer, manner: &Manner<'_>) -> Result<Self, Answer> {
-        match Self::open_once(peer, manner, manner.security) {
+        let may_be_clear = matches!(manner.security, Security::Opportunistic | Security::Clear);
+        match Self::open_once(peer, manner, manner.security, "EHLO") {
             Ok(connection) => Ok(connection),
             Err(NotOpen::Answer(answer)) => Err(answer),
-            Err(NotOpen::NoTls(answer)) if manner.security != Security::Opportunistic => Err(secure::required(answer)),
+            Err(NotOpen::HungUp(answer)) if may_be_clear && manner.login.is_none() => {
+                let polite = Self::open_once(peer, manner, Security::Clear, "HELO").map_err(NotOpen::answer);
+                polite.map_err(|second| if second.is_said() { second } else { answer })
+            }
+            Err(NotOpen::HungUp(answer)) => Err(answer),
+            Err(NotOpen::NoTls(answer)) if !may_be_clear => Err(secure::required(answer)),
             Err(NotOpen::NoTls(answer)) => {
                 log::in_clear(&manner.id, peer, &answer.outcome.why);
-                Self::open_once(peer, manner, Security::Clear).map_err(|(NotOpen::Answer(a) | NotOpen::NoTls(a))| a)
+                Self::open_once(peer, manner, Security::Clear, "EHLO").map_err(NotOpen::answer)
             }
         }
     }
 
-    fn open_once(peer: &Peer, manner: &Manner<'_>, security: Security) -> Result<Self, NotOpen> {
+    fn open_once(peer: &Peer, manner: &Manner<'_>, security: Security, verb: &str) -> Result<Self, NotOpen> {
         let mut connection = Self::connect(peer, manner.limit)?;
         if security == Security::Implicit {
             connection.handshake(manner, Demand::Verified).map_err(NotOpen::NoTls)?;
         }
         connection.greeted()?;
-        connection.hello(manner.hostname)?;
+        connection.hello(verb, manner.hostname)?;
         match security {
             Security::Required => connection.start_tls(manner, Demand::Verified)?,
             Security::Opportunistic if connection.offers.starttls => connection.start_tls(manner, Demand::Any)?,
@@ -171,6 +194,7 @@ impl Connection {
             is_ours: false,
             logged_in: false,
             is_locked: false,
+            has_ended: false,
             state: State::Idle,
         })
     }
@@ -267,12 +291,12 @@ impl Connection {
     fn read_lines(&mut self, reader: &mut ReplyReader) -> io::Result<Reply> {
         for _ in 0..MAX_REPLY_LINES {
             let Some((line, has_end)) = self.input.loose_line(MAX_REPLY_LINE, LONGEST_REPLY_LINE)? else {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                return Err(ErrorKind::UnexpectedEof.into());
             };
             match reader.line(&line) {
                 // A success that was cut off may have been about to say more.
                 Ok(Some(reply)) if has_end || reply.is_refusal() => return Ok(reply),
-                Ok(Some(_)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(Some(_)) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(None) => {}
                 Err(_) => return Err(nonsense(format!("what came is no SMTP reply: {}", quoted(&line)))),
             }
@@ -307,6 +331,8 @@ impl Connection {
 
     fn trouble(&mut self, stage: Stage, error: &io::Error) -> Answer {
         self.state = State::Broken;
+        self.has_ended =
+            matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
         self.answer(stage, Outcome::from_connection(stage.phrase(), error, stage == Stage::AfterDot))
     }
 }

@@ -40,7 +40,11 @@ pub use stage::Stage;
 const MAX_REPLY_LINES: usize = 1000;
 /// Octets of one of them, of which the first [`MAX_REPLY_LINE`] are read.
 const LONGEST_REPLY_LINE: usize = 64 << 10;
-/// The commands of one transaction, all together.
+/// From the greeting until a message can be sent, over all connections that this takes; a
+/// shorter limit of the stages makes it [`OPEN_STAGES`] of those.
+const OPEN_LIMIT: Duration = Duration::from_secs(15 * 60);
+const OPEN_STAGES: u32 = 4;
+/// The commands of all transactions of a message, altogether.
 const ENVELOPE_LIMIT: Duration = Duration::from_secs(3600);
 
 /// The content of one message, altogether, beside what its size takes at the
@@ -82,6 +86,15 @@ enum NotOpen {
     HungUp(Answer),
 }
 
+/// How a connection is opened.
+#[derive(Clone, Copy)]
+struct Approach {
+    security: Security,
+    /// EHLO or HELO.
+    verb: &'static str,
+    until: Instant,
+}
+
 impl NotOpen {
     fn answer(self) -> Answer {
         let (Self::Answer(answer) | Self::NoTls(answer) | Self::HungUp(answer)) = self;
@@ -105,8 +118,8 @@ pub struct Connection {
     offers: Offers,
     /// No stage takes longer.
     limit: Duration,
-    /// When the host has had its time for the commands of this transaction, or for
-    /// its content.
+    /// When the host has had its time for letting us in, for the commands of a message, or
+    /// for its content.
     patience: Instant,
     /// The name that the host gave itself, in the greeting or in the reply to EHLO.
     names: [String; 2],
@@ -141,31 +154,34 @@ impl Connection {
     /// welcome. That is always a deferral, 5xx or not: nothing was said about the
     /// message yet, and a person may get this host off a list before it goes back.
     pub fn open(peer: &Peer, manner: &Manner<'_>) -> Result<Self, Answer> {
+        let until = Instant::now() + OPEN_LIMIT.min(manner.limit * OPEN_STAGES);
+        let first = Approach { security: manner.security, verb: "EHLO", until };
         let may_be_clear = matches!(manner.security, Security::Opportunistic | Security::Clear);
-        match Self::open_once(peer, manner, manner.security, "EHLO") {
+        match Self::open_once(peer, manner, first) {
             Ok(connection) => Ok(connection),
             Err(NotOpen::Answer(answer)) => Err(answer),
             Err(NotOpen::HungUp(answer)) if may_be_clear && manner.login.is_none() => {
-                let polite = Self::open_once(peer, manner, Security::Clear, "HELO").map_err(NotOpen::answer);
+                let polite = Approach { security: Security::Clear, verb: "HELO", ..first };
+                let polite = Self::open_once(peer, manner, polite).map_err(NotOpen::answer);
                 polite.map_err(|second| if second.is_said() { second } else { answer })
             }
             Err(NotOpen::HungUp(answer)) => Err(answer),
             Err(NotOpen::NoTls(answer)) if !may_be_clear => Err(secure::required(answer)),
             Err(NotOpen::NoTls(answer)) => {
                 log::in_clear(&manner.id, peer, &answer.outcome.why);
-                Self::open_once(peer, manner, Security::Clear, "EHLO").map_err(NotOpen::answer)
+                Self::open_once(peer, manner, Approach { security: Security::Clear, ..first }).map_err(NotOpen::answer)
             }
         }
     }
 
-    fn open_once(peer: &Peer, manner: &Manner<'_>, security: Security, verb: &str) -> Result<Self, NotOpen> {
-        let mut connection = Self::connect(peer, manner.limit)?;
-        if security == Security::Implicit {
+    fn open_once(peer: &Peer, manner: &Manner<'_>, approach: Approach) -> Result<Self, NotOpen> {
+        let mut connection = Self::connect(peer, manner.limit, approach.until)?;
+        if approach.security == Security::Implicit {
             connection.handshake(manner, Demand::Verified).map_err(NotOpen::NoTls)?;
         }
         connection.greeted()?;
-        connection.hello(verb, manner.hostname)?;
-        match security {
+        connection.hello(approach.verb, manner.hostname)?;
+        match approach.security {
             Security::Required => connection.start_tls(manner, Demand::Verified)?,
             Security::Opportunistic if connection.offers.starttls => connection.start_tls(manner, Demand::Any)?,
             _ => {}
@@ -177,7 +193,7 @@ impl Connection {
         Ok(connection)
     }
 
-    fn connect(peer: &Peer, limit: Duration) -> Result<Self, Answer> {
+    fn connect(peer: &Peer, limit: Duration, until: Instant) -> Result<Self, Answer> {
         let connected = Stream::connect(peer.address, Stage::Connect.timeout().min(limit));
         let stream = connected.map_err(|e| {
             let outcome = Outcome::from_connection(Stage::Connect.phrase(), &e, false);
@@ -189,7 +205,7 @@ impl Connection {
             tls: Encryption::CLEAR,
             offers: Offers::default(),
             limit,
-            patience: Instant::now() + ENVELOPE_LIMIT,
+            patience: until,
             names: Default::default(),
             is_ours: false,
             logged_in: false,
@@ -229,7 +245,7 @@ impl Connection {
 
     fn set_stage(&mut self, stage: Stage) {
         let until = Instant::now() + stage.timeout().min(self.limit);
-        let patient = (Stage::Reset..=Stage::Body).contains(&stage);
+        let patient = (Stage::Banner..=Stage::Body).contains(&stage);
         self.input.source.set_deadline(if patient { until.min(self.patience) } else { until });
     }
 

@@ -317,3 +317,24 @@ fn an_answer_is_kept_for_as_long_as_it_allows() {
         assert_eq!(asked, times, "{name}");
     }
 }
+
+#[test]
+fn many_hosts_are_looked_up_side_by_side() {
+    const DELAY: Duration = Duration::from_millis(200);
+    let server = NameServer::judging(|asking| match asking.name {
+        "mute.test" => Answer::silence(),
+        "none.test" => Answer::nxdomain(),
+        _ => Answer { after: DELAY, ..well(asking) },
+    });
+    let dns = asking(vec![server.address], Duration::from_secs(1));
+    let hosts: Vec<_> = (0..10).map(|n| format!("h{n}.test")).collect();
+    let mut names: Vec<_> = hosts.iter().map(String::as_str).collect();
+    names.extend(["mute.test", "none.test", "-bad", "localhost"]);
+    let begun = Instant::now();
+    let found = dns.addresses_of_all(&names);
+    assert!(begun.elapsed() < 9 * DELAY, "{:?}", begun.elapsed());
+    assert!(found[..10].iter().all(|one| *one == Ok(vec![Ipv4Addr::new(192, 0, 2, 1).into()])), "{found:?}");
+    let (one, other) = (std::net::Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into());
+    let rest = [Err(NoAnswer::Timeout), Err(NoAnswer::NxDomain), Err(NoAnswer::BadName), Ok(vec![one, other])];
+    assert_eq!(found[10..], rest);
+}

@@ -115,9 +115,21 @@ impl Dns {
     /// `NxDomain` or `NoData`.
     pub fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, NoAnswer> {
         if is_localhost(host) {
-            return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
+            return Ok(loopback());
         }
         addresses_by(&self.running()?, host, self.deadline())
+    }
+
+    /// The same for several hosts, asked for side by side: all together end within
+    /// `dns.timeout`.
+    pub fn addresses_of_all(&self, hosts: &[&str]) -> Vec<Result<Vec<IpAddr>, NoAnswer>> {
+        let running = match self.running() {
+            Ok(running) => running,
+            Err(trouble) => return vec![Err(trouble); hosts.len()],
+        };
+        let until = self.deadline();
+        let asked: Vec<_> = hosts.iter().map(|host| Pair::ask(&running, host, until)).collect();
+        asked.into_iter().map(|pair| pair?.wait()).collect()
     }
 
     /// The name of a client: one that its address has and that leads back to it,
@@ -254,18 +266,45 @@ fn is_localhost(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost")
 }
 
+fn loopback() -> Vec<IpAddr> {
+    vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]
+}
+
 fn addresses_by(running: &Running, host: &str, until: Instant) -> Result<Vec<IpAddr>, NoAnswer> {
-    let listed = running.hosts.addresses(host);
-    if !listed.is_empty() {
-        let (six, four): (Vec<_>, Vec<_>) = listed.into_iter().partition(IpAddr::is_ipv6);
-        return some(by_turns(six, four));
+    Pair::ask(running, host, until)?.wait()
+}
+
+/// The addresses of a host on their way.
+enum Pair {
+    Known(Vec<IpAddr>),
+    Waiting(Asked, Asked),
+}
+
+impl Pair {
+    fn ask(running: &Running, host: &str, until: Instant) -> Result<Self, NoAnswer> {
+        if is_localhost(host) {
+            return Ok(Self::Known(loopback()));
+        }
+        let listed = running.hosts.addresses(host);
+        if !listed.is_empty() {
+            let (six, four) = listed.into_iter().partition(IpAddr::is_ipv6);
+            return Ok(Self::Known(by_turns(six, four)));
+        }
+        let (six, four) = (RecordType::AAAA, RecordType::A);
+        Ok(Self::Waiting(ask(running, host, six, until)?, ask(running, host, four, until)?))
     }
-    let (six, four) = (ask(running, host, RecordType::AAAA, until)?, ask(running, host, RecordType::A, until)?);
-    match (addresses(six), addresses(four)) {
-        (Err(NoAnswer::NxDomain), Err(NoAnswer::NxDomain)) => Err(NoAnswer::NxDomain),
-        (Err(trouble), Err(NoAnswer::NxDomain | NoAnswer::NoData)) => Err(trouble),
-        (Err(_), Err(trouble)) => Err(trouble),
-        (six, four) => Ok(by_turns(six.unwrap_or_default(), four.unwrap_or_default())),
+
+    fn wait(self) -> Result<Vec<IpAddr>, NoAnswer> {
+        let (six, four) = match self {
+            Self::Known(found) => return some(found),
+            Self::Waiting(six, four) => (addresses(six), addresses(four)),
+        };
+        match (six, four) {
+            (Err(NoAnswer::NxDomain), Err(NoAnswer::NxDomain)) => Err(NoAnswer::NxDomain),
+            (Err(trouble), Err(NoAnswer::NxDomain | NoAnswer::NoData)) => Err(trouble),
+            (Err(_), Err(trouble)) => Err(trouble),
+            (six, four) => Ok(by_turns(six.unwrap_or_default(), four.unwrap_or_default())),
+        }
     }
 }
 

@@ -157,13 +157,15 @@ impl Servers {
         Err((trouble.unwrap_or(NoAnswer::Timeout), 0))
     }
 
-    /// Each server with EDNS where that may be, and then without.
+    /// Each server with EDNS where that may be, and then without, unless it is known to know
+    /// EDNS: what it does not answer then has other reasons.
     fn plan(&self) -> Vec<Step> {
         let mut order: Vec<(usize, &Arc<Server>)> = self.list.iter().enumerate().collect();
         order.sort_by_key(|(_, server)| server.is_before(&server.ill_until));
         let step = |server, edns| Step { server, edns, told: false };
         let first = order.iter().map(|(at, server)| step(*at, !server.is_before(&server.no_edns_until)));
-        first.chain(order.iter().map(|(at, _)| step(*at, false))).collect()
+        let doubtful = order.iter().filter(|(_, server)| !server.is_before(&server.knows_edns_until));
+        first.chain(doubtful.map(|(at, _)| step(*at, false))).collect()
     }
 
     /// How long one server may be silent until the next step.

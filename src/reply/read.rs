@@ -139,7 +139,11 @@ fn clean(octets: &[u8]) -> String {
     let shown = |c: char| {
         let turns =
             matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        if c.is_control() || turns { '?' } else { c }
+        match c {
+            '\t' => ' ',
+            _ if c.is_control() || turns => '?',
+            _ => c,
+        }
     };
     match std::str::from_utf8(octets) {
         Ok(text) => text.chars().map(shown).collect(),
@@ -165,7 +169,7 @@ mod tests {
             ("550-5.1.1 no\r\n550 5.1.1 such user\r\n", 550, "550 5.1.1 no such user", Some(Status(5, 1, 1))),
             ("450\r\n", 450, "450", None),
             ("450 4.7.2\r\n", 450, "450 4.7.2", Some(Status(4, 7, 2))),
-            ("250 a\x1b[31mb\tc\r\n", 250, "250 a?[31mb?c", None),
+            ("250 a\x1b[31mb\tc\r\n", 250, "250 a?[31mb c", None),
             ("554 5.7.1234 x\r\n", 554, "554 5.7.1234 x", None),
             // Line ends and blanks.
             ("550 no\n", 550, "550 no", None),

@@ -89,8 +89,8 @@ impl Memory {
 fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &VirtualTable) -> Option<Address> {
     let (name, domain) = (lower(address.local()), address.domain());
     let base = router.without_detail(&name).filter(|_| router.is_local(domain))?;
-    let is_known = virtual_table.find(&name, domain).is_some()
-        || aliases.find(&name).is_some()
+    let is_known = virtual_table.find(&name, domain).is_ok_and(|found| found.is_some())
+        || aliases.find(&name).is_ok_and(|found| found.is_some())
         || !matches!(router.users.mailbox(&name, domain), Ok(None));
     (!is_known).then(|| address.with_local(base))
 }

@@ -67,7 +67,10 @@ fn every_stage_fails_in_its_own_words() {
         (".", reply("250 2.6.0 queued as 9X"), Delivered, "2.6.0", "the end of the message: 250 2.6.0 queued as 9X"),
     ] {
         for offered in [&["PIPELINING", "SIZE 1000000"][..], &[]] {
-            let sink = Sink { keywords: keywords(offered), ..Sink::default() }.when(at, then.clone(), usize::MAX);
+            let mut sink = Sink { keywords: keywords(offered), ..Sink::default() }.when(at, then.clone(), usize::MAX);
+            if at == "EHLO" {
+                sink = sink.when("HELO", then.clone(), usize::MAX);
+            }
             let remote = Remote::with(sink);
             let outcome = Sender::new().send_one(&host(remote.address));
             let about = format!("{at} {then:?} {offered:?}: {outcome:?}");
@@ -254,6 +257,107 @@ C$
     sender.courier.close();
     assert_eq!(sender.courier.holds(), None);
     remote.finish();
+}
+
+#[test]
+fn a_host_that_hangs_up_on_ehlo_may_know_helo() {
+    for then in [Then::Close, Then::Reset] {
+        let remote = Remote::with(Sink::default().when("EHLO", then.clone(), usize::MAX));
+        let mut sender = Sender::new();
+        assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
+        // There is nothing that it offers.
+        let said = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line.clone()).collect::<Vec<_>>();
+        let want = ["EHLO razorback.test", "HELO razorback.test", "MAIL FROM:<jon@razorback.test>"];
+        assert_eq!(remote.look(said)[..3], want);
+        assert_eq!(remote.look(|seen| seen.connections), 2);
+    }
+    // Not where TLS must be, not where it has said why, and not for ever.
+    let ends = "the connection was closed while waiting for the reply to EHLO";
+    for (ehlo, helo, connections, words) in [
+        (Then::Close, Then::Close, 2, ends),
+        (Then::Close, reply("550 who are you"), 2, "EHLO: 550 who are you"),
+        (Then::ReplyAndClose("421 busy".into()), reply("250 hello"), 1, "EHLO: 421 busy"),
+        (Then::ReplyAndClose("550 on a list".into()), reply("250 hello"), 1, "EHLO: 550 on a list"),
+        (reply("502 what?"), Then::Close, 1, "EHLO: 502 what?"),
+    ] {
+        let sink = Sink::default().when("EHLO", ehlo, usize::MAX).when("HELO", helo, usize::MAX);
+        let remote = Remote::with(sink);
+        let outcome = Sender::new().send_one(&host(remote.address));
+        assert_eq!(outcome.fate, Deferred, "{outcome:?}");
+        assert!(outcome.why.ends_with(words), "{words}: {outcome:?}");
+        assert_eq!(remote.look(|seen| seen.connections), connections, "{words}");
+    }
+    let remote = Remote::with(Sink::default().when("EHLO", Then::Close, usize::MAX));
+    let mut sender = Sender::new();
+    sender.config.remote.tls = penfold::config::RemoteTls::Required;
+    assert_eq!(sender.send_one(&host(remote.address)).fate, Deferred);
+    assert_eq!(remote.look(|seen| seen.connections), 1);
+}
+
+#[test]
+fn what_ehlo_offers_may_be_written_oddly() {
+    for (offered, mail) in [
+        ("size 1000", "MAIL FROM:<jon@razorback.test> SIZE=18"),
+        ("SIZE=1000", "MAIL FROM:<jon@razorback.test> SIZE=18"),
+        ("SIZE=", "MAIL FROM:<jon@razorback.test> SIZE=18"),
+        ("SIZE 10M", "MAIL FROM:<jon@razorback.test> SIZE=18"),
+        ("SIZE -1", "MAIL FROM:<jon@razorback.test> SIZE=18"),
+        ("SIZE  18446744073709551616", "MAIL FROM:<jon@razorback.test> SIZE=18"),
+        ("SIZE\t1000 x y", "MAIL FROM:<jon@razorback.test> SIZE=18"),
+        ("XSIZE 3", "MAIL FROM:<jon@razorback.test>"),
+        ("", "MAIL FROM:<jon@razorback.test>"),
+        ("8BITMIMEX", "MAIL FROM:<jon@razorback.test>"),
+        ("AUTH=LOGIN PLAIN", "MAIL FROM:<jon@razorback.test>"),
+        ("\u{fc}\u{fc} \u{1}", "MAIL FROM:<jon@razorback.test>"),
+    ] {
+        let remote = Remote::with(Sink { keywords: keywords(&[offered]), ..Sink::default() });
+        let mut sender = Sender::new();
+        sender.text = b"Subject: x\n\nhi\n"[..].into();
+        assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered, "{offered:?}");
+        assert_eq!(remote.look(|seen| seen.commands[1].line.clone()), mail, "{offered:?}");
+    }
+    for offered in ["SIZE=3", "size 3"] {
+        let remote = Remote::with(Sink { keywords: keywords(&[offered]), ..Sink::default() });
+        assert_eq!(shown(&Sender::new().send_one(&host(remote.address))), (Failed, "5.3.4".into()), "{offered:?}");
+    }
+}
+
+/// 421 and the end of the connection, at every stage: what was said counts, and the next
+/// message finds a new connection.
+#[test]
+fn a_host_that_goes_down_says_so_at_any_stage() {
+    for at in ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."] {
+        for offered in [&["PIPELINING"][..], &[]] {
+            let then = Then::ReplyAndClose("421 4.3.2 going down".into());
+            let sink = Sink { keywords: keywords(offered), ..Sink::default() };
+            let remote = Remote::with(sink.when(at, then, 1));
+            let mut sender = Sender::new();
+            let outcome = sender.send_one(&host(remote.address));
+            assert_eq!(shown(&outcome), (Deferred, "4.3.2".into()), "{at}: {outcome:?}");
+            assert!(outcome.why.ends_with(": 421 4.3.2 going down"), "{at}: {outcome:?}");
+            assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered, "{at}");
+            assert_eq!(remote.look(|seen| seen.connections), 2, "{at}");
+        }
+    }
+    // With nothing more to say it may go, and need not answer QUIT.
+    for (at, then) in [
+        (".", Then::ReplyAndClose("250 2.0.0 taken".into())),
+        ("QUIT", Then::Close),
+        ("QUIT", Then::Reset),
+        ("QUIT", reply("500 what?")),
+        ("QUIT", reply("421 bye")),
+    ] {
+        let remote = Remote::with(Sink::default().when(at, then, usize::MAX));
+        let mut sender = Sender::new();
+        for _ in 0..2 {
+            let outcome = sender.send_one(&host(remote.address));
+            assert_eq!(shown(&outcome), (Delivered, "2.0.0".into()), "{at}: {outcome:?}");
+            if at == "QUIT" {
+                sender.courier.close();
+            }
+        }
+        assert_eq!(remote.look(|seen| seen.connections), 2, "{at}");
+    }
 }
 
 #[test]

@@ -155,6 +155,36 @@ fn a_reply_that_drips_is_cut_off_in_time() {
     server.join().expect("a server");
 }
 
+/// Each reply comes in time, but all together take too long.
+#[test]
+fn a_host_that_is_slow_at_every_stage_is_given_up() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let server = thread::spawn(move || {
+        // The second connection is that without TLS.
+        for stream in listener.incoming().take(2).flatten() {
+            let mut wire = common::dialog::Wire::new(stream, false);
+            let mut slowly = |line: &str| {
+                thread::sleep(LIMIT * 9 / 10);
+                wire.ask(line).unwrap_or_default()
+            };
+            let mut said = slowly("220 slow.test");
+            while !said.is_empty() {
+                said = slowly(match &said[..4] {
+                    "EHLO" => "250-slow.test\r\n250 STARTTLS",
+                    "STAR" => "454 4.7.0 not today",
+                    _ => "550 5.7.1 no",
+                });
+            }
+        }
+    });
+    let begun = Instant::now();
+    let outcome = Sender::new().send_one(&host(address));
+    assert!(outcome.why.starts_with("timed out while waiting for the "), "{}", outcome.why);
+    assert!(begun.elapsed() < 8 * LIMIT, "{:?}", begun.elapsed());
+    server.join().expect("a server");
+}
+
 /// Otherwise its 250 for one message would be taken for that of another.
 #[test]
 fn a_host_that_speaks_out_of_turn_is_not_listened_to_any_longer() {

@@ -4,6 +4,8 @@ use super::*;
 use common::dns::{Answer, Asking, record};
 use penfold::config;
 use trust_dns_resolver::proto::op::ResponseCode::{self, BADVERS, FormErr, NotImp, Refused, ServFail};
+use trust_dns_resolver::proto::rr::rdata::MX;
+use trust_dns_resolver::proto::rr::{Name, RData, Record};
 
 /// How a name server can fail to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,4 +236,105 @@ fn one_family_of_addresses_is_enough() {
     let dns = Dns::new(&penfold::config::Dns { nameservers: vec![zone.address], timeout: LIMIT });
     assert_eq!(dns.addresses("x.test"), Ok(vec![Ipv4Addr::new(192, 0, 2, 1).into()]));
     assert_eq!(dns.addresses("y.test"), Err(NoAnswer::ServFail));
+}
+
+/// A stranger writes the zones of his domains.
+#[test]
+fn what_a_hostile_zone_says_is_bounded() {
+    let server = NameServer::start(|name, kind| {
+        let kind = kind.to_string();
+        let all = |count: usize, data: &dyn Fn(usize) -> String| Answer {
+            truncated: true,
+            ..Answer::records((0..count).map(|n| record(name, &kind, &data(n))).collect())
+        };
+        match (name, kind.as_str()) {
+            ("many.test", "MX") => all(1000, &|n| format!("{} h{n}.test", n % 7)),
+            ("many.test", "A") => all(1000, &|n| format!("10.0.{}.{}", n / 250, n % 250)),
+            ("many.test", "AAAA") => all(1000, &|n| format!("2001:db8::{n:x}")),
+            ("nobodys.test", "A") => {
+                all(300, &|n| if n < 299 { format!("224.0.0.{}", n % 250) } else { "192.0.2.1".into() })
+            }
+            // Names that no host has, and addresses in place of names.
+            ("odd.test", "MX") => {
+                let odd = [&b"a b"[..], b"a.b", b"\0", b"a\r\nb", b"-a", b"[192", b"\xff", b"a\\b"];
+                let odd = odd.map(|label| Name::from_labels([label, b"test"]).expect("a name"));
+                let plain = ["224.0.0.1", "0.0.0.0", "good.test"].map(|text| Name::from_ascii(text).expect("a name"));
+                let exchanger = |host: &Name| {
+                    let mut host = host.clone();
+                    host.set_fqdn(true);
+                    Record::from_rdata(record(name, "A", "192.0.2.1").name, 60, RData::MX(MX::new(5, host)))
+                };
+                Answer::records(odd.iter().chain(&plain).map(exchanger).collect())
+            }
+            // Not of what was asked for.
+            ("other.test", "A") => Answer::records(vec![record("bank.test", "A", "192.0.2.66")]),
+            ("other.test", "MX") => Answer::records(vec![record(name, "A", "192.0.2.66")]),
+            // Aliases: to itself, around in one answer, around in many, and without end.
+            ("self.test", _) => Answer::records(vec![record(name, "CNAME", name)]),
+            ("one.test" | "two.test", _) => {
+                Answer::records(vec![record("one.test", "CNAME", "two.test"), record("two.test", "CNAME", "one.test")])
+            }
+            ("left.test", _) => Answer::records(vec![record(name, "CNAME", "right.test")]),
+            ("right.test", _) => Answer::records(vec![record(name, "CNAME", "left.test")]),
+            ("c5.chain.test", "A") => all(1, &|_| "192.0.2.5".into()),
+            _ => match name.strip_prefix('c').and_then(|rest| rest.strip_suffix(".chain.test")?.parse::<u32>().ok()) {
+                Some(n) => Answer::records(vec![record(name, "CNAME", &format!("c{}.chain.test", n + 1))]),
+                None => Answer::records(Vec::new()),
+            },
+        }
+    });
+    let dns = asking(vec![server.address], Duration::from_secs(5));
+    let begun = Instant::now();
+    assert_eq!(dns.mx("many.test").map(|list| list.len()), Ok(penfold::dns::MAX_EXCHANGERS));
+    assert_eq!(dns.addresses("many.test").map(|list| list.len()), Ok(2 * penfold::dns::MAX_ADDRESSES));
+    assert_eq!(dns.addresses("nobodys.test"), Ok(vec![Ipv4Addr::new(192, 0, 2, 1).into()]));
+    assert_eq!(dns.mx("odd.test"), Ok(vec![(5, "good.test".to_owned())]));
+    assert_eq!(dns.addresses("other.test"), Err(NoAnswer::NoData));
+    assert_eq!(dns.mx("other.test"), Err(NoAnswer::NoData));
+    assert_eq!(dns.addresses("c0.chain.test"), Ok(vec![Ipv4Addr::new(192, 0, 2, 5).into()]));
+    for name in ["self.test", "one.test", "left.test", "c6.chain.test"] {
+        let trouble = dns.mx(name).expect_err(name);
+        assert_eq!(Outcome::from_dns(name, &trouble).fate, Deferred, "{name}: {trouble:?}");
+        assert!(trouble.to_string().contains("in a circle"), "{name}: {trouble}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(server.asked().len() < 80, "{}", server.asked().len());
+}
+
+#[test]
+fn an_answer_is_kept_for_as_long_as_it_allows() {
+    let server = NameServer::start(|name, kind| {
+        let mut answer = record(name, "A", "192.0.2.1");
+        answer.ttl = if name == "brief.test" { 0 } else { 60 };
+        if kind.to_string() == "A" { Answer::records(vec![answer]) } else { Answer::records(Vec::new()) }
+    });
+    let dns = asking(vec![server.address], Duration::from_secs(5));
+    for (name, times) in [("brief.test", 3), ("long.test", 1)] {
+        for _ in 0..3 {
+            assert!(dns.addresses(name).is_ok());
+        }
+        let asked = server.asked().iter().filter(|(asked, kind)| asked == name && kind.to_string() == "A").count();
+        assert_eq!(asked, times, "{name}");
+    }
+}
+
+#[test]
+fn many_hosts_are_looked_up_side_by_side() {
+    const DELAY: Duration = Duration::from_millis(200);
+    let server = NameServer::judging(|asking| match asking.name {
+        "mute.test" => Answer::silence(),
+        "none.test" => Answer::nxdomain(),
+        _ => Answer { after: DELAY, ..well(asking) },
+    });
+    let dns = asking(vec![server.address], Duration::from_secs(1));
+    let hosts: Vec<_> = (0..10).map(|n| format!("h{n}.test")).collect();
+    let mut names: Vec<_> = hosts.iter().map(String::as_str).collect();
+    names.extend(["mute.test", "none.test", "-bad", "localhost"]);
+    let begun = Instant::now();
+    let found = dns.addresses_of_all(&names);
+    assert!(begun.elapsed() < 9 * DELAY, "{:?}", begun.elapsed());
+    assert!(found[..10].iter().all(|one| *one == Ok(vec![Ipv4Addr::new(192, 0, 2, 1).into()])), "{found:?}");
+    let (one, other) = (std::net::Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into());
+    let rest = [Err(NoAnswer::Timeout), Err(NoAnswer::NxDomain), Err(NoAnswer::BadName), Ok(vec![one, other])];
+    assert_eq!(found[10..], rest);
 }

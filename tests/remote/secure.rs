@@ -240,3 +240,52 @@ fn an_address_is_a_name_too() {
     assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "TLS1.3"), "{outcome:?}");
     assert_eq!(remote.look(|seen| seen.names.clone()), [""], "SNI has no addresses");
 }
+
+/// What a host can do with its side of the handshake.
+#[test]
+fn a_hostile_handshake_ends_in_time() {
+    let authority = Authority::new();
+    // A record of the handshake: the beginning of a message of this type and length.
+    let begins = |kind: u8, length: [u8; 3]| [&[0x16, 3, 3, 0, 4, kind][..], &length].concat();
+    let hostile: [(&str, Vec<u8>, usize); 8] = [
+        ("a message of 16 MB", begins(2, [0xff; 3]), 1),
+        (
+            "certificates without end",
+            [begins(11, [0, 0xff, 0xff]), [&[0x16, 3, 3, 0x40, 0][..], &[0; 0x4000]].concat()].concat(),
+            20_000,
+        ),
+        ("empty records", vec![0x16, 3, 3, 0, 0], 1_000_000),
+        ("changes of the cipher", vec![0x14, 3, 3, 0, 1, 1], 1_000_000),
+        ("warnings", vec![0x15, 3, 3, 0, 2, 1, 90], 1_000_000),
+        ("a goodbye", vec![0x15, 3, 3, 0, 2, 1, 0], 1),
+        ("words too early", vec![0x17, 3, 3, 0, 1, b'x'], 1_000_000),
+        ("a record without end", vec![0x16, 3, 3, 0xff, 0xff], 1),
+    ];
+    for (what, octets, times) in hostile {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let port = listener.local_addr().expect("bound").port();
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().expect("a client");
+            let mut raw = stream.try_clone().expect("a descriptor");
+            let mut wire = common::dialog::Wire::new(stream, false);
+            wire.ask("220 evil.test").and_then(|_| wire.ask("250-evil.test\r\n250 STARTTLS")).expect("EHLO, STARTTLS");
+            wire.say(b"220 go ahead\r\n").expect("it listens");
+            std::io::Read::read(&mut raw, &mut [0; 4096]).expect("the beginning of a handshake");
+            // As much as it takes, and then nothing, with the connection open.
+            let block = octets.repeat((1 << 14) / octets.len() + 1);
+            let sent = (0..times.div_ceil(block.len() / octets.len()))
+                .all(|_| raw.write_all(if times == 1 { &octets } else { &block }).is_ok());
+            let _ = std::io::Read::read(&mut raw, &mut [0; 4096])
+                .and_then(|_| std::io::Read::read_to_end(&mut raw, &mut Vec::new()));
+            sent
+        });
+        let target = Target::Hosts(vec![HostPort { host: NAME.into(), port, scheme: Scheme::Smtp }]);
+        let begun = Instant::now();
+        let outcome = sender(&authority, RemoteTls::Required).0.send_one(&target);
+        assert_eq!(shown(&outcome), (Deferred, "4.7.5".into()), "{what}: {outcome:?}");
+        assert!(outcome.why.starts_with("TLS is required: "), "{what}: {outcome:?}");
+        assert!(begun.elapsed() < 6 * LIMIT, "{what}: {:?}", begun.elapsed());
+        println!("{what}: {:?} {}", begun.elapsed(), outcome.why);
+        server.join().expect("a server");
+    }
+}

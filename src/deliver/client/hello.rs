@@ -3,7 +3,7 @@
 //! Each EHLO begins anew: what a host offered before the handshake of TLS may have
 //! been somebody else's word, and counts no more after it.
 
-use super::{Answer, Connection, Stage};
+use super::{Answer, Connection, NotOpen, Stage, State};
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
 
@@ -41,21 +41,33 @@ impl Connection {
         self.welcomed(Stage::Banner, welcome)
     }
 
-    /// EHLO, or HELO. What was offered before is forgotten.
-    pub(super) fn hello(&mut self, hostname: &str) -> Result<(), Answer> {
+    /// `verb`, which is EHLO or HELO, and HELO where EHLO is not known. What was offered
+    /// before is forgotten.
+    pub(super) fn hello(&mut self, verb: &str, hostname: &str) -> Result<(), NotOpen> {
         self.offers = Offers::default();
         self.expect_silence(Stage::Hello)?;
-        self.write(Stage::Hello, format!("EHLO {hostname}\r\n").as_bytes())?;
-        let mut reply = self.reply(Stage::Hello)?;
+        self.write(Stage::Hello, format!("{verb} {hostname}\r\n").as_bytes())?;
+        let mut reply = self.reply(Stage::Hello).map_err(|answer| self.hung_up(answer))?;
         if (200..300).contains(&reply.code()) {
             self.offers = Offers::read(&reply);
-        } else if reply.code() >= 500 {
-            self.expect_silence(Stage::Hello)?;
-            self.write(Stage::Hello, format!("HELO {hostname}\r\n").as_bytes())?;
-            reply = self.reply(Stage::Hello)?;
+        } else if reply.code() >= 500 && self.state != State::Broken {
+            let answer = self.refused(Stage::Hello, reply).deferred();
+            // Where HELO does not help, what was said to EHLO tells more.
+            reply = self.plain_hello(hostname).map_err(|second| if second.is_said() { second } else { answer })?;
         }
         self.names[1] = first_word(&reply);
-        self.welcomed(Stage::Hello, reply)
+        Ok(self.welcomed(Stage::Hello, reply)?)
+    }
+
+    fn plain_hello(&mut self, hostname: &str) -> Result<Reply, Answer> {
+        self.expect_silence(Stage::Hello)?;
+        self.write(Stage::Hello, format!("HELO {hostname}\r\n").as_bytes())?;
+        self.reply(Stage::Hello)
+    }
+
+    /// An answer to EHLO; whoever has hung up without a word may know HELO.
+    fn hung_up(&self, answer: Answer) -> NotOpen {
+        if !answer.is_said() && self.has_ended { NotOpen::HungUp(answer) } else { NotOpen::Answer(answer) }
     }
 
     pub(super) fn welcomed(&mut self, stage: Stage, reply: Reply) -> Result<(), Answer> {
@@ -83,8 +95,8 @@ impl Offers {
                 }
                 "PIPELINING" => offers.pipelining = true,
                 "8BITMIME" => offers.eight_bit = true,
-                // A limit that is no number is none.
-                "SIZE" => offers.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
+                "SIZE" => offers.size = Some(limit(words.next())),
+                _ if keyword.starts_with("SIZE=") => offers.size = Some(limit(keyword.get(5..))),
                 _ => {}
             }
         }
@@ -94,6 +106,11 @@ impl Offers {
     fn add_mechanisms<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         self.auth.get_or_insert_default().extend(names.filter_map(Mechanism::parse));
     }
+}
+
+/// A limit that is no number is none.
+fn limit(number: Option<&str>) -> u64 {
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 fn first_word(reply: &Reply) -> String {

@@ -14,7 +14,7 @@
 //! dropped instead. Does not choose hosts or decide what is tried next: see
 //! `remote`.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 mod hello;
@@ -41,7 +41,11 @@ pub use stage::Stage;
 const MAX_REPLY_LINES: usize = 1000;
 /// Octets of one of them, of which the first [`MAX_REPLY_LINE`] are read.
 const LONGEST_REPLY_LINE: usize = 64 << 10;
-/// The commands of one transaction, all together.
+/// From the greeting until a message can be sent, over all connections that this takes; a
+/// shorter limit of the stages makes it [`OPEN_STAGES`] of those.
+const OPEN_LIMIT: Duration = Duration::from_secs(15 * 60);
+const OPEN_STAGES: u32 = 4;
+/// The commands of all transactions of a message, altogether.
 const ENVELOPE_LIMIT: Duration = Duration::from_secs(3600);
 
 /// The content of one message, altogether, beside what its size takes at the
@@ -62,6 +66,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the host has said it.
+    fn is_said(&self) -> bool {
+        self.outcome.reply.is_some()
+    }
+
     /// The same, but not for ever: nothing was said about the message.
     fn deferred(mut self) -> Self {
         self.outcome.fate = Fate::Deferred;
@@ -76,6 +85,24 @@ enum NotOpen {
     Answer(Answer),
     /// This came of trying to use TLS.
     NoTls(Answer),
+    /// The host hung up when it heard EHLO.
+    HungUp(Answer),
+}
+
+/// How a connection is opened.
+#[derive(Clone, Copy)]
+struct Approach {
+    security: Security,
+    /// EHLO or HELO.
+    verb: &'static str,
+    until: Instant,
+}
+
+impl NotOpen {
+    fn answer(self) -> Answer {
+        let (Self::Answer(answer) | Self::NoTls(answer) | Self::HungUp(answer)) = self;
+        answer
+    }
 }
 
 impl From<Answer> for NotOpen {
@@ -94,8 +121,8 @@ pub struct Connection {
     offers: Offers,
     /// No stage takes longer.
     limit: Duration,
-    /// When the host has had its time for the commands of this transaction, or for
-    /// its content.
+    /// When the host has had its time for letting us in, for the commands of a message, or
+    /// for its content.
     patience: Instant,
     /// The name that the host gave itself, in the greeting or in the reply to EHLO.
     names: [String; 2],
@@ -104,6 +131,8 @@ pub struct Connection {
     logged_in: bool,
     /// Whether it wants a login that it was not given: nothing more goes over this connection.
     is_locked: bool,
+    /// Whether it was the host that broke it off.
+    has_ended: bool,
     state: State,
 }
 
@@ -120,33 +149,43 @@ enum State {
 impl Connection {
     /// Connects to `peer`, says hello, and secures the connection and logs in as `manner`
     /// has it. A host that has TLS by which nothing can be said, and need not have it,
-    /// is spoken to in clear instead, over a new connection.
+    /// is spoken to in clear instead, over a new connection; and so is one that hangs up on
+    /// EHLO, with HELO.
     ///
     /// # Errors
     /// The answer for every recipient: trouble, or what the host said instead of a
     /// welcome. That is always a deferral, 5xx or not: nothing was said about the
     /// message yet, and a person may get this host off a list before it goes back.
     pub fn open(peer: &Peer, manner: &Manner<'_>) -> Result<Self, Answer> {
-        match Self::open_once(peer, manner, manner.security) {
+        let until = Instant::now() + OPEN_LIMIT.min(manner.limit * OPEN_STAGES);
+        let first = Approach { security: manner.security, verb: "EHLO", until };
+        let may_be_clear = matches!(manner.security, Security::Opportunistic | Security::Clear);
+        match Self::open_once(peer, manner, first) {
             Ok(connection) => Ok(connection),
             Err(NotOpen::Answer(answer)) => Err(answer),
-            Err(NotOpen::NoTls(answer)) if answer.is_cut => Err(answer),
-            Err(NotOpen::NoTls(answer)) if manner.security != Security::Opportunistic => Err(secure::required(answer)),
+            Err(NotOpen::NoTls(answer) | NotOpen::HungUp(answer)) if answer.is_cut => Err(answer),
+            Err(NotOpen::HungUp(answer)) if may_be_clear && manner.login.is_none() => {
+                let polite = Approach { security: Security::Clear, verb: "HELO", ..first };
+                let polite = Self::open_once(peer, manner, polite).map_err(NotOpen::answer);
+                polite.map_err(|second| if second.is_said() { second } else { answer })
+            }
+            Err(NotOpen::HungUp(answer)) => Err(answer),
+            Err(NotOpen::NoTls(answer)) if !may_be_clear => Err(secure::required(answer)),
             Err(NotOpen::NoTls(answer)) => {
                 log::in_clear(&manner.id, peer, &answer.outcome.why);
-                Self::open_once(peer, manner, Security::Clear).map_err(|(NotOpen::Answer(a) | NotOpen::NoTls(a))| a)
+                Self::open_once(peer, manner, Approach { security: Security::Clear, ..first }).map_err(NotOpen::answer)
             }
         }
     }
 
-    fn open_once(peer: &Peer, manner: &Manner<'_>, security: Security) -> Result<Self, NotOpen> {
-        let mut connection = Self::connect(peer, manner)?;
-        if security == Security::Implicit {
+    fn open_once(peer: &Peer, manner: &Manner<'_>, approach: Approach) -> Result<Self, NotOpen> {
+        let mut connection = Self::connect(peer, manner, approach.until)?;
+        if approach.security == Security::Implicit {
             connection.handshake(manner, Demand::Verified).map_err(NotOpen::NoTls)?;
         }
         connection.greeted()?;
-        connection.hello(manner.hostname)?;
-        match security {
+        connection.hello(approach.verb, manner.hostname)?;
+        match approach.security {
             Security::Required => connection.start_tls(manner, Demand::Verified)?,
             Security::Opportunistic if connection.offers.starttls => connection.start_tls(manner, Demand::Any)?,
             _ => {}
@@ -158,7 +197,7 @@ impl Connection {
         Ok(connection)
     }
 
-    fn connect(peer: &Peer, manner: &Manner<'_>) -> Result<Self, Answer> {
+    fn connect(peer: &Peer, manner: &Manner<'_>, until: Instant) -> Result<Self, Answer> {
         let limit = manner.limit;
         let connected = Stream::connect(peer.address, Stage::Connect.timeout().min(limit), manner.hurry.as_ref());
         let mut stream = connected.map_err(|(e, is_cut)| {
@@ -172,11 +211,12 @@ impl Connection {
             tls: Encryption::CLEAR,
             offers: Offers::default(),
             limit,
-            patience: Instant::now() + ENVELOPE_LIMIT,
+            patience: until,
             names: Default::default(),
             is_ours: false,
             logged_in: false,
             is_locked: false,
+            has_ended: false,
             state: State::Idle,
         })
     }
@@ -216,7 +256,7 @@ impl Connection {
 
     fn set_stage(&mut self, stage: Stage) {
         let until = Instant::now() + stage.timeout().min(self.limit);
-        let patient = (Stage::Reset..=Stage::Body).contains(&stage);
+        let patient = (Stage::Banner..=Stage::Body).contains(&stage);
         self.input.source.set_deadline(if patient { until.min(self.patience) } else { until });
     }
 
@@ -278,12 +318,12 @@ impl Connection {
     fn read_lines(&mut self, reader: &mut ReplyReader) -> io::Result<Reply> {
         for _ in 0..MAX_REPLY_LINES {
             let Some((line, has_end)) = self.input.loose_line(MAX_REPLY_LINE, LONGEST_REPLY_LINE)? else {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                return Err(ErrorKind::UnexpectedEof.into());
             };
             match reader.line(&line) {
                 // A success that was cut off may have been about to say more.
                 Ok(Some(reply)) if has_end || reply.is_refusal() => return Ok(reply),
-                Ok(Some(_)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(Some(_)) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(None) => {}
                 Err(_) => return Err(nonsense(format!("what came is no SMTP reply: {}", quoted(&line)))),
             }
@@ -319,6 +359,8 @@ impl Connection {
 
     fn trouble(&mut self, stage: Stage, error: &io::Error) -> Answer {
         self.state = State::Broken;
+        self.has_ended =
+            matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
         self.answer(stage, Outcome::from_connection(stage.phrase(), error, stage == Stage::AfterDot))
     }
 }

@@ -88,7 +88,7 @@ impl Connection {
     /// STARTTLS, the handshake, and EHLO again.
     pub(super) fn start_tls(&mut self, manner: &Manner<'_>, demand: Demand) -> Result<(), NotOpen> {
         self.ask_for_tls().and_then(|()| self.handshake(manner, demand)).map_err(NotOpen::NoTls)?;
-        self.hello(manner.hostname).map_err(|answer| match answer.outcome.reply {
+        self.hello("EHLO", manner.hostname).map_err(NotOpen::answer).map_err(|answer| match answer.outcome.reply {
             // In TLS 1.3 a host says only after the handshake that it does not like it.
             None if demand == Demand::Any => NotOpen::NoTls(answer),
             _ => NotOpen::Answer(answer),

@@ -70,11 +70,13 @@ impl Connection {
 
     fn send_to_all(&mut self, what: &Consignment<'_>, answers: &mut [Option<Answer>]) -> Result<(), Answer> {
         let facts = self.measure(what)?;
+        let until = Instant::now() + ENVELOPE_LIMIT;
         let mut todo: Vec<usize> = (0..what.recipients.len()).collect();
         let mut room = todo.len();
         while !todo.is_empty() {
             let later = todo.split_off(room.min(todo.len()));
             let mut transaction = Transaction::new(what, &facts, answers);
+            self.patience = until;
             self.envelope(&mut transaction, &todo)?;
             self.data(&mut transaction)?;
             if !transaction.crowded.is_empty() {
@@ -102,7 +104,6 @@ impl Connection {
 
     /// MAIL, RCPT for the recipients `todo`, and DATA, as many at a time as may be.
     fn envelope(&mut self, transaction: &mut Transaction<'_>, todo: &[usize]) -> Result<(), Answer> {
-        self.patience = Instant::now() + ENVELOPE_LIMIT;
         todo.iter().for_each(|&at| transaction.answers[at] = None);
         let mut plan = Vec::with_capacity(todo.len() + 3);
         plan.extend((self.state == State::Begun).then_some(Command::Reset));

@@ -126,6 +126,25 @@ impl Users {
         roots
     }
 
+    /// Lines of the users file whose mailbox looks as if something were to be filled in.
+    pub fn unfilled(&self) -> Vec<ConfigError> {
+        let Source::File(table) = &self.source else { return Vec::new() };
+        let current = table.current();
+        let users = current.domains.values().flat_map(|users| users.values());
+        let signs = users.filter_map(|user| {
+            let path = user.mailbox.as_deref()?.to_str()?;
+            let sign =
+                placeholder(path).or_else(|| ["{user}", "{domain}"].into_iter().find(|sign| path.contains(sign)))?;
+            Some((user.line, sign))
+        });
+        let mut signs: Vec<_> = signs.collect();
+        signs.sort_unstable();
+        let told = |(line, sign)| {
+            ConfigError::new(table.path(), line, 1, format!("nothing takes the place of {sign} in a line's mailbox"))
+        };
+        signs.into_iter().map(told).collect()
+    }
+
     /// The mailbox of the user `name` (in lower case) of a local domain; `None`
     /// if there is no such user.
     ///
@@ -292,6 +311,11 @@ fn whose(text: &str) -> (String, String) {
         Ok(address) => (address.local().to_owned(), address.domain().to_owned()),
         Err(_) => (key.split(['@', ' ', '\t']).next().unwrap_or_default().to_owned(), String::new()),
     }
+}
+
+/// What other programs fill in for the user or the domain, and this one does not.
+pub fn placeholder(path: &str) -> Option<&'static str> {
+    ["%u", "%n", "%d", "%{user}", "$USER", "${user}"].into_iter().find(|sign| path.contains(sign))
 }
 
 /// Whether a name can stand in a path without leading elsewhere.

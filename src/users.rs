@@ -126,6 +126,11 @@ impl Users {
         roots
     }
 
+    /// Whether they are those of the system.
+    pub fn are_of_system(&self) -> bool {
+        matches!(self.source, Source::System)
+    }
+
     /// Lines of the users file whose mailbox looks as if something were to be filled in.
     pub fn unfilled(&self) -> Vec<ConfigError> {
         let Source::File(table) = &self.source else { return Vec::new() };
@@ -151,6 +156,8 @@ impl Users {
     /// # Errors
     /// Why the system could not be asked, or has no home for the user.
     pub fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
+        #[cfg(test)]
+        tests::LOOKED_UP.set(tests::LOOKED_UP.get() + 1);
         match &self.source {
             Source::System => self.of_system(name, domain),
             Source::File(table) => {
@@ -324,4 +331,4 @@ fn is_safe(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

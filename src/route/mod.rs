@@ -30,6 +30,7 @@ use routes::{Routes, SMTP, Target};
 use virtual_table::VirtualTable;
 
 mod expand;
+mod rings;
 mod routes;
 mod virtual_table;
 mod warnings;

@@ -7,13 +7,14 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
 use signal_hook::consts::{SIGCHLD, SIGHUP};
 
 use crate::config::{self, Config, ConfigError, LogTo, TableFile, table};
@@ -27,7 +28,8 @@ use crate::sasl::server::set_key;
 use crate::sasl::throttle::Throttle;
 use crate::spool::Spool;
 use crate::submit::senders::Senders;
-use crate::sys::{self, roots::is_roots_alone};
+use crate::sys;
+use crate::sys::roots::{is_roots, is_roots_alone};
 use crate::tls::Tls;
 use crate::users::accounts;
 use crate::worker::{Settings, Tools};
@@ -312,6 +314,9 @@ impl Start {
         for directory in needed.iter().filter(|_| as_root) {
             make_for(directory, user).map_err(|e| failed(directory, e))?;
         }
+        if as_root {
+            take_over(&config.spool, user).map_err(|e| failed(&config.spool, e))?;
+        }
         self.become_user(config)?;
         for directory in needed.iter().filter(|directory| as_root && !directory.exists()) {
             make_all(directory).map_err(|e| failed(directory, e))?;
@@ -319,8 +324,14 @@ impl Start {
         if let Err(e) = kept {
             ::log::error!("keep a process as root: {e}; mail for users of the system waits");
         }
-        Spool::open(&config.spool)
-            .map_err(|e| Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e))
+        Spool::open(&config.spool).map_err(|e| {
+            let mut exit = Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e);
+            if exit.code == exit::NOPERM {
+                let (user, spool) = (sys::user_name(), config.spool.display());
+                exit.text.push(format!("the spool must be the user's that runs it: chown -R {user} {spool}"));
+            }
+            exit
+        })
     }
 
     /// From root to the server's user, with spool, log and tables open: who opens them has to
@@ -432,6 +443,29 @@ fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     make_all(directory)?;
     let Some(found) = nix::unistd::User::from_name(user)? else { return Ok(()) };
     std::os::unix::fs::chown(directory, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
+}
+
+/// Gives a spool that is there, empty and root's alone, such as a new volume of a container, to
+/// the server's user. One with anything in it stays as it is: it may be somebody's.
+fn take_over(spool: &Path, user: &str) -> io::Result<()> {
+    let Ok(directory) = fs::File::options().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(spool) else {
+        return Ok(());
+    };
+    if !is_roots_alone(spool) || !is_roots(&directory.metadata()?) || !is_empty(spool)? {
+        return Ok(());
+    }
+    let Some(found) = nix::unistd::User::from_name(user)? else { return Ok(()) };
+    std::os::unix::fs::fchown(&directory, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
+}
+
+/// Whether there is nothing in a directory, but for what a new file system has.
+fn is_empty(directory: &Path) -> io::Result<bool> {
+    for file in fs::read_dir(directory)? {
+        if file?.file_name() != "lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn make_all(directory: &Path) -> io::Result<()> {

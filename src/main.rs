@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Exit> {
     let options = options();
     sys::close_inherited(passed());
+    sys::usual_umask();
     let name = std::env::args_os().next();
     let name = name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
     let is_part = [KEEPER, AGENT, NAMES, READER].contains(&name);

@@ -126,12 +126,38 @@ impl Users {
         roots
     }
 
+    /// Whether they are those of the system.
+    pub fn are_of_system(&self) -> bool {
+        matches!(self.source, Source::System)
+    }
+
+    /// Lines of the users file whose mailbox looks as if something were to be filled in.
+    pub fn unfilled(&self) -> Vec<ConfigError> {
+        let Source::File(table) = &self.source else { return Vec::new() };
+        let current = table.current();
+        let users = current.domains.values().flat_map(|users| users.values());
+        let signs = users.filter_map(|user| {
+            let path = user.mailbox.as_deref()?.to_str()?;
+            let sign =
+                placeholder(path).or_else(|| ["{user}", "{domain}"].into_iter().find(|sign| path.contains(sign)))?;
+            Some((user.line, sign))
+        });
+        let mut signs: Vec<_> = signs.collect();
+        signs.sort_unstable();
+        let told = |(line, sign)| {
+            ConfigError::new(table.path(), line, 1, format!("nothing takes the place of {sign} in a line's mailbox"))
+        };
+        signs.into_iter().map(told).collect()
+    }
+
     /// The mailbox of the user `name` (in lower case) of a local domain; `None`
     /// if there is no such user.
     ///
     /// # Errors
     /// Why the system could not be asked, or has no home for the user.
     pub fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
+        #[cfg(test)]
+        tests::LOOKED_UP.set(tests::LOOKED_UP.get() + 1);
         match &self.source {
             Source::System => self.of_system(name, domain),
             Source::File(table) => {
@@ -294,10 +320,15 @@ fn whose(text: &str) -> (String, String) {
     }
 }
 
+/// What other programs fill in for the user or the domain, and this one does not.
+pub fn placeholder(path: &str) -> Option<&'static str> {
+    ["%u", "%n", "%d", "%{user}", "$USER", "${user}"].into_iter().find(|sign| path.contains(sign))
+}
+
 /// Whether a name can stand in a path without leading elsewhere.
 fn is_safe(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -214,6 +214,9 @@ fn the_sample_says_the_defaults() {
     }
     // Named, they must be there as well.
     sample.listen.iter_mut().for_each(|listen| listen.is_default = true);
+    // What is local besides is this system's own name.
+    assert!(default.local.domains.starts_with(&sample.local.domains), "{:?}", default.local.domains);
+    sample.local.domains.clone_from(&default.local.domains);
     assert_eq!(sample, default);
     assert_eq!(
         read(&source("etc/penfold.conf")).map(|mut config| {
@@ -280,4 +283,19 @@ fn the_examples_of_the_page_are_files_that_are_tested() {
         let (text, _) = example.split_once(".Ed\n").expect("an end");
         assert!(good.iter().any(|(_, file)| file == text), "{text}");
     }
+}
+
+/// Where nothing is configured, mail for root at any name of this host stays here.
+#[test]
+fn the_names_of_this_system_are_local_by_default() {
+    let name = nix::unistd::gethostname().expect("a name").into_string().expect("UTF-8").to_ascii_lowercase();
+    let short = name.split('.').next().expect("a name").to_owned();
+    let local = |text: &str| parse(Path::new("penfold.conf"), text).expect("good").local.domains;
+    for text in ["", "hostname = \"mail.example.org\"\n"] {
+        let domains = local(text);
+        for wanted in [&name, &short, &"localhost".to_owned()] {
+            assert!(domains.contains(wanted) || wanted.contains('_'), "{text}: {wanted}: {domains:?}");
+        }
+    }
+    assert_eq!(local("local.domains = [\"example.org\"]"), ["example.org"]);
 }

@@ -7,6 +7,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
@@ -193,4 +194,58 @@ fn who_is_nobody_in_particular_has_no_rights() {
         assert_eq!(output.status.code(), Some(77), "{uid}: {output:?}");
     }
     assert!(daemon.terminate().success());
+}
+
+/// A new volume is root's. Where nobody else can have made it and nothing is in it, it becomes
+/// the server's; else whoever starts the server is told what to do.
+#[test]
+fn an_empty_volume_of_roots_becomes_the_spool() {
+    if !geteuid().is_root() {
+        println!("skipped: only root has what is root's");
+        return;
+    }
+    for (what, before, is_taken) in [
+        ("empty", &[][..], true),
+        ("a new file system", &["lost+found"], true),
+        ("with something in it", &["lost+found", "new"], false),
+        ("for others to write", &[], false),
+        ("below what others may change", &[], false),
+    ] {
+        let mut site = Site::new();
+        site.becomes_roots();
+        let volume = site.path("volume");
+        fs::create_dir(&volume).expect("a directory");
+        before.iter().for_each(|name| fs::create_dir(volume.join(name)).expect("a directory"));
+        if what.starts_with("for others") {
+            fs::set_permissions(&volume, fs::Permissions::from_mode(0o775)).expect("root can");
+        }
+        if what.starts_with("below") {
+            common::own(&site.path(""));
+        }
+        site.set("", "spool", &format!("{volume:?}"));
+        let owner = || fs::metadata(&volume).expect("there").uid();
+        if is_taken {
+            let daemon = site.start();
+            daemon.submit(&["jon"]);
+            daemon.wait_mail(&site, "jon", 1);
+            assert_ne!(owner(), 0, "{what}");
+            continue;
+        }
+        let output = site.penfoldd(&["-d"]).output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let remedy = format!("the spool must be the user's that runs it: chown -R nobody {}", volume.display());
+        assert!(output.status.code() == Some(77) && said.contains(&remedy), "{what}: {output:?}");
+        assert_eq!(owner(), 0, "{what}");
+    }
+    // Whoever is not root is told too.
+    let mut site = Site::new();
+    let volume = site.path("volume");
+    fs::create_dir(&volume).expect("a directory");
+    site.set("", "spool", &format!("{volume:?}"));
+    let penfoldd = site.penfoldd(&["-d"]);
+    let arguments: Vec<&str> = penfoldd.get_args().map(|word| word.to_str().expect("UTF-8")).collect();
+    let program = penfoldd.get_program().to_str().expect("UTF-8");
+    let output = as_somebody(70_104, &[], program, &arguments).output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(77) && said.contains(": chown -R 70104 "), "{output:?}");
 }

@@ -615,3 +615,82 @@ fn who_is_no_user_any_more_has_his_mail_deferred() {
         assert!(is_said, "{name}: {}", daemon.log());
     }
 }
+
+/// In a directory where everybody may make files, as /var/mail is on some systems, somebody may
+/// have made a mailbox for another: it would be his to read or to empty.
+#[test]
+fn a_mailbox_that_another_user_has_made_is_not_used() {
+    for (what, template, made) in [
+        ("a file", "mbox:{}/{user}", "umask 0; : >{}/jon; : >{}/root-owned; mkdir {}/elvis"),
+        ("a Maildir", "{}/{user}/", "umask 0; mkdir -p {}/jon/new {}/jon/tmp {}/jon/cur; : >{}/elvis"),
+        ("a link", "{}/{user}/", "umask 0; mkdir -p {}/x/new {}/x/tmp {}/x/cur; ln -s x {}/jon; mkfifo {}/elvis"),
+    ] {
+        let Some(mut homes) = Homes::new("") else { return };
+        let place = homes.site.path("home/var");
+        fs::create_dir(&place).expect("a directory");
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o1777)).expect("root can");
+        let filled = |text: &str| text.replace("{}", &place.display().to_string());
+        homes.site.set("local", "mailbox", &format!("{:?}", filled(template)));
+        let mary = format!("setpriv --reuid={0} --regid={0} --clear-groups sh -c", FIRST + 1);
+        homes.mounts.shell(&format!("{mary} '{}'", filled(made)));
+        let daemon = homes.start();
+        daemon.submit(&["jon", "mary"]);
+        let line = daemon.wait_words(&["to=<jon@razorback>"]);
+        assert!(line.contains(" deferred ") && line.contains("dsn=4."), "{what}: {line}");
+        daemon.wait_words(&["sent to=<mary@razorback>"]);
+        for name in ["jon", "jon/new", "jon/tmp", "x/new", "x/tmp"] {
+            let path = place.join(name);
+            let count = fs::read_dir(&path).map_or(0, Iterator::count);
+            let size = fs::metadata(&path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
+            assert_eq!((name == "jon" || count == 0, size), (true, 0), "{what}: {name}");
+        }
+        // Once it is gone he has one of his own.
+        homes.mounts.shell(&filled("rm -rf {}/jon {}/x"));
+        assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{what}: {}", daemon.log());
+        assert_eq!(fs::metadata(place.join("jon")).expect("his own").uid(), FIRST, "{what}");
+    }
+}
+
+/// The directories of a Maildir are their owner's: whatever he puts in their place while mail
+/// comes in is his own loss, and nobody else's.
+#[test]
+fn whoever_swaps_his_directories_keeps_nobody_waiting() {
+    let Some(homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
+    let daemon = homes.start();
+    daemon.submit(&["jon", "mary"]);
+    daemon.wait_until("mailboxes", || homes.mail("jon").len() == 1 && homes.mail("mary").len() == 1);
+    let (home, site) = (homes.home("jon").display().to_string(), homes.site.path("").display().to_string());
+    let script = format!(
+        "cd {home}/Maildir; mkdir ../other ../third; mkfifo ../pipe; \
+         while test ! -e ../stop; do for to in ../other ../third ../pipe {site}/spool/new {home} /dev/null {site}/home/mary/Maildir/new; do \
+         for name in new tmp cur; do mv $name real; ln -s $to $name; rm $name; mkfifo $name; rm $name; ln -s $to $name; \
+         rm $name; mv real $name; done; done; done"
+    );
+    let user = FIRST.to_string();
+    let mut attacker = homes.mounts.enter("setpriv");
+    attacker.args(["--reuid", &user, "--regid", &user, "--clear-groups", "sh", "-c", &script]);
+    let mut attacker = attacker.stderr(std::process::Stdio::null()).spawn().expect("a shell");
+    for _ in 0..60 {
+        daemon.submit(&["jon", "mary"]);
+    }
+    daemon.wait_until("mail of another", || homes.mail("mary").len() >= 61);
+    fs::write(homes.home("jon").join("stop"), "").expect("written");
+    attacker.wait().expect("it ends");
+    // No message is lost: it is his, wherever he had it put, or waits for the directory in which it was
+    // prepared. What is written is never anybody else's.
+    let his = || {
+        let (mut todo, mut count) = (vec![homes.home("jon")], 0);
+        while let Some(path) = todo.pop() {
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            count += usize::from(metadata.is_file() && path.to_string_lossy().contains(",S="));
+            if metadata.is_dir() {
+                todo.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|file| file.path()));
+            }
+        }
+        count
+    };
+    daemon.wait_until("each message", || his() + homes.site.spooled().len() >= 61);
+    assert_eq!(homes.mail("mary").len(), 61);
+    assert_eq!(fs::read_dir(homes.site.path("spool/bad")).map_or(0, Iterator::count), 0);
+    assert!(!daemon.log().contains("a bug ended"), "{}", daemon.log());
+}

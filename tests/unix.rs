@@ -9,7 +9,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -611,7 +613,6 @@ fn the_server_refuses_to_be_root_or_nobody_it_knows() {
 
 #[test]
 fn tables_are_read_by_the_user_who_reads_them_again() {
-    use std::os::unix::fs::PermissionsExt;
     if !runs_as_root() {
         return;
     }
@@ -626,6 +627,83 @@ fn tables_are_read_by_the_user_who_reads_them_again() {
     assert!(text(&output.stderr).contains(&told), "{output:?}");
     let daemon = site.start();
     assert!(daemon.log().contains(&told), "{}", daemon.log());
+}
+
+/// Who starts it by hand may have any umask; others must reach what they need, and no more.
+#[test]
+fn what_it_makes_has_the_same_modes_under_every_umask() {
+    // Only root makes those above.
+    let socket = if geteuid().is_root() { "made/run/deep/sock" } else { "made/sock" };
+    let modes = |umask: &str| {
+        let mut site = Site::new();
+        for (section, key, path) in [("", "spool", "made/spool"), ("", "socket", socket), ("log", "to", "made/log")] {
+            let path = format!("{:?}", site.path(path));
+            site.set(section, key, &path);
+        }
+        fs::create_dir(site.path("made")).expect("a directory");
+        common::own(&site.path("made"));
+        let port = free_port();
+        site.set("listen", "address", &format!("\"127.0.0.1:{port}\""));
+        site.write("aliases", &format!("box: {}\n", site.path("mail/box").display()));
+        let penfoldd = site.penfoldd(&[]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("umask {umask} && exec \"$0\" \"$@\"")]);
+        let output = run(command.arg(penfoldd.get_program()).args(penfoldd.get_args()));
+        assert_eq!(code(&output), 0, "{output:?}");
+        let daemon = Background(site.path(socket));
+        let mut client = Client::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens"));
+        client.send("jon@razorback", &["jon", "box"], TEXT);
+        wait_for("mail", || site.mail("jon").len() == 1 && site.path("mail/box").exists());
+        wait_for("the end", || fs::read_dir(site.path("made/spool/new")).is_ok_and(|new| new.count() == 0));
+        let mut found = Vec::new();
+        let mut todo: Vec<_> = ["made", "mail"].map(|name| site.path(name)).to_vec();
+        while let Some(path) = todo.pop() {
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            let name = path.strip_prefix(site.path("")).expect("below").display().to_string();
+            // Names of messages differ.
+            let name = name.split_once("/jon/new/").map_or(name.clone(), |(front, _)| format!("{front}/jon/new/"));
+            found.push((name, metadata.permissions().mode() & 0o7777));
+            if metadata.is_dir() {
+                todo.extend(fs::read_dir(&path).expect("root or its own").flatten().map(|file| file.path()));
+            }
+        }
+        drop(daemon);
+        found.sort();
+        found
+    };
+    let usual = modes("022");
+    let of_root = [("made/spool", 0o755), ("made/run", 0o755), ("made/run/deep", 0o755)];
+    let of_all = [
+        ("made/spool/new", 0o700),
+        (socket, 0o666),
+        ("made/log", 0o640),
+        ("mail/jon", 0o700),
+        ("mail/jon/new/", 0o600),
+        ("mail/box", 0o600),
+    ];
+    for (name, mode) in of_root.iter().filter(|_| geteuid().is_root()).chain(&of_all) {
+        assert!(usual.contains(&((*name).to_owned(), *mode)), "{name}: {usual:?}");
+    }
+    for umask in ["000", "027", "077"] {
+        assert_eq!(modes(umask), usual, "umask {umask}");
+    }
+}
+
+/// A daemon in the background, by its control socket.
+struct Background(PathBuf);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let Ok(socket) = UnixStream::connect(&self.0) else { return };
+        let peer = nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::PeerCredentials);
+        if let Some(pid) = peer.ok().map(|peer| peer.pid()).filter(|pid| *pid > 0) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            let end = Instant::now() + PATIENCE;
+            while UnixStream::connect(&self.0).is_ok() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
 }
 
 // Limits

@@ -41,6 +41,12 @@ fn know(site: &mut Site, lines: &str) {
     site.set("remote", "credentials", &path);
 }
 
+/// Users of the system who run programs.
+const NO_PERSONS: [&str; 16] = [
+    "daemon", "bin", "mail", "news", "uucp", "proxy", "www-data", "www", "nginx", "apache", "backup", "list", "nobody",
+    "cron", "games", "man",
+];
+
 /// What -n ends with, and says.
 fn examine(site: &Site) -> (Option<i32>, String) {
     let output = site.penfoldd(&["-n"]).output().expect("it runs");
@@ -200,14 +206,22 @@ fn mail_that_nobody_reads() {
         ("local.users = \"system\"", "root: jon@elsewhere.test", String::new()),
         ("local.users = \"system\"\nlocal.domains = []", "", String::new()),
         ("", "", String::new()),
-        ("local.postmaster = \"jonn\"", "", kept("postmaster", "local.postmaster leads to no mailbox")),
+        ("local.postmaster = \"jonn\"", "", kept("postmaster", "local.postmaster leads to jonn, who has no mailbox")),
+        (
+            "",
+            "postmaster: chief\nchief: jno",
+            "{aliases}:2:1: postmaster leads to jno, who has no mailbox: mail for postmaster is kept in {}, which nobody reads".into(),
+        ),
+        ("local.users = \"system\"", "postmaster: root", kept("root and postmaster", line)),
     ] {
         let site = Site::with(&format!("local.mailbox = \"/var/mail/{{user}}\"\n{settings}"));
         site.write("aliases", &format!("{aliases}\n"));
         let (code, said) = examine(&site);
         let path = |name| site.path(name).display().to_string();
         let warning = warning.replace("{}", &path("spool/postmaster")).replace("{aliases}", &path("aliases"));
-        let is_other = |line: &&str| !line.contains("is \"system\"") && !line.contains("local.mailbox: ");
+        let is_other = |line: &&str| {
+            !["is \"system\"", "local.mailbox: ", "homes that are not theirs"].iter().any(|words| line.contains(words))
+        };
         let rest: Vec<_> = said.lines().filter(is_other).collect();
         let wanted: Vec<_> =
             [warning.as_str(), "penfoldd: configuration OK"].into_iter().filter(|l| !l.is_empty()).collect();
@@ -232,7 +246,6 @@ fn an_alias_of_root_that_leads_to_nobody() {
         ("jon::\n", "root: jno, jon\n", 0, ""),
         ("jon::\n", "root: jno@elsewhere.test\n", 0, ""),
         ("jon::\n", "root: jon\n", 0, ""),
-        ("jon::\n", "", 0, ""),
     ] {
         let site = Site::with("local.postmaster = \"jon\"");
         site.write("users", users);
@@ -243,6 +256,13 @@ fn an_alias_of_root_that_leads_to_nobody() {
         let warnings: Vec<&str> = if line == 0 { Vec::new() } else { vec![&warning] };
         assert_warned(&site, &warnings);
     }
+    // A users file that does not know of root.
+    let site = Site::with("local.postmaster = \"jon\"");
+    site.write("users", "jon::\n");
+    let aliases = site.path("aliases");
+    let warning =
+        format!("mail for root is refused, as there is no such user: give root a line in {}", aliases.display());
+    assert_warned(&site, &[&warning]);
     // What it warns of.
     let site = Site::new();
     site.write("aliases", "root: jno\n");
@@ -256,7 +276,7 @@ fn an_alias_of_root_that_leads_to_nobody() {
 fn aliases_where_no_domain_is_local() {
     let warning = "local.domains is empty: the aliases have no effect";
     for (domains, aliases, warnings) in
-        [("[]", "root: jon\n", &[warning][..]), ("[]", "# none\n", &[]), ("[\"razorback\"]", "root: jon\n", &[])]
+        [("[]", "root: jon\n", &[warning][..]), ("[]", "# none\n", &[]), ("[\"localhost\"]", "root: jon\n", &[])]
     {
         let site = Site::with(&format!("local.domains = {domains}"));
         site.write("aliases", aliases);
@@ -271,7 +291,8 @@ fn a_place_where_users_cannot_make_their_mailboxes() {
         return;
     }
     let mut site = Site::with("local.users = \"system\"");
-    site.write("aliases", "root: jon@elsewhere.test\n");
+    let others: String = NO_PERSONS.iter().map(|name| format!("{name}: root\n")).collect();
+    site.write("aliases", &format!("root: jon@elsewhere.test\n{others}"));
     for name in ["box", "box/all"] {
         fs::create_dir(site.path(name)).expect("a directory");
     }
@@ -341,14 +362,21 @@ fn a_port_that_only_root_may_have() {
 #[test]
 fn names_that_others_cannot_know_or_reach() {
     let only = "local.domains has example.org, and only this host can connect: see [[listen]]";
+    let neither = |host: &str| {
+        format!(
+            "local.domains has neither {host} nor localhost: mail that programs send to a user there leaves this host"
+        )
+    };
+    let (full, bare) = (neither("razorback.test"), neither("mail"));
     let short = "hostname mail has no dot: other hosts may refuse mail from such a name; set hostname";
     for (settings, warnings) in [
         ("local.domains = [\"localhost\", \"razorback.test\", \"localhost.localdomain\"]", &[][..]),
-        ("local.domains = [\"example.org\"]", &[only]),
-        ("local.domains = [\"example.org\"]\nlisten.proxy = [\"127.0.0.1\"]", &[]),
-        ("local.domains = [\"razorback\"]\nhostname = \"mail\"", &[short]),
-        ("local.domains = [\"razorback\"]\nhostname = \"mail\"\nremote.local_only = true", &[]),
-        ("local.domains = [\"example.org\"]\nhostname = \"mail\"", &[short, only]),
+        ("local.domains = [\"example.org\"]", &[only, &full]),
+        ("local.domains = [\"example.org\", \"localhost\"]", &[only]),
+        ("local.domains = [\"example.org\", \"localhost\"]\nlisten.proxy = [\"127.0.0.1\"]", &[]),
+        ("local.domains = [\"razorback\", \"mail\"]\nhostname = \"mail\"", &[short]),
+        ("local.domains = [\"razorback\"]\nhostname = \"mail\"\nremote.local_only = true", &[&bare]),
+        ("local.domains = [\"example.org\"]\nhostname = \"mail\"", &[short, only, &bare]),
     ] {
         let site = Site::with(settings);
         if settings.contains("proxy") {
@@ -359,7 +387,7 @@ fn names_that_others_cannot_know_or_reach() {
         }
     }
     // Not started: it would listen everywhere.
-    let site = Site::with("local.domains = [\"example.org\"]\nlisten.address = \"0.0.0.0:0\"");
+    let site = Site::with("local.domains = [\"example.org\", \"localhost\"]\nlisten.address = \"0.0.0.0:0\"");
     assert_eq!(examine(&site), (Some(0), "penfoldd: configuration OK\n".to_owned()));
 }
 
@@ -568,4 +596,44 @@ fn a_table_with_errors_does_not_stop_a_start() {
     daemon.wait_log(|line| line.contains("the configuration has errors: the old one stays in force"));
     site.write("aliases", "good: jon\nbad: jon\n");
     client.ask("RCPT TO:<bad@razorback>", "250 ");
+}
+
+#[test]
+fn signs_that_stand_for_nothing_here() {
+    let mut site = Site::new();
+    site.set("local", "mailbox", "\"/var/mail/%d/%u\"");
+    site.write("users", "jon::\nroot::/var/mail/{user}\nmary::/var/mail/%n\n");
+    let users = site.path("users");
+    let warnings = [(2, "{user}"), (3, "%n")].map(|(line, sign)| {
+        format!("{}:{line}:1: nothing takes the place of {sign} in a line's mailbox", users.display())
+    });
+    let all = ["local.mailbox: nothing takes the place of %u: expected {user} or {domain}", &warnings[0], &warnings[1]];
+    assert_warned(&site, &all);
+}
+
+/// What cron(8) and a web server send to the user that they run as.
+#[test]
+fn mail_for_users_who_are_no_persons() {
+    let Some(homes) = common::homes::Homes::new("") else { return };
+    let known = fs::read_to_string("/etc/passwd").expect("users");
+    let is_there = |name: &&str| known.lines().any(|line| line.starts_with(&format!("{name}:")));
+    if !["daemon", "bin"].iter().all(is_there) {
+        return println!("skipped: this system has no daemon and no bin");
+    }
+    let words = "waits for homes that are not theirs: give them lines in";
+    let said = || {
+        let output = homes.mounts.inside(&homes.site.penfoldd(&["-n"])).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        said
+    };
+    let first = said();
+    let line = first.lines().find(|line| line.contains(words)).expect(&first);
+    assert!(
+        line.starts_with("mail for daemon, bin") && line.len() < 200 && first.matches(words).count() == 1,
+        "{first}"
+    );
+    let all = NO_PERSONS.iter().map(|name| format!("{name}: jon\n"));
+    homes.site.write("aliases", &all.collect::<String>());
+    assert!(!said().contains(words));
 }

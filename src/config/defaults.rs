@@ -39,7 +39,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             data_timeout: Duration::from_secs(10 * MINUTE),
         },
         local: Local {
-            domains: vec![hostname.to_owned(), "localhost".to_owned()],
+            domains: local_names(hostname, &own_name()),
             users: Users::System,
             mailbox: "~/Maildir".into(),
             aliases: optional("/etc/aliases"),
@@ -101,6 +101,21 @@ pub(super) fn own_name() -> String {
     parse_domain(full_name(&name, &hosts)).map_or_else(|_| "localhost".to_owned(), String::from)
 }
 
+/// What is local by default: the hostname, localhost, and the system's own name, with its
+/// domain and without. Programs here write to all of them; a name without a dot is nobody
+/// else's.
+fn local_names(hostname: &str, own: &str) -> Vec<String> {
+    let short = own.split('.').next().unwrap_or(own);
+    let short = parse_domain(short).map(String::from).ok();
+    let mut names = vec![hostname.to_owned()];
+    for name in [Some("localhost".to_owned()), Some(own.to_owned()), short].into_iter().flatten() {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 fn full_name<'a>(name: &'a str, hosts: &'a str) -> &'a str {
     if name.contains('.') {
         return name;
@@ -113,6 +128,19 @@ fn full_name<'a>(name: &'a str, hosts: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_of_this_host_is_local() {
+        for (hostname, own, names) in [
+            ("web.x.org", "web.x.org", &["web.x.org", "localhost", "web"][..]),
+            ("web", "web", &["web", "localhost"]),
+            ("mail.x.org", "web.x.org", &["mail.x.org", "localhost", "web.x.org", "web"]),
+            ("localhost", "localhost", &["localhost"]),
+            ("localhost.localdomain", "localhost.localdomain", &["localhost.localdomain", "localhost"]),
+        ] {
+            assert_eq!(local_names(hostname, own), names);
+        }
+    }
 
     #[test]
     fn a_short_name_is_made_full_by_the_hosts_file() {

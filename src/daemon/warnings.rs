@@ -20,6 +20,8 @@ use crate::sasl::Backend;
 use crate::sys::{self, keeper, people};
 use crate::worker::Settings;
 
+mod tables;
+
 /// Warns of all that the other functions here do not. `sockets` is where clients come.
 pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
     let config = &settings.config;
@@ -27,6 +29,7 @@ pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
     of_names(config, sockets);
     of_overlaps(config);
     of_mailboxes(config);
+    tables::tell(settings);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
             let whom = if config.relay.networks.is_empty() { "nobody" } else { "nobody but this host" };

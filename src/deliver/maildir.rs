@@ -56,24 +56,23 @@ impl Maildir<'_> {
     /// be, and the entry must be copied.
     pub fn take(&self, spool: &Spool, entry: EntryName) -> Option<Outcome> {
         let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
-        let mut result = spool.move_into(entry, &target);
-        if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            match At(self.path).make() {
-                Ok(()) => result = spool.move_into(entry, &target),
-                // A place where only an agent can work, see `Hands`: it has the same rights, or more.
-                Err(trouble) if trouble.error.kind() == io::ErrorKind::PermissionDenied => {
-                    result = Err(trouble.error);
-                }
-                Err(trouble) => return Some(self.trouble(&trouble)),
-            }
+        let move_there = || {
+            spool.move_into(entry, &target).map_err(|e| Trouble::new(format!("rename into {}", target.display()), e))
+        };
+        let mut result = At(self.path).settle().and_then(|()| move_there());
+        if result.as_ref().is_err_and(|trouble| trouble.error.kind() == io::ErrorKind::NotFound) {
+            result = At(self.path).make().and_then(|()| move_there());
         }
         match result {
             Ok(()) => Some(self.delivered()),
-            Err(e) if matches!(e.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) => {
+            // Another file system, or a place where only an agent can work: see `Hands`.
+            Err(trouble)
+                if matches!(trouble.error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) =>
+            {
                 spool.note_apart(self.path);
                 None
             }
-            Err(e) => Some(self.trouble(&Trouble::new(format!("rename into {}", target.display()), e))),
+            Err(trouble) => Some(self.trouble(&trouble)),
         }
     }
 

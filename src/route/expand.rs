@@ -4,7 +4,9 @@
 //! depth of a chain costs no stack; each address is met once, so it ends; it
 //! counts what it meets, so it is bounded. A ring of aliases is no trouble as long
 //! as a way leads out of it, or it passes through a name that is also a user:
-//! there it is broken, as sendmail does. An alias that names a list, or has an owner, is
+//! there it is broken, as sendmail does. Whether a name is a user is asked where the answer
+//! depends on it, not for every member of a large alias: that may be a question to another
+//! process. An alias that names a list, or has an owner, is
 //! a final recipient: the worker has the list read, and the walk begins there again with
 //! its members, as it does with those of a `.forward`. What depends on a table or the system
 //! being out of order is `Unsure`.
@@ -15,8 +17,8 @@ use std::sync::Arc;
 use crate::address::Address;
 use crate::aliases::{Aliases, Member};
 use crate::envelope::{Action, Recipient};
-use crate::users::{Mailbox, Owner};
 
+use super::rings::in_rings;
 use super::routes::{Routes, Target};
 use super::virtual_table::VirtualTable;
 use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router, lower};
@@ -53,6 +55,8 @@ struct Tables<'r> {
 /// What the tables say of one address.
 enum Step<'t> {
     Final(Action),
+    /// No table has it: a final recipient if it is a user, else unknown.
+    Local(Action),
     Unknown,
     Members(&'t [Member]),
 }
@@ -79,36 +83,57 @@ impl<'r> Tables<'r> {
             return Ok(Step::Final(Action::Deliver));
         }
         let name = lower(address.local());
+        let is_postmaster = name == POSTMASTER;
         if ask != Ask::Tables {
-            return Ok(match router.mailbox(&name, domain)? {
-                // Only a user of the system has a `.forward` to be passed by.
-                Some(Mailbox { owner: Owner::User(_), .. }) if ask == Ask::Mailbox => Step::Final(Action::Direct),
-                None if name != POSTMASTER => Step::Unknown,
-                _ => Step::Final(Action::Deliver),
+            // Only a user of the system has a `.forward` to be passed by.
+            let is_past = ask == Ask::Mailbox && router.users.are_of_system();
+            let action = if is_past { Action::Direct } else { Action::Deliver };
+            return Ok(match is_postmaster {
+                true if router.mailbox(&name, domain)?.is_none() => Step::Final(Action::Deliver),
+                _ => Step::Local(action),
             });
         }
-        for name in [Some(&*name), router.without_detail(&name)].into_iter().flatten() {
-            if let Some(step) = self.named(name, domain)? {
-                return Ok(step);
-            }
+        if let Some(step) = self.named(&name, domain)? {
+            return Ok(step);
         }
-        match self.virtual_table.catch_all(domain).map_err(ToString::to_string)? {
+        let base = router.without_detail(&name);
+        let below = base.map_or(Ok(None), |base| self.named(base, domain));
+        let catch_all = self.virtual_table.catch_all(domain);
+        if matches!((&below, &catch_all), (Ok(None), Ok(None))) && !is_postmaster {
+            return Ok(Step::Local(Action::Deliver));
+        }
+        if router.users.mailbox(&name, domain)?.is_some() {
+            return Ok(Step::Final(Action::Deliver));
+        }
+        if let Some(step) = below? {
+            return Ok(step);
+        }
+        if let Some(base) = base
+            && router.users.mailbox(base, domain)?.is_some()
+        {
+            return Ok(Step::Final(Action::Deliver));
+        }
+        match catch_all.map_err(ToString::to_string)? {
             Some(members) => Ok(Step::Members(members)),
-            None if name == POSTMASTER => self.postmaster(address),
+            None if is_postmaster => self.postmaster(address),
             None => Ok(Step::Unknown),
         }
     }
 
+    /// What the tables of addresses and of names have.
     fn named(&self, name: &str, domain: &str) -> Result<Option<Step<'_>>, String> {
         if let Some(members) = self.virtual_table.find(name, domain).map_err(ToString::to_string)? {
             return Ok(Some(Step::Members(members)));
         }
-        if let Some(members) = self.aliases.find(name).map_err(ToString::to_string)? {
-            let is_list = members.iter().any(|member| matches!(member, Member::Include(_)));
-            let is_late = is_list || self.aliases.owner(name).is_some();
-            return Ok(Some(if is_late { Step::Final(Action::Expand) } else { Step::Members(members) }));
-        }
-        Ok(self.router.users.mailbox(name, domain)?.map(|_| Step::Final(Action::Deliver)))
+        let Some(members) = self.aliases.find(name).map_err(ToString::to_string)? else { return Ok(None) };
+        let is_list = members.iter().any(|member| matches!(member, Member::Include(_)));
+        let is_late = is_list || self.aliases.owner(name).is_some();
+        Ok(Some(if is_late { Step::Final(Action::Expand) } else { Step::Members(members) }))
+    }
+
+    /// Whether an address that no table has is that of a user.
+    fn is_user(&self, address: &Address) -> Result<bool, String> {
+        Ok(self.router.mailbox(&lower(address.local()), address.domain())?.is_some())
     }
 
     /// An address whose alias is a list, without a detail that is not in the alias's name.
@@ -131,7 +156,13 @@ impl<'r> Tables<'r> {
             return Ok(Step::Final(Action::Deliver));
         }
         // Another domain's postmaster is followed, not asked from here: it could ask back.
-        if !is_postmaster && matches!(self.step(&named, Ask::Tables)?, Step::Unknown) {
+        let is_nobody = !is_postmaster
+            && match self.step(&named, Ask::Tables)? {
+                Step::Unknown => true,
+                Step::Local(_) => !self.is_user(&named)?,
+                _ => false,
+            };
+        if is_nobody {
             return Ok(Step::Final(Action::Deliver));
         }
         Ok(Step::Members(members))
@@ -160,6 +191,8 @@ struct Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Final,
+    /// A user, or unknown: not asked yet.
+    Local,
     Unknown,
     /// It stands for its members.
     None,
@@ -176,6 +209,7 @@ impl<'t> Walk<'t> {
             if node.end != End::Final {
                 match self.tables.step(&node.address, node.ask)? {
                     Step::Final(action) => (node.end, node.action) = (End::Final, action),
+                    Step::Local(action) => (node.end, node.action) = (End::Local, action),
                     Step::Unknown => node.end = End::Unknown,
                     Step::Members(members) => self.follow(at, members)?,
                 }
@@ -187,13 +221,14 @@ impl<'t> Walk<'t> {
 
     fn follow(&mut self, at: usize, members: &[Member]) -> Result<(), String> {
         let own = self.nodes[at].address.clone();
+        let own_key = self.key(&own);
         let user = self.user.filter(|_| at == 0);
         let himself = if user.is_some() { Ask::Mailbox } else { Ask::User };
         for member in members {
             let index = match member {
                 Member::Address(address) => {
                     let address = self.tables.router.qualify(address);
-                    let ask = if self.key(&address) == self.key(&own) { himself } else { Ask::Tables };
+                    let ask = if self.key(&address) == own_key { himself } else { Ask::Tables };
                     self.node(address, ask)?
                 }
                 Member::Direct(address) => self.node(self.tables.router.qualify(address), Ask::Mailbox)?,
@@ -245,10 +280,11 @@ impl<'t> Walk<'t> {
 
     fn finals(&self) -> Result<Expansion, String> {
         let mut seen = HashSet::new();
-        let (mut finals, mut unknown) = (Vec::new(), 0);
+        let (mut finals, mut is_known, mut asked) = (Vec::new(), false, Vec::new());
+        let is_broken = self.broken_rings()?;
         for (at, node) in self.nodes.iter().enumerate() {
             let action = match (node.end, &node.action) {
-                (End::None, _) if !self.is_broken_at(at)? => continue,
+                (End::None, _) if !is_broken.get(at).is_some_and(|is_broken| *is_broken) => continue,
                 // A user's own `.forward` that leads back to him.
                 (End::None, _) if at == 0 && self.user.is_some() => &Action::Direct,
                 (_, action) => action,
@@ -261,45 +297,41 @@ impl<'t> Walk<'t> {
             };
             if seen.insert((who, what)) {
                 finals.push(Recipient { action: action.clone(), ..Recipient::new(node.address.clone()) });
-                unknown += usize::from(node.end == End::Unknown);
+                is_known |= matches!(node.end, End::Final | End::None);
+                if node.end == End::Local {
+                    asked.push(&node.address);
+                }
             }
         }
-        if finals.len() > unknown {
+        // One who exists is enough: the others fail by themselves, later.
+        let mut asked = asked.into_iter();
+        while let Some(address) = asked.next().filter(|_| !is_known) {
+            is_known = self.tables.is_user(address)?;
+        }
+        if is_known {
             return Ok(self.refusal(&finals).unwrap_or(Expansion::Finals(finals)));
         }
         let mut met = self.nodes.iter().map(|node| &node.address);
         match met.find(|address| lower(address.local()) == POSTMASTER) {
             // It always exists, wherever it leads.
             Some(postmaster) => Ok(Expansion::Finals(vec![Recipient::new(postmaster.clone())])),
-            None if unknown > 0 => Ok(Expansion::Unknown),
+            None if !finals.is_empty() => Ok(Expansion::Unknown),
             None => Err(self.describe_loop()),
         }
     }
 
-    /// Whether a ring is broken here: an alias that leads back to itself and is a user too.
-    fn is_broken_at(&self, at: usize) -> Result<bool, String> {
+    /// Where a ring is broken: at an alias that leads back to itself and is a user too. Empty
+    /// where there is no ring.
+    fn broken_rings(&self) -> Result<Vec<bool>, String> {
         if !self.met_again {
-            return Ok(false);
+            return Ok(Vec::new());
         }
-        let address = &self.nodes[at].address;
-        let user = self.tables.router.mailbox(&lower(address.local()), address.domain())?;
-        Ok(user.is_some() && self.leads_back(at))
-    }
-
-    fn leads_back(&self, start: usize) -> bool {
-        let mut seen = HashSet::new();
-        let mut todo = vec![start];
-        while let Some(at) = todo.pop() {
-            for &member in &self.nodes[at].members {
-                if member == start {
-                    return true;
-                }
-                if seen.insert(member) {
-                    todo.push(member);
-                }
-            }
+        let edges: Vec<Vec<usize>> = self.nodes.iter().map(|node| node.members.clone()).collect();
+        let mut is_broken = in_rings(&edges);
+        for (is_broken, node) in is_broken.iter_mut().zip(&self.nodes).filter(|(is_in, _)| **is_in) {
+            *is_broken = node.end == End::None && self.tables.is_user(&node.address)?;
         }
-        false
+        Ok(is_broken)
     }
 
     /// The answer if every one of the recipients is refused.
@@ -318,8 +350,8 @@ impl<'t> Walk<'t> {
     /// The ring that everything ends in, for people.
     fn describe_loop(&self) -> String {
         const SHOWN: usize = 10;
-        let (mut path, mut at) = (Vec::new(), 0);
-        while !path.contains(&at) {
+        let (mut path, mut at, mut seen) = (Vec::new(), 0, HashSet::new());
+        while seen.insert(at) {
             path.push(at);
             at = self.nodes[at].members.first().copied().unwrap_or(at);
         }

@@ -32,8 +32,10 @@ use virtual_table::VirtualTable;
 
 mod expand;
 mod memory;
+mod rings;
 mod routes;
 mod virtual_table;
+mod warnings;
 
 /// All that decides where mail goes: one for all threads.
 #[derive(Debug)]
@@ -342,37 +344,6 @@ impl Router {
 
     fn is_local(&self, domain: &str) -> bool {
         self.domains.contains(domain)
-    }
-
-    fn warn_of_aliases(&self) {
-        let aliases = self.aliases.current();
-        if self.domains.is_empty() && !aliases.is_empty() {
-            ::log::warn!("local.domains is empty: the aliases have no effect");
-        }
-        let root = self.own_postmaster.with_local(ROOT);
-        let is_virtual = !matches!(self.virtual_table.current().find(ROOT, root.domain()), Ok(None));
-        if is_virtual || self.expand(&root) != Expansion::Unknown {
-            return;
-        }
-        if let Some((line, nobody)) = aliases.end_of(ROOT) {
-            let text = format!("root leads to {nobody}, whom nobody knows: mail for root is refused");
-            ::log::warn!("{}", ConfigError::new(self.aliases.path(), line, 1, text));
-        }
-    }
-
-    fn warn_of_last_resort(&self) {
-        let is_kept = |name: &&str| match self.expand(&self.own_postmaster.with_local(name)) {
-            Expansion::Finals(finals) => finals.iter().any(|to| self.route_of(to) == self.last_resort()),
-            _ => false,
-        };
-        let names: Vec<&str> = [ROOT, POSTMASTER].into_iter().filter(is_kept).collect();
-        let remedy = match names.as_slice() {
-            [] => return,
-            [ROOT, ..] => format!("give root a line in {}", self.aliases.path().display()),
-            _ => "local.postmaster leads to no mailbox".to_owned(),
-        };
-        let (names, path) = (names.join(" and "), self.last_resort.display());
-        ::log::warn!("mail for {names} is kept in {path}, which nobody reads: {remedy}");
     }
 }
 

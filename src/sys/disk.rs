@@ -133,7 +133,9 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 /// # Errors
 /// As for [`sync`], and those of open(2).
 pub fn sync_directory(path: &Path) -> io::Result<()> {
-    step("fsync", Subject::Path(path), || File::open(path)?.sync_all())
+    // Of what somebody has put in its place a FIFO would keep us waiting.
+    let open = || OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(path);
+    step("fsync", Subject::Path(path), || open()?.sync_all())
 }
 
 /// Says who may do what with a file.

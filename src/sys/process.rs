@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, getpid, initgroups, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -127,6 +128,12 @@ pub fn keep_rights() -> io::Result<()> {
         None,
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
     )?)
+}
+
+/// Gives new files and directories the modes that they are made with, whatever the umask of
+/// whoever starts the program: nothing of it is for group or others to write.
+pub fn usual_umask() {
+    umask(Mode::from_bits_truncate(0o022));
 }
 
 /// Closes what the program that began this one has left open, beyond the standard

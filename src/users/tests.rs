@@ -2,6 +2,11 @@ use std::fs;
 
 use super::*;
 
+thread_local! {
+    /// Users that were looked up by a thread.
+    pub(crate) static LOOKED_UP: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A users file that goes when the test ends.
 struct Scratch(PathBuf);
 

@@ -22,6 +22,22 @@ use crate::sys::disk;
 pub struct At<'a>(pub &'a Path);
 
 impl At<'_> {
+    /// Makes the Maildir if it is missing, and refuses one that another user may have made.
+    pub fn settle(&self) -> Result<(), Trouble> {
+        // Without a slash at its end, behind which a link would be followed.
+        let path = self.0.components().as_path();
+        let look = || fs::symlink_metadata(path);
+        let found = match look() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make()?;
+                look()
+            }
+            found => found,
+        };
+        let checked = found.and_then(|found| super::check_owner(path, &found));
+        checked.map_err(|error| trouble("use", path, error))
+    }
+
     /// Writes a file to `tmp/`, durably.
     pub fn copy(&self, name: &str, head: &str, message: &File, content: Part) -> Result<Done, Trouble> {
         let temporary = self.0.join("tmp").join(name);

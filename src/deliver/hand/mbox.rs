@@ -55,6 +55,7 @@ pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<
     if !metadata.is_file() || metadata.nlink() != 1 {
         return Err(trouble("write", io::Error::other("it is no plain file with one name")));
     }
+    super::check_owner(path, &metadata).map_err(|e| trouble("write", e))?;
     lock(&file, deadline).map_err(|e| trouble("lock", e))?;
     let before = file.metadata().map_err(|e| trouble("look at", e))?.len();
     let front = missing_end(path, before).to_owned() + head;

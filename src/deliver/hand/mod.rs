@@ -18,10 +18,13 @@ mod pool;
 mod run;
 mod wire;
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::unistd::geteuid;
 
 pub use pool::Hands;
 
@@ -180,10 +183,14 @@ pub struct Trouble {
 pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
     let message = || message.ok_or_else(|| Trouble::new("read the message", io::ErrorKind::InvalidInput));
     match task {
-        Task::Copy { mailbox, name, head, content } => maildir::At(mailbox).copy(name, head, message()?, *content),
+        Task::Copy { mailbox, name, head, content } => {
+            maildir::At(mailbox).settle()?;
+            maildir::At(mailbox).copy(name, head, message()?, *content)
+        }
         Task::Reveal { mailbox, name } => maildir::At(mailbox).reveal(name).map(|()| Done::Well),
         Task::Recover { mailbox, prefix, identity, is_old } => maildir::At(mailbox).recover(prefix, *identity, *is_old),
         Task::Adopt { mailbox, name, prefix } => {
+            maildir::At(mailbox).settle()?;
             maildir::At(mailbox).adopt(name, prefix, message()?).map(|()| Done::Well)
         }
         Task::Append { file, head, content } => mbox::append(file, head, message()?, *content).map(|()| Done::Well),
@@ -202,6 +209,22 @@ pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
         }
     }
 }
+
+/// Refuses what another user may have put in the place of a mailbox: in a directory where
+/// everybody may make files it has to be whose process this is, or root's.
+fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
+    if [geteuid().as_raw(), 0].contains(&found.uid()) {
+        return Ok(());
+    }
+    let directory = fs::metadata(path.parent().unwrap_or(path))?;
+    if directory.mode() & EVERYBODY == 0 || directory.uid() == found.uid() {
+        return Ok(());
+    }
+    Err(io::Error::other("it belongs to somebody else, and everybody may make files there"))
+}
+
+/// Writing, for those who are neither the owner nor of the group.
+const EVERYBODY: u32 = 0o002;
 
 impl Task {
     /// Whether the server, which is confined, could not do it itself.

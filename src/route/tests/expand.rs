@@ -241,6 +241,44 @@ fn long_chains_need_no_stack_and_everything_is_bounded() {
     check(&router, &[("more", "unsure: more@razorback stands for more than 10000 addresses")]);
 }
 
+/// A question about a user may go to another process, and a client may have a large alias
+/// expanded again and again.
+#[test]
+fn a_large_alias_asks_about_few_users() {
+    use crate::users::tests::LOOKED_UP;
+    let site = Site::new("large");
+    let list = |member: &dyn Fn(usize) -> String| (0..5000).map(member).collect::<Vec<_>>().join(", ");
+    let ring: String = (0..5000).map(|n| format!("r{n}: r{}, r0, r{n}\n", (n + 1) % 5000)).collect();
+    site.write(
+        "aliases",
+        &format!(
+            "details: {}\ndirect: {}\nnames: {}\nnobody: {}\nagain: {}\n{ring}",
+            list(&|n| format!("jon+{n}")),
+            list(&|n| format!("\\jon+{n}")),
+            list(&|n| if n == 0 { "jon".into() } else { format!("x{n}") }),
+            list(&|n| format!("x{n}")),
+            list(&|n| if n % 2 == 0 { "details".into() } else { format!("jon+{n}") }),
+        ),
+    );
+    let router = site.open();
+    for (name, count, most) in [
+        ("details", 5000, 2),
+        ("direct", 5000, 2),
+        ("names", 5000, 2),
+        ("nobody", 0, 10_000),
+        ("again", 5000, 4),
+        ("r7", 0, 10_010),
+    ] {
+        let before = LOOKED_UP.get();
+        let found = match router.expand(&address(name)) {
+            Expansion::Finals(finals) => finals.len(),
+            _ => 0,
+        };
+        let asked = LOOKED_UP.get() - before;
+        assert!(found == count && asked <= most, "{name}: {found} recipients, {asked} users looked up");
+    }
+}
+
 #[test]
 fn the_postmaster_always_exists() {
     const KEPT: &str = "/spool/postmaster";

@@ -1,0 +1,94 @@
+//! What the tables say that cannot be meant: mail for root and the postmaster that nobody
+//! gets, and mail for users of the system who are no persons.
+
+use crate::aliases::Member;
+use crate::config::ConfigError;
+use crate::envelope::{Action, Recipient};
+use crate::sys::people::Person;
+use crate::users::{Mailbox, Owner};
+
+use super::{Expansion, POSTMASTER, ROOT, Route, Router};
+
+impl Router {
+    /// Warns of aliases without effect and of an alias of root that leads to nobody.
+    pub(super) fn warn_of_aliases(&self) {
+        let aliases = self.aliases.current();
+        if self.domains.is_empty() && !aliases.is_empty() {
+            ::log::warn!("local.domains is empty: the aliases have no effect");
+        }
+        let root = self.own_postmaster.with_local(ROOT);
+        let is_virtual = !matches!(self.virtual_table.current().find(ROOT, root.domain()), Ok(None));
+        if self.domains.is_empty() || is_virtual || self.expand(&root) != Expansion::Unknown {
+            return;
+        }
+        match aliases.end_of(ROOT) {
+            Some((line, nobody)) => {
+                let text = format!("root leads to {nobody}, whom nobody knows: mail for root is refused");
+                ::log::warn!("{}", ConfigError::new(self.aliases.path(), line, 1, text));
+            }
+            None => {
+                let file = self.aliases.path().display();
+                ::log::warn!("mail for root is refused, as there is no such user: give root a line in {file}");
+            }
+        }
+    }
+
+    /// Warns of mail for root and the postmaster that is kept where nobody looks.
+    pub(super) fn warn_of_last_resort(&self) {
+        let is_kept = |name: &str| match self.expand(&self.own_postmaster.with_local(name)) {
+            Expansion::Finals(finals) => finals.iter().any(|to| self.route_of(to) == self.last_resort()),
+            _ => false,
+        };
+        let (aliases, file) = (self.aliases.current(), self.aliases.path());
+        let path = self.last_resort.display();
+        let is_roots = is_kept(ROOT);
+        match (is_kept(POSTMASTER), aliases.end_of(POSTMASTER)) {
+            (true, Some((line, nobody))) if !(is_roots && nobody.local().eq_ignore_ascii_case(ROOT)) => {
+                let text = format!(
+                    "postmaster leads to {nobody}, who has no mailbox: \
+                     mail for postmaster is kept in {path}, which nobody reads"
+                );
+                ::log::warn!("{}", ConfigError::new(file, line, 1, text));
+            }
+            (true, None) if !is_roots => {
+                let named = match &self.postmaster {
+                    [Member::Address(named) | Member::Direct(named)] => named.to_string(),
+                    _ => String::new(),
+                };
+                ::log::warn!(
+                    "mail for postmaster is kept in {path}, which nobody reads: \
+                     local.postmaster leads to {named}, who has no mailbox"
+                );
+            }
+            _ => {}
+        }
+        if is_roots {
+            let file = file.display();
+            let is_both = match aliases.end_of(POSTMASTER) {
+                Some((_, end)) => end.local().eq_ignore_ascii_case(ROOT),
+                None => is_kept(POSTMASTER),
+            };
+            let names = if is_both { "root and postmaster" } else { "root" };
+            ::log::warn!("mail for {names} is kept in {path}, which nobody reads: give root a line in {file}");
+        }
+    }
+
+    /// Whether mail for a user of the system goes into his own home, whatever else it does.
+    pub fn keeps_mail_at_home(&self, person: &Person) -> bool {
+        let is_at_home = |to: &Recipient| match self.route(&to.address) {
+            Route::Mailbox(Mailbox { owner: Owner::User(account), path, .. }) => {
+                account.uid == person.uid && path.starts_with(&account.home)
+            }
+            _ => false,
+        };
+        match self.expand(&self.own_postmaster.with_local(&person.name)) {
+            Expansion::Finals(finals) => finals.iter().any(|to| to.action == Action::Deliver && is_at_home(to)),
+            _ => false,
+        }
+    }
+
+    /// Places of the users file that look as if something were to be filled in.
+    pub fn unfilled_mailboxes(&self) -> Vec<ConfigError> {
+        self.users.unfilled()
+    }
+}

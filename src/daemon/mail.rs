@@ -24,7 +24,7 @@ use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
 use crate::submit::usage::Usage;
 use crate::sys::command;
-use crate::worker::{self, Settings, Tools};
+use crate::worker::{self, Rates, Settings, Tools};
 
 /// Threads that work on jobs.
 const WORKER_STACK: usize = 512 << 10;
@@ -62,7 +62,8 @@ impl Mail {
         let dns = Arc::new(Dns::new(&settings.config.dns));
         let count = settings.config.queue.workers;
         let queue_settings = queue_settings(&settings);
-        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands: Hands::default(), dns, local });
+        let (hands, rates) = (Hands::default(), Rates::default());
+        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands, rates, dns, local });
         let (events, inbox) = bounded(EVENTS);
         let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
         let mut workers = Vec::new();

@@ -217,11 +217,26 @@ impl Router {
     /// What the alias of a final recipient stands for; `None` where there is none any more.
     pub fn list(&self, address: &Address) -> Option<List> {
         let (address, aliases) = (self.qualified(address), self.aliases.current());
+        let name = self.alias_of(&aliases, &address)?;
+        let owner = aliases.owner(&name).map(|owner| address.with_local(owner));
+        Some(List { members: aliases.find(&name)?.to_vec(), name, owner })
+    }
+
+    /// The name of that alias.
+    pub fn list_name(&self, address: &Address) -> Option<Box<str>> {
+        self.alias_of(&self.aliases.current(), address)
+    }
+
+    /// The alias of an address, with or without the detail.
+    fn alias_of(&self, aliases: &Aliases, address: &Address) -> Option<Box<str>> {
         let name = lower(address.local());
-        [Some(&*name), self.without_detail(&name)].into_iter().flatten().find_map(|name| {
-            let owner = aliases.owner(name).map(|owner| address.with_local(owner));
-            Some(List { name: name.into(), members: aliases.find(name)?.to_vec(), owner })
-        })
+        let names = [Some(&*name), self.without_detail(&name)].into_iter().flatten();
+        names.map(Box::<str>::from).find(|name| aliases.find(name).is_some())
+    }
+
+    /// The user's name in a local address, for what is counted by user.
+    pub fn base<'a>(&self, address: &'a Address) -> &'a str {
+        self.without_detail(address.local()).unwrap_or(address.local())
     }
 
     /// Where one final recipient goes now, by what is to be done for him. Never expands.

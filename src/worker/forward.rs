@@ -36,6 +36,10 @@ const MAX_LISTS: usize = 100;
 const MAX_MEMBERS: usize = 10_000;
 /// Members of a `.forward`, with those of its lists, and all recipients that come of it.
 const MAX_FORWARDED: u32 = 1000;
+/// What is left of that for each of many details of one user in a message.
+const MIN_FORWARDED: u32 = 10;
+/// Recipients of a message that are looked through for such details.
+const MAX_COUNTED: usize = 2000;
 /// Recipients that come of one recipient of a message by lists.
 const MAX_LISTED: u32 = 1_000_000;
 /// Recipients that come of one recipient of a report.
@@ -72,6 +76,9 @@ impl Attempt<'_> {
         };
         // No report is to beget another one.
         let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
+        if self.is_named_before(slot, &list.name) {
+            return Outcome::delivered("the list has it by another detail").via(Via::List);
+        }
         let step = Step::list(&list.name);
         let finals = self.check_loop(address, &step).and_then(|()| {
             let members = self.read_lists(list.members, &Owner::Server, MAX_MEMBERS)?;
@@ -84,6 +91,17 @@ impl Attempt<'_> {
             Ok(finals) => self.pass_on(slot, step, finals, sender, Via::List),
             Err(outcome) => outcome.via(Via::List),
         }
+    }
+
+    /// Whether a recipient before this one is the same list: it has one copy of a message.
+    fn is_named_before(&self, slot: &Slot, list: &str) -> bool {
+        let mut before = self.entry.slots().iter().take_while(|other| other.number < slot.number);
+        before.any(|other| {
+            other.recipient.action == Action::Expand
+                && other.record.state != State::Failed
+                && other.recipient.address.domain() == slot.recipient.address.domain()
+                && self.settings.router.list_name(&other.recipient.address).as_deref() == Some(list)
+        })
     }
 
     /// Whom a user's `.forward` names; `None` where it is not to be followed.
@@ -229,7 +247,24 @@ impl Attempt<'_> {
             Origin::Client => MAX_LISTED,
             Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
         };
-        if via == Via::Forward { left.min(MAX_FORWARDED) } else { left }
+        match via {
+            Via::Forward if self.entry.steps().is_empty() => {
+                left.min((MAX_FORWARDED / self.same_user(&slot.recipient.address)).max(MIN_FORWARDED))
+            }
+            Via::Forward => left.min(MAX_FORWARDED),
+            _ => left,
+        }
+    }
+
+    /// How many recipients are details of one user; at least one.
+    fn same_user(&self, address: &Address) -> u32 {
+        let base = |of: &Address| self.settings.router.base(of).to_ascii_lowercase();
+        let own = base(address);
+        let is_same = |other: &&Slot| {
+            let other = &other.recipient.address;
+            other.domain() == address.domain() && base(other) == own
+        };
+        u32::try_from(self.entry.slots().iter().take(MAX_COUNTED).filter(is_same).count()).unwrap_or(u32::MAX).max(1)
     }
 
     /// What is left, divided among recipients that may lead to others: three quarters among

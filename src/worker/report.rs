@@ -82,14 +82,11 @@ impl Attempt<'_> {
 
     /// As whom the one who is told is counted.
     fn whom(&self, to: &Address, origin: Origin) -> Whom {
-        let mark = self.settings.config.local.subaddress;
-        match self.settings.router.place(to.domain()) {
+        let router = &self.settings.router;
+        match router.place(to.domain()) {
             _ if origin == Origin::Postmaster => Whom::Postmaster,
             Place::Elsewhere => Whom::Other(to.clone()),
-            _ => match mark.and_then(|mark| to.local().split_once(mark)) {
-                Some((name, _)) if !name.is_empty() => Whom::Own(to.with_local(name)),
-                _ => Whom::Own(to.clone()),
-            },
+            _ => Whom::Own(to.with_local(router.base(to))),
         }
     }
 

@@ -10,6 +10,8 @@
 //! less. The sender is not shown the names of files here. Does not decide who is
 //! told, when or how often, and spools nothing: the worker does.
 
+use std::borrow::Cow;
+
 use jiff::{Timestamp, fmt::rfc2822};
 
 use crate::address::{Address, parse_domain};
@@ -45,6 +47,8 @@ pub struct Report<'a> {
     /// The front of the original, lines ending in LF: its header, or as much of
     /// it as is to be shown. What follows an empty line is not used.
     pub header: &'a [u8],
+    /// How many reports like this one were not sent since the last one, for there were too many.
+    pub withheld: u64,
 }
 
 /// The longest line (RFC 5322 2.1.1), in octets.
@@ -53,19 +57,27 @@ const MAX_LINE: usize = 998;
 const WIDTH: usize = 72;
 /// How much of another host's words is shown, in characters.
 const MAX_SAID: usize = 2000;
+/// The same after the first [`FULLY_TOLD`] recipients.
+const MAX_SAID_LATER: usize = 200;
+const FULLY_TOLD: usize = 25;
+/// As much of the original's header is shown: whoever has forged the sender wrote it.
+const MAX_SHOWN: usize = 8 << 10;
 
 /// The report as a message: header and body, lines ending in LF, all of it ASCII.
 pub fn compose(report: &Report) -> Vec<u8> {
     let original = header_block(report.header);
     // "=_" cannot occur in quoted-printable (RFC 2045 6.7).
     let boundary = format!("=_{}", report.id);
-    let words = plain_words(report, original);
+    let shown = shown(original);
+    let is_whole = shown.len() == original.len();
+    let words = plain_words(report, original, is_whole);
+    let title = if is_whole { "Header of the message" } else { "Header of the message, in part" };
     let charset = if words.is_ascii() { "us-ascii" } else { "utf-8" };
     let mut out = header(report, original, &boundary);
     for (kind, title, content) in [
         (&*format!("text/plain; charset={charset}"), "What happened", words.as_bytes()),
         ("message/delivery-status", "Details for programs", status_blocks(report).as_bytes()),
-        ("text/rfc822-headers", "Header of the message", original),
+        ("text/rfc822-headers", title, &*shown),
     ] {
         out += &format!("--{boundary}\nContent-Type: {kind}\nContent-Description: {title}\n");
         body(&mut out, &boundary, content);
@@ -123,7 +135,7 @@ fn references(original: &[u8]) -> Vec<String> {
 
 // What a person reads.
 
-fn plain_words(report: &Report, original: &[u8]) -> String {
+fn plain_words(report: &Report, original: &[u8], is_whole: bool) -> String {
     let mut text = String::new();
     let mut reasons: Vec<Reason> = Vec::new();
     for (_, outcome) in report.failures {
@@ -142,16 +154,27 @@ fn plain_words(report: &Report, original: &[u8]) -> String {
             String::new()
         };
         paragraph(&mut text, "", &format!("{what}{tried}:"));
-        for (recipient, outcome) in report.failures.iter().filter(|(_, o)| Reason::of(o) == reason) {
+        let failures = report.failures.iter().enumerate().filter(|(_, (_, o))| Reason::of(o) == reason);
+        for (number, (recipient, outcome)) in failures {
             text += &format!("    {}\n", named(recipient));
-            paragraph(&mut text, "      ", &said(report, outcome));
+            paragraph(&mut text, "      ", &said(report, outcome, most_said(number)));
         }
         if report.sender.is_some() {
             paragraph(&mut text, "", advice);
         }
     }
-    text += &closing(report);
+    match report.withheld {
+        0 => {}
+        1 => paragraph(&mut text, "", "Before this, 1 other report was withheld: there were too many."),
+        n => paragraph(&mut text, "", &format!("Before this, {n} other reports were withheld: there were too many.")),
+    }
+    text += &closing(report, is_whole);
     text
+}
+
+/// How much is shown of what was said of a recipient.
+fn most_said(number: usize) -> usize {
+    if number < FULLY_TOLD { MAX_SAID } else { MAX_SAID_LATER }
 }
 
 fn opening(report: &Report, original: &[u8]) -> String {
@@ -173,15 +196,17 @@ fn opening(report: &Report, original: &[u8]) -> String {
     }
 }
 
-fn closing(report: &Report) -> String {
+fn closing(report: &Report, is_whole: bool) -> String {
     let Report { hostname, original, .. } = report;
     let mut text = String::new();
+    let part = if is_whole { "" } else { ", as far as it fits into 8 KiB" };
     let last = match report.sender {
         Some(_) => format!(
             "Where this does not help, write to postmaster@{hostname} and send this report along. What follows is \
-             for programs and experts: the details, and the header of your message. Here it was known as {original}."
+             for programs and experts: the details, and the header of your message{part}. Here it was known as \
+             {original}."
         ),
-        None => format!("The details and the header of the message follow. The log knows it as {original}."),
+        None => format!("The details and the header of the message{part} follow. The log knows it as {original}."),
     };
     flow(&mut text, "", &last);
     text + "\n"
@@ -195,23 +220,23 @@ fn named(recipient: &Recipient) -> String {
     }
 }
 
-fn said(report: &Report, outcome: &Outcome) -> String {
+fn said(report: &Report, outcome: &Outcome, most: usize) -> String {
     match (remote_mta(&outcome.host), &outcome.reply) {
-        (Some(host), Some(reply)) => format!("{host} said: {}", cut(&reply.to_string(), MAX_SAID)),
-        (None, Some(reply)) => format!("The reply was: {}", cut(&reply.to_string(), MAX_SAID)),
-        (Some(host), None) => format!("{host}: {}", own_words(report, outcome)),
-        (None, None) => own_words(report, outcome),
+        (Some(host), Some(reply)) => format!("{host} said: {}", cut(&reply.to_string(), most)),
+        (None, Some(reply)) => format!("The reply was: {}", cut(&reply.to_string(), most)),
+        (Some(host), None) => format!("{host}: {}", own_words(report, outcome, most)),
+        (None, None) => own_words(report, outcome, most),
     }
 }
 
 /// Our own account of a failure. The world outside is not shown our file system.
-fn own_words(report: &Report, outcome: &Outcome) -> String {
+fn own_words(report: &Report, outcome: &Outcome, most: usize) -> String {
     let names_file = |text: &str| text.split([' ', '"', '\'', '(', '<', '=']).any(|word| word.starts_with('/'));
     // Its owner has the command say what people are to read.
     if report.sender.is_some() && !outcome.is_quoted && (names_file(&outcome.host) || names_file(&outcome.why)) {
         return "the mailbox could not be written to".to_owned();
     }
-    if outcome.why.trim().is_empty() { "no reason is known".to_owned() } else { cut(&outcome.why, MAX_SAID) }
+    if outcome.why.trim().is_empty() { "no reason is known".to_owned() } else { cut(&outcome.why, most) }
 }
 
 /// A length of time in the words that a person would use.
@@ -233,7 +258,8 @@ fn status_blocks(report: &Report) -> String {
         out += &format!("X-Penfold-Sender: rfc822; {sender}\n");
     }
     out += &format!("Arrival-Date: {}\n", date(report.arrival));
-    for (recipient, outcome) in report.failures {
+    for (number, (recipient, outcome)) in report.failures.iter().enumerate() {
+        let most = most_said(number);
         out.push('\n');
         if let Some(original) = &recipient.original {
             out += &format!("Original-Recipient: rfc822; {original}\n");
@@ -244,8 +270,8 @@ fn status_blocks(report: &Report) -> String {
             out += &format!("Remote-MTA: dns; {host}\n");
         }
         let diagnostic = match &outcome.reply {
-            Some(reply) => format!("smtp; {}", cut(&reply.to_string(), MAX_SAID)),
-            None => format!("X-Penfold; {}", own_words(report, outcome)),
+            Some(reply) => format!("smtp; {}", cut(&reply.to_string(), most)),
+            None => format!("X-Penfold; {}", own_words(report, outcome, most)),
         };
         fold(&mut out, "Diagnostic-Code", &diagnostic);
         out += &format!("Last-Attempt-Date: {}\n", date(report.now));
@@ -285,6 +311,30 @@ fn header_block(text: &[u8]) -> &[u8] {
         Some(end) => text.get(..=end).unwrap_or(text),
         None => text,
     }
+}
+
+/// The fields of a header that fit into what is shown, the first ones first, each whole.
+fn shown(header: &[u8]) -> Cow<'_, [u8]> {
+    if header.len() <= MAX_SHOWN {
+        return header.into();
+    }
+    let (mut kept, mut field) = (Vec::new(), Vec::new());
+    for line in header.split_inclusive(|&b| b == b'\n') {
+        if !matches!(line.first(), Some(b' ' | b'\t')) {
+            keep(&mut kept, &mut field);
+        }
+        field.extend_from_slice(line);
+    }
+    keep(&mut kept, &mut field);
+    kept.into()
+}
+
+/// Moves a field to those that are shown, if there is room.
+fn keep(kept: &mut Vec<u8>, field: &mut Vec<u8>) {
+    if kept.len() + field.len() <= MAX_SHOWN {
+        kept.append(field);
+    }
+    field.clear();
 }
 
 /// The first field of a name, unfolded.

@@ -10,14 +10,14 @@ use std::fmt;
 
 mod front;
 mod login;
-mod read;
 mod message;
+mod read;
 mod submission;
 
 pub use front::*;
 pub use login::*;
-pub use read::{Malformed, ReplyReader, quoted};
 pub use message::*;
+pub use read::{Malformed, ReplyReader, quoted};
 pub use submission::*;
 
 /// How many lines of a remote reply are kept.

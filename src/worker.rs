@@ -30,12 +30,14 @@ mod forward;
 mod fresh;
 mod here;
 mod plan;
+mod rate;
 mod report;
 mod tools;
 
 pub use fresh::take_home;
 use plan::key;
 pub use plan::{Survey, plan, survey};
+pub use rate::Rates;
 pub use tools::{Settings, Tools};
 
 /// How long an idle worker keeps a connection for the next job.
@@ -90,6 +92,8 @@ struct Attempt<'a> {
     spool: &'a Arc<Spool>,
     /// What works in mailboxes.
     hands: &'a Hands,
+    /// How many reports were sent of late.
+    rates: &'a Rates,
 }
 
 impl Worker {
@@ -121,6 +125,7 @@ impl Worker {
             children,
             spool: &tools.spool,
             hands: &tools.hands,
+            rates: &tools.rates,
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return Verdict::Stale };
         if matches!(self.contact, Contact::Crowded | Contact::Postponed) {

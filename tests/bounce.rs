@@ -37,6 +37,16 @@ fn report(failures: &[(Recipient, Outcome)], header: &[u8]) -> String {
 }
 
 fn compose_for(to: &Address, sender: Option<&Address>, failures: &[(Recipient, Outcome)], header: &[u8]) -> String {
+    compose_of(to, sender, failures, header, 0)
+}
+
+fn compose_of(
+    to: &Address,
+    sender: Option<&Address>,
+    failures: &[(Recipient, Outcome)],
+    header: &[u8],
+    withheld: u64,
+) -> String {
     let report = Report {
         hostname: "mx.example.org",
         id: "4FQ7Z2K0D1R8",
@@ -47,6 +57,7 @@ fn compose_for(to: &Address, sender: Option<&Address>, failures: &[(Recipient, O
         sender,
         failures,
         header,
+        withheld,
     };
     String::from_utf8(compose(&report)).expect("ASCII")
 }
@@ -262,6 +273,7 @@ fn nothing_in_an_original_breaks_the_report() {
         ("a blank line's worth", "Subject: a\n \n\t\nTo: b\n\n".into()),
         ("fields twice", "Subject: a\nSubject: b\nMessage-ID: <1@x>\nMessage-ID: <2@x>\n\n".into()),
         ("trailing blanks", "Subject: a \nX: \u{e9} \t\n\n".into()),
+        ("a blank at the front", " Subject: a\n\tX: b\n\n".into()),
     ] {
         let text = report(&[failure("b@y.example", refused("550 5.1.1 unknown\r\n"))], header.as_bytes());
         assert!(text.lines().all(|line| line.len() <= 998) && text.is_ascii(), "{what}: {text}");
@@ -283,6 +295,54 @@ fn a_damaged_header_comes_back_whole() {
     let Some(json) = read_by_python(&text) else { return };
     has(&json, &[r#""original": "Subject: \u00ff\u0000x \nX: =20=\n--=_4FQ7Z2K0D1R8\n""#]);
     has(&json, &[r#""subject": "Undelivered mail""#, r#""in_reply_to": null"#, r#""references": []"#]);
+}
+
+#[test]
+fn a_report_repeats_a_bounded_part_of_a_long_header_and_says_so() {
+    let lines: String = (0..1704).map(|n| format!("X-Spam-{n}: buy this,\n\tand that\n")).collect();
+    let long = format!("X-Long: {}\n", "z ".repeat(5000));
+    for (what, header, first, is_whole) in [
+        ("short", "Subject: Lunch\n\n".to_owned(), "Subject: Lunch\n", true),
+        ("many fields", format!("Subject: Lunch\n{lines}\nBody\n"), "Subject: Lunch\n", false),
+        ("a long field", format!("{long}Subject: Lunch\nTo: x\n\n"), "Subject: Lunch\nTo: x\n", false),
+        ("one of many lines", format!("Subject: a\n{}\n\n", " b\n".repeat(5000)), "", false),
+    ] {
+        let text = report(&[failure("b@y.example", refused("550 5.1.1 unknown\r\n"))], header.as_bytes());
+        let (front, part) = text.split_once("\nContent-Type: text/rfc822-headers\n").expect("a third part");
+        let (head, part) = part.split_once("\n\n").expect("a head");
+        let (shown, _) = part.rsplit_once("\n--=_").expect("an end");
+        assert!(shown.starts_with(first) && shown.len() <= 8 << 10, "{what}: {shown}");
+        // Whole fields.
+        assert!(shown.is_empty() || shown.ends_with("that\n") || shown == first, "{what}: {shown}");
+        assert_eq!(head.contains("in part"), !is_whole, "{what}: {head}");
+        assert_eq!(
+            words(front).contains("the header of your message, as far as it fits into 8 KiB"),
+            !is_whole,
+            "{what}: {front}"
+        );
+        assert!(text.len() < 12_000, "{what}");
+        read_by_python(&text);
+    }
+}
+
+#[test]
+fn a_report_about_many_recipients_repeats_few_long_replies() {
+    let reply = format!("550 5.1.1 {}\r\n", "no such user ".repeat(150).trim_end());
+    let failures: Vec<_> = (0..1000).map(|n| failure(&format!("u{n}@y.example"), refused(&reply))).collect();
+    let text = report(&failures, HEADER);
+    assert_eq!(text.matches("Final-Recipient: ").count(), 1000);
+    assert!(text.len() < 1000 * 1000, "{}", text.len());
+    read_by_python(&text);
+}
+
+#[test]
+fn a_report_tells_how_many_others_were_withheld() {
+    let (jon, failures) = (address("jon@frogbog.example"), [failure("b@y.example", refused("550 5.1.1 no\r\n"))]);
+    for (withheld, told) in [(0, ""), (1, "1 other report was withheld"), (40, "40 other reports were withheld")] {
+        let text = words(&compose_of(&jon, Some(&jon), &failures, HEADER, withheld));
+        assert_eq!(text.contains("withheld"), withheld > 0, "{text}");
+        has(&text, &[told]);
+    }
 }
 
 #[test]
@@ -353,6 +413,7 @@ fn no_clock_breaks_the_report() {
             sender: Some(&jon),
             failures: &failures,
             header: b"",
+            withheld: 0,
         };
         read_by_python(&String::from_utf8(compose(&report)).expect("ASCII"));
     }

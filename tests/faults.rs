@@ -127,7 +127,8 @@ fn what_was_accepted_waits_for_room() {
     remote.behave(Conduct::Sink(Sink::default().reply("RCPT", "550 5.1.1 no such user")));
     let is_logged = |words: &[&str]| daemon.log().lines().any(|line| has(line, words));
     assert!(daemon.flush_until(&site, || {
-        is_logged(&["write down what became of", "No space left"]) && is_logged(&["deferred", "jon@", "No space left"])
+        is_logged(&["write down what became of", "the spool has no room for it"])
+            && is_logged(&["deferred", "jon@", "No space left"])
     }));
     // The host has said it, and is not asked again while that cannot be written down.
     let asked = remote.look(|seen| seen.connections);

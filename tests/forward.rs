@@ -208,11 +208,15 @@ fn users_who_forward_to_each_other_do_not_multiply_mail() {
     for (what, jon, mary, fails, words) in [
         ("in a ring", many("mary", 8), many("jon", 8), 8 * 8, "mail forwarding loop for"),
         ("more than there may be", many("mary", 40), many("elvis", 40), 40, "leads to 40 recipients, and at most 24"),
+        // A client that names details gets no further.
+        ("many details", many("elvis", 40), String::new(), 60, "leads to 40 recipients, and at most 16"),
     ] {
         homes.write("jon", ".forward", &jon, 0o600);
         homes.write("mary", ".forward", &mary, 0o600);
         let before = daemon.log().lines().count();
-        daemon.submit_from("report@razorback", &["jon"]);
+        let details: Vec<String> = (0..60).map(|n| format!("jon+{n}")).collect();
+        let to: Vec<&str> = details.iter().map(String::as_str).collect();
+        daemon.submit_from("report@razorback", if fails == 60 { &to } else { &["jon"] });
         assert!(daemon.settles(&homes.site), "{what}");
         let log = daemon.log();
         assert!(log.contains(words), "{what}: {log}");
@@ -236,7 +240,7 @@ fn no_header_of_a_sender_switches_a_forward_file_off() {
     let daemon = homes.start();
     // What a stranger says of another address, or of the same one on its way through a list.
     for (to, fields, count) in
-        [("jon", &["jon+a", "jon+b", "\"jon+ c\"", "mary"][..], 1), ("staff", &["jon", "jon+a", "jon", "mary"], 2)]
+        [("jon", &["jon+a", "\"jon+ c\"", "mary"][..], 1), ("staff", &["jon", "jon+a", "jon", "mary"], 2)]
     {
         let fields: String = fields.iter().map(|field| format!("Delivered-To: {field}@razorback\r\n")).collect();
         daemon.client().send(
@@ -247,6 +251,34 @@ fn no_header_of_a_sender_switches_a_forward_file_off() {
         assert!(daemon.settles(&homes.site), "{fields}");
         assert_eq!((homes.mail("jon").len(), homes.mail("mary").len()), (0, count), "{fields}: {}", daemon.log());
         empty(&homes);
+    }
+}
+
+#[test]
+fn mail_that_comes_back_from_another_host_by_other_details_does_not_multiply() {
+    let Some(homes) = Homes::new("") else { return };
+    homes.site.add("aliases", "staff: mary");
+    homes.site.add("aliases", "owner-staff: elvis");
+    let daemon = homes.start();
+    let many = (0..11).map(|n| format!("mary+{n}\n")).collect::<String>();
+    for (forward, to, fields, words) in [
+        ("mary\n", "jon", &["jon+a", "jon+b"][..], "sent to=<jon@razorback> via=forward"),
+        (&*many, "jon", &["mary", "jon@elsewhere.test"], "sent to=<jon@razorback> via=forward"),
+        (&*many, "jon", &["\"jon+ a\""], "jon@razorback leads to 11 recipients, and at most 10 are left"),
+        ("mary\n", "jon", &["jon+a", "JON+b", "\"jon+ c\""], "mail forwarding loop for jon@razorback"),
+        ("mary\n", "staff+1", &["staff+2"], "mail forwarding loop for staff+1@razorback"),
+    ] {
+        homes.write("jon", ".forward", forward, 0o600);
+        let field = |field: &&str| match field.contains('@') {
+            true => format!("Delivered-To: {field}\r\n"),
+            false => format!("Delivered-To: {field}@razorback\r\n"),
+        };
+        let text = fields.iter().map(field).collect::<String>() + "\r\nHow are you?\r\n";
+        let before = daemon.log().lines().count();
+        daemon.client().send("elvis@razorback", &[&format!("{to}@razorback")], &text);
+        daemon.wait_until(words, || daemon.log().lines().skip(before).any(|line| line.contains(words)));
+        assert!(daemon.settles(&homes.site), "{words}");
+        assert!(homes.mail("jon").is_empty(), "{words}");
     }
 }
 

@@ -313,8 +313,9 @@ fn a_list_that_cannot_be_used_is_waited_for() {
 
 #[test]
 fn lists_that_name_details_of_each_other_do_not_multiply_mail() {
-    let site =
-        site("one: :include:{}/one\ntwo: :include:{}/two\nlong: :include:{}/long\nowner-one: sink\nsink: /dev/null\n");
+    let site = site(
+        "one: :include:{}/one\ntwo: :include:{}/two\nlong: :include:{}/long\ntwice: root\nowner-twice: sink\nowner-one: sink\nsink: /dev/null\n",
+    );
     let details = |name: &str| (0..30).map(|n| format!("{name}+{n}, \"{name}+ {n}\"\n")).collect::<String>();
     site.write("mail/one", &(details("one") + &details("two") + "jon\n"));
     site.write("mail/two", &(details("two") + &details("one") + "root\n"));
@@ -329,6 +330,11 @@ fn lists_that_name_details_of_each_other_do_not_multiply_mail() {
     assert_eq!(daemon.log().matches("mail forwarding loop for").count(), 3, "{}", daemon.log());
     daemon.submit(&["long"]);
     daemon.wait_words(&["sent to=<long@razorback>", "to 1500\""]);
+    // Nor does a client that names the details.
+    daemon.submit(&["twice+1", "twice+2", "twice", "\"twice+ 3\""]);
+    daemon.wait_until("the list", || daemon.log().matches("the list has it by another detail").count() == 3);
+    daemon.wait_mail(&site, "root", 2);
+    assert_eq!(site.mail("root").len(), 2);
 }
 
 #[test]

@@ -200,6 +200,32 @@ fn a_report_that_the_postmaster_cannot_get_is_dropped_and_the_log_says_so() {
 }
 
 #[test]
+fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
+    let remote = Remote::with(Sink::default().reply("RCPT TO:<elvis@", "550 5.1.1 no such user here"));
+    let site = site_with(&remote);
+    let daemon = site.start();
+    for (sender, count, most, why) in [
+        ("", 50, 10, "there were more than 10 to the postmaster within an hour"),
+        ("eve@example.test", 250, 200, "there were more than 200 to <eve@example.test> within an hour"),
+    ] {
+        let before = daemon.log().lines().count();
+        let mut client = daemon.client();
+        (0..count).for_each(|_| _ = client.send(sender, &["elvis@example.test"], TEXT));
+        assert!(daemon.settles(&site));
+        let log = daemon.log();
+        let logged = |words: &str| log.lines().skip(before).filter(|line| line.contains(words)).count();
+        let told = (logged(" bounced "), logged(" dropped reason="), logged(why), logged(" failed to=<elvis@"));
+        assert_eq!(told, (most, count - most, count - most, count), "{sender}");
+    }
+    assert_eq!(site.mail("root").len(), 10);
+    // One who has many dead members on a list is told of each.
+    let mut client = daemon.client();
+    (0..300).for_each(|_| _ = client.send("jon@razorback", &["elvis@example.test"], TEXT));
+    assert!(daemon.settles(&site));
+    assert_eq!(site.mail("jon").len(), 300);
+}
+
+#[test]
 fn mail_from_the_postmaster_to_nobody_makes_no_loop() {
     let remote = refusing();
     let site = site_with(&remote);

@@ -25,7 +25,7 @@ use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
 use crate::submit::usage::Usage;
 use crate::sys::command;
-use crate::worker::{self, Settings, Tools};
+use crate::worker::{self, Rates, Settings, Tools};
 
 /// Threads that work on jobs.
 const WORKER_STACK: usize = 512 << 10;
@@ -65,7 +65,8 @@ impl Mail {
         let queue_settings = queue_settings(&settings);
         let outbound = Shared { dns, local, addresses: Arc::default(), patience: Arc::default() };
         let patience = Arc::clone(&outbound.patience);
-        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands: Hands::default(), outbound });
+        let (hands, rates) = (Hands::default(), Rates::default());
+        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands, rates, outbound });
         let (events, inbox) = bounded(EVENTS);
         let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
         let mut workers = Vec::new();

@@ -138,10 +138,7 @@ impl<'r> Tables<'r> {
 
     /// An address whose alias is a list, without a detail that is not in the alias's name.
     fn list(&self, address: &Address) -> Address {
-        let name = lower(address.local());
-        let is_alias = |name: &&str| self.aliases.find(name).is_ok_and(|found| found.is_some());
-        let found = [Some(&*name), self.router.without_detail(&name)].into_iter().flatten().find(is_alias);
-        address.with_local(found.unwrap_or(&name))
+        self.router.alias_of(&self.aliases, address).map_or_else(|| address.clone(), |name| address.with_local(&name))
     }
 
     /// A postmaster whom no table knows: whom the configuration names, or the

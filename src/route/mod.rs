@@ -246,6 +246,23 @@ impl Router {
         Ok(None)
     }
 
+    /// The name of that alias.
+    pub fn list_name(&self, address: &Address) -> Option<Box<str>> {
+        self.alias_of(&self.aliases.current(), address)
+    }
+
+    /// The alias of an address, with or without the detail.
+    fn alias_of(&self, aliases: &Aliases, address: &Address) -> Option<Box<str>> {
+        let name = lower(address.local());
+        let names = [Some(&*name), self.without_detail(&name)].into_iter().flatten();
+        names.map(Box::<str>::from).find(|name| aliases.find(name).is_ok_and(|found| found.is_some()))
+    }
+
+    /// The user's name in a local address, for what is counted by user.
+    pub fn base<'a>(&self, address: &'a Address) -> &'a str {
+        self.without_detail(address.local()).unwrap_or(address.local())
+    }
+
     /// Where one final recipient goes now, by what is to be done for him. Never expands.
     pub fn route_of(&self, recipient: &Recipient) -> Route {
         let owned = |user: Option<&str>, route: &dyn Fn(Owner) -> Route| match user.map(|name| self.users.account(name))

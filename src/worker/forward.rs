@@ -5,7 +5,8 @@
 //! it begins with `Delivered-To:` and the address that was followed.
 //!
 //! The head of the new entry says what was followed on the way, and how many recipients may
-//! come of each of its own: nothing that a sender writes decides that. What was followed
+//! come of each of its own: nothing that a sender writes decides that. Only where a message
+//! was on other hosts is read in its header, once, and makes it less or a loop, never more. What was followed
 //! before is a loop, and the sender is told; but a file of a user's that leads to a detail of
 //! his, for which the same file would be followed, means his mailbox. The recipients that
 //! may come of one are divided among those that it leads to, so that all of them
@@ -34,8 +35,17 @@ use crate::users::{Account, Owner};
 const MAX_LISTS: usize = 100;
 /// Members of one list, those of the lists in it counted too.
 const MAX_MEMBERS: usize = 10_000;
-/// Members of a `.forward`, with those of its lists, and all recipients that come of it.
+/// Members of a `.forward`, with those of its lists.
+const MAX_NAMED: usize = 1000;
+/// All recipients that come of it.
 const MAX_FORWARDED: u32 = 1000;
+/// What is left of that for each of many details of one user in a message, and for a detail
+/// of a user whom the message has reached before, over another host.
+const MIN_FORWARDED: u32 = 10;
+/// Details of a user whom a message has reached before that make it a loop.
+const MAX_DETAILS: usize = 3;
+/// Recipients of a message that are looked through for such details.
+const MAX_COUNTED: usize = 2000;
 /// Recipients that come of one recipient of a message by lists.
 const MAX_LISTED: u32 = 1_000_000;
 /// Recipients that come of one recipient of a report.
@@ -58,9 +68,9 @@ impl Attempt<'_> {
         }
         match self.find_forward(slot, account, owner) {
             Ok(None) => None,
-            Ok(Some((step, finals))) => {
+            Ok(Some((onward, finals))) => {
                 let sender = self.entry.sender().cloned();
-                Some(self.pass_on(slot, step, finals, sender, Via::Forward))
+                Some(self.pass_on(slot, onward, finals, sender))
             }
             Err(outcome) => Some(outcome.via(Via::Forward)),
         }
@@ -76,18 +86,32 @@ impl Attempt<'_> {
         };
         // No report is to beget another one.
         let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
+        if self.is_named_before(slot, &list.name) {
+            return Outcome::delivered("the list has it by another detail").via(Via::List);
+        }
         let step = Step::list(&list.name);
-        let finals = self.check_loop(address, &step).and_then(|()| {
+        let found = self.check_loop(slot, &step, Some(&list.name)).and_then(|most| {
             let members = self.read_lists(list.members, &Owner::Server, MAX_MEMBERS)?;
             match self.settings.router.expand_members(address, &members, None) {
-                Expansion::Finals(finals) => Ok(finals),
+                Expansion::Finals(finals) => Ok((Onward { step, most, via: Via::List }, finals)),
                 other => Err(not_expanded(&other)),
             }
         });
-        match finals {
-            Ok(finals) => self.pass_on(slot, step, finals, sender, Via::List),
+        match found {
+            Ok((onward, finals)) => self.pass_on(slot, onward, finals, sender),
             Err(outcome) => outcome.via(Via::List),
         }
+    }
+
+    /// Whether a recipient before this one is the same list: it has one copy of a message.
+    fn is_named_before(&self, slot: &Slot, list: &str) -> bool {
+        let mut before = self.entry.slots().iter().take_while(|other| other.number < slot.number);
+        before.any(|other| {
+            other.recipient.action == Action::Expand
+                && other.record.state != State::Failed
+                && other.recipient.address.domain() == slot.recipient.address.domain()
+                && self.settings.router.list_name(&other.recipient.address).as_deref() == Some(list)
+        })
     }
 
     /// Whom a user's `.forward` names; `None` where it is not to be followed.
@@ -96,7 +120,7 @@ impl Attempt<'_> {
         slot: &Slot,
         account: &Account,
         owner: &Owner,
-    ) -> Result<Option<(Step, Vec<Recipient>)>, Outcome> {
+    ) -> Result<Option<(Onward, Vec<Recipient>)>, Outcome> {
         let (router, address) = (&self.settings.router, &slot.recipient.address);
         let ignored = |why: &str| {
             ::log::warn!("{}: ignored ~/.forward of {}: {why}", self.entry.id(), account.name);
@@ -114,15 +138,14 @@ impl Attempt<'_> {
         if members.is_empty() || self.entry.steps().last() == Some(&step) {
             return Ok(None);
         }
-        self.check_loop(address, &step)?;
-        let most = MAX_FORWARDED as usize;
-        if members.len() > most {
-            return ignored(&format!("it names more than {most} addresses"));
+        let most = self.check_loop(slot, &step, None)?;
+        if members.len() > MAX_NAMED {
+            return ignored(&format!("it names more than {MAX_NAMED} addresses"));
         }
-        let members = self.read_lists(members, owner, most)?;
+        let members = self.read_lists(members, owner, MAX_NAMED)?;
         match router.expand_members(address, &members, Some(&account.name)) {
             Expansion::Finals(finals) if is_himself(&finals, address) => Ok(None),
-            Expansion::Finals(finals) => Ok(Some((step, finals))),
+            Expansion::Finals(finals) => Ok(Some((Onward { step, most, via: Via::Forward }, finals))),
             Expansion::Unknown => ignored("nobody whom it names exists"),
             other => Err(not_expanded(&other)),
         }
@@ -212,35 +235,65 @@ impl Attempt<'_> {
         }
     }
 
-    /// That what an address leads to was not followed before, nor too much else. Whether
-    /// it was on another host and came back only its header can say.
-    fn check_loop(&self, address: &Address, step: &Step) -> Result<(), Outcome> {
+    /// That what an address leads to was not followed before, nor too much else: how many
+    /// recipients may come of it. Whether it was on another host and came back only the header
+    /// can say: an address that stands there is a loop, and a user's other details make it less.
+    fn check_loop(&self, slot: &Slot, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
+        let (steps, address, router) = (self.entry.steps(), &slot.recipient.address, &self.settings.router);
         let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));
-        let steps = self.entry.steps();
         if steps.contains(step) {
             return failed(format!("mail forwarding loop for {address}"));
         }
         if steps.len() >= MAX_STEPS {
             return failed(format!("it was passed on {MAX_STEPS} times already, and {address} leads to others"));
         }
+        let most = self.allowance(slot, list.is_none());
         if !steps.is_empty() {
-            return Ok(());
+            return Ok(most);
         }
-        match was_delivered_to(self.entry.content(), address) {
-            Ok(false) => Ok(()),
-            Ok(true) => failed(format!("mail forwarding loop for {address}")),
+        let own = router.base(address);
+        let (mut is_loop, mut details) = (false, 0);
+        let looked = each_delivered_to(self.entry.content(), |named| {
+            if named.domain() == address.domain() {
+                is_loop |= match list {
+                    Some(list) => router.list_name(&named).as_deref() == Some(list),
+                    None => named.local().eq_ignore_ascii_case(address.local()),
+                };
+                details += usize::from(list.is_none() && router.base(&named).eq_ignore_ascii_case(own));
+            }
+        });
+        match looked {
             Err(e) => Err(Outcome::from_io("read the message in the spool", &e)),
+            Ok(()) if is_loop || details >= MAX_DETAILS => failed(format!("mail forwarding loop for {address}")),
+            Ok(()) if details > 0 => Ok(most.min(MIN_FORWARDED)),
+            Ok(()) => Ok(most),
         }
     }
 
     /// How many recipients may come of one.
-    fn allowance(&self, slot: &Slot, via: Via) -> u32 {
+    fn allowance(&self, slot: &Slot, is_forward: bool) -> u32 {
+        let is_derived = !self.entry.steps().is_empty();
         let left = match self.entry.origin() {
-            _ if !self.entry.steps().is_empty() => slot.may,
+            _ if is_derived => slot.may,
             Origin::Client => MAX_LISTED,
             Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
         };
-        if via == Via::Forward { left.min(MAX_FORWARDED) } else { left }
+        match is_forward {
+            true if is_derived => left.min(MAX_FORWARDED),
+            true => left.min((MAX_FORWARDED / self.same_user(&slot.recipient.address)).max(MIN_FORWARDED)),
+            false => left,
+        }
+    }
+
+    /// How many recipients are details of one user; at least one.
+    fn same_user(&self, address: &Address) -> u32 {
+        let base = |of: &Address| self.settings.router.base(of).to_ascii_lowercase();
+        let own = base(address);
+        let is_same = |other: &&Slot| {
+            let other = &other.recipient.address;
+            other.domain() == address.domain() && base(other) == own
+        };
+        u32::try_from(self.entry.slots().iter().take(MAX_COUNTED).filter(is_same).count()).unwrap_or(u32::MAX).max(1)
     }
 
     /// What is left, divided among recipients that may lead to others: three quarters among
@@ -261,17 +314,11 @@ impl Attempt<'_> {
     }
 
     /// Makes the entry for whom an address stands, and settles the recipient.
-    fn pass_on(
-        &mut self,
-        slot: &Slot,
-        step: Step,
-        finals: Vec<Recipient>,
-        sender: Option<Address>,
-        via: Via,
-    ) -> Outcome {
+    fn pass_on(&mut self, slot: &Slot, onward: Onward, finals: Vec<Recipient>, sender: Option<Address>) -> Outcome {
+        let Onward { step, most, via } = onward;
         let Recipient { address, original, .. } = &slot.recipient;
         let known = original.as_ref().unwrap_or(address);
-        let (count, most) = (finals.len(), self.allowance(slot, via));
+        let count = finals.len();
         let Some(left) = u32::try_from(count).ok().and_then(|count| most.checked_sub(count)) else {
             let why = format!("mail is multiplied: {address} leads to {count} recipients, and at most {most} are left");
             return Outcome::failed(Status(5, 4, 6), why).via(via);
@@ -303,6 +350,15 @@ impl Attempt<'_> {
         }
         outcome
     }
+}
+
+/// What leads on from a recipient.
+struct Onward {
+    /// What is followed.
+    step: Step,
+    /// How many recipients may come of it.
+    most: u32,
+    via: Via,
 }
 
 /// The name of a file in a home, and its text, or why it is not to be believed.
@@ -347,15 +403,9 @@ fn divided(left: u32, lists: usize, users: usize) -> (u32, u32) {
     (each(for_lists, lists), each(left - for_lists, users))
 }
 
-/// Whether a message's header says that it was delivered to an address.
-fn was_delivered_to(content: impl Read, address: &Address) -> io::Result<bool> {
+/// Each address of which a message's header says that it was delivered to it.
+fn each_delivered_to(content: impl Read, mut take: impl FnMut(Address)) -> io::Result<()> {
     const NAME: &str = "delivered-to:";
-    let is_meant = |value: &[u8]| {
-        let named = std::str::from_utf8(value).ok().and_then(|text| Address::parse(text).ok());
-        named.is_some_and(|named| {
-            named.domain() == address.domain() && named.local().eq_ignore_ascii_case(address.local())
-        })
-    };
     let mut from = BufReader::new(content.take(MAX_HEADER));
     let (mut line, mut is_start) = (Vec::new(), true);
     loop {
@@ -363,13 +413,13 @@ fn was_delivered_to(content: impl Read, address: &Address) -> io::Result<bool> {
         let count = from.by_ref().take(MAX_FIELD).read_until(b'\n', &mut line)?;
         let text = line.trim_ascii_end();
         if count == 0 || (is_start && text.is_empty()) {
-            return Ok(false);
+            return Ok(());
         }
         if let Some((name, value)) = text.split_at_checked(NAME.len()).filter(|_| is_start)
             && name.eq_ignore_ascii_case(NAME.as_bytes())
-            && is_meant(value.trim_ascii())
+            && let Some(named) = std::str::from_utf8(value.trim_ascii()).ok().and_then(|text| Address::parse(text).ok())
         {
-            return Ok(true);
+            take(named);
         }
         is_start = line.ends_with(b"\n");
     }
@@ -396,22 +446,22 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_over_other_hosts_is_found_in_the_header_only() {
-        let jon = Address::parse("\"j on\"@here").expect("an address");
-        for (text, is_found) in [
-            ("Delivered-To: \"j on\"@here\nSubject: x\n\n", true),
-            ("Subject: x\ndelivered-to:\"J\\ ON\"@HERE\n", true),
-            ("Delivered-To: \"j on+x\"@here\n\n", false),
-            ("Delivered-To: mary@here\n\n", false),
-            ("Delivered-To: j on@here\n\n", false),
-            ("Subject: x\n\nDelivered-To: \"j on\"@here\n", false),
-            ("X-Delivered-To: \"j on\"@here\n\n", false),
-            ("", false),
+    fn where_a_message_was_is_found_in_the_header_only() {
+        let long = format!("Subject: {}Delivered-To: jon@here\n\n", "x".repeat(MAX_FIELD as usize - 9));
+        for (text, found) in [
+            ("Delivered-To: \"j on\"@here\nSubject: x\n\n", &["\"j on\"@here"][..]),
+            ("Subject: x\ndelivered-to:\"J\\ ON\"@HERE\n", &["\"J ON\"@here"]),
+            ("Delivered-To: jon+x@here\nDelivered-To: mary@here\n\n", &["jon+x@here", "mary@here"]),
+            ("Delivered-To: j on@here\n\n", &[]),
+            ("Subject: x\n\nDelivered-To: jon@here\n", &[]),
+            ("X-Delivered-To: jon@here\n\n", &[]),
+            ("", &[]),
+            (&long, &[]),
         ] {
-            assert_eq!(was_delivered_to(text.as_bytes(), &jon).expect("memory"), is_found, "{text}");
+            let mut addresses = Vec::new();
+            each_delivered_to(text.as_bytes(), |named| addresses.push(named.to_string())).expect("memory");
+            assert_eq!(addresses, found, "{text}");
         }
-        let long = format!("Subject: {}Delivered-To: \"j on\"@here\n\n", "x".repeat(MAX_FIELD as usize - 9));
-        assert!(!was_delivered_to(long.as_bytes(), &jon).expect("memory"));
     }
 
     #[test]

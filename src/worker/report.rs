@@ -1,11 +1,13 @@
 //! Reports: the entry that tells the sender, or the postmaster, of failed recipients.
 //!
 //! One report for all recipients that failed in one attempt, made once by the prepared
-//! step of `spool`. The text is composed by `bounce`; who is told is decided here.
+//! step of `spool`. The text is composed by `bounce`; who is told is decided here, and how
+//! often by `rate`: the recipients of a report that is withheld are settled without one.
 
 use std::io::{self, Read};
 
 use super::Attempt;
+use super::rate::Whom;
 use crate::address::Address;
 use crate::bounce;
 use crate::envelope::{Body, Envelope, Origin, Recipient};
@@ -14,7 +16,7 @@ use crate::outcome::Outcome;
 use crate::route::{Expansion, Place};
 use crate::spool::{QueueId, Slot, State};
 
-/// As much of an original's header as a report repeats.
+/// As much of an original's header as is looked through for what a report says of it.
 const MAX_HEADER: u64 = 64 << 10;
 
 impl Attempt<'_> {
@@ -41,6 +43,14 @@ impl Attempt<'_> {
         };
         let mut header = Vec::new();
         self.entry.content().take(MAX_HEADER).read_to_end(&mut header)?;
+        let whom = self.whom(&to, envelope.origin);
+        let withheld = match self.rates.count(&whom) {
+            Ok(withheld) => withheld,
+            Err(why) => {
+                log::dropped(&self.entry.id(), &why.to_string());
+                return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
+            }
+        };
         let failures: Vec<(Recipient, Outcome)> = slots
             .iter()
             .zip(&self.failures)
@@ -59,13 +69,25 @@ impl Attempt<'_> {
                 sender: sender.as_ref(),
                 failures: &failures,
                 header: &header,
+                withheld,
             })
         };
         let numbers: Vec<usize> = slots.iter().map(|s| s.number).collect();
-        let child = self.entry.beget(&numbers, &envelope, compose, self.now)?;
+        let made = self.entry.beget(&numbers, &envelope, compose, self.now);
+        let child = made.inspect_err(|_| self.rates.take_back(&whom, withheld))?;
         log::bounced(&original, &child.id, &to);
         self.children.push(child);
         Ok(())
+    }
+
+    /// As whom the one who is told is counted.
+    fn whom(&self, to: &Address, origin: Origin) -> Whom {
+        let router = &self.settings.router;
+        match router.place(to.domain()) {
+            _ if origin == Origin::Postmaster => Whom::Postmaster,
+            Place::Elsewhere => Whom::Other(to.clone()),
+            _ => Whom::Own(to.with_local(router.base(to))),
+        }
     }
 
     /// Who is told: the sender; the postmaster of a message without one; nobody

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use super::Rates;
 use crate::config::Config;
 use crate::deliver::credentials::Credentials;
 use crate::deliver::hand::Hands;
@@ -39,6 +40,8 @@ pub struct Tools {
     pub spool: Arc<Spool>,
     /// What works in mailboxes.
     pub hands: Hands,
+    /// How many reports were sent of late.
+    pub rates: Rates,
     /// What deliveries to other hosts share.
     pub outbound: Shared,
 }

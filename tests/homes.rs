@@ -10,9 +10,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
+use common::books::{Letter, offer};
 use common::client::Client;
 use common::homes::{FIRST, Homes};
 use common::{Daemon, Site};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
@@ -182,6 +184,62 @@ fn a_link_in_a_home_leads_only_where_its_owner_may_write() {
         daemon.wait_words(&[&id, ends]);
         assert_eq!(files(to).len(), count, "{}", to.display());
     }
+}
+
+#[test]
+fn a_user_who_swaps_his_directories_for_links_meanwhile_gets_each_message_once() {
+    const COUNT: usize = 60;
+    let Some(homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
+    let (jon, mary) = (homes.home("jon").join("Maildir"), homes.home("mary").join("Maildir"));
+    // Half of the mail is given to him, half is a copy.
+    homes.site.add("aliases", "copies: jon, elvis");
+    homes.write("elvis", ".forward", "/dev/null\n", 0o600);
+    let daemon = homes.start();
+    for name in ["jon", "mary"] {
+        send(&daemon, name);
+    }
+    daemon.wait_until("mailboxes", || !files(&jon).is_empty() && !files(&mary).is_empty());
+    for place in ["new", "tmp", "cur"] {
+        fs::create_dir(jon.join(format!("own-{place}"))).expect("a directory");
+        std::os::unix::fs::symlink(mary.join(place), jon.join(format!("hers-{place}"))).expect("a link");
+        std::os::unix::fs::symlink(jon.join(format!("own-{place}")), jon.join(format!("link-{place}")))
+            .expect("a link");
+        for name in ["own-", "hers-", "link-"] {
+            let path = jon.join(format!("{name}{place}"));
+            std::os::unix::fs::lchown(path, Some(FIRST), Some(FIRST)).expect("his");
+        }
+    }
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let swap = |name: &str, place: &str| {
+        let (one, other) = (jon.join(format!("{name}{place}")), jon.join(place));
+        let _ = renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                for (name, place) in [("hers-", "new"), ("link-", "new"), ("hers-", "tmp"), ("hers-", "cur")] {
+                    swap(name, place);
+                    std::thread::yield_now();
+                    swap(name, place);
+                }
+            }
+        });
+        for number in 0..COUNT {
+            let to = if number % 2 == 0 { "jon" } else { "copies" };
+            offer(daemon.address(), &[to], Letter::new(&format!("letter{number}")));
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
+    // What he can see, wherever he has put it.
+    let places = ["new", "cur", "own-new", "own-cur"];
+    let files = places.iter().flat_map(|place| fs::read_dir(jon.join(place)).into_iter().flatten().flatten());
+    let all: Vec<String> = files.map(|file| fs::read_to_string(file.path()).expect("text")).collect();
+    for number in 0..COUNT {
+        let subject = format!("Subject: letter{number}\n");
+        assert_eq!(all.iter().filter(|text| text.contains(&subject)).count(), 1, "{subject}{}", daemon.log());
+    }
+    assert_eq!(["new", "tmp", "cur"].map(|place| fs::read_dir(mary.join(place)).expect("there").count()), [1, 0, 0]);
 }
 
 #[test]

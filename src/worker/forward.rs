@@ -5,12 +5,12 @@
 //! it begins with `Delivered-To:` and the address that was followed.
 //!
 //! The head of the new entry says what was followed on the way, and how many recipients may
-//! come of each of its own: nothing that a sender writes decides that. Only where a message
-//! was on other hosts is read in its header, once, and makes it less or a loop, never more. What was followed
-//! before is a loop, and the sender is told; but a file of a user's that leads to a detail of
-//! his, for which the same file would be followed, means his mailbox. The recipients that
-//! may come of one are divided among those that it leads to, so that all of them
-//! together are bounded whatever the files say.
+//! come of each of its own. Nothing that a sender writes makes that more: only where a
+//! message was on other hosts is read in its header, once, and makes it less, or a loop. What
+//! was followed before is a loop, and the sender is told; but a file of a user's that leads
+//! to a detail of his, for which the same file would be followed, means his mailbox. The
+//! recipients that may come of one are divided among those that it leads to, so that all
+//! of them together are bounded whatever the files say.
 //!
 //! A `.forward` that is not to be believed or makes no sense is passed over and the log
 //! says so: the mail is in the mailbox then. Trouble with a file defers. Opens nothing

@@ -12,7 +12,7 @@ use penfold::control::sendmail::{self, Mode, Options};
 use penfold::daemon::{Exit, Start, exit};
 use penfold::spool::Spool;
 
-const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | flush [id | domain] | passwd name";
+const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | hosts [domain] | flush [id | domain] | passwd name";
 
 fn main() -> ExitCode {
     let own = std::env::args_os().next().map(PathBuf::from);
@@ -88,6 +88,8 @@ fn run() -> Result<(), Exit> {
         ["queue"] => queue("penfoldctl", &start, &start.load()?),
         ["flush"] => flush(&start.load()?, None),
         ["flush", what] => flush(&start.load()?, Some(what)),
+        ["hosts"] => hosts(&start.load()?, None),
+        ["hosts", what] => hosts(&start.load()?, Some(what)),
         ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
         ["passwd", name] => passwd(name),
         [] => Err(usage("a command is missing".into())),
@@ -121,28 +123,45 @@ fn queue(name: &str, start: &Start, config: &Config) -> Result<(), Exit> {
 fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> {
     let spool = Spool::look_at(&config.spool)?;
     let is_unused = spool.is_unused()?;
-    control::list(&spool, &config.queue.schedule(), None, out)?;
+    control::list(&spool, &config.queue.schedule(), &[], None, out)?;
     out.flush()?;
     Ok(if is_unused { "no daemon has run yet" } else { "no daemon runs: this is what the spool has" })
 }
 
 /// Of a message or a domain that is named, something must be waiting.
 fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
-    let request: Vec<&str> = ["flush"].into_iter().chain(what).collect();
-    let mut answer = Vec::new();
-    control::ask(&config.socket, &request, &mut answer, control::PATIENCE).map_err(|e| match e.kind() {
-        io::ErrorKind::PermissionDenied => forbidden(config, "run the queue"),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            Exit { code: exit::TEMPFAIL, text: vec![control::trouble_with(&config.socket, &e)] }
-        }
-        _ => trouble("ask the daemon", &e),
-    })?;
+    let answer = ask_daemon(config, "flush", what, "run the queue")?;
     match what {
         Some(what) if answer == b"0\n" => {
             Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("nothing waits for {what}")] })
         }
         _ => Ok(()),
     }
+}
+
+/// What the daemon knows of other hosts; of one that is named, there must be something.
+fn hosts(config: &Config, what: Option<&str>) -> Result<(), Exit> {
+    let answer = ask_daemon(config, "hosts", what, "ask about hosts")?;
+    match what {
+        Some(what) if answer.is_empty() => {
+            Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("nothing is known of {what}")] })
+        }
+        _ => io::stdout().lock().write_all(&answer).map_err(|e| trouble("write the list", &e)),
+    }
+}
+
+/// The daemon's answer to a command of the privileged.
+fn ask_daemon(config: &Config, command: &str, what: Option<&str>, may: &str) -> Result<Vec<u8>, Exit> {
+    let request: Vec<&str> = [command].into_iter().chain(what).collect();
+    let mut answer = Vec::new();
+    let asked = control::ask(&config.socket, &request, &mut answer, control::PATIENCE);
+    asked.map(|()| answer).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => forbidden(config, may),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Exit { code: exit::TEMPFAIL, text: vec![control::trouble_with(&config.socket, &e)] }
+        }
+        _ => trouble("ask the daemon", &e),
+    })
 }
 
 /// A line for the users file, on standard output.

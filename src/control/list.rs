@@ -5,16 +5,24 @@ use std::sync::Arc;
 
 use crate::address;
 use crate::log;
+use crate::queue::Running;
 use crate::retry::Schedule;
 use crate::spool::{Entry, Place, Slot, Spool, Unusable};
 use crate::sys;
 
 /// Writes a line for each message, the oldest first, and below it one for each
-/// recipient that is not settled. For one user, `of`, only what he gave to sendmail here.
+/// recipient that is not settled. `running` is what is being tried at this moment. For one
+/// user, `of`, only what that user gave to sendmail here.
 ///
 /// # Errors
 /// Those of the spool's directories and of `out`.
-pub fn list(spool: &Arc<Spool>, schedule: &Schedule, of: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
+pub fn list(
+    spool: &Arc<Spool>,
+    schedule: &Schedule,
+    running: &[Running],
+    of: Option<u32>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if spool.is_unused()? {
         return writeln!(out, "-- queue is empty");
     }
@@ -31,7 +39,7 @@ pub fn list(spool: &Arc<Spool>, schedule: &Schedule, of: Option<u32>, out: &mut 
         match spool.entry(name) {
             Ok(entry) if of.is_some_and(|uid| submitter(&entry) != Some(uid)) => {}
             Ok(entry) => {
-                show(&entry, &spool.read_note(name.id), schedule, now, out)?;
+                show(&entry, (&spool.read_note(name.id), running), schedule, now, out)?;
                 (count, bytes) = (count + 1, bytes + name.size);
             }
             // Delivered while we looked, or put into bad/ by the daemon's next look.
@@ -64,30 +72,44 @@ fn submitter(entry: &Entry) -> Option<u32> {
     caller.split([' ', ',']).next()?.parse().ok().filter(|_| is_own)
 }
 
-fn show(entry: &Entry, note: &str, schedule: &Schedule, now: u64, out: &mut dyn Write) -> io::Result<()> {
+fn show(
+    entry: &Entry,
+    (note, running): (&str, &[Running]),
+    schedule: &Schedule,
+    now: u64,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let id = entry.id();
     let (size, age) = (entry.name().size, age(now.saturating_sub(id.seconds())));
     let held = if entry.name().place == Place::Hold { "  held" } else { "" };
     writeln!(out, "{id}  {size}  {age}  {}{held}", address::path(entry.sender()))?;
     for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
-        writeln!(out, "    {}", recipient(slot, id.seconds(), id.seed(), note, schedule))?;
+        let number = slot.spot().number;
+        let attempt = running.iter().find(|job| job.id == id && job.recipients.contains(&number));
+        let next = || schedule.next_attempt(id.seconds(), slot.record.last, id.seed());
+        let when = match attempt {
+            _ if entry.name().place == Place::Hold => String::new(),
+            Some(job) => format!(", being tried for {}", self::age(job.since.as_secs())),
+            None if slot.record.last == 0 => String::new(),
+            None => format!(", next {}", log::timestamp(next())),
+        };
+        writeln!(out, "    {}", recipient(slot, note, &when))?;
     }
     Ok(())
 }
 
-fn recipient(slot: &Slot, arrival: u64, seed: u64, note: &str, schedule: &Schedule) -> String {
+fn recipient(slot: &Slot, note: &str, when: &str) -> String {
     let who = address::path(Some(&slot.recipient.address));
     if slot.record.last == 0 {
-        return format!("{who}  not tried yet");
+        return format!("{who}  {}", when.strip_prefix(", ").filter(|when| !when.is_empty()).unwrap_or("not tried yet"));
     }
-    let next = log::timestamp(schedule.next_attempt(arrival, slot.record.last, seed));
     // A note's line: time, recipient, what was said.
     let said = note.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix(&who)).unwrap_or_default();
     let said: String = said.trim().chars().filter(|c| !c.is_control()).collect();
     if said.is_empty() {
-        format!("{who}  deferred, next {next}")
+        format!("{who}  deferred{when}")
     } else {
-        format!("{who}  deferred, next {next}, {said}")
+        format!("{who}  deferred{when}, {said}")
     }
 }
 

@@ -12,6 +12,7 @@ use std::io;
 use std::path::Path;
 
 mod client;
+mod hosts;
 mod list;
 pub mod passwd;
 mod request;
@@ -20,6 +21,7 @@ mod server;
 mod verify;
 
 pub use client::ask;
+pub use hosts::hosts;
 pub use list::list;
 pub use server::{Orders, bind, serve};
 pub use verify::verify;

@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Writes the listing of the queue, or of what one user has in it.
 type List = dyn Fn(Option<u32>, &mut dyn Write) -> io::Result<()> + Send + Sync;
 
+/// Writes what is known of other hosts.
+type Hosts = dyn Fn(Option<&str>, &mut dyn Write) -> io::Result<()> + Send + Sync;
+
 /// Says where an address goes.
 type Verify = dyn Fn(&str) -> (bool, String) + Send + Sync;
 
@@ -53,6 +56,8 @@ pub struct Orders {
     pub wake: Box<dyn Fn(EntryName) + Send + Sync>,
     /// The listing of the queue.
     pub list: Box<List>,
+    /// What is known of other hosts: of all, or of one domain or destination.
+    pub hosts: Box<Hosts>,
     /// Where an address goes, in lines, and whether it goes anywhere.
     pub verify: Box<Verify>,
     /// A session with a program on this host, which has heard `ok`; up to its end.
@@ -272,6 +277,12 @@ fn command(mut stream: UnixStream, words: &[&str], orders: &Orders) -> io::Resul
         ["flush", rest @ ..] if rest.len() < 2 => {
             let count = (orders.flush)(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
             stream.write_all(format!("ok\n{count}\n").as_bytes())
+        }
+        ["hosts", rest @ ..] if rest.len() < 2 => {
+            let mut out = io::BufWriter::new(stream);
+            out.write_all(b"ok\n")?;
+            (orders.hosts)(rest.first().copied(), &mut out)?;
+            out.flush()
         }
         ["wake", name] => match EntryName::parse_new(name) {
             Some(name) => {

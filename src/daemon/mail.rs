@@ -29,6 +29,10 @@ use crate::worker::{self, Rates, Settings, Tools};
 
 /// Threads that work on jobs.
 const WORKER_STACK: usize = 512 << 10;
+/// With fewer than these it does not start.
+const LEAST_WORKERS: usize = 4;
+/// What is in `new/` for less than this may be about to be moved by its session, in seconds.
+const FRESH: u64 = 60;
 /// Events on their way to the queue.
 const EVENTS: usize = 4096;
 /// What deliveries get to come to an end when the daemon goes down.
@@ -74,8 +78,17 @@ impl Mail {
             let (give, jobs) = bounded(1);
             let (tools, events) = (Arc::clone(&tools), events.clone());
             let builder = thread::Builder::new().name("worker".into()).stack_size(WORKER_STACK);
-            builder.spawn(move || worker::run(number, tools, jobs, events)).map_err(no_thread)?;
-            workers.push(give);
+            match builder.spawn(move || worker::run(number, tools, jobs, events)) {
+                Ok(_) => workers.push(give),
+                Err(e) if workers.len() < LEAST_WORKERS => return Err(no_thread(e)),
+                Err(e) => {
+                    // Sessions need threads as well: some of these are given back.
+                    workers.truncate((workers.len() / 2).max(LEAST_WORKERS));
+                    let most = workers.len();
+                    ::log::warn!("queue.workers: the system has no more threads ({e}): {most} of {count} workers start");
+                    break;
+                }
+            }
         }
         let queue = Queue::new(queue_settings, inbox, workers, tasks(&tools), patience);
         let (alive, ended) = bounded(0);
@@ -137,16 +150,31 @@ impl Mail {
 
     fn orders(&self, door: &Arc<Door>) -> Orders {
         let (flush, wake, tools) = (self.events.clone(), self.events.clone(), Arc::clone(&self.tools));
-        let (for_verify, door) = (Arc::clone(&self.tools), Arc::clone(door));
+        let (for_verify, for_flush, door) = (Arc::clone(&self.tools), Arc::clone(&self.tools), Arc::clone(door));
+        let (for_list, for_hosts) = (self.events.clone(), self.events.clone());
+        let addresses = Arc::clone(&self.tools.outbound.addresses);
         Orders {
             flush: Box::new(move |selector| {
                 let (said, heard) = bounded(1);
+                // A person may have released a message by hand.
+                let _ = flush.send(Event::Appeared(settled_names(&for_flush.spool)));
                 // Nothing waits in a queue that has ended.
                 flush.send(Event::Flush(selector, said)).ok().and_then(|()| heard.recv().ok()).unwrap_or(0)
             }),
             wake: Box::new(move |name| drop(wake.send(Event::Woken(name)))),
             list: Box::new(move |of, out| {
-                control::list(&tools.spool, &tools.settings().config.queue.schedule(), of, out)
+                let (said, heard) = bounded(1);
+                let running = for_list.send(Event::Running(said)).ok().and_then(|()| heard.recv().ok());
+                let schedule = tools.settings().config.queue.schedule();
+                control::list(&tools.spool, &schedule, &running.unwrap_or_default(), of, out)
+            }),
+            hosts: Box::new(move |of, out| {
+                let (said, heard) = bounded(1);
+                let asked = for_hosts.send(Event::Hosts(of.map(str::to_owned), said));
+                let standings = asked.ok().and_then(|()| heard.recv().ok()).unwrap_or_default();
+                let is_meant = |address: SocketAddr| of.is_none_or(|of| of == address.ip().to_string());
+                let down = addresses.down().into_iter().filter(|one| is_meant(one.address)).collect();
+                control::hosts(standings, down, out)
             }),
             verify: Box::new(move |address| control::verify(&for_verify.settings().router, address)),
             submit: Box::new(move |stream, caller| door.serve_caller(stream, caller)),
@@ -211,6 +239,12 @@ fn end_with_bug(name: &str, run: impl FnOnce()) {
         ::log::error!("a bug ended the thread {name}");
         std::process::exit(exit::SOFTWARE.into());
     }
+}
+
+/// The entries in `new/` and `cur/`, but for those that came in just now.
+fn settled_names(spool: &Spool) -> Vec<EntryName> {
+    let names = [Place::New, Place::Cur].into_iter().filter_map(|place| spool.entries_in(place).ok()).flatten();
+    names.filter(|name| name.place == Place::Cur || name.id.age() > Duration::from_secs(FRESH)).collect()
 }
 
 /// What the queue has done by others.

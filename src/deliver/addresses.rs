@@ -37,7 +37,27 @@ struct Known {
     has_answered: bool,
     /// Attempts in a row that nobody answered, and what the last one led to.
     failures: u32,
-    down: Option<(Instant, Box<Outcome>)>,
+    down: Option<Down>,
+}
+
+#[derive(Debug)]
+struct Down {
+    since: Instant,
+    next_probe: Instant,
+    why: Box<Outcome>,
+}
+
+/// An address that is down, for people to read.
+#[derive(Debug)]
+pub struct DownAddress {
+    /// Which.
+    pub address: SocketAddr,
+    /// For how long.
+    pub since: Duration,
+    /// How long until a probe may be made.
+    pub next_probe: Duration,
+    /// What the last attempt led to.
+    pub why: Box<Outcome>,
 }
 
 /// Whether a connection may be opened.
@@ -65,12 +85,12 @@ impl Addresses {
         let mut all = self.lock();
         let known = all.entry(address).or_default();
         let now = Instant::now();
-        if let Some((next_probe, why)) = &mut known.down {
-            if now < *next_probe {
-                return Admission::Down(why.clone());
+        if let Some(down) = &mut known.down {
+            if now < down.next_probe {
+                return Admission::Down(down.why.clone());
             }
             // This is the probe; the others wait for what comes of it.
-            *next_probe = now + quiet(known.failures);
+            down.next_probe = now + quiet(known.failures);
         }
         let limit = if known.has_answered && known.down.is_none() { most } else { UNPROVEN.min(most) };
         if known.connections >= limit {
@@ -83,6 +103,16 @@ impl Addresses {
     /// What is down may be tried at once.
     pub fn forgive(&self) {
         self.lock().values_mut().for_each(|known| known.down = None);
+    }
+
+    /// Those that are down, in no order.
+    pub fn down(&self) -> Vec<DownAddress> {
+        let row = |(address, known): (&SocketAddr, &Known)| {
+            let down = known.down.as_ref()?;
+            let next_probe = down.next_probe.saturating_duration_since(Instant::now());
+            Some(DownAddress { address: *address, since: down.since.elapsed(), next_probe, why: down.why.clone() })
+        };
+        self.lock().iter().filter_map(row).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Known>> {
@@ -104,7 +134,10 @@ impl Permit {
         if let Some(known) = self.all.lock().get_mut(&self.address) {
             known.failures = known.failures.saturating_add(1);
             if !known.has_answered || known.failures >= FAILURES {
-                known.down = Some((Instant::now() + quiet(known.failures), Box::new(why.clone())));
+                let now = Instant::now();
+                let since = known.down.as_ref().map_or(now, |down| down.since);
+                let next_probe = now + quiet(known.failures);
+                known.down = Some(Down { since, next_probe, why: Box::new(why.clone()) });
             }
         }
     }

@@ -40,6 +40,8 @@ pub enum Event {
     Found(Found),
     /// A worker is done with a job.
     Report(Report),
+    /// Entries in the spool, of which some may be new to the queue: a person moved them.
+    Appeared(Vec<EntryName>),
     /// Try now what is waiting; says how many jobs that were.
     Flush(Selector, Sender<usize>),
     /// What is known of destinations elsewhere: of all, or of those of one domain or name.

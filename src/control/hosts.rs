@@ -1,0 +1,51 @@
+//! What is known of other hosts, a line for each destination and each address that is down.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::deliver::addresses::DownAddress;
+use crate::log;
+use crate::outcome::Outcome;
+use crate::queue::Standing;
+use crate::sys;
+
+/// Writes a line for each destination, sorted by name, and then one for each address that
+/// is down.
+///
+/// # Errors
+/// Those of `out`.
+pub fn hosts(mut standings: Vec<Standing>, mut down: Vec<DownAddress>, out: &mut dyn Write) -> io::Result<()> {
+    standings.sort_by(|a, b| a.name.cmp(&b.name));
+    down.sort_by_key(|one| one.address);
+    for standing in &standings {
+        let Standing { name, state, running, limit, ready, .. } = standing;
+        let name = name.strip_prefix("mx:").unwrap_or(name);
+        write!(out, "{name}  {state}, {running} of {limit} running, {ready} ready")?;
+        if let Some((since, probe)) = standing.down {
+            write!(out, ", {}", times(since, probe))?;
+        }
+        let address = standing.address.map(|address| address.to_string());
+        words(standing.said.as_deref(), address, out)?;
+    }
+    for DownAddress { address, since, next_probe, why } in &down {
+        write!(out, "{address}  down, {}", times(*since, *next_probe))?;
+        words(Some(why), None, out)?;
+    }
+    Ok(())
+}
+
+fn times(since: Duration, probe: Duration) -> String {
+    let now = sys::now();
+    let (since, probe) = (now.saturating_sub(since.as_secs()), now.saturating_add(probe.as_secs()));
+    format!("since {}, next probe {}", log::timestamp(since), log::timestamp(probe))
+}
+
+/// Where it was, and what was said.
+fn words(said: Option<&Outcome>, address: Option<String>, out: &mut dyn Write) -> io::Result<()> {
+    let host = said.map(|said| said.host.to_string()).filter(|host| !host.is_empty()).or(address);
+    let text = said.map(|said| said.reply.as_ref().map_or_else(|| said.why.clone(), ToString::to_string));
+    let text: Vec<String> = host.into_iter().chain(text).collect();
+    let separator = if text.is_empty() { "" } else { "  " };
+    let clean = text.join(" ").replace(char::is_control, " ");
+    writeln!(out, "{separator}{clean}")
+}

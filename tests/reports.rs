@@ -212,8 +212,9 @@ fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
         let mut client = daemon.client();
         (0..count).for_each(|_| _ = client.send(sender, &["elvis@example.test"], TEXT));
         assert!(daemon.settles(&site));
-        let log = daemon.log();
-        let logged = |words: &str| log.lines().skip(before).filter(|line| line.contains(words)).count();
+        let logged = |words: &str| daemon.log().lines().skip(before).filter(|line| line.contains(words)).count();
+        // The log is read a little later than it is written.
+        daemon.wait_until("the log", || logged(" bounced ") + logged(" dropped ") >= count);
         let told = (logged(" bounced "), logged(" dropped reason="), logged(why), logged(" failed to=<elvis@"));
         assert_eq!(told, (most, count - most, count - most, count), "{sender}");
     }

@@ -101,16 +101,15 @@ fn show(
 fn recipient(slot: &Slot, note: &str, when: &str) -> String {
     let who = address::path(Some(&slot.recipient.address));
     if slot.record.last == 0 {
-        return format!("{who}  {}", when.strip_prefix(", ").filter(|when| !when.is_empty()).unwrap_or("not tried yet"));
+        return format!(
+            "{who}  {}",
+            when.strip_prefix(", ").filter(|when| !when.is_empty()).unwrap_or("not tried yet")
+        );
     }
     // A note's line: time, recipient, what was said.
     let said = note.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix(&who)).unwrap_or_default();
     let said: String = said.trim().chars().filter(|c| !c.is_control()).collect();
-    if said.is_empty() {
-        format!("{who}  deferred{when}")
-    } else {
-        format!("{who}  deferred{when}, {said}")
-    }
+    if said.is_empty() { format!("{who}  deferred{when}") } else { format!("{who}  deferred{when}, {said}") }
 }
 
 /// As `45s`, `12m`, `7h`, `3d`.

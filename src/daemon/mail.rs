@@ -85,7 +85,9 @@ impl Mail {
                     // Sessions need threads as well: some of these are given back.
                     workers.truncate((workers.len() / 2).max(LEAST_WORKERS));
                     let most = workers.len();
-                    ::log::warn!("queue.workers: the system has no more threads ({e}): {most} of {count} workers start");
+                    ::log::warn!(
+                        "queue.workers: the system has no more threads ({e}): {most} of {count} workers start"
+                    );
                     break;
                 }
             }

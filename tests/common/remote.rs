@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 
@@ -82,6 +82,8 @@ pub enum Then {
     Octets(Vec<u8>),
     /// Says these octets and closes the connection.
     OctetsAndClose(Vec<u8>),
+    /// Waits for so long, as a host that is far away, and goes on as usual.
+    Pause(Duration),
     /// Says nothing and reads nothing more, but keeps the connection.
     Hang,
     /// Closes the connection.
@@ -131,6 +133,8 @@ pub struct Seen {
     pub failures: Vec<String>,
     /// How many connections have ended.
     pub ended: usize,
+    /// How many were open at once, at most.
+    pub most_open: usize,
 }
 
 /// A command as it came; those of a dialogue are not kept.
@@ -302,6 +306,7 @@ impl Shared {
             }
             let number = state.seen.connections;
             state.seen.connections += 1;
+            state.seen.most_open = state.seen.most_open.max(state.seen.connections - state.seen.ended);
             state.open.insert(number, stream.try_clone().expect("a descriptor"));
             drop(state);
             let shared = Arc::clone(self);
@@ -531,6 +536,10 @@ impl Session<'_> {
         match self.shared.rule(command) {
             None => Ok((usual.to_owned(), false)),
             Some(Then::Reply(reply)) => Ok((reply, false)),
+            Some(Then::Pause(time)) => {
+                thread::sleep(time);
+                Ok((usual.to_owned(), false))
+            }
             Some(Then::Octets(octets)) => {
                 self.wire.say(&octets).map_err(|_| None)?;
                 Ok((String::from_utf8_lossy(&octets).into_owned(), true))
@@ -557,7 +566,7 @@ impl Session<'_> {
                     state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             }
-            Then::Reply(_) | Then::Octets(_) | Then::Close | Then::Reset => {}
+            Then::Pause(_) | Then::Reply(_) | Then::Octets(_) | Then::Close | Then::Reset => {}
         }
         Some(then)
     }

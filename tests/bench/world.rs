@@ -354,7 +354,7 @@ impl Run {
         while steps.last() == Some(&0) {
             steps.pop();
         }
-        let steps: Vec<_> = steps.iter().map(|count| (count / STEP).to_string()).collect();
+        let steps: Vec<_> = steps.iter().map(|count| (f64::from(*count) / STEP as f64).to_string()).collect();
         writeln!(out, "rate {}", steps.join(" "))
     }
 }

@@ -38,6 +38,8 @@ use names::Names;
 
 /// The longest sleep while something waits, so that a change of the clock is noticed.
 const NAP: Duration = Duration::from_secs(600);
+/// After so many jobs over one connection other destinations have a turn, if they wait for it.
+const MAX_STREAK: usize = 8;
 /// What is this small may have room that it does not need.
 const SMALL: usize = 4096;
 
@@ -70,6 +72,8 @@ pub struct Queue {
     /// What waits, and what waited when this was noted.
     due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
     idle: Vec<(usize, Holds)>,
+    /// How many jobs each worker began one after the other over one connection.
+    streaks: Vec<usize>,
     /// The jobs that run, by worker.
     running: HashMap<usize, Running>,
     /// What other processes committed before the names in the spool are known.
@@ -95,6 +99,7 @@ impl Queue {
             tasks,
             items: HashMap::new(),
             jobs: 0,
+            streaks: vec![0; workers.len()],
             names: Names::default(),
             destinations: Destinations::new(workers.len(), &settings, patience),
             due: BinaryHeap::new(),
@@ -240,24 +245,24 @@ impl Queue {
     fn dispatch(&mut self) {
         while !self.idle.is_empty() {
             let items = &self.items;
-            // One that is to be planned anew or forgotten starts nothing more.
-            let is_ready = |(id, index): JobRef, key: &Key| {
-                items.get(&id).is_some_and(|item| item.end == End::Finish && item.is_ready(index, key))
-            };
-            let Some(begun) = self.destinations.begin_next(is_ready) else { return };
+            let Some(begun) = self.destinations.begin_next(|job, key| may_begin(items, job, key)) else { return };
             self.hand_out(begun);
         }
     }
 
     fn hand_out(&mut self, begun: Begun) {
-        let Begun { key, job: (id, index), number, trust, down, address } = begun;
+        let worker = self.choose_worker(&begun.key, begun.address);
+        self.hand_to(worker, begun);
+    }
+
+    fn hand_to(&mut self, worker: usize, begun: Begun) {
+        let Begun { key, job: (id, index), number, trust, down, .. } = begun;
         let Some(item) = self.items.get_mut(&id) else { return };
         let (entry, unsynced, is_last) = (item.entry(id), item.unsynced, item.open() == 1);
         item.set(index, JobState::Running);
         let Some(own) = item.jobs_mut().get_mut(index) else { return };
         let spots = own.spots.as_slice().to_vec();
         let owed = own.take_owed();
-        let worker = self.choose_worker(&key, address);
         let recipients = spots.iter().map(|spot| spot.number).collect();
         let running = Running { id, key: Arc::clone(&key), recipients, since: Duration::ZERO, began: Instant::now() };
         self.running.insert(worker, running);
@@ -279,7 +284,6 @@ impl Queue {
 
     fn report(&mut self, report: Report) {
         let Report { worker, job, verdict, took, contact, address, holds, children } = report;
-        self.idle.push((worker, holds));
         self.running.remove(&worker);
         let key = Arc::clone(&job.key);
         let came_up = self.destinations.end((&key, job.started), took, contact, address);
@@ -288,6 +292,24 @@ impl Queue {
             self.revive(&key);
         }
         children.into_iter().for_each(|child| self.load(child, false));
+        if let Some(begun) = holds.as_ref().and_then(|(key, _)| self.begin_more(worker, key)) {
+            self.hand_to(worker, begun);
+        } else {
+            self.streaks[worker] = 0;
+            self.idle.push((worker, holds));
+        }
+    }
+
+    /// More for the destination to which a worker keeps a connection, unless others should
+    /// have a turn.
+    fn begin_more(&mut self, worker: usize, key: &Key) -> Option<Begun> {
+        if self.stopping || self.streaks[worker] >= MAX_STREAK && self.destinations.is_wanted_elsewhere(key) {
+            return None;
+        }
+        let items = &self.items;
+        let begun = self.destinations.begin_more(key, |job, key| may_begin(items, job, key))?;
+        self.streaks[worker] += 1;
+        Some(begun)
     }
 
     /// Mail that was deferred while its destination was down need not wait any longer.
@@ -424,6 +446,11 @@ impl Queue {
         waiting.into_iter().for_each(|(_, job)| self.make_ready(job));
         count
     }
+}
+
+/// Whether a job is still ready. One of an entry that is to be planned anew or forgotten is not.
+fn may_begin(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, key: &Key) -> bool {
+    items.get(&id).is_some_and(|item| item.end == End::Finish && item.is_ready(index, key))
 }
 
 fn waits_until(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef) -> Option<u64> {

@@ -36,6 +36,9 @@ const SLOW_USER: Duration = Duration::from_secs(3);
 const PARKED: Duration = Duration::from_secs(1);
 /// Destinations that start again when a job ends at the address for which they wait.
 const UNPARKED_AT_ONCE: usize = 2;
+/// Another connection is worth its while when so many jobs wait for each that there is:
+/// a message over a kept connection takes less than half as long.
+const WORTH: usize = 2;
 /// Jobs of one destination that are deferred at once, at a time.
 const DEFERRED_AT_ONCE: usize = 4;
 /// Destinations without work that are remembered.
@@ -67,6 +70,8 @@ pub struct Destinations {
     /// ticket that the destination does not have any more is worth nothing.
     turns: [VecDeque<(Key, u64)>; CLASSES.len()],
     tickets: u64,
+    /// All jobs that are ready, with some that are ready no more.
+    ready: usize,
     /// The class that is asked first.
     first: usize,
     newest: bool,
@@ -118,6 +123,19 @@ impl Destination {
         }
     }
 
+    /// Whether it may have another job, of at most `most`.
+    fn has_room(&self, class: Class, most: usize) -> bool {
+        let (running, limit) = (self.running, self.health.limit(most));
+        let is_worth = running == 0 || self.ready.len() > WORTH * running;
+        match class {
+            _ if self.is_parked => false,
+            Class::Here => true,
+            Class::Defer => self.deferring < DEFERRED_AT_ONCE,
+            Class::Proven | Class::Unproven => running < limit && is_worth,
+            Class::User | Class::SlowUser | Class::Slow => running < limit,
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.ready.is_empty() && self.running == 0 && self.deferring == 0
     }
@@ -132,6 +150,7 @@ impl Destinations {
             known: HashMap::new(),
             turns: Default::default(),
             tickets: 0,
+            ready: 0,
             first: 0,
             newest: false,
             pool: Pool::new(workers),
@@ -158,20 +177,17 @@ impl Destinations {
     /// A job of this sender is ready.
     pub fn add(&mut self, key: &Key, job: JobRef, sender: u32) {
         self.known.entry(Arc::clone(key)).or_default().ready.add(sender, job);
+        self.ready += 1;
         self.offer_turn(key);
     }
 
     fn offer_turn(&mut self, key: &Key) {
         let Some(destination) = self.known.get_mut(key) else { return };
-        if destination.ready.is_empty() || destination.is_parked {
+        if destination.ready.is_empty() {
             return;
         }
         let class = destination.class(key, Instant::now());
-        let has_room = match class {
-            Class::Here => true,
-            Class::Defer => destination.deferring < DEFERRED_AT_ONCE,
-            _ => destination.running < destination.health.limit(self.most),
-        };
+        let has_room = destination.has_room(class, self.most);
         // What is thought of it may have changed: then its turn is in another class.
         if has_room && destination.ticket.is_none_or(|(_, old)| old != class) {
             self.tickets += 1;
@@ -195,17 +211,38 @@ impl Destinations {
         begun
     }
 
+    /// Whether a worker that ends a job of a destination should be for another one next.
+    pub fn is_wanted_elsewhere(&self, key: &Key) -> bool {
+        let waits = |class: Class| !self.turns[class as usize].is_empty();
+        let is_sated = |d: &Destination| d.running >= self.pool.share(Class::Proven, d.ready.len(), self.ready);
+        (waits(Class::Proven) || waits(Class::Unproven)) && self.known.get(key).is_none_or(is_sated)
+    }
+
+    /// The next job of a destination to which the worker that has just ended one keeps a
+    /// connection, if it is a healthy one.
+    pub fn begin_more(&mut self, key: &Key, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<Begun> {
+        let now = Instant::now();
+        let destination = self.known.get(key).filter(|d| d.class(key, now) == Class::Proven)?;
+        if destination.running >= destination.health.limit(self.most) || self.pool.free(Class::Proven) == 0 {
+            return None;
+        }
+        let job = self.take_ready(key, is_ready)?;
+        Some(self.begin(key, job, Class::Proven, now))
+    }
+
     fn begin_in(&mut self, class: Class, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<Begun> {
         // Those with as much as their share for now. Each has a job running, so they are few.
         let mut sated = Vec::new();
         let mut begun = None;
         while begun.is_none() && self.pool.free(class) > 0 {
             let Some((key, ticket)) = self.next_turn(class) else { break };
-            let (now, share) = (Instant::now(), self.pool.share(class));
+            let now = Instant::now();
+            let share = self.known.get(&key).map_or(1, |d| self.pool.share(class, d.ready.len(), self.ready));
             let Some(destination) = self.known.get_mut(&key).filter(|d| d.ticket == Some((ticket, class))) else {
                 continue;
             };
-            let (is_due, running) = (destination.class(&key, now) == class, destination.running);
+            let is_due = destination.class(&key, now) == class && destination.has_room(class, self.most);
+            let running = destination.running;
             if is_due && running > 0 && running >= share {
                 sated.push((key, ticket));
                 continue;
@@ -232,8 +269,9 @@ impl Destinations {
     }
 
     fn take_ready(&mut self, key: &Key, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<JobRef> {
-        let ready = &mut self.known.get_mut(key)?.ready;
-        std::iter::from_fn(|| ready.next()).find(|job| is_ready(*job, key))
+        let (own, all) = (&mut self.known.get_mut(key)?.ready, &mut self.ready);
+        let next = || own.next().inspect(|_| *all = all.saturating_sub(1));
+        std::iter::from_fn(next).find(|job| is_ready(*job, key))
     }
 
     fn begin(&mut self, key: &Key, job: JobRef, class: Class, now: Instant) -> Begun {
@@ -270,7 +308,7 @@ impl Destinations {
         self.pool.running[started.class as usize] -= 1;
         let (most, quiet) = (self.most, self.longest_quiet);
         let Some(destination) = self.known.get_mut(key) else { return false };
-        let mut came_up = false;
+        let (mut came_up, mut is_crowded) = (false, false);
         if started.class == Class::Defer {
             destination.deferring -= 1;
         } else {
@@ -293,17 +331,16 @@ impl Destinations {
                 }
                 Contact::Postponed => destination.health.slow_down(),
                 Contact::Crowded => {
-                    if let Some(address) = address {
-                        destination.is_parked = true;
+                    is_crowded = true;
+                    if let Some(address) = address.filter(|_| !std::mem::replace(&mut destination.is_parked, true)) {
                         self.parked.entry(address).or_default().push_back(Arc::clone(key));
                         self.parked_since.get_or_insert_with(Instant::now);
                     }
                 }
             }
         }
-        let is_parked = destination.is_parked;
         self.reclass(key);
-        if let Some(address) = address.filter(|_| !is_parked) {
+        if let Some(address) = address.filter(|_| !is_crowded) {
             self.unpark(&address, UNPARKED_AT_ONCE);
         }
         self.offer_turn(key);

@@ -102,9 +102,11 @@ impl Pool {
         }
     }
 
-    /// Jobs that one destination of a class may have beside others: half of what is free,
-    /// so that a few do not take all of it; of the doubtful ones only while there are few.
-    pub fn share(&self, class: Class) -> usize {
+    /// Jobs that one destination of a class may have, where others wait: of the healthy ones
+    /// what is its part of all that is `ready`, so that a large batch is not the last to end,
+    /// and anyway half of what is free. The last workers are for those that have none, and
+    /// doubtful ones get more than one only while there are few of them.
+    pub fn share(&self, class: Class, own: usize, ready: usize) -> usize {
         let is_calm = self.running[class as usize] < self.part(8).max(2);
         match class {
             Class::Here | Class::Defer => usize::MAX,
@@ -115,7 +117,15 @@ impl Pool {
                     1
                 }
             }
-            Class::User | Class::Proven => (self.free(class) / 2).max(1),
+            Class::User => (self.free(class) / 2).max(1),
+            Class::Proven => {
+                let (free, part) = (self.free(class), (self.running[class as usize] * own).div_ceil(ready.max(1)));
+                match free {
+                    _ if free <= self.workers / 64 => 1,
+                    _ if free <= self.workers / 4 => part.max(1),
+                    _ => part.max(free / 2),
+                }
+            }
         }
     }
 

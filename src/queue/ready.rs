@@ -25,6 +25,7 @@ pub enum Ready {
 #[derive(Default)]
 pub struct Fair {
     senders: HashMap<u32, VecDeque<JobRef>>,
+    count: usize,
     /// Senders with jobs, each once.
     turns: VecDeque<u32>,
 }
@@ -40,7 +41,7 @@ impl Ready {
         match self {
             Self::Empty => 0,
             Self::Plain(_, list) => list.len(),
-            Self::Fair(fair) => fair.senders.values().map(VecDeque::len).sum(),
+            Self::Fair(fair) => fair.count,
         }
     }
 
@@ -50,7 +51,7 @@ impl Ready {
             Self::Empty => *self = Self::Plain(sender, VecDeque::from([job])),
             Self::Plain(own, list) if *own == sender => list.push_back(job),
             Self::Plain(own, list) => {
-                let mut fair = Fair { turns: VecDeque::from([*own]), ..Fair::default() };
+                let mut fair = Fair { turns: VecDeque::from([*own]), count: list.len(), ..Fair::default() };
                 fair.senders.insert(*own, std::mem::take(list));
                 fair.add(sender, job);
                 *self = Self::Fair(Box::new(fair));
@@ -80,12 +81,14 @@ impl Fair {
             self.turns.push_back(sender);
         }
         list.push_back(job);
+        self.count += 1;
     }
 
     fn next(&mut self) -> Option<JobRef> {
         let sender = self.turns.pop_front()?;
         let list = self.senders.get_mut(&sender)?;
         let job = list.pop_front();
+        self.count -= usize::from(job.is_some());
         if list.is_empty() {
             self.senders.remove(&sender);
         } else {

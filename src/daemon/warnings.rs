@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -24,6 +24,7 @@ pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
     let config = &settings.config;
     room::warn(config);
     of_names(config, sockets);
+    of_relaying(config);
     of_mailboxes(config);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
@@ -54,6 +55,28 @@ fn of_names(config: &Config, sockets: &[SocketAddr]) {
     let is_alone = !sockets.is_empty() && sockets.iter().all(|socket| socket.ip().to_canonical().is_loopback());
     if let Some(domain) = config.local.domains.iter().find(is_for_others).filter(|_| is_alone && !has_front_end) {
         ::log::warn!("local.domains has {domain}, and only this host can connect: see [[listen]]");
+    }
+}
+
+/// Warns of networks that are no network of anybody's: their hosts are strangers.
+fn of_relaying(config: &Config) {
+    for network in config.relay.networks.iter().filter(|network| is_too_wide(network)) {
+        let Network { address, prefix } = network;
+        ::log::warn!("relay.networks has {address}/{prefix}: this is an open relay, for strangers are in there too");
+    }
+}
+
+/// Whether a network is larger than any that is assigned or private.
+fn is_too_wide(network: &Network) -> bool {
+    match network.address {
+        IpAddr::V4(_) => network.prefix < 8,
+        // Of IPv4 addresses that are mapped into IPv6, 96 bits are the same.
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => network.prefix < 104,
+        IpAddr::V6(address) => {
+            let is_private = address.is_unique_local() && network.prefix >= 7
+                || address.is_unicast_link_local() && network.prefix >= 10;
+            network.prefix < 16 && !is_private
+        }
     }
 }
 

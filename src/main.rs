@@ -82,12 +82,12 @@ fn options() -> Options {
     let mut options = Options::new();
     options.optflag("d", "", "stay in the foreground and log to standard error");
     options.optopt("f", "", "read this configuration", "file");
-    options.optflag("h", "", "show this text");
+    options.optflag("h", "help", "show this text");
     options.optflag("i", "", "serve one client on standard input and output, as from inetd");
     options.optflag("n", "", "check the configuration and exit");
     options.optopt("p", "", "write the daemon's process id there", "file");
     options.optflag("q", "", "run the queue once and exit");
     options.optflag("v", "", "log more");
-    options.optflag("V", "", "show the version");
+    options.optflag("V", "version", "show the version");
     options
 }

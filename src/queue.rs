@@ -154,7 +154,7 @@ impl Queue {
                 // Whoever waits for it may have gone, here and below.
                 let _ = taken.try_send(());
             }
-            Event::Report(report) => self.report(report),
+            Event::Report(report) => self.report(*report),
             Event::Appeared(entries) => entries.into_iter().for_each(|entry| self.load(entry, true)),
             Event::Flush(selector, said) => drop(said.try_send(self.flush(&selector))),
             Event::Hosts(of, said) => drop(said.try_send(self.standings(of.as_deref()))),

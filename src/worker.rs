@@ -62,7 +62,7 @@ pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender
         });
         let (contact, address, holds) = (std::mem::take(&mut worker.contact), worker.address, worker.courier.holds());
         let report = Report { worker: number, job, verdict, took: start.elapsed(), contact, address, holds, children };
-        if events.send(Event::Report(report)).is_err() {
+        if events.send(Event::Report(Box::new(report))).is_err() {
             return;
         }
     }

@@ -77,6 +77,10 @@ fn version_and_help_go_to_standard_output() {
     assert_eq!((code(&version), text(&version.stdout)), (0, format!("penfold {}\n", env!("CARGO_PKG_VERSION"))));
     let help = plain(&["-h"]);
     assert_eq!(code(&help), 0);
+    assert_eq!((plain(&["--version"]), plain(&["--help"])), (version.clone(), help.clone()));
+    let ctl = |option| Command::new(env!("CARGO_BIN_EXE_penfoldctl")).arg(option).output().expect("it runs");
+    assert_eq!((ctl("--version"), ctl("--help")), (ctl("-V"), ctl("-h")));
+    assert!(ctl("--help").status.success() && text(&ctl("--help").stdout).contains("usage: penfoldctl "));
     for option in ["-d", "-f", "-h", "-i", "-n", "-q", "-v", "-V", "usage: penfoldd [-dhinqvV] [-f file] [-p file]"] {
         assert!(text(&help.stdout).contains(option), "{option}");
     }

@@ -360,6 +360,25 @@ fn a_port_that_only_root_may_have() {
 }
 
 #[test]
+fn a_relay_for_everybody() {
+    for (networks, open) in [
+        (
+            "\"127.0.0.0/8\", \"::1\", \"10.0.0.0/8\", \"192.0.2.0/24\", \"fc00::/7\", \"fe80::/10\", \"2001:db8::/32\"",
+            &[][..],
+        ),
+        ("\"0.0.0.0/0\", \"127.0.0.1\"", &["0.0.0.0/0"]),
+        ("\"::/0\"", &["::/0"]),
+        ("\"0.0.0.0/1\", \"128.0.0.0/1\"", &["0.0.0.0/1", "128.0.0.0/1"]),
+        ("\"2000::/3\"", &["2000::/3"]),
+    ] {
+        let warnings: Vec<String> =
+            open.iter().map(|network| format!("relay.networks has {network}: this is an open relay, ")).collect();
+        let warnings: Vec<&str> = warnings.iter().map(String::as_str).collect();
+        assert_warned(&site(&format!("relay.networks = [{networks}]")), &warnings);
+    }
+}
+
+#[test]
 fn names_that_others_cannot_know_or_reach() {
     let only = "local.domains has example.org, and only this host can connect: see [[listen]]";
     let neither = |host: &str| {

@@ -69,8 +69,8 @@ fn become_daemon(config: Option<&str>, stays: bool) -> Exit {
 fn run() -> Result<(), Exit> {
     let mut options = getopts::Options::new();
     options.optopt("f", "", "read this configuration", "file");
-    options.optflag("h", "", "show this text");
-    options.optflag("V", "", "show the version");
+    options.optflag("h", "help", "show this text");
+    options.optflag("V", "version", "show the version");
     let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
     let given = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
     if given.opt_present("h") {

@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -28,6 +28,7 @@ pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
     room::warn(config);
     of_names(config, sockets);
     of_overlaps(config);
+    of_relaying(config);
     of_mailboxes(config);
     tables::tell(settings);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
@@ -68,6 +69,28 @@ fn of_overlaps(config: &Config) {
         let before = config.listen.get(..at).unwrap_or_default();
         if let Some(other) = before.iter().find(|other| is_overlapping(other.address, listen.address)) {
             ::log::warn!("listen {}: {}", listen.address, overlap(other.address, listen.address));
+        }
+    }
+}
+
+/// Warns of networks that are no network of anybody's: their hosts are strangers.
+fn of_relaying(config: &Config) {
+    for network in config.relay.networks.iter().filter(|network| is_too_wide(network)) {
+        let Network { address, prefix } = network;
+        ::log::warn!("relay.networks has {address}/{prefix}: this is an open relay, for strangers are in there too");
+    }
+}
+
+/// Whether a network is larger than any that is assigned or private.
+fn is_too_wide(network: &Network) -> bool {
+    match network.address {
+        IpAddr::V4(_) => network.prefix < 8,
+        // Of IPv4 addresses that are mapped into IPv6, 96 bits are the same.
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => network.prefix < 104,
+        IpAddr::V6(address) => {
+            let is_private = address.is_unique_local() && network.prefix >= 7
+                || address.is_unicast_link_local() && network.prefix >= 10;
+            network.prefix < 16 && !is_private
         }
     }
 }

@@ -388,7 +388,9 @@ impl Destinations {
     /// slow before they end, and those that are parked look again.
     pub fn note_time(&mut self) {
         for (at, limit) in [SLOW_HOST, SLOW_USER].into_iter().enumerate() {
-            while let Some((_, number)) = self.watched[at].pop_front_if(|(since, _)| since.elapsed() >= limit) {
+            while self.watched[at].front().is_some_and(|(since, _)| since.elapsed() >= limit)
+                && let Some((_, number)) = self.watched[at].pop_front()
+            {
                 let Some(started) = self.started.get(&number) else { continue };
                 let key = Arc::clone(&started.key);
                 if let Some(destination) = self.known.get_mut(&key) {
@@ -409,7 +411,9 @@ impl Destinations {
     pub fn next_note(&mut self) -> Option<Duration> {
         // What has ended needs no note.
         for watched in &mut self.watched {
-            while watched.pop_front_if(|(_, number)| !self.started.contains_key(number)).is_some() {}
+            while watched.front().is_some_and(|(_, number)| !self.started.contains_key(number)) {
+                watched.pop_front();
+            }
         }
         let slow = self.watched.iter().zip([SLOW_HOST, SLOW_USER]);
         let slow = slow.filter_map(|(watched, limit)| Some(limit.saturating_sub(watched.front()?.0.elapsed())));

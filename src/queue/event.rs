@@ -39,7 +39,7 @@ pub enum Event {
     /// Entries on disk.
     Found(Found),
     /// A worker is done with a job.
-    Report(Report),
+    Report(Box<Report>),
     /// Entries in the spool, of which some may be new to the queue: a person moved them.
     Appeared(Vec<EntryName>),
     /// Try now what is waiting; says how many jobs that were.

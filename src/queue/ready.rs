@@ -113,6 +113,6 @@ mod tests {
         assert_eq!(ready.len(), 7);
         let order: Vec<usize> = std::iter::from_fn(|| ready.next()).map(|(_, at)| at).collect();
         assert_eq!(order, [0, 4, 5, 1, 6, 2, 3]);
-        assert!(ready.is_empty() && ready.len() == 0);
+        assert!(ready.is_empty());
     }
 }

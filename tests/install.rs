@@ -214,6 +214,62 @@ fn what_is_installed_names_the_places_where_it_is() {
     }
 }
 
+#[test]
+fn a_directory_below_the_prefix_is_named_once() {
+    let tree = Tree::new();
+    tree.make(
+        "install",
+        &[
+            "prefix=/opt/penfold",
+            "localstatedir=/opt/penfold/var",
+            "runstatedir=/opt/penfold/run",
+            "sysconfdir=/opt/penfold/etc",
+        ],
+    );
+    for (file, line) in [
+        ("etc/penfold/penfold.conf", "\nspool = \"/opt/penfold/var/spool/penfold\"\n"),
+        ("etc/penfold/penfold.conf", "\nsocket = \"/opt/penfold/run/penfold/penfold.sock\"\n"),
+        ("lib/tmpfiles.d/penfold.conf", "\nd /opt/penfold/var/spool/penfold 0700"),
+        ("lib/tmpfiles.d/penfold.conf", "\nd /opt/penfold/run/penfold 0755"),
+        (
+            "lib/systemd/system/penfold.service",
+            "=/opt/penfold/sbin/penfoldd -d -f /opt/penfold/etc/penfold/penfold.conf\n",
+        ),
+    ] {
+        let text = tree.read(&format!("opt/penfold/{file}"));
+        assert!(text.contains(line), "{file}: {line}\n{text}");
+    }
+    // Directories whose names hold the usual ones of others.
+    let other = Tree::new();
+    other.make(
+        "install",
+        &[
+            "sbindir=/usr/local/share/doc/penfold",
+            "docdir=/d/usr/local/libexec",
+            "localstatedir=/var/spool/penfold/var",
+        ],
+    );
+    for name in
+        tree.files().into_iter().map(|name| (&tree, name)).chain(other.files().into_iter().map(|name| (&other, name)))
+    {
+        let (tree, name) = name;
+        if fs::symlink_metadata(tree.path(&name)).expect("there").is_symlink() || name.contains("/man/") {
+            continue;
+        }
+        let text = tree.read(&name);
+        for twice in ["/opt/penfold/opt/", "/var/spool/penfold/var/spool/penfold/var", "/d/d/", "/penfold/penfoldd/"] {
+            assert!(!text.contains(twice), "{name}: {twice}");
+        }
+        let is_left = |word: &str| text.contains(&format!("@{word}@"));
+        assert!(
+            !["sbindir", "libexecdir", "docdir", "localstatedir", "runstatedir", "sysconfdir"].into_iter().any(is_left),
+            "{name}"
+        );
+    }
+    let text = other.read("usr/local/lib/systemd/system/penfold.service");
+    assert!(text.contains("ExecStart=/usr/local/share/doc/penfold/penfoldd -d\n"), "{text}");
+}
+
 /// The four places, and what stands there.
 fn places(tree: &Tree) -> Vec<String> {
     let place = |name: &str| match fs::read_link(tree.path(name)) {

@@ -151,7 +151,7 @@ copies = $(if $(2),for sample in $(filter etc/$(1)/%,$(SAMPLES)); do \
 
 # Configuration, spool and mail stay, and so does the user. What still runs is ended first.
 uninstall:
-	@DESTDIR=$(DESTDIR) etc/install.sh running
+	@DESTDIR=$(DESTDIR) etc/install.sh running $(sbindir)/penfoldctl
 	@DESTDIR=$(DESTDIR) etc/install.sh no-sendmail $(LINKS)
 	rm -f $(addprefix $(DESTDIR)$(sbindir)/,$(notdir $(PROGRAMS)))
 	rm -f $(foreach page,$(PAGES),$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))

@@ -447,6 +447,31 @@ fn root_installs_on_the_system_with_a_user_and_a_spool() {
 }
 
 #[test]
+fn a_daemon_without_a_unit_is_not_left_behind() {
+    let built = [env!("CARGO_BIN_EXE_penfoldd"), env!("CARGO_BIN_EXE_penfoldctl")].join(" ");
+    on_the_system(&format!(
+        r#"set -x
+        $make install
+        # The real ones, and no systemd.
+        cp {built} /usr/local/sbin/
+        mount -t tmpfs -o mode=755 none /run
+        printf 'listen = []\nhostname = "web.example.org"\n' > /etc/penfold/penfold.conf
+        trap 'kill "$(cat /run/penfold.pid)" || :' EXIT
+        /usr/local/sbin/penfoldd -p /run/penfold.pid
+        pid=$(cat /run/penfold.pid)
+        ! $make uninstall 2> /var/said || exit 1
+        grep 'penfoldd is still running; first, by root, stop it' /var/said
+        test -x /usr/local/sbin/penfoldd
+        test -x /usr/local/libexec/penfold/sendmail
+        kill "$pid"
+        while kill -0 "$pid"; do sleep 0.05; done
+        trap - EXIT
+        $make uninstall
+        test ! -e /usr/local/sbin/penfoldd"#
+    ));
+}
+
+#[test]
 fn by_a_diversion_where_there_is_dpkg() {
     on_the_system(
         r#"command -v dpkg-divert || exit 0

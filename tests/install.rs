@@ -471,6 +471,52 @@ fn a_daemon_without_a_unit_is_not_left_behind() {
     ));
 }
 
+/// The README's way to mailboxes that are not in homes, as written there.
+#[test]
+fn mail_for_every_local_domain_reaches_the_users_of_a_file() {
+    let readme = include_str!("../README");
+    let (_, recipe) = readme.split_once("from a users file:\n").expect("the recipe");
+    let (recipe, _) = recipe.split_once("\nA host that only sends").expect("its end");
+    let commands: Vec<&str> = recipe.lines().map(str::trim).filter(|line| line.starts_with("install ")).collect();
+    let keys: Vec<String> = ["users = \"", "mailbox = \""]
+        .iter()
+        .filter_map(|key| Some((key, recipe.split_once(key)?.1.split_once('"')?.0)))
+        .map(|(key, value)| format!("{key}{value}\""))
+        .collect();
+    let (commands, keys) = (commands.join("\n"), keys.join("\n"));
+    let built = [env!("CARGO_BIN_EXE_penfoldd"), env!("CARGO_BIN_EXE_penfoldctl")].join(" ");
+    on_the_system(&format!(
+        r#"set -x
+        $make install
+        cp {built} /usr/local/sbin/
+        mount -t tmpfs -o mode=755 none /run
+        chmod 2775 /var/mail
+        {commands}
+        echo you:: >> /etc/penfold/users
+        cat > /etc/penfold/penfold.conf <<'END'
+listen = []
+hostname = "mx.example.org"
+[local]
+domains = ["example.org", "mx.example.org", "localhost"]
+{keys}
+END
+        /usr/local/sbin/penfoldd -n
+        trap 'kill "$(cat /run/penfold.pid)" || :' EXIT
+        /usr/local/sbin/penfoldd -p /run/penfold.pid
+        echo hello | /usr/local/libexec/penfold/sendmail you you@localhost you@mx.example.org
+        turns=0
+        until [ "$(find /var/mail/example.org -path '*/new/*' | wc -l)" = 3 ]; do
+            turns=$((turns + 1))
+            test $turns -lt 200 || {{ /usr/local/sbin/penfoldctl queue; exit 1; }}
+            sleep 0.05
+        done
+        pid=$(cat /run/penfold.pid)
+        kill "$pid"
+        while kill -0 "$pid"; do sleep 0.05; done
+        trap - EXIT"#
+    ));
+}
+
 #[test]
 fn by_a_diversion_where_there_is_dpkg() {
     on_the_system(

@@ -48,20 +48,23 @@ LINKS   = $(libexecdir)/penfold
 DOC     = $(DESTDIR)$(docdir)
 CONF    = $(DESTDIR)$(sysconfdir)/penfold/penfold.conf
 
-# What the files in etc/ say, for these directories. Where they are not the usual
-# ones, penfold.conf names them, and what starts the daemon names penfold.conf.
+# What the files in etc/ say, for these directories. The usual ones become words first, and
+# each word the directory once: a directory may have the name of another one in its own.
+# Where they are not the usual ones, penfold.conf names them, and what starts the daemon
+# names penfold.conf.
 FOR_HERE = sed \
-	-e 's,/usr/local/sbin/,$(sbindir)/,g' \
-	-e 's,/usr/local/libexec/,$(libexecdir)/,g' \
-	-e 's,/usr/local/share/doc/penfold,$(docdir),g' \
-	$(if $(filter-out /var,$(localstatedir)), \
-		-e 's!^#\(spool = "\)/var/!\1$(localstatedir)/!' -e 's!/var/spool/penfold!$(localstatedir)/spool/penfold!g') \
-	$(if $(filter-out /run,$(runstatedir)), \
-		-e 's!^#\(socket = "\)/run/!\1$(runstatedir)/!' -e 's!\([ =]\)/run/penfold!\1$(runstatedir)/penfold!g') \
+	-e 's,/usr/local/sbin/,@sbindir@/,g' \
+	-e 's,/usr/local/libexec/,@libexecdir@/,g' \
+	-e 's,/usr/local/share/doc/penfold,@docdir@,g' \
+	-e 's,/var/spool/penfold,@localstatedir@/spool/penfold,g' \
+	-e 's,\([ ="]\)/run/penfold,\1@runstatedir@/penfold,g' \
+	$(if $(filter-out /var,$(localstatedir)),-e 's!^#\(spool = "@localstatedir@\)!\1!') \
+	$(if $(filter-out /run,$(runstatedir)),-e 's!^#\(socket = "@runstatedir@\)!\1!') \
 	$(if $(filter-out /etc,$(sysconfdir)), \
-		-e '/^Exec\|^smtp/s!penfoldd -[di]!& -f $(sysconfdir)/penfold/penfold.conf!' \
-		-e '/server_args/s!-i!& -f $(sysconfdir)/penfold/penfold.conf!' \
-		-e '/config:*=/s!/etc/penfold/!$(sysconfdir)/penfold/!')
+		-e '/^Exec\|^smtp/s!penfoldd -[di]!& -f @sysconfdir@/penfold/penfold.conf!' \
+		-e '/server_args/s!-i!& -f @sysconfdir@/penfold/penfold.conf!' \
+		-e '/config:*=/s!/etc/penfold/!@sysconfdir@/penfold/!') \
+	$(foreach word,sbindir libexecdir docdir localstatedir runstatedir sysconfdir,-e 's,@$(word)@,$($(word)),g')
 
 .PHONY: all run test powercut soak fuzz bench check clean
 .PHONY: install uninstall install-sendmail uninstall-sendmail
@@ -148,7 +151,7 @@ copies = $(if $(2),for sample in $(filter etc/$(1)/%,$(SAMPLES)); do \
 
 # Configuration, spool and mail stay, and so does the user. What still runs is ended first.
 uninstall:
-	@DESTDIR=$(DESTDIR) etc/install.sh running
+	@DESTDIR=$(DESTDIR) etc/install.sh running $(sbindir)/penfoldctl
 	@DESTDIR=$(DESTDIR) etc/install.sh no-sendmail $(LINKS)
 	rm -f $(addprefix $(DESTDIR)$(sbindir)/,$(notdir $(PROGRAMS)))
 	rm -f $(foreach page,$(PAGES),$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))

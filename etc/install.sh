@@ -4,7 +4,7 @@
 #	install.sh user [SYSUSERS.D/FILE TMPFILES.D/FILE]
 #	install.sh sendmail LINKS MAILER.CONF
 #	install.sh no-sendmail LINKS
-#	install.sh running
+#	install.sh running PENFOLDCTL
 #
 # user makes the user that penfoldd runs as and the spool (SPOOL), by whatever this
 # system does that with, and prints the commands where it may not.
@@ -16,8 +16,8 @@
 # and nothing that somebody else has done since. With DESTDIR both only handle files
 # below it. They may be run again, and print what they do.
 #
-# running fails where systemd runs units of ours, or will run them, and says how that ends:
-# without their files it would not know what to end.
+# running fails where systemd runs units of ours, or will run them, and where a daemon
+# answers PENFOLDCTL, and says how that ends: without their files nobody would know.
 set -eu
 
 name=penfold home=${SPOOL:-/var/spool/penfold}
@@ -166,8 +166,8 @@ no_sendmail() {
 }
 
 running() {
-	[ -z "$DESTDIR" ] && has systemctl || return 0
-	for unit in penfold.service penfold-control.socket penfold.socket penfold-inetd.socket; do
+	[ -z "$DESTDIR" ] || return 0
+	! has systemctl || for unit in penfold.service penfold-control.socket penfold.socket penfold-inetd.socket; do
 		if systemctl is-enabled --quiet $unit 2> /dev/null || is_active $unit; then
 			units="${units:-} $unit"
 		fi
@@ -176,6 +176,18 @@ running() {
 		echo "still running or enabled; first, by root: systemctl disable --now$units" >&2
 		exit 1
 	}
+	! answers "$1" || {
+		echo "penfoldd is still running; first, by root, stop it: by its rc script, or with SIGTERM" >&2
+		exit 1
+	}
+}
+
+# Whether a daemon says (69) that nothing waits for a domain that cannot be.
+answers() {
+	[ -x "$1" ] || return 1
+	status=0
+	"$1" flush nothing.invalid > /dev/null 2>&1 || status=$?
+	[ $status = 69 ]
 }
 
 # In a chroot systemctl says yes to all.
@@ -187,7 +199,7 @@ case ${1:-} in
 user) user "${2:-}" "${3:-}" ;;
 sendmail) sendmail "$2" "$3" ;;
 no-sendmail) no_sendmail "$2" ;;
-running) running ;;
+running) running "${2:-}" ;;
 *)
 	echo "usage: $0 user | sendmail | no-sendmail | running" >&2
 	exit 64

@@ -214,6 +214,62 @@ fn what_is_installed_names_the_places_where_it_is() {
     }
 }
 
+#[test]
+fn a_directory_below_the_prefix_is_named_once() {
+    let tree = Tree::new();
+    tree.make(
+        "install",
+        &[
+            "prefix=/opt/penfold",
+            "localstatedir=/opt/penfold/var",
+            "runstatedir=/opt/penfold/run",
+            "sysconfdir=/opt/penfold/etc",
+        ],
+    );
+    for (file, line) in [
+        ("etc/penfold/penfold.conf", "\nspool = \"/opt/penfold/var/spool/penfold\"\n"),
+        ("etc/penfold/penfold.conf", "\nsocket = \"/opt/penfold/run/penfold/penfold.sock\"\n"),
+        ("lib/tmpfiles.d/penfold.conf", "\nd /opt/penfold/var/spool/penfold 0700"),
+        ("lib/tmpfiles.d/penfold.conf", "\nd /opt/penfold/run/penfold 0755"),
+        (
+            "lib/systemd/system/penfold.service",
+            "=/opt/penfold/sbin/penfoldd -d -f /opt/penfold/etc/penfold/penfold.conf\n",
+        ),
+    ] {
+        let text = tree.read(&format!("opt/penfold/{file}"));
+        assert!(text.contains(line), "{file}: {line}\n{text}");
+    }
+    // Directories whose names hold the usual ones of others.
+    let other = Tree::new();
+    other.make(
+        "install",
+        &[
+            "sbindir=/usr/local/share/doc/penfold",
+            "docdir=/d/usr/local/libexec",
+            "localstatedir=/var/spool/penfold/var",
+        ],
+    );
+    for name in
+        tree.files().into_iter().map(|name| (&tree, name)).chain(other.files().into_iter().map(|name| (&other, name)))
+    {
+        let (tree, name) = name;
+        if fs::symlink_metadata(tree.path(&name)).expect("there").is_symlink() || name.contains("/man/") {
+            continue;
+        }
+        let text = tree.read(&name);
+        for twice in ["/opt/penfold/opt/", "/var/spool/penfold/var/spool/penfold/var", "/d/d/", "/penfold/penfoldd/"] {
+            assert!(!text.contains(twice), "{name}: {twice}");
+        }
+        let is_left = |word: &str| text.contains(&format!("@{word}@"));
+        assert!(
+            !["sbindir", "libexecdir", "docdir", "localstatedir", "runstatedir", "sysconfdir"].into_iter().any(is_left),
+            "{name}"
+        );
+    }
+    let text = other.read("usr/local/lib/systemd/system/penfold.service");
+    assert!(text.contains("ExecStart=/usr/local/share/doc/penfold/penfoldd -d\n"), "{text}");
+}
+
 /// The four places, and what stands there.
 fn places(tree: &Tree) -> Vec<String> {
     let place = |name: &str| match fs::read_link(tree.path(name)) {
@@ -388,6 +444,77 @@ fn root_installs_on_the_system_with_a_user_and_a_spool() {
         test -f /etc/penfold/penfold.conf
         test -d /var/spool/penfold"#,
     );
+}
+
+#[test]
+fn a_daemon_without_a_unit_is_not_left_behind() {
+    let built = [env!("CARGO_BIN_EXE_penfoldd"), env!("CARGO_BIN_EXE_penfoldctl")].join(" ");
+    on_the_system(&format!(
+        r#"set -x
+        $make install
+        # The real ones, and no systemd.
+        cp {built} /usr/local/sbin/
+        mount -t tmpfs -o mode=755 none /run
+        printf 'listen = []\nhostname = "web.example.org"\n' > /etc/penfold/penfold.conf
+        trap 'kill "$(cat /run/penfold.pid)" || :' EXIT
+        /usr/local/sbin/penfoldd -p /run/penfold.pid
+        pid=$(cat /run/penfold.pid)
+        ! $make uninstall 2> /var/said || exit 1
+        grep 'penfoldd is still running; first, by root, stop it' /var/said
+        test -x /usr/local/sbin/penfoldd
+        test -x /usr/local/libexec/penfold/sendmail
+        kill "$pid"
+        while kill -0 "$pid"; do sleep 0.05; done
+        trap - EXIT
+        $make uninstall
+        test ! -e /usr/local/sbin/penfoldd"#
+    ));
+}
+
+/// The README's way to mailboxes that are not in homes, as written there.
+#[test]
+fn mail_for_every_local_domain_reaches_the_users_of_a_file() {
+    let readme = include_str!("../README");
+    let (_, recipe) = readme.split_once("from a users file:\n").expect("the recipe");
+    let (recipe, _) = recipe.split_once("\nA host that only sends").expect("its end");
+    let commands: Vec<&str> = recipe.lines().map(str::trim).filter(|line| line.starts_with("install ")).collect();
+    let keys: Vec<String> = ["users = \"", "mailbox = \""]
+        .iter()
+        .filter_map(|key| Some((key, recipe.split_once(key)?.1.split_once('"')?.0)))
+        .map(|(key, value)| format!("{key}{value}\""))
+        .collect();
+    let (commands, keys) = (commands.join("\n"), keys.join("\n"));
+    let built = [env!("CARGO_BIN_EXE_penfoldd"), env!("CARGO_BIN_EXE_penfoldctl")].join(" ");
+    on_the_system(&format!(
+        r#"set -x
+        $make install
+        cp {built} /usr/local/sbin/
+        mount -t tmpfs -o mode=755 none /run
+        chmod 2775 /var/mail
+        {commands}
+        echo you:: >> /etc/penfold/users
+        cat > /etc/penfold/penfold.conf <<'END'
+listen = []
+hostname = "mx.example.org"
+[local]
+domains = ["example.org", "mx.example.org", "localhost"]
+{keys}
+END
+        /usr/local/sbin/penfoldd -n
+        trap 'kill "$(cat /run/penfold.pid)" || :' EXIT
+        /usr/local/sbin/penfoldd -p /run/penfold.pid
+        echo hello | /usr/local/libexec/penfold/sendmail you you@localhost you@mx.example.org
+        turns=0
+        until [ "$(find /var/mail/example.org -path '*/new/*' | wc -l)" = 3 ]; do
+            turns=$((turns + 1))
+            test $turns -lt 200 || {{ /usr/local/sbin/penfoldctl queue; exit 1; }}
+            sleep 0.05
+        done
+        pid=$(cat /run/penfold.pid)
+        kill "$pid"
+        while kill -0 "$pid"; do sleep 0.05; done
+        trap - EXIT"#
+    ));
 }
 
 #[test]

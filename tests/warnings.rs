@@ -91,6 +91,8 @@ fn the_examples_of_the_page_are_good() {
         let (text, _) = example.split_once(".Ed\n").expect("an end");
         let mut site = site("");
         know(&mut site, "mx.example.org:desk:correct horse battery\n");
+        Authority::new().give(&site, "cert", "mx.example.org", 300);
+        chmod(&site, "cert.key", 0o600);
         fs::rename(site.path("cert.key"), site.path("key.pem")).expect("a rename");
         let user = if geteuid().is_root() { "user = \"nobody\"\n" } else { "" };
         let mine = text.lines().filter(|line| !line.starts_with("user = ")).collect::<Vec<_>>().join("\n");
@@ -180,6 +182,45 @@ fn a_listener_where_nobody_gets_in() {
     let (_, said) = examine(&site);
     let warning = "listen 0.0.0.0:0: nobody can log in there: the users file has no secret; and relay.networks has nobody but this host";
     assert!(said.contains(warning), "{said}");
+}
+
+#[test]
+fn a_certificate_for_another_name() {
+    let warning = "no certificate is for the hostname mx.razorback.test: ";
+    for (settings, names, is_warned) in [
+        ("", &["mx.razorback.test"][..], false),
+        ("", &["*.razorback.test"], false),
+        ("", &["mail.test"], true),
+        ("", &["*.mx.razorback.test"], true),
+        ("", &["other.test", "mail.test"], true),
+        // By SNI it is found at any place.
+        ("", &["mail.test", "mx.razorback.test"], false),
+        // No client is shown it.
+        ("listen.tls = \"none\"", &["other.test"], false),
+    ] {
+        let (authority, mut site) = (Authority::new(), Site::with(settings));
+        site.set("", "hostname", "\"mx.razorback.test\"");
+        site.configure();
+        let mut text = fs::read_to_string(site.path("penfold.conf")).expect("text");
+        for name in names {
+            let file = name.replace('*', "all");
+            authority.give(&site, &file, name, 300);
+            chmod(&site, &format!("{file}.key"), 0o600);
+            let path = |end: &str| site.path(&format!("{file}.{end}"));
+            text += &format!("\n[[tls]]\ncertificate = {:?}\nkey = {:?}\n", path("pem"), path("key"));
+        }
+        site.configure_with(&text);
+        let mut penfoldd = Command::new(env!("CARGO_BIN_EXE_penfoldd"));
+        let output = penfoldd.arg("-n").arg("-f").arg(site.path("penfold.conf")).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let found = (output.status.code(), said.contains(warning));
+        assert_eq!(found, (Some(0), is_warned), "{settings} {names:?}: {said}");
+    }
+    // Nobody makes one out for a name without a dot.
+    let mut site = site("");
+    site.set("", "hostname", "\"razorback\"");
+    let (_, said) = examine(&site);
+    assert!(said.contains("hostname razorback has no dot") && !said.contains("no certificate"), "{said}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
     of_relaying(config);
     of_mailboxes(config);
     tables::tell(settings);
+    of_certificates(settings);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
             let whom = if config.relay.networks.is_empty() { "nobody" } else { "nobody but this host" };
@@ -92,6 +93,19 @@ fn is_too_wide(network: &Network) -> bool {
                 || address.is_unicast_link_local() && network.prefix >= 10;
             network.prefix < 16 && !is_private
         }
+    }
+}
+
+/// Warns where clients are shown certificates, and none is for the name in the banner.
+fn of_certificates(settings: &Settings) {
+    let (config, server) = (&settings.config, settings.tls.server.as_ref());
+    let hostname = &config.hostname;
+    let is_shown = config.listen.iter().any(|listen| listen.tls != ListenTls::None);
+    let is_missing = server.is_some_and(|server| !server.is_for(hostname));
+    if is_shown && is_missing && hostname.contains('.') {
+        ::log::warn!(
+            "no certificate is for the hostname {hostname}: clients that know this host by that name will not trust it"
+        );
     }
 }
 

@@ -55,6 +55,12 @@ impl Server {
         self.identities.0.iter().for_each(|identity| drop(identity.current()));
     }
 
+    /// Whether a certificate is made out for this name.
+    pub fn is_for(&self, name: &str) -> bool {
+        ServerName::try_from(name)
+            .is_ok_and(|name| self.identities.0.iter().any(|identity| is_for(&identity.current(), &name)))
+    }
+
     /// A connection that waits for its client's first words.
     ///
     /// # Errors
@@ -68,13 +74,15 @@ impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let first = self.0.first()?;
         let named = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let is_for = |pair: &CertifiedKey, name: &ServerName<'_>| {
-            let certificate = pair.end_entity_cert().ok().and_then(|der| ParsedCertificate::try_from(der).ok());
-            certificate.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())
-        };
         let mut others = self.0.iter().map(Identity::current);
         let found =
             if self.0.len() > 1 { named.and_then(|name| others.find(|pair| is_for(pair, &name))) } else { None };
         found.or_else(|| Some(first.current()))
     }
+}
+
+/// Whether a certificate is made out for this name.
+fn is_for(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let certificate = pair.end_entity_cert().ok().and_then(|der| ParsedCertificate::try_from(der).ok());
+    certificate.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())
 }

@@ -22,15 +22,19 @@ pub struct Schedule {
 impl Schedule {
     /// When a message that arrived at `arrival` and was last tried at `last` is
     /// due again; all in seconds since 1970. `last` of zero is never, and due at
-    /// once. `seed` spreads messages of one moment over an eighth of the interval.
+    /// once. `seed` spreads messages of one moment over an eighth of the interval: upward from
+    /// the least one, which hosts that greylist may insist on, and downward from others.
     pub fn next_attempt(&self, arrival: u64, last: u64, seed: u64) -> u64 {
         if last == 0 {
             return 0;
         }
         let age = last.saturating_sub(arrival);
-        let interval = age.clamp(self.min.as_secs(), self.max.as_secs().max(self.min.as_secs()));
-        // Down only, so that the greatest interval stays the greatest.
-        last.saturating_add(interval - (interval / 8) * (seed % 1024) / 1024)
+        let (min, max) = (self.min.as_secs(), self.max.as_secs().max(self.min.as_secs()));
+        let interval = age.clamp(min, max);
+        let spread = (interval / 8) * (seed % 1024) / 1024;
+        // The greatest interval stays the greatest.
+        let is_first = interval == min && min + min / 8 <= max;
+        last.saturating_add(if is_first { interval + spread } else { interval - spread })
     }
 
     /// Whether a deferral at `now` is the last one, the one noted before being at `last`.
@@ -85,6 +89,16 @@ mod tests {
         assert_eq!(due(7), due(7));
         assert!((0..5000).all(|seed| (3500..=4000).contains(&due(seed))));
         assert!(due(1) != due(900));
+    }
+
+    #[test]
+    fn the_first_interval_is_never_shorter_than_the_least() {
+        let waits = |schedule: Schedule| (0..2048).map(move |seed| schedule.next_attempt(1000, 1001, seed) - 1001);
+        assert!(waits(SCHEDULE).all(|wait| (300..=337).contains(&wait)));
+        assert!(waits(SCHEDULE).any(|wait| wait > 330));
+        // Where there is no room above it, it is the greatest that counts.
+        let fixed = Schedule { max: SCHEDULE.min, ..SCHEDULE };
+        assert!(waits(fixed).all(|wait| (263..=300).contains(&wait)));
     }
 
     #[test]

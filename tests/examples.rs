@@ -63,6 +63,7 @@ examples! {
     a_workstation_with_a_login: "penfold.conf.5", "# Everything goes to a mail server that wants a login.";
     a_relay: "penfold.conf.5", "# In front of a mail store";
     a_null_client: "penfold.conf.5", "# Nothing is delivered here";
+    a_host_at_a_provider: "penfold.conf.5", "# Everything goes to a provider";
     a_host_for_itself: "penfold.conf.5", "# Cron and its kin";
 }
 
@@ -629,7 +630,7 @@ fn server_for_people(example: &str) -> (Machine, Authority, [u16; 2]) {
         String::from_utf8(output.stdout).expect("ASCII")
     };
     machine.site.write("users", &format!("{}{}mary::\n", secret("jon"), secret("desk")));
-    let [_, sends_as_all] = asides();
+    let [_, sends_as_all, _] = asides();
     machine.site.write("senders", &format!("{sends_as_all}\n"));
     (machine, authority, ports)
 }
@@ -637,12 +638,12 @@ fn server_for_people(example: &str) -> (Machine, Authority, [u16; 2]) {
 const WORDS: &str = "correct horse battery";
 
 /// The lines that the page has between its examples.
-fn asides() -> [String; 2] {
+fn asides() -> [String; 3] {
     let section = pages::section("penfold.conf.5", "EXAMPLES");
     let lines =
         section.lines().filter_map(|line| line.strip_prefix(".Dl ")).filter(|line| !line.starts_with("install "));
     let lines: Vec<String> = lines.map(str::to_owned).collect();
-    lines.try_into().expect("a line of credentials, one of senders")
+    lines.try_into().expect("a line of credentials, one of senders, one of rewriting")
 }
 
 const LOGIN: &str = "
@@ -701,7 +702,7 @@ fn a_workstation_with_a_login(example: String) {
     let text = fs::read_to_string(machine.site.path("penfold.conf")).expect("text");
     machine.site.write("authority.pem", &authority.root_pem());
     machine.site.configure_with(&text.replace("AUTHORITY", &machine.site.path("authority.pem").display().to_string()));
-    let [credentials, _] = asides();
+    let [credentials, ..] = asides();
     machine.site.write("credentials", &format!("{credentials}\n"));
     fs::set_permissions(machine.site.path("credentials"), fs::Permissions::from_mode(0o600)).expect("a mode");
     let section = pages::section("penfold.conf.5", "EXAMPLES");
@@ -753,6 +754,30 @@ fn a_null_client(example: String) {
     for field in ["From: Cron <root@example.org>", "To: root@example.org", "by web.example.org (penfold, from uid "] {
         assert!(text.contains(field), "{text}");
     }
+    assert!(daemon.settles(&machine.site));
+}
+
+fn a_host_at_a_provider(example: String) {
+    let hub = Remote::sink();
+    // What is tried here is whose mail goes where; the login is that of another example.
+    let (url, credentials) = ("smtp+starttls://smtp.provider.example:587", "credentials = ");
+    let machine = configured(&example, &[(url, &format!("smtp://{}", hub.host_port())), (credentials, "#")]);
+    let section = pages::section("penfold.conf.5", "EXAMPLES");
+    let [.., rewrite] = asides();
+    machine.site.write("rewrite", &format!("{rewrite}\n"));
+    let alias = section.lines().find_map(|line| line.strip_prefix(".Ql root: anna")).expect("a line");
+    machine.site.write("aliases", &format!("root: anna{alias}\nanna: anna{alias}\n"));
+    let daemon = machine.serve();
+    assert_eq!(
+        machine.sendmail("-f root root anna cron@localhost", "From: Cron <root>\nTo: root\n\nhello\n").0,
+        Some(67)
+    );
+    assert_eq!(machine.sendmail("-f root root anna greg@example.com", "From: Cron <root>\nTo: root\n\nhello\n"), SENT);
+    let message = hub.messages(1).remove(0);
+    assert_eq!(message.recipients, ["<anna@provider.example>", "<greg@example.com>"]);
+    assert!(message.sender.starts_with("<anna@provider.example>"), "{}", message.sender);
+    let text = String::from_utf8_lossy(&message.data).into_owned();
+    assert!(text.contains("From: Cron <anna@provider.example>"), "{text}");
     assert!(daemon.settles(&machine.site));
 }
 

@@ -445,6 +445,29 @@ fn who_stops_his_agents_keeps_nobody_else_waiting() {
     daemon.wait_until("mail", || files(&homes.home("mary").join("Maildir")).len() == 1);
 }
 
+#[test]
+fn slow_commands_of_two_users_keep_a_third_waiting_for_nothing() {
+    let Some(homes) = Homes::new("queue.workers = 12") else { return };
+    for name in ["jon", "mary"] {
+        homes.write(name, ".forward", "|sleep 900\n", 0o644);
+    }
+    let daemon = homes.start();
+    for _ in 0..10 {
+        send(&daemon, "jon");
+        send(&daemon, "mary");
+    }
+    let asleep = || {
+        let hosts = homes.site.penfoldctl(&["hosts"]);
+        let of = |user: &str| {
+            hosts.lines().any(|line| line.starts_with(&format!("command:{user}  ")) && !line.contains(" 0 of "))
+        };
+        of("jon") && of("mary")
+    };
+    daemon.wait_until("commands of both", asleep);
+    send(&daemon, "elvis");
+    daemon.wait_until("mail", || files(&homes.home("elvis").join("Maildir")).len() == 1);
+}
+
 fn send_signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).expect("a process")), signal).expect("it runs");
 }

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -80,6 +81,17 @@ fn version_and_help_go_to_standard_output() {
     assert_eq!((plain(&["--version"]), plain(&["--help"])), (version.clone(), help.clone()));
     let ctl = |option| Command::new(env!("CARGO_BIN_EXE_penfoldctl")).arg(option).output().expect("it runs");
     assert_eq!((ctl("--version"), ctl("--help")), (ctl("-V"), ctl("-h")));
+    for name in ["sendmail", "mailq", "newaliases"] {
+        let ask = |option: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
+            command.arg0(name).arg(option).stdin(Stdio::null());
+            let output = command.output().expect("it starts");
+            assert!(output.status.success() && output.stderr.is_empty(), "{name} {option}: {output:?}");
+            String::from_utf8(output.stdout).expect("UTF-8")
+        };
+        assert_eq!(ask("--version"), text(&version.stdout), "{name}");
+        assert!(ask("--help").starts_with(&format!("usage: {name} ")), "{name}");
+    }
     assert!(ctl("--help").status.success() && text(&ctl("--help").stdout).contains("usage: penfoldctl "));
     for option in ["-d", "-f", "-h", "-i", "-n", "-q", "-v", "-V", "usage: penfoldd [-dhinqvV] [-f file] [-p file]"] {
         assert!(text(&help.stdout).contains(option), "{option}");

@@ -30,6 +30,17 @@ fn main() -> ExitCode {
 /// What programs that know sendmail ask for.
 fn sendmail(name: &str) -> Result<(), Exit> {
     let usage = |text: String| Exit { code: exit::USAGE, text: vec![text] };
+    match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
+        Some("--help") => {
+            println!("usage: {name} [option ...] [recipient ...]; its man page tells the options");
+            return Ok(());
+        }
+        Some("--version") => {
+            println!("penfold {}", env!("CARGO_PKG_VERSION"));
+            return Ok(());
+        }
+        _ => {}
+    }
     let options = Options::parse(name, std::env::args_os().skip(1)).map_err(usage)?;
     let named = options.config.clone().map(OsString::from).or_else(|| std::env::var_os("PENFOLD_CONFIG"));
     let start = Start::new(named.map(PathBuf::from), true, false);

@@ -201,7 +201,7 @@ fn who_is_nobody_in_particular_has_no_rights() {
 #[test]
 fn an_empty_volume_of_roots_becomes_the_spool() {
     if !geteuid().is_root() {
-        println!("skipped: only root has what is root's");
+        common::skipped("only root has what is root's");
         return;
     }
     for (what, before, is_taken) in [

@@ -163,7 +163,7 @@ fn where_ipv6_is_off_the_defaults_start_all_the_same() {
         command
     };
     if !within("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        return println!("skipped: no private network without root, unshare and ip");
+        return common::skipped("no private network without root, unshare and ip");
     }
     let site = Site::new();
     let start = |listen: &str| {

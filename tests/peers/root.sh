@@ -32,7 +32,9 @@ accounts() {
 enter() {
     TREE=$1 DIR=$2 exec setpriv --pdeathsig KILL unshare --mount --pid --kill-child bash -c '
         mount -t overlay -o "lowerdir=$TREE/usr:/usr" overlay /usr &&
-        mount -t overlay -o "lowerdir=$DIR/etc:$TREE/etc:/etc" overlay /etc &&
+        # What the package has there may be on the system already, and not in the tree.
+        etc=$DIR/etc && { [ ! -d "$TREE/etc" ] || etc=$etc:$TREE/etc; } &&
+        mount -t overlay -o "lowerdir=$etc:/etc" overlay /etc &&
         "$@"
         exit' enter "${@:3}"
 }

@@ -232,8 +232,11 @@ impl Soak {
     fn audit(&self, world: &World, kind: Kind, sum: &mut Sum) -> Result<(), String> {
         let offered = world.offered.lock().unwrap_or_else(PoisonError::into_inner);
         let arrived = Arrived::collect(&self.site, self.peers.take());
-        let wrong = balance(&offered, &arrived, sum);
         let log = self.log();
+        let is_withheld = |line: &&String| line.contains(" dropped reason=\"a report is withheld");
+        let id = |line: &String| line.split(' ').next().unwrap_or_default().to_owned();
+        let withheld = log.iter().filter(is_withheld).map(id).collect();
+        let wrong = balance(&offered, &arrived, &withheld, sum);
         let mut text = String::new();
         for (line, id) in wrong.iter().take(10) {
             let said = log.iter().filter(|l| id.as_ref().is_some_and(|id| l.starts_with(id.as_str())));

@@ -1,8 +1,7 @@
 //! A file that holds many messages, one after the other: mbox(5).
 //!
 //! A message begins with a line `From sender date`, has a `>` more before each line that
-//! could be taken for one, and ends with an empty line. Where the text of a client begins with
-//! such a line, that becomes a field. The file is locked in both ways
+//! could be taken for one, and ends with an empty line. The file is locked in both ways
 //! that programs here know: a file NAME.lock beside it, where the directory lets us make
 //! one, and fcntl(2). What could not be written whole and synced is cut off again. It is
 //! no link and no device, `/dev/null` apart, which takes everything. There is no way to
@@ -33,12 +32,6 @@ const GLANCE: Duration = Duration::from_millis(50);
 const STALE: Duration = Duration::from_secs(600);
 /// How much of a line is looked at a time.
 const PIECE: u64 = 64 << 10;
-
-/// What makes a field of a line that parts messages, where a client's text begins with it: any
-/// other mark would end the header for readers. Postfix has it too.
-const IN_HEADER: &[u8] = b"X-Mailbox-Line: ";
-/// Fields that hosts put on top.
-const TRACE: [&[u8]; 4] = [b"Received:", b"Return-Path:", b"Delivered-To:", IN_HEADER];
 
 /// Adds a message to the file at a path.
 pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<(), Trouble> {
@@ -73,16 +66,15 @@ pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<
 fn write(file: &File, head: &str, content: Content<'_>) -> io::Result<()> {
     let mut text = Vec::with_capacity(PIECE as usize);
     text.extend_from_slice(head.as_bytes());
-    let (mut from, mut is_start, mut is_top) = (BufReader::new(content), true, true);
+    let (mut from, mut is_start) = (BufReader::new(content), true);
     loop {
         let begun = text.len();
         if from.by_ref().take(PIECE).read_until(b'\n', &mut text)? == 0 {
             break;
         }
-        let line = text.get(begun..).unwrap_or_default();
-        let front: &[u8] = if is_start && mark(line) { if is_top { IN_HEADER } else { b">" } } else { b"" };
-        is_top = is_top && (!is_start || !front.is_empty() || is_trace(line));
-        text.splice(begun..begun, front.iter().copied());
+        if is_start && mark(text.get(begun..).unwrap_or_default()) {
+            text.insert(begun, b'>');
+        }
         is_start = text.ends_with(b"\n");
         if text.len() as u64 >= PIECE {
             disk::write(file, &text)?;
@@ -92,12 +84,6 @@ fn write(file: &File, head: &str, content: Content<'_>) -> io::Result<()> {
     text.extend_from_slice(if is_start { b"\n" } else { b"\n\n" });
     disk::write(file, &text)?;
     disk::sync(file)
-}
-
-/// Whether a line is of the trace that hosts put on top of what a client has sent.
-fn is_trace(line: &[u8]) -> bool {
-    let begins = |name: &&[u8]| line.get(..name.len()).is_some_and(|front| front.eq_ignore_ascii_case(name));
-    line.starts_with(b" ") || line.starts_with(b"\t") || TRACE.iter().any(begins)
 }
 
 /// Whether a line, of which this is the front, could be taken for the first of a message.

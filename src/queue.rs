@@ -22,6 +22,7 @@ use crate::patience::Patience;
 use crate::spool::{EntryName, QueueId};
 use crate::sys;
 
+mod destination;
 mod destinations;
 mod event;
 mod health;
@@ -119,6 +120,7 @@ impl Queue {
                 self.destinations.note_time();
                 self.wake_due();
                 self.dispatch();
+                self.destinations.set_patience();
             }
             if self.running.is_empty() && (self.stopping || (self.draining && self.destinations.is_idle())) {
                 return;
@@ -245,7 +247,7 @@ impl Queue {
     fn dispatch(&mut self) {
         while !self.idle.is_empty() {
             let items = &self.items;
-            let Some(begun) = self.destinations.begin_next(|job, key| may_begin(items, job, key)) else { return };
+            let Some(begun) = self.destinations.begin_next(|job, key| size_of(items, job, key)) else { return };
             self.hand_out(begun);
         }
     }
@@ -283,13 +285,16 @@ impl Queue {
     }
 
     fn report(&mut self, report: Report) {
-        let Report { worker, job, verdict, took, contact, address, holds, children } = report;
+        let Report { worker, job, verdict, contact, address, holds, children } = report;
         self.running.remove(&worker);
         let key = Arc::clone(&job.key);
-        let came_up = self.destinations.end((&key, job.started), took, contact, address);
+        let revived = self.destinations.end((&key, job.started), contact, address);
         self.note_verdict(job, verdict);
-        if came_up {
-            self.revive(&key);
+        // Mail that was deferred while its destination was down need not wait any longer.
+        for job in revived {
+            if key_of(&self.items, job).is_some_and(|own| own == key) && waits_until(&self.items, job).is_some() {
+                self.make_ready(job);
+            }
         }
         children.into_iter().for_each(|child| self.load(child, false));
         if let Some(begun) = holds.as_ref().and_then(|(key, _)| self.begin_more(worker, key)) {
@@ -307,20 +312,9 @@ impl Queue {
             return None;
         }
         let items = &self.items;
-        let begun = self.destinations.begin_more(key, |job, key| may_begin(items, job, key))?;
+        let begun = self.destinations.begin_more(key, |job, key| size_of(items, job, key))?;
         self.streaks[worker] += 1;
         Some(begun)
-    }
-
-    /// Mail that was deferred while its destination was down need not wait any longer.
-    fn revive(&mut self, key: &Key) {
-        let mut waiting: Vec<(u64, JobRef)> = Vec::new();
-        for (id, item) in &self.items {
-            let own = item.jobs().iter().enumerate().filter(|(_, job)| job.key == *key);
-            waiting.extend(own.filter_map(|(index, job)| Some((job.due()?, (*id, index)))));
-        }
-        waiting.sort_unstable();
-        waiting.into_iter().for_each(|(_, job)| self.make_ready(job));
     }
 
     /// What is known of destinations: of all, or of a domain, a host, or a name as the
@@ -448,9 +442,11 @@ impl Queue {
     }
 }
 
-/// Whether a job is still ready. One of an entry that is to be planned anew or forgotten is not.
-fn may_begin(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, key: &Key) -> bool {
-    items.get(&id).is_some_and(|item| item.end == End::Finish && item.is_ready(index, key))
+/// The size of a job's entry, if the job is still ready. One of an entry that is to be
+/// planned anew or forgotten is not.
+fn size_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, key: &Key) -> Option<u64> {
+    let item = items.get(&id).filter(|item| item.end == End::Finish && item.is_ready(index, key))?;
+    Some(item.entry(id).size)
 }
 
 fn waits_until(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef) -> Option<u64> {

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
@@ -52,7 +52,7 @@ pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender
             Some(job) => job,
             None => return,
         };
-        let (start, mut children) = (Instant::now(), Vec::new());
+        let mut children = Vec::new();
         (worker.contact, worker.address) = (Contact::None, None);
         let done = catch_unwind(AssertUnwindSafe(|| worker.settle(&mut job, &mut children)));
         let verdict = done.unwrap_or_else(|_| {
@@ -61,7 +61,7 @@ pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender
             worker.later(&job)
         });
         let (contact, address, holds) = (std::mem::take(&mut worker.contact), worker.address, worker.courier.holds());
-        let report = Report { worker: number, job, verdict, took: start.elapsed(), contact, address, holds, children };
+        let report = Report { worker: number, job, verdict, contact, address, holds, children };
         if events.send(Event::Report(Box::new(report))).is_err() {
             return;
         }

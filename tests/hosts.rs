@@ -8,8 +8,11 @@
 mod common;
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::client::TEXT;
@@ -187,6 +190,67 @@ fn a_batch_of_one_sender_does_not_stand_before_another_s_message() {
     // The one under way, and the next of the batch.
     let place = place.expect("it arrived");
     assert!(place <= before + 3, "message {place}, with {before} gone when it came");
+}
+
+/// Takes messages over two connections at once, and says 421 to more; counts both.
+fn two_at_once() -> (SocketAddr, Arc<[AtomicUsize; 3]>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let counts: Arc<[AtomicUsize; 3]> = Arc::default();
+    let own = Arc::clone(&counts);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let counts = Arc::clone(&own);
+            std::thread::spawn(move || {
+                let [open, taken, refused] = &*counts;
+                if open.fetch_add(1, Ordering::SeqCst) >= 2 {
+                    refused.fetch_add(1, Ordering::SeqCst);
+                    let _ = (&stream).write_all(b"421 4.7.0 too many connections\r\n");
+                } else {
+                    let _ = (&stream).write_all(b"220 two.test\r\n");
+                    let (mut lines, mut in_data) = (BufReader::new(&stream).lines(), false);
+                    while let Some(Ok(line)) = lines.next() {
+                        let reply = match line.as_str() {
+                            "." => {
+                                std::thread::sleep(Duration::from_millis(20));
+                                taken.fetch_add(1, Ordering::SeqCst);
+                                in_data = false;
+                                "250 2.0.0 taken\r\n"
+                            }
+                            _ if in_data => continue,
+                            "DATA" => {
+                                in_data = true;
+                                "354 go\r\n"
+                            }
+                            "QUIT" => break,
+                            _ => "250 2.0.0 ok\r\n",
+                        };
+                        if (&stream).write_all(reply.as_bytes()).is_err() {
+                            break;
+                        }
+                    }
+                }
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (address, counts)
+}
+
+#[test]
+fn a_host_that_takes_two_connections_gets_all_mail_over_two() {
+    let (address, counts) = two_at_once();
+    let site = Site::with(LATER);
+    site.add("routes", &format!("example.test {address}"));
+    let daemon = site.start();
+    let mut client = daemon.client();
+    for n in 0..60 {
+        client.send("jon@razorback", &[&format!("elvis{n}@example.test")], TEXT);
+    }
+    let [_, taken, refused] = &*counts;
+    daemon.wait_until("most of the mail", || taken.load(Ordering::SeqCst) >= 55);
+    let (refused, deferred) = (refused.load(Ordering::SeqCst), deferred(&daemon));
+    assert!(refused <= 20 && deferred <= 5, "{refused} refused, {deferred} deferred");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::Duration;
@@ -31,8 +32,8 @@ use crate::worker::{self, Rates, Settings, Tools};
 const WORKER_STACK: usize = 512 << 10;
 /// With fewer than these it does not start.
 const LEAST_WORKERS: usize = 4;
-/// What is in `new/` for less than this may be about to be moved by its session, in seconds.
-const FRESH: u64 = 60;
+/// What is in `new/` for less than this may be about to be moved by its session.
+const FRESH: Duration = Duration::from_secs(60);
 /// Events on their way to the queue.
 const EVENTS: usize = 4096;
 /// What deliveries get to come to an end when the daemon goes down.
@@ -46,6 +47,8 @@ pub struct Mail {
     ended: Receiver<()>,
     /// Outlives every reload.
     usage: Arc<Usage>,
+    /// Whether the queue was told of all that was in the spool at the start.
+    is_loaded: Arc<AtomicBool>,
 }
 
 impl Mail {
@@ -79,11 +82,14 @@ impl Mail {
             let (tools, events) = (Arc::clone(&tools), events.clone());
             let builder = thread::Builder::new().name("worker".into()).stack_size(WORKER_STACK);
             match builder.spawn(move || worker::run(number, tools, jobs, events)) {
-                Ok(_) => workers.push(give),
+                Ok(thread) => workers.push((give, thread)),
                 Err(e) if workers.len() < LEAST_WORKERS => return Err(no_thread(e)),
                 Err(e) => {
                     // Sessions need threads as well: some of these are given back.
-                    workers.truncate((workers.len() / 2).max(LEAST_WORKERS));
+                    for (give, thread) in workers.split_off((workers.len() / 2).max(LEAST_WORKERS)) {
+                        drop(give);
+                        let _ = thread.join();
+                    }
                     let most = workers.len();
                     ::log::warn!(
                         "queue.workers: the system has no more threads ({e}): {most} of {count} workers start"
@@ -92,6 +98,7 @@ impl Mail {
                 }
             }
         }
+        let workers = workers.into_iter().map(|(give, _)| give).collect();
         let queue = Queue::new(queue_settings, inbox, workers, tasks(&tools), patience);
         let (alive, ended) = bounded(0);
         let run = move || {
@@ -99,7 +106,7 @@ impl Mail {
             drop(alive);
         };
         thread::Builder::new().name("queue".into()).spawn(run).map_err(no_thread)?;
-        Ok(Self { tools, events, ended, usage: Arc::default() })
+        Ok(Self { tools, events, ended, usage: Arc::default(), is_loaded: Arc::default() })
     }
 
     /// Starts what listens and what loads; returns the sockets, for the end.
@@ -129,7 +136,12 @@ impl Mail {
         let orders = self.orders(door);
         spawn("control", Box::new(move || control::serve(&control, orders)))?;
         let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
-        spawn("load", Box::new(move || loader::load_at_last(&tools, untried, &events)))?;
+        let is_loaded = Arc::clone(&self.is_loaded);
+        let load = move || {
+            loader::load_at_last(&tools, untried, &events);
+            is_loaded.store(true, Ordering::Release);
+        };
+        spawn("load", Box::new(load))?;
         Ok(kept)
     }
 
@@ -153,13 +165,16 @@ impl Mail {
     fn orders(&self, door: &Arc<Door>) -> Orders {
         let (flush, wake, tools) = (self.events.clone(), self.events.clone(), Arc::clone(&self.tools));
         let (for_verify, for_flush, door) = (Arc::clone(&self.tools), Arc::clone(&self.tools), Arc::clone(door));
+        let is_loaded = Arc::clone(&self.is_loaded);
         let (for_list, for_hosts) = (self.events.clone(), self.events.clone());
         let addresses = Arc::clone(&self.tools.outbound.addresses);
         Orders {
             flush: Box::new(move |selector| {
                 let (said, heard) = bounded(1);
                 // A person may have released a message by hand.
-                let _ = flush.send(Event::Appeared(settled_names(&for_flush.spool)));
+                if is_loaded.load(Ordering::Acquire) {
+                    let _ = flush.send(Event::Appeared(settled_names(&for_flush.spool)));
+                }
                 // Nothing waits in a queue that has ended.
                 flush.send(Event::Flush(selector, said)).ok().and_then(|()| heard.recv().ok()).unwrap_or(0)
             }),
@@ -243,10 +258,11 @@ fn end_with_bug(name: &str, run: impl FnOnce()) {
     }
 }
 
-/// The entries in `new/` and `cur/`, but for those that came in just now.
+/// The entries in `new/` and `cur/`, but for those that came in just now and may be about to be
+/// moved by their session.
 fn settled_names(spool: &Spool) -> Vec<EntryName> {
     let names = [Place::New, Place::Cur].into_iter().filter_map(|place| spool.entries_in(place).ok()).flatten();
-    names.filter(|name| name.place == Place::Cur || name.id.age() > Duration::from_secs(FRESH)).collect()
+    names.filter(|name| name.place == Place::Cur || spool.is_older_than(*name, FRESH)).collect()
 }
 
 /// What the queue has done by others.

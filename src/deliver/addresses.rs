@@ -23,7 +23,9 @@ const FIRST_QUIET: Duration = Duration::from_secs(5);
 const MAX_QUIET: Duration = Duration::from_secs(75);
 /// Failures in a row that make an address down which has answered before.
 const FAILURES: u32 = 3;
-/// Addresses that are remembered.
+/// An address that nobody has asked for since its probe was due is listed so long.
+const LISTED: Duration = Duration::from_secs(3600);
+/// Addresses that are remembered, besides those in use and those that are down.
 const REMEMBERED: usize = 8192;
 
 /// All addresses that mail goes to.
@@ -35,6 +37,8 @@ pub struct Addresses(Mutex<HashMap<SocketAddr, Known>>);
 struct Known {
     connections: usize,
     has_answered: bool,
+    /// What the host takes at once, as it has said while as many connections lasted.
+    most: Option<usize>,
     /// Attempts in a row that nobody answered, and what the last one led to.
     failures: u32,
     down: Option<Down>,
@@ -82,19 +86,25 @@ impl Addresses {
     /// Asks for a connection to `address`, to which at most `most` may lead.
     pub fn ask(self: &Arc<Self>, address: SocketAddr, most: usize) -> Admission {
         let address = place(address);
-        let mut all = self.lock();
-        let known = all.entry(address).or_default();
         let now = Instant::now();
-        if let Some(down) = &mut known.down {
-            if now < down.next_probe {
-                return Admission::Down(down.why.clone());
-            }
-            // This is the probe; the others wait for what comes of it.
-            down.next_probe = now + quiet(known.failures);
+        let mut all = self.lock();
+        if all.len() >= REMEMBERED && !all.contains_key(&address) {
+            all.retain(|_, known| {
+                known.connections > 0 || known.down.as_ref().is_some_and(|down| now < down.next_probe)
+            });
+        }
+        let known = all.entry(address).or_default();
+        if let Some(down) = known.down.as_ref().filter(|down| now < down.next_probe) {
+            return Admission::Down(down.why.clone());
         }
         let limit = if known.has_answered && known.down.is_none() { most } else { UNPROVEN.min(most) };
+        let limit = known.most.map_or(limit, |own| own.min(limit));
         if known.connections >= limit {
             return Admission::Crowded;
+        }
+        if let Some(down) = &mut known.down {
+            // This is the probe; the others wait for what comes of it.
+            down.next_probe = now + quiet(known.failures);
         }
         known.connections += 1;
         Admission::Granted(Permit { all: Arc::clone(self), address })
@@ -108,7 +118,7 @@ impl Addresses {
     /// Those that are down, in no order.
     pub fn down(&self) -> Vec<DownAddress> {
         let row = |(address, known): (&SocketAddr, &Known)| {
-            let down = known.down.as_ref()?;
+            let down = known.down.as_ref().filter(|down| down.next_probe.elapsed() < LISTED)?;
             let next_probe = down.next_probe.saturating_duration_since(Instant::now());
             Some(DownAddress { address: *address, since: down.since.elapsed(), next_probe, why: down.why.clone() })
         };
@@ -124,8 +134,18 @@ impl Permit {
     /// The host there has answered.
     pub fn answered(&self) {
         if let Some(known) = self.all.lock().get_mut(&self.address) {
-            *known = Known { connections: known.connections, has_answered: true, ..Known::default() };
+            let Known { connections, most, .. } = *known;
+            *known = Known { connections, most, has_answered: true, ..Known::default() };
         }
+    }
+
+    /// The host takes no more connections than those that there are besides this one; false if
+    /// there is no other.
+    pub fn refused(&self) -> bool {
+        let mut all = self.all.lock();
+        let Some(known) = all.get_mut(&self.address).filter(|known| known.connections > 1) else { return false };
+        known.most = Some(known.connections - 1);
+        true
     }
 
     /// Nobody has answered: the connection could not be made, or ended or timed out before
@@ -133,7 +153,9 @@ impl Permit {
     pub fn failed(&self, why: &Outcome) {
         if let Some(known) = self.all.lock().get_mut(&self.address) {
             known.failures = known.failures.saturating_add(1);
-            if !known.has_answered || known.failures >= FAILURES {
+            // A host that takes no more connections than there are is not down.
+            let is_alive = known.has_answered && (known.connections > 1 || known.failures < FAILURES);
+            if !is_alive {
                 let now = Instant::now();
                 let since = known.down.as_ref().map_or(now, |down| down.since);
                 let next_probe = now + quiet(known.failures);
@@ -145,12 +167,10 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut all = self.all.lock();
-        let len = all.len();
-        if let Some(known) = all.get_mut(&self.address) {
+        if let Some(known) = self.all.lock().get_mut(&self.address) {
             known.connections -= 1;
-            if known.connections == 0 && len > REMEMBERED {
-                all.remove(&self.address);
+            if known.connections == 0 {
+                known.most = None;
             }
         }
     }
@@ -161,7 +181,7 @@ fn quiet(failures: u32) -> Duration {
 }
 
 /// What counts as one place: an address and a port, a whole /64 of IPv6.
-fn place(address: SocketAddr) -> SocketAddr {
+pub fn place(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip().to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
         ip => ip,
@@ -193,6 +213,23 @@ mod tests {
         assert_eq!(permits.len(), 20);
         permits.pop();
         assert!(ask().is_some());
+    }
+
+    #[test]
+    fn a_host_that_takes_no_more_has_that_limit_until_all_connections_end() {
+        let addresses = Arc::new(Addresses::default());
+        let ask = || granted(&addresses, "192.0.2.1:25");
+        let first = ask().expect("a permit");
+        first.answered();
+        assert!(!first.refused());
+        let (second, third) = (ask().expect("a permit"), ask().expect("a permit"));
+        assert!(third.refused());
+        drop(third);
+        assert!(ask().is_none());
+        drop(second);
+        drop(ask().expect("a permit"));
+        drop(first);
+        assert_eq!(std::iter::repeat_with(ask).take(3).flatten().count(), 3);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Consignment;
-use super::addresses::{Addresses, Admission, Permit};
+use super::addresses::{Addresses, Admission, Permit, place};
 use super::client::{Answer, Connection, Manner, Security, Stage};
 use super::credentials::Credentials;
 use super::hosts::Peer;
@@ -89,7 +89,7 @@ pub struct Attempted {
     pub outcomes: Vec<Outcome>,
     /// What it showed of the destination.
     pub contact: Contact,
-    /// The address that was used last, or for which others have to wait.
+    /// The address that was used last, or for which others have to wait, as [`place`] has it.
     pub address: Option<SocketAddr>,
 }
 
@@ -155,7 +155,7 @@ impl Courier {
 
     /// The destination to which a connection is kept, and its address.
     pub fn holds(&self) -> Option<(Arc<str>, SocketAddr)> {
-        self.kept.as_ref().map(|kept| (Arc::clone(&kept.key), kept.connection.peer().address))
+        self.kept.as_ref().map(|kept| (Arc::clone(&kept.key), place(kept.connection.peer().address)))
     }
 
     /// Says QUIT where a connection is kept.
@@ -252,23 +252,13 @@ impl Courier {
             }
         };
         attempt.tried.push(peer.address);
-        let login = match to {
-            Target::Hosts(_) => terms.credentials.find(&peer.identity()),
-            // Whoever the DNS names gets no secret.
-            Target::Mx { .. } => None,
-        };
-        let manner = Manner {
-            id: attempt.what.id,
-            hostname: &config.hostname,
-            limit: config.remote.timeout,
-            tls: terms.tls,
-            security: Security::of(peer, config.remote.tls, login.is_some()),
-            is_ours: matches!(to, Target::Hosts(_)),
-            login: login.as_deref(),
-            hurry: Hurry::new(&self.shared.patience, terms.trust),
-        };
-        let mut connection = match Connection::open(peer, &manner) {
+        let mut connection = match self.open(terms, (to, peer), attempt.what.id) {
             Ok(connection) => connection,
+            // Those that there are go on, and this message waits for one of them.
+            Err(answer) if answer.is_too_many() && permit.refused() => {
+                attempt.crowded = Some(peer.address);
+                return true;
+            }
             Err(answer) => {
                 attempt.note_closed(&answer, &permit);
                 return true;
@@ -287,6 +277,25 @@ impl Courier {
         let by_dns = matches!(to, Target::Mx { .. });
         self.keep(Kept { key: Arc::clone(key), tls: config.remote.tls, by_dns, connection, _permit: permit });
         true
+    }
+
+    fn open(&self, terms: Terms<'_>, (to, peer): (&Target, &Peer), id: &str) -> Result<Connection, Answer> {
+        let login = match to {
+            Target::Hosts(_) => terms.credentials.find(&peer.identity()),
+            // Whoever the DNS names gets no secret.
+            Target::Mx { .. } => None,
+        };
+        let manner = Manner {
+            id: id,
+            hostname: &terms.config.hostname,
+            limit: terms.config.remote.timeout,
+            tls: terms.tls,
+            security: Security::of(peer, terms.config.remote.tls, login.is_some()),
+            is_ours: matches!(to, Target::Hosts(_)),
+            login: login.as_deref(),
+            hurry: Hurry::new(&self.shared.patience, terms.trust),
+        };
+        Connection::open(peer, &manner)
     }
 
     fn keep(&mut self, kept: Kept) {
@@ -366,8 +375,8 @@ impl<'a> Attempt<'a> {
         if answer.is_cut && self.trust == Trust::Unproven {
             self.is_cut = true;
         } else {
-            // One that says why it takes no mail now is there.
-            if answer.outcome.reply.is_none() {
+            // One that says why it takes no mail now is there, and so is one that fails later.
+            if answer.outcome.reply.is_none() && answer.stage <= Stage::Banner {
                 permit.failed(&answer.outcome);
             }
             self.unreachable = Some(answer.outcome.clone());
@@ -396,7 +405,7 @@ impl<'a> Attempt<'a> {
         let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be tried");
         let outcomes = self.answers.into_iter().map(|answer| answer.map_or_else(nobody, |a| a.outcome)).collect();
         let address = self.crowded.filter(|_| matches!(contact, Contact::Crowded)).or(self.tried.last().copied());
-        Attempted { outcomes, contact, address }
+        Attempted { outcomes, contact, address: address.map(place) }
     }
 }
 

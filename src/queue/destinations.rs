@@ -16,19 +16,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::destination::{Destination, is_users};
 use super::event::{Key, Settings};
 use super::health::{Down, Health, Standing};
 use super::item::is_local;
 use super::pool::{CLASSES, Class, Pool};
-use super::ready::Ready;
 use super::{SMALL, thin_out};
-use crate::outcome::{Contact, Outcome};
+use crate::outcome::Contact;
 use crate::patience::{Patience, Trust};
 use crate::spool::QueueId;
-use crate::users::DESTINATION;
 
 /// A job elsewhere that takes longer makes its destination a slow one.
 const SLOW_HOST: Duration = Duration::from_secs(10);
+/// It has a second more for as many octets.
+const SLOW_RATE: u64 = 64 << 10;
 /// The same for a user's agents and commands.
 const SLOW_USER: Duration = Duration::from_secs(3);
 /// A parked destination looks again after this time at the latest: a connection that is
@@ -36,11 +37,6 @@ const SLOW_USER: Duration = Duration::from_secs(3);
 const PARKED: Duration = Duration::from_secs(1);
 /// Destinations that start again when a job ends at the address for which they wait.
 const UNPARKED_AT_ONCE: usize = 2;
-/// Another connection is worth its while when so many jobs wait for each that there is:
-/// a message over a kept connection takes less than half as long.
-const WORTH: usize = 2;
-/// Jobs of one destination that are deferred at once, at a time.
-const DEFERRED_AT_ONCE: usize = 4;
 /// Destinations without work that are remembered.
 const REMEMBERED: usize = 4096;
 
@@ -91,54 +87,13 @@ pub struct Destinations {
 
 struct Started {
     key: Key,
+    job: JobRef,
     class: Class,
-}
-
-#[derive(Default)]
-struct Destination {
-    ready: Ready,
-    health: Health,
-    running: usize,
-    /// Jobs that are being deferred without being tried.
-    deferring: usize,
-    ticket: Option<(u64, Class)>,
-    /// As what the jobs that run are counted.
-    counted: Option<Class>,
-    is_parked: bool,
-    is_remembered: bool,
-    address: Option<SocketAddr>,
-    said: Option<Box<Outcome>>,
-}
-
-impl Destination {
-    fn class(&self, key: &Key, now: Instant) -> Class {
-        match (&self.health, key) {
-            (_, key) if is_local(key) => Class::Here,
-            (Health::Slow, key) if is_users(key) => Class::SlowUser,
-            (_, key) if is_users(key) => Class::User,
-            (Health::Fresh, _) => Class::Unproven,
-            (Health::Proven(_), _) => Class::Proven,
-            (Health::Down(down), _) if now < down.next_probe || self.running > 0 => Class::Defer,
-            (Health::Slow | Health::Down(_), _) => Class::Slow,
-        }
-    }
-
-    /// Whether it may have another job, of at most `most`.
-    fn has_room(&self, class: Class, most: usize) -> bool {
-        let (running, limit) = (self.running, self.health.limit(most));
-        let is_worth = running == 0 || self.ready.len() > WORTH * running;
-        match class {
-            _ if self.is_parked => false,
-            Class::Here => true,
-            Class::Defer => self.deferring < DEFERRED_AT_ONCE,
-            Class::Proven | Class::Unproven => running < limit && is_worth,
-            Class::User | Class::SlowUser | Class::Slow => running < limit,
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.ready.is_empty() && self.running == 0 && self.deferring == 0
-    }
+    since: Instant,
+    /// A job that takes longer makes its destination slow.
+    slow_after: Duration,
+    /// Whether it finds out if a destination is still down.
+    is_probe: bool,
 }
 
 impl Destinations {
@@ -196,41 +151,57 @@ impl Destinations {
         }
     }
 
-    /// The job whose turn it is begins now. `is_ready` is whether one still is.
-    pub fn begin_next(&mut self, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<Begun> {
-        let begun = (0..CLASSES.len()).find_map(|next| {
+    /// The job whose turn it is begins now. `size_of` is the size of its entry, if it still is
+    /// ready.
+    pub fn begin_next(&mut self, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<Begun> {
+        (0..CLASSES.len()).find_map(|next| {
             let at = (self.first + next) % CLASSES.len();
-            let begun = self.begin_in(CLASSES[at], &is_ready);
+            let begun = self.begin_in(CLASSES[at], &size_of);
             if begun.is_some() {
                 self.first = at + 1;
             }
             begun
-        });
-        let waits = |class: Class| !self.turns[class as usize].is_empty() && self.pool.free(class) == 0;
+        })
+    }
+
+    /// Shortens the time of doubtful hosts where others wait for their workers.
+    pub fn set_patience(&self) {
+        // A few at the front tell: a ticket may be worth nothing any more.
+        let is_good = |class: Class, (key, ticket): &(Key, u64)| {
+            self.known.get(key).is_some_and(|d| d.ticket == Some((*ticket, class)))
+        };
+        let waits = |class: Class| {
+            self.turns[class as usize].iter().take(8).any(|turn| is_good(class, turn)) && !self.may_begin(class)
+        };
         self.pool.set_patience(&self.patience, waits);
-        begun
+    }
+
+    /// Whether there is a worker for a class.
+    fn may_begin(&self, class: Class) -> bool {
+        self.pool.free(class) > 0 && self.pool.idle() > 0
     }
 
     /// Whether a worker that ends a job of a destination should be for another one next.
     pub fn is_wanted_elsewhere(&self, key: &Key) -> bool {
         let waits = |class: Class| !self.turns[class as usize].is_empty();
         let is_sated = |d: &Destination| d.running >= self.pool.share(Class::Proven, d.ready.len(), self.ready);
-        (waits(Class::Proven) || waits(Class::Unproven)) && self.known.get(key).is_none_or(is_sated)
+        let is_only_one = self.pool.idle() <= 1 && (waits(Class::Here) || waits(Class::User));
+        (is_only_one || waits(Class::Proven) || waits(Class::Unproven)) && self.known.get(key).is_none_or(is_sated)
     }
 
     /// The next job of a destination to which the worker that has just ended one keeps a
     /// connection, if it is a healthy one.
-    pub fn begin_more(&mut self, key: &Key, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<Begun> {
+    pub fn begin_more(&mut self, key: &Key, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<Begun> {
         let now = Instant::now();
         let destination = self.known.get(key).filter(|d| d.class(key, now) == Class::Proven)?;
         if destination.running >= destination.health.limit(self.most) || self.pool.free(Class::Proven) == 0 {
             return None;
         }
-        let job = self.take_ready(key, is_ready)?;
+        let job = self.take_ready(key, size_of)?;
         Some(self.begin(key, job, Class::Proven, now))
     }
 
-    fn begin_in(&mut self, class: Class, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<Begun> {
+    fn begin_in(&mut self, class: Class, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<Begun> {
         // Those with as much as their share for now. Each has a job running, so they are few.
         let mut sated = Vec::new();
         let mut begun = None;
@@ -249,7 +220,7 @@ impl Destinations {
             }
             destination.ticket = None;
             if is_due {
-                begun = self.take_ready(&key, &is_ready).map(|job| self.begin(&key, job, class, now));
+                begun = self.take_ready(&key, &size_of).map(|job| self.begin(&key, job, class, now));
                 self.drop_idle(&key);
             }
             self.offer_turn(&key);
@@ -268,18 +239,21 @@ impl Destinations {
         turn
     }
 
-    fn take_ready(&mut self, key: &Key, is_ready: impl Fn(JobRef, &Key) -> bool) -> Option<JobRef> {
+    fn take_ready(&mut self, key: &Key, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<(JobRef, u64)> {
         let (own, all) = (&mut self.known.get_mut(key)?.ready, &mut self.ready);
         let next = || own.next().inspect(|_| *all = all.saturating_sub(1));
-        std::iter::from_fn(next).find(|job| is_ready(*job, key))
+        std::iter::from_fn(next).find_map(|job| Some((job, size_of(job, key)?)))
     }
 
-    fn begin(&mut self, key: &Key, job: JobRef, class: Class, now: Instant) -> Begun {
+    fn begin(&mut self, key: &Key, (job, size): (JobRef, u64), class: Class, now: Instant) -> Begun {
         let number = self.count;
         self.count += 1;
         self.pool.running[class as usize] += 1;
         let mut begun = Begun { key: Arc::clone(key), job, number, trust: Trust::Proven, down: None, address: None };
-        self.started.insert(number, Started { key: Arc::clone(key), class });
+        let slow_after = if is_users(key) { SLOW_USER } else { SLOW_HOST + Duration::from_secs(size / SLOW_RATE) };
+        let is_probe = class == Class::Slow && self.known.get(key).is_some_and(|d| matches!(d.health, Health::Down(_)));
+        let started = Started { key: Arc::clone(key), job, class, since: now, slow_after, is_probe };
+        self.started.insert(number, started);
         let Some(destination) = self.known.get_mut(key) else { return begun };
         match (&destination.health, class) {
             (Health::Down(down), Class::Defer) => begun.down = Some(Arc::clone(down)),
@@ -301,16 +275,18 @@ impl Destinations {
         begun
     }
 
-    /// A job has ended, after so long. Whether its destination was down and is not any more.
-    pub fn end(&mut self, begun: (&Key, u64), took: Duration, contact: Contact, address: Option<SocketAddr>) -> bool {
-        let (key, number) = begun;
-        let Some(started) = self.started.remove(&number) else { return false };
+    /// A job has ended. If it was the probe that succeeded, those that were deferred while
+    /// their destination was down.
+    pub fn end(&mut self, (key, number): (&Key, u64), contact: Contact, address: Option<SocketAddr>) -> Vec<JobRef> {
+        let mut revived = Vec::new();
+        let Some(started) = self.started.remove(&number) else { return revived };
         self.pool.running[started.class as usize] -= 1;
-        let (most, quiet) = (self.most, self.longest_quiet);
-        let Some(destination) = self.known.get_mut(key) else { return false };
-        let (mut came_up, mut is_crowded) = (false, false);
+        let (most, quiet, is_slow) = (self.most, self.longest_quiet, started.since.elapsed() >= started.slow_after);
+        let Some(destination) = self.known.get_mut(key) else { return revived };
+        let mut is_crowded = false;
         if started.class == Class::Defer {
             destination.deferring -= 1;
+            destination.note_waiting(started.job);
         } else {
             destination.running -= 1;
             if destination.running == 0 {
@@ -318,16 +294,24 @@ impl Destinations {
             }
             destination.address = address.or(destination.address);
             match contact {
-                Contact::None if is_users(key) => destination.health.answered(took >= SLOW_USER, most),
+                Contact::None if is_users(key) => destination.health.answered(is_slow, most),
                 Contact::None => {}
                 Contact::Answered(said) => {
-                    came_up = matches!(destination.health, Health::Down(_));
-                    destination.health.answered(took >= SLOW_HOST, most);
+                    // What others find that began before it went down is no news of it.
+                    let is_news = started.is_probe || !matches!(destination.health, Health::Down(_));
+                    if is_news {
+                        destination.health.answered(is_slow, most);
+                        revived = std::mem::take(&mut destination.waiting_for_it);
+                    }
                     destination.said = said;
                 }
+                Contact::Unreachable(_) if number < destination.forgiven => {}
                 Contact::Unreachable(why) => {
                     destination.said = Some(why.clone());
-                    destination.health.failed(*why, quiet, Instant::now());
+                    destination.health.failed(*why, destination.running, quiet, Instant::now());
+                    if matches!(destination.health, Health::Down(_)) {
+                        destination.note_waiting(started.job);
+                    }
                 }
                 Contact::Postponed => destination.health.slow_down(),
                 Contact::Crowded => {
@@ -345,7 +329,7 @@ impl Destinations {
         }
         self.offer_turn(key);
         self.drop_idle(key);
-        came_up
+        revived
     }
 
     /// Counts the jobs that run as what their destination is now.
@@ -392,6 +376,10 @@ impl Destinations {
                 && let Some((_, number)) = self.watched[at].pop_front()
             {
                 let Some(started) = self.started.get(&number) else { continue };
+                if started.since.elapsed() < started.slow_after {
+                    self.watched[at].push_back((Instant::now(), number));
+                    continue;
+                }
                 let key = Arc::clone(&started.key);
                 if let Some(destination) = self.known.get_mut(&key) {
                     destination.health.slow_down();
@@ -422,8 +410,10 @@ impl Destinations {
 
     /// One that has moved house may be tried at once: its host may be another now.
     pub fn forgive(&mut self, key: &Key) {
-        let Some(destination) = self.known.get_mut(key).filter(|d| d.running == 0) else { return };
+        let Some(destination) = self.known.get_mut(key) else { return };
         destination.health.forgive();
+        (destination.forgiven, destination.waiting_for_it) = (self.count, Vec::new());
+        self.reclass(key);
         self.offer_turn(key);
         self.drop_idle(key);
     }
@@ -468,9 +458,4 @@ impl Destinations {
         };
         meant.map(standing).collect()
     }
-}
-
-/// Whether a destination is an agent or a command of this system.
-fn is_users(key: &Key) -> bool {
-    key.starts_with(DESTINATION) || key.starts_with("command")
 }

@@ -187,8 +187,6 @@ pub struct Report {
     pub job: Job,
     /// What became of it.
     pub verdict: Verdict,
-    /// How long it took.
-    pub took: Duration,
     /// What it showed of the destination.
     pub contact: Contact,
     /// The address that was used last.

@@ -93,11 +93,12 @@ impl Health {
         };
     }
 
-    /// No host answered. Whether it is down now and was not before.
-    pub fn failed(&mut self, why: Outcome, longest_quiet: Duration, now: Instant) -> bool {
+    /// No host answered, while so many other jobs run. Whether it is down now and was not
+    /// before: a host that takes no more than what runs is not down.
+    pub fn failed(&mut self, why: Outcome, running: usize, longest_quiet: Duration, now: Instant) -> bool {
         let (since, probes, was_up) = match self {
-            Self::Proven(window) if *window > 1 => {
-                *window /= 2;
+            Self::Proven(window) if *window > 1 || running > 0 => {
+                *window = (*window / 2).max(1);
                 return false;
             }
             Self::Down(down) => (down.since, down.probes.saturating_add(1), false),
@@ -174,9 +175,12 @@ mod tests {
         }
         assert_eq!(limits, [4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 20, 20]);
         let now = Instant::now();
-        let lost: Vec<_> = (0..5).map(|_| (health.failed(silence(), LONG, now), health.limit(20))).collect();
+        let lost: Vec<_> = (0..5).map(|_| (health.failed(silence(), 0, LONG, now), health.limit(20))).collect();
         assert_eq!(lost, [(false, 10), (false, 5), (false, 2), (false, 1), (true, 1)]);
         assert!(matches!(health, Health::Down(_)));
+        let mut busy = Health::Proven(4);
+        let lost: Vec<_> = (0..4).map(|_| (busy.failed(silence(), 2, LONG, now), busy.limit(20))).collect();
+        assert_eq!(lost, [(false, 2), (false, 1), (false, 1), (false, 1)]);
         assert_eq!(Health::default().limit(1), 1);
     }
 
@@ -184,7 +188,7 @@ mod tests {
     fn probes_of_one_that_is_down_become_rarer_up_to_a_bound() {
         let (mut health, now) = (Health::default(), Instant::now());
         let mut quiet = |longest| {
-            health.failed(silence(), longest, now);
+            health.failed(silence(), 0, longest, now);
             let Health::Down(down) = &health else { panic!("{health:?}") };
             assert_eq!(down.since, now);
             (down.next_probe - now).as_secs()

@@ -67,6 +67,11 @@ impl Pool {
         classes.iter().map(|class| self.running[*class as usize]).sum()
     }
 
+    /// Workers without a job.
+    pub fn idle(&self) -> usize {
+        self.workers.saturating_sub(self.sum(&CLASSES))
+    }
+
     /// A part of the pool: never nothing.
     fn part(&self, of: usize) -> usize {
         (self.workers / of).max(1)
@@ -81,11 +86,17 @@ impl Pool {
 
     /// Workers that unproven and slow hosts may still take.
     fn free_suspects(&self) -> usize {
-        self.part(2).saturating_sub(self.sum(&[Class::Unproven, Class::Slow])).min(self.free_elsewhere())
+        // What was healthy when it began and has become slow since takes no new host's place.
+        let slow = self.running[Class::Slow as usize].min(self.part(4));
+        let taken = self.running[Class::Unproven as usize] + slow;
+        self.part(2).saturating_sub(taken).min(self.free_elsewhere())
     }
 
     fn free_users(&self) -> usize {
-        self.part(2).saturating_sub(self.sum(&[Class::User, Class::SlowUser]))
+        let slow = self.running[Class::SlowUser as usize].min(self.part(4));
+        let within = self.part(2).saturating_sub(self.running[Class::User as usize] + slow);
+        let all = self.sum(&[Class::User, Class::SlowUser]);
+        within.min((self.workers - self.workers / 4).saturating_sub(all))
     }
 
     /// Workers that a class may still take.
@@ -156,6 +167,14 @@ mod tests {
             pool.running[class as usize]
         };
         classes.iter().map(|class| fill(*class)).collect()
+    }
+
+    #[test]
+    fn jobs_that_have_become_slow_while_they_ran_leave_room_for_new_hosts() {
+        let mut pool = Pool::new(200);
+        (pool.running[Class::Slow as usize], pool.running[Class::SlowUser as usize]) = (130, 60);
+        assert_eq!((pool.free(Class::Unproven), pool.free(Class::Proven), pool.free(Class::Slow)), (45, 45, 0));
+        assert_eq!((pool.free(Class::User), pool.free(Class::SlowUser)), (50, 0));
     }
 
     #[test]

@@ -439,6 +439,12 @@ impl Spool {
         Ok(stale)
     }
 
+    /// Whether an entry has been where it is, unchanged, for longer than `time`.
+    pub fn is_older_than(&self, name: EntryName, time: Duration) -> bool {
+        let changed = fs::symlink_metadata(self.path(name)).map(|metadata| metadata.ctime());
+        changed.is_ok_and(|at| crate::sys::now().saturating_sub(u64::try_from(at).unwrap_or(0)) > time.as_secs())
+    }
+
     /// Adds a line to what is kept about a message for people to read.
     pub fn note(&self, id: QueueId, line: &str) {
         let path = self.note_path(id);

@@ -66,6 +66,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the host takes no connection now: a 4xx in place of the greeting.
+    pub fn is_too_many(&self) -> bool {
+        self.stage <= Stage::Banner && self.outcome.reply.as_ref().is_some_and(|reply| reply.code() / 100 == 4)
+    }
+
     /// Whether the host has said it.
     fn is_said(&self) -> bool {
         self.outcome.reply.is_some()

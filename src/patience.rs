@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How often a waiting worker looks whether its time was shortened.
-pub const GLANCE: Duration = Duration::from_millis(200);
+pub const GLANCE: Duration = Duration::from_millis(100);
 
 /// What the queue thinks of a destination when it starts a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

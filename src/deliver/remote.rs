@@ -286,7 +286,7 @@ impl Courier {
             Target::Mx { .. } => None,
         };
         let manner = Manner {
-            id: id,
+            id,
             hostname: &terms.config.hostname,
             limit: terms.config.remote.timeout,
             tls: terms.tls,

@@ -21,8 +21,10 @@ use std::time::Duration;
 use super::health::UNPROVEN;
 use crate::patience::Patience;
 
-/// The longest silence of an unproven host while others wait for its worker.
-const UNPROVEN_SILENCE: Duration = Duration::from_secs(2);
+/// The longest silence of an unproven host while three quarters of their workers are taken.
+const UNPROVEN_SILENCE: Duration = Duration::from_millis(1500);
+/// The same while others wait for its worker.
+const WANTED_SILENCE: Duration = Duration::from_millis(750);
 /// The same for a slow one.
 const SLOW_SILENCE: Duration = Duration::from_secs(30);
 
@@ -147,7 +149,7 @@ impl Pool {
         // Early enough that in a large pool the next one never has to wait.
         let is_near = self.workers >= 16 && 4 * self.running[Class::Unproven as usize] >= 3 * doubtful;
         let is_full = waits(Class::Unproven) || waits(Class::Proven);
-        let unproven = (is_near || is_full).then_some(UNPROVEN_SILENCE);
+        let unproven = if is_full { Some(WANTED_SILENCE) } else { is_near.then_some(UNPROVEN_SILENCE) };
         let slow = (waits(Class::Slow) || is_full).then_some(SLOW_SILENCE);
         patience.set(unproven, slow);
     }

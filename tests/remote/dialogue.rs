@@ -418,6 +418,8 @@ fn without_pipelining_nothing_is_said_in_vain() {
     let mut sender = Sender::new();
     sender.send_to(&host(remote.address), &["a@x.test", "b@x.test"]);
     sender.courier.close();
+    // QUIT is said and not waited for.
+    remote.wait("QUIT", |seen| seen.ended == 1);
     let verbs = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line[..4].to_owned()).collect::<Vec<_>>();
     assert_eq!(remote.look(verbs), ["EHLO", "MAIL", "RCPT", "RCPT", "QUIT"]);
 }

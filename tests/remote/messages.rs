@@ -222,6 +222,7 @@ fn a_connection_is_used_again() {
     }
     sender.courier.close();
     assert_eq!(remote.messages(2).len(), 2);
+    remote.wait("QUIT", |seen| seen.ended == 1);
     remote.look(|seen| {
         assert_eq!(seen.connections, 1);
         let count = |verb: &str| seen.commands.iter().filter(|c| c.line.starts_with(verb)).count();

@@ -90,7 +90,10 @@ fn the_examples_of_the_page_are_good() {
     for example in examples.split(".Bd -literal -offset indent\n").skip(1) {
         let (text, _) = example.split_once(".Ed\n").expect("an end");
         let mut site = site("");
-        know(&mut site, "mx.example.org:desk:correct horse battery\n");
+        let provider = "smtp.provider.example";
+        let host = if text.contains(provider) { provider } else { "mx.example.org" };
+        know(&mut site, &format!("{host}:desk:correct horse battery\n"));
+        site.write("rewrite", "@desk.home.arpa anna@provider.example\n");
         Authority::new().give(&site, "cert", "mx.example.org", 300);
         chmod(&site, "cert.key", 0o600);
         fs::rename(site.path("cert.key"), site.path("key.pem")).expect("a rename");

@@ -231,8 +231,9 @@ impl Destinations {
 
     fn next_turn(&mut self, class: Class) -> Option<(Key, u64)> {
         let turns = &mut self.turns[class as usize];
-        let turn = if class == Class::Unproven && self.newest { turns.pop_back() } else { turns.pop_front() };
-        self.newest = !self.newest;
+        let is_newest = class == Class::Unproven && self.newest;
+        self.newest ^= class == Class::Unproven;
+        let turn = if is_newest { turns.pop_back() } else { turns.pop_front() };
         if turns.is_empty() {
             turns.shrink_to(SMALL);
         }

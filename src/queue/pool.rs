@@ -13,6 +13,7 @@
 //! | [`Class::Unproven`] hosts of which nothing is known | N/2 together with the slow ones |
 //! | [`Class::Slow`] hosts that are slow, and probes of what is down | N/4 |
 //!
+//! What becomes slow while it runs may be more than that: it takes no new host's place.
 //! So there is always room for a destination of one class, whatever those of the others do.
 //! Counts only: whose turn it is in a class is for `destinations`.
 

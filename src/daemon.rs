@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP};
 
 use crate::config::{self, Config, ConfigError, LogTo, TableFile, table};
 use crate::control::{self};
-use crate::deliver::credentials::Credentials;
+use crate::deliver::remote::credentials::Credentials;
 use crate::listen::Door;
 use crate::log;
 use crate::queue::{Event, Selector};

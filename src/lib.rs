@@ -30,7 +30,7 @@
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | address, patience, reply, retry, sys | nothing of penfold |
+//! | 0 | address, reply, retry, sys, timeouts | nothing of penfold |
 //! | 1 | envelope, outcome, config, smtp | rank 0 |
 //! | 2 | log, sasl | lower ranks |
 //! | 3 | aliases, users, dns, tls, spool | lower ranks |
@@ -59,7 +59,6 @@ pub mod listen;
 pub mod log;
 pub mod net;
 pub mod outcome;
-pub mod patience;
 pub mod queue;
 pub mod reply;
 pub mod retry;
@@ -70,6 +69,7 @@ pub mod smtp;
 pub mod spool;
 pub mod submit;
 pub mod sys;
+pub mod timeouts;
 pub mod tls;
 pub mod users;
 pub mod worker;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::patience::{GLANCE, Hurry};
+use crate::timeouts::{GLANCE, Hurry};
 use crate::tls::Facts;
 
 /// How long a peer may take to leave.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::deliver::addresses::DownAddress;
+use crate::deliver::remote::addresses::DownAddress;
 use crate::log;
 use crate::outcome::Outcome;
 use crate::queue::Standing;

@@ -3,12 +3,8 @@
 //!
 //! [`Outcome`]: crate::outcome::Outcome
 
-pub mod addresses;
-mod client;
-pub mod credentials;
 mod given;
 pub mod hand;
-mod hosts;
 pub mod maildir;
 pub mod remote;
 

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::health::{Down, Standing};
-use super::names::{at_port, is_exchangers};
+use super::intern::{at_port, is_exchangers};
 use crate::outcome::{Contact, Outcome};
-use crate::patience::Trust;
 use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId, Spot};
+use crate::timeouts::Trust;
 
 /// The name of a destination; equal for recipients that one transaction can serve.
 pub type Key = Arc<str>;

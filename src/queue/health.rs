@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::outcome::Outcome;
-use crate::patience::Trust;
+use crate::timeouts::Trust;
 
 /// Connections to a destination of which nothing is known.
 pub const UNPROVEN: usize = 4;

@@ -15,12 +15,12 @@
 //!
 //! What becomes slow while it runs may be more than that: it takes no new host's place.
 //! So there is always room for a destination of one class, whatever those of the others do.
-//! Counts only: whose turn it is in a class is for `destinations`.
+//! Counts only: whose turn it is in a class is for `turns`.
 
 use std::time::Duration;
 
 use super::health::UNPROVEN;
-use crate::patience::Patience;
+use crate::timeouts::Patience;
 
 /// The longest silence of an unproven host while three quarters of their workers are taken.
 const UNPROVEN_SILENCE: Duration = Duration::from_millis(1500);

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::destinations::JobRef;
+use super::turns::JobRef;
 
 /// The ready jobs of one destination.
 #[derive(Default)]

@@ -18,7 +18,7 @@ use crate::address::Address;
 use crate::aliases::{Aliases, Member};
 use crate::envelope::{Action, Recipient};
 
-use super::rings::in_rings;
+use super::cycles::in_rings;
 use super::routes::{Routes, Target};
 use super::virtual_table::VirtualTable;
 use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router, lower};

@@ -26,13 +26,13 @@ use crate::envelope::{Action, Recipient};
 use crate::reply::Status;
 use crate::users::{DESTINATION, Mailbox, Owner, Users};
 
-use memory::Memory;
+use cache::Memory;
 use routes::{Routes, SMTP, Target};
 use virtual_table::VirtualTable;
 
+mod cache;
+mod cycles;
 mod expand;
-mod memory;
-mod rings;
 mod routes;
 mod virtual_table;
 mod warnings;

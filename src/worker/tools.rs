@@ -7,9 +7,9 @@ use std::sync::{Arc, RwLock};
 
 use super::Rates;
 use crate::config::Config;
-use crate::deliver::credentials::Credentials;
 use crate::deliver::hand::Hands;
 use crate::deliver::remote::Shared;
+use crate::deliver::remote::credentials::Credentials;
 use crate::route::Router;
 use crate::sasl::Logins;
 use crate::spool::Spool;

@@ -33,13 +33,13 @@ use common::tls::Authority;
 use penfold::address::Address;
 use penfold::config::{Config, HostPort, Scheme, TableFile, parse};
 use penfold::deliver::Consignment;
-use penfold::deliver::credentials::Credentials;
+use penfold::deliver::remote::credentials::Credentials;
 use penfold::deliver::remote::{Courier, Shared, Target, Terms};
 use penfold::dns::Dns;
 use penfold::envelope::Body;
 use penfold::outcome::{Fate, NoAnswer, Outcome};
-use penfold::patience::Trust;
 use penfold::spool::Content;
+use penfold::timeouts::Trust;
 use penfold::tls::Client;
 
 use Fate::{Deferred, Delivered, Failed};

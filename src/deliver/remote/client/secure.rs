@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use super::{Answer, Connection, NotOpen, Stage};
 use crate::config::{RemoteTls, Scheme};
-use crate::deliver::credentials::Login;
-use crate::deliver::hosts::Peer;
+use crate::deliver::remote::credentials::Login;
+use crate::deliver::remote::hosts::Peer;
 use crate::outcome::{Encryption, Fate, Outcome};
-use crate::patience::Hurry;
 use crate::reply::Status;
+use crate::timeouts::Hurry;
 use crate::tls::{Client, Demand};
 
 /// How a host is spoken to.

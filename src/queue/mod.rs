@@ -3,7 +3,7 @@
 //! One thread owns the queue and is told things by [`Event`]s; nothing here is
 //! shared. Its unit is the job, one entry and one destination: jobs of one entry
 //! run side by side. A job is *waiting* for its time, *ready* for its destination's
-//! turn (see `destinations`), *running* at a worker, or settled. Nothing is kept on
+//! turn (see `turns`), *running* at a worker, or settled. Nothing is kept on
 //! disk here: the queue can be rebuilt from the spool at any time, and an entry that
 //! was reported twice is known. A million messages may wait: no step but a flush
 //! looks at all of them, and what they take in memory is given back. Does not know
@@ -18,24 +18,24 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::patience::Patience;
 use crate::spool::{EntryName, QueueId};
 use crate::sys;
+use crate::timeouts::Patience;
 
-mod destination;
-mod destinations;
+mod destination_state;
 mod event;
 mod health;
+mod intern;
 mod item;
-mod names;
 mod pool;
 mod ready;
+mod turns;
 
-use destinations::{Begun, Destinations, JobRef};
 pub use event::{Event, Found, Job, Key, LOCAL, Plan, Planned, Report, Running, Selector, Settings, Verdict};
 pub use health::{Down, Standing};
+use intern::Names;
 use item::{End, Item, ItemJob, JobState};
-use names::Names;
+use turns::{Begun, Destinations, JobRef};
 
 /// The longest sleep while something waits, so that a change of the clock is noticed.
 const NAP: Duration = Duration::from_secs(600);
@@ -321,8 +321,8 @@ impl Queue {
     /// list has it.
     fn standings(&self, of: Option<&str>) -> Vec<Standing> {
         let Some(name) = of else { return self.destinations.standings(|_| true) };
-        let exchangers = names::exchangers(name);
-        self.destinations.standings(|key| **key == *name || **key == *exchangers || names::names_host(key, name))
+        let exchangers = intern::exchangers(name);
+        self.destinations.standings(|key| **key == *name || **key == *exchangers || intern::names_host(key, name))
     }
 
     fn note_verdict(&mut self, job: Job, verdict: Verdict) {
@@ -417,7 +417,7 @@ impl Queue {
             Selector::All | Selector::Waiting => self.items.iter().for_each(|(id, item)| note(*id, item, &|_| true)),
             Selector::Message(id) => self.items.get(id).into_iter().for_each(|item| note(*id, item, &|_| true)),
             Selector::Domain(domain) => {
-                let (key, name) = (self.names.find(&names::exchangers(domain)), self.names.find(domain));
+                let (key, name) = (self.names.find(&intern::exchangers(domain)), self.names.find(domain));
                 let is = |wanted: &Option<Key>, it: &Key| wanted.as_ref().is_some_and(|key| Arc::ptr_eq(key, it));
                 let is_meant =
                     |job: &ItemJob| is(&key, &job.key) || job.domains.as_slice().iter().any(|d| is(&name, d));

@@ -16,15 +16,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::destination::{Destination, is_users};
+use super::destination_state::{Destination, is_users};
 use super::event::{Key, Settings};
 use super::health::{Down, Health, Standing};
 use super::item::is_local;
 use super::pool::{CLASSES, Class, Pool};
 use super::{SMALL, thin_out};
 use crate::outcome::Contact;
-use crate::patience::{Patience, Trust};
 use crate::spool::QueueId;
+use crate::timeouts::{Patience, Trust};
 
 /// A job elsewhere that takes longer makes its destination a slow one.
 const SLOW_HOST: Duration = Duration::from_secs(10);

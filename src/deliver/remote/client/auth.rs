@@ -12,7 +12,7 @@
 use data_encoding::BASE64;
 
 use super::{Answer, Connection, Stage, nonsense};
-use crate::deliver::credentials::Login;
+use crate::deliver::remote::credentials::Login;
 use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::{Reply, Status};
 use crate::sasl::Mechanism;

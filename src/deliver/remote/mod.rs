@@ -16,18 +16,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use addresses::{Addresses, Admission, Permit, place};
+use client::{Answer, Connection, Manner, Security, Stage};
+use credentials::Credentials;
+use hosts::Peer;
+pub use hosts::Target;
+
 use super::Consignment;
-use super::addresses::{Addresses, Admission, Permit, place};
-use super::client::{Answer, Connection, Manner, Security, Stage};
-use super::credentials::Credentials;
-use super::hosts::Peer;
-pub use super::hosts::Target;
 use crate::config::{Config, RemoteTls};
 use crate::dns::Dns;
 use crate::outcome::{Contact, Fate, Outcome};
-use crate::patience::{Hurry, Patience, Trust};
 use crate::reply::Status;
+use crate::timeouts::{Hurry, Patience, Trust};
 use crate::tls;
+
+pub mod addresses;
+mod client;
+pub mod credentials;
+mod hosts;
 
 /// Addresses tried in one attempt.
 const MAX_TRIES: usize = 20;

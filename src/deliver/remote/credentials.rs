@@ -20,9 +20,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::hand::{Done, Hands, Owner, Task};
 use crate::config::table::{Line, Watched, lines, read_private};
 use crate::config::{Config, ConfigError, HostPort};
+use crate::deliver::hand::{Done, Hands, Owner, Task};
 
 /// How long a command may take to print a token.
 const COMMAND_LIMIT: u32 = 10;

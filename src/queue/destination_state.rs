@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::destinations::JobRef;
 use super::event::Key;
 use super::health::Health;
 use super::item::is_local;
 use super::pool::Class;
 use super::ready::Ready;
+use super::turns::JobRef;
 use crate::outcome::Outcome;
 use crate::users::DESTINATION;
 

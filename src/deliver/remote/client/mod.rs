@@ -1,7 +1,7 @@
 //! One SMTP connection to one host: the dialogue, as RFC 5321 has it.
 //!
 //! EHLO, or HELO where that is not known; then STARTTLS, EHLO again and AUTH, as the
-//! configuration wants it (`secure`, `login`); then one transaction for each message,
+//! configuration wants it (`secure`, `auth`); then one transaction for each message,
 //! with PIPELINING (RFC 2920), SIZE (RFC 1870) and 8BITMIME (RFC 6152) where they
 //! are offered. A message with octets above 127 goes as it is to a host that does
 //! not offer 8BITMIME: all do in fact take it. Recipients that are too many for
@@ -17,8 +17,8 @@
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
+mod auth;
 mod hello;
-mod login;
 mod secure;
 mod stage;
 mod transaction;
@@ -27,10 +27,10 @@ use super::hosts::Peer;
 use crate::log;
 use crate::net::Stream;
 use crate::outcome::{Encryption, Fate, Outcome};
-use crate::patience::Hurry;
 use crate::reply::{Reply, ReplyReader, Status, quoted};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::line::Input;
+use crate::timeouts::Hurry;
 use crate::tls::Demand;
 
 use hello::Offers;

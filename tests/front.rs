@@ -20,8 +20,8 @@ use std::{env, thread};
 use chance::Chance;
 use common::client::Client;
 use common::{Daemon, Site};
-use penfold::smtp::attributes::{self, Attribute, XCLIENT, XFORWARD};
 use penfold::smtp::proxy::{self, MAX_BINARY, MAX_TEXT, Parsed, Source};
+use penfold::smtp::xclient::{self, Attribute, XCLIENT, XFORWARD};
 
 /// What penfoldd waits for a header, and what a busy machine may add.
 const INTRODUCTION: Duration = Duration::from_secs(10);
@@ -254,11 +254,11 @@ fn what_is_accepted_as_attributes_means_the_same_written_anew() {
         let offered = if chance.percent(50) { XCLIENT } else { XFORWARD };
         let line = line(&mut chance, offered);
         let told = || format!("seed {seed}: {}", line.escape_ascii());
-        let Ok(found) = attributes::attributes(offered, &line) else { return };
+        let Ok(found) = xclient::parse(offered, &line) else { return };
         right += 1;
         let again = found.iter().fold(String::new(), |line, attribute| line + &written(attribute) + " ");
         assert!(again.bytes().all(|b| (b' '..=b'~').contains(&b)), "{}", told());
-        assert_eq!(attributes::attributes(offered, again.as_bytes()), Ok(found), "{}", told());
+        assert_eq!(xclient::parse(offered, again.as_bytes()), Ok(found), "{}", told());
     });
     assert!(right > 100, "seed {seed}: only {right} right ones");
 }
@@ -277,7 +277,7 @@ fn attributes_made_at_random_are_answered() {
             let mut line = line(&mut chance, offered);
             line.retain(|octet| !b"\r\n".contains(octet));
             line.truncate(1900);
-            let is_right = attributes::attributes(offered, line.trim_ascii()).is_ok();
+            let is_right = xclient::parse(offered, line.trim_ascii()).is_ok();
             client.say_octets(&[verb.as_bytes(), b" ", &line, b"\r\n"].concat());
             let reply = client.hear().unwrap_or_else(|| panic!("seed {seed}, {number}: the end"));
             let wanted = if !is_right {

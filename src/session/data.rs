@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use memchr::{memchr, memchr_iter};
 
-use super::front::Forwarded;
 use super::hello::Hello;
 use super::incoming::Incoming;
 use super::transaction::Transaction;
+use super::xclient::Forwarded;
 use super::{Committed, Phase, Session, Step, submission};
 use crate::address::{self, Address};
 use crate::config::Limits;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{Phase, Session, Step};
 use crate::reply;
-use crate::smtp::attributes::MAX_VALUE;
+use crate::smtp::xclient::MAX_VALUE;
 
 /// What the client said of itself.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 //!
 //! The loop here alone reads and writes the stream, keeps its time limits, counts
 //! mistakes and logs refusals; the handlers (`hello`, `secure`, `auth`, `transaction`,
-//! `data`, `incoming`, `submission`, `access`, `front`) decide and return a [`Step`]; `secure` and
+//! `data`, `incoming`, `submission`, `access`, `xclient`) decide and return a [`Step`]; `secure` and
 //! `auth` alone go on talking by themselves, for a handshake and an exchange. Replies
 //! wait for the end of what the client has sent at once (RFC 2920). Every way in which a client can misbehave
 //! ends in a reply or in the end of the session, never in a panic. A message is
@@ -33,22 +33,22 @@ use crate::tls::{Facts, Tls};
 
 mod access;
 mod auth;
-mod caller;
 mod data;
-mod front;
 mod hello;
 mod incoming;
+mod local_user;
 mod secure;
 mod submission;
 mod tally;
 mod transaction;
+mod xclient;
 
 use auth::Attempts;
-pub use caller::Caller;
-use front::Forwarded;
 use hello::Hello;
+pub use local_user::Caller;
 use tally::{End, Tally};
 use transaction::Transaction;
+use xclient::Forwarded;
 
 /// What all sessions work with.
 pub struct Service {
@@ -163,7 +163,7 @@ const MAX_LOGGED: usize = 400;
 impl<'a> Session<'a> {
     /// A session that has not said anything yet.
     pub fn new(service: &'a Service, client: Client, watch: Watch, stream: Stream) -> Self {
-        let front = front::trusted(&client);
+        let front = xclient::trusted(&client);
         Self {
             service,
             client,

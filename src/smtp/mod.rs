@@ -3,11 +3,11 @@
 //! Nothing here knows a socket, a spool or a configuration. The readers are
 //! small bounded machines, each alone in its file.
 
-pub mod attributes;
 pub mod command;
 pub mod dot;
 pub mod line;
 pub mod proxy;
+pub mod xclient;
 
 /// The longest command line read, CR LF included. RFC 5321 4.5.3.1.4 asks for
 /// 512, and every extension adds to MAIL and RCPT.

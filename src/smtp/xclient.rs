@@ -59,7 +59,7 @@ pub enum Wrong {
 ///
 /// # Errors
 /// What is wrong first.
-pub fn attributes(offered: &'static str, argument: &[u8]) -> Result<Vec<Attribute>, Wrong> {
+pub fn parse(offered: &'static str, argument: &[u8]) -> Result<Vec<Attribute>, Wrong> {
     let words = argument.split(|&b| b == b' ').filter(|w| !w.is_empty());
     let found: Vec<Attribute> = words.map(|word| attribute(offered, word)).collect::<Result<_, _>>()?;
     if found.is_empty() { Err(Wrong::Nothing) } else { Ok(found) }
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn shown(offered: &'static str, argument: &str) -> String {
-        match attributes(offered, argument.as_bytes()) {
+        match parse(offered, argument.as_bytes()) {
             Ok(found) => found.iter().map(|a| format!("{a:?}")).collect::<Vec<_>>().join(" "),
             Err(wrong) => format!("{wrong:?}"),
         }

@@ -15,7 +15,7 @@ use super::hello::Hello;
 use super::{Client, Phase, Session, Step};
 use crate::log;
 use crate::reply::{self, Reply};
-use crate::smtp::attributes::{self, Attribute, Wrong, XCLIENT, XFORWARD};
+use crate::smtp::xclient::{self, Attribute, Wrong, XCLIENT, XFORWARD};
 
 /// For whom the next message comes.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl Session<'_> {
         if matches!(self.phase, Phase::InMail(..)) {
             return Err(reply::not_in_transaction());
         }
-        attributes::attributes(offered, argument).map_err(|wrong| match wrong {
+        xclient::parse(offered, argument).map_err(|wrong| match wrong {
             Wrong::Nothing | Wrong::Unknown => reply::unknown_attribute(offered),
             Wrong::Value(name) => reply::bad_attribute(name),
         })

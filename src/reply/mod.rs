@@ -8,17 +8,17 @@
 use std::borrow::Cow;
 use std::fmt;
 
-mod front;
-mod login;
+mod auth;
 mod message;
 mod read;
 mod submission;
+mod xclient;
 
-pub use front::*;
-pub use login::*;
+pub use auth::*;
 pub use message::*;
 pub use read::{Malformed, ReplyReader, quoted};
 pub use submission::*;
+pub use xclient::*;
 
 /// How many lines of a remote reply are kept.
 pub const MAX_LINES: usize = 32;

@@ -1,6 +1,6 @@
 //! Sockets, and a thread for every client.
 //!
-//! Counts connections ([`places`]), and turns away what is too much with a 421. When the system has no descriptor or no thread to give, the
+//! Counts connections ([`connections`]), and turns away what is too much with a 421. When the system has no descriptor or no thread to give, the
 //! client is told to come back too. Who submits over the control socket is
 //! served here too, and counted there. Who comes through a trusted proxy is the client
 //! that the proxy names in its first octets, or nobody. A panic in a session is a bug that ends that
@@ -27,9 +27,9 @@ use crate::session::{Caller, Client, Service, Session, Watch};
 use crate::smtp::proxy::{self, Source};
 use crate::sys;
 
-mod places;
+mod connections;
 
-use places::{Full, Guest, Places, Standing};
+use connections::{Full, Guest, Places, Standing};
 
 /// A session needs little: its buffers are on the heap.
 const STACK: usize = 256 << 10;

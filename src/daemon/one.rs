@@ -73,7 +73,7 @@ impl Start {
 /// why: there may be no log yet that he has chosen, and standard error may be the client.
 fn turn_away(why: &Exit) {
     let mut text = Vec::new();
-    reply::not_available().write_to(&mut text);
+    reply::connection::not_available().write_to(&mut text);
     // Whether anyone hears it changes nothing.
     let _ = io::stdout().write_all(&text);
     let _ = log::start(&LogTo::Syslog, false, "penfoldd");

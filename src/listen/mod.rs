@@ -302,7 +302,7 @@ impl Door {
             return Some((client, stream));
         }
         let mut text = Vec::new();
-        reply::too_many_connections(&service.config.hostname).write_to(&mut text);
+        reply::connection::too_many_connections(&service.config.hostname).write_to(&mut text);
         stream.set_limit(GOODBYE);
         // One that does not listen is gone all the same.
         let is_clear = client.listen.tls != ListenTls::Implicit;
@@ -365,7 +365,8 @@ impl Door {
             return; // It is awaiting a handshake, for which nothing is to be had now.
         }
         let (mut text, service) = (Vec::new(), self.service());
-        let why = if self.is_closed() { reply::shutting_down } else { reply::too_many_connections };
+        let why =
+            if self.is_closed() { reply::connection::shutting_down } else { reply::connection::too_many_connections };
         why(&service.config.hostname).write_to(&mut text);
         // It fits into any socket's buffer; who does not take it is not waited for.
         let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(&text));

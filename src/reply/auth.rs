@@ -1,16 +1,14 @@
-//! What AUTH is answered (RFC 4954): the sentences of [`super`], in a file of their own.
-//!
-//! None tells whether an account exists.
+//! Replies to AUTH (RFC 4954). None of them reveals whether an account exists.
 
 use super::{Reply, Status};
 
-/// A challenge, in base64; alone of all replies its text is not ours.
+/// A challenge in base64, the only reply with a text made elsewhere.
 pub fn challenge(text: String) -> Reply {
     Reply::bare(334, vec![text.into()])
 }
 
-/// Logged in.
-pub fn authenticated() -> Reply {
+/// The client is authenticated.
+pub fn succeeded() -> Reply {
     Reply::new(235, Status(2, 7, 0), "Authentication successful")
 }
 
@@ -19,22 +17,22 @@ pub fn bad_credentials() -> Reply {
     Reply::new(535, Status(5, 7, 8), "Authentication credentials invalid")
 }
 
-/// It cannot be told now, or it was tried too often.
-pub fn authentication_unsure() -> Reply {
+/// The credentials cannot be checked now, or there were too many failures.
+pub fn temporary_failure() -> Reply {
     Reply::new(454, Status(4, 7, 0), "Temporary authentication failure, please try again later")
 }
 
-/// Wrong once more than one session may be.
+/// The session reached its limit of failed logins.
 pub fn too_many_failures(hostname: &str) -> Reply {
     Reply::new(421, Status(4, 7, 0), format!("{hostname} Too many failed logins, closing connection"))
 }
 
-/// The client has thought better of it.
-pub fn authentication_cancelled() -> Reply {
+/// The client cancelled the exchange with `*`.
+pub fn cancelled() -> Reply {
     Reply::new(501, Status(5, 7, 0), "Authentication cancelled")
 }
 
-/// What is no base64, or no response of the mechanism.
+/// A response that is not base64, or malformed for its mechanism.
 pub fn bad_response() -> Reply {
     Reply::new(501, Status(5, 5, 2), "Cannot decode that response")
 }
@@ -45,31 +43,31 @@ pub fn response_too_long() -> Reply {
 }
 
 /// A mechanism that is not offered.
-pub fn unknown_mechanism() -> Reply {
+pub fn mechanism_not_offered() -> Reply {
     Reply::new(504, Status(5, 5, 4), "That authentication mechanism is not offered")
 }
 
-/// AUTH where nobody can log in.
-pub fn no_auth() -> Reply {
+/// AUTH where it is not offered.
+pub fn not_offered() -> Reply {
     Reply::new(502, Status(5, 5, 1), "AUTH is not offered here")
 }
 
-/// AUTH in clear where only TLS will do.
-pub fn auth_needs_tls() -> Reply {
+/// AUTH in plaintext on a listener that requires TLS for it.
+pub fn needs_tls() -> Reply {
     Reply::new(538, Status(5, 7, 11), "Encryption required: say STARTTLS before AUTH")
 }
 
-/// AUTH after AUTH.
+/// A second AUTH.
 pub fn already_authenticated() -> Reply {
     Reply::new(503, Status(5, 5, 1), "You are logged in already")
 }
 
 /// AUTH within a transaction.
-pub fn auth_in_transaction() -> Reply {
+pub fn in_transaction() -> Reply {
     Reply::new(503, Status(5, 5, 1), "AUTH is not permitted during a mail transaction")
 }
 
 /// AUTH without EHLO before it.
-pub fn need_extended_hello() -> Reply {
+pub fn needs_ehlo() -> Reply {
     Reply::new(503, Status(5, 5, 1), "Say EHLO before AUTH")
 }

@@ -1,30 +1,28 @@
-//! Replies to trusted front ends, and to those who would be one.
-//!
-//! The same habits as in [`crate::reply`].
+//! Replies to XCLIENT and XFORWARD.
 
 use super::{Reply, Status};
 
-/// XCLIENT or XFORWARD from one who is not trusted with it.
-pub fn not_a_front_end() -> Reply {
+/// A client that is not a trusted proxy.
+pub fn not_permitted() -> Reply {
     Reply::new(550, Status(5, 7, 0), "You may not speak for others")
 }
 
-/// XCLIENT or XFORWARD between MAIL and the end of the message.
-pub fn not_in_transaction() -> Reply {
+/// XCLIENT or XFORWARD within a transaction.
+pub fn in_transaction() -> Reply {
     Reply::new(503, Status(5, 5, 1), "Not in the middle of a message; RSET starts anew")
 }
 
-/// XCLIENT or XFORWARD with an attribute that was not offered, or none.
+/// No attribute, or one that is not offered.
 pub fn unknown_attribute(offered: &str) -> Reply {
     Reply::new(501, Status(5, 5, 4), format!("That should be NAME=value, one or more of {offered}"))
 }
 
-/// XCLIENT or XFORWARD with a value that cannot be.
+/// An attribute with a malformed value.
 pub fn bad_attribute(name: &str) -> Reply {
     Reply::new(501, Status(5, 5, 4), format!("Attribute {name} has a bad value"))
 }
 
-/// XFORWARD was good.
+/// XFORWARD is accepted.
 pub fn forwarded() -> Reply {
     Reply::new(250, Status(2, 0, 0), "Noted for the next message")
 }

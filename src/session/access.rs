@@ -38,25 +38,25 @@ pub fn recipient(
     match service.router.place(address.domain()) {
         Place::Local => match service.router.expand(address) {
             Expansion::Finals(finals) => Ok(finals),
-            Expansion::Unknown => Err(reply::unknown_user(address)),
-            Expansion::Refused(status, why) => Err(reply::recipient_refused(address, status, &why)),
+            Expansion::Unknown => Err(reply::recipient::unknown_user(address)),
+            Expansion::Refused(status, why) => Err(reply::recipient::refused(address, status, &why)),
             Expansion::Unsure(why) => {
                 if is_logged {
                     ::log::warn!("recipient <{address}>: {why}");
                 }
-                Err(reply::recipient_unsure(address))
+                Err(reply::recipient::temporary_failure(address))
             }
         },
         // What another host would make of a@b%c or c!a, it would do in our name.
         Place::Relay if may_relay || !address.local().contains(['%', '!', '@']) => elsewhere(service, address),
         Place::Elsewhere if may_relay => elsewhere(service, address),
-        Place::Relay | Place::Elsewhere => Err(reply::relaying_denied(address)),
+        Place::Relay | Place::Elsewhere => Err(reply::recipient::relaying_denied(address)),
     }
 }
 
 fn elsewhere(service: &Service, address: &Address) -> Result<Vec<Recipient>, Reply> {
     match service.router.route(address) {
-        Route::Refused(status, why) => Err(reply::recipient_refused(address, status, &why)),
+        Route::Refused(status, why) => Err(reply::recipient::refused(address, status, &why)),
         _ => Ok(vec![Recipient::new(address.clone())]),
     }
 }
@@ -64,12 +64,12 @@ fn elsewhere(service: &Service, address: &Address) -> Result<Vec<Recipient>, Rep
 /// The answer to VRFY.
 pub fn verify(service: &Service, address: &Address) -> Reply {
     if service.router.place(address.domain()) != Place::Local {
-        return reply::cannot_verify();
+        return reply::verify::cannot_verify();
     }
     match service.router.expand(address) {
-        Expansion::Finals(_) => reply::verified(address),
-        Expansion::Unknown => reply::unknown_user(address),
-        Expansion::Refused(status, why) => reply::recipient_refused(address, status, &why),
-        Expansion::Unsure(_) => reply::cannot_verify(),
+        Expansion::Finals(_) => reply::verify::exists(address),
+        Expansion::Unknown => reply::recipient::unknown_user(address),
+        Expansion::Refused(status, why) => reply::recipient::refused(address, status, &why),
+        Expansion::Unsure(_) => reply::verify::cannot_verify(),
     }
 }

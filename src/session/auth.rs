@@ -81,30 +81,30 @@ impl Session<'_> {
     fn asked(&self, argument: &[u8]) -> Result<(Mechanism, Option<Vec<u8>>), Reply> {
         match &self.phase {
             Phase::Greeted(hello) if hello.extended => {}
-            Phase::InMail(..) => return Err(reply::auth_in_transaction()),
-            _ => return Err(reply::need_extended_hello()),
+            Phase::InMail(..) => return Err(reply::auth::in_transaction()),
+            _ => return Err(reply::auth::needs_ehlo()),
         }
         if self.login.is_some() {
-            return Err(reply::already_authenticated());
+            return Err(reply::auth::already_authenticated());
         }
         if !self.allows_auth() {
             let needs_tls = self.client.listen.auth == OfferAuth::Tls && self.offers_tls();
-            return Err(if needs_tls { reply::auth_needs_tls() } else { reply::no_auth() });
+            return Err(if needs_tls { reply::auth::needs_tls() } else { reply::auth::not_offered() });
         }
         let offered = self.mechanisms();
         if offered.is_empty() {
-            return Err(reply::no_auth());
+            return Err(reply::auth::not_offered());
         }
         let mut words = argument.split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty());
         let (Some(name), initial, None) = (words.next(), words.next(), words.next()) else {
-            return Err(reply::bad_arguments("AUTH mechanism, and perhaps a response in base64"));
+            return Err(reply::command::bad_arguments("AUTH mechanism, and perhaps a response in base64"));
         };
         let mechanism = std::str::from_utf8(name).ok().and_then(Mechanism::parse);
-        let mechanism = mechanism.filter(|m| offered.contains(m)).ok_or_else(reply::unknown_mechanism)?;
+        let mechanism = mechanism.filter(|m| offered.contains(m)).ok_or_else(reply::auth::mechanism_not_offered)?;
         let initial = match initial {
             None => None,
             Some(b"=") => Some(Vec::new()),
-            Some(text) => Some(BASE64.decode(text).map_err(|_| reply::bad_response())?),
+            Some(text) => Some(BASE64.decode(text).map_err(|_| reply::auth::bad_response())?),
         };
         Ok((mechanism, initial))
     }
@@ -151,7 +151,7 @@ impl Session<'_> {
                 log::logged_in(&self.client.session, &login, address, mechanism.name());
                 service.logins.throttle.succeeded(address, &name);
                 self.login = Some(login);
-                Step::Say(reply::authenticated())
+                Step::Say(reply::auth::succeeded())
             }
             End::Answer(sasl::server::Step::Rejected) => {
                 log::auth_failed(&self.client.session, &name, address, mechanism.name());
@@ -159,7 +159,7 @@ impl Session<'_> {
                 self.failed_once_more()
             }
             End::Answer(sasl::server::Step::Unsure(why)) => self.unsure(&why),
-            End::Answer(_) => Step::Say(reply::bad_response()),
+            End::Answer(_) => Step::Say(reply::auth::bad_response()),
             End::Refusal(reply) => Step::Say(reply),
         };
         self.attempts.refused = self.login.is_none();
@@ -175,7 +175,7 @@ impl Session<'_> {
         if self.attempts.failures < MAX_FAILURES {
             return self.unsure("too many failures");
         }
-        Step::SayThenHangUp(reply::too_many_failures(self.hostname()))
+        Step::SayThenHangUp(reply::auth::too_many_failures(self.hostname()))
     }
 
     fn unsure(&mut self, why: &str) -> Step {
@@ -183,15 +183,15 @@ impl Session<'_> {
         if self.tally.has_line() {
             ::log::warn!("{} auth: {why}", self.client.session);
         }
-        Step::Say(reply::authentication_unsure())
+        Step::Say(reply::auth::temporary_failure())
     }
 
     fn failed_once_more(&mut self) -> Step {
         self.attempts.failures += 1;
         if self.attempts.failures < MAX_FAILURES {
-            Step::Say(reply::bad_credentials())
+            Step::Say(reply::auth::bad_credentials())
         } else {
-            Step::SayThenHangUp(reply::too_many_failures(self.hostname()))
+            Step::SayThenHangUp(reply::auth::too_many_failures(self.hostname()))
         }
     }
 
@@ -203,7 +203,7 @@ impl Session<'_> {
                 sasl::server::Step::Challenge(challenge) => challenge,
                 step => return Ok(End::Answer(step)),
             };
-            self.say(&reply::challenge(BASE64.encode(&challenge)))?;
+            self.say(&reply::auth::challenge(BASE64.encode(&challenge)))?;
             response = match self.response()? {
                 Ok(response) => Some(response),
                 Err(reply) => return Ok(End::Refusal(reply)),
@@ -219,10 +219,10 @@ impl Session<'_> {
         self.flush()?;
         self.input.source.set_limit(self.service.config.limits.command_timeout);
         Ok(match self.input.line(MAX_AUTH_LINE)? {
-            Line::Complete(b"*") => Err(reply::authentication_cancelled()),
-            Line::Complete(line) => BASE64.decode(line.trim_ascii()).map_err(|_| reply::bad_response()),
-            Line::TooLong => Err(reply::response_too_long()),
-            Line::BareNewline => Err(reply::bare_newline_in_command()),
+            Line::Complete(b"*") => Err(reply::auth::cancelled()),
+            Line::Complete(line) => BASE64.decode(line.trim_ascii()).map_err(|_| reply::auth::bad_response()),
+            Line::TooLong => Err(reply::auth::response_too_long()),
+            Line::BareNewline => Err(reply::command::bare_newline()),
             Line::End => return Err(io::ErrorKind::UnexpectedEof.into()),
         })
     }

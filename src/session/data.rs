@@ -35,12 +35,12 @@ const LEAST_RATE: u64 = 1 << 10;
 impl Session<'_> {
     pub(super) fn data(&mut self) -> Step {
         match &self.phase {
-            Phase::Connected => Step::Say(reply::need_hello()),
-            Phase::Greeted(_) => Step::Say(reply::need_mail()),
+            Phase::Connected => Step::Say(reply::hello::required()),
+            Phase::Greeted(_) => Step::Say(reply::recipient::needs_sender()),
             Phase::InMail(_, t) if t.envelope.recipients.is_empty() && t.refused => {
-                Step::Say(reply::no_valid_recipients())
+                Step::Say(reply::message::no_valid_recipients())
             }
-            Phase::InMail(_, t) if t.envelope.recipients.is_empty() => Step::Say(reply::need_recipient()),
+            Phase::InMail(_, t) if t.envelope.recipients.is_empty() => Step::Say(reply::message::needs_recipient()),
             Phase::InMail(..) => Step::ReadMessage,
         }
     }
@@ -53,7 +53,7 @@ impl Session<'_> {
         let mailbox = self.only_mailbox(&transaction);
         let taken = match self.begin_draft(&hello, &transaction, mailbox.is_some()) {
             Ok(draft) => {
-                self.say(&reply::go_ahead())?;
+                self.say(&reply::message::go_ahead())?;
                 self.flush()?;
                 self.receive(draft, &hello, &transaction)?
             }
@@ -66,7 +66,7 @@ impl Session<'_> {
                 // The client does not wait for what comes then.
                 self.log_the_rest();
                 self.tally.begin_anew();
-                let told = self.say(&reply::accepted(&name.id.to_string())).and_then(|()| self.flush());
+                let told = self.say(&reply::message::accepted(&name.id.to_string())).and_then(|()| self.flush());
                 let only = transaction.envelope.recipients.first().map(|only| &only.address);
                 // What becomes a user's own is the queue's matter: he may have a `.forward`.
                 let own = mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
@@ -187,13 +187,13 @@ impl Session<'_> {
         }
         self.input.narrow();
         if reader.is_flawed() {
-            return Ok(Err(reply::bare_newline()));
+            return Ok(Err(reply::message::bare_newline()));
         }
         if has_nul {
-            return Ok(Err(reply::nul()));
+            return Ok(Err(reply::message::nul()));
         }
         if size > limit {
-            return Ok(Err(reply::too_big(limit)));
+            return Ok(Err(reply::message::too_big(limit)));
         }
         let trouble = trouble.or_else(|| letter.finish(&mut incoming).err());
         if let Some(refusal) = letter.refusal() {
@@ -214,9 +214,9 @@ impl Session<'_> {
     fn check_loop(&self, incoming: &Incoming<'_, Draft>, transaction: &Transaction) -> Result<(), Reply> {
         let addresses = transaction.envelope.recipients.iter().map(|recipient| &recipient.address);
         if incoming.is_looping() {
-            Err(reply::mail_loop())
+            Err(reply::message::mail_loop())
         } else if !self.may_relay() && incoming.was_delivered_to(addresses) {
-            Err(reply::delivered_before())
+            Err(reply::message::delivered_before())
         } else {
             Ok(())
         }
@@ -283,8 +283,8 @@ fn storage_trouble(error: &io::Error) -> Reply {
     ::log::error!("spool: keep a message: {error}");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
-            reply::no_storage()
+            reply::failure::no_storage()
         }
-        _ => reply::local_error(),
+        _ => reply::failure::local_error(),
     }
 }

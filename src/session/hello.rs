@@ -21,12 +21,12 @@ impl Session<'_> {
         // Any name will do (RFC 5321 4.1.4): devices say what they like, and it lets nobody in.
         let name = &*printable(name);
         if name.is_empty() {
-            return Step::Say(reply::bad_hello());
+            return Step::Say(reply::hello::missing_name());
         }
         let reply = if extended {
-            reply::extended_hello(self.hostname(), name, self.extensions())
+            reply::hello::ehlo(self.hostname(), name, self.extensions())
         } else {
-            reply::hello(self.hostname(), name)
+            reply::hello::helo(self.hostname(), name)
         };
         self.forwarded = None;
         self.phase = Phase::Greeted(Hello { name: name.to_owned(), extended });
@@ -64,7 +64,7 @@ impl Session<'_> {
     /// RSET: forgets the transaction.
     pub(super) fn rset(&mut self) -> Step {
         self.forget_transaction();
-        Step::Say(reply::reset())
+        Step::Say(reply::command::reset())
     }
 
     /// Back to what the client was before MAIL.

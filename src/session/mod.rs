@@ -196,14 +196,18 @@ impl<'a> Session<'a> {
         if self.client.listen.tls == ListenTls::Implicit {
             self.shake_hands()?;
         }
-        self.say(&reply::banner(&self.service.config.hostname))?;
+        self.say(&reply::connection::banner(&self.service.config.hostname))?;
         loop {
             let step = match self.next_step() {
                 Ok(Some(step)) => step,
-                Ok(None) if self.is_stopping() => Step::SayThenHangUp(reply::shutting_down(self.hostname())),
+                Ok(None) if self.is_stopping() => {
+                    Step::SayThenHangUp(reply::connection::shutting_down(self.hostname()))
+                }
                 Ok(None) => return self.flush(),
-                Err(_) if self.is_stopping() => Step::SayThenHangUp(reply::shutting_down(self.hostname())),
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => Step::SayThenHangUp(reply::timed_out(self.hostname())),
+                Err(_) if self.is_stopping() => Step::SayThenHangUp(reply::connection::shutting_down(self.hostname())),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    Step::SayThenHangUp(reply::connection::timed_out(self.hostname()))
+                }
                 Err(e) => return Err(e),
             };
             match step {
@@ -213,16 +217,18 @@ impl<'a> Session<'a> {
                 // It was carried out where it was read.
                 Step::Authenticate(..) => {}
                 Step::ReadMessage => match self.read_message() {
-                    Err(_) if self.is_stopping() => return self.hang_up(&reply::shutting_down(self.hostname())),
+                    Err(_) if self.is_stopping() => {
+                        return self.hang_up(&reply::connection::shutting_down(self.hostname()));
+                    }
                     Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                        return self.hang_up(&reply::timed_out(self.hostname()));
+                        return self.hang_up(&reply::connection::timed_out(self.hostname()));
                     }
                     result => result?,
                 },
             }
             match self.tally.end(self.may_relay(), self.service.config.limits.recipients) {
-                Some(End::Errors) => return self.hang_up(&reply::too_many_errors(self.hostname())),
-                Some(End::Idle) => return self.hang_up(&reply::too_idle(self.hostname())),
+                Some(End::Errors) => return self.hang_up(&reply::connection::too_many_errors(self.hostname())),
+                Some(End::Idle) => return self.hang_up(&reply::connection::too_idle(self.hostname())),
                 None => {}
             }
         }
@@ -242,7 +248,7 @@ impl<'a> Session<'a> {
             Line::Complete(line) => line.to_vec(),
             Line::End => return Ok(None),
             Line::TooLong => return Ok(Some(self.too_long())),
-            Line::BareNewline => return Ok(Some(self.judged(b"", Step::Say(reply::bare_newline_in_command())))),
+            Line::BareNewline => return Ok(Some(self.judged(b"", Step::Say(reply::command::bare_newline())))),
         };
         self.watch.busy.store(true, Ordering::SeqCst);
         let command = Command::parse(&line);
@@ -257,13 +263,13 @@ impl<'a> Session<'a> {
     /// A line beyond the limit: a response may be one (RFC 4954 4).
     fn too_long(&mut self) -> Step {
         let is_auth = self.input.front().eq_ignore_ascii_case(b"AUTH");
-        self.judged(b"", Step::Say(if is_auth { reply::response_too_long() } else { reply::line_too_long() }))
+        self.judged(b"", Step::Say(if is_auth { reply::auth::response_too_long() } else { reply::command::too_long() }))
     }
 
     /// All verbs on one screen.
     fn dispatch(&mut self, command: Command<'_>) -> Step {
         if self.must_be_secure(&command) {
-            return Step::Say(reply::need_tls());
+            return Step::Say(reply::starttls::required());
         }
         let is_greeting = matches!((&self.phase, &command), (Phase::Connected, Command::Helo(_) | Command::Ehlo(_)));
         if command.leads_to_no_mail() && !is_greeting {
@@ -278,16 +284,16 @@ impl<'a> Session<'a> {
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),
             Command::Rset => self.rset(),
-            Command::Noop => Step::Say(reply::noop()),
-            Command::Quit => Step::SayThenHangUp(reply::goodbye(self.hostname())),
-            Command::Help => Step::Say(reply::help()),
+            Command::Noop => Step::Say(reply::command::noop()),
+            Command::Quit => Step::SayThenHangUp(reply::connection::goodbye(self.hostname())),
+            Command::Help => Step::Say(reply::help::commands()),
             Command::Vrfy(argument) => self.vrfy(argument),
-            Command::Expn => Step::Say(reply::no_expand()),
+            Command::Expn => Step::Say(reply::verify::expn_not_available()),
             Command::Xclient(attributes) => self.xclient(attributes),
             Command::Xforward(attributes) => self.xforward(attributes),
-            Command::Misused(usage) => Step::Say(reply::bad_arguments(usage)),
-            Command::Foreign => Step::SayThenHangUp(reply::unknown_command()),
-            Command::Unknown => Step::Say(reply::unknown_command()),
+            Command::Misused(usage) => Step::Say(reply::command::bad_arguments(usage)),
+            Command::Foreign => Step::SayThenHangUp(reply::command::unknown()),
+            Command::Unknown => Step::Say(reply::command::unknown()),
         }
     }
 

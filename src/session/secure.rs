@@ -35,11 +35,11 @@ impl Session<'_> {
 
     pub(super) fn starttls(&mut self) -> Step {
         if self.is_secure() {
-            Step::Say(reply::secure_already())
+            Step::Say(reply::starttls::already_active())
         } else if !self.offers_tls() {
-            Step::Say(reply::no_tls())
+            Step::Say(reply::starttls::not_offered())
         } else if !self.input.is_empty() {
-            Step::SayThenHangUp(reply::talks_before_tls())
+            Step::SayThenHangUp(reply::starttls::pipelined())
         } else {
             Step::StartTls
         }
@@ -47,7 +47,7 @@ impl Session<'_> {
 
     /// Answers STARTTLS and begins anew.
     pub(super) fn start_tls(&mut self) -> io::Result<()> {
-        self.say(&reply::ready_for_tls())?;
+        self.say(&reply::starttls::ready())?;
         self.flush()?;
         self.phase = Phase::Connected;
         (self.login, self.forwarded) = (None, None);

@@ -30,13 +30,13 @@ impl Session<'_> {
     /// Refuses a reverse-path that is not for whoever has logged in.
     pub(super) fn check_sender(&self, sender: Option<&Address>) -> Result<(), Reply> {
         if self.is_submission() && self.service.senders.are_lost() {
-            return Err(reply::local_error());
+            return Err(reply::failure::local_error());
         }
         let Some(login) = self.account() else { return Ok(()) };
         match self.service.senders.identity(login) {
             Some(identity) if sender.is_none_or(|sender| identity.may_use(sender)) => Ok(()),
             // A login that is no address may use none, not even the null path.
-            _ => Err(reply::not_your_sender(&address::path(sender))),
+            _ => Err(reply::sender::not_yours(&address::path(sender))),
         }
     }
 
@@ -49,13 +49,13 @@ impl Session<'_> {
     /// Counts one message more of the account.
     pub(super) fn count_message(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.messages_per_hour;
-        self.count(What::Messages, "messages", limit).map_err(|()| reply::too_many_messages(limit))
+        self.count(What::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
     }
 
     /// Counts one recipient more of the account.
     pub(super) fn count_recipient(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.recipients_per_hour;
-        self.count(What::Recipients, "recipients", limit).map_err(|()| reply::too_many_recipients_an_hour(limit))
+        self.count(What::Recipients, "recipients", limit).map_err(|()| reply::recipient::too_many_per_hour(limit))
     }
 
     fn count(&self, what: What, word: &str, limit: usize) -> Result<(), ()> {
@@ -97,8 +97,8 @@ impl Session<'_> {
 /// The reply to a message that [`Letter`] does not let through.
 pub(super) fn refused(refusal: &Refusal) -> Reply {
     match refusal {
-        Refusal::NotHis(author) => reply::not_your_from(author),
-        Refusal::Unreadable => reply::unreadable_from(),
-        Refusal::TooLong => reply::header_too_long(MAX_HEADER),
+        Refusal::NotHis(author) => reply::message::author_not_yours(author),
+        Refusal::Unreadable => reply::message::author_unreadable(),
+        Refusal::TooLong => reply::message::header_too_long(MAX_HEADER),
     }
 }

@@ -47,20 +47,20 @@ impl Transaction {
 impl Session<'_> {
     pub(super) fn mail(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
         let hello = match &self.phase {
-            Phase::Connected => return Step::Say(reply::need_hello()),
-            Phase::InMail(..) => return Step::Say(reply::nested_mail()),
+            Phase::Connected => return Step::Say(reply::hello::required()),
+            Phase::InMail(..) => return Step::Say(reply::sender::nested()),
             Phase::Greeted(hello) => hello.clone(),
         };
         if !self.may_submit() {
-            return Step::Say(reply::need_login());
+            return Step::Say(reply::sender::needs_login());
         }
         let path = match path {
             Ok(path) => path,
-            Err(why) => return Step::Say(reply::bad_sender(why)),
+            Err(why) => return Step::Say(reply::sender::malformed(why)),
         };
         match self.begin(path).and_then(|begun| self.count_message().map(|()| begun)) {
             Ok(transaction) => {
-                let reply = reply::sender_ok(&address::path(transaction.envelope.sender.as_ref()));
+                let reply = reply::sender::accepted(&address::path(transaction.envelope.sender.as_ref()));
                 self.phase = Phase::InMail(hello, transaction);
                 Step::Say(reply)
             }
@@ -74,43 +74,45 @@ impl Session<'_> {
         for (name, value) in path.parameters() {
             // Of two one would be taken silently.
             if seen.iter().any(|other| other.eq_ignore_ascii_case(name)) {
-                return Err(reply::repeated_parameter(&printable(name)));
+                return Err(reply::command::repeated_parameter(&printable(name)));
             }
             seen.push(name);
             if name.eq_ignore_ascii_case("SIZE") {
                 // RFC 1870 4: up to twenty digits, so one that does not fit is too big.
                 let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-                size = digits.then(|| value.parse().unwrap_or(u64::MAX)).ok_or_else(|| reply::bad_parameter("SIZE"))?;
+                size = digits
+                    .then(|| value.parse().unwrap_or(u64::MAX))
+                    .ok_or_else(|| reply::command::bad_parameter("SIZE"))?;
             } else if name.eq_ignore_ascii_case("BODY") {
                 body = match value.to_ascii_uppercase().as_str() {
                     "7BIT" => Body::SevenBit,
                     "8BITMIME" => Body::EightBit,
-                    _ => return Err(reply::bad_parameter("BODY")),
+                    _ => return Err(reply::command::bad_parameter("BODY")),
                 };
             } else if name.eq_ignore_ascii_case("AUTH") {
                 // It grants nothing, and some hosts say it where AUTH was not offered.
                 if !auth::is_xtext(value) {
-                    return Err(reply::bad_parameter("AUTH"));
+                    return Err(reply::command::bad_parameter("AUTH"));
                 }
             } else {
-                return Err(reply::unknown_parameter(&printable(name)));
+                return Err(reply::command::unknown_parameter(&printable(name)));
             }
         }
         let limit = self.service.config.limits.message_size;
         if size > limit {
-            return Err(reply::too_big(limit));
+            return Err(reply::message::too_big(limit));
         }
         match self.service.spool.has_room(size) {
             Ok(true) => {}
-            Ok(false) => return Err(reply::no_storage()),
+            Ok(false) => return Err(reply::failure::no_storage()),
             Err(e) => {
                 ::log::error!("spool: look for room: {e}");
-                return Err(reply::local_error());
+                return Err(reply::failure::local_error());
             }
         }
         let sender = match path.address {
             Some(address) if address.domain().is_empty() && !self.may_relay() => {
-                return Err(reply::sender_needs_domain());
+                return Err(reply::sender::needs_domain());
             }
             sender => sender.map(|address| self.service.router.qualify(&address)),
         };
@@ -120,31 +122,31 @@ impl Session<'_> {
 
     pub(super) fn rcpt(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
         let (accepted, expanded) = match &self.phase {
-            Phase::Connected => return Step::Say(reply::need_hello()),
-            Phase::Greeted(_) => return Step::Say(reply::need_mail()),
+            Phase::Connected => return Step::Say(reply::hello::required()),
+            Phase::Greeted(_) => return Step::Say(reply::recipient::needs_sender()),
             Phase::InMail(_, transaction) => (transaction.accepted, transaction.envelope.recipients.len()),
         };
         let path = match path {
             Ok(path) => path,
-            Err(why) => return Step::Say(reply::bad_recipient(why)),
+            Err(why) => return Step::Say(reply::recipient::malformed(why)),
         };
         if let Some((name, _)) = path.parameters().next() {
-            return Step::Say(reply::unknown_parameter(&printable(name)));
+            return Step::Say(reply::command::unknown_parameter(&printable(name)));
         }
-        let Some(named) = path.address else { return Step::Say(reply::bad_recipient(AddressError::Empty)) };
+        let Some(named) = path.address else { return Step::Say(reply::recipient::malformed(AddressError::Empty)) };
         // A program that calls sendmail cannot send the rest in another message.
         let is_program = self.client.caller.is_some();
         if accepted >= self.service.config.limits.recipients && !is_program {
-            return Step::Say(reply::too_many_recipients());
+            return Step::Say(reply::recipient::too_many());
         }
         let named = self.qualified(&named);
         match access::recipient(self.service, self.may_relay(), self.tally.has_line(), &named) {
-            Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::too_many_recipients()),
+            Ok(finals) if finals.len() + expanded > MAX_FINAL_RECIPIENTS => Step::Say(reply::recipient::too_many()),
             Ok(finals) => {
                 if let Err(reply) = self.count_recipient() {
                     return Step::Say(reply);
                 }
-                let reply = reply::recipient_ok(&named);
+                let reply = reply::recipient::accepted(&named);
                 if let Phase::InMail(_, transaction) = &mut self.phase {
                     transaction.add(named, finals);
                 }
@@ -178,12 +180,12 @@ impl Session<'_> {
 
     pub(super) fn vrfy(&mut self, argument: &[u8]) -> Step {
         if argument.is_empty() {
-            return Step::Say(reply::verify_whom());
+            return Step::Say(reply::verify::missing_argument());
         }
         let address = match address::parse_path(argument) {
             Ok((Some(address), [])) => self.qualified(&address),
-            Ok(_) => return Step::Say(reply::cannot_verify()),
-            Err(why) => return Step::Say(reply::bad_recipient(why)),
+            Ok(_) => return Step::Say(reply::verify::cannot_verify()),
+            Err(why) => return Step::Say(reply::recipient::malformed(why)),
         };
         Step::Say(access::verify(self.service, &address))
     }

@@ -88,19 +88,19 @@ impl Session<'_> {
                 _ => {}
             }
         }
-        Step::Say(reply::forwarded())
+        Step::Say(reply::xclient::forwarded())
     }
 
     fn attributes(&self, offered: &'static str, argument: &[u8]) -> Result<Vec<Attribute>, Reply> {
         if self.front.is_none() {
-            return Err(reply::not_a_front_end());
+            return Err(reply::xclient::not_permitted());
         }
         if matches!(self.phase, Phase::InMail(..)) {
-            return Err(reply::not_in_transaction());
+            return Err(reply::xclient::in_transaction());
         }
         xclient::parse(offered, argument).map_err(|wrong| match wrong {
-            Wrong::Nothing | Wrong::Unknown => reply::unknown_attribute(offered),
-            Wrong::Value(name) => reply::bad_attribute(name),
+            Wrong::Nothing | Wrong::Unknown => reply::xclient::unknown_attribute(offered),
+            Wrong::Value(name) => reply::xclient::bad_attribute(name),
         })
     }
 
@@ -127,7 +127,7 @@ impl Session<'_> {
         self.phase = hello.map_or(Phase::Connected, |name| Phase::Greeted(Hello { name, extended }));
         let Client { session, address, .. } = &self.client;
         ::log::debug!("{session} xclient peer={} via={:?}", log::peer(None, *address), self.front);
-        Step::Say(reply::banner(self.hostname()))
+        Step::Say(reply::connection::banner(self.hostname()))
     }
 
     /// Where the message comes from that is being taken.

@@ -1,0 +1,13 @@
+//! Replies to MAIL and DATA when this server fails.
+
+use super::{Reply, Status};
+
+/// The spool has no room, or cannot be written to.
+pub fn no_storage() -> Reply {
+    Reply::new(452, Status(4, 3, 1), "Not enough room to keep mail now, please try again later")
+}
+
+/// Any other failure of this server.
+pub fn local_error() -> Reply {
+    Reply::new(451, Status(4, 3, 0), "Something went wrong here, please try again later")
+}

@@ -275,7 +275,7 @@ fn of_unit(key: &str) -> u64 {
 
 /// What the page says that the system must allow for 10000 connections.
 fn of_page(limit: &str) -> u64 {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfoldd.8")).expect("a page");
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfold-admin.7")).expect("a page");
     let (_, section) = page.split_once(".Sh MANY CONNECTIONS").expect("a section");
     let mut lines = section.lines().skip_while(|line| !line.starts_with(".It") || !line.ends_with(limit));
     let number = lines.find_map(|line| line.split([':', ',', ' ']).next()?.parse().ok());

@@ -2,7 +2,7 @@
 //! everything arrives once when the disk is well again.
 //!
 //! `PENFOLD_FAULT` makes calls fail in the real daemon; tests/crash/errors.rs tries
-//! every call, this says what people see. The texts are those of penfoldd(8).
+//! every call, this says what people see. The texts are those of penfold-admin(7).
 
 mod common;
 

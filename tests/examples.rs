@@ -50,9 +50,9 @@ examples! {
     a_domain_is_flushed: "penfoldctl.8", "# penfoldctl flush";
     a_user_may_log_in: "penfoldctl.8", "# penfoldctl passwd";
     the_daemon_starts: "penfoldd.8", "# penfoldd -n";
-    a_message_is_looked_up: "penfoldd.8", "# grep";
-    inetd_serves: "penfoldd.8", "smtp stream";
-    fail2ban_is_set_up: "penfoldd.8", "# cd";
+    a_message_is_looked_up: "penfold-log.5", "# grep";
+    inetd_serves: "penfold-admin.7", "smtp stream";
+    fail2ban_is_set_up: "penfold-admin.7", "# cd";
     aliases_of_all_kinds: "penfold-aliases.5", "postmaster:";
     a_forward_keeps_a_copy: "penfold-aliases.5", "\\jon, jon@";
     a_forward_answers: "penfold-aliases.5", "\\jon, \"|";

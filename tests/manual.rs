@@ -195,12 +195,9 @@ fn kind(line: &str) -> Option<String> {
     is_id.then(|| kind.join(" "))
 }
 
-/// The lines of the log that penfoldd(8) shows.
+/// The lines of the log that penfold-log(5) shows.
 fn shown() -> Vec<String> {
-    let page = pages::page("penfoldd.8");
-    let (_, part) = page.split_once("\n.Ss The life of a message\n").expect("the part");
-    let (part, _) = part.split_once("\n.Ss ").expect("its end");
-    let (_, part) = part.split_once(".Bl -tag").expect("a list");
+    let part = pages::section("penfold-log.5", "LINES");
     let blocks = part.split(".Bd -literal").skip(1).map(|block| block.split("\n.Ed\n").next().unwrap_or_default());
     let unfolded: String = blocks.map(|block| block.replace("\n    ", " ")).collect();
     unfolded.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()

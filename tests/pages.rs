@@ -246,3 +246,33 @@ fn a_program_ends_with_the_codes_of_its_page() {
     // The same word is the same number.
     assert!(own.iter().all(|(name, code)| codes.get(name).is_none_or(|other| other == code)));
 }
+
+// References
+
+/// The headings of a page.
+fn headings(page: &str) -> BTreeSet<String> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix(".Sh ").or(line.strip_prefix(".Ss ")));
+    lines.map(|line| line.replace("\\&", "").replace('"', "")).collect()
+}
+
+#[test]
+fn a_reference_names_a_page_and_a_section_that_exist() {
+    let names = pages::names();
+    for name in &names {
+        let page = pages::page(name);
+        let mut lines = page.lines().peekable();
+        while let Some(line) = lines.next() {
+            if let Some(reference) = line.strip_prefix(".Xr ").filter(|reference| reference.starts_with("penfold")) {
+                let target = reference.split(' ').take(2).collect::<Vec<_>>().join(".");
+                assert!(names.contains(&target), "{name}: {line}");
+            }
+            let Some(title) = line.strip_prefix(".Sx ") else { continue };
+            let title = title.trim_end_matches([' ', '.', ',', ';', ')']).replace('"', "");
+            // `.Sx TITLE`, `in`, `.Xr page 5`: a section of another page.
+            let other = lines.next_if_eq(&"in").and_then(|_| lines.peek()?.strip_prefix(".Xr "));
+            let target = other.map(|reference| reference.split(' ').take(2).collect::<Vec<_>>().join("."));
+            let target = target.unwrap_or_else(|| name.clone());
+            assert!(headings(&pages::page(&target)).contains(&title), "{name}: {title} is no section of {target}");
+        }
+    }
+}

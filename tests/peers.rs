@@ -333,7 +333,7 @@ fn haproxy(site: &Site, daemon: &Daemon, version: &str) -> Option<(Daemon, u16)>
     if !present("swaks") {
         return None;
     }
-    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfoldd.8")).expect("a manual");
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfold-smtp.7")).expect("a manual");
     let (_, example) = manual.split_once("listen smtp\n").expect("the example");
     let (example, _) = example.split_once(".Ed\n").expect("its end");
     for wanted in ["bind :25\n", "192.0.2.1:25 ", "send-proxy-v2\n"] {

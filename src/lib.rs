@@ -13,11 +13,8 @@
 //! A message that needs no more than a rename into a mailbox goes the short way: the
 //! thread that took it does that itself, after its 250 (`worker::take_home`).
 //!
-//! Started by root it is four kinds of processes: the server, which becomes its own user
-//! and is confined (`daemon::confine`); the keeper beside it, which stays root and answers
-//! a few requests (`daemon::keeper`, asked by `sys::keeper`); those that look up users
-//! (`sys::people`); and agents, which run as who gets the mail and do what needs his rights
-//! (`deliver::hand`).
+//! Started by root it is several processes: the server, confined and without root's rights,
+//! a monitor that stays root, and others that work for them: see [`privsep`].
 //!
 //! What a program gives to sendmail(8) comes over the socket of `control`, and from there
 //! through a session like any other.
@@ -31,13 +28,16 @@
 //! | rank | modules | may use |
 //! | --- | --- | --- |
 //! | 0 | address, reply, retry, sys, timeouts | nothing of penfold |
-//! | 1 | envelope, outcome, config, smtp | rank 0 |
-//! | 2 | log, sasl | lower ranks |
-//! | 3 | aliases, users, dns, tls, spool | lower ranks |
-//! | 4 | route, net, queue, bounce, submit | lower ranks |
-//! | 5 | session, deliver | lower ranks; session never queue or bounce |
-//! | 6 | listen, worker, control | lower ranks |
-//! | 7 | daemon, and the programs | everything, in start-up order |
+//! | 1 | envelope, outcome, privsep, smtp | rank 0 |
+//! | 2 | config | lower ranks |
+//! | 3 | log, sasl | lower ranks |
+//! | 4 | aliases, users, dns, tls, spool | lower ranks |
+//! | 5 | route, net, queue, bounce, submit | lower ranks |
+//! | 6 | deliver | lower ranks |
+//! | 8 | session | lower ranks; never queue, deliver or bounce |
+//! | 9 | listen, worker | lower ranks |
+//! | 10 | control | lower ranks |
+//! | 11 | daemon, and the programs | everything, in start-up order |
 //!
 //! No imports within a rank, except inside one folder; tests/ranks.rs sees to it.
 //!
@@ -59,6 +59,7 @@ pub mod listen;
 pub mod log;
 pub mod net;
 pub mod outcome;
+pub mod privsep;
 pub mod queue;
 pub mod reply;
 pub mod retry;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use getopts::Options;
-use penfold::daemon::keeper::{AGENT, KEEPER, NAMES, READER};
+use penfold::daemon::monitor::{AGENT, KEEPER, NAMES, READER};
 use penfold::daemon::{Exit, Start, exit};
-use penfold::deliver::hand::agent;
-use penfold::sys::{self, people};
+use penfold::deliver::agent::process;
+use penfold::privsep::passwd;
+use penfold::sys;
 
 const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file] [-p file]";
 
@@ -64,9 +65,9 @@ fn be_part(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
     match (name, words, number(0).zip(number(1))) {
         (KEEPER, [.., workers], Some(server)) => start.keep(server, workers.parse().unwrap_or_default()),
         (READER, [path], _) => start.hand_out(Path::new(path)),
-        (NAMES, _, Some((uid, gid))) => sys::become_and_say(uid, gid).and_then(|()| people::answer()),
-        (AGENT, _, Some((uid, gid))) => agent::run(uid, gid),
-        (AGENT, [user], _) => agent::run_for(user),
+        (NAMES, _, Some((uid, gid))) => sys::become_and_say(uid, gid).and_then(|()| passwd::answer()),
+        (AGENT, _, Some((uid, gid))) => process::run(uid, gid),
+        (AGENT, [user], _) => process::run_for(user),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }

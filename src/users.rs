@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use crate::address::Address;
 use crate::config::table::{Line, NOT_UTF8, Watched, lines, not_utf8};
 use crate::config::{self, ConfigError, Local, TableFile};
+use crate::privsep::passwd;
 use crate::sasl::secret::Secret;
-use crate::sys::people;
 
 pub mod accounts;
 
@@ -193,7 +193,7 @@ impl Users {
         if !is_safe(name) || name.starts_with('-') {
             return Ok(None);
         }
-        let user = people::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
+        let user = passwd::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
         Ok(user.map(|user| Account { name: user.name, uid: user.uid, home: user.home }))
     }
 

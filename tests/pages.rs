@@ -230,7 +230,7 @@ fn a_program_ends_with_the_codes_of_its_page() {
     as_sendmail.extend(used(&ctl, &codes));
     as_sendmail.insert(codes["CONFIG"]);
     for (page, used) in [
-        ("penfoldd.8", used(&source(&["src/main.rs", "src/daemon.rs", "src/daemon"]), &codes)),
+        ("penfoldd.8", used(&source(&["src/main.rs", "src/daemon"]), &codes)),
         ("penfoldctl.8", penfoldctl),
         ("sendmail.8", as_sendmail),
     ] {

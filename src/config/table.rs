@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::{ConfigError, TableFile};
-use crate::sys::keeper;
+use crate::privsep::rights;
 
 /// The largest table file, in octets. It is held in memory whole.
 const MAX_SIZE: u64 = 64 << 20;
@@ -287,7 +287,7 @@ fn look(path: &Path) -> Option<Seen> {
 }
 
 fn read(path: &Path, private: bool) -> Reading {
-    let open = keeper::open(path);
+    let open = rights::open(path);
     // The look comes before the reading: a change in between shows at the next look.
     match open.and_then(|file| Ok((file.metadata()?, file))) {
         Ok((metadata, file)) => Reading {
@@ -311,7 +311,7 @@ fn read(path: &Path, private: bool) -> Reading {
 /// # Errors
 /// Those of the system; text that is not UTF-8, or too much of it.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
-    keeper::open(path).map_err(|error| ConfigError::whole(path, error.to_string())).and_then(|file| text_of(path, file))
+    rights::open(path).map_err(|error| ConfigError::whole(path, error.to_string())).and_then(|file| text_of(path, file))
 }
 
 /// The text of a small file with secrets, at most so many octets of it.
@@ -320,7 +320,7 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
 /// Those of the system; a file that group or others may use.
 pub fn read_private(path: &Path, most: u64) -> Result<String, ConfigError> {
     let wrong = |error: io::Error| ConfigError::whole(path, error.to_string());
-    let file = keeper::open(path).map_err(wrong)?;
+    let file = rights::open(path).map_err(wrong)?;
     keep_private(path, &file.metadata().map_err(wrong)?)?;
     let mut text = String::new();
     file.take(most).read_to_string(&mut text).map_err(wrong)?;

@@ -14,10 +14,10 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use super::request::{self, MAX_REQUEST};
 use super::{BUSY, FORBIDDEN};
+use crate::privsep::passwd;
 use crate::queue::Selector;
 use crate::session::Caller;
 use crate::spool::EntryName;
-use crate::sys;
 
 /// Clients at once, those of the privileged not counted.
 const MAX_GUESTS: usize = 400;
@@ -267,7 +267,7 @@ impl Write for Bounded {
 
 /// Who calls. That nobody knows his name is no reason to send him away.
 fn caller(uid: u32, program: &str) -> Caller {
-    let user = sys::people::user_numbered(uid).ok().flatten();
+    let user = passwd::user_numbered(uid).ok().flatten();
     Caller::new(uid, user.map(|user| user.name).as_deref().unwrap_or_default(), program)
 }
 

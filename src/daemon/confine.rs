@@ -4,7 +4,7 @@
 //! Only a server that root has started is confined, since for any other one there is
 //! nobody who could do the rest. What it needs is taken from the configuration with
 //! which it starts: a directory that comes in later needs a restart. For a mailbox that
-//! does, an agent works until then (`deliver::hand`).
+//! does, an agent works until then (`deliver::agent`).
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use ::log::Level;
 
 use super::Start;
 use super::exit::{self, Exit};
-use super::files;
+use super::permissions;
 use crate::config::LogTo;
-use crate::sys::keeper;
-use crate::sys::sandbox::{self, Confinement, Places};
+use crate::privsep::confine::{self, Confinement, Places};
+use crate::privsep::rights;
 use crate::worker::Settings;
 
 /// What programs need to know of the system.
@@ -35,10 +35,10 @@ impl Start {
     /// the kernel lacks is said once, by the daemon; `is_brief` is for who does not stay, of
     /// whom there may be one for each client.
     pub(super) fn confine(&self, settings: &Settings, is_brief: bool) -> Result<(), Exit> {
-        if !keeper::is_there() {
+        if !rights::is_there() {
             return Ok(());
         }
-        let confined = sandbox::confine(&self.places(settings))
+        let confined = confine::confine(&self.places(settings))
             .map_err(|e| Exit::new(exit::OSERR, "confine the server to its files", &e))?;
         let level = |level| if is_brief { Level::Debug } else { level };
         match confined {
@@ -63,8 +63,8 @@ impl Start {
         let config = &settings.config;
         let mut read: Vec<PathBuf> = SYSTEM.map(PathBuf::from).to_vec();
         read.extend(RESOLVERS.map(PathBuf::from));
-        read.extend(LINKS.iter().flat_map(|file| files::around(Path::new(file))));
-        read.extend(files::Names::of(self.path(), config).directories());
+        read.extend(LINKS.iter().flat_map(|file| permissions::around(Path::new(file))));
+        read.extend(permissions::Names::of(self.path(), config).directories());
         let roots = settings.router.mailbox_roots();
         let mut write: Vec<PathBuf> = vec![config.spool.clone(), PathBuf::from("/dev/null")];
         write.extend(config.socket.parent().map(Path::to_owned));

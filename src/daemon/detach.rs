@@ -21,7 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getppid, setsid};
 
 use super::exit::{self, Exit};
-use crate::sys::roots::is_roots_alone;
+use crate::privsep::rootpath::is_roots_alone;
 use crate::sys::{self, disk};
 
 /// Who started this process to be the daemon: its parent, or it is not meant.

@@ -3,9 +3,8 @@
 //!
 //! [`Outcome`]: crate::outcome::Outcome
 
-mod given;
-pub mod hand;
-pub mod maildir;
+pub mod agent;
+pub mod local;
 pub mod remote;
 
 use crate::address::Address;

@@ -4,7 +4,7 @@
 use crate::aliases::Member;
 use crate::config::ConfigError;
 use crate::envelope::{Action, Recipient};
-use crate::sys::people::Person;
+use crate::privsep::passwd::Person;
 use crate::users::{Mailbox, Owner};
 
 use super::{Expansion, POSTMASTER, ROOT, Route, Router};

@@ -20,11 +20,11 @@ use crate::config::Limits;
 use crate::envelope::Action;
 use crate::log;
 use crate::outcome::Encryption;
+use crate::privsep::rights;
 use crate::reply::{self, Reply};
 use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
 use crate::spool::{Draft, EntryName};
-use crate::sys::keeper;
 use crate::users::{Mailbox, Owner};
 
 /// How much of a message is read at a time.
@@ -86,7 +86,7 @@ impl Session<'_> {
             [only] if only.original.is_none() && only.action == Action::Deliver => {
                 match self.service.router.route(&only.address) {
                     Route::Mailbox(mailbox) if !mailbox.is_mbox => {
-                        let is_possible = mailbox.owner == Owner::Server || keeper::is_there();
+                        let is_possible = mailbox.owner == Owner::Server || rights::is_there();
                         Some(mailbox).filter(|mailbox| is_possible && self.service.spool.is_near(&mailbox.path))
                     }
                     _ => None,

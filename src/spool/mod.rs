@@ -29,7 +29,7 @@
 //! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | nothing: either place will do |
 //! | recipient `T` | `T` with a time | `Entry::defer`: record overwritten | nothing: without it he is due sooner |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten / `Entry::sync_records`: file synced, once for many recipients | `tmp/N` of the mailbox is complete and synced |
-//! | `P` | `D` | `deliver::maildir`: renamed into the mailbox's `new/` / that synced / `Entry::settle`: record overwritten | delivered |
+//! | `P` | `D` | `deliver::local::maildir`: renamed into the mailbox's `new/` / that synced / `Entry::settle`: record overwritten | delivered |
 //! | `P` | `T` | `Entry::forget`: record overwritten / file synced | the copy is nowhere, and is made again |
 //! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced / records overwritten / file synced | the report is complete |
 //! | `R` | `F` | `Entry::beget`: `tmp/CHILD` renamed into `new/` / directories synced / records overwritten | the report is an entry of its own |
@@ -90,7 +90,7 @@
 //!
 //! On btrfs a power cut can leave both names of a rename, of one file. A bare entry
 //! that is in its mailbox too was delivered (`Entry::is_also`), so was a copy that its
-//! owner can see (`deliver::maildir`), and an entry loses its name in `tmp/` before
+//! owner can see (`deliver::local::maildir`), and an entry loses its name in `tmp/` before
 //! it is looked at (`Spool::remove_old_names`).
 //!
 //! What an entry cannot say is not kept: the schedule is a function of id, record

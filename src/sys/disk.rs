@@ -3,7 +3,7 @@
 //! One function is one system call that changes a file or a name (`write` may be
 //! several if the system takes less at a time), with the errors of that call and
 //! nothing added. The order of the calls, and what a crash leaves between two of
-//! them, is the business of `spool` and of `deliver::maildir`. They are here
+//! them, is the business of `spool` and of `deliver::local::maildir`. They are here
 //! together so that a test can stop the daemon dead before and after each of
 //! them, let each fail, or leave it out: see `fault`, which a release build
 //! does not contain.

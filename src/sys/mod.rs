@@ -5,14 +5,8 @@ pub mod command;
 pub mod disk;
 #[cfg(debug_assertions)]
 mod fault;
-pub mod keeper;
 mod limits;
-pub mod octets;
-pub mod pass;
-pub mod people;
 mod process;
-pub mod roots;
-pub mod sandbox;
 
 pub use limits::{Good, Limit, limits};
 pub use process::{

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Attempt;
-use crate::deliver::hand::{Done, Part, Task, Trouble};
+use crate::deliver::agent::{Done, Part, Task, Trouble};
 use crate::log;
 use crate::outcome::{Outcome, Via};
 use crate::reply::Status;

@@ -23,7 +23,7 @@ use std::path::Path;
 use super::Attempt;
 use crate::address::Address;
 use crate::aliases::{self, Member};
-use crate::deliver::hand::{Done, Task};
+use crate::deliver::agent::{Done, Task};
 use crate::envelope::{Action, Envelope, Origin, Recipient};
 use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use super::Attempt;
-use crate::deliver::hand::Hands;
-use crate::deliver::maildir::{Maildir, Prepared, not_noted};
+use crate::deliver::agent::Hands;
+use crate::deliver::local::maildir::{Maildir, Prepared, not_noted};
 use crate::outcome::{Fate, Outcome};
+use crate::privsep::rights;
 use crate::reply::Status;
 use crate::route::Route;
 use crate::spool::{Slot, State};
-use crate::sys::keeper;
 use crate::users::{Mailbox, Owner};
 
 /// Copies of one message that are prepared together.
@@ -81,7 +81,7 @@ impl Attempt<'_> {
     fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Result<Prepared, Box<Outcome>> {
         if self.entry.is_bare() {
             let done = match mailbox.owner {
-                Owner::User(account) if keeper::is_there() => mailbox.give(self.spool, &self.entry, account.uid),
+                Owner::User(account) if rights::is_there() => mailbox.give(self.spool, &self.entry, account.uid),
                 _ => mailbox.has(&self.entry).or_else(|| mailbox.take(self.spool, self.entry.name())),
             };
             if let Some(outcome) = done {

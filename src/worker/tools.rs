@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use super::Rates;
 use crate::config::Config;
-use crate::deliver::hand::Hands;
+use crate::deliver::agent::Hands;
 use crate::deliver::remote::Shared;
 use crate::deliver::remote::credentials::Credentials;
 use crate::route::Router;

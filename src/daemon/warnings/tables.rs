@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use crate::config::{Config, Users, table};
-use crate::sys::keeper;
-use crate::sys::people::{self, Person};
+use crate::privsep::passwd::{self, Person};
+use crate::privsep::rights;
 use crate::users::placeholder;
 use crate::worker::Settings;
 
@@ -46,11 +46,11 @@ fn of_this_host(config: &Config) {
 /// Warns of what becomes of mail for users of the system who are no persons, such as what
 /// cron(8) and web servers send.
 fn of_no_persons(settings: &Settings) {
-    if settings.config.local.users != Users::System || !keeper::is_there() {
+    if settings.config.local.users != Users::System || !rights::is_there() {
         return;
     }
     let is_theirs = |person: &Person| fs::metadata(&person.home).is_ok_and(|home| home.uid() == person.uid);
-    let people = NO_PERSONS.iter().filter_map(|name| people::user_named(name).ok().flatten());
+    let people = NO_PERSONS.iter().filter_map(|name| passwd::user_named(name).ok().flatten());
     let waiting = people.filter(|person| settings.router.keeps_mail_at_home(person) && !is_theirs(person));
     let waiting: Vec<String> = waiting.map(|person| person.name).collect();
     let (first, others) = waiting.split_at(waiting.len().min(MOST_NAMES));

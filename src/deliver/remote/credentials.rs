@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use crate::config::table::{Line, Watched, lines, read_private};
 use crate::config::{Config, ConfigError, HostPort};
-use crate::deliver::hand::{Done, Hands, Owner, Task};
+use crate::deliver::agent::{Done, Hands, Owner, Task};
 
 /// How long a command may take to print a token.
 const COMMAND_LIMIT: u32 = 10;

@@ -15,10 +15,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::{Start, files};
+use super::{Start, permissions};
 use crate::config;
-use crate::sys::pass;
-use crate::sys::roots::{is_roots, is_roots_alone};
+use crate::privsep::fdpass;
+use crate::privsep::rootpath::{is_roots, is_roots_alone};
 
 impl Start {
     /// Opens a file and passes it to standard input, which is a socket.
@@ -30,7 +30,7 @@ impl Start {
         let configuration = self.path();
         // Errors in it are the server's to tell.
         let config = is_roots_alone(configuration).then(|| config::examine(configuration).0).flatten();
-        let is_secret = config.is_some_and(|config| files::Names::of(configuration, &config).has_secret(path));
+        let is_secret = config.is_some_and(|config| permissions::Names::of(configuration, &config).has_secret(path));
         if !is_secret || !is_roots_alone(path) {
             return Err(denied());
         }
@@ -40,6 +40,6 @@ impl Start {
         if !is_roots(&metadata) || !metadata.is_file() {
             return Err(denied());
         }
-        pass::send(io::stdin(), &[1], Some(file.as_fd())).map(drop)
+        fdpass::send(io::stdin(), &[1], Some(file.as_fd())).map(drop)
     }
 }

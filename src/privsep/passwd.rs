@@ -2,7 +2,7 @@
 //! name service switch asks.
 //!
 //! A name service may take its time, and what it loads and reads is not for a process that
-//! is root, nor for one that is confined. So where there is a keeper (`sys::keeper`) others
+//! is root, nor for one that is confined. So where there is a keeper (`privsep::rights`) others
 //! are asked: processes of the server's own user, a few at once, each of which answers one
 //! question after the other and ends when it has heard none for a while. One that does not
 //! answer in time is given up, and ends; who waits for a place longer than that is told so. Without a
@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::{Uid, User, geteuid};
 
-use super::keeper;
-use super::octets::{Reader, Writer, fixed};
+use super::bytes::{Reader, Writer, fixed};
+use super::rights;
+use crate::sys;
 
 /// The octets of a question.
 const QUESTION: usize = 512;
@@ -74,7 +75,7 @@ static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 /// That it cannot be asked.
 pub fn user_named(name: &str) -> io::Result<Option<Person>> {
     let question = Question::Named(name.to_owned());
-    if !keeper::is_there() {
+    if !rights::is_there() {
         return question.put(*IS_KNOWN.get_or_init(is_known));
     }
     // For one message a name is looked up several times.
@@ -96,7 +97,7 @@ pub fn user_named(name: &str) -> io::Result<Option<Person>> {
 /// That it cannot be asked.
 pub fn user_numbered(uid: u32) -> io::Result<Option<Person>> {
     let question = Question::Numbered(uid);
-    if keeper::is_there() { ask(&question) } else { question.put(false) }
+    if rights::is_there() { ask(&question) } else { question.put(false) }
 }
 
 /// Whether the system knew the user that this process is when it was first asked: in a
@@ -112,7 +113,7 @@ fn is_known() -> bool {
 /// # Errors
 /// That standard input is no socket, or what ended it.
 pub fn answer() -> io::Result<()> {
-    super::end_with_input(|| {})?;
+    sys::end_with_input(|| {})?;
     let mut socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;
     let mut question = [0; QUESTION];
@@ -171,7 +172,7 @@ fn ask(question: &Question) -> io::Result<Option<Person>> {
     let asked = match idle.map(|socket| exchange(socket, &bytes)) {
         Some(asked) if !asked.as_ref().is_err_and(|e| !is_late(e)) => asked,
         // There was none, or it has ended meanwhile.
-        _ => keeper::names().and_then(|socket| exchange(socket, &bytes)),
+        _ => rights::names().and_then(|socket| exchange(socket, &bytes)),
     };
     let (socket, answer) =
         asked.map_err(|e| if is_late(&e) { io::Error::other("the system does not answer") } else { e })?;

@@ -10,12 +10,12 @@
 //! client. What cannot be done is a [`Trouble`], which the worker turns into an outcome.
 //! Decides nothing about recipients and knows nothing of entries.
 
-pub mod agent;
+mod command;
 mod home;
 pub(super) mod maildir;
 mod mbox;
 mod pool;
-mod run;
+pub mod process;
 mod wire;
 
 use std::fs::{self, File, Metadata};
@@ -28,7 +28,7 @@ use nix::unistd::geteuid;
 
 pub use pool::Hands;
 
-use crate::sys::command;
+use crate::sys;
 pub use crate::sys::command::Ended;
 pub use crate::users::Owner;
 
@@ -197,14 +197,14 @@ pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
         Task::Forward { home, uid, names } => home::forward(home, *uid, names),
         Task::Read { file } => home::read(file),
         Task::Run { command, directory, environment, head, content, limit } => {
-            let run = run::Run { command, directory, environment, limit: Duration::from_secs(*limit) };
+            let run = command::Run { command, directory, environment, limit: Duration::from_secs(*limit) };
             run.with(head, message()?, *content)
         }
         Task::Print { words, limit, most } => {
             let none = || Trouble::new("run a command", io::ErrorKind::InvalidInput);
             let (program, arguments) = words.split_first().ok_or_else(none)?;
             let most = usize::try_from(*most).unwrap_or(usize::MAX);
-            let printed = command::output(program, arguments, Duration::from_secs((*limit).into()), most);
+            let printed = sys::command::output(program, arguments, Duration::from_secs((*limit).into()), most);
             printed.map(Done::Printed).map_err(|error| Trouble::new(program, error))
         }
     }

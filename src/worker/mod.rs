@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::deliver::Consignment;
-use crate::deliver::hand::Hands;
+use crate::deliver::agent::Hands;
 use crate::deliver::remote::{Attempted, Courier, Target, Terms};
 use crate::log;
 use crate::outcome::{Contact, Fate, Outcome};
@@ -27,14 +27,14 @@ use crate::users::{DESTINATION, Mailbox, Owner};
 
 mod commands;
 mod forward;
-mod fresh;
 mod here;
+mod immediate;
 mod plan;
 mod rate;
 mod report;
 mod tools;
 
-pub use fresh::take_home;
+pub use immediate::take_home;
 use plan::key;
 pub use plan::{Survey, plan, survey};
 pub use rate::Rates;

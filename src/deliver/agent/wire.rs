@@ -11,8 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use super::{Done, Ended, Identity, Part, Task, Trouble};
-use crate::sys::octets::{Reader, Writer};
-use crate::sys::pass;
+use crate::privsep::bytes::{Reader, Writer};
+use crate::privsep::fdpass;
 
 /// The longest letter.
 const MOST: usize = 1 << 20;
@@ -71,14 +71,14 @@ fn send(mut socket: &UnixStream, bytes: &[u8], file: Option<&File>) -> io::Resul
     let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MOST).ok_or(io::ErrorKind::InvalidInput)?;
     let mut letter = length.to_ne_bytes().to_vec();
     letter.extend_from_slice(bytes);
-    let sent = pass::send(socket, &letter, file.map(AsFd::as_fd))?;
+    let sent = fdpass::send(socket, &letter, file.map(AsFd::as_fd))?;
     socket.write_all(letter.get(sent..).unwrap_or_default())
 }
 
 fn receive(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<Option<(Vec<u8>, Option<File>)>> {
     let mut length = [0; 4];
     keep(socket, deadline)?;
-    let (count, file) = pass::receive(socket, &mut length)?;
+    let (count, file) = fdpass::receive(socket, &mut length)?;
     if count == 0 {
         return Ok(None);
     }

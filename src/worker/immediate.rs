@@ -6,7 +6,7 @@
 //! been tried; it alone defers, bounces and tries again.
 
 use super::Tools;
-use crate::deliver::maildir::Maildir;
+use crate::deliver::local::maildir::Maildir;
 use crate::log;
 use crate::outcome::Fate;
 use crate::session::Committed;

@@ -22,6 +22,7 @@ use crate::control::{self};
 use crate::deliver::remote::credentials::Credentials;
 use crate::listen::Door;
 use crate::log;
+use crate::privsep::rootpath::{is_roots, is_roots_alone};
 use crate::queue::{Event, Selector};
 use crate::route::Router;
 use crate::sasl::server::set_key;
@@ -29,31 +30,30 @@ use crate::sasl::throttle::Throttle;
 use crate::spool::Spool;
 use crate::submit::senders::Senders;
 use crate::sys;
-use crate::sys::roots::{is_roots, is_roots_alone};
 use crate::tls::Tls;
 use crate::users::accounts;
 use crate::worker::{Settings, Tools};
 
+mod capacity;
 mod confine;
 mod detach;
+mod engine;
 pub mod exit;
-mod files;
+mod inetd;
 mod inherited;
-pub mod keeper;
-mod loader;
 mod lock;
-mod mail;
+pub mod monitor;
 mod notify;
-mod one;
-mod room;
-mod secrets;
+mod opener;
+mod permissions;
+mod scan;
 mod warnings;
 
 pub use exit::Exit;
 
 use detach::Detached;
+use engine::Mail;
 use inherited::Inherited;
-use mail::Mail;
 
 /// How the daemon was started.
 #[derive(Debug, Clone)]
@@ -139,8 +139,8 @@ impl Start {
         let sockets: Vec<_> = settings.config.listen.iter().map(|listen| listen.address).collect();
         warnings::tell(&settings, &sockets);
         warnings::of_a_start(&settings.config, self.foreground);
-        files::try_log(&settings.config.log)
-            .map_err(|e| Exit::new(exit::CANTCREAT, files::doing_log(&settings.config.log), &e))
+        permissions::try_log(&settings.config.log)
+            .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(&settings.config.log), &e))
     }
 
     /// Configuration and tables: the errors of both at once.
@@ -245,7 +245,7 @@ impl Start {
         // Where only root may, the keeper does it.
         self.pid_file.as_deref().into_iter().for_each(|path| detach::remove_pid_file(path, std::process::id()));
         drop(lock);
-        keeper::is_still_there()
+        monitor::is_still_there()
     }
 
     /// Tries every message in the spool once.
@@ -276,7 +276,7 @@ impl Start {
         config: Config,
         throttle: Arc<Throttle>,
     ) -> Result<(Settings, Vec<ConfigError>), Vec<ConfigError>> {
-        let names = files::Names::of(self.path(), &config);
+        let names = permissions::Names::of(self.path(), &config);
         let explained = |errors: Vec<ConfigError>| errors.into_iter().map(|error| names.explain(error)).collect();
         match open_all(config, throttle) {
             Ok((settings, faults)) => Ok((settings, explained(faults))),
@@ -340,7 +340,8 @@ impl Start {
         let spool = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
-        log::start(to, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::CANTCREAT, files::doing_log(to), &e))?;
+        log::start(to, self.verbose, "penfoldd")
+            .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(to), &e))?;
         log::report_bugs();
         let (settings, faults) = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
         // A restart must not end what was a line of the log before it.
@@ -368,7 +369,7 @@ impl Start {
         warnings::tell(&fresh, &mail.tools.outbound.local);
         keep_key(&mail.tools.spool, &fresh);
         let settings = Arc::new(fresh);
-        mail.tell(Event::Settings(mail::queue_settings(&settings)));
+        mail.tell(Event::Settings(engine::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         door.replace(mail.service());
         ::log::info!("configuration and tables read again");

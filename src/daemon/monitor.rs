@@ -1,10 +1,10 @@
-//! The process that stays root: the answering side of `sys::keeper`.
+//! The process that stays root: the answering side of `privsep::rights`.
 //!
 //! A server that root has started begins it before it becomes its own user. It is this
 //! program under another name, with one thread and one socket, and it reads nothing but
 //! requests of a fixed size from that. Whose the server is it is told when it is begun; the
 //! configuration is read, and a file of it opened, by a process that is begun for that and
-//! ends with it (`secrets`); and what the system says of a user is found out by who becomes
+//! ends with it (`opener`); and what the system says of a user is found out by who becomes
 //! that user, so that nobody waits here for a name service. Of root's rights it keeps two: to
 //! make a file somebody's, and to end an agent. Root itself gets no agent, nor does whoever
 //! is called root by another name; and only a message of the server's own, as it is in the
@@ -35,9 +35,11 @@ use super::Start;
 use super::detach::remove_pid_file;
 use super::exit::{self, Exit};
 use crate::config::Config;
+use crate::privsep::fdpass;
+use crate::privsep::request::{Answer, REQUEST, Request};
+use crate::privsep::rights;
 use crate::spool::GIVEN;
-use crate::sys::keeper::{Answer, REQUEST, Request, set};
-use crate::sys::{self, disk, pass};
+use crate::sys::{self, disk};
 
 /// What the process that stays root is called.
 pub const KEEPER: &str = "penfoldd: keeper";
@@ -63,7 +65,7 @@ impl Start {
     /// Begins the keeper, if this process is root. Where it cannot be begun all goes on
     /// without, and mail for users of the system waits: the error is for the log.
     pub(super) fn begin_keeper(&self, config: &Config) -> io::Result<()> {
-        if !sys::is_root() || sys::keeper::is_there() {
+        if !sys::is_root() || rights::is_there() {
             return Ok(());
         }
         let mut arguments = self.same_configuration();
@@ -75,7 +77,7 @@ impl Start {
         let Some(user) = User::from_name(&config.user)? else { return Ok(()) };
         let numbers = [user.uid.to_string(), user.gid.to_string(), config.queue.workers.to_string()];
         this_program(KEEPER, theirs).args(arguments).args(numbers).spawn()?;
-        set(ours);
+        rights::set(ours);
         Ok(())
     }
 
@@ -113,7 +115,7 @@ impl Start {
 /// # Errors
 /// That it has ended, so that whoever started the server does so again.
 pub(super) fn is_still_there() -> Result<(), Exit> {
-    if !sys::keeper::is_gone() {
+    if !rights::is_gone() {
         return Ok(());
     }
     Err(Exit { code: exit::OSERR, text: vec!["the process that is root has ended".to_owned()] })
@@ -180,7 +182,7 @@ impl Keeper<'_> {
     /// Answers one request; false when there are no more.
     fn answer(&mut self, socket: &io::Stdin) -> io::Result<bool> {
         let mut bytes = [0; REQUEST];
-        let done = match pass::receive(socket, &mut bytes) {
+        let done = match fdpass::receive(socket, &mut bytes) {
             Ok((0, _)) => return Ok(false),
             Ok((REQUEST, beside)) => Request::read(&bytes).and_then(|request| self.carry_out(request, beside)),
             Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
@@ -190,7 +192,7 @@ impl Keeper<'_> {
         };
         let (answer, file) =
             done.unwrap_or_else(|e| (Answer::Failed(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None));
-        pass::send(socket, &answer.write(), file.as_ref().map(AsFd::as_fd))?;
+        fdpass::send(socket, &answer.write(), file.as_ref().map(AsFd::as_fd))?;
         Ok(true)
     }
 
@@ -242,7 +244,7 @@ impl Keeper<'_> {
                 }
             }
         }
-        let (_, file) = pass::receive(&ours, &mut [0])?;
+        let (_, file) = fdpass::receive(&ours, &mut [0])?;
         file.ok_or_else(|| Errno::EACCES.into())
     }
 

@@ -1,6 +1,6 @@
 //! Deliver one message to one user of the system, by making the spool's file his.
 //!
-//! Nothing is copied and nothing synced: the file is given to him by root (`sys::keeper`),
+//! Nothing is copied and nothing synced: the file is given to him by root (`privsep::rights`),
 //! linked into his Maildir by an agent that runs as him, and loses its name in the spool.
 //! Which states that goes through, and what a crash leaves, is said in `spool`. Where it
 //! cannot be done the mailbox is noted as apart, and the message is copied. In doubt it
@@ -8,11 +8,11 @@
 
 use std::io;
 
-use super::hand::{Task, Trouble};
 use super::maildir::{Maildir, file_prefix};
+use crate::deliver::agent::{Task, Trouble};
 use crate::outcome::Outcome;
+use crate::privsep::rights;
 use crate::spool::{Entry, Spool};
-use crate::sys::keeper;
 
 impl Maildir<'_> {
     /// Delivers a bare entry to the user with this number: `None` when that cannot be, and
@@ -42,7 +42,7 @@ impl Maildir<'_> {
             if !entry.mark().map_err(trouble)? {
                 return Ok(false);
             }
-            match keeper::give(uid, &file) {
+            match rights::give(uid, &file) {
                 Err(e) if is_apart(&e) => return Ok(false),
                 given => given.map_err(trouble)?,
             }

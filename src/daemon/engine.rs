@@ -15,9 +15,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::exit::{self, Exit};
-use super::loader;
+use super::scan;
 use crate::control::{self, Orders};
-use crate::deliver::hand::Hands;
+use crate::deliver::agent::Hands;
 use crate::deliver::remote::Shared;
 use crate::dns::Dns;
 use crate::listen::{Door, Entrance};
@@ -121,7 +121,7 @@ impl Mail {
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
-        // Before anything comes in: what this process accepts is never found by the loader
+        // Before anything comes in: what this process accepts is never found by the scan
         // where a session may be about to move it.
         let untried = self.untried();
         let mut kept = Vec::new();
@@ -138,7 +138,7 @@ impl Mail {
         let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
         let is_loaded = Arc::clone(&self.is_loaded);
         let load = move || {
-            loader::load_at_last(&tools, untried, &events);
+            scan::load_at_last(&tools, untried, &events);
             is_loaded.store(true, Ordering::Release);
         };
         spawn("load", Box::new(load))?;
@@ -150,7 +150,7 @@ impl Mail {
     /// # Errors
     /// When the spool cannot be read.
     pub fn load_all(&self) -> Result<(), Exit> {
-        let loaded = self.untried().and_then(|untried| loader::load(&self.tools, &untried, &self.events));
+        let loaded = self.untried().and_then(|untried| scan::load(&self.tools, &untried, &self.events));
         loaded.map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))
     }
 

@@ -12,12 +12,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::capacity;
 use super::inherited::{is_overlapping, overlap};
-use super::room;
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
 use crate::log;
+use crate::privsep::{passwd, rights};
 use crate::sasl::Backend;
-use crate::sys::{self, keeper, people};
+use crate::sys;
 use crate::worker::Settings;
 
 mod tables;
@@ -25,7 +26,7 @@ mod tables;
 /// Warns of all that the other functions here do not. `sockets` is where clients come.
 pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
     let config = &settings.config;
-    room::warn(config);
+    capacity::warn(config);
     of_names(config, sockets);
     of_overlaps(config);
     of_relaying(config);
@@ -123,10 +124,10 @@ pub fn of_changes(started: &Config, fresh: &Config) {
         ::log::warn!("{key} has changed: that needs a restart");
     }
     let user = &fresh.user;
-    if *user == started.user || !keeper::is_there() {
+    if *user == started.user || !rights::is_there() {
         return;
     }
-    match people::user_named(user) {
+    match passwd::user_named(user) {
         Ok(None) => ::log::warn!("user: there is no such user as {user}: the next start will fail"),
         Ok(Some(person)) if person.uid == 0 => {
             ::log::warn!("user: the server must not run as root: the next start will fail");
@@ -151,7 +152,7 @@ fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
 
 /// Warns where the homes of others are to be written to, and nobody can.
 pub fn of_homes(config: &Config) {
-    if config.local.users == Users::System && !keeper::is_there() {
+    if config.local.users == Users::System && !rights::is_there() {
         let user = sys::user_name();
         ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
     }
@@ -161,7 +162,7 @@ pub fn of_homes(config: &Config) {
 /// have no rights but the user's own.
 fn of_mailboxes(config: &Config) {
     let template = config.local.mailbox.strip_prefix("mbox:").unwrap_or(&config.local.mailbox);
-    let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && keeper::is_there();
+    let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && rights::is_there();
     if !is_theirs || template.starts_with('~') {
         return;
     }

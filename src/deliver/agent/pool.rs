@@ -1,6 +1,6 @@
 //! Who does a task: this process, or an agent that runs as its owner.
 //!
-//! Where there is a keeper (`sys::keeper`), what a user of the system owns is done by an
+//! Where there is a keeper (`privsep::rights`), what a user of the system owns is done by an
 //! agent of his own: it is asked for when it is needed, and kept for a while, since where
 //! one message goes the next one often goes too. An agent does one task at a time, and has
 //! so long for it; one that answers late, or nonsense, is dropped, and the task is in
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::wire::{receive_result, send_task};
 use super::{Done, Owner, Task, Trouble, perform};
-use crate::sys::keeper;
+use crate::privsep::rights;
 
 /// For how long an agent waits for its next task.
 pub const IDLE: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ impl Hands {
     /// # Errors
     /// What the system says, or that there is no agent now.
     pub fn perform(&self, owner: &Owner, task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
-        if !keeper::is_there() {
+        if !rights::is_there() {
             return perform(task, message);
         }
         if *owner == Owner::Server && !task.is_beyond_the_server() {
@@ -78,7 +78,7 @@ impl Hands {
         }
         drop(idle);
         let user = if let Owner::User(account) = owner { Some(account.name.as_str()) } else { None };
-        Ok(Agent { owner: owner.clone(), socket: keeper::agent(user)?, since: Instant::now() })
+        Ok(Agent { owner: owner.clone(), socket: rights::agent(user)?, since: Instant::now() })
     }
 
     fn keep(&self, agent: Agent) {

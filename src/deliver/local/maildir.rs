@@ -1,7 +1,7 @@
 //! Deliver one message to one Maildir, exactly once.
 //!
 //! The file appears in `new/` complete or not at all, as maildir(5) asks: by one
-//! rename of a bare entry (`given`: one link), or as a copy that is written to `tmp/`, synced, noted as
+//! rename of a bare entry (`handover`: one link), or as a copy that is written to `tmp/`, synced, noted as
 //! prepared in the entry, and renamed. Its name is fixed by entry and recipient,
 //! so that after a crash the recipient's record and the mailbox together say
 //! what happened; in doubt the message comes twice, never not at all. Trouble with
@@ -11,8 +11,8 @@
 use std::io;
 use std::path::Path;
 
-use super::hand::maildir::At;
-use super::hand::{Done, Hands, Identity, Owner, Part, Task, Trouble};
+use crate::deliver::agent::maildir::At;
+use crate::deliver::agent::{Done, Hands, Identity, Owner, Part, Task, Trouble};
 use crate::outcome::Outcome;
 use crate::reply::Status;
 use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State};

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
-use super::mail::Mail;
+use super::engine::Mail;
 use super::{Exit, Start, exit};
 use crate::config::LogTo;
 use crate::control;

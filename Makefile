@@ -96,19 +96,19 @@ test:
 # The tests make some seventy cuts; these are for a change of how mail is kept.
 powercut:
 	$(SETUP)
-	PENFOLD_CUTS=1000 $(CARGO) test --locked --test powercut what_got -- --nocapture
+	PENFOLD_CUTS=1000 $(CARGO) test --locked --test storage powercut::what_got -- --nocapture
 
 # A minute of it is in `make test`. A failure tells the seed of its choices.
 soak: SECONDS = 3600
 soak:
 	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \
-		$(CARGO) test --locked --test soak -- --nocapture
+		$(CARGO) test --locked --test load soak -- --nocapture
 
 # Three seconds of each are in `make test`.
 fuzz: SECONDS = 3600
 fuzz:
 	PENFOLD_FUZZ=$$(($(SECONDS) / 5)) $(CARGO) test --locked \
-		--test sasl --test login_fuzz --test front --test tls --test control_fuzz -- --nocapture
+		--test fuzz --test session -- --nocapture control:: auth:: sasl:: proxy:: tls::
 
 # Speed is never a reason to fail. See penfold-performance(7).
 bench:

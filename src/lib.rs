@@ -39,7 +39,7 @@
 //! | 10 | control | lower ranks |
 //! | 11 | daemon, and the programs | everything, in start-up order |
 //!
-//! No imports within a rank, except inside one folder; tests/ranks.rs sees to it.
+//! No imports within a rank, except inside one folder; tests/source/ranks.rs sees to it.
 //!
 //! Words: a *message* is what a client gives; an *envelope* is its sender and
 //! recipients; an *entry* is a message in the spool; a *recipient* there stands in

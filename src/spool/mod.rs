@@ -54,12 +54,12 @@
 //! | `R` or `C`, `tmp/CHILD` gone: it was made | `F` or `D` | `Entry::recover`: records overwritten |
 //! | a note without entry | nothing | `Spool::sweep` after 36 hours |
 //!
-//! tests/crash/points.rs stops the daemon before and after each of these steps,
-//! tests/crash/errors.rs lets each of them fail.
+//! tests/storage/crash/points.rs stops the daemon before and after each of these steps,
+//! tests/storage/crash/errors.rs lets each of them fail.
 //!
 //! # Syncs
 //!
-//! What a power cut costs without each of them; tests/powercut leaves it out and sees it.
+//! What a power cut costs without each of them; tests/storage/powercut leaves it out and sees it.
 //!
 //! | sync | without it |
 //! | --- | --- |

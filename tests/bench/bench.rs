@@ -20,26 +20,20 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 #[allow(dead_code, reason = "another test uses the rest")]
-#[path = "../soak/chance.rs"]
-mod chance;
-#[path = "../common/mod.rs"]
-mod common;
 mod field;
-mod figure;
 mod floor;
 mod hosts;
 mod internet;
 mod load;
 mod machine;
 mod names;
-mod plot;
 mod queue;
 mod series;
 mod server;
 mod sink;
 mod world;
 
-use figure::Figure;
+use common::figure::Figure;
 
 type Series = fn(&Bench) -> io::Result<Vec<Figure>>;
 

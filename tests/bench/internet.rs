@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use nix::unistd::geteuid;
 
 use crate::Bench;
-use crate::figure::{Figure, plain, whole};
 use crate::machine::{self, Watch};
-use crate::plot::{Axis, Scale};
 use crate::world::{self, STEP, Shown, World};
+use common::figure::{Figure, plain, whole};
+use common::plot::{Axis, Scale};
 
 /// No run of a further round begins after this.
 const MOST: Duration = Duration::from_secs(900);

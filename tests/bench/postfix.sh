@@ -9,7 +9,7 @@
 # goes nowhere, as penfold's does. What is not set here is as Postfix comes, but for
 # limits that would slow it down.
 set -eu
-. "$(dirname "$0")/../peers/root.sh"
+. "$(dirname "$0")/../interop/root.sh"
 tree=$1 dir=$2 port=$3 next=$4
 
 accounts "$dir" postfix postdrop reader
@@ -59,7 +59,7 @@ relayhost = [127.0.0.1]:$next
 END
 fi >> "$dir/etc/postfix/main.cf"
 
-sed "s/^PORT/$port/" "$(dirname "$0")/../peers/master.cf" > "$dir/etc/postfix/master.cf"
+sed "s/^PORT/$port/" "$(dirname "$0")/../interop/master.cf" > "$dir/etc/postfix/master.cf"
 
 # Within its namespace there is no system log.
 enter "$tree" "$dir" bash -c 'mount --bind /dev/null /dev/log 2> /dev/null; postfix start-fg' > /dev/null 2>&1

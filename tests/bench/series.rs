@@ -9,15 +9,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Bench;
-use crate::common::Site;
 use crate::field::{Case, Field, Measured, To, serve};
-use crate::figure::{Figure, plain, whole};
 use crate::load::Client;
 use crate::machine::{self, Watch};
-use crate::plot::{Axis, Scale};
 use crate::queue;
 use crate::server::{self, Server};
 use crate::sink::Sink;
+use common::Site;
+use common::figure::{Figure, plain, whole};
+use common::plot::{Axis, Scale};
 
 const KIB: usize = 1024;
 /// What most mail is at least.

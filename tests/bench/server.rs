@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-use crate::common::{Site, free_port};
 use crate::hosts::RETRY;
 use crate::machine;
+use common::{Site, free_port};
 
 /// How many mailboxes there are: 0 and up by name.
 pub const BOXES: usize = 1200;

@@ -15,12 +15,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::chance::Chance;
 use crate::hosts::{Hosts, Kind, Seen};
 use crate::load::{Client, message};
 use crate::machine;
 use crate::names;
 use crate::server::{self, Server};
+use common::chance::Chance;
 
 const SIZE: usize = 4096;
 const SESSIONS: usize = 10;

@@ -1,7 +1,7 @@
 //! Dialogues: SMTP sessions as text files, which both sides can play.
 //!
 //! A [`Dialog`] is read once and played as the client against penfoldd, or as the
-//! server for penfoldd to deliver to. The format is described in tests/dialog.rs.
+//! server for penfoldd to deliver to. The format is described in tests/session/dialog.rs.
 //! A dialogue that goes otherwise than written gives a report: file, line, what
 //! was expected, what came, and the transcript up to there. Every read and write
 //! has a limit in time. Does not know SMTP: it sends and compares lines.

@@ -1,11 +1,12 @@
 //! The manual pages, as a test reads them: sections, examples, options, exit codes.
 
 use std::fs;
-use std::path::Path;
+
+use super::built;
 
 /// The names of all pages, such as `mailq.1`.
 pub fn names() -> Vec<String> {
-    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).expect("pages");
+    let entries = fs::read_dir(built::source("man")).expect("pages");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
     let mut pages: Vec<String> = names.filter(|name| name.ends_with(|c: char| c.is_ascii_digit())).collect();
     pages.sort();
@@ -14,7 +15,7 @@ pub fn names() -> Vec<String> {
 
 /// The source of a page.
 pub fn page(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name)).expect(name)
+    fs::read_to_string(built::source("man").join(name)).expect(name)
 }
 
 /// A section of a page, up to the next one; empty where there is none.

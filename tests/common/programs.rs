@@ -7,14 +7,14 @@ use std::{fs, thread};
 
 use nix::unistd::{User, geteuid};
 
-use super::Site;
+use super::{Site, built};
 
 /// A program of ours under this name, at this site, also for users who cannot see where
 /// cargo builds.
 pub fn program(site: &Site, name: &str) -> PathBuf {
-    let (built, path) = (env!("CARGO_BIN_EXE_penfoldctl"), site.path(name));
-    if !path.exists() && fs::hard_link(built, &path).is_err() {
-        copy(Path::new(built), &path);
+    let (built, path) = (built::program("penfoldctl"), site.path(name));
+    if !path.exists() && fs::hard_link(&built, &path).is_err() {
+        copy(&built, &path);
     }
     path
 }
@@ -50,7 +50,7 @@ pub fn python(script: &str, input: &[u8]) -> Option<Output> {
         super::skipped("python3 is not installed");
         return None;
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
+    let path = built::source("tests").join(script);
     Some(feed(Command::new("python3").arg("-B").arg(path), input))
 }
 

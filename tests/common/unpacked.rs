@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::built;
+
 /// The tree of a package, if it was unpacked.
 pub fn tree(package: &str) -> Option<PathBuf> {
-    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{package}.pkg"));
+    let tree = built::target().join("peers").join(format!("{package}.pkg"));
     tree.is_dir().then_some(tree)
 }
 
@@ -43,7 +45,7 @@ pub fn fail2ban_regex(config: &Path) -> Option<Command> {
 /// run as root, else the system's own. `None`, and says so, where there is neither.
 pub fn dovecot(conf: &Path) -> Option<Command> {
     if let Some(tree) = tree("dovecot").filter(|_| nix::unistd::geteuid().is_root()) {
-        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/dovecot.sh"));
+        let mut command = Command::new(built::source("tests/interop/dovecot.sh"));
         command.arg(tree).arg(conf);
         return Some(command);
     }

@@ -1,0 +1,25 @@
+//! Where things are: the programs that cargo has built for the tests, and the source.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// A program of the package, such as `penfoldd`: it stands above the running test or
+/// benchmark, which is in `deps/`. (`CARGO_BIN_EXE_*` is set only for the tests themselves.)
+pub fn program(name: &str) -> PathBuf {
+    above(2).join(name)
+}
+
+/// Cargo's target directory.
+pub fn target() -> PathBuf {
+    above(3)
+}
+
+fn above(levels: usize) -> PathBuf {
+    let running = env::current_exe().expect("the path of this program");
+    running.ancestors().nth(levels).expect("a directory of cargo's").to_owned()
+}
+
+/// A path below the top of the source tree.
+pub fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/common is below it").join(path)
+}

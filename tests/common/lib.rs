@@ -1,0 +1,534 @@
+//! The words of the tests: a [`Site`] and its [`Daemon`] here; [`books::Books`],
+//! [`client::Client`], [`dialog::Dialog`], [`remote::Remote`] and [`dns::Dns`] beside them.
+//!
+//! A site is a scratch directory with a configuration, tables, spool and
+//! mailboxes; a daemon is the real penfoldd at work in it. Both clean up after
+//! themselves, also when a test panics; declare the site before its daemon. All
+//! ports are chosen by the system, all waiting has an end after [`PATIENCE`], and
+//! what is waited for is a line of the log wherever there is one. Knows nothing of
+//! the inside of penfold but the names of the directories of its spool.
+
+pub mod books;
+pub mod built;
+pub mod chance;
+pub mod client;
+pub mod clock;
+pub mod dialog;
+pub mod dns;
+pub mod figure;
+pub mod holdings;
+pub mod homes;
+pub mod mounts;
+pub mod pages;
+pub mod plot;
+pub mod programs;
+pub mod remote;
+pub mod scram;
+pub mod skip;
+pub mod tls;
+pub mod unpacked;
+
+pub use skip::skipped;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use std::{env, fs, process, thread};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
+use socket2::{Domain, Socket, Type};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+/// How long a test waits for anything before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a condition that has no line in the log is looked at.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// A scratch directory, mode 755, with everything a daemon needs: `penfold.conf`,
+/// the tables `users` (jon and root), `aliases`, `virtual`, `routes` and `senders`, `spool/`
+/// and `mail/USER`. Removed when dropped.
+pub struct Site {
+    dir: PathBuf,
+    settings: Vec<Setting>,
+}
+
+/// A line of penfold.conf: section (empty at the top), key, and a value as TOML writes it.
+struct Setting {
+    section: String,
+    key: String,
+    value: String,
+}
+
+const DEFAULTS: &str = r#"
+hostname = "razorback.test"
+spool = "{dir}/spool"
+socket = "{dir}/penfold.sock"
+listen.address = "127.0.0.1:0"
+local.domains = ["razorback", "razorback.test"]
+local.users = "file:{dir}/users"
+local.mailbox = "{dir}/mail/{user}"
+local.aliases = "{dir}/aliases"
+local.virtual = "{dir}/virtual"
+submission.senders = "{dir}/senders"
+relay.networks = ["127.0.0.0/8"]
+remote.routes = "{dir}/routes"
+dns.nameservers = ["{dns}"]
+log.to = "stderr"
+"#;
+
+impl Site {
+    /// A site where razorback and razorback.test are local, jon and root have
+    /// mailboxes, loopback may relay, and the DNS answers SERVFAIL.
+    pub fn new() -> Self {
+        Self::below(&env::temp_dir())
+    }
+
+    /// The same, in another directory than that for temporary files.
+    pub fn below(parent: &Path) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("penfold-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut site = Self { dir: parent.join(name), settings: Vec::new() };
+        for dir in ["", "spool", "mail"] {
+            let dir = site.path(dir);
+            fs::create_dir(&dir).expect("a scratch directory");
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("mode 755");
+            own(&dir);
+        }
+        for (table, text) in
+            [("users", "jon::\nroot::\n"), ("aliases", ""), ("virtual", ""), ("routes", ""), ("senders", "")]
+        {
+            site.write(table, text);
+        }
+        let dir = site.dir.to_str().expect("a temporary directory in UTF-8");
+        let defaults = DEFAULTS.replace("{dir}", dir).replace("{dns}", &no_dns().to_string());
+        site.adopt(&defaults);
+        if geteuid().is_root() {
+            site.set("", "user", "\"nobody\"");
+        }
+        site
+    }
+
+    /// A new site with other settings: lines `section.key = value`, or `key = value`
+    /// for the top of the file, the values as in TOML.
+    pub fn with(settings: &str) -> Self {
+        let mut site = Self::new();
+        site.adopt(settings);
+        site
+    }
+
+    /// Sets a key; `section` is empty for the top of the file, `value` is TOML.
+    pub fn set(&mut self, section: &str, key: &str, value: &str) {
+        let (section, key, value) = (section.to_owned(), key.to_owned(), value.to_owned());
+        match self.settings.iter_mut().find(|s| s.section == section && s.key == key) {
+            Some(setting) => setting.value = value,
+            None => self.settings.push(Setting { section, key, value }),
+        }
+    }
+
+    fn adopt(&mut self, settings: &str) {
+        for line in settings.lines().filter(|l| !l.trim().is_empty()) {
+            let (key, value) = line.split_once('=').expect("key = value");
+            let (section, key) = key.trim().split_once('.').unwrap_or(("", key.trim()));
+            self.set(section, key, value.trim());
+        }
+    }
+
+    /// penfold.conf as it stands.
+    fn configuration(&self) -> String {
+        let mut text = String::new();
+        let mut sections: Vec<&str> = vec![""];
+        for setting in &self.settings {
+            if !sections.contains(&setting.section.as_str()) {
+                sections.push(&setting.section);
+            }
+        }
+        for section in sections {
+            match section {
+                "" => {}
+                "listen" => text.push_str("[[listen]]\n"),
+                // One of several tables: `tls#1`, `tls#2`.
+                _ if section.contains('#') => {
+                    let name = section.split('#').next().unwrap_or_default();
+                    writeln!(text, "[[{name}]]").expect("memory");
+                }
+                _ => writeln!(text, "[{section}]").expect("memory"),
+            }
+            for Setting { key, value, .. } in self.settings.iter().filter(|s| s.section == section) {
+                writeln!(text, "{key} = {value}").expect("memory");
+            }
+        }
+        text
+    }
+
+    /// A path below the scratch directory; the directory itself for "".
+    pub fn path(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.dir.clone() } else { self.dir.join(name) }
+    }
+
+    /// Writes a file that the daemon may read, and write.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::write(&path, text).expect("a scratch file");
+        own(&path);
+    }
+
+    /// Adds a line to a table.
+    pub fn add(&self, table: &str, line: &str) {
+        let text = fs::read_to_string(self.path(table)).expect("a table");
+        self.write(table, &format!("{text}{line}\n"));
+    }
+
+    /// Writes penfold.conf; [`Site::start`] does it by itself, a reload needs it.
+    pub fn configure(&self) {
+        self.configure_with(&self.configuration());
+    }
+
+    /// Makes this penfold.conf, at once: a half of one may be a good one.
+    pub fn configure_with(&self, text: &str) {
+        self.write("penfold.conf.new", text);
+        if fs::metadata(&self.dir).is_ok_and(|dir| dir.uid() == 0) {
+            chown(self.path("penfold.conf.new"), Some(0), Some(0)).expect("root can");
+        }
+        fs::rename(self.path("penfold.conf.new"), self.path("penfold.conf")).expect("a rename");
+    }
+
+    /// Makes the directory and the configuration root's alone, where the test is root, as
+    /// they are in /etc and /run. What the daemon makes goes to `var/`.
+    pub fn becomes_roots(&mut self) {
+        let var = self.path("var");
+        fs::create_dir(&var).expect("a directory");
+        own(&var);
+        self.set("", "socket", &format!("{:?}", var.join("penfold.sock")));
+        if geteuid().is_root() {
+            chown(&self.dir, Some(0), Some(0)).expect("root can");
+        }
+    }
+
+    /// penfoldd with this site's configuration and further arguments, not yet run.
+    pub fn penfoldd(&self, arguments: &[&str]) -> Command {
+        self.configure();
+        let mut command = Command::new(built::program("penfoldd"));
+        command.arg("-f").arg(self.path("penfold.conf")).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// The daemon in the foreground, not yet run, with rules of `PENFOLD_FAULT`.
+    pub fn with_fault(&self, rules: &str) -> Command {
+        let mut command = self.penfoldd(&["-d"]);
+        command.env("PENFOLD_FAULT", rules);
+        command
+    }
+
+    /// Starts the daemon in the foreground and waits until it listens.
+    pub fn start(&self) -> Daemon {
+        Daemon::spawn(self.penfoldd(&["-d"]))
+    }
+
+    /// Gives everything in spool and mailboxes to the user that the daemon becomes.
+    pub fn hand_over(&self) {
+        ["spool", "mail"].iter().for_each(|dir| own_all(&self.path(dir)));
+    }
+
+    /// Runs penfoldctl and gives what it prints.
+    ///
+    /// # Panics
+    /// When it does not succeed.
+    pub fn penfoldctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(built::program("penfoldctl"));
+        let output = command.arg("-f").arg(self.path("penfold.conf")).args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "penfoldctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The Maildir of a user.
+    pub fn mailbox(&self, user: &str) -> PathBuf {
+        self.path("mail").join(user)
+    }
+
+    /// The messages in `new/` and `cur/` of a mailbox, in no order; none where there is no mailbox.
+    pub fn mail(&self, user: &str) -> Vec<Vec<u8>> {
+        let mailbox = self.mailbox(user);
+        let files = ["new", "cur"].into_iter().flat_map(|sub| files(&mailbox.join(sub)));
+        files.filter_map(|file| fs::read(file).ok()).collect()
+    }
+
+    /// The entries of the spool that are not finished, each where it was seen last:
+    /// one may go from `new/` to `cur/` meanwhile.
+    pub fn spooled(&self) -> Vec<PathBuf> {
+        let paths = ["new", "cur", "hold"].into_iter().flat_map(|sub| files(&self.path("spool").join(sub)));
+        let named = paths.map(|path| (path.file_name().map(OsStr::to_owned), path));
+        named.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            eprintln!("{}: {error}", self.dir.display());
+        }
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+}
+
+/// Gives a path to the user that the daemon becomes when the tests run as root.
+pub fn own(path: &Path) {
+    static NOBODY: OnceLock<Option<User>> = OnceLock::new();
+    if !geteuid().is_root() {
+        return;
+    }
+    let nobody = NOBODY.get_or_init(|| User::from_name("nobody").expect("the user database"));
+    let nobody = nobody.as_ref().expect("tests run as root need the user nobody");
+    chown(path, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).expect("chown to nobody");
+}
+
+fn own_all(path: &Path) {
+    own(path);
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
+    below.for_each(|file| own_all(&file.path()));
+}
+
+/// A name server that knows nothing and says so at once, one for all sites.
+fn no_dns() -> SocketAddr {
+    static SERVER: OnceLock<dns::Dns> = OnceLock::new();
+    SERVER.get_or_init(|| dns::Dns::start(|_, _| dns::Answer::servfail())).address
+}
+
+/// A port that nobody used a moment ago, for a server that cannot be given port 0.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    socket.local_addr().expect("its address").port()
+}
+
+/// A running penfoldd and what it has logged. Killed when dropped.
+pub struct Daemon {
+    child: Child,
+    log: Arc<Log>,
+    /// The port it serves on 127.0.0.1.
+    pub port: u16,
+}
+
+#[derive(Default)]
+struct Log {
+    state: Mutex<LogState>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Daemon {
+    /// Runs a command that serves in the foreground, logs to standard error, and
+    /// says `listening on 127.0.0.1:PORT`.
+    ///
+    /// # Panics
+    /// With its log when it ends before that.
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_until(command, port).unwrap_or_else(|log| panic!("it does not listen; the log:\n{log}"))
+    }
+
+    /// Runs a command that serves in the foreground and logs to standard error,
+    /// until `ready` finds in a line of the log that it listens, and on which port.
+    ///
+    /// # Errors
+    /// Its log, when it ends before that or takes too long.
+    pub fn spawn_until(mut command: Command, ready: impl Fn(&str) -> Option<u16>) -> Result<Self, String> {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let log = Arc::new(Log::default());
+        let kept = Arc::clone(&log);
+        thread::spawn(move || kept.fill(stderr));
+        let mut daemon = Self { child, log, port: 0 };
+        let mut found = None;
+        daemon.comes_true(|| {
+            found = daemon.log.lock().lines.iter().find_map(|line| ready(line));
+            found.is_some()
+        });
+        match found {
+            Some(port) => daemon.port = port,
+            None => return Err(daemon.log()),
+        }
+        Ok(daemon)
+    }
+
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// A new connection to it.
+    pub fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address()).expect("penfoldd accepts")
+    }
+
+    /// The same from an address of our choice, of loopback like all others.
+    pub fn connect_from(&self, host: Ipv4Addr) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        // Or the port is not only for this pair of addresses, and there are not enough.
+        socket.set_reuse_address(true).expect("an option");
+        socket.bind(&SocketAddr::from((host, 0)).into()).expect("an address of loopback");
+        socket.connect(&self.address().into()).expect("penfoldd accepts");
+        TcpStream::from(socket)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
+    }
+
+    /// All that it has logged, up to now.
+    pub fn log(&self) -> String {
+        self.log.lock().lines.join("\n")
+    }
+
+    /// Waits for a line of the log, old or new, and gives it.
+    ///
+    /// # Panics
+    /// With the whole log when none comes in time, or the daemon ends without it.
+    pub fn wait_log(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let mut found = None;
+        self.wait_until("a line of the log", || {
+            found = self.log.lock().lines.iter().find(|line| wanted(line)).cloned();
+            found.is_some()
+        });
+        found.expect("just seen")
+    }
+
+    /// Waits for a condition, which is looked at again whenever a line is logged.
+    ///
+    /// # Panics
+    /// With the whole log when it does not come true in time, or the daemon ends without it.
+    pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
+        if !self.comes_true(condition) {
+            panic!("waited in vain for {what}; the log:\n{}", self.log());
+        }
+    }
+
+    /// The same, but says whether it came true.
+    pub fn comes_true(&self, mut condition: impl FnMut() -> bool) -> bool {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.log.lock().ended;
+            if condition() {
+                return true;
+            }
+            if ended || Instant::now() > end {
+                return false;
+            }
+            // A line logged since the condition was looked at costs one glance at most.
+            drop(self.log.grown.wait_timeout(self.log.lock(), GLANCE));
+        }
+    }
+
+    /// The same, and flushes the queue before each look: one flush may come while an
+    /// attempt is just ending.
+    pub fn flush_until(&self, site: &Site, mut condition: impl FnMut() -> bool) -> bool {
+        self.comes_true(|| {
+            site.penfoldctl(&["flush"]);
+            condition()
+        })
+    }
+
+    /// Waits until nothing is left in the spool of its site.
+    pub fn settles(&self, site: &Site) -> bool {
+        self.comes_true(|| site.spooled().is_empty())
+    }
+
+    /// Waits until a mailbox has at least `count` messages, and gives them all.
+    pub fn wait_mail(&self, site: &Site, user: &str, count: usize) -> Vec<Vec<u8>> {
+        self.wait_until(&format!("{count} messages for {user}"), || site.mail(user).len() >= count);
+        site.mail(user)
+    }
+
+    /// SIGTERM, and how it exits.
+    pub fn terminate(self) -> ExitStatus {
+        kill(self.pid(), Signal::SIGTERM).expect("it runs");
+        self.wait_end()
+    }
+
+    /// Waits until it ends by itself; how it exits.
+    pub fn wait_end(mut self) -> ExitStatus {
+        let state = self.log.wait_end();
+        assert!(state.ended, "it did not end; the log:\n{}", state.lines.join("\n"));
+        drop(state);
+        self.child.wait().expect("a child")
+    }
+
+    /// SIGKILL; returns when it is gone.
+    pub fn kill9(mut self) {
+        self.end();
+    }
+
+    /// The same; all that it has logged up to its end.
+    pub fn end_log(mut self) -> String {
+        self.end();
+        self.log.wait_end().lines.join("\n")
+    }
+
+    /// SIGHUP.
+    pub fn hup(&self) {
+        kill(self.pid(), Signal::SIGHUP).expect("it runs");
+    }
+
+    fn end(&mut self) {
+        // Fails only if it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
+        if thread::panicking() {
+            eprintln!("--- the log of penfoldd, port {}:\n{}\n---", self.port, self.log());
+        }
+    }
+}
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is no more, or too long.
+    fn wait_end(&self) -> MutexGuard<'_, LogState> {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.lock();
+        while !state.ended && Instant::now() < end {
+            state = self.grown.wait_timeout(state, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    fn fill(&self, stderr: ChildStderr) {
+        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+            self.lock().lines.push(String::from_utf8_lossy(&line).into_owned());
+            self.grown.notify_all();
+        }
+        self.lock().ended = true;
+        self.grown.notify_all();
+    }
+}
+
+/// The port in the line of the log that says where penfoldd listens.
+pub fn port(line: &str) -> Option<u16> {
+    let (_, after) = line.split_once("listening on 127.0.0.1:")?;
+    let digits = after.find(|c: char| !c.is_ascii_digit()).map_or(after, |end| &after[..end]);
+    digits.parse().ok()
+}

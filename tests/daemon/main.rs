@@ -1,0 +1,15 @@
+//! penfoldd as a process of its system.
+//!
+//! - `container`: as the first process of a container
+//! - `panics`: a panic costs one session or one attempt
+//! - `process`: options, exit codes, signals, inetd, limits
+//! - `service`: under a service manager, and in the background
+//! - `syslog`: logging to syslog
+//! - `warnings`: warnings about a suspicious configuration
+
+mod container;
+mod panics;
+mod process;
+mod service;
+mod syslog;
+mod warnings;

@@ -1,0 +1,701 @@
+//! What an operator is told of a configuration that is good and yet cannot be meant,
+//! and of files that the server's user may not use: by `penfoldd -n`, at the start, at a
+//! reload, and where penfoldctl is used wrongly.
+//!
+//! Each row is a slip of the pen that somebody made, and the words that lead out of it.
+//! What is an error in a file's own text is in tests/manual/config.rs and beside its reader.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::Site;
+use common::tls::Authority;
+use nix::unistd::{User, geteuid};
+
+const SECRET: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+/// A site where jon may log in, and nobody else may see that.
+fn site(settings: &str) -> Site {
+    let site = Authority::new().site(settings);
+    site.write("users", &format!("jon:{SECRET}:\nroot::\n"));
+    for file in ["users", "cert.key"] {
+        chmod(&site, file, 0o600);
+    }
+    site
+}
+
+fn chmod(site: &Site, file: &str, mode: u32) {
+    fs::set_permissions(site.path(file), Permissions::from_mode(mode)).expect("a scratch file");
+}
+
+/// Credentials with these lines.
+fn know(site: &mut Site, lines: &str) {
+    site.write("credentials", lines);
+    chmod(site, "credentials", 0o600);
+    let path = format!("{:?}", site.path("credentials"));
+    site.set("remote", "credentials", &path);
+}
+
+/// Users of the system who run programs.
+const NO_PERSONS: [&str; 16] = [
+    "daemon", "bin", "mail", "news", "uucp", "proxy", "www-data", "www", "nginx", "apache", "backup", "list", "nobody",
+    "cron", "games", "man",
+];
+
+/// What -n ends with, and says.
+fn examine(site: &Site) -> (Option<i32>, String) {
+    let output = site.penfoldd(&["-n"]).output().expect("it runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// That these are the warnings, of -n and of a start.
+fn assert_warned(site: &Site, warnings: &[&str]) {
+    let (code, said) = examine(site);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.lines().count(), warnings.len() + 1, "{warnings:?}: {said}");
+    let daemon = site.start();
+    let log = daemon.log();
+    for warning in warnings {
+        assert!(said.contains(warning), "{warning}: {said}");
+        assert!(log.contains(warning), "{warning}: {log}");
+    }
+}
+
+/// Whether a line of -n says nothing of what this machine has, or has room for.
+fn is_of_the_file(line: &&str) -> bool {
+    let of_this_machine =
+        ["is \"system\"", "mail for root", "has no dot", "has room for", "no syslog at", "is not there:"];
+    !of_this_machine.iter().any(|words| line.contains(words))
+}
+
+#[test]
+fn what_can_be_meant_is_not_warned_of() {
+    let mut site = site("listen.kind = \"submission\"\nremote.smarthosts = [\"smtps://Mail.example.net\"]");
+    know(&mut site, "mail.example.net:jon:hush\n[2001:db8::1]:jon:hush\nother.example.net:jon:hush\n");
+    site.write("routes", "a.test [2001:DB8::1]:26\nb.test smtp+starttls://other.example.net\n");
+    site.write("senders", "jon info@razorback\njon@razorback.test @razorback\n");
+    assert_warned(&site, &[]);
+}
+
+#[test]
+fn the_examples_of_the_page_are_good() {
+    let page = include_str!("../../man/penfold.conf.5");
+    let (_, examples) = page.split_once(".Sh EXAMPLES").expect("examples");
+    let (examples, _) = examples.split_once(".Sh ").expect("an end");
+    for example in examples.split(".Bd -literal -offset indent\n").skip(1) {
+        let (text, _) = example.split_once(".Ed\n").expect("an end");
+        let mut site = site("");
+        let provider = "smtp.provider.example";
+        let host = if text.contains(provider) { provider } else { "mx.example.org" };
+        know(&mut site, &format!("{host}:desk:correct horse battery\n"));
+        site.write("rewrite", "@desk.home.arpa anna@provider.example\n");
+        Authority::new().give(&site, "cert", "mx.example.org", 300);
+        chmod(&site, "cert.key", 0o600);
+        fs::rename(site.path("cert.key"), site.path("key.pem")).expect("a rename");
+        let user = if geteuid().is_root() { "user = \"nobody\"\n" } else { "" };
+        let mine = text.lines().filter(|line| !line.starts_with("user = ")).collect::<Vec<_>>().join("\n");
+        let mine = mine.replace("/etc/penfold/", &format!("{}/", site.path("").display()));
+        let mut command = site.penfoldd(&["-n"]);
+        site.configure_with(&format!("{user}{mine}\n"));
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let rest: Vec<_> = said.lines().filter(is_of_the_file).filter(|l| !l.contains("aliases")).collect();
+        assert_eq!((output.status.code(), rest), (Some(0), vec!["penfoldd: configuration OK"]), "{text}{said}");
+    }
+}
+
+#[test]
+fn the_five_lines_of_the_readme_are_a_whole_file() {
+    let (_, lines) =
+        include_str!("../../README").split_once("replace the installed penfold.conf:\n").expect("the lines");
+    let (lines, _) = lines.split_once("\nand").expect("an end");
+    let mut site = site("");
+    know(&mut site, "mail.example.org:user:password\n");
+    let user = if geteuid().is_root() {
+        "user = \"nobody\"\nhostname = \"a.example\"\n"
+    } else {
+        "hostname = \"a.example\"\n"
+    };
+    let mine = lines.replace("/etc/penfold/", &format!("{}/", site.path("").display()));
+    let mut command = site.penfoldd(&["-n"]);
+    site.configure_with(&format!("{user}{mine}"));
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    // It has no use for aliases, if this machine has some.
+    let rest: Vec<_> = said.lines().filter(is_of_the_file).filter(|l| !l.contains("aliases")).collect();
+    assert_eq!((lines.trim().lines().count(), rest), (5, vec!["penfoldd: configuration OK"]), "{said}");
+}
+
+#[test]
+fn a_line_of_a_table_that_has_no_effect() {
+    let mut site = site("remote.smarthosts = [\"smtps://mail.example.net\"]");
+    know(&mut site, "# ours\nmail.example.net:jon:hush\nmial.example.net:jon:hush\nmail.other.net:3587:jon:hush\n");
+    site.write("senders", "jon *\njonn info@razorback\nmary@razorback.test *\n");
+    let none = "this has no effect: no smart host and no route is named";
+    assert_warned(
+        &site,
+        &[
+            &format!("credentials:3:1: {none} mial.example.net"),
+            "credentials:4:1: the user is a number: the host stands here without its port",
+            "senders:2:1: this has no effect: nobody logs in as jonn",
+            "senders:3:1: this has no effect: nobody logs in as mary",
+        ],
+    );
+    // Mended but for one, and read again.
+    let daemon = site.start();
+    know(&mut site, "mail.example.net:jon:hush\nmail.third.net:jon:hush\n");
+    site.configure();
+    daemon.hup();
+    let log = daemon.wait_log(|line| line.contains(&format!("credentials:2:1: {none} mail.third.net")));
+    assert!(!log.contains("hush"), "{log}");
+}
+
+#[test]
+fn a_listener_where_nobody_gets_in() {
+    let nobody = "nobody can log in there: ";
+    for (settings, certificate, why) in [
+        (
+            "listen.tls = \"none\"\nrelay.networks = []",
+            true,
+            "auth needs TLS, and tls is \"none\"; and relay.networks has nobody",
+        ),
+        ("relay.networks = []", false, "auth needs TLS, and there is no certificate; and relay.networks has nobody"),
+        ("listen.auth = \"none\"\nrelay.networks = []", true, "auth is \"none\"; "),
+        ("auth.users = \"none\"\nrelay.networks = []", true, "auth.users is \"none\"; "),
+        ("auth.users = \"none\"", true, ""),
+        ("relay.networks = []", true, ""),
+        ("listen.auth = \"always\"\nrelay.networks = []", false, ""),
+        ("listen.auth = \"none\"\nrelay.networks = []\nlisten.xclient = [\"127.0.0.1\"]", true, ""),
+        ("listen.auth = \"none\"\nrelay.networks = [\"192.0.2.0/24\"]", true, ""),
+    ] {
+        let settings = format!("listen.kind = \"submission\"\n{settings}");
+        let site = if certificate { site(&settings) } else { Site::with(&settings) };
+        site.write("users", &format!("jon:{SECRET}:\nroot::\n"));
+        chmod(&site, "users", 0o600);
+        let warning = format!("listen 127.0.0.1:0: {nobody}{why}");
+        let warnings: Vec<&str> = if why.is_empty() { Vec::new() } else { vec![&warning] };
+        assert_warned(&site, &warnings);
+    }
+    // To who comes from elsewhere loopback is nobody. Not started: it would listen everywhere.
+    let site = Site::with("listen.kind = \"submission\"\nlisten.address = \"0.0.0.0:0\"");
+    let (_, said) = examine(&site);
+    let warning = "listen 0.0.0.0:0: nobody can log in there: the users file has no secret; and relay.networks has nobody but this host";
+    assert!(said.contains(warning), "{said}");
+}
+
+#[test]
+fn a_certificate_for_another_name() {
+    let warning = "no certificate is for the hostname mx.razorback.test: ";
+    for (settings, names, is_warned) in [
+        ("", &["mx.razorback.test"][..], false),
+        ("", &["*.razorback.test"], false),
+        ("", &["mail.test"], true),
+        ("", &["*.mx.razorback.test"], true),
+        ("", &["other.test", "mail.test"], true),
+        // By SNI it is found at any place.
+        ("", &["mail.test", "mx.razorback.test"], false),
+        // No client is shown it.
+        ("listen.tls = \"none\"", &["other.test"], false),
+    ] {
+        let (authority, mut site) = (Authority::new(), Site::with(settings));
+        site.set("", "hostname", "\"mx.razorback.test\"");
+        site.configure();
+        let mut text = fs::read_to_string(site.path("penfold.conf")).expect("text");
+        for name in names {
+            let file = name.replace('*', "all");
+            authority.give(&site, &file, name, 300);
+            chmod(&site, &format!("{file}.key"), 0o600);
+            let path = |end: &str| site.path(&format!("{file}.{end}"));
+            text += &format!("\n[[tls]]\ncertificate = {:?}\nkey = {:?}\n", path("pem"), path("key"));
+        }
+        site.configure_with(&text);
+        let mut penfoldd = Command::new(env!("CARGO_BIN_EXE_penfoldd"));
+        let output = penfoldd.arg("-n").arg("-f").arg(site.path("penfold.conf")).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let found = (output.status.code(), said.contains(warning));
+        assert_eq!(found, (Some(0), is_warned), "{settings} {names:?}: {said}");
+    }
+    // Nobody makes one out for a name without a dot.
+    let mut site = site("");
+    site.set("", "hostname", "\"razorback\"");
+    let (_, said) = examine(&site);
+    assert!(said.contains("hostname razorback has no dot") && !said.contains("no certificate"), "{said}");
+}
+
+#[test]
+fn secrets_that_others_may_read() {
+    let site = site("");
+    chmod(&site, "users", 0o644);
+    chmod(&site, "cert.key", 0o664);
+    assert_warned(&site, &["users: others may read it (mode 644)", "cert.key: others may read it (mode 664)"]);
+    // There is no secret in it.
+    site.write("users", "jon::\nroot::\n");
+    chmod(&site, "cert.key", 0o640);
+    assert_warned(&site, &[]);
+}
+
+#[test]
+fn mail_that_nobody_reads() {
+    let kept = |who: &str, remedy: &str| format!("mail for {who} is kept in {{}}, which nobody reads: {remedy}");
+    let line = "give root a line in {aliases}";
+    for (settings, aliases, warning) in [
+        ("local.users = \"system\"", "", kept("root and postmaster", line)),
+        ("local.users = \"system\"\nlocal.postmaster = \"nobody\"", "", kept("root", line)),
+        ("local.users = \"system\"", "jon: root", kept("root and postmaster", line)),
+        ("local.users = \"system\"", "root: nobody", String::new()),
+        ("local.users = \"system\"", "root: jon@elsewhere.test", String::new()),
+        ("local.users = \"system\"\nlocal.domains = []", "", String::new()),
+        ("", "", String::new()),
+        ("local.postmaster = \"jonn\"", "", kept("postmaster", "local.postmaster leads to jonn, who has no mailbox")),
+        (
+            "",
+            "postmaster: chief\nchief: jno",
+            "{aliases}:2:1: postmaster leads to jno, who has no mailbox: mail for postmaster is kept in {}, which nobody reads".into(),
+        ),
+        ("local.users = \"system\"", "postmaster: root", kept("root and postmaster", line)),
+    ] {
+        let site = Site::with(&format!("local.mailbox = \"/var/mail/{{user}}\"\n{settings}"));
+        site.write("aliases", &format!("{aliases}\n"));
+        let (code, said) = examine(&site);
+        let path = |name| site.path(name).display().to_string();
+        let warning = warning.replace("{}", &path("spool/postmaster")).replace("{aliases}", &path("aliases"));
+        let is_other = |line: &&str| {
+            !["is \"system\"", "local.mailbox: ", "homes that are not theirs"].iter().any(|words| line.contains(words))
+        };
+        let rest: Vec<_> = said.lines().filter(is_other).collect();
+        let wanted: Vec<_> =
+            [warning.as_str(), "penfoldd: configuration OK"].into_iter().filter(|l| !l.is_empty()).collect();
+        assert_eq!((code, rest), (Some(0), wanted), "{settings} {aliases}");
+    }
+    // At a reload, too.
+    let mut site = site("");
+    let daemon = site.start();
+    site.set("local", "postmaster", "\"jonn\"");
+    site.configure();
+    daemon.hup();
+    daemon.wait_log(|line| line.contains("which nobody reads: local.postmaster"));
+}
+
+#[test]
+fn an_alias_of_root_that_leads_to_nobody() {
+    for (users, aliases, line, whom) in [
+        ("jon::\n", "# ours\nroot: jno\n", 2, "jno"),
+        ("jon::\nroot::\n", "root: jno\n", 1, "jno"),
+        ("jon::\n", "root: admin\n\nadmin: Jno@razorback\n", 3, "Jno@razorback"),
+        ("jon::\n", "root: jno, jom\n", 1, "jno"),
+        ("jon::\n", "root: jno, jon\n", 0, ""),
+        ("jon::\n", "root: jno@elsewhere.test\n", 0, ""),
+        ("jon::\n", "root: jon\n", 0, ""),
+    ] {
+        let site = Site::with("local.postmaster = \"jon\"");
+        site.write("users", users);
+        site.write("aliases", aliases);
+        let file = site.path("aliases");
+        let warning =
+            format!("{}:{line}:1: root leads to {whom}, whom nobody knows: mail for root is refused", file.display());
+        let warnings: Vec<&str> = if line == 0 { Vec::new() } else { vec![&warning] };
+        assert_warned(&site, &warnings);
+    }
+    // A users file that does not know of root.
+    let site = Site::with("local.postmaster = \"jon\"");
+    site.write("users", "jon::\n");
+    let aliases = site.path("aliases");
+    let warning =
+        format!("mail for root is refused, as there is no such user: give root a line in {}", aliases.display());
+    assert_warned(&site, &[&warning]);
+    // What it warns of.
+    let site = Site::new();
+    site.write("aliases", "root: jno\n");
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<jon@razorback>", "250 ");
+    client.ask("RCPT TO:<root@razorback>", "550 5.1.1 ");
+}
+
+#[test]
+fn aliases_where_no_domain_is_local() {
+    let warning = "local.domains is empty: the aliases have no effect";
+    for (domains, aliases, warnings) in
+        [("[]", "root: jon\n", &[warning][..]), ("[]", "# none\n", &[]), ("[\"localhost\"]", "root: jon\n", &[])]
+    {
+        let site = Site::with(&format!("local.domains = {domains}"));
+        site.write("aliases", aliases);
+        assert_warned(&site, warnings);
+    }
+}
+
+#[test]
+fn a_place_where_users_cannot_make_their_mailboxes() {
+    if !geteuid().is_root() {
+        common::skipped("root alone delivers as others");
+        return;
+    }
+    let mut site = Site::with("local.users = \"system\"");
+    let others: String = NO_PERSONS.iter().map(|name| format!("{name}: root\n")).collect();
+    site.write("aliases", &format!("root: jon@elsewhere.test\n{others}"));
+    for name in ["box", "box/all"] {
+        fs::create_dir(site.path(name)).expect("a directory");
+    }
+    for (template, mode, warned) in [
+        ("mbox:{box}/{user}", 0o2775, Some("box")),
+        ("mbox:{box}/{user}", 0o755, Some("box")),
+        ("mbox:{box}/{user}", 0o1777, None),
+        ("{box}/{user}/", 0o2775, Some("box")),
+        ("{box}/new/{domain}/{user}", 0o755, Some("box")),
+        ("{box}/new/{domain}/{user}", 0o1777, None),
+        ("{box}/x{user}", 0o755, Some("box")),
+        ("{box}/all", 0o1777, Some("box/all")),
+        ("~/Maildir", 0o755, None),
+        ("mbox:~/mbox", 0o755, None),
+    ] {
+        chmod(&site, "box", mode);
+        let template = template.replace("{box}", &site.path("box").display().to_string());
+        site.set("local", "mailbox", &format!("{template:?}"));
+        let warning = warned.map(|name| {
+            let path = site.path(name);
+            let mode = if name == "box" { mode } else { 0o755 };
+            format!(
+                "local.mailbox: not everybody may write to {} (mode {mode:03o}): mail waits for who has no mailbox there",
+                path.display()
+            )
+        });
+        assert_warned(&site, &warning.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    // A users file has mailboxes of the server's.
+    let site = Site::with("");
+    chmod(&site, "mail", 0o755);
+    assert_warned(&site, &[]);
+}
+
+#[test]
+fn what_the_start_would_make_or_not_find() {
+    let mut site = Site::new();
+    let spool = site.path("nosuch/spool");
+    site.set("", "spool", &format!("{spool:?}"));
+    let ok = "penfoldd: configuration OK\n";
+    let wanted = format!("spool: {} is not there: the start will make it\n{ok}", spool.display());
+    assert_eq!(examine(&site), (Some(0), wanted));
+    assert!(!site.path("nosuch").exists(), "nothing is made");
+    // As a start in the background would find it.
+    let site = Site::with("log.to = \"syslog\"");
+    let none = "no syslog at /dev/log: nothing is logged in the background; see log.to\n";
+    let wanted = if Path::new("/dev/log").exists() { ok.to_owned() } else { format!("{none}{ok}") };
+    assert_eq!(examine(&site), (Some(0), wanted));
+    let output = site.penfoldd(&["-n", "-d"]).output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), ok);
+}
+
+#[test]
+fn a_port_that_only_root_may_have() {
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if first.trim().parse().is_ok_and(|port: u16| port <= 1) {
+        common::skipped("anybody may have any port here");
+        return;
+    }
+    let site = Site::with("listen.address = \"127.0.0.1:1\"");
+    let owner = fs::metadata(site.path("spool")).expect("a spool");
+    let output = site.penfoldd(&["-d"]).uid(owner.uid()).gid(owner.gid()).output().expect("it runs");
+    let wanted = "penfoldd: listen on 127.0.0.1:1: Permission denied (os error 13) (start it as root)\n";
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(77), wanted));
+}
+
+#[test]
+fn a_relay_for_everybody() {
+    for (networks, open) in [
+        (
+            "\"127.0.0.0/8\", \"::1\", \"10.0.0.0/8\", \"192.0.2.0/24\", \"fc00::/7\", \"fe80::/10\", \"2001:db8::/32\"",
+            &[][..],
+        ),
+        ("\"0.0.0.0/0\", \"127.0.0.1\"", &["0.0.0.0/0"]),
+        ("\"::/0\"", &["::/0"]),
+        ("\"0.0.0.0/1\", \"128.0.0.0/1\"", &["0.0.0.0/1", "128.0.0.0/1"]),
+        ("\"2000::/3\"", &["2000::/3"]),
+    ] {
+        let warnings: Vec<String> =
+            open.iter().map(|network| format!("relay.networks has {network}: this is an open relay, ")).collect();
+        let warnings: Vec<&str> = warnings.iter().map(String::as_str).collect();
+        assert_warned(&site(&format!("relay.networks = [{networks}]")), &warnings);
+    }
+}
+
+#[test]
+fn names_that_others_cannot_know_or_reach() {
+    let only = "local.domains has example.org, and only this host can connect: see [[listen]]";
+    let neither = |host: &str| {
+        format!(
+            "local.domains has neither {host} nor localhost: mail that programs send to a user there leaves this host"
+        )
+    };
+    let (full, bare) = (neither("razorback.test"), neither("mail"));
+    let short = "hostname mail has no dot: other hosts may refuse mail from such a name; set hostname";
+    for (settings, warnings) in [
+        ("local.domains = [\"localhost\", \"razorback.test\", \"localhost.localdomain\"]", &[][..]),
+        ("local.domains = [\"example.org\"]", &[only, &full]),
+        ("local.domains = [\"example.org\", \"localhost\"]", &[only]),
+        ("local.domains = [\"example.org\", \"localhost\"]\nlisten.proxy = [\"127.0.0.1\"]", &[]),
+        ("local.domains = [\"razorback\", \"mail\"]\nhostname = \"mail\"", &[short]),
+        ("local.domains = [\"razorback\"]\nhostname = \"mail\"\nremote.local_only = true", &[&bare]),
+        ("local.domains = [\"example.org\"]\nhostname = \"mail\"", &[short, only, &bare]),
+    ] {
+        let site = Site::with(settings);
+        if settings.contains("proxy") {
+            let (code, said) = examine(&site);
+            assert_eq!((code, said.lines().count()), (Some(0), 1), "{said}");
+        } else {
+            assert_warned(&site, warnings);
+        }
+    }
+    // Not started: it would listen everywhere.
+    let site = Site::with("local.domains = [\"example.org\", \"localhost\"]\nlisten.address = \"0.0.0.0:0\"");
+    assert_eq!(examine(&site), (Some(0), "penfoldd: configuration OK\n".to_owned()));
+}
+
+#[test]
+fn what_needs_a_restart_is_said_until_there_is_one() {
+    let mut site = site("queue.workers = 3");
+    let daemon = site.start();
+    let mut reload = |workers: &str, colour: &str| {
+        site.set("queue", "workers", workers);
+        if geteuid().is_root() {
+            site.set("", "user", colour);
+        }
+        site.configure();
+        let read = |daemon: &common::Daemon| daemon.log().matches("configuration and tables read again").count();
+        let before = read(&daemon);
+        daemon.hup();
+        daemon.wait_until("a reload", || read(&daemon) > before);
+        let changed = daemon.log().matches("queue.workers has changed: that needs a restart").count();
+        let user =
+            daemon.log().matches("user: there is no such user as no-such-user: the next start will fail").count();
+        let root = daemon.log().matches("user: the server must not run as root: the next start will fail").count();
+        (changed, user, root)
+    };
+    let (one, none) = if geteuid().is_root() { (1, 0) } else { (0, 0) };
+    assert_eq!(reload("4", "\"no-such-user\""), (1, one, none));
+    assert_eq!(reload("4", "\"root\""), (2, one, one));
+    assert_eq!(reload("3", "\"nobody\""), (2, one, one));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_again() {
+    if !geteuid().is_root() {
+        common::skipped("root alone can read what the server's user cannot");
+        return;
+    }
+    let site = site("");
+    let mut command = site.penfoldd(&["-n"]);
+    chmod(&site, "penfold.conf", 0);
+    let output = command.output().expect("it runs");
+    let path = site.path("penfold.conf");
+    let says = format!("{}: the user {} must be able to read it: SIGHUP will change nothing\n", path.display(), user());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{says}penfoldd: configuration OK\n"));
+}
+
+#[test]
+fn credentials_that_are_missing_are_one_error() {
+    let mut site = site("");
+    let path = site.path("nowhere");
+    site.set("remote", "credentials", &format!("{path:?}"));
+    let (code, said) = examine(&site);
+    assert!(code == Some(78) && said.lines().count() == 1, "{said}");
+    assert!(said.contains(&format!("remote.credentials: expected a file; {}: ", path.display())), "{said}");
+}
+
+/// Who the server is.
+fn user() -> String {
+    match geteuid() {
+        uid if uid.is_root() => "nobody".to_owned(),
+        uid => User::from_uid(uid).expect("the user database").expect("somebody").name,
+    }
+}
+
+#[test]
+fn a_file_that_may_not_be_opened_is_told_with_its_key_and_who_may_not() {
+    let mut site = site("listen.kind = \"submission\"");
+    know(&mut site, "");
+    site.write("authorities.pem", &Authority::new().root_pem());
+    let path = format!("{:?}", site.path("authorities.pem"));
+    site.set("remote", "authorities", &path);
+    for (key, file) in [
+        ("tls.key", "cert.key"),
+        ("tls.certificate", "cert.pem"),
+        ("remote.authorities", "authorities.pem"),
+        ("remote.credentials", "credentials"),
+        ("local.users", "users"),
+        ("submission.senders", "senders"),
+    ] {
+        chmod(&site, file, 0);
+        let needed = match key {
+            "remote.credentials" => format!("it must belong to {} or to root, with mode 600", user()),
+            _ => format!("the user {} must be able to read it", user()),
+        };
+        let wanted = format!("penfold.conf: {key}: {}: Permission denied: {needed}\n", site.path(file).display());
+        let (code, said) = examine(&site);
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.ends_with(&wanted) && said.lines().count() == 1, "{wanted}{said}");
+        if ["users", "senders"].contains(&file) {
+            // What such a table decides waits.
+            let daemon = site.start();
+            assert!(daemon.log().contains(wanted.trim_end()), "{}", daemon.log());
+            let mut client = daemon.client();
+            client.ehlo();
+            client.ask("MAIL FROM:<x@x.test>", if file == "users" { "250 " } else { "451 " });
+            client.ask("RCPT TO:<jon@razorback>", if file == "users" { "451 " } else { "503 " });
+        } else {
+            let started = site.penfoldd(&["-d"]).output().expect("it runs");
+            let said = String::from_utf8_lossy(&started.stderr);
+            assert!(started.status.code() == Some(78) && said.ends_with(&wanted), "{said}");
+        }
+        chmod(&site, file, 0o600);
+    }
+    assert_eq!(examine(&site).0, Some(0));
+}
+
+#[test]
+fn a_log_that_may_not_be_opened() {
+    let mut site = site("");
+    fs::create_dir(site.path("log")).expect("a directory");
+    chmod(&site, "log", 0o555);
+    let path = site.path("log/mail.log");
+    site.set("log", "to", &format!("{path:?}"));
+    let wanted = format!("penfoldd: open the log {} as {}: Permission denied (os error 13)\n", path.display(), user());
+    for arguments in [&[][..], &["-n"]] {
+        let output = site.penfoldd(arguments).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said), (Some(77), wanted.clone()), "{arguments:?}");
+    }
+    // What is looked at beforehand is not made.
+    chmod(&site, "log", 0o777);
+    assert!(examine(&site).0 == Some(0) && !path.exists());
+}
+
+#[test]
+fn a_mailbox_that_cannot_be_made() {
+    let mut site = site("");
+    let template = format!("{:?}", site.path("mail/{domain}/{user}"));
+    site.set("local", "mailbox", &template);
+    site.add("aliases", "both: jon, root");
+    chmod(&site, "mail", 0o555);
+    let daemon = site.start();
+    let ids = [daemon.submit(&["both@razorback.test"]), daemon.submit(&["jon@razorback"])];
+    let mailbox = site.path("mail/razorback");
+    let wanted = format!("mkdir {}: Permission denied", mailbox.display());
+    for id in ids {
+        daemon.wait_words(&[&id, " deferred to=<jon@razorback>", &wanted]);
+    }
+    chmod(&site, "mail", 0o755);
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+}
+
+#[test]
+fn penfoldctl_passwd_without_a_name_or_a_password() {
+    for (arguments, code, says) in [
+        (&["passwd"][..], 64, "passwd needs a name\n"),
+        (&["passwd", ""], 64, "passwd needs a name\n"),
+        (&["passwd", "jon"], 65, "the password is empty\n"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
+        let output = command.args(arguments).stdin(Stdio::null()).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && said.contains(says), "{arguments:?}: {said}");
+    }
+}
+
+/// What is borne while the daemon runs must not keep it from starting: a restart of the
+/// machine would take the mail down. `-n` says it beforehand.
+#[test]
+fn a_table_with_errors_does_not_stop_a_start() {
+    let mut site = site("listen.kind = \"submission\"\nlocal.domains = [\"razorback\"]");
+    site.write("aliases", "good: \"jon@razorback\"\na: b\nb: a\nbad: jon jon\ngood: root\nnonsense\n");
+    site.write("users", &format!("jon:{SECRET}:\nroot::\nmary:hush:\nann\n"));
+    site.write("virtual", "v@razorback |cat\n");
+    site.write("routes", "x.test lmtp:/x\n");
+    site.write("senders", "jon *x\n");
+    site.write("rewrite", "jon\n");
+    let rewrite = format!("{:?}", site.path("rewrite"));
+    site.set("submission", "rewrite", &rewrite);
+    chmod(&site, "users", 0o600);
+    let (code, said) = examine(&site);
+    assert_eq!(code, Some(78), "{said}");
+    let daemon = site.start();
+    let log = daemon.log();
+    for place in [
+        "aliases:2:1: alias loop: a -> b -> a",
+        "aliases:4:6: there is text",
+        "aliases:5:1: the alias good is already on line 1",
+        "aliases:6:1: expected a name",
+        "users:3:6: expected a secret",
+        "users:4:1: expected name:secret:mailbox",
+        "virtual:1:1: expected addresses",
+        "routes:1:8: lmtp: is not supported",
+        "senders:1:5: expected an address",
+        "rewrite:1:1: expected two addresses",
+    ] {
+        assert!(said.contains(place), "{place}: {said}");
+        assert!(log.contains(place), "{place}: {log}");
+    }
+    assert_eq!(log.matches(": has errors: what can be read of it is in force").count(), 6, "{log}");
+    let mut client = daemon.client();
+    client.ehlo();
+    client.ask("MAIL FROM:<x@razorback>", "250 ");
+    for (name, reply) in [
+        ("good", "250 "),
+        ("mary", "250 "),
+        ("nobody", "550 "),
+        ("a", "451 "),
+        ("bad", "451 "),
+        ("nonsense", "451 "),
+        ("ann", "451 "),
+        ("v", "451 "),
+    ] {
+        client.ask(&format!("RCPT TO:<{name}@razorback>"), reply);
+    }
+    // A reload is no restart: what is in force stays.
+    daemon.hup();
+    daemon.wait_log(|line| line.contains("the configuration has errors: the old one stays in force"));
+    site.write("aliases", "good: jon\nbad: jon\n");
+    client.ask("RCPT TO:<bad@razorback>", "250 ");
+}
+
+#[test]
+fn signs_that_stand_for_nothing_here() {
+    let mut site = Site::new();
+    site.set("local", "mailbox", "\"/var/mail/%d/%u\"");
+    site.write("users", "jon::\nroot::/var/mail/{user}\nmary::/var/mail/%n\n");
+    let users = site.path("users");
+    let warnings = [(2, "{user}"), (3, "%n")].map(|(line, sign)| {
+        format!("{}:{line}:1: nothing takes the place of {sign} in a line's mailbox", users.display())
+    });
+    let all = ["local.mailbox: nothing takes the place of %u: expected {user} or {domain}", &warnings[0], &warnings[1]];
+    assert_warned(&site, &all);
+}
+
+/// What cron(8) and a web server send to the user that they run as.
+#[test]
+fn mail_for_users_who_are_no_persons() {
+    let Some(homes) = common::homes::Homes::new("") else { return };
+    let known = fs::read_to_string("/etc/passwd").expect("users");
+    let is_there = |name: &&str| known.lines().any(|line| line.starts_with(&format!("{name}:")));
+    if !["daemon", "bin"].iter().all(is_there) {
+        return common::skipped("this system has no daemon and no bin");
+    }
+    let words = "waits for homes that are not theirs: give them lines in";
+    let said = || {
+        let output = homes.mounts.inside(&homes.site.penfoldd(&["-n"])).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        said
+    };
+    let first = said();
+    let line = first.lines().find(|line| line.contains(words)).expect(&first);
+    assert!(
+        line.starts_with("mail for daemon, bin") && line.len() < 200 && first.matches(words).count() == 1,
+        "{first}"
+    );
+    let all = NO_PERSONS.iter().map(|name| format!("{name}: jon\n"));
+    homes.site.write("aliases", &all.collect::<String>());
+    assert!(!said().contains(words));
+}

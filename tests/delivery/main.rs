@@ -1,0 +1,15 @@
+//! Local delivery.
+//!
+//! - `aliases`: aliases that name commands, files and lists
+//! - `commands`: the exit status, time limit and output of commands
+//! - `forward`: .forward files and home directories
+//! - `handover`: spool files that become mailbox files of their recipients
+//! - `mbox`: mbox files and their locks
+//! - `quota`: the disk quota of a recipient
+
+mod aliases;
+mod commands;
+mod forward;
+mod handover;
+mod mbox;
+mod quota;

@@ -1,0 +1,207 @@
+//! People's mail programs log in and submit: swaks, msmtp, Python's smtplib, curl,
+//! s-nail, mutt and `openssl s_client`, over STARTTLS and over TLS from the first octet.
+//!
+//! Each sends one message with a password, which arrives with ESMTPSA in Received: and
+//! the login in the log, and each hears that a wrong one is wrong. The secret in the
+//! users file is what `penfoldctl passwd` makes. A program that is absent is skipped.
+
+use std::fs;
+use std::process::{Command, Output, Stdio};
+
+use common::programs::feed;
+use common::tls::Authority;
+use common::{Daemon, Site};
+
+const PASSWORD: &str = "pencil and paper";
+
+/// How a program reaches the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    StartTls,
+    Implicit,
+}
+
+const WAYS: [Way; 2] = [Way::StartTls, Way::Implicit];
+
+struct Scene {
+    site: Site,
+    daemon: Daemon,
+    way: Way,
+}
+
+impl Scene {
+    fn new(way: Way) -> Self {
+        let authority = Authority::new();
+        let tls = if way == Way::Implicit { "implicit" } else { "offered" };
+        let settings = format!("listen.kind = \"submission\"\nlisten.tls = \"{tls}\"\nrelay.networks = []");
+        let site = authority.site(&settings);
+        // By its address, for programs that look names up.
+        authority.give(&site, "cert", "127.0.0.1", 30);
+        site.write("root.pem", &authority.root_pem());
+        let line = feed(Command::new(env!("CARGO_BIN_EXE_penfoldctl")).args(["passwd", "jon"]), PASSWORD.as_bytes());
+        let line = String::from_utf8_lossy(&line.stdout).trim_end().to_owned();
+        assert!(line.starts_with("jon:{SCRAM-SHA-256}") && !line.contains("pencil"), "{line}");
+        site.write("users", &format!("{line}\nmary::\n"));
+        let daemon = site.start();
+        Self { site, daemon, way }
+    }
+
+    fn root(&self) -> String {
+        self.site.path("root.pem").display().to_string()
+    }
+
+    fn port(&self) -> String {
+        self.daemon.address().port().to_string()
+    }
+
+    /// Runs a program that is to send one message to mary, with the right password and with a wrong one.
+    fn try_with(&self, program: &str, send: &dyn Fn(&Self, &str) -> Output) {
+        let wrong = send(self, "wrong");
+        assert!(!wrong.status.success(), "{program}: {wrong:?}");
+        self.daemon.wait_words(&["auth-failed", "user=jon"]);
+        let right = send(self, PASSWORD);
+        assert!(right.status.success(), "{program} {:?}: {right:?}\n{}", self.way, self.daemon.log());
+        let mail = self.daemon.wait_mail(&self.site, "mary", 1).remove(0);
+        let text = String::from_utf8_lossy(&mail).into_owned();
+        assert!(text.contains(" with ESMTPSA (TLS1.3) id "), "{program}: {text}");
+        assert!(text.contains("How are you?"), "{program}: {text}");
+        assert!(text.contains("\nDate: ") && text.to_lowercase().contains("\nmessage-id: "), "{program}: {text}");
+        self.daemon.wait_words(&[" accept from=<jon@", " proto=ESMTPSA tls=TLS1.3 cipher=TLS_"]);
+    }
+}
+
+fn everywhere(program: &str, send: impl Fn(&Scene, &str) -> Output) {
+    if Command::new(program).arg("--version").stdin(Stdio::null()).output().is_err() {
+        return common::skipped(format_args!("{program} is not installed"));
+    }
+    for way in WAYS {
+        Scene::new(way).try_with(program, &send);
+    }
+}
+
+const LETTER: &str = "From: jon@razorback.test\nTo: mary@razorback.test\nSubject: hello\n\nHow are you?\n";
+
+#[test]
+fn swaks() {
+    for mechanism in ["PLAIN", "LOGIN"] {
+        everywhere("swaks", |scene, password| {
+            let tls = if scene.way == Way::StartTls { "--tls" } else { "--tls-on-connect" };
+            Command::new("swaks")
+                .args(["--server", "127.0.0.1", "--port", &scene.port(), tls, "--auth", mechanism])
+                .args(["--auth-user", "jon", "--auth-password", password, "--tls-ca-path", &scene.root()])
+                .args(["--tls-verify", "--from", "jon@razorback.test", "--to", "mary@razorback.test"])
+                .args(["--body", "How are you?"])
+                .output()
+                .expect("swaks")
+        });
+    }
+}
+
+#[test]
+fn msmtp() {
+    for mechanism in ["scram-sha-256", "plain", "login"] {
+        everywhere("msmtp", |scene, password| {
+            let starttls = if scene.way == Way::StartTls { "on" } else { "off" };
+            let command = &mut Command::new("msmtp");
+            command
+                .args(["--file=/dev/null", "--host=127.0.0.1", &format!("--port={}", scene.port())])
+                .args(["--tls=on", &format!("--tls-starttls={starttls}"), &format!("--auth={mechanism}")])
+                .args(["--user=jon", &format!("--passwordeval=echo '{password}'"), "--from=jon@razorback.test"])
+                .args([&format!("--tls-trust-file={}", scene.root()), "--timeout=20", "mary@razorback.test"]);
+            feed(command, LETTER.as_bytes())
+        });
+    }
+}
+
+#[test]
+fn smtplib() {
+    const SCRIPT: &str = "
+import smtplib, ssl, sys
+port, way, root, password, letter = sys.argv[1:]
+context = ssl.create_default_context(cafile=root)
+if way == 'StartTls':
+    client = smtplib.SMTP('127.0.0.1', int(port), timeout=20)
+    client.starttls(context=context)
+else:
+    client = smtplib.SMTP_SSL('127.0.0.1', int(port), context=context, timeout=20)
+client.login('jon', password)
+client.sendmail('jon@razorback.test', ['mary@razorback.test'], letter)
+client.quit()
+";
+    everywhere("python3", |scene, password| {
+        let way = format!("{:?}", scene.way);
+        Command::new("python3")
+            .args(["-c", SCRIPT, &scene.port(), &way, &scene.root(), password, LETTER])
+            .output()
+            .expect("python3")
+    });
+}
+
+#[test]
+fn curl() {
+    everywhere("curl", |scene, password| {
+        let (scheme, more) = if scene.way == Way::StartTls { ("smtp", "--ssl-reqd") } else { ("smtps", "--ssl") };
+        scene.site.write("letter", LETTER);
+        Command::new("curl")
+            .args(["--silent", "--show-error", "--crlf", more, "--cacert", &scene.root(), "--max-time", "20"])
+            .args(["--url", &format!("{scheme}://127.0.0.1:{}", scene.port()), "--user", &format!("jon:{password}")])
+            .args(["--mail-from", "jon@razorback.test", "--mail-rcpt", "mary@razorback.test", "--upload-file"])
+            .arg(scene.site.path("letter"))
+            .output()
+            .expect("curl")
+    });
+}
+
+#[test]
+fn s_nail() {
+    everywhere("s-nail", |scene, password| {
+        let scheme = if scene.way == Way::StartTls { "smtp" } else { "smtps" };
+        // Blanks and the like are escaped in its addresses of servers.
+        let password = password.replace(' ', "%20");
+        let starttls = if scene.way == Way::StartTls { "smtp-use-starttls" } else { "nosmtp-use-starttls" };
+        let command = &mut Command::new("s-nail");
+        command
+            .env("HOME", scene.site.path(""))
+            .args(["-:/", "-Sv15-compat", "-Ssendwait", "-SDEAD=/dev/null", "-Stls-verify=ignore"])
+            .args([&format!("-S{starttls}"), "-Ssmtp-auth=plain"])
+            .arg(format!("-Smta={scheme}://jon:{password}@127.0.0.1:{}", scene.port()))
+            .args(["-Sfrom=jon@razorback.test", "-s", "hello", "mary@razorback.test"]);
+        feed(command, b"How are you?\n")
+    });
+}
+
+#[test]
+fn mutt() {
+    if Command::new("mutt").arg("-v").stdin(Stdio::null()).output().is_err() {
+        return common::skipped("mutt is not installed");
+    }
+    for way in WAYS {
+        Scene::new(way).try_with("mutt", &|scene, password| {
+            let scheme = if scene.way == Way::StartTls { "smtp" } else { "smtps" };
+            let settings = format!(
+                "set smtp_url=\"{scheme}://jon@127.0.0.1:{}/\"\nset smtp_pass=\"{password}\"\nset ssl_starttls=yes\n\
+                 set ssl_force_tls=yes\nset certificate_file=\"{}\"\nset ssl_verify_host=no\nset copy=no\n\
+                 set from=\"jon@razorback.test\"\nset use_from=yes\nset smtp_authenticators=\"plain\"\n\
+                 set ssl_ca_certificates_file=\"{}\"\n",
+                scene.port(),
+                scene.root(),
+                scene.root()
+            );
+            scene.site.write("muttrc", &settings);
+            let command = &mut Command::new("mutt");
+            command.env("HOME", scene.site.path("")).arg("-n").arg("-F").arg(scene.site.path("muttrc"));
+            command.args(["-s", "hello", "mary@razorback.test"]);
+            feed(command, b"How are you?\n")
+        });
+    }
+}
+
+/// Without AUTH, and not from a trusted network.
+#[test]
+fn who_has_not_logged_in_submits_nothing() {
+    let scene = Scene::new(Way::StartTls);
+    let mut client = scene.daemon.client();
+    client.ask("HELO client.test", "250");
+    client.ask("MAIL FROM:<jon@razorback.test>", "530 5.7.0 ");
+    assert_eq!(fs::read_dir(scene.site.path("spool/new")).expect("a spool").count(), 0);
+}

@@ -1,0 +1,520 @@
+//! Mail exchanged with other people's software: Postfix and Exim in both directions,
+//! and under TLS with AUTH, where Dovecot stands behind Postfix; swaks and Python's
+//! smtplib as clients, haproxy and Postfix in front.
+//!
+//! The peers run on loopback from packages that tests/setup unpacked; see
+//! tests/interop/. What is not there is skipped, and a line says so. Whatever passes
+//! through must come out as it went in, and a refusal must reach the sender in the
+//! words of who refused.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use common::tls::Authority;
+use common::{Daemon, Site, free_port, unpacked};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::geteuid;
+
+const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop");
+
+/// Where a peer that needs no way back sends its mail: nothing listens there.
+const NOWHERE: u16 = 9;
+
+const POSTFIX: Software = Software { name: "postfix", ready: "daemon started" };
+const EXIM: Software = Software { name: "exim", ready: "listening for SMTP" };
+
+#[test]
+fn mail_comes_from_postfix() {
+    comes_from(&POSTFIX);
+}
+
+#[test]
+fn mail_comes_from_exim() {
+    comes_from(&EXIM);
+}
+
+#[test]
+fn mail_goes_to_postfix() {
+    goes_to(&POSTFIX);
+}
+
+#[test]
+fn mail_goes_to_exim() {
+    goes_to(&EXIM);
+}
+
+#[test]
+fn what_postfix_refuses_bounces() {
+    bounces_off(&POSTFIX);
+}
+
+#[test]
+fn what_exim_refuses_bounces() {
+    bounces_off(&EXIM);
+}
+
+#[test]
+fn postfix_bounces_what_penfold_refuses() {
+    is_told_by(&POSTFIX);
+}
+
+#[test]
+fn exim_bounces_what_penfold_refuses() {
+    is_told_by(&EXIM);
+}
+
+fn comes_from(software: &Software) {
+    let site = Site::new();
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, software, daemon.port) else { return };
+    assert_sent(&smtplib(peer.port(), "you@peer.test", &["jon@razorback.test"]));
+    assert_intact(&daemon.wait_mail(&site, "jon", 1)[0]);
+}
+
+#[test]
+fn mail_comes_from_postfix_under_tls() {
+    comes_securely_from(&POSTFIX);
+}
+
+#[test]
+fn mail_comes_from_exim_under_tls() {
+    comes_securely_from(&EXIM);
+}
+
+fn comes_securely_from(software: &Software) {
+    let site = Authority::new().site("");
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, software, daemon.port) else { return };
+    assert_sent(&smtplib(peer.port(), "you@peer.test", &["jon@razorback.test"]));
+    let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
+    assert_intact(&mail);
+    assert!(String::from_utf8_lossy(&mail).contains(" with ESMTPS (TLS1.3) id "));
+    daemon.wait_words(&[" accept ", "proto=ESMTPS tls=TLS1.3"]);
+}
+
+fn goes_to(software: &Software) {
+    let site = Site::new();
+    let Some(peer) = Peer::start(&site, software, NOWHERE) else { return };
+    site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+    let daemon = site.start();
+    assert_sent(&smtplib(daemon.port, "jon@razorback.test", &["you@peer.test"]));
+    assert_intact(&peer.wait_mail());
+    assert!(daemon.settles(&site), "not finished:\n{}", daemon.log());
+    assert!(site.mail("jon").is_empty(), "a bounce for mail that arrived");
+}
+
+#[test]
+fn mail_goes_to_exim_under_tls_by_plain() {
+    let authority = Authority::new();
+    let site = secure_site(&authority, "127.0.0.1:jon:hush\n");
+    let tls = [("PEER_TLS", site.path("peer"))];
+    let Some(peer) = Peer::start_with(&site, &EXIM, NOWHERE, &tls) else { return };
+    goes_securely(&site, &peer, &["with esmtpsa ", "(TLS1.3)"]);
+}
+
+#[test]
+fn mail_goes_to_postfix_under_tls_whoever_it_is() {
+    let mut site = secure_site(&Authority::new(), "");
+    site.set("remote", "authorities", "\"system\"");
+    let Some(peer) = Peer::start_with(&site, &POSTFIX, NOWHERE, &[("PEER_TLS", site.path("peer"))]) else { return };
+    site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+    goes_securely(&site, &peer, &["using TLSv1.3 with cipher", "with ESMTPS "]);
+}
+
+#[test]
+fn mail_goes_to_postfix_under_tls_by_every_mechanism_of_dovecot() {
+    for mechanism in ["SCRAM-SHA-256", "PLAIN", "LOGIN"] {
+        let authority = Authority::new();
+        let site = secure_site(&authority, "127.0.0.1:jon:hush\n");
+        let Some(_dovecot) = dovecot(&site, mechanism) else { return };
+        let settings = [("PEER_TLS", site.path("peer")), ("PEER_AUTH", site.path("dovecot/auth"))];
+        let Some(peer) = Peer::start_with(&site, &POSTFIX, NOWHERE, &settings) else { return };
+        goes_securely(&site, &peer, &["using TLSv1.3 with cipher", "(Authenticated sender: jon)", "with ESMTPSA "]);
+    }
+}
+
+/// A site with a certificate for 127.0.0.1 in peer.pem and peer.key, whose authority it
+/// believes, and with credentials.
+fn secure_site(authority: &Authority, credentials: &str) -> Site {
+    let mut site = Site::new();
+    authority.give(&site, "peer", "127.0.0.1", 300);
+    site.write("authorities.pem", &authority.root_pem());
+    site.write("credentials", credentials);
+    fs::set_permissions(site.path("credentials"), fs::Permissions::from_mode(0o600)).expect("a scratch file");
+    for (key, file) in [("authorities", "authorities.pem"), ("credentials", "credentials")] {
+        let path = format!("{:?}", site.path(file));
+        site.set("remote", key, &path);
+    }
+    site
+}
+
+/// Sends a message to a peer, which traces it like this.
+fn goes_securely(site: &Site, peer: &Peer, traces: &[&str]) {
+    if !fs::read_to_string(site.path("routes")).is_ok_and(|routes| routes.contains("peer.test")) {
+        site.add("routes", &format!("peer.test smtp+starttls://127.0.0.1:{}", peer.port()));
+    }
+    let daemon = site.start();
+    assert_sent(&smtplib(daemon.port, "jon@razorback.test", &["you@peer.test"]));
+    daemon.wait_words(&[" sent ", "tls=TLS1.3"]);
+    let mail = peer.wait_mail();
+    assert_intact(&mail);
+    traces.iter().for_each(|trace| assert_from(&mail, trace));
+}
+
+/// Dovecot's auth service, which knows jon and one mechanism, at dovecot/auth in a site.
+fn dovecot(site: &Site, mechanism: &str) -> Option<Daemon> {
+    let dir = site.path("dovecot");
+    let mut command = unpacked::dovecot(&dir.join("dovecot.conf"))?;
+    fs::create_dir(&dir).expect("a scratch directory");
+    let at = dir.display();
+    site.write("dovecot/users", "jon:{PLAIN}hush\n");
+    site.write(
+        "dovecot/dovecot.conf",
+        &format!(
+            "base_dir = {at}/run\nstate_dir = {at}/state\nlog_path = /dev/stderr\nprotocols =\nssl = no\n\
+             default_internal_user = nobody\ndefault_internal_group = nogroup\ndefault_login_user = mail\n\
+             auth_mechanisms = {}\nauth_debug = yes\npassdb {{\n  driver = passwd-file\n  args = {at}/users\n}}\n\
+             userdb {{\n  driver = static\n  args = uid=nobody gid=nogroup home={at}\n}}\n\
+             service auth {{\n  unix_listener {at}/auth {{\n    mode = 0666\n  }}\n}}\n",
+            mechanism.to_ascii_lowercase()
+        ),
+    );
+    command.stdin(Stdio::null());
+    let started = Daemon::spawn_until(command, |line| line.contains("starting up").then_some(0));
+    Some(started.unwrap_or_else(|log| panic!("dovecot does not start:\n{log}")))
+}
+
+fn bounces_off(software: &Software) {
+    let site = Site::new();
+    let Some(peer) = Peer::start(&site, software, NOWHERE) else { return };
+    site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+    let daemon = site.start();
+    assert_sent(&smtplib(daemon.port, "jon@razorback.test", &["nobody@peer.test", "you@peer.test"]));
+    assert_intact(&peer.wait_mail());
+    let bounce = String::from_utf8_lossy(&daemon.wait_mail(&site, "jon", 1)[0]).into_owned();
+    for wanted in ["multipart/report", "nobody@peer.test", "Nobody is not at home"] {
+        assert!(bounce.contains(wanted), "no {wanted:?} in\n{bounce}");
+    }
+    assert!(!bounce.contains("<you@peer.test>"), "blames the recipient that was served:\n{bounce}");
+}
+
+fn is_told_by(software: &Software) {
+    let site = Site::new();
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, software, daemon.port) else { return };
+    assert_sent(&smtplib(peer.port(), "you@peer.test", &["elvis@razorback.test", "jon@razorback.test"]));
+    assert_intact(&daemon.wait_mail(&site, "jon", 1)[0]);
+    let bounce = String::from_utf8_lossy(&peer.wait_mail()).into_owned();
+    for wanted in ["elvis@razorback.test", "User unknown"] {
+        assert!(bounce.contains(wanted), "no {wanted:?} in\n{bounce}");
+    }
+}
+
+#[test]
+fn smtplib_learns_who_is_refused() {
+    if !present("python3") {
+        return;
+    }
+    let site = Site::new();
+    let daemon = site.start();
+    let some = smtplib(daemon.port, "jon@frogbog", &["elvis@razorback", "jon@razorback"]);
+    assert!(some.status.success(), "{some:?}");
+    assert_refused(&some, "elvis@razorback");
+    assert_intact(&daemon.wait_mail(&site, "jon", 1)[0]);
+    let none = smtplib(daemon.port, "jon@frogbog", &["elvis@razorback"]);
+    assert_eq!(none.status.code(), Some(1), "{none:?}");
+    assert_refused(&none, "elvis@razorback");
+}
+
+#[test]
+fn swaks_sends_line_by_line_and_all_at_once() {
+    if !present("swaks") {
+        return;
+    }
+    let site = Site::new();
+    let daemon = site.start();
+    for (number, how) in [(1, None), (2, Some("--pipeline"))] {
+        let mut swaks = Command::new("swaks");
+        swaks.args(["--server", "127.0.0.1", "--port", &daemon.port.to_string(), "--helo", "frogbog.test"]);
+        swaks.args(["--from", "jon@frogbog.test", "--to", "jon@razorback.test,root@razorback.test"]);
+        let output = swaks.args(how).output().expect("swaks runs");
+        assert!(output.status.success(), "swaks {how:?}:\n{}", String::from_utf8_lossy(&output.stdout));
+        daemon.wait_mail(&site, "jon", number);
+        daemon.wait_mail(&site, "root", number);
+    }
+}
+
+#[test]
+fn swaks_speaks_for_another_by_xclient() {
+    if !present("swaks") {
+        return;
+    }
+    let site = Site::with("listen.xclient = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let attributes = ["--xclient-addr", "192.0.2.7", "--xclient-name", "mx.frogbog.test", "--xclient-port", "4321"];
+    let (output, said) = swaks(daemon.port, &attributes);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("NAME=mx.frogbog.test") && said.matches("<-  220 ").count() == 2, "{said}");
+    assert_from(&daemon.wait_mail(&site, "jon", 1)[0], "(mx.frogbog.test [192.0.2.7])");
+    daemon.wait_words(&[" accept ", " peer=mx.frogbog.test[192.0.2.7] via=[127.0.0.1] "]);
+    // What is not its own: the address may be IPv6, and the name is to be known to nobody.
+    let attributes = ["--xclient", "ADDR=IPV6:2001:db8::7 NAME=[UNAVAILABLE] HELO=frogbog.test PROTO=ESMTP"];
+    let (output, said) = swaks(daemon.port, &attributes);
+    assert!(output.status.success(), "{said}");
+    daemon.wait_words(&[" accept ", " peer=unknown[2001:db8::7] via=[127.0.0.1] "]);
+    // And from one who is no front end: swaks finds that it is not offered.
+    let site = Site::new();
+    let daemon = site.start();
+    let (output, said) = swaks(daemon.port, &["--xclient-addr", "192.0.2.7"]);
+    assert!(!output.status.success() && !said.contains("-> XCLIENT"), "{said}");
+}
+
+#[test]
+fn postfix_says_whom_it_forwards_for() {
+    let site = Site::with("listen.xclient = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, &POSTFIX, daemon.port) else { return };
+    // Postfix believes what swaks says of its client, and passes it on.
+    if !present("swaks") {
+        return;
+    }
+    let attributes = ["--xclient-addr", "127.0.0.9", "--xclient-name", "mx.frogbog.test"];
+    let (output, said) = swaks(peer.port(), &attributes);
+    assert!(output.status.success(), "{said}");
+    let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
+    assert_from(&mail, "(forwarded for mx.frogbog.test [127.0.0.9] as frogbog.test with ESMTP)");
+    assert_from(&mail, "Received: from postfix.test (");
+    let line = daemon.wait_words(&[" accept ", " peer=mx.frogbog.test[127.0.0.9] via="]);
+    let ident = line.split_once(" ident=").and_then(|(_, rest)| rest.split(' ').next()).expect("a queue id");
+    assert_from(&mail, &format!("by postfix.test (Postfix) with ESMTP id {ident}"));
+}
+
+#[test]
+fn haproxy_says_for_whom_it_comes() {
+    let site = Site::with("listen.proxy = [\"127.0.0.1\"]\nrelay.networks = [\"127.0.0.9\"]");
+    let daemon = site.start();
+    for (number, version) in [(1, "send-proxy"), (2, "send-proxy-v2")] {
+        let Some((haproxy, port)) = haproxy(&site, &daemon, version) else { return };
+        // The client is at an address of loopback that nobody else has here.
+        let (output, said) = swaks(port, &["--local-interface", "127.0.0.9"]);
+        assert!(output.status.success(), "{said}");
+        let mail = daemon.wait_mail(&site, "jon", number);
+        mail.iter().for_each(|mail| assert_from(mail, "[127.0.0.9])\n\tby razorback.test"));
+        daemon.wait_words(&[" accept ", "[127.0.0.9] via=[127.0.0.1] "]);
+        // That address may relay here, and the proxy's own may not.
+        let (output, said) =
+            swaks(port, &["--local-interface", "127.0.0.9", "--to", "you@elsewhere.test", "--quit-after", "RCPT"]);
+        assert!(output.status.success(), "{said}");
+        let (output, said) = swaks(port, &["--to", "you@elsewhere.test", "--quit-after", "RCPT"]);
+        assert!(!output.status.success() && said.contains("550 5.7.1"), "{said}");
+        drop(haproxy);
+    }
+}
+
+/// haproxy before a daemon, as the manual has it; `version` is how it says for whom it comes.
+fn haproxy(site: &Site, daemon: &Daemon, version: &str) -> Option<(Daemon, u16)> {
+    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("haproxy.pkg");
+    let program = if tree.is_dir() { tree.join("usr/sbin/haproxy") } else { "haproxy".into() };
+    let libraries = fs::read_dir(tree.join("usr/lib")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let libraries: Vec<String> = libraries.map(|path| path.display().to_string()).collect();
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.env("LD_LIBRARY_PATH", libraries.join(":")).args(arguments).stdin(Stdio::null());
+        command
+    };
+    if command(&["-v"]).output().is_err() {
+        return skipped("haproxy is not installed");
+    }
+    if !present("swaks") {
+        return None;
+    }
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfold-smtp.7")).expect("a manual");
+    let (_, example) = manual.split_once("listen smtp\n").expect("the example");
+    let (example, _) = example.split_once(".Ed\n").expect("its end");
+    for wanted in ["bind :25\n", "192.0.2.1:25 ", "send-proxy-v2\n"] {
+        assert!(example.contains(wanted), "no {wanted:?} in the example of the manual:\n{example}");
+    }
+    let mut logs = String::new();
+    for _ in 0..3 {
+        let port = free_port();
+        let example = example.replace("bind :25", &format!("bind 127.0.0.1:{port}"));
+        let example = example.replace("192.0.2.1:25", &daemon.address().to_string()).replace("send-proxy-v2", version);
+        site.write("haproxy.cfg", &format!("listen smtp\n{example}"));
+        let file = site.path("haproxy.cfg");
+        let started = command(&["-W", "-db", "-f", &file.display().to_string()]);
+        match Daemon::spawn_until(started, |line| line.contains("Loading success").then_some(port)) {
+            Ok(haproxy) => return Some((haproxy, port)),
+            Err(log) => logs += &log,
+        }
+    }
+    panic!("haproxy does not start:\n{logs}");
+}
+
+/// Sends a message to jon, or what the arguments say; what swaks has to tell.
+fn swaks(port: u16, arguments: &[&str]) -> (Output, String) {
+    let mut swaks = Command::new("swaks");
+    swaks.args(["--server", "127.0.0.1", "--port", &port.to_string(), "--helo", "frogbog.test"]);
+    swaks.args(["--from", "jon@frogbog.test", "--to", "jon@razorback.test"]).args(arguments);
+    let output = swaks.output().expect("swaks runs");
+    let said = [&output.stdout[..], &output.stderr].concat();
+    (output, String::from_utf8_lossy(&said).into_owned())
+}
+
+fn assert_from(mail: &[u8], trace: &str) {
+    let text = String::from_utf8_lossy(mail);
+    assert!(text.contains(trace), "no {trace:?} in\n{text}");
+}
+
+/// A mail server that is not ours.
+struct Software {
+    /// Of its script, and of the directory it is unpacked in.
+    name: &'static str,
+    /// What it logs when it listens.
+    ready: &'static str,
+}
+
+/// Such a server at work. Ended when dropped; declare it after its site.
+struct Peer {
+    daemon: Daemon,
+    dir: PathBuf,
+}
+
+impl Peer {
+    /// Starts one that sends what is not for peer.test to a port here; `None`,
+    /// after saying why, where it cannot be.
+    fn start(site: &Site, software: &Software, back: u16) -> Option<Self> {
+        Self::start_with(site, software, back, &[])
+    }
+
+    /// The same with settings, which its script describes.
+    fn start_with(site: &Site, software: &Software, back: u16, settings: &[(&str, PathBuf)]) -> Option<Self> {
+        let name = software.name;
+        let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{name}.pkg"));
+        if !tree.is_dir() {
+            return skipped(&format!("{name} is not installed"));
+        }
+        if !geteuid().is_root() || !may_mount() {
+            return skipped(&format!("{name} needs root, and a system that lets root mount"));
+        }
+        if !present("python3") {
+            return None;
+        }
+        // The port is free when it is chosen; if it is taken a moment later, the next one is not.
+        let mut logs = String::new();
+        for attempt in 0..3 {
+            let dir = site.path(&format!("{name}{attempt}"));
+            let port = free_port();
+            let mut script = Command::new(format!("{PEERS}/{name}.sh"));
+            script.args([&tree, &dir]).args([port.to_string(), back.to_string()]).stdin(Stdio::null());
+            script.envs(settings.iter().map(|(name, path)| (*name, path)));
+            match Daemon::spawn_until(script, |line| line.contains(software.ready).then_some(port)) {
+                Ok(daemon) => return Some(Self { daemon, dir }),
+                Err(log) => logs += &log,
+            }
+        }
+        panic!("{name} does not start:\n{logs}");
+    }
+
+    fn port(&self) -> u16 {
+        self.daemon.port
+    }
+
+    /// Waits for the first message in its Maildir.
+    fn wait_mail(&self) -> Vec<u8> {
+        let first = || fs::read_dir(self.dir.join("mail/new")).ok()?.next()?.ok();
+        self.daemon.wait_until("a message at the peer", || first().is_some());
+        fs::read(first().expect("just seen").path()).expect("a message")
+    }
+}
+
+impl Drop for Peer {
+    /// All its processes have gone when none holds the log open: only then can the site be removed.
+    fn drop(&mut self) {
+        let _ = kill(self.daemon.pid(), Signal::SIGKILL);
+        self.daemon.comes_true(|| false);
+    }
+}
+
+/// Whether a file system can be laid over another in a namespace, as tests/interop/root.sh does.
+fn may_mount() -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "mount",
+        "-t",
+        "overlay",
+        "-o",
+        "lowerdir=/etc:/usr",
+        "overlay",
+        "/usr",
+    ]);
+    unshare.output().is_ok_and(|output| output.status.success())
+}
+
+/// Whether a program is there; says so if not.
+fn present(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        skipped::<()>(&format!("{program} is not installed"));
+    }
+    found
+}
+
+/// Says what is left out.
+fn skipped<T>(why: &str) -> Option<T> {
+    common::skipped(why);
+    None
+}
+
+/// Sends [`message`] with Python's smtplib to a port here.
+fn smtplib(port: u16, sender: &str, recipients: &[&str]) -> Output {
+    let mut python = Command::new("python3");
+    python.arg(format!("{PEERS}/smtplib_send.py")).args([&port.to_string(), sender]).args(recipients);
+    python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = python.spawn().expect("python3 runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(&message()).expect("it reads");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+/// Everything that tends to be hurt on the way: dots at the start of a line,
+/// octets above 127, the longest line of RFC 5321 4.5.3.1.6, blanks and empty
+/// lines at the end, and what an mbox would mangle.
+fn body() -> Vec<u8> {
+    let longest = "x".repeat(998);
+    let lines = [".", "..", ".dot", "From here", "gr\u{fc}n \u{20ac}", "blanks \t ", &longest, "", "."];
+    let mut body: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
+    body.extend(b"\xff\xfe not UTF-8\r\n\r\n");
+    body
+}
+
+fn message() -> Vec<u8> {
+    let header = "From: jon@frogbog.test\r\nTo: undisclosed-recipients:;\r\nSubject: as it went in\r\n\
+        Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@frogbog.test>\r\nMIME-Version: 1.0\r\n\
+        Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n";
+    [header.as_bytes(), &body()].concat()
+}
+
+/// That a file in a Maildir is [`message`], below what was added on top.
+fn assert_intact(file: &[u8]) {
+    let wanted: Vec<u8> = message().into_iter().filter(|&octet| octet != b'\r').collect();
+    let text = String::from_utf8_lossy(file);
+    assert!(file.ends_with(&wanted), "not as it went in:\n{text}");
+    assert!(text.contains("Received: "), "no trace in\n{text}");
+}
+
+fn assert_sent(output: &Output) {
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+}
+
+fn assert_refused(output: &Output, address: &str) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with(&format!("refused {address} 550 5.1.1 ")), "{said}");
+    assert!(said.contains("User unknown"), "{said}");
+}

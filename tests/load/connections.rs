@@ -1,0 +1,348 @@
+//! Ten thousand sessions at once, and where the system has no thread for one more.
+//!
+//! A crowd is held and served: each client hears the greeting and an answer to EHLO,
+//! some deliver mail while all others stay, and all hear goodbye; then the daemon
+//! has no more threads and descriptors than before, and never as many of them as the unit
+//! for systemd allows. What it takes is printed; for a
+//! smaller crowd under TLS, too. Where
+//! this process may not have so many descriptors the crowd is smaller, and says so.
+//! Shortage of threads is made by the real limit, RLIMIT_NPROC, for a user that
+//! nobody else is; that takes root.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+use common::client::{Client, TEXT};
+use common::holdings::{Holdings, limit, mappings, memory, page_tables};
+use common::remote::Remote;
+use common::tls::Authority;
+use common::{Daemon, PATIENCE, Site};
+
+// The crowd
+
+const CROWD: usize = 10_000;
+/// From one address come fewer than the default of limits.connections_per_host.
+const FROM_ONE: usize = 40;
+/// Said and heard by turns, so that the daemon has some to start at the same time.
+const WAVE: usize = 500;
+/// A daemon in which nothing changes for so long is at rest.
+const REST: Duration = Duration::from_millis(300);
+/// The most that one session may take, in KiB.
+const MOST: usize = 32;
+
+#[test]
+fn ten_thousand_sessions_are_held_and_served() {
+    let _turn = crate::turn();
+    let site = Site::with("limits.connections = 10100");
+    let daemon = Daemon::spawn(within(&site, "nofile", of_unit("LimitNOFILE")));
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_mail(&site, "jon", 1);
+    let (quiet, small) = (Holdings::at_rest(daemon.pid(), REST), memory(daemon.pid()));
+    let size = size_of_crowd();
+    assert!(size < CROWD || !daemon.log().contains("RLIMIT_NOFILE"), "{}", daemon.log());
+    let start = Instant::now();
+    let mut crowd: Vec<TcpStream> = Vec::with_capacity(size);
+    while crowd.len() < size {
+        let first = crowd.len();
+        crowd.extend((first..size.min(first + WAVE)).map(|number| visitor(&daemon, number)));
+        hear_all(&mut crowd[first..], "220 ");
+        say_all(&mut crowd[first..], "EHLO client.test\r\n");
+        hear_all(&mut crowd[first..], "250 ");
+    }
+    let (greeted, held, big) = (start.elapsed(), Holdings::of(daemon.pid()), memory(daemon.pid()));
+    assert!(held.threads >= quiet.threads + size && held.descriptors >= quiet.descriptors + size, "{held:?}");
+    println!(
+        "{size} sessions in {greeted:?}: {:.1} KiB each, {:.1} KiB of page tables, {:.1} mappings, {} descriptors",
+        (big - small) as f64 / size as f64,
+        page_tables(daemon.pid()) as f64 / size as f64,
+        mappings(daemon.pid()) as f64 / size as f64,
+        held.descriptors - quiet.descriptors,
+    );
+    assert!(big - small < MOST * size, "{} KiB for {size} sessions", big - small);
+    // Old ones and new ones are served while all others are there.
+    let some: Vec<usize> = (0..size).step_by(size / 100).collect();
+    for &number in &some {
+        deliver(&mut crowd[number]);
+    }
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_mail(&site, "jon", some.len() + 2);
+    say_all(&mut crowd, "QUIT\r\n");
+    hear_all(&mut crowd, "221 ");
+    drop(crowd);
+    daemon.wait_until("the crowd to be gone", || Holdings::of(daemon.pid()) == quiet);
+    println!("all in {:?}, {} KiB before and {} KiB after", start.elapsed(), small, memory(daemon.pid()));
+    assert!(daemon.settles(&site));
+    assert!(!daemon.log().contains("too many connections"), "{}", daemon.log());
+}
+
+/// Sessions under TLS, and the most that one may take, in KiB. Without optimization a
+/// handshake leaves a stack of 70 KiB, and of 30 with it.
+const SECURE_CROWD: usize = 200;
+const SECURE_MOST: usize = if cfg!(debug_assertions) { 128 } else { 64 };
+
+#[test]
+fn sessions_under_tls_that_are_idle_take_little() {
+    let _turn = crate::turn();
+    let authority = Authority::new();
+    let site = authority.site("limits.connections = 1000");
+    let daemon = site.start();
+    let secure = |number| {
+        let mut clear = visitor(&daemon, number);
+        hear(&mut clear, "220 ");
+        say_all(std::slice::from_mut(&mut clear), "EHLO client.test\r\n");
+        hear(&mut clear, "250 ");
+        say_all(std::slice::from_mut(&mut clear), "STARTTLS\r\n");
+        hear(&mut clear, "220 ");
+        let name = ServerName::try_from("razorback.test").expect("a name");
+        let mut tls = StreamOwned::new(ClientConnection::new(authority.client(), name).expect("a client"), clear);
+        say_all(std::slice::from_mut(&mut tls), "EHLO client.test\r\n");
+        hear(&mut tls, "250 ");
+        tls
+    };
+    let text = format!("{TEXT}{}", "How are you, all of you there?\r\n".repeat(512));
+    // What the daemon takes once, for all, it has taken after the first one.
+    deliver_text(&mut secure(0), &text);
+    daemon.wait_mail(&site, "jon", 1);
+    let (quiet, small) = (Holdings::at_rest(daemon.pid(), REST), memory(daemon.pid()));
+    let mut crowd: Vec<_> = (0..SECURE_CROWD).map(secure).collect();
+    let each = |what: &str| {
+        let held = Holdings::at_rest(daemon.pid(), REST);
+        assert!(held.threads >= quiet.threads + SECURE_CROWD, "{held:?}");
+        let more = memory(daemon.pid()).saturating_sub(small);
+        println!("{SECURE_CROWD} sessions under TLS, {what}: {:.1} KiB each", more as f64 / SECURE_CROWD as f64);
+        assert!(more < SECURE_MOST * SECURE_CROWD, "{what}: {more} KiB for {SECURE_CROWD} sessions");
+    };
+    each("after EHLO");
+    crowd.iter_mut().for_each(|stream| deliver_text(stream, &text));
+    daemon.wait_mail(&site, "jon", SECURE_CROWD + 1);
+    assert!(daemon.settles(&site));
+    each("after a message of 16 KiB");
+}
+
+/// As many as this process may have descriptors for, and the daemon after it.
+fn size_of_crowd() -> usize {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("it may be raised");
+    let possible = usize::try_from(hard).unwrap_or(usize::MAX).saturating_sub(500);
+    if possible < CROWD {
+        common::skipped(format_args!("{CROWD} sessions, for the limit of descriptors is {hard}: {possible} instead"));
+    }
+    possible.min(CROWD)
+}
+
+/// A connection from one of many addresses.
+fn visitor(daemon: &Daemon, number: usize) -> TcpStream {
+    let host = u32::try_from(number / FROM_ONE).expect("a small number");
+    let stream = daemon.connect_from(Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 0).to_bits() + host));
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    stream.set_nodelay(true).expect("an option");
+    stream
+}
+
+fn say_all(crowd: &mut [impl Write], text: &str) {
+    crowd.iter_mut().for_each(|stream| stream.write_all(text.as_bytes()).expect("the session goes on"));
+}
+
+fn hear_all(crowd: &mut [impl Read], begins: &str) {
+    crowd.iter_mut().for_each(|stream| hear(stream, begins));
+}
+
+/// A whole reply, whose last line begins as given; nothing more can come with it.
+fn hear(stream: &mut impl Read, begins: &str) {
+    let (mut reply, mut piece) = (Vec::new(), [0; 512]);
+    loop {
+        let count = stream.read(&mut piece).expect("a reply");
+        assert!(count > 0, "the end instead of {begins}");
+        reply.extend_from_slice(&piece[..count]);
+        let text = String::from_utf8_lossy(&reply);
+        let last = text.strip_suffix("\r\n").and_then(|text| text.lines().next_back());
+        if let Some(last) = last.filter(|last| last.as_bytes().get(3) == Some(&b' ')) {
+            assert!(last.starts_with(begins), "{text}");
+            return;
+        }
+    }
+}
+
+fn deliver(stream: &mut (impl Read + Write)) {
+    deliver_text(stream, TEXT);
+}
+
+fn deliver_text(stream: &mut (impl Read + Write), text: &str) {
+    let message = format!("{text}.\r\n");
+    for (line, reply) in [
+        ("MAIL FROM:<jon@razorback.test>\r\n", "250 "),
+        ("RCPT TO:<jon@razorback.test>\r\n", "250 "),
+        ("DATA\r\n", "354 "),
+        (&message, "250 2.0.0 "),
+    ] {
+        stream.write_all(line.as_bytes()).expect("the session goes on");
+        hear(stream, reply);
+    }
+}
+
+// No thread to be had
+
+/// A user whom no other process has, so that what RLIMIT_NPROC counts is the daemon.
+const NOBODY_ELSE: u32 = 61_157;
+
+/// A site of that user, for a daemon that he starts; `None`, and says so, without root.
+fn site_of_nobody_else() -> Option<Site> {
+    if !nix::unistd::geteuid().is_root() {
+        common::skipped("only root can be another user");
+        return None;
+    }
+    let site = Site::new();
+    site.configure();
+    for path in ["", "spool", "mail", "users", "aliases", "virtual", "routes"] {
+        chown(site.path(path), Some(NOBODY_ELSE), Some(NOBODY_ELSE)).expect("a file of ours");
+    }
+    Some(site)
+}
+
+/// penfoldd as that user, who may have so many threads.
+fn penfoldd(site: &Site, threads: usize) -> Command {
+    let penfoldd = site.penfoldd(&["-d"]);
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nproc={threads}:4096")).arg(penfoldd.get_program()).args(penfoldd.get_args());
+    command.uid(NOBODY_ELSE).gid(NOBODY_ELSE);
+    command
+}
+
+#[test]
+fn without_threads_clients_are_told_to_come_back_and_deliveries_go_on() {
+    let _turn = crate::turn();
+    let Some(site) = site_of_nobody_else() else { return };
+    let remote = Remote::sink();
+    site.add("routes", &format!("far.test {}", remote.host_port()));
+    let daemon = Daemon::spawn(penfoldd(&site, 4096));
+    let mut guest = daemon.client();
+    let threads = Holdings::at_rest(daemon.pid(), REST).threads;
+    assert!(limit(daemon.pid(), "nproc", threads));
+    for _ in 0..3 {
+        let mut client = Client::mute(daemon.connect());
+        client.expect("421 4.7.0 ");
+        client.expect_end();
+    }
+    daemon.wait_words(&["start a session: ", "temporarily unavailable"]);
+    // Who is here already is served, and so is his mail; whoever asks is not kept waiting.
+    guest.send("jon@razorback", &["jon@razorback", "far@far.test"], TEXT);
+    daemon.wait_mail(&site, "jon", 1);
+    assert_eq!(remote.messages(1).len(), 1);
+    let mut flush = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
+    let asked = flush.arg("-f").arg(site.path("penfold.conf")).arg("flush").output().expect("it runs");
+    assert_eq!(asked.status.code(), Some(75), "{asked:?}");
+    assert!(limit(daemon.pid(), "nproc", 4096));
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_mail(&site, "jon", 2);
+    site.penfoldctl(&["flush"]);
+    assert!(daemon.settles(&site));
+    guest.ask("QUIT", "221 ");
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn without_threads_the_daemon_does_not_start_and_says_why() {
+    let _turn = crate::turn();
+    let Some(site) = site_of_nobody_else() else { return };
+    // None but the first, some workers, and all but the last ones.
+    for threads in [1, 7, 22, 23, 24] {
+        let output = penfoldd(&site, threads).output().expect("prlimit runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(71), "{threads} threads: {text}");
+        assert!(text.contains("penfoldd: start a thread: Resource temporarily unavailable"), "{text}");
+    }
+    let daemon = Daemon::spawn(penfoldd(&site, 4096));
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_mail(&site, "jon", 1);
+    assert!(daemon.settles(&site));
+}
+
+// Limits that are known beforehand
+
+/// A number of the unit for systemd.
+fn of_unit(key: &str) -> u64 {
+    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/etc/systemd/penfold.service")).expect("a unit");
+    let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key}"))
+}
+
+/// What the page says that the system must allow for 10000 connections.
+fn of_page(limit: &str) -> u64 {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfold-admin.7")).expect("a page");
+    let (_, section) = page.split_once(".Sh MANY CONNECTIONS").expect("a section");
+    let mut lines = section.lines().skip_while(|line| !line.starts_with(".It") || !line.ends_with(limit));
+    let number = lines.find_map(|line| line.split([':', ',', ' ']).next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {limit}"))
+}
+
+/// The daemon in the foreground with so much and no more of something.
+fn within(site: &Site, what: &str, most: u64) -> Command {
+    let penfoldd = site.penfoldd(&["-d"]);
+    let mut command = Command::new("prlimit");
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(most, |(_, hard)| hard);
+    let most = if what == "nofile" { most.min(hard) } else { most };
+    command.arg(format!("--{what}={most}:{most}")).arg(penfoldd.get_program()).args(penfoldd.get_args());
+    command
+}
+
+#[test]
+fn unit_page_and_daemon_agree_on_what_ten_thousand_connections_need() {
+    let _turn = crate::turn();
+    let site = Site::with("limits.connections = 10000\nqueue.workers = 20");
+    // The least with which the daemon does not warn.
+    for (what, name, least, of_unit) in [
+        ("nofile", "RLIMIT_NOFILE", 10_144, of_unit("LimitNOFILE")),
+        ("nproc", "RLIMIT_NPROC", 10_052, of_unit("TasksMax")),
+    ] {
+        let page = of_page(name);
+        assert!(least <= page && page < least + 100, "{name}: {page} on the page, {least} needed");
+        assert!(page <= of_unit, "{name}: {page} on the page, {of_unit} in the unit");
+        for most in [least, page, of_unit, least - 1] {
+            let mut command = within(&site, what, most);
+            command.args(["-n"]);
+            let output = command.output().expect("prlimit runs");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let warning = format!("limits.connections is 10000, and {name} = {most} has room for 9999");
+            assert!(output.status.success(), "{said}");
+            assert_eq!(said.contains(&warning), most < least, "{what} {most}: {said}");
+            assert_eq!(said.contains(&format!("{name} = ")), most < least, "{what} {most}: {said}");
+        }
+    }
+    assert_eq!(of_page("pids.max"), of_page("RLIMIT_NPROC"));
+    assert!(of_page("kernel.pid_max") == of_page("pids.max") && of_page("vm.max_map_count") >= 256 + 4 * 10_052);
+}
+
+#[test]
+fn limits_without_room_for_all_connections_are_named_at_the_start_and_at_a_reload() {
+    let _turn = crate::turn();
+    let mut site = Site::with("limits.connections = 1000\nqueue.workers = 20");
+    let penfoldd = site.penfoldd(&["-d"]);
+    let mut command = Command::new("prlimit");
+    command.arg("--nofile=300:300").arg(penfoldd.get_program()).args(penfoldd.get_args());
+    let daemon = Daemon::spawn(command);
+    daemon.wait_words(&["limits.connections is 1000, and RLIMIT_NOFILE = 300 has room for 156"]);
+    site.set("limits", "connections", "100000");
+    site.configure();
+    daemon.hup();
+    daemon.wait_words(&["configuration and tables read again"]);
+    for (name, per_session) in [("kernel.pid_max", 1), ("vm.max_map_count", 4)] {
+        let file = format!("/proc/sys/{}", name.replace('.', "/"));
+        let most: u64 = fs::read_to_string(file).expect("a setting").trim().parse().expect("a number");
+        let said = daemon.log().contains(&format!("limits.connections is 100000, and {name} = {most} has room for "));
+        assert_eq!(said, most < 100_000 * per_session + 256 + 52 * per_session, "{name}: {}", daemon.log());
+    }
+    drop(daemon);
+    site.set("limits", "connections", "1");
+    let daemon = site.start();
+    daemon.wait_words(&["penfoldd ", " started"]);
+    assert!(!daemon.log().contains("has room for"), "{}", daemon.log());
+}

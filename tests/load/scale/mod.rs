@@ -1,0 +1,243 @@
+//! A million messages that wait, ten thousand recipients, fifty megabytes: what
+//! grows with them, and what must not.
+//!
+//! Here it is tried with as much as a debug build does in a few seconds, and what is
+//! asserted is an order of events, a size or a proportion, never a speed. With
+//! PENFOLD_SCALE=1000000 the tests of the queue run with so many messages, and
+//! `figures` says how fast they were; that wants `--release`, and minutes.
+
+mod process;
+mod spool;
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::client::TEXT;
+use common::remote::{Conduct, Remote, Sink};
+use common::{Daemon, Site};
+use process::{memory, peak, work};
+
+/// What a waiting message may take of memory, in octets.
+const EACH: u64 = 300;
+
+fn count() -> usize {
+    std::env::var("PENFOLD_SCALE").map_or(50_000, |count| count.parse().expect("PENFOLD_SCALE is a number"))
+}
+
+/// A site with so many messages that wait for hours, the number `n` for `recipient(n)`.
+fn waiting(count: usize, recipient: impl Fn(usize) -> String) -> Site {
+    let site = Site::with("queue.retry_min = \"4h\"\nqueue.retry_max = \"4h\"");
+    spool::fill(&site.path("spool"), count, recipient);
+    site.hand_over();
+    site
+}
+
+/// Starts a daemon that has nothing to do, and says what memory it takes.
+fn bare() -> u64 {
+    let site = Site::new();
+    let daemon = site.start();
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_mail(&site, "jon", 1);
+    memory(&daemon)
+}
+
+/// Waits until the queue is loaded, however long that takes.
+fn loaded(daemon: &Daemon, count: usize) {
+    let line = format!("{count} messages in the spool");
+    while !daemon.comes_true(|| daemon.log().contains(&line)) {
+        assert!(process::is_there(daemon), "it ended:\n{}", daemon.log());
+    }
+}
+
+#[test]
+fn it_listens_and_delivers_before_it_knows_its_queue() {
+    let _turn = crate::turn();
+    let count = count();
+    let site = waiting(count, |n| format!("elvis@d{n}.example.test"));
+    let daemon = site.start();
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_words(&[" sent to=<jon@razorback>"]);
+    loaded(&daemon, count);
+    let log = daemon.log();
+    let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in {log}"));
+    let end = at(" messages in the spool");
+    assert!(at("listening on") < end && at(" sent to=<jon@razorback>") < end, "{log}");
+}
+
+#[test]
+fn a_waiting_message_takes_little_memory() {
+    let _turn = crate::turn();
+    let (count, bare) = (count(), bare());
+    // With a destination each, the names count too.
+    for domains in [count, 10] {
+        let site = waiting(count, |n| format!("elvis@d{}.example.test", n % domains));
+        let daemon = site.start();
+        loaded(&daemon, count);
+        let each = memory(&daemon).saturating_sub(bare) / count as u64;
+        eprintln!("{count} messages, {domains} domains: {each} octets each");
+        assert!(each < EACH, "{each} octets a message");
+    }
+}
+
+#[test]
+fn one_destination_is_flushed_and_the_others_wait() {
+    let _turn = crate::turn();
+    let (count, remote) = (count(), Remote::sink());
+    let site = waiting(count, |n| format!("u{n}@d{}.example.test", n / 3));
+    site.add("routes", &format!("d1000.example.test {}", remote.host_port()));
+    let daemon = site.start();
+    loaded(&daemon, count);
+    let start = Instant::now();
+    site.penfoldctl(&["flush", "d1000.example.test"]);
+    let took = start.elapsed();
+    remote.wait("three messages", |seen| seen.messages.len() == 3);
+    eprintln!("{count} messages: a domain flushed in {took:?}, delivered after {:?}", start.elapsed());
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_mail(&site, "jon", 1);
+    let log = daemon.log();
+    assert_eq!((log.matches(" sent to=<u").count(), log.matches(" deferred to=").count()), (3, 0), "{log}");
+}
+
+#[test]
+fn a_message_to_many_costs_in_proportion() {
+    let _turn = crate::turn();
+    // One destination each, and all at one.
+    for each in [true, false] {
+        let few = work_for(1_000, each);
+        let many = work_for(10_000, each);
+        let ratio = many.as_secs_f64() / few.as_secs_f64();
+        eprintln!("1000 recipients: {few:?}; 10000: {many:?}; {ratio:.1} times as much");
+        assert!(ratio < 20.0, "{ratio}");
+    }
+}
+
+/// What a message to so many recipients costs the daemon. All get it.
+fn work_for(count: usize, each: bool) -> Duration {
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let remote = Remote::start(listener, Conduct::Sink(Sink::default()));
+    let mut site = Site::new();
+    site.set("limits", "recipients", "20000");
+    let routes: String = (0..count)
+        .map(|n| match each {
+            true => format!("d{n}.test 127.9.{}.{}:{port}\n", n / 250, n % 250 + 1),
+            false => format!("d{n}.test 127.9.0.1:{port}\n"),
+        })
+        .collect();
+    site.write("routes", &routes);
+    let daemon = site.start();
+    let recipients: Vec<String> = (0..count).map(|n| format!("elvis@d{n}.test")).collect();
+    daemon.submit(&recipients.iter().map(String::as_str).collect::<Vec<_>>());
+    let arrived = || remote.look(|seen| seen.messages.iter().map(|m| m.recipients.len()).sum::<usize>());
+    let mut before = usize::MAX;
+    while !daemon.settles(&site) && before != arrived() {
+        before = arrived();
+    }
+    assert_eq!(arrived(), count, "{:.2000}", daemon.log());
+    daemon.wait_until("all in the log", || daemon.log().matches(" sent to=<elvis@").count() == count);
+    work(&daemon)
+}
+
+#[test]
+fn a_big_message_takes_no_more_memory_than_a_small_one() {
+    let _turn = crate::turn();
+    let line = format!("{}\r\n", "x".repeat(998));
+    let small = format!("{TEXT}{}", line.repeat(4));
+    let big = format!("{TEXT}{}", line.repeat(50_000));
+    let peaks = [small, big].map(|text| {
+        let remote = Remote::sink();
+        let mut site = Site::new();
+        site.set("limits", "message_size", "\"60M\"");
+        site.add("routes", &format!("far.test {}", remote.host_port()));
+        let daemon = site.start();
+        // By a rename, by copies, to another host, and back to the sender.
+        for to in [&["jon@razorback"][..], &["jon@razorback", "root@razorback"], &["elvis@far.test"]] {
+            daemon.client().send("jon@razorback.test", to, &text);
+            assert!(daemon.settles(&site), "{}", daemon.log());
+        }
+        remote.behave(Conduct::Sink(Sink::default().reply("RCPT", "550 no")));
+        daemon.client().send("jon@razorback.test", &["elvis@far.test"], &text);
+        daemon.wait_mail(&site, "jon", 3);
+        assert!(daemon.settles(&site) && site.mail("jon").len() == 3 && site.mail("root").len() == 1);
+        assert_eq!(remote.look(|seen| seen.messages[0].data.len()), text.len() + received(&remote));
+        peak(&daemon)
+    });
+    eprintln!("the most memory: {} KiB, and {} KiB", peaks[0] / 1024, peaks[1] / 1024);
+    assert!(peaks[1] < peaks[0] + (1 << 20), "{peaks:?}");
+}
+
+/// How long the Received: field is that the remote saw.
+fn received(remote: &Remote) -> usize {
+    remote.look(|seen| {
+        let data = &seen.messages[0].data;
+        data.windows(9).position(|w| w == b"Subject: ").expect("a message")
+    })
+}
+
+/// How fast it is with a great queue: only if PENFOLD_SCALE is set.
+#[test]
+fn figures() {
+    if std::env::var_os("PENFOLD_SCALE").is_none() {
+        return common::skipped("PENFOLD_SCALE is not set");
+    }
+    let _turn = crate::turn();
+    let count = count();
+    let site = Site::new();
+    let daemon = site.start();
+    let before = rate(&daemon, &|since| since > Duration::from_secs(10));
+    drop(daemon);
+    let site = waiting(count, |n| format!("elvis@d{n}.example.test"));
+    // What is still to be written would be in the way of what comes.
+    std::process::Command::new("sync").status().expect("sync(1)");
+    let start = Instant::now();
+    let daemon = site.start();
+    let listening = start.elapsed();
+    let is_loaded = || daemon.log().contains(" messages in the spool");
+    let during = rate(&daemon, &|_| is_loaded());
+    let with_mail = start.elapsed();
+    let after = rate(&daemon, &|since| since > Duration::from_secs(10));
+    let again = rate(&daemon, &|since| since > Duration::from_secs(10));
+    drop(daemon);
+    let start = Instant::now();
+    let daemon = site.start();
+    while !daemon.comes_true(|| daemon.log().contains(" messages in the spool")) {}
+    let alone = start.elapsed();
+    let start = Instant::now();
+    site.penfoldctl(&["flush", "d77.example.test"]);
+    let flush = start.elapsed();
+    let start = Instant::now();
+    let lines = site.penfoldctl(&["queue"]).lines().count();
+    let listing = start.elapsed();
+    eprintln!("{count} messages: listening after {listening:?}");
+    let speed = |took: Duration| count as f64 / took.as_secs_f64();
+    eprintln!("loaded in {alone:?} ({:.0} a second), with mail coming in in {with_mail:?}", speed(alone));
+    eprintln!(
+        "accepted from ten clients a second: {before:.0} without, {during:.0} while loading, {after:.0}, {again:.0} with them"
+    );
+    eprintln!("flush of one in {flush:?}; {lines} lines listed in {listing:?}");
+}
+
+/// Messages a second from ten clients, until it is enough.
+///
+/// What came stays: after many files were deleted a new one costs more on some disks.
+fn rate(daemon: &Daemon, is_enough: &(dyn Fn(Duration) -> bool + Sync)) -> f64 {
+    let (sent, is_over, start) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                let mut client = daemon.client();
+                while !is_over.load(Ordering::Relaxed) {
+                    client.send("jon@razorback.test", &["jon@razorback"], TEXT);
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while !is_enough(start.elapsed()) {
+            thread::sleep(Duration::from_millis(100));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    sent.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+}

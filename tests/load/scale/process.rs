@@ -1,0 +1,38 @@
+//! What a daemon costs, as /proc says.
+
+use std::fs;
+use std::time::Duration;
+
+use common::Daemon;
+
+/// Memory that it has for itself, in octets: without the program, whose share depends
+/// on how many run.
+pub fn memory(daemon: &Daemon) -> u64 {
+    kilobytes(daemon, "status", "RssAnon:")
+}
+
+/// The most memory that it ever had, in octets.
+pub fn peak(daemon: &Daemon) -> u64 {
+    kilobytes(daemon, "status", "VmHWM:")
+}
+
+/// The time for which it used a processor.
+pub fn work(daemon: &Daemon) -> Duration {
+    let path = format!("/proc/{}/schedstat", daemon.pid());
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let spent = |path| fs::read_to_string(path).ok()?.split(' ').next()?.parse::<u64>().ok();
+    Duration::from_nanos(tasks.flatten().filter_map(|task| spent(task.path().join("schedstat"))).sum())
+}
+
+fn kilobytes(daemon: &Daemon, file: &str, key: &str) -> u64 {
+    let path = format!("/proc/{}/{file}", daemon.pid());
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("{path}: no {key}"));
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kilobytes * 1024
+}
+
+/// Whether it runs.
+pub fn is_there(daemon: &Daemon) -> bool {
+    fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).is_ok_and(|stat| !stat.contains(") Z "))
+}

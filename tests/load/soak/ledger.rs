@@ -1,0 +1,226 @@
+//! The books: what was offered, what became of it, and whether the two agree.
+//!
+//! A letter that was taken is in each of its mailboxes once; it is at each of its
+//! hosts at least once or its failure is reported, and reported once; one for nobody
+//! is reported once: to the sender, or to the postmaster where it had the null sender. A letter whose fate the client did not hear is there as if it
+//! were taken, or nowhere; a refused one is nowhere. There is nothing else. Says what
+//! is wrong in lines for a person, and stops nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use common::Site;
+use common::books::{Books, Letter};
+use common::remote::Received;
+
+/// Whom clients write to, and who gets it in the end.
+pub const ADDRESSES: [(&str, &[End]); 11] = [
+    ("jon@razorback", &[End::Mailbox("jon")]),
+    ("ada@razorback", &[End::Mailbox("ada")]),
+    ("fay@razorback", &[End::Mailbox("gus")]),
+    ("list@razorback", &[End::Mailbox("ada"), End::Mailbox("bob"), End::Mailbox("cyd")]),
+    ("both@razorback", &[End::Mailbox("eve"), End::Host("else@two.test")]),
+    ("forward@razorback", &[End::Host("away@one.test")]),
+    ("a@one.test", &[End::Host("a@one.test")]),
+    ("b@two.test", &[End::Host("b@two.test")]),
+    ("c@three.test", &[End::Host("c@three.test")]),
+    ("dead@razorback", &[End::Nobody("void@two.test")]),
+    ("void@one.test", &[End::Nobody("void@one.test")]),
+];
+
+/// The lines of the aliases table that make it so.
+pub const ALIASES: [&str; 4] =
+    ["list: ada, bob, cyd", "both: eve, else@two.test", "forward: away@one.test", "dead: void@two.test"];
+
+/// What the token of a letter with the null sender ends with.
+pub const NULL: &str = "-null";
+
+/// Those with a mailbox to which clients write.
+pub const USERS: [&str; 6] = ["jon", "ada", "bob", "cyd", "eve", "gus"];
+
+/// Where a letter comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// A mailbox here.
+    Mailbox(&'static str),
+    /// A recipient at another host, which may refuse him.
+    Host(&'static str),
+    /// One whom his host always refuses.
+    Nobody(&'static str),
+}
+
+/// What the client knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It got a 250, with this text.
+    Taken(String),
+    /// It got something else, or never ended the letter.
+    Refused,
+    /// It ended the letter and heard nothing.
+    Unheard,
+}
+
+/// A letter that was offered.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    pub token: String,
+    pub to: Vec<&'static str>,
+    pub fate: Fate,
+}
+
+impl Offered {
+    fn ends(&self) -> HashSet<End> {
+        let meant = ADDRESSES.iter().filter(|(address, _)| self.to.contains(address));
+        meant.flat_map(|(_, ends)| ends.iter().copied()).collect()
+    }
+}
+
+/// What has arrived somewhere.
+pub struct Arrived {
+    mailboxes: HashMap<&'static str, Books>,
+    reports: Books,
+    /// What the postmaster got: reports about letters with the null sender.
+    postmaster: Books,
+    /// By token and recipient.
+    elsewhere: HashMap<(String, String), usize>,
+    /// What was not as it was written.
+    pub damaged: Vec<String>,
+}
+
+impl Arrived {
+    /// Collects everything.
+    ///
+    /// # Panics
+    /// When something in a mailbox is not whole.
+    pub fn collect(site: &Site, received: Vec<Received>) -> Self {
+        let mailboxes = USERS.iter().map(|&user| (user, Books::of(site.mail(user)))).collect();
+        let [reports, postmaster] = ["ret", "root"].map(|user| Books::of(site.mail(user)));
+        let mut arrived = Self { mailboxes, reports, postmaster, elsewhere: HashMap::new(), damaged: Vec::new() };
+        for message in received {
+            arrived.enter(&message);
+        }
+        let for_postmaster = arrived.postmaster.reported().filter(|token| !token.ends_with(NULL));
+        let for_nobody = arrived.reports.reported().filter(|token| token.ends_with(NULL));
+        let strays = for_postmaster.chain(for_nobody).chain(arrived.postmaster.tokens());
+        let strays: Vec<_> = strays.map(|token| format!("{token} was reported to somebody else")).collect();
+        arrived.damaged.extend(strays);
+        arrived
+    }
+
+    fn enter(&mut self, message: &Received) {
+        let text = String::from_utf8_lossy(&message.data).replace("\r\n", "\n");
+        let token = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or("").to_owned();
+        if !text.ends_with(&Letter::new(&token).text()) {
+            self.damaged.push(format!("another host got this for a letter: {text:.400}"));
+        }
+        for recipient in &message.recipients {
+            let recipient = recipient.trim_matches(['<', '>']).to_owned();
+            *self.elsewhere.entry((token.clone(), recipient)).or_default() += 1;
+        }
+    }
+
+    fn count(&self, token: &str, end: End) -> (usize, usize) {
+        match end {
+            End::Mailbox(user) => (self.mailboxes[user].letters(token), 0),
+            End::Host(recipient) | End::Nobody(recipient) => {
+                let there = self.elsewhere.get(&(token.to_owned(), recipient.to_owned()));
+                let reports = if token.ends_with(NULL) { &self.postmaster } else { &self.reports };
+                (there.copied().unwrap_or(0), reports.failures(token, recipient))
+            }
+        }
+    }
+}
+
+/// How much there was of what; the last line of a soak.
+#[derive(Debug, Default)]
+pub struct Sum {
+    pub offered: usize,
+    pub without_sender: usize,
+    pub taken: usize,
+    pub unheard: usize,
+    pub delivered: usize,
+    pub sent: usize,
+    pub sent_again: usize,
+    pub failed: usize,
+}
+
+/// What is wrong, a line each, and the queue ids that it is about. `withheld` are the ids of
+/// letters of which a report was withheld.
+pub fn balance(
+    offered: &[Offered],
+    arrived: &Arrived,
+    withheld: &HashSet<String>,
+    sum: &mut Sum,
+) -> Vec<(String, Option<String>)> {
+    let mut wrong: Vec<_> = arrived.damaged.iter().map(|line| (line.clone(), None)).collect();
+    for letter in offered {
+        let found: BTreeMap<String, (End, (usize, usize))> = letter
+            .ends()
+            .into_iter()
+            .map(|end| (format!("{end:?}"), (end, arrived.count(&letter.token, end))))
+            .collect();
+        sum.add(letter, found.values());
+        let is_there = match letter.fate {
+            Fate::Taken(_) => true,
+            Fate::Refused => false,
+            Fate::Unheard => found.values().any(|(_, counts)| *counts != (0, 0)),
+        };
+        let id = if let Fate::Taken(reply) = &letter.fate { reply.split(' ').nth(2) } else { None };
+        // Reports to the postmaster are limited in number, and the log says which were withheld.
+        let may_be_silent = letter.token.ends_with(NULL) && id.is_none_or(|id| withheld.contains(id));
+        if !found.values().all(|(end, counts)| is_right(*end, *counts, is_there, may_be_silent)) {
+            let counts: Vec<_> = found.values().collect();
+            let line =
+                format!("{} to {:?}, {:?}: found (there, reported) {counts:?}", letter.token, letter.to, letter.fate);
+            wrong.push((line, id.map(str::to_owned)));
+        }
+    }
+    wrong.extend(strangers(offered, arrived).into_iter().map(|line| (line, None)));
+    wrong
+}
+
+fn is_right(end: End, (there, reported): (usize, usize), is_there: bool, may_be_silent: bool) -> bool {
+    match end {
+        _ if !is_there => (there, reported) == (0, 0),
+        End::Nobody(_) | End::Host(_) if may_be_silent && (there, reported) == (0, 0) => true,
+        End::Mailbox(_) => there == 1,
+        End::Host(_) => reported <= 1 && there + reported >= 1,
+        End::Nobody(_) => (there, reported) == (0, 1),
+    }
+}
+
+/// What was found where it was not sent to.
+fn strangers(offered: &[Offered], arrived: &Arrived) -> Vec<String> {
+    let ends: HashMap<&str, HashSet<End>> = offered.iter().map(|o| (o.token.as_str(), o.ends())).collect();
+    let is_meant =
+        |token: &str, is_it: &dyn Fn(&End) -> bool| ends.get(token).is_some_and(|ends| ends.iter().any(is_it));
+    let mut strangers = Vec::new();
+    for (user, books) in &arrived.mailboxes {
+        let stray = books.tokens().filter(|token| !is_meant(token, &|end| *end == End::Mailbox(user)));
+        strangers.extend(stray.map(|token| format!("{token} is in the mailbox of {user}, to whom nobody wrote it")));
+    }
+    for (token, recipient) in arrived.elsewhere.keys() {
+        if !is_meant(token, &|end| matches!(end, End::Host(r) | End::Nobody(r) if r == recipient)) {
+            strangers.push(format!("{token} went to {recipient}, to whom nobody wrote it"));
+        }
+    }
+    strangers
+}
+
+impl Sum {
+    fn add<'a>(&mut self, letter: &Offered, found: impl Iterator<Item = &'a (End, (usize, usize))>) {
+        self.offered += 1;
+        self.without_sender += usize::from(letter.token.ends_with(NULL));
+        self.taken += usize::from(matches!(letter.fate, Fate::Taken(_)));
+        self.unheard += usize::from(letter.fate == Fate::Unheard);
+        for (end, (there, reported)) in found {
+            self.failed += reported;
+            match end {
+                End::Mailbox(_) => self.delivered += there,
+                End::Host(_) | End::Nobody(_) => {
+                    self.sent += there.min(&1);
+                    self.sent_again += there.saturating_sub(1);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! penfold.conf(5): what is read, what is refused and where the error points, and
+//! that the manual page, the sample and the reader speak of the same keys.
+//!
+//! Files in tests/manual/config/good are configurations without error, those in
+//! tests/manual/config/bad say at their end, as `#! line:column: text`, how each error
+//! begins. Both speak of /etc/penfold; what they mean is tests/manual/config/etc.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use penfold::config::{
+    Auth, Config, ConfigError, Dns, HostPort, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, Network,
+    OfferAuth, Queue, Relay, Remote, RemoteTls, Scheme, Submission, TableFile, Users, load, parse,
+};
+
+const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
+
+fn source(path: &str) -> String {
+    fs::read_to_string(Path::new(SOURCE).join(path)).expect(path)
+}
+
+/// The path of a table file that the tests have.
+fn etc(name: &str) -> PathBuf {
+    Path::new(SOURCE).join("tests/manual/config/etc").join(name)
+}
+
+fn read(text: &str) -> Result<Config, Vec<ConfigError>> {
+    let etc = etc("");
+    let text =
+        text.replace("/etc/aliases", "/etc/penfold/aliases").replace("/etc/penfold/", etc.to_str().expect("path"));
+    parse(Path::new("penfold.conf"), &text)
+}
+
+fn files(directory: &str) -> Vec<(String, String)> {
+    let directory = Path::new(SOURCE).join("tests/manual/config").join(directory);
+    let paths = fs::read_dir(directory).expect("directory").map(|entry| entry.expect("entry").path());
+    let file = |path: PathBuf| (path.display().to_string(), fs::read_to_string(&path).expect("text"));
+    let files: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == "conf")).map(file).collect();
+    assert!(!files.is_empty());
+    files
+}
+
+#[test]
+fn good_files_are_read() {
+    for (name, text) in files("good") {
+        assert!(read(&text).is_ok(), "{name}: {:#?}", read(&text));
+    }
+}
+
+#[test]
+fn every_error_in_a_bad_file_is_reported_at_its_place() {
+    for (name, text) in files("bad") {
+        let expected: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#! ")).collect();
+        let errors = read(&text).expect_err(&name);
+        let found: Vec<String> = errors.iter().map(|e| format!("{}:{}: {}", e.line, e.column, e.text)).collect();
+        let same = found.len() == expected.len() && found.iter().zip(&expected).all(|(f, e)| f.starts_with(e));
+        assert!(same, "{name}: these errors were found:\n#! {}", found.join("\n#! "));
+    }
+}
+
+#[test]
+fn every_key_means_what_it_says() {
+    let network = |address: &str, prefix| Network { address: address.parse().expect("address"), prefix };
+    let at = |scheme, host: &str, port| HostPort { host: host.into(), port, scheme };
+    let host = |host: &str, port| at(Scheme::Smtp, host, port);
+    let sockets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("socket")).collect::<Vec<_>>();
+    let table = |name| TableFile { path: etc(name), required: true };
+    let expected = Config {
+        hostname: "mx.example.org".into(),
+        spool: "/srv/spool".into(),
+        socket: "/srv/penfold.sock".into(),
+        user: "mail".into(),
+        listen: vec![
+            Listen { tls: ListenTls::None, ..Listen::at(sockets(&["192.0.2.1:2525"])[0]) },
+            Listen {
+                address: sockets(&["[2001:db8::1]:0"])[0],
+                kind: Kind::Submission,
+                tls: ListenTls::Required,
+                auth: OfferAuth::Always,
+                proxy: vec![network("192.0.2.7", 32)],
+                xclient: vec![network("192.0.2.7", 32)],
+                is_default: false,
+            },
+        ],
+        tls: vec![KeyPair { certificate: etc("cert.pem"), key: etc("key.pem") }],
+        auth: Auth::Dovecot("/run/dovecot/auth-client".into()),
+        submission: Submission {
+            senders: table("senders"),
+            messages_per_hour: 10,
+            recipients_per_hour: 100,
+            hide_client: true,
+            masquerade: Some("example.org".into()),
+            rewrite: table("rewrite"),
+        },
+        limits: Limits {
+            connections: 10,
+            connections_per_host: 3,
+            message_size: 65536,
+            recipients: 100,
+            command_timeout: Duration::from_secs(30),
+            data_timeout: Duration::from_millis(500),
+        },
+        local: Local {
+            domains: vec!["example.org".into(), "[192.0.2.1]".into(), "[IPv6:2001:db8::1]".into()],
+            users: Users::File(etc("users")),
+            mailbox: "/srv/mail/{domain}/{user}/Maildir".into(),
+            aliases: table("aliases"),
+            virtual_table: table("virtual"),
+            subaddress: None,
+            postmaster: "Jon@example.org".into(),
+        },
+        relay: Relay {
+            networks: vec![
+                network("192.0.2.7", 32),
+                network("2001:db8::", 32),
+                network("10.0.0.0", 8),
+                network("0.0.0.0", 0),
+            ],
+            domains: vec!["friend.example".into()],
+        },
+        remote: Remote {
+            smarthosts: vec![
+                host("mail.example.org", 25),
+                host("mail.example.org", 587),
+                host("192.0.2.9", 26),
+                host("2001:db8::2", 25),
+                host("2001:db8::2", 27),
+                at(Scheme::Smtps, "mail.example.org", 465),
+                at(Scheme::StartTls, "mail.example.org", 587),
+                at(Scheme::Smtps, "2001:db8::2", 466),
+            ],
+            credentials: table("credentials"),
+            tls: RemoteTls::Required,
+            authorities: Some(etc("cert.pem")),
+            routes: table("routes"),
+            timeout: Duration::from_secs(120),
+            local_only: false,
+        },
+        queue: Queue {
+            workers: 1000,
+            workers_per_destination: 1,
+            retry_min: Duration::from_secs(3600),
+            retry_max: Duration::from_secs(3600),
+            expire_after: Duration::from_secs(7 * 24 * 3600),
+        },
+        dns: Dns {
+            nameservers: sockets(&["127.0.0.1:5353", "192.0.2.53:53", "[::1]:53", "[::1]:54"]),
+            timeout: Duration::from_secs(3),
+        },
+        log: LogTo::File("/var/log/penfold".into()),
+    };
+    assert_eq!(read(&source("tests/manual/config/good/every-key.conf")), Ok(expected));
+}
+
+#[test]
+fn a_network_holds_its_addresses_and_no_others() {
+    for (network, inside, outside) in [
+        ("192.0.2.7", "192.0.2.7", "192.0.2.6"),
+        ("192.0.2.128/25", "192.0.2.255", "192.0.2.127"),
+        ("10.9.8.7/8", "10.0.0.1", "11.0.0.0"),
+        ("10.0.0.0/8", "::ffff:10.1.1.1", "::ffff:11.1.1.1"),
+        ("::ffff:10.0.0.0/104", "10.1.1.1", "11.1.1.1"),
+        ("2001:db8::/33", "2001:db8:7fff::1", "2001:db8:8000::1"),
+        ("0.0.0.0/0", "255.255.255.255", "::1"),
+        ("::/0", "2001:db8::1", "192.0.2.1"),
+    ] {
+        let config = read(&format!("[relay]\nnetworks = [\"{network}\"]")).expect(network);
+        let holds = |address: &str| config.relay.networks[0].contains(address.parse().expect("address"));
+        assert!(holds(inside) && !holds(outside), "{network}");
+    }
+}
+
+#[test]
+fn a_users_file_has_no_home_directories() {
+    let config = read("[local]\nusers = \"file:/etc/penfold/users\"").expect("good");
+    assert_eq!(config.local.mailbox, "/var/mail/{domain}/{user}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_without_a_line() {
+    let errors = load(Path::new("/nonexistent/penfold.conf")).expect_err("absent");
+    assert!(errors[0].to_string().starts_with("/nonexistent/penfold.conf: "), "{errors:?}");
+}
+
+/// The sample as it is when every default in it is made active.
+fn sample() -> String {
+    let active = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => rest.to_owned() + "\n",
+        _ => line.to_owned() + "\n",
+    };
+    source("etc/penfold.conf").lines().map(active).collect()
+}
+
+#[test]
+fn the_sample_says_the_defaults() {
+    let mut sample = read(&sample()).expect("good");
+    let pair = KeyPair { certificate: etc("cert.pem"), key: etc("key.pem") };
+    assert_eq!(std::mem::take(&mut sample.tls), [pair]);
+    let default = read("hostname = \"mx.example.org\"").expect("good");
+    for (table, default, name) in [
+        (&mut sample.local.aliases, &default.local.aliases, "aliases"),
+        (&mut sample.local.virtual_table, &default.local.virtual_table, "virtual"),
+        (&mut sample.remote.credentials, &default.remote.credentials, "credentials"),
+        (&mut sample.remote.routes, &default.remote.routes, "routes"),
+        (&mut sample.submission.senders, &default.submission.senders, "senders"),
+        (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
+    ] {
+        // Named, it must be there; absent from the file, it need not.
+        assert_eq!(*table, TableFile { path: etc(name), required: true });
+        assert!(source("etc/penfold.conf").contains(&format!("\n#{name} = \"{}\"\n", default.path.display())));
+        table.clone_from(default);
+    }
+    // Named, they must be there as well.
+    sample.listen.iter_mut().for_each(|listen| listen.is_default = true);
+    // What is local besides is this system's own name.
+    assert!(default.local.domains.starts_with(&sample.local.domains), "{:?}", default.local.domains);
+    sample.local.domains.clone_from(&default.local.domains);
+    assert_eq!(sample, default);
+    assert_eq!(
+        read(&source("etc/penfold.conf")).map(|mut config| {
+            config.hostname.clone_from(&default.hostname);
+            config.local.domains.clone_from(&default.local.domains);
+            config
+        }),
+        Ok(default),
+        "as it is installed"
+    );
+}
+
+#[test]
+fn page_sample_and_reader_have_the_same_keys() {
+    let reader = keys_of_the_reader();
+    assert!(reader.contains("queue.workers") && reader.len() > 30, "{reader:?}");
+    assert_eq!(keys_of_the_sample(), reader);
+    assert_eq!(keys_of_the_page(), reader);
+}
+
+/// What the reader says it knows when asked for a key that it does not.
+fn keys_of_the_reader() -> BTreeSet<String> {
+    let tables = ["tls", "limits", "local", "relay", "auth", "submission", "remote", "queue", "dns", "log"];
+    let ask: String = tables.iter().map(|table| format!("[{table}]\nx = 1\n")).collect();
+    let errors = read(&format!("x = 1\n[[listen]]\naddress = \"[::1]:25\"\nx = 1\n{ask}")).expect_err("unknown keys");
+    let mut keys = BTreeSet::new();
+    let unknown = errors.iter().filter_map(|error| error.text.split_once(": unknown key; expected one of "));
+    for (asked, known) in unknown {
+        let table = asked.strip_suffix('x').expect("the key asked for");
+        keys.extend(known.split(", ").map(|key| format!("{table}{key}")));
+    }
+    keys.retain(|key| !tables.contains(&key.as_str()) && key != "listen");
+    keys
+}
+
+fn keys_of_the_sample() -> BTreeSet<String> {
+    let sample = sample();
+    let (mut table, mut keys) = (String::new(), BTreeSet::new());
+    for line in sample.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = format!("{}.", name.trim_matches(['[', ']']));
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            keys.insert(format!("{table}{key}"));
+        }
+    }
+    keys
+}
+
+fn keys_of_the_page() -> BTreeSet<String> {
+    let page = source("man/penfold.conf.5");
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It Ic "));
+    items.map(|item| item.split(' ').next().expect("a key").to_owned()).collect()
+}
+
+#[test]
+fn the_examples_of_the_page_are_files_that_are_tested() {
+    let page = source("man/penfold.conf.5");
+    let (_, examples) = page.split_once(".Sh EXAMPLES").expect("examples");
+    let (examples, _) = examples.split_once(".Sh ").expect("an end");
+    let examples: Vec<&str> = examples.split(".Bd -literal -offset indent\n").skip(1).collect();
+    assert_eq!(examples.len(), 8);
+    let good = files("good");
+    for example in examples {
+        let (text, _) = example.split_once(".Ed\n").expect("an end");
+        assert!(good.iter().any(|(_, file)| file == text), "{text}");
+    }
+}
+
+/// Where nothing is configured, mail for root at any name of this host stays here.
+#[test]
+fn the_names_of_this_system_are_local_by_default() {
+    let name = nix::unistd::gethostname().expect("a name").into_string().expect("UTF-8").to_ascii_lowercase();
+    let short = name.split('.').next().expect("a name").to_owned();
+    let local = |text: &str| parse(Path::new("penfold.conf"), text).expect("good").local.domains;
+    for text in ["", "hostname = \"mail.example.org\"\n"] {
+        let domains = local(text);
+        for wanted in [&name, &short, &"localhost".to_owned()] {
+            assert!(domains.contains(wanted) || wanted.contains('_'), "{text}: {wanted}: {domains:?}");
+        }
+    }
+    assert_eq!(local("local.domains = [\"example.org\"]"), ["example.org"]);
+}

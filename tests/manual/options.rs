@@ -1,0 +1,276 @@
+//! What the manual pages list, against the programs: options of sendmail(8), mailq(1) and
+//! newaliases(1), and the exit statuses of all programs.
+//!
+//! A list has what the program has, no less and no more. Options of penfoldd(8) and
+//! penfoldctl(8) are in tests/manual/samples.rs, keys of penfold.conf(5) in tests/manual/config.rs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::pages;
+use penfold::control::sendmail::Options;
+
+// Options
+
+/// What the options are that are told in a text, each as it is written behind the dash, and
+/// whether it has a value: always, only at once, never.
+type Told = BTreeMap<String, Value>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    Always,
+    AtOnce,
+    Never,
+}
+
+/// Of a line: `f , r Ar sender`, `q Ns Op Ar time`, `i , oi , O Cm IgnoreDots`, `bd | bD`. The
+/// value behind the last one is that of all.
+fn options_of(line: &str) -> Told {
+    let value = match line {
+        _ if line.contains(" Ns Op ") => Value::AtOnce,
+        _ if line.contains(" Ar ") => Value::Always,
+        _ => Value::Never,
+    };
+    let (names, _) = line.split_once(" Ns Op ").unwrap_or((line, ""));
+    let options = names.split([',', '|']).filter_map(|option| option.split_whitespace().next());
+    let options = options.filter(|option| option.len() < 3 && !option.ends_with('-'));
+    options.map(|option| (option.to_owned(), value)).collect()
+}
+
+/// The items of a page's lists of options, each with all its spellings.
+fn items(page: &str) -> Vec<Told> {
+    pages::section(page, "DESCRIPTION")
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Fl "))
+        .map(options_of)
+        .collect()
+}
+
+/// What the synopsis has; flags that stand together are several.
+fn synopsis(page: &str) -> Told {
+    let mut told = Told::new();
+    for line in pages::section(page, "SYNOPSIS").lines() {
+        if let Some(flags) = line.strip_prefix(".Op Fl ").filter(|line| !line.contains(' ')) {
+            told.extend(flags.chars().map(|flag| (flag.to_string(), Value::Never)));
+        } else if let Some(options) = line.strip_prefix(".Op Fl ").or(line.strip_prefix(".Fl ")) {
+            told.extend(options_of(options));
+        }
+    }
+    told
+}
+
+/// Those that sendmail(8) says have no effect.
+fn without_effect() -> Told {
+    let text = pages::section("sendmail.8", "DESCRIPTION");
+    let (_, text) = text.split_once("\nThese options of other systems").expect("the list");
+    let (mut told, mut named) = (Told::new(), Vec::new());
+    for line in text.lines() {
+        let value = match line {
+            "which have a value;" => Value::Always,
+            "which have one only if it follows at once; and" => Value::AtOnce,
+            "which have none." => Value::Never,
+            _ => {
+                named.extend(line.strip_prefix(".Fl ").map(options_of).unwrap_or_default().into_keys());
+                continue;
+            }
+        };
+        told.extend(named.drain(..).map(|option| (option, value)));
+    }
+    assert!(named.is_empty(), "{named:?}");
+    told
+}
+
+fn parse(words: &[&str]) -> Result<Options, String> {
+    Options::parse("sendmail", words)
+}
+
+/// What the program knows: its letters, and the modes behind `-b`.
+fn known() -> Told {
+    let mut known = Told::new();
+    for letter in (b'!'..=b'~').map(char::from).filter(|letter| *letter != '-' && *letter != 'b') {
+        let option = format!("-{letter}");
+        let value = match parse(&[&option]) {
+            Err(why) if why == format!("option {option} needs a value") => Value::Always,
+            Err(_) => continue,
+            // What follows is not read as options, or is.
+            Ok(_) => match parse(&[&format!("{option}:")]) {
+                Ok(_) => Value::AtOnce,
+                Err(_) => Value::Never,
+            },
+        };
+        known.insert(letter.to_string(), value);
+    }
+    let modes = (b'!'..=b'~').map(char::from).filter(|mode| parse(&[&format!("-b{mode}")]).is_ok());
+    known.extend(modes.map(|mode| (format!("b{mode}"), Value::Never)));
+    known
+}
+
+#[test]
+fn sendmail_has_the_options_of_its_page_and_no_others() {
+    let (items, silent) = (items("sendmail.8"), without_effect());
+    let mut told: Told = items.iter().flatten().map(|(option, value)| (option.clone(), *value)).collect();
+    assert_eq!(told.remove("oi"), Some(Value::Never));
+    // Both have a value, whether it means anything or not.
+    told.remove("O");
+    told.extend(silent.clone());
+    assert_eq!(told, known());
+    // Each stands in the synopsis in one spelling, but what is done without any.
+    let synopsis = synopsis("sendmail.8");
+    for item in items.iter().filter(|item| !item.is_empty() && !item.contains_key("bm")) {
+        assert!(item.keys().any(|option| synopsis.contains_key(option)), "{item:?}: {synopsis:?}");
+    }
+    for (option, value) in &synopsis {
+        assert_eq!(told.get(option), Some(value), "-{option}");
+    }
+}
+
+#[test]
+fn an_option_has_an_effect_or_the_page_says_that_it_has_none() {
+    let plain = parse(&[]);
+    let changes = |option: &str, value| {
+        let option = format!("-{option}");
+        let words = [option.as_str(), "x"];
+        parse(if value == Value::Always { &words } else { &words[..1] }) != plain
+    };
+    for (option, value) in items("sendmail.8").into_iter().flatten().filter(|(option, _)| option != "O") {
+        assert_eq!(changes(&option, value), !["bm", "ba"].contains(&option.as_str()), "-{option}");
+    }
+    for (option, value) in without_effect() {
+        assert!(!changes(&option, value), "-{option}");
+    }
+    // Of those behind -o and -O one means something, and it is in the page.
+    for letter in (b'!'..=b'~').map(char::from) {
+        assert_eq!(changes(&format!("o{letter}"), Value::Never), letter == 'i', "-o{letter}");
+    }
+    let text = pages::section("sendmail.8", "DESCRIPTION");
+    for name in ["IgnoreDots", "DeliveryMode", "ErrorMode", "QueueDirectory", "RunAsUser", "TrustedUser", "MaxHopCount"]
+    {
+        assert_eq!(changes(&format!("O{name}"), Value::Never), text.contains(&format!("O Cm {name}\n")), "-O{name}");
+    }
+}
+
+#[test]
+fn the_other_names_have_options_of_sendmail() {
+    let sendmail: Told = items("sendmail.8").into_iter().flatten().collect();
+    for page in ["mailq.1", "newaliases.1"] {
+        let told: Told = items(page).into_iter().flatten().collect();
+        assert_eq!(told, synopsis(page), "{page}");
+        assert!(!told.is_empty() && told.iter().all(|(option, value)| sendmail.get(option) == Some(value)), "{page}");
+    }
+}
+
+// Words that are macros
+
+#[test]
+fn no_word_of_a_heading_or_an_item_is_taken_for_a_macro() {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).expect("pages").flatten() {
+        let page = fs::read_to_string(entry.path()).expect("a page");
+        for line in page.lines().filter(|line| line.starts_with('.') && !line.starts_with(".\\\"")) {
+            // What is in quotes is text.
+            let outside: String = line.split('"').step_by(2).collect();
+            let word =
+                outside.split(' ').skip(1).find(|word| ["Ad", "An", "At", "Do", "Es", "In", "So"].contains(word));
+            assert_eq!(word, None, "{}: {line}: a word that \\& must stand before", entry.path().display());
+        }
+    }
+}
+
+// Exit statuses
+
+/// The source of some files, without their tests.
+fn source(paths: &[&str]) -> String {
+    let mut files: Vec<PathBuf> = paths.iter().map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).collect();
+    let mut text = String::new();
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+        } else {
+            let source = fs::read_to_string(&path).expect("a file");
+            text += source.split("#[cfg(test)]").next().unwrap_or_default();
+        }
+    }
+    text
+}
+
+/// The names and values of codes that a source defines.
+fn defined(source: &str) -> BTreeMap<String, u8> {
+    let lines = source
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub(super) ").trim_start_matches("pub ").strip_prefix("const "));
+    let read = |line: &str| {
+        let (name, value) = line.split_once(": u8 = ")?;
+        Some((name.to_owned(), value.trim_end_matches(';').parse().ok()?))
+    };
+    lines.filter_map(read).collect()
+}
+
+/// The codes that a source uses, other than where they are defined.
+fn used(source: &str, codes: &BTreeMap<String, u8>) -> BTreeSet<u8> {
+    let lines: Vec<&str> = source.lines().filter(|line| !line.contains(": u8 = ")).collect();
+    let words: BTreeSet<&str> =
+        lines.iter().flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
+    codes.iter().filter(|(name, _)| words.contains(name.as_str())).map(|(_, code)| *code).collect()
+}
+
+#[test]
+fn a_program_ends_with_the_codes_of_its_page() {
+    let exit = source(&["src/daemon/exit.rs"]);
+    let sendmail = source(&["src/control/sendmail"]);
+    let (codes, own) = (defined(&exit), defined(&sendmail));
+    assert!(codes.len() > 8 && own.len() > 6, "{codes:?} {own:?}");
+    let ctl = source(&["src/bin/penfoldctl.rs"]);
+    let (_, named) = ctl.split_once("fn run()").expect("what is penfoldctl's own");
+    let mut penfoldctl = used(named, &codes);
+    // What it loads says so.
+    penfoldctl.insert(codes["CONFIG"]);
+    let mut as_sendmail = used(&sendmail, &own);
+    as_sendmail.extend(used(&ctl, &codes));
+    as_sendmail.insert(codes["CONFIG"]);
+    for (page, used) in [
+        ("penfoldd.8", used(&source(&["src/main.rs", "src/daemon"]), &codes)),
+        ("penfoldctl.8", penfoldctl),
+        ("sendmail.8", as_sendmail),
+    ] {
+        let told = pages::exit_codes(page);
+        let numbers: BTreeSet<u8> = told.iter().map(|(code, _)| *code).filter(|code| *code > 0).collect();
+        assert_eq!(numbers, used, "{page}");
+        assert_eq!(told.first().map(|(code, _)| *code), Some(0), "{page}");
+        for (code, name) in told.iter().skip(1) {
+            let value = codes.get(name).or_else(|| own.get(name));
+            assert_eq!(value, Some(code), "{page}: EX_{name}");
+        }
+    }
+    // The same word is the same number.
+    assert!(own.iter().all(|(name, code)| codes.get(name).is_none_or(|other| other == code)));
+}
+
+// References
+
+/// The headings of a page.
+fn headings(page: &str) -> BTreeSet<String> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix(".Sh ").or(line.strip_prefix(".Ss ")));
+    lines.map(|line| line.replace("\\&", "").replace('"', "")).collect()
+}
+
+#[test]
+fn a_reference_names_a_page_and_a_section_that_exist() {
+    let names = pages::names();
+    for name in &names {
+        let page = pages::page(name);
+        let mut lines = page.lines().peekable();
+        while let Some(line) = lines.next() {
+            if let Some(reference) = line.strip_prefix(".Xr ").filter(|reference| reference.starts_with("penfold")) {
+                let target = reference.split(' ').take(2).collect::<Vec<_>>().join(".");
+                assert!(names.contains(&target), "{name}: {line}");
+            }
+            let Some(title) = line.strip_prefix(".Sx ") else { continue };
+            let title = title.trim_end_matches([' ', '.', ',', ';', ')']).replace('"', "");
+            // `.Sx TITLE`, `in`, `.Xr page 5`: a section of another page.
+            let other = lines.next_if_eq(&"in").and_then(|_| lines.peek()?.strip_prefix(".Xr "));
+            let target = other.map(|reference| reference.split(' ').take(2).collect::<Vec<_>>().join("."));
+            let target = target.unwrap_or_else(|| name.clone());
+            assert!(headings(&pages::page(&target)).contains(&title), "{name}: {title} is no section of {target}");
+        }
+    }
+}

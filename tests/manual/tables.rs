@@ -1,0 +1,277 @@
+//! What the manual pages show in their other sections: tables, lines of the log, and repair
+//! of a spool by hand. Each is read out of its page; its EXAMPLES are in tests/manual/examples.rs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use common::client::{Client, TEXT};
+use common::programs::{command, feed, sendmail, told};
+use common::remote::{Conduct, Offer, Remote, Sink, Then};
+use common::tls::Authority;
+use common::{Daemon, Site, free_port, own, pages};
+
+// Tables
+
+/// The only example of a section of penfold.conf(5).
+fn table(section: &str) -> String {
+    let mut found = pages::literals(&pages::section("penfold.conf.5", section));
+    assert_eq!(found.len(), 1, "{section}");
+    found.remove(0)
+}
+
+/// A line of a users file, with the password pencil.
+fn secret(site: &Site, name: &str) -> String {
+    let (code, line) = told(&feed(&mut command(site, "penfoldctl", &["passwd", name]), b"pencil\n"));
+    assert_eq!(code, 0, "{line}");
+    line
+}
+
+fn login(name: &str) -> String {
+    format!("AUTH PLAIN {}", data_encoding::BASE64.encode(format!("\0{name}\0pencil").as_bytes()))
+}
+
+#[test]
+fn the_tables_of_the_page_mean_what_it_says() {
+    let mut site = Site::with(
+        "local.domains = [\"example.org\", \"example.net\"]\nlisten.auth = \"always\"\n\
+         remote.smarthosts = [\"smtps://mail.example.net\", \"smtps://smtp.example.com\"]",
+    );
+    site.configure();
+    let graceland = site.path("mail/graceland").display().to_string();
+    let (users, made) = (table("USERS FILE"), secret(&site, "mary"));
+    let shown = users.lines().find(|line| line.starts_with("mary:")).expect("mary");
+    assert!(made.starts_with(&shown[..shown.find(",6").expect("a salt")]), "{made}");
+    site.write("users", &users.replace(shown, made.trim_end()).replace("/var/mail/graceland", &graceland));
+    site.write("virtual", &table("VIRTUAL TABLE"));
+    site.write("routes", &table("ROUTES TABLE").replace("\\&", ""));
+    site.write("senders", &table("SENDERS TABLE"));
+    site.write("rewrite", &table("REWRITE TABLE"));
+    let token = site.path("token").display().to_string();
+    site.write("token", "hush");
+    site.write("credentials", &table("CREDENTIALS TABLE").replace("/var/lib/tokens/jon", &token));
+    for file in ["users", "credentials", "token"] {
+        fs::set_permissions(site.path(file), fs::Permissions::from_mode(0o600)).expect("a mode");
+    }
+    for (section, key, file) in [("submission", "rewrite", "rewrite"), ("remote", "credentials", "credentials")] {
+        let path = format!("{:?}", site.path(file));
+        site.set(section, key, &path);
+    }
+    let checked = site.penfoldd(&["-n"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success() && said.ends_with("penfoldd: configuration OK\n"), "{said}");
+    let daemon = site.start();
+    let mailbox = |user: &str| format!("mailbox {}", site.path("mail").join(user).display());
+    for (address, goes) in [
+        ("jon@example.org", format!("jon@example.org: {}\n", mailbox("jon"))),
+        ("elvis@example.org", format!("elvis@example.org: {}\n", mailbox("graceland"))),
+        ("info@example.org", format!("info@example.org -> jon@example.org: {}\n", mailbox("jon"))),
+        ("x@example.net", {
+            let to = |name: &str, mailbox| format!("x@example.net -> {name}@example.org: {mailbox}\n");
+            to("jon", mailbox("jon")) + &to("elvis", mailbox("graceland"))
+        }),
+        ("x@partner.example", "x@partner.example: host:mx.partner.example:2525\n".to_owned()),
+        ("x@a.old.example", "x@a.old.example: 5.1.2 this company has closed\n".to_owned()),
+        ("x@else.example", "x@else.example: mx:else.example\n".to_owned()),
+    ] {
+        assert_eq!(told(&sendmail(&site, &["-bv", address], b"")).1, goes);
+    }
+    for (from, path) in
+        [("root", "admin@example.org"), ("jon", "jonathan.postel@example.org"), ("x@old.example", "x@example.org")]
+    {
+        assert_eq!(told(&sendmail(&site, &["-f", from, "jon"], b"hello\n")), (0, String::new()));
+        daemon.wait_words(&[&format!(" accept from=<{path}>")]);
+    }
+    daemon.greeted().ask(&login("mary"), "235 ");
+    // Who else may be whom, once they can log in.
+    site.write("users", &["jon", "news"].map(|name| secret(&site, name)).concat());
+    fs::set_permissions(site.path("users"), fs::Permissions::from_mode(0o600)).expect("a mode");
+    site.set("listen", "kind", "\"submission\"");
+    drop(daemon);
+    let daemon = site.start();
+    for (name, sender, reply) in [
+        ("jon", "jon@example.org", "250 "),
+        ("jon", "info@example.org", "250 "),
+        ("jon", "sales@example.org", "250 "),
+        ("jon", "x@lists.example.org", "550 5.7.1 "),
+        ("news", "x@lists.example.org", "250 "),
+        ("news", "x@a.lists.example.org", "550 5.7.1 "),
+        ("news", "info@example.org", "550 5.7.1 "),
+    ] {
+        let mut client = daemon.greeted();
+        client.ask(&login(name), "235 ");
+        client.ask(&format!("MAIL FROM:<{sender}>"), reply);
+    }
+}
+
+// The spool
+
+#[test]
+fn a_spool_is_repaired_as_the_page_says() {
+    let section = pages::section("penfold-spool.5", "MANUAL REPAIR");
+    let repair = pages::literals(&section);
+    let commands: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix(".Dl ")).collect();
+    let ([repair], [read, hold]) = (repair.as_slice(), commands.as_slice()) else { panic!("{section}") };
+    let remote =
+        Remote::with(Sink::default().reply("RCPT TO:<gone", "550 5.1.1 no").reply("RCPT", "451 4.7.1 not now"));
+    let site = Site::with("local.domains = [\"example.org\"]\nqueue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
+    site.write("users", "jon::\n");
+    site.write("routes", &format!("remote.example {}\n", remote.host_port()));
+    let daemon = site.start();
+    let text = "Subject: x\r\n\r\nHow are you?\r\n";
+    daemon.client().send("jon@example.org", &["greg@remote.example", "gone@remote.example"], text);
+    daemon.wait_words(&[" failed to=<gone@remote.example>"]);
+    daemon.wait_words(&[" bounced "]);
+    daemon.wait_mail(&site, "jon", 1);
+    daemon.wait_until("what waits", || site.spooled().len() == 1);
+    let file = site.spooled().remove(0);
+    let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+    let shown = "1K0TVZ6PH81DZ9JHPQF,S=829";
+    let shell = |script: &str| {
+        let output =
+            Command::new("sh").args(["-ec", script]).current_dir(site.path("spool")).output().expect("a shell");
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    // Reading: what its first line says, and one more.
+    let head = fs::read_to_string(&file).expect("text");
+    let size: usize = head.strip_prefix("penfold/1 head=").expect("a full head")[..10].parse().expect("a number");
+    assert!(section.contains("head=0000000641") && read.starts_with("$ tail -c +642 "));
+    let content = shell(&read[2..].replace("642", &(size + 1).to_string()).replace(shown, &name));
+    assert!(content.starts_with("Received: from ") && content.ends_with("\n\nHow are you?\n"), "{content}");
+    // Keeping back: nothing is tried, and the list says so.
+    shell(&hold.strip_prefix("# ").expect("a command").replace(shown, &name));
+    let asked = || remote.look(|seen| seen.commands.iter().filter(|c| c.line.starts_with("RCPT TO:<greg")).count());
+    let before = asked();
+    site.penfoldctl(&["flush"]);
+    assert!(site.penfoldctl(&["queue"]).lines().next().is_some_and(|line| line.ends_with("  held")));
+    drop(daemon);
+    assert_eq!(asked(), before);
+    shell(&format!("mv hold/{name} cur/"));
+    // Changing: the recipient that failed is tried anew.
+    remote.behave(Conduct::Sink(Sink::default()));
+    let lines: Vec<&str> = repair.lines().collect();
+    let [cd, grep, found, print, write] = lines.as_slice() else { panic!("{repair}") };
+    assert_eq!(*cd, "# cd /var/spool/penfold/cur");
+    let real = shell(&format!("cd cur; {}", grep[2..].replace(shown, &name)));
+    let (place, record) = real.split_once(':').expect("a place");
+    let (known, shape) = found.split_once(':').expect("a place");
+    let is_same = |(a, b): (char, char)| a == b || (a.is_ascii_digit() && b.is_ascii_digit());
+    let (shape, _) = shape.split_once(" to=").expect("a record");
+    assert!(record.chars().zip(shape.chars()).all(is_same), "{record}{shape}");
+    assert!(write.contains(&format!("seek={known} ")), "{write}");
+    let write = write.replace(shown, &name).replace(&format!("seek={known} "), &format!("seek={place} "));
+    shell(&format!("cd cur; {}\n{write} 2>/dev/null", &print[2..]));
+    let daemon = site.start();
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+    let recipients: BTreeSet<String> = remote.messages(1).into_iter().flat_map(|message| message.recipients).collect();
+    assert_eq!(recipients.into_iter().collect::<Vec<_>>(), ["<gone@remote.example>", "<greg@remote.example>"]);
+    assert!(!site.path("spool/bad").join(&name).exists());
+}
+
+// The log
+
+/// A line as far as its kind goes: the event and the keys.
+fn kind(line: &str) -> Option<String> {
+    let (id, rest) = line.split_once(' ')?;
+    let is_id = id.len() > 8 && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    let (mut kind, mut quoted, mut word) = (Vec::new(), false, String::new());
+    for c in rest.chars().chain([' ']) {
+        match c {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => {
+                let (key, value) = word.split_once('=').unwrap_or((&word, ""));
+                // `lost: Connection reset` has words behind.
+                kind.push(if value.is_empty() && kind.len() > 1 { String::new() } else { key.to_owned() });
+                word.clear();
+            }
+            c => word.push(c),
+        }
+    }
+    is_id.then(|| kind.join(" "))
+}
+
+/// The lines of the log that penfold-log(5) shows.
+fn shown() -> Vec<String> {
+    let part = pages::section("penfold-log.5", "LINES");
+    let blocks = part.split(".Bd -literal").skip(1).map(|block| block.split("\n.Ed\n").next().unwrap_or_default());
+    let unfolded: String = blocks.map(|block| block.replace("\n    ", " ")).collect();
+    unfolded.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// Everything that can become of mail, in the log of one daemon.
+fn eventful(site: &Site, authority: &Authority) -> Daemon {
+    let leaf = authority.leaf("127.0.0.1", 30);
+    let encrypted = Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() };
+    let broken = Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() };
+    let good = Remote::with(encrypted.reply("RCPT TO:<gone", "550 5.1.1 no such user here"));
+    let bad = Remote::with(broken.when("STARTTLS", Then::Reply("454 4.7.0 not today".into()), usize::MAX));
+    let grey = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 greylisted, come back later"));
+    let closed = free_port();
+    site.write(
+        "routes",
+        &format!(
+            "good.test {}\nbad.test {}\ngrey.test {}\nclosed.test 127.0.0.1:{closed}\n",
+            good.host_port(),
+            bad.host_port(),
+            grey.host_port()
+        ),
+    );
+    site.write("aliases", "staff: jon\nroot: gone@good.test\n");
+    let mut command = site.penfoldd(&["-d"]);
+    command.env("PENFOLD_LOG", "debug");
+    let daemon = Daemon::spawn(command);
+    for to in ["staff", "x@good.test", "x@bad.test", "x@grey.test", "x@closed.test", "gone@good.test"] {
+        daemon.submit_from("jon@razorback", &[to]);
+    }
+    // A report that nobody gets.
+    daemon.submit_from("", &["gone@good.test"]);
+    let mut client = daemon.greeted();
+    client.ask(&login("jon"), "235 ");
+    (0..2).for_each(|_| drop(client.send("jon@razorback", &["jon"], TEXT)));
+    client.ask("MAIL FROM:<jon@razorback>", "450 ");
+    client.ask("QUIT", "221 ");
+    let mut client = daemon.greeted();
+    client.ask("AUTH PLAIN AGpvbgB3cm9uZw==", "535 ");
+    client.ask("MAIL FROM:<a@x.org>", "250 ");
+    client.ask("RCPT TO:<nosuch@razorback>", "550 ");
+    let mut broken = daemon.greeted();
+    broken.ask("STARTTLS", "220 ");
+    broken.say("no handshake\r\n\r\n");
+    let reset = daemon.connect();
+    socket2::SockRef::from(&reset).set_linger(Some(Duration::ZERO)).expect("an option");
+    drop(reset);
+    // It says nothing for longer than it may.
+    let mut idle = Client::mute(daemon.connect());
+    idle.expect("220 ");
+    idle.expect("421 4.4.2 ");
+    for event in
+        [" dropped ", " lost", " sent to=<x@good.test>", " deferred to=<x@closed.test>", " bounced ", " closed"]
+    {
+        daemon.wait_words(&[event]);
+    }
+    drop((good, bad, grey));
+    daemon
+}
+
+#[test]
+fn lines_of_the_log_are_as_the_page_shows_them() {
+    let authority = Authority::new();
+    let site = authority.site(
+        "listen.kind = \"submission\"\nlisten.auth = \"always\"\nsubmission.messages_per_hour = 2\nlimits.command_timeout = \"4s\"\n\
+         local.postmaster = \"root\"",
+    );
+    site.configure();
+    site.write("users", &secret(&site, "jon"));
+    own(&site.path("users"));
+    let daemon = eventful(&site, &authority);
+    let shown = shown();
+    assert!(shown.len() > 17, "{shown:?}");
+    for line in shown {
+        let wanted = kind(&line).unwrap_or_else(|| panic!("no line of a log: {line}"));
+        let has = || daemon.log().lines().any(|line| kind(line).as_ref() == Some(&wanted));
+        assert!(daemon.comes_true(has), "no line like {line}\n({wanted}) in\n{}", daemon.log());
+    }
+}

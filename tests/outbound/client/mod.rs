@@ -1,0 +1,174 @@
+//! Mail to other hosts, without the daemon: a courier, scripted servers, a
+//! scripted DNS.
+//!
+//! Every way in which another host, or the DNS, can fail has a line in a table
+//! here, with the fate and the words that the sender and the log are given:
+//! `stages` for the stages, `messages` for recipients, content and connections
+//! that are kept, `hosts` for who is tried, `dns` for the DNS alone, `secure` for TLS,
+//! `login` for AUTH. What the
+//! daemon makes of it is in tests/outbound/end_to_end.rs.
+
+mod dns;
+mod hosts;
+mod login;
+mod messages;
+mod secure;
+mod stages;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::dns::Dns as NameServer;
+use common::remote::{Conduct, Remote, Sink, Then, listeners};
+use common::tls::Authority;
+use penfold::address::Address;
+use penfold::config::{Config, HostPort, Scheme, TableFile, parse};
+use penfold::deliver::Consignment;
+use penfold::deliver::remote::credentials::Credentials;
+use penfold::deliver::remote::{Courier, Shared, Target, Terms};
+use penfold::dns::Dns;
+use penfold::envelope::Body;
+use penfold::outcome::{Fate, NoAnswer, Outcome};
+use penfold::spool::Content;
+use penfold::timeouts::Trust;
+use penfold::tls::Client;
+
+use Fate::{Deferred, Delivered, Failed};
+
+/// How long a stage, or the DNS, may take here.
+const LIMIT: Duration = Duration::from_millis(400);
+
+/// A courier and what it needs.
+struct Sender {
+    config: Config,
+    courier: Courier,
+    tls: Client,
+    credentials: Credentials,
+    dns: Arc<Dns>,
+    /// What is sent.
+    text: Vec<u8>,
+    body: Body,
+}
+
+impl Sender {
+    /// Nobody is asked about names.
+    fn new() -> Self {
+        Self::asking(&NameServer::zone(""), Vec::new())
+    }
+
+    fn asking(server: &NameServer, local: Vec<SocketAddr>) -> Self {
+        let config = config(server.address);
+        let dns = Arc::new(Dns::new(&config.dns));
+        let shared = Shared { dns: Arc::clone(&dns), local, addresses: Arc::default(), patience: Arc::default() };
+        let courier = Courier::new(shared);
+        let credentials = Credentials::open(&config).expect("none");
+        Self {
+            config,
+            courier,
+            tls: Client::new(),
+            credentials,
+            dns,
+            text: b"Subject: x\n\nhello\n".to_vec(),
+            body: Body::SevenBit,
+        }
+    }
+
+    fn send_to(&mut self, to: &Target, recipients: &[&str]) -> Vec<Outcome> {
+        let letter = Letter::new(&self.text);
+        let file = File::open(&letter.0).expect("a file");
+        self.send(to, recipients, Content::new(&file, 0, self.text.len() as u64))
+    }
+
+    fn send(&mut self, to: &Target, recipients: &[&str], content: Content<'_>) -> Vec<Outcome> {
+        let addresses: Vec<_> = recipients.iter().map(|r| Address::parse(r).expect("an address")).collect();
+        let sender = Address::parse("jon@razorback.test").expect("an address");
+        let recipients = addresses.iter().collect();
+        let what = Consignment { id: "x", sender: Some(&sender), body: self.body, recipients, content };
+        let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
+        let terms = Terms { config, tls, credentials, trust: Trust::Proven };
+        self.courier.deliver(terms, &format!("{to:?}").into(), to, &what).outcomes
+    }
+
+    /// Believes this authority only.
+    fn believe(&mut self, authority: &Authority) {
+        let file = Letter::new(authority.root_pem().as_bytes());
+        self.tls = Client::with_authorities(&file.0).expect("an authority");
+    }
+
+    /// Has these credentials.
+    fn know(&mut self, lines: &str) {
+        let file = Letter::new(lines.as_bytes());
+        fs::set_permissions(&file.0, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+        self.config.remote.credentials = TableFile { path: file.0.clone(), required: true };
+        self.credentials = Credentials::open(&self.config).expect("good lines");
+    }
+
+    /// One recipient.
+    fn send_one(&mut self, to: &Target) -> Outcome {
+        self.send_to(to, &["elvis@example.test"]).remove(0)
+    }
+}
+
+/// A message on disk.
+struct Letter(PathBuf);
+
+impl Letter {
+    fn new(text: &[u8]) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("penfold-letter-{}-{:?}", std::process::id(), thread::current().id()));
+        fs::write(&path, text).expect("a scratch file");
+        Self(path)
+    }
+}
+
+impl Drop for Letter {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn config(name_server: SocketAddr) -> Config {
+    let table = || TableFile { path: "/nonexistent".into(), required: false };
+    let mut config = parse(Path::new("penfold.conf"), "hostname = \"razorback.test\"").expect("good");
+    config.remote.routes = table();
+    config.remote.credentials = table();
+    config.remote.timeout = LIMIT;
+    config.dns = penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT };
+    config
+}
+
+fn host(address: SocketAddr) -> Target {
+    hosts(&[address])
+}
+
+fn hosts(addresses: &[SocketAddr]) -> Target {
+    let host = |a: &SocketAddr| HostPort { host: a.ip().to_string(), port: a.port(), scheme: Scheme::Smtp };
+    Target::Hosts(addresses.iter().map(host).collect())
+}
+
+fn mx(domain: &str, port: u16) -> Target {
+    Target::Mx { domain: domain.into(), port }
+}
+
+/// A port on which nobody listens, on any loopback address.
+fn closed_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback").local_addr().expect("bound").port()
+}
+
+fn reply(text: &str) -> Then {
+    Then::Reply(text.into())
+}
+
+fn keywords(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&w| w.to_owned()).collect()
+}
+
+fn shown(outcome: &Outcome) -> (Fate, String) {
+    (outcome.fate, outcome.status.to_string())
+}

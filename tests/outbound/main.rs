@@ -1,0 +1,11 @@
+//! Delivery to other hosts.
+//!
+//! - `client`: the SMTP client and its DNS lookups, without the daemon
+//! - `end_to_end`: the whole way, with the log and the report
+//! - `many_hosts`: slow and dead hosts beside healthy ones
+//! - `security`: TLS and AUTH, with the log and the queue
+
+mod client;
+mod end_to_end;
+mod many_hosts;
+mod security;

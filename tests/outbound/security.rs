@@ -1,0 +1,183 @@
+//! TLS and AUTH towards other hosts, with the real daemon: what the log and the queue
+//! say, what a bad credentials table does, and that no secret is anywhere.
+//!
+//! Which failure leads to what is in tests/outbound/client (`secure` and `login`).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use common::remote::{Offer, Remote, Sink, Then};
+use common::tls::Authority;
+use common::{Daemon, Site};
+
+/// A site that sends all mail to one host, `smtp://127.0.0.1:port` or the like.
+fn site(scheme: &str, remote: &Remote, settings: &str) -> Site {
+    let limits = "remote.timeout = \"1s\"\nqueue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"";
+    let mut site = Site::with(&format!("{limits}\n{settings}"));
+    site.set("remote", "smarthosts", &format!("[\"{scheme}://127.0.0.1:{}\"]", remote.address.port()));
+    site
+}
+
+fn believe(site: &mut Site, authority: &Authority) {
+    site.write("authorities.pem", &authority.root_pem());
+    let path = format!("{:?}", site.path("authorities.pem"));
+    site.set("remote", "authorities", &path);
+}
+
+/// Credentials that only their owner may read, at once in place.
+fn know(site: &mut Site, lines: &str) {
+    give(site, lines, 0o600);
+    let path = format!("{:?}", site.path("credentials"));
+    site.set("remote", "credentials", &path);
+}
+
+fn give(site: &Site, lines: &str, mode: u32) {
+    site.write("credentials.new", lines);
+    chmod(&site.path("credentials.new"), mode);
+    fs::rename(site.path("credentials.new"), site.path("credentials")).expect("a rename");
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a scratch file");
+}
+
+fn login() -> Sink {
+    let keywords = vec!["AUTH PLAIN".to_owned()];
+    Sink { keywords, ..Sink::default() }
+        .reply("AUTH PLAIN AGpvbgBodXNo", "235 2.7.0 welcome")
+        .reply("AUTH", "535 5.7.8 who are you?")
+}
+
+fn no_secret(daemon: &Daemon) {
+    let log = daemon.log();
+    assert!(!log.contains("hush") && !log.contains("aHVza") && !log.contains("AGpvbg"), "{log}");
+}
+
+#[test]
+fn the_log_says_how_mail_went() {
+    let authority = Authority::new();
+    let leaf = authority.leaf("127.0.0.1", 300);
+    for (rule, line, tls) in [
+        (None, None, "tls=TLS1.3"),
+        (Some(Then::Reply("454 4.7.0 no".into())), Some("reason=\"the host said to STARTTLS: 454 4.7.0 no\""), "tls=-"),
+        (Some(Then::Close), Some("reason=\"the connection was closed while starting TLS\""), "tls=-"),
+        (Some(Then::Hang), Some("reason=\"timed out while starting TLS\""), "tls=-"),
+    ] {
+        let mut sink = Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() };
+        sink = rule.into_iter().fold(sink, |sink, then| sink.when("STARTTLS", then, usize::MAX));
+        let remote = Remote::with(sink);
+        let site = site("smtp", &remote, "");
+        let daemon = site.start();
+        let id = daemon.submit(&["elvis@example.test"]);
+        let host = format!("host=[127.0.0.1]:{}", remote.address.port());
+        daemon.wait_words(&[&id, " sent ", &host, tls, "code=250"]);
+        let said = daemon.log().lines().filter(|l| l.contains(" tls-failed ")).map(str::to_owned).collect::<Vec<_>>();
+        match line {
+            None => assert!(said.is_empty(), "{said:?}"),
+            Some(words) => {
+                assert_eq!(said.len(), 1, "{said:?}");
+                assert_eq!(said[0], format!("{id} tls-failed {host} tls=none {words}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn required_means_that_mail_waits_and_log_and_queue_say_why() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    for (scheme, settings) in
+        [("smtp", "remote.tls = \"required\""), ("smtp+starttls", "remote.tls = \"none\""), ("smtps", "")]
+    {
+        let leaf = stranger.leaf("127.0.0.1", 300);
+        let offer = if scheme == "smtps" { Offer::implicit(&leaf) } else { Offer::starttls(&leaf) };
+        let remote = Remote::with(Sink { tls: Some(offer), ..Sink::default() });
+        let mut site = site(scheme, &remote, settings);
+        believe(&mut site, &authority);
+        let daemon = site.start();
+        let id = daemon.submit(&["elvis@example.test"]);
+        let why = "TLS is required: starting TLS: invalid peer certificate: UnknownIssuer";
+        daemon.wait_words(&[&id, " deferred ", "dsn=4.7.5", why]);
+        let queue = site.penfoldctl(&["queue"]);
+        assert!(queue.contains(&id) && queue.contains(why), "{queue}");
+        remote.look(|seen| assert!(!seen.commands.iter().any(|c| c.line.starts_with("MAIL")), "said in clear"));
+        // Once the authority is believed, it goes.
+        believe(&mut site, &stranger);
+        site.configure();
+        daemon.hup();
+        assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+        assert!(remote.messages(1)[0].tls);
+    }
+}
+
+#[test]
+fn a_route_has_its_own_scheme_and_its_own_connection() {
+    let authority = Authority::new();
+    let remote =
+        Remote::with(Sink { tls: Some(Offer::starttls(&authority.leaf("127.0.0.1", 300))), ..Sink::default() });
+    let mut site = site("smtp", &remote, "remote.tls = \"none\"");
+    believe(&mut site, &authority);
+    let port = remote.address.port();
+    site.add("routes", &format!("bank.test smtp+starttls://127.0.0.1:{port}"));
+    let daemon = site.start();
+    let id = daemon.submit(&["elvis@example.test", "teller@bank.test"]);
+    daemon.wait_words(&[&id, "sent to=<elvis@example.test>", "tls=-"]);
+    daemon.wait_words(&[&id, "sent to=<teller@bank.test>", "tls=TLS1.3"]);
+    for message in remote.messages(2) {
+        assert_eq!(message.tls, message.recipients == ["<teller@bank.test>"]);
+    }
+}
+
+#[test]
+fn a_wrong_password_keeps_mail_until_it_is_right() {
+    let remote = Remote::with(login());
+    let mut site = site("smtp", &remote, "");
+    know(&mut site, "127.0.0.1:jon:bush\n");
+    let daemon = Daemon::spawn(site.penfoldd(&["-d", "-v"]));
+    let id = daemon.submit(&["elvis@example.test"]);
+    daemon.wait_words(&[&id, " deferred ", "dsn=4.7.8", "said_to=AUTH", "535 5.7.8 who are you?"]);
+    let host = format!("log in to [127.0.0.1]:{} as jon: the host said to AUTH: 535", remote.address.port());
+    daemon.wait_words(&[&host]);
+    // Others may read it: the old one is used further.
+    give(&site, "127.0.0.1:jon:hush\n", 0o644);
+    site.penfoldctl(&["flush"]);
+    daemon.wait_words(&["credentials: has mode 644; expected 600", "the old table stays in force"]);
+    assert!(site.mail("jon").is_empty() && remote.look(|seen| seen.messages.is_empty()));
+    chmod(&site.path("credentials"), 0o600);
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+    assert_eq!(remote.messages(1).len(), 1);
+    assert!(site.mail("jon").is_empty(), "a bounce for mail that only waited");
+    no_secret(&daemon);
+}
+
+#[test]
+fn bad_files_are_errors_at_the_start() {
+    let remote = Remote::sink();
+    let checks = |site: &Site| {
+        let output = site.penfoldd(&["-n"]).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let mut site = site("smtp", &remote, "");
+    for (mode, lines, words) in [
+        (0o644, "127.0.0.1:jon:hush\n", "credentials: has mode 644; expected 600: group and others must not use it"),
+        (0o620, "127.0.0.1:jon:hush\n", "credentials: has mode 620; "),
+        (0o600, "127.0.0.1:hush\n", "credentials:1:1: expected host:user:secret"),
+        (0o600, "127.0.0.1:jon:xoauth2:command:hush\n", "credentials:1:15: expected xoauth2:file: and"),
+        (0o600, "127.0.0.1:jon:hush\n\n127.0.0.1:joe:hush\n", "credentials:3:1: this host is on another line"),
+    ] {
+        know(&mut site, lines);
+        chmod(&site.path("credentials"), mode);
+        let (code, said) = checks(&site);
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains(words) && !said.contains("hush"), "{words}: {said}");
+    }
+    know(&mut site, "");
+    for text in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        site.write("authorities.pem", text);
+        let path = format!("{:?}", site.path("authorities.pem"));
+        site.set("remote", "authorities", &path);
+        let (code, said) = checks(&site);
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains("authorities.pem: expected a certificate authority in PEM"), "{said}");
+    }
+}

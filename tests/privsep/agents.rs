@@ -1,0 +1,775 @@
+//! Mail for users of the system, by a server that root has started: agents that run as them.
+//!
+//! The users are of a passwd file of our own, which a mount namespace has in the place
+//! of the system's, with homes in the scratch directory. Only root can try this.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+use common::books::{Letter, offer};
+use common::client::Client;
+use common::homes::{FIRST, Homes};
+use common::{Daemon, Site};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+
+/// Takes a message for somebody.
+fn send(daemon: &Daemon, to: &str) {
+    common::books::offer(daemon.address(), &[to], common::books::Letter::new("one"));
+}
+
+fn files(maildir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(maildir.join("new")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+#[test]
+fn mail_comes_home_as_its_owners() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    for (uid, name) in (FIRST..).zip(["jon", "mary"]) {
+        for count in 1..3 {
+            send(&daemon, name);
+            let maildir = homes.home(name).join("Maildir");
+            daemon.wait_until("mail", || files(&maildir).len() == count);
+            for path in [maildir.clone(), maildir.join("new")].into_iter().chain(files(&maildir)) {
+                let metadata = fs::metadata(&path).expect("there");
+                assert_eq!((metadata.uid(), metadata.gid()), (uid, uid), "{}", path.display());
+                assert_eq!(metadata.permissions().mode() & 0o077, 0, "{}", path.display());
+            }
+        }
+    }
+    daemon.wait_until("the end", || homes.site.spooled().is_empty());
+}
+
+/// The processes that a daemon has begun, by what they are called.
+fn children(pid: u32) -> Vec<(u32, String)> {
+    let tasks = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let numbers = tasks.split_whitespace().filter_map(|number| number.parse().ok());
+    let name = |number: u32| fs::read_to_string(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    numbers.map(|number| (number, name(number).split('\0').next().unwrap_or_default().to_owned())).collect()
+}
+
+fn status(pid: u32, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.expect("a field").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The keeper and the agents of a daemon.
+fn family(daemon: &Daemon) -> (u32, Vec<u32>) {
+    let server = daemon.pid().as_raw().unsigned_abs();
+    let keepers = children(server);
+    assert_eq!(keepers.len(), 1, "{keepers:?}");
+    assert_eq!(keepers[0].1, "penfoldd: keeper");
+    let agents = children(keepers[0].0);
+    // One that has only just been begun still bears the keeper's name.
+    let agents = agents.into_iter().filter(|agent| agent.1 == "penfoldd: agent");
+    (keepers[0].0, agents.map(|agent| agent.0).collect())
+}
+
+#[test]
+fn nobody_has_more_than_he_needs() {
+    let Some(homes) = Homes::new("") else { return };
+    // A descriptor that whoever starts the daemon has forgotten.
+    let mut command = homes.mounts.inside(&homes.site.penfoldd(&["-d"]));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    command.stdin(std::process::Stdio::from(reader));
+    let shell = "exec 7<&0 9</etc/services; exec \"$0\" \"$@\" <&7";
+    let mut wrapped = std::process::Command::new("sh");
+    wrapped.args(["-c", shell]).arg(command.get_program()).args(command.get_args());
+    wrapped.stdin(std::process::Stdio::null());
+    let daemon = Daemon::spawn(wrapped);
+    drop(writer);
+    send(&daemon, "jon");
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
+    let server = daemon.pid().as_raw().unsigned_abs();
+    let (keeper, agents) = family(&daemon);
+    assert_eq!(agents.len(), 1, "{agents:?}");
+    let agent = agents[0];
+    assert_ne!(status(server, "Uid"), "0 0 0 0");
+    assert_eq!(status(keeper, "Uid"), "0 0 0 0");
+    assert_eq!(status(keeper, "Threads"), "1");
+    // CAP_CHOWN and CAP_KILL.
+    for (set, rights) in [("CapEff", "21"), ("CapPrm", "21"), ("CapInh", "00"), ("CapAmb", "00")] {
+        assert_eq!(status(keeper, set), format!("00000000000000{rights}"), "{set} of the keeper");
+    }
+    assert_eq!(status(agent, "Uid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
+    assert_eq!(status(agent, "Gid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
+    assert_eq!(status(agent, "Groups"), "");
+    for (who, pid) in [("server", server), ("agent", agent)] {
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(status(pid, set), "0000000000000000", "{set} of the {who}");
+        }
+    }
+    let open = |pid: u32| {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").flatten();
+        let mut links: Vec<(i32, String)> = links
+            .map(|link| {
+                let number = link.file_name().to_string_lossy().parse().expect("a number");
+                (number, fs::read_link(link.path()).expect("a link").to_string_lossy().into_owned())
+            })
+            .collect();
+        links.sort_unstable();
+        links
+    };
+    for (_, what) in open(server).iter().chain(&open(keeper)).filter(|(number, _)| [7, 9].contains(number)) {
+        assert!(!what.starts_with("pipe:") && what != "/etc/services", "{what} came from outside");
+    }
+    let of_agent = open(agent);
+    assert!(of_agent.iter().all(|(number, what)| *number < 3 || what.starts_with("socket:")), "{of_agent:?}");
+    let sockets = of_agent.iter().filter(|(_, what)| what.starts_with("socket:")).count();
+    let same = of_agent.iter().filter(|(_, what)| *what == of_agent[0].1).count();
+    assert_eq!((of_agent.len() - sockets, sockets), (2, same), "one socket: {of_agent:?}");
+    // He for whom it works may end it, and cannot look into it.
+    let mut look = std::process::Command::new("ls");
+    look.arg(format!("/proc/{agent}/fd")).uid(FIRST).gid(FIRST);
+    let looked = look.output().expect("it runs");
+    assert!(!looked.status.success() && String::from_utf8_lossy(&looked.stderr).contains("denied"), "{looked:?}");
+    // Nor has it, or the keeper, the terminal at which root has started all this.
+    for pid in [keeper, agent] {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        assert_eq!((fields[3], fields[4]), (&*keeper.to_string(), "0"), "session and terminal: {stat}");
+    }
+    // Nobody outlives the server, however that ends.
+    daemon.end_log();
+    let is_there = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
+    for _ in 0..500 {
+        if !is_there(keeper) && !is_there(agent) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("keeper {} agent {}", is_there(keeper), is_there(agent));
+}
+
+#[test]
+fn nothing_is_delivered_as_root() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    for (count, name) in ["root", "toor"].into_iter().enumerate() {
+        send(&daemon, name);
+        let kept = homes.site.path("spool/postmaster");
+        daemon.wait_until("mail", || files(&kept).len() == count + 1);
+    }
+    assert!(!homes.home("toor").join("Maildir").exists());
+    let (_, agents) = family(&daemon);
+    assert!(agents.is_empty(), "{agents:?}");
+}
+
+#[test]
+fn a_link_in_a_home_leads_only_where_its_owner_may_write() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    send(&daemon, "mary");
+    let (link, theirs) = (homes.home("jon").join("Maildir"), homes.home("mary").join("Maildir"));
+    daemon.wait_until("mail", || files(&theirs).len() == 1);
+    let roots = homes.site.path("home/roots");
+    homes.mounts.shell(&format!("mkdir -p {0}/new {0}/cur {0}/tmp && chown -R 0:0 {0}", roots.display()));
+    let own = homes.home("jon").join("elsewhere");
+    for (to, count) in [(&theirs, 1), (&roots, 0), (&own, 1)] {
+        homes.mounts.shell(&format!("ln -sfn {} {1} && chown -h {FIRST} {1}", to.display(), link.display()));
+        if *to == own {
+            fs::create_dir(&own).expect("a directory");
+            homes.give("jon", &own);
+        }
+        let id = daemon.submit(&["jon"]);
+        let ends = if *to == own { " sent to=<jon@" } else { " deferred to=<jon@" };
+        daemon.wait_words(&[&id, ends]);
+        assert_eq!(files(to).len(), count, "{}", to.display());
+    }
+}
+
+#[test]
+fn a_user_who_swaps_his_directories_for_links_meanwhile_gets_each_message_once() {
+    const COUNT: usize = 60;
+    let Some(homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
+    let (jon, mary) = (homes.home("jon").join("Maildir"), homes.home("mary").join("Maildir"));
+    // Half of the mail is given to him, half is a copy.
+    homes.site.add("aliases", "copies: jon, elvis");
+    homes.write("elvis", ".forward", "/dev/null\n", 0o600);
+    let daemon = homes.start();
+    for name in ["jon", "mary"] {
+        send(&daemon, name);
+    }
+    daemon.wait_until("mailboxes", || !files(&jon).is_empty() && !files(&mary).is_empty());
+    for place in ["new", "tmp", "cur"] {
+        fs::create_dir(jon.join(format!("own-{place}"))).expect("a directory");
+        std::os::unix::fs::symlink(mary.join(place), jon.join(format!("hers-{place}"))).expect("a link");
+        std::os::unix::fs::symlink(jon.join(format!("own-{place}")), jon.join(format!("link-{place}")))
+            .expect("a link");
+        for name in ["own-", "hers-", "link-"] {
+            let path = jon.join(format!("{name}{place}"));
+            std::os::unix::fs::lchown(path, Some(FIRST), Some(FIRST)).expect("his");
+        }
+    }
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let swap = |name: &str, place: &str| {
+        let (one, other) = (jon.join(format!("{name}{place}")), jon.join(place));
+        let _ = renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                for (name, place) in [("hers-", "new"), ("link-", "new"), ("hers-", "tmp"), ("hers-", "cur")] {
+                    swap(name, place);
+                    std::thread::yield_now();
+                    swap(name, place);
+                }
+            }
+        });
+        for number in 0..COUNT {
+            let to = if number % 2 == 0 { "jon" } else { "copies" };
+            offer(daemon.address(), &[to], Letter::new(&format!("letter{number}")));
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
+    // What he can see, wherever he has put it.
+    let places = ["new", "cur", "own-new", "own-cur"];
+    let files = places.iter().flat_map(|place| fs::read_dir(jon.join(place)).into_iter().flatten().flatten());
+    let all: Vec<String> = files.map(|file| fs::read_to_string(file.path()).expect("text")).collect();
+    for number in 0..COUNT {
+        let subject = format!("Subject: letter{number}\n");
+        assert_eq!(all.iter().filter(|text| text.contains(&subject)).count(), 1, "{subject}{}", daemon.log());
+    }
+    assert_eq!(["new", "tmp", "cur"].map(|place| fs::read_dir(mary.join(place)).expect("there").count()), [1, 0, 0]);
+}
+
+#[test]
+fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
+    let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
+    let Homes { mut site, mounts } = homes;
+    common::tls::Authority::new().give(&site, "c", "razorback.test", 300);
+    mounts.shell(&format!(
+        "mount -t tmpfs -o mode=755 tmpfs /mnt && mkdir -m 777 /mnt/open && cp {0}/c.pem {0}/c.key /mnt && cp {0}/c.key /mnt/open && \
+         chown -R root /mnt && chmod 600 /mnt/c.key /mnt/open/c.key",
+        site.path("").display()
+    ));
+    site.becomes_roots();
+    site.set("tls", "certificate", "\"/mnt/c.pem\"");
+    site.set("tls", "key", "\"/mnt/c.key\"");
+    let daemon = mounts.start(&site);
+    let offered = daemon.client().ehlo();
+    assert!(offered.iter().any(|line| line == "STARTTLS"), "{offered:?}");
+    // Where others could put a link to any file of root's, he reads none.
+    mounts.shell("ln -s /mnt/c.key /mnt/open/link");
+    for key in ["/mnt/open/c.key", "/mnt/open/link"] {
+        site.set("tls", "key", &format!("{key:?}"));
+        let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains(&format!("tls.key: {key}: Permission denied")), "{said}");
+    }
+    // Nor a key that somebody else has put into the configuration, not even another table.
+    site.set("tls", "key", "\"/mnt/c.key\"");
+    let examine = || {
+        let run = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+        (run.status.success(), String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    assert!(examine().0);
+    for (mode, owner) in [(0o777, 0), (0o755, FIRST)] {
+        fs::set_permissions(site.path(""), fs::Permissions::from_mode(mode)).expect("root can");
+        chown(site.path(""), Some(owner), None).expect("root can");
+        assert!(examine().1.contains("tls.key: /mnt/c.key: Permission denied"), "{mode:o} {owner}");
+    }
+    chown(site.path(""), Some(0), None).expect("root can");
+    mounts.shell("cp /mnt/c.key /mnt/routes && chmod 600 /mnt/routes");
+    let routes = site.path("routes");
+    site.set("remote", "routes", "\"/mnt/routes\"");
+    let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("remote.routes: /mnt/routes: Permission denied"));
+    site.set("remote", "routes", &format!("{routes:?}"));
+    // Nor do processes keep it from that which end while it looks, such as a user's commands.
+    site.set("tls", "key", "\"/mnt/c.key\"");
+    site.configure();
+    let (keeper, _) = family(&daemon);
+    let stopped = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                send_signal(keeper, Signal::SIGCHLD);
+            }
+        });
+        for count in 1..=5 {
+            daemon.hup();
+            let is_read = |line: &&str| line.ends_with("configuration and tables read again");
+            daemon.wait_until("the reload", || {
+                let log = daemon.log();
+                log.lines().filter(is_read).count() == count || log.contains("stays in force")
+            });
+        }
+        stopped.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(!daemon.log().contains("stays in force"), "{}", daemon.log());
+    // A link of root's own is as good as the file.
+    mounts.shell("ln -s c.key /mnt/link");
+    site.set("tls", "key", "\"/mnt/link\"");
+    let taken = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
+    assert!(taken.status.success(), "{taken:?}");
+}
+
+#[test]
+fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
+    let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
+    let Homes { mut site, mounts } = homes;
+    let authority = common::tls::Authority::new();
+    // Root's links in a directory of root's lead to another one.
+    let renew = |site: &Site, number: u32, days| {
+        authority.give(site, "c", "razorback.test", days);
+        mounts.shell(&format!(
+            "mkdir -p -m 700 /mnt/live /mnt/archive && cd /mnt/live && cp {0}/c.pem ../archive/c{number}.pem && \
+             cp {0}/c.key ../archive/k{number}.pem && chown 0:0 ../archive/* && chmod 600 ../archive/k* && \
+             ln -sf ../archive/c{number}.pem fullchain.pem && ln -sf ../archive/k{number}.pem privkey.pem",
+            site.path("").display()
+        ));
+    };
+    mounts.shell("mount -t tmpfs -o mode=755 tmpfs /mnt");
+    renew(&site, 1, 5);
+    site.becomes_roots();
+    site.set("tls", "certificate", "\"/mnt/live/fullchain.pem\"");
+    site.set("tls", "key", "\"/mnt/live/privkey.pem\"");
+    let daemon = mounts.start(&site);
+    let offered = || daemon.client().ehlo().iter().any(|line| line == "STARTTLS");
+    let expires = |days: &str| daemon.log().matches(&format!("the certificate expires in {days} days")).count();
+    assert!(offered());
+    daemon.wait_until("a word on it", || expires("4") + expires("5") == 1);
+    renew(&site, 2, 11);
+    daemon.hup();
+    daemon.wait_log(|line| line.contains("configuration and tables read again"));
+    assert!(offered());
+    daemon.wait_until("a word on the new one", || expires("10") + expires("11") == 1);
+}
+
+#[test]
+fn in_a_directory_that_comes_in_later_an_agent_works() {
+    if !geteuid().is_root() {
+        common::skipped("only root has a keeper");
+        return;
+    }
+    let mut site = Site::new();
+    site.set("", "socket", &format!("{:?}", site.path("run/sock")));
+    let daemon = site.start();
+    let other = site.path("other");
+    fs::create_dir(&other).expect("a directory");
+    chown(&other, fs::metadata(site.path("mail")).ok().map(|m| m.uid()), None).expect("its own");
+    site.add("users", &format!("late::{}/late", other.display()));
+    daemon.hup();
+    daemon.wait_log(|line| line.ends_with("configuration and tables read again"));
+    send(&daemon, "late");
+    daemon.wait_words(&["sent to=<late@"]);
+    assert_eq!(files(&other.join("late")).len(), 1);
+    assert!(!daemon.log().contains("deferred"), "{}", daemon.log());
+}
+
+/// What the unit for systemd lets root do, as setpriv(1) says it.
+fn rights_of_the_unit() -> String {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/systemd/penfold.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    let rights = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).expect("a set");
+    rights.split(' ').fold("-all".to_owned(), |all, right| all + ",+" + &right.to_lowercase().replacen("cap_", "", 1))
+}
+
+#[test]
+fn the_rights_that_the_unit_leaves_to_root_are_enough() {
+    let Some(mut homes) = Homes::new("") else { return };
+    // Root makes the spool, and keeps homes from everybody else.
+    homes.site.becomes_roots();
+    let spool = homes.site.path("lib/spool");
+    homes.site.set("", "spool", &format!("{spool:?}"));
+    fs::set_permissions(homes.home("jon"), fs::Permissions::from_mode(0o700)).expect("mode 700");
+    let (inside, mut command) = (homes.site.penfoldd(&["-d"]), homes.mounts.enter("setpriv"));
+    command.args(["--bounding-set", &rights_of_the_unit()]).arg(inside.get_program()).args(inside.get_args());
+    let daemon = Daemon::spawn(command);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("its status");
+    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).expect("a set");
+    let count = u64::from_str_radix(bounding, 16).expect("a number").count_ones() as usize;
+    assert_eq!(count, rights_of_the_unit().matches('+').count(), "{bounding}");
+    assert!(fs::metadata(&spool).is_ok_and(|metadata| metadata.uid() != 0));
+    send(&daemon, "jon");
+    let maildir = homes.home("jon").join("Maildir");
+    daemon.wait_until("mail", || files(&maildir).len() == 1);
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn root_makes_nothing_where_a_user_may_write() {
+    let Some(mut homes) = Homes::new("") else { return };
+    homes.site.becomes_roots();
+    let (spool, socket) = (homes.home("jon").join("spool"), homes.home("jon").join("run/sock"));
+    for (section, path) in [("spool", spool), ("socket", socket)] {
+        let old = homes.site.path(if section == "spool" { "spool" } else { "var/penfold.sock" });
+        homes.site.set("", section, &format!("{path:?}"));
+        let refused = homes.mounts.inside(&homes.site.penfoldd(&["-d"])).output().expect("it runs");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(77), "{said}");
+        assert!(said.contains("make ") && said.contains("Permission denied"), "{said}");
+        assert_eq!(fs::read_dir(homes.home("jon")).expect("there").count(), 0);
+        homes.site.set("", section, &format!("{old:?}"));
+    }
+    // What its own user may make there, he makes.
+    let nobodys = homes.site.path("mail/a/spool");
+    homes.site.set("", "spool", &format!("{nobodys:?}"));
+    let daemon = homes.start();
+    assert_eq!(fs::metadata(nobodys).expect("made").uid(), fs::metadata(homes.site.path("mail")).expect("there").uid());
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn without_its_keeper_the_server_ends_so_that_it_is_started_again() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    send_signal(family(&daemon).0, Signal::SIGKILL);
+    send(&daemon, "jon");
+    daemon.wait_log(|line| line.ends_with("the process that is root has ended: stopping"));
+    assert_eq!(daemon.wait_end().code(), Some(71));
+}
+
+#[test]
+fn who_stops_his_agents_keeps_nobody_else_waiting() {
+    let Some(homes) = Homes::new("queue.workers = 4\nqueue.workers_per_destination = 4") else { return };
+    let daemon = homes.start();
+    send(&daemon, "jon");
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
+    // Each agent of his is stopped as soon as it is there.
+    for _ in 0..6 {
+        family(&daemon).1.into_iter().for_each(|agent| send_signal(agent, Signal::SIGSTOP));
+        send(&daemon, "jon");
+    }
+    send(&daemon, "mary");
+    daemon.wait_until("mail", || files(&homes.home("mary").join("Maildir")).len() == 1);
+}
+
+#[test]
+fn slow_commands_of_two_users_keep_a_third_waiting_for_nothing() {
+    let Some(homes) = Homes::new("queue.workers = 12") else { return };
+    for name in ["jon", "mary"] {
+        homes.write(name, ".forward", "|sleep 900\n", 0o644);
+    }
+    let daemon = homes.start();
+    for _ in 0..10 {
+        send(&daemon, "jon");
+        send(&daemon, "mary");
+    }
+    let asleep = || {
+        let hosts = homes.site.penfoldctl(&["hosts"]);
+        let of = |user: &str| {
+            hosts.lines().any(|line| line.starts_with(&format!("command:{user}  ")) && !line.contains(" 0 of "))
+        };
+        of("jon") && of("mary")
+    };
+    daemon.wait_until("commands of both", asleep);
+    send(&daemon, "elvis");
+    daemon.wait_until("mail", || files(&homes.home("elvis").join("Maildir")).len() == 1);
+}
+
+fn send_signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).expect("a process")), signal).expect("it runs");
+}
+
+/// Whether a process with these arguments runs.
+fn runs(arguments: &str) -> bool {
+    let processes = fs::read_dir("/proc").expect("processes").flatten();
+    let said = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let wanted = arguments.replace(' ', "\0");
+    said.into_iter().any(|said| String::from_utf8_lossy(&said).trim_end_matches('\0') == wanted)
+}
+
+fn within(seconds: u64, holds: impl Fn() -> bool) -> bool {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    while !holds() {
+        if std::time::Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    true
+}
+
+#[test]
+fn no_command_outlives_the_server() {
+    for (number, is_killed) in [(1, false), (2, true)] {
+        let Some(homes) = Homes::new("") else { return };
+        let sleep = format!("/bin/sleep 61.{}{number}", std::process::id());
+        fs::write(homes.home("jon").join(".forward"), format!("|{sleep}\n")).expect("a file");
+        let daemon = homes.start();
+        send(&daemon, "jon");
+        daemon.wait_until("a command", || runs(&sleep));
+        if is_killed {
+            daemon.end_log();
+        } else {
+            daemon.terminate();
+        }
+        assert!(within(5, || !runs(&sleep)), "killed: {is_killed}");
+    }
+}
+
+#[test]
+fn a_command_may_open_as_many_files_as_programs_expect() {
+    let Some(homes) = Homes::new("") else { return };
+    fs::write(homes.home("jon").join(".forward"), "|ulimit -Sn > part && mv part limit\n").expect("a file");
+    let daemon = homes.start();
+    send(&daemon, "jon");
+    let limit = homes.home("jon").join("limit");
+    daemon.wait_until("the command", || limit.exists());
+    assert_eq!(fs::read_to_string(limit).expect("a number"), "1024\n");
+}
+
+#[test]
+fn what_a_command_leaves_behind_is_waited_for() {
+    let Some(homes) = Homes::new("") else { return };
+    let forward = "\"|setsid sh -c 'sleep 0.5; : > $HOME/over' & sleep 0.2\"\n";
+    fs::write(homes.home("jon").join(".forward"), forward).expect("a file");
+    let daemon = homes.start();
+    send(&daemon, "jon");
+    daemon.wait_until("the end of it", || homes.home("jon").join("over").exists());
+    assert!(within(5, || children(family(&daemon).0).len() <= 2), "{:?}", children(family(&daemon).0));
+}
+
+#[test]
+fn a_table_that_is_a_link_is_followed() {
+    if !geteuid().is_root() {
+        common::skipped("only root has a keeper");
+        return;
+    }
+    let (mut site, elsewhere) = (Site::new(), Site::new());
+    elsewhere.write("real", "info: jon\n");
+    let link = site.path("linked");
+    std::os::unix::fs::symlink(elsewhere.path("real"), &link).expect("a link");
+    site.set("", "socket", &format!("{:?}", site.path("run/sock")));
+    site.set("local", "aliases", &format!("{link:?}"));
+    let daemon = site.start();
+    send(&daemon, "info");
+    daemon.wait_mail(&site, "jon", 1);
+    elsewhere.write("real.new", "news: jon\n");
+    fs::rename(elsewhere.path("real.new"), elsewhere.path("real")).expect("a rename");
+    send(&daemon, "news");
+    daemon.wait_mail(&site, "jon", 2);
+    assert!(!daemon.log().contains("stays in force"), "{}", daemon.log());
+}
+
+#[test]
+fn who_is_not_root_delivers_to_himself() {
+    let Some(mut homes) = Homes::new("") else { return };
+    for name in ["own", "own/spool", "own/run"] {
+        let path = homes.site.path(name);
+        fs::create_dir(&path).expect("a directory");
+        homes.give("jon", &path);
+    }
+    homes.site.set("", "spool", &format!("{:?}", homes.site.path("own/spool")));
+    homes.site.set("", "socket", &format!("{:?}", homes.site.path("own/run/sock")));
+    let inside = homes.site.penfoldd(&["-d"]);
+    let mut command = homes.mounts.enter("setpriv");
+    let id = FIRST.to_string();
+    command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--no-new-privs"]);
+    command.arg(inside.get_program()).args(inside.get_args()).stdin(std::process::Stdio::null());
+    let daemon = Daemon::spawn(command);
+    assert!(children(daemon.pid().as_raw().unsigned_abs()).is_empty(), "no keeper");
+    send(&daemon, "jon");
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
+    homes.write("jon", ".forward", "\\jon, \"|cat > $HOME/copy\"\n", 0o644);
+    send(&daemon, "jon");
+    daemon
+        .wait_until("a copy", || fs::read_to_string(homes.home("jon").join("copy")).is_ok_and(|text| !text.is_empty()));
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 2);
+    send(&daemon, "mary");
+    daemon.wait_words(&["deferred to=<mary@", "Permission denied"]);
+}
+
+/// The children of a daemon's keeper that are called so.
+fn called(daemon: &Daemon, name: &str) -> Vec<u32> {
+    let (keeper, _) = family(daemon);
+    children(keeper).into_iter().filter(|child| child.1 == name).map(|child| child.0).collect()
+}
+
+#[test]
+fn who_waits_for_a_name_service_waits_alone() {
+    let Some(homes) = Homes::new("") else { return };
+    let done = homes.site.path("mail/done");
+    homes.site.write("aliases", &format!("robot: \"|touch {}\"\n", done.display()));
+    let daemon = homes.start();
+    // From now on whoever opens the table of users waits for somebody to write to it.
+    let pipe = homes.site.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
+    homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
+    let ask = |name: &str| {
+        let mut client = Client::new(daemon.connect());
+        client.ask("HELO client.test", "250 ");
+        client.ask("MAIL FROM:<>", "250 ");
+        client.say(&format!("RCPT TO:<{name}@razorback>\r\n"));
+        client
+    };
+    let mut waiting = ["jon", "mary", "elvis"].map(ask);
+    daemon.wait_until("the question", || called(&daemon, "penfoldd: names").len() == 3);
+    let names = called(&daemon, "penfoldd: names");
+    let server = status(daemon.pid().as_raw().unsigned_abs(), "Uid");
+    for &pid in &names {
+        daemon.wait_until("its start", || status(pid, "Uid") == server);
+        assert_eq!((status(pid, "Groups"), status(pid, "CapPrm")), (String::new(), "0000000000000000".to_owned()));
+    }
+    send(&daemon, "robot");
+    daemon.wait_until("a command", || done.exists());
+    // Doubt is no refusal for good, and nothing is left of it.
+    homes.mounts.shell("umount -l /etc/passwd");
+    names.into_iter().for_each(|pid| send_signal(pid, Signal::SIGKILL));
+    let replies = waiting.each_mut().map(|client| client.hear().expect("a reply"));
+    let count = |code: &str| replies.iter().filter(|reply| reply.starts_with(code)).count();
+    // Who was not the first that one answered is asked for with another one.
+    assert!(count("451 4.3.0 ") >= 2 && count("451 ") + count("250 ") == 3, "{replies:?}");
+    send(&daemon, "jon");
+    daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
+}
+
+#[test]
+fn nobody_who_waits_for_a_name_service_outlives_the_server() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    let mut letter = Client::new(daemon.connect());
+    letter.begin("", &["mary@razorback"]);
+    let pipe = homes.site.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
+    homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
+    // One that looks up, one that is to become mary, and is root still.
+    let mut client = Client::new(daemon.connect());
+    client.ask("HELO client.test", "250 ");
+    client.ask("MAIL FROM:<>", "250 ");
+    client.say("RCPT TO:<jon@razorback>\r\n");
+    letter.ask("Subject: one\r\n.", "250 ");
+    let both = || ["penfoldd: names", "penfoldd: agent"].map(|name| called(&daemon, name)).concat();
+    daemon.wait_until("both", || both().len() == 2);
+    let both = both();
+    daemon.wait_until("root", || both.iter().any(|pid| status(*pid, "Uid") == "0 0 0 0"));
+    daemon.end_log();
+    let is_there = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
+    assert!(within(5, || !both.iter().any(is_there)), "{both:?}");
+}
+
+#[test]
+fn a_system_that_does_not_know_the_server_itself_knows_nobody() {
+    let Some(mut homes) = Homes::new("") else { return };
+    // Whom no other service makes up, as they do nobody.
+    homes.site.set("", "user", "\"elvis\"");
+    for path in ["", "spool", "mail"] {
+        chown(homes.site.path(path), Some(FIRST + 2), None).expect("root can");
+    }
+    let daemon = homes.start();
+    let passwd = fs::read_to_string(homes.site.path("passwd")).expect("a table");
+    // As when the service that knows cannot be asked, and the next one knows nobody.
+    for (users, reply) in [
+        (passwd.lines().filter(|line| !line.starts_with("elvis:")).collect::<Vec<_>>(), "451 4.3.0 "),
+        (passwd.lines().collect(), "550 5.1.1 "),
+    ] {
+        fs::write(homes.site.path("passwd"), users.join("\n") + "\n").expect("a table");
+        let mut client = Client::new(daemon.connect());
+        client.ask("HELO client.test", "250 ");
+        client.ask("MAIL FROM:<>", "250 ");
+        client.ask("RCPT TO:<no-such-user@razorback>", reply);
+    }
+    daemon.wait_words(&["look up the user no-such-user: the system knows not even the user that the server runs as"]);
+}
+
+#[test]
+fn who_is_no_user_any_more_has_his_mail_deferred() {
+    let Some(homes) = Homes::new("") else { return };
+    let daemon = homes.start();
+    let passwd = fs::read_to_string(homes.site.path("passwd")).expect("a table");
+    for (name, instead, why) in
+        [("mary", "", "there is no such user"), ("elvis", "elvis:x:0:0::/root:/bin/sh\n", "nothing is done as root")]
+    {
+        let others = passwd.split_inclusive('\n').filter(|line| !line.starts_with(&format!("{name}:")));
+        let others = others.collect::<String>() + instead;
+        // Between the look-up of a recipient, which is good for two seconds, and his agent's.
+        let is_said = (0..9).any(|_| {
+            let mut client = Client::new(daemon.connect());
+            client.begin("", &[&format!("{name}@razorback")]);
+            fs::write(homes.site.path("passwd"), &others).expect("a table");
+            client.ask("Subject: too late\r\n.", "250 ");
+            let line = daemon.wait_words(&[&format!("to=<{name}@razorback>")]);
+            fs::write(homes.site.path("passwd"), &passwd).expect("a table");
+            line.contains("deferred") && line.contains(why)
+        });
+        assert!(is_said, "{name}: {}", daemon.log());
+    }
+}
+
+/// In a directory where everybody may make files, as /var/mail is on some systems, somebody may
+/// have made a mailbox for another: it would be his to read or to empty.
+#[test]
+fn a_mailbox_that_another_user_has_made_is_not_used() {
+    for (what, template, made) in [
+        ("a file", "mbox:{}/{user}", "umask 0; : >{}/jon; : >{}/root-owned; mkdir {}/elvis"),
+        ("a Maildir", "{}/{user}/", "umask 0; mkdir -p {}/jon/new {}/jon/tmp {}/jon/cur; : >{}/elvis"),
+        ("a link", "{}/{user}/", "umask 0; mkdir -p {}/x/new {}/x/tmp {}/x/cur; ln -s x {}/jon; mkfifo {}/elvis"),
+    ] {
+        let Some(mut homes) = Homes::new("") else { return };
+        let place = homes.site.path("home/var");
+        fs::create_dir(&place).expect("a directory");
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o1777)).expect("root can");
+        let filled = |text: &str| text.replace("{}", &place.display().to_string());
+        homes.site.set("local", "mailbox", &format!("{:?}", filled(template)));
+        let mary = format!("setpriv --reuid={0} --regid={0} --clear-groups sh -c", FIRST + 1);
+        homes.mounts.shell(&format!("{mary} '{}'", filled(made)));
+        let daemon = homes.start();
+        daemon.submit(&["jon", "mary"]);
+        let line = daemon.wait_words(&["to=<jon@razorback>"]);
+        assert!(line.contains(" deferred ") && line.contains("dsn=4."), "{what}: {line}");
+        daemon.wait_words(&["sent to=<mary@razorback>"]);
+        for name in ["jon", "jon/new", "jon/tmp", "x/new", "x/tmp"] {
+            let path = place.join(name);
+            let count = fs::read_dir(&path).map_or(0, Iterator::count);
+            let size = fs::metadata(&path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
+            assert_eq!((name == "jon" || count == 0, size), (true, 0), "{what}: {name}");
+        }
+        // Once it is gone he has one of his own.
+        homes.mounts.shell(&filled("rm -rf {}/jon {}/x"));
+        assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{what}: {}", daemon.log());
+        assert_eq!(fs::metadata(place.join("jon")).expect("his own").uid(), FIRST, "{what}");
+    }
+}
+
+/// The directories of a Maildir are their owner's: whatever he puts in their place while mail
+/// comes in is his own loss, and nobody else's.
+#[test]
+fn whoever_swaps_his_directories_keeps_nobody_waiting() {
+    let Some(homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
+    let daemon = homes.start();
+    daemon.submit(&["jon", "mary"]);
+    daemon.wait_until("mailboxes", || homes.mail("jon").len() == 1 && homes.mail("mary").len() == 1);
+    let (home, site) = (homes.home("jon").display().to_string(), homes.site.path("").display().to_string());
+    let script = format!(
+        "cd {home}/Maildir; mkdir ../other ../third; mkfifo ../pipe; \
+         while test ! -e ../stop; do for to in ../other ../third ../pipe {site}/spool/new {home} /dev/null {site}/home/mary/Maildir/new; do \
+         for name in new tmp cur; do mv $name real; ln -s $to $name; rm $name; mkfifo $name; rm $name; ln -s $to $name; \
+         rm $name; mv real $name; done; done; done"
+    );
+    let user = FIRST.to_string();
+    let mut attacker = homes.mounts.enter("setpriv");
+    attacker.args(["--reuid", &user, "--regid", &user, "--clear-groups", "sh", "-c", &script]);
+    let mut attacker = attacker.stderr(std::process::Stdio::null()).spawn().expect("a shell");
+    for _ in 0..60 {
+        daemon.submit(&["jon", "mary"]);
+    }
+    daemon.wait_until("mail of another", || homes.mail("mary").len() >= 61);
+    fs::write(homes.home("jon").join("stop"), "").expect("written");
+    attacker.wait().expect("it ends");
+    // No message is lost: it is his, wherever he had it put, or waits for the directory in which it was
+    // prepared. What is written is never anybody else's.
+    let his = || {
+        let (mut todo, mut count) = (vec![homes.home("jon")], 0);
+        while let Some(path) = todo.pop() {
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            count += usize::from(metadata.is_file() && path.to_string_lossy().contains(",S="));
+            if metadata.is_dir() {
+                todo.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|file| file.path()));
+            }
+        }
+        count
+    };
+    daemon.wait_until("each message", || his() + homes.site.spooled().len() >= 61);
+    assert_eq!(homes.mail("mary").len(), 61);
+    assert_eq!(fs::read_dir(homes.site.path("spool/bad")).map_or(0, Iterator::count), 0);
+    assert!(!daemon.log().contains("a bug ended"), "{}", daemon.log());
+}

@@ -1,0 +1,7 @@
+//! Privilege separation.
+//!
+//! - `agents`: agents that deliver as the recipient, and the privileged parent
+//! - `confinement`: which files and system calls the server can reach
+
+mod agents;
+mod confinement;

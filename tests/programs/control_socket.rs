@@ -1,0 +1,428 @@
+//! Programs and the control socket: how sendmail, mailq, newaliases and penfoldctl end, and
+//! with which words, when the daemon is busy, gone or strange, and when what they are given
+//! cannot be read. Each row is a sentence of their manual pages.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use common::clock::Clock;
+use common::homes::{FIRST, passwd};
+use common::mounts::Mounts;
+use common::programs::{command, feed, program, sendmail, stranger, told};
+use common::{PATIENCE, Site};
+use nix::unistd::geteuid;
+
+/// In the daemon's place: what each client hears in its turn; the last one's is for all that
+/// follow. Ends with the program that ran the test.
+fn stand_in(site: &Site, says: &'static [&'static str]) {
+    site.configure();
+    let listener = UnixListener::bind(site.path("penfold.sock")).expect("a socket");
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            let mut stream = stream;
+            let mut request = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut request);
+            let _ = stream.write_all(says[number.min(says.len() - 1)].as_bytes());
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            // What the client still has to say is heard.
+            let _ = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.read_to_end(&mut Vec::new()));
+        }
+    });
+}
+
+#[test]
+fn what_the_daemon_answers_is_what_programs_say() {
+    const BUSY: &str = "too many are asking\n";
+    const GONE: &str = "";
+    const THREAD: &str = "the system has no thread for an answer\n";
+    let down = "ok\n421 4.3.0 razorback.test Going down\r\n";
+    for (name, arguments, says, code, words) in [
+        ("sendmail", &["jon"][..], GONE, 75, "sendmail: the mail system does not answer: * message not sent"),
+        (
+            "sendmail",
+            &["jon"],
+            THREAD,
+            75,
+            "sendmail: the mail system does not answer: the system has no thread*: message not sent",
+        ),
+        ("sendmail", &["jon"], "what?\n", 75, "sendmail: the mail system does not answer: what?: message not sent"),
+        ("sendmail", &["jon"], "ok\n", 75, "sendmail: the mail system does not answer: * message not sent"),
+        ("sendmail", &["jon"], "ok\nnonsense\r\n", 75, "sendmail: the mail system does not answer: * message not sent"),
+        ("sendmail", &["jon"], down, 75, "sendmail: 421 4.3.0 razorback.test Going down: message not sent"),
+        (
+            "sendmail",
+            &["-bs"],
+            THREAD,
+            75,
+            "421 4.3.0 The mail system is not running*sendmail: the mail system does not answer: *",
+        ),
+        ("sendmail", &["-bv", "jon"], BUSY, 75, "sendmail: the mail system does not answer: too many are asking"),
+        ("sendmail", &["-bv", "jon"], GONE, 75, "sendmail: the mail system does not answer: *"),
+        ("sendmail", &["-q"], BUSY, 75, "sendmail: ask the daemon: too many are asking"),
+        ("mailq", &[], BUSY, 75, "mailq: list the queue in *: too many are asking"),
+        ("mailq", &[], THREAD, 75, "mailq: list the queue in *: the system has no thread for an answer"),
+        ("penfoldctl", &["queue"], BUSY, 75, "penfoldctl: list the queue in *: too many are asking"),
+        ("penfoldctl", &["queue"], GONE, 74, "penfoldctl: list the queue in *: *"),
+        ("penfoldctl", &["queue"], "you may not do that\n", 77, "penfoldctl: only root and * may list the queue"),
+        ("penfoldctl", &["queue"], "ok\n-- the list ends here: x\n", 0, "-- the list ends here: x"),
+        ("penfoldctl", &["queue"], "ok\n\x1b[2J\tj\u{f6}n\u{9b}2J\r\x7f\n", 0, "?[2J\tj\u{f6}n\u{fffd}?2J??"),
+        ("penfoldctl", &["queue"], "no\x1b[2J\n", 75, "penfoldctl: list the queue in *: no?[2J"),
+        ("penfoldctl", &["flush"], THREAD, 75, "penfoldctl: ask the daemon: the system has no thread for an answer"),
+        ("penfoldctl", &["flush"], GONE, 74, "penfoldctl: ask the daemon: *"),
+        ("penfoldctl", &["flush"], "you may not do that\n", 77, "penfoldctl: only root and * may run the queue"),
+        ("penfoldctl", &["flush", "x"], "ok\n0\n", 69, "penfoldctl: nothing waits for x"),
+        ("penfoldctl", &["flush", "x"], "ok\n2\n", 0, ""),
+    ] {
+        let site = Site::new();
+        stand_in(&site, Box::leak(Box::new([says])));
+        let (ended, said) = told(&feed(&mut command(&site, name, arguments), b"hello\n"));
+        let said = said.trim_end().replace("\r\n", "");
+        assert!(
+            ended == code && common::dialog::matches(words, &said),
+            "{name} {arguments:?} {says:?}: {ended} {said}"
+        );
+    }
+}
+
+#[test]
+fn who_is_not_let_in_tries_for_a_minute() {
+    let site = Site::new();
+    let whole = "ok\n220 x\r\n250 x\r\n250 x\r\n250 x\r\n354 x\r\n250 x\r\n221 x\r\n";
+    stand_in(&site, Box::leak(Box::new(["too many are asking\n", "too many are asking\n", whole])));
+    assert_eq!(told(&sendmail(&site, &["jon"], b"hello\n")), (0, String::new()));
+    let site = Site::new();
+    stand_in(&site, &["too many are asking\n"]);
+    let Some(clock) = Clock::new(&site) else { return };
+    let (mut slow, begun) = (command(&site, "sendmail", &["jon"]), std::time::Instant::now());
+    clock.hurry(&mut slow, 50);
+    let (code, said) = told(&feed(&mut slow, b"hello\n"));
+    assert_eq!((code, said.as_str()), (75, "sendmail: too many are asking: message not sent\n"));
+    let took = begun.elapsed().as_millis() * 50;
+    assert!((60_000..200_000).contains(&took), "{took}");
+}
+
+/// Holds so many places of each of some users, says so, and keeps them until its input ends.
+const HOLD: &str = "
+import os, socket, sys
+path, count, users = sys.argv[1], int(sys.argv[2]), [int(uid) for uid in sys.argv[3:]]
+held = []
+for uid in users:
+    os.seteuid(uid)
+    for _ in range(count):
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        s.connect(path)
+        # One who is not let in hears why, and may find nobody who listens.
+        try:
+            s.sendall(b'submit hold\\n')
+        except BrokenPipeError:
+            pass
+        heard = s.recv(100)
+        held.append((s, heard))
+    os.seteuid(0)
+print(sum(heard.startswith(b'ok') for _, heard in held), flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn places_are_counted_by_user_and_altogether() {
+    if !geteuid().is_root() {
+        return common::skipped("only root can be somebody else");
+    }
+    if Command::new("python3").arg("-V").output().is_err() {
+        return common::skipped("python3 is not installed");
+    }
+    let user = |n: u32| (54_400 + n).to_string();
+    let others: Vec<String> = (0..10).map(user).collect();
+    for (users, count, have, full, free) in [
+        (vec![user(0)], 41, 40, user(0), user(1)),
+        (vec!["0".to_owned()], 201, 200, "0".to_owned(), user(1)),
+        (others, 40, 400, user(11), "0".to_owned()),
+    ] {
+        let site = Site::new();
+        let _daemon = site.start();
+        let mut holder = Command::new("python3");
+        holder.args(["-c", HOLD]).arg(site.path("penfold.sock")).arg(count.to_string()).args(&users);
+        let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3");
+        let mut held = String::new();
+        BufReader::new(holder.stdout.take().expect("a pipe")).read_line(&mut held).expect("a line");
+        assert_eq!(held.trim(), have.to_string(), "{users:?}");
+        for (uid, is_let_in) in [(full, false), (free, true)] {
+            let inside = command(&site, "sendmail", &["-bv", "jon"]);
+            let mut asks = Command::new("setpriv");
+            asks.args(["--reuid", &uid, "--clear-groups"]).arg(inside.get_program()).args(inside.get_args());
+            let (code, said) = told(&feed(asks.env("PENFOLD_CONFIG", site.path("penfold.conf")), b""));
+            assert_eq!(code == 0, is_let_in, "{uid} beside {users:?}: {said}");
+            assert_eq!(said.contains("too many are asking"), !is_let_in, "{uid} beside {users:?}: {said}");
+        }
+        drop(holder.stdin.take());
+        assert!(holder.wait().expect("a child").success());
+    }
+}
+
+#[test]
+fn a_refusal_is_a_code_of_sysexits() {
+    let site = Site::with("limits.recipients = 100");
+    let codes = ["5.1.2", "5.1.1", "5.1.3", "5.7.1", "5.3.2"].map(|code| format!("c{code}.test error:{code} no\n"));
+    site.write("routes", &codes.concat());
+    let daemon = site.start();
+    for (to, code) in [
+        ("x@c5.1.2.test", 68),
+        ("x@[224.0.0.1]", 68),
+        ("x@c5.1.1.test", 67),
+        ("x@c5.1.3.test", 65),
+        ("x@c5.7.1.test", 77),
+        ("x@c5.3.2.test", 69),
+    ] {
+        let (ended, said) = told(&sendmail(&site, &["jon", to], b"hello\n"));
+        assert!(
+            ended == code && said.starts_with("sendmail: 550 5.") && said.ends_with(": message not sent\n"),
+            "{said}"
+        );
+    }
+    // More than 40000 are too many, and nobody gets it.
+    site.write("users", &(0..40_001).map(|n| format!("u{n}::\n")).collect::<String>());
+    let all =
+        |count: u32| format!("To: {}\n\nhello\n", (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>().join(",\n "));
+    let (code, said) = told(&sendmail(&site, &["-t"], all(40_001).as_bytes()));
+    assert!(code == 75 && said.starts_with("sendmail: 452 4.5.3 "), "{code} {said}");
+    assert!(site.spooled().is_empty() && !daemon.log().contains(" accept "), "{}", daemon.log());
+}
+
+#[test]
+fn what_cannot_be_read_or_kept_is_not_sent() {
+    let site = Site::new();
+    let daemon = site.start();
+    let mut from_directory = command(&site, "sendmail", &["jon"]);
+    from_directory.stdin(File::open("/").expect("a directory"));
+    let output = from_directory.output().expect("it runs");
+    assert_eq!(told(&output), (74, "sendmail: Is a directory (os error 21): message not sent\n".to_owned()));
+    let (code, said) = told(&sendmail(&site, &["-f", "a@x.org, b@x.org", "jon"], b"hello\n"));
+    assert_eq!((code, said.as_str()), (64, "sendmail: option -f needs one address\n"));
+    let Some(mounts) = Mounts::new("mount -t tmpfs -o size=2m tmpfs /mnt") else { return };
+    let mut outside = command(&site, "sendmail", &["jon"]);
+    outside.env("TMPDIR", "/mnt");
+    let mut full = mounts.inside(&outside);
+    let output = feed(&mut full, "hello\n".repeat(700_000).as_bytes());
+    assert_eq!(told(&output), (74, "sendmail: No space left on device (os error 28): message not sent\n".to_owned()));
+    assert!(site.mail("jon").is_empty() && !daemon.log().contains(" accept "), "{}", daemon.log());
+    // What fits leaves nothing there.
+    assert_eq!(told(&feed(&mut full, "hello\n".repeat(200_000).as_bytes())), (0, String::new()));
+    daemon.wait_mail(&site, "jon", 1);
+    assert_eq!(fs::read_dir(mounts.path("/mnt".as_ref())).expect("a directory").count(), 0);
+}
+
+#[test]
+fn the_configuration_is_the_one_that_is_named() {
+    let site = Site::new();
+    site.write("aliases", "one: jon\n");
+    let _daemon = site.start();
+    let path = site.path("penfold.conf").display().to_string();
+    for (name, arguments, says) in [
+        ("sendmail", &["-C", &path, "-bv", "one"][..], "one@razorback -> jon@razorback: mailbox "),
+        ("mailq", &["-C", &path], "-- queue is empty\n"),
+        ("newaliases", &["-C", &path], "/"),
+        ("penfoldctl", &["-f", &path, "queue"], "-- queue is empty\n"),
+    ] {
+        let mut program = command(&site, name, arguments);
+        let (code, said) = told(&feed(program.env("PENFOLD_CONFIG", "/nonexistent/penfold.conf"), b""));
+        assert!(code == 0 && said.starts_with(says), "{name}: {code} {said}");
+    }
+    // A file that is named must be there; the other one need not.
+    fs::remove_file(site.path("aliases")).expect("a table");
+    let (code, said) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
+    assert!(code == 78 && said.starts_with(&path) && said.contains(": local.aliases: expected a file; "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let mut nowhere = command(&site, "newaliases", &["-C", "/nonexistent/x"]);
+    assert_eq!(told(&feed(&mut nowhere, b"")).0, 78);
+    // What is wrong elsewhere is of no interest.
+    site.write("aliases", "one: jon\n");
+    site.add("penfold.conf", "nonsense = 1");
+    let (code, said) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
+    assert!(code == 0 && said.ends_with("/aliases: 1 alias\n"), "{said}");
+}
+
+#[test]
+fn what_waits_is_tried_by_its_id_or_its_domain() {
+    let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
+    site.write("routes", "far.test error:4.2.1 later\n");
+    let daemon = site.start();
+    let id = daemon.submit(&["x@far.test"]);
+    let attempts = || daemon.log().matches(" deferred to=<x@far.test>").count();
+    daemon.wait_until("an attempt", || attempts() == 1);
+    for (number, option) in
+        [format!("-qI{id}"), "-qRfar.test".to_owned(), "-q".to_owned(), "-q5m".to_owned()].iter().enumerate()
+    {
+        // A flush that comes while the last attempt is just ending is for nothing.
+        daemon.wait_until(option, || {
+            assert_eq!(told(&sendmail(&site, &[option], b"")), (0, String::new()), "{option}");
+            attempts() > number + 1
+        });
+    }
+    let (code, said) = told(&sendmail(&site, &["-qI00000000000000000AA"], b""));
+    assert_eq!((code, said.as_str()), (69, "sendmail: nothing waits for 00000000000000000AA\n"));
+}
+
+#[test]
+fn a_user_sends_as_anyone_and_sees_what_he_sent_unless_clients_are_hidden() {
+    for hidden in [false, true] {
+        let site = Site::with(&format!("submission.hide_client = {hidden}"));
+        site.write("routes", "far.test error:4.2.1 later\n");
+        let daemon = site.start();
+        let as_mary = command(&site, "sendmail", &["-f", "mary@elsewhere.test", "x@far.test"]);
+        let Some(mut as_mary) = stranger(&as_mary) else { return };
+        assert_eq!(told(&feed(&mut as_mary, b"From: mary@elsewhere.test\n\nhello\n")), (0, String::new()));
+        daemon.wait_words(&[" accept from=<mary@elsewhere.test>", " uid=54321 "]);
+        let mut mailq = stranger(&command(&site, "mailq", &[])).expect("root");
+        let (code, said) = told(&feed(&mut mailq, b""));
+        assert_eq!((code, said.contains("<x@far.test>")), (0, !hidden), "{said}");
+        let (_, all) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+        assert!(all.contains("<x@far.test>"), "{all}");
+    }
+}
+
+#[test]
+fn sendmail_without_penfoldd_cannot_start_it() {
+    let site = Site::new();
+    site.configure();
+    // Beside the program there is none, and in the path neither.
+    let mut start = command(&site, "sendmail", &["-bd"]);
+    let (code, said) = told(&feed(start.env("PATH", "/nonexistent"), b""));
+    assert!(code == 69 && said.starts_with("sendmail: start penfoldd: "), "{code} {said}");
+    assert!(UnixStream::connect(site.path("penfold.sock")).is_err());
+}
+
+#[test]
+fn before_the_first_start_the_queue_is_empty() {
+    let mut site = Site::new();
+    site.configure();
+    for (name, arguments) in [("mailq", &[][..]), ("sendmail", &["-bp"]), ("penfoldctl", &["queue"])] {
+        let output = feed(&mut command(&site, name, arguments), b"");
+        let said = format!("-- queue is empty\n{name}: no daemon has run yet\n");
+        assert_eq!(told(&output), (0, said), "{name}");
+    }
+    assert_eq!(fs::read_dir(site.path("spool")).expect("a spool").count(), 0);
+    let nowhere = format!("{:?}", site.path("nowhere"));
+    site.set("", "spool", &nowhere);
+    site.configure();
+    let (code, said) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+    assert!(code == 69 && said.starts_with("mailq: list the queue in "), "{code} {said}");
+    if geteuid().is_root() {
+        site.set("", "user", "\"nosuchuser\"");
+        site.configure();
+        let (code, said) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+        assert!(code == 78 && said.contains(": become user nosuchuser: "), "{code} {said}");
+    }
+}
+
+/// What is left to read of a file for who shares its descriptor with sendmail.
+fn left(site: &Site, arguments: &[&str], text: &str, from: u64) -> (i32, String) {
+    site.write("message", text);
+    let mut file = File::open(site.path("message")).expect("a file");
+    file.seek(SeekFrom::Start(from)).expect("a place");
+    let shared = file.try_clone().expect("a descriptor");
+    let status = command(site, "sendmail", arguments).stdin(shared).stderr(Stdio::null()).status().expect("it runs");
+    let mut rest = String::new();
+    file.read_to_string(&mut rest).expect("text");
+    (status.code().unwrap_or(-1), rest)
+}
+
+#[test]
+fn a_message_in_a_file_that_is_not_sent_can_be_read_again() {
+    let site = Site::new();
+    let text = format!("before\nSubject: x\n\n{}", "hello\n".repeat(40_000));
+    let begin = "before\n".len();
+    let daemon = site.start();
+    assert_eq!(left(&site, &["jon"], &text, begin as u64), (0, String::new()));
+    for (arguments, code) in [(&["nosuch"][..], 67), (&["-t"], 64), (&["-f", "a b", "jon"], 65)] {
+        assert_eq!(left(&site, arguments, &text, begin as u64), (code, text[begin..].to_owned()), "{arguments:?}");
+    }
+    daemon.wait_mail(&site, "jon", 1);
+    drop(daemon);
+    for from in [0, begin] {
+        assert_eq!(left(&site, &["jon"], &text, from as u64), (75, text[from..].to_owned()));
+    }
+    // So that a mail reader can keep what it has not sent.
+    let mailx = Path::new("/usr/bin/bsd-mailx");
+    if !mailx.exists() {
+        return common::skipped("bsd-mailx is not installed");
+    }
+    site.write("mailrc", &format!("set sendmail={}\n", program(&site, "sendmail").display()));
+    let mut mail = Command::new(mailx);
+    mail.args(["-n", "-s", "hello", "root"]).current_dir(site.path("")).env("HOME", site.path(""));
+    mail.env("MAILRC", site.path("mailrc")).env("PENFOLD_CONFIG", site.path("penfold.conf"));
+    let output = feed(&mut mail, b"How are you?\n");
+    let kept = fs::read_to_string(site.path("dead.letter")).unwrap_or_default();
+    assert!(kept.contains("\nSubject: hello\n") && kept.ends_with("\nHow are you?\n"), "{output:?}: {kept:?}");
+}
+
+#[test]
+fn where_an_address_goes_is_told_with_the_code_that_sending_would_have() {
+    let site = Site::with("remote.local_only = true");
+    let list = site.path("staff").display().to_string();
+    site.write("routes", "far.test error:4.2.1 later\nold.test error:5.1.2 closed\n");
+    site.write(
+        "aliases",
+        &format!(
+            "staff: :include:{list}, root, :include:/nonexistent/x\nteam: jon, staff, group\nowner-team: root\n\
+             group: team, nosuch\nowner-group: root\naway: x@elsewhere.test\nsome: nosuch, jon\ndoubt: nosuch, x@far.test\n"
+        ),
+    );
+    let mailbox = |user: &str| format!("{user}@razorback: mailbox {}\n", site.mailbox(user).display());
+    let to = |from: &str, whither: &str| format!("{from}@razorback -> {whither}");
+    let lists = |from: &str| format!("{from}: list {list}\n{from}: list /nonexistent/x\n");
+    let daemon = site.start();
+    for (addresses, code, says) in [
+        (&["jon"][..], 0, mailbox("jon")),
+        (&["some"], 0, to("some", "nosuch@razorback: user unknown\n") + &to("some", &mailbox("jon"))),
+        (&["staff"], 0, lists("staff@razorback") + &to("staff", &mailbox("root"))),
+        (&["team"], 0, {
+            let staff = lists("team@razorback -> staff@razorback");
+            let unknown = to("team", "nosuch@razorback: user unknown\n");
+            to("team", &mailbox("jon")) + &staff + &unknown + &to("team", &mailbox("root"))
+        }),
+        (&["nosuch"], 67, "nosuch@razorback: user unknown\n".to_owned()),
+        (&["x@old.test"], 68, "x@old.test: 5.1.2 closed\n".to_owned()),
+        (&["x@elsewhere.test"], 69, "x@elsewhere.test: 5.4.4 No mail leaves this host\n".to_owned()),
+        (&["away"], 69, "away@razorback: 5.4.4 No mail leaves this host\n".to_owned()),
+        (&["x@far.test"], 75, "x@far.test: not known now: later\n".to_owned()),
+        (&["doubt"], 75, {
+            to("doubt", "nosuch@razorback: user unknown\n") + &to("doubt", "x@far.test: not known now: later\n")
+        }),
+        (&["jon", "x@far.test", "nosuch"], 75, {
+            mailbox("jon") + "x@far.test: not known now: later\nnosuch@razorback: user unknown\n"
+        }),
+    ] {
+        assert_eq!(told(&sendmail(&site, &[&["-bv"], addresses].concat(), b"")), (code, says), "{addresses:?}");
+    }
+    for (address, code) in [("nosuch", 67), ("x@old.test", 68), ("x@elsewhere.test", 69), ("away", 69)] {
+        assert_eq!(told(&sendmail(&site, &[address], b"hello\n")).0, code, "{address}");
+    }
+    drop(daemon);
+    // Of a home nothing is promised.
+    let mut site = Site::with("local.mailbox = \"~/Maildir\"\nauth.users = \"none\"");
+    site.set("local", "users", "\"system\"");
+    site.write("aliases", "me: \\jon\n");
+    let home = site.path("home/jon");
+    let users = [("jon", FIRST, FIRST, home.clone()), ("lost", FIRST + 1, FIRST + 1, "/nonexistent".into())];
+    let without = ("homeless", FIRST + 2, FIRST + 2, "".into());
+    if !geteuid().is_root() {
+        return common::skipped("only root can have other users");
+    }
+    let Some(mounts) = Mounts::new(&passwd(&site, users.into_iter().chain([without]))) else { return };
+    let _daemon = mounts.start(&site);
+    let home = home.display();
+    for (user, code, says) in [
+        ("jon", 0, format!("jon@razorback: mailbox {home}/Maildir, if his home is there and has no .forward\n")),
+        ("me", 0, format!("me@razorback -> jon@razorback: mailbox {home}/Maildir, if his home is there\n")),
+        ("lost", 0, {
+            "lost@razorback: mailbox /nonexistent/Maildir, if his home is there and has no .forward\n".to_owned()
+        }),
+        ("homeless", 75, "homeless@razorback: not known now: the user homeless has no home directory\n".to_owned()),
+    ] {
+        assert_eq!(told(&sendmail(&site, &["-bv", user], b"")), (code, says), "{user}");
+    }
+}

@@ -1,0 +1,11 @@
+//! The other programs, and what make does.
+//!
+//! - `control_socket`: programs when the daemon is busy, absent or misbehaves
+//! - `install`: `make install` and `make uninstall`
+//! - `make`: `make run` and `make test`
+//! - `sendmail`: sendmail(8), mailq(1) and newaliases(1)
+
+mod control_socket;
+mod install;
+mod make;
+mod sendmail;

@@ -1,0 +1,210 @@
+//! A clock that jumps: a day back, ten years ahead, and home again.
+//!
+//! The daemon's clock is set by libfaketime, from a file that the test writes;
+//! without it the tests say `skipped`. Nothing waits for a time that is far away,
+//! and nothing comes back because of a clock that was wrong for a while: the first
+//! attempt at which a message is too old is not the last, nor any within the first
+//! interval after it. And the time zone: that of TZ, as in every other program, or else
+//! that of the system.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::client::Client;
+use common::mounts::Mounts;
+use common::programs::{feed, sendmail, told};
+use common::remote::{Conduct, Remote, Sink};
+use common::{Daemon, Site};
+
+/// A site whose daemon has a clock of its own.
+struct Scene {
+    site: Site,
+    remote: Remote,
+    clock: common::clock::Clock,
+}
+
+impl Scene {
+    /// Far hosts say not now.
+    fn new() -> Option<Self> {
+        let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
+        let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
+        site.add("routes", &format!("far.test {}", remote.host_port()));
+        let clock = common::clock::Clock::new(&site)?;
+        Some(Self { site, remote, clock })
+    }
+
+    fn set(&self, by: &str) {
+        self.clock.set(by);
+    }
+
+    fn start(&self) -> Daemon {
+        self.clock.start(&self.site, false)
+    }
+
+    /// Sets the clock and makes an attempt in vain; its line of the log, or that of one
+    /// that had become due by itself.
+    fn try_in_vain(&self, daemon: &Daemon, by: &str) -> String {
+        let is_meant = |line: &&str| line.contains(" deferred to=<a@");
+        let lines = || daemon.log().lines().filter(is_meant).map(str::to_owned).collect::<Vec<_>>();
+        let before = lines().len();
+        self.set(by);
+        // A flush that comes while the last attempt is just ending is for nothing.
+        let (mut flushed, pause) = (Instant::now(), Duration::from_secs(2));
+        self.site.penfoldctl(&["flush"]);
+        daemon.wait_until("an attempt", || {
+            if flushed.elapsed() > pause {
+                self.site.penfoldctl(&["flush"]);
+                flushed = Instant::now();
+            }
+            lines().len() > before
+        });
+        lines().pop().expect("just seen")
+    }
+}
+
+fn submit(daemon: &Daemon) {
+    Client::new(daemon.connect()).send("jon@razorback.test", &["a@far.test"], common::client::TEXT);
+    daemon.wait_words(&[" deferred to=<a@far.test>"]);
+}
+
+#[test]
+fn a_clock_that_jumps_and_comes_home_sends_nothing_back() {
+    let Some(scene) = Scene::new() else { return };
+    let daemon = scene.start();
+    submit(&daemon);
+    for by in ["+10y", "+0", "-1d", "+0", "+10y", "-1d", "+0"] {
+        let line = scene.try_in_vain(&daemon, by);
+        assert!(line.contains(" next="), "with {by} it is given up: {line}");
+    }
+    scene.remote.behave(Conduct::Sink(Sink::default()));
+    scene.set("+10y");
+    assert!(daemon.flush_until(&scene.site, || scene.site.spooled().is_empty()), "{}", daemon.log());
+    assert_eq!(scene.remote.messages(1).len(), 1);
+    assert!(daemon.terminate().success());
+    assert_eq!(scene.site.mail("jon").len(), 0);
+}
+
+#[test]
+fn a_time_that_is_far_ahead_is_not_waited_for() {
+    let Some(scene) = Scene::new() else { return };
+    scene.set("+10y");
+    let daemon = scene.start();
+    submit(&daemon);
+    scene.remote.behave(Conduct::Sink(Sink::default()));
+    assert!(daemon.terminate().success());
+    scene.set("+0");
+    let daemon = scene.start();
+    assert!(daemon.settles(&scene.site), "{}", daemon.log());
+    assert_eq!(scene.remote.messages(1).len(), 1);
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn a_clock_that_was_behind_at_boot_leaves_a_message_another_attempt() {
+    let Some(scene) = Scene::new() else { return };
+    scene.set("-20y");
+    let daemon = scene.start();
+    submit(&daemon);
+    // However often somebody who cannot wait flushes the queue.
+    for _ in 0..3 {
+        let line = scene.try_in_vain(&daemon, "+0");
+        assert!(line.contains(" next="), "{line}");
+    }
+    assert!(scene.site.mail("jon").is_empty());
+    // It is as old as it seems, for all that can be told.
+    let line = scene.try_in_vain(&daemon, "+2h");
+    assert!(!line.contains(" next="), "{line}");
+    assert!(daemon.settles(&scene.site), "{}", daemon.log());
+    assert!(daemon.terminate().success());
+    assert_eq!(scene.site.mail("jon").len(), 1);
+}
+
+// Time zones
+
+/// The dates that a message gets, and the front of the lines of a session: hours and minutes
+/// from UTC in each.
+fn offsets(site: &mut Site, run: &dyn Fn(&Site, &str) -> Command) -> Vec<String> {
+    let daemon = Daemon::spawn(run(site, "-d"));
+    // Whether it knows its zone once it is confined.
+    assert_eq!(told(&sendmail(site, &["jon"], b"hello\n")), (0, String::new()));
+    let mail = String::from_utf8(daemon.wait_mail(site, "jon", 1).remove(0)).expect("text");
+    let (header, _) = mail.split_once("\n\n").expect("a header");
+    let fields = header.replace("\n\t", " ").replace("\n ", " ");
+    let dates = fields.lines().filter(|field| field.starts_with("Date: ") || field.starts_with("Received: "));
+    let mut found: Vec<String> = dates.filter_map(|field| field.rsplit(' ').next()).map(str::to_owned).collect();
+    assert_eq!(found.len(), 2, "{mail}");
+    drop(daemon);
+    site.set("log", "to", &format!("{:?}", site.path("spool/log")));
+    let said = feed(
+        &mut run(site, "-i"),
+        b"EHLO here\r\nMAIL FROM:<jon@razorback>\r\nRCPT TO:<jon@razorback>\r\nDATA\r\n\r\nhello\r\n.\r\nQUIT\r\n",
+    );
+    assert!(said.status.success(), "{said:?}");
+    let log = fs::read_to_string(site.path("spool/log")).expect("a log");
+    let first = log.lines().next().and_then(|line| line.split(' ').next()).expect("a line");
+    found.push(first.get(19..).expect("a time").replace(':', ""));
+    found
+}
+
+#[test]
+fn dates_are_in_the_time_zone_that_tz_names() {
+    let has_zones = Path::new("/usr/share/zoneinfo/Asia/Kolkata").exists();
+    if !has_zones {
+        common::skipped("no tzdata is installed");
+    }
+    for (zone, wanted, is_file) in [
+        ("Asia/Kolkata", &["+0530"][..], true),
+        (":Asia/Kolkata", &["+0530"], true),
+        ("/usr/share/zoneinfo/Asia/Kolkata", &["+0530"], true),
+        ("Europe/Berlin", &["+0100", "+0200"], true),
+        ("EST5EDT", &["-0500", "-0400"], false),
+        ("JST-9", &["+0900"], false),
+        ("<-03>3", &["-0300"], false),
+        ("", &["+0000"], false),
+        ("UTC0", &["+0000"], false),
+        ("Nowhere/City", &["+0000"], false),
+    ] {
+        if is_file && !has_zones {
+            continue;
+        }
+        let found = offsets(&mut Site::new(), &|site, option| {
+            let mut command = site.penfoldd(&[option]);
+            command.env("TZ", zone);
+            command
+        });
+        assert!(found.iter().all(|offset| wanted.contains(&offset.as_str())), "{zone}: {found:?}");
+    }
+}
+
+#[test]
+fn a_time_zone_that_nobody_knows_is_told() {
+    for (zone, warns) in [("Nowhere/City", true), ("JST-9", false)] {
+        let site = Site::new();
+        let output = site.penfoldd(&["-n"]).env("TZ", zone).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = "TZ: Nowhere/City is no time zone that this system knows: times are in UTC";
+        assert_eq!(said.contains(line), warns, "{said}");
+    }
+}
+
+#[test]
+fn without_tz_the_time_zone_is_that_of_the_system() {
+    let (system, other) = (Path::new("/etc/localtime"), Path::new("/usr/share/zoneinfo/Asia/Kolkata"));
+    let Ok(system) = fs::canonicalize(system) else {
+        common::skipped("no /etc/localtime");
+        return;
+    };
+    if !other.exists() {
+        common::skipped("no tzdata is installed");
+        return;
+    }
+    let Some(mounts) = Mounts::new(&format!("mount --bind {} {}", other.display(), system.display())) else { return };
+    let found = offsets(&mut Site::new(), &|site, option| {
+        let mut command = mounts.inside(&site.penfoldd(&[option]));
+        command.env_remove("TZ");
+        command
+    });
+    assert_eq!(found, ["+0530"; 3]);
+}

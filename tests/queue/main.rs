@@ -1,0 +1,11 @@
+//! The queue: attempts, time, and reports to senders.
+//!
+//! - `attempts`: when a message is tried, restarts, `penfoldctl queue` and `flush`
+//! - `clock`: a system clock that jumps
+//! - `report_texts`: the text of a report
+//! - `reports`: who gets a report, and when
+
+mod attempts;
+mod clock;
+mod report_texts;
+mod reports;

@@ -1,0 +1,418 @@
+//! The report to a sender, read as its readers do: by a person, by a program,
+//! and by Python's email package (`bounce_reads.py`, where python3 is installed).
+
+use common::programs::python;
+use penfold::address::Address;
+use penfold::bounce::{Report, compose};
+use penfold::envelope::Recipient;
+use penfold::outcome::Outcome;
+use penfold::reply::{Reply, Status};
+
+const ARRIVAL: i64 = 1_790_000_000;
+const DAY: i64 = 86_400;
+const HEADER: &[u8] = b"Received: from a by b; Sat, 21 Nov 2026 10:00:00 +0000\n\
+    From: Jon <jon@frogbog.example>\nTo: elvis@razorback.example\n\
+    Subject: Lunch\n on Friday\nDate: Sat, 21 Nov 2026 10:00:00 +0000\n\
+    Message-Id: <3@frogbog.example>\nReferences: <1@frogbog.example>\n\t<2@razorback.example>\n\nBody\n";
+
+fn address(text: &str) -> Address {
+    Address::parse(text).expect(text)
+}
+
+fn refused(reply: &str) -> Outcome {
+    let reply = Reply::read_all(reply.as_bytes()).expect("a reply");
+    Outcome::from_reply("RCPT TO", reply).at("mx.razorback.example[192.0.2.1]:25")
+}
+
+fn failure(recipient: &str, outcome: Outcome) -> (Recipient, Outcome) {
+    (Recipient::new(address(recipient)), outcome)
+}
+
+/// The report of these failures to jon.
+fn report(failures: &[(Recipient, Outcome)], header: &[u8]) -> String {
+    let jon = address("jon@frogbog.example");
+    compose_for(&jon, Some(&jon), failures, header)
+}
+
+fn compose_for(to: &Address, sender: Option<&Address>, failures: &[(Recipient, Outcome)], header: &[u8]) -> String {
+    compose_of(to, sender, failures, header, 0)
+}
+
+fn compose_of(
+    to: &Address,
+    sender: Option<&Address>,
+    failures: &[(Recipient, Outcome)],
+    header: &[u8],
+    withheld: u64,
+) -> String {
+    let report = Report {
+        hostname: "mx.example.org",
+        id: "4FQ7Z2K0D1R8",
+        original: "4FQ7AAAAAAAA",
+        now: ARRIVAL + 5 * DAY + 600,
+        arrival: ARRIVAL,
+        to,
+        sender,
+        failures,
+        header,
+        withheld,
+    };
+    String::from_utf8(compose(&report)).expect("ASCII")
+}
+
+/// What Python makes of a report, as JSON; `None` where there is no Python.
+fn read_by_python(report: &str) -> Option<String> {
+    let output = python("bounce_reads.py", report.as_bytes())?;
+    assert!(output.status.success(), "{}\n{report}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).expect("JSON is UTF-8"))
+}
+
+fn has(text: &str, wanted: &[&str]) {
+    for part in wanted {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+/// A part of the report without its line breaks, so that folding does not matter.
+fn words(report: &str) -> String {
+    report.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_status_is_put_in_words_with_the_reply_and_advice() {
+    for (reply, told, status) in [
+        ("550 5.1.1 no such user\r\n", "no mailbox of this name: | Please check the spelling", "5.1.1"),
+        ("550 5.1.2 bad host\r\n", "does not exist or has no mail server: | spelling behind the @", "5.1.2"),
+        ("556 5.1.10 null MX\r\n", "takes no mail at all: | nobody can be reached", "5.1.10"),
+        ("550 5.1.8 sender?\r\n", "your own address | your mail program", "5.1.8"),
+        ("550 5.2.1 off\r\n", "mailbox is closed: | another day", "5.2.1"),
+        ("552 5.2.2 quota\r\n", "mailbox is full: | when there is room", "5.2.2"),
+        ("552 5.3.4 size\r\n", "too big: | smaller attachments", "5.3.4"),
+        ("552 5.2.3 size\r\n", "too big: | smaller attachments", "5.2.3"),
+        ("554 5.4.6 hops\r\n", "in a circle: | You did nothing wrong", "5.4.6"),
+        ("550 5.7.1 spam\r\n", "looks like spam to it: | in another way", "5.7.1"),
+        ("550 5.7.26 dmarc\r\n", "looks like spam to it: | in another way", "5.7.26"),
+        ("530 5.7.0 log in\r\n", "who log in there, | You did nothing wrong, and", "5.7.0"),
+        ("530 STARTTLS first\r\n", "or by an encrypted connection: | not looked at", "5.0.0"),
+        ("535 5.7.8 who?\r\n", "who log in there, | tell its postmaster", "5.7.8"),
+        ("550 5.7.8 who?\r\n", "who log in there, | tell its postmaster", "5.7.8"),
+        ("554 5.7.0 no\r\n", "The message was refused: | may tell why", "5.7.0"),
+        ("550 go away\r\n", "The message was refused: | may tell why", "5.0.0"),
+        ("550-5.6.0 two\r\n550 5.6.0 lines\r\n", "The message was refused: | may tell why", "5.6.0"),
+    ] {
+        let text = report(&[failure("elvis@razorback.example", refused(reply))], HEADER);
+        let said = Reply::read_all(reply.as_bytes()).expect(reply).to_string();
+        has(&words(&text), &told.split(" | ").collect::<Vec<_>>());
+        has(&text, &[&format!("mx.razorback.example said: {said}\n")]);
+        has(&text, &[&format!("Status: {status}\n"), &format!("Diagnostic-Code: smtp; {said}\n")]);
+    }
+}
+
+#[test]
+fn what_waited_for_a_login_in_vain_is_nobodys_fault_elsewhere() {
+    for (command, reply, logged_in) in [("MAIL", "530 5.7.0 log in\r\n", false), ("RCPT", "535 who?\r\n", true)] {
+        let reply = Reply::read_all(reply.as_bytes()).expect(reply);
+        let outcome =
+            Outcome::from_reply_of_our_host(command, reply, logged_in, false).at("mx.razorback.example[192.0.2.1]:25");
+        let text = report(&[failure("elvis@razorback.example", outcome)], HEADER);
+        has(
+            &words(&text),
+            &["It could not be handed over in 5 days, and", "does not let this one in. Please tell the postmaster"],
+        );
+        has(&text, &["mx.razorback.example said: 53", "Status: 4.7."]);
+        assert!(!text.contains("the other side"), "{text}");
+    }
+}
+
+#[test]
+fn the_text_says_who_speaks_what_failed_and_whom_to_ask() {
+    let text = report(&[failure("elvis@razorback.example", refused("550 5.1.1 User unknown\r\n"))], HEADER);
+    has(
+        &words(&text),
+        &[
+            "This is the mail system at mx.example.org.",
+            "Your message \"Lunch on Friday\", sent Sat, 21 Nov 2026 10:00:00 +0000, could not be delivered to this \
+             address. It will not be tried again.",
+            "elvis@razorback.example mx.razorback.example said: 550 5.1.1 User unknown",
+            "write to postmaster@mx.example.org and send this report along",
+        ],
+    );
+    assert!(!text.contains("Body"), "only the header of the original is returned");
+}
+
+#[test]
+fn recipients_with_the_same_trouble_stand_together() {
+    let text = report(
+        &[
+            failure("a@razorback.example", refused("550 5.1.1 unknown a\r\n")),
+            failure("b@razorback.example", refused("552 5.2.2 full\r\n")),
+            failure("c@razorback.example", refused("550 5.1.1 unknown c\r\n")),
+        ],
+        HEADER,
+    );
+    assert_eq!(text.matches("There is no mailbox of this name:").count(), 1);
+    let at = |word: &str| text.find(word).expect(word);
+    assert!(at("    a@") < at("    c@") && at("    c@") < at("The mailbox is full:"));
+    assert_eq!(text.matches("\nFinal-Recipient: rfc822; ").count(), 3);
+}
+
+#[test]
+fn what_expired_says_for_how_long_and_why_last() {
+    for (outcome, told, status) in [
+        (
+            Outcome::deferred(Status(4, 4, 1), "timed out while connecting").at("mx.y.example[192.0.2.1]:25"),
+            "mx.y.example: timed out while connecting",
+            "4.4.1",
+        ),
+        (refused("451 4.7.1 greylisted\r\n"), "said: 451 4.7.1 greylisted", "4.7.1"),
+        (refused("451 later\r\n"), "said: 451 later", "4.4.7"),
+    ] {
+        let text = report(&[failure("b@y.example", outcome)], HEADER);
+        has(&words(&text), &["could not be handed over in 5 days, and is given up now:", told]);
+        has(&text, &[&format!("Action: failed\nStatus: {status}\n")]);
+    }
+}
+
+#[test]
+fn the_sender_learns_no_names_of_files_but_the_postmaster_does() {
+    let full = Outcome::deferred(Status(4, 3, 1), "create /home/elvis/Maildir/tmp/1: No space left on device");
+    let failures = [failure("elvis@mx.example.org", full.at("/home/elvis/Maildir"))];
+    let text = report(&failures, HEADER);
+    assert!(!text.contains("/home"), "{text}");
+    has(&text, &["the mailbox could not be written to"]);
+    assert!(!text.contains("Remote-MTA"), "a directory is no host");
+    let text = compose_for(&address("postmaster"), None, &failures, HEADER);
+    has(&text, &["Diagnostic-Code: X-Penfold; create /home/elvis/Maildir/tmp/1: No space"]);
+}
+
+#[test]
+fn the_postmaster_is_told_in_other_words() {
+    let failures = [failure("jon@frogbog.example", refused("550 5.1.1 User unknown\r\n"))];
+    let text = compose_for(&address("postmaster"), None, &failures, HEADER);
+    has(&text, &["To: postmaster@mx.example.org\n", "Subject: Undelivered report: Lunch on Friday\n"]);
+    has(&words(&text), &["has no sender who could be told", "nobody but you is told", "log knows it as 4FQ7AAAAAAAA"]);
+    assert!(!text.contains("X-Penfold-Sender") && !text.contains("Please check"), "{text}");
+}
+
+#[test]
+fn the_remote_host_is_named_and_nothing_else_is() {
+    for (host, named) in [
+        ("mx.y.example[192.0.2.1]:25", Some("mx.y.example")),
+        ("[192.0.2.1]:25", Some("[192.0.2.1]")),
+        ("[2001:db8::1]:25", Some("[2001:db8::1]")),
+        ("/home/a[1]", None),
+        ("jon", None),
+        ("", None),
+        ("a b[192.0.2.1]:25", None),
+        ("[", None),
+    ] {
+        let text = report(&[failure("b@y.example", Outcome::failed(Status(5, 0, 0), "no").at(host))], HEADER);
+        let line = text.lines().find(|line| line.starts_with("Remote-MTA:"));
+        assert_eq!(line, named.map(|name| format!("Remote-MTA: dns; {name}")).as_deref(), "{host}");
+    }
+}
+
+#[test]
+fn python_reads_what_a_report_says() {
+    let elvis = Recipient {
+        original: Some(address("king@mx.example.org")),
+        ..Recipient::new(address("elvis@graceland.example"))
+    };
+    let failures = [
+        (elvis, refused("550 5.1.1 User unknown\r\n")),
+        failure("\"b c\"@y.example", Outcome::deferred(Status(4, 4, 3), "y.example: no answer \u{2013} wait")),
+    ];
+    let Some(json) = read_by_python(&report(&failures, HEADER)) else { return };
+    has(
+        &json,
+        &[
+            r#""from": ["MAILER-DAEMON@mx.example.org"]"#,
+            r#""to": ["jon@frogbog.example"]"#,
+            r#""subject": "Undelivered mail: Lunch on Friday""#,
+            r#""message_id": "<4FQ7Z2K0D1R8@mx.example.org>""#,
+            r#""in_reply_to": "<3@frogbog.example>""#,
+            r#""references": ["<1@frogbog.example>", "<2@razorback.example>", "<3@frogbog.example>"]"#,
+            r#""Reporting-MTA": "dns; mx.example.org""#,
+            r#""X-Penfold-Queue-ID": "4FQ7AAAAAAAA""#,
+            r#""X-Penfold-Sender": "rfc822; jon@frogbog.example""#,
+            r#""Original-Recipient": "rfc822; king@mx.example.org""#,
+            r#""Final-Recipient": "rfc822; elvis@graceland.example""#,
+            r#""Remote-MTA": "dns; mx.razorback.example""#,
+            r#""Diagnostic-Code": "smtp; 550 5.1.1 User unknown""#,
+            r#""Final-Recipient": "rfc822; \"b c\"@y.example""#,
+            r#""Diagnostic-Code": "X-Penfold; y.example: no answer ? wait""#,
+            r"y.example: no answer \u2013 wait",
+            r#""original": "Received: from a by b; "#,
+            r#"\n\t<2@razorback.example>\n""#,
+        ],
+    );
+    assert_eq!(json.matches("Final-Recipient").count(), 2);
+}
+
+#[test]
+fn nothing_in_an_original_breaks_the_report() {
+    let boundary = "--=_4FQ7Z2K0D1R8";
+    let ids = |n: usize| (0..n).map(|i| format!(" <{i}@x>")).collect::<String>();
+    for (what, header) in [
+        ("nothing", String::new()),
+        ("no header", "\nbody only\n".into()),
+        ("no end", "Subject: cut off".into()),
+        ("no fields", "this is not a header\nat all\n".into()),
+        ("a boundary", format!("Subject: x\n{boundary}--\n{boundary}\nContent-Type: text/html\n\n")),
+        ("a folded boundary", format!("Subject: x\n {boundary}\n{boundary}\n")),
+        ("long lines", format!("Subject: {0}\nX: {0}\nDate: {0}\n\n", "y".repeat(100_000))),
+        ("many blanks", format!("Subject: {}x\nX:  \n\n", " ".repeat(5000))),
+        ("control characters", "Subject: a\0b\rc\x1b[2J\u{7f}\nMessage-ID: <a\0@b>\r\n\r\n".into()),
+        ("text beyond ASCII", "Subject: Gr\u{fc}\u{df}e aus K\u{f6}ln\nTo: \u{fc}@x\n\n".into()),
+        ("encoded words", "Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\n\n".into()),
+        ("bad ids", "Message-ID: <\nReferences: >< <> <a b> < <<a@b>> \"<\"\nIn-Reply-To: <<\n\n".into()),
+        ("a long id", format!("Message-ID: <{}@x>\n\n", "i".repeat(2000))),
+        ("many references", format!("Message-ID: <me@x>\nReferences:{}\n\n", ids(5000))),
+        ("a blank line's worth", "Subject: a\n \n\t\nTo: b\n\n".into()),
+        ("fields twice", "Subject: a\nSubject: b\nMessage-ID: <1@x>\nMessage-ID: <2@x>\n\n".into()),
+        ("trailing blanks", "Subject: a \nX: \u{e9} \t\n\n".into()),
+        ("a blank at the front", " Subject: a\n\tX: b\n\n".into()),
+    ] {
+        let text = report(&[failure("b@y.example", refused("550 5.1.1 unknown\r\n"))], header.as_bytes());
+        assert!(text.lines().all(|line| line.len() <= 998) && text.is_ascii(), "{what}: {text}");
+        assert!(
+            text.ends_with(&format!("\n{boundary}--\n"))
+                && text.lines().filter(|l| l.starts_with(boundary)).count() == 4,
+            "{what}: {text}"
+        );
+        if let Some(json) = read_by_python(&text) {
+            assert_eq!(json.matches("Final-Recipient").count(), 1, "{what}: {json}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_header_comes_back_whole() {
+    let header = b"Subject: \xff\0x \nX: =20=\n--=_4FQ7Z2K0D1R8\n";
+    let text = report(&[failure("b@y.example", refused("550 5.1.1 unknown\r\n"))], header);
+    let Some(json) = read_by_python(&text) else { return };
+    has(&json, &[r#""original": "Subject: \u00ff\u0000x \nX: =20=\n--=_4FQ7Z2K0D1R8\n""#]);
+    has(&json, &[r#""subject": "Undelivered mail""#, r#""in_reply_to": null"#, r#""references": []"#]);
+}
+
+#[test]
+fn a_report_repeats_a_bounded_part_of_a_long_header_and_says_so() {
+    let lines: String = (0..1704).map(|n| format!("X-Spam-{n}: buy this,\n\tand that\n")).collect();
+    let long = format!("X-Long: {}\n", "z ".repeat(5000));
+    for (what, header, first, is_whole) in [
+        ("short", "Subject: Lunch\n\n".to_owned(), "Subject: Lunch\n", true),
+        ("many fields", format!("Subject: Lunch\n{lines}\nBody\n"), "Subject: Lunch\n", false),
+        ("a long field", format!("{long}Subject: Lunch\nTo: x\n\n"), "Subject: Lunch\nTo: x\n", false),
+        ("one of many lines", format!("Subject: a\n{}\n\n", " b\n".repeat(5000)), "", false),
+    ] {
+        let text = report(&[failure("b@y.example", refused("550 5.1.1 unknown\r\n"))], header.as_bytes());
+        let (front, part) = text.split_once("\nContent-Type: text/rfc822-headers\n").expect("a third part");
+        let (head, part) = part.split_once("\n\n").expect("a head");
+        let (shown, _) = part.rsplit_once("\n--=_").expect("an end");
+        assert!(shown.starts_with(first) && shown.len() <= 8 << 10, "{what}: {shown}");
+        // Whole fields.
+        assert!(shown.is_empty() || shown.ends_with("that\n") || shown == first, "{what}: {shown}");
+        assert_eq!(head.contains("in part"), !is_whole, "{what}: {head}");
+        assert_eq!(
+            words(front).contains("the header of your message, as far as it fits into 8 KiB"),
+            !is_whole,
+            "{what}: {front}"
+        );
+        assert!(text.len() < 12_000, "{what}");
+        read_by_python(&text);
+    }
+}
+
+#[test]
+fn a_report_about_many_recipients_repeats_few_long_replies() {
+    let reply = format!("550 5.1.1 {}\r\n", "no such user ".repeat(150).trim_end());
+    let failures: Vec<_> = (0..1000).map(|n| failure(&format!("u{n}@y.example"), refused(&reply))).collect();
+    let text = report(&failures, HEADER);
+    assert_eq!(text.matches("Final-Recipient: ").count(), 1000);
+    assert!(text.len() < 1000 * 1000, "{}", text.len());
+    read_by_python(&text);
+}
+
+#[test]
+fn a_report_tells_how_many_others_were_withheld() {
+    let (jon, failures) = (address("jon@frogbog.example"), [failure("b@y.example", refused("550 5.1.1 no\r\n"))]);
+    for (withheld, told) in [(0, ""), (1, "1 other report was withheld"), (40, "40 other reports were withheld")] {
+        let text = words(&compose_of(&jon, Some(&jon), &failures, HEADER, withheld));
+        assert_eq!(text.contains("withheld"), withheld > 0, "{text}");
+        has(&text, &[told]);
+    }
+}
+
+#[test]
+fn subject_and_thread_are_kept_within_bounds() {
+    for (given, subject) in [
+        ("Subject: Lunch\n", "Undelivered mail: Lunch"),
+        ("subject :  Lunch \n", "Undelivered mail: Lunch"),
+        ("Subject:\n", "Undelivered mail"),
+        ("Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\n", "Undelivered mail: Gr\\u00fc\\u00dfe"),
+        ("Subject: K\u{f6}ln\n", "Undelivered mail"),
+        ("X: 1\n\nSubject: in the body\n", "Undelivered mail"),
+    ] {
+        let text = report(&[failure("b@y.example", refused("550 5.1.1 unknown\r\n"))], given.as_bytes());
+        if let Some(json) = read_by_python(&text) {
+            has(&json, &[&format!(r#""subject": "{subject}""#)]);
+        }
+    }
+    let ids: String = (0..100).map(|i| format!(" <{i}@x>")).collect();
+    for (header, thread) in [
+        (format!("Message-ID: <me@x>\nReferences:{ids}\n"), r#"["<0@x>", "<82@x>", "#),
+        ("Message-ID: <me@x>\nIn-Reply-To: <p@x>\n".to_owned(), r#"["<p@x>", "<me@x>"]"#),
+        ("Message-ID: <me@x>\nIn-Reply-To: <p@x> <q@x>\n".to_owned(), r#"["<me@x>"]"#),
+        ("Message-ID: <me@x>\nReferences: <me@x> <p@x>\n".to_owned(), r#"["<p@x>", "<me@x>"]"#),
+    ] {
+        let text = report(&[failure("b@y.example", refused("550 5.1.1 unknown\r\n"))], header.as_bytes());
+        if let Some(json) = read_by_python(&text) {
+            has(&json, &[&format!(r#""references": {thread}"#), r#""in_reply_to": "<me@x>""#]);
+        }
+    }
+}
+
+#[test]
+fn nothing_that_another_host_says_breaks_the_report() {
+    let endless = format!("550 5.7.1 {}\r\n", "x".repeat(600));
+    let many: String = (0..40).map(|i| format!("550{}5.7.1 line {i}\r\n", if i < 39 { '-' } else { ' ' })).collect();
+    for reply in [
+        endless.as_str(),
+        many.as_str(),
+        "550 5.1.1 --=_4FQ7Z2K0D1R8--\r\n",
+        "550 5.1.1 \u{4f60}\u{597d} \u{fc}\r\n",
+        "550\r\n",
+        "550 5.1.1 \r\n",
+    ] {
+        let text = report(&[failure("b@y.example", refused(reply))], HEADER);
+        let status = text.split("Content-Type: message/delivery-status").nth(1).expect("a status part");
+        assert!(!status.contains("Content-Transfer-Encoding"), "a status part is never encoded: {text}");
+        if let Some(json) = read_by_python(&text) {
+            assert_eq!(json.matches("Final-Recipient").count(), 1, "{reply}: {json}");
+        }
+    }
+    let long = Outcome::failed(Status(5, 0, 0), "z".repeat(100_000));
+    let text = report(&[failure("b@y.example", long)], HEADER);
+    assert!(text.len() < 10_000 && text.lines().all(|line| line.len() <= 998));
+}
+
+#[test]
+fn no_clock_breaks_the_report() {
+    let jon = address("jon@frogbog.example");
+    let failures = [failure("b@y.example", Outcome::deferred(Status(4, 0, 0), ""))];
+    for (arrival, now) in [(0, 0), (i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (-1, 253_402_300_799)] {
+        let report = Report {
+            hostname: "mx.example.org",
+            id: "4FQ7Z2K0D1R8",
+            original: "4FQ7AAAAAAAA",
+            now,
+            arrival,
+            to: &jon,
+            sender: Some(&jon),
+            failures: &failures,
+            header: b"",
+            withheld: 0,
+        };
+        read_by_python(&String::from_utf8(compose(&report)).expect("ASCII"));
+    }
+}

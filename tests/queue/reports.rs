@@ -1,0 +1,277 @@
+//! Reports to senders, end to end: who is told of a failure, how often, and what
+//! the mailbox then holds, read by Python's email package where there is one.
+//!
+//! What a report looks like in every case is in tests/queue/report_texts.rs; here it travels.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use common::client::Client;
+use common::remote::{Remote, Sink, Then};
+use common::{Daemon, Site};
+
+/// What Python makes of a report in a mailbox, as JSON with keys in order; `None`
+/// where there is no Python.
+fn read_by_python(mail: &[u8]) -> Option<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/queue/report_reads.py");
+    let (input, output) = (Stdio::piped(), Stdio::piped());
+    let Ok(mut child) = Command::new("python3").args(["-B", script]).stdin(input).stdout(output).spawn() else {
+        common::skipped("python3 is not installed");
+        return None;
+    };
+    child.stdin.take().expect("a pipe").write_all(mail).expect("python3 reads");
+    let output = child.wait_with_output().expect("python3 ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(mail));
+    Some(String::from_utf8(output.stdout).expect("JSON is UTF-8"))
+}
+
+/// The one report that a user has when all is settled.
+fn report(daemon: &Daemon, site: &Site, user: &str) -> String {
+    assert!(daemon.settles(site), "{:?}", site.spooled());
+    let mut mail = site.mail(user);
+    assert_eq!(mail.len(), 1, "{mail:?}");
+    String::from_utf8(mail.remove(0)).expect("ASCII")
+}
+
+fn has(text: &str, wanted: &[&str]) {
+    wanted.iter().for_each(|part| assert!(text.contains(part), "no {part:?} in:\n{text}"));
+}
+
+fn site_with(remote: &Remote) -> Site {
+    let site = Site::with("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"");
+    site.add("routes", &format!("example.test {}", remote.host_port()));
+    site
+}
+
+fn refusing() -> Remote {
+    Remote::with(Sink::default().reply("RCPT", "550 5.1.1 no such user here"))
+}
+
+const TEXT: &str = "Subject: Lunch\r\nMessage-ID: <3@frogbog.test>\r\nReferences: <1@frogbog.test> <2@razorback>\r\n\
+    From: jon@razorback\r\n\r\nOn Friday?\r\n";
+
+/// A message with a thread, in a session of its own.
+fn send(daemon: &Daemon, sender: &str, recipients: &[&str]) {
+    daemon.client().send(sender, recipients, TEXT);
+}
+
+/// How often the log says these, once it has said `done` of so many entries, which
+/// it says last of each.
+fn counts<const N: usize>(daemon: &Daemon, done: usize, words: [&str; N]) -> [usize; N] {
+    let count = |words: &str| daemon.log().matches(words).count();
+    daemon.wait_until(&format!("{done} entries to be done"), || count(" done") >= done);
+    assert_eq!(count(" done"), done, "{}", daemon.log());
+    words.map(count)
+}
+
+#[test]
+fn failures_at_one_destination_are_one_report_in_the_remote_s_words() {
+    let rules = Sink::default()
+        .reply("RCPT TO:<a@", "550 5.1.1 we have no a")
+        .reply("RCPT TO:<b@", "550-5.7.1 we have b\n550 5.7.1 but not for you");
+    let remote = Remote::with(rules);
+    let site = site_with(&remote);
+    let daemon = site.start();
+    send(&daemon, "jon@razorback", &["a@example.test", "b@example.test", "c@example.test"]);
+    let text = report(&daemon, &site, "jon");
+    assert_eq!(remote.messages(1)[0].recipients, ["<c@example.test>"]);
+    has(&text, &["Return-Path: <>\nDelivered-To: jon@razorback\n", "Subject: Undelivered mail: Lunch\n"]);
+    has(&text, &["In-Reply-To: <3@frogbog.test>\n", "550 5.1.1 we have no a", "we have b", "but not for you"]);
+    assert!(!text.contains("c@example.test"), "{text}");
+    let Some(json) = read_by_python(text.as_bytes()) else { return };
+    has(
+        &json,
+        &[
+            r#""from": ["MAILER-DAEMON@razorback.test"]"#,
+            r#""in_reply_to": "<3@frogbog.test>""#,
+            r#""references": ["<1@frogbog.test>", "<2@razorback>", "<3@frogbog.test>"]"#,
+            r#""to": ["jon@razorback"]"#,
+            r#""Final-Recipient": "rfc822; a@example.test""#,
+            r#""Final-Recipient": "rfc822; b@example.test""#,
+            r#""Remote-MTA": "dns; [127.0.0.1]""#,
+            r#""Status": "5.1.1""#,
+            r#""Status": "5.7.1""#,
+        ],
+    );
+}
+
+#[test]
+fn each_destination_reports_its_own_failures() {
+    let (one, two) = (refusing(), refusing());
+    let site = site_with(&one);
+    site.add("routes", &format!("other.test {}", two.host_port()));
+    let daemon = site.start();
+    send(&daemon, "jon@razorback", &["a@example.test", "b@other.test", "root@razorback"]);
+    assert!(daemon.settles(&site));
+    let reports = site.mail("jon");
+    assert_eq!((reports.len(), site.mail("root").len()), (2, 1));
+    for report in &reports {
+        read_by_python(report);
+    }
+}
+
+#[test]
+fn a_list_with_a_dead_member_reaches_the_others_and_tells_the_sender() {
+    let remote = refusing();
+    let site = site_with(&remote);
+    site.add("aliases", "crew: jon, gone, away@example.test, root");
+    let daemon = site.start();
+    send(&daemon, "elvis@frogbog.invalid", &["postmaster@razorback"]);
+    daemon.wait_mail(&site, "root", 1);
+    let mut client = daemon.client();
+    client.send("root@razorback", &["crew@razorback"], TEXT);
+    assert!(daemon.settles(&site));
+    assert_eq!(site.mail("jon").len(), 1);
+    let to_root: Vec<String> = site.mail("root").into_iter().map(|m| String::from_utf8(m).expect("ASCII")).collect();
+    let reports: Vec<&String> = to_root.iter().filter(|m| m.contains("multipart/report")).collect();
+    // One for this host, one for the other; the list's mail; the postmaster's.
+    assert_eq!((reports.len(), to_root.len()), (2, 4));
+    for member in ["gone@razorback", "away@example.test"] {
+        let report = reports.iter().find(|r| r.contains(&format!("crew@razorback (passed on to {member})")));
+        let report = report.unwrap_or_else(|| panic!("nothing about {member}: {reports:?}"));
+        has(report, &["Original-Recipient: rfc822; crew@razorback\n", &format!("Final-Recipient: rfc822; {member}\n")]);
+        read_by_python(report.as_bytes());
+    }
+}
+
+#[test]
+fn a_report_to_elsewhere_leaves_with_the_null_sender() {
+    let rules = Sink::default().reply("RCPT TO:<nobody", "550 5.1.1 no such user");
+    let remote = Remote::with(rules);
+    let site = site_with(&remote);
+    let daemon = site.start();
+    send(&daemon, "elvis@example.test", &["nobody@example.test"]);
+    let message = remote.messages(1).remove(0);
+    assert_eq!(message.sender.split(' ').next(), Some("<>"));
+    assert_eq!(message.recipients, ["<elvis@example.test>"]);
+    let text = String::from_utf8(message.data).expect("ASCII").replace("\r\n", "\n");
+    has(&text, &["To: elvis@example.test\n", "Auto-Submitted: auto-replied\n"]);
+    read_by_python(text.as_bytes());
+    assert!(daemon.settles(&site));
+}
+
+#[test]
+fn a_report_that_fails_goes_to_the_postmaster_once() {
+    let remote = refusing();
+    let site = site_with(&remote);
+    let daemon = site.start();
+    // Senders that cannot be told: elsewhere, and here.
+    for sender in ["stranger@example.test", "nobody@razorback"] {
+        send(&daemon, sender, &["elvis@example.test"]);
+    }
+    assert!(daemon.settles(&site));
+    daemon.wait_mail(&site, "root", 2);
+    let reports = site.mail("root");
+    assert_eq!(reports.len(), 2);
+    for report in reports {
+        let text = String::from_utf8(report.clone()).expect("ASCII");
+        has(&text, &["Return-Path: <>\n", "To: postmaster@razorback\n", "has no sender who could be told"]);
+        has(&text, &["Subject: Undelivered report: Undelivered mail: Lunch\n"]);
+        read_by_python(&report);
+    }
+    assert_eq!(counts(&daemon, 6, [" bounced ", " dropped "]), [4, 0]);
+}
+
+#[test]
+fn a_message_without_a_sender_that_fails_goes_to_the_postmaster() {
+    let remote = refusing();
+    let site = site_with(&remote);
+    let daemon = site.start();
+    send(&daemon, "", &["elvis@example.test"]);
+    let text = report(&daemon, &site, "root");
+    has(&text, &["To: postmaster@razorback\n", "550 5.1.1 no such user here", "Subject: Undelivered report: Lunch\n"]);
+    read_by_python(text.as_bytes());
+}
+
+#[test]
+fn a_report_that_the_postmaster_cannot_get_is_dropped_and_the_log_says_so() {
+    let remote = refusing();
+    let site = site_with(&remote);
+    site.add("aliases", "postmaster: away@example.test");
+    let daemon = site.start();
+    send(&daemon, "stranger@example.test", &["elvis@example.test"]);
+    daemon.wait_words(&[" dropped reason="]);
+    assert!(daemon.settles(&site));
+    // The message, the report, the report to the postmaster, and no more.
+    assert_eq!(counts(&daemon, 3, [" bounced ", " dropped "]), [2, 1]);
+    assert!(site.mail("jon").is_empty() && site.mail("root").is_empty());
+}
+
+#[test]
+fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
+    let remote = Remote::with(Sink::default().reply("RCPT TO:<elvis@", "550 5.1.1 no such user here"));
+    let site = site_with(&remote);
+    let daemon = site.start();
+    for (sender, count, most, why) in [
+        ("", 50, 10, "there were more than 10 to the postmaster within an hour"),
+        ("eve@example.test", 250, 200, "there were more than 200 to <eve@example.test> within an hour"),
+    ] {
+        let before = daemon.log().lines().count();
+        let mut client = daemon.client();
+        (0..count).for_each(|_| _ = client.send(sender, &["elvis@example.test"], TEXT));
+        assert!(daemon.settles(&site));
+        let logged = |words: &str| daemon.log().lines().skip(before).filter(|line| line.contains(words)).count();
+        // The log is read a little later than it is written.
+        daemon.wait_until("the log", || logged(" bounced ") + logged(" dropped ") >= count);
+        let told = (logged(" bounced "), logged(" dropped reason="), logged(why), logged(" failed to=<elvis@"));
+        assert_eq!(told, (most, count - most, count - most, count), "{sender}");
+    }
+    assert_eq!(site.mail("root").len(), 10);
+    // One who has many dead members on a list is told of each.
+    let mut client = daemon.client();
+    (0..300).for_each(|_| _ = client.send("jon@razorback", &["elvis@example.test"], TEXT));
+    assert!(daemon.settles(&site));
+    assert_eq!(site.mail("jon").len(), 300);
+}
+
+#[test]
+fn mail_from_the_postmaster_to_nobody_makes_no_loop() {
+    let remote = refusing();
+    let site = site_with(&remote);
+    // Each one's mail goes to the next, the last one's to the first.
+    site.add("aliases", "postmaster: ring@example.test");
+    site.add("aliases", "mailer-daemon: postmaster");
+    let daemon = site.start();
+    for sender in ["postmaster@razorback", "mailer-daemon@razorback", "MAILER-DAEMON@razorback.test", ""] {
+        send(&daemon, sender, &["elvis@example.test"]);
+    }
+    // Three had a sender, who is the postmaster, who is told twice at most.
+    assert_eq!(counts(&daemon, 11, [" bounced ", " dropped "]), [7, 4]);
+    assert!(daemon.settles(&site));
+}
+
+#[test]
+fn a_report_waits_as_any_message_does() {
+    let rules = Sink::default().reply("RCPT TO:<nobody", "550 5.1.1 no such user").when(
+        "RCPT TO:<elvis",
+        Then::Reply("451 4.7.1 later".into()),
+        1,
+    );
+    let remote = Remote::with(rules);
+    let site = site_with(&remote);
+    let daemon = site.start();
+    send(&daemon, "elvis@example.test", &["nobody@example.test"]);
+    daemon.wait_words(&[" deferred to=<elvis@example.test>"]);
+    assert_eq!(remote.messages(1)[0].recipients, ["<elvis@example.test>"]);
+    assert!(daemon.settles(&site));
+    assert!(site.mail("root").is_empty());
+}
+
+#[test]
+fn a_report_is_made_once_though_the_daemon_is_killed() {
+    let remote = refusing();
+    let site = site_with(&remote);
+    for n in 0..5 {
+        let daemon = site.start();
+        let mut client: Client = daemon.client();
+        client.send("jon@razorback", &["a@example.test", "b@example.test"], TEXT);
+        if n % 2 == 0 {
+            daemon.wait_words(&[" failed to=<b@example.test>"]);
+        }
+        daemon.kill9();
+    }
+    let daemon = site.start();
+    assert!(daemon.settles(&site));
+    daemon.wait_mail(&site, "jon", 5);
+    assert_eq!(site.mail("jon").len(), 5);
+}

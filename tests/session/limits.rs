@@ -1,0 +1,258 @@
+//! Bounds that take more than a dialogue to show, and doors that must stay shut.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::client::Client;
+use common::{Daemon, Site};
+
+/// Each list is below the router's own bound; together they are too many for the
+/// head of one entry.
+#[test]
+fn aliases_cannot_make_a_message_with_more_recipients_than_can_be_kept() {
+    let site = Site::new();
+    let mut aliases = String::new();
+    for list in 0..5 {
+        write!(aliases, "list{list}: m{list}-0@example.test").expect("memory");
+        for member in 1..9000 {
+            write!(aliases, ", m{list}-{member}@example.test").expect("memory");
+        }
+        aliases.push('\n');
+    }
+    site.write("aliases", &aliases);
+    let daemon = site.start();
+    let mut client = daemon.client();
+    client.ask("MAIL FROM:<jon@razorback>", "250 ");
+    for list in 0..4 {
+        client.ask(&format!("RCPT TO:<list{list}@razorback>"), "250 ");
+    }
+    client.ask("RCPT TO:<list4@razorback>", "452 4.5.3 ");
+    client.ask("RCPT TO:<jon@razorback>", "250 ");
+}
+
+/// Behind a wrapper that hands over one end of a pair, anyone may be at the other.
+#[test]
+fn a_socket_without_an_address_may_not_relay() {
+    let site = Site::with("relay.networks = [\"0.0.0.0/0\", \"::/0\"]");
+    site.configure();
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let output = theirs.try_clone().expect("a descriptor");
+    let mut session = site
+        .penfoldd(&["-i"])
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::from(OwnedFd::from(output)))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("penfoldd starts");
+    // The harness knows streams by one name.
+    let mut client = Client::mute(TcpStream::from(OwnedFd::from(ours)));
+    client.expect("220 ");
+    for (line, reply) in [
+        ("HELO x", "250 "),
+        ("MAIL FROM:<a@example.test>", "250 "),
+        ("RCPT TO:<victim@elsewhere.test>", "550 5.7.1 "),
+        ("RCPT TO:<jon@razorback>", "250 "),
+        ("QUIT", "221 "),
+    ] {
+        client.ask(line, reply);
+    }
+    drop(client);
+    assert!(session.wait().expect("it ends").success());
+}
+
+/// A file without a name is given one through /proc; in a bare container there is none.
+#[test]
+fn without_proc_mail_comes_in_all_the_same() {
+    let is_possible = nix::unistd::geteuid().is_root()
+        && Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !is_possible {
+        common::skipped("no private mounts without root and unshare");
+        return;
+    }
+    let site = Site::new();
+    let penfoldd = site.penfoldd(&["-d"]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", "mount -t tmpfs tmpfs /proc && exec \"$@\"", "sh"]);
+    command.arg(penfoldd.get_program()).args(penfoldd.get_args());
+    site.configure();
+    let daemon = Daemon::spawn(command);
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_mail(&site, "jon", 1);
+    assert!(daemon.settles(&site));
+    assert_eq!(fs::read_dir(site.path("spool/tmp")).expect("a spool").count(), 0);
+}
+
+/// Its recipient waits for a report that may be in tmp/, into which nobody can look.
+#[test]
+fn an_entry_that_cannot_be_put_in_order_is_left_for_a_while() {
+    let site = Site::new();
+    site.add("routes", "example.test 127.0.0.1:9");
+    let daemon = site.start();
+    daemon.submit(&["a@example.test"]);
+    daemon.wait_words(&[" deferred to=<a@example.test>"]);
+    assert!(daemon.terminate().success());
+    let [entry] = site.spooled().try_into().expect("one entry");
+    let mut bytes = fs::read(&entry).expect("an entry");
+    let record = bytes.windows(3).position(|w| w == b"\nT ").expect("a record") + 1;
+    bytes[record] = b'R';
+    fs::write(&entry, bytes).expect("the same length");
+    fs::set_permissions(site.path("spool/tmp"), fs::Permissions::from_mode(0o0)).expect("a mode");
+
+    let daemon = site.start();
+    for _ in 0..5 {
+        daemon.submit(&["jon@razorback"]);
+    }
+    daemon.wait_mail(&site, "jon", 5);
+    let looks = daemon.log().lines().filter(|line| line.contains("spool: open ")).count();
+    fs::set_permissions(site.path("spool/tmp"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    assert!((1..=2).contains(&looks), "{looks} looks\n{}", daemon.log());
+}
+
+/// A queue run by cron must not keep the lock of a spool that it cannot read.
+#[test]
+fn a_queue_run_ends_where_the_spool_cannot_be_read() {
+    let site = Site::new();
+    let daemon = site.start();
+    assert!(daemon.terminate().success());
+    fs::set_permissions(site.path("spool/new"), fs::Permissions::from_mode(0o0)).expect("a mode");
+    let output = site.penfoldd(&["-q"]).output().expect("it runs");
+    fs::set_permissions(site.path("spool/new"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
+}
+
+/// A line that is slow takes its time; a client that only wants to be there does not get it.
+#[test]
+fn a_slow_message_arrives_if_it_is_steady() {
+    let pace = Duration::from_millis(50);
+    let site = Site::with("limits.data_timeout = \"500ms\"\nlimits.command_timeout = \"20s\"");
+    let daemon = site.start();
+    let mut client = daemon.client();
+    client.begin("a@example.test", &["jon@razorback"]);
+    client.say("Subject: steady\r\n\r\n");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        client.say(&format!("{}\r\n", "x".repeat(200)));
+        thread::sleep(pace);
+    }
+    client.ask(".", "250 ");
+
+    let mut stream = daemon.connect();
+    let mut client = Client::new(stream.try_clone().expect("a descriptor"));
+    client.begin("a@example.test", &["jon@razorback"]);
+    let (begun, mut said) = (Instant::now(), None);
+    stream.set_read_timeout(Some(pace)).expect("an option");
+    while said.is_none() && begun.elapsed() < common::PATIENCE {
+        let _ = stream.write_all(b"x");
+        let mut reply = [0; 9];
+        said = stream.read_exact(&mut reply).ok().map(|()| String::from_utf8_lossy(&reply).into_owned());
+    }
+    assert_eq!(said.as_deref(), Some("421 4.4.2"), "after {:?}", begun.elapsed());
+
+    // Silence has its own limit.
+    let site = Site::with("limits.data_timeout = \"60s\"\nlimits.command_timeout = \"300ms\"");
+    let daemon = site.start();
+    let mut client = daemon.client();
+    client.begin("a@example.test", &["jon@razorback"]);
+    client.say("Subject: silent\r\n");
+    client.expect("421 4.4.2 ");
+}
+
+/// The rest of a message that is refused anyway is not waited for as if it were wanted.
+#[test]
+fn a_message_without_end_is_given_up() {
+    let site = Site::with("limits.data_timeout = \"500ms\"\nlimits.message_size = \"64K\"");
+    let daemon = site.start();
+    let mut stream = daemon.connect();
+    let mut client = Client::new(stream.try_clone().expect("a descriptor"));
+    client.begin("a@example.test", &["jon@razorback"]);
+    let (begun, line) = (Instant::now(), format!("{}\r\n", "x".repeat(998)).repeat(50));
+    while stream.write_all(line.as_bytes()).is_ok() {
+        assert!(begun.elapsed() < common::PATIENCE, "it is read for ever");
+    }
+}
+
+/// Whatever is refused: a few lines of the log for each session, and one for the rest.
+#[test]
+fn what_is_refused_does_not_fill_the_log() {
+    let mut site = Site::with("relay.networks = []");
+    let many: Vec<String> = (0..10_001).map(|number| format!("m{number}@example.test")).collect();
+    site.write("aliases", &format!("many: {}\n", many.join(", ")));
+    for trusted in [false, true] {
+        if trusted {
+            site.set("relay", "networks", "[\"127.0.0.0/8\"]");
+        }
+        let daemon = site.start();
+        for (line, times) in [
+            ("RCPT TO:<many@razorback>", 100),
+            ("RCPT TO:<elvis@razorback>", 3000),
+            ("VRFY elvis", 3000),
+            ("MAIL FROM:<jon@here> SIZE=999999999999", 3000),
+            ("FLY", 3000),
+            ("\u{1}", 3000),
+            ("AUTH X", 3000),
+        ] {
+            let before = daemon.log().len();
+            let stream = daemon.connect();
+            let mut client = Client::new(stream.try_clone().expect("a descriptor"));
+            if line.starts_with("RCPT") {
+                client.ask("MAIL FROM:<a@b.test>", "250 ");
+            }
+            let sent = format!("{line}\r\n").repeat(times);
+            client.try_say(&sent);
+            client.try_say("QUIT\r\n");
+            // It need not be heard.
+            while client.hear().is_some_and(|reply| !reply.starts_with("421 ") && !reply.starts_with("221 ")) {}
+            // The summary is logged before the last reply.
+            let logged = daemon.log().len() - before;
+            assert!(logged < 20_000, "{line}: {logged} octets of the log for {}", sent.len());
+        }
+    }
+}
+
+/// What a client has asked for before it left is not worked on for long, and an alias
+/// that was asked for a moment ago is known.
+#[test]
+fn large_aliases_cost_little_and_a_client_that_has_left_nothing() {
+    let site = Site::new();
+    let details: Vec<String> = (1..=9000).map(|number| format!("jon+{number}")).collect();
+    let details = details.join(", ");
+    let aliases: String = (0..60).map(|number| format!("big{number}: {details}\n")).collect();
+    site.write("aliases", &aliases);
+    let daemon = Daemon::spawn(site.penfoldd(&["-d", "-v"]));
+    let mut client = daemon.client();
+    let begun = Instant::now();
+    client.ask("VRFY big0", "250 ");
+    let once = begun.elapsed();
+    (0..50).for_each(|_| drop(client.ask("VRFY big0", "250 ")));
+    let many = begun.elapsed() - once;
+    assert!(many < once * 20, "{once:?} for the first, {many:?} for fifty");
+    // The tables in force count.
+    site.write("aliases", &aliases.replacen("big0: ", "nobody: ", 1));
+    client.ask("VRFY big0", "550 ");
+    // Nor does a detail make another alias of it.
+    client.ask("VRFY big1", "250 ");
+    let begun = Instant::now();
+    (0..50).for_each(|number| drop(client.ask(&format!("VRFY big1+{number}"), "250 ")));
+    assert!(begun.elapsed() < once * 20, "{once:?} for the first, {:?} for fifty details", begun.elapsed());
+    let text: String = (2..60).map(|number| format!("VRFY big{number}\r\n")).collect();
+    let before = daemon.log().lines().filter(|line| is_end(line)).count();
+    client.say(&text);
+    let gone = Instant::now();
+    drop(client);
+    daemon.wait_until("the end", || daemon.log().lines().filter(|line| is_end(line)).count() > before);
+    let took = gone.elapsed();
+    println!("{once:?} for the first, {many:?} for fifty, {took:?} after the end of the client");
+    assert!(took < (once * 30).max(Duration::from_secs(3)), "{took:?} for a client that has left; one is {once:?}");
+}
+
+fn is_end(line: &str) -> bool {
+    line.contains(" closed") || line.contains(" lost: ")
+}

@@ -1,0 +1,21 @@
+//! What the server says to SMTP clients, and what it makes of what they say.
+//!
+//! - `auth`: AUTH with other software: gsasl, smtplib, swaks, and Dovecot as the password database
+//! - `client_names`: the name and address of the client in Received:
+//! - `dialog`: plays the dialogues in dialog/, one promise a file
+//! - `limits`: limits that take more than a dialogue to reach
+//! - `proxy`: PROXY headers and XCLIENT
+//! - `smuggling`: only CR LF . CR LF ends a message
+//! - `submit`: the header fields that a submitted message gets
+//! - `throttle`: password guessing, and the message quota of an account
+//! - `tls`: STARTTLS and implicit TLS as a server
+
+mod auth;
+mod client_names;
+mod dialog;
+mod limits;
+mod proxy;
+mod smuggling;
+mod submit;
+mod throttle;
+mod tls;

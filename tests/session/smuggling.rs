@@ -1,0 +1,220 @@
+//! Only CR LF . CR LF ends a message (RFC 5321 4.1.1.4), and nothing that looks like it.
+//!
+//! SMTP smuggling (CVE-2023-51764, -51765, -51766): where two servers disagree on
+//! what ends a message, a second message hides in the first, with a sender of the
+//! smuggler's choice. Every lookalike is sent whole, cut in two at every byte near
+//! it, byte by byte, and across the ends of likely buffers. One reply comes for
+//! all of it; where a CR or LF stands alone it is a refusal; the hidden message is
+//! never carried out. A clean message arrives byte for byte.
+
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use common::dialog::Wire;
+use common::{Daemon, Site};
+
+/// What takes the place of CR LF . CR LF, with a CR or LF that stands alone.
+const FLAWED: &[&str] = &[
+    "\n.\n",
+    "\n.\r\n",
+    "\r\n.\n",
+    "\r.\r",
+    "\r.\r\n",
+    "\r\n.\r",
+    "\r.\n",
+    "\n.\r",
+    "\r\n.\r\r\n",
+    "\r\r\n.\r\r\n",
+    "\r\n\r.\r\n",
+    "\n\n.\r\n",
+    "\n\r.\r\n",
+    "\r\n.\n\r\n",
+    "\r\n.\n\n",
+    "\n\r\n.\n\r\n",
+    "\r\n.\r\0\n",
+    "\r\n\n.\n\r\n",
+    "\r\n\0.\n",
+    "\n.\0\r\n",
+    "\r\0\n.\r\0\n",
+    "\r\n.\r \n",
+];
+
+/// What looks like the end too, without such a flaw: it is text.
+const CLEAN: &[&str] = &[
+    "\r\n.\0\r\n",
+    "\r\n\0.\r\n",
+    "\r\n. \r\n",
+    "\r\n .\r\n",
+    "\r\n..\r\n",
+    "\r\n.\t\r\n",
+    "\r\n.\u{85}\r\n",
+    "\r\n.\\r\\n\r\n",
+    "\r\n.=0D=0A\r\n",
+    "\r\n\u{2024}\r\n",
+    "\u{2028}.\u{2028}",
+    "\x0b.\x0b",
+    "\x0c.\x0c",
+];
+
+const HIDDEN: &str = "MAIL FROM:<admin@razorback>\r\nRCPT TO:<root@razorback>\r\nDATA\r\n\
+                      Subject: smuggled\r\n\r\nsmuggled\r\n.\r\n";
+
+const HEADER: &str = "Subject: lookalike\r\n\r\n";
+
+/// How the bytes of a message are handed to TCP.
+#[derive(Debug, Clone, Copy)]
+enum Writes {
+    One,
+    TwoAt(usize),
+    Bytes,
+}
+
+/// A message, how it is sent, and who gets it.
+#[derive(Debug, Clone)]
+struct Case {
+    text: Vec<u8>,
+    writes: Writes,
+    to: &'static str,
+}
+
+#[test]
+fn a_lookalike_with_a_bare_cr_or_lf_is_refused_in_every_split() {
+    let site = Site::new();
+    let daemon = site.start();
+    let mut cases = Vec::new();
+    for lookalike in FLAWED {
+        let (text, at) = smuggler(0, lookalike);
+        cases.extend(every_way(&text, at, lookalike.len()));
+    }
+    // Where a reader takes what has come in blocks, the lookalike lies across their border.
+    for lookalike in ["\n.\n", "\n.\r\n", "\r\n.\n", "\r\n.\r\r\n"] {
+        for block in [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536] {
+            for before in 0..=lookalike.len() {
+                let (text, _) = smuggler(block - before, lookalike);
+                cases.push(Case { text, writes: Writes::One, to: "jon" });
+            }
+        }
+    }
+    play(&daemon, &cases, |reply| reply.starts_with("554 5.6.0 "));
+    assert!(daemon.settles(&site), "left in the spool: {:?}", site.spooled());
+    assert_eq!((site.mail("jon").len(), site.mail("root").len()), (0, 0));
+}
+
+#[test]
+fn a_lookalike_without_one_is_text() {
+    let site = Site::new();
+    let daemon = site.start();
+    let mut cases = Vec::new();
+    for lookalike in CLEAN {
+        let (text, at) = smuggler(0, lookalike);
+        cases.extend(every_way(&text, at, lookalike.len()));
+    }
+    // To refuse a NUL is good manners too.
+    play(&daemon, &cases, |reply| reply.starts_with("250 2.0.0 ") || reply.starts_with('5'));
+    assert!(daemon.settles(&site), "left in the spool: {:?}", site.spooled());
+    assert_eq!(site.mail("root").len(), 0);
+    for message in site.mail("jon") {
+        assert!(message.ends_with(b"\nsmuggled\n"), "{}", String::from_utf8_lossy(&message));
+    }
+}
+
+#[test]
+fn a_clean_message_arrives_byte_for_byte_in_every_split() {
+    let site = Site::new();
+    let daemon = site.start();
+    let wire = b"Subject: clean\r\n\r\n..\r\n...x\r\n\r\n\xe4\xff \x01\ttab\r\n . \r\nMAIL FROM:<a@b>\r\nend\r\n.\r\n";
+    let text = b"Subject: clean\n\n.\n..x\n\n\xe4\xff \x01\ttab\n . \nMAIL FROM:<a@b>\nend\n";
+    let splits = (1..wire.len()).map(Writes::TwoAt).chain([Writes::One, Writes::Bytes]);
+    let cases: Vec<_> = splits.map(|writes| Case { text: wire.to_vec(), writes, to: "jon" }).collect();
+    play(&daemon, &cases, |reply| reply.starts_with("250 2.0.0 "));
+    let messages = daemon.wait_mail(&site, "jon", cases.len());
+    assert_eq!(messages.len(), cases.len());
+    for message in messages {
+        let message_shown = String::from_utf8_lossy(&message);
+        assert!(message.ends_with(&[b"\n", &text[..]].concat()), "{message_shown}");
+        assert!(message.starts_with(b"Return-Path: <client@frogbog>\n"), "{message_shown}");
+    }
+}
+
+/// A message with another one hidden behind a lookalike, which begins after
+/// `padding` octets, or soon: the text and that place.
+fn smuggler(padding: usize, lookalike: &str) -> (Vec<u8>, usize) {
+    let mut text = HEADER.to_owned();
+    while text.len() + 100 < padding {
+        text.push_str(&"x".repeat(70));
+        text.push_str("\r\n");
+    }
+    text.push_str(&"y".repeat(padding.saturating_sub(text.len()).max(5)));
+    let at = text.len();
+    (format!("{text}{lookalike}{HIDDEN}").into_bytes(), at)
+}
+
+/// Whole, byte by byte, and cut at every place from before the lookalike to the
+/// verb behind it, and around the real end.
+fn every_way(text: &[u8], at: usize, length: usize) -> Vec<Case> {
+    let near = at - 1..=at + length + 5;
+    let end = text.len() - 6..text.len();
+    let splits = near.chain(end).map(Writes::TwoAt).chain([Writes::One, Writes::Bytes]);
+    splits.map(|writes| Case { text: text.to_vec(), writes, to: "jon" }).collect()
+}
+
+/// Plays each case in a session of its own, four at a time; exactly one reply, as
+/// wanted, comes for each message, and then that of QUIT.
+fn play(daemon: &Daemon, cases: &[Case], wanted: impl Fn(&str) -> bool + Sync) {
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for quarter in cases.chunks(cases.len().div_ceil(4)) {
+            let (failures, wanted) = (&failures, &wanted);
+            scope.spawn(move || {
+                for case in quarter {
+                    let failure = match session(daemon, case) {
+                        Ok(replies) if replies.len() == 2 && wanted(&replies[0]) && replies[1].starts_with("221") => {
+                            None
+                        }
+                        Ok(replies) => Some(format!("{replies:?}")),
+                        Err(why) => Some(why),
+                    };
+                    let shown = || String::from_utf8_lossy(&case.text).escape_debug().to_string();
+                    let shown = failure.map(|f| format!("{:?} {}: {f}", case.writes, shown()));
+                    failures.lock().expect("no panic").extend(shown);
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("no panic");
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+/// The replies that come after 354, to the end of the connection.
+fn session(daemon: &Daemon, case: &Case) -> Result<Vec<String>, String> {
+    let mut wire = Wire::new(daemon.connect(), false);
+    wire.hear()?;
+    let rcpt = format!("RCPT TO:<{}@razorback>", case.to);
+    for (line, code) in
+        [("HELO frogbog", "250"), ("MAIL FROM:<client@frogbog>", "250"), (&rcpt, "250"), ("DATA", "354")]
+    {
+        let reply = wire.ask(line)?;
+        if !reply.starts_with(code) {
+            return Err(format!("{line}: {reply}"));
+        }
+    }
+    let parts: Vec<&[u8]> = match case.writes {
+        Writes::One => vec![&case.text],
+        Writes::TwoAt(at) => vec![&case.text[..at], &case.text[at..]],
+        Writes::Bytes => case.text.chunks(1).collect(),
+    };
+    for (number, part) in parts.iter().enumerate() {
+        if number == 1 {
+            // Nothing tells that the other side has read the first part; most times it has by now.
+            thread::sleep(Duration::from_millis(1));
+        }
+        wire.say(part).map_err(|error| error.to_string())?;
+    }
+    wire.say(b"QUIT\r\n").map_err(|error| error.to_string())?;
+    let mut replies = Vec::new();
+    while let Some(reply) = wire.hear()? {
+        replies.push(reply);
+    }
+    Ok(replies)
+}

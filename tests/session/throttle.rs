@@ -1,0 +1,232 @@
+//! Those who try passwords on, against the real daemon, many at once: how often they may,
+//! what they are told then, and that time tells nobody which accounts there are.
+//!
+//! Clients come from as many addresses of loopback as they need. The accounts are
+//! penfold's own, or behind a socket that speaks as Dovecot's auth does. Beside them:
+//! what an account has sent is not forgotten by a reload.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::client::{Client, TEXT};
+use common::{Daemon, Site, own};
+use data_encoding::{BASE64, BASE64_NOPAD};
+
+/// The password is "pencil".
+const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+/// In clear, but the mail goes nowhere.
+const OPEN: &str = "listen.auth = \"always\"\nrelay.networks = []\nlimits.connections_per_host = 100";
+
+/// Wrong passwords that one client, and that one account, may be told of.
+const MOST_OF_HOST: u8 = 60;
+const MOST_OF_ACCOUNT: u8 = 120;
+/// So many more are tried, for the last ones may be logged and not yet counted.
+const MORE: u8 = 6;
+
+/// A site where elvis and mary may log in.
+fn site() -> Site {
+    let site = Site::with(OPEN);
+    site.add("users", &format!("elvis:{SCRAM}:\nmary:{SCRAM}:"));
+    site
+}
+
+/// A client at an address that has said EHLO.
+fn at(daemon: &Daemon, host: [u8; 4]) -> Client {
+    let mut client = Client::new(daemon.connect_from(Ipv4Addr::from(host)));
+    client.ehlo();
+    client
+}
+
+fn base64(text: &str) -> String {
+    BASE64.encode(text.as_bytes())
+}
+
+fn plain(name: &str, password: &str) -> String {
+    format!("AUTH PLAIN {}", base64(&format!("\0{name}\0{password}")))
+}
+
+/// Wrong passwords all at once, each by a client of its own, until all have been logged.
+/// The clients wait for their answers meanwhile.
+fn besiege(daemon: &Daemon, attempts: impl Iterator<Item = ([u8; 4], String)>) -> Vec<Client> {
+    let waiting: Vec<Client> = attempts
+        .map(|(host, name)| {
+            let mut client = at(daemon, host);
+            client.say(&format!("{}\r\n", plain(&name, "stencil")));
+            client
+        })
+        .collect();
+    daemon.wait_until("the failures", || daemon.log().matches(" auth-failed ").count() >= waiting.len());
+    waiting
+}
+
+/// Clients that say these lines at the same time, and are all told to come again, which
+/// takes as long as if they were wrong.
+fn all_refused(daemon: &Daemon, host: [u8; 4], lines: &[&[String]]) {
+    let mut clients: Vec<Client> = lines.iter().map(|_| at(daemon, host)).collect();
+    for (client, lines) in clients.iter_mut().zip(lines) {
+        if let [first, _] = lines {
+            client.ask(first, "334 ");
+        }
+        client.say(&format!("{}\r\n", lines.last().expect("a line")));
+    }
+    for (client, lines) in clients.iter_mut().zip(lines) {
+        let reply = client.hear().expect("a reply");
+        assert!(reply.starts_with("454 4.7.0 "), "{lines:?}: {reply}");
+    }
+}
+
+#[test]
+fn who_tries_sixty_passwords_is_told_no_more_wherever_the_next_would_fit() {
+    let site = site();
+    let daemon = site.start();
+    let (thief, other) = ([127, 0, 2, 1], [127, 0, 2, 2]);
+    let waiting = besiege(&daemon, (0..MOST_OF_HOST + MORE).map(|number| (thief, format!("user{number}"))));
+    // It is not even asked for a name.
+    let right = [[plain("elvis", "pencil")], [plain("mary", "pencil")], ["AUTH LOGIN".to_owned()]];
+    all_refused(&daemon, thief, &right.each_ref().map(|lines| &lines[..]));
+    drop(waiting);
+    at(&daemon, other).ask(&plain("elvis", "pencil"), "235 ");
+}
+
+#[test]
+fn an_account_that_the_whole_world_tries_is_shut_and_no_other_is() {
+    let site = site();
+    let daemon = site.start();
+    // Its password is not even asked for.
+    the_world_tries_mary(&daemon, &["AUTH LOGIN".to_owned(), base64("mary")]);
+}
+
+#[test]
+fn an_account_of_dovecots_is_shut_just_the_same() {
+    let mut site = Site::with(OPEN);
+    let path = site.path("auth-client");
+    let socket = UnixListener::bind(&path).expect("a socket");
+    own(&path);
+    site.set("auth", "users", &format!("\"dovecot:{}\"", path.display()));
+    // It ends with the test's process.
+    thread::spawn(move || {
+        for peer in socket.incoming().map_while(Result::ok) {
+            thread::spawn(move || answer(BufReader::new(peer)));
+        }
+    });
+    let daemon = site.start();
+    the_world_tries_mary(&daemon, &[plain("Mary", "pencil")]);
+}
+
+/// Speaks as Dovecot does, over one connection: everybody's password is "pencil".
+fn answer(mut peer: BufReader<std::os::unix::net::UnixStream>) -> Option<()> {
+    peer.get_mut().write_all(b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nDONE\n").ok()?;
+    let mut line = String::new();
+    while !line.starts_with("AUTH\t") {
+        line.clear();
+        peer.read_line(&mut line).ok().filter(|&count| count > 0)?;
+    }
+    let response = line.trim_end().split_once("\tresp=")?.1;
+    let text = String::from_utf8(BASE64.decode(response.as_bytes()).ok()?).ok()?;
+    let fields: Vec<&str> = text.split('\0').collect();
+    let verdict = if fields[2] == "pencil" { "OK" } else { "FAIL" };
+    peer.get_mut().write_all(format!("{verdict}\t1\tuser={}\n", fields[1]).as_bytes()).ok()
+}
+
+/// Nobody from anywhere gets into mary's account then, who has not logged in before;
+/// elvis gets into his.
+fn the_world_tries_mary(daemon: &Daemon, also: &[String]) {
+    let waiting = besiege(daemon, (1..=MOST_OF_ACCOUNT + MORE).map(|number| ([127, 0, 3, number], "mary".to_owned())));
+    let right = [[plain("mary", "pencil")], [plain("MARY@razorback", "pencil")]];
+    all_refused(daemon, [127, 0, 4, 1], &[&right[0], &right[1], also]);
+    at(daemon, [127, 0, 4, 2]).ask(&plain("elvis", "pencil"), "235 ");
+    drop(waiting);
+}
+
+// Time
+
+/// A secret of nobody's password by Argon2id that takes clearly longer than the first
+/// delay, 250 ms, however fast this machine is and whatever built the daemon.
+fn costly() -> String {
+    let hash = |memory: u32, passes: u32| {
+        let params = argon2::Params::new(memory, passes, 1, Some(32)).expect("parameters");
+        let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+        let mut out = [0; 32];
+        argon2.hash_password_into(b"pencil", b"saltsaltsalt", &mut out).expect("a hash");
+        out
+    };
+    let (mut memory, mut passes) = (4096, 1);
+    loop {
+        let start = Instant::now();
+        let out = hash(memory, passes);
+        if start.elapsed() > COSTLY {
+            let (salt, out) = (BASE64_NOPAD.encode(b"saltsaltsalt"), BASE64_NOPAD.encode(&out));
+            return format!("{{ARGON2ID}}$argon2id$v=19$m={memory},t={passes},p=1${salt}${out}");
+        }
+        (memory, passes) = if memory < 32_768 { (memory * 2, passes) } else { (memory, passes + 1) };
+    }
+}
+
+/// Twice as much as is looked for: the machine may have been busy when it was fitted.
+const COSTLY: Duration = Duration::from_millis(1200);
+
+#[test]
+fn time_does_not_tell_whether_an_account_exists() {
+    let site = Site::with(OPEN);
+    let secret = costly();
+    site.add("users", &format!("mary:{secret}:\npaul:{secret}:"));
+    let daemon = site.start();
+    let mut host = 0;
+    // The quicker of two: a busy machine is slow now and then. The delay of the second
+    // failure of one name is still less than what its password costs.
+    let mut quickest = |name: &str, steps: &dyn Fn(&mut Client)| {
+        let tries = (0..2).map(|_| {
+            host += 1;
+            let mut client = at(&daemon, [127, 0, 5, host]);
+            let start = Instant::now();
+            steps(&mut client);
+            start.elapsed()
+        });
+        let least = tries.min().expect("two");
+        println!("a wrong password for {name}: {least:?}");
+        assert!(least > COSTLY / 2, "{name}: {least:?}");
+        least
+    };
+    let mut by_plain = |name: &str| quickest(name, &|client| drop(client.ask(&plain(name, "stencil"), "535 ")));
+    let plains = (by_plain("mary"), by_plain("nobody"));
+    let mut by_login = |name: &str| {
+        quickest(name, &|client| {
+            client.ask("AUTH LOGIN", "334 ");
+            client.ask(&base64(name), "334 ");
+            client.ask(&base64("stencil"), "535 ");
+        })
+    };
+    for (there, absent) in [plains, (by_login("paul"), by_login("someone"))] {
+        assert!(there < absent * 2 && absent < there * 2, "{there:?}, {absent:?}");
+    }
+}
+
+// A reload
+
+#[test]
+fn a_reload_does_not_forget_what_an_account_has_sent() {
+    let mut site = site();
+    site.set("listen", "kind", "\"submission\"");
+    site.set("submission", "messages_per_hour", "2");
+    let daemon = site.start();
+    let mary = || {
+        let mut client = at(&daemon, [127, 0, 0, 1]);
+        client.ask(&plain("mary", "pencil"), "235 ");
+        client
+    };
+    let mut old = mary();
+    old.send("mary@razorback", &["jon@razorback"], TEXT);
+    // The file is another one, so that the reload changes something.
+    site.set("limits", "recipients", "700");
+    site.configure();
+    daemon.hup();
+    daemon.wait_words(&["configuration and tables read again"]);
+    mary().send("mary@razorback", &["jon@razorback"], TEXT);
+    for mut client in [mary(), old] {
+        client.ask("MAIL FROM:<mary@razorback>", "450 4.7.1 Your limit of 2 messages an hour is reached");
+    }
+    daemon.wait_mail(&site, "jon", 2);
+}

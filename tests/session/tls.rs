@@ -1,0 +1,514 @@
+//! TLS as a server, with the real daemon: STARTTLS, implicit TLS, certificates.
+//!
+//! The client is rustls and believes one authority, made here; `openssl s_client` is
+//! the other one. What is asserted is what a client is told, what is in Received:
+//! and in the log, and that nothing said in clear counts afterwards. Random octets
+//! come for `PENFOLD_FUZZ` seconds, three by default; `PENFOLD_FUZZ_SEED` makes them again.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, thread};
+
+use common::chance::Chance;
+use common::tls::Authority;
+use common::{Daemon, Site};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+/// Shakes hands over a connection.
+fn secure(authority: &Authority, stream: impl Both + 'static, name: &str) -> std::io::Result<Talk> {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let mut tls = StreamOwned::new(ClientConnection::new(authority.client(), name).expect("a client"), stream);
+    tls.conn.complete_io(&mut tls.sock)?;
+    Ok(Talk(BufReader::new(Box::new(tls))))
+}
+
+trait Both: Read + Write {}
+impl<T: Read + Write> Both for T {}
+
+/// A client in clear or not.
+struct Talk(BufReader<Box<dyn Both>>);
+
+impl Talk {
+    fn clear(stream: &TcpStream) -> Self {
+        Self(BufReader::new(Box::new(stream.try_clone().expect("a descriptor"))))
+    }
+
+    /// Says something and hears a whole reply, which begins so.
+    fn ask(&mut self, says: &str, begins: &str) -> String {
+        self.0.get_mut().write_all(says.as_bytes()).expect("written");
+        self.0.get_mut().flush().expect("written");
+        self.expect(begins)
+    }
+
+    fn expect(&mut self, begins: &str) -> String {
+        let mut reply = String::new();
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("a line");
+            reply += &line;
+            if line.len() < 4 || line.as_bytes()[3] != b'-' {
+                assert!(reply.starts_with(begins), "{begins}: {reply}");
+                return reply;
+            }
+        }
+    }
+
+    fn expect_end(&mut self) {
+        let mut rest = Vec::new();
+        let _ = self.0.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    }
+}
+
+fn connect(daemon: &Daemon) -> TcpStream {
+    let stream = daemon.connect();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    stream
+}
+
+/// EHLO, STARTTLS, handshake.
+fn start_tls(authority: &Authority, daemon: &Daemon, name: &str) -> Talk {
+    let stream = connect(daemon);
+    let mut clear = Talk::clear(&stream);
+    clear.expect("220 ");
+    assert!(clear.ask("EHLO client.test\r\n", "250-").contains("250-STARTTLS\r\n"));
+    clear.ask("STARTTLS\r\n", "220 2.0.0 ");
+    secure(authority, stream, name).expect("a handshake")
+}
+
+const LETTER: &str = "From: <jon@razorback.test>\r\nSubject: hello\r\n\r\nHow are you?\r\n.\r\n";
+
+#[test]
+fn starttls_begins_anew_and_mail_says_so() {
+    let authority = Authority::new();
+    let site = authority.site("");
+    let daemon = site.start();
+    let mut talk = start_tls(&authority, &daemon, "razorback.test");
+    // What was said in clear is forgotten.
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "503 5.5.1 ");
+    let offers = talk.ask("EHLO client.test\r\n", "250-");
+    assert!(!offers.contains("STARTTLS") && offers.contains("PIPELINING"), "{offers}");
+    talk.ask("STARTTLS\r\n", "503 5.5.1 ");
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("DATA\r\n", "354 ");
+    talk.ask(LETTER, "250 ");
+    talk.ask("QUIT\r\n", "221 ");
+    talk.expect_end();
+    let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
+    let text = String::from_utf8_lossy(&mail).into_owned();
+    assert!(text.contains(" with ESMTPS (TLS1.3) id "), "{text}");
+    assert!(text.contains(">\n\ttls TLS_AES_256_GCM_SHA384;\n\t"), "RFC 5321 4.4 has it behind FOR: {text}");
+    daemon.wait_words(&[
+        " accept from=<jon@razorback.test>",
+        " proto=ESMTPS tls=TLS1.3 cipher=TLS_AES_256_GCM_SHA384 user=- ",
+    ]);
+}
+
+#[test]
+fn implicit_tls_is_there_before_the_first_word() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"");
+    let daemon = site.start();
+    let mut talk = secure(&authority, connect(&daemon), "razorback.test").expect("a handshake");
+    talk.expect("220 razorback");
+    assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
+    talk.ask("QUIT\r\n", "221 ");
+    talk.expect_end();
+    // Who speaks in clear there is not answered in clear.
+    let stream = connect(&daemon);
+    let mut heard = Vec::new();
+    (&stream).write_all(b"EHLO client.test\r\n").expect("written");
+    let _ = (&stream).read_to_end(&mut heard);
+    assert!(!heard.windows(2).any(|two| two == b"22"), "{heard:?}");
+    daemon.wait_words(&["tls-failed peer="]);
+}
+
+/// A connection whose first write has something in front of it.
+struct Behind(Option<&'static [u8]>, TcpStream);
+
+impl Read for Behind {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.1.read(into)
+    }
+}
+
+impl Write for Behind {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        let front = self.0.take().unwrap_or_default();
+        self.1.write_all(&[front, octets].concat())?;
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.1.flush()
+    }
+}
+
+#[test]
+fn a_proxy_says_for_whom_it_comes_before_the_handshake() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"\nlisten.proxy = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let headers: [&[u8]; 2] = [
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 4321 465\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f\xc0\0\x02\x07\xc0\0\x02\x01\x10\xe1\x01\xd1\x04\0\0",
+    ];
+    for header in headers {
+        let stream = Behind(Some(header), connect(&daemon));
+        let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
+        talk.expect("220 razorback");
+        talk.ask("EHLO client.test\r\n", "250-");
+        talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+        talk.ask("RCPT TO:<user@elsewhere.test>\r\n", "550 5.7.1 ");
+        talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+        talk.ask("DATA\r\n", "354 ");
+        talk.ask(LETTER, "250 ");
+        talk.ask("QUIT\r\n", "221 ");
+    }
+    daemon.wait_words(&[
+        " accept ",
+        " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS tls=TLS1.3 cipher=TLS_AES_256_GCM_SHA384 user=- ",
+    ]);
+    daemon.wait_mail(&site, "jon", 2);
+    // Under TLS it is too late for a header.
+    assert!(secure(&authority, connect(&daemon), "razorback.test").is_err());
+    daemon.wait_words(&["closed peer=[127.0.0.1]", "no PROXY header"]);
+}
+
+#[test]
+fn what_a_front_end_said_in_clear_of_the_client_is_forgotten() {
+    let authority = Authority::new();
+    let site = authority.site("listen.xclient = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let stream = connect(&daemon);
+    let mut clear = Talk::clear(&stream);
+    clear.expect("220 ");
+    clear.ask("XCLIENT ADDR=192.0.2.7 HELO=client.test PROTO=ESMTP LOGIN=jon\r\n", "220 ");
+    clear.ask("XFORWARD ADDR=192.0.2.9\r\n", "250 ");
+    clear.ask("STARTTLS\r\n", "220 ");
+    let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "503 5.5.1 ");
+    assert!(talk.ask("EHLO client.test\r\n", "250-").contains("250-XCLIENT NAME "));
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("RCPT TO:<user@elsewhere.test>\r\n", "550 5.7.1 ");
+    talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("DATA\r\n", "354 ");
+    talk.ask(LETTER, "250 ");
+    // Whose connection it is stays.
+    daemon.wait_words(&[" accept ", " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS "]);
+    // The encryption stays when the session becomes another client's.
+    talk.ask("XCLIENT ADDR=192.0.2.8\r\n", "220 ");
+    assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
+}
+
+#[test]
+fn what_follows_starttls_in_clear_ends_the_session() {
+    let authority = Authority::new();
+    let site = authority.site("");
+    let daemon = site.start();
+    for injected in
+        ["STARTTLS\r\nNOOP\r\n", "STARTTLS\r\nRSET\r\nMAIL FROM:<a@b.test>\r\n", "STARTTLS\r\nx", "STARTTLS\r\n\0"]
+    {
+        let stream = connect(&daemon);
+        let mut clear = Talk::clear(&stream);
+        clear.expect("220 ");
+        clear.ask("EHLO client.test\r\n", "250-");
+        clear.ask(injected, "554 5.5.1 ");
+        clear.expect_end();
+    }
+    // The same a moment later is garbage in the handshake.
+    let stream = connect(&daemon);
+    let mut clear = Talk::clear(&stream);
+    clear.expect("220 ");
+    clear.ask("EHLO client.test\r\n", "250-");
+    clear.ask("STARTTLS\r\n", "220 ");
+    (&stream).write_all(b"MAIL FROM:<a@b.test>\r\n").expect("written");
+    let mut heard = Vec::new();
+    let _ = (&stream).read_to_end(&mut heard);
+    assert!(!heard.starts_with(b"2") && !heard.starts_with(b"5"), "{heard:?}");
+    daemon.wait_words(&["tls-failed peer="]);
+    daemon.submit(&["jon@razorback.test"]);
+}
+
+#[test]
+fn where_tls_is_required_nothing_else_is_said_first() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"required\"");
+    let daemon = site.start();
+    let stream = connect(&daemon);
+    let mut clear = Talk::clear(&stream);
+    clear.expect("220 ");
+    clear.ask("EHLO client.test\r\n", "250-");
+    for refused in
+        ["HELO client.test", "MAIL FROM:<jon@razorback.test>", "RCPT TO:<jon@razorback.test>", "DATA", "VRFY jon"]
+    {
+        clear.ask(&format!("{refused}\r\n"), "530 5.7.0 Must issue a STARTTLS command first");
+    }
+    // A client that does not wait for answers goes on with its password.
+    clear.ask("AUTH LOGIN\r\n", "530 5.7.0");
+    clear.ask("cGVuY2lsLXNlY3JldA==\r\n", "530 5.7.0");
+    clear.ask("NOOP\r\n", "250 ");
+    clear.ask("STARTTLS\r\n", "220 ");
+    let mut talk = secure(&authority, stream, "razorback.test").expect("a handshake");
+    talk.ask("EHLO client.test\r\n", "250-");
+    talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+    daemon.wait_words(&[" refused ", "command=AUTH "]);
+    assert!(!daemon.log().contains("cGVuY2ls"), "{}", daemon.log());
+}
+
+#[test]
+fn a_certificate_is_chosen_by_name_and_read_again_when_it_changes() {
+    let authority = Authority::new();
+    let mut site = Site::new();
+    for (number, name) in [(1, "razorback.test"), (2, "*.other.test")] {
+        authority.give(&site, &format!("c{number}"), name, 300);
+        let path = |end: &str| format!("{:?}", site.path(&format!("c{number}.{end}")));
+        let (certificate, key) = (path("pem"), path("key"));
+        site.set(&format!("tls#{number}"), "certificate", &certificate);
+        site.set(&format!("tls#{number}"), "key", &key);
+    }
+    let daemon = site.start();
+    start_tls(&authority, &daemon, "mail.other.test");
+    let mut old = start_tls(&authority, &daemon, "razorback.test");
+    // Another name, without a restart; the session that is there goes on.
+    authority.give(&site, "c1", "renamed.test", 300);
+    start_tls(&authority, &daemon, "renamed.test");
+    daemon.wait_words(&["c1.pem: read again"]);
+    old.ask("EHLO client.test\r\n", "250-");
+    // A key that does not fit: the old pair holds.
+    let (_, key) = authority.make("renamed.test", 300);
+    site.write("c1.key", &key);
+    start_tls(&authority, &daemon, "renamed.test");
+    daemon.wait_words(&["c1.key: the key is not that of the certificate ", "c1.pem; the old pair stays in force"]);
+    site.write("c1.key", "garbage\n");
+    start_tls(&authority, &daemon, "renamed.test");
+    daemon.wait_words(&["expected a private key in PEM"]);
+}
+
+#[test]
+fn a_reload_may_name_another_certificate() {
+    let authority = Authority::new();
+    let mut site = authority.site("");
+    let daemon = site.start();
+    let mut old = start_tls(&authority, &daemon, "razorback.test");
+    authority.give(&site, "other", "renamed.test", 300);
+    for (key, file) in [("certificate", "other.pem"), ("key", "other.key")] {
+        let path = format!("{:?}", site.path(file));
+        site.set("tls", key, &path);
+    }
+    site.configure();
+    // Nothing changes by itself.
+    start_tls(&authority, &daemon, "razorback.test");
+    daemon.hup();
+    daemon.wait_words(&["configuration and tables read again"]);
+    start_tls(&authority, &daemon, "renamed.test").ask("EHLO client.test\r\n", "250-");
+    // Who is here already goes on, and mail comes through.
+    old.ask("EHLO client.test\r\n", "250-");
+    old.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
+    old.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+    old.ask("DATA\r\n", "354 ");
+    old.ask(LETTER, "250 ");
+    daemon.wait_mail(&site, "jon", 1);
+}
+
+#[test]
+fn what_is_wrong_with_a_pair_is_said_at_the_start() {
+    let authority = Authority::new();
+    let site = authority.site("");
+    let run = |site: &Site| {
+        let output = site.penfoldd(&["-n"]).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run(&site).0, Some(0));
+    let (_, key) = authority.make("razorback.test", 300);
+    site.write("cert.key", &key);
+    let (code, text) = run(&site);
+    assert!(
+        code == Some(78)
+            && text.contains("cert.key: the key is not that of the certificate ")
+            && text.contains("cert.pem"),
+        "{text}"
+    );
+    site.write("cert.key", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n");
+    let (code, text) = run(&site);
+    assert!(code == Some(78) && text.contains("a private key of a kind") && !text.contains("c2Vj"), "{text}");
+    site.write("cert.pem", "nothing\n");
+    let (code, text) = run(&site);
+    assert!(code == Some(78) && text.contains("cert.pem: expected a certificate in PEM"), "{text}");
+}
+
+#[test]
+fn the_log_speaks_of_a_certificate_that_ends_soon() {
+    let authority = Authority::new();
+    for (days, words) in [(10, "cert.pem: the certificate expires in "), (-2, "cert.pem: the certificate has expired")]
+    {
+        let site = authority.site("");
+        authority.give(&site, "cert", "razorback.test", days);
+        let daemon = site.start();
+        daemon.wait_words(&[words]);
+        let _ = connect(&daemon);
+        assert_eq!(daemon.log().matches(words).count(), 1, "once a day");
+    }
+    let site = authority.site("");
+    authority.give(&site, "cert", "razorback.test", 20);
+    let daemon = site.start();
+    start_tls(&authority, &daemon, "razorback.test");
+    assert!(!daemon.log().contains("expire"), "{}", daemon.log());
+}
+
+#[test]
+fn a_handshake_has_the_time_of_a_command() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"\nlimits.command_timeout = \"300ms\"");
+    let daemon = site.start();
+    let start = Instant::now();
+    for says in [&b""[..], b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01\xff\xff"] {
+        let stream = connect(&daemon);
+        (&stream).write_all(says).expect("written");
+        let mut heard = Vec::new();
+        let _ = (&stream).read_to_end(&mut heard);
+    }
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+/// A handshake, a command, a last word and parting, a second each; the rest is for a busy machine.
+const SLACK: Duration = Duration::from_secs(8);
+
+/// Random octets before, in and after the handshake, and under it: the session ends in
+/// time, also if the client holds its end open, and the server lives.
+#[test]
+fn garbage_ends_a_session_and_nothing_else() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"\nlimits.command_timeout = \"1s\"");
+    let daemon = site.start();
+    let seconds = env::var("PENFOLD_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let clock = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_nanos() as u64);
+    let seed = env::var("PENFOLD_FUZZ_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(clock);
+    println!("PENFOLD_FUZZ_SEED={seed}");
+    let end = Instant::now() + Duration::from_secs(seconds);
+    thread::scope(|scope| {
+        for number in 0..12 {
+            let (authority, daemon) = (&authority, &daemon);
+            scope.spawn(move || {
+                let mut chance = Chance::new(seed, &number.to_string());
+                while Instant::now() < end {
+                    babble(authority, connect(daemon), &mut chance);
+                }
+            });
+        }
+    });
+    secure(&authority, connect(&daemon), "razorback.test").expect("a handshake").expect("220 ");
+    let log = daemon.log();
+    assert!(!log.contains("bug: ") && log.contains("tls-failed"), "{log}");
+}
+
+/// As much of a real handshake as chance has it, then octets that chance has made.
+fn babble(authority: &Authority, stream: TcpStream, chance: &mut Chance) {
+    let (start, name) = (Instant::now(), ServerName::try_from("razorback.test").expect("a name"));
+    let mut client = ClientConnection::new(authority.client(), name).expect("a client");
+    for _ in 0..chance.of(0..4) {
+        let mut words = Vec::new();
+        let _ = client.write_tls(&mut words);
+        let at = chance.of(0..200);
+        if chance.percent(25)
+            && let Some(octet) = words.get_mut(at)
+        {
+            *octet ^= 1 << chance.of(0..8);
+        }
+        if (&stream).write_all(&words).is_err() || client.wants_write() {
+            break;
+        }
+        let _ = client.read_tls(&mut &stream);
+        if client.process_new_packets().is_err() {
+            break;
+        }
+    }
+    // Under TLS, if it has come so far.
+    if !client.is_handshaking() && chance.percent(50) {
+        let _ = client.writer().write_all(&chance.octets(0..600));
+        let _ = client.write_tls(&mut &stream);
+    }
+    if chance.percent(70) {
+        let mut garbage = chance.octets(0..600);
+        // The head of a record whose rest does not come.
+        if chance.percent(30) {
+            garbage.splice(0..0, [*chance.pick(&[20, 21, 22, 23]), 3, 3, 0x40, 0]);
+        }
+        let _ = (&stream).write_all(&garbage);
+    }
+    if chance.percent(75) {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    let mut heard = Vec::new();
+    let ended = (&stream).take(1 << 16).read_to_end(&mut heard);
+    let is_late = ended.is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+    assert!(!is_late && start.elapsed() < SLACK, "{:?}", start.elapsed());
+}
+
+#[test]
+fn who_goes_on_in_clear_after_goodbye_is_not_listened_to() {
+    let authority = Authority::new();
+    let site = authority.site("listen.tls = \"implicit\"");
+    let daemon = site.start();
+    for garbage in [&b"\x17\x03\x03\x00\x20QUIT QUIT QUIT QUIT QUIT QUIT QU"[..], b"NOOP\r\n", &[0xff; 20_000]] {
+        let stream = connect(&daemon);
+        let mut talk = secure(&authority, stream.try_clone().expect("a descriptor"), "razorback.test").expect("good");
+        talk.expect("220 ");
+        talk.ask("QUIT\r\n", "221 ");
+        talk.expect_end();
+        let _ = (&stream).write_all(garbage);
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = (&stream).read_to_end(&mut Vec::new());
+    }
+    secure(&authority, connect(&daemon), "razorback.test").expect("a handshake").expect("220 ");
+    assert!(!daemon.log().contains("bug"), "{}", daemon.log());
+}
+
+#[test]
+fn openssl_is_understood_and_its_old_protocols_are_not() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        return common::skipped("openssl is not installed");
+    }
+    let authority = Authority::new();
+    let site = authority.site("");
+    let daemon = site.start();
+    let s_client = |arguments: &[&str]| {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-starttls", "smtp", "-crlf", "-quiet", "-connect", &daemon.address().to_string()])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl runs");
+        // It may be gone by then.
+        let _ = child.stdin.take().expect("a pipe").write_all(b"EHLO openssl.test\nquit\n");
+        String::from_utf8_lossy(&child.wait_with_output().expect("openssl ends").stdout).into_owned()
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        let said = s_client(&[version]);
+        assert!(said.contains("250-razorback") && said.contains("221 2.0.0"), "{version}: {said}");
+    }
+    let said = s_client(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
+    assert!(!said.contains("221"), "{said}");
+    daemon.wait_words(&["tls-failed peer="]);
+}
+
+#[test]
+fn nothing_is_said_in_clear_where_a_handshake_is_awaited() {
+    use std::io::Read;
+    let site = Authority::new().site("listen.tls = \"implicit\"\nlimits.connections = 1");
+    let daemon = site.start();
+    let first = connect(&daemon);
+    // Whichever of the two is counted first, only one of them is let in.
+    let mut second = connect(&daemon);
+    daemon.wait_log(|line| line.contains("too many connections"));
+    let mut said = Vec::new();
+    second.read_to_end(&mut said).expect("the end");
+    assert_eq!(said, b"");
+    drop(first);
+}

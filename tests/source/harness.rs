@@ -1,0 +1,230 @@
+//! That the tools of the tests are sharp.
+//!
+//! Dialogues are played with each other, with a sink, and against servers that do
+//! otherwise than written; a name server is asked; a shell script stands in for
+//! the daemon. Nothing of penfold is tested here.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+use std::{fs, thread};
+
+use trust_dns_resolver::proto::op::{Message, MessageType, OpCode, Query};
+use trust_dns_resolver::proto::rr::{Name, RecordType};
+
+use common::dialog::{Check, Dialog, Side, Stage, matches, unescape};
+use common::dns::Dns;
+use common::remote::{Conduct, Remote, Sink, Then, listeners};
+use common::{Daemon, Site};
+
+#[test]
+fn patterns() {
+    for (pattern, text, fits) in [
+        ("250 *", "250 2.0.0 ok", true),
+        ("250 *", "250", false),
+        ("5?? *unknown*", "550 5.1.1 User unknown here", true),
+        ("5??", "5500", false),
+        ("*a*b*", "xxaxxaxb", true),
+        ("*ab", "aab", true),
+        ("*ab", "aba", false),
+        ("", "", true),
+        ("*", "", true),
+        ("?", "", false),
+        ("[127.0.0.1]", "[127.0.0.1]", true),
+    ] {
+        assert_eq!(matches(pattern, text), fits, "{pattern:?} {text:?}");
+    }
+    assert_eq!(unescape(r"a\r\n\0\\\xFFb").expect("good escapes"), b"a\r\n\0\\\xffb");
+    assert_eq!([r"\q", r"\x1", r"\xzz", "\\"].map(unescape), [None, None, None, None]);
+}
+
+/// A dialogue without patterns, so that it can be played with itself.
+const BOTH_SIDES: &str = "# A comment.
+S: 220 hello
+C: HELO there
+S: 250-line
+S: 250 line
+C*3 NOOP
+S*3 250 ok
+C! RAW\\x21\\r\\nMORE\\r\\n
+S: 500 what
+C:
+S: 221 bye
+S$
+";
+
+/// The server's part where it must hear what the client's part says in raw bytes.
+fn server_part() -> String {
+    BOTH_SIDES.replace("C! RAW\\x21\\r\\nMORE\\r\\n", "C: RAW!\nC: MORE")
+}
+
+fn converse(server: &str, client: &str, in_bytes: bool) -> Result<(), String> {
+    let remote = Remote::script(&[server]);
+    let mut connect = || TcpStream::connect(remote.address);
+    let mut check = |_: &Check| Ok(());
+    let dialog = Dialog::parse("client", client).expect("a dialogue");
+    let result = dialog.play(Side::Client, &mut Stage { connect: &mut connect, check: &mut check, in_bytes });
+    if result.is_ok() {
+        remote.finish();
+    }
+    result
+}
+
+#[test]
+fn both_sides_of_a_dialogue_understand_each_other() {
+    assert_eq!(converse(&server_part(), BOTH_SIDES, false), Ok(()));
+    assert_eq!(converse(&server_part(), BOTH_SIDES, true), Ok(()));
+    assert_eq!(converse("S: 220 a\nS: 220 b\nS: 221 c\nS$\n", "S: 2*\nS~ 221 *\nS$\n", false), Ok(()));
+    assert_eq!(converse("S: 220 a\nC$\n", "S: 220 a\nC$\n===\nS: 220 a\nC^\n", false), Ok(()));
+}
+
+#[test]
+fn what_goes_otherwise_is_reported_with_its_line_and_the_transcript() {
+    for (server, client, report) in [
+        (
+            "S: 220 hello\nC$\n",
+            "S: 250 *\n",
+            "client:1: expected \"250 *\", got \"220 hello\"\n    ===\n    Server 220 hello\n",
+        ),
+        (
+            "S: 220 hello\nS$\n",
+            "S: 220 *\n# x\nS: 250 *\n",
+            "client:3: expected \"250 *\", got the end of the connection",
+        ),
+        ("S: 220 hello\nC$\n", "S$\n", "client:1: expected the end of the connection, got"),
+        ("S! 220 hello\\n\nC$\n", "S: 220 *\n", "client:1: [50, 50, 48"),
+        ("S! 220 a\\r\\n220 b\\r\\n\nC$\n", "S: 220 *\n", "client:1: this came unasked: \"220 b"),
+        ("S$\n", "C: HELO x\nS~ 250 *\n", "client:2: expected \"250 *\" at last"),
+    ] {
+        let got = converse(server, client, false).expect_err(client);
+        assert!(got.starts_with(report), "{got}");
+    }
+}
+
+#[test]
+fn a_line_that_makes_no_sense_is_refused() {
+    for line in ["X: what", "C", "C: ok\nC% no", "S*x y", "C! \\q", "M: jon", "M: jon many", "== =", "@ nothing", "W"] {
+        let error = Dialog::parse("bad.txt", line).expect_err(line);
+        assert!(error.starts_with("bad.txt:"), "{error}");
+    }
+}
+
+#[test]
+fn a_sink_takes_mail_and_its_rules_are_obeyed() {
+    let [one, two] = <[TcpListener; 2]>::try_from(listeners(2)).expect("two");
+    assert_eq!(one.local_addr().expect("bound").port(), two.local_addr().expect("bound").port());
+    assert_eq!(two.local_addr().expect("bound").ip(), Ipv4Addr::new(127, 0, 0, 3));
+    let sink = Sink::default().reply("rcpt to:<bad", "550-5.1.1 no\n550 5.1.1 such user");
+    let sink = sink.when("MAIL", Then::Reply("451 4.3.0 later".to_owned()), 1).when("DATA", Then::Reset, 1);
+    let remote = Remote::start(one, Conduct::Sink(sink));
+    let hello = "S: 220 *\nC: EHLO x\nS: 250-sink.test\nS~ 250 *\n";
+    let begin =
+        "C: MAIL FROM:<a@b>\nS: 451 4.3.0 later\nC: MAIL FROM:<a@b> SIZE=3\nS: 250 *\nC: RCPT TO:<c@d>\nS: 250 *\n";
+    let again = begin.replace("C: MAIL FROM:<a@b>\nS: 451 4.3.0 later\n", "");
+    let refused = "C: RCPT TO:<bad@d>\nS: 550-*\nS: 550 5.1.1 such user\nC: DATA\nS~$\n===\n";
+    let data = "C: DATA\nS: 354 *\nC: ..dot\nC! \\xfc\\r\\n.\\r\\n\nS: 250 *\nC: QUIT\nS: 221 *\nS$\n";
+    let text = [hello, begin, refused, hello, &again, data].concat();
+    let mut connect = || TcpStream::connect(remote.address);
+    let mut check = |_: &Check| Ok(());
+    let mut stage = Stage { connect: &mut connect, check: &mut check, in_bytes: false };
+    assert_eq!(Dialog::parse("client", &text).expect("a dialogue").play(Side::Client, &mut stage), Ok(()));
+    let messages = remote.messages(1);
+    assert_eq!(messages[0].sender, "<a@b> SIZE=3");
+    assert_eq!(
+        (messages[0].recipients.as_slice(), &messages[0].data),
+        (&["<c@d>".to_owned()][..], &b".dot\r\n\xfc\r\n".to_vec())
+    );
+    assert_eq!(remote.look(|seen| seen.connections), 2);
+    remote.finish();
+}
+
+#[test]
+fn a_name_server_answers_as_its_zone_says() {
+    let dns = Dns::zone(
+        "x.test MX 10 mx.x.test\nmx.x.test A 127.0.0.2\nmx.x.test A 127.0.0.3\nwww.x.test CNAME x.test\n\
+         # What goes wrong.\nbad.test SERVFAIL\nbig.test TRUNCATED\nbig.test TXT text\ndead.test SILENCE\n",
+    );
+    for (name, kind, answer) in [
+        ("X.test", RecordType::MX, "No Error false 1"),
+        ("mx.x.test", RecordType::A, "No Error false 2"),
+        ("mx.x.test", RecordType::AAAA, "No Error false 0"),
+        ("www.x.test", RecordType::MX, "No Error false 2"),
+        ("none.test", RecordType::A, "Non-Existent Domain false 0"),
+        ("bad.test", RecordType::A, "Server Failure false 0"),
+        ("big.test", RecordType::TXT, "No Error true 0"),
+    ] {
+        assert_eq!(ask(&dns, name, kind, false).as_deref(), Some(answer), "{name}");
+    }
+    assert_eq!(ask(&dns, "big.test", RecordType::TXT, true).as_deref(), Some("No Error false 1"));
+    assert_eq!(ask(&dns, "dead.test", RecordType::A, false), None);
+    assert_eq!(dns.asked().first(), Some(&("x.test".to_owned(), RecordType::MX)));
+}
+
+/// Code, truncation and number of records, or nothing if nothing comes.
+fn ask(dns: &Dns, name: &str, kind: RecordType, over_tcp: bool) -> Option<String> {
+    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+    question.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+    let question = question.to_vec().expect("a question");
+    let mut answer = vec![0; 4096];
+    if over_tcp {
+        let mut stream = TcpStream::connect(dns.address).expect("it listens");
+        let length = u16::try_from(question.len()).expect("small").to_be_bytes();
+        stream.write_all(&[&length[..], &question].concat()).expect("it reads");
+        stream.read_exact(&mut answer[..2]).expect("it answers");
+        answer.truncate(u16::from_be_bytes([answer[0], answer[1]]).into());
+        stream.read_exact(&mut answer).expect("all of it");
+    } else {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        // Long enough for an answer from this machine, short enough to wait for none.
+        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a time");
+        socket.send_to(&question, dns.address).expect("sent");
+        let length = socket.recv(&mut answer).ok()?;
+        answer.truncate(length);
+    }
+    let answer = Message::from_vec(&answer).expect("a message");
+    assert_eq!(answer.metadata.id, 7);
+    let (code, truncated) = (answer.metadata.response_code, answer.metadata.truncation);
+    Some(format!("{code} {truncated} {}", answer.answers.len()))
+}
+
+#[test]
+fn a_site_writes_its_settings_and_leaves_nothing_behind() {
+    let mut site = Site::with("limits.recipients = 100\nhostname = \"other.test\"");
+    site.set("listen", "address", "\"127.0.0.1:2525\"");
+    site.add("aliases", "staff: jon");
+    site.configure();
+    let read = |name: &str| fs::read_to_string(site.path(name)).expect(name);
+    let text = read("penfold.conf");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "hostname = \"other.test\"");
+    let at = lines.iter().position(|l| *l == "[[listen]]").expect("a listener");
+    assert_eq!(lines[at + 1], "address = \"127.0.0.1:2525\"");
+    let at = lines.iter().position(|l| *l == "[limits]").expect("limits");
+    assert_eq!(lines[at + 1], "recipients = 100");
+    assert_eq!((read("aliases").as_str(), site.mail("jon").len(), site.spooled().len()), ("staff: jon\n", 0, 0));
+    let dir = site.path("");
+    let panicked = thread::spawn(move || {
+        let _site = site;
+        panic!("as a test that fails");
+    });
+    assert!(panicked.join().is_err() && !dir.exists());
+}
+
+#[test]
+fn a_daemon_is_known_by_its_log_and_ends_when_told() {
+    let script = |text: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo 'listening on 127.0.0.1:4711 (smtp)' >&2; {text}")]);
+        Daemon::spawn(command)
+    };
+    let daemon = script("trap 'echo bye >&2; exit 3' TERM; echo up >&2; while :; do sleep 0.05; done");
+    assert_eq!(daemon.port, 4711);
+    assert_eq!(daemon.wait_log(|line| line == "up"), "up");
+    assert_eq!(daemon.terminate().code(), Some(3));
+    let daemon = script("exec sleep 60");
+    let pid = daemon.pid();
+    daemon.kill9();
+    assert!(nix::sys::signal::kill(pid, None).is_err());
+    assert!(!script("exit 0").comes_true(|| false), "the end of a daemon ends the wait");
+}

@@ -1,0 +1,494 @@
+//! One message from the client's first word to its last trace, with a fault on its way.
+//!
+//! A [`Case`] says who it is for and what it meets; a [`Scene`] is a site on which it
+//! is played once: offered to a daemon that has a fault, finished by one that has
+//! none (or another one), and audited. What was acknowledged must be there once; what
+//! was not, whole and once or not at all; and nothing else may be left. One worker and
+//! one client, so that the steps on disk come in the same order each time.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use nix::unistd::{AccessFlags, access};
+
+use super::{homes, people};
+use common::books::{Answer, Books, Letter, offer};
+use common::mounts::Mounts;
+use common::remote::{Remote, Sink, Then};
+use common::{Daemon, Site, own, port};
+
+/// Where the mailboxes are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mailboxes {
+    /// On the file system of the spool, with their directories.
+    There,
+    /// The same, but their directories are yet to be made.
+    Missing,
+    /// On another file system.
+    Elsewhere,
+    /// On the same one, but nothing can be renamed into them.
+    Bound,
+    /// In the homes of users of the system, on the file system of the spool.
+    Homes,
+    /// The same, but they are yet to be made.
+    NewHomes,
+    /// In homes to which nothing can be linked.
+    BoundHomes,
+}
+
+impl Mailboxes {
+    /// Whether they are those of users of the system.
+    pub fn are_homes(self) -> bool {
+        matches!(self, Self::Homes | Self::NewHomes | Self::BoundHomes)
+    }
+}
+
+/// A message and what it meets.
+#[derive(Clone, Copy)]
+pub struct Case {
+    pub name: &'static str,
+    pub to: &'static [&'static str],
+    /// Who of jon, ada, bob and cyd gets it.
+    pub local: &'static [&'static str],
+    /// Whether far@far.test gets it.
+    pub far: bool,
+    /// Whether somebody is deferred first.
+    pub deferred: bool,
+    /// How many reports the sender gets.
+    pub reports: usize,
+    /// How many entries it begets for those whom an alias stands for.
+    pub passed: usize,
+    /// More than the spool holds in memory.
+    pub long: bool,
+    pub mailboxes: Mailboxes,
+    /// What every process meets beside the fault that is tried.
+    pub always: &'static str,
+    /// What only the first one meets.
+    pub first: &'static str,
+    /// Fewer steps than this mean that nothing is tested.
+    pub least: usize,
+}
+
+const PLAIN: Case = Case {
+    name: "",
+    to: &["jon@razorback"],
+    local: &[],
+    far: false,
+    deferred: false,
+    reports: 0,
+    passed: 0,
+    long: false,
+    mailboxes: Mailboxes::There,
+    always: "",
+    first: "",
+    least: 0,
+};
+
+const LIST: &[&str] = &["ada", "bob", "cyd"];
+const NO_TMPFILE: &str = "open spool/new * EOPNOTSUPP";
+const NO_RENAME: &str = "rename /mail/ 1-2 EXDEV";
+
+/// Every way that a message can take, the longest ones first.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "mixed",
+        to: &["jon@razorback", "list@razorback", "some@razorback", "far@far.test", "void@far.test"],
+        local: &["jon", "ada", "bob", "cyd"],
+        far: true,
+        reports: 2,
+        least: 60,
+        ..PLAIN
+    },
+    Case {
+        name: "copies-elsewhere",
+        to: &["list@razorback"],
+        local: LIST,
+        mailboxes: Mailboxes::Elsewhere,
+        least: 25,
+        ..PLAIN
+    },
+    Case {
+        name: "copies-first",
+        to: &["list@razorback"],
+        local: LIST,
+        mailboxes: Mailboxes::Missing,
+        least: 30,
+        ..PLAIN
+    },
+    Case { name: "passed-on", to: &["club@razorback"], local: &["ada", "bob"], passed: 1, least: 25, ..PLAIN },
+    Case { name: "several", to: &["jon@razorback", "ada@razorback"], local: &["jon", "ada"], least: 18, ..PLAIN },
+    Case { name: "aliases-long", to: &["list@razorback"], local: LIST, long: true, least: 25, ..PLAIN },
+    Case { name: "bounce-unknown", to: &["some@razorback"], local: &["ada"], reports: 1, least: 25, ..PLAIN },
+    Case { name: "bounce-550", to: &["void@far.test"], reports: 1, least: 18, ..PLAIN },
+    Case { name: "bounce-of-two", to: &["void@far.test", "void2@far.test"], reports: 1, least: 18, ..PLAIN },
+    Case {
+        name: "deferred-here",
+        local: &["jon"],
+        deferred: true,
+        first: "rename /mail/ 1-2 ENOMEM",
+        least: 20,
+        ..PLAIN
+    },
+    Case { name: "copy-bound", local: &["jon"], mailboxes: Mailboxes::Bound, least: 18, ..PLAIN },
+    Case { name: "copy-bound-long", local: &["jon"], mailboxes: Mailboxes::Bound, long: true, least: 18, ..PLAIN },
+    Case { name: "copy-refused", local: &["jon"], first: NO_RENAME, least: 18, ..PLAIN },
+    Case { name: "copy-elsewhere", local: &["jon"], mailboxes: Mailboxes::Elsewhere, least: 12, ..PLAIN },
+    Case { name: "deferred-far", to: &["slow@far.test"], far: true, deferred: true, least: 5, ..PLAIN },
+    Case { name: "far", to: &["far@far.test"], far: true, least: 5, ..PLAIN },
+    Case { name: "renamed", local: &["jon"], least: 4, ..PLAIN },
+    Case { name: "renamed-first", local: &["jon"], mailboxes: Mailboxes::Missing, least: 7, ..PLAIN },
+    Case { name: "renamed-long", local: &["jon"], long: true, least: 4, ..PLAIN },
+    Case { name: "renamed-no-tmpfile", local: &["jon"], always: NO_TMPFILE, least: 5, ..PLAIN },
+    Case { name: "renamed-no-tmpfile-long", local: &["jon"], long: true, always: NO_TMPFILE, least: 5, ..PLAIN },
+    Case {
+        name: "home-of-another",
+        to: &["fay@razorback"],
+        local: &["jon"],
+        passed: 1,
+        mailboxes: Mailboxes::Homes,
+        least: 20,
+        ..PLAIN
+    },
+    Case {
+        name: "homes",
+        to: &["jon@razorback", "ada@razorback"],
+        local: &["jon", "ada"],
+        mailboxes: Mailboxes::Homes,
+        least: 10,
+        ..PLAIN
+    },
+    Case {
+        name: "homes-mixed",
+        to: &["list@razorback", "some@razorback", "fay@razorback", "void@far.test"],
+        local: &["jon", "ada", "bob", "cyd"],
+        reports: 2,
+        passed: 1,
+        mailboxes: Mailboxes::NewHomes,
+        least: 40,
+        ..PLAIN
+    },
+    Case { name: "home-bound", local: &["jon"], mailboxes: Mailboxes::BoundHomes, least: 10, ..PLAIN },
+    Case { name: "home", local: &["jon"], mailboxes: Mailboxes::Homes, least: 5, ..PLAIN },
+    Case { name: "home-first", local: &["jon"], mailboxes: Mailboxes::NewHomes, least: 5, ..PLAIN },
+    Case { name: "home-long", local: &["jon"], long: true, mailboxes: Mailboxes::Homes, least: 5, ..PLAIN },
+];
+
+/// Plays the cases side by side; each test gives how much it tried. What that is in all.
+pub fn each(cases: &[Case], test: impl Fn(&Ground, &Case) -> usize + Sync) -> usize {
+    const AT_ONCE: usize = 3;
+    let (ground, next, total) = (Ground::new(), AtomicUsize::new(0), AtomicUsize::new(0));
+    let take = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
+            if !ground.has(case.mailboxes) {
+                continue;
+            }
+            let count = test(&ground, case);
+            println!("{:24} {count:4}", case.name);
+            total.fetch_add(count, Ordering::SeqCst);
+        }
+    };
+    thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(take))));
+    let total = total.into_inner();
+    println!("{:24} {total:4}", "in all");
+    total
+}
+
+/// Memory is stable enough for what is only killed, and fast.
+fn memory() -> &'static Path {
+    let memory = Path::new("/dev/shm");
+    let is_usable = access(memory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+    if is_usable { memory } else { Box::leak(env::temp_dir().into_boxed_path()) }
+}
+
+/// Where the mailboxes of all scenes are that are not beside their spool.
+pub struct Ground {
+    scratch: Site,
+    mounts: Option<Mounts>,
+    count: AtomicUsize,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let scratch = Site::below(memory());
+        let [disk, bound] = ["disk", "bound"].map(|name| {
+            fs::create_dir(scratch.path(name)).expect("a directory");
+            scratch.path(name).display().to_string()
+        });
+        let mounts = Mounts::new(&format!("mount -t tmpfs tmpfs {disk} && mount --bind {bound} {bound}"));
+        Self { scratch, mounts, count: AtomicUsize::new(0) }
+    }
+
+    fn has(&self, mailboxes: Mailboxes) -> bool {
+        self.mounts.is_some() || matches!(mailboxes, Mailboxes::There | Mailboxes::Missing)
+    }
+
+    /// A directory for mailboxes in one of the mounts, as the daemon sees it.
+    fn directory(&self, mount: &str) -> PathBuf {
+        let path = self.scratch.path(mount).join(self.count.fetch_add(1, Ordering::SeqCst).to_string()).join("mail");
+        let seen = self.mounts.as_ref().expect("looked at before").path(&path);
+        fs::create_dir_all(&seen).expect("a directory");
+        own(&seen);
+        path
+    }
+}
+
+/// How a message was offered, and what became of the daemon.
+pub struct Offer {
+    pub answer: Answer,
+    pub log: String,
+}
+
+/// A site on which a case is played once.
+pub struct Scene<'a> {
+    pub case: &'a Case,
+    pub site: Site,
+    pub remote: Remote,
+    mounts: Option<&'a Mounts>,
+    /// Where users of the system are these.
+    homes: Option<Mounts>,
+    mail: PathBuf,
+    /// The rules of all processes, for whoever looks why it failed.
+    said: Vec<String>,
+}
+
+impl<'a> Scene<'a> {
+    pub fn new(ground: &'a Ground, case: &'a Case) -> Self {
+        let sink = Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user");
+        let sink = sink.when("RCPT TO:<slow", Then::Reply("451 4.7.1 not now".to_owned()), 1);
+        let (mut site, remote) = (people(Site::below(memory())), Remote::with(sink));
+        site.add("aliases", "some: ada, ghost");
+        site.add("aliases", "club: ada, bob\nowner-club: cyd");
+        site.add("routes", &format!("far.test {}", remote.host_port()));
+        site.set("queue", "workers", "1");
+        let mail = match case.mailboxes {
+            Mailboxes::Elsewhere => ground.directory("disk"),
+            Mailboxes::Bound => ground.directory("bound"),
+            _ => site.path("mail"),
+        };
+        site.set("local", "mailbox", &format!("\"{}/{{user}}\"", mail.display()));
+        let mounts = ground.mounts.as_ref().filter(|_| mail != site.path("mail"));
+        let homes = case.mailboxes.are_homes().then(|| homes::settle(&mut site));
+        if case.mailboxes == Mailboxes::BoundHomes {
+            let home = homes::home(&site, "jon");
+            homes.iter().for_each(|homes| homes.shell(&format!("mount --bind {0} {0}", home.display())));
+        }
+        let scene = Self { case, site, remote, mounts, homes, mail, said: Vec::new() };
+        let is_made = !matches!(case.mailboxes, Mailboxes::Missing | Mailboxes::NewHomes);
+        for user in if is_made { &USERS[..] } else { &[] } {
+            scene.directories(user).iter().for_each(|directory| fs::create_dir_all(directory).expect("a mailbox"));
+            scene.give(user, &scene.maildir(user));
+            scene.directories(user).iter().for_each(|directory| scene.give(user, directory));
+        }
+        scene
+    }
+
+    fn maildir(&self, user: &str) -> PathBuf {
+        if self.homes.is_some() {
+            return homes::home(&self.site, user).join("Maildir");
+        }
+        self.seen(&self.mail.join(user))
+    }
+
+    /// Makes something in a mailbox its owner's.
+    fn give(&self, user: &str, path: &Path) {
+        if self.homes.is_some() { homes::give(user, path) } else { own(path) }
+    }
+
+    /// A path as the test sees it.
+    fn seen(&self, path: &Path) -> PathBuf {
+        self.mounts.map_or_else(|| path.to_owned(), |mounts| mounts.path(path))
+    }
+
+    /// `tmp`, `new` and `cur` of a mailbox.
+    fn directories(&self, user: &str) -> [PathBuf; 3] {
+        ["tmp", "new", "cur"].map(|sub| self.maildir(user).join(sub))
+    }
+
+    fn books(&self, user: &str) -> Books {
+        let files = self.directories(user).into_iter().skip(1).flat_map(|d| fs::read_dir(d).into_iter().flatten());
+        Books::of(files.flatten().filter_map(|file| fs::read(file.path()).ok()).collect())
+    }
+
+    /// penfoldd with these rules and those of the case.
+    fn penfoldd(&mut self, arguments: &[&str], rules: &str) -> Command {
+        let mut outside = self.site.penfoldd(arguments);
+        outside.env("PENFOLD_FAULT", format!("{rules};{}", self.case.always));
+        self.said.push(format!("penfoldd {arguments:?} with {rules:?}"));
+        let mounts = self.mounts.or(self.homes.as_ref());
+        mounts.map(|mounts| mounts.inside(&outside)).unwrap_or(outside)
+    }
+
+    /// A daemon, unless the rules end it before it listens.
+    pub fn daemon(&mut self, rules: &str) -> Result<Daemon, String> {
+        Daemon::spawn_until(self.penfoldd(&["-d"], rules), port)
+    }
+
+    pub fn token(&self) -> String {
+        format!("{}{}", if self.case.long { "long-" } else { "" }, self.case.name)
+    }
+
+    /// Offers the message to a daemon with these rules, and lets it work until it is
+    /// done or gone, or `enough` says so of its log.
+    pub fn offer(&mut self, rules: &str, enough: impl Fn(&str) -> bool) -> Offer {
+        let rules = format!("{rules};{}", self.case.first);
+        let daemon = match self.daemon(&rules) {
+            Ok(daemon) => daemon,
+            Err(log) => return Offer { answer: Answer::Lost, log },
+        };
+        let answer = offer(daemon.address(), self.case.to, Letter::new(&self.token()));
+        let expected = 1 + self.case.reports + self.case.passed;
+        if !matches!(answer, Answer::Refused(_)) {
+            daemon.comes_true(|| {
+                let log = daemon.log();
+                self.flush(&log);
+                log.matches(" done").count() >= expected || enough(&log)
+            });
+        }
+        let log = daemon.end_log();
+        self.said.push(log.clone());
+        Offer { answer, log }
+    }
+
+    /// Makes what was deferred due.
+    fn flush(&self, log: &str) {
+        if self.case.deferred || log.contains("spool: ") || log.contains(" deferred ") {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
+            command.arg("-f").arg(self.site.path("penfold.conf")).arg("flush");
+            // The daemon may be gone.
+            let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+
+    /// A daemon without faults finishes what is there.
+    pub fn finish_with_daemon(&mut self) {
+        let daemon = self.daemon("").unwrap_or_else(|log| panic!("it does not start: {log}"));
+        let is_settled = || self.site.spooled().is_empty();
+        // Between two looks at directories a report may come to one and its message leave the other.
+        let settled = daemon.comes_true(|| {
+            self.flush(&daemon.log());
+            is_settled() && is_settled()
+        });
+        assert!(settled, "left in the spool: {:?}\n{}", self.site.spooled(), daemon.log());
+        daemon.kill9();
+    }
+
+    /// The queue is run, with these rules; the log.
+    pub fn run_queue(&mut self, rules: &str) -> String {
+        let output = self.penfoldd(&["-q"], rules).output().expect("penfoldd starts");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Single runs of the queue finish what is there.
+    pub fn finish_with_runs(&mut self) {
+        let mut log = String::new();
+        for _ in 0..4 {
+            log = self.run_queue("");
+            if self.site.spooled().is_empty() {
+                return;
+            }
+        }
+        panic!("left in the spool: {:?}\n{log}", self.site.spooled());
+    }
+
+    /// Everything is where it belongs, once; `most` is how often another host may
+    /// have got it. Whether it is there at all, as 0 or 1.
+    pub fn audit(&self, answer: &Answer, most: usize) -> usize {
+        let (case, token) = (self.case, self.token());
+        let mut found = Vec::new();
+        for user in case.local {
+            found.push((*user, self.books(user).letters(&token)));
+        }
+        let reports = self.books("ret").reports(&token);
+        if case.reports > 0 {
+            assert_eq!(reports % case.reports, 0, "{reports} reports");
+            found.push(("reports", reports / case.reports));
+        }
+        let far = self.far(&token);
+        assert!(far <= most, "{far} times at another host");
+        if case.far {
+            found.push(("far", far.min(1)));
+        }
+        let expected = if *answer == Answer::Taken { 1 } else { found[0].1.min(1) };
+        assert!(found.iter().all(|(_, count)| *count == expected), "{answer:?}: {found:?}");
+        if self.homes.is_some() {
+            homes::check(&self.site);
+        }
+        let total: usize = USERS.iter().map(|user| self.books(user).total()).sum();
+        assert_eq!(total, expected * (case.local.len() + case.reports), "mail that nobody has sent");
+        expected
+    }
+
+    /// How often another host has taken it.
+    fn far(&self, token: &str) -> usize {
+        // It says that it has taken a message before it keeps it.
+        self.remote.wait("the end of all connections", |seen| seen.ended == seen.connections);
+        let messages = self.remote.look(|seen| seen.messages.clone());
+        for message in &messages {
+            let text = String::from_utf8_lossy(&message.data).replace("\r\n", "\n");
+            assert!(text.ends_with(&Letter::new(token).text()), "not whole:\n{text}");
+        }
+        messages.len()
+    }
+
+    /// Nothing is left but, for each stop in the middle of writing a file in `tmp/` of
+    /// the spool or of removing a note, that one; when it is old the sweep removes it.
+    pub fn check_left(&mut self, stops: usize) {
+        let count = |directory: &Path| fs::read_dir(directory).map_or(0, Iterator::count);
+        for place in ["new", "cur", "hold", "bad"] {
+            assert_eq!(count(&self.site.path("spool").join(place)), 0, "in {place}");
+        }
+        for user in USERS {
+            assert_eq!(count(&self.directories(user)[0]), 0, "in tmp/ of {user}");
+        }
+        let swept = ["tmp", "note"].map(|place| self.site.path("spool").join(place));
+        let left = || swept.iter().flat_map(|place| fs::read_dir(place).expect("a spool").flatten());
+        if left().count() == 0 {
+            return;
+        }
+        assert!(left().count() <= stops, "in tmp and note: {:?}", left().collect::<Vec<_>>());
+        let old = SystemTime::now() - Duration::from_secs(37 * 3600);
+        for file in left() {
+            File::open(file.path()).and_then(|file| file.set_modified(old)).expect("a time");
+        }
+        self.run_queue("");
+        assert_eq!(left().count(), 0, "in tmp and note after a sweep");
+    }
+}
+
+const USERS: [&str; 5] = ["jon", "ada", "bob", "cyd", "ret"];
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- {}: {}", self.case.name, self.said.join(", then "));
+        }
+    }
+}
+
+/// Tries each step from `begin` until one is not there, some at a time; the sum of what was tried.
+pub fn steps(begin: usize, test: impl Fn(usize) -> Option<usize> + Sync) -> usize {
+    const AT_ONCE: usize = 3;
+    let lane = |first: usize| (first..).step_by(AT_ONCE).map_while(&test).sum::<usize>();
+    thread::scope(|scope| {
+        let lanes: Vec<_> = (begin..begin + AT_ONCE).map(|first| scope.spawn(move || lane(first))).collect();
+        lanes.into_iter().map(|lane| lane.join().expect("each step ends well")).sum()
+    })
+}
+
+/// How many steps a daemon takes on a new spool before it listens.
+pub fn first_steps() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let (ground, case) =
+            (Ground { scratch: Site::below(memory()), mounts: None, count: AtomicUsize::new(0) }, &PLAIN);
+        (1..)
+            .find(|number| Scene::new(&ground, case).daemon(&format!("* * {number} before")).is_ok())
+            .map_or(0, |n| n - 1)
+    })
+}

@@ -1,0 +1,537 @@
+//! Spools in every state that a crash can leave, and what must become of them.
+//!
+//! The states are those of the table in src/spool/mod.rs, made through the spool's
+//! own interface, in mailboxes of the server's and in those of users of the system. A daemon, a single run of the queue, and daemons that are killed
+//! while they recover must all come to the same end.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use penfold::address::Address;
+use penfold::envelope::{Body, Envelope, Origin, Recipient};
+use penfold::spool::{Descent, Entry, EntryName, Place, Spool, State, Step};
+
+use super::{Chance, books, homes, site};
+use common::books::{Letter, SENDER};
+use common::mounts::Mounts;
+use common::remote::{Remote, Sink};
+use common::{Daemon, PATIENCE, Site, own};
+use nix::unistd::geteuid;
+
+/// A site with a spool that a crash has left.
+struct Scene {
+    site: Site,
+    /// Where its people are users of the system.
+    homes: Option<Mounts>,
+    spool: Arc<Spool>,
+}
+
+/// One letter in the state that the crash has left it in.
+struct Left<'a> {
+    scene: &'a Scene,
+    token: &'a str,
+}
+
+/// Where the letter, or a report about it, is in the end; in the order ada, bob,
+/// reports, spool.
+type End = [usize; 4];
+
+/// Makes of what a kill has left what another one would have.
+type Change = fn(&Left<'_>);
+
+/// Every state of the table in src/spool/mod.rs, and what must become of it.
+const STATES: &[(&str, Change, End)] = &[
+    ("bare", |left| drop(left.bare()), [1, 0, 0, 0]),
+    ("bare-made-full-in-part", |left| left.bare_with_temporary(), [1, 0, 0, 0]),
+    ("bare-and-full", |left| left.twins(), [1, 0, 0, 0]),
+    // A power cut on btrfs can leave both names of a rename.
+    ("bare-and-delivered", |left| left.bare_in("new"), [1, 0, 0, 0]),
+    ("bare-and-delivered-and-seen", |left| left.bare_in("cur"), [1, 0, 0, 0]),
+    ("todo", |left| drop(left.full(&["ada", "bob"])), [1, 1, 0, 0]),
+    ("todo-tried", |left| left.full(&["ada"]).make_tried().expect("a rename"), [1, 0, 0, 0]),
+    ("copy-in-part", |left| left.copy_in_part(), [1, 0, 0, 0]),
+    ("prepared-in-tmp", |left| drop(left.prepared(0)), [1, 0, 0, 0]),
+    ("prepared-in-new", |left| left.prepared_moved(0, Some("new")), [1, 0, 0, 0]),
+    ("prepared-in-cur", |left| left.prepared_moved(0, Some("cur")), [1, 0, 0, 0]),
+    ("prepared-in-tmp-and-new", |left| left.prepared_linked("new"), [1, 0, 0, 0]),
+    ("prepared-in-tmp-and-cur", |left| left.prepared_linked("cur"), [1, 0, 0, 0]),
+    // A name that nobody can see is none, such as that of a backup.
+    ("prepared-in-tmp-and-saved", |left| left.prepared_linked("tmp"), [1, 0, 0, 0]),
+    // Its owner has read and deleted it.
+    ("prepared-gone", |left| left.prepared_moved(0, None), [0, 0, 0, 0]),
+    ("prepared-elsewhere", |left| left.prepared_elsewhere(), [0, 0, 0, 1]),
+    ("prepared-nowhere", |left| left.prepared_nowhere(), [0, 0, 0, 1]),
+    ("old-in-tmp", |left| drop(left.prepared(2 * DAY)), [1, 0, 0, 0]),
+    ("old-in-new", |left| left.prepared_moved(2 * DAY, Some("new")), [1, 0, 0, 0]),
+    ("old-in-cur", |left| left.prepared_moved(2 * DAY, Some("cur")), [1, 0, 0, 0]),
+    // In doubt twice, never none.
+    ("old-gone", |left| left.prepared_moved(2 * DAY, None), [1, 0, 0, 0]),
+    ("mixed", |left| left.mixed(), [1, 0, 0, 0]),
+    ("done", |left| left.settled(State::Done), [0, 0, 0, 0]),
+    ("failed", |left| left.settled(State::Failed), [0, 0, 0, 0]),
+    ("unknown-user", |left| drop(left.full(&["ghost", "ada"])), [1, 0, 1, 0]),
+    ("unknown-user-bare", |left| left.bare_for_nobody(), [0, 0, 1, 0]),
+    ("report-in-tmp", |left| left.reported(&["ghost"], Some("tmp")), [0, 0, 1, 0]),
+    ("report-in-new", |left| left.reported(&["ghost"], Some("new")), [0, 0, 1, 0]),
+    ("report-in-tmp-and-new", |left| left.report_linked(), [0, 0, 1, 0]),
+    ("report-gone", |left| left.reported(&["ghost"], None), [0, 0, 0, 0]),
+    ("report-of-two", |left| left.reported(&["ghost", "spook"], Some("tmp")), [0, 0, 1, 0]),
+    ("report-of-two-in-new", |left| left.reported(&["ghost", "spook"], Some("new")), [0, 0, 1, 0]),
+    // One of them has moved house meanwhile: its route is another.
+    ("report-of-two-routes", |left| left.reported(&["ghost", "spook@far.test"], Some("tmp")), [0, 0, 2, 0]),
+    ("passed-in-tmp", |left| left.passed(Some("tmp")), [1, 0, 0, 0]),
+    ("passed-in-new", |left| left.passed(Some("new")), [0, 1, 0, 0]),
+    ("passed-gone", |left| left.passed(None), [0, 0, 0, 0]),
+    ("held", |left| left.held(), [0, 0, 0, 1]),
+];
+
+/// The same for what is given to a user of the system, as it is found in the spool.
+const GIVEN: &[(&str, Change, End)] = &[
+    ("marked", |left| left.given("nobody", 0o640, None), [1, 0, 0, 0]),
+    ("given", |left| left.given("ada", 0o640, None), [1, 0, 0, 0]),
+    ("given-and-in-new", |left| left.given("ada", 0o640, Some("new")), [1, 0, 0, 0]),
+    ("given-and-in-cur", |left| left.given("ada", 0o640, Some("cur")), [1, 0, 0, 0]),
+    ("his-own", |left| left.given("ada", 0o600, Some("new")), [1, 0, 0, 0]),
+    // He has removed it meanwhile.
+    ("his-own-and-gone", |left| left.given("ada", 0o600, None), [0, 0, 0, 0]),
+];
+
+/// Those that only a rename leaves.
+const RENAMED: &[&str] = &["bare-and-delivered", "bare-and-delivered-and-seen"];
+
+const DAY: u64 = 86_400;
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn address(user: &str) -> Address {
+    let text = if user.contains('@') { user.to_owned() } else { format!("{user}@razorback.test") };
+    Address::parse(&text).expect("an address")
+}
+
+impl Scene {
+    /// All states at once, in mailboxes of the server's and then, where that can be had, in
+    /// those of users of the system.
+    fn both(remote: &Remote) -> impl Iterator<Item = Self> {
+        let is_possible = || geteuid().is_root() && Mounts::new("true").is_some();
+        [false, true]
+            .into_iter()
+            .filter(move |homes| !homes || is_possible())
+            .map(move |homes| Self::new(remote, homes))
+    }
+
+    fn new(remote: &Remote, homes: bool) -> Self {
+        let mut site = site();
+        let homes = homes.then(|| homes::settle_beside(&mut site));
+        site.add("routes", &format!("far.test {}", remote.host_port()));
+        for user in ["ada", "bob", "ret"] {
+            for sub in ["tmp", "new", "cur"] {
+                fs::create_dir_all(site.mailbox(user).join(sub)).expect("a mailbox");
+            }
+        }
+        let spool = Spool::open(&site.path("spool")).expect("a spool");
+        let scene = Self { site, homes, spool };
+        STATES.iter().for_each(|(token, make, _)| scene.make(token, make));
+        scene.site.hand_over();
+        if scene.homes.is_some() {
+            homes::hand_over(&scene.site);
+            GIVEN.iter().for_each(|(token, make, _)| scene.make(token, make));
+        }
+        scene
+    }
+
+    fn make(&self, token: &'static str, change: &Change) {
+        if self.states().any(|(of, ..)| *of == token) {
+            change(&Left { scene: self, token });
+        }
+    }
+
+    fn states(&self) -> impl Iterator<Item = &'static (&'static str, Change, End)> {
+        let homes = self.homes.is_some();
+        let own = STATES.iter().filter(move |(token, ..)| !homes || !RENAMED.contains(token));
+        own.chain(if homes { GIVEN } else { &[] })
+    }
+
+    fn start(&self) -> Daemon {
+        self.homes.as_ref().map_or_else(|| self.site.start(), |homes| homes.start(&self.site))
+    }
+
+    /// A single run of the queue.
+    fn queue_run(&self) -> Command {
+        let outside = self.site.penfoldd(&["-q"]);
+        self.homes.as_ref().map(|homes| homes.inside(&outside)).unwrap_or(outside)
+    }
+
+    fn ends(&self) -> Vec<(&'static str, End)> {
+        let (ada, bob, ret) = (books(&self.site, "ada"), books(&self.site, "bob"), books(&self.site, "ret"));
+        let spooled = self.site.spooled();
+        let is_in = |file: &PathBuf, token: &str| {
+            fs::read(file).is_ok_and(|b| String::from_utf8_lossy(&b).contains(&format!("Subject: {token}\n")))
+        };
+        let end = |token| {
+            let left = spooled.iter().filter(|file| is_in(file, token)).count();
+            [ada.letters(token), bob.letters(token), ret.reports(token), left]
+        };
+        self.states().map(|(token, ..)| (*token, end(token))).collect()
+    }
+
+    fn expected(&self) -> Vec<(&'static str, End)> {
+        self.states().map(|(token, _, end)| (*token, *end)).collect()
+    }
+
+    /// All ends as it must, and no mailbox has anything else.
+    fn check(&self) {
+        assert_eq!(self.ends(), self.expected());
+        let count = |dir: &str| fs::read_dir(self.site.path(dir)).map_or(0, Iterator::count);
+        // What is in spool/tmp is for the sweep.
+        assert_eq!(["spool/bad", "mail/ada/tmp", "mail/bob/tmp", "mail/ret/tmp"].map(count), [0; 4]);
+        let sum = |column: usize| self.expected().iter().map(|(_, end)| end[column]).sum::<usize>();
+        let total = |user| books(&self.site, user).total();
+        assert_eq!([total("ada"), total("bob"), total("ret")], [sum(0), sum(1), sum(2)]);
+        if self.homes.is_some() {
+            homes::check(&self.site);
+        }
+    }
+}
+
+impl Left<'_> {
+    fn keep(&self, to: &[&str], bare: bool) -> Entry {
+        let envelope = Envelope {
+            sender: Some(address(SENDER)),
+            recipients: to.iter().map(|user| Recipient::new(address(user))).collect(),
+            body: Body::SevenBit,
+            origin: Origin::Client,
+        };
+        let mut draft = self.scene.spool.begin(&envelope, bare).expect("a draft");
+        draft.write_all(self.content().as_bytes()).expect("room");
+        let name = draft.commit().expect("a commit");
+        self.scene.spool.entry(name).expect("an entry")
+    }
+
+    fn content(&self) -> String {
+        format!("Received: from a test\n{}", Letter::new(self.token).text())
+    }
+
+    fn bare(&self) -> Entry {
+        self.keep(&["ada"], true)
+    }
+
+    fn full(&self, to: &[&str]) -> Entry {
+        self.keep(to, false)
+    }
+
+    fn bare_for_nobody(&self) {
+        self.keep(&["ghost"], true);
+    }
+
+    fn path(&self, name: EntryName) -> PathBuf {
+        let place = if name.place == Place::New { "new" } else { "cur" };
+        self.scene.site.path("spool").join(place).join(name.file_name())
+    }
+
+    /// The other name in the mailbox that a bare entry is renamed to.
+    fn bare_in(&self, place: &str) {
+        let entry = self.bare();
+        let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), entry.name().size);
+        let seen = self.scene.site.mailbox("ada").join(place).join(name);
+        fs::hard_link(self.path(entry.name()), seen).expect("a link");
+    }
+
+    /// One that has been marked, and belongs to this user, and may be in his mailbox.
+    fn given(&self, user: &str, mode: u32, place: Option<&str>) {
+        let entry = self.bare();
+        let (path, server) = (self.path(entry.name()), self.scene.site.path("spool/new"));
+        own(&path);
+        if user != "nobody" {
+            homes::give(user, &path);
+            chown(&path, None, Some(fs::metadata(server).expect("a spool").gid())).expect("chown");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        File::open(&path).and_then(|file| file.set_modified(entry.id().time())).expect("a time");
+        if let Some(place) = place {
+            let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), entry.name().size);
+            fs::hard_link(&path, self.scene.site.mailbox(user).join(place).join(name)).expect("a link");
+        }
+    }
+
+    fn bare_with_temporary(&self) {
+        let id = self.bare().id().to_string();
+        fs::write(self.scene.site.path("spool/tmp").join(id), "penfold/1 head=00").expect("a file");
+    }
+
+    fn twins(&self) {
+        let mut entry = self.bare();
+        let (bare, bytes) = (self.path(entry.name()), fs::read(self.path(entry.name())).expect("an entry"));
+        entry.make_full().expect("a full entry");
+        fs::write(bare, bytes).expect("its twin");
+    }
+
+    /// Writes the copy for recipient 0.
+    fn write_copy(&self, entry: &Entry, user: &str, octets: usize) -> PathBuf {
+        let text = format!("Return-Path: <{SENDER}>\nDelivered-To: {}\n{}", address(user), self.content());
+        let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), text.len());
+        let path = self.scene.site.mailbox(user).join("tmp").join(name);
+        fs::write(&path, &text.as_bytes()[..octets.min(text.len())]).expect("a copy");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
+        path
+    }
+
+    fn copy_in_part(&self) {
+        let entry = self.full(&["ada"]);
+        self.write_copy(&entry, "ada", 30);
+    }
+
+    /// Prepared so many seconds ago; gives the path in `tmp/`.
+    fn prepared(&self, ago: u64) -> PathBuf {
+        self.prepared_for("ada", ago)
+    }
+
+    fn prepared_for(&self, user: &str, ago: u64) -> PathBuf {
+        let mut entry = self.full(&[user]);
+        let path = self.write_copy(&entry, user, usize::MAX);
+        let (born, inode) = self.identity(user);
+        entry.prepare(0, born, inode, now() - ago).expect("a record");
+        path
+    }
+
+    fn prepared_moved(&self, ago: u64, to: Option<&str>) {
+        let path = self.prepared(ago);
+        let name = path.file_name().and_then(|n| n.to_str()).expect("a name").to_owned();
+        match to {
+            Some("cur") => fs::rename(path, self.scene.site.mailbox("ada").join("cur").join(name + ":2,S")),
+            Some(to) => fs::rename(path, self.scene.site.mailbox("ada").join(to).join(name)),
+            None => fs::remove_file(path),
+        }
+        .expect("a rename");
+    }
+
+    fn prepared_linked(&self, to: &str) {
+        let path = self.prepared(0);
+        let name = path.file_name().and_then(|n| n.to_str()).expect("a name");
+        let other = match to {
+            "tmp" => self.scene.site.path(&format!("saved-{}", self.token)),
+            to => self.scene.site.mailbox("ada").join(to).join(name),
+        };
+        fs::hard_link(&path, other).expect("a link");
+    }
+
+    fn prepared_elsewhere(&self) {
+        let (born, inode) = self.identity("ada");
+        self.full(&["ada"]).prepare(0, born, inode + 1, now()).expect("a record");
+    }
+
+    /// Birth and inode of `tmp/` of a mailbox.
+    fn identity(&self, user: &str) -> (u64, u64) {
+        let tmp = fs::metadata(self.scene.site.mailbox(user).join("tmp")).expect("a directory");
+        let born =
+            tmp.created().map_or(0, |born| born.duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64);
+        (born, tmp.ino())
+    }
+
+    fn prepared_nowhere(&self) {
+        self.full(&["eve"]).prepare(0, 1, 2, now()).expect("a record");
+    }
+
+    fn mixed(&self) {
+        let mut entry = self.full(&["ada", "bob", "ghost", "cyd"]);
+        entry.make_tried().expect("a rename");
+        for (number, state) in [(1, State::Done), (2, State::Failed), (3, State::Done)] {
+            entry.settle(number, state, now()).expect("a record");
+        }
+    }
+
+    fn settled(&self, state: State) {
+        let mut entry = self.full(&["ada", "bob"]);
+        [0, 1].into_iter().for_each(|number| entry.settle(number, state, now()).expect("a record"));
+    }
+
+    fn held(&self) {
+        let name = self.full(&["ada"]).name();
+        fs::rename(self.path(name), self.scene.site.path("spool/hold").join(name.file_name())).expect("a rename");
+    }
+
+    /// A report about the recipients is prepared, and is in this directory of the spool.
+    fn report_linked(&self) {
+        let new = self.scene.site.path("spool/new");
+        let names =
+            || fs::read_dir(&new).expect("a spool").map(|file| file.expect("a file").path()).collect::<Vec<_>>();
+        let before = names();
+        self.reported(&["ghost"], Some("new"));
+        let text = |path: &PathBuf| fs::read_to_string(path).expect("an entry");
+        let report = names().into_iter().find(|path| !before.contains(path) && text(path).contains("--x--"));
+        let report = report.expect("a report");
+        let id = report.file_name().and_then(|n| n.to_str()).and_then(|n| n.split(',').next()).expect("an id");
+        fs::hard_link(&report, self.scene.site.path("spool/tmp").join(id)).expect("a link");
+    }
+
+    /// The message to ada is prepared for bob instead, and is in this directory of the spool.
+    fn passed(&self, place: Option<&str>) {
+        let mut entry = self.full(&["ada"]);
+        let onward = Envelope {
+            sender: Some(address(SENDER)),
+            recipients: vec![Recipient::new(address("bob"))],
+            body: Body::SevenBit,
+            origin: Origin::Client,
+        };
+        let at = now();
+        let descent = Descent { steps: vec![Step::list("list")], shares: vec![7] };
+        let child = entry.pass_on(0, (&onward, &descent), "Delivered-To: ada@razorback.test\n", at).expect("an entry");
+        // As it was before the record was overwritten for the last time.
+        entry.settle(0, State::Passed, at).expect("a record");
+        match place {
+            Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
+            Some(_) => Ok(()),
+            None => fs::remove_file(self.path(child)),
+        }
+        .expect("an entry");
+    }
+
+    fn reported(&self, to: &[&str], place: Option<&str>) {
+        let mut entry = self.full(to);
+        let numbers: Vec<usize> = (0..to.len()).collect();
+        let report = Envelope {
+            sender: None,
+            recipients: vec![Recipient::new(address("ret"))],
+            body: Body::SevenBit,
+            origin: Origin::Report,
+        };
+        let text = |_| format!("Received: from a test\n\nSubject: {}\n--x--\n", self.token).into_bytes();
+        // The moment names the report.
+        let at = now();
+        let child = entry.beget(&numbers, &report, text, at).expect("a report");
+        // As it was before the records were overwritten for the last time.
+        numbers.iter().for_each(|&n| entry.settle(n, State::Reported { lead: 0 }, at).expect("a record"));
+        match place {
+            Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
+            Some(_) => Ok(()),
+            None => fs::remove_file(self.path(child)),
+        }
+        .expect("a report");
+    }
+}
+
+fn far() -> Remote {
+    Remote::with(Sink::default().reply("RCPT", "550 5.1.1 no such user"))
+}
+
+#[test]
+fn every_state_that_a_crash_leaves_ends_well() {
+    let remote = far();
+    for scene in Scene::both(&remote) {
+        let daemon = scene.start();
+        let well = daemon.comes_true(|| scene.ends() == scene.expected());
+        assert!(well || scene.ends() == scene.expected(), "{:#?}\n{}", differences(&scene), daemon.log());
+        daemon.wait_log(|line| line.contains("whether <ada@razorback.test> got it cannot be told"));
+        for _ in 0..2 {
+            daemon.wait_log(|line| line.contains("not the directory in which the message was prepared"));
+        }
+        assert!(daemon.terminate().success());
+        scene.check();
+    }
+}
+
+#[test]
+fn a_single_run_of_the_queue_ends_it_too() {
+    let remote = far();
+    for scene in Scene::both(&remote) {
+        assert!(run(scene.queue_run()).success());
+        assert_eq!(differences(&scene), []);
+        scene.check();
+    }
+}
+
+#[test]
+fn a_crash_while_it_recovers_changes_nothing() {
+    let (remote, mut chance) = (far(), Chance::new());
+    for scene in (0..3).flat_map(|_| Scene::both(&remote)) {
+        for _ in 0..4 {
+            let daemon = scene.start();
+            chance.sleep(0, 40);
+            daemon.kill9();
+        }
+        let daemon = scene.start();
+        let well = daemon.comes_true(|| scene.ends() == scene.expected());
+        assert!(well, "{:#?}\n{}", differences(&scene), daemon.log());
+        assert!(daemon.terminate().success());
+        scene.check();
+    }
+}
+
+/// The states that did not end as they must: what is there, and what should be.
+fn differences(scene: &Scene) -> Vec<(&'static str, End, End)> {
+    let pairs = scene.ends().into_iter().zip(scene.expected());
+    pairs.filter(|(is, should)| is != should).map(|((token, is), (_, should))| (token, is, should)).collect()
+}
+
+/// Runs a command to its end.
+fn run(mut command: Command) -> ExitStatus {
+    let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    panic!("{command:?} does not end");
+}
+
+#[test]
+fn a_mailbox_that_is_away_is_waited_for() {
+    let site = site();
+    let spool = Spool::open(&site.path("spool")).expect("a spool");
+    let scene = Scene { site, homes: None, spool };
+    let (mailbox, away) = (scene.site.mailbox("eve"), scene.site.path("away"));
+    for sub in ["tmp", "new", "cur"] {
+        fs::create_dir_all(mailbox.join(sub)).expect("a mailbox");
+    }
+    Left { scene: &scene, token: "away" }.prepared_for("eve", 0);
+    // As where a disk is not mounted.
+    fs::rename(&mailbox, &away).expect("a rename");
+    fs::create_dir(&mailbox).expect("a directory");
+    scene.site.hand_over();
+    let daemon = scene.site.start();
+    daemon.wait_log(|line| line.contains("deferred") && line.contains("not the directory in which"));
+    fs::remove_dir(&mailbox).expect("nothing was put there");
+    fs::rename(&away, &mailbox).expect("a rename");
+    scene.site.hand_over();
+    assert!(daemon.flush_until(&scene.site, || scene.site.spooled().is_empty()), "{}", daemon.log());
+    let found = books(&scene.site, "eve");
+    assert_eq!((found.letters("away"), found.total()), (1, 1));
+}
+
+#[test]
+fn a_copy_that_is_made_again_is_not_prepared_before_it_is_whole() {
+    let site = site();
+    let spool = Spool::open(&site.path("spool")).expect("a spool");
+    let scene = Scene { site, homes: None, spool };
+    let mailbox = scene.site.mailbox("ada");
+    for sub in ["tmp", "new", "cur"] {
+        fs::create_dir_all(mailbox.join(sub)).expect("a mailbox");
+    }
+    Left { scene: &scene, token: "again" }.prepared_moved(2 * DAY, None);
+    scene.site.hand_over();
+    // The second copy cannot be written: a crash in the middle would leave a part of it.
+    fs::set_permissions(mailbox.join("tmp"), fs::Permissions::from_mode(0o500)).expect("a mode");
+    let daemon = scene.site.start();
+    daemon.wait_log(|line| line.contains("deferred") && line.contains("Permission denied"));
+    daemon.kill9();
+    // It may have been killed before it moved it from one to the other.
+    let names = [Place::New, Place::Cur].map(|place| scene.spool.names(place).expect("names")).concat();
+    let name = names[0];
+    assert_eq!(scene.spool.entry(name).expect("an entry").slots()[0].record.state, State::Todo);
+    fs::set_permissions(mailbox.join("tmp"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    let daemon = scene.site.start();
+    assert!(daemon.flush_until(&scene.site, || scene.site.spooled().is_empty()), "{}", daemon.log());
+    let found = books(&scene.site, "ada");
+    assert_eq!((found.letters("again"), found.total()), (1, 1));
+}

@@ -1,0 +1,144 @@
+//! What a disk refuses, by name: what the client is told, what the log says, and that
+//! everything arrives once when the disk is well again.
+//!
+//! `PENFOLD_FAULT` makes calls fail in the real daemon; tests/storage/crash/errors.rs tries
+//! every call, this says what people see. The texts are those of penfold-admin(7).
+
+use std::fs;
+
+use common::books::{Answer, Books, Letter, offer};
+use common::remote::{Remote, Sink};
+use common::{Daemon, Site};
+
+fn site() -> Site {
+    // Where nobody logs in the spool keeps no key, whose writing would be counted.
+    let site = Site::with("auth.users = \"none\"");
+    ["ret", "ada"].iter().for_each(|user| site.add("users", &format!("{user}::")));
+    site.add("aliases", "list: ada");
+    site
+}
+
+fn start(site: &Site, rules: &str) -> Daemon {
+    Daemon::spawn(site.with_fault(rules))
+}
+
+#[test]
+fn a_client_is_told_to_come_back_and_nothing_is_kept() {
+    for (errno, begins, text) in [
+        ("ENOSPC", "452 4.3.1 ", "No space left on device"),
+        ("EDQUOT", "452 4.3.1 ", "Disk quota exceeded"),
+        ("EROFS", "452 4.3.1 ", "Read-only file system"),
+        ("EIO", "451 4.3.0 ", "Input/output error"),
+        ("EMFILE", "451 4.3.0 ", "Too many open files"),
+        ("EACCES", "451 4.3.0 ", "Permission denied"),
+    ] {
+        let site = site();
+        for call in ["open", "write", "link", "fsync"] {
+            let daemon = start(&site, &format!("{call} spool/new 1 {errno}"));
+            let answer = offer(daemon.address(), &["ada@razorback"], Letter::new("refused"));
+            assert!(
+                matches!(&answer, Answer::Refused(reply) if reply.starts_with(begins)),
+                "{call} {errno}: {answer:?}"
+            );
+            daemon.wait_words(&["spool: keep a message: ", text]);
+            // An fsync that failed once is not tried again: what it was for is gone.
+            assert_eq!(fs::read_dir(site.path("spool/new")).expect("a spool").count(), 0, "{call} {errno}");
+            let token = format!("{call}-{errno}");
+            assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new(&token)), Answer::Taken);
+            assert!(daemon.settles(&site));
+            assert_eq!(Books::of(site.mail("ada")).letters(&token), 1, "{token}");
+        }
+        assert_eq!(Books::of(site.mail("ada")).total(), 4);
+    }
+}
+
+/// A recipient, what fails, and the words of a line of the log, which comes so often.
+const ROWS: &[(&str, &str, &[&str], usize)] = &[
+    // One rename.
+    ("ada@razorback", "rename /mail/ 1-3 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 2),
+    ("ada@razorback", "rename /mail/ 1-2 ENOSPC", &["deferred", "dsn=4.3.1", "rename into", "No space left"], 1),
+    ("ada@razorback", "rename /mail/ 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "rename into", "quota exceeded"], 1),
+    ("ada@razorback", "rename /mail/ 1-2 EROFS", &["deferred", "dsn=4.2.0", "rename into", "Read-only"], 1),
+    ("ada@razorback", "mkdir /mail/ 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "mkdir /", "quota exceeded"], 1),
+    // A copy of it, for another reason than that the disk is in trouble.
+    ("ada@razorback", "rename /mail/ 1-2 EXDEV", &["sent", "via=maildir"], 1),
+    ("ada@razorback", "rename /mail/ 1-2 EACCES", &["sent", "via=maildir"], 1),
+    (
+        "ada@razorback",
+        "rename /mail/ 1-2 EXDEV;fsync spool/tmp 1 EIO",
+        &["deferred", "dsn=4.3.0", "rewrite the message in the spool: Input/output error"],
+        1,
+    ),
+    // A copy.
+    ("list@razorback", "open /mail/ada/tmp 1 EROFS", &["deferred", "dsn=4.2.0", "write ", "Read-only"], 1),
+    ("list@razorback", "write /mail/ada/tmp 2 ENOSPC", &["deferred", "dsn=4.3.1", "write ", "No space left"], 1),
+    ("list@razorback", "write /mail/ada/tmp 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "write ", "quota exceeded"], 2),
+    ("list@razorback", "fsync /mail/ada/tmp 1 EIO", &["deferred", "dsn=4.3.0", "write ", "Input/output error"], 1),
+    // Each failed fsync is made good by writing or syncing anew, not by passing over it.
+    ("list@razorback", "fsync spool/ 2-3 EIO", &["deferred", "note a prepared delivery in the spool"], 2),
+    ("list@razorback", "rename /mail/ 1 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 1),
+    ("list@razorback", "fsync /mail/ada/new 1-2 EIO", &["deferred", "dsn=4.3.0", "sync ", "Input/output error"], 2),
+    ("list@razorback", "write spool/ 4 ENOSPC", &["spool: write down what became of", "No space left"], 1),
+    ("list@razorback", "unlink spool/new 1-2 EIO", &["spool: remove ", "Input/output error"], 1),
+    // Another host has taken it, and is not asked again.
+    ("far@far.test", "write spool/ 3 EIO", &["spool: write down what became of", "Input/output error"], 1),
+    // A report.
+    ("void@far.test", "open spool/tmp 1 ENOSPC", &["spool: write down what became of", "No space left"], 1),
+    ("void@far.test", "fsync spool/tmp 1 EIO", &["spool: write down what became of", "Input/output error"], 1),
+    ("void@far.test", "rename spool/tmp 1 EROFS", &["spool: write down what became of", "Read-only"], 1),
+    ("void@far.test", "fsync spool/new 3 EIO", &["spool: settle ", "Input/output error"], 1),
+];
+
+#[test]
+fn what_was_taken_waits_and_arrives_once() {
+    for (to, rules, words, times) in ROWS {
+        let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
+        let site = site();
+        site.add("routes", &format!("far.test {}", remote.host_port()));
+        let daemon = start(&site, rules);
+        assert_eq!(offer(daemon.address(), &[to], Letter::new("one")), Answer::Taken);
+        daemon.wait_words(words);
+        assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{rules}: {}", daemon.log());
+        daemon.wait_until("the end", || site.spooled().is_empty());
+        let seen = daemon.log().lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
+        assert_eq!(seen, *times, "{rules}: {}", daemon.log());
+        let (ada, ret) = (Books::of(site.mail("ada")), Books::of(site.mail("ret")));
+        let far = remote.look(|seen| seen.messages.len());
+        let found = [ada.letters("one"), far, ret.reports("one")];
+        let expected = [to.contains("@razorback"), to.starts_with("far"), to.starts_with("void")].map(usize::from);
+        assert_eq!((found, ada.total() + ret.total()), (expected, expected[0] + expected[2]), "{rules}");
+    }
+}
+
+#[test]
+fn a_mailbox_that_no_rename_reaches_gets_its_next_messages_by_copy() {
+    let site = site();
+    // The first is rewritten for it; a second one that was would meet the fault.
+    let daemon = start(&site, "rename spool/new/ * EXDEV;open spool/tmp/ 2- EIO");
+    for token in ["one", "two", "three"] {
+        assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new(token)), Answer::Taken);
+        assert!(daemon.settles(&site), "{}", daemon.log());
+        assert_eq!(Books::of(site.mail("ada")).letters(token), 1, "{}", daemon.log());
+    }
+}
+
+#[test]
+fn a_spool_that_cannot_be_opened_is_an_exit_code() {
+    for (rules, code, words) in [
+        ("mkdir spool/tmp * EROFS", 73, "open the spool"),
+        ("mkdir spool/tmp * ENOSPC", 73, "No space left on device"),
+        ("open spool/lock 1 EIO", 73, "open the spool"),
+        ("open spool/lock 2 EIO", 74, "lock the spool"),
+        ("write spool/lock 1 ENOSPC", 74, "lock the spool"),
+    ] {
+        let site = site();
+        let output = site.with_fault(rules).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{rules}: {text}");
+        assert!(text.contains(words), "{rules}: {text}");
+        // It starts when the disk is well again.
+        let daemon = site.start();
+        assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
+        assert!(daemon.settles(&site));
+    }
+}

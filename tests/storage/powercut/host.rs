@@ -1,0 +1,66 @@
+//! A mail host on disks whose power can be cut, and a peer that it sends to.
+
+use std::fs;
+
+use super::audit::Arrived;
+use super::disks::{Cut, Disks, Layout};
+use super::people::People;
+use common::remote::{Remote, Sink};
+use common::{Daemon, Site};
+
+/// The host. Its parts are dropped in this order.
+pub struct Host {
+    /// Its disks.
+    pub disks: Disks,
+    /// The peer: it takes what is for far@far.test, and refuses void@far.test.
+    pub remote: Remote,
+    people: People,
+    /// How many names a file in a home may have.
+    names: u64,
+    site: Site,
+}
+
+impl Host {
+    /// A host on empty disks; `None`, and says so, where that cannot be had.
+    pub fn new(file_system: &str, people: People, layout: Layout, cut: Cut) -> Option<Self> {
+        let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
+        let mut site = Site::new();
+        site.add("aliases", "list: ada, bob, cyd");
+        site.add("routes", &format!("far.test {}", remote.host_port()));
+        site.set("queue", "retry_min", "\"1s\"");
+        let disks = Disks::new(&mut site, file_system, people, layout, cut)?;
+        // On btrfs a cut can leave both names of a rename.
+        let names = if file_system == "btrfs" { 2 } else { 1 };
+        Some(Self { disks, remote, people, names, site })
+    }
+
+    /// Starts the daemon, with rules for PENFOLD_FAULT.
+    pub fn start(&self, faults: &str) -> Daemon {
+        self.disks.start(&self.site, faults)
+    }
+
+    /// How many messages the peer has got.
+    pub fn sent(&self) -> usize {
+        self.remote.look(|seen| seen.messages.len())
+    }
+
+    /// Starts the daemon on what a cut left, and gives all that arrived when it has
+    /// settled everything: of what the peer got, the first `sent` before the cut, and
+    /// what comes now.
+    pub fn settle(&self, sent: usize) -> Arrived {
+        let before = self.sent();
+        let mailboxes = self.disks.path(&self.disks.mailboxes);
+        self.people.wait_for_locks(&mailboxes);
+        let daemon = self.start("");
+        let spool = self.disks.path(&self.disks.spool());
+        let count = |place: &str| fs::read_dir(spool.join(place)).map_or(0, Iterator::count);
+        if !daemon.comes_true(|| count("new") + count("cur") == 0) {
+            eprintln!("left in the spool:\n{}", daemon.log());
+        }
+        daemon.kill9();
+        let remote = self.remote.look(|seen| [&seen.messages[..sent], &seen.messages[before..]].concat());
+        let mut arrived = Arrived::new(self.people.look(&mailboxes, self.names), &remote);
+        (arrived.stuck, arrived.torn) = (count("new") + count("cur"), count("bad"));
+        arrived
+    }
+}

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use super::content::Content;
-use super::descent::Step;
-use super::given;
+use super::derivation::Step;
+use super::handover;
 use super::head::{self, Head};
-use super::reach::{self, is_link};
+use super::open::{self, is_link};
 use super::{Bad, EntryName, Place, QueueId, Record, Slot, Spool, Spot, State};
 use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin};
@@ -75,10 +75,10 @@ impl Entry {
         for &place in places {
             let name = EntryName { place, ..name };
             let path = spool.path(name);
-            let opened = match if spool.is_shown { reach::to_read(&path) } else { reach::to_change(&path) } {
+            let opened = match if spool.is_shown { open::to_read(&path) } else { open::to_change(&path) } {
                 // It can be looked at all the same.
-                Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => reach::to_read(&path),
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => given::open(spool, name.id, &path, e),
+                Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => open::to_read(&path),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => handover::open(spool, name.id, &path, e),
                 opened => opened,
             };
             match opened {
@@ -99,7 +99,7 @@ impl Entry {
         if metadata.len() != name.size {
             return Err(Bad("its size is not the one in its name").into());
         }
-        let (linked, given) = (metadata.nlink() > 1, given::to(&metadata));
+        let (linked, given) = (metadata.nlink() > 1, handover::to(&metadata));
         let mut front = Vec::with_capacity(FRONT);
         (&file).take(FRONT as u64).read_to_end(&mut front)?;
         let length = head::length(&front)?;
@@ -209,7 +209,7 @@ impl Entry {
         // Another worker may move it meanwhile, once.
         let places = [self.name.place, Place::Cur, Place::New, Place::Cur];
         let mut opened =
-            places.into_iter().map(|place| reach::to_read(&self.spool.path(EntryName { place, ..self.name })));
+            places.into_iter().map(|place| open::to_read(&self.spool.path(EntryName { place, ..self.name })));
         let found = opened.find(|file| !file.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
         found.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
     }
@@ -326,7 +326,7 @@ impl Entry {
         let full = EntryName { id: self.id(), size, place: Place::Cur };
         let temporary = self.spool.temporary(self.id());
         // All that could fail for want of something is done before the first step.
-        let file = reach::to_change(&temporary)?;
+        let file = open::to_change(&temporary)?;
         let rewritten = Self::read(&self.spool, full, file, None).map_err(|e| match e {
             Unusable::Io(e) => e,
             other => io::Error::other(format!("{other:?}")),

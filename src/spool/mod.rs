@@ -108,27 +108,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-mod beget;
 mod content;
-mod descent;
+mod derivation;
+mod derived;
+mod draft;
 mod entry;
-mod given;
+mod fields;
+mod handover;
 mod head;
 mod id;
-mod keep;
-mod reach;
-mod room;
-mod words;
-mod writer;
+mod lock;
+mod open;
+mod reserve;
 
 pub use content::Content;
-pub use descent::{Descent, Step};
+pub use derivation::{Descent, Step};
+pub use draft::Draft;
 pub use entry::{Entry, Unusable};
-pub use given::GIVEN;
+pub use handover::GIVEN;
 pub use head::{Bad, Record, Slot, Spot, State};
 pub use id::{Kind, QueueId};
-pub use keep::Lock;
-pub use writer::Draft;
+pub use lock::Lock;
 
 use crate::sys::disk;
 
@@ -417,7 +417,7 @@ impl Spool {
             })?;
         }
         for (path, _) in stale.iter().filter(|(_, id)| id.is_none_or(|id| !known.contains(&id))) {
-            if reach::to_read(path).is_ok_and(|f| f.try_lock().is_ok()) {
+            if open::to_read(path).is_ok_and(|f| f.try_lock().is_ok()) {
                 disk::remove(path)?;
             }
         }
@@ -450,7 +450,7 @@ impl Spool {
         let path = self.note_path(id);
         let short = fs::metadata(&path).is_ok_and(|m| m.len() + line.len() as u64 <= MAX_NOTE);
         let mut options = OpenOptions::new();
-        options.create(true).mode(0o600).custom_flags(reach::SAFELY);
+        options.create(true).mode(0o600).custom_flags(open::SAFELY);
         let options = if short { options.append(true) } else { options.write(true).truncate(true) };
         // A note is a courtesy: mail goes on without it.
         let _ = disk::open(&path, options).and_then(|file| disk::write(&file, format!("{line}\n").as_bytes()));
@@ -459,7 +459,7 @@ impl Spool {
     /// What is kept about a message for people to read.
     pub fn read_note(&self, id: QueueId) -> String {
         let mut text = Vec::new();
-        let file = reach::to_read(&self.note_path(id));
+        let file = open::to_read(&self.note_path(id));
         let read = file.and_then(|file| file.take(2 * MAX_NOTE).read_to_end(&mut text));
         read.map(|_| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
     }

@@ -8,7 +8,7 @@ fn what_was_committed_can_be_read_back() {
         let scratch = Scratch::new();
         scratch.spool.nameless.store(nameless, Ordering::Relaxed);
         // In one piece, around the size of the buffer, and in many pieces.
-        for size in [0, 1, writer::BUFFER - 1, writer::BUFFER, writer::BUFFER + 1, 3 * writer::BUFFER + 7] {
+        for size in [0, 1, draft::BUFFER - 1, draft::BUFFER, draft::BUFFER + 1, 3 * draft::BUFFER + 7] {
             for bare in [true, false] {
                 let text: Vec<u8> = (0..size).map(|n| b'a' + (n % 26) as u8).collect();
                 let mut draft = scratch.spool.begin(&envelope(1), bare).expect("a draft");
@@ -36,7 +36,7 @@ fn a_draft_that_is_dropped_leaves_nothing() {
     for nameless in [true, false] {
         let scratch = Scratch::new();
         scratch.spool.nameless.store(nameless, Ordering::Relaxed);
-        for size in [10, 2 * writer::BUFFER] {
+        for size in [10, 2 * draft::BUFFER] {
             let mut draft = scratch.spool.begin(&envelope(1), true).expect("a draft");
             draft.write_all(&vec![b'x'; size]).expect("room");
             drop(draft);
@@ -51,7 +51,7 @@ fn a_commit_that_fails_leaves_nothing() {
         let scratch = Scratch::new();
         scratch.spool.nameless.store(nameless, Ordering::Relaxed);
         let mut draft = scratch.spool.begin(&envelope(1), true).expect("a draft");
-        draft.write_all(&vec![b'x'; 2 * writer::BUFFER]).expect("room");
+        draft.write_all(&vec![b'x'; 2 * draft::BUFFER]).expect("room");
         fs::rename(scratch.root.join("new"), scratch.root.join("away")).expect("a rename");
         draft.commit().expect_err("there is no new/");
         assert!(scratch.list("tmp").is_empty() && scratch.list("away").is_empty());

@@ -1,7 +1,7 @@
 //! A spool of as many deferred messages as one likes, written straight to disk.
 //!
 //! The entries are as a penfold would have left them that tried each once, a minute
-//! ago: full heads in `cur/`, see the head of `src/spool/head.rs`. One recipient
+//! ago: full heads in `cur/`, see the head of `src/spool/head/mod.rs`. One recipient
 //! each, and a content of a line. Nothing is synced.
 
 use std::fs;

@@ -14,7 +14,7 @@ mod accept;
 mod damage;
 mod deliver;
 mod report;
-mod room;
+mod reserve;
 
 /// A spool in a directory of its own, removed at the end.
 struct Scratch {

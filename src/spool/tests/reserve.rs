@@ -3,7 +3,7 @@
 use nix::sys::statvfs::statvfs;
 
 use super::*;
-use crate::spool::room::Purpose;
+use crate::spool::reserve::Purpose;
 
 #[test]
 fn room_that_is_set_aside_is_not_given_twice() {

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use nix::unistd::{getegid, geteuid};
 
-use super::{Entry, QueueId, Spool, reach};
+use super::{Entry, QueueId, Spool, open};
 use crate::sys::disk;
 
 /// The mode of a file that is given away, and of no other one in the spool.
@@ -37,7 +37,7 @@ pub(super) fn open(spool: &Spool, id: QueueId, path: &Path, error: io::Error) ->
     if !metadata.is_file() || to(&metadata).is_none() || !is_marked(&metadata, id) {
         return Err(error);
     }
-    match reach::to_read(path) {
+    match open::to_read(path) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied && is_adopted(&metadata) => {
             if !spool.is_shown {
                 disk::remove(path)?;

@@ -14,7 +14,7 @@
 //! ASCII as `%XX`: only penfold writes heads, and no address can look like one of these.
 //!
 //! An entry that came of another one has, on its first line, a `past=` for each step on the
-//! way, and for a recipient that may lead to others `may=` and how many (`descent`).
+//! way, and for a recipient that may lead to others `may=` and how many (`derivation`).
 //!
 //! `head` is the offset of the content, and comes first; the other words stand in
 //! any order. What a later version has to say of a message or of a recipient is
@@ -31,8 +31,8 @@
 
 use std::fmt::Write;
 
-use super::descent::{self, Descent, MAX_STEP, Step};
-use super::words::{self, ActionWords, UNKNOWN, Value, read_words};
+use super::derivation::{self, Descent, MAX_STEP, Step};
+use super::fields::{self, ActionWords, UNKNOWN, Value, read_words};
 use crate::address::{self, Address};
 use crate::envelope::{Body, Envelope, MAX_ACTION, Origin, Recipient};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
@@ -232,7 +232,7 @@ pub fn descended(envelope: &Envelope, descent: &Descent) -> String {
     };
     let sender = address::path(envelope.sender.as_ref());
     let mut head = format!("penfold/1 head={:010} body={body} origin={origin} from={sender}", 0);
-    descent::write(&mut head, &descent.steps);
+    derivation::write(&mut head, &descent.steps);
     end_line(&mut head);
     let fresh = Record::FRESH.encode();
     for (number, recipient) in envelope.recipients.iter().enumerate() {
@@ -242,7 +242,7 @@ pub fn descended(envelope: &Envelope, descent: &Descent) -> String {
         if let Some(original) = &recipient.original {
             let _ = write!(head, " orig=<{original}>");
         }
-        words::write_action(&mut head, &recipient.action);
+        fields::write_action(&mut head, &recipient.action);
         if let Some(share) = descent.shares.get(number).filter(|share| **share > 0) {
             let _ = write!(head, " may={share}");
         }
@@ -366,7 +366,7 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, Bad> {
             ("origin", Value::Word("client")) => head.origin = Origin::Client,
             ("origin", Value::Word("report")) => head.origin = Origin::Report,
             ("origin", Value::Word("postmaster")) => head.origin = Origin::Postmaster,
-            ("past", Value::Word(step)) => descent::read(&mut head.steps, step)?,
+            ("past", Value::Word(step)) => derivation::read(&mut head.steps, step)?,
             ("from", Value::Path(path)) => from = Some(path),
             _ => return Err(UNKNOWN),
         }

@@ -4,7 +4,7 @@
 //! The prepared step, as for a copy to a mailbox: the child is complete in `tmp/`, the
 //! records of its parents say so, and it is renamed into `new/`. Its id comes from parent,
 //! recipient, kind and time, so that a crash at any point leaves one or none:
-//! [`Entry::recover`] finds out which. Nothing is begun without room (`room`). Errors are those of the system; an error before the
+//! [`Entry::recover`] finds out which. Nothing is begun without room (`reserve`). Errors are those of the system; an error before the
 //! rename leaves no child. Does not decide what a child says or who gets it.
 
 use std::collections::BTreeSet;
@@ -12,8 +12,8 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use super::descent::Descent;
-use super::room::Purpose;
+use super::derivation::Descent;
+use super::reserve::Purpose;
 use super::{Entry, EntryName, Kind, Place, QueueId, Slot, State, head};
 use crate::envelope::Envelope;
 use crate::sys::disk;

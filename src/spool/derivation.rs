@@ -5,8 +5,8 @@
 //! message becomes. An entry that came in, and a report, has none of it. Does not know
 //! the limits: the worker does.
 
+use super::fields::{read_text, write_text};
 use super::head::Bad;
-use super::words::{read_text, write_text};
 use crate::envelope::MAX_ACTION;
 
 /// No entry has more steps behind it: far more than are ever made.

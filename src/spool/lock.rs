@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::Spool;
-use super::reach::SAFELY;
+use super::open::SAFELY;
 use crate::sys::disk;
 
 const VERSION: &[u8] = b"penfold/1\n";

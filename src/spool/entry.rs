@@ -4,11 +4,10 @@
 //! they overwrite different records, and any of them may move the file from
 //! `new/` to `cur/`. Only the last one finishes it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::content::Content;
 use super::derivation::Step;
@@ -17,7 +16,7 @@ use super::head::{self, Head};
 use super::open::{self, is_link};
 use super::{Bad, EntryName, Place, QueueId, Record, Slot, Spool, Spot, State};
 use crate::address::Address;
-use crate::envelope::{Body, Envelope, Origin};
+use crate::envelope::{Body, Origin};
 use crate::sys::disk;
 
 /// How much of a file is read at first: most heads are shorter.
@@ -35,7 +34,7 @@ pub struct Entry {
     /// Whether all recipients were read.
     is_whole: bool,
     /// Whether the file had another name when it was opened.
-    linked: bool,
+    pub(super) linked: bool,
     /// Whose the file was when it was opened, if not the server's.
     pub(super) given: Option<u32>,
 }
@@ -91,7 +90,12 @@ impl Entry {
         Err(Unusable::Gone)
     }
 
-    fn read(spool: &Arc<Spool>, name: EntryName, mut file: File, wanted: Option<&[Spot]>) -> Result<Self, Unusable> {
+    pub(super) fn read(
+        spool: &Arc<Spool>,
+        name: EntryName,
+        mut file: File,
+        wanted: Option<&[Spot]>,
+    ) -> Result<Self, Unusable> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(Bad("it is no plain file").into());
@@ -223,22 +227,6 @@ impl Entry {
         disk::sync(&self.file)
     }
 
-    /// Whether one of these paths, too, is a name of this file: btrfs can leave both
-    /// names of a rename when the power goes.
-    pub fn is_also(&self, mut paths: impl Iterator<Item = PathBuf>) -> bool {
-        let Some(own) = self.linked.then(|| self.file.metadata().ok()).flatten() else { return false };
-        paths.any(|path| fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())))
-    }
-
-    /// Delivers a bare entry that has a name in its mailbox already: it loses its
-    /// name in the spool.
-    ///
-    /// # Errors
-    /// Those of unlink(2).
-    pub fn leave(&self) -> io::Result<()> {
-        disk::remove(&self.spool.path(self.name))
-    }
-
     /// Notes that a copy for a recipient is complete in the `tmp/` of its mailbox. It
     /// may leave there only after [`Entry::sync_records`].
     ///
@@ -307,50 +295,6 @@ impl Entry {
         Ok(())
     }
 
-    /// Rewrites a bare entry as a full one, for a recipient that could not just be
-    /// moved into a mailbox. A full one stays as it is.
-    ///
-    /// # Errors
-    /// Those of the system; the entry is then as before.
-    pub fn make_full(&mut self) -> io::Result<()> {
-        if !self.head.bare {
-            return Ok(());
-        }
-        let envelope = Envelope {
-            sender: self.head.sender.clone(),
-            recipients: self.head.slots.iter().map(|s| s.recipient.clone()).collect(),
-            body: self.head.body,
-            origin: self.head.origin,
-        };
-        let size = self.spool.write_temporary(self.id(), &head::full(&envelope), |file| self.copy_to(file))?;
-        let full = EntryName { id: self.id(), size, place: Place::Cur };
-        let temporary = self.spool.temporary(self.id());
-        // All that could fail for want of something is done before the first step.
-        let file = open::to_change(&temporary)?;
-        let rewritten = Self::read(&self.spool, full, file, None).map_err(|e| match e {
-            Unusable::Io(e) => e,
-            other => io::Error::other(format!("{other:?}")),
-        })?;
-        let (bare, rewritten_path) = (self.spool.path(self.name), self.spool.path(full));
-        disk::rename(&temporary, &rewritten_path)?;
-        let removed = self.spool.sync_places(&["cur"]).and_then(|()| disk::remove(&bare));
-        match removed {
-            Err(e) if bare.try_exists().unwrap_or(true) => {
-                // Two would be one too many, if the bare one were now moved into the mailbox.
-                self.spool.note_twin(full);
-                self.spool.remove_twin(full.id)?;
-                return Err(e);
-            }
-            // From here on this one counts, whatever else goes wrong.
-            _ => self.spool.forget_twin(full.id),
-        }
-        if let Err(e) = self.spool.sync_places(&[self.name.place.directory()]) {
-            log::warn!("spool: sync {}: {e}", self.name.place.directory());
-        }
-        *self = rewritten;
-        Ok(())
-    }
-
     /// Removes the entry, of which every recipient is settled.
     ///
     /// # Errors
@@ -387,40 +331,7 @@ fn read_wanted(file: &File, front: &[u8], wanted: &[Spot]) -> Result<Head, Unusa
     Ok(head)
 }
 
-/// A full entry that a failed [`Entry::make_full`] has left beside the bare one. As
-/// long as it cannot be removed the bare one is not moved, for a start would find
-/// the full one and deliver it again.
 impl Spool {
-    fn note_twin(&self, twin: EntryName) {
-        self.twins.lock().unwrap_or_else(PoisonError::into_inner).insert(twin.id, twin);
-    }
-
-    pub(super) fn remove_twin(&self, id: QueueId) -> io::Result<()> {
-        let twin = self.twins.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
-        let Some(twin) = twin else { return Ok(()) };
-        match disk::remove(&self.path(twin)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => self.forget_twin(id),
-        }
-        Ok(())
-    }
-
-    fn forget_twin(&self, id: QueueId) {
-        self.twins.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    }
-}
-
-impl Spool {
-    /// Delivers a bare entry: the file becomes `target`, which must not exist. It
-    /// is then not in the spool any more.
-    ///
-    /// # Errors
-    /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
-    pub fn move_into(&self, name: EntryName, target: &Path) -> io::Result<()> {
-        self.remove_twin(name.id)?;
-        disk::rename_new(&self.path(name), target)
-    }
-
     /// Removes an entry of which every recipient is settled, as it says itself.
     ///
     /// # Errors

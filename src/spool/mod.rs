@@ -100,26 +100,32 @@
 //! what a mailbox is.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, RwLock};
 
 mod content;
+mod corrupt;
 mod derivation;
 mod derived;
+mod direct;
 mod draft;
+mod duplicates;
 mod entry;
 mod fields;
 mod handover;
 mod head;
 mod id;
+mod listing;
 mod lock;
+mod name;
+mod note;
 mod open;
 mod reserve;
+mod sweep;
 
 pub use content::Content;
 pub use derivation::{Descent, Step};
@@ -129,15 +135,10 @@ pub use handover::GIVEN;
 pub use head::{Bad, Record, Slot, Spot, State};
 pub use id::{Kind, QueueId};
 pub use lock::Lock;
+pub use name::{EntryName, Place};
 
 use crate::sys::disk;
 
-/// What nobody has locked in `tmp/` for so long is nobody's.
-const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
-/// Mailboxes that are remembered as out of reach.
-const MAX_APART: usize = 10_000;
-/// The longest note.
-const MAX_NOTE: u64 = 16 << 10;
 const DIRECTORIES: [&str; 6] = ["tmp", "new", "cur", "hold", "bad", "note"];
 
 /// A spool directory.
@@ -155,56 +156,6 @@ pub struct Spool {
     twins: Mutex<HashMap<QueueId, EntryName>>,
     /// See `note_apart`.
     apart: RwLock<HashSet<PathBuf>>,
-}
-
-/// Where an entry is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// Not yet tried.
-    New,
-    /// Tried.
-    Cur,
-    /// Kept back.
-    Hold,
-}
-
-impl Place {
-    fn directory(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Cur => "cur",
-            Self::Hold => "hold",
-        }
-    }
-}
-
-/// What names an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EntryName {
-    /// The queue id.
-    pub id: QueueId,
-    /// The size of the file in octets.
-    pub size: u64,
-    /// Where it was last seen.
-    pub place: Place,
-}
-
-impl EntryName {
-    /// Reads the file name of an entry that was committed a moment ago.
-    pub fn parse_new(name: &str) -> Option<Self> {
-        Self::parse(name, Place::New)
-    }
-
-    /// The name of the file, without its directory.
-    pub fn file_name(&self) -> String {
-        format!("{},S={}", self.id, self.size)
-    }
-
-    fn parse(name: &str, place: Place) -> Option<Self> {
-        let (id, size) = name.split_once(",S=")?;
-        let digits = size.bytes().all(|b| b.is_ascii_digit()) && !size.starts_with('0');
-        Some(Self { id: QueueId::parse(id)?, size: size.parse().ok().filter(|_| digits)?, place })
-    }
 }
 
 impl Spool {
@@ -260,109 +211,6 @@ impl Spool {
         &self.root
     }
 
-    /// Whether a message could be renamed from here into the mailbox at `path`, which may
-    /// be yet to be made.
-    pub fn is_near(&self, path: &Path) -> bool {
-        let device = path.ancestors().find_map(|p| fs::metadata(p).ok()).map(|m| m.dev());
-        device == Some(self.device) && !self.apart.read().unwrap_or_else(PoisonError::into_inner).contains(path)
-    }
-
-    /// Notes that nothing can be renamed into a mailbox, whatever its device says: a mount of
-    /// its own (bind, container), or a quota by project. The next message is written to be copied.
-    pub fn note_apart(&self, mailbox: &Path) {
-        let mut apart = self.apart.write().unwrap_or_else(PoisonError::into_inner);
-        if apart.len() >= MAX_APART {
-            apart.clear();
-        }
-        apart.insert(mailbox.to_owned());
-    }
-
-    /// The entries in one directory, in no order. What is no entry goes to `bad/`. Of
-    /// two with one id, here or in another one, [`Spool::choose`] says which counts.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn names(&self, place: Place) -> io::Result<Vec<EntryName>> {
-        let mut names = Vec::new();
-        self.read_place(place, |file, entry| match entry {
-            Some(entry) => names.push(entry),
-            None => self.condemn_file(&file.path(), "its name is not one that penfold gives"),
-        })?;
-        Ok(names)
-    }
-
-    /// Removes names in `tmp/` that entries had before their rename, and have again
-    /// since a power cut (btrfs): a report that has one would look unsent. To be
-    /// asked before any entry is looked at.
-    ///
-    /// # Errors
-    /// When `tmp/` cannot be read or changed.
-    pub fn remove_old_names(&self) -> io::Result<()> {
-        for file in fs::read_dir(self.root.join("tmp"))? {
-            let file = file?;
-            let (Some(id), Ok(own)) = (file.file_name().to_str().and_then(QueueId::parse), file.metadata()) else {
-                continue;
-            };
-            let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (own.dev(), own.ino());
-            let is_entry =
-                |place| fs::symlink_metadata(self.path(EntryName { id, size: own.len(), place })).is_ok_and(is_same);
-            if own.nlink() > 1 && [Place::New, Place::Cur, Place::Hold].into_iter().any(is_entry) {
-                disk::remove(&file.path())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The entries in one directory, in no order. What is no entry is passed over.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn entries_in(&self, place: Place) -> io::Result<Vec<EntryName>> {
-        let mut names = Vec::new();
-        self.read_place(place, |_, entry| names.extend(entry))?;
-        Ok(names)
-    }
-
-    fn read_place(&self, place: Place, mut take: impl FnMut(&fs::DirEntry, Option<EntryName>)) -> io::Result<()> {
-        for file in fs::read_dir(self.root.join(place.directory()))? {
-            let file = file?;
-            let entry = file.file_name().to_str().and_then(|name| EntryName::parse(name, place));
-            take(&file, entry);
-        }
-        Ok(())
-    }
-
-    /// Of two files of one id, one that a crash left in between is the bare one
-    /// of [`Entry::make_full`]. The full one counts, and nothing was done on it yet.
-    /// To be asked while nothing is done with either: who makes an entry full has two
-    /// for a moment.
-    pub fn choose(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
-        let (keep, drop) = match (self.entry(first), self.entry(second)) {
-            // It moved while we looked.
-            (Ok(one), Ok(other)) if one.name() == other.name() => return one.name(),
-            (Err(Unusable::Gone), _) => return second,
-            (_, Err(Unusable::Gone)) => return first,
-            (Ok(one), Ok(other)) if one.is_bare() && !other.is_bare() => (second, first),
-            (Ok(one), Ok(other)) if !one.is_bare() && other.is_bare() => (first, second),
-            // No bare one is in `cur/`.
-            (Err(Unusable::Io(_)), _) | (_, Err(Unusable::Io(_))) => {
-                return if first.place > second.place { first } else { second };
-            }
-            (Err(Unusable::Bad(bad)), _) => {
-                self.condemn(first, bad.0);
-                return second;
-            }
-            _ => {
-                self.condemn(second, "another entry has the same id");
-                return first;
-            }
-        };
-        if let Err(e) = disk::remove(&self.path(drop)).and_then(|()| self.sync_places(&[drop.place.directory()])) {
-            log::error!("remove {}: {e}", self.path(drop).display());
-        }
-        keep
-    }
-
     /// Opens an entry, in `new/` or `cur/` wherever it is now.
     ///
     /// # Errors
@@ -377,95 +225,6 @@ impl Spool {
     /// As for [`Spool::entry`].
     pub fn entry_for(self: &Arc<Self>, name: EntryName, wanted: &[Spot]) -> Result<Entry, Unusable> {
         Entry::open(self, name, Some(wanted))
-    }
-
-    /// Puts an entry that makes no sense into `bad/`, and says so.
-    pub fn condemn(&self, name: EntryName, why: &str) {
-        self.condemn_file(&self.path(name), why);
-    }
-
-    fn condemn_file(&self, path: &Path, why: &str) {
-        let kept = self.root.join("bad").join(path.file_name().unwrap_or_default());
-        match disk::rename_new(path, &kept) {
-            Ok(()) => log::error!("spool entry {} makes no sense: {why}; it is now in bad/", path.display()),
-            Err(e) => log::error!("spool entry {} makes no sense: {why}; moving it to bad/: {e}", path.display()),
-        }
-    }
-
-    /// Removes what crashed writers left in `tmp/`, and the notes of messages that
-    /// are gone. `awaited` are the ids of reports that entries wait for: of all that
-    /// are to be tried. What is held waits for its reports and keeps its notes too.
-    ///
-    /// # Errors
-    /// When a directory cannot be read.
-    pub fn sweep(self: &Arc<Self>, awaited: &HashSet<QueueId>) -> io::Result<()> {
-        let mut stale = self.stale()?;
-        // Most of the time there is nothing, and nobody needs to be asked.
-        if stale.is_empty() {
-            return Ok(());
-        }
-        stale.retain(|_, id| id.is_none_or(|id| !awaited.contains(&id)));
-        let mut known = HashSet::new();
-        let candidates: HashSet<QueueId> = stale.values().flatten().copied().collect();
-        for place in [Place::New, Place::Cur, Place::Hold] {
-            self.read_place(place, |_, entry| {
-                known.extend(entry.map(|entry| entry.id).filter(|id| candidates.contains(id)));
-                if place == Place::Hold {
-                    let held = entry.and_then(|entry| self.entry(entry).ok());
-                    known.extend(held.iter().flat_map(Entry::awaited));
-                }
-            })?;
-        }
-        for (path, _) in stale.iter().filter(|(_, id)| id.is_none_or(|id| !known.contains(&id))) {
-            if open::to_read(path).is_ok_and(|f| f.try_lock().is_ok()) {
-                disk::remove(path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What has not been touched for long in `tmp/` and `note/`, and the ids it is called by.
-    fn stale(&self) -> io::Result<HashMap<PathBuf, Option<QueueId>>> {
-        let mut stale = HashMap::new();
-        for directory in ["tmp", "note"] {
-            for file in fs::read_dir(self.root.join(directory))?.flatten() {
-                let modified = file.metadata().and_then(|m| m.modified()).ok();
-                let age = modified.and_then(|m| SystemTime::now().duration_since(m).ok());
-                if age.is_some_and(|age| age > STALE_AFTER) {
-                    stale.insert(file.path(), file.file_name().to_str().and_then(QueueId::parse));
-                }
-            }
-        }
-        Ok(stale)
-    }
-
-    /// Whether an entry has been where it is, unchanged, for longer than `time`.
-    pub fn is_older_than(&self, name: EntryName, time: Duration) -> bool {
-        let changed = fs::symlink_metadata(self.path(name)).map(|metadata| metadata.ctime());
-        changed.is_ok_and(|at| crate::sys::now().saturating_sub(u64::try_from(at).unwrap_or(0)) > time.as_secs())
-    }
-
-    /// Adds a line to what is kept about a message for people to read.
-    pub fn note(&self, id: QueueId, line: &str) {
-        let path = self.note_path(id);
-        let short = fs::metadata(&path).is_ok_and(|m| m.len() + line.len() as u64 <= MAX_NOTE);
-        let mut options = OpenOptions::new();
-        options.create(true).mode(0o600).custom_flags(open::SAFELY);
-        let options = if short { options.append(true) } else { options.write(true).truncate(true) };
-        // A note is a courtesy: mail goes on without it.
-        let _ = disk::open(&path, options).and_then(|file| disk::write(&file, format!("{line}\n").as_bytes()));
-    }
-
-    /// What is kept about a message for people to read.
-    pub fn read_note(&self, id: QueueId) -> String {
-        let mut text = Vec::new();
-        let file = open::to_read(&self.note_path(id));
-        let read = file.and_then(|file| file.take(2 * MAX_NOTE).read_to_end(&mut text));
-        read.map(|_| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
-    }
-
-    fn note_path(&self, id: QueueId) -> PathBuf {
-        self.root.join("note").join(id.to_string())
     }
 
     fn path(&self, name: EntryName) -> PathBuf {

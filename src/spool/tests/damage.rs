@@ -117,7 +117,7 @@ fn a_spool_of_another_version_is_refused() {
 #[test]
 fn the_sweep_takes_what_is_nobodys() {
     let scratch = Scratch::new();
-    let old = STALE_AFTER + Duration::from_secs(60);
+    let old = sweep::STALE_AFTER + Duration::from_secs(60);
     let make = |directory: &str, name: &str, age_by: Duration| {
         let path = scratch.root.join(directory).join(name);
         fs::write(&path, "x").expect("a file");
@@ -132,7 +132,7 @@ fn the_sweep_takes_what_is_nobodys() {
     let _lock = File::open(make("tmp", &locked, old)).and_then(|f| f.lock().map(|()| f)).expect("a lock");
     make("tmp", &known, old);
     make("note", &known, old);
-    make("tmp", "young", STALE_AFTER - Duration::from_secs(60));
+    make("tmp", "young", sweep::STALE_AFTER - Duration::from_secs(60));
     make("tmp", "of-tomorrow", Duration::ZERO);
     let mut entry = scratch.full(1);
     entry.make_tried().expect("a rename");

@@ -104,7 +104,7 @@ fn a_note_stays_short_and_is_not_needed() {
         scratch.spool.note(id, &format!("line {n}"));
     }
     let note = scratch.spool.read_note(id);
-    assert!(note.len() as u64 <= MAX_NOTE + 16 && note.ends_with("line 4999\n"), "{} octets", note.len());
+    assert!(note.len() as u64 <= note::MAX_NOTE + 16 && note.ends_with("line 4999\n"), "{} octets", note.len());
     fs::remove_dir_all(scratch.root.join("note")).expect("a directory");
     scratch.spool.note(id, "into the void");
 }

@@ -1,10 +1,11 @@
 //! The spool's promises, one by one: what is on disk before and after each step,
 //! and what becomes of what a crash leaves between two.
 
-use std::fs::FileTimes;
+use std::fs::{FileTimes, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicU32;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::address::Address;

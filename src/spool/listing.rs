@@ -1,0 +1,53 @@
+//! The entries of a directory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use super::{EntryName, Place, Spool};
+
+impl Spool {
+    /// The entries in one directory, in no order. What is no entry goes to `bad/`. Of
+    /// two with one id, here or in another one, [`Spool::choose`] says which counts.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn names(&self, place: Place) -> io::Result<Vec<EntryName>> {
+        let mut names = Vec::new();
+        self.read_place(place, |file, entry| match entry {
+            Some(entry) => names.push(entry),
+            None => self.condemn_file(&file.path(), "its name is not one that penfold gives"),
+        })?;
+        Ok(names)
+    }
+
+    /// The entries in one directory, in no order. What is no entry is passed over.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn entries_in(&self, place: Place) -> io::Result<Vec<EntryName>> {
+        let mut names = Vec::new();
+        self.read_place(place, |_, entry| names.extend(entry))?;
+        Ok(names)
+    }
+
+    pub(super) fn read_place(
+        &self,
+        place: Place,
+        mut take: impl FnMut(&fs::DirEntry, Option<EntryName>),
+    ) -> io::Result<()> {
+        for file in fs::read_dir(self.root.join(place.directory()))? {
+            let file = file?;
+            let entry = file.file_name().to_str().and_then(|name| EntryName::parse(name, place));
+            take(&file, entry);
+        }
+        Ok(())
+    }
+
+    /// Whether an entry has been where it is, unchanged, for longer than `time`.
+    pub fn is_older_than(&self, name: EntryName, time: Duration) -> bool {
+        let changed = fs::symlink_metadata(self.path(name)).map(|metadata| metadata.ctime());
+        changed.is_ok_and(|at| crate::sys::now().saturating_sub(u64::try_from(at).unwrap_or(0)) > time.as_secs())
+    }
+}

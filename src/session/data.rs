@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use memchr::{memchr, memchr_iter};
 
+use super::header_scan::HeaderScan;
 use super::hello::Hello;
-use super::incoming::Incoming;
 use super::transaction::Transaction;
 use super::xclient::Forwarded;
 use super::{Committed, Phase, Session, Step, submission};
@@ -163,7 +163,7 @@ impl Session<'_> {
         let mut letter = self.letter(&draft.id().to_string(), transaction);
         let router = Arc::clone(&self.service.router);
         let is_local = |domain: &str| router.place(domain) == Place::Local;
-        let mut incoming = Incoming::new(draft, &is_local);
+        let mut incoming = HeaderScan::new(draft, &is_local);
         let (mut text, mut size, mut has_nul, mut trouble) = (Vec::new(), 0, false, None);
         loop {
             self.input.source.set_deadline(pace.deadline(size, Instant::now()));
@@ -211,7 +211,7 @@ impl Session<'_> {
 
     /// Refuses a message that would only go on in circles, or back to whoever its sender is
     /// said to be.
-    fn check_loop(&self, incoming: &Incoming<'_, Draft>, transaction: &Transaction) -> Result<(), Reply> {
+    fn check_loop(&self, incoming: &HeaderScan<'_, Draft>, transaction: &Transaction) -> Result<(), Reply> {
         let addresses = transaction.envelope.recipients.iter().map(|recipient| &recipient.address);
         if incoming.is_looping() {
             Err(reply::message::mail_loop())

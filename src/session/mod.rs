@@ -2,7 +2,7 @@
 //!
 //! The loop here alone reads and writes the stream, keeps its time limits, counts
 //! mistakes and logs refusals; the handlers (`hello`, `secure`, `auth`, `transaction`,
-//! `data`, `incoming`, `submission`, `access`, `xclient`) decide and return a [`Step`]; `secure` and
+//! `data`, `header_scan`, `submission`, `access`, `xclient`) decide and return a [`Step`]; `secure` and
 //! `auth` alone go on talking by themselves, for a handshake and an exchange. Replies
 //! wait for the end of what the client has sent at once (RFC 2920). Every way in which a client can misbehave
 //! ends in a reply or in the end of the session, never in a panic. A message is
@@ -34,8 +34,8 @@ use crate::tls::{Facts, Tls};
 mod access;
 mod auth;
 mod data;
+mod header_scan;
 mod hello;
-mod incoming;
 mod local_user;
 mod secure;
 mod submission;

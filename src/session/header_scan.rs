@@ -20,14 +20,14 @@ const MAX_FIELD: usize = 1000;
 const _: () = assert!(MAX_FIELD > address::MAX_ADDRESS + "Delivered-To: ".len());
 
 /// A text that goes into `W`.
-pub struct Incoming<'a, W> {
+pub struct HeaderScan<'a, W> {
     out: W,
     header: Header<'a>,
     /// Lines of the header that are ready.
     ready: Vec<u8>,
 }
 
-impl<'a, W: Write> Incoming<'a, W> {
+impl<'a, W: Write> HeaderScan<'a, W> {
     /// A text of which nothing has come yet; `is_local` knows the local domains.
     pub fn new(out: W, is_local: &'a dyn Fn(&str) -> bool) -> Self {
         Self { out, header: Header::new(is_local), ready: Vec::new() }
@@ -58,7 +58,7 @@ impl<'a, W: Write> Incoming<'a, W> {
     }
 }
 
-impl<W: Write> Write for Incoming<'_, W> {
+impl<W: Write> Write for HeaderScan<'_, W> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let body = self.header.feed(text, &mut self.ready);
         if !self.ready.is_empty() {
@@ -224,7 +224,7 @@ mod tests {
     fn pass(text: &[u8]) -> (String, usize, usize) {
         let is_local = |domain: &str| domain == "here";
         let passed = |cuts: &[usize]| {
-            let mut incoming = Incoming::new(Vec::new(), &is_local);
+            let mut incoming = HeaderScan::new(Vec::new(), &is_local);
             let mut start = 0;
             for &cut in cuts.iter().chain([&text.len()]) {
                 incoming.write_all(&text[start..cut]).expect("memory");

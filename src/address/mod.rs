@@ -8,8 +8,16 @@
 //! local, nor what `+` means: see `route`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
+
+mod domain;
+mod parse;
+mod quote;
+
+pub use domain::{literal, parse_domain};
+pub use parse::parse_path;
+pub use quote::path;
 
 /// The longest address read, in octets: RFC 5321 4.5.3.1.3 asks for 256, and
 /// bounce addresses in the wild are longer.
@@ -82,7 +90,7 @@ impl Address {
     /// # Errors
     /// Whatever is wrong with it first.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        let (address, rest) = scan(text.as_bytes())?;
+        let (address, rest) = parse::scan(text.as_bytes())?;
         if rest.is_empty() { Ok(address) } else { Err(AddressError::Trailing) }
     }
 
@@ -115,24 +123,6 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if is_dot_string(&self.local) {
-            f.write_str(&self.local)?;
-        } else {
-            f.write_str("\"")?;
-            for c in self.local.chars() {
-                if matches!(c, '"' | '\\') {
-                    f.write_str("\\")?;
-                }
-                write!(f, "{c}")?;
-            }
-            f.write_str("\"")?;
-        }
-        if self.domain.is_empty() { Ok(()) } else { write!(f, "@{}", self.domain) }
-    }
-}
-
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{self}>")
@@ -144,151 +134,6 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         Self::parse(text)
     }
-}
-
-/// A reverse-path or forward-path and what follows it on the line.
-///
-/// `None` is the null reverse-path `<>`. A source route is read and dropped
-/// (RFC 5321 appendix C). Angle brackets may be missing, as people type it; the
-/// path then ends at the first blank.
-///
-/// # Errors
-/// Whatever is wrong with it first.
-pub fn parse_path(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError> {
-    let text = text.trim_ascii_start();
-    let Some(inside) = text.strip_prefix(b"<") else {
-        let (address, rest) = scan(text)?;
-        return match rest.first() {
-            None | Some(b' ') => Ok((Some(address), rest)),
-            Some(_) => Err(AddressError::Trailing),
-        };
-    };
-    let inside = inside.trim_ascii_start();
-    if let Some(rest) = inside.strip_prefix(b">") {
-        return Ok((None, rest));
-    }
-    let (address, rest) = scan(skip_source_route(inside)?)?;
-    let rest = rest.trim_ascii_start().strip_prefix(b">").ok_or(AddressError::BadPath)?;
-    Ok((Some(address), rest))
-}
-
-/// A path as it is written: `<a@b>`, or `<>` for none.
-pub fn path(address: Option<&Address>) -> String {
-    address.map_or_else(|| "<>".to_owned(), |a| format!("<{a}>"))
-}
-
-/// A domain or literal in canonical form: names in lower case.
-///
-/// # Errors
-/// [`AddressError::BadDomain`] or [`AddressError::BadLiteral`].
-pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
-    if !text.is_ascii() {
-        return Err(AddressError::NotAscii);
-    }
-    if text.starts_with('[') {
-        return match literal(text).ok_or(AddressError::BadLiteral)? {
-            IpAddr::V4(ip) => Ok(format!("[{ip}]").into()),
-            IpAddr::V6(ip) => Ok(format!("[IPv6:{ip}]").into()),
-        };
-    }
-    let good_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    };
-    if text.len() > 255 || !text.split('.').all(good_label) {
-        return Err(AddressError::BadDomain);
-    }
-    Ok(text.to_ascii_lowercase().into())
-}
-
-/// The address that a domain stands for, if it is a literal such as `[192.0.2.1]`.
-pub fn literal(domain: &str) -> Option<IpAddr> {
-    let inside = domain.strip_prefix('[')?.strip_suffix(']')?;
-    match inside.get(..5) {
-        Some(tag) if tag.eq_ignore_ascii_case("ipv6:") => inside[5..].parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        _ => inside.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-    }
-}
-
-/// Reads one address from the front of `text`: what it is, and the rest.
-fn scan(text: &[u8]) -> Result<(Address, &[u8]), AddressError> {
-    let (local, rest) = scan_local(text)?;
-    let (domain, rest) = match rest.strip_prefix(b"@") {
-        None => (Box::default(), rest),
-        Some(after) => {
-            let end = if after.starts_with(b"[") {
-                after.iter().position(|&b| b == b']').ok_or(AddressError::BadLiteral)? + 1
-            } else {
-                after.iter().position(|b| matches!(b, b' ' | b'\t' | b'>')).unwrap_or(after.len())
-            };
-            let text = std::str::from_utf8(&after[..end]).map_err(|_| AddressError::NotAscii)?;
-            (parse_domain(text)?, &after[end..])
-        }
-    };
-    if local.len() + domain.len() >= MAX_ADDRESS {
-        return Err(AddressError::TooLong);
-    }
-    Ok((Address { local, domain }, rest))
-}
-
-fn scan_local(text: &[u8]) -> Result<(Box<str>, &[u8]), AddressError> {
-    let mut local = String::new();
-    let rest = if let Some(quoted) = text.strip_prefix(b"\"") {
-        let mut bytes = quoted.iter().enumerate();
-        loop {
-            match bytes.next() {
-                Some((at, b'"')) => break &quoted[at + 1..],
-                Some((_, b'\\')) => match bytes.next() {
-                    Some((_, &b @ b' '..=b'~')) => local.push(b.into()),
-                    _ => return Err(AddressError::BadLocal),
-                },
-                Some((_, &b @ b' '..=b'~')) => local.push(b.into()),
-                Some((_, 0x80..)) => return Err(AddressError::NotAscii),
-                _ => return Err(AddressError::BadLocal),
-            }
-        }
-    } else {
-        let end = text.iter().position(|&b| !is_atom(b) && b != b'.').unwrap_or(text.len());
-        local.extend(text[..end].iter().map(|&b| char::from(b)));
-        match text.get(end) {
-            Some(0x80..) => return Err(AddressError::NotAscii),
-            Some(b'@' | b' ' | b'\t' | b'>') | None => &text[end..],
-            Some(_) => return Err(AddressError::BadLocal),
-        }
-    };
-    match (local.is_empty(), text.first()) {
-        (true, None | Some(b' ' | b'\t' | b'>')) => Err(AddressError::Empty),
-        (true, _) => Err(AddressError::BadLocal),
-        (false, _) => Ok((local.into(), rest)),
-    }
-}
-
-/// `@a,@b:user@c`: what follows the colon.
-fn skip_source_route(text: &[u8]) -> Result<&[u8], AddressError> {
-    if !text.starts_with(b"@") {
-        return Ok(text);
-    }
-    let colon = text.iter().position(|&b| b == b':').ok_or(AddressError::BadPath)?;
-    // An IPv6 literal in the route has colons of its own.
-    let end = match text[..colon].iter().rposition(|&b| b == b'[') {
-        Some(open) => {
-            let close = text[open..].iter().position(|&b| b == b']').ok_or(AddressError::BadPath)?;
-            let after = &text[open + close..];
-            open + close + after.iter().position(|&b| b == b':').ok_or(AddressError::BadPath)?
-        }
-        None => colon,
-    };
-    Ok(&text[end + 1..])
-}
-
-fn is_atom(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
-}
-
-fn is_dot_string(local: &str) -> bool {
-    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atom))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{UserTable, parse};
+use super::file::{UserTable, parse};
 use crate::address::Address;
 use crate::config::table::Watched;
 use crate::config::{Auth, Config, ConfigError, TableFile};

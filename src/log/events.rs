@@ -1,0 +1,183 @@
+//! The events of a message's life, one function and one line each.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ::log::{info, warn};
+
+use super::timestamp;
+use super::value::{Value, push};
+use crate::address::{self, Address};
+use crate::outcome::{Encryption, Fate, Outcome};
+
+/// A message came in and is kept.
+pub struct Accepted<'a> {
+    /// The queue id.
+    pub id: &'a dyn fmt::Display,
+    /// The session's id.
+    pub session: &'a str,
+    /// The reverse-path.
+    pub sender: Option<&'a Address>,
+    /// How many final recipients there are.
+    pub recipients: usize,
+    /// Octets in the spool.
+    pub size: u64,
+    /// The client: name and address.
+    pub peer: &'a str,
+    /// The front end that spoke for it; empty for none.
+    pub via: &'a str,
+    /// What the front end calls the message; empty if it does not say.
+    pub ident: &'a str,
+    /// `SMTP`, `ESMTP`, `ESMTPS`.
+    pub protocol: &'a str,
+    /// How the session is encrypted.
+    pub tls: Encryption,
+    /// Who had logged in, or the login of a caller on this host.
+    pub user: Option<&'a str>,
+    /// The caller on this host: uid, and its program as it says.
+    pub caller: Option<(u32, &'a str)>,
+}
+
+/// Logs that a client and this server do not agree on TLS.
+pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io::Error) {
+    let (peer, why) = (peer(None, address), error.to_string());
+    info!("{session} tls-failed peer={} reply={}", Value(&peer), Value(&why));
+}
+
+/// Logs an accepted message.
+pub fn accepted(event: &Accepted<'_>) {
+    let Accepted { id, session, sender, recipients, size, peer, via, ident, protocol, tls, user, caller } = event;
+    let sender = address::path(*sender);
+    let (from, peer, user) = (Value(&sender), Value(peer), Value(user.filter(|user| !user.is_empty()).unwrap_or("-")));
+    let mut front = String::new();
+    for (key, value) in
+        [("via", *via), ("ident", *ident), ("proto", *protocol), ("tls", tls.name()), ("cipher", tls.cipher())]
+    {
+        if !value.is_empty() {
+            push(&mut front, key, value);
+        }
+    }
+    if let Some((uid, program)) = caller {
+        push(&mut front, "uid", &uid.to_string());
+        push(&mut front, "program", if program.is_empty() { "-" } else { program });
+    }
+    info!("{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}");
+}
+
+/// Logs that somebody has logged in.
+pub fn logged_in(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
+    info!("{session} auth user={} peer={} mechanism={mechanism}", Value(user), host(address));
+}
+
+/// Logs that somebody has tried to log in and may not, in a line that is made to be
+/// watched: what he says he is cannot forge another one.
+pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
+    info!("{session} auth-failed user={} peer={} mechanism={mechanism}", Value(user), host(address));
+}
+
+/// Logs that a client's command, as it came, was refused.
+pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dyn fmt::Display) {
+    info!("{session} refused command={} peer={} reply={}", Value(command), host(address), Value(&reply.to_string()));
+}
+
+/// Logs how many commands of a client were refused that have no line of their own.
+pub fn refused_more(session: &str, address: Option<IpAddr>, count: usize) {
+    info!("{session} refused more={count} peer={}", host(address));
+}
+
+/// Logs that an account has reached a limit on what it may send.
+pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
+    warn!("{session} limit account={} {what}={limit}", Value(account));
+}
+
+/// One attempt for one recipient.
+pub struct Attempt<'a> {
+    /// The queue id.
+    pub id: &'a dyn fmt::Display,
+    /// Who it was for.
+    pub recipient: &'a Address,
+    /// Whom the sender named, if an alias made another of it.
+    pub original: Option<&'a Address>,
+    /// How: `maildir`, `smtp`.
+    pub via: &'a str,
+    /// What became of it.
+    pub outcome: &'a Outcome,
+    /// How long ago the message came.
+    pub delay: Duration,
+    /// When it is tried again, in seconds since 1970, if it is.
+    pub next: Option<u64>,
+}
+
+/// Logs an attempt.
+pub fn attempt(event: &Attempt<'_>) {
+    let Attempt { id, recipient, original, via, outcome, delay, next } = event;
+    let word = match outcome.fate {
+        Fate::Delivered => "sent",
+        Fate::Deferred => "deferred",
+        Fate::Failed => "failed",
+    };
+    let mut line = format!("{id} {word} to={}", Value(&format!("<{recipient}>")));
+    if let Some(original) = original {
+        push(&mut line, "orig", &format!("<{original}>"));
+    }
+    push(&mut line, "via", via);
+    if !outcome.host.is_empty() {
+        push(&mut line, "host", &outcome.host);
+    }
+    if !outcome.tls.name().is_empty() {
+        push(&mut line, "tls", outcome.tls.name());
+    }
+    if !outcome.tls.cipher().is_empty() {
+        push(&mut line, "cipher", outcome.tls.cipher());
+    }
+    line.push_str(&format!(" delay={:.1}", delay.as_secs_f64()));
+    if let Some(next) = next {
+        push(&mut line, "next", &timestamp(*next));
+    }
+    if let Some(reply) = &outcome.reply {
+        line.push_str(&format!(" code={}", reply.code()));
+    }
+    line.push_str(&format!(" dsn={}", outcome.status));
+    if outcome.fate != Fate::Delivered && outcome.reply.is_some() {
+        push(&mut line, "said_to", outcome.answered);
+    }
+    match &outcome.reply {
+        Some(reply) => push(&mut line, "reply", &reply.to_string()),
+        None if outcome.why.is_empty() => {}
+        None => push(&mut line, "reason", &outcome.why),
+    }
+    info!("{line}");
+}
+
+/// Logs that a host offers TLS that does not work, and gets the message in clear.
+pub fn in_clear(id: &dyn fmt::Display, host: &dyn fmt::Display, why: &str) {
+    info!("{id} tls-failed host={} tls=none reason={}", Value(&host.to_string()), Value(why));
+}
+
+/// Logs that a report about a message was made.
+pub fn bounced(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
+    info!("{id} bounced report={report} to={}", Value(&format!("<{to}>")));
+}
+
+/// Logs that nobody is left to be told about a failure.
+pub fn dropped(id: &dyn fmt::Display, why: &str) {
+    info!("{id} dropped reason={}", Value(why));
+}
+
+/// Logs that every recipient of a message is settled.
+pub fn done(id: &dyn fmt::Display) {
+    info!("{id} done");
+}
+
+/// A client in the log: `name[192.0.2.1]`.
+pub fn peer(name: Option<&str>, address: Option<IpAddr>) -> String {
+    match address {
+        Some(address) => format!("{}[{address}]", name.unwrap_or("unknown")),
+        None => "-".to_owned(),
+    }
+}
+
+fn host(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "-".to_owned(), |address| format!("[{address}]"))
+}

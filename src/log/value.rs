@@ -1,0 +1,62 @@
+//! Values and whole lines, so that nothing can forge another line.
+
+use std::fmt;
+
+pub(super) fn push(line: &mut String, key: &str, value: &str) {
+    use fmt::Write;
+    // Writing to a string cannot fail.
+    let _ = write!(line, " {key}={}", Value(value));
+}
+
+/// A value: as it is if it is plain, otherwise quoted and escaped.
+pub(super) struct Value<'a>(pub(super) &'a str);
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+        if !self.0.is_empty() && self.0.bytes().all(plain) {
+            return f.write_str(self.0);
+        }
+        f.write_str("\"")?;
+        self.0.chars().try_for_each(|c| match c {
+            '"' | '\\' => write!(f, "\\{c}"),
+            c if c.is_control() => write!(f, "{}", c.escape_default()),
+            c => write!(f, "{c}"),
+        })?;
+        f.write_str("\"")
+    }
+}
+
+/// What is left of control characters where a whole line is printed.
+pub(super) struct Clean<'a>(pub(super) &'a str);
+
+impl fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.chars().any(char::is_control) {
+            return f.write_str(self.0);
+        }
+        self.0
+            .chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_forge_a_line() {
+        for (value, shown) in [
+            ("<a@b>", "<a@b>"),
+            ("", "\"\""),
+            ("two words", "\"two words\""),
+            ("a\r\n4FQ sent", "\"a\\r\\n4FQ sent\""),
+            ("\"\\", "\"\\\"\\\\\""),
+            ("\u{1b}[2J\u{85}", "\"\\u{1b}[2J\\u{85}\""),
+        ] {
+            assert_eq!(Value(value).to_string(), shown);
+        }
+        assert_eq!(Clean("a\nb\tc").to_string(), "a\\nb\\tc");
+    }
+}

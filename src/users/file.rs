@@ -1,0 +1,137 @@
+//! The lines of a users file: `name:secret:mailbox`.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+
+use super::is_safe;
+use crate::address::Address;
+use crate::config::ConfigError;
+use crate::config::table::{Line, NOT_UTF8, lines, not_utf8};
+use crate::sasl::secret::Secret;
+
+/// What a users file says.
+#[derive(Debug, Default)]
+pub(super) struct UserTable {
+    /// By domain (empty for all) and name, both in lower case.
+    pub(super) domains: HashMap<Box<str>, HashMap<Box<str>, User>>,
+    /// Why there is no table, if the file could not be read at all.
+    lost: Option<ConfigError>,
+}
+
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) line: usize,
+    /// `None` for who may not log in.
+    pub(super) secret: Option<Box<Secret>>,
+    /// `None` for the template.
+    pub(super) mailbox: Option<PathBuf>,
+    /// What is wrong with the line, if it cannot be told where the mailbox is. Such a user
+    /// has no secret.
+    broken: Option<Box<ConfigError>>,
+}
+
+impl UserTable {
+    /// The table of a file that cannot be read.
+    pub(super) fn lost(why: &ConfigError) -> Self {
+        Self { lost: Some(why.clone()), ..Self::default() }
+    }
+
+    /// The user of a name in a domain, both in lower case.
+    ///
+    /// # Errors
+    /// What is wrong in the file, where that cannot be told.
+    pub(super) fn find(&self, name: &str, domain: &str) -> Result<Option<&User>, &ConfigError> {
+        if let Some(why) = &self.lost {
+            return Err(why);
+        }
+        let find = |domain| self.domains.get(domain).and_then(|users| users.get(name));
+        let user = find(domain).or_else(|| find(""));
+        user.map(|user| user.broken.as_deref().map_or(Ok(user), Err)).transpose()
+    }
+
+    /// Nobody has this name now: a line that is wrong, or two lines, could mean anybody.
+    fn break_off(&mut self, domain: &str, name: &str, line: usize, error: &ConfigError) {
+        let users = self.domains.entry(domain.into()).or_default();
+        let line = users.get(name).map_or(line, |first| first.line);
+        users.insert(name.into(), User { line, secret: None, mailbox: None, broken: Some(Box::new(error.clone())) });
+    }
+}
+
+/// What is wrong with a line.
+struct Wrong<'a> {
+    part: &'a str,
+    what: String,
+    /// Whether it cannot be told where the mailbox is.
+    is_broken: bool,
+}
+
+/// What a file says as far as it can be read, and all that is wrong in it. A line that is
+/// wrong takes rights away and gives none: the user whose it is, as far as can be seen, has
+/// no secret, and his mail waits if his mailbox cannot be told.
+pub(super) fn parse(file: &Path, text: &str) -> (UserTable, Vec<ConfigError>) {
+    let (mut table, mut errors) = (UserTable::default(), Vec::new());
+    for line in lines(text) {
+        if let Err(wrong) = add(&mut table, line) {
+            let error = line.error(file, wrong.part, wrong.what);
+            if wrong.is_broken {
+                let (name, domain) = whose(line.text);
+                table.break_off(&domain, &name.to_ascii_lowercase(), line.number, &error);
+            }
+            errors.push(error);
+        }
+    }
+    (table, errors)
+}
+
+/// Adds the user of one line. No text of the line is repeated except the name: the rest may
+/// be a secret.
+fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
+    let broken = |part, what: &str| Wrong { part, what: what.to_owned(), is_broken: true };
+    let mut fields = line.text.splitn(3, ':');
+    let (Some(name), Some(secret), Some(mailbox)) = (fields.next(), fields.next(), fields.next()) else {
+        return Err(broken(line.text, "expected name:secret:mailbox"));
+    };
+    let address = Address::parse(name).map_err(|error| broken(name, &error.to_string()))?;
+    if !is_safe(address.local()) {
+        return Err(broken(name, "the name of a user has no / and no dot at its front"));
+    }
+    if let Some(part) = not_utf8(mailbox) {
+        return Err(broken(part, NOT_UTF8));
+    }
+    if !mailbox.is_empty() && (!mailbox.starts_with('/') || mailbox.contains(char::is_control)) {
+        return Err(broken(mailbox, "expected the path of a mailbox that begins with /, or nothing"));
+    }
+    let (kept, bad) = match secret {
+        "" => (None, None),
+        text => Secret::parse(text).map_or_else(|what| (None, Some(what)), |kept| (Some(Box::new(kept)), None)),
+    };
+    let mailbox = (!mailbox.is_empty()).then(|| mailbox.into());
+    let users = table.domains.entry(address.domain().into()).or_default();
+    match users.entry(address.local().to_ascii_lowercase().into()) {
+        // What is wrong with it has been told.
+        Entry::Occupied(first) if first.get().broken.is_some() => Ok(()),
+        Entry::Occupied(mut first) => {
+            // Of two lines none is believed but where they agree.
+            let first = first.get_mut();
+            first.secret = None;
+            let what = format!("the user {address} is already on line {}", first.line);
+            Err(Wrong { part: name, what, is_broken: first.mailbox != mailbox })
+        }
+        Entry::Vacant(slot) => {
+            slot.insert(User { line: line.number, secret: kept, mailbox, broken: None });
+            let wrong = |what: &str| Wrong { part: secret, what: what.to_owned(), is_broken: false };
+            bad.map_or(Ok(()), |what| Err(wrong(what)))
+        }
+    }
+}
+
+/// The name and the domain of a line that is wrong. Where the domain cannot be read it may be
+/// any.
+fn whose(text: &str) -> (String, String) {
+    let key = text.split(':').next().unwrap_or_default();
+    match Address::parse(key) {
+        Ok(address) => (address.local().to_owned(), address.domain().to_owned()),
+        Err(_) => (key.split(['@', ' ', '\t']).next().unwrap_or_default().to_owned(), String::new()),
+    }
+}

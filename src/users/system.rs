@@ -1,0 +1,27 @@
+//! The users of the system.
+
+use super::{Account, Mailbox, Owner, Users, is_safe};
+use crate::privsep::passwd;
+
+impl Users {
+    pub(super) fn of_system(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
+        let Some(account) = self.account(name)? else { return Ok(None) };
+        if self.template.starts_with('~') && !account.home.is_absolute() {
+            return Err(format!("the user {name} has no home directory"));
+        }
+        let path = self.fill(name, domain, &account.home);
+        Ok(Some(Mailbox { path, is_mbox: self.is_mbox, owner: Owner::User(account) }))
+    }
+
+    /// The user of the system of this name.
+    ///
+    /// # Errors
+    /// Why the system could not be asked.
+    pub fn account(&self, name: &str) -> Result<Option<Account>, String> {
+        if !is_safe(name) || name.starts_with('-') {
+            return Ok(None);
+        }
+        let user = passwd::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
+        Ok(user.map(|user| Account { name: user.name, uid: user.uid, home: user.home }))
+    }
+}

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::timeouts::{GLANCE, Hurry};
-use crate::tls::Facts;
+use crate::tls::TlsInfo;
 
 /// How long a peer may take to leave.
 const PARTING: Duration = Duration::from_secs(1);
@@ -125,8 +125,8 @@ impl Stream {
     }
 
     /// What is known of the encryption, if there is one.
-    pub fn facts(&self) -> Option<Facts> {
-        self.tls.as_deref().map(|tls| Facts::of(&tls.connection))
+    pub fn tls_info(&self) -> Option<TlsInfo> {
+        self.tls.as_deref().map(|tls| TlsInfo::of(&tls.connection))
     }
 
     /// From now on every read and write fails after `limit`, counted from now.

@@ -8,7 +8,7 @@
 //! and who wants to log in is told to come again.
 //!
 //! Every line and every wait is bounded; what makes no sense ends the exchange as
-//! [`Step::Unsure`], with a reason that has nothing of what the client said.
+//! [`Step::Temporary`], with a reason that has nothing of what the client said.
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -130,8 +130,8 @@ impl Exchange {
                 self.name = user.unwrap_or_default();
                 Step::Rejected
             }
-            Ok(Answer::Later | Answer::Other) => Step::Unsure("Dovecot cannot tell now".to_owned()),
-            Err(e) => Step::Unsure(format!("Dovecot: {e}")),
+            Ok(Answer::Later | Answer::Other) => Step::Temporary("Dovecot cannot tell now".to_owned()),
+            Err(e) => Step::Temporary(format!("Dovecot: {e}")),
         }
     }
 

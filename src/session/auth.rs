@@ -67,7 +67,7 @@ impl Session<'_> {
     }
 
     fn binding(&self) -> Option<&Vec<u8>> {
-        self.facts.as_ref().and_then(|tls| tls.binding.as_ref())
+        self.tls_info.as_ref().and_then(|tls| tls.binding.as_ref())
     }
 
     /// AUTH: whether an exchange may begin.
@@ -137,7 +137,7 @@ impl Session<'_> {
         }
         let mut exchange = match service.logins.begin(mechanism, self.binding().cloned(), peer) {
             Ok(exchange) => exchange,
-            Err(why) => return Ok(self.unsure(&why)),
+            Err(why) => return Ok(self.temporary_failure(&why)),
         };
         let end = self.exchange(&mut exchange, initial)?;
         let name = exchange.name();
@@ -158,7 +158,7 @@ impl Session<'_> {
                 self.wait_until(started + service.logins.throttle.failed(address, &name));
                 self.failed_once_more()
             }
-            End::Answer(sasl::server::Step::Unsure(why)) => self.unsure(&why),
+            End::Answer(sasl::server::Step::Temporary(why)) => self.temporary_failure(&why),
             End::Answer(_) => Step::Say(reply::auth::bad_response()),
             End::Refusal(reply) => Step::Say(reply),
         };
@@ -173,12 +173,12 @@ impl Session<'_> {
         self.wait_until(started + self.service.logins.throttle.failed(address, name));
         self.attempts.failures += 1;
         if self.attempts.failures < MAX_FAILURES {
-            return self.unsure("too many failures");
+            return self.temporary_failure("too many failures");
         }
         Step::SayThenHangUp(reply::auth::too_many_failures(self.hostname()))
     }
 
-    fn unsure(&mut self, why: &str) -> Step {
+    fn temporary_failure(&mut self, why: &str) -> Step {
         self.attempts.refused = true;
         if self.tally.has_line() {
             ::log::warn!("{} auth: {why}", self.client.session);

@@ -109,7 +109,7 @@ impl Session<'_> {
         let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
         let (hostname, protocol, date) = (self.hostname(), self.protocol(hello), date());
         // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
-        let (version, cipher) = match &self.facts {
+        let (version, cipher) = match &self.tls_info {
             Some(tls) => (format!(" ({})", tls.version), format!("\n\ttls {}", tls.cipher)),
             None => Default::default(),
         };
@@ -235,7 +235,7 @@ impl Session<'_> {
             via: &origin.via,
             ident: &origin.ident,
             protocol: self.protocol(hello),
-            tls: self.facts.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.cipher)),
+            tls: self.tls_info.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.cipher)),
             user: self.login.as_deref().or(self.client.caller.as_ref().map(|caller| caller.login.as_str())),
             caller: self.client.caller.as_ref().map(|caller| (caller.uid, caller.program.as_str())),
         });

@@ -29,7 +29,7 @@ use crate::smtp::line::{Input, Line};
 use crate::spool::{EntryName, Spool};
 use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
-use crate::tls::{Facts, Tls};
+use crate::tls::{Tls, TlsInfo};
 
 mod access;
 mod auth;
@@ -146,7 +146,7 @@ pub struct Session<'a> {
     /// For whom the next message comes, if it says so.
     forwarded: Option<Forwarded>,
     /// What is known of the encryption; `None` in clear.
-    facts: Option<Facts>,
+    tls_info: Option<TlsInfo>,
     /// Who has logged in.
     login: Option<String>,
     /// Who has failed to.
@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
             name: None,
             front,
             forwarded: None,
-            facts: None,
+            tls_info: None,
             login: None,
             attempts: Attempts::default(),
         }

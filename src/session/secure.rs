@@ -17,7 +17,7 @@ use crate::smtp::command::Command;
 impl Session<'_> {
     /// Whether the connection is encrypted.
     pub(super) fn is_secure(&self) -> bool {
-        self.facts.is_some()
+        self.tls_info.is_some()
     }
 
     /// Whether STARTTLS would be answered 220.
@@ -62,7 +62,7 @@ impl Session<'_> {
         if let Err(e) = &done {
             log::handshake_failed(&self.client.session, self.client.address, e);
         }
-        self.facts = self.input.source.facts();
+        self.tls_info = self.input.source.tls_info();
         done
     }
 }

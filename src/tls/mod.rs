@@ -19,7 +19,7 @@ mod server;
 mod trust;
 
 pub use server::Server;
-pub use trust::{Client, Demand};
+pub use trust::{Client, Verification};
 
 /// Both sides.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Tls {
 
 /// What is known of an encrypted connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct TlsInfo {
     /// `TLS1.3`.
     pub version: &'static str,
     /// The name of the cipher suite in IANA's list.
@@ -58,7 +58,7 @@ pub struct Facts {
     pub binding: Option<Vec<u8>>,
 }
 
-impl Facts {
+impl TlsInfo {
     /// Those of a connection after its handshake.
     pub fn of(connection: &rustls::Connection) -> Self {
         let is_newest = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);

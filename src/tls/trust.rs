@@ -1,8 +1,8 @@
 //! As a client: what a host has to prove before it gets mail.
 //!
-//! By [`Demand::Any`] nothing: the connection is encrypted against those who only
+//! By [`Verification::None`] nothing: the connection is encrypted against those who only
 //! listen, and a certificate that nobody can verify is no worse than none. By
-//! [`Demand::Verified`] an authority that this system trusts must have made out
+//! [`Verification::Required`] an authority that this system trusts must have made out
 //! the certificate for the name.
 
 use std::io;
@@ -21,11 +21,11 @@ use crate::config::table::read_text;
 
 /// What a host has to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Demand {
+pub enum Verification {
     /// Nothing.
-    Any,
+    None,
     /// That it has the name by which it was found.
-    Verified,
+    Required,
 }
 
 /// Makes connections to hosts.
@@ -59,10 +59,10 @@ impl Client {
     ///
     /// # Errors
     /// When the name can be in no certificate, or no authority is known.
-    pub fn connect(&self, name: &str, demand: Demand) -> io::Result<rustls::Connection> {
-        let config = match demand {
-            Demand::Any => get(&self.any, accept_any)?,
-            Demand::Verified => get(&self.verified, || verify(rustls_native_certs::load_native_certs().certs))?,
+    pub fn connect(&self, name: &str, verification: Verification) -> io::Result<rustls::Connection> {
+        let config = match verification {
+            Verification::None => get(&self.any, accept_any)?,
+            Verification::Required => get(&self.verified, || verify(rustls_native_certs::load_native_certs().certs))?,
         };
         let name = ServerName::try_from(name.trim_end_matches('.').to_owned())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no name for TLS")))?;
@@ -93,7 +93,7 @@ fn get(
 }
 
 fn accept_any() -> io::Result<ClientConfig> {
-    configure(Arc::new(Anyone { schemes: provider().signature_verification_algorithms.supported_schemes() }))
+    configure(Arc::new(AcceptAny { schemes: provider().signature_verification_algorithms.supported_schemes() }))
 }
 
 fn configure(verifier: Arc<dyn ServerCertVerifier>) -> io::Result<ClientConfig> {
@@ -108,11 +108,11 @@ fn configure(verifier: Arc<dyn ServerCertVerifier>) -> io::Result<ClientConfig> 
 
 /// Takes every certificate, whoever made it, and of any age.
 #[derive(Debug)]
-struct Anyone {
+struct AcceptAny {
     schemes: Vec<SignatureScheme>,
 }
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -119,7 +119,7 @@ fn nobody_gets_in_by_mutated_responses() {
             match server.step(said.as_deref()) {
                 Step::Challenge(challenge) => said = client.step(Some(&challenge)).ok().or(Some(Vec::new())),
                 Step::Accepted(login) => panic!("{login} by {mechanism} with {said:?}"),
-                Step::Rejected | Step::Blocked | Step::Malformed | Step::Unsure(_) => break,
+                Step::Rejected | Step::Blocked | Step::Malformed | Step::Temporary(_) => break,
             }
         }
         // It is over, whatever comes.

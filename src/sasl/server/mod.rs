@@ -37,7 +37,7 @@ pub enum Step {
     /// What it says is no response of the mechanism.
     Malformed,
     /// It cannot be told now; why, for the log.
-    Unsure(String),
+    Temporary(String),
 }
 
 /// An account that may log in.
@@ -205,7 +205,7 @@ impl<'a> Server<'a> {
             None => (None, self.likely()),
         };
         let secret = secret.unwrap_or_else(|| Secret::Scram(decoy(&self.name, ITERATIONS, 16)));
-        let Some(_turn) = Turn::take() else { return Step::Unsure("too many log in at once".to_owned()) };
+        let Some(_turn) = Turn::take() else { return Step::Temporary("too many log in at once".to_owned()) };
         match login {
             Some(login) if secret.verify(password) => Step::Accepted(login),
             Some(_) => Step::Rejected,
@@ -236,7 +236,7 @@ impl<'a> Server<'a> {
         if !self.is_me(&whom) {
             return Err(Step::Rejected);
         }
-        let own = scram::nonce().ok_or_else(|| Step::Unsure("no random numbers".to_owned()))?;
+        let own = scram::nonce().ok_or_else(|| Step::Temporary("no random numbers".to_owned()))?;
         let (login, scram) = self.keys();
         let nonce = format!("{nonce}{own}");
         let challenge = format!("r={nonce},s={},i={}", BASE64.encode(&scram.salt), scram.iterations);

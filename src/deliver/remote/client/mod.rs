@@ -31,7 +31,7 @@ use crate::reply::{Reply, ReplyReader, Status, quoted};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::line::Input;
 use crate::timeouts::Hurry;
-use crate::tls::Demand;
+use crate::tls::Verification;
 
 use hello::Offers;
 pub use secure::{Manner, Security};
@@ -186,13 +186,15 @@ impl Connection {
     fn open_once(peer: &Peer, manner: &Manner<'_>, approach: Approach) -> Result<Self, NotOpen> {
         let mut connection = Self::connect(peer, manner, approach.until)?;
         if approach.security == Security::Implicit {
-            connection.handshake(manner, Demand::Verified).map_err(NotOpen::NoTls)?;
+            connection.handshake(manner, Verification::Required).map_err(NotOpen::NoTls)?;
         }
         connection.greeted()?;
         connection.hello(approach.verb, manner.hostname)?;
         match approach.security {
-            Security::Required => connection.start_tls(manner, Demand::Verified)?,
-            Security::Opportunistic if connection.offers.starttls => connection.start_tls(manner, Demand::Any)?,
+            Security::Required => connection.start_tls(manner, Verification::Required)?,
+            Security::Opportunistic if connection.offers.starttls => {
+                connection.start_tls(manner, Verification::None)?
+            }
             _ => {}
         }
         if let Some(login) = manner.login {

@@ -18,7 +18,7 @@ use crate::deliver::remote::hosts::Peer;
 use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::Status;
 use crate::timeouts::Hurry;
-use crate::tls::{Client, Demand};
+use crate::tls::{Client, Verification};
 
 /// How a host is spoken to.
 pub struct Manner<'a> {
@@ -86,11 +86,11 @@ const NOT_OFFERED: Status = Status(4, 7, 4);
 
 impl Connection {
     /// STARTTLS, the handshake, and EHLO again.
-    pub(super) fn start_tls(&mut self, manner: &Manner<'_>, demand: Demand) -> Result<(), NotOpen> {
-        self.ask_for_tls().and_then(|()| self.handshake(manner, demand)).map_err(NotOpen::NoTls)?;
+    pub(super) fn start_tls(&mut self, manner: &Manner<'_>, verification: Verification) -> Result<(), NotOpen> {
+        self.ask_for_tls().and_then(|()| self.handshake(manner, verification)).map_err(NotOpen::NoTls)?;
         self.hello("EHLO", manner.hostname).map_err(NotOpen::answer).map_err(|answer| match answer.outcome.reply {
             // In TLS 1.3 a host says only after the handshake that it does not like it.
-            None if demand == Demand::Any => NotOpen::NoTls(answer),
+            None if verification == Verification::None => NotOpen::NoTls(answer),
             _ => NotOpen::Answer(answer),
         })
     }
@@ -114,13 +114,13 @@ impl Connection {
     }
 
     /// Shakes hands; what was heard before is forgotten.
-    pub(super) fn handshake(&mut self, manner: &Manner<'_>, demand: Demand) -> Result<(), Answer> {
+    pub(super) fn handshake(&mut self, manner: &Manner<'_>, verification: Verification) -> Result<(), Answer> {
         self.set_stage(Stage::StartTls);
-        let hands = manner.tls.connect(&self.peer.identity(), demand);
+        let hands = manner.tls.connect(&self.peer.identity(), verification);
         let shaken = hands.and_then(|connection| self.input.source.secure(connection));
         shaken.map_err(|e| self.not_shaken(manner.security, &e))?;
-        if let Some(facts) = self.input.source.facts() {
-            self.tls = Encryption::by_tls(facts.cipher);
+        if let Some(info) = self.input.source.tls_info() {
+            self.tls = Encryption::by_tls(info.cipher);
         }
         self.names = Default::default();
         Ok(())

@@ -119,8 +119,13 @@ impl Dns {
 
     /// The same for a closure that looks at how the question came.
     pub fn judging(decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listening((Ipv4Addr::LOCALHOST, 0).into(), decide)
+    }
+
+    /// The same at an address; with port 0 at any port.
+    fn listening(address: SocketAddr, decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
         let (tcp, udp) = loop {
-            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+            let tcp = TcpListener::bind(address).expect("an address of this host");
             // The same port may be taken for UDP; the next one is not.
             if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("bound")) {
                 break (tcp, udp);
@@ -145,6 +150,11 @@ impl Dns {
     /// `TRUNCATED` gives its records over TCP only. A name without lines is
     /// NXDOMAIN, a type without lines NODATA. An alias is followed in the answer.
     pub fn zone(text: &str) -> Self {
+        Self::zone_at((Ipv4Addr::LOCALHOST, 0).into(), text)
+    }
+
+    /// Serves a zone at an address.
+    pub fn zone_at(address: SocketAddr, text: &str) -> Self {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let zone: Vec<[String; 3]> = lines
             .map(|line| {
@@ -152,7 +162,7 @@ impl Dns {
                 [(); 3].map(|()| words.next().unwrap_or_default().to_owned())
             })
             .collect();
-        Self::start(move |name, kind| look_up(&zone, name, kind))
+        Self::listening(address, move |asking| look_up(&zone, asking.name, asking.kind))
     }
 
     /// What it was asked, in order.

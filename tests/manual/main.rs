@@ -1,12 +1,14 @@
 //! The manual pages and samples, compared with the programs.
 //!
 //! - `config`: penfold.conf(5): keys, and errors with their positions
+//! - `debian`: the configurations of penfold.conf(5) run word for word on a fresh Debian
 //! - `examples`: the EXAMPLES of all pages are run
 //! - `options`: options and exit statuses
 //! - `samples`: the samples in etc/
 //! - `tables`: tables, log lines and repair instructions
 
 mod config;
+mod debian;
 mod examples;
 mod options;
 mod samples;

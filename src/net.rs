@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::timeouts::{GLANCE, Hurry};
+use crate::timeouts::{HostTimeout, POLL_INTERVAL};
 use crate::tls::TlsInfo;
 
 /// How long a peer may take to leave.
@@ -45,9 +45,9 @@ struct Wire {
     deadline: Instant,
     /// When the deadline was set, and whether less time is granted meanwhile.
     since: Instant,
-    hurry: Option<Hurry>,
+    host_timeout: Option<HostTimeout>,
     /// The deadline was not waited for.
-    is_cut: bool,
+    is_cut_short: bool,
     read_limit: Option<Duration>,
     write_limit: Option<Duration>,
 }
@@ -81,32 +81,43 @@ impl Stream {
         Ok(Self::new(Link::Files(input.into(), output.into())))
     }
 
-    /// Connects, within `limit`, or within what `hurry` grants. The second value is whether
+    /// Connects, within `limit`, or within what `host_timeout` grants. The second value is whether
     /// it was given up because of that.
     ///
     /// # Errors
     /// Those of connect(2), and `TimedOut`.
-    pub fn connect(address: SocketAddr, limit: Duration, hurry: Option<&Hurry>) -> Result<Self, (io::Error, bool)> {
-        let socket = connect(address, limit, hurry)?;
+    pub fn connect(
+        address: SocketAddr,
+        limit: Duration,
+        host_timeout: Option<&HostTimeout>,
+    ) -> Result<Self, (io::Error, bool)> {
+        let socket = connect(address, limit, host_timeout)?;
         socket.set_nodelay(true).map_err(|e| (e, false))?;
         Ok(Self::from_socket(socket))
     }
 
-    /// From now on a read or write may be given up before its deadline, if `hurry` says so;
+    /// From now on a read or write may be given up before its deadline, if `host_timeout` says so;
     /// the time it grants counts from when the deadline was set.
-    pub fn set_hurry(&mut self, hurry: Option<Hurry>) {
-        (self.wire.hurry, self.wire.is_cut) = (hurry, false);
+    pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
+        (self.wire.host_timeout, self.wire.is_cut_short) = (host_timeout, false);
     }
 
     /// Whether a read or write was given up before its deadline.
-    pub fn is_cut(&self) -> bool {
-        self.wire.is_cut
+    pub fn is_cut_short(&self) -> bool {
+        self.wire.is_cut_short
     }
 
     fn new(link: Link) -> Self {
         let now = Instant::now();
-        let wire =
-            Wire { link, deadline: now, since: now, hurry: None, is_cut: false, read_limit: None, write_limit: None };
+        let wire = Wire {
+            link,
+            deadline: now,
+            since: now,
+            host_timeout: None,
+            is_cut_short: false,
+            read_limit: None,
+            write_limit: None,
+        };
         Self { wire, tls: None }
     }
 
@@ -137,7 +148,7 @@ impl Stream {
     /// The same, until a moment.
     pub fn set_deadline(&mut self, deadline: Instant) {
         self.wire.deadline = deadline;
-        if self.wire.hurry.is_some() {
+        if self.wire.host_timeout.is_some() {
             self.wire.since = Instant::now();
         }
     }
@@ -271,13 +282,13 @@ impl Wire {
     fn left(&mut self) -> io::Result<Duration> {
         let now = Instant::now();
         let mut left = self.deadline.saturating_duration_since(now);
-        if let Some(hurry) = &self.hurry {
-            let granted = hurry.limit().map(|limit| (self.since + limit).saturating_duration_since(now));
-            self.is_cut = granted.is_some_and(|granted| granted.is_zero());
-            if self.is_cut {
+        if let Some(host_timeout) = &self.host_timeout {
+            let granted = host_timeout.limit().map(|limit| (self.since + limit).saturating_duration_since(now));
+            self.is_cut_short = granted.is_some_and(|granted| granted.is_zero());
+            if self.is_cut_short {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            left = left.min(GLANCE);
+            left = left.min(POLL_INTERVAL);
         }
         // Zero would mean no limit to the system, and less than a tick nothing.
         if left < Duration::from_millis(1) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
@@ -342,8 +353,14 @@ impl Write for Wire {
 }
 
 /// As connect(2), by a socket that can be waited for in pieces.
-fn connect(address: SocketAddr, limit: Duration, hurry: Option<&Hurry>) -> Result<TcpStream, (io::Error, bool)> {
-    let Some(hurry) = hurry else { return TcpStream::connect_timeout(&address, limit).map_err(|e| (e, false)) };
+fn connect(
+    address: SocketAddr,
+    limit: Duration,
+    host_timeout: Option<&HostTimeout>,
+) -> Result<TcpStream, (io::Error, bool)> {
+    let Some(host_timeout) = host_timeout else {
+        return TcpStream::connect_timeout(&address, limit).map_err(|e| (e, false));
+    };
     let plain = |e: io::Error| (e, false);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(plain)?;
     socket.set_nonblocking(true).map_err(plain)?;
@@ -352,11 +369,11 @@ fn connect(address: SocketAddr, limit: Duration, hurry: Option<&Hurry>) -> Resul
         Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {
             let begun = Instant::now();
             loop {
-                let (waited, granted) = (begun.elapsed(), hurry.limit());
+                let (waited, granted) = (begun.elapsed(), host_timeout.limit());
                 if waited >= limit || granted.is_some_and(|granted| waited >= granted) {
                     return Err((io::ErrorKind::TimedOut.into(), waited < limit));
                 }
-                let piece = (limit - waited).min(GLANCE);
+                let piece = (limit - waited).min(POLL_INTERVAL);
                 match wait(socket.as_fd(), nix::poll::PollFlags::POLLOUT, piece) {
                     Ok(()) => break,
                     Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}

@@ -3,7 +3,7 @@
 //! RFC 5321 4.5.3.2 grants minutes to every step of a dialogue, and so does penfold while
 //! there are workers to spare. When other mail waits for the workers that silent hosts
 //! hold, the queue shortens the time here, and a worker that waits for such a host notices
-//! within [`GLANCE`]. Nothing is shortened after the end of a message is sent: the host may
+//! within [`POLL_INTERVAL`]. Nothing is shortened after the end of a message is sent: the host may
 //! have taken it. Two atomics, and nothing that blocks.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How often a waiting worker looks whether its time was shortened.
-pub const GLANCE: Duration = Duration::from_millis(100);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the queue thinks of a destination when it starts a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +26,12 @@ pub enum Trust {
 
 /// The longest silence in each step, in milliseconds; 0 leaves it to the protocol.
 #[derive(Debug, Default)]
-pub struct Patience {
+pub struct HostTimeouts {
     unproven: AtomicU32,
     slow: AtomicU32,
 }
 
-impl Patience {
+impl HostTimeouts {
     /// Sets the longest silence of hosts of which nothing is known, and of slow ones.
     pub fn set(&self, unproven: Option<Duration>, slow: Option<Duration>) {
         let millis = |limit: Option<Duration>| limit.map_or(0, |l| u32::try_from(l.as_millis()).unwrap_or(u32::MAX));
@@ -40,25 +40,25 @@ impl Patience {
     }
 }
 
-/// The patience with one host.
+/// The timeouts with one host.
 #[derive(Debug, Clone)]
-pub struct Hurry {
-    patience: Arc<Patience>,
+pub struct HostTimeout {
+    timeouts: Arc<HostTimeouts>,
     trust: Trust,
 }
 
-impl Hurry {
-    /// The patience with a host of this standing; `None` for a proven one.
-    pub fn new(patience: &Arc<Patience>, trust: Trust) -> Option<Self> {
-        (trust != Trust::Proven).then(|| Self { patience: Arc::clone(patience), trust })
+impl HostTimeout {
+    /// The timeouts with a host of this standing; `None` for a proven one.
+    pub fn new(timeouts: &Arc<HostTimeouts>, trust: Trust) -> Option<Self> {
+        (trust != Trust::Proven).then(|| Self { timeouts: Arc::clone(timeouts), trust })
     }
 
     /// The longest silence in the step under way, if it is limited now.
     pub fn limit(&self) -> Option<Duration> {
         let limit = match self.trust {
             Trust::Proven => return None,
-            Trust::Unproven => &self.patience.unproven,
-            Trust::Slow => &self.patience.slow,
+            Trust::Unproven => &self.timeouts.unproven,
+            Trust::Slow => &self.timeouts.slow,
         };
         Some(limit.load(Ordering::Relaxed))
             .filter(|&millis| millis > 0)
@@ -72,14 +72,14 @@ mod tests {
 
     #[test]
     fn each_standing_has_its_own_limit_and_a_proven_host_has_none() {
-        let patience = Arc::new(Patience::default());
-        let limit = |trust| Hurry::new(&patience, trust).and_then(|hurry| hurry.limit());
+        let timeouts = Arc::new(HostTimeouts::default());
+        let limit = |trust| HostTimeout::new(&timeouts, trust).and_then(|host_timeout| host_timeout.limit());
         assert_eq!([Trust::Proven, Trust::Unproven, Trust::Slow].map(limit), [None; 3]);
-        patience.set(Some(Duration::from_secs(2)), Some(Duration::from_secs(30)));
+        timeouts.set(Some(Duration::from_secs(2)), Some(Duration::from_secs(30)));
         assert_eq!(limit(Trust::Proven), None);
         assert_eq!(limit(Trust::Unproven), Some(Duration::from_secs(2)));
         assert_eq!(limit(Trust::Slow), Some(Duration::from_secs(30)));
-        patience.set(None, None);
+        timeouts.set(None, None);
         assert_eq!(limit(Trust::Unproven), None);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::deliver::remote::addresses::DownAddress;
 use crate::log;
 use crate::outcome::Outcome;
-use crate::queue::Standing;
+use crate::queue::DestinationStatus;
 use crate::sys;
 
 /// Writes a line for each destination, sorted by name, and then one for each address that
@@ -14,18 +14,18 @@ use crate::sys;
 ///
 /// # Errors
 /// Those of `out`.
-pub fn hosts(mut standings: Vec<Standing>, mut down: Vec<DownAddress>, out: &mut dyn Write) -> io::Result<()> {
-    standings.sort_by(|a, b| a.name.cmp(&b.name));
+pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, out: &mut dyn Write) -> io::Result<()> {
+    statuses.sort_by(|a, b| a.name.cmp(&b.name));
     down.sort_by_key(|one| one.address);
-    for standing in &standings {
-        let Standing { name, state, running, limit, ready, .. } = standing;
+    for status in &statuses {
+        let DestinationStatus { name, state, running, limit, ready, .. } = status;
         let name = name.strip_prefix("mx:").unwrap_or(name);
         write!(out, "{name}  {state}, {running} of {limit} running, {ready} ready")?;
-        if let Some((since, probe)) = standing.down {
+        if let Some((since, probe)) = status.down {
             write!(out, ", {}", times(since, probe))?;
         }
-        let address = standing.address.map(|address| address.to_string());
-        words(standing.said.as_deref(), address, out)?;
+        let address = status.address.map(|address| address.to_string());
+        words(status.said.as_deref(), address, out)?;
     }
     for DownAddress { address, since, next_probe, why } in &down {
         write!(out, "{address}  down, {}", times(*since, *next_probe))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::address;
 use crate::log;
-use crate::queue::Running;
+use crate::queue::RunningJob;
 use crate::retry::Schedule;
 use crate::spool::{Entry, Place, Slot, Spool, Unusable};
 use crate::sys;
@@ -19,7 +19,7 @@ use crate::sys;
 pub fn list(
     spool: &Arc<Spool>,
     schedule: &Schedule,
-    running: &[Running],
+    running: &[RunningJob],
     of: Option<u32>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -74,7 +74,7 @@ fn submitter(entry: &Entry) -> Option<u32> {
 
 fn show(
     entry: &Entry,
-    (note, running): (&str, &[Running]),
+    (note, running): (&str, &[RunningJob]),
     schedule: &Schedule,
     now: u64,
     out: &mut dyn Write,

@@ -72,7 +72,7 @@ impl Answer {
                 let route = router.route_of(&recipient);
                 let list = if route == Route::List { router.list(&recipient.address) } else { Ok(None) };
                 match list.unwrap_or_else(|why| {
-                    self.add(&who, Err(unsure(&why)));
+                    self.add(&who, Err(temporary(&why)));
                     None
                 }) {
                     None => self.add(&who, whither(&route, &recipient.action)),
@@ -111,7 +111,7 @@ fn expanded(expansion: Expansion) -> Result<Vec<Recipient>, (u8, String)> {
         Expansion::Finals(finals) => Ok(finals),
         Expansion::Unknown => Err(unknown()),
         Expansion::Refused(status, why) => Err(refused(status, &why)),
-        Expansion::Unsure(why) => Err(unsure(&why)),
+        Expansion::Temporary(why) => Err(temporary(&why)),
     }
 }
 
@@ -121,7 +121,7 @@ fn whither(route: &Route, action: &Action) -> Whither {
         Route::Command(command, _) => Ok(format!("command |{command}")),
         Route::Unknown | Route::List => Err(unknown()),
         Route::Refused(status, why) => Err(refused(*status, why)),
-        Route::Unsure(_, why) => Err(unsure(why)),
+        Route::Temporary(_, why) => Err(temporary(why)),
         other => Ok(other.destination().unwrap_or_default()),
     }
 }
@@ -143,6 +143,6 @@ fn refused(status: Status, why: &str) -> (u8, String) {
     (code_of(550, Some(status)), format!("{status} {why}"))
 }
 
-fn unsure(why: &str) -> (u8, String) {
+fn temporary(why: &str) -> (u8, String) {
     (TEMPFAIL, format!("not known now: {why}"))
 }

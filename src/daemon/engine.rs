@@ -18,10 +18,10 @@ use super::exit::{self, Exit};
 use super::scan;
 use crate::control::{self, Orders};
 use crate::deliver::agent::Hands;
-use crate::deliver::remote::Shared;
+use crate::deliver::remote::Outbound;
 use crate::dns::Dns;
 use crate::listen::{Door, Entrance};
-use crate::queue::{self, Event, Queue, Tasks};
+use crate::queue::{Event, Queue, QueueSettings, SpoolTasks};
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
 use crate::submit::usage::Usage;
@@ -70,8 +70,8 @@ impl Mail {
         let dns = Arc::new(Dns::new(&settings.config.dns));
         let count = settings.config.queue.workers;
         let queue_settings = queue_settings(&settings);
-        let outbound = Shared { dns, local, addresses: Arc::default(), patience: Arc::default() };
-        let patience = Arc::clone(&outbound.patience);
+        let outbound = Outbound { dns, local, addresses: Arc::default(), timeouts: Arc::default() };
+        let timeouts = Arc::clone(&outbound.timeouts);
         let (hands, rates) = (Hands::default(), Rates::default());
         let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands, rates, outbound });
         let (events, inbox) = bounded(EVENTS);
@@ -99,7 +99,7 @@ impl Mail {
             }
         }
         let workers = workers.into_iter().map(|(give, _)| give).collect();
-        let queue = Queue::new(queue_settings, inbox, workers, tasks(&tools), patience);
+        let queue = Queue::new(queue_settings, inbox, workers, tasks(&tools), timeouts);
         let (alive, ended) = bounded(0);
         let run = move || {
             end_with_bug("queue", || queue.run());
@@ -178,7 +178,7 @@ impl Mail {
                 // Nothing waits in a queue that has ended.
                 flush.send(Event::Flush(selector, said)).ok().and_then(|()| heard.recv().ok()).unwrap_or(0)
             }),
-            wake: Box::new(move |name| drop(wake.send(Event::Woken(name)))),
+            wake: Box::new(move |name| drop(wake.send(Event::Notified(name)))),
             list: Box::new(move |of, out| {
                 let (said, heard) = bounded(1);
                 let running = for_list.send(Event::Running(said)).ok().and_then(|()| heard.recv().ok());
@@ -188,10 +188,10 @@ impl Mail {
             hosts: Box::new(move |of, out| {
                 let (said, heard) = bounded(1);
                 let asked = for_hosts.send(Event::Hosts(of.map(str::to_owned), said));
-                let standings = asked.ok().and_then(|()| heard.recv().ok()).unwrap_or_default();
+                let statuses = asked.ok().and_then(|()| heard.recv().ok()).unwrap_or_default();
                 let is_meant = |address: SocketAddr| of.is_none_or(|of| of == address.ip().to_string());
                 let down = addresses.down().into_iter().filter(|one| is_meant(one.address)).collect();
-                control::hosts(standings, down, out)
+                control::hosts(statuses, down, out)
             }),
             verify: Box::new(move |address| control::verify(&for_verify.settings().router, address)),
             submit: Box::new(move |stream, caller| door.serve_caller(stream, caller)),
@@ -241,8 +241,8 @@ impl Mail {
     }
 }
 
-pub fn queue_settings(settings: &Settings) -> queue::Settings {
-    queue::Settings {
+pub fn queue_settings(settings: &Settings) -> QueueSettings {
+    QueueSettings {
         schedule: settings.config.queue.schedule(),
         per_destination: settings.config.queue.workers_per_destination,
     }
@@ -266,13 +266,13 @@ fn settled_names(spool: &Spool) -> Vec<EntryName> {
 }
 
 /// What the queue has done by others.
-fn tasks(tools: &Arc<Tools>) -> Tasks {
+fn tasks(tools: &Arc<Tools>) -> SpoolTasks {
     let addresses = Arc::clone(&tools.outbound.addresses);
     let (for_load, for_choose, for_finish) = (Arc::clone(tools), Arc::clone(&tools.spool), Arc::clone(&tools.spool));
-    Tasks {
+    SpoolTasks {
         load: Box::new(move |name, unsynced| worker::plan(&for_load, name, unsynced)),
         choose: Box::new(move |first, second| for_choose.choose(first, second)),
         finish: Box::new(move |name| worker::finish(&for_finish, name)),
-        forgive: Box::new(move || addresses.forgive()),
+        clear_failures: Box::new(move || addresses.clear_failures()),
     }
 }

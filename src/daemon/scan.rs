@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::queue::{Event, Found, Plan};
+use crate::queue::{Event, Plan, Scanned};
 use crate::spool::{EntryName, Place, QueueId};
 use crate::sys;
-use crate::worker::{self, Survey, Tools};
+use crate::worker::{self, Scan, Tools};
 
 /// When the spool could not be read, it is tried again so often.
 const RELOAD: Duration = Duration::from_secs(30);
@@ -82,11 +82,11 @@ impl Loader<'_> {
     /// are. `None` if the queue has ended.
     fn tell(&mut self, mut names: Vec<EntryName>) -> Option<usize> {
         for pair in names.windows(2).filter(|pair| pair[0].id == pair[1].id) {
-            self.send(Event::Twins(pair[0], pair[1]))?;
+            self.send(Event::Duplicates(pair[0], pair[1]))?;
         }
         names.dedup_by_key(|name| name.id);
         let count = names.len();
-        self.send(Event::AllNamed)?;
+        self.send(Event::DuplicatesDone)?;
         names.sort_unstable_by_key(|name| Reverse((name.place, name.id)));
         while let Some(name) = names.pop() {
             self.look(name)?;
@@ -101,13 +101,13 @@ impl Loader<'_> {
 
     fn look(&mut self, name: EntryName) -> Option<()> {
         // A bug in one entry must not keep the others.
-        match catch_unwind(AssertUnwindSafe(|| worker::survey(self.tools, name))) {
-            Ok(Survey::Deliver(plan)) => self.plans.push(plan),
-            Ok(Survey::Look(awaited)) => {
+        match catch_unwind(AssertUnwindSafe(|| worker::scan(self.tools, name))) {
+            Ok(Scan::Deliver(plan)) => self.plans.push(plan),
+            Ok(Scan::Repair(awaited)) => {
                 self.awaited.extend(awaited);
-                self.send(Event::Look(name))?;
+                self.send(Event::Repair(name))?;
             }
-            Ok(Survey::Gone) | Err(_) => {}
+            Ok(Scan::Gone) | Err(_) => {}
         }
         if self.plans.len() < BATCH { Some(()) } else { self.deliver() }
     }
@@ -118,7 +118,7 @@ impl Loader<'_> {
         let (taken, outstanding) = bounded(1);
         let plans = std::mem::replace(&mut self.plans, Vec::with_capacity(BATCH));
         self.outstanding = Some(outstanding);
-        self.send(Event::Found(Found { plans, taken }))
+        self.send(Event::Scanned(Scanned { plans, taken }))
     }
 
     fn await_queue(&mut self) -> Option<()> {

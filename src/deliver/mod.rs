@@ -13,7 +13,7 @@ use crate::spool::Content;
 
 /// One message on its way to one destination.
 #[derive(Clone)]
-pub struct Consignment<'a> {
+pub struct Delivery<'a> {
     /// The queue id, for the log.
     pub id: &'a str,
     /// The reverse-path; `None` is the null path.

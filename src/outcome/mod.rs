@@ -55,7 +55,7 @@ pub enum Contact {
     /// No host answered: why.
     Unreachable(Box<Outcome>),
     /// Every address that may be tried has as many connections as it may have.
-    Crowded,
+    AtLimit,
     /// It was given up before its time, because others waited for the worker.
     Postponed,
 }

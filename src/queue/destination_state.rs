@@ -20,7 +20,7 @@ const DEFERRED_AT_ONCE: usize = 4;
 
 /// What is known of it, and what it has to do.
 #[derive(Default)]
-pub struct Destination {
+pub struct DestinationState {
     pub ready: Ready,
     pub health: Health,
     pub running: usize,
@@ -34,12 +34,12 @@ pub struct Destination {
     pub address: Option<SocketAddr>,
     pub said: Option<Box<Outcome>>,
     /// Failures of jobs that began before this one mean nothing any more.
-    pub forgiven: u64,
+    pub cleared_at: u64,
     /// Jobs that wait because it is down.
     pub waiting_for_it: Vec<JobRef>,
 }
 
-impl Destination {
+impl DestinationState {
     pub fn class(&self, key: &Key, now: Instant) -> Class {
         match (&self.health, key) {
             (_, key) if is_local(key) => Class::Here,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::health::{Down, Standing};
+use super::health::{DestinationStatus, Down};
 use super::intern::{at_port, is_exchangers};
 use crate::outcome::{Contact, Outcome};
 use crate::retry::Schedule;
@@ -27,29 +27,29 @@ pub enum Event {
     /// An entry was committed by this process, a moment ago.
     New(EntryName),
     /// An entry was committed by another process, not long ago: it may be one of the
-    /// [`Event::Twins`], and waits for [`Event::AllNamed`].
-    Woken(EntryName),
+    /// [`Event::Duplicates`], and waits for [`Event::DuplicatesDone`].
+    Notified(EntryName),
     /// Two files on disk have one id.
-    Twins(EntryName, EntryName),
+    Duplicates(EntryName, EntryName),
     /// All twins that were in the spool at the start were told of.
-    AllNamed,
+    DuplicatesDone,
     /// An entry on disk that only the queue may look at: something is to be put in
     /// order, which is done while no job of it runs.
-    Look(EntryName),
+    Repair(EntryName),
     /// Entries on disk.
-    Found(Found),
+    Scanned(Scanned),
     /// A worker is done with a job.
-    Report(Box<Report>),
+    JobDone(Box<JobReport>),
     /// Entries in the spool, of which some may be new to the queue: a person moved them.
     Appeared(Vec<EntryName>),
     /// Try now what is waiting; says how many jobs that were.
     Flush(Selector, Sender<usize>),
     /// What is known of destinations elsewhere: of all, or of those of one domain or name.
-    Hosts(Option<String>, Sender<Vec<Standing>>),
+    Hosts(Option<String>, Sender<Vec<DestinationStatus>>),
     /// The messages that are at workers, each with the destination and for how long.
-    Running(Sender<Vec<Running>>),
+    Running(Sender<Vec<RunningJob>>),
     /// Other settings from now on.
-    Settings(Settings),
+    Settings(QueueSettings),
     /// Everything on disk was reported; end when nothing is ready or running.
     Drain,
     /// Start nothing any more; end when nothing is running.
@@ -81,7 +81,7 @@ impl Selector {
 
 /// A job that is at a worker.
 #[derive(Debug, Clone)]
-pub struct Running {
+pub struct RunningJob {
     /// The message.
     pub id: QueueId,
     /// The destination.
@@ -95,7 +95,7 @@ pub struct Running {
 
 /// What the queue goes by.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct QueueSettings {
     /// When to try again.
     pub schedule: Schedule,
     /// Workers at once for one destination elsewhere.
@@ -104,7 +104,7 @@ pub struct Settings {
 
 /// Entries that were found on disk, and how they are to be delivered.
 #[derive(Debug)]
-pub struct Found {
+pub struct Scanned {
     /// How.
     pub plans: Vec<Plan>,
     /// Is told when the queue has them: who brings more waits for it, so that what
@@ -165,7 +165,7 @@ pub struct Job {
     /// The recipients.
     pub spots: Vec<Spot>,
     /// Outcomes of an earlier attempt that could not be written down.
-    pub owed: Vec<(u32, Outcome)>,
+    pub unrecorded: Vec<(u32, Outcome)>,
     /// Whether the entry must be synced first.
     pub unsynced: bool,
     /// Whether the rest of the entry is settled: then the worker finishes it.
@@ -180,13 +180,13 @@ pub struct Job {
 
 /// What a worker has to say.
 #[derive(Debug)]
-pub struct Report {
+pub struct JobReport {
     /// The worker.
     pub worker: usize,
     /// The job.
     pub job: Job,
     /// What became of it.
-    pub verdict: Verdict,
+    pub result: JobResult,
     /// What it showed of the destination.
     pub contact: Contact,
     /// The address that was used last.
@@ -199,7 +199,7 @@ pub struct Report {
 
 /// What became of a job.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum JobResult {
     /// Every recipient of the job is settled.
     Settled,
     /// These recipients are to be tried at this time.

@@ -64,7 +64,7 @@ impl Down {
 
 /// What is known of a destination for people to read, in [`crate::queue::Event::Hosts`].
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct DestinationStatus {
     /// The destination.
     pub name: Arc<str>,
     /// The address that was used last.
@@ -117,7 +117,7 @@ impl Health {
     }
 
     /// Nothing bad is thought of it any more.
-    pub fn forgive(&mut self) {
+    pub fn clear_failures(&mut self) {
         if matches!(self, Self::Slow | Self::Down(_)) {
             *self = Self::Fresh;
         }

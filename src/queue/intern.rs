@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::event::Key;
 use super::thin_out;
 
-/// Names, and how many jobs have each.
+/// Interner, and how many jobs have each.
 #[derive(Default)]
-pub struct Names(HashMap<Key, u32>);
+pub struct Interner(HashMap<Key, u32>);
 
-impl Names {
+impl Interner {
     /// The one copy of a name, for one job more.
     pub fn share(&mut self, name: &str) -> Key {
         let name = self.find(name).unwrap_or_else(|| name.into());

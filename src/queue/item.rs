@@ -20,7 +20,7 @@ pub struct Item {
     /// Whether it must be synced before it is acted on.
     pub unsynced: bool,
     /// What is to come when none of its jobs runs any more.
-    pub end: End,
+    pub end: ItemEnd,
     jobs: Jobs,
 }
 
@@ -28,7 +28,7 @@ const _: () = assert!(size_of::<Item>() <= 88);
 
 /// What is to come when nothing of an entry runs any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ItemEnd {
     /// Nothing before all jobs are settled; then the entry is removed.
     Finish,
     /// It is planned anew.
@@ -69,7 +69,7 @@ pub struct ItemJob {
     /// The domains for which it is asked, if `key` does not say them.
     pub domains: Few<Key>,
     /// Outcomes that could not be written down.
-    pub owed: Option<Box<Owed>>,
+    pub unrecorded: Option<Box<Unrecorded>>,
     /// When it is due, while it waits.
     due: u64,
     state: JobState,
@@ -79,7 +79,7 @@ pub struct ItemJob {
 
 /// Outcomes by the recipient's number.
 #[derive(Debug, Default)]
-pub struct Owed(pub Vec<(u32, Outcome)>);
+pub struct Unrecorded(pub Vec<(u32, Outcome)>);
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl ItemJob {
             key,
             spots: spots.into(),
             domains: domains.into(),
-            owed: None,
+            unrecorded: None,
             due,
             state: JobState::Waiting,
             again: false,
@@ -142,13 +142,13 @@ impl ItemJob {
     }
 
     /// Owes outcomes, or no more.
-    pub fn owe(&mut self, owed: Vec<(u32, Outcome)>) {
-        self.owed = if owed.is_empty() { None } else { Some(Box::new(Owed(owed))) };
+    pub fn set_unrecorded(&mut self, unrecorded: Vec<(u32, Outcome)>) {
+        self.unrecorded = if unrecorded.is_empty() { None } else { Some(Box::new(Unrecorded(unrecorded))) };
     }
 
-    /// What it owed.
-    pub fn take_owed(&mut self) -> Vec<(u32, Outcome)> {
-        self.owed.take().map(|owed| owed.0).unwrap_or_default()
+    /// What it unrecorded.
+    pub fn take_unrecorded(&mut self) -> Vec<(u32, Outcome)> {
+        self.unrecorded.take().map(|unrecorded| unrecorded.0).unwrap_or_default()
     }
 }
 
@@ -162,7 +162,7 @@ impl Item {
                 Jobs::Many(Box::new(ManyJobs { list, open, running: 0 }))
             }
         };
-        Self { size: entry.size, place: entry.place, sender, unsynced, end: End::Finish, jobs }
+        Self { size: entry.size, place: entry.place, sender, unsynced, end: ItemEnd::Finish, jobs }
     }
 
     /// The entry with this id, where it was last seen.

@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::spool::{EntryName, QueueId};
 use crate::sys;
-use crate::timeouts::Patience;
+use crate::timeouts::HostTimeouts;
 
 mod destination_state;
 mod event;
@@ -31,11 +31,13 @@ mod pool;
 mod ready;
 mod turns;
 
-pub use event::{Event, Found, Job, Key, LOCAL, Plan, Planned, Report, Running, Selector, Settings, Verdict};
-pub use health::{Down, Standing};
-use intern::Names;
-use item::{End, Item, ItemJob, JobState};
-use turns::{Begun, Destinations, JobRef};
+pub use event::{
+    Event, Job, JobReport, JobResult, Key, LOCAL, Plan, Planned, QueueSettings, RunningJob, Scanned, Selector,
+};
+pub use health::{DestinationStatus, Down};
+use intern::Interner;
+use item::{Item, ItemEnd, ItemJob, JobState};
+use turns::{Destinations, JobRef, NextJob};
 
 /// The longest sleep while something waits, so that a change of the clock is noticed.
 const NAP: Duration = Duration::from_secs(600);
@@ -45,7 +47,7 @@ const MAX_STREAK: usize = 8;
 const SMALL: usize = 4096;
 
 /// What the queue asks of the spool.
-pub struct Tasks {
+pub struct SpoolTasks {
     /// Plans a new entry, `None` if there is nothing to do.
     pub load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
     /// Which of two files of one id, on which nothing is done, counts.
@@ -53,7 +55,7 @@ pub struct Tasks {
     /// Removes an entry of which everything is settled.
     pub finish: Box<dyn Fn(EntryName) -> bool + Send>,
     /// Lets addresses that are down be tried at once.
-    pub forgive: Box<dyn Fn() + Send>,
+    pub clear_failures: Box<dyn Fn() + Send>,
 }
 
 /// To which destination and address an idle worker keeps a connection.
@@ -61,14 +63,14 @@ type Holds = Option<(Key, SocketAddr)>;
 
 /// The queue's own thread.
 pub struct Queue {
-    settings: Settings,
+    settings: QueueSettings,
     events: Receiver<Event>,
     workers: Vec<Sender<Job>>,
-    tasks: Tasks,
+    tasks: SpoolTasks,
     items: HashMap<QueueId, Box<Item>>,
     /// Jobs of all items.
     jobs: usize,
-    names: Names,
+    names: Interner,
     destinations: Destinations,
     /// What waits, and what waited when this was noted.
     due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
@@ -76,7 +78,7 @@ pub struct Queue {
     /// How many jobs each worker began one after the other over one connection.
     streaks: Vec<usize>,
     /// The jobs that run, by worker.
-    running: HashMap<usize, Running>,
+    running: HashMap<usize, RunningJob>,
     /// What other processes committed before the names in the spool are known.
     early: Option<Vec<EntryName>>,
     draining: bool,
@@ -85,13 +87,13 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue. Workers are named by their place in `workers`; what they wait for
-    /// goes by `patience`.
+    /// goes by `timeouts`.
     pub fn new(
-        settings: Settings,
+        settings: QueueSettings,
         events: Receiver<Event>,
         workers: Vec<Sender<Job>>,
-        tasks: Tasks,
-        patience: Arc<Patience>,
+        tasks: SpoolTasks,
+        timeouts: Arc<HostTimeouts>,
     ) -> Self {
         let idle = (0..workers.len()).rev().map(|worker| (worker, None)).collect();
         Self {
@@ -101,8 +103,8 @@ impl Queue {
             items: HashMap::new(),
             jobs: 0,
             streaks: vec![0; workers.len()],
-            names: Names::default(),
-            destinations: Destinations::new(workers.len(), &settings, patience),
+            names: Interner::default(),
+            destinations: Destinations::new(workers.len(), &settings, timeouts),
             due: BinaryHeap::new(),
             idle,
             running: HashMap::new(),
@@ -120,7 +122,7 @@ impl Queue {
                 self.destinations.note_time();
                 self.wake_due();
                 self.dispatch();
-                self.destinations.set_patience();
+                self.destinations.set_timeouts();
             }
             if self.running.is_empty() && (self.stopping || (self.draining && self.destinations.is_idle())) {
                 return;
@@ -144,24 +146,24 @@ impl Queue {
     fn take(&mut self, event: Event) {
         match event {
             Event::New(entry) => self.load(entry, false),
-            Event::Woken(entry) => match &mut self.early {
+            Event::Notified(entry) => match &mut self.early {
                 Some(early) => early.push(entry),
                 None => self.load(entry, false),
             },
-            Event::Twins(first, second) => self.choose(first, second),
-            Event::AllNamed => self.early.take().into_iter().flatten().for_each(|entry| self.load(entry, false)),
-            Event::Look(entry) => self.load(entry, true),
-            Event::Found(Found { plans, taken }) => {
+            Event::Duplicates(first, second) => self.choose(first, second),
+            Event::DuplicatesDone => self.early.take().into_iter().flatten().for_each(|entry| self.load(entry, false)),
+            Event::Repair(entry) => self.load(entry, true),
+            Event::Scanned(Scanned { plans, taken }) => {
                 plans.into_iter().for_each(|plan| self.insert(plan));
                 // Whoever waits for it may have gone, here and below.
                 let _ = taken.try_send(());
             }
-            Event::Report(report) => self.report(*report),
+            Event::JobDone(report) => self.report(*report),
             Event::Appeared(entries) => entries.into_iter().for_each(|entry| self.load(entry, true)),
             Event::Flush(selector, said) => drop(said.try_send(self.flush(&selector))),
-            Event::Hosts(of, said) => drop(said.try_send(self.standings(of.as_deref()))),
+            Event::Hosts(of, said) => drop(said.try_send(self.statuses(of.as_deref()))),
             Event::Running(said) => {
-                let since = |running: &Running| Running { since: running.began.elapsed(), ..running.clone() };
+                let since = |running: &RunningJob| RunningJob { since: running.began.elapsed(), ..running.clone() };
                 drop(said.try_send(self.running.values().map(since).collect()));
             }
             Event::Settings(settings) => {
@@ -252,23 +254,24 @@ impl Queue {
         }
     }
 
-    fn hand_out(&mut self, begun: Begun) {
+    fn hand_out(&mut self, begun: NextJob) {
         let worker = self.choose_worker(&begun.key, begun.address);
         self.hand_to(worker, begun);
     }
 
-    fn hand_to(&mut self, worker: usize, begun: Begun) {
-        let Begun { key, job: (id, index), number, trust, down, .. } = begun;
+    fn hand_to(&mut self, worker: usize, begun: NextJob) {
+        let NextJob { key, job: (id, index), number, trust, down, .. } = begun;
         let Some(item) = self.items.get_mut(&id) else { return };
         let (entry, unsynced, is_last) = (item.entry(id), item.unsynced, item.open() == 1);
         item.set(index, JobState::Running);
         let Some(own) = item.jobs_mut().get_mut(index) else { return };
         let spots = own.spots.as_slice().to_vec();
-        let owed = own.take_owed();
+        let unrecorded = own.take_unrecorded();
         let recipients = spots.iter().map(|spot| spot.number).collect();
-        let running = Running { id, key: Arc::clone(&key), recipients, since: Duration::ZERO, began: Instant::now() };
+        let running =
+            RunningJob { id, key: Arc::clone(&key), recipients, since: Duration::ZERO, began: Instant::now() };
         self.running.insert(worker, running);
-        let job = Job { entry, key, spots, owed, unsynced, is_last, trust, down, index, started: number };
+        let job = Job { entry, key, spots, unrecorded, unsynced, is_last, trust, down, index, started: number };
         // A worker lives as long as the queue.
         let _ = self.workers[worker].send(job);
     }
@@ -284,12 +287,12 @@ impl Queue {
         self.idle.remove(at).0
     }
 
-    fn report(&mut self, report: Report) {
-        let Report { worker, job, verdict, contact, address, holds, children } = report;
+    fn report(&mut self, report: JobReport) {
+        let JobReport { worker, job, result, contact, address, holds, children } = report;
         self.running.remove(&worker);
         let key = Arc::clone(&job.key);
         let revived = self.destinations.end((&key, job.started), contact, address);
-        self.note_verdict(job, verdict);
+        self.note_result(job, result);
         // Mail that was deferred while its destination was down need not wait any longer.
         for job in revived {
             if key_of(&self.items, job).is_some_and(|own| own == key) && waits_until(&self.items, job).is_some() {
@@ -307,7 +310,7 @@ impl Queue {
 
     /// More for the destination to which a worker keeps a connection, unless others should
     /// have a turn.
-    fn begin_more(&mut self, worker: usize, key: &Key) -> Option<Begun> {
+    fn begin_more(&mut self, worker: usize, key: &Key) -> Option<NextJob> {
         if self.stopping || self.streaks[worker] >= MAX_STREAK && self.destinations.is_wanted_elsewhere(key) {
             return None;
         }
@@ -319,36 +322,36 @@ impl Queue {
 
     /// What is known of destinations: of all, or of a domain, a host, or a name as the
     /// list has it.
-    fn standings(&self, of: Option<&str>) -> Vec<Standing> {
-        let Some(name) = of else { return self.destinations.standings(|_| true) };
+    fn statuses(&self, of: Option<&str>) -> Vec<DestinationStatus> {
+        let Some(name) = of else { return self.destinations.statuses(|_| true) };
         let exchangers = intern::exchangers(name);
-        self.destinations.standings(|key| **key == *name || **key == *exchangers || intern::names_host(key, name))
+        self.destinations.statuses(|key| **key == *name || **key == *exchangers || intern::names_host(key, name))
     }
 
-    fn note_verdict(&mut self, job: Job, verdict: Verdict) {
+    fn note_result(&mut self, job: Job, result: JobResult) {
         let (id, index) = (job.entry.id, job.index);
         let Some(item) = self.items.get_mut(&id) else { return };
         item.follow(job.entry);
         item.unsynced &= job.unsynced;
         let Some(own) = item.jobs_mut().get_mut(index) else { return };
-        own.owe(job.owed);
+        own.set_unrecorded(job.unrecorded);
         let again = std::mem::take(&mut own.again);
         if again {
-            self.destinations.forgive(&job.key);
-            (self.tasks.forgive)();
+            self.destinations.clear_failures(&job.key);
+            (self.tasks.clear_failures)();
         }
-        if let Verdict::Again = verdict {
+        if let JobResult::Again = result {
             self.make_ready((id, index));
-        } else if let Verdict::Later { spots, due } = verdict {
+        } else if let JobResult::Later { spots, due } = result {
             let due = if again { 0 } else { due };
             own.spots = spots.into();
             item.put_off(index, due);
             self.due.push(Reverse((due, id, index as u32)));
         } else {
             item.set(index, JobState::Settled);
-            match verdict {
-                Verdict::Stale if item.end == End::Finish => item.end = End::Stale,
-                Verdict::Vanished => item.end = End::Vanished,
+            match result {
+                JobResult::Stale if item.end == ItemEnd::Finish => item.end = ItemEnd::Stale,
+                JobResult::Vanished => item.end = ItemEnd::Vanished,
                 _ => {}
             }
         }
@@ -360,11 +363,11 @@ impl Queue {
         let Some(item) = self.items.get(&id).filter(|item| item.running() == 0) else { return };
         let (entry, end, is_settled) = (item.entry(id), item.end, item.open() == 0);
         match end {
-            End::Finish if is_settled && !(self.tasks.finish)(entry) => self.finish_later(id),
-            End::Finish if is_settled => self.forget(id),
-            End::Finish => {}
-            End::Stale => self.plan_anew(id),
-            End::Vanished => self.forget(id),
+            ItemEnd::Finish if is_settled && !(self.tasks.finish)(entry) => self.finish_later(id),
+            ItemEnd::Finish if is_settled => self.forget(id),
+            ItemEnd::Finish => {}
+            ItemEnd::Stale => self.plan_anew(id),
+            ItemEnd::Vanished => self.forget(id),
         }
     }
 
@@ -380,16 +383,16 @@ impl Queue {
     fn plan_anew(&mut self, id: QueueId) {
         let Some(item) = self.items.get_mut(&id) else { return };
         let (entry, unsynced) = (item.entry(id), item.unsynced);
-        let owed: Vec<_> = item.jobs_mut().iter_mut().flat_map(ItemJob::take_owed).collect();
+        let unrecorded: Vec<_> = item.jobs_mut().iter_mut().flat_map(ItemJob::take_unrecorded).collect();
         self.forget(id);
         self.load(entry, unsynced);
-        let Some(item) = self.items.get_mut(&id).filter(|_| !owed.is_empty()) else { return };
+        let Some(item) = self.items.get_mut(&id).filter(|_| !unrecorded.is_empty()) else { return };
         let by_number = item.by_number();
-        for (number, outcome) in owed {
+        for (number, outcome) in unrecorded {
             // One that cannot be read now has a job without recipients, which owes for all.
             let at = by_number.get(&number).copied().unwrap_or(0);
             if let Some(job) = item.jobs_mut().get_mut(at) {
-                job.owed.get_or_insert_default().0.push((number, outcome));
+                job.unrecorded.get_or_insert_default().0.push((number, outcome));
             }
         }
     }
@@ -435,8 +438,8 @@ impl Queue {
         let mut waiting: Vec<_> = found.into_iter().filter_map(|(due, job)| Some((due?, job))).collect();
         waiting.sort_unstable();
         let keys: HashSet<Key> = waiting.iter().filter_map(|&(_, job)| key_of(&self.items, job)).collect();
-        keys.iter().for_each(|key| self.destinations.forgive(key));
-        (self.tasks.forgive)();
+        keys.iter().for_each(|key| self.destinations.clear_failures(key));
+        (self.tasks.clear_failures)();
         waiting.into_iter().for_each(|(_, job)| self.make_ready(job));
         count
     }
@@ -445,7 +448,7 @@ impl Queue {
 /// The size of a job's entry, if the job is still ready. One of an entry that is to be
 /// planned anew or forgotten is not.
 fn size_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, key: &Key) -> Option<u64> {
-    let item = items.get(&id).filter(|item| item.end == End::Finish && item.is_ready(index, key))?;
+    let item = items.get(&id).filter(|item| item.end == ItemEnd::Finish && item.is_ready(index, key))?;
     Some(item.entry(id).size)
 }
 

@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use super::health::UNPROVEN;
-use crate::timeouts::Patience;
+use crate::timeouts::HostTimeouts;
 
 /// The longest silence of an unproven host while three quarters of their workers are taken.
 const UNPROVEN_SILENCE: Duration = Duration::from_millis(1500);
@@ -145,14 +145,14 @@ impl Pool {
 
     /// Shortens the time of doubtful hosts where others wait for their workers; `waits` is
     /// whether destinations of a class do.
-    pub fn set_patience(&self, patience: &Patience, waits: impl Fn(Class) -> bool) {
+    pub fn set_timeouts(&self, timeouts: &HostTimeouts, waits: impl Fn(Class) -> bool) {
         let doubtful = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
         // Early enough that in a large pool the next one never has to wait.
         let is_near = self.workers >= 16 && 4 * self.running[Class::Unproven as usize] >= 3 * doubtful;
         let is_full = waits(Class::Unproven) || waits(Class::Proven);
         let unproven = if is_full { Some(WANTED_SILENCE) } else { is_near.then_some(UNPROVEN_SILENCE) };
         let slow = (waits(Class::Slow) || is_full).then_some(SLOW_SILENCE);
-        patience.set(unproven, slow);
+        timeouts.set(unproven, slow);
     }
 }
 

@@ -16,15 +16,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::destination_state::{Destination, is_users};
-use super::event::{Key, Settings};
-use super::health::{Down, Health, Standing};
+use super::destination_state::{DestinationState, is_users};
+use super::event::{Key, QueueSettings};
+use super::health::{DestinationStatus, Down, Health};
 use super::item::is_local;
 use super::pool::{CLASSES, Class, Pool};
 use super::{SMALL, thin_out};
 use crate::outcome::Contact;
 use crate::spool::QueueId;
-use crate::timeouts::{Patience, Trust};
+use crate::timeouts::{HostTimeouts, Trust};
 
 /// A job elsewhere that takes longer makes its destination a slow one.
 const SLOW_HOST: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ const REMEMBERED: usize = 4096;
 pub type JobRef = (QueueId, usize);
 
 /// A job whose turn it is.
-pub struct Begun {
+pub struct NextJob {
     pub key: Key,
     pub job: JobRef,
     /// What it is to be called when it ends.
@@ -61,7 +61,7 @@ pub struct Begun {
 pub struct Destinations {
     most: usize,
     longest_quiet: Duration,
-    known: HashMap<Key, Destination>,
+    known: HashMap<Key, DestinationState>,
     /// Destinations with ready jobs and room for one more, each with its ticket; a
     /// ticket that the destination does not have any more is worth nothing.
     turns: [VecDeque<(Key, u64)>; CLASSES.len()],
@@ -82,7 +82,7 @@ pub struct Destinations {
     parked_since: Option<Instant>,
     /// Those without work that are remembered, the oldest first.
     remembered: VecDeque<Key>,
-    patience: Arc<Patience>,
+    timeouts: Arc<HostTimeouts>,
 }
 
 struct Started {
@@ -98,7 +98,7 @@ struct Started {
 
 impl Destinations {
     /// With nothing ready.
-    pub fn new(workers: usize, settings: &Settings, patience: Arc<Patience>) -> Self {
+    pub fn new(workers: usize, settings: &QueueSettings, timeouts: Arc<HostTimeouts>) -> Self {
         Self {
             most: settings.per_destination,
             longest_quiet: settings.schedule.min / 4,
@@ -115,12 +115,12 @@ impl Destinations {
             parked: HashMap::new(),
             parked_since: None,
             remembered: VecDeque::new(),
-            patience,
+            timeouts,
         }
     }
 
     /// Other settings from now on.
-    pub fn set(&mut self, settings: &Settings) {
+    pub fn set(&mut self, settings: &QueueSettings) {
         (self.most, self.longest_quiet) = (settings.per_destination, settings.schedule.min / 4);
     }
 
@@ -153,7 +153,7 @@ impl Destinations {
 
     /// The job whose turn it is begins now. `size_of` is the size of its entry, if it still is
     /// ready.
-    pub fn begin_next(&mut self, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<Begun> {
+    pub fn begin_next(&mut self, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<NextJob> {
         (0..CLASSES.len()).find_map(|next| {
             let at = (self.first + next) % CLASSES.len();
             let begun = self.begin_in(CLASSES[at], &size_of);
@@ -165,7 +165,7 @@ impl Destinations {
     }
 
     /// Shortens the time of doubtful hosts where others wait for their workers.
-    pub fn set_patience(&self) {
+    pub fn set_timeouts(&self) {
         // A few at the front tell: a ticket may be worth nothing any more.
         let is_good = |class: Class, (key, ticket): &(Key, u64)| {
             self.known.get(key).is_some_and(|d| d.ticket == Some((*ticket, class)))
@@ -173,7 +173,7 @@ impl Destinations {
         let waits = |class: Class| {
             self.turns[class as usize].iter().take(8).any(|turn| is_good(class, turn)) && !self.may_begin(class)
         };
-        self.pool.set_patience(&self.patience, waits);
+        self.pool.set_timeouts(&self.timeouts, waits);
     }
 
     /// Whether there is a worker for a class.
@@ -184,14 +184,14 @@ impl Destinations {
     /// Whether a worker that ends a job of a destination should be for another one next.
     pub fn is_wanted_elsewhere(&self, key: &Key) -> bool {
         let waits = |class: Class| !self.turns[class as usize].is_empty();
-        let is_sated = |d: &Destination| d.running >= self.pool.share(Class::Proven, d.ready.len(), self.ready);
+        let is_sated = |d: &DestinationState| d.running >= self.pool.share(Class::Proven, d.ready.len(), self.ready);
         let is_only_one = self.pool.idle() <= 1 && (waits(Class::Here) || waits(Class::User));
         (is_only_one || waits(Class::Proven) || waits(Class::Unproven)) && self.known.get(key).is_none_or(is_sated)
     }
 
     /// The next job of a destination to which the worker that has just ended one keeps a
     /// connection, if it is a healthy one.
-    pub fn begin_more(&mut self, key: &Key, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<Begun> {
+    pub fn begin_more(&mut self, key: &Key, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<NextJob> {
         let now = Instant::now();
         let destination = self.known.get(key).filter(|d| d.class(key, now) == Class::Proven)?;
         if destination.running >= destination.health.limit(self.most) || self.pool.free(Class::Proven) == 0 {
@@ -201,7 +201,7 @@ impl Destinations {
         Some(self.begin(key, job, Class::Proven, now))
     }
 
-    fn begin_in(&mut self, class: Class, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<Begun> {
+    fn begin_in(&mut self, class: Class, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<NextJob> {
         // Those with as much as their share for now. Each has a job running, so they are few.
         let mut sated = Vec::new();
         let mut begun = None;
@@ -246,11 +246,11 @@ impl Destinations {
         std::iter::from_fn(next).find_map(|job| Some((job, size_of(job, key)?)))
     }
 
-    fn begin(&mut self, key: &Key, (job, size): (JobRef, u64), class: Class, now: Instant) -> Begun {
+    fn begin(&mut self, key: &Key, (job, size): (JobRef, u64), class: Class, now: Instant) -> NextJob {
         let number = self.count;
         self.count += 1;
         self.pool.running[class as usize] += 1;
-        let mut begun = Begun { key: Arc::clone(key), job, number, trust: Trust::Proven, down: None, address: None };
+        let mut begun = NextJob { key: Arc::clone(key), job, number, trust: Trust::Proven, down: None, address: None };
         let slow_after = if is_users(key) { SLOW_USER } else { SLOW_HOST + Duration::from_secs(size / SLOW_RATE) };
         let is_probe = class == Class::Slow && self.known.get(key).is_some_and(|d| matches!(d.health, Health::Down(_)));
         let started = Started { key: Arc::clone(key), job, class, since: now, slow_after, is_probe };
@@ -306,7 +306,7 @@ impl Destinations {
                     }
                     destination.said = said;
                 }
-                Contact::Unreachable(_) if number < destination.forgiven => {}
+                Contact::Unreachable(_) if number < destination.cleared_at => {}
                 Contact::Unreachable(why) => {
                     destination.said = Some(why.clone());
                     destination.health.failed(*why, destination.running, quiet, Instant::now());
@@ -315,7 +315,7 @@ impl Destinations {
                     }
                 }
                 Contact::Postponed => destination.health.slow_down(),
-                Contact::Crowded => {
+                Contact::AtLimit => {
                     is_crowded = true;
                     if let Some(address) = address.filter(|_| !std::mem::replace(&mut destination.is_parked, true)) {
                         self.parked.entry(address).or_default().push_back(Arc::clone(key));
@@ -410,10 +410,10 @@ impl Destinations {
     }
 
     /// One that has moved house may be tried at once: its host may be another now.
-    pub fn forgive(&mut self, key: &Key) {
+    pub fn clear_failures(&mut self, key: &Key) {
         let Some(destination) = self.known.get_mut(key) else { return };
-        destination.health.forgive();
-        (destination.forgiven, destination.waiting_for_it) = (self.count, Vec::new());
+        destination.health.clear_failures();
+        (destination.cleared_at, destination.waiting_for_it) = (self.count, Vec::new());
         self.reclass(key);
         self.offer_turn(key);
         self.drop_idle(key);
@@ -441,10 +441,10 @@ impl Destinations {
 
     /// What is known of destinations elsewhere, in no order: of all, or of those with this
     /// name.
-    pub fn standings(&self, is_meant: impl Fn(&Key) -> bool) -> Vec<Standing> {
+    pub fn statuses(&self, is_meant: impl Fn(&Key) -> bool) -> Vec<DestinationStatus> {
         let meant = self.known.iter().filter(|(key, _)| !is_local(key) && is_meant(key));
         let now = Instant::now();
-        let standing = |(key, destination): (&Key, &Destination)| Standing {
+        let status = |(key, destination): (&Key, &DestinationState)| DestinationStatus {
             name: Arc::clone(key),
             address: destination.address,
             state: destination.health.word(),
@@ -457,6 +457,6 @@ impl Destinations {
             },
             said: destination.said.clone(),
         };
-        meant.map(standing).collect()
+        meant.map(status).collect()
     }
 }

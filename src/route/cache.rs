@@ -24,10 +24,10 @@ const MOST: usize = 16;
 
 /// The expansions.
 #[derive(Debug, Default)]
-pub(super) struct Memory(Mutex<HashMap<Address, Remembered>>);
+pub(super) struct ExpansionCache(Mutex<HashMap<Address, CachedExpansion>>);
 
 #[derive(Debug)]
-struct Remembered {
+struct CachedExpansion {
     expansion: Expansion,
     /// The tables that said so.
     aliases: Arc<Aliases>,
@@ -35,14 +35,14 @@ struct Remembered {
     until: Instant,
 }
 
-impl Memory {
+impl ExpansionCache {
     /// The expansion of an address that has a domain: remembered, or as `expand` finds it.
     pub(super) fn of(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
         if self.lock().is_empty() {
             return self.keep(router, address, expand);
         }
         let (aliases, virtual_table, now) = (router.aliases.current(), router.virtual_table.current(), Instant::now());
-        let is_good = |one: &Remembered| {
+        let is_good = |one: &CachedExpansion| {
             Arc::ptr_eq(&one.aliases, &aliases) && Arc::ptr_eq(&one.virtual_table, &virtual_table) && now < one.until
         };
         let without_detail = base(router, address, &aliases, &virtual_table);
@@ -67,7 +67,7 @@ impl Memory {
             return expansion;
         }
         let whole = base(router, address, &aliases, &virtual_table).unwrap_or_else(|| address.clone());
-        let one = Remembered { expansion, aliases, virtual_table, until: Instant::now() + KEPT };
+        let one = CachedExpansion { expansion, aliases, virtual_table, until: Instant::now() + KEPT };
         let key = if is_of_no_name(&one, address) { whole } else { address.clone() };
         let expansion = one.expansion.clone();
         let mut known = self.lock();
@@ -80,7 +80,7 @@ impl Memory {
         expansion
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Address, Remembered>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Address, CachedExpansion>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -97,12 +97,12 @@ fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &V
 
 /// Whether an expansion is the same for every detail: it names no recipient by the address
 /// that was asked for.
-fn is_of_no_name(one: &Remembered, address: &Address) -> bool {
+fn is_of_no_name(one: &CachedExpansion, address: &Address) -> bool {
     match &one.expansion {
         Expansion::Finals(finals) => finals.iter().all(|to| {
             let is_plain = matches!(to.action, Action::Deliver | Action::Direct);
             is_plain && to.address != *address
         }),
-        Expansion::Unknown | Expansion::Refused(..) | Expansion::Unsure(_) => true,
+        Expansion::Unknown | Expansion::Refused(..) | Expansion::Temporary(_) => true,
     }
 }

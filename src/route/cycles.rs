@@ -5,7 +5,7 @@
 //! are nodes and edges.
 
 /// Whether each node is in a ring; `edges` are the nodes to which each one leads.
-pub(super) fn in_rings(edges: &[Vec<usize>]) -> Vec<bool> {
+pub(super) fn on_cycle(edges: &[Vec<usize>]) -> Vec<bool> {
     let order = order_of_leaving(edges);
     let mut back: Vec<Vec<usize>> = vec![Vec::new(); edges.len()];
     for (from, to) in edges.iter().enumerate().flat_map(|(from, all)| all.iter().map(move |to| (from, *to))) {
@@ -71,7 +71,7 @@ mod tests {
             (vec![vec![1, 2], vec![3], vec![3], vec![1]], vec![1, 3]),
         ] {
             let found: Vec<usize> =
-                in_rings(&edges).iter().enumerate().filter(|(_, is_in)| **is_in).map(|f| f.0).collect();
+                on_cycle(&edges).iter().enumerate().filter(|(_, is_in)| **is_in).map(|f| f.0).collect();
             assert_eq!(found, rings, "{edges:?}");
         }
     }
@@ -79,6 +79,6 @@ mod tests {
     #[test]
     fn a_long_ring_needs_no_stack() {
         let edges: Vec<Vec<usize>> = (0..100_000).map(|at| vec![(at + 1) % 100_000, at / 2]).collect();
-        assert!(in_rings(&edges).into_iter().all(|is_in| is_in));
+        assert!(on_cycle(&edges).into_iter().all(|is_in| is_in));
     }
 }

@@ -9,7 +9,7 @@
 //! process. An alias that names a list, or has an owner, is
 //! a final recipient: the worker has the list read, and the walk begins there again with
 //! its members, as it does with those of a `.forward`. What depends on a table or the system
-//! being out of order is `Unsure`.
+//! being out of order is `Temporary`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::address::Address;
 use crate::aliases::{Aliases, Member};
 use crate::envelope::{Action, Recipient};
 
-use super::cycles::in_rings;
-use super::routes::{Routes, Target};
+use super::cycles::on_cycle;
+use super::routes::{RouteTarget, Routes};
 use super::virtual_table::VirtualTable;
 use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router, lower};
 
@@ -42,7 +42,7 @@ pub(super) fn expand_members(router: &Router, own: &Address, members: &[Member],
 }
 
 fn ended(result: Result<Expansion, String>) -> Expansion {
-    result.unwrap_or_else(Expansion::Unsure)
+    result.unwrap_or_else(Expansion::Temporary)
 }
 
 /// The tables in force when the expansion began.
@@ -53,7 +53,7 @@ struct Tables<'r> {
 }
 
 /// What the tables say of one address.
-enum Step<'t> {
+enum TableAnswer<'t> {
     Final(Action),
     /// No table has it: a final recipient if it is a user, else unknown.
     Local(Action),
@@ -77,10 +77,10 @@ impl<'r> Tables<'r> {
         Self { router, aliases: router.aliases.current(), virtual_table: router.virtual_table.current() }
     }
 
-    fn step(&self, address: &Address, ask: Ask) -> Result<Step<'_>, String> {
+    fn step(&self, address: &Address, ask: Ask) -> Result<TableAnswer<'_>, String> {
         let (domain, router) = (address.domain(), self.router);
         if !router.is_local(domain) {
-            return Ok(Step::Final(Action::Deliver));
+            return Ok(TableAnswer::Final(Action::Deliver));
         }
         let name = lower(address.local());
         let is_postmaster = name == POSTMASTER;
@@ -89,8 +89,8 @@ impl<'r> Tables<'r> {
             let is_past = ask == Ask::Mailbox && router.users.are_of_system();
             let action = if is_past { Action::Direct } else { Action::Deliver };
             return Ok(match is_postmaster {
-                true if router.mailbox(&name, domain)?.is_none() => Step::Final(Action::Deliver),
-                _ => Step::Local(action),
+                true if router.mailbox(&name, domain)?.is_none() => TableAnswer::Final(Action::Deliver),
+                _ => TableAnswer::Local(action),
             });
         }
         if let Some(step) = self.named(&name, domain)? {
@@ -100,10 +100,10 @@ impl<'r> Tables<'r> {
         let below = base.map_or(Ok(None), |base| self.named(base, domain));
         let catch_all = self.virtual_table.catch_all(domain);
         if matches!((&below, &catch_all), (Ok(None), Ok(None))) && !is_postmaster {
-            return Ok(Step::Local(Action::Deliver));
+            return Ok(TableAnswer::Local(Action::Deliver));
         }
         if router.users.mailbox(&name, domain)?.is_some() {
-            return Ok(Step::Final(Action::Deliver));
+            return Ok(TableAnswer::Final(Action::Deliver));
         }
         if let Some(step) = below? {
             return Ok(step);
@@ -111,24 +111,24 @@ impl<'r> Tables<'r> {
         if let Some(base) = base
             && router.users.mailbox(base, domain)?.is_some()
         {
-            return Ok(Step::Final(Action::Deliver));
+            return Ok(TableAnswer::Final(Action::Deliver));
         }
         match catch_all.map_err(ToString::to_string)? {
-            Some(members) => Ok(Step::Members(members)),
+            Some(members) => Ok(TableAnswer::Members(members)),
             None if is_postmaster => self.postmaster(address),
-            None => Ok(Step::Unknown),
+            None => Ok(TableAnswer::Unknown),
         }
     }
 
     /// What the tables of addresses and of names have.
-    fn named(&self, name: &str, domain: &str) -> Result<Option<Step<'_>>, String> {
+    fn named(&self, name: &str, domain: &str) -> Result<Option<TableAnswer<'_>>, String> {
         if let Some(members) = self.virtual_table.find(name, domain).map_err(ToString::to_string)? {
-            return Ok(Some(Step::Members(members)));
+            return Ok(Some(TableAnswer::Members(members)));
         }
         let Some(members) = self.aliases.find(name).map_err(ToString::to_string)? else { return Ok(None) };
         let is_list = members.iter().any(|member| matches!(member, Member::Include(_)));
         let is_late = is_list || self.aliases.owner(name).is_some();
-        Ok(Some(if is_late { Step::Final(Action::Expand) } else { Step::Members(members) }))
+        Ok(Some(if is_late { TableAnswer::Final(Action::Expand) } else { TableAnswer::Members(members) }))
     }
 
     /// Whether an address that no table has is that of a user.
@@ -143,26 +143,28 @@ impl<'r> Tables<'r> {
 
     /// A postmaster whom no table knows: whom the configuration names, or the
     /// last resort if that is nobody.
-    fn postmaster(&self, address: &Address) -> Result<Step<'_>, String> {
+    fn postmaster(&self, address: &Address) -> Result<TableAnswer<'_>, String> {
         let router = self.router;
         let members = &router.postmaster;
-        let [Member::Address(named) | Member::Direct(named)] = members else { return Ok(Step::Final(Action::Deliver)) };
+        let [Member::Address(named) | Member::Direct(named)] = members else {
+            return Ok(TableAnswer::Final(Action::Deliver));
+        };
         let named = router.qualified(named);
         let is_postmaster = named.local().eq_ignore_ascii_case(POSTMASTER);
         if is_postmaster && named.domain() == address.domain() {
-            return Ok(Step::Final(Action::Deliver));
+            return Ok(TableAnswer::Final(Action::Deliver));
         }
         // Another domain's postmaster is followed, not asked from here: it could ask back.
         let is_nobody = !is_postmaster
             && match self.step(&named, Ask::Tables)? {
-                Step::Unknown => true,
-                Step::Local(_) => !self.is_user(&named)?,
+                TableAnswer::Unknown => true,
+                TableAnswer::Local(_) => !self.is_user(&named)?,
                 _ => false,
             };
         if is_nobody {
-            return Ok(Step::Final(Action::Deliver));
+            return Ok(TableAnswer::Final(Action::Deliver));
         }
-        Ok(Step::Members(members))
+        Ok(TableAnswer::Members(members))
     }
 }
 
@@ -180,13 +182,13 @@ struct Walk<'t> {
 struct Node {
     address: Address,
     ask: Ask,
-    end: End,
+    end: NodeEnd,
     action: Action,
     members: Vec<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum NodeEnd {
     Final,
     /// A user, or unknown: not asked yet.
     Local,
@@ -203,12 +205,12 @@ impl<'t> Walk<'t> {
     /// Follows every address met until nothing new comes up.
     fn run(&mut self, mut at: usize) -> Result<(), String> {
         while let Some(node) = self.nodes.get_mut(at) {
-            if node.end != End::Final {
+            if node.end != NodeEnd::Final {
                 match self.tables.step(&node.address, node.ask)? {
-                    Step::Final(action) => (node.end, node.action) = (End::Final, action),
-                    Step::Local(action) => (node.end, node.action) = (End::Local, action),
-                    Step::Unknown => node.end = End::Unknown,
-                    Step::Members(members) => self.follow(at, members)?,
+                    TableAnswer::Final(action) => (node.end, node.action) = (NodeEnd::Final, action),
+                    TableAnswer::Local(action) => (node.end, node.action) = (NodeEnd::Local, action),
+                    TableAnswer::Unknown => node.end = NodeEnd::Unknown,
+                    TableAnswer::Members(members) => self.follow(at, members)?,
                 }
             }
             at += 1;
@@ -231,13 +233,25 @@ impl<'t> Walk<'t> {
                 Member::Direct(address) => self.node(self.tables.router.qualify(address), Ask::Mailbox)?,
                 Member::Run(command) => {
                     let action = Action::Run { command: command.clone(), user: user.map(Into::into) };
-                    self.push(Node { address: own.clone(), ask: himself, end: End::Final, action, members: vec![] })?
+                    self.push(Node {
+                        address: own.clone(),
+                        ask: himself,
+                        end: NodeEnd::Final,
+                        action,
+                        members: vec![],
+                    })?
                 }
                 Member::File(file) => {
                     let action = Action::Append { file: file.clone(), user: user.map(Into::into) };
-                    self.push(Node { address: own.clone(), ask: himself, end: End::Final, action, members: vec![] })?
+                    self.push(Node {
+                        address: own.clone(),
+                        ask: himself,
+                        end: NodeEnd::Final,
+                        action,
+                        members: vec![],
+                    })?
                 }
-                // Read before, where that can be done: see `Step::Final(Action::Expand)`.
+                // Read before, where that can be done: see `TableAnswer::Final(Action::Expand)`.
                 Member::Include(file) => return Err(format!("{own} stands for the list {file}, which was not read")),
             };
             self.nodes[at].members.push(index);
@@ -252,7 +266,8 @@ impl<'t> Walk<'t> {
             self.met_again = true;
             return Ok(index);
         }
-        let index = self.push(Node { address, ask, end: End::None, action: Action::Deliver, members: Vec::new() })?;
+        let index =
+            self.push(Node { address, ask, end: NodeEnd::None, action: Action::Deliver, members: Vec::new() })?;
         self.known.insert(key, index);
         Ok(index)
     }
@@ -278,12 +293,12 @@ impl<'t> Walk<'t> {
     fn finals(&self) -> Result<Expansion, String> {
         let mut seen = HashSet::new();
         let (mut finals, mut is_known, mut asked) = (Vec::new(), false, Vec::new());
-        let is_broken = self.broken_rings()?;
+        let is_broken = self.broken_cycles()?;
         for (at, node) in self.nodes.iter().enumerate() {
             let action = match (node.end, &node.action) {
-                (End::None, _) if !is_broken.get(at).is_some_and(|is_broken| *is_broken) => continue,
+                (NodeEnd::None, _) if !is_broken.get(at).is_some_and(|is_broken| *is_broken) => continue,
                 // A user's own `.forward` that leads back to him.
-                (End::None, _) if at == 0 && self.user.is_some() => &Action::Direct,
+                (NodeEnd::None, _) if at == 0 && self.user.is_some() => &Action::Direct,
                 (_, action) => action,
             };
             // One mailbox gets one copy, and so does a list, whatever the details are.
@@ -294,8 +309,8 @@ impl<'t> Walk<'t> {
             };
             if seen.insert((who, what)) {
                 finals.push(Recipient { action: action.clone(), ..Recipient::new(node.address.clone()) });
-                is_known |= matches!(node.end, End::Final | End::None);
-                if node.end == End::Local {
+                is_known |= matches!(node.end, NodeEnd::Final | NodeEnd::None);
+                if node.end == NodeEnd::Local {
                     asked.push(&node.address);
                 }
             }
@@ -319,14 +334,14 @@ impl<'t> Walk<'t> {
 
     /// Where a ring is broken: at an alias that leads back to itself and is a user too. Empty
     /// where there is no ring.
-    fn broken_rings(&self) -> Result<Vec<bool>, String> {
+    fn broken_cycles(&self) -> Result<Vec<bool>, String> {
         if !self.met_again {
             return Ok(Vec::new());
         }
         let edges: Vec<Vec<usize>> = self.nodes.iter().map(|node| node.members.clone()).collect();
-        let mut is_broken = in_rings(&edges);
+        let mut is_broken = on_cycle(&edges);
         for (is_broken, node) in is_broken.iter_mut().zip(&self.nodes).filter(|(is_in, _)| **is_in) {
-            *is_broken = node.end == End::None && self.tables.is_user(&node.address)?;
+            *is_broken = node.end == NodeEnd::None && self.tables.is_user(&node.address)?;
         }
         Ok(is_broken)
     }
@@ -336,7 +351,9 @@ impl<'t> Walk<'t> {
         let router = self.tables.router;
         let routes = finals.iter().all(|a| !router.is_local(a.address.domain())).then(|| router.routes.current())?;
         let refused = |routes: &Routes, address: &Address| match routes.find(address.domain()) {
-            Some(Target::Error(status, why)) if status.0 == 5 => Some(Expansion::Refused(*status, why.to_string())),
+            Some(RouteTarget::Error(status, why)) if status.0 == 5 => {
+                Some(Expansion::Refused(*status, why.to_string()))
+            }
             None if router.local_only => Some(Expansion::Refused(LOCAL_ONLY, NO_WAY_OUT.into())),
             _ => None,
         };

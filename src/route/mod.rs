@@ -7,7 +7,7 @@
 //! the same tables, which follow their files.
 //!
 //! Nothing fails here: that a table or the system cannot be asked is an answer
-//! too, `Unsure`, and means later. Every expansion ends, whatever is in the
+//! too, `Temporary`, and means later. Every expansion ends, whatever is in the
 //! tables. Does not ask the DNS, does not open a mailbox, does not decide who may
 //! relay: the session does, with [`Router::place`].
 
@@ -26,8 +26,8 @@ use crate::envelope::{Action, Recipient};
 use crate::reply::Status;
 use crate::users::{DESTINATION, Mailbox, Owner, Users};
 
-use cache::Memory;
-use routes::{Routes, SMTP, Target};
+use cache::ExpansionCache;
+use routes::{RouteTarget, Routes, SMTP};
 use virtual_table::VirtualTable;
 
 mod cache;
@@ -58,7 +58,7 @@ pub struct Router {
     virtual_table: Watched<VirtualTable>,
     users: Users,
     routes: Watched<Routes>,
-    memory: Memory,
+    cache: ExpansionCache,
 }
 
 /// Whose an address is, going by its domain.
@@ -84,7 +84,7 @@ pub enum Expansion {
     /// The routes table refuses all of it, with this status and text.
     Refused(Status, String),
     /// It cannot be said now, and why: 451.
-    Unsure(String),
+    Temporary(String),
 }
 
 /// What an alias stands for that is expanded at the delivery.
@@ -121,11 +121,11 @@ pub enum Route {
     /// The routes table refuses it, with this status (class 5) and text.
     Refused(Status, String),
     /// Not now: a status (class 4), and why.
-    Unsure(Status, String),
+    Temporary(Status, String),
 }
 
 /// What the status of a route is that cannot be told.
-const UNSURE: Status = Status(4, 3, 0);
+const TEMPORARY: Status = Status(4, 3, 0);
 
 impl Router {
     /// Who is told of what has no sender to tell.
@@ -182,7 +182,7 @@ impl Router {
             virtual_table,
             users,
             routes,
-            memory: Memory::default(),
+            cache: ExpansionCache::default(),
         };
         if errors.is_empty() {
             router.warn_of_aliases();
@@ -220,7 +220,7 @@ impl Router {
     /// always exists (RFC 5321 4.5.1).
     pub fn expand(&self, address: &Address) -> Expansion {
         let address = self.qualified(address);
-        self.memory.of(self, &address, || expand::expand(self, &address))
+        self.cache.of(self, &address, || expand::expand(self, &address))
     }
 
     /// The final recipients that the members of a list or of a `.forward` stand for, by
@@ -270,11 +270,11 @@ impl Router {
             None => route(Owner::Server),
             // As for a mailbox.
             Some(Ok(Some(account))) if account.uid == 0 => {
-                Route::Unsure(UNSURE, "it would need root's rights".to_owned())
+                Route::Temporary(TEMPORARY, "it would need root's rights".to_owned())
             }
             Some(Ok(Some(account))) => route(Owner::User(account)),
             Some(Ok(None)) => Route::Unknown,
-            Some(Err(why)) => Route::Unsure(UNSURE, why),
+            Some(Err(why)) => Route::Temporary(TEMPORARY, why),
         };
         match &recipient.action {
             Action::Deliver | Action::Direct => self.route(&recipient.address),
@@ -307,7 +307,7 @@ impl Router {
             Ok(Some(mailbox)) => Route::Mailbox(mailbox),
             Ok(None) if name == POSTMASTER => self.last_resort(),
             Ok(None) => Route::Unknown,
-            Err(why) => Route::Unsure(UNSURE, why),
+            Err(why) => Route::Temporary(TEMPORARY, why),
         }
     }
 
@@ -326,11 +326,13 @@ impl Router {
 
     fn elsewhere(&self, address: &Address) -> Route {
         match self.routes.current().find(address.domain()) {
-            Some(Target::Host(host)) => Route::Hosts(vec![host.clone()]),
-            Some(Target::Mx { domain: Some(domain), port }) => Route::Mx { domain: domain.to_string(), port: *port },
-            Some(Target::Mx { domain: None, port }) => direct(address, *port),
-            Some(Target::Error(status, why)) if status.0 == 5 => Route::Refused(*status, why.to_string()),
-            Some(Target::Error(status, why)) => Route::Unsure(*status, why.to_string()),
+            Some(RouteTarget::Host(host)) => Route::Hosts(vec![host.clone()]),
+            Some(RouteTarget::Mx { domain: Some(domain), port }) => {
+                Route::Mx { domain: domain.to_string(), port: *port }
+            }
+            Some(RouteTarget::Mx { domain: None, port }) => direct(address, *port),
+            Some(RouteTarget::Error(status, why)) if status.0 == 5 => Route::Refused(*status, why.to_string()),
+            Some(RouteTarget::Error(status, why)) => Route::Temporary(*status, why.to_string()),
             None if self.local_only => Route::Refused(LOCAL_ONLY, NO_WAY_OUT.into()),
             None if self.smarthosts.is_empty() => direct(address, SMTP),
             None => Route::Hosts(self.smarthosts.clone()),
@@ -376,7 +378,7 @@ impl Route {
             Self::Mailbox(Mailbox { owner: Owner::User(account), .. }) => {
                 Some(format!("{DESTINATION}{}", account.name))
             }
-            Self::Mailbox(_) | Self::List | Self::Unknown | Self::Refused(..) | Self::Unsure(..) => None,
+            Self::Mailbox(_) | Self::List | Self::Unknown | Self::Refused(..) | Self::Temporary(..) => None,
             Self::Mx { domain, port: SMTP } => Some(format!("mx:{domain}")),
             Self::Mx { domain, port } => Some(format!("mx:{domain}:{port}")),
             Self::Hosts(hosts) => {

@@ -31,18 +31,18 @@ pub(super) struct Routes {
     /// By the key as it is written, in lower case: `domain`, `.domain` or `*`.
     rows: HashMap<Box<str>, Row>,
     /// What holds for all domains where the file could not be read at all.
-    lost: Option<Target>,
+    lost: Option<RouteTarget>,
 }
 
 #[derive(Debug)]
 struct Row {
     line: usize,
-    target: Target,
+    target: RouteTarget,
 }
 
 /// Where the mail of a domain goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum RouteTarget {
     /// To this host.
     Host(HostPort),
     /// To the mail exchangers of a domain, `None` for those of the recipient's own.
@@ -77,7 +77,7 @@ impl Routes {
     }
 
     /// Where the mail of a domain, in lower case, goes; `None` if no line says.
-    pub(super) fn find(&self, domain: &str) -> Option<&Target> {
+    pub(super) fn find(&self, domain: &str) -> Option<&RouteTarget> {
         if self.lost.is_some() {
             return self.lost.as_ref();
         }
@@ -91,7 +91,7 @@ impl Routes {
     /// The hosts that it names.
     pub(super) fn hosts(&self) -> impl Iterator<Item = &HostPort> {
         self.rows.values().filter_map(|row| match &row.target {
-            Target::Host(host) => Some(host),
+            RouteTarget::Host(host) => Some(host),
             _ => None,
         })
     }
@@ -117,8 +117,8 @@ impl Routes {
 }
 
 /// Not now, since a line is wrong.
-fn waiting(error: &ConfigError) -> Target {
-    Target::Error(Status(4, 3, 5), error.to_string().into())
+fn waiting(error: &ConfigError) -> RouteTarget {
+    RouteTarget::Error(Status(4, 3, 5), error.to_string().into())
 }
 
 fn read_key(text: &str) -> Result<Box<str>, String> {
@@ -133,7 +133,7 @@ fn read_key(text: &str) -> Result<Box<str>, String> {
 const EXPECTED: &str = "expected host:port, [address]:port, smtps://host, smtp+starttls://host, mx:domain or \
                         error:status text";
 
-fn read_target(text: &str) -> Result<Target, String> {
+fn read_target(text: &str) -> Result<RouteTarget, String> {
     if let Some(error) = text.strip_prefix("error:") {
         return read_error(error);
     }
@@ -146,11 +146,11 @@ fn read_target(text: &str) -> Result<Target, String> {
     }
     match target.strip_prefix("mx:") {
         Some(exchanger) => read_exchanger(exchanger),
-        None => HostPort::parse_url(target).map(Target::Host).ok_or_else(|| EXPECTED.to_owned()),
+        None => HostPort::parse_url(target).map(RouteTarget::Host).ok_or_else(|| EXPECTED.to_owned()),
     }
 }
 
-fn read_exchanger(text: &str) -> Result<Target, String> {
+fn read_exchanger(text: &str) -> Result<RouteTarget, String> {
     let (domain, port) = text.split_once(':').map_or((text, Ok(SMTP)), |(domain, port)| (domain, read_port(port)));
     let domain = match domain {
         "" => None,
@@ -158,15 +158,15 @@ fn read_exchanger(text: &str) -> Result<Target, String> {
         _ if domain.starts_with('[') => return Err("expected a domain, not an address, after mx:".to_owned()),
         _ => Some(parse_domain(domain).map_err(|_| "expected mx:domain or mx:domain:port")?),
     };
-    Ok(Target::Mx { domain, port: port? })
+    Ok(RouteTarget::Mx { domain, port: port? })
 }
 
 /// A status and a text that other hosts can be told.
-fn read_error(text: &str) -> Result<Target, String> {
+fn read_error(text: &str) -> Result<RouteTarget, String> {
     match Status::read(text.trim_start()) {
-        Some((status @ Status(4 | 5, ..), "")) => Ok(Target::Error(status, "no mail goes to this domain".into())),
+        Some((status @ Status(4 | 5, ..), "")) => Ok(RouteTarget::Error(status, "no mail goes to this domain".into())),
         Some((status @ Status(4 | 5, ..), why)) if why.bytes().all(|b| (b' '..=b'~').contains(&b)) => {
-            Ok(Target::Error(status, why.trim().into()))
+            Ok(RouteTarget::Error(status, why.trim().into()))
         }
         _ => Err("expected error:5.1.2 or error:4.2.1 and a text in ASCII".to_owned()),
     }

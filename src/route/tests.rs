@@ -67,7 +67,7 @@ fn expand(router: &Router, text: &str) -> String {
         Expansion::Finals(finals) => finals.iter().map(|to| to.address.to_string()).collect::<Vec<_>>().join(" "),
         Expansion::Unknown => "unknown".into(),
         Expansion::Refused(status, why) => format!("refused {status} {why}"),
-        Expansion::Unsure(why) => format!("unsure: {why}"),
+        Expansion::Temporary(why) => format!("unsure: {why}"),
     }
 }
 
@@ -76,7 +76,7 @@ fn route(router: &Router, text: &str) -> String {
         Route::Mailbox(mailbox) => mailbox.path.display().to_string(),
         Route::Unknown | Route::Command(..) | Route::List => "unknown".into(),
         Route::Refused(status, why) => format!("refused {status} {why}"),
-        Route::Unsure(_, why) => format!("unsure: {why}"),
+        Route::Temporary(_, why) => format!("unsure: {why}"),
         route @ (Route::Mx { .. } | Route::Hosts(_)) => route.destination().expect("it is elsewhere"),
     }
 }

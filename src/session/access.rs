@@ -40,7 +40,7 @@ pub fn recipient(
             Expansion::Finals(finals) => Ok(finals),
             Expansion::Unknown => Err(reply::recipient::unknown_user(address)),
             Expansion::Refused(status, why) => Err(reply::recipient::refused(address, status, &why)),
-            Expansion::Unsure(why) => {
+            Expansion::Temporary(why) => {
                 if is_logged {
                     ::log::warn!("recipient <{address}>: {why}");
                 }
@@ -70,6 +70,6 @@ pub fn verify(service: &Service, address: &Address) -> Reply {
         Expansion::Finals(_) => reply::verify::exists(address),
         Expansion::Unknown => reply::recipient::unknown_user(address),
         Expansion::Refused(status, why) => reply::recipient::refused(address, status, &why),
-        Expansion::Unsure(_) => reply::verify::cannot_verify(),
+        Expansion::Temporary(_) => reply::verify::cannot_verify(),
     }
 }

@@ -383,7 +383,7 @@ fn is_himself(finals: &[Recipient], address: &Address) -> bool {
 fn not_expanded(expansion: &Expansion) -> Outcome {
     match expansion {
         Expansion::Refused(status, why) => Outcome::failed(*status, why.as_str()),
-        Expansion::Unsure(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
+        Expansion::Temporary(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
         Expansion::Finals(_) | Expansion::Unknown => Outcome::failed(Status(5, 1, 1), "nobody whom it names exists"),
     }
 }

@@ -72,7 +72,7 @@ impl Attempt<'_> {
             Route::Command(command, owner) => self.run(slot, command, owner),
             Route::List => self.expand_list(slot),
             Route::Refused(status, why) => Outcome::failed(*status, why.as_str()),
-            Route::Unsure(status, why) => Outcome::deferred(*status, why.as_str()),
+            Route::Temporary(status, why) => Outcome::deferred(*status, why.as_str()),
             _ => Outcome::failed(Status(5, 1, 1), "User unknown"),
         };
         Err(Box::new(outcome))

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::deliver::Consignment;
+use crate::deliver::Delivery;
 use crate::deliver::agent::Hands;
-use crate::deliver::remote::{Attempted, Courier, Target, Terms};
+use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings, Target};
 use crate::log;
 use crate::outcome::{Contact, Fate, Outcome};
-use crate::queue::{Event, Job, LOCAL, Report, Verdict};
+use crate::queue::{Event, Job, JobReport, JobResult, LOCAL};
 use crate::route::Route;
 use crate::spool::{Entry, EntryName, Slot, Spool, Spot, State, Unusable};
 use crate::sys;
@@ -36,7 +36,7 @@ mod tools;
 
 pub use immediate::take_home;
 use plan::key;
-pub use plan::{Survey, plan, survey};
+pub use plan::{Scan, plan, scan};
 pub use rate::Rates;
 pub use tools::{Settings, Tools};
 
@@ -46,7 +46,7 @@ const KEEP: Duration = Duration::from_secs(2);
 /// Works until the queue hangs up.
 pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender<Event>) {
     let mut worker =
-        Worker { courier: Courier::new(tools.outbound.clone()), tools, contact: Contact::None, address: None };
+        Worker { remote: RemoteDelivery::new(tools.outbound.clone()), tools, contact: Contact::None, address: None };
     loop {
         let mut job = match worker.next_job(&jobs) {
             Some(job) => job,
@@ -55,14 +55,14 @@ pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender
         let mut children = Vec::new();
         (worker.contact, worker.address) = (Contact::None, None);
         let done = catch_unwind(AssertUnwindSafe(|| worker.settle(&mut job, &mut children)));
-        let verdict = done.unwrap_or_else(|_| {
+        let result = done.unwrap_or_else(|_| {
             ::log::error!("{}: a bug ended an attempt for {}; it is made again later", job.entry.id, job.key);
-            worker.courier.close();
+            worker.remote.close();
             worker.later(&job)
         });
-        let (contact, address, holds) = (std::mem::take(&mut worker.contact), worker.address, worker.courier.holds());
-        let report = Report { worker: number, job, verdict, contact, address, holds, children };
-        if events.send(Event::Report(Box::new(report))).is_err() {
+        let (contact, address, holds) = (std::mem::take(&mut worker.contact), worker.address, worker.remote.holds());
+        let report = JobReport { worker: number, job, result, contact, address, holds, children };
+        if events.send(Event::JobDone(Box::new(report))).is_err() {
             return;
         }
     }
@@ -70,7 +70,7 @@ pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender
 
 struct Worker {
     tools: Arc<Tools>,
-    courier: Courier,
+    remote: RemoteDelivery,
     /// What the attempt under way showed of its destination, and the address that it used.
     contact: Contact,
     address: Option<SocketAddr>,
@@ -98,21 +98,21 @@ struct Attempt<'a> {
 
 impl Worker {
     fn next_job(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
-        if self.courier.holds().is_some() {
+        if self.remote.holds().is_some() {
             match jobs.recv_timeout(KEEP) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.courier.close(),
+                Err(RecvTimeoutError::Timeout) => self.remote.close(),
             }
         }
         jobs.recv().ok()
     }
 
     /// The life of a message, one destination at a time.
-    fn settle(&mut self, job: &mut Job, children: &mut Vec<EntryName>) -> Verdict {
+    fn settle(&mut self, job: &mut Job, children: &mut Vec<EntryName>) -> JobResult {
         let entry = match self.open(job) {
             Ok(entry) => entry,
-            Err(verdict) => return verdict,
+            Err(result) => return result,
         };
         let tools = Arc::clone(&self.tools);
         let mut attempt = Attempt {
@@ -127,19 +127,19 @@ impl Worker {
             hands: &tools.hands,
             rates: &tools.rates,
         };
-        let Some(outcomes) = self.deliver(&mut attempt) else { return Verdict::Stale };
-        if matches!(self.contact, Contact::Crowded | Contact::Postponed) {
-            return Verdict::Again;
+        let Some(outcomes) = self.deliver(&mut attempt) else { return JobResult::Stale };
+        if matches!(self.contact, Contact::AtLimit | Contact::Postponed) {
+            return JobResult::Again;
         }
         if attempt.write_down(outcomes) && attempt.report_failures() {
-            attempt.job.owed.clear();
-            attempt.verdict()
+            attempt.job.unrecorded.clear();
+            attempt.result()
         } else {
             self.later(attempt.job)
         }
     }
 
-    fn open(&self, job: &mut Job) -> Result<Entry, Verdict> {
+    fn open(&self, job: &mut Job) -> Result<Entry, JobResult> {
         let opened = self.tools.spool.entry_for(job.entry, &job.spots).and_then(|mut entry| {
             if job.unsynced {
                 entry.sync()?;
@@ -150,15 +150,15 @@ impl Worker {
         });
         match opened {
             // It could not be read when it was planned.
-            Ok(_) if job.spots.is_empty() => Err(Verdict::Stale),
+            Ok(_) if job.spots.is_empty() => Err(JobResult::Stale),
             Ok(entry) => {
                 job.entry = entry.name();
                 self.check_given(&entry, job).map(|()| entry)
             }
-            Err(Unusable::Gone) => Err(Verdict::Vanished),
+            Err(Unusable::Gone) => Err(JobResult::Vanished),
             Err(Unusable::Bad(bad)) => {
                 self.tools.spool.condemn(job.entry, bad.0);
-                Err(Verdict::Vanished)
+                Err(JobResult::Vanished)
             }
             Err(Unusable::Io(e)) => {
                 ::log::error!("spool: open {}: {e}", job.entry.id);
@@ -169,30 +169,30 @@ impl Worker {
 
     /// That an entry that was given away is for whom it was given to: he could have written
     /// anything into it since.
-    fn check_given(&self, entry: &Entry, job: &Job) -> Result<(), Verdict> {
+    fn check_given(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
         let Some(uid) = entry.given_to() else { return Ok(()) };
         let router = &self.tools.settings().router;
         entry.slots().iter().try_for_each(|slot| match router.route_of(&slot.recipient) {
             Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
-            Route::Unsure(..) => Err(self.later(job)),
+            Route::Temporary(..) => Err(self.later(job)),
             _ => {
                 self.tools.spool.condemn(entry.name(), "it was given to a user, and is for somebody else");
-                Err(Verdict::Vanished)
+                Err(JobResult::Vanished)
             }
         })
     }
 
     /// The whole job again after the first interval, nothing being written down.
-    fn later(&self, job: &Job) -> Verdict {
+    fn later(&self, job: &Job) -> JobResult {
         let due = sys::now() + self.tools.settings().config.queue.retry_min.as_secs();
-        Verdict::Later { spots: job.spots.clone(), due }
+        JobResult::Later { spots: job.spots.clone(), due }
     }
 
     /// One outcome for each recipient that is not settled; `None` if one of them
     /// goes elsewhere now.
     fn deliver(&mut self, attempt: &mut Attempt<'_>) -> Option<Vec<(u32, Outcome)>> {
-        if !attempt.job.owed.is_empty() {
-            return Some(attempt.job.owed.clone());
+        if !attempt.job.unrecorded.is_empty() {
+            return Some(attempt.job.unrecorded.clone());
         }
         let slots = attempt.open_slots();
         let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route_of(&s.recipient)).collect();
@@ -218,7 +218,7 @@ impl Worker {
         };
         let entry = &attempt.entry;
         let id = entry.id().to_string();
-        let consignment = Consignment {
+        let delivery = Delivery {
             id: &id,
             sender: entry.sender(),
             body: entry.body_type(),
@@ -227,9 +227,9 @@ impl Worker {
         };
         let settings = &attempt.settings;
         let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);
-        let terms = Terms { config, tls, credentials, trust: attempt.job.trust };
-        let Attempted { outcomes, contact, address } =
-            self.courier.deliver(terms, &attempt.job.key, &target, &consignment);
+        let remote_settings = RemoteSettings { config, tls, credentials, trust: attempt.job.trust };
+        let AttemptResult { outcomes, contact, address } =
+            self.remote.deliver(remote_settings, &attempt.job.key, &target, &delivery);
         (self.contact, self.address) = (contact, address);
         outcomes
     }
@@ -248,7 +248,7 @@ impl Attempt<'_> {
     }
 
     /// Notes what became of each recipient, on disk and in the log. False if that
-    /// could not be done: the outcomes are then owed, and nobody is tried again
+    /// could not be done: the outcomes are then unrecorded, and nobody is tried again
     /// before they are written.
     fn write_down(&mut self, outcomes: Vec<(u32, Outcome)>) -> bool {
         if self.taken {
@@ -256,12 +256,12 @@ impl Attempt<'_> {
             return true;
         }
         if let Err(e) = self.make_full() {
-            return self.owe(&e, outcomes);
+            return self.keep_unrecorded(&e, outcomes);
         }
         let mut rest = outcomes.into_iter();
         while let Some((number, outcome)) = rest.next() {
             if let Err(e) = self.write_one(number, &outcome) {
-                return self.owe(&e, std::iter::once((number, outcome)).chain(rest).collect());
+                return self.keep_unrecorded(&e, std::iter::once((number, outcome)).chain(rest).collect());
             }
         }
         true
@@ -301,12 +301,12 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    fn owe(&mut self, error: &io::Error, mut outcomes: Vec<(u32, Outcome)>) -> bool {
+    fn keep_unrecorded(&mut self, error: &io::Error, mut outcomes: Vec<(u32, Outcome)>) -> bool {
         ::log::error!("spool: write down what became of {}: {error}", self.entry.id());
         outcomes.append(&mut self.failures);
         // Who was only deferred can just be tried again.
         outcomes.retain(|(_, outcome)| outcome.fate != Fate::Deferred);
-        self.job.owed = outcomes;
+        self.job.unrecorded = outcomes;
         false
     }
 
@@ -330,28 +330,28 @@ impl Attempt<'_> {
         });
     }
 
-    fn verdict(&mut self) -> Verdict {
+    fn result(&mut self) -> JobResult {
         let left: Vec<Spot> = if self.taken { Vec::new() } else { self.open_slots().iter().map(Slot::spot).collect() };
         if left.is_empty() {
-            return if self.job.is_last { self.finish() } else { Verdict::Settled };
+            return if self.job.is_last { self.finish() } else { JobResult::Settled };
         }
         // That it was tried is for people; the records say it too.
         if let Err(e) = self.entry.make_tried() {
             ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
         }
         self.job.entry = self.entry.name();
-        Verdict::Later { spots: left, due: self.next_attempt() }
+        JobResult::Later { spots: left, due: self.next_attempt() }
     }
 
-    fn finish(&self) -> Verdict {
+    fn finish(&self) -> JobResult {
         // What this worker knows is often all there is; other jobs of the entry may have done more.
         if self.taken || self.entry.finish().is_ok() {
             log::done(&self.entry.id());
         } else if !finish(self.spool, self.entry.name()) {
             let due = self.now + self.settings.config.queue.retry_min.as_secs();
-            return Verdict::Later { spots: self.job.spots.clone(), due };
+            return JobResult::Later { spots: self.job.spots.clone(), due };
         }
-        Verdict::Vanished
+        JobResult::Vanished
     }
 }
 

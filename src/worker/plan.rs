@@ -15,27 +15,27 @@ use crate::route::Route;
 use crate::spool::{Entry, EntryName, QueueId, Slot, State, Unusable};
 
 /// What is to be done about an entry that was found on disk.
-pub enum Survey {
+pub enum Scan {
     /// Nothing: it is gone.
     Gone,
     /// This.
     Deliver(Plan),
     /// What only the queue may do, while no job of it runs: it makes no sense, or a
     /// crash left these reports that it waits for.
-    Look(Vec<QueueId>),
+    Repair(Vec<QueueId>),
 }
 
 /// Looks at an entry that was found on disk, and changes nothing: it may have been
 /// accepted since the daemon started, and be at work.
-pub fn survey(tools: &Tools, name: EntryName) -> Survey {
+pub fn scan(tools: &Tools, name: EntryName) -> Scan {
     match tools.spool.entry(name) {
         Ok(entry) => {
             let awaited: Vec<QueueId> = entry.awaited().collect();
-            if awaited.is_empty() { Survey::Deliver(plan_of(tools, &entry, true)) } else { Survey::Look(awaited) }
+            if awaited.is_empty() { Scan::Deliver(plan_of(tools, &entry, true)) } else { Scan::Repair(awaited) }
         }
-        Err(Unusable::Gone) => Survey::Gone,
-        Err(Unusable::Bad(_)) => Survey::Look(Vec::new()),
-        Err(Unusable::Io(e)) => Survey::Deliver(unreadable(name, &e)),
+        Err(Unusable::Gone) => Scan::Gone,
+        Err(Unusable::Bad(_)) => Scan::Repair(Vec::new()),
+        Err(Unusable::Io(e)) => Scan::Deliver(unreadable(name, &e)),
     }
 }
 

@@ -30,7 +30,7 @@ impl Attempt<'_> {
                 self.failures.clear();
                 true
             }
-            Err(e) => self.owe(&e, Vec::new()),
+            Err(e) => self.keep_unrecorded(&e, Vec::new()),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use super::Rates;
 use crate::config::Config;
 use crate::deliver::agent::Hands;
-use crate::deliver::remote::Shared;
+use crate::deliver::remote::Outbound;
 use crate::deliver::remote::credentials::Credentials;
 use crate::route::Router;
 use crate::sasl::Logins;
@@ -43,7 +43,7 @@ pub struct Tools {
     /// How many reports were sent of late.
     pub rates: Rates,
     /// What deliveries to other hosts share.
-    pub outbound: Shared,
+    pub outbound: Outbound,
 }
 
 impl Tools {

@@ -70,7 +70,7 @@ pub enum Admission {
     /// Yes, for as long as the permit lives.
     Granted(Permit),
     /// Not now: as many lead there as may.
-    Crowded,
+    AtLimit,
     /// Not now: nobody answers there. What the last attempt led to.
     Down(Box<Outcome>),
 }
@@ -100,7 +100,7 @@ impl Addresses {
         let limit = if known.has_answered && known.down.is_none() { most } else { UNPROVEN.min(most) };
         let limit = known.most.map_or(limit, |own| own.min(limit));
         if known.connections >= limit {
-            return Admission::Crowded;
+            return Admission::AtLimit;
         }
         if let Some(down) = &mut known.down {
             // This is the probe; the others wait for what comes of it.
@@ -111,7 +111,7 @@ impl Addresses {
     }
 
     /// What is down may be tried at once.
-    pub fn forgive(&self) {
+    pub fn clear_failures(&self) {
         self.lock().values_mut().for_each(|known| known.down = None);
     }
 
@@ -197,7 +197,7 @@ mod tests {
     fn granted(addresses: &Arc<Addresses>, address: &str) -> Option<Permit> {
         match addresses.ask(address.parse().expect("an address"), 20) {
             Admission::Granted(permit) => Some(permit),
-            Admission::Crowded | Admission::Down(_) => None,
+            Admission::AtLimit | Admission::Down(_) => None,
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
         granted(&addresses, "192.0.2.1:25").expect("a permit").failed(&why);
         let asked = addresses.ask("192.0.2.1:25".parse().expect("an address"), 20);
         assert!(matches!(asked, Admission::Down(said) if said.why == why.why));
-        addresses.forgive();
+        addresses.clear_failures();
         let permit = granted(&addresses, "192.0.2.1:25").expect("a permit");
         permit.answered();
         permit.failed(&why);

@@ -1,13 +1,13 @@
 //! Mail to other hosts: who is tried, in which order, and when that is enough.
 //!
-//! A [`Courier`] belongs to one worker. It tries the hosts of a destination until
+//! A [`RemoteDelivery`] belongs to one worker. It tries the hosts of a destination until
 //! each recipient is settled, and keeps the connection that worked for the next
 //! message to the same destination, or to another that the same host serves. At most
 //! [`MAX_TRIES`] addresses are tried in one attempt, and none is begun after [`PATIENCE`];
 //! how many connections lead to an address is for `addresses` to say.
 //!
 //! The policy is in [`after`]. What is said of a recipient in the end is what the
-//! host said that came furthest, in doubt the preferred one. A connection kept from
+//! host said that came furthest, in doubt the preferred one. A connection cached from
 //! an earlier message that turns out to be closed is replaced without a word. Does
 //! not decide when the next attempt is, and writes nothing down; what the attempt showed
 //! of the destination, its [`Contact`], is the queue's to judge.
@@ -17,17 +17,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use addresses::{Addresses, Admission, Permit, place};
-use client::{Answer, Connection, Manner, Security, Stage};
+use client::{ConnectOptions, Connection, Security, Stage, StageOutcome};
 use credentials::Credentials;
 use hosts::Peer;
 pub use hosts::Target;
 
-use super::Consignment;
+use super::Delivery;
 use crate::config::{Config, RemoteTls};
 use crate::dns::Dns;
 use crate::outcome::{Contact, Fate, Outcome};
 use crate::reply::Status;
-use crate::timeouts::{Hurry, Patience, Trust};
+use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
 use crate::tls;
 
 pub mod addresses;
@@ -42,14 +42,14 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Takes mail to other hosts, one message at a time.
 #[derive(Debug)]
-pub struct Courier {
-    shared: Shared,
-    kept: Option<Kept>,
+pub struct RemoteDelivery {
+    shared: Outbound,
+    cached: Option<CachedConnection>,
 }
 
-/// What all couriers share.
+/// What all deliveries share.
 #[derive(Debug, Clone)]
-pub struct Shared {
+pub struct Outbound {
     /// Who knows where hosts are.
     pub dns: Arc<Dns>,
     /// Where this daemon listens: no mail is sent there.
@@ -57,12 +57,12 @@ pub struct Shared {
     /// How many connections lead where.
     pub addresses: Arc<Addresses>,
     /// How long hosts may be silent that have not proved themselves.
-    pub patience: Arc<Patience>,
+    pub timeouts: Arc<HostTimeouts>,
 }
 
 /// A connection for the next message.
 #[derive(Debug)]
-struct Kept {
+struct CachedConnection {
     /// The destination to which it leads.
     key: Arc<str>,
     /// What held when it was made.
@@ -76,7 +76,7 @@ struct Kept {
 
 /// What holds for an attempt.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
+pub struct RemoteSettings<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// What makes connections of TLS.
@@ -89,7 +89,7 @@ pub struct Terms<'a> {
 
 /// What came of an attempt.
 #[derive(Debug)]
-pub struct Attempted {
+pub struct AttemptResult {
     /// An outcome for each recipient, in order; they mean nothing where the contact says that
     /// nothing was tried.
     pub outcomes: Vec<Outcome>,
@@ -100,9 +100,9 @@ pub struct Attempted {
 }
 
 /// What is known of the recipients so far, in their order.
-struct Attempt<'a> {
-    what: &'a Consignment<'a>,
-    answers: Vec<Option<Answer>>,
+struct Progress<'a> {
+    what: &'a Delivery<'a>,
+    answers: Vec<Option<StageOutcome>>,
     tried: Vec<SocketAddr>,
     begun: Instant,
     trust: Trust,
@@ -111,9 +111,9 @@ struct Attempt<'a> {
     /// Why no host could be reached.
     unreachable: Option<Outcome>,
     /// A host was given up before its time.
-    is_cut: bool,
+    is_cut_short: bool,
     /// An address to which no other connection may lead now.
-    crowded: Option<SocketAddr>,
+    at_limit: Option<SocketAddr>,
 }
 
 /// What to do about a recipient after an answer.
@@ -131,7 +131,7 @@ enum Next {
 /// not once the dot is sent: a host that then says nothing may have the message,
 /// and one that then says no has looked at it. Nor will another host help a
 /// message that cannot be read.
-fn after(answer: &Answer) -> Next {
+fn after(answer: &StageOutcome) -> Next {
     match answer.outcome.fate {
         Fate::Delivered => Next::Settled,
         Fate::Failed if answer.stage < Stage::MailFrom => Next::NextHost,
@@ -141,132 +141,138 @@ fn after(answer: &Answer) -> Next {
     }
 }
 
-impl Courier {
-    /// A courier without a connection.
-    pub fn new(shared: Shared) -> Self {
-        Self { shared, kept: None }
+impl RemoteDelivery {
+    /// A remote without a connection.
+    pub fn new(shared: Outbound) -> Self {
+        Self { shared, cached: None }
     }
 
     /// Delivers `what` to the destination `to`, which the queue calls `key`.
-    pub fn deliver(&mut self, terms: Terms<'_>, key: &Arc<str>, to: &Target, what: &Consignment<'_>) -> Attempted {
-        let mut attempt = Attempt::new(what, terms.trust);
-        if self.kept.as_ref().is_some_and(|kept| kept.key == *key) {
-            self.use_kept(terms, key, &mut attempt);
+    pub fn deliver(
+        &mut self,
+        settings: RemoteSettings<'_>,
+        key: &Arc<str>,
+        to: &Target,
+        what: &Delivery<'_>,
+    ) -> AttemptResult {
+        let mut progress = Progress::new(what, settings.trust);
+        if self.cached.as_ref().is_some_and(|cached| cached.key == *key) {
+            self.use_cached(settings, key, &mut progress);
         }
-        if !attempt.is_over() {
-            self.try_hosts(terms, key, to, &mut attempt);
+        if !progress.is_over() {
+            self.try_hosts(settings, key, to, &mut progress);
         }
-        attempt.end()
+        progress.end()
     }
 
-    /// The destination to which a connection is kept, and its address.
+    /// The destination to which a connection is cached, and its address.
     pub fn holds(&self) -> Option<(Arc<str>, SocketAddr)> {
-        self.kept.as_ref().map(|kept| (Arc::clone(&kept.key), place(kept.connection.peer().address)))
+        self.cached.as_ref().map(|cached| (Arc::clone(&cached.key), place(cached.connection.peer().address)))
     }
 
-    /// Says QUIT where a connection is kept.
+    /// Says QUIT where a connection is cached.
     pub fn close(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            kept.connection.quit();
+        if let Some(cached) = self.cached.take() {
+            cached.connection.quit();
         }
     }
 
-    /// Uses the connection that is kept, unless it was made by other rules. False if it
+    /// Uses the connection that is cached, unless it was made by other rules. False if it
     /// was of no use.
-    fn use_kept(&mut self, terms: Terms<'_>, key: &Arc<str>, attempt: &mut Attempt<'_>) -> bool {
-        let Some(mut kept) = self.kept.take() else { return false };
-        if kept.tls != terms.config.remote.tls {
-            kept.connection.quit();
+    fn use_cached(&mut self, settings: RemoteSettings<'_>, key: &Arc<str>, progress: &mut Progress<'_>) -> bool {
+        let Some(mut cached) = self.cached.take() else { return false };
+        if cached.tls != settings.config.remote.tls {
+            cached.connection.quit();
             return false;
         }
-        let address = kept.connection.peer().address;
-        kept.connection.set_hurry(Hurry::new(&self.shared.patience, terms.trust));
-        let answers = kept.connection.send(&attempt.consignment());
+        let address = cached.connection.peer().address;
+        cached.connection.set_host_timeout(HostTimeout::new(&self.shared.timeouts, settings.trust));
+        let answers = cached.connection.send(&progress.delivery());
         // It was closed while nobody used it; the host is tried as if for the first time.
         // So is one that wants another login than when the connection was made.
-        if !kept.connection.is_usable() && answers.iter().all(|a| a.stage <= Stage::MailFrom && !a.is_cut) {
-            kept.connection.quit();
+        if !cached.connection.is_usable() && answers.iter().all(|a| a.stage <= Stage::MailFrom && !a.is_cut_short) {
+            cached.connection.quit();
             return false;
         }
-        attempt.tried.push(address);
-        attempt.has_answered = true;
-        attempt.note_all(answers);
-        kept.key = Arc::clone(key);
-        self.keep(kept);
+        progress.tried.push(address);
+        progress.has_answered = true;
+        progress.note_all(answers);
+        cached.key = Arc::clone(key);
+        self.keep(cached);
         true
     }
 
-    fn try_hosts(&mut self, terms: Terms<'_>, key: &Arc<str>, to: &Target, attempt: &mut Attempt<'_>) {
-        let groups = match to.groups(&self.shared.dns, &terms.config.hostname) {
+    fn try_hosts(&mut self, settings: RemoteSettings<'_>, key: &Arc<str>, to: &Target, progress: &mut Progress<'_>) {
+        let groups = match to.groups(&self.shared.dns, &settings.config.hostname) {
             Ok(groups) => groups,
-            Err(outcome) => return attempt.note_nowhere(outcome),
+            Err(outcome) => return progress.note_nowhere(outcome),
         };
         for group in groups {
             let mut found = to.look_up(&self.shared.dns, &group, &self.shared.local);
             if let Some(outcome) = found.trouble {
-                attempt.note_nowhere(outcome);
+                progress.note_nowhere(outcome);
             }
             if found.ourselves {
-                return attempt.note_nowhere(to.loops());
+                return progress.note_nowhere(to.loops());
             }
             // Where a connection leads already is as good as any other of them.
             found.peers.sort_by_key(|peer| !self.keeps(peer, to));
             for peer in found.peers {
-                if attempt.is_over() {
+                if progress.is_over() {
                     return;
                 }
-                if attempt.may_try(&peer) && !self.try_host(terms, key, (to, &peer), attempt) {
-                    return attempt.note_nowhere(to.loops());
+                if progress.may_try(&peer) && !self.try_host(settings, key, (to, &peer), progress) {
+                    return progress.note_nowhere(to.loops());
                 }
             }
             // A host that is busy is not a reason to go to one that is less preferred.
-            if attempt.crowded.is_some() {
+            if progress.at_limit.is_some() {
                 return;
             }
         }
     }
 
-    /// Whether the connection that is kept leads to this host, and may be used for any
+    /// Whether the connection that is cached leads to this host, and may be used for any
     /// destination that the host serves.
     fn keeps(&self, peer: &Peer, to: &Target) -> bool {
-        let is_it = |kept: &Kept| kept.by_dns && kept.connection.peer() == peer;
-        matches!(to, Target::Mx { .. }) && self.kept.as_ref().is_some_and(is_it)
+        let is_it = |cached: &CachedConnection| cached.by_dns && cached.connection.peer() == peer;
+        matches!(to, Target::Mx { .. }) && self.cached.as_ref().is_some_and(is_it)
     }
 
     /// Whether `peer` is someone else.
     fn try_host(
         &mut self,
-        terms: Terms<'_>,
+        settings: RemoteSettings<'_>,
         key: &Arc<str>,
         (to, peer): (&Target, &Peer),
-        attempt: &mut Attempt<'_>,
+        progress: &mut Progress<'_>,
     ) -> bool {
-        if self.keeps(peer, to) && self.use_kept(terms, key, attempt) {
+        if self.keeps(peer, to) && self.use_cached(settings, key, progress) {
             return true;
         }
         self.close();
-        let config = terms.config;
+        let config = settings.config;
         let permit = match self.shared.addresses.ask(peer.address, config.queue.workers_per_destination) {
             Admission::Granted(permit) => permit,
-            Admission::Crowded => {
-                attempt.crowded = Some(peer.address);
+            Admission::AtLimit => {
+                progress.at_limit = Some(peer.address);
                 return true;
             }
             Admission::Down(why) => {
-                attempt.note_nowhere(Outcome { why: format!("not tried again yet: {}", why.why), ..*why });
+                progress.note_nowhere(Outcome { why: format!("not tried again yet: {}", why.why), ..*why });
                 return true;
             }
         };
-        attempt.tried.push(peer.address);
-        let mut connection = match self.open(terms, (to, peer), attempt.what.id) {
+        progress.tried.push(peer.address);
+        let mut connection = match self.open(settings, (to, peer), progress.what.id) {
             Ok(connection) => connection,
             // Those that there are go on, and this message waits for one of them.
             Err(answer) if answer.is_too_many() && permit.refused() => {
-                attempt.crowded = Some(peer.address);
+                progress.at_limit = Some(peer.address);
                 return true;
             }
             Err(answer) => {
-                attempt.note_closed(&answer, &permit);
+                progress.note_closed(&answer, &permit);
                 return true;
             }
         };
@@ -277,51 +283,62 @@ impl Courier {
             connection.quit();
             return false;
         }
-        attempt.has_answered = true;
-        let answers = connection.send(&attempt.consignment());
-        attempt.note_all(answers);
+        progress.has_answered = true;
+        let answers = connection.send(&progress.delivery());
+        progress.note_all(answers);
         let by_dns = matches!(to, Target::Mx { .. });
-        self.keep(Kept { key: Arc::clone(key), tls: config.remote.tls, by_dns, connection, _permit: permit });
+        self.keep(CachedConnection {
+            key: Arc::clone(key),
+            tls: config.remote.tls,
+            by_dns,
+            connection,
+            _permit: permit,
+        });
         true
     }
 
-    fn open(&self, terms: Terms<'_>, (to, peer): (&Target, &Peer), id: &str) -> Result<Connection, Answer> {
+    fn open(
+        &self,
+        settings: RemoteSettings<'_>,
+        (to, peer): (&Target, &Peer),
+        id: &str,
+    ) -> Result<Connection, StageOutcome> {
         let login = match to {
-            Target::Hosts(_) => terms.credentials.find(&peer.identity()),
+            Target::Hosts(_) => settings.credentials.find(&peer.identity()),
             // Whoever the DNS names gets no secret.
             Target::Mx { .. } => None,
         };
-        let manner = Manner {
+        let options = ConnectOptions {
             id,
-            hostname: &terms.config.hostname,
-            limit: terms.config.remote.timeout,
-            tls: terms.tls,
-            security: Security::of(peer, terms.config.remote.tls, login.is_some()),
+            hostname: &settings.config.hostname,
+            limit: settings.config.remote.timeout,
+            tls: settings.tls,
+            security: Security::of(peer, settings.config.remote.tls, login.is_some()),
             is_ours: matches!(to, Target::Hosts(_)),
             login: login.as_deref(),
-            hurry: Hurry::new(&self.shared.patience, terms.trust),
+            host_timeout: HostTimeout::new(&self.shared.timeouts, settings.trust),
         };
-        Connection::open(peer, &manner)
+        Connection::open(peer, &options)
     }
 
-    fn keep(&mut self, kept: Kept) {
+    fn keep(&mut self, cached: CachedConnection) {
         self.close();
-        if kept.connection.is_usable() {
-            self.kept = Some(kept);
+        if cached.connection.is_usable() {
+            self.cached = Some(cached);
         } else {
-            kept.connection.quit();
+            cached.connection.quit();
         }
     }
 }
 
-impl Drop for Courier {
+impl Drop for RemoteDelivery {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl<'a> Attempt<'a> {
-    fn new(what: &'a Consignment<'a>, trust: Trust) -> Self {
+impl<'a> Progress<'a> {
+    fn new(what: &'a Delivery<'a>, trust: Trust) -> Self {
         Self {
             what,
             answers: vec![None; what.recipients.len()],
@@ -330,14 +347,14 @@ impl<'a> Attempt<'a> {
             trust,
             has_answered: false,
             unreachable: None,
-            is_cut: false,
-            crowded: None,
+            is_cut_short: false,
+            at_limit: None,
         }
     }
 
     /// The recipients that may be asked for elsewhere, by place.
     fn open(&self) -> impl Iterator<Item = usize> {
-        let is_open = |answer: &Option<Answer>| answer.as_ref().is_none_or(|a| after(a) == Next::NextHost);
+        let is_open = |answer: &Option<StageOutcome>| answer.as_ref().is_none_or(|a| after(a) == Next::NextHost);
         (0..).zip(&self.answers).filter(move |(_, answer)| is_open(answer)).map(|(at, _)| at)
     }
 
@@ -350,20 +367,20 @@ impl<'a> Attempt<'a> {
     }
 
     /// The message for those who have not got it.
-    fn consignment(&self) -> Consignment<'a> {
+    fn delivery(&self) -> Delivery<'a> {
         let recipients = self.open().filter_map(|at| self.what.recipients.get(at).copied()).collect();
-        Consignment { recipients, ..self.what.clone() }
+        Delivery { recipients, ..self.what.clone() }
     }
 
-    /// Notes the answers to [`Attempt::consignment`].
-    fn note_all(&mut self, answers: Vec<Answer>) {
+    /// Notes the answers to [`Progress::delivery`].
+    fn note_all(&mut self, answers: Vec<StageOutcome>) {
         let open: Vec<_> = self.open().collect();
         for (at, answer) in open.into_iter().zip(answers) {
             note(&mut self.answers[at], answer);
         }
     }
 
-    fn note_everyone(&mut self, answer: &Answer) {
+    fn note_everyone(&mut self, answer: &StageOutcome) {
         let open: Vec<_> = self.open().collect();
         open.into_iter().for_each(|at| note(&mut self.answers[at], answer.clone()));
     }
@@ -373,13 +390,13 @@ impl<'a> Attempt<'a> {
         if outcome.fate == Fate::Deferred {
             self.unreachable = Some(outcome.clone());
         }
-        self.note_everyone(&Answer { stage: Stage::Connect, outcome, is_cut: false });
+        self.note_everyone(&StageOutcome { stage: Stage::Connect, outcome, is_cut_short: false });
     }
 
     /// There is no connection to a host that was asked.
-    fn note_closed(&mut self, answer: &Answer, permit: &Permit) {
-        if answer.is_cut && self.trust == Trust::Unproven {
-            self.is_cut = true;
+    fn note_closed(&mut self, answer: &StageOutcome, permit: &Permit) {
+        if answer.is_cut_short && self.trust == Trust::Unproven {
+            self.is_cut_short = true;
         } else {
             // One that says why it takes no mail now is there, and so is one that fails later.
             if answer.outcome.reply.is_none() && answer.stage <= Stage::Banner {
@@ -392,15 +409,16 @@ impl<'a> Attempt<'a> {
 
     /// Whether nothing was said of any recipient.
     fn is_silent(&self) -> bool {
-        let is_silent = |a: &Answer| a.outcome.fate == Fate::Deferred && a.outcome.reply.is_none();
+        let is_silent = |a: &StageOutcome| a.outcome.fate == Fate::Deferred && a.outcome.reply.is_none();
         self.answers.iter().flatten().all(|a| a.stage < Stage::AfterDot && is_silent(a))
     }
 
-    fn end(self) -> Attempted {
-        let is_cut = self.is_cut || self.trust == Trust::Unproven && self.answers.iter().flatten().any(|a| a.is_cut);
+    fn end(self) -> AttemptResult {
+        let is_cut_short =
+            self.is_cut_short || self.trust == Trust::Unproven && self.answers.iter().flatten().any(|a| a.is_cut_short);
         let contact = match self.unreachable {
-            _ if self.crowded.is_some() && self.is_silent() => Contact::Crowded,
-            _ if is_cut && self.is_silent() => Contact::Postponed,
+            _ if self.at_limit.is_some() && self.is_silent() => Contact::AtLimit,
+            _ if is_cut_short && self.is_silent() => Contact::Postponed,
             _ if self.has_answered => {
                 let troubled = self.answers.iter().flatten().find(|a| a.outcome.fate != Fate::Delivered);
                 Contact::Answered(troubled.map(|a| Box::new(a.outcome.clone())))
@@ -410,14 +428,14 @@ impl<'a> Attempt<'a> {
         };
         let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be tried");
         let outcomes = self.answers.into_iter().map(|answer| answer.map_or_else(nobody, |a| a.outcome)).collect();
-        let address = self.crowded.filter(|_| matches!(contact, Contact::Crowded)).or(self.tried.last().copied());
-        Attempted { outcomes, contact, address: address.map(place) }
+        let address = self.at_limit.filter(|_| matches!(contact, Contact::AtLimit)).or(self.tried.last().copied());
+        AttemptResult { outcomes, contact, address: address.map(place) }
     }
 }
 
 /// Keeps what says more: an answer from further on in a dialogue, or a deferral,
 /// since a host that may come back is a reason to wait.
-fn note(slot: &mut Option<Answer>, answer: Answer) {
+fn note(slot: &mut Option<StageOutcome>, answer: StageOutcome) {
     match slot {
         Some(old) if after(&answer) == Next::Settled || answer.stage > old.stage => *old = answer,
         Some(old) if old.outcome.fate == Fate::Failed => *old = answer,

@@ -67,7 +67,7 @@ fn equal_preferences_share_the_load() {
     // Heads 64 times in a row does not happen.
     for _ in 0..64 {
         assert_eq!(sender.send_one(&mx("x.test", port)).fate, Delivered);
-        sender.courier.close();
+        sender.remote.close();
         if remotes.iter().all(|remote| remote.look(|seen| seen.connections > 0)) {
             return;
         }

@@ -141,7 +141,7 @@ fn a_token_too_long_for_a_command_line_comes_after_it() {
     assert_eq!(outcome.fate, Delivered, "{outcome:?}");
     assert_eq!(commands(&remote)[1], "AUTH XOAUTH2");
     // A token that others may read is none.
-    sender.courier.close();
+    sender.remote.close();
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o640)).expect("a file of ours");
     let outcome = sender.send_one(&host(remote.address));
     fs::remove_file(&kept).expect("it was there");
@@ -182,7 +182,7 @@ fn a_host_of_ours_that_wants_a_login_has_refused_no_message() {
             assert!(outcome.why.starts_with(words) && outcome.why.ends_with(text), "{outcome:?}");
             remote.wait("QUIT", |seen| seen.ended == 1);
             assert_eq!(commands(&remote).last().map(String::as_str), Some("QUIT"), "{at} {text}");
-            assert_eq!(sender.courier.holds(), None);
+            assert_eq!(sender.remote.holds(), None);
             assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
         }
     }

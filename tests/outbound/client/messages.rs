@@ -13,7 +13,7 @@ fn recipients_that_are_too_many_go_in_the_next_transaction() {
         let names: Vec<_> = (0..7).map(|n| format!("r{n}@x.test")).collect();
         let outcomes = sender.send_to(&host(address), &names.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(outcomes.iter().all(|o| o.fate == Delivered), "{outcomes:?}");
-        sender.courier.close();
+        sender.remote.close();
         let taken = server.join().expect("a server");
         assert_eq!(taken, [vec!["r0", "r1"], vec!["r2", "r3"], vec!["r4", "r5"], vec!["r6"]], "{code}");
     }
@@ -98,7 +98,7 @@ fn a_message_that_was_cut_off_is_never_ended() {
     let outcome = sender.send(&host(remote.address), &["a@x.test"], Content::new(&file, 0, 200_001)).remove(0);
     assert_eq!(outcome.fate, Deferred);
     assert!(outcome.why.starts_with("reading the message: "), "{}", outcome.why);
-    assert_eq!(sender.courier.holds(), None);
+    assert_eq!(sender.remote.holds(), None);
     remote.wait("the end of the connection", |seen| seen.ended == 1);
     assert_eq!(remote.look(|seen| seen.messages.len()), 0);
 }
@@ -220,7 +220,7 @@ fn a_connection_is_used_again() {
     for name in ["a@x.test", "bad@x.test", "b@x.test"] {
         sender.send_to(&to, &[name]);
     }
-    sender.courier.close();
+    sender.remote.close();
     assert_eq!(remote.messages(2).len(), 2);
     remote.wait("QUIT", |seen| seen.ended == 1);
     remote.look(|seen| {

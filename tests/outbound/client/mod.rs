@@ -1,4 +1,4 @@
-//! Mail to other hosts, without the daemon: a courier, scripted servers, a
+//! Mail to other hosts, without the daemon: a remote, scripted servers, a
 //! scripted DNS.
 //!
 //! Every way in which another host, or the DNS, can fail has a line in a table
@@ -29,9 +29,9 @@ use common::remote::{Conduct, Remote, Sink, Then, listeners};
 use common::tls::Authority;
 use penfold::address::Address;
 use penfold::config::{Config, HostPort, Scheme, TableFile, parse};
-use penfold::deliver::Consignment;
+use penfold::deliver::Delivery;
 use penfold::deliver::remote::credentials::Credentials;
-use penfold::deliver::remote::{Courier, Shared, Target, Terms};
+use penfold::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings, Target};
 use penfold::dns::Dns;
 use penfold::envelope::Body;
 use penfold::outcome::{Fate, NoAnswer, Outcome};
@@ -44,10 +44,10 @@ use Fate::{Deferred, Delivered, Failed};
 /// How long a stage, or the DNS, may take here.
 const LIMIT: Duration = Duration::from_millis(400);
 
-/// A courier and what it needs.
+/// A remote and what it needs.
 struct Sender {
     config: Config,
-    courier: Courier,
+    remote: RemoteDelivery,
     tls: Client,
     credentials: Credentials,
     dns: Arc<Dns>,
@@ -65,12 +65,12 @@ impl Sender {
     fn asking(server: &NameServer, local: Vec<SocketAddr>) -> Self {
         let config = config(server.address);
         let dns = Arc::new(Dns::new(&config.dns));
-        let shared = Shared { dns: Arc::clone(&dns), local, addresses: Arc::default(), patience: Arc::default() };
-        let courier = Courier::new(shared);
+        let shared = Outbound { dns: Arc::clone(&dns), local, addresses: Arc::default(), timeouts: Arc::default() };
+        let remote = RemoteDelivery::new(shared);
         let credentials = Credentials::open(&config).expect("none");
         Self {
             config,
-            courier,
+            remote,
             tls: Client::new(),
             credentials,
             dns,
@@ -89,10 +89,10 @@ impl Sender {
         let addresses: Vec<_> = recipients.iter().map(|r| Address::parse(r).expect("an address")).collect();
         let sender = Address::parse("jon@razorback.test").expect("an address");
         let recipients = addresses.iter().collect();
-        let what = Consignment { id: "x", sender: Some(&sender), body: self.body, recipients, content };
+        let what = Delivery { id: "x", sender: Some(&sender), body: self.body, recipients, content };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
-        let terms = Terms { config, tls, credentials, trust: Trust::Proven };
-        self.courier.deliver(terms, &format!("{to:?}").into(), to, &what).outcomes
+        let settings = RemoteSettings { config, tls, credentials, trust: Trust::Proven };
+        self.remote.deliver(settings, &format!("{to:?}").into(), to, &what).outcomes
     }
 
     /// Believes this authority only.

@@ -253,9 +253,9 @@ C$
     let mut sender = Sender::new();
     assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
     let key = format!("{:?}", host(remote.address)).into();
-    assert_eq!(sender.courier.holds(), Some((key, remote.address)));
-    sender.courier.close();
-    assert_eq!(sender.courier.holds(), None);
+    assert_eq!(sender.remote.holds(), Some((key, remote.address)));
+    sender.remote.close();
+    assert_eq!(sender.remote.holds(), None);
     remote.finish();
 }
 
@@ -353,7 +353,7 @@ fn a_host_that_goes_down_says_so_at_any_stage() {
             let outcome = sender.send_one(&host(remote.address));
             assert_eq!(shown(&outcome), (Delivered, "2.0.0".into()), "{at}: {outcome:?}");
             if at == "QUIT" {
-                sender.courier.close();
+                sender.remote.close();
             }
         }
         assert_eq!(remote.look(|seen| seen.connections), 2, "{at}");
@@ -391,7 +391,7 @@ C$
     sender.text = ".dot\n\u{fc}\nend".into();
     let outcomes = sender.send_to(&host(remote.address), &["a@example.test", "b@example.test"]);
     assert_eq!([shown(&outcomes[0]), shown(&outcomes[1])], [(Failed, "5.1.1".into()), (Delivered, "2.0.0".into())]);
-    sender.courier.close();
+    sender.remote.close();
     remote.finish();
 }
 
@@ -417,7 +417,7 @@ fn without_pipelining_nothing_is_said_in_vain() {
     let remote = Remote::with(sink);
     let mut sender = Sender::new();
     sender.send_to(&host(remote.address), &["a@x.test", "b@x.test"]);
-    sender.courier.close();
+    sender.remote.close();
     // QUIT is said and not waited for.
     remote.wait("QUIT", |seen| seen.ended == 1);
     let verbs = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line[..4].to_owned()).collect::<Vec<_>>();

@@ -11,7 +11,7 @@
 
 use data_encoding::BASE64;
 
-use super::{Answer, Connection, Stage, nonsense};
+use super::{Connection, Stage, StageOutcome, nonsense};
 use crate::deliver::remote::credentials::Login;
 use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::{Reply, Status};
@@ -31,14 +31,14 @@ const IMPOSSIBLE: Status = Status(4, 7, 4);
 
 impl Connection {
     /// AUTH and its exchange.
-    pub(super) fn log_in(&mut self, login: &Login) -> Result<(), Answer> {
+    pub(super) fn log_in(&mut self, login: &Login) -> Result<(), StageOutcome> {
         self.authenticate(login).inspect_err(|answer| {
             ::log::error!("log in to {} as {}: {}", self.peer, login.user, answer.outcome.why);
             self.say_goodbye();
         })
     }
 
-    fn authenticate(&mut self, login: &Login) -> Result<(), Answer> {
+    fn authenticate(&mut self, login: &Login) -> Result<(), StageOutcome> {
         if self.tls == Encryption::CLEAR && !self.peer.is_this_host() {
             return Err(self.cannot(IMPOSSIBLE, "a secret is not sent in clear"));
         }
@@ -53,7 +53,7 @@ impl Connection {
     }
 
     fn choose(&self, login: &Login) -> Result<Mechanism, String> {
-        let Some(offered) = &self.offers.auth else {
+        let Some(offered) = &self.extensions.auth else {
             return Err("there are credentials for the host, and it does not offer AUTH".to_owned());
         };
         let (ours, names): (&[Mechanism], _) = if login.is_token() {
@@ -65,7 +65,12 @@ impl Connection {
         common.copied().ok_or_else(|| format!("the host does not offer AUTH with {names}"))
     }
 
-    fn exchange(&mut self, mechanism: Mechanism, mut client: Client, said: &mut Vec<String>) -> Result<(), Answer> {
+    fn exchange(
+        &mut self,
+        mechanism: Mechanism,
+        mut client: Client,
+        said: &mut Vec<String>,
+    ) -> Result<(), StageOutcome> {
         let mut line = format!("AUTH {mechanism}");
         let mut held = None;
         if client.speaks_first() {
@@ -100,17 +105,17 @@ impl Connection {
     }
 
     /// Gives up an exchange.
-    fn cancel(&mut self, why: &str) -> Answer {
+    fn cancel(&mut self, why: &str) -> StageOutcome {
         // Whether it hears that changes nothing.
         let _ = self.write(Stage::Auth, b"*\r\n").and_then(|()| self.reply(Stage::Auth));
         self.cannot(Status(4, 7, 0), format!("logging in: {why}"))
     }
 
-    fn cannot(&self, status: Status, why: impl Into<String>) -> Answer {
+    fn cannot(&self, status: Status, why: impl Into<String>) -> StageOutcome {
         self.answer(Stage::Auth, Outcome::deferred(status, why))
     }
 
-    fn not_let_in(&self, reply: Reply) -> Answer {
+    fn not_let_in(&self, reply: Reply) -> StageOutcome {
         let mut answer = self.refused(Stage::Auth, reply);
         let outcome = &mut answer.outcome;
         if outcome.fate == Fate::Failed {
@@ -123,7 +128,7 @@ impl Connection {
 }
 
 /// An answer that does not quote a reply with something of what was said in it.
-fn discreet(mut answer: Answer, said: &[String]) -> Answer {
+fn discreet(mut answer: StageOutcome, said: &[String]) -> StageOutcome {
     let Some(reply) = &answer.outcome.reply else { return answer };
     let shown = reply.to_string();
     let mut beginnings = said.iter().map(|text| text.get(..RECOGNIZED).unwrap_or(text));

@@ -3,7 +3,7 @@
 //! Each EHLO begins anew: what a host offered before the handshake of TLS may have
 //! been somebody else's word, and counts no more after it.
 
-use super::{Answer, Connection, NotOpen, Stage, State};
+use super::{Connection, NotOpen, Stage, StageOutcome, State};
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
 
@@ -12,7 +12,7 @@ const MAX_BANNERS: usize = 100;
 
 /// What the host can do, by its reply to EHLO.
 #[derive(Debug, Default)]
-pub(super) struct Offers {
+pub(super) struct Extensions {
     pub(super) pipelining: bool,
     pub(super) eight_bit: bool,
     /// SIZE; zero is no limit (RFC 1870 3).
@@ -24,7 +24,7 @@ pub(super) struct Offers {
 
 impl Connection {
     /// Hears the greeting. Some have one of several lines that all look like the last.
-    pub(super) fn greeted(&mut self) -> Result<(), Answer> {
+    pub(super) fn greeted(&mut self) -> Result<(), StageOutcome> {
         let mut welcome = self.reply(Stage::Banner)?;
         self.names[0] = first_word(&welcome);
         for _ in 0..MAX_BANNERS {
@@ -44,12 +44,12 @@ impl Connection {
     /// `verb`, which is EHLO or HELO, and HELO where EHLO is not known. What was offered
     /// before is forgotten.
     pub(super) fn hello(&mut self, verb: &str, hostname: &str) -> Result<(), NotOpen> {
-        self.offers = Offers::default();
+        self.extensions = Extensions::default();
         self.expect_silence(Stage::Hello)?;
         self.write(Stage::Hello, format!("{verb} {hostname}\r\n").as_bytes())?;
         let mut reply = self.reply(Stage::Hello).map_err(|answer| self.hung_up(answer))?;
         if (200..300).contains(&reply.code()) {
-            self.offers = Offers::read(&reply);
+            self.extensions = Extensions::read(&reply);
         } else if reply.code() >= 500 && self.state != State::Broken {
             let answer = self.refused(Stage::Hello, reply).deferred();
             // Where HELO does not help, what was said to EHLO tells more.
@@ -59,18 +59,18 @@ impl Connection {
         Ok(self.welcomed(Stage::Hello, reply)?)
     }
 
-    fn plain_hello(&mut self, hostname: &str) -> Result<Reply, Answer> {
+    fn plain_hello(&mut self, hostname: &str) -> Result<Reply, StageOutcome> {
         self.expect_silence(Stage::Hello)?;
         self.write(Stage::Hello, format!("HELO {hostname}\r\n").as_bytes())?;
         self.reply(Stage::Hello)
     }
 
     /// An answer to EHLO; whoever has hung up without a word may know HELO.
-    fn hung_up(&self, answer: Answer) -> NotOpen {
-        if !answer.is_said() && self.has_ended { NotOpen::HungUp(answer) } else { NotOpen::Answer(answer) }
+    fn hung_up(&self, answer: StageOutcome) -> NotOpen {
+        if !answer.is_said() && self.has_ended { NotOpen::HungUp(answer) } else { NotOpen::StageOutcome(answer) }
     }
 
-    pub(super) fn welcomed(&mut self, stage: Stage, reply: Reply) -> Result<(), Answer> {
+    pub(super) fn welcomed(&mut self, stage: Stage, reply: Reply) -> Result<(), StageOutcome> {
         if (200..300).contains(&reply.code()) {
             return Ok(());
         }
@@ -80,27 +80,27 @@ impl Connection {
     }
 }
 
-impl Offers {
+impl Extensions {
     fn read(reply: &Reply) -> Self {
-        let mut offers = Self::default();
+        let mut extensions = Self::default();
         for line in reply.lines().iter().skip(1) {
             let mut words = line.split_ascii_whitespace();
             let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
             match keyword.as_str() {
-                "STARTTLS" => offers.starttls = true,
-                "AUTH" => offers.add_mechanisms(words),
+                "STARTTLS" => extensions.starttls = true,
+                "AUTH" => extensions.add_mechanisms(words),
                 // As it was before RFC 2554, and as some still say it beside the other.
                 _ if keyword.starts_with("AUTH=") => {
-                    offers.add_mechanisms(keyword.split('=').skip(1).chain(words));
+                    extensions.add_mechanisms(keyword.split('=').skip(1).chain(words));
                 }
-                "PIPELINING" => offers.pipelining = true,
-                "8BITMIME" => offers.eight_bit = true,
-                "SIZE" => offers.size = Some(limit(words.next())),
-                _ if keyword.starts_with("SIZE=") => offers.size = Some(limit(keyword.get(5..))),
+                "PIPELINING" => extensions.pipelining = true,
+                "8BITMIME" => extensions.eight_bit = true,
+                "SIZE" => extensions.size = Some(limit(words.next())),
+                _ if keyword.starts_with("SIZE=") => extensions.size = Some(limit(keyword.get(5..))),
                 _ => {}
             }
         }
-        offers
+        extensions
     }
 
     fn add_mechanisms<'a>(&mut self, names: impl Iterator<Item = &'a str>) {

@@ -30,11 +30,11 @@ use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::{Reply, ReplyReader, Status, quoted};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::line::Input;
-use crate::timeouts::Hurry;
+use crate::timeouts::HostTimeout;
 use crate::tls::Verification;
 
-use hello::Offers;
-pub use secure::{Manner, Security};
+use hello::Extensions;
+pub use secure::{ConnectOptions, Security};
 pub use stage::Stage;
 
 /// Lines of a reply: more are no reply, but an attempt to keep us busy.
@@ -56,16 +56,16 @@ const SLOWEST: u64 = 16 << 10;
 
 /// What became of one recipient at one host, and where in the dialogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct StageOutcome {
     /// The last stage that was begun.
     pub stage: Stage,
     /// What it led to.
     pub outcome: Outcome,
     /// The host was not given its whole time, because others wait.
-    pub is_cut: bool,
+    pub is_cut_short: bool,
 }
 
-impl Answer {
+impl StageOutcome {
     /// Whether the host takes no connection now: a 4xx in place of the greeting.
     pub fn is_too_many(&self) -> bool {
         self.stage <= Stage::Banner && self.outcome.reply.as_ref().is_some_and(|reply| reply.code() / 100 == 4)
@@ -87,11 +87,11 @@ impl Answer {
 /// Why there is no connection.
 enum NotOpen {
     /// This is what was said.
-    Answer(Answer),
+    StageOutcome(StageOutcome),
     /// This came of trying to use TLS.
-    NoTls(Answer),
+    NoTls(StageOutcome),
     /// The host hung up when it heard EHLO.
-    HungUp(Answer),
+    HungUp(StageOutcome),
 }
 
 /// How a connection is opened.
@@ -104,15 +104,15 @@ struct Approach {
 }
 
 impl NotOpen {
-    fn answer(self) -> Answer {
-        let (Self::Answer(answer) | Self::NoTls(answer) | Self::HungUp(answer)) = self;
+    fn answer(self) -> StageOutcome {
+        let (Self::StageOutcome(answer) | Self::NoTls(answer) | Self::HungUp(answer)) = self;
         answer
     }
 }
 
-impl From<Answer> for NotOpen {
-    fn from(answer: Answer) -> Self {
-        Self::Answer(answer)
+impl From<StageOutcome> for NotOpen {
+    fn from(answer: StageOutcome) -> Self {
+        Self::StageOutcome(answer)
     }
 }
 
@@ -123,12 +123,12 @@ pub struct Connection {
     peer: Peer,
     /// How it is encrypted, for the log.
     tls: Encryption,
-    offers: Offers,
+    extensions: Extensions,
     /// No stage takes longer.
     limit: Duration,
     /// When the host has had its time for letting us in, for the commands of a message, or
     /// for its content.
-    patience: Instant,
+    until: Instant,
     /// The name that the host gave itself, in the greeting or in the reply to EHLO.
     names: [String; 2],
     /// Whether the configuration names the host.
@@ -152,7 +152,7 @@ enum State {
 }
 
 impl Connection {
-    /// Connects to `peer`, says hello, and secures the connection and logs in as `manner`
+    /// Connects to `peer`, says hello, and secures the connection and logs in as `options`
     /// has it. A host that has TLS by which nothing can be said, and need not have it,
     /// is spoken to in clear instead, over a new connection; and so is one that hangs up on
     /// EHLO, with HELO.
@@ -161,64 +161,65 @@ impl Connection {
     /// The answer for every recipient: trouble, or what the host said instead of a
     /// welcome. That is always a deferral, 5xx or not: nothing was said about the
     /// message yet, and a person may get this host off a list before it goes back.
-    pub fn open(peer: &Peer, manner: &Manner<'_>) -> Result<Self, Answer> {
-        let until = Instant::now() + OPEN_LIMIT.min(manner.limit * OPEN_STAGES);
-        let first = Approach { security: manner.security, verb: "EHLO", until };
-        let may_be_clear = matches!(manner.security, Security::Opportunistic | Security::Clear);
-        match Self::open_once(peer, manner, first) {
+    pub fn open(peer: &Peer, options: &ConnectOptions<'_>) -> Result<Self, StageOutcome> {
+        let until = Instant::now() + OPEN_LIMIT.min(options.limit * OPEN_STAGES);
+        let first = Approach { security: options.security, verb: "EHLO", until };
+        let may_be_clear = matches!(options.security, Security::Opportunistic | Security::Clear);
+        match Self::open_once(peer, options, first) {
             Ok(connection) => Ok(connection),
-            Err(NotOpen::Answer(answer)) => Err(answer),
-            Err(NotOpen::NoTls(answer) | NotOpen::HungUp(answer)) if answer.is_cut => Err(answer),
-            Err(NotOpen::HungUp(answer)) if may_be_clear && manner.login.is_none() => {
+            Err(NotOpen::StageOutcome(answer)) => Err(answer),
+            Err(NotOpen::NoTls(answer) | NotOpen::HungUp(answer)) if answer.is_cut_short => Err(answer),
+            Err(NotOpen::HungUp(answer)) if may_be_clear && options.login.is_none() => {
                 let polite = Approach { security: Security::Clear, verb: "HELO", ..first };
-                let polite = Self::open_once(peer, manner, polite).map_err(NotOpen::answer);
+                let polite = Self::open_once(peer, options, polite).map_err(NotOpen::answer);
                 polite.map_err(|second| if second.is_said() { second } else { answer })
             }
             Err(NotOpen::HungUp(answer)) => Err(answer),
             Err(NotOpen::NoTls(answer)) if !may_be_clear => Err(secure::required(answer)),
             Err(NotOpen::NoTls(answer)) => {
-                log::in_clear(&manner.id, peer, &answer.outcome.why);
-                Self::open_once(peer, manner, Approach { security: Security::Clear, ..first }).map_err(NotOpen::answer)
+                log::in_clear(&options.id, peer, &answer.outcome.why);
+                Self::open_once(peer, options, Approach { security: Security::Clear, ..first }).map_err(NotOpen::answer)
             }
         }
     }
 
-    fn open_once(peer: &Peer, manner: &Manner<'_>, approach: Approach) -> Result<Self, NotOpen> {
-        let mut connection = Self::connect(peer, manner, approach.until)?;
+    fn open_once(peer: &Peer, options: &ConnectOptions<'_>, approach: Approach) -> Result<Self, NotOpen> {
+        let mut connection = Self::connect(peer, options, approach.until)?;
         if approach.security == Security::Implicit {
-            connection.handshake(manner, Verification::Required).map_err(NotOpen::NoTls)?;
+            connection.handshake(options, Verification::Required).map_err(NotOpen::NoTls)?;
         }
         connection.greeted()?;
-        connection.hello(approach.verb, manner.hostname)?;
+        connection.hello(approach.verb, options.hostname)?;
         match approach.security {
-            Security::Required => connection.start_tls(manner, Verification::Required)?,
-            Security::Opportunistic if connection.offers.starttls => {
-                connection.start_tls(manner, Verification::None)?
+            Security::Required => connection.start_tls(options, Verification::Required)?,
+            Security::Opportunistic if connection.extensions.starttls => {
+                connection.start_tls(options, Verification::None)?
             }
             _ => {}
         }
-        if let Some(login) = manner.login {
+        if let Some(login) = options.login {
             connection.log_in(login)?;
         }
-        (connection.is_ours, connection.logged_in) = (manner.is_ours, manner.login.is_some());
+        (connection.is_ours, connection.logged_in) = (options.is_ours, options.login.is_some());
         Ok(connection)
     }
 
-    fn connect(peer: &Peer, manner: &Manner<'_>, until: Instant) -> Result<Self, Answer> {
-        let limit = manner.limit;
-        let connected = Stream::connect(peer.address, Stage::Connect.timeout().min(limit), manner.hurry.as_ref());
-        let mut stream = connected.map_err(|(e, is_cut)| {
+    fn connect(peer: &Peer, options: &ConnectOptions<'_>, until: Instant) -> Result<Self, StageOutcome> {
+        let limit = options.limit;
+        let connected =
+            Stream::connect(peer.address, Stage::Connect.timeout().min(limit), options.host_timeout.as_ref());
+        let mut stream = connected.map_err(|(e, is_cut_short)| {
             let outcome = Outcome::from_connection(Stage::Connect.phrase(), &e, false);
-            Answer { stage: Stage::Connect, outcome: outcome.at(peer.to_string()), is_cut }
+            StageOutcome { stage: Stage::Connect, outcome: outcome.at(peer.to_string()), is_cut_short }
         })?;
-        stream.set_hurry(manner.hurry.clone());
+        stream.set_host_timeout(options.host_timeout.clone());
         Ok(Self {
             input: Input::new(stream),
             peer: peer.clone(),
             tls: Encryption::CLEAR,
-            offers: Offers::default(),
+            extensions: Extensions::default(),
             limit,
-            patience: until,
+            until,
             names: Default::default(),
             is_ours: false,
             logged_in: false,
@@ -234,8 +235,8 @@ impl Connection {
     }
 
     /// How patient the next message is with the host.
-    pub fn set_hurry(&mut self, hurry: Option<Hurry>) {
-        self.input.source.set_hurry(hurry);
+    pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
+        self.input.source.set_host_timeout(host_timeout);
     }
 
     /// Where it leads.
@@ -264,10 +265,10 @@ impl Connection {
     fn set_stage(&mut self, stage: Stage) {
         let until = Instant::now() + stage.timeout().min(self.limit);
         let patient = (Stage::Banner..=Stage::Body).contains(&stage);
-        self.input.source.set_deadline(if patient { until.min(self.patience) } else { until });
+        self.input.source.set_deadline(if patient { until.min(self.until) } else { until });
     }
 
-    fn write(&mut self, stage: Stage, bytes: &[u8]) -> Result<(), Answer> {
+    fn write(&mut self, stage: Stage, bytes: &[u8]) -> Result<(), StageOutcome> {
         self.set_stage(stage);
         match self.input.source.write_all(bytes) {
             Ok(()) => Ok(()),
@@ -277,7 +278,7 @@ impl Connection {
     }
 
     /// The answer of a host that has said something before it was asked.
-    fn interrupted(&mut self, stage: Stage, error: &io::Error) -> Answer {
+    fn interrupted(&mut self, stage: Stage, error: &io::Error) -> StageOutcome {
         let answer = self.trouble(stage, error);
         self.input.source.set_limit(Stage::Quit.timeout());
         match self.read_reply() {
@@ -290,7 +291,7 @@ impl Connection {
     /// reply would be taken for that to the next command, and in the end the
     /// 250 for one message for that of another. In the middle of the content it can
     /// mean only this one.
-    fn expect_silence(&mut self, stage: Stage) -> Result<(), Answer> {
+    fn expect_silence(&mut self, stage: Stage) -> Result<(), StageOutcome> {
         match self.input.source.has_input() {
             Ok(false) if self.input.is_empty() => Ok(()),
             Err(e) if self.input.is_empty() => Err(self.trouble(stage, &e)),
@@ -303,7 +304,7 @@ impl Connection {
 
     /// The next reply. A 421 means that the host is closing the connection; after one that
     /// says yes and no we do.
-    fn reply(&mut self, stage: Stage) -> Result<Reply, Answer> {
+    fn reply(&mut self, stage: Stage) -> Result<Reply, StageOutcome> {
         self.set_stage(stage);
         let reply = self.read_reply().map_err(|e| self.trouble(stage, &e))?;
         if reply.code() != 421 && !reply.is_unclear() {
@@ -338,13 +339,13 @@ impl Connection {
         Err(nonsense("the reply has no end"))
     }
 
-    fn answer(&self, stage: Stage, outcome: Outcome) -> Answer {
-        let is_cut = self.input.source.is_cut();
-        Answer { stage, outcome: outcome.at(self.peer.to_string()).over(self.tls), is_cut }
+    fn answer(&self, stage: Stage, outcome: Outcome) -> StageOutcome {
+        let is_cut_short = self.input.source.is_cut_short();
+        StageOutcome { stage, outcome: outcome.at(self.peer.to_string()).over(self.tls), is_cut_short }
     }
 
     /// A reply that is not what the command needs: a success would be nonsense.
-    fn refused(&self, stage: Stage, reply: Reply) -> Answer {
+    fn refused(&self, stage: Stage, reply: Reply) -> StageOutcome {
         let mut outcome = Outcome::from_reply(stage.command(), reply);
         if outcome.fate == Fate::Delivered {
             (outcome.fate, outcome.status) = (Fate::Deferred, Status(4, 5, 0));
@@ -354,17 +355,17 @@ impl Connection {
 
     /// The same for a command of a transaction: what a host of ours means is that it
     /// wants a login, and no command that follows will go better.
-    fn declined(&mut self, stage: Stage, reply: Reply) -> Answer {
+    fn declined(&mut self, stage: Stage, reply: Reply) -> StageOutcome {
         if !self.is_ours || !reply.wants_login() {
             return self.refused(stage, reply);
         }
         self.is_locked = true;
-        let starttls = self.tls == Encryption::CLEAR && self.offers.starttls;
+        let starttls = self.tls == Encryption::CLEAR && self.extensions.starttls;
         let outcome = Outcome::from_reply_of_our_host(stage.command(), reply, self.logged_in, starttls);
         self.answer(stage, outcome)
     }
 
-    fn trouble(&mut self, stage: Stage, error: &io::Error) -> Answer {
+    fn trouble(&mut self, stage: Stage, error: &io::Error) -> StageOutcome {
         self.state = State::Broken;
         self.has_ended =
             matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);

@@ -2,7 +2,7 @@
 //! first octet (RFC 8314).
 //!
 //! What the host said before the handshake counts no more after it: its names and
-//! offers are forgotten and EHLO is said again. What it, or someone on the way, said
+//! extensions are forgotten and EHLO is said again. What it, or someone on the way, said
 //! behind its 220 is never taken for a reply: the connection is given up. So it is
 //! when anything goes wrong here; whether the host is then spoken to in clear, over
 //! another connection, is decided in [`Connection::open`]. A certificate is looked at
@@ -11,17 +11,17 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Answer, Connection, NotOpen, Stage};
+use super::{Connection, NotOpen, Stage, StageOutcome};
 use crate::config::{RemoteTls, Scheme};
 use crate::deliver::remote::credentials::Login;
 use crate::deliver::remote::hosts::Peer;
 use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::Status;
-use crate::timeouts::Hurry;
+use crate::timeouts::HostTimeout;
 use crate::tls::{Client, Verification};
 
 /// How a host is spoken to.
-pub struct Manner<'a> {
+pub struct ConnectOptions<'a> {
     /// The queue id of the message that is on its way, for the log.
     pub id: &'a str,
     /// The name of this host.
@@ -37,7 +37,7 @@ pub struct Manner<'a> {
     /// Who this server is there, if the host wants to know.
     pub login: Option<&'a Login>,
     /// How patient the dialogue is, if not as patient as the protocol.
-    pub hurry: Option<Hurry>,
+    pub host_timeout: Option<HostTimeout>,
 }
 
 /// How a connection is encrypted.
@@ -69,7 +69,7 @@ impl Security {
 }
 
 /// There was to be TLS, and this came of it.
-pub(super) fn required(mut answer: Answer) -> Answer {
+pub(super) fn required(mut answer: StageOutcome) -> StageOutcome {
     let outcome = &mut answer.outcome;
     outcome.fate = Fate::Deferred;
     outcome.why = format!("TLS is required: {}", outcome.why);
@@ -86,17 +86,21 @@ const NOT_OFFERED: Status = Status(4, 7, 4);
 
 impl Connection {
     /// STARTTLS, the handshake, and EHLO again.
-    pub(super) fn start_tls(&mut self, manner: &Manner<'_>, verification: Verification) -> Result<(), NotOpen> {
-        self.ask_for_tls().and_then(|()| self.handshake(manner, verification)).map_err(NotOpen::NoTls)?;
-        self.hello("EHLO", manner.hostname).map_err(NotOpen::answer).map_err(|answer| match answer.outcome.reply {
+    pub(super) fn start_tls(
+        &mut self,
+        options: &ConnectOptions<'_>,
+        verification: Verification,
+    ) -> Result<(), NotOpen> {
+        self.ask_for_tls().and_then(|()| self.handshake(options, verification)).map_err(NotOpen::NoTls)?;
+        self.hello("EHLO", options.hostname).map_err(NotOpen::answer).map_err(|answer| match answer.outcome.reply {
             // In TLS 1.3 a host says only after the handshake that it does not like it.
             None if verification == Verification::None => NotOpen::NoTls(answer),
-            _ => NotOpen::Answer(answer),
+            _ => NotOpen::StageOutcome(answer),
         })
     }
 
-    fn ask_for_tls(&mut self) -> Result<(), Answer> {
-        if !self.offers.starttls {
+    fn ask_for_tls(&mut self) -> Result<(), StageOutcome> {
+        if !self.extensions.starttls {
             let answer =
                 self.answer(Stage::StartTls, Outcome::deferred(NOT_OFFERED, "the host does not offer STARTTLS"));
             self.say_goodbye();
@@ -114,11 +118,15 @@ impl Connection {
     }
 
     /// Shakes hands; what was heard before is forgotten.
-    pub(super) fn handshake(&mut self, manner: &Manner<'_>, verification: Verification) -> Result<(), Answer> {
+    pub(super) fn handshake(
+        &mut self,
+        options: &ConnectOptions<'_>,
+        verification: Verification,
+    ) -> Result<(), StageOutcome> {
         self.set_stage(Stage::StartTls);
-        let hands = manner.tls.connect(&self.peer.identity(), verification);
+        let hands = options.tls.connect(&self.peer.identity(), verification);
         let shaken = hands.and_then(|connection| self.input.source.secure(connection));
-        shaken.map_err(|e| self.not_shaken(manner.security, &e))?;
+        shaken.map_err(|e| self.not_shaken(options.security, &e))?;
         if let Some(info) = self.input.source.tls_info() {
             self.tls = Encryption::by_tls(info.cipher);
         }
@@ -130,7 +138,7 @@ impl Connection {
 impl Connection {
     /// A handshake that failed. That a host speaks in clear where TLS was to come first
     /// is a slip of the pen more often than trouble.
-    fn not_shaken(&mut self, security: Security, error: &io::Error) -> Answer {
+    fn not_shaken(&mut self, security: Security, error: &io::Error) -> StageOutcome {
         let mut answer = self.trouble(Stage::StartTls, error);
         if security == Security::Implicit && is_clear(error) {
             answer.outcome.why =

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use memchr::memchr_iter;
 
-use super::{Answer, CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, SLOWEST, Stage, State};
+use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, SLOWEST, Stage, StageOutcome, State};
 use crate::address::path;
-use crate::deliver::Consignment;
+use crate::deliver::Delivery;
 use crate::envelope::Body;
 use crate::outcome::Outcome;
 use crate::reply::{Reply, Status};
@@ -45,20 +45,20 @@ enum Command {
 
 /// One MAIL ... DATA under way, and what was said to it.
 struct Transaction<'a> {
-    what: &'a Consignment<'a>,
+    what: &'a Delivery<'a>,
     facts: &'a Facts,
     /// Answers by the recipient's place.
-    answers: &'a mut [Option<Answer>],
+    answers: &'a mut [Option<StageOutcome>],
     mail_refused: bool,
     accepted: Vec<usize>,
     /// Recipients for another transaction: this one has all that the host will take.
-    crowded: Vec<usize>,
+    overflow: Vec<usize>,
     data: Option<Reply>,
 }
 
 impl Connection {
     /// Sends a message; one answer for each recipient, in order.
-    pub fn send(&mut self, what: &Consignment<'_>) -> Vec<Answer> {
+    pub fn send(&mut self, what: &Delivery<'_>) -> Vec<StageOutcome> {
         let mut answers = vec![None; what.recipients.len()];
         let rest = match self.send_to_all(what, &mut answers) {
             Err(trouble) => trouble,
@@ -68,7 +68,7 @@ impl Connection {
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| rest.clone())).collect()
     }
 
-    fn send_to_all(&mut self, what: &Consignment<'_>, answers: &mut [Option<Answer>]) -> Result<(), Answer> {
+    fn send_to_all(&mut self, what: &Delivery<'_>, answers: &mut [Option<StageOutcome>]) -> Result<(), StageOutcome> {
         let facts = self.measure(what)?;
         let until = Instant::now() + ENVELOPE_LIMIT;
         let mut todo: Vec<usize> = (0..what.recipients.len()).collect();
@@ -76,24 +76,24 @@ impl Connection {
         while !todo.is_empty() {
             let later = todo.split_off(room.min(todo.len()));
             let mut transaction = Transaction::new(what, &facts, answers);
-            self.patience = until;
+            self.until = until;
             self.envelope(&mut transaction, &todo)?;
             self.data(&mut transaction)?;
-            if !transaction.crowded.is_empty() {
+            if !transaction.overflow.is_empty() {
                 room = transaction.accepted.len();
             }
-            todo = [transaction.crowded, later].concat();
+            todo = [transaction.overflow, later].concat();
         }
         Ok(())
     }
 
     /// Looks at the content, if the host wants to know.
-    fn measure(&mut self, what: &Consignment<'_>) -> Result<Facts, Answer> {
+    fn measure(&mut self, what: &Delivery<'_>) -> Result<Facts, StageOutcome> {
         let mut facts = Facts::default();
-        if self.offers.size.is_some() || self.offers.eight_bit {
+        if self.extensions.size.is_some() || self.extensions.eight_bit {
             facts.read(what.content.clone()).map_err(|e| self.unreadable(&e))?;
         }
-        match self.offers.size {
+        match self.extensions.size {
             Some(limit) if limit > 0 && facts.size > limit => {
                 let why = format!("the message has {} bytes, and the host takes at most {limit}", facts.size);
                 Err(self.answer(Stage::MailFrom, Outcome::failed(Status(5, 3, 4), why)))
@@ -103,7 +103,7 @@ impl Connection {
     }
 
     /// MAIL, RCPT for the recipients `todo`, and DATA, as many at a time as may be.
-    fn envelope(&mut self, transaction: &mut Transaction<'_>, todo: &[usize]) -> Result<(), Answer> {
+    fn envelope(&mut self, transaction: &mut Transaction<'_>, todo: &[usize]) -> Result<(), StageOutcome> {
         todo.iter().for_each(|&at| transaction.answers[at] = None);
         let mut plan = Vec::with_capacity(todo.len() + 3);
         plan.extend((self.state == State::Begun).then_some(Command::Reset));
@@ -115,7 +115,7 @@ impl Connection {
             if transaction.is_hopeless(next) {
                 break;
             }
-            let window = if self.offers.pipelining { WINDOW.min(plan.len()) } else { 1 };
+            let window = if self.extensions.pipelining { WINDOW.min(plan.len()) } else { 1 };
             let group;
             (group, plan) = plan.split_at(window);
             self.expect_silence(next.stage())?;
@@ -126,7 +126,7 @@ impl Connection {
                 let reply = self.reply(command.stage())?;
                 self.take(transaction, command, reply);
             }
-            transaction.skip_crowded(&mut plan);
+            transaction.skip_overflow(&mut plan);
         }
         Ok(())
     }
@@ -138,9 +138,10 @@ impl Connection {
             Command::Data => "DATA\r\n".into(),
             Command::Rcpt(at) => format!("RCPT TO:{}\r\n", path(what.recipients.get(at).copied())),
             Command::Mail => {
-                let size = self.offers.size.map(|_| format!(" SIZE={}", transaction.facts.size)).unwrap_or_default();
+                let size =
+                    self.extensions.size.map(|_| format!(" SIZE={}", transaction.facts.size)).unwrap_or_default();
                 let eight_bit = transaction.facts.eight_bit || what.body == Body::EightBit;
-                let body = if eight_bit && self.offers.eight_bit { " BODY=8BITMIME" } else { "" };
+                let body = if eight_bit && self.extensions.eight_bit { " BODY=8BITMIME" } else { "" };
                 format!("MAIL FROM:{}{size}{body}\r\n", path(what.sender))
             }
         }
@@ -163,7 +164,7 @@ impl Connection {
             Command::Rcpt(at) if good => transaction.accepted.push(at),
             Command::Rcpt(at) => {
                 if is_too_many(&reply) && !transaction.accepted.is_empty() {
-                    transaction.crowded.push(at);
+                    transaction.overflow.push(at);
                 }
                 transaction.answers[at] = Some(self.declined(Stage::RcptTo, reply));
             }
@@ -171,7 +172,7 @@ impl Connection {
     }
 
     /// What the reply to DATA leads to.
-    fn data(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Answer> {
+    fn data(&mut self, transaction: &mut Transaction<'_>) -> Result<(), StageOutcome> {
         let answer = match transaction.data.take() {
             None => return Ok(()),
             Some(reply) if !(300..400).contains(&reply.code()) => {
@@ -203,10 +204,10 @@ impl Connection {
     }
 
     /// The content and its end; what the host said to that.
-    fn content(&mut self, what: &Consignment<'_>) -> Result<Reply, Answer> {
+    fn content(&mut self, what: &Delivery<'_>) -> Result<Reply, StageOutcome> {
         // No dot after an error: the host must not take half a message for a whole one.
         let mut text = what.content.clone();
-        self.patience = Instant::now() + CONTENT_LIMIT + Duration::from_secs(text.left() / SLOWEST);
+        self.until = Instant::now() + CONTENT_LIMIT + Duration::from_secs(text.left() / SLOWEST);
         let mut dots = DotWriter::default();
         let mut block = block(&text);
         let mut wire = Vec::with_capacity(block.len() + block.len() / 8);
@@ -223,13 +224,13 @@ impl Connection {
         dots.finish(&mut wire);
         self.expect_silence(Stage::Body)?;
         // From here on the host may have the message, and is given all the time there is.
-        self.set_hurry(None);
+        self.set_host_timeout(None);
         self.write(Stage::AfterDot, &wire)?;
         self.reply(Stage::AfterDot)
     }
 
     /// The message cannot be read. What the host was given of it has no end.
-    fn unreadable(&mut self, error: &io::Error) -> Answer {
+    fn unreadable(&mut self, error: &io::Error) -> StageOutcome {
         if self.state != State::Idle {
             self.state = State::Broken;
         }
@@ -238,9 +239,9 @@ impl Connection {
 }
 
 impl<'a> Transaction<'a> {
-    fn new(what: &'a Consignment<'a>, facts: &'a Facts, answers: &'a mut [Option<Answer>]) -> Self {
-        let (accepted, crowded) = (Vec::new(), Vec::new());
-        Self { what, facts, answers, mail_refused: false, accepted, crowded, data: None }
+    fn new(what: &'a Delivery<'a>, facts: &'a Facts, answers: &'a mut [Option<StageOutcome>]) -> Self {
+        let (accepted, overflow) = (Vec::new(), Vec::new());
+        Self { what, facts, answers, mail_refused: false, accepted, overflow, data: None }
     }
 
     /// Whether `next` is not worth saying.
@@ -250,10 +251,10 @@ impl<'a> Transaction<'a> {
 
     /// Once the host takes no more, those left in the plan wait like the first it
     /// did not take.
-    fn skip_crowded(&mut self, plan: &mut &[Command]) {
-        let Some(&first) = self.crowded.first() else { return };
+    fn skip_overflow(&mut self, plan: &mut &[Command]) {
+        let Some(&first) = self.overflow.first() else { return };
         while let Some((&Command::Rcpt(at), rest)) = plan.split_first() {
-            self.crowded.push(at);
+            self.overflow.push(at);
             self.answers[at] = self.answers[first].clone();
             *plan = rest;
         }

@@ -113,7 +113,7 @@ mod tests {
         // Only the thread is confined, not those of the other tests.
         let tried = thread::spawn(move || {
             if confine(&places).expect("confined") == Confinement::None {
-                println!("skipped: this kernel has no Landlock");
+                common::skipped("this kernel has no Landlock");
                 return None;
             }
             let denied = |result: io::Result<()>| result.is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);

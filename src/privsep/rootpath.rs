@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn only_where_root_alone_can_write() {
         if !nix::unistd::geteuid().is_root() {
-            println!("skipped: only root has files that are root's");
+            common::skipped("only root has files that are root's");
             return;
         }
         let top = std::env::temp_dir().join(format!("penfold-roots-{}", std::process::id()));

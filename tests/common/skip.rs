@@ -1,15 +1,15 @@
-//! What a test leaves out, and why.
+//! Skipped tests and parts of tests, with the reason.
 //!
-//! Cargo shows nothing that a test prints which succeeds. So the line goes to the file that
-//! `make test` names, which prints it at its end; without such a file it goes to standard
-//! error itself, past cargo.
+//! Cargo does not show what a test prints that passes. So the line goes to the file named by
+//! `PENFOLD_SKIPPED`, which tests/all prints at its end; without that variable it goes to
+//! standard error, past cargo.
 
 use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::{env, thread};
 
-/// Says that this test, or a part of it, is skipped.
+/// Reports that the running test, or a part of it, is skipped.
 pub fn skipped(why: impl Display) {
     let name = thread::current().name().unwrap_or("a thread").to_owned();
     let line = format!("{name}: skipped: {why}\n");

@@ -1,12 +1,13 @@
-//! `make run`: what tests/try prints is true. The line to paste sends a message,
-//! the message comes into the Maildir that was named, and at the end the scratch
-//! directory is gone. Does not build: the script is given the tested penfoldd.
-//! And `make test`: it ends with what was skipped, and with cargo's exit code.
+//! `make run` and `make test`: what tests/try and tests/all print.
+//!
+//! The line that `make run` prints to be pasted sends a message, the message arrives in the
+//! Maildir that was printed, and at the end the scratch directory is gone. Nothing is built:
+//! tests/try is given the tested penfoldd, and tests/all a stand-in for cargo.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use common::{Daemon, Site, free_port};
 
@@ -53,49 +54,70 @@ fn tries(site: &Site) {
     assert!(!Path::new(maildir).exists(), "left behind");
 }
 
-/// A cargo that finds the tools of /usr/sbin, skips two tests and fails.
+/// A cargo that finds the tools of /usr/sbin, runs two test programs, skips two tests and
+/// fails.
 const CARGO: &str = "#!/bin/sh
 case $PATH in *:/usr/sbin:*) ;; *) exit 1 ;; esac
-echo 'b: skipped: no btrfs' >> \"$PENFOLD_SKIPPED\"
-echo 'a: skipped: no root' >> \"$PENFOLD_SKIPPED\"
-echo 'a: skipped: no root' >> \"$PENFOLD_SKIPPED\"
-echo 'test result: FAILED'
-exit 3
+echo 'b::x: skipped: no btrfs' >> \"$PENFOLD_SKIPPED\"
+echo 'a::x: skipped: no root' >> \"$PENFOLD_SKIPPED\"
+echo 'a::x: skipped: no root' >> \"$PENFOLD_SKIPPED\"
+echo 'test a::x ... ok'
+echo 'test result: \u{1b}[32mok\u{1b}[0m. 7 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s'
+echo 'test b::y ... \u{1b}[31mFAILED\u{1b}[0m'
+echo 'test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s'
+exit $1
 ";
 
-#[test]
-fn what_was_skipped_is_said_at_the_end_also_of_a_failure() {
-    let site = Site::new();
-    site.write("cargo", CARGO);
+/// Runs `make test` with a cargo that is this script and exits with this code.
+fn make_test(site: &Site, code: u8, ci: &str) -> Output {
+    site.write("cargo", &CARGO.replace("$1", &code.to_string()));
     fs::set_permissions(site.path("cargo"), fs::Permissions::from_mode(0o755)).expect("chmod");
-    fs::create_dir(site.path("target")).expect("a directory");
-    fs::write(site.path("target/skipped"), "of the last time\n").expect("a file");
     let mut make = Command::new("make");
     make.args(["-C", env!("CARGO_MANIFEST_DIR"), "--no-print-directory", "-s", "test", "SETUP="]);
     make.arg(format!("CARGO={}", site.path("cargo").display())).env("CARGO_TARGET_DIR", site.path("target"));
-    make.env_remove("MAKEFLAGS").env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::null());
-    let output = make.output().expect("make");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let end = "test result: FAILED\na: skipped: no root\nb: skipped: no btrfs\n2 skipped\n";
-    assert!(said.ends_with(end) && output.status.code() == Some(2), "{output:?}");
+    make.env_remove("MAKEFLAGS").env("CI", ci).env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::null());
+    make.output().expect("make")
+}
+
+const SUMMARY: &str = "
+a::x: skipped: no root
+b::x: skipped: no btrfs
+failed: b::y
+12 tests passed, 1 failed, 2 skipped, 1 only on request
+";
+
+#[test]
+fn make_test_ends_with_what_passed_failed_and_was_skipped() {
+    let site = Site::new();
+    fs::create_dir(site.path("target")).expect("a directory");
+    fs::write(site.path("target/skipped"), "left by an earlier run\n").expect("a file");
+    let output = make_test(&site, 3, "");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(SUMMARY) && !output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("Error 3"), "{output:?}");
 }
 
 #[test]
-fn no_test_says_in_vain_that_it_is_skipped() {
-    let mut todo = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+fn a_skipped_test_is_an_error_in_ci_only() {
+    let site = Site::new();
+    let output = make_test(&site, 0, "");
+    assert!(output.status.success(), "{output:?}");
+    let output = make_test(&site, 0, "true");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(SUMMARY) && !output.status.success(), "{output:?}");
+}
+
+/// Cargo does not show what a test prints that passes.
+#[test]
+fn no_test_prints_that_it_is_skipped() {
+    let mut todo = ["src", "tests"].map(|top| Path::new(env!("CARGO_MANIFEST_DIR")).join(top)).to_vec();
     while let Some(path) = todo.pop() {
-        if path.is_dir() {
+        if path.is_dir() && !path.ends_with("bench") {
             todo.extend(fs::read_dir(&path).expect("a directory").flatten().map(|entry| entry.path()));
-        } else if path.extension().is_some_and(|end| end == "rs")
-            && !path.parent().is_some_and(|dir| dir.ends_with("bench"))
-        {
+        } else if path.extension().is_some_and(|end| end == "rs") {
             let text = fs::read_to_string(&path).expect("text");
-            // Cargo does not show what a test prints that succeeds.
             for (n, line) in text.lines().enumerate() {
-                let in_vain =
-                    line.contains(concat!("println!(\"", "skipped")) || line.contains(concat!("print!(\"", "skipped"));
-                assert!(!in_vain, "{}:{}: use common::skipped", path.display(), n + 1);
+                let is_print =
+                    line.contains(concat!("print", "ln!(\"skipped")) || line.contains(concat!("print", "!(\"skipped"));
+                assert!(!is_print, "{}:{}: use common::skipped", path.display(), n + 1);
             }
         }
     }

@@ -14,7 +14,7 @@ fn room_that_is_set_aside_is_not_given_twice() {
     let stat = statvfs(&scratch.root).expect("a file system");
     let free = stat.blocks_available() * stat.fragment_size();
     if free < 8 * MARGIN {
-        println!("skipped: only {free} octets are free");
+        common::skipped(format_args!("only {free} octets are free"));
         return;
     }
     let spool = &scratch.spool;

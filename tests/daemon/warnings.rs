@@ -108,28 +108,6 @@ fn the_examples_of_the_page_are_good() {
 }
 
 #[test]
-fn the_five_lines_of_the_readme_are_a_whole_file() {
-    let (_, lines) =
-        include_str!("../../README").split_once("replace the installed penfold.conf:\n").expect("the lines");
-    let (lines, _) = lines.split_once("\nand").expect("an end");
-    let mut site = site("");
-    know(&mut site, "mail.example.org:user:password\n");
-    let user = if geteuid().is_root() {
-        "user = \"nobody\"\nhostname = \"a.example\"\n"
-    } else {
-        "hostname = \"a.example\"\n"
-    };
-    let mine = lines.replace("/etc/penfold/", &format!("{}/", site.path("").display()));
-    let mut command = site.penfoldd(&["-n"]);
-    site.configure_with(&format!("{user}{mine}"));
-    let output = command.output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    // It has no use for aliases, if this machine has some.
-    let rest: Vec<_> = said.lines().filter(is_of_the_file).filter(|l| !l.contains("aliases")).collect();
-    assert_eq!((lines.trim().lines().count(), rest), (5, vec!["penfoldd: configuration OK"]), "{said}");
-}
-
-#[test]
 fn a_line_of_a_table_that_has_no_effect() {
     let mut site = site("remote.smarthosts = [\"smtps://mail.example.net\"]");
     know(&mut site, "# ours\nmail.example.net:jon:hush\nmial.example.net:jon:hush\nmail.other.net:3587:jon:hush\n");

@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::Site;
+use common::{Site, pages};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -469,19 +469,15 @@ fn a_daemon_without_a_unit_is_not_left_behind() {
     ));
 }
 
-/// The README's way to mailboxes that are not in homes, as written there.
+/// Mailboxes outside home directories, with the commands and the keys of penfold-admin(7).
 #[test]
 fn mail_for_every_local_domain_reaches_the_users_of_a_file() {
-    let readme = include_str!("../../README");
-    let (_, recipe) = readme.split_once("from a users file:\n").expect("the recipe");
-    let (recipe, _) = recipe.split_once("\nA host that only sends").expect("its end");
-    let commands: Vec<&str> = recipe.lines().map(str::trim).filter(|line| line.starts_with("install ")).collect();
-    let keys: Vec<String> = ["users = \"", "mailbox = \""]
-        .iter()
-        .filter_map(|key| Some((key, recipe.split_once(key)?.1.split_once('"')?.0)))
-        .map(|(key, value)| format!("{key}{value}\""))
-        .collect();
-    let (commands, keys) = (commands.join("\n"), keys.join("\n"));
+    let section = pages::section("penfold-admin.7", "INSTALLING");
+    let (_, section) = section.split_once("\n.Ss Mailboxes outside home directories\n").expect("the subsection");
+    let (section, _) = section.split_once("\n.Ss ").expect("its end");
+    let blocks = pages::literals(section);
+    let [commands, keys] = blocks.as_slice() else { panic!("{section}") };
+    let commands: String = commands.lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
     let built = [env!("CARGO_BIN_EXE_penfoldd"), env!("CARGO_BIN_EXE_penfoldctl")].join(" ");
     on_the_system(&format!(
         r#"set -x
@@ -494,9 +490,8 @@ fn mail_for_every_local_domain_reaches_the_users_of_a_file() {
         cat > /etc/penfold/penfold.conf <<'END'
 listen = []
 hostname = "mx.example.org"
-[local]
-domains = ["example.org", "mx.example.org", "localhost"]
 {keys}
+domains = ["example.org", "mx.example.org", "localhost"]
 END
         /usr/local/sbin/penfoldd -n
         trap 'kill "$(cat /run/penfold.pid)" || :' EXIT

@@ -49,23 +49,15 @@ LINKS   = $(libexecdir)/penfold
 DOC     = $(DESTDIR)$(docdir)
 CONF    = $(DESTDIR)$(sysconfdir)/penfold/penfold.conf
 
-# What the files in etc/ say, for these directories. The usual ones become words first, and
-# each word the directory once: a directory may have the name of another one in its own.
-# Where they are not the usual ones, penfold.conf names them, and what starts the daemon
-# names penfold.conf.
-FOR_HERE = sed \
-	-e 's,/usr/local/sbin/,@sbindir@/,g' \
-	-e 's,/usr/local/libexec/,@libexecdir@/,g' \
-	-e 's,/usr/local/share/doc/penfold,@docdir@,g' \
-	-e 's,/var/spool/penfold,@localstatedir@/spool/penfold,g' \
-	-e 's,\([ ="]\)/run/penfold,\1@runstatedir@/penfold,g' \
-	$(if $(filter-out /var,$(localstatedir)),-e 's!^#\(spool = "@localstatedir@\)!\1!') \
-	$(if $(filter-out /run,$(runstatedir)),-e 's!^#\(socket = "@runstatedir@\)!\1!') \
-	$(if $(filter-out /etc,$(sysconfdir)), \
-		-e '/^Exec\|^smtp/s!penfoldd -[di]!& -f @sysconfdir@/penfold/penfold.conf!' \
-		-e '/server_args/s!-i!& -f @sysconfdir@/penfold/penfold.conf!' \
-		-e '/config:*=/s!/etc/penfold/!@sysconfdir@/penfold/!') \
-	$(foreach word,sbindir libexecdir docdir localstatedir runstatedir sysconfdir,-e 's,@$(word)@,$($(word)),g')
+# The samples in etc/ are templates, in which @NAME@ stands for the value of a variable.
+# Command lines name penfold.conf, and penfold.conf the spool and the control socket, only
+# where these are not in the places that the programs use by default.
+config_option  = $(if $(filter-out /etc,$(sysconfdir)), -f $(sysconfdir)/penfold/penfold.conf)
+comment_spool  = $(if $(filter /var,$(localstatedir)),#)
+comment_socket = $(if $(filter /run,$(runstatedir)),#)
+IN_TEMPLATES   = sbindir libexecdir docdir sysconfdir localstatedir runstatedir \
+	config_option comment_spool comment_socket
+FILL_IN = sed $(foreach name,$(IN_TEMPLATES),-e 's,@$(name)@,$($(name)),g')
 
 .PHONY: all run test interop powercut soak fuzz bench check clean
 .PHONY: install uninstall install-sendmail uninstall-sendmail
@@ -139,7 +131,7 @@ install: $(PROGRAMS)
 	$(INSTALL) -m 644 README LICENSE $(DOC)
 	for sample in $(SAMPLES); do \
 		place=$(DOC)/examples/$${sample#etc/}; \
-		$(INSTALL) -D -m 644 $$sample $$place && $(FOR_HERE) $$sample > $$place || exit; \
+		$(INSTALL) -D -m 644 $$sample $$place && $(FILL_IN) $$sample > $$place || exit; \
 	done
 	$(call copies,systemd,$(systemdsystemunitdir))
 	$(call copies,sysusers.d,$(sysusersdir))

@@ -1,4 +1,5 @@
-//! The manual pages, as a test reads them: sections, examples, options, exit codes.
+//! The manual pages, as a test reads them: sections, examples, options, exit codes; and the
+//! samples in etc/.
 
 use std::fs;
 
@@ -47,4 +48,23 @@ pub fn exit_codes(name: &str) -> Vec<(u8, String)> {
         Some((code, word.split([' ', '\n']).next().unwrap_or_default().to_owned()))
     };
     items.filter_map(read).collect()
+}
+
+/// A sample of etc/ as `make install` fills in the template by default; tests/programs/install.rs
+/// compares the two.
+pub fn sample(path: &str) -> String {
+    let path = built::source("etc").join(path);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let values = [
+        ("sbindir", "/usr/local/sbin"),
+        ("libexecdir", "/usr/local/libexec"),
+        ("docdir", "/usr/local/share/doc/penfold"),
+        ("sysconfdir", "/etc"),
+        ("localstatedir", "/var"),
+        ("runstatedir", "/run"),
+        ("config_option", ""),
+        ("comment_spool", "#"),
+        ("comment_socket", "#"),
+    ];
+    values.iter().fold(text, |text, (name, value)| text.replace(&format!("@{name}@"), value))
 }

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::pages;
 use penfold::config::{
     Auth, Config, ConfigError, Dns, HostPort, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, Network,
     OfferAuth, Queue, Relay, Remote, RemoteTls, Scheme, Submission, TableFile, Users, load, parse,
@@ -190,7 +191,7 @@ fn sample() -> String {
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => rest.to_owned() + "\n",
         _ => line.to_owned() + "\n",
     };
-    source("etc/penfold.conf").lines().map(active).collect()
+    pages::sample("penfold.conf").lines().map(active).collect()
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn the_sample_says_the_defaults() {
     ] {
         // Named, it must be there; absent from the file, it need not.
         assert_eq!(*table, TableFile { path: etc(name), required: true });
-        assert!(source("etc/penfold.conf").contains(&format!("\n#{name} = \"{}\"\n", default.path.display())));
+        assert!(pages::sample("penfold.conf").contains(&format!("\n#{name} = \"{}\"\n", default.path.display())));
         table.clone_from(default);
     }
     // Named, they must be there as well.
@@ -219,7 +220,7 @@ fn the_sample_says_the_defaults() {
     sample.local.domains.clone_from(&default.local.domains);
     assert_eq!(sample, default);
     assert_eq!(
-        read(&source("etc/penfold.conf")).map(|mut config| {
+        read(&pages::sample("penfold.conf")).map(|mut config| {
             config.hostname.clone_from(&default.hostname);
             config.local.domains.clone_from(&default.local.domains);
             config

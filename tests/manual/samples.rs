@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::client::Client;
 use common::tls::Authority;
-use common::{PATIENCE, Site, unpacked};
+use common::{PATIENCE, Site, pages, unpacked};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -158,7 +158,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     let units = site.path("units");
     fs::create_dir(&units).expect("a directory");
     for path in below("etc/systemd") {
-        let text = fs::read_to_string(&path).expect("text");
+        let text = pages::sample(&format!("systemd/{}", path.file_name().expect("a name").display()));
         let here = text.replace("/usr/local/sbin/penfoldd", env!("CARGO_BIN_EXE_penfoldd"));
         assert!(!path.to_string_lossy().ends_with(".service") || here != text, "{}", path.display());
         fs::write(units.join(path.file_name().expect("a name")), here).expect("a file");
@@ -224,7 +224,7 @@ fn the_init_script_starts_reloads_and_stops_it() {
     let log = site.path("var/log");
     site.set("log", "to", &format!("{log:?}"));
     site.configure();
-    let script = source("etc/rc.d/sysv")
+    let script = pages::sample("rc.d/sysv")
         .replace("/usr/local/sbin/penfoldd", env!("CARGO_BIN_EXE_penfoldd"))
         .replace("/run/penfold.pid", site.path("pid").to_str().expect("UTF-8"))
         .replace("/etc/penfold/penfold.conf", site.path("penfold.conf").to_str().expect("UTF-8"));

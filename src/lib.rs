@@ -7,7 +7,7 @@
 //!                               |          ^                   |
 //!                               | asks     | writes            v
 //!                               v          |                deliver --> maildir | mbox | command | remote
-//!                             route      bounce <-- outcomes --'                  --> network
+//!                             route      report <-- outcomes --'                  --> network
 //! ```
 //!
 //! A message that needs no more than a rename into a mailbox goes the short way: the
@@ -28,13 +28,13 @@
 //! | rank | modules | may use |
 //! | --- | --- | --- |
 //! | 0 | address, reply, retry, sys, timeouts | nothing of penfold |
-//! | 1 | envelope, outcome, privsep, smtp | rank 0 |
+//! | 1 | envelope, message, outcome, privsep, smtp | rank 0 |
 //! | 2 | config | lower ranks |
 //! | 3 | log, sasl | lower ranks |
 //! | 4 | aliases, users, dns, tls, spool | lower ranks |
-//! | 5 | route, net, queue, bounce, submit | lower ranks |
+//! | 5 | route, net, queue, report, submit | lower ranks |
 //! | 6 | deliver | lower ranks |
-//! | 8 | session | lower ranks; never queue, deliver or bounce |
+//! | 8 | session | lower ranks; never queue, deliver or report |
 //! | 9 | listen, worker | lower ranks |
 //! | 10 | control | lower ranks |
 //! | 11 | daemon, and the programs | everything, in start-up order |
@@ -48,7 +48,6 @@
 
 pub mod address;
 pub mod aliases;
-pub mod bounce;
 pub mod config;
 pub mod control;
 pub mod daemon;
@@ -57,11 +56,13 @@ pub mod dns;
 pub mod envelope;
 pub mod listen;
 pub mod log;
+pub mod message;
 pub mod net;
 pub mod outcome;
 pub mod privsep;
 pub mod queue;
 pub mod reply;
+pub mod report;
 pub mod retry;
 pub mod route;
 pub mod sasl;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::address;
 use crate::log;
+use crate::message::trace;
 use crate::queue::RunningJob;
 use crate::retry::Schedule;
 use crate::spool::{Entry, Place, Slot, Spool, Unusable};
@@ -60,16 +61,7 @@ fn submitter(entry: &Entry) -> Option<u32> {
     const MOST: u64 = 2048;
     let mut text = Vec::new();
     entry.content().take(MOST).read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let field = text.strip_prefix("Received: by ")?;
-    let end = field
-        .match_indices('\n')
-        .find(|(at, _)| !field.get(at + 1..).is_some_and(|next| next.starts_with(['\t', ' '])))?
-        .0;
-    let (_, caller) = field[..end].split_once(" (penfold, from uid ")?;
-    let (caller, rest) = caller.split_once(')')?;
-    let is_own = rest.split_ascii_whitespace().nth(1)?.trim_end_matches(';') == entry.id().to_string();
-    caller.split([' ', ',']).next()?.parse().ok().filter(|_| is_own)
+    trace::submitter(&text, &entry.id().to_string())
 }
 
 fn show(

@@ -14,9 +14,9 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use super::request::{self, MAX_REQUEST};
 use super::{BUSY, FORBIDDEN};
+use crate::message::trace::LocalUser;
 use crate::privsep::passwd;
 use crate::queue::Selector;
-use crate::session::Caller;
 use crate::spool::EntryName;
 
 /// Clients at once, those of the privileged not counted.
@@ -61,7 +61,7 @@ pub struct Orders {
     /// Where an address goes, in lines, and whether it goes anywhere.
     pub verify: Box<Verify>,
     /// A session with a program on this host, which has heard `ok`; up to its end.
-    pub submit: Box<dyn Fn(UnixStream, Caller) + Send + Sync>,
+    pub submit: Box<dyn Fn(UnixStream, LocalUser) + Send + Sync>,
 }
 
 /// Makes the socket, in place of one that a daemon left behind. The caller holds
@@ -266,9 +266,9 @@ impl Write for Bounded {
 }
 
 /// Who calls. That nobody knows his name is no reason to send him away.
-fn caller(uid: u32, program: &str) -> Caller {
+fn caller(uid: u32, program: &str) -> LocalUser {
     let user = passwd::user_numbered(uid).ok().flatten();
-    Caller::new(uid, user.map(|user| user.name).as_deref().unwrap_or_default(), program)
+    LocalUser::new(uid, user.map(|user| user.name).as_deref().unwrap_or_default(), program)
 }
 
 /// What only the privileged may say.

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Kind, Listen, ListenTls};
+use crate::message::trace::LocalUser;
 use crate::net::Stream;
 use crate::reply;
-use crate::session::{Caller, Client, Service, Session, Watch};
+use crate::session::{Client, Service, Session, Watch};
 use crate::smtp::proxy::{self, Source};
 use crate::sys;
 
@@ -135,7 +136,7 @@ impl Door {
     /// Serves a process on this host that the kernel has named, and returns when it has
     /// left. How many there are is not counted here: neither do they keep out clients from
     /// elsewhere, nor these them.
-    pub fn serve_caller(&self, stream: UnixStream, caller: Caller) {
+    pub fn serve_caller(&self, stream: UnixStream, caller: LocalUser) {
         let socket = Arc::new(TcpStream::from(OwnedFd::from(stream)));
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
         let number = self.guests().admit(&socket, &watch, true);

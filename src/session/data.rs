@@ -15,10 +15,11 @@ use super::hello::Hello;
 use super::transaction::Transaction;
 use super::xclient::Forwarded;
 use super::{Committed, Phase, Session, Step, submission};
-use crate::address::{self, Address};
+use crate::address::Address;
 use crate::config::Limits;
 use crate::envelope::Action;
 use crate::log;
+use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
 use crate::privsep::rights;
 use crate::reply::{self, Reply};
@@ -103,46 +104,24 @@ impl Session<'_> {
         Ok(draft)
     }
 
-    /// The trace header (RFC 5321 4.4).
-    fn received_line(&mut self, hello: &Hello, id: &str, named: Option<&Address>) -> String {
-        let whence = self.whence(hello);
-        let purpose = named.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
-        let (hostname, protocol, date) = (self.hostname(), self.protocol(hello), date());
-        // The cipher as RFC 8314 4.3 has it; the version, for which there is no word, as others do.
-        let (version, cipher) = match &self.tls_info {
-            Some(tls) => (format!(" ({})", tls.version), format!("\n\ttls {}", tls.cipher)),
-            None => Default::default(),
+    /// The trace field (RFC 5321 4.4).
+    fn received_line(&mut self, hello: &Hello, id: &str, recipient: Option<&Address>) -> String {
+        let is_hidden = self.hides_client();
+        let name = if is_hidden { None } else { self.verified_name() };
+        let origin = match &self.client.caller {
+            Some(user) => Origin::LocalUser(user),
+            None => Origin::Client(trace::Client {
+                address: self.client.address,
+                name: name.as_deref(),
+                is_local: self.client.is_local,
+                hello: &hello.name,
+                forwarded: self.forwarded.as_ref().and_then(Forwarded::trace),
+                protocol: self.protocol(hello),
+                tls: self.tls_info.as_ref().map(|tls| (tls.version, tls.cipher)),
+            }),
         };
-        if let Some(caller) = &self.client.caller {
-            let who = if self.hides_client() { String::new() } else { format!(", from {}", caller.comment()) };
-            return format!("Received: by {hostname} (penfold{who}) id {id}{purpose};\n\t{date}\n");
-        }
-        format!(
-            "Received: {whence}by {hostname} (penfold) with {protocol}{version} id {id}{purpose}{cipher};\n\t{date}\n"
-        )
-    }
-
-    /// Whence a message comes, and a new line; nothing where that is nobody's business.
-    /// A clause that names no host would be taken for a host; without one, as mail
-    /// servers write it for mail of their own, the line is read and passed over.
-    fn whence(&mut self, hello: &Hello) -> String {
-        if self.hides_client() {
-            return String::new();
-        }
-        let (client, literal) = match self.client.address {
-            Some(address) => {
-                let name = self.verified_name().unwrap_or_else(|| "unknown".to_owned());
-                let tag = if address.is_ipv6() { "IPv6:" } else { "" };
-                let literal = format!("[{tag}{address}]");
-                (format!("{name} {literal}"), literal)
-            }
-            None if self.client.is_local => ("localhost".to_owned(), "localhost".to_owned()),
-            None => ("unknown".to_owned(), "unknown".to_owned()),
-        };
-        // What is no domain may not stand there, whatever the client says.
-        let name = if address::parse_domain(&hello.name).is_ok() { &hello.name } else { &literal };
-        let forwarded = self.forwarded.as_ref().and_then(Forwarded::comment).unwrap_or_default();
-        format!("from {name} ({client}){forwarded}\n\t")
+        let (hostname, date) = (self.hostname(), &trace::date(&log::local_time()));
+        Received { hostname, id, origin, is_hidden, recipient, date }.to_string()
     }
 
     pub(super) fn verified_name(&mut self) -> Option<String> {
@@ -270,12 +249,6 @@ impl Pace {
         }
         whole.min(self.end.unwrap_or(whole)).min(now + self.silence)
     }
-}
-
-/// The time now, as Received: and Date: have it.
-pub(super) fn date() -> String {
-    // The only date that cannot be written is one beyond the year 9999.
-    jiff::fmt::rfc2822::to_string(&log::local_time()).unwrap_or_default()
 }
 
 /// The reply where the spool fails: always one that brings the client back.

@@ -19,6 +19,7 @@ use crate::address::Address;
 use crate::config::{Config, Listen, ListenTls};
 use crate::dns::Dns;
 use crate::log;
+use crate::message::trace::LocalUser;
 use crate::net::Stream;
 use crate::reply::{self, Reply};
 use crate::route::Router;
@@ -36,7 +37,6 @@ mod auth;
 mod data;
 mod header_scan;
 mod hello;
-mod local_user;
 mod secure;
 mod submission;
 mod tally;
@@ -45,7 +45,6 @@ mod xclient;
 
 use auth::Attempts;
 use hello::Hello;
-pub use local_user::Caller;
 use tally::{End, Tally};
 use transaction::Transaction;
 use xclient::Forwarded;
@@ -98,7 +97,7 @@ pub struct Client {
     /// Where it came in, and what holds there.
     pub listen: Arc<Listen>,
     /// The process on this host that speaks, where the kernel has named it.
-    pub caller: Option<Caller>,
+    pub caller: Option<LocalUser>,
 }
 
 /// How a session and those who want to end it know of each other.

@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 
+use super::Session;
 use super::transaction::Transaction;
-use super::{Session, data};
 use crate::address::{self, Address};
 use crate::config::Kind;
 use crate::log;
+use crate::message::trace;
 use crate::reply::{self, Reply};
 use crate::submit::usage::{Answer, What};
 use crate::submit::{Letter, MAX_HEADER, Refusal, Terms};
@@ -77,7 +78,7 @@ impl Session<'_> {
             hostname: config.hostname.clone(),
             domain: config.own_domain().to_owned(),
             id: id.to_owned(),
-            date: data::date(),
+            date: trace::date(&log::local_time()),
             sender: transaction.envelope.sender.clone(),
             rewriting: Some(Arc::clone(&self.service.senders.rewriting)),
             identity: self.account().and_then(|login| self.service.senders.identity(login)),

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use super::hello::Hello;
 use super::{Client, Phase, Session, Step};
 use crate::log;
+use crate::message::trace;
 use crate::reply::{self, Reply};
 use crate::smtp::xclient::{self, Attribute, Wrong, XCLIENT, XFORWARD};
 
@@ -38,15 +39,11 @@ pub struct Origin {
 }
 
 impl Forwarded {
-    /// A comment for Received:, on a line of its own. Without an address the message
-    /// began at the front end itself.
-    pub fn comment(&self) -> Option<String> {
-        let address = self.address?;
-        let tag = if address.is_ipv6() { "IPv6:" } else { "" };
-        let name = self.name.as_deref().unwrap_or("unknown");
-        let hello = self.hello.as_deref().map(|hello| format!(" as {hello}")).unwrap_or_default();
-        let protocol = self.protocol.as_deref().map(|protocol| format!(" with {protocol}")).unwrap_or_default();
-        Some(format!("\n\t(forwarded for {name} [{tag}{address}]{hello}{protocol})"))
+    /// What the trace field says of it. Without an address the message began at the front
+    /// end itself.
+    pub fn trace(&self) -> Option<trace::Forwarded<'_>> {
+        let (name, hello, protocol) = (self.name.as_deref(), self.hello.as_deref(), self.protocol.as_deref());
+        Some(trace::Forwarded { address: self.address?, name, hello, protocol })
     }
 }
 

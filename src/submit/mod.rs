@@ -20,9 +20,8 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use crate::address::Address;
+use crate::message::addresses;
 
-pub mod addresses;
-pub mod recipients;
 pub mod rewrite;
 pub mod senders;
 pub mod usage;

@@ -1,7 +1,7 @@
 //! Reports: the entry that tells the sender, or the postmaster, of failed recipients.
 //!
 //! One report for all recipients that failed in one attempt, made once by the prepared
-//! step of `spool`. The text is composed by `bounce`; who is told is decided here, and how
+//! step of `spool`. The text is composed by `report`; who is told is decided here, and how
 //! often by `rate`: the recipients of a report that is withheld are settled without one.
 
 use std::io::{self, Read};
@@ -9,10 +9,10 @@ use std::io::{self, Read};
 use super::Attempt;
 use super::rate::Whom;
 use crate::address::Address;
-use crate::bounce;
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
 use crate::outcome::Outcome;
+use crate::report::failure;
 use crate::route::{Expansion, Place};
 use crate::spool::{QueueId, Slot, State};
 
@@ -59,7 +59,7 @@ impl Attempt<'_> {
         let original = self.entry.id();
         let sender = self.entry.sender().cloned();
         let compose = |id: QueueId| {
-            bounce::compose(&bounce::Report {
+            failure::compose(&failure::Report {
                 hostname: &self.settings.config.hostname,
                 id: &id.to_string(),
                 original: &original.to_string(),

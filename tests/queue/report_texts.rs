@@ -3,10 +3,10 @@
 
 use common::programs::python;
 use penfold::address::Address;
-use penfold::bounce::{Report, compose};
 use penfold::envelope::Recipient;
 use penfold::outcome::Outcome;
 use penfold::reply::{Reply, Status};
+use penfold::report::failure::{Report, compose};
 
 const ARRIVAL: i64 = 1_790_000_000;
 const DAY: i64 = 86_400;

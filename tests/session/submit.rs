@@ -9,7 +9,7 @@
 
 use common::Site;
 use common::programs::python;
-use penfold::submit::recipients::recipients;
+use penfold::message::recipients::recipients;
 use penfold::submit::senders::{Identity, Senders};
 use penfold::submit::{Letter, Terms};
 

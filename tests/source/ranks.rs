@@ -29,7 +29,7 @@ const FENCES: &[(&str, &[&str])] = &[
 ];
 
 /// Imports that the ranks allow and the shape of penfold does not.
-const FORBIDDEN: &[(&str, &[&str])] = &[("session", &["queue", "deliver", "bounce"])];
+const FORBIDDEN: &[(&str, &[&str])] = &[("session", &["queue", "deliver", "report"])];
 
 struct Source {
     /// Below src/.

@@ -12,7 +12,7 @@ use memchr::memchr;
 
 use super::Failure;
 use crate::address::Address;
-use crate::submit::recipients::{Unreadable, recipients};
+use crate::message::recipients::{Unreadable, recipients};
 use crate::submit::{fields, is_postmark, name};
 
 /// As much is looked at.

@@ -4,7 +4,7 @@
 //! the message at all: what one who sends mail can do about it. A status that says
 //! nothing (5.7.0 among them, which filters use as well as hosts that want a login)
 //! blames nobody. What expired is that, whatever was said last. Does not quote: see
-//! [`super::compose`].
+//! `failure`.
 
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Reply;

@@ -12,17 +12,16 @@
 
 use std::borrow::Cow;
 
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 
 use crate::address::{Address, parse_domain};
 use crate::envelope::Recipient;
 use crate::log;
+use crate::message::trace;
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Status;
 
-mod reason;
-
-use reason::Reason;
+use super::reason::Reason;
 
 /// All that a report is made of.
 #[derive(Debug, Clone, Copy)]
@@ -375,8 +374,7 @@ fn is_readable(text: &str) -> bool {
 /// A time in the zone of this host, as a header has it.
 fn date(seconds: i64) -> String {
     let time = Timestamp::from_second(seconds.max(0)).unwrap_or(Timestamp::UNIX_EPOCH);
-    // Fails for years that have no four digits, and those are excluded above.
-    rfc2822::to_string(&time.to_zoned(log::zone().clone())).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".into())
+    trace::date(&time.to_zoned(log::zone().clone()))
 }
 
 fn cut(text: &str, most: usize) -> String {

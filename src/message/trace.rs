@@ -1,0 +1,300 @@
+//! The trace field `Received:` (RFC 5321 4.4) and the form of dates, both written here only.
+//!
+//! The field of a message from a local user names the user and the program. [`submitter`]
+//! reads the user back, so that the queue can be listed for one user. All values come from
+//! the caller; nothing here looks anything up.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use jiff::Zoned;
+use jiff::fmt::rfc2822;
+
+use crate::address::{self, Address};
+
+/// The `Received:` field of a message that has just arrived.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// The name of this host.
+    pub hostname: &'a str,
+    /// The queue id of the message.
+    pub id: &'a str,
+    /// Where the message comes from.
+    pub origin: Origin<'a>,
+    /// Whether the field says nothing about the origin, to protect the privacy of users.
+    pub is_hidden: bool,
+    /// The recipient for the FOR clause, if it may be shown.
+    pub recipient: Option<&'a Address>,
+    /// The time of arrival, as [`date`] writes it.
+    pub date: &'a str,
+}
+
+/// Where a message comes from.
+#[derive(Debug)]
+pub enum Origin<'a> {
+    /// A client that speaks SMTP.
+    Client(Client<'a>),
+    /// A process on this host, connected to the control socket.
+    LocalUser(&'a LocalUser),
+}
+
+/// A client that speaks SMTP.
+#[derive(Debug)]
+pub struct Client<'a> {
+    /// Its address; `None` for a terminal, a pipe or an unknown client.
+    pub address: Option<IpAddr>,
+    /// Its verified name in the DNS.
+    pub name: Option<&'a str>,
+    /// Whether it runs on this host.
+    pub is_local: bool,
+    /// Its argument of HELO or EHLO.
+    pub hello: &'a str,
+    /// The original client, according to XFORWARD.
+    pub forwarded: Option<Forwarded<'a>>,
+    /// The protocol, in a word of RFC 3848.
+    pub protocol: &'a str,
+    /// The TLS version and the cipher suite; `None` in plaintext.
+    pub tls: Option<(&'a str, &'a str)>,
+}
+
+/// The original client of a message that a proxy forwards.
+#[derive(Debug)]
+pub struct Forwarded<'a> {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its name in the DNS.
+    pub name: Option<&'a str>,
+    /// Its argument of HELO or EHLO.
+    pub hello: Option<&'a str>,
+    /// The protocol that it spoke.
+    pub protocol: Option<&'a str>,
+}
+
+impl fmt::Display for Received<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hostname, id, date, .. } = self;
+        let purpose = self.recipient.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
+        match &self.origin {
+            Origin::LocalUser(user) => {
+                let comment = if self.is_hidden { String::new() } else { format!("{FROM_USER}{}", user.comment()) };
+                writeln!(f, "{START}{hostname} (penfold{comment}) id {id}{purpose};\n\t{date}")
+            }
+            Origin::Client(client) => {
+                // The cipher as RFC 8314 4.3 has it; the version, for which there is no clause, as others do.
+                let (version, cipher) = match client.tls {
+                    Some((version, cipher)) => (format!(" ({version})"), format!("\n\ttls {cipher}")),
+                    None => Default::default(),
+                };
+                f.write_str("Received: ")?;
+                if !self.is_hidden {
+                    client.write_origin(f)?;
+                }
+                let protocol = client.protocol;
+                writeln!(f, "by {hostname} (penfold) with {protocol}{version} id {id}{purpose}{cipher};\n\t{date}")
+            }
+        }
+    }
+}
+
+impl Client<'_> {
+    /// The FROM clause and a line break. A hidden client gets no such clause at all: one that
+    /// names no host would be read as a host, while fields without it are common for mail
+    /// that begins on the host itself.
+    fn write_origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (client, host) = match self.address {
+            Some(address) => {
+                let host = literal(address);
+                (format!("{} {host}", self.name.unwrap_or("unknown")), host)
+            }
+            None if self.is_local => ("localhost".to_owned(), "localhost".to_owned()),
+            None => ("unknown".to_owned(), "unknown".to_owned()),
+        };
+        // Only a domain may stand there.
+        let name = if address::parse_domain(self.hello).is_ok() { self.hello } else { &host };
+        write!(f, "from {name} ({client})")?;
+        if let Some(Forwarded { address, name, hello, protocol }) = &self.forwarded {
+            write!(f, "\n\t(forwarded for {} {}", name.unwrap_or("unknown"), literal(*address))?;
+            hello.map_or(Ok(()), |hello| write!(f, " as {hello}"))?;
+            protocol.map_or(Ok(()), |protocol| write!(f, " with {protocol}"))?;
+            f.write_str(")")?;
+        }
+        f.write_str("\n\t")
+    }
+}
+
+/// An address literal (RFC 5321 4.1.3).
+fn literal(address: IpAddr) -> String {
+    format!("[{}{address}]", if address.is_ipv6() { "IPv6:" } else { "" })
+}
+
+/// A local user who submits mail over the control socket.
+///
+/// The uid comes from the kernel (SO_PEERCRED) and gives the right to submit. The name of the
+/// program is the program's own claim: it helps to find a program that sends too much mail,
+/// and gives no rights. Neither name can break a header or a line of the log: every character
+/// but the plain ones is replaced by `?`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalUser {
+    /// The uid of the process.
+    pub uid: u32,
+    /// The user's login; empty if the uid has none.
+    pub login: String,
+    /// The name of the program; empty if unknown.
+    pub program: String,
+}
+
+/// The longest login or program name that is shown, in characters.
+const MAX_NAME: usize = 32;
+/// The start of a field without a FROM clause.
+const START: &str = "Received: by ";
+/// The text between `penfold` and [`LocalUser::comment`].
+const FROM_USER: &str = ", from ";
+
+impl LocalUser {
+    /// A local user, with the names made plain.
+    pub fn new(uid: u32, login: &str, program: &str) -> Self {
+        Self { uid, login: plain(login), program: plain(program) }
+    }
+
+    /// The user as a comment shows it, such as `uid 1000 jon, program git`.
+    pub fn comment(&self) -> String {
+        let login = if self.login.is_empty() { String::new() } else { format!(" {}", self.login) };
+        let program = if self.program.is_empty() { String::new() } else { format!(", program {}", self.program) };
+        format!("uid {}{login}{program}", self.uid)
+    }
+}
+
+/// A name without characters that mean something in a comment or in a value of the log.
+fn plain(name: &str) -> String {
+    let keep = |c: char| if c.is_ascii_alphanumeric() || "+-_./@".contains(c) { c } else { '?' };
+    name.chars().take(MAX_NAME).map(keep).collect()
+}
+
+/// The uid of the local user who submitted the message with this queue id, from the text at
+/// its beginning. The id distinguishes our own field from one that a message brings along,
+/// and a message from those that are derived from it.
+pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
+    let text = String::from_utf8_lossy(text);
+    let field = text.strip_prefix(START)?;
+    let end = field
+        .match_indices('\n')
+        .find(|(at, _)| !field.get(at + 1..).is_some_and(|next| next.starts_with(['\t', ' '])))?
+        .0;
+    let (_, comment) = field[..end].split_once(&format!(" (penfold{FROM_USER}uid "))?;
+    let (user, rest) = comment.split_once(')')?;
+    let is_own = rest.split_ascii_whitespace().nth(1)?.trim_end_matches(';') == id;
+    user.split([' ', ',']).next()?.parse().ok().filter(|_| is_own)
+}
+
+/// A time as header fields have it (RFC 5322 3.3), in the zone of the value.
+pub fn date(time: &Zoned) -> String {
+    // Only years beyond 9999 cannot be written.
+    rfc2822::to_string(time).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATE: &str = "Sat, 21 Nov 2026 10:00:00 +0000";
+
+    fn received(origin: Origin<'_>, is_hidden: bool, recipient: Option<&Address>) -> String {
+        Received { hostname: "mx.test", id: "1K0", origin, is_hidden, recipient, date: DATE }.to_string()
+    }
+
+    fn client(address: Option<&str>) -> Client<'static> {
+        let address = address.map(|text| text.parse().expect("an address"));
+        let (name, hello, protocol) = (None, "client.test", "ESMTP");
+        Client { address, name, is_local: false, hello, forwarded: None, protocol, tls: None }
+    }
+
+    #[test]
+    fn the_field_of_a_client() {
+        let jon: Address = "jon@x.test".parse().expect("an address");
+        let forwarded = || {
+            Some(Forwarded {
+                address: "2001:db8::1".parse().expect("an address"),
+                name: None,
+                hello: Some("h"),
+                protocol: Some("SMTP"),
+            })
+        };
+        for (client, is_hidden, recipient, want) in [
+            (
+                client(Some("192.0.2.1")),
+                false,
+                None,
+                "from client.test (unknown [192.0.2.1])\n\tby mx.test (penfold) with ESMTP id 1K0",
+            ),
+            (
+                Client { name: Some("c.test"), hello: "a b", ..client(Some("2001:db8::1")) },
+                false,
+                Some(&jon),
+                "from [IPv6:2001:db8::1] (c.test [IPv6:2001:db8::1])\n\tby mx.test (penfold) with ESMTP id 1K0\n\tfor <jon@x.test>",
+            ),
+            (
+                Client { is_local: true, hello: "?", ..client(None) },
+                false,
+                None,
+                "from localhost (localhost)\n\tby mx.test (penfold) with ESMTP id 1K0",
+            ),
+            (
+                Client { forwarded: forwarded(), ..client(None) },
+                false,
+                None,
+                "from client.test (unknown)\n\t(forwarded for unknown [IPv6:2001:db8::1] as h with SMTP)\n\tby mx.test (penfold) with ESMTP id 1K0",
+            ),
+            (
+                Client {
+                    protocol: "ESMTPSA",
+                    tls: Some(("TLS1.3", "TLS_AES")),
+                    forwarded: forwarded(),
+                    ..client(None)
+                },
+                true,
+                Some(&jon),
+                "by mx.test (penfold) with ESMTPSA (TLS1.3) id 1K0\n\tfor <jon@x.test>\n\ttls TLS_AES",
+            ),
+        ] {
+            assert_eq!(
+                received(Origin::Client(client), is_hidden, recipient),
+                format!("Received: {want};\n\t{DATE}\n")
+            );
+        }
+    }
+
+    #[test]
+    fn the_field_of_a_local_user_is_read_back() {
+        let jon: Address = "jon@x.test".parse().expect("an address");
+        for (login, program, comment) in [
+            ("jon", "git", "uid 7 jon, program git"),
+            ("", "", "uid 7"),
+            ("", "a) b\r\nX: y\"", "uid 7, program a??b??X??y?"),
+            ("j\u{fc}rg", "", "uid 7 j?rg"),
+            ("jon", &"x".repeat(99), &format!("uid 7 jon, program {}", "x".repeat(32))),
+        ] {
+            for (recipient, purpose) in [(None, ""), (Some(&jon), "\n\tfor <jon@x.test>")] {
+                let user = LocalUser::new(7, login, program);
+                let field = received(Origin::LocalUser(&user), false, recipient);
+                assert_eq!(
+                    field,
+                    format!("Received: by mx.test (penfold, from {comment}) id 1K0{purpose};\n\t{DATE}\n")
+                );
+                let text = format!("{field}Received: by a (penfold, from uid 8) id 1K0;\n\t{DATE}\nSubject: x\n\n");
+                assert_eq!(submitter(text.as_bytes(), "1K0"), Some(7));
+                assert_eq!(submitter(text.as_bytes(), "1K1"), None);
+                let hidden = received(Origin::LocalUser(&user), true, recipient);
+                assert_eq!(hidden, format!("Received: by mx.test (penfold) id 1K0{purpose};\n\t{DATE}\n"));
+                assert_eq!(submitter(format!("{hidden}\n").as_bytes(), "1K0"), None);
+            }
+        }
+        let field = received(Origin::Client(client(None)), true, None);
+        assert_eq!(submitter(format!("{field}\n").as_bytes(), "1K0"), None);
+    }
+
+    #[test]
+    fn dates_have_four_digits_of_a_year_and_the_zone() {
+        let time = jiff::Timestamp::from_second(1_795_255_200).expect("a time");
+        assert_eq!(date(&time.to_zoned(jiff::tz::TimeZone::UTC)), "Sat, 21 Nov 2026 10:00:00 +0000");
+    }
+}

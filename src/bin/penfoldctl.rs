@@ -132,7 +132,7 @@ fn queue(name: &str, start: &Start, config: &Config) -> Result<(), Exit> {
 
 /// What is to be said of the list.
 fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> {
-    let spool = Spool::look_at(&config.spool)?;
+    let spool = Spool::open_read_only(&config.spool)?;
     let is_unused = spool.is_unused()?;
     control::list(&spool, &config.queue.schedule(), &[], None, out)?;
     out.flush()?;

@@ -8,7 +8,7 @@ use crate::log;
 use crate::message::trace;
 use crate::queue::RunningJob;
 use crate::retry::Schedule;
-use crate::spool::{Entry, Place, Slot, Spool, Unusable};
+use crate::spool::{Entry, Place, RecipientEntry, Spool, Unusable};
 use crate::sys;
 
 /// Writes a line for each message, the oldest first, and below it one for each
@@ -44,7 +44,7 @@ pub fn list(
                 (count, bytes) = (count + 1, bytes + name.size);
             }
             // Delivered while we looked, or put into bad/ by the daemon's next look.
-            Err(Unusable::Gone | Unusable::Bad(_)) => {}
+            Err(Unusable::Gone | Unusable::Corrupt(_)) => {}
             Err(Unusable::Io(e)) => writeln!(out, "{}  {e}", name.id)?,
         }
     }
@@ -75,8 +75,8 @@ fn show(
     let (size, age) = (entry.name().size, age(now.saturating_sub(id.seconds())));
     let held = if entry.name().place == Place::Hold { "  held" } else { "" };
     writeln!(out, "{id}  {size}  {age}  {}{held}", address::path(entry.sender()))?;
-    for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
-        let number = slot.spot().number;
+    for slot in entry.recipients().iter().filter(|s| s.record.state.is_open()) {
+        let number = slot.reference().number;
         let attempt = running.iter().find(|job| job.id == id && job.recipients.contains(&number));
         let next = || schedule.next_attempt(id.seconds(), slot.record.last, id.seed());
         let when = match attempt {
@@ -90,7 +90,7 @@ fn show(
     Ok(())
 }
 
-fn recipient(slot: &Slot, note: &str, when: &str) -> String {
+fn recipient(slot: &RecipientEntry, note: &str, when: &str) -> String {
     let who = address::path(Some(&slot.recipient.address));
     if slot.record.last == 0 {
         return format!(

@@ -271,7 +271,7 @@ fn tasks(tools: &Arc<Tools>) -> SpoolTasks {
     let (for_load, for_choose, for_finish) = (Arc::clone(tools), Arc::clone(&tools.spool), Arc::clone(&tools.spool));
     SpoolTasks {
         load: Box::new(move |name, unsynced| worker::plan(&for_load, name, unsynced)),
-        choose: Box::new(move |first, second| for_choose.choose(first, second)),
+        choose: Box::new(move |first, second| for_choose.resolve_duplicates(first, second)),
         finish: Box::new(move |name| worker::finish(&for_finish, name)),
         clear_failures: Box::new(move || addresses.clear_failures()),
     }

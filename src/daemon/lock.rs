@@ -44,5 +44,5 @@ pub fn name_holder(mut exit: Exit, spool: &Path, may_look: impl Fn() -> bool) ->
 }
 
 fn is_locked(spool: &Path) -> bool {
-    Spool::look_at(spool).and_then(|spool| spool.lock()).is_ok_and(|lock| lock.is_none())
+    Spool::open_read_only(spool).and_then(|spool| spool.lock()).is_ok_and(|lock| lock.is_none())
 }

@@ -38,7 +38,7 @@ use crate::config::Config;
 use crate::privsep::fdpass;
 use crate::privsep::request::{Answer, REQUEST, Request};
 use crate::privsep::rights;
-use crate::spool::GIVEN;
+use crate::spool::HANDOVER_MODE;
 use crate::sys::{self, disk};
 
 /// What the process that stays root is called.
@@ -215,7 +215,7 @@ impl Keeper<'_> {
     /// that he could do with it.
     fn give(&mut self, uid: u32, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
-        let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == GIVEN;
+        let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == HANDOVER_MODE;
         if !is_message || metadata.uid() != self.server.0 {
             return Err(Errno::EPERM.into());
         }

@@ -13,7 +13,7 @@ use super::health::{DestinationStatus, Down};
 use super::intern::{at_port, is_exchangers};
 use crate::outcome::{Contact, Outcome};
 use crate::retry::Schedule;
-use crate::spool::{EntryName, QueueId, Spot};
+use crate::spool::{EntryName, QueueId, RecipientRef};
 use crate::timeouts::Trust;
 
 /// The name of a destination; equal for recipients that one transaction can serve.
@@ -131,7 +131,7 @@ pub struct Planned {
     /// The destination.
     pub key: String,
     /// The recipients.
-    pub spots: Vec<Spot>,
+    pub spots: Vec<RecipientRef>,
     /// By what a person names it, if the name of the destination does not say it.
     pub(super) domains: Vec<Box<str>>,
     /// When the one that waits longest was last tried, in seconds since 1970; 0 for never.
@@ -146,7 +146,7 @@ impl Planned {
     }
 
     /// Adds a recipient. `last` is when it was last tried, 0 for never.
-    pub fn add(&mut self, spot: Spot, domain: &str, last: u64) {
+    pub fn add(&mut self, spot: RecipientRef, domain: &str, last: u64) {
         self.spots.push(spot);
         if !is_exchangers(&self.key, domain) {
             self.domains.push(domain.into());
@@ -163,7 +163,7 @@ pub struct Job {
     /// The destination.
     pub key: Key,
     /// The recipients.
-    pub spots: Vec<Spot>,
+    pub spots: Vec<RecipientRef>,
     /// Outcomes of an earlier attempt that could not be written down.
     pub unrecorded: Vec<(u32, Outcome)>,
     /// Whether the entry must be synced first.
@@ -205,7 +205,7 @@ pub enum JobResult {
     /// These recipients are to be tried at this time.
     Later {
         /// Who they are.
-        spots: Vec<Spot>,
+        spots: Vec<RecipientRef>,
         /// In seconds since 1970.
         due: u64,
     },

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::event::{Key, LOCAL};
 use crate::outcome::Outcome;
-use crate::spool::{EntryName, Place, QueueId, Spot};
+use crate::spool::{EntryName, Place, QueueId, RecipientRef};
 
 /// One entry; its id is where it is kept.
 pub struct Item {
@@ -65,7 +65,7 @@ pub struct ItemJob {
     /// The destination.
     pub key: Key,
     /// The recipients.
-    pub spots: Few<Spot>,
+    pub spots: Few<RecipientRef>,
     /// The domains for which it is asked, if `key` does not say them.
     pub domains: Few<Key>,
     /// Outcomes that could not be written down.
@@ -119,7 +119,7 @@ impl<T> From<Vec<T>> for Few<T> {
 
 impl ItemJob {
     /// A job that waits.
-    pub fn new(key: Key, spots: Vec<Spot>, domains: Vec<Key>, due: u64) -> Self {
+    pub fn new(key: Key, spots: Vec<RecipientRef>, domains: Vec<Key>, due: u64) -> Self {
         Self {
             key,
             spots: spots.into(),

@@ -88,7 +88,7 @@ impl Session<'_> {
                 match self.service.router.route(&only.address) {
                     Route::Mailbox(mailbox) if !mailbox.is_mbox => {
                         let is_possible = mailbox.owner == Owner::Server || rights::is_there();
-                        Some(mailbox).filter(|mailbox| is_possible && self.service.spool.is_near(&mailbox.path))
+                        Some(mailbox).filter(|mailbox| is_possible && self.service.spool.can_rename_into(&mailbox.path))
                     }
                     _ => None,
                 }

@@ -7,11 +7,11 @@ use crate::sys::disk;
 
 impl Spool {
     /// Puts an entry that makes no sense into `bad/`, and says so.
-    pub fn condemn(&self, name: EntryName, why: &str) {
-        self.condemn_file(&self.path(name), why);
+    pub fn set_aside(&self, name: EntryName, why: &str) {
+        self.set_aside_file(&self.path(name), why);
     }
 
-    pub(super) fn condemn_file(&self, path: &Path, why: &str) {
+    pub(super) fn set_aside_file(&self, path: &Path, why: &str) {
         let kept = self.root.join("bad").join(path.file_name().unwrap_or_default());
         match disk::rename_new(path, &kept) {
             Ok(()) => log::error!("spool entry {} makes no sense: {why}; it is now in bad/", path.display()),

@@ -6,7 +6,7 @@
 //! the limits: the worker does.
 
 use super::fields::{read_text, write_text};
-use super::head::Bad;
+use super::head::Corrupt;
 use crate::envelope::MAX_ACTION;
 
 /// No entry has more steps behind it: far more than are ever made.
@@ -37,7 +37,7 @@ impl Step {
 
 /// What the head of a derived entry says of where it came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Descent {
+pub struct Derivation {
     /// All that was followed, the first step first.
     pub steps: Vec<Step>,
     /// For each recipient the number of recipients that may come of it.
@@ -53,9 +53,9 @@ pub(super) fn write(head: &mut String, steps: &[Step]) {
 }
 
 /// Reads one more step.
-pub(super) fn read(steps: &mut Vec<Step>, word: &str) -> Result<(), Bad> {
+pub(super) fn read(steps: &mut Vec<Step>, word: &str) -> Result<(), Corrupt> {
     if steps.len() >= MAX_STEPS {
-        return Err(Bad("it came of too many others"));
+        return Err(Corrupt("it came of too many others"));
     }
     steps.push(Step(read_text(word, MAX_STEP)?));
     Ok(())

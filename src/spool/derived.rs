@@ -1,20 +1,20 @@
 //! What an entry begets: a report to its sender, or the message again for those that a
 //! recipient's address stands for.
 //!
-//! The prepared step, as for a copy to a mailbox: the child is complete in `tmp/`, the
-//! records of its parents say so, and it is renamed into `new/`. Its id comes from parent,
+//! The prepared step, as for a copy to a mailbox: the derived is complete in `tmp/`, the
+//! records of its numbers say so, and it is renamed into `new/`. Its id comes from parent,
 //! recipient, kind and time, so that a crash at any point leaves one or none:
 //! [`Entry::recover`] finds out which. Nothing is begun without room (`reserve`). Errors are those of the system; an error before the
-//! rename leaves no child. Does not decide what a child says or who gets it.
+//! rename leaves no derived. Does not decide what a derived says or who gets it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use super::derivation::Descent;
+use super::derivation::Derivation;
 use super::reserve::Purpose;
-use super::{Entry, EntryName, Kind, Place, QueueId, Slot, State, head};
+use super::{Entry, EntryName, Kind, Place, QueueId, RecipientEntry, State, head};
 use crate::envelope::Envelope;
 use crate::sys::disk;
 
@@ -24,7 +24,7 @@ impl Entry {
     ///
     /// # Errors
     /// Those of the system; then there is no report. Open the entry anew: [`Entry::recover`] knows.
-    pub fn beget(
+    pub fn create_report(
         &mut self,
         failed: &[usize],
         envelope: &Envelope,
@@ -32,42 +32,42 @@ impl Entry {
         now: u64,
     ) -> io::Result<EntryName> {
         let lead = failed.iter().min().copied().ok_or(io::ErrorKind::InvalidInput)?;
-        let id = self.id().beget(Kind::Report, lead, now);
+        let id = self.id().derive(Kind::Report, lead, now);
         let text = content(id);
         let write = |_: &Self, file: &File| disk::write(file, &text);
         let steps = (State::Reported { lead: lead as u64 }, State::Failed);
         let spool = Arc::clone(&self.spool);
-        let _aside = spool.set_aside(text.len() as u64, Purpose::Report)?;
-        self.bear(id, failed, &head::full(envelope), write, steps, now)
+        let _reserved = spool.reserve(text.len() as u64, Purpose::Report)?;
+        self.derive(id, failed, &head::queued(envelope), write, steps, now)
     }
 
     /// Makes the message, with `front` before its content, an entry of its own for those
     /// that one recipient's address stands for, once, whatever crash comes.
     ///
     /// # Errors
-    /// As for [`Entry::beget`].
-    pub fn pass_on(
+    /// As for [`Entry::create_report`].
+    pub fn forward(
         &mut self,
         number: usize,
-        (envelope, descent): (&Envelope, &Descent),
+        (envelope, derivation): (&Envelope, &Derivation),
         front: &str,
         now: u64,
     ) -> io::Result<EntryName> {
-        let id = self.id().beget(Kind::Onward, number, now);
+        let id = self.id().derive(Kind::Forwarded, number, now);
         let write = |entry: &Self, file: &File| {
             disk::write(file, front.as_bytes())?;
             entry.copy_to(file)
         };
-        let head = head::descended(envelope, descent);
+        let head = head::descended(envelope, derivation);
         let spool = Arc::clone(&self.spool);
-        let _aside = spool.set_aside((head.len() + front.len()) as u64 + self.content_size(), Purpose::More)?;
-        self.bear(id, &[number], &head, write, (State::Passed, State::Done), now)
+        let _reserved = spool.reserve((head.len() + front.len()) as u64 + self.content_size(), Purpose::More)?;
+        self.derive(id, &[number], &head, write, (State::Forwarded, State::Done), now)
     }
 
-    fn bear(
+    fn derive(
         &mut self,
         id: QueueId,
-        parents: &[usize],
+        numbers: &[usize],
         head: &str,
         write: impl FnOnce(&Self, &File) -> io::Result<()>,
         (prepared, over): (State, State),
@@ -77,34 +77,34 @@ impl Entry {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let size = self.spool.write_temporary(id, head, |file| write(self, file))?;
-        for &number in parents {
+        for &number in numbers {
             self.settle(number, prepared, now)?;
         }
         disk::sync_data(&self.file)?;
-        let child = EntryName { id, size, place: Place::New };
-        disk::rename_new(&self.spool.temporary(id), &self.spool.path(child))?;
+        let derived = EntryName { id, size, place: Place::New };
+        disk::rename_new(&self.spool.temporary(id), &self.spool.path(derived))?;
         // It is an entry now. If that could not be made durable, or not be noted, the
         // next look at the recipients finds it out.
         let noted = self.spool.sync_places(&["new", "tmp"]);
-        let noted = noted.and_then(|()| parents.iter().try_for_each(|&n| self.settle(n, over, now)));
+        let noted = noted.and_then(|()| numbers.iter().try_for_each(|&n| self.settle(n, over, now)));
         if let Err(e) = noted {
             log::error!("spool: settle {}: {e}", self.id());
         }
-        Ok(child)
+        Ok(derived)
     }
 
     /// The children in `tmp/` that recipients of this entry may be waiting for.
     pub fn awaited(&self) -> impl Iterator<Item = QueueId> {
-        self.head.slots.iter().filter_map(|slot| self.child_of(slot))
+        self.head.recipients.iter().filter_map(|entry| self.awaited_by(entry))
     }
 
-    fn child_of(&self, slot: &Slot) -> Option<QueueId> {
-        let (kind, lead) = match slot.record.state {
+    fn awaited_by(&self, entry: &RecipientEntry) -> Option<QueueId> {
+        let (kind, lead) = match entry.record.state {
             State::Reported { lead } => (Kind::Report, usize::try_from(lead).unwrap_or(usize::MAX)),
-            State::Passed => (Kind::Onward, slot.number),
+            State::Forwarded => (Kind::Forwarded, entry.number),
             _ => return None,
         };
-        Some(self.id().beget(kind, lead, slot.record.last))
+        Some(self.id().derive(kind, lead, entry.record.last))
     }
 
     /// What became, before a crash, of children that were prepared for these
@@ -116,10 +116,10 @@ impl Entry {
     pub fn recover(&mut self, numbers: impl Iterator<Item = usize>) -> io::Result<()> {
         let mut unsent = BTreeSet::new();
         for number in numbers {
-            let Some(slot) = self.slot(number) else { continue };
-            let Some(child) = self.child_of(slot) else { continue };
-            let over = if slot.record.state == State::Passed { State::Done } else { State::Failed };
-            let (last, temporary) = (slot.record.last, self.spool.temporary(child));
+            let Some(entry) = self.recipient(number) else { continue };
+            let Some(derived) = self.awaited_by(entry) else { continue };
+            let over = if entry.record.state == State::Forwarded { State::Done } else { State::Failed };
+            let (last, temporary) = (entry.record.last, self.spool.temporary(derived));
             if temporary.try_exists()? {
                 // As if never tried: due at once.
                 self.settle(number, State::Todo, 0)?;

@@ -49,15 +49,15 @@ impl Target {
 }
 
 impl Spool {
-    /// Begins a message. A `bare` one has one recipient, whose mailbox the file
+    /// Begins a message. A `direct` one has one recipient, whose mailbox the file
     /// can be renamed into, and no option.
     ///
     /// # Errors
     /// When no id can be had, or the head would be too long to be read.
-    pub fn begin(self: &Arc<Self>, envelope: &Envelope, bare: bool) -> io::Result<Draft> {
+    pub fn begin(self: &Arc<Self>, envelope: &Envelope, direct: bool) -> io::Result<Draft> {
         let head = match envelope.recipients.as_slice() {
-            [only] if bare => head::bare(envelope.sender.as_ref(), &only.address),
-            _ => head::full(envelope),
+            [only] if direct => head::direct(envelope.sender.as_ref(), &only.address),
+            _ => head::queued(envelope),
         };
         if head.len() as u64 > head::MAX_HEAD {
             return Err(io::ErrorKind::InvalidInput.into());

@@ -14,7 +14,7 @@ use super::derivation::Step;
 use super::handover;
 use super::head::{self, Head};
 use super::open::{self, is_link};
-use super::{Bad, EntryName, Place, QueueId, Record, Slot, Spool, Spot, State};
+use super::{Corrupt, DeliveryState, EntryName, Place, QueueId, RecipientEntry, RecipientRef, Spool, State};
 use crate::address::Address;
 use crate::envelope::{Body, Origin};
 use crate::sys::disk;
@@ -36,7 +36,7 @@ pub struct Entry {
     /// Whether the file had another name when it was opened.
     pub(super) linked: bool,
     /// Whose the file was when it was opened, if not the server's.
-    pub(super) given: Option<u32>,
+    pub(super) handed_over: Option<u32>,
 }
 
 /// Why an entry could not be opened.
@@ -45,7 +45,7 @@ pub enum Unusable {
     /// It is not in the spool any more.
     Gone,
     /// It makes no sense.
-    Bad(Bad),
+    Corrupt(Corrupt),
     /// The system refuses.
     Io(io::Error),
 }
@@ -56,15 +56,15 @@ impl From<io::Error> for Unusable {
     }
 }
 
-impl From<Bad> for Unusable {
-    fn from(bad: Bad) -> Self {
-        Self::Bad(bad)
+impl From<Corrupt> for Unusable {
+    fn from(bad: Corrupt) -> Self {
+        Self::Corrupt(bad)
     }
 }
 
 impl Entry {
     /// `wanted` are the recipients that are needed; of a long head others may be left out.
-    pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[Spot]>) -> Result<Self, Unusable> {
+    pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Self, Unusable> {
         let places = match name.place {
             // A second look at `new` for one that moved while we looked.
             Place::New => &[Place::New, Place::Cur][..],
@@ -74,7 +74,7 @@ impl Entry {
         for &place in places {
             let name = EntryName { place, ..name };
             let path = spool.path(name);
-            let opened = match if spool.is_shown { open::to_read(&path) } else { open::to_change(&path) } {
+            let opened = match if spool.is_read_only { open::to_read(&path) } else { open::to_change(&path) } {
                 // It can be looked at all the same.
                 Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => open::to_read(&path),
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => handover::open(spool, name.id, &path, e),
@@ -82,7 +82,7 @@ impl Entry {
             };
             match opened {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) if is_link(&e) => return Err(Bad("it is a link").into()),
+                Err(e) if is_link(&e) => return Err(Corrupt("it is a link").into()),
                 Err(e) => return Err(e.into()),
                 Ok(file) => return Self::read(spool, name, file, wanted),
             }
@@ -94,35 +94,35 @@ impl Entry {
         spool: &Arc<Spool>,
         name: EntryName,
         mut file: File,
-        wanted: Option<&[Spot]>,
+        wanted: Option<&[RecipientRef]>,
     ) -> Result<Self, Unusable> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(Bad("it is no plain file").into());
+            return Err(Corrupt("it is no plain file").into());
         }
         if metadata.len() != name.size {
-            return Err(Bad("its size is not the one in its name").into());
+            return Err(Corrupt("its size is not the one in its name").into());
         }
-        let (linked, given) = (metadata.nlink() > 1, handover::to(&metadata));
+        let (linked, handed_over) = (metadata.nlink() > 1, handover::to(&metadata));
         let mut front = Vec::with_capacity(FRONT);
         (&file).take(FRONT as u64).read_to_end(&mut front)?;
         let length = head::length(&front)?;
-        if given.is_some() && !head::is_bare(&front) {
+        if handed_over.is_some() && !head::is_direct(&front) {
             // Whoever it was given to must not say what else is to be done.
-            return Err(Bad("it was given to a user, and is not what was given").into());
+            return Err(Corrupt("it was given to a user, and is not what was given").into());
         }
         if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
             if !front.contains(&b'\n') {
                 (&file).take(head::MAX_FIRST - FRONT as u64).read_to_end(&mut front)?;
             }
             let head = read_wanted(&file, &front, wanted)?;
-            return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false, linked, given });
+            return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false, linked, handed_over });
         }
         if length > front.len() as u64 {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
         let head = head::read(&front)?;
-        Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: true, linked, given })
+        Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: true, linked, handed_over })
     }
 
     /// The queue id.
@@ -157,23 +157,23 @@ impl Entry {
     }
 
     /// Whether the file as it is belongs into a mailbox.
-    pub fn is_bare(&self) -> bool {
-        self.head.bare
+    pub fn is_direct(&self) -> bool {
+        self.head.direct
     }
 
     /// The recipients and how far they are: all of them, if the entry was not opened
     /// for some.
-    pub fn slots(&self) -> &[Slot] {
-        &self.head.slots
+    pub fn recipients(&self) -> &[RecipientEntry] {
+        &self.head.recipients
     }
 
     /// The recipient with a number.
-    pub fn slot(&self, number: usize) -> Option<&Slot> {
-        self.place_of(number).and_then(|at| self.head.slots.get(at))
+    pub fn recipient(&self, number: usize) -> Option<&RecipientEntry> {
+        self.index_of(number).and_then(|at| self.head.recipients.get(at))
     }
 
-    fn place_of(&self, number: usize) -> Option<usize> {
-        self.head.slots.binary_search_by_key(&number, |slot| slot.number).ok()
+    fn index_of(&self, number: usize) -> Option<usize> {
+        self.head.recipients.binary_search_by_key(&number, |entry| entry.number).ok()
     }
 
     /// The size of the content in octets, as stored.
@@ -182,8 +182,8 @@ impl Entry {
     }
 
     /// The lines that go before the content in a recipient's mailbox (RFC 5321 4.4).
-    pub fn delivery_head(&self, slot: &Slot) -> String {
-        head::bare(self.sender(), &slot.recipient.address)
+    pub fn delivery_head(&self, entry: &RecipientEntry) -> String {
+        head::direct(self.sender(), &entry.recipient.address)
     }
 
     /// The content, trace headers on top, lines ending in LF.
@@ -248,7 +248,7 @@ impl Entry {
     ///
     /// # Errors
     /// As for [`Entry::settle`] and [`Entry::sync_records`].
-    pub fn forget(&mut self, number: usize) -> io::Result<()> {
+    pub fn forget_copy(&mut self, number: usize) -> io::Result<()> {
         self.settle(number, State::Todo, 0)?;
         disk::sync_data(&self.file)
     }
@@ -258,12 +258,12 @@ impl Entry {
     /// # Errors
     /// Those of the system. The recipient must then not be tried until this succeeds.
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
-        // A bare entry has no records.
-        let at = self.place_of(number).ok_or(io::ErrorKind::InvalidInput)?;
-        let slot = self.head.slots.get_mut(at).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
-        let record = Record { state, last: now, ..slot.record };
-        disk::write_at(&self.file, &record.encode(), slot.offset)?;
-        slot.record = record;
+        // A direct entry has no records.
+        let at = self.index_of(number).ok_or(io::ErrorKind::InvalidInput)?;
+        let entry = self.head.recipients.get_mut(at).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        let record = DeliveryState { state, last: now, ..entry.record };
+        disk::write_at(&self.file, &record.encode(), entry.offset)?;
+        entry.record = record;
         Ok(())
     }
 
@@ -273,15 +273,15 @@ impl Entry {
     /// # Errors
     /// As for [`Entry::settle`].
     pub fn defer(&mut self, number: usize, now: u64) -> io::Result<()> {
-        let slot = self.slot(number).ok_or(io::ErrorKind::InvalidInput)?;
-        if slot.record.state == State::Todo { self.settle(number, State::Todo, now) } else { Ok(()) }
+        let entry = self.recipient(number).ok_or(io::ErrorKind::InvalidInput)?;
+        if entry.record.state == State::Todo { self.settle(number, State::Todo, now) } else { Ok(()) }
     }
 
     /// Notes that the entry was tried: from `new/` to `cur/`.
     ///
     /// # Errors
     /// Those of rename(2).
-    pub fn make_tried(&mut self) -> io::Result<()> {
+    pub fn move_to_cur(&mut self) -> io::Result<()> {
         if self.name.place != Place::New {
             return Ok(());
         }
@@ -301,7 +301,7 @@ impl Entry {
     /// Those of unlink(2), and `InvalidData` if this entry, as it was when it was
     /// opened and then changed here, has a recipient that is not, or was read in part.
     pub fn finish(&self) -> io::Result<()> {
-        if !self.is_whole || self.head.slots.iter().any(|slot| slot.record.state.is_open()) {
+        if !self.is_whole || self.head.recipients.iter().any(|entry| entry.record.state.is_open()) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));
         }
         // Of one that never had to wait nothing was said.
@@ -314,20 +314,20 @@ impl Entry {
 
 /// Whether looking for each recipient costs less than reading all: so a message with
 /// ten thousand recipients, each in a job of its own, is not read ten thousand times.
-fn is_sparse(wanted: &[Spot], length: u64) -> bool {
-    let is_known = |spot: &Spot| spot.offset > 0 && u64::from(spot.offset) < length;
+fn is_sparse(wanted: &[RecipientRef], length: u64) -> bool {
+    let is_known = |reference: &RecipientRef| reference.offset > 0 && u64::from(reference.offset) < length;
     wanted.iter().all(is_known) && length > SPARSE * wanted.len() as u64
 }
 
-fn read_wanted(file: &File, front: &[u8], wanted: &[Spot]) -> Result<Head, Unusable> {
+fn read_wanted(file: &File, front: &[u8], wanted: &[RecipientRef]) -> Result<Head, Unusable> {
     let mut head = head::without_recipients(front)?;
     let mut line = [0; head::MAX_LINE];
-    for spot in wanted {
-        let length = file.read_at(&mut line, spot.offset.into())?;
+    for reference in wanted {
+        let length = file.read_at(&mut line, reference.offset.into())?;
         let text = line.get(..length).unwrap_or_default();
-        head.slots.push(head::read_slot(spot.number as usize, spot.offset.into(), text)?);
+        head.recipients.push(head::read_recipient_entry(reference.number as usize, reference.offset.into(), text)?);
     }
-    head.slots.sort_unstable_by_key(|slot| slot.number);
+    head.recipients.sort_unstable_by_key(|entry| entry.number);
     Ok(head)
 }
 
@@ -341,7 +341,7 @@ impl Spool {
             Ok(entry) => entry.finish(),
             Err(Unusable::Gone) => Ok(()),
             Err(Unusable::Io(e)) => Err(e),
-            Err(Unusable::Bad(bad)) => Err(io::Error::new(io::ErrorKind::InvalidData, bad.0)),
+            Err(Unusable::Corrupt(corrupt)) => Err(io::Error::new(io::ErrorKind::InvalidData, corrupt.0)),
         }
     }
 }

@@ -1,18 +1,18 @@
-//! The words of a full head: `key=value`, separated by blanks.
+//! The words of a queued head: `key=value`, separated by blanks.
 //!
 //! A value is a path in angle brackets or a word without blanks. What is done for a
 //! recipient is one of `do=direct`, `do=expand`, `run=` and `file=`, and whose it is `as=`.
 //! Commands, files and names have what is no printable ASCII as `%XX`, and so `%` and `<`.
-//! What cannot be read is [`Bad`]. Does not know what stands in which line: `head` does.
+//! What cannot be read is [`Corrupt`]. Does not know what stands in which line: `head` does.
 
 use std::fmt::Write;
 
-use super::head::Bad;
+use super::head::Corrupt;
 use crate::address::{self, Address};
 use crate::envelope::{Action, MAX_ACTION};
 
 /// A word that this version cannot honour.
-pub const UNKNOWN: Bad = Bad("it says something that this version does not know");
+pub const UNKNOWN: Corrupt = Corrupt("it says something that this version does not know");
 
 /// What stands behind a key: a path in angle brackets, or a word without blanks.
 pub enum Value<'a> {
@@ -25,27 +25,27 @@ pub enum Value<'a> {
 /// Reads `key=value` words separated by blanks.
 ///
 /// # Errors
-/// [`Bad`] for anything else, and those of `take`.
+/// [`Corrupt`] for anything else, and those of `take`.
 pub fn read_words<'a>(
     mut text: &'a [u8],
-    mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), Bad>,
-) -> Result<(), Bad> {
-    const BAD: Bad = Bad("a line is no list of key=value");
+    mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), Corrupt>,
+) -> Result<(), Corrupt> {
+    const CORRUPT: Corrupt = Corrupt("a line is no list of key=value");
     loop {
         text = text.trim_ascii();
         if text.is_empty() {
             return Ok(());
         }
-        let equals = text.iter().position(|&b| b == b'=').ok_or(BAD)?;
+        let equals = text.iter().position(|&b| b == b'=').ok_or(CORRUPT)?;
         let (key, rest) = (&text[..equals], &text[equals + 1..]);
         let (value, rest) = if rest.starts_with(b"<") {
-            let (path, rest) = address::parse_path(rest).map_err(|_| Bad("an address makes no sense"))?;
+            let (path, rest) = address::parse_path(rest).map_err(|_| Corrupt("an address makes no sense"))?;
             (Value::Path(path), rest)
         } else {
             let (word, rest) = rest.split_at(rest.iter().position(|&b| b == b' ').unwrap_or(rest.len()));
-            (Value::Word(std::str::from_utf8(word).map_err(|_| BAD)?), rest)
+            (Value::Word(std::str::from_utf8(word).map_err(|_| CORRUPT)?), rest)
         };
-        take(std::str::from_utf8(key).map_err(|_| BAD)?, value)?;
+        take(std::str::from_utf8(key).map_err(|_| CORRUPT)?, value)?;
         text = rest;
     }
 }
@@ -80,9 +80,9 @@ pub fn write_text(head: &mut String, value: &str) {
 /// Reads what [`write_text`] wrote.
 ///
 /// # Errors
-/// [`Bad`] for anything else, and for a text that has more than `most` octets.
-pub fn read_text(word: &str, most: usize) -> Result<Box<str>, Bad> {
-    const BAD: Bad = Bad("a command, a file or a name makes no sense");
+/// [`Corrupt`] for anything else, and for a text that has more than `most` octets.
+pub fn read_text(word: &str, most: usize) -> Result<Box<str>, Corrupt> {
+    const CORRUPT: Corrupt = Corrupt("a command, a file or a name makes no sense");
     let mut text = Vec::with_capacity(word.len());
     let mut rest = word.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -91,13 +91,13 @@ pub fn read_text(word: &str, most: usize) -> Result<Box<str>, Bad> {
             text.push(first);
             continue;
         }
-        let (digits, after) = rest.split_at_checked(2).ok_or(BAD)?;
-        let digits = std::str::from_utf8(digits).map_err(|_| BAD)?;
-        text.push(u8::from_str_radix(digits, 16).map_err(|_| BAD)?);
+        let (digits, after) = rest.split_at_checked(2).ok_or(CORRUPT)?;
+        let digits = std::str::from_utf8(digits).map_err(|_| CORRUPT)?;
+        text.push(u8::from_str_radix(digits, 16).map_err(|_| CORRUPT)?);
         rest = after;
     }
-    let text = String::from_utf8(text).map_err(|_| BAD)?;
-    if (1..=most).contains(&text.len()) { Ok(text.into()) } else { Err(BAD) }
+    let text = String::from_utf8(text).map_err(|_| CORRUPT)?;
+    if (1..=most).contains(&text.len()) { Ok(text.into()) } else { Err(CORRUPT) }
 }
 
 /// What is done for a recipient, while its words are read.
@@ -111,8 +111,8 @@ impl ActionWords {
     /// Reads a word.
     ///
     /// # Errors
-    /// [`Bad`] for one that is not known, or that stands there a second time.
-    pub fn read(&mut self, key: &str, word: &str) -> Result<(), Bad> {
+    /// [`Corrupt`] for one that is not known, or that stands there a second time.
+    pub fn read(&mut self, key: &str, word: &str) -> Result<(), Corrupt> {
         let before = match (key, word) {
             ("do", "direct") => self.action.replace(Action::Direct),
             ("do", "expand") => self.action.replace(Action::Expand),
@@ -130,8 +130,8 @@ impl ActionWords {
     /// What they say.
     ///
     /// # Errors
-    /// [`Bad`] for a user who has nothing.
-    pub fn finish(self) -> Result<Action, Bad> {
+    /// [`Corrupt`] for a user who has nothing.
+    pub fn finish(self) -> Result<Action, Corrupt> {
         match (self.action.unwrap_or_default(), self.user) {
             (Action::Run { command, .. }, user) => Ok(Action::Run { command, user }),
             (Action::Append { file, .. }, user) => Ok(Action::Append { file, user }),

@@ -27,7 +27,7 @@ pub enum Kind {
     /// A report that recipients failed, to the sender or to the postmaster.
     Report,
     /// The message, for what the address of a recipient stands for.
-    Onward,
+    Forwarded,
 }
 
 impl QueueId {
@@ -43,10 +43,10 @@ impl QueueId {
 
     /// The id of what this message begets: of `seconds`, for the recipient with this number.
     #[must_use]
-    pub fn beget(self, kind: Kind, recipient: usize, seconds: u64) -> Self {
+    pub fn derive(self, kind: Kind, recipient: usize, seconds: u64) -> Self {
         let word = match kind {
             Kind::Report => b"report",
-            Kind::Onward => b"onward",
+            Kind::Forwarded => b"onward",
         };
         // FNV-1a: no secret is needed, only that the same parents have the same child.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -138,13 +138,13 @@ mod tests {
     fn the_same_parents_have_the_same_child() {
         let parent = QueueId::generate().expect("randomness");
         let seconds = parent.seconds();
-        let child = parent.beget(Kind::Report, 0, seconds);
-        assert_eq!(child, parent.beget(Kind::Report, 0, seconds));
-        assert_ne!(child, parent.beget(Kind::Report, 1, seconds));
-        assert_ne!(child, parent.beget(Kind::Report, 0, seconds + 1));
-        assert_ne!(child, parent.beget(Kind::Onward, 0, seconds));
+        let child = parent.derive(Kind::Report, 0, seconds);
+        assert_eq!(child, parent.derive(Kind::Report, 0, seconds));
+        assert_ne!(child, parent.derive(Kind::Report, 1, seconds));
+        assert_ne!(child, parent.derive(Kind::Report, 0, seconds + 1));
+        assert_ne!(child, parent.derive(Kind::Forwarded, 0, seconds));
         assert!(child.to_string() > parent.to_string());
         let later = parent.seconds() + 5;
-        assert_eq!(parent.beget(Kind::Report, 0, later).seconds(), later);
+        assert_eq!(parent.derive(Kind::Report, 0, later).seconds(), later);
     }
 }

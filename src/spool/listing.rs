@@ -9,7 +9,7 @@ use super::{EntryName, Place, Spool};
 
 impl Spool {
     /// The entries in one directory, in no order. What is no entry goes to `bad/`. Of
-    /// two with one id, here or in another one, [`Spool::choose`] says which counts.
+    /// two with one id, here or in another one, [`Spool::resolve_duplicates`] says which counts.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -17,7 +17,7 @@ impl Spool {
         let mut names = Vec::new();
         self.read_place(place, |file, entry| match entry {
             Some(entry) => names.push(entry),
-            None => self.condemn_file(&file.path(), "its name is not one that penfold gives"),
+            None => self.set_aside_file(&file.path(), "its name is not one that penfold gives"),
         })?;
         Ok(names)
     }

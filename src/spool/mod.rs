@@ -21,20 +21,20 @@
 //! | on disk | becomes | by | and guarantees |
 //! | --- | --- | --- | --- |
 //! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n` | `Draft::commit`: linked or renamed / file synced | nothing before; after it the message is ours. If the sync fails it is removed |
-//! | bare, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither; see below for btrfs |
-//! | bare, in `new/` | the same, but a user's | `Entry::mark`: mode 0640 / time / root: `chown` | it is in no mailbox yet |
+//! | direct, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither; see below for btrfs |
+//! | direct, in `new/` | the same, but a user's | `Entry::mark`: mode 0640 / time / root: `chown` | it is in no mailbox yet |
 //! | a user's, 0640 | `new/N` of his mailbox, too | his agent: linked / mode 0600 / his group | it is there; the server could read it up to the mode |
-//! | a user's, 0600 | nothing here | `Entry::leave`: unlinked | delivered |
-//! | bare, in `new/` | full, in `cur/` | `Entry::make_full`: `tmp/ID` written and synced / renamed / `cur/` synced / the bare one unlinked / `new/` synced | both only in between: then the full one counts, on which nothing was done yet. If it cannot be undone, the bare one is not moved |
-//! | full, in `new/` | the same in `cur/` | `Entry::make_tried`: one rename | nothing: either place will do |
+//! | a user's, 0600 | nothing here | `Entry::unlink`: unlinked | delivered |
+//! | direct, in `new/` | queued, in `cur/` | `Entry::make_queued`: `tmp/ID` written and synced / renamed / `cur/` synced / the direct one unlinked / `new/` synced | both only in between: then the queued one counts, on which nothing was done yet. If it cannot be undone, the direct one is not moved |
+//! | queued, in `new/` | the same in `cur/` | `Entry::move_to_cur`: one rename | nothing: either place will do |
 //! | recipient `T` | `T` with a time | `Entry::defer`: record overwritten | nothing: without it he is due sooner |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten / `Entry::sync_records`: file synced, once for many recipients | `tmp/N` of the mailbox is complete and synced |
 //! | `P` | `D` | `deliver::local::maildir`: renamed into the mailbox's `new/` / that synced / `Entry::settle`: record overwritten | delivered |
-//! | `P` | `T` | `Entry::forget`: record overwritten / file synced | the copy is nowhere, and is made again |
-//! | `T` | `R` | `Entry::beget`: `tmp/CHILD` written and synced / records overwritten / file synced | the report is complete |
-//! | `R` | `F` | `Entry::beget`: `tmp/CHILD` renamed into `new/` / directories synced / records overwritten | the report is an entry of its own |
-//! | `T` | `C` | `Entry::pass_on`: `tmp/CHILD` written and synced / record overwritten / file synced | the message for whom the address stands for is complete |
-//! | `C` | `D` | `Entry::pass_on`: as from `R` to `F` | that is an entry of its own |
+//! | `P` | `T` | `Entry::forget_copy`: record overwritten / file synced | the copy is nowhere, and is made again |
+//! | `T` | `R` | `Entry::create_report`: `tmp/CHILD` written and synced / records overwritten / file synced | the report is complete |
+//! | `R` | `F` | `Entry::create_report`: `tmp/CHILD` renamed into `new/` / directories synced / records overwritten | the report is an entry of its own |
+//! | `T` | `C` | `Entry::forward`: `tmp/CHILD` written and synced / record overwritten / file synced | the message for whom the address stands for is complete |
+//! | `C` | `D` | `Entry::forward`: as from `R` to `F` | that is an entry of its own |
 //! | `T` | `D` | `Entry::settle`: record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
 //! | `T` | `F` | `Entry::settle`: record overwritten, for a report to the postmaster | there is nobody left to tell |
 //! | all `D` or `F` | nothing | `Entry::finish`, `Spool::finish`: note unlinked / entry unlinked | |
@@ -42,14 +42,14 @@
 //! | a crash leaves | becomes | by |
 //! | --- | --- | --- |
 //! | `new/ID,S=n` before its 250 | as any other: it is whole, or not there | |
-//! | `tmp/ID` of a draft, of `make_full`, or of a report that no `R` names | nothing | the same step made again, or `Spool::sweep` after 36 hours |
-//! | bare in `new/` and full in `cur/` | full in `cur/` | `Spool::entries` at the start: bare unlinked / `new/` synced |
-//! | bare, a user's, 0640 | a user's, 0600 | linked if it has no name in his `new/` or `cur/` / as above; in doubt twice, if he has removed it meanwhile |
-//! | bare, a user's, 0600 | nothing here | `Entry::open`: unlinked. The time, which is that of the id, tells it from a file that was restored for somebody else |
+//! | `tmp/ID` of a draft, of `make_queued`, or of a report that no `R` names | nothing | the same step made again, or `Spool::sweep` after 36 hours |
+//! | direct in `new/` and queued in `cur/` | queued in `cur/` | `Spool::entries` at the start: direct unlinked / `new/` synced |
+//! | direct, a user's, 0640 | a user's, 0600 | linked if it has no name in his `new/` or `cur/` / as above; in doubt twice, if he has removed it meanwhile |
+//! | direct, a user's, 0600 | nothing here | `Entry::open`: unlinked. The time, which is that of the id, tells it from a file that was restored for somebody else |
 //! | `T`, with a part of a copy in `tmp/` of the mailbox | `P` | the same step made again, over it |
 //! | `P`, copy in `tmp/` of the mailbox | `D` | record written and synced once more / renamed / ... as above |
 //! | `P`, copy not in `tmp/`, for less than a day or in `new/` or `cur/` | `D` | `new/` synced / record overwritten |
-//! | `P`, copy nowhere for longer | `T` | `Entry::forget`: in doubt twice, never none |
+//! | `P`, copy nowhere for longer | `T` | `Entry::forget_copy`: in doubt twice, never none |
 //! | `R` or `C`, `tmp/CHILD` still there: it was not sent | `T` | `Entry::recover`: records overwritten / file synced / `tmp/CHILD` unlinked |
 //! | `R` or `C`, `tmp/CHILD` gone: it was made | `F` or `D` | `Entry::recover`: records overwritten |
 //! | a note without entry | nothing | `Spool::sweep` after 36 hours |
@@ -68,8 +68,8 @@
 //! | a copy: `tmp/N` of the mailbox | it is delivered empty |
 //! | `prepare`: the record | it is delivered again after its owner has moved it |
 //! | a copy: `new/` of the mailbox | lost with mailboxes on another file system, where the entry is gone first |
-//! | `beget`: the report in `tmp/` | the report is lost |
-//! | `beget`: the records; `new/` | the report is sent twice |
+//! | `create_report`: the report in `tmp/` | the report is lost |
+//! | `create_report`: the records; `new/` | the report is sent twice |
 //! | `recover`: the records | the report is lost |
 //!
 //! POSIX does not promise that a new name is on the disk with its file, but the journals
@@ -77,19 +77,19 @@
 //! of names in order. So these syncs cost nothing there when they are left out, and btrfs has
 //! shown no loss without them either; they are for other file systems, and none is on the
 //! way of a message that is moved: the directory in `commit` where there is no O_TMPFILE;
-//! `tmp/` in `write_temporary`; `cur/` and `new/` in `make_full`, and the one in `choose`,
-//! without which a bare entry could come back after the full one is finished. The `tmp/`
+//! `tmp/` in `write_temporary`; `cur/` and `new/` in `make_queued`, and the one in `resolve_duplicates`,
+//! without which a direct entry could come back after the queued one is finished. The `tmp/`
 //! that a report was renamed from is synced before it is noted as made, for btrfs can
 //! bring the old name back; that of a copy is not: its old name is then one more of a
-//! file that was delivered. `forget` takes two crashes a day apart to be missed.
+//! file that was delivered. `forget_copy` takes two crashes a day not_renameable to be missed.
 //!
 //! What becomes a user's own needs no sync either: the link is made before the old name goes,
 //! and the mode comes after the link, and the journals of ext4 and xfs keep that order. btrfs
 //! does not: it was seen to lose such a message altogether, or its owner. So nothing is given
 //! away but where the order is known to be kept (`disk::keeps_order`): it is copied.
 //!
-//! On btrfs a power cut can leave both names of a rename, of one file. A bare entry
-//! that is in its mailbox too was delivered (`Entry::is_also`), so was a copy that its
+//! On btrfs a power cut can leave both names of a rename, of one file. A direct entry
+//! that is in its mailbox too was delivered (`Entry::has_name_among`), so was a copy that its
 //! owner can see (`deliver::local::maildir`), and an entry loses its name in `tmp/` before
 //! it is looked at (`Spool::remove_old_names`).
 //!
@@ -128,11 +128,11 @@ mod reserve;
 mod sweep;
 
 pub use content::Content;
-pub use derivation::{Descent, Step};
+pub use derivation::{Derivation, Step};
 pub use draft::Draft;
 pub use entry::{Entry, Unusable};
-pub use handover::GIVEN;
-pub use head::{Bad, Record, Slot, Spot, State};
+pub use handover::HANDOVER_MODE;
+pub use head::{Corrupt, DeliveryState, RecipientEntry, RecipientRef, State};
 pub use id::{Kind, QueueId};
 pub use lock::Lock;
 pub use name::{EntryName, Place};
@@ -147,15 +147,15 @@ pub struct Spool {
     root: PathBuf,
     device: u64,
     /// Whether it is only looked at.
-    is_shown: bool,
+    is_read_only: bool,
     /// Whether the file system has files without a name; found out by the first attempt.
     nameless: AtomicBool,
     /// What is set aside for entries that are being written, in octets.
     aside: AtomicU64,
-    /// See `note_twin`.
-    twins: Mutex<HashMap<QueueId, EntryName>>,
-    /// See `note_apart`.
-    apart: RwLock<HashSet<PathBuf>>,
+    /// See `note_duplicate`.
+    duplicates: Mutex<HashMap<QueueId, EntryName>>,
+    /// See `note_not_renameable`.
+    not_renameable: RwLock<HashSet<PathBuf>>,
 }
 
 impl Spool {
@@ -163,8 +163,8 @@ impl Spool {
     ///
     /// # Errors
     /// As for [`Spool::open`], and `NotFound`.
-    pub fn look_at(root: &Path) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { is_shown: true, ..Self::new(root, true)? }))
+    pub fn open_read_only(root: &Path) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self { is_read_only: true, ..Self::new(root, true)? }))
     }
 
     /// Whether no daemon has ever opened it: the directory is there, and nothing of ours in it.
@@ -185,11 +185,11 @@ impl Spool {
         Ok(Self {
             root: root.to_owned(),
             device,
-            is_shown: false,
+            is_read_only: false,
             nameless: AtomicBool::new(nameless),
             aside: AtomicU64::new(0),
-            twins: Mutex::default(),
-            apart: RwLock::default(),
+            duplicates: Mutex::default(),
+            not_renameable: RwLock::default(),
         })
     }
 
@@ -223,7 +223,7 @@ impl Spool {
     ///
     /// # Errors
     /// As for [`Spool::entry`].
-    pub fn entry_for(self: &Arc<Self>, name: EntryName, wanted: &[Spot]) -> Result<Entry, Unusable> {
+    pub fn entry_for(self: &Arc<Self>, name: EntryName, wanted: &[RecipientRef]) -> Result<Entry, Unusable> {
         Entry::open(self, name, Some(wanted))
     }
 

@@ -29,12 +29,12 @@ pub(super) enum Purpose {
 
 /// Room for an entry that is being written, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Aside<'a> {
+pub(super) struct Reservation<'a> {
     all: &'a AtomicU64,
     bytes: u64,
 }
 
-impl Drop for Aside<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -53,9 +53,9 @@ impl Spool {
     ///
     /// # Errors
     /// `StorageFull` if there is none, and those of statvfs(3).
-    pub(super) fn set_aside(&self, bytes: u64, purpose: Purpose) -> io::Result<Aside<'_>> {
+    pub(super) fn reserve(&self, bytes: u64, purpose: Purpose) -> io::Result<Reservation<'_>> {
         let before = self.aside.fetch_add(bytes, Ordering::Relaxed);
-        let aside = Aside { all: &self.aside, bytes };
+        let aside = Reservation { all: &self.aside, bytes };
         if self.is_free(before.saturating_add(bytes), purpose)? {
             Ok(aside)
         } else {

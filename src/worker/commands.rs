@@ -12,7 +12,7 @@ use crate::deliver::agent::{Done, Part, Task, Trouble};
 use crate::log;
 use crate::outcome::{Outcome, Via};
 use crate::reply::Status;
-use crate::spool::Slot;
+use crate::spool::RecipientEntry;
 use crate::sys;
 use crate::users::Owner;
 
@@ -23,7 +23,7 @@ const PROGRAMS: &str = "/usr/local/bin:/usr/bin:/bin";
 
 impl Attempt<'_> {
     /// Gives the message to a command.
-    pub(super) fn run(&self, slot: &Slot, command: &str, owner: &Owner) -> Outcome {
+    pub(super) fn run(&self, slot: &RecipientEntry, command: &str, owner: &Owner) -> Outcome {
         let directory = match owner {
             Owner::Server => PathBuf::from("/"),
             Owner::User(account) => account.home.clone(),
@@ -44,7 +44,7 @@ impl Attempt<'_> {
     }
 
     /// Adds the message to a file that holds many.
-    pub(super) fn append(&self, slot: &Slot, file: &Path, owner: &Owner) -> Outcome {
+    pub(super) fn append(&self, slot: &RecipientEntry, file: &Path, owner: &Owner) -> Outcome {
         let sender = self.entry.sender().map_or_else(|| "MAILER-DAEMON".to_owned(), ToString::to_string);
         let date = log::local_time().strftime("%a %b %e %H:%M:%S %Y").to_string();
         let head = format!("From {} {date}\n{}", sender.replace(' ', "_"), self.entry.delivery_head(slot));
@@ -66,7 +66,7 @@ impl Attempt<'_> {
         self.hands.perform(owner, task, Some(&file))
     }
 
-    fn environment(&self, slot: &Slot, owner: &Owner, home: &Path) -> Vec<(String, String)> {
+    fn environment(&self, slot: &RecipientEntry, owner: &Owner, home: &Path) -> Vec<(String, String)> {
         let address = &slot.recipient.address;
         let user = match owner {
             Owner::Server => sys::user_name(),

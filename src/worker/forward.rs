@@ -28,7 +28,7 @@ use crate::envelope::{Action, Envelope, Origin, Recipient};
 use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::route::{Expansion, Place};
-use crate::spool::{Descent, Slot, State, Step};
+use crate::spool::{Derivation, RecipientEntry, State, Step};
 use crate::users::{Account, Owner};
 
 /// Lists that one address may lead to, those in lists counted too.
@@ -61,7 +61,7 @@ const MAX_FIELD: u64 = 1000;
 
 impl Attempt<'_> {
     /// What becomes of mail for a user who has a `.forward`; `None`: it goes into his mailbox.
-    pub(super) fn forward(&mut self, slot: &Slot, owner: &Owner) -> Option<Outcome> {
+    pub(super) fn forward(&mut self, slot: &RecipientEntry, owner: &Owner) -> Option<Outcome> {
         let Owner::User(account) = owner else { return None };
         if slot.recipient.action != Action::Deliver || slot.record.state != State::Todo {
             return None;
@@ -77,7 +77,7 @@ impl Attempt<'_> {
     }
 
     /// Mail for an alias that names a list or has an owner.
-    pub(super) fn expand_list(&mut self, slot: &Slot) -> Outcome {
+    pub(super) fn expand_list(&mut self, slot: &RecipientEntry) -> Outcome {
         let address = &slot.recipient.address;
         let list = match self.settings.router.list(address) {
             Ok(Some(list)) => list,
@@ -104,8 +104,8 @@ impl Attempt<'_> {
     }
 
     /// Whether a recipient before this one is the same list: it has one copy of a message.
-    fn is_named_before(&self, slot: &Slot, list: &str) -> bool {
-        let mut before = self.entry.slots().iter().take_while(|other| other.number < slot.number);
+    fn is_named_before(&self, slot: &RecipientEntry, list: &str) -> bool {
+        let mut before = self.entry.recipients().iter().take_while(|other| other.number < slot.number);
         before.any(|other| {
             other.recipient.action == Action::Expand
                 && other.record.state != State::Failed
@@ -117,7 +117,7 @@ impl Attempt<'_> {
     /// Whom a user's `.forward` names; `None` where it is not to be followed.
     fn find_forward(
         &self,
-        slot: &Slot,
+        slot: &RecipientEntry,
         account: &Account,
         owner: &Owner,
     ) -> Result<Option<(Onward, Vec<Recipient>)>, Outcome> {
@@ -238,7 +238,7 @@ impl Attempt<'_> {
     /// That what an address leads to was not followed before, nor too much else: how many
     /// recipients may come of it. Whether it was on another host and came back only the header
     /// can say: an address that stands there is a loop, and a user's other details make it less.
-    fn check_loop(&self, slot: &Slot, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
+    fn check_loop(&self, slot: &RecipientEntry, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
         let (steps, address, router) = (self.entry.steps(), &slot.recipient.address, &self.settings.router);
         let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));
         if steps.contains(step) {
@@ -271,10 +271,10 @@ impl Attempt<'_> {
     }
 
     /// How many recipients may come of one.
-    fn allowance(&self, slot: &Slot, is_forward: bool) -> u32 {
+    fn allowance(&self, slot: &RecipientEntry, is_forward: bool) -> u32 {
         let is_derived = !self.entry.steps().is_empty();
         let left = match self.entry.origin() {
-            _ if is_derived => slot.may,
+            _ if is_derived => slot.share,
             Origin::Client => MAX_LISTED,
             Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
         };
@@ -289,11 +289,13 @@ impl Attempt<'_> {
     fn same_user(&self, address: &Address) -> u32 {
         let base = |of: &Address| self.settings.router.base(of).to_ascii_lowercase();
         let own = base(address);
-        let is_same = |other: &&Slot| {
+        let is_same = |other: &&RecipientEntry| {
             let other = &other.recipient.address;
             other.domain() == address.domain() && base(other) == own
         };
-        u32::try_from(self.entry.slots().iter().take(MAX_COUNTED).filter(is_same).count()).unwrap_or(u32::MAX).max(1)
+        u32::try_from(self.entry.recipients().iter().take(MAX_COUNTED).filter(is_same).count())
+            .unwrap_or(u32::MAX)
+            .max(1)
     }
 
     /// What is left, divided among recipients that may lead to others: three quarters among
@@ -314,7 +316,13 @@ impl Attempt<'_> {
     }
 
     /// Makes the entry for whom an address stands, and settles the recipient.
-    fn pass_on(&mut self, slot: &Slot, onward: Onward, finals: Vec<Recipient>, sender: Option<Address>) -> Outcome {
+    fn pass_on(
+        &mut self,
+        slot: &RecipientEntry,
+        onward: Onward,
+        finals: Vec<Recipient>,
+        sender: Option<Address>,
+    ) -> Outcome {
         let Onward { step, most, via } = onward;
         let Recipient { address, original, .. } = &slot.recipient;
         let known = original.as_ref().unwrap_or(address);
@@ -323,7 +331,7 @@ impl Attempt<'_> {
             let why = format!("mail is multiplied: {address} leads to {count} recipients, and at most {most} are left");
             return Outcome::failed(Status(5, 4, 6), why).via(via);
         };
-        let descent = Descent {
+        let descent = Derivation {
             steps: self.entry.steps().iter().cloned().chain([step]).collect(),
             shares: self.shares(left, &finals),
         };
@@ -336,7 +344,7 @@ impl Attempt<'_> {
         };
         let front = format!("Delivered-To: {address}\n");
         let made =
-            self.make_full().and_then(|()| self.entry.pass_on(slot.number, (&envelope, &descent), &front, self.now));
+            self.make_queued().and_then(|()| self.entry.forward(slot.number, (&envelope, &descent), &front, self.now));
         let outcome = match made {
             Ok(child) => {
                 self.children.push(child);
@@ -346,7 +354,7 @@ impl Attempt<'_> {
         };
         // The recipient is settled, and nothing else will say so.
         if outcome.fate == Fate::Delivered {
-            self.log(slot.spot().number, &outcome, None);
+            self.log(slot.reference().number, &outcome, None);
         }
         outcome
     }

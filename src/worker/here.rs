@@ -12,7 +12,7 @@ use crate::outcome::{Fate, Outcome};
 use crate::privsep::rights;
 use crate::reply::Status;
 use crate::route::Route;
-use crate::spool::{Slot, State};
+use crate::spool::{RecipientEntry, State};
 use crate::users::{Mailbox, Owner};
 
 /// Copies of one message that are prepared together.
@@ -21,7 +21,7 @@ const COPIES: usize = 64;
 impl Attempt<'_> {
     /// What is settled on this host. Of copies several are prepared before the first is
     /// shown to its owner, so that the entry need be synced only once.
-    pub(super) fn deliver_here(&mut self, slots: &[Slot], routes: &[Route]) -> Vec<Outcome> {
+    pub(super) fn deliver_here(&mut self, slots: &[RecipientEntry], routes: &[Route]) -> Vec<Outcome> {
         let (settings, hands) = (Arc::clone(&self.settings), self.hands);
         let mut outcomes = Vec::with_capacity(slots.len());
         for (slots, routes) in slots.chunks(COPIES).zip(routes.chunks(COPIES)) {
@@ -44,7 +44,7 @@ impl Attempt<'_> {
     /// A copy that is prepared, or an outcome.
     fn begin_here<'a>(
         &mut self,
-        slot: &Slot,
+        slot: &RecipientEntry,
         route: &'a Route,
         hostname: &'a str,
         hands: &'a Hands,
@@ -53,10 +53,10 @@ impl Attempt<'_> {
         let outcome = match route {
             Route::Mailbox(Mailbox { path, is_mbox, owner }) => {
                 // For one that was given to him already that was settled before a crash.
-                let outcome = if self.entry.given_to().is_none() { self.forward(slot, owner) } else { None };
+                let outcome = if self.entry.handed_over_to().is_none() { self.forward(slot, owner) } else { None };
                 if let Some(outcome) = outcome {
                     // The next one need not be made full first.
-                    self.spool.note_apart(path);
+                    self.spool.note_not_renameable(path);
                     return Err(Box::new(outcome));
                 }
                 if *is_mbox && !is_prepared {
@@ -78,8 +78,8 @@ impl Attempt<'_> {
         Err(Box::new(outcome))
     }
 
-    fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &Slot) -> Result<Prepared, Box<Outcome>> {
-        if self.entry.is_bare() {
+    fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &RecipientEntry) -> Result<Prepared, Box<Outcome>> {
+        if self.entry.is_direct() {
             let done = match mailbox.owner {
                 Owner::User(account) if rights::is_there() => mailbox.give(self.spool, &self.entry, account.uid),
                 _ => mailbox.has(&self.entry).or_else(|| mailbox.take(self.spool, self.entry.name())),
@@ -88,9 +88,9 @@ impl Attempt<'_> {
                 self.taken = outcome.fate == Fate::Delivered;
                 return Err(Box::new(outcome));
             }
-            self.make_full().map_err(|e| Outcome::from_io("rewrite the message in the spool", &e))?;
+            self.make_queued().map_err(|e| Outcome::from_io("rewrite the message in the spool", &e))?;
         }
-        match self.entry.slot(slot.number).cloned() {
+        match self.entry.recipient(slot.number).cloned() {
             Some(slot) => mailbox.prepare(&mut self.entry, &slot, self.now),
             None => Err(Box::new(Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"))),
         }

@@ -21,7 +21,7 @@ use crate::log;
 use crate::outcome::{Contact, Fate, Outcome};
 use crate::queue::{Event, Job, JobReport, JobResult, LOCAL};
 use crate::route::Route;
-use crate::spool::{Entry, EntryName, Slot, Spool, Spot, State, Unusable};
+use crate::spool::{Entry, EntryName, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
 use crate::users::{DESTINATION, Mailbox, Owner};
 
@@ -156,8 +156,8 @@ impl Worker {
                 self.check_given(&entry, job).map(|()| entry)
             }
             Err(Unusable::Gone) => Err(JobResult::Vanished),
-            Err(Unusable::Bad(bad)) => {
-                self.tools.spool.condemn(job.entry, bad.0);
+            Err(Unusable::Corrupt(corrupt)) => {
+                self.tools.spool.set_aside(job.entry, corrupt.0);
                 Err(JobResult::Vanished)
             }
             Err(Unusable::Io(e)) => {
@@ -170,13 +170,13 @@ impl Worker {
     /// That an entry that was given away is for whom it was given to: he could have written
     /// anything into it since.
     fn check_given(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
-        let Some(uid) = entry.given_to() else { return Ok(()) };
+        let Some(uid) = entry.handed_over_to() else { return Ok(()) };
         let router = &self.tools.settings().router;
-        entry.slots().iter().try_for_each(|slot| match router.route_of(&slot.recipient) {
+        entry.recipients().iter().try_for_each(|slot| match router.route_of(&slot.recipient) {
             Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
             Route::Temporary(..) => Err(self.later(job)),
             _ => {
-                self.tools.spool.condemn(entry.name(), "it was given to a user, and is for somebody else");
+                self.tools.spool.set_aside(entry.name(), "it was given to a user, and is for somebody else");
                 Err(JobResult::Vanished)
             }
         })
@@ -201,16 +201,16 @@ impl Worker {
         }
         let outcomes = match (routes.first(), attempt.job.down.clone()) {
             (Some(_), Some(down)) => slots.iter().map(|_| down.outcome()).collect(),
-            (Some(route @ (Route::Mx { .. } | Route::Hosts(_))), None) => match attempt.make_full() {
+            (Some(route @ (Route::Mx { .. } | Route::Hosts(_))), None) => match attempt.make_queued() {
                 Ok(()) => self.send(attempt, &slots, route),
                 Err(e) => slots.iter().map(|_| Outcome::from_io("rewrite the message in the spool", &e)).collect(),
             },
             _ => attempt.deliver_here(&slots, &routes),
         };
-        Some(slots.iter().map(|slot| slot.spot().number).zip(outcomes).collect())
+        Some(slots.iter().map(|slot| slot.reference().number).zip(outcomes).collect())
     }
 
-    fn send(&mut self, attempt: &mut Attempt<'_>, slots: &[Slot], route: &Route) -> Vec<Outcome> {
+    fn send(&mut self, attempt: &mut Attempt<'_>, slots: &[RecipientEntry], route: &Route) -> Vec<Outcome> {
         let target = match route {
             Route::Mx { domain, port } => Target::Mx { domain: domain.clone(), port: *port },
             Route::Hosts(hosts) => Target::Hosts(hosts.clone()),
@@ -236,13 +236,13 @@ impl Worker {
 }
 
 impl Attempt<'_> {
-    fn open_slots(&self) -> Vec<Slot> {
-        let wanted = self.job.spots.iter().filter_map(|spot| self.entry.slot(spot.number as usize));
+    fn open_slots(&self) -> Vec<RecipientEntry> {
+        let wanted = self.job.spots.iter().filter_map(|spot| self.entry.recipient(spot.number as usize));
         wanted.filter(|s| s.record.state.is_open()).cloned().collect()
     }
 
-    fn make_full(&mut self) -> io::Result<()> {
-        self.entry.make_full()?;
+    fn make_queued(&mut self) -> io::Result<()> {
+        self.entry.make_queued()?;
         self.job.entry = self.entry.name();
         Ok(())
     }
@@ -255,7 +255,7 @@ impl Attempt<'_> {
             outcomes.iter().for_each(|(number, outcome)| self.log(*number, outcome, None));
             return true;
         }
-        if let Err(e) = self.make_full() {
+        if let Err(e) = self.make_queued() {
             return self.keep_unrecorded(&e, outcomes);
         }
         let mut rest = outcomes.into_iter();
@@ -269,7 +269,7 @@ impl Attempt<'_> {
 
     fn write_one(&mut self, number: u32, outcome: &Outcome) -> io::Result<()> {
         let index = number as usize;
-        let Some(slot) = self.entry.slot(index).filter(|s| s.record.state.is_open()).cloned() else {
+        let Some(slot) = self.entry.recipient(index).filter(|s| s.record.state.is_open()).cloned() else {
             return Ok(());
         };
         let (schedule, arrival) = (self.settings.config.queue.schedule(), self.entry.id().seconds());
@@ -316,7 +316,7 @@ impl Attempt<'_> {
     }
 
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
-        let Some(slot) = self.entry.slot(number as usize) else { return };
+        let Some(slot) = self.entry.recipient(number as usize) else { return };
         let id = self.entry.id();
         let is_here = *self.job.key == *LOCAL || self.job.key.starts_with(DESTINATION);
         log::attempt(&log::Attempt {
@@ -331,12 +331,13 @@ impl Attempt<'_> {
     }
 
     fn result(&mut self) -> JobResult {
-        let left: Vec<Spot> = if self.taken { Vec::new() } else { self.open_slots().iter().map(Slot::spot).collect() };
+        let left: Vec<RecipientRef> =
+            if self.taken { Vec::new() } else { self.open_slots().iter().map(RecipientEntry::reference).collect() };
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { JobResult::Settled };
         }
         // That it was tried is for people; the records say it too.
-        if let Err(e) = self.entry.make_tried() {
+        if let Err(e) = self.entry.move_to_cur() {
             ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
         }
         self.job.entry = self.entry.name();

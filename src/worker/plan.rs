@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use super::Tools;
 use crate::queue::{LOCAL, Plan, Planned};
 use crate::route::Route;
-use crate::spool::{Entry, EntryName, QueueId, Slot, State, Unusable};
+use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, State, Unusable};
 
 /// What is to be done about an entry that was found on disk.
 pub enum Scan {
@@ -34,7 +34,7 @@ pub fn scan(tools: &Tools, name: EntryName) -> Scan {
             if awaited.is_empty() { Scan::Deliver(plan_of(tools, &entry, true)) } else { Scan::Repair(awaited) }
         }
         Err(Unusable::Gone) => Scan::Gone,
-        Err(Unusable::Bad(_)) => Scan::Repair(Vec::new()),
+        Err(Unusable::Corrupt(_)) => Scan::Repair(Vec::new()),
         Err(Unusable::Io(e)) => Scan::Deliver(unreadable(name, &e)),
     }
 }
@@ -46,13 +46,13 @@ pub fn plan(tools: &Tools, name: EntryName, unsynced: bool) -> Option<Plan> {
     let mut entry = match tools.spool.entry(name) {
         Ok(entry) => entry,
         Err(Unusable::Gone) => return None,
-        Err(Unusable::Bad(bad)) => {
-            tools.spool.condemn(name, bad.0);
+        Err(Unusable::Corrupt(corrupt)) => {
+            tools.spool.set_aside(name, corrupt.0);
             return None;
         }
         Err(Unusable::Io(e)) => return Some(unreadable(name, &e)),
     };
-    if let Err(e) = entry.recover(0..entry.slots().len()) {
+    if let Err(e) = entry.recover(0..entry.recipients().len()) {
         return Some(unreadable(name, &e));
     }
     Some(plan_of(tools, &entry, unsynced))
@@ -68,7 +68,7 @@ fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
     let router = &tools.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
-    for slot in entry.slots().iter().filter(|s| s.record.state.is_open()) {
+    for slot in entry.recipients().iter().filter(|s| s.record.state.is_open()) {
         let key = key(slot, &router.route_of(&slot.recipient));
         let at = *known.entry(key).or_insert_with_key(|key| {
             jobs.push(Planned::new(key.clone()));
@@ -76,7 +76,7 @@ fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
         });
         // What a crash left in the middle is looked at first.
         let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
-        jobs[at].add(slot.spot(), slot.recipient.address.domain(), last);
+        jobs[at].add(slot.reference(), slot.recipient.address.domain(), last);
     }
     Plan { entry: entry.name(), unsynced, sender: sender_number(entry), jobs }
 }
@@ -89,7 +89,7 @@ fn sender_number(entry: &Entry) -> u32 {
 
 /// What the queue calls the destination of a recipient. One whose copy is prepared
 /// is settled here before anything else.
-pub fn key(slot: &Slot, route: &Route) -> String {
+pub fn key(slot: &RecipientEntry, route: &Route) -> String {
     let is_here = slot.record.state != State::Todo && !matches!(route, Route::Mailbox(_));
     let destination = if is_here { None } else { route.destination() };
     destination.unwrap_or_else(|| LOCAL.to_owned())

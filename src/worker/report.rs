@@ -14,7 +14,7 @@ use crate::log;
 use crate::outcome::Outcome;
 use crate::report::failure;
 use crate::route::{Expansion, Place};
-use crate::spool::{QueueId, Slot, State};
+use crate::spool::{QueueId, RecipientEntry, State};
 
 /// As much of an original's header as is looked through for what a report says of it.
 const MAX_HEADER: u64 = 64 << 10;
@@ -35,8 +35,8 @@ impl Attempt<'_> {
     }
 
     fn make_report(&mut self) -> io::Result<()> {
-        let slots: Vec<Slot> =
-            self.failures.iter().filter_map(|(n, _)| self.entry.slot(*n as usize).cloned()).collect();
+        let slots: Vec<RecipientEntry> =
+            self.failures.iter().filter_map(|(n, _)| self.entry.recipient(*n as usize).cloned()).collect();
         let Some((to, envelope)) = self.report_envelope() else {
             log::dropped(&self.entry.id(), "a report to the postmaster could not be delivered");
             return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
@@ -73,7 +73,7 @@ impl Attempt<'_> {
             })
         };
         let numbers: Vec<usize> = slots.iter().map(|s| s.number).collect();
-        let made = self.entry.beget(&numbers, &envelope, compose, self.now);
+        let made = self.entry.create_report(&numbers, &envelope, compose, self.now);
         let child = made.inspect_err(|_| self.rates.take_back(&whom, withheld))?;
         log::bounced(&original, &child.id, &to);
         self.children.push(child);

@@ -21,13 +21,13 @@ impl Maildir<'_> {
         match self.hand_over(entry, uid) {
             Ok(true) => {
                 // It is delivered, come what may: a start finds out the same.
-                if let Err(e) = entry.leave().or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }) {
+                if let Err(e) = entry.unlink().or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }) {
                     ::log::error!("{}: remove a delivered message from the spool: {e}", entry.id());
                 }
                 Some(self.delivered())
             }
             Ok(false) => {
-                spool.note_apart(self.path);
+                spool.note_not_renameable(self.path);
                 None
             }
             Err(trouble) => Some(self.trouble(&trouble)),
@@ -38,7 +38,7 @@ impl Maildir<'_> {
     fn hand_over(&self, entry: &Entry, uid: u32) -> Result<bool, Trouble> {
         let trouble = |error| Trouble::new("give away the message in the spool", error);
         let file = entry.file_for(false).map_err(trouble)?;
-        if entry.given_to().is_none() {
+        if entry.handed_over_to().is_none() {
             if !entry.mark().map_err(trouble)? {
                 return Ok(false);
             }
@@ -55,7 +55,7 @@ impl Maildir<'_> {
         match self.hands.perform(self.owner, &task, Some(&file)) {
             Ok(_) => Ok(true),
             // Whatever became of the agent then.
-            Err(_) if entry.is_adopted() => Ok(true),
+            Err(_) if entry.is_accepted() => Ok(true),
             Err(trouble) if is_apart(&trouble.error) => Ok(false),
             Err(trouble) => Err(trouble),
         }

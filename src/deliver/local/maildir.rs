@@ -15,7 +15,7 @@ use crate::deliver::agent::maildir::At;
 use crate::deliver::agent::{Done, Hands, Identity, Owner, Part, Task, Trouble};
 use crate::outcome::Outcome;
 use crate::reply::Status;
-use crate::spool::{Entry, EntryName, QueueId, Slot, Spool, State};
+use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, Spool, State};
 
 /// After this time a prepared copy that is gone from `tmp/` is looked for: its
 /// owner, or a clean-up, may have removed it.
@@ -46,7 +46,7 @@ impl Maildir<'_> {
     pub fn has(&self, entry: &Entry) -> Option<Outcome> {
         let prefix = file_prefix(entry.id(), 0);
         let here = At(self.path);
-        entry.is_also(here.seen(&prefix)).then(|| match entry.leave() {
+        entry.has_name_among(here.seen(&prefix)).then(|| match entry.unlink() {
             Ok(()) => self.delivered(),
             Err(e) => Outcome::from_io("remove a delivered message from the spool", &e),
         })
@@ -69,7 +69,7 @@ impl Maildir<'_> {
             Err(trouble)
                 if matches!(trouble.error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) =>
             {
-                spool.note_apart(self.path);
+                spool.note_not_renameable(self.path);
                 None
             }
             Err(trouble) => Some(self.trouble(&trouble)),
@@ -79,7 +79,7 @@ impl Maildir<'_> {
     /// Prepares a copy of a full entry for the recipient in `slot`: `tmp/N` is written and
     /// synced, and the entry says so, yet to be synced by [`Entry::sync_records`].
     /// `now` is in seconds since 1970. What is over already has its outcome.
-    pub fn prepare(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<Prepared, Box<Outcome>> {
+    pub fn prepare(&self, entry: &mut Entry, slot: &RecipientEntry, now: u64) -> Result<Prepared, Box<Outcome>> {
         match slot.record.state {
             State::Prepared { born, inode } => self.recover(entry, slot, Identity { born, inode }, now),
             _ => self.write_copy(entry, slot, now),
@@ -99,7 +99,7 @@ impl Maildir<'_> {
         Outcome::delivered("").at(self.path.to_string_lossy())
     }
 
-    fn write_copy(&self, entry: &mut Entry, slot: &Slot, now: u64) -> Result<Prepared, Box<Outcome>> {
+    fn write_copy(&self, entry: &mut Entry, slot: &RecipientEntry, now: u64) -> Result<Prepared, Box<Outcome>> {
         let head = entry.delivery_head(slot);
         let name = self.file_name(entry.id(), slot.number, head.len() as u64 + entry.content_size());
         let content = Part { at: entry.content_start(), size: entry.content_size() };
@@ -119,7 +119,13 @@ impl Maildir<'_> {
     }
 
     /// After a crash: what became of a copy that was noted as prepared.
-    fn recover(&self, entry: &mut Entry, slot: &Slot, identity: Identity, now: u64) -> Result<Prepared, Box<Outcome>> {
+    fn recover(
+        &self,
+        entry: &mut Entry,
+        slot: &RecipientEntry,
+        identity: Identity,
+        now: u64,
+    ) -> Result<Prepared, Box<Outcome>> {
         let prefix = file_prefix(entry.id(), slot.number);
         let is_old = now.saturating_sub(slot.record.last) >= SURE;
         let task = Task::Recover { mailbox: self.path.to_owned(), prefix, identity, is_old };
@@ -139,7 +145,9 @@ impl Maildir<'_> {
                 let (id, address) = (entry.id(), &slot.recipient.address);
                 ::log::warn!("{id}: whether <{address}> got it cannot be told: delivered again");
                 // A crash must not take a part of the second copy for the first one.
-                entry.forget(slot.number).map_err(|e| Outcome::from_io("note in the spool that a copy is gone", &e))?;
+                entry
+                    .forget_copy(slot.number)
+                    .map_err(|e| Outcome::from_io("note in the spool that a copy is gone", &e))?;
                 self.write_copy(entry, slot, now)
             }
             Ok(_) => Err(Box::new(self.nonsense())),

@@ -1,6 +1,6 @@
 //! The two heads of an entry: the format on disk, and nothing else.
 //!
-//! A full head is made of lines whose lengths are multiples of 64, and an empty
+//! A queued head is made of lines whose lengths are multiples of 64, and an empty
 //! line:
 //!
 //! ```text
@@ -25,29 +25,29 @@
 //! and two numbers of the state; 58 octets in a sector of their own, so that no
 //! power cut leaves half of them. Each change overwrites them in place.
 //!
-//! A bare head is two lines, `Return-Path:` and `Delivered-To:`, and the file is
+//! A direct head is two lines, `Return-Path:` and `Delivered-To:`, and the file is
 //! what belongs in the mailbox. What is neither, or says something that this
-//! version does not know, is [`Bad`].
+//! version does not know, is [`Corrupt`].
 
 use std::fmt::Write;
 
-use super::derivation::{self, Descent, MAX_STEP, Step};
+use super::derivation::{self, Derivation, MAX_STEP, Step};
 use super::fields::{self, ActionWords, UNKNOWN, Value, read_words};
 use crate::address::{self, Address};
 use crate::envelope::{Body, Envelope, MAX_ACTION, Origin, Recipient};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
-/// Lines of a full head are multiples of this.
+/// Lines of a queued head are multiples of this.
 const ALIGN: usize = 64;
 /// What changes, at the front of a recipient's line.
 pub const RECORD: usize = 58;
 const _: () = assert!(RECORD <= ALIGN && 512 % ALIGN == 0);
-/// No full head is longer.
+/// No queued head is longer.
 pub const MAX_HEAD: u64 = 64 << 20;
 /// An address as it is written: every octet of it may be a quoted one.
 const MAX_WRITTEN: usize = 2 * address::MAX_ADDRESS + 4;
-/// No bare head is longer.
-const MAX_BARE: usize = BARE_FIRST.len() + BARE_SECOND.len() + 2 * MAX_WRITTEN + 2;
+/// No direct head is longer.
+const MAX_DIRECT: usize = DIRECT_FIRST.len() + DIRECT_SECOND.len() + 2 * MAX_WRITTEN + 2;
 /// A recipient's line with nothing but two addresses, and their names.
 const MAX_PLAIN: usize = RECORD + 2 * (MAX_WRITTEN + 8) + " may=4294967295".len() + ALIGN;
 /// The first line, with a few steps at their longest.
@@ -58,12 +58,12 @@ const _: () = assert!(10 * 3 * MAX_STEP + MAX_WRITTEN < MAX_FIRST as usize);
 pub const MAX_LINE: usize = MAX_PLAIN + 3 * 2 * MAX_ACTION + ALIGN;
 
 const MAGIC: &[u8] = b"penfold/1 ";
-const BARE_FIRST: &[u8] = b"Return-Path: ";
-const BARE_SECOND: &[u8] = b"Delivered-To: ";
+const DIRECT_FIRST: &[u8] = b"Return-Path: ";
+const DIRECT_SECOND: &[u8] = b"Delivered-To: ";
 
 /// Why an entry makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bad(pub &'static str);
+pub struct Corrupt(pub &'static str);
 
 /// How far a recipient is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub enum State {
     },
     /// What its address stands for was found out, and the entry for that is complete
     /// in `spool/tmp`, and may have been renamed into `new/`.
-    Passed,
+    Forwarded,
     /// Delivered, or passed on.
     Done,
     /// Failed, and the sender was told.
@@ -102,7 +102,7 @@ impl State {
 
 /// What changes of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record {
+pub struct DeliveryState {
     /// How far it is.
     pub state: State,
     /// The last attempt, in seconds since 1970; 0 for none.
@@ -111,7 +111,7 @@ pub struct Record {
     pub warned: u64,
 }
 
-impl Record {
+impl DeliveryState {
     const FRESH: Self = Self { state: State::Todo, last: 0, warned: 0 };
 
     /// As it stands in the file.
@@ -120,7 +120,7 @@ impl Record {
             State::Todo => ('T', 0, 0),
             State::Prepared { born, inode } => ('P', born, inode),
             State::Reported { lead } => ('R', lead, 0),
-            State::Passed => ('C', 0, 0),
+            State::Forwarded => ('C', 0, 0),
             State::Done => ('D', 0, 0),
             State::Failed => ('F', 0, 0),
         };
@@ -133,68 +133,68 @@ impl Record {
     }
 
     /// # Errors
-    /// [`Bad`] for anything that [`Record::encode`] does not write.
-    pub fn decode(text: &[u8]) -> Result<Self, Bad> {
-        const BAD: Bad = Bad("a recipient's state makes no sense");
-        let text = std::str::from_utf8(text.get(..RECORD).ok_or(BAD)?).map_err(|_| BAD)?;
+    /// [`Corrupt`] for anything that [`DeliveryState::encode`] does not write.
+    pub fn decode(text: &[u8]) -> Result<Self, Corrupt> {
+        const CORRUPT: Corrupt = Corrupt("a recipient's state makes no sense");
+        let text = std::str::from_utf8(text.get(..RECORD).ok_or(CORRUPT)?).map_err(|_| CORRUPT)?;
         let mut words = text.split_ascii_whitespace();
-        let letter = words.next().ok_or(BAD)?;
+        let letter = words.next().ok_or(CORRUPT)?;
         let mut number = |radix| u64::from_str_radix(words.next()?, radix).ok();
-        let (last, warned) = (number(10).ok_or(BAD)?, number(10).ok_or(BAD)?);
-        let (a, b) = (number(16).ok_or(BAD)?, number(16).ok_or(BAD)?);
+        let (last, warned) = (number(10).ok_or(CORRUPT)?, number(10).ok_or(CORRUPT)?);
+        let (a, b) = (number(16).ok_or(CORRUPT)?, number(16).ok_or(CORRUPT)?);
         let state = match letter {
             "T" => State::Todo,
             "P" => State::Prepared { born: a, inode: b },
             "R" => State::Reported { lead: a },
-            "C" => State::Passed,
+            "C" => State::Forwarded,
             "D" => State::Done,
             "F" => State::Failed,
-            _ => return Err(BAD),
+            _ => return Err(CORRUPT),
         };
         let record = Self { state, last, warned };
-        if record.encode() == text.as_bytes() { Ok(record) } else { Err(BAD) }
+        if record.encode() == text.as_bytes() { Ok(record) } else { Err(CORRUPT) }
     }
 }
 
 /// A recipient in an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slot {
+pub struct RecipientEntry {
     /// Its number, from 0.
     pub number: usize,
-    /// Where its record stands in the file; 0 in a bare entry, which has none.
+    /// Where its record stands in the file; 0 in a direct entry, which has none.
     pub offset: u64,
     /// Who it is.
     pub recipient: Recipient,
     /// How far it is.
-    pub record: Record,
+    pub record: DeliveryState,
     /// How many recipients may come of it, as the head of a derived entry says.
-    pub may: u32,
+    pub share: u32,
 }
 
 /// Which recipient, and where its line is: enough to find it again. The offset is 0
-/// where that is not known, as in a bare entry that may have become a full one.
+/// where that is not known, as in a direct entry that may have become a queued one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spot {
+pub struct RecipientRef {
     /// The recipient's number.
     pub number: u32,
     /// Where its record stands in the file.
     pub offset: u32,
 }
 
-impl Slot {
+impl RecipientEntry {
     /// Where it is found again.
-    pub fn spot(&self) -> Spot {
+    pub fn reference(&self) -> RecipientRef {
         // A head is shorter than 4 GiB, and has fewer recipients than octets.
         let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        Spot { number: short(self.number as u64), offset: short(self.offset) }
+        RecipientRef { number: short(self.number as u64), offset: short(self.offset) }
     }
 }
 
 /// A head that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// Whether it is a bare one.
-    pub bare: bool,
+    /// Whether it is a direct one.
+    pub direct: bool,
     /// The reverse-path.
     pub sender: Option<Address>,
     /// What MAIL said of the content.
@@ -204,23 +204,23 @@ pub struct Head {
     /// What was followed on the way here.
     pub steps: Vec<Step>,
     /// The recipients that were read, by number.
-    pub slots: Vec<Slot>,
-    /// Where the content begins: after a full head; in a bare entry after its two lines.
+    pub recipients: Vec<RecipientEntry>,
+    /// Where the content begins: after a queued head; in a direct entry after its two lines.
     pub content: u64,
 }
 
-/// The bare head for one recipient.
-pub fn bare(sender: Option<&Address>, recipient: &Address) -> String {
+/// The direct head for one recipient.
+pub fn direct(sender: Option<&Address>, recipient: &Address) -> String {
     format!("Return-Path: {}\nDelivered-To: {recipient}\n", address::path(sender))
 }
 
-/// The full head of an entry that came in, or of a report.
-pub fn full(envelope: &Envelope) -> String {
-    descended(envelope, &Descent::default())
+/// The queued head of an entry that came in, or of a report.
+pub fn queued(envelope: &Envelope) -> String {
+    descended(envelope, &Derivation::default())
 }
 
-/// The full head of an entry that came of another one.
-pub fn descended(envelope: &Envelope, descent: &Descent) -> String {
+/// The queued head of an entry that came of another one.
+pub fn descended(envelope: &Envelope, derivation: &Derivation) -> String {
     let body = match envelope.body {
         Body::SevenBit => "7bit",
         Body::EightBit => "8bit",
@@ -232,9 +232,9 @@ pub fn descended(envelope: &Envelope, descent: &Descent) -> String {
     };
     let sender = address::path(envelope.sender.as_ref());
     let mut head = format!("penfold/1 head={:010} body={body} origin={origin} from={sender}", 0);
-    derivation::write(&mut head, &descent.steps);
+    derivation::write(&mut head, &derivation.steps);
     end_line(&mut head);
-    let fresh = Record::FRESH.encode();
+    let fresh = DeliveryState::FRESH.encode();
     for (number, recipient) in envelope.recipients.iter().enumerate() {
         head.extend(fresh.iter().map(|&b| char::from(b)));
         // Writing to a string cannot fail.
@@ -243,7 +243,7 @@ pub fn descended(envelope: &Envelope, descent: &Descent) -> String {
             let _ = write!(head, " orig=<{original}>");
         }
         fields::write_action(&mut head, &recipient.action);
-        if let Some(share) = descent.shares.get(number).filter(|share| **share > 0) {
+        if let Some(share) = derivation.shares.get(number).filter(|share| **share > 0) {
             let _ = write!(head, " may={share}");
         }
         end_line(&mut head);
@@ -264,81 +264,87 @@ fn end_line(head: &mut String) {
 /// How much of the front of a file is its head, given at least its first 64 octets.
 ///
 /// # Errors
-/// [`Bad`] if it is neither head.
-pub fn length(front: &[u8]) -> Result<u64, Bad> {
-    if front.starts_with(BARE_FIRST) {
-        return Ok(MAX_BARE as u64);
+/// [`Corrupt`] if it is neither head.
+pub fn length(front: &[u8]) -> Result<u64, Corrupt> {
+    if front.starts_with(DIRECT_FIRST) {
+        return Ok(MAX_DIRECT as u64);
     }
-    let rest = front.strip_prefix(MAGIC).ok_or(Bad("it is not of this version of the spool"))?;
+    let rest = front.strip_prefix(MAGIC).ok_or(Corrupt("it is not of this version of the spool"))?;
     let digits = rest.strip_prefix(b"head=").and_then(|r| r.get(..10)).and_then(|d| std::str::from_utf8(d).ok());
-    let length = digits.and_then(|d| d.parse().ok()).ok_or(Bad("the length of the head is missing"))?;
-    if length <= MAX_HEAD { Ok(length) } else { Err(Bad("the head is too long")) }
+    let length = digits.and_then(|d| d.parse().ok()).ok_or(Corrupt("the length of the head is missing"))?;
+    if length <= MAX_HEAD { Ok(length) } else { Err(Corrupt("the head is too long")) }
 }
 
-/// Whether it is a bare head.
-pub fn is_bare(front: &[u8]) -> bool {
-    front.starts_with(BARE_FIRST)
+/// Whether it is a direct head.
+pub fn is_direct(front: &[u8]) -> bool {
+    front.starts_with(DIRECT_FIRST)
 }
 
 /// Reads a head from the front of a file, of at least the length that [`length`] gave.
 ///
 /// # Errors
-/// [`Bad`] if it is anything but what penfold writes.
-pub fn read(front: &[u8]) -> Result<Head, Bad> {
-    if front.starts_with(BARE_FIRST) { read_bare(front) } else { read_full(front) }
+/// [`Corrupt`] if it is anything but what penfold writes.
+pub fn read(front: &[u8]) -> Result<Head, Corrupt> {
+    if front.starts_with(DIRECT_FIRST) { read_direct(front) } else { read_queued(front) }
 }
 
-fn read_bare(front: &[u8]) -> Result<Head, Bad> {
-    const BAD: Bad = Bad("Return-Path: and Delivered-To: make no sense");
+fn read_direct(front: &[u8]) -> Result<Head, Corrupt> {
+    const CORRUPT: Corrupt = Corrupt("Return-Path: and Delivered-To: make no sense");
     let mut lines = front.splitn(3, |&b| b == b'\n');
-    let (first, second) = (lines.next().ok_or(BAD)?, lines.next().ok_or(BAD)?);
-    lines.next().ok_or(BAD)?;
-    let (sender, rest) = address::parse_path(first.strip_prefix(BARE_FIRST).ok_or(BAD)?).map_err(|_| BAD)?;
-    let recipient = second.strip_prefix(BARE_SECOND).and_then(|t| std::str::from_utf8(t).ok()).ok_or(BAD)?;
-    let recipient = Address::parse(recipient).map_err(|_| BAD)?;
+    let (first, second) = (lines.next().ok_or(CORRUPT)?, lines.next().ok_or(CORRUPT)?);
+    lines.next().ok_or(CORRUPT)?;
+    let (sender, rest) = address::parse_path(first.strip_prefix(DIRECT_FIRST).ok_or(CORRUPT)?).map_err(|_| CORRUPT)?;
+    let recipient = second.strip_prefix(DIRECT_SECOND).and_then(|t| std::str::from_utf8(t).ok()).ok_or(CORRUPT)?;
+    let recipient = Address::parse(recipient).map_err(|_| CORRUPT)?;
     if !rest.is_empty() {
-        return Err(BAD);
+        return Err(CORRUPT);
     }
     Ok(Head {
-        bare: true,
+        direct: true,
         sender,
         // What MAIL said is not kept, and 8-bit text may be in it.
         body: Body::EightBit,
         origin: Origin::Client,
         steps: Vec::new(),
-        slots: vec![Slot { number: 0, offset: 0, recipient: Recipient::new(recipient), record: Record::FRESH, may: 0 }],
+        recipients: vec![RecipientEntry {
+            number: 0,
+            offset: 0,
+            recipient: Recipient::new(recipient),
+            record: DeliveryState::FRESH,
+            share: 0,
+        }],
         content: (first.len() + second.len() + 2) as u64,
     })
 }
 
-fn read_full(front: &[u8]) -> Result<Head, Bad> {
+fn read_queued(front: &[u8]) -> Result<Head, Corrupt> {
     let mut head = without_recipients(front)?;
     let text = usize::try_from(head.content).ok().and_then(|n| front.get(..n)).ok_or(CUT)?;
     let mut lines = text.strip_suffix(b"\n\n").ok_or(CUT)?.split(|&b| b == b'\n');
     let mut offset = lines.next().ok_or(CUT)?.len() + 1;
     for (number, line) in lines.enumerate() {
-        head.slots.push(read_slot(number, offset as u64, line)?);
+        head.recipients.push(read_recipient_entry(number, offset as u64, line)?);
         offset += line.len() + 1;
     }
-    if head.slots.is_empty() { Err(Bad("it has no recipients")) } else { Ok(head) }
+    if head.recipients.is_empty() { Err(Corrupt("it has no recipients")) } else { Ok(head) }
 }
 
-const CUT: Bad = Bad("the head is cut off");
+const CUT: Corrupt = Corrupt("the head is cut off");
 
-/// Reads the first line of a full head.
+/// Reads the first line of a queued head.
 ///
 /// # Errors
 /// As for [`read`].
-pub fn without_recipients(front: &[u8]) -> Result<Head, Bad> {
+pub fn without_recipients(front: &[u8]) -> Result<Head, Corrupt> {
     let content = length(front)?;
     let first = front.split(|&b| b == b'\n').next().and_then(|line| line.strip_prefix(MAGIC)).ok_or(CUT)?;
     let head = Head {
-        bare: false,
+        direct: false,
         sender: None,
         body: Body::default(),
         origin: Origin::default(),
         steps: Vec::new(),
-        slots: Vec::new(),
+        recipients: Vec::new(),
         content,
     };
     read_first(first, head)
@@ -348,14 +354,14 @@ pub fn without_recipients(front: &[u8]) -> Result<Head, Bad> {
 ///
 /// # Errors
 /// As for [`read`].
-pub fn read_slot(number: usize, offset: u64, text: &[u8]) -> Result<Slot, Bad> {
+pub fn read_recipient_entry(number: usize, offset: u64, text: &[u8]) -> Result<RecipientEntry, Corrupt> {
     let line = text.split(|&b| b == b'\n').next().unwrap_or_default();
-    let record = Record::decode(line)?;
-    let (recipient, may) = read_recipient(&line[RECORD..])?;
-    Ok(Slot { number, offset, recipient, record, may })
+    let record = DeliveryState::decode(line)?;
+    let (recipient, share) = read_recipient(&line[RECORD..])?;
+    Ok(RecipientEntry { number, offset, recipient, record, share })
 }
 
-fn read_first(line: &[u8], mut head: Head) -> Result<Head, Bad> {
+fn read_first(line: &[u8], mut head: Head) -> Result<Head, Corrupt> {
     let mut from = None;
     read_words(line, |key, value| {
         match (key, value) {
@@ -372,23 +378,23 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, Bad> {
         }
         Ok(())
     })?;
-    Ok(Head { sender: from.ok_or(Bad("it has no sender"))?, ..head })
+    Ok(Head { sender: from.ok_or(Corrupt("it has no sender"))?, ..head })
 }
 
-fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), Bad> {
-    let (mut to, mut original, mut action, mut may) = (None, None, ActionWords::default(), 0);
+fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), Corrupt> {
+    let (mut to, mut original, mut action, mut share) = (None, None, ActionWords::default(), 0);
     read_words(text, |key, value| {
         match (key, value) {
             ("to", Value::Path(Some(address))) => to = Some(address),
             ("orig", Value::Path(Some(address))) => original = Some(address),
-            ("may", Value::Word(share)) => may = share.parse().map_err(|_| UNKNOWN)?,
+            ("may", Value::Word(word)) => share = word.parse().map_err(|_| UNKNOWN)?,
             (key, Value::Word(word)) => return action.read(key, word),
             _ => return Err(UNKNOWN),
         }
         Ok(())
     })?;
     let action = action.finish()?;
-    Ok((Recipient { address: to.ok_or(Bad("a recipient has no address"))?, original, action }, may))
+    Ok((Recipient { address: to.ok_or(Corrupt("a recipient has no address"))?, original, action }, share))
 }
 
 #[cfg(test)]

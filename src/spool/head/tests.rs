@@ -33,14 +33,14 @@ fn envelope(recipients: usize) -> Envelope {
 fn a_full_head_can_be_read_back() {
     for count in [1, 2, 100] {
         let envelope = envelope(count);
-        let text = full(&envelope) + "Received: x\n";
+        let text = queued(&envelope) + "Received: x\n";
         let head = read(text.as_bytes()).expect("a head");
         assert_eq!((head.sender, head.body, head.origin), (envelope.sender, envelope.body, envelope.origin));
-        assert_eq!(head.slots.iter().map(|s| s.recipient.clone()).collect::<Vec<_>>(), envelope.recipients);
+        assert_eq!(head.recipients.iter().map(|s| s.recipient.clone()).collect::<Vec<_>>(), envelope.recipients);
         assert_eq!(&text[head.content as usize..], "Received: x\n");
-        for slot in head.slots {
-            assert_eq!((slot.offset as usize % ALIGN, slot.record), (0, Record::FRESH));
-            assert_eq!(text.as_bytes()[slot.offset as usize], b'T');
+        for entry in head.recipients {
+            assert_eq!((entry.offset as usize % ALIGN, entry.record), (0, DeliveryState::FRESH));
+            assert_eq!(text.as_bytes()[entry.offset as usize], b'T');
         }
     }
 }
@@ -48,20 +48,20 @@ fn a_full_head_can_be_read_back() {
 #[test]
 fn a_derived_entry_says_how_it_came_about() {
     let steps = vec![Step::list("staff"), Step::forward("j\u{f6}n <x>", ".forward+a%b")];
-    let descent = Descent { steps: steps.clone(), shares: vec![7, 0, u32::MAX] };
-    let text = descended(&envelope(3), &descent);
+    let derivation = Derivation { steps: steps.clone(), shares: vec![7, 0, u32::MAX] };
+    let text = descended(&envelope(3), &derivation);
     assert!(text.contains(" past=list:staff past=forward:j%C3%B6n%20%3Cx>/.forward+a%25b "), "{text}");
     let head = read(text.as_bytes()).expect("a head");
     assert_eq!(head.steps, steps);
-    assert_eq!(head.slots.iter().map(|slot| slot.may).collect::<Vec<_>>(), [7, 0, u32::MAX]);
+    assert_eq!(head.recipients.iter().map(|entry| entry.share).collect::<Vec<_>>(), [7, 0, u32::MAX]);
     // What came in says nothing of it, so that every version can read it.
-    let text = full(&envelope(3));
+    let text = queued(&envelope(3));
     assert!(!text.contains(" past=") && !text.contains(" may="));
     let head = read(text.as_bytes()).expect("a head");
-    assert!(head.steps.is_empty() && head.slots.iter().all(|slot| slot.may == 0));
+    assert!(head.steps.is_empty() && head.recipients.iter().all(|entry| entry.share == 0));
     for (count, is_read) in [(32, true), (33, false)] {
-        let descent = Descent { steps: vec![Step::list("x"); count], shares: Vec::new() };
-        assert_eq!(read(descended(&envelope(1), &descent).as_bytes()).is_ok(), is_read, "{count}");
+        let derivation = Derivation { steps: vec![Step::list("x"); count], shares: Vec::new() };
+        assert_eq!(read(descended(&envelope(1), &derivation).as_bytes()).is_ok(), is_read, "{count}");
     }
 }
 
@@ -70,22 +70,22 @@ fn what_is_written_is_read_at_its_longest() {
     let quotes = "\"".repeat(address::MAX_ADDRESS - 6);
     let long = Address::new(&quotes, "x.org").expect("the longest address");
     assert!(long.to_string().len() + 2 <= MAX_WRITTEN);
-    let text = bare(Some(&long), &long) + "\n";
-    assert!(text.len() <= MAX_BARE && length(text.as_bytes()) == Ok(MAX_BARE as u64));
+    let text = direct(Some(&long), &long) + "\n";
+    assert!(text.len() <= MAX_DIRECT && length(text.as_bytes()) == Ok(MAX_DIRECT as u64));
     assert_eq!(read(text.as_bytes()).expect("a head").sender, Some(long.clone()));
     let wide = "\u{f6}".repeat(MAX_ACTION / 2);
     let action = Action::Run { command: wide.as_str().into(), user: Some(wide.as_str().into()) };
     let recipient = Recipient { address: long.clone(), original: Some(long.clone()), action };
     let envelope =
         Envelope { sender: Some(long), recipients: vec![recipient; 3], body: Body::SevenBit, origin: Origin::Client };
-    let text = full(&envelope);
+    let text = queued(&envelope);
     assert!(text.lines().all(|line| line.len() < MAX_LINE));
-    assert_eq!(read(text.as_bytes()).expect("a head").slots[2].recipient, envelope.recipients[2]);
+    assert_eq!(read(text.as_bytes()).expect("a head").recipients[2].recipient, envelope.recipients[2]);
 }
 
 #[test]
 fn a_word_that_is_not_known_is_not_passed_over() {
-    let text = full(&envelope(2));
+    let text = queued(&envelope(2));
     let edit = |from: &str, to: &str| text.replacen(from, to, 1).replacen(&" ".repeat(to.len() - from.len()), "", 1);
     for (from, to) in [
         (" body=", " ret=hdrs body="),
@@ -103,30 +103,30 @@ fn a_record_keeps_its_place_and_its_sector() {
         State::Todo,
         State::Prepared { born: u64::MAX, inode: 1 },
         State::Reported { lead: 12 },
-        State::Passed,
+        State::Forwarded,
         State::Done,
         State::Failed,
     ] {
-        let record = Record { state, last: 1_795_000_000, warned: 7 };
-        assert_eq!(Record::decode(&record.encode()), Ok(record));
+        let record = DeliveryState { state, last: 1_795_000_000, warned: 7 };
+        assert_eq!(DeliveryState::decode(&record.encode()), Ok(record));
     }
 }
 
 #[test]
-fn a_bare_head_is_what_stands_in_the_mailbox() {
+fn a_direct_head_is_what_stands_in_the_mailbox() {
     let address = Address::parse("jon+x@razorback").expect("an address");
     for sender in [None, Some(&address)] {
-        let text = bare(sender, &address) + "Received: x\n\nhello\n";
+        let text = direct(sender, &address) + "Received: x\n\nhello\n";
         let head = read(text.as_bytes()).expect("a head");
-        assert!(head.bare);
-        assert_eq!((head.sender.as_ref(), &head.slots[0].recipient.address), (sender, &address));
+        assert!(head.direct);
+        assert_eq!((head.sender.as_ref(), &head.recipients[0].recipient.address), (sender, &address));
         assert_eq!(&text[head.content as usize..], "Received: x\n\nhello\n");
     }
 }
 
 #[test]
 fn what_makes_no_sense_is_bad_and_nothing_panics() {
-    let good = full(&envelope(3)).into_bytes();
+    let good = queued(&envelope(3)).into_bytes();
     for cut in 0..good.len() {
         assert!(read(&good[..cut]).is_err(), "cut at {cut}");
     }

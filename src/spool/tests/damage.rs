@@ -6,23 +6,23 @@ use std::fs::File;
 #[test]
 fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
     let scratch = Scratch::new();
-    let good = scratch.full(2).name();
+    let good = scratch.queued(2).name();
     let spoil = |name: EntryName, at: usize, byte: u8| {
         let path = scratch.spool.path(name);
         let mut bytes = fs::read(&path).expect("an entry");
         bytes[at] = byte;
         fs::write(path, bytes).expect("an entry");
     };
-    let cut = scratch.full(1).name();
+    let cut = scratch.queued(1).name();
     File::options().write(true).open(scratch.spool.path(cut)).and_then(|f| f.set_len(cut.size - 1)).expect("a cut");
-    let empty = scratch.bare().name();
+    let empty = scratch.direct().name();
     fs::write(scratch.spool.path(empty), "").expect("a cut");
-    let version = scratch.full(1).name();
+    let version = scratch.queued(1).name();
     spoil(version, "penfold/".len(), b'2');
-    let state = scratch.full(1).name();
-    let offset = usize::try_from(scratch.open(state).slots()[0].offset).expect("small");
+    let state = scratch.queued(1).name();
+    let offset = usize::try_from(scratch.open(state).recipients()[0].offset).expect("small");
     spoil(state, offset, b'X');
-    let path = scratch.bare().name();
+    let path = scratch.direct().name();
     spoil(path, "Return-Path: ".len(), b'?');
     for odd in ["README", "ABC,S=1", &format!("{},S=0{}", good.id, good.size), &format!("{}", good.id)] {
         fs::write(scratch.root.join("new").join(odd), "x").expect("a file");
@@ -30,7 +30,7 @@ fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
     for name in scratch.entries() {
         match scratch.spool.entry(name) {
             Ok(_) => assert_eq!(name, good),
-            Err(Unusable::Bad(bad)) => scratch.spool.condemn(name, bad.0),
+            Err(Unusable::Corrupt(corrupt)) => scratch.spool.set_aside(name, corrupt.0),
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -49,21 +49,21 @@ fn nothing_in_bad_is_replaced() {
     assert_eq!(fs::read(scratch.root.join("new/odd")).expect("kept"), b"second");
 }
 
-/// The two files that a crash in the middle of `make_full` leaves: bare, full.
-fn twins(scratch: &Scratch) -> (EntryName, EntryName) {
-    let mut entry = scratch.bare();
-    let (bare, bytes) = (entry.name(), fs::read(scratch.spool.path(entry.name())).expect("an entry"));
-    entry.make_full().expect("a full entry");
-    fs::write(scratch.spool.path(bare), bytes).expect("its twin");
-    (bare, entry.name())
+/// The two files that a crash in the middle of `make_queued` leaves: direct, queued.
+fn duplicates(scratch: &Scratch) -> (EntryName, EntryName) {
+    let mut entry = scratch.direct();
+    let (direct, bytes) = (entry.name(), fs::read(scratch.spool.path(entry.name())).expect("an entry"));
+    entry.make_queued().expect("a queued entry");
+    fs::write(scratch.spool.path(direct), bytes).expect("its twin");
+    (direct, entry.name())
 }
 
 #[test]
-fn of_twins_the_full_one_counts() {
+fn of_twins_the_queued_one_counts() {
     let scratch = Scratch::new();
-    let (_, full) = twins(&scratch);
-    let other = scratch.full(1).name();
-    assert_eq!(scratch.entries(), [full, other]);
+    let (_, queued) = duplicates(&scratch);
+    let other = scratch.queued(1).name();
+    assert_eq!(scratch.entries(), [queued, other]);
     assert_eq!(scratch.counts(), [0, 1, 1, 0]);
 }
 
@@ -71,8 +71,8 @@ fn of_twins_the_full_one_counts() {
 fn of_twins_one_of_which_is_damaged_the_other_counts() {
     for damage_bare in [true, false] {
         let scratch = Scratch::new();
-        let (bare, full) = twins(&scratch);
-        let (damaged, sound) = if damage_bare { (bare, full) } else { (full, bare) };
+        let (direct, queued) = duplicates(&scratch);
+        let (damaged, sound) = if damage_bare { (direct, queued) } else { (queued, direct) };
         fs::write(scratch.spool.path(damaged), "").expect("a cut");
         assert_eq!(scratch.entries(), [sound]);
         assert_eq!(content(&scratch.open(sound)), CONTENT);
@@ -83,14 +83,14 @@ fn of_twins_one_of_which_is_damaged_the_other_counts() {
 #[test]
 fn an_entry_that_moved_while_it_was_looked_for_is_not_its_own_twin() {
     let scratch = Scratch::new();
-    let mut entry = scratch.full(1);
+    let mut entry = scratch.queued(1);
     let before = entry.name();
-    entry.make_tried().expect("a rename");
-    assert_eq!(scratch.spool.choose(before, entry.name()), entry.name());
-    let mut entry = scratch.bare();
+    entry.move_to_cur().expect("a rename");
+    assert_eq!(scratch.spool.resolve_duplicates(before, entry.name()), entry.name());
+    let mut entry = scratch.direct();
     let before = entry.name();
-    entry.make_full().expect("a full entry");
-    assert_eq!(scratch.spool.choose(before, entry.name()), entry.name());
+    entry.make_queued().expect("a queued entry");
+    assert_eq!(scratch.spool.resolve_duplicates(before, entry.name()), entry.name());
     assert_eq!(scratch.counts(), [0, 0, 2, 0]);
 }
 
@@ -134,8 +134,8 @@ fn the_sweep_takes_what_is_nobodys() {
     make("note", &known, old);
     make("tmp", "young", sweep::STALE_AFTER - Duration::from_secs(60));
     make("tmp", "of-tomorrow", Duration::ZERO);
-    let mut entry = scratch.full(1);
-    entry.make_tried().expect("a rename");
+    let mut entry = scratch.queued(1);
+    entry.move_to_cur().expect("a rename");
     age(&scratch.spool.path(entry.name()), old);
     scratch.spool.sweep(&[ids[0]].into()).expect("no trouble");
     let mut left = vec![known.clone(), locked, "of-tomorrow".into(), "young".into()];

@@ -3,9 +3,9 @@
 use super::*;
 
 #[test]
-fn a_bare_entry_becomes_a_file_of_the_mailbox() {
+fn a_direct_entry_becomes_a_file_of_the_mailbox() {
     let scratch = Scratch::new();
-    let (first, second) = (scratch.bare(), scratch.bare());
+    let (first, second) = (scratch.direct(), scratch.direct());
     let target = scratch.root.join("mail");
     scratch.spool.move_into(first.name(), &target).expect("a rename");
     let text = fs::read(&target).expect("a message");
@@ -17,31 +17,31 @@ fn a_bare_entry_becomes_a_file_of_the_mailbox() {
 }
 
 #[test]
-fn a_bare_entry_is_made_full() {
+fn a_direct_entry_is_made_queued() {
     let scratch = Scratch::new();
-    let mut entry = scratch.bare();
+    let mut entry = scratch.direct();
     let old = entry.name();
-    entry.settle(0, State::Done, 1).expect_err("a bare entry has no records");
-    entry.make_full().expect("a full entry");
-    assert_eq!((entry.is_bare(), entry.id(), entry.name().place), (false, old.id, Place::Cur));
+    entry.settle(0, State::Done, 1).expect_err("a direct entry has no records");
+    entry.make_queued().expect("a queued entry");
+    assert_eq!((entry.is_direct(), entry.id(), entry.name().place), (false, old.id, Place::Cur));
     assert_eq!((content(&entry), entry.sender()), (CONTENT.to_vec(), Some(&address("jon@frogbog"))));
     let name = entry.name();
-    entry.make_full().expect("again");
+    entry.make_queued().expect("again");
     assert_eq!((entry.name(), scratch.counts()), (name, [0, 0, 1, 0]));
     assert!(matches!(scratch.spool.entry(old), Err(Unusable::Gone)));
 }
 
 #[test]
-fn a_bare_entry_that_cannot_be_made_full_stays_as_it_is() {
+fn a_direct_entry_that_cannot_be_made_queued_stays_as_it_is() {
     for missing in ["tmp", "cur"] {
         let scratch = Scratch::new();
-        let mut entry = scratch.bare();
+        let mut entry = scratch.direct();
         let (directory, away) = (scratch.root.join(missing), scratch.root.join("away"));
         fs::rename(&directory, &away).expect("a rename");
-        entry.make_full().expect_err("a directory is missing");
-        assert!(entry.is_bare() && scratch.open(entry.name()).is_bare());
+        entry.make_queued().expect_err("a directory is missing");
+        assert!(entry.is_direct() && scratch.open(entry.name()).is_direct());
         fs::rename(&away, &directory).expect("a rename");
-        entry.make_full().expect("a full entry");
+        entry.make_queued().expect("a queued entry");
         assert_eq!((content(&entry), scratch.counts()), (CONTENT.to_vec(), [0, 0, 1, 0]));
     }
 }
@@ -49,15 +49,19 @@ fn a_bare_entry_that_cannot_be_made_full_stays_as_it_is() {
 #[test]
 fn records_are_kept_and_are_independent() {
     let scratch = Scratch::new();
-    let (mut one, mut other) = (scratch.full(4), scratch.open(scratch.entries()[0]));
+    let (mut one, mut other) = (scratch.queued(4), scratch.open(scratch.entries()[0]));
     one.prepare(0, 5, u64::MAX, 100).expect("a record");
     other.settle(1, State::Done, 101).expect("a record");
     one.defer(2, 102).expect("a record");
     // What is prepared stays so: only the next attempt can tell what came of it.
     one.defer(0, 103).expect("nothing to do");
     assert!(one.settle(4, State::Done, 1).is_err() && one.defer(4, 1).is_err(), "there is no such recipient");
-    let records: Vec<_> =
-        scratch.open(one.name()).slots().iter().map(|s| (s.record.state, s.record.last, s.record.warned)).collect();
+    let records: Vec<_> = scratch
+        .open(one.name())
+        .recipients()
+        .iter()
+        .map(|s| (s.record.state, s.record.last, s.record.warned))
+        .collect();
     let prepared = State::Prepared { born: 5, inode: u64::MAX };
     assert_eq!(records, [(prepared, 100, 0), (State::Done, 101, 0), (State::Todo, 102, 0), (State::Todo, 0, 0)]);
 }
@@ -65,11 +69,11 @@ fn records_are_kept_and_are_independent() {
 #[test]
 fn an_entry_is_found_wherever_it_is_and_moved_once() {
     let scratch = Scratch::new();
-    let (mut one, mut other) = (scratch.full(2), scratch.open(scratch.entries()[0]));
+    let (mut one, mut other) = (scratch.queued(2), scratch.open(scratch.entries()[0]));
     let before = one.name();
-    one.make_tried().expect("a rename");
-    other.make_tried().expect("another worker was faster");
-    one.make_tried().expect("nothing to do");
+    one.move_to_cur().expect("a rename");
+    other.move_to_cur().expect("another worker was faster");
+    one.move_to_cur().expect("nothing to do");
     assert_eq!((one.name(), one.name().place), (other.name(), Place::Cur));
     assert_eq!(scratch.open(before).name(), one.name());
     assert_eq!(scratch.counts(), [0, 0, 1, 0]);
@@ -78,8 +82,8 @@ fn an_entry_is_found_wherever_it_is_and_moved_once() {
 #[test]
 fn only_what_is_settled_is_finished() {
     let scratch = Scratch::new();
-    let mut entry = scratch.full(2);
-    entry.make_tried().expect("a rename");
+    let mut entry = scratch.queued(2);
+    entry.move_to_cur().expect("a rename");
     scratch.spool.note(entry.id(), "said");
     entry.settle(0, State::Done, 1).expect("a record");
     for open in [State::Todo, State::Prepared { born: 1, inode: 1 }, State::Reported { lead: 0 }] {
@@ -91,8 +95,8 @@ fn only_what_is_settled_is_finished() {
     scratch.spool.finish(entry.name()).expect("all are settled");
     assert_eq!((scratch.counts(), scratch.list("note").len()), ([0; 4], 0));
     scratch.spool.finish(entry.name()).expect("it is gone already");
-    let bare = scratch.bare();
-    scratch.spool.finish(bare.name()).expect_err("a bare one is open as long as it is here");
+    let direct = scratch.direct();
+    scratch.spool.finish(direct.name()).expect_err("a direct one is open as long as it is here");
 }
 
 #[test]
@@ -112,14 +116,14 @@ fn a_note_stays_short_and_is_not_needed() {
 #[test]
 fn a_recipient_of_a_long_derived_entry_is_found_without_the_others() {
     let scratch = Scratch::new();
-    let mut entry = scratch.full(1);
+    let mut entry = scratch.queued(1);
     // Longer than what is read of a file at first.
     let steps: Vec<Step> = (0..10).map(|n| Step::forward(&"j".repeat(300), &format!(".forward+{n}"))).collect();
-    let descent = Descent { steps: steps.clone(), shares: vec![5; 500] };
-    let child = entry.pass_on(0, (&envelope(500), &descent), "Delivered-To: x\n", 1_000).expect("an entry");
+    let derivation = Derivation { steps: steps.clone(), shares: vec![5; 500] };
+    let child = entry.forward(0, (&envelope(500), &derivation), "Delivered-To: x\n", 1_000).expect("an entry");
     let whole = scratch.open(child);
-    let spot = whole.slots()[400].spot();
+    let spot = whole.recipients()[400].reference();
     let sparse = scratch.spool.entry_for(child, &[spot]).expect("an entry");
-    assert_eq!((sparse.slots().len(), sparse.slot(400)), (1, whole.slot(400)));
-    assert_eq!((sparse.steps(), sparse.slot(400).expect("there").may), (&*steps, 5));
+    assert_eq!((sparse.recipients().len(), sparse.recipient(400)), (1, whole.recipient(400)));
+    assert_eq!((sparse.steps(), sparse.recipient(400).expect("there").share), (&*steps, 5));
 }

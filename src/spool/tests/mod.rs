@@ -33,18 +33,18 @@ impl Scratch {
     }
 
     /// Commits a message.
-    fn keep(&self, envelope: &Envelope, bare: bool, content: &[u8]) -> EntryName {
-        let mut draft = self.spool.begin(envelope, bare).expect("a draft");
+    fn keep(&self, envelope: &Envelope, direct: bool, content: &[u8]) -> EntryName {
+        let mut draft = self.spool.begin(envelope, direct).expect("a draft");
         draft.write_all(content).expect("room");
         draft.commit().expect("a commit")
     }
 
-    /// Commits and opens a full entry for so many recipients.
-    fn full(&self, recipients: usize) -> Entry {
+    /// Commits and opens a queued entry for so many recipients.
+    fn queued(&self, recipients: usize) -> Entry {
         self.open(self.keep(&envelope(recipients), false, CONTENT))
     }
 
-    fn bare(&self) -> Entry {
+    fn direct(&self) -> Entry {
         self.open(self.keep(&envelope(1), true, CONTENT))
     }
 
@@ -59,7 +59,7 @@ impl Scratch {
         names.sort_unstable();
         for name in names {
             match single.pop_if(|last| last.id == name.id) {
-                Some(twin) => single.push(self.spool.choose(twin, name)),
+                Some(twin) => single.push(self.spool.resolve_duplicates(twin, name)),
                 None => single.push(name),
             }
         }
@@ -68,7 +68,7 @@ impl Scratch {
 
     /// The states as the disk has them.
     fn states(&self, name: EntryName) -> Vec<State> {
-        self.open(name).slots().iter().map(|slot| slot.record.state).collect()
+        self.open(name).recipients().iter().map(|slot| slot.record.state).collect()
     }
 
     /// The names of the files in a directory, sorted.

@@ -5,18 +5,18 @@ use super::*;
 /// Begets a report of the recipients 1 and 2 of three, at 1000 seconds.
 fn beget(entry: &mut Entry) -> EntryName {
     let report = Envelope { sender: None, origin: Origin::Report, ..envelope(1) };
-    entry.beget(&[1, 2], &report, |id| format!("report {id}\n").into_bytes(), 1_000).expect("a report")
+    entry.create_report(&[1, 2], &report, |id| format!("report {id}\n").into_bytes(), 1_000).expect("a report")
 }
 
 #[test]
 fn a_report_is_an_entry_of_its_own() {
     let scratch = Scratch::new();
-    let mut entry = scratch.full(3);
+    let mut entry = scratch.queued(3);
     let child = scratch.open(beget(&mut entry));
     assert_eq!(scratch.states(entry.name()), [State::Todo, State::Failed, State::Failed]);
     assert_eq!((child.sender(), child.origin()), (None, Origin::Report));
     assert_eq!(content(&child), format!("report {}\n", child.id()).into_bytes());
-    assert_eq!((child.id(), scratch.counts()), (entry.id().beget(Kind::Report, 1, 1_000), [0, 2, 0, 0]));
+    assert_eq!((child.id(), scratch.counts()), (entry.id().derive(Kind::Report, 1, 1_000), [0, 2, 0, 0]));
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_report_is_made_once_wherever_the_crash_was() {
     let reported = State::Reported { lead: 1 };
     for (renamed, expected) in [(false, State::Todo), (true, State::Failed)] {
         let scratch = Scratch::new();
-        let mut entry = scratch.full(3);
+        let mut entry = scratch.queued(3);
         let child = beget(&mut entry);
         // As it was before the records were overwritten for the last time.
         for number in [1, 2] {
@@ -47,12 +47,12 @@ fn a_report_is_made_once_wherever_the_crash_was() {
 fn a_report_that_cannot_be_made_leaves_the_recipients_open() {
     for missing in ["tmp", "new"] {
         let scratch = Scratch::new();
-        let mut entry = scratch.full(3);
-        entry.make_tried().expect("a rename");
+        let mut entry = scratch.queued(3);
+        entry.move_to_cur().expect("a rename");
         let (directory, away) = (scratch.root.join(missing), scratch.root.join("away"));
         fs::rename(&directory, &away).expect("a rename");
         let report = Envelope { sender: None, ..envelope(1) };
-        entry.beget(&[1, 2], &report, |_| b"report\n".to_vec(), 1_000).expect_err("a directory is missing");
+        entry.create_report(&[1, 2], &report, |_| b"report\n".to_vec(), 1_000).expect_err("a directory is missing");
         fs::rename(&away, &directory).expect("a rename");
         let mut entry = scratch.open(entry.name());
         entry.recover(0..3).expect("an answer");
@@ -65,7 +65,7 @@ fn a_report_that_cannot_be_made_leaves_the_recipients_open() {
 #[test]
 fn a_report_that_was_sent_is_told_of_even_if_that_cannot_be_noted() {
     let scratch = Scratch::new();
-    let mut entry = scratch.full(3);
+    let mut entry = scratch.queued(3);
     let new = scratch.root.join("new");
     // Names can be put into it, but it cannot be opened to be synced; root is nobody here.
     let nobody = nix::unistd::Uid::from_raw(65_534);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use penfold::address::Address;
 use penfold::envelope::{Body, Envelope, Origin, Recipient};
-use penfold::spool::{Descent, Entry, EntryName, Place, Spool, State, Step};
+use penfold::spool::{Derivation, Entry, EntryName, Place, Spool, State, Step};
 
 use super::{Chance, books, homes, site};
 use common::books::{Letter, SENDER};
@@ -54,7 +54,7 @@ const STATES: &[(&str, Change, End)] = &[
     ("bare-and-delivered", |left| left.bare_in("new"), [1, 0, 0, 0]),
     ("bare-and-delivered-and-seen", |left| left.bare_in("cur"), [1, 0, 0, 0]),
     ("todo", |left| drop(left.full(&["ada", "bob"])), [1, 1, 0, 0]),
-    ("todo-tried", |left| left.full(&["ada"]).make_tried().expect("a rename"), [1, 0, 0, 0]),
+    ("todo-tried", |left| left.full(&["ada"]).move_to_cur().expect("a rename"), [1, 0, 0, 0]),
     ("copy-in-part", |left| left.copy_in_part(), [1, 0, 0, 0]),
     ("prepared-in-tmp", |left| drop(left.prepared(0)), [1, 0, 0, 0]),
     ("prepared-in-new", |left| left.prepared_moved(0, Some("new")), [1, 0, 0, 0]),
@@ -269,7 +269,7 @@ impl Left<'_> {
     fn twins(&self) {
         let mut entry = self.bare();
         let (bare, bytes) = (self.path(entry.name()), fs::read(self.path(entry.name())).expect("an entry"));
-        entry.make_full().expect("a full entry");
+        entry.make_queued().expect("a full entry");
         fs::write(bare, bytes).expect("its twin");
     }
 
@@ -341,7 +341,7 @@ impl Left<'_> {
 
     fn mixed(&self) {
         let mut entry = self.full(&["ada", "bob", "ghost", "cyd"]);
-        entry.make_tried().expect("a rename");
+        entry.move_to_cur().expect("a rename");
         for (number, state) in [(1, State::Done), (2, State::Failed), (3, State::Done)] {
             entry.settle(number, state, now()).expect("a record");
         }
@@ -381,10 +381,10 @@ impl Left<'_> {
             origin: Origin::Client,
         };
         let at = now();
-        let descent = Descent { steps: vec![Step::list("list")], shares: vec![7] };
-        let child = entry.pass_on(0, (&onward, &descent), "Delivered-To: ada@razorback.test\n", at).expect("an entry");
+        let descent = Derivation { steps: vec![Step::list("list")], shares: vec![7] };
+        let child = entry.forward(0, (&onward, &descent), "Delivered-To: ada@razorback.test\n", at).expect("an entry");
         // As it was before the record was overwritten for the last time.
-        entry.settle(0, State::Passed, at).expect("a record");
+        entry.settle(0, State::Forwarded, at).expect("a record");
         match place {
             Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
             Some(_) => Ok(()),
@@ -405,7 +405,7 @@ impl Left<'_> {
         let text = |_| format!("Received: from a test\n\nSubject: {}\n--x--\n", self.token).into_bytes();
         // The moment names the report.
         let at = now();
-        let child = entry.beget(&numbers, &report, text, at).expect("a report");
+        let child = entry.create_report(&numbers, &report, text, at).expect("a report");
         // As it was before the records were overwritten for the last time.
         numbers.iter().for_each(|&n| entry.settle(n, State::Reported { lead: 0 }, at).expect("a record"));
         match place {
@@ -528,7 +528,7 @@ fn a_copy_that_is_made_again_is_not_prepared_before_it_is_whole() {
     // It may have been killed before it moved it from one to the other.
     let names = [Place::New, Place::Cur].map(|place| scene.spool.names(place).expect("names")).concat();
     let name = names[0];
-    assert_eq!(scene.spool.entry(name).expect("an entry").slots()[0].record.state, State::Todo);
+    assert_eq!(scene.spool.entry(name).expect("an entry").recipients()[0].record.state, State::Todo);
     fs::set_permissions(mailbox.join("tmp"), fs::Permissions::from_mode(0o700)).expect("a mode");
     let daemon = scene.site.start();
     assert!(daemon.flush_until(&scene.site, || scene.site.spooled().is_empty()), "{}", daemon.log());

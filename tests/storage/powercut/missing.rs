@@ -150,7 +150,7 @@ const SCENES: &[Scene] = &[
         ..PLAIN
     },
     Scene {
-        sync: "beget: the report in tmp/",
+        sync: "create_report: the report in tmp/",
         left_out: "fsync spool/tmp/ * skip",
         faults: "mkdir mail/ret * EIO",
         steps: &[Letter("void@far.test"), Logged(&["bounced"]), Logged(&["deferred to=<ret@"])],
@@ -158,7 +158,7 @@ const SCENES: &[Scene] = &[
     },
     // The report is made again.
     Scene {
-        sync: "beget: the records",
+        sync: "create_report: the records",
         left_out: "fsync spool/new/1 * skip",
         faults: "mkdir mail/ret * EIO",
         steps: &[Letter("void@far.test"), Logged(&["bounced"]), Logged(&["deferred to=<ret@"]), NextSecond],
@@ -167,7 +167,7 @@ const SCENES: &[Scene] = &[
     },
     // The report is made again, though its reader has it.
     Scene {
-        sync: "beget: new/",
+        sync: "create_report: new/",
         left_out: "fsync spool/new$ * skip",
         faults: "fsync spool/tmp$ 2- skip",
         layout: Layout::Two,

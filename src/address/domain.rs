@@ -1,13 +1,30 @@
-//! Domains and address literals in their canonical form.
+//! Domains and address literals in canonical form: ASCII in lower case, A-labels.
+//!
+//! [`parse_domain`] reads ASCII, [`parse_domain_utf8`] U-labels too, which it maps and
+//! checks by UTS #46 without its transitional rules; that accepts all of IDNA2008 and
+//! maps case and width first, as browsers do. An A-label in ASCII is not decoded: a
+//! label that merely looks like one is compared as it is. A U-label never becomes such a
+//! label, so each domain has one canonical form.
+//!
+//! The limits are those of RFC 5321 4.5.3.1.2 and RFC 1035, before the mapping and after
+//! it, so that the work is bounded.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
 use super::AddressError;
 
-/// A domain or literal in canonical form: names in lower case.
+/// The maximum length of a domain, in octets.
+const MAX_DOMAIN: usize = 255;
+/// The maximum length of a label, in octets.
+const MAX_LABEL: usize = 63;
+
+/// An ASCII domain or literal in canonical form.
 ///
 /// # Errors
-/// [`AddressError::BadDomain`] or [`AddressError::BadLiteral`].
+/// [`AddressError::NotAscii`], [`AddressError::BadDomain`] or [`AddressError::BadLiteral`].
 pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
     if !text.is_ascii() {
         return Err(AddressError::NotAscii);
@@ -18,23 +35,50 @@ pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
             IpAddr::V6(ip) => Ok(format!("[IPv6:{ip}]").into()),
         };
     }
-    let good_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    };
-    if text.len() > 255 || !text.split('.').all(good_label) {
+    if text.len() > MAX_DOMAIN || !text.split('.').all(is_label) {
         return Err(AddressError::BadDomain);
     }
     Ok(text.to_ascii_lowercase().into())
 }
 
-/// The address that a domain stands for, if it is a literal such as `[192.0.2.1]`.
+/// A domain that may have U-labels, or a literal, in canonical form.
+///
+/// # Errors
+/// [`AddressError::BadDomain`] or [`AddressError::BadLiteral`].
+pub fn parse_domain_utf8(text: &str) -> Result<Box<str>, AddressError> {
+    if text.is_ascii() {
+        return parse_domain(text);
+    }
+    if text.starts_with('[') {
+        return Err(AddressError::BadLiteral);
+    }
+    if text.len() > MAX_DOMAIN {
+        return Err(AddressError::BadDomain);
+    }
+    // parse_domain() checks the ASCII characters and all lengths.
+    let (allow_all, any_length) = (AsciiDenyList::EMPTY, DnsLength::Ignore);
+    let mapped = Uts46::new().to_ascii(text.as_bytes(), allow_all, Hyphens::Allow, any_length);
+    let mapped: Cow<'_, str> = mapped.map_err(|_| AddressError::BadDomain)?;
+    if mapped.starts_with('[') { Err(AddressError::BadDomain) } else { parse_domain(&mapped) }
+}
+
+/// Whether two texts, in any spelling, name the same domain.
+pub fn is_same_domain(one: &str, other: &str) -> bool {
+    parse_domain_utf8(one).is_ok_and(|one| parse_domain_utf8(other).is_ok_and(|other| one == other))
+}
+
+/// The IP address of a literal such as `[192.0.2.1]`.
 pub fn literal(domain: &str) -> Option<IpAddr> {
     let inside = domain.strip_prefix('[')?.strip_suffix(']')?;
     match inside.get(..5) {
         Some(tag) if tag.eq_ignore_ascii_case("ipv6:") => inside[5..].parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         _ => inside.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     }
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=MAX_LABEL).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }

@@ -1,21 +1,44 @@
-//! Reads addresses and paths.
+//! Reads addresses and paths, as SMTP and files write them.
+//!
+//! Each entry point exists twice: the ASCII one rejects any byte outside ASCII, the UTF-8
+//! one follows RFC 6531. Both read one address in one pass and copy at most
+//! [`MAX_ADDRESS`](super::MAX_ADDRESS) octets beyond their input's length.
 
-use super::domain::parse_domain;
+use super::domain::{parse_domain, parse_domain_utf8};
 use super::quote::is_atom;
-use super::{Address, AddressError, MAX_ADDRESS};
+use super::{Address, AddressError};
 
-/// A reverse-path or forward-path and what follows it on the line.
+/// Which characters an address may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Charset {
+    Ascii,
+    Utf8,
+}
+
+/// An ASCII reverse-path or forward-path, and the text that follows it on the line.
 ///
 /// `None` is the null reverse-path `<>`. A source route is read and dropped
-/// (RFC 5321 appendix C). Angle brackets may be missing, as people type it; the
+/// (RFC 5321 appendix C). Angle brackets may be missing, as in commands typed by hand; the
 /// path then ends at the first blank.
 ///
 /// # Errors
-/// Whatever is wrong with it first.
+/// The first thing that is wrong.
 pub fn parse_path(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError> {
+    path_in(text, Charset::Ascii)
+}
+
+/// A path as for [`parse_path`] that may be UTF-8 (RFC 6531).
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse_path_utf8(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError> {
+    path_in(text, Charset::Utf8)
+}
+
+fn path_in(text: &[u8], charset: Charset) -> Result<(Option<Address>, &[u8]), AddressError> {
     let text = text.trim_ascii_start();
     let Some(inside) = text.strip_prefix(b"<") else {
-        let (address, rest) = scan(text)?;
+        let (address, rest) = scan(text, charset)?;
         return match rest.first() {
             None | Some(b' ') => Ok((Some(address), rest)),
             Some(_) => Err(AddressError::Trailing),
@@ -25,14 +48,14 @@ pub fn parse_path(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError>
     if let Some(rest) = inside.strip_prefix(b">") {
         return Ok((None, rest));
     }
-    let (address, rest) = scan(skip_source_route(inside)?)?;
+    let (address, rest) = scan(skip_source_route(inside)?, charset)?;
     let rest = rest.trim_ascii_start().strip_prefix(b">").ok_or(AddressError::BadPath)?;
     Ok((Some(address), rest))
 }
 
-/// Reads one address from the front of `text`: what it is, and the rest.
-pub(super) fn scan(text: &[u8]) -> Result<(Address, &[u8]), AddressError> {
-    let (local, rest) = scan_local(text)?;
+/// Reads one address from the front of `text`; returns it and the rest.
+pub(super) fn scan(text: &[u8], charset: Charset) -> Result<(Address, &[u8]), AddressError> {
+    let (local, rest) = scan_local(text, charset)?;
     let (domain, rest) = match rest.strip_prefix(b"@") {
         None => (Box::default(), rest),
         Some(after) => {
@@ -41,49 +64,66 @@ pub(super) fn scan(text: &[u8]) -> Result<(Address, &[u8]), AddressError> {
             } else {
                 after.iter().position(|b| matches!(b, b' ' | b'\t' | b'>')).unwrap_or(after.len())
             };
-            let text = std::str::from_utf8(&after[..end]).map_err(|_| AddressError::NotAscii)?;
-            (parse_domain(text)?, &after[end..])
+            let domain = match (charset, std::str::from_utf8(&after[..end])) {
+                (Charset::Ascii, Ok(text)) => parse_domain(text)?,
+                (Charset::Utf8, Ok(text)) => parse_domain_utf8(text)?,
+                (Charset::Ascii, Err(_)) => return Err(AddressError::NotAscii),
+                (Charset::Utf8, Err(_)) => return Err(AddressError::NotUtf8),
+            };
+            (domain, &after[end..])
         }
     };
-    if local.len() + domain.len() >= MAX_ADDRESS {
-        return Err(AddressError::TooLong);
-    }
-    Ok((Address { local, domain }, rest))
+    Address::of(local, domain).map(|address| (address, rest))
 }
 
-fn scan_local(text: &[u8]) -> Result<(Box<str>, &[u8]), AddressError> {
-    let mut local = String::new();
+fn scan_local(text: &[u8], charset: Charset) -> Result<(Box<str>, &[u8]), AddressError> {
+    let mut local = Vec::new();
     let rest = if let Some(quoted) = text.strip_prefix(b"\"") {
         let mut bytes = quoted.iter().enumerate();
         loop {
             match bytes.next() {
                 Some((at, b'"')) => break &quoted[at + 1..],
                 Some((_, b'\\')) => match bytes.next() {
-                    Some((_, &b @ b' '..=b'~')) => local.push(b.into()),
+                    Some((_, &b @ b' '..=b'~')) => local.push(b),
                     _ => return Err(AddressError::BadLocal),
                 },
-                Some((_, &b @ b' '..=b'~')) => local.push(b.into()),
+                Some((_, &b @ b' '..=b'~')) => local.push(b),
+                Some((_, &b @ 0x80..)) if charset == Charset::Utf8 => local.push(b),
                 Some((_, 0x80..)) => return Err(AddressError::NotAscii),
                 _ => return Err(AddressError::BadLocal),
             }
         }
     } else {
-        let end = text.iter().position(|&b| !is_atom(b) && b != b'.').unwrap_or(text.len());
-        local.extend(text[..end].iter().map(|&b| char::from(b)));
+        let is_in = |b: u8| is_atom(b) || b == b'.' || (charset == Charset::Utf8 && !b.is_ascii());
+        let end = text.iter().position(|&b| !is_in(b)).unwrap_or(text.len());
+        local.extend_from_slice(&text[..end]);
         match text.get(end) {
             Some(0x80..) => return Err(AddressError::NotAscii),
             Some(b'@' | b' ' | b'\t' | b'>') | None => &text[end..],
             Some(_) => return Err(AddressError::BadLocal),
         }
     };
+    let local = String::from_utf8(local).map_err(|_| AddressError::NotUtf8)?;
     match (local.is_empty(), text.first()) {
         (true, None | Some(b' ' | b'\t' | b'>')) => Err(AddressError::Empty),
         (true, _) => Err(AddressError::BadLocal),
+        (false, _) if local.chars().any(is_misleading) => Err(AddressError::BadLocal),
         (false, _) => Ok((local.into(), rest)),
     }
 }
 
-/// `@a,@b:user@c`: what follows the colon.
+/// Whether a character outside ASCII is refused in a local part. RFC 6531 allows all of
+/// them; these could end a line or a word for some reader of a log or a header, or show it
+/// in another order than it is written.
+fn is_misleading(c: char) -> bool {
+    !c.is_ascii()
+        && (c.is_control()
+            || c.is_whitespace()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}')
+            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}'))
+}
+
+/// The text after the colon of `@a,@b:user@c`; the whole text without a source route.
 fn skip_source_route(text: &[u8]) -> Result<&[u8], AddressError> {
     if !text.starts_with(b"@") {
         return Ok(text);

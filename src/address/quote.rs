@@ -22,15 +22,17 @@ impl fmt::Display for Address {
     }
 }
 
-/// A path as it is written: `<a@b>`, or `<>` for none.
+/// An address in angle brackets, `<a@b>`; `<>` for none.
 pub fn path(address: Option<&Address>) -> String {
     address.map_or_else(|| "<>".to_owned(), |a| format!("<{a}>"))
 }
 
+/// Whether an ASCII character may stand in a local part without quotes. A character
+/// outside ASCII may if it may stand there at all (RFC 6531 3.3).
 pub(super) fn is_atom(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
 }
 
 fn is_dot_string(local: &str) -> bool {
-    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atom))
+    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(|b| is_atom(b) || !b.is_ascii()))
 }

@@ -20,7 +20,7 @@ use crate::timeouts::{HostTimeout, POLL_INTERVAL};
 use crate::tls::TlsInfo;
 
 /// How long a peer may take to leave.
-const PARTING: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection to a peer.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl Stream {
 
     /// Says that nothing more will be said, and takes for a moment what still comes:
     /// a socket that is closed with something unread loses the last reply.
-    pub fn part(&mut self) {
+    pub fn close(&mut self) {
         if let Some(tls) = self.tls.as_mut().filter(|tls| !tls.over) {
             tls.over = true;
             tls.connection.send_close_notify();
@@ -202,7 +202,7 @@ impl Stream {
         if socket.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        self.set_limit(PARTING);
+        self.set_limit(CLOSE_TIMEOUT);
         let mut heard = [0; 4096];
         for _ in 0..64 {
             // As it is on the wire: what comes after our leave means nothing to us.

@@ -190,9 +190,9 @@ fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["submit", program @ ..] if program.len() < 2 => {
-            let caller = caller(uid, program.first().copied().unwrap_or_default());
+            let user = local_user(uid, program.first().copied().unwrap_or_default());
             stream.write_all(b"ok\n")?;
-            (orders.submit)(stream, caller);
+            (orders.submit)(stream, user);
             Ok(())
         }
         ["verify", address] => {
@@ -266,7 +266,7 @@ impl Write for Bounded {
 }
 
 /// Who calls. That nobody knows his name is no reason to send him away.
-fn caller(uid: u32, program: &str) -> LocalUser {
+fn local_user(uid: u32, program: &str) -> LocalUser {
     let user = passwd::user_numbered(uid).ok().flatten();
     LocalUser::new(uid, user.map(|user| user.name).as_deref().unwrap_or_default(), program)
 }

@@ -20,7 +20,7 @@ use crate::control::{self, Orders};
 use crate::deliver::agent::Hands;
 use crate::deliver::remote::Outbound;
 use crate::dns::Dns;
-use crate::listen::{Door, Entrance};
+use crate::listen::{Listener, Server};
 use crate::queue::{Event, Queue, QueueSettings, SpoolTasks};
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
@@ -112,10 +112,10 @@ impl Mail {
     /// Starts what listens and what loads; returns the sockets, for the end.
     pub fn open_up(
         &self,
-        door: &Arc<Door>,
-        entrances: Vec<Entrance>,
+        server: &Arc<Server>,
+        listeners: Vec<Listener>,
         control: std::os::unix::net::UnixListener,
-    ) -> Result<Vec<Arc<Entrance>>, Exit> {
+    ) -> Result<Vec<Arc<Listener>>, Exit> {
         let spawn = |name: &'static str, run: Box<dyn FnOnce() + Send>| {
             let run = move || end_with_bug(name, run);
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
@@ -125,15 +125,15 @@ impl Mail {
         // where a session may be about to move it.
         let untried = self.untried();
         let mut kept = Vec::new();
-        for entrance in entrances.into_iter().map(Arc::new) {
-            let (door, own) = (Arc::clone(door), Arc::clone(&entrance));
-            spawn("listen", Box::new(move || door.accept_from(&own)))?;
-            if let Ok(address) = entrance.socket.local_addr() {
+        for listener in listeners.into_iter().map(Arc::new) {
+            let (server, own) = (Arc::clone(server), Arc::clone(&listener));
+            spawn("listen", Box::new(move || server.accept_from(&own)))?;
+            if let Ok(address) = listener.socket.local_addr() {
                 ::log::info!("listening on {address}");
             }
-            kept.push(entrance);
+            kept.push(listener);
         }
-        let orders = self.orders(door);
+        let orders = self.orders(server);
         spawn("control", Box::new(move || control::serve(&control, orders)))?;
         let (tools, events) = (Arc::clone(&self.tools), self.events.clone());
         let is_loaded = Arc::clone(&self.is_loaded);
@@ -162,9 +162,9 @@ impl Mail {
         self.tools.spool.names(Place::New)
     }
 
-    fn orders(&self, door: &Arc<Door>) -> Orders {
+    fn orders(&self, server: &Arc<Server>) -> Orders {
         let (flush, wake, tools) = (self.events.clone(), self.events.clone(), Arc::clone(&self.tools));
-        let (for_verify, for_flush, door) = (Arc::clone(&self.tools), Arc::clone(&self.tools), Arc::clone(door));
+        let (for_verify, for_flush, server) = (Arc::clone(&self.tools), Arc::clone(&self.tools), Arc::clone(server));
         let is_loaded = Arc::clone(&self.is_loaded);
         let (for_list, for_hosts) = (self.events.clone(), self.events.clone());
         let addresses = Arc::clone(&self.tools.outbound.addresses);
@@ -194,7 +194,7 @@ impl Mail {
                 control::hosts(statuses, down, out)
             }),
             verify: Box::new(move |address| control::verify(&for_verify.settings().router, address)),
-            submit: Box::new(move |stream, caller| door.serve_caller(stream, caller)),
+            submit: Box::new(move |stream, user| server.serve_local_user(stream, user)),
         }
     }
 

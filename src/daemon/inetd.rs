@@ -19,7 +19,7 @@ use super::{Exit, Start, exit};
 use crate::config::LogTo;
 use crate::control;
 use crate::dns::Dns;
-use crate::listen::Door;
+use crate::listen::Server;
 use crate::log;
 use crate::reply;
 use crate::session::{Committed, Service};
@@ -62,8 +62,8 @@ impl Start {
             logins: Arc::clone(&settings.logins),
             wake: Arc::new(wake),
         };
-        let door = Door::new(Arc::new(service), u64::from(std::process::id()));
-        door.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
+        let server = Server::new(Arc::new(service), u64::from(std::process::id()));
+        server.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
         let left = std::mem::take(&mut *committed.lock().unwrap_or_else(PoisonError::into_inner));
         if left.is_empty() { Ok(()) } else { hand_over(settings, spool, left) }
     }

@@ -22,7 +22,7 @@ use socket2::SockRef;
 
 use super::exit::{self, Exit};
 use crate::config::Listen;
-use crate::listen::{self, Entrance};
+use crate::listen::{self, Listener};
 
 /// What was passed in, and not used yet.
 #[derive(Default)]
@@ -89,8 +89,8 @@ impl Inherited {
     ///
     /// # Errors
     /// Those of binding.
-    pub fn entrances(&mut self, listen: &[Listen]) -> Result<Vec<Entrance>, Exit> {
-        let (mut entrances, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    pub fn listeners(&mut self, listen: &[Listen]) -> Result<Vec<Listener>, Exit> {
+        let (mut listeners, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for socket in self.tcp.drain(..) {
             let address = socket.local_addr().map_err(|e| Exit::new(exit::OSERR, "a socket that was passed in", &e))?;
             let same_port = || listen.iter().find(|l| l.address.port() == address.port());
@@ -99,7 +99,7 @@ impl Inherited {
                 continue;
             };
             covers.push((address, SockRef::from(&socket).only_v6().unwrap_or(true)));
-            entrances.push(Entrance { socket, listen: found.clone(), is_shared: true });
+            listeners.push(Listener { socket, listen: found.clone(), is_shared: true });
         }
         let left = |l: &&Listen| !covers.iter().any(|&(passed, only_v6)| is_covered(l.address, passed, only_v6));
         for listen in listen.iter().filter(left) {
@@ -107,17 +107,17 @@ impl Inherited {
                 self.notes.push(format!("the socket {} was not passed in, and is bound", listen.address));
             }
             match listen::bind(listen.address) {
-                Ok(socket) => entrances.push(Entrance { socket, listen: listen.clone(), is_shared: false }),
+                Ok(socket) => listeners.push(Listener { socket, listen: listen.clone(), is_shared: false }),
                 // What nobody has asked for is tried: IPv6 may be off.
                 Err(e) if listen.is_default && is_missing(&e) => missing.push((listen.address, e)),
-                Err(e) => return Err(not_bound(listen.address, &e, &entrances)),
+                Err(e) => return Err(not_bound(listen.address, &e, &listeners)),
             }
         }
         match missing.first() {
-            Some((address, e)) if entrances.is_empty() => return Err(not_bound(*address, e, &entrances)),
+            Some((address, e)) if listeners.is_empty() => return Err(not_bound(*address, e, &listeners)),
             _ => self.missing = missing.into_iter().map(|(address, _)| address).collect(),
         }
-        Ok(entrances)
+        Ok(listeners)
     }
 
     /// Logs what the configuration and the service manager do not agree on.
@@ -136,11 +136,11 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 /// Why an address cannot be listened on: one of our own sockets may have it already.
-fn not_bound(address: SocketAddr, error: &io::Error, entrances: &[Entrance]) -> Exit {
+fn not_bound(address: SocketAddr, error: &io::Error, listeners: &[Listener]) -> Exit {
     let mut exit = Exit::new(exit::UNAVAILABLE, format!("listen on {address}"), error);
-    let overlaps = |entrance: &&Entrance| is_overlapping(entrance.listen.address, address);
+    let overlaps = |listener: &&Listener| is_overlapping(listener.listen.address, address);
     if error.kind() == io::ErrorKind::AddrInUse
-        && let Some(other) = entrances.iter().find(overlaps)
+        && let Some(other) = listeners.iter().find(overlaps)
     {
         let why = format!(" ({})", overlap(other.listen.address, address));
         exit.text.iter_mut().for_each(|line| line.push_str(&why));

@@ -20,7 +20,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP};
 use crate::config::{self, Config, ConfigError, LogTo, TableFile, table};
 use crate::control::{self};
 use crate::deliver::remote::credentials::Credentials;
-use crate::listen::Door;
+use crate::listen::Server;
 use crate::log;
 use crate::privsep::rootpath::{is_roots, is_roots_alone};
 use crate::queue::{Event, Selector};
@@ -192,8 +192,8 @@ impl Start {
         let config = self.load()?;
         let mut inherited = Inherited::take(&config.socket)?;
         let may_look = || self.become_user(&config).is_ok();
-        let entrances =
-            inherited.entrances(&config.listen).map_err(|exit| lock::name_holder(exit, &config.spool, may_look))?;
+        let listeners =
+            inherited.listeners(&config.listen).map_err(|exit| lock::name_holder(exit, &config.spool, may_look))?;
         let (spool, settings) = self.enter(config, false)?;
         inherited.warn();
         if detached.is_some() {
@@ -207,13 +207,13 @@ impl Start {
             .map_or_else(bind, Ok)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
         let mut signals = sys::signals().map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
-        let local: Vec<_> = entrances.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
+        let local: Vec<_> = listeners.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         warnings::tell(&settings, &local);
         let mail = Mail::start(settings, spool, local).inspect_err(told)?;
-        let door = Door::new(mail.service(), sys::now());
+        let server = Server::new(mail.service(), sys::now());
         look_after_certificates(Arc::clone(&mail.tools));
-        let stopping = mail.open_up(&door, entrances, control).inspect_err(told)?;
+        let stopping = mail.open_up(&server, listeners, control).inspect_err(told)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
         if let Some(detached) = detached {
             detached.serving();
@@ -223,7 +223,7 @@ impl Start {
             match signal {
                 SIGHUP => {
                     notify::reloading();
-                    self.reload(&mail, &door, &config);
+                    self.reload(&mail, &server, &config);
                     notify::ready(SERVING);
                 }
                 SIGCHLD => sys::command::bury_orphans(),
@@ -239,7 +239,7 @@ impl Start {
             }
         });
         drop(patience);
-        door.close(&stopping);
+        server.close(&stopping);
         mail.stop();
         ::log::info!("stopped");
         // Where only root may, the keeper does it.
@@ -354,7 +354,7 @@ impl Start {
 
     /// Reads configuration and tables again; what is wrong leaves the old ones in force.
     /// `started` is the configuration of the start, of which some keys still hold.
-    fn reload(&self, mail: &Mail, door: &Door, started: &Config) {
+    fn reload(&self, mail: &Mail, server: &Server, started: &Config) {
         log::reopen();
         let old = mail.tools.settings();
         let fresh = match self.check(Arc::clone(&old.logins.throttle)) {
@@ -371,7 +371,7 @@ impl Start {
         let settings = Arc::new(fresh);
         mail.tell(Event::Settings(engine::queue_settings(&settings)));
         *mail.tools.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
-        door.replace(mail.service());
+        server.replace(mail.service());
         ::log::info!("configuration and tables read again");
     }
 }

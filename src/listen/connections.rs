@@ -1,10 +1,10 @@
-//! Who has a place, and who finds none.
+//! The open connections, and the limits on their number.
 //!
-//! Connections are counted in all, from each host, and for clients that are not of
-//! relay.networks also from the networks around it, with limits that grow more slowly than
-//! the networks: whoever has many addresses has few more places. The last tenth of all
-//! places is for relay.networks, the tenth before it also for listeners for submission.
-//! Processes on this host are here too, and keep nobody out.
+//! Connections are counted in total and per host; for clients outside relay.networks also
+//! per surrounding network, with limits that grow more slowly than the networks, so that
+//! many addresses gain few more connections. The last tenth of all connections is reserved
+//! for relay.networks, the tenth before it for relay.networks and submission. Connections
+//! of local processes are listed, but do not count.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,48 +15,50 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Kind, Limits};
 use crate::session::Watch;
 
-/// One of a kind of warning is logged in this time.
-const SELDOM: Duration = Duration::from_secs(1);
+/// At most one warning of a kind is logged in this interval.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Everyone who is connected.
+/// All open connections.
 #[derive(Default)]
-pub struct Places {
+pub struct Connections {
     next: u64,
-    pub here: HashMap<u64, Guest>,
+    /// By their numbers.
+    pub open: HashMap<u64, Connection>,
     networks: HashMap<Network, usize>,
-    /// Clients that are not of relay.networks.
+    /// Connections from outside relay.networks.
     outsiders: usize,
-    /// Those of them that came where other hosts come.
+    /// Those of them that came to a listener for other hosts.
     strangers: usize,
-    /// How many of them are processes on this host.
-    callers: usize,
+    /// Connections of local processes.
+    local_users: usize,
     warned: [Option<Instant>; 4],
-    unsaid: [usize; 4],
+    unlogged: [usize; 4],
 }
 
-/// Someone who is connected.
-pub struct Guest {
-    /// What it is counted as, once that is known.
-    counted: Option<(IpAddr, Standing)>,
-    /// Shared with the session, which alone reads and writes it.
+/// An open connection.
+pub struct Connection {
+    /// The address and class it is counted under, once known.
+    counted: Option<(IpAddr, ClientClass)>,
+    /// Shared with the session; only the session reads and writes it.
     pub socket: Arc<TcpStream>,
     pub watch: Watch,
-    is_caller: bool,
+    is_local_user: bool,
 }
 
-/// Which places are for a client.
+/// Which part of the connections is open to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Of relay.networks: all of them.
+pub enum ClientClass {
+    /// In relay.networks: all of them.
     Trusted,
-    /// At a listener for submission.
+    /// A client of a listener for submission: nine tenths.
     Submitter,
-    /// Anybody else.
+    /// Any other client: eight tenths.
     Stranger,
 }
 
-impl Standing {
-    /// That of a client with an address, at a listener of a kind. `is_known`: it is its own.
+impl ClientClass {
+    /// The class of a client. `is_known` is false for the address of a proxy that does not
+    /// name its client.
     pub fn of(config: &Config, address: IpAddr, is_known: bool, kind: Kind) -> Self {
         let is_trusted = is_known && config.relay.networks.iter().any(|network| network.contains(address));
         match kind {
@@ -70,20 +72,20 @@ impl Standing {
 /// A network: its first address and the length of its prefix.
 type Network = (IpAddr, u8);
 
-/// Why there is no place.
+/// The limit that a connection would exceed, with the number of connections now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
-    /// In all.
+pub enum LimitReached {
+    /// On all connections.
     All(usize),
-    /// But for relay.networks.
+    /// On clients outside relay.networks.
     Outsiders(usize),
-    /// But for relay.networks and submission.
+    /// On clients outside relay.networks and submission.
     Strangers(usize),
-    /// From one network.
+    /// On one host, or one network with its prefix length.
     From(IpAddr, Option<u8>, usize),
 }
 
-impl fmt::Display for Full {
+impl fmt::Display for LimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All(count) => write!(f, "too many connections: {count}"),
@@ -99,60 +101,66 @@ impl fmt::Display for Full {
     }
 }
 
-impl Places {
-    /// A place for one more, not counted for anybody yet.
-    pub fn admit(&mut self, socket: &Arc<TcpStream>, watch: &Watch, is_caller: bool) -> u64 {
+impl Connections {
+    /// Adds a connection that is not yet counted for an address; returns its number.
+    pub fn admit(&mut self, socket: &Arc<TcpStream>, watch: &Watch, is_local_user: bool) -> u64 {
         self.next += 1;
-        self.callers += usize::from(is_caller);
-        let guest = Guest { counted: None, socket: Arc::clone(socket), watch: watch.clone(), is_caller };
-        self.here.insert(self.next, guest);
+        self.local_users += usize::from(is_local_user);
+        let connection = Connection { counted: None, socket: Arc::clone(socket), watch: watch.clone(), is_local_user };
+        self.open.insert(self.next, connection);
         self.next
     }
 
-    /// Whether there is a place at all.
-    pub fn has_room(&self, limits: &Limits) -> Result<(), Full> {
-        let all = self.here.len().saturating_sub(self.callers);
-        if all < limits.connections { Ok(()) } else { Err(Full::All(all)) }
+    /// Checks the limit on all connections.
+    pub fn has_room(&self, limits: &Limits) -> Result<(), LimitReached> {
+        let all = self.open.len().saturating_sub(self.local_users);
+        if all < limits.connections { Ok(()) } else { Err(LimitReached::All(all)) }
     }
 
-    /// Counts one that is here for its address, if that has a place left.
-    pub fn count(&mut self, number: u64, limits: &Limits, address: IpAddr, standing: Standing) -> Result<(), Full> {
-        self.look(limits, address, standing)?;
-        let Some(guest) = self.here.get_mut(&number) else { return Ok(()) };
-        guest.counted = Some((address, standing));
+    /// Counts an open connection for its address, unless that exceeds a limit.
+    pub fn count(
+        &mut self,
+        number: u64,
+        limits: &Limits,
+        address: IpAddr,
+        class: ClientClass,
+    ) -> Result<(), LimitReached> {
+        self.check(limits, address, class)?;
+        let Some(connection) = self.open.get_mut(&number) else { return Ok(()) };
+        connection.counted = Some((address, class));
         for (network, _) in networks(address) {
             *self.networks.entry(network).or_default() += 1;
         }
-        self.outsiders += usize::from(standing != Standing::Trusted);
-        self.strangers += usize::from(standing == Standing::Stranger);
+        self.outsiders += usize::from(class != ClientClass::Trusted);
+        self.strangers += usize::from(class == ClientClass::Stranger);
         Ok(())
     }
 
-    fn look(&self, limits: &Limits, address: IpAddr, standing: Standing) -> Result<(), Full> {
-        let is_trusted = standing == Standing::Trusted;
+    fn check(&self, limits: &Limits, address: IpAddr, class: ClientClass) -> Result<(), LimitReached> {
+        let is_trusted = class == ClientClass::Trusted;
         for (at, (network, times)) in networks(address).enumerate() {
             let count = self.networks.get(&network).copied().unwrap_or(0);
             if count >= limits.connections_per_host * times && (at == 0 || !is_trusted) {
-                return Err(Full::From(network.0, (at > 0).then_some(network.1), count));
+                return Err(LimitReached::From(network.0, (at > 0).then_some(network.1), count));
             }
         }
         let share = limits.connections / 10;
         if !is_trusted && self.outsiders >= limits.connections - share {
-            return Err(Full::Outsiders(self.outsiders));
+            return Err(LimitReached::Outsiders(self.outsiders));
         }
-        if standing == Standing::Stranger && self.strangers >= limits.connections - 2 * share {
-            return Err(Full::Strangers(self.strangers));
+        if class == ClientClass::Stranger && self.strangers >= limits.connections - 2 * share {
+            return Err(LimitReached::Strangers(self.strangers));
         }
         Ok(())
     }
 
-    /// One has left.
+    /// Removes a closed connection.
     pub fn leave(&mut self, number: u64) {
-        let Some(gone) = self.here.remove(&number) else { return };
-        self.callers -= usize::from(gone.is_caller);
-        let Some((address, standing)) = gone.counted else { return };
-        self.outsiders -= usize::from(standing != Standing::Trusted);
-        self.strangers -= usize::from(standing == Standing::Stranger);
+        let Some(gone) = self.open.remove(&number) else { return };
+        self.local_users -= usize::from(gone.is_local_user);
+        let Some((address, class)) = gone.counted else { return };
+        self.outsiders -= usize::from(class != ClientClass::Trusted);
+        self.strangers -= usize::from(class == ClientClass::Stranger);
         for (network, _) in networks(address) {
             match self.networks.get_mut(&network) {
                 Some(count) if *count > 1 => *count -= 1,
@@ -161,30 +169,30 @@ impl Places {
         }
     }
 
-    /// The line of the log that says why a client found no place: one of a kind a second, with
-    /// how many like it were left out since the last.
-    pub fn warning(&mut self, why: Full, now: Instant) -> Option<String> {
+    /// The log line for a rejected client: at most one of a kind per second, with the number
+    /// of those left out since the last.
+    pub fn warning(&mut self, why: LimitReached, now: Instant) -> Option<String> {
         let kind = match why {
-            Full::All(_) => 0,
-            Full::Outsiders(_) => 1,
-            Full::Strangers(_) => 2,
-            Full::From(..) => 3,
+            LimitReached::All(_) => 0,
+            LimitReached::Outsiders(_) => 1,
+            LimitReached::Strangers(_) => 2,
+            LimitReached::From(..) => 3,
         };
-        let (warned, unsaid) = (self.warned.get_mut(kind)?, self.unsaid.get_mut(kind)?);
-        if warned.is_some_and(|then| now.saturating_duration_since(then) < SELDOM) {
-            *unsaid += 1;
+        let (warned, unlogged) = (self.warned.get_mut(kind)?, self.unlogged.get_mut(kind)?);
+        if warned.is_some_and(|then| now.saturating_duration_since(then) < WARNING_INTERVAL) {
+            *unlogged += 1;
             return None;
         }
         *warned = Some(now);
-        match std::mem::take(unsaid) {
+        match std::mem::take(unlogged) {
             0 => Some(why.to_string()),
             more => Some(format!("{why} ({more} more since the last line)")),
         }
     }
 }
 
-/// What is counted for an address, the host first, and how many times the places of a host
-/// there are: an IPv4 address and its /24, or for IPv6 the /64, /56 and /48.
+/// The networks an address counts for, smallest first, each with its limit as a multiple of
+/// connections_per_host: the IPv4 address and its /24, or the IPv6 /64, /56 and /48.
 fn networks(address: IpAddr) -> impl Iterator<Item = (Network, usize)> {
     let prefixes: &[(u8, usize)] = match address.to_canonical() {
         IpAddr::V4(_) => &[(32, 1), (24, 3)],
@@ -216,71 +224,77 @@ mod tests {
         Limits { connections, connections_per_host, ..crate::config::default().limits }
     }
 
-    /// How many of these find a place, one after the other.
-    fn seated(
-        places: &mut Places,
+    /// Those of the addresses that are admitted, in order.
+    fn admitted(
+        connections: &mut Connections,
         limits: &Limits,
-        standing: Standing,
+        class: ClientClass,
         addresses: impl Iterator<Item = IpAddr>,
     ) -> Vec<u64> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let socket = Arc::new(TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection"));
-        let mut seated = Vec::new();
+        let mut admitted = Vec::new();
         for address in addresses {
-            if places.has_room(limits).is_err() {
+            if connections.has_room(limits).is_err() {
                 continue;
             }
-            let number = places.admit(&socket, &Watch::default(), false);
-            match places.count(number, limits, address, standing) {
-                Ok(()) => seated.push(number),
-                Err(_) => places.leave(number),
+            let number = connections.admit(&socket, &Watch::default(), false);
+            match connections.count(number, limits, address, class) {
+                Ok(()) => admitted.push(number),
+                Err(_) => connections.leave(number),
             }
         }
-        seated
+        admitted
     }
 
     #[test]
-    fn many_addresses_of_one_network_have_few_places() {
+    fn many_addresses_of_one_network_get_few_connections() {
         let six =
             |shift: u32| (0..4000_u128).map(move |n| Ipv6Addr::from_bits((0x2001_0db8 << 96) + (n << shift)).into());
         let four = |shift: u32| (0..4000_u32).map(move |n| Ipv4Addr::from_bits((198 << 24) + (n << shift)).into());
-        let each: [(&str, &mut dyn Iterator<Item = IpAddr>, Standing, usize); 7] = [
-            ("one /64", &mut six(0), Standing::Stranger, 50),
-            ("/64s of a /52", &mut six(64), Standing::Stranger, 150),
-            ("/48s", &mut six(80), Standing::Stranger, 800),
-            ("/48s, submission", &mut six(80), Standing::Submitter, 900),
-            ("addresses of sixteen /24", &mut four(0), Standing::Stranger, 800),
-            ("/24s", &mut four(8), Standing::Stranger, 800),
-            ("addresses of ours", &mut six(64), Standing::Trusted, 1000),
+        let each: [(&str, &mut dyn Iterator<Item = IpAddr>, ClientClass, usize); 7] = [
+            ("one /64", &mut six(0), ClientClass::Stranger, 50),
+            ("/64s of a /52", &mut six(64), ClientClass::Stranger, 150),
+            ("/48s", &mut six(80), ClientClass::Stranger, 800),
+            ("/48s, submission", &mut six(80), ClientClass::Submitter, 900),
+            ("addresses of sixteen /24", &mut four(0), ClientClass::Stranger, 800),
+            ("/24s", &mut four(8), ClientClass::Stranger, 800),
+            ("relay.networks", &mut six(64), ClientClass::Trusted, 1000),
         ];
-        for (what, addresses, standing, most) in each {
-            let (mut places, limits) = (Places::default(), limits(1000, 50));
-            let seats = seated(&mut places, &limits, standing, addresses);
-            assert_eq!(seats.len(), most, "{what}");
-            seats.into_iter().for_each(|number| places.leave(number));
-            assert!(places.networks.is_empty() && places.outsiders + places.strangers + places.here.len() == 0);
+        for (what, addresses, class, admitted_count) in each {
+            let (mut connections, limits) = (Connections::default(), limits(1000, 50));
+            let numbers = admitted(&mut connections, &limits, class, addresses);
+            assert_eq!(numbers.len(), admitted_count, "{what}");
+            numbers.into_iter().for_each(|number| connections.leave(number));
+            assert!(
+                connections.networks.is_empty()
+                    && connections.outsiders + connections.strangers + connections.open.len() == 0
+            );
         }
     }
 
     #[test]
-    fn a_share_is_kept_for_those_who_are_known() {
+    fn shares_are_reserved_for_trusted_clients_and_submission() {
         let addresses = || (0..4000_u32).map(|n| IpAddr::from(Ipv4Addr::from_bits((198 << 24) + (n << 8))));
-        let (mut places, limits) = (Places::default(), limits(20, 50));
-        for (standing, places_left) in
-            [(Standing::Stranger, 16), (Standing::Submitter, 2), (Standing::Stranger, 0), (Standing::Trusted, 2)]
-        {
-            assert_eq!(seated(&mut places, &limits, standing, addresses()).len(), places_left, "{standing:?}");
+        let (mut connections, limits) = (Connections::default(), limits(20, 50));
+        for (class, left) in [
+            (ClientClass::Stranger, 16),
+            (ClientClass::Submitter, 2),
+            (ClientClass::Stranger, 0),
+            (ClientClass::Trusted, 2),
+        ] {
+            assert_eq!(admitted(&mut connections, &limits, class, addresses()).len(), left, "{class:?}");
         }
     }
 
     #[test]
-    fn a_flood_has_a_line_a_second() {
-        let (mut places, now) = (Places::default(), Instant::now());
-        assert_eq!(places.warning(Full::All(7), now).as_deref(), Some("too many connections: 7"));
-        assert!((0..100).all(|_| places.warning(Full::All(7), now).is_none()));
-        let from = Full::From(IpAddr::V4(Ipv4Addr::LOCALHOST), Some(24), 150);
-        assert_eq!(places.warning(from, now).as_deref(), Some("too many connections from [127.0.0.1]/24: 150"));
-        let later = places.warning(Full::All(8), now + SELDOM);
+    fn a_flood_logs_one_line_per_second() {
+        let (mut connections, now) = (Connections::default(), Instant::now());
+        assert_eq!(connections.warning(LimitReached::All(7), now).as_deref(), Some("too many connections: 7"));
+        assert!((0..100).all(|_| connections.warning(LimitReached::All(7), now).is_none()));
+        let from = LimitReached::From(IpAddr::V4(Ipv4Addr::LOCALHOST), Some(24), 150);
+        assert_eq!(connections.warning(from, now).as_deref(), Some("too many connections from [127.0.0.1]/24: 150"));
+        let later = connections.warning(LimitReached::All(8), now + WARNING_INTERVAL);
         assert_eq!(later.as_deref(), Some("too many connections: 8 (100 more since the last line)"));
     }
 }

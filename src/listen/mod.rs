@@ -1,11 +1,12 @@
-//! Sockets, and a thread for every client.
+//! The listening sockets, and a thread for each client.
 //!
-//! Counts connections ([`connections`]), and turns away what is too much with a 421. When the system has no descriptor or no thread to give, the
-//! client is told to come back too. Who submits over the control socket is
-//! served here too, and counted there. Who comes through a trusted proxy is the client
-//! that the proxy names in its first octets, or nobody. A panic in a session is a bug that ends that
-//! session alone. When the daemon goes down, sessions between two messages are
-//! told so at once, the others get a moment.
+//! Connections are counted, and those beyond a limit get a 421; so does a client for which
+//! the system has no descriptor or thread. Submission over the control socket is served here
+//! too, but counted there. The client of a trusted proxy is the one that the PROXY header
+//! names. A panic in a session is a bug, and ends only that session. At shutdown, sessions
+//! between two messages end at once, the others after a grace period.
+//!
+//! - `connections`: the open connections, and the limits on their number
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -30,27 +31,27 @@ use crate::sys;
 
 mod connections;
 
-use connections::{Full, Guest, Places, Standing};
+use connections::{ClientClass, Connection, Connections, LimitReached};
 
-/// A session needs little: its buffers are on the heap.
-const STACK: usize = 256 << 10;
-/// Clients that the system keeps waiting for us.
+/// The stack of a session's thread: its buffers are on the heap.
+const SESSION_STACK: usize = 256 << 10;
+/// The backlog of listen(2).
 const BACKLOG: i32 = 1024;
-/// What a session in the middle of a message gets when the daemon goes down.
-const GRACE: Duration = Duration::from_secs(5);
-/// How long to wait when accept(2) fails: not at full speed.
-const BREATH: Duration = Duration::from_millis(10);
-/// What all get then to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// The time to finish a message at shutdown.
+const MESSAGE_GRACE: Duration = Duration::from_secs(5);
+/// The delay after a failed accept(2).
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
+/// The time to send the last reply.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a proxy may take to say for whom it comes.
-const INTRODUCTION: Duration = Duration::from_secs(10);
+/// The time limit for a PROXY header.
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to try to reach a listening socket of one's own.
-const KNOCK: Duration = Duration::from_millis(500);
+/// The time limit for connecting to a listening socket of this process, to wake its thread.
+const SELF_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether there are descriptors again.
-const SHORTAGE: Duration = Duration::from_millis(100);
+/// The interval between looks for a free descriptor.
+const DESCRIPTOR_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Opens a listening socket.
 ///
@@ -59,7 +60,7 @@ const SHORTAGE: Duration = Duration::from_millis(100);
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // Who wants IPv4 too has a line for it.
+        // IPv4 has a [[listen]] of its own.
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
@@ -68,84 +69,91 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A listening socket, and how clients are served that come there.
-pub struct Entrance {
+/// A listening socket and its configuration.
+pub struct Listener {
     /// The socket.
     pub socket: TcpListener,
-    /// What the configuration says of it.
+    /// Its section of the configuration.
     pub listen: Listen,
-    /// Whether the service manager has it too, and others may listen there after us.
+    /// Whether the service manager holds it too, and may pass it to a later process.
     pub is_shared: bool,
 }
 
-impl Entrance {
-    /// Makes the thread that waits for clients return, when the door is closed. A shared
-    /// socket cannot be shut down: the next client is us, if nobody is faster.
+impl Listener {
+    /// Makes accept(2) return once the server is closed. A shared socket cannot be shut down,
+    /// so this process connects to it instead.
     fn wake(&self) {
         if self.is_shared {
             let address = self.socket.local_addr();
-            let _ = address.and_then(|address| TcpStream::connect_timeout(&address, KNOCK));
+            let _ = address.and_then(|address| TcpStream::connect_timeout(&address, SELF_CONNECT_TIMEOUT));
         } else {
             sys::wake_acceptor(&self.socket);
         }
     }
 }
 
-/// All that is connected, and what new sessions work with.
-pub struct Door {
-    /// Replaced as a whole by a reload; the lock guards the replacing only.
+/// The open connections, and the service for new sessions.
+pub struct Server {
+    /// Replaced as a whole by a reload; the lock only guards the replacement.
     service: RwLock<Arc<Service>>,
-    /// Who is here: entered by the thread that accepts, left by the session's own.
-    guests: Mutex<Places>,
-    left: Condvar,
+    /// Added to by the accepting thread, removed from by the session's thread.
+    connections: Mutex<Connections>,
+    closed: Condvar,
     watch: Watch,
     sessions: AtomicU64,
 }
 
-impl Door {
-    /// Nobody here yet. `seed` makes the sessions' ids differ from those of other runs.
+impl Server {
+    /// A server without connections. `seed` makes session ids differ from those of other runs.
     pub fn new(service: Arc<Service>, seed: u64) -> Arc<Self> {
         Arc::new(Self {
             service: RwLock::new(service),
-            guests: Mutex::default(),
-            left: Condvar::new(),
+            connections: Mutex::default(),
+            closed: Condvar::new(),
             watch: Watch::default(),
             sessions: AtomicU64::new(seed << 20),
         })
     }
 
-    /// What sessions that begin from now on work with.
+    /// Replaces the service for sessions that begin from now on.
     pub fn replace(&self, service: Arc<Service>) {
         *self.service.write().unwrap_or_else(PoisonError::into_inner) = service;
     }
 
-    /// Serves one client on standard input and output, and returns when it has left.
+    /// Serves one client on standard input and output, and returns when its session ends.
     ///
     /// # Errors
-    /// When there is no standard input.
+    /// If there is no standard input.
     pub fn serve_standard_input(&self) -> io::Result<()> {
         let stream = Stream::from_standard_input()?;
         let address = stream.peer().map(|a| a.ip().to_canonical());
         let listen = Arc::new(Listen::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
         let (session, is_local) = (self.session_id(), stream.is_local());
-        let client = Client { session, address, is_local, via: None, is_unknown: false, listen, caller: None };
+        let client =
+            Client { session, address, is_local, proxy: None, is_unidentified: false, listen, local_user: None };
         Session::new(&self.service(), client, self.watch.clone(), stream).run();
         Ok(())
     }
 
-    /// Serves a process on this host that the kernel has named, and returns when it has
-    /// left. How many there are is not counted here: neither do they keep out clients from
-    /// elsewhere, nor these them.
-    pub fn serve_caller(&self, stream: UnixStream, caller: LocalUser) {
+    /// Serves a local process identified by the kernel, and returns when its session ends.
+    /// It does not count towards the limits on connections, nor do they apply to it.
+    pub fn serve_local_user(&self, stream: UnixStream, user: LocalUser) {
         let socket = Arc::new(TcpStream::from(OwnedFd::from(stream)));
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
-        let number = self.guests().admit(&socket, &watch, true);
+        let number = self.connections().admit(&socket, &watch, true);
         let mut listen = Listen::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         (listen.kind, listen.tls) = (Kind::Submission, ListenTls::None);
         let (session, listen) = (self.session_id(), Arc::new(listen));
-        ::log::debug!("{session} connect {}", caller.comment());
-        let caller = Some(caller);
-        let client = Client { session, address: None, is_local: true, via: None, is_unknown: false, listen, caller };
+        ::log::debug!("{session} connect {}", user.comment());
+        let client = Client {
+            session,
+            address: None,
+            is_local: true,
+            proxy: None,
+            is_unidentified: false,
+            listen,
+            local_user: Some(user),
+        };
         let (service, stream) = (self.service(), Stream::from_socket(socket));
         let session = client.session.clone();
         if catch_unwind(AssertUnwindSafe(|| Session::new(&service, client, watch, stream).run())).is_err() {
@@ -154,19 +162,19 @@ impl Door {
         self.leave(number);
     }
 
-    /// Accepts clients until the daemon goes down.
-    pub fn accept_from(self: &Arc<Self>, entrance: &Entrance) {
-        let (listener, listen) = (&entrance.socket, &Arc::new(entrance.listen.clone()));
-        // Given up for a moment when no descriptor is left, to tell the client so.
+    /// Accepts clients until shutdown.
+    pub fn accept_from(self: &Arc<Self>, listener: &Listener) {
+        let (listener, listen) = (&listener.socket, &Arc::new(listener.listen.clone()));
+        // Closed for a moment when no descriptor is left, to send the client a 421.
         let mut reserve = File::open("/dev/null").ok();
         let mut is_short = false;
         loop {
             match listener.accept() {
-                // The others wait for who listens next.
-                Ok((socket, _)) if self.is_closed() => return self.turn_away(&socket, listen),
+                // Any others wait for the next process that listens.
+                Ok((socket, _)) if self.is_closed() => return self.reject(&socket, listen),
                 Ok((socket, peer)) => {
                     is_short = false;
-                    self.welcome(socket, peer, listen);
+                    self.accept(socket, peer, listen);
                 }
                 Err(_) if self.is_closed() => return,
                 Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE)) => {
@@ -176,84 +184,87 @@ impl Door {
                     drop(reserve.take());
                     let waiting = accept_waiting(listener);
                     if let Ok(socket) = &waiting {
-                        self.turn_away(socket, listen);
+                        self.reject(socket, listen);
                     }
                     reserve = File::open("/dev/null").ok();
                     if waiting.is_err() {
-                        thread::sleep(SHORTAGE);
+                        thread::sleep(DESCRIPTOR_POLL_INTERVAL);
                     }
                 }
-                // What went wrong with one connection, or what may pass.
+                // An error of one connection, or a temporary one.
                 Err(e) => {
                     ::log::warn!("accept: {e}");
-                    thread::sleep(BREATH);
+                    thread::sleep(ACCEPT_RETRY_DELAY);
                 }
             }
         }
     }
 
-    /// Goes down: lets nobody in, ends the sessions, and returns when they are
+    /// Shuts down: accepts no more clients, ends the sessions, and returns when they are
     /// over, within seconds.
-    pub fn close(&self, entrances: &[Arc<Entrance>]) {
+    pub fn close(&self, listeners: &[Arc<Listener>]) {
         self.watch.stop.store(true, Ordering::SeqCst);
-        entrances.iter().for_each(|entrance| entrance.wake());
-        self.hang_up(|guest| !guest.watch.busy.load(Ordering::SeqCst));
-        if !self.wait(GRACE) {
+        listeners.iter().for_each(|listener| listener.wake());
+        self.hang_up(|connection| !connection.watch.busy.load(Ordering::SeqCst));
+        if !self.wait(MESSAGE_GRACE) {
             self.hang_up(|_| true);
-            self.wait(GOODBYE);
+            self.wait(CLOSE_TIMEOUT);
         }
     }
 
-    fn hang_up(&self, is_meant: impl Fn(&Guest) -> bool) {
-        for guest in self.guests().here.values().filter(|g| is_meant(g)) {
-            // One that is gone already is meant to be.
-            let _ = guest.socket.shutdown(Shutdown::Read);
+    fn hang_up(&self, is_meant: impl Fn(&Connection) -> bool) {
+        for connection in self.connections().open.values().filter(|c| is_meant(c)) {
+            // Fails only for one that is closed already.
+            let _ = connection.socket.shutdown(Shutdown::Read);
         }
     }
 
-    /// Whether everyone has left in time.
+    /// Waits until all connections are closed; whether that was within `limit`.
     fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        let mut guests = self.guests();
-        while !guests.here.is_empty() {
+        let mut connections = self.connections();
+        while !connections.open.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            guests = self.left.wait_timeout(guests, left).unwrap_or_else(PoisonError::into_inner).0;
+            connections = self.closed.wait_timeout(connections, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
 
-    fn welcome(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, listen: &Arc<Listen>) {
+    fn accept(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, listen: &Arc<Listen>) {
         let (service, socket) = (self.service(), Arc::new(socket));
-        // Who comes through a proxy is counted when it is known who it is.
+        // The client of a proxy is counted once the proxy has named it.
         let is_proxy = listen.proxy.iter().any(|network| network.contains(peer.ip()));
-        let standing = Standing::of(&service.config, peer.ip(), true, listen.kind);
-        let counted = (!is_proxy).then_some((peer.ip(), standing));
-        // Without it a reply waits for the client's delayed acknowledgement.
+        let class = ClientClass::of(&service.config, peer.ip(), true, listen.kind);
+        let counted = (!is_proxy).then_some((peer.ip(), class));
+        // Otherwise a reply waits for the client's delayed acknowledgement.
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
         let Some(number) = self.enter(&service, counted, &socket, &watch) else {
-            return self.turn_away(&socket, listen);
+            return self.reject(&socket, listen);
         };
         let (session, address) = (self.session_id(), Some(peer.ip().to_canonical()));
         let client = Client {
             session,
             address,
             is_local: false,
-            via: None,
-            is_unknown: false,
+            proxy: None,
+            is_unidentified: false,
             listen: Arc::clone(listen),
-            caller: None,
+            local_user: None,
         };
         ::log::debug!("{} connect peer=[{peer}]", client.session);
-        let (door, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
-        let started = thread::Builder::new().name("session".into()).stack_size(STACK).spawn(move || {
+        let (server, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
+        let started = thread::Builder::new().name("session".into()).stack_size(SESSION_STACK).spawn(move || {
             let session = client.session.clone();
             let served = catch_unwind(AssertUnwindSafe(|| {
-                let arrived =
-                    if is_proxy { door.introduce(number, &service, client, stream) } else { Some((client, stream)) };
+                let arrived = if is_proxy {
+                    server.read_proxy_header(number, &service, client, stream)
+                } else {
+                    Some((client, stream))
+                };
                 if let Some((client, stream)) = arrived {
                     Session::new(&service, client, watch, stream).run();
                 }
@@ -261,18 +272,18 @@ impl Door {
             if served.is_err() {
                 ::log::error!("{session}: a bug ended this session");
             }
-            door.leave(number);
+            server.leave(number);
         });
         if let Err(e) = started {
             ::log::error!("start a session: {e}");
             self.leave(number);
-            self.turn_away(&socket, listen);
+            self.reject(&socket, listen);
         }
     }
 
-    /// Hears from a proxy for whom a connection comes: the client as it is then, unless
-    /// the proxy does not say, or there are too many of these.
-    fn introduce(
+    /// Reads the PROXY header and returns the client it names; `None` if there is no header,
+    /// or the client exceeds a limit.
+    fn read_proxy_header(
         &self,
         number: u64,
         service: &Service,
@@ -280,10 +291,10 @@ impl Door {
         mut stream: Stream,
     ) -> Option<(Client, Stream)> {
         let (session, proxy) = (client.session.clone(), client.address?);
-        stream.set_limit(INTRODUCTION);
+        stream.set_limit(PROXY_HEADER_TIMEOUT);
         match proxy::read(&mut stream) {
-            Ok(Source::Client(address)) => (client.address, client.via) = (Some(address.ip()), Some(proxy)),
-            Ok(Source::Unknown) => (client.is_unknown, client.via) = (true, Some(proxy)),
+            Ok(Source::Client(address)) => (client.address, client.proxy) = (Some(address.ip()), Some(proxy)),
+            Ok(Source::Unknown) => (client.is_unidentified, client.proxy) = (true, Some(proxy)),
             Ok(Source::Proxy) => {}
             Err(_) if self.is_closed() => return None,
             Err(e) => {
@@ -298,36 +309,36 @@ impl Door {
         }
         let host = client.address.unwrap_or(proxy);
         ::log::debug!("{session} proxied peer=[{host}] via=[{proxy}]");
-        let standing = Standing::of(&service.config, host, !client.is_unknown, client.listen.kind);
-        if self.count(number, service, (host, standing)) {
+        let class = ClientClass::of(&service.config, host, !client.is_unidentified, client.listen.kind);
+        if self.count(number, service, (host, class)) {
             return Some((client, stream));
         }
         let mut text = Vec::new();
         reply::connection::too_many_connections(&service.config.hostname).write_to(&mut text);
-        stream.set_limit(GOODBYE);
-        // One that does not listen is gone all the same.
+        stream.set_limit(CLOSE_TIMEOUT);
+        // If the client cannot be written to, the connection is closed all the same.
         let is_clear = client.listen.tls != ListenTls::Implicit;
         if is_clear && stream.write_all(&text).is_ok() {
-            stream.part();
+            stream.close();
         }
         None
     }
 
-    /// Counts a client in, unless there are too many.
+    /// Adds a connection, unless it exceeds a limit.
     fn enter(
         &self,
         service: &Service,
-        counted: Option<(IpAddr, Standing)>,
+        counted: Option<(IpAddr, ClientClass)>,
         socket: &Arc<TcpStream>,
         watch: &Watch,
     ) -> Option<u64> {
-        let mut guests = self.guests();
-        if let Err(why) = guests.has_room(&service.config.limits) {
-            self.warn(guests, why);
+        let mut connections = self.connections();
+        if let Err(why) = connections.has_room(&service.config.limits) {
+            self.warn(connections, why);
             return None;
         }
-        let number = guests.admit(socket, watch, false);
-        drop(guests);
+        let number = connections.admit(socket, watch, false);
+        drop(connections);
         if counted.is_none_or(|counted| self.count(number, service, counted)) {
             return Some(number);
         }
@@ -335,41 +346,41 @@ impl Door {
         None
     }
 
-    /// Counts a client that is here for its address, unless there are too many from there.
-    fn count(&self, number: u64, service: &Service, (address, standing): (IpAddr, Standing)) -> bool {
-        let mut guests = self.guests();
-        match guests.count(number, &service.config.limits, address, standing) {
+    /// Counts a connection for its address, unless it exceeds a limit.
+    fn count(&self, number: u64, service: &Service, (address, class): (IpAddr, ClientClass)) -> bool {
+        let mut connections = self.connections();
+        match connections.count(number, &service.config.limits, address, class) {
             Ok(()) => true,
             Err(why) => {
-                self.warn(guests, why);
+                self.warn(connections, why);
                 false
             }
         }
     }
 
-    /// Logs why a client was turned away, when nobody waits for the lock any more.
-    fn warn(&self, mut guests: MutexGuard<'_, Places>, why: Full) {
-        let warning = guests.warning(why, Instant::now());
-        drop(guests);
+    /// Logs the reason for a rejection, after releasing the lock.
+    fn warn(&self, mut connections: MutexGuard<'_, Connections>, why: LimitReached) {
+        let warning = connections.warning(why, Instant::now());
+        drop(connections);
         if let Some(warning) = warning {
             ::log::warn!("{warning}");
         }
     }
 
     fn leave(&self, number: u64) {
-        self.guests().leave(number);
-        self.left.notify_all();
+        self.connections().leave(number);
+        self.closed.notify_all();
     }
 
-    fn turn_away(&self, mut socket: &TcpStream, listen: &Listen) {
+    fn reject(&self, mut socket: &TcpStream, listen: &Listen) {
         if listen.tls == ListenTls::Implicit {
-            return; // It is awaiting a handshake, for which nothing is to be had now.
+            return; // It expects a handshake, and there are no resources for one.
         }
         let (mut text, service) = (Vec::new(), self.service());
         let why =
             if self.is_closed() { reply::connection::shutting_down } else { reply::connection::too_many_connections };
         why(&service.config.hostname).write_to(&mut text);
-        // It fits into any socket's buffer; who does not take it is not waited for.
+        // It fits into any socket's buffer; a client that does not read is not waited for.
         let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(&text));
     }
 
@@ -381,8 +392,8 @@ impl Door {
         Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn guests(&self) -> MutexGuard<'_, Places> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_closed(&self) -> bool {
@@ -390,8 +401,8 @@ impl Door {
     }
 }
 
-/// A client that is here already: accept(2) wants a descriptor before it looks for
-/// one, and would wait with it.
+/// Accepts a waiting client without blocking: a blocking accept(2) would first take the free
+/// descriptor, then wait with it for a client.
 fn accept_waiting(listener: &TcpListener) -> io::Result<TcpStream> {
     listener.set_nonblocking(true)?;
     let accepted = listener.accept();

@@ -14,7 +14,7 @@ use crate::route::{Expansion, Place, Route};
 /// Whether the client may send mail to anywhere without a login.
 pub fn may_relay(service: &Service, client: &Client) -> bool {
     let is_trusted = |address| service.config.relay.networks.iter().any(|n| n.contains(address));
-    client.is_local || (!client.is_unknown && client.address.is_some_and(is_trusted))
+    client.is_local || (!client.is_unidentified && client.address.is_some_and(is_trusted))
 }
 
 impl Session<'_> {

@@ -28,11 +28,11 @@ use crate::smtp::command::Command;
 use crate::smtp::line::Line;
 
 /// Failures that end a session.
-const MAX_FAILURES: usize = 4;
+const MAX_FAILED_LOGINS: usize = 4;
 /// Challenges of one exchange.
 const MAX_ROUNDS: usize = 8;
 /// How often a client that waits is looked after, so that the daemon can go down.
-const GLANCE: Duration = Duration::from_millis(50);
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What went wrong with AUTH in this session.
 #[derive(Debug, Default)]
@@ -172,7 +172,7 @@ impl Session<'_> {
         log::auth_failed(&self.client.session, name, address, mechanism.name());
         self.wait_until(started + self.service.logins.throttle.failed(address, name));
         self.attempts.failures += 1;
-        if self.attempts.failures < MAX_FAILURES {
+        if self.attempts.failures < MAX_FAILED_LOGINS {
             return self.temporary_failure("too many failures");
         }
         Step::SayThenHangUp(reply::auth::too_many_failures(self.hostname()))
@@ -188,7 +188,7 @@ impl Session<'_> {
 
     fn failed_once_more(&mut self) -> Step {
         self.attempts.failures += 1;
-        if self.attempts.failures < MAX_FAILURES {
+        if self.attempts.failures < MAX_FAILED_LOGINS {
             Step::Say(reply::auth::bad_credentials())
         } else {
             Step::SayThenHangUp(reply::auth::too_many_failures(self.hostname()))
@@ -234,7 +234,7 @@ impl Session<'_> {
             if left.is_zero() || self.is_stopping() {
                 return;
             }
-            thread::sleep(left.min(GLANCE));
+            thread::sleep(left.min(STOP_CHECK_INTERVAL));
         }
     }
 }

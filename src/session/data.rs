@@ -108,7 +108,7 @@ impl Session<'_> {
     fn received_line(&mut self, hello: &Hello, id: &str, recipient: Option<&Address>) -> String {
         let is_hidden = self.hides_client();
         let name = if is_hidden { None } else { self.verified_name() };
-        let origin = match &self.client.caller {
+        let origin = match &self.client.local_user {
             Some(user) => Origin::LocalUser(user),
             None => Origin::Client(trace::Client {
                 address: self.client.address,
@@ -215,8 +215,8 @@ impl Session<'_> {
             ident: &origin.ident,
             protocol: self.protocol(hello),
             tls: self.tls_info.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.cipher)),
-            user: self.login.as_deref().or(self.client.caller.as_ref().map(|caller| caller.login.as_str())),
-            caller: self.client.caller.as_ref().map(|caller| (caller.uid, caller.program.as_str())),
+            user: self.login.as_deref().or(self.client.local_user.as_ref().map(|user| user.login.as_str())),
+            caller: self.client.local_user.as_ref().map(|user| (user.uid, user.program.as_str())),
         });
         Ok(name)
     }

@@ -38,7 +38,7 @@ impl Session<'_> {
         let size = format!("SIZE {}", self.service.config.limits.message_size);
         let mut all = vec!["PIPELINING".into(), size.into(), "8BITMIME".into(), "ENHANCEDSTATUSCODES".into()];
         all.extend(self.offers_tls().then_some("STARTTLS".into()));
-        all.extend(self.offers_to_front_ends());
+        all.extend(self.proxy_extensions());
         let mechanisms = self.mechanisms();
         if !mechanisms.is_empty() {
             all.push(mechanisms.iter().fold("AUTH".to_owned(), |line, m| format!("{line} {m}")).into());
@@ -49,7 +49,7 @@ impl Session<'_> {
 
     /// What Received: and the log call the protocol (RFC 3848).
     pub(super) fn protocol(&self, hello: &Hello) -> &'static str {
-        if self.client.caller.is_some() {
+        if self.client.local_user.is_some() {
             return "local";
         }
         match (hello.extended, self.is_secure(), self.login.is_some()) {

@@ -90,14 +90,14 @@ pub struct Client {
     /// Whether it sits at a terminal or a pipe on this host: then it may relay.
     pub is_local: bool,
     /// The front end that speaks for it, if one does.
-    pub via: Option<IpAddr>,
+    pub proxy: Option<IpAddr>,
     /// Whether it may be anybody: a proxy could not say who it is. The address is then
     /// the proxy's, and gives no rights.
-    pub is_unknown: bool,
+    pub is_unidentified: bool,
     /// Where it came in, and what holds there.
     pub listen: Arc<Listen>,
     /// The process on this host that speaks, where the kernel has named it.
-    pub caller: Option<LocalUser>,
+    pub local_user: Option<LocalUser>,
 }
 
 /// How a session and those who want to end it know of each other.
@@ -141,7 +141,7 @@ pub struct Session<'a> {
     /// The client's name, once it was looked up.
     name: Option<Option<String>>,
     /// The address of whoever connected, if it may speak for others.
-    front: Option<IpAddr>,
+    trusted_proxy: Option<IpAddr>,
     /// For whom the next message comes, if it says so.
     forwarded: Option<Forwarded>,
     /// What is known of the encryption; `None` in clear.
@@ -162,7 +162,7 @@ const MAX_LOGGED: usize = 400;
 impl<'a> Session<'a> {
     /// A session that has not said anything yet.
     pub fn new(service: &'a Service, client: Client, watch: Watch, stream: Stream) -> Self {
-        let front = xclient::trusted(&client);
+        let trusted_proxy = xclient::trusted(&client);
         Self {
             service,
             client,
@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
             phase: Phase::Connected,
             tally: Tally::new(),
             name: None,
-            front,
+            trusted_proxy,
             forwarded: None,
             tls_info: None,
             login: None,
@@ -193,7 +193,7 @@ impl<'a> Session<'a> {
 
     fn dialogue(&mut self) -> io::Result<()> {
         if self.client.listen.tls == ListenTls::Implicit {
-            self.shake_hands()?;
+            self.handshake()?;
         }
         self.say(&reply::connection::banner(&self.service.config.hostname))?;
         loop {
@@ -247,7 +247,9 @@ impl<'a> Session<'a> {
             Line::Complete(line) => line.to_vec(),
             Line::End => return Ok(None),
             Line::TooLong => return Ok(Some(self.too_long())),
-            Line::BareNewline => return Ok(Some(self.judged(b"", Step::Say(reply::command::bare_newline())))),
+            Line::BareNewline => {
+                return Ok(Some(self.with_refusal_noted(b"", Step::Say(reply::command::bare_newline()))));
+            }
         };
         self.watch.busy.store(true, Ordering::SeqCst);
         let command = Command::parse(&line);
@@ -256,18 +258,21 @@ impl<'a> Session<'a> {
             Step::Authenticate(mechanism, initial) => self.authenticate(mechanism, initial)?,
             step => step,
         };
-        Ok(Some(self.judged(shown, step)))
+        Ok(Some(self.with_refusal_noted(shown, step)))
     }
 
     /// A line beyond the limit: a response may be one (RFC 4954 4).
     fn too_long(&mut self) -> Step {
         let is_auth = self.input.front().eq_ignore_ascii_case(b"AUTH");
-        self.judged(b"", Step::Say(if is_auth { reply::auth::response_too_long() } else { reply::command::too_long() }))
+        self.with_refusal_noted(
+            b"",
+            Step::Say(if is_auth { reply::auth::response_too_long() } else { reply::command::too_long() }),
+        )
     }
 
     /// All verbs on one screen.
     fn dispatch(&mut self, command: Command<'_>) -> Step {
-        if self.must_be_secure(&command) {
+        if self.must_wait_for_tls(&command) {
             return Step::Say(reply::starttls::required());
         }
         let is_greeting = matches!((&self.phase, &command), (Phase::Connected, Command::Helo(_) | Command::Ehlo(_)));
@@ -297,7 +302,7 @@ impl<'a> Session<'a> {
     }
 
     /// The step, its refusal being counted and logged with the command.
-    fn judged(&mut self, command: &[u8], step: Step) -> Step {
+    fn with_refusal_noted(&mut self, command: &[u8], step: Step) -> Step {
         if let Step::Say(reply) | Step::SayThenHangUp(reply) = &step {
             self.note_refusal(command, reply);
         }
@@ -343,7 +348,7 @@ impl<'a> Session<'a> {
         }
         self.say(reply)?;
         self.flush()?;
-        self.input.source.part();
+        self.input.source.close();
         Ok(())
     }
 

@@ -27,7 +27,7 @@ impl Session<'_> {
     }
 
     /// Whether a command has to wait for STARTTLS (RFC 3207 4).
-    pub(super) fn must_be_secure(&self, command: &Command<'_>) -> bool {
+    pub(super) fn must_wait_for_tls(&self, command: &Command<'_>) -> bool {
         let is_free =
             matches!(command, Command::Ehlo(_) | Command::StartTls | Command::Noop | Command::Quit | Command::Foreign);
         self.client.listen.tls == ListenTls::Required && !self.is_secure() && !is_free
@@ -51,11 +51,11 @@ impl Session<'_> {
         self.flush()?;
         self.phase = Phase::Connected;
         (self.login, self.forwarded) = (None, None);
-        self.shake_hands()
+        self.handshake()
     }
 
     /// The handshake; after an error the connection is good for nothing.
-    pub(super) fn shake_hands(&mut self) -> io::Result<()> {
+    pub(super) fn handshake(&mut self) -> io::Result<()> {
         let Some(server) = &self.service.tls.server else { return Err(io::ErrorKind::Unsupported.into()) };
         self.input.source.set_limit(self.service.config.limits.command_timeout);
         let done = server.accept().and_then(|connection| self.input.source.secure(connection));

@@ -135,7 +135,7 @@ impl Session<'_> {
         }
         let Some(named) = path.address else { return Step::Say(reply::recipient::malformed(AddressError::Empty)) };
         // A program that calls sendmail cannot send the rest in another message.
-        let is_program = self.client.caller.is_some();
+        let is_program = self.client.local_user.is_some();
         if accepted >= self.service.config.limits.recipients && !is_program {
             return Step::Say(reply::recipient::too_many());
         }

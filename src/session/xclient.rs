@@ -50,13 +50,13 @@ impl Forwarded {
 /// The client's address, if it may speak for others.
 pub fn trusted(client: &Client) -> Option<IpAddr> {
     let is_trusted = |address: &IpAddr| client.listen.xclient.iter().any(|network| network.contains(*address));
-    client.address.filter(|address| !client.is_unknown && is_trusted(address))
+    client.address.filter(|address| !client.is_unidentified && is_trusted(address))
 }
 
 impl Session<'_> {
     /// What a front end is offered besides, in the answer to EHLO.
-    pub(super) fn offers_to_front_ends(&self) -> impl Iterator<Item = Cow<'static, str>> + use<> {
-        let all = self.front.map(|_| [("XCLIENT", XCLIENT), ("XFORWARD", XFORWARD)]);
+    pub(super) fn proxy_extensions(&self) -> impl Iterator<Item = Cow<'static, str>> + use<> {
+        let all = self.trusted_proxy.map(|_| [("XCLIENT", XCLIENT), ("XFORWARD", XFORWARD)]);
         all.into_iter().flatten().map(|(verb, attributes)| format!("{verb} {attributes}").into())
     }
 
@@ -89,7 +89,7 @@ impl Session<'_> {
     }
 
     fn attributes(&self, offered: &'static str, argument: &[u8]) -> Result<Vec<Attribute>, Reply> {
-        if self.front.is_none() {
+        if self.trusted_proxy.is_none() {
             return Err(reply::xclient::not_permitted());
         }
         if matches!(self.phase, Phase::InMail(..)) {
@@ -118,12 +118,12 @@ impl Session<'_> {
         if name.is_some() {
             self.name = name;
         }
-        self.client.via = self.front;
+        self.client.proxy = self.trusted_proxy;
         self.login = login;
         self.forwarded = None;
         self.phase = hello.map_or(Phase::Connected, |name| Phase::Greeted(Hello { name, extended }));
         let Client { session, address, .. } = &self.client;
-        ::log::debug!("{session} xclient peer={} via={:?}", log::peer(None, *address), self.front);
+        ::log::debug!("{session} xclient peer={} via={:?}", log::peer(None, *address), self.trusted_proxy);
         Step::Say(reply::connection::banner(self.hostname()))
     }
 
@@ -139,7 +139,7 @@ impl Session<'_> {
             },
             None => Origin {
                 peer: speaker,
-                via: self.client.via.map(|address| format!("[{address}]")).unwrap_or_default(),
+                via: self.client.proxy.map(|address| format!("[{address}]")).unwrap_or_default(),
                 ident: String::new(),
             },
         }

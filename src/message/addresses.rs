@@ -1,26 +1,26 @@
 //! The addresses in a field that is checked and completed, such as From (RFC 5322 3.4).
 //!
-//! A cautious reader: it knows names, comments, quotes, groups and folded lines, and takes a
-//! name that looks like an address for one, as some mail programs do. [`complete`]
-//! puts a domain behind addresses that have none, and changes no other octet. A
-//! list that cannot be read is left alone whole. Work and memory are linear in the
-//! length of the field. Recipients are read by [`super::recipients`].
+//! A cautious reader: it handles names, comments, quotes, groups and folded lines, and takes a
+//! name that looks like an address as an address, as some mail programs do. [`complete`] adds a
+//! domain to addresses without one, and changes no other octet. A list that cannot be read is
+//! left unchanged. Time and memory are linear in the length of the field. Recipients are read by
+//! [`super::recipients`].
 
 use crate::address::Address;
 
 /// An address in a list.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mailbox {
-    /// `None` if it is no address that mail can go to here.
+    /// `None` if penfold cannot send mail to it.
     address: Option<Address>,
-    /// Where the local part ends, if no domain follows.
+    /// The end of the local part, if no domain follows.
     end: Option<usize>,
-    /// Where the whole of it begins and ends, without brackets.
+    /// The start and the end of the whole address, without brackets.
     place: (usize, usize),
 }
 
 impl Mailbox {
-    /// The address, at this domain if it has none.
+    /// The address, in this domain if it has none.
     pub fn address_at(&self, domain: &str) -> Option<Address> {
         self.address.as_ref().map(|address| if self.end.is_some() { address.at(domain) } else { address.clone() })
     }
@@ -30,7 +30,7 @@ impl Mailbox {
 pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
     let mut tokens = Tokens { value, at: 0 };
     let (mut list, mut words) = (Vec::new(), Vec::new());
-    // In a group; behind the brackets of an address or a group, where only a comma may follow.
+    // Inside a group; behind an address in brackets or a group, where only a comma may follow.
     let (mut in_group, mut is_complete) = (false, false);
     while let Some(token) = tokens.next()? {
         match token.kind {
@@ -50,7 +50,7 @@ pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
                 words.clear();
             }
             Kind::Special(b'<') => {
-                // A name that looks like an address is one to some who read it.
+                // Some readers take a name that looks like an address as one.
                 if has_at(&words) {
                     list.push(address(value, &words)?);
                 }
@@ -70,8 +70,8 @@ pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
     Some(list)
 }
 
-/// Whether there is nothing in a list that one reader may take for a part of an address and
-/// another not: characters that stand in no name without quotes, and control characters.
+/// Whether all readers find the same addresses in a list: it has no control characters, and none
+/// that may stand in a name only in quotes.
 pub fn is_clear(value: &[u8]) -> bool {
     let (mut tokens, mut before) = (Tokens { value, at: 0 }, Kind::Special(b','));
     loop {
@@ -85,7 +85,7 @@ pub fn is_clear(value: &[u8]) -> bool {
             Kind::Literal => before == Kind::Special(b'@'),
             Kind::Quoted => true,
             Kind::Stray => false,
-            // A name does not begin with a dot.
+            // A name cannot begin with a dot.
             Kind::Atom => value.get(token.start) != Some(&b'.') || before == Kind::Atom || before == Kind::Quoted,
         };
         if !is_clear {
@@ -96,8 +96,8 @@ pub fn is_clear(value: &[u8]) -> bool {
     !value.iter().any(|&b| b.is_ascii_control() && !is_blank(b))
 }
 
-/// The list with `@domain` behind every address that has no domain, and with what
-/// `rewrite` makes of an address in its place.
+/// Writes the list with `@domain` behind every address that has no domain, and with the result
+/// of `rewrite`, if any, in place of an address.
 pub fn complete(
     value: &[u8],
     list: &[Mailbox],
@@ -122,7 +122,7 @@ pub fn complete(
     out.extend_from_slice(value.get(from..).unwrap_or_default());
 }
 
-/// What stands behind `<`, with the `>`.
+/// The address between `<` and `>`.
 fn in_brackets(tokens: &mut Tokens<'_>) -> Option<Mailbox> {
     let mut words = Vec::new();
     loop {
@@ -132,7 +132,7 @@ fn in_brackets(tokens: &mut Tokens<'_>) -> Option<Mailbox> {
                 return Some(Mailbox { address: None, end: None, place: (0, 0) });
             }
             Kind::Special(b'>') => return address(tokens.value, &words),
-            // A source route, which nobody writes and some read otherwise (RFC 5322 4.4).
+            // A source route, which is obsolete and which readers understand in different ways (RFC 5322 4.4).
             Kind::Special(b'@') if words.is_empty() => return None,
             _ => words.push(token),
         }
@@ -165,7 +165,7 @@ fn address(value: &[u8], words: &[Token]) -> Option<Mailbox> {
     }
 }
 
-/// Words and quoted words with dots between them, as one text without quotes.
+/// Atoms and quoted strings with dots between them, as one text without quotes.
 pub(super) fn joined(value: &[u8], words: &[Token]) -> Option<Vec<u8>> {
     let mut text: Vec<u8> = Vec::new();
     let mut is_open = true;
@@ -196,16 +196,16 @@ pub(super) fn parsed(local: &[u8], domain: &[u8]) -> Option<Address> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Dots are part of it.
+    /// A word; dots are part of it.
     Atom,
     Quoted,
     Literal,
     Special(u8),
-    /// What stands in no address, only in a name.
+    /// Text that is valid in no address, only in a name.
     Stray,
 }
 
-/// A piece of a list that is neither blank nor comment.
+/// A piece of a list, other than blanks and comments.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token {
     pub kind: Kind,
@@ -219,8 +219,8 @@ struct Tokens<'a> {
 }
 
 impl Tokens<'_> {
-    /// `None` for what has no end, `Some(None)` at the end.
-    #[expect(clippy::option_option, reason = "the end and a flaw are two things")]
+    /// The next token; `Some(None)` at the end, `None` if a quote, literal or comment is not closed.
+    #[expect(clippy::option_option, reason = "the end and an error are different")]
     fn next(&mut self) -> Option<Option<Token>> {
         self.skip_blanks()?;
         let start = self.at;
@@ -247,7 +247,7 @@ impl Tokens<'_> {
         Some(Some(Token { kind, start, end: self.at }))
     }
 
-    /// Blanks, line ends, and comments, which may stand in one another.
+    /// Skips blanks, line ends and comments, which may be nested.
     fn skip_blanks(&mut self) -> Option<()> {
         let mut depth = 0_usize;
         while let Some(&b) = self.value.get(self.at) {
@@ -263,7 +263,7 @@ impl Tokens<'_> {
         (depth == 0).then_some(())
     }
 
-    /// From an opening character to behind the closing one.
+    /// Moves from an opening character to behind the closing one.
     fn skip_to(&mut self, close: u8) -> Option<()> {
         loop {
             self.at += 1;

@@ -1,9 +1,11 @@
-//! The text of a message: its header fields and the addresses in them, without any I/O.
+//! The text of a message: its header fields and the addresses in them.
 //!
-//! - `addresses`: the addresses in From, Sender and other fields that are checked and completed
+//! - `addresses`: the addresses in fields that are checked and completed, such as From
+//! - `field`: the readers of header sections, with one idea of a field and of the header's end
 //! - `recipients`: the recipients that a header field or a command line names
-//! - `trace`: the trace field `Received:`, written and read, and dates
+//! - `trace`: the trace field `Received:`, written and read, and the form of dates
 
 pub mod addresses;
+pub mod field;
 pub mod recipients;
 pub mod trace;

@@ -1,19 +1,19 @@
 //! The recipients that a header field or a command line names (RFC 5322 3.4 and 4.4).
 //!
-//! Reads a list as its writer means it: an address in angle brackets wins over anything
-//! that the name before it looks like. Tolerates what programs and people really write:
-//! groups without members or without an end, semicolons between addresses, a missing comma
-//! between two addresses in brackets, names that would need quotes, old source routes. A
-//! part that could mean two addresses, or none, is an error: no recipient is dropped or
-//! added in silence. Work and memory are linear in the length of the field.
+//! Reads a list as its writer means it: an address in angle brackets counts, and the name
+//! before it does not, even if it looks like an address. Tolerates common deviations: groups
+//! without members or without an end, semicolons between addresses, a missing comma between two
+//! addresses in brackets, names that need quotes and have none, obsolete source routes. A part
+//! that could mean two addresses, or none, is an error: no recipient is dropped or added
+//! silently. Time and memory are linear in the length of the field.
 //!
-//! The opposite of [`super::addresses`], which checks the sender: that module finds every
-//! address that any reader may find, this one the address that the writer meant.
+//! The opposite of [`super::addresses`], which checks senders: that module finds every address
+//! that any reader may find, this one the addresses that the writer meant.
 
 use super::addresses::{Kind, Token, is_blank, is_special, joined, parsed, unquoted};
 use crate::address::Address;
 
-/// The part of a list that is no address.
+/// The part of a list that is not an address.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unreadable(pub Vec<u8>);
 
@@ -37,7 +37,7 @@ pub fn recipients(value: &[u8]) -> Result<Vec<Address>, Unreadable> {
     }
 }
 
-/// What to show of a list that is read up to `end`: from `start` to the comma.
+/// The part of a list that an error shows: from `start` to the first comma behind `end`.
 fn piece(value: &[u8], start: usize, end: usize) -> &[u8] {
     let is_end = |b: &u8| matches!(b, b',' | b';');
     let tail = value.get(end.saturating_sub(1).max(start)..).unwrap_or_default();
@@ -48,9 +48,9 @@ fn piece(value: &[u8], start: usize, end: usize) -> &[u8] {
 struct Reader<'a> {
     value: &'a [u8],
     at: usize,
-    /// Opening characters that are known to have no end from here on.
+    /// Opening characters without a closing one in the rest of the list.
     strays: Vec<u8>,
-    /// Whether there has been a quoted string.
+    /// Whether there was a quoted string before.
     has_quoted: bool,
 }
 
@@ -59,8 +59,8 @@ impl<'a> Reader<'a> {
         Self { value, at: 0, strays: Vec::new(), has_quoted: false }
     }
 
-    /// Reads up to a comma, a semicolon or the end; whether more may follow. `None` for what
-    /// is no address.
+    /// Reads up to a comma, a semicolon or the end, and returns whether more may follow; `None`
+    /// for a part that is not an address.
     fn part(&mut self, list: &mut Vec<Address>) -> Option<bool> {
         let (mut words, mut has_brackets, mut has_more) = (Vec::new(), false, false);
         while let Some(token) = self.next()? {
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
             }
         }
         match has_brackets {
-            // A name may stand behind its address, but no second address.
+            // A name may follow its address, but no second address.
             true if has_at(&words) => return None,
             false if !words.is_empty() => self.bare(&words, list)?,
             _ => {}
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         Some(has_more)
     }
 
-    /// The address between `<` and `>`, if there is one: `<>` names nobody.
+    /// The address between `<` and `>`; `Some(None)` for the empty `<>`.
     fn in_brackets(&mut self) -> Option<Option<Address>> {
         let mut words = Vec::new();
         loop {
@@ -109,12 +109,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An address without brackets, or a whole list in quotes: no local part is meant there.
+    /// Adds an address without brackets, or those of a whole list in quotes.
     fn bare(&self, words: &[Token], list: &mut Vec<Address>) -> Option<()> {
         if let [Token { kind: Kind::Quoted, start, end }] = *words {
             let inside: Vec<u8> = unquoted(self.value.get(start..end)?).collect();
             if inside.contains(&b'@') || inside.trim_ascii_end().ends_with(b":;") {
-                // Quotes in there are part of the text; so this does not go deeper.
+                // Quotes inside are part of the text, so there is no further recursion.
                 list.extend(recipients(&inside).ok().filter(|_| !inside.contains(&b'"'))?);
                 return Some(());
             }
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
             Some((_, domain)) => {
                 let domain = joined(value, domain)?;
                 match (local.strip_prefix(b"'"), domain.strip_suffix(b"'")) {
-                    // As Outlook writes it: no domain ends like that.
+                    // Outlook puts apostrophes around an address; no domain ends with one.
                     (Some(local), Some(domain)) => parsed(local, domain),
                     _ => parsed(&local, &domain),
                 }
@@ -144,8 +144,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `None` where it is in doubt what belongs together, `Some(None)` at the end.
-    #[expect(clippy::option_option, reason = "the end and a flaw are two things")]
+    /// The next token; `Some(None)` at the end, `None` if quotes cannot be paired.
+    #[expect(clippy::option_option, reason = "the end and an error are different")]
     fn next(&mut self) -> Option<Option<Token>> {
         self.skip_blanks();
         let start = self.at;
@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
                     self.has_quoted = true;
                     (Kind::Quoted, length)
                 }
-                // An odd quote: which of them is it?
+                // An odd number of quotes: any of them could be the surplus one.
                 None if self.has_quoted => return None,
                 None => (Kind::Stray, 1),
             },
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         Some(Some(Token { kind, start, end: self.at }))
     }
 
-    /// Blanks, line ends, and comments that have an end.
+    /// Skips blanks, line ends and closed comments.
     fn skip_blanks(&mut self) {
         loop {
             let tail = self.value.get(self.at..).unwrap_or_default();
@@ -191,8 +191,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How long a text is that begins with an opening character, up to behind its end. An end
-    /// that is missing is looked for once.
+    /// The length of a text from its opening to its closing character, both included. A closing
+    /// character that is missing is searched for only once.
     fn closing(&mut self, open: u8, tail: &[u8]) -> Option<usize> {
         if self.strays.contains(&open) {
             return None;
@@ -226,8 +226,8 @@ fn has_at(words: &[Token]) -> bool {
     words.iter().any(|word| word.kind == Kind::Special(b'@'))
 }
 
-/// How long an encoded word is (RFC 2047 2), if one stands there. Programs write commas and
-/// parentheses in it, though not in a name (RFC 2047 5).
+/// The length of the encoded word (RFC 2047 2) at the front of a text, if there is one. Programs
+/// write commas and parentheses in it, although a name may not have them (RFC 2047 5).
 fn encoded_word(text: &[u8]) -> Option<usize> {
     let rest = text.strip_prefix(b"=?")?;
     let part = |rest: &[u8]| rest.iter().position(|&b| b == b'?' || !b.is_ascii_graphic());
@@ -260,7 +260,7 @@ mod tests {
             ("(none)", ""),
             ("\"Postel, Jon\" <jon@x.org>,\n\tAnn\n <ann@x.org>", "jon@x.org ann@x.org"),
             (", jon,, ann ,", "jon ann"),
-            // A name that looks like an address is a name.
+            // A name that looks like an address is still a name.
             ("old@a.example <new@b.example>", "new@b.example"),
             ("\"old@a.example\" <new@b.example>", "new@b.example"),
             ("'old@a.example' <new@b.example>", "new@b.example"),
@@ -316,7 +316,7 @@ mod tests {
             ("\"jon\".postel@x.org", "jon.postel@x.org"),
             ("a..b.@x.org", "\"a..b.\"@x.org"),
             ("jon@[192.0.2.1], <ann@[IPv6:2001:db8::1]>", "jon@[192.0.2.1] ann@[IPv6:2001:db8::1]"),
-            // Too many quotes and brackets.
+            // Superfluous quotes and brackets.
             ("\"jon@x.org\"", "jon@x.org"),
             ("\"jon@x.org, Ann <ann@x.org>\"", "jon@x.org ann@x.org"),
             ("'jon@x.org', <'ann@x.org'>", "jon@x.org ann@x.org"),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_could_mean_something_else_it_is_no_list() {
+    fn an_ambiguous_list_is_an_error() {
         for (text, part) in [
             ("a, jon postel, ann", "jon postel"),
             ("a, Jon Postel jon@x.org", "Jon Postel jon@x.org"),
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_takes_longer_than_its_length() {
+    fn reading_takes_linear_time() {
         let begin = std::time::Instant::now();
         for piece in ["(", "\"", "[", "<", "\\\"", "=?", "=?a?q?", "a:", "<@a,", "(\\", "<>", "\"\",\"@\","] {
             let _ = recipients(piece.repeat(300_000).as_bytes());

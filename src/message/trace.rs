@@ -11,6 +11,7 @@ use jiff::Zoned;
 use jiff::fmt::rfc2822;
 
 use crate::address::{self, Address};
+use crate::message::field::fields;
 
 /// The `Received:` field of a message that has just arrived.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl fmt::Display for Received<'_> {
         match &self.origin {
             Origin::LocalUser(user) => {
                 let comment = if self.is_hidden { String::new() } else { format!("{FROM_USER}{}", user.comment()) };
-                writeln!(f, "{START}{hostname} (penfold{comment}) id {id}{purpose};\n\t{date}")
+                writeln!(f, "Received: by {hostname} (penfold{comment}) id {id}{purpose};\n\t{date}")
             }
             Origin::Client(client) => {
                 // The cipher as RFC 8314 4.3 has it; the version, for which there is no clause, as others do.
@@ -145,8 +146,6 @@ pub struct LocalUser {
 
 /// The longest login or program name that is shown, in characters.
 const MAX_NAME: usize = 32;
-/// The start of a field without a FROM clause.
-const START: &str = "Received: by ";
 /// The text between `penfold` and [`LocalUser::comment`].
 const FROM_USER: &str = ", from ";
 
@@ -170,17 +169,12 @@ fn plain(name: &str) -> String {
     name.chars().take(MAX_NAME).map(keep).collect()
 }
 
-/// The uid of the local user who submitted the message with this queue id, from the text at
-/// its beginning. The id distinguishes our own field from one that a message brings along,
-/// and a message from those that are derived from it.
+/// The uid of the local user who submitted the message with this queue id, from its first trace
+/// field in the text at its front. The id distinguishes our own field from one that a message
+/// brings along, and a message from those that are derived from it.
 pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
-    let text = String::from_utf8_lossy(text);
-    let field = text.strip_prefix(START)?;
-    let end = field
-        .match_indices('\n')
-        .find(|(at, _)| !field.get(at + 1..).is_some_and(|next| next.starts_with(['\t', ' '])))?
-        .0;
-    let (_, comment) = field[..end].split_once(&format!(" (penfold{FROM_USER}uid "))?;
+    let field = fields(text).find(|field| field.is("Received"))?.text();
+    let (_, comment) = field.strip_prefix("by ")?.split_once(&format!(" (penfold{FROM_USER}uid "))?;
     let (user, rest) = comment.split_once(')')?;
     let is_own = rest.split_ascii_whitespace().nth(1)?.trim_end_matches(';') == id;
     user.split([' ', ',']).next()?.parse().ok().filter(|_| is_own)
@@ -282,6 +276,12 @@ mod tests {
                 );
                 let text = format!("{field}Received: by a (penfold, from uid 8) id 1K0;\n\t{DATE}\nSubject: x\n\n");
                 assert_eq!(submitter(text.as_bytes(), "1K0"), Some(7));
+                assert_eq!(submitter(format!("Authentication-Results: x\n{text}").as_bytes(), "1K0"), Some(7));
+                assert_eq!(
+                    submitter(format!("Received: by a (penfold) id 1K1;\n\t{DATE}\n{text}").as_bytes(), "1K0"),
+                    None
+                );
+                assert_eq!(submitter(format!("\n{text}").as_bytes(), "1K0"), None);
                 assert_eq!(submitter(text.as_bytes(), "1K1"), None);
                 let hidden = received(Origin::LocalUser(&user), true, recipient);
                 assert_eq!(hidden, format!("Received: by mx.test (penfold) id 1K0{purpose};\n\t{DATE}\n"));

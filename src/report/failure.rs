@@ -1,31 +1,29 @@
 //! The report to a sender whose message could not be delivered.
 //!
-//! [`compose`] makes a whole message of three parts (RFC 6522, RFC 3464): what
-//! happened and what to do, in words for a person who is no postmaster; the
-//! same for programs; the header of the original. Every line is ASCII and at
-//! most 998 octets long, so the report passes wherever a message can. Nothing
-//! that another host or the original says can break the structure: what is not
-//! clean is folded, or encoded as quoted-printable, in which the boundary cannot
-//! occur. Composing cannot fail; a damaged original only makes the report say
-//! less. The sender is not shown the names of files here. Does not decide who is
-//! told, when or how often, and spools nothing: the worker does.
-
-use std::borrow::Cow;
+//! [`compose`] makes a whole message of three parts (RFC 6522, RFC 3464): what happened and
+//! what to do, in plain words; the same for programs; the header of the original. Every line is
+//! ASCII and at most 998 octets long, so that the report passes every mail system. No text of
+//! another host or of the original can break the structure: anything unusual is folded, or encoded
+//! as quoted-printable, in which the boundary cannot occur. Composing cannot fail; a damaged
+//! original only makes the report shorter. Senders are not shown the names of files on this host.
+//! The worker decides whether a report is sent, and to whom, and puts it into the spool.
 
 use jiff::Timestamp;
 
 use crate::address::{Address, parse_domain};
 use crate::envelope::Recipient;
 use crate::log;
-use crate::message::trace;
+use crate::message::{field as header_field, trace};
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Status;
 
+use super::encode::{body, cut, flow, fold, paragraph};
+use super::original::{field, is_printable, is_readable, message_ids, references, shown};
 use super::reason::Reason;
 
-/// All that a report is made of.
+/// The facts of a failure report.
 #[derive(Debug, Clone, Copy)]
-pub struct Report<'a> {
+pub struct FailureReport<'a> {
     /// This host: the reporting MTA, and the domain of From and of Message-ID.
     pub hostname: &'a str,
     /// The queue id of the report itself; letters and digits.
@@ -36,35 +34,30 @@ pub struct Report<'a> {
     pub now: i64,
     /// Seconds since 1970: when the original was accepted.
     pub arrival: i64,
-    /// Who is told.
+    /// The recipient of the report.
     pub to: &'a Address,
-    /// The reverse-path of the original. `None`: it had none, and the postmaster is told.
+    /// The reverse-path of the original. `None` for the null path: the report goes to the postmaster.
     pub sender: Option<&'a Address>,
-    /// Who did not get the message, and what the last attempt said. An outcome
-    /// that defers means that the message expired.
+    /// The recipients that failed, and the outcome of the last attempt. A deferral means that the
+    /// message expired.
     pub failures: &'a [(Recipient, Outcome)],
-    /// The front of the original, lines ending in LF: its header, or as much of
-    /// it as is to be shown. What follows an empty line is not used.
+    /// The front of the original, lines ending in LF: its header, or as much of it as was read.
+    /// Text behind an empty line is not used.
     pub header: &'a [u8],
-    /// How many reports like this one were not sent since the last one, for there were too many.
+    /// The number of reports withheld since the last one to the same recipient.
     pub withheld: u64,
 }
 
-/// The longest line (RFC 5322 2.1.1), in octets.
-const MAX_LINE: usize = 998;
-/// Where lines are folded if they have blanks, in characters.
-const WIDTH: usize = 72;
-/// How much of another host's words is shown, in characters.
-const MAX_SAID: usize = 2000;
-/// The same after the first [`FULLY_TOLD`] recipients.
-const MAX_SAID_LATER: usize = 200;
-const FULLY_TOLD: usize = 25;
-/// As much of the original's header is shown: whoever has forged the sender wrote it.
-const MAX_SHOWN: usize = 8 << 10;
+/// The longest text of another host that is shown, in characters.
+const MAX_TEXT: usize = 2000;
+/// The same after the first [`FULLY_SHOWN`] recipients.
+const MAX_TEXT_LATER: usize = 200;
+/// The number of recipients whose texts are shown up to [`MAX_TEXT`].
+const FULLY_SHOWN: usize = 25;
 
 /// The report as a message: header and body, lines ending in LF, all of it ASCII.
-pub fn compose(report: &Report) -> Vec<u8> {
-    let original = header_block(report.header);
+pub fn compose(report: &FailureReport) -> Vec<u8> {
+    let original = header_field::header(report.header);
     // "=_" cannot occur in quoted-printable (RFC 2045 6.7).
     let boundary = format!("=_{}", report.id);
     let shown = shown(original);
@@ -85,8 +78,8 @@ pub fn compose(report: &Report) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn header(report: &Report, original: &[u8], boundary: &str) -> String {
-    let Report { hostname, id, .. } = report;
+fn header(report: &FailureReport, original: &[u8], boundary: &str) -> String {
+    let FailureReport { hostname, id, .. } = report;
     let to = if report.to.domain().is_empty() { report.to.at(hostname) } else { report.to.clone() };
     let mut out = format!("Date: {}\n", date(report.now));
     out += &format!("From: Mail Delivery System <MAILER-DAEMON@{hostname}>\nTo: {to}\n");
@@ -105,9 +98,9 @@ fn header(report: &Report, original: &[u8], boundary: &str) -> String {
     out
 }
 
-/// The original's own subject is what a mailbox full of mail is searched for. It
-/// may be in encoded words (RFC 2047), which are kept whole.
-fn subject(report: &Report, original: &[u8]) -> String {
+/// The subject, with the original's own, which users search their mailboxes for. It may have
+/// encoded words (RFC 2047), which are kept whole.
+fn subject(report: &FailureReport, original: &[u8]) -> String {
     let what = if report.sender.is_some() { "Undelivered mail" } else { "Undelivered report" };
     match field(original, "Subject").filter(|s| (1..=200).contains(&s.len()) && is_printable(s)) {
         Some(subject) => format!("{what}: {subject}"),
@@ -115,26 +108,9 @@ fn subject(report: &Report, original: &[u8]) -> String {
     }
 }
 
-/// The references of a reply (RFC 5322 3.6.4). Of a long thread, its root and its end.
-fn references(original: &[u8]) -> Vec<String> {
-    const MOST: usize = 20;
-    let mut ids = message_ids(original, "References");
-    if ids.is_empty() {
-        ids = message_ids(original, "In-Reply-To");
-        ids.truncate(if ids.len() == 1 { 1 } else { 0 });
-    }
-    let parent = message_ids(original, "Message-ID").into_iter().next();
-    ids.retain(|id| Some(id) != parent.as_ref());
-    ids.extend(parent);
-    if ids.len() > MOST {
-        ids.drain(1..=ids.len() - MOST);
-    }
-    ids
-}
+// The part for people.
 
-// What a person reads.
-
-fn plain_words(report: &Report, original: &[u8], is_whole: bool) -> String {
+fn plain_words(report: &FailureReport, original: &[u8], is_whole: bool) -> String {
     let mut text = String::new();
     let mut reasons: Vec<Reason> = Vec::new();
     for (_, outcome) in report.failures {
@@ -155,8 +131,8 @@ fn plain_words(report: &Report, original: &[u8], is_whole: bool) -> String {
         paragraph(&mut text, "", &format!("{what}{tried}:"));
         let failures = report.failures.iter().enumerate().filter(|(_, (_, o))| Reason::of(o) == reason);
         for (number, (recipient, outcome)) in failures {
-            text += &format!("    {}\n", named(recipient));
-            paragraph(&mut text, "      ", &said(report, outcome, most_said(number)));
+            text += &format!("    {}\n", recipient_name(recipient));
+            paragraph(&mut text, "      ", &explanation(report, outcome, max_text(number)));
         }
         if report.sender.is_some() {
             paragraph(&mut text, "", advice);
@@ -171,12 +147,12 @@ fn plain_words(report: &Report, original: &[u8], is_whole: bool) -> String {
     text
 }
 
-/// How much is shown of what was said of a recipient.
-fn most_said(number: usize) -> usize {
-    if number < FULLY_TOLD { MAX_SAID } else { MAX_SAID_LATER }
+/// The longest text that is shown for a recipient, by the recipient's place in the report.
+fn max_text(number: usize) -> usize {
+    if number < FULLY_SHOWN { MAX_TEXT } else { MAX_TEXT_LATER }
 }
 
-fn opening(report: &Report, original: &[u8]) -> String {
+fn opening(report: &FailureReport, original: &[u8]) -> String {
     let quoted = match field(original, "Subject").filter(|s| is_readable(s)) {
         Some(s) => format!(" \"{}\"", cut(&s, 100)),
         None => String::new(),
@@ -195,8 +171,8 @@ fn opening(report: &Report, original: &[u8]) -> String {
     }
 }
 
-fn closing(report: &Report, is_whole: bool) -> String {
-    let Report { hostname, original, .. } = report;
+fn closing(report: &FailureReport, is_whole: bool) -> String {
+    let FailureReport { hostname, original, .. } = report;
     let mut text = String::new();
     let part = if is_whole { "" } else { ", as far as it fits into 8 KiB" };
     let last = match report.sender {
@@ -211,34 +187,34 @@ fn closing(report: &Report, is_whole: bool) -> String {
     text + "\n"
 }
 
-/// A recipient as the sender knows him.
-fn named(recipient: &Recipient) -> String {
+/// A recipient by the address that the sender wrote.
+fn recipient_name(recipient: &Recipient) -> String {
     match &recipient.original {
         Some(original) => format!("{original} (passed on to {})", recipient.address),
         None => recipient.address.to_string(),
     }
 }
 
-fn said(report: &Report, outcome: &Outcome, most: usize) -> String {
+fn explanation(report: &FailureReport, outcome: &Outcome, most: usize) -> String {
     match (remote_mta(&outcome.host), &outcome.reply) {
         (Some(host), Some(reply)) => format!("{host} said: {}", cut(&reply.to_string(), most)),
         (None, Some(reply)) => format!("The reply was: {}", cut(&reply.to_string(), most)),
-        (Some(host), None) => format!("{host}: {}", own_words(report, outcome, most)),
-        (None, None) => own_words(report, outcome, most),
+        (Some(host), None) => format!("{host}: {}", own_text(report, outcome, most)),
+        (None, None) => own_text(report, outcome, most),
     }
 }
 
-/// Our own account of a failure. The world outside is not shown our file system.
-fn own_words(report: &Report, outcome: &Outcome, most: usize) -> String {
+/// Our own explanation of a failure, without names of files for senders.
+fn own_text(report: &FailureReport, outcome: &Outcome, most: usize) -> String {
     let names_file = |text: &str| text.split([' ', '"', '\'', '(', '<', '=']).any(|word| word.starts_with('/'));
-    // Its owner has the command say what people are to read.
+    // The output of a command is meant for senders, whatever it says.
     if report.sender.is_some() && !outcome.is_quoted && (names_file(&outcome.host) || names_file(&outcome.why)) {
         return "the mailbox could not be written to".to_owned();
     }
     if outcome.why.trim().is_empty() { "no reason is known".to_owned() } else { cut(&outcome.why, most) }
 }
 
-/// A length of time in the words that a person would use.
+/// A length of time in the largest unit that fits.
 fn span(seconds: i64) -> String {
     let (count, unit) = match seconds {
         ..60 => return "less than a minute".to_owned(),
@@ -249,16 +225,16 @@ fn span(seconds: i64) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-// What a program reads (RFC 3464 2).
+// The part for programs (RFC 3464 2).
 
-fn status_blocks(report: &Report) -> String {
+fn status_blocks(report: &FailureReport) -> String {
     let mut out = format!("Reporting-MTA: dns; {}\nX-Penfold-Queue-ID: {}\n", report.hostname, report.original);
     if let Some(sender) = report.sender {
         out += &format!("X-Penfold-Sender: rfc822; {sender}\n");
     }
     out += &format!("Arrival-Date: {}\n", date(report.arrival));
     for (number, (recipient, outcome)) in report.failures.iter().enumerate() {
-        let most = most_said(number);
+        let most = max_text(number);
         out.push('\n');
         if let Some(original) = &recipient.original {
             out += &format!("Original-Recipient: rfc822; {original}\n");
@@ -270,7 +246,7 @@ fn status_blocks(report: &Report) -> String {
         }
         let diagnostic = match &outcome.reply {
             Some(reply) => format!("smtp; {}", cut(&reply.to_string(), most)),
-            None => format!("X-Penfold; {}", own_words(report, outcome, most)),
+            None => format!("X-Penfold; {}", own_text(report, outcome, most)),
         };
         fold(&mut out, "Diagnostic-Code", &diagnostic);
         out += &format!("Last-Attempt-Date: {}\n", date(report.now));
@@ -278,8 +254,8 @@ fn status_blocks(report: &Report) -> String {
     out
 }
 
-/// What expired keeps the status of its last attempt, and class 4 with it: X.4.7
-/// is for when there is none (RFC 3463 3.5, RFC 3464 2.3.4).
+/// The status of a recipient. A message that expired keeps the status of its last attempt and
+/// thus class 4; X.4.7 is used where there is none (RFC 3463 3.5, RFC 3464 2.3.4).
 fn status(outcome: &Outcome) -> Status {
     match (outcome.fate, outcome.status) {
         (Fate::Deferred, Status(_, 0, 0)) => Status(4, 4, 7),
@@ -288,8 +264,8 @@ fn status(outcome: &Outcome) -> Status {
     }
 }
 
-/// The host of `mx.example.org[192.0.2.1]:25`: its name, or its address where it
-/// has none. A mailbox is no host.
+/// The host in `mx.example.org[192.0.2.1]:25`: its name, or its address if it has none. `None`
+/// for a mailbox.
 fn remote_mta(host: &str) -> Option<String> {
     let (name, rest) = host.split_once('[')?;
     if name.is_empty() {
@@ -299,165 +275,8 @@ fn remote_mta(host: &str) -> Option<String> {
     parse_domain(name).ok().map(String::from)
 }
 
-// Reading the original.
-
-/// The front of a message as far as the empty line that ends its header.
-fn header_block(text: &[u8]) -> &[u8] {
-    if text.starts_with(b"\n") {
-        return b"";
-    }
-    match text.windows(2).position(|pair| pair == b"\n\n") {
-        Some(end) => text.get(..=end).unwrap_or(text),
-        None => text,
-    }
-}
-
-/// The fields of a header that fit into what is shown, the first ones first, each whole.
-fn shown(header: &[u8]) -> Cow<'_, [u8]> {
-    if header.len() <= MAX_SHOWN {
-        return header.into();
-    }
-    let (mut kept, mut field) = (Vec::new(), Vec::new());
-    for line in header.split_inclusive(|&b| b == b'\n') {
-        if !matches!(line.first(), Some(b' ' | b'\t')) {
-            keep(&mut kept, &mut field);
-        }
-        field.extend_from_slice(line);
-    }
-    keep(&mut kept, &mut field);
-    kept.into()
-}
-
-/// Moves a field to those that are shown, if there is room.
-fn keep(kept: &mut Vec<u8>, field: &mut Vec<u8>) {
-    if kept.len() + field.len() <= MAX_SHOWN {
-        kept.append(field);
-    }
-    field.clear();
-}
-
-/// The first field of a name, unfolded.
-fn field(header: &[u8], name: &str) -> Option<String> {
-    let value_of = |line: &[u8]| {
-        let colon = line.iter().position(|&b| b == b':')?;
-        let (found, value) = line.split_at(colon);
-        // Blanks in front of the colon are obsolete (RFC 5322 4.5), and seen.
-        found.trim_ascii_end().eq_ignore_ascii_case(name.as_bytes()).then(|| value.get(1..).unwrap_or(b"").to_vec())
-    };
-    let mut lines = header.split(|&b| b == b'\n');
-    let mut value = lines.find_map(value_of)?;
-    for line in lines.take_while(|line| matches!(line.first(), Some(b' ' | b'\t'))) {
-        value.extend_from_slice(line);
-    }
-    Some(String::from_utf8_lossy(&value).trim().to_owned())
-}
-
-/// The message ids in a field, with their angle brackets; what cannot be one is left out.
-fn message_ids(header: &[u8], name: &str) -> Vec<String> {
-    let good = |id: &&str| (1..=250).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic() && b != b'<');
-    let value = field(header, name).unwrap_or_default();
-    let ids = value.split('<').skip(1).filter_map(|text| text.split_once('>').map(|(id, _)| id));
-    ids.filter(good).map(|id| format!("<{id}>")).collect()
-}
-
-fn is_printable(text: &str) -> bool {
-    text.bytes().all(|b| (b' '..=b'~').contains(&b))
-}
-
-/// Whether a person can read it: no control characters, no damaged UTF-8, no encoded words.
-fn is_readable(text: &str) -> bool {
-    !text.is_empty() && !text.contains("=?") && !text.chars().any(|c| c.is_control() || c == '\u{fffd}')
-}
-
-// Writing.
-
-/// A time in the zone of this host, as a header has it.
+/// A time in the zone of this host, in the form of a header field.
 fn date(seconds: i64) -> String {
     let time = Timestamp::from_second(seconds.max(0)).unwrap_or(Timestamp::UNIX_EPOCH);
     trace::date(&time.to_zoned(log::zone().clone()))
-}
-
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((at, _)) => format!("{}...", text.get(..at).unwrap_or(text)),
-        None => text.to_owned(),
-    }
-}
-
-/// A header field of free text.
-fn fold(out: &mut String, name: &str, value: &str) {
-    let clean: String = value.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
-    *out += &format!("{name}: ");
-    flow(out, " ", &clean);
-    out.push('\n');
-}
-
-fn paragraph(out: &mut String, indent: &str, text: &str) {
-    *out += indent;
-    flow(out, indent, text);
-    *out += "\n\n";
-}
-
-/// Adds words to the last line, and begins a new one where it is full. A word
-/// that fits no line of mail is cut into some that do.
-fn flow(out: &mut String, indent: &str, text: &str) {
-    const LONGEST: usize = 900;
-    let mut column = out.len() - out.rfind('\n').map_or(0, |at| at + 1);
-    for (n, word) in text.split_whitespace().enumerate() {
-        let chars: Vec<char> = word.chars().collect();
-        for (m, piece) in chars.chunks(LONGEST).enumerate() {
-            if column + 1 + piece.len() > WIDTH && n + m > 0 {
-                *out += &format!("\n{indent}");
-                column = indent.len();
-            } else if n > 0 {
-                out.push(' ');
-                column += 1;
-            }
-            out.extend(piece);
-            column += piece.len();
-        }
-    }
-}
-
-/// The content of a part, which ends with a line break that is its own.
-fn body(out: &mut String, boundary: &str, content: &[u8]) {
-    if is_plain(content, boundary) {
-        *out += &format!("\n{}", String::from_utf8_lossy(content));
-        if !content.is_empty() && !content.ends_with(b"\n") {
-            out.push('\n');
-        }
-    } else {
-        *out += "Content-Transfer-Encoding: quoted-printable\n\n";
-        quoted_printable(out, content);
-    }
-    // The line break before a boundary belongs to the boundary (RFC 2046 5.1.1).
-    out.push('\n');
-}
-
-/// Whether a part can go as it is. Status blocks always can: all their lines
-/// begin with the name of a field or a blank.
-fn is_plain(content: &[u8], boundary: &str) -> bool {
-    let ends_part = |line: &[u8]| line.strip_prefix(b"--").is_some_and(|rest| rest.starts_with(boundary.as_bytes()));
-    let is_clean = |line: &[u8]| line.iter().all(|&b| b == b'\t' || (b' '..=b'~').contains(&b));
-    content.split(|&b| b == b'\n').all(|line| line.len() <= MAX_LINE && is_clean(line) && !ends_part(line))
-}
-
-/// RFC 2045 6.7: what is not printable, and a blank at the end of a line, as `=XX`.
-fn quoted_printable(out: &mut String, content: &[u8]) {
-    const LONGEST: usize = 76; // with the = of a soft line break
-    for line in content.strip_suffix(b"\n").unwrap_or(content).split(|&b| b == b'\n') {
-        let mut column = 0;
-        for (at, &b) in line.iter().enumerate() {
-            let inside = at + 1 < line.len();
-            let literal = matches!(b, b'!'..=b'<' | b'>'..=b'~') || (inside && matches!(b, b' ' | b'\t'));
-            let octet = if literal { char::from(b).to_string() } else { format!("={b:02X}") };
-            if column + octet.len() >= LONGEST {
-                *out += "=\n";
-                column = 0;
-            }
-            *out += &octet;
-            column += octet.len();
-        }
-        out.push('\n');
-    }
 }

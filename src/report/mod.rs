@@ -1,7 +1,11 @@
 //! Reports to the senders of messages (RFC 3464).
 //!
+//! - `encode`: folded lines, MIME parts and quoted-printable
 //! - `failure`: the report that a message could not be delivered
-//! - `reason`: the reasons for a failure, in words for its sender
+//! - `original`: the header of the original message, as a report quotes it
+//! - `reason`: the reasons for a failure, in words for the sender
 
+mod encode;
 pub mod failure;
+mod original;
 mod reason;

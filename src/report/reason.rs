@@ -1,15 +1,14 @@
-//! Why a message came back, in words for its sender.
+//! The reasons for a failure, in words for the sender.
 //!
-//! By the status of the last attempt, and by the code of a reply that is no word about
-//! the message at all: what one who sends mail can do about it. A status that says
-//! nothing (5.7.0 among them, which filters use as well as hosts that want a login)
-//! blames nobody. What expired is that, whatever was said last. Does not quote: see
-//! `failure`.
+//! A reason follows from the enhanced status of the last attempt, and from replies that
+//! reject this host instead of the message. It says what the sender can do. An unspecific status
+//! gives an unspecific reason; 5.7.0 is one, used by filters as well as by hosts that require
+//! authentication. A message that expired has that reason, whatever the last reply was.
 
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Reply;
 
-/// Why a message came back, as far as it matters to its sender.
+/// The reason for a failure, as far as it matters to the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
     NoMailbox,
@@ -46,18 +45,18 @@ impl Reason {
             (2, 3) | (3, 4) => Self::TooBig,
             (4, 6) => Self::Loop,
             (7, 8 | 9 | 11) => Self::NoLogin,
-            (7, 0) => Self::Refused, // which says nothing
+            (7, 0) => Self::Refused, // unspecific
             (7, _) => Self::Policy,
             _ => Self::Refused,
         }
     }
 
-    /// Whether it was tried for long.
+    /// Whether delivery was tried until the message expired.
     pub(super) fn is_late(self) -> bool {
         matches!(self, Self::Expired | Self::NotLetIn)
     }
 
-    /// What happened, and what the sender can do.
+    /// The explanation, and advice for the sender.
     pub(super) fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::NoMailbox => (

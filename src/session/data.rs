@@ -139,7 +139,7 @@ impl Session<'_> {
         let limit = self.service.config.limits.message_size;
         let mut pace = Pace::new(&self.service.config.limits);
         let mut reader = DotReader::default();
-        let mut letter = self.letter(&draft.id().to_string(), transaction);
+        let mut filter = self.header_filter(&draft.id().to_string(), transaction);
         let router = Arc::clone(&self.service.router);
         let is_local = |domain: &str| router.place(domain) == Place::Local;
         let mut incoming = HeaderScan::new(draft, &is_local);
@@ -158,7 +158,7 @@ impl Session<'_> {
             size += (text.len() + memchr_iter(b'\n', &text).count()) as u64;
             has_nul |= memchr(0, &text).is_some();
             if size <= limit && !reader.is_flawed() && !has_nul && trouble.is_none() {
-                trouble = letter.feed(&text, &mut incoming).err();
+                trouble = filter.feed(&text, &mut incoming).err();
             }
             if ended {
                 break;
@@ -174,8 +174,8 @@ impl Session<'_> {
         if size > limit {
             return Ok(Err(reply::message::too_big(limit)));
         }
-        let trouble = trouble.or_else(|| letter.finish(&mut incoming).err());
-        if let Some(refusal) = letter.refusal() {
+        let trouble = trouble.or_else(|| filter.finish(&mut incoming).err());
+        if let Some(refusal) = filter.refusal() {
             return Ok(Err(submission::refused(refusal)));
         }
         if let Err(reply) = self.check_loop(&incoming, transaction) {

@@ -6,18 +6,15 @@
 //! Return-Path: are removed, since the final delivery adds the only one (RFC 5321 4.4).
 //! The fields that say how often the message was here and elsewhere are counted on the
 //! way. Nothing else of the header and no octet of the body is changed. How the text is
-//! cut into pieces makes no difference; at most [`MAX_FIELD`] octets of a line are held.
+//! cut into pieces makes no difference; at most [`MAX_LINE`] octets of a line are held.
 
 use std::io::{self, Write};
 
 use crate::address::{self, Address};
+use crate::message::field::{Lines, MAX_LINE, Part, Piece};
 use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
-use crate::submit::{is_postmark, name};
 
-/// The part of a line that is looked at, in octets.
-const MAX_FIELD: usize = 1000;
-
-const _: () = assert!(MAX_FIELD > address::MAX_ADDRESS + "Delivered-To: ".len());
+const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
 
 /// A text that goes into `W`.
 pub struct HeaderScan<'a, W> {
@@ -45,7 +42,7 @@ impl<'a, W: Write> HeaderScan<'a, W> {
 
     /// Whether the message has been here, or anywhere, too often (RFC 5321 6.3).
     pub fn is_looping(&self) -> bool {
-        self.header.hops >= MAX_HOPS || self.header.deliveries.len() >= MAX_OWN_DELIVERIES
+        self.header.filter.hops >= MAX_HOPS || self.header.filter.deliveries.len() >= MAX_OWN_DELIVERIES
     }
 
     /// Whether each of these mailboxes has had the message already, going by what it says.
@@ -53,7 +50,7 @@ impl<'a, W: Write> HeaderScan<'a, W> {
         let is_same = |one: &Address, other: &Address| {
             one.domain() == other.domain() && one.local().eq_ignore_ascii_case(other.local())
         };
-        let had = &self.header.deliveries;
+        let had = &self.header.filter.deliveries;
         !had.is_empty() && addresses.all(|address| had.iter().any(|one| is_same(one, address)))
     }
 }
@@ -74,131 +71,114 @@ impl<W: Write> Write for HeaderScan<'_, W> {
     }
 }
 
-/// How far a header is read.
+/// The part of a message that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// At the first line that stays, or at the one behind a postmark.
+    /// In front of the first field that is kept.
     Start,
     /// Among the fields.
     Fields,
-    /// Behind a line that is no field: the rest may be a body, and is only counted.
+    /// Behind a stray line: the rest may be a body, so fields are only counted.
     Doubtful,
     /// In the body.
     Body,
 }
 
-/// The header of a message that comes in pieces.
+/// The header of a message that arrives in pieces.
 struct Header<'a> {
+    lines: Lines,
+    filter: Filter<'a>,
+}
+
+/// Decides which lines of a header are kept, and counts.
+struct Filter<'a> {
     is_local: &'a dyn Fn(&str) -> bool,
     at: At,
-    /// The line of a mailbox file that may have a header behind it.
+    /// The postmark, as long as no field has followed it.
     postmark: Vec<u8>,
-    /// The beginning of the line that is being read.
-    line: Vec<u8>,
-    /// Whether the end of the line is still to come, and what becomes of it.
-    rest: Option<Fate>,
-    /// What became of the last field, for the lines that continue it.
-    field: Fate,
+    /// Whether the line that was read last is kept: so are the rest of it and its continuation.
+    is_kept: bool,
     hops: usize,
     /// Addresses in local domains that have had the message, at most [`MAX_OWN_DELIVERIES`].
     deliveries: Vec<Address>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Kept,
-    Removed,
-}
-
 impl<'a> Header<'a> {
     fn new(is_local: &'a dyn Fn(&str) -> bool) -> Self {
-        let (postmark, line, deliveries) = (Vec::new(), Vec::new(), Vec::new());
-        Self { is_local, at: At::Start, postmark, line, rest: None, field: Fate::Kept, hops: 0, deliveries }
+        let (postmark, deliveries) = (Vec::new(), Vec::new());
+        let filter = Filter { is_local, at: At::Start, postmark, is_kept: true, hops: 0, deliveries };
+        Self { lines: Lines::default(), filter }
     }
 
-    /// Takes a piece of the text and adds what is ready to `out`; what belongs to the body
-    /// is returned.
+    /// Takes a piece of the text and adds what is ready to `out`; returns what belongs to the body.
     fn feed<'t>(&mut self, text: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {
         let mut left = text;
-        while self.at != At::Body && !left.is_empty() {
-            let end = memchr::memchr(b'\n', left).map_or(left.len(), |at| at + 1);
-            let room = if self.rest.is_some() { end } else { end.min(MAX_FIELD - self.line.len()) };
-            let (piece, after) = left.split_at(room);
-            left = after;
-            match self.rest {
-                Some(Fate::Kept) => out.extend_from_slice(piece),
-                Some(Fate::Removed) => {}
-                None => self.line.extend_from_slice(piece),
-            }
-            let is_whole = piece.ends_with(b"\n");
-            if self.rest.is_none() && (is_whole || self.line.len() >= MAX_FIELD) {
-                self.rest = Some(self.judge(out));
-            }
-            if is_whole {
-                self.rest = None;
-            }
+        while self.filter.at != At::Body
+            && let Some(piece) = self.lines.next(&mut left)
+        {
+            self.filter.take(&piece, out);
         }
         left
     }
 
-    /// The text is over.
+    /// Adds what is held when the text has ended.
     fn finish(&mut self, out: &mut Vec<u8>) {
-        if !self.line.is_empty() && self.rest.is_none() {
-            self.judge(out);
+        if let Some(piece) = self.lines.finish() {
+            self.filter.take(&piece, out);
         }
-        self.begin_body(out);
+        self.filter.begin_body(out);
     }
+}
 
-    /// Decides about the line that was read.
-    fn judge(&mut self, out: &mut Vec<u8>) -> Fate {
-        let line = std::mem::take(&mut self.line);
-        let fate = self.judge_line(&line, out);
-        if fate == Fate::Kept {
-            out.extend_from_slice(&line);
-        }
-        fate
-    }
-
-    fn judge_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Fate {
-        if line == b"\n" {
-            self.begin_body(out);
-            self.at = At::Body;
-            return Fate::Kept;
-        }
-        let continues = matches!(line, [b' ' | b'\t', ..]);
-        match (self.at, name(line)) {
-            (At::Start, None) if continues && self.field == Fate::Removed => Fate::Removed,
-            (At::Start, None) if self.postmark.is_empty() && is_postmark(line) && line.ends_with(b"\n") => {
-                self.postmark = line.to_vec();
-                Fate::Removed
+impl Filter<'_> {
+    fn take(&mut self, piece: &Piece<'_>, out: &mut Vec<u8>) {
+        let text = match piece {
+            Piece::Line(part, line) => {
+                self.is_kept = self.keeps(*part, line, out);
+                line
             }
-            (At::Start, None) => {
+            Piece::Rest(rest) => rest,
+        };
+        if self.is_kept {
+            out.extend_from_slice(text);
+        }
+    }
+
+    /// Whether a line is kept. Adds what has to stand before it.
+    fn keeps(&mut self, part: Part<'_>, line: &[u8], out: &mut Vec<u8>) -> bool {
+        match (self.at, part) {
+            (_, Part::End) => {
+                self.begin_body(out);
+                self.at = At::Body;
+            }
+            (_, Part::Postmark) => {
+                self.postmark = line.to_vec();
+                return false;
+            }
+            (At::Start, Part::Stray) => {
                 if self.postmark.is_empty() {
                     out.push(b'\n');
                 }
                 self.begin_body(out);
                 self.at = At::Body;
-                Fate::Kept
             }
-            (_, Some((name, start))) => {
+            (_, Part::Stray) => self.at = At::Doubtful,
+            (at, Part::Field(name, body)) => {
                 self.postmark.clear();
-                self.count(name, line.get(start..).unwrap_or_default());
-                let is_removed = name.eq_ignore_ascii_case(b"Return-Path") && self.at != At::Doubtful;
-                self.field = if is_removed { Fate::Removed } else { Fate::Kept };
-                if self.at == At::Start && !is_removed {
+                self.count(name, body);
+                if name.eq_ignore_ascii_case(b"Return-Path") && at != At::Doubtful {
+                    return false;
+                }
+                if at == At::Start {
                     self.at = At::Fields;
                 }
-                self.field
             }
-            (_, None) if continues => self.field,
-            (_, None) => {
-                (self.at, self.field) = (At::Doubtful, Fate::Kept);
-                Fate::Kept
-            }
+            (_, Part::Continuation) => return self.is_kept,
         }
+        true
     }
 
-    /// What looked like a postmark had no field behind it: it is the body's.
+    /// A postmark without a field behind it belongs to the body.
     fn begin_body(&mut self, out: &mut Vec<u8>) {
         if !self.postmark.is_empty() {
             out.push(b'\n');
@@ -206,11 +186,11 @@ impl<'a> Header<'a> {
         }
     }
 
-    fn count(&mut self, name: &[u8], value: &[u8]) {
+    fn count(&mut self, name: &[u8], body: &[u8]) {
         if name.eq_ignore_ascii_case(b"Received") {
             self.hops += 1;
         } else if name.eq_ignore_ascii_case(b"Delivered-To") && self.deliveries.len() < MAX_OWN_DELIVERIES {
-            let address = std::str::from_utf8(value).ok().and_then(|value| Address::parse(value.trim()).ok());
+            let address = std::str::from_utf8(body).ok().and_then(|body| Address::parse(body.trim()).ok());
             self.deliveries.extend(address.filter(|address| (self.is_local)(address.domain())));
         }
     }
@@ -230,7 +210,7 @@ mod tests {
                 incoming.write_all(&text[start..cut]).expect("memory");
                 start = cut;
             }
-            let counts = (incoming.header.hops, incoming.header.deliveries.len());
+            let counts = (incoming.header.filter.hops, incoming.header.filter.deliveries.len());
             (String::from_utf8(incoming.finish().expect("memory")).expect("text"), counts.0, counts.1)
         };
         let whole = passed(&[]);
@@ -244,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_comes_first_does_not_become_one_with_what_stands_before_it() {
-        let long = "x".repeat(MAX_FIELD);
+        let long = "x".repeat(MAX_LINE);
         let owned = [
             (format!("{long}y: z\nA: b\n"), format!("\n{long}y: z\nA: b\n")),
             (format!(" {long}\n"), format!("\n {long}\n")),
@@ -267,6 +247,7 @@ mod tests {
             ("From a b\n\nA: b\n", "\nFrom a b\n\nA: b\n"),
             ("From a b\nFrom c d\nA: b\n", "\nFrom a b\nFrom c d\nA: b\n"),
             ("From a b\n", "\nFrom a b\n"),
+            ("Return-Path: x\nFrom a b\nA: b\n", "\nFrom a b\nA: b\n"),
             ("From: a\nFrom a b\n", "From: a\nFrom a b\n"),
             ("A: b\nreturn-PATH:x\n y\n\tz\nC: d\n e\n\nReturn-Path: f\n", "A: b\nC: d\n e\n\nReturn-Path: f\n"),
             ("Return-Path : x\n \n y\nA: b\n", "A: b\n"),

@@ -14,8 +14,8 @@ use crate::config::Kind;
 use crate::log;
 use crate::message::trace;
 use crate::reply::{self, Reply};
-use crate::submit::usage::{Answer, What};
-use crate::submit::{Letter, MAX_HEADER, Refusal, Terms};
+use crate::submit::usage::{Allowance, Counted};
+use crate::submit::{HeaderFilter, MAX_HEADER, Refusal, Submission};
 
 impl Session<'_> {
     /// Whether the client may say MAIL.
@@ -50,31 +50,31 @@ impl Session<'_> {
     /// Counts one message more of the account.
     pub(super) fn count_message(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.messages_per_hour;
-        self.count(What::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
+        self.count(Counted::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
     }
 
     /// Counts one recipient more of the account.
     pub(super) fn count_recipient(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.recipients_per_hour;
-        self.count(What::Recipients, "recipients", limit).map_err(|()| reply::recipient::too_many_per_hour(limit))
+        self.count(Counted::Recipients, "recipients", limit).map_err(|()| reply::recipient::too_many_per_hour(limit))
     }
 
-    fn count(&self, what: What, word: &str, limit: usize) -> Result<(), ()> {
+    fn count(&self, what: Counted, word: &str, limit: usize) -> Result<(), ()> {
         let Some(account) = self.account() else { return Ok(()) };
         let answer = self.service.usage.count(account, what, limit);
-        if answer == Answer::Reached {
+        if answer == Allowance::Reached {
             log::limit_reached(&self.client.session, account, word, limit);
         }
-        if answer == Answer::Good { Ok(()) } else { Err(()) }
+        if answer == Allowance::Granted { Ok(()) } else { Err(()) }
     }
 
     /// What goes between the client and the spool.
-    pub(super) fn letter(&self, id: &str, transaction: &Transaction) -> Letter {
+    pub(super) fn header_filter(&self, id: &str, transaction: &Transaction) -> HeaderFilter {
         if !self.is_submission() {
-            return Letter::untouched();
+            return HeaderFilter::unchanged();
         }
         let config = &self.service.config;
-        Letter::new(Terms {
+        HeaderFilter::new(Submission {
             hostname: config.hostname.clone(),
             domain: config.own_domain().to_owned(),
             id: id.to_owned(),
@@ -95,10 +95,10 @@ impl Session<'_> {
     }
 }
 
-/// The reply to a message that [`Letter`] does not let through.
+/// The reply to a message that [`HeaderFilter`] does not let through.
 pub(super) fn refused(refusal: &Refusal) -> Reply {
     match refusal {
-        Refusal::NotHis(author) => reply::message::author_not_yours(author),
+        Refusal::NotAllowed(author) => reply::message::author_not_yours(author),
         Refusal::Unreadable => reply::message::author_unreadable(),
         Refusal::TooLong => reply::message::header_too_long(MAX_HEADER),
     }

@@ -1,11 +1,11 @@
-//! What becomes of senders on this host: a table of addresses, and one domain for all.
+//! The replacement of senders: the rewrite table, and masquerading.
 //!
-//! A line of the table is `address address`: who sends as the first is sent as the second,
-//! on the envelope, in From and in Sender together. `@domain` stands for all of a domain
-//! on the left, and on the right for the same name there. A whole address wins over its
-//! domain, and both over masquerading, which gives every sender of this host's own domains
-//! another one. It is done once, never to its own result. Who may send as whom was
-//! decided before, by what was written. Recipients stay as they are: see `aliases`.
+//! A line of the table is `address address`: the second replaces the first, in the envelope, in
+//! From and in Sender. On the left, `@domain` matches all addresses of a domain; on the right, it
+//! keeps the local part. A whole address takes precedence over its domain, and both over
+//! masquerading, which replaces the domain of every sender in one of this host's own domains. The
+//! result is not rewritten again. Whether the user may send from an address is decided before, by
+//! the address as it was written. Recipients are not rewritten: see `aliases`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,16 +15,16 @@ use crate::address::{Address, parse_domain};
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
 
-/// The rewrite table, and the domain for all.
+/// The rewrite table, and the domain for masquerading.
 #[derive(Debug)]
 pub struct Rewriting {
     table: Watched<Option<Table>>,
     masquerade: Option<Box<str>>,
-    /// The domains that it takes the place of.
+    /// The domains that masquerading replaces.
     own: Vec<String>,
 }
 
-/// By local part, empty for all of it, and domain, both in lower case.
+/// Rows by local part, empty for a whole domain, and domain, both in lower case.
 type Table = HashMap<(Box<str>, Box<str>), Row>;
 
 #[derive(Debug)]
@@ -40,8 +40,7 @@ enum Target {
 }
 
 impl Rewriting {
-    /// Reads the rewrite table as far as it can be read, and all that is wrong in it. A line
-    /// that is wrong changes nothing.
+    /// Reads the rewrite table, and returns the errors in it. A line with an error is ignored.
     pub fn begin(config: &Config) -> (Self, Vec<ConfigError>) {
         let first = config.own_domain().to_owned();
         let parse = move |file: &Path, text: &str| {
@@ -60,7 +59,7 @@ impl Rewriting {
         self.table.current().is_none()
     }
 
-    /// What takes an address' place, if anything does.
+    /// The address that replaces another one, if any.
     pub fn apply(&self, address: &Address) -> Option<Address> {
         let table = self.table.current();
         let find = |local: &str| table.as_ref().as_ref()?.get(&(local.into(), address.domain().into()));
@@ -80,7 +79,7 @@ fn parse(file: &Path, text: &str, first_domain: &str) -> (Table, Vec<ConfigError
     fill(file, text, |table, line| add(table, line, first_domain))
 }
 
-/// Adds one line; what is wrong, and at which part.
+/// Adds one line. An error comes with the part of the line that it concerns.
 fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), (&'a str, String)> {
     let mut words = line.text.split_whitespace();
     let (Some(from), Some(to), None) = (words.next(), words.next(), words.next()) else {
@@ -121,7 +120,7 @@ mod tests {
     use crate::config::{TableFile, parse as configure};
 
     #[test]
-    fn who_is_sent_as_whom() {
+    fn senders_are_replaced() {
         let text = "hostname = \"web.test\"\nlocal.domains = [\"a.test\"]\nsubmission.masquerade = \"b.test\"\n";
         let config = configure(Path::new("penfold.conf"), text).expect("a configuration");
         let table = "root admin@b.test\njon@a.test jonathan@c.test\n@old.test @new.test\n@all.test one@b.test\nx@old.test @b.test\n";
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_the_table_is_told_with_line_and_column() {
+    fn errors_in_the_table_have_a_line_and_a_column() {
         for (text, place) in [
             ("jon", "1:1: expected two addresses, the second in place of the first"),
             ("jon a@b c@d", "1:1: expected two addresses, the second in place of the first"),

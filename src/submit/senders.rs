@@ -1,10 +1,10 @@
-//! Who may send as whom: himself, and what the senders table says.
+//! The addresses that an authenticated user may send from: the user's own, and those of the
+//! senders table.
 //!
-//! A line of the table is `login address ...`: a login with a domain, or without
-//! one for that name in every local domain; an address, `@domain` for all of a
-//! domain, or `*` for any. An address stands for itself with a tag as well
-//! (`info+sales@`), as it does for mail that comes in. Case does not matter. Reading
-//! never stops at the first error. Does not know how anyone logs in.
+//! A line of the table is `login address ...`. A login without a domain means that name in every
+//! local domain. An address may also be `@domain` for all addresses of a domain, or `*` for any.
+//! An address includes its subaddresses (`info+sales@`), as it does for incoming mail. Case is
+//! ignored. Reading never stops at the first error. Authentication itself is in `sasl`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,18 +16,18 @@ use crate::address::{Address, parse_domain};
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
 
-/// The senders table, and what holds without it.
+/// The senders table, and the rules that hold without it.
 #[derive(Debug)]
 pub struct Senders {
     table: Watched<Option<Table>>,
-    /// The local domains; the first one completes names.
+    /// The local domains; the first one completes addresses without a domain.
     domains: Vec<String>,
     subaddress: Option<char>,
-    /// What becomes of senders.
+    /// The rules that replace senders.
     pub rewriting: Arc<Rewriting>,
 }
 
-/// By name and domain of the login, both in lower case; an empty domain is any local one.
+/// Rows by name and domain of the login, both in lower case; an empty domain means any local one.
 type Table = HashMap<(Box<str>, Box<str>), Row>;
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Row {
     grants: Vec<Grant>,
 }
 
-/// What one may send as.
+/// The addresses that one entry of a line permits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Grant {
     Address(Address),
@@ -44,28 +44,28 @@ enum Grant {
     Anyone,
 }
 
-/// Somebody who has logged in, and who he may say that he is.
+/// An authenticated user, and the addresses that the user may send from.
 #[derive(Debug, Clone)]
 pub struct Identity {
     own: Address,
-    /// All of his own addresses.
+    /// All of the user's own addresses.
     all: Vec<Address>,
     grants: Vec<Grant>,
     subaddress: Option<char>,
 }
 
 impl Senders {
-    /// Reads the senders table.
+    /// Reads the senders table and the rewrite table.
     ///
     /// # Errors
-    /// All that is wrong in it.
+    /// All errors in them.
     pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
         let (senders, errors) = Self::begin(config);
         if errors.is_empty() { Ok(senders) } else { Err(errors) }
     }
 
-    /// Reads the senders table and the rewrite table as far as they can be read, and all that
-    /// is wrong in them. A line that is wrong grants nothing.
+    /// Reads the senders table and the rewrite table, and returns the errors in them. A line with an
+    /// error permits nothing.
     pub fn begin(config: &Config) -> (Self, Vec<ConfigError>) {
         let domains = config.local.domains.clone();
         let first = config.own_domain().to_owned();
@@ -79,29 +79,29 @@ impl Senders {
         (Self { table, domains, subaddress: config.local.subaddress, rewriting: Arc::new(rewriting) }, errors)
     }
 
-    /// Whether one of the tables cannot be read: it cannot be told who may send as whom.
+    /// Whether one of the tables cannot be read: then no sender can be checked.
     pub fn are_lost(&self) -> bool {
         self.table.current().is_none() || self.rewriting.is_lost()
     }
 
-    /// The lines for logins that nobody has, as far as `is_somebody` knows.
-    pub fn unused(&self, is_somebody: impl Fn(&str) -> bool) -> Vec<ConfigError> {
-        let has_nobody = |name: &str, domain: &str| {
+    /// Warnings of lines whose login does not exist, according to `exists`.
+    pub fn unused(&self, exists: impl Fn(&str) -> bool) -> Vec<ConfigError> {
+        let is_unused = |name: &str, domain: &str| {
             let domains: Vec<&str> =
                 if domain.is_empty() { self.domains.iter().map(String::as_str).collect() } else { vec![domain] };
-            !domains.iter().any(|domain| is_somebody(&format!("{name}@{domain}")))
+            !domains.iter().any(|domain| exists(&format!("{name}@{domain}")))
         };
         let table = self.table.current();
-        let unused = table.iter().flatten().filter(|((name, domain), _)| has_nobody(name, domain));
+        let unused = table.iter().flatten().filter(|((name, domain), _)| is_unused(name, domain));
         let mut lines: Vec<_> = unused.map(|((name, _), row)| (row.line, name)).collect();
         lines.sort_unstable();
-        let tell = |line, name| {
+        let warning = |line, name| {
             ConfigError::new(self.table.path(), line, 1, format!("this has no effect: nobody logs in as {name}"))
         };
-        lines.into_iter().map(|(line, name)| tell(line, name)).collect()
+        lines.into_iter().map(|(line, name)| warning(line, name)).collect()
     }
 
-    /// Who a login is; `None` if it is no address, and so nobody's.
+    /// The user with this login; `None` if it is not an address.
     pub fn identity(&self, login: &str) -> Option<Identity> {
         let own = Address::parse(login).ok()?;
         let everywhere = own.domain().is_empty();
@@ -119,38 +119,39 @@ impl Senders {
 }
 
 impl Identity {
-    /// His own address; the first, if he is the same in several domains.
+    /// The user's own address: the first one of several.
     pub fn own(&self) -> &Address {
         &self.own
     }
 
-    /// Whether an address is his own, with or without a tag.
+    /// Whether an address is the user's own, with or without a subaddress.
     pub fn is_own(&self, address: &Address) -> bool {
-        self.all.iter().any(|own| self.stands_for(own, address))
+        self.all.iter().any(|own| self.includes(own, address))
     }
 
-    /// Whether he may send as this address.
+    /// Whether the user may send from this address.
     pub fn may_use(&self, address: &Address) -> bool {
         let covers = |grant: &Grant| match grant {
-            Grant::Address(granted) => self.stands_for(granted, address),
+            Grant::Address(granted) => self.includes(granted, address),
             Grant::Domain(domain) => **domain == *address.domain(),
             Grant::Anyone => true,
         };
         self.is_own(address) || self.grants.iter().any(covers)
     }
 
-    /// Whether he may send as anyone at all.
+    /// Whether the user may send from any address.
     pub fn is_anyone(&self) -> bool {
         self.grants.contains(&Grant::Anyone)
     }
 
-    fn stands_for(&self, granted: &Address, used: &Address) -> bool {
-        // What needs quotes is no tag, but may be an address to who looks for one.
+    /// Whether an address is the granted one, or a subaddress of it.
+    fn includes(&self, granted: &Address, used: &Address) -> bool {
+        // A tag that needs quotes could look like an address to some readers.
         let is_plain = |tag: &str| tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-_=.#".contains(&b));
         let parts = self.subaddress.and_then(|mark| used.local().split_once(mark));
         let base = parts.filter(|(_, tag)| is_plain(tag)).map(|(base, _)| base);
-        let is_it = |local: &str| local.eq_ignore_ascii_case(granted.local());
-        granted.domain() == used.domain() && (is_it(used.local()) || base.is_some_and(is_it))
+        let is_same = |local: &str| local.eq_ignore_ascii_case(granted.local());
+        granted.domain() == used.domain() && (is_same(used.local()) || base.is_some_and(is_same))
     }
 }
 
@@ -158,7 +159,7 @@ fn parse(file: &Path, text: &str, first_domain: &str) -> (Table, Vec<ConfigError
     fill(file, text, |table, line| add(table, line, first_domain))
 }
 
-/// Adds one line; what is wrong, and at which part.
+/// Adds one line. An error comes with the part of the line that it concerns.
 fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), (&'a str, String)> {
     let mut words = line.text.split_whitespace();
     let Some(login) = words.next() else { return Ok(()) };
@@ -176,7 +177,7 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
     }
     match table.entry((who.local().to_ascii_lowercase().into(), who.domain().into())) {
         Entry::Occupied(mut first) => {
-            // Of two lines none is believed.
+            // Neither of two contradictory lines counts.
             first.get_mut().grants.clear();
             Err((login, format!("{login} is already on line {}", first.get().line)))
         }
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_send_as_whom() {
+    fn users_may_send_from_their_own_addresses_and_those_of_the_table() {
         let senders = senders(
             "# comment\njon@razorback.test Info@Razorback.Test sales\nnews @lists.test\nRoot@razorback.test *\nanna@elsewhere.test x@y.test\n",
         );
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_wrong_grants_nothing() {
+    fn a_line_with_an_error_permits_nothing() {
         let senders = senders("jon info@x.test sa;les@x.test\nmary a@x.test\nann a@x.test\nMARY b@x.test\nj;n *\n");
         for (login, address, may) in [
             ("jon", "info@x.test", false),
@@ -285,17 +286,17 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_nobody_is_told_by_its_place() {
+    fn a_line_for_an_unknown_login_is_warned_of_with_its_place() {
         let senders = senders("# x\njon *\nMary @x\nanna@frogbog.test *\npaul@elsewhere.test *\n");
-        let people = ["jon@frogbog.test", "anna@razorback.test", "paul@elsewhere.test"];
-        let unused = senders.unused(|name| people.contains(&name));
+        let logins = ["jon@frogbog.test", "anna@razorback.test", "paul@elsewhere.test"];
+        let unused = senders.unused(|name| logins.contains(&name));
         let told: Vec<_> = unused.iter().map(|e| (e.line, e.column, e.text.as_str())).collect();
         let text = |name: &str| format!("this has no effect: nobody logs in as {name}");
         assert_eq!(told, [(3, 1, &*text("mary")), (4, 1, &*text("anna"))]);
     }
 
     #[test]
-    fn what_is_wrong_in_the_table_is_told_with_line_and_column() {
+    fn errors_in_the_table_have_a_line_and_a_column() {
         for (text, place) in [
             ("jon", "1:1: expected addresses after the login"),
             ("\njon info@x sa;les@x", "2:12: the part before the @ is not a valid name"),

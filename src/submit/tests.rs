@@ -4,10 +4,10 @@ use super::senders::Senders;
 use super::*;
 use crate::config;
 
-/// Terms for jon, who may also send as info@razorback.test; `None` is a trusted client.
-fn terms(login: Option<&str>, sender: Option<&str>) -> Terms {
+/// A submission by jon, who may also send from info@razorback.test, or by a trusted client (`None`).
+fn submission(login: Option<&str>, sender: Option<&str>) -> Submission {
     let address = |text: &str| text.parse().expect("an address");
-    Terms {
+    Submission {
         hostname: "mx.test".into(),
         domain: "razorback.test".into(),
         id: "ID".into(),
@@ -29,26 +29,26 @@ fn senders() -> Senders {
     senders
 }
 
-/// What comes out when the text comes in pieces of this size.
-fn pass(terms: Terms, text: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
-    let (mut letter, mut out) = (Letter::new(terms), Vec::new());
+/// The result for a text that arrives in pieces of this size.
+fn pass(submission: Submission, text: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
+    let (mut filter, mut out) = (HeaderFilter::new(submission), Vec::new());
     for piece in text.chunks(size.max(1)) {
-        letter.feed(piece, &mut out).expect("memory");
+        filter.feed(piece, &mut out).expect("memory");
     }
-    letter.finish(&mut out).expect("memory");
-    letter.refusal().cloned().map_or(Ok(out), Err)
+    filter.finish(&mut out).expect("memory");
+    filter.refusal().cloned().map_or(Ok(out), Err)
 }
 
-/// The same in one piece, in single octets, and cut once at every place.
-fn pass_every_way(new: impl Fn() -> Terms, text: &[u8]) -> Result<String, Refusal> {
+/// The result for a text in one piece, the same in single octets and cut once at every place.
+fn pass_every_way(new: impl Fn() -> Submission, text: &[u8]) -> Result<String, Refusal> {
     let whole = pass(new(), text, text.len());
     assert_eq!(pass(new(), text, 1), whole);
     for at in 0..text.len() {
-        let (mut letter, mut out) = (Letter::new(new()), Vec::new());
+        let (mut filter, mut out) = (HeaderFilter::new(new()), Vec::new());
         let (front, back) = text.split_at(at);
-        letter.feed(front, &mut out).and_then(|()| letter.feed(back, &mut out)).expect("memory");
-        letter.finish(&mut out).expect("memory");
-        assert_eq!(letter.refusal().cloned().map_or(Ok(out), Err), whole, "cut at {at}");
+        filter.feed(front, &mut out).and_then(|()| filter.feed(back, &mut out)).expect("memory");
+        filter.finish(&mut out).expect("memory");
+        assert_eq!(filter.refusal().cloned().map_or(Ok(out), Err), whole, "cut at {at}");
     }
     whole.map(|out| String::from_utf8_lossy(&out).into_owned())
 }
@@ -56,7 +56,7 @@ fn pass_every_way(new: impl Fn() -> Terms, text: &[u8]) -> Result<String, Refusa
 const FULL: &str = "Date: d\nMessage-ID: <m@x>\n";
 
 #[test]
-fn what_is_missing_is_added_at_the_end_of_the_header() {
+fn missing_fields_are_added_at_the_end_of_the_header() {
     for (text, sent) in [
         ("From: a@b.c\n\nx\n", "From: a@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nx\n"),
         ("FROM: a@b.c\ndate : d\nmessage-id: <m@x>\n\nx\n", "FROM: a@b.c\ndate : d\nmessage-id: <m@x>\n\nx\n"),
@@ -74,18 +74,22 @@ fn what_is_missing_is_added_at_the_end_of_the_header() {
         ("From: a@b.c\nhello\nDate: d\n", "From: a@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nhello\nDate: d\n"),
         // A line of blanks continues a field.
         ("From: a@b.c\n \nDate: d\n\n", "From: a@b.c\n \nDate: d\nMessage-ID: <ID@mx.test>\n\n"),
-        // A postmark goes, words do not.
+        // A postmark is removed; text that begins like one is kept.
         ("From x Sat Nov 21 10:00:00 2026\nFrom: a@b.c\n\n", "From: a@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\n"),
         ("From now on\n\nx\n", "From: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nFrom now on\n\nx\n"),
         ("From now on\n let us\n", "From: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nFrom now on\n let us\n"),
         ("From now", "From: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nFrom now"),
     ] {
-        assert_eq!(pass_every_way(|| terms(None, Some("s@b.c")), text.as_bytes()).as_deref(), Ok(sent), "{text:?}");
+        assert_eq!(
+            pass_every_way(|| submission(None, Some("s@b.c")), text.as_bytes()).as_deref(),
+            Ok(sent),
+            "{text:?}"
+        );
     }
 }
 
 #[test]
-fn from_is_whoever_is_known_where_it_is_missing() {
+fn a_missing_from_is_the_reverse_path_or_the_login() {
     for (login, sender, from) in [
         (None, Some("s@b.c"), "From: s@b.c\n"),
         (None, None, "From: MAILER-DAEMON@mx.test\n"),
@@ -98,7 +102,7 @@ fn from_is_whoever_is_known_where_it_is_missing() {
         ),
     ] {
         let text = format!("{FULL}\nx\n");
-        let sent = pass_every_way(|| terms(login, sender), text.as_bytes());
+        let sent = pass_every_way(|| submission(login, sender), text.as_bytes());
         assert_eq!(sent, Ok(format!("{FULL}{from}\nx\n")), "{login:?} {sender:?}");
     }
 }
@@ -136,7 +140,7 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
         (", jon,, ann,", ", jon@razorback.test,, ann@razorback.test,"),
         ("", ""),
         ("<>", "<>"),
-        // What cannot be read is left alone whole.
+        // A list that cannot be read is left unchanged.
         ("jon doe, ann", "jon doe, ann"),
         ("jon, \"ann", "jon, \"ann"),
         ("jon (ann", "jon (ann"),
@@ -155,7 +159,7 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
         ("a@b@c, ann", "a@b@c, ann"),
         ("jon\\, ann", "jon\\, ann"),
         ("jon [x, ann", "jon [x, ann"),
-        // Local parts that mail cannot go to.
+        // Local parts that penfold cannot send mail to.
         ("j\u{f6}n, ann", "j\u{f6}n, ann@razorback.test"),
         (". , jon., .jon, ann", ". , jon., .jon, ann@razorback.test"),
         ("j\u{0}n, ann", "j\u{0}n, ann@razorback.test"),
@@ -164,20 +168,20 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
             let full = if name == "From" { FULL.to_owned() } else { format!("From: f@x.org\n{FULL}") };
             let text = format!("{full}{name}: {given}\n\nTo: jon\n");
             let sent = format!("{full}{name}: {sent}\n\nTo: jon\n");
-            assert_eq!(pass_every_way(|| terms(None, None), text.as_bytes()), Ok(sent), "{text:?}");
+            assert_eq!(pass_every_way(|| submission(None, None), text.as_bytes()), Ok(sent), "{text:?}");
         }
     }
     for untouched in ["Bcc: jon", "Subject: jon", "Resent-To: jon", "X-To: jon", "To : jon@x"] {
         let text = format!("From: f@x.org\n{FULL}{untouched}\n\n");
-        assert_eq!(pass_every_way(|| terms(None, None), text.as_bytes()), Ok(text));
+        assert_eq!(pass_every_way(|| submission(None, None), text.as_bytes()), Ok(text));
     }
 }
 
 #[test]
-fn who_has_logged_in_names_only_what_is_his() {
+fn an_authenticated_user_names_only_permitted_addresses() {
     const JON: &str = "Sender: jon@razorback.test\n";
     let quoted_tag = || "jon@razorback.test".parse::<Address>().expect("an address").with_local("jon+ <elvis@x.org>");
-    let not_his = |text: &str| Err(Refusal::NotHis(text.parse().expect("an address")));
+    let not_allowed = |text: &str| Err(Refusal::NotAllowed(text.parse().expect("an address")));
     for (header, answer) in [
         ("From: jon@razorback.test\n", Ok("")),
         ("From: Jon <JON+x@Razorback.Test>\n", Ok("")),
@@ -187,28 +191,28 @@ fn who_has_logged_in_names_only_what_is_his() {
         ("From: us: jon@razorback.test;\n", Ok("")),
         ("From: info@razorback.test\nSender: jon+x@razorback.test\n", Ok("")),
         ("From: jon@razorback.test\nSender: info@razorback.test\n", Ok("")),
-        ("From: elvis@razorback.test\n", not_his("elvis@razorback.test")),
-        ("From: jon@razorback.test, elvis@x.org\n", not_his("elvis@x.org")),
-        ("From: \"jon@razorback.test\" <elvis@x.org>\n", not_his("elvis@x.org")),
-        ("From: jon@razorback.test\nFrom: elvis@x.org\n", not_his("elvis@x.org")),
-        ("From : elvis@x.org\nFrom: jon@razorback.test\n", not_his("elvis@x.org")),
-        ("X: y\n \nfrom:\n elvis@x.org\n", not_his("elvis@x.org")),
-        // What others may take for the author, though it is none to us.
+        ("From: elvis@razorback.test\n", not_allowed("elvis@razorback.test")),
+        ("From: jon@razorback.test, elvis@x.org\n", not_allowed("elvis@x.org")),
+        ("From: \"jon@razorback.test\" <elvis@x.org>\n", not_allowed("elvis@x.org")),
+        ("From: jon@razorback.test\nFrom: elvis@x.org\n", not_allowed("elvis@x.org")),
+        ("From : elvis@x.org\nFrom: jon@razorback.test\n", not_allowed("elvis@x.org")),
+        ("X: y\n \nfrom:\n elvis@x.org\n", not_allowed("elvis@x.org")),
+        // Addresses that some readers take for the author, although we do not.
         ("From: <@razorback.test:elvis@x.org>\n", Err(Refusal::Unreadable)),
         ("From: <@elvis@x.org:jon@razorback.test>\n", Err(Refusal::Unreadable)),
-        ("From: elvis@x.org <jon@razorback.test>\n", not_his("elvis@x.org")),
+        ("From: elvis@x.org <jon@razorback.test>\n", not_allowed("elvis@x.org")),
         ("From: elvis@x.org: jon@razorback.test;\n", Err(Refusal::Unreadable)),
-        ("From: \"jon+ <elvis@x.org>\"@razorback.test\n", Err(Refusal::NotHis(quoted_tag()))),
+        ("From: \"jon+ <elvis@x.org>\"@razorback.test\n", Err(Refusal::NotAllowed(quoted_tag()))),
         ("From: jon@razorback.test <jon@razorback.test>\n", Ok(JON)),
         ("From: jon\n", Ok("")),
-        ("From: elvis\n", not_his("elvis@razorback.test")),
+        ("From: elvis\n", not_allowed("elvis@razorback.test")),
         ("From: Jon jon@razorback.test\n", Err(Refusal::Unreadable)),
         ("From: <jon@razorback.test> <elvis@x.org>\n", Err(Refusal::Unreadable)),
         ("From: jon@razorback.test, el\u{f6}@x.org\n", Err(Refusal::Unreadable)),
         ("From:\n", Err(Refusal::Unreadable)),
         ("From: <>\n", Err(Refusal::Unreadable)),
         ("From: nobody:;\n", Err(Refusal::Unreadable)),
-        // Here some give up the name, and take what is encoded in it for the address.
+        // Some readers drop the name here, and take the address encoded in it.
         ("From: . =?utf-8?q?elvis=40x.org?= \\ <jon@razorback.test>\n", Err(Refusal::Unreadable)),
         ("From: .Jon <jon@razorback.test>\n", Err(Refusal::Unreadable)),
         ("From: Jon [1] <jon@razorback.test>\n", Err(Refusal::Unreadable)),
@@ -216,13 +220,13 @@ fn who_has_logged_in_names_only_what_is_his() {
         ("From: Jon J. O'Postel & S\u{f6}hne <jon@razorback.test>\n", Ok("")),
     ] {
         let text = format!("{FULL}{header}\nx\n");
-        let sent = pass_every_way(|| terms(Some("jon@razorback.test"), None), text.as_bytes());
+        let sent = pass_every_way(|| submission(Some("jon@razorback.test"), None), text.as_bytes());
         let header =
             header.replace("From: jon\n", "From: jon@razorback.test\n").replace("jon (", "jon@razorback.test (");
         assert_eq!(sent, answer.map(|sender| format!("{FULL}{header}{sender}\nx\n")), "{header:?}");
-        // Who may be anyone, and who is trusted without a login, is not asked.
+        // Users who may send from any address, and trusted clients without a login, are not checked.
         for login in [Some("root@razorback.test"), None] {
-            let sent = pass(terms(login, None), text.as_bytes(), 7).expect("not refused");
+            let sent = pass(submission(login, None), text.as_bytes(), 7).expect("not refused");
             let senders = |text: &[u8]| text.windows(7).filter(|w| w == b"Sender:").count();
             assert_eq!(senders(&sent), senders(text.as_bytes()), "{header:?}");
         }
@@ -230,7 +234,7 @@ fn who_has_logged_in_names_only_what_is_his() {
 }
 
 #[test]
-fn a_sender_that_is_not_his_goes() {
+fn a_sender_that_is_not_permitted_is_removed() {
     for (given, sent) in [
         ("From: jon@razorback.test\nSender: elvis@x.org\n", "From: jon@razorback.test\n"),
         (
@@ -245,44 +249,47 @@ fn a_sender_that_is_not_his_goes() {
         ),
     ] {
         let text = format!("{FULL}{given}\nx\n");
-        let got = pass_every_way(|| terms(Some("jon@razorback.test"), None), text.as_bytes());
+        let got = pass_every_way(|| submission(Some("jon@razorback.test"), None), text.as_bytes());
         assert_eq!(got, Ok(format!("{FULL}{sent}\nx\n")), "{given:?}");
         let text = format!("{FULL}From: f@x.org\nSender: elvis@x.org\n\nx\n");
-        assert_eq!(pass(terms(None, None), text.as_bytes(), 9), Ok(text.clone().into_bytes()));
-        assert_eq!(pass(terms(Some("root@razorback.test"), None), text.as_bytes(), 9), Ok(text.into_bytes()));
+        assert_eq!(pass(submission(None, None), text.as_bytes(), 9), Ok(text.clone().into_bytes()));
+        assert_eq!(pass(submission(Some("root@razorback.test"), None), text.as_bytes(), 9), Ok(text.into_bytes()));
     }
 }
 
 #[test]
-fn a_header_without_end_goes_on_as_it_is_or_not_at_all() {
+fn a_header_that_is_too_long_passes_unchanged_or_is_rejected() {
     let long = format!("Subject: {}\nTo: jon\n\nbody", "x".repeat(MAX_HEADER));
     let many = format!("{}\nbody", "To: jon\n".repeat(MAX_HEADER / 4));
     let line = "x".repeat(2 * MAX_HEADER);
     for text in [long, many, line] {
         for size in [1 << 10, 32 << 10, text.len()] {
-            let trusted = pass(terms(None, Some("s@x.org")), text.as_bytes(), size);
+            let trusted = pass(submission(None, Some("s@x.org")), text.as_bytes(), size);
             assert!(trusted.is_ok_and(|out| out == text.as_bytes()));
-            assert_eq!(pass(terms(Some("jon@razorback.test"), None), text.as_bytes(), size), Err(Refusal::TooLong));
+            assert_eq!(
+                pass(submission(Some("jon@razorback.test"), None), text.as_bytes(), size),
+                Err(Refusal::TooLong)
+            );
         }
     }
 }
 
 #[test]
-fn what_is_not_submitted_goes_through_as_it_is() {
-    let (mut letter, mut out) = (Letter::untouched(), Vec::new());
+fn a_message_that_is_not_submitted_passes_unchanged() {
+    let (mut filter, mut out) = (HeaderFilter::unchanged(), Vec::new());
     for piece in [&b"To: jon\nSen"[..], b"der: x\nhello\n", b"\xff\0\n"] {
-        letter.feed(piece, &mut out).expect("memory");
+        filter.feed(piece, &mut out).expect("memory");
     }
-    letter.finish(&mut out).expect("memory");
+    filter.finish(&mut out).expect("memory");
     assert_eq!(out, b"To: jon\nSender: x\nhello\n\xff\0\n");
 }
 
 #[test]
-fn senders_are_masked_after_they_were_checked() {
+fn senders_are_rewritten_after_the_check() {
     let text = "hostname = \"mx.test\"\nlocal.domains = [\"razorback.test\"]\nsubmission.masquerade = \"b.test\"\n";
     let config = config::parse(Path::new("penfold.conf"), text).expect("a configuration");
     let rewriting = Arc::new(rewrite::Rewriting::begin(&config).0);
-    let masked = |login| Terms { rewriting: Some(Arc::clone(&rewriting)), ..terms(login, Some("s@b.test")) };
+    let masked = |login| Submission { rewriting: Some(Arc::clone(&rewriting)), ..submission(login, Some("s@b.test")) };
     for (login, fields, sent) in [
         (None, "From: x, \"J\" <y@mx.test>\n", "From: x@b.test, \"J\" <y@b.test>\n"),
         (None, "From: J(a) <\"a b\" @ razorback.test> (c)\n", "From: J(a) <\"a b\"@b.test> (c)\n"),
@@ -302,5 +309,5 @@ fn senders_are_masked_after_they_were_checked() {
         assert_eq!(pass_every_way(|| masked(login), format!("{fields}{FULL}\nx\n").as_bytes()), Ok(wanted), "{fields}");
     }
     let stolen = pass_every_way(|| masked(Some("jon@razorback.test")), b"From: jon@b.test\n\nx\n");
-    assert!(matches!(stolen, Err(Refusal::NotHis(_))), "{stolen:?}");
+    assert!(matches!(stolen, Err(Refusal::NotAllowed(_))), "{stolen:?}");
 }

@@ -1,48 +1,48 @@
-//! How much each account has sent within the last hour.
+//! The number of messages and recipients that each account has sent within the last hour.
 //!
-//! An hour is counted in twelfths, the one that runs and the twelve before it: no
-//! hour, wherever it begins, has more than the limit, and what was sent is
-//! forgotten after at most 65 minutes. Kept in memory, for at most
-//! [`MAX_ACCOUNTS`] accounts; beyond that, who has sent the least is forgotten. A
-//! clock that is set does not matter. Says once that an account has reached a
-//! limit, until it is below it again. A restart forgets all; a reload nothing.
+//! They are counted in intervals of five minutes, the current one and the twelve before it: no
+//! hour, wherever it begins, has more than the limit, and a count expires after at most 65
+//! minutes. Counts are kept in memory, for at most [`MAX_ACCOUNTS`] accounts; beyond that, the
+//! account that has sent the least is dropped. Changes of the system clock have no effect. The
+//! first excess over a limit is reported once, until the account is below the limit again.
+//! Counts survive a reload, but not a restart.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Accounts that are remembered.
+/// The maximum number of accounts in memory.
 pub const MAX_ACCOUNTS: usize = 100_000;
-/// What is counted together.
-const SLOT: Duration = Duration::from_secs(300);
-/// An hour, and the slot that runs.
-const SLOTS: u64 = 13;
+/// The length of an interval.
+const INTERVAL: Duration = Duration::from_secs(300);
+/// The number of intervals that count: an hour, and the current one.
+const INTERVALS: u64 = 13;
 
-/// What is counted.
+/// A kind of thing that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum Counted {
     /// Messages, at MAIL.
     Messages,
     /// Recipients, at RCPT.
     Recipients,
 }
 
-/// The answer to one more.
+/// Whether one more is within the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It is counted.
-    Good,
-    /// It is too much, and that is new.
+pub enum Allowance {
+    /// It is within the limit, and was counted.
+    Granted,
+    /// It exceeds the limit, for the first time.
     Reached,
-    /// It is still too much.
+    /// It exceeds the limit, as did the one before.
     Beyond,
 }
 
-/// The accounts of all sessions.
+/// The counts of all accounts, shared by all sessions.
 #[derive(Debug)]
 pub struct Usage {
     start: Instant,
-    /// Guards the counts; held for one look.
+    /// Held for the time of one count only.
     accounts: Mutex<HashMap<Box<str>, Account>>,
 }
 
@@ -52,12 +52,13 @@ struct Account {
     recipients: Counter,
 }
 
-/// One thing that one account does.
+/// A count for one account.
 #[derive(Debug, Default)]
 struct Counter {
-    /// What was counted in a slot: the slot's number and how many.
-    slots: Vec<(u64, usize)>,
-    is_told: bool,
+    /// The numbers of the intervals with something to count, and the counts.
+    intervals: Vec<(u64, usize)>,
+    /// Whether the excess was reported.
+    is_reported: bool,
 }
 
 impl Default for Usage {
@@ -68,48 +69,48 @@ impl Default for Usage {
 
 impl Usage {
     /// Counts one more, if that is within the limit.
-    pub fn count(&self, account: &str, what: What, limit: usize) -> Answer {
+    pub fn count(&self, account: &str, what: Counted, limit: usize) -> Allowance {
         self.count_at(self.start.elapsed(), account, what, limit)
     }
 
-    fn count_at(&self, now: Duration, account: &str, what: What, limit: usize) -> Answer {
-        let slot = now.as_secs() / SLOT.as_secs();
+    fn count_at(&self, now: Duration, account: &str, what: Counted, limit: usize) -> Allowance {
+        let interval = now.as_secs() / INTERVAL.as_secs();
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if !accounts.contains_key(account) && accounts.len() >= MAX_ACCOUNTS {
-            make_room(&mut accounts, slot);
+            make_room(&mut accounts, interval);
         }
         let account = accounts.entry(account.into()).or_default();
         let counter = match what {
-            What::Messages => &mut account.messages,
-            What::Recipients => &mut account.recipients,
+            Counted::Messages => &mut account.messages,
+            Counted::Recipients => &mut account.recipients,
         };
-        counter.count(slot, limit)
+        counter.count(interval, limit)
     }
 }
 
 impl Counter {
-    fn count(&mut self, slot: u64, limit: usize) -> Answer {
-        if self.total(slot) >= limit {
-            return if std::mem::replace(&mut self.is_told, true) { Answer::Beyond } else { Answer::Reached };
+    fn count(&mut self, interval: u64, limit: usize) -> Allowance {
+        if self.total(interval) >= limit {
+            return if std::mem::replace(&mut self.is_reported, true) { Allowance::Beyond } else { Allowance::Reached };
         }
-        self.is_told = false;
-        match self.slots.last_mut() {
-            Some((last, count)) if *last == slot => *count += 1,
-            _ => self.slots.push((slot, 1)),
+        self.is_reported = false;
+        match self.intervals.last_mut() {
+            Some((last, count)) if *last == interval => *count += 1,
+            _ => self.intervals.push((interval, 1)),
         }
-        Answer::Good
+        Allowance::Granted
     }
 
-    /// What still counts; the rest is forgotten.
-    fn total(&mut self, slot: u64) -> usize {
-        self.slots.retain(|(counted, _)| counted + SLOTS > slot);
-        self.slots.iter().map(|(_, count)| count).sum()
+    /// The sum of the intervals that count; the others are dropped.
+    fn total(&mut self, interval: u64) -> usize {
+        self.intervals.retain(|(counted, _)| counted + INTERVALS > interval);
+        self.intervals.iter().map(|(_, count)| count).sum()
     }
 }
 
-/// Forgets who has sent nothing lately, and if that is nobody, who has sent the least.
-fn make_room(accounts: &mut HashMap<Box<str>, Account>, slot: u64) {
-    let total = |account: &mut Account| account.messages.total(slot) + account.recipients.total(slot);
+/// Drops the accounts without a count, and if there are none, the one that has sent the least.
+fn make_room(accounts: &mut HashMap<Box<str>, Account>, interval: u64) {
+    let total = |account: &mut Account| account.messages.total(interval) + account.recipients.total(interval);
     accounts.retain(|_, account| total(account) > 0);
     if accounts.len() >= MAX_ACCOUNTS {
         let totals = accounts.iter_mut().map(|(name, account)| (total(account), name));
@@ -129,8 +130,8 @@ mod tests {
     #[test]
     fn no_hour_has_more_than_the_limit() {
         let usage = Usage::default();
-        let good = |at| usage.count_at(minute(at), "jon@x", What::Messages, 30) == Answer::Good;
-        // Whatever is asked for in each minute, of four hours.
+        let good = |at| usage.count_at(minute(at), "jon@x", Counted::Messages, 30) == Allowance::Granted;
+        // Up to seven messages are attempted in each minute of four hours.
         let sent: Vec<usize> = (0..240).map(|at| (0..=at % 7).filter(|_| good(at)).count()).collect();
         for hour in sent.windows(60) {
             assert!(hour.iter().sum::<usize>() <= 30, "{sent:?}");
@@ -141,40 +142,40 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_told_once_and_for_each_account_and_thing() {
+    fn an_excess_is_reported_once_for_each_account_and_kind() {
         let usage = Usage::default();
         for (at, account, what, answer) in [
-            (0, "a", What::Messages, Answer::Good),
-            (1, "a", What::Messages, Answer::Good),
-            (2, "a", What::Messages, Answer::Reached),
-            (2, "a", What::Recipients, Answer::Good),
-            (3, "a", What::Messages, Answer::Beyond),
-            (3, "b", What::Messages, Answer::Good),
-            (60, "a", What::Messages, Answer::Beyond),
-            (65, "a", What::Messages, Answer::Good),
-            (65, "a", What::Messages, Answer::Good),
-            (66, "a", What::Messages, Answer::Reached),
-            (67, "a", What::Messages, Answer::Beyond),
+            (0, "a", Counted::Messages, Allowance::Granted),
+            (1, "a", Counted::Messages, Allowance::Granted),
+            (2, "a", Counted::Messages, Allowance::Reached),
+            (2, "a", Counted::Recipients, Allowance::Granted),
+            (3, "a", Counted::Messages, Allowance::Beyond),
+            (3, "b", Counted::Messages, Allowance::Granted),
+            (60, "a", Counted::Messages, Allowance::Beyond),
+            (65, "a", Counted::Messages, Allowance::Granted),
+            (65, "a", Counted::Messages, Allowance::Granted),
+            (66, "a", Counted::Messages, Allowance::Reached),
+            (67, "a", Counted::Messages, Allowance::Beyond),
         ] {
             assert_eq!(usage.count_at(minute(at), account, what, 2), answer, "{account} {what:?} at {at}");
         }
     }
 
     #[test]
-    fn accounts_are_bounded_and_who_sends_most_is_remembered() {
+    fn accounts_are_bounded_and_the_busiest_is_kept() {
         let usage = Usage::default();
         for _ in 0..5 {
-            assert_eq!(usage.count_at(minute(0), "busy", What::Messages, 5), Answer::Good);
+            assert_eq!(usage.count_at(minute(0), "busy", Counted::Messages, 5), Allowance::Granted);
         }
         for number in 0..MAX_ACCOUNTS - 1 {
-            usage.count_at(minute(0), &number.to_string(), What::Messages, 5);
+            usage.count_at(minute(0), &number.to_string(), Counted::Messages, 5);
         }
-        // Twice, since each goes through all.
-        usage.count_at(minute(1), "new", What::Messages, 5);
-        usage.count_at(minute(1), "newer", What::Messages, 5);
+        // Only twice, since each of these goes through all accounts.
+        usage.count_at(minute(1), "new", Counted::Messages, 5);
+        usage.count_at(minute(1), "newer", Counted::Messages, 5);
         assert_eq!(usage.accounts.lock().expect("whole").len(), MAX_ACCOUNTS);
-        assert_eq!(usage.count_at(minute(1), "busy", What::Messages, 5), Answer::Reached);
-        usage.count_at(minute(100), "late", What::Messages, 5);
+        assert_eq!(usage.count_at(minute(1), "busy", Counted::Messages, 5), Allowance::Reached);
+        usage.count_at(minute(100), "late", Counted::Messages, 5);
         assert_eq!(usage.accounts.lock().expect("whole").len(), 1);
     }
 }

@@ -17,7 +17,7 @@
 //! itself: who has the rights does.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
 use super::Attempt;
@@ -25,6 +25,7 @@ use crate::address::Address;
 use crate::aliases::{self, Member};
 use crate::deliver::agent::{Done, Task};
 use crate::envelope::{Action, Envelope, Origin, Recipient};
+use crate::message::field;
 use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::route::{Expansion, Place};
@@ -56,8 +57,6 @@ const MAX_STEPS: usize = 10;
 const MAX_TOLD: usize = 10;
 /// As much of a header as is looked through.
 const MAX_HEADER: u64 = 1 << 20;
-/// As much of a line as can matter there.
-const MAX_FIELD: u64 = 1000;
 
 impl Attempt<'_> {
     /// What becomes of mail for a user who has a `.forward`; `None`: it goes into his mailbox.
@@ -411,26 +410,15 @@ fn divided(left: u32, lists: usize, users: usize) -> (u32, u32) {
     (each(for_lists, lists), each(left - for_lists, users))
 }
 
-/// Each address of which a message's header says that it was delivered to it.
+/// Calls `take` with each address that a `Delivered-To:` field of a message names.
 fn each_delivered_to(content: impl Read, mut take: impl FnMut(Address)) -> io::Result<()> {
-    const NAME: &str = "delivered-to:";
-    let mut from = BufReader::new(content.take(MAX_HEADER));
-    let (mut line, mut is_start) = (Vec::new(), true);
-    loop {
-        line.clear();
-        let count = from.by_ref().take(MAX_FIELD).read_until(b'\n', &mut line)?;
-        let text = line.trim_ascii_end();
-        if count == 0 || (is_start && text.is_empty()) {
-            return Ok(());
-        }
-        if let Some((name, value)) = text.split_at_checked(NAME.len()).filter(|_| is_start)
-            && name.eq_ignore_ascii_case(NAME.as_bytes())
-            && let Some(named) = std::str::from_utf8(value.trim_ascii()).ok().and_then(|text| Address::parse(text).ok())
+    field::scan(content, MAX_HEADER, |name, body| {
+        if name.eq_ignore_ascii_case(b"Delivered-To")
+            && let Some(address) = std::str::from_utf8(body).ok().and_then(|body| Address::parse(body.trim()).ok())
         {
-            take(named);
+            take(address);
         }
-        is_start = line.ends_with(b"\n");
-    }
+    })
 }
 
 #[cfg(test)]
@@ -455,11 +443,12 @@ mod tests {
 
     #[test]
     fn where_a_message_was_is_found_in_the_header_only() {
-        let long = format!("Subject: {}Delivered-To: jon@here\n\n", "x".repeat(MAX_FIELD as usize - 9));
+        let long = format!("Subject: {}Delivered-To: jon@here\n\n", "x".repeat(field::MAX_LINE - 9));
         for (text, found) in [
             ("Delivered-To: \"j on\"@here\nSubject: x\n\n", &["\"j on\"@here"][..]),
             ("Subject: x\ndelivered-to:\"J\\ ON\"@HERE\n", &["\"J ON\"@here"]),
             ("Delivered-To: jon+x@here\nDelivered-To: mary@here\n\n", &["jon+x@here", "mary@here"]),
+            ("Delivered-To : jon@here\nA: b\n \nDelivered-To: mary@here\n\n", &["jon@here", "mary@here"]),
             ("Delivered-To: j on@here\n\n", &[]),
             ("Subject: x\n\nDelivered-To: jon@here\n", &[]),
             ("X-Delivered-To: jon@here\n\n", &[]),

@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
 use crate::outcome::Outcome;
-use crate::report::failure;
+use crate::report::failure::{self, FailureReport};
 use crate::route::{Expansion, Place};
 use crate::spool::{QueueId, RecipientEntry, State};
 
@@ -59,7 +59,7 @@ impl Attempt<'_> {
         let original = self.entry.id();
         let sender = self.entry.sender().cloned();
         let compose = |id: QueueId| {
-            failure::compose(&failure::Report {
+            failure::compose(&FailureReport {
                 hostname: &self.settings.config.hostname,
                 id: &id.to_string(),
                 original: &original.to_string(),

@@ -6,7 +6,7 @@ use penfold::address::Address;
 use penfold::envelope::Recipient;
 use penfold::outcome::Outcome;
 use penfold::reply::{Reply, Status};
-use penfold::report::failure::{Report, compose};
+use penfold::report::failure::{FailureReport, compose};
 
 const ARRIVAL: i64 = 1_790_000_000;
 const DAY: i64 = 86_400;
@@ -45,7 +45,7 @@ fn compose_of(
     header: &[u8],
     withheld: u64,
 ) -> String {
-    let report = Report {
+    let report = FailureReport {
         hostname: "mx.example.org",
         id: "4FQ7Z2K0D1R8",
         original: "4FQ7AAAAAAAA",
@@ -401,7 +401,7 @@ fn no_clock_breaks_the_report() {
     let jon = address("jon@frogbog.example");
     let failures = [failure("b@y.example", Outcome::deferred(Status(4, 0, 0), ""))];
     for (arrival, now) in [(0, 0), (i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (-1, 253_402_300_799)] {
-        let report = Report {
+        let report = FailureReport {
             hostname: "mx.example.org",
             id: "4FQ7Z2K0D1R8",
             original: "4FQ7AAAAAAAA",

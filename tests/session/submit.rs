@@ -11,7 +11,7 @@ use common::Site;
 use common::programs::python;
 use penfold::message::recipients::recipients;
 use penfold::submit::senders::{Identity, Senders};
-use penfold::submit::{Letter, Terms};
+use penfold::submit::{HeaderFilter, Submission};
 
 /// Messages, a few seconds' worth.
 const COUNT: usize = 3000;
@@ -212,7 +212,7 @@ impl Dice {
         (0..words).for_each(|_| text.extend_from_slice(self.one(WORDS).as_bytes()));
         if self.below(10) == 0 {
             let octets = self.below(40);
-            // A bare CR is refused before a letter is made of it.
+            // A bare CR is refused before the filter gets it.
             text.extend((0..octets).map(|_| self.below(256) as u8).filter(|&b| b != b'\r'));
         }
         if !text.is_empty() && !text.ends_with(b"\n") {
@@ -258,8 +258,8 @@ impl Dice {
     }
 }
 
-fn terms() -> Terms {
-    Terms {
+fn terms() -> Submission {
+    Submission {
         hostname: "mx.test".into(),
         domain: "razorback.test".into(),
         id: "ID".into(),
@@ -271,15 +271,15 @@ fn terms() -> Terms {
 }
 
 /// What comes out when the text comes in pieces cut by the dice, if it is not refused.
-fn pass(terms: Terms, text: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
-    let (mut letter, mut out, mut rest) = (Letter::new(terms), Vec::new(), text);
+fn pass(submission: Submission, text: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
+    let (mut filter, mut out, mut rest) = (HeaderFilter::new(submission), Vec::new(), text);
     while !rest.is_empty() {
         let (piece, after) = rest.split_at(dice.below(rest.len()) + 1);
-        letter.feed(piece, &mut out).expect("memory");
+        filter.feed(piece, &mut out).expect("memory");
         rest = after;
     }
-    letter.finish(&mut out).expect("memory");
-    letter.refusal().is_none().then_some(out)
+    filter.finish(&mut out).expect("memory");
+    filter.refusal().is_none().then_some(out)
 }
 
 /// As a script reads them: each message after its length.
@@ -321,7 +321,7 @@ fn whoever_has_logged_in_is_nobody_else_to_a_strict_reader() {
     for _ in 0..COUNT {
         let text = dice.hostile();
         let sender = [Some("jon@razorback.test"), Some("info@razorback.test"), None][dice.below(3)];
-        let terms = || Terms {
+        let terms = || Submission {
             sender: sender.map(|address| address.parse().expect("an address")),
             identity: Some(jon.clone()),
             ..terms()

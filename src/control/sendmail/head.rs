@@ -1,91 +1,63 @@
-//! The header section of a message that a program gives, before the daemon completes it.
+//! The header of a message on standard input, as sendmail(8) changes it before the daemon completes it.
 //!
-//! Finds the recipients in To, Cc and Bcc (those of Resent-, where there are any,
-//! instead), takes every Bcc out, and gives a message that has no From one with the
-//! sender's name. Nothing else changes. Where the header ends is what the daemon would say
-//! too: see `submit`. A header of more than [`MAX_HEADER`] octets is not looked through.
+//! Finds the recipients in To, Cc and Bcc (or only in the Resent- fields, where there are any),
+//! removes every Bcc, and adds From with the sender's name where it is missing. Nothing else
+//! changes. The header ends where the daemon ends it, too: see `message::field`. A header
+//! longer than [`MAX_HEADER`] is not searched for recipients.
 
 use std::io::{self, Read};
 
 use data_encoding::BASE64;
-use memchr::memchr;
 
 use super::Failure;
 use crate::address::Address;
+use crate::message::field::{Field, Section, State, fields};
 use crate::message::recipients::{Unreadable, recipients};
-use crate::submit::{fields, is_postmark, name};
 
-/// As much is looked at.
+/// The longest header that is searched, in octets.
 pub const MAX_HEADER: usize = 1 << 20;
 
-/// The start of a message.
-#[derive(Debug, Default)]
+/// The start of a message: its header, and what was read with it.
+#[derive(Debug)]
 pub struct Head {
-    /// What was read: the header, and perhaps some of the body.
-    held: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Whether that is all of the header.
-    is_whole: bool,
+    header: Section,
+    /// The start of the body.
+    body: Vec<u8>,
 }
 
 impl Head {
-    /// Reads the header off a message whose lines end in LF.
+    /// Reads the header of a message whose lines end in LF.
     ///
     /// # Errors
     /// Those of the reader.
     pub fn read(text: &mut dyn Read) -> io::Result<Self> {
-        let mut head = Self::default();
+        let mut head = Self { header: Section::new(MAX_HEADER), body: Vec::new() };
         let mut piece = vec![0; 32 << 10];
-        while head.held.len() <= MAX_HEADER {
+        while head.header.state() == State::Open {
             match text.read(&mut piece) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
-                Ok(0) => {
-                    head.is_whole = true;
-                    break;
-                }
-                Ok(count) => head.held.extend_from_slice(piece.get(..count).unwrap_or_default()),
+                Ok(0) => head.header.finish(),
+                Ok(count) => head.body.extend_from_slice(head.header.feed(piece.get(..count).unwrap_or_default())),
             }
-            if head.find_end() {
-                break;
-            }
-        }
-        // A postmark that no field follows is the body's.
-        if head.end <= head.start {
-            (head.start, head.end) = (0, 0);
         }
         Ok(head)
     }
 
-    fn find_end(&mut self) -> bool {
-        while let Some(tail) = self.held.get(self.end..)
-            && let Some(at) = memchr(b'\n', tail)
-        {
-            let line = tail.get(..at).unwrap_or_default();
-            let continues = self.end > self.start && matches!(line, [b' ' | b'\t', ..]);
-            if !continues && name(line).is_none() {
-                if self.end > 0 || !is_postmark(line) {
-                    self.is_whole = true;
-                    return true;
-                }
-                self.start = at + 1;
-            }
-            self.end += at + 1;
-        }
-        false
+    fn fields(&self) -> impl Iterator<Item = Field<'_>> {
+        fields(self.header.header())
     }
 
-    fn fields(&self) -> impl Iterator<Item = &[u8]> {
-        fields(self.held.get(self.start..self.end).unwrap_or_default())
+    fn is_whole(&self) -> bool {
+        self.header.state() == State::Complete
     }
 
-    /// Who is to get the message, as its header says.
+    /// The recipients that the header names.
     ///
     /// # Errors
     /// A list that cannot be read, or a header that is too long.
     pub fn recipients(&self) -> Result<Vec<Address>, Failure> {
-        if !self.is_whole {
+        if !self.is_whole() {
             return Err(Failure::data("the header is too long to look for recipients"));
         }
         let found = |names: [&str; 3]| self.fields().filter(move |field| is_one_of(field, &names)).collect::<Vec<_>>();
@@ -95,48 +67,49 @@ impl Head {
         }
         let mut all = Vec::new();
         for field in lists {
-            let value = name(field).and_then(|(_, start)| field.get(start..)).unwrap_or_default();
-            all.extend(read_list(value)?);
+            all.extend(read_list(field.body)?);
         }
         Ok(all)
     }
 
-    /// The message as the daemon gets it, up to where reading it has stopped. `author` is
-    /// put into From, where that is missing.
+    /// The message as the daemon gets it, as far as it was read. A missing From is added with
+    /// `author` as its value.
     pub fn finish(&self, author: Option<&str>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.held.len() + 256);
-        let is_kept = |field: &&[u8]| !is_one_of(field, &["Bcc", "Resent-Bcc"]);
-        self.fields().filter(is_kept).for_each(|field| out.extend_from_slice(field));
-        let has_from = self.fields().any(|field| is_one_of(field, &["From"]));
+        let behind = self.header.behind();
+        let mut out = Vec::with_capacity(self.header.header().len() + behind.len() + self.body.len() + 256);
+        let is_kept = |field: &Field<'_>| !is_one_of(field, &["Bcc", "Resent-Bcc"]);
+        self.fields().filter(is_kept).for_each(|field| out.extend_from_slice(field.raw));
+        let has_from = self.fields().any(|field| field.is("From"));
         if let Some(author) = author.filter(|_| !has_from) {
             out.extend_from_slice(format!("From: {author}\n").as_bytes());
         }
-        let body = self.held.get(self.end..).unwrap_or_default();
-        if self.is_whole && !body.starts_with(b"\n") {
+        if self.is_whole() && !behind.starts_with(b"\n") {
             out.push(b'\n');
         }
-        out.extend_from_slice(body);
+        out.extend_from_slice(behind);
+        out.extend_from_slice(&self.body);
         out
     }
 }
 
-fn is_one_of(field: &[u8], names: &[&str]) -> bool {
-    name(field).is_some_and(|(own, _)| names.iter().any(|name| own.eq_ignore_ascii_case(name.as_bytes())))
+fn is_one_of(field: &Field<'_>, names: &[&str]) -> bool {
+    names.iter().any(|name| field.is(name))
 }
 
 /// The addresses of a list, with or without domains.
 ///
 /// # Errors
-/// The first part that is no address.
+/// The first part that is not an address.
 pub fn read_list(value: &[u8]) -> Result<Vec<Address>, Failure> {
     let wrong = |Unreadable(part)| Failure::data(format!("'{}' cannot be read as an address", shown(&part)));
     recipients(value).map_err(wrong)
 }
 
+/// A part of a list as an error message shows it.
 fn shown(value: &[u8]) -> String {
-    const MOST: usize = 200;
+    const MAX_SHOWN: usize = 200;
     let text = String::from_utf8_lossy(value.trim_ascii());
-    text.chars().take(MOST).map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// A name and an address, as From has them.
@@ -152,12 +125,12 @@ pub fn author(name: &str, address: &Address) -> String {
     }
 }
 
-/// As encoded words (RFC 2047 2), none longer than 75 octets.
+/// A text as encoded words (RFC 2047 2) of at most 75 octets each.
 fn encoded(name: &str) -> String {
-    const MOST: usize = 45;
+    const MAX_IN_WORD: usize = 45;
     let mut words = vec![String::new()];
     for c in name.chars() {
-        if words.last().is_some_and(|word| word.len() + c.len_utf8() > MOST) {
+        if words.last().is_some_and(|word| word.len() + c.len_utf8() > MAX_IN_WORD) {
             words.push(String::new());
         }
         words.iter_mut().last().into_iter().for_each(|word| word.push(c));

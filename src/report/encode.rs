@@ -1,0 +1,96 @@
+//! The text of a report in a form that passes every mail system: folded lines and MIME parts.
+
+/// The longest line (RFC 5322 2.1.1), in octets.
+const MAX_LINE: usize = 998;
+/// The width to which lines are folded where they have blanks, in characters.
+const WIDTH: usize = 72;
+/// The longest piece of a word on one line, in characters.
+const MAX_PIECE: usize = 900;
+/// The longest line of quoted-printable, with the `=` of a soft line break, in octets.
+const MAX_ENCODED: usize = 76;
+
+/// At most `most` characters of a text, with dots in place of the rest.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}...", text.get(..at).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+/// Adds a header field with a free text.
+pub(super) fn fold(out: &mut String, name: &str, value: &str) {
+    let clean: String = value.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
+    *out += &format!("{name}: ");
+    flow(out, " ", &clean);
+    out.push('\n');
+}
+
+/// Adds a paragraph, every line of it indented, and an empty line.
+pub(super) fn paragraph(out: &mut String, indent: &str, text: &str) {
+    *out += indent;
+    flow(out, indent, text);
+    *out += "\n\n";
+}
+
+/// Adds words to the last line, and begins a new line where it is full. A word that is too long
+/// for a line of mail is cut into pieces.
+pub(super) fn flow(out: &mut String, indent: &str, text: &str) {
+    let mut column = out.len() - out.rfind('\n').map_or(0, |at| at + 1);
+    for (n, word) in text.split_whitespace().enumerate() {
+        let chars: Vec<char> = word.chars().collect();
+        for (m, piece) in chars.chunks(MAX_PIECE).enumerate() {
+            if column + 1 + piece.len() > WIDTH && n + m > 0 {
+                *out += &format!("\n{indent}");
+                column = indent.len();
+            } else if n > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out.extend(piece);
+            column += piece.len();
+        }
+    }
+}
+
+/// Adds the rest of a part's header and its content, which ends with a line break of its own.
+pub(super) fn body(out: &mut String, boundary: &str, content: &[u8]) {
+    if is_plain(content, boundary) {
+        *out += &format!("\n{}", String::from_utf8_lossy(content));
+        if !content.is_empty() && !content.ends_with(b"\n") {
+            out.push('\n');
+        }
+    } else {
+        *out += "Content-Transfer-Encoding: quoted-printable\n\n";
+        quoted_printable(out, content);
+    }
+    // The line break before a boundary belongs to the boundary (RFC 2046 5.1.1).
+    out.push('\n');
+}
+
+/// Whether a part needs no encoding. Status blocks never do: all their lines begin with the name
+/// of a field or with a blank.
+fn is_plain(content: &[u8], boundary: &str) -> bool {
+    let ends_part = |line: &[u8]| line.strip_prefix(b"--").is_some_and(|rest| rest.starts_with(boundary.as_bytes()));
+    let is_clean = |line: &[u8]| line.iter().all(|&b| b == b'\t' || (b' '..=b'~').contains(&b));
+    content.split(|&b| b == b'\n').all(|line| line.len() <= MAX_LINE && is_clean(line) && !ends_part(line))
+}
+
+/// Adds text as quoted-printable (RFC 2045 6.7): octets that are not printable, and a blank at
+/// the end of a line, become `=XX`.
+fn quoted_printable(out: &mut String, content: &[u8]) {
+    for line in content.strip_suffix(b"\n").unwrap_or(content).split(|&b| b == b'\n') {
+        let mut column = 0;
+        for (at, &b) in line.iter().enumerate() {
+            let inside = at + 1 < line.len();
+            let literal = matches!(b, b'!'..=b'<' | b'>'..=b'~') || (inside && matches!(b, b' ' | b'\t'));
+            let octet = if literal { char::from(b).to_string() } else { format!("={b:02X}") };
+            if column + octet.len() >= MAX_ENCODED {
+                *out += "=\n";
+                column = 0;
+            }
+            *out += &octet;
+            column += octet.len();
+        }
+        out.push('\n');
+    }
+}

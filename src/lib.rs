@@ -30,7 +30,7 @@
 //! | 0 | address, reply, retry, sys, timeouts | nothing of penfold |
 //! | 1 | envelope, message, outcome, privsep, smtp | rank 0 |
 //! | 2 | config | lower ranks |
-//! | 3 | log, sasl | lower ranks |
+//! | 3 | destination, log, sasl | lower ranks |
 //! | 4 | aliases, users, dns, tls, spool | lower ranks |
 //! | 5 | route, net, queue, report, submit | lower ranks |
 //! | 6 | deliver | lower ranks |
@@ -52,6 +52,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod deliver;
+pub mod destination;
 pub mod dns;
 pub mod envelope;
 pub mod listen;

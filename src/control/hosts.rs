@@ -15,11 +15,11 @@ use crate::sys;
 /// # Errors
 /// Those of `out`.
 pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, out: &mut dyn Write) -> io::Result<()> {
-    statuses.sort_by(|a, b| a.name.cmp(&b.name));
+    statuses.sort_by_cached_key(|status| status.destination.to_string());
     down.sort_by_key(|one| one.address);
     for status in &statuses {
-        let DestinationStatus { name, state, running, limit, ready, .. } = status;
-        let name = name.strip_prefix("mx:").unwrap_or(name);
+        let DestinationStatus { destination, state, running, limit, ready, .. } = status;
+        let name = destination.listed_name();
         write!(out, "{name}  {state}, {running} of {limit} running, {ready} ready")?;
         if let Some((since, probe)) = status.down {
             write!(out, ", {}", times(since, probe))?;

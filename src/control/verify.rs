@@ -122,7 +122,7 @@ fn whither(route: &Route, action: &Action) -> Whither {
         Route::Unknown | Route::List => Err(unknown()),
         Route::Refused(status, why) => Err(refused(*status, why)),
         Route::Temporary(_, why) => Err(temporary(why)),
-        other => Ok(other.destination().unwrap_or_default()),
+        Route::Remote(target) => Ok(target.to_string()),
     }
 }
 

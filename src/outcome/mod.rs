@@ -38,8 +38,8 @@ pub struct Outcome {
     pub answered: &'static str,
     /// How the connection to `host` was encrypted.
     pub tls: Encryption,
-    /// What did it.
-    pub via: Via,
+    /// What carried out the attempt, once it is known.
+    pub via: Option<Via>,
     /// Whether `why` is for people as it is: it quotes a command.
     pub is_quoted: bool,
 }
@@ -60,31 +60,34 @@ pub enum Contact {
     Postponed,
 }
 
-/// What did something for a recipient.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What carried out an attempt for a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// What is usual for where he is.
-    #[default]
-    Usual,
+    /// Delivery into a Maildir. Also stands for recipients on this host that fail or wait
+    /// without an attempt.
+    Maildir,
+    /// Delivery into an mbox file.
+    Mbox,
     /// A command.
     Command,
-    /// A file that holds many messages.
-    Mbox,
-    /// His `.forward`.
+    /// The recipient's `.forward`.
     Forward,
     /// An alias with a list or an owner.
     List,
+    /// SMTP to another host.
+    Smtp,
 }
 
 impl Via {
-    /// The word for the log; nothing for the usual.
-    pub fn word(self) -> Option<&'static str> {
+    /// The word for the log.
+    pub fn word(self) -> &'static str {
         match self {
-            Self::Usual => None,
-            Self::Command => Some("command"),
-            Self::Mbox => Some("mbox"),
-            Self::Forward => Some("forward"),
-            Self::List => Some("list"),
+            Self::Maildir => "maildir",
+            Self::Mbox => "mbox",
+            Self::Command => "command",
+            Self::Forward => "forward",
+            Self::List => "list",
+            Self::Smtp => "smtp",
         }
     }
 }
@@ -190,15 +193,15 @@ impl Outcome {
             reply: None,
             answered: "",
             tls: Encryption::default(),
-            via: Via::Usual,
+            via: None,
             is_quoted: false,
         }
     }
 
-    /// The same, done by this.
+    /// The same outcome of an attempt that was carried out by this.
     #[must_use]
     pub fn via(mut self, what: Via) -> Self {
-        self.via = what;
+        self.via = Some(what);
         self
     }
 

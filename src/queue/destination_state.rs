@@ -3,14 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::event::Key;
 use super::health::Health;
-use super::item::is_local;
 use super::pool::Class;
 use super::ready::Ready;
 use super::turns::JobRef;
+use crate::destination::Destination;
 use crate::outcome::Outcome;
-use crate::users::DESTINATION;
 
 /// Another connection is worth its while when so many jobs wait for each that there is:
 /// a message over a kept connection takes less than half as long.
@@ -40,15 +38,15 @@ pub struct DestinationState {
 }
 
 impl DestinationState {
-    pub fn class(&self, key: &Key, now: Instant) -> Class {
-        match (&self.health, key) {
-            (_, key) if is_local(key) => Class::Here,
-            (Health::Slow, key) if is_users(key) => Class::SlowUser,
-            (_, key) if is_users(key) => Class::User,
-            (Health::Fresh, _) => Class::Unproven,
-            (Health::Proven(_), _) => Class::Proven,
-            (Health::Down(down), _) if now < down.next_probe || self.running > 0 => Class::Defer,
-            (Health::Slow | Health::Down(_), _) => Class::Slow,
+    pub fn class(&self, destination: &Destination, now: Instant) -> Class {
+        match (destination, &self.health) {
+            (Destination::Local, _) => Class::Local,
+            (Destination::User(_) | Destination::Command(_), Health::Slow) => Class::SlowUser,
+            (Destination::User(_) | Destination::Command(_), _) => Class::User,
+            (Destination::Remote(_), Health::Fresh) => Class::Unproven,
+            (Destination::Remote(_), Health::Proven(_)) => Class::Proven,
+            (Destination::Remote(_), Health::Down(down)) if now < down.next_probe || self.running > 0 => Class::Defer,
+            (Destination::Remote(_), Health::Slow | Health::Down(_)) => Class::Slow,
         }
     }
 
@@ -58,7 +56,7 @@ impl DestinationState {
         let is_worth = running == 0 || self.ready.len() > WORTH * running;
         match class {
             _ if self.is_parked => false,
-            Class::Here => true,
+            Class::Local => true,
             Class::Defer => self.deferring < DEFERRED_AT_ONCE,
             Class::Proven | Class::Unproven => running < limit && is_worth,
             Class::User | Class::SlowUser | Class::Slow => running < limit,
@@ -80,9 +78,4 @@ impl DestinationState {
     pub fn is_idle(&self) -> bool {
         self.ready.is_empty() && self.running == 0 && self.deferring == 0
     }
-}
-
-/// Whether a destination is an agent or a command of this system.
-pub fn is_users(key: &Key) -> bool {
-    key.starts_with(DESTINATION) || key.starts_with("command")
 }

@@ -10,17 +10,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::health::{DestinationStatus, Down};
-use super::intern::{at_port, is_exchangers};
+use crate::destination::Destination;
 use crate::outcome::{Contact, Outcome};
 use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId, RecipientRef};
 use crate::timeouts::Trust;
-
-/// The name of a destination; equal for recipients that one transaction can serve.
-pub type Key = Arc<str>;
-
-/// The destination of all that is settled on this host. It has no limit of its own.
-pub const LOCAL: &str = "local";
 
 /// What the queue is told.
 pub enum Event {
@@ -85,7 +79,7 @@ pub struct RunningJob {
     /// The message.
     pub id: QueueId,
     /// The destination.
-    pub key: Key,
+    pub destination: Arc<Destination>,
     /// Its recipients, by number.
     pub recipients: Vec<u32>,
     /// For how long.
@@ -129,7 +123,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Planned {
     /// The destination.
-    pub key: String,
+    pub destination: Destination,
     /// The recipients.
     pub spots: Vec<RecipientRef>,
     /// By what a person names it, if the name of the destination does not say it.
@@ -140,15 +134,15 @@ pub struct Planned {
 
 impl Planned {
     /// A destination without recipients.
-    pub fn new(key: String) -> Self {
-        let domains = at_port(&key).into_iter().map(Into::into).collect();
-        Self { key, spots: Vec::new(), domains, last: None }
+    pub fn new(destination: Destination) -> Self {
+        let domains = destination.domain_at_port().into_iter().map(Into::into).collect();
+        Self { destination, spots: Vec::new(), domains, last: None }
     }
 
     /// Adds a recipient. `last` is when it was last tried, 0 for never.
     pub fn add(&mut self, spot: RecipientRef, domain: &str, last: u64) {
         self.spots.push(spot);
-        if !is_exchangers(&self.key, domain) {
+        if !self.destination.is_mx_of(domain) {
             self.domains.push(domain.into());
         }
         self.last = Some(self.last.map_or(last, |other| other.min(last)));
@@ -161,7 +155,7 @@ pub struct Job {
     /// The entry.
     pub entry: EntryName,
     /// The destination.
-    pub key: Key,
+    pub destination: Arc<Destination>,
     /// The recipients.
     pub spots: Vec<RecipientRef>,
     /// Outcomes of an earlier attempt that could not be written down.
@@ -178,6 +172,15 @@ pub struct Job {
     pub(super) started: u64,
 }
 
+/// A connection that an idle worker keeps open.
+#[derive(Debug, Clone)]
+pub struct OpenConnection {
+    /// The destination of the last job that used it.
+    pub destination: Arc<Destination>,
+    /// The address of the host.
+    pub address: SocketAddr,
+}
+
 /// What a worker has to say.
 #[derive(Debug)]
 pub struct JobReport {
@@ -191,8 +194,8 @@ pub struct JobReport {
     pub contact: Contact,
     /// The address that was used last.
     pub address: Option<SocketAddr>,
-    /// The destination and the address to which the worker keeps a connection.
-    pub holds: Option<(Key, SocketAddr)>,
+    /// The connection that the worker keeps open for its next job.
+    pub connection: Option<OpenConnection>,
     /// New entries that the job made.
     pub children: Vec<EntryName>,
 }

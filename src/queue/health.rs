@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::destination::Destination;
 use crate::outcome::Outcome;
 use crate::timeouts::Trust;
 
@@ -66,7 +67,7 @@ impl Down {
 #[derive(Debug, Clone)]
 pub struct DestinationStatus {
     /// The destination.
-    pub name: Arc<str>,
+    pub destination: Arc<Destination>,
     /// The address that was used last.
     pub address: Option<SocketAddr>,
     /// `new`, `up`, `slow` or `down`.

@@ -1,63 +1,44 @@
-//! The names of destinations and domains: each is in memory once, however many
-//! messages wait for it, and goes with the last.
+//! Interned values: each destination and each domain is in memory once, however many messages
+//! wait for it, and is dropped with the last of them.
 //!
-//! What has the same name has the same pointer, so that a search through the whole
-//! queue compares no text.
+//! Equal values have the same pointer, so that a search through the whole queue compares none.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use super::event::Key;
 use super::thin_out;
 
-/// Interner, and how many jobs have each.
-#[derive(Default)]
-pub struct Interner(HashMap<Key, u32>);
+/// Values, and how many jobs use each.
+pub struct Interner<T: ?Sized>(HashMap<Arc<T>, u32>);
 
-impl Interner {
-    /// The one copy of a name, for one job more.
-    pub fn share(&mut self, name: &str) -> Key {
-        let name = self.find(name).unwrap_or_else(|| name.into());
-        *self.0.entry(Arc::clone(&name)).or_default() += 1;
-        name
+impl<T: ?Sized> Default for Interner<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T: ?Sized + Eq + Hash> Interner<T> {
+    /// The one copy of a value, for one more job.
+    pub fn share(&mut self, value: impl Borrow<T> + Into<Arc<T>>) -> Arc<T> {
+        let value = self.find(value.borrow()).unwrap_or_else(|| value.into());
+        *self.0.entry(Arc::clone(&value)).or_default() += 1;
+        value
     }
 
-    /// Gives back what a job shared.
-    pub fn release(&mut self, name: &Key) {
-        let Some(count) = self.0.get_mut(name) else { return };
+    /// Takes back what [`Interner::share`] returned for a job.
+    pub fn release(&mut self, value: &Arc<T>) {
+        let Some(count) = self.0.get_mut(value) else { return };
         *count -= 1;
         if *count == 0 {
-            self.0.remove(name);
+            self.0.remove(value);
             thin_out(&mut self.0);
         }
     }
 
-    /// The one copy of a name that some job has.
-    pub fn find(&self, name: &str) -> Option<Key> {
-        self.0.get_key_value(name).map(|(name, _)| Arc::clone(name))
+    /// The one copy of a value that a job uses.
+    pub fn find(&self, value: &T) -> Option<Arc<T>> {
+        self.0.get_key_value(value).map(|(value, _)| Arc::clone(value))
     }
-}
-
-/// The destination that is the mail exchangers of a domain, at the port of SMTP.
-pub fn exchangers(domain: &str) -> String {
-    format!("mx:{domain}")
-}
-
-/// Whether a destination is [`exchangers`] of a domain.
-pub fn is_exchangers(key: &str, domain: &str) -> bool {
-    key.strip_prefix("mx:") == Some(domain)
-}
-
-/// Whether a destination is hosts that the configuration names, and one has this name.
-pub fn names_host(key: &str, name: &str) -> bool {
-    let mut hosts = key.strip_prefix("host:").into_iter().flat_map(|hosts| hosts.split(','));
-    hosts.any(|host| {
-        let host = host.rsplit_once("//").map_or(host, |(_, host)| host);
-        host.rsplit_once(':').is_some_and(|(host, _)| host == name)
-    })
-}
-
-/// The domain of the exchangers of which a destination is another port.
-pub fn at_port(key: &str) -> Option<&str> {
-    key.strip_prefix("mx:")?.split_once(':').map(|(domain, _)| domain)
 }

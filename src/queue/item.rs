@@ -6,8 +6,9 @@
 //! what the time is, or what a worker does.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::event::{Key, LOCAL};
+use crate::destination::Destination;
 use crate::outcome::Outcome;
 use crate::spool::{EntryName, Place, QueueId, RecipientRef};
 
@@ -24,7 +25,7 @@ pub struct Item {
     jobs: Jobs,
 }
 
-const _: () = assert!(size_of::<Item>() <= 88);
+const _: () = assert!(size_of::<Item>() <= 80);
 
 /// What is to come when nothing of an entry runs any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,11 +64,11 @@ struct ManyJobs {
 /// One destination of an entry.
 pub struct ItemJob {
     /// The destination.
-    pub key: Key,
+    pub destination: Arc<Destination>,
     /// The recipients.
     pub spots: Few<RecipientRef>,
-    /// The domains for which it is asked, if `key` does not say them.
-    pub domains: Few<Key>,
+    /// The domains for which it is asked, unless `destination` names the only one.
+    pub domains: Few<Arc<str>>,
     /// Outcomes that could not be written down.
     pub unrecorded: Option<Box<Unrecorded>>,
     /// When it is due, while it waits.
@@ -119,9 +120,9 @@ impl<T> From<Vec<T>> for Few<T> {
 
 impl ItemJob {
     /// A job that waits.
-    pub fn new(key: Key, spots: Vec<RecipientRef>, domains: Vec<Key>, due: u64) -> Self {
+    pub fn new(destination: Arc<Destination>, spots: Vec<RecipientRef>, domains: Vec<Arc<str>>, due: u64) -> Self {
         Self {
-            key,
+            destination,
             spots: spots.into(),
             domains: domains.into(),
             unrecorded: None,
@@ -227,8 +228,8 @@ impl Item {
     }
 
     /// Whether a job is for a worker's next turn at its destination.
-    pub fn is_ready(&self, index: usize, key: &Key) -> bool {
-        self.jobs().get(index).is_some_and(|job| job.state == JobState::Ready && job.key == *key)
+    pub fn is_ready(&self, index: usize, destination: &Arc<Destination>) -> bool {
+        self.jobs().get(index).is_some_and(|job| job.state == JobState::Ready && job.destination == *destination)
     }
 
     /// The jobs by the numbers of their recipients.
@@ -237,9 +238,4 @@ impl Item {
             (0..).zip(self.jobs()).flat_map(|(at, job)| job.spots.as_slice().iter().map(move |s| (s.number, at)));
         spots.collect()
     }
-}
-
-/// Whether a job is settled on this host.
-pub fn is_local(key: &Key) -> bool {
-    **key == *LOCAL
 }

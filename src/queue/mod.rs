@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use crate::destination::Destination;
 use crate::spool::{EntryName, QueueId};
 use crate::sys;
 use crate::timeouts::HostTimeouts;
@@ -32,12 +33,12 @@ mod ready;
 mod turns;
 
 pub use event::{
-    Event, Job, JobReport, JobResult, Key, LOCAL, Plan, Planned, QueueSettings, RunningJob, Scanned, Selector,
+    Event, Job, JobReport, JobResult, OpenConnection, Plan, Planned, QueueSettings, RunningJob, Scanned, Selector,
 };
 pub use health::{DestinationStatus, Down};
 use intern::Interner;
 use item::{Item, ItemEnd, ItemJob, JobState};
-use turns::{Destinations, JobRef, NextJob};
+use turns::{JobRef, NextJob, Turns};
 
 /// The longest sleep while something waits, so that a change of the clock is noticed.
 const NAP: Duration = Duration::from_secs(600);
@@ -58,8 +59,11 @@ pub struct SpoolTasks {
     pub clear_failures: Box<dyn Fn() + Send>,
 }
 
-/// To which destination and address an idle worker keeps a connection.
-type Holds = Option<(Key, SocketAddr)>;
+/// A worker without a job.
+struct IdleWorker {
+    number: usize,
+    connection: Option<OpenConnection>,
+}
 
 /// The queue's own thread.
 pub struct Queue {
@@ -70,11 +74,14 @@ pub struct Queue {
     items: HashMap<QueueId, Box<Item>>,
     /// Jobs of all items.
     jobs: usize,
-    names: Interner,
-    destinations: Destinations,
+    /// The destinations of all jobs.
+    destinations: Interner<Destination>,
+    /// Domains of recipients that a destination does not name.
+    domains: Interner<str>,
+    turns: Turns,
     /// What waits, and what waited when this was noted.
     due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
-    idle: Vec<(usize, Holds)>,
+    idle: Vec<IdleWorker>,
     /// How many jobs each worker began one after the other over one connection.
     streaks: Vec<usize>,
     /// The jobs that run, by worker.
@@ -95,7 +102,7 @@ impl Queue {
         tasks: SpoolTasks,
         timeouts: Arc<HostTimeouts>,
     ) -> Self {
-        let idle = (0..workers.len()).rev().map(|worker| (worker, None)).collect();
+        let idle = (0..workers.len()).rev().map(|number| IdleWorker { number, connection: None }).collect();
         Self {
             settings,
             events,
@@ -103,8 +110,9 @@ impl Queue {
             items: HashMap::new(),
             jobs: 0,
             streaks: vec![0; workers.len()],
-            names: Interner::default(),
-            destinations: Destinations::new(workers.len(), &settings, timeouts),
+            destinations: Interner::default(),
+            domains: Interner::default(),
+            turns: Turns::new(workers.len(), &settings, timeouts),
             due: BinaryHeap::new(),
             idle,
             running: HashMap::new(),
@@ -119,12 +127,12 @@ impl Queue {
     pub fn run(mut self) {
         loop {
             if !self.stopping {
-                self.destinations.note_time();
+                self.turns.note_time();
                 self.wake_due();
                 self.dispatch();
-                self.destinations.set_timeouts();
+                self.turns.set_timeouts();
             }
-            if self.running.is_empty() && (self.stopping || (self.draining && self.destinations.is_idle())) {
+            if self.running.is_empty() && (self.stopping || (self.draining && self.turns.is_idle())) {
                 return;
             }
             match self.next_event() {
@@ -137,7 +145,7 @@ impl Queue {
 
     fn next_event(&mut self) -> Result<Event, RecvTimeoutError> {
         let due = self.due.peek().map(|Reverse((due, ..))| self.settings.schedule.wait(*due, sys::now()).min(NAP));
-        match due.into_iter().chain(self.destinations.next_note()).min() {
+        match due.into_iter().chain(self.turns.next_note()).min() {
             Some(wait) if !self.stopping => self.events.recv_timeout(wait),
             _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -168,7 +176,7 @@ impl Queue {
             }
             Event::Settings(settings) => {
                 self.settings = settings;
-                self.destinations.set(&settings);
+                self.turns.set(&settings);
             }
             Event::Drain => self.draining = true,
             Event::Stop => self.stopping = true,
@@ -205,11 +213,11 @@ impl Queue {
                 last => self.settings.schedule.next_attempt(id.seconds(), last.unwrap_or(0), id.seed()),
             };
             self.due.push(Reverse((due, id, index)));
-            let Planned { key, spots, mut domains, .. } = planned;
+            let Planned { destination, spots, mut domains, .. } = planned;
             domains.sort_unstable();
             domains.dedup();
-            let domains = domains.iter().map(|domain| self.names.share(domain)).collect();
-            jobs.push(ItemJob::new(self.names.share(&key), spots, domains, due));
+            let domains = domains.iter().map(|domain| self.domains.share(&**domain)).collect();
+            jobs.push(ItemJob::new(self.destinations.share(destination), spots, domains, due));
         }
         self.jobs += jobs.len();
         self.items.insert(id, Box::new(Item::new(plan.entry, (plan.unsynced, plan.sender), jobs)));
@@ -241,7 +249,7 @@ impl Queue {
         let Some(item) = self.items.get_mut(&job.0) else { return };
         item.set(job.1, JobState::Ready);
         if let Some(own) = item.jobs().get(job.1) {
-            self.destinations.add(&own.key, job, item.sender);
+            self.turns.add(&own.destination, job, item.sender);
         }
     }
 
@@ -249,18 +257,20 @@ impl Queue {
     fn dispatch(&mut self) {
         while !self.idle.is_empty() {
             let items = &self.items;
-            let Some(begun) = self.destinations.begin_next(|job, key| size_of(items, job, key)) else { return };
+            let Some(begun) = self.turns.begin_next(|job, destination| size_of(items, job, destination)) else {
+                return;
+            };
             self.hand_out(begun);
         }
     }
 
     fn hand_out(&mut self, begun: NextJob) {
-        let worker = self.choose_worker(&begun.key, begun.address);
+        let worker = self.choose_worker(&begun.destination, begun.address);
         self.hand_to(worker, begun);
     }
 
     fn hand_to(&mut self, worker: usize, begun: NextJob) {
-        let NextJob { key, job: (id, index), number, trust, down, .. } = begun;
+        let NextJob { destination, job: (id, index), number, trust, down, .. } = begun;
         let Some(item) = self.items.get_mut(&id) else { return };
         let (entry, unsynced, is_last) = (item.entry(id), item.unsynced, item.open() == 1);
         item.set(index, JobState::Running);
@@ -268,54 +278,61 @@ impl Queue {
         let spots = own.spots.as_slice().to_vec();
         let unrecorded = own.take_unrecorded();
         let recipients = spots.iter().map(|spot| spot.number).collect();
-        let running =
-            RunningJob { id, key: Arc::clone(&key), recipients, since: Duration::ZERO, began: Instant::now() };
+        let running = RunningJob {
+            id,
+            destination: Arc::clone(&destination),
+            recipients,
+            since: Duration::ZERO,
+            began: Instant::now(),
+        };
         self.running.insert(worker, running);
-        let job = Job { entry, key, spots, unrecorded, unsynced, is_last, trust, down, index, started: number };
+        let job = Job { entry, destination, spots, unrecorded, unsynced, is_last, trust, down, index, started: number };
         // A worker lives as long as the queue.
         let _ = self.workers[worker].send(job);
     }
 
     /// An idle worker: one that keeps a connection to the destination or at least to its
     /// address; otherwise one that keeps none, so that connections last.
-    fn choose_worker(&mut self, key: &Key, address: Option<SocketAddr>) -> usize {
-        let holds = |is_it: &dyn Fn(&(Key, SocketAddr)) -> bool| {
-            self.idle.iter().position(|(_, holds)| holds.as_ref().is_some_and(is_it))
-        };
-        let holder = holds(&|(own, _)| own == key).or_else(|| holds(&|(_, own)| Some(*own) == address));
-        let at = holder.or_else(|| self.idle.iter().rposition(|(_, holds)| holds.is_none())).unwrap_or(0);
-        self.idle.remove(at).0
+    fn choose_worker(&mut self, destination: &Arc<Destination>, address: Option<SocketAddr>) -> usize {
+        let connections = || self.idle.iter().map(|worker| worker.connection.as_ref());
+        let to_destination = connections().position(|c| c.is_some_and(|c| c.destination == *destination));
+        let to_address = || connections().position(|c| c.is_some_and(|c| Some(c.address) == address));
+        let without = || connections().rposition(|c| c.is_none());
+        let at = to_destination.or_else(to_address).or_else(without).unwrap_or(0);
+        self.idle.remove(at).number
     }
 
     fn report(&mut self, report: JobReport) {
-        let JobReport { worker, job, result, contact, address, holds, children } = report;
+        let JobReport { worker, job, result, contact, address, connection, children } = report;
         self.running.remove(&worker);
-        let key = Arc::clone(&job.key);
-        let revived = self.destinations.end((&key, job.started), contact, address);
+        let destination = Arc::clone(&job.destination);
+        let revived = self.turns.end((&destination, job.started), contact, address);
         self.note_result(job, result);
         // Mail that was deferred while its destination was down need not wait any longer.
         for job in revived {
-            if key_of(&self.items, job).is_some_and(|own| own == key) && waits_until(&self.items, job).is_some() {
+            if destination_of(&self.items, job).is_some_and(|own| own == destination)
+                && waits_until(&self.items, job).is_some()
+            {
                 self.make_ready(job);
             }
         }
         children.into_iter().for_each(|child| self.load(child, false));
-        if let Some(begun) = holds.as_ref().and_then(|(key, _)| self.begin_more(worker, key)) {
+        if let Some(begun) = connection.as_ref().and_then(|open| self.begin_more(worker, &open.destination)) {
             self.hand_to(worker, begun);
         } else {
             self.streaks[worker] = 0;
-            self.idle.push((worker, holds));
+            self.idle.push(IdleWorker { number: worker, connection });
         }
     }
 
     /// More for the destination to which a worker keeps a connection, unless others should
     /// have a turn.
-    fn begin_more(&mut self, worker: usize, key: &Key) -> Option<NextJob> {
-        if self.stopping || self.streaks[worker] >= MAX_STREAK && self.destinations.is_wanted_elsewhere(key) {
+    fn begin_more(&mut self, worker: usize, destination: &Arc<Destination>) -> Option<NextJob> {
+        if self.stopping || self.streaks[worker] >= MAX_STREAK && self.turns.is_wanted_elsewhere(destination) {
             return None;
         }
         let items = &self.items;
-        let begun = self.destinations.begin_more(key, |job, key| size_of(items, job, key))?;
+        let begun = self.turns.begin_more(destination, |job, destination| size_of(items, job, destination))?;
         self.streaks[worker] += 1;
         Some(begun)
     }
@@ -323,9 +340,8 @@ impl Queue {
     /// What is known of destinations: of all, or of a domain, a host, or a name as the
     /// list has it.
     fn statuses(&self, of: Option<&str>) -> Vec<DestinationStatus> {
-        let Some(name) = of else { return self.destinations.statuses(|_| true) };
-        let exchangers = intern::exchangers(name);
-        self.destinations.statuses(|key| **key == *name || **key == *exchangers || intern::names_host(key, name))
+        let Some(name) = of else { return self.turns.statuses(|_| true) };
+        self.turns.statuses(|destination| destination.has_name(name))
     }
 
     fn note_result(&mut self, job: Job, result: JobResult) {
@@ -337,7 +353,7 @@ impl Queue {
         own.set_unrecorded(job.unrecorded);
         let again = std::mem::take(&mut own.again);
         if again {
-            self.destinations.clear_failures(&job.key);
+            self.turns.clear_failures(&job.destination);
             (self.tasks.clear_failures)();
         }
         if let JobResult::Again = result {
@@ -374,7 +390,7 @@ impl Queue {
     /// An entry that could not be removed has one job: to be looked at.
     fn finish_later(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
-        let jobs = vec![Planned::new(LOCAL.to_owned())];
+        let jobs = vec![Planned::new(Destination::Local)];
         let plan = Plan { entry: item.entry(id), unsynced: item.unsynced, sender: item.sender, jobs };
         self.forget(id);
         self.insert(plan);
@@ -403,9 +419,9 @@ impl Queue {
         self.jobs -= item.jobs().len();
         for job in item.jobs() {
             for domain in job.domains.as_slice() {
-                self.names.release(domain);
+                self.domains.release(domain);
             }
-            self.names.release(&job.key);
+            self.destinations.release(&job.destination);
         }
     }
 
@@ -420,11 +436,13 @@ impl Queue {
             Selector::All | Selector::Waiting => self.items.iter().for_each(|(id, item)| note(*id, item, &|_| true)),
             Selector::Message(id) => self.items.get(id).into_iter().for_each(|item| note(*id, item, &|_| true)),
             Selector::Domain(domain) => {
-                let (key, name) = (self.names.find(&intern::exchangers(domain)), self.names.find(domain));
-                let is = |wanted: &Option<Key>, it: &Key| wanted.as_ref().is_some_and(|key| Arc::ptr_eq(key, it));
-                let is_meant =
-                    |job: &ItemJob| is(&key, &job.key) || job.domains.as_slice().iter().any(|d| is(&name, d));
-                if key.is_some() || name.is_some() {
+                let exchangers = self.destinations.find(&Destination::mx(domain));
+                let name = self.domains.find(domain);
+                let is_meant = |job: &ItemJob| {
+                    exchangers.as_ref().is_some_and(|wanted| Arc::ptr_eq(wanted, &job.destination))
+                        || name.as_ref().is_some_and(|name| job.domains.as_slice().iter().any(|d| Arc::ptr_eq(name, d)))
+                };
+                if exchangers.is_some() || name.is_some() {
                     self.items.iter().for_each(|(id, item)| note(*id, item, &is_meant));
                 }
             }
@@ -437,8 +455,9 @@ impl Queue {
         }
         let mut waiting: Vec<_> = found.into_iter().filter_map(|(due, job)| Some((due?, job))).collect();
         waiting.sort_unstable();
-        let keys: HashSet<Key> = waiting.iter().filter_map(|&(_, job)| key_of(&self.items, job)).collect();
-        keys.iter().for_each(|key| self.destinations.clear_failures(key));
+        let destinations: HashSet<Arc<Destination>> =
+            waiting.iter().filter_map(|&(_, job)| destination_of(&self.items, job)).collect();
+        destinations.iter().for_each(|destination| self.turns.clear_failures(destination));
         (self.tasks.clear_failures)();
         waiting.into_iter().for_each(|(_, job)| self.make_ready(job));
         count
@@ -447,8 +466,8 @@ impl Queue {
 
 /// The size of a job's entry, if the job is still ready. One of an entry that is to be
 /// planned anew or forgotten is not.
-fn size_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, key: &Key) -> Option<u64> {
-    let item = items.get(&id).filter(|item| item.end == ItemEnd::Finish && item.is_ready(index, key))?;
+fn size_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, destination: &Arc<Destination>) -> Option<u64> {
+    let item = items.get(&id).filter(|item| item.end == ItemEnd::Finish && item.is_ready(index, destination))?;
     Some(item.entry(id).size)
 }
 
@@ -456,8 +475,8 @@ fn waits_until(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef) -> Opti
     items.get(&id)?.jobs().get(index)?.due()
 }
 
-fn key_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef) -> Option<Key> {
-    items.get(&id)?.jobs().get(index).map(|job| Arc::clone(&job.key))
+fn destination_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef) -> Option<Arc<Destination>> {
+    items.get(&id)?.jobs().get(index).map(|job| Arc::clone(&job.destination))
 }
 
 /// Gives back the room of what was once much more.

@@ -5,7 +5,7 @@
 //!
 //! | class | holds at most, of N workers |
 //! | --- | --- |
-//! | [`Class::Here`] what is settled on this host at once | N |
+//! | [`Class::Local`] what is settled on this host at once | N |
 //! | [`Class::Defer`] mail for what is down, deferred without being tried | N/4 |
 //! | [`Class::User`] agents and commands of users | N/2 together with the slow ones |
 //! | [`Class::SlowUser`] the same, which take their time | N/4 |
@@ -33,7 +33,7 @@ const SLOW_SILENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Settled on this host at once.
-    Here,
+    Local,
     /// Deferred without being tried, for the destination is down.
     Defer,
     /// Agents and commands of users.
@@ -50,7 +50,7 @@ pub enum Class {
 
 /// All of them, in the order of their numbers.
 pub const CLASSES: [Class; 7] =
-    [Class::Here, Class::Defer, Class::User, Class::SlowUser, Class::Proven, Class::Unproven, Class::Slow];
+    [Class::Local, Class::Defer, Class::User, Class::SlowUser, Class::Proven, Class::Unproven, Class::Slow];
 
 /// The workers.
 pub struct Pool {
@@ -106,7 +106,7 @@ impl Pool {
     pub fn free(&self, class: Class) -> usize {
         let within = |share: usize| share.saturating_sub(self.running[class as usize]);
         match class {
-            Class::Here => self.workers,
+            Class::Local => self.workers,
             Class::Defer => within(self.part(4)),
             Class::User => self.free_users(),
             Class::SlowUser => within(self.part(4)).min(self.free_users()),
@@ -123,7 +123,7 @@ impl Pool {
     pub fn share(&self, class: Class, own: usize, ready: usize) -> usize {
         let is_calm = self.running[class as usize] < self.part(8).max(2);
         match class {
-            Class::Here | Class::Defer => usize::MAX,
+            Class::Local | Class::Defer => usize::MAX,
             Class::Unproven | Class::Slow | Class::SlowUser => {
                 if is_calm {
                     UNPROVEN

@@ -16,12 +16,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::destination_state::{DestinationState, is_users};
-use super::event::{Key, QueueSettings};
+use super::destination_state::DestinationState;
+use super::event::QueueSettings;
 use super::health::{DestinationStatus, Down, Health};
-use super::item::is_local;
 use super::pool::{CLASSES, Class, Pool};
 use super::{SMALL, thin_out};
+use crate::destination::Destination;
 use crate::outcome::Contact;
 use crate::spool::QueueId;
 use crate::timeouts::{HostTimeouts, Trust};
@@ -35,9 +35,9 @@ const SLOW_USER: Duration = Duration::from_secs(3);
 /// A parked destination looks again after this time at the latest: a connection that is
 /// kept idle ends without a word to the queue.
 const PARKED: Duration = Duration::from_secs(1);
-/// Destinations that start again when a job ends at the address for which they wait.
+/// Turns that start again when a job ends at the address for which they wait.
 const UNPARKED_AT_ONCE: usize = 2;
-/// Destinations without work that are remembered.
+/// Turns without work that are remembered.
 const REMEMBERED: usize = 4096;
 
 /// An entry's job, by its place there.
@@ -45,7 +45,7 @@ pub type JobRef = (QueueId, usize);
 
 /// A job whose turn it is.
 pub struct NextJob {
-    pub key: Key,
+    pub destination: Arc<Destination>,
     pub job: JobRef,
     /// What it is to be called when it ends.
     pub number: u64,
@@ -58,13 +58,13 @@ pub struct NextJob {
 }
 
 /// All that is ready or running, by destination.
-pub struct Destinations {
+pub struct Turns {
     most: usize,
     longest_quiet: Duration,
-    known: HashMap<Key, DestinationState>,
-    /// Destinations with ready jobs and room for one more, each with its ticket; a
+    known: HashMap<Arc<Destination>, DestinationState>,
+    /// Turns with ready jobs and room for one more, each with its ticket; a
     /// ticket that the destination does not have any more is worth nothing.
-    turns: [VecDeque<(Key, u64)>; CLASSES.len()],
+    waiting: [VecDeque<(Arc<Destination>, u64)>; CLASSES.len()],
     tickets: u64,
     /// All jobs that are ready, with some that are ready no more.
     ready: usize,
@@ -78,15 +78,15 @@ pub struct Destinations {
     /// When jobs were started at hosts, and for users, in that order.
     watched: [VecDeque<(Instant, u64)>; 2],
     /// Who waits for a connection to an address, and since when the first one does.
-    parked: HashMap<SocketAddr, VecDeque<Key>>,
+    parked: HashMap<SocketAddr, VecDeque<Arc<Destination>>>,
     parked_since: Option<Instant>,
     /// Those without work that are remembered, the oldest first.
-    remembered: VecDeque<Key>,
+    remembered: VecDeque<Arc<Destination>>,
     timeouts: Arc<HostTimeouts>,
 }
 
 struct Started {
-    key: Key,
+    destination: Arc<Destination>,
     job: JobRef,
     class: Class,
     since: Instant,
@@ -96,14 +96,14 @@ struct Started {
     is_probe: bool,
 }
 
-impl Destinations {
+impl Turns {
     /// With nothing ready.
     pub fn new(workers: usize, settings: &QueueSettings, timeouts: Arc<HostTimeouts>) -> Self {
         Self {
             most: settings.per_destination,
             longest_quiet: settings.schedule.min / 4,
             known: HashMap::new(),
-            turns: Default::default(),
+            waiting: Default::default(),
             tickets: 0,
             ready: 0,
             first: 0,
@@ -126,17 +126,17 @@ impl Destinations {
 
     /// Whether nothing is ready that could start, now or when something has ended.
     pub fn is_idle(&self) -> bool {
-        self.parked.is_empty() && self.turns.iter().all(VecDeque::is_empty)
+        self.parked.is_empty() && self.waiting.iter().all(VecDeque::is_empty)
     }
 
     /// A job of this sender is ready.
-    pub fn add(&mut self, key: &Key, job: JobRef, sender: u32) {
+    pub fn add(&mut self, key: &Arc<Destination>, job: JobRef, sender: u32) {
         self.known.entry(Arc::clone(key)).or_default().ready.add(sender, job);
         self.ready += 1;
         self.offer_turn(key);
     }
 
-    fn offer_turn(&mut self, key: &Key) {
+    fn offer_turn(&mut self, key: &Arc<Destination>) {
         let Some(destination) = self.known.get_mut(key) else { return };
         if destination.ready.is_empty() {
             return;
@@ -147,13 +147,13 @@ impl Destinations {
         if has_room && destination.ticket.is_none_or(|(_, old)| old != class) {
             self.tickets += 1;
             destination.ticket = Some((self.tickets, class));
-            self.turns[class as usize].push_back((Arc::clone(key), self.tickets));
+            self.waiting[class as usize].push_back((Arc::clone(key), self.tickets));
         }
     }
 
     /// The job whose turn it is begins now. `size_of` is the size of its entry, if it still is
     /// ready.
-    pub fn begin_next(&mut self, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<NextJob> {
+    pub fn begin_next(&mut self, size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>) -> Option<NextJob> {
         (0..CLASSES.len()).find_map(|next| {
             let at = (self.first + next) % CLASSES.len();
             let begun = self.begin_in(CLASSES[at], &size_of);
@@ -167,11 +167,11 @@ impl Destinations {
     /// Shortens the time of doubtful hosts where others wait for their workers.
     pub fn set_timeouts(&self) {
         // A few at the front tell: a ticket may be worth nothing any more.
-        let is_good = |class: Class, (key, ticket): &(Key, u64)| {
+        let is_good = |class: Class, (key, ticket): &(Arc<Destination>, u64)| {
             self.known.get(key).is_some_and(|d| d.ticket == Some((*ticket, class)))
         };
         let waits = |class: Class| {
-            self.turns[class as usize].iter().take(8).any(|turn| is_good(class, turn)) && !self.may_begin(class)
+            self.waiting[class as usize].iter().take(8).any(|turn| is_good(class, turn)) && !self.may_begin(class)
         };
         self.pool.set_timeouts(&self.timeouts, waits);
     }
@@ -182,16 +182,20 @@ impl Destinations {
     }
 
     /// Whether a worker that ends a job of a destination should be for another one next.
-    pub fn is_wanted_elsewhere(&self, key: &Key) -> bool {
-        let waits = |class: Class| !self.turns[class as usize].is_empty();
+    pub fn is_wanted_elsewhere(&self, key: &Arc<Destination>) -> bool {
+        let waits = |class: Class| !self.waiting[class as usize].is_empty();
         let is_sated = |d: &DestinationState| d.running >= self.pool.share(Class::Proven, d.ready.len(), self.ready);
-        let is_only_one = self.pool.idle() <= 1 && (waits(Class::Here) || waits(Class::User));
+        let is_only_one = self.pool.idle() <= 1 && (waits(Class::Local) || waits(Class::User));
         (is_only_one || waits(Class::Proven) || waits(Class::Unproven)) && self.known.get(key).is_none_or(is_sated)
     }
 
     /// The next job of a destination to which the worker that has just ended one keeps a
     /// connection, if it is a healthy one.
-    pub fn begin_more(&mut self, key: &Key, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<NextJob> {
+    pub fn begin_more(
+        &mut self,
+        key: &Arc<Destination>,
+        size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>,
+    ) -> Option<NextJob> {
         let now = Instant::now();
         let destination = self.known.get(key).filter(|d| d.class(key, now) == Class::Proven)?;
         if destination.running >= destination.health.limit(self.most) || self.pool.free(Class::Proven) == 0 {
@@ -201,7 +205,11 @@ impl Destinations {
         Some(self.begin(key, job, Class::Proven, now))
     }
 
-    fn begin_in(&mut self, class: Class, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<NextJob> {
+    fn begin_in(
+        &mut self,
+        class: Class,
+        size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>,
+    ) -> Option<NextJob> {
         // Those with as much as their share for now. Each has a job running, so they are few.
         let mut sated = Vec::new();
         let mut begun = None;
@@ -225,12 +233,12 @@ impl Destinations {
             }
             self.offer_turn(&key);
         }
-        self.turns[class as usize].extend(sated);
+        self.waiting[class as usize].extend(sated);
         begun
     }
 
-    fn next_turn(&mut self, class: Class) -> Option<(Key, u64)> {
-        let turns = &mut self.turns[class as usize];
+    fn next_turn(&mut self, class: Class) -> Option<(Arc<Destination>, u64)> {
+        let turns = &mut self.waiting[class as usize];
         let is_newest = class == Class::Unproven && self.newest;
         self.newest ^= class == Class::Unproven;
         let turn = if is_newest { turns.pop_back() } else { turns.pop_front() };
@@ -240,20 +248,25 @@ impl Destinations {
         turn
     }
 
-    fn take_ready(&mut self, key: &Key, size_of: impl Fn(JobRef, &Key) -> Option<u64>) -> Option<(JobRef, u64)> {
+    fn take_ready(
+        &mut self,
+        key: &Arc<Destination>,
+        size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>,
+    ) -> Option<(JobRef, u64)> {
         let (own, all) = (&mut self.known.get_mut(key)?.ready, &mut self.ready);
         let next = || own.next().inspect(|_| *all = all.saturating_sub(1));
         std::iter::from_fn(next).find_map(|job| Some((job, size_of(job, key)?)))
     }
 
-    fn begin(&mut self, key: &Key, (job, size): (JobRef, u64), class: Class, now: Instant) -> NextJob {
+    fn begin(&mut self, key: &Arc<Destination>, (job, size): (JobRef, u64), class: Class, now: Instant) -> NextJob {
         let number = self.count;
         self.count += 1;
         self.pool.running[class as usize] += 1;
-        let mut begun = NextJob { key: Arc::clone(key), job, number, trust: Trust::Proven, down: None, address: None };
-        let slow_after = if is_users(key) { SLOW_USER } else { SLOW_HOST + Duration::from_secs(size / SLOW_RATE) };
+        let mut begun =
+            NextJob { destination: Arc::clone(key), job, number, trust: Trust::Proven, down: None, address: None };
+        let slow_after = if key.is_user() { SLOW_USER } else { SLOW_HOST + Duration::from_secs(size / SLOW_RATE) };
         let is_probe = class == Class::Slow && self.known.get(key).is_some_and(|d| matches!(d.health, Health::Down(_)));
-        let started = Started { key: Arc::clone(key), job, class, since: now, slow_after, is_probe };
+        let started = Started { destination: Arc::clone(key), job, class, since: now, slow_after, is_probe };
         self.started.insert(number, started);
         let Some(destination) = self.known.get_mut(key) else { return begun };
         match (&destination.health, class) {
@@ -268,7 +281,7 @@ impl Destinations {
         }
         destination.running += 1;
         match class {
-            Class::Here | Class::Defer => {}
+            Class::Local | Class::Defer => {}
             Class::User | Class::SlowUser => self.watched[1].push_back((now, number)),
             Class::Proven | Class::Unproven | Class::Slow => self.watched[0].push_back((now, number)),
         }
@@ -278,7 +291,12 @@ impl Destinations {
 
     /// A job has ended. If it was the probe that succeeded, those that were deferred while
     /// their destination was down.
-    pub fn end(&mut self, (key, number): (&Key, u64), contact: Contact, address: Option<SocketAddr>) -> Vec<JobRef> {
+    pub fn end(
+        &mut self,
+        (key, number): (&Arc<Destination>, u64),
+        contact: Contact,
+        address: Option<SocketAddr>,
+    ) -> Vec<JobRef> {
         let mut revived = Vec::new();
         let Some(started) = self.started.remove(&number) else { return revived };
         self.pool.running[started.class as usize] -= 1;
@@ -295,7 +313,7 @@ impl Destinations {
             }
             destination.address = address.or(destination.address);
             match contact {
-                Contact::None if is_users(key) => destination.health.answered(is_slow, most),
+                Contact::None if key.is_user() => destination.health.answered(is_slow, most),
                 Contact::None => {}
                 Contact::Answered(said) => {
                     // What others find that began before it went down is no news of it.
@@ -334,7 +352,7 @@ impl Destinations {
     }
 
     /// Counts the jobs that run as what their destination is now.
-    fn reclass(&mut self, key: &Key) {
+    fn reclass(&mut self, key: &Arc<Destination>) {
         let Some(destination) = self.known.get_mut(key).filter(|d| d.running > 0) else { return };
         let class = match destination.class(key, Instant::now()) {
             Class::Defer => Class::Slow,
@@ -343,7 +361,8 @@ impl Destinations {
         if destination.counted.replace(class) == Some(class) {
             return;
         }
-        let own = self.started.values_mut().filter(|s| s.class != Class::Defer && s.class != class && s.key == *key);
+        let own =
+            self.started.values_mut().filter(|s| s.class != Class::Defer && s.class != class && s.destination == *key);
         for started in own {
             self.pool.running[started.class as usize] -= 1;
             self.pool.running[class as usize] += 1;
@@ -353,7 +372,7 @@ impl Destinations {
 
     fn unpark(&mut self, address: &SocketAddr, count: usize) {
         let Some(waiting) = self.parked.get_mut(address) else { return };
-        let keys: Vec<Key> = waiting.drain(..count.min(waiting.len())).collect();
+        let keys: Vec<Arc<Destination>> = waiting.drain(..count.min(waiting.len())).collect();
         if waiting.is_empty() {
             self.parked.remove(address);
         }
@@ -381,7 +400,7 @@ impl Destinations {
                     self.watched[at].push_back((Instant::now(), number));
                     continue;
                 }
-                let key = Arc::clone(&started.key);
+                let key = Arc::clone(&started.destination);
                 if let Some(destination) = self.known.get_mut(&key) {
                     destination.health.slow_down();
                 }
@@ -410,7 +429,7 @@ impl Destinations {
     }
 
     /// One that has moved house may be tried at once: its host may be another now.
-    pub fn clear_failures(&mut self, key: &Key) {
+    pub fn clear_failures(&mut self, key: &Arc<Destination>) {
         let Some(destination) = self.known.get_mut(key) else { return };
         destination.health.clear_failures();
         (destination.cleared_at, destination.waiting_for_it) = (self.count, Vec::new());
@@ -420,9 +439,9 @@ impl Destinations {
     }
 
     /// Forgets what has nothing to do, unless there is something to remember of it.
-    fn drop_idle(&mut self, key: &Key) {
+    fn drop_idle(&mut self, key: &Arc<Destination>) {
         let Some(destination) = self.known.get_mut(key).filter(|d| d.is_idle() && !d.is_parked) else { return };
-        if is_local(key) || matches!(destination.health, Health::Fresh) {
+        if **key == Destination::Local || matches!(destination.health, Health::Fresh) {
             self.known.remove(key);
         } else if !std::mem::replace(&mut destination.is_remembered, true) {
             self.remembered.push_back(Arc::clone(key));
@@ -441,11 +460,11 @@ impl Destinations {
 
     /// What is known of destinations elsewhere, in no order: of all, or of those with this
     /// name.
-    pub fn statuses(&self, is_meant: impl Fn(&Key) -> bool) -> Vec<DestinationStatus> {
-        let meant = self.known.iter().filter(|(key, _)| !is_local(key) && is_meant(key));
+    pub fn statuses(&self, is_meant: impl Fn(&Arc<Destination>) -> bool) -> Vec<DestinationStatus> {
+        let meant = self.known.iter().filter(|(key, _)| ***key != Destination::Local && is_meant(key));
         let now = Instant::now();
-        let status = |(key, destination): (&Key, &DestinationState)| DestinationStatus {
-            name: Arc::clone(key),
+        let status = |(key, destination): (&Arc<Destination>, &DestinationState)| DestinationStatus {
+            destination: Arc::clone(key),
             address: destination.address,
             state: destination.health.word(),
             running: destination.running,

@@ -21,13 +21,14 @@ use crate::address::Address;
 use crate::aliases::{Aliases, Member};
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, HostPort, Scheme};
+use crate::destination::{Destination, HostTarget, SMTP_PORT};
 use crate::dns;
 use crate::envelope::{Action, Recipient};
 use crate::reply::Status;
-use crate::users::{DESTINATION, Mailbox, Owner, Users};
+use crate::users::{Mailbox, Owner, Users};
 
 use cache::ExpansionCache;
-use routes::{RouteTarget, Routes, SMTP};
+use routes::{RouteTarget, Routes};
 use virtual_table::VirtualTable;
 
 mod cache;
@@ -107,15 +108,8 @@ pub enum Route {
     Command(Box<str>, Owner),
     /// To whom the alias of this name stands for, which is to be found out.
     List,
-    /// To the mail exchangers of a domain.
-    Mx {
-        /// The domain to look up, in lower case, never a literal.
-        domain: String,
-        /// The TCP port of the exchangers.
-        port: u16,
-    },
-    /// To these hosts, in this order; at least one.
-    Hosts(Vec<HostPort>),
+    /// To other hosts.
+    Remote(HostTarget),
     /// Nobody here (any more).
     Unknown,
     /// The routes table refuses it, with this status (class 5) and text.
@@ -326,16 +320,16 @@ impl Router {
 
     fn elsewhere(&self, address: &Address) -> Route {
         match self.routes.current().find(address.domain()) {
-            Some(RouteTarget::Host(host)) => Route::Hosts(vec![host.clone()]),
+            Some(RouteTarget::Host(host)) => Route::Remote(HostTarget::Hosts(vec![host.clone()])),
             Some(RouteTarget::Mx { domain: Some(domain), port }) => {
-                Route::Mx { domain: domain.to_string(), port: *port }
+                Route::Remote(HostTarget::Mx { domain: domain.clone(), port: *port })
             }
             Some(RouteTarget::Mx { domain: None, port }) => direct(address, *port),
             Some(RouteTarget::Error(status, why)) if status.0 == 5 => Route::Refused(*status, why.to_string()),
             Some(RouteTarget::Error(status, why)) => Route::Temporary(*status, why.to_string()),
             None if self.local_only => Route::Refused(LOCAL_ONLY, NO_WAY_OUT.into()),
-            None if self.smarthosts.is_empty() => direct(address, SMTP),
-            None => Route::Hosts(self.smarthosts.clone()),
+            None if self.smarthosts.is_empty() => direct(address, SMTP_PORT),
+            None => Route::Remote(HostTarget::Hosts(self.smarthosts.clone())),
         }
     }
 
@@ -367,23 +361,19 @@ impl Router {
 }
 
 impl Route {
-    /// The name of the destination for the queue: equal for recipients that one
-    /// transaction can serve. `None` is what is settled here at once; commands take their
-    /// time, and those of one user are a destination.
-    pub fn destination(&self) -> Option<String> {
+    /// The destination of a recipient with this route.
+    pub fn destination(&self) -> Destination {
         match self {
-            Self::Command(_, Owner::Server) => Some("command".to_owned()),
-            Self::Command(_, Owner::User(account)) => Some(format!("command:{}", account.name)),
-            // Whoever has taken over his agents keeps nobody waiting but himself.
+            // Commands take their time: those of one user wait for each other only.
+            Self::Command(_, Owner::Server) => Destination::Command(None),
+            Self::Command(_, Owner::User(account)) => Destination::Command(Some(account.name.as_str().into())),
+            // A user who keeps agents busy delays only that user's own mail.
             Self::Mailbox(Mailbox { owner: Owner::User(account), .. }) => {
-                Some(format!("{DESTINATION}{}", account.name))
+                Destination::User(account.name.as_str().into())
             }
-            Self::Mailbox(_) | Self::List | Self::Unknown | Self::Refused(..) | Self::Temporary(..) => None,
-            Self::Mx { domain, port: SMTP } => Some(format!("mx:{domain}")),
-            Self::Mx { domain, port } => Some(format!("mx:{domain}:{port}")),
-            Self::Hosts(hosts) => {
-                let names: Vec<String> = hosts.iter().map(HostPort::to_string).collect();
-                Some(format!("host:{}", names.join(",")))
+            Self::Remote(target) => Destination::Remote(target.clone()),
+            Self::Mailbox(_) | Self::List | Self::Unknown | Self::Refused(..) | Self::Temporary(..) => {
+                Destination::Local
             }
         }
     }
@@ -400,8 +390,11 @@ const LOCAL_ONLY: Status = Status(5, 4, 4);
 fn direct(address: &Address, port: u16) -> Route {
     match address.literal() {
         Some(ip) if !dns::is_a_hosts(ip) => Route::Refused(Status(5, 1, 2), "That is no host's address".into()),
-        Some(ip) => Route::Hosts(vec![HostPort { host: ip.to_string(), port, scheme: Scheme::Smtp }]),
-        None => Route::Mx { domain: address.domain().to_owned(), port },
+        Some(ip) => {
+            let host = HostPort { host: ip.to_string(), port, scheme: Scheme::Smtp };
+            Route::Remote(HostTarget::Hosts(vec![host]))
+        }
+        None => Route::Remote(HostTarget::Mx { domain: address.domain().into(), port }),
     }
 }
 

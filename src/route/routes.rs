@@ -20,10 +20,8 @@ use std::path::Path;
 use crate::address::parse_domain;
 use crate::config::table::{Line, lines};
 use crate::config::{ConfigError, HostPort};
+use crate::destination::SMTP_PORT;
 use crate::reply::Status;
-
-/// The port of SMTP.
-pub(super) const SMTP: u16 = 25;
 
 /// What a routes table says.
 #[derive(Debug, Default)]
@@ -151,7 +149,7 @@ fn read_target(text: &str) -> Result<RouteTarget, String> {
 }
 
 fn read_exchanger(text: &str) -> Result<RouteTarget, String> {
-    let (domain, port) = text.split_once(':').map_or((text, Ok(SMTP)), |(domain, port)| (domain, read_port(port)));
+    let (domain, port) = text.split_once(':').map_or((text, Ok(SMTP_PORT)), |(domain, port)| (domain, read_port(port)));
     let domain = match domain {
         "" => None,
         // An address has no mail exchangers.

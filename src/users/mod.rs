@@ -22,9 +22,6 @@ mod system;
 
 use file::{User, UserTable, parse};
 
-/// What the queue's name of a user of the system begins with, as a destination.
-pub const DESTINATION: &str = "user:";
-
 /// A mailbox, and whose rights are needed there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Attempt;
 use crate::deliver::agent::Hands;
 use crate::deliver::local::maildir::{Maildir, Prepared, not_noted};
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::{Fate, Outcome, Via};
 use crate::privsep::rights;
 use crate::reply::Status;
 use crate::route::Route;
@@ -34,8 +34,8 @@ impl Attempt<'_> {
             let synced = if is_due { self.entry.sync_records() } else { Ok(()) };
             outcomes.extend(begun.into_iter().map(|begun| match (begun, &synced) {
                 (Err(outcome), _) => *outcome,
-                (Ok((mailbox, copy)), Ok(())) => mailbox.reveal(&copy),
-                (Ok(_), Err(e)) => not_noted(e),
+                (Ok((mailbox, copy)), Ok(())) => mailbox.reveal(&copy).via(Via::Maildir),
+                (Ok(_), Err(e)) => not_noted(e).via(Via::Maildir),
             }));
         }
         outcomes
@@ -63,17 +63,20 @@ impl Attempt<'_> {
                     return Err(Box::new(self.append(slot, path, owner)));
                 }
                 let mailbox = Maildir { path, hostname, owner, hands };
-                return Ok((mailbox, self.deliver_into(&mailbox, slot)?));
+                let prepared =
+                    self.deliver_into(&mailbox, slot).map_err(|outcome| Box::new(outcome.via(Via::Maildir)))?;
+                return Ok((mailbox, prepared));
             }
             // Whether the copy that was prepared has been seen there cannot be told now.
             _ if is_prepared => {
                 Outcome::deferred(Status(4, 2, 0), "the mailbox to which it was being delivered is not there now")
+                    .via(Via::Maildir)
             }
             Route::Command(command, owner) => self.run(slot, command, owner),
             Route::List => self.expand_list(slot),
-            Route::Refused(status, why) => Outcome::failed(*status, why.as_str()),
-            Route::Temporary(status, why) => Outcome::deferred(*status, why.as_str()),
-            _ => Outcome::failed(Status(5, 1, 1), "User unknown"),
+            Route::Refused(status, why) => Outcome::failed(*status, why.as_str()).via(Via::Maildir),
+            Route::Temporary(status, why) => Outcome::deferred(*status, why.as_str()).via(Via::Maildir),
+            _ => Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::Maildir),
         };
         Err(Box::new(outcome))
     }

@@ -16,14 +16,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::deliver::Delivery;
 use crate::deliver::agent::Hands;
-use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings, Target};
+use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
+use crate::destination::{Destination, HostTarget};
 use crate::log;
-use crate::outcome::{Contact, Fate, Outcome};
-use crate::queue::{Event, Job, JobReport, JobResult, LOCAL};
+use crate::outcome::{Contact, Fate, Outcome, Via};
+use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
 use crate::route::Route;
 use crate::spool::{Entry, EntryName, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
-use crate::users::{DESTINATION, Mailbox, Owner};
+use crate::users::{Mailbox, Owner};
 
 mod commands;
 mod forward;
@@ -35,7 +36,7 @@ mod report;
 mod tools;
 
 pub use immediate::take_home;
-use plan::key;
+use plan::destination;
 pub use plan::{Scan, plan, scan};
 pub use rate::Rates;
 pub use tools::{Settings, Tools};
@@ -56,12 +57,13 @@ pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender
         (worker.contact, worker.address) = (Contact::None, None);
         let done = catch_unwind(AssertUnwindSafe(|| worker.settle(&mut job, &mut children)));
         let result = done.unwrap_or_else(|_| {
-            ::log::error!("{}: a bug ended an attempt for {}; it is made again later", job.entry.id, job.key);
+            ::log::error!("{}: a bug ended an attempt for {}; it is made again later", job.entry.id, job.destination);
             worker.remote.close();
             worker.later(&job)
         });
-        let (contact, address, holds) = (std::mem::take(&mut worker.contact), worker.address, worker.remote.holds());
-        let report = JobReport { worker: number, job, result, contact, address, holds, children };
+        let (contact, address) = (std::mem::take(&mut worker.contact), worker.address);
+        let connection = worker.remote.cached().map(|(destination, address)| OpenConnection { destination, address });
+        let report = JobReport { worker: number, job, result, contact, address, connection, children };
         if events.send(Event::JobDone(Box::new(report))).is_err() {
             return;
         }
@@ -98,7 +100,7 @@ struct Attempt<'a> {
 
 impl Worker {
     fn next_job(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
-        if self.remote.holds().is_some() {
+        if self.remote.cached().is_some() {
             match jobs.recv_timeout(KEEP) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -196,26 +198,30 @@ impl Worker {
         }
         let slots = attempt.open_slots();
         let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route_of(&s.recipient)).collect();
-        if slots.iter().zip(&routes).any(|(slot, route)| key(slot, route) != *attempt.job.key) {
+        if slots.iter().zip(&routes).any(|(slot, route)| destination(slot, route) != *attempt.job.destination) {
             return None;
         }
-        let outcomes = match (routes.first(), attempt.job.down.clone()) {
-            (Some(_), Some(down)) => slots.iter().map(|_| down.outcome()).collect(),
-            (Some(route @ (Route::Mx { .. } | Route::Hosts(_))), None) => match attempt.make_queued() {
-                Ok(()) => self.send(attempt, &slots, route),
-                Err(e) => slots.iter().map(|_| Outcome::from_io("rewrite the message in the spool", &e)).collect(),
+        if slots.is_empty() {
+            return Some(Vec::new());
+        }
+        let job = &attempt.job;
+        let outcomes = match (&*Arc::clone(&job.destination), job.down.clone()) {
+            (_, Some(down)) => slots.iter().map(|_| down.outcome()).collect(),
+            (Destination::Remote(target), None) => match attempt.make_queued() {
+                Ok(()) => self.send(attempt, &slots, target),
+                Err(e) => {
+                    let outcome = Outcome::from_io("rewrite the message in the spool", &e).via(Via::Smtp);
+                    vec![outcome; slots.len()]
+                }
             },
-            _ => attempt.deliver_here(&slots, &routes),
+            (Destination::Local | Destination::User(_) | Destination::Command(_), None) => {
+                attempt.deliver_here(&slots, &routes)
+            }
         };
         Some(slots.iter().map(|slot| slot.reference().number).zip(outcomes).collect())
     }
 
-    fn send(&mut self, attempt: &mut Attempt<'_>, slots: &[RecipientEntry], route: &Route) -> Vec<Outcome> {
-        let target = match route {
-            Route::Mx { domain, port } => Target::Mx { domain: domain.clone(), port: *port },
-            Route::Hosts(hosts) => Target::Hosts(hosts.clone()),
-            _ => return Vec::new(),
-        };
+    fn send(&mut self, attempt: &mut Attempt<'_>, slots: &[RecipientEntry], target: &HostTarget) -> Vec<Outcome> {
         let entry = &attempt.entry;
         let id = entry.id().to_string();
         let delivery = Delivery {
@@ -229,7 +235,7 @@ impl Worker {
         let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);
         let remote_settings = RemoteSettings { config, tls, credentials, trust: attempt.job.trust };
         let AttemptResult { outcomes, contact, address } =
-            self.remote.deliver(remote_settings, &attempt.job.key, &target, &delivery);
+            self.remote.deliver(remote_settings, &attempt.job.destination, target, &delivery);
         (self.contact, self.address) = (contact, address);
         outcomes
     }
@@ -318,12 +324,11 @@ impl Attempt<'_> {
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
         let Some(slot) = self.entry.recipient(number as usize) else { return };
         let id = self.entry.id();
-        let is_here = *self.job.key == *LOCAL || self.job.key.starts_with(DESTINATION);
         log::attempt(&log::Attempt {
             id: &id,
             recipient: &slot.recipient.address,
             original: slot.recipient.original.as_ref(),
-            via: outcome.via.word().unwrap_or(if is_here { "maildir" } else { "smtp" }),
+            via: outcome.via.map_or("-", Via::word),
             outcome,
             delay: id.age(),
             next,

@@ -10,7 +10,8 @@ use std::io;
 use std::sync::LazyLock;
 
 use super::Tools;
-use crate::queue::{LOCAL, Plan, Planned};
+use crate::destination::Destination;
+use crate::queue::{Plan, Planned};
 use crate::route::Route;
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, State, Unusable};
 
@@ -61,17 +62,17 @@ pub fn plan(tools: &Tools, name: EntryName, unsynced: bool) -> Option<Plan> {
 /// Tried again as a whole: what it holds is not known.
 fn unreadable(name: EntryName, error: &io::Error) -> Plan {
     ::log::error!("spool: open {}: {error}", name.id);
-    Plan { entry: name, unsynced: true, sender: 0, jobs: vec![Planned::new(LOCAL.into())] }
+    Plan { entry: name, unsynced: true, sender: 0, jobs: vec![Planned::new(Destination::Local)] }
 }
 
 fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
     let router = &tools.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
-    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut known: HashMap<Destination, usize> = HashMap::new();
     for slot in entry.recipients().iter().filter(|s| s.record.state.is_open()) {
-        let key = key(slot, &router.route_of(&slot.recipient));
-        let at = *known.entry(key).or_insert_with_key(|key| {
-            jobs.push(Planned::new(key.clone()));
+        let destination = destination(slot, &router.route_of(&slot.recipient));
+        let at = *known.entry(destination).or_insert_with_key(|destination| {
+            jobs.push(Planned::new(destination.clone()));
             jobs.len() - 1
         });
         // What a crash left in the middle is looked at first.
@@ -87,10 +88,12 @@ fn sender_number(entry: &Entry) -> u32 {
     KEYS.hash_one(entry.sender()) as u32
 }
 
-/// What the queue calls the destination of a recipient. One whose copy is prepared
-/// is settled here before anything else.
-pub fn key(slot: &RecipientEntry, route: &Route) -> String {
-    let is_here = slot.record.state != State::Todo && !matches!(route, Route::Mailbox(_));
-    let destination = if is_here { None } else { route.destination() };
-    destination.unwrap_or_else(|| LOCAL.to_owned())
+/// The destination of a recipient. A delivery that is prepared in a mailbox is settled on this
+/// host before anything else.
+pub fn destination(slot: &RecipientEntry, route: &Route) -> Destination {
+    match route {
+        Route::Mailbox(_) => route.destination(),
+        _ if slot.record.state != State::Todo => Destination::Local,
+        _ => route.destination(),
+    }
 }

@@ -11,26 +11,13 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use crate::address;
 use crate::config::{HostPort, Scheme};
+use crate::destination::HostTarget;
 use crate::dns::Dns;
 use crate::outcome::{Fate, NoAnswer, Outcome};
 use crate::reply::Status;
 
 /// How many mail exchangers of a domain are tried in one attempt.
 const MAX_HOSTS: usize = 10;
-
-/// Where a message goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// To the mail exchangers of a domain, or to an address literal, at a port.
-    Mx {
-        /// The domain in canonical form.
-        domain: String,
-        /// 25, unless the routes table says otherwise.
-        port: u16,
-    },
-    /// To hosts that the configuration names, the first one first.
-    Hosts(Vec<HostPort>),
-}
 
 /// One host at one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +61,7 @@ pub struct Found {
     pub ourselves: bool,
 }
 
-impl Target {
+impl HostTarget {
     /// The hosts in groups: of the first group any, and only after all of them the next.
     ///
     /// # Errors
@@ -82,7 +69,7 @@ impl Target {
     pub fn groups(&self, dns: &Dns, hostname: &str) -> Result<Vec<Vec<HostPort>>, Outcome> {
         let (domain, port) = match self {
             Self::Hosts(hosts) => return Ok(hosts.iter().map(|host| vec![host.clone()]).collect()),
-            Self::Mx { domain, port } => (domain.as_str(), *port),
+            Self::Mx { domain, port } => (&**domain, *port),
         };
         let host = |host: &str| HostPort { host: host.to_owned(), port, scheme: Scheme::Smtp };
         if let Some(ip) = address::literal(domain) {
@@ -133,7 +120,7 @@ impl Target {
     /// changes nothing and a postmaster must (RFC 5321 5.1).
     pub fn loops(&self) -> Outcome {
         let whom = match self {
-            Self::Mx { domain, .. } => domain.clone(),
+            Self::Mx { domain, .. } => domain.to_string(),
             Self::Hosts(hosts) => hosts.iter().map(|h| h.host.as_str()).collect::<Vec<_>>().join(", "),
         };
         Outcome::failed(Status(5, 4, 6), format!("mail for {whom} loops back to this host"))
@@ -143,7 +130,7 @@ impl Target {
         let outcome = Outcome::from_dns(host, trouble);
         match self {
             _ if outcome.fate == Fate::Deferred => outcome,
-            Self::Mx { domain, .. } if domain == host => outcome,
+            Self::Mx { domain, .. } if **domain == *host => outcome,
             Self::Mx { domain, .. } => Outcome::failed(
                 Status(5, 4, 4),
                 format!("{host}, mail exchanger of {domain}, has no address: {trouble}"),

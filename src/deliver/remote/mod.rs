@@ -20,12 +20,12 @@ use addresses::{Addresses, Admission, Permit, place};
 use client::{ConnectOptions, Connection, Security, Stage, StageOutcome};
 use credentials::Credentials;
 use hosts::Peer;
-pub use hosts::Target;
 
 use super::Delivery;
 use crate::config::{Config, RemoteTls};
+use crate::destination::{Destination, HostTarget};
 use crate::dns::Dns;
-use crate::outcome::{Contact, Fate, Outcome};
+use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
 use crate::tls;
@@ -64,7 +64,7 @@ pub struct Outbound {
 #[derive(Debug)]
 struct CachedConnection {
     /// The destination to which it leads.
-    key: Arc<str>,
+    key: Arc<Destination>,
     /// What held when it was made.
     tls: RemoteTls,
     /// Whether the DNS led to it: then it serves other destinations of that host as well.
@@ -151,8 +151,8 @@ impl RemoteDelivery {
     pub fn deliver(
         &mut self,
         settings: RemoteSettings<'_>,
-        key: &Arc<str>,
-        to: &Target,
+        key: &Arc<Destination>,
+        to: &HostTarget,
         what: &Delivery<'_>,
     ) -> AttemptResult {
         let mut progress = Progress::new(what, settings.trust);
@@ -166,7 +166,7 @@ impl RemoteDelivery {
     }
 
     /// The destination to which a connection is cached, and its address.
-    pub fn holds(&self) -> Option<(Arc<str>, SocketAddr)> {
+    pub fn cached(&self) -> Option<(Arc<Destination>, SocketAddr)> {
         self.cached.as_ref().map(|cached| (Arc::clone(&cached.key), place(cached.connection.peer().address)))
     }
 
@@ -179,7 +179,12 @@ impl RemoteDelivery {
 
     /// Uses the connection that is cached, unless it was made by other rules. False if it
     /// was of no use.
-    fn use_cached(&mut self, settings: RemoteSettings<'_>, key: &Arc<str>, progress: &mut Progress<'_>) -> bool {
+    fn use_cached(
+        &mut self,
+        settings: RemoteSettings<'_>,
+        key: &Arc<Destination>,
+        progress: &mut Progress<'_>,
+    ) -> bool {
         let Some(mut cached) = self.cached.take() else { return false };
         if cached.tls != settings.config.remote.tls {
             cached.connection.quit();
@@ -202,7 +207,13 @@ impl RemoteDelivery {
         true
     }
 
-    fn try_hosts(&mut self, settings: RemoteSettings<'_>, key: &Arc<str>, to: &Target, progress: &mut Progress<'_>) {
+    fn try_hosts(
+        &mut self,
+        settings: RemoteSettings<'_>,
+        key: &Arc<Destination>,
+        to: &HostTarget,
+        progress: &mut Progress<'_>,
+    ) {
         let groups = match to.groups(&self.shared.dns, &settings.config.hostname) {
             Ok(groups) => groups,
             Err(outcome) => return progress.note_nowhere(outcome),
@@ -234,17 +245,17 @@ impl RemoteDelivery {
 
     /// Whether the connection that is cached leads to this host, and may be used for any
     /// destination that the host serves.
-    fn keeps(&self, peer: &Peer, to: &Target) -> bool {
+    fn keeps(&self, peer: &Peer, to: &HostTarget) -> bool {
         let is_it = |cached: &CachedConnection| cached.by_dns && cached.connection.peer() == peer;
-        matches!(to, Target::Mx { .. }) && self.cached.as_ref().is_some_and(is_it)
+        matches!(to, HostTarget::Mx { .. }) && self.cached.as_ref().is_some_and(is_it)
     }
 
     /// Whether `peer` is someone else.
     fn try_host(
         &mut self,
         settings: RemoteSettings<'_>,
-        key: &Arc<str>,
-        (to, peer): (&Target, &Peer),
+        key: &Arc<Destination>,
+        (to, peer): (&HostTarget, &Peer),
         progress: &mut Progress<'_>,
     ) -> bool {
         if self.keeps(peer, to) && self.use_cached(settings, key, progress) {
@@ -279,14 +290,14 @@ impl RemoteDelivery {
         permit.answered();
         // Where the configuration names a host, it may well have this one's name, as
         // a content filter at another port does.
-        if matches!(to, Target::Mx { .. }) && connection.is_named(&config.hostname) {
+        if matches!(to, HostTarget::Mx { .. }) && connection.is_named(&config.hostname) {
             connection.quit();
             return false;
         }
         progress.has_answered = true;
         let answers = connection.send(&progress.delivery());
         progress.note_all(answers);
-        let by_dns = matches!(to, Target::Mx { .. });
+        let by_dns = matches!(to, HostTarget::Mx { .. });
         self.keep(CachedConnection {
             key: Arc::clone(key),
             tls: config.remote.tls,
@@ -300,13 +311,13 @@ impl RemoteDelivery {
     fn open(
         &self,
         settings: RemoteSettings<'_>,
-        (to, peer): (&Target, &Peer),
+        (to, peer): (&HostTarget, &Peer),
         id: &str,
     ) -> Result<Connection, StageOutcome> {
         let login = match to {
-            Target::Hosts(_) => settings.credentials.find(&peer.identity()),
+            HostTarget::Hosts(_) => settings.credentials.find(&peer.identity()),
             // Whoever the DNS names gets no secret.
-            Target::Mx { .. } => None,
+            HostTarget::Mx { .. } => None,
         };
         let options = ConnectOptions {
             id,
@@ -314,7 +325,7 @@ impl RemoteDelivery {
             limit: settings.config.remote.timeout,
             tls: settings.tls,
             security: Security::of(peer, settings.config.remote.tls, login.is_some()),
-            is_ours: matches!(to, Target::Hosts(_)),
+            is_ours: matches!(to, HostTarget::Hosts(_)),
             login: login.as_deref(),
             host_timeout: HostTimeout::new(&self.shared.timeouts, settings.trust),
         };
@@ -416,18 +427,20 @@ impl<'a> Progress<'a> {
     fn end(self) -> AttemptResult {
         let is_cut_short =
             self.is_cut_short || self.trust == Trust::Unproven && self.answers.iter().flatten().any(|a| a.is_cut_short);
+        let by_smtp = |outcome: Outcome| outcome.via(Via::Smtp);
         let contact = match self.unreachable {
             _ if self.at_limit.is_some() && self.is_silent() => Contact::AtLimit,
             _ if is_cut_short && self.is_silent() => Contact::Postponed,
             _ if self.has_answered => {
                 let troubled = self.answers.iter().flatten().find(|a| a.outcome.fate != Fate::Delivered);
-                Contact::Answered(troubled.map(|a| Box::new(a.outcome.clone())))
+                Contact::Answered(troubled.map(|a| Box::new(by_smtp(a.outcome.clone()))))
             }
-            Some(why) => Contact::Unreachable(Box::new(why)),
+            Some(why) => Contact::Unreachable(Box::new(by_smtp(why))),
             None => Contact::None,
         };
         let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be tried");
-        let outcomes = self.answers.into_iter().map(|answer| answer.map_or_else(nobody, |a| a.outcome)).collect();
+        let outcomes = self.answers.into_iter().map(|answer| by_smtp(answer.map_or_else(nobody, |a| a.outcome)));
+        let outcomes = outcomes.collect();
         let address = self.at_limit.filter(|_| matches!(contact, Contact::AtLimit)).or(self.tried.last().copied());
         AttemptResult { outcomes, contact, address: address.map(place) }
     }

@@ -156,7 +156,7 @@ fn what_the_dns_says_decides() {
 #[test]
 fn a_smart_host_that_does_not_exist_sends_nothing_back() {
     let zone = NameServer::zone("");
-    let to = Target::Hosts(vec![HostPort { host: "typo.test".into(), port: 25, scheme: Scheme::Smtp }]);
+    let to = HostTarget::Hosts(vec![HostPort { host: "typo.test".into(), port: 25, scheme: Scheme::Smtp }]);
     let outcome = Sender::asking(&zone, Vec::new()).send_one(&to);
     assert_eq!(shown(&outcome), (Deferred, "4.4.4".into()));
     assert_eq!(outcome.why, "typo.test has no address: no such domain");
@@ -167,7 +167,7 @@ fn smart_hosts_are_tried_in_order_by_name_and_address() {
     let remote = Remote::sink();
     let port = remote.address.port();
     let nobody = HostPort { host: "127.0.0.1".into(), port: closed_port(), scheme: Scheme::Smtp };
-    let to = Target::Hosts(vec![nobody, HostPort { host: "localhost".into(), port, scheme: Scheme::Smtp }]);
+    let to = HostTarget::Hosts(vec![nobody, HostPort { host: "localhost".into(), port, scheme: Scheme::Smtp }]);
     let outcome = Sender::new().send_one(&to);
     assert_eq!((outcome.fate, outcome.host.into_string()), (Delivered, format!("localhost[127.0.0.1]:{port}")));
 }

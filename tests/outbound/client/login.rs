@@ -182,7 +182,7 @@ fn a_host_of_ours_that_wants_a_login_has_refused_no_message() {
             assert!(outcome.why.starts_with(words) && outcome.why.ends_with(text), "{outcome:?}");
             remote.wait("QUIT", |seen| seen.ended == 1);
             assert_eq!(commands(&remote).last().map(String::as_str), Some("QUIT"), "{at} {text}");
-            assert_eq!(sender.remote.holds(), None);
+            assert_eq!(sender.remote.cached(), None);
             assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
         }
     }

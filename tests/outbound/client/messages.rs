@@ -98,7 +98,7 @@ fn a_message_that_was_cut_off_is_never_ended() {
     let outcome = sender.send(&host(remote.address), &["a@x.test"], Content::new(&file, 0, 200_001)).remove(0);
     assert_eq!(outcome.fate, Deferred);
     assert!(outcome.why.starts_with("reading the message: "), "{}", outcome.why);
-    assert_eq!(sender.remote.holds(), None);
+    assert_eq!(sender.remote.cached(), None);
     remote.wait("the end of the connection", |seen| seen.ended == 1);
     assert_eq!(remote.look(|seen| seen.messages.len()), 0);
 }

@@ -31,7 +31,8 @@ use penfold::address::Address;
 use penfold::config::{Config, HostPort, Scheme, TableFile, parse};
 use penfold::deliver::Delivery;
 use penfold::deliver::remote::credentials::Credentials;
-use penfold::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings, Target};
+use penfold::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings};
+use penfold::destination::{Destination, HostTarget};
 use penfold::dns::Dns;
 use penfold::envelope::Body;
 use penfold::outcome::{Fate, NoAnswer, Outcome};
@@ -79,20 +80,20 @@ impl Sender {
         }
     }
 
-    fn send_to(&mut self, to: &Target, recipients: &[&str]) -> Vec<Outcome> {
+    fn send_to(&mut self, to: &HostTarget, recipients: &[&str]) -> Vec<Outcome> {
         let letter = Letter::new(&self.text);
         let file = File::open(&letter.0).expect("a file");
         self.send(to, recipients, Content::new(&file, 0, self.text.len() as u64))
     }
 
-    fn send(&mut self, to: &Target, recipients: &[&str], content: Content<'_>) -> Vec<Outcome> {
+    fn send(&mut self, to: &HostTarget, recipients: &[&str], content: Content<'_>) -> Vec<Outcome> {
         let addresses: Vec<_> = recipients.iter().map(|r| Address::parse(r).expect("an address")).collect();
         let sender = Address::parse("jon@razorback.test").expect("an address");
         let recipients = addresses.iter().collect();
         let what = Delivery { id: "x", sender: Some(&sender), body: self.body, recipients, content };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let settings = RemoteSettings { config, tls, credentials, trust: Trust::Proven };
-        self.remote.deliver(settings, &format!("{to:?}").into(), to, &what).outcomes
+        self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what).outcomes
     }
 
     /// Believes this authority only.
@@ -110,7 +111,7 @@ impl Sender {
     }
 
     /// One recipient.
-    fn send_one(&mut self, to: &Target) -> Outcome {
+    fn send_one(&mut self, to: &HostTarget) -> Outcome {
         self.send_to(to, &["elvis@example.test"]).remove(0)
     }
 }
@@ -143,17 +144,17 @@ fn config(name_server: SocketAddr) -> Config {
     config
 }
 
-fn host(address: SocketAddr) -> Target {
+fn host(address: SocketAddr) -> HostTarget {
     hosts(&[address])
 }
 
-fn hosts(addresses: &[SocketAddr]) -> Target {
+fn hosts(addresses: &[SocketAddr]) -> HostTarget {
     let host = |a: &SocketAddr| HostPort { host: a.ip().to_string(), port: a.port(), scheme: Scheme::Smtp };
-    Target::Hosts(addresses.iter().map(host).collect())
+    HostTarget::Hosts(addresses.iter().map(host).collect())
 }
 
-fn mx(domain: &str, port: u16) -> Target {
-    Target::Mx { domain: domain.into(), port }
+fn mx(domain: &str, port: u16) -> HostTarget {
+    HostTarget::Mx { domain: domain.into(), port }
 }
 
 /// A port on which nobody listens, on any loopback address.

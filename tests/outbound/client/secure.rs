@@ -16,8 +16,8 @@ fn sender(authority: &Authority, policy: RemoteTls) -> (Sender, NameServer) {
     (sender, zone)
 }
 
-fn to(remote: &Remote, scheme: Scheme) -> Target {
-    Target::Hosts(vec![HostPort { host: NAME.into(), port: remote.address.port(), scheme }])
+fn to(remote: &Remote, scheme: Scheme) -> HostTarget {
+    HostTarget::Hosts(vec![HostPort { host: NAME.into(), port: remote.address.port(), scheme }])
 }
 
 fn with_tls(offer: Offer) -> Sink {
@@ -236,7 +236,7 @@ fn an_address_is_a_name_too() {
     let remote = Remote::with(with_tls(Offer::implicit(&authority.leaf("127.0.0.1", 300))));
     let (mut sender, _zone) = sender(&authority, RemoteTls::Opportunistic);
     let host = HostPort { host: "127.0.0.1".into(), port: remote.address.port(), scheme: Scheme::Smtps };
-    let outcome = sender.send_one(&Target::Hosts(vec![host]));
+    let outcome = sender.send_one(&HostTarget::Hosts(vec![host]));
     assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "TLS1.3"), "{outcome:?}");
     assert_eq!(remote.look(|seen| seen.names.clone()), [""], "SNI has no addresses");
 }
@@ -279,7 +279,7 @@ fn a_hostile_handshake_ends_in_time() {
                 .and_then(|_| std::io::Read::read_to_end(&mut raw, &mut Vec::new()));
             sent
         });
-        let target = Target::Hosts(vec![HostPort { host: NAME.into(), port, scheme: Scheme::Smtp }]);
+        let target = HostTarget::Hosts(vec![HostPort { host: NAME.into(), port, scheme: Scheme::Smtp }]);
         let begun = Instant::now();
         let outcome = sender(&authority, RemoteTls::Required).0.send_one(&target);
         assert_eq!(shown(&outcome), (Deferred, "4.7.5".into()), "{what}: {outcome:?}");

@@ -252,10 +252,10 @@ C$
 "]);
     let mut sender = Sender::new();
     assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
-    let key = format!("{:?}", host(remote.address)).into();
-    assert_eq!(sender.remote.holds(), Some((key, remote.address)));
+    let key = Arc::new(Destination::Remote(host(remote.address)));
+    assert_eq!(sender.remote.cached(), Some((key, remote.address)));
     sender.remote.close();
-    assert_eq!(sender.remote.holds(), None);
+    assert_eq!(sender.remote.cached(), None);
     remote.finish();
 }
 

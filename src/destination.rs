@@ -1,0 +1,150 @@
+//! Destinations: recipients of one message that a single attempt can serve have the same one.
+//!
+//! The queue counts, limits and takes turns by destination; the worker hands the recipients of
+//! one destination to one delivery agent. [`Destination`] is decided by `route` and never read
+//! from text. Its `Display` is its name in the log and in the listings of penfoldctl(8).
+
+use std::fmt;
+
+use crate::config::HostPort;
+
+/// The TCP port of SMTP.
+pub const SMTP_PORT: u16 = 25;
+
+/// Where recipients are delivered together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// This host, at once and with the server's own rights: its mailboxes, lists, and
+    /// recipients that fail without an attempt.
+    Local,
+    /// The mailboxes of one user of the system: the work of agents with that user's rights.
+    User(Box<str>),
+    /// Commands with the rights of one user of the system, or with the server's own.
+    Command(Option<Box<str>>),
+    /// Other hosts.
+    Remote(HostTarget),
+}
+
+/// The hosts of a destination elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostTarget {
+    /// The mail exchangers of a domain.
+    Mx {
+        /// The domain to look up, in canonical form.
+        domain: Box<str>,
+        /// The TCP port of the exchangers.
+        port: u16,
+    },
+    /// Hosts that the configuration names, the preferred one first; at least one.
+    Hosts(Vec<HostPort>),
+}
+
+impl Destination {
+    /// The mail exchangers of a domain at the port of SMTP.
+    pub fn mx(domain: &str) -> Self {
+        Self::Remote(HostTarget::Mx { domain: domain.into(), port: SMTP_PORT })
+    }
+
+    /// Whether deliveries need the rights of a user, or run a command.
+    pub fn is_user(&self) -> bool {
+        matches!(self, Self::User(_) | Self::Command(_))
+    }
+
+    /// Whether it is [`Destination::mx`] of a domain.
+    pub fn is_mx_of(&self, wanted: &str) -> bool {
+        matches!(self, Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) if **domain == *wanted)
+    }
+
+    /// The domain of mail exchangers at a port of their own.
+    pub fn domain_at_port(&self) -> Option<&str> {
+        match self {
+            Self::Remote(HostTarget::Mx { domain, port }) if *port != SMTP_PORT => Some(domain),
+            _ => None,
+        }
+    }
+
+    /// Whether the argument of `penfoldctl hosts` means it: a domain, the name of a host in the
+    /// configuration, or the name of a destination.
+    pub fn has_name(&self, name: &str) -> bool {
+        let host_name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        let has_host = |hosts: &[HostPort]| hosts.iter().any(|host| host.host == host_name);
+        let is_among_hosts = matches!(self, Self::Remote(HostTarget::Hosts(hosts)) if has_host(hosts));
+        self.is_mx_of(name) || is_among_hosts || self.to_string() == name
+    }
+
+    /// The name in the listing of hosts, where mail exchangers are shown as their domain.
+    pub fn listed_name(&self) -> String {
+        match self {
+            Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) => domain.to_string(),
+            Self::Remote(HostTarget::Mx { domain, port }) => format!("{domain}:{port}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::User(name) => write!(f, "user:{name}"),
+            Self::Command(None) => f.write_str("command"),
+            Self::Command(Some(user)) => write!(f, "command:{user}"),
+            Self::Remote(target) => target.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for HostTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mx { domain, port: SMTP_PORT } => write!(f, "mx:{domain}"),
+            Self::Mx { domain, port } => write!(f, "mx:{domain}:{port}"),
+            Self::Hosts(hosts) => {
+                f.write_str("host:")?;
+                hosts.iter().enumerate().try_for_each(|(at, host)| {
+                    let comma = if at == 0 { "" } else { "," };
+                    write!(f, "{comma}{host}")
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Scheme;
+
+    fn host(host: &str, port: u16, scheme: Scheme) -> HostPort {
+        HostPort { host: host.into(), port, scheme }
+    }
+
+    #[test]
+    fn every_destination_has_a_name_of_its_own() {
+        let mx = |domain: &str, port| Destination::Remote(HostTarget::Mx { domain: domain.into(), port });
+        let smart = vec![host("a.example", 587, Scheme::StartTls), host("2001:db8::3", 25, Scheme::Smtp)];
+        let hosts = Destination::Remote(HostTarget::Hosts(smart));
+        let smart_name = "host:smtp+starttls://a.example:587,[2001:db8::3]:25";
+        for (destination, name, listed, others) in [
+            (Destination::Local, "local", "local", &[][..]),
+            (Destination::User("jon".into()), "user:jon", "user:jon", &[]),
+            (Destination::Command(None), "command", "command", &[]),
+            (Destination::Command(Some("jon".into())), "command:jon", "command:jon", &[]),
+            (Destination::mx("x.org"), "mx:x.org", "x.org", &["x.org"]),
+            (mx("x.org", 2525), "mx:x.org:2525", "x.org:2525", &[]),
+            (hosts, smart_name, smart_name, &["a.example", "[2001:db8::3]"]),
+        ] {
+            assert_eq!((&*destination.to_string(), &*destination.listed_name()), (name, listed));
+            assert!(destination.has_name(name) && others.iter().all(|other| destination.has_name(other)), "{name}");
+            assert!(["jon", "mx:y.org", "587", "", "x.org:25"].iter().all(|other| !destination.has_name(other)));
+            assert_eq!(
+                (destination.is_mx_of("x.org"), destination.domain_at_port()),
+                match name {
+                    "mx:x.org" => (true, None),
+                    "mx:x.org:2525" => (false, Some("x.org")),
+                    _ => (false, None),
+                }
+            );
+        }
+    }
+}

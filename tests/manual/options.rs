@@ -67,9 +67,9 @@ fn without_effect() -> Told {
     let (mut told, mut named) = (Told::new(), Vec::new());
     for line in text.lines() {
         let value = match line {
-            "which have a value;" => Value::Always,
-            "which have one only if it follows at once; and" => Value::AtOnce,
-            "which have none." => Value::Never,
+            "which take a value;" => Value::Always,
+            "which take one only if it follows directly; and" => Value::AtOnce,
+            "which take none." => Value::Never,
             _ => {
                 named.extend(line.strip_prefix(".Fl ").map(options_of).unwrap_or_default().into_keys());
                 continue;

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use getopts::Options;
-use penfold::daemon::monitor::{AGENT, KEEPER, NAMES, READER};
 use penfold::daemon::{Exit, Start, exit};
 use penfold::deliver::agent::process;
-use penfold::privsep::passwd;
+use penfold::privsep::{AGENT, LOOKUP, MONITOR, OPENER, lookup};
 use penfold::sys;
 
 const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file] [-p file]";
@@ -26,7 +25,7 @@ fn run() -> Result<(), Exit> {
     sys::usual_umask();
     let name = std::env::args_os().next();
     let name = name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_part = [KEEPER, AGENT, NAMES, READER].contains(&name);
+    let is_part = [MONITOR, AGENT, LOOKUP, OPENER].contains(&name);
     let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
     let given = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
     if given.opt_present("h") {
@@ -63,11 +62,11 @@ fn run() -> Result<(), Exit> {
 fn be_part(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
     let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
     match (name, words, number(0).zip(number(1))) {
-        (KEEPER, [.., workers], Some(server)) => start.keep(server, workers.parse().unwrap_or_default()),
-        (READER, [path], _) => start.hand_out(Path::new(path)),
-        (NAMES, _, Some((uid, gid))) => sys::become_and_say(uid, gid).and_then(|()| passwd::answer()),
-        (AGENT, _, Some((uid, gid))) => process::run(uid, gid),
-        (AGENT, [user], _) => process::run_for(user),
+        (MONITOR, [.., workers], Some(server)) => start.run_monitor(server, workers.parse().unwrap_or_default()),
+        (OPENER, [path], _) => start.send_file(Path::new(path)),
+        (LOOKUP, _, Some((uid, gid))) => lookup::run(uid, gid),
+        (AGENT, _, Some((uid, gid))) => process::run_numbered(uid, gid),
+        (AGENT, [user], _) => process::run_named(user),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }

@@ -15,7 +15,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use super::request::{self, MAX_REQUEST};
 use super::{BUSY, FORBIDDEN};
 use crate::message::trace::LocalUser;
-use crate::privsep::passwd;
+use crate::privsep::Rights;
 use crate::queue::Selector;
 use crate::spool::EntryName;
 
@@ -50,6 +50,8 @@ type Verify = dyn Fn(&str) -> (bool, String) + Send + Sync;
 
 /// What the daemon does when it is told.
 pub struct Orders {
+    /// How users of the system are looked up.
+    pub rights: Rights,
     /// Try now what waits; how many deliveries that are.
     pub flush: Box<dyn Fn(Selector) -> usize + Send + Sync>,
     /// A message was committed by another process.
@@ -190,7 +192,7 @@ fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["submit", program @ ..] if program.len() < 2 => {
-            let user = local_user(uid, program.first().copied().unwrap_or_default());
+            let user = local_user(&orders.rights, uid, program.first().copied().unwrap_or_default());
             stream.write_all(b"ok\n")?;
             (orders.submit)(stream, user);
             Ok(())
@@ -266,8 +268,8 @@ impl Write for Bounded {
 }
 
 /// Who calls. That nobody knows his name is no reason to send him away.
-fn local_user(uid: u32, program: &str) -> LocalUser {
-    let user = passwd::user_numbered(uid).ok().flatten();
+fn local_user(rights: &Rights, uid: u32, program: &str) -> LocalUser {
+    let user = rights.user_numbered(uid).ok().flatten();
     LocalUser::new(uid, user.map(|user| user.name).as_deref().unwrap_or_default(), program)
 }
 

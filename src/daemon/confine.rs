@@ -14,8 +14,8 @@ use super::Start;
 use super::exit::{self, Exit};
 use super::permissions;
 use crate::config::LogTo;
+use crate::privsep::Rights;
 use crate::privsep::confine::{self, Confinement, Places};
-use crate::privsep::rights;
 use crate::worker::Settings;
 
 /// What programs need to know of the system.
@@ -31,11 +31,11 @@ const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/
 const MOST_ROOTS: usize = 10_000;
 
 impl Start {
-    /// Confines this process, if it has a keeper, before it begins its first thread. What
+    /// Confines this process, if it has a monitor, before it begins its first thread. What
     /// the kernel lacks is said once, by the daemon; `is_brief` is for who does not stay, of
     /// whom there may be one for each client.
-    pub(super) fn confine(&self, settings: &Settings, is_brief: bool) -> Result<(), Exit> {
-        if !rights::is_there() {
+    pub(super) fn confine(&self, settings: &Settings, rights: &Rights, is_brief: bool) -> Result<(), Exit> {
+        if !rights.has_monitor() {
             return Ok(());
         }
         let confined = confine::confine(&self.places(settings))

@@ -17,10 +17,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::exit::{self, Exit};
 use super::scan;
 use crate::control::{self, Orders};
-use crate::deliver::agent::Hands;
+use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::Outbound;
 use crate::dns::Dns;
 use crate::listen::{Listener, Server};
+use crate::privsep::Rights;
 use crate::queue::{Event, Queue, QueueSettings, SpoolTasks};
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
@@ -57,23 +58,28 @@ impl Mail {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start_without_listening(settings: Arc<Settings>, spool: Arc<Spool>) -> Result<Self, Exit> {
+    pub fn start_without_listening(settings: Arc<Settings>, spool: Arc<Spool>, rights: Rights) -> Result<Self, Exit> {
         let local = settings.config.listen.iter().map(|listen| listen.address).collect();
-        Self::start(settings, spool, local)
+        Self::start(settings, spool, rights, local)
     }
 
     /// Starts the queue and its workers. `local` is where this process listens.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(settings: Arc<Settings>, spool: Arc<Spool>, local: Vec<SocketAddr>) -> Result<Self, Exit> {
+    pub fn start(
+        settings: Arc<Settings>,
+        spool: Arc<Spool>,
+        rights: Rights,
+        local: Vec<SocketAddr>,
+    ) -> Result<Self, Exit> {
         let dns = Arc::new(Dns::new(&settings.config.dns));
         let count = settings.config.queue.workers;
         let queue_settings = queue_settings(&settings);
         let outbound = Outbound { dns, local, addresses: Arc::default(), timeouts: Arc::default() };
         let timeouts = Arc::clone(&outbound.timeouts);
-        let (hands, rates) = (Hands::default(), Rates::default());
-        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, hands, rates, outbound });
+        let (agents, rates) = (AgentPool::new(rights), Rates::default());
+        let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, agents, rates, outbound });
         let (events, inbox) = bounded(EVENTS);
         let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
         let mut workers = Vec::new();
@@ -169,6 +175,7 @@ impl Mail {
         let (for_list, for_hosts) = (self.events.clone(), self.events.clone());
         let addresses = Arc::clone(&self.tools.outbound.addresses);
         Orders {
+            rights: self.tools.agents.rights().clone(),
             flush: Box::new(move |selector| {
                 let (said, heard) = bounded(1);
                 // A person may have released a message by hand.
@@ -218,6 +225,7 @@ impl Mail {
             dns: Arc::clone(&self.tools.outbound.dns),
             tls: Arc::clone(&settings.tls),
             logins: Arc::clone(&settings.logins),
+            rights: self.tools.agents.rights().clone(),
             wake: Arc::new(wake),
         })
     }

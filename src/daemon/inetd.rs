@@ -21,6 +21,7 @@ use crate::control;
 use crate::dns::Dns;
 use crate::listen::Server;
 use crate::log;
+use crate::privsep::Rights;
 use crate::reply;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
@@ -41,7 +42,7 @@ impl Start {
             let _ = nix::unistd::dup2_stderr(null);
         }
         let ready = self.load().and_then(|config| self.enter(config, true));
-        let (spool, settings) = ready.inspect_err(turn_away)?;
+        let (spool, settings, rights) = ready.inspect_err(turn_away)?;
         let config = &settings.config;
         let committed: Arc<Mutex<Vec<EntryName>>> = Arc::default();
         let (socket, kept) = (config.socket.clone(), Arc::clone(&committed));
@@ -60,12 +61,13 @@ impl Start {
             dns,
             tls: Arc::clone(&settings.tls),
             logins: Arc::clone(&settings.logins),
+            rights: rights.clone(),
             wake: Arc::new(wake),
         };
         let server = Server::new(Arc::new(service), u64::from(std::process::id()));
         server.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
         let left = std::mem::take(&mut *committed.lock().unwrap_or_else(PoisonError::into_inner));
-        if left.is_empty() { Ok(()) } else { hand_over(settings, spool, left) }
+        if left.is_empty() { Ok(()) } else { hand_over(settings, spool, rights, left) }
     }
 }
 
@@ -95,11 +97,16 @@ fn wake_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
 
 /// Finds someone to deliver messages that a session without a daemon took: a
 /// daemon that has started since, or ourselves.
-fn hand_over(settings: Arc<Settings>, spool: Arc<Spool>, mut names: Vec<EntryName>) -> Result<(), Exit> {
+fn hand_over(
+    settings: Arc<Settings>,
+    spool: Arc<Spool>,
+    rights: Rights,
+    mut names: Vec<EntryName>,
+) -> Result<(), Exit> {
     let (deadline, mut pause) = (Instant::now() + SEARCH, Duration::from_millis(50));
     while !names.is_empty() {
         if let Ok(Some(_lock)) = spool.lock() {
-            let mail = Mail::start_without_listening(settings, spool)?;
+            let mail = Mail::start_without_listening(settings, spool, rights)?;
             mail.load_all()?;
             mail.drain();
             return Ok(());

@@ -23,6 +23,7 @@ use crate::deliver::remote::credentials::Credentials;
 use crate::listen::Server;
 use crate::log;
 use crate::privsep::rootpath::{is_roots, is_roots_alone};
+use crate::privsep::{self, Rights};
 use crate::queue::{Event, Selector};
 use crate::route::Router;
 use crate::sasl::server::set_key;
@@ -42,10 +43,10 @@ pub mod exit;
 mod inetd;
 mod inherited;
 mod lock;
-pub mod monitor;
 mod notify;
 mod opener;
 mod permissions;
+mod privileges;
 mod scan;
 mod warnings;
 
@@ -133,30 +134,32 @@ impl Start {
     /// All that is wrong with them.
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
-        let settings = self.check(Arc::default())?;
+        let (settings, rights) = self.check(None, Arc::default())?;
         sys::raise_descriptor_limit();
-        self.warn_early(&settings.config);
+        self.warn_early(&settings.config, &rights);
         let sockets: Vec<_> = settings.config.listen.iter().map(|listen| listen.address).collect();
-        warnings::tell(&settings, &sockets);
+        warnings::tell(&settings, &rights, &sockets);
         warnings::of_a_start(&settings.config, self.foreground);
         permissions::try_log(&settings.config.log)
             .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(&settings.config.log), &e))
     }
 
-    /// Configuration and tables: the errors of both at once.
-    fn check(&self, throttle: Arc<Throttle>) -> Result<Settings, Exit> {
-        let mut wrong = Vec::new();
+    /// Configuration and tables: the errors of both at once. Without `rights` it is a start, and the
+    /// monitor is started if this process is root.
+    fn check(&self, rights: Option<&Rights>, throttle: Arc<Throttle>) -> Result<(Settings, Rights), Exit> {
+        let (mut wrong, mut rights) = (Vec::new(), rights.cloned());
         let (config, mut errors) = match &self.config {
             Some(path) => config::examine(path),
             None => (Some(self.load()?), Vec::new()),
         };
         if let Some(config) = &config {
-            if let Err(e) = self.begin_keeper(config) {
-                ::log::error!("keep a process as root: {e}");
+            if rights.is_none() {
+                rights = self.start_monitor(config).inspect_err(|e| ::log::error!("start the monitor: {e}")).ok();
             }
             wrong.extend(self.become_user(config).err().into_iter().flat_map(|exit| exit.text));
         }
-        let settings = match config.map(|config| self.settings(config, throttle)) {
+        let rights = rights.unwrap_or_default();
+        let settings = match config.map(|config| self.settings(config, &rights, throttle)) {
             Some(Ok((settings, faults))) => {
                 errors.extend(faults);
                 Some(settings)
@@ -168,7 +171,7 @@ impl Start {
             None => None,
         };
         match settings {
-            Some(settings) if errors.is_empty() && wrong.is_empty() => Ok(settings),
+            Some(settings) if errors.is_empty() && wrong.is_empty() => Ok((settings, rights)),
             _ => {
                 wrong.extend(errors.iter().map(ToString::to_string));
                 Err(Exit { code: exit::CONFIG, text: wrong })
@@ -194,7 +197,7 @@ impl Start {
         let may_look = || self.become_user(&config).is_ok();
         let listeners =
             inherited.listeners(&config.listen).map_err(|exit| lock::name_holder(exit, &config.spool, may_look))?;
-        let (spool, settings) = self.enter(config, false)?;
+        let (spool, settings, rights) = self.enter(config, false)?;
         inherited.warn();
         if detached.is_some() {
             log::warn_of_silence(&settings.config.log);
@@ -209,8 +212,8 @@ impl Start {
         let mut signals = sys::signals().map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local: Vec<_> = listeners.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
         let told = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
-        warnings::tell(&settings, &local);
-        let mail = Mail::start(settings, spool, local).inspect_err(told)?;
+        warnings::tell(&settings, &rights, &local);
+        let mail = Mail::start(settings, spool, rights, local).inspect_err(told)?;
         let server = Server::new(mail.service(), sys::now());
         look_after_certificates(Arc::clone(&mail.tools));
         let stopping = mail.open_up(&server, listeners, control).inspect_err(told)?;
@@ -240,12 +243,13 @@ impl Start {
         });
         drop(patience);
         server.close(&stopping);
+        let rights = mail.tools.agents.rights().clone();
         mail.stop();
         ::log::info!("stopped");
-        // Where only root may, the keeper does it.
+        // Where only root may, the monitor does it.
         self.pid_file.as_deref().into_iter().for_each(|path| detach::remove_pid_file(path, std::process::id()));
         drop(lock);
-        monitor::is_still_there()
+        privileges::check_monitor(&rights)
     }
 
     /// Tries every message in the spool once.
@@ -253,11 +257,11 @@ impl Start {
     /// # Errors
     /// What keeps it from starting; a running daemon in particular, which is told to.
     pub fn run_queue(&self) -> Result<(), Exit> {
-        let (spool, settings) = self.enter(self.load()?, true)?;
+        let (spool, settings, rights) = self.enter(self.load()?, true)?;
         let socket = settings.config.socket.clone();
         match spool.lock() {
             Ok(Some(_lock)) => {
-                let mail = Mail::start_without_listening(settings, spool)?;
+                let mail = Mail::start_without_listening(settings, spool, rights)?;
                 mail.load_all()?;
                 mail.tell(Event::Flush(Selector::Waiting, bounded(1).0));
                 mail.drain();
@@ -274,11 +278,12 @@ impl Start {
     fn settings(
         &self,
         config: Config,
+        rights: &Rights,
         throttle: Arc<Throttle>,
     ) -> Result<(Settings, Vec<ConfigError>), Vec<ConfigError>> {
         let names = permissions::Names::of(self.path(), &config);
         let explained = |errors: Vec<ConfigError>| errors.into_iter().map(|error| names.explain(error)).collect();
-        match open_all(config, throttle) {
+        match open_all(config, rights, throttle) {
             Ok((settings, faults)) => Ok((settings, explained(faults))),
             Err(errors) => Err(explained(errors)),
         }
@@ -289,25 +294,16 @@ impl Start {
     }
 
     /// Warns of what is told before anything else.
-    fn warn_early(&self, config: &Config) {
+    fn warn_early(&self, config: &Config, rights: &Rights) {
         if let Some(path) = &self.config {
             warnings::of_configuration(path);
         }
-        warnings::of_homes(config);
-    }
-
-    /// Becomes the server's user for good, if this process is root.
-    ///
-    /// # Errors
-    /// That it cannot.
-    pub fn become_user(&self, config: &Config) -> Result<(), Exit> {
-        let wrong = |e| ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
-        sys::become_user(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))
+        warnings::of_homes(config, rights);
     }
 
     /// The spool, opened by the server's user, whose the directories are that are made here.
-    fn open_spool(&self, config: &Config) -> Result<Arc<Spool>, Exit> {
-        let kept = self.begin_keeper(config);
+    fn open_spool(&self, config: &Config) -> Result<(Arc<Spool>, Rights), Exit> {
+        let started = self.start_monitor(config);
         let needed = [config.spool.as_path(), config.socket.parent().unwrap_or(Path::new("/"))];
         let failed = |path: &Path, e| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), &e);
         let (as_root, user) = (sys::is_root(), &config.user);
@@ -321,35 +317,38 @@ impl Start {
         for directory in needed.iter().filter(|directory| as_root && !directory.exists()) {
             make_all(directory).map_err(|e| failed(directory, e))?;
         }
-        if let Err(e) = kept {
-            ::log::error!("keep a process as root: {e}; mail for users of the system waits");
-        }
-        Spool::open(&config.spool).map_err(|e| {
+        let rights = started.unwrap_or_else(|e| {
+            ::log::error!("start the monitor: {e}; mail for users of the system waits");
+            Rights::Alone
+        });
+        let spool = Spool::open(&config.spool).map_err(|e| {
             let mut exit = Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e);
             if exit.code == exit::NOPERM {
-                let (user, spool) = (sys::user_name(), config.spool.display());
+                let (user, spool) = (privsep::user_name(), config.spool.display());
                 exit.text.push(format!("the spool must be the user's that runs it: chown -R {user} {spool}"));
             }
             exit
-        })
+        })?;
+        Ok((spool, rights))
     }
 
     /// From root to the server's user, with spool, log and tables open: who opens them has to
     /// do it again later. `is_brief`: the process serves one client or runs the queue once.
-    fn enter(&self, config: Config, is_brief: bool) -> Result<(Arc<Spool>, Arc<Settings>), Exit> {
-        let spool = self.open_spool(&config)?;
+    fn enter(&self, config: Config, is_brief: bool) -> Result<(Arc<Spool>, Arc<Settings>, Rights), Exit> {
+        let (spool, rights) = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
         log::start(to, self.verbose, "penfoldd")
             .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(to), &e))?;
         log::report_bugs();
-        let (settings, faults) = self.settings(config, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
+        let (settings, faults) =
+            self.settings(config, &rights, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
         // A restart must not end what was a line of the log before it.
         tell_faults(&faults);
         keep_key(&spool, &settings);
-        self.warn_early(&settings.config);
-        self.confine(&settings, is_brief)?;
-        Ok((spool, Arc::new(settings)))
+        self.warn_early(&settings.config, &rights);
+        self.confine(&settings, &rights, is_brief)?;
+        Ok((spool, Arc::new(settings), rights))
     }
 
     /// Reads configuration and tables again; what is wrong leaves the old ones in force.
@@ -357,16 +356,17 @@ impl Start {
     fn reload(&self, mail: &Mail, server: &Server, started: &Config) {
         log::reopen();
         let old = mail.tools.settings();
-        let fresh = match self.check(Arc::clone(&old.logins.throttle)) {
-            Ok(fresh) => fresh,
+        let rights = mail.tools.agents.rights();
+        let fresh = match self.check(Some(rights), Arc::clone(&old.logins.throttle)) {
+            Ok((fresh, _)) => fresh,
             Err(exit) => {
                 exit.text.iter().for_each(|line| ::log::error!("{line}"));
                 ::log::error!("the configuration has errors: the old one stays in force");
                 return;
             }
         };
-        warnings::of_changes(started, &fresh.config);
-        warnings::tell(&fresh, &mail.tools.outbound.local);
+        warnings::of_changes(started, &fresh.config, rights);
+        warnings::tell(&fresh, rights, &mail.tools.outbound.local);
         keep_key(&mail.tools.spool, &fresh);
         let settings = Arc::new(fresh);
         mail.tell(Event::Settings(engine::queue_settings(&settings)));
@@ -378,14 +378,18 @@ impl Start {
 
 /// All that the configuration names, opened; and what is wrong in tables that can be served
 /// with all the same.
-fn open_all(config: Config, throttle: Arc<Throttle>) -> Result<(Settings, Vec<ConfigError>), Vec<ConfigError>> {
-    let ((router, mut faults), (senders, more)) = (Router::begin(&config), Senders::begin(&config));
-    let (logins, of_logins) = accounts::begin(&config, throttle);
+fn open_all(
+    config: Config,
+    rights: &Rights,
+    throttle: Arc<Throttle>,
+) -> Result<(Settings, Vec<ConfigError>), Vec<ConfigError>> {
+    let ((router, mut faults), (senders, more)) = (Router::begin(&config, rights), Senders::begin(&config));
+    let (logins, of_logins) = accounts::begin(&config, rights, throttle);
     faults.extend(more);
     // The users file of the router's has said so already.
     let of_logins: Vec<_> = of_logins.into_iter().filter(|error| !faults.contains(error)).collect();
     faults.extend(of_logins);
-    match (router, Tls::open(&config), Credentials::open(&config)) {
+    match (router, Tls::open(&config, rights), Credentials::open(&config, rights)) {
         (Some(router), Ok(tls), Ok(credentials)) => {
             let settings = Settings {
                 config: Arc::new(config),

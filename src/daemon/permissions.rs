@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::{Auth, Config, ConfigError, LogTo, Users};
-use crate::sys;
+use crate::privsep;
 
 /// Which key names which file.
 pub struct Names {
@@ -66,7 +66,7 @@ impl Names {
         let denied = io::Error::from(Errno::EACCES).to_string();
         let named = self.files.iter().find(|(_, path)| *path == error.file);
         let Some((key, path)) = named.filter(|_| error.line == 0 && error.text == denied) else { return error };
-        let (path, user) = (path.display(), sys::user_name());
+        let (path, user) = (path.display(), privsep::user_name());
         let needed = match *key {
             CREDENTIALS => format!("it must belong to {user} or to root, with mode 600"),
             _ => format!("the user {user} must be able to read it"),
@@ -107,7 +107,7 @@ fn leads_below(link: &Path) -> Option<PathBuf> {
 /// What is done when the log is opened.
 pub fn doing_log(to: &LogTo) -> String {
     match to {
-        LogTo::File(path) => format!("open the log {} as {}", path.display(), sys::user_name()),
+        LogTo::File(path) => format!("open the log {} as {}", path.display(), privsep::user_name()),
         LogTo::Syslog | LogTo::Stderr => "open the log".to_owned(),
     }
 }

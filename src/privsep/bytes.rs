@@ -1,42 +1,42 @@
-//! Values as octets, between processes of one program on one machine.
+//! Values as bytes, between processes of one program on one machine.
 //!
-//! Numbers are in the machine's order, texts have their length before them. What is read
-//! is bounded by what is there; anything else is `InvalidData`.
+//! Numbers are in native byte order; a text follows its length. A reader never reads beyond
+//! the bytes that it was given, and every error is `InvalidData`.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Values, one after the other.
+/// Writes values, one after the other.
 #[derive(Debug, Default)]
 pub struct Writer(Vec<u8>);
 
 impl Writer {
-    /// What was written.
+    /// The bytes written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    /// One octet.
-    pub fn octet(&mut self, octet: u8) -> &mut Self {
-        self.0.push(octet);
+    /// Writes a byte.
+    pub fn byte(&mut self, byte: u8) -> &mut Self {
+        self.0.push(byte);
         self
     }
 
-    /// A number.
+    /// Writes a number.
     pub fn number(&mut self, number: u32) -> &mut Self {
         self.0.extend_from_slice(&number.to_ne_bytes());
         self
     }
 
-    /// A large number.
+    /// Writes a large number.
     pub fn large(&mut self, number: u64) -> &mut Self {
         self.0.extend_from_slice(&number.to_ne_bytes());
         self
     }
 
-    /// Octets, of less than 4 GiB.
+    /// Writes a text of less than 4 GiB.
     pub fn text(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
         let text = text.as_ref();
         self.number(u32::try_from(text.len()).unwrap_or(u32::MAX));
@@ -44,13 +44,13 @@ impl Writer {
         self
     }
 
-    /// A path.
+    /// Writes a path.
     pub fn path(&mut self, path: &Path) -> &mut Self {
         self.text(path.as_os_str().as_bytes())
     }
 }
 
-/// Values in so many octets, with zeros behind them.
+/// The values in exactly `N` bytes, padded with zeros.
 ///
 /// # Errors
 /// `InvalidInput` for values that are longer.
@@ -68,7 +68,7 @@ pub fn fixed<const N: usize>(values: Writer) -> io::Result<[u8; N]> {
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// What these octets hold.
+    /// A reader of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -79,52 +79,52 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// One octet.
+    /// Reads a byte.
     ///
     /// # Errors
-    /// That there is none.
-    pub fn octet(&mut self) -> io::Result<u8> {
-        self.take(1).map(|octets| octets.first().copied().unwrap_or(0))
+    /// There are no more bytes.
+    pub fn byte(&mut self) -> io::Result<u8> {
+        self.take(1).map(|bytes| bytes.first().copied().unwrap_or(0))
     }
 
-    /// A number.
+    /// Reads a number.
     ///
     /// # Errors
-    /// That there is none.
+    /// There are too few bytes.
     pub fn number(&mut self) -> io::Result<u32> {
-        self.take(4).map(|octets| octets.try_into().map_or(0, u32::from_ne_bytes))
+        self.take(4).map(|bytes| bytes.try_into().map_or(0, u32::from_ne_bytes))
     }
 
-    /// A large number.
+    /// Reads a large number.
     ///
     /// # Errors
-    /// That there is none.
+    /// There are too few bytes.
     pub fn large(&mut self) -> io::Result<u64> {
-        self.take(8).map(|octets| octets.try_into().map_or(0, u64::from_ne_bytes))
+        self.take(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes))
     }
 
-    /// Octets.
+    /// Reads a text as bytes.
     ///
     /// # Errors
-    /// That they are not all there.
+    /// There are too few bytes.
     pub fn bytes(&mut self) -> io::Result<&'a [u8]> {
         let count = self.number()?;
         self.take(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    /// A text in UTF-8.
+    /// Reads a text in UTF-8.
     ///
     /// # Errors
-    /// That there is none, or a NUL in it.
+    /// There are too few bytes, it is not UTF-8, or it has a NUL in it.
     pub fn string(&mut self) -> io::Result<String> {
         let text = String::from_utf8(self.bytes()?.to_vec()).ok().filter(|text| !text.contains('\0'));
         text.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// A path.
+    /// Reads a path.
     ///
     /// # Errors
-    /// That there is none, or a NUL in it.
+    /// There are too few bytes, or it has a NUL in it.
     pub fn path(&mut self) -> io::Result<PathBuf> {
         let path = self.bytes()?;
         if path.contains(&0) { Err(io::ErrorKind::InvalidData.into()) } else { Ok(OsStr::from_bytes(path).into()) }

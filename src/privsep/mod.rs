@@ -1,18 +1,67 @@
-//! Privilege separation: the processes of a server that root has started, and what each
-//! may ask of the others.
+//! Privilege separation: the processes of a server that root has started, their rights, and
+//! what each may ask of the others.
 //!
+//! ```text
+//!                            requests of a fixed size
+//!   penfoldd (the server) <---------------------------> penfoldd: monitor
+//!     the server's user,     file descriptors             root, with CAP_CHOWN and CAP_KILL only
+//!     confined                                              |            | starts, as root
+//!       |        | asks, over sockets that                  v            v
+//!       |        | the monitor hands over         penfoldd: opener   penfoldd: agent
+//!       |        v                                  root; opens one    drops root, then works
+//!       |     penfoldd: lookup                      file and ends      as one recipient
+//!       |       the server's user, not confined;                         ^
+//!       |       asks the system for users                                |
+//!       '----------------------- requests of deliver::agent -------------'
+//! ```
+//!
+//! All of them are this program under other names. The server never executes anything. Root
+//! opens no file in a place that another user controls. If the monitor ends, so does the
+//! server. A server that root has not started is alone: it does everything as its own user.
+//!
+//! The monitor can be asked to start an agent as a user of the system (not root) or as the
+//! server's user, to start a lookup process, to have a file opened that the configuration
+//! names, and to make a user the owner of a message, if an agent runs as that user.
+//!
+//! What needs the configuration is in `daemon`, above this folder: the places that the server
+//! is confined to (`daemon::confine`), and which files the opener may open
+//! (`daemon::opener`). What agents do is in `deliver::agent`.
+//!
+//! - `agent`: how an agent stops being root
 //! - `bytes`: values as bytes, for the messages between these processes
 //! - `confine`: Landlock and seccomp, for the server
+//! - `drop_root`: where root's rights are dropped
 //! - `fdpass`: an open file beside such a message (SCM_RIGHTS)
-//! - `passwd`: users of the system, and the processes that look them up
+//! - `lookup`: the process that looks up users
+//! - `monitor`: the process that stays root
+//! - `opener`: the process that opens one file as root
+//! - `passwd`: users of the system, asked of lookup processes
 //! - `request`: the requests to the monitor and its answers
-//! - `rights`: what the server may have done by the monitor
+//! - `rights`: what the server can ask its monitor for
 //! - `rootpath`: whether only root can change where a path leads
 
+pub mod agent;
 pub mod bytes;
 pub mod confine;
+pub mod drop_root;
 pub mod fdpass;
+pub mod lookup;
+pub mod monitor;
+pub mod opener;
 pub mod passwd;
 pub mod request;
 pub mod rights;
 pub mod rootpath;
+
+pub use drop_root::user_name;
+pub use passwd::User;
+pub use rights::Rights;
+
+/// The title of the monitor's process.
+pub const MONITOR: &str = "penfoldd: monitor";
+/// The title of an agent's process.
+pub const AGENT: &str = "penfoldd: agent";
+/// The title of a lookup process.
+pub const LOOKUP: &str = "penfoldd: lookup";
+/// The title of the process that opens a file as root.
+pub const OPENER: &str = "penfoldd: opener";

@@ -1,93 +1,95 @@
-//! The requests that a server sends to its monitor, and the answers.
+//! The requests that a server sends to its monitor, and the answers, as bytes.
 //!
-//! Each has a fixed size. `rights` asks, `daemon::monitor` answers.
+//! Both have a fixed size, so that the monitor parses next to nothing. `rights` asks,
+//! `monitor` answers.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::bytes::{Reader, Writer, fixed};
 
-/// The octets of a request.
+/// The size of a request in bytes.
 pub const REQUEST: usize = 1024;
-/// The octets of an answer.
+/// The size of an answer in bytes.
 pub const ANSWER: usize = 16;
 
-/// What is asked of a keeper.
+/// A request to the monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// An agent that runs as this user of the system.
+    /// Start an agent that runs as this user of the system.
     Agent(String),
-    /// An agent that runs as the server's own user.
+    /// Start an agent that runs as the server's own user.
     OwnAgent,
-    /// A process that runs as the server's own user and looks up users.
-    Names,
-    /// A file that the configuration names, to be read.
+    /// Start a process that looks up users, as the server's own user.
+    Lookup,
+    /// Open a file that the configuration names, for reading.
     File(PathBuf),
-    /// The file beside this, which is the server's, becomes this user's.
-    Give(u32),
+    /// Make the user with this number the owner of the file that comes with the request, a
+    /// message of the server's.
+    HandOver(u32),
 }
 
-/// What a keeper answers; a file comes beside it where one was asked for.
+/// The answer to a request. The file that was asked for comes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Here it is.
+    /// It is done.
     Done,
-    /// It cannot be done: an error number of the system.
+    /// It failed, with this error number of the system.
     Failed(i32),
 }
 
 impl Request {
-    /// As octets.
+    /// The request as bytes.
     ///
     /// # Errors
     /// `InvalidInput` for a name that is too long.
     pub fn write(&self) -> io::Result<[u8; REQUEST]> {
         let mut to = Writer::default();
         match self {
-            Self::Agent(name) => to.octet(1).text(name.as_bytes()),
-            Self::OwnAgent => to.octet(2),
-            Self::Names => to.octet(3),
-            Self::File(path) => to.octet(4).path(path),
-            Self::Give(uid) => to.octet(5).number(*uid),
+            Self::Agent(name) => to.byte(1).text(name.as_bytes()),
+            Self::OwnAgent => to.byte(2),
+            Self::Lookup => to.byte(3),
+            Self::File(path) => to.byte(4).path(path),
+            Self::HandOver(uid) => to.byte(5).number(*uid),
         };
         fixed(to)
     }
 
-    /// From octets.
+    /// The request that these bytes are.
     ///
     /// # Errors
-    /// `InvalidData` for what is none.
+    /// `InvalidData` if they are malformed.
     pub fn read(bytes: &[u8; REQUEST]) -> io::Result<Self> {
         let mut from = Reader::new(bytes);
-        Ok(match from.octet()? {
+        Ok(match from.byte()? {
             1 => Self::Agent(from.string()?),
             2 => Self::OwnAgent,
-            3 => Self::Names,
+            3 => Self::Lookup,
             4 => Self::File(from.path()?),
-            5 => Self::Give(from.number()?),
+            5 => Self::HandOver(from.number()?),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
 }
 
 impl Answer {
-    /// As octets.
+    /// The answer as bytes.
     pub fn write(&self) -> [u8; ANSWER] {
         let mut to = Writer::default();
         match self {
-            Self::Done => to.octet(1),
-            Self::Failed(number) => to.octet(2).number(number.cast_unsigned()),
+            Self::Done => to.byte(1),
+            Self::Failed(number) => to.byte(2).number(number.cast_unsigned()),
         };
         fixed(to).unwrap_or([0; ANSWER])
     }
 
-    /// From octets.
+    /// The answer that these bytes are.
     ///
     /// # Errors
-    /// `InvalidData` for what is none.
+    /// `InvalidData` if they are malformed.
     pub fn read(bytes: &[u8; ANSWER]) -> io::Result<Self> {
         let mut from = Reader::new(bytes);
-        Ok(match from.octet()? {
+        Ok(match from.byte()? {
             1 => Self::Done,
             2 => Self::Failed(from.number()?.cast_signed()),
             _ => return Err(io::ErrorKind::InvalidData.into()),
@@ -100,13 +102,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_and_answers_come_as_they_went() {
+    fn requests_and_answers_survive_the_way_through_bytes() {
         for request in [
             Request::Agent("jon".into()),
             Request::OwnAgent,
-            Request::Names,
+            Request::Lookup,
             Request::File("/etc/penfold/key.pem".into()),
-            Request::Give(65_534),
+            Request::HandOver(65_534),
         ] {
             let bytes = request.write().expect("short");
             assert_eq!(Request::read(&bytes).expect("good"), request);

@@ -1,7 +1,8 @@
-//! What a server may have done by its monitor: the asking side.
+//! The rights of this server beyond those of its own user: what it can ask its monitor for.
 //!
-//! Without a monitor, in a server that root has not started, files are this process's own
-//! business, and the rest is an error. An answer comes at once, or, for a file, in seconds.
+//! A server that root has not started has no monitor: it opens files and looks up users
+//! itself, and every other request is an error. The monitor answers at once, or within
+//! seconds where it opens a file. Cheap to clone; all clones share one connection.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,116 +11,143 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
 use super::fdpass;
+use super::passwd::Lookups;
 use super::request::{ANSWER, Answer, Request};
 
-static KEEPER: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
-static GONE: AtomicBool = AtomicBool::new(false);
-
-/// Makes the process at the other end of this socket the keeper of this one.
-pub fn set(socket: OwnedFd) {
-    let _ = KEEPER.set(Mutex::new(socket));
+/// The rights of a process beyond those of its own user.
+#[derive(Debug, Clone, Default)]
+pub enum Rights {
+    /// None: root has not started this server.
+    #[default]
+    Alone,
+    /// Those of a monitor, which is root and answers requests.
+    Monitored(Arc<Monitor>),
 }
 
-/// Whether there is a keeper.
-pub fn is_there() -> bool {
-    KEEPER.get().is_some()
+/// The connection to a monitor, and the processes that look up users on its behalf.
+#[derive(Debug)]
+pub struct Monitor {
+    /// Held from a request to its answer.
+    socket: Mutex<OwnedFd>,
+    has_ended: AtomicBool,
+    pub(super) lookups: Lookups,
 }
 
-/// Whether there was one, and it has ended: this process was told to end (SIGTERM), so
-/// that whoever started it can do so again.
-pub fn is_gone() -> bool {
-    GONE.load(Ordering::SeqCst)
-}
-
-/// An agent that runs as a user of the system, or as the server's own: the socket on which
-/// it takes tasks. That there is no such user, it says itself.
-///
-/// # Errors
-/// That there can be no process now, or there is no keeper.
-pub fn agent(name: Option<&str>) -> io::Result<UnixStream> {
-    socket(&name.map_or(Request::OwnAgent, |name| Request::Agent(name.to_owned())))
-}
-
-/// A process that looks up users: the socket on which it is asked.
-///
-/// # Errors
-/// Those of [`agent`].
-pub fn names() -> io::Result<UnixStream> {
-    socket(&Request::Names)
-}
-
-fn socket(request: &Request) -> io::Result<UnixStream> {
-    match ask(request)? {
-        (Answer::Done, Some(socket)) => Ok(socket.into()),
-        (answer, _) => Err(nonsense(&answer)),
+impl Rights {
+    /// The rights of a server whose monitor is at the other end of this socket.
+    pub fn monitored(socket: OwnedFd) -> Self {
+        let lookups = Lookups::default();
+        Self::Monitored(Arc::new(Monitor { socket: Mutex::new(socket), has_ended: AtomicBool::new(false), lookups }))
     }
-}
 
-/// Makes a file of the server's a user's, for whom an agent works. Its group stays.
-///
-/// # Errors
-/// Those of fchown(2), `EPERM` for another file than a message, `ESRCH` without such an
-/// agent, or that there is no keeper.
-pub fn give(uid: u32, file: &File) -> io::Result<()> {
-    match ask_beside(&Request::Give(uid), Some(file))? {
-        (Answer::Done, _) => Ok(()),
-        (answer, _) => Err(nonsense(&answer)),
+    /// Whether there is a monitor.
+    pub fn has_monitor(&self) -> bool {
+        matches!(self, Self::Monitored(_))
     }
-}
 
-/// Opens a file that the configuration names, to be read.
-///
-/// # Errors
-/// Those of open(2).
-pub fn open(path: &Path) -> io::Result<File> {
-    // A FIFO must not keep us waiting for a writer.
-    let own = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
-    match own {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && is_there() => {
-            match ask(&Request::File(path.to_owned())) {
-                Ok((Answer::Done, Some(file))) => Ok(file.into()),
-                _ => Err(e),
-            }
+    /// Whether the monitor has ended. This process has then sent itself SIGTERM, so that its
+    /// service manager starts both again.
+    pub fn has_lost_monitor(&self) -> bool {
+        matches!(self, Self::Monitored(monitor) if monitor.has_ended.load(Ordering::SeqCst))
+    }
+
+    /// Starts an agent that runs as a user of the system, or as the server's own user for
+    /// `None`; returns the socket on which it takes requests. If there is no such user, the
+    /// agent itself says so.
+    ///
+    /// # Errors
+    /// No process can be started, or there is no monitor.
+    pub fn agent(&self, name: Option<&str>) -> io::Result<UnixStream> {
+        self.monitor()?.socket(&name.map_or(Request::OwnAgent, |name| Request::Agent(name.to_owned())))
+    }
+
+    /// Makes a user the owner of a message's file, if an agent runs as that user. The file
+    /// keeps its group.
+    ///
+    /// # Errors
+    /// Those of fchown(2); `EPERM` if the file is not a message of the server's; `ESRCH` without
+    /// such an agent; that there is no monitor.
+    pub fn hand_over(&self, uid: u32, file: &File) -> io::Result<()> {
+        match self.monitor()?.ask(&Request::HandOver(uid), Some(file))? {
+            (Answer::Done, _) => Ok(()),
+            (answer, _) => Err(unexpected(&answer)),
         }
-        result => result,
+    }
+
+    /// Opens a file that the configuration names, for reading. Where this process may not,
+    /// the monitor has it opened if the file may be root's alone.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        // Without O_NONBLOCK a FIFO would block until there is a writer.
+        let own = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
+        match (own, self) {
+            (Err(e), Self::Monitored(monitor)) if e.kind() == io::ErrorKind::PermissionDenied => {
+                match monitor.ask(&Request::File(path.to_owned()), None) {
+                    Ok((Answer::Done, Some(file))) => Ok(file.into()),
+                    _ => Err(e),
+                }
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn monitor(&self) -> io::Result<&Monitor> {
+        match self {
+            Self::Alone => Err(Errno::EPERM.into()),
+            Self::Monitored(monitor) => Ok(monitor),
+        }
     }
 }
 
-fn nonsense(answer: &Answer) -> io::Error {
+impl Monitor {
+    /// Starts a process that looks up users; returns the socket on which it takes questions.
+    ///
+    /// # Errors
+    /// No process can be started.
+    pub(super) fn lookup(&self) -> io::Result<UnixStream> {
+        self.socket(&Request::Lookup)
+    }
+
+    fn socket(&self, request: &Request) -> io::Result<UnixStream> {
+        match self.ask(request, None)? {
+            (Answer::Done, Some(socket)) => Ok(socket.into()),
+            (answer, _) => Err(unexpected(&answer)),
+        }
+    }
+
+    fn ask(&self, request: &Request, file: Option<&File>) -> io::Result<(Answer, Option<OwnedFd>)> {
+        let bytes = request.write()?;
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answer = [0; ANSWER];
+        let asked = fdpass::send(socket.as_fd(), &bytes, file.map(AsFd::as_fd))
+            .and_then(|_| fdpass::receive(socket.as_fd(), &mut answer));
+        match asked {
+            Ok((ANSWER, file)) => Ok((Answer::read(&answer)?, file)),
+            _ => Err(self.ended()),
+        }
+    }
+
+    fn ended(&self) -> io::Error {
+        if !self.has_ended.swap(true, Ordering::SeqCst) {
+            ::log::error!("the process that is root has ended: stopping");
+            let _ = kill(getpid(), Signal::SIGTERM);
+        }
+        io::Error::other("the process that is root has ended")
+    }
+}
+
+fn unexpected(answer: &Answer) -> io::Error {
     match answer {
         Answer::Failed(number) => io::Error::from_raw_os_error(*number),
-        Answer::Done => io::Error::other("the process that is root does not answer what it was asked"),
+        Answer::Done => io::Error::other("the process that is root sent an unexpected answer"),
     }
-}
-
-fn ask(request: &Request) -> io::Result<(Answer, Option<OwnedFd>)> {
-    ask_beside(request, None)
-}
-
-fn ask_beside(request: &Request, file: Option<&File>) -> io::Result<(Answer, Option<OwnedFd>)> {
-    let Some(keeper) = KEEPER.get() else { return Err(Errno::EPERM.into()) };
-    let bytes = request.write()?;
-    let socket = keeper.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut answer = [0; ANSWER];
-    let asked = fdpass::send(socket.as_fd(), &bytes, file.map(AsFd::as_fd))
-        .and_then(|_| fdpass::receive(socket.as_fd(), &mut answer));
-    match asked {
-        Ok((ANSWER, file)) => Ok((Answer::read(&answer)?, file)),
-        _ => Err(gone()),
-    }
-}
-
-fn gone() -> io::Error {
-    if !GONE.swap(true, Ordering::SeqCst) {
-        ::log::error!("the process that is root has ended: stopping");
-        let _ = kill(getpid(), Signal::SIGTERM);
-    }
-    io::Error::other("the process that is root has ended")
 }

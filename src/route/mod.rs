@@ -24,6 +24,7 @@ use crate::config::{Config, ConfigError, HostPort, Scheme};
 use crate::destination::{Destination, HostTarget, SMTP_PORT};
 use crate::dns;
 use crate::envelope::{Action, Recipient};
+use crate::privsep::Rights;
 use crate::reply::Status;
 use crate::users::{Mailbox, Owner, Users};
 
@@ -132,8 +133,8 @@ impl Router {
     ///
     /// # Errors
     /// All that is wrong in any of them.
-    pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
-        match Self::begin(config) {
+    pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
+        match Self::begin(config, rights) {
             (Some(router), errors) if errors.is_empty() => Ok(router),
             (_, errors) => Err(errors),
         }
@@ -141,7 +142,7 @@ impl Router {
 
     /// Reads all tables as far as they can be read, and all that is wrong in them; the mail of
     /// whom that is about waits. `None` where an error is the configuration's own.
-    pub fn begin(config: &Config) -> (Option<Self>, Vec<ConfigError>) {
+    pub fn begin(config: &Config, rights: &Rights) -> (Option<Self>, Vec<ConfigError>) {
         let local = &config.local;
         let domains: Arc<HashSet<Box<str>>> = Arc::new(local.domains.iter().map(|d| d.as_str().into()).collect());
         let is_local = || {
@@ -153,7 +154,7 @@ impl Router {
         let read_virtual = move |file: &Path, text: &str| VirtualTable::read(file, text, &for_virtual);
         let (virtual_table, more) = Watched::begin(&local.virtual_table, read_virtual, VirtualTable::lost);
         errors.extend(more);
-        let (users, more) = Users::begin(local);
+        let (users, more) = Users::begin(local, rights);
         errors.extend(more);
         let read_routes = move |file: &Path, text: &str| Routes::read(file, text, &for_routes);
         let (routes, more) = Watched::begin(&config.remote.routes, read_routes, Routes::lost);

@@ -47,7 +47,7 @@ impl Site {
     }
 
     fn open(&self) -> Router {
-        Router::open(&self.config()).expect("good tables")
+        Router::open(&self.config(), &Rights::Alone).expect("good tables")
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::aliases::Member;
 use crate::config::ConfigError;
 use crate::envelope::{Action, Recipient};
-use crate::privsep::passwd::Person;
+use crate::privsep::User;
 use crate::users::{Mailbox, Owner};
 
 use super::{Expansion, POSTMASTER, ROOT, Route, Router};
@@ -74,7 +74,7 @@ impl Router {
     }
 
     /// Whether mail for a user of the system goes into his own home, whatever else it does.
-    pub fn keeps_mail_at_home(&self, person: &Person) -> bool {
+    pub fn keeps_mail_at_home(&self, person: &User) -> bool {
         let is_at_home = |to: &Recipient| match self.route(&to.address) {
             Route::Mailbox(Mailbox { owner: Owner::User(account), path, .. }) => {
                 account.uid == person.uid && path.starts_with(&account.home)

@@ -21,7 +21,6 @@ use crate::envelope::Action;
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
-use crate::privsep::rights;
 use crate::reply::{self, Reply};
 use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
@@ -87,7 +86,7 @@ impl Session<'_> {
             [only] if only.original.is_none() && only.action == Action::Deliver => {
                 match self.service.router.route(&only.address) {
                     Route::Mailbox(mailbox) if !mailbox.is_mbox => {
-                        let is_possible = mailbox.owner == Owner::Server || rights::is_there();
+                        let is_possible = mailbox.owner == Owner::Server || self.service.rights.has_monitor();
                         Some(mailbox).filter(|mailbox| is_possible && self.service.spool.can_rename_into(&mailbox.path))
                     }
                     _ => None,

@@ -21,6 +21,7 @@ use crate::dns::Dns;
 use crate::log;
 use crate::message::trace::LocalUser;
 use crate::net::Stream;
+use crate::privsep::Rights;
 use crate::reply::{self, Reply};
 use crate::route::Router;
 use crate::sasl::{Logins, Mechanism};
@@ -67,6 +68,8 @@ pub struct Service {
     pub tls: Arc<Tls>,
     /// Who may log in.
     pub logins: Arc<Logins>,
+    /// What the monitor does for this server.
+    pub rights: Rights,
     /// Told of every message that was committed, once the client knows.
     pub wake: Arc<dyn Fn(&Committed<'_>) + Send + Sync>,
 }

@@ -10,6 +10,6 @@ mod process;
 
 pub use limits::{Good, Limit, limits};
 pub use process::{
-    become_and_say, become_user, close_inherited, end_with_input, is_root, keep_rights, limit_processes, now,
-    raise_descriptor_limit, signals, user_name, usual_descriptor_limit, usual_umask, wake_acceptor,
+    close_inherited, end_with_input, is_root, limit_processes, now, raise_descriptor_limit, signals,
+    usual_descriptor_limit, usual_umask, wake_acceptor,
 };

@@ -2,12 +2,11 @@
 //!
 //! Thin: each function is one thing that the system does, with its errors.
 
-use std::ffi::CString;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::OnceLock;
+
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,8 +15,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, User, getegid, geteuid, getpid, initgroups, setgroups, setresgid, setresuid};
-use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use nix::unistd::{geteuid, getpid};
+
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -29,74 +28,6 @@ pub fn now() -> u64 {
 /// Whether this process is root.
 pub fn is_root() -> bool {
     geteuid().is_root()
-}
-
-/// Who this process has become.
-static NAME: OnceLock<String> = OnceLock::new();
-
-/// The name of the user that this process runs as; his number where he has none. It asks the
-/// system once at most.
-pub fn user_name() -> String {
-    let uid = geteuid();
-    let look_up = || User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-    if uid.is_root() { look_up() } else { NAME.get_or_init(look_up).clone() }
-}
-
-/// Becomes `user` for good, if this process is root; otherwise nothing. The order
-/// matters: groups, group, user.
-///
-/// # Errors
-/// No such user, root itself, or a system that would let the privileges come back.
-pub fn become_user(user: &str) -> io::Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
-    let found =
-        User::from_name(user)?.ok_or_else(|| io::Error::other("there is no such user: make it, or set user"))?;
-    if found.uid.is_root() {
-        return Err(io::Error::other("the server must not run as root"));
-    }
-    initgroups(&CString::new(found.name)?, found.gid)?;
-    setresgid(found.gid, found.gid, found.gid)?;
-    setresuid(found.uid, found.uid, found.uid)?;
-    let root = Uid::from_raw(0);
-    if setresuid(root, root, root).is_ok() || geteuid() != found.uid || getegid() != found.gid {
-        return Err(io::Error::other("privileges could not be given up"));
-    }
-    let _ = NAME.set(user.to_owned());
-    Ok(())
-}
-
-/// Becomes a user with no group but his first one, for good. Nobody but root can, and
-/// nobody becomes root.
-///
-/// # Errors
-/// Those of the system, or one that would let the privileges come back.
-fn become_nothing_but(uid: u32, gid: u32) -> io::Result<()> {
-    let (uid, gid, root) = (Uid::from_raw(uid), Gid::from_raw(gid), Uid::from_raw(0));
-    if uid.is_root() {
-        return Err(Errno::EPERM.into());
-    }
-    setgroups(&[])?;
-    setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)?;
-    if setresuid(root, root, root).is_ok() || geteuid() != uid || getegid() != gid {
-        return Err(io::Error::other("privileges could not be given up"));
-    }
-    Ok(())
-}
-
-/// The same, and says so on standard output, as four octets; who began this process listens
-/// there. Nothing else is ever said there: it is `/dev/null` then.
-///
-/// # Errors
-/// The same, and those of the system for either.
-pub fn become_and_say(uid: u32, gid: u32) -> io::Result<()> {
-    become_nothing_but(uid, gid)?;
-    let mut said = io::stdout();
-    said.write_all(&uid.to_ne_bytes())?;
-    said.flush()?;
-    Ok(nix::unistd::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?)
 }
 
 /// Ends this process at once, whatever it is doing, when who is at the other end of
@@ -114,20 +45,6 @@ pub fn end_with_input(last: fn()) -> io::Result<()> {
         let _ = kill(getpid(), Signal::SIGKILL);
     };
     thread::Builder::new().spawn(wait).map(drop)
-}
-
-/// Gives up all of root's rights but those to change a file's owner and to end a process
-/// of somebody else's. What this process executes has them again. Without the others a file
-/// that becomes a user's counts for his quota, and is refused where he has no room.
-///
-/// # Errors
-/// Those of capset(2).
-pub fn keep_rights() -> io::Result<()> {
-    let kept = (CapabilitySet::CHOWN | CapabilitySet::KILL) & capabilities(None)?.permitted;
-    Ok(set_capabilities(
-        None,
-        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
-    )?)
 }
 
 /// Gives new files and directories the modes that they are made with, whatever the umask of

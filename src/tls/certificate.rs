@@ -14,6 +14,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 
 use crate::config::table::Watched;
 use crate::config::{ConfigError, KeyPair, TableFile};
+use crate::privsep::Rights;
 use crate::sys;
 
 /// From when on the log speaks of a certificate's end, in seconds before it.
@@ -48,10 +49,10 @@ impl Identity {
     ///
     /// # Errors
     /// What is wrong with either, or that they do not fit.
-    pub fn open(names: &KeyPair) -> Result<Self, Vec<ConfigError>> {
+    pub fn open(names: &KeyPair, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         let required = |path: &Path| TableFile { path: path.to_owned(), required: true };
-        let chain = Watched::open(&required(&names.certificate), read_chain)?;
-        let key = Watched::open(&required(&names.key), read_key)?;
+        let chain = Watched::open(rights, &required(&names.certificate), read_chain)?;
+        let key = Watched::open(rights, &required(&names.key), read_key)?;
         let seen = (chain.current(), key.current());
         let fits = fit(&seen, names).map_err(|why| vec![ConfigError::whole(&names.key, why)])?;
         let state = Mutex::new(State { expires: expiry(&fits), seen, fits, speak_at: 0 });

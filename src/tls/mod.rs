@@ -13,6 +13,7 @@ use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, ring};
 
 use crate::config::{Config, ConfigError};
+use crate::privsep::Rights;
 
 mod certificate;
 mod server;
@@ -35,12 +36,12 @@ impl Tls {
     ///
     /// # Errors
     /// All that is wrong with certificates, keys and authorities.
-    pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
+    pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         let client = match &config.remote.authorities {
             None => Ok(Client::new()),
             Some(file) => Client::with_authorities(file),
         };
-        match (Server::open(&config.tls), client) {
+        match (Server::open(&config.tls, rights), client) {
             (Ok(server), Ok(client)) => Ok(Self { server, client }),
             (server, client) => Err(server.err().into_iter().chain(client.err()).flatten().collect()),
         }

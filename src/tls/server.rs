@@ -11,6 +11,7 @@ use rustls::{ServerConfig, ServerConnection};
 use super::certificate::Identity;
 use super::provider;
 use crate::config::{ConfigError, KeyPair};
+use crate::privsep::Rights;
 
 /// What this server proves who it is by.
 #[derive(Debug)]
@@ -27,10 +28,10 @@ impl Server {
     ///
     /// # Errors
     /// All that is wrong with them.
-    pub fn open(pairs: &[KeyPair]) -> Result<Option<Arc<Self>>, Vec<ConfigError>> {
+    pub fn open(pairs: &[KeyPair], rights: &Rights) -> Result<Option<Arc<Self>>, Vec<ConfigError>> {
         let (mut identities, mut errors) = (Vec::new(), Vec::new());
         for pair in pairs {
-            match Identity::open(pair) {
+            match Identity::open(pair, rights) {
                 Ok(identity) => identities.push(identity),
                 Err(more) => errors.extend(more),
             }

@@ -15,6 +15,7 @@ use super::file::{UserTable, parse};
 use crate::address::Address;
 use crate::config::table::Watched;
 use crate::config::{Auth, Config, ConfigError, TableFile};
+use crate::privsep::Rights;
 use crate::sasl::dovecot::Dovecot;
 use crate::sasl::secret::Secret;
 use crate::sasl::server::{Abilities, Account, Accounts};
@@ -39,7 +40,7 @@ struct Table {
 
 /// Who is asked about logins, as the configuration says, and all that is wrong in the users
 /// file; `throttle` keeps what it knows.
-pub fn begin(config: &Config, throttle: Arc<Throttle>) -> (Logins, Vec<ConfigError>) {
+pub fn begin(config: &Config, rights: &Rights, throttle: Arc<Throttle>) -> (Logins, Vec<ConfigError>) {
     let first = config.own_domain().to_owned();
     let mut errors = Vec::new();
     let backend = match &config.auth {
@@ -47,7 +48,7 @@ pub fn begin(config: &Config, throttle: Arc<Throttle>) -> (Logins, Vec<ConfigErr
         Auth::Dovecot(path) => Backend::Dovecot(Dovecot::at(path)),
         Auth::File(path) => {
             let file = TableFile { path: path.clone(), required: true };
-            let (table, wrong) = Watched::begin(&file, read, |why| Table::of(UserTable::lost(why)));
+            let (table, wrong) = Watched::begin_secret(rights, &file, read, |why| Table::of(UserTable::lost(why)));
             errors = wrong;
             let domains = config.local.domains.iter().cloned().collect();
             Backend::Own(Box::new(FileAccounts { table, domains, first: first.clone() }))

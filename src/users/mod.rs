@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::table::Watched;
 use crate::config::{self, ConfigError, Local, TableFile};
+use crate::privsep::Rights;
 
 pub mod accounts;
 mod file;
@@ -56,6 +57,7 @@ pub struct Account {
 /// Where mailbox names come from.
 #[derive(Debug)]
 pub struct Users {
+    rights: Rights,
     source: Source,
     template: String,
     /// Whether the template is that of a file.
@@ -70,12 +72,12 @@ enum Source {
 
 impl Users {
     /// Reads the users file as far as it can be read, and all that is wrong in it.
-    pub fn begin(local: &Local) -> (Self, Vec<ConfigError>) {
+    pub fn begin(local: &Local, rights: &Rights) -> (Self, Vec<ConfigError>) {
         let (source, errors) = match &local.users {
             config::Users::System => (Source::System, Vec::new()),
             config::Users::File(path) => {
                 let file = TableFile { path: path.clone(), required: true };
-                let (table, errors) = Watched::begin(&file, parse, UserTable::lost);
+                let (table, errors) = Watched::begin_secret(rights, &file, parse, UserTable::lost);
                 (Source::File(table), errors)
             }
         };
@@ -83,7 +85,7 @@ impl Users {
             Some(template) => (template, true),
             None => (local.mailbox.as_str(), false),
         };
-        (Self { source, template: template.to_owned(), is_mbox }, errors)
+        (Self { rights: rights.clone(), source, template: template.to_owned(), is_mbox }, errors)
     }
 
     /// Where mailboxes of the server's own are: what the template begins with, and the

@@ -1,7 +1,6 @@
 //! The users of the system.
 
 use super::{Account, Mailbox, Owner, Users, is_safe};
-use crate::privsep::passwd;
 
 impl Users {
     pub(super) fn of_system(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
@@ -21,7 +20,7 @@ impl Users {
         if !is_safe(name) || name.starts_with('-') {
             return Ok(None);
         }
-        let user = passwd::user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
+        let user = self.rights.user_named(name).map_err(|error| format!("look up the user {name}: {error}"))?;
         Ok(user.map(|user| Account { name: user.name, uid: user.uid, home: user.home }))
     }
 }

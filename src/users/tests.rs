@@ -45,7 +45,7 @@ fn begin(users: config::Users, template: &str) -> (Users, Vec<ConfigError>) {
         subaddress: None,
         postmaster: "root".into(),
     };
-    Users::begin(&local)
+    Users::begin(&local, &Rights::Alone)
 }
 
 fn path(users: &Users, name: &str, domain: &str) -> Result<Option<PathBuf>, String> {

@@ -8,12 +8,12 @@
 use std::path::{Path, PathBuf};
 
 use super::Attempt;
-use crate::deliver::agent::{Done, Part, Task, Trouble};
+use crate::deliver::agent::{AgentError, Part, Request, Response};
 use crate::log;
 use crate::outcome::{Outcome, Via};
+use crate::privsep;
 use crate::reply::Status;
 use crate::spool::RecipientEntry;
-use crate::sys;
 use crate::users::Owner;
 
 /// How long a command may take, in seconds.
@@ -28,7 +28,7 @@ impl Attempt<'_> {
             Owner::Server => PathBuf::from("/"),
             Owner::User(account) => account.home.clone(),
         };
-        let task = Task::Run {
+        let request = Request::Run {
             command: command.to_owned(),
             environment: self.environment(slot, owner, &directory),
             directory,
@@ -36,8 +36,8 @@ impl Attempt<'_> {
             content: self.content(),
             limit: LIMIT,
         };
-        let outcome = match self.with_message(owner, &task) {
-            Ok(Done::Ended(ended, said)) => Outcome::from_command(ended, &said),
+        let outcome = match self.with_message(owner, &request) {
+            Ok(Response::Ended(ended, said)) => Outcome::from_command(ended, &said),
             other => not_done(other).via(Via::Command),
         };
         outcome.at(format!("|{command}"))
@@ -48,9 +48,9 @@ impl Attempt<'_> {
         let sender = self.entry.sender().map_or_else(|| "MAILER-DAEMON".to_owned(), ToString::to_string);
         let date = log::local_time().strftime("%a %b %e %H:%M:%S %Y").to_string();
         let head = format!("From {} {date}\n{}", sender.replace(' ', "_"), self.entry.delivery_head(slot));
-        let task = Task::Append { file: file.to_owned(), head, content: self.content() };
-        let outcome = match self.with_message(owner, &task) {
-            Ok(Done::Well) => Outcome::delivered(""),
+        let request = Request::Append { file: file.to_owned(), head, content: self.content() };
+        let outcome = match self.with_message(owner, &request) {
+            Ok(Response::Done) => Outcome::delivered(""),
             other => not_done(other),
         };
         outcome.via(Via::Mbox).at(file.to_string_lossy())
@@ -60,16 +60,16 @@ impl Attempt<'_> {
         Part { at: self.entry.content_start(), size: self.entry.content_size() }
     }
 
-    fn with_message(&self, owner: &Owner, task: &Task) -> Result<Done, Trouble> {
+    fn with_message(&self, owner: &Owner, request: &Request) -> Result<Response, AgentError> {
         let file = self.entry.file_for(owner == &Owner::Server);
-        let file = file.map_err(|e| Trouble::new("read the message in the spool", e))?;
-        self.hands.perform(owner, task, Some(&file))
+        let file = file.map_err(|e| AgentError::new("read the message in the spool", e))?;
+        self.agents.perform(owner, request, Some(&file))
     }
 
     fn environment(&self, slot: &RecipientEntry, owner: &Owner, home: &Path) -> Vec<(String, String)> {
         let address = &slot.recipient.address;
         let user = match owner {
-            Owner::Server => sys::user_name(),
+            Owner::Server => privsep::user_name(),
             Owner::User(account) => account.name.clone(),
         };
         let sender = self.entry.sender().map(ToString::to_string).unwrap_or_default();
@@ -95,7 +95,7 @@ impl Attempt<'_> {
     }
 }
 
-fn not_done(result: Result<Done, Trouble>) -> Outcome {
+fn not_done(result: Result<Response, AgentError>) -> Outcome {
     match result {
         Err(trouble) => Outcome::from_io(&trouble.doing, &trouble.error),
         Ok(_) => Outcome::deferred(Status(4, 3, 0), "the agent does not answer what it was asked"),

@@ -13,7 +13,7 @@
 //! of them together are bounded whatever the files say.
 //!
 //! A `.forward` that is not to be believed or makes no sense is passed over and the log
-//! says so: the mail is in the mailbox then. Trouble with a file defers. Opens nothing
+//! says so: the mail is in the mailbox then. AgentError with a file defers. Opens nothing
 //! itself: who has the rights does.
 
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ use std::path::Path;
 use super::Attempt;
 use crate::address::Address;
 use crate::aliases::{self, Member};
-use crate::deliver::agent::{Done, Task};
+use crate::deliver::agent::{Request, Response};
 use crate::envelope::{Action, Envelope, Origin, Recipient};
 use crate::message::field;
 use crate::outcome::{Fate, Outcome, Via};
@@ -155,11 +155,11 @@ impl Attempt<'_> {
     fn read_forward(&self, address: &Address, account: &Account, owner: &Owner) -> Result<Option<Forward>, Outcome> {
         let extension = self.settings.router.extension(address);
         for name in names(extension.as_ref().map(|(mark, text)| (*mark, &**text))) {
-            let task = Task::Forward { home: account.home.clone(), uid: account.uid, names: vec![name.clone()] };
-            match self.hands.perform(owner, &task, None) {
-                Ok(Done::Text(text)) => return Ok(Some((name, Ok(text)))),
-                Ok(Done::Refused(why)) => return Ok(Some((name, Err(why)))),
-                Ok(Done::Absent) => {}
+            let request = Request::Forward { home: account.home.clone(), uid: account.uid, names: vec![name.clone()] };
+            match self.agents.perform(owner, &request, None) {
+                Ok(Response::Text(text)) => return Ok(Some((name, Ok(text)))),
+                Ok(Response::Refused(why)) => return Ok(Some((name, Err(why)))),
+                Ok(Response::Absent) => {}
                 Ok(_) => return Err(nonsense()),
                 Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
             }
@@ -204,10 +204,10 @@ impl Attempt<'_> {
 
     fn read_list(&self, file: &str, owner: &Owner) -> Result<Vec<Member>, Outcome> {
         let unusable = |why: &str| Err(Outcome::deferred(Status(4, 3, 5), format!("the list {file}: {why}")));
-        let text = match self.hands.perform(owner, &Task::Read { file: Path::new(file).to_owned() }, None) {
-            Ok(Done::Text(text)) => text,
-            Ok(Done::Absent) => return unusable("there is no such file"),
-            Ok(Done::Refused(why)) => return unusable(&why),
+        let text = match self.agents.perform(owner, &Request::Read { file: Path::new(file).to_owned() }, None) {
+            Ok(Response::Text(text)) => text,
+            Ok(Response::Absent) => return unusable("there is no such file"),
+            Ok(Response::Refused(why)) => return unusable(&why),
             Ok(_) => return Err(nonsense()),
             Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
         };

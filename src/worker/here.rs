@@ -6,10 +6,9 @@
 use std::sync::Arc;
 
 use super::Attempt;
-use crate::deliver::agent::Hands;
+use crate::deliver::agent::AgentPool;
 use crate::deliver::local::maildir::{Maildir, Prepared, not_noted};
 use crate::outcome::{Fate, Outcome, Via};
-use crate::privsep::rights;
 use crate::reply::Status;
 use crate::route::Route;
 use crate::spool::{RecipientEntry, State};
@@ -22,13 +21,13 @@ impl Attempt<'_> {
     /// What is settled on this host. Of copies several are prepared before the first is
     /// shown to its owner, so that the entry need be synced only once.
     pub(super) fn deliver_here(&mut self, slots: &[RecipientEntry], routes: &[Route]) -> Vec<Outcome> {
-        let (settings, hands) = (Arc::clone(&self.settings), self.hands);
+        let (settings, agents) = (Arc::clone(&self.settings), self.agents);
         let mut outcomes = Vec::with_capacity(slots.len());
         for (slots, routes) in slots.chunks(COPIES).zip(routes.chunks(COPIES)) {
             let begun: Vec<_> = slots
                 .iter()
                 .zip(routes)
-                .map(|(slot, route)| self.begin_here(slot, route, &settings.config.hostname, hands))
+                .map(|(slot, route)| self.begin_here(slot, route, &settings.config.hostname, agents))
                 .collect();
             let is_due = begun.iter().any(|begun| begun.is_ok());
             let synced = if is_due { self.entry.sync_records() } else { Ok(()) };
@@ -47,7 +46,7 @@ impl Attempt<'_> {
         slot: &RecipientEntry,
         route: &'a Route,
         hostname: &'a str,
-        hands: &'a Hands,
+        agents: &'a AgentPool,
     ) -> Result<(Maildir<'a>, Prepared), Box<Outcome>> {
         let is_prepared = matches!(slot.record.state, State::Prepared { .. });
         let outcome = match route {
@@ -62,7 +61,7 @@ impl Attempt<'_> {
                 if *is_mbox && !is_prepared {
                     return Err(Box::new(self.append(slot, path, owner)));
                 }
-                let mailbox = Maildir { path, hostname, owner, hands };
+                let mailbox = Maildir { path, hostname, owner, agents };
                 let prepared =
                     self.deliver_into(&mailbox, slot).map_err(|outcome| Box::new(outcome.via(Via::Maildir)))?;
                 return Ok((mailbox, prepared));
@@ -84,7 +83,9 @@ impl Attempt<'_> {
     fn deliver_into(&mut self, mailbox: &Maildir<'_>, slot: &RecipientEntry) -> Result<Prepared, Box<Outcome>> {
         if self.entry.is_direct() {
             let done = match mailbox.owner {
-                Owner::User(account) if rights::is_there() => mailbox.give(self.spool, &self.entry, account.uid),
+                Owner::User(account) if self.agents.rights().has_monitor() => {
+                    mailbox.give(self.spool, &self.entry, account.uid)
+                }
                 _ => mailbox.has(&self.entry).or_else(|| mailbox.take(self.spool, self.entry.name())),
             };
             if let Some(outcome) = done {

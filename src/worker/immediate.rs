@@ -18,7 +18,7 @@ pub fn take_home(tools: &Tools, committed: &Committed<'_>) -> bool {
     let Some((recipient, path)) = committed.home else { return false };
     let settings = tools.settings();
     let hostname = &settings.config.hostname;
-    let mailbox = Maildir { path, hostname, owner: &Owner::Server, hands: &tools.hands };
+    let mailbox = Maildir { path, hostname, owner: &Owner::Server, agents: &tools.agents };
     let outcome = mailbox.take(&tools.spool, committed.name);
     let Some(outcome) = outcome.filter(|outcome| outcome.fate == Fate::Delivered) else { return false };
     let id = committed.name.id;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::deliver::Delivery;
-use crate::deliver::agent::Hands;
+use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
 use crate::destination::{Destination, HostTarget};
 use crate::log;
@@ -93,7 +93,7 @@ struct Attempt<'a> {
     children: &'a mut Vec<EntryName>,
     spool: &'a Arc<Spool>,
     /// What works in mailboxes.
-    hands: &'a Hands,
+    agents: &'a AgentPool,
     /// How many reports were sent of late.
     rates: &'a Rates,
 }
@@ -126,7 +126,7 @@ impl Worker {
             failures: Vec::new(),
             children,
             spool: &tools.spool,
-            hands: &tools.hands,
+            agents: &tools.agents,
             rates: &tools.rates,
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return JobResult::Stale };

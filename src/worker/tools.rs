@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use super::Rates;
 use crate::config::Config;
-use crate::deliver::agent::Hands;
+use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::Outbound;
 use crate::deliver::remote::credentials::Credentials;
 use crate::route::Router;
@@ -39,7 +39,7 @@ pub struct Tools {
     /// Where messages are.
     pub spool: Arc<Spool>,
     /// What works in mailboxes.
-    pub hands: Hands,
+    pub agents: AgentPool,
     /// How many reports were sent of late.
     pub rates: Rates,
     /// What deliveries to other hosts share.

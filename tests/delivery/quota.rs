@@ -3,7 +3,7 @@
 //! A home is a subvolume of a small btrfs with a limit of its own, since that is the quota
 //! that every kernel with btrfs has. So it is on another disk than the spool, and mail is
 //! copied. What is given away is refused by a rule, as the file systems whose quotas are
-//! by user do it: the keeper has no right to go beyond them (tests/privsep/agents.rs). Needs root,
+//! by user do it: the monitor has no right to go beyond them (tests/privsep/agents.rs). Needs root,
 //! loop devices and btrfs-progs, and says `skipped` without.
 
 use std::fs;

@@ -59,16 +59,16 @@ fn status(pid: u32, field: &str) -> String {
     line.expect("a field").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The keeper and the agents of a daemon.
+/// The monitor and the agents of a daemon.
 fn family(daemon: &Daemon) -> (u32, Vec<u32>) {
     let server = daemon.pid().as_raw().unsigned_abs();
-    let keepers = children(server);
-    assert_eq!(keepers.len(), 1, "{keepers:?}");
-    assert_eq!(keepers[0].1, "penfoldd: keeper");
-    let agents = children(keepers[0].0);
-    // One that has only just been begun still bears the keeper's name.
+    let monitors = children(server);
+    assert_eq!(monitors.len(), 1, "{monitors:?}");
+    assert_eq!(monitors[0].1, "penfoldd: monitor");
+    let agents = children(monitors[0].0);
+    // One that has only just been begun still bears the monitor's name.
     let agents = agents.into_iter().filter(|agent| agent.1 == "penfoldd: agent");
-    (keepers[0].0, agents.map(|agent| agent.0).collect())
+    (monitors[0].0, agents.map(|agent| agent.0).collect())
 }
 
 #[test]
@@ -87,15 +87,15 @@ fn nobody_has_more_than_he_needs() {
     send(&daemon, "jon");
     daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
     let server = daemon.pid().as_raw().unsigned_abs();
-    let (keeper, agents) = family(&daemon);
+    let (monitor, agents) = family(&daemon);
     assert_eq!(agents.len(), 1, "{agents:?}");
     let agent = agents[0];
     assert_ne!(status(server, "Uid"), "0 0 0 0");
-    assert_eq!(status(keeper, "Uid"), "0 0 0 0");
-    assert_eq!(status(keeper, "Threads"), "1");
+    assert_eq!(status(monitor, "Uid"), "0 0 0 0");
+    assert_eq!(status(monitor, "Threads"), "1");
     // CAP_CHOWN and CAP_KILL.
     for (set, rights) in [("CapEff", "21"), ("CapPrm", "21"), ("CapInh", "00"), ("CapAmb", "00")] {
-        assert_eq!(status(keeper, set), format!("00000000000000{rights}"), "{set} of the keeper");
+        assert_eq!(status(monitor, set), format!("00000000000000{rights}"), "{set} of the monitor");
     }
     assert_eq!(status(agent, "Uid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
     assert_eq!(status(agent, "Gid"), [FIRST; 4].map(|n| n.to_string()).join(" "));
@@ -116,7 +116,7 @@ fn nobody_has_more_than_he_needs() {
         links.sort_unstable();
         links
     };
-    for (_, what) in open(server).iter().chain(&open(keeper)).filter(|(number, _)| [7, 9].contains(number)) {
+    for (_, what) in open(server).iter().chain(&open(monitor)).filter(|(number, _)| [7, 9].contains(number)) {
         assert!(!what.starts_with("pipe:") && what != "/etc/services", "{what} came from outside");
     }
     let of_agent = open(agent);
@@ -129,22 +129,22 @@ fn nobody_has_more_than_he_needs() {
     look.arg(format!("/proc/{agent}/fd")).uid(FIRST).gid(FIRST);
     let looked = look.output().expect("it runs");
     assert!(!looked.status.success() && String::from_utf8_lossy(&looked.stderr).contains("denied"), "{looked:?}");
-    // Nor has it, or the keeper, the terminal at which root has started all this.
-    for pid in [keeper, agent] {
+    // Nor has it, or the monitor, the terminal at which root has started all this.
+    for pid in [monitor, agent] {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
         let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-        assert_eq!((fields[3], fields[4]), (&*keeper.to_string(), "0"), "session and terminal: {stat}");
+        assert_eq!((fields[3], fields[4]), (&*monitor.to_string(), "0"), "session and terminal: {stat}");
     }
     // Nobody outlives the server, however that ends.
     daemon.end_log();
     let is_there = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
     for _ in 0..500 {
-        if !is_there(keeper) && !is_there(agent) {
+        if !is_there(monitor) && !is_there(agent) {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    panic!("keeper {} agent {}", is_there(keeper), is_there(agent));
+    panic!("monitor {} agent {}", is_there(monitor), is_there(agent));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_user_who_swaps_his_directories_for_links_meanwhile_gets_each_message_once()
 }
 
 #[test]
-fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
+fn a_key_that_is_roots_alone_is_read_by_the_monitor() {
     let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
     let Homes { mut site, mounts } = homes;
     common::tls::Authority::new().give(&site, "c", "razorback.test", 300);
@@ -286,12 +286,12 @@ fn a_key_that_is_roots_alone_is_read_by_the_keeper() {
     // Nor do processes keep it from that which end while it looks, such as a user's commands.
     site.set("tls", "key", "\"/mnt/c.key\"");
     site.configure();
-    let (keeper, _) = family(&daemon);
+    let (monitor, _) = family(&daemon);
     let stopped = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
-                send_signal(keeper, Signal::SIGCHLD);
+                send_signal(monitor, Signal::SIGCHLD);
             }
         });
         for count in 1..=5 {
@@ -347,7 +347,7 @@ fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
 #[test]
 fn in_a_directory_that_comes_in_later_an_agent_works() {
     if !geteuid().is_root() {
-        common::skipped("only root has a keeper");
+        common::skipped("only root has a monitor");
         return;
     }
     let mut site = Site::new();
@@ -419,7 +419,7 @@ fn root_makes_nothing_where_a_user_may_write() {
 }
 
 #[test]
-fn without_its_keeper_the_server_ends_so_that_it_is_started_again() {
+fn without_its_monitor_the_server_ends_so_that_it_is_started_again() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = homes.start();
     send_signal(family(&daemon).0, Signal::SIGKILL);
@@ -532,7 +532,7 @@ fn what_a_command_leaves_behind_is_waited_for() {
 #[test]
 fn a_table_that_is_a_link_is_followed() {
     if !geteuid().is_root() {
-        common::skipped("only root has a keeper");
+        common::skipped("only root has a monitor");
         return;
     }
     let (mut site, elsewhere) = (Site::new(), Site::new());
@@ -567,7 +567,7 @@ fn who_is_not_root_delivers_to_himself() {
     command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--no-new-privs"]);
     command.arg(inside.get_program()).args(inside.get_args()).stdin(std::process::Stdio::null());
     let daemon = Daemon::spawn(command);
-    assert!(children(daemon.pid().as_raw().unsigned_abs()).is_empty(), "no keeper");
+    assert!(children(daemon.pid().as_raw().unsigned_abs()).is_empty(), "no monitor");
     send(&daemon, "jon");
     daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
     homes.write("jon", ".forward", "\\jon, \"|cat > $HOME/copy\"\n", 0o644);
@@ -579,10 +579,10 @@ fn who_is_not_root_delivers_to_himself() {
     daemon.wait_words(&["deferred to=<mary@", "Permission denied"]);
 }
 
-/// The children of a daemon's keeper that are called so.
+/// The children of a daemon's monitor that are called so.
 fn called(daemon: &Daemon, name: &str) -> Vec<u32> {
-    let (keeper, _) = family(daemon);
-    children(keeper).into_iter().filter(|child| child.1 == name).map(|child| child.0).collect()
+    let (monitor, _) = family(daemon);
+    children(monitor).into_iter().filter(|child| child.1 == name).map(|child| child.0).collect()
 }
 
 #[test]
@@ -603,8 +603,8 @@ fn who_waits_for_a_name_service_waits_alone() {
         client
     };
     let mut waiting = ["jon", "mary", "elvis"].map(ask);
-    daemon.wait_until("the question", || called(&daemon, "penfoldd: names").len() == 3);
-    let names = called(&daemon, "penfoldd: names");
+    daemon.wait_until("the question", || called(&daemon, "penfoldd: lookup").len() == 3);
+    let names = called(&daemon, "penfoldd: lookup");
     let server = status(daemon.pid().as_raw().unsigned_abs(), "Uid");
     for &pid in &names {
         daemon.wait_until("its start", || status(pid, "Uid") == server);
@@ -638,7 +638,7 @@ fn nobody_who_waits_for_a_name_service_outlives_the_server() {
     client.ask("MAIL FROM:<>", "250 ");
     client.say("RCPT TO:<jon@razorback>\r\n");
     letter.ask("Subject: one\r\n.", "250 ");
-    let both = || ["penfoldd: names", "penfoldd: agent"].map(|name| called(&daemon, name)).concat();
+    let both = || ["penfoldd: lookup", "penfoldd: agent"].map(|name| called(&daemon, name)).concat();
     daemon.wait_until("both", || both().len() == 2);
     let both = both();
     daemon.wait_until("root", || both.iter().any(|pid| status(*pid, "Uid") == "0 0 0 0"));
@@ -668,7 +668,8 @@ fn a_system_that_does_not_know_the_server_itself_knows_nobody() {
         client.ask("MAIL FROM:<>", "250 ");
         client.ask("RCPT TO:<no-such-user@razorback>", reply);
     }
-    daemon.wait_words(&["look up the user no-such-user: the system knows not even the user that the server runs as"]);
+    daemon
+        .wait_words(&["look up the user no-such-user: the system does not even know the user that the server runs as"]);
 }
 
 #[test]

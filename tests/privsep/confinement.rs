@@ -183,7 +183,7 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         common::own(Path::new(file));
         fs::set_permissions(file, fs::Permissions::from_mode(0o666)).expect("a mode");
     }
-    let keeper = children(daemon.pid().as_raw())[0];
+    let monitor = children(daemon.pid().as_raw())[0];
     let server = status(daemon.pid(), "Threads").parse::<usize>().expect("a number");
     assert!(server > 20, "{server} threads");
     for field in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
@@ -229,9 +229,9 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         (format!("device {spool}/tmp/f"), "EACCES"),
         (format!("mount {spool}/tmp"), "EPERM"),
         ("setuid 0".into(), "EPERM"),
-        (format!("trace {keeper}"), "EPERM"),
-        (format!("open r /proc/{keeper}/mem"), "EACCES"),
-        (format!("open r /proc/{keeper}/root/etc/passwd"), "EACCES"),
+        (format!("trace {monitor}"), "EPERM"),
+        (format!("open r /proc/{monitor}/mem"), "EACCES"),
+        (format!("open r /proc/{monitor}/root/etc/passwd"), "EACCES"),
     ];
     let mut inside = Inside::of(daemon.pid().as_raw());
     let wrong: Vec<_> = calls
@@ -345,7 +345,7 @@ fn check_server(daemon: &Daemon, site: &Site) {
 }
 
 #[test]
-fn keeper_agents_and_command_have_nothing_open_but_what_they_need() {
+fn monitor_agents_and_command_have_nothing_open_but_what_they_need() {
     let Some(homes) = Homes::new("") else { return };
     homes.write("jon", ".forward", LISTS, 0o644);
     let command = homes.mounts.inside(&homes.site.penfoldd(&["-d"]));
@@ -354,18 +354,18 @@ fn keeper_agents_and_command_have_nothing_open_but_what_they_need() {
     daemon.wait_until("mail", || homes.mail("mary").len() == 1 && homes.home("jon").join("open").exists());
     daemon.wait_until("the end", || homes.site.spooled().is_empty());
     check_server(&daemon, &homes.site);
-    let keeper = children(daemon.pid().as_raw())[0];
+    let monitor = children(daemon.pid().as_raw())[0];
     // To the server; and to be told when a child has ended.
-    let of_keeper = open_files(keeper);
-    assert_eq!(of_keeper[..3], names(&[(0, "socket"), (1, "/dev/null"), (2, "/dev/null")]));
-    assert!(of_keeper[3..].iter().all(|(_, what)| what == "socket" || what == "pipe"), "{of_keeper:?}");
+    let of_monitor = open_files(monitor);
+    assert_eq!(of_monitor[..3], names(&[(0, "socket"), (1, "/dev/null"), (2, "/dev/null")]));
+    assert!(of_monitor[3..].iter().all(|(_, what)| what == "socket" || what == "pipe"), "{of_monitor:?}");
     // An agent for each, and whoever looks up users for the server.
     let is_called = |pid: i32, name: &str| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split('\0').next() == Some(name))
     };
-    let others = children(keeper);
+    let others = children(monitor);
     let agents = others.iter().filter(|pid| is_called(**pid, "penfoldd: agent")).count();
-    assert!(agents == 2 && others.iter().any(|pid| is_called(*pid, "penfoldd: names")), "{others:?}");
+    assert!(agents == 2 && others.iter().any(|pid| is_called(*pid, "penfoldd: lookup")), "{others:?}");
     for other in others {
         let open = open_files(other);
         assert_eq!(open[..3], names(&[(0, "socket"), (1, "/dev/null"), (2, "/dev/null")]));
@@ -394,7 +394,7 @@ fn a_user_fills_the_machine_with_no_more_processes_than_he_may_have() {
 }
 
 #[test]
-fn without_a_keeper_neither_server_nor_command_has_more_open() {
+fn without_a_monitor_neither_server_nor_command_has_more_open() {
     let site = Site::with("auth.users = \"none\"");
     let home = site.path("home");
     fs::create_dir(&home).expect("a directory");
@@ -409,7 +409,7 @@ fn without_a_keeper_neither_server_nor_command_has_more_open() {
         command.arg(inner.get_program()).args(inner.get_args());
     }
     let daemon = Daemon::spawn(with_forgotten_files(command));
-    assert!(children(daemon.pid().as_raw()).is_empty(), "no keeper");
+    assert!(children(daemon.pid().as_raw()).is_empty(), "no monitor");
     daemon.submit(&["tool", "jon"]);
     daemon.wait_mail(&site, "jon", 1);
     daemon.wait_until("a command", || home.join("open").exists() && site.spooled().is_empty());

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::{ConfigError, TableFile};
-use crate::privsep::rights;
+use crate::privsep::Rights;
 
 /// The largest table file, in octets. It is held in memory whole.
 const MAX_SIZE: u64 = 64 << 20;
@@ -46,6 +46,8 @@ pub struct Watched<T> {
     file: TableFile,
     /// Whether nobody else may read or write it.
     private: bool,
+    /// How the file is opened.
+    rights: Rights,
     parse: Parse<T>,
     /// Guards the table in force together with what it was read from. Held while
     /// a changed file is read: the others wait for the new table.
@@ -86,11 +88,11 @@ impl<T> Watched<T> {
     ///
     /// # Errors
     /// All that is wrong in the file; that it cannot be read; that it is absent, if it is required.
-    pub fn open<P>(file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
+    pub fn open<P>(rights: &Rights, file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
     {
-        Self::strict(file, parse, false)
+        Self::strict(rights, file, parse, false)
     }
 
     /// The same for a file with secrets: that group or others may read or write it is an
@@ -98,14 +100,14 @@ impl<T> Watched<T> {
     ///
     /// # Errors
     /// As [`Watched::open`].
-    pub fn open_private<P>(file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
+    pub fn open_private<P>(rights: &Rights, file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
     {
-        Self::strict(file, parse, true)
+        Self::strict(rights, file, parse, true)
     }
 
-    fn strict<P>(file: &TableFile, parse: P, private: bool) -> Result<Self, Vec<ConfigError>>
+    fn strict<P>(rights: &Rights, file: &TableFile, parse: P, private: bool) -> Result<Self, Vec<ConfigError>>
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
     {
@@ -113,7 +115,7 @@ impl<T> Watched<T> {
             Ok(table) => (Some(table), Vec::new()),
             Err(errors) => (None, errors),
         };
-        match Self::new(file, Box::new(found), private) {
+        match Self::new(rights, file, Box::new(found), private) {
             (Some(watched), errors) if errors.is_empty() => Ok(watched),
             (_, errors) => Err(errors),
         }
@@ -126,35 +128,47 @@ impl<T> Watched<T> {
     where
         P: Fn(&Path, &str) -> (T, Vec<ConfigError>) + Send + Sync + 'static,
     {
+        Self::begin_secret(&Rights::Alone, file, parse, lost)
+    }
+
+    /// The same for a file that root may keep from the server's user: these rights open it.
+    pub fn begin_secret<P>(
+        rights: &Rights,
+        file: &TableFile,
+        parse: P,
+        lost: impl FnOnce(&ConfigError) -> T,
+    ) -> (Self, Vec<ConfigError>)
+    where
+        P: Fn(&Path, &str) -> (T, Vec<ConfigError>) + Send + Sync + 'static,
+    {
         let found = move |file: &Path, text: &str| {
             let (table, errors) = parse(file, text);
             (Some(table), errors)
         };
         let parse: Parse<T> = Box::new(found);
-        let reading = read(&file.path, false);
+        let reading = read(rights, &file.path, false);
         let (table, errors) = first(file, &parse, &reading);
         let nothing = ConfigError::whole(&file.path, "cannot be read");
         let table = table.unwrap_or_else(|| lost(errors.first().unwrap_or(&nothing)));
-        (Self::with(file, parse, false, &reading, table, &errors), errors)
+        (Self::with((rights, file, false), parse, &reading, table, &errors), errors)
     }
 
-    fn new(file: &TableFile, parse: Parse<T>, private: bool) -> (Option<Self>, Vec<ConfigError>) {
-        let reading = read(&file.path, private);
+    fn new(rights: &Rights, file: &TableFile, parse: Parse<T>, private: bool) -> (Option<Self>, Vec<ConfigError>) {
+        let reading = read(rights, &file.path, private);
         let (table, errors) = first(file, &parse, &reading);
-        (table.map(|table| Self::with(file, parse, private, &reading, table, &errors)), errors)
+        (table.map(|table| Self::with((rights, file, private), parse, &reading, table, &errors)), errors)
     }
 
     fn with(
-        file: &TableFile,
+        (rights, file, private): (&Rights, &TableFile, bool),
         parse: Parse<T>,
-        private: bool,
         reading: &Reading,
         table: T,
         errors: &[ConfigError],
     ) -> Self {
         let (seen, unsettled, is_whole) = (reading.seen, reading.unsettled, errors.is_empty());
         let state = State { table: Arc::new(table), is_whole, seen, unsettled, said: errors.to_vec() };
-        Self { file: file.clone(), private, parse, state: Mutex::new(state) }
+        Self { file: file.clone(), private, rights: rights.clone(), parse, state: Mutex::new(state) }
     }
 
     /// The table in force, after a look at the file.
@@ -177,7 +191,7 @@ impl<T> Watched<T> {
         if !state.unsettled && state.seen == look(&self.file.path) {
             return Vec::new();
         }
-        let Reading { seen, unsettled, text } = read(&self.file.path, self.private);
+        let Reading { seen, unsettled, text } = read(&self.rights, &self.file.path, self.private);
         let changed = seen != state.seen;
         (state.seen, state.unsettled) = (seen, unsettled);
         let (table, errors) = match text {
@@ -286,8 +300,8 @@ fn look(path: &Path) -> Option<Seen> {
     }
 }
 
-fn read(path: &Path, private: bool) -> Reading {
-    let open = rights::open(path);
+fn read(rights: &Rights, path: &Path, private: bool) -> Reading {
+    let open = rights.open(path);
     // The look comes before the reading: a change in between shows at the next look.
     match open.and_then(|file| Ok((file.metadata()?, file))) {
         Ok((metadata, file)) => Reading {
@@ -311,7 +325,10 @@ fn read(path: &Path, private: bool) -> Reading {
 /// # Errors
 /// Those of the system; text that is not UTF-8, or too much of it.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
-    rights::open(path).map_err(|error| ConfigError::whole(path, error.to_string())).and_then(|file| text_of(path, file))
+    Rights::Alone
+        .open(path)
+        .map_err(|error| ConfigError::whole(path, error.to_string()))
+        .and_then(|file| text_of(path, file))
 }
 
 /// The text of a small file with secrets, at most so many octets of it.
@@ -320,7 +337,7 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
 /// Those of the system; a file that group or others may use.
 pub fn read_private(path: &Path, most: u64) -> Result<String, ConfigError> {
     let wrong = |error: io::Error| ConfigError::whole(path, error.to_string());
-    let file = rights::open(path).map_err(wrong)?;
+    let file = Rights::Alone.open(path).map_err(wrong)?;
     keep_private(path, &file.metadata().map_err(wrong)?)?;
     let mut text = String::new();
     file.take(most).read_to_string(&mut text).map_err(wrong)?;

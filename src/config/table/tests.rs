@@ -22,7 +22,7 @@ impl Scratch {
     }
 
     fn open(&self, required: bool) -> Result<Watched<Vec<u32>>, Vec<ConfigError>> {
-        Watched::open(&TableFile { path: self.path(), required }, numbers)
+        Watched::open(&Rights::Alone, &TableFile { path: self.path(), required }, numbers)
     }
 }
 
@@ -130,7 +130,8 @@ fn a_huge_file_and_a_directory_are_errors_and_dev_null_is_empty() {
     let scratch = Scratch::new("huge");
     File::create(scratch.path()).expect("create").set_len(MAX_SIZE + 1).expect("size");
     assert!(scratch.open(false).expect_err("huge")[0].text.contains("64 MiB"));
-    let open = |path: &Path| Watched::open(&TableFile { path: path.to_owned(), required: false }, numbers);
+    let open =
+        |path: &Path| Watched::open(&Rights::Alone, &TableFile { path: path.to_owned(), required: false }, numbers);
     assert!(open(&scratch.0).is_err());
     assert!(open(Path::new("/dev/null")).expect("empty").current().is_empty());
 }

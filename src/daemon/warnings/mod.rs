@@ -16,22 +16,22 @@ use super::capacity;
 use super::inherited::{is_overlapping, overlap};
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
 use crate::log;
-use crate::privsep::{passwd, rights};
+use crate::privsep::{self, Rights};
 use crate::sasl::Backend;
-use crate::sys;
+
 use crate::worker::Settings;
 
 mod tables;
 
 /// Warns of all that the other functions here do not. `sockets` is where clients come.
-pub fn tell(settings: &Settings, sockets: &[SocketAddr]) {
+pub fn tell(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     let config = &settings.config;
     capacity::warn(config);
     of_names(config, sockets);
     of_overlaps(config);
     of_relaying(config);
-    of_mailboxes(config);
-    tables::tell(settings);
+    of_mailboxes(config, rights);
+    tables::tell(settings, rights);
     of_certificates(settings);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
@@ -113,23 +113,23 @@ fn of_certificates(settings: &Settings) {
 /// Warns that the configuration cannot be read again by who would do it.
 pub fn of_configuration(file: &Path) {
     if fs::File::open(file).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
-        let (file, user) = (file.display(), sys::user_name());
+        let (file, user) = (file.display(), privsep::user_name());
         ::log::warn!("{file}: the user {user} must be able to read it: SIGHUP will change nothing");
     }
 }
 
 /// Warns of changes that need a new start, and of a user who is no good for it.
-pub fn of_changes(started: &Config, fresh: &Config) {
+pub fn of_changes(started: &Config, fresh: &Config, rights: &Rights) {
     for key in needs_restart(started, fresh) {
         ::log::warn!("{key} has changed: that needs a restart");
     }
     let user = &fresh.user;
-    if *user == started.user || !rights::is_there() {
+    if *user == started.user || !rights.has_monitor() {
         return;
     }
-    match passwd::user_named(user) {
+    match rights.user_named(user) {
         Ok(None) => ::log::warn!("user: there is no such user as {user}: the next start will fail"),
-        Ok(Some(person)) if person.uid == 0 => {
+        Ok(Some(found)) if found.uid == 0 => {
             ::log::warn!("user: the server must not run as root: the next start will fail");
         }
         _ => {}
@@ -151,18 +151,18 @@ fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
 }
 
 /// Warns where the homes of others are to be written to, and nobody can.
-pub fn of_homes(config: &Config) {
-    if config.local.users == Users::System && !rights::is_there() {
-        let user = sys::user_name();
+pub fn of_homes(config: &Config, rights: &Rights) {
+    if config.local.users == Users::System && !rights.has_monitor() {
+        let user = privsep::user_name();
         ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
     }
 }
 
 /// Warns of a place for mailboxes of the system's users where they cannot make one: agents
 /// have no rights but the user's own.
-fn of_mailboxes(config: &Config) {
+fn of_mailboxes(config: &Config, rights: &Rights) {
     let template = config.local.mailbox.strip_prefix("mbox:").unwrap_or(&config.local.mailbox);
-    let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && rights::is_there();
+    let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && rights.has_monitor();
     if !is_theirs || template.starts_with('~') {
         return;
     }

@@ -5,8 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use crate::config::{Config, Users, table};
-use crate::privsep::passwd::{self, Person};
-use crate::privsep::rights;
+use crate::privsep::{Rights, User};
 use crate::users::placeholder;
 use crate::worker::Settings;
 
@@ -20,7 +19,7 @@ const NO_PERSONS: [&str; 16] = [
 const MOST_NAMES: usize = 3;
 
 /// Warns of all of it.
-pub fn tell(settings: &Settings) {
+pub fn tell(settings: &Settings, rights: &Rights) {
     let config = &settings.config;
     if config.local.domains.is_empty() {
         return;
@@ -30,7 +29,7 @@ pub fn tell(settings: &Settings) {
         ::log::warn!("local.mailbox: nothing takes the place of {sign}: expected {{user}} or {{domain}}");
     }
     table::told(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));
-    of_no_persons(settings);
+    of_no_persons(settings, rights);
 }
 
 /// Warns where mail for this host itself is not local.
@@ -45,12 +44,12 @@ fn of_this_host(config: &Config) {
 
 /// Warns of what becomes of mail for users of the system who are no persons, such as what
 /// cron(8) and web servers send.
-fn of_no_persons(settings: &Settings) {
-    if settings.config.local.users != Users::System || !rights::is_there() {
+fn of_no_persons(settings: &Settings, rights: &Rights) {
+    if settings.config.local.users != Users::System || !rights.has_monitor() {
         return;
     }
-    let is_theirs = |person: &Person| fs::metadata(&person.home).is_ok_and(|home| home.uid() == person.uid);
-    let people = NO_PERSONS.iter().filter_map(|name| passwd::user_named(name).ok().flatten());
+    let is_theirs = |person: &User| fs::metadata(&person.home).is_ok_and(|home| home.uid() == person.uid);
+    let people = NO_PERSONS.iter().filter_map(|name| rights.user_named(name).ok().flatten());
     let waiting = people.filter(|person| settings.router.keeps_mail_at_home(person) && !is_theirs(person));
     let waiting: Vec<String> = waiting.map(|person| person.name).collect();
     let (first, others) = waiting.split_at(waiting.len().min(MOST_NAMES));

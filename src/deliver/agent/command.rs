@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Done, Ended, Part, Trouble};
+use super::{AgentError, Ended, Part, Response};
 use crate::spool::Content;
 use crate::sys::command::{self, Terms};
 
@@ -40,10 +40,10 @@ pub struct Run<'a> {
 
 impl Run<'_> {
     /// Runs it with a message on its standard input.
-    pub fn with(&self, head: &str, message: &File, content: Part) -> Result<Done, Trouble> {
+    pub fn with(&self, head: &str, message: &File, content: Part) -> Result<Response, AgentError> {
         // Else it would look as if the program were missing.
         std::fs::metadata(self.directory)
-            .map_err(|e| Trouble::new(format!("enter {}", self.directory.display()), e))?;
+            .map_err(|e| AgentError::new(format!("enter {}", self.directory.display()), e))?;
         let run = |mut command: Command| {
             let mut input = head.as_bytes().chain(Content::new(message, content.at, content.at + content.size));
             command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -58,10 +58,10 @@ impl Run<'_> {
             ran => ran,
         };
         match ran {
-            Ok((ended, said)) => Ok(Done::Ended(ended, String::from_utf8_lossy(&said).replace('\0', " "))),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Done::Ended(Ended::Code(127), e.to_string())),
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(Done::Ended(Ended::Code(126), e.to_string())),
-            Err(e) => Err(Trouble::new("run the command", e)),
+            Ok((ended, said)) => Ok(Response::Ended(ended, String::from_utf8_lossy(&said).replace('\0', " "))),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Response::Ended(Ended::Code(127), e.to_string())),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(Response::Ended(Ended::Code(126), e.to_string())),
+            Err(e) => Err(AgentError::new("run the command", e)),
         }
     }
 }

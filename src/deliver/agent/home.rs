@@ -13,7 +13,7 @@ use std::path::Path;
 
 use nix::libc::O_NONBLOCK;
 
-use super::{Done, Trouble};
+use super::{AgentError, Response};
 
 /// The longest `.forward`, in octets.
 const MAX_FORWARD: u64 = 64 << 10;
@@ -23,7 +23,7 @@ const MAX_LIST: u64 = 512 << 10;
 const FOR_OTHERS: u32 = 0o022;
 
 /// The text of the first of some files in a user's home.
-pub fn forward(home: &Path, uid: u32, names: &[String]) -> Result<Done, Trouble> {
+pub fn forward(home: &Path, uid: u32, names: &[String]) -> Result<Response, AgentError> {
     let is_his = |metadata: &fs::Metadata| [uid, 0].contains(&metadata.uid());
     let directory = fs::metadata(home).map_err(|e| trouble("look at", home, e))?;
     for name in names.iter().filter(|name| name.starts_with(".forward") && !name.contains('/')) {
@@ -43,36 +43,36 @@ pub fn forward(home: &Path, uid: u32, names: &[String]) -> Result<Done, Trouble>
         } else {
             return text(file, &path, MAX_FORWARD);
         };
-        return Ok(Done::Refused(why.to_owned()));
+        return Ok(Response::Refused(why.to_owned()));
     }
-    Ok(Done::Absent)
+    Ok(Response::Absent)
 }
 
 /// The text of a list.
-pub fn read(path: &Path) -> Result<Done, Trouble> {
-    let Some(file) = open(path)? else { return Ok(Done::Absent) };
+pub fn read(path: &Path) -> Result<Response, AgentError> {
+    let Some(file) = open(path)? else { return Ok(Response::Absent) };
     match file.metadata() {
         Ok(metadata) if metadata.is_file() => text(file, path, MAX_LIST),
-        Ok(_) => Ok(Done::Refused("it is no plain file".to_owned())),
+        Ok(_) => Ok(Response::Refused("it is no plain file".to_owned())),
         Err(e) => Err(trouble("look at", path, e)),
     }
 }
 
-fn text(file: File, path: &Path, most: u64) -> Result<Done, Trouble> {
+fn text(file: File, path: &Path, most: u64) -> Result<Response, AgentError> {
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(|e| trouble("read", path, e))?;
     if bytes.len() as u64 > most {
-        return Ok(Done::Refused(format!("it is longer than {most} octets")));
+        return Ok(Response::Refused(format!("it is longer than {most} octets")));
     }
     // What is no text matters to its own line only.
     let text = String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}");
     // It grows by that.
     let is_text = text.len() as u64 <= most + most / 2;
-    Ok(if is_text { Done::Text(text) } else { Done::Refused("it is no text in UTF-8".to_owned()) })
+    Ok(if is_text { Response::Text(text) } else { Response::Refused("it is no text in UTF-8".to_owned()) })
 }
 
 /// Opens a file without waiting for anybody, as a FIFO would; `None` if there is none.
-fn open(path: &Path) -> Result<Option<File>, Trouble> {
+fn open(path: &Path) -> Result<Option<File>, AgentError> {
     match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
         Ok(file) => Ok(Some(file)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -80,6 +80,6 @@ fn open(path: &Path) -> Result<Option<File>, Trouble> {
     }
 }
 
-fn trouble(doing: &str, path: &Path, error: io::Error) -> Trouble {
-    Trouble::new(format!("{doing} {}", path.display()), error)
+fn trouble(doing: &str, path: &Path, error: io::Error) -> AgentError {
+    AgentError::new(format!("{doing} {}", path.display()), error)
 }

@@ -15,7 +15,7 @@ use std::time::UNIX_EPOCH;
 
 use nix::unistd::getegid;
 
-use super::{Done, Identity, Part, Trouble};
+use super::{AgentError, Identity, Part, Response};
 use crate::sys::disk;
 
 /// The Maildir at a path.
@@ -23,7 +23,7 @@ pub struct At<'a>(pub &'a Path);
 
 impl At<'_> {
     /// Makes the Maildir if it is missing, and refuses one that another user may have made.
-    pub fn settle(&self) -> Result<(), Trouble> {
+    pub fn settle(&self) -> Result<(), AgentError> {
         // Without a slash at its end, behind which a link would be followed.
         let path = self.0.components().as_path();
         let look = || fs::symlink_metadata(path);
@@ -39,17 +39,17 @@ impl At<'_> {
     }
 
     /// Writes a file to `tmp/`, durably.
-    pub fn copy(&self, name: &str, head: &str, message: &File, content: Part) -> Result<Done, Trouble> {
+    pub fn copy(&self, name: &str, head: &str, message: &File, content: Part) -> Result<Response, AgentError> {
         let temporary = self.0.join("tmp").join(name);
         self.write(&temporary, head, message, content).inspect_err(|_| {
             // Nothing points to it yet.
             let _ = disk::remove(&temporary);
         })?;
         let directory = self.0.join("tmp");
-        self.identity().map(Done::Copied).map_err(|error| trouble("look at", &directory, error))
+        self.identity().map(Response::Copied).map_err(|error| trouble("look at", &directory, error))
     }
 
-    fn write(&self, path: &Path, head: &str, message: &File, content: Part) -> Result<(), Trouble> {
+    fn write(&self, path: &Path, head: &str, message: &File, content: Part) -> Result<(), AgentError> {
         let mut file = disk::create(path);
         match &file {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -75,7 +75,7 @@ impl At<'_> {
     }
 
     /// Renames `tmp/N` to `new/N`, durably.
-    pub fn reveal(&self, name: &str) -> Result<(), Trouble> {
+    pub fn reveal(&self, name: &str) -> Result<(), AgentError> {
         let (from, to) = (self.0.join("tmp").join(name), self.0.join("new").join(name));
         let mut renamed = disk::rename_new(&from, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
@@ -89,7 +89,7 @@ impl At<'_> {
 
     /// Gives a message that is its owner's already its name in `new/`. That it is then his
     /// alone says to the server, after a crash, that it has one.
-    pub fn adopt(&self, name: &str, prefix: &str, message: &File) -> Result<(), Trouble> {
+    pub fn accept(&self, name: &str, prefix: &str, message: &File) -> Result<(), AgentError> {
         let target = self.0.join("new").join(name);
         let metadata = message.metadata().map_err(|error| trouble("look at what becomes", &target, error))?;
         let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
@@ -109,9 +109,9 @@ impl At<'_> {
     }
 
     /// What became of a copy, after a crash.
-    pub fn recover(&self, prefix: &str, identity: Identity, is_old: bool) -> Result<Done, Trouble> {
+    pub fn recover(&self, prefix: &str, identity: Identity, is_old: bool) -> Result<Response, AgentError> {
         if self.identity().ok() != Some(identity) {
-            return Ok(Done::Elsewhere);
+            return Ok(Response::Elsewhere);
         }
         let find =
             |directory: &Path| find(directory, prefix).map_err(|error| trouble("look through", directory, error));
@@ -120,14 +120,14 @@ impl At<'_> {
             // btrfs can leave both names of a rename when the power goes.
             let linked = fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.seen(prefix).next().is_some();
             if !linked {
-                return Ok(Done::Waiting(name));
+                return Ok(Response::Waiting(name));
             }
             disk::remove(&path).map_err(|error| trouble("remove", &path, error))?;
         } else if is_old && find(&self.0.join("new"))?.is_none() && find(&self.0.join("cur"))?.is_none() {
-            return Ok(Done::Lost);
+            return Ok(Response::Lost);
         }
         // The crash may have come before the rename was durable.
-        self.sync().map(|()| Done::Well)
+        self.sync().map(|()| Response::Done)
     }
 
     /// What its owner can see of files that begin so.
@@ -137,7 +137,7 @@ impl At<'_> {
     }
 
     /// Makes the directories that are missing.
-    pub fn make(&self) -> Result<(), Trouble> {
+    pub fn make(&self) -> Result<(), AgentError> {
         ["cur", "tmp", "new"].into_iter().try_for_each(|directory| {
             let path = self.0.join(directory);
             // What could not be made is the first one that is not there.
@@ -147,7 +147,7 @@ impl At<'_> {
 
     /// Makes what its owner can see durable. An old name in `tmp/` may come back: it
     /// is nobody's then, or [`At::recover`] finds it.
-    fn sync(&self) -> Result<(), Trouble> {
+    fn sync(&self) -> Result<(), AgentError> {
         let directory = self.0.join("new");
         disk::sync_directory(&directory).map_err(|error| trouble("sync", &directory, error))
     }
@@ -161,8 +161,8 @@ impl At<'_> {
     }
 }
 
-fn trouble(doing: &str, path: &Path, error: io::Error) -> Trouble {
-    Trouble::new(format!("{doing} {}", path.display()), error)
+fn trouble(doing: &str, path: &Path, error: io::Error) -> AgentError {
+    AgentError::new(format!("{doing} {}", path.display()), error)
 }
 
 /// The uppermost directory on the way to `path` that is missing.

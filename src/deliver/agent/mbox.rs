@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{F_WRLCK, O_NOFOLLOW, O_NONBLOCK, SEEK_SET, flock};
 
-use super::{Part, Trouble};
+use super::{AgentError, Part};
 use crate::spool::Content;
 use crate::sys::disk;
 
@@ -34,11 +34,11 @@ const STALE: Duration = Duration::from_secs(600);
 const PIECE: u64 = 64 << 10;
 
 /// Adds a message to the file at a path.
-pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<(), Trouble> {
+pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<(), AgentError> {
     if path == Path::new("/dev/null") {
         return Ok(());
     }
-    let trouble = |doing: &str, error: io::Error| Trouble::new(format!("{doing} {}", path.display()), error);
+    let trouble = |doing: &str, error: io::Error| AgentError::new(format!("{doing} {}", path.display()), error);
     let deadline = Instant::now() + PATIENCE;
     let _beside = LockFile::take(path, deadline).map_err(|e| trouble("lock", e))?;
     let mut options = OpenOptions::new();

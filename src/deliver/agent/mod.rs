@@ -1,14 +1,23 @@
-//! What is done with somebody's rights: in a mailbox, in a home, by a command.
+//! What needs the rights of a mailbox's owner: work in a Maildir, a file, a home, by a
+//! command.
 //!
-//! A [`Task`] is one such thing, and [`perform`] does it, in whatever process has the
-//! rights: this one, or an agent that runs as the recipient. [`Hands`] knows which,
-//! and brings the task there and what came of it back. A task says all that it needs,
-//! and nothing is remembered between two: an agent that dies has done a task or has
-//! not, and the entry in the spool says which, as after a crash.
+//! A [`Request`] is one such piece of work, and [`perform`] carries it out in a process that
+//! has the rights: this one, or an agent that runs as the recipient. [`AgentPool`] decides
+//! which, and brings the request there and the response back. A request says all that it
+//! needs, and nothing is remembered between two: an agent that dies has carried out a request
+//! or has not, and the entry in the spool says which, as after a crash.
 //!
-//! Paths come from the configuration, a users file or the system, never from a
-//! client. What cannot be done is a [`Trouble`], which the worker turns into an outcome.
-//! Decides nothing about recipients and knows nothing of entries.
+//! Paths come from the configuration, a users file or the system, never from a client. A
+//! failure is an [`AgentError`], which becomes an outcome in `deliver::local`. Decides nothing
+//! about recipients and knows nothing of entries.
+//!
+//! - `command`: a command that takes a message
+//! - `home`: a user's `.forward`, and lists
+//! - `maildir`: the steps in a Maildir
+//! - `mbox`: a file that holds many messages
+//! - `pool`: who carries out a request: this process, or an agent
+//! - `process`: the process of an agent
+//! - `wire`: requests and responses as bytes
 
 mod command;
 mod home;
@@ -26,69 +35,69 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-pub use pool::Hands;
+pub use pool::AgentPool;
 
 use crate::sys;
 pub use crate::sys::command::Ended;
 pub use crate::users::Owner;
 
-/// One thing to be done.
+/// One piece of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Task {
-    /// Write a message to `tmp/` of a Maildir, durably.
+pub enum Request {
+    /// Write a message to a Maildir's `tmp/`, durably.
     Copy {
         /// The Maildir; made if it is missing.
         mailbox: PathBuf,
         /// The name of the file.
         name: String,
-        /// What goes before the content.
+        /// The text before the content.
         head: String,
-        /// What the message's file has of it.
+        /// The content, as a part of the message's file.
         content: Part,
     },
-    /// Rename what was written to `new/`, durably.
+    /// Rename a written file to `new/`, durably.
     Reveal {
         /// The Maildir.
         mailbox: PathBuf,
         /// The name of the file.
         name: String,
     },
-    /// Give the message's file, which is the recipient's by now, its name in `new/`.
-    Adopt {
+    /// Link the message's file, which the recipient owns by now, into `new/`.
+    Accept {
         /// The Maildir; made if it is missing.
         mailbox: PathBuf,
         /// The name of the file.
         name: String,
-        /// What its name begins with, if it has one there since before a crash.
+        /// The beginning of the name, which it may have there since before a crash.
         prefix: String,
     },
-    /// Find out what became of a copy, after a crash.
+    /// Find out what became of a copy that was written before a crash.
     Recover {
         /// The Maildir.
         mailbox: PathBuf,
-        /// What the name of the file begins with.
+        /// The beginning of the file's name.
         prefix: String,
         /// The `tmp/` in which it was written.
         identity: Identity,
-        /// So long ago that its owner may have removed it from `tmp/`.
+        /// Whether it was written so long ago that its owner may have removed it from `tmp/`.
         is_old: bool,
     },
-    /// Write a message to the end of a file that holds many, durably.
+    /// Append a message to a file that holds many, durably.
     Append {
         /// The file; made if it is missing.
         file: PathBuf,
-        /// What goes before the content: its first line is the one that parts messages.
+        /// The text before the content; its first line separates messages.
         head: String,
-        /// What the message's file has of it.
+        /// The content, as a part of the message's file.
         content: Part,
     },
-    /// Read what a user wants to be done with his mail: the first of some files in his home.
+    /// Read the first of some `.forward` files in a user's home.
     Forward {
-        /// His home.
+        /// The home.
         home: PathBuf,
-        /// His number: only he and root may own the file.
+        /// The user's number: the file must belong to this user or to root.
         uid: u32,
-        /// The names, without a directory.
+        /// The file names, without a directory.
         names: Vec<String>,
     },
     /// Read a list of addresses.
@@ -98,120 +107,123 @@ pub enum Task {
     },
     /// Run a command, with the message on its standard input.
     Run {
-        /// As it is written in a table.
+        /// The command as it is written in a table.
         command: String,
-        /// Where it works.
+        /// Its working directory.
         directory: PathBuf,
-        /// All of its environment.
+        /// Its whole environment.
         environment: Vec<(String, String)>,
-        /// What goes before the content.
+        /// The text before the content.
         head: String,
-        /// What the message's file has of it.
+        /// The content, as a part of the message's file.
         content: Part,
-        /// How long it may take, in seconds.
+        /// Its time limit in seconds.
         limit: u64,
     },
-    /// Run a configured command, without a shell, for what it prints.
+    /// Run a configured command without a shell, for its output.
     Print {
         /// The program and its arguments.
         words: Vec<String>,
-        /// Seconds that it has.
+        /// Its time limit in seconds.
         limit: u32,
-        /// Octets that it may print.
+        /// The longest output, in bytes.
         most: u32,
     },
 }
 
-/// A piece of the file that goes with a task, in octets.
+/// A part of the file that goes with a request, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// Where it begins.
+    /// Its offset.
     pub at: u64,
     /// Its length.
     pub size: u64,
 }
 
-/// What tells one `tmp/` from one that is there in its place, such as below a mount
-/// that failed. The number of its device would not do: it is another one after many a
-/// restart.
+/// The identity of a `tmp/` directory, to tell it from another one at the same path, such as
+/// below a failed mount. A device number would not do, since it can change at a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// When it was made, in nanoseconds since 1970; 0 where the file system does not know.
+    /// When it was made, in nanoseconds since 1970; 0 if the file system does not know.
     pub born: u64,
-    /// The number of its inode.
+    /// The inode number.
     pub inode: u64,
 }
 
-/// What came of a task.
+/// The response to a request that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
+pub enum Response {
     /// It is done.
-    Well,
-    /// It was written, in this `tmp/`.
+    Done,
+    /// The copy is written, in this `tmp/`.
     Copied(Identity),
-    /// It is still in `tmp/`, under this name.
+    /// The copy is still in `tmp/`, under this name.
     Waiting(String),
-    /// It is in no place where it could be.
+    /// The copy is nowhere in the Maildir.
     Lost,
-    /// That `tmp/` is another one.
+    /// The `tmp/` is not the one that the copy was written to.
     Elsewhere,
     /// The text of a file.
     Text(String),
     /// There is no such file.
     Absent,
-    /// There is a file, and it is not to be believed: why.
+    /// The file is not trusted, for this reason.
     Refused(String),
-    /// The command ended like this, and said this first.
+    /// The command ended like this; its output, cut off at a limit.
     Ended(Ended, String),
-    /// What was printed.
+    /// The output.
     Printed(Vec<u8>),
 }
 
-/// Why it could not be done.
+/// Why a request failed.
 #[derive(Debug)]
-pub struct Trouble {
-    /// What was being done, in words.
+pub struct AgentError {
+    /// The step that failed, in words.
     pub doing: String,
-    /// Why it failed.
+    /// The error of that step.
     pub error: io::Error,
 }
 
-/// Does a task with the rights of this process. `message` is the file that goes with it.
+/// Carries out a request with the rights of this process. `message` is the file that goes with it.
 ///
 /// # Errors
-/// What the system says.
-pub fn perform(task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
-    let message = || message.ok_or_else(|| Trouble::new("read the message", io::ErrorKind::InvalidInput));
-    match task {
-        Task::Copy { mailbox, name, head, content } => {
+/// The step that failed, with the system's error.
+pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, AgentError> {
+    let message = || message.ok_or_else(|| AgentError::new("read the message", io::ErrorKind::InvalidInput));
+    match request {
+        Request::Copy { mailbox, name, head, content } => {
             maildir::At(mailbox).settle()?;
             maildir::At(mailbox).copy(name, head, message()?, *content)
         }
-        Task::Reveal { mailbox, name } => maildir::At(mailbox).reveal(name).map(|()| Done::Well),
-        Task::Recover { mailbox, prefix, identity, is_old } => maildir::At(mailbox).recover(prefix, *identity, *is_old),
-        Task::Adopt { mailbox, name, prefix } => {
-            maildir::At(mailbox).settle()?;
-            maildir::At(mailbox).adopt(name, prefix, message()?).map(|()| Done::Well)
+        Request::Reveal { mailbox, name } => maildir::At(mailbox).reveal(name).map(|()| Response::Done),
+        Request::Recover { mailbox, prefix, identity, is_old } => {
+            maildir::At(mailbox).recover(prefix, *identity, *is_old)
         }
-        Task::Append { file, head, content } => mbox::append(file, head, message()?, *content).map(|()| Done::Well),
-        Task::Forward { home, uid, names } => home::forward(home, *uid, names),
-        Task::Read { file } => home::read(file),
-        Task::Run { command, directory, environment, head, content, limit } => {
+        Request::Accept { mailbox, name, prefix } => {
+            maildir::At(mailbox).settle()?;
+            maildir::At(mailbox).accept(name, prefix, message()?).map(|()| Response::Done)
+        }
+        Request::Append { file, head, content } => {
+            mbox::append(file, head, message()?, *content).map(|()| Response::Done)
+        }
+        Request::Forward { home, uid, names } => home::forward(home, *uid, names),
+        Request::Read { file } => home::read(file),
+        Request::Run { command, directory, environment, head, content, limit } => {
             let run = command::Run { command, directory, environment, limit: Duration::from_secs(*limit) };
             run.with(head, message()?, *content)
         }
-        Task::Print { words, limit, most } => {
-            let none = || Trouble::new("run a command", io::ErrorKind::InvalidInput);
+        Request::Print { words, limit, most } => {
+            let none = || AgentError::new("run a command", io::ErrorKind::InvalidInput);
             let (program, arguments) = words.split_first().ok_or_else(none)?;
             let most = usize::try_from(*most).unwrap_or(usize::MAX);
             let printed = sys::command::output(program, arguments, Duration::from_secs((*limit).into()), most);
-            printed.map(Done::Printed).map_err(|error| Trouble::new(program, error))
+            printed.map(Response::Printed).map_err(|error| AgentError::new(program, error))
         }
     }
 }
 
-/// Refuses what another user may have put in the place of a mailbox: in a directory where
-/// everybody may make files it has to be whose process this is, or root's.
+/// Refuses a mailbox that another user may have put there: in a directory where everybody may
+/// make files it must belong to this process's user or to root.
 fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
     if [geteuid().as_raw(), 0].contains(&found.uid()) {
         return Ok(());
@@ -223,18 +235,18 @@ fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
     Err(io::Error::other("it belongs to somebody else, and everybody may make files there"))
 }
 
-/// Writing, for those who are neither the owner nor of the group.
+/// The mode bit for writing by users who are neither the owner nor of the group.
 const EVERYBODY: u32 = 0o002;
 
-impl Task {
-    /// Whether the server, which is confined, could not do it itself.
-    fn is_beyond_the_server(&self) -> bool {
+impl Request {
+    /// Whether the confined server could not carry it out itself.
+    fn exceeds_confinement(&self) -> bool {
         matches!(self, Self::Print { .. } | Self::Run { .. } | Self::Read { .. } | Self::Append { .. })
     }
 }
 
-impl Trouble {
-    /// Trouble with something.
+impl AgentError {
+    /// The failure of a step.
     pub fn new(doing: impl Into<String>, error: impl Into<io::Error>) -> Self {
         Self { doing: doing.into(), error: error.into() }
     }

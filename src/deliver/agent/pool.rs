@@ -1,10 +1,10 @@
-//! Who does a task: this process, or an agent that runs as its owner.
+//! Who carries out a request: this process, or an agent that runs as the owner.
 //!
-//! Where there is a keeper (`privsep::rights`), what a user of the system owns is done by an
-//! agent of his own: it is asked for when it is needed, and kept for a while, since where
-//! one message goes the next one often goes too. An agent does one task at a time, and has
-//! so long for it; one that answers late, or nonsense, is dropped, and the task is in
-//! trouble, whatever came of it: the next attempt finds out.
+//! A server with a monitor has an agent do what needs a user's rights. It asks the monitor
+//! for one when it needs it, and keeps it for a while, since the next message often goes the
+//! same way. An agent carries out one request at a time, within a time limit. One that is late
+//! or answers nonsense is dropped, and the request has failed, whatever became of it: the
+//! next attempt finds that out.
 
 use std::fs::File;
 use std::io;
@@ -12,23 +12,26 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::wire::{receive_result, send_task};
-use super::{Done, Owner, Task, Trouble, perform};
-use crate::privsep::rights;
+use super::wire::{receive_response, send_request};
+use super::{AgentError, Owner, Request, Response, perform};
+use crate::privsep::Rights;
 
-/// For how long an agent waits for its next task.
+/// How long an agent waits for its next request.
 pub const IDLE: Duration = Duration::from_secs(30);
-/// For how long one is given another task: it must not end meanwhile.
-const FRESH: Duration = Duration::from_secs(20);
+/// How long an idle agent is used again: less than it waits.
+const REUSED_WITHIN: Duration = Duration::from_secs(20);
 /// Idle agents that are kept.
-const MOST: usize = 32;
-/// For how long an agent may work on a task, beyond the time that the task itself has.
-const PATIENCE: Duration = Duration::from_secs(120);
+const MAX_IDLE: usize = 32;
+/// How long an agent may take for a request, beyond the time that a command has.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What does tasks.
+const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
+
+/// The agents of this server, or this process itself where it is alone.
 #[derive(Debug, Default)]
-pub struct Hands {
-    /// Who has nothing to do, the latest last.
+pub struct AgentPool {
+    rights: Rights,
+    /// The idle agents, the latest last.
     idle: Mutex<Vec<Agent>>,
 }
 
@@ -39,51 +42,62 @@ struct Agent {
     since: Instant,
 }
 
-impl Hands {
-    /// Does a task with the rights of `owner`. `message` is the file that goes with it.
+impl AgentPool {
+    /// A pool without agents; they are started with these rights.
+    pub fn new(rights: Rights) -> Self {
+        Self { rights, idle: Mutex::default() }
+    }
+
+    /// The rights with which agents are started.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// Carries out a request with the rights of `owner`. `message` is the file that goes with
+    /// it.
     ///
     /// # Errors
-    /// What the system says, or that there is no agent now.
-    pub fn perform(&self, owner: &Owner, task: &Task, message: Option<&File>) -> Result<Done, Trouble> {
-        if !rights::is_there() {
-            return perform(task, message);
+    /// The request failed, or there is no agent now.
+    pub fn perform(&self, owner: &Owner, request: &Request, message: Option<&File>) -> Result<Response, AgentError> {
+        if !self.rights.has_monitor() {
+            return perform(request, message);
         }
-        if *owner == Owner::Server && !task.is_beyond_the_server() {
-            let result = perform(task, message);
-            // It may be confined to other places than an alias names.
-            if result.as_ref().err().is_none_or(|trouble| trouble.error.kind() != io::ErrorKind::PermissionDenied) {
+        if *owner == Owner::Server && !request.exceeds_confinement() {
+            let result = perform(request, message);
+            // The server may be confined to other places than an alias names.
+            if result.as_ref().err().is_none_or(|failed| failed.error.kind() != io::ErrorKind::PermissionDenied) {
                 return result;
             }
         }
-        let lost = |error: io::Error| Trouble::new(format!("work as {}", name(owner)), error);
-        let agent = self.agent(owner).map_err(lost)?;
-        let own = if let Task::Run { limit, .. } = task { Duration::from_secs(*limit) } else { Duration::ZERO };
-        let asked = agent.socket.set_write_timeout(Some(PATIENCE)).and_then(|()| {
-            send_task(&agent.socket, task, message)?;
-            receive_result(&agent.socket, Instant::now() + PATIENCE + own)
+        let lost = |error: io::Error| AgentError::new(format!("work as {}", name(owner)), error);
+        let agent = self.take(owner).map_err(lost)?;
+        let own = if let Request::Run { limit, .. } = request { Duration::from_secs(*limit) } else { Duration::ZERO };
+        let asked = agent.socket.set_write_timeout(Some(REQUEST_TIMEOUT)).and_then(|()| {
+            send_request(&agent.socket, request, message)?;
+            receive_response(&agent.socket, Instant::now() + REQUEST_TIMEOUT + own)
         });
         let result = asked.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => lost(io::ErrorKind::TimedOut.into()),
             _ => lost(error),
         })?;
-        self.keep(agent);
+        self.put_back(agent);
         result
     }
 
-    fn agent(&self, owner: &Owner) -> io::Result<Agent> {
+    fn take(&self, owner: &Owner) -> io::Result<Agent> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|agent| agent.since.elapsed() < FRESH);
+        idle.retain(|agent| agent.since.elapsed() < REUSED_WITHIN);
         if let Some(at) = idle.iter().rposition(|agent| agent.owner == *owner) {
             return Ok(idle.remove(at));
         }
         drop(idle);
         let user = if let Owner::User(account) = owner { Some(account.name.as_str()) } else { None };
-        Ok(Agent { owner: owner.clone(), socket: rights::agent(user)?, since: Instant::now() })
+        Ok(Agent { owner: owner.clone(), socket: self.rights.agent(user)?, since: Instant::now() })
     }
 
-    fn keep(&self, agent: Agent) {
+    fn put_back(&self, agent: Agent) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() >= MOST {
+        if idle.len() >= MAX_IDLE {
             idle.remove(0);
         }
         idle.push(Agent { since: Instant::now(), ..agent });

@@ -1,13 +1,11 @@
-//! An agent: a process that does tasks with the rights of whom it runs as.
+//! The process of an agent: it carries out one request after the other, with its user's rights.
 //!
-//! It is this program under another name, begun by the keeper with nothing but a socket to
-//! the server, on its standard input. The first thing that it does is to become that user,
-//! with no group but his own, and to tell the keeper; since it does so itself, the system
-//! lets him send it signals, but not look into it, nor take its descriptors. Who he is it
-//! asks the system as root, and keeps nothing open of that. If there is no such user, or he
-//! is root, it becomes nobody, to say so. What a command of his leaves behind takes room that
-//! is everybody's, so his processes are limited before one is run. It does one task after the
-//! other, and ends when the server hangs up, sends nonsense, or has nothing for it for a while.
+//! It is this program under another name. The monitor starts it with nothing but a socket
+//! to the server, as standard input. It first becomes its user (`privsep::agent`). If there is
+//! no such user, or the user is root, it answers the first request with that. What a user's
+//! command leaves behind takes up room that all users share, so the number of the user's
+//! processes is limited before a command is run. An agent ends when the server closes the
+//! socket or sends garbage, or when no request has come for [`IDLE`].
 
 use std::fs::File;
 use std::io;
@@ -16,77 +14,63 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::User;
 
 use super::pool::IDLE;
-use super::wire::{receive_task, send_result};
-use super::{Task, Trouble, perform};
-use crate::sys;
-use crate::sys::command;
+use super::wire::{receive_request, send_response};
+use super::{AgentError, Request, perform};
+use crate::privsep::agent::{become_named, become_numbered};
+use crate::sys::{self, command};
 
-/// The user and the group of nobody, on every Linux.
-const NOBODY: u32 = 65_534;
-/// Processes and threads of a user, with all others that he has on this host.
-const PROCESSES: u64 = 2048;
+/// Processes and threads that a user may have on this host when an agent runs a command.
+const MAX_PROCESSES: u64 = 2048;
 
-/// Becomes this user of the system, and works until there is nothing more to do.
+/// Becomes the user of the system with this name, and serves.
 ///
 /// # Errors
-/// That it cannot become him, that standard input is no socket, or what ended it.
-pub fn run_for(name: &str) -> io::Result<()> {
+/// Root's rights cannot be dropped; standard input is not a socket, or fails.
+pub fn run_named(name: &str) -> io::Result<()> {
     sys::end_with_input(command::end_all)?;
-    let found = match User::from_name(name) {
-        Ok(Some(user)) if user.uid.is_root() => Err(io::Error::other("nothing is done as root")),
-        Ok(Some(user)) => Ok((user.uid.as_raw(), user.gid.as_raw())),
-        Ok(None) => Err(io::Error::other("there is no such user")),
-        Err(e) => Err(e.into()),
-    };
-    // What the system's libraries have opened to find out.
-    sys::close_inherited(0);
-    match found {
-        Ok((uid, gid)) => work(uid, gid),
-        Err(error) => {
-            sys::become_and_say(NOBODY, NOBODY)?;
-            refuse(Trouble::new(format!("work as {name}"), error))
-        }
+    match become_named(name)? {
+        Ok(uid) => serve(uid),
+        Err(why) => refuse(AgentError::new(format!("work as {name}"), why)),
     }
 }
 
-/// Answers the first task, whatever it is.
-fn refuse(trouble: Trouble) -> io::Result<()> {
+/// Becomes the user with these numbers, and serves.
+///
+/// # Errors
+/// Those of [`run_named`].
+pub fn run_numbered(uid: u32, gid: u32) -> io::Result<()> {
+    sys::end_with_input(command::end_all)?;
+    serve(become_numbered(uid, gid)?)
+}
+
+/// Answers the first request with this error, whatever it is.
+fn refuse(error: AgentError) -> io::Result<()> {
     let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;
-    if receive_task(&socket)?.is_some() {
-        send_result(&socket, &Err(trouble))?;
+    if receive_request(&socket)?.is_some() {
+        send_response(&socket, &Err(error))?;
     }
     Ok(())
 }
 
-/// Becomes the user with these numbers, and works until there is nothing more to do.
-///
-/// # Errors
-/// That it cannot become him, that standard input is no socket, or what ended it.
-pub fn run(uid: u32, gid: u32) -> io::Result<()> {
-    sys::end_with_input(command::end_all)?;
-    work(uid, gid)
-}
-
-fn work(uid: u32, gid: u32) -> io::Result<()> {
-    sys::become_and_say(uid, gid)?;
+fn serve(uid: u32) -> io::Result<()> {
     sys::usual_descriptor_limit();
     umask(Mode::from_bits_truncate(0o077));
     let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;
     loop {
-        match receive_task(&socket) {
-            Ok(Some((task, message))) => {
-                if matches!(task, Task::Run { .. }) && message.as_ref().is_some_and(|file| is_anothers(file, uid)) {
-                    sys::limit_processes(PROCESSES);
+        match receive_request(&socket) {
+            Ok(Some((request, message))) => {
+                if matches!(request, Request::Run { .. }) && message.as_ref().is_some_and(|file| is_foreign(file, uid))
+                {
+                    sys::limit_processes(MAX_PROCESSES);
                 }
-                let result = perform(&task, message.as_ref());
-                // Who has the answer finds nothing in its hands.
+                let result = perform(&request, message.as_ref());
+                // Closed before the response: then the server knows that nobody has it open.
                 drop(message);
-                send_result(&socket, &result)?;
+                send_response(&socket, &result)?;
             }
             Ok(None) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -95,8 +79,8 @@ fn work(uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
-/// Whether a message is not this user's: it is the server's, of whose threads there may be
-/// many more.
-fn is_anothers(message: &File, uid: u32) -> bool {
+/// Whether a message belongs to another user. If not, this is the server's own user, whose
+/// server may have many more threads than [`MAX_PROCESSES`].
+fn is_foreign(message: &File, uid: u32) -> bool {
     message.metadata().is_ok_and(|metadata| metadata.uid() != uid)
 }

@@ -1,7 +1,7 @@
 //! Tasks and what came of them as octets, between the server and an agent.
 //!
 //! A letter is its length and so many octets, at most [`MOST`]; the file that goes with a
-//! task comes beside the first of them. Whoever reads believes nothing: an agent runs as a
+//! request comes beside the first of them. Whoever reads believes nothing: an agent runs as a
 //! user, who may have taken it over.
 
 use std::fs::File;
@@ -10,61 +10,61 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use super::{Done, Ended, Identity, Part, Task, Trouble};
+use super::{AgentError, Ended, Identity, Part, Request, Response};
 use crate::privsep::bytes::{Reader, Writer};
 use crate::privsep::fdpass;
 
 /// The longest letter.
 const MOST: usize = 1 << 20;
 
-/// Sends a task.
+/// Sends a request.
 ///
 /// # Errors
 /// Those of the socket.
-pub fn send_task(socket: &UnixStream, task: &Task, message: Option<&File>) -> io::Result<()> {
+pub fn send_request(socket: &UnixStream, request: &Request, message: Option<&File>) -> io::Result<()> {
     let mut to = Writer::default();
-    write_task(&mut to, task);
+    write_request(&mut to, request);
     send(socket, &to.into_bytes(), message)
 }
 
-/// Receives a task; `None` when there are no more.
+/// Receives a request; `None` when there are no more.
 ///
 /// # Errors
 /// Those of the socket, and `InvalidData`.
-pub fn receive_task(socket: &UnixStream) -> io::Result<Option<(Task, Option<File>)>> {
+pub fn receive_request(socket: &UnixStream) -> io::Result<Option<(Request, Option<File>)>> {
     let Some((bytes, file)) = receive(socket, None)? else { return Ok(None) };
-    Ok(Some((read_task(&mut Reader::new(&bytes))?, file)))
+    Ok(Some((read_request(&mut Reader::new(&bytes))?, file)))
 }
 
 /// Sends what came of it.
 ///
 /// # Errors
 /// Those of the socket.
-pub fn send_result(socket: &UnixStream, result: &Result<Done, Trouble>) -> io::Result<()> {
+pub fn send_response(socket: &UnixStream, result: &Result<Response, AgentError>) -> io::Result<()> {
     let mut to = Writer::default();
     match result {
-        Ok(done) => write_done(to.octet(0), done),
-        Err(Trouble { doing, error }) => {
+        Ok(done) => write_response(to.byte(0), done),
+        Err(AgentError { doing, error }) => {
             let number = error.raw_os_error().unwrap_or(0).cast_unsigned();
-            to.octet(1).text(doing).number(number).text(error.to_string());
+            to.byte(1).text(doing).number(number).text(error.to_string());
         }
     }
     send(socket, &to.into_bytes(), None)
 }
 
-/// Receives what came of a task, all of it before the deadline.
+/// Receives what came of a request, all of it before the deadline.
 ///
 /// # Errors
 /// Those of the socket, `InvalidData`, and `UnexpectedEof` when the agent is gone.
-pub fn receive_result(socket: &UnixStream, deadline: Instant) -> io::Result<Result<Done, Trouble>> {
+pub fn receive_response(socket: &UnixStream, deadline: Instant) -> io::Result<Result<Response, AgentError>> {
     let Some((bytes, _)) = receive(socket, Some(deadline))? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
     let mut from = Reader::new(&bytes);
-    if from.octet()? == 0 {
-        return read_done(&mut from).map(Ok);
+    if from.byte()? == 0 {
+        return read_response(&mut from).map(Ok);
     }
     let (doing, number, text) = (from.string()?, from.number()?.cast_signed(), from.string()?);
     let error = if number == 0 { io::Error::other(text) } else { io::Error::from_raw_os_error(number) };
-    Ok(Err(Trouble { doing, error }))
+    Ok(Err(AgentError { doing, error }))
 }
 
 fn send(mut socket: &UnixStream, bytes: &[u8], file: Option<&File>) -> io::Result<()> {
@@ -109,44 +109,49 @@ fn keep(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<()> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { socket.set_read_timeout(Some(left)) }
 }
 
-fn write_task(to: &mut Writer, task: &Task) {
-    match task {
-        Task::Copy { mailbox, name, head, content } => {
-            to.octet(1).path(mailbox).text(name).text(head).large(content.at).large(content.size)
+fn write_request(to: &mut Writer, request: &Request) {
+    match request {
+        Request::Copy { mailbox, name, head, content } => {
+            to.byte(1).path(mailbox).text(name).text(head).large(content.at).large(content.size)
         }
-        Task::Reveal { mailbox, name } => to.octet(2).path(mailbox).text(name),
-        Task::Recover { mailbox, prefix, identity, is_old } => {
-            to.octet(3).path(mailbox).text(prefix).large(identity.born).large(identity.inode).octet(u8::from(*is_old))
+        Request::Reveal { mailbox, name } => to.byte(2).path(mailbox).text(name),
+        Request::Recover { mailbox, prefix, identity, is_old } => {
+            to.byte(3).path(mailbox).text(prefix).large(identity.born).large(identity.inode).byte(u8::from(*is_old))
         }
-        Task::Append { file, head, content } => to.octet(4).path(file).text(head).large(content.at).large(content.size),
-        Task::Forward { home, uid, names } => texts(to.octet(5).path(home).number(*uid), names),
-        Task::Read { file } => to.octet(6).path(file),
-        Task::Run { command, directory, environment, head, content, limit } => {
-            to.octet(7).text(command).path(directory).text(head).large(content.at).large(content.size).large(*limit);
+        Request::Append { file, head, content } => {
+            to.byte(4).path(file).text(head).large(content.at).large(content.size)
+        }
+        Request::Forward { home, uid, names } => texts(to.byte(5).path(home).number(*uid), names),
+        Request::Read { file } => to.byte(6).path(file),
+        Request::Run { command, directory, environment, head, content, limit } => {
+            to.byte(7).text(command).path(directory).text(head).large(content.at).large(content.size).large(*limit);
             to.number(u32::try_from(environment.len()).unwrap_or(u32::MAX));
             environment.iter().fold(to, |to, (name, value)| to.text(name).text(value))
         }
-        Task::Adopt { mailbox, name, prefix } => to.octet(9).path(mailbox).text(name).text(prefix),
-        Task::Print { words, limit, most } => texts(to.octet(8).number(*limit).number(*most), words),
+        Request::Accept { mailbox, name, prefix } => to.byte(9).path(mailbox).text(name).text(prefix),
+        Request::Print { words, limit, most } => texts(to.byte(8).number(*limit).number(*most), words),
     };
 }
 
-fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
-    Ok(match from.octet()? {
-        1 => {
-            Task::Copy { mailbox: from.path()?, name: from.string()?, head: from.string()?, content: read_part(from)? }
-        }
-        2 => Task::Reveal { mailbox: from.path()?, name: from.string()? },
-        3 => Task::Recover {
+fn read_request(from: &mut Reader<'_>) -> io::Result<Request> {
+    Ok(match from.byte()? {
+        1 => Request::Copy {
+            mailbox: from.path()?,
+            name: from.string()?,
+            head: from.string()?,
+            content: read_part(from)?,
+        },
+        2 => Request::Reveal { mailbox: from.path()?, name: from.string()? },
+        3 => Request::Recover {
             mailbox: from.path()?,
             prefix: from.string()?,
             identity: Identity { born: from.large()?, inode: from.large()? },
-            is_old: from.octet()? != 0,
+            is_old: from.byte()? != 0,
         },
-        4 => Task::Append { file: from.path()?, head: from.string()?, content: read_part(from)? },
-        5 => Task::Forward { home: from.path()?, uid: from.number()?, names: read_texts(from)? },
-        6 => Task::Read { file: from.path()? },
-        7 => Task::Run {
+        4 => Request::Append { file: from.path()?, head: from.string()?, content: read_part(from)? },
+        5 => Request::Forward { home: from.path()?, uid: from.number()?, names: read_texts(from)? },
+        6 => Request::Read { file: from.path()? },
+        7 => Request::Run {
             command: from.string()?,
             directory: from.path()?,
             head: from.string()?,
@@ -157,8 +162,8 @@ fn read_task(from: &mut Reader<'_>) -> io::Result<Task> {
                 (0..count).map(|_| Ok((from.string()?, from.string()?))).collect::<io::Result<_>>()?
             },
         },
-        9 => Task::Adopt { mailbox: from.path()?, name: from.string()?, prefix: from.string()? },
-        8 => Task::Print { limit: from.number()?, most: from.number()?, words: read_texts(from)? },
+        9 => Request::Accept { mailbox: from.path()?, name: from.string()?, prefix: from.string()? },
+        8 => Request::Print { limit: from.number()?, most: from.number()?, words: read_texts(from)? },
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
@@ -178,49 +183,49 @@ fn read_part(from: &mut Reader<'_>) -> io::Result<Part> {
     Ok(Part { at: from.large()?, size: from.large()? })
 }
 
-fn write_done(to: &mut Writer, done: &Done) {
+fn write_response(to: &mut Writer, done: &Response) {
     match done {
-        Done::Well => to.octet(1),
-        Done::Copied(Identity { born, inode }) => to.octet(2).large(*born).large(*inode),
-        Done::Waiting(name) => to.octet(3).text(name),
-        Done::Lost => to.octet(4),
-        Done::Elsewhere => to.octet(5),
-        Done::Text(text) => to.octet(6).text(text),
-        Done::Absent => to.octet(7),
-        Done::Refused(why) => to.octet(8).text(why),
-        Done::Ended(ended, said) => {
+        Response::Done => to.byte(1),
+        Response::Copied(Identity { born, inode }) => to.byte(2).large(*born).large(*inode),
+        Response::Waiting(name) => to.byte(3).text(name),
+        Response::Lost => to.byte(4),
+        Response::Elsewhere => to.byte(5),
+        Response::Text(text) => to.byte(6).text(text),
+        Response::Absent => to.byte(7),
+        Response::Refused(why) => to.byte(8).text(why),
+        Response::Ended(ended, said) => {
             let (way, number) = match ended {
                 Ended::Code(code) => (0, *code),
                 Ended::Signal(signal) => (1, *signal),
                 Ended::Late => (2, 0),
             };
-            to.octet(9).octet(way).number(number.cast_unsigned()).text(said)
+            to.byte(9).byte(way).number(number.cast_unsigned()).text(said)
         }
-        Done::Printed(text) => to.octet(10).text(text),
+        Response::Printed(text) => to.byte(10).text(text),
     };
 }
 
-fn read_done(from: &mut Reader<'_>) -> io::Result<Done> {
-    Ok(match from.octet()? {
-        1 => Done::Well,
-        2 => Done::Copied(Identity { born: from.large()?, inode: from.large()? }),
-        3 => Done::Waiting(from.string()?),
-        4 => Done::Lost,
-        5 => Done::Elsewhere,
-        6 => Done::Text(from.string()?),
-        7 => Done::Absent,
-        8 => Done::Refused(from.string()?),
+fn read_response(from: &mut Reader<'_>) -> io::Result<Response> {
+    Ok(match from.byte()? {
+        1 => Response::Done,
+        2 => Response::Copied(Identity { born: from.large()?, inode: from.large()? }),
+        3 => Response::Waiting(from.string()?),
+        4 => Response::Lost,
+        5 => Response::Elsewhere,
+        6 => Response::Text(from.string()?),
+        7 => Response::Absent,
+        8 => Response::Refused(from.string()?),
         9 => {
-            let (way, number) = (from.octet()?, from.number()?.cast_signed());
+            let (way, number) = (from.byte()?, from.number()?.cast_signed());
             let ended = match way {
                 0 => Ended::Code(number),
                 1 => Ended::Signal(number),
                 2 => Ended::Late,
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             };
-            Done::Ended(ended, from.string()?)
+            Response::Ended(ended, from.string()?)
         }
-        10 => Done::Printed(from.bytes()?.to_vec()),
+        10 => Response::Printed(from.bytes()?.to_vec()),
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
@@ -243,7 +248,7 @@ mod tests {
             }
         });
         let begun = Instant::now();
-        let late = receive_result(&one, begun + std::time::Duration::from_millis(200)).expect_err("late");
+        let late = receive_response(&one, begun + std::time::Duration::from_millis(200)).expect_err("late");
         assert!(matches!(late.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{late}");
         assert!(begun.elapsed() < std::time::Duration::from_secs(5));
         drop(one);
@@ -254,25 +259,25 @@ mod tests {
     fn tasks_and_results_come_as_they_went() {
         let (one, two) = UnixStream::pair().expect("a pair");
         let mailbox = || "/home/jon/Maildir".into();
-        for task in [
-            Task::Copy {
+        for request in [
+            Request::Copy {
                 mailbox: mailbox(),
                 name: "1.x".into(),
                 head: "h\n".repeat(1000),
                 content: Part { at: 7, size: 9 },
             },
-            Task::Reveal { mailbox: mailbox(), name: "1.x".into() },
-            Task::Recover {
+            Request::Reveal { mailbox: mailbox(), name: "1.x".into() },
+            Request::Recover {
                 mailbox: mailbox(),
                 prefix: "1.".into(),
                 identity: Identity { born: 1, inode: 2 },
                 is_old: true,
             },
-            Task::Adopt { mailbox: mailbox(), name: "1.x".into(), prefix: "1.".into() },
-            Task::Append { file: mailbox(), head: "From x\n".into(), content: Part { at: 7, size: 9 } },
-            Task::Forward { home: mailbox(), uid: 7, names: vec![".forward+x".into(), ".forward".into()] },
-            Task::Read { file: mailbox() },
-            Task::Run {
+            Request::Accept { mailbox: mailbox(), name: "1.x".into(), prefix: "1.".into() },
+            Request::Append { file: mailbox(), head: "From x\n".into(), content: Part { at: 7, size: 9 } },
+            Request::Forward { home: mailbox(), uid: 7, names: vec![".forward+x".into(), ".forward".into()] },
+            Request::Read { file: mailbox() },
+            Request::Run {
                 command: "cat".into(),
                 directory: mailbox(),
                 environment: vec![("USER".into(), "jon".into()), ("SENDER".into(), String::new())],
@@ -280,42 +285,42 @@ mod tests {
                 content: Part { at: 7, size: 9 },
                 limit: 1000,
             },
-            Task::Print { words: vec!["/bin/echo".into(), "a b".into()], limit: 30, most: 100 },
+            Request::Print { words: vec!["/bin/echo".into(), "a b".into()], limit: 30, most: 100 },
         ] {
             let file = File::open("/dev/null").expect("there");
-            send_task(&one, &task, Some(&file)).expect("sent");
-            let (came, file) = receive_task(&two).expect("received").expect("one");
-            assert!(came == task && file.is_some());
+            send_request(&one, &request, Some(&file)).expect("sent");
+            let (came, file) = receive_request(&two).expect("received").expect("one");
+            assert!(came == request && file.is_some());
         }
         for done in [
-            Done::Well,
-            Done::Copied(Identity { born: u64::MAX, inode: 2 }),
-            Done::Waiting("1.x".into()),
-            Done::Lost,
-            Done::Elsewhere,
-            Done::Text("jon, mary\n".into()),
-            Done::Absent,
-            Done::Refused("others may write it".into()),
-            Done::Ended(Ended::Code(75), "later".into()),
-            Done::Ended(Ended::Signal(9), String::new()),
-            Done::Ended(Ended::Late, String::new()),
-            Done::Printed(b"token\n".to_vec()),
+            Response::Done,
+            Response::Copied(Identity { born: u64::MAX, inode: 2 }),
+            Response::Waiting("1.x".into()),
+            Response::Lost,
+            Response::Elsewhere,
+            Response::Text("jon, mary\n".into()),
+            Response::Absent,
+            Response::Refused("others may write it".into()),
+            Response::Ended(Ended::Code(75), "later".into()),
+            Response::Ended(Ended::Signal(9), String::new()),
+            Response::Ended(Ended::Late, String::new()),
+            Response::Printed(b"token\n".to_vec()),
         ] {
-            send_result(&two, &Ok(done.clone())).expect("sent");
-            assert_eq!(receive_result(&one, soon()).expect("received").expect("well"), done);
+            send_response(&two, &Ok(done.clone())).expect("sent");
+            assert_eq!(receive_response(&one, soon()).expect("received").expect("well"), done);
         }
         let full = io::Error::from_raw_os_error(28);
-        send_result(&two, &Err(Trouble::new("write /x", full))).expect("sent");
-        let trouble = receive_result(&one, soon()).expect("received").expect_err("trouble");
+        send_response(&two, &Err(AgentError::new("write /x", full))).expect("sent");
+        let trouble = receive_response(&one, soon()).expect("received").expect_err("trouble");
         assert_eq!((trouble.doing.as_str(), trouble.error.kind()), ("write /x", io::ErrorKind::StorageFull));
         // An agent that was taken over.
         for bad in [&b"\xff\xff\xff\xff"[..], b"\0\0\0\0", b"\x02\0\0\0\0\x09", b"\x06\0\0\0\0\x03\xff\xff\xff\xff"] {
             let (one, mut two) = UnixStream::pair().expect("a pair");
             two.write_all(bad).expect("sent");
             drop(two);
-            assert!(receive_result(&one, soon()).is_err(), "{bad:?}");
+            assert!(receive_response(&one, soon()).is_err(), "{bad:?}");
         }
         drop(one);
-        assert!(receive_task(&two).expect("the end").is_none());
+        assert!(receive_request(&two).expect("the end").is_none());
     }
 }

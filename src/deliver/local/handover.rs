@@ -9,9 +9,8 @@
 use std::io;
 
 use super::maildir::{Maildir, file_prefix};
-use crate::deliver::agent::{Task, Trouble};
+use crate::deliver::agent::{AgentError, Request};
 use crate::outcome::Outcome;
-use crate::privsep::rights;
 use crate::spool::{Entry, Spool};
 
 impl Maildir<'_> {
@@ -35,24 +34,24 @@ impl Maildir<'_> {
     }
 
     /// False if nothing of the spool can become that user's here.
-    fn hand_over(&self, entry: &Entry, uid: u32) -> Result<bool, Trouble> {
-        let trouble = |error| Trouble::new("give away the message in the spool", error);
+    fn hand_over(&self, entry: &Entry, uid: u32) -> Result<bool, AgentError> {
+        let trouble = |error| AgentError::new("give away the message in the spool", error);
         let file = entry.file_for(false).map_err(trouble)?;
         if entry.handed_over_to().is_none() {
             if !entry.mark().map_err(trouble)? {
                 return Ok(false);
             }
-            match rights::give(uid, &file) {
+            match self.agents.rights().hand_over(uid, &file) {
                 Err(e) if is_apart(&e) => return Ok(false),
                 given => given.map_err(trouble)?,
             }
         }
-        let task = Task::Adopt {
+        let request = Request::Accept {
             mailbox: self.path.to_owned(),
             name: self.file_name(entry.id(), 0, entry.name().size),
             prefix: file_prefix(entry.id(), 0),
         };
-        match self.hands.perform(self.owner, &task, Some(&file)) {
+        match self.agents.perform(self.owner, &request, Some(&file)) {
             Ok(_) => Ok(true),
             // Whatever became of the agent then.
             Err(_) if entry.is_accepted() => Ok(true),

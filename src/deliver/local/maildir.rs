@@ -4,7 +4,7 @@
 //! rename of a bare entry (`handover`: one link), or as a copy that is written to `tmp/`, synced, noted as
 //! prepared in the entry, and renamed. Its name is fixed by entry and recipient,
 //! so that after a crash the recipient's record and the mailbox together say
-//! what happened; in doubt the message comes twice, never not at all. Trouble with
+//! what happened; in doubt the message comes twice, never not at all. AgentError with
 //! the mailbox defers. Does not choose the mailbox and does not settle the
 //! recipient: the worker does.
 
@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 
 use crate::deliver::agent::maildir::At;
-use crate::deliver::agent::{Done, Hands, Identity, Owner, Part, Task, Trouble};
+use crate::deliver::agent::{AgentError, AgentPool, Identity, Owner, Part, Request, Response};
 use crate::outcome::Outcome;
 use crate::reply::Status;
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, Spool, State};
@@ -31,7 +31,7 @@ pub struct Maildir<'a> {
     /// Whose it is.
     pub owner: &'a Owner,
     /// What works there.
-    pub hands: &'a Hands,
+    pub agents: &'a AgentPool,
 }
 
 /// A copy in `tmp/`, whole and durable.
@@ -57,7 +57,7 @@ impl Maildir<'_> {
     pub fn take(&self, spool: &Spool, entry: EntryName) -> Option<Outcome> {
         let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
         let move_there = || {
-            spool.move_into(entry, &target).map_err(|e| Trouble::new(format!("rename into {}", target.display()), e))
+            spool.move_into(entry, &target).map_err(|e| AgentError::new(format!("rename into {}", target.display()), e))
         };
         let mut result = At(self.path).settle().and_then(|()| move_there());
         if result.as_ref().is_err_and(|trouble| trouble.error.kind() == io::ErrorKind::NotFound) {
@@ -65,7 +65,7 @@ impl Maildir<'_> {
         }
         match result {
             Ok(()) => Some(self.delivered()),
-            // Another file system, or a place where only an agent can work: see `Hands`.
+            // Another file system, or a place where only an agent can work: see `AgentPool`.
             Err(trouble)
                 if matches!(trouble.error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) =>
             {
@@ -88,8 +88,8 @@ impl Maildir<'_> {
 
     /// Puts a copy that was prepared, and is so on the disk, where its owner sees it.
     pub fn reveal(&self, copy: &Prepared) -> Outcome {
-        let task = Task::Reveal { mailbox: self.path.to_owned(), name: copy.name.clone() };
-        match self.hands.perform(self.owner, &task, None) {
+        let request = Request::Reveal { mailbox: self.path.to_owned(), name: copy.name.clone() };
+        match self.agents.perform(self.owner, &request, None) {
             Ok(_) => self.delivered(),
             Err(trouble) => self.trouble(&trouble),
         }
@@ -103,11 +103,11 @@ impl Maildir<'_> {
         let head = entry.delivery_head(slot);
         let name = self.file_name(entry.id(), slot.number, head.len() as u64 + entry.content_size());
         let content = Part { at: entry.content_start(), size: entry.content_size() };
-        let task = Task::Copy { mailbox: self.path.to_owned(), name: name.clone(), head, content };
+        let request = Request::Copy { mailbox: self.path.to_owned(), name: name.clone(), head, content };
         let file = entry.file_for(self.owner == &Owner::Server).map_err(|e| not_read(&e))?;
-        match self.hands.perform(self.owner, &task, Some(&file)) {
+        match self.agents.perform(self.owner, &request, Some(&file)) {
             // If this fails the record may say either: the file stays, for the next attempt to find.
-            Ok(Done::Copied(identity)) => self.note(entry, slot.number, identity, now)?,
+            Ok(Response::Copied(identity)) => self.note(entry, slot.number, identity, now)?,
             Ok(_) => return Err(Box::new(self.nonsense())),
             Err(trouble) => return Err(Box::new(self.trouble(&trouble))),
         }
@@ -128,20 +128,20 @@ impl Maildir<'_> {
     ) -> Result<Prepared, Box<Outcome>> {
         let prefix = file_prefix(entry.id(), slot.number);
         let is_old = now.saturating_sub(slot.record.last) >= SURE;
-        let task = Task::Recover { mailbox: self.path.to_owned(), prefix, identity, is_old };
-        match self.hands.perform(self.owner, &task, None) {
-            Ok(Done::Well) => Err(Box::new(self.delivered())),
-            Ok(Done::Waiting(name)) => {
+        let request = Request::Recover { mailbox: self.path.to_owned(), prefix, identity, is_old };
+        match self.agents.perform(self.owner, &request, None) {
+            Ok(Response::Done) => Err(Box::new(self.delivered())),
+            Ok(Response::Waiting(name)) => {
                 // Written once more: if that failed the last time, no fsync tells whether it is on the disk.
                 self.note(entry, slot.number, identity, slot.record.last)?;
                 Ok(Prepared { name })
             }
-            Ok(Done::Elsewhere) => {
+            Ok(Response::Elsewhere) => {
                 let temporary = self.path.join("tmp");
                 let why = format!("{}: not the directory in which the message was prepared", temporary.display());
                 Err(Box::new(Outcome::deferred(Status(4, 2, 0), why).at(self.path.to_string_lossy())))
             }
-            Ok(Done::Lost) => {
+            Ok(Response::Lost) => {
                 let (id, address) = (entry.id(), &slot.recipient.address);
                 ::log::warn!("{id}: whether <{address}> got it cannot be told: delivered again");
                 // A crash must not take a part of the second copy for the first one.
@@ -162,7 +162,7 @@ impl Maildir<'_> {
         format!("{}{host},S={size}", file_prefix(entry, recipient))
     }
 
-    pub(super) fn trouble(&self, trouble: &Trouble) -> Outcome {
+    pub(super) fn trouble(&self, trouble: &AgentError) -> Outcome {
         Outcome::from_io(&trouble.doing, &trouble.error).at(self.path.to_string_lossy())
     }
 

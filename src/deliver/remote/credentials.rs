@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 use crate::config::table::{Line, Watched, lines, read_private};
 use crate::config::{Config, ConfigError, HostPort};
-use crate::deliver::agent::{Done, Hands, Owner, Task};
+use crate::deliver::agent::{AgentPool, Owner, Request, Response};
+use crate::privsep::Rights;
 
 /// How long a command may take to print a token.
 const COMMAND_LIMIT: u32 = 10;
@@ -40,6 +41,8 @@ pub struct Login {
     secret: Secret,
     /// Where it stands in the table.
     line: usize,
+    /// The rights with which a command is run.
+    rights: Rights,
 }
 
 enum Secret {
@@ -59,8 +62,10 @@ impl Credentials {
     ///
     /// # Errors
     /// All that is wrong in it, or with who may read it.
-    pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
-        Watched::open_private(&config.remote.credentials, parse).map(Self)
+    pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
+        let own = rights.clone();
+        let parse = move |file: &Path, text: &str| parse(file, text, &own);
+        Watched::open_private(rights, &config.remote.credentials, parse).map(Self)
     }
 
     /// What a host gets that the configuration calls this, a name in lower case or an address.
@@ -104,10 +109,10 @@ impl Login {
                 token(&text)
             }
             Secret::TokenCommand(words) => {
-                let task = Task::Print { words: words.clone(), limit: COMMAND_LIMIT, most: LONGEST_TOKEN as u32 };
-                let printed = Hands::default().perform(&Owner::Server, &task, None);
+                let request = Request::Print { words: words.clone(), limit: COMMAND_LIMIT, most: LONGEST_TOKEN as u32 };
+                let printed = AgentPool::new(self.rights.clone()).perform(&Owner::Server, &request, None);
                 match printed.map_err(|trouble| format!("the token: {}: {}", trouble.doing, trouble.error))? {
-                    Done::Printed(text) => token(&String::from_utf8_lossy(&text)),
+                    Response::Printed(text) => token(&String::from_utf8_lossy(&text)),
                     _ => Err("the token: no answer".to_owned()),
                 }
             }
@@ -125,10 +130,10 @@ fn token(text: &str) -> Result<Cow<'static, str>, String> {
     }
 }
 
-fn parse(file: &Path, text: &str) -> Result<HashMap<String, Arc<Login>>, Vec<ConfigError>> {
+fn parse(file: &Path, text: &str, rights: &Rights) -> Result<HashMap<String, Arc<Login>>, Vec<ConfigError>> {
     let (mut table, mut errors) = (HashMap::new(), Vec::new());
     for line in lines(text) {
-        match read(line) {
+        match read(line, rights) {
             Err((part, what)) => errors.push(line.error(file, part, what)),
             Ok((host, login)) => match table.entry(host) {
                 Entry::Occupied(_) => errors.push(line.error(file, line.text, "this host is on another line already")),
@@ -142,7 +147,7 @@ fn parse(file: &Path, text: &str) -> Result<HashMap<String, Arc<Login>>, Vec<Con
 const SCHEMES: [&str; 3] = ["smtp", "smtp+starttls", "smtps"];
 const EXPECTED: &str = "expected host:user:secret, an IPv6 address in brackets";
 
-fn read(line: Line<'_>) -> Result<(String, Login), (&str, &'static str)> {
+fn read<'a>(line: Line<'a>, rights: &Rights) -> Result<(String, Login), (&'a str, &'static str)> {
     let wrong = (line.text, EXPECTED);
     if line.text.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme)) {
         return Err((line.text, "expected a host without scheme and port, then :user:secret"));
@@ -160,7 +165,7 @@ fn read(line: Line<'_>) -> Result<(String, Login), (&str, &'static str)> {
         secret,
         "expected xoauth2:file: and an absolute path, or xoauth2:command:, an absolute path and arguments",
     ))?;
-    Ok((host, Login { user: user.to_owned(), secret, line: line.number }))
+    Ok((host, Login { user: user.to_owned(), secret, line: line.number, rights: rights.clone() }))
 }
 
 fn read_secret(text: &str) -> Option<Secret> {
@@ -181,7 +186,7 @@ mod tests {
     fn lines_are_read_and_no_error_or_debug_has_the_secret() {
         let file = Path::new("credentials");
         let text = "Mail.example.net:jon@x:a pass: hush\n[2001:DB8::1]:jon:hush\n# x\n192.0.2.1:jon:hush\n";
-        let table = parse(file, text).expect("good");
+        let table = parse(file, text, &Rights::Alone).expect("good");
         assert_eq!(table["mail.example.net"].secret().as_deref(), Ok("a pass: hush"));
         assert!(table.contains_key("2001:db8::1") && table.contains_key("192.0.2.1"));
         assert!(!format!("{table:?}").contains("hush"));
@@ -201,7 +206,7 @@ mod tests {
             "mail:jon:xoauth2:command:",
             "mail:jon:hush\nMAIL:joe:hush",
         ] {
-            let errors = parse(file, bad).expect_err(bad);
+            let errors = parse(file, bad, &Rights::Alone).expect_err(bad);
             assert_eq!(errors.len(), 1, "{bad}");
             assert!(!format!("{errors:?} {}", errors[0]).contains("hush"), "{errors:?}");
         }
@@ -216,7 +221,8 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("a file of ours");
             let table = TableFile { path: file.clone(), required: true };
-            Watched::open_private(&table, parse).map(Credentials)
+            Watched::open_private(&Rights::Alone, &table, |file, text| parse(file, text, &Rights::Alone))
+                .map(Credentials)
         };
         assert!(open(0o644).is_err());
         let credentials = open(0o600).expect("good");
@@ -238,7 +244,9 @@ mod tests {
             ("/bin/false", Err("/bin/false: exit status: 1")),
             ("/nonexistent/x", Err("/nonexistent/x: No such file or directory (os error 2)")),
         ] {
-            let login = read(Line { number: 1, text: &format!("mail:jon:xoauth2:command:{command}") }).expect("good").1;
+            let login = read(Line { number: 1, text: &format!("mail:jon:xoauth2:command:{command}") }, &Rights::Alone)
+                .expect("good")
+                .1;
             assert!(login.is_token());
             assert_eq!(
                 login.secret().as_deref().map_err(|why| why.replace("the token: ", "")),

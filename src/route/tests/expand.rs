@@ -38,7 +38,7 @@ fn a_detail_is_nothing_special_where_none_is_configured() {
     let site = Site::new("no-detail");
     let mut config = site.config();
     config.local.subaddress = None;
-    let router = Router::open(&config).expect("good tables");
+    let router = Router::open(&config, &Rights::Alone).expect("good tables");
     check(&router, &[("jon+x@razorback", "unknown"), ("ann+lists@razorback", "ann+lists@razorback")]);
 }
 
@@ -225,7 +225,7 @@ fn what_a_users_own_file_names_is_done_as_that_user() {
 fn the_virtual_table_has_addresses_only() {
     let site = Site::new("virtual-only");
     site.write("virtual", "a@second |cat\n");
-    let errors = Router::open(&site.config()).expect_err("a command");
+    let errors = Router::open(&site.config(), &Rights::Alone).expect_err("a command");
     assert!(errors[0].to_string().contains("virtual:1:1: expected addresses"), "{errors:?}");
 }
 
@@ -304,7 +304,7 @@ fn the_postmaster_always_exists() {
         site.write("aliases", &aliases.replace("root: postmaster", "root: postmaster@second"));
         let mut config = site.config();
         config.local.postmaster = named.into();
-        let router = Router::open(&config).expect("good tables");
+        let router = Router::open(&config, &Rights::Alone).expect("good tables");
         check(&router, &[("Postmaster@second", finals)]);
         assert_eq!(route(&router, finals), routed, "{aliases} / {named}");
     }

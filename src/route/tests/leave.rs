@@ -51,7 +51,7 @@ fn smart_hosts_take_what_no_route_takes() {
     let mut config = site.config();
     let host = |name: &str| HostPort { host: name.into(), port: 587, scheme: Default::default() };
     config.remote.smarthosts = vec![host("a.example"), host("2001:db8::3")];
-    let router = Router::open(&config).expect("good tables");
+    let router = Router::open(&config, &Rights::Alone).expect("good tables");
     let smart = "host:a.example:587,[2001:db8::3]:587";
     for (given, routed) in [("a@y.org", smart), ("a@[192.0.2.2]", smart), ("a@x.org", "mx:x.org")] {
         assert_eq!(route(&router, given), routed, "{given}");

@@ -30,7 +30,7 @@ fn every_error_of_every_table_is_given() {
          f.org [mail]:25\ng.org mail\nG.org mail\nh.org mail other\ni.org mx:a..b\n\
          j.org mx:[192.0.2.1]\nk.org error:5.1.2 na\u{ef}ve\n",
     );
-    let errors = Router::open(&site.config()).expect_err("bad tables");
+    let errors = Router::open(&site.config(), &Rights::Alone).expect_err("bad tables");
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let places: Vec<String> = errors.iter().map(|e| format!("{}:{}:{}", name(&e.file), e.line, e.column)).collect();
     let mut expected: Vec<&str> = vec!["aliases:1:1", "virtual:1:1", "virtual:3:1", "virtual:4:1"];
@@ -47,7 +47,7 @@ fn a_start_serves_with_what_can_be_read() {
     site.write("aliases", "a: b\nb: a\njon: x y\nlist: mary, x@x.org\nlist: elvis\nboss mary\nvia: jon\n");
     site.write("users", "jon::\nmary::\nann@second\nbob::m\n").write("virtual", "v@second |cat\nw@second mary\n");
     site.write("routes", "x.org lmtp:/run/x\n.y.org error:9 no\nz.org mail\nz.org other\n");
-    let (router, errors) = Router::begin(&site.config());
+    let (router, errors) = Router::begin(&site.config(), &Rights::Alone);
     let router = router.expect("tables with errors");
     assert_eq!(errors.len(), 10, "{errors:#?}");
     for (given, wanted) in [
@@ -94,7 +94,7 @@ fn without_a_table_its_mail_waits() {
         let site = Site::new(&format!("lost-{table}"));
         let _ = fs::remove_file(site.0.join(table));
         fs::create_dir(site.0.join(table)).expect("a directory");
-        let (router, errors) = Router::begin(&site.config());
+        let (router, errors) = Router::begin(&site.config(), &Rights::Alone);
         let router = router.expect("a table that cannot be read");
         assert_eq!(errors.len(), 1, "{errors:?}");
         for local in ["jon@razorback", "nosuch@second", "postmaster"] {

@@ -36,6 +36,7 @@ use penfold::destination::{Destination, HostTarget};
 use penfold::dns::Dns;
 use penfold::envelope::Body;
 use penfold::outcome::{Fate, NoAnswer, Outcome};
+use penfold::privsep::Rights;
 use penfold::spool::Content;
 use penfold::timeouts::Trust;
 use penfold::tls::Client;
@@ -68,7 +69,7 @@ impl Sender {
         let dns = Arc::new(Dns::new(&config.dns));
         let shared = Outbound { dns: Arc::clone(&dns), local, addresses: Arc::default(), timeouts: Arc::default() };
         let remote = RemoteDelivery::new(shared);
-        let credentials = Credentials::open(&config).expect("none");
+        let credentials = Credentials::open(&config, &Rights::Alone).expect("none");
         Self {
             config,
             remote,
@@ -107,7 +108,7 @@ impl Sender {
         let file = Letter::new(lines.as_bytes());
         fs::set_permissions(&file.0, fs::Permissions::from_mode(0o600)).expect("a file of ours");
         self.config.remote.credentials = TableFile { path: file.0.clone(), required: true };
-        self.credentials = Credentials::open(&self.config).expect("good lines");
+        self.credentials = Credentials::open(&self.config, &Rights::Alone).expect("good lines");
     }
 
     /// One recipient.

@@ -1,0 +1,72 @@
+//! The monitor's start and end, and the change from root to the server's user.
+
+use std::ffi::OsString;
+use std::io;
+
+use nix::unistd::User;
+
+use super::Start;
+use super::detach::remove_pid_file;
+use super::exit::{self, Exit};
+use crate::config::{Config, ConfigError};
+use crate::privsep::{Rights, drop_root, monitor};
+use crate::spool::HANDOVER_MODE;
+use crate::sys;
+
+const _: () = assert!(HANDOVER_MODE == monitor::HANDOVER_MODE);
+
+impl Start {
+    /// Starts the monitor if this process is root.
+    ///
+    /// # Errors
+    /// For the log: without a monitor the server starts all the same, and mail for users of
+    /// the system waits.
+    pub(super) fn start_monitor(&self, config: &Config) -> io::Result<Rights> {
+        if !sys::is_root() {
+            return Ok(Rights::Alone);
+        }
+        // That there is no such user is reported by become_server.
+        let Some(user) = User::from_name(&config.user)? else { return Ok(Rights::Alone) };
+        let mut arguments = self.same_configuration();
+        if let Some(path) = &self.pid_file {
+            arguments.extend([OsString::from("-p"), path.into()]);
+        }
+        monitor::start(arguments, (user.uid.as_raw(), user.gid.as_raw()), config.queue.workers)
+    }
+
+    fn same_configuration(&self) -> Vec<OsString> {
+        self.config.iter().flat_map(|path| [OsString::from("-f"), path.into()]).collect()
+    }
+
+    /// Runs the monitor of a server that runs as the user `server` (uid and gid) with this many
+    /// workers. Removes the server's pid file when that has ended.
+    ///
+    /// # Errors
+    /// Standard input is not a socket, or fails.
+    pub fn run_monitor(&self, server: (u32, u32), workers: usize) -> io::Result<()> {
+        let daemon = std::os::unix::process::parent_id();
+        monitor::run(server, workers, self.same_configuration())?;
+        self.pid_file.as_deref().into_iter().for_each(|path| remove_pid_file(path, daemon));
+        Ok(())
+    }
+
+    /// Becomes the server's user for good, if this process is root.
+    ///
+    /// # Errors
+    /// That it cannot.
+    pub fn become_user(&self, config: &Config) -> Result<(), Exit> {
+        let wrong = |e| ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
+        drop_root::become_server(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))
+    }
+}
+
+/// Whether the server's monitor is still there, if it had one.
+///
+/// # Errors
+/// It has ended: the exit code makes the service manager start the server again.
+pub(super) fn check_monitor(rights: &Rights) -> Result<(), Exit> {
+    match rights.has_lost_monitor() {
+        false => Ok(()),
+        true => Err(Exit { code: exit::OSERR, text: vec!["the process that is root has ended".to_owned()] }),
+    }
+}

@@ -1,0 +1,98 @@
+//! Where root's rights are dropped: for the server, for its helpers, and all but two of them
+//! for the monitor.
+//!
+//! Nothing here can be undone, and each function checks that.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, User, getegid, geteuid, initgroups, setgroups, setresgid, setresuid};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
+use crate::sys::is_root;
+
+/// The name of the user that this process has become.
+static NAME: OnceLock<String> = OnceLock::new();
+
+/// The name of the user that this process runs as, or the number if there is no name. Asks
+/// the system at most once, except as root.
+pub fn user_name() -> String {
+    let uid = geteuid();
+    let look_up = || User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    if uid.is_root() { look_up() } else { NAME.get_or_init(look_up).clone() }
+}
+
+/// Becomes the server's user for good, with all groups of that user, if this process is root;
+/// does nothing otherwise.
+///
+/// # Errors
+/// There is no such user, it is root, or the system would give root's rights back.
+pub fn become_server(user: &str) -> io::Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let found =
+        User::from_name(user)?.ok_or_else(|| io::Error::other("there is no such user: make it, or set user"))?;
+    if found.uid.is_root() {
+        return Err(io::Error::other("the server must not run as root"));
+    }
+    // In this order: a user who is not root cannot change groups.
+    initgroups(&CString::new(found.name)?, found.gid)?;
+    change(found.uid, found.gid)?;
+    let _ = NAME.set(user.to_owned());
+    Ok(())
+}
+
+/// Becomes the user with these numbers for good, with no other group than this one.
+///
+/// # Errors
+/// This process is not root, the user is root, or the system would give root's rights back.
+pub fn become_only(uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    if uid.is_root() {
+        return Err(Errno::EPERM.into());
+    }
+    setgroups(&[])?;
+    change(uid, gid)
+}
+
+fn change(uid: Uid, gid: Gid) -> io::Result<()> {
+    let root = Uid::from_raw(0);
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    if setresuid(root, root, root).is_ok() || geteuid() != uid || getegid() != gid {
+        return Err(io::Error::other("privileges could not be given up"));
+    }
+    Ok(())
+}
+
+/// As [`become_only`]; then writes the user's number to standard output in four bytes, for
+/// the process that started this one, and leaves `/dev/null` there.
+///
+/// # Errors
+/// Those of [`become_only`] and of the system.
+pub fn become_and_report(uid: u32, gid: u32) -> io::Result<()> {
+    become_only(uid, gid)?;
+    let mut output = io::stdout();
+    output.write_all(&uid.to_ne_bytes())?;
+    output.flush()?;
+    Ok(nix::unistd::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?)
+}
+
+/// Drops all of root's capabilities but two: to change the owner of a file, and to send
+/// signals to other users' processes. A program that this process executes has all of them
+/// again. Without the others a file that is handed over counts towards its new owner's
+/// quota, and is refused where that is exhausted.
+///
+/// # Errors
+/// Those of capset(2).
+pub fn keep_chown_and_kill() -> io::Result<()> {
+    let kept = (CapabilitySet::CHOWN | CapabilitySet::KILL) & capabilities(None)?.permitted;
+    Ok(set_capabilities(
+        None,
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
+    )?)
+}

@@ -1,0 +1,155 @@
+//! The process that looks up users for the server, and its questions and answers as bytes.
+//!
+//! It runs as the server's own user and is not confined, since what a name service loads
+//! and reads cannot be foreseen. It answers one question after the other on its standard
+//! input, and ends when none has come for [`IDLE`].
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::unistd::{Uid, geteuid};
+
+use super::bytes::{Reader, Writer, fixed};
+use super::drop_root;
+use super::passwd::User;
+use crate::sys;
+
+/// The size of a question in bytes.
+pub(super) const QUESTION: usize = 512;
+/// The size of an answer in bytes.
+pub(super) const ANSWER: usize = 2048;
+/// How long a process waits for its next question.
+pub(super) const IDLE: Duration = Duration::from_secs(30);
+
+/// The error number of a lookup process in which the system no longer knows even the
+/// server's own user.
+pub(super) const OWN_USER_UNKNOWN: i32 = Errno::EAGAIN as i32;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    Named(String),
+    Numbered(u32),
+}
+
+/// The user, if there is one, or an error number of the system.
+pub(super) type Answer = Result<Option<User>, i32>;
+
+/// Becomes the user with these numbers, and answers questions on standard input.
+///
+/// # Errors
+/// Root's rights cannot be dropped; standard input is not a socket, or fails.
+pub fn run(uid: u32, gid: u32) -> io::Result<()> {
+    drop_root::become_only(uid, gid)?;
+    sys::end_with_input(|| {})?;
+    let mut socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
+    socket.set_read_timeout(Some(IDLE))?;
+    let mut question = [0; QUESTION];
+    loop {
+        match socket.read_exact(&mut question) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::WouldBlock) => return Ok(()),
+            read => read?,
+        }
+        let answer =
+            Question::read(&question)?.look_up(true).map_err(|e| e.raw_os_error().unwrap_or(Errno::EIO as i32));
+        let too_long = |_| write_answer(&Err(Errno::ENAMETOOLONG as i32));
+        socket.write_all(&write_answer(&answer).or_else(too_long)?)?;
+    }
+}
+
+/// Whether the system knew this process's own user when it was first asked. In a container
+/// it may know no user at all.
+pub(super) fn knew_own_user() -> bool {
+    static KNEW: OnceLock<bool> = OnceLock::new();
+    *KNEW.get_or_init(knows_own_user)
+}
+
+fn knows_own_user() -> bool {
+    nix::unistd::User::from_uid(geteuid()).is_ok_and(|user| user.is_some())
+}
+
+impl Question {
+    /// Asks the system. If it does not know the user, and not this process's own user either
+    /// although it must (`must_know`), that is the error [`OWN_USER_UNKNOWN`]: of several name
+    /// services only the last one's answer is seen, and the one that knows the user may fail.
+    pub(super) fn look_up(&self, must_know: bool) -> io::Result<Option<User>> {
+        let user = match self {
+            Self::Named(name) => nix::unistd::User::from_name(name)?,
+            Self::Numbered(uid) => nix::unistd::User::from_uid(Uid::from_raw(*uid))?,
+        };
+        if user.is_none() && must_know && !knows_own_user() {
+            return Err(io::Error::from_raw_os_error(OWN_USER_UNKNOWN));
+        }
+        Ok(user.map(|user| User { name: user.name, uid: user.uid.as_raw(), home: user.dir }))
+    }
+
+    pub(super) fn write(&self) -> io::Result<[u8; QUESTION]> {
+        let mut to = Writer::default();
+        match self {
+            Self::Named(name) => to.byte(1).text(name.as_bytes()),
+            Self::Numbered(uid) => to.byte(2).number(*uid),
+        };
+        fixed(to)
+    }
+
+    fn read(bytes: &[u8; QUESTION]) -> io::Result<Self> {
+        let mut from = Reader::new(bytes);
+        match from.byte()? {
+            1 => from.string().map(Self::Named),
+            2 => from.number().map(Self::Numbered),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+fn write_answer(answer: &Answer) -> io::Result<[u8; ANSWER]> {
+    let mut to = Writer::default();
+    match answer {
+        Ok(None) => to.byte(1),
+        Ok(Some(User { name, uid, home })) => {
+            to.byte(2).number(*uid).text(name.as_bytes()).text(home.as_os_str().as_bytes())
+        }
+        Err(number) => to.byte(3).number(number.cast_unsigned()),
+    };
+    fixed(to)
+}
+
+pub(super) fn read_answer(bytes: &[u8; ANSWER]) -> io::Result<Answer> {
+    let mut from = Reader::new(bytes);
+    Ok(match from.byte()? {
+        1 => Ok(None),
+        2 => {
+            let uid = from.number()?;
+            Ok(Some(User { uid, name: from.string()?, home: from.path()? }))
+        }
+        3 => Err(from.number()?.cast_signed()),
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_and_answers_survive_the_way_through_bytes() {
+        for question in [Question::Named("j\u{f6}n".into()), Question::Numbered(65_534)] {
+            assert_eq!(Question::read(&question.write().expect("short")).expect("good"), question);
+        }
+        let jon = User { name: "jon".into(), uid: 1000, home: "/home/jon".into() };
+        for answer in [Ok(None), Ok(Some(jon.clone())), Err(13)] {
+            assert_eq!(read_answer(&write_answer(&answer).expect("short")).expect("good"), answer);
+        }
+        assert!(Question::Named("x".repeat(QUESTION)).write().is_err());
+        assert!(write_answer(&Ok(Some(User { name: "x".repeat(ANSWER), ..jon }))).is_err());
+        for bad in [&[0][..], &[9], &[1, 255, 255, 255, 255], &[1, 2, 0, 0, 0, b'a', 0], &[1, 1, 0, 0, 0, 0xff]] {
+            let mut bytes = [0; QUESTION];
+            bytes[..bad.len()].copy_from_slice(bad);
+            assert!(Question::read(&bytes).is_err(), "{bad:?}");
+        }
+    }
+}

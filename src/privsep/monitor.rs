@@ -1,0 +1,285 @@
+//! The monitor: the process beside the server that stays root.
+//!
+//! It is this program under another name, started by the server before that stops being
+//! root. It has one thread and one socket, from which it reads requests of a fixed size, and
+//! ends with the server. Signals that end a daemon do not end it.
+//!
+//! It drops all of root's capabilities but two: to change a file's owner, and to end a
+//! process. What takes longer, or needs more code, is done by processes that it starts:
+//! agents, look-ups, and the opener, which reads the configuration for each file anew. Root
+//! gets no agent, under whatever name. Only a message of the server's, with the mode
+//! [`HANDOVER_MODE`] and one name, is handed over, and only to a user as whom an agent runs.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+
+use super::fdpass;
+use super::request::{Answer, REQUEST, Request};
+use super::rights::Rights;
+use super::{AGENT, LOOKUP, MONITOR, OPENER, drop_root};
+use crate::sys::{self, disk};
+
+/// The mode of a message's file that may be handed over.
+pub const HANDOVER_MODE: u32 = 0o640;
+
+/// Agents at once, idle ones included, beyond two for each worker.
+const MAX_AGENTS: usize = 500;
+/// Agents of one user at once, beyond one for each worker.
+const MAX_AGENTS_OF_USER: usize = 20;
+/// How long the opener may take.
+const OPENER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest user name in bytes.
+const MAX_NAME: usize = 255;
+/// Ended processes that are reaped before the next request is read.
+const MAX_REAPED_AT_ONCE: usize = 100;
+
+/// Starts the monitor of this process, which is root, for a server that will run as the user
+/// `server` (uid and gid) with this many workers. `arguments` lead the program to its
+/// configuration.
+///
+/// # Errors
+/// Those of the system.
+pub fn start(arguments: Vec<OsString>, server: (u32, u32), workers: usize) -> io::Result<Rights> {
+    let (ours, theirs) = pair(SockType::SeqPacket)?;
+    let numbers = [server.0.to_string(), server.1.to_string(), workers.to_string()];
+    this_program(MONITOR, theirs).args(arguments).args(numbers).spawn()?;
+    Ok(Rights::monitored(ours))
+}
+
+/// Answers requests on standard input until the server ends. `configuration` are the
+/// arguments that lead the opener to the configuration.
+///
+/// # Errors
+/// Standard input is not a socket, or fails.
+pub fn run(server: (u32, u32), workers: usize, configuration: Vec<OsString>) -> io::Result<()> {
+    let _ = nix::sys::prctl::set_name(c"penfold-monitor");
+    nix::sys::prctl::set_child_subreaper(true)?;
+    // No user's command is to have the terminal at which root started the server.
+    nix::unistd::setsid()?;
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    let (child_ended, end) = UnixStream::pair()?;
+    child_ended.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(SIGCHLD, end)?;
+    drop_root::keep_chown_and_kill()?;
+    sys::raise_descriptor_limit();
+    Monitor { configuration, server, workers, agents: Vec::new() }.serve(&child_ended)
+}
+
+struct Monitor {
+    configuration: Vec<OsString>,
+    /// The server's uid and gid.
+    server: (u32, u32),
+    workers: usize,
+    agents: Vec<Agent>,
+}
+
+/// An agent, or a lookup process.
+struct Agent {
+    /// Its user's name; empty for the server's own, and [`LOOKUP`] for lookup processes.
+    name: String,
+    process: Child,
+    /// Where a user's agent reports that it has become that user.
+    report: Option<ChildStdout>,
+    /// The user it runs as, once it has reported.
+    uid: Option<u32>,
+}
+
+impl Monitor {
+    fn serve(&mut self, mut child_ended: &UnixStream) -> io::Result<()> {
+        let socket = io::stdin();
+        let mut are_more_to_reap = false;
+        loop {
+            let mut both =
+                [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(child_ended.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut both, if are_more_to_reap { PollTimeout::ZERO } else { PollTimeout::NONE }) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let [has_request, has_ended] = both.map(|one| one.any() == Some(true));
+            if has_ended {
+                while child_ended.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+            }
+            if has_ended || are_more_to_reap {
+                are_more_to_reap = self.reap();
+            }
+            if has_request && !self.answer(&socket)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reaps ended processes: agents, and what their commands have left behind, which nobody
+    /// else would reap if the server is the first process of a container. Returns whether
+    /// there may be more: a user can end processes faster than this.
+    fn reap(&mut self) -> bool {
+        for _ in 0..MAX_REAPED_AT_ONCE {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => {
+                    self.agents.retain(|agent| i32::try_from(agent.process.id()) != Ok(pid.as_raw()));
+                }
+                Ok(WaitStatus::StillAlive) | Err(_) => return false,
+                Ok(_) => {}
+            }
+        }
+        true
+    }
+
+    /// Answers one request; returns false when the server has ended.
+    fn answer(&mut self, socket: &io::Stdin) -> io::Result<bool> {
+        let mut bytes = [0; REQUEST];
+        let done = match fdpass::receive(socket, &mut bytes) {
+            Ok((0, _)) => return Ok(false),
+            Ok((REQUEST, beside)) => Request::read(&bytes).and_then(|request| self.carry_out(request, beside)),
+            Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+            // There was no descriptor for the file that came with it.
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Errno::EMFILE.into()),
+            Err(e) => return Err(e),
+        };
+        let (answer, file) =
+            done.unwrap_or_else(|e| (Answer::Failed(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None));
+        fdpass::send(socket, &answer.write(), file.as_ref().map(AsFd::as_fd))?;
+        Ok(true)
+    }
+
+    fn carry_out(&mut self, request: Request, beside: Option<OwnedFd>) -> io::Result<(Answer, Option<OwnedFd>)> {
+        let numbers = || vec![self.server.0.to_string(), self.server.1.to_string()];
+        match request {
+            Request::OwnAgent => self.start(AGENT, "", &numbers()),
+            Request::Lookup => self.start(LOOKUP, LOOKUP, &numbers()),
+            Request::Agent(name) if !is_name(&name) => Err(Errno::EINVAL.into()),
+            Request::Agent(name) => self.start(AGENT, &name, std::slice::from_ref(&name)),
+            Request::File(path) => self.open(&path).map(|file| (Answer::Done, Some(file))),
+            Request::HandOver(uid) => {
+                let file = beside.ok_or(Errno::EBADF)?;
+                self.hand_over(uid, &file.into()).map(|()| (Answer::Done, None))
+            }
+        }
+    }
+
+    /// Makes a user the owner of a message. The server can do no more to the user by this than
+    /// by that user's agent.
+    fn hand_over(&mut self, uid: u32, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == HANDOVER_MODE;
+        if !is_message || metadata.uid() != self.server.0 {
+            return Err(Errno::EPERM.into());
+        }
+        if uid == 0 || !self.agents.iter_mut().any(|agent| agent.runs_as() == Some(uid)) {
+            return Err(Errno::ESRCH.into());
+        }
+        disk::set_owner(file, Some(uid), None)
+    }
+
+    /// Has a file that only root may read opened by a process of its own.
+    fn open(&self, path: &Path) -> io::Result<OwnedFd> {
+        let (ours, theirs) = pair(SockType::Stream)?;
+        let mut command = this_program(OPENER, theirs);
+        let mut opener = command.env_clear().args(&self.configuration).arg("--").arg(path).spawn()?;
+        let end = Instant::now() + OPENER_TIMEOUT;
+        loop {
+            let mut said = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+            let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
+            match poll(&mut said, left.unwrap_or(PollTimeout::ZERO)) {
+                Ok(1) => break,
+                // Another process has ended meanwhile.
+                Err(Errno::EINTR) if Instant::now() < end => {}
+                _ => {
+                    let _ = opener.kill();
+                    return Err(Errno::ETIMEDOUT.into());
+                }
+            }
+        }
+        let (_, file) = fdpass::receive(&ours, &mut [0])?;
+        file.ok_or_else(|| Errno::EACCES.into())
+    }
+
+    /// Starts an agent or a lookup process; the answer brings the socket on which it is asked.
+    fn start(&mut self, program: &str, name: &str, arguments: &[String]) -> io::Result<(Answer, Option<OwnedFd>)> {
+        self.make_room(name)?;
+        let (ours, theirs) = pair(SockType::Stream)?;
+        let mut command = this_program(program, theirs);
+        // Until it executes the program it is root: no user can stop it while spawn() waits.
+        command.env_clear().process_group(0).args(arguments);
+        if program == AGENT && !name.is_empty() {
+            command.stdout(Stdio::piped());
+        }
+        let mut process = command.spawn()?;
+        let report = process.stdout.take();
+        self.agents.push(Agent { name: name.to_owned(), process, report, uid: None });
+        Ok((Answer::Done, Some(ours)))
+    }
+
+    /// Ends agents beyond the limits. The server has dropped them, but their users may have
+    /// stopped them.
+    fn make_room(&mut self, name: &str) -> io::Result<()> {
+        let count = |agents: &[Agent], name: &str| agents.iter().filter(|agent| agent.name == name).count();
+        if count(&self.agents, name) >= MAX_AGENTS_OF_USER + self.workers {
+            self.end_oldest(name);
+        }
+        if self.agents.len() < MAX_AGENTS + 2 * self.workers {
+            return Ok(());
+        }
+        let most = self.agents.iter().max_by_key(|agent| count(&self.agents, &agent.name));
+        if let Some(name) = most.map(|agent| agent.name.clone()) {
+            self.end_oldest(&name);
+        }
+        Err(Errno::EAGAIN.into())
+    }
+
+    fn end_oldest(&mut self, name: &str) {
+        if let Some(oldest) = self.agents.iter_mut().find(|agent| agent.name == name) {
+            let _ = oldest.process.kill();
+        }
+    }
+}
+
+/// Whether the system may be asked for this name, and a process may have it as an argument.
+fn is_name(name: &str) -> bool {
+    let is_odd = |c: char| c.is_control() || matches!(c, '/' | ':');
+    !name.is_empty() && name.len() <= MAX_NAME && !name.starts_with('-') && !name.contains(is_odd)
+}
+
+impl Agent {
+    /// The user it runs as; `None` while it may still be root.
+    fn runs_as(&mut self) -> Option<u32> {
+        if let Some(report) = &mut self.report {
+            let mut said = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
+            if !matches!(poll(&mut said, PollTimeout::ZERO), Ok(1)) {
+                return None;
+            }
+            let mut number = [0; 4];
+            self.uid = report.read_exact(&mut number).is_ok().then(|| u32::from_ne_bytes(number));
+            self.report = None;
+        }
+        self.uid
+    }
+}
+
+/// This program under another name, with a socket and nothing else.
+fn this_program(name: &str, socket: OwnedFd) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(name).stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    command
+}
+
+fn pair(kind: SockType) -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?)
+}

@@ -44,7 +44,7 @@ pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     output
 }
 
-/// Runs a script of the tests with this input; `None`, and says so, without Python.
+/// Runs a Python script below tests/ with this input; `None`, and reported as skipped, without Python.
 pub fn python(script: &str, input: &[u8]) -> Option<Output> {
     if Command::new("python3").arg("-V").output().is_err() {
         super::skipped("python3 is not installed");

@@ -1,12 +1,11 @@
-//! AUTH under fire, with the real daemon: commands and responses that nobody would send,
-//! and a Dovecot that says anything, for `PENFOLD_FUZZ` seconds each, three by default.
+//! AUTH with the real daemon: commands and responses that no client would send, and a Dovecot
+//! that answers anything.
 //!
-//! Every line that a client ends is answered as RFC 4954 has it, or the session ends;
-//! what it does not end costs no more than its time. Dovecot is believed only if it says
-//! so in its own words, and waited for no longer than penfold promises. Nobody is let in,
-//! nothing panics, nothing is logged that may have been a password. A failure tells the
-//! seed, and `PENFOLD_FUZZ_SEED` makes the same choices again. The exchanges alone, without
-//! connections, are in tests/fuzz/sasl.rs.
+//! Every line that a client ends gets a reply of RFC 4954, or the session ends; an unfinished
+//! one costs no more than its timeout. An answer of Dovecot counts only if it is well-formed,
+//! and is awaited no longer than penfold promises. No client is authenticated, nothing panics,
+//! and nothing is logged that may have been a password. Exchanges without connections are in
+//! tests/fuzz/sasl.rs.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
@@ -14,8 +13,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant, SystemTime};
-use std::{env, thread};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::chance::Chance;
 use common::dialog::Wire;
@@ -26,70 +25,31 @@ use penfold::sasl::dovecot::{Dovecot, Peer};
 use penfold::sasl::server::Step;
 use penfold::smtp::{MAX_AUTH_LINE, MAX_COMMAND_LINE, MAX_ERRORS};
 
+use super::{mutate, repeat_in_threads, seconds};
+
 /// The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
-/// The octets of it are in none of the others.
+/// A wrong password, which is no part of any other text here.
 const WRONG: &str = "QQQQQQQQQQQQ";
 
-fn seconds() -> u64 {
-    env::var("PENFOLD_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
-}
+// The client
 
-/// Does it again and again in several threads, for as long as is wanted.
-fn at_once(threads: u8, this: impl Fn(u8, &mut Chance) + Sync) {
-    let clock = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_nanos() as u64);
-    let seed = env::var("PENFOLD_FUZZ_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(clock);
-    println!("PENFOLD_FUZZ_SEED={seed}");
-    let end = Instant::now() + Duration::from_secs(seconds());
-    thread::scope(|scope| {
-        for number in 0..threads {
-            let this = &this;
-            scope.spawn(move || {
-                let mut chance = Chance::new(seed, &number.to_string());
-                while Instant::now() < end {
-                    this(number, &mut chance);
-                }
-            });
-        }
-    });
-}
-
-/// A text with some octets changed, dropped, doubled or put in.
-fn mutate(chance: &mut Chance, text: &[u8]) -> Vec<u8> {
-    const SPICE: &[u8] = b"\0\t\n\r ,=*%{}$\x01\xff\x80pnyracvise0189AZ";
-    let mut text = text.to_vec();
-    for _ in 0..chance.of(1..5) {
-        let (at, octet) = (chance.of(0..text.len() + 1), *chance.pick(SPICE));
-        match chance.of(0..6) {
-            0 => text.insert(at, octet),
-            1 if at < text.len() => text[at] = octet,
-            2 if at < text.len() => drop(text.remove(at)),
-            3 => text.truncate(at),
-            4 => text.extend_from_within(at..),
-            _ if at < text.len() => text[at] ^= 1 << chance.of(0..8),
-            _ => {}
-        }
-    }
-    text
-}
-
-// What a client may say
-
-/// How long a client may be silent, and the longest answer: a wrong password for a name
-/// that fails often waits eight seconds. The rest is for a busy machine.
-const COMMAND: &str = "2s";
-const ANSWER: Duration = Duration::from_secs(16);
+/// The timeout of a command.
+const COMMAND_TIMEOUT: &str = "2s";
+/// The longest wait for a reply: that to a wrong password after many failures takes eight
+/// seconds, the rest is for a busy machine.
+const MAX_REPLY: Duration = Duration::from_secs(16);
 
 #[test]
 fn every_line_of_an_exchange_is_answered_or_ends_the_session() {
     let site = Site::with(&format!(
-        "listen.auth = \"always\"\nrelay.networks = []\nlimits.command_timeout = \"{COMMAND}\"\n\
+        "listen.auth = \"always\"\nrelay.networks = []\nlimits.command_timeout = \"{COMMAND_TIMEOUT}\"\n\
          limits.connections_per_host = 1000"
     ));
     site.add("users", &format!("elvis:{SCRAM}:"));
     let daemon = site.start();
-    at_once(12, |number, chance| {
-        // Another host each time: how often one may fail is not what is tried here.
+    repeat_in_threads(12, |number, chance| {
+        // Another host each time, so that no limit of failures is reached.
         let host = Ipv4Addr::new(127, number + 1, chance.of(0..256) as u8, chance.of(1..255) as u8);
         session(&daemon, host, chance);
     });
@@ -102,34 +62,34 @@ fn every_line_of_an_exchange_is_answered_or_ends_the_session() {
 fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
     let mut wire = Wire::new(daemon.connect_from(host), false);
     wire.hear().expect("a banner");
-    let mut line = wire.ask("EHLO client.test").expect("an answer");
+    let mut line = wire.ask("EHLO client.test").expect("a reply");
     while line.starts_with("250-") {
         line = wire.hear().expect("a line").expect("a line");
     }
     let (mut is_open, mut mistakes) = (false, 0);
     for _ in 0..chance.of(1..15) {
-        let mut says = if is_open && chance.percent(95) { response(chance) } else { command(chance) };
-        // It would be two lines, and two answers.
-        says.retain(|&octet| octet != b'\n');
-        let verb = says.trim_ascii().split(|octet| !octet.is_ascii_alphabetic()).next().unwrap_or_default();
+        let mut line = if is_open && chance.percent(95) { response(chance) } else { command(chance) };
+        // One line gets one reply.
+        line.retain(|&octet| octet != b'\n');
+        let verb = line.trim_ascii().split(|octet| !octet.is_ascii_alphabetic()).next().unwrap_or_default();
         let is_auth = verb.eq_ignore_ascii_case(b"AUTH");
         let start = Instant::now();
         if chance.percent(3) {
-            // The end of the line does not come.
-            wire.say(&says).expect("it listens");
+            // The line does not end.
+            wire.say(&line).expect("it listens");
             let mut last = None;
             while let Some(line) = wire.hear().expect("an end") {
                 last = Some(line);
             }
-            assert!(last.as_ref().is_some_and(|last| last.starts_with("421 4.")), "{}: {last:?}", shown(&says));
-            assert!(start.elapsed() < ANSWER, "{:?}", start.elapsed());
+            assert!(last.as_ref().is_some_and(|last| last.starts_with("421 4.")), "{}: {last:?}", shown(&line));
+            assert!(start.elapsed() < MAX_REPLY, "{:?}", start.elapsed());
             return;
         }
-        says.extend_from_slice(b"\r\n");
-        wire.say(&says).expect("it listens");
+        line.extend_from_slice(b"\r\n");
+        wire.say(&line).expect("it listens");
         let reply = wire.hear().expect("in time");
-        let reply = reply.unwrap_or_else(|| panic!("{mistakes} mistakes, and the end after {}", shown(&says)));
-        assert!(start.elapsed() < ANSWER, "{:?}", start.elapsed());
+        let reply = reply.unwrap_or_else(|| panic!("{mistakes} mistakes, and the end after {}", shown(&line)));
+        assert!(start.elapsed() < MAX_REPLY, "{:?}", start.elapsed());
         let allowed: &[&str] = match (is_open, is_auth) {
             (true, _) => {
                 &["334 ", "454 4.7.0", "500 5.5.2", "500 5.5.6", "501 5.5.2", "501 5.7.0", "535 5.7.8", "421 4.7.0"]
@@ -139,9 +99,9 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
             }
             (false, false) => &["500 5.5.", "421 4.7.0"],
         };
-        assert!(allowed.iter().any(|begin| reply.starts_with(begin)), "{}: {reply}", shown(&says));
+        assert!(allowed.iter().any(|begin| reply.starts_with(begin)), "{}: {reply}", shown(&line));
         let limit = if is_open { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
-        assert!(says.len() <= limit || reply.starts_with("500 5.5."), "{} octets: {reply}", says.len());
+        assert!(line.len() <= limit || reply.starts_with("500 5.5."), "{} octets: {reply}", line.len());
         if let Some(challenge) = reply.strip_prefix("334 ") {
             BASE64.decode(challenge.as_bytes()).expect("base64");
         }
@@ -157,11 +117,11 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
     }
 }
 
-fn shown(says: &[u8]) -> String {
-    format!("{:.200}", says.escape_ascii().to_string())
+fn shown(line: &[u8]) -> String {
+    format!("{:.200}", line.escape_ascii().to_string())
 }
 
-/// AUTH, as nobody would say it.
+/// A command AUTH that no client would send.
 fn command(chance: &mut Chance) -> Vec<u8> {
     let mut line = b"AUTH ".to_vec();
     line.extend_from_slice(chance.pick::<&[u8]>(&[
@@ -177,7 +137,7 @@ fn command(chance: &mut Chance) -> Vec<u8> {
         line.push(b' ');
         line.extend(response(chance));
     }
-    // The verb stays: by it penfold knows what it must not log.
+    // The verb stays, since it tells penfold what must not be logged.
     if chance.percent(20) {
         let rest = line.split_off(4);
         line.extend(mutate(chance, &rest));
@@ -185,7 +145,7 @@ fn command(chance: &mut Chance) -> Vec<u8> {
     line
 }
 
-/// A response: good base64 of something bad, or not even that.
+/// A wrong response, sometimes not even in base64.
 fn response(chance: &mut Chance) -> Vec<u8> {
     let name = format!("user{}", chance.of(0..1_000_000));
     let words: [Vec<u8>; 7] = [
@@ -214,11 +174,11 @@ fn response(chance: &mut Chance) -> Vec<u8> {
     }
 }
 
-// What Dovecot may say
+// Dovecot
 
-/// How long it may greet, how long it may think, and what a busy machine may add.
-const GREETING: Duration = Duration::from_secs(5);
-const THINKING: Duration = Duration::from_secs(30);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a busy machine may add.
 const SLACK: Duration = Duration::from_secs(5);
 
 const HANDSHAKES: [&[u8]; 5] = [
@@ -238,15 +198,15 @@ const ANSWERS: [&[u8]; 6] = [
     b"OK\t1\n",
 ];
 
-/// What the other side of a socket says, first and when it is asked, and whether it
-/// then holds its end open.
+/// The other side of one connection.
 struct Script {
     handshake: Vec<u8>,
     answer: Vec<u8>,
+    /// Keeps the connection open after the handshake, and never answers.
     holds: bool,
 }
 
-/// A Dovecot for one connection after the other, each with its script.
+/// A Dovecot that serves one connection after the other, each by its script.
 fn scripted(path: &Path) -> mpsc::Sender<Script> {
     let socket = UnixListener::bind(path).expect("a socket");
     let (sender, scripts) = mpsc::channel::<Script>();
@@ -264,7 +224,7 @@ fn play(mut peer: UnixStream, script: &Script) -> std::io::Result<()> {
     if script.holds {
         return peer.read_to_end(&mut Vec::new()).map(drop);
     }
-    // Who does not like the handshake hangs up, or is not waited for.
+    // A client that rejects the handshake closes the connection, or sends nothing.
     peer.set_read_timeout(Some(Duration::from_millis(300)))?;
     let (mut asked, mut line) = (BufReader::new(peer.try_clone()?), String::new());
     while !line.starts_with("AUTH\t") {
@@ -281,11 +241,11 @@ fn play(mut peer: UnixStream, script: &Script) -> std::io::Result<()> {
 const PEER: Peer = Peer { address: None, is_secure: true };
 
 #[test]
-fn whatever_dovecot_says_it_is_heard_to_the_end_or_given_up() {
+fn an_exchange_with_dovecot_ends_whatever_dovecot_says() {
     let site = Site::new();
     let scripts: Vec<_> = (0..16).map(|number| scripted(&site.path(&format!("auth{number}")))).collect();
     let good = AtomicUsize::new(0);
-    at_once(16, |number, chance| {
+    repeat_in_threads(16, |number, chance| {
         let dovecot = Dovecot::at(&site.path(&format!("auth{number}")));
         let changed = |chance: &mut Chance, corpus: &[&[u8]]| match chance.of(0..10) {
             0 => chance.octets(0..400),
@@ -305,7 +265,7 @@ fn whatever_dovecot_says_it_is_heard_to_the_end_or_given_up() {
             corpus.swap(0, chance.of(0..ANSWERS.len()));
             answer.extend(changed(chance, &corpus));
         }
-        // Silence costs its whole time, so there is little of it.
+        // Silence is rare, since each takes the whole timeout.
         let (holds, said) = (chance.percent(1), [&handshake[..], &answer].concat());
         scripts[usize::from(number)].send(Script { handshake, answer, holds }).expect("it runs");
         let start = Instant::now();
@@ -329,18 +289,18 @@ fn whatever_dovecot_says_it_is_heard_to_the_end_or_given_up() {
             },
             Err(why) => assert!(why.starts_with("ask Dovecot at "), "{why}"),
         }
-        assert!(start.elapsed() < GREETING + SLACK, "{:?}", start.elapsed());
+        assert!(start.elapsed() < HANDSHAKE_TIMEOUT + SLACK, "{:?}", start.elapsed());
     });
-    assert!(good.into_inner() > 0, "nothing that was good came through");
+    assert!(good.into_inner() > 0, "no good answer was accepted");
 }
 
-/// Says an octet now and then and never ends a line, after something that it says at once.
-fn drip(path: &Path, at_once: &'static [u8]) {
+/// A server that sends `first` at once, and then one octet at a time of a line without end.
+fn drip(path: &Path, first: &'static [u8]) {
     let socket = UnixListener::bind(path).expect("a socket");
     thread::spawn(move || {
         for mut peer in socket.incoming().map_while(Result::ok) {
             thread::spawn(move || {
-                let mut said = peer.write_all(at_once);
+                let mut said = peer.write_all(first);
                 while said.is_ok() {
                     thread::sleep(Duration::from_millis(100));
                     said = peer.write_all(b"x");
@@ -351,27 +311,27 @@ fn drip(path: &Path, at_once: &'static [u8]) {
 }
 
 #[test]
-fn a_dovecot_that_never_comes_to_an_end_has_its_time_and_no_more() {
+fn dovecot_has_five_seconds_for_the_handshake() {
     let site = Site::new();
     drip(&site.path("slow"), b"VERSION\t1\t2\nMECH\tPLAIN\n");
     let (dovecot, start) = (Dovecot::at(&site.path("slow")), Instant::now());
     assert!(dovecot.begin(Mechanism::Plain, PEER).is_err_and(|why| why.contains("timed out")));
-    assert!(start.elapsed() < GREETING + SLACK, "{:?}", start.elapsed());
-    // Who asks for the mechanisms waits as long; who asks again, not at all.
+    assert!(start.elapsed() < HANDSHAKE_TIMEOUT + SLACK, "{:?}", start.elapsed());
+    // A query for the mechanisms waits as long, a repeated one not at all.
     let start = Instant::now();
     (0..10).for_each(|_| assert_eq!(dovecot.mechanisms(), [Mechanism::Plain, Mechanism::Login]));
-    assert!(start.elapsed() < GREETING + SLACK, "{:?}", start.elapsed());
+    assert!(start.elapsed() < HANDSHAKE_TIMEOUT + SLACK, "{:?}", start.elapsed());
 }
 
 #[test]
-fn a_dovecot_that_thinks_too_long_is_given_up() {
+fn dovecot_has_thirty_seconds_for_an_answer() {
     if seconds() < 10 {
-        return common::skipped("it takes half a minute; PENFOLD_FUZZ=10 and more have the time");
+        return common::skipped("it takes half a minute; PENFOLD_FUZZ must be at least 10");
     }
     let site = Site::new();
     drip(&site.path("slow"), HANDSHAKES[0]);
     let mut exchange = Dovecot::at(&site.path("slow")).begin(Mechanism::Plain, PEER).expect("a greeting");
     let start = Instant::now();
     assert!(matches!(exchange.step(Some(b"\0elvis\0pencil")), Step::Temporary(_)));
-    assert!(start.elapsed() < THINKING + SLACK, "{:?}", start.elapsed());
+    assert!(start.elapsed() < ANSWER_TIMEOUT + SLACK, "{:?}", start.elapsed());
 }

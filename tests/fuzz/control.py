@@ -1,14 +1,13 @@
 """Users without rights at the control socket of penfoldd.
 
-    control_fuzz.py fuzz SOCKET SEED SECONDS    says what nobody would say, as whoever runs this
-    control_fuzz.py hold SOCKET UID[+COUNT]...  by root: takes all places that these users get
+    control.py fuzz SOCKET SEED SECONDS    sends malformed requests, as the user that runs this
+    control.py hold SOCKET UID[+COUNT]...  takes all connections that these users get; by root
 
-`fuzz` passes descriptors, hangs up at every octet of whole dialogues, and then says
-changed ones, garbage, halves and too much until its time is over. What it hears must be an
-answer, and must come to an end; an id that it was told is printed, for the message is
-the daemon's then. `hold` prints how many places there were for each argument, the numbers
-from UID on being one after the other, and keeps them until its standard input ends.
-A promise that is not kept ends either with a traceback.
+`fuzz` passes descriptors, closes the connection at every octet of whole dialogues, and then
+sends changed ones, garbage, halves and too much until its time is over. Every answer must be
+well-formed and must end; the id of an accepted message is printed. `hold` prints the number
+of connections for each argument, COUNT consecutive uids beginning with UID, and keeps them
+until its standard input ends. A broken promise ends either with a traceback.
 """
 
 import array
@@ -47,7 +46,7 @@ def connect(path):
 
 
 def begin(client, text, say, heard):
-    """Says it; a request that begins a session waits for its answer, which is `heard` then."""
+    """Sends a text; behind the request that begins a session it waits for the answer, in `heard`."""
     head, end, rest = text.partition(b"\n")
     if end and rest and head.startswith(b"submit"):
         say(head + end)
@@ -61,12 +60,12 @@ def begin(client, text, say, heard):
 
 
 def hear(client, said, heard):
-    """All that comes, to its end; what a line may be is known."""
+    """Reads to the end of the connection; every line must be a known answer."""
     try:
         while piece := client.recv(65536):
             heard += piece
     except ConnectionError:
-        pass  # It did not want to know the rest.
+        pass  # The daemon did not read the rest.
     except TimeoutError:
         raise AssertionError(f"no end after {said[:200]!r}: {heard[-200:]!r}") from None
     judge(heard, said)
@@ -76,7 +75,7 @@ def hear(client, said, heard):
 def judge(heard, said):
     head, _, rest = heard.partition(b"\n")
     assert not heard or bytes(head + b"\n") in HEADS, f"{heard[:200]!r} to {said[:200]!r}"
-    # A session, as far as it came; the rest are listings.
+    # An SMTP session; all other answers are listings.
     if rest[:3] in (b"220", b"421"):
         for line in rest.split(b"\n")[:-1]:
             assert REPLY.fullmatch(line) and len(line) < 1500, f"{line[:200]!r} to {said[:200]!r}"
@@ -85,7 +84,7 @@ def judge(heard, said):
 
 
 def files(path):
-    """What is passed is closed, while the connection stays and when it goes."""
+    """Passed descriptors are closed, during the connection and at its end."""
     for request in (b"submit x\n", b"queue\n", b"verify jon\n", b"x"):
         reader, writer = os.pipe()
         with connect(path) as client:
@@ -95,20 +94,19 @@ def files(path):
             if request.startswith(b"submit"):
                 while b"220 " not in client.recv(4096):
                     pass
-                # One more with each octet of a command.
+                # Another descriptor with each octet of a command.
                 for octet in b"NOOP\r\n":
                     null = os.open("/dev/null", os.O_RDONLY)
                     client.sendmsg([bytes([octet])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null]))])
                     os.close(null)
                 assert client.recv(4096).startswith(b"250 ")
                 assert os.read(reader, 1) == b"", "a descriptor that was passed is open"
-        # At the latest now.
         assert os.read(reader, 1) == b"", "a descriptor that was passed is open"
         os.close(reader)
 
 
 def cut(path):
-    """Hangs up at every octet, politely and not."""
+    """Closes the connection at every octet, in one direction or in both."""
     for dialogue in DIALOGUES[:3]:
         for end in range(len(dialogue)):
             with connect(path) as client:
@@ -120,7 +118,7 @@ def cut(path):
 
 
 def whole(path):
-    """Each as it is meant, once: what is good comes through meanwhile."""
+    """Plays each dialogue unchanged, once."""
     for dialogue in DIALOGUES:
         with connect(path) as client:
             heard = bytearray()
@@ -150,7 +148,7 @@ def changed(chance, text):
         elif kind == 7:
             text = text.replace(b"\r\n", chance.choice((b"\n", b"\r", b"\n\r")), chance.randrange(1, 10))
         else:
-            # A line once more.
+            # A repeated line.
             lines = text.splitlines(keepends=True) or [b""]
             line = chance.choice(lines)
             text = text.replace(line, line * chance.choice((2, 30)), 1) if line else text
@@ -158,7 +156,7 @@ def changed(chance, text):
 
 
 def say(chance, client, text):
-    """In pieces, now and then with a descriptor; may be sent away meanwhile."""
+    """Sends a text in pieces, sometimes with a descriptor; the daemon may end the connection meanwhile."""
     at = 0
     while at < len(text):
         piece = text[at:at + chance.choice((1, 7, 100, 5000, 100000))] if chance.random() < 0.1 else text[at:]
@@ -178,13 +176,13 @@ def once(chance, path):
     with connect(path) as client:
         heard = bytearray()
         try:
-            # Who does not read what he is told is not waited for by anybody else.
+            # Sometimes the answer is not read before the rest is sent.
             if chance.random() < 0.9:
                 begin(client, text, lambda part: say(chance, client, part), heard)
             else:
                 say(chance, client, text)
             if chance.random() < 0.9:
-                # The rest waits for the daemon to lose its patience, which takes longer.
+                # Otherwise the session ends by its timeout, which takes longer.
                 if chance.random() < 0.997:
                     client.shutdown(socket.SHUT_WR)
                 hear(client, text, heard)

@@ -1,42 +1,39 @@
-//! The control socket under fire, with the real daemon: users of the system who say what
-//! nobody would say, for `PENFOLD_FUZZ` seconds, three by default.
+//! The control socket with the real daemon, and hostile local users.
 //!
-//! The users are processes of their own (control_fuzz.py), which the kernel names to the
-//! daemon. Whatever they say, pass along, leave out or hang up in: the daemon goes on, with
-//! no more threads and descriptors than before; who means well is served meanwhile; what
-//! was acknowledged is in its mailboxes once, under the number of who has sent it, and
-//! nothing else is left in the spool. Then all places are taken, by one user and by
-//! many. A failure tells the seed, and `PENFOLD_FUZZ_SEED` makes the same choices again.
-//! By who is not root it is tried as himself, who may do everything, and nothing is held.
+//! The users are processes of their own (control.py), whose uids the daemon gets from the
+//! kernel. Whatever they send, pass, omit or interrupt: the daemon goes on, with no more threads
+//! and descriptors than before, and serves others meanwhile; what was acknowledged is in its
+//! mailboxes once, under the uid of its sender, and nothing else is left in the spool. Then all
+//! connections are taken, by one user and by many. Without root the only user is that of the
+//! tests, who may do everything, and no connections are taken.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
-use std::{env, fs};
+use std::time::{Duration, Instant};
 
 use common::holdings::Holdings;
+use common::programs::copy;
 use common::{Daemon, PATIENCE, Site};
 use nix::unistd::geteuid;
 
-/// The first one of those without rights.
-const STRANGER: u32 = 54_321;
-/// Who means well.
-const OTHER: u32 = 54_400;
-/// How many say nonsense at once.
-const CROWD: u32 = 3;
-/// A daemon in which nothing changes for so long is at rest.
+use super::{seconds, seed};
+
+/// The first uid of the hostile users.
+const HOSTILE: u32 = 54_321;
+/// The number of hostile users, each with a process.
+const HOSTILE_USERS: u32 = 3;
+/// The uid of a user that sends mail meanwhile.
+const FRIENDLY: u32 = 54_400;
+/// A daemon in which nothing changes for this long is at rest.
 const REST: Duration = Duration::from_millis(300);
 
-fn number(variable: &str) -> Option<u64> {
-    env::var(variable).ok()?.parse().ok()
-}
-
-/// The system's own, which everyone may run.
+/// The system's Python, which every user may run.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// The script with these arguments, as a user; `None`, and says so, where it cannot run.
+/// The script with these arguments, as a user; `None`, and reported as skipped, without Python.
 fn script(site: &Site, uid: u32, arguments: &[&str]) -> Option<Child> {
     if !Path::new(PYTHON).exists() {
         common::skipped(format_args!("{PYTHON} is not installed"));
@@ -51,7 +48,7 @@ fn script(site: &Site, uid: u32, arguments: &[&str]) -> Option<Child> {
     Some(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts"))
 }
 
-/// A program as a user who has nothing but his number, if there is a choice.
+/// A program as a user with this uid and no other rights, where the tests run as root.
 fn as_user(uid: u32, program: &str) -> Command {
     if !geteuid().is_root() || uid == 0 {
         return Command::new(program);
@@ -62,7 +59,7 @@ fn as_user(uid: u32, program: &str) -> Command {
     command
 }
 
-/// One who means well sends a message; it takes no longer than it may.
+/// Sends a message as this user, in a bounded time.
 fn send(site: &Site, uid: u32) {
     sendmail(site, uid, &["-f", "kept", "jon"], b"Subject: kept\n\nhello\n");
 }
@@ -70,16 +67,14 @@ fn send(site: &Site, uid: u32) {
 fn sendmail(site: &Site, uid: u32, arguments: &[&str], input: &[u8]) {
     let (built, path) = (env!("CARGO_BIN_EXE_penfoldctl"), site.path("sendmail"));
     if !path.exists() {
-        // Not by this process: what it has open to write, another test's child has open too, and
-        // such a program cannot be run.
-        assert!(Command::new("cp").arg(built).arg(&path).status().expect("cp").success());
+        copy(Path::new(built), &path);
     }
     let start = Instant::now();
     let mut command = as_user(uid, &path.display().to_string());
     command.args(arguments).env("PENFOLD_CONFIG", site.path("penfold.conf"));
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("it starts");
-    // A listing does not read.
+    // mailq does not read its input.
     let _ = child.stdin.take().expect("a pipe").write_all(input);
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{uid}: {output:?}");
@@ -92,13 +87,13 @@ fn value<'a>(line: &'a str, key: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("no {key} in {line}"))
 }
 
-/// Processes that look up users for the server, with a socket each.
-const NAMES: usize = 8;
+/// The most processes that look up users for the server, with a socket each.
+const MAX_LOOKUPS: usize = 8;
 
-/// Whether nothing is left of the clients: no thread, and no descriptor.
+/// Whether no thread and no descriptor is left of the clients.
 fn is_quiet(daemon: &Daemon, quiet: Holdings) -> bool {
     let now = Holdings::of(daemon.pid());
-    now.threads == quiet.threads && now.descriptors <= quiet.descriptors + NAMES
+    now.threads == quiet.threads && now.descriptors <= quiet.descriptors + MAX_LOOKUPS
 }
 
 /// All files of a spool.
@@ -110,29 +105,27 @@ fn files(site: &Site) -> Vec<String> {
 }
 
 #[test]
-fn nonsense_hurts_nobody_but_who_says_it() {
+fn malformed_requests_harm_no_other_user() {
     let site = Site::with("limits.command_timeout = \"2s\"\nlimits.data_timeout = \"2s\"\nremote.local_only = true");
     let daemon = site.start();
-    send(&site, OTHER);
+    send(&site, FRIENDLY);
     daemon.wait_mail(&site, "jon", 1);
     let quiet = Holdings::at_rest(daemon.pid(), REST);
-    let clock = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_nanos() as u64);
-    let seed = number("PENFOLD_FUZZ_SEED").unwrap_or_else(clock);
-    println!("PENFOLD_FUZZ_SEED={seed}");
-    let seconds = number("PENFOLD_FUZZ").unwrap_or(3).to_string();
+    let (seed, seconds) = (seed(), seconds().to_string());
     let of = |uid: u32| script(&site, uid, &["fuzz", &(seed ^ u64::from(uid)).to_string(), &seconds]);
-    let crowd: Vec<(u32, Child)> = (STRANGER..STRANGER + CROWD).map_while(|uid| Some((uid, of(uid)?))).collect();
-    if crowd.is_empty() {
+    let hostile: Vec<(u32, Child)> =
+        (HOSTILE..HOSTILE + HOSTILE_USERS).map_while(|uid| Some((uid, of(uid)?))).collect();
+    if hostile.is_empty() {
         return;
     }
     let waiting = std::thread::spawn(|| {
-        crowd.into_iter().map(|(uid, child)| (uid, child.wait_with_output().expect("it ends"))).collect::<Vec<_>>()
+        hostile.into_iter().map(|(uid, child)| (uid, child.wait_with_output().expect("it ends"))).collect::<Vec<_>>()
     });
     let mut sent = 1;
     while !waiting.is_finished() {
-        send(&site, OTHER);
-        // He can look at his own, however many look at theirs.
-        sendmail(&site, OTHER, &["-bp"], b"");
+        send(&site, FRIENDLY);
+        // Listing his own messages works, however many others list theirs.
+        sendmail(&site, FRIENDLY, &["-bp"], b"");
         assert!(site.penfoldctl(&["queue"]).contains("-- "));
         sent += 1;
         std::thread::sleep(Duration::from_millis(100));
@@ -144,20 +137,20 @@ fn nonsense_hurts_nobody_but_who_says_it() {
         println!("{uid}: {}", said.lines().next_back().unwrap_or_default());
         told.extend(said.lines().filter_map(|line| Some((line.strip_prefix("accepted ")?.to_owned(), uid))));
     }
-    // Of each the three whole dialogues, at least.
-    assert!(told.len() >= 3 * CROWD as usize, "what was good did not come through: {told:?}");
-    // What was taken arrives, and nothing else is there.
+    // Each has sent the three whole dialogues, at least.
+    assert!(told.len() >= 3 * HOSTILE_USERS as usize, "too few messages were accepted: {told:?}");
+    // What was accepted arrives, and nothing else is there.
     daemon.wait_until("an empty spool", || files(&site).is_empty());
     check_books(&daemon, &site, &told, sent);
-    daemon.wait_until("the end of all", || is_quiet(&daemon, quiet));
+    daemon.wait_until("the end of all sessions", || is_quiet(&daemon, quiet));
     let log = daemon.log();
     let bug = log.lines().find(|line| line.starts_with("bug: ") || line.contains(": a bug ended"));
     assert_eq!(bug, None);
     assert!(daemon.terminate().success());
 }
 
-/// Every message that somebody was told of, and no other one but with its line in the log, has
-/// come to its mailboxes once.
+/// Every acknowledged message has arrived in its mailboxes once, and no other message has arrived
+/// without its line in the log.
 fn check_books(daemon: &Daemon, site: &Site, told: &HashMap<String, u32>, sent: usize) {
     let log = daemon.log();
     let accepted = log.lines().filter_map(|line| {
@@ -169,7 +162,7 @@ fn check_books(daemon: &Daemon, site: &Site, told: &HashMap<String, u32>, sent: 
     for (id, uid) in told {
         assert_eq!(accepted.get(id.as_str()).map(|(by, _)| *by), Some(me(*uid)), "{id}");
     }
-    let all: Vec<u32> = (STRANGER..STRANGER + CROWD).chain([OTHER]).map(me).collect();
+    let all: Vec<u32> = (HOSTILE..HOSTILE + HOSTILE_USERS).chain([FRIENDLY]).map(me).collect();
     assert!(accepted.values().all(|(uid, _)| all.contains(uid)), "{accepted:?}");
     let wanted: usize = accepted.values().map(|(_, to)| to.parse::<usize>().expect("a number")).sum();
     let mail = [site.mail("jon"), site.mail("root")].concat();
@@ -178,7 +171,7 @@ fn check_books(daemon: &Daemon, site: &Site, told: &HashMap<String, u32>, sent: 
     assert_eq!(kept, sent);
 }
 
-/// Takes all places that these users get, keeps them, and says how many those are.
+/// Takes all connections that these users get, keeps them, and returns their numbers.
 fn hold(site: &Site, users: &[&str]) -> Option<(Child, Vec<usize>)> {
     let mut child = script(site, 0, &[&["hold"], users].concat())?;
     let mut line = String::new();
@@ -187,41 +180,41 @@ fn hold(site: &Site, users: &[&str]) -> Option<(Child, Vec<usize>)> {
     Some((child, counts.split_whitespace().map(|count| count.parse().expect("a number")).collect()))
 }
 
-fn let_go(mut holder: Child) {
+fn release(mut holder: Child) {
     drop(holder.stdin.take());
     assert!(holder.wait().expect("a child").success());
 }
 
 #[test]
-fn who_takes_all_places_that_he_gets_leaves_some_for_others() {
+fn one_user_cannot_take_all_connections() {
     if !geteuid().is_root() {
-        return common::skipped("only root can be many users");
+        return common::skipped("only root can act as many users");
     }
     let site = Site::with("limits.command_timeout = \"60s\"");
     let daemon = site.start();
     daemon.submit(&["jon"]);
-    send(&site, OTHER);
+    send(&site, FRIENDLY);
     daemon.wait_mail(&site, "jon", 2);
     let quiet = Holdings::at_rest(daemon.pid(), REST);
-    let stranger = STRANGER.to_string();
-    // With the numbers that are subordinate to him, too: they lie in two ranges at most.
-    let users = [stranger.as_str(), "100000+10", "131072+10"];
+    let hostile = HOSTILE.to_string();
+    // With his subordinate uids, which lie in at most two ranges.
+    let users = [hostile.as_str(), "100000+10", "131072+10"];
     let Some((holder, counts)) = hold(&site, &users) else { return };
     assert_eq!(counts, [40, 120, 120]);
     send(&site, 0);
-    send(&site, OTHER);
+    send(&site, FRIENDLY);
     daemon.submit(&["jon"]);
     assert!(site.penfoldctl(&["queue"]).contains("-- "));
-    // All who are left together; root and mail from elsewhere have places of their own.
+    // All other users together; root and mail from the network have connections of their own.
     let Some((others, counts)) = hold(&site, &["54500+10"]) else { return };
     assert_eq!(counts, [120]);
     send(&site, 0);
     daemon.submit(&["jon"]);
     assert!(site.penfoldctl(&["queue"]).contains("-- "));
-    let_go(others);
-    let_go(holder);
-    daemon.wait_until("the end of all", || is_quiet(&daemon, quiet));
-    send(&site, STRANGER);
+    release(others);
+    release(holder);
+    daemon.wait_until("the end of all sessions", || is_quiet(&daemon, quiet));
+    send(&site, HOSTILE);
     daemon.wait_mail(&site, "jon", 8);
     assert!(daemon.settles(&site));
 }

@@ -1,9 +1,82 @@
-//! Random and mutated input, for `PENFOLD_FUZZ` seconds a test; `make fuzz` takes an hour.
+//! Random and mutated input for the parts that face a network or local users.
+//!
+//! Each test runs for `PENFOLD_FUZZ` seconds, three by default; `make fuzz` runs for an hour.
+//! A failure prints the seed, and `PENFOLD_FUZZ_SEED` makes the same choices again.
 //!
 //! - `auth`: AUTH commands and responses, and the answers of Dovecot, with the real daemon
 //! - `control`: the control socket, with the real daemon
+//! - `proxy`: PROXY headers and XCLIENT attributes
 //! - `sasl`: SASL exchanges without a connection
+//! - `tls`: octets before, during and after a TLS handshake
 
 mod auth;
 mod control;
+mod proxy;
 mod sasl;
+mod tls;
+
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, thread};
+
+use common::chance::Chance;
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok()?.parse().ok()
+}
+
+/// How long a test runs, in seconds.
+fn seconds() -> u64 {
+    number("PENFOLD_FUZZ").unwrap_or(3)
+}
+
+/// The seed of this run; it is printed, which cargo shows if the test fails.
+fn seed() -> u64 {
+    let clock = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_nanos() as u64);
+    let seed = number("PENFOLD_FUZZ_SEED").unwrap_or_else(clock);
+    println!("PENFOLD_FUZZ_SEED={seed}");
+    seed
+}
+
+/// Repeats a step until the time is up.
+fn repeat(mut step: impl FnMut(&mut Chance)) {
+    let (mut chance, end) = (Chance::new(seed(), ""), Instant::now() + Duration::from_secs(seconds()));
+    while Instant::now() < end {
+        step(&mut chance);
+    }
+}
+
+/// Repeats a step in several threads until the time is up; it gets the number of its thread.
+fn repeat_in_threads(threads: u8, step: impl Fn(u8, &mut Chance) + Sync) {
+    let (seed, end) = (seed(), Instant::now() + Duration::from_secs(seconds()));
+    thread::scope(|scope| {
+        for number in 0..threads {
+            let step = &step;
+            scope.spawn(move || {
+                let mut chance = Chance::new(seed, &number.to_string());
+                while Instant::now() < end {
+                    step(number, &mut chance);
+                }
+            });
+        }
+    });
+}
+
+/// The text with one to four octets changed, removed or inserted, or a part of it removed or
+/// repeated.
+fn mutate(chance: &mut Chance, text: &[u8]) -> Vec<u8> {
+    const SPICE: &[u8] = b"\0\t\n\r ,=*%{}$\x01\xff\x80pnyracvise0189AZ";
+    let mut text = text.to_vec();
+    for _ in 0..chance.of(1..5) {
+        let (at, octet) = (chance.of(0..text.len() + 1), *chance.pick(SPICE));
+        match chance.of(0..6) {
+            0 => text.insert(at, octet),
+            1 if at < text.len() => text[at] = octet,
+            2 if at < text.len() => drop(text.remove(at)),
+            3 => text.truncate(at),
+            4 => text.extend_from_within(at..),
+            _ if at < text.len() => text[at] ^= 1 << chance.of(0..8),
+            _ => {}
+        }
+    }
+    text
+}

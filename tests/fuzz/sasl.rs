@@ -1,18 +1,15 @@
-//! SASL under fire: random and mutated responses, challenges, answers of Dovecot and
-//! secrets, for `PENFOLD_FUZZ` seconds each, three by default.
+//! SASL exchanges: random and mutated responses, challenges, answers of Dovecot and secrets.
 //!
-//! The seed is printed where a test fails, and `PENFOLD_FUZZ_SEED` makes the same
-//! choices again. Nothing panics; nobody is let in without the password; an exchange
-//! that nobody disturbed ends well, whatever name and password.
-
-use std::env;
-use std::time::{Duration, Instant, SystemTime};
+//! Nothing panics, no client is accepted without the password, and an undisturbed exchange
+//! succeeds with any name and password.
 
 use penfold::sasl::client::Client;
 use penfold::sasl::dovecot;
 use penfold::sasl::secret::{Scram, Secret};
 use penfold::sasl::server::{Abilities, Account, Accounts, Server, Step};
 use penfold::sasl::{Mechanism, complete};
+
+use super::{mutate, repeat};
 
 const PASSWORD: &str = "pencil";
 
@@ -41,80 +38,28 @@ fn one() -> One {
     One(Secret::parse(text).expect("good"))
 }
 
-/// Choices that a seed makes (xorshift64*).
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Self {
-        let clock = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
-        let seed = env::var("PENFOLD_FUZZ_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(clock);
-        println!("PENFOLD_FUZZ_SEED={seed}");
-        Self(seed | 1)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit.max(1)
-    }
-
-    /// The text with some octets changed, dropped, doubled or put in.
-    fn mutate(&mut self, text: &[u8]) -> Vec<u8> {
-        const SPICE: &[u8] = b"\0\t\n\r ,=%{}$\x01\xff\x80pnyracvise0189AZ";
-        let mut text = text.to_vec();
-        for _ in 0..1 + self.below(4) {
-            let (at, octet) = (self.below(text.len() + 1), SPICE[self.below(SPICE.len())]);
-            match self.below(6) {
-                0 => text.insert(at, octet),
-                1 if at < text.len() => text[at] = octet,
-                2 if at < text.len() => drop(text.remove(at)),
-                3 => text.truncate(at),
-                4 => text.extend_from_within(at..),
-                _ if at < text.len() => text[at] ^= 1 << self.below(8),
-                _ => {}
-            }
-        }
-        text
-    }
-
-    /// Anything at all.
-    fn noise(&mut self) -> Vec<u8> {
-        (0..self.below(200)).map(|_| self.below(256) as u8).collect()
-    }
-}
-
-/// Does it again and again for as long as is wanted.
-fn repeat(mut this: impl FnMut(&mut Chance)) {
-    let seconds = env::var("PENFOLD_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
-    let (mut chance, end) = (Chance::new(), Instant::now() + Duration::from_secs(seconds));
-    while Instant::now() < end {
-        this(&mut chance);
-    }
-}
-
 const MECHANISMS: [Mechanism; 4] =
     [Mechanism::ScramSha256Plus, Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login];
 
 #[test]
-fn nobody_gets_in_by_mutated_responses() {
+fn mutated_responses_without_the_password_are_not_accepted() {
     let one = one();
     repeat(|chance| {
-        let mechanism = MECHANISMS[chance.below(4)];
-        let binding = (chance.below(2) == 0).then(|| b"binding".to_vec());
+        let mechanism = MECHANISMS[chance.of(0..4)];
+        let binding = (chance.percent(50)).then(|| b"binding".to_vec());
         let mut server = Server::new(&one, mechanism, binding);
-        // Who does not know the password, but all else. What he says instead is so far from it
-        // that no mutation makes it right.
+        // The client knows all but the password. Its own is so different that no mutation of it
+        // is the right one.
         let mut client = Client::new(
             if mechanism == Mechanism::ScramSha256Plus { Mechanism::ScramSha256 } else { mechanism },
             "jon",
             "XXXXXXXX",
         )
         .expect("usable");
-        let mut said = if chance.below(4) == 0 { None } else { client.step(None).ok() };
+        let mut said = if chance.percent(25) { None } else { client.step(None).ok() };
         for _ in 0..6 {
-            if let Some(said) = said.as_mut().filter(|_| chance.below(2) == 0) {
-                *said = if chance.below(8) == 0 { chance.noise() } else { chance.mutate(said) };
+            if let Some(said) = said.as_mut().filter(|_| chance.percent(50)) {
+                *said = if chance.of(0..8) == 0 { chance.octets(0..200) } else { mutate(chance, said) };
             }
             match server.step(said.as_deref()) {
                 Step::Challenge(challenge) => said = client.step(Some(&challenge)).ok().or(Some(Vec::new())),
@@ -122,7 +67,7 @@ fn nobody_gets_in_by_mutated_responses() {
                 Step::Rejected | Step::Blocked | Step::Malformed | Step::Temporary(_) => break,
             }
         }
-        // It is over, whatever comes.
+        // The exchange is over.
         if !matches!(server.step(Some(b"\0jon\0pencil")), Step::Challenge(_)) {
             assert_eq!(server.step(Some(b"")), Step::Malformed);
         }
@@ -130,11 +75,11 @@ fn nobody_gets_in_by_mutated_responses() {
 }
 
 #[test]
-fn a_client_bears_every_challenge() {
+fn a_client_survives_every_challenge() {
     let one = one();
     repeat(|chance| {
         let mechanism =
-            [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login, Mechanism::Xoauth2][chance.below(4)];
+            [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login, Mechanism::Xoauth2][chance.of(0..4)];
         let mut client = Client::new(mechanism, "jon", PASSWORD).expect("usable");
         let mut server = Server::new(&one, mechanism, None);
         let (mut said, mut accepted) = (client.step(None).ok(), false);
@@ -146,8 +91,8 @@ fn a_client_bears_every_challenge() {
                     break;
                 }
             };
-            if chance.below(2) == 0 {
-                challenge = if chance.below(4) == 0 { chance.noise() } else { chance.mutate(&challenge) };
+            if chance.percent(50) {
+                challenge = if chance.percent(25) { chance.octets(0..200) } else { mutate(chance, &challenge) };
             }
             said = client.step(Some(&challenge)).ok();
             if said.is_none() {
@@ -155,15 +100,15 @@ fn a_client_bears_every_challenge() {
             }
         }
         let is_fooled = mechanism == Mechanism::ScramSha256 && client.is_done() && !accepted;
-        assert!(!is_fooled, "a server that proved nothing is believed");
+        assert!(!is_fooled, "a server is accepted without a proof");
     });
 }
 
 #[test]
-fn an_exchange_that_nobody_disturbs_ends_well() {
+fn an_undisturbed_exchange_succeeds_with_any_name_and_password() {
     const LETTERS: [char; 10] = ['a', 'Z', '=', ',', ' ', '@', '\u{fc}', '\u{2168}', '%', '"'];
     repeat(|chance| {
-        let mut text = || -> String { (0..1 + chance.below(12)).map(|_| LETTERS[chance.below(10)]).collect() };
+        let mut text = || -> String { (0..1 + chance.of(0..12)).map(|_| LETTERS[chance.of(0..10)]).collect() };
         let (name, password, wrong) = (text(), text(), text());
         struct All(Secret);
         impl Accounts for All {
@@ -201,7 +146,7 @@ fn an_exchange_that_nobody_disturbs_ends_well() {
 }
 
 #[test]
-fn answers_of_dovecot_and_secrets_may_be_anything() {
+fn any_answer_of_dovecot_and_any_secret_is_survived() {
     const CORPUS: [&[u8]; 10] = [
         b"CONT\t1\tcj0x",
         b"OK\t1\tuser=jon\tresp=eD0x",
@@ -215,15 +160,15 @@ fn answers_of_dovecot_and_secrets_may_be_anything() {
         b"",
     ];
     repeat(|chance| {
-        let seed = CORPUS[chance.below(CORPUS.len())];
-        let text = chance.mutate(seed);
+        let seed = CORPUS[chance.of(0..CORPUS.len())];
+        let text = mutate(chance, seed);
         if let Some(dovecot::Answer::Good(user)) = dovecot::answer(&text) {
             assert!(!user.is_empty() && !user.contains(char::is_control), "{user:?}");
         }
         let text = String::from_utf8_lossy(&text);
-        // What is accepted costs no more than is good, and never panics.
+        // The cost of an accepted secret is bounded, and checking it never panics.
         if let Ok(secret) = Secret::parse(&text)
-            && chance.below(2000) == 0
+            && chance.of(0..2000) == 0
         {
             secret.verify(b"stencil");
         }

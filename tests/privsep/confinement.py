@@ -1,8 +1,8 @@
 """What the kernel lets a process do, and an older kernel to do it with.
 
-    walls.py landlock WHAT PROGRAM ARGUMENTS...    runs a program where Landlock is WHAT: the name
+    confinement.py landlock WHAT PROGRAM ARGUMENTS...    runs a program where Landlock is WHAT: the name
                                                    of an error, or the number of an older ABI
-    walls.py inside PID                            has each thread of a process make system calls
+    confinement.py inside PID                            has each thread of a process make system calls
 
 The first puts up a filter (seccomp(2)) that all children have, too; a number is told by a
 process behind it, which ends with the last of them. The second reads calls from standard

@@ -1,7 +1,7 @@
 //! What is around the server: the files that it can reach, what the kernel must know for that,
 //! and what its processes and their commands have open.
 //!
-//! Shown on the real daemon: its threads are made to ask the kernel (walls.py), and a filter
+//! Shown on the real daemon: its threads are made to ask the kernel (confinement.py), and a filter
 //! of system calls makes the kernel an older one. The server is confined only where root has
 //! started it, so most of it takes root; who is not says `skipped`.
 
@@ -161,7 +161,7 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         return;
     }
     if cfg!(not(target_arch = "x86_64")) {
-        return common::skipped("walls.py knows the registers of x86_64 alone");
+        return common::skipped("confinement.py knows the registers of x86_64 alone");
     }
     // What is elsewhere is the same user's: the rights of files refuse him nothing.
     let (mut site, elsewhere) = (Site::new(), Site::new());

@@ -1,5 +1,5 @@
 //! The report to a sender, read as its readers do: by a person, by a program,
-//! and by Python's email package (`bounce_reads.py`, where python3 is installed).
+//! and by Python's email package (`report_reads.py`, where python3 is installed).
 
 use common::programs::python;
 use penfold::address::Address;
@@ -62,7 +62,7 @@ fn compose_of(
 
 /// What Python makes of a report, as JSON; `None` where there is no Python.
 fn read_by_python(report: &str) -> Option<String> {
-    let output = python("bounce_reads.py", report.as_bytes())?;
+    let output = python("queue/report_reads.py", report.as_bytes())?;
     assert!(output.status.success(), "{}\n{report}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8(output.stdout).expect("JSON is UTF-8"))
 }

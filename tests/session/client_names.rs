@@ -16,7 +16,7 @@ const MOUNTS: &str = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd /run/et
     && rm -f /run/etc/resolv.conf && ln -s ../run/systemd/resolve/resolv.conf /run/etc/resolv.conf \
     && echo 127.0.0.1 localhost > /run/etc/hosts && mount --bind /run/etc /etc && umask 022";
 
-/// Runs names.py in namespaces; `None`, and says so, where they cannot be had.
+/// Runs client_names.py in namespaces; `None`, and says so, where they cannot be had.
 fn names(what: &str, namespaces: &[&str], script: &str, site: &Site) -> Option<Output> {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");

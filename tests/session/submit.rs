@@ -299,7 +299,7 @@ fn no_header_is_too_strange_and_no_body_is_touched() {
         assert_eq!(text.ends_with(body), sent.ends_with(body), "{:?}", String::from_utf8_lossy(&text));
         pairs.extend([packed(&text), packed(&sent)].concat());
     }
-    let Some(output) = python("submit_reads.py", &pairs) else { return };
+    let Some(output) = python("session/submit_reads.py", &pairs) else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let good: usize = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
     assert!(good > COUNT / 10, "only {good} messages could be read before");
@@ -334,7 +334,7 @@ fn whoever_has_logged_in_is_nobody_else_to_a_strict_reader() {
         }
     }
     assert!(refused > COUNT / 10, "only {refused} were refused");
-    let Some(output) = python("submit_bound.py", &taken) else { return };
+    let Some(output) = python("session/submit_bound.py", &taken) else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let read: usize = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
     assert!(read > COUNT / 10, "only {read} messages could be read");
@@ -345,7 +345,7 @@ fn recipients_are_those_that_python_finds() {
     let mut dice = Dice(0x00c0_ffee);
     let lists: Vec<String> = (0..COUNT).map(|_| dice.list()).collect();
     let packed: Vec<u8> = lists.iter().flat_map(|list| packed(list.as_bytes())).collect();
-    let Some(output) = python("recipients_read.py", &packed) else { return };
+    let Some(output) = python("session/recipients_read.py", &packed) else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found = String::from_utf8(output.stdout).expect("ASCII");
     assert_eq!(found.lines().count(), lists.len());

@@ -2,7 +2,7 @@
 //!
 //! The real program under its real names, and the real daemon behind its socket. A table
 //! for what may be on the command line and in a message; then who calls and who may (what a
-//! hostile user can do to the socket is in control_fuzz.rs); then programs as Debian ships
+//! hostile user can do to the socket is in tests/fuzz/control.rs); then programs as Debian ships
 //! them. What needs root or a program that is absent is skipped.
 
 use std::fs;

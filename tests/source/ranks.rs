@@ -1,34 +1,32 @@
-//! The rules of the source that the compiler does not know: who may import whom,
-//! and how long a file or a function may be.
+//! The rules of the source that the compiler does not know: which module may import which, what
+//! only some files may name, and how long a file or a function may be.
 //!
-//! The ranks are read from the table in src/lib.rs, so that there is one. Only
-//! text is read here, by the habits of rustfmt; a path that a macro builds, or one
-//! that goes through a re-export, is not seen. Unit tests may import what they like.
+//! The ranks are read from the table in src/lib.rs, so that there is one. Only text is read, as
+//! rustfmt lays it out: a path that a macro builds, or that leads through a re-export, is not
+//! seen. Unit tests may import anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MOST_LINES: usize = 500;
-const MOST_LINES_OF_A_FUNCTION: usize = 60;
+const MAX_LINES: usize = 500;
+const MAX_LINES_OF_A_FUNCTION: usize = 60;
 
-/// Functions that are one table, longer than the limit; each needs a reason.
+/// Functions that may be longer since they are one table; each needs a reason.
 const TABLES: &[&str] = &[];
 
-/// What only some may name: the text, and where it may stand.
+/// Texts that may occur in some files only.
 const FENCES: &[(&str, &[&str])] = &[
     ("tokio::", &["dns/"]),
     ("trust_dns_resolver", &["dns/"]),
-    ("unsafe ", &["sys/"]),
-    ("allow(unsafe_code)", &["sys/"]),
-    // What changes a spool or a mailbox, so that every step can be made to fail.
+    // Changes of a spool or a mailbox, so that every step can be made to fail.
     ("fs::rename(", &["sys/disk.rs"]),
     (".sync_all(", &["sys/disk.rs"]),
     (".sync_data(", &["sys/disk.rs"]),
     ("remove_file(", &["sys/disk.rs", "control/server.rs"]),
 ];
 
-/// Imports that the ranks allow and the shape of penfold does not.
+/// Imports that are forbidden although the ranks allow them.
 const FORBIDDEN: &[(&str, &[&str])] = &[("session", &["queue", "deliver", "report"])];
 
 struct Source {
@@ -39,7 +37,7 @@ struct Source {
 }
 
 impl Source {
-    /// The module at the top of the crate that it is a part of.
+    /// The top-level module that it is a part of.
     fn module(&self) -> String {
         let first = self.path.iter().next().expect("a path").to_string_lossy().into_owned();
         first.trim_end_matches(".rs").to_owned()
@@ -59,7 +57,7 @@ fn sources() -> Vec<Source> {
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).expect("src") {
             let path = entry.expect("an entry").path();
-            // Tests may do what the source may not.
+            // Unit tests may do what the source may not.
             if path.ends_with("tests") {
                 continue;
             } else if path.is_dir() {
@@ -92,7 +90,7 @@ fn ranks() -> BTreeMap<String, usize> {
     ranks
 }
 
-/// The modules at the top of the crate that a line names, as `crate::name` or in
+/// The top-level modules that a line names, as `crate::name` or in
 /// `use crate::{one, two::Three}`.
 fn imports(line: &str) -> Vec<String> {
     let mut names = Vec::new();
@@ -107,8 +105,8 @@ fn imports(line: &str) -> Vec<String> {
     names
 }
 
-/// Whether `super::` in a line leads out of the module's own folder: then its rank
-/// cannot be seen.
+/// Whether `super::` in a line leads out of the module's own folder, where its rank cannot be
+/// seen.
 fn leads_out(path: &Path, line: &str) -> bool {
     let depth = path.iter().count() - usize::from(path.ends_with("mod.rs"));
     line.contains(&"super::".repeat(depth))
@@ -119,7 +117,7 @@ fn report(complaints: &[String]) {
 }
 
 #[test]
-fn the_table_of_ranks_knows_every_module_and_no_other() {
+fn the_table_of_ranks_has_every_module_and_no_other() {
     let modules: BTreeSet<String> = sources().iter().map(Source::module).collect();
     let programs = ["lib", "main", "bin"].map(str::to_owned);
     let ranked: BTreeSet<String> = ranks().into_keys().chain(programs).collect();
@@ -127,21 +125,21 @@ fn the_table_of_ranks_knows_every_module_and_no_other() {
 }
 
 #[test]
-fn nobody_imports_upward_or_from_beside() {
+fn no_module_imports_from_its_own_rank_or_a_higher_one() {
     let ranks = ranks();
     let mut complaints = Vec::new();
     for source in sources() {
         let module = source.module();
-        // The map itself, and the programs, which name the crate by its name.
+        // lib.rs, and the programs, which import by the name of the crate.
         let Some(&rank) = ranks.get(&module) else { continue };
         for (number, line) in source.code() {
             let place = format!("src/{}:{number}", source.path.display());
             if leads_out(&source.path, line) {
-                complaints.push(format!("{place}: what is above a folder is called crate::"));
+                complaints.push(format!("{place}: a path out of the folder begins with crate::"));
             }
             for name in imports(line).into_iter().filter(|name| *name != module) {
                 match ranks.get(&name) {
-                    None => complaints.push(format!("{place}: what is crate::{name}?")),
+                    None => complaints.push(format!("{place}: crate::{name} has no rank")),
                     Some(&other) if other >= rank => {
                         complaints.push(format!("{place}: {module} ({rank}) imports {name} ({other})"));
                     }
@@ -149,7 +147,7 @@ fn nobody_imports_upward_or_from_beside() {
                 }
                 let forbidden = FORBIDDEN.iter().any(|(who, whom)| *who == module && whom.contains(&&*name));
                 if forbidden {
-                    complaints.push(format!("{place}: {module} must never know {name}"));
+                    complaints.push(format!("{place}: {module} may not import {name}"));
                 }
             }
         }
@@ -158,23 +156,28 @@ fn nobody_imports_upward_or_from_beside() {
 }
 
 #[test]
-fn what_is_fenced_in_stays_there() {
+fn fenced_texts_occur_in_their_files_and_in_no_others() {
     let mut complaints = Vec::new();
+    let mut used = BTreeSet::new();
     for source in sources() {
         for (number, line) in source.code() {
             for (text, places) in FENCES {
                 let is_inside = places.iter().any(|place| source.path.starts_with(place.trim_end_matches('/')));
-                if line.contains(text) && !is_inside {
+                if line.contains(text) && is_inside {
+                    used.insert(text);
+                } else if line.contains(text) {
                     complaints.push(format!("src/{}:{number}: {text}", source.path.display()));
                 }
             }
         }
     }
+    let unused = FENCES.iter().filter(|(text, _)| !used.contains(text));
+    complaints.extend(unused.map(|(text, _)| format!("no file needs {text}")));
     report(&complaints);
 }
 
 #[test]
-fn every_file_opens_like_a_manual_page_and_is_not_too_long() {
+fn every_file_has_a_head_and_is_not_too_long() {
     let mut complaints = Vec::new();
     for source in sources() {
         let path = source.path.display();
@@ -184,7 +187,7 @@ fn every_file_opens_like_a_manual_page_and_is_not_too_long() {
         }
         let whole = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(&source.path));
         let lines = whole.expect("it was there").lines().count();
-        if lines > MOST_LINES {
+        if lines > MAX_LINES {
             complaints.push(format!("src/{path}: {lines} lines"));
         }
     }
@@ -196,7 +199,7 @@ fn no_function_is_too_long() {
     let mut complaints = Vec::new();
     for source in sources() {
         for (name, number, length) in functions(&source) {
-            if length > MOST_LINES_OF_A_FUNCTION && !TABLES.contains(&&*name) {
+            if length > MAX_LINES_OF_A_FUNCTION && !TABLES.contains(&&*name) {
                 complaints.push(format!("src/{}:{number}: {name} has {length} lines", source.path.display()));
             }
         }
@@ -204,8 +207,8 @@ fn no_function_is_too_long() {
     report(&complaints);
 }
 
-/// Every function with its line and its length, which ends at the brace below its
-/// first letter: that is where rustfmt puts it.
+/// Every function with its line and its length. It ends at the brace below its first letter,
+/// where rustfmt puts it.
 fn functions(source: &Source) -> Vec<(String, usize, usize)> {
     let mut found = Vec::new();
     for (number, line) in source.code() {

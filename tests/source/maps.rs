@@ -1,0 +1,109 @@
+//! The lists of files in the heads of folders, compared with the tree, in both directions.
+//!
+//! The first file of a folder (lib.rs, mod.rs, or main.rs of a test program) lists the files
+//! and folders beside it, one line each: "//! - `name`: what it holds". Unit tests, named
+//! `tests`, are not listed. The folders of tests/ are in tests/README as well.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The head of a file, line by line, without its `//!`.
+fn head(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).expect("UTF-8");
+    let lines = text.lines().map_while(|line| line.strip_prefix("//!"));
+    lines.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned()).collect()
+}
+
+/// The names that a head lists, in order.
+fn listed(head: &[String]) -> Vec<String> {
+    let names = head.iter().filter_map(|line| line.strip_prefix("- `")?.split_once("`: "));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The modules that a folder holds, beside the file that lists them.
+fn present(folder: &Path) -> BTreeSet<String> {
+    let mut present = BTreeSet::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let is_module =
+            if path.is_dir() { path.join("mod.rs").exists() } else { path.extension().is_some_and(|e| e == "rs") };
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        if is_module && !["lib", "main", "mod", "tests"].contains(&name.as_str()) {
+            present.insert(name);
+        }
+    }
+    present
+}
+
+/// The files that list their folders, below src/ and tests/.
+fn lists() -> Vec<PathBuf> {
+    let mut lists = Vec::new();
+    let mut folders = ["src", "tests"].map(|top| Path::new(env!("CARGO_MANIFEST_DIR")).join(top)).to_vec();
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        folders.extend(entries.filter(|path| path.is_dir() && !(path.ends_with("tests"))));
+        // src/main.rs is a program; its folder is that of the library.
+        let firsts = ["lib.rs", "mod.rs", "main.rs"].map(|name| folder.join(name));
+        lists.extend(firsts.into_iter().find(|file| file.exists()));
+    }
+    assert!(lists.len() > 30);
+    lists
+}
+
+#[test]
+fn the_head_of_a_folder_lists_its_files() {
+    let mut complaints = Vec::new();
+    for file in lists() {
+        let (listed, present) = (listed(&head(&file)), present(file.parent().expect("a folder")));
+        if listed.is_empty() {
+            continue;
+        }
+        let place = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("below").display();
+        let absent = listed.iter().filter(|name| !present.contains(*name));
+        complaints.extend(absent.map(|name| format!("{place}: there is no `{name}`")));
+        for name in &present {
+            match listed.iter().filter(|listed| *listed == name).count() {
+                1 => {}
+                0 => complaints.push(format!("{place}: `{name}` is not listed")),
+                _ => complaints.push(format!("{place}: `{name}` is listed twice")),
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// `name.rs` beside `name/` would be two places for one module.
+#[test]
+fn a_module_with_files_of_its_own_is_a_folder_with_a_mod_rs() {
+    for file in lists() {
+        let folder = file.parent().expect("a folder");
+        for name in present(folder).iter().filter(|name| folder.join(name).with_extension("rs").exists()) {
+            let is_folder = folder.join(name).is_dir() && !present(&folder.join(name)).is_empty();
+            assert!(!is_folder, "{name}.rs beside {name}/ in {}", folder.display());
+        }
+    }
+}
+
+#[test]
+fn the_table_of_contents_of_the_tests_names_every_folder_and_file() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let contents = fs::read_to_string(top.join("README")).expect("tests/README");
+    let named = contents.lines().filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_once("  "));
+    let named: BTreeSet<String> = named.map(|(name, _)| name.to_owned()).collect();
+    let present = fs::read_dir(&top).expect("tests").map(|entry| entry.expect("an entry").path());
+    let present: BTreeSet<String> = present
+        .map(|path| {
+            path.file_name().expect("a name").to_string_lossy().into_owned() + if path.is_dir() { "/" } else { "" }
+        })
+        .filter(|name| name != "README")
+        .collect();
+    assert_eq!(named, present);
+}
+
+#[test]
+fn the_reader_of_lists_sees_every_line() {
+    let head = ["Text with `code`:", "- `one`: the first", "  `not`: this", "- `two`: the second", "- prose"]
+        .map(str::to_owned);
+    assert_eq!(listed(&head), ["one", "two"]);
+}

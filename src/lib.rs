@@ -27,7 +27,7 @@
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | address, reply, retry, sys, timeouts | nothing of penfold |
+//! | 0 | address, endpoint, reply, retry, sys, timeouts | nothing of penfold |
 //! | 1 | envelope, message, outcome, privsep, smtp | rank 0 |
 //! | 2 | config | lower ranks |
 //! | 3 | destination, log, sasl | lower ranks |
@@ -54,6 +54,7 @@ pub mod daemon;
 pub mod deliver;
 pub mod destination;
 pub mod dns;
+pub mod endpoint;
 pub mod envelope;
 pub mod listen;
 pub mod log;

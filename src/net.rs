@@ -14,8 +14,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{SockAddr, Socket, Type};
 
+use crate::endpoint::Endpoint;
 use crate::timeouts::{HostTimeout, POLL_INTERVAL};
 use crate::tls::TlsInfo;
 
@@ -87,12 +88,14 @@ impl Stream {
     /// # Errors
     /// Those of connect(2), and `TimedOut`.
     pub fn connect(
-        address: SocketAddr,
+        endpoint: &Endpoint,
         limit: Duration,
         host_timeout: Option<&HostTimeout>,
     ) -> Result<Self, (io::Error, bool)> {
-        let socket = connect(address, limit, host_timeout)?;
-        socket.set_nodelay(true).map_err(|e| (e, false))?;
+        let socket = connect(endpoint, limit, host_timeout)?;
+        if matches!(endpoint, Endpoint::Tcp(_)) {
+            socket.set_nodelay(true).map_err(|e| (e, false))?;
+        }
         Ok(Self::from_socket(socket))
     }
 
@@ -354,17 +357,21 @@ impl Write for Wire {
 
 /// As connect(2), by a socket that can be waited for in pieces.
 fn connect(
-    address: SocketAddr,
+    endpoint: &Endpoint,
     limit: Duration,
     host_timeout: Option<&HostTimeout>,
 ) -> Result<TcpStream, (io::Error, bool)> {
-    let Some(host_timeout) = host_timeout else {
-        return TcpStream::connect_timeout(&address, limit).map_err(|e| (e, false));
-    };
     let plain = |e: io::Error| (e, false);
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(plain)?;
+    let address = match endpoint {
+        Endpoint::Tcp(address) => SockAddr::from(*address),
+        Endpoint::Unix(path) => SockAddr::unix(path).map_err(plain)?,
+    };
+    let socket = Socket::new(address.domain(), Type::STREAM, None).map_err(plain)?;
+    let Some(host_timeout) = host_timeout else {
+        return socket.connect_timeout(&address, limit).map(|()| socket.into()).map_err(plain);
+    };
     socket.set_nonblocking(true).map_err(plain)?;
-    match socket.connect(&address.into()) {
+    match socket.connect(&address) {
         Ok(()) => {}
         Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {
             let begun = Instant::now();

@@ -16,7 +16,7 @@ use crate::sys;
 /// Those of `out`.
 pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, out: &mut dyn Write) -> io::Result<()> {
     statuses.sort_by_cached_key(|status| status.destination.to_string());
-    down.sort_by_key(|one| one.address);
+    down.sort_by(|a, b| a.address.cmp(&b.address));
     for status in &statuses {
         let DestinationStatus { destination, state, running, limit, ready, .. } = status;
         let name = destination.listed_name();
@@ -24,7 +24,7 @@ pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, o
         if let Some((since, probe)) = status.down {
             write!(out, ", {}", times(since, probe))?;
         }
-        let address = status.address.map(|address| address.to_string());
+        let address = status.address.as_ref().map(ToString::to_string);
         words(status.said.as_deref(), address, out)?;
     }
     for DownAddress { address, since, next_probe, why } in &down {

@@ -20,6 +20,7 @@ use crate::control::{self, Orders};
 use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::Outbound;
 use crate::dns::Dns;
+use crate::endpoint::Endpoint;
 use crate::listen::{Listener, Server};
 use crate::privsep::Rights;
 use crate::queue::{Event, Queue, QueueSettings, SpoolTasks};
@@ -196,8 +197,8 @@ impl Mail {
                 let (said, heard) = bounded(1);
                 let asked = for_hosts.send(Event::Hosts(of.map(str::to_owned), said));
                 let statuses = asked.ok().and_then(|()| heard.recv().ok()).unwrap_or_default();
-                let is_meant = |address: SocketAddr| of.is_none_or(|of| of == address.ip().to_string());
-                let down = addresses.down().into_iter().filter(|one| is_meant(one.address)).collect();
+                let is_meant = |address: &Endpoint| of.is_none_or(|of| of == address.host());
+                let down = addresses.down().into_iter().filter(|one| is_meant(&one.address)).collect();
                 control::hosts(statuses, down, out)
             }),
             verify: Box::new(move |address| control::verify(&for_verify.settings().router, address)),

@@ -1,6 +1,5 @@
 //! One destination that has something ready or running, or lately had.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::health::Health;
@@ -8,6 +7,7 @@ use super::pool::Class;
 use super::ready::Ready;
 use super::turns::JobRef;
 use crate::destination::Destination;
+use crate::endpoint::Endpoint;
 use crate::outcome::Outcome;
 
 /// Another connection is worth its while when so many jobs wait for each that there is:
@@ -29,7 +29,7 @@ pub struct DestinationState {
     pub counted: Option<Class>,
     pub is_parked: bool,
     pub is_remembered: bool,
-    pub address: Option<SocketAddr>,
+    pub address: Option<Endpoint>,
     pub said: Option<Box<Outcome>>,
     /// Failures of jobs that began before this one mean nothing any more.
     pub cleared_at: u64,

@@ -3,7 +3,6 @@
 //! Values that go down channels; whoever sends one has no claim to it any more.
 //! Nothing here decides, waits or fails.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use crossbeam_channel::Sender;
 
 use super::health::{DestinationStatus, Down};
 use crate::destination::Destination;
+use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
 use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId, RecipientRef};
@@ -178,7 +178,7 @@ pub struct OpenConnection {
     /// The destination of the last job that used it.
     pub destination: Arc<Destination>,
     /// The address of the host.
-    pub address: SocketAddr,
+    pub address: Endpoint,
 }
 
 /// What a worker has to say.
@@ -193,7 +193,7 @@ pub struct JobReport {
     /// What it showed of the destination.
     pub contact: Contact,
     /// The address that was used last.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Endpoint>,
     /// The connection that the worker keeps open for its next job.
     pub connection: Option<OpenConnection>,
     /// New entries that the job made.

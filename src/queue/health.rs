@@ -8,11 +8,11 @@
 //! this system, whose agents and commands may hang like a host, are treated alike. Pure: the
 //! clock is an argument.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::destination::Destination;
+use crate::endpoint::Endpoint;
 use crate::outcome::Outcome;
 use crate::timeouts::Trust;
 
@@ -69,7 +69,7 @@ pub struct DestinationStatus {
     /// The destination.
     pub destination: Arc<Destination>,
     /// The address that was used last.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Endpoint>,
     /// `new`, `up`, `slow` or `down`.
     pub state: &'static str,
     /// Jobs that run.

@@ -12,13 +12,13 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::Hash;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::destination::Destination;
+use crate::endpoint::Endpoint;
 use crate::spool::{EntryName, QueueId};
 use crate::sys;
 use crate::timeouts::HostTimeouts;
@@ -265,7 +265,7 @@ impl Queue {
     }
 
     fn hand_out(&mut self, begun: NextJob) {
-        let worker = self.choose_worker(&begun.destination, begun.address);
+        let worker = self.choose_worker(&begun.destination, begun.address.as_ref());
         self.hand_to(worker, begun);
     }
 
@@ -293,10 +293,10 @@ impl Queue {
 
     /// An idle worker: one that keeps a connection to the destination or at least to its
     /// address; otherwise one that keeps none, so that connections last.
-    fn choose_worker(&mut self, destination: &Arc<Destination>, address: Option<SocketAddr>) -> usize {
+    fn choose_worker(&mut self, destination: &Arc<Destination>, address: Option<&Endpoint>) -> usize {
         let connections = || self.idle.iter().map(|worker| worker.connection.as_ref());
         let to_destination = connections().position(|c| c.is_some_and(|c| c.destination == *destination));
-        let to_address = || connections().position(|c| c.is_some_and(|c| Some(c.address) == address));
+        let to_address = || connections().position(|c| c.is_some_and(|c| Some(&c.address) == address));
         let without = || connections().rposition(|c| c.is_none());
         let at = to_destination.or_else(to_address).or_else(without).unwrap_or(0);
         self.idle.remove(at).number

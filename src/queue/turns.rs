@@ -12,7 +12,6 @@
 //! says what that is.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use super::health::{DestinationStatus, Down, Health};
 use super::pool::{CLASSES, Class, Pool};
 use super::{SMALL, thin_out};
 use crate::destination::Destination;
+use crate::endpoint::Endpoint;
 use crate::outcome::Contact;
 use crate::spool::QueueId;
 use crate::timeouts::{HostTimeouts, Trust};
@@ -54,7 +54,7 @@ pub struct NextJob {
     /// It is not tried, for its destination is down.
     pub down: Option<Arc<Down>>,
     /// The address that its destination used last.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Endpoint>,
 }
 
 /// All that is ready or running, by destination.
@@ -78,7 +78,7 @@ pub struct Turns {
     /// When jobs were started at hosts, and for users, in that order.
     watched: [VecDeque<(Instant, u64)>; 2],
     /// Who waits for a connection to an address, and since when the first one does.
-    parked: HashMap<SocketAddr, VecDeque<Arc<Destination>>>,
+    parked: HashMap<Endpoint, VecDeque<Arc<Destination>>>,
     parked_since: Option<Instant>,
     /// Those without work that are remembered, the oldest first.
     remembered: VecDeque<Arc<Destination>>,
@@ -274,7 +274,7 @@ impl Turns {
             (health, Class::Proven | Class::Unproven | Class::Slow) => begun.trust = health.trust(),
             _ => {}
         }
-        begun.address = destination.address;
+        begun.address = destination.address.clone();
         if class == Class::Defer {
             destination.deferring += 1;
             return begun;
@@ -295,7 +295,7 @@ impl Turns {
         &mut self,
         (key, number): (&Arc<Destination>, u64),
         contact: Contact,
-        address: Option<SocketAddr>,
+        address: Option<Endpoint>,
     ) -> Vec<JobRef> {
         let mut revived = Vec::new();
         let Some(started) = self.started.remove(&number) else { return revived };
@@ -311,7 +311,9 @@ impl Turns {
             if destination.running == 0 {
                 destination.counted = None;
             }
-            destination.address = address.or(destination.address);
+            if address.is_some() {
+                destination.address.clone_from(&address);
+            }
             match contact {
                 Contact::None if key.is_user() => destination.health.answered(is_slow, most),
                 Contact::None => {}
@@ -335,8 +337,10 @@ impl Turns {
                 Contact::Postponed => destination.health.slow_down(),
                 Contact::AtLimit => {
                     is_crowded = true;
-                    if let Some(address) = address.filter(|_| !std::mem::replace(&mut destination.is_parked, true)) {
-                        self.parked.entry(address).or_default().push_back(Arc::clone(key));
+                    if let Some(address) =
+                        address.as_ref().filter(|_| !std::mem::replace(&mut destination.is_parked, true))
+                    {
+                        self.parked.entry(address.clone()).or_default().push_back(Arc::clone(key));
                         self.parked_since.get_or_insert_with(Instant::now);
                     }
                 }
@@ -370,7 +374,7 @@ impl Turns {
         }
     }
 
-    fn unpark(&mut self, address: &SocketAddr, count: usize) {
+    fn unpark(&mut self, address: &Endpoint, count: usize) {
         let Some(waiting) = self.parked.get_mut(address) else { return };
         let keys: Vec<Arc<Destination>> = waiting.drain(..count.min(waiting.len())).collect();
         if waiting.is_empty() {
@@ -409,7 +413,7 @@ impl Turns {
             }
         }
         if self.parked_since.is_some_and(|since| since.elapsed() >= PARKED) {
-            let addresses: Vec<SocketAddr> = self.parked.keys().copied().collect();
+            let addresses: Vec<Endpoint> = self.parked.keys().cloned().collect();
             addresses.iter().for_each(|address| self.unpark(address, 1));
             self.parked_since = (!self.parked.is_empty()).then(Instant::now);
         }
@@ -465,7 +469,7 @@ impl Turns {
         let now = Instant::now();
         let status = |(key, destination): (&Arc<Destination>, &DestinationState)| DestinationStatus {
             destination: Arc::clone(key),
-            address: destination.address,
+            address: destination.address.clone(),
             state: destination.health.word(),
             running: destination.running,
             limit: destination.health.limit(self.most),

@@ -7,7 +7,6 @@
 //! tried again later.
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use crate::deliver::Delivery;
 use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
 use crate::destination::{Destination, HostTarget};
+use crate::endpoint::Endpoint;
 use crate::log;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
@@ -61,7 +61,7 @@ pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender
             worker.remote.close();
             worker.later(&job)
         });
-        let (contact, address) = (std::mem::take(&mut worker.contact), worker.address);
+        let (contact, address) = (std::mem::take(&mut worker.contact), worker.address.take());
         let connection = worker.remote.cached().map(|(destination, address)| OpenConnection { destination, address });
         let report = JobReport { worker: number, job, result, contact, address, connection, children };
         if events.send(Event::JobDone(Box::new(report))).is_err() {
@@ -75,7 +75,7 @@ struct Worker {
     remote: RemoteDelivery,
     /// What the attempt under way showed of its destination, and the address that it used.
     contact: Contact,
-    address: Option<SocketAddr>,
+    address: Option<Endpoint>,
 }
 
 /// One job while it is worked on.

@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::endpoint::Endpoint;
 use crate::outcome::Outcome;
 
 /// Connections to an address that has not answered yet.
@@ -30,7 +31,7 @@ const REMEMBERED: usize = 8192;
 
 /// All addresses that mail goes to.
 #[derive(Debug, Default)]
-pub struct Addresses(Mutex<HashMap<SocketAddr, Known>>);
+pub struct Addresses(Mutex<HashMap<Endpoint, Known>>);
 
 /// What is known of one.
 #[derive(Debug, Default)]
@@ -55,7 +56,7 @@ struct Down {
 #[derive(Debug)]
 pub struct DownAddress {
     /// Which.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// For how long.
     pub since: Duration,
     /// How long until a probe may be made.
@@ -79,12 +80,12 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Permit {
     all: Arc<Addresses>,
-    address: SocketAddr,
+    address: Endpoint,
 }
 
 impl Addresses {
     /// Asks for a connection to `address`, to which at most `most` may lead.
-    pub fn ask(self: &Arc<Self>, address: SocketAddr, most: usize) -> Admission {
+    pub fn ask(self: &Arc<Self>, address: &Endpoint, most: usize) -> Admission {
         let address = place(address);
         let now = Instant::now();
         let mut all = self.lock();
@@ -93,7 +94,7 @@ impl Addresses {
                 known.connections > 0 || known.down.as_ref().is_some_and(|down| now < down.next_probe)
             });
         }
-        let known = all.entry(address).or_default();
+        let known = all.entry(address.clone()).or_default();
         if let Some(down) = known.down.as_ref().filter(|down| now < down.next_probe) {
             return Admission::Down(down.why.clone());
         }
@@ -117,15 +118,20 @@ impl Addresses {
 
     /// Those that are down, in no order.
     pub fn down(&self) -> Vec<DownAddress> {
-        let row = |(address, known): (&SocketAddr, &Known)| {
+        let row = |(address, known): (&Endpoint, &Known)| {
             let down = known.down.as_ref().filter(|down| down.next_probe.elapsed() < LISTED)?;
             let next_probe = down.next_probe.saturating_duration_since(Instant::now());
-            Some(DownAddress { address: *address, since: down.since.elapsed(), next_probe, why: down.why.clone() })
+            Some(DownAddress {
+                address: address.clone(),
+                since: down.since.elapsed(),
+                next_probe,
+                why: down.why.clone(),
+            })
         };
         self.lock().iter().filter_map(row).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Endpoint, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,13 +186,14 @@ fn quiet(failures: u32) -> Duration {
     FIRST_QUIET.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_QUIET)
 }
 
-/// What counts as one place: an address and a port, a whole /64 of IPv6.
-pub fn place(address: SocketAddr) -> SocketAddr {
+/// The endpoint that counts for this one: all addresses of an IPv6 /64 at a port count as one.
+pub fn place(endpoint: &Endpoint) -> Endpoint {
+    let Endpoint::Tcp(address) = endpoint else { return endpoint.clone() };
     let ip = match address.ip().to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
         ip => ip,
     };
-    SocketAddr::new(ip, address.port())
+    SocketAddr::new(ip, address.port()).into()
 }
 
 #[cfg(test)]
@@ -194,8 +201,12 @@ mod tests {
     use super::*;
     use crate::reply::Status;
 
+    fn tcp(address: &str) -> Endpoint {
+        Endpoint::Tcp(address.parse().expect("an address"))
+    }
+
     fn granted(addresses: &Arc<Addresses>, address: &str) -> Option<Permit> {
-        match addresses.ask(address.parse().expect("an address"), 20) {
+        match addresses.ask(&tcp(address), 20) {
             Admission::Granted(permit) => Some(permit),
             Admission::AtLimit | Admission::Down(_) => None,
         }
@@ -245,7 +256,7 @@ mod tests {
         let addresses = Arc::new(Addresses::default());
         let why = Outcome::deferred(Status(4, 4, 1), "timed out while connecting");
         granted(&addresses, "192.0.2.1:25").expect("a permit").failed(&why);
-        let asked = addresses.ask("192.0.2.1:25".parse().expect("an address"), 20);
+        let asked = addresses.ask(&tcp("192.0.2.1:25"), 20);
         assert!(matches!(asked, Admission::Down(said) if said.why == why.why));
         addresses.clear_failures();
         let permit = granted(&addresses, "192.0.2.1:25").expect("a permit");

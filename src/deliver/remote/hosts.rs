@@ -13,6 +13,7 @@ use crate::address;
 use crate::config::{HostPort, Scheme};
 use crate::destination::HostTarget;
 use crate::dns::Dns;
+use crate::endpoint::Endpoint;
 use crate::outcome::{Fate, NoAnswer, Outcome};
 use crate::reply::Status;
 
@@ -25,7 +26,7 @@ pub struct Peer {
     /// Its name; empty if it is known by its address only.
     pub name: String,
     /// Where it is.
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     /// What the configuration says of its connections.
     pub scheme: Scheme,
 }
@@ -34,19 +35,22 @@ impl Peer {
     /// Whether it is this host as surely as the configuration can say: a name that the DNS
     /// leads here may be anybody's.
     pub fn is_this_host(&self) -> bool {
-        self.address.ip().is_loopback() && (self.name.is_empty() || self.name == "localhost")
+        self.endpoint.is_loopback() && (self.name.is_empty() || self.name == "localhost")
     }
 
     /// By what it was found: the name that its certificate must have.
     pub fn identity(&self) -> String {
-        if self.name.is_empty() { self.address.ip().to_string() } else { self.name.clone() }
+        if self.name.is_empty() { self.endpoint.host() } else { self.name.clone() }
     }
 }
 
-/// As in the log: `mx.example.org[192.0.2.1]:25`.
+/// As in the log: `mx.example.org[192.0.2.1]:25`, or the path of a socket.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]:{}", self.name, self.address.ip(), self.address.port())
+        match &self.endpoint {
+            Endpoint::Tcp(address) => write!(f, "{}[{}]:{}", self.name, address.ip(), address.port()),
+            Endpoint::Unix(_) => self.endpoint.fmt(f),
+        }
     }
 }
 
@@ -102,7 +106,7 @@ impl HostTarget {
             match addresses {
                 Ok(addresses) => found.peers.extend(addresses.into_iter().map(|ip| {
                     let address = SocketAddr::new(ip.to_canonical(), *port);
-                    Peer { name: name.clone(), address, scheme: *scheme }
+                    Peer { name: name.clone(), endpoint: address.into(), scheme: *scheme }
                 })),
                 Err(trouble) => {
                     let outcome = self.unknown_host(host, &trouble);
@@ -112,7 +116,7 @@ impl HostTarget {
                 }
             }
         }
-        found.ourselves = found.peers.iter().any(|peer| is_ours(peer.address, local));
+        found.ourselves = found.peers.iter().any(|peer| is_ours(&peer.endpoint, local));
         found
     }
 
@@ -175,9 +179,10 @@ fn shuffle(exchangers: &mut [(u16, String)]) {
     exchangers.sort_by_key(|(preference, _)| *preference);
 }
 
-/// Whether this process serves `address`, by itself or because it listens on all
+/// Whether this process serves an endpoint, by itself or because it listens on all
 /// addresses of this host.
-fn is_ours(address: SocketAddr, local: &[SocketAddr]) -> bool {
+fn is_ours(endpoint: &Endpoint, local: &[SocketAddr]) -> bool {
+    let Endpoint::Tcp(address) = endpoint else { return false };
     local.iter().any(|listener| {
         let ip = listener.ip().to_canonical();
         listener.port() == address.port()
@@ -216,8 +221,8 @@ mod tests {
             ("localhost", "192.0.2.1:25", false),
             ("", "192.0.2.1:25", false),
         ] {
-            let address = address.parse().expect("an address");
-            let peer = Peer { name: name.into(), address, scheme: Scheme::Smtp };
+            let endpoint = Endpoint::Tcp(address.parse().expect("an address"));
+            let peer = Peer { name: name.into(), endpoint, scheme: Scheme::Smtp };
             assert_eq!(peer.is_this_host(), is_it, "{name} {address}");
         }
     }

@@ -25,6 +25,7 @@ use super::Delivery;
 use crate::config::{Config, RemoteTls};
 use crate::destination::{Destination, HostTarget};
 use crate::dns::Dns;
+use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
@@ -96,14 +97,14 @@ pub struct AttemptResult {
     /// What it showed of the destination.
     pub contact: Contact,
     /// The address that was used last, or for which others have to wait, as [`place`] has it.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Endpoint>,
 }
 
 /// What is known of the recipients so far, in their order.
 struct Progress<'a> {
     what: &'a Delivery<'a>,
     answers: Vec<Option<StageOutcome>>,
-    tried: Vec<SocketAddr>,
+    tried: Vec<Endpoint>,
     begun: Instant,
     trust: Trust,
     /// A host answered, at the address in `tried` that is the last one.
@@ -113,7 +114,7 @@ struct Progress<'a> {
     /// A host was given up before its time.
     is_cut_short: bool,
     /// An address to which no other connection may lead now.
-    at_limit: Option<SocketAddr>,
+    at_limit: Option<Endpoint>,
 }
 
 /// What to do about a recipient after an answer.
@@ -166,8 +167,8 @@ impl RemoteDelivery {
     }
 
     /// The destination to which a connection is cached, and its address.
-    pub fn cached(&self) -> Option<(Arc<Destination>, SocketAddr)> {
-        self.cached.as_ref().map(|cached| (Arc::clone(&cached.key), place(cached.connection.peer().address)))
+    pub fn cached(&self) -> Option<(Arc<Destination>, Endpoint)> {
+        self.cached.as_ref().map(|cached| (Arc::clone(&cached.key), place(&cached.connection.peer().endpoint)))
     }
 
     /// Says QUIT where a connection is cached.
@@ -190,7 +191,7 @@ impl RemoteDelivery {
             cached.connection.quit();
             return false;
         }
-        let address = cached.connection.peer().address;
+        let endpoint = cached.connection.peer().endpoint.clone();
         cached.connection.set_host_timeout(HostTimeout::new(&self.shared.timeouts, settings.trust));
         let answers = cached.connection.send(&progress.delivery());
         // It was closed while nobody used it; the host is tried as if for the first time.
@@ -199,7 +200,7 @@ impl RemoteDelivery {
             cached.connection.quit();
             return false;
         }
-        progress.tried.push(address);
+        progress.tried.push(endpoint);
         progress.has_answered = true;
         progress.note_all(answers);
         cached.key = Arc::clone(key);
@@ -263,10 +264,10 @@ impl RemoteDelivery {
         }
         self.close();
         let config = settings.config;
-        let permit = match self.shared.addresses.ask(peer.address, config.queue.workers_per_destination) {
+        let permit = match self.shared.addresses.ask(&peer.endpoint, config.queue.workers_per_destination) {
             Admission::Granted(permit) => permit,
             Admission::AtLimit => {
-                progress.at_limit = Some(peer.address);
+                progress.at_limit = Some(peer.endpoint.clone());
                 return true;
             }
             Admission::Down(why) => {
@@ -274,12 +275,12 @@ impl RemoteDelivery {
                 return true;
             }
         };
-        progress.tried.push(peer.address);
+        progress.tried.push(peer.endpoint.clone());
         let mut connection = match self.open(settings, (to, peer), progress.what.id) {
             Ok(connection) => connection,
             // Those that there are go on, and this message waits for one of them.
             Err(answer) if answer.is_too_many() && permit.refused() => {
-                progress.at_limit = Some(peer.address);
+                progress.at_limit = Some(peer.endpoint.clone());
                 return true;
             }
             Err(answer) => {
@@ -374,7 +375,7 @@ impl<'a> Progress<'a> {
     }
 
     fn may_try(&self, peer: &Peer) -> bool {
-        !self.tried.contains(&peer.address)
+        !self.tried.contains(&peer.endpoint)
     }
 
     /// The message for those who have not got it.
@@ -441,8 +442,8 @@ impl<'a> Progress<'a> {
         let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be tried");
         let outcomes = self.answers.into_iter().map(|answer| by_smtp(answer.map_or_else(nobody, |a| a.outcome)));
         let outcomes = outcomes.collect();
-        let address = self.at_limit.filter(|_| matches!(contact, Contact::AtLimit)).or(self.tried.last().copied());
-        AttemptResult { outcomes, contact, address: address.map(place) }
+        let address = self.at_limit.filter(|_| matches!(contact, Contact::AtLimit)).or(self.tried.last().cloned());
+        AttemptResult { outcomes, contact, address: address.as_ref().map(place) }
     }
 }
 

@@ -253,7 +253,7 @@ C$
     let mut sender = Sender::new();
     assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
     let key = Arc::new(Destination::Remote(host(remote.address)));
-    assert_eq!(sender.remote.cached(), Some((key, remote.address)));
+    assert_eq!(sender.remote.cached(), Some((key, remote.address.into())));
     sender.remote.close();
     assert_eq!(sender.remote.cached(), None);
     remote.finish();

@@ -207,7 +207,7 @@ impl Connection {
     fn connect(peer: &Peer, options: &ConnectOptions<'_>, until: Instant) -> Result<Self, StageOutcome> {
         let limit = options.limit;
         let connected =
-            Stream::connect(peer.address, Stage::Connect.timeout().min(limit), options.host_timeout.as_ref());
+            Stream::connect(&peer.endpoint, Stage::Connect.timeout().min(limit), options.host_timeout.as_ref());
         let mut stream = connected.map_err(|(e, is_cut_short)| {
             let outcome = Outcome::from_connection(Stage::Connect.phrase(), &e, false);
             StageOutcome { stage: Stage::Connect, outcome: outcome.at(peer.to_string()), is_cut_short }
@@ -376,3 +376,6 @@ impl Connection {
 fn nonsense(what: impl Into<Box<str>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, String::from(what.into()))
 }
+
+#[cfg(test)]
+mod tests;

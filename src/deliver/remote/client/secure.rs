@@ -163,8 +163,8 @@ mod tests {
         use RemoteTls::{None, Opportunistic, Required};
         use Security::{Clear, Implicit};
         let peer = |address: &str, scheme| {
-            let address = format!("{address}:25").parse().expect("an address");
-            Peer { name: String::new(), address, scheme }
+            let address: std::net::SocketAddr = format!("{address}:25").parse().expect("an address");
+            Peer { name: String::new(), endpoint: address.into(), scheme }
         };
         for (address, scheme, policy, without, with) in [
             ("192.0.2.1", Scheme::Smtp, None, Clear, Security::Required),

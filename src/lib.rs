@@ -28,7 +28,7 @@
 //! | rank | modules | may use |
 //! | --- | --- | --- |
 //! | 0 | address, endpoint, reply, retry, sys, timeouts | nothing of penfold |
-//! | 1 | envelope, message, outcome, privsep, smtp | rank 0 |
+//! | 1 | envelope, message, outcome, privsep, smtp, state | rank 0 |
 //! | 2 | config | lower ranks |
 //! | 3 | destination, log, sasl | lower ranks |
 //! | 4 | aliases, users, dns, tls, spool | lower ranks |
@@ -71,6 +71,7 @@ pub mod sasl;
 pub mod session;
 pub mod smtp;
 pub mod spool;
+pub mod state;
 pub mod submit;
 pub mod sys;
 pub mod timeouts;

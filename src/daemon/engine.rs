@@ -26,6 +26,7 @@ use crate::privsep::Rights;
 use crate::queue::{Event, Queue, QueueSettings, SpoolTasks};
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Place, Spool};
+use crate::state::State;
 use crate::submit::usage::Usage;
 use crate::sys::command;
 use crate::worker::{self, Rates, Settings, Tools};
@@ -47,7 +48,7 @@ pub struct Mail {
     events: Sender<Event>,
     /// Says, by hanging up, that the queue has ended.
     ended: Receiver<()>,
-    /// Outlives every reload.
+    /// Survives every reload.
     usage: Arc<Usage>,
     /// Whether the queue was told of all that was in the spool at the start.
     is_loaded: Arc<AtomicBool>,
@@ -80,6 +81,7 @@ impl Mail {
         let outbound = Outbound { dns, local, addresses: Arc::default(), timeouts: Arc::default() };
         let timeouts = Arc::clone(&outbound.timeouts);
         let (agents, rates) = (AgentPool::new(rights), Rates::default());
+        let usage = Arc::new(Usage::shared(&State::at(&spool.state_directory())));
         let tools = Arc::new(Tools { settings: RwLock::new(settings), spool, agents, rates, outbound });
         let (events, inbox) = bounded(EVENTS);
         let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
@@ -113,7 +115,7 @@ impl Mail {
             drop(alive);
         };
         thread::Builder::new().name("queue".into()).spawn(run).map_err(no_thread)?;
-        Ok(Self { tools, events, ended, usage: Arc::default(), is_loaded: Arc::default() })
+        Ok(Self { tools, events, ended, usage, is_loaded: Arc::default() })
     }
 
     /// Starts what listens and what loads; returns the sockets, for the end.

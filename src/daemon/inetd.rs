@@ -25,6 +25,8 @@ use crate::privsep::Rights;
 use crate::reply;
 use crate::session::{Committed, Service};
 use crate::spool::{EntryName, Spool};
+use crate::state::State;
+use crate::submit::usage::Usage;
 use crate::worker::Settings;
 
 /// For how long a session under inetd tries to find who runs the queue.
@@ -56,7 +58,7 @@ impl Start {
             config: Arc::clone(config),
             router: Arc::clone(&settings.router),
             senders: Arc::clone(&settings.senders),
-            usage: Arc::default(),
+            usage: Arc::new(Usage::shared(&State::at(&spool.state_directory()))),
             spool: Arc::clone(&spool),
             dns,
             tls: Arc::clone(&settings.tls),

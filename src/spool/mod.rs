@@ -7,6 +7,7 @@
 //! hold/   kept back by an administrator
 //! bad/    could not be understood; never deleted here
 //! note/   what was said of a message last, for people; may vanish at any time
+//! state/  what is remembered for convenience (see `state`); may vanish at any time
 //! lock    held by the one process that runs the queue; holds the version
 //! ```
 //!
@@ -139,7 +140,9 @@ pub use name::{EntryName, Place};
 
 use crate::sys::disk;
 
-const DIRECTORIES: [&str; 6] = ["tmp", "new", "cur", "hold", "bad", "note"];
+const DIRECTORIES: [&str; 7] = ["tmp", "new", "cur", "hold", "bad", "note", STATE];
+/// The directory of the state beside the queue.
+const STATE: &str = "state";
 
 /// A spool directory.
 #[derive(Debug)]
@@ -204,6 +207,11 @@ impl Spool {
         let spool = Self::new(root, has_proc())?;
         spool.check_version()?;
         Ok(Arc::new(spool))
+    }
+
+    /// The directory for state that no message depends on: see [`crate::state`].
+    pub fn state_directory(&self) -> PathBuf {
+        self.root.join(STATE)
     }
 
     /// The spool directory.

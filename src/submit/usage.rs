@@ -2,21 +2,30 @@
 //!
 //! They are counted in intervals of five minutes, the current one and the twelve before it: no
 //! hour, wherever it begins, has more than the limit, and a count expires after at most 65
-//! minutes. Counts are kept in memory, for at most [`MAX_ACCOUNTS`] accounts; beyond that, the
-//! account that has sent the least is dropped. Changes of the system clock have no effect. The
-//! first excess over a limit is reported once, until the account is below the limit again.
-//! Counts survive a reload, but not a restart.
+//! minutes. At most [`MAX_ACCOUNTS`] accounts are kept; beyond that, the account that has sent
+//! the least is dropped. The first excess over a limit is reported once by each process, until
+//! the account is below the limit again.
+//!
+//! The counts are shared by the daemon and the sessions of inetd and survive a restart, as far
+//! as [`state`](crate::state) can keep them; without it each process counts for itself. A clock
+//! that is set forward expires counts early, and one that is set back drops the counts of what
+//! is then its future.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::state::{Journal, Limits, Record, State};
+use crate::sys;
 
 /// The maximum number of accounts in memory.
 pub const MAX_ACCOUNTS: usize = 100_000;
-/// The length of an interval.
-const INTERVAL: Duration = Duration::from_secs(300);
+/// The length of an interval, in seconds.
+const INTERVAL: u64 = 300;
 /// The number of intervals that count: an hour, and the current one.
 const INTERVALS: u64 = 13;
+/// Some 70,000 messages and recipients in each of two files.
+const LIMITS: Limits = Limits { max_size: 4 << 20, max_age: Duration::from_secs(INTERVAL * INTERVALS) };
 
 /// A kind of thing that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +48,17 @@ pub enum Allowance {
 }
 
 /// The counts of all accounts, shared by all sessions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Usage {
-    start: Instant,
     /// Held for the time of one count only.
-    accounts: Mutex<HashMap<Box<str>, Account>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    accounts: HashMap<Box<str>, Account>,
+    /// What all processes have counted; `None` if this one counts for itself.
+    journal: Option<Journal>,
 }
 
 #[derive(Debug, Default)]
@@ -61,30 +76,58 @@ struct Counter {
     is_reported: bool,
 }
 
-impl Default for Usage {
-    fn default() -> Self {
-        Self { start: Instant::now(), accounts: Mutex::default() }
+impl Counted {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "message",
+            Self::Recipients => "recipient",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Messages, Self::Recipients].into_iter().find(|what| what.name() == name)
     }
 }
 
 impl Usage {
-    /// Counts one more, if that is within the limit.
-    pub fn count(&self, account: &str, what: Counted, limit: usize) -> Allowance {
-        self.count_at(self.start.elapsed(), account, what, limit)
+    /// Counts that are shared with all processes that have the same state.
+    pub fn shared(state: &State) -> Self {
+        let journal = Some(state.journal("usage", LIMITS));
+        Self { counts: Mutex::new(Counts { journal, ..Counts::default() }) }
     }
 
-    fn count_at(&self, now: Duration, account: &str, what: Counted, limit: usize) -> Allowance {
-        let interval = now.as_secs() / INTERVAL.as_secs();
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if !accounts.contains_key(account) && accounts.len() >= MAX_ACCOUNTS {
-            make_room(&mut accounts, interval);
-        }
-        let account = accounts.entry(account.into()).or_default();
-        let counter = match what {
-            Counted::Messages => &mut account.messages,
-            Counted::Recipients => &mut account.recipients,
+    /// Counts one more, if that is within the limit.
+    pub fn count(&self, account: &str, what: Counted, limit: usize) -> Allowance {
+        self.count_at(sys::now(), account, what, limit)
+    }
+
+    fn count_at(&self, now: u64, account: &str, what: Counted, limit: usize) -> Allowance {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counts { accounts, journal } = &mut *counts;
+        let mut take = |record: &Record| {
+            if let Some(what) = Counted::parse(&record.value) {
+                // A record of this clock's near future is one of now.
+                counter(accounts, now, &record.key, what).add(record.time.min(now) / INTERVAL);
+            }
         };
-        counter.count(interval, limit)
+        let locked = journal.as_mut().and_then(|journal| journal.lock(now, &mut take));
+        let answer = counter(accounts, now, account, what).count(now / INTERVAL, limit);
+        if let (Some(mut locked), Allowance::Granted) = (locked, answer) {
+            locked.append(&Record { time: now, key: account.to_owned(), value: what.name().to_owned() });
+        }
+        answer
+    }
+}
+
+/// The counter of an account; room is made for one that is new.
+fn counter<'a>(accounts: &'a mut HashMap<Box<str>, Account>, now: u64, name: &str, what: Counted) -> &'a mut Counter {
+    if !accounts.contains_key(name) && accounts.len() >= MAX_ACCOUNTS {
+        make_room(accounts, now / INTERVAL);
+    }
+    let account = accounts.entry(name.into()).or_default();
+    match what {
+        Counted::Messages => &mut account.messages,
+        Counted::Recipients => &mut account.recipients,
     }
 }
 
@@ -94,16 +137,20 @@ impl Counter {
             return if std::mem::replace(&mut self.is_reported, true) { Allowance::Beyond } else { Allowance::Reached };
         }
         self.is_reported = false;
-        match self.intervals.last_mut() {
-            Some((last, count)) if *last == interval => *count += 1,
-            _ => self.intervals.push((interval, 1)),
-        }
+        self.add(interval);
         Allowance::Granted
+    }
+
+    fn add(&mut self, interval: u64) {
+        match self.intervals.iter_mut().find(|(counted, _)| *counted == interval) {
+            Some((_, count)) => *count += 1,
+            None => self.intervals.push((interval, 1)),
+        }
     }
 
     /// The sum of the intervals that count; the others are dropped.
     fn total(&mut self, interval: u64) -> usize {
-        self.intervals.retain(|(counted, _)| counted + INTERVALS > interval);
+        self.intervals.retain(|(counted, _)| counted.saturating_add(INTERVALS) > interval && *counted <= interval);
         self.intervals.iter().map(|(_, count)| count).sum()
     }
 }
@@ -123,8 +170,9 @@ fn make_room(accounts: &mut HashMap<Box<str>, Account>, interval: u64) {
 mod tests {
     use super::*;
 
-    fn minute(minute: u64) -> Duration {
-        Duration::from_secs(60 * minute)
+    /// A time, in seconds since 1970; the clock is not set.
+    fn minute(minute: u64) -> u64 {
+        1_764_450_000 + 60 * minute
     }
 
     #[test]
@@ -173,9 +221,55 @@ mod tests {
         // Only twice, since each of these goes through all accounts.
         usage.count_at(minute(1), "new", Counted::Messages, 5);
         usage.count_at(minute(1), "newer", Counted::Messages, 5);
-        assert_eq!(usage.accounts.lock().expect("whole").len(), MAX_ACCOUNTS);
+        assert_eq!(usage.counts.lock().expect("whole").accounts.len(), MAX_ACCOUNTS);
         assert_eq!(usage.count_at(minute(1), "busy", Counted::Messages, 5), Allowance::Reached);
         usage.count_at(minute(100), "late", Counted::Messages, 5);
-        assert_eq!(usage.accounts.lock().expect("whole").len(), 1);
+        assert_eq!(usage.counts.lock().expect("whole").accounts.len(), 1);
+    }
+
+    /// Processes that share the state: the daemon before and after a restart, and sessions of
+    /// inetd.
+    #[test]
+    fn processes_share_the_counts() {
+        let directory = std::env::temp_dir().join(format!("penfold-usage-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("a scratch directory");
+        let state = State::at(&directory);
+        let (one, other) = (Usage::shared(&state), Usage::shared(&state));
+        for (usage, at, account, answer) in [
+            (&one, 0, "a@x", Allowance::Granted),
+            (&other, 1, "a@x", Allowance::Granted),
+            (&one, 2, "a@x", Allowance::Reached),
+            (&other, 2, "a@x", Allowance::Reached),
+            (&other, 3, "a@x", Allowance::Beyond),
+            (&one, 3, "a b", Allowance::Granted),
+            (&Usage::shared(&state), 4, "a@x", Allowance::Reached),
+            (&Usage::shared(&state), 4, "a b", Allowance::Granted),
+            (&one, 4, "a b", Allowance::Reached),
+            (&other, 65, "a@x", Allowance::Granted),
+            (&Usage::shared(&state), 70, "a@x", Allowance::Granted),
+        ] {
+            assert_eq!(usage.count_at(minute(at), account, Counted::Messages, 2), answer, "{account} at {at}");
+        }
+        assert_eq!(one.count_at(minute(5), "a@x", Counted::Recipients, 1), Allowance::Granted, "another thing");
+        let at_once = std::thread::scope(|scope| {
+            let count = || {
+                let usage = Usage::shared(&state);
+                (0..50)
+                    .filter(|_| usage.count_at(minute(80), "busy", Counted::Messages, 100) == Allowance::Granted)
+                    .count()
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(count)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).sum::<usize>()
+        });
+        std::fs::remove_dir_all(&directory).expect("removed");
+        assert_eq!(at_once, 100, "no more than the limit in all of them together");
+        let alone = Usage::shared(&State::at(&directory));
+        for answer in [Allowance::Granted, Allowance::Reached] {
+            assert_eq!(
+                alone.count_at(minute(80), "busy", Counted::Messages, 1),
+                answer,
+                "without state it counts alone"
+            );
+        }
     }
 }

@@ -204,7 +204,7 @@ fn time_does_not_tell_whether_an_account_exists() {
     }
 }
 
-// A reload
+// A reload and a restart
 
 #[test]
 fn a_reload_does_not_forget_what_an_account_has_sent() {
@@ -229,4 +229,31 @@ fn a_reload_does_not_forget_what_an_account_has_sent() {
         client.ask("MAIL FROM:<mary@razorback>", "450 4.7.1 Your limit of 2 messages an hour is reached");
     }
     daemon.wait_mail(&site, "jon", 2);
+}
+
+#[test]
+fn the_count_of_an_account_survives_a_restart_and_damage_to_its_file() {
+    let mut site = site();
+    site.set("listen", "kind", "\"submission\"");
+    site.set("submission", "messages_per_hour", "2");
+    let usage = site.path("spool/state/usage");
+    for (replies, name) in
+        [(["250 ", "250 "], "first"), (["450 4.7.1 Your limit of 2 messages an hour", "450 "], "second")]
+    {
+        let daemon = site.start();
+        for reply in replies {
+            let mut client = at(&daemon, [127, 0, 0, 1]);
+            client.ask(&plain("mary", "pencil"), "235 ");
+            client.ask("MAIL FROM:<mary@razorback>", reply);
+        }
+        drop(daemon);
+        let text = std::fs::read_to_string(&usage).expect("the state");
+        assert_eq!(text.lines().count(), 2, "after the {name} daemon: {text}");
+    }
+    // What is damaged does not count, and keeps nobody from sending.
+    std::fs::write(&usage, [0; 5000]).expect("written");
+    let daemon = site.start();
+    let mut client = at(&daemon, [127, 0, 0, 1]);
+    client.ask(&plain("mary", "pencil"), "235 ");
+    client.ask("MAIL FROM:<mary@razorback>", "250 ");
 }

@@ -1,0 +1,258 @@
+//! One kind of state: a file that grows, and the one before it.
+//!
+//! Records are read once by each process, in their order; what a process has appended itself
+//! it does not read again. The lock is on the file that has the name now: a process that
+//! finds another file under the name, since that was rotated or removed, reads the rest of
+//! the one that it has and goes on with the other.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
+
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+
+use super::record::{MAX_LINE, Record};
+use crate::sys::disk;
+
+/// How long a process waits for another one's lock.
+pub const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+/// The interval between two attempts to get it.
+const LOCK_INTERVAL: Duration = Duration::from_millis(2);
+/// A record this far in the future, in seconds, is of a clock that was set back since.
+const MAX_SKEW: u64 = 60;
+
+/// The bounds of a journal.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of one file; there are two.
+    pub max_size: u64,
+    /// The age at which a record no longer counts.
+    pub max_age: Duration,
+}
+
+/// Records that several processes share.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    limits: Limits,
+    current: Option<Current>,
+    /// Whether the last use failed, so that an error is logged once.
+    has_failed: bool,
+}
+
+/// The file under the name, as far as it was read.
+#[derive(Debug)]
+struct Current {
+    file: File,
+    /// The end of the last whole line.
+    read: u64,
+    /// The time of the file's first record.
+    first: Option<u64>,
+}
+
+/// A journal that no other process reads or writes until this is dropped.
+#[derive(Debug)]
+pub struct Locked<'a>(&'a mut Journal);
+
+impl Journal {
+    pub(super) fn new(path: PathBuf, limits: Limits) -> Self {
+        Self { path, limits, current: None, has_failed: false }
+    }
+
+    /// Locks the journal and reads the records that are new to this process, at the time
+    /// `now` in seconds since 1970. `None` if that is not possible now, which is logged once.
+    pub fn lock(&mut self, now: u64, mut take: impl FnMut(&Record)) -> Option<Locked<'_>> {
+        let result = self.acquire(now, &mut take);
+        let is_ready = self.note(result)?;
+        is_ready.then_some(Locked(self))
+    }
+
+    /// Logs the first of several errors.
+    fn note<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.has_failed = false;
+                Some(value)
+            }
+            Err(error) => {
+                self.unlock();
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    ::log::warn!("state: {}: {error}; it is kept in memory only", self.path.display());
+                }
+                None
+            }
+        }
+    }
+
+    fn unlock(&self) {
+        if let Some(current) = &self.current {
+            // The lock ends with the file too.
+            let _ = current.file.unlock();
+        }
+    }
+
+    /// Whether the lock could be had; all records were read then.
+    fn acquire(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<bool> {
+        let limits = self.limits;
+        let mut take = |record: &Record| {
+            let oldest = now.saturating_sub(limits.max_age.as_secs());
+            if (oldest..=now.saturating_add(MAX_SKEW)).contains(&record.time) {
+                take(record);
+            }
+        };
+        let mut waited = Duration::ZERO;
+        // Bounded, should other processes rotate the file each time.
+        for _ in 0..1000 {
+            self.follow(now, &mut take)?;
+            let Some(current) = &mut self.current else { return Ok(false) };
+            match current.file.try_lock() {
+                Ok(()) if !is_at(&current.file, &self.path) => current.file.unlock()?,
+                Ok(()) => {
+                    current.read(limits.max_size, &mut take)?;
+                    if !self.is_full(now)? {
+                        return Ok(true);
+                    }
+                    self.rotate()?;
+                }
+                Err(TryLockError::WouldBlock) if waited >= LOCK_TIMEOUT => return Ok(false),
+                Err(TryLockError::WouldBlock) => {
+                    thread::sleep(LOCK_INTERVAL);
+                    waited += LOCK_INTERVAL;
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Opens the file that has the name now, after the rest of the one before it was read.
+    /// On an error nothing was read that would be read again.
+    fn follow(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
+        let is_old_known = match &mut self.current {
+            Some(current) if is_at(&current.file, &self.path) => return Ok(()),
+            Some(current) => {
+                current.read(self.limits.max_size, take)?;
+                is_at(&current.file, &old(&self.path))
+            }
+            None => false,
+        };
+        let next = Current::open(&self.path)?;
+        if !is_old_known {
+            self.read_old(now, take)?;
+        }
+        self.current = Some(next);
+        Ok(())
+    }
+
+    fn is_full(&self, now: u64) -> io::Result<bool> {
+        let Some(current) = &self.current else { return Ok(false) };
+        let oldest = now.saturating_sub(self.limits.max_age.as_secs());
+        let is_old = current.first.is_some_and(|first| first < oldest);
+        Ok(is_old || current.file.metadata()?.len() + MAX_LINE as u64 > self.limits.max_size)
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        disk::rename(&self.path, &old(&self.path))?;
+        // Its lock ends with it. The next round makes another file.
+        self.current = Some(Current::open(&self.path)?);
+        Ok(())
+    }
+
+    /// Reads the file before the current one, or removes it if none of its records counts.
+    fn read_old(&self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
+        let path = old(&self.path);
+        let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let written = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if written < now.saturating_sub(self.limits.max_age.as_secs()) {
+            return disk::remove(&path);
+        }
+        Current { file, read: 0, first: None }.read(self.limits.max_size, take)
+    }
+}
+
+impl Locked<'_> {
+    /// Appends a record. One that is too long is left out; an error is logged once.
+    pub fn append(&mut self, record: &Record) {
+        let Some(line) = record.to_line() else { return };
+        let written = self.0.current.as_mut().map_or(Ok(()), |current| current.append(&line, record.time));
+        self.0.note(written);
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
+}
+
+impl Current {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+        let file = disk::open(path, &options)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+        }
+        Ok(Self { file, read: 0, first: None })
+    }
+
+    /// Reads whole lines from where the last reading ended, at most `max_size` bytes of the
+    /// file.
+    fn read(&mut self, max_size: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        if length < self.read {
+            // Emptied by hand.
+            self.read = 0;
+        }
+        let mut bytes = Vec::new();
+        (&self.file).seek(SeekFrom::Start(self.read))?;
+        (&self.file).take(max_size.saturating_sub(self.read)).read_to_end(&mut bytes)?;
+        let Some(end) = memchr::memrchr(b'\n', &bytes) else { return Ok(()) };
+        self.read += end as u64 + 1;
+        for line in bytes[..end].split(|&b| b == b'\n') {
+            if let Some(record) = Record::parse(line) {
+                self.first = self.first.or(Some(record.time));
+                take(&record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a line after all of the file was read.
+    fn append(&mut self, line: &str, time: u64) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        // A process that ended within its write has left a part of a line.
+        let whole = if length > self.read { format!("\n{line}") } else { line.to_owned() };
+        if let Err(error) = disk::write(&self.file, whole.as_bytes()) {
+            let _ = disk::cut(&self.file, length);
+            return Err(error);
+        }
+        self.read = length + whole.len() as u64;
+        self.first = self.first.or(Some(time));
+        Ok(())
+    }
+}
+
+/// The name of the file before the current one.
+fn old(path: &Path) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(".old");
+    name.into()
+}
+
+/// Whether a file still has its name.
+fn is_at(file: &File, path: &Path) -> bool {
+    let named = std::fs::symlink_metadata(path).map(|named| (named.dev(), named.ino()));
+    let held = file.metadata().map(|held| (held.dev(), held.ino()));
+    matches!((named, held), (Ok(named), Ok(held)) if named == held)
+}
+
+#[cfg(test)]
+mod tests;

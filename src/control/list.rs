@@ -45,6 +45,7 @@ pub fn list(
             }
             // Delivered while we looked, or put into bad/ by the daemon's next look.
             Err(Unusable::Gone | Unusable::Corrupt(_)) => {}
+            Err(Unusable::Later(why)) => writeln!(out, "{}  {why}", name.id)?,
             Err(Unusable::Io(e)) => writeln!(out, "{}  {e}", name.id)?,
         }
     }

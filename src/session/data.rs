@@ -4,7 +4,7 @@
 //! of it is taken for a command; then one verdict is given. The 250 is said only
 //! after the commit.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use crate::outcome::Encryption;
 use crate::reply::{self, Reply};
 use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
-use crate::spool::{Draft, EntryName};
+use crate::spool::{Draft, EntryName, NewEntry};
 use crate::users::{Mailbox, Owner};
 
 /// How much of a message is read at a time.
@@ -52,10 +52,12 @@ impl Session<'_> {
         };
         let mailbox = self.only_mailbox(&transaction);
         let taken = match self.begin_draft(&hello, &transaction, mailbox.is_some()) {
-            Ok(draft) => {
+            Ok((draft, received)) => {
                 self.say(&reply::message::go_ahead())?;
                 self.flush()?;
-                self.receive(draft, &hello, &transaction)?
+                let is_direct = mailbox.is_some();
+                let entry = NewEntry { is_direct, ..NewEntry::queued(&transaction.envelope, &received) };
+                self.receive(draft, &entry, &hello, &transaction)?
             }
             Err(e) => Err(storage_trouble(&e)),
         };
@@ -96,11 +98,16 @@ impl Session<'_> {
         }
     }
 
-    fn begin_draft(&mut self, hello: &Hello, transaction: &Transaction, bare: bool) -> io::Result<Draft> {
-        let mut draft = self.service.spool.begin(&transaction.envelope, bare)?;
+    fn begin_draft(
+        &mut self,
+        hello: &Hello,
+        transaction: &Transaction,
+        is_direct: bool,
+    ) -> io::Result<(Draft, String)> {
+        let mut draft = self.service.spool.begin()?;
         let received = self.received_line(hello, &draft.id().to_string(), transaction.named.as_ref());
-        draft.write_all(received.as_bytes())?;
-        Ok(draft)
+        draft.expect(&NewEntry { is_direct, ..NewEntry::queued(&transaction.envelope, &received) })?;
+        Ok((draft, received))
     }
 
     /// The trace field (RFC 5321 4.4).
@@ -132,6 +139,7 @@ impl Session<'_> {
     fn receive(
         &mut self,
         draft: Draft,
+        entry: &NewEntry<'_>,
         hello: &Hello,
         transaction: &Transaction,
     ) -> io::Result<Result<EntryName, Reply>> {
@@ -182,7 +190,7 @@ impl Session<'_> {
         }
         let kept = trouble.map_or_else(|| incoming.finish(), Err);
         Ok(match kept {
-            Ok(draft) => self.commit(draft, hello, transaction),
+            Ok(draft) => self.commit(draft, entry, hello, transaction),
             Err(e) => Err(storage_trouble(&e)),
         })
     }
@@ -200,8 +208,14 @@ impl Session<'_> {
         }
     }
 
-    fn commit(&mut self, draft: Draft, hello: &Hello, transaction: &Transaction) -> Result<EntryName, Reply> {
-        let name = draft.commit().map_err(|e| storage_trouble(&e))?;
+    fn commit(
+        &mut self,
+        draft: Draft,
+        entry: &NewEntry<'_>,
+        hello: &Hello,
+        transaction: &Transaction,
+    ) -> Result<EntryName, Reply> {
+        let name = draft.commit(entry).map_err(|e| storage_trouble(&e))?;
         let origin = self.origin();
         log::accepted(&log::Accepted {
             id: &name.id,

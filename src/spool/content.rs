@@ -1,27 +1,42 @@
-//! What an entry's file has of the message, to be read by several at once: by offset.
+//! The content of an entry: reading it, by offset, and what it is on the wire.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-/// Reads the content of an entry, from its first octet; a copy starts where this
-/// one is. A file that ends too early is an error, not an end: somebody cut it off.
+use memchr::memchr_iter;
+
+/// Reads the content of an entry, from its first byte. A copy starts where this one is, so
+/// that several threads can read the same file. A file that ends too early is an error.
 #[derive(Debug, Clone)]
 pub struct Content<'a> {
     file: &'a File,
     at: u64,
     size: u64,
+    measure: Option<Measure>,
 }
 
 impl<'a> Content<'a> {
-    /// What a file of `size` octets has from `at` on.
+    /// The content of a file of `size` bytes, from offset `at` on.
     pub fn new(file: &'a File, at: u64, size: u64) -> Self {
-        Self { file, at, size }
+        Self { file, at, size, measure: None }
     }
 
-    /// How much is left, in octets.
+    /// The same with its measure, as far as that is known.
+    #[must_use]
+    pub fn measured(self, measure: Option<Measure>) -> Self {
+        Self { measure, ..self }
+    }
+
+    /// The bytes that are left.
     pub fn left(&self) -> u64 {
         self.size.saturating_sub(self.at)
+    }
+
+    /// What the whole content is on the wire, if the head has it: only a queued head does, and
+    /// not one that was made from a direct one or by an earlier version.
+    pub fn measure(&self) -> Option<Measure> {
+        self.measure
     }
 }
 
@@ -33,5 +48,70 @@ impl Read for Content<'_> {
         }
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+/// What MAIL says of a content: its size on the wire, and whether it is 7-bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// The size in octets, with CR LF, without the dots that are put before dots (RFC 1870 6).
+    pub size: u64,
+    /// Whether all octets are ASCII.
+    pub is_ascii: bool,
+}
+
+/// Measures a text that comes in pieces, lines ending in LF.
+#[derive(Debug, Clone, Copy)]
+pub struct Meter {
+    octets: u64,
+    is_ascii: bool,
+    ends_in_newline: bool,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self { octets: 0, is_ascii: true, ends_in_newline: true }
+    }
+}
+
+impl Meter {
+    /// Takes the next piece.
+    pub fn take(&mut self, text: &[u8]) {
+        let Some(last) = text.last() else { return };
+        self.octets += (text.len() + memchr_iter(b'\n', text).count()) as u64;
+        self.is_ascii &= text.is_ascii();
+        self.ends_in_newline = *last == b'\n';
+    }
+
+    /// The measure of the text with `front` put before it, whose last line is complete.
+    pub fn measure(&self, front: &[u8]) -> Measure {
+        let mut before = Self::default();
+        before.take(front);
+        // The last line gets its line end on the wire.
+        let end = if self.ends_in_newline { 0 } else { 2 };
+        Measure { size: before.octets + self.octets + end, is_ascii: before.is_ascii && self.is_ascii }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_is_measured_as_it_goes_over_the_wire() {
+        for (front, text, size, is_ascii) in [
+            ("", "", 0, true),
+            ("", "a\n\n.b\n", 9, true),
+            ("A: b\n", "c", 9, true),
+            ("A: b\n", "\u{f6}\n", 10, false),
+            ("\u{f6}\n", "c\n", 7, false),
+        ] {
+            for cut in 0..text.len() {
+                let mut meter = Meter::default();
+                meter.take(&text.as_bytes()[..cut]);
+                meter.take(&text.as_bytes()[cut..]);
+                assert_eq!(meter.measure(front.as_bytes()), Measure { size, is_ascii }, "{text:?} cut at {cut}");
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What makes no sense goes to `bad/`.
+//! Entries that cannot be read: a corrupt one goes to `bad/`, one of a later version stays.
 
 use std::path::Path;
 
@@ -6,9 +6,14 @@ use super::{EntryName, Spool};
 use crate::sys::disk;
 
 impl Spool {
-    /// Puts an entry that makes no sense into `bad/`, and says so.
+    /// Moves a corrupt entry to `bad/`, and logs that.
     pub fn set_aside(&self, name: EntryName, why: &str) {
         self.set_aside_file(&self.path(name), why);
+    }
+
+    /// Logs that an entry of a later version is left where it is.
+    pub fn leave_alone(&self, name: EntryName, why: &str) {
+        log::error!("spool entry {}: {why}; it is left alone", self.path(name).display());
     }
 
     pub(super) fn set_aside_file(&self, path: &Path, why: &str) {

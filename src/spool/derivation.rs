@@ -6,7 +6,7 @@
 //! the limits: the worker does.
 
 use super::fields::{read_text, write_text};
-use super::head::Corrupt;
+use super::head::HeadError::{self, Corrupt};
 use crate::envelope::MAX_ACTION;
 
 /// No entry has more steps behind it: far more than are ever made.
@@ -53,7 +53,7 @@ pub(super) fn write(head: &mut String, steps: &[Step]) {
 }
 
 /// Reads one more step.
-pub(super) fn read(steps: &mut Vec<Step>, word: &str) -> Result<(), Corrupt> {
+pub(super) fn read(steps: &mut Vec<Step>, word: &str) -> Result<(), HeadError> {
     if steps.len() >= MAX_STEPS {
         return Err(Corrupt("it came of too many others"));
     }

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use super::content::{Measure, Meter};
 use super::derivation::Derivation;
 use super::reserve::Purpose;
 use super::{Entry, EntryName, Kind, Place, QueueId, RecipientEntry, State, head};
@@ -38,7 +39,10 @@ impl Entry {
         let steps = (State::Reported { lead: lead as u64 }, State::Failed);
         let spool = Arc::clone(&self.spool);
         let _reserved = spool.reserve(text.len() as u64, Purpose::Report)?;
-        self.derive(id, failed, &head::queued(envelope), write, steps, now)
+        let mut meter = Meter::default();
+        meter.take(&text);
+        let head = head::queued(envelope, Some(meter.measure(b"")), 0);
+        self.derive(id, failed, &head, write, steps, now)
     }
 
     /// Makes the message, with `front` before its content, an entry of its own for those
@@ -58,7 +62,14 @@ impl Entry {
             disk::write(file, front.as_bytes())?;
             entry.copy_to(file)
         };
-        let head = head::descended(envelope, derivation);
+        let mut meter = Meter::default();
+        meter.take(front.as_bytes());
+        let before = meter.measure(b"");
+        let measure = self.head.measure.map(|of_content| Measure {
+            size: before.size + of_content.size,
+            is_ascii: before.is_ascii && of_content.is_ascii,
+        });
+        let head = head::derived(envelope, derivation, measure);
         let spool = Arc::clone(&self.spool);
         let _reserved = spool.reserve((head.len() + front.len()) as u64 + self.content_size(), Purpose::More)?;
         self.derive(id, &[number], &head, write, (State::Forwarded, State::Done), now)

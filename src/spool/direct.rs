@@ -76,7 +76,8 @@ impl Entry {
             body: self.head.body,
             origin: self.head.origin,
         };
-        let size = self.spool.write_temporary(self.id(), &head::queued(&envelope), |file| self.copy_to(file))?;
+        let head = head::queued(&envelope, None, 0);
+        let size = self.spool.write_temporary(self.id(), &head, |file| self.copy_to(file))?;
         let queued = EntryName { id: self.id(), size, place: Place::Cur };
         let temporary = self.spool.temporary(self.id());
         // All that could fail for want of something is done before the first step.

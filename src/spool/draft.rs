@@ -1,8 +1,16 @@
-//! A message on its way into the spool, until the instant of commit.
+//! A draft: a message that is being received, from its first byte to the commit.
 //!
-//! What is written stays in memory up to [`BUFFER`] octets, then goes to a file
-//! that has no name yet (O_TMPFILE), or, where the file system has none of those,
-//! to `tmp/ID`, locked. A draft that is dropped leaves nothing behind.
+//! The content comes first. Its envelope, and the lines that stand on top of it, may be known
+//! only at the end: they become the front of the file at the commit, see [`NewEntry`].
+//!
+//! A content of at most [`BUFFER`] bytes stays in memory until then, and is written behind its
+//! front at once. A longer one goes to a file while it arrives. The file leaves a gap for the
+//! front that is expected ([`Draft::expect`]), and the front of a queued entry is padded to fill
+//! it. If that is impossible, the content is shifted within the file, which is a copy in the page
+//! cache. In each case the commit takes one fsync.
+//!
+//! The file has no name yet (O_TMPFILE), or, where the file system does not support that, it is
+//! `tmp/ID`, locked. A draft that is dropped leaves nothing behind.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,25 +20,71 @@ use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
+use super::content::{Measure, Meter};
 use super::{EntryName, Place, QueueId, Spool, head};
 use crate::envelope::Envelope;
 use crate::sys::disk;
 
-/// How much of a message is held in memory.
+/// The longest content that is held in memory, in bytes.
 pub const BUFFER: usize = 64 << 10;
 
-/// After so much the room that is left is looked at again: other messages grow too.
-const LOOK: u64 = 4 << 20;
+/// The free space is checked again after this many bytes: other messages grow at the same time.
+const CHECK_INTERVAL: u64 = 4 << 20;
 
-/// A message that is being written.
+/// What a draft becomes: the front of the file, which is the head and the lines put before the
+/// content, and the directory.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEntry<'a> {
+    /// The sender and the recipients.
+    pub envelope: &'a Envelope,
+    /// Whether the file will be renamed into the mailbox of the only recipient. With several
+    /// recipients this has no effect.
+    pub is_direct: bool,
+    /// Whether the entry goes to `hold/`, where it is not tried.
+    pub is_held: bool,
+    /// Lines before the content, trace fields for example. Each ends in LF.
+    pub prepend: &'a str,
+}
+
+impl<'a> NewEntry<'a> {
+    /// An entry with a record for each recipient.
+    pub fn queued(envelope: &'a Envelope, prepend: &'a str) -> Self {
+        Self { envelope, is_direct: false, is_held: false, prepend }
+    }
+
+    /// An entry that is what belongs in the mailbox of its only recipient.
+    pub fn direct(envelope: &'a Envelope, prepend: &'a str) -> Self {
+        Self { is_direct: true, ..Self::queued(envelope, prepend) }
+    }
+
+    /// The front of the file, at least `gap` bytes long where the head can be padded.
+    fn front(&self, measure: Measure, gap: usize) -> io::Result<String> {
+        let mut front = match self.envelope.recipients.as_slice() {
+            [only] if self.is_direct => head::direct(self.envelope.sender.as_ref(), &only.address),
+            _ => head::queued(self.envelope, Some(measure), gap.saturating_sub(self.prepend.len())),
+        };
+        if front.len() as u64 > head::MAX_HEAD {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        front.push_str(self.prepend);
+        Ok(front)
+    }
+}
+
+/// A message that is being received.
 #[derive(Debug)]
 pub struct Draft {
     spool: Arc<Spool>,
     id: QueueId,
+    /// The content that is not in the file yet.
     buffer: Vec<u8>,
+    meter: Meter,
     file: Option<Target>,
+    /// The bytes left free in the file before the content.
+    gap: usize,
+    /// The bytes of content in the file.
     written: u64,
-    /// Up to where there was room when it was last looked.
+    /// How much could be written when the free space was last checked.
     assured: u64,
 }
 
@@ -49,21 +103,14 @@ impl Target {
 }
 
 impl Spool {
-    /// Begins a message. A `direct` one has one recipient, whose mailbox the file
-    /// can be renamed into, and no option.
+    /// Begins a message.
     ///
     /// # Errors
-    /// When no id can be had, or the head would be too long to be read.
-    pub fn begin(self: &Arc<Self>, envelope: &Envelope, direct: bool) -> io::Result<Draft> {
-        let head = match envelope.recipients.as_slice() {
-            [only] if direct => head::direct(envelope.sender.as_ref(), &only.address),
-            _ => head::queued(envelope),
-        };
-        if head.len() as u64 > head::MAX_HEAD {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let id = QueueId::generate()?;
-        Ok(Draft { spool: Arc::clone(self), id, buffer: head.into_bytes(), file: None, written: 0, assured: LOOK })
+    /// Those of getrandom(2).
+    pub fn begin(self: &Arc<Self>) -> io::Result<Draft> {
+        let (id, spool) = (QueueId::generate()?, Arc::clone(self));
+        let (buffer, meter, assured) = (Vec::new(), Meter::default(), CHECK_INTERVAL);
+        Ok(Draft { spool, id, buffer, meter, file: None, gap: 0, written: 0, assured })
     }
 
     /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step
@@ -106,21 +153,46 @@ impl Spool {
             },
         }
     }
+
+    fn create_draft(&self, id: QueueId) -> io::Result<Target> {
+        if let Some(file) = self.nameless_file()? {
+            return Ok(Target::Nameless(file));
+        }
+        let path = self.temporary(id);
+        let file = disk::create(&path)?;
+        // Against the sweep of another process, which does not know the name.
+        file.lock()?;
+        Ok(Target::Named(file, path))
+    }
 }
 
 impl Draft {
-    /// The queue id that the message will have.
+    /// The queue id of the message.
     pub fn id(&self) -> QueueId {
         self.id
+    }
+
+    /// Leaves room for the front of this entry. Another front can still be committed, but a long
+    /// content may have to be shifted for it. Has no effect once a part of the content is in the file.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the head would be too long.
+    pub fn expect(&mut self, entry: &NewEntry<'_>) -> io::Result<()> {
+        if self.file.is_none() {
+            self.gap = entry.front(self.meter.measure(b""), 0)?.len();
+        }
+        Ok(())
     }
 
     /// Puts the message on stable storage, under its name.
     ///
     /// # Errors
-    /// Those of the system. The message is then not in the spool.
-    pub fn commit(mut self) -> io::Result<EntryName> {
-        self.spill()?;
-        let name = EntryName { id: self.id, size: self.written, place: Place::New };
+    /// Those of the system, and `InvalidInput` if the head is too long. The message is then not
+    /// in the spool.
+    pub fn commit(mut self, entry: &NewEntry<'_>) -> io::Result<EntryName> {
+        let size = self.write_front(entry)?;
+        let place = if entry.is_held { Place::Hold } else { Place::New };
+        let name = EntryName { id: self.id, size, place };
         let path = self.spool.path(name);
         let target = self.file.take().ok_or(io::ErrorKind::UnexpectedEof)?;
         match &target {
@@ -134,7 +206,7 @@ impl Draft {
         }
         let synced = disk::sync(target.file()).and_then(|()| match target {
             Target::Nameless(_) => Ok(()),
-            Target::Named(..) => self.spool.sync_places(&["new"]),
+            Target::Named(..) => self.spool.sync_places(&[place.directory()]),
         });
         if let Err(e) = synced {
             // A failed fsync is never tried again: the system may have dropped what it could not write.
@@ -145,48 +217,62 @@ impl Draft {
         Ok(name)
     }
 
+    /// Completes the file; its size.
+    fn write_front(&mut self, entry: &NewEntry<'_>) -> io::Result<u64> {
+        let measure = self.meter.measure(entry.prepend.as_bytes());
+        if self.file.is_none() {
+            let mut whole = entry.front(measure, 0)?.into_bytes();
+            whole.append(&mut self.buffer);
+            let target = self.file.insert(self.spool.create_draft(self.id)?);
+            disk::write(target.file(), &whole)?;
+            return Ok(whole.len() as u64);
+        }
+        self.spill()?;
+        let front = entry.front(measure, self.gap)?;
+        let target = self.file.as_ref().ok_or(io::ErrorKind::UnexpectedEof)?;
+        if front.len() != self.gap {
+            disk::shift(target.file(), self.gap as u64, front.len() as u64, self.written)?;
+        }
+        disk::write_at(target.file(), front.as_bytes(), 0)?;
+        Ok(front.len() as u64 + self.written)
+    }
+
     /// Moves what is in memory to the file.
     fn spill(&mut self) -> io::Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.write_through(&buffer)?;
+        self.buffer = buffer;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes content to the file.
+    fn write_through(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.file.is_none() {
-            self.file = Some(self.create()?);
+            self.file = Some(self.spool.create_draft(self.id)?);
         }
         if self.written > self.assured {
             if !self.spool.has_room(0)? {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            self.assured = self.written + LOOK;
+            self.assured = self.written + CHECK_INTERVAL;
         }
         if let Some(target) = &self.file {
-            disk::write(target.file(), &self.buffer)?;
+            disk::write_at(target.file(), bytes, self.gap as u64 + self.written)?;
         }
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
+        self.written += bytes.len() as u64;
         Ok(())
-    }
-
-    fn create(&self) -> io::Result<Target> {
-        if let Some(file) = self.spool.nameless_file()? {
-            return Ok(Target::Nameless(file));
-        }
-        let path = self.spool.temporary(self.id);
-        let file = disk::create(&path)?;
-        // Against the sweep of another process. Nobody else knows the name.
-        file.lock()?;
-        Ok(Target::Named(file, path))
     }
 }
 
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.meter.take(bytes);
         if self.buffer.len() + bytes.len() > BUFFER {
             self.spill()?;
         }
         if bytes.len() >= BUFFER {
-            self.spill()?;
-            if let Some(target) = &self.file {
-                disk::write(target.file(), bytes)?;
-            }
-            self.written += bytes.len() as u64;
+            self.write_through(bytes)?;
         } else {
             self.buffer.extend_from_slice(bytes);
         }

@@ -20,11 +20,11 @@ impl Spool {
             (Ok(one), Ok(other)) if one.is_direct() && !other.is_direct() => (second, first),
             (Ok(one), Ok(other)) if !one.is_direct() && other.is_direct() => (first, second),
             // No direct one is in `cur/`.
-            (Err(Unusable::Io(_)), _) | (_, Err(Unusable::Io(_))) => {
+            (Err(Unusable::Io(_) | Unusable::Later(_)), _) | (_, Err(Unusable::Io(_) | Unusable::Later(_))) => {
                 return if first.place > second.place { first } else { second };
             }
-            (Err(Unusable::Corrupt(corrupt)), _) => {
-                self.set_aside(first, corrupt.0);
+            (Err(Unusable::Corrupt(why)), _) => {
+                self.set_aside(first, why);
                 return second;
             }
             _ => {

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::content::Content;
 use super::derivation::Step;
 use super::handover;
-use super::head::{self, Head};
+use super::head::{self, Head, HeadError};
 use super::open::{self, is_link};
-use super::{Corrupt, DeliveryState, EntryName, Place, QueueId, RecipientEntry, RecipientRef, Spool, State};
+use super::{DeliveryState, EntryName, Place, QueueId, RecipientEntry, RecipientRef, Spool, State};
 use crate::address::Address;
 use crate::envelope::{Body, Origin};
 use crate::sys::disk;
@@ -44,9 +44,11 @@ pub struct Entry {
 pub enum Unusable {
     /// It is not in the spool any more.
     Gone,
-    /// It makes no sense.
-    Corrupt(Corrupt),
-    /// The system refuses.
+    /// It is corrupt.
+    Corrupt(&'static str),
+    /// A later version has written it.
+    Later(&'static str),
+    /// A system call failed.
     Io(io::Error),
 }
 
@@ -56,9 +58,12 @@ impl From<io::Error> for Unusable {
     }
 }
 
-impl From<Corrupt> for Unusable {
-    fn from(bad: Corrupt) -> Self {
-        Self::Corrupt(bad)
+impl From<HeadError> for Unusable {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Corrupt(why) => Self::Corrupt(why),
+            HeadError::Later(why) => Self::Later(why),
+        }
     }
 }
 
@@ -82,7 +87,7 @@ impl Entry {
             };
             match opened {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) if is_link(&e) => return Err(Corrupt("it is a link").into()),
+                Err(e) if is_link(&e) => return Err(Unusable::Corrupt("it is a link")),
                 Err(e) => return Err(e.into()),
                 Ok(file) => return Self::read(spool, name, file, wanted),
             }
@@ -98,10 +103,10 @@ impl Entry {
     ) -> Result<Self, Unusable> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(Corrupt("it is no plain file").into());
+            return Err(Unusable::Corrupt("it is no plain file"));
         }
         if metadata.len() != name.size {
-            return Err(Corrupt("its size is not the one in its name").into());
+            return Err(Unusable::Corrupt("its size is not the one in its name"));
         }
         let (linked, handed_over) = (metadata.nlink() > 1, handover::to(&metadata));
         let mut front = Vec::with_capacity(FRONT);
@@ -109,7 +114,7 @@ impl Entry {
         let length = head::length(&front)?;
         if handed_over.is_some() && !head::is_direct(&front) {
             // Whoever it was given to must not say what else is to be done.
-            return Err(Corrupt("it was given to a user, and is not what was given").into());
+            return Err(Unusable::Corrupt("it was given to a user, and is not what was given"));
         }
         if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
             if !front.contains(&b'\n') {
@@ -188,7 +193,7 @@ impl Entry {
 
     /// The content, trace headers on top, lines ending in LF.
     pub fn content(&self) -> Content<'_> {
-        Content::new(&self.file, self.head.content, self.name.size)
+        Content::new(&self.file, self.head.content, self.name.size).measured(self.head.measure)
     }
 
     pub(super) fn copy_to(&self, file: &File) -> io::Result<()> {
@@ -341,7 +346,7 @@ impl Spool {
             Ok(entry) => entry.finish(),
             Err(Unusable::Gone) => Ok(()),
             Err(Unusable::Io(e)) => Err(e),
-            Err(Unusable::Corrupt(corrupt)) => Err(io::Error::new(io::ErrorKind::InvalidData, corrupt.0)),
+            Err(Unusable::Corrupt(why) | Unusable::Later(why)) => Err(io::Error::new(io::ErrorKind::InvalidData, why)),
         }
     }
 }

@@ -3,16 +3,16 @@
 //! A value is a path in angle brackets or a word without blanks. What is done for a
 //! recipient is one of `do=direct`, `do=expand`, `run=` and `file=`, and whose it is `as=`.
 //! Commands, files and names have what is no printable ASCII as `%XX`, and so `%` and `<`.
-//! What cannot be read is [`Corrupt`]. Does not know what stands in which line: `head` does.
+//! What cannot be read is [`HeadError`]. Does not know what stands in which line: `head` does.
 
 use std::fmt::Write;
 
-use super::head::Corrupt;
+use super::head::HeadError::{self, Corrupt, Later};
 use crate::address::{self, Address};
 use crate::envelope::{Action, MAX_ACTION};
 
-/// A word that this version cannot honour.
-pub const UNKNOWN: Corrupt = Corrupt("it says something that this version does not know");
+/// A field or a value that this version does not know.
+pub const UNKNOWN: HeadError = Later("it has a field that this version does not know");
 
 /// What stands behind a key: a path in angle brackets, or a word without blanks.
 pub enum Value<'a> {
@@ -25,12 +25,12 @@ pub enum Value<'a> {
 /// Reads `key=value` words separated by blanks.
 ///
 /// # Errors
-/// [`Corrupt`] for anything else, and those of `take`.
+/// [`HeadError`] for anything else, and those of `take`.
 pub fn read_words<'a>(
     mut text: &'a [u8],
-    mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), Corrupt>,
-) -> Result<(), Corrupt> {
-    const CORRUPT: Corrupt = Corrupt("a line is no list of key=value");
+    mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), HeadError>,
+) -> Result<(), HeadError> {
+    const CORRUPT: HeadError = Corrupt("a line is no list of key=value");
     loop {
         text = text.trim_ascii();
         if text.is_empty() {
@@ -80,9 +80,9 @@ pub fn write_text(head: &mut String, value: &str) {
 /// Reads what [`write_text`] wrote.
 ///
 /// # Errors
-/// [`Corrupt`] for anything else, and for a text that has more than `most` octets.
-pub fn read_text(word: &str, most: usize) -> Result<Box<str>, Corrupt> {
-    const CORRUPT: Corrupt = Corrupt("a command, a file or a name makes no sense");
+/// [`HeadError`] for anything else, and for a text that has more than `most` octets.
+pub fn read_text(word: &str, most: usize) -> Result<Box<str>, HeadError> {
+    const CORRUPT: HeadError = Corrupt("a command, a file or a name makes no sense");
     let mut text = Vec::with_capacity(word.len());
     let mut rest = word.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -111,8 +111,8 @@ impl ActionWords {
     /// Reads a word.
     ///
     /// # Errors
-    /// [`Corrupt`] for one that is not known, or that stands there a second time.
-    pub fn read(&mut self, key: &str, word: &str) -> Result<(), Corrupt> {
+    /// [`HeadError`] for one that is not known, or that stands there a second time.
+    pub fn read(&mut self, key: &str, word: &str) -> Result<(), HeadError> {
         let before = match (key, word) {
             ("do", "direct") => self.action.replace(Action::Direct),
             ("do", "expand") => self.action.replace(Action::Expand),
@@ -130,8 +130,8 @@ impl ActionWords {
     /// What they say.
     ///
     /// # Errors
-    /// [`Corrupt`] for a user who has nothing.
-    pub fn finish(self) -> Result<Action, Corrupt> {
+    /// [`HeadError`] for a user who has nothing.
+    pub fn finish(self) -> Result<Action, HeadError> {
         match (self.action.unwrap_or_default(), self.user) {
             (Action::Run { command, .. }, user) => Ok(Action::Run { command, user }),
             (Action::Append { file, .. }, user) => Ok(Action::Append { file, user }),

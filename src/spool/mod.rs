@@ -128,12 +128,12 @@ mod open;
 mod reserve;
 mod sweep;
 
-pub use content::Content;
+pub use content::{Content, Measure};
 pub use derivation::{Derivation, Step};
-pub use draft::Draft;
+pub use draft::{Draft, NewEntry};
 pub use entry::{Entry, Unusable};
 pub use handover::HANDOVER_MODE;
-pub use head::{Corrupt, DeliveryState, RecipientEntry, RecipientRef, State};
+pub use head::{DeliveryState, RecipientEntry, RecipientRef, State};
 pub use id::{Kind, QueueId};
 pub use lock::Lock;
 pub use name::{EntryName, Place};
@@ -153,6 +153,8 @@ pub struct Spool {
     is_read_only: bool,
     /// Whether the file system has files without a name; found out by the first attempt.
     nameless: AtomicBool,
+    /// Whether an entry of a later version was found: nobody else knows which files belong to it.
+    has_later: AtomicBool,
     /// What is set aside for entries that are being written, in octets.
     aside: AtomicU64,
     /// See `note_duplicate`.
@@ -190,6 +192,7 @@ impl Spool {
             device,
             is_read_only: false,
             nameless: AtomicBool::new(nameless),
+            has_later: AtomicBool::new(false),
             aside: AtomicU64::new(0),
             duplicates: Mutex::default(),
             not_renameable: RwLock::default(),
@@ -224,7 +227,7 @@ impl Spool {
     /// # Errors
     /// [`Unusable`]: it is gone, makes no sense, or the system refuses.
     pub fn entry(self: &Arc<Self>, name: EntryName) -> Result<Entry, Unusable> {
-        Entry::open(self, name, None)
+        self.open_entry(name, None)
     }
 
     /// Opens an entry for some of its recipients: of a long head only these are read.
@@ -232,7 +235,15 @@ impl Spool {
     /// # Errors
     /// As for [`Spool::entry`].
     pub fn entry_for(self: &Arc<Self>, name: EntryName, wanted: &[RecipientRef]) -> Result<Entry, Unusable> {
-        Entry::open(self, name, Some(wanted))
+        self.open_entry(name, Some(wanted))
+    }
+
+    fn open_entry(self: &Arc<Self>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Entry, Unusable> {
+        let opened = Entry::open(self, name, wanted);
+        if let Err(Unusable::Later(_)) = opened {
+            self.has_later.store(true, Ordering::Relaxed);
+        }
+        opened
     }
 
     fn path(&self, name: EntryName) -> PathBuf {

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::{Entry, EntryName, Place, QueueId, Spool, open};
@@ -50,6 +51,10 @@ impl Spool {
             return Ok(());
         }
         stale.retain(|_, id| id.is_none_or(|id| !awaited.contains(&id)));
+        if self.has_later.load(Ordering::Relaxed) {
+            // A derived entry that one of a later version waits for may be there.
+            stale.retain(|path, _| !path.starts_with(self.root.join("tmp")));
+        }
         let mut known = HashSet::new();
         let candidates: HashSet<QueueId> = stale.values().flatten().copied().collect();
         for place in [Place::New, Place::Cur, Place::Hold] {

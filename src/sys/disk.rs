@@ -50,7 +50,7 @@ mod released {
 /// # Errors
 /// Those of open(2); `AlreadyExists` in particular.
 pub fn create(path: &Path) -> io::Result<File> {
-    open(path, OpenOptions::new().write(true).create_new(true).mode(0o600))
+    open(path, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
 }
 
 /// Makes a file without a name, which is gone when it is closed before [`link`].
@@ -58,7 +58,7 @@ pub fn create(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Those of open(2), where the file system has no such files too.
 pub fn create_nameless(directory: &Path) -> io::Result<File> {
-    open(directory, OpenOptions::new().write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE))
+    open(directory, OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE))
 }
 
 /// Opens a file in a way that may make it, or empty it.
@@ -102,6 +102,30 @@ pub fn copy(mut from: &File, mut file: &File) -> io::Result<u64> {
     })?;
     Ok(count)
 }
+
+/// Moves `length` bytes within a file from offset `from` to offset `to`, where the file then ends.
+///
+/// # Errors
+/// Those of pread(2), pwrite(2) and ftruncate(2); a part may have been moved.
+pub fn shift(file: &File, from: u64, to: u64, length: u64) -> io::Result<()> {
+    step("write", Subject::Open(file), || {
+        let mut block = vec![0; length.min(SHIFT_BLOCK) as usize];
+        let mut moved = 0;
+        while moved < length {
+            let count = SHIFT_BLOCK.min(length - moved);
+            // What is moved up begins at its end, so that nothing is overwritten unread.
+            let at = if to > from { length - moved - count } else { moved };
+            let block = &mut block[..count as usize];
+            file.read_exact_at(block, from + at)?;
+            file.write_all_at(block, to + at)?;
+            moved += count;
+        }
+        if to < from { file.set_len(to + length) } else { Ok(()) }
+    })
+}
+
+/// The bytes that [`shift`] moves at a time.
+const SHIFT_BLOCK: u64 = 256 << 10;
 
 /// Cuts a file off, as it was before something that could not be written whole.
 ///

@@ -158,8 +158,12 @@ impl Worker {
                 self.check_given(&entry, job).map(|()| entry)
             }
             Err(Unusable::Gone) => Err(JobResult::Vanished),
-            Err(Unusable::Corrupt(corrupt)) => {
-                self.tools.spool.set_aside(job.entry, corrupt.0);
+            Err(Unusable::Corrupt(why)) => {
+                self.tools.spool.set_aside(job.entry, why);
+                Err(JobResult::Vanished)
+            }
+            Err(Unusable::Later(why)) => {
+                self.tools.spool.leave_alone(job.entry, why);
                 Err(JobResult::Vanished)
             }
             Err(Unusable::Io(e)) => {

@@ -35,20 +35,24 @@ pub fn scan(tools: &Tools, name: EntryName) -> Scan {
             if awaited.is_empty() { Scan::Deliver(plan_of(tools, &entry, true)) } else { Scan::Repair(awaited) }
         }
         Err(Unusable::Gone) => Scan::Gone,
-        Err(Unusable::Corrupt(_)) => Scan::Repair(Vec::new()),
+        Err(Unusable::Corrupt(_) | Unusable::Later(_)) => Scan::Repair(Vec::new()),
         Err(Unusable::Io(e)) => Scan::Deliver(unreadable(name, &e)),
     }
 }
 
-/// How an entry is to be delivered; `None` if it is gone, or if it makes no sense
-/// and is now in `bad/`. No job of it runs. `unsynced` is whether it may have
+/// How an entry is to be delivered; `None` if it is gone, if it is corrupt and is now in
+/// `bad/`, or if it is of a later version. No job of it runs. `unsynced` is whether it may have
 /// been written before a crash.
 pub fn plan(tools: &Tools, name: EntryName, unsynced: bool) -> Option<Plan> {
     let mut entry = match tools.spool.entry(name) {
         Ok(entry) => entry,
         Err(Unusable::Gone) => return None,
-        Err(Unusable::Corrupt(corrupt)) => {
-            tools.spool.set_aside(name, corrupt.0);
+        Err(Unusable::Corrupt(why)) => {
+            tools.spool.set_aside(name, why);
+            return None;
+        }
+        Err(Unusable::Later(why)) => {
+            tools.spool.leave_alone(name, why);
             return None;
         }
         Err(Unusable::Io(e)) => return Some(unreadable(name, &e)),

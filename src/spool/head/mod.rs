@@ -27,10 +27,11 @@
 //!
 //! A direct head is two lines, `Return-Path:` and `Delivered-To:`, and the file is
 //! what belongs in the mailbox. What is neither, or says something that this
-//! version does not know, is [`Corrupt`].
+//! version does not know, is [`HeadError`].
 
 use std::fmt::Write;
 
+use super::content::Measure;
 use super::derivation::{self, Derivation, MAX_STEP, Step};
 use super::fields::{self, ActionWords, UNKNOWN, Value, read_words};
 use crate::address::{self, Address};
@@ -58,12 +59,22 @@ const _: () = assert!(10 * 3 * MAX_STEP + MAX_WRITTEN < MAX_FIRST as usize);
 pub const MAX_LINE: usize = MAX_PLAIN + 3 * 2 * MAX_ACTION + ALIGN;
 
 const MAGIC: &[u8] = b"penfold/1 ";
+const ANY_VERSION: &[u8] = b"penfold/";
+const OTHER_VERSION: HeadError = Later("it is of another version of the spool");
+const NO_HEAD: HeadError = Corrupt("it does not begin with a head");
 const DIRECT_FIRST: &[u8] = b"Return-Path: ";
 const DIRECT_SECOND: &[u8] = b"Delivered-To: ";
 
-/// Why an entry makes no sense.
+/// Why a head cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Corrupt(pub &'static str);
+pub enum HeadError {
+    /// No version of penfold has written it.
+    Corrupt(&'static str),
+    /// It is well-formed, but a later version has written it.
+    Later(&'static str),
+}
+
+use HeadError::{Corrupt, Later};
 
 /// How far a recipient is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,9 +144,9 @@ impl DeliveryState {
     }
 
     /// # Errors
-    /// [`Corrupt`] for anything that [`DeliveryState::encode`] does not write.
-    pub fn decode(text: &[u8]) -> Result<Self, Corrupt> {
-        const CORRUPT: Corrupt = Corrupt("a recipient's state makes no sense");
+    /// [`HeadError`] for anything that [`DeliveryState::encode`] does not write.
+    pub fn decode(text: &[u8]) -> Result<Self, HeadError> {
+        const CORRUPT: HeadError = Corrupt("a recipient's state makes no sense");
         let text = std::str::from_utf8(text.get(..RECORD).ok_or(CORRUPT)?).map_err(|_| CORRUPT)?;
         let mut words = text.split_ascii_whitespace();
         let letter = words.next().ok_or(CORRUPT)?;
@@ -149,6 +160,7 @@ impl DeliveryState {
             "C" => State::Forwarded,
             "D" => State::Done,
             "F" => State::Failed,
+            _ if letter.len() == 1 && letter.bytes().all(|b| b.is_ascii_uppercase()) => return Err(UNKNOWN),
             _ => return Err(CORRUPT),
         };
         let record = Self { state, last, warned };
@@ -207,6 +219,8 @@ pub struct Head {
     pub recipients: Vec<RecipientEntry>,
     /// Where the content begins: after a queued head; in a direct entry after its two lines.
     pub content: u64,
+    /// What the content is on the wire, if the head says it.
+    pub measure: Option<Measure>,
 }
 
 /// The direct head for one recipient.
@@ -214,13 +228,23 @@ pub fn direct(sender: Option<&Address>, recipient: &Address) -> String {
     format!("Return-Path: {}\nDelivered-To: {recipient}\n", address::path(sender))
 }
 
-/// The queued head of an entry that came in, or of a report.
-pub fn queued(envelope: &Envelope) -> String {
-    descended(envelope, &Derivation::default())
+/// The queued head of an entry that came in, or of a report, of at least `fill` bytes.
+pub fn queued(envelope: &Envelope, measure: Option<Measure>, fill: usize) -> String {
+    let mut head = lines(envelope, &Derivation::default(), measure);
+    // The blanks go to the end of the last line, where they move no record.
+    let short = fill.saturating_sub(head.len() + 1);
+    head.truncate(head.len() - 1);
+    head.extend(std::iter::repeat_n(' ', short));
+    head.push('\n');
+    end(head)
 }
 
-/// The queued head of an entry that came of another one.
-pub fn descended(envelope: &Envelope, derivation: &Derivation) -> String {
+/// The queued head of a derived entry.
+pub fn derived(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>) -> String {
+    end(lines(envelope, derivation, measure))
+}
+
+fn lines(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>) -> String {
     let body = match envelope.body {
         Body::SevenBit => "7bit",
         Body::EightBit => "8bit",
@@ -230,8 +254,12 @@ pub fn descended(envelope: &Envelope, derivation: &Derivation) -> String {
         Origin::Report => "report",
         Origin::Postmaster => "postmaster",
     };
+    let mut head = format!("penfold/1 head={:010}", 0);
+    if let Some(Measure { size, is_ascii }) = measure {
+        let _ = write!(head, ":{size:012}:{}", if is_ascii { "7bit" } else { "8bit" });
+    }
     let sender = address::path(envelope.sender.as_ref());
-    let mut head = format!("penfold/1 head={:010} body={body} origin={origin} from={sender}", 0);
+    let _ = write!(head, " body={body} origin={origin} from={sender}");
     derivation::write(&mut head, &derivation.steps);
     end_line(&mut head);
     let fresh = DeliveryState::FRESH.encode();
@@ -248,6 +276,11 @@ pub fn descended(envelope: &Envelope, derivation: &Derivation) -> String {
         }
         end_line(&mut head);
     }
+    head
+}
+
+/// Ends the lines of a head, and says how long it is.
+fn end(mut head: String) -> String {
     head.push('\n');
     let length = format!("{:010}", head.len());
     let at = MAGIC.len() + "head=".len();
@@ -264,12 +297,12 @@ fn end_line(head: &mut String) {
 /// How much of the front of a file is its head, given at least its first 64 octets.
 ///
 /// # Errors
-/// [`Corrupt`] if it is neither head.
-pub fn length(front: &[u8]) -> Result<u64, Corrupt> {
+/// [`HeadError`] if it is neither head.
+pub fn length(front: &[u8]) -> Result<u64, HeadError> {
     if front.starts_with(DIRECT_FIRST) {
         return Ok(MAX_DIRECT as u64);
     }
-    let rest = front.strip_prefix(MAGIC).ok_or(Corrupt("it is not of this version of the spool"))?;
+    let rest = front.strip_prefix(MAGIC).ok_or(if front.starts_with(ANY_VERSION) { OTHER_VERSION } else { NO_HEAD })?;
     let digits = rest.strip_prefix(b"head=").and_then(|r| r.get(..10)).and_then(|d| std::str::from_utf8(d).ok());
     let length = digits.and_then(|d| d.parse().ok()).ok_or(Corrupt("the length of the head is missing"))?;
     if length <= MAX_HEAD { Ok(length) } else { Err(Corrupt("the head is too long")) }
@@ -283,13 +316,13 @@ pub fn is_direct(front: &[u8]) -> bool {
 /// Reads a head from the front of a file, of at least the length that [`length`] gave.
 ///
 /// # Errors
-/// [`Corrupt`] if it is anything but what penfold writes.
-pub fn read(front: &[u8]) -> Result<Head, Corrupt> {
+/// [`HeadError`] if it is anything but what penfold writes.
+pub fn read(front: &[u8]) -> Result<Head, HeadError> {
     if front.starts_with(DIRECT_FIRST) { read_direct(front) } else { read_queued(front) }
 }
 
-fn read_direct(front: &[u8]) -> Result<Head, Corrupt> {
-    const CORRUPT: Corrupt = Corrupt("Return-Path: and Delivered-To: make no sense");
+fn read_direct(front: &[u8]) -> Result<Head, HeadError> {
+    const CORRUPT: HeadError = Corrupt("Return-Path: and Delivered-To: make no sense");
     let mut lines = front.splitn(3, |&b| b == b'\n');
     let (first, second) = (lines.next().ok_or(CORRUPT)?, lines.next().ok_or(CORRUPT)?);
     lines.next().ok_or(CORRUPT)?;
@@ -314,10 +347,11 @@ fn read_direct(front: &[u8]) -> Result<Head, Corrupt> {
             share: 0,
         }],
         content: (first.len() + second.len() + 2) as u64,
+        measure: None,
     })
 }
 
-fn read_queued(front: &[u8]) -> Result<Head, Corrupt> {
+fn read_queued(front: &[u8]) -> Result<Head, HeadError> {
     let mut head = without_recipients(front)?;
     let text = usize::try_from(head.content).ok().and_then(|n| front.get(..n)).ok_or(CUT)?;
     let mut lines = text.strip_suffix(b"\n\n").ok_or(CUT)?.split(|&b| b == b'\n');
@@ -329,13 +363,13 @@ fn read_queued(front: &[u8]) -> Result<Head, Corrupt> {
     if head.recipients.is_empty() { Err(Corrupt("it has no recipients")) } else { Ok(head) }
 }
 
-const CUT: Corrupt = Corrupt("the head is cut off");
+const CUT: HeadError = Corrupt("the head is cut off");
 
 /// Reads the first line of a queued head.
 ///
 /// # Errors
 /// As for [`read`].
-pub fn without_recipients(front: &[u8]) -> Result<Head, Corrupt> {
+pub fn without_recipients(front: &[u8]) -> Result<Head, HeadError> {
     let content = length(front)?;
     let first = front.split(|&b| b == b'\n').next().and_then(|line| line.strip_prefix(MAGIC)).ok_or(CUT)?;
     let head = Head {
@@ -346,6 +380,7 @@ pub fn without_recipients(front: &[u8]) -> Result<Head, Corrupt> {
         steps: Vec::new(),
         recipients: Vec::new(),
         content,
+        measure: None,
     };
     read_first(first, head)
 }
@@ -354,19 +389,18 @@ pub fn without_recipients(front: &[u8]) -> Result<Head, Corrupt> {
 ///
 /// # Errors
 /// As for [`read`].
-pub fn read_recipient_entry(number: usize, offset: u64, text: &[u8]) -> Result<RecipientEntry, Corrupt> {
+pub fn read_recipient_entry(number: usize, offset: u64, text: &[u8]) -> Result<RecipientEntry, HeadError> {
     let line = text.split(|&b| b == b'\n').next().unwrap_or_default();
     let record = DeliveryState::decode(line)?;
     let (recipient, share) = read_recipient(&line[RECORD..])?;
     Ok(RecipientEntry { number, offset, recipient, record, share })
 }
 
-fn read_first(line: &[u8], mut head: Head) -> Result<Head, Corrupt> {
+fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
     let mut from = None;
     read_words(line, |key, value| {
         match (key, value) {
-            // It was read already: it says where this line ends.
-            ("head", Value::Word(_)) => {}
+            ("head", Value::Word(word)) => head.measure = read_measure(word)?,
             ("body", Value::Word("7bit")) => head.body = Body::SevenBit,
             ("body", Value::Word("8bit")) => head.body = Body::EightBit,
             ("origin", Value::Word("client")) => head.origin = Origin::Client,
@@ -381,7 +415,20 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, Corrupt> {
     Ok(Head { sender: from.ok_or(Corrupt("it has no sender"))?, ..head })
 }
 
-fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), Corrupt> {
+/// What stands behind the length of the head, which [`length`] reads: the size and the kind of
+/// the content on the wire. Versions that do not write it do not look there either.
+fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
+    let Some((_, measure)) = word.split_once(':') else { return Ok(None) };
+    let (size, kind) = measure.split_once(':').ok_or(UNKNOWN)?;
+    let is_ascii = match kind {
+        "7bit" => true,
+        "8bit" => false,
+        _ => return Err(UNKNOWN),
+    };
+    Ok(Some(Measure { size: size.parse().map_err(|_| UNKNOWN)?, is_ascii }))
+}
+
+fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), HeadError> {
     let (mut to, mut original, mut action, mut share) = (None, None, ActionWords::default(), 0);
     read_words(text, |key, value| {
         match (key, value) {

@@ -3,6 +3,10 @@
 use super::*;
 use crate::envelope::Action;
 
+fn queued(envelope: &Envelope) -> String {
+    super::queued(envelope, None, 0)
+}
+
 fn action(n: usize) -> Action {
     let user = (n % 10 > 4).then(|| "jon".into());
     match n % 5 {
@@ -49,7 +53,7 @@ fn a_full_head_can_be_read_back() {
 fn a_derived_entry_says_how_it_came_about() {
     let steps = vec![Step::list("staff"), Step::forward("j\u{f6}n <x>", ".forward+a%b")];
     let derivation = Derivation { steps: steps.clone(), shares: vec![7, 0, u32::MAX] };
-    let text = descended(&envelope(3), &derivation);
+    let text = derived(&envelope(3), &derivation, None);
     assert!(text.contains(" past=list:staff past=forward:j%C3%B6n%20%3Cx>/.forward+a%25b "), "{text}");
     let head = read(text.as_bytes()).expect("a head");
     assert_eq!(head.steps, steps);
@@ -61,7 +65,7 @@ fn a_derived_entry_says_how_it_came_about() {
     assert!(head.steps.is_empty() && head.recipients.iter().all(|entry| entry.share == 0));
     for (count, is_read) in [(32, true), (33, false)] {
         let derivation = Derivation { steps: vec![Step::list("x"); count], shares: Vec::new() };
-        assert_eq!(read(descended(&envelope(1), &derivation).as_bytes()).is_ok(), is_read, "{count}");
+        assert_eq!(read(derived(&envelope(1), &derivation, None).as_bytes()).is_ok(), is_read, "{count}");
     }
 }
 
@@ -135,7 +139,42 @@ fn what_makes_no_sense_is_bad_and_nothing_panics() {
         bytes[at] ^= 0x15;
         let _ = read(&bytes);
     }
+    let later = [queued(&envelope(3)).replace("penfold/1", "penfold/2"), queued(&envelope(3)).replace("\nT", "\nX")];
+    for text in later {
+        assert!(matches!(read(text.as_bytes()), Err(Later(_))), "{text}");
+    }
     for text in ["", "penfold/2 head=0000000001", "penfold/1 head=9999999999", "Return-Path: <>\n", "From x\n"] {
         assert!(read(text.as_bytes()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_measure_stands_where_earlier_versions_do_not_look() {
+    for (size, is_ascii, word) in
+        [(0, true, "head=0000000257:000000000000:7bit "), (u64::MAX, false, ":18446744073709551615:8bit ")]
+    {
+        let measure = Some(Measure { size, is_ascii });
+        let text = super::queued(&envelope(1), measure, 0);
+        assert!(text.contains(word), "{text}");
+        assert_eq!(read(text.as_bytes()).expect("a head").measure, measure);
+        assert_eq!(length(text.as_bytes()), Ok(text.len() as u64));
+    }
+    let text = super::queued(&envelope(1), Some(Measure { size: 1, is_ascii: true }), 0);
+    for odd in [":000000000001", ":00000000000x:7bit", ":000000000001:6bit", ":000000000001:7bit:x"] {
+        assert_eq!(read(text.replace(":000000000001:7bit", odd).as_bytes()), Err(UNKNOWN), "{odd}");
+    }
+}
+
+#[test]
+fn a_head_is_padded_to_any_length_and_no_record_moves() {
+    for count in [1, 3] {
+        let plain = read(queued(&envelope(count)).as_bytes()).expect("a head");
+        for more in [0, 1, 63, 64, 5000] {
+            let text = super::queued(&envelope(count), None, plain.content as usize + more);
+            let head = read(text.as_bytes()).expect("a head");
+            assert_eq!((text.len(), head.content), (plain.content as usize + more, text.len() as u64));
+            assert_eq!(head.recipients, plain.recipients);
+        }
+        assert_eq!(super::queued(&envelope(count), None, 1), queued(&envelope(count)));
     }
 }

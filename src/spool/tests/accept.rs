@@ -11,9 +11,12 @@ fn what_was_committed_can_be_read_back() {
         for size in [0, 1, draft::BUFFER - 1, draft::BUFFER, draft::BUFFER + 1, 3 * draft::BUFFER + 7] {
             for direct in [true, false] {
                 let text: Vec<u8> = (0..size).map(|n| b'a' + (n % 26) as u8).collect();
-                let mut draft = scratch.spool.begin(&envelope(1), direct).expect("a draft");
+                let envelope = envelope(1);
+                let entry = NewEntry { is_direct: direct, ..NewEntry::queued(&envelope, "") };
+                let mut draft = scratch.spool.begin().expect("a draft");
+                draft.expect(&entry).expect("a short head");
                 text.chunks(1 + size / 3).for_each(|piece| draft.write_all(piece).expect("room"));
-                let (id, name) = (draft.id(), draft.commit().expect("a commit"));
+                let (id, name) = (draft.id(), draft.commit(&entry).expect("a commit"));
                 let entry = scratch.open(name);
                 assert_eq!((entry.id(), entry.is_direct(), entry.name().place), (id, direct, Place::New));
                 assert_eq!((content(&entry), entry.content_size()), (text.clone(), size as u64));
@@ -21,7 +24,7 @@ fn what_was_committed_can_be_read_back() {
                 assert_eq!(entry.sender(), Some(&address("jon@frogbog")));
                 assert_eq!(
                     entry.recipients().iter().map(|s| &s.recipient).collect::<Vec<_>>(),
-                    [&envelope(1).recipients[0]]
+                    [&envelope.recipients[0]]
                 );
                 assert_eq!(fs::metadata(scratch.spool.path(name)).expect("a file").len(), name.size);
             }
@@ -37,7 +40,7 @@ fn a_draft_that_is_dropped_leaves_nothing() {
         let scratch = Scratch::new();
         scratch.spool.nameless.store(nameless, Ordering::Relaxed);
         for size in [10, 2 * draft::BUFFER] {
-            let mut draft = scratch.spool.begin(&envelope(1), true).expect("a draft");
+            let mut draft = scratch.spool.begin().expect("a draft");
             draft.write_all(&vec![b'x'; size]).expect("room");
             drop(draft);
         }
@@ -50,11 +53,71 @@ fn a_commit_that_fails_leaves_nothing() {
     for nameless in [true, false] {
         let scratch = Scratch::new();
         scratch.spool.nameless.store(nameless, Ordering::Relaxed);
-        let mut draft = scratch.spool.begin(&envelope(1), true).expect("a draft");
+        let mut draft = scratch.spool.begin().expect("a draft");
         draft.write_all(&vec![b'x'; 2 * draft::BUFFER]).expect("room");
         fs::rename(scratch.root.join("new"), scratch.root.join("away")).expect("a rename");
-        draft.commit().expect_err("there is no new/");
+        draft.commit(&NewEntry::direct(&envelope(1), "")).expect_err("there is no new/");
         assert!(scratch.list("tmp").is_empty() && scratch.list("away").is_empty());
+    }
+}
+
+/// A content of `size` bytes, all ASCII, in lines.
+fn text(size: usize) -> Vec<u8> {
+    (0..size).map(|n| if n % 70 == 69 { b'\n' } else { b'a' + (n % 26) as u8 }).collect()
+}
+
+#[test]
+fn the_envelope_and_lines_on_top_may_be_known_only_at_the_end() {
+    // What is expected: nothing, less, more, and what comes. The number of recipients and the
+    // lines on top decide how long the front is.
+    let expected = [None, Some((1, "")), Some((5, "X: y\n")), Some((2, "A: b\n")), Some((3, "X: longer\n"))];
+    for nameless in [true, false] {
+        let scratch = Scratch::new();
+        scratch.spool.nameless.store(nameless, Ordering::Relaxed);
+        for (size, expected) in
+            [100, draft::BUFFER, 9 * draft::BUFFER + 5].into_iter().flat_map(|size| expected.map(|e| (size, e)))
+        {
+            for (count, is_direct, prepend) in [(2, false, "A: b\n"), (1, true, "A: b\n C\n"), (1, true, "")] {
+                let content_text = text(size);
+                let mut draft = scratch.spool.begin().expect("a draft");
+                if let Some((count, prepend)) = expected {
+                    let envelope = envelope(count);
+                    let is_direct = is_direct && count == 1;
+                    draft
+                        .expect(&NewEntry { is_direct, ..NewEntry::queued(&envelope, prepend) })
+                        .expect("a short head");
+                }
+                content_text.chunks(20_000).for_each(|piece| draft.write_all(piece).expect("room"));
+                let envelope = envelope(count);
+                let entry = NewEntry { is_direct, ..NewEntry::queued(&envelope, prepend) };
+                let entry = scratch.open(draft.commit(&entry).expect("a commit"));
+                assert_eq!((entry.is_direct(), entry.recipients().len()), (is_direct, count));
+                assert!(
+                    content(&entry) == [prepend.as_bytes(), &content_text].concat(),
+                    "{size} {expected:?} {prepend}"
+                );
+                let wire = content(&entry).iter().map(|b| if *b == b'\n' { 2 } else { 1 }).sum::<u64>();
+                let wire = wire + if content_text.ends_with(b"\n") { 0 } else { 2 };
+                let measure = (!is_direct).then_some(Measure { size: wire, is_ascii: true });
+                assert_eq!(entry.content().measure(), measure);
+            }
+        }
+        assert_eq!(scratch.list("tmp").len(), 0);
+    }
+}
+
+#[test]
+fn a_message_can_be_committed_into_hold() {
+    for (nameless, is_direct) in [(true, true), (true, false), (false, true)] {
+        let scratch = Scratch::new();
+        scratch.spool.nameless.store(nameless, Ordering::Relaxed);
+        let mut draft = scratch.spool.begin().expect("a draft");
+        draft.write_all(CONTENT).expect("room");
+        let envelope = envelope(1);
+        let entry = NewEntry { is_direct, is_held: true, ..NewEntry::queued(&envelope, "") };
+        let name = draft.commit(&entry).expect("a commit");
+        assert_eq!((name.place, scratch.counts(), scratch.list("hold").len()), (Place::Hold, [0; 4], 1));
+        assert_eq!(content(&scratch.open(name)), CONTENT);
     }
 }
 

@@ -17,11 +17,11 @@ fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
     File::options().write(true).open(scratch.spool.path(cut)).and_then(|f| f.set_len(cut.size - 1)).expect("a cut");
     let empty = scratch.direct().name();
     fs::write(scratch.spool.path(empty), "").expect("a cut");
-    let version = scratch.queued(1).name();
-    spoil(version, "penfold/".len(), b'2');
+    let magic = scratch.queued(1).name();
+    spoil(magic, 0, b'P');
     let state = scratch.queued(1).name();
     let offset = usize::try_from(scratch.open(state).recipients()[0].offset).expect("small");
-    spoil(state, offset, b'X');
+    spoil(state, offset, b'x');
     let path = scratch.direct().name();
     spoil(path, "Return-Path: ".len(), b'?');
     for odd in ["README", "ABC,S=1", &format!("{},S=0{}", good.id, good.size), &format!("{}", good.id)] {
@@ -30,12 +30,28 @@ fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
     for name in scratch.entries() {
         match scratch.spool.entry(name) {
             Ok(_) => assert_eq!(name, good),
-            Err(Unusable::Corrupt(corrupt)) => scratch.spool.set_aside(name, corrupt.0),
+            Err(Unusable::Corrupt(why)) => scratch.spool.set_aside(name, why),
             Err(other) => panic!("{other:?}"),
         }
     }
     assert_eq!(scratch.counts(), [0, 1, 0, 9]);
     assert_eq!(scratch.entries(), [good]);
+}
+
+#[test]
+fn an_entry_of_a_later_version_keeps_what_may_belong_to_it() {
+    let scratch = Scratch::new();
+    let name = scratch.queued(1).name();
+    let path = scratch.spool.path(name);
+    let text = fs::read(&path).expect("an entry");
+    let later = String::from_utf8(text.clone()).expect("ASCII").replacen("body=", "eody=", 1);
+    fs::write(&path, &later).expect("an entry");
+    assert!(matches!(scratch.spool.entry(name), Err(Unusable::Later(_))));
+    let left = scratch.root.join("tmp").join(QueueId::generate().expect("an id").to_string());
+    fs::write(&left, "x").expect("a file");
+    age(&left, sweep::STALE_AFTER + Duration::from_secs(60));
+    scratch.spool.sweep(&HashSet::new()).expect("no trouble");
+    assert_eq!((fs::read(&path).expect("it is left alone"), scratch.counts()), (later.into_bytes(), [1, 1, 0, 0]));
 }
 
 #[test]

@@ -34,9 +34,9 @@ impl Scratch {
 
     /// Commits a message.
     fn keep(&self, envelope: &Envelope, direct: bool, content: &[u8]) -> EntryName {
-        let mut draft = self.spool.begin(envelope, direct).expect("a draft");
+        let mut draft = self.spool.begin().expect("a draft");
         draft.write_all(content).expect("room");
-        draft.commit().expect("a commit")
+        draft.commit(&NewEntry { is_direct: direct, ..NewEntry::queued(envelope, "") }).expect("a commit")
     }
 
     /// Commits and opens a queued entry for so many recipients.

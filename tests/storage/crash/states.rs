@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use penfold::address::Address;
 use penfold::envelope::{Body, Envelope, Origin, Recipient};
-use penfold::spool::{Derivation, Entry, EntryName, Place, Spool, State, Step};
+use penfold::spool::{Derivation, Entry, EntryName, NewEntry, Place, Spool, State, Step};
 
 use super::{Chance, books, homes, site};
 use common::books::{Letter, SENDER};
@@ -209,9 +209,9 @@ impl Left<'_> {
             body: Body::SevenBit,
             origin: Origin::Client,
         };
-        let mut draft = self.scene.spool.begin(&envelope, bare).expect("a draft");
+        let mut draft = self.scene.spool.begin().expect("a draft");
         draft.write_all(self.content().as_bytes()).expect("room");
-        let name = draft.commit().expect("a commit");
+        let name = draft.commit(&NewEntry { is_direct: bare, ..NewEntry::queued(&envelope, "") }).expect("a commit");
         self.scene.spool.entry(name).expect("an entry")
     }
 

@@ -6,6 +6,9 @@ use std::os::unix::fs::FileExt;
 
 use memchr::memchr_iter;
 
+/// The bytes read at a time to measure a content.
+const BLOCK: usize = 64 << 10;
+
 /// Reads the content of an entry, from its first byte. A copy starts where this one is, so
 /// that several threads can read the same file. A file that ends too early is an error.
 #[derive(Debug, Clone)]
@@ -13,7 +16,7 @@ pub struct Content<'a> {
     file: &'a File,
     at: u64,
     size: u64,
-    measure: Option<Measure>,
+    pub(super) measure: Option<Measure>,
 }
 
 impl<'a> Content<'a> {
@@ -33,10 +36,29 @@ impl<'a> Content<'a> {
         self.size.saturating_sub(self.at)
     }
 
-    /// What the whole content is on the wire, if the head has it: only a queued head does, and
-    /// not one that was made from a direct one or by an earlier version.
-    pub fn measure(&self) -> Option<Measure> {
-        self.measure
+    /// What the content is on the wire. A queued head says it, unless an earlier version has
+    /// written it or it was made from a direct one. Otherwise the content is read.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub fn measure(&self) -> io::Result<Measure> {
+        match self.measure {
+            Some(measure) => Ok(measure),
+            None => self.read_measure(),
+        }
+    }
+
+    fn read_measure(&self) -> io::Result<Measure> {
+        let (mut meter, mut rest) = (Meter::default(), self.clone());
+        let mut block = vec![0; usize::try_from(self.left()).map_or(BLOCK, |left| left.clamp(1, BLOCK))];
+        loop {
+            match rest.read(&mut block) {
+                Ok(0) => return Ok(meter.measure(b"")),
+                Ok(count) => meter.take(&block[..count]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
 }
 

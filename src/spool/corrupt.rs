@@ -19,8 +19,8 @@ impl Spool {
     pub(super) fn set_aside_file(&self, path: &Path, why: &str) {
         let kept = self.root.join("bad").join(path.file_name().unwrap_or_default());
         match disk::rename_new(path, &kept) {
-            Ok(()) => log::error!("spool entry {} makes no sense: {why}; it is now in bad/", path.display()),
-            Err(e) => log::error!("spool entry {} makes no sense: {why}; moving it to bad/: {e}", path.display()),
+            Ok(()) => log::error!("spool entry {} is corrupt: {why}; it is now in bad/", path.display()),
+            Err(e) => log::error!("spool entry {} is corrupt: {why}; moving it to bad/: {e}", path.display()),
         }
     }
 }

@@ -103,7 +103,7 @@ impl Entry {
     ) -> Result<Self, Unusable> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(Unusable::Corrupt("it is no plain file"));
+            return Err(Unusable::Corrupt("it is not a regular file"));
         }
         if metadata.len() != name.size {
             return Err(Unusable::Corrupt("its size is not the one in its name"));

@@ -30,7 +30,7 @@ pub fn read_words<'a>(
     mut text: &'a [u8],
     mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), HeadError>,
 ) -> Result<(), HeadError> {
-    const CORRUPT: HeadError = Corrupt("a line is no list of key=value");
+    const CORRUPT: HeadError = Corrupt("a line is not a list of key=value");
     loop {
         text = text.trim_ascii();
         if text.is_empty() {
@@ -39,7 +39,7 @@ pub fn read_words<'a>(
         let equals = text.iter().position(|&b| b == b'=').ok_or(CORRUPT)?;
         let (key, rest) = (&text[..equals], &text[equals + 1..]);
         let (value, rest) = if rest.starts_with(b"<") {
-            let (path, rest) = address::parse_path(rest).map_err(|_| Corrupt("an address makes no sense"))?;
+            let (path, rest) = address::parse_path(rest).map_err(|_| Corrupt("an address is malformed"))?;
             (Value::Path(path), rest)
         } else {
             let (word, rest) = rest.split_at(rest.iter().position(|&b| b == b' ').unwrap_or(rest.len()));
@@ -82,7 +82,7 @@ pub fn write_text(head: &mut String, value: &str) {
 /// # Errors
 /// [`HeadError`] for anything else, and for a text that has more than `most` octets.
 pub fn read_text(word: &str, most: usize) -> Result<Box<str>, HeadError> {
-    const CORRUPT: HeadError = Corrupt("a command, a file or a name makes no sense");
+    const CORRUPT: HeadError = Corrupt("a command, a file or a name is malformed");
     let mut text = Vec::with_capacity(word.len());
     let mut rest = word.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -421,14 +421,14 @@ fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
     let bytes = fs::read(&entries[0]).expect("an entry");
     fs::write(&entries[0], &bytes[..bytes.len() - 1]).expect("it is ours");
     let mut bytes = fs::read(&entries[1]).expect("an entry");
-    bytes[..9].copy_from_slice(b"penfold/9");
+    bytes[..9].copy_from_slice(b"Penfold/9");
     fs::write(&entries[1], bytes).expect("it is ours");
     let nameless = "0123,S=9";
     site.write(&format!("spool/new/{nameless}"), "penfold/1");
     site.write(&format!("spool/cur/{}0,S=0", &short[..19]), "");
     let daemon = site.start();
     for bad in [&*short, &strange, nameless] {
-        daemon.wait_words(&[bad, "makes no sense: ", "bad/"]);
+        daemon.wait_words(&[bad, "is corrupt: ", "bad/"]);
         assert!(site.path("spool/bad").join(bad).exists(), "{bad}");
     }
     daemon.wait_until("one to be left", || site.spooled().len() == 1);

@@ -27,11 +27,11 @@ type Damage = fn(&Path);
 const DAMAGES: [(Damage, &str); 7] = [
     (|path| cut(path, 1), "its size is not the one in its name"),
     (|path| cut(path, u64::MAX), "its size is not the one in its name"),
-    (|path| overwrite(path, 0, b"\x7fELF/1 "), "it is not of this version of the spool"),
-    (|path| overwrite(path, 128, b"Q 00000000"), "a recipient's state makes no sense"),
-    (|path| overwrite(path, 130, &[0; 48]), "a recipient's state makes no sense"),
+    (|path| overwrite(path, 0, b"\x7fELF/1 "), "it does not begin with a head"),
+    (|path| overwrite(path, 128, b"q 00000000"), "a recipient's state is malformed"),
+    (|path| overwrite(path, 130, &[0; 48]), "a recipient's state is malformed"),
     (|path| link(path), "it is a link"),
-    (|path| fs::remove_file(path).map(|()| fifo(path)).expect("an entry"), "it is no plain file"),
+    (|path| fs::remove_file(path).map(|()| fifo(path)).expect("an entry"), "it is not a regular file"),
 ];
 
 fn cut(path: &Path, by: u64) {

@@ -146,7 +146,7 @@ impl DeliveryState {
     /// # Errors
     /// [`HeadError`] for anything that [`DeliveryState::encode`] does not write.
     pub fn decode(text: &[u8]) -> Result<Self, HeadError> {
-        const CORRUPT: HeadError = Corrupt("a recipient's state makes no sense");
+        const CORRUPT: HeadError = Corrupt("a recipient's state is malformed");
         let text = std::str::from_utf8(text.get(..RECORD).ok_or(CORRUPT)?).map_err(|_| CORRUPT)?;
         let mut words = text.split_ascii_whitespace();
         let letter = words.next().ok_or(CORRUPT)?;
@@ -322,7 +322,7 @@ pub fn read(front: &[u8]) -> Result<Head, HeadError> {
 }
 
 fn read_direct(front: &[u8]) -> Result<Head, HeadError> {
-    const CORRUPT: HeadError = Corrupt("Return-Path: and Delivered-To: make no sense");
+    const CORRUPT: HeadError = Corrupt("Return-Path: or Delivered-To: is malformed");
     let mut lines = front.splitn(3, |&b| b == b'\n');
     let (first, second) = (lines.next().ok_or(CORRUPT)?, lines.next().ok_or(CORRUPT)?);
     lines.next().ok_or(CORRUPT)?;

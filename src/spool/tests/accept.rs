@@ -99,7 +99,9 @@ fn the_envelope_and_lines_on_top_may_be_known_only_at_the_end() {
                 let wire = content(&entry).iter().map(|b| if *b == b'\n' { 2 } else { 1 }).sum::<u64>();
                 let wire = wire + if content_text.ends_with(b"\n") { 0 } else { 2 };
                 let measure = (!is_direct).then_some(Measure { size: wire, is_ascii: true });
-                assert_eq!(entry.content().measure(), measure);
+                assert_eq!(entry.content().measure, measure);
+                let by_reading = entry.content().measured(None).measure().expect("a readable content");
+                assert_eq!(by_reading, Measure { size: wire, is_ascii: true });
             }
         }
         assert_eq!(scratch.list("tmp").len(), 0);

@@ -9,8 +9,6 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use memchr::memchr_iter;
-
 use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, SLOWEST, Stage, StageOutcome, State};
 use crate::address::path;
 use crate::deliver::Delivery;
@@ -18,21 +16,13 @@ use crate::envelope::Body;
 use crate::outcome::Outcome;
 use crate::reply::{Reply, Status};
 use crate::smtp::dot::DotWriter;
-use crate::spool::Content;
+use crate::spool::{Content, Measure};
 
 /// Commands on their way without an answer: what they and their replies take has
 /// room in the buffers of any two hosts, so that neither waits for the other.
 const WINDOW: usize = 64;
 /// Octets of content read and written at a time.
 const BLOCK: usize = 64 * 1024;
-
-/// What MAIL says of the content.
-#[derive(Debug, Default)]
-struct Facts {
-    /// Octets on the wire, without the dots that are put before dots (RFC 1870 6).
-    size: u64,
-    eight_bit: bool,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
@@ -46,7 +36,7 @@ enum Command {
 /// One MAIL ... DATA under way, and what was said to it.
 struct Transaction<'a> {
     what: &'a Delivery<'a>,
-    facts: &'a Facts,
+    measure: Measure,
     /// Answers by the recipient's place.
     answers: &'a mut [Option<StageOutcome>],
     mail_refused: bool,
@@ -69,13 +59,13 @@ impl Connection {
     }
 
     fn send_to_all(&mut self, what: &Delivery<'_>, answers: &mut [Option<StageOutcome>]) -> Result<(), StageOutcome> {
-        let facts = self.measure(what)?;
+        let measure = self.measure(what)?;
         let until = Instant::now() + ENVELOPE_LIMIT;
         let mut todo: Vec<usize> = (0..what.recipients.len()).collect();
         let mut room = todo.len();
         while !todo.is_empty() {
             let later = todo.split_off(room.min(todo.len()));
-            let mut transaction = Transaction::new(what, &facts, answers);
+            let mut transaction = Transaction::new(what, measure, answers);
             self.until = until;
             self.envelope(&mut transaction, &todo)?;
             self.data(&mut transaction)?;
@@ -87,18 +77,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Looks at the content, if the host wants to know.
-    fn measure(&mut self, what: &Delivery<'_>) -> Result<Facts, StageOutcome> {
-        let mut facts = Facts::default();
-        if self.extensions.size.is_some() || self.extensions.eight_bit {
-            facts.read(what.content.clone()).map_err(|e| self.unreadable(&e))?;
+    /// Measures the content, if the host wants to know.
+    fn measure(&mut self, what: &Delivery<'_>) -> Result<Measure, StageOutcome> {
+        if self.extensions.size.is_none() && !self.extensions.eight_bit {
+            return Ok(Measure { size: 0, is_ascii: true });
         }
+        let measure = what.content.measure().map_err(|e| self.unreadable(&e))?;
         match self.extensions.size {
-            Some(limit) if limit > 0 && facts.size > limit => {
-                let why = format!("the message has {} bytes, and the host takes at most {limit}", facts.size);
+            Some(limit) if limit > 0 && measure.size > limit => {
+                let why = format!("the message has {} bytes, and the host takes at most {limit}", measure.size);
                 Err(self.answer(Stage::MailFrom, Outcome::failed(Status(5, 3, 4), why)))
             }
-            _ => Ok(facts),
+            _ => Ok(measure),
         }
     }
 
@@ -139,8 +129,8 @@ impl Connection {
             Command::Rcpt(at) => format!("RCPT TO:{}\r\n", path(what.recipients.get(at).copied())),
             Command::Mail => {
                 let size =
-                    self.extensions.size.map(|_| format!(" SIZE={}", transaction.facts.size)).unwrap_or_default();
-                let eight_bit = transaction.facts.eight_bit || what.body == Body::EightBit;
+                    self.extensions.size.map(|_| format!(" SIZE={}", transaction.measure.size)).unwrap_or_default();
+                let eight_bit = !transaction.measure.is_ascii || what.body == Body::EightBit;
                 let body = if eight_bit && self.extensions.eight_bit { " BODY=8BITMIME" } else { "" };
                 format!("MAIL FROM:{}{size}{body}\r\n", path(what.sender))
             }
@@ -239,9 +229,9 @@ impl Connection {
 }
 
 impl<'a> Transaction<'a> {
-    fn new(what: &'a Delivery<'a>, facts: &'a Facts, answers: &'a mut [Option<StageOutcome>]) -> Self {
+    fn new(what: &'a Delivery<'a>, measure: Measure, answers: &'a mut [Option<StageOutcome>]) -> Self {
         let (accepted, overflow) = (Vec::new(), Vec::new());
-        Self { what, facts, answers, mail_refused: false, accepted, overflow, data: None }
+        Self { what, measure, answers, mail_refused: false, accepted, overflow, data: None }
     }
 
     /// Whether `next` is not worth saying.
@@ -269,23 +259,6 @@ impl Command {
             Self::Rcpt(_) => Stage::RcptTo,
             Self::Data => Stage::Data,
         }
-    }
-}
-
-impl Facts {
-    fn read(&mut self, mut text: Content<'_>) -> io::Result<()> {
-        let mut block = block(&text);
-        let mut ends_in_newline = true;
-        loop {
-            let piece = read(&mut text, &mut block)?;
-            let Some(last) = piece.last() else { break };
-            ends_in_newline = *last == b'\n';
-            self.size += (piece.len() + memchr_iter(b'\n', piece).count()) as u64;
-            self.eight_bit = self.eight_bit || !piece.is_ascii();
-        }
-        // The line end that the last line will get.
-        self.size += if ends_in_newline { 0 } else { 2 };
-        Ok(())
     }
 }
 

@@ -30,14 +30,15 @@
 //! | 0 | address, endpoint, reply, retry, sys, timeouts | nothing of penfold |
 //! | 1 | envelope, message, outcome, privsep, smtp, state | rank 0 |
 //! | 2 | config | lower ranks |
-//! | 3 | destination, log, sasl | lower ranks |
+//! | 3 | destination, exit, log, sasl | lower ranks |
 //! | 4 | aliases, users, dns, tls, spool | lower ranks |
 //! | 5 | route, net, queue, report, submit | lower ranks |
 //! | 6 | deliver | lower ranks |
 //! | 8 | session | lower ranks; never queue, deliver or report |
 //! | 9 | listen, worker | lower ranks |
 //! | 10 | control | lower ranks |
-//! | 11 | daemon, and the programs | everything, in start-up order |
+//! | 11 | daemon | everything, in start-up order |
+//! | 12 | cli, and the programs | everything |
 //!
 //! No imports within a rank, except inside one folder; tests/source/ranks.rs sees to it.
 //!
@@ -48,6 +49,7 @@
 
 pub mod address;
 pub mod aliases;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
@@ -56,6 +58,7 @@ pub mod destination;
 pub mod dns;
 pub mod endpoint;
 pub mod envelope;
+pub mod exit;
 pub mod listen;
 pub mod log;
 pub mod message;

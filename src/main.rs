@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use getopts::Options;
-use penfold::daemon::{Exit, Start, exit};
+use penfold::daemon::Start;
 use penfold::deliver::agent::process;
+use penfold::exit::{self, Exit};
 use penfold::privsep::{AGENT, LOOKUP, MONITOR, OPENER, lookup};
 use penfold::sys;
 
@@ -15,7 +16,7 @@ const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file] [-p file]";
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(exit) => exit.tell("penfoldd"),
+        Err(exit) => exit.print("penfoldd"),
     }
 }
 

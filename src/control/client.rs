@@ -1,7 +1,7 @@
-//! The side of penfoldctl, and of a session under inetd.
+//! The client's side of the control socket, for penfoldctl and for sessions under inetd.
 //!
-//! What the daemon says is shown to root, perhaps at a terminal: of what could be more than
-//! text there, nothing comes through, whoever the daemon may be by now.
+//! Answers may be shown to root at a terminal, so control characters in them are replaced: a
+//! daemon that was taken over by an attacker cannot use them against the terminal.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use super::{FORBIDDEN, request};
 
-/// Sends a request to the daemon at `socket` and copies its answer to `out`; no
-/// part of the answer may take longer than `patience`.
+/// Sends a request to the daemon at `socket` and copies its answer to `out`. Each part of the
+/// answer must arrive within `timeout`.
 ///
 /// # Errors
-/// `ConnectionRefused` or `NotFound` where no daemon runs; with its words,
-/// `PermissionDenied` if it may not and `ResourceBusy` if it does not answer; and
-/// those of the connection.
-pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, patience: Duration) -> io::Result<()> {
+/// `ConnectionRefused` or `NotFound` if no daemon runs; with the daemon's own text,
+/// `PermissionDenied` if the user may not make this request, and `ResourceBusy` for any other
+/// refusal; and those of the connection.
+pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
-    // A daemon that is too busy to read has answered and left already.
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    // A daemon that is too busy answers and closes without reading.
     let sent = stream.write_all(request::write(words).as_bytes());
     let mut answer = BufReader::new(stream);
     let mut first = String::new();
@@ -36,24 +36,24 @@ pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, patience: Duratio
     }
 }
 
-/// Puts a question mark in the place of control characters but line feed and tab.
+/// Replaces control characters, except line feed and tab, by question marks.
 struct Plain<'a> {
     out: &'a mut dyn Write,
-    /// The octet before.
+    /// The byte before.
     last: u8,
 }
 
 impl Write for Plain<'_> {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        let plain = octets.iter().map(|&octet| {
-            // Those of C1, too, in UTF-8.
-            let is_c1 = std::mem::replace(&mut self.last, octet) == 0xc2 && (0x80..0xa0).contains(&octet);
-            let is_control = octet.is_ascii_control() && !matches!(octet, b'\n' | b'\t');
-            if is_c1 || is_control { b'?' } else { octet }
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let plain = bytes.iter().map(|&byte| {
+            // C1 control characters in UTF-8 are 0xc2 and a second byte.
+            let is_c1 = std::mem::replace(&mut self.last, byte) == 0xc2 && (0x80..0xa0).contains(&byte);
+            let is_control = byte.is_ascii_control() && !matches!(byte, b'\n' | b'\t');
+            if is_c1 || is_control { b'?' } else { byte }
         });
         let plain: Vec<u8> = plain.collect();
         self.out.write_all(&plain)?;
-        Ok(octets.len())
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

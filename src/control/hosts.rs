@@ -1,4 +1,4 @@
-//! What is known of other hosts, a line for each destination and each address that is down.
+//! The listing of other hosts: a line for each destination, and for each address that is down.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use crate::outcome::Outcome;
 use crate::queue::DestinationStatus;
 use crate::sys;
 
-/// Writes a line for each destination, sorted by name, and then one for each address that
-/// is down.
+/// Writes a line for each destination, sorted by name, and then a line for each address that is
+/// down.
 ///
 /// # Errors
 /// Those of `out`.
@@ -25,11 +25,11 @@ pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, o
             write!(out, ", {}", times(since, probe))?;
         }
         let address = status.address.as_ref().map(ToString::to_string);
-        words(status.said.as_deref(), address, out)?;
+        last_outcome(status.said.as_deref(), address, out)?;
     }
     for DownAddress { address, since, next_probe, why } in &down {
         write!(out, "{address}  down, {}", times(*since, *next_probe))?;
-        words(Some(why), None, out)?;
+        last_outcome(Some(why), None, out)?;
     }
     Ok(())
 }
@@ -40,10 +40,10 @@ fn times(since: Duration, probe: Duration) -> String {
     format!("since {}, next probe {}", log::timestamp(since), log::timestamp(probe))
 }
 
-/// Where it was, and what was said.
-fn words(said: Option<&Outcome>, address: Option<String>, out: &mut dyn Write) -> io::Result<()> {
-    let host = said.map(|said| said.host.to_string()).filter(|host| !host.is_empty()).or(address);
-    let text = said.map(|said| said.reply.as_ref().map_or_else(|| said.why.clone(), ToString::to_string));
+/// Writes the host and the text of the last outcome, and the line end.
+fn last_outcome(outcome: Option<&Outcome>, address: Option<String>, out: &mut dyn Write) -> io::Result<()> {
+    let host = outcome.map(|outcome| outcome.host.to_string()).filter(|host| !host.is_empty()).or(address);
+    let text = outcome.map(|o| o.reply.as_ref().map_or_else(|| o.why.clone(), ToString::to_string));
     let text: Vec<String> = host.into_iter().chain(text).collect();
     let separator = if text.is_empty() { "" } else { "  " };
     let clean = text.join(" ").replace(char::is_control, " ");

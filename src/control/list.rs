@@ -1,4 +1,4 @@
-//! The listing of the queue, from the spool alone: the same with and without a daemon.
+//! The listing of the queue, made from the spool alone, so that it needs no daemon.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::retry::Schedule;
 use crate::spool::{Entry, Place, RecipientEntry, Spool, Unusable};
 use crate::sys;
 
-/// Writes a line for each message, the oldest first, and below it one for each
-/// recipient that is not settled. `running` is what is being tried at this moment. For one
-/// user, `of`, only what that user gave to sendmail here.
+/// Writes a line for each message, the oldest first, and below it a line for each recipient that
+/// is not settled. `running` are the jobs that run now. With a uid in `of`, only the messages are
+/// listed that this user has submitted with sendmail.
 ///
 /// # Errors
 /// Those of the spool's directories and of `out`.
@@ -32,7 +32,7 @@ pub fn list(
         names.extend(spool.entries_in(place)?);
     }
     names.sort_unstable();
-    // One that went from new/ to cur/ while we looked.
+    // A message that was moved from new/ to cur/ meanwhile is listed once.
     names.dedup_by_key(|name| name.id);
     let now = sys::now();
     let (mut count, mut bytes) = (0, 0);
@@ -43,7 +43,7 @@ pub fn list(
                 show(&entry, (&spool.read_note(name.id), running), schedule, now, out)?;
                 (count, bytes) = (count + 1, bytes + name.size);
             }
-            // Delivered while we looked, or put into bad/ by the daemon's next look.
+            // Delivered meanwhile, or corrupt: the daemon will set it aside.
             Err(Unusable::Gone | Unusable::Corrupt(_)) => {}
             Err(Unusable::Later(why)) => writeln!(out, "{}  {why}", name.id)?,
             Err(Unusable::Io(e)) => writeln!(out, "{}  {e}", name.id)?,
@@ -56,12 +56,11 @@ pub fn list(
     }
 }
 
-/// The user who gave it to sendmail, as the Received: line that a session of ours has put
-/// on top says. What an entry begets may have that line too, but not its id.
+/// The uid of the local user who submitted a message, from the trace field at its front.
 fn submitter(entry: &Entry) -> Option<u32> {
-    const MOST: u64 = 2048;
+    const MAX_READ: u64 = 2048;
     let mut text = Vec::new();
-    entry.content().take(MOST).read_to_end(&mut text).ok()?;
+    entry.content().take(MAX_READ).read_to_end(&mut text).ok()?;
     trace::submitter(&text, &entry.id().to_string())
 }
 
@@ -105,7 +104,7 @@ fn recipient(slot: &RecipientEntry, note: &str, when: &str) -> String {
     if said.is_empty() { format!("{who}  deferred{when}") } else { format!("{who}  deferred{when}, {said}") }
 }
 
-/// As `45s`, `12m`, `7h`, `3d`.
+/// A time span such as `45s`, `12m`, `7h` or `3d`.
 fn age(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),

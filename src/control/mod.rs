@@ -1,22 +1,29 @@
-//! The control socket: what a running daemon is asked and told.
+//! The control socket: requests to a running daemon.
 //!
-//! The client sends one line of words (see `request`), the daemon an answer in lines, the
-//! first of which is `ok` or says what is wrong; then the connection is closed.
-//! The kernel says who is calling (SO_PEERCRED): root and the user of the daemon may do
-//! everything; other users may submit, list what they have submitted, and ask where an
-//! address goes, with a limit on connections per user.
-//! After `submit` and its `ok` the connection is an SMTP session; the client sends nothing
-//! before the answer. Descriptors that are passed over the socket are closed by the kernel.
+//! The client sends one line of words (see `request`). The daemon answers in lines, of which the
+//! first is `ok` or an error, and closes the connection. The kernel identifies the client
+//! (SO_PEERCRED): root and the user of the daemon may do everything; other users may submit
+//! mail, list the messages they have submitted, and verify addresses, within a limit on
+//! connections per user. After `submit` and its `ok` the connection is an SMTP session; the
+//! client sends nothing before the answer. The kernel closes descriptors that are passed over
+//! the socket.
+//!
+//! - `client`: sends a request and copies the answer
+//! - `connections`: the limits on connections
+//! - `hosts`: the listing of other hosts
+//! - `list`: the listing of the queue
+//! - `request`: the form of a request line
+//! - `server`: accepts connections and answers requests
+//! - `verify`: the destinations of an address, for `sendmail -bv`
 
 use std::io;
 use std::path::Path;
 
 mod client;
+mod connections;
 mod hosts;
 mod list;
-pub mod passwd;
-mod request;
-pub mod sendmail;
+pub mod request;
 mod server;
 mod verify;
 
@@ -26,22 +33,22 @@ pub use list::list;
 pub use server::{Orders, bind, serve};
 pub use verify::verify;
 
-/// How long a person waits for a daemon that says nothing.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+/// The time limit of a client for each part of an answer.
+pub const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// The answer to whom the daemon does not serve.
+/// The answer to a request that the user may not make.
 const FORBIDDEN: &str = "you may not do that";
 
-/// The answer to one client too many.
-const BUSY: &str = "too many are asking";
+/// The answer beyond a limit on connections.
+pub const BUSY: &str = "too many are asking";
 
-/// What is said where no daemon listens.
-fn not_running(socket: &Path, error: &io::Error) -> String {
+/// The error text if no daemon listens.
+pub fn not_running(socket: &Path, error: &io::Error) -> String {
     format!("the mail system is not running (connect {}: {error})", socket.display())
 }
 
-/// What is said of a daemon that could not be asked.
-pub fn trouble_with(socket: &Path, error: &io::Error) -> String {
+/// The error text for a request that failed.
+pub fn request_failed(socket: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => not_running(socket, error),
         _ => format!("the mail system does not answer: {error}"),

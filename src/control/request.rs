@@ -1,13 +1,13 @@
-//! A request on the control socket: words on one line, with one blank between them.
+//! The form of a request on the control socket: words on one line, separated by single blanks.
 //!
-//! A word may have any text, for addresses and names have blanks where they are quoted: an
-//! octet that is not printable ASCII is written as `%XX`, and so is `%`. An empty word is
-//! nothing between two blanks. A request that is longer than [`MAX_REQUEST`] with its line
-//! feed, or written otherwise, is refused whole and never cut.
+//! A word may be any text, since quoted addresses and names of programs may contain blanks: `%`
+//! and bytes that are not printable ASCII are written as `%XX`. An empty word is the empty text
+//! between two blanks. A request that is malformed, or longer than [`MAX_REQUEST`] with its line
+//! feed, is rejected, never truncated.
 
 use std::fmt::Write;
 
-/// The longest request line, with its end.
+/// The longest request line, with its end, in bytes.
 pub const MAX_REQUEST: usize = 1024;
 
 /// The line for these words, with its line feed.
@@ -30,7 +30,7 @@ pub fn write(words: &[&str]) -> String {
     line
 }
 
-/// The words of a line without its line feed; `None` for one that [`write`] does not write.
+/// The words of a line without its line feed; `None` for a line that [`write`] does not write.
 pub fn read(line: &[u8]) -> Option<Vec<String>> {
     line.split(|&b| b == b' ').map(word).collect()
 }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_come_as_they_went() {
+    fn words_are_read_as_they_were_written() {
         for (words, line) in [
             (&["queue"][..], "queue\n"),
             (&["flush", "example.org"], "flush example.org\n"),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_otherwise_is_no_request() {
+    fn a_malformed_line_is_rejected() {
         for line in
             ["verify %", "verify %4", "verify %zz", "verify %+1", "verify a\tb", "queue\r", "verify %ff", "\u{f6}"]
         {

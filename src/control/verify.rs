@@ -1,54 +1,53 @@
-//! Where an address goes, for `sendmail -bv`: in the words of the router, which RCPT and
-//! the queue ask too.
+//! The destinations of an address, for `sendmail -bv`, from the router that RCPT and the queue use.
 //!
-//! One line for each final recipient, and for each file that an alias includes. What is no
-//! address is refused as RCPT would. Nothing is sent, and nobody is asked who is not on this
-//! host: that another one takes the mail is not said. Nor is what an agent alone can see, the
-//! home of a user and his `.forward`, and lists are not read: both are when mail is delivered.
+//! One line for each final recipient, and for each file that an alias includes. A malformed
+//! address is rejected as RCPT would. Nothing is sent, and no other host is asked, so it remains
+//! open whether another host accepts the mail. Home directories, `.forward` files and lists are not
+//! read either: only agents can, when mail is delivered.
 
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use super::sendmail::{DATAERR, NOUSER, TEMPFAIL, code_of};
 use crate::address::Address;
 use crate::aliases::Member;
 use crate::envelope::{Action, Recipient};
+use crate::exit::{self, DATAERR, NOUSER, TEMPFAIL};
 use crate::reply::Status;
 use crate::route::{Expansion, List, Place, Route, Router};
 use crate::users::{Mailbox, Owner};
 
-/// Whether an address goes anywhere, and where, in lines. If it does not, the first line is the
-/// exit code that sendmail has for that.
+/// Whether mail for an address can be delivered, and its destinations, in lines. If it cannot, the
+/// first line is the exit code for sendmail.
 pub fn verify(router: &Router, text: &str) -> (bool, String) {
     let mut answer = Answer::default();
     match Address::parse(text) {
         Ok(address) => answer.follow(router, &router.qualify(&address)),
         Err(why) => answer.add(&text.escape_debug().to_string(), Err((DATAERR, why.to_string()))),
     }
-    match answer.code.filter(|_| !answer.goes) {
+    match answer.code.filter(|_| !answer.is_deliverable) {
         Some(code) => (false, format!("{code}\n{}", answer.lines)),
         None => (true, answer.lines),
     }
 }
 
-/// Where a recipient goes; if nowhere, an exit code and why.
-type Whither = Result<String, (u8, String)>;
+/// The destination of a recipient in words, or an exit code and the reason for a failure.
+type Destination = Result<String, (u8, String)>;
 
 #[derive(Default)]
 struct Answer {
-    goes: bool,
+    is_deliverable: bool,
     code: Option<u8>,
     lines: String,
 }
 
 impl Answer {
-    fn add(&mut self, who: &str, whither: Whither) {
-        self.goes |= whither.is_ok();
-        let (Ok(what) | Err((_, what))) = &whither;
+    fn add(&mut self, who: &str, destination: Destination) {
+        self.is_deliverable |= destination.is_ok();
+        let (Ok(what) | Err((_, what))) = &destination;
         // Writing to a string cannot fail.
         let _ = writeln!(self.lines, "{who}: {what}");
-        if let Err((code, _)) = whither {
-            // As long as one of them is in doubt, the answer is.
+        if let Err((code, _)) = destination {
+            // A temporary failure of one recipient makes the whole answer temporary.
             self.code = self.code.filter(|_| code != TEMPFAIL).or(Some(code));
         }
     }
@@ -75,7 +74,7 @@ impl Answer {
                     self.add(&who, Err(temporary(&why)));
                     None
                 }) {
-                    None => self.add(&who, whither(&route, &recipient.action)),
+                    None => self.add(&who, destination(&route, &recipient.action)),
                     Some(list) if seen.insert(recipient.address.clone()) => {
                         let others = self.add_files(&who, list);
                         if !others.is_empty() {
@@ -115,7 +114,7 @@ fn expanded(expansion: Expansion) -> Result<Vec<Recipient>, (u8, String)> {
     }
 }
 
-fn whither(route: &Route, action: &Action) -> Whither {
+fn destination(route: &Route, action: &Action) -> Destination {
     match route {
         Route::Mailbox(mailbox) => Ok(format!("mailbox {}{}", mailbox.path.display(), condition(mailbox, action))),
         Route::Command(command, _) => Ok(format!("command |{command}")),
@@ -126,11 +125,11 @@ fn whither(route: &Route, action: &Action) -> Whither {
     }
 }
 
-/// What is not looked at here.
+/// The condition that only delivery can check.
 fn condition(mailbox: &Mailbox, action: &Action) -> &'static str {
     match &mailbox.owner {
-        Owner::User(_) if *action == Action::Deliver => ", if his home is there and has no .forward",
-        Owner::User(account) if mailbox.path.starts_with(&account.home) => ", if his home is there",
+        Owner::User(_) if *action == Action::Deliver => ", if the home directory exists and has no .forward",
+        Owner::User(account) if mailbox.path.starts_with(&account.home) => ", if the home directory exists",
         _ => "",
     }
 }
@@ -140,7 +139,7 @@ fn unknown() -> (u8, String) {
 }
 
 fn refused(status: Status, why: &str) -> (u8, String) {
-    (code_of(550, Some(status)), format!("{status} {why}"))
+    (exit::of_reply(550, Some(status)), format!("{status} {why}"))
 }
 
 fn temporary(why: &str) -> (u8, String) {

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use ::log::Level;
 
 use super::Start;
-use super::exit::{self, Exit};
 use super::permissions;
 use crate::config::LogTo;
+use crate::exit::{self, Exit};
 use crate::privsep::Rights;
 use crate::privsep::confine::{self, Confinement, Places};
 use crate::worker::Settings;

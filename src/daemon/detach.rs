@@ -20,7 +20,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getppid, setsid};
 
-use super::exit::{self, Exit};
+use crate::exit::{self, Exit};
 use crate::privsep::rootpath::is_roots_alone;
 use crate::sys::{self, disk};
 

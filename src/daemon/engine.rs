@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::exit::{self, Exit};
 use super::scan;
 use crate::control::{self, Orders};
 use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::Outbound;
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
+use crate::exit::{self, Exit};
 use crate::listen::{Listener, Server};
 use crate::privsep::Rights;
 use crate::queue::{Event, Queue, QueueSettings, SpoolTasks};

@@ -20,8 +20,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::SockRef;
 
-use super::exit::{self, Exit};
 use crate::config::Listen;
+use crate::exit::{self, Exit};
 use crate::listen::{self, Listener};
 
 /// What was passed in, and not used yet.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::exit::{self, Exit};
+use crate::exit::{self, Exit};
 use crate::spool::{Lock, Spool};
 use crate::sys;
 

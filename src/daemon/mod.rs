@@ -18,8 +18,9 @@ use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
 use signal_hook::consts::{SIGCHLD, SIGHUP};
 
 use crate::config::{self, Config, ConfigError, LogTo, TableFile, table};
-use crate::control::{self};
+use crate::control;
 use crate::deliver::remote::credentials::Credentials;
+use crate::exit::{self, Exit};
 use crate::listen::Server;
 use crate::log;
 use crate::privsep::rootpath::{is_roots, is_roots_alone};
@@ -39,7 +40,6 @@ mod capacity;
 mod confine;
 mod detach;
 mod engine;
-pub mod exit;
 mod inetd;
 mod inherited;
 mod lock;
@@ -49,8 +49,6 @@ mod permissions;
 mod privileges;
 mod scan;
 mod warnings;
-
-pub use exit::Exit;
 
 use detach::Detached;
 use engine::Mail;
@@ -267,7 +265,7 @@ impl Start {
                 mail.drain();
                 Ok(())
             }
-            Ok(None) => control::ask(&socket, &["flush"], &mut io::sink(), control::PATIENCE)
+            Ok(None) => control::ask(&socket, &["flush"], &mut io::sink(), control::ANSWER_TIMEOUT)
                 .map_err(|e| Exit::new(exit::TEMPFAIL, "the daemon that runs the queue does not answer", &e)),
             Err(e) => Err(Exit::new(exit::IOERR, "lock the spool", &e)),
         }

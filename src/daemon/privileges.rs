@@ -7,8 +7,8 @@ use nix::unistd::User;
 
 use super::Start;
 use super::detach::remove_pid_file;
-use super::exit::{self, Exit};
 use crate::config::{Config, ConfigError};
+use crate::exit::{self, Exit};
 use crate::privsep::{Rights, drop_root, monitor};
 use crate::spool::HANDOVER_MODE;
 use crate::sys;

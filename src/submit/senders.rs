@@ -164,7 +164,7 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
     let mut words = line.text.split_whitespace();
     let Some(login) = words.next() else { return Ok(()) };
     if login.starts_with(['@', '*']) {
-        return Err((login, "expected who has logged in: user@domain or user".to_owned()));
+        return Err((login, "expected a login: user@domain or user".to_owned()));
     }
     if login.ends_with(':') {
         return Err((login, "expected a login and addresses, without a colon".to_owned()));
@@ -306,8 +306,8 @@ mod tests {
             ("jon: info@x", "1:1: expected a login and addresses, without a colon"),
             ("jon *@x", "1:5: expected an address, @domain, or * alone"),
             ("jon @", "1:5: the domain is not valid"),
-            ("* jon@x", "1:1: expected who has logged in: user@domain or user"),
-            ("@x jon@x", "1:1: expected who has logged in: user@domain or user"),
+            ("* jon@x", "1:1: expected a login: user@domain or user"),
+            ("@x jon@x", "1:1: expected a login: user@domain or user"),
             ("jon a@x\nJON b@x", "2:1: JON is already on line 1"),
         ] {
             let errors = parse(Path::new("senders"), text, "razorback.test").1;

@@ -416,10 +416,15 @@ fn where_an_address_goes_is_told_with_the_code_that_sending_would_have() {
     let _daemon = mounts.start(&site);
     let home = home.display();
     for (user, code, says) in [
-        ("jon", 0, format!("jon@razorback: mailbox {home}/Maildir, if his home is there and has no .forward\n")),
-        ("me", 0, format!("me@razorback -> jon@razorback: mailbox {home}/Maildir, if his home is there\n")),
+        (
+            "jon",
+            0,
+            format!("jon@razorback: mailbox {home}/Maildir, if the home directory exists and has no .forward\n"),
+        ),
+        ("me", 0, format!("me@razorback -> jon@razorback: mailbox {home}/Maildir, if the home directory exists\n")),
         ("lost", 0, {
-            "lost@razorback: mailbox /nonexistent/Maildir, if his home is there and has no .forward\n".to_owned()
+            "lost@razorback: mailbox /nonexistent/Maildir, if the home directory exists and has no .forward\n"
+                .to_owned()
         }),
         ("homeless", 75, "homeless@razorback: not known now: the user homeless has no home directory\n".to_owned()),
     ] {

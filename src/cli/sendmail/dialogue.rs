@@ -1,10 +1,9 @@
 //! The dialogue of sendmail(8) with the daemon: SMTP over the control socket.
 //!
-//! So every rule about addresses and messages, and every text that refuses them, is the
-//! session's. Either all recipients are taken or nothing is sent: who sees sendmail fail
-//! sends again, and nobody is to get a message twice. Every answer has a time limit, for a
-//! daemon that has stopped is not waited for for ever; where too many are served it
-//! is tried again for a minute.
+//! All rules for addresses and messages, and all error texts, are thus those of the session. If
+//! one recipient is rejected, nothing is sent: a user who sees sendmail fail sends again, and no
+//! recipient should get a message twice. Every answer has a time limit, in case the daemon
+//! hangs. If the daemon has too many clients, connecting is retried for a minute.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -17,33 +16,33 @@ use std::time::{Duration, Instant};
 
 use nix::sys::stat::{SFlag, fstat};
 
-use super::{Failure, tell};
+use super::{Failure, print};
 use crate::address::{self, Address};
-use crate::control::{BUSY, PATIENCE, not_running, request};
+use crate::control::{ANSWER_TIMEOUT as CONNECT_FOR, BUSY, not_running, request};
 use crate::reply::{Reply, ReplyReader};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::dot::DotWriter;
 use crate::smtp::line::{Input, Line};
 
-/// What the daemon may take for any answer: it asks the DNS, and syncs to disk.
-const ANSWER: Duration = Duration::from_secs(300);
-/// How long the last answer is waited for, which is for people only.
-const FAREWELL: Duration = Duration::from_secs(5);
-/// Between two tries to be let in.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The time limit for any answer: the daemon may have to wait for the DNS and for the disk.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
+/// The time limit for the answer to QUIT, which is only shown.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The interval between attempts to connect.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A connection on which the daemon is about to speak SMTP.
+/// Connects to the daemon, up to the point where it starts an SMTP session.
 ///
 /// # Errors
-/// EX_TEMPFAIL where no daemon runs, or none that answers.
+/// A temporary failure if no daemon runs, or if it does not answer.
 pub fn connect(socket: &Path) -> Result<UnixStream, Failure> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + CONNECT_FOR;
     loop {
         match open(socket, &request::write(&["submit", &parent()])) {
             Ok(stream) => return Ok(stream),
-            Err(Refused::Busy) if Instant::now() < deadline => thread::sleep(PAUSE),
+            Err(Refused::Busy) if Instant::now() < deadline => thread::sleep(RETRY_INTERVAL),
             Err(Refused::Busy) => return Err(Failure::later(format!("{BUSY}: message not sent"))),
-            Err(Refused::NotThere(e)) => {
+            Err(Refused::NotRunning(e)) => {
                 return Err(Failure::later(format!("{}: message not sent", not_running(socket, &e))));
             }
             Err(Refused::Io(e)) => return Err(lost(e)),
@@ -51,15 +50,17 @@ pub fn connect(socket: &Path) -> Result<UnixStream, Failure> {
     }
 }
 
+/// The reason why a connection was not made.
 enum Refused {
     Busy,
-    NotThere(io::Error),
+    NotRunning(io::Error),
     Io(io::Error),
 }
 
 fn open(socket: &Path, request: &str) -> Result<UnixStream, Refused> {
-    let mut stream = UnixStream::connect(socket).map_err(Refused::NotThere)?;
-    let limits = stream.set_read_timeout(Some(ANSWER)).and_then(|()| stream.set_write_timeout(Some(ANSWER)));
+    let mut stream = UnixStream::connect(socket).map_err(Refused::NotRunning)?;
+    let limits =
+        stream.set_read_timeout(Some(REPLY_TIMEOUT)).and_then(|()| stream.set_write_timeout(Some(REPLY_TIMEOUT)));
     limits.map_err(Refused::Io)?;
     let sent = stream.write_all(request.as_bytes());
     match first_line(&mut stream).map_err(Refused::Io)?.as_slice() {
@@ -70,22 +71,22 @@ fn open(socket: &Path, request: &str) -> Result<UnixStream, Refused> {
     }
 }
 
-/// A line, and nothing of what comes behind it.
+/// Reads a line, and nothing behind it.
 fn first_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
-    let (mut line, mut octet) = (Vec::new(), [0]);
-    while line.len() < 1024 && stream.read(&mut octet)? == 1 && octet != *b"\n" {
-        line.extend_from_slice(&octet);
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while line.len() < 1024 && stream.read(&mut byte)? == 1 && byte != *b"\n" {
+        line.extend_from_slice(&byte);
     }
     Ok(line)
 }
 
-/// The name of the program that has started this one: of the one behind a shell
-/// that popen(3) has put between.
+/// The name of the program that started this one, or the program before it if that is a shell,
+/// such as popen(3) starts.
 fn parent() -> String {
     let id = std::os::unix::process::parent_id().to_string();
     let name = name_of(&id);
-    let before = || Some(name_of(field(&id, "PPid:")?.trim())).filter(|name| !name.is_empty());
-    if name == "sh" { before().unwrap_or(name) } else { name }
+    let grandparent = || Some(name_of(status_field(&id, "PPid:")?.trim())).filter(|name| !name.is_empty());
+    if name == "sh" { grandparent().unwrap_or(name) } else { name }
 }
 
 fn name_of(process: &str) -> String {
@@ -93,7 +94,8 @@ fn name_of(process: &str) -> String {
     String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned()
 }
 
-fn field(process: &str, name: &str) -> Option<String> {
+/// A field of /proc/PID/status.
+fn status_field(process: &str, name: &str) -> Option<String> {
     let status = fs::read(format!("/proc/{process}/status")).ok()?;
     String::from_utf8_lossy(&status).lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
 }
@@ -106,10 +108,10 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    /// Greets.
+    /// Connects and says EHLO.
     ///
     /// # Errors
-    /// As [`connect`], and what the daemon says.
+    /// Those of [`connect`], and a rejection by the daemon.
     pub fn begin(socket: &Path, verbose: bool) -> Result<Self, Failure> {
         let stream = connect(socket)?;
         let out = stream.try_clone().map_err(lost)?;
@@ -119,10 +121,10 @@ impl Dialogue {
         Ok(dialogue)
     }
 
-    /// Sends a message of about this size; what the daemon says of it at the end.
+    /// Sends a message of about this size, and returns the last reply.
     ///
     /// # Errors
-    /// The first refusal, or trouble with the connection or the text.
+    /// The first rejection, or a failure of the connection or of reading the text.
     pub fn send(
         &mut self,
         sender: Option<&Address>,
@@ -151,9 +153,9 @@ impl Dialogue {
         dots.finish(&mut wire);
         self.out.write_all(&wire).map_err(lost)?;
         let reply = self.expect(2)?;
-        // It is the daemon's from here on, whatever comes.
+        // From here on the daemon is responsible for the message, and errors are ignored.
         if self.verbose {
-            let _ = self.out.set_read_timeout(Some(FAREWELL));
+            let _ = self.out.set_read_timeout(Some(QUIT_TIMEOUT));
             let _ = self.ask("QUIT", 2);
         } else {
             let _ = self.out.write_all(b"QUIT\r\n");
@@ -163,17 +165,17 @@ impl Dialogue {
 
     fn ask(&mut self, command: &str, class: u16) -> Result<Reply, Failure> {
         if self.verbose {
-            tell(&format!(">>> {command}\n"));
+            print(&format!(">>> {command}\n"));
         }
         let sent = self.out.write_all(format!("{command}\r\n").as_bytes());
-        // One that goes down has said why before it hung up.
+        // A daemon that shuts down sends a reply before it closes the connection.
         self.expect(class).map_err(|failure| if failure.is_lost { sent.err().map_or(failure, lost) } else { failure })
     }
 
     fn expect(&mut self, class: u16) -> Result<Reply, Failure> {
         let reply = self.reply()?;
         if self.verbose {
-            tell(&format!("{reply}\n"));
+            print(&format!("{reply}\n"));
         }
         if reply.code() / 100 == class { Ok(reply) } else { Err(Failure::of(&reply)) }
     }
@@ -199,20 +201,20 @@ fn lost(error: io::Error) -> Failure {
     Failure { is_lost: true, ..Failure::later(format!("the mail system does not answer: {error}: message not sent")) }
 }
 
-/// SMTP on standard input and output, for a program that wants to speak it (`-bs`). Its
-/// lines may end in LF alone, unless it comes by a socket.
+/// Connects standard input and output with a session, for a program that speaks SMTP itself (`-bs`).
+/// Its lines may end in LF alone, unless standard input is a socket.
 ///
 /// # Errors
-/// As [`connect`]; the program hears a 421 then.
+/// Those of [`connect`]; the program gets a 421 then.
 pub fn pass_through(socket: &Path) -> Result<(), Failure> {
-    let stream = connect(socket).inspect_err(|_| tell("421 4.3.0 The mail system is not running\r\n"))?;
+    let stream = connect(socket).inspect_err(|_| print("421 4.3.0 The mail system is not running\r\n"))?;
     let mut to = stream.try_clone().map_err(lost)?;
-    // The program's own time counts, and the daemon's limit for it.
+    // No limit here: the daemon has one for a silent client.
     stream.set_read_timeout(None).map_err(lost)?;
     thread::Builder::new()
         .spawn(move || {
             let mut stdin = io::stdin().lock();
-            // A program or a person here may end lines in LF; a socket has somebody else behind it.
+            // A local program or a terminal may end lines in LF; behind a socket may be another host.
             let _ =
                 if is_socket(&stdin) { copy(&mut stdin, &mut to) } else { copy(&mut WithCr::of(&mut stdin), &mut to) };
             let _ = to.shutdown(Shutdown::Write);
@@ -221,16 +223,16 @@ pub fn pass_through(socket: &Path) -> Result<(), Failure> {
     copy(&mut &stream, &mut io::stdout().lock()).map_err(|e| Failure::io(&e))
 }
 
-/// Whether a stream is a socket; or cannot be told.
+/// Whether a stream is a socket; true also if that cannot be found out.
 fn is_socket(stream: impl AsFd) -> bool {
     fstat(stream).map_or(true, |stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits())
 }
 
-/// A stream whose every LF has a CR before it.
+/// A reader that adds a missing CR before each LF.
 struct WithCr<'a> {
     from: &'a mut dyn Read,
     piece: Vec<u8>,
-    /// What was read and not yet given.
+    /// The text that was read and not yet returned.
     left: io::Cursor<Vec<u8>>,
     last: u8,
 }
@@ -243,25 +245,25 @@ impl<'a> WithCr<'a> {
 
 impl Read for WithCr<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let given = self.left.read(out)?;
-        if given > 0 {
-            return Ok(given);
+        let count = self.left.read(out)?;
+        if count > 0 {
+            return Ok(count);
         }
         let count = self.from.read(&mut self.piece)?;
         let mut more = Vec::with_capacity(count + count / 16);
-        for &octet in self.piece.get(..count).unwrap_or_default() {
-            if octet == b'\n' && self.last != b'\r' {
+        for &byte in self.piece.get(..count).unwrap_or_default() {
+            if byte == b'\n' && self.last != b'\r' {
                 more.push(b'\r');
             }
-            more.push(octet);
-            self.last = octet;
+            more.push(byte);
+            self.last = byte;
         }
         self.left = io::Cursor::new(more);
         self.left.read(out)
     }
 }
 
-/// Copies what comes as it comes.
+/// Copies a stream, and flushes after each piece.
 fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
     let mut piece = vec![0; 32 << 10];
     loop {

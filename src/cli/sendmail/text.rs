@@ -1,12 +1,11 @@
-//! A message on standard input, whole before anything is done with it.
+//! The message on standard input, collected before anything is sent.
 //!
-//! A program may write for hours (cron does), and no server waits so long: so the
-//! message is collected first, in memory while it is small and else in a nameless
-//! file, and only then taken to the daemon. Lines end with LF or CR LF; a CR that ends
-//! no line becomes a blank, for it could end a header field in the eyes of some. A NUL becomes `?`,
-//! for no mail may have one. Octets above 127 and lines of any length stay. A dot alone on its line ends the
-//! message unless told otherwise. Trouble with the input or with room for it is an
-//! error: half a message is not sent.
+//! A program may take hours to write a message (cron does), longer than a server waits. So the
+//! message is collected first, in memory if it is small and otherwise in an unnamed file. Lines
+//! end with LF or CR LF; any other CR becomes a blank, since some readers would take it as a line
+//! end. A NUL, which mail may not contain, becomes `?`. Octets above 127 and lines of any length are
+//! kept. A line with a single dot ends the message, unless an option says otherwise. If reading
+//! or storing fails, nothing is sent.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
@@ -16,18 +15,18 @@ use std::path::PathBuf;
 use memchr::memchr2;
 use nix::fcntl::OFlag;
 
-/// As much is kept in memory.
-const IN_MEMORY: usize = 1 << 20;
+/// The largest message that is kept in memory, in bytes.
+const MAX_IN_MEMORY: usize = 1 << 20;
 
-/// Reads lines, in pieces.
+/// A message that is being collected.
 #[derive(Debug, Default)]
 pub struct Text {
     kept: Vec<u8>,
     file: Option<File>,
     size: u64,
-    /// The last octet was a CR of which it is not known yet what it is.
-    pending: bool,
-    /// What the line has so far, as far as it matters: a dot or not.
+    /// Whether the last byte was a CR, which may or may not belong to a line end.
+    has_cr: bool,
+    /// The current line, as far as it matters for a single dot.
     line: Line,
 }
 
@@ -40,10 +39,10 @@ enum Line {
 }
 
 impl Text {
-    /// Reads to the end, or to a dot if that is one.
+    /// Reads to the end of the input, or to a line with a single dot unless `ignore_dots` is set.
     ///
     /// # Errors
-    /// Those of the input, and of the file where it is kept.
+    /// Those of the input and of the unnamed file.
     pub fn read(input: &mut dyn BufRead, ignore_dots: bool) -> io::Result<Self> {
         let mut text = Self::default();
         loop {
@@ -63,11 +62,11 @@ impl Text {
         }
     }
 
-    /// Whether the end was in it.
+    /// Takes a piece of the input, and returns whether the message ends in it.
     fn feed(&mut self, mut chunk: &[u8], ignore_dots: bool) -> io::Result<bool> {
         while let Some(&first) = chunk.first() {
             if first == b'\r' {
-                self.pending = true;
+                self.has_cr = true;
                 chunk = chunk.get(1..).unwrap_or_default();
             } else if first == b'\n' {
                 if self.line == Line::Dot && !ignore_dots {
@@ -75,40 +74,40 @@ impl Text {
                 }
                 self.dot()?;
                 self.put(b"\n")?;
-                (self.pending, self.line) = (false, Line::Empty);
+                (self.has_cr, self.line) = (false, Line::Empty);
                 chunk = chunk.get(1..).unwrap_or_default();
             } else {
-                if std::mem::take(&mut self.pending) {
+                if std::mem::take(&mut self.has_cr) {
                     self.dot()?;
                     self.put(b" ")?;
                     self.line = Line::More;
                 }
-                chunk = self.words(chunk)?;
+                chunk = self.within_line(chunk)?;
             }
         }
         Ok(false)
     }
 
-    /// Takes octets up to the next end of a line; the rest.
-    fn words<'c>(&mut self, chunk: &'c [u8]) -> io::Result<&'c [u8]> {
+    /// Takes bytes up to the next line end, and returns the rest.
+    fn within_line<'c>(&mut self, chunk: &'c [u8]) -> io::Result<&'c [u8]> {
         let end = memchr2(b'\r', b'\n', chunk).unwrap_or(chunk.len());
-        let (words, rest) = chunk.split_at(end);
-        if self.line == Line::Empty && words == b"." {
+        let (text, rest) = chunk.split_at(end);
+        if self.line == Line::Empty && text == b"." {
             self.line = Line::Dot;
         } else {
             self.dot()?;
             self.line = Line::More;
-            self.put(words)?;
+            self.put(text)?;
         }
         Ok(rest)
     }
 
-    /// A dot that was held back is part of the text after all.
+    /// Adds a dot that was held back and turned out to be text.
     fn dot(&mut self) -> io::Result<()> {
         if self.line == Line::Dot { self.put(b".") } else { Ok(()) }
     }
 
-    /// The input has ended, perhaps in the middle of a line.
+    /// Ends the message at the end of the input, perhaps within a line.
     fn end(&mut self, ignore_dots: bool) -> io::Result<()> {
         if self.line == Line::Dot && !ignore_dots {
             return Ok(());
@@ -117,15 +116,15 @@ impl Text {
         if self.line != Line::Empty { self.put(b"\n") } else { Ok(()) }
     }
 
-    fn put(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.size += octets.len() as u64;
-        let put = self.kept.len();
-        self.kept.extend_from_slice(octets);
-        self.kept.iter_mut().skip(put).filter(|octet| **octet == 0).for_each(|octet| *octet = b'?');
-        if self.kept.len() > IN_MEMORY {
+    fn put(&mut self, text: &[u8]) -> io::Result<()> {
+        self.size += text.len() as u64;
+        let before = self.kept.len();
+        self.kept.extend_from_slice(text);
+        self.kept.iter_mut().skip(before).filter(|byte| **byte == 0).for_each(|byte| *byte = b'?');
+        if self.kept.len() > MAX_IN_MEMORY {
             let file = match &mut self.file {
                 Some(file) => file,
-                none => none.insert(nameless()?),
+                none => none.insert(unnamed_file()?),
             };
             file.write_all(&self.kept)?;
             self.kept.clear();
@@ -133,12 +132,12 @@ impl Text {
         Ok(())
     }
 
-    /// Octets in all, line ends counted as one.
+    /// The size in octets, with line ends counted as one.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// All of it from the start, once.
+    /// A reader of the whole message.
     ///
     /// # Errors
     /// Those of the file.
@@ -155,8 +154,8 @@ impl Text {
     }
 }
 
-/// A file for what does not fit into memory; nobody else sees it, and it leaves nothing behind.
-fn nameless() -> io::Result<File> {
+/// A file without a name: other users cannot open it, and it vanishes with the program.
+fn unnamed_file() -> io::Result<File> {
     let directories = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from("/dev/shm")];
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600).custom_flags(OFlag::O_TMPFILE.bits());
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_dots() {
+    fn line_ends_and_dots_are_normalized() {
         for (input, with_dots, without) in [
             (&b""[..], &b""[..], &b""[..]),
             (b"a\n", b"a\n", b"a\n"),
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_large_is_whole() {
+    fn a_large_message_is_complete() {
         let input: Vec<u8> = (0..3_000_000_u32).flat_map(|n| [b'a' + (n % 26) as u8]).collect();
         let mut want = input.clone();
         want.push(b'\n');

@@ -1,10 +1,9 @@
-//! A line for a users file, from a password that is asked for.
+//! A line for a users file, from a password on standard input.
 //!
-//! At a terminal the password is read twice and not shown, and the terminal is as
-//! before when the program ends, also by a signal. Elsewhere it is the first line of
-//! standard input. What is written has a salt of its own and the password in no form
-//! that could be used to log in elsewhere, but whoever reads it may guess at leisure:
-//! it belongs into a file that others cannot read. Touches no file itself.
+//! At a terminal the password is asked for twice and not shown, and the terminal is restored when
+//! the program ends, also by a signal. Otherwise the password is the first line of standard
+//! input. The line has a salt of its own and only a hash of the password, but anyone who reads it
+//! can try passwords against it: it belongs into a file that other users cannot read.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::thread;
@@ -53,7 +52,7 @@ fn ask(prompt: &str) -> io::Result<String> {
     answer
 }
 
-/// A line of standard input without its end.
+/// Reads a line of standard input without its end.
 fn read() -> io::Result<String> {
     let mut line = String::new();
     let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX) + 2;
@@ -61,7 +60,7 @@ fn read() -> io::Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// A terminal that does not show what is typed.
+/// A terminal without echo, until this is dropped.
 struct Quiet {
     before: Termios,
 }

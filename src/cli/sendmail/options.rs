@@ -1,67 +1,67 @@
-//! The options of sendmail(8), as programs in the wild write them.
+//! The options of sendmail(8), in all forms that programs use.
 //!
-//! They cluster (`-ti`, `-tfjon`), have their values attached or behind them, and some
-//! only attached (`-q30m`, `-d0.1`). What only tunes sendmail itself is read and
-//! changes nothing: every `-o` and `-O` but those that say what a dot means, all of
-//! DSN, names of logs and of protocols. A letter that sendmail has not is an error; `--`
-//! ends the options. Knows no configuration, and touches nothing.
+//! Options may be combined (`-ti`, `-tfjon`). A value is attached or the next argument, for
+//! some options only attached (`-q30m`, `-d0.1`). Options that only tune sendmail itself are
+//! accepted and ignored: every `-o` and `-O` except those about a single dot, everything about
+//! DSN, names of logs and of protocols. A letter that sendmail does not have is an error; `--` ends
+//! the options.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// What is to be done.
+/// The task of the program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// A message on standard input.
+    /// To send the message on standard input.
     #[default]
     Deliver,
-    /// SMTP on standard input and output.
+    /// To speak SMTP on standard input and output.
     Session,
-    /// The queue is to be shown.
+    /// To list the queue.
     Queue,
-    /// What waits is to be tried.
+    /// To try deferred messages now.
     Flush,
-    /// Where addresses go.
+    /// To show the destinations of addresses.
     Verify,
-    /// Whether the aliases are good.
+    /// To check the aliases file.
     Aliases,
-    /// The daemon is to be started; whether it stays in the foreground.
+    /// To start the daemon, in the foreground if true.
     Daemon(bool),
 }
 
-/// What the command line says.
+/// The command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// What is to be done.
+    /// The task.
     pub mode: Mode,
-    /// What is to be tried, if not all.
+    /// The message or domain to try; `None` for all.
     pub flush: Option<String>,
-    /// Recipients are named in the header.
+    /// Whether the recipients are in the header.
     pub from_header: bool,
-    /// A line that is a dot is a line like any other.
+    /// Whether a line with a single dot does not end the message.
     pub ignore_dots: bool,
-    /// The envelope sender as it is written; empty or `<>` for none.
+    /// The envelope sender as it was written; empty or `<>` for the null path.
     pub sender: Option<String>,
     /// The sender's name, for From.
     pub full_name: Option<String>,
-    /// The configuration.
+    /// The configuration file.
     pub config: Option<String>,
-    /// To say what is said.
+    /// Whether to show the dialogue.
     pub verbose: bool,
-    /// Recipients, each perhaps several.
+    /// Lists of recipients.
     pub recipients: Vec<String>,
 }
 
-/// Letters of options that mean nothing here.
+/// The letters of ignored options without a value.
 const WITHOUT_VALUE: &[u8] = b"cGmnsTUx";
-/// The same, of those with a value.
+/// The letters of ignored options with a value.
 const WITH_VALUE: &[u8] = b"ADehLMNpRVX";
 
 impl Options {
-    /// Reads what stands behind the name of the program.
+    /// Reads the arguments of a program called `name`.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// The text of the first error.
     pub fn parse<S: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = S>) -> Result<Self, String> {
         let mut options = Self { mode: mode_of_name(name), ..Self::default() };
         let mut arguments = arguments.into_iter().map(|argument| argument.as_ref().as_bytes().to_vec());
@@ -87,7 +87,7 @@ impl Options {
                 b'I' => self.mode = Mode::Aliases,
                 b'v' => self.verbose = true,
                 _ if WITHOUT_VALUE.contains(&letter) => {}
-                // Attached or not at all.
+                // Options whose value can only be attached.
                 b'q' => {
                     self.queue(&text(rest));
                     return Ok(());
@@ -128,7 +128,7 @@ impl Options {
         }
     }
 
-    /// `-q`, `-q30m`, `-qIid`, `-qRdomain`, `-qf`: all of it, but for an id or a domain.
+    /// Reads the value of `-q`: `-qIid` names a message, `-qRdomain` a domain; others mean all.
     fn queue(&mut self, value: &str) {
         let named = value.strip_prefix(['I', 'R']).filter(|what| !what.is_empty());
         self.flush = named.map(str::to_owned);
@@ -159,8 +159,8 @@ fn mode(value: &str) -> Result<Mode, String> {
     })
 }
 
-fn text(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets).into_owned()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn as_programs_write_them() {
+    fn options_are_read_in_all_their_forms() {
         let plain = Options::default;
         let to = |recipients: &[&str]| recipients.iter().map(|r| (*r).to_owned()).collect::<Vec<_>>();
         let jon = || Some("jon".to_owned());

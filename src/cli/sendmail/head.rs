@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn recipients_are_found_and_bcc_goes() {
+    fn recipients_are_found_and_bcc_is_removed() {
         for (text, recipients, left) in [
             ("To: a@x.test, \"B, C\" <b@x.test>\ncc: root\n\nhi\n", "a@x.test b@x.test root", None),
             (
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_written_so_that_it_can_be_read() {
+    fn names_are_quoted_or_encoded() {
         let address: Address = "jon@x.test".parse().expect("an address");
         for (name, want) in [
             ("Jon Postel", "\"Jon Postel\" <jon@x.test>"),

@@ -1,0 +1,132 @@
+//! The commands of penfoldctl(8), some of which mailq and sendmail use, too.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use super::{failed, passwd, usage};
+use crate::config::Config;
+use crate::control;
+use crate::daemon::Start;
+use crate::exit::{self, Exit};
+use crate::spool::Spool;
+
+const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | hosts [domain] | flush [id | domain] | passwd name";
+
+/// Runs penfoldctl with the arguments of this process.
+///
+/// # Errors
+/// Those of the command line and of the command.
+pub(super) fn run() -> Result<(), Exit> {
+    let mut options = getopts::Options::new();
+    options.optopt("f", "", "read this configuration", "file");
+    options.optflag("h", "help", "show this text");
+    options.optflag("V", "version", "show the version");
+    let usage = |text: String| usage(vec![text, SYNOPSIS.into()]);
+    let arguments = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
+    if arguments.opt_present("h") {
+        print!("{}", options.usage(SYNOPSIS));
+        return Ok(());
+    }
+    if arguments.opt_present("V") {
+        println!("penfold {}", env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
+    let config = arguments.opt_str("f").or_else(|| std::env::var("PENFOLD_CONFIG").ok()).map(PathBuf::from);
+    let start = Start::new(config, true, false);
+    let words: Vec<&str> = arguments.free.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["queue"] => queue("penfoldctl", &start, &start.load()?),
+        ["flush"] => flush(&start.load()?, None),
+        ["flush", what] => flush(&start.load()?, Some(what)),
+        ["hosts"] => hosts(&start.load()?, None),
+        ["hosts", what] => hosts(&start.load()?, Some(what)),
+        ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
+        ["passwd", name] => passwd(name),
+        [] => Err(usage("a command is missing".into())),
+        _ => Err(usage(format!("'{}' is not understood", words.join(" ")))),
+    }
+}
+
+/// Lists the queue, from the daemon or, if none runs, from the spool: as the server's user, since
+/// root must not open files in the spool.
+///
+/// # Errors
+/// Those of asking the daemon and of reading the spool.
+pub(super) fn queue(program: &str, start: &Start, config: &Config) -> Result<(), Exit> {
+    let mut out = io::stdout().lock();
+    let mut action = "list the queue";
+    let asked = control::ask(&config.socket, &["queue"], &mut out, control::ANSWER_TIMEOUT);
+    let listed = match asked {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            action = "list the queue while no daemon runs";
+            start.become_user(config)?;
+            from_spool(config, &mut out).map(|remark| _ = writeln!(io::stderr(), "{program}: {remark}"))
+        }
+        result => result,
+    };
+    match listed.and_then(|()| out.flush()) {
+        // The reader, such as head(1), needs no more.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(forbidden(config, action)),
+        result => result.map_err(|e| failed(&format!("list the queue in {}", config.spool.display()), &e)),
+    }
+}
+
+/// Lists the queue from the spool, and returns a remark on the list.
+fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> {
+    let spool = Spool::open_read_only(&config.spool)?;
+    let is_unused = spool.is_unused()?;
+    control::list(&spool, &config.queue.schedule(), &[], None, out)?;
+    out.flush()?;
+    Ok(if is_unused { "no daemon has run yet" } else { "no daemon runs: this is what the spool has" })
+}
+
+/// Has the daemon try deferred messages now: all, or those of one id or domain.
+///
+/// # Errors
+/// Those of asking the daemon, and that nothing is queued for what is named.
+pub(super) fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
+    let answer = ask_daemon(config, "flush", what, "run the queue")?;
+    match what {
+        Some(what) if answer == b"0\n" => {
+            Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("nothing waits for {what}")] })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lists the state of other hosts: of all, or of one domain or destination.
+fn hosts(config: &Config, what: Option<&str>) -> Result<(), Exit> {
+    let answer = ask_daemon(config, "hosts", what, "ask about hosts")?;
+    match what {
+        Some(what) if answer.is_empty() => {
+            Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("nothing is known of {what}")] })
+        }
+        _ => io::stdout().lock().write_all(&answer).map_err(|e| failed("write the list", &e)),
+    }
+}
+
+/// Sends the daemon a request that only privileged users may make, and returns the answer.
+fn ask_daemon(config: &Config, command: &str, what: Option<&str>, action: &str) -> Result<Vec<u8>, Exit> {
+    let request: Vec<&str> = [command].into_iter().chain(what).collect();
+    let mut answer = Vec::new();
+    let asked = control::ask(&config.socket, &request, &mut answer, control::ANSWER_TIMEOUT);
+    asked.map(|()| answer).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => forbidden(config, action),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Exit { code: exit::TEMPFAIL, text: vec![control::request_failed(&config.socket, &e)] }
+        }
+        _ => failed("ask the daemon", &e),
+    })
+}
+
+/// Prints a line for the users file.
+fn passwd(name: &str) -> Result<(), Exit> {
+    let made = passwd::line(name).and_then(|line| io::stdout().lock().write_all(line.as_bytes()));
+    made.map_err(|e| failed("make a line for a users file", &e))
+}
+
+/// The error for users other than root and the server's user.
+fn forbidden(config: &Config, action: &str) -> Exit {
+    Exit { code: exit::NOPERM, text: vec![format!("only root and {} may {action}", config.user)] }
+}

@@ -1,0 +1,47 @@
+//! The commands: penfoldctl(8), and under other names sendmail(8), mailq(1) and newaliases(1).
+//!
+//! - `ctl`: the commands of penfoldctl
+//! - `passwd`: a line for a users file
+//! - `sendmail`: sendmail, mailq and newaliases
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::exit::{self, Exit};
+
+mod ctl;
+mod passwd;
+pub mod sendmail;
+
+/// Runs the command that the program's name stands for.
+pub fn main() -> ExitCode {
+    let own = std::env::args_os().next().map(PathBuf::from);
+    let name = own.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+    let (name, done) = match name {
+        "sendmail" | "send-mail" | "mailq" | "newaliases" => (name, sendmail::run(name)),
+        _ => ("penfoldctl", ctl::run()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.print(name),
+    }
+}
+
+/// The error for a wrong command line.
+fn usage(text: Vec<String>) -> Exit {
+    Exit { code: exit::USAGE, text }
+}
+
+/// The error of a system call, with the exit code for its kind.
+fn failed(doing: &str, error: &io::Error) -> Exit {
+    let code = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => exit::UNAVAILABLE,
+        io::ErrorKind::PermissionDenied => exit::NOPERM,
+        io::ErrorKind::InvalidInput => exit::DATAERR,
+        io::ErrorKind::ResourceBusy => exit::TEMPFAIL,
+        _ => exit::IOERR,
+    };
+    Exit { code, text: vec![format!("{doing}: {error}")] }
+}

@@ -1,0 +1,283 @@
+//! sendmail(8): the command by which programs on this host send mail.
+//!
+//! Only a client of the control socket: it runs with the rights of its caller, and opens no file of
+//! the spool. It reads a whole message, finds its recipients, and speaks SMTP with the daemon,
+//! which gets the user from the kernel. The exit code is 0 if, and only if, the message is on
+//! stable storage for all of its recipients. Otherwise it is one of sysexits(3), with a line of
+//! text, and nothing was sent.
+//!
+//! - `dialogue`: SMTP with the daemon
+//! - `head`: the recipients in the header, Bcc and From
+//! - `options`: the command line
+//! - `text`: the message on standard input
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{ctl, failed, usage};
+use crate::address::Address;
+use crate::aliases::{Aliases, Separator, entries};
+use crate::config::TableFile;
+use crate::config::table;
+use crate::control;
+use crate::daemon::Start;
+use crate::exit::{self, DATAERR, Exit, IOERR, NOUSER, TEMPFAIL, USAGE};
+use crate::reply::Reply;
+
+mod dialogue;
+mod head;
+mod options;
+mod text;
+
+use dialogue::Dialogue;
+use head::Head;
+use options::Mode;
+pub use options::Options;
+use text::Text;
+
+/// Runs sendmail, mailq or newaliases with the arguments of this process.
+///
+/// # Errors
+/// Those of the command line and of the task.
+pub(super) fn run(name: &str) -> Result<(), Exit> {
+    match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
+        Some("--help") => {
+            println!("usage: {name} [option ...] [recipient ...]; its man page describes the options");
+            return Ok(());
+        }
+        Some("--version") => {
+            println!("penfold {}", env!("CARGO_PKG_VERSION"));
+            return Ok(());
+        }
+        _ => {}
+    }
+    let options = Options::parse(name, std::env::args_os().skip(1)).map_err(|text| usage(vec![text]))?;
+    let file = options.config.clone().map(OsString::from).or_else(|| std::env::var_os("PENFOLD_CONFIG"));
+    let start = Start::new(file.map(PathBuf::from), true, false);
+    let config = start.glance();
+    match options.mode {
+        Mode::Deliver => Ok(deliver(&config.socket, &options)?),
+        Mode::Session => Ok(dialogue::pass_through(&config.socket)?),
+        Mode::Verify => Ok(verify(&config.socket, &options)?),
+        Mode::Aliases => aliases(&start),
+        Mode::Queue => ctl::queue(name, &start, &config),
+        Mode::Flush => ctl::flush(&config, options.flush.as_deref()),
+        Mode::Daemon(foreground) => Err(become_daemon(options.config.as_deref(), foreground)),
+    }
+}
+
+/// Replaces this process by penfoldd, from the directory of this program or from PATH. Returns only
+/// if that fails.
+fn become_daemon(config: Option<&str>, foreground: bool) -> Exit {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("penfoldd")).filter(|path| path.exists());
+    let mut command = Command::new(beside.unwrap_or_else(|| "penfoldd".into()));
+    command.args(foreground.then_some("-d")).args(config.map(|path| ["-f", path]).into_iter().flatten());
+    failed("start penfoldd", &command.exec())
+}
+
+/// Checks the aliases file and prints the number of aliases. Errors in the file stand alone on
+/// their lines, so that editors can find the place.
+fn aliases(start: &Start) -> Result<(), Exit> {
+    let count = start.aliases().and_then(|file| Ok(check_aliases(&file)?)).map_err(|exit| {
+        exit.text.iter().for_each(|line| eprintln!("{line}"));
+        Exit { text: Vec::new(), ..exit }
+    })?;
+    print(&format!("{count}\n"));
+    Ok(())
+}
+
+/// The reason why nothing was sent.
+#[derive(Debug)]
+struct Failure {
+    /// The exit code.
+    code: u8,
+    /// The lines to print.
+    text: Vec<String>,
+    /// Whether the connection was lost.
+    is_lost: bool,
+}
+
+impl Failure {
+    fn new(code: u8, text: impl Into<String>) -> Self {
+        Self { code, text: vec![text.into()], is_lost: false }
+    }
+
+    fn data(text: impl Into<String>) -> Self {
+        Self::new(DATAERR, text)
+    }
+
+    fn later(text: impl Into<String>) -> Self {
+        Self::new(TEMPFAIL, text)
+    }
+
+    fn io(error: &io::Error) -> Self {
+        Self::new(IOERR, format!("{error}: message not sent"))
+    }
+
+    /// The failure for a reply that rejects a command.
+    fn of(reply: &Reply) -> Self {
+        Self::new(exit::of_reply(reply.code(), reply.status()), format!("{reply}: message not sent"))
+    }
+}
+
+impl From<Failure> for Exit {
+    fn from(Failure { code, text, .. }: Failure) -> Self {
+        Self { code, text }
+    }
+}
+
+/// Sends the message on standard input. If that fails and standard input is a file, its position
+/// is reset: the caller shares it, and may save the message as dead.letter.
+///
+/// # Errors
+/// The reason why nothing was sent.
+fn deliver(socket: &Path, options: &Options) -> Result<(), Failure> {
+    let mut begin = place_in_file();
+    send(socket, options).inspect_err(|_| {
+        if let Some((file, place)) = &mut begin {
+            let _ = file.seek(SeekFrom::Start(*place));
+        }
+    })
+}
+
+/// The file on standard input and the position in it; `None` if it is not a file.
+fn place_in_file() -> Option<(File, u64)> {
+    let mut file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+    let place = file.stream_position().ok()?;
+    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some((file, place))
+}
+
+fn send(socket: &Path, options: &Options) -> Result<(), Failure> {
+    let mut recipients = Vec::new();
+    for list in &options.recipients {
+        recipients.extend(head::read_list(list.as_bytes())?);
+    }
+    if recipients.is_empty() && !options.from_header {
+        return Err(Failure::new(USAGE, "Recipient names must be specified"));
+    }
+    let (sender, name) = sender(options)?;
+    let text = Text::read(&mut io::stdin().lock(), options.ignore_dots).map_err(|e| Failure::io(&e))?;
+    let size = text.size();
+    let mut rest = text.into_reader().map_err(|e| Failure::io(&e))?;
+    let head = Head::read(&mut rest).map_err(|e| Failure::io(&e))?;
+    if options.from_header {
+        recipients.extend(head.recipients()?);
+    }
+    if recipients.is_empty() {
+        return Err(Failure::new(USAGE, "No recipient addresses found in header"));
+    }
+    let author = sender.as_ref().map(|sender| head::author(&name, sender));
+    let mut message = io::Cursor::new(head.finish(author.as_deref())).chain(rest);
+    Dialogue::begin(socket, options.verbose)?.send(sender.as_ref(), &recipients, size, &mut message)?;
+    Ok(())
+}
+
+/// The envelope sender, and a name for From.
+fn sender(options: &Options) -> Result<(Option<Address>, String), Failure> {
+    let uid = nix::unistd::getuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    let login = user.as_ref().map_or_else(|| format!("uid{uid}"), |user| user.name.clone());
+    let sender = match options.sender.as_deref().map(str::trim) {
+        Some("" | "<>") => None,
+        Some(given) => match head::read_list(given.as_bytes())?.as_slice() {
+            [only] => Some(only.clone()),
+            _ => return Err(Failure::new(USAGE, "option -f needs one address")),
+        },
+        None => Some(Address::new(&login, "").map_err(|e| Failure::data(format!("the login {login}: {e}")))?),
+    };
+    let own = || match (&options.sender, &user) {
+        (None, Some(user)) => full_name(&user.gecos.to_string_lossy(), &login),
+        _ => String::new(),
+    };
+    Ok((sender, options.full_name.clone().unwrap_or_else(own)))
+}
+
+/// The full name in the comment field of passwd(5): up to a comma, with `&` for the login.
+fn full_name(gecos: &str, login: &str) -> String {
+    let mut letters = login.chars();
+    let capital = letters.next().map(|c| c.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default();
+    gecos.split(',').next().unwrap_or_default().replace('&', &capital)
+}
+
+/// Prints the destinations of addresses, according to the daemon.
+///
+/// # Errors
+/// The code of the first address that mail cannot be delivered to; and a failure to ask.
+fn verify(socket: &Path, options: &Options) -> Result<(), Failure> {
+    let mut first_code = None;
+    for list in &options.recipients {
+        for address in head::read_list(list.as_bytes())? {
+            let mut answer = Vec::new();
+            control::ask(socket, &["verify", &address.to_string()], &mut answer, control::ANSWER_TIMEOUT)
+                .map_err(|e| Failure::later(control::request_failed(socket, &e)))?;
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            let (is_deliverable, mut lines) = answer.split_once('\n').unwrap_or_default();
+            if is_deliverable != "yes" {
+                let (code, rest) = lines.split_once('\n').unwrap_or_default();
+                first_code = first_code.or(Some(code.parse().unwrap_or(NOUSER)));
+                lines = rest;
+            }
+            print(lines);
+        }
+    }
+    first_code.map_or(Ok(()), |code| Err(Failure { text: Vec::new(), ..Failure::new(code, "") }))
+}
+
+/// Prints a text on standard output, and ignores errors.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Checks the aliases file, and returns a line with the number of its aliases. There is nothing to
+/// build for the daemon, which notices itself that the file has changed.
+///
+/// # Errors
+/// All errors in the file, a line each.
+fn check_aliases(file: &TableFile) -> Result<String, Failure> {
+    let path = &file.path;
+    let wrong = |errors: Vec<_>| {
+        let text = errors.iter().map(|error: &crate::config::ConfigError| error.to_string()).collect();
+        Failure { text, ..Failure::data("") }
+    };
+    if !file.required && !path.exists() {
+        return Ok(format!("{}: no such file, so no aliases", path.display()));
+    }
+    let text = table::read_text(path).map_err(|error| wrong(vec![error]))?;
+    Aliases::parse(path, &text).map_err(wrong)?;
+    let count = entries(path, &text, Separator::Colon, &mut Vec::new()).len();
+    Ok(format!("{}: {count} alias{}", path.display(), if count == 1 { "" } else { "es" }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_names_are_read_from_the_user_database() {
+        for (gecos, name) in [
+            ("Jon Postel,room 1,,", "Jon Postel"),
+            ("& Postel", "Jon Postel"),
+            ("The &,&", "The Jon"),
+            ("", ""),
+            (",x", ""),
+            ("J\u{f6}n", "J\u{f6}n"),
+        ] {
+            assert_eq!(full_name(gecos, "jon"), name, "{gecos}");
+        }
+        assert_eq!(full_name("&", ""), "");
+    }
+
+    #[test]
+    fn a_missing_aliases_file_is_an_error_only_if_it_is_configured() {
+        let file = |required| TableFile { path: "/nonexistent/aliases".into(), required };
+        let none = "/nonexistent/aliases: no such file, so no aliases";
+        assert_eq!(check_aliases(&file(false)).expect("it is optional"), none);
+        assert_eq!(check_aliases(&file(true)).expect_err("it is required").code, DATAERR);
+    }
+}

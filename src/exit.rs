@@ -1,0 +1,77 @@
+//! Exit codes, those of sysexits(3), and the error that ends a program.
+//!
+//! An [`Exit`] is made where the error occurs, and printed by main. Errors in files that an
+//! administrator writes are printed in the form that compilers use.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::reply::Status;
+
+/// The command line is wrong.
+pub const USAGE: u8 = 64;
+/// The input is malformed.
+pub const DATAERR: u8 = 65;
+/// A user does not exist.
+pub const NOUSER: u8 = 67;
+/// A host does not exist.
+pub const NOHOST: u8 = 68;
+/// A service is not available.
+pub const UNAVAILABLE: u8 = 69;
+/// A bug in the program.
+pub const SOFTWARE: u8 = 70;
+/// A system call failed.
+pub const OSERR: u8 = 71;
+/// A file cannot be created.
+pub const CANTCREAT: u8 = 73;
+/// Reading or writing failed.
+pub const IOERR: u8 = 74;
+/// A temporary failure: the same may succeed later.
+pub const TEMPFAIL: u8 = 75;
+/// The user lacks permission.
+pub const NOPERM: u8 = 77;
+/// The configuration has errors.
+pub const CONFIG: u8 = 78;
+
+/// The exit code for a reply that rejects a command.
+pub fn of_reply(code: u16, status: Option<Status>) -> u8 {
+    match (code, status) {
+        (..500, _) => TEMPFAIL,
+        (_, Some(Status(_, 1, 1))) => NOUSER,
+        (_, Some(Status(_, 1, 2))) => NOHOST,
+        (_, Some(Status(_, 1, 3 | 7))) | (500..=504, _) => DATAERR,
+        (_, Some(Status(_, 7, _))) => NOPERM,
+        _ => UNAVAILABLE,
+    }
+}
+
+/// The error that ends a program.
+#[derive(Debug)]
+pub struct Exit {
+    /// The exit code.
+    pub code: u8,
+    /// The lines to print.
+    pub text: Vec<String>,
+}
+
+impl Exit {
+    /// An error of the system while `doing` something. The code is replaced by [`NOPERM`] if permission was denied.
+    pub fn new(code: u8, doing: impl Into<String>, error: &io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::PermissionDenied { NOPERM } else { code };
+        Self { code, text: vec![format!("{}: {error}", doing.into())] }
+    }
+
+    /// The errors of a configuration.
+    pub fn of_config(errors: &[ConfigError]) -> Self {
+        Self { code: CONFIG, text: errors.iter().map(ToString::to_string).collect() }
+    }
+
+    /// Prints the lines, and returns the exit code. The name of the program stands before each
+    /// line, except before errors in a file, whose place must come first for editors.
+    pub fn print(&self, program: &str) -> ExitCode {
+        let prefix = if self.code == CONFIG { String::new() } else { format!("{program}: ") };
+        self.text.iter().for_each(|line| eprintln!("{prefix}{line}"));
+        ExitCode::from(self.code)
+    }
+}

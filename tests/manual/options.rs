@@ -176,6 +176,21 @@ fn no_word_of_a_heading_or_an_item_is_taken_for_a_macro() {
     }
 }
 
+#[test]
+fn the_files_of_the_source_that_a_page_names_exist() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for name in pages::names() {
+        let page = pages::page(&name);
+        let paths = page.lines().filter_map(|line| line.strip_prefix(".Pa ")?.split(' ').next());
+        for path in paths.filter(|path| path.starts_with("src/") || path.starts_with("tests/")) {
+            assert!(source.join(path).exists(), "{name}: {path}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
+}
+
 // Exit statuses
 
 /// The source of some files, without their tests.

@@ -1,23 +1,24 @@
 #!/bin/sh
-# install.sh: what `make install` and `make install-sendmail` do to a running system.
+# install.sh: the changes that `make install` and `make install-sendmail` make to a system.
 #
 #	install.sh user [SYSUSERS.D/FILE TMPFILES.D/FILE]
 #	install.sh sendmail LINKS MAILER.CONF
 #	install.sh no-sendmail LINKS
 #	install.sh running PENFOLDCTL
 #
-# user makes the user that penfoldd runs as and the spool (SPOOL), by whatever this
-# system does that with, and prints the commands where it may not.
+# user creates the user that penfoldd runs as, and the spool (SPOOL), with the tools of
+# this system. If it does not run as root, or DESTDIR is set, it prints the commands.
 #
-# sendmail puts links to LINKS/sendmail, LINKS/mailq and LINKS/newaliases in the places
-# of the programs of these names: by the system's alternatives where it has such a
-# group, by a diversion where there is dpkg, by MAILER.CONF where mailwrapper(8) reads
-# one; else the old file is kept beside it as NAME.orig. no-sendmail undoes all that,
-# and nothing that somebody else has done since. With DESTDIR both only handle files
-# below it. They may be run again, and print what they do.
+# sendmail makes the system's sendmail, mailq and newaliases links to those in LINKS. It
+# installs MAILER.CONF if mailwrapper(8) reads such a file; otherwise it uses the system's
+# alternatives if they have a group for sendmail; otherwise it creates links and keeps the
+# old files as NAME.orig, diverted where there is dpkg. no-sendmail undoes this, but
+# changes nothing that was replaced since. With DESTDIR, both only change files below it.
+# Both can be repeated, and print what they do.
 #
-# running fails where systemd runs units of ours, or will run them, and where a daemon
-# answers PENFOLDCTL, and says how that ends: without their files nobody would know.
+# running fails if systemd runs a unit of penfold or has one enabled, or if a daemon
+# answers PENFOLDCTL, and prints how to stop it: uninstalling removes the files that are
+# needed for that.
 set -eu
 
 name=penfold home=${SPOOL:-/var/spool/penfold}
@@ -33,8 +34,8 @@ step() {
 	"$@"
 }
 
-# $do makes what follows happen, or be printed.
-make_user() {
+# $do is `step` to run the commands, or `echo` to print them only.
+create_user() {
 	if [ -f "$DESTDIR${1:-}" ] && has systemd-sysusers; then
 		$do systemd-sysusers "$1"
 	elif has useradd; then
@@ -45,11 +46,11 @@ make_user() {
 		$do addgroup -S $name
 		$do adduser -S -D -H -h $home -s /sbin/nologin -G $name $name
 	else
-		echo "make a user and a group $name, without a password and a shell"
+		echo "create a user and a group $name, without a password and a shell"
 	fi
 }
 
-make_directories() {
+create_directories() {
 	if [ -f "$DESTDIR${1:-}" ] && has systemd-tmpfiles; then
 		$do systemd-tmpfiles --create "$1"
 	else
@@ -64,12 +65,12 @@ user() {
 		echo 'To be done by root where penfoldd is to run:'
 	fi
 	if [ "$do" = echo ] || ! id $name > /dev/null 2>&1; then
-		make_user "${1:-}"
+		create_user "${1:-}"
 	fi
-	make_directories "${2:-}"
+	create_directories "${2:-}"
 }
 
-# The name of the group of alternatives that a place belongs to, or nothing.
+# Prints the alternatives group that a path belongs to, if any.
 group_of() {
 	case $(readlink "$DESTDIR$1" || true) in
 	/etc/alternatives/*) basename "$(readlink "$DESTDIR$1")" ;;
@@ -80,7 +81,7 @@ alternatives() {
 	if has update-alternatives; then step update-alternatives "$@"; else step alternatives "$@"; fi
 }
 
-# The group's other links are those of the places that point into /etc/alternatives.
+# The other paths that point into /etc/alternatives become slaves of the group.
 choose_alternative() {
 	links=$1 group=$2
 	set -- --install /usr/sbin/sendmail "$group" "$links/sendmail" 100
@@ -93,7 +94,7 @@ choose_alternative() {
 	alternatives --set "$group" "$links/sendmail"
 }
 
-# Whether a place has our link.
+# Whether a path is a link into LINKS.
 ours() {
 	[ "$(readlink "$DESTDIR$1" || true)" = "$links/$(basename "$1")" ]
 }
@@ -102,12 +103,12 @@ exists() {
 	[ -e "$1" ] || [ -h "$1" ]
 }
 
-# A diversion holds for what a package brings later, too.
+# A diversion also applies to files of packages installed later.
 diverts() {
 	[ -z "$DESTDIR" ] && has dpkg-divert
 }
 
-take() {
+replace() {
 	for place in $places; do
 		! ours "$place" || continue
 		[ -z "$(group_of "$place")" ] || [ -n "$DESTDIR" ] || continue
@@ -122,7 +123,7 @@ take() {
 	done
 }
 
-give_back() {
+restore() {
 	for place in $places; do
 		ours "$place" || continue
 		step rm "$DESTDIR$place"
@@ -135,7 +136,7 @@ give_back() {
 	done
 }
 
-# The configuration of mailwrapper(8), or nothing.
+# Prints the path of the configuration of mailwrapper(8), if there is one.
 wrapper() {
 	for file in /etc/mail/mailer.conf /etc/mailer.conf; do
 		[ ! -f "$DESTDIR$file" ] || { echo "$DESTDIR$file" && return; }
@@ -150,7 +151,7 @@ sendmail() {
 	elif [ -n "$group" ] && [ -z "$DESTDIR" ]; then
 		choose_alternative "$links" "$group"
 	else
-		take
+		replace
 	fi
 }
 
@@ -162,7 +163,7 @@ no_sendmail() {
 	if [ -n "$group" ] && [ -z "$DESTDIR" ]; then
 		alternatives --remove "$group" "$links/sendmail"
 	fi
-	give_back
+	restore
 }
 
 running() {
@@ -182,7 +183,7 @@ running() {
 	}
 }
 
-# Whether a daemon says (69) that nothing waits for a domain that cannot be.
+# Whether a daemon answers: it does with 69, because no mail is queued for this domain.
 answers() {
 	[ -x "$1" ] || return 1
 	status=0
@@ -190,7 +191,7 @@ answers() {
 	[ $status = 69 ]
 }
 
-# In a chroot systemctl says yes to all.
+# In a chroot, systemctl reports every unit as active.
 is_active() {
 	[ -d /run/systemd/system ] && systemctl is-active --quiet "$1" 2> /dev/null
 }

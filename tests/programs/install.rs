@@ -340,7 +340,7 @@ fn the_user_is_made_with_what_the_system_has() {
             &["addgroup", "adduser"],
             &["addgroup -S penfold", "adduser -S -D -H -h /v/spool/penfold ", "install -d -o penfold "],
         ),
-        (&[], &["make a user and a group penfold", "install -d -o penfold "]),
+        (&[], &["create a user and a group penfold", "install -d -o penfold "]),
     ] {
         let tree = Tree::new();
         let bin = tree.site.path("bin");

@@ -361,7 +361,7 @@ impl Connection {
         }
         self.is_locked = true;
         let starttls = self.tls == Encryption::CLEAR && self.extensions.starttls;
-        let outcome = Outcome::from_reply_of_our_host(stage.command(), reply, self.logged_in, starttls);
+        let outcome = Outcome::from_reply_of_configured_host(stage.command(), reply, self.logged_in, starttls);
         self.answer(stage, outcome)
     }
 

@@ -1,30 +1,31 @@
-//! How long a host that has not proved itself may keep a worker waiting.
+//! Shortened timeouts for hosts that have not proved themselves.
 //!
 //! RFC 5321 4.5.3.2 grants minutes to every step of a dialogue, and so does penfold while
-//! there are workers to spare. When other mail waits for the workers that silent hosts
-//! hold, the queue shortens the time here, and a worker that waits for such a host notices
-//! within [`POLL_INTERVAL`]. Nothing is shortened after the end of a message is sent: the host may
-//! have taken it. Two atomics, and nothing that blocks.
+//! workers are idle. When other mail waits for workers that silent hosts occupy, the queue
+//! shortens the timeouts here, and a worker that waits for such a host notices within
+//! [`POLL_INTERVAL`]. No timeout is shortened after the end of a message is sent, since the host
+//! may have accepted it. The state is two atomics: nothing here blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How often a waiting worker looks whether its time was shortened.
+/// The interval at which a waiting worker checks whether its timeout was shortened.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the queue thinks of a destination when it starts a job.
+/// The standing of a destination when the queue starts a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// A host there has answered lately, and not slowly.
+    /// A host has answered lately, and not slowly.
     Proven,
     /// Nothing is known.
     Unproven,
-    /// It was slow or down when it was tried last.
+    /// It was slow or down at the last attempt.
     Slow,
 }
 
-/// The longest silence in each step, in milliseconds; 0 leaves it to the protocol.
+/// The maximum silence in each step of a dialogue, in milliseconds; 0 stands for the timeouts of
+/// the protocol.
 #[derive(Debug, Default)]
 pub struct HostTimeouts {
     unproven: AtomicU32,
@@ -32,7 +33,7 @@ pub struct HostTimeouts {
 }
 
 impl HostTimeouts {
-    /// Sets the longest silence of hosts of which nothing is known, and of slow ones.
+    /// Sets the maximum silence of unproven and of slow hosts.
     pub fn set(&self, unproven: Option<Duration>, slow: Option<Duration>) {
         let millis = |limit: Option<Duration>| limit.map_or(0, |l| u32::try_from(l.as_millis()).unwrap_or(u32::MAX));
         self.unproven.store(millis(unproven), Ordering::Relaxed);
@@ -40,7 +41,7 @@ impl HostTimeouts {
     }
 }
 
-/// The timeouts with one host.
+/// The timeout for one host.
 #[derive(Debug, Clone)]
 pub struct HostTimeout {
     timeouts: Arc<HostTimeouts>,
@@ -48,12 +49,12 @@ pub struct HostTimeout {
 }
 
 impl HostTimeout {
-    /// The timeouts with a host of this standing; `None` for a proven one.
+    /// The timeout for a host of this standing; `None` for a proven one.
     pub fn new(timeouts: &Arc<HostTimeouts>, trust: Trust) -> Option<Self> {
         (trust != Trust::Proven).then(|| Self { timeouts: Arc::clone(timeouts), trust })
     }
 
-    /// The longest silence in the step under way, if it is limited now.
+    /// The maximum silence in the current step, if it is limited now.
     pub fn limit(&self) -> Option<Duration> {
         let limit = match self.trust {
             Trust::Proven => return None,

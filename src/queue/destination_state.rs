@@ -1,4 +1,4 @@
-//! One destination that has something ready or running, or lately had.
+//! The state of one destination that has ready or running jobs, or had some lately.
 
 use std::time::Instant;
 
@@ -10,31 +10,32 @@ use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::Outcome;
 
-/// Another connection is worth its while when so many jobs wait for each that there is:
-/// a message over a kept connection takes less than half as long.
-const WORTH: usize = 2;
-/// Jobs of one destination that are deferred at once, at a time.
-const DEFERRED_AT_ONCE: usize = 4;
+/// Ready jobs for each open connection that justify another one: a message over a cached
+/// connection takes less than half as long.
+const JOBS_PER_CONNECTION: usize = 2;
+/// Maximum number of jobs of one destination that are being deferred at the same time.
+const MAX_DEFERRING: usize = 4;
 
-/// What is known of it, and what it has to do.
+/// What is known about a destination, and its jobs.
 #[derive(Default)]
 pub struct DestinationState {
     pub ready: Ready,
     pub health: Health,
     pub running: usize,
-    /// Jobs that are being deferred without being tried.
+    /// Jobs that are being deferred without an attempt.
     pub deferring: usize,
     pub ticket: Option<(u64, Class)>,
-    /// As what the jobs that run are counted.
+    /// The class in which the running jobs are counted.
     pub counted: Option<Class>,
     pub is_parked: bool,
     pub is_remembered: bool,
     pub address: Option<Endpoint>,
     pub said: Option<Box<Outcome>>,
-    /// Failures of jobs that began before this one mean nothing any more.
+    /// The number of the first job after failures were last cleared; failures of earlier jobs are
+    /// ignored.
     pub cleared_at: u64,
-    /// Jobs that wait because it is down.
-    pub waiting_for_it: Vec<JobRef>,
+    /// Jobs that were deferred because the destination is down.
+    pub deferred_while_down: Vec<JobRef>,
 }
 
 impl DestinationState {
@@ -50,23 +51,23 @@ impl DestinationState {
         }
     }
 
-    /// Whether it may have another job, of at most `most`.
+    /// Whether another job may start, if the configuration allows at most `most`.
     pub fn has_room(&self, class: Class, most: usize) -> bool {
         let (running, limit) = (self.running, self.health.limit(most));
-        let is_worth = running == 0 || self.ready.len() > WORTH * running;
+        let is_worthwhile = running == 0 || self.ready.len() > JOBS_PER_CONNECTION * running;
         match class {
             _ if self.is_parked => false,
             Class::Local => true,
-            Class::Defer => self.deferring < DEFERRED_AT_ONCE,
-            Class::Proven | Class::Unproven => running < limit && is_worth,
+            Class::Defer => self.deferring < MAX_DEFERRING,
+            Class::Proven | Class::Unproven => running < limit && is_worthwhile,
             Class::User | Class::SlowUser | Class::Slow => running < limit,
         }
     }
 
-    /// Notes a job that waits because it is down; once, though it may be deferred again and
-    /// again.
+    /// Notes a job that waits because the destination is down. A job that is deferred repeatedly
+    /// is kept once.
     pub fn note_waiting(&mut self, job: JobRef) {
-        let list = &mut self.waiting_for_it;
+        let list = &mut self.deferred_while_down;
         if list.len() == list.capacity() {
             list.sort_unstable();
             list.dedup();
@@ -74,7 +75,7 @@ impl DestinationState {
         list.push(job);
     }
 
-    /// Whether it has nothing to do.
+    /// Whether there are no jobs.
     pub fn is_idle(&self) -> bool {
         self.ready.is_empty() && self.running == 0 && self.deferring == 0
     }

@@ -125,7 +125,7 @@ pub struct Planned {
     /// The destination.
     pub destination: Destination,
     /// The recipients.
-    pub spots: Vec<RecipientRef>,
+    pub recipients: Vec<RecipientRef>,
     /// By what a person names it, if the name of the destination does not say it.
     pub(super) domains: Vec<Box<str>>,
     /// When the one that waits longest was last tried, in seconds since 1970; 0 for never.
@@ -136,12 +136,12 @@ impl Planned {
     /// A destination without recipients.
     pub fn new(destination: Destination) -> Self {
         let domains = destination.domain_at_port().into_iter().map(Into::into).collect();
-        Self { destination, spots: Vec::new(), domains, last: None }
+        Self { destination, recipients: Vec::new(), domains, last: None }
     }
 
     /// Adds a recipient. `last` is when it was last tried, 0 for never.
-    pub fn add(&mut self, spot: RecipientRef, domain: &str, last: u64) {
-        self.spots.push(spot);
+    pub fn add(&mut self, recipient: RecipientRef, domain: &str, last: u64) {
+        self.recipients.push(recipient);
         if !self.destination.is_mx_of(domain) {
             self.domains.push(domain.into());
         }
@@ -157,7 +157,7 @@ pub struct Job {
     /// The destination.
     pub destination: Arc<Destination>,
     /// The recipients.
-    pub spots: Vec<RecipientRef>,
+    pub recipients: Vec<RecipientRef>,
     /// Outcomes of an earlier attempt that could not be written down.
     pub unrecorded: Vec<(u32, Outcome)>,
     /// Whether the entry must be synced first.
@@ -208,7 +208,7 @@ pub enum JobResult {
     /// These recipients are to be tried at this time.
     Later {
         /// Who they are.
-        spots: Vec<RecipientRef>,
+        recipients: Vec<RecipientRef>,
         /// In seconds since 1970.
         due: u64,
     },

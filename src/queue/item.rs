@@ -1,9 +1,8 @@
-//! One entry as the queue keeps it: what is waited for, in as little as can be.
+//! One entry as the queue keeps it in memory, as small as possible.
 //!
-//! A million messages may wait, nearly all of them with one recipient: an [`Item`]
-//! of one job with one recipient is one piece of memory. An entry with many jobs
-//! keeps count of them, so that no step looks at all of them. Nothing here knows
-//! what the time is, or what a worker does.
+//! A million messages may wait, nearly all of them with one recipient: an [`Item`] with one job
+//! and one recipient is a single allocation. An entry with many jobs counts them by state, so that
+//! no step has to look at all of them. Nothing here reads the clock or knows about workers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,25 +11,25 @@ use crate::destination::Destination;
 use crate::outcome::Outcome;
 use crate::spool::{EntryName, Place, QueueId, RecipientRef};
 
-/// One entry; its id is where it is kept.
+/// One entry, without its id: that is the key under which it is kept.
 pub struct Item {
     size: u64,
     place: Place,
-    /// A number that stands for the sender.
+    /// A number that identifies the sender.
     pub sender: u32,
-    /// Whether it must be synced before it is acted on.
+    /// Whether the entry must be synced before it is acted on.
     pub unsynced: bool,
-    /// What is to come when none of its jobs runs any more.
+    /// What happens when none of its jobs is running any more.
     pub end: ItemEnd,
     jobs: Jobs,
 }
 
 const _: () = assert!(size_of::<Item>() <= 80);
 
-/// What is to come when nothing of an entry runs any more.
+/// What happens to an entry when none of its jobs is running any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ItemEnd {
-    /// Nothing before all jobs are settled; then the entry is removed.
+    /// It is removed once all jobs are settled.
     Finish,
     /// It is planned anew.
     Stale,
@@ -38,15 +37,15 @@ pub enum ItemEnd {
     Vanished,
 }
 
-/// What most have one of, and takes no more room than that one.
+/// A list that mostly has one element, and then takes no more memory than the element.
 pub enum Few<T> {
-    /// Just one.
+    /// One element.
     One(T),
-    /// Any other number; nothing is kept of none.
+    /// Any other number of elements; `None` if there are none.
     Many(Option<Box<More<T>>>),
 }
 
-/// The other numbers.
+/// The elements behind one pointer of a single word.
 pub struct More<T>(Box<[T]>);
 
 enum Jobs {
@@ -56,25 +55,25 @@ enum Jobs {
 
 struct ManyJobs {
     list: Vec<ItemJob>,
-    /// Those not settled, and of them those running.
+    /// Jobs that are not settled, and those of them that are running.
     open: usize,
     running: usize,
 }
 
-/// One destination of an entry.
+/// The recipients of an entry that have the same destination.
 pub struct ItemJob {
     /// The destination.
     pub destination: Arc<Destination>,
     /// The recipients.
-    pub spots: Few<RecipientRef>,
-    /// The domains for which it is asked, unless `destination` names the only one.
+    pub recipients: Few<RecipientRef>,
+    /// The domains of the recipients, for `flush DOMAIN`, unless `destination` names the only one.
     pub domains: Few<Arc<str>>,
-    /// Outcomes that could not be written down.
+    /// Outcomes that could not be recorded in the spool.
     pub unrecorded: Option<Box<Unrecorded>>,
-    /// When it is due, while it waits.
+    /// The time of the next attempt, in seconds since 1970, while the job waits.
     due: u64,
     state: JobState,
-    /// It is to be tried once more as soon as the attempt that runs has ended.
+    /// Whether the job is tried again as soon as the current attempt has ended.
     pub again: bool,
 }
 
@@ -82,12 +81,12 @@ pub struct ItemJob {
 #[derive(Debug, Default)]
 pub struct Unrecorded(pub Vec<(u32, Outcome)>);
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobState {
-    /// For its time.
+    /// Waiting for the time of its next attempt.
     Waiting,
-    /// For a worker.
+    /// Ready, waiting for a worker.
     Ready,
     /// At a worker.
     Running,
@@ -96,7 +95,7 @@ pub enum JobState {
 }
 
 impl<T> Few<T> {
-    /// What there is.
+    /// All elements.
     pub fn as_slice(&self) -> &[T] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
@@ -119,11 +118,11 @@ impl<T> From<Vec<T>> for Few<T> {
 }
 
 impl ItemJob {
-    /// A job that waits.
-    pub fn new(destination: Arc<Destination>, spots: Vec<RecipientRef>, domains: Vec<Arc<str>>, due: u64) -> Self {
+    /// A waiting job.
+    pub fn new(destination: Arc<Destination>, recipients: Vec<RecipientRef>, domains: Vec<Arc<str>>, due: u64) -> Self {
         Self {
             destination,
-            spots: spots.into(),
+            recipients: recipients.into(),
             domains: domains.into(),
             unrecorded: None,
             due,
@@ -132,29 +131,29 @@ impl ItemJob {
         }
     }
 
-    /// How far it is.
+    /// The state of the job.
     pub fn state(&self) -> JobState {
         self.state
     }
 
-    /// When it is due, if it waits.
+    /// The time of the next attempt, if the job is waiting.
     pub fn due(&self) -> Option<u64> {
         (self.state == JobState::Waiting).then_some(self.due)
     }
 
-    /// Owes outcomes, or no more.
+    /// Replaces the unrecorded outcomes.
     pub fn set_unrecorded(&mut self, unrecorded: Vec<(u32, Outcome)>) {
         self.unrecorded = if unrecorded.is_empty() { None } else { Some(Box::new(Unrecorded(unrecorded))) };
     }
 
-    /// What it unrecorded.
+    /// Removes and returns the unrecorded outcomes.
     pub fn take_unrecorded(&mut self) -> Vec<(u32, Outcome)> {
         self.unrecorded.take().map(|unrecorded| unrecorded.0).unwrap_or_default()
     }
 }
 
 impl Item {
-    /// An entry and its jobs, all of which wait.
+    /// An entry and its jobs, all of them waiting.
     pub fn new(entry: EntryName, (unsynced, sender): (bool, u32), mut list: Vec<ItemJob>) -> Self {
         let jobs = match (list.len(), list.pop()) {
             (1, Some(one)) => Jobs::One(one),
@@ -166,17 +165,17 @@ impl Item {
         Self { size: entry.size, place: entry.place, sender, unsynced, end: ItemEnd::Finish, jobs }
     }
 
-    /// The entry with this id, where it was last seen.
+    /// The name of the entry, whose id is `id`, at the place where it was last seen.
     pub fn entry(&self, id: QueueId) -> EntryName {
         EntryName { id, size: self.size, place: self.place }
     }
 
-    /// It was seen elsewhere, or is another file now.
+    /// Notes the current name of the entry: the file was moved or replaced.
     pub fn follow(&mut self, entry: EntryName) {
         (self.size, self.place) = (entry.size, entry.place);
     }
 
-    /// All jobs, also those that are settled.
+    /// All jobs, including settled ones.
     pub fn jobs(&self) -> &[ItemJob] {
         match &self.jobs {
             Jobs::One(job) => std::slice::from_ref(job),
@@ -184,7 +183,7 @@ impl Item {
         }
     }
 
-    /// The same, to be changed.
+    /// All jobs, to be modified.
     pub fn jobs_mut(&mut self) -> &mut [ItemJob] {
         match &mut self.jobs {
             Jobs::One(job) => std::slice::from_mut(job),
@@ -192,7 +191,7 @@ impl Item {
         }
     }
 
-    /// How many are not settled.
+    /// The number of jobs that are not settled.
     pub fn open(&self) -> usize {
         match &self.jobs {
             Jobs::One(job) => usize::from(job.state != JobState::Settled),
@@ -200,7 +199,7 @@ impl Item {
         }
     }
 
-    /// How many are at workers.
+    /// The number of running jobs.
     pub fn running(&self) -> usize {
         match &self.jobs {
             Jobs::One(job) => usize::from(job.state == JobState::Running),
@@ -208,7 +207,7 @@ impl Item {
         }
     }
 
-    /// A job goes on to another state, not to `Waiting`.
+    /// Changes the state of a job, except to `Waiting`: see [`Item::put_off`].
     pub fn set(&mut self, index: usize, state: JobState) {
         let Some(job) = self.jobs_mut().get_mut(index) else { return };
         let was = std::mem::replace(&mut job.state, state);
@@ -219,7 +218,7 @@ impl Item {
         }
     }
 
-    /// A job waits again.
+    /// Lets a job wait until `due`.
     pub fn put_off(&mut self, index: usize, due: u64) {
         self.set(index, JobState::Waiting);
         if let Some(job) = self.jobs_mut().get_mut(index) {
@@ -227,15 +226,14 @@ impl Item {
         }
     }
 
-    /// Whether a job is for a worker's next turn at its destination.
+    /// Whether a job is ready and has this destination.
     pub fn is_ready(&self, index: usize, destination: &Arc<Destination>) -> bool {
         self.jobs().get(index).is_some_and(|job| job.state == JobState::Ready && job.destination == *destination)
     }
 
-    /// The jobs by the numbers of their recipients.
+    /// The index of the job of each recipient, by the recipient's number.
     pub fn by_number(&self) -> HashMap<u32, usize> {
-        let spots =
-            (0..).zip(self.jobs()).flat_map(|(at, job)| job.spots.as_slice().iter().map(move |s| (s.number, at)));
-        spots.collect()
+        let jobs = (0..).zip(self.jobs());
+        jobs.flat_map(|(at, job)| job.recipients.as_slice().iter().map(move |to| (to.number, at))).collect()
     }
 }

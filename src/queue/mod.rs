@@ -209,15 +209,15 @@ impl Queue {
         for (index, planned) in (0..).zip(plan.jobs) {
             let due = match planned.last {
                 // It could not be read: not again at once, or it would be for ever.
-                _ if planned.spots.is_empty() => sys::now() + self.settings.schedule.min.as_secs(),
+                _ if planned.recipients.is_empty() => sys::now() + self.settings.schedule.min.as_secs(),
                 last => self.settings.schedule.next_attempt(id.seconds(), last.unwrap_or(0), id.seed()),
             };
             self.due.push(Reverse((due, id, index)));
-            let Planned { destination, spots, mut domains, .. } = planned;
+            let Planned { destination, recipients, mut domains, .. } = planned;
             domains.sort_unstable();
             domains.dedup();
             let domains = domains.iter().map(|domain| self.domains.share(&**domain)).collect();
-            jobs.push(ItemJob::new(self.destinations.share(destination), spots, domains, due));
+            jobs.push(ItemJob::new(self.destinations.share(destination), recipients, domains, due));
         }
         self.jobs += jobs.len();
         self.items.insert(id, Box::new(Item::new(plan.entry, (plan.unsynced, plan.sender), jobs)));
@@ -275,9 +275,9 @@ impl Queue {
         let (entry, unsynced, is_last) = (item.entry(id), item.unsynced, item.open() == 1);
         item.set(index, JobState::Running);
         let Some(own) = item.jobs_mut().get_mut(index) else { return };
-        let spots = own.spots.as_slice().to_vec();
+        let recipients = own.recipients.as_slice().to_vec();
         let unrecorded = own.take_unrecorded();
-        let recipients = spots.iter().map(|spot| spot.number).collect();
+        let recipients = recipients.iter().map(|recipient| recipient.number).collect();
         let running = RunningJob {
             id,
             destination: Arc::clone(&destination),
@@ -286,7 +286,8 @@ impl Queue {
             began: Instant::now(),
         };
         self.running.insert(worker, running);
-        let job = Job { entry, destination, spots, unrecorded, unsynced, is_last, trust, down, index, started: number };
+        let job =
+            Job { entry, destination, recipients, unrecorded, unsynced, is_last, trust, down, index, started: number };
         // A worker lives as long as the queue.
         let _ = self.workers[worker].send(job);
     }
@@ -358,9 +359,9 @@ impl Queue {
         }
         if let JobResult::Again = result {
             self.make_ready((id, index));
-        } else if let JobResult::Later { spots, due } = result {
+        } else if let JobResult::Later { recipients, due } = result {
             let due = if again { 0 } else { due };
-            own.spots = spots.into();
+            own.recipients = recipients.into();
             item.put_off(index, due);
             self.due.push(Reverse((due, id, index as u32)));
         } else {

@@ -1,9 +1,8 @@
-//! The jobs of one destination that could start now: senders take turns.
+//! The ready jobs of one destination, in which senders take turns.
 //!
-//! Ten thousand messages of one sender do not keep another's single message waiting for
-//! more than one turn. A sender is known by a number here, which two may share: their mail
-//! then counts as one sender's. Most destinations have mail of one sender only, and no
-//! more memory than a list of it.
+//! Ten thousand messages of one sender delay another sender's single message by at most one turn.
+//! A sender is identified by a number; two senders with the same number share their turns. Most
+//! destinations have mail of one sender only, and then need no more memory than a list.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,21 +11,21 @@ use super::turns::JobRef;
 /// The ready jobs of one destination.
 #[derive(Default)]
 pub enum Ready {
-    /// None.
+    /// No job.
     #[default]
     Empty,
-    /// Those of one sender.
+    /// Jobs of one sender.
     Plain(u32, VecDeque<JobRef>),
-    /// Those of several.
+    /// Jobs of several senders.
     Fair(Box<Fair>),
 }
 
-/// Jobs by sender.
+/// Jobs of several senders.
 #[derive(Default)]
 pub struct Fair {
     senders: HashMap<u32, VecDeque<JobRef>>,
     count: usize,
-    /// Senders with jobs, each once.
+    /// The senders that have jobs, each once, in the order of their turns.
     turns: VecDeque<u32>,
 }
 
@@ -36,7 +35,7 @@ impl Ready {
         matches!(self, Self::Empty)
     }
 
-    /// How many jobs there are, among them some that are ready no more.
+    /// The number of jobs, including some that are no longer ready.
     pub fn len(&self) -> usize {
         match self {
             Self::Empty => 0,
@@ -45,7 +44,7 @@ impl Ready {
         }
     }
 
-    /// Adds a job behind those of its sender.
+    /// Adds a job behind the others of its sender.
     pub fn add(&mut self, sender: u32, job: JobRef) {
         match self {
             Self::Empty => *self = Self::Plain(sender, VecDeque::from([job])),
@@ -60,7 +59,7 @@ impl Ready {
         }
     }
 
-    /// Takes the first job of the sender whose turn it is.
+    /// Removes the first job of the sender whose turn it is.
     pub fn next(&mut self) -> Option<JobRef> {
         let (job, is_last) = match self {
             Self::Empty => return None,

@@ -322,7 +322,7 @@ impl Turns {
                     let is_news = started.is_probe || !matches!(destination.health, Health::Down(_));
                     if is_news {
                         destination.health.answered(is_slow, most);
-                        revived = std::mem::take(&mut destination.waiting_for_it);
+                        revived = std::mem::take(&mut destination.deferred_while_down);
                     }
                     destination.said = said;
                 }
@@ -436,7 +436,7 @@ impl Turns {
     pub fn clear_failures(&mut self, key: &Arc<Destination>) {
         let Some(destination) = self.known.get_mut(key) else { return };
         destination.health.clear_failures();
-        (destination.cleared_at, destination.waiting_for_it) = (self.count, Vec::new());
+        (destination.cleared_at, destination.deferred_while_down) = (self.count, Vec::new());
         self.reclass(key);
         self.offer_turn(key);
         self.drop_idle(key);

@@ -142,17 +142,17 @@ impl Worker {
     }
 
     fn open(&self, job: &mut Job) -> Result<Entry, JobResult> {
-        let opened = self.tools.spool.entry_for(job.entry, &job.spots).and_then(|mut entry| {
+        let opened = self.tools.spool.entry_for(job.entry, &job.recipients).and_then(|mut entry| {
             if job.unsynced {
                 entry.sync()?;
                 job.unsynced = false;
             }
-            entry.recover(job.spots.iter().map(|spot| spot.number as usize))?;
+            entry.recover(job.recipients.iter().map(|recipient| recipient.number as usize))?;
             Ok(entry)
         });
         match opened {
             // It could not be read when it was planned.
-            Ok(_) if job.spots.is_empty() => Err(JobResult::Stale),
+            Ok(_) if job.recipients.is_empty() => Err(JobResult::Stale),
             Ok(entry) => {
                 job.entry = entry.name();
                 self.check_given(&entry, job).map(|()| entry)
@@ -191,7 +191,7 @@ impl Worker {
     /// The whole job again after the first interval, nothing being written down.
     fn later(&self, job: &Job) -> JobResult {
         let due = sys::now() + self.tools.settings().config.queue.retry_min.as_secs();
-        JobResult::Later { spots: job.spots.clone(), due }
+        JobResult::Later { recipients: job.recipients.clone(), due }
     }
 
     /// One outcome for each recipient that is not settled; `None` if one of them
@@ -247,7 +247,7 @@ impl Worker {
 
 impl Attempt<'_> {
     fn open_slots(&self) -> Vec<RecipientEntry> {
-        let wanted = self.job.spots.iter().filter_map(|spot| self.entry.recipient(spot.number as usize));
+        let wanted = self.job.recipients.iter().filter_map(|recipient| self.entry.recipient(recipient.number as usize));
         wanted.filter(|s| s.record.state.is_open()).cloned().collect()
     }
 
@@ -293,7 +293,7 @@ impl Attempt<'_> {
                 self.log(number, outcome, None);
             }
             Fate::Deferred if !expired => {
-                if schedule.is_noted(arrival, last, self.now) {
+                if schedule.is_recorded(arrival, last, self.now) {
                     self.entry.defer(index, self.now)?;
                 }
                 let next = self.next_attempt();
@@ -350,7 +350,7 @@ impl Attempt<'_> {
             ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
         }
         self.job.entry = self.entry.name();
-        JobResult::Later { spots: left, due: self.next_attempt() }
+        JobResult::Later { recipients: left, due: self.next_attempt() }
     }
 
     fn finish(&self) -> JobResult {
@@ -359,7 +359,7 @@ impl Attempt<'_> {
             log::done(&self.entry.id());
         } else if !finish(self.spool, self.entry.name()) {
             let due = self.now + self.settings.config.queue.retry_min.as_secs();
-            return JobResult::Later { spots: self.job.spots.clone(), due };
+            return JobResult::Later { recipients: self.job.recipients.clone(), due };
         }
         JobResult::Vanished
     }

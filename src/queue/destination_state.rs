@@ -44,7 +44,7 @@ impl DestinationState {
             (Destination::Local, _) => Class::Local,
             (Destination::User(_) | Destination::Command(_), Health::Slow) => Class::SlowUser,
             (Destination::User(_) | Destination::Command(_), _) => Class::User,
-            (Destination::Remote(_), Health::Fresh) => Class::Unproven,
+            (Destination::Remote(_), Health::Unknown) => Class::Unproven,
             (Destination::Remote(_), Health::Proven(_)) => Class::Proven,
             (Destination::Remote(_), Health::Down(down)) if now < down.next_probe || self.running > 0 => Class::Defer,
             (Destination::Remote(_), Health::Slow | Health::Down(_)) => Class::Slow,

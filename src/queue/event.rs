@@ -1,7 +1,6 @@
-//! What the queue is told, and what it tells its workers.
+//! Events for the queue, and jobs for its workers.
 //!
-//! Values that go down channels; whoever sends one has no claim to it any more.
-//! Nothing here decides, waits or fails.
+//! Plain values that are moved through channels. Nothing here decides, waits or fails.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,55 +15,55 @@ use crate::retry::Schedule;
 use crate::spool::{EntryName, QueueId, RecipientRef};
 use crate::timeouts::Trust;
 
-/// What the queue is told.
+/// A message to the queue's thread.
 pub enum Event {
-    /// An entry was committed by this process, a moment ago.
+    /// An entry was committed by this process a moment ago.
     New(EntryName),
-    /// An entry was committed by another process, not long ago: it may be one of the
-    /// [`Event::Duplicates`], and waits for [`Event::DuplicatesDone`].
+    /// An entry was committed by another process lately. It may be one of two
+    /// [`Event::Duplicates`], and so waits for [`Event::DuplicatesDone`].
     Notified(EntryName),
-    /// Two files on disk have one id.
+    /// Two files in the spool have the same id.
     Duplicates(EntryName, EntryName),
-    /// All twins that were in the spool at the start were told of.
+    /// All duplicates that were in the spool at the start have been reported.
     DuplicatesDone,
-    /// An entry on disk that only the queue may look at: something is to be put in
-    /// order, which is done while no job of it runs.
+    /// An entry that is corrupt or that a crash left half done. Only the queue can have it
+    /// repaired, as it knows that none of its jobs is running.
     Repair(EntryName),
-    /// Entries on disk.
+    /// Entries that the scan of the spool has found.
     Scanned(Scanned),
-    /// A worker is done with a job.
+    /// A worker has ended a job.
     JobDone(Box<JobReport>),
-    /// Entries in the spool, of which some may be new to the queue: a person moved them.
+    /// Entries in the spool, some of them perhaps new to the queue: an administrator moved them.
     Appeared(Vec<EntryName>),
-    /// Try now what is waiting; says how many jobs that were.
+    /// Waiting jobs are to be tried now. The answer is their number.
     Flush(Selector, Sender<usize>),
-    /// What is known of destinations elsewhere: of all, or of those of one domain or name.
+    /// Asks for the status of all remote destinations, or of those of one domain or name.
     Hosts(Option<String>, Sender<Vec<DestinationStatus>>),
-    /// The messages that are at workers, each with the destination and for how long.
+    /// Asks for the running jobs.
     Running(Sender<Vec<RunningJob>>),
-    /// Other settings from now on.
+    /// New settings, after a reload.
     Settings(QueueSettings),
-    /// Everything on disk was reported; end when nothing is ready or running.
+    /// The whole spool was scanned: end when no job is ready or running.
     Drain,
-    /// Start nothing any more; end when nothing is running.
+    /// Start no more jobs, and end when none is running.
     Stop,
 }
 
-/// Which of the waiting jobs.
+/// A selection of jobs to flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
-    /// Every one.
+    /// All jobs.
     All,
-    /// The same, but what runs already is not tried once more.
+    /// All jobs; those that are running are not tried once more.
     Waiting,
-    /// Those of one message.
+    /// The jobs of one message.
     Message(QueueId),
-    /// Those with a recipient in one domain, and those that go to a host of that name.
+    /// The jobs with a recipient in this domain, and those for a host of this name.
     Domain(String),
 }
 
 impl Selector {
-    /// A queue id, or else a domain.
+    /// A queue id, or otherwise a domain.
     pub fn parse(word: &str) -> Self {
         match QueueId::parse(&word.to_ascii_uppercase()) {
             Some(id) => Self::Message(id),
@@ -73,73 +72,73 @@ impl Selector {
     }
 }
 
-/// A job that is at a worker.
+/// A job at a worker, for a listing.
 #[derive(Debug, Clone)]
 pub struct RunningJob {
     /// The message.
     pub id: QueueId,
     /// The destination.
     pub destination: Arc<Destination>,
-    /// Its recipients, by number.
+    /// The recipients, by number.
     pub recipients: Vec<u32>,
-    /// For how long.
+    /// The time since the job began.
     pub since: Duration,
     pub(super) began: Instant,
 }
 
-/// What the queue goes by.
+/// The configuration of the queue.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueSettings {
-    /// When to try again.
+    /// The retry intervals.
     pub schedule: Schedule,
-    /// Workers at once for one destination elsewhere.
+    /// Maximum number of jobs at the same time for one remote destination.
     pub per_destination: usize,
 }
 
-/// Entries that were found on disk, and how they are to be delivered.
+/// Entries that were found on disk.
 #[derive(Debug)]
 pub struct Scanned {
-    /// How.
+    /// How each is to be delivered.
     pub plans: Vec<Plan>,
-    /// Is told when the queue has them: who brings more waits for it, so that what
-    /// comes in meanwhile is not behind a thousand others.
+    /// Gets a message when the queue has taken the plans. The scan waits for it before it sends
+    /// more, so that new mail never queues behind thousands of old entries.
     pub taken: Sender<()>,
 }
 
-/// How an entry is to be delivered.
+/// The jobs of an entry.
 #[derive(Debug)]
 pub struct Plan {
     /// The entry.
     pub entry: EntryName,
     /// Whether it must be synced before it is acted on.
     pub unsynced: bool,
-    /// A number that stands for the sender: mail of different senders takes turns.
+    /// A number that identifies the sender: senders take turns.
     pub sender: u32,
-    /// A job for each destination.
+    /// One job for each destination.
     pub jobs: Vec<Planned>,
 }
 
-/// One destination of an entry.
+/// A job that is planned: recipients of an entry with the same destination.
 #[derive(Debug)]
 pub struct Planned {
     /// The destination.
     pub destination: Destination,
     /// The recipients.
     pub recipients: Vec<RecipientRef>,
-    /// By what a person names it, if the name of the destination does not say it.
+    /// The recipients' domains, for `flush DOMAIN`, unless `destination` names the only one.
     pub(super) domains: Vec<Box<str>>,
-    /// When the one that waits longest was last tried, in seconds since 1970; 0 for never.
+    /// The earliest last attempt of a recipient, in seconds since 1970; 0 if one was never tried.
     pub(super) last: Option<u64>,
 }
 
 impl Planned {
-    /// A destination without recipients.
+    /// A job without recipients.
     pub fn new(destination: Destination) -> Self {
         let domains = destination.domain_at_port().into_iter().map(Into::into).collect();
         Self { destination, recipients: Vec::new(), domains, last: None }
     }
 
-    /// Adds a recipient. `last` is when it was last tried, 0 for never.
+    /// Adds a recipient. `last` is the time of its last attempt, 0 for never.
     pub fn add(&mut self, recipient: RecipientRef, domain: &str, last: u64) {
         self.recipients.push(recipient);
         if !self.destination.is_mx_of(domain) {
@@ -149,7 +148,7 @@ impl Planned {
     }
 }
 
-/// One entry and one destination, at a worker.
+/// A job at a worker.
 #[derive(Debug)]
 pub struct Job {
     /// The entry.
@@ -158,21 +157,21 @@ pub struct Job {
     pub destination: Arc<Destination>,
     /// The recipients.
     pub recipients: Vec<RecipientRef>,
-    /// Outcomes of an earlier attempt that could not be written down.
+    /// Outcomes of an earlier attempt that could not be recorded.
     pub unrecorded: Vec<(u32, Outcome)>,
     /// Whether the entry must be synced first.
     pub unsynced: bool,
-    /// Whether the rest of the entry is settled: then the worker finishes it.
+    /// Whether the rest of the entry is settled, so that the worker removes the entry.
     pub is_last: bool,
-    /// How patient it is with the destination's hosts.
+    /// The standing of the destination, which decides how long the worker waits for its hosts.
     pub trust: Trust,
-    /// The destination is down: its mail is deferred without being tried.
+    /// Set if the destination is down: its mail is deferred without an attempt.
     pub down: Option<Arc<Down>>,
     pub(super) index: usize,
     pub(super) started: u64,
 }
 
-/// A connection that an idle worker keeps open.
+/// A connection that a worker without a job keeps open.
 #[derive(Debug, Clone)]
 pub struct OpenConnection {
     /// The destination of the last job that used it.
@@ -181,41 +180,41 @@ pub struct OpenConnection {
     pub address: Endpoint,
 }
 
-/// What a worker has to say.
+/// The end of a job.
 #[derive(Debug)]
 pub struct JobReport {
     /// The worker.
     pub worker: usize,
     /// The job.
     pub job: Job,
-    /// What became of it.
+    /// The result.
     pub result: JobResult,
-    /// What it showed of the destination.
+    /// What the attempt showed about the destination.
     pub contact: Contact,
-    /// The address that was used last.
+    /// The address of the last connection.
     pub address: Option<Endpoint>,
     /// The connection that the worker keeps open for its next job.
     pub connection: Option<OpenConnection>,
-    /// New entries that the job made.
+    /// New entries that the job created.
     pub children: Vec<EntryName>,
 }
 
-/// What became of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub enum JobResult {
     /// Every recipient of the job is settled.
     Settled,
-    /// These recipients are to be tried at this time.
+    /// Recipients are left, to be tried again later.
     Later {
-        /// Who they are.
+        /// The recipients that are left.
         recipients: Vec<RecipientRef>,
-        /// In seconds since 1970.
+        /// The time of the next attempt, in seconds since 1970.
         due: u64,
     },
-    /// Nothing was tried: when its turn comes again.
+    /// Nothing was tried: the job is ready again at once.
     Again,
-    /// Recipients have another destination now: plan the entry anew.
+    /// A recipient has another destination now: the entry has to be planned anew.
     Stale,
-    /// The entry is gone, or not to be touched again.
+    /// The entry is gone, or must not be touched any more.
     Vanished,
 }

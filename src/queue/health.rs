@@ -1,12 +1,11 @@
-//! What is thought of one destination, and how many jobs it may have running.
+//! The health of one destination, and how many of its jobs may run at the same time.
 //!
-//! A destination of which nothing is known gets a few connections. With every attempt that
-//! a host there answers it earns one more, up to the limit of the configuration; each one
-//! that no host answers halves them, and where nothing is left of them the destination is
-//! *down*: its mail is deferred at once, without being tried, until it is time for a probe,
-//! and a probe succeeds. A destination that is slow gets few, whatever it earned. Users of
-//! this system, whose agents and commands may hang like a host, are treated alike. Pure: the
-//! clock is an argument.
+//! A destination about which nothing is known gets a few connections. It earns one more with every
+//! attempt that a host answers, up to the limit of the configuration. Each attempt that no host
+//! answers halves them; when none is left, the destination is *down*: its mail is deferred at
+//! once without an attempt, until a probe succeeds. A slow destination gets few connections,
+//! whatever it has earned. The users of this system are treated alike, since their agents and
+//! commands may hang as a host may. Pure functions: the clock is an argument.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,46 +15,46 @@ use crate::endpoint::Endpoint;
 use crate::outcome::Outcome;
 use crate::timeouts::Trust;
 
-/// Connections to a destination of which nothing is known.
+/// Connections to a destination about which nothing is known.
 pub const UNPROVEN: usize = 4;
-/// Connections once its first attempt was answered.
-const FIRST: usize = 8;
-/// Connections to one that is slow.
+/// Connections after the first attempt that was answered.
+const FIRST_PROVEN: usize = 8;
+/// Connections to a slow destination.
 const SLOW: usize = 4;
-/// From the first failure until the first probe; this doubles with each probe that fails.
-const FIRST_QUIET: Duration = Duration::from_secs(5);
-/// The longest time between two probes.
-const MAX_QUIET: Duration = Duration::from_secs(75);
+/// The time from the first failure until the first probe; it doubles with each failed probe.
+const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
+/// The maximum time between two probes.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
 
-/// What is thought of a destination.
+/// The health of a destination.
 #[derive(Debug, Default)]
 pub enum Health {
     /// Nothing is known.
     #[default]
-    Fresh,
-    /// It answers; so many jobs may run.
+    Unknown,
+    /// Hosts answer; at most this many jobs may run.
     Proven(usize),
-    /// It takes its time.
+    /// The last attempt took long.
     Slow,
-    /// Nobody answers.
+    /// No host answers.
     Down(Arc<Down>),
 }
 
-/// Since when nobody answers.
+/// A destination that is down.
 #[derive(Debug, Clone)]
 pub struct Down {
-    /// Since then.
+    /// When the first attempt failed.
     pub since: Instant,
-    /// No probe is made before.
+    /// The time of the next probe.
     pub next_probe: Instant,
-    /// What the last attempt led to.
+    /// The outcome of the last attempt.
     pub why: Outcome,
-    /// How many attempts have failed since.
+    /// Failed attempts since then.
     probes: u32,
 }
 
 impl Down {
-    /// What becomes of mail that is not tried because of it.
+    /// The outcome for mail that is deferred without an attempt.
     pub fn outcome(&self) -> Outcome {
         let minutes = self.since.elapsed().as_secs() / 60;
         let why = format!("not tried: the destination has been down for {minutes} min: {}", self.why.why);
@@ -63,91 +62,93 @@ impl Down {
     }
 }
 
-/// What is known of a destination for people to read, in [`crate::queue::Event::Hosts`].
+/// The status of a destination in the listing of [`crate::queue::Event::Hosts`].
 #[derive(Debug, Clone)]
 pub struct DestinationStatus {
     /// The destination.
     pub destination: Arc<Destination>,
-    /// The address that was used last.
+    /// The address of the last connection.
     pub address: Option<Endpoint>,
     /// `new`, `up`, `slow` or `down`.
     pub state: &'static str,
-    /// Jobs that run.
+    /// Running jobs.
     pub running: usize,
-    /// Jobs that may run at once now.
+    /// Maximum number of running jobs now.
     pub limit: usize,
-    /// Jobs that are ready to run.
+    /// Ready jobs.
     pub ready: usize,
-    /// For how long it has been down, and how long until a probe may be made.
+    /// How long it has been down, and the time until the next probe.
     pub down: Option<(Duration, Duration)>,
-    /// What was said last, if that was no success.
+    /// The last outcome that was not a delivery.
     pub said: Option<Box<Outcome>>,
 }
 
 impl Health {
-    /// A host answered, and the attempt took so long.
+    /// Notes that a host answered, and whether the attempt took long.
     pub fn answered(&mut self, is_slow: bool, most: usize) {
         *self = match self {
             _ if is_slow => Self::Slow,
             Self::Proven(window) => Self::Proven((*window + 1).min(most)),
-            Self::Fresh | Self::Slow | Self::Down(_) => Self::Proven(FIRST.min(most)),
+            Self::Unknown | Self::Slow | Self::Down(_) => Self::Proven(FIRST_PROVEN.min(most)),
         };
     }
 
-    /// No host answered, while so many other jobs run. Whether it is down now and was not
-    /// before: a host that takes no more than what runs is not down.
-    pub fn failed(&mut self, why: Outcome, running: usize, longest_quiet: Duration, now: Instant) -> bool {
+    /// Notes that no host answered while `running` other jobs run; returns whether the
+    /// destination has just gone down. A host that accepts no more connections than those that
+    /// are open is not down.
+    pub fn failed(&mut self, why: Outcome, running: usize, max_probe_interval: Duration, now: Instant) -> bool {
         let (since, probes, was_up) = match self {
             Self::Proven(window) if *window > 1 || running > 0 => {
                 *window = (*window / 2).max(1);
                 return false;
             }
             Self::Down(down) => (down.since, down.probes.saturating_add(1), false),
-            Self::Fresh | Self::Slow | Self::Proven(_) => (now, 0, true),
+            Self::Unknown | Self::Slow | Self::Proven(_) => (now, 0, true),
         };
-        let quiet = FIRST_QUIET.saturating_mul(1 << probes.min(10)).min(MAX_QUIET).min(longest_quiet);
-        *self = Self::Down(Arc::new(Down { since, next_probe: now + quiet, why, probes }));
+        let until_probe =
+            FIRST_PROBE_AFTER.saturating_mul(1 << probes.min(10)).min(MAX_PROBE_INTERVAL).min(max_probe_interval);
+        *self = Self::Down(Arc::new(Down { since, next_probe: now + until_probe, why, probes }));
         was_up
     }
 
-    /// It is slow from now on; what is down stays so.
+    /// Notes that it is slow, unless it is down.
     pub fn slow_down(&mut self) {
         if !matches!(self, Self::Down(_)) {
             *self = Self::Slow;
         }
     }
 
-    /// Nothing bad is thought of it any more.
+    /// Forgets that it was slow or down.
     pub fn clear_failures(&mut self) {
         if matches!(self, Self::Slow | Self::Down(_)) {
-            *self = Self::Fresh;
+            *self = Self::Unknown;
         }
     }
 
-    /// How many jobs may run at once, at most `most`.
+    /// Maximum number of running jobs, at most `most`.
     pub fn limit(&self, most: usize) -> usize {
         match self {
-            Self::Fresh => UNPROVEN.min(most),
+            Self::Unknown => UNPROVEN.min(most),
             Self::Proven(window) => (*window).clamp(1, most),
             Self::Slow => SLOW.min(most),
-            // The probe.
+            // Only the probe.
             Self::Down(_) => 1,
         }
     }
 
-    /// How patient a job is with it.
+    /// Its standing for a new job.
     pub fn trust(&self) -> Trust {
         match self {
-            Self::Fresh => Trust::Unproven,
+            Self::Unknown => Trust::Unproven,
             Self::Proven(_) => Trust::Proven,
             Self::Slow | Self::Down(_) => Trust::Slow,
         }
     }
 
-    /// In a word.
+    /// The word for the listing.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Fresh => "new",
+            Self::Unknown => "new",
             Self::Proven(_) => "up",
             Self::Slow => "slow",
             Self::Down(_) => "down",
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_earned_one_by_one_and_lost_by_halves() {
+    fn each_answer_earns_a_connection_and_each_failure_halves_them() {
         let mut health = Health::default();
         let mut limits = vec![health.limit(20)];
         for _ in 0..15 {
@@ -186,28 +187,28 @@ mod tests {
     }
 
     #[test]
-    fn probes_of_one_that_is_down_become_rarer_up_to_a_bound() {
+    fn probes_become_rarer_up_to_a_limit() {
         let (mut health, now) = (Health::default(), Instant::now());
-        let mut quiet = |longest| {
+        let mut until_probe = |longest| {
             health.failed(silence(), 0, longest, now);
             let Health::Down(down) = &health else { panic!("{health:?}") };
             assert_eq!(down.since, now);
             (down.next_probe - now).as_secs()
         };
-        assert_eq!([LONG; 7].map(&mut quiet), [5, 10, 20, 40, 75, 75, 75]);
-        assert_eq!(quiet(Duration::from_secs(1)), 1);
+        assert_eq!([LONG; 7].map(&mut until_probe), [5, 10, 20, 40, 75, 75, 75]);
+        assert_eq!(until_probe(Duration::from_secs(1)), 1);
         health.answered(false, 20);
-        assert_eq!(health.limit(20), FIRST);
+        assert_eq!(health.limit(20), FIRST_PROVEN);
     }
 
     #[test]
-    fn a_slow_one_gets_few_connections_until_it_is_quick() {
+    fn a_slow_destination_gets_few_connections_until_it_is_fast() {
         let mut health = Health::Proven(20);
         health.slow_down();
         assert_eq!((health.limit(20), health.trust()), (SLOW, Trust::Slow));
         health.answered(true, 20);
         assert_eq!(health.limit(20), SLOW);
         health.answered(false, 20);
-        assert_eq!((health.limit(20), health.trust()), (FIRST, Trust::Proven));
+        assert_eq!((health.limit(20), health.trust()), (FIRST_PROVEN, Trust::Proven));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::thin_out;
+use super::shrink;
 
 /// Values, and how many jobs use each.
 pub struct Interner<T: ?Sized>(HashMap<Arc<T>, u32>);
@@ -33,7 +33,7 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
         *count -= 1;
         if *count == 0 {
             self.0.remove(value);
-            thin_out(&mut self.0);
+            shrink(&mut self.0);
         }
     }
 

@@ -1,16 +1,25 @@
-//! What is due next.
+//! The queue: jobs that wait, jobs that are ready, and jobs at workers.
 //!
-//! One thread owns the queue and is told things by [`Event`]s; nothing here is
-//! shared. Its unit is the job, one entry and one destination: jobs of one entry
-//! run side by side. A job is *waiting* for its time, *ready* for its destination's
-//! turn (see `turns`), *running* at a worker, or settled. Nothing is kept on
-//! disk here: the queue can be rebuilt from the spool at any time, and an entry that
-//! was reported twice is known. A million messages may wait: no step but a flush
-//! looks at all of them, and what they take in memory is given back. Does not know
-//! what a destination means, and opens no entry itself.
+//! - `destination_state`: one destination that has jobs, or had some lately
+//! - `event`: events for the queue, and jobs for its workers
+//! - `flush`: trying waiting jobs at once
+//! - `health`: how many jobs of a destination may run, by what its hosts have done
+//! - `intern`: one copy in memory of each destination and domain
+//! - `item`: one entry in memory
+//! - `pool`: shares of the pool of workers
+//! - `ready`: the ready jobs of one destination, in which senders take turns
+//! - `turns`: which destination may start a job
+//!
+//! One thread owns the queue and receives [`Event`]s; nothing is shared. The unit is the job:
+//! the recipients of one entry with one destination. Jobs of one entry run side by side. A job is
+//! *waiting* for the time of its next attempt, *ready* for its destination's turn, *running* at a
+//! worker, or settled. The queue keeps nothing on disk: it can be rebuilt from the spool at any
+//! time, and an entry that is reported twice is recognized. A million messages may wait: only a
+//! flush looks at all of them, and memory is given back when they are gone. The queue opens no
+//! entry itself.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +34,7 @@ use crate::timeouts::HostTimeouts;
 
 mod destination_state;
 mod event;
+mod flush;
 mod health;
 mod intern;
 mod item;
@@ -40,20 +50,20 @@ use intern::Interner;
 use item::{Item, ItemEnd, ItemJob, JobState};
 use turns::{JobRef, NextJob, Turns};
 
-/// The longest sleep while something waits, so that a change of the clock is noticed.
-const NAP: Duration = Duration::from_secs(600);
-/// After so many jobs over one connection other destinations have a turn, if they wait for it.
+/// Maximum sleep while a job waits, so that a change of the clock is noticed.
+const MAX_SLEEP: Duration = Duration::from_secs(600);
+/// Maximum number of jobs over one connection in a row while other destinations wait.
 const MAX_STREAK: usize = 8;
-/// What is this small may have room that it does not need.
-const SMALL: usize = 4096;
+/// Collections below this capacity are never shrunk.
+const MIN_CAPACITY: usize = 4096;
 
-/// What the queue asks of the spool.
+/// What the queue needs from the spool and the workers.
 pub struct SpoolTasks {
-    /// Plans a new entry, `None` if there is nothing to do.
+    /// Plans a new entry; `None` if there is nothing to do.
     pub load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
-    /// Which of two files of one id, on which nothing is done, counts.
+    /// Decides which of two files with the same id counts. Neither has a running job.
     pub choose: Box<dyn Fn(EntryName, EntryName) -> EntryName + Send>,
-    /// Removes an entry of which everything is settled.
+    /// Removes an entry whose recipients are all settled; false if it is still there.
     pub finish: Box<dyn Fn(EntryName) -> bool + Send>,
     /// Lets addresses that are down be tried at once.
     pub clear_failures: Box<dyn Fn() + Send>,
@@ -65,36 +75,36 @@ struct IdleWorker {
     connection: Option<OpenConnection>,
 }
 
-/// The queue's own thread.
+/// The state of the queue, owned by its thread.
 pub struct Queue {
     settings: QueueSettings,
     events: Receiver<Event>,
     workers: Vec<Sender<Job>>,
     tasks: SpoolTasks,
     items: HashMap<QueueId, Box<Item>>,
-    /// Jobs of all items.
+    /// The number of jobs of all items.
     jobs: usize,
     /// The destinations of all jobs.
     destinations: Interner<Destination>,
-    /// Domains of recipients that a destination does not name.
+    /// The domains of recipients, where a destination does not name them.
     domains: Interner<str>,
     turns: Turns,
-    /// What waits, and what waited when this was noted.
+    /// Waiting jobs by the time of their next attempt, with outdated elements among them.
     due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
     idle: Vec<IdleWorker>,
-    /// How many jobs each worker began one after the other over one connection.
+    /// For each worker, how many jobs it has begun in a row over one connection.
     streaks: Vec<usize>,
-    /// The jobs that run, by worker.
+    /// The running jobs, by worker.
     running: HashMap<usize, RunningJob>,
-    /// What other processes committed before the names in the spool are known.
-    early: Option<Vec<EntryName>>,
+    /// Entries of other processes, held back until all duplicates are known.
+    held_back: Option<Vec<EntryName>>,
     draining: bool,
     stopping: bool,
 }
 
 impl Queue {
-    /// An empty queue. Workers are named by their place in `workers`; what they wait for
-    /// goes by `timeouts`.
+    /// An empty queue. A worker's number is its index in `workers`; `timeouts` are those of its
+    /// connections.
     pub fn new(
         settings: QueueSettings,
         events: Receiver<Event>,
@@ -116,19 +126,19 @@ impl Queue {
             due: BinaryHeap::new(),
             idle,
             running: HashMap::new(),
-            early: Some(Vec::new()),
+            held_back: Some(Vec::new()),
             draining: false,
             stopping: false,
             workers,
         }
     }
 
-    /// Works until it is told to stop and nothing runs any more.
+    /// Runs until the queue is told to end and no job is running.
     pub fn run(mut self) {
         loop {
             if !self.stopping {
                 self.turns.note_time();
-                self.wake_due();
+                self.make_due_ready();
                 self.dispatch();
                 self.turns.set_timeouts();
             }
@@ -144,7 +154,8 @@ impl Queue {
     }
 
     fn next_event(&mut self) -> Result<Event, RecvTimeoutError> {
-        let due = self.due.peek().map(|Reverse((due, ..))| self.settings.schedule.wait(*due, sys::now()).min(NAP));
+        let due =
+            self.due.peek().map(|Reverse((due, ..))| self.settings.schedule.wait(*due, sys::now()).min(MAX_SLEEP));
         match due.into_iter().chain(self.turns.next_note()).min() {
             Some(wait) if !self.stopping => self.events.recv_timeout(wait),
             _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -154,16 +165,18 @@ impl Queue {
     fn take(&mut self, event: Event) {
         match event {
             Event::New(entry) => self.load(entry, false),
-            Event::Notified(entry) => match &mut self.early {
-                Some(early) => early.push(entry),
+            Event::Notified(entry) => match &mut self.held_back {
+                Some(held_back) => held_back.push(entry),
                 None => self.load(entry, false),
             },
             Event::Duplicates(first, second) => self.choose(first, second),
-            Event::DuplicatesDone => self.early.take().into_iter().flatten().for_each(|entry| self.load(entry, false)),
+            Event::DuplicatesDone => {
+                self.held_back.take().into_iter().flatten().for_each(|entry| self.load(entry, false))
+            }
             Event::Repair(entry) => self.load(entry, true),
             Event::Scanned(Scanned { plans, taken }) => {
                 plans.into_iter().for_each(|plan| self.insert(plan));
-                // Whoever waits for it may have gone, here and below.
+                // The receiver may be gone, here and below.
                 let _ = taken.try_send(());
             }
             Event::JobDone(report) => self.report(*report),
@@ -192,7 +205,8 @@ impl Queue {
         }
     }
 
-    /// What is known was accepted since: its twin comes of what is done with it now.
+    /// Loads one of two duplicates. If the id is known, the entry was accepted after the start,
+    /// and its jobs take care of both files.
     fn choose(&mut self, first: EntryName, second: EntryName) {
         if !self.items.contains_key(&first.id) {
             let counts = (self.tasks.choose)(first, second);
@@ -208,7 +222,7 @@ impl Queue {
         let mut jobs = Vec::with_capacity(plan.jobs.len());
         for (index, planned) in (0..).zip(plan.jobs) {
             let due = match planned.last {
-                // It could not be read: not again at once, or it would be for ever.
+                // It could not be read: a retry at once would repeat that for ever.
                 _ if planned.recipients.is_empty() => sys::now() + self.settings.schedule.min.as_secs(),
                 last => self.settings.schedule.next_attempt(id.seconds(), last.unwrap_or(0), id.seed()),
             };
@@ -224,21 +238,21 @@ impl Queue {
         self.close(id);
     }
 
-    /// Makes ready what is due.
-    fn wake_due(&mut self) {
+    /// Makes the jobs ready that are due.
+    fn make_due_ready(&mut self) {
         let now = sys::now();
         while let Some(&Reverse((due, id, index))) = self.due.peek() {
             if !self.settings.schedule.wait(due, now).is_zero() {
                 break;
             }
             self.due.pop();
-            // A job that was flushed or rescheduled since is not what this says.
+            // The job may have been flushed or rescheduled since.
             if waits_until(&self.items, (id, index as usize)) == Some(due) {
                 self.make_ready((id, index as usize));
             }
         }
-        // Each flush leaves a time behind that means nothing any more.
-        if self.due.len() > 2 * self.jobs + SMALL {
+        // Every flush leaves outdated elements behind.
+        if self.due.len() > 2 * self.jobs + MIN_CAPACITY {
             let items = &self.items;
             self.due.retain(|Reverse((due, id, index))| waits_until(items, (*id, *index as usize)) == Some(*due));
             self.due.shrink_to(self.jobs);
@@ -253,7 +267,7 @@ impl Queue {
         }
     }
 
-    /// Gives ready jobs to idle workers.
+    /// Starts ready jobs while workers are idle.
     fn dispatch(&mut self) {
         while !self.idle.is_empty() {
             let items = &self.items;
@@ -266,22 +280,22 @@ impl Queue {
 
     fn hand_out(&mut self, begun: NextJob) {
         let worker = self.choose_worker(&begun.destination, begun.address.as_ref());
-        self.hand_to(worker, begun);
+        self.start_job(worker, begun);
     }
 
-    fn hand_to(&mut self, worker: usize, begun: NextJob) {
-        let NextJob { destination, job: (id, index), number, trust, down, .. } = begun;
+    /// Sends a job to a worker.
+    fn start_job(&mut self, worker: usize, next: NextJob) {
+        let NextJob { destination, job: (id, index), number, trust, down, .. } = next;
         let Some(item) = self.items.get_mut(&id) else { return };
         let (entry, unsynced, is_last) = (item.entry(id), item.unsynced, item.open() == 1);
         item.set(index, JobState::Running);
         let Some(own) = item.jobs_mut().get_mut(index) else { return };
         let recipients = own.recipients.as_slice().to_vec();
         let unrecorded = own.take_unrecorded();
-        let recipients = recipients.iter().map(|recipient| recipient.number).collect();
         let running = RunningJob {
             id,
             destination: Arc::clone(&destination),
-            recipients,
+            recipients: recipients.iter().map(|recipient| recipient.number).collect(),
             since: Duration::ZERO,
             began: Instant::now(),
         };
@@ -292,8 +306,8 @@ impl Queue {
         let _ = self.workers[worker].send(job);
     }
 
-    /// An idle worker: one that keeps a connection to the destination or at least to its
-    /// address; otherwise one that keeps none, so that connections last.
+    /// Removes an idle worker, preferably one with a connection to the destination, then one with
+    /// a connection to its address, then one without a connection, so that connections last.
     fn choose_worker(&mut self, destination: &Arc<Destination>, address: Option<&Endpoint>) -> usize {
         let connections = || self.idle.iter().map(|worker| worker.connection.as_ref());
         let to_destination = connections().position(|c| c.is_some_and(|c| c.destination == *destination));
@@ -309,7 +323,7 @@ impl Queue {
         let destination = Arc::clone(&job.destination);
         let revived = self.turns.end((&destination, job.started), contact, address);
         self.note_result(job, result);
-        // Mail that was deferred while its destination was down need not wait any longer.
+        // Mail that was deferred while its destination was down is ready again.
         for job in revived {
             if destination_of(&self.items, job).is_some_and(|own| own == destination)
                 && waits_until(&self.items, job).is_some()
@@ -319,15 +333,15 @@ impl Queue {
         }
         children.into_iter().for_each(|child| self.load(child, false));
         if let Some(begun) = connection.as_ref().and_then(|open| self.begin_more(worker, &open.destination)) {
-            self.hand_to(worker, begun);
+            self.start_job(worker, begun);
         } else {
             self.streaks[worker] = 0;
             self.idle.push(IdleWorker { number: worker, connection });
         }
     }
 
-    /// More for the destination to which a worker keeps a connection, unless others should
-    /// have a turn.
+    /// The next job for the destination of a worker's open connection, unless other destinations
+    /// should have a turn.
     fn begin_more(&mut self, worker: usize, destination: &Arc<Destination>) -> Option<NextJob> {
         if self.stopping || self.streaks[worker] >= MAX_STREAK && self.turns.is_wanted_elsewhere(destination) {
             return None;
@@ -338,8 +352,7 @@ impl Queue {
         Some(begun)
     }
 
-    /// What is known of destinations: of all, or of a domain, a host, or a name as the
-    /// list has it.
+    /// The status of all remote destinations, or of those with a name.
     fn statuses(&self, of: Option<&str>) -> Vec<DestinationStatus> {
         let Some(name) = of else { return self.turns.statuses(|_| true) };
         self.turns.statuses(|destination| destination.has_name(name))
@@ -375,7 +388,7 @@ impl Queue {
         self.close(id);
     }
 
-    /// Does what is to come when nothing of an entry runs any more.
+    /// Acts on the end of an entry if none of its jobs is running.
     fn close(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id).filter(|item| item.running() == 0) else { return };
         let (entry, end, is_settled) = (item.entry(id), item.end, item.open() == 0);
@@ -388,7 +401,7 @@ impl Queue {
         }
     }
 
-    /// An entry that could not be removed has one job: to be looked at.
+    /// Replaces the jobs of an entry that could not be removed by one that tries again later.
     fn finish_later(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
         let jobs = vec![Planned::new(Destination::Local)];
@@ -406,7 +419,7 @@ impl Queue {
         let Some(item) = self.items.get_mut(&id).filter(|_| !unrecorded.is_empty()) else { return };
         let by_number = item.by_number();
         for (number, outcome) in unrecorded {
-            // One that cannot be read now has a job without recipients, which owes for all.
+            // If it cannot be read now, its one job without recipients keeps all outcomes.
             let at = by_number.get(&number).copied().unwrap_or(0);
             if let Some(job) = item.jobs_mut().get_mut(at) {
                 job.unrecorded.get_or_insert_default().0.push((number, outcome));
@@ -416,7 +429,7 @@ impl Queue {
 
     fn forget(&mut self, id: QueueId) {
         let Some(item) = self.items.remove(&id) else { return };
-        thin_out(&mut self.items);
+        shrink(&mut self.items);
         self.jobs -= item.jobs().len();
         for job in item.jobs() {
             for domain in job.domains.as_slice() {
@@ -425,48 +438,10 @@ impl Queue {
             self.destinations.release(&job.destination);
         }
     }
-
-    /// Makes ready what waits; how much that was, with what was so already.
-    fn flush(&mut self, selector: &Selector) -> usize {
-        let mut found: Vec<(Option<u64>, JobRef)> = Vec::new();
-        let mut note = |id: QueueId, item: &Item, is_meant: &dyn Fn(&ItemJob) -> bool| {
-            let open = item.jobs().iter().enumerate().filter(|(_, job)| job.state() != JobState::Settled);
-            found.extend(open.filter(|(_, job)| is_meant(job)).map(|(index, job)| (job.due(), (id, index))));
-        };
-        match selector {
-            Selector::All | Selector::Waiting => self.items.iter().for_each(|(id, item)| note(*id, item, &|_| true)),
-            Selector::Message(id) => self.items.get(id).into_iter().for_each(|item| note(*id, item, &|_| true)),
-            Selector::Domain(domain) => {
-                let exchangers = self.destinations.find(&Destination::mx(domain));
-                let name = self.domains.find(domain);
-                let is_meant = |job: &ItemJob| {
-                    exchangers.as_ref().is_some_and(|wanted| Arc::ptr_eq(wanted, &job.destination))
-                        || name.as_ref().is_some_and(|name| job.domains.as_slice().iter().any(|d| Arc::ptr_eq(name, d)))
-                };
-                if exchangers.is_some() || name.is_some() {
-                    self.items.iter().for_each(|(id, item)| note(*id, item, &is_meant));
-                }
-            }
-        }
-        let count = found.len();
-        // An attempt that runs may have begun before whoever asks has mended something.
-        for &(_, (id, index)) in found.iter().filter(|(due, _)| due.is_none() && *selector != Selector::Waiting) {
-            let own = self.items.get_mut(&id).and_then(|item| item.jobs_mut().get_mut(index));
-            own.into_iter().for_each(|job| job.again = job.state() == JobState::Running);
-        }
-        let mut waiting: Vec<_> = found.into_iter().filter_map(|(due, job)| Some((due?, job))).collect();
-        waiting.sort_unstable();
-        let destinations: HashSet<Arc<Destination>> =
-            waiting.iter().filter_map(|&(_, job)| destination_of(&self.items, job)).collect();
-        destinations.iter().for_each(|destination| self.turns.clear_failures(destination));
-        (self.tasks.clear_failures)();
-        waiting.into_iter().for_each(|(_, job)| self.make_ready(job));
-        count
-    }
 }
 
-/// The size of a job's entry, if the job is still ready. One of an entry that is to be
-/// planned anew or forgotten is not.
+/// The size of a job's entry, if the job is still ready. A job whose entry is to be planned anew
+/// or forgotten is not.
 fn size_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, destination: &Arc<Destination>) -> Option<u64> {
     let item = items.get(&id).filter(|item| item.end == ItemEnd::Finish && item.is_ready(index, destination))?;
     Some(item.entry(id).size)
@@ -480,9 +455,9 @@ fn destination_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef) -> O
     items.get(&id)?.jobs().get(index).map(|job| Arc::clone(&job.destination))
 }
 
-/// Gives back the room of what was once much more.
-fn thin_out<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
-    if map.capacity() > SMALL && map.len() < map.capacity() / 8 {
+/// Shrinks a map that was once much larger.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > MIN_CAPACITY && map.len() < map.capacity() / 8 {
         map.shrink_to(2 * map.len());
     }
 }

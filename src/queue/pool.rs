@@ -1,71 +1,71 @@
-//! How the pool of workers is shared out.
+//! Shares of the pool of workers.
 //!
-//! What others' machines do wrong must stop nobody else's mail. So destinations fall into
-//! classes, and each class holds a part of the workers at most:
+//! Faulty hosts and users must not delay the mail of others. So destinations fall into classes,
+//! and each class may occupy at most a part of the workers:
 //!
-//! | class | holds at most, of N workers |
+//! | class | maximum, of N workers |
 //! | --- | --- |
-//! | [`Class::Local`] what is settled on this host at once | N |
-//! | [`Class::Defer`] mail for what is down, deferred without being tried | N/4 |
-//! | [`Class::User`] agents and commands of users | N/2 together with the slow ones |
-//! | [`Class::SlowUser`] the same, which take their time | N/4 |
-//! | [`Class::Proven`] hosts that answer | 7/8 N together with the next two |
-//! | [`Class::Unproven`] hosts of which nothing is known | N/2 together with the slow ones |
-//! | [`Class::Slow`] hosts that are slow, and probes of what is down | N/4 |
+//! | [`Class::Local`]: settled on this host at once | N |
+//! | [`Class::Defer`]: deferred without an attempt, as the destination is down | N/4 |
+//! | [`Class::User`]: agents and commands of users | N/2, slow ones included |
+//! | [`Class::SlowUser`]: slow agents and commands | N/4 |
+//! | [`Class::Proven`]: hosts that answer | 7/8 N, the next two classes included |
+//! | [`Class::Unproven`]: hosts about which nothing is known | N/2, slow ones included |
+//! | [`Class::Slow`]: slow hosts, and probes of hosts that are down | N/4 |
 //!
-//! What becomes slow while it runs may be more than that: it takes no new host's place.
-//! So there is always room for a destination of one class, whatever those of the others do.
-//! Counts only: whose turn it is in a class is for `turns`.
+//! Jobs that become slow while they run may exceed N/4; the excess does not count against
+//! unproven hosts. So there are always workers for every class, whatever the others do. This file
+//! only counts: `turns` decides which destination of a class is next.
 
 use std::time::Duration;
 
 use super::health::UNPROVEN;
 use crate::timeouts::HostTimeouts;
 
-/// The longest silence of an unproven host while three quarters of their workers are taken.
-const UNPROVEN_SILENCE: Duration = Duration::from_millis(1500);
-/// The same while others wait for its worker.
-const WANTED_SILENCE: Duration = Duration::from_millis(750);
-/// The same for a slow one.
-const SLOW_SILENCE: Duration = Duration::from_secs(30);
+/// Maximum silence of an unproven host while three quarters of the workers for them are taken.
+const CROWDED_UNPROVEN_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Maximum silence of an unproven host while others wait for its worker.
+const WANTED_UNPROVEN_TIMEOUT: Duration = Duration::from_millis(750);
+/// Maximum silence of a slow host while others wait for its worker.
+const WANTED_SLOW_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What destinations fall into; the head of this file says how many workers each gets.
+/// The class of a destination, with a share of the workers: see the head of this file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Settled on this host at once.
     Local,
-    /// Deferred without being tried, for the destination is down.
+    /// Deferred without an attempt, as the destination is down.
     Defer,
     /// Agents and commands of users.
     User,
-    /// The same, which take their time.
+    /// Slow agents and commands of users.
     SlowUser,
     /// Hosts that answer.
     Proven,
-    /// Hosts of which nothing is known.
+    /// Hosts about which nothing is known.
     Unproven,
-    /// Hosts that are slow, and probes of what is down.
+    /// Slow hosts, and probes of hosts that are down.
     Slow,
 }
 
-/// All of them, in the order of their numbers.
+/// All classes, in the order of their numbers.
 pub const CLASSES: [Class; 7] =
     [Class::Local, Class::Defer, Class::User, Class::SlowUser, Class::Proven, Class::Unproven, Class::Slow];
 
-/// The workers.
+/// The workers, counted by the class of their jobs.
 pub struct Pool {
     workers: usize,
-    /// Jobs that run, by class.
+    /// Running jobs by class.
     pub running: [usize; CLASSES.len()],
 }
 
 impl Pool {
-    /// So many workers, all of them idle.
+    /// A pool without jobs.
     pub fn new(workers: usize) -> Self {
         Self { workers, running: [0; CLASSES.len()] }
     }
 
-    /// Jobs that run in these classes.
+    /// Running jobs of several classes.
     fn sum(&self, classes: &[Class]) -> usize {
         classes.iter().map(|class| self.running[*class as usize]).sum()
     }
@@ -75,21 +75,21 @@ impl Pool {
         self.workers.saturating_sub(self.sum(&CLASSES))
     }
 
-    /// A part of the pool: never nothing.
+    /// The share 1/`of` of the pool, at least one worker.
     fn part(&self, of: usize) -> usize {
         (self.workers / of).max(1)
     }
 
-    /// Workers that jobs elsewhere may still take: the rest is for this host.
+    /// Workers still free for other hosts: the others are reserved for this host.
     fn free_elsewhere(&self) -> usize {
         let kept = (self.workers / 8).max(usize::from(self.workers > 1));
         let taken = self.sum(&[Class::Proven, Class::Unproven, Class::Slow]);
         (self.workers - kept).saturating_sub(taken)
     }
 
-    /// Workers that unproven and slow hosts may still take.
-    fn free_suspects(&self) -> usize {
-        // What was healthy when it began and has become slow since takes no new host's place.
+    /// Workers still free for unproven and slow hosts.
+    fn free_unproven(&self) -> usize {
+        // Jobs that have become slow since they began take no new host's place.
         let slow = self.running[Class::Slow as usize].min(self.part(4));
         let taken = self.running[Class::Unproven as usize] + slow;
         self.part(2).saturating_sub(taken).min(self.free_elsewhere())
@@ -102,7 +102,7 @@ impl Pool {
         within.min((self.workers - self.workers / 4).saturating_sub(all))
     }
 
-    /// Workers that a class may still take.
+    /// Workers still free for a class.
     pub fn free(&self, class: Class) -> usize {
         let within = |share: usize| share.saturating_sub(self.running[class as usize]);
         match class {
@@ -111,15 +111,16 @@ impl Pool {
             Class::User => self.free_users(),
             Class::SlowUser => within(self.part(4)).min(self.free_users()),
             Class::Proven => self.free_elsewhere(),
-            Class::Unproven => self.free_suspects(),
-            Class::Slow => within(self.part(4)).min(self.free_suspects()),
+            Class::Unproven => self.free_unproven(),
+            Class::Slow => within(self.part(4)).min(self.free_unproven()),
         }
     }
 
-    /// Jobs that one destination of a class may have, where others wait: of the healthy ones
-    /// what is its part of all that is `ready`, so that a large batch is not the last to end,
-    /// and anyway half of what is free. The last workers are for those that have none, and
-    /// doubtful ones get more than one only while there are few of them.
+    /// Maximum number of jobs of one destination while others of its class wait. A proven one
+    /// with `own` of all `ready` jobs gets the corresponding part of the running jobs, so that a
+    /// large batch is not the last to end, and at least half of the free workers. The last free
+    /// workers are for destinations without a running job. Unproven and slow ones get more than
+    /// one worker only while few of their class are running.
     pub fn share(&self, class: Class, own: usize, ready: usize) -> usize {
         let is_calm = self.running[class as usize] < self.part(8).max(2);
         match class {
@@ -143,15 +144,16 @@ impl Pool {
         }
     }
 
-    /// Shortens the time of doubtful hosts where others wait for their workers; `waits` is
-    /// whether destinations of a class do.
+    /// Shortens the timeouts of unproven and slow hosts while others wait for their workers.
+    /// `waits` tells whether destinations of a class are waiting.
     pub fn set_timeouts(&self, timeouts: &HostTimeouts, waits: impl Fn(Class) -> bool) {
-        let doubtful = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
-        // Early enough that in a large pool the next one never has to wait.
-        let is_near = self.workers >= 16 && 4 * self.running[Class::Unproven as usize] >= 3 * doubtful;
+        let share = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
+        // Early enough that in a large pool a new host never has to wait.
+        let is_nearly_full = self.workers >= 16 && 4 * self.running[Class::Unproven as usize] >= 3 * share;
         let is_full = waits(Class::Unproven) || waits(Class::Proven);
-        let unproven = if is_full { Some(WANTED_SILENCE) } else { is_near.then_some(UNPROVEN_SILENCE) };
-        let slow = (waits(Class::Slow) || is_full).then_some(SLOW_SILENCE);
+        let unproven =
+            if is_full { Some(WANTED_UNPROVEN_TIMEOUT) } else { is_nearly_full.then_some(CROWDED_UNPROVEN_TIMEOUT) };
+        let slow = (waits(Class::Slow) || is_full).then_some(WANTED_SLOW_TIMEOUT);
         timeouts.set(unproven, slow);
     }
 }
@@ -160,7 +162,7 @@ impl Pool {
 mod tests {
     use super::*;
 
-    /// Fills one class after the other as far as it goes.
+    /// Fills the classes one after the other, and returns the number of jobs of each.
     fn filled(workers: usize, classes: &[Class]) -> Vec<usize> {
         let mut pool = Pool::new(workers);
         let mut fill = |class: Class| {
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_have_become_slow_while_they_ran_leave_room_for_new_hosts() {
+    fn jobs_that_become_slow_leave_workers_for_new_hosts() {
         let mut pool = Pool::new(200);
         (pool.running[Class::Slow as usize], pool.running[Class::SlowUser as usize]) = (130, 60);
         assert_eq!((pool.free(Class::Unproven), pool.free(Class::Proven), pool.free(Class::Slow)), (45, 45, 0));
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn no_class_takes_all_and_each_has_something_even_in_a_small_pool() {
+    fn no_class_takes_all_workers_and_each_gets_one_even_in_a_small_pool() {
         use Class::{Defer, Proven, Slow, SlowUser, Unproven, User};
         for (workers, classes, most) in [
             (200, &[Slow, Unproven, Proven][..], &[50, 50, 75][..]),

@@ -19,7 +19,7 @@ use super::destination_state::DestinationState;
 use super::event::QueueSettings;
 use super::health::{DestinationStatus, Down, Health};
 use super::pool::{CLASSES, Class, Pool};
-use super::{SMALL, thin_out};
+use super::{MIN_CAPACITY, shrink};
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::Contact;
@@ -60,7 +60,7 @@ pub struct NextJob {
 /// All that is ready or running, by destination.
 pub struct Turns {
     most: usize,
-    longest_quiet: Duration,
+    max_probe_interval: Duration,
     known: HashMap<Arc<Destination>, DestinationState>,
     /// Turns with ready jobs and room for one more, each with its ticket; a
     /// ticket that the destination does not have any more is worth nothing.
@@ -101,7 +101,7 @@ impl Turns {
     pub fn new(workers: usize, settings: &QueueSettings, timeouts: Arc<HostTimeouts>) -> Self {
         Self {
             most: settings.per_destination,
-            longest_quiet: settings.schedule.min / 4,
+            max_probe_interval: settings.schedule.min / 4,
             known: HashMap::new(),
             waiting: Default::default(),
             tickets: 0,
@@ -121,7 +121,7 @@ impl Turns {
 
     /// Other settings from now on.
     pub fn set(&mut self, settings: &QueueSettings) {
-        (self.most, self.longest_quiet) = (settings.per_destination, settings.schedule.min / 4);
+        (self.most, self.max_probe_interval) = (settings.per_destination, settings.schedule.min / 4);
     }
 
     /// Whether nothing is ready that could start, now or when something has ended.
@@ -243,7 +243,7 @@ impl Turns {
         self.newest ^= class == Class::Unproven;
         let turn = if is_newest { turns.pop_back() } else { turns.pop_front() };
         if turns.is_empty() {
-            turns.shrink_to(SMALL);
+            turns.shrink_to(MIN_CAPACITY);
         }
         turn
     }
@@ -300,7 +300,8 @@ impl Turns {
         let mut revived = Vec::new();
         let Some(started) = self.started.remove(&number) else { return revived };
         self.pool.running[started.class as usize] -= 1;
-        let (most, quiet, is_slow) = (self.most, self.longest_quiet, started.since.elapsed() >= started.slow_after);
+        let (most, quiet, is_slow) =
+            (self.most, self.max_probe_interval, started.since.elapsed() >= started.slow_after);
         let Some(destination) = self.known.get_mut(key) else { return revived };
         let mut is_crowded = false;
         if started.class == Class::Defer {
@@ -445,7 +446,7 @@ impl Turns {
     /// Forgets what has nothing to do, unless there is something to remember of it.
     fn drop_idle(&mut self, key: &Arc<Destination>) {
         let Some(destination) = self.known.get_mut(key).filter(|d| d.is_idle() && !d.is_parked) else { return };
-        if **key == Destination::Local || matches!(destination.health, Health::Fresh) {
+        if **key == Destination::Local || matches!(destination.health, Health::Unknown) {
             self.known.remove(key);
         } else if !std::mem::replace(&mut destination.is_remembered, true) {
             self.remembered.push_back(Arc::clone(key));
@@ -459,7 +460,7 @@ impl Turns {
                 self.known.remove(&oldest);
             }
         }
-        thin_out(&mut self.known);
+        shrink(&mut self.known);
     }
 
     /// What is known of destinations elsewhere, in no order: of all, or of those with this

@@ -112,8 +112,8 @@ fn a_status_is_put_in_words_with_the_reply_and_advice() {
 fn what_waited_for_a_login_in_vain_is_nobodys_fault_elsewhere() {
     for (command, reply, logged_in) in [("MAIL", "530 5.7.0 log in\r\n", false), ("RCPT", "535 who?\r\n", true)] {
         let reply = Reply::read_all(reply.as_bytes()).expect(reply);
-        let outcome =
-            Outcome::from_reply_of_our_host(command, reply, logged_in, false).at("mx.razorback.example[192.0.2.1]:25");
+        let outcome = Outcome::from_reply_of_configured_host(command, reply, logged_in, false)
+            .at("mx.razorback.example[192.0.2.1]:25");
         let text = report(&[failure("elvis@razorback.example", outcome)], HEADER);
         has(
             &words(&text),

@@ -1,0 +1,84 @@
+//! Trying waiting jobs at once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::event::Selector;
+use super::item::{Item, ItemJob, JobState};
+use super::turns::JobRef;
+use super::{Queue, destination_of};
+use crate::destination::Destination;
+use crate::spool::QueueId;
+
+/// The jobs that a selector means.
+#[derive(Default)]
+struct Selected {
+    /// Waiting jobs with the time of their next attempt.
+    waiting: Vec<(u64, JobRef)>,
+    /// Jobs that are ready or running.
+    begun: Vec<JobRef>,
+}
+
+impl Selected {
+    fn add(&mut self, id: QueueId, item: &Item, is_meant: impl Fn(&ItemJob) -> bool) {
+        for (index, job) in item.jobs().iter().enumerate().filter(|(_, job)| is_meant(job)) {
+            match (job.state(), job.due()) {
+                (_, Some(due)) => self.waiting.push((due, (id, index))),
+                (JobState::Settled, None) => {}
+                (_, None) => self.begun.push((id, index)),
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// Makes waiting jobs ready, those that have waited longest first. Returns how many jobs are
+    /// meant, including those that are ready or running.
+    pub(super) fn flush(&mut self, selector: &Selector) -> usize {
+        let Selected { mut waiting, begun } = self.select(selector);
+        let count = waiting.len() + begun.len();
+        if *selector != Selector::Waiting {
+            // An attempt that is running may have begun before the cause of a failure was removed.
+            for (id, index) in begun {
+                let own = self.items.get_mut(&id).and_then(|item| item.jobs_mut().get_mut(index));
+                if let Some(job) = own {
+                    job.again = job.state() == JobState::Running;
+                }
+            }
+        }
+        waiting.sort_unstable();
+        let destinations: HashSet<Arc<Destination>> =
+            waiting.iter().filter_map(|&(_, job)| destination_of(&self.items, job)).collect();
+        destinations.iter().for_each(|destination| self.turns.clear_failures(destination));
+        (self.tasks.clear_failures)();
+        waiting.into_iter().for_each(|(_, job)| self.make_ready(job));
+        count
+    }
+
+    fn select(&self, selector: &Selector) -> Selected {
+        let mut selected = Selected::default();
+        match selector {
+            Selector::All | Selector::Waiting => {
+                self.items.iter().for_each(|(id, item)| selected.add(*id, item, |_| true));
+            }
+            Selector::Message(id) => {
+                if let Some(item) = self.items.get(id) {
+                    selected.add(*id, item, |_| true);
+                }
+            }
+            Selector::Domain(domain) => {
+                let (mx, domain) = (self.destinations.find(&Destination::mx(domain)), self.domains.find(domain));
+                // Interned: equal values have the same pointer.
+                let is_mx = |job: &ItemJob| mx.as_ref().is_some_and(|mx| Arc::ptr_eq(mx, &job.destination));
+                let has_domain = |job: &ItemJob| {
+                    domain.as_ref().is_some_and(|own| job.domains.as_slice().iter().any(|one| Arc::ptr_eq(own, one)))
+                };
+                if mx.is_some() || domain.is_some() {
+                    let items = self.items.iter();
+                    items.for_each(|(id, item)| selected.add(*id, item, |job| is_mx(job) || has_domain(job)));
+                }
+            }
+        }
+        selected
+    }
+}

@@ -27,11 +27,11 @@
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | address, endpoint, reply, retry, sys, timeouts | nothing of penfold |
-//! | 1 | envelope, message, outcome, privsep, smtp, state | rank 0 |
-//! | 2 | config | lower ranks |
-//! | 3 | destination, exit, log, sasl | lower ranks |
-//! | 4 | aliases, users, dns, tls, spool | lower ranks |
+//! | 0 | address, endpoint, reply, retry, sasl, sys, timeouts | nothing of penfold |
+//! | 1 | envelope, message, outcome, privsep, state | rank 0 |
+//! | 2 | config, smtp | lower ranks |
+//! | 3 | destination, exit, log | lower ranks |
+//! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
 //! | 5 | route, net, queue, report, submit | lower ranks |
 //! | 6 | deliver | lower ranks |
 //! | 8 | session | lower ranks; never queue, deliver or report |
@@ -64,6 +64,7 @@ pub mod log;
 pub mod message;
 pub mod net;
 pub mod outcome;
+pub mod policy;
 pub mod privsep;
 pub mod queue;
 pub mod reply;

@@ -4,22 +4,62 @@ use std::borrow::Cow;
 
 use super::{Reply, Status};
 
-/// A line for each command.
-pub fn commands() -> Reply {
+/// The commands that depend on the state of a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Available {
+    /// STARTTLS is offered.
+    pub starttls: bool,
+    /// AUTH is offered.
+    pub auth: bool,
+    /// XCLIENT and XFORWARD are offered.
+    pub xclient: bool,
+}
+
+/// One line for each available command.
+pub fn commands(available: Available) -> Reply {
+    let Available { starttls, auth, xclient } = available;
     let lines = [
-        "This is penfold. It knows these commands:",
-        "  HELO host             say who you are",
-        "  EHLO host             the same, and hear what is offered",
-        "  MAIL FROM:<sender>    begin a message; SIZE= and BODY= may follow",
-        "  RCPT TO:<recipient>   one line for each recipient",
-        "  DATA                  the message, ended by a line with only a dot",
-        "  RSET                  forget the message begun",
-        "  VRFY address          ask whether an address exists",
-        "  AUTH mechanism        log in",
-        "  NOOP                  do nothing",
-        "  HELP                  this text",
-        "  QUIT                  say goodbye",
+        (true, "This is penfold. These commands are available now:"),
+        (true, "  HELO host             introduce the client"),
+        (true, "  EHLO host             the same, and list the extensions"),
+        (starttls, "  STARTTLS              encrypt the connection"),
+        (auth, "  AUTH mechanism        log in"),
+        (xclient, "  XCLIENT name=value    change the client of the session"),
+        (xclient, "  XFORWARD name=value   name the client of the next message"),
+        (true, "  MAIL FROM:<sender>    begin a message; SIZE= and BODY= may follow"),
+        (true, "  RCPT TO:<recipient>   add a recipient"),
+        (true, "  DATA                  send the message, ended by a line with only a dot"),
+        (true, "  RSET                  drop the message"),
+        (true, "  VRFY address          ask whether an address exists"),
+        (true, "  NOOP                  do nothing"),
+        (true, "  HELP                  list the commands"),
+        (true, "  QUIT                  end the session"),
     ];
-    let lines = lines.into_iter().map(Cow::from).collect();
-    Reply { code: 214, status: Some(Status(2, 0, 0)), lines, is_mixed: false }
+    let lines = lines.into_iter().filter_map(|(is_available, line)| is_available.then_some(Cow::from(line)));
+    Reply { code: 214, status: Some(Status(2, 0, 0)), lines: lines.collect(), is_mixed: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_available_commands_are_listed() {
+        let verbs = |available| {
+            let lines = commands(available).lines().to_vec();
+            let words = lines.iter().skip(1).filter_map(|line| line.split_ascii_whitespace().next());
+            words.map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        let available = Available::default();
+        for (available, want) in [
+            (available, "HELO EHLO MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
+            (Available { starttls: true, ..available }, "HELO EHLO STARTTLS MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
+            (
+                Available { starttls: true, auth: true, xclient: true },
+                "HELO EHLO STARTTLS AUTH XCLIENT XFORWARD MAIL RCPT DATA RSET VRFY NOOP HELP QUIT",
+            ),
+        ] {
+            assert_eq!(verbs(available), want);
+        }
+    }
 }

@@ -155,7 +155,7 @@ mod tests {
         recipient::unknown_user(&"elvis@razorback").write_to(&mut out);
         assert_eq!(out, b"550 5.1.1 <elvis@razorback> User unknown\r\n");
         out.clear();
-        help::commands().write_to(&mut out);
+        help::commands(help::Available::default()).write_to(&mut out);
         let text = String::from_utf8(out).expect("ASCII");
         assert!(text.lines().rev().skip(1).all(|l| l.starts_with("214-2.0.0 ")));
         assert!(text.lines().next_back().is_some_and(|l| l.starts_with("214 2.0.0 ")));

@@ -70,17 +70,17 @@ impl Session<'_> {
         self.tls_info.as_ref().and_then(|tls| tls.binding.as_ref())
     }
 
-    /// AUTH: whether an exchange may begin.
-    pub(super) fn auth(&mut self, argument: &[u8]) -> Step {
+    /// AUTH: runs the exchange, if it may begin.
+    pub(super) fn auth(&mut self, argument: &[u8]) -> io::Result<Step> {
         match self.asked(argument) {
-            Ok((mechanism, initial)) => Step::Authenticate(mechanism, initial),
-            Err(reply) => Step::Say(reply),
+            Ok((mechanism, initial)) => self.authenticate(mechanism, initial),
+            Err(reply) => Ok(Step::Say(reply)),
         }
     }
 
     fn asked(&self, argument: &[u8]) -> Result<(Mechanism, Option<Vec<u8>>), Reply> {
         match &self.phase {
-            Phase::Greeted(hello) if hello.extended => {}
+            Phase::Greeted(hello, _) if hello.extended => {}
             Phase::InMail(..) => return Err(reply::auth::in_transaction()),
             _ => return Err(reply::auth::needs_ehlo()),
         }
@@ -127,7 +127,7 @@ impl Session<'_> {
     }
 
     /// The exchange, and its answer.
-    pub(super) fn authenticate(&mut self, mechanism: Mechanism, initial: Option<Vec<u8>>) -> io::Result<Step> {
+    fn authenticate(&mut self, mechanism: Mechanism, initial: Option<Vec<u8>>) -> io::Result<Step> {
         self.flush()?;
         let (service, started) = (self.service, Instant::now());
         let peer = Peer { address: self.client.address, is_secure: self.is_secure() };
@@ -235,50 +235,6 @@ impl Session<'_> {
                 return;
             }
             thread::sleep(left.min(STOP_CHECK_INTERVAL));
-        }
-    }
-}
-
-/// Whether the value of AUTH= is one (RFC 4954 5): an address or `<>`, as xtext. It is
-/// not passed on, since nobody's word is passed on as ours.
-pub fn is_xtext(value: &str) -> bool {
-    let mut bytes = value.bytes();
-    let is_hex = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
-    !value.is_empty()
-        && loop {
-            match bytes.next() {
-                None => break true,
-                Some(b'+') => {
-                    if !(is_hex(bytes.next()) && is_hex(bytes.next())) {
-                        break false;
-                    }
-                }
-                Some(b'=') => break false,
-                Some(b'!'..=b'~') => {}
-                Some(_) => break false,
-            }
-        }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn xtext_is_printable_and_escaped() {
-        for (value, good) in [
-            ("<>", true),
-            ("jon@here", true),
-            ("e+3Dmc2@example.com", true),
-            ("+2B", true),
-            ("a=b", false),
-            ("", false),
-            ("+", false),
-            ("a+3", false),
-            ("+3d", false),
-            ("a\u{fc}", false),
-        ] {
-            assert_eq!(is_xtext(value), good, "{value}");
         }
     }
 }

@@ -15,12 +15,12 @@ use super::hello::Hello;
 use super::transaction::Transaction;
 use super::xclient::Forwarded;
 use super::{Committed, Phase, Session, Step, submission};
-use crate::address::Address;
 use crate::config::Limits;
 use crate::envelope::Action;
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
+use crate::policy;
 use crate::reply::{self, Reply};
 use crate::route::{Place, Route};
 use crate::smtp::dot::DotReader;
@@ -36,8 +36,8 @@ impl Session<'_> {
     pub(super) fn data(&mut self) -> Step {
         match &self.phase {
             Phase::Connected => Step::Say(reply::hello::required()),
-            Phase::Greeted(_) => Step::Say(reply::recipient::needs_sender()),
-            Phase::InMail(_, t) if t.envelope.recipients.is_empty() && t.refused => {
+            Phase::Greeted(..) => Step::Say(reply::recipient::needs_sender()),
+            Phase::InMail(_, t) if t.envelope.recipients.is_empty() && t.has_refused => {
                 Step::Say(reply::message::no_valid_recipients())
             }
             Phase::InMail(_, t) if t.envelope.recipients.is_empty() => Step::Say(reply::message::needs_recipient()),
@@ -61,8 +61,7 @@ impl Session<'_> {
             }
             Err(e) => Err(storage_trouble(&e)),
         };
-        self.forwarded = None;
-        self.phase = Phase::Greeted(hello);
+        self.phase = Phase::Greeted(hello, None);
         match taken {
             Ok(name) => {
                 // The client does not wait for what comes then.
@@ -105,13 +104,14 @@ impl Session<'_> {
         is_direct: bool,
     ) -> io::Result<(Draft, String)> {
         let mut draft = self.service.spool.begin()?;
-        let received = self.received_line(hello, &draft.id().to_string(), transaction.named.as_ref());
+        let received = self.received_line(hello, &draft.id().to_string(), transaction);
         draft.expect(&NewEntry { is_direct, ..NewEntry::queued(&transaction.envelope, &received) })?;
         Ok((draft, received))
     }
 
     /// The trace field (RFC 5321 4.4).
-    fn received_line(&mut self, hello: &Hello, id: &str, recipient: Option<&Address>) -> String {
+    fn received_line(&mut self, hello: &Hello, id: &str, transaction: &Transaction) -> String {
+        let recipient = transaction.named.as_ref();
         let is_hidden = self.hides_client();
         let name = if is_hidden { None } else { self.verified_name() };
         let origin = match &self.client.local_user {
@@ -121,7 +121,7 @@ impl Session<'_> {
                 name: name.as_deref(),
                 is_local: self.client.is_local,
                 hello: &hello.name,
-                forwarded: self.forwarded.as_ref().and_then(Forwarded::trace),
+                forwarded: transaction.forwarded.as_ref().and_then(Forwarded::trace),
                 protocol: self.protocol(hello),
                 tls: self.tls_info.as_ref().map(|tls| (tls.version, tls.cipher)),
             }),
@@ -172,20 +172,16 @@ impl Session<'_> {
             }
         }
         self.input.narrow();
-        if reader.is_flawed() {
-            return Ok(Err(reply::message::bare_newline()));
-        }
-        if has_nul {
-            return Ok(Err(reply::message::nul()));
-        }
-        if size > limit {
-            return Ok(Err(reply::message::too_big(limit)));
+        let message = policy::message::Message { has_bare_newline: reader.is_flawed(), has_nul, size, max_size: limit };
+        if let Err(reply) = self.apply(policy::message::precheck(&message)) {
+            return Ok(Err(reply));
         }
         let trouble = trouble.or_else(|| filter.finish(&mut incoming).err());
         if let Some(refusal) = filter.refusal() {
             return Ok(Err(submission::refused(refusal)));
         }
-        if let Err(reply) = self.check_loop(&incoming, transaction) {
+        let trace = incoming.trace(transaction.envelope.recipients.iter().map(|recipient| &recipient.address));
+        if let Err(reply) = self.apply(policy::message::check(&self.facts(), &trace)) {
             return Ok(Err(reply));
         }
         let kept = trouble.map_or_else(|| incoming.finish(), Err);
@@ -193,19 +189,6 @@ impl Session<'_> {
             Ok(draft) => self.commit(draft, entry, hello, transaction),
             Err(e) => Err(storage_trouble(&e)),
         })
-    }
-
-    /// Refuses a message that would only go on in circles, or back to whoever its sender is
-    /// said to be.
-    fn check_loop(&self, incoming: &HeaderScan<'_, Draft>, transaction: &Transaction) -> Result<(), Reply> {
-        let addresses = transaction.envelope.recipients.iter().map(|recipient| &recipient.address);
-        if incoming.is_looping() {
-            Err(reply::message::mail_loop())
-        } else if !self.may_relay() && incoming.was_delivered_to(addresses) {
-            Err(reply::message::delivered_before())
-        } else {
-            Ok(())
-        }
     }
 
     fn commit(
@@ -216,7 +199,7 @@ impl Session<'_> {
         transaction: &Transaction,
     ) -> Result<EntryName, Reply> {
         let name = draft.commit(entry).map_err(|e| storage_trouble(&e))?;
-        let origin = self.origin();
+        let origin = self.origin(transaction.forwarded.as_ref());
         log::accepted(&log::Accepted {
             id: &name.id,
             session: &self.client.session,
@@ -227,7 +210,7 @@ impl Session<'_> {
             via: &origin.via,
             ident: &origin.ident,
             protocol: self.protocol(hello),
-            tls: self.tls_info.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.cipher)),
+            tls: self.tls_info.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.version, tls.cipher)),
             user: self.login.as_deref().or(self.client.local_user.as_ref().map(|user| user.login.as_str())),
             caller: self.client.local_user.as_ref().map(|user| (user.uid, user.program.as_str())),
         });

@@ -12,7 +12,8 @@ use std::io::{self, Write};
 
 use crate::address::{self, Address};
 use crate::message::field::{Lines, MAX_LINE, Part, Piece};
-use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
+use crate::policy::message::Trace;
+use crate::smtp::MAX_OWN_DELIVERIES;
 
 const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
 
@@ -40,18 +41,18 @@ impl<'a, W: Write> HeaderScan<'a, W> {
         Ok(self.out)
     }
 
-    /// Whether the message has been here, or anywhere, too often (RFC 5321 6.3).
-    pub fn is_looping(&self) -> bool {
-        self.header.filter.hops >= MAX_HOPS || self.header.filter.deliveries.len() >= MAX_OWN_DELIVERIES
-    }
-
-    /// Whether each of these mailboxes has had the message already, going by what it says.
-    pub fn was_delivered_to<'r>(&self, mut addresses: impl Iterator<Item = &'r Address>) -> bool {
+    /// What the trace fields say; `recipients` are those of the message.
+    pub fn trace<'r>(&self, mut recipients: impl Iterator<Item = &'r Address>) -> Trace {
+        let deliveries = &self.header.filter.deliveries;
         let is_same = |one: &Address, other: &Address| {
             one.domain() == other.domain() && one.local().eq_ignore_ascii_case(other.local())
         };
-        let had = &self.header.filter.deliveries;
-        !had.is_empty() && addresses.all(|address| had.iter().any(|one| is_same(one, address)))
+        let has_had = |recipient: &Address| deliveries.iter().any(|one| is_same(one, recipient));
+        Trace {
+            hops: self.header.filter.hops,
+            own_deliveries: deliveries.len(),
+            was_delivered: !deliveries.is_empty() && recipients.all(has_had),
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! HELO, EHLO, RSET: who the client says it is, and starting anew.
 
-use std::borrow::Cow;
-
 use super::{Phase, Session, Step};
+use crate::policy;
 use crate::reply;
+use crate::reply::help::Available;
+use crate::smtp::extensions::Extensions;
 use crate::smtp::xclient::MAX_VALUE;
 
 /// What the client said of itself.
@@ -20,31 +21,37 @@ impl Session<'_> {
     pub(super) fn hello(&mut self, name: &[u8], extended: bool) -> Step {
         // Any name will do (RFC 5321 4.1.4): devices say what they like, and it lets nobody in.
         let name = &*printable(name);
-        if name.is_empty() {
-            return Step::Say(reply::hello::missing_name());
+        if let Err(reply) = self.apply(policy::hello::check(&self.facts(), name)) {
+            return Step::Say(reply);
         }
         let reply = if extended {
-            reply::hello::ehlo(self.hostname(), name, self.extensions())
+            reply::hello::ehlo(self.hostname(), name, self.extensions().lines())
         } else {
             reply::hello::helo(self.hostname(), name)
         };
-        self.forwarded = None;
-        self.phase = Phase::Greeted(Hello { name: name.to_owned(), extended });
+        self.phase = Phase::Greeted(Hello { name: name.to_owned(), extended }, None);
         Step::Say(reply)
     }
 
-    /// What is offered, now and to this client.
-    fn extensions(&self) -> Vec<Cow<'static, str>> {
-        let size = format!("SIZE {}", self.service.config.limits.message_size);
-        let mut all = vec!["PIPELINING".into(), size.into(), "8BITMIME".into(), "ENHANCEDSTATUSCODES".into()];
-        all.extend(self.offers_tls().then_some("STARTTLS".into()));
-        all.extend(self.proxy_extensions());
+    /// The extensions that are offered to this client in this state.
+    pub(super) fn extensions(&self) -> Extensions {
         let mechanisms = self.mechanisms();
-        if !mechanisms.is_empty() {
-            all.push(mechanisms.iter().fold("AUTH".to_owned(), |line, m| format!("{line} {m}")).into());
+        Extensions {
+            pipelining: true,
+            size: Some(self.service.config.limits.message_size),
+            eight_bit: true,
+            enhanced_status: true,
+            starttls: self.offers_tls(),
+            xclient: self.trusted_proxy.is_some(),
+            auth: (!mechanisms.is_empty()).then_some(mechanisms),
+            help: true,
         }
-        all.push("HELP".into());
-        all
+    }
+
+    /// HELP: lists what is offered in this state.
+    pub(super) fn help(&self) -> Step {
+        let Extensions { starttls, auth, xclient, .. } = self.extensions();
+        Step::Say(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient }))
     }
 
     /// What Received: and the log call the protocol (RFC 3848).
@@ -67,11 +74,10 @@ impl Session<'_> {
         Step::Say(reply::command::reset())
     }
 
-    /// Back to what the client was before MAIL.
+    /// Drops the transaction, and the attributes of XFORWARD.
     pub(super) fn forget_transaction(&mut self) {
-        self.forwarded = None;
         self.phase = match std::mem::replace(&mut self.phase, Phase::Connected) {
-            Phase::InMail(hello, _) | Phase::Greeted(hello) => Phase::Greeted(hello),
+            Phase::InMail(hello, _) | Phase::Greeted(hello, _) => Phase::Greeted(hello, None),
             Phase::Connected => Phase::Connected,
         };
     }

@@ -21,10 +21,12 @@ use crate::dns::Dns;
 use crate::log;
 use crate::message::trace::LocalUser;
 use crate::net::Stream;
+use crate::policy::abuse::End;
+use crate::policy::{self, Facts, Verdict};
 use crate::privsep::Rights;
 use crate::reply::{self, Reply};
 use crate::route::Router;
-use crate::sasl::{Logins, Mechanism};
+use crate::sasl::Logins;
 use crate::smtp::MAX_COMMAND_LINE;
 use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
@@ -33,20 +35,22 @@ use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
 use crate::tls::{Tls, TlsInfo};
 
-mod access;
 mod auth;
 mod data;
 mod header_scan;
 mod hello;
+mod mail;
+mod rcpt;
 mod secure;
 mod submission;
 mod tally;
 mod transaction;
+mod vrfy;
 mod xclient;
 
 use auth::Attempts;
 use hello::Hello;
-use tally::{End, Tally};
+use tally::Tally;
 use transaction::Transaction;
 use xclient::Forwarded;
 
@@ -118,15 +122,24 @@ enum Step {
     SayThenHangUp(Reply),
     ReadMessage,
     StartTls,
-    Authenticate(Mechanism, Option<Vec<u8>>),
 }
 
 /// How far the dialogue is; RSET is the loss of a value.
 #[derive(Debug)]
 enum Phase {
     Connected,
-    Greeted(Hello),
+    /// With what XFORWARD said of the next message.
+    Greeted(Hello, Option<Forwarded>),
     InMail(Hello, Transaction),
+}
+
+impl Phase {
+    fn hello(&self) -> Option<&Hello> {
+        match self {
+            Self::Connected => None,
+            Self::Greeted(hello, _) | Self::InMail(hello, _) => Some(hello),
+        }
+    }
 }
 
 /// One dialogue.
@@ -145,8 +158,6 @@ pub struct Session<'a> {
     name: Option<Option<String>>,
     /// The address of whoever connected, if it may speak for others.
     trusted_proxy: Option<IpAddr>,
-    /// For whom the next message comes, if it says so.
-    forwarded: Option<Forwarded>,
     /// What is known of the encryption; `None` in clear.
     tls_info: Option<TlsInfo>,
     /// Who has logged in.
@@ -165,7 +176,8 @@ const MAX_LOGGED: usize = 400;
 impl<'a> Session<'a> {
     /// A session that has not said anything yet.
     pub fn new(service: &'a Service, client: Client, watch: Watch, stream: Stream) -> Self {
-        let trusted_proxy = xclient::trusted(&client);
+        let address = client.address.filter(|_| !client.is_unidentified);
+        let trusted_proxy = address.filter(|_| policy::connect::is_trusted_proxy(&client.listen.xclient, address));
         Self {
             service,
             client,
@@ -177,7 +189,6 @@ impl<'a> Session<'a> {
             tally: Tally::new(),
             name: None,
             trusted_proxy,
-            forwarded: None,
             tls_info: None,
             login: None,
             attempts: Attempts::default(),
@@ -198,6 +209,9 @@ impl<'a> Session<'a> {
         if self.client.listen.tls == ListenTls::Implicit {
             self.handshake()?;
         }
+        if let Err(reply) = self.apply(policy::connect::check(&self.facts())) {
+            return self.hang_up(&reply);
+        }
         self.say(&reply::connection::banner(&self.service.config.hostname))?;
         loop {
             let step = match self.next_step() {
@@ -216,8 +230,6 @@ impl<'a> Session<'a> {
                 Step::Say(reply) => self.say(&reply)?,
                 Step::SayThenHangUp(reply) => return self.hang_up(&reply),
                 Step::StartTls => self.start_tls()?,
-                // It was carried out where it was read.
-                Step::Authenticate(..) => {}
                 Step::ReadMessage => match self.read_message() {
                     Err(_) if self.is_stopping() => {
                         return self.hang_up(&reply::connection::shutting_down(self.hostname()));
@@ -228,7 +240,7 @@ impl<'a> Session<'a> {
                     result => result?,
                 },
             }
-            match self.tally.end(self.may_relay(), self.service.config.limits.recipients) {
+            match self.tally.end(&self.facts(), self.service.config.limits.recipients) {
                 Some(End::Errors) => return self.hang_up(&reply::connection::too_many_errors(self.hostname())),
                 Some(End::Idle) => return self.hang_up(&reply::connection::too_idle(self.hostname())),
                 None => {}
@@ -257,10 +269,7 @@ impl<'a> Session<'a> {
         self.watch.busy.store(true, Ordering::SeqCst);
         let command = Command::parse(&line);
         let shown = self.loggable(&line, &command);
-        let step = match self.dispatch(command) {
-            Step::Authenticate(mechanism, initial) => self.authenticate(mechanism, initial)?,
-            step => step,
-        };
+        let step = self.dispatch(command)?;
         Ok(Some(self.with_refusal_noted(shown, step)))
     }
 
@@ -274,26 +283,26 @@ impl<'a> Session<'a> {
     }
 
     /// All verbs on one screen.
-    fn dispatch(&mut self, command: Command<'_>) -> Step {
+    fn dispatch(&mut self, command: Command<'_>) -> io::Result<Step> {
         if self.must_wait_for_tls(&command) {
-            return Step::Say(reply::starttls::required());
+            return Ok(Step::Say(reply::starttls::required()));
         }
         let is_greeting = matches!((&self.phase, &command), (Phase::Connected, Command::Helo(_) | Command::Ehlo(_)));
         if command.leads_to_no_mail() && !is_greeting {
             self.tally.count_idle();
         }
-        match command {
+        Ok(match command {
             Command::Helo(name) => self.hello(name, false),
             Command::Ehlo(name) => self.hello(name, true),
             Command::StartTls => self.starttls(),
-            Command::Auth(argument) => self.auth(argument),
+            Command::Auth(argument) => self.auth(argument)?,
             Command::Mail(path) => self.mail(path),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),
             Command::Rset => self.rset(),
             Command::Noop => Step::Say(reply::command::noop()),
             Command::Quit => Step::SayThenHangUp(reply::connection::goodbye(self.hostname())),
-            Command::Help => Step::Say(reply::help::commands()),
+            Command::Help => self.help(),
             Command::Vrfy(argument) => self.vrfy(argument),
             Command::Expn => Step::Say(reply::verify::expn_not_available()),
             Command::Xclient(attributes) => self.xclient(attributes),
@@ -301,7 +310,7 @@ impl<'a> Session<'a> {
             Command::Misused(usage) => Step::Say(reply::command::bad_arguments(usage)),
             Command::Foreign => Step::SayThenHangUp(reply::command::unknown()),
             Command::Unknown => Step::Say(reply::command::unknown()),
-        }
+        })
     }
 
     /// The step, its refusal being counted and logged with the command.
@@ -326,6 +335,34 @@ impl<'a> Session<'a> {
         let unlogged = self.tally.unlogged();
         if unlogged > 0 {
             log::refused_more(&self.client.session, self.client.address, unlogged);
+        }
+    }
+
+    /// What is known of the client.
+    fn facts(&self) -> Facts<'_> {
+        let client = &self.client;
+        let networks = &self.service.config.relay.networks;
+        let identified = client.address.filter(|_| !client.is_unidentified);
+        Facts {
+            address: client.address,
+            name: self.name.as_ref().and_then(Option::as_deref),
+            hello: self.phase.hello().map(|hello| hello.name.as_str()),
+            is_encrypted: self.is_secure(),
+            login: self.login.as_deref(),
+            listener: client.listen.kind,
+            is_trusted: policy::relay::is_trusted(networks, client.is_local, identified),
+            is_local_user: client.local_user.is_some(),
+        }
+    }
+
+    /// The reply of a verdict that refuses.
+    fn apply(&self, verdict: Verdict) -> Result<(), Reply> {
+        match verdict {
+            Verdict::Accept => Ok(()),
+            Verdict::Refuse(reply, reason) | Verdict::Defer(reply, reason) => {
+                ::log::debug!("{} policy {reason}", self.client.session);
+                Err(reply)
+            }
         }
     }
 

@@ -50,7 +50,7 @@ impl Session<'_> {
         self.say(&reply::starttls::ready())?;
         self.flush()?;
         self.phase = Phase::Connected;
-        (self.login, self.forwarded) = (None, None);
+        self.login = None;
         self.handshake()
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Session;
 use super::transaction::Transaction;
-use crate::address::{self, Address};
+use crate::address::Address;
 use crate::config::Kind;
 use crate::log;
 use crate::message::trace;
@@ -18,27 +18,9 @@ use crate::submit::usage::{Allowance, Counted};
 use crate::submit::{HeaderFilter, MAX_HEADER, Refusal, Submission};
 
 impl Session<'_> {
-    /// Whether the client may say MAIL.
-    pub(super) fn may_submit(&self) -> bool {
-        !self.is_submission() || self.may_relay()
-    }
-
     /// Whether Received: says nothing of the client.
     pub(super) fn hides_client(&self) -> bool {
         self.is_submission() && self.service.config.submission.hide_client
-    }
-
-    /// Refuses a reverse-path that is not for whoever has logged in.
-    pub(super) fn check_sender(&self, sender: Option<&Address>) -> Result<(), Reply> {
-        if self.is_submission() && self.service.senders.are_lost() {
-            return Err(reply::failure::local_error());
-        }
-        let Some(login) = self.account() else { return Ok(()) };
-        match self.service.senders.identity(login) {
-            Some(identity) if sender.is_none_or(|sender| identity.may_use(sender)) => Ok(()),
-            // A login that is no address may use none, not even the null path.
-            _ => Err(reply::sender::not_yours(&address::path(sender))),
-        }
     }
 
     /// The reverse-path as the message goes on with it.

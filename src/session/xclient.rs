@@ -8,7 +8,6 @@
 //! rights, and holds for one message. A line that is wrong anywhere changes nothing.
 //! The counts of mistakes go on, and so does the encryption.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::hello::Hello;
@@ -47,19 +46,7 @@ impl Forwarded {
     }
 }
 
-/// The client's address, if it may speak for others.
-pub fn trusted(client: &Client) -> Option<IpAddr> {
-    let is_trusted = |address: &IpAddr| client.listen.xclient.iter().any(|network| network.contains(*address));
-    client.address.filter(|address| !client.is_unidentified && is_trusted(address))
-}
-
 impl Session<'_> {
-    /// What a front end is offered besides, in the answer to EHLO.
-    pub(super) fn proxy_extensions(&self) -> impl Iterator<Item = Cow<'static, str>> + use<> {
-        let all = self.trusted_proxy.map(|_| [("XCLIENT", XCLIENT), ("XFORWARD", XFORWARD)]);
-        all.into_iter().flatten().map(|(verb, attributes)| format!("{verb} {attributes}").into())
-    }
-
     /// XCLIENT: from here on the session is another client's.
     pub(super) fn xclient(&mut self, argument: &[u8]) -> Step {
         match self.attributes(XCLIENT, argument) {
@@ -74,7 +61,9 @@ impl Session<'_> {
             Ok(attributes) => attributes,
             Err(reply) => return Step::Say(reply),
         };
-        let forwarded = self.forwarded.get_or_insert_default();
+        // Before HELO there is no message that it could be for.
+        let Phase::Greeted(_, forwarded) = &mut self.phase else { return Step::Say(reply::xclient::forwarded()) };
+        let forwarded = forwarded.get_or_insert_default();
         for attribute in attributes {
             match attribute {
                 Attribute::Name(name) => forwarded.name = name,
@@ -120,18 +109,17 @@ impl Session<'_> {
         }
         self.client.proxy = self.trusted_proxy;
         self.login = login;
-        self.forwarded = None;
-        self.phase = hello.map_or(Phase::Connected, |name| Phase::Greeted(Hello { name, extended }));
+        self.phase = hello.map_or(Phase::Connected, |name| Phase::Greeted(Hello { name, extended }, None));
         let Client { session, address, .. } = &self.client;
         ::log::debug!("{session} xclient peer={} via={:?}", log::peer(None, *address), self.trusted_proxy);
         Step::Say(reply::connection::banner(self.hostname()))
     }
 
     /// Where the message comes from that is being taken.
-    pub(super) fn origin(&mut self) -> Origin {
+    pub(super) fn origin(&mut self, forwarded: Option<&Forwarded>) -> Origin {
         let name = self.verified_name();
         let speaker = log::peer(name.as_deref(), self.client.address);
-        match &self.forwarded {
+        match forwarded {
             Some(Forwarded { name, address, ident, .. }) => Origin {
                 peer: log::peer(name.as_deref(), *address),
                 via: speaker,

@@ -5,9 +5,12 @@
 
 pub mod command;
 pub mod dot;
+pub mod extensions;
 pub mod line;
+pub mod parameters;
 pub mod proxy;
 pub mod xclient;
+pub mod xtext;
 
 /// The longest command line read, CR LF included. RFC 5321 4.5.3.1.4 asks for
 /// 512, and every extension adds to MAIL and RCPT.

@@ -8,6 +8,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::xtext;
 use crate::address;
 
 /// What XCLIENT may say, in the words of the EHLO reply.
@@ -74,7 +75,7 @@ fn attribute(offered: &'static str, word: &[u8]) -> Result<Attribute, Wrong> {
 
 /// The attribute of that name with a value; of a client, as opposed to a message, more is known.
 fn read(name: &str, is_client: bool, value: &[u8]) -> Option<Attribute> {
-    let text = xtext(value)?;
+    let text = decoded(value)?;
     let known = !["[UNAVAILABLE]", "[TEMPUNAVAIL]"].iter().any(|word| word.eq_ignore_ascii_case(&text));
     // The value as `read` reads it, nothing if it is not known, and no attribute if it is wrong.
     fn of<T>(known: bool, text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
@@ -98,22 +99,10 @@ fn read(name: &str, is_client: bool, value: &[u8]) -> Option<Attribute> {
     })
 }
 
-/// Decodes xtext: printable, `+` and `=` only as `+2B` and `+3D`.
-fn xtext(value: &[u8]) -> Option<String> {
-    let mut decoded = Vec::new();
-    let mut octets = value.iter();
-    while let Some(&octet) = octets.next() {
-        decoded.push(match octet {
-            b'+' => {
-                let mut digit = || octets.next().and_then(|&d| char::from(d).to_digit(16));
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            b'=' => return None,
-            b'!'..=b'~' => octet,
-            _ => return None,
-        });
-    }
-    String::from_utf8(decoded).ok().filter(|text| (1..=MAX_VALUE).contains(&text.len()))
+/// Decodes a value of the permitted length.
+fn decoded(value: &[u8]) -> Option<String> {
+    let text = String::from_utf8(xtext::decode(value)?).ok()?;
+    (1..=MAX_VALUE).contains(&text.len()).then_some(text)
 }
 
 /// What may stand in a header and in the log as it is: letters, digits, and what a

@@ -72,6 +72,7 @@ fn start_tls(authority: &Authority, daemon: &Daemon, name: &str) -> Talk {
     let mut clear = Talk::clear(&stream);
     clear.expect("220 ");
     assert!(clear.ask("EHLO client.test\r\n", "250-").contains("250-STARTTLS\r\n"));
+    assert!(clear.ask("HELP\r\n", "214-").contains("\r\n214-2.0.0   STARTTLS "));
     clear.ask("STARTTLS\r\n", "220 2.0.0 ");
     secure(authority, stream, name).expect("a handshake")
 }
@@ -88,6 +89,8 @@ fn starttls_begins_anew_and_mail_says_so() {
     talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "503 5.5.1 ");
     let offers = talk.ask("EHLO client.test\r\n", "250-");
     assert!(!offers.contains("STARTTLS") && offers.contains("PIPELINING"), "{offers}");
+    let help = talk.ask("HELP\r\n", "214-");
+    assert!(!help.contains("STARTTLS"), "{help}");
     talk.ask("STARTTLS\r\n", "503 5.5.1 ");
     talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
     talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");

@@ -5,22 +5,10 @@
 
 use super::{Connection, NotOpen, Stage, StageOutcome, State};
 use crate::reply::Reply;
-use crate::sasl::Mechanism;
+use crate::smtp::extensions::Extensions;
 
 /// Lines of a greeting that look like one each.
 const MAX_BANNERS: usize = 100;
-
-/// What the host can do, by its reply to EHLO.
-#[derive(Debug, Default)]
-pub(super) struct Extensions {
-    pub(super) pipelining: bool,
-    pub(super) eight_bit: bool,
-    /// SIZE; zero is no limit (RFC 1870 3).
-    pub(super) size: Option<u64>,
-    pub(super) starttls: bool,
-    /// Of the mechanisms of AUTH those that are known here; `None` without AUTH.
-    pub(super) auth: Option<Vec<Mechanism>>,
-}
 
 impl Connection {
     /// Hears the greeting. Some have one of several lines that all look like the last.
@@ -49,7 +37,7 @@ impl Connection {
         self.write(Stage::Hello, format!("{verb} {hostname}\r\n").as_bytes())?;
         let mut reply = self.reply(Stage::Hello).map_err(|answer| self.hung_up(answer))?;
         if (200..300).contains(&reply.code()) {
-            self.extensions = Extensions::read(&reply);
+            self.extensions = Extensions::parse(&reply);
         } else if reply.code() >= 500 && self.state != State::Broken {
             let answer = self.refused(Stage::Hello, reply).deferred();
             // Where HELO does not help, what was said to EHLO tells more.
@@ -78,39 +66,6 @@ impl Connection {
         self.say_goodbye();
         Err(answer.deferred())
     }
-}
-
-impl Extensions {
-    fn read(reply: &Reply) -> Self {
-        let mut extensions = Self::default();
-        for line in reply.lines().iter().skip(1) {
-            let mut words = line.split_ascii_whitespace();
-            let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
-            match keyword.as_str() {
-                "STARTTLS" => extensions.starttls = true,
-                "AUTH" => extensions.add_mechanisms(words),
-                // As it was before RFC 2554, and as some still say it beside the other.
-                _ if keyword.starts_with("AUTH=") => {
-                    extensions.add_mechanisms(keyword.split('=').skip(1).chain(words));
-                }
-                "PIPELINING" => extensions.pipelining = true,
-                "8BITMIME" => extensions.eight_bit = true,
-                "SIZE" => extensions.size = Some(limit(words.next())),
-                _ if keyword.starts_with("SIZE=") => extensions.size = Some(limit(keyword.get(5..))),
-                _ => {}
-            }
-        }
-        extensions
-    }
-
-    fn add_mechanisms<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
-        self.auth.get_or_insert_default().extend(names.filter_map(Mechanism::parse));
-    }
-}
-
-/// A limit that is no number is none.
-fn limit(number: Option<&str>) -> u64 {
-    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 fn first_word(reply: &Reply) -> String {

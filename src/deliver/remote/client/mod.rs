@@ -29,11 +29,11 @@ use crate::net::Stream;
 use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::{Reply, ReplyReader, Status, quoted};
 use crate::smtp::MAX_REPLY_LINE;
+use crate::smtp::extensions::Extensions;
 use crate::smtp::line::Input;
 use crate::timeouts::HostTimeout;
 use crate::tls::Verification;
 
-use hello::Extensions;
 pub use secure::{ConnectOptions, Security};
 pub use stage::Stage;
 

@@ -128,7 +128,7 @@ impl Connection {
         let shaken = hands.and_then(|connection| self.input.source.secure(connection));
         shaken.map_err(|e| self.not_shaken(options.security, &e))?;
         if let Some(info) = self.input.source.tls_info() {
-            self.tls = Encryption::by_tls(info.cipher);
+            self.tls = Encryption::by_tls(info.version, info.cipher);
         }
         self.names = Default::default();
         Ok(())

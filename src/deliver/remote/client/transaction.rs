@@ -16,6 +16,7 @@ use crate::envelope::Body;
 use crate::outcome::Outcome;
 use crate::reply::{Reply, Status};
 use crate::smtp::dot::DotWriter;
+use crate::smtp::parameters::{MailParameters, RcptParameters};
 use crate::spool::{Content, Measure};
 
 /// Commands on their way without an answer: what they and their replies take has
@@ -126,13 +127,16 @@ impl Connection {
         match command {
             Command::Reset => "RSET\r\n".into(),
             Command::Data => "DATA\r\n".into(),
-            Command::Rcpt(at) => format!("RCPT TO:{}\r\n", path(what.recipients.get(at).copied())),
+            Command::Rcpt(at) => {
+                format!("RCPT TO:{}{}\r\n", path(what.recipients.get(at).copied()), RcptParameters::default())
+            }
             Command::Mail => {
-                let size =
-                    self.extensions.size.map(|_| format!(" SIZE={}", transaction.measure.size)).unwrap_or_default();
                 let eight_bit = !transaction.measure.is_ascii || what.body == Body::EightBit;
-                let body = if eight_bit && self.extensions.eight_bit { " BODY=8BITMIME" } else { "" };
-                format!("MAIL FROM:{}{size}{body}\r\n", path(what.sender))
+                let parameters = MailParameters {
+                    size: self.extensions.size.map(|_| transaction.measure.size),
+                    body: (eight_bit && self.extensions.eight_bit).then_some(Body::EightBit),
+                };
+                format!("MAIL FROM:{}{parameters}\r\n", path(what.sender))
             }
         }
     }

@@ -1,0 +1,81 @@
+//! Sessions that end because of too many errors, refusals or commands without mail.
+
+use std::time::Duration;
+
+use super::Facts;
+use crate::smtp::{MAX_ERRORS, MAX_IDLE_COMMANDS, MAX_REFUSALS};
+
+/// The time limit for a client that may not relay, from one accepted message to the next.
+pub const MAX_IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// What a session counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Errors of the client: commands out of order, malformed or unknown.
+    pub errors: usize,
+    /// Permanent refusals.
+    pub refusals: usize,
+    /// Temporary refusals.
+    pub deferrals: usize,
+    /// Commands that do not lead to a message.
+    pub idle_commands: usize,
+    /// The time since the last accepted message, or the start of the session.
+    pub idle_time: Duration,
+}
+
+/// Why a session has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Too many errors or refusals.
+    Errors,
+    /// Too many commands, or too much time, without a message.
+    Idle,
+}
+
+/// Whether a session has to end. Only errors count for a client that may relay: a list
+/// server must learn of all its dead members, and a client may probe a connection that it
+/// keeps. At least `max_recipients` temporary refusals are allowed, since one message may
+/// have that many.
+pub fn check(facts: &Facts<'_>, counts: &Counts, max_recipients: usize) -> Option<End> {
+    if counts.errors >= MAX_ERRORS {
+        return Some(End::Errors);
+    }
+    if facts.may_relay() {
+        return None;
+    }
+    if counts.refusals >= MAX_REFUSALS || counts.deferrals >= MAX_REFUSALS.max(max_recipients) {
+        return Some(End::Errors);
+    }
+    let is_idle = counts.idle_commands >= MAX_IDLE_COMMANDS || counts.idle_time >= MAX_IDLE;
+    is_idle.then_some(End::Idle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{STRANGER, TRUSTED, USER};
+    use super::*;
+
+    #[test]
+    fn each_count_has_its_limit() {
+        let none = Counts::default();
+        let (errors, refusals) = (Counts { errors: MAX_ERRORS, ..none }, Counts { refusals: MAX_REFUSALS, ..none });
+        let deferrals = |deferrals| Counts { deferrals, ..none };
+        for (counts, max_recipients, stranger, friend) in [
+            (none, 1000, None, None),
+            (Counts { errors: MAX_ERRORS - 1, ..none }, 1000, None, None),
+            (errors, 1000, Some(End::Errors), Some(End::Errors)),
+            (Counts { refusals: MAX_REFUSALS - 1, ..none }, 1000, None, None),
+            (refusals, 1000, Some(End::Errors), None),
+            (deferrals(999), 1000, None, None),
+            (deferrals(1000), 1000, Some(End::Errors), None),
+            (deferrals(MAX_REFUSALS - 1), 1, None, None),
+            (deferrals(MAX_REFUSALS), 1, Some(End::Errors), None),
+            (Counts { idle_commands: MAX_IDLE_COMMANDS, ..none }, 1000, Some(End::Idle), None),
+            (Counts { idle_time: MAX_IDLE, ..none }, 1000, Some(End::Idle), None),
+        ] {
+            for (facts, want) in [(STRANGER, stranger), (TRUSTED, friend), (USER, friend)] {
+                assert_eq!(check(&facts, &counts, max_recipients), want, "{facts:?} {counts:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! HELO and EHLO.
+
+use super::{Facts, Source, Verdict};
+use crate::reply;
+
+/// Any name is accepted, whether it is a domain or not (RFC 5321 4.1.4): many devices send
+/// other words, and the name gives no rights.
+pub fn check(_: &Facts<'_>, name: &str) -> Verdict {
+    if name.is_empty() {
+        return Verdict::refuse(reply::hello::missing_name(), "hello-name", Source::Standard("RFC 5321 4.1.1.1"));
+    }
+    Verdict::Accept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{STRANGER, shown};
+    use super::*;
+
+    #[test]
+    fn any_name_but_none_is_accepted() {
+        for (name, want) in [
+            ("", "refuse 501 hello-name"),
+            ("client.example", "accept"),
+            ("[192.0.2.1]", "accept"),
+            ("no domain", "accept"),
+        ] {
+            assert_eq!(shown(&check(&STRANGER, name)), want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! MAIL: the login that it needs, the declared size, the room in the spool, the sender.
+
+use super::{Facts, Source, Verdict};
+use crate::address::{self, Address};
+use crate::reply;
+
+/// What is known of a transaction at MAIL.
+#[derive(Debug, Clone, Copy)]
+pub struct Mail<'a> {
+    /// The reverse-path as it was given; `None` is the null path.
+    pub given: Option<&'a Address>,
+    /// The same, completed with a domain.
+    pub sender: Option<&'a Address>,
+    /// The declared size in octets; zero if there is none.
+    pub size: u64,
+    /// `limits.message_size`.
+    pub max_size: u64,
+    /// Whether the spool has room for the message.
+    pub room: Room,
+    /// The sender's use by the account.
+    pub right: SenderRight,
+}
+
+/// The room in the spool for a message of the declared size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// There is enough.
+    Enough,
+    /// There is not enough.
+    Short,
+    /// It could not be determined.
+    Unknown,
+}
+
+/// Whether an account may use a sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SenderRight {
+    /// It is the account's own, or granted by the senders table; or there is no account.
+    Granted,
+    /// It is not.
+    Denied,
+    /// A table cannot be read.
+    Unknown,
+}
+
+/// Before the arguments of MAIL are read: a listener for submission requires a login, or a
+/// trusted client.
+pub fn precheck(facts: &Facts<'_>) -> Verdict {
+    if facts.is_submission() && !facts.may_relay() {
+        return Verdict::refuse(reply::sender::needs_login(), "login", Source::Key("listen.kind"));
+    }
+    Verdict::Accept
+}
+
+/// MAIL with its arguments.
+pub fn check(facts: &Facts<'_>, mail: &Mail<'_>) -> Verdict {
+    size(mail).or_else(|| room(mail)).or_else(|| domain(facts, mail)).or_else(|| right(mail))
+}
+
+fn size(mail: &Mail<'_>) -> Verdict {
+    if mail.size > mail.max_size {
+        let reply = reply::message::too_big(mail.max_size);
+        return Verdict::refuse(reply, "size", Source::Key("limits.message_size"));
+    }
+    Verdict::Accept
+}
+
+fn room(mail: &Mail<'_>) -> Verdict {
+    match mail.room {
+        Room::Enough => Verdict::Accept,
+        Room::Short => Verdict::refuse(reply::failure::no_storage(), "room", Source::Key("spool")),
+        Room::Unknown => Verdict::refuse(reply::failure::local_error(), "room", Source::Failure),
+    }
+}
+
+/// Other hosts must give the sender a domain; a client that may relay gets the local one.
+fn domain(facts: &Facts<'_>, mail: &Mail<'_>) -> Verdict {
+    match mail.given {
+        Some(given) if given.domain().is_empty() && !facts.may_relay() => {
+            Verdict::refuse(reply::sender::needs_domain(), "sender-domain", Source::Standard("RFC 5321 2.3.5"))
+        }
+        _ => Verdict::Accept,
+    }
+}
+
+fn right(mail: &Mail<'_>) -> Verdict {
+    match mail.right {
+        SenderRight::Granted => Verdict::Accept,
+        SenderRight::Denied => {
+            let reply = reply::sender::not_yours(&address::path(mail.sender));
+            Verdict::refuse(reply, "sender-right", Source::Key("submission.senders"))
+        }
+        SenderRight::Unknown => Verdict::refuse(reply::failure::local_error(), "sender-right", Source::Failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{STRANGER, SUBMITTER, TRUSTED, USER, shown};
+    use super::*;
+
+    #[test]
+    fn submission_needs_a_login_or_a_trusted_client() {
+        let trusted = Facts { is_trusted: true, ..SUBMITTER };
+        for (facts, want) in [
+            (STRANGER, "accept"),
+            (TRUSTED, "accept"),
+            (SUBMITTER, "refuse 530 login"),
+            (trusted, "accept"),
+            (USER, "accept"),
+        ] {
+            assert_eq!(shown(&precheck(&facts)), want, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_sender_is_checked_rule_by_rule() {
+        let address = |text: &str| Address::parse(text).expect(text);
+        let (jon, bare, completed) = (address("jon@far.test"), address("jon"), address("jon@razorback.test"));
+        let good = Mail {
+            given: Some(&jon),
+            sender: Some(&jon),
+            size: 10,
+            max_size: 10,
+            room: Room::Enough,
+            right: SenderRight::Granted,
+        };
+        let short = Mail { given: Some(&bare), sender: Some(&completed), ..good };
+        for (facts, mail, want) in [
+            (STRANGER, good, "accept"),
+            (STRANGER, Mail { given: None, sender: None, ..good }, "accept"),
+            (STRANGER, Mail { size: 11, ..good }, "refuse 552 size"),
+            (TRUSTED, Mail { size: u64::MAX, ..good }, "refuse 552 size"),
+            (TRUSTED, Mail { room: Room::Short, ..good }, "defer 452 room"),
+            (TRUSTED, Mail { room: Room::Unknown, ..good }, "defer 451 room"),
+            (STRANGER, short, "refuse 553 sender-domain"),
+            (SUBMITTER, short, "refuse 553 sender-domain"),
+            (TRUSTED, short, "accept"),
+            (USER, short, "accept"),
+            (USER, Mail { right: SenderRight::Denied, ..good }, "refuse 550 sender-right"),
+            (USER, Mail { right: SenderRight::Unknown, ..good }, "defer 451 sender-right"),
+            // The first rule decides.
+            (USER, Mail { size: 11, room: Room::Short, right: SenderRight::Denied, ..good }, "refuse 552 size"),
+            (USER, Mail { room: Room::Short, right: SenderRight::Denied, ..good }, "defer 452 room"),
+        ] {
+            assert_eq!(shown(&check(&facts, &mail)), want, "{facts:?} {mail:?}");
+        }
+    }
+}

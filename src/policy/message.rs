@@ -1,0 +1,91 @@
+//! The end of a message: its form, its size, loops.
+
+use super::{Facts, Source, Verdict};
+use crate::reply;
+use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
+
+/// What is known of a message once it was received.
+#[derive(Debug, Clone, Copy)]
+pub struct Message {
+    /// Whether it contains a CR without LF, or a LF without CR.
+    pub has_bare_newline: bool,
+    /// Whether it contains a NUL.
+    pub has_nul: bool,
+    /// Its size on the wire, in octets (RFC 1870 5).
+    pub size: u64,
+    /// `limits.message_size`.
+    pub max_size: u64,
+}
+
+/// What the trace fields of a message say about its way.
+#[derive(Debug, Clone, Copy)]
+pub struct Trace {
+    /// Received fields.
+    pub hops: usize,
+    /// Delivered-To fields with an address in a local domain.
+    pub own_deliveries: usize,
+    /// Whether each recipient is in one of the Delivered-To fields.
+    pub was_delivered: bool,
+}
+
+/// Before the message is completed: its form and its size.
+pub fn precheck(message: &Message) -> Verdict {
+    if message.has_bare_newline {
+        return Verdict::refuse(reply::message::bare_newline(), "bare-newline", Source::Standard("RFC 5321 2.3.8"));
+    }
+    if message.has_nul {
+        return Verdict::refuse(reply::message::nul(), "nul", Source::Standard("RFC 5321 4.5.2"));
+    }
+    if message.size > message.max_size {
+        let reply = reply::message::too_big(message.max_size);
+        return Verdict::refuse(reply, "size", Source::Key("limits.message_size"));
+    }
+    Verdict::Accept
+}
+
+/// Before the commit: loops. A client that may relay can send a message to a recipient that
+/// had it before.
+pub fn check(facts: &Facts<'_>, trace: &Trace) -> Verdict {
+    if trace.hops >= MAX_HOPS || trace.own_deliveries >= MAX_OWN_DELIVERIES {
+        return Verdict::refuse(reply::message::mail_loop(), "loop", Source::Standard("RFC 5321 6.3"));
+    }
+    if trace.was_delivered && !facts.may_relay() {
+        return Verdict::refuse(reply::message::delivered_before(), "loop", Source::Standard("RFC 9228"));
+    }
+    Verdict::Accept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{STRANGER, TRUSTED, USER, shown};
+    use super::*;
+
+    #[test]
+    fn the_form_comes_before_the_size() {
+        let good = Message { has_bare_newline: false, has_nul: false, size: 10, max_size: 10 };
+        for (message, want) in [
+            (good, "accept"),
+            (Message { size: 11, ..good }, "refuse 552 size"),
+            (Message { size: 11, has_nul: true, ..good }, "refuse 554 nul"),
+            (Message { size: 11, has_nul: true, has_bare_newline: true, ..good }, "refuse 554 bare-newline"),
+        ] {
+            assert_eq!(shown(&precheck(&message)), want, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn loops_are_found_by_trace_fields() {
+        let good = Trace { hops: MAX_HOPS - 1, own_deliveries: MAX_OWN_DELIVERIES - 1, was_delivered: false };
+        for (facts, trace, want) in [
+            (STRANGER, good, "accept"),
+            (STRANGER, Trace { hops: MAX_HOPS, ..good }, "refuse 554 loop"),
+            (TRUSTED, Trace { hops: MAX_HOPS, ..good }, "refuse 554 loop"),
+            (TRUSTED, Trace { own_deliveries: MAX_OWN_DELIVERIES, ..good }, "refuse 554 loop"),
+            (STRANGER, Trace { was_delivered: true, ..good }, "refuse 554 loop"),
+            (TRUSTED, Trace { was_delivered: true, ..good }, "accept"),
+            (USER, Trace { was_delivered: true, ..good }, "accept"),
+        ] {
+            assert_eq!(shown(&check(&facts, &trace)), want, "{facts:?} {trace:?}");
+        }
+    }
+}

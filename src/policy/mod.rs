@@ -1,0 +1,107 @@
+//! Which clients, senders, recipients and messages are accepted: decisions without I/O.
+//!
+//! Each stage of a session has a file with one pure function, `check`, that takes the facts
+//! and returns a [`Verdict`]. What must be looked up is looked up by the session before and
+//! is a fact here, so that the same functions can be asked without a client. A rule that
+//! needs no look-up, and stands before one, is in the `precheck` of its stage.
+//!
+//! - `abuse`: how many errors and commands without mail end a session
+//! - `connect`: a new connection, and the rights that its address gives
+//! - `hello`: HELO and EHLO
+//! - `mail`: MAIL: login, size, room, the sender
+//! - `message`: the end of a message: its form, its size, loops
+//! - `rcpt`: RCPT: limits, relaying, unknown users
+//! - `relay`: who may relay, and which recipients that takes
+//! - `verdict`: what is decided, and by which rule
+
+use std::net::IpAddr;
+
+use crate::config::Kind;
+
+pub mod abuse;
+pub mod connect;
+pub mod hello;
+pub mod mail;
+pub mod message;
+pub mod rcpt;
+pub mod relay;
+mod verdict;
+
+pub use verdict::{Reason, Source, Verdict};
+
+/// What is known of a client at any stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The client's address; `None` for a local process.
+    pub address: Option<IpAddr>,
+    /// Its verified name, if that was looked up and there is one.
+    pub name: Option<&'a str>,
+    /// The name of its HELO or EHLO, made printable.
+    pub hello: Option<&'a str>,
+    /// Whether the connection is encrypted.
+    pub is_encrypted: bool,
+    /// The authenticated user.
+    pub login: Option<&'a str>,
+    /// The kind of the listener.
+    pub listener: Kind,
+    /// Whether it is in relay.networks, or local.
+    pub is_trusted: bool,
+    /// Whether it is a local process that the kernel has identified.
+    pub is_local_user: bool,
+}
+
+impl<'a> Facts<'a> {
+    /// Whether the client may send mail to any domain: it is trusted, or authenticated.
+    pub fn may_relay(&self) -> bool {
+        relay::may_relay(self)
+    }
+
+    /// Whether the rules for submission apply (RFC 6409).
+    pub fn is_submission(&self) -> bool {
+        self.listener == Kind::Submission
+    }
+
+    /// The account whose senders are checked and whose messages are counted.
+    pub fn account(&self) -> Option<&'a str> {
+        self.login.filter(|_| self.is_submission())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client on a listener for other hosts, without any right.
+    pub(super) const STRANGER: Facts<'_> = Facts {
+        address: Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1))),
+        name: None,
+        hello: Some("client.example"),
+        is_encrypted: false,
+        login: None,
+        listener: Kind::Smtp,
+        is_trusted: false,
+        is_local_user: false,
+    };
+    /// A client in relay.networks.
+    pub(super) const TRUSTED: Facts<'_> = Facts { is_trusted: true, ..STRANGER };
+    /// A client without a login on a listener for submission.
+    pub(super) const SUBMITTER: Facts<'_> = Facts { listener: Kind::Submission, ..STRANGER };
+    /// An authenticated user on a listener for submission.
+    pub(super) const USER: Facts<'_> = Facts { login: Some("jon@razorback.test"), is_encrypted: true, ..SUBMITTER };
+
+    /// The first words of a verdict's reply and its rule; `accept` without one.
+    pub(super) fn shown(verdict: &Verdict) -> String {
+        match verdict {
+            Verdict::Accept => "accept".to_owned(),
+            Verdict::Refuse(reply, reason) => format!("refuse {} {}", reply.code(), reason.rule),
+            Verdict::Defer(reply, reason) => format!("defer {} {}", reply.code(), reason.rule),
+        }
+    }
+
+    #[test]
+    fn an_account_exists_only_for_submission() {
+        assert_eq!(USER.account(), Some("jon@razorback.test"));
+        assert_eq!(Facts { listener: Kind::Smtp, ..USER }.account(), None);
+        assert_eq!(SUBMITTER.account(), None);
+    }
+}

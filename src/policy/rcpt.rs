@@ -1,0 +1,138 @@
+//! RCPT: the limits on recipients, relaying, unknown users.
+//!
+//! A new check at RCPT is a rule here, and what it has to look up a field of [`Rcpt`].
+
+use super::relay::{self, Domain};
+use super::{Facts, Source, Verdict};
+use crate::address::Address;
+use crate::reply::{self, Status};
+use crate::smtp::MAX_FINAL_RECIPIENTS;
+
+/// What is known of a recipient before it is looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct Rcpt<'a> {
+    /// The forward-path, completed with a domain.
+    pub recipient: &'a Address,
+    /// The class of its domain.
+    pub domain: Domain,
+    /// The number of recipients that the transaction has already.
+    pub accepted: usize,
+    /// `limits.recipients`.
+    pub max_recipients: usize,
+}
+
+/// What the tables say about a recipient.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a> {
+    /// The result of the look-up.
+    pub lookup: Lookup<'a>,
+    /// The number of final recipients that the transaction has already.
+    pub final_recipients: usize,
+}
+
+/// The result of looking up a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    /// It leads to this number of final recipients.
+    Found(usize),
+    /// It leads to no mailbox.
+    Unknown,
+    /// The routes table refuses it, with this status and text.
+    Refused(Status, &'a str),
+    /// It cannot be looked up now.
+    Failed,
+}
+
+/// Before a recipient is looked up: the limit on recipients, and relaying.
+pub fn precheck(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
+    limit(facts, rcpt).or_else(|| permission(facts, rcpt))
+}
+
+/// A recipient that was looked up.
+pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
+    let recipient = rcpt.recipient;
+    match found.lookup {
+        Lookup::Found(count) if count + found.final_recipients > MAX_FINAL_RECIPIENTS => {
+            Verdict::refuse(reply::recipient::too_many(), "final-recipients", Source::Key("local.aliases"))
+        }
+        Lookup::Found(_) => Verdict::Accept,
+        Lookup::Unknown => {
+            Verdict::refuse(reply::recipient::unknown_user(recipient), "unknown-user", Source::Key("local.users"))
+        }
+        Lookup::Refused(status, text) => {
+            let reply = reply::recipient::refused(recipient, status, text);
+            Verdict::refuse(reply, "route", Source::Key("remote.routes"))
+        }
+        Lookup::Failed => {
+            Verdict::refuse(reply::recipient::temporary_failure(recipient), "unknown-user", Source::Failure)
+        }
+    }
+}
+
+/// It does not apply to a local process: a program that calls sendmail(8) cannot send the
+/// rest in another message.
+fn limit(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
+    if rcpt.accepted >= rcpt.max_recipients && !facts.is_local_user {
+        return Verdict::refuse(reply::recipient::too_many(), "recipients", Source::Key("limits.recipients"));
+    }
+    Verdict::Accept
+}
+
+fn permission(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
+    if relay::is_permitted(facts, rcpt.domain, rcpt.recipient) {
+        return Verdict::Accept;
+    }
+    Verdict::refuse(reply::recipient::relaying_denied(rcpt.recipient), "relay", Source::Key("relay.networks"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{STRANGER, SUBMITTER, TRUSTED, USER, shown};
+    use super::*;
+
+    #[test]
+    fn the_limit_and_relaying_are_checked_before_the_look_up() {
+        let [recipient, odd] =
+            ["jon@razorback.test", "jon%far.test@razorback.test"].map(|text| Address::parse(text).expect(text));
+        let good = Rcpt { recipient: &recipient, domain: Domain::Local, accepted: 9, max_recipients: 10 };
+        let (relay, other) = (Rcpt { domain: Domain::Relay, ..good }, Rcpt { domain: Domain::Other, ..good });
+        let program = Facts { is_local_user: true, is_trusted: true, ..SUBMITTER };
+        for (facts, rcpt, want) in [
+            (STRANGER, good, "accept"),
+            (STRANGER, relay, "accept"),
+            (STRANGER, Rcpt { recipient: &odd, ..relay }, "refuse 550 relay"),
+            (TRUSTED, Rcpt { recipient: &odd, ..relay }, "accept"),
+            (STRANGER, other, "refuse 550 relay"),
+            (SUBMITTER, other, "refuse 550 relay"),
+            (TRUSTED, other, "accept"),
+            (USER, other, "accept"),
+            (STRANGER, Rcpt { accepted: 10, ..good }, "defer 452 recipients"),
+            (USER, Rcpt { accepted: 10, ..good }, "defer 452 recipients"),
+            (program, Rcpt { accepted: 10_000, ..other }, "accept"),
+            // The first rule decides.
+            (STRANGER, Rcpt { accepted: 10, ..other }, "defer 452 recipients"),
+        ] {
+            assert_eq!(shown(&precheck(&facts, &rcpt)), want, "{facts:?} {rcpt:?}");
+        }
+    }
+
+    #[test]
+    fn the_look_up_decides_for_all_clients_alike() {
+        let recipient = Address::parse("jon@razorback.test").expect("an address");
+        let rcpt = Rcpt { recipient: &recipient, domain: Domain::Local, accepted: 0, max_recipients: 10 };
+        for (lookup, final_recipients, want) in [
+            (Lookup::Found(1), 0, "accept"),
+            (Lookup::Found(1), MAX_FINAL_RECIPIENTS - 1, "accept"),
+            (Lookup::Found(1), MAX_FINAL_RECIPIENTS, "defer 452 final-recipients"),
+            (Lookup::Found(MAX_FINAL_RECIPIENTS + 1), 0, "defer 452 final-recipients"),
+            (Lookup::Unknown, 0, "refuse 550 unknown-user"),
+            (Lookup::Refused(Status(5, 7, 1), "no"), 0, "refuse 550 route"),
+            (Lookup::Failed, 0, "defer 451 unknown-user"),
+        ] {
+            for facts in [STRANGER, TRUSTED, USER] {
+                let found = Found { lookup, final_recipients };
+                assert_eq!(shown(&check(&facts, &rcpt, &found)), want, "{found:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Relaying: which clients may send mail to any domain, and which recipients need that.
+//!
+//! This is what keeps the server from being an open relay: mail to other domains is
+//! accepted only from trusted and authenticated clients; mail for `relay.domains` from any
+//! client, except where the local part contains another address.
+
+use std::net::IpAddr;
+
+use super::Facts;
+use crate::address::Address;
+use crate::config::Network;
+
+/// A class of domains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// A local domain.
+    Local,
+    /// A domain of `relay.domains`.
+    Relay,
+    /// Any other domain.
+    Other,
+}
+
+/// Whether a client is trusted: it is a local process, or its address is in
+/// `relay.networks`. `address` is `None` where it is unknown.
+pub fn is_trusted(networks: &[Network], is_local: bool, address: Option<IpAddr>) -> bool {
+    is_local || address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
+}
+
+/// Whether a client may send mail to any domain.
+pub fn may_relay(facts: &Facts<'_>) -> bool {
+    facts.login.is_some() || facts.is_trusted
+}
+
+/// Whether a client may send mail to a recipient in a domain of this class.
+pub fn is_permitted(facts: &Facts<'_>, domain: Domain, recipient: &Address) -> bool {
+    match domain {
+        Domain::Local => true,
+        // The next host could read user%host, host!user or a quoted user@host as an address
+        // elsewhere, and would relay in the name of this host.
+        Domain::Relay => may_relay(facts) || !recipient.local().contains(['%', '!', '@']),
+        Domain::Other => may_relay(facts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{STRANGER, SUBMITTER, TRUSTED, USER};
+    use super::*;
+
+    #[test]
+    fn only_trusted_and_authenticated_clients_relay() {
+        for (recipient, domain, stranger, friend) in [
+            ("jon@razorback.test", Domain::Local, true, true),
+            ("jon%far.test@razorback.test", Domain::Local, true, true),
+            ("jon@backup.test", Domain::Relay, true, true),
+            ("jon%far.test@backup.test", Domain::Relay, false, true),
+            ("far.test!jon@backup.test", Domain::Relay, false, true),
+            ("\"jon@far.test\"@backup.test", Domain::Relay, false, true),
+            ("jon@far.test", Domain::Other, false, true),
+        ] {
+            let address = Address::parse(recipient).expect(recipient);
+            for (facts, want) in [(STRANGER, stranger), (SUBMITTER, stranger), (TRUSTED, friend), (USER, friend)] {
+                assert_eq!(is_permitted(&facts, domain, &address), want, "{recipient} {facts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn trust_comes_from_relay_networks() {
+        let networks = crate::config::default().relay.networks;
+        let address = |text: &str| Some(text.parse().expect(text));
+        for (is_local, address, want) in [
+            (true, None, true),
+            (false, None, false),
+            (false, address("127.0.0.1"), true),
+            (false, address("::1"), true),
+            (false, address("192.0.2.1"), false),
+        ] {
+            assert_eq!(is_trusted(&networks, is_local, address), want, "{address:?}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! MAIL: begins a transaction.
+
+use super::transaction::Transaction;
+use super::{Phase, Session, Step};
+use crate::address::{self, Address, AddressError};
+use crate::policy::mail::{Mail, Room, SenderRight};
+use crate::policy::{self, Facts};
+use crate::reply::{self, Reply};
+use crate::smtp::command::Path;
+use crate::smtp::parameters::{MailParameters, ParameterError};
+
+impl Session<'_> {
+    pub(super) fn mail(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
+        let mut transaction = match self.check_mail(path) {
+            Ok(transaction) => transaction,
+            Err(reply) => return Step::Say(reply),
+        };
+        let reply = reply::sender::accepted(&address::path(transaction.envelope.sender.as_ref()));
+        if let Phase::Greeted(hello, forwarded) = std::mem::replace(&mut self.phase, Phase::Connected) {
+            transaction.forwarded = forwarded;
+            self.phase = Phase::InMail(hello, transaction);
+        }
+        Step::Say(reply)
+    }
+
+    fn check_mail(&self, path: Result<Path<'_>, AddressError>) -> Result<Transaction, Reply> {
+        match &self.phase {
+            Phase::Connected => return Err(reply::hello::required()),
+            Phase::InMail(..) => return Err(reply::sender::nested()),
+            Phase::Greeted(..) => {}
+        }
+        let facts = self.facts();
+        self.apply(policy::mail::precheck(&facts))?;
+        let path = path.map_err(reply::sender::malformed)?;
+        let parameters = MailParameters::parse(path.parameters()).map_err(rejected)?;
+        let (size, max_size) = (parameters.size.unwrap_or(0), self.service.config.limits.message_size);
+        let given = path.address.as_ref();
+        let sender = given.map(|given| self.service.router.qualify(given));
+        let right = self.sender_right(&facts, sender.as_ref());
+        let room = self.room(size.min(max_size));
+        self.apply(policy::mail::check(&facts, &Mail { given, sender: sender.as_ref(), size, max_size, room, right }))?;
+        self.count_message()?;
+        Ok(Transaction::new(sender.map(|sender| self.rewritten(sender)), parameters.body.unwrap_or_default()))
+    }
+
+    fn room(&self, size: u64) -> Room {
+        match self.service.spool.has_room(size) {
+            Ok(true) => Room::Enough,
+            Ok(false) => Room::Short,
+            Err(e) => {
+                ::log::error!("spool: look for room: {e}");
+                Room::Unknown
+            }
+        }
+    }
+
+    /// Whether the account may use a sender. A login that is not an address may use none, not
+    /// even the null path.
+    fn sender_right(&self, facts: &Facts<'_>, sender: Option<&Address>) -> SenderRight {
+        if facts.is_submission() && self.service.senders.are_lost() {
+            return SenderRight::Unknown;
+        }
+        let Some(login) = facts.account() else { return SenderRight::Granted };
+        let identity = self.service.senders.identity(login);
+        let is_granted = identity.is_some_and(|identity| sender.is_none_or(|sender| identity.may_use(sender)));
+        if is_granted { SenderRight::Granted } else { SenderRight::Denied }
+    }
+}
+
+/// The reply to parameters that are rejected.
+pub(super) fn rejected(error: ParameterError) -> Reply {
+    match error {
+        ParameterError::Unknown(keyword) => reply::command::unknown_parameter(&keyword),
+        ParameterError::Repeated(keyword) => reply::command::repeated_parameter(&keyword),
+        ParameterError::Malformed(keyword) => reply::command::bad_parameter(keyword),
+    }
+}

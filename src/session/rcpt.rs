@@ -1,0 +1,116 @@
+//! RCPT: adds a recipient to the transaction. What is accepted is decided by
+//! [`policy::rcpt`].
+
+use std::net::IpAddr;
+
+use super::mail::rejected;
+use super::{Phase, Service, Session, Step};
+use crate::address::{Address, AddressError};
+use crate::envelope::Recipient;
+use crate::policy::rcpt::{Found, Lookup, Rcpt};
+use crate::policy::{self, relay};
+use crate::reply::{self, Reply};
+use crate::route::{Expansion, Place, Route};
+use crate::smtp::command::Path;
+use crate::smtp::parameters::RcptParameters;
+
+impl Session<'_> {
+    pub(super) fn rcpt(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
+        let recipient = match self.check_rcpt(path) {
+            Ok(recipient) => recipient,
+            Err(reply) => return Step::Say(reply),
+        };
+        let checked = self.check_recipient(&recipient);
+        if let (Err(_), Phase::InMail(_, transaction)) = (&checked, &mut self.phase) {
+            transaction.has_refused = true;
+        }
+        match checked.and_then(|finals| self.count_recipient().map(|()| finals)) {
+            Ok(finals) => {
+                let reply = reply::recipient::accepted(&recipient);
+                if let Phase::InMail(_, transaction) = &mut self.phase {
+                    transaction.add(recipient, finals);
+                }
+                Step::Say(reply)
+            }
+            Err(reply) => Step::Say(reply),
+        }
+    }
+
+    /// The recipient, completed with a domain, if the command is in order.
+    fn check_rcpt(&self, path: Result<Path<'_>, AddressError>) -> Result<Address, Reply> {
+        match &self.phase {
+            Phase::Connected => return Err(reply::hello::required()),
+            Phase::Greeted(..) => return Err(reply::recipient::needs_sender()),
+            Phase::InMail(..) => {}
+        }
+        let path = path.map_err(reply::recipient::malformed)?;
+        RcptParameters::parse(path.parameters()).map_err(rejected)?;
+        let address = path.address.ok_or_else(|| reply::recipient::malformed(AddressError::Empty))?;
+        Ok(self.qualified(&address))
+    }
+
+    /// The final recipients of mail to a recipient, if it is accepted.
+    fn check_recipient(&self, recipient: &Address) -> Result<Vec<Recipient>, Reply> {
+        let Phase::InMail(_, transaction) = &self.phase else { return Ok(Vec::new()) };
+        let (facts, accepted) = (self.facts(), transaction.accepted());
+        let domain = class(self.service.router.place(recipient.domain()));
+        let max_recipients = self.service.config.limits.recipients;
+        let rcpt = Rcpt { recipient, domain, accepted, max_recipients };
+        self.apply(policy::rcpt::precheck(&facts, &rcpt))?;
+        let expansion = self.expand(recipient, domain);
+        let lookup = match &expansion {
+            Expansion::Finals(finals) => Lookup::Found(finals.len()),
+            Expansion::Unknown => Lookup::Unknown,
+            Expansion::Refused(status, text) => Lookup::Refused(*status, text),
+            Expansion::Temporary(_) => Lookup::Failed,
+        };
+        let found = Found { lookup, final_recipients: transaction.envelope.recipients.len() };
+        self.apply(policy::rcpt::check(&facts, &rcpt, &found))?;
+        Ok(if let Expansion::Finals(finals) = expansion { finals } else { Vec::new() })
+    }
+
+    /// The look-up of a recipient. A failure is logged as long as the session may log
+    /// refusals.
+    fn expand(&self, recipient: &Address, domain: relay::Domain) -> Expansion {
+        let router = &self.service.router;
+        if domain != relay::Domain::Local {
+            return match router.route(recipient) {
+                Route::Refused(status, text) => Expansion::Refused(status, text),
+                _ => Expansion::Finals(vec![Recipient::new(recipient.clone())]),
+            };
+        }
+        let expansion = router.expand(recipient);
+        if let Expansion::Temporary(why) = &expansion
+            && self.tally.has_line()
+        {
+            ::log::warn!("recipient <{recipient}>: {why}");
+        }
+        expansion
+    }
+
+    /// The address with a domain. A literal of this host counts as the local domain (RFC 1123
+    /// 5.2.17).
+    pub(super) fn qualified(&self, address: &Address) -> Address {
+        let Service { router, config, .. } = self.service;
+        let is_own = |ip: IpAddr| {
+            let connected = self.input.source.own_address().map(|own| own.ip());
+            let bound = config.listen.iter().map(|listen| listen.address.ip()).filter(|own| !own.is_unspecified());
+            connected.into_iter().chain(bound).any(|own| own.to_canonical() == ip.to_canonical())
+        };
+        if router.place(address.domain()) == Place::Elsewhere && address.literal().is_some_and(is_own) {
+            let local = router.qualify(&address.at(""));
+            if router.place(local.domain()) == Place::Local {
+                return local;
+            }
+        }
+        router.qualify(address)
+    }
+}
+
+fn class(place: Place) -> relay::Domain {
+    match place {
+        Place::Local => relay::Domain::Local,
+        Place::Relay => relay::Domain::Relay,
+        Place::Elsewhere => relay::Domain::Other,
+    }
+}

@@ -1,0 +1,29 @@
+//! VRFY: whether a local address exists, as RCPT would find it.
+
+use super::{Session, Step};
+use crate::address;
+use crate::reply;
+use crate::route::{Expansion, Place};
+
+impl Session<'_> {
+    pub(super) fn vrfy(&mut self, argument: &[u8]) -> Step {
+        if argument.is_empty() {
+            return Step::Say(reply::verify::missing_argument());
+        }
+        let address = match address::parse_path(argument) {
+            Ok((Some(address), [])) => self.qualified(&address),
+            Ok(_) => return Step::Say(reply::verify::cannot_verify()),
+            Err(why) => return Step::Say(reply::recipient::malformed(why)),
+        };
+        let router = &self.service.router;
+        if router.place(address.domain()) != Place::Local {
+            return Step::Say(reply::verify::cannot_verify());
+        }
+        Step::Say(match router.expand(&address) {
+            Expansion::Finals(_) => reply::verify::exists(&address),
+            Expansion::Unknown => reply::recipient::unknown_user(&address),
+            Expansion::Refused(status, text) => reply::recipient::refused(&address, status, &text),
+            Expansion::Temporary(_) => reply::verify::cannot_verify(),
+        })
+    }
+}

@@ -1,0 +1,175 @@
+//! The parameters of MAIL and RCPT: parsed by the server, printed by the client.
+//!
+//! Each parameter is checked for its syntax alone: whether a message may have that size, or
+//! which extensions are offered, is decided elsewhere.
+
+use std::fmt;
+
+use super::xtext;
+use crate::envelope::Body;
+
+/// Characters of an unknown keyword that are repeated to the client.
+const MAX_KEYWORD: usize = 32;
+
+/// The parameters of MAIL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MailParameters {
+    /// SIZE, in octets on the wire (RFC 1870).
+    pub size: Option<u64>,
+    /// BODY (RFC 6152).
+    pub body: Option<Body>,
+}
+
+/// The parameters of RCPT: none is offered or sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RcptParameters {}
+
+/// Why parameters are rejected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParameterError {
+    /// A keyword that is not offered, made printable.
+    Unknown(String),
+    /// A keyword that is given twice, made printable.
+    Repeated(String),
+    /// The value of this keyword is malformed.
+    Malformed(&'static str),
+}
+
+impl MailParameters {
+    /// Parses keywords with their values; a missing value is empty.
+    ///
+    /// # Errors
+    /// The first error, from left to right.
+    pub fn parse<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, ParameterError> {
+        let mut parsed = Self::default();
+        each(parameters, |keyword, value| {
+            match keyword {
+                "SIZE" => parsed.size = Some(size(value)?),
+                "BODY" => parsed.body = Some(body(value)?),
+                // Its value is not used: it gives no rights, and some clients send it although
+                // AUTH is not offered.
+                "AUTH" if xtext::is_valid(value) => {}
+                "AUTH" => return Err(ParameterError::Malformed("AUTH")),
+                _ => return Err(ParameterError::Unknown(printable(keyword))),
+            }
+            Ok(())
+        })?;
+        Ok(parsed)
+    }
+}
+
+impl RcptParameters {
+    /// Parses keywords with their values; a missing value is empty.
+    ///
+    /// # Errors
+    /// The first error, from left to right.
+    pub fn parse<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, ParameterError> {
+        each(parameters, |keyword, _| Err(ParameterError::Unknown(printable(keyword))))?;
+        Ok(Self {})
+    }
+}
+
+/// As they follow the path: each parameter with a blank before it.
+impl fmt::Display for MailParameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(size) = self.size {
+            write!(f, " SIZE={size}")?;
+        }
+        match self.body {
+            None => Ok(()),
+            Some(Body::SevenBit) => f.write_str(" BODY=7BIT"),
+            Some(Body::EightBit) => f.write_str(" BODY=8BITMIME"),
+        }
+    }
+}
+
+/// As they follow the path: each parameter with a blank before it.
+impl fmt::Display for RcptParameters {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
+/// Calls `take` for each parameter, its keyword in upper case, and rejects repetitions.
+fn each<'a>(
+    parameters: impl Iterator<Item = (&'a str, &'a str)>,
+    mut take: impl FnMut(&str, &str) -> Result<(), ParameterError>,
+) -> Result<(), ParameterError> {
+    let mut seen: Vec<String> = Vec::new();
+    for (name, value) in parameters {
+        let keyword = name.to_ascii_uppercase();
+        if seen.contains(&keyword) {
+            return Err(ParameterError::Repeated(printable(name)));
+        }
+        take(&keyword, value).map_err(|error| match error {
+            ParameterError::Unknown(_) => ParameterError::Unknown(printable(name)),
+            error => error,
+        })?;
+        seen.push(keyword);
+    }
+    Ok(())
+}
+
+/// Up to twenty digits (RFC 1870 4); a number beyond 64 bits counts as the largest one.
+fn size(value: &str) -> Result<u64, ParameterError> {
+    let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| value.parse().unwrap_or(u64::MAX)).ok_or(ParameterError::Malformed("SIZE"))
+}
+
+fn body(value: &str) -> Result<Body, ParameterError> {
+    match value.to_ascii_uppercase().as_str() {
+        "7BIT" => Ok(Body::SevenBit),
+        "8BITMIME" => Ok(Body::EightBit),
+        _ => Err(ParameterError::Malformed("BODY")),
+    }
+}
+
+/// A keyword that is safe to repeat to the client.
+fn printable(name: &str) -> String {
+    name.chars().take(MAX_KEYWORD).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> impl Iterator<Item = (&str, &str)> {
+        text.split_ascii_whitespace().map(|word| word.split_once('=').unwrap_or((word, "")))
+    }
+
+    #[test]
+    fn mail_parameters_are_parsed_and_printed() {
+        let error = |error: ParameterError| Err(error);
+        let malformed = |keyword| error(ParameterError::Malformed(keyword));
+        for (text, want) in [
+            ("", Ok("")),
+            ("SIZE=0", Ok(" SIZE=0")),
+            ("size=10 Body=8bitmime", Ok(" SIZE=10 BODY=8BITMIME")),
+            ("BODY=7BIT SIZE=18446744073709551616", Ok(" SIZE=18446744073709551615 BODY=7BIT")),
+            ("AUTH=<>", Ok("")),
+            ("AUTH=e+3Dmc2@example.com SIZE=1", Ok(" SIZE=1")),
+            ("AUTH", malformed("AUTH")),
+            ("AUTH=a+3d", malformed("AUTH")),
+            ("SIZE", malformed("SIZE")),
+            ("SIZE=-1", malformed("SIZE")),
+            ("SIZE=1k", malformed("SIZE")),
+            ("BODY=BINARYMIME", malformed("BODY")),
+            ("SIZE=1 size=x", error(ParameterError::Repeated("size".into()))),
+            ("RET=hdrs", error(ParameterError::Unknown("RET".into()))),
+            ("r\u{1b}t", error(ParameterError::Unknown("r?t".into()))),
+        ] {
+            let parsed = MailParameters::parse(words(text));
+            assert_eq!(parsed.map(|p| p.to_string()), want.map(str::to_owned), "{text}");
+        }
+        let long = "x".repeat(99);
+        let error = MailParameters::parse(words(&long));
+        assert_eq!(error, Err(ParameterError::Unknown("x".repeat(MAX_KEYWORD))));
+    }
+
+    #[test]
+    fn no_parameter_of_rcpt_is_known() {
+        assert_eq!(RcptParameters::parse(words("")).map(|p| p.to_string()), Ok(String::new()));
+        let error = RcptParameters::parse(words("Notify=never"));
+        assert_eq!(error, Err(ParameterError::Unknown("Notify".into())));
+    }
+}

@@ -8,7 +8,7 @@ use crate::log;
 use crate::message::trace;
 use crate::queue::RunningJob;
 use crate::retry::Schedule;
-use crate::spool::{Entry, Place, RecipientEntry, Spool, Unusable};
+use crate::spool::{Entry, Note, Place, RecipientEntry, Spool, Unusable};
 use crate::sys;
 
 /// Writes a line for each message, the oldest first, and below it a line for each recipient that
@@ -66,7 +66,7 @@ fn submitter(entry: &Entry) -> Option<u32> {
 
 fn show(
     entry: &Entry,
-    (note, running): (&str, &[RunningJob]),
+    (note, running): (&Note, &[RunningJob]),
     schedule: &Schedule,
     now: u64,
     out: &mut dyn Write,
@@ -90,7 +90,7 @@ fn show(
     Ok(())
 }
 
-fn recipient(slot: &RecipientEntry, note: &str, when: &str) -> String {
+fn recipient(slot: &RecipientEntry, note: &Note, when: &str) -> String {
     let who = address::path(Some(&slot.recipient.address));
     if slot.record.last == 0 {
         return format!(
@@ -98,10 +98,8 @@ fn recipient(slot: &RecipientEntry, note: &str, when: &str) -> String {
             when.strip_prefix(", ").filter(|when| !when.is_empty()).unwrap_or("not tried yet")
         );
     }
-    // A note's line: time, recipient, what was said.
-    let said = note.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix(&who)).unwrap_or_default();
-    let said: String = said.trim().chars().filter(|c| !c.is_control()).collect();
-    if said.is_empty() { format!("{who}  deferred{when}") } else { format!("{who}  deferred{when}, {said}") }
+    let result = note.last_result(&slot.recipient.address).map(|result| format!(", {result}")).unwrap_or_default();
+    format!("{who}  deferred{when}{result}")
 }
 
 /// A time span such as `45s`, `12m`, `7h` or `3d`.

@@ -124,7 +124,7 @@ fn plain_words(report: &FailureReport, original: &[u8], is_whole: bool) -> Strin
     for reason in reasons {
         let (what, advice) = reason.words();
         let tried = if reason.is_late() {
-            format!(" in {}, and is given up now", span(report.now.saturating_sub(report.arrival)))
+            format!(" within {}", span(report.now.saturating_sub(report.arrival)))
         } else {
             String::new()
         };
@@ -165,8 +165,8 @@ fn opening(report: &FailureReport, original: &[u8]) -> String {
             format!("Your message{quoted}, sent {sent}, could not be delivered to {whom}. It will not be tried again.")
         }
         None => format!(
-            "The message{quoted}, sent {sent}, has no sender who could be told: most likely it is a report about other \
-             mail. It could not be delivered to {whom}, will not be tried again, and nobody but you is told."
+            "The message{quoted}, sent {sent}, has no sender who could be notified: most likely it is a report about \
+             other mail. It could not be delivered to {whom}, and will not be tried again. Only you are notified."
         ),
     }
 }
@@ -177,11 +177,13 @@ fn closing(report: &FailureReport, is_whole: bool) -> String {
     let part = if is_whole { "" } else { ", as far as it fits into 8 KiB" };
     let last = match report.sender {
         Some(_) => format!(
-            "Where this does not help, write to postmaster@{hostname} and send this report along. What follows is \
-             for programs and experts: the details, and the header of your message{part}. Here it was known as \
+            "If this does not help, write to postmaster@{hostname} and include this report. The rest is for \
+             programs and experts: the details, and the header of your message{part}. Its queue id here was \
              {original}."
         ),
-        None => format!("The details and the header of the message{part} follow. The log knows it as {original}."),
+        None => {
+            format!("The details and the header of the message{part} follow. Its queue id in the log is {original}.")
+        }
     };
     flow(&mut text, "", &last);
     text + "\n"
@@ -190,7 +192,7 @@ fn closing(report: &FailureReport, is_whole: bool) -> String {
 /// A recipient by the address that the sender wrote.
 fn recipient_name(recipient: &Recipient) -> String {
     match &recipient.original {
-        Some(original) => format!("{original} (passed on to {})", recipient.address),
+        Some(original) => format!("{original} (forwarded to {})", recipient.address),
         None => recipient.address.to_string(),
     }
 }

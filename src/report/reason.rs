@@ -22,7 +22,7 @@ pub(super) enum Reason {
     Policy,
     NoLogin,
     Expired,
-    NotLetIn,
+    HostRejected,
     Refused,
 }
 
@@ -30,7 +30,7 @@ impl Reason {
     pub(super) fn of(outcome: &Outcome) -> Self {
         let wants_login = outcome.reply.as_ref().is_some_and(Reply::wants_login);
         if outcome.fate == Fate::Deferred {
-            return if wants_login { Self::NotLetIn } else { Self::Expired };
+            return if wants_login { Self::HostRejected } else { Self::Expired };
         }
         if wants_login {
             return Self::NoLogin;
@@ -53,66 +53,66 @@ impl Reason {
 
     /// Whether delivery was tried until the message expired.
     pub(super) fn is_late(self) -> bool {
-        matches!(self, Self::Expired | Self::NotLetIn)
+        matches!(self, Self::Expired | Self::HostRejected)
     }
 
     /// The explanation, and advice for the sender.
     pub(super) fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::NoMailbox => (
-                "There is no mailbox of this name",
-                "Please check the spelling, above all in front of the @. If it is right, the address is no longer \
-                 in use: ask for the new one in another way.",
+                "There is no such mailbox",
+                "Please check the spelling, above all before the @. If it is right, the address is no longer in \
+                 use; please ask for the new one in another way.",
             ),
             Self::NoDomain => (
-                "The domain, which is the part behind the @, does not exist or has no mail server",
-                "Please check the spelling behind the @.",
+                "The domain, which is the part after the @, does not exist or has no mail server",
+                "Please check the spelling after the @.",
             ),
             Self::NoMailThere => (
-                "The domain, which is the part behind the @, says that it takes no mail at all",
-                "Please check the spelling behind the @. If it is right, nobody can be reached at this address.",
+                "The domain, which is the part after the @, accepts no mail at all",
+                "Please check the spelling after the @. If it is right, this address cannot receive mail.",
             ),
             Self::BadSender => (
-                "The other mail system does not accept your own address as that of a sender",
-                "Please check the address that your mail program sends with.",
+                "The other mail system does not accept your own address as a sender",
+                "Please check the sender address in your mail program.",
             ),
-            Self::Closed => ("The mailbox is closed", "Please ask for another address, or try again on another day."),
+            Self::Closed => ("The mailbox is closed", "Please use another address, or try again on another day."),
             Self::Full => (
                 "The mailbox is full",
                 "Please tell its owner in another way, and send the message again when there is room.",
             ),
             Self::TooBig => (
                 "The message is too big",
-                "Please send it with smaller attachments or fewer of them, or say where they can be fetched.",
+                "Please send it with smaller or fewer attachments, or send a link to them instead.",
             ),
             Self::Loop => (
-                "The message went round in a circle",
-                "You did nothing wrong: a mail system on its way is not set up right. Please tell the \
-                 postmaster of that domain, and send this report along.",
+                "The message is caught in a loop between mail systems",
+                "This is not your fault: a mail system on the way is misconfigured. Please tell the postmaster of \
+                 that domain, and include this report.",
             ),
             Self::Policy => (
-                "The message is against the rules of the mail system that was to take it, or looks like spam to it",
-                "What it said may tell how to go on. If it does not, ask the person you wrote to, in another way, \
-                 to let your mail in.",
+                "The message violates the rules of the receiving mail system, or looks like spam to it",
+                "Its reply may say what to do. If not, ask the person you wrote to, in another way, to let your mail \
+                 through.",
             ),
             Self::NoLogin => (
-                "The other mail system takes mail from those only who log in there, or by an encrypted connection",
-                "You did nothing wrong, and your message was not looked at: one of the two mail systems is not set \
-                 up right. Please tell its postmaster in another way, or the one below.",
+                "The other mail system accepts mail only after a login, or only over an encrypted connection",
+                "This is not your fault, and nobody has examined your message: one of the two mail systems is \
+                 misconfigured. Please tell its postmaster in another way, or the one below.",
             ),
             Self::Expired => (
-                "It could not be handed over",
-                "The trouble is most likely on the other side. You may send the message again later; if it is \
+                "It could not be delivered",
+                "The problem is most likely on the other side. You may send the message again later; if it is \
                  urgent, use another way.",
             ),
-            Self::NotLetIn => (
-                "It could not be handed over",
-                "You did nothing wrong: the next mail system does not let this one in. Please tell the postmaster \
-                 below; if it is urgent, use another way.",
+            Self::HostRejected => (
+                "It could not be delivered",
+                "This is not your fault: the next mail system does not accept mail from this one. Please tell the \
+                 postmaster below; if it is urgent, use another way.",
             ),
             Self::Refused => (
-                "The message was refused",
-                "What was said may tell why. If it does not, ask the person you wrote to in another way.",
+                "The message was rejected",
+                "The reply may say why. If it does not, ask the person you wrote to in another way.",
             ),
         }
     }

@@ -137,6 +137,7 @@ pub use head::{DeliveryState, RecipientEntry, RecipientRef, State};
 pub use id::{Kind, QueueId};
 pub use lock::Lock;
 pub use name::{EntryName, Place};
+pub use note::{Note, NoteLine};
 
 use crate::sys::disk;
 

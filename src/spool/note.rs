@@ -1,37 +1,99 @@
-//! What was said of a message last, for people to read.
+//! The note of a message: the last results for its deferred recipients, for the queue listing.
+//!
+//! A line is `TIME <RECIPIENT> HOST TEXT`; [`NoteLine`] writes it and [`Note`] reads it. A note is a
+//! convenience: it is never synced, may vanish at any time, and starts anew when it is full.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use super::{QueueId, Spool, open};
+use crate::address::Address;
+use crate::log;
 use crate::sys::disk;
 
-/// The longest note.
+/// The longest note, in bytes.
 pub(super) const MAX_NOTE: u64 = 16 << 10;
 
+/// The result of one attempt for one recipient.
+#[derive(Debug)]
+pub struct NoteLine<'a> {
+    /// Seconds since 1970.
+    pub time: u64,
+    /// The recipient.
+    pub recipient: &'a Address,
+    /// The host or the mailbox; may be empty.
+    pub host: &'a str,
+    /// The reply of the host, or another reason.
+    pub text: &'a str,
+}
+
+impl fmt::Display for NoteLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { time, recipient, host, text } = self;
+        let plain = |text: &str| text.replace(char::is_control, " ");
+        write!(f, "{} <{recipient}> {} {}", log::timestamp(*time), plain(host), plain(text))
+    }
+}
+
+/// The note of a message.
+#[derive(Debug, Default)]
+pub struct Note(String);
+
+impl Note {
+    /// The host and the text of the last result for a recipient.
+    pub fn last_result(&self, recipient: &Address) -> Option<String> {
+        let path = format!("<{recipient}>");
+        let result = self.0.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix(&path))?;
+        let result: String = result.trim().chars().filter(|c| !c.is_control()).collect();
+        (!result.is_empty()).then_some(result)
+    }
+}
+
 impl Spool {
-    /// Adds a line to what is kept about a message for people to read.
-    pub fn note(&self, id: QueueId, line: &str) {
-        let path = self.note_path(id);
-        let short = fs::metadata(&path).is_ok_and(|m| m.len() + line.len() as u64 <= MAX_NOTE);
+    /// Adds a line to the note of a message. Errors are ignored.
+    pub fn add_note(&self, id: QueueId, line: &NoteLine<'_>) {
+        let (path, line) = (self.note_path(id), format!("{line}\n"));
+        let has_room = fs::metadata(&path).is_ok_and(|m| m.len() + line.len() as u64 <= MAX_NOTE);
         let mut options = OpenOptions::new();
         options.create(true).mode(0o600).custom_flags(open::SAFELY);
-        let options = if short { options.append(true) } else { options.write(true).truncate(true) };
-        // A note is a courtesy: mail goes on without it.
-        let _ = disk::open(&path, options).and_then(|file| disk::write(&file, format!("{line}\n").as_bytes()));
+        let options = if has_room { options.append(true) } else { options.write(true).truncate(true) };
+        let _ = disk::open(&path, options).and_then(|file| disk::write(&file, line.as_bytes()));
     }
 
-    /// What is kept about a message for people to read.
-    pub fn read_note(&self, id: QueueId) -> String {
+    /// The note of a message; empty if there is none.
+    pub fn read_note(&self, id: QueueId) -> Note {
         let mut text = Vec::new();
         let file = open::to_read(&self.note_path(id));
         let read = file.and_then(|file| file.take(2 * MAX_NOTE).read_to_end(&mut text));
-        read.map(|_| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+        read.map(|_| Note(String::from_utf8_lossy(&text).into_owned())).unwrap_or_default()
     }
 
     pub(super) fn note_path(&self, id: QueueId) -> PathBuf {
         self.root.join("note").join(id.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_result_of_each_recipient_is_read_back() {
+        let [jon, ann, bob] = ["jon@x.test", "\"a b\"@x.test", "bob@x.test"].map(|a| a.parse::<Address>().expect(a));
+        let line = |recipient, host, text| NoteLine { time: 1_795_255_200, recipient, host, text }.to_string();
+        let lines = [
+            line(&jon, "mx[192.0.2.1]:25", "450 4.2.0 first"),
+            line(&ann, "", "no route\r\n to host"),
+            line(&jon, "mx[192.0.2.1]:25", "450 4.2.0 last"),
+        ];
+        assert_eq!(lines[0], "2026-11-21T10:00:00Z <jon@x.test> mx[192.0.2.1]:25 450 4.2.0 first");
+        let note = Note(lines.join("\n") + "\n");
+        assert_eq!(note.last_result(&jon).as_deref(), Some("mx[192.0.2.1]:25 450 4.2.0 last"));
+        assert_eq!(note.last_result(&ann).as_deref(), Some("no route   to host"));
+        assert_eq!(note.last_result(&bob), None);
+        assert_eq!(Note::default().last_result(&jon), None);
     }
 }

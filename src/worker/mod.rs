@@ -22,7 +22,7 @@ use crate::log;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
 use crate::route::Route;
-use crate::spool::{Entry, EntryName, RecipientEntry, RecipientRef, Spool, State, Unusable};
+use crate::spool::{Entry, EntryName, NoteLine, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
 use crate::users::{Mailbox, Owner};
 
@@ -297,10 +297,9 @@ impl Attempt<'_> {
                     self.entry.defer(index, self.now)?;
                 }
                 let next = self.next_attempt();
-                let words = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
-                let time = log::timestamp(self.now);
-                self.spool
-                    .note(self.entry.id(), &format!("{time} <{}> {} {words}", slot.recipient.address, outcome.host));
+                let text = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
+                let (recipient, host) = (&slot.recipient.address, &outcome.host);
+                self.spool.add_note(self.entry.id(), &NoteLine { time: self.now, recipient, host, text: &text });
                 self.log(number, outcome, Some(next));
             }
             Fate::Deferred | Fate::Failed => {

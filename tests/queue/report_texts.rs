@@ -81,24 +81,24 @@ fn words(report: &str) -> String {
 #[test]
 fn a_status_is_put_in_words_with_the_reply_and_advice() {
     for (reply, told, status) in [
-        ("550 5.1.1 no such user\r\n", "no mailbox of this name: | Please check the spelling", "5.1.1"),
-        ("550 5.1.2 bad host\r\n", "does not exist or has no mail server: | spelling behind the @", "5.1.2"),
-        ("556 5.1.10 null MX\r\n", "takes no mail at all: | nobody can be reached", "5.1.10"),
+        ("550 5.1.1 no such user\r\n", "no such mailbox: | Please check the spelling", "5.1.1"),
+        ("550 5.1.2 bad host\r\n", "does not exist or has no mail server: | spelling after the @", "5.1.2"),
+        ("556 5.1.10 null MX\r\n", "accepts no mail at all: | cannot receive mail", "5.1.10"),
         ("550 5.1.8 sender?\r\n", "your own address | your mail program", "5.1.8"),
         ("550 5.2.1 off\r\n", "mailbox is closed: | another day", "5.2.1"),
         ("552 5.2.2 quota\r\n", "mailbox is full: | when there is room", "5.2.2"),
-        ("552 5.3.4 size\r\n", "too big: | smaller attachments", "5.3.4"),
-        ("552 5.2.3 size\r\n", "too big: | smaller attachments", "5.2.3"),
-        ("554 5.4.6 hops\r\n", "in a circle: | You did nothing wrong", "5.4.6"),
+        ("552 5.3.4 size\r\n", "too big: | smaller or fewer attachments", "5.3.4"),
+        ("552 5.2.3 size\r\n", "too big: | smaller or fewer attachments", "5.2.3"),
+        ("554 5.4.6 hops\r\n", "in a loop between mail systems: | This is not your fault", "5.4.6"),
         ("550 5.7.1 spam\r\n", "looks like spam to it: | in another way", "5.7.1"),
         ("550 5.7.26 dmarc\r\n", "looks like spam to it: | in another way", "5.7.26"),
-        ("530 5.7.0 log in\r\n", "who log in there, | You did nothing wrong, and", "5.7.0"),
-        ("530 STARTTLS first\r\n", "or by an encrypted connection: | not looked at", "5.0.0"),
-        ("535 5.7.8 who?\r\n", "who log in there, | tell its postmaster", "5.7.8"),
-        ("550 5.7.8 who?\r\n", "who log in there, | tell its postmaster", "5.7.8"),
-        ("554 5.7.0 no\r\n", "The message was refused: | may tell why", "5.7.0"),
-        ("550 go away\r\n", "The message was refused: | may tell why", "5.0.0"),
-        ("550-5.6.0 two\r\n550 5.6.0 lines\r\n", "The message was refused: | may tell why", "5.6.0"),
+        ("530 5.7.0 log in\r\n", "only after a login, | This is not your fault, and", "5.7.0"),
+        ("530 STARTTLS first\r\n", "over an encrypted connection: | nobody has examined", "5.0.0"),
+        ("535 5.7.8 who?\r\n", "only after a login, | tell its postmaster", "5.7.8"),
+        ("550 5.7.8 who?\r\n", "only after a login, | tell its postmaster", "5.7.8"),
+        ("554 5.7.0 no\r\n", "The message was rejected: | may say why", "5.7.0"),
+        ("550 go away\r\n", "The message was rejected: | may say why", "5.0.0"),
+        ("550-5.6.0 two\r\n550 5.6.0 lines\r\n", "The message was rejected: | may say why", "5.6.0"),
     ] {
         let text = report(&[failure("elvis@razorback.example", refused(reply))], HEADER);
         let said = Reply::read_all(reply.as_bytes()).expect(reply).to_string();
@@ -109,7 +109,7 @@ fn a_status_is_put_in_words_with_the_reply_and_advice() {
 }
 
 #[test]
-fn what_waited_for_a_login_in_vain_is_nobodys_fault_elsewhere() {
+fn a_message_that_waited_for_a_login_in_vain_blames_no_other_host() {
     for (command, reply, logged_in) in [("MAIL", "530 5.7.0 log in\r\n", false), ("RCPT", "535 who?\r\n", true)] {
         let reply = Reply::read_all(reply.as_bytes()).expect(reply);
         let outcome = Outcome::from_reply_of_configured_host(command, reply, logged_in, false)
@@ -117,7 +117,10 @@ fn what_waited_for_a_login_in_vain_is_nobodys_fault_elsewhere() {
         let text = report(&[failure("elvis@razorback.example", outcome)], HEADER);
         has(
             &words(&text),
-            &["It could not be handed over in 5 days, and", "does not let this one in. Please tell the postmaster"],
+            &[
+                "It could not be delivered within 5 days:",
+                "does not accept mail from this one. Please tell the postmaster",
+            ],
         );
         has(&text, &["mx.razorback.example said: 53", "Status: 4.7."]);
         assert!(!text.contains("the other side"), "{text}");
@@ -134,7 +137,7 @@ fn the_text_says_who_speaks_what_failed_and_whom_to_ask() {
             "Your message \"Lunch on Friday\", sent Sat, 21 Nov 2026 10:00:00 +0000, could not be delivered to this \
              address. It will not be tried again.",
             "elvis@razorback.example mx.razorback.example said: 550 5.1.1 User unknown",
-            "write to postmaster@mx.example.org and send this report along",
+            "write to postmaster@mx.example.org and include this report",
         ],
     );
     assert!(!text.contains("Body"), "only the header of the original is returned");
@@ -150,7 +153,7 @@ fn recipients_with_the_same_trouble_stand_together() {
         ],
         HEADER,
     );
-    assert_eq!(text.matches("There is no mailbox of this name:").count(), 1);
+    assert_eq!(text.matches("There is no such mailbox:").count(), 1);
     let at = |word: &str| text.find(word).expect(word);
     assert!(at("    a@") < at("    c@") && at("    c@") < at("The mailbox is full:"));
     assert_eq!(text.matches("\nFinal-Recipient: rfc822; ").count(), 3);
@@ -168,7 +171,7 @@ fn what_expired_says_for_how_long_and_why_last() {
         (refused("451 later\r\n"), "said: 451 later", "4.4.7"),
     ] {
         let text = report(&[failure("b@y.example", outcome)], HEADER);
-        has(&words(&text), &["could not be handed over in 5 days, and is given up now:", told]);
+        has(&words(&text), &["could not be delivered within 5 days:", told]);
         has(&text, &[&format!("Action: failed\nStatus: {status}\n")]);
     }
 }
@@ -190,7 +193,10 @@ fn the_postmaster_is_told_in_other_words() {
     let failures = [failure("jon@frogbog.example", refused("550 5.1.1 User unknown\r\n"))];
     let text = compose_for(&address("postmaster"), None, &failures, HEADER);
     has(&text, &["To: postmaster@mx.example.org\n", "Subject: Undelivered report: Lunch on Friday\n"]);
-    has(&words(&text), &["has no sender who could be told", "nobody but you is told", "log knows it as 4FQ7AAAAAAAA"]);
+    has(
+        &words(&text),
+        &["has no sender who could be notified", "Only you are notified", "queue id in the log is 4FQ7AAAAAAAA"],
+    );
     assert!(!text.contains("X-Penfold-Sender") && !text.contains("Please check"), "{text}");
 }
 

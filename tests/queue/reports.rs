@@ -127,7 +127,7 @@ fn a_list_with_a_dead_member_reaches_the_others_and_tells_the_sender() {
     // One for this host, one for the other; the list's mail; the postmaster's.
     assert_eq!((reports.len(), to_root.len()), (2, 4));
     for member in ["gone@razorback", "away@example.test"] {
-        let report = reports.iter().find(|r| r.contains(&format!("crew@razorback (passed on to {member})")));
+        let report = reports.iter().find(|r| r.contains(&format!("crew@razorback (forwarded to {member})")));
         let report = report.unwrap_or_else(|| panic!("nothing about {member}: {reports:?}"));
         has(report, &["Original-Recipient: rfc822; crew@razorback\n", &format!("Final-Recipient: rfc822; {member}\n")]);
         read_by_python(report.as_bytes());
@@ -165,7 +165,7 @@ fn a_report_that_fails_goes_to_the_postmaster_once() {
     assert_eq!(reports.len(), 2);
     for report in reports {
         let text = String::from_utf8(report.clone()).expect("ASCII");
-        has(&text, &["Return-Path: <>\n", "To: postmaster@razorback\n", "has no sender who could be told"]);
+        has(&text, &["Return-Path: <>\n", "To: postmaster@razorback\n", "has no sender who could be notified"]);
         has(&text, &["Subject: Undelivered report: Undelivered mail: Lunch\n"]);
         read_by_python(&report);
     }

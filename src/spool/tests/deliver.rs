@@ -84,7 +84,7 @@ fn only_what_is_settled_is_finished() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(2);
     entry.move_to_cur().expect("a rename");
-    scratch.spool.note(entry.id(), "said");
+    scratch.spool.add_note(entry.id(), &line(&jon(), "450 4.2.0 busy"));
     entry.settle(0, State::Done, 1).expect("a record");
     for open in [State::Todo, State::Prepared { born: 1, inode: 1 }, State::Reported { lead: 0 }] {
         entry.settle(1, open, 1).expect("a record");
@@ -103,14 +103,24 @@ fn only_what_is_settled_is_finished() {
 fn a_note_stays_short_and_is_not_needed() {
     let scratch = Scratch::new();
     let id = QueueId::generate().expect("an id");
-    assert_eq!(scratch.spool.read_note(id), "");
+    assert_eq!(scratch.spool.read_note(id).last_result(&jon()), None);
     for n in 0..5_000 {
-        scratch.spool.note(id, &format!("line {n}"));
+        scratch.spool.add_note(id, &line(&jon(), &format!("result {n}")));
     }
-    let note = scratch.spool.read_note(id);
-    assert!(note.len() as u64 <= note::MAX_NOTE + 16 && note.ends_with("line 4999\n"), "{} octets", note.len());
+    assert_eq!(scratch.spool.read_note(id).last_result(&jon()).as_deref(), Some("result 4999"));
+    let size = fs::metadata(scratch.root.join("note").join(id.to_string())).expect("a file").len();
+    assert!(size <= note::MAX_NOTE, "{size} bytes");
     fs::remove_dir_all(scratch.root.join("note")).expect("a directory");
-    scratch.spool.note(id, "into the void");
+    scratch.spool.add_note(id, &line(&jon(), "lost"));
+}
+
+fn jon() -> Address {
+    "jon@x.test".parse().expect("an address")
+}
+
+/// A line of a note on jon.
+fn line<'a>(recipient: &'a Address, text: &'a str) -> NoteLine<'a> {
+    NoteLine { time: 1, recipient, host: "", text }
 }
 
 #[test]

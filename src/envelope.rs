@@ -1,58 +1,58 @@
-//! Sender and recipients of one message, and their options.
+//! The sender and the recipients of one message, and their options.
 
 use crate::address::Address;
 
-/// Who a message is from and for, apart from what its header says (RFC 5321 2.3.1).
+/// The sender and the recipients of a message, independent of its header (RFC 5321 2.3.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// The reverse-path; `None` is the null path of a bounce.
+    /// The reverse-path; `None` is the null reverse-path of a bounce.
     pub sender: Option<Address>,
     /// The final recipients: aliases are already expanded.
     pub recipients: Vec<Recipient>,
-    /// What MAIL said of the content.
+    /// The BODY parameter of MAIL.
     pub body: Body,
-    /// Where the message comes from.
+    /// The source of the message.
     pub origin: Origin,
 }
 
 /// One final recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
-    /// Where it goes.
+    /// The final address.
     pub address: Address,
-    /// What RCPT named, where an alias or the virtual table made something else of it.
+    /// The address given at RCPT, if an alias or the virtual table replaced it.
     pub original: Option<Address>,
-    /// What is done with the message.
+    /// How the message is delivered.
     pub action: Action,
 }
 
-/// The longest command, path and user's name in an [`Action`], in octets.
+/// The maximum length of a command, a path and a user name in an [`Action`], in bytes.
 pub const MAX_ACTION: usize = 1000;
 
-/// What is done for a final recipient. Only tables and people's own files here say
-/// anything but the first: nothing that a client says ever becomes another one.
+/// How a message is delivered to a final recipient. Only tables and users' own files on this
+/// host produce anything but [`Action::Deliver`]; client input never does.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// What is done with mail for the address.
+    /// Ordinary delivery to the address.
     #[default]
     Deliver,
-    /// `\name`: into the mailbox, whatever the user's `.forward` says.
+    /// `\name`: delivery into the mailbox, without reading the user's `.forward`.
     Direct,
-    /// What the alias of this name stands for is found out at the delivery: it names a
-    /// list in a file, or has an owner.
+    /// An alias that is expanded at delivery, because it includes a list from a file or has an
+    /// owner.
     Expand,
-    /// Given to a command.
+    /// Delivery to a command.
     Run {
-        /// As it is written in the table.
+        /// The command as written in the table.
         command: Box<str>,
-        /// Whose command it is; `None` is the server's own user.
+        /// The user that runs it; `None` is the server's own user.
         user: Option<Box<str>>,
     },
-    /// Put into a file or, where the name ends in `/`, into a Maildir.
+    /// Delivery into a file or, if the name ends in `/`, into a Maildir.
     Append {
         /// The absolute path.
         file: Box<str>,
-        /// With whose rights; `None` is the server's own user.
+        /// The user that writes it; `None` is the server's own user.
         user: Option<Box<str>>,
     },
 }
@@ -60,22 +60,22 @@ pub enum Action {
 /// The BODY parameter of MAIL (RFC 6152).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Body {
-    /// Nothing was said, or 7BIT.
+    /// 7BIT, or no parameter.
     #[default]
     SevenBit,
     /// 8BITMIME.
     EightBit,
 }
 
-/// Who made a message; it decides who is told when it fails.
+/// The source of a message, which decides where a report of its failure is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// A client gave it to us.
+    /// A client.
     #[default]
     Client,
-    /// A report of ours to a sender.
+    /// A report from this server to a sender.
     Report,
-    /// A report of ours to the postmaster: if that fails too, nobody is told.
+    /// A report from this server to the postmaster; if it fails, no report is sent.
     Postmaster,
 }
 

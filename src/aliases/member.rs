@@ -1,10 +1,10 @@
-//! One member of an alias, a list, a `.forward` or the virtual table: the one reader of
-//! what stands between commas there.
+//! One member of an alias, a list, a `.forward` file or the virtual table: the only reader of
+//! the text between commas there.
 //!
-//! Members are read as sendmail and Postfix read them. A quoted string that stands alone is
-//! what its content is: an address, a command, a path, an include; only where it is none
-//! of these, or before an `@`, it is a quoted local part. An address may have a display
-//! name, angle brackets and comments in parentheses (RFC 5322). Does not know of lines,
+//! Members are read as sendmail and Postfix read them. The content of a quoted string that
+//! stands alone is read as an address, a command, a path or an include; only if it is none
+//! of these, or before an `@`, is it a quoted local part. An address may have a display
+//! name, angle brackets and comments in parentheses (RFC 5322). Does not handle lines,
 //! continuations and keys.
 
 use std::borrow::Cow;
@@ -22,7 +22,7 @@ pub(super) const BLANKS: [char; 2] = [' ', '\t'];
 /// Reads one member.
 ///
 /// # Errors
-/// What is wrong with it, for people.
+/// The error, as text for the administrator.
 pub(super) fn read(value: &str) -> Result<Member, String> {
     let mut scan = Scan::of(value);
     scan.by_ref().for_each(drop);
@@ -32,7 +32,7 @@ pub(super) fn read(value: &str) -> Result<Member, String> {
     if let Some(action) = action(&unquoted(value))? {
         return Ok(action);
     }
-    let plain = without_remarks(value);
+    let plain = without_parentheses(value);
     let plain = plain.trim();
     let content = unquoted(plain);
     if content == plain {
@@ -45,19 +45,19 @@ pub(super) fn read(value: &str) -> Result<Member, String> {
     }
 }
 
-/// Reads an address as it stands in such files: the key of a virtual table too.
+/// Reads an address in the form that such files allow, also for the key of a virtual table.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The first thing that is wrong.
 pub fn address(text: &str) -> Result<Address, AddressError> {
-    let plain = without_remarks(text);
+    let plain = without_parentheses(text);
     let plain = plain.trim();
     let content = unquoted(plain);
     let inner = if content == plain { None } else { one(&content).ok().filter(|inner| !inner.domain().is_empty()) };
     inner.map_or_else(|| one(plain), Ok)
 }
 
-/// An address, or one in angle brackets after a name.
+/// A plain address, or an address in angle brackets after a display name.
 fn one(text: &str) -> Result<Address, AddressError> {
     let open = if text.ends_with('>') { Scan::of(text).find(|&(_, b)| b == b'<') } else { None };
     match open.and_then(|(at, _)| text.get(at..)) {
@@ -82,7 +82,7 @@ fn has_domain(member: &Member) -> bool {
     matches!(member, Member::Address(address) if !address.domain().is_empty())
 }
 
-/// A command, a file or an include, if the text begins as one.
+/// A command, a file or an include, if the text begins like one.
 fn action(text: &str) -> Result<Option<Member>, String> {
     let action = if let Some(command) = text.strip_prefix('|') {
         Member::Run(checked(unquoted(command.trim()), "a command")?)
@@ -100,23 +100,23 @@ fn action(text: &str) -> Result<Option<Member>, String> {
     Ok(Some(action))
 }
 
-/// A command or path that can be kept.
+/// A command or path that fits into a queued head.
 fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
     if text.is_empty() {
         Err(format!("{what} is missing"))
     } else if text.len() > MAX_ACTION {
-        Err(format!("{what} is longer than {MAX_ACTION} octets"))
+        Err(format!("{what} is longer than {MAX_ACTION} bytes"))
     } else if text.contains(|c: char| c.is_control() && c != '\t') {
         Err(format!("{what} has a control character in it"))
     } else if not_utf8(&text).is_some() {
-        // It would be another one.
+        // With replacement characters it would be another command or file.
         Err(NOT_UTF8.to_owned())
     } else {
         Ok(text.into())
     }
 }
 
-/// The text without quotation marks around all of it.
+/// The text without the quotation marks that enclose all of it.
 fn unquoted(text: &str) -> Cow<'_, str> {
     let Some(inside) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.into() };
     let mut plain = String::with_capacity(inside.len());
@@ -124,7 +124,7 @@ fn unquoted(text: &str) -> Cow<'_, str> {
     while let Some(c) = chars.next() {
         match c {
             '\\' => plain.extend(chars.next()),
-            // Quotes that end before the end: it is another text.
+            // The quotes enclose only a part.
             '"' => return text.into(),
             c => plain.push(c),
         }
@@ -133,14 +133,14 @@ fn unquoted(text: &str) -> Cow<'_, str> {
 }
 
 /// The text with a blank in place of each comment in parentheses.
-fn without_remarks(text: &str) -> Cow<'_, str> {
+fn without_parentheses(text: &str) -> Cow<'_, str> {
     if !text.contains('(') {
         return text.into();
     }
     let (mut plain, mut start) = (String::with_capacity(text.len()), 0);
     let mut scan = Scan::of(text);
     while let Some(part) = scan.part() {
-        if let Part::Remark(from, to) = part {
+        if let Part::Parentheses(from, to) = part {
             plain.push_str(text.get(start..from).unwrap_or_default());
             plain.push(' ');
             start = to;
@@ -169,30 +169,30 @@ pub(super) fn without_comment(text: &str) -> &str {
     &text[..end]
 }
 
-/// The octets of a text that are neither in quotation marks nor in a comment in
-/// parentheses, with their places. A parenthesis that is not closed, or that belongs to a
-/// command or a path, is an octet like any other.
+/// The bytes of a text outside quotation marks and comments in parentheses, with their
+/// positions. A parenthesis that is not closed, or that is part of a command or a path, is an
+/// ordinary byte.
 pub(super) struct Scan<'a> {
     text: &'a str,
     at: usize,
-    /// Whether a quotation mark has no end.
+    /// Whether a quotation mark is not closed.
     is_open: bool,
-    /// What stands first between two commas, or after a key.
+    /// The first byte after a comma or a key.
     first: Option<u8>,
-    /// Whether no comment ends in what is left.
-    is_over: bool,
+    /// Whether no comment ends in the rest.
+    has_no_end: bool,
 }
 
-/// What comes next in a text.
+/// The next part of a text.
 enum Part {
-    Octet(usize, u8),
-    /// A comment in parentheses, from here to there.
-    Remark(usize, usize),
+    Byte(usize, u8),
+    /// A comment in parentheses: its start and end.
+    Parentheses(usize, usize),
 }
 
 impl<'a> Scan<'a> {
     pub(super) fn of(text: &'a str) -> Self {
-        Self { text, at: 0, is_open: false, first: None, is_over: false }
+        Self { text, at: 0, is_open: false, first: None, has_no_end: false }
     }
 
     fn part(&mut self) -> Option<Part> {
@@ -202,10 +202,10 @@ impl<'a> Scan<'a> {
         }
         let (at, b) = (self.at, *self.text.as_bytes().get(self.at)?);
         if b == b'('
-            && let Some(end) = self.after_remark()
+            && let Some(end) = self.after_parentheses()
         {
             self.at = end;
-            return Some(Part::Remark(at, end));
+            return Some(Part::Parentheses(at, end));
         }
         match b {
             b',' => self.first = None,
@@ -215,15 +215,15 @@ impl<'a> Scan<'a> {
             _ => self.first = self.first.or(Some(b)),
         }
         self.at += 1;
-        Some(Part::Octet(at, b))
+        Some(Part::Byte(at, b))
     }
 
-    /// The place after a quoted string that begins here.
+    /// The position after the quoted string that begins here.
     fn after_quotes(&mut self) -> usize {
-        let mut octets = self.text.bytes().enumerate().skip(self.at + 1);
-        while let Some((at, b)) = octets.next() {
+        let mut bytes = self.text.bytes().enumerate().skip(self.at + 1);
+        while let Some((at, b)) = bytes.next() {
             match b {
-                b'\\' => drop(octets.next()),
+                b'\\' => drop(bytes.next()),
                 b'"' => return at + 1,
                 _ => {}
             }
@@ -232,9 +232,9 @@ impl<'a> Scan<'a> {
         self.text.len()
     }
 
-    /// The place after a comment that begins here.
-    fn after_remark(&mut self) -> Option<usize> {
-        if self.is_over || matches!(self.first, Some(b'|' | b'/' | b':')) {
+    /// The position after the comment that begins here.
+    fn after_parentheses(&mut self) -> Option<usize> {
+        if self.has_no_end || matches!(self.first, Some(b'|' | b'/' | b':')) {
             return None;
         }
         let (mut depth, mut is_escaped) = (0_usize, false);
@@ -248,8 +248,8 @@ impl<'a> Scan<'a> {
                 _ => {}
             }
         }
-        // Looked for once only.
-        self.is_over = true;
+        // The search is made only once.
+        self.has_no_end = true;
         None
     }
 }
@@ -259,7 +259,7 @@ impl Iterator for Scan<'_> {
 
     fn next(&mut self) -> Option<(usize, u8)> {
         loop {
-            if let Part::Octet(at, b) = self.part()? {
+            if let Part::Byte(at, b) = self.part()? {
                 return Some((at, b));
             }
         }
@@ -321,7 +321,7 @@ mod tests {
             ("()", "? an address is missing"),
             ("Jon <jon@x.org", "? there is text after the address"),
             ("j\u{fffd}n@x.org", "? the address is not in ASCII"),
-            // What is no address has no comments.
+            // Only addresses have comments.
             ("|cat (x)", "!|cat (x)"),
             ("/x (y)", "!/x (y)"),
             ("|cat \u{fffd}", "? expected text in UTF-8"),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn commas_and_signs_in_quotes_and_comments_separate_nothing() {
+    fn commas_in_quotes_and_comments_separate_nothing() {
         for (text, parts) in [
             ("a, b,, c,", vec!["a", "b", "c"]),
             ("\"a, b\"@x, c (d, e), f", vec!["\"a, b\"@x", "c (d, e)", "f"]),
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn many_parentheses_take_no_time() {
+    fn many_parentheses_are_scanned_in_linear_time() {
         let text = "(".repeat(200_000);
         assert_eq!(pieces(&text).count(), 1);
         let text = "() ".repeat(100_000) + "jon@x.org";

@@ -1,15 +1,17 @@
 //! The aliases file, in sendmail's format: aliases(5).
 //!
-//! An entry is `name: value, value`; it goes on in the lines that begin with a
+//! An entry is `name: value, value`, and continues in the following lines that begin with a
 //! blank. A `#` at the front of a line or after a blank begins a comment, except
-//! in quotes and parentheses. Names have no domain and no case. A name is there once, and
-//! a ring of names from which no way leads out is an error of the file.
+//! in quotes and parentheses. Names have no domain and are case-insensitive. A name occurs
+//! once, and a loop of names from which no member leads out is an error of the file.
 //!
-//! Errors name line and column, and all are given. A name whose line has one is kept as
-//! such, so that its mail can wait. Does not look an alias up in other tables, nor follow
-//! it, nor open a list or run a command: `route` and the worker do. The virtual table has
-//! values of the same form and is read with [`entries`] and [`members`] too; what a
-//! `.forward` or a `:include:` list says is read by [`list`].
+//! All errors are reported, with line and column. A name whose line has an error is kept as
+//! broken, so that its mail can wait. Does not look an alias up in other tables, follow
+//! it, open a list or run a command: `route` and `worker` do. The virtual table has
+//! values of the same form and is read with [`entries`] and [`members`] too; a
+//! `.forward` file or a `:include:` list is read by [`list`].
+//!
+//! - `member`: one member of an alias, a list, a `.forward` or the virtual table
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
@@ -24,58 +26,58 @@ mod member;
 pub use member::address;
 use member::{BLANKS, Scan, pieces, without_comment};
 
-/// What an aliases file says.
+/// The aliases of a file.
 #[derive(Debug, Default)]
 pub struct Aliases {
-    /// By the name in lower case.
+    /// Aliases by name in lower case.
     names: HashMap<Box<str>, Alias>,
-    /// Why there is no table, if the file could not be read at all.
+    /// The error, if the file could not be read at all.
     lost: Option<ConfigError>,
 }
 
 #[derive(Debug)]
 struct Alias {
     line: usize,
-    /// Never empty, but of an alias that is broken.
+    /// Empty only if the alias is broken.
     members: Vec<Member>,
-    /// What is wrong with it, if it cannot be followed.
+    /// The error, if the alias cannot be followed.
     broken: Option<Box<ConfigError>>,
 }
 
-/// One of the things that a name stands for.
+/// One member of an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Member {
-    /// An address, looked up in its turn.
+    /// An address, which is looked up in turn.
     Address(Address),
-    /// `\name`: an address that no table makes something else of.
+    /// `\name`: an address that is not looked up in any table.
     Direct(Address),
     /// `|command`: the command.
     Run(Box<str>),
     /// `/file`, or `/directory/` for a Maildir.
     File(Box<str>),
-    /// `:include:/file`: whom the file lists.
+    /// `:include:/file`: the members listed in the file.
     Include(Box<str>),
 }
 
 impl Aliases {
-    /// Reads the text of an aliases file that has no errors.
+    /// Reads the text of an aliases file.
     ///
     /// # Errors
-    /// All that is wrong, in the order of the file.
+    /// All errors, in the order of the file.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<ConfigError>> {
         let (aliases, errors) = Self::read(file, text);
         if errors.is_empty() { Ok(aliases) } else { Err(errors) }
     }
 
-    /// Reads the text of an aliases file as far as it can be read, and all that is wrong
-    /// with it, in the order of the file.
+    /// Reads the text of an aliases file; returns the aliases of its well-formed lines, and all
+    /// errors in the order of the file.
     pub fn read(file: &Path, text: &str) -> (Self, Vec<ConfigError>) {
         let mut errors = Vec::new();
         let mut names: HashMap<Box<str>, Alias> = HashMap::new();
         for entry in entries(file, text, Separator::Colon, &mut errors) {
             let (members, broken) = members(file, &entry, &mut errors);
             match alias_name(entry.key).map(|name| names.entry(name)) {
-                // The line has been told of.
+                // The error of the line was reported.
                 Err(_) if entry.refused.is_some() => {}
                 Err(what) => errors.push(entry.line.error(file, entry.key, what)),
                 Ok(Slot::Occupied(first)) => {
@@ -92,15 +94,15 @@ impl Aliases {
         (Self { names, lost: None }, errors)
     }
 
-    /// The aliases of a file that cannot be read.
+    /// The table of a file that cannot be read.
     pub fn lost(why: &ConfigError) -> Self {
         Self { names: HashMap::new(), lost: Some(why.clone()) }
     }
 
-    /// What a name, in lower case, stands for; never an empty list.
+    /// The members of the alias with a name in lower case, at least one.
     ///
     /// # Errors
-    /// What is wrong in the file, where it cannot be told what the name stands for.
+    /// The error in the file that leaves the members unknown.
     pub fn find(&self, name: &str) -> Result<Option<&[Member]>, &ConfigError> {
         if let Some(why) = &self.lost {
             return Err(why);
@@ -109,13 +111,13 @@ impl Aliases {
         found.transpose()
     }
 
-    /// Whether there is no alias at all.
+    /// Whether there are no aliases.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// Where the way from a name ends that goes on with the first address of each alias:
-    /// the line, and that address. `None` if the name is no alias.
+    /// The end of the chain from a name through the first address of each alias: the line of the
+    /// last alias, and its address. `None` if the name is no alias.
     pub fn end_of(&self, name: &str) -> Option<(usize, &Address)> {
         let address = |member| match member {
             &Member::Address(ref to) | &Member::Direct(ref to) => Some(to),
@@ -130,15 +132,15 @@ impl Aliases {
         end
     }
 
-    /// The alias of a name's owner, if there is one: he is told when mail that it passes
-    /// on fails.
+    /// The alias of a name's owner, if there is one. Reports of failed mail to the members go to
+    /// the owner.
     pub fn owner(&self, name: &str) -> Option<&str> {
         self.names.get_key_value(format!("owner-{name}").as_str()).map(|(owner, _)| &**owner)
     }
 }
 
-/// The members of a `.forward` or of a `:include:` list, each line with any number of
-/// them, and what is wrong in which line.
+/// The members in a `.forward` file or a `:include:` list, any number on each line, and the
+/// errors with their line numbers.
 pub fn list(text: &str) -> (Vec<Member>, Vec<(usize, String)>) {
     let (mut members, mut errors) = (Vec::new(), Vec::new());
     for line in lines(text) {
@@ -161,8 +163,7 @@ fn alias_name(key: &str) -> Result<Box<str>, String> {
     }
 }
 
-/// The rings in the file itself from which no way leads out, each once. Who gets
-/// into one of them gets nowhere.
+/// An error for each loop of aliases from which no member leads out.
 fn loops(file: &Path, names: &HashMap<Box<str>, Alias>) -> Vec<ConfigError> {
     let mut stuck = stuck(names);
     stuck.sort_by_key(|(_, alias)| alias.line);
@@ -174,7 +175,7 @@ fn loops(file: &Path, names: &HashMap<Box<str>, Alias>) -> Vec<ConfigError> {
             path.push((name, alias));
             at = alias.members.first().and_then(|member| inner(names, name, member));
         }
-        // A path that ends in one walked before is that one's concern.
+        // A path into one walked before was reported with that one.
         let Some(again) = at.and_then(|(end, _)| path.iter().position(|(name, _)| *name == end)) else { continue };
         let ring: Vec<&str> = path[again..].iter().chain(&path[again..=again]).map(|(name, _)| *name).collect();
         errors.push(ConfigError::new(file, path[again].1.line, 1, format!("alias loop: {}", ring.join(" -> "))));
@@ -182,7 +183,7 @@ fn loops(file: &Path, names: &HashMap<Box<str>, Alias>) -> Vec<ConfigError> {
     errors
 }
 
-/// The aliases from which nothing but aliases can be reached.
+/// The aliases from which only aliases can be reached.
 fn stuck(names: &HashMap<Box<str>, Alias>) -> Vec<(&str, &Alias)> {
     let mut named_by: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut todo = Vec::new();
@@ -203,8 +204,8 @@ fn stuck(names: &HashMap<Box<str>, Alias>) -> Vec<(&str, &Alias)> {
     names.iter().map(|(name, alias)| (&**name, alias)).filter(|(name, _)| !free.contains(name)).collect()
 }
 
-/// The alias that a member of the alias `own` is. One that names itself means
-/// the user of that name.
+/// The alias that a member of the alias `own` refers to. A member that names its own alias
+/// refers to the user of that name.
 fn inner<'a>(names: &'a HashMap<Box<str>, Alias>, own: &str, member: &Member) -> Option<(&'a str, &'a Alias)> {
     let Member::Address(address) = member else { return None };
     if !address.domain().is_empty() || address.local().eq_ignore_ascii_case(own) {
@@ -214,30 +215,30 @@ fn inner<'a>(names: &'a HashMap<Box<str>, Alias>, own: &str, member: &Member) ->
     Some((name, alias))
 }
 
-/// What stands between the key of an entry and its values.
+/// The separator between the key of an entry and its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Separator {
-    /// A colon, as in an aliases file.
+    /// A colon, in an aliases file.
     Colon,
-    /// Blanks, as in the virtual table.
+    /// Blanks, in the virtual table.
     Blank,
 }
 
-/// A key and its values, as they are written.
+/// A key and its values, as written.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    /// The line that it begins in.
+    /// The first line.
     pub line: Line<'a>,
-    /// The key, a piece of that line, without blanks around it.
+    /// The key, a part of that line, without blanks around it.
     pub key: &'a str,
-    /// The values, each with its line; none is empty, there may be none.
+    /// The values, each with its line; there may be none, but no value is empty.
     pub values: Vec<(Line<'a>, &'a str)>,
-    /// What is wrong with its first line, if that has no values: the key is a guess then.
+    /// The error in the first line, if that has no values; the key is a guess then.
     pub refused: Option<ConfigError>,
 }
 
-/// The entries of a table of lists. A line without a key and a comma that is
-/// missing between two lines are put with the errors.
+/// The entries of a table of lists. A line without a key and a missing comma between two
+/// lines are added to `errors`.
 pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mut Vec<ConfigError>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::new();
     let mut comma = true;
@@ -275,8 +276,7 @@ pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mu
     entries
 }
 
-/// The values of an entry, and the first error in them. What is wrong with them is put with
-/// the errors.
+/// The members of an entry, and the first error in them. All errors are added to `errors`.
 pub fn members(file: &Path, entry: &Entry<'_>, errors: &mut Vec<ConfigError>) -> (Vec<Member>, Option<ConfigError>) {
     if entry.refused.is_some() {
         return (Vec::new(), entry.refused.clone());
@@ -300,7 +300,7 @@ fn split_key(text: &str, separator: Separator) -> Option<(&str, &str)> {
     let is_end = |b| if separator == Separator::Colon { b == b':' } else { b == b' ' || b == b'\t' };
     match Scan::of(text).find(|&(_, b)| is_end(b)) {
         Some((at, _)) => Some((text[..at].trim_end(), &text[at + 1..])),
-        // A key alone has its values in the next lines, or none.
+        // The values of a key alone are in the following lines, if it has any.
         None => (separator == Separator::Blank).then_some((text, "")),
     }
 }

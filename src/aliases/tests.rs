@@ -74,7 +74,7 @@ fn every_error_has_its_line_and_column() {
 }
 
 #[test]
-fn a_ring_without_a_way_out_is_an_error_of_the_file() {
+fn a_loop_that_no_member_leaves_is_an_error_of_the_file() {
     for (text, errors) in [
         ("a: b\nb: A", vec!["aliases:1:1: alias loop: a -> b -> a"]),
         ("z: a\na: b\nb: c, a\nc: a\n", vec!["aliases:2:1: alias loop: a -> b -> c -> a"]),
@@ -91,17 +91,17 @@ fn a_ring_without_a_way_out_is_an_error_of_the_file() {
 }
 
 #[test]
-fn long_chains_and_rings_need_no_stack() {
+fn long_chains_and_loops_need_no_stack() {
     let chain: String = (0..100_000).map(|n| format!("n{n}: n{}\n", n + 1)).collect();
     assert!(parse(&chain).is_ok());
-    let errors = parse(&format!("{chain}n100000: n0\n")).expect_err("a ring");
+    let errors = parse(&format!("{chain}n100000: n0\n")).expect_err("a loop");
     assert_eq!(errors.len(), 1);
     assert!(errors[0].starts_with("aliases:1:1: alias loop: n0 -> n1 -> "));
 }
 
-/// What is wrong is told, and costs no other name its mail.
+/// Every error is reported, and affects mail for no other name.
 #[test]
-fn an_error_is_that_of_one_name() {
+fn an_error_affects_one_name() {
     let text = "# J\u{fffd}rg\njon: mary\nbad line\n  continued\nlist: jon, x y\nlist2: a\n  b\nmary: a@b@@\n\
                 jon: other\nempty:\na: b\nb: a\nj\u{fffd}n: x\n";
     let (table, errors) = Aliases::read(Path::new("aliases"), text);
@@ -111,15 +111,15 @@ fn an_error_is_that_of_one_name() {
         assert_eq!(table.find(name).expect_err(name).line, line, "{name}");
     }
     assert_eq!(members_of(&table, "jon"), ["mary"], "the first line of a name holds");
-    assert_eq!(members_of(&table, "list2"), ["a", "b"], "what is meant is clear");
-    assert_eq!(members_of(&table, "a"), ["b"], "a ring is found by who follows it");
+    assert_eq!(members_of(&table, "list2"), ["a", "b"], "its members are clear");
+    assert_eq!(members_of(&table, "a"), ["b"], "a loop is found when it is followed");
     assert_eq!(table.find("nosuch"), Ok(None));
     let lost = Aliases::lost(&ConfigError::whole(Path::new("aliases"), "Permission denied"));
     assert!(lost.find("jon").is_err() && lost.find("nosuch").is_err());
 }
 
 #[test]
-fn a_line_of_a_list_that_cannot_be_read_costs_that_line() {
+fn a_malformed_line_of_a_list_costs_only_that_line() {
     let text = "\u{feff}jon@x.org (Jon Doe)\r\nMary <mary@x.org>,\r\n\r\nann@x.org # a comment, with x@y.org\r\n\
                 J\u{fffd}rg Doe <j@x.org> (J\u{fffd})\r\nj\u{fffd}rg@x.org\r\n\"open\r\na@x.org, b b, c@x.org,,\r\n";
     let (members, errors) = list(text);

@@ -1,11 +1,11 @@
-//! Who of a users file may log in: whoever has a secret there.
+//! Accounts from a users file: a user with a secret can log in.
 //!
-//! A line without a domain is good for every local domain, one with a domain for that
-//! alone, and first. Whoever logs in by the former is the same in all of them, unless
-//! another line has his name in one.
-//! Who gives no domain means the first local one. The file is read again when it
-//! changes; what is wrong in it leaves the old one in force, as for mailboxes. Tells
-//! nobody whether a name exists: see `sasl::server`.
+//! A line without a domain applies to every local domain, a line with one to that domain
+//! only, and takes precedence. A user of the former kind is one account in all domains, unless
+//! another line has the same name in one of them. A login name without a domain means the
+//! first local domain. The file is read again when it changes; one with errors leaves the old
+//! table in force, as for mailboxes. Clients cannot find out whether a name exists: see
+//! `sasl::server`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -38,8 +38,8 @@ struct Table {
     abilities: Abilities,
 }
 
-/// Who is asked about logins, as the configuration says, and all that is wrong in the users
-/// file; `throttle` keeps what it knows.
+/// The authentication backend of the configuration, and all errors in the users file.
+/// `throttle` is kept from the configuration before.
 pub fn begin(config: &Config, rights: &Rights, throttle: Arc<Throttle>) -> (Logins, Vec<ConfigError>) {
     let first = config.own_domain().to_owned();
     let mut errors = Vec::new();
@@ -64,8 +64,8 @@ fn read(file: &Path, text: &str) -> (Table, Vec<ConfigError>) {
 
 impl Table {
     fn of(users: UserTable) -> Self {
-        let everybody = users.domains.values().flat_map(|names| names.values());
-        let secrets = everybody.filter_map(|user| user.secret.as_deref());
+        let all = users.domains.values().flat_map(|names| names.values());
+        let secrets = all.filter_map(|user| user.secret.as_deref());
         let kinds: BTreeMap<String, Secret> = secrets.map(|secret| (secret.kind(), secret.clone())).collect();
         let kinds: Vec<Secret> = kinds.into_values().collect();
         let is_scram = |secret: &Secret| matches!(secret, Secret::Scram(_));
@@ -82,14 +82,14 @@ impl Accounts for FileAccounts {
         let table = self.table.current();
         let find = |domain: &str| table.users.domains.get(domain).and_then(|users| users.get(local.as_str()));
         let user = find(domain).or_else(|| if self.domains.contains(domain) { find("") } else { None })?;
-        // Where one of them is somebody else, a name alone would be his too.
-        let is_one =
+        // If another line has the name in some domain, the name alone would be ambiguous.
+        let is_unique =
             !table.users.domains.iter().any(|(domain, names)| !domain.is_empty() && names.contains_key(local.as_str()));
-        let login = if is_one { local } else { format!("{local}@{domain}") };
+        let login = if is_unique { local } else { format!("{local}@{domain}") };
         Some(Account { login, secret: user.secret.as_deref()?.clone() })
     }
 
-    /// However it is spelled, one account is one name, and so is one that is none.
+    /// One name for all spellings of an account, whether the account exists or not.
     fn qualify(&self, name: &str) -> String {
         let name = complete(name, &self.first);
         let Ok(address) = Address::parse(&name) else { return name };
@@ -97,9 +97,9 @@ impl Accounts for FileAccounts {
         let table = self.table.current();
         let is_other =
             |domain: &str| table.users.domains.get(domain).is_some_and(|users| users.contains_key(address.local()));
-        let is_anywhere =
+        let is_in_all_domains =
             self.domains.contains(address.domain()) && !is_other(address.domain()) && !is_other(&self.first);
-        if is_anywhere { address.at(&self.first).to_string() } else { address.to_string() }
+        if is_in_all_domains { address.at(&self.first).to_string() } else { address.to_string() }
     }
 
     fn kinds(&self) -> Vec<Secret> {
@@ -133,10 +133,10 @@ mod tests {
         (FileAccounts { table, domains, first: "here".into() }, errors)
     }
 
-    /// A file with errors lets in whom a line without one lets in, and nobody in the place
-    /// of whom a line with one is about.
+    /// In a file with errors only the users of well-formed lines can log in, and no other user
+    /// takes the place of one whose line is malformed.
     #[test]
-    fn a_line_that_is_wrong_lets_nobody_in() {
+    fn a_malformed_line_authenticates_nobody() {
         let path = std::env::temp_dir().join(format!("penfold-accounts-{}-wrong", std::process::id()));
         let good = format!("jon:{SECRET}:\nmary:{SECRET}:\nanna:{SECRET}:\nann:{SECRET}:\nsue:{SECRET}:\n");
         let bad = format!("mary:{SECRET}:\nanna@also.here:{{PLAIN}}x:\nann@also.here\nsue@also. here:{SECRET}:\n");
@@ -144,14 +144,14 @@ mod tests {
         let (accounts, errors) = begin_text(&path);
         std::fs::remove_file(&path).expect("remove");
         assert_eq!(errors.iter().map(|error| error.line).collect::<Vec<_>>(), [6, 7, 8, 9]);
-        let is_in = ["jon", "mary", "anna", "anna@also.here", "ann@here", "ann@also.here", "sue", "sue@also.here"]
+        let can_log_in = ["jon", "mary", "anna", "anna@also.here", "ann@here", "ann@also.here", "sue", "sue@also.here"]
             .map(|name| accounts.find(name).is_some());
-        assert_eq!(is_in, [true, false, true, false, true, false, false, false]);
+        assert_eq!(can_log_in, [true, false, true, false, true, false, false, false]);
         assert!(begin_text(Path::new("/nonexistent/users")).0.find("jon").is_none());
     }
 
     #[test]
-    fn who_logs_in_is_whom_the_line_says() {
+    fn a_login_name_leads_to_the_account_of_its_line() {
         let text = format!(
             "jon:{SECRET}:\nmary@also.here:{SECRET}:\nelvis@else:{SECRET}:\npaul::\nmary@here::\nanna:{SECRET}:\nanna@also.here:{SECRET}:\n"
         );
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn scram_is_for_all_or_none() {
+    fn scram_is_offered_only_if_every_account_can_use_it() {
         let crypt = format!("{{SHA512-CRYPT}}$6$salt${}", "x".repeat(86));
         let abilities = |text: &str| open_text("scram", text).expect("good").abilities();
         assert_eq!(abilities(&format!("jon:{SECRET}:\nmary:{crypt}:\n")), Abilities { login: true, scram: false });
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_secret_is_named_by_its_place_and_not_repeated() {
+    fn an_error_in_a_secret_gives_its_place_and_not_its_text() {
         let errors = open_text("bad", "jon::\nmary:{PLAIN}hush:\n").expect_err("a bad secret");
         assert!(errors.len() == 1 && errors[0].starts_with("2:6: expected a secret"), "{errors:?}");
         assert!(!errors[0].contains("hush"));

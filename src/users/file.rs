@@ -1,4 +1,12 @@
 //! The lines of a users file: `name:secret:mailbox`.
+//!
+//! The name applies to every local domain, or to one: `jon@razorback`. The secret is a
+//! [`Secret`], or empty for a user that cannot log in, see [`accounts`](super::accounts); it
+//! appears in no message. The mailbox is an absolute path, or empty for the template of the
+//! configuration.
+//!
+//! A malformed line takes rights away and grants none: the user that it names, as far as that
+//! can be told, has no secret, and mail for that user waits if the mailbox is unknown.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,24 +18,23 @@ use crate::config::ConfigError;
 use crate::config::table::{Line, NOT_UTF8, lines, not_utf8};
 use crate::sasl::secret::Secret;
 
-/// What a users file says.
+/// The users of a file.
 #[derive(Debug, Default)]
 pub(super) struct UserTable {
-    /// By domain (empty for all) and name, both in lower case.
+    /// Users by domain (empty for all) and name, both in lower case.
     pub(super) domains: HashMap<Box<str>, HashMap<Box<str>, User>>,
-    /// Why there is no table, if the file could not be read at all.
+    /// The error, if the file could not be read at all.
     lost: Option<ConfigError>,
 }
 
 #[derive(Debug)]
 pub(super) struct User {
     pub(super) line: usize,
-    /// `None` for who may not log in.
+    /// `None` if the user cannot log in.
     pub(super) secret: Option<Box<Secret>>,
-    /// `None` for the template.
+    /// `None` if the template applies.
     pub(super) mailbox: Option<PathBuf>,
-    /// What is wrong with the line, if it cannot be told where the mailbox is. Such a user
-    /// has no secret.
+    /// The error in the line, if it leaves the mailbox unknown. Such a user has no secret.
     broken: Option<Box<ConfigError>>,
 }
 
@@ -37,10 +44,10 @@ impl UserTable {
         Self { lost: Some(why.clone()), ..Self::default() }
     }
 
-    /// The user of a name in a domain, both in lower case.
+    /// The user with a name in a domain, both in lower case.
     ///
     /// # Errors
-    /// What is wrong in the file, where that cannot be told.
+    /// The error in the file that leaves the mailbox unknown.
     pub(super) fn find(&self, name: &str, domain: &str) -> Result<Option<&User>, &ConfigError> {
         if let Some(why) = &self.lost {
             return Err(why);
@@ -50,33 +57,31 @@ impl UserTable {
         user.map(|user| user.broken.as_deref().map_or(Ok(user), Err)).transpose()
     }
 
-    /// Nobody has this name now: a line that is wrong, or two lines, could mean anybody.
-    fn break_off(&mut self, domain: &str, name: &str, line: usize, error: &ConfigError) {
+    /// Marks a name as broken, because a malformed line or two lines make it ambiguous.
+    fn mark_broken(&mut self, domain: &str, name: &str, line: usize, error: &ConfigError) {
         let users = self.domains.entry(domain.into()).or_default();
         let line = users.get(name).map_or(line, |first| first.line);
         users.insert(name.into(), User { line, secret: None, mailbox: None, broken: Some(Box::new(error.clone())) });
     }
 }
 
-/// What is wrong with a line.
+/// An error in a line.
 struct Wrong<'a> {
     part: &'a str,
     what: String,
-    /// Whether it cannot be told where the mailbox is.
+    /// Whether it leaves the mailbox unknown.
     is_broken: bool,
 }
 
-/// What a file says as far as it can be read, and all that is wrong in it. A line that is
-/// wrong takes rights away and gives none: the user whose it is, as far as can be seen, has
-/// no secret, and his mail waits if his mailbox cannot be told.
+/// Reads the text of a users file; returns the users of the well-formed lines and all errors.
 pub(super) fn parse(file: &Path, text: &str) -> (UserTable, Vec<ConfigError>) {
     let (mut table, mut errors) = (UserTable::default(), Vec::new());
     for line in lines(text) {
         if let Err(wrong) = add(&mut table, line) {
             let error = line.error(file, wrong.part, wrong.what);
             if wrong.is_broken {
-                let (name, domain) = whose(line.text);
-                table.break_off(&domain, &name.to_ascii_lowercase(), line.number, &error);
+                let (name, domain) = name_and_domain(line.text);
+                table.mark_broken(&domain, &name.to_ascii_lowercase(), line.number, &error);
             }
             errors.push(error);
         }
@@ -84,8 +89,8 @@ pub(super) fn parse(file: &Path, text: &str) -> (UserTable, Vec<ConfigError>) {
     (table, errors)
 }
 
-/// Adds the user of one line. No text of the line is repeated except the name: the rest may
-/// be a secret.
+/// Adds the user of one line. An error repeats no text of the line except the name, because
+/// the rest may be a secret.
 fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
     let broken = |part, what: &str| Wrong { part, what: what.to_owned(), is_broken: true };
     let mut fields = line.text.splitn(3, ':');
@@ -109,10 +114,10 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
     let mailbox = (!mailbox.is_empty()).then(|| mailbox.into());
     let users = table.domains.entry(address.domain().into()).or_default();
     match users.entry(address.local().to_ascii_lowercase().into()) {
-        // What is wrong with it has been told.
+        // Its error was reported.
         Entry::Occupied(first) if first.get().broken.is_some() => Ok(()),
         Entry::Occupied(mut first) => {
-            // Of two lines none is believed but where they agree.
+            // Two lines for one name count only where they agree.
             let first = first.get_mut();
             first.secret = None;
             let what = format!("the user {address} is already on line {}", first.line);
@@ -126,9 +131,8 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
     }
 }
 
-/// The name and the domain of a line that is wrong. Where the domain cannot be read it may be
-/// any.
-fn whose(text: &str) -> (String, String) {
+/// The name and the domain of a malformed line. A domain that cannot be read stands for all.
+fn name_and_domain(text: &str) -> (String, String) {
     let key = text.split(':').next().unwrap_or_default();
     match Address::parse(key) {
         Ok(address) => (address.local().to_owned(), address.domain().to_owned()),

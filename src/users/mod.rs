@@ -1,15 +1,13 @@
-//! Who has a mailbox here, and where it is: the users of the system, or a users file.
+//! Users and their mailboxes, from the system or from a users file.
 //!
-//! A line of a users file is `name:secret:mailbox`. The name is for every local
-//! domain, or for one: `jon@razorback`. The secret is one of [`Secret`], or empty for
-//! who may not log in, see [`accounts`]; it gets into no message. The mailbox is an
-//! absolute path, or empty for the template of the configuration.
+//! No client input becomes part of a path: a path consists of the user name as the file or
+//! the system spells it and of a local domain, and a name that could lead out of a directory
+//! belongs to no user. A failed look-up is distinct from an unknown name. Does not handle
+//! aliases or subaddresses: see `route`.
 //!
-//! Nothing that a client sends gets into a path: a path is made of the name as
-//! the file or the system has it and of a local domain, and a name that could
-//! climb in a file system is no user's. That the system cannot be asked is
-//! told apart from a name that it does not know. Does not know of aliases and
-//! details: see `route`.
+//! - `accounts`: authentication against a users file
+//! - `file`: the lines of a users file
+//! - `system`: the users of the system
 
 use std::path::{Path, PathBuf};
 
@@ -23,23 +21,23 @@ mod system;
 
 use file::{User, UserTable, parse};
 
-/// A mailbox, and whose rights are needed there.
+/// A mailbox, and the user with whose rights mail is written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
     /// The Maildir, or the file.
     pub path: PathBuf,
     /// Whether it is one file for all messages.
     pub is_mbox: bool,
-    /// Whose it is.
+    /// The owner.
     pub owner: Owner,
 }
 
-/// Whose rights something needs.
+/// The user whose rights a delivery needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// The server's own.
+    /// The server's own user.
     Server,
-    /// Those of this user of the system.
+    /// A user of the system.
     User(Account),
 }
 
@@ -48,19 +46,19 @@ pub enum Owner {
 pub struct Account {
     /// The login name.
     pub name: String,
-    /// The number.
+    /// The user id.
     pub uid: u32,
     /// The home directory.
     pub home: PathBuf,
 }
 
-/// Where mailbox names come from.
+/// The users that have mailboxes.
 #[derive(Debug)]
 pub struct Users {
     rights: Rights,
     source: Source,
     template: String,
-    /// Whether the template is that of a file.
+    /// Whether the template names an mbox file.
     is_mbox: bool,
 }
 
@@ -71,7 +69,7 @@ enum Source {
 }
 
 impl Users {
-    /// Reads the users file as far as it can be read, and all that is wrong in it.
+    /// Reads the users file; returns the users of its well-formed lines, and all errors.
     pub fn begin(local: &Local, rights: &Rights) -> (Self, Vec<ConfigError>) {
         let (source, errors) = match &local.users {
             config::Users::System => (Source::System, Vec::new()),
@@ -88,8 +86,8 @@ impl Users {
         (Self { rights: rights.clone(), source, template: template.to_owned(), is_mbox }, errors)
     }
 
-    /// Where mailboxes of the server's own are: what the template begins with, and the
-    /// directories of those that the users file names.
+    /// The directories of the mailboxes that the server itself writes to: the fixed front of the
+    /// template, and the parent of each mailbox named in the users file.
     pub fn roots(&self) -> Vec<PathBuf> {
         let Source::File(table) = &self.source else { return Vec::new() };
         let begin = self.template.find('{').map_or(self.template.as_str(), |at| &self.template[..at]);
@@ -103,12 +101,12 @@ impl Users {
         roots
     }
 
-    /// Whether they are those of the system.
+    /// Whether they are the users of the system.
     pub fn are_of_system(&self) -> bool {
         matches!(self.source, Source::System)
     }
 
-    /// Lines of the users file whose mailbox looks as if something were to be filled in.
+    /// An error for each mailbox in the users file that contains a placeholder.
     pub fn unfilled(&self) -> Vec<ConfigError> {
         let Source::File(table) = &self.source else { return Vec::new() };
         let current = table.current();
@@ -121,17 +119,17 @@ impl Users {
         });
         let mut signs: Vec<_> = signs.collect();
         signs.sort_unstable();
-        let told = |(line, sign)| {
+        let error = |(line, sign)| {
             ConfigError::new(table.path(), line, 1, format!("nothing takes the place of {sign} in a line's mailbox"))
         };
-        signs.into_iter().map(told).collect()
+        signs.into_iter().map(error).collect()
     }
 
-    /// The mailbox of the user `name` (in lower case) of a local domain; `None`
+    /// The mailbox of the user `name` (in lower case) in a local domain; `None`
     /// if there is no such user.
     ///
     /// # Errors
-    /// Why the system could not be asked, or has no home for the user.
+    /// The reason why the look-up failed, or that the user has no home directory.
     pub fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
         #[cfg(test)]
         tests::LOOKED_UP.set(tests::LOOKED_UP.get() + 1);
@@ -153,7 +151,7 @@ impl Users {
         }
     }
 
-    /// The template with its places filled in, in one pass: what is filled in is not looked at again.
+    /// The template with its placeholders replaced, in one pass: a replacement is not replaced again.
     fn fill(&self, name: &str, domain: &str, home: &Path) -> PathBuf {
         let (mut filled, mut rest) = (String::new(), self.template.strip_prefix('~').unwrap_or(&self.template));
         while let Some(at) = rest.find('{') {
@@ -171,12 +169,12 @@ impl Users {
     }
 }
 
-/// What other programs fill in for the user or the domain, and this one does not.
+/// A placeholder of other programs for the user or the domain, which is not replaced here.
 pub fn placeholder(path: &str) -> Option<&'static str> {
     ["%u", "%n", "%d", "%{user}", "$USER", "${user}"].into_iter().find(|sign| path.contains(sign))
 }
 
-/// Whether a name can stand in a path without leading elsewhere.
+/// Whether a name can be part of a path without leading out of its directory.
 fn is_safe(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }

@@ -1,4 +1,7 @@
-//! The users of the system.
+//! The users of the system, as getpwnam(3) finds them.
+//!
+//! Look-ups go through `privsep::passwd`. A name that begins with `-` or could lead out of a
+//! directory belongs to no user.
 
 use super::{Account, Mailbox, Owner, Users, is_safe};
 
@@ -12,10 +15,10 @@ impl Users {
         Ok(Some(Mailbox { path, is_mbox: self.is_mbox, owner: Owner::User(account) }))
     }
 
-    /// The user of the system of this name.
+    /// The system user with this name.
     ///
     /// # Errors
-    /// Why the system could not be asked.
+    /// The reason why the look-up failed.
     pub fn account(&self, name: &str) -> Result<Option<Account>, String> {
         if !is_safe(name) || name.starts_with('-') {
             return Ok(None);

@@ -3,11 +3,11 @@ use std::fs;
 use super::*;
 
 thread_local! {
-    /// Users that were looked up by a thread.
+    /// The number of look-ups by a thread.
     pub(crate) static LOOKED_UP: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// A users file that goes when the test ends.
+/// A users file that is removed when the test ends.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -53,7 +53,7 @@ fn path(users: &Users, name: &str, domain: &str) -> Result<Option<PathBuf>, Stri
 }
 
 #[test]
-fn a_mailbox_is_that_of_the_line_or_the_template() {
+fn a_mailbox_comes_from_the_line_or_the_template() {
     let text = "# the users\njon::\nMary::/mail/mary:box\n\"j on\"::\nmary@other::\n{domain}::\n";
     let scratch = Scratch::new("mailbox", text);
     let users = scratch.open("/var/mail/{domain}/{user}/{x}").expect("good");
@@ -73,7 +73,7 @@ fn a_mailbox_is_that_of_the_line_or_the_template() {
 }
 
 #[test]
-fn a_name_that_could_climb_is_an_error() {
+fn a_name_that_could_lead_out_of_a_directory_is_an_error() {
     let scratch = Scratch::new("climb", "../x::\na/b::\n..::\n.jon::\n\"../x\"::\n\"\"::\njon::\n");
     let errors = scratch.open("/var/mail/{user}").expect_err("bad");
     let lines: Vec<&str> = errors.iter().filter_map(|e| e.split(':').next()).collect();
@@ -81,7 +81,7 @@ fn a_name_that_could_climb_is_an_error() {
 }
 
 #[test]
-fn every_error_has_its_place_and_no_secret() {
+fn every_error_has_its_place_and_repeats_no_secret() {
     let text = "jon:hush\njon:hush:mail\njon::\nj on:hush:\njon@x:hush:\nJON::/m\nelvis::\nELVIS::/m\n";
     let scratch = Scratch::new("errors", text);
     let errors = scratch.open("/m/{user}").expect_err("bad");
@@ -96,13 +96,13 @@ fn every_error_has_its_place_and_no_secret() {
 }
 
 #[test]
-fn a_users_file_must_be_there() {
+fn a_missing_users_file_is_an_error() {
     let errors = open(config::Users::File("/nonexistent/users".into()), "/m/{user}").expect_err("absent");
     assert_eq!(errors.len(), 1);
 }
 
 #[test]
-fn users_of_the_system_have_homes_and_names_without_tricks() {
+fn users_of_the_system_have_homes_and_safe_names() {
     let users = open(config::Users::System, "~/Maildir").expect("good");
     let root = nix::unistd::User::from_name("root").expect("asked").expect("root").dir;
     assert_eq!(path(&users, "root", "razorback"), Ok(Some(root.join("Maildir"))));
@@ -113,9 +113,9 @@ fn users_of_the_system_have_homes_and_names_without_tricks() {
     assert_eq!(path(&users, "root", "razorback"), Ok(Some("/var/mail/razorback/root".into())));
 }
 
-/// What is wrong takes rights away, and the mail of those whom it is about waits.
+/// A malformed line takes rights away, and mail for its user waits.
 #[test]
-fn a_line_that_is_wrong_is_about_one_user() {
+fn a_malformed_line_affects_one_user() {
     let text = "jon::\nmary:hush:/mail/mary\nann\npaul::/a\npaul::/b\nelvis::/e\nelvis::/e\nx::m\n\
                 sue@other::\nsue@ot her::\nsue::\nJ\u{f6}n::\nmax::/\u{fffd}\n";
     let scratch = Scratch::new("wrong", text);
@@ -129,7 +129,7 @@ fn a_line_that_is_wrong_is_about_one_user() {
         ("ann", "razorback", Err("3:1: expected name:secret:mailbox")),
         ("paul", "razorback", Err("5:1: the user paul is already on line 4")),
         ("x", "razorback", Err("8:4: expected the path of a mailbox that begins with /, or nothing")),
-        // It may be the user's own line for any domain.
+        // The line may be meant for any domain.
         ("sue", "razorback", Err("10:1: there is text after the address")),
         ("max", "razorback", Err("13:7: expected text in UTF-8")),
     ] {

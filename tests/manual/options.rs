@@ -191,6 +191,27 @@ fn the_files_of_the_source_that_a_page_names_exist() {
     assert!(count > 20, "{count}");
 }
 
+// Keys of the log
+
+#[test]
+fn the_log_has_the_keys_of_its_page_and_no_others() {
+    let source = source(&["src/log/events.rs"]);
+    let is_key = |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    // ` key={value}` and ` key=none` in a format, `push(&mut line, "key", value)` and `("key", value)`.
+    let in_formats =
+        source.split('=').zip(source.split('=').skip(1)).filter(|(_, value)| value.starts_with(['{', 'n']));
+    let in_formats = in_formats.filter_map(|(before, _)| before.rsplit(' ').next());
+    let in_calls = source.split("\", ").filter_map(|before| before.rsplit_once('"'));
+    let in_calls = in_calls.filter_map(|(call, key)| call.ends_with(['(', ' ']).then_some(key));
+    let mut used: BTreeSet<&str> = in_formats.chain(in_calls).filter(|key| is_key(key)).collect();
+    // The session says which of its limits was reached.
+    used.extend(["messages", "recipients"]);
+    let page = pages::section("penfold-log.5", "KEYS");
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+    let told: BTreeSet<&str> = items.flat_map(|item| item.split(" , ")).collect();
+    assert_eq!(told, used);
+}
+
 // Exit statuses
 
 /// The source of some files, without their tests.

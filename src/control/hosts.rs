@@ -25,7 +25,7 @@ pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, o
             write!(out, ", {}", times(since, probe))?;
         }
         let address = status.address.as_ref().map(ToString::to_string);
-        last_outcome(status.said.as_deref(), address, out)?;
+        last_outcome(status.last_failure.as_deref(), address, out)?;
     }
     for DownAddress { address, since, next_probe, why } in &down {
         write!(out, "{address}  down, {}", times(*since, *next_probe))?;

@@ -1,6 +1,6 @@
 //! The state of one destination that has ready or running jobs, or had some lately.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::health::Health;
 use super::pool::Class;
@@ -8,7 +8,7 @@ use super::ready::Ready;
 use super::turns::JobRef;
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
-use crate::outcome::Outcome;
+use crate::outcome::{Contact, Outcome};
 
 /// Ready jobs for each open connection that justify another one: a message over a cached
 /// connection takes less than half as long.
@@ -30,12 +30,23 @@ pub struct DestinationState {
     pub is_parked: bool,
     pub is_remembered: bool,
     pub address: Option<Endpoint>,
-    pub said: Option<Box<Outcome>>,
+    pub last_failure: Option<Box<Outcome>>,
     /// The number of the first job after failures were last cleared; failures of earlier jobs are
     /// ignored.
     pub cleared_at: u64,
     /// Jobs that were deferred because the destination is down.
     pub deferred_while_down: Vec<JobRef>,
+}
+
+/// A job that has ended after an attempt.
+pub struct EndedJob {
+    pub job: JobRef,
+    /// Its number in [`super::turns::Turns`].
+    pub number: u64,
+    /// Whether it took so long that its destination is slow.
+    pub is_slow: bool,
+    /// Whether it was a probe of a destination that is down.
+    pub is_probe: bool,
 }
 
 impl DestinationState {
@@ -62,6 +73,41 @@ impl DestinationState {
             Class::Proven | Class::Unproven => running < limit && is_worthwhile,
             Class::User | Class::SlowUser | Class::Slow => running < limit,
         }
+    }
+
+    /// Notes what the attempt of a job has shown. If a host has answered, returns the jobs that
+    /// were deferred while the destination was down. `limits` are the maximum number of jobs and
+    /// the maximum time between two probes.
+    pub fn note_contact(
+        &mut self,
+        destination: &Destination,
+        ended: &EndedJob,
+        contact: Contact,
+        (most, max_probe_interval): (usize, Duration),
+    ) -> Vec<JobRef> {
+        let is_down = matches!(self.health, Health::Down(_));
+        match contact {
+            Contact::None if destination.is_user() => self.health.answered(ended.is_slow, most),
+            Contact::None | Contact::AtLimit => {}
+            Contact::Answered(last_failure) => {
+                self.last_failure = last_failure;
+                // A job that began before the destination went down proves nothing.
+                if ended.is_probe || !is_down {
+                    self.health.answered(ended.is_slow, most);
+                    return std::mem::take(&mut self.deferred_while_down);
+                }
+            }
+            Contact::Unreachable(_) if ended.number < self.cleared_at => {}
+            Contact::Unreachable(why) => {
+                self.last_failure = Some(why.clone());
+                self.health.failed(*why, self.running, max_probe_interval, Instant::now());
+                if matches!(self.health, Health::Down(_)) {
+                    self.note_waiting(ended.job);
+                }
+            }
+            Contact::Postponed => self.health.slow_down(),
+        }
+        Vec::new()
     }
 
     /// Notes a job that waits because the destination is down. A job that is deferred repeatedly

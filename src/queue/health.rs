@@ -80,7 +80,7 @@ pub struct DestinationStatus {
     /// How long it has been down, and the time until the next probe.
     pub down: Option<(Duration, Duration)>,
     /// The last outcome that was not a delivery.
-    pub said: Option<Box<Outcome>>,
+    pub last_failure: Option<Box<Outcome>>,
 }
 
 impl Health {

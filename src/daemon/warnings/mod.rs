@@ -40,7 +40,7 @@ pub fn tell(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
             ::log::warn!("listen {address}: nobody can log in there: {why}; and relay.networks has {whom}");
         }
     }
-    let doubtful = settings.credentials.doubtful(|host| settings.router.names_host(host));
+    let doubtful = settings.credentials.warnings(|host| settings.router.names_host(host));
     for warning in doubtful.into_iter().chain(senders(settings)).chain(open_to_all(settings)) {
         ::log::warn!("{warning}");
     }

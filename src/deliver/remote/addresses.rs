@@ -1,12 +1,11 @@
-//! What is known of the addresses of other hosts: how many connections lead to each, and
-//! which are down.
+//! Limits and failures of the addresses of other hosts.
 //!
-//! The queue counts by destination, but many domains share one exchanger, and a host that
-//! is dead for one is dead for all. So whoever opens a connection asks here first, and gets
-//! a [`Permit`] that lasts as long as the connection. An address that has never answered
-//! gets a few connections only; one that fails is down, and passed over until it is time
-//! for a probe. An IPv6 address stands for its /64, which one host can have for itself.
-//! Bounded in number; all workers share one, and nobody holds the lock while waiting.
+//! The queue counts jobs by destination, but many domains share one mail exchanger, and a host
+//! that is down for one is down for all. So every connection needs a [`Permit`] from here, which
+//! lasts as long as the connection. An address that has never answered gets few connections; one
+//! that fails is down, and skipped until it is time for a probe. All addresses of an IPv6 /64
+//! count as one, since a single host can have all of them. The table is bounded and shared by all
+//! workers; its lock is never held while waiting.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,67 +15,67 @@ use std::time::{Duration, Instant};
 use crate::endpoint::Endpoint;
 use crate::outcome::Outcome;
 
-/// Connections to an address that has not answered yet.
+/// Maximum number of connections to an address that has not answered yet.
 const UNPROVEN: usize = 4;
-/// From the first failure until the first probe; this doubles with each one that fails.
-const FIRST_QUIET: Duration = Duration::from_secs(5);
-/// The longest time between two probes.
-const MAX_QUIET: Duration = Duration::from_secs(75);
-/// Failures in a row that make an address down which has answered before.
-const FAILURES: u32 = 3;
-/// An address that nobody has asked for since its probe was due is listed so long.
-const LISTED: Duration = Duration::from_secs(3600);
-/// Addresses that are remembered, besides those in use and those that are down.
-const REMEMBERED: usize = 8192;
+/// The time from the first failure until the first probe; it doubles with each failed probe.
+const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
+/// The maximum time between two probes.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
+/// Failures in a row after which an address that has answered before is down.
+const FAILURES_UNTIL_DOWN: u32 = 3;
+/// How long an address is listed as down after its probe is due, if no mail needs it.
+const LISTED_FOR: Duration = Duration::from_secs(3600);
+/// Number of addresses beyond which those without connections that are not down are forgotten.
+const MAX_REMEMBERED: usize = 8192;
 
-/// All addresses that mail goes to.
+/// All addresses to which mail was sent lately.
 #[derive(Debug, Default)]
 pub struct Addresses(Mutex<HashMap<Endpoint, Known>>);
 
-/// What is known of one.
+/// The state of one address.
 #[derive(Debug, Default)]
 struct Known {
     connections: usize,
     has_answered: bool,
-    /// What the host takes at once, as it has said while as many connections lasted.
+    /// The number of connections beyond which the host has rejected one, while those last.
     most: Option<usize>,
-    /// Attempts in a row that nobody answered, and what the last one led to.
+    /// Attempts in a row without an answer.
     failures: u32,
-    down: Option<Down>,
+    down: Option<DownState>,
 }
 
 #[derive(Debug)]
-struct Down {
+struct DownState {
     since: Instant,
     next_probe: Instant,
     why: Box<Outcome>,
 }
 
-/// An address that is down, for people to read.
+/// An address that is down, for a listing.
 #[derive(Debug)]
 pub struct DownAddress {
-    /// Which.
+    /// The address.
     pub address: Endpoint,
-    /// For how long.
+    /// How long it has been down.
     pub since: Duration,
-    /// How long until a probe may be made.
+    /// The time until the next probe.
     pub next_probe: Duration,
-    /// What the last attempt led to.
+    /// The outcome of the last attempt.
     pub why: Box<Outcome>,
 }
 
-/// Whether a connection may be opened.
+/// The answer to a request for a connection.
 #[derive(Debug)]
 pub enum Admission {
-    /// Yes, for as long as the permit lives.
+    /// Granted, for as long as the permit lives.
     Granted(Permit),
-    /// Not now: as many lead there as may.
+    /// Refused: the address has as many connections as it may have.
     AtLimit,
-    /// Not now: nobody answers there. What the last attempt led to.
+    /// Refused: the address is down. The outcome of the last attempt.
     Down(Box<Outcome>),
 }
 
-/// The right to one connection.
+/// The permission for one connection.
 #[derive(Debug)]
 pub struct Permit {
     all: Arc<Addresses>,
@@ -84,12 +83,12 @@ pub struct Permit {
 }
 
 impl Addresses {
-    /// Asks for a connection to `address`, to which at most `most` may lead.
+    /// Requests a connection to `address`, which may have at most `most`.
     pub fn ask(self: &Arc<Self>, address: &Endpoint, most: usize) -> Admission {
         let address = place(address);
         let now = Instant::now();
         let mut all = self.lock();
-        if all.len() >= REMEMBERED && !all.contains_key(&address) {
+        if all.len() >= MAX_REMEMBERED && !all.contains_key(&address) {
             all.retain(|_, known| {
                 known.connections > 0 || known.down.as_ref().is_some_and(|down| now < down.next_probe)
             });
@@ -104,22 +103,22 @@ impl Addresses {
             return Admission::AtLimit;
         }
         if let Some(down) = &mut known.down {
-            // This is the probe; the others wait for what comes of it.
-            down.next_probe = now + quiet(known.failures);
+            // This connection is the probe; the others wait for its result.
+            down.next_probe = now + probe_interval(known.failures);
         }
         known.connections += 1;
         Admission::Granted(Permit { all: Arc::clone(self), address })
     }
 
-    /// What is down may be tried at once.
+    /// Lets addresses that are down be tried at once.
     pub fn clear_failures(&self) {
         self.lock().values_mut().for_each(|known| known.down = None);
     }
 
-    /// Those that are down, in no order.
+    /// The addresses that are down, in no particular order.
     pub fn down(&self) -> Vec<DownAddress> {
         let row = |(address, known): (&Endpoint, &Known)| {
-            let down = known.down.as_ref().filter(|down| down.next_probe.elapsed() < LISTED)?;
+            let down = known.down.as_ref().filter(|down| down.next_probe.elapsed() < LISTED_FOR)?;
             let next_probe = down.next_probe.saturating_duration_since(Instant::now());
             Some(DownAddress {
                 address: address.clone(),
@@ -137,7 +136,7 @@ impl Addresses {
 }
 
 impl Permit {
-    /// The host there has answered.
+    /// Notes that the host has answered.
     pub fn answered(&self) {
         if let Some(known) = self.all.lock().get_mut(&self.address) {
             let Known { connections, most, .. } = *known;
@@ -145,8 +144,8 @@ impl Permit {
         }
     }
 
-    /// The host takes no more connections than those that there are besides this one; false if
-    /// there is no other.
+    /// Notes that the host has rejected this connection while others are open, and so accepts no
+    /// more. Returns false if there are no others.
     pub fn refused(&self) -> bool {
         let mut all = self.all.lock();
         let Some(known) = all.get_mut(&self.address).filter(|known| known.connections > 1) else { return false };
@@ -154,18 +153,18 @@ impl Permit {
         true
     }
 
-    /// Nobody has answered: the connection could not be made, or ended or timed out before
+    /// Notes that the host has not answered: the connection failed, or ended or timed out before
     /// the greeting.
     pub fn failed(&self, why: &Outcome) {
         if let Some(known) = self.all.lock().get_mut(&self.address) {
             known.failures = known.failures.saturating_add(1);
-            // A host that takes no more connections than there are is not down.
-            let is_alive = known.has_answered && (known.connections > 1 || known.failures < FAILURES);
+            // A host that accepts no more connections than are open is not down.
+            let is_alive = known.has_answered && (known.connections > 1 || known.failures < FAILURES_UNTIL_DOWN);
             if !is_alive {
                 let now = Instant::now();
                 let since = known.down.as_ref().map_or(now, |down| down.since);
-                let next_probe = now + quiet(known.failures);
-                known.down = Some(Down { since, next_probe, why: Box::new(why.clone()) });
+                let next_probe = now + probe_interval(known.failures);
+                known.down = Some(DownState { since, next_probe, why: Box::new(why.clone()) });
             }
         }
     }
@@ -182,11 +181,11 @@ impl Drop for Permit {
     }
 }
 
-fn quiet(failures: u32) -> Duration {
-    FIRST_QUIET.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_QUIET)
+fn probe_interval(failures: u32) -> Duration {
+    FIRST_PROBE_AFTER.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_PROBE_INTERVAL)
 }
 
-/// The endpoint that counts for this one: all addresses of an IPv6 /64 at a port count as one.
+/// The endpoint under which an endpoint is counted: an IPv6 address stands for its /64.
 pub fn place(endpoint: &Endpoint) -> Endpoint {
     let Endpoint::Tcp(address) = endpoint else { return endpoint.clone() };
     let ip = match address.ip().to_canonical() {
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_few_connections_until_it_answers_and_then_its_limit() {
+    fn an_address_gets_few_connections_until_it_answers() {
         let addresses = Arc::new(Addresses::default());
         let ask = || granted(&addresses, "192.0.2.1:25");
         let mut permits: Vec<Permit> = std::iter::from_fn(ask).take(30).collect();
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_takes_no_more_has_that_limit_until_all_connections_end() {
+    fn a_host_that_rejects_a_connection_has_that_limit_until_all_have_ended() {
         let addresses = Arc::new(Addresses::default());
         let ask = || granted(&addresses, "192.0.2.1:25");
         let first = ask().expect("a permit");
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_address_is_passed_over_and_one_failure_of_a_good_one_is_not_the_end() {
+    fn an_address_that_fails_is_skipped_and_one_that_has_answered_may_fail_twice() {
         let addresses = Arc::new(Addresses::default());
         let why = Outcome::deferred(Status(4, 4, 1), "timed out while connecting");
         granted(&addresses, "192.0.2.1:25").expect("a permit").failed(&why);

@@ -1,4 +1,4 @@
-//! Who this server is at other hosts: the credentials table.
+//! The credentials table: user names and secrets of this server at other hosts.
 //!
 //! ```text
 //! mail.example.net:jon@example.org:a pass: word
@@ -7,10 +7,10 @@
 //! smtp.example.com:jon@example.com:xoauth2:command:/usr/bin/token jon
 //! ```
 //!
-//! A line is a host, a name without a colon, and all that follows is the secret. A
-//! token is asked for when it is needed: its file, or the output of its command,
-//! holds it alone. The table, and a token's file, must be out of reach of group and
-//! others. Nothing of a secret is in an error or in `Debug`.
+//! A line is a host, a user name without a colon, and the secret, which is the rest. A token is
+//! read when it is needed: its file, or the output of its command, contains nothing else. The
+//! table and the token files must not be accessible to group and others. No secret appears in an
+//! error or in `Debug`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,23 +25,23 @@ use crate::config::{Config, ConfigError, HostPort};
 use crate::deliver::agent::{AgentPool, Owner, Request, Response};
 use crate::privsep::Rights;
 
-/// How long a command may take to print a token.
+/// Maximum duration of a command that prints a token, in seconds.
 const COMMAND_LIMIT: u32 = 10;
-/// The longest token, in octets.
-const LONGEST_TOKEN: usize = 8 << 10;
+/// Maximum length of a token, in bytes.
+const MAX_TOKEN: usize = 8 << 10;
 
-/// All that this server can log in with.
+/// The credentials for all hosts.
 #[derive(Debug)]
 pub struct Credentials(Watched<HashMap<String, Arc<Login>>>);
 
-/// What one host gets.
+/// The credentials for one host.
 pub struct Login {
-    /// The name.
+    /// The user name.
     pub user: String,
     secret: Secret,
-    /// Where it stands in the table.
+    /// The line in the table.
     line: usize,
-    /// The rights with which a command is run.
+    /// The rights with which a command runs.
     rights: Rights,
 }
 
@@ -61,55 +61,56 @@ impl Credentials {
     /// Reads the table.
     ///
     /// # Errors
-    /// All that is wrong in it, or with who may read it.
+    /// All errors in it, and permissions that are too wide.
     pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         let own = rights.clone();
         let parse = move |file: &Path, text: &str| parse(file, text, &own);
         Watched::open_private(rights, &config.remote.credentials, parse).map(Self)
     }
 
-    /// What a host gets that the configuration calls this, a name in lower case or an address.
+    /// The credentials for a host, by its name in lower case or its address, as the
+    /// configuration has it.
     pub fn find(&self, host: &str) -> Option<Arc<Login>> {
         self.0.current().get(host).cloned()
     }
 
-    /// The lines that cannot be meant: with the port of the host for a user, or for a host
-    /// to which no mail goes by name, as far as `is_named` knows.
-    pub fn doubtful(&self, is_named: impl Fn(&str) -> bool) -> Vec<ConfigError> {
+    /// Warnings about lines that are probably mistakes: the host's port in place of the user, or
+    /// a host to which no mail is sent by name, according to `is_named`.
+    pub fn warnings(&self, is_named: impl Fn(&str) -> bool) -> Vec<ConfigError> {
         let table = self.0.current();
-        let doubt = |host: &str, login: &Login| match login.user.bytes().all(|b| b.is_ascii_digit()) {
+        let warning = |host: &str, login: &Login| match login.user.bytes().all(|b| b.is_ascii_digit()) {
             true => Some("the user is a number: the host stands here without its port".to_owned()),
             false if is_named(host) => None,
             false => Some(format!("this has no effect: no smart host and no route is named {host}")),
         };
-        let tell = |(host, login): (&String, &Arc<Login>)| {
-            doubt(host, login).map(|what| ConfigError::new(self.0.path(), login.line, 1, what))
+        let located = |(host, login): (&String, &Arc<Login>)| {
+            warning(host, login).map(|what| ConfigError::new(self.0.path(), login.line, 1, what))
         };
-        let mut doubtful: Vec<_> = table.iter().filter_map(tell).collect();
-        doubtful.sort_by_key(|error| error.line);
-        doubtful
+        let mut warnings: Vec<_> = table.iter().filter_map(located).collect();
+        warnings.sort_by_key(|error| error.line);
+        warnings
     }
 }
 
 impl Login {
-    /// Whether it is a token, for XOAUTH2.
+    /// Whether the secret is a token, for XOAUTH2.
     pub fn is_token(&self) -> bool {
         !matches!(self.secret, Secret::Password(_))
     }
 
-    /// The password, or the token as it is now.
+    /// The password, or the current token.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is none.
     pub fn secret(&self) -> Result<Cow<'_, str>, String> {
         match &self.secret {
             Secret::Password(password) => Ok(Cow::Borrowed(password)),
             Secret::TokenFile(path) => {
-                let text = read_private(path, LONGEST_TOKEN as u64 + 1).map_err(|e| format!("the token: {e}"))?;
+                let text = read_private(path, MAX_TOKEN as u64 + 1).map_err(|e| format!("the token: {e}"))?;
                 token(&text)
             }
             Secret::TokenCommand(words) => {
-                let request = Request::Print { words: words.clone(), limit: COMMAND_LIMIT, most: LONGEST_TOKEN as u32 };
+                let request = Request::Print { words: words.clone(), limit: COMMAND_LIMIT, most: MAX_TOKEN as u32 };
                 let printed = AgentPool::new(self.rights.clone()).perform(&Owner::Server, &request, None);
                 match printed.map_err(|trouble| format!("the token: {}: {}", trouble.doing, trouble.error))? {
                     Response::Printed(text) => token(&String::from_utf8_lossy(&text)),
@@ -122,7 +123,7 @@ impl Login {
 
 fn token(text: &str) -> Result<Cow<'static, str>, String> {
     let token = text.trim();
-    let is_one = !token.is_empty() && token.len() <= LONGEST_TOKEN && token.bytes().all(|b| b.is_ascii_graphic());
+    let is_one = !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|b| b.is_ascii_graphic());
     if is_one {
         Ok(Cow::Owned(token.to_owned()))
     } else {
@@ -183,7 +184,7 @@ mod tests {
     use crate::config::TableFile;
 
     #[test]
-    fn lines_are_read_and_no_error_or_debug_has_the_secret() {
+    fn no_error_and_no_debug_output_contains_a_secret() {
         let file = Path::new("credentials");
         let text = "Mail.example.net:jon@x:a pass: hush\n[2001:DB8::1]:jon:hush\n# x\n192.0.2.1:jon:hush\n";
         let table = parse(file, text, &Rights::Alone).expect("good");
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_no_host_is_told_by_its_place() {
+    fn a_line_for_an_unknown_host_is_reported_with_its_number() {
         let file = std::env::temp_dir().join(format!("penfold-credentials-{}", std::process::id()));
         std::fs::write(&file, "# x\nmail.test:jon:hush\n[2001:DB8::1]:jon:hush\n\nother.test:jon:hush\n")
             .expect("write");
@@ -226,17 +227,17 @@ mod tests {
         };
         assert!(open(0o644).is_err());
         let credentials = open(0o600).expect("good");
-        let doubtful = |known: &[&str]| -> Vec<_> {
-            credentials.doubtful(|host| known.contains(&host)).iter().map(|e| (e.line, e.text.clone())).collect()
+        let warnings = |known: &[&str]| -> Vec<_> {
+            credentials.warnings(|host| known.contains(&host)).iter().map(|e| (e.line, e.text.clone())).collect()
         };
         let text = "this has no effect: no smart host and no route is named";
-        assert_eq!(doubtful(&["2001:db8::1"]), [(2, format!("{text} mail.test")), (5, format!("{text} other.test"))]);
-        assert_eq!(doubtful(&["mail.test", "other.test"]), [(3, format!("{text} 2001:db8::1"))]);
+        assert_eq!(warnings(&["2001:db8::1"]), [(2, format!("{text} mail.test")), (5, format!("{text} other.test"))]);
+        assert_eq!(warnings(&["mail.test", "other.test"]), [(3, format!("{text} 2001:db8::1"))]);
         std::fs::remove_file(&file).expect("it was there");
     }
 
     #[test]
-    fn a_token_comes_from_a_command() {
+    fn a_command_prints_a_token() {
         for (command, wanted) in [
             ("/bin/echo tok+en=", Ok("tok+en=")),
             ("/bin/echo two words", Err("there is none, or more than that")),

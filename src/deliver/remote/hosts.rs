@@ -1,10 +1,9 @@
-//! Which hosts take the mail for a destination, and in which order (RFC 5321 5.1).
+//! The hosts of a destination, in the order in which they are tried (RFC 5321 5.1).
 //!
-//! Mail exchangers come by preference, equal ones in random order; a domain
-//! without any is its own; hosts that the configuration names come as it names
-//! them. Where this host is a mail exchanger itself, by its name or by an address
-//! that it serves, that one goes, and with it all that are not preferred to it:
-//! anything else makes mail run in circles. Nothing here is connected to.
+//! Mail exchangers are sorted by preference, equal ones in random order; a domain without any is
+//! its own exchanger. Hosts of the configuration keep their order. If this host is a mail exchanger
+//! itself, by its name or by an address that it serves, it is removed together with all that are
+//! not preferred to it: anything else would be a mail loop. No connection is made here.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -17,34 +16,34 @@ use crate::endpoint::Endpoint;
 use crate::outcome::{Fate, NoAnswer, Outcome};
 use crate::reply::Status;
 
-/// How many mail exchangers of a domain are tried in one attempt.
+/// Maximum number of mail exchangers of a domain that are tried in one attempt.
 const MAX_HOSTS: usize = 10;
 
-/// One host at one address.
+/// A host at one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its name; empty if it is known by its address only.
+    /// The name; empty if the host is known by its address only.
     pub name: String,
-    /// Where it is.
+    /// The address.
     pub endpoint: Endpoint,
-    /// What the configuration says of its connections.
+    /// The scheme in the configuration, which decides on TLS.
     pub scheme: Scheme,
 }
 
 impl Peer {
-    /// Whether it is this host as surely as the configuration can say: a name that the DNS
-    /// leads here may be anybody's.
+    /// Whether it certainly is this host. A name that the DNS resolves to a loopback address may
+    /// be anyone's.
     pub fn is_this_host(&self) -> bool {
         self.endpoint.is_loopback() && (self.name.is_empty() || self.name == "localhost")
     }
 
-    /// By what it was found: the name that its certificate must have.
+    /// The name under which it was found, and which its certificate must have.
     pub fn identity(&self) -> String {
         if self.name.is_empty() { self.endpoint.host() } else { self.name.clone() }
     }
 }
 
-/// As in the log: `mx.example.org[192.0.2.1]:25`, or the path of a socket.
+/// As it is logged: `mx.example.org[192.0.2.1]:25`, or the path of a socket.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.endpoint {
@@ -54,22 +53,22 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Hosts between which nothing is preferred, looked up.
+/// The addresses of hosts with equal preference.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// Who can be tried, in this order.
+pub struct GroupAddresses {
+    /// The addresses to try, in this order.
     pub peers: Vec<Peer>,
-    /// What went wrong with those who are missing, the worst that may pass first.
-    pub trouble: Option<Outcome>,
-    /// One of them is this host: neither they nor any later ones are to be tried.
-    pub ourselves: bool,
+    /// The failed look-up, if there was one; a temporary failure takes precedence.
+    pub failure: Option<Outcome>,
+    /// Whether one of the hosts is this one: then neither they nor later ones may be tried.
+    pub is_this_host: bool,
 }
 
 impl HostTarget {
-    /// The hosts in groups: of the first group any, and only after all of them the next.
+    /// The hosts in groups of equal preference. A group is tried only after the one before.
     ///
     /// # Errors
-    /// The outcome for every recipient, when there is nobody to try.
+    /// The outcome for every recipient, if there is no host to try.
     pub fn groups(&self, dns: &Dns, hostname: &str) -> Result<Vec<Vec<HostPort>>, Outcome> {
         let (domain, port) = match self {
             Self::Hosts(hosts) => return Ok(hosts.iter().map(|host| vec![host.clone()]).collect()),
@@ -92,11 +91,11 @@ impl HostTarget {
         Ok(groups.map(|group| group.iter().map(|(_, name)| host(name)).collect()).collect())
     }
 
-    /// The addresses of a group. `local` is where this host listens.
-    pub fn look_up(&self, dns: &Dns, group: &[HostPort], local: &[SocketAddr]) -> Found {
-        let mut found = Found::default();
+    /// The addresses of a group. `local` are the addresses where this host listens.
+    pub fn look_up(&self, dns: &Dns, group: &[HostPort], local: &[SocketAddr]) -> GroupAddresses {
+        let mut found = GroupAddresses::default();
         let names: Vec<&str> = group.iter().map(|h| h.host.as_str()).filter(|h| h.parse::<IpAddr>().is_err()).collect();
-        // Side by side: ten silent names take no longer than one.
+        // In parallel: ten names that time out take no longer than one.
         let mut looked_up = dns.addresses_of_all(&names).into_iter();
         for HostPort { host, port, scheme } in group {
             let (name, addresses) = match host.parse::<IpAddr>() {
@@ -110,18 +109,18 @@ impl HostTarget {
                 })),
                 Err(trouble) => {
                     let outcome = self.unknown_host(host, &trouble);
-                    if found.trouble.is_none() || outcome.fate == Fate::Deferred {
-                        found.trouble = Some(outcome);
+                    if found.failure.is_none() || outcome.fate == Fate::Deferred {
+                        found.failure = Some(outcome);
                     }
                 }
             }
         }
-        found.ourselves = found.peers.iter().any(|peer| is_ours(&peer.endpoint, local));
+        found.is_this_host = found.peers.iter().any(|peer| is_ours(&peer.endpoint, local));
         found
     }
 
-    /// Nobody is left who could take the mail from here: final, since trying again
-    /// changes nothing and a postmaster must (RFC 5321 5.1).
+    /// The outcome when no other host is left: final, since only a postmaster can change
+    /// anything about it (RFC 5321 5.1).
     pub fn loops(&self) -> Outcome {
         let whom = match self {
             Self::Mx { domain, .. } => domain.to_string(),
@@ -139,13 +138,13 @@ impl HostTarget {
                 Status(5, 4, 4),
                 format!("{host}, mail exchanger of {domain}, has no address: {trouble}"),
             ),
-            // A slip of the pen in the configuration must not send everything back.
+            // A typing error in the configuration must not bounce all mail.
             Self::Hosts(_) => Outcome::deferred(Status(4, 4, 4), format!("{host} has no address: {trouble}")),
         }
     }
 }
 
-/// The mail exchangers of a domain, or itself; never none.
+/// The mail exchangers of a domain, or the domain itself; at least one.
 fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
     let mut list = match dns.mx(domain) {
         Ok(list) => list,
@@ -153,7 +152,7 @@ fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
         Err(trouble) => return Err(Outcome::from_dns(domain, &trouble)),
     };
     let null = list.iter().any(|(_, name)| name == ".");
-    // Beside others the root is a mistake, not a statement (RFC 7505 3).
+    // Among other exchangers the root is a mistake and no null MX (RFC 7505 3).
     list.retain(|(_, name)| name != ".");
     match list.is_empty() {
         false => Ok(list),
@@ -168,19 +167,19 @@ fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
     }
 }
 
-/// Puts equal preferences in random order, so that they share the load.
+/// Sorts by preference, with equal ones in random order, so that they share the load.
 fn shuffle(exchangers: &mut [(u16, String)]) {
     for last in (1..exchangers.len()).rev() {
-        // Without randomness they come as they are.
+        // Without random numbers the order of the DNS remains.
         let at = getrandom::u32().map_or(last, |n| n as usize % (last + 1));
         exchangers.swap(at, last);
     }
-    // Stable: equal ones keep the order they were given.
+    // Stable: equal ones keep their random order.
     exchangers.sort_by_key(|(preference, _)| *preference);
 }
 
-/// Whether this process serves an endpoint, by itself or because it listens on all
-/// addresses of this host.
+/// Whether this process serves an endpoint, directly or because it listens on all addresses
+/// of this host.
 fn is_ours(endpoint: &Endpoint, local: &[SocketAddr]) -> bool {
     let Endpoint::Tcp(address) = endpoint else { return false };
     local.iter().any(|listener| {
@@ -192,9 +191,9 @@ fn is_ours(endpoint: &Endpoint, local: &[SocketAddr]) -> bool {
     })
 }
 
-/// Asks the system by which of its addresses it would talk to `address`, which for
-/// an address of its own is the same one. Nothing is sent. (That one may bind an
-/// address does not mean as much: see ip_nonlocal_bind in ip(7).)
+/// Whether an address belongs to this host: then it is also the source address that the system
+/// chooses for connections to it. Nothing is sent. (Being able to bind the address proves less:
+/// see ip_nonlocal_bind in ip(7).)
 fn is_this_hosts(address: IpAddr) -> bool {
     let any: SocketAddr = match address {
         IpAddr::V4(_) => ([0u8; 4], 0).into(),
@@ -213,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_leads_to_loopback_may_be_anybodys() {
+    fn a_name_with_a_loopback_address_is_not_taken_for_this_host() {
         for (name, address, is_it) in [
             ("", "127.0.0.1:25", true),
             ("localhost", "[::1]:25", true),

@@ -1,0 +1,171 @@
+//! The recipients of one attempt, and whether another host is tried for them.
+//!
+//! The rules are in [`after`]. In the end each recipient has the outcome from the host whose
+//! dialogue came furthest; among equals, from the preferred one.
+
+use std::time::Instant;
+
+use super::addresses::{Permit, place};
+use super::client::{Stage, StageOutcome};
+use super::hosts::Peer;
+use super::{ATTEMPT_LIMIT, AttemptResult, MAX_TRIES};
+use crate::deliver::Delivery;
+use crate::endpoint::Endpoint;
+use crate::outcome::{Contact, Fate, Outcome, Via};
+use crate::reply::Status;
+use crate::timeouts::Trust;
+
+/// One attempt, and the best answer for each recipient so far.
+pub struct Progress<'a> {
+    pub delivery: &'a Delivery<'a>,
+    answers: Vec<Option<StageOutcome>>,
+    /// The addresses that were tried.
+    pub tried: Vec<Endpoint>,
+    begun: Instant,
+    trust: Trust,
+    /// Whether a host has answered; then it is the last one in `tried`.
+    pub has_answered: bool,
+    /// Why no host could be reached.
+    unreachable: Option<Outcome>,
+    /// Whether a host was not given its full time, because other mail waits for the worker.
+    is_cut_short: bool,
+    /// An address to which no other connection is allowed now.
+    pub at_limit: Option<Endpoint>,
+}
+
+/// What to do for a recipient after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Try the next host.
+    NextHost,
+    /// Stop: the answer is final for this attempt.
+    Settled,
+}
+
+/// What to do for a recipient after an answer. A delivery is final, and so is a rejection, unless
+/// it came before MAIL and so cannot have been about the message. After a deferral the next host
+/// is tried, as it may have no greylist, but not once the final dot was sent: the host may have
+/// accepted the message, or rejected it for its content. Nor does another host help if the message
+/// cannot be read.
+fn after(answer: &StageOutcome) -> Next {
+    match answer.outcome.fate {
+        Fate::Delivered => Next::Settled,
+        Fate::Failed if answer.stage < Stage::MailFrom => Next::NextHost,
+        Fate::Failed => Next::Settled,
+        Fate::Deferred if answer.stage < Stage::AfterDot => Next::NextHost,
+        Fate::Deferred => Next::Settled,
+    }
+}
+
+impl<'a> Progress<'a> {
+    /// An attempt in which no host was tried.
+    pub fn new(delivery: &'a Delivery<'a>, trust: Trust) -> Self {
+        Self {
+            delivery,
+            answers: vec![None; delivery.recipients.len()],
+            tried: Vec::new(),
+            begun: Instant::now(),
+            trust,
+            has_answered: false,
+            unreachable: None,
+            is_cut_short: false,
+            at_limit: None,
+        }
+    }
+
+    /// The indices of the recipients for whom another host may be tried.
+    fn open(&self) -> impl Iterator<Item = usize> {
+        let is_open = |answer: &Option<StageOutcome>| answer.as_ref().is_none_or(|a| after(a) == Next::NextHost);
+        (0..).zip(&self.answers).filter(move |(_, answer)| is_open(answer)).map(|(at, _)| at)
+    }
+
+    /// Whether no further host is to be tried.
+    pub fn is_over(&self) -> bool {
+        self.open().next().is_none() || self.tried.len() >= MAX_TRIES || self.begun.elapsed() > ATTEMPT_LIMIT
+    }
+
+    /// Whether the address was not tried yet.
+    pub fn may_try(&self, peer: &Peer) -> bool {
+        !self.tried.contains(&peer.endpoint)
+    }
+
+    /// The delivery to the recipients for whom another host may be tried.
+    pub fn open_delivery(&self) -> Delivery<'a> {
+        let recipients = self.open().filter_map(|at| self.delivery.recipients.get(at).copied()).collect();
+        Delivery { recipients, ..self.delivery.clone() }
+    }
+
+    /// Notes the answers to [`Progress::open_delivery`].
+    pub fn note_all(&mut self, answers: Vec<StageOutcome>) {
+        let open: Vec<_> = self.open().collect();
+        for (at, answer) in open.into_iter().zip(answers) {
+            note(&mut self.answers[at], answer);
+        }
+    }
+
+    fn note_for_all(&mut self, answer: &StageOutcome) {
+        let open: Vec<_> = self.open().collect();
+        open.into_iter().for_each(|at| note(&mut self.answers[at], answer.clone()));
+    }
+
+    /// Notes that there was no host to try.
+    pub fn note_no_host(&mut self, outcome: Outcome) {
+        if outcome.fate == Fate::Deferred {
+            self.unreachable = Some(outcome.clone());
+        }
+        self.note_for_all(&StageOutcome { stage: Stage::Connect, outcome, is_cut_short: false });
+    }
+
+    /// Notes that no connection to a host could be opened.
+    pub fn note_not_connected(&mut self, answer: &StageOutcome, permit: &Permit) {
+        if answer.is_cut_short && self.trust == Trust::Unproven {
+            self.is_cut_short = true;
+        } else {
+            // A host that replies is not down, and neither is one that fails after the greeting.
+            if answer.outcome.reply.is_none() && answer.stage <= Stage::Banner {
+                permit.failed(&answer.outcome);
+            }
+            self.unreachable = Some(answer.outcome.clone());
+        }
+        self.note_for_all(answer);
+    }
+
+    /// Whether no host has replied about any recipient.
+    fn is_without_reply(&self) -> bool {
+        let is_without_reply = |a: &StageOutcome| a.outcome.fate == Fate::Deferred && a.outcome.reply.is_none();
+        self.answers.iter().flatten().all(|a| a.stage < Stage::AfterDot && is_without_reply(a))
+    }
+
+    /// The result of the attempt.
+    pub fn end(self) -> AttemptResult {
+        let is_cut_short =
+            self.is_cut_short || self.trust == Trust::Unproven && self.answers.iter().flatten().any(|a| a.is_cut_short);
+        let by_smtp = |outcome: Outcome| outcome.via(Via::Smtp);
+        let contact = match self.unreachable {
+            _ if self.at_limit.is_some() && self.is_without_reply() => Contact::AtLimit,
+            _ if is_cut_short && self.is_without_reply() => Contact::Postponed,
+            _ if self.has_answered => {
+                let troubled = self.answers.iter().flatten().find(|a| a.outcome.fate != Fate::Delivered);
+                Contact::Answered(troubled.map(|a| Box::new(by_smtp(a.outcome.clone()))))
+            }
+            Some(why) => Contact::Unreachable(Box::new(by_smtp(why))),
+            None => Contact::None,
+        };
+        let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be tried");
+        let outcomes = self.answers.into_iter().map(|answer| by_smtp(answer.map_or_else(nobody, |a| a.outcome)));
+        let outcomes = outcomes.collect();
+        let address = self.at_limit.filter(|_| matches!(contact, Contact::AtLimit)).or(self.tried.last().cloned());
+        AttemptResult { outcomes, contact, address: address.as_ref().map(place) }
+    }
+}
+
+/// Keeps the answer that counts: a final one, the one from the later stage of a dialogue, or a
+/// deferral rather than a failure, since a host that may come back is a reason to wait.
+fn note(slot: &mut Option<StageOutcome>, answer: StageOutcome) {
+    match slot {
+        Some(old) if after(&answer) == Next::Settled || answer.stage > old.stage => *old = answer,
+        Some(old) if old.outcome.fate == Fate::Failed => *old = answer,
+        Some(_) => {}
+        None => *slot = Some(answer),
+    }
+}

@@ -1,11 +1,9 @@
 //! Streams with a deadline.
 //!
-//! Every read and write fails with `TimedOut` once the deadline has passed, so a
-//! peer that sends or takes one octet at a time gains nothing. The system is told
-//! of a time limit only when the one it has would not do, which for a session that
-//! goes well is once. A stream can be encrypted at any point between two words; the
-//! handshake then runs under the same deadline. Does not know what is said over the
-//! stream.
+//! Every read and write fails with `TimedOut` once the deadline has passed, so a peer that
+//! sends or accepts one octet at a time gains nothing. The socket's timeout is set only if
+//! the present one does not suffice: in most sessions, once. A stream can be encrypted
+//! between two reads or writes; the handshake has the same deadline.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -20,34 +18,34 @@ use crate::endpoint::Endpoint;
 use crate::timeouts::{HostTimeout, POLL_INTERVAL};
 use crate::tls::TlsInfo;
 
-/// How long a peer may take to leave.
+/// The time limit for a peer to close its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection to a peer.
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,
-    /// Boxed, for most of what waits is in clear.
+    /// Boxed, since most waiting connections are in plaintext.
     tls: Option<Box<Secure>>,
 }
 
 #[derive(Debug)]
 struct Secure {
     connection: rustls::Connection,
-    /// One of the two has broken the rules, or we have taken leave: nothing more is said
-    /// or heard, in clear least of all.
+    /// TLS has ended, by an error or by our close_notify. Nothing more is read or written,
+    /// least of all in plaintext.
     over: bool,
 }
 
-/// What goes over it as it is.
+/// The connection below TLS.
 #[derive(Debug)]
 struct Wire {
     link: Link,
     deadline: Instant,
-    /// When the deadline was set, and whether less time is granted meanwhile.
+    /// When the deadline was set, and the timeout that may shorten it.
     since: Instant,
     host_timeout: Option<HostTimeout>,
-    /// The deadline was not waited for.
+    /// The last operation ended before the deadline.
     is_cut_short: bool,
     read_limit: Option<Duration>,
     write_limit: Option<Duration>,
@@ -57,24 +55,24 @@ struct Wire {
 enum Link {
     /// Any stream socket.
     Socket(Arc<TcpStream>),
-    /// What inetd, or a person at a terminal, gave as standard input and output.
+    /// Standard input and output, from inetd or a terminal.
     Files(File, File),
 }
 
 impl Stream {
-    /// A connection that was accepted, or inherited as a socket.
+    /// A stream over an accepted or inherited socket.
     pub fn from_socket(socket: impl Into<Arc<TcpStream>>) -> Self {
         Self::new(Link::Socket(socket.into()))
     }
 
-    /// Standard input and output of this process. A socket is used as one.
+    /// A stream over standard input and output, or over the socket that standard input is.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is no standard input.
     pub fn from_standard_input() -> io::Result<Self> {
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         let socket = TcpStream::from(input.try_clone()?);
-        // Only a socket has a time limit.
+        // Only a socket has a timeout.
         if socket.set_read_timeout(None).is_ok() {
             return Ok(Self::from_socket(socket));
         }
@@ -82,11 +80,10 @@ impl Stream {
         Ok(Self::new(Link::Files(input.into(), output.into())))
     }
 
-    /// Connects, within `limit`, or within what `host_timeout` grants. The second value is whether
-    /// it was given up because of that.
+    /// Connects within `limit`, or less if `host_timeout` shortens it.
     ///
     /// # Errors
-    /// Those of connect(2), and `TimedOut`.
+    /// Those of connect(2), and `TimedOut`; with it, whether `host_timeout` was the reason.
     pub fn connect(
         endpoint: &Endpoint,
         limit: Duration,
@@ -99,13 +96,13 @@ impl Stream {
         Ok(Self::from_socket(socket))
     }
 
-    /// From now on a read or write may be given up before its deadline, if `host_timeout` says so;
-    /// the time it grants counts from when the deadline was set.
+    /// Lets `host_timeout` end a read or write before its deadline. Its limit counts from the
+    /// moment the deadline was set.
     pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
         (self.wire.host_timeout, self.wire.is_cut_short) = (host_timeout, false);
     }
 
-    /// Whether a read or write was given up before its deadline.
+    /// Whether the last read or write ended before its deadline.
     pub fn is_cut_short(&self) -> bool {
         self.wire.is_cut_short
     }
@@ -124,12 +121,12 @@ impl Stream {
         Self { wire, tls: None }
     }
 
-    /// Encrypts what is said from here on, once the peer has agreed. What was read before
-    /// the handshake must not be used after it.
+    /// Runs the TLS handshake; the stream is encrypted from then on. Input that was read before
+    /// must not be used after it.
     ///
     /// # Errors
-    /// Those of the system, `TimedOut`, and `InvalidData` in rustls' words; the
-    /// connection is then good for nothing.
+    /// Those of the system, `TimedOut`, and `InvalidData` with the text of rustls. The stream
+    /// is then unusable.
     pub fn secure(&mut self, mut connection: rustls::Connection) -> io::Result<()> {
         while connection.is_handshaking() {
             connection.complete_io(&mut self.wire)?;
@@ -138,17 +135,17 @@ impl Stream {
         Ok(())
     }
 
-    /// What is known of the encryption, if there is one.
+    /// The encryption, if there is one.
     pub fn tls_info(&self) -> Option<TlsInfo> {
         self.tls.as_deref().map(|tls| TlsInfo::of(&tls.connection))
     }
 
-    /// From now on every read and write fails after `limit`, counted from now.
+    /// Sets the deadline to `limit` from now.
     pub fn set_limit(&mut self, limit: Duration) {
         self.set_deadline(Instant::now() + limit);
     }
 
-    /// The same, until a moment.
+    /// Sets the deadline of every read and write from now on.
     pub fn set_deadline(&mut self, deadline: Instant) {
         self.wire.deadline = deadline;
         if self.wire.host_timeout.is_some() {
@@ -164,7 +161,7 @@ impl Stream {
         }
     }
 
-    /// The address that the peer has connected to, if it has one.
+    /// The address that the peer connected to, if it has one.
     pub fn own_address(&self) -> Option<SocketAddr> {
         match &self.wire.link {
             Link::Socket(socket) => socket.local_addr().ok(),
@@ -172,29 +169,29 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has said something that was not read yet.
+    /// Whether there is unread input.
     ///
     /// # Errors
-    /// Those of recv(2), and `UnexpectedEof` if it has hung up.
+    /// Those of recv(2), and `UnexpectedEof` if the peer closed the connection.
     pub fn has_input(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else { return self.wire.has_input() };
         if tls.over {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        // What has come may be no words, but something between the two ends of TLS.
+        // The input may be a TLS record without application data.
         while self.wire.has_input()? {
             tls.take_in(&mut self.wire)?;
         }
         Ok(tls.connection.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0))
     }
 
-    /// Whether the peer is on this host as surely as a terminal or a pipe is.
+    /// Whether the peer is a local process for certain: behind a terminal or a pipe.
     pub fn is_local(&self) -> bool {
         matches!(self.wire.link, Link::Files(..))
     }
 
-    /// Says that nothing more will be said, and takes for a moment what still comes:
-    /// a socket that is closed with something unread loses the last reply.
+    /// Closes the sending side and discards input for a moment: closing a socket with unread
+    /// input would lose the last reply.
     pub fn close(&mut self) {
         if let Some(tls) = self.tls.as_mut().filter(|tls| !tls.over) {
             tls.over = true;
@@ -206,10 +203,10 @@ impl Stream {
             return;
         }
         self.set_limit(CLOSE_TIMEOUT);
-        let mut heard = [0; 4096];
+        let mut discarded = [0; 4096];
         for _ in 0..64 {
-            // As it is on the wire: what comes after our leave means nothing to us.
-            if !matches!(self.wire.read(&mut heard), Ok(1..)) {
+            // Below TLS: the content does not matter any more.
+            if !matches!(self.wire.read(&mut discarded), Ok(1..)) {
                 return;
             }
         }
@@ -217,7 +214,7 @@ impl Stream {
 }
 
 impl Secure {
-    /// Sends what TLS has to say.
+    /// Sends pending TLS records.
     fn send(&mut self, wire: &mut Wire) -> io::Result<()> {
         while self.connection.wants_write() {
             self.connection.write_tls(wire)?;
@@ -225,7 +222,7 @@ impl Secure {
         Ok(())
     }
 
-    /// Reads a piece; a peer that breaks the rules is told so.
+    /// Reads TLS records; after an error it sends the alert.
     fn take_in(&mut self, wire: &mut Wire) -> io::Result<()> {
         self.connection.read_tls(wire)?;
         let processed = self.connection.process_new_packets();
@@ -244,7 +241,7 @@ impl Read for Stream {
         loop {
             match tls.connection.reader().read(into) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                // Who hangs up without a word of TLS is common; mail has ends of its own.
+                // Many peers close without close_notify; SMTP marks its own ends.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 other => return other,
             }
@@ -293,7 +290,7 @@ impl Wire {
             }
             left = left.min(POLL_INTERVAL);
         }
-        // Zero would mean no limit to the system, and less than a tick nothing.
+        // Zero would mean no timeout, and the system rounds less than a tick to zero.
         if left < Duration::from_millis(1) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 }
@@ -304,7 +301,7 @@ impl Read for Wire {
             let left = self.left()?;
             let result = match &mut self.link {
                 Link::Socket(socket) => {
-                    if needs_telling(self.read_limit, left) {
+                    if needs_timeout(self.read_limit, left) {
                         socket.set_read_timeout(Some(left))?;
                         self.read_limit = Some(left);
                     }
@@ -315,7 +312,8 @@ impl Read for Wire {
                 }
             };
             match result {
-                // A limit of an earlier step ran out, or a signal came: the deadline decides.
+                // The timeout of an earlier step expired, or a signal arrived: the deadline
+                // decides.
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                     self.read_limit = None
                 }
@@ -331,7 +329,7 @@ impl Write for Wire {
             let left = self.left()?;
             let result = match &mut self.link {
                 Link::Socket(socket) => {
-                    if needs_telling(self.write_limit, left) {
+                    if needs_timeout(self.write_limit, left) {
                         socket.set_write_timeout(Some(left))?;
                         self.write_limit = Some(left);
                     }
@@ -355,7 +353,7 @@ impl Write for Wire {
     }
 }
 
-/// As connect(2), by a socket that can be waited for in pieces.
+/// connect(2) that checks `host_timeout` at intervals.
 fn connect(
     endpoint: &Endpoint,
     limit: Duration,
@@ -397,10 +395,10 @@ fn connect(
     Ok(socket.into())
 }
 
-/// A limit that is a little longer than what is left will do, for the loop looks
-/// at the deadline again; one that is much longer will not.
-fn needs_telling(told: Option<Duration>, left: Duration) -> bool {
-    told.is_none_or(|told| told > left + Duration::from_secs(1).max(left / 16))
+/// Whether the socket's timeout has to be set: one that is slightly longer than the time left
+/// suffices, since the loop checks the deadline again.
+fn needs_timeout(timeout: Option<Duration>, left: Duration) -> bool {
+    timeout.is_none_or(|timeout| timeout > left + Duration::from_secs(1).max(left / 16))
 }
 
 fn wait(fd: BorrowedFd<'_>, event: nix::poll::PollFlags, limit: Duration) -> io::Result<()> {

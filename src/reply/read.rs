@@ -1,47 +1,45 @@
-//! Puts a reply together from the lines of another host, however odd they are.
+//! Assembles a reply from the lines of another host, tolerating deviations from RFC 5321.
 //!
-//! What a line must have is three digits. After them comes a hyphen where more lines
-//! follow; a blank, another character or nothing where it is the last. Between the first
-//! line of several and the last one there may be lines without a code. A line end may be LF
-//! alone (see [`crate::smtp::line`]); empty lines before a reply are skipped. Text that is
-//! not UTF-8 is Latin-1. Codes that no reply can have are kept, and are neither success nor
-//! failure.
+//! A line needs only three digits. A hyphen after them means that more lines follow; a
+//! blank, another character or nothing that it is the last. Lines without a code are accepted
+//! between the first and the last one. A line may end with LF alone (see
+//! [`crate::smtp::line`]); empty lines before a reply are skipped. Text that is not UTF-8 is
+//! read as Latin-1. Codes outside 200 to 599 are kept, and mean neither success nor failure.
 //!
-//! Where the lines of one reply have different codes, the last one counts if all are of one
-//! class. Otherwise it cannot be told whether it is one reply, or whether it says yes or
-//! no: it is [`Reply::is_unclear`], which defers. All that was said is quoted. Bounded in
-//! lines and octets; no control character is kept.
+//! If the lines have different codes of one class, the last code counts. If they are of
+//! different classes, the reply is unclear ([`Reply::is_unclear`]) and defers. The text is
+//! then quoted in full. Lines and octets are bounded, and control characters are replaced.
 
 use std::borrow::Cow;
 
 use super::{MAX_LINE, MAX_LINES, Reply, Status};
 
-/// Stands for codes of different classes.
+/// The code of an unclear reply.
 const UNCLEAR: u16 = 400;
-/// Characters quoted of a line that is no reply.
+/// Characters quoted of a line that is not a reply.
 const QUOTED: usize = 80;
 
-/// Puts a reply together from the lines of another host.
+/// Assembles a reply from its lines.
 #[derive(Debug, Default)]
 pub struct ReplyReader {
     /// The codes of the first and of the last line.
     codes: Option<(u16, u16)>,
-    /// They are of different classes.
+    /// The codes are of different classes.
     is_unclear: bool,
     status: Option<Status>,
-    /// Text, and how it came.
+    /// The text of each line, and the whole line.
     lines: Vec<(String, String)>,
 }
 
-/// A line that is no part of a reply.
+/// A line that is not part of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
 impl ReplyReader {
-    /// Takes a line without its line end; gives the reply when the line was its last.
+    /// Adds a line without its line end; returns the reply with its last line.
     ///
     /// # Errors
-    /// [`Malformed`] for a first line that has no code.
+    /// [`Malformed`] for a first line without a code.
     pub fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, Malformed> {
         let line = line.get(..MAX_LINE + 4).unwrap_or(line);
         let line = if self.codes.is_none() { line.trim_ascii_start() } else { line };
@@ -71,7 +69,7 @@ impl ReplyReader {
         Ok(if is_last { self.end() } else { None })
     }
 
-    /// What was said by a host that then says no more, if that is a refusal.
+    /// The reply of a host that sent no last line, if it is a refusal.
     pub fn cut_short(&mut self) -> Option<Reply> {
         self.end().filter(Reply::is_refusal)
     }
@@ -95,20 +93,20 @@ impl ReplyReader {
 }
 
 impl Reply {
-    /// Whether its lines have codes of different classes: what comes next over the
-    /// connection may be an answer to anything.
+    /// Whether its lines have codes of different classes. Later replies over the connection
+    /// may then answer any command.
     pub fn is_unclear(&self) -> bool {
         self.code == UNCLEAR && self.is_mixed
     }
 
-    /// Reads a whole reply at once, as tests do.
+    /// Parses a whole reply, for tests.
     pub fn read_all(text: &[u8]) -> Option<Self> {
         let mut reader = ReplyReader::default();
         text.split_inclusive(|&b| b == b'\n').find_map(|line| reader.line(line.trim_ascii_end()).ok().flatten())
     }
 }
 
-/// How a line begins that is no reply, for people.
+/// The start of a line that is not a reply, for error messages.
 pub fn quoted(line: &[u8]) -> String {
     let text = clean(line.get(..4 * QUOTED).unwrap_or(line));
     match text.trim().char_indices().nth(QUOTED) {
@@ -121,7 +119,7 @@ fn is_usual(code: u16) -> bool {
     (200..600).contains(&code)
 }
 
-/// Code, whether it is the last line, and text.
+/// The code, whether the line is the last one, and the text.
 fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     let (digits, rest) = line.split_at_checked(3).filter(|(digits, _)| digits.iter().all(u8::is_ascii_digit))?;
     let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
@@ -134,7 +132,7 @@ fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     }
 }
 
-/// The text of octets, without what could make a terminal or a log show something else.
+/// Text from octets, without characters that could mislead a terminal or a log.
 fn clean(octets: &[u8]) -> String {
     let shown = |c: char| {
         let turns =
@@ -147,7 +145,7 @@ fn clean(octets: &[u8]) -> String {
     };
     match std::str::from_utf8(octets) {
         Ok(text) => text.chars().map(shown).collect(),
-        // A line that was cut off in a character is not another alphabet for that.
+        // UTF-8 that was cut off within a character is still UTF-8.
         Err(e) if e.error_len().is_none() => String::from_utf8_lossy(octets).chars().map(shown).collect(),
         Err(_) => octets.iter().map(|&b| shown(b.into())).collect(),
     }
@@ -162,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_others_are_read_whatever_they_look_like() {
+    fn replies_with_deviations_are_read() {
         for (given, code, shown, status) in [
             ("250 2.1.5 ok\r\n", 250, "250 2.1.5 ok", Some(Status(2, 1, 5))),
             ("250-one\r\n250 two\r\n", 250, "250 one two", None),
@@ -211,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_any_alphabet_is_shown_and_nothing_that_moves_it() {
+    fn text_of_any_alphabet_is_kept_and_control_characters_are_replaced() {
         for (given, shown) in [
             (&b"550 unbekannter Empf\xe4nger"[..], "550 unbekannter Empf\u{e4}nger"),
             ("550 Empf\u{e4}nger \u{4f60}".as_bytes(), "550 Empf\u{e4}nger \u{4f60}"),
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_although_its_end_is_missing() {
+    fn a_refusal_without_its_last_line_counts() {
         let cut = |given: &[u8]| {
             let mut reader = ReplyReader::default();
             for line in given.split(|&b| b == b'\n') {

@@ -1,14 +1,13 @@
-//! AUTH: the client says who it is, and proves it (RFC 4954).
+//! AUTH: authentication (RFC 4954).
 //!
-//! Offered where the listener allows it and somebody can log in. An exchange is a
-//! dialogue of its own: challenges and responses in base64, each line bounded in
-//! octets and time; `*` gives it up. A wrong password is answered late, later each
-//! time, and logged in a line for those who watch logs; several end the session.
-//! Whoever has logged in may relay, until the session ends.
+//! It is offered where the listener allows it and there is a mechanism. An exchange consists
+//! of challenges and responses in base64, each line bounded in octets and time; `*` cancels
+//! it. The reply to a failed login is delayed, more each time, and logged in a line made for
+//! log watchers; several failures end the session. An authenticated client may relay until
+//! the session ends.
 //!
-//! Nothing of a response is ever logged: of an AUTH command only the verb, and of what
-//! a client says after one that was refused, which may be a password, nothing unless
-//! it is a command.
+//! No response is ever logged: of an AUTH command only the verb, and after a refused one
+//! only valid commands, since a client may send its password without waiting.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -27,30 +26,30 @@ use crate::smtp::MAX_AUTH_LINE;
 use crate::smtp::command::Command;
 use crate::smtp::line::Line;
 
-/// Failures that end a session.
+/// The number of failed logins that ends a session.
 const MAX_FAILED_LOGINS: usize = 4;
-/// Challenges of one exchange.
+/// The maximum number of challenges in an exchange.
 const MAX_ROUNDS: usize = 8;
-/// How often a client that waits is looked after, so that the daemon can go down.
+/// The interval at which a wait checks for a shutdown.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What went wrong with AUTH in this session.
+/// The failed logins of a session.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// Wrong passwords.
+    /// Their number.
     failures: usize,
-    /// The last one was refused: what comes next may have been meant for it.
+    /// The last AUTH was refused: the next line may be a response to it.
     refused: bool,
 }
 
-/// What an exchange came to.
+/// The result of an exchange.
 enum End {
     Answer(sasl::server::Step),
     Refusal(Reply),
 }
 
 impl Session<'_> {
-    /// What may be offered now: none unless AUTH may be used.
+    /// The mechanisms that are offered now; none if AUTH is not allowed.
     pub(super) fn mechanisms(&self) -> Vec<Mechanism> {
         if !self.allows_auth() || self.login.is_some() {
             return Vec::new();
@@ -72,13 +71,13 @@ impl Session<'_> {
 
     /// AUTH: runs the exchange, if it may begin.
     pub(super) fn auth(&mut self, argument: &[u8]) -> io::Result<Step> {
-        match self.asked(argument) {
+        match self.parse_auth(argument) {
             Ok((mechanism, initial)) => self.authenticate(mechanism, initial),
             Err(reply) => Ok(Step::Say(reply)),
         }
     }
 
-    fn asked(&self, argument: &[u8]) -> Result<(Mechanism, Option<Vec<u8>>), Reply> {
+    fn parse_auth(&self, argument: &[u8]) -> Result<(Mechanism, Option<Vec<u8>>), Reply> {
         match &self.phase {
             Phase::Greeted(hello, _) if hello.extended => {}
             Phase::InMail(..) => return Err(reply::auth::in_transaction()),
@@ -109,12 +108,12 @@ impl Session<'_> {
         Ok((mechanism, initial))
     }
 
-    /// As much of a command as may be logged.
+    /// The part of a command that may be logged.
     pub(super) fn loggable<'l>(&mut self, line: &'l [u8], command: &Command<'_>) -> &'l [u8] {
         let is_auth = line.trim_ascii_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         match command {
             _ if is_auth => {
-                // Until it is known to have gone well: a client that does not wait goes on with a password.
+                // Until the exchange succeeds: a client that does not wait may send a password.
                 self.attempts.refused = true;
                 &line[..line.len() - line.trim_ascii_start().len() + 4]
             }
@@ -126,7 +125,7 @@ impl Session<'_> {
         }
     }
 
-    /// The exchange, and its answer.
+    /// Runs the exchange and decides on its result.
     fn authenticate(&mut self, mechanism: Mechanism, initial: Option<Vec<u8>>) -> io::Result<Step> {
         self.flush()?;
         let (service, started) = (self.service, Instant::now());
@@ -142,7 +141,7 @@ impl Session<'_> {
         let end = self.exchange(&mut exchange, initial)?;
         let name = exchange.name();
         let step = match end {
-            // Whether it would have been right is not to be found out by trying on.
+            // Even correct credentials get this answer, so that further guesses reveal nothing.
             End::Answer(sasl::server::Step::Blocked) => self.blocked(started, &name, mechanism),
             End::Answer(_) if service.logins.throttle.is_blocked(address, &name) => {
                 self.blocked(started, &name, mechanism)
@@ -156,7 +155,7 @@ impl Session<'_> {
             End::Answer(sasl::server::Step::Rejected) => {
                 log::auth_failed(&self.client.session, &name, address, mechanism.name());
                 self.wait_until(started + service.logins.throttle.failed(address, &name));
-                self.failed_once_more()
+                self.count_failure()
             }
             End::Answer(sasl::server::Step::Temporary(why)) => self.temporary_failure(&why),
             End::Answer(_) => Step::Say(reply::auth::bad_response()),
@@ -166,7 +165,7 @@ impl Session<'_> {
         Ok(step)
     }
 
-    /// One that is not looked at costs as much as one that failed.
+    /// A blocked attempt is not checked, but delayed and counted like a failed one.
     fn blocked(&mut self, started: Instant, name: &str, mechanism: Mechanism) -> Step {
         let address = self.client.address;
         log::auth_failed(&self.client.session, name, address, mechanism.name());
@@ -186,7 +185,7 @@ impl Session<'_> {
         Step::Say(reply::auth::temporary_failure())
     }
 
-    fn failed_once_more(&mut self) -> Step {
+    fn count_failure(&mut self) -> Step {
         self.attempts.failures += 1;
         if self.attempts.failures < MAX_FAILED_LOGINS {
             Step::Say(reply::auth::bad_credentials())
@@ -195,7 +194,7 @@ impl Session<'_> {
         }
     }
 
-    /// Challenges and responses, up to an answer or what breaks it off.
+    /// Sends challenges and reads responses until there is a result.
     fn exchange(&mut self, exchange: &mut sasl::Exchange<'_>, initial: Option<Vec<u8>>) -> io::Result<End> {
         let mut response = initial;
         for _ in 0..MAX_ROUNDS {
@@ -212,9 +211,9 @@ impl Session<'_> {
         Ok(End::Answer(sasl::server::Step::Malformed))
     }
 
-    /// The next response, or the reply that breaks the exchange off.
+    /// The next response, or the reply that ends the exchange.
     fn response(&mut self) -> io::Result<Result<Vec<u8>, Reply>> {
-        // As between two commands: nothing is lost if the daemon goes down now.
+        // As between two commands: a shutdown now loses nothing.
         self.watch.busy.store(false, Ordering::SeqCst);
         self.flush()?;
         self.input.source.set_limit(self.service.config.limits.command_timeout);
@@ -227,7 +226,7 @@ impl Session<'_> {
         })
     }
 
-    /// Lets a client wait, unless the daemon goes down.
+    /// Waits, unless the daemon shuts down.
     fn wait_until(&self, when: Instant) {
         loop {
             let left = when.saturating_duration_since(Instant::now());

@@ -65,7 +65,7 @@ impl Session<'_> {
         match taken {
             Ok(name) => {
                 // The client does not wait for what comes then.
-                self.log_the_rest();
+                self.log_unlogged_refusals();
                 self.tally.begin_anew();
                 let told = self.say(&reply::message::accepted(&name.id.to_string())).and_then(|()| self.flush());
                 let only = transaction.envelope.recipients.first().map(|only| &only.address);

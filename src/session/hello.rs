@@ -1,4 +1,4 @@
-//! HELO, EHLO, RSET: who the client says it is, and starting anew.
+//! HELO, EHLO, HELP and RSET.
 
 use super::{Phase, Session, Step};
 use crate::policy;
@@ -7,19 +7,18 @@ use crate::reply::help::Available;
 use crate::smtp::extensions::Extensions;
 use crate::smtp::xclient::MAX_VALUE;
 
-/// What the client said of itself.
+/// The client's HELO or EHLO.
 #[derive(Debug, Clone)]
 pub struct Hello {
-    /// The name that it gave, made printable; it is a domain or a literal only if it reads as one.
+    /// Its argument, made printable. It need not be a domain or a literal.
     pub name: String,
-    /// Whether it said EHLO.
+    /// Whether it was EHLO.
     pub extended: bool,
 }
 
 impl Session<'_> {
-    /// HELO and EHLO; either ends a transaction (RFC 5321 4.1.4).
+    /// HELO and EHLO. Both end a transaction (RFC 5321 4.1.4).
     pub(super) fn hello(&mut self, name: &[u8], extended: bool) -> Step {
-        // Any name will do (RFC 5321 4.1.4): devices say what they like, and it lets nobody in.
         let name = &*printable(name);
         if let Err(reply) = self.apply(policy::hello::check(&self.facts(), name)) {
             return Step::Say(reply);
@@ -54,7 +53,7 @@ impl Session<'_> {
         Step::Say(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient }))
     }
 
-    /// What Received: and the log call the protocol (RFC 3848).
+    /// The protocol in the Received field and the log (RFC 3848).
     pub(super) fn protocol(&self, hello: &Hello) -> &'static str {
         if self.client.local_user.is_some() {
             return "local";
@@ -68,7 +67,7 @@ impl Session<'_> {
         }
     }
 
-    /// RSET: forgets the transaction.
+    /// RSET: drops the transaction.
     pub(super) fn rset(&mut self) -> Step {
         self.forget_transaction();
         Step::Say(reply::command::reset())
@@ -83,7 +82,7 @@ impl Session<'_> {
     }
 }
 
-/// A name as it may be repeated: ASCII without control characters, not too long.
+/// A name that is safe to repeat: printable ASCII of limited length.
 fn printable(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
     name.chars().take(MAX_VALUE).map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()

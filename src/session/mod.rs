@@ -1,12 +1,25 @@
-//! The dialogue with one client.
+//! The SMTP dialogue with one client.
 //!
-//! The loop here alone reads and writes the stream, keeps its time limits, counts
-//! mistakes and logs refusals; the handlers (`hello`, `secure`, `auth`, `transaction`,
-//! `data`, `header_scan`, `submission`, `access`, `xclient`) decide and return a [`Step`]; `secure` and
-//! `auth` alone go on talking by themselves, for a handshake and an exchange. Replies
-//! wait for the end of what the client has sent at once (RFC 2920). Every way in which a client can misbehave
-//! ends in a reply or in the end of the session, never in a panic. A message is
-//! accepted when, and only when, [`data`] has committed it.
+//! The loop here reads commands and writes replies, keeps time limits, counts errors and logs
+//! refusals. Each command has a handler that returns a [`Step`]; only `auth` and `secure` read
+//! and write by themselves, for an exchange and a handshake. Whether a client, sender,
+//! recipient or message is accepted is decided by [`policy`]. Replies to pipelined commands
+//! are sent together (RFC 2920). Any misbehaviour of a client leads to a reply or the end of
+//! the session, never to a panic. A message is accepted if and only if [`data`] has committed
+//! it.
+//!
+//! - `auth`: AUTH
+//! - `data`: DATA, and the message
+//! - `header_scan`: the header of a message on its way into the spool
+//! - `hello`: HELO, EHLO, HELP and RSET; the offered extensions
+//! - `mail`: MAIL
+//! - `rcpt`: RCPT
+//! - `secure`: STARTTLS
+//! - `submission`: rewritten senders, limits per account, completed headers
+//! - `tally`: the counts of errors and refusals
+//! - `transaction`: the envelope that MAIL and RCPT build
+//! - `vrfy`: VRFY
+//! - `xclient`: XCLIENT and XFORWARD
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -54,36 +67,36 @@ use tally::Tally;
 use transaction::Transaction;
 use xclient::Forwarded;
 
-/// What all sessions work with.
+/// The state that all sessions share.
 pub struct Service {
     /// The configuration in force when the session began.
     pub config: Arc<Config>,
-    /// Where addresses go.
+    /// The router of addresses.
     pub router: Arc<Router>,
-    /// Who may send as whom.
+    /// The senders that each account may use.
     pub senders: Arc<Senders>,
-    /// How much each account has sent.
+    /// The counts of each account.
     pub usage: Arc<Usage>,
-    /// Where messages are kept.
+    /// The spool.
     pub spool: Arc<Spool>,
-    /// Who knows the clients' names.
+    /// The resolver of client names.
     pub dns: Arc<Dns>,
-    /// What this server proves who it is by.
+    /// The server's certificates.
     pub tls: Arc<Tls>,
-    /// Who may log in.
+    /// The accounts that may log in.
     pub logins: Arc<Logins>,
     /// What the monitor does for this server.
     pub rights: Rights,
-    /// Told of every message that was committed, once the client knows.
+    /// Called for every committed message, after its reply is sent.
     pub wake: Arc<dyn Fn(&Committed<'_>) + Send + Sync>,
 }
 
-/// A message that was committed a moment ago.
+/// A message that was just committed.
 #[derive(Debug)]
 pub struct Committed<'a> {
     /// The entry.
     pub name: EntryName,
-    /// The only recipient and his Maildir, if the entry is what belongs there.
+    /// The only recipient and the path of its Maildir, if the entry has a direct head.
     pub home: Option<(&'a Address, &'a Path)>,
 }
 
@@ -92,31 +105,32 @@ pub struct Committed<'a> {
 pub struct Client {
     /// The session's id in the log.
     pub session: String,
-    /// Its address, if it has one.
+    /// Its address; `None` for a local process.
     pub address: Option<IpAddr>,
-    /// Whether it sits at a terminal or a pipe on this host: then it may relay.
+    /// Whether it is a local process at a terminal, a pipe or the control socket, and so may
+    /// relay.
     pub is_local: bool,
-    /// The front end that speaks for it, if one does.
+    /// The proxy that it came through.
     pub proxy: Option<IpAddr>,
-    /// Whether it may be anybody: a proxy could not say who it is. The address is then
-    /// the proxy's, and gives no rights.
+    /// Whether the proxy did not know its address. The address is then that of the proxy and
+    /// gives no rights.
     pub is_unidentified: bool,
-    /// Where it came in, and what holds there.
+    /// The configuration of its listener.
     pub listen: Arc<Listen>,
-    /// The process on this host that speaks, where the kernel has named it.
+    /// The user of a local process, if the kernel has identified it.
     pub local_user: Option<LocalUser>,
 }
 
-/// How a session and those who want to end it know of each other.
+/// The flags that a session shares with the server that may end it.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
-    /// The daemon is going down.
+    /// The daemon is shutting down.
     pub stop: Arc<AtomicBool>,
-    /// A message is on its way: the session is better let be for a moment.
+    /// A command is being processed: the session gets a grace period.
     pub busy: Arc<AtomicBool>,
 }
 
-/// What to do after a command.
+/// The action after a command.
 enum Step {
     Say(Reply),
     SayThenHangUp(Reply),
@@ -124,11 +138,11 @@ enum Step {
     StartTls,
 }
 
-/// How far the dialogue is; RSET is the loss of a value.
+/// The state of the dialogue.
 #[derive(Debug)]
 enum Phase {
     Connected,
-    /// With what XFORWARD said of the next message.
+    /// With the client that XFORWARD named for the next message.
     Greeted(Hello, Option<Forwarded>),
     InMail(Hello, Transaction),
 }
@@ -142,39 +156,39 @@ impl Phase {
     }
 }
 
-/// One dialogue.
+/// A session with one client.
 pub struct Session<'a> {
     service: &'a Service,
     client: Client,
     watch: Watch,
     input: Input<Stream>,
-    /// Replies that were not sent yet.
+    /// Replies that are not yet sent.
     out: Vec<u8>,
-    /// When the last of them were sent.
+    /// When replies were last sent.
     flushed: Instant,
     phase: Phase,
     tally: Tally,
-    /// The client's name, once it was looked up.
+    /// The client's verified name, once looked up.
     name: Option<Option<String>>,
-    /// The address of whoever connected, if it may speak for others.
+    /// The address of the connected host, if it may use XCLIENT and XFORWARD.
     trusted_proxy: Option<IpAddr>,
-    /// What is known of the encryption; `None` in clear.
+    /// The encryption; `None` in plaintext.
     tls_info: Option<TlsInfo>,
-    /// Who has logged in.
+    /// The authenticated user.
     login: Option<String>,
-    /// Who has failed to.
+    /// The failed logins.
     attempts: Attempts,
 }
 
-/// How much may wait in `out`.
+/// Octets that may wait in `out`.
 const MAX_PENDING: usize = 16 << 10;
-/// How long something may wait there.
+/// The time that a reply may wait there.
 const MAX_WAIT: Duration = Duration::from_millis(500);
-/// As much of a refused command is logged.
+/// Octets of a refused command that are logged.
 const MAX_LOGGED: usize = 400;
 
 impl<'a> Session<'a> {
-    /// A session that has not said anything yet.
+    /// A session before its banner.
     pub fn new(service: &'a Service, client: Client, watch: Watch, stream: Stream) -> Self {
         let address = client.address.filter(|_| !client.is_unidentified);
         let trusted_proxy = address.filter(|_| policy::connect::is_trusted_proxy(&client.listen.xclient, address));
@@ -195,10 +209,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Speaks with the client until it leaves, or has to.
+    /// Runs the dialogue until the client leaves or the session has to end.
     pub fn run(mut self) {
         let ended = self.dialogue();
-        self.log_the_rest();
+        self.log_unlogged_refusals();
         match ended {
             Ok(()) => ::log::debug!("{} closed", self.client.session),
             Err(e) => ::log::debug!("{} lost: {e}", self.client.session),
@@ -248,7 +262,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads a line and decides; `None` when the client is gone.
+    /// Reads and executes a command; `None` if the client is gone.
     fn next_step(&mut self) -> io::Result<Option<Step>> {
         if !self.input.has_line() {
             self.flush()?;
@@ -263,26 +277,26 @@ impl<'a> Session<'a> {
             Line::End => return Ok(None),
             Line::TooLong => return Ok(Some(self.too_long())),
             Line::BareNewline => {
-                return Ok(Some(self.with_refusal_noted(b"", Step::Say(reply::command::bare_newline()))));
+                return Ok(Some(self.count_refusal(b"", Step::Say(reply::command::bare_newline()))));
             }
         };
         self.watch.busy.store(true, Ordering::SeqCst);
         let command = Command::parse(&line);
         let shown = self.loggable(&line, &command);
         let step = self.dispatch(command)?;
-        Ok(Some(self.with_refusal_noted(shown, step)))
+        Ok(Some(self.count_refusal(shown, step)))
     }
 
-    /// A line beyond the limit: a response may be one (RFC 4954 4).
+    /// An over-long line, which may be an initial response of AUTH (RFC 4954 4).
     fn too_long(&mut self) -> Step {
-        let is_auth = self.input.front().eq_ignore_ascii_case(b"AUTH");
-        self.with_refusal_noted(
+        let is_auth = self.input.line_start().eq_ignore_ascii_case(b"AUTH");
+        self.count_refusal(
             b"",
             Step::Say(if is_auth { reply::auth::response_too_long() } else { reply::command::too_long() }),
         )
     }
 
-    /// All verbs on one screen.
+    /// Calls the handler of a command.
     fn dispatch(&mut self, command: Command<'_>) -> io::Result<Step> {
         if self.must_wait_for_tls(&command) {
             return Ok(Step::Say(reply::starttls::required()));
@@ -313,16 +327,15 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// The step, its refusal being counted and logged with the command.
-    fn with_refusal_noted(&mut self, command: &[u8], step: Step) -> Step {
+    /// Counts and logs the refusal of a step; returns the step.
+    fn count_refusal(&mut self, command: &[u8], step: Step) -> Step {
         if let Step::Say(reply) | Step::SayThenHangUp(reply) = &step {
             self.note_refusal(command, reply);
         }
         step
     }
 
-    /// Counts what a well-made client does not do, and mail that is not wanted, and
-    /// logs both, up to a bound.
+    /// Counts a refusal, and logs it up to a limit.
     fn note_refusal(&mut self, command: &[u8], reply: &Reply) {
         if self.tally.count(reply.code()) {
             let command = String::from_utf8_lossy(&command[..command.len().min(MAX_LOGGED)]);
@@ -330,8 +343,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Logs how many refusals have no line of their own.
-    fn log_the_rest(&mut self) {
+    /// Logs the number of refusals without a line of their own.
+    fn log_unlogged_refusals(&mut self) {
         let unlogged = self.tally.unlogged();
         if unlogged > 0 {
             log::refused_more(&self.client.session, self.client.address, unlogged);
@@ -376,13 +389,13 @@ impl<'a> Session<'a> {
 
     fn say(&mut self, reply: &Reply) -> io::Result<()> {
         reply.write_to(&mut self.out);
-        // One that has left is noticed by what is sent to it.
+        // Sending also reveals a client that is gone.
         let is_due = self.out.len() > MAX_PENDING || self.flushed.elapsed() >= MAX_WAIT;
         if is_due { self.flush() } else { Ok(()) }
     }
 
     fn hang_up(&mut self, reply: &Reply) -> io::Result<()> {
-        self.log_the_rest();
+        self.log_unlogged_refusals();
         if reply.code() == 421 {
             log::refused(&self.client.session, self.client.address, "", reply);
         }

@@ -1,10 +1,9 @@
 //! STARTTLS, and TLS from the first octet (RFC 3207, RFC 8314).
 //!
-//! What was said in clear is forgotten once the connection is encrypted: the
-//! client says EHLO again. What it has sent in clear behind STARTTLS would be taken for
-//! something said under TLS, by whoever put it there, and ends the session before
-//! the handshake (CVE-2011-0411). A handshake has the time of one command; one that
-//! fails ends the session without another word in clear, and is logged.
+//! The handshake resets the session: the client sends EHLO again. Plaintext input behind
+//! STARTTLS, possibly injected on the way, would be read as if it had come under TLS. It ends
+//! the session before the handshake (CVE-2011-0411). A handshake has the time limit of a
+//! command. A failed one is logged and ends the session without further plaintext.
 
 use std::io;
 
@@ -20,13 +19,13 @@ impl Session<'_> {
         self.tls_info.is_some()
     }
 
-    /// Whether STARTTLS would be answered 220.
+    /// Whether STARTTLS is offered now.
     pub(super) fn offers_tls(&self) -> bool {
         let is_wanted = matches!(self.client.listen.tls, ListenTls::Offered | ListenTls::Required);
         is_wanted && !self.is_secure() && self.service.tls.server.is_some()
     }
 
-    /// Whether a command has to wait for STARTTLS (RFC 3207 4).
+    /// Whether a command is refused until STARTTLS (RFC 3207 4).
     pub(super) fn must_wait_for_tls(&self, command: &Command<'_>) -> bool {
         let is_free =
             matches!(command, Command::Ehlo(_) | Command::StartTls | Command::Noop | Command::Quit | Command::Foreign);
@@ -45,7 +44,7 @@ impl Session<'_> {
         }
     }
 
-    /// Answers STARTTLS and begins anew.
+    /// Answers STARTTLS, resets the session and runs the handshake.
     pub(super) fn start_tls(&mut self) -> io::Result<()> {
         self.say(&reply::starttls::ready())?;
         self.flush()?;
@@ -54,7 +53,7 @@ impl Session<'_> {
         self.handshake()
     }
 
-    /// The handshake; after an error the connection is good for nothing.
+    /// The handshake. After an error the connection is unusable.
     pub(super) fn handshake(&mut self) -> io::Result<()> {
         let Some(server) = &self.service.tls.server else { return Err(io::ErrorKind::Unsupported.into()) };
         self.input.source.set_limit(self.service.config.limits.command_timeout);

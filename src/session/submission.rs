@@ -1,9 +1,8 @@
-//! What holds where people submit mail of their own (RFC 6409).
+//! Message submission (RFC 6409): rewritten senders, limits per account, completed headers.
 //!
-//! On a listener of that kind nobody says MAIL who has neither logged in nor comes
-//! from a trusted network; who has logged in sends as himself and as the senders
-//! table says, and no more than his share of an hour; and a message is given what
-//! it lacks. On any other listener all of this does nothing, whoever has logged in.
+//! It applies only on a listener for submission. That MAIL requires authentication or a
+//! trusted network there, and which senders an account may use, is decided by
+//! [`crate::policy::mail`].
 
 use std::sync::Arc;
 
@@ -18,24 +17,24 @@ use crate::submit::usage::{Allowance, Counted};
 use crate::submit::{HeaderFilter, MAX_HEADER, Refusal, Submission};
 
 impl Session<'_> {
-    /// Whether Received: says nothing of the client.
+    /// Whether the Received field omits the client.
     pub(super) fn hides_client(&self) -> bool {
         self.is_submission() && self.service.config.submission.hide_client
     }
 
-    /// The reverse-path as the message goes on with it.
+    /// The reverse-path after the rewrite table.
     pub(super) fn rewritten(&self, sender: Address) -> Address {
         let other = self.is_submission().then(|| self.service.senders.rewriting.apply(&sender)).flatten();
         other.unwrap_or(sender)
     }
 
-    /// Counts one message more of the account.
+    /// Counts a message of the account.
     pub(super) fn count_message(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.messages_per_hour;
         self.count(Counted::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
     }
 
-    /// Counts one recipient more of the account.
+    /// Counts a recipient of the account.
     pub(super) fn count_recipient(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.recipients_per_hour;
         self.count(Counted::Recipients, "recipients", limit).map_err(|()| reply::recipient::too_many_per_hour(limit))
@@ -50,7 +49,7 @@ impl Session<'_> {
         if answer == Allowance::Granted { Ok(()) } else { Err(()) }
     }
 
-    /// What goes between the client and the spool.
+    /// The filter for the header of a message.
     pub(super) fn header_filter(&self, id: &str, transaction: &Transaction) -> HeaderFilter {
         if !self.is_submission() {
             return HeaderFilter::unchanged();
@@ -67,7 +66,7 @@ impl Session<'_> {
         })
     }
 
-    /// Who has logged in here, if it matters.
+    /// The authenticated user of a listener for submission.
     fn account(&self) -> Option<&str> {
         self.login.as_deref().filter(|_| self.is_submission())
     }

@@ -1,12 +1,11 @@
-//! XCLIENT and XFORWARD: a front end that speaks for others.
+//! XCLIENT and XFORWARD: a trusted proxy names its client.
 //!
-//! Only whoever connects from a network of the listener's `xclient` may say either; it
-//! is not even offered to anybody else, and refused with 550. The right is that of the
-//! connection and not of whom it speaks for: XCLIENT neither gives nor takes it. After
-//! XCLIENT the session begins anew, as that client's: its address decides what it may
-//! do. What XFORWARD says is for the log and a comment in Received: alone, gives no
-//! rights, and holds for one message. A line that is wrong anywhere changes nothing.
-//! The counts of mistakes go on, and so does the encryption.
+//! Both are offered only to connections from a network in the listener's `xclient`, and
+//! refused with 550 to others. The right belongs to the connection: XCLIENT neither grants
+//! nor removes it. XCLIENT restarts the session as that of the named client, whose address
+//! then decides about its rights; the counts of errors and the encryption stay. XFORWARD
+//! only adds the client to the log and the Received field of one message, and gives no
+//! rights. A line with a malformed attribute changes nothing.
 
 use std::net::IpAddr;
 
@@ -15,9 +14,9 @@ use super::{Client, Phase, Session, Step};
 use crate::log;
 use crate::message::trace;
 use crate::reply::{self, Reply};
-use crate::smtp::xclient::{self, Attribute, Wrong, XCLIENT, XFORWARD};
+use crate::smtp::xclient::{self, Attribute, AttributeError, XCLIENT, XFORWARD};
 
-/// For whom the next message comes.
+/// The client that XFORWARD named for the next message.
 #[derive(Debug, Default)]
 pub struct Forwarded {
     name: Option<String>,
@@ -27,19 +26,18 @@ pub struct Forwarded {
     ident: Option<String>,
 }
 
-/// Where a message comes from, for the log.
+/// The origin of a message, for the log.
 pub struct Origin {
     /// The client.
     pub peer: String,
-    /// Who spoke for it; empty for nobody.
+    /// The proxy; empty without one.
     pub via: String,
-    /// What that one calls the message; empty if it does not say.
+    /// The proxy's id of the message; empty if unknown.
     pub ident: String,
 }
 
 impl Forwarded {
-    /// What the trace field says of it. Without an address the message began at the front
-    /// end itself.
+    /// Its part of the Received field; `None` if the message originated at the proxy itself.
     pub fn trace(&self) -> Option<trace::Forwarded<'_>> {
         let (name, hello, protocol) = (self.name.as_deref(), self.hello.as_deref(), self.protocol.as_deref());
         Some(trace::Forwarded { address: self.address?, name, hello, protocol })
@@ -47,21 +45,21 @@ impl Forwarded {
 }
 
 impl Session<'_> {
-    /// XCLIENT: from here on the session is another client's.
+    /// XCLIENT: restarts the session as that of another client.
     pub(super) fn xclient(&mut self, argument: &[u8]) -> Step {
         match self.attributes(XCLIENT, argument) {
-            Ok(attributes) => self.begin_anew(attributes),
+            Ok(attributes) => self.restart(attributes),
             Err(reply) => Step::Say(reply),
         }
     }
 
-    /// XFORWARD: what there is to know of the next message.
+    /// XFORWARD: names the client of the next message.
     pub(super) fn xforward(&mut self, argument: &[u8]) -> Step {
         let attributes = match self.attributes(XFORWARD, argument) {
             Ok(attributes) => attributes,
             Err(reply) => return Step::Say(reply),
         };
-        // Before HELO there is no message that it could be for.
+        // HELO would drop the attributes again.
         let Phase::Greeted(_, forwarded) = &mut self.phase else { return Step::Say(reply::xclient::forwarded()) };
         let forwarded = forwarded.get_or_insert_default();
         for attribute in attributes {
@@ -84,15 +82,15 @@ impl Session<'_> {
         if matches!(self.phase, Phase::InMail(..)) {
             return Err(reply::xclient::in_transaction());
         }
-        xclient::parse(offered, argument).map_err(|wrong| match wrong {
-            Wrong::Nothing | Wrong::Unknown => reply::xclient::unknown_attribute(offered),
-            Wrong::Value(name) => reply::xclient::bad_attribute(name),
+        xclient::parse(offered, argument).map_err(|error| match error {
+            AttributeError::Missing | AttributeError::Unknown => reply::xclient::unknown_attribute(offered),
+            AttributeError::Malformed(name) => reply::xclient::bad_attribute(name),
         })
     }
 
-    /// Address and name stay until another XCLIENT says otherwise; what the client has
-    /// said and who it has proved to be are gone, unless this one says it.
-    fn begin_anew(&mut self, attributes: Vec<Attribute>) -> Step {
+    /// Address and name stay until another XCLIENT changes them. HELO and login are reset,
+    /// unless this XCLIENT sets them.
+    fn restart(&mut self, attributes: Vec<Attribute>) -> Step {
         let (mut name, mut hello, mut login, mut extended) = (None, None, None, false);
         for attribute in attributes {
             match attribute {
@@ -115,18 +113,18 @@ impl Session<'_> {
         Step::Say(reply::connection::banner(self.hostname()))
     }
 
-    /// Where the message comes from that is being taken.
+    /// The origin of the present message.
     pub(super) fn origin(&mut self, forwarded: Option<&Forwarded>) -> Origin {
         let name = self.verified_name();
-        let speaker = log::peer(name.as_deref(), self.client.address);
+        let client = log::peer(name.as_deref(), self.client.address);
         match forwarded {
             Some(Forwarded { name, address, ident, .. }) => Origin {
                 peer: log::peer(name.as_deref(), *address),
-                via: speaker,
+                via: client,
                 ident: ident.clone().unwrap_or_default(),
             },
             None => Origin {
-                peer: speaker,
+                peer: client,
                 via: self.client.proxy.map(|address| format!("[{address}]")).unwrap_or_default(),
                 ident: String::new(),
             },

@@ -1,9 +1,9 @@
-//! What a client may say: a line in, a [`Command`] out.
+//! The commands of a client, parsed from a line.
 //!
-//! Verbs are read in any case, and blanks where people put them: `mail from: jon@host`
-//! is what it looks like. Arguments stay bytes until someone wants their meaning;
-//! parameters of MAIL and RCPT are split at blanks (RFC 5321 4.1.2). Does not know
-//! which command may come when, nor what is offered.
+//! Verbs are accepted in any case, and blanks also where the grammar has none, as in
+//! `mail from: jon@host`. Most arguments stay bytes; the parameters of MAIL and RCPT are
+//! split at blanks (RFC 5321 4.1.2). Whether a command is in order or offered is decided by
+//! the session.
 
 use crate::address::{self, Address, AddressError};
 
@@ -40,11 +40,11 @@ pub enum Command<'a> {
     Xclient(&'a [u8]),
     /// XFORWARD with attributes.
     Xforward(&'a [u8]),
-    /// A verb with arguments that make no sense; this is the right form.
+    /// A verb with malformed arguments; this is the correct form.
     Misused(&'static str),
-    /// The first words of another protocol, as from a web browser.
+    /// The first line of another protocol, such as HTTP.
     Foreign,
-    /// No verb that is known.
+    /// An unknown verb.
     Unknown,
 }
 
@@ -57,16 +57,16 @@ pub struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The parameters, `KEYWORD=value`, a missing value being empty.
+    /// The parameters, `KEYWORD=value`; a missing value is empty.
     pub fn parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        // Bytes outside UTF-8 are in no keyword and no value that is offered.
+        // No keyword or value that is offered has bytes outside UTF-8.
         let words = self.parameters.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty());
         words.map(|w| std::str::from_utf8(w).unwrap_or("?")).map(|w| w.split_once('=').unwrap_or((w, "")))
     }
 }
 
 impl<'a> Command<'a> {
-    /// Whether a client can say it for ever without sending mail.
+    /// Whether it counts as a command without mail, of which a session has a limited number.
     pub fn leads_to_no_mail(&self) -> bool {
         matches!(
             self,
@@ -74,7 +74,7 @@ impl<'a> Command<'a> {
         )
     }
 
-    /// Reads a line without its CR LF.
+    /// Parses a line without its CR LF.
     pub fn parse(line: &'a [u8]) -> Self {
         let line = line.trim_ascii();
         let end = line.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(line.len());
@@ -104,11 +104,11 @@ impl<'a> Command<'a> {
     }
 }
 
-/// `FROM:<path> parameters`: `None` without the word and its colon.
+/// Parses `FROM:<path> parameters`; `None` without the word and its colon.
 fn path<'a>(argument: &'a [u8], word: &[u8]) -> Option<Result<Path<'a>, AddressError>> {
     let (given, rest) = argument.split_at_checked(word.len())?;
     let text = rest.trim_ascii_start().strip_prefix(b":")?;
-    // `RCPT TO: Jon <jon@host>` is not a path and a strange parameter.
+    // In `RCPT TO: Jon <jon@host>`, the address is not a parameter of the path `Jon`.
     let is_bare = !text.trim_ascii_start().starts_with(b"<");
     if is_bare && text.trim_ascii().split(|&b| b == b' ').skip(1).any(|w| !w.is_empty() && !w.contains(&b'=')) {
         return None;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_as_programs_and_people_write_them() {
+    fn commands_are_parsed_in_any_case_and_with_blanks() {
         for (line, want) in [
             ("MAIL FROM:<a@b> SIZE=10 BODY=8BITMIME X", "mail <a@b> SIZE~10 BODY~8BITMIME X~"),
             ("mail from: jon@host", "mail <jon@host> "),

@@ -1,47 +1,45 @@
-//! The text of a message on the wire: dots, and the end (RFC 5321 4.5.2).
+//! The content of a message on the wire: dot-stuffing and the end (RFC 5321 4.5.2).
 //!
-//! Inwards, CR LF becomes LF and the dot that was put before a dot goes. Only
-//! CR LF . CR LF ends a message; a CR or LF that stands alone anywhere is a flaw
-//! ([`DotReader::is_flawed`]), and reading still goes on to the real end, so that
-//! no part of the message is ever taken for a command (SMTP smuggling,
-//! CVE-2023-51764 and its kin). Outwards, the same the other way round. Bounds
-//! nothing: the caller counts.
+//! The reader turns CR LF into LF and removes stuffed dots. Only CR LF . CR LF ends a
+//! message. A bare CR or LF makes the message invalid ([`DotReader::is_flawed`]), but it is
+//! still read to its real end, so that no part of it is taken for a command (SMTP smuggling,
+//! CVE-2023-51764 and similar). The writer does the reverse. Neither limits the size.
 
 use memchr::{memchr_iter, memchr2};
 
-/// Reads one message.
+/// Reads the content of one message.
 #[derive(Debug)]
 pub struct DotReader {
     state: State,
     flawed: bool,
 }
 
-/// What the last bytes were.
+/// The last octets that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// CR LF, or nothing at all.
+    /// CR LF, or none.
     LineStart,
-    /// CR LF and a dot.
+    /// CR LF .
     Dot,
-    /// CR LF, a dot, CR.
+    /// CR LF . CR
     DotCr,
     /// Text.
     Text,
-    /// CR in the text.
+    /// A CR within the text.
     Cr,
 }
 
 impl Default for DotReader {
-    /// As after the 354: at the start of a line.
+    /// A reader after the 354, at the start of a line.
     fn default() -> Self {
         Self { state: State::LineStart, flawed: false }
     }
 }
 
 impl DotReader {
-    /// Takes bytes off the wire and adds the text to `out`, lines ending in LF.
-    /// Returns how many were used, and whether the end was among them: only
-    /// then are some left over.
+    /// Reads octets from the wire and appends the text to `out`, with LF as line end.
+    /// Returns the number of octets used, and whether the message has ended; only then may
+    /// some be left over.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
@@ -73,12 +71,12 @@ impl DotReader {
         (at, false)
     }
 
-    /// Whether a bare CR or LF was among the text. What `feed` gave is then useless.
+    /// Whether the text contains a bare CR or LF. The output of `feed` is then invalid.
     pub fn is_flawed(&self) -> bool {
         self.flawed
     }
 
-    /// Copies text up to the next CR; how much was used.
+    /// Copies text up to the next CR or LF; returns the number of octets used.
     fn text(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
         let end = memchr2(b'\r', b'\n', input).unwrap_or(input.len());
         out.extend_from_slice(&input[..end]);
@@ -91,7 +89,7 @@ impl DotReader {
     }
 }
 
-/// Writes one message.
+/// Writes the content of one message.
 #[derive(Debug)]
 pub struct DotWriter {
     line_start: bool,
@@ -104,7 +102,7 @@ impl Default for DotWriter {
 }
 
 impl DotWriter {
-    /// Takes text whose lines end in LF and adds it to `out` as it goes over the wire.
+    /// Appends text with LF as line end to `out` in its form on the wire.
     pub fn feed(&mut self, text: &[u8], out: &mut Vec<u8>) {
         let mut start = 0;
         for end in memchr_iter(b'\n', text) {
@@ -119,7 +117,7 @@ impl DotWriter {
         }
     }
 
-    /// A line, or a part of one, without its end.
+    /// Writes a line, or a part of one, without its line end.
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
         if self.line_start && line.starts_with(b".") {
             out.push(b'.');
@@ -127,7 +125,7 @@ impl DotWriter {
         out.extend_from_slice(line);
     }
 
-    /// Adds the end of the message, after a line end if the text had none.
+    /// Appends the end of the message, after a line end if the text has none.
     pub fn finish(self, out: &mut Vec<u8>) {
         out.extend_from_slice(if self.line_start { b".\r\n" } else { b"\r\n.\r\n" });
     }
@@ -137,7 +135,8 @@ impl DotWriter {
 mod tests {
     use super::*;
 
-    /// Text, whether flawed, what is left over; the same in every split, or it panics.
+    /// The text, whether it is flawed, and the number of octets left over; checked in every
+    /// split.
     fn read(wire: &[u8]) -> Option<(Vec<u8>, bool, usize)> {
         let at_once = read_split(wire, wire.len());
         for split in 0..wire.len() {
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn dots_and_line_ends_go_and_come_back() {
+    fn dots_and_line_ends_are_removed_and_restored() {
         for (wire, text) in [
             (&b".\r\n"[..], &b""[..]),
             (b"\r\n.\r\n", b"\n"),
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_a_last_line_end_gets_one() {
+    fn a_missing_last_line_end_is_added() {
         let (mut writer, mut out) = (DotWriter::default(), Vec::new());
         writer.feed(b"end", &mut out);
         writer.finish(&mut out);

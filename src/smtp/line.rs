@@ -1,54 +1,53 @@
 //! Lines from a byte stream, with a limit.
 //!
-//! A line ends with CR LF. A bare LF ends one too, so that what follows is not
-//! taken for a part of it, but the line is then not [`Line::Complete`]: neither
-//! is one with a CR anywhere else, or one beyond the limit. The buffer never
-//! grows beyond the limit, and is shared with whoever reads the message itself:
-//! no byte after a line is lost. Knows no verbs and no deadlines.
+//! A line ends with CR LF. A bare LF ends it too, so that no later input becomes part of it,
+//! but only a line without a bare CR or LF and within the limit is [`Line::Complete`]. The
+//! buffer does not grow beyond the limit. A message is read from the same buffer, so no byte
+//! after a line is lost. Verbs and deadlines are the caller's.
 
 use std::io::{self, Read};
 
 use memchr::memchr;
 
-/// Bytes of a peer, buffered.
+/// The buffered input from a peer.
 #[derive(Debug)]
 pub struct Input<R> {
-    /// Where the bytes come from.
+    /// The stream itself.
     pub source: R,
     buffer: Vec<u8>,
     start: usize,
-    /// In the middle of a line that is being thrown away.
+    /// The rest of an over-long line is being discarded.
     skipping: bool,
-    /// How the last line beyond the limit began.
-    front: [u8; 4],
+    /// The first octets of the last over-long line.
+    line_start: [u8; 4],
 }
 
-/// What a line turned out to be.
+/// The result of reading a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// A line, without its CR LF.
+    /// A valid line, without its CR LF.
     Complete(&'a [u8]),
-    /// A line with a bare CR or LF; it is skipped.
+    /// A line with a bare CR or LF, which is discarded.
     BareNewline,
-    /// A line beyond the limit; it is skipped to its end, before the next one is read.
+    /// A line beyond the limit. It is discarded to its end before the next one is read.
     TooLong,
-    /// The peer closed the connection. What came after the last line end is dropped.
+    /// The peer closed the connection. Input after the last line end is dropped.
     End,
 }
 
-/// How much is asked for at a time.
+/// Octets read at a time.
 const CHUNK: usize = 4096;
 
 impl<R: Read> Input<R> {
-    /// Nothing read yet.
+    /// An input of which nothing was read.
     pub fn new(source: R) -> Self {
-        Self { source, buffer: Vec::new(), start: 0, skipping: false, front: [0; 4] }
+        Self { source, buffer: Vec::new(), start: 0, skipping: false, line_start: [0; 4] }
     }
 
-    /// The next line, of at most `limit` octets with its end.
+    /// The next line, of at most `limit` octets with its line end.
     ///
     /// # Errors
-    /// Those of the source; what was read so far stays for the next call.
+    /// Those of the source; input read so far is kept for the next call.
     pub fn line(&mut self, limit: usize) -> io::Result<Line<'_>> {
         let mut searched = 0;
         loop {
@@ -62,7 +61,7 @@ impl<R: Read> Input<R> {
                     continue;
                 }
                 if length > limit {
-                    self.note_front(begin);
+                    self.note_line_start(begin);
                     return Ok(Line::TooLong);
                 }
                 return Ok(judge(&self.buffer[begin..begin + length]));
@@ -71,7 +70,7 @@ impl<R: Read> Input<R> {
             if searched >= limit || self.skipping {
                 let begin = self.start;
                 if !self.skipping {
-                    self.note_front(begin);
+                    self.note_line_start(begin);
                 }
                 self.consume(searched);
                 searched = 0;
@@ -85,13 +84,13 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// The next line of a peer that need not keep the rules: it ends with LF, and is given
-    /// without that, or the CR before it, at most its first `limit` octets. With it, whether
-    /// it had a line end: at the end of the stream it may have none. `None` is after that.
+    /// The next line of a host that may break the rules: it ends with LF, alone or after CR.
+    /// At most its first `limit` octets are returned, without the line end, and whether there
+    /// was a line end, which the last line of a stream may lack. `None` at the end.
     ///
     /// # Errors
-    /// Those of the source, and `InvalidData` for more than `most` octets without LF.
-    pub fn loose_line(&mut self, limit: usize, most: usize) -> io::Result<Option<(Vec<u8>, bool)>> {
+    /// Those of the source, and `InvalidData` for a line of more than `max` octets.
+    pub fn loose_line(&mut self, limit: usize, max: usize) -> io::Result<Option<(Vec<u8>, bool)>> {
         let (mut line, mut length) = (Vec::new(), 0);
         loop {
             let piece = self.chunk()?;
@@ -109,33 +108,33 @@ impl<R: Read> Input<R> {
             }
             self.consume(used);
             length += used;
-            if length > most {
+            if length > max {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without end"));
             }
         }
     }
 
-    /// How the last line beyond the limit began.
-    pub fn front(&self) -> &[u8] {
-        &self.front
+    /// The first octets of the last over-long line.
+    pub fn line_start(&self) -> &[u8] {
+        &self.line_start
     }
 
-    fn note_front(&mut self, begin: usize) {
-        let front = self.buffer.get(begin..).and_then(|line| line.first_chunk());
-        self.front = front.copied().unwrap_or_default();
+    fn note_line_start(&mut self, begin: usize) {
+        let start = self.buffer.get(begin..).and_then(|line| line.first_chunk());
+        self.line_start = start.copied().unwrap_or_default();
     }
 
-    /// Whether another line has come already, so that a reply may wait for its own.
+    /// Whether the buffer holds another line, so that the reply to this one may wait.
     pub fn has_line(&self) -> bool {
         memchr(b'\n', &self.buffer[self.start..]).is_some()
     }
 
-    /// Whether nothing has come that is not used yet.
+    /// Whether all input read so far is used.
     pub fn is_empty(&self) -> bool {
         self.start == self.buffer.len()
     }
 
-    /// What has come and is not used yet; reads if that is nothing. Empty at the end.
+    /// The unused input; reads if there is none. Empty at the end of the stream.
     ///
     /// # Errors
     /// Those of the source.
@@ -151,13 +150,13 @@ impl<R: Read> Input<R> {
         self.start = (self.start + count).min(self.buffer.len());
     }
 
-    /// Makes room for reading `size` octets at a time from here on, as for a message.
+    /// Enlarges the buffer to read `size` octets at a time, for a message.
     pub fn widen(&mut self, size: usize) {
         self.buffer.reserve(size.saturating_sub(self.buffer.len()));
     }
 
-    /// Gives back what [`Input::widen`] took, once it is not needed: all of it, for what
-    /// is left where a large piece was cut short is of use to nobody.
+    /// Releases the memory that [`Input::widen`] took: the unused input is copied, since
+    /// shrinking in place would leave holes in the heap.
     pub fn narrow(&mut self) {
         self.buffer = self.buffer.get(self.start..).unwrap_or_default().to_vec();
         self.start = 0;
@@ -196,7 +195,7 @@ fn judge(line: &[u8]) -> Line<'_> {
 mod tests {
     use super::*;
 
-    /// Gives its bytes in pieces of a fixed size.
+    /// A source that returns its bytes in pieces of a fixed size.
     struct Pieces<'a>(&'a [u8], usize);
 
     impl Read for Pieces<'_> {
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_lines_in_every_split() {
+    fn lines_are_the_same_in_every_split() {
         let text =
             b"EHLO x\r\n\r\nbare\nre\rturn\r\n12345678\r\n123456789\r\nfar too long a line\r\nNOOP\r\n\n\rNOOP\r\nrest";
         let want = [
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn loose_lines_end_with_lf_and_have_a_front() {
+    fn loose_lines_end_with_lf_and_are_cut_at_the_limit() {
         let text = b"one\r\ntwo\n\r\nbare\rreturn\r\r\nfar too long a line\r\nrest";
         for piece in 1..text.len() + 1 {
             let mut input = Input::new(Pieces(text, piece));
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_takes_no_memory() {
+    fn an_endless_line_uses_bounded_memory() {
         let mut input = Input::new(io::repeat(b'x').take(1 << 24));
         assert_eq!(input.line(512).expect("no errors here"), Line::TooLong);
         assert_eq!(input.line(512).expect("no errors here"), Line::End);
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_line_is_there_for_the_next_reader() {
+    fn input_after_a_line_is_kept_for_the_next_reader() {
         let mut input = Input::new(&b"DATA\r\nhello\r\n"[..]);
         assert_eq!(input.line(512).expect("no errors here"), Line::Complete(b"DATA"));
         assert!(input.has_line());

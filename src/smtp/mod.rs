@@ -1,7 +1,16 @@
-//! The protocol without I/O, for both sides: limits, lines, dots, commands.
+//! SMTP without I/O, for the server and the client: limits, lines, dots, commands.
 //!
-//! Nothing here knows a socket, a spool or a configuration. The readers are
-//! small bounded machines, each alone in its file.
+//! Nothing here depends on sockets, the spool or the configuration. Each parser is a small
+//! state machine with bounded memory.
+//!
+//! - `command`: the commands that a client sends
+//! - `dot`: the content of a message on the wire, and its end
+//! - `extensions`: the ESMTP extensions; what a new keyword touches
+//! - `line`: lines from a byte stream, with a limit
+//! - `parameters`: the ESMTP parameters of MAIL and RCPT
+//! - `proxy`: the PROXY header
+//! - `xclient`: the attributes of XCLIENT and XFORWARD
+//! - `xtext`: the encoding of values in commands
 
 pub mod command;
 pub mod dot;
@@ -12,31 +21,33 @@ pub mod proxy;
 pub mod xclient;
 pub mod xtext;
 
-/// The longest command line read, CR LF included. RFC 5321 4.5.3.1.4 asks for
-/// 512, and every extension adds to MAIL and RCPT.
+/// The maximum length of a command line, with CR LF, in octets. RFC 5321 4.5.3.1.4 asks for
+/// 512, and extensions add to MAIL and RCPT.
 pub const MAX_COMMAND_LINE: usize = 2048;
 
-/// The longest line of an AUTH exchange, CR LF included (RFC 4954 4).
+/// The maximum length of a line of an AUTH exchange, with CR LF, in octets (RFC 4954 4).
 pub const MAX_AUTH_LINE: usize = 12_288 + 2;
 
-/// The longest reply line read, CR LF included; RFC 5321 4.5.3.1.5 asks for 512.
+/// The maximum length of a reply line that is read, with CR LF, in octets. RFC 5321
+/// 4.5.3.1.5 asks for 512.
 pub const MAX_REPLY_LINE: usize = 4096;
 
-/// As many Received: lines say that a message goes in circles (RFC 5321 6.3).
+/// The number of Received fields from which on a message is looping (RFC 5321 6.3).
 pub const MAX_HOPS: usize = 100;
 
-/// As many Delivered-To: lines with a local domain say the same.
+/// The number of Delivered-To fields with a local domain from which on a message is looping.
 pub const MAX_OWN_DELIVERIES: usize = 10;
 
-/// Final recipients that a message may have, aliases expanded: the head of its
-/// entry stays readable.
+/// The maximum number of final recipients of a message, after aliases are expanded. It
+/// bounds the head of an entry.
 pub const MAX_FINAL_RECIPIENTS: usize = 40_000;
 
-/// As many refusals of mail end the session of one who may not relay.
+/// The number of refusals that ends the session of a client that may not relay.
 pub const MAX_REFUSALS: usize = 100;
 
-/// As many commands that lead to no mail end the session of one who may not relay.
+/// The number of commands without a message that ends the session of a client that may not
+/// relay.
 pub const MAX_IDLE_COMMANDS: usize = 100;
 
-/// As many mistakes of a client end its session.
+/// The number of errors that ends a session.
 pub const MAX_ERRORS: usize = 10;

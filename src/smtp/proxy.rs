@@ -1,62 +1,62 @@
-//! The PROXY protocol's header, versions 1 and 2: for whom a connection comes.
+//! The header of the PROXY protocol, versions 1 and 2: the client behind a proxy.
 //!
-//! A proxy in front of a server says in the first octets of a connection who is
-//! behind it. [`parse`] takes what has come and says how many octets more belong to
-//! the header for sure, so that [`read`] asks for these and no others: what follows
-//! the header, be it SMTP or TLS, is left for the next reader. A header of version 1
-//! has at most [`MAX_TEXT`] octets, one of version 2 at most [`MAX_BINARY`] after its
-//! fixed part; the extensions in there (TLVs) are skipped unread. Anything but a right
-//! header is [`Malformed`], as early as it shows. Does not know who may send one.
+//! A proxy sends the address of its client in the first octets of a connection. [`parse`]
+//! says how many more octets certainly belong to the header, so that [`read`] reads exactly
+//! the header and leaves the SMTP or TLS behind it to the next reader. A header of version 1
+//! has at most [`MAX_TEXT`] octets, one of version 2 at most [`MAX_BINARY`] after its fixed
+//! part, where extensions (TLVs) are skipped. Any other input is [`Malformed`], as early as
+//! that is certain. Which clients may send a header is decided elsewhere.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// The longest header of version 1, CR LF included.
+/// The maximum length of a header of version 1, with CR LF, in octets.
 pub const MAX_TEXT: usize = 107;
-/// The longest header of version 2, without its fixed part.
+/// The maximum length of a header of version 2 after its fixed part, in octets.
 pub const MAX_BINARY: usize = 4096;
 
-/// The shortest header of version 1.
+/// The minimum length of a header of version 1, in octets.
 const MIN_TEXT: usize = 15;
-/// Signature, version and command, family, length.
+/// The length of the fixed part of version 2, in octets: signature, version and command,
+/// family, length.
 const FIXED: usize = 16;
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const TEXT: &[u8] = b"PROXY ";
 
-/// For whom a connection comes.
+/// The client that a header names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// For a client, at this address.
+    /// A client at this address.
     Client(SocketAddr),
-    /// For the proxy itself, as to see whether the server is well.
+    /// The proxy itself, for a health check.
     Proxy,
-    /// For a client of whom the proxy cannot say where it is.
+    /// A client whose address the proxy does not know.
     Unknown,
 }
 
-/// What the octets are that have come.
+/// The state of a header after some octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
-    /// A part of a header, of which at least so many octets are still to come.
+    /// A part of a header; at least this number of octets is missing.
     Needs(usize),
-    /// A whole header, and nothing after it.
+    /// A complete header with nothing after it.
     Whole(Source),
 }
 
-/// Why octets are no header. The text of each is fit for the log.
+/// Why octets are not a header. The text of each is fit for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// It begins as neither version does.
+    /// They begin like neither version.
     NoHeader,
-    /// Longer than a header may be.
+    /// They are longer than a header.
     TooLong,
-    /// A version, a command or a protocol that is none, or not one of a mail server.
+    /// An unknown version or command, or a protocol that SMTP does not use.
     NotKnown,
-    /// An address or a port that is none.
+    /// A malformed address or port.
     BadAddress,
-    /// Too short for the addresses that it announces, or with something after them.
+    /// Too short for the announced addresses, or with octets after them.
     BadLength,
 }
 
@@ -74,11 +74,11 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Reads a header, and not an octet more.
+/// Reads a header and not one octet more.
 ///
 /// # Errors
-/// Those of the stream, `UnexpectedEof` when it ends early, and `InvalidData` with
-/// [`Malformed`] inside.
+/// Those of the stream, `UnexpectedEof` if it ends early, and `InvalidData` with a
+/// [`Malformed`].
 pub fn read(stream: &mut impl Read) -> io::Result<Source> {
     let mut octets = Vec::new();
     loop {
@@ -98,10 +98,10 @@ pub fn read(stream: &mut impl Read) -> io::Result<Source> {
     }
 }
 
-/// Says what the octets are that have come.
+/// Parses the octets received so far.
 ///
 /// # Errors
-/// [`Malformed`], once no more octets could make a header of them.
+/// [`Malformed`], once no further octets could complete them to a header.
 pub fn parse(octets: &[u8]) -> Result<Parsed, Malformed> {
     match octets.first() {
         None => Ok(Parsed::Needs(1)),
@@ -119,7 +119,7 @@ fn text(octets: &[u8]) -> Result<Parsed, Malformed> {
         return Err(Malformed::TooLong);
     }
     let Some(line) = octets.strip_suffix(b"\r\n") else {
-        // A CR is only ever the last but one, and no LF comes without it.
+        // The only CR is the last octet but one, and LF comes only after it.
         return match octets {
             _ if octets.len() == MAX_TEXT => Err(Malformed::TooLong),
             [inside @ .., _] if inside.contains(&b'\r') || octets.contains(&b'\n') => Err(Malformed::BadLength),
@@ -134,14 +134,14 @@ fn text(octets: &[u8]) -> Result<Parsed, Malformed> {
     let source = match words.next() {
         Some("TCP4") => addresses::<Ipv4Addr>(words)?,
         Some("TCP6") => addresses::<Ipv6Addr>(words)?,
-        // Whatever follows it.
+        // The rest of the line is ignored.
         Some("UNKNOWN") => Source::Unknown,
         _ => return Err(Malformed::NotKnown),
     };
     Ok(Parsed::Whole(source))
 }
 
-/// The words of source and destination, both of which must be right.
+/// Parses the addresses and ports of source and destination; all four must be valid.
 fn addresses<'a, A: FromStr + Into<IpAddr>>(words: impl Iterator<Item = &'a str>) -> Result<Source, Malformed> {
     let words: Vec<&str> = words.collect();
     let [source, destination, port, other_port] = words.as_slice() else { return Err(Malformed::BadAddress) };
@@ -152,13 +152,13 @@ fn addresses<'a, A: FromStr + Into<IpAddr>>(words: impl Iterator<Item = &'a str>
     Ok(client(address(source)?.into(), port))
 }
 
-/// A decimal number without a sign or a zero in front.
+/// Parses a decimal number without a sign or leading zero.
 fn port_number(text: &str) -> Option<u16> {
     let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| is_plain)
 }
 
-/// Version 2: a signature, and what follows it in fixed places.
+/// Version 2: a signature and fields at fixed offsets.
 fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
     if !is_begun(octets, SIGNATURE) {
         return Err(Malformed::NoHeader);
@@ -197,12 +197,12 @@ fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
     }))
 }
 
-/// IPv4 in the form of IPv6 is IPv4.
+/// A client; an IPv4-mapped address becomes IPv4.
 fn client(address: IpAddr, port: u16) -> Source {
     Source::Client((address.to_canonical(), port).into())
 }
 
-/// Whether all that is there of `whole` is right.
+/// Whether the octets agree with `whole` as far as both go.
 fn is_begun(octets: &[u8], whole: &[u8]) -> bool {
     octets.iter().zip(whole).all(|(a, b)| a == b)
 }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn right_headers_are_read_to_their_last_octet_in_every_split() {
+    fn valid_headers_are_read_to_their_last_octet_in_every_split() {
         let mut longest = b"PROXY UNKNOWN ".to_vec();
         longest.resize(MAX_TEXT - 2, b'x');
         longest.extend(b"\r\n");
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_none_as_soon_as_it_shows() {
+    fn malformed_headers_are_rejected_as_early_as_possible() {
         use Malformed::*;
         let mut long = b"PROXY UNKNOWN ".to_vec();
         long.resize(MAX_TEXT, b'x');

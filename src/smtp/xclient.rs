@@ -1,83 +1,84 @@
-//! The attributes of XCLIENT and XFORWARD: what a trusted front end says of a client.
+//! The attributes of XCLIENT and XFORWARD, by which a trusted proxy describes a client.
 //!
-//! `NAME=mx.example.org ADDR=192.0.2.7 HELO=[UNAVAILABLE]`: names in any case, values
-//! as xtext (RFC 3461 4), `[UNAVAILABLE]` and `[TEMPUNAVAIL]` for what is not known.
-//! A line is right as a whole or [`Wrong`]: nothing of a wrong one is used. No value
-//! is longer than [`MAX_VALUE`], and none but a login has a character that means
-//! something in a header or a log. Does not know what becomes of the attributes.
+//! `NAME=mx.example.org ADDR=192.0.2.7 HELO=[UNAVAILABLE]`: names in any case, values in
+//! xtext, `[UNAVAILABLE]` and `[TEMPUNAVAIL]` for unknown values. A line with one malformed
+//! attribute is rejected as a whole. No value is longer than [`MAX_VALUE`] octets, and only a
+//! login may contain characters that are special in a header or the log.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::xtext;
 use crate::address;
 
-/// What XCLIENT may say, in the words of the EHLO reply.
+/// The attributes of XCLIENT, as listed in the reply to EHLO.
 pub const XCLIENT: &str = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
-/// What XFORWARD may say.
+/// The attributes of XFORWARD.
 pub const XFORWARD: &str = "NAME ADDR PORT PROTO HELO IDENT SOURCE";
-/// The longest value, in octets, once it is decoded.
+/// The maximum length of a decoded value, in octets.
 pub const MAX_VALUE: usize = 255;
-/// The longest name of a protocol.
+/// The maximum length of the name of a protocol, in octets.
 const MAX_PROTOCOL: usize = 64;
 
-/// One attribute; `None` is what the front end does not know.
+/// An attribute; `None` if the proxy does not know its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribute {
     /// The client's name.
     Name(Option<String>),
-    /// Its address.
+    /// The client's address.
     Addr(Option<IpAddr>),
-    /// Its port.
+    /// The client's port.
     Port(Option<u16>),
-    /// How it speaks to the front end.
+    /// The protocol between client and proxy.
     Proto(Option<String>),
-    /// What it calls itself.
+    /// The name of its HELO or EHLO.
     Helo(Option<String>),
-    /// As whom it has logged in.
+    /// The authenticated user.
     Login(Option<String>),
-    /// The address that it has connected to.
+    /// The address that the client connected to.
     DestAddr(Option<IpAddr>),
-    /// The port that it has connected to.
+    /// The port that the client connected to.
     DestPort(Option<u16>),
-    /// What the front end calls the message.
+    /// The proxy's id of the message.
     Ident(Option<String>),
-    /// Whether the message began at the front end itself, `LOCAL`, or `REMOTE`.
+    /// `LOCAL` if the message originated at the proxy itself, or `REMOTE`.
     Source(Option<String>),
 }
 
-/// Why a line of attributes is wrong.
+/// Why a line of attributes is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wrong {
-    /// There is none.
-    Nothing,
-    /// One that is not offered, or that has no value.
+pub enum AttributeError {
+    /// It has no attribute.
+    Missing,
+    /// An attribute is not offered, or has no value.
     Unknown,
-    /// This one cannot be so.
-    Value(&'static str),
+    /// The value of this attribute is malformed.
+    Malformed(&'static str),
 }
 
-/// Reads the argument of a command that offers some attributes: [`XCLIENT`] or [`XFORWARD`].
+/// Parses the argument of a command with the attributes [`XCLIENT`] or [`XFORWARD`].
 ///
 /// # Errors
-/// What is wrong first.
-pub fn parse(offered: &'static str, argument: &[u8]) -> Result<Vec<Attribute>, Wrong> {
+/// The first error.
+pub fn parse(offered: &'static str, argument: &[u8]) -> Result<Vec<Attribute>, AttributeError> {
     let words = argument.split(|&b| b == b' ').filter(|w| !w.is_empty());
     let found: Vec<Attribute> = words.map(|word| attribute(offered, word)).collect::<Result<_, _>>()?;
-    if found.is_empty() { Err(Wrong::Nothing) } else { Ok(found) }
+    if found.is_empty() { Err(AttributeError::Missing) } else { Ok(found) }
 }
 
-fn attribute(offered: &'static str, word: &[u8]) -> Result<Attribute, Wrong> {
-    let equals = word.iter().position(|&b| b == b'=').ok_or(Wrong::Unknown)?;
+fn attribute(offered: &'static str, word: &[u8]) -> Result<Attribute, AttributeError> {
+    let equals = word.iter().position(|&b| b == b'=').ok_or(AttributeError::Unknown)?;
     let (given, value) = (&word[..equals], &word[equals + 1..]);
-    let name = offered.split(' ').find(|name| name.as_bytes().eq_ignore_ascii_case(given)).ok_or(Wrong::Unknown)?;
-    read(name, offered == XCLIENT, value).ok_or(Wrong::Value(name))
+    let name =
+        offered.split(' ').find(|name| name.as_bytes().eq_ignore_ascii_case(given)).ok_or(AttributeError::Unknown)?;
+    read(name, offered == XCLIENT, value).ok_or(AttributeError::Malformed(name))
 }
 
-/// The attribute of that name with a value; of a client, as opposed to a message, more is known.
+/// Parses a value. `is_client` is set for XCLIENT, where the name is a domain and the
+/// protocol decides about extensions.
 fn read(name: &str, is_client: bool, value: &[u8]) -> Option<Attribute> {
     let text = decoded(value)?;
     let known = !["[UNAVAILABLE]", "[TEMPUNAVAIL]"].iter().any(|word| word.eq_ignore_ascii_case(&text));
-    // The value as `read` reads it, nothing if it is not known, and no attribute if it is wrong.
+    // `None` for a malformed value, `Some(None)` for an unknown one.
     fn of<T>(known: bool, text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
         if known { read(text).map(Some) } else { Some(None) }
     }
@@ -105,20 +106,20 @@ fn decoded(value: &[u8]) -> Option<String> {
     (1..=MAX_VALUE).contains(&text.len()).then_some(text)
 }
 
-/// What may stand in a header and in the log as it is: letters, digits, and what a
-/// domain, a literal or a queue id has besides.
+/// A value that is safe in a header and the log: letters, digits, and the other characters of
+/// domains, literals and queue ids.
 fn plain(text: &str) -> Option<String> {
     is_plain(text.as_bytes()).then(|| text.to_owned())
 }
 
-/// Whether a name may stand in a header as it is, whatever it means.
+/// Whether a value has only such characters.
 fn is_plain(name: &[u8]) -> bool {
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(b);
     (1..=MAX_VALUE).contains(&name.len()) && name.iter().all(is_plain)
 }
 
 fn domain(text: &str) -> Option<String> {
-    // An address is no name, though it looks like one.
+    // An IPv4 address has the syntax of a name, but is none.
     let is_name = !text.starts_with('[') && text.parse::<Ipv4Addr>().is_err();
     address::parse_domain(text).ok().filter(|_| is_name).map(Into::into)
 }
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_of_clients_are_strict() {
+    fn attributes_of_xclient_are_strict() {
         let long = format!("LOGIN={}", "x".repeat(MAX_VALUE + 1));
         for (argument, want) in [
             ("NAME=MX.example.org ADDR=192.0.2.7", "Name(Some(\"mx.example.org\")) Addr(Some(192.0.2.7))"),
@@ -176,54 +177,54 @@ mod tests {
             ("LOGIN=jon+2Blist+40razorback+3D", "Login(Some(\"jon+list@razorback=\"))"),
             ("LOGIN=j+c3+b6n", "Login(Some(\"j\u{f6}n\"))"),
             ("DESTADDR=192.0.2.1 DESTPORT=25", "DestAddr(Some(192.0.2.1)) DestPort(Some(25))"),
-            ("", "Nothing"),
-            ("  ", "Nothing"),
+            ("", "Missing"),
+            ("  ", "Missing"),
             ("NAME", "Unknown"),
             ("=x", "Unknown"),
             ("IDENT=x", "Unknown"),
             ("ADDR =192.0.2.7", "Unknown"),
-            ("NAME=", "Value(\"NAME\")"),
-            ("NAME=[192.0.2.7]", "Value(\"NAME\")"),
-            ("NAME=192.0.2.7", "Value(\"NAME\")"),
-            ("NAME=a..b", "Value(\"NAME\")"),
-            ("NAME=x+0D+0AReceived:", "Value(\"NAME\")"),
-            ("ADDR=[192.0.2.7]", "Value(\"ADDR\")"),
-            ("ADDR=2001:db8::1", "Value(\"ADDR\")"),
-            ("ADDR=192.0.2.256", "Value(\"ADDR\")"),
-            ("ADDR=192.0.2.7=", "Value(\"ADDR\")"),
-            ("PORT=65536", "Value(\"PORT\")"),
-            ("PORT=+2B1", "Value(\"PORT\")"),
-            ("PROTO=LMTP", "Value(\"PROTO\")"),
-            ("HELO=a+20b", "Value(\"HELO\")"),
-            ("HELO=(a)", "Value(\"HELO\")"),
-            ("HELO=x+4", "Value(\"HELO\")"),
-            ("HELO=x+4G", "Value(\"HELO\")"),
-            ("LOGIN=a+0Ab", "Value(\"LOGIN\")"),
-            ("LOGIN=a+00b", "Value(\"LOGIN\")"),
-            ("LOGIN=+ff", "Value(\"LOGIN\")"),
-            ("LOGIN=j\u{f6}n", "Value(\"LOGIN\")"),
-            ("ADDR=192.0.2.7 ADDR=x", "Value(\"ADDR\")"),
-            (&long, "Value(\"LOGIN\")"),
+            ("NAME=", "Malformed(\"NAME\")"),
+            ("NAME=[192.0.2.7]", "Malformed(\"NAME\")"),
+            ("NAME=192.0.2.7", "Malformed(\"NAME\")"),
+            ("NAME=a..b", "Malformed(\"NAME\")"),
+            ("NAME=x+0D+0AReceived:", "Malformed(\"NAME\")"),
+            ("ADDR=[192.0.2.7]", "Malformed(\"ADDR\")"),
+            ("ADDR=2001:db8::1", "Malformed(\"ADDR\")"),
+            ("ADDR=192.0.2.256", "Malformed(\"ADDR\")"),
+            ("ADDR=192.0.2.7=", "Malformed(\"ADDR\")"),
+            ("PORT=65536", "Malformed(\"PORT\")"),
+            ("PORT=+2B1", "Malformed(\"PORT\")"),
+            ("PROTO=LMTP", "Malformed(\"PROTO\")"),
+            ("HELO=a+20b", "Malformed(\"HELO\")"),
+            ("HELO=(a)", "Malformed(\"HELO\")"),
+            ("HELO=x+4", "Malformed(\"HELO\")"),
+            ("HELO=x+4G", "Malformed(\"HELO\")"),
+            ("LOGIN=a+0Ab", "Malformed(\"LOGIN\")"),
+            ("LOGIN=a+00b", "Malformed(\"LOGIN\")"),
+            ("LOGIN=+ff", "Malformed(\"LOGIN\")"),
+            ("LOGIN=j\u{f6}n", "Malformed(\"LOGIN\")"),
+            ("ADDR=192.0.2.7 ADDR=x", "Malformed(\"ADDR\")"),
+            (&long, "Malformed(\"LOGIN\")"),
         ] {
             assert_eq!(shown(XCLIENT, argument), want, "{argument:.80}");
         }
     }
 
     #[test]
-    fn attributes_of_messages_are_words() {
+    fn attributes_of_xforward_are_words() {
         for (argument, want) in [
             ("NAME=localhost ADDR=127.0.0.1", "Name(Some(\"localhost\")) Addr(Some(127.0.0.1))"),
             ("NAME=unix:x PROTO=QMQP", "Name(Some(\"unix:x\")) Proto(Some(\"QMQP\"))"),
             ("IDENT=4FQ7Z2K SOURCE=local", "Ident(Some(\"4FQ7Z2K\")) Source(Some(\"LOCAL\"))"),
             ("SOURCE=[UNAVAILABLE]", "Source(None)"),
-            ("SOURCE=HERE", "Value(\"SOURCE\")"),
+            ("SOURCE=HERE", "Malformed(\"SOURCE\")"),
             ("LOGIN=jon", "Unknown"),
-            ("NAME=<a>", "Value(\"NAME\")"),
-            ("IDENT=a+0Ab", "Value(\"IDENT\")"),
+            ("NAME=<a>", "Malformed(\"NAME\")"),
+            ("IDENT=a+0Ab", "Malformed(\"IDENT\")"),
         ] {
             assert_eq!(shown(XFORWARD, argument), want, "{argument}");
         }
         let long = format!("PROTO={}", "x".repeat(MAX_PROTOCOL + 1));
-        assert_eq!(shown(XFORWARD, &long), "Value(\"PROTO\")");
+        assert_eq!(shown(XFORWARD, &long), "Malformed(\"PROTO\")");
     }
 }

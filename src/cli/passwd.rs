@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::address::Address;
-use crate::sasl::secret::{LONGEST, Scram};
+use crate::sasl::secret::{MAX_PASSWORD, Scram};
 
 /// The line for the user of this name, with the LF at its end.
 ///
@@ -55,7 +55,7 @@ fn ask(prompt: &str) -> io::Result<String> {
 /// Reads a line of standard input without its end.
 fn read() -> io::Result<String> {
     let mut line = String::new();
-    let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX) + 2;
+    let limit = u64::try_from(MAX_PASSWORD).unwrap_or(u64::MAX) + 2;
     io::stdin().lock().take(limit).read_line(&mut line)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

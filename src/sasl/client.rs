@@ -1,4 +1,4 @@
-//! Logging in to another host: PLAIN, LOGIN, SCRAM-SHA-256, XOAUTH2.
+//! Authentication to another host: PLAIN, LOGIN, SCRAM-SHA-256, XOAUTH2.
 //!
 //! ```text
 //! let mut client = Client::new(mechanism, user, secret)?;
@@ -8,9 +8,9 @@
 //! ```
 //!
 //! With SCRAM the server proves that it knows the password too: until then
-//! [`Client::is_done`] is false, and a 235 is a lie. Fewer iterations than RFC 7677
-//! wants, or more than a second's work, are refused. What the server says is bounded
-//! by whoever reads it. Does not bind to the TLS connection, and says so with `n`.
+//! [`Client::is_done`] is false, and a 235 must not be accepted. Fewer iterations than RFC 7677
+//! requires, or more than about a second's work, are refused. The length of a challenge is
+//! limited by its reader. There is no channel binding, which the flag `n` declares.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ use super::Mechanism;
 use super::prep::prepare;
 use super::scram::{self, Key};
 
-/// One attempt to log in.
+/// One attempt to authenticate.
 pub struct Client {
     mechanism: Mechanism,
     user: String,
@@ -28,39 +28,38 @@ pub struct Client {
     state: State,
 }
 
-/// What comes next.
+/// The state of an attempt.
 enum State {
     Start,
-    /// LOGIN: the name was said.
-    Named,
-    /// SCRAM: the nonce, and the first message without its header.
-    Asked {
+    /// LOGIN: the name was sent.
+    NameSent,
+    /// SCRAM: the first message was sent: its nonce, and its text without the header.
+    FirstSent {
         nonce: String,
         bare: String,
     },
-    /// SCRAM: the server is to prove itself with this.
-    Proved {
+    /// SCRAM: the proof was sent; the server has to answer with this signature.
+    ProofSent {
         signature: Key,
     },
     Done,
-    /// It came otherwise: there is no way on.
     Failed,
 }
 
-/// Why an attempt cannot go on. The exchange is to be given up, with `*` where one runs.
+/// Why an attempt failed. The exchange has to be cancelled, with `*` if it has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientError {
-    /// Name or password have what cannot be sent.
+    /// The name or the password contains characters that cannot be sent.
     Unusable,
-    /// The mechanism is none that this side has.
-    NotOurs,
-    /// The server says what makes no sense here.
+    /// The mechanism is not supported as a client.
+    Unsupported,
+    /// The challenge is malformed.
     Malformed,
-    /// The server wants fewer or more iterations than is good.
+    /// The server requires too few or too many iterations.
     Iterations,
-    /// The server does not know the password itself.
+    /// The server does not know the password.
     Impostor,
-    /// The system gives no random numbers.
+    /// The system has no random numbers.
     NoRandom,
 }
 
@@ -68,11 +67,11 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unusable => "the name or the password cannot be sent",
-            Self::NotOurs => "the mechanism is not known",
-            Self::Malformed => "the server's challenge makes no sense",
-            Self::Iterations => "the server wants too few or too many iterations",
-            Self::Impostor => "the server does not prove that it knows the password",
-            Self::NoRandom => "the system gives no random numbers",
+            Self::Unsupported => "the mechanism is not supported",
+            Self::Malformed => "the server's challenge is malformed",
+            Self::Iterations => "the server requires too few or too many iterations",
+            Self::Impostor => "the server did not prove that it knows the password",
+            Self::NoRandom => "the system has no random numbers",
         })
     }
 }
@@ -89,7 +88,7 @@ impl Client {
     /// An attempt as `user`, with a password, or a token for XOAUTH2.
     ///
     /// # Errors
-    /// When the mechanism cannot carry them, or is none for a client.
+    /// [`ClientError::Unusable`] or [`ClientError::Unsupported`].
     pub fn new(mechanism: Mechanism, user: &str, secret: &str) -> Result<Self, ClientError> {
         let is_plain = |text: &str| !text.is_empty() && !text.contains(['\0', '\r', '\n']);
         if !is_plain(user) || !is_plain(secret) {
@@ -97,12 +96,12 @@ impl Client {
         }
         let prepared = |text: &str| prepare(text).map(|t| t.into_owned()).filter(|t| !t.is_empty());
         let (user, secret) = match mechanism {
-            Mechanism::ScramSha256Plus => return Err(ClientError::NotOurs),
+            Mechanism::ScramSha256Plus => return Err(ClientError::Unsupported),
             Mechanism::ScramSha256 => {
                 (prepared(user).ok_or(ClientError::Unusable)?, prepared(secret).ok_or(ClientError::Unusable)?)
             }
             Mechanism::Plain | Mechanism::Login => (user.to_owned(), secret.to_owned()),
-            // ^A separates there.
+            // ^A is its separator.
             Mechanism::Xoauth2 if user.contains('\u{1}') || secret.contains('\u{1}') => {
                 return Err(ClientError::Unusable);
             }
@@ -111,34 +110,33 @@ impl Client {
         Ok(Self { mechanism, user, secret, state: State::Start })
     }
 
-    /// Whether the AUTH command carries the first answer, `step(None)`. Without it
-    /// the first challenge is the server's.
-    pub fn speaks_first(&self) -> bool {
+    /// Whether the AUTH command carries an initial response, `step(None)`. If not, the
+    /// server begins with a challenge.
+    pub fn has_initial_response(&self) -> bool {
         self.mechanism != Mechanism::Login
     }
 
-    /// The answer to a challenge; to `None`, or to an empty first challenge, what is
-    /// said first.
+    /// The response to a challenge; for `None` or an empty first challenge, the initial response.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why the attempt failed.
     pub fn step(&mut self, challenge: Option<&[u8]>) -> Result<Vec<u8>, ClientError> {
         let (user, secret) = (&self.user, &self.secret);
         let (answer, next) = match (self.mechanism, std::mem::replace(&mut self.state, State::Failed)) {
             (Mechanism::Plain, State::Start) => (format!("\0{user}\0{secret}"), State::Done),
-            (Mechanism::Login, State::Start) => (user.clone(), State::Named),
-            (Mechanism::Login, State::Named) => (secret.clone(), State::Done),
+            (Mechanism::Login, State::Start) => (user.clone(), State::NameSent),
+            (Mechanism::Login, State::NameSent) => (secret.clone(), State::Done),
             (Mechanism::Xoauth2, State::Start) => {
                 (format!("user={user}\u{1}auth=Bearer {secret}\u{1}\u{1}"), State::Done)
             }
-            // What is wrong with the token; the reply comes after an empty answer.
+            // The challenge describes the error; the reply follows an empty response.
             (Mechanism::Xoauth2, State::Done) if challenge.is_some() => (String::new(), State::Done),
             (Mechanism::ScramSha256, State::Start) => first(user)?,
-            (Mechanism::ScramSha256, State::Asked { nonce, bare }) => {
+            (Mechanism::ScramSha256, State::FirstSent { nonce, bare }) => {
                 let challenge = text(challenge)?;
                 prove(secret, &nonce, &bare, challenge)?
             }
-            (Mechanism::ScramSha256, State::Proved { signature }) => {
+            (Mechanism::ScramSha256, State::ProofSent { signature }) => {
                 check(text(challenge)?, &signature)?;
                 (String::new(), State::Done)
             }
@@ -148,7 +146,7 @@ impl Client {
         Ok(answer.into_bytes())
     }
 
-    /// Whether all was said and, with SCRAM, the server has proved itself.
+    /// Whether the exchange is complete, including the server's proof with SCRAM.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
@@ -161,7 +159,7 @@ fn text(challenge: Option<&[u8]>) -> Result<&str, ClientError> {
 fn first(user: &str) -> Result<(String, State), ClientError> {
     let nonce = scram::nonce().ok_or(ClientError::NoRandom)?;
     let bare = format!("n={},r={nonce}", scram::escape(user));
-    Ok((format!("n,,{bare}"), State::Asked { nonce, bare }))
+    Ok((format!("n,,{bare}"), State::FirstSent { nonce, bare }))
 }
 
 /// Answers `r=nonce,s=salt,i=iterations`.
@@ -172,10 +170,10 @@ fn prove(secret: &str, nonce: &str, bare: &str, challenge: &str) -> Result<(Stri
     let salt = BASE64.decode(salt.as_bytes()).map_err(|_| ClientError::Malformed)?;
     let iterations: u32 = iterations.parse().map_err(|_| ClientError::Malformed)?;
     let is_fresh = both.len() > nonce.len() && both.starts_with(nonce) && scram::is_nonce(both);
-    if !is_fresh || salt.is_empty() || salt.len() > scram::LONGEST_SALT {
+    if !is_fresh || salt.is_empty() || salt.len() > scram::MAX_SALT {
         return Err(ClientError::Malformed);
     }
-    if !(scram::FEWEST..=scram::MOST).contains(&iterations) {
+    if !(scram::MIN_ITERATIONS..=scram::MAX_ITERATIONS).contains(&iterations) {
         return Err(ClientError::Iterations);
     }
     let salted = scram::salted(secret.as_bytes(), &salt, iterations);
@@ -183,10 +181,10 @@ fn prove(secret: &str, nonce: &str, bare: &str, challenge: &str) -> Result<(Stri
     let message = format!("{bare},{challenge},{without}");
     let proof = BASE64.encode(&scram::proof(&salted, message.as_bytes()));
     let signature = scram::sign(&scram::keys(&salted).server, message.as_bytes());
-    Ok((format!("{without},p={proof}"), State::Proved { signature }))
+    Ok((format!("{without},p={proof}"), State::ProofSent { signature }))
 }
 
-/// Looks at `v=signature`, or `e=` and what is wrong.
+/// Checks `v=signature`; `e=error` is a failure.
 fn check(last: &str, signature: &Key) -> Result<(), ClientError> {
     let given = scram::value(last.split(',').next(), 'v').ok_or(ClientError::Impostor)?;
     let given = BASE64.decode(given.as_bytes()).map_err(|_| ClientError::Malformed)?;
@@ -198,10 +196,10 @@ mod tests {
     use super::*;
 
     /// RFC 7677 3, with the client's nonce put in place.
-    fn scram_of_rfc_7677() -> Client {
+    fn client_of_rfc_7677() -> Client {
         let nonce = "rOprNGfwEbeRWgbNEkqO".to_owned();
         let mut client = Client::new(Mechanism::ScramSha256, "user", "pencil").expect("plain");
-        client.state = State::Asked { bare: format!("n=user,r={nonce}"), nonce };
+        client.state = State::FirstSent { bare: format!("n=user,r={nonce}"), nonce };
         client
     }
 
@@ -209,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_7677() {
-        let mut client = scram_of_rfc_7677();
+        let mut client = client_of_rfc_7677();
         let answer = client.step(Some(CHALLENGE.as_bytes())).expect("a proof");
         let wanted = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
         assert_eq!(String::from_utf8_lossy(&answer), wanted);
@@ -220,9 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn an_impostor_is_found_out() {
+    fn a_server_without_the_password_is_detected() {
         for last in ["v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G5=", "v=", "v=AAAA", "e=invalid-proof", "", "x"] {
-            let mut client = scram_of_rfc_7677();
+            let mut client = client_of_rfc_7677();
             client.step(Some(CHALLENGE.as_bytes())).expect("a proof");
             assert!(client.step(Some(last.as_bytes())).is_err(), "{last}");
             assert!(!client.is_done(), "{last}");
@@ -230,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges_that_cannot_be() {
+    fn malformed_challenges_are_refused() {
         for challenge in [
             "",
             "r=rOprNGfwEbeRWgbNEkqO,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
@@ -243,14 +241,14 @@ mod tests {
             "r=rOprNGfwEbeRWgbNEkqOx,i=4096",
             "m=x,r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
         ] {
-            let mut client = scram_of_rfc_7677();
+            let mut client = client_of_rfc_7677();
             assert!(client.step(Some(challenge.as_bytes())).is_err(), "{challenge}");
             assert!(!client.is_done(), "{challenge}");
         }
     }
 
     #[test]
-    fn what_the_simple_mechanisms_say() {
+    fn plain_login_and_xoauth2_send_their_messages() {
         let mut plain = Client::new(Mechanism::Plain, "jon", "pass").expect("plain");
         assert!(!plain.is_done());
         assert_eq!(plain.step(None).as_deref(), Ok(&b"\0jon\0pass"[..]));
@@ -266,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_refused() {
+    fn names_and_passwords_that_cannot_be_sent_are_refused() {
         for (mechanism, user, secret) in [
             (Mechanism::Plain, "jo\0n", "x"),
             (Mechanism::Plain, "", "x"),

@@ -1,14 +1,14 @@
-//! Letting people log in whom Dovecot knows: a client of its auth-client socket.
+//! Authentication of clients by Dovecot: a client of its auth-client socket.
 //!
-//! The protocol is Dovecot's, version 1: lines of fields between TABs. A connection
-//! begins with a handshake that names the mechanisms; each exchange here has one of
-//! its own. Of Dovecot's mechanisms those are offered that penfold has too, but none
-//! bound to TLS, for Dovecot does not see the connection. They are asked for anew
-//! every half a minute; while Dovecot is away, the last ones it named are offered,
-//! and who wants to log in is told to come again.
+//! The protocol is Dovecot's, version 1: lines of fields separated by TABs. A connection
+//! begins with a handshake that names the mechanisms; each exchange has a connection of
+//! its own. The mechanisms that both Dovecot and penfold support are offered, but none
+//! with channel binding, because Dovecot does not see the TLS connection. The list is requested
+//! again after 30 seconds; while Dovecot is not available, the last list is offered,
+//! and AUTH gets a temporary failure.
 //!
-//! Every line and every wait is bounded; what makes no sense ends the exchange as
-//! [`Step::Temporary`], with a reason that has nothing of what the client said.
+//! Every line and every wait is bounded. A malformed answer ends the exchange with
+//! [`Step::Temporary`], whose reason contains no client input.
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -24,31 +24,31 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::Mechanism;
 use super::server::Step;
 
-/// The longest line: a challenge in base64, and some fields.
+/// The maximum length of a line, in bytes: a challenge in base64, and some fields.
 const MAX_LINE: usize = 16 << 10;
-/// The most lines that say nothing to us.
+/// The maximum number of lines without meaning for an exchange.
 const MAX_LINES: usize = 1000;
-/// How long the handshake may take.
-const GREETING: Duration = Duration::from_secs(5);
-/// How long an answer may take: Dovecot lets who failed wait, too.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long the mechanisms are believed.
-const FRESH: Duration = Duration::from_secs(30);
-/// What an exchange is called; each has its connection.
+/// The time limit of the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time limit of an answer, which Dovecot delays after failures.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The lifetime of the list of mechanisms.
+const MECHANISMS_LIFETIME: Duration = Duration::from_secs(30);
+/// The id of an exchange, the only one on its connection.
 const ID: &str = "1";
 
 /// Dovecot's authentication.
 #[derive(Debug)]
 pub struct Dovecot {
     path: PathBuf,
-    /// The mechanisms, and when they were asked for. Held while that is done.
+    /// The mechanisms, and the time of the request. Held during a request.
     known: Mutex<(Vec<Mechanism>, Option<Instant>)>,
 }
 
-/// The client that wants to log in.
+/// The client of an exchange.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer {
-    /// Its address, if it has one.
+    /// The IP address, if it has one.
     pub address: Option<IpAddr>,
     /// Whether the connection is encrypted.
     pub is_secure: bool,
@@ -64,33 +64,33 @@ pub struct Exchange {
     name: String,
 }
 
-/// What Dovecot says about an exchange.
+/// An answer of Dovecot.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// CONT: the client is to answer this.
+    /// CONT: a challenge.
     Continue(Vec<u8>),
-    /// OK: it is this user.
-    Good(String),
-    /// FAIL: it is not; whom it claimed to be.
-    Bad(Option<String>),
-    /// FAIL for a reason that may pass.
-    Later,
-    /// A line that is not about this exchange.
+    /// OK: the authenticated user.
+    Accepted(String),
+    /// FAIL: with the claimed user name, if it is known.
+    Rejected(Option<String>),
+    /// FAIL for a temporary reason.
+    Temporary,
+    /// A line that does not concern this exchange.
     Other,
 }
 
 impl Dovecot {
-    /// The one behind a socket. Nothing is asked yet.
+    /// The Dovecot behind a socket. No connection is made yet.
     pub fn at(path: &Path) -> Self {
-        // What every Dovecot offers, until it has said more.
+        // Every Dovecot offers these; they count until the first handshake.
         let known = Mutex::new((vec![Mechanism::Plain, Mechanism::Login], None));
         Self { path: path.to_owned(), known }
     }
 
-    /// What it offers of what penfold has.
+    /// The mechanisms that both sides support.
     pub fn mechanisms(&self) -> Vec<Mechanism> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.1.is_none_or(|when| when.elapsed() > FRESH) {
+        if known.1.is_none_or(|when| when.elapsed() > MECHANISMS_LIFETIME) {
             match Link::open(&self.path) {
                 Ok((_, mechanisms)) => known.0 = mechanisms,
                 Err(e) => ::log::error!("ask Dovecot at {}: {e}", self.path.display()),
@@ -103,7 +103,7 @@ impl Dovecot {
     /// Begins an exchange.
     ///
     /// # Errors
-    /// Why Dovecot cannot be asked.
+    /// The reason why Dovecot is not available.
     pub fn begin(&self, mechanism: Mechanism, peer: Peer) -> Result<Exchange, String> {
         match Link::open(&self.path) {
             Ok((link, _)) => Ok(Exchange { link, mechanism, peer, begun: false, name: String::new() }),
@@ -113,24 +113,24 @@ impl Dovecot {
 }
 
 impl Exchange {
-    /// Who the client says it is, as far as Dovecot has told.
+    /// The user name that the client claims, as far as Dovecot has reported it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Goes on with what the client said; `None` if it has said nothing with AUTH.
+    /// Takes a response of the client; `None` for AUTH without an initial response.
     pub fn step(&mut self, response: Option<&[u8]>) -> Step {
         match self.ask(response) {
             Ok(Answer::Continue(challenge)) => Step::Challenge(challenge),
-            Ok(Answer::Good(user)) => {
+            Ok(Answer::Accepted(user)) => {
                 self.name.clone_from(&user);
                 Step::Accepted(user)
             }
-            Ok(Answer::Bad(user)) => {
+            Ok(Answer::Rejected(user)) => {
                 self.name = user.unwrap_or_default();
                 Step::Rejected
             }
-            Ok(Answer::Later | Answer::Other) => Step::Temporary("Dovecot cannot tell now".to_owned()),
+            Ok(Answer::Temporary | Answer::Other) => Step::Temporary("Dovecot reports a temporary failure".to_owned()),
             Err(e) => Step::Temporary(format!("Dovecot: {e}")),
         }
     }
@@ -142,7 +142,7 @@ impl Exchange {
         } else {
             self.request(response)
         };
-        self.link.deadline = Instant::now() + ANSWER;
+        self.link.deadline = Instant::now() + ANSWER_TIMEOUT;
         self.link.send(&line)?;
         for _ in 0..MAX_LINES {
             match answer(&self.link.line()?) {
@@ -151,7 +151,7 @@ impl Exchange {
                 None => break,
             }
         }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "its answer makes no sense"))
+        Err(io::Error::new(io::ErrorKind::InvalidData, "its answer is malformed"))
     }
 
     fn request(&self, response: Option<String>) -> String {
@@ -162,7 +162,7 @@ impl Exchange {
         if self.peer.is_secure {
             line.push_str("\tsecured");
         }
-        // Nothing may follow it.
+        // It has to be the last field.
         if let Some(response) = response {
             line.push_str(&format!("\tresp={response}"));
         }
@@ -170,7 +170,7 @@ impl Exchange {
     }
 }
 
-/// Reads a line without its LF; `None` if it makes no sense.
+/// Reads a line without its LF; `None` if it is malformed.
 pub fn answer(line: &[u8]) -> Option<Answer> {
     let line = std::str::from_utf8(line).ok()?;
     let mut fields = line.split('\t');
@@ -181,13 +181,13 @@ pub fn answer(line: &[u8]) -> Option<Answer> {
     let user = || line.split('\t').skip(2).find_map(|field| field.strip_prefix("user=")).and_then(unescape);
     Some(match verb {
         "CONT" => Answer::Continue(BASE64.decode(fields.next().unwrap_or_default().as_bytes()).ok()?),
-        "OK" => Answer::Good(user().filter(|user| !user.is_empty())?),
-        _ if fields.any(|field| field == "temp" || field == "code=temp_fail") => Answer::Later,
-        _ => Answer::Bad(user()),
+        "OK" => Answer::Accepted(user().filter(|user| !user.is_empty())?),
+        _ if fields.any(|field| field == "temp" || field == "code=temp_fail") => Answer::Temporary,
+        _ => Answer::Rejected(user()),
     })
 }
 
-/// A field as it was before it was sent; `None` for one that is no name.
+/// The unescaped text of a field; `None` if it is too long or has a control character.
 fn unescape(field: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = field.chars();
@@ -207,14 +207,14 @@ fn unescape(field: &str) -> Option<String> {
     (text.len() <= 255 && !text.contains(char::is_control)).then_some(text)
 }
 
-/// Which mechanism a line of the handshake names, if it is one of ours.
+/// The mechanism in a line of the handshake, if it is supported.
 fn offered(line: &[u8]) -> Option<Mechanism> {
     let mut fields = std::str::from_utf8(line).ok()?.split('\t');
     let mechanism = fields.next().filter(|verb| *verb == "MECH").and_then(|_| Mechanism::parse(fields.next()?))?;
     matches!(mechanism, Mechanism::ScramSha256 | Mechanism::Plain | Mechanism::Login).then_some(mechanism)
 }
 
-/// A connection that was greeted.
+/// A connection after its handshake.
 #[derive(Debug)]
 struct Link {
     stream: UnixStream,
@@ -225,32 +225,33 @@ struct Link {
 impl Link {
     fn open(path: &Path) -> io::Result<(Self, Vec<Mechanism>)> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // That limits connect(2), too.
-        socket.set_write_timeout(Some(GREETING))?;
+        // This limits connect(2), too.
+        socket.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
         socket.connect(&SockAddr::unix(path)?)?;
-        let (stream, deadline) = (UnixStream::from(std::os::fd::OwnedFd::from(socket)), Instant::now() + GREETING);
+        let (stream, deadline) =
+            (UnixStream::from(std::os::fd::OwnedFd::from(socket)), Instant::now() + HANDSHAKE_TIMEOUT);
         let mut link = Self { stream, ahead: Vec::new(), deadline };
-        // Dovecot wants a process id that no other connection of now has.
+        // Dovecot requires a process id that no other current connection has.
         let number = getrandom::u32().map_err(|e| io::Error::other(e.to_string()))? >> 1 | 1;
         link.send(&format!("VERSION\t1\t1\nCPID\t{number}\n"))?;
-        let mechanisms = link.greeting()?;
+        let mechanisms = link.handshake()?;
         Ok((link, mechanisms))
     }
 
-    fn greeting(&mut self) -> io::Result<Vec<Mechanism>> {
-        let (mut found, mut is_ours) = (Vec::new(), false);
+    fn handshake(&mut self) -> io::Result<Vec<Mechanism>> {
+        let (mut found, mut is_version_1) = (Vec::new(), false);
         for _ in 0..MAX_LINES {
             match self.line()?.as_slice() {
-                b"DONE" if is_ours => {
+                b"DONE" if is_version_1 => {
                     found.sort_unstable_by_key(|m| Mechanism::ALL.iter().position(|other| other == m));
                     found.dedup();
                     return Ok(found);
                 }
-                line if line.starts_with(b"VERSION\t1\t") => is_ours = true,
+                line if line.starts_with(b"VERSION\t1\t") => is_version_1 = true,
                 line => found.extend(offered(line)),
             }
         }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "it does not speak version 1 of the protocol"))
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it does not use version 1 of the protocol"))
     }
 
     fn send(&mut self, line: &str) -> io::Result<()> {
@@ -294,21 +295,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_as_dovecot_writes_them() {
+    fn answers_of_dovecot_are_read() {
         for (line, wanted) in [
             ("CONT\t1\t", Some(Answer::Continue(Vec::new()))),
             ("CONT\t1\tcj0x", Some(Answer::Continue(b"r=1".to_vec()))),
             ("CONT\t1\t!", None),
             ("CONT\t2\tcj0x", Some(Answer::Other)),
-            ("OK\t1\tuser=jon", Some(Answer::Good("jon".to_owned()))),
+            ("OK\t1\tuser=jon", Some(Answer::Accepted("jon".to_owned()))),
             ("OK\t1\tproxy\tuser=j\u{1}1n", None),
             ("OK\t1", None),
             ("OK\t1\tuser=", None),
             ("OK\t1\tuser=a\u{1}nb", None),
-            ("FAIL\t1\tuser=jon", Some(Answer::Bad(Some("jon".to_owned())))),
-            ("FAIL\t1", Some(Answer::Bad(None))),
-            ("FAIL\t1\tuser=jon\ttemp", Some(Answer::Later)),
-            ("FAIL\t1\tuser=jon\tcode=temp_fail", Some(Answer::Later)),
+            ("FAIL\t1\tuser=jon", Some(Answer::Rejected(Some("jon".to_owned())))),
+            ("FAIL\t1", Some(Answer::Rejected(None))),
+            ("FAIL\t1\tuser=jon\ttemp", Some(Answer::Temporary)),
+            ("FAIL\t1\tuser=jon\tcode=temp_fail", Some(Answer::Temporary)),
             ("SPID\t4", Some(Answer::Other)),
             ("", Some(Answer::Other)),
         ] {
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn only_mechanisms_of_ours_are_offered() {
+    fn only_supported_mechanisms_are_offered() {
         for (line, wanted) in [
             ("MECH\tPLAIN\tplaintext", Some(Mechanism::Plain)),
             ("MECH\tSCRAM-SHA-256\tmutual-auth", Some(Mechanism::ScramSha256)),

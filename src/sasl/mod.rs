@@ -1,13 +1,19 @@
-//! Who somebody is: SASL (RFC 4422), as server and as client.
+//! Authentication: SASL (RFC 4422), as server and as client.
 //!
-//! [`client`] logs in to other hosts, [`server`] and [`dovecot`] let people log in
-//! here; [`secret`] is what is kept of a password, [`throttle`] counts wrong ones.
-//! An exchange is a value that takes what the other side said and gives what to
-//! answer; base64, lines and time belong to whoever has the connection. Only
-//! `dovecot` has a socket of its own, under a deadline.
+//! An exchange is a value that takes a response or challenge and returns the next one;
+//! base64, lines and time limits belong to the owner of the connection. Only
+//! `dovecot` has a socket of its own, with a deadline.
 //!
-//! No password, token or key gets into an error, a log or `Debug`. Knows no SMTP.
-//! There is no mechanism that protects what comes after it: that is what TLS is for.
+//! No password, token or key appears in an error, a log line or `Debug`. Does not know SMTP.
+//! No mechanism protects the data that follows it: TLS does.
+//!
+//! - `client`: authentication to other hosts
+//! - `dovecot`: authentication of clients by Dovecot
+//! - `prep`: names and passwords in one spelling
+//! - `scram`: the arithmetic of SCRAM-SHA-256
+//! - `secret`: the stored form of a password
+//! - `server`: authentication of clients with accounts from a users file
+//! - `throttle`: limits on failed attempts
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,26 +30,26 @@ use dovecot::{Dovecot, Peer};
 use server::{Accounts, Server, Step};
 use throttle::Throttle;
 
-/// A way to log in.
+/// A mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mechanism {
     /// SCRAM-SHA-256 bound to its TLS connection (RFC 7677, RFC 9266).
     ScramSha256Plus,
     /// SCRAM-SHA-256 (RFC 5802, RFC 7677).
     ScramSha256,
-    /// Name and password at once (RFC 4616).
+    /// Name and password in one message (RFC 4616).
     Plain,
-    /// Name, then password, as older programs do it.
+    /// Name, then password, for older clients.
     Login,
-    /// Name and a bearer token, as some large hosts want it. Only as a client.
+    /// Name and bearer token, for some large hosts. As a client only.
     Xoauth2,
 }
 
 impl Mechanism {
-    /// All, the better ones first.
+    /// All mechanisms, strongest first.
     pub const ALL: [Self; 5] = [Self::ScramSha256Plus, Self::ScramSha256, Self::Plain, Self::Login, Self::Xoauth2];
 
-    /// As AUTH has it.
+    /// The name in AUTH.
     pub fn name(self) -> &'static str {
         match self {
             Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
@@ -66,29 +72,29 @@ impl fmt::Display for Mechanism {
     }
 }
 
-/// Letting people log in: who is asked, and who has tried in vain.
+/// Authentication of clients.
 pub struct Logins {
-    /// Who is asked.
+    /// The source of accounts.
     pub backend: Backend,
-    /// Who has tried in vain. Outlives the backend.
+    /// The failed attempts. Outlives the backend.
     pub throttle: Arc<Throttle>,
-    /// The domain of who has none.
+    /// The domain of a user name without one.
     pub domain: String,
 }
 
-/// Who knows who may log in.
+/// The source of accounts.
 pub enum Backend {
-    /// Nobody may.
+    /// No accounts.
     Nobody,
-    /// Accounts of our own.
+    /// A users file.
     Own(Box<dyn Accounts>),
     /// Dovecot.
     Dovecot(Dovecot),
 }
 
 impl Backend {
-    /// What a client may log in by, the better ones first. SCRAM only where all
-    /// accounts can: a program that fails at it seldom tries another one.
+    /// The mechanisms to offer, strongest first. SCRAM is offered only if all accounts can use
+    /// it: a client for which it fails seldom tries another one.
     pub fn mechanisms(&self, is_bindable: bool) -> Vec<Mechanism> {
         match self {
             Self::Nobody => Vec::new(),
@@ -108,10 +114,10 @@ impl Backend {
 }
 
 impl Logins {
-    /// Begins an exchange by a mechanism that was offered.
+    /// Begins an exchange with a mechanism that was offered.
     ///
     /// # Errors
-    /// Why that cannot be done now.
+    /// The reason why the backend is not available.
     pub fn begin(&self, mechanism: Mechanism, binding: Option<Vec<u8>>, peer: Peer) -> Result<Exchange<'_>, String> {
         match &self.backend {
             Backend::Nobody => Err("nobody may log in".to_owned()),
@@ -126,16 +132,16 @@ impl Logins {
     }
 }
 
-/// An exchange with a client, whoever decides it.
+/// An exchange with a client.
 pub enum Exchange<'a> {
-    /// With accounts of our own.
+    /// Decided here.
     Own(Server<'a>),
-    /// By way of Dovecot, and the domain of who has none.
+    /// Decided by Dovecot; with the domain of a user name without one.
     Dovecot(dovecot::Exchange, &'a str),
 }
 
 impl Exchange<'_> {
-    /// Goes on with what the client said; `None` if it has said nothing with AUTH.
+    /// Takes a response of the client; `None` for AUTH without an initial response.
     pub fn step(&mut self, response: Option<&[u8]>) -> Step {
         match self {
             Self::Own(server) => server.step(response),
@@ -146,7 +152,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Who the client says it is, with a domain; empty while it has not said that.
+    /// The user name that the client claims, with a domain; empty until it is known.
     pub fn name(&self) -> String {
         match self {
             Self::Own(server) => server.name().to_owned(),
@@ -156,7 +162,7 @@ impl Exchange<'_> {
     }
 }
 
-/// A name with a domain, in lower case.
+/// A user name in lower case, with `domain` if it has none.
 pub fn complete(name: &str, domain: &str) -> String {
     let name = name.to_lowercase();
     if name.contains('@') { name } else { format!("{name}@{domain}") }

@@ -1,28 +1,28 @@
-//! Names and passwords in one spelling: SASLprep (RFC 4013), as far as it matters.
+//! Names and passwords in one spelling: SASLprep (RFC 4013), except its rarer checks.
 //!
-//! Blanks of other scripts become blanks, invisible characters vanish, the rest is
-//! put in Unicode's form KC, so that a password typed on another keyboard is the same
-//! octets. Control characters are refused. ASCII stays as it is. The tables are
+//! Space characters become blanks, invisible characters are removed, and the rest is
+//! normalized to form KC, so that a password typed on another keyboard has the same
+//! bytes. Control characters are refused. ASCII is unchanged. The tables are
 //! those of the Unicode version in use, not of version 3.2, and neither unassigned
-//! characters nor the direction of text are looked at: a password that a server's
-//! administrator could store is better accepted.
+//! characters nor the direction of text are checked: it is better to accept a password that
+//! an administrator could store.
 
 use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// The text as it is compared; `None` if it has what no name and no password has.
+/// The text in the form that is compared; `None` if it contains a control character.
 pub fn prepare(text: &str) -> Option<Cow<'_, str>> {
     if text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
         return Some(Cow::Borrowed(text));
     }
-    let mapped = text.chars().filter(|c| !vanishes(*c)).map(|c| if is_blank(c) { ' ' } else { c });
+    let mapped = text.chars().filter(|c| !is_mapped_to_nothing(*c)).map(|c| if is_blank(c) { ' ' } else { c });
     let text: String = mapped.nfkc().collect();
     (!text.chars().any(char::is_control)).then_some(Cow::Owned(text))
 }
 
 /// RFC 3454 B.1.
-fn vanishes(c: char) -> bool {
+fn is_mapped_to_nothing(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{34f}' | '\u{1806}' | '\u{180b}'..='\u{180d}' | '\u{200b}'..='\u{200d}'
         | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }

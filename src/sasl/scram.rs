@@ -1,8 +1,8 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677): keys and attributes, for both sides.
 //!
-//! Pure arithmetic over octets. Secrets are compared in constant time. What comes
-//! from the other side is looked at only for its form: `name=value`, commas between.
-//! Reading fails with `None`, arithmetic never.
+//! Pure arithmetic over bytes. Secrets are compared in constant time. Input from the other
+//! side is checked only for its form: `name=value`, separated by commas. Parsing returns `None`
+//! on failure; the arithmetic cannot fail.
 
 use std::num::NonZeroU32;
 
@@ -10,26 +10,26 @@ use ring::{digest, hmac, pbkdf2};
 
 /// The length of every key.
 pub const KEY: usize = digest::SHA256_OUTPUT_LEN;
-/// The fewest iterations of RFC 7677 4.
-pub const FEWEST: u32 = 4096;
-/// No more are made for anybody: about a second's work.
-pub const MOST: u32 = 2_000_000;
-/// The longest salt, in octets.
-pub const LONGEST_SALT: usize = 256;
+/// The minimum number of iterations (RFC 7677 4).
+pub const MIN_ITERATIONS: u32 = 4096;
+/// The maximum number of iterations: about a second's work.
+pub const MAX_ITERATIONS: u32 = 2_000_000;
+/// The maximum length of a salt, in bytes.
+pub const MAX_SALT: usize = 256;
 
 /// A key, or a proof of one.
 pub type Key = [u8; KEY];
 
-/// What a server keeps of a password.
+/// The keys that a server stores in place of a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
-    /// What proofs are checked against.
+    /// Verifies the proof of a client.
     pub stored: Key,
-    /// What the server proves itself with.
+    /// Signs the server's proof.
     pub server: Key,
 }
 
-/// A password drawn out.
+/// The salted password (RFC 5802 3).
 pub fn salted(password: &[u8], salt: &[u8], iterations: u32) -> Key {
     let iterations = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
     let mut salted = [0; KEY];
@@ -37,18 +37,18 @@ pub fn salted(password: &[u8], salt: &[u8], iterations: u32) -> Key {
     salted
 }
 
-/// The keys of a server.
+/// The keys of a server, from the salted password.
 pub fn keys(salted: &Key) -> Keys {
     Keys { stored: hash(&sign(salted, b"Client Key")), server: sign(salted, b"Server Key") }
 }
 
-/// The proof that a client gives.
+/// The proof of a client, from the salted password.
 pub fn proof(salted: &Key, message: &[u8]) -> Key {
     let client = sign(salted, b"Client Key");
     xor(&client, &sign(&hash(&client), message))
 }
 
-/// Whether a proof is that of who knows the password.
+/// Whether a proof was made with the password.
 pub fn is_proof(stored: &Key, message: &[u8], proof: &Key) -> bool {
     let client = xor(proof, &sign(stored, message));
     is_same(&hash(&client), stored)
@@ -59,9 +59,9 @@ pub fn sign(key: &[u8], message: &[u8]) -> Key {
     array(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref())
 }
 
-/// Whether two secrets are the same, in a time that does not tell.
+/// Whether two secrets are equal, in constant time.
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
-    // What ring compares so are tags; those of two texts are the same if the texts are.
+    // ring compares tags in constant time; the tags are equal if the texts are.
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"same");
     hmac::verify(&key, one, hmac::sign(&key, other).as_ref()).is_ok()
 }
@@ -70,7 +70,7 @@ fn hash(text: &[u8]) -> Key {
     array(digest::digest(&digest::SHA256, text).as_ref())
 }
 
-/// An array of a slice, which is always as long.
+/// An array from a slice, which always has its length.
 fn array(bytes: &[u8]) -> Key {
     bytes.try_into().unwrap_or_default()
 }
@@ -81,14 +81,14 @@ fn xor(one: &Key, other: &Key) -> Key {
     result
 }
 
-/// Eighteen random octets in base64: a nonce.
+/// A nonce: 18 random bytes in base64; `None` if the system has no random numbers.
 pub fn nonce() -> Option<String> {
     let mut random = [0; 18];
     getrandom::fill(&mut random).ok()?;
     Some(data_encoding::BASE64.encode(&random))
 }
 
-/// Whether a nonce is made of what may stand in one (RFC 5802 7, "printable").
+/// Whether a nonce consists of the characters allowed in one (RFC 5802 7, "printable").
 pub fn is_nonce(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b',')
 }
@@ -98,12 +98,12 @@ pub fn value(attribute: Option<&str>, name: char) -> Option<&str> {
     attribute?.strip_prefix(name)?.strip_prefix('=')
 }
 
-/// A name as it stands in a message.
+/// A name in the form that messages use.
 pub fn escape(name: &str) -> String {
     name.replace('=', "=3D").replace(',', "=2C")
 }
 
-/// The name that stands in a message.
+/// The name from a message.
 pub fn unescape(text: &str) -> Option<String> {
     let mut pieces = text.split('=');
     let mut name = pieces.next()?.to_owned();

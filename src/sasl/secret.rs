@@ -1,16 +1,15 @@
-//! What is kept of a password: the second field of a users file.
+//! The stored form of a password: the second field of a users file.
 //!
 //! ```text
-//! {SCRAM-SHA-256}iterations,salt,stored key,server key      base64, as Dovecot has it
+//! {SCRAM-SHA-256}iterations,salt,stored key,server key      base64, as in Dovecot
 //! {ARGON2ID}$argon2id$v=19$m=KiB,t=passes,p=lanes$salt$hash
-//! {SHA512-CRYPT}$6$rounds=n$salt$hash                       rounds= may be missing
+//! {SHA512-CRYPT}$6$rounds=n$salt$hash                       rounds= is optional
 //! ```
 //!
-//! Reading one checks its form and its price: what would take more than about a
-//! second or 256 MiB is refused where it is read, so that no login can use up the
-//! machine. A password in clear is not accepted: a file that is read by the wrong
-//! person should not give it away. An error says what is wrong, never with a piece
-//! of the secret, and `Debug` shows the kind alone.
+//! The parser checks form and cost: a secret whose verification would take more than about a
+//! second or 256 MiB is refused, so that no client can exhaust the machine. Plaintext
+//! passwords are not accepted: a stolen file should not reveal them. An error never
+//! repeats a part of the secret, and `Debug` shows only the kind.
 
 use std::fmt;
 
@@ -21,42 +20,42 @@ use sha_crypt::{PasswordHashRef, PasswordVerifier, ShaCrypt};
 use super::prep::prepare;
 use super::scram::{self, Key, Keys};
 
-/// Iterations of a secret that is made here.
+/// The number of iterations of a secret made here.
 pub const ITERATIONS: u32 = 16_384;
-/// The longest password that is looked at, in octets.
-pub const LONGEST: usize = 1024;
+/// The maximum length of a password, in bytes.
+pub const MAX_PASSWORD: usize = 1024;
 
-/// Octets of a salt that is made here.
+/// The length of a salt made here, in bytes.
 const SALT: usize = 16;
-/// KiB that one login may take.
-const MOST_MEMORY: u32 = 256 << 10;
-const MOST_PASSES: u32 = 32;
-const MOST_LANES: u32 = 16;
-const MOST_ROUNDS: u32 = 1_000_000;
+/// The maximum memory for one verification, in KiB.
+const MAX_MEMORY: u32 = 256 << 10;
+const MAX_PASSES: u32 = 32;
+const MAX_LANES: u32 = 16;
+const MAX_ROUNDS: u32 = 1_000_000;
 
-/// What is kept of one password.
+/// The stored form of one password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// SCRAM-SHA-256: good for every mechanism.
+    /// SCRAM-SHA-256, which every mechanism can use.
     Scram(Scram),
     /// Argon2id.
     Argon2(Argon2id),
-    /// SHA-512-crypt: what follows the braces.
+    /// SHA-512-crypt: the text after the braces.
     Sha512Crypt(Box<str>),
 }
 
-/// What SCRAM needs of a password.
+/// A password as SCRAM stores it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Scram {
-    /// How often it was hashed.
+    /// The number of iterations.
     pub iterations: u32,
-    /// With what.
+    /// The salt.
     pub salt: Vec<u8>,
-    /// The outcome.
+    /// The keys.
     pub keys: Keys,
 }
 
-/// A hash by Argon2id.
+/// An Argon2id hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Argon2id {
     memory: u32,
@@ -77,10 +76,10 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Reads the field of a users file that is not empty.
+    /// Reads a non-empty field of a users file.
     ///
     /// # Errors
-    /// What is wrong, without repeating any of it.
+    /// The form that was expected, without any text of the field.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let kind = text.strip_prefix('{').and_then(|t| t.split_once('}'));
         match kind {
@@ -91,7 +90,7 @@ impl Secret {
         }
     }
 
-    /// What of it a client can see, or measure: what it is made by, and the price.
+    /// The properties that a client can see or measure: algorithm and cost.
     pub fn kind(&self) -> String {
         match self {
             Self::Scram(scram) => format!("scram {} {}", scram.iterations, scram.salt.len()),
@@ -103,11 +102,11 @@ impl Secret {
         }
     }
 
-    /// Whether a password is the one. Takes the time that the secret says, and with
-    /// Argon2id the memory.
+    /// Whether a password matches. Takes the time, and with Argon2id the memory, that the secret
+    /// specifies.
     pub fn verify(&self, password: &[u8]) -> bool {
-        // HMAC would not see a NUL at the end. What cannot be right costs what a wrong one costs.
-        let is_usable = password.len() <= LONGEST && !password.contains(&0);
+        // HMAC would ignore a NUL at the end. An unusable password takes the time of a wrong one.
+        let is_usable = password.len() <= MAX_PASSWORD && !password.contains(&0);
         let password = if is_usable { password } else { b"" };
         let is_right = match self {
             Self::Scram(scram) => scram.verify(password),
@@ -121,10 +120,10 @@ impl Secret {
 }
 
 impl Scram {
-    /// Of a password, with a salt of its own; `None` where the password cannot be
-    /// one, or the system has no random numbers.
+    /// The stored form of a new password, with a random salt; `None` if the password is unusable
+    /// or the system has no random numbers.
     pub fn make(password: &str) -> Option<Self> {
-        let password = prepare(password).filter(|p| !p.is_empty() && p.len() <= LONGEST)?;
+        let password = prepare(password).filter(|p| !p.is_empty() && p.len() <= MAX_PASSWORD)?;
         let mut salt = vec![0; SALT];
         getrandom::fill(&mut salt).ok()?;
         let keys = scram::keys(&scram::salted(password.as_bytes(), &salt, ITERATIONS));
@@ -132,7 +131,7 @@ impl Scram {
     }
 
     fn verify(&self, password: &[u8]) -> bool {
-        // One that cannot be prepared is taken as it is, as others do who made it.
+        // One that cannot be prepared is used unchanged, as other programs do.
         let prepared = std::str::from_utf8(password).ok().and_then(prepare);
         let password = prepared.as_ref().map_or(password, |p| p.as_bytes());
         let keys = scram::keys(&scram::salted(password, &self.salt, self.iterations));
@@ -140,7 +139,7 @@ impl Scram {
     }
 }
 
-/// As it stands in a users file: the only way in which a secret gets out.
+/// The form of the users file: the only place where a secret is written.
 impl fmt::Display for Scram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (salt, stored) = (BASE64.encode(&self.salt), BASE64.encode(&self.keys.stored));
@@ -167,10 +166,10 @@ fn scram(text: &str) -> Result<Scram, &'static str> {
     let key = |text: &str| {
         BASE64.decode(text.as_bytes()).ok().and_then(|key| Key::try_from(key.as_slice()).ok()).ok_or(expected)
     };
-    if salt.is_empty() || salt.len() > scram::LONGEST_SALT {
-        return Err("expected a salt of 1 to 256 octets");
+    if salt.is_empty() || salt.len() > scram::MAX_SALT {
+        return Err("expected a salt of 1 to 256 bytes");
     }
-    if !(scram::FEWEST..=scram::MOST).contains(&iterations) {
+    if !(scram::MIN_ITERATIONS..=scram::MAX_ITERATIONS).contains(&iterations) {
         return Err("expected 4096 to 2000000 iterations");
     }
     Ok(Scram { iterations, salt, keys: Keys { stored: key(stored)?, server: key(server)? } })
@@ -186,10 +185,10 @@ fn argon2id(text: &str) -> Result<Argon2id, &'static str> {
     let (memory, passes, lanes) = (cost(memory, "m=")?, cost(passes, "t=")?, cost(lanes, "p=")?);
     let octets = |text: &str| BASE64_NOPAD.decode(text.as_bytes()).map_err(|_| expected);
     let (salt, hash) = (octets(salt)?, octets(hash)?);
-    if memory > MOST_MEMORY || !(1..=MOST_PASSES).contains(&passes) || !(1..=MOST_LANES).contains(&lanes) {
+    if memory > MAX_MEMORY || !(1..=MAX_PASSES).contains(&passes) || !(1..=MAX_LANES).contains(&lanes) {
         return Err("expected an Argon2id of at most m=262144, t=32, p=16");
     }
-    // A gigabyte to go through is a second.
+    // A pass over a gigabyte takes about a second.
     if u64::from(memory) * u64::from(passes) > 2 << 20 {
         return Err("expected an Argon2id of at most 2 GiB in all passes together");
     }
@@ -206,7 +205,7 @@ fn sha512_crypt(text: &str) -> Result<Secret, &'static str> {
         Some(rest) => {
             let (rounds, rest) = rest.split_once('$').ok_or(expected)?;
             let rounds = number(rounds).ok_or(expected)?;
-            if !(1000..=MOST_ROUNDS).contains(&rounds) {
+            if !(1000..=MAX_ROUNDS).contains(&rounds) {
                 return Err("expected 1000 to 1000000 rounds");
             }
             rest
@@ -221,7 +220,7 @@ fn sha512_crypt(text: &str) -> Result<Secret, &'static str> {
     PasswordHashRef::new(text).map(|_| Secret::Sha512Crypt(text.into())).map_err(|_| expected)
 }
 
-/// Digits, and nothing else.
+/// A decimal number without a sign.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -230,7 +229,7 @@ fn number(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// The password of all is "pencil"; made by Dovecot, argon2 and openssl.
+    /// The password is "pencil" in all; made by Dovecot, argon2 and openssl.
     const GOOD: [&str; 4] = [
         "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
         "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$pejGJjXX8NmZ+2mokctjSA$xmRrjNEalgQ+EgvYsaUKFZMxR3ae8JSuhsFFxCTLuoA",
@@ -239,13 +238,13 @@ mod tests {
     ];
 
     #[test]
-    fn what_others_have_made_is_read_and_checked() {
+    fn secrets_of_other_programs_are_read_and_verified() {
         for text in GOOD {
             let secret = Secret::parse(text).expect(text);
             assert!(secret.verify(b"pencil"), "{text}");
             // Without optimization Argon2id takes a second for each.
             let few = if text.contains("ARGON") { 1 } else { 4 };
-            for wrong in [&b"Pencil"[..], b"", b"pencil\0", &[b'x'; LONGEST + 1]].into_iter().take(few) {
+            for wrong in [&b"Pencil"[..], b"", b"pencil\0", &[b'x'; MAX_PASSWORD + 1]].into_iter().take(few) {
                 assert!(!secret.verify(wrong), "{text}");
             }
             assert!(!format!("{secret:?}").contains('$'), "Debug shows a secret");
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_here_is_read_here() {
+    fn a_secret_made_here_is_read_here() {
         let made = Scram::make("pa\u{df}word: x").expect("a secret");
         let text = made.to_string();
         assert!(!text.contains(':'), "it would end the field");
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_too_much_or_makes_no_sense_is_refused() {
+    fn malformed_and_expensive_secrets_are_refused() {
         let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         let (salt, hash) = ("c29tZXNhbHQ", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let crypt = "x".repeat(86);

@@ -133,7 +133,7 @@ fn an_undisturbed_exchange_succeeds_with_any_name_and_password() {
         for mechanism in [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login] {
             let (mut server, mut client) =
                 (Server::new(&all, mechanism, None), Client::new(mechanism, &name, &password).expect("usable"));
-            let mut said = client.speaks_first().then(|| client.step(None).expect("a response"));
+            let mut said = client.has_initial_response().then(|| client.step(None).expect("a response"));
             let end = loop {
                 match server.step(said.as_deref()) {
                     Step::Challenge(challenge) => said = Some(client.step(Some(&challenge)).expect("a response")),
@@ -162,7 +162,7 @@ fn any_answer_of_dovecot_and_any_secret_is_survived() {
     repeat(|chance| {
         let seed = CORPUS[chance.of(0..CORPUS.len())];
         let text = mutate(chance, seed);
-        if let Some(dovecot::Answer::Good(user)) = dovecot::answer(&text) {
+        if let Some(dovecot::Answer::Accepted(user)) = dovecot::answer(&text) {
             assert!(!user.is_empty() && !user.contains(char::is_control), "{user:?}");
         }
         let text = String::from_utf8_lossy(&text);

@@ -21,8 +21,8 @@ const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPn
 const OPEN: &str = "listen.auth = \"always\"\nrelay.networks = []\nlimits.connections_per_host = 100";
 
 /// Wrong passwords that one client, and that one account, may be told of.
-const MOST_OF_HOST: u8 = 60;
-const MOST_OF_ACCOUNT: u8 = 120;
+const MAX_PER_CLIENT: u8 = 60;
+const MAX_PER_ACCOUNT: u8 = 120;
 /// So many more are tried, for the last ones may be logged and not yet counted.
 const MORE: u8 = 6;
 
@@ -83,7 +83,7 @@ fn who_tries_sixty_passwords_is_told_no_more_wherever_the_next_would_fit() {
     let site = site();
     let daemon = site.start();
     let (thief, other) = ([127, 0, 2, 1], [127, 0, 2, 2]);
-    let waiting = besiege(&daemon, (0..MOST_OF_HOST + MORE).map(|number| (thief, format!("user{number}"))));
+    let waiting = besiege(&daemon, (0..MAX_PER_CLIENT + MORE).map(|number| (thief, format!("user{number}"))));
     // It is not even asked for a name.
     let right = [[plain("elvis", "pencil")], [plain("mary", "pencil")], ["AUTH LOGIN".to_owned()]];
     all_refused(&daemon, thief, &right.each_ref().map(|lines| &lines[..]));
@@ -134,7 +134,7 @@ fn answer(mut peer: BufReader<std::os::unix::net::UnixStream>) -> Option<()> {
 /// Nobody from anywhere gets into mary's account then, who has not logged in before;
 /// elvis gets into his.
 fn the_world_tries_mary(daemon: &Daemon, also: &[String]) {
-    let waiting = besiege(daemon, (1..=MOST_OF_ACCOUNT + MORE).map(|number| ([127, 0, 3, number], "mary".to_owned())));
+    let waiting = besiege(daemon, (1..=MAX_PER_ACCOUNT + MORE).map(|number| ([127, 0, 3, number], "mary".to_owned())));
     let right = [[plain("mary", "pencil")], [plain("MARY@razorback", "pencil")]];
     all_refused(daemon, [127, 0, 4, 1], &[&right[0], &right[1], also]);
     at(daemon, [127, 0, 4, 2]).ask(&plain("elvis", "pencil"), "235 ");

@@ -1,15 +1,15 @@
-//! Letting people log in against accounts of our own.
+//! Authentication of clients with accounts from a users file.
 //!
-//! A [`Server`] is one exchange: responses in, [`Step`]s out. SCRAM-SHA-256 needs a
-//! {SCRAM-SHA-256} secret; PLAIN and LOGIN do with any. With SCRAM-SHA-256-PLUS the
-//! client proves that its TLS connection is ours (`tls-exporter`, RFC 9266); one that
-//! thinks we could not do that, when we have offered it, was lied to on the way and
-//! is refused. Who speaks for somebody else is refused, too.
+//! A [`Server`] is one exchange: responses in, [`Step`]s out. SCRAM-SHA-256 requires a
+//! {SCRAM-SHA-256} secret; PLAIN and LOGIN accept any. With SCRAM-SHA-256-PLUS the
+//! client proves that both sides share one TLS connection (`tls-exporter`, RFC 9266). A client
+//! that declares this to be unavailable although it was offered is refused: a third party has
+//! changed the offer. A client that requests to act as another user is refused, too.
 //!
-//! An account that does not exist, or may not log in, goes through the same steps in
-//! the same time, with a secret like those of others, and fails at the end. Passwords
-//! are checked two at a time, so that nobody takes all memory; who would wait too
-//! long for that hears so.
+//! For an account that does not exist or cannot log in, an exchange takes the same steps and
+//! the same time, with a secret like those of other accounts, and fails at the end. At most
+//! two passwords are checked at a time, which bounds the memory; an attempt that would wait too
+//! long fails temporarily.
 
 use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -23,53 +23,53 @@ use super::scram::{self, Key, Keys};
 use super::secret::{ITERATIONS, Scram, Secret};
 use super::throttle::Throttle;
 
-/// What an exchange comes to.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// The client is to answer this.
+    /// A challenge for the client.
     Challenge(Vec<u8>),
-    /// It is who it says, under this name.
+    /// The client is authenticated as this user.
     Accepted(String),
-    /// It is not, or may not log in.
+    /// The credentials are wrong, or the user cannot log in.
     Rejected,
-    /// Who it says it is has failed too often: whether it is right is not looked at.
+    /// The client or the account has failed too often; the password was not checked.
     Blocked,
-    /// What it says is no response of the mechanism.
+    /// The response is not one of the mechanism.
     Malformed,
-    /// It cannot be told now; why, for the log.
+    /// A temporary failure, with the reason for the log.
     Temporary(String),
 }
 
-/// An account that may log in.
+/// An account that can log in.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// Its name with a domain.
+    /// The name of the account.
     pub login: String,
-    /// What is kept of its password.
+    /// The stored form of its password.
     pub secret: Secret,
 }
 
-/// Where accounts are.
+/// The source of accounts.
 pub trait Accounts: Send + Sync {
-    /// The account of a name, if it may log in.
+    /// The account with a name, if it can log in.
     fn find(&self, name: &str) -> Option<Account>;
 
-    /// The name with a domain, whether there is such an account or not.
+    /// The name with a domain, whether the account exists or not.
     fn qualify(&self, name: &str) -> String;
 
-    /// A secret for each kind that accounts have ([`Secret::kind`]).
+    /// One secret of each kind that occurs ([`Secret::kind`]).
     fn kinds(&self) -> Vec<Secret>;
 
-    /// Whether anybody may log in, and whether all of them can by SCRAM.
+    /// Whether any account can log in, and whether all of those can use SCRAM.
     fn abilities(&self) -> Abilities;
 }
 
-/// What accounts can do.
+/// The abilities of a set of accounts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Abilities {
-    /// At least one may log in.
+    /// Whether at least one can log in.
     pub login: bool,
-    /// All that may have a secret that is good for SCRAM.
+    /// Whether each of those has a secret for SCRAM.
     pub scram: bool,
 }
 
@@ -77,9 +77,9 @@ pub struct Abilities {
 pub struct Server<'a> {
     accounts: &'a dyn Accounts,
     mechanism: Mechanism,
-    /// What binds to the TLS connection, if there is one.
+    /// The channel binding of the TLS connection, if there is one.
     binding: Option<Vec<u8>>,
-    /// Who has failed too often, and where this client is.
+    /// The counts of failures, and the address of the client.
     guard: Option<(&'a Throttle, Option<IpAddr>)>,
     name: String,
     state: State,
@@ -87,63 +87,63 @@ pub struct Server<'a> {
 
 enum State {
     Start,
-    /// PLAIN and SCRAM: what comes first was asked for.
-    Asked,
-    /// LOGIN: the name was asked for.
+    /// PLAIN and SCRAM: waits for the initial response.
+    Initial,
+    /// LOGIN: waits for the name.
     Name,
-    /// LOGIN: the password was asked for.
+    /// LOGIN: waits for the password.
     Password,
-    /// SCRAM: the proof was asked for.
+    /// SCRAM: waits for the proof.
     Proof(Box<Challenge>),
-    /// SCRAM: the server has proved itself, and awaits nothing.
+    /// SCRAM: the server's proof was sent; waits for an empty response.
     Proved(String),
     Over,
 }
 
-/// What was said up to the proof.
+/// A SCRAM exchange before the proof.
 struct Challenge {
-    /// The account, if there is one that may log in.
+    /// The account, if there is one that can log in.
     login: Option<String>,
     keys: Keys,
-    /// What c= is to be.
+    /// The value required for c=.
     bound: Vec<u8>,
     nonce: String,
-    /// The two first messages.
-    said: String,
+    /// The first two messages.
+    messages: String,
 }
 
-/// The longest name, in octets.
-const LONGEST_NAME: usize = 255;
+/// The maximum length of a name, in bytes.
+const MAX_NAME: usize = 255;
 
 impl<'a> Server<'a> {
-    /// An exchange by a mechanism that was offered. With `binding` the one bound to
-    /// the TLS connection was offered, too.
+    /// An exchange with a mechanism that was offered. With `binding`, SCRAM-SHA-256-PLUS was
+    /// offered, too.
     pub fn new(accounts: &'a dyn Accounts, mechanism: Mechanism, binding: Option<Vec<u8>>) -> Self {
         Self { accounts, mechanism, binding, guard: None, name: String::new(), state: State::Start }
     }
 
-    /// Lets nobody find out, by a client at `host`, whether a password is right for whom
-    /// has failed too often: it ends as soon as the name is known.
+    /// Blocks the exchange as soon as the name is known, if the client at `host` or the account
+    /// has failed too often.
     pub fn guarded(mut self, throttle: &'a Throttle, host: Option<IpAddr>) -> Self {
         self.guard = Some((throttle, host));
         self
     }
 
-    /// Who the client says it is, with a domain; empty before it has.
+    /// The user name that the client claims, with a domain; empty until it is known.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Goes on with what the client said; `None` if it has said nothing with AUTH.
+    /// Takes a response of the client; `None` for AUTH without an initial response.
     pub fn step(&mut self, response: Option<&[u8]>) -> Step {
         let is_scram = matches!(self.mechanism, Mechanism::ScramSha256 | Mechanism::ScramSha256Plus);
         match (std::mem::replace(&mut self.state, State::Over), response) {
             (State::Start, None) if self.mechanism == Mechanism::Login => self.ask(State::Name, b"Username:"),
-            (State::Start, None) => self.ask(State::Asked, b""),
+            (State::Start, None) => self.ask(State::Initial, b""),
             (State::Start | State::Name, Some(name)) if self.mechanism == Mechanism::Login => self.login_name(name),
             (State::Password, Some(password)) => self.check(password),
-            (State::Start | State::Asked, Some(text)) if self.mechanism == Mechanism::Plain => self.plain(text),
-            (State::Start | State::Asked, Some(text)) if is_scram => self.first(text).unwrap_or_else(|step| step),
+            (State::Start | State::Initial, Some(text)) if self.mechanism == Mechanism::Plain => self.plain(text),
+            (State::Start | State::Initial, Some(text)) if is_scram => self.first(text).unwrap_or_else(|step| step),
             (State::Proof(challenge), Some(text)) => self.last(*challenge, text).unwrap_or_else(|step| step),
             (State::Proved(login), Some(b"")) => Step::Accepted(login),
             _ => Step::Malformed,
@@ -162,7 +162,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// RFC 4616: for whom, NUL, who, NUL, password.
+    /// PLAIN (RFC 4616): authorization identity, NUL, name, NUL, password.
     fn plain(&mut self, text: &[u8]) -> Step {
         let mut fields = text.split(|&b| b == 0);
         let (Some(whom), Some(name), Some(password), None) =
@@ -177,20 +177,20 @@ impl<'a> Server<'a> {
             return step;
         }
         match std::str::from_utf8(whom) {
-            Ok(whom) if self.is_me(whom) => self.check(password),
+            Ok(whom) if self.is_own(whom) => self.check(password),
             Ok(_) => Step::Rejected,
             Err(_) => Step::Malformed,
         }
     }
 
-    /// Whether it is the client's own name in whose name it wants to act.
-    fn is_me(&self, whom: &str) -> bool {
+    /// Whether the authorization identity is absent or the client's own name.
+    fn is_own(&self, whom: &str) -> bool {
         whom.is_empty() || self.accounts.qualify(whom) == self.name
     }
 
     fn take_name(&mut self, name: &[u8]) -> Result<(), Step> {
         let name = std::str::from_utf8(name).ok().and_then(prepare);
-        let name = name.filter(|name| (1..=LONGEST_NAME).contains(&name.len()));
+        let name = name.filter(|name| (1..=MAX_NAME).contains(&name.len()));
         self.name = self.accounts.qualify(&name.ok_or(Step::Malformed)?);
         match self.guard {
             Some((throttle, host)) if throttle.is_blocked(host, &self.name) => Err(Step::Blocked),
@@ -205,7 +205,9 @@ impl<'a> Server<'a> {
             None => (None, self.likely()),
         };
         let secret = secret.unwrap_or_else(|| Secret::Scram(decoy(&self.name, ITERATIONS, 16)));
-        let Some(_turn) = Turn::take() else { return Step::Temporary("too many log in at once".to_owned()) };
+        let Some(_permit) = CheckPermit::acquire() else {
+            return Step::Temporary("too many passwords are being checked".to_owned());
+        };
         match login {
             Some(login) if secret.verify(password) => Step::Accepted(login),
             Some(_) => Step::Rejected,
@@ -216,7 +218,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// SCRAM's first message: `flag,a=whom,n=name,r=nonce`.
+    /// The first message of SCRAM: `flag,a=identity,n=name,r=nonce`.
     fn first(&mut self, text: &[u8]) -> Result<Step, Step> {
         let text = std::str::from_utf8(text).map_err(|_| Step::Malformed)?;
         let mut parts = text.splitn(3, ',');
@@ -233,31 +235,31 @@ impl<'a> Server<'a> {
         self.take_name(name.as_bytes())?;
         let mut bound = text.as_bytes()[..text.len() - bare.len()].to_vec();
         bound.extend_from_slice(self.channel(flag)?);
-        if !self.is_me(&whom) {
+        if !self.is_own(&whom) {
             return Err(Step::Rejected);
         }
         let own = scram::nonce().ok_or_else(|| Step::Temporary("no random numbers".to_owned()))?;
         let (login, scram) = self.keys();
         let nonce = format!("{nonce}{own}");
         let challenge = format!("r={nonce},s={},i={}", BASE64.encode(&scram.salt), scram.iterations);
-        let said = format!("{bare},{challenge}");
-        let state = State::Proof(Box::new(Challenge { login, keys: scram.keys, bound, nonce, said }));
+        let messages = format!("{bare},{challenge}");
+        let state = State::Proof(Box::new(Challenge { login, keys: scram.keys, bound, nonce, messages }));
         Ok(self.ask(state, challenge.as_bytes()))
     }
 
-    /// What binds to the TLS connection, as the client's flag wants it (RFC 5802 6).
+    /// The channel binding that the client's flag selects (RFC 5802 6).
     fn channel(&self, flag: &str) -> Result<&[u8], Step> {
         match (flag, self.mechanism, &self.binding) {
             ("p=tls-exporter", Mechanism::ScramSha256Plus, Some(binding)) => Ok(binding),
             ("n", Mechanism::ScramSha256, _) | ("y", Mechanism::ScramSha256, None) => Ok(b""),
-            // It was offered; who has not seen it has heard somebody else.
+            // It was offered; a third party has hidden the offer from the client.
             ("y", Mechanism::ScramSha256, Some(_)) => Err(Step::Rejected),
             (flag, Mechanism::ScramSha256Plus, _) if flag.starts_with("p=") => Err(Step::Rejected),
             _ => Err(Step::Malformed),
         }
     }
 
-    /// The account's keys, or some that look like it.
+    /// The keys of the account, or a decoy like them.
     fn keys(&self) -> (Option<String>, Scram) {
         if let Some(Account { login, secret: Secret::Scram(scram) }) = self.accounts.find(&self.name) {
             return (Some(login), scram);
@@ -269,13 +271,13 @@ impl<'a> Server<'a> {
         (None, decoy(&self.name, like.0, like.1))
     }
 
-    /// A secret of the kind that the client's account would have. It stays that kind as
-    /// long as there is one of it, whatever other accounts come and go.
+    /// A secret of the kind that the claimed account would have. The kind stays the same as long
+    /// as one account has it, whichever others are added or removed.
     fn likely(&self) -> Option<Secret> {
         self.accounts.kinds().into_iter().max_by_key(|secret| hidden(&secret.kind(), &self.name))
     }
 
-    /// SCRAM's last message: `c=binding,r=nonce,p=proof`.
+    /// The last message of SCRAM: `c=binding,r=nonce,p=proof`.
     fn last(&mut self, challenge: Challenge, text: &[u8]) -> Result<Step, Step> {
         let text = std::str::from_utf8(text).map_err(|_| Step::Malformed)?;
         let (without, proof) = text.rsplit_once(",p=").ok_or(Step::Malformed)?;
@@ -284,7 +286,7 @@ impl<'a> Server<'a> {
         let bound = octets(scram::value(attributes.next(), 'c').ok_or(Step::Malformed)?)?;
         let nonce = scram::value(attributes.next(), 'r').ok_or(Step::Malformed)?;
         let proof = Key::try_from(octets(proof)?).map_err(|_| Step::Malformed)?;
-        let message = format!("{},{without}", challenge.said);
+        let message = format!("{},{without}", challenge.messages);
         let is_proof = scram::is_proof(&challenge.keys.stored, message.as_bytes(), &proof);
         let is_fresh = scram::is_same(nonce.as_bytes(), challenge.nonce.as_bytes());
         let is_bound = scram::is_same(&bound, &challenge.bound);
@@ -296,12 +298,12 @@ impl<'a> Server<'a> {
     }
 }
 
-/// What the secrets of accounts that do not exist are made of.
+/// The key from which the decoys of accounts that do not exist are derived.
 static KEY: OnceLock<Key> = OnceLock::new();
 
-/// Says what the secrets of accounts that do not exist are made of from now on: with
-/// the same key as before a restart they stay what they were, as those of others do.
-/// Has no effect after the first exchange, nor a second time.
+/// Sets the key from which decoys are derived. With the same key after a restart they stay
+/// the same, as the secrets of real accounts do. Only the first call has an effect, and only
+/// before the first exchange.
 pub fn set_key(key: Key) {
     let _ = KEY.set(key);
 }
@@ -309,35 +311,35 @@ pub fn set_key(key: Key) {
 fn hidden(what: &str, name: &str) -> Key {
     let key = KEY.get_or_init(|| {
         let mut key = Key::default();
-        // Without random numbers nobody gets as far as to see what is made of it.
+        // Without random numbers no exchange gets as far as a decoy.
         let _ = getrandom::fill(&mut key);
         key
     });
     scram::sign(key, format!("{what}\0{}", name.to_lowercase()).as_bytes())
 }
 
-/// A secret that nobody has the password of.
+/// A secret without a password.
 fn decoy(name: &str, iterations: u32, length: usize) -> Scram {
     let salt = hidden("salt", name).into_iter().cycle().take(length).collect();
     Scram { iterations, salt, keys: Keys { stored: hidden("stored", name), server: hidden("server", name) } }
 }
 
-/// The right to check a password.
-struct Turn;
+/// A permit to check a password.
+struct CheckPermit;
 
-/// Passwords that are checked at once.
-const AT_ONCE: usize = 2;
-/// How long one may wait for his turn.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The maximum number of passwords checked at a time.
+const MAX_CHECKS: usize = 2;
+/// The maximum time that an attempt waits for a permit.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
-impl Turn {
-    fn take() -> Option<Self> {
-        let deadline = Instant::now() + PATIENCE;
+impl CheckPermit {
+    fn acquire() -> Option<Self> {
+        let deadline = Instant::now() + PERMIT_TIMEOUT;
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        while *running >= AT_ONCE {
+        while *running >= MAX_CHECKS {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return None;
@@ -349,7 +351,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for CheckPermit {
     fn drop(&mut self) {
         *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         FREED.notify_one();

@@ -1,4 +1,4 @@
-//! Exchanges of the server with the client beside it, and with clients that cheat.
+//! Exchanges with `sasl::client`, and with clients that cheat.
 
 use super::*;
 use crate::sasl::client::Client;
@@ -6,7 +6,7 @@ use crate::sasl::client::Client;
 const CRYPT: &str =
     "{SHA512-CRYPT}$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0";
 
-/// jon's and crypt's password is "pencil"; only jon's is good for SCRAM.
+/// The password of jon and crypt is "pencil"; only jon's secret can be used with SCRAM.
 struct Table(Scram);
 
 impl Accounts for Table {
@@ -42,11 +42,11 @@ fn table() -> Table {
     Table(scram)
 }
 
-/// Lets the client beside the server log in.
+/// Authenticates with `sasl::client`.
 fn log_in(table: &Table, mechanism: Mechanism, name: &str, password: &str) -> Step {
     let mut server = Server::new(table, mechanism, None);
     let mut client = Client::new(mechanism, name, password).expect("usable");
-    let mut said = client.speaks_first().then(|| client.step(None).expect("a response"));
+    let mut said = client.has_initial_response().then(|| client.step(None).expect("a response"));
     loop {
         match server.step(said.as_deref()) {
             Step::Challenge(challenge) => said = Some(client.step(Some(&challenge)).expect("a response")),
@@ -59,7 +59,7 @@ fn log_in(table: &Table, mechanism: Mechanism, name: &str, password: &str) -> St
 }
 
 #[test]
-fn who_knows_the_password_is_let_in_by_every_mechanism() {
+fn every_mechanism_accepts_the_password() {
     let table = table();
     let good = |login: &str| Step::Accepted(login.to_owned());
     for mechanism in [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login] {
@@ -74,7 +74,7 @@ fn who_knows_the_password_is_let_in_by_every_mechanism() {
 }
 
 #[test]
-fn plain_is_read_to_the_letter() {
+fn plain_is_parsed_strictly() {
     let table = table();
     for (text, wanted) in [
         ("\0jon\0pencil", Step::Accepted("jon@here".to_owned())),
@@ -101,7 +101,7 @@ fn first(mechanism: Mechanism, binding: Option<&[u8]>, text: &str) -> Step {
 }
 
 #[test]
-fn a_client_that_was_lied_to_about_the_binding_is_refused() {
+fn a_client_that_did_not_see_the_offer_of_binding_is_refused() {
     use Mechanism::{ScramSha256, ScramSha256Plus};
     let bound = Some(&b"binding"[..]);
     for (mechanism, binding, flag, goes_on) in [
@@ -121,7 +121,7 @@ fn a_client_that_was_lied_to_about_the_binding_is_refused() {
     }
 }
 
-/// Goes through SCRAM by hand: the flag, what c= has, and what becomes of it.
+/// A SCRAM exchange by hand, with a flag and a value for c=.
 fn bound_by(mechanism: Mechanism, flag: &str, bound: &[u8]) -> Step {
     let table = table();
     let mut server = Server::new(&table, mechanism, Some(b"binding".to_vec()));
@@ -145,7 +145,7 @@ fn bound_by(mechanism: Mechanism, flag: &str, bound: &[u8]) -> Step {
 }
 
 #[test]
-fn the_binding_is_that_of_this_connection() {
+fn the_binding_must_match_the_connection() {
     let good = Step::Accepted("jon@here".to_owned());
     assert_eq!(bound_by(Mechanism::ScramSha256Plus, "p=tls-exporter", b"p=tls-exporter,,binding"), good);
     assert_eq!(bound_by(Mechanism::ScramSha256Plus, "p=tls-exporter", b"p=tls-exporter,,another"), Step::Rejected);
@@ -155,7 +155,7 @@ fn the_binding_is_that_of_this_connection() {
 }
 
 #[test]
-fn who_does_not_exist_looks_like_who_does() {
+fn an_unknown_account_looks_like_a_known_one() {
     let challenge = |name: &str| match first(Mechanism::ScramSha256, None, &format!("n,,n={name},r=abc")) {
         Step::Challenge(challenge) => String::from_utf8(challenge).expect("ASCII"),
         step => panic!("{step:?}"),
@@ -169,7 +169,7 @@ fn who_does_not_exist_looks_like_who_does() {
 }
 
 #[test]
-fn first_messages_that_cannot_be() {
+fn malformed_first_messages_are_rejected() {
     for text in [
         "",
         "n",
@@ -192,10 +192,10 @@ fn first_messages_that_cannot_be() {
 }
 
 #[test]
-fn who_has_failed_too_often_finds_nothing_out() {
-    use crate::sasl::throttle::{MOST_OF_ACCOUNT, Throttle};
+fn a_blocked_client_learns_nothing() {
+    use crate::sasl::throttle::{MAX_PER_ACCOUNT, Throttle};
     let (table, throttle) = (table(), Throttle::default());
-    for _ in 0..MOST_OF_ACCOUNT {
+    for _ in 0..MAX_PER_ACCOUNT {
         let _ = throttle.failed(None, "jon@here");
     }
     for password in ["pencil", "stencil"] {
@@ -204,7 +204,7 @@ fn who_has_failed_too_often_finds_nothing_out() {
             let mut client = Client::new(mechanism, "jon", password).expect("usable");
             let mut said = client.step(None).ok();
             let mut heard = server.step(None);
-            // Up to the name nothing can be known; with it the exchange is over.
+            // The exchange ends with the response that contains the name.
             for _ in 0..2 {
                 if matches!(heard, Step::Challenge(_)) {
                     heard = server.step(said.as_deref());

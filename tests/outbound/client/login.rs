@@ -79,7 +79,7 @@ fn what_fails_defers_and_nothing_is_said_of_the_message() {
         (plain("454 4.7.0 later"), "hush", "4.7.0", "454 4.7.0 later"),
         (plain("421 bye"), "hush", "4.0.0", "the host said to AUTH: 421 bye"),
         (plain("250 what?"), "hush", "4.5.0", "250 what?"),
-        (plain("334 "), "hush", "4.7.0", "logging in: the server's challenge makes no sense"),
+        (plain("334 "), "hush", "4.7.0", "logging in: the server's challenge is malformed"),
         (plain("334 no base64!"), "hush", "4.7.0", "logging in: the host's challenge is no base64"),
         (plain("334-AA==\n334 AA=="), "hush", "4.7.0", "more than one line"),
         (
@@ -92,7 +92,7 @@ fn what_fails_defers_and_nothing_is_said_of_the_message() {
         (plain("535 no good: AGpvbgBodX"), "hush", "4.7.8", "said 535 to AUTH, and repeated what is secret"),
         (sink("AUTH PLAIN").when("AUTH", Then::Hang, 1), "hush", "4.4.2", "timed out while logging in"),
         (sink("AUTH PLAIN").when("AUTH", Then::Close, 1), "hush", "4.4.2", "closed while logging in"),
-        (scram("hush", true), "hush", "4.7.0", "the server does not prove that it knows the password"),
+        (scram("hush", true), "hush", "4.7.0", "the server did not prove that it knows the password"),
         (scram("other", false), "hush", "4.7.8", "535 5.7.8 no"),
         (unproved(), "hush", "4.4.2", "logging in: the host does not prove that it knows us"),
         (xoauth2().reply("", "535 5.7.8 no such token"), token, "4.7.8", "535 5.7.8 no such token"),

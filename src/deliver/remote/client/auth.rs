@@ -73,7 +73,7 @@ impl Connection {
     ) -> Result<(), StageOutcome> {
         let mut line = format!("AUTH {mechanism}");
         let mut held = None;
-        if client.speaks_first() {
+        if client.has_initial_response() {
             let first = client.step(None).map_err(|e| self.cannot(Status(4, 7, 0), e.to_string()))?;
             let first = BASE64.encode(&first);
             if line.len() + 1 + first.len() + 2 <= LONGEST_COMMAND {

@@ -34,6 +34,7 @@
 //! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
 //! | 5 | route, net, queue, report, submit | lower ranks |
 //! | 6 | deliver | lower ranks |
+//! | 7 | site | lower ranks |
 //! | 8 | session | lower ranks; never queue, deliver or report |
 //! | 9 | listen, worker | lower ranks |
 //! | 10 | control | lower ranks |
@@ -73,6 +74,7 @@ pub mod retry;
 pub mod route;
 pub mod sasl;
 pub mod session;
+pub mod site;
 pub mod smtp;
 pub mod spool;
 pub mod state;

@@ -19,6 +19,7 @@
 use std::io;
 use std::path::Path;
 
+mod actions;
 mod client;
 mod connections;
 mod hosts;
@@ -27,11 +28,10 @@ pub mod request;
 mod server;
 mod verify;
 
+pub use actions::Control;
 pub use client::ask;
-pub use hosts::hosts;
 pub use list::list;
-pub use server::{Orders, bind, serve};
-pub use verify::verify;
+pub use server::{bind, serve};
 
 /// The time limit of a client for each part of an answer.
 pub const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
+use super::actions::Control;
 use super::connections::Connections;
 use super::request::{self, MAX_REQUEST};
 use super::{BUSY, FORBIDDEN};
@@ -27,33 +28,6 @@ static LISTING: Mutex<()> = Mutex::new(());
 static LISTED_FOR: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 /// The time limit for a request, and for each write of an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Writes the listing of the queue: all of it, or the messages of one user.
-type List = dyn Fn(Option<u32>, &mut dyn Write) -> io::Result<()> + Send + Sync;
-
-/// Writes the state of other hosts.
-type Hosts = dyn Fn(Option<&str>, &mut dyn Write) -> io::Result<()> + Send + Sync;
-
-/// Says whether mail for an address can be delivered, and where.
-type Verify = dyn Fn(&str) -> (bool, String) + Send + Sync;
-
-/// The actions of the daemon that clients ask for.
-pub struct Orders {
-    /// The way to look up users of the system.
-    pub rights: Rights,
-    /// Tries deferred messages now, and returns the number of deliveries that this starts.
-    pub flush: Box<dyn Fn(Selector) -> usize + Send + Sync>,
-    /// Takes over a message that another process has committed.
-    pub wake: Box<dyn Fn(EntryName) + Send + Sync>,
-    /// Writes the listing of the queue.
-    pub list: Box<List>,
-    /// Writes the state of other hosts: of all, or of one domain or destination.
-    pub hosts: Box<Hosts>,
-    /// Whether mail for an address can be delivered, and where, in lines.
-    pub verify: Box<Verify>,
-    /// Runs a session with a program on this host, after the answer `ok`, to its end.
-    pub submit: Box<dyn Fn(UnixStream, LocalUser) + Send + Sync>,
-}
 
 /// Makes the socket, and replaces one that an earlier daemon left behind. The caller holds the
 /// spool's lock, so no other daemon listens on it.
@@ -72,10 +46,10 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers clients without end, each in a thread of its own, so that no client delays the others.
-pub fn serve(listener: &UnixListener, orders: Orders) {
-    let (orders, connections) = (Arc::new(orders), Arc::new(Connections::new(is_privileged)));
+pub fn serve(listener: &UnixListener, control: Control) {
+    let (control, connections) = (Arc::new(control), Arc::new(Connections::new(is_privileged)));
     for stream in listener.incoming() {
-        let result = stream.and_then(|stream| start(stream, &orders, &connections));
+        let result = stream.and_then(|stream| start(stream, &control, &connections));
         if let Err(e) = result {
             ::log::debug!("control: {e}");
             // Errors such as a lack of descriptors may persist: do not spin.
@@ -97,7 +71,7 @@ fn is_privileged(uid: u32) -> bool {
     uid == 0 || uid == nix::unistd::geteuid().as_raw() && !*IS_OVERFLOW
 }
 
-fn start(mut stream: UnixStream, orders: &Arc<Orders>, connections: &Arc<Connections>) -> io::Result<()> {
+fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Connections>) -> io::Result<()> {
     let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
     let Some(admission) = connections.admit(uid) else {
         stream.set_nonblocking(true)?;
@@ -105,11 +79,11 @@ fn start(mut stream: UnixStream, orders: &Arc<Orders>, connections: &Arc<Connect
         let _ = stream.write_all(format!("{BUSY}\n").as_bytes());
         return Ok(());
     };
-    let (orders, mut spare) = (Arc::clone(orders), stream.try_clone()?);
+    let (control, mut spare) = (Arc::clone(control), stream.try_clone()?);
     let run = move || {
         // Moved into the thread, so that it is dropped at its end.
         let admission = admission;
-        if let Err(e) = answer(stream, &orders, admission.uid) {
+        if let Err(e) = answer(stream, &control, admission.uid) {
             ::log::debug!("control: {e}");
         }
     };
@@ -121,37 +95,37 @@ fn start(mut stream: UnixStream, orders: &Arc<Orders>, connections: &Arc<Connect
     started.map(drop)
 }
 
-fn answer(mut stream: UnixStream, orders: &Orders, uid: u32) -> io::Result<()> {
+fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()> {
     stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
     let line = read_line(&mut stream)?;
     let Some(words) = line.as_deref().and_then(request::read) else { return stream.write_all(NOT_UNDERSTOOD) };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["submit", program @ ..] if program.len() < 2 => {
-            let user = local_user(&orders.rights, uid, program.first().copied().unwrap_or_default());
+            let user = local_user(&control.site.rights, uid, program.first().copied().unwrap_or_default());
             stream.write_all(b"ok\n")?;
-            (orders.submit)(stream, user);
+            control.submit(stream, user);
             Ok(())
         }
         ["verify", address] => {
-            let (goes, text) = (orders.verify)(address);
+            let (goes, text) = control.verify(address);
             stream.write_all(format!("ok\n{}\n{text}", if goes { "yes" } else { "no" }).as_bytes())
         }
-        ["queue"] if is_privileged(uid) => list(stream, orders, None),
+        ["queue"] if is_privileged(uid) => list(stream, control, None),
         // Finding the messages of one user takes reading all of them: one user at a time.
         ["queue"] => match ListPermit::new(uid) {
             Some(permit) => {
                 let turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
                 // Collected first, so that other users do not wait for a slow client.
                 let mut listed = Bounded(Vec::new());
-                list(&mut listed, orders, Some(uid))?;
+                list(&mut listed, control, Some(uid))?;
                 drop((turn, permit));
                 stream.write_all(&listed.0)
             }
             None => stream.write_all(format!("{BUSY}\n").as_bytes()),
         },
         _ if !is_privileged(uid) => stream.write_all(format!("{FORBIDDEN}\n").as_bytes()),
-        words => command(stream, words, orders),
+        words => command(stream, words, control),
     }
 }
 
@@ -176,10 +150,10 @@ impl Drop for ListPermit {
     }
 }
 
-fn list(to: impl Write, orders: &Orders, of: Option<u32>) -> io::Result<()> {
+fn list(to: impl Write, control: &Control, of: Option<u32>) -> io::Result<()> {
     let mut out = io::BufWriter::new(to);
     out.write_all(b"ok\n")?;
-    if let Err(e) = (orders.list)(of, &mut out) {
+    if let Err(e) = control.list(of, &mut out) {
         writeln!(out, "-- the list ends here: {e}")?;
     }
     out.flush()
@@ -210,21 +184,21 @@ fn local_user(rights: &Rights, uid: u32, program: &str) -> LocalUser {
 }
 
 /// Answers the requests of privileged users.
-fn command(mut stream: UnixStream, words: &[&str], orders: &Orders) -> io::Result<()> {
+fn command(mut stream: UnixStream, words: &[&str], control: &Control) -> io::Result<()> {
     match words {
         ["flush", rest @ ..] if rest.len() < 2 => {
-            let count = (orders.flush)(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
+            let count = control.flush(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
             stream.write_all(format!("ok\n{count}\n").as_bytes())
         }
         ["hosts", rest @ ..] if rest.len() < 2 => {
             let mut out = io::BufWriter::new(stream);
             out.write_all(b"ok\n")?;
-            (orders.hosts)(rest.first().copied(), &mut out)?;
+            control.hosts(rest.first().copied(), &mut out)?;
             out.flush()
         }
         ["wake", name] => match EntryName::parse_new(name) {
             Some(name) => {
-                (orders.wake)(name);
+                control.notify(name);
                 stream.write_all(b"ok\n")
             }
             None => stream.write_all(b"that names no message\n"),

@@ -16,7 +16,7 @@ use crate::config::LogTo;
 use crate::exit::{self, Exit};
 use crate::privsep::Rights;
 use crate::privsep::confine::{self, Confinement, Places};
-use crate::worker::Settings;
+use crate::site::Settings;
 
 /// What programs need to know of the system.
 const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/share", "/proc", "/sys"];

@@ -1,12 +1,14 @@
 //! Tells the queue of everything in the spool, while mail comes and goes.
 //!
-//! What is not yet tried is listed before anything comes in; the rest of the names is
-//! read before anything is told, so that of two files of one id, which a crash leaves,
-//! none is taken for the whole. Then entry after entry is opened, what was not yet
-//! tried before what was, the oldest first, and told of in batches: one at a time,
-//! so that new mail never waits behind more than that. Nothing is changed here: an
-//! entry may have been accepted since the start, and be at work; only the queue
-//! knows. A spool that cannot be read is tried again. In the end it is swept.
+//! Untried entries are listed before the daemon accepts anything. All names are read before
+//! the queue is told of any, so that of two files with one id, which a crash can leave, none
+//! is taken for the only one. Then entries are opened one by one, untried ones first and the
+//! oldest before the newest, and the queue is told of them in batches, of which one at most
+//! waits, so that new mail is never behind more than that.
+//!
+//! Nothing is changed here: an entry may have been accepted since the start and be at work,
+//! which only the queue knows. If the spool cannot be read the scan is tried again. At the
+//! end the spool is swept.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -18,30 +20,33 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::queue::{Event, Plan, Scanned};
+use crate::site::Site;
 use crate::spool::{EntryName, Place, QueueId};
 use crate::sys;
-use crate::worker::{self, Scan, Tools};
+use crate::worker::{self, Scan};
 
-/// When the spool could not be read, it is tried again so often.
-const RELOAD: Duration = Duration::from_secs(30);
-/// Entries that the queue takes in at a time: some tenths of a millisecond.
+/// The pause before a spool that could not be read is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// Entries in a batch, which the queue takes in within a millisecond.
 const BATCH: usize = 256;
+/// After this many entries, the memory of their names is released.
+const SHRINK_EVERY: usize = 1 << 16;
 
-/// Tells the queue of everything in the spool as soon as that can be read. `untried`
-/// is what was in `new/` before anything came in.
-pub fn load_at_last(tools: &Tools, mut untried: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
+/// Tells the queue of everything in the spool, as soon as that can be read. `untried` is what
+/// was in `new/` before the daemon accepted anything.
+pub fn scan_until_done(site: &Site, mut untried: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
     let started = sys::now();
     loop {
-        let loaded = match &untried {
-            Ok(names) => load(tools, names, events),
+        let scanned = match &untried {
+            Ok(names) => scan(site, names, events),
             Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
         };
-        let Err(e) = loaded else { return };
+        let Err(e) = scanned else { return };
         ::log::error!("spool: read the queue: {e}");
-        thread::sleep(RELOAD);
+        thread::sleep(RETRY_INTERVAL);
         if untried.is_err() {
-            untried = tools.spool.names(Place::New);
-            // What came in meanwhile is known, and may be on its way.
+            untried = site.spool.names(Place::New);
+            // The queue knows what was accepted meanwhile, and it may be on its way.
             untried.iter_mut().for_each(|names| names.retain(|name| name.id.seconds() < started));
         }
     }
@@ -50,37 +55,38 @@ pub fn load_at_last(tools: &Tools, mut untried: io::Result<Vec<EntryName>>, even
 /// Tells the queue of everything in the spool, and sweeps it.
 ///
 /// # Errors
-/// When the names in `cur/` cannot be read.
-pub fn load(tools: &Tools, untried: &[EntryName], events: &Sender<Event>) -> io::Result<()> {
-    let mut names = tools.spool.names(Place::Cur)?;
+/// The names in `cur/` cannot be read.
+pub fn scan(site: &Site, untried: &[EntryName], events: &Sender<Event>) -> io::Result<()> {
+    let mut names = site.spool.names(Place::Cur)?;
     names.extend(untried);
     names.sort_unstable();
-    let mut loader = Loader { tools, events, plans: Vec::new(), outstanding: None, awaited: HashSet::new() };
-    // It has ended only when the daemon does.
-    let count = loader.tell(names).unwrap_or_default();
+    let mut scanner = Scanner { site, events, plans: Vec::new(), outstanding: None, awaited: HashSet::new() };
+    // The queue ends early only when the daemon does.
+    let count = scanner.run(names).unwrap_or_default();
     if count > 0 {
         ::log::info!("{count} message{} in the spool", if count == 1 { "" } else { "s" });
     }
-    if let Err(e) = tools.spool.sweep(&loader.awaited) {
+    if let Err(e) = site.spool.sweep(&scanner.awaited) {
         ::log::error!("spool: sweep: {e}");
     }
     Ok(())
 }
 
-struct Loader<'a> {
-    tools: &'a Tools,
+struct Scanner<'a> {
+    site: &'a Site,
     events: &'a Sender<Event>,
+    /// The batch that is being filled.
     plans: Vec<Plan>,
-    /// Hears when the queue has the last batch.
+    /// Receives when the queue has taken in the last batch.
     outstanding: Option<Receiver<()>>,
     /// The reports that entries wait for.
     awaited: HashSet<QueueId>,
 }
 
-impl Loader<'_> {
-    /// Tells of all that have these names, which are sorted; how many messages that
-    /// are. `None` if the queue has ended.
-    fn tell(&mut self, mut names: Vec<EntryName>) -> Option<usize> {
+impl Scanner<'_> {
+    /// Scans the entries with these sorted names; returns how many messages that are, or `None`
+    /// if the queue has ended.
+    fn run(&mut self, mut names: Vec<EntryName>) -> Option<usize> {
         for pair in names.windows(2).filter(|pair| pair[0].id == pair[1].id) {
             self.send(Event::Duplicates(pair[0], pair[1]))?;
         }
@@ -89,19 +95,19 @@ impl Loader<'_> {
         self.send(Event::DuplicatesDone)?;
         names.sort_unstable_by_key(|name| Reverse((name.place, name.id)));
         while let Some(name) = names.pop() {
-            self.look(name)?;
-            if names.len().is_multiple_of(SHRINK) {
+            self.scan_entry(name)?;
+            if names.len().is_multiple_of(SHRINK_EVERY) {
                 names.shrink_to_fit();
             }
         }
-        self.deliver()?;
+        self.send_batch()?;
         self.await_queue()?;
         Some(count)
     }
 
-    fn look(&mut self, name: EntryName) -> Option<()> {
-        // A bug in one entry must not keep the others.
-        match catch_unwind(AssertUnwindSafe(|| worker::scan(self.tools, name))) {
+    fn scan_entry(&mut self, name: EntryName) -> Option<()> {
+        // A bug that one entry triggers must not keep the others from the queue.
+        match catch_unwind(AssertUnwindSafe(|| worker::scan(self.site, name))) {
             Ok(Scan::Deliver(plan)) => self.plans.push(plan),
             Ok(Scan::Repair(awaited)) => {
                 self.awaited.extend(awaited);
@@ -109,11 +115,11 @@ impl Loader<'_> {
             }
             Ok(Scan::Gone) | Err(_) => {}
         }
-        if self.plans.len() < BATCH { Some(()) } else { self.deliver() }
+        if self.plans.len() < BATCH { Some(()) } else { self.send_batch() }
     }
 
-    /// Sends a batch, once the queue has the one before.
-    fn deliver(&mut self) -> Option<()> {
+    /// Sends a batch, once the queue has taken in the one before.
+    fn send_batch(&mut self) -> Option<()> {
         self.await_queue()?;
         let (taken, outstanding) = bounded(1);
         let plans = std::mem::replace(&mut self.plans, Vec::with_capacity(BATCH));
@@ -129,6 +135,3 @@ impl Loader<'_> {
         self.events.send(event).ok()
     }
 }
-
-/// After so many the room of names that were told of is given back.
-const SHRINK: usize = 1 << 16;

@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,8 @@ use crate::config::{Kind, Listen, ListenTls};
 use crate::message::trace::LocalUser;
 use crate::net::Stream;
 use crate::reply;
-use crate::session::{Client, Service, Session, Watch};
+use crate::session::{Client, Notify, Service, Session, Watch};
+use crate::site::Site;
 use crate::smtp::proxy::{self, Source};
 use crate::sys;
 
@@ -94,8 +95,8 @@ impl Listener {
 
 /// The open connections, and the service for new sessions.
 pub struct Server {
-    /// Replaced as a whole by a reload; the lock only guards the replacement.
-    service: RwLock<Arc<Service>>,
+    site: Arc<Site>,
+    notify: Arc<Notify>,
     /// Added to by the accepting thread, removed from by the session's thread.
     connections: Mutex<Connections>,
     closed: Condvar,
@@ -105,19 +106,15 @@ pub struct Server {
 
 impl Server {
     /// A server without connections. `seed` makes session ids differ from those of other runs.
-    pub fn new(service: Arc<Service>, seed: u64) -> Arc<Self> {
+    pub fn new(site: Arc<Site>, notify: Arc<Notify>, seed: u64) -> Arc<Self> {
         Arc::new(Self {
-            service: RwLock::new(service),
+            site,
+            notify,
             connections: Mutex::default(),
             closed: Condvar::new(),
             watch: Watch::default(),
             sessions: AtomicU64::new(seed << 20),
         })
-    }
-
-    /// Replaces the service for sessions that begin from now on.
-    pub fn replace(&self, service: Arc<Service>) {
-        *self.service.write().unwrap_or_else(PoisonError::into_inner) = service;
     }
 
     /// Serves one client on standard input and output, and returns when its session ends.
@@ -388,8 +385,9 @@ impl Server {
         format!("s{:x}", self.sessions.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn service(&self) -> Arc<Service> {
-        Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
+    fn service(&self) -> Service {
+        let (site, notify) = (Arc::clone(&self.site), Arc::clone(&self.notify));
+        Service { settings: site.settings(), site, notify }
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {

@@ -191,8 +191,9 @@ impl Monitor {
     /// Has a file that only root may read opened by a process of its own.
     fn open(&self, path: &Path) -> io::Result<OwnedFd> {
         let (ours, theirs) = pair(SockType::Stream)?;
-        let mut command = this_program(OPENER, theirs);
-        let mut opener = command.env_clear().args(&self.configuration).arg("--").arg(path).spawn()?;
+        // The command, and with it this end of the opener's socket, must not outlive spawn().
+        let mut opener =
+            this_program(OPENER, theirs).env_clear().args(&self.configuration).arg("--").arg(path).spawn()?;
         let end = Instant::now() + OPENER_TIMEOUT;
         loop {
             let mut said = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];

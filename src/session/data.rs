@@ -71,7 +71,7 @@ impl Session<'_> {
                 let only = transaction.envelope.recipients.first().map(|only| &only.address);
                 // What becomes a user's own is the queue's matter: he may have a `.forward`.
                 let own = mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
-                (self.service.wake)(&Committed { name, home: only.zip(own.map(|mailbox| mailbox.path.as_path())) });
+                (self.service.notify)(&Committed { name, home: only.zip(own.map(|mailbox| mailbox.path.as_path())) });
                 told
             }
             Err(reply) => {
@@ -87,8 +87,9 @@ impl Session<'_> {
             [only] if only.original.is_none() && only.action == Action::Deliver => {
                 match self.service.router.route(&only.address) {
                     Route::Mailbox(mailbox) if !mailbox.is_mbox => {
-                        let is_possible = mailbox.owner == Owner::Server || self.service.rights.has_monitor();
-                        Some(mailbox).filter(|mailbox| is_possible && self.service.spool.can_rename_into(&mailbox.path))
+                        let is_possible = mailbox.owner == Owner::Server || self.service.site.rights.has_monitor();
+                        Some(mailbox)
+                            .filter(|mailbox| is_possible && self.service.site.spool.can_rename_into(&mailbox.path))
                     }
                     _ => None,
                 }
@@ -103,7 +104,7 @@ impl Session<'_> {
         transaction: &Transaction,
         is_direct: bool,
     ) -> io::Result<(Draft, String)> {
-        let mut draft = self.service.spool.begin()?;
+        let mut draft = self.service.site.spool.begin()?;
         let received = self.received_line(hello, &draft.id().to_string(), transaction);
         draft.expect(&NewEntry { is_direct, ..NewEntry::queued(&transaction.envelope, &received) })?;
         Ok((draft, received))
@@ -131,7 +132,7 @@ impl Session<'_> {
     }
 
     pub(super) fn verified_name(&mut self) -> Option<String> {
-        let (dns, address) = (&self.service.dns, self.client.address?);
+        let (dns, address) = (&self.service.site.dns, self.client.address?);
         self.name.get_or_insert_with(|| dns.verified_name(address)).clone()
     }
 

@@ -44,7 +44,7 @@ impl Session<'_> {
     }
 
     fn room(&self, size: u64) -> Room {
-        match self.service.spool.has_room(size) {
+        match self.service.site.spool.has_room(size) {
             Ok(true) => Room::Enough,
             Ok(false) => Room::Short,
             Err(e) => {

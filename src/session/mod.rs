@@ -29,24 +29,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::config::{Config, Listen, ListenTls};
-use crate::dns::Dns;
+use crate::config::{Listen, ListenTls};
 use crate::log;
 use crate::message::trace::LocalUser;
 use crate::net::Stream;
 use crate::policy::abuse::End;
 use crate::policy::{self, Facts, Verdict};
-use crate::privsep::Rights;
 use crate::reply::{self, Reply};
-use crate::route::Router;
-use crate::sasl::Logins;
+use crate::site::{Settings, Site};
 use crate::smtp::MAX_COMMAND_LINE;
 use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
-use crate::spool::{EntryName, Spool};
-use crate::submit::senders::Senders;
-use crate::submit::usage::Usage;
-use crate::tls::{Tls, TlsInfo};
+use crate::spool::EntryName;
+use crate::tls::TlsInfo;
 
 mod auth;
 mod data;
@@ -67,28 +62,25 @@ use tally::Tally;
 use transaction::Transaction;
 use xclient::Forwarded;
 
-/// The state that all sessions share.
+/// What a session works with: the site, and the settings that were in force when it began.
 pub struct Service {
-    /// The configuration in force when the session began.
-    pub config: Arc<Config>,
-    /// The router of addresses.
-    pub router: Arc<Router>,
-    /// The senders that each account may use.
-    pub senders: Arc<Senders>,
-    /// The counts of each account.
-    pub usage: Arc<Usage>,
-    /// The spool.
-    pub spool: Arc<Spool>,
-    /// The resolver of client names.
-    pub dns: Arc<Dns>,
-    /// The server's certificates.
-    pub tls: Arc<Tls>,
-    /// The accounts that may log in.
-    pub logins: Arc<Logins>,
-    /// What the monitor does for this server.
-    pub rights: Rights,
-    /// Called for every committed message, after its reply is sent.
-    pub wake: Arc<dyn Fn(&Committed<'_>) + Send + Sync>,
+    /// The settings. Their fields are read as if they were the service's own.
+    pub settings: Arc<Settings>,
+    /// The shared state.
+    pub site: Arc<Site>,
+    /// Called for every message that was committed, once the client has its reply.
+    pub notify: Arc<Notify>,
+}
+
+/// Delivers a committed message, or has the queue do it.
+pub type Notify = dyn Fn(&Committed<'_>) + Send + Sync;
+
+impl std::ops::Deref for Service {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
 }
 
 /// A message that was just committed.

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::mail::rejected;
-use super::{Phase, Service, Session, Step};
+use super::{Phase, Session, Step};
 use crate::address::{Address, AddressError};
 use crate::envelope::Recipient;
 use crate::policy::rcpt::{Found, Lookup, Rcpt};
@@ -91,7 +91,7 @@ impl Session<'_> {
     /// The address with a domain. A literal of this host counts as the local domain (RFC 1123
     /// 5.2.17).
     pub(super) fn qualified(&self, address: &Address) -> Address {
-        let Service { router, config, .. } = self.service;
+        let (router, config) = (&self.service.router, &self.service.config);
         let is_own = |ip: IpAddr| {
             let connected = self.input.source.own_address().map(|own| own.ip());
             let bound = config.listen.iter().map(|listen| listen.address.ip()).filter(|own| !own.is_unspecified());

@@ -42,7 +42,7 @@ impl Session<'_> {
 
     fn count(&self, what: Counted, word: &str, limit: usize) -> Result<(), ()> {
         let Some(account) = self.account() else { return Ok(()) };
-        let answer = self.service.usage.count(account, what, limit);
+        let answer = self.service.site.usage.count(account, what, limit);
         if answer == Allowance::Reached {
             log::limit_reached(&self.client.session, account, word, limit);
         }

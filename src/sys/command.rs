@@ -48,7 +48,7 @@ pub fn end_all() {
 
 /// Waits for those that have ended and were not begun here: where this process is the first one
 /// of a container, they are its children when their parents have ended.
-pub fn bury_orphans() {
+pub fn reap_orphans() {
     let deadline = Instant::now() + GLANCE.1 * 5;
     while Instant::now() < deadline {
         let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);

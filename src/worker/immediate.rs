@@ -5,21 +5,21 @@
 //! of a worker. What does not go well at once is the queue's, as if nothing had
 //! been tried; it alone defers, bounces and tries again.
 
-use super::Tools;
 use crate::deliver::local::maildir::Maildir;
 use crate::log;
 use crate::outcome::Fate;
 use crate::session::Committed;
+use crate::site::Site;
 use crate::users::Owner;
 
 /// Delivers a message to the mailbox where it is at home. False if it is to be
 /// given to the queue.
-pub fn take_home(tools: &Tools, committed: &Committed<'_>) -> bool {
+pub fn deliver_now(site: &Site, committed: &Committed<'_>) -> bool {
     let Some((recipient, path)) = committed.home else { return false };
-    let settings = tools.settings();
+    let settings = site.settings();
     let hostname = &settings.config.hostname;
-    let mailbox = Maildir { path, hostname, owner: &Owner::Server, agents: &tools.agents };
-    let outcome = mailbox.take(&tools.spool, committed.name);
+    let mailbox = Maildir { path, hostname, owner: &Owner::Server, agents: &site.agents };
+    let outcome = mailbox.take(&site.spool, committed.name);
     let Some(outcome) = outcome.filter(|outcome| outcome.fate == Fate::Delivered) else { return false };
     let id = committed.name.id;
     log::attempt(&log::Attempt {

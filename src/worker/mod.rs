@@ -21,7 +21,9 @@ use crate::endpoint::Endpoint;
 use crate::log;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
+use crate::report::rate::Rates;
 use crate::route::Route;
+use crate::site::{Settings, Site};
 use crate::spool::{Entry, EntryName, NoteLine, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
 use crate::users::{Mailbox, Owner};
@@ -31,23 +33,19 @@ mod forward;
 mod here;
 mod immediate;
 mod plan;
-mod rate;
 mod report;
-mod tools;
 
-pub use immediate::take_home;
+pub use immediate::deliver_now;
 use plan::destination;
 pub use plan::{Scan, plan, scan};
-pub use rate::Rates;
-pub use tools::{Settings, Tools};
 
 /// How long an idle worker keeps a connection for the next job.
 const KEEP: Duration = Duration::from_secs(2);
 
 /// Works until the queue hangs up.
-pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender<Event>) {
+pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<Event>) {
     let mut worker =
-        Worker { remote: RemoteDelivery::new(tools.outbound.clone()), tools, contact: Contact::None, address: None };
+        Worker { remote: RemoteDelivery::new(site.outbound.clone()), site, contact: Contact::None, address: None };
     loop {
         let mut job = match worker.next_job(&jobs) {
             Some(job) => job,
@@ -71,7 +69,7 @@ pub fn run(number: usize, tools: Arc<Tools>, jobs: Receiver<Job>, events: Sender
 }
 
 struct Worker {
-    tools: Arc<Tools>,
+    site: Arc<Site>,
     remote: RemoteDelivery,
     /// What the attempt under way showed of its destination, and the address that it used.
     contact: Contact,
@@ -116,18 +114,18 @@ impl Worker {
             Ok(entry) => entry,
             Err(result) => return result,
         };
-        let tools = Arc::clone(&self.tools);
+        let site = Arc::clone(&self.site);
         let mut attempt = Attempt {
             job,
             entry,
-            settings: tools.settings(),
+            settings: site.settings(),
             now: sys::now(),
             taken: false,
             failures: Vec::new(),
             children,
-            spool: &tools.spool,
-            agents: &tools.agents,
-            rates: &tools.rates,
+            spool: &site.spool,
+            agents: &site.agents,
+            rates: &site.report_rates,
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return JobResult::Stale };
         if matches!(self.contact, Contact::AtLimit | Contact::Postponed) {
@@ -142,7 +140,7 @@ impl Worker {
     }
 
     fn open(&self, job: &mut Job) -> Result<Entry, JobResult> {
-        let opened = self.tools.spool.entry_for(job.entry, &job.recipients).and_then(|mut entry| {
+        let opened = self.site.spool.entry_for(job.entry, &job.recipients).and_then(|mut entry| {
             if job.unsynced {
                 entry.sync()?;
                 job.unsynced = false;
@@ -159,11 +157,11 @@ impl Worker {
             }
             Err(Unusable::Gone) => Err(JobResult::Vanished),
             Err(Unusable::Corrupt(why)) => {
-                self.tools.spool.set_aside(job.entry, why);
+                self.site.spool.set_aside(job.entry, why);
                 Err(JobResult::Vanished)
             }
             Err(Unusable::Later(why)) => {
-                self.tools.spool.leave_alone(job.entry, why);
+                self.site.spool.leave_alone(job.entry, why);
                 Err(JobResult::Vanished)
             }
             Err(Unusable::Io(e)) => {
@@ -177,12 +175,12 @@ impl Worker {
     /// anything into it since.
     fn check_given(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
         let Some(uid) = entry.handed_over_to() else { return Ok(()) };
-        let router = &self.tools.settings().router;
+        let router = &self.site.settings().router;
         entry.recipients().iter().try_for_each(|slot| match router.route_of(&slot.recipient) {
             Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
             Route::Temporary(..) => Err(self.later(job)),
             _ => {
-                self.tools.spool.set_aside(entry.name(), "it was given to a user, and is for somebody else");
+                self.site.spool.set_aside(entry.name(), "it was given to a user, and is for somebody else");
                 Err(JobResult::Vanished)
             }
         })
@@ -190,7 +188,7 @@ impl Worker {
 
     /// The whole job again after the first interval, nothing being written down.
     fn later(&self, job: &Job) -> JobResult {
-        let due = sys::now() + self.tools.settings().config.queue.retry_min.as_secs();
+        let due = sys::now() + self.site.settings().config.queue.retry_min.as_secs();
         JobResult::Later { recipients: job.recipients.clone(), due }
     }
 

@@ -9,10 +9,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::LazyLock;
 
-use super::Tools;
 use crate::destination::Destination;
 use crate::queue::{Plan, Planned};
 use crate::route::Route;
+use crate::site::Site;
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, State, Unusable};
 
 /// What is to be done about an entry that was found on disk.
@@ -28,11 +28,11 @@ pub enum Scan {
 
 /// Looks at an entry that was found on disk, and changes nothing: it may have been
 /// accepted since the daemon started, and be at work.
-pub fn scan(tools: &Tools, name: EntryName) -> Scan {
-    match tools.spool.entry(name) {
+pub fn scan(site: &Site, name: EntryName) -> Scan {
+    match site.spool.entry(name) {
         Ok(entry) => {
             let awaited: Vec<QueueId> = entry.awaited().collect();
-            if awaited.is_empty() { Scan::Deliver(plan_of(tools, &entry, true)) } else { Scan::Repair(awaited) }
+            if awaited.is_empty() { Scan::Deliver(plan_of(site, &entry, true)) } else { Scan::Repair(awaited) }
         }
         Err(Unusable::Gone) => Scan::Gone,
         Err(Unusable::Corrupt(_) | Unusable::Later(_)) => Scan::Repair(Vec::new()),
@@ -43,16 +43,16 @@ pub fn scan(tools: &Tools, name: EntryName) -> Scan {
 /// How an entry is to be delivered; `None` if it is gone, if it is corrupt and is now in
 /// `bad/`, or if it is of a later version. No job of it runs. `unsynced` is whether it may have
 /// been written before a crash.
-pub fn plan(tools: &Tools, name: EntryName, unsynced: bool) -> Option<Plan> {
-    let mut entry = match tools.spool.entry(name) {
+pub fn plan(site: &Site, name: EntryName, unsynced: bool) -> Option<Plan> {
+    let mut entry = match site.spool.entry(name) {
         Ok(entry) => entry,
         Err(Unusable::Gone) => return None,
         Err(Unusable::Corrupt(why)) => {
-            tools.spool.set_aside(name, why);
+            site.spool.set_aside(name, why);
             return None;
         }
         Err(Unusable::Later(why)) => {
-            tools.spool.leave_alone(name, why);
+            site.spool.leave_alone(name, why);
             return None;
         }
         Err(Unusable::Io(e)) => return Some(unreadable(name, &e)),
@@ -60,7 +60,7 @@ pub fn plan(tools: &Tools, name: EntryName, unsynced: bool) -> Option<Plan> {
     if let Err(e) = entry.recover(0..entry.recipients().len()) {
         return Some(unreadable(name, &e));
     }
-    Some(plan_of(tools, &entry, unsynced))
+    Some(plan_of(site, &entry, unsynced))
 }
 
 /// Tried again as a whole: what it holds is not known.
@@ -69,8 +69,8 @@ fn unreadable(name: EntryName, error: &io::Error) -> Plan {
     Plan { entry: name, unsynced: true, sender: 0, jobs: vec![Planned::new(Destination::Local)] }
 }
 
-fn plan_of(tools: &Tools, entry: &Entry, unsynced: bool) -> Plan {
-    let router = &tools.settings().router;
+fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
+    let router = &site.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<Destination, usize> = HashMap::new();
     for slot in entry.recipients().iter().filter(|s| s.record.state.is_open()) {

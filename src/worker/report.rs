@@ -7,12 +7,12 @@
 use std::io::{self, Read};
 
 use super::Attempt;
-use super::rate::Whom;
 use crate::address::Address;
 use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
 use crate::outcome::Outcome;
 use crate::report::failure::{self, FailureReport};
+use crate::report::rate::Whom;
 use crate::route::{Expansion, Place};
 use crate::spool::{QueueId, RecipientEntry, State};
 

@@ -59,7 +59,7 @@ pub(super) fn run(name: &str) -> Result<(), Exit> {
     let options = Options::parse(name, std::env::args_os().skip(1)).map_err(|text| usage(vec![text]))?;
     let file = options.config.clone().map(OsString::from).or_else(|| std::env::var_os("PENFOLD_CONFIG"));
     let start = Start::new(file.map(PathBuf::from), true, false);
-    let config = start.glance();
+    let config = start.load_partially();
     match options.mode {
         Mode::Deliver => Ok(deliver(&config.socket, &options)?),
         Mode::Session => Ok(dialogue::pass_through(&config.socket)?),

@@ -19,7 +19,7 @@ use crate::log;
 use crate::privsep::{self, Rights};
 use crate::sasl::Backend;
 
-use crate::worker::Settings;
+use crate::site::Settings;
 
 mod tables;
 

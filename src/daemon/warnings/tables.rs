@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::config::{Config, Users, table};
 use crate::privsep::{Rights, User};
+use crate::site::Settings;
 use crate::users::placeholder;
-use crate::worker::Settings;
 
 /// Users of the system who run programs and are no persons.
 const NO_PERSONS: [&str; 16] = [

@@ -1,0 +1,96 @@
+//! The directories of the spool and the control socket, made by root for the server's user.
+//!
+//! Root makes a directory, or changes its owner, only where nobody else can interfere.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
+use nix::unistd::User;
+
+use super::Start;
+use super::exit::{self, Exit};
+use crate::config::Config;
+use crate::privsep::rootpath::{is_roots, is_roots_alone};
+use crate::privsep::{Rights, user_name};
+use crate::spool::Spool;
+use crate::sys;
+
+impl Start {
+    /// Starts the monitor, makes the directories that are missing, drops root's rights, and opens
+    /// the spool as the server's user.
+    ///
+    /// # Errors
+    /// A directory cannot be made, root's rights cannot be dropped, or the spool cannot be opened.
+    pub(super) fn open_spool(&self, config: &Config) -> Result<(Arc<Spool>, Rights), Exit> {
+        let started = self.start_monitor(config);
+        let needed = [config.spool.as_path(), config.socket.parent().unwrap_or(Path::new("/"))];
+        let failed = |path: &Path, e| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), &e);
+        let (as_root, user) = (sys::is_root(), &config.user);
+        for directory in needed.iter().filter(|_| as_root) {
+            make_for(directory, user).map_err(|e| failed(directory, e))?;
+        }
+        if as_root {
+            take_over(&config.spool, user).map_err(|e| failed(&config.spool, e))?;
+        }
+        self.become_user(config)?;
+        for directory in needed.iter().filter(|directory| as_root && !directory.exists()) {
+            make_all(directory).map_err(|e| failed(directory, e))?;
+        }
+        let rights = started.unwrap_or_else(|e| {
+            ::log::error!("start the monitor: {e}; mail for users of the system waits");
+            Rights::Alone
+        });
+        let spool = Spool::open(&config.spool).map_err(|e| {
+            let mut exit = Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e);
+            if exit.code == exit::NOPERM {
+                let (user, spool) = (user_name(), config.spool.display());
+                exit.text.push(format!("the spool must be the user's that runs it: chown -R {user} {spool}"));
+            }
+            exit
+        })?;
+        Ok((spool, rights))
+    }
+}
+
+/// Makes a missing directory, as root, for the server's user. Does nothing where others than
+/// root may write.
+fn make_for(directory: &Path, user: &str) -> io::Result<()> {
+    let above = directory.ancestors().find(|path| path.exists());
+    if above.is_none_or(|above| above == directory || !is_roots_alone(above)) {
+        return Ok(());
+    }
+    make_all(directory)?;
+    let Some(found) = User::from_name(user)? else { return Ok(()) };
+    chown(directory, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
+}
+
+/// Makes the server's user the owner of an empty spool that is root's, such as a new volume of
+/// a container. A spool with anything in it stays as it is.
+fn take_over(spool: &Path, user: &str) -> io::Result<()> {
+    let Ok(directory) = fs::File::options().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(spool) else {
+        return Ok(());
+    };
+    if !is_roots_alone(spool) || !is_roots(&directory.metadata()?) || !is_empty(spool)? {
+        return Ok(());
+    }
+    let Some(found) = User::from_name(user)? else { return Ok(()) };
+    fchown(&directory, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
+}
+
+/// Whether a directory has nothing in it but what a new file system has.
+fn is_empty(directory: &Path) -> io::Result<bool> {
+    for file in fs::read_dir(directory)? {
+        if file?.file_name() != "lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn make_all(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)
+}

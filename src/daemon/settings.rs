@@ -1,0 +1,177 @@
+//! Reading the configuration and its tables: at the start, at a reload, and for `-n`.
+//!
+//! At a start all errors in the configuration are fatal, and errors in tables are logged. At
+//! a reload any error leaves the old settings in force.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::engine::{self, Engine};
+use super::exit::{self, Exit};
+use super::{DEFAULT_CONFIG, Start, permissions, warnings};
+use crate::config::{self, Config, ConfigError, LogTo, TableFile, table};
+use crate::log;
+use crate::privsep::Rights;
+use crate::queue::Event;
+use crate::sasl::server::set_key;
+use crate::sasl::throttle::Throttle;
+use crate::site::Settings;
+use crate::spool::Spool;
+use crate::sys;
+
+impl Start {
+    /// The configuration.
+    ///
+    /// # Errors
+    /// All errors in it.
+    pub fn load(&self) -> Result<Config, Exit> {
+        let loaded = match &self.config {
+            Some(path) => config::load(path),
+            None => config::parse(Path::new(DEFAULT_CONFIG), ""),
+        };
+        loaded.map_err(|errors| Exit::of_config(&errors))
+    }
+
+    /// The configuration as far as it can be read, for programs that any user may run. Such a
+    /// user may not be able to read every file that it names, and can send mail whatever is
+    /// wrong elsewhere in it.
+    pub fn load_partially(&self) -> Config {
+        config::examine(self.path()).0.unwrap_or_else(config::default)
+    }
+
+    /// The aliases file that the configuration names, whatever is wrong with the rest of it.
+    ///
+    /// # Errors
+    /// All errors in a configuration that cannot be read; the file is not there.
+    pub fn aliases(&self) -> Result<TableFile, Exit> {
+        let (config, errors) = match &self.config {
+            Some(path) => config::examine(path),
+            None => (Some(config::default()), Vec::new()),
+        };
+        match config.map(|config| config.local.aliases) {
+            None => Err(Exit::of_config(&errors)),
+            Some(file) if file.path.as_os_str().is_empty() => {
+                let is_meant = |error: &ConfigError| error.text.starts_with("local.aliases: ");
+                Err(Exit::of_config(&errors.into_iter().filter(is_meant).collect::<Vec<_>>()))
+            }
+            Some(file) => Ok(file),
+        }
+    }
+
+    /// `-n`: reads configuration and tables, and logs the warnings of a start to standard error.
+    ///
+    /// # Errors
+    /// All errors in them.
+    pub fn examine(&self) -> Result<(), Exit> {
+        log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
+        let (settings, rights) = self.read_again(None, Arc::default())?;
+        sys::raise_descriptor_limit();
+        self.warn_early(&settings.config, &rights);
+        let sockets: Vec<_> = settings.config.listen.iter().map(|listen| listen.address).collect();
+        warnings::tell(&settings, &rights, &sockets);
+        warnings::of_a_start(&settings.config, self.foreground);
+        permissions::try_log(&settings.config.log)
+            .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(&settings.config.log), &e))
+    }
+
+    /// Reads configuration and tables again, and puts them into force if they have no errors.
+    /// `started` is the configuration of the start, of which some keys stay in force.
+    pub(super) fn reload(&self, engine: &Engine, started: &Config) {
+        log::reopen();
+        let site = &engine.site;
+        let throttle = Arc::clone(&site.settings().logins.throttle);
+        let settings = match self.read_again(Some(&site.rights), throttle) {
+            Ok((settings, _)) => Arc::new(settings),
+            Err(exit) => {
+                exit.text.iter().for_each(|line| ::log::error!("{line}"));
+                ::log::error!("the configuration has errors: the old one stays in force");
+                return;
+            }
+        };
+        warnings::of_changes(started, &settings.config, &site.rights);
+        warnings::tell(&settings, &site.rights, &site.outbound.local);
+        keep_key(&site.spool, &settings);
+        engine.send(Event::Settings(engine::queue_settings(&settings)));
+        site.replace(settings);
+        ::log::info!("configuration and tables read again");
+    }
+
+    /// Reads configuration and tables; the errors of both are reported together. Without
+    /// `rights` a monitor is started, and this process becomes the server's user, if it is root.
+    fn read_again(&self, rights: Option<&Rights>, throttle: Arc<Throttle>) -> Result<(Settings, Rights), Exit> {
+        let (mut wrong, mut rights) = (Vec::new(), rights.cloned());
+        let (config, mut errors) = match &self.config {
+            Some(path) => config::examine(path),
+            None => (Some(self.load()?), Vec::new()),
+        };
+        if let Some(config) = &config {
+            if rights.is_none() {
+                rights = self.start_monitor(config).inspect_err(|e| ::log::error!("start the monitor: {e}")).ok();
+            }
+            wrong.extend(self.become_user(config).err().into_iter().flat_map(|exit| exit.text));
+        }
+        let rights = rights.unwrap_or_default();
+        let settings = match config.map(|config| self.settings(config, &rights, throttle)) {
+            Some(Ok((settings, faults))) => {
+                errors.extend(faults);
+                Some(settings)
+            }
+            Some(Err(more)) => {
+                errors.extend(more);
+                None
+            }
+            None => None,
+        };
+        match settings {
+            Some(settings) if errors.is_empty() && wrong.is_empty() => Ok((settings, rights)),
+            _ => {
+                wrong.extend(errors.iter().map(ToString::to_string));
+                Err(Exit { code: exit::CONFIG, text: wrong })
+            }
+        }
+    }
+
+    /// As [`Settings::open`], with the errors of permissions explained.
+    pub(super) fn settings(
+        &self,
+        config: Config,
+        rights: &Rights,
+        throttle: Arc<Throttle>,
+    ) -> Result<(Settings, Vec<ConfigError>), Vec<ConfigError>> {
+        let names = permissions::Names::of(self.path(), &config);
+        let explained = |errors: Vec<ConfigError>| errors.into_iter().map(|error| names.explain(error)).collect();
+        match Settings::open(config, rights, throttle) {
+            Ok((settings, faults)) => Ok((settings, explained(faults))),
+            Err(errors) => Err(explained(errors)),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
+    }
+
+    /// The warnings that come before all others.
+    pub(super) fn warn_early(&self, config: &Config, rights: &Rights) {
+        if let Some(path) = &self.config {
+            warnings::of_configuration(path);
+        }
+        warnings::of_homes(config, rights);
+    }
+}
+
+/// Logs the errors in tables with which a start goes on, a limited number for each file.
+pub(super) fn log_faults(faults: &[ConfigError]) {
+    for of_one in faults.chunk_by(|one, other| one.file == other.file) {
+        table::told(of_one).for_each(|error| ::log::error!("{error}"));
+        let file = of_one.first().map(|error| error.file.display().to_string()).unwrap_or_default();
+        ::log::warn!("{file}: has errors: what can be read of it is in force, and mail for the rest waits");
+    }
+}
+
+/// Sets the key of the made-up salts that clients get for unknown accounts: they must stay
+/// the same over restarts.
+pub(super) fn keep_key(spool: &Spool, settings: &Settings) {
+    if !settings.logins.backend.mechanisms(false).is_empty() {
+        spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: keep a key: {e}"));
+    }
+}

@@ -1,14 +1,13 @@
-//! The text of a client on its way into the spool, below our own Received: field.
+//! The header that a client sends, below our own Received: field.
 //!
-//! Whatever is put in front of a text must not become one with it. A first line that
-//! begins with a blank, or is no field, begins the body and gets an empty line before it;
-//! a line `From ...` of a mailbox file is removed from before the first field. Fields
-//! Return-Path: are removed, since the final delivery adds the only one (RFC 5321 4.4).
-//! The fields that say how often the message was here and elsewhere are counted on the
-//! way. Nothing else of the header and no octet of the body is changed. How the text is
-//! cut into pieces makes no difference; at most [`MAX_LINE`] octets of a line are held.
-
-use std::io::{self, Write};
+//! Lines that are prepended must not become a part of the client's text. So a first line that
+//! begins with a blank, or is not a field, begins the body and gets an empty line before it, and
+//! the postmark of a mailbox file, `From ...`, is removed from before the first field. Return-Path:
+//! is removed too, since the final delivery adds the only one (RFC 5321 4.4). Nothing else of the
+//! header and no byte of the body is changed.
+//!
+//! The fields that show how often the message was here and elsewhere are counted. Where the text
+//! is cut into pieces makes no difference; at most [`MAX_LINE`] octets of a line are held.
 
 use crate::address::{self, Address};
 use crate::message::field::{Lines, MAX_LINE, Part, Piece};
@@ -16,61 +15,6 @@ use crate::policy::message::Trace;
 use crate::smtp::MAX_OWN_DELIVERIES;
 
 const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
-
-/// A text that goes into `W`.
-pub struct HeaderScan<'a, W> {
-    out: W,
-    header: Header<'a>,
-    /// Lines of the header that are ready.
-    ready: Vec<u8>,
-}
-
-impl<'a, W: Write> HeaderScan<'a, W> {
-    /// A text of which nothing has come yet; `is_local` knows the local domains.
-    pub fn new(out: W, is_local: &'a dyn Fn(&str) -> bool) -> Self {
-        Self { out, header: Header::new(is_local), ready: Vec::new() }
-    }
-
-    /// What the whole text has gone into.
-    ///
-    /// # Errors
-    /// Those of writing what was held.
-    pub fn finish(mut self) -> io::Result<W> {
-        self.header.finish(&mut self.ready);
-        self.out.write_all(&self.ready)?;
-        Ok(self.out)
-    }
-
-    /// What the trace fields say; `recipients` are those of the message.
-    pub fn trace<'r>(&self, mut recipients: impl Iterator<Item = &'r Address>) -> Trace {
-        let deliveries = &self.header.filter.deliveries;
-        let is_same = |one: &Address, other: &Address| {
-            one.domain() == other.domain() && one.local().eq_ignore_ascii_case(other.local())
-        };
-        let has_had = |recipient: &Address| deliveries.iter().any(|one| is_same(one, recipient));
-        Trace {
-            hops: self.header.filter.hops,
-            own_deliveries: deliveries.len(),
-            was_delivered: !deliveries.is_empty() && recipients.all(has_had),
-        }
-    }
-}
-
-impl<W: Write> Write for HeaderScan<'_, W> {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let body = self.header.feed(text, &mut self.ready);
-        if !self.ready.is_empty() {
-            self.out.write_all(&self.ready)?;
-            self.ready.clear();
-        }
-        self.out.write_all(body)?;
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
 
 /// The part of a message that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,14 +30,15 @@ enum At {
 }
 
 /// The header of a message that arrives in pieces.
-struct Header<'a> {
+#[derive(Debug, Default)]
+pub struct HeaderScan {
     lines: Lines,
-    filter: Filter<'a>,
+    filter: Filter,
 }
 
 /// Decides which lines of a header are kept, and counts.
-struct Filter<'a> {
-    is_local: &'a dyn Fn(&str) -> bool,
+#[derive(Debug)]
+struct Filter {
     at: At,
     /// The postmark, as long as no field has followed it.
     postmark: Vec<u8>,
@@ -104,37 +49,60 @@ struct Filter<'a> {
     deliveries: Vec<Address>,
 }
 
-impl<'a> Header<'a> {
-    fn new(is_local: &'a dyn Fn(&str) -> bool) -> Self {
-        let (postmark, deliveries) = (Vec::new(), Vec::new());
-        let filter = Filter { is_local, at: At::Start, postmark, is_kept: true, hops: 0, deliveries };
-        Self { lines: Lines::default(), filter }
+impl Default for Filter {
+    fn default() -> Self {
+        Self { at: At::Start, postmark: Vec::new(), is_kept: true, hops: 0, deliveries: Vec::new() }
     }
+}
 
-    /// Takes a piece of the text and adds what is ready to `out`; returns what belongs to the body.
-    fn feed<'t>(&mut self, text: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {
+impl HeaderScan {
+    /// Takes a piece of the text and adds what is ready to `out`; returns what belongs to the
+    /// body. `is_local` knows the local domains.
+    pub fn feed<'t>(&mut self, text: &'t [u8], is_local: &dyn Fn(&str) -> bool, out: &mut Vec<u8>) -> &'t [u8] {
         let mut left = text;
         while self.filter.at != At::Body
             && let Some(piece) = self.lines.next(&mut left)
         {
-            self.filter.take(&piece, out);
+            self.filter.take(&piece, is_local, out);
         }
         left
     }
 
     /// Adds what is held when the text has ended.
-    fn finish(&mut self, out: &mut Vec<u8>) {
+    pub fn finish(&mut self, is_local: &dyn Fn(&str) -> bool, out: &mut Vec<u8>) {
         if let Some(piece) = self.lines.finish() {
-            self.filter.take(&piece, out);
+            self.filter.take(&piece, is_local, out);
         }
         self.filter.begin_body(out);
     }
+
+    /// Whether the header has ended: all that comes then is the body.
+    pub fn is_over(&self) -> bool {
+        self.filter.at == At::Body
+    }
+
+    /// What the trace fields say; `recipients` are those of the message.
+    pub fn trace<'r>(&self, mut recipients: impl Iterator<Item = &'r Address>) -> Trace {
+        let deliveries = &self.filter.deliveries;
+        let is_same = |one: &Address, other: &Address| {
+            one.domain() == other.domain() && one.local().eq_ignore_ascii_case(other.local())
+        };
+        let has_had = |recipient: &Address| deliveries.iter().any(|one| is_same(one, recipient));
+        Trace {
+            hops: self.filter.hops,
+            own_deliveries: deliveries.len(),
+            was_delivered: !deliveries.is_empty() && recipients.all(has_had),
+        }
+    }
 }
 
-impl Filter<'_> {
-    fn take(&mut self, piece: &Piece<'_>, out: &mut Vec<u8>) {
+impl Filter {
+    fn take(&mut self, piece: &Piece<'_>, is_local: &dyn Fn(&str) -> bool, out: &mut Vec<u8>) {
         let text = match piece {
             Piece::Line(part, line) => {
+                if let Part::Field(name, body) = part {
+                    self.count(name, body, is_local);
+                }
                 self.is_kept = self.keeps(*part, line, out);
                 line
             }
@@ -164,9 +132,8 @@ impl Filter<'_> {
                 self.at = At::Body;
             }
             (_, Part::Stray) => self.at = At::Doubtful,
-            (at, Part::Field(name, body)) => {
+            (at, Part::Field(name, _)) => {
                 self.postmark.clear();
-                self.count(name, body);
                 if name.eq_ignore_ascii_case(b"Return-Path") && at != At::Doubtful {
                     return false;
                 }
@@ -187,12 +154,12 @@ impl Filter<'_> {
         }
     }
 
-    fn count(&mut self, name: &[u8], body: &[u8]) {
+    fn count(&mut self, name: &[u8], body: &[u8], is_local: &dyn Fn(&str) -> bool) {
         if name.eq_ignore_ascii_case(b"Received") {
             self.hops += 1;
         } else if name.eq_ignore_ascii_case(b"Delivered-To") && self.deliveries.len() < MAX_OWN_DELIVERIES {
             let address = std::str::from_utf8(body).ok().and_then(|body| Address::parse(body.trim()).ok());
-            self.deliveries.extend(address.filter(|address| (self.is_local)(address.domain())));
+            self.deliveries.extend(address.filter(|address| is_local(address.domain())));
         }
     }
 }
@@ -205,14 +172,14 @@ mod tests {
     fn pass(text: &[u8]) -> (String, usize, usize) {
         let is_local = |domain: &str| domain == "here";
         let passed = |cuts: &[usize]| {
-            let mut incoming = HeaderScan::new(Vec::new(), &is_local);
-            let mut start = 0;
+            let (mut scan, mut out, mut start) = (HeaderScan::default(), Vec::new(), 0);
             for &cut in cuts.iter().chain([&text.len()]) {
-                incoming.write_all(&text[start..cut]).expect("memory");
+                let body = scan.feed(&text[start..cut], &is_local, &mut out);
+                out.extend_from_slice(body);
                 start = cut;
             }
-            let counts = (incoming.header.filter.hops, incoming.header.filter.deliveries.len());
-            (String::from_utf8(incoming.finish().expect("memory")).expect("text"), counts.0, counts.1)
+            scan.finish(&is_local, &mut out);
+            (String::from_utf8(out).expect("text"), scan.filter.hops, scan.filter.deliveries.len())
         };
         let whole = passed(&[]);
         for cut in 0..text.len() {

@@ -5,15 +5,18 @@
 //! and write by themselves, for an exchange and a handshake. Whether a client, sender,
 //! recipient or message is accepted is decided by [`policy`]. Replies to pipelined commands
 //! are sent together (RFC 2920). Any misbehaviour of a client leads to a reply or the end of
-//! the session, never to a panic. A message is accepted if and only if [`data`] has committed
-//! it.
+//! the session, never to a panic. A message is accepted if and only if [`receive`] has
+//! committed it.
 //!
 //! - `auth`: AUTH
-//! - `data`: DATA, and the message
-//! - `header_scan`: the header of a message on its way into the spool
+//! - `changes`: every change to a message before the commit
+//! - `data`: DATA: reads the text up to the dot
+//! - `header_scan`: what is removed from a client's header, and what its trace fields say
 //! - `hello`: HELO, EHLO, HELP and RSET; the offered extensions
+//! - `incoming`: a message that is being received, from its first byte to the commit
 //! - `mail`: MAIL
 //! - `rcpt`: RCPT
+//! - `receive`: the beginning, the commit and the 250 of a message, for any command
 //! - `secure`: STARTTLS
 //! - `submission`: rewritten senders, limits per account, completed headers
 //! - `tally`: the counts of errors and refusals
@@ -44,11 +47,14 @@ use crate::spool::EntryName;
 use crate::tls::TlsInfo;
 
 mod auth;
+mod changes;
 mod data;
 mod header_scan;
 mod hello;
+mod incoming;
 mod mail;
 mod rcpt;
+mod receive;
 mod secure;
 mod submission;
 mod tally;

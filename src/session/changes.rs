@@ -1,0 +1,98 @@
+//! Every change that is made to a message between the client and the commit.
+//!
+//! - `submit::HeaderFilter` completes and checks the header of a submitted message.
+//! - [`HeaderScan`] removes what would not be a part of the message below our own fields.
+//! - The lines to prepend stand before the text: our Received:.
+//!
+//! No byte of the body is changed.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use super::header_scan::HeaderScan;
+use crate::address::Address;
+use crate::policy::message::Trace;
+use crate::route::{Place, Router};
+use crate::submit::{HeaderFilter, Refusal};
+
+/// The changes to one message.
+#[derive(Debug)]
+pub struct Changes {
+    filter: HeaderFilter,
+    scan: HeaderScan,
+    /// Says which domains are local.
+    router: Arc<Router>,
+    prepended: String,
+}
+
+impl Changes {
+    /// The changes by `filter`, with `prepended` lines before the text.
+    pub fn new(filter: HeaderFilter, router: Arc<Router>, prepended: String) -> Self {
+        Self { filter, scan: HeaderScan::default(), router, prepended }
+    }
+
+    /// Takes a piece of the text and writes what is ready.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn take(&mut self, text: &[u8], out: &mut dyn Write) -> io::Result<()> {
+        let Self { filter, scan, router, .. } = self;
+        filter.feed(text, &mut Scanned { scan, router, out })
+    }
+
+    /// Writes what is held when the text has ended.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { filter, scan, router, .. } = self;
+        filter.finish(&mut Scanned { scan, router, out: &mut *out })?;
+        let mut ready = Vec::new();
+        scan.finish(&is_local(router), &mut ready);
+        out.write_all(&ready)
+    }
+
+    /// The lines that stand before the text.
+    pub fn prepended(&self) -> &str {
+        &self.prepended
+    }
+
+    /// The reason for rejecting a submitted message, once there is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.filter.refusal()
+    }
+
+    /// What the trace fields of the text say; `recipients` are those of the message.
+    pub fn trace<'r>(&self, recipients: impl Iterator<Item = &'r Address>) -> Trace {
+        self.scan.trace(recipients)
+    }
+}
+
+fn is_local(router: &Router) -> impl Fn(&str) -> bool {
+    |domain| router.place(domain) == Place::Local
+}
+
+/// A writer of the text that the scan keeps.
+struct Scanned<'a> {
+    scan: &'a mut HeaderScan,
+    router: &'a Router,
+    out: &'a mut dyn Write,
+}
+
+impl Write for Scanned<'_> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if self.scan.is_over() {
+            self.out.write_all(text)?;
+            return Ok(text.len());
+        }
+        let mut ready = Vec::new();
+        let body = self.scan.feed(text, &is_local(self.router), &mut ready);
+        self.out.write_all(&ready)?;
+        self.out.write_all(body)?;
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,128 @@
+//! A message from its first byte to the reply, the same for every command that brings one.
+//!
+//! [`Session::begin_message`] makes an [`Incoming`], the command feeds it, and
+//! [`Session::end_message`] commits it. The 250 is sent only after the commit.
+
+use std::io;
+use std::sync::Arc;
+
+use super::changes::Changes;
+use super::hello::Hello;
+use super::incoming::{Ending, Incoming, storage_trouble};
+use super::transaction::Transaction;
+use super::xclient::Forwarded;
+use super::{Committed, Session};
+use crate::envelope::Action;
+use crate::log;
+use crate::message::trace::{self, Origin, Received};
+use crate::outcome::Encryption;
+use crate::reply::{self, Reply};
+use crate::route::Route;
+use crate::spool::{EntryName, NewEntry};
+use crate::users::{Mailbox, Owner};
+
+/// A message that was committed.
+pub(super) struct Accepted {
+    name: EntryName,
+    /// The mailbox that the file can be renamed into.
+    mailbox: Option<Mailbox>,
+}
+
+impl Session<'_> {
+    /// Begins a message.
+    pub(super) fn begin_message(&mut self, hello: &Hello, transaction: &Transaction) -> Result<Incoming, Reply> {
+        let mut draft = self.service.site.spool.begin().map_err(|e| storage_trouble(&e))?;
+        let id = draft.id().to_string();
+        let received = self.received_field(hello, &id, transaction);
+        let mailbox = self.only_mailbox(transaction);
+        let entry = NewEntry { is_direct: mailbox.is_some(), ..NewEntry::queued(&transaction.envelope, &received) };
+        draft.expect(&entry).map_err(|e| storage_trouble(&e))?;
+        let changes = Changes::new(self.header_filter(&id, transaction), Arc::clone(&self.service.router), received);
+        Ok(Incoming::new(draft, mailbox, changes, self.service.config.limits.message_size))
+    }
+
+    /// Commits a message that has ended, or says why not.
+    pub(super) fn end_message(
+        &mut self,
+        incoming: Incoming,
+        hello: &Hello,
+        transaction: &Transaction,
+    ) -> Result<Accepted, Reply> {
+        let apply = |verdict| self.apply(verdict);
+        let ending = Ending { envelope: &transaction.envelope, is_held: false, facts: self.facts(), apply: &apply };
+        let (name, mailbox) = incoming.end(&ending)?;
+        let origin = self.origin(transaction.forwarded.as_ref());
+        log::accepted(&log::Accepted {
+            id: &name.id,
+            session: &self.client.session,
+            sender: transaction.envelope.sender.as_ref(),
+            recipients: transaction.envelope.recipients.len(),
+            size: name.size,
+            peer: &origin.peer,
+            via: &origin.via,
+            ident: &origin.ident,
+            protocol: self.protocol(hello),
+            tls: self.tls_info.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.version, tls.cipher)),
+            user: self.login.as_deref().or(self.client.local_user.as_ref().map(|user| user.login.as_str())),
+            caller: self.client.local_user.as_ref().map(|user| (user.uid, user.program.as_str())),
+        });
+        Ok(Accepted { name, mailbox })
+    }
+
+    /// Sends the 250, and has the message delivered.
+    pub(super) fn confirm(&mut self, accepted: &Accepted, transaction: &Transaction) -> io::Result<()> {
+        // The client does not wait for the delivery.
+        self.log_unlogged_refusals();
+        self.tally.begin_anew();
+        let said = self.say(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
+        let only = transaction.envelope.recipients.first().map(|only| &only.address);
+        // A mailbox of a user is left to the queue: the user may have a `.forward`.
+        let own = accepted.mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
+        let home = only.zip(own.map(|mailbox| mailbox.path.as_path()));
+        (self.service.notify)(&Committed { name: accepted.name, home });
+        said
+    }
+
+    /// The Maildir of the only recipient, if the file can be renamed into it, or linked.
+    fn only_mailbox(&self, transaction: &Transaction) -> Option<Mailbox> {
+        match transaction.envelope.recipients.as_slice() {
+            [only] if only.original.is_none() && only.action == Action::Deliver => {
+                match self.service.router.route(&only.address) {
+                    Route::Mailbox(mailbox) if !mailbox.is_mbox => {
+                        let is_possible = mailbox.owner == Owner::Server || self.service.site.rights.has_monitor();
+                        Some(mailbox)
+                            .filter(|mailbox| is_possible && self.service.site.spool.can_rename_into(&mailbox.path))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// The trace field (RFC 5321 4.4).
+    fn received_field(&mut self, hello: &Hello, id: &str, transaction: &Transaction) -> String {
+        let recipient = transaction.named.as_ref();
+        let is_hidden = self.hides_client();
+        let name = if is_hidden { None } else { self.verified_name() };
+        let origin = match &self.client.local_user {
+            Some(user) => Origin::LocalUser(user),
+            None => Origin::Client(trace::Client {
+                address: self.client.address,
+                name: name.as_deref(),
+                is_local: self.client.is_local,
+                hello: &hello.name,
+                forwarded: transaction.forwarded.as_ref().and_then(Forwarded::trace),
+                protocol: self.protocol(hello),
+                tls: self.tls_info.as_ref().map(|tls| (tls.version, tls.cipher)),
+            }),
+        };
+        let (hostname, date) = (self.hostname(), &trace::date(&log::local_time()));
+        Received { hostname, id, origin, is_hidden, recipient, date }.to_string()
+    }
+
+    pub(super) fn verified_name(&mut self) -> Option<String> {
+        let (dns, address) = (&self.service.site.dns, self.client.address?);
+        self.name.get_or_insert_with(|| dns.verified_name(address)).clone()
+    }
+}

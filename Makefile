@@ -1,21 +1,21 @@
 # How penfold is built, tried, tested and installed. GNU make, 4.3 or later.
 #
 #   make            build penfoldd and penfoldctl
-#   make run        try it: a mail server in a scratch directory
+#   make run        run a mail server in a scratch directory
 #   make test       all tests
 #   make interop    mail exchanged with other mail software
 #   make powercut   a thousand power cuts, by root, in a quarter of an hour
 #   make soak       an hour of everything at once; SECONDS=3600 SEED=
 #   make fuzz       an hour of random input; SECONDS=3600
-#   make bench      tables and plots of what mail costs; ARGS=sessions for one series
+#   make bench      measure performance, with tables and plots; ARGS=sessions for one series
 #   make check      format, lints, man pages
-#   make install    programs, pages, samples, units; prefix=/usr/local DESTDIR= and
-#                   the other variables below; `make uninstall` takes them away
-#   make install-sendmail    sendmail, mailq and newaliases of this system become
-#                   penfold's; `make uninstall-sendmail` brings the old ones back
+#   make install    install programs, pages, samples and units; prefix=/usr/local DESTDIR=
+#                   and the other variables below; `make uninstall` removes them
+#   make install-sendmail    replace the system's sendmail, mailq and newaliases;
+#                   `make uninstall-sendmail` restores them
 
-# GNU's names. The daemon is at home in /etc, /var and /run, so these are the
-# defaults. An empty directory for systemd's files leaves them out.
+# The directory variables of the GNU standards; /etc, /var and /run are the defaults of the
+# programs too. An empty directory for files of systemd means that they are not installed.
 PREFIX        = /usr/local
 SYSCONFDIR    = /etc
 DESTDIR       =
@@ -38,7 +38,7 @@ INSTALL = install
 MANDOC  = mandoc
 SETUP   = tests/setup
 
-# Cargo reads this variable too; what it built must be looked for in the same place.
+# The same directory that cargo uses.
 TARGET   = $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = $(TARGET)/release/penfoldd $(TARGET)/release/penfoldctl
 SOURCES  = Cargo.toml Cargo.lock $(shell find src -type f)
@@ -65,9 +65,9 @@ FILL_IN = sed $(foreach name,$(IN_TEMPLATES),-e 's,@$(name)@,$($(name)),g')
 
 all: $(PROGRAMS)
 
-# A real file with real prerequisites, so that `make install` as root finds it
-# up to date and does not need cargo. The touch is for the program that did not
-# depend on what changed: cargo leaves its date alone, and make would ask again.
+# Real files with real prerequisites, so that `make install` as root finds them up to date
+# and does not need cargo. cargo does not update the date of a program that a change does
+# not affect, hence the touch.
 $(PROGRAMS) &: $(SOURCES)
 	$(CARGO) build --release --locked
 	touch $(PROGRAMS)
@@ -88,12 +88,12 @@ interop:
 	$(SETUP)
 	@tests/all --test interop -- --include-ignored
 
-# The tests make some seventy cuts; these are for a change of how mail is kept.
+# `make test` includes about seventy cuts; these are for changes of the spool.
 powercut:
 	$(SETUP)
 	PENFOLD_CUTS=1000 $(CARGO) test --locked --test storage powercut::what_got -- --nocapture
 
-# A minute of it is in `make test`. A failure tells the seed of its choices.
+# `make test` includes one minute of it. A failure prints the seed of its random choices.
 soak: SECONDS = 3600
 soak:
 	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \
@@ -105,20 +105,20 @@ fuzz:
 	PENFOLD_FUZZ=$$(($(SECONDS) / 5)) $(CARGO) test --locked \
 		--test fuzz -- --nocapture --test-threads=2
 
-# Speed is never a reason to fail. See penfold-performance(7).
+# Fails only if it does not work, not if it is slow. See penfold-performance(7).
 bench:
 	$(SETUP)
 	$(CARGO) bench --locked --bench bench -- $(ARGS)
 
-# mandoc's exit status ignores what is below -W; silence is the only success.
+# mandoc must print nothing; its exit status does not report messages below the level of -W.
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@echo '$(MANDOC) -T lint -W warning man/*'
 	@said=$$($(MANDOC) -T lint -W warning man/* 2>&1) && test -z "$$said" || { printf '%s\n' "$$said"; exit 1; }
 
-# The samples always go to the documentation; the configuration is written once,
-# and from then on it is its owner's. (A dangling link is somebody's choice too.)
+# The samples are always installed as documentation. An existing configuration is not
+# changed, not even a dangling symbolic link.
 install: $(PROGRAMS)
 	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(LINKS) $(DOC)/examples $(dir $(CONF))
 	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(sbindir)
@@ -139,12 +139,12 @@ install: $(PROGRAMS)
 	test -e $(CONF) || test -h $(CONF) || $(INSTALL) -m 644 $(DOC)/examples/penfold.conf $(CONF)
 	@DESTDIR=$(DESTDIR) SPOOL=$(localstatedir)/spool/penfold etc/install.sh user $(addsuffix /penfold.conf,$(sysusersdir)) $(addsuffix /penfold.conf,$(tmpfilesdir))
 
-# copies FOLDER,DIRECTORY: where the system looks for these samples.
+# copies FOLDER,DIRECTORY: installs the samples of a folder where the system looks for them.
 copies = $(if $(2),for sample in $(filter etc/$(1)/%,$(SAMPLES)); do \
 		$(INSTALL) -D -m 644 $(DOC)/examples/$${sample#etc/} $(DESTDIR)$(2)/$${sample##*/} || exit; \
 	done)
 
-# Configuration, spool and mail stay, and so does the user. What still runs is ended first.
+# Configuration, spool, mail and user are kept. Fails while a daemon runs.
 uninstall:
 	@DESTDIR=$(DESTDIR) etc/install.sh running $(sbindir)/penfoldctl
 	@DESTDIR=$(DESTDIR) etc/install.sh no-sendmail $(LINKS)

@@ -254,7 +254,7 @@ fn a_server_for_people_too() {
     if !is_inside("debian::a_server_for_people_too") {
         return;
     }
-    let debian = Debian::new("mx.example.org", "# Mail for one domain, and from");
+    let debian = Debian::new("mx.example.org", "# Mail for one domain, and submission");
     shell(&aside("install -d"));
     let (certificate, key) = debian.authority.make("mx.example.org", 90);
     write("/etc/penfold/cert.pem", 0o644, &certificate);
@@ -278,7 +278,7 @@ fn a_workstation_with_a_login() {
     if !is_inside("debian::a_workstation_with_a_login") {
         return;
     }
-    let debian = Debian::new("desk.example.org", "# Everything goes to a mail server that wants a login.");
+    let debian = Debian::new("desk.example.org", "# Everything goes to a mail server that requires a login.");
     write("/etc/penfold/credentials", 0o600, &format!("{}\n", aside("mx.example.org:desk:")));
     write("/etc/aliases", 0o644, &format!("{}\n", aside("root: jon@")));
     let (hub, _daemon) = (debian.hub(), debian.start());
@@ -296,7 +296,7 @@ fn a_relay() {
     if !is_inside("debian::a_relay") {
         return;
     }
-    let debian = Debian::new("gate.example.org", "# In front of a mail store");
+    let debian = Debian::new("gate.example.org", "# A relay in front of a mail store");
     write("/etc/penfold/routes", 0o644, "example.org store.example.org\nfriend.example 192.0.2.10\n");
     shell("install -d -o mail -g mail -m 700 /var/spool/penfold");
     let (hub, _daemon) = (debian.hub(), debian.start());
@@ -342,7 +342,7 @@ fn a_host_for_itself() {
     if !is_inside("debian::a_host_for_itself") {
         return;
     }
-    let debian = Debian::new("web.example.org", "# Cron and its kin");
+    let debian = Debian::new("web.example.org", "# Mail from programs such as cron");
     let daemon = debian.start();
     debian.sendmail("root", "anna");
     mail(&daemon, "/home/anna/Maildir", 1);

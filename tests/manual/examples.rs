@@ -57,12 +57,12 @@ examples! {
     a_forward_sorts: "penfold-aliases.5", "|/usr/bin/procmail";
     a_workstation: "penfold.conf.5", "# Everything goes to the mail server of the network.";
     a_server: "penfold.conf.5", "# Mail for one domain, in Maildirs";
-    a_server_for_people_too: "penfold.conf.5", "# Mail for one domain, and from";
-    a_workstation_with_a_login: "penfold.conf.5", "# Everything goes to a mail server that wants a login.";
-    a_relay: "penfold.conf.5", "# In front of a mail store";
+    a_server_for_people_too: "penfold.conf.5", "# Mail for one domain, and submission";
+    a_workstation_with_a_login: "penfold.conf.5", "# Everything goes to a mail server that requires a login.";
+    a_relay: "penfold.conf.5", "# A relay in front of a mail store";
     a_null_client: "penfold.conf.5", "# Nothing is delivered here";
     a_host_at_a_provider: "penfold.conf.5", "# Everything goes to a provider";
-    a_host_for_itself: "penfold.conf.5", "# Cron and its kin";
+    a_host_for_itself: "penfold.conf.5", "# Mail from programs such as cron";
 }
 
 /// All examples of a page.
@@ -680,7 +680,7 @@ fn a_server_for_people_too(example: String) {
 }
 
 fn a_workstation_with_a_login(example: String) {
-    let server = self::example("penfold.conf.5", "# Mail for one domain, and from");
+    let server = self::example("penfold.conf.5", "# Mail for one domain, and submission");
     let (server, authority, [port, _]) = server_for_people(&server);
     let mx = server.serve();
     let dns = Dns::zone("mx.example.org A 127.0.0.1\n");

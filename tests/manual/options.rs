@@ -212,6 +212,74 @@ fn the_log_has_the_keys_of_its_page_and_no_others() {
     assert_eq!(told, used);
 }
 
+// Texts of warnings and errors
+
+/// Parts of a diagnostic that are filled in when it is printed.
+const VARIABLES: [&str; 26] = [
+    "path",
+    "text",
+    "number",
+    "name",
+    "address",
+    "id",
+    "file",
+    "line",
+    "column",
+    "key",
+    "user",
+    "domain",
+    "host",
+    "mode",
+    "sign",
+    "network",
+    "length",
+    "why",
+    "destination",
+    "certificate",
+    "signal",
+    "code",
+    "limit",
+    "new",
+    "and",
+    "more",
+];
+
+/// Diagnostics that the system prints, or that are put together from several strings.
+const NOT_IN_SOURCE: [&str; 2] = ["accept: Too many open files", "write path: No space left on device"];
+
+#[test]
+fn the_diagnostics_of_the_log_are_in_the_source() {
+    // A backslash at the end of a line continues a string, without the blanks of the next one.
+    let source = source(&["src"]);
+    let mut pieces = source.split("\\\n");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    let source = pieces.fold(first, |text, piece| text + piece.trim_start());
+    let page = pages::page("penfold-log.5");
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It \"")?.strip_suffix('"'));
+    let items: Vec<&str> = items.filter(|item| !NOT_IN_SOURCE.contains(item)).collect();
+    assert!(items.len() > 120, "{items:?}");
+    let missing = items.into_iter().filter_map(|item| {
+        // The longest part without variables and punctuation must be in the source.
+        let mut parts = vec![String::new()];
+        for word in item.split(' ') {
+            let bare = word.trim_end_matches([':', ';', ',', '.']);
+            let is_fixed = bare.chars().all(|c| c.is_alphabetic() || c == '\'') && !VARIABLES.contains(&bare);
+            if is_fixed && !bare.is_empty() {
+                let part = parts.last_mut().expect("never empty");
+                *part += if part.is_empty() { "" } else { " " };
+                *part += bare;
+            }
+            if !is_fixed || bare != word {
+                parts.push(String::new());
+            }
+        }
+        let longest = parts.into_iter().max_by_key(String::len).unwrap_or_default();
+        (!source.contains(&longest)).then(|| format!("{item}: no {longest:?}"))
+    });
+    let missing: Vec<String> = missing.collect();
+    assert!(missing.is_empty(), "the source does not contain\n{}", missing.join("\n"));
+}
+
 // Exit statuses
 
 /// The source of some files, without their tests.

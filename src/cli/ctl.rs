@@ -43,7 +43,7 @@ pub(super) fn run() -> Result<(), Exit> {
         ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
         ["passwd", name] => passwd(name),
         [] => Err(usage("a command is missing".into())),
-        _ => Err(usage(format!("'{}' is not understood", words.join(" ")))),
+        _ => Err(usage(format!("'{}' is not a command", words.join(" ")))),
     }
 }
 
@@ -78,7 +78,7 @@ fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> 
     let is_unused = spool.is_unused()?;
     control::list(&spool, &config.queue.schedule(), &[], None, out)?;
     out.flush()?;
-    Ok(if is_unused { "no daemon has run yet" } else { "no daemon runs: this is what the spool has" })
+    Ok(if is_unused { "no daemon has run yet" } else { "no daemon is running; this list is from the spool" })
 }
 
 /// Has the daemon try deferred messages now: all, or those of one id or domain.

@@ -31,7 +31,7 @@ pub fn line(name: &str) -> io::Result<String> {
         let (first, second) = (ask("Password: ")?, ask("Again: ")?);
         drop(quiet);
         if first != second {
-            return Err(wrong("the two are not the same"));
+            return Err(wrong("the passwords do not match"));
         }
         first
     } else {
@@ -40,7 +40,7 @@ pub fn line(name: &str) -> io::Result<String> {
     if password.is_empty() {
         return Err(wrong("the password is empty"));
     }
-    let secret = Scram::make(&password).ok_or_else(|| wrong("that cannot be a password"))?;
+    let secret = Scram::make(&password).ok_or_else(|| wrong("this password cannot be used"))?;
     Ok(format!("{name}:{secret}:\n"))
 }
 

@@ -91,15 +91,15 @@ fn show(
 }
 
 fn recipient(slot: &RecipientEntry, note: &Note, when: &str) -> String {
-    let who = address::path(Some(&slot.recipient.address));
+    let path = address::path(Some(&slot.recipient.address));
     if slot.record.last == 0 {
         return format!(
-            "{who}  {}",
+            "{path}  {}",
             when.strip_prefix(", ").filter(|when| !when.is_empty()).unwrap_or("not tried yet")
         );
     }
     let result = note.last_result(&slot.recipient.address).map(|result| format!(", {result}")).unwrap_or_default();
-    format!("{who}  deferred{when}{result}")
+    format!("{path}  deferred{when}{result}")
 }
 
 /// A time span such as `45s`, `12m`, `7h` or `3d`.

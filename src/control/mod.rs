@@ -37,10 +37,10 @@ pub use server::{bind, serve};
 pub const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The answer to a request that the user may not make.
-const FORBIDDEN: &str = "you may not do that";
+const FORBIDDEN: &str = "permission denied";
 
 /// The answer beyond a limit on connections.
-pub const BUSY: &str = "too many are asking";
+pub const BUSY: &str = "too many connections";
 
 /// The error text if no daemon listens.
 pub fn not_running(socket: &Path, error: &io::Error) -> String {

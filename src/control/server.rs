@@ -90,7 +90,7 @@ fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Conne
     let started = thread::Builder::new().name("control".into()).stack_size(STACK).spawn(run);
     if started.is_err() {
         spare.set_nonblocking(true)?;
-        spare.write_all(b"the system has no thread for an answer\n")?;
+        spare.write_all(b"the system has no thread for another client\n")?;
     }
     started.map(drop)
 }
@@ -108,8 +108,8 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             Ok(())
         }
         ["verify", address] => {
-            let (goes, text) = control.verify(address);
-            stream.write_all(format!("ok\n{}\n{text}", if goes { "yes" } else { "no" }).as_bytes())
+            let (is_deliverable, text) = control.verify(address);
+            stream.write_all(format!("ok\n{}\n{text}", if is_deliverable { "yes" } else { "no" }).as_bytes())
         }
         ["queue"] if is_privileged(uid) => list(stream, control, None),
         // Finding the messages of one user takes reading all of them: one user at a time.
@@ -201,14 +201,14 @@ fn command(mut stream: UnixStream, words: &[&str], control: &Control) -> io::Res
                 control.notify(name);
                 stream.write_all(b"ok\n")
             }
-            None => stream.write_all(b"that names no message\n"),
+            None => stream.write_all(b"malformed queue id\n"),
         },
         _ => stream.write_all(NOT_UNDERSTOOD),
     }
 }
 
 /// The answer to a malformed or unknown request.
-const NOT_UNDERSTOOD: &[u8] = b"that is not understood\n";
+const NOT_UNDERSTOOD: &[u8] = b"malformed request\n";
 
 /// Reads a line without its end, within [`CLIENT_TIMEOUT`] altogether; `None` if it is too long.
 fn read_line(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {

@@ -31,8 +31,9 @@ pub fn verify(router: &Router, text: &str) -> (bool, String) {
 }
 
 /// The destination of a recipient in words, or an exit code and the reason for a failure.
-type Destination = Result<String, (u8, String)>;
+type DestinationText = Result<String, (u8, String)>;
 
+/// The answer, as far as it is known.
 #[derive(Default)]
 struct Answer {
     is_deliverable: bool,
@@ -41,17 +42,19 @@ struct Answer {
 }
 
 impl Answer {
-    fn add(&mut self, who: &str, destination: Destination) {
+    /// Adds a line for one recipient.
+    fn add(&mut self, name: &str, destination: DestinationText) {
         self.is_deliverable |= destination.is_ok();
-        let (Ok(what) | Err((_, what))) = &destination;
+        let (Ok(text) | Err((_, text))) = &destination;
         // Writing to a string cannot fail.
-        let _ = writeln!(self.lines, "{who}: {what}");
+        let _ = writeln!(self.lines, "{name}: {text}");
         if let Err((code, _)) = destination {
             // A temporary failure of one recipient makes the whole answer temporary.
             self.code = self.code.filter(|_| code != TEMPFAIL).or(Some(code));
         }
     }
 
+    /// Adds a line for each final recipient of an address.
     fn follow(&mut self, router: &Router, address: &Address) {
         let expansion = match router.place(address.domain()) {
             Place::Local => router.expand(address),
@@ -67,16 +70,16 @@ impl Answer {
                 }
             };
             for recipient in finals {
-                let who = named(address, &recipient.address);
+                let name = named(address, &recipient.address);
                 let route = router.route_of(&recipient);
                 let list = if route == Route::List { router.list(&recipient.address) } else { Ok(None) };
                 match list.unwrap_or_else(|why| {
-                    self.add(&who, Err(temporary(&why)));
+                    self.add(&name, Err(temporary(&why)));
                     None
                 }) {
-                    None => self.add(&who, destination(&route, &recipient.action)),
+                    None => self.add(&name, destination(&route, &recipient.action)),
                     Some(list) if seen.insert(recipient.address.clone()) => {
-                        let others = self.add_files(&who, list);
+                        let others = self.add_files(&name, list);
                         if !others.is_empty() {
                             let expansion = router.expand_members(&recipient.address, &others, None);
                             todo.push((recipient.address, expansion));
@@ -88,12 +91,12 @@ impl Answer {
         }
     }
 
-    /// The files of a list; its other members.
-    fn add_files(&mut self, who: &str, list: List) -> Vec<Member> {
+    /// Adds a line for each file that a list includes, and returns its other members.
+    fn add_files(&mut self, name: &str, list: List) -> Vec<Member> {
         let mut others = Vec::new();
         for member in list.members {
             match member {
-                Member::Include(file) => self.add(who, Ok(format!("list {file}"))),
+                Member::Include(file) => self.add(name, Ok(format!("list {file}"))),
                 other => others.push(other),
             }
         }
@@ -101,10 +104,12 @@ impl Answer {
     }
 }
 
+/// The name of a recipient: its address, and before it the address that led to it.
 fn named(address: &Address, last: &Address) -> String {
     if last == address { last.to_string() } else { format!("{address} -> {last}") }
 }
 
+/// The final recipients of an expansion, or an exit code and the reason for a failure.
 fn expanded(expansion: Expansion) -> Result<Vec<Recipient>, (u8, String)> {
     match expansion {
         Expansion::Finals(finals) => Ok(finals),
@@ -114,7 +119,7 @@ fn expanded(expansion: Expansion) -> Result<Vec<Recipient>, (u8, String)> {
     }
 }
 
-fn destination(route: &Route, action: &Action) -> Destination {
+fn destination(route: &Route, action: &Action) -> DestinationText {
     match route {
         Route::Mailbox(mailbox) => Ok(format!("mailbox {}{}", mailbox.path.display(), condition(mailbox, action))),
         Route::Command(command, _) => Ok(format!("command |{command}")),

@@ -101,10 +101,10 @@ fn header(report: &FailureReport, original: &[u8], boundary: &str) -> String {
 /// The subject, with the original's own, which users search their mailboxes for. It may have
 /// encoded words (RFC 2047), which are kept whole.
 fn subject(report: &FailureReport, original: &[u8]) -> String {
-    let what = if report.sender.is_some() { "Undelivered mail" } else { "Undelivered report" };
+    let title = if report.sender.is_some() { "Undelivered mail" } else { "Undelivered report" };
     match field(original, "Subject").filter(|s| (1..=200).contains(&s.len()) && is_printable(s)) {
-        Some(subject) => format!("{what}: {subject}"),
-        None => what.to_owned(),
+        Some(subject) => format!("{title}: {subject}"),
+        None => title.to_owned(),
     }
 }
 
@@ -122,13 +122,13 @@ fn plain_words(report: &FailureReport, original: &[u8], is_whole: bool) -> Strin
     paragraph(&mut text, "", &format!("This is the mail system at {}.", report.hostname));
     paragraph(&mut text, "", &opening(report, original));
     for reason in reasons {
-        let (what, advice) = reason.words();
+        let (what_happened, advice) = reason.words();
         let tried = if reason.is_late() {
             format!(" within {}", span(report.now.saturating_sub(report.arrival)))
         } else {
             String::new()
         };
-        paragraph(&mut text, "", &format!("{what}{tried}:"));
+        paragraph(&mut text, "", &format!("{what_happened}{tried}:"));
         let failures = report.failures.iter().enumerate().filter(|(_, (_, o))| Reason::of(o) == reason);
         for (number, (recipient, outcome)) in failures {
             text += &format!("    {}\n", recipient_name(recipient));
@@ -159,14 +159,16 @@ fn opening(report: &FailureReport, original: &[u8]) -> String {
     };
     let sent = field(original, "Date").filter(|d| (1..=60).contains(&d.len()) && is_printable(d));
     let sent = sent.unwrap_or_else(|| date(report.arrival));
-    let whom = if report.failures.len() == 1 { "this address" } else { "these addresses" };
+    let addresses = if report.failures.len() == 1 { "this address" } else { "these addresses" };
     match report.sender {
         Some(_) => {
-            format!("Your message{quoted}, sent {sent}, could not be delivered to {whom}. It will not be tried again.")
+            format!(
+                "Your message{quoted}, sent {sent}, could not be delivered to {addresses}. It will not be tried again."
+            )
         }
         None => format!(
             "The message{quoted}, sent {sent}, has no sender who could be notified: most likely it is a report about \
-             other mail. It could not be delivered to {whom}, and will not be tried again. Only you are notified."
+             other mail. It could not be delivered to {addresses}, and will not be tried again. Only you are notified."
         ),
     }
 }

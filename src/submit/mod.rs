@@ -32,7 +32,7 @@ use senders::Identity;
 /// The longest header that is checked and completed, in octets.
 pub const MAX_HEADER: usize = 128 << 10;
 
-/// What is known of a message that is submitted.
+/// The facts about a submitted message.
 #[derive(Debug)]
 pub struct Submission {
     /// The name of this host, for Message-ID.
@@ -82,7 +82,7 @@ impl HeaderFilter {
         Self { submission: None, header: Section::new(0), refusal: None }
     }
 
-    /// Takes a piece of the text and writes what is ready; after a refusal, nothing.
+    /// Takes a piece of the text and writes it as far as it is ready; after a refusal, nothing.
     ///
     /// # Errors
     /// Those of `out`.
@@ -97,7 +97,7 @@ impl HeaderFilter {
         if self.refusal.is_some() { Ok(()) } else { out.write_all(rest) }
     }
 
-    /// Writes what is held when the text has ended.
+    /// Ends the text, and writes the rest of it.
     ///
     /// # Errors
     /// Those of `out`.

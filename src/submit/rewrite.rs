@@ -93,7 +93,7 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
             (address.local().to_ascii_lowercase().into(), domain.into())
         }
     };
-    let target = target(to).map_err(|what| (to, what))?;
+    let target = target(to).map_err(|error| (to, error))?;
     match table.entry(key) {
         Entry::Occupied(first) => Err((from, format!("{from} is already on line {}", first.get().line))),
         Entry::Vacant(slot) => {

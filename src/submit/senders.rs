@@ -96,7 +96,7 @@ impl Senders {
         let mut lines: Vec<_> = unused.map(|((name, _), row)| (row.line, name)).collect();
         lines.sort_unstable();
         let warning = |line, name| {
-            ConfigError::new(self.table.path(), line, 1, format!("this has no effect: nobody logs in as {name}"))
+            ConfigError::new(self.table.path(), line, 1, format!("this has no effect: no user logs in as {name}"))
         };
         lines.into_iter().map(|(line, name)| warning(line, name)).collect()
     }
@@ -169,13 +169,13 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
     if login.ends_with(':') {
         return Err((login, "expected a login and addresses, without a colon".to_owned()));
     }
-    let who = Address::parse(login).map_err(|error| (login, error.to_string()))?;
-    let grants = words.map(|word| grant(word, first_domain).map_err(|what| (word, what)));
+    let user = Address::parse(login).map_err(|error| (login, error.to_string()))?;
+    let grants = words.map(|word| grant(word, first_domain).map_err(|error| (word, error)));
     let grants = grants.collect::<Result<Vec<_>, _>>()?;
     if grants.is_empty() {
         return Err((login, "expected addresses after the login".to_owned()));
     }
-    match table.entry((who.local().to_ascii_lowercase().into(), who.domain().into())) {
+    match table.entry((user.local().to_ascii_lowercase().into(), user.domain().into())) {
         Entry::Occupied(mut first) => {
             // Neither of two contradictory lines counts.
             first.get_mut().grants.clear();
@@ -290,9 +290,9 @@ mod tests {
         let senders = senders("# x\njon *\nMary @x\nanna@frogbog.test *\npaul@elsewhere.test *\n");
         let logins = ["jon@frogbog.test", "anna@razorback.test", "paul@elsewhere.test"];
         let unused = senders.unused(|name| logins.contains(&name));
-        let told: Vec<_> = unused.iter().map(|e| (e.line, e.column, e.text.as_str())).collect();
-        let text = |name: &str| format!("this has no effect: nobody logs in as {name}");
-        assert_eq!(told, [(3, 1, &*text("mary")), (4, 1, &*text("anna"))]);
+        let warnings: Vec<_> = unused.iter().map(|e| (e.line, e.column, e.text.as_str())).collect();
+        let text = |name: &str| format!("this has no effect: no user logs in as {name}");
+        assert_eq!(warnings, [(3, 1, &*text("mary")), (4, 1, &*text("anna"))]);
     }
 
     #[test]

@@ -96,23 +96,23 @@ fn nothing_that_is_said_to_the_control_socket_does_harm() {
     assert!(say(&site, b"submit a%20b\nQUIT\r\n").starts_with("ok\n220 "));
     assert_eq!(say(&site, b"verify \"a%20b\"@x.test\n"), "ok\nyes\n\"a b\"@x.test: mx:x.test\n");
     assert_eq!(say(&site, b"flush a%20b\n"), "ok\n0\n");
-    assert_eq!(say(&site, b"wake a%20b\n"), "that names no message\n");
+    assert_eq!(say(&site, b"wake a%20b\n"), "malformed queue id\n");
     for bytes in not_understood {
-        assert_eq!(say(&site, bytes), "that is not understood\n", "{bytes:?}");
+        assert_eq!(say(&site, bytes), "malformed request\n", "{bytes:?}");
     }
     for name in
         ["x", "../../etc/passwd", "1K0TVZ6PH81DZ9JHPQF,S=", "1K0TVZ6PH81DZ9JHPQF,S=0", "1,S=99999999999999999999"]
     {
-        assert_eq!(say(&site, format!("wake {name}\n").as_bytes()), "that names no message\n", "{name}");
+        assert_eq!(say(&site, format!("wake {name}\n").as_bytes()), "malformed queue id\n", "{name}");
     }
     // It is not there; and what has no end is not read to it.
     assert_eq!(say(&site, b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n"), "ok\n");
     let answer = say(&site, &endless);
-    assert!(answer.is_empty() || answer == "that is not understood\n", "{answer}");
+    assert!(answer.is_empty() || answer == "malformed request\n", "{answer}");
     // The silent ones have all the places; they are left after a while, and mail goes on.
     let silent: Vec<UnixStream> =
         (0..220).map(|_| UnixStream::connect(site.path("penfold.sock")).expect("a socket")).collect();
-    daemon.wait_until("the end of places", || say(&site, b"flush\n") == "too many are asking\n");
+    daemon.wait_until("the end of places", || say(&site, b"flush\n") == "too many connections\n");
     assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
     assert!(daemon.settles(&site));
     holds(&site, "ada", "one");

@@ -118,8 +118,8 @@ fn a_line_of_a_table_that_has_no_effect() {
         &[
             &format!("credentials:3:1: {none} mial.example.net"),
             "credentials:4:1: the user is a number: the host stands here without its port",
-            "senders:2:1: this has no effect: nobody logs in as jonn",
-            "senders:3:1: this has no effect: nobody logs in as mary",
+            "senders:2:1: this has no effect: no user logs in as jonn",
+            "senders:3:1: this has no effect: no user logs in as mary",
         ],
     );
     // Mended but for one, and read again.

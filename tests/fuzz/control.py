@@ -20,7 +20,7 @@ import time
 
 # Longer than the daemon waits for anything here.
 PATIENCE = 20
-HEADS = {b"ok\n", b"you may not do that\n", b"too many are asking\n", b"that is not understood\n", b"that names no message\n"}
+HEADS = {b"ok\n", b"permission denied\n", b"too many connections\n", b"malformed request\n", b"malformed queue id\n"}
 REPLY = re.compile(rb"[2345][0-5][0-9][ -][^\x00-\x1f\x7f]*\r")
 ACCEPTED = re.compile(rb"250 2\.0\.0 (\w+) Message accepted")
 

@@ -36,9 +36,9 @@ fn stand_in(site: &Site, says: &'static [&'static str]) {
 
 #[test]
 fn what_the_daemon_answers_is_what_programs_say() {
-    const BUSY: &str = "too many are asking\n";
+    const BUSY: &str = "too many connections\n";
     const GONE: &str = "";
-    const THREAD: &str = "the system has no thread for an answer\n";
+    const THREAD: &str = "the system has no thread for another client\n";
     let down = "ok\n421 4.3.0 razorback.test Going down\r\n";
     for (name, arguments, says, code, words) in [
         ("sendmail", &["jon"][..], GONE, 75, "sendmail: the mail system does not answer: * message not sent"),
@@ -60,20 +60,26 @@ fn what_the_daemon_answers_is_what_programs_say() {
             75,
             "421 4.3.0 The mail system is not running*sendmail: the mail system does not answer: *",
         ),
-        ("sendmail", &["-bv", "jon"], BUSY, 75, "sendmail: the mail system does not answer: too many are asking"),
+        ("sendmail", &["-bv", "jon"], BUSY, 75, "sendmail: the mail system does not answer: too many connections"),
         ("sendmail", &["-bv", "jon"], GONE, 75, "sendmail: the mail system does not answer: *"),
-        ("sendmail", &["-q"], BUSY, 75, "sendmail: ask the daemon: too many are asking"),
-        ("mailq", &[], BUSY, 75, "mailq: list the queue in *: too many are asking"),
-        ("mailq", &[], THREAD, 75, "mailq: list the queue in *: the system has no thread for an answer"),
-        ("penfoldctl", &["queue"], BUSY, 75, "penfoldctl: list the queue in *: too many are asking"),
+        ("sendmail", &["-q"], BUSY, 75, "sendmail: ask the daemon: too many connections"),
+        ("mailq", &[], BUSY, 75, "mailq: list the queue in *: too many connections"),
+        ("mailq", &[], THREAD, 75, "mailq: list the queue in *: the system has no thread for another client"),
+        ("penfoldctl", &["queue"], BUSY, 75, "penfoldctl: list the queue in *: too many connections"),
         ("penfoldctl", &["queue"], GONE, 74, "penfoldctl: list the queue in *: *"),
-        ("penfoldctl", &["queue"], "you may not do that\n", 77, "penfoldctl: only root and * may list the queue"),
+        ("penfoldctl", &["queue"], "permission denied\n", 77, "penfoldctl: only root and * may list the queue"),
         ("penfoldctl", &["queue"], "ok\n-- the list ends here: x\n", 0, "-- the list ends here: x"),
         ("penfoldctl", &["queue"], "ok\n\x1b[2J\tj\u{f6}n\u{9b}2J\r\x7f\n", 0, "?[2J\tj\u{f6}n\u{fffd}?2J??"),
         ("penfoldctl", &["queue"], "no\x1b[2J\n", 75, "penfoldctl: list the queue in *: no?[2J"),
-        ("penfoldctl", &["flush"], THREAD, 75, "penfoldctl: ask the daemon: the system has no thread for an answer"),
+        (
+            "penfoldctl",
+            &["flush"],
+            THREAD,
+            75,
+            "penfoldctl: ask the daemon: the system has no thread for another client",
+        ),
         ("penfoldctl", &["flush"], GONE, 74, "penfoldctl: ask the daemon: *"),
-        ("penfoldctl", &["flush"], "you may not do that\n", 77, "penfoldctl: only root and * may run the queue"),
+        ("penfoldctl", &["flush"], "permission denied\n", 77, "penfoldctl: only root and * may run the queue"),
         ("penfoldctl", &["flush", "x"], "ok\n0\n", 69, "penfoldctl: nothing waits for x"),
         ("penfoldctl", &["flush", "x"], "ok\n2\n", 0, ""),
     ] {
@@ -92,15 +98,15 @@ fn what_the_daemon_answers_is_what_programs_say() {
 fn who_is_not_let_in_tries_for_a_minute() {
     let site = Site::new();
     let whole = "ok\n220 x\r\n250 x\r\n250 x\r\n250 x\r\n354 x\r\n250 x\r\n221 x\r\n";
-    stand_in(&site, Box::leak(Box::new(["too many are asking\n", "too many are asking\n", whole])));
+    stand_in(&site, Box::leak(Box::new(["too many connections\n", "too many connections\n", whole])));
     assert_eq!(told(&sendmail(&site, &["jon"], b"hello\n")), (0, String::new()));
     let site = Site::new();
-    stand_in(&site, &["too many are asking\n"]);
+    stand_in(&site, &["too many connections\n"]);
     let Some(clock) = Clock::new(&site) else { return };
     let (mut slow, begun) = (command(&site, "sendmail", &["jon"]), std::time::Instant::now());
     clock.hurry(&mut slow, 50);
     let (code, said) = told(&feed(&mut slow, b"hello\n"));
-    assert_eq!((code, said.as_str()), (75, "sendmail: too many are asking: message not sent\n"));
+    assert_eq!((code, said.as_str()), (75, "sendmail: too many connections: message not sent\n"));
     let took = begun.elapsed().as_millis() * 50;
     assert!((60_000..200_000).contains(&took), "{took}");
 }
@@ -156,7 +162,7 @@ fn places_are_counted_by_user_and_altogether() {
             asks.args(["--reuid", &uid, "--clear-groups"]).arg(inside.get_program()).args(inside.get_args());
             let (code, said) = told(&feed(asks.env("PENFOLD_CONFIG", site.path("penfold.conf")), b""));
             assert_eq!(code == 0, is_let_in, "{uid} beside {users:?}: {said}");
-            assert_eq!(said.contains("too many are asking"), !is_let_in, "{uid} beside {users:?}: {said}");
+            assert_eq!(said.contains("too many connections"), !is_let_in, "{uid} beside {users:?}: {said}");
         }
         drop(holder.stdin.take());
         assert!(holder.wait().expect("a child").success());

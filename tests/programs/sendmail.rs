@@ -192,7 +192,7 @@ fn whoever_gets_no_message_is_told_why_and_nobody_else_gets_it() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "-- queue is empty\n");
     assert_eq!(
         (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
-        (Some(0), "mailq: no daemon runs: this is what the spool has\n")
+        (Some(0), "mailq: no daemon is running; this list is from the spool\n")
     );
     assert_eq!((site.mail("jon").len(), site.spooled().len()), (0, 0));
 }

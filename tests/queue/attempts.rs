@@ -40,7 +40,7 @@ fn penfoldctl(site: &Site, arguments: &[&str]) -> Output {
 fn listing(site: &Site) -> Vec<String> {
     let has_daemon = UnixStream::connect(site.path("penfold.sock")).is_ok();
     let output = penfoldctl(site, &["queue"]);
-    let aside = if has_daemon { "" } else { "penfoldctl: no daemon runs: this is what the spool has\n" };
+    let aside = if has_daemon { "" } else { "penfoldctl: no daemon is running; this list is from the spool\n" };
     assert!(output.status.success() && output.stderr == aside.as_bytes(), "{output:?}");
     String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect()
 }

@@ -17,7 +17,7 @@ use crate::message::recipients::{Unreadable, recipients};
 /// The longest header that is searched, in octets.
 pub const MAX_HEADER: usize = 1 << 20;
 
-/// The start of a message: its header, and what was read with it.
+/// The front of a message: its header, and the start of its body as far as it was read.
 #[derive(Debug)]
 pub struct Head {
     header: Section,

@@ -1,4 +1,4 @@
-//! The readers of header sections (RFC 5322 2.2): what a field is, and where a header ends.
+//! The readers of header sections (RFC 5322 2.2), and the rules for fields and the end of a header.
 //!
 //! All parts of the program that look at a header use this module, so that none of them finds a
 //! field where another finds text. The rules, with LF as the line end:
@@ -9,7 +9,7 @@
 //! - An empty line ends the header.
 //! - A postmark, the line `From ...` between the messages of a mailbox file, may stand before the
 //!   first field.
-//! - Any other line is stray. A reader that decides what a message says ([`Section`]) takes it as
+//! - Any other line is stray. A reader that interprets a message ([`Section`]) takes it as
 //!   the start of the body; a reader that only counts or shows fields ([`Lines`], [`fields`])
 //!   goes on behind it.
 
@@ -197,7 +197,7 @@ impl Section {
         text
     }
 
-    /// Tells that the text has ended.
+    /// Ends the text.
     pub fn finish(&mut self) {
         if self.state == State::Open && self.last_line() < self.text.len() {
             self.end_line();
@@ -217,8 +217,8 @@ impl Section {
         self.text.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// What was taken and does not belong to the header: the line that ends it, or the line at
-    /// which it became too long.
+    /// The text that was taken but does not belong to the header: the line that ends it, or the
+    /// line that made it too long.
     pub fn behind(&self) -> &[u8] {
         self.text.get(self.end..).unwrap_or_default()
     }

@@ -103,7 +103,7 @@ fn all_readers_have_one_idea_of_a_header() {
         let postmark = text.len() - head.len() - behind.len();
         assert_eq!([&text.as_bytes()[..postmark], &head, &behind].concat(), text.as_bytes());
         assert!(postmark == 0 || (strict > 0 && want.starts_with("Postmark")), "{text:.60}");
-        // The lenient reader of a whole text finds what the one of pieces does.
+        // The readers of a whole text and of pieces find the same.
         let names = |name: &[u8]| String::from_utf8_lossy(name).chars().take(20).collect::<String>();
         let whole: Vec<String> =
             fields(text.as_bytes()).filter(|f| !f.name.is_empty()).map(|f| names(f.name)).collect();

@@ -17,7 +17,7 @@ impl Outcome {
         let (fate, status, what) = match ended {
             Ended::Code(0) => (Fate::Delivered, Status(2, 0, 0), ""),
             Ended::Code(64) => (Fate::Failed, Status(5, 3, 0), "it was used wrongly"),
-            Ended::Code(65) => (Fate::Failed, Status(5, 6, 0), "the message is not as it should be"),
+            Ended::Code(65) => (Fate::Failed, Status(5, 6, 0), "the message is malformed"),
             Ended::Code(66) => (Fate::Failed, Status(5, 3, 0), "it has nothing to read"),
             Ended::Code(67) => (Fate::Failed, Status(5, 1, 1), "no such user"),
             Ended::Code(68) => (Fate::Failed, Status(5, 1, 2), "no such host"),
@@ -30,7 +30,7 @@ impl Outcome {
             Ended::Code(75) => (Fate::Deferred, Status(4, 3, 0), "not now"),
             Ended::Code(76) => (Fate::Failed, Status(5, 5, 0), "trouble with a protocol"),
             Ended::Code(77) => (Fate::Failed, Status(5, 7, 0), "permission denied"),
-            Ended::Code(78) => (Fate::Deferred, Status(4, 3, 5), "it is not set up right"),
+            Ended::Code(78) => (Fate::Deferred, Status(4, 3, 5), "it is not configured correctly"),
             Ended::Code(126) => (Fate::Deferred, Status(4, 3, 5), "it may not be run"),
             Ended::Code(127) => (Fate::Deferred, Status(4, 3, 5), "there is no such command"),
             Ended::Code(_) => (Fate::Failed, Status(5, 3, 0), ""),
@@ -125,9 +125,9 @@ impl Outcome {
             return Self::from_reply(command, reply);
         }
         let why = match (logged_in, starttls) {
-            (true, _) => "the host wants a login other than the one there is for it",
-            (false, true) => "the host wants a login or TLS first, and is configured with neither",
-            (false, false) => "the host wants a login, and there are no credentials for it",
+            (true, _) => "the host requires other credentials than those configured for it",
+            (false, true) => "the host requires authentication or TLS, and is configured with neither",
+            (false, false) => "the host requires authentication, and there are no credentials for it",
         };
         let status = reply.status().filter(|s| s.0 == 5 && s.1 == 7);
         let Status(_, subject, detail) = status.unwrap_or(Status(5, 7, if logged_in { 8 } else { 0 }));
@@ -170,12 +170,20 @@ mod tests {
 
     #[test]
     fn a_configured_host_that_requires_authentication_defers_the_message() {
-        const NONE: &str = "the host wants a login, and there are no credentials for it: it said to MAIL: 530";
+        const NONE: &str =
+            "the host requires authentication, and there are no credentials for it: it said to MAIL: 530";
         for (line, logged_in, starttls, fate, status, words) in [
             ("530 5.7.0 log in", false, false, Fate::Deferred, Status(4, 7, 0), NONE),
             ("530 log in", false, false, Fate::Deferred, Status(4, 7, 0), NONE),
-            ("530 log in", true, false, Fate::Deferred, Status(4, 7, 8), "a login other than the one there is for it"),
-            ("530 5.7.0 STARTTLS", false, true, Fate::Deferred, Status(4, 7, 0), "wants a login or TLS first"),
+            (
+                "530 log in",
+                true,
+                false,
+                Fate::Deferred,
+                Status(4, 7, 8),
+                "other credentials than those configured for it",
+            ),
+            ("530 5.7.0 STARTTLS", false, true, Fate::Deferred, Status(4, 7, 0), "requires authentication or TLS"),
             ("535 5.7.8 who?", true, false, Fate::Deferred, Status(4, 7, 8), "said to MAIL: 535 5.7.8 who?"),
             ("534 5.7.9 weak", false, false, Fate::Deferred, Status(4, 7, 9), "534"),
             ("538 5.7.11 in clear", false, false, Fate::Deferred, Status(4, 7, 11), "538"),

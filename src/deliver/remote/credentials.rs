@@ -124,11 +124,7 @@ impl Login {
 fn token(text: &str) -> Result<Cow<'static, str>, String> {
     let token = text.trim();
     let is_one = !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|b| b.is_ascii_graphic());
-    if is_one {
-        Ok(Cow::Owned(token.to_owned()))
-    } else {
-        Err("the token: there is none, or more than that".to_owned())
-    }
+    if is_one { Ok(Cow::Owned(token.to_owned())) } else { Err("the token: there is none, or more than one".to_owned()) }
 }
 
 fn parse(file: &Path, text: &str, rights: &Rights) -> Result<HashMap<String, Arc<Login>>, Vec<ConfigError>> {
@@ -240,8 +236,8 @@ mod tests {
     fn a_command_prints_a_token() {
         for (command, wanted) in [
             ("/bin/echo tok+en=", Ok("tok+en=")),
-            ("/bin/echo two words", Err("there is none, or more than that")),
-            ("/bin/true", Err("there is none, or more than that")),
+            ("/bin/echo two words", Err("there is none, or more than one")),
+            ("/bin/true", Err("there is none, or more than one")),
             ("/bin/false", Err("/bin/false: exit status: 1")),
             ("/nonexistent/x", Err("/nonexistent/x: No such file or directory (os error 2)")),
         ] {

@@ -288,7 +288,7 @@ impl RemoteDelivery {
             limit: settings.config.remote.timeout,
             tls: settings.tls,
             security: Security::of(peer, settings.config.remote.tls, login.is_some()),
-            is_ours: matches!(target, HostTarget::Hosts(_)),
+            is_configured: matches!(target, HostTarget::Hosts(_)),
             login: login.as_deref(),
             host_timeout: HostTimeout::new(&self.outbound.timeouts, settings.trust),
         };

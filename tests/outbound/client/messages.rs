@@ -120,11 +120,11 @@ fn hostile_replies_are_cut_off() {
     let endless = format!("{}250 end", "250-more\n".repeat(5000));
     for (at, said, words) in [
         ("CONNECT", format!("220 {long}"), "waiting for the greeting: a line without end"),
-        ("CONNECT", endless.clone(), "waiting for the greeting: the reply has no end"),
-        ("EHLO", endless, "waiting for the reply to EHLO: the reply has no end"),
+        ("CONNECT", endless.clone(), "waiting for the greeting: the reply has too many lines"),
+        ("EHLO", endless, "waiting for the reply to EHLO: the reply has too many lines"),
         ("MAIL", "250\r550 ok".into(), "taken"),
         ("RCPT", "250-ok\n550 no".into(), "the host said to RCPT: 250-ok 550 no"),
-        ("DATA", "\0\x1b[2J".into(), "waiting for the reply to DATA: what came is no SMTP reply: ??[2J"),
+        ("DATA", "\0\x1b[2J".into(), "waiting for the reply to DATA: malformed SMTP reply: ??[2J"),
         ("DATA", "550 \x1b[2J\x07\u{9b}no".into(), "the host said to DATA: 550 ?[2J??no"),
         ("DATA", "550".into(), "the host said to DATA: 550"),
     ] {

@@ -133,7 +133,7 @@ fn what_fails_is_done_without_or_not_at_all() {
         (reply("501 what?"), "the host said to STARTTLS: 501 what?"),
         (reply("250 what?"), "the host said to STARTTLS: 250 what?"),
         (reply("421 bye"), "the host said to STARTTLS: 421 bye"),
-        (reply("once upon a time"), "starting TLS: what came is no SMTP reply"),
+        (reply("once upon a time"), "starting TLS: malformed SMTP reply"),
         (Then::Close, "the connection was closed while starting TLS"),
         (Then::Hang, "timed out while starting TLS"),
         (Then::ReplyAndClose(go()), "while starting TLS"),

@@ -11,13 +11,7 @@ fn every_stage_fails_in_its_own_words() {
         ("CONNECT", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the greeting"),
         ("CONNECT", reply("554 5.7.1 on a list"), Deferred, "4.7.1", "the connection: 554 5.7.1 on a list"),
         ("CONNECT", reply("421 4.3.2 full"), Deferred, "4.3.2", "the connection: 421 4.3.2 full"),
-        (
-            "CONNECT",
-            nonsense(),
-            Deferred,
-            "4.4.2",
-            "waiting for the greeting: what came is no SMTP reply: once upon a time",
-        ),
+        ("CONNECT", nonsense(), Deferred, "4.4.2", "waiting for the greeting: malformed SMTP reply: once upon a time"),
         ("EHLO", Then::Hang, Deferred, "4.4.2", "timed out while waiting for the reply to EHLO"),
         ("EHLO", closes(), Deferred, "4.4.2", "the connection was closed while waiting for the reply to EHLO"),
         ("EHLO", reply("451 later"), Deferred, "4.0.0", "EHLO: 451 later"),
@@ -44,7 +38,7 @@ fn every_stage_fails_in_its_own_words() {
             nonsense(),
             Deferred,
             "4.4.2",
-            "waiting for the reply to DATA: what came is no SMTP reply: once upon a time",
+            "waiting for the reply to DATA: malformed SMTP reply: once upon a time",
         ),
         (
             ".",
@@ -60,7 +54,7 @@ fn every_stage_fails_in_its_own_words() {
             "4.4.2",
             "closed while waiting for the reply to the end of the message; the message may arrive twice",
         ),
-        (".", nonsense(), Deferred, "4.4.2", "no SMTP reply: once upon a time; the message may arrive twice"),
+        (".", nonsense(), Deferred, "4.4.2", "malformed SMTP reply: once upon a time; the message may arrive twice"),
         (".", reply("451 4.3.0 later"), Deferred, "4.3.0", "the end of the message: 451 4.3.0 later"),
         (".", reply("554 5.7.1 spam"), Failed, "5.7.1", "the end of the message: 554 5.7.1 spam"),
         (".", reply("421 bye"), Deferred, "4.0.0", "the end of the message: 421 bye"),
@@ -111,7 +105,7 @@ fn odd_replies_are_read_for_what_they_say() {
         ("150 wait\r\n", Deferred, "4.0.0", "RCPT: 150 wait"),
         ("050 x\r\n", Deferred, "4.0.0", "RCPT: 050 x"),
         ("650 x\r\n", Deferred, "4.0.0", "RCPT: 650 x"),
-        ("5500 x\r\n", Deferred, "4.4.2", "waiting for the reply to RCPT: what came is no SMTP reply: 5500 x"),
+        ("5500 x\r\n", Deferred, "4.4.2", "waiting for the reply to RCPT: malformed SMTP reply: 5500 x"),
         ("250ok\n", Delivered, "2.0.0", "250 2.0.0 taken"),
         ("250-ok\r\n251 will forward\r\n", Delivered, "2.0.0", "250 2.0.0 taken"),
         (&format!("250 {long}\r\n"), Delivered, "2.0.0", "250 2.0.0 taken"),
@@ -184,8 +178,8 @@ fn a_greeting_may_have_many_lines_of_any_kind() {
         ("220-a\r\nno code\r\n220 end\r\n", Delivered, "taken"),
         ("220 a.test\r\n554 go away\r\n", Deferred, "the connection: 554 go away"),
         ("220 a.test\r\n250 hello\r\n", Deferred, "the connection: 250 hello"),
-        ("SSH-2.0-OpenSSH_10.0\r\n", Deferred, "what came is no SMTP reply: SSH-2.0-OpenSSH_10.0"),
-        ("220 a.test\r\nwhat else\r\n", Deferred, "what came is no SMTP reply: what else"),
+        ("SSH-2.0-OpenSSH_10.0\r\n", Deferred, "malformed SMTP reply: SSH-2.0-OpenSSH_10.0"),
+        ("220 a.test\r\nwhat else\r\n", Deferred, "malformed SMTP reply: what else"),
     ] {
         let remote = Remote::with(Sink::default().when("CONNECT", Then::Octets(said.into()), usize::MAX));
         let outcome = Sender::new().send_one(&host(remote.address));

@@ -1,12 +1,10 @@
-//! Encryption of one connection to one host: STARTTLS (RFC 3207), or TLS from the
-//! first octet (RFC 8314).
+//! TLS of one connection: STARTTLS (RFC 3207), or implicit TLS (RFC 8314).
 //!
-//! What the host said before the handshake counts no more after it: its names and
-//! extensions are forgotten and EHLO is said again. What it, or someone on the way, said
-//! behind its 220 is never taken for a reply: the connection is given up. So it is
-//! when anything goes wrong here; whether the host is then spoken to in clear, over
-//! another connection, is decided in [`Connection::open`]. A certificate is looked at
-//! where [`Security`] wants it, by the name that leads to the host.
+//! After the handshake the host's names and extensions are forgotten and EHLO is sent again. Input
+//! that follows the host's 220 in plaintext is never taken for a reply: the connection is dropped.
+//! So it is after any other error here; [`Connection::open`] decides whether the client connects
+//! again in plaintext. Certificates are verified where [`Security`] requires it, against the name
+//! by which the host was found.
 
 use std::io;
 use std::time::Duration;
@@ -20,42 +18,42 @@ use crate::reply::Status;
 use crate::timeouts::HostTimeout;
 use crate::tls::{Client, Verification};
 
-/// How a host is spoken to.
+/// The options of a connection.
 pub struct ConnectOptions<'a> {
-    /// The queue id of the message that is on its way, for the log.
+    /// The queue id of the message, for the log.
     pub id: &'a str,
     /// The name of this host.
     pub hostname: &'a str,
-    /// No stage, now and later, takes longer.
+    /// The time limit for each stage.
     pub limit: Duration,
-    /// What makes connections of TLS.
+    /// The TLS settings.
     pub tls: &'a Client,
-    /// How the connection is encrypted.
+    /// The encryption that is required.
     pub security: Security,
-    /// Whether the configuration names the host, and not the DNS.
-    pub is_ours: bool,
-    /// Who this server is there, if the host wants to know.
+    /// Whether the configuration names the host, rather than the DNS.
+    pub is_configured: bool,
+    /// The credentials for the host, if there are any.
     pub login: Option<&'a Login>,
-    /// How patient the dialogue is, if not as patient as the protocol.
+    /// The shortened timeout of an unproven or slow host.
     pub host_timeout: Option<HostTimeout>,
 }
 
-/// How a connection is encrypted.
+/// The encryption that is required of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
-    /// Not at all.
+    /// Plaintext.
     Clear,
-    /// By STARTTLS where it is offered, and whoever it is.
+    /// STARTTLS if the host offers it, with any certificate.
     Opportunistic,
-    /// By STARTTLS, and the certificate is verified.
+    /// STARTTLS with a verified certificate.
     Required,
-    /// From the first octet, and the certificate is verified.
+    /// TLS from the first octet, with a verified certificate.
     Implicit,
 }
 
 impl Security {
-    /// What holds for a host. One that gets a secret has to prove its name, except on
-    /// loopback, where nobody is in between.
+    /// The encryption that a host requires. Credentials are sent to a verified host only, or
+    /// to a loopback address.
     pub fn of(peer: &Peer, policy: RemoteTls, has_login: bool) -> Self {
         let is_secret = has_login && !peer.is_this_host();
         match (peer.scheme, policy) {
@@ -68,12 +66,12 @@ impl Security {
     }
 }
 
-/// There was to be TLS, and this came of it.
+/// The outcome of required TLS that failed.
 pub(super) fn required(mut answer: StageOutcome) -> StageOutcome {
     let outcome = &mut answer.outcome;
     outcome.fate = Fate::Deferred;
     outcome.why = format!("TLS is required: {}", outcome.why);
-    // The words of the host are among these.
+    // It is quoted in the reason.
     outcome.reply = None;
     if outcome.status != NOT_OFFERED {
         outcome.status = Status(4, 7, 5);
@@ -81,11 +79,11 @@ pub(super) fn required(mut answer: StageOutcome) -> StageOutcome {
     answer
 }
 
-/// The host cannot do what is wanted of it.
+/// The host does not offer STARTTLS.
 const NOT_OFFERED: Status = Status(4, 7, 4);
 
 impl Connection {
-    /// STARTTLS, the handshake, and EHLO again.
+    /// Sends STARTTLS, does the handshake, and sends EHLO again.
     pub(super) fn start_tls(
         &mut self,
         options: &ConnectOptions<'_>,
@@ -93,9 +91,9 @@ impl Connection {
     ) -> Result<(), NotOpen> {
         self.ask_for_tls().and_then(|()| self.handshake(options, verification)).map_err(NotOpen::NoTls)?;
         self.hello("EHLO", options.hostname).map_err(NotOpen::answer).map_err(|answer| match answer.outcome.reply {
-            // In TLS 1.3 a host says only after the handshake that it does not like it.
+            // With TLS 1.3 a host may reject the handshake only after the client has finished it.
             None if verification == Verification::None => NotOpen::NoTls(answer),
-            _ => NotOpen::StageOutcome(answer),
+            _ => NotOpen::Failed(answer),
         })
     }
 
@@ -103,30 +101,30 @@ impl Connection {
         if !self.extensions.starttls {
             let answer =
                 self.answer(Stage::StartTls, Outcome::deferred(NOT_OFFERED, "the host does not offer STARTTLS"));
-            self.say_goodbye();
+            self.send_quit();
             return Err(answer);
         }
         self.expect_silence(Stage::StartTls)?;
         self.write(Stage::StartTls, b"STARTTLS\r\n")?;
         let reply = self.reply(Stage::StartTls)?;
         if reply.code() != 220 {
-            let answer = self.refused(Stage::StartTls, reply);
-            self.say_goodbye();
+            let answer = self.rejected(Stage::StartTls, reply);
+            self.send_quit();
             return Err(answer);
         }
         self.expect_silence(Stage::StartTls)
     }
 
-    /// Shakes hands; what was heard before is forgotten.
+    /// Does the handshake, after which the host's names are forgotten.
     pub(super) fn handshake(
         &mut self,
         options: &ConnectOptions<'_>,
         verification: Verification,
     ) -> Result<(), StageOutcome> {
         self.set_stage(Stage::StartTls);
-        let hands = options.tls.connect(&self.peer.identity(), verification);
-        let shaken = hands.and_then(|connection| self.input.source.secure(connection));
-        shaken.map_err(|e| self.not_shaken(options.security, &e))?;
+        let client = options.tls.connect(&self.peer.identity(), verification);
+        let done = client.and_then(|connection| self.input.source.secure(connection));
+        done.map_err(|e| self.handshake_failed(options.security, &e))?;
         if let Some(info) = self.input.source.tls_info() {
             self.tls = Encryption::by_tls(info.version, info.cipher);
         }
@@ -136,11 +134,11 @@ impl Connection {
 }
 
 impl Connection {
-    /// A handshake that failed. That a host speaks in clear where TLS was to come first
-    /// is a slip of the pen more often than trouble.
-    fn not_shaken(&mut self, security: Security, error: &io::Error) -> StageOutcome {
-        let mut answer = self.trouble(Stage::StartTls, error);
-        if security == Security::Implicit && is_clear(error) {
+    /// The outcome of a failed handshake. A host that speaks plaintext where the configuration has
+    /// implicit TLS is mostly a mistake in the configuration.
+    fn handshake_failed(&mut self, security: Security, error: &io::Error) -> StageOutcome {
+        let mut answer = self.broken(Stage::StartTls, error);
+        if security == Security::Implicit && is_plaintext(error) {
             answer.outcome.why =
                 "the host does not speak TLS from the first octet; for STARTTLS write smtp+starttls://".to_owned();
         }
@@ -148,8 +146,8 @@ impl Connection {
     }
 }
 
-/// Whether what came is not of TLS at all.
-fn is_clear(error: &io::Error) -> bool {
+/// Whether the input was no TLS at all.
+fn is_plaintext(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(inner, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
 }
@@ -159,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_goes_in_clear_or_to_strangers_nowhere_but_on_loopback() {
+    fn credentials_need_verified_tls_except_on_loopback() {
         use RemoteTls::{None, Opportunistic, Required};
         use Security::{Clear, Implicit};
         let peer = |address: &str, scheme| {

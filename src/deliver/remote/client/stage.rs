@@ -1,8 +1,8 @@
-//! How far a dialogue has come, how long that may take, and how it is called.
+//! The stages of a dialogue: their order, timeouts and names.
 
 use std::time::Duration;
 
-/// How far a dialogue has come.
+/// A stage of the dialogue with a host, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Connecting.
@@ -11,7 +11,7 @@ pub enum Stage {
     Banner,
     /// EHLO or HELO.
     Hello,
-    /// STARTTLS, or TLS from the first octet: up to the end of the handshake.
+    /// STARTTLS or implicit TLS, up to the end of the handshake.
     StartTls,
     /// AUTH.
     Auth,
@@ -23,18 +23,18 @@ pub enum Stage {
     RcptTo,
     /// DATA.
     Data,
-    /// The message.
+    /// Sending the content.
     Body,
-    /// The dot, and the reply after which the message is the host's.
+    /// The final dot, and the reply by which the host accepts the message.
     AfterDot,
-    /// Reading the message from our own disk: no fault of the host's.
+    /// Reading the content from our own disk: its failure is not the host's.
     Content,
     /// QUIT.
     Quit,
 }
 
 impl Stage {
-    /// How long it may take (RFC 5321 4.5.3.2); for the message, one block of it.
+    /// The timeout (RFC 5321 4.5.3.2); for `Body`, that of one block.
     pub fn timeout(self) -> Duration {
         Duration::from_secs(match self {
             Self::Connect => 30,
@@ -46,7 +46,7 @@ impl Stage {
         })
     }
 
-    /// What was being done, after "timed out while".
+    /// What the client was doing, for "timed out while ...".
     pub fn phrase(self) -> &'static str {
         match self {
             Self::Connect => "connecting",
@@ -65,7 +65,7 @@ impl Stage {
         }
     }
 
-    /// What a reply was said to.
+    /// The command to which a reply belongs.
     pub(super) fn command(self) -> &'static str {
         match self {
             Self::Connect | Self::Banner => "the connection",

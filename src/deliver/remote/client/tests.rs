@@ -59,7 +59,7 @@ fn a_message_goes_over_a_unix_socket() {
             limit: Duration::from_secs(10),
             tls: &tls,
             security: Security::Clear,
-            is_ours: true,
+            is_configured: true,
             login: None,
             host_timeout: HostTimeout::new(&timeouts, trust),
         };

@@ -220,7 +220,7 @@ fn check_certificates(site: Arc<Site>) {
     let _ = thread::Builder::new().name("certificates".to_owned()).spawn(move || {
         loop {
             thread::sleep(CERTIFICATE_CHECK_INTERVAL);
-            site.settings().tls.server.iter().for_each(|server| server.look_after());
+            site.settings().tls.server.iter().for_each(|server| server.check_expiry());
         }
     });
 }

@@ -1,7 +1,7 @@
-//! What is kept of an answer: the data asked for, checked and bounded.
+//! The data of an answer, checked and bounded.
 //!
-//! A stranger may have written all of it. Records of other names or types than those
-//! asked for, beyond a chain of aliases in the same answer, are not looked at.
+//! All of it is untrusted. Except for a chain of aliases in the same answer, records of other
+//! names or types than those requested are ignored.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use super::{MAX_ADDRESSES, MAX_EXCHANGERS};
 use crate::address::parse_domain;
 use crate::outcome::NoAnswer;
 
-/// How many names of an address are kept.
+/// The maximum number of names kept for an address.
 const MAX_POINTERS: usize = 10;
-/// How many aliases are followed from one name to the next.
+/// The maximum length of a chain of aliases.
 pub(super) const MAX_ALIASES: usize = 10;
 
-/// The data of one type for one name; may be none where all of it was dropped.
+/// The data of one type for one name; empty if all records were dropped.
 pub(super) type Found = Result<Arc<[Datum]>, NoAnswer>;
 
-/// One record's data.
+/// The data of one record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Datum {
     /// Preference and name; the root is `.`.
@@ -31,7 +31,7 @@ pub(super) enum Datum {
 }
 
 impl Datum {
-    /// Octets of memory, about.
+    /// The approximate size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         size_of::<Self>()
             + match self {
@@ -52,17 +52,18 @@ impl Datum {
     }
 }
 
-/// Where an answer leads.
+/// The content of an answer.
 pub(super) enum Read {
-    /// This is the data, and for so many seconds.
+    /// The data, and its lifetime in seconds.
     Data(Arc<[Datum]>, u32),
-    /// The name is an alias of one that the answer says nothing about.
+    /// An alias of a name for which the answer has no records, and its lifetime in seconds.
     Alias(Name, u32),
-    /// There is no data.
+    /// No data.
     Nothing(NoAnswer),
 }
 
-/// What an answer says of `name`. `lifetime` is what is left of it by the answers before.
+/// Reads the data for `name` from an answer. `lifetime`, in seconds, is limited by the answers
+/// before.
 pub(super) fn read(message: &Message, name: &Name, kind: RecordType, mut lifetime: u32) -> Read {
     let mut name = name.clone();
     for aliases in 0..=MAX_ALIASES {
@@ -85,12 +86,12 @@ pub(super) fn read(message: &Message, name: &Name, kind: RecordType, mut lifetim
             None => return Read::Nothing(NoAnswer::NoData),
         }
     }
-    Read::Nothing(in_a_circle())
+    Read::Nothing(alias_loop())
 }
 
-/// Aliases lead to each other, or there is no end of them.
-pub(super) fn in_a_circle() -> NoAnswer {
-    NoAnswer::Other("the name is an alias that leads in a circle".into())
+/// The error for aliases that form a loop, or a chain that is too long.
+pub(super) fn alias_loop() -> NoAnswer {
+    NoAnswer::Other("the name is an alias in a loop".into())
 }
 
 fn data<'a>(kind: RecordType, records: impl Iterator<Item = &'a Record>) -> Arc<[Datum]> {
@@ -100,8 +101,8 @@ fn data<'a>(kind: RecordType, records: impl Iterator<Item = &'a Record>) -> Arc<
         data.dedup();
         data.truncate(MAX_EXCHANGERS);
     }
-    // Beside many that are nobody's there may be one that is a host's.
-    data.retain(|datum| !matches!(datum, Datum::Address(address) if !is_a_hosts(*address)));
+    // Only usable addresses count towards the limit.
+    data.retain(|datum| !matches!(datum, Datum::Address(address) if !is_usable(*address)));
     data.truncate(match kind {
         RecordType::MX => MAX_EXCHANGERS,
         RecordType::PTR => MAX_POINTERS,
@@ -110,18 +111,18 @@ fn data<'a>(kind: RecordType, records: impl Iterator<Item = &'a Record>) -> Arc<
     data.into()
 }
 
-/// The text of a name, if a host may have it.
+/// The text of a name, if it is valid for a host.
 fn host_name(name: &Name) -> Option<Box<str>> {
     let text = name.to_ascii();
     let text = parse_domain(text.strip_suffix('.').unwrap_or(&text)).ok()?;
-    // Some write an address for a name; it must be one that a host can have.
-    let is_good = text.parse().map_or(!text.starts_with('['), is_a_hosts);
+    // Some zones have an address in place of a name; it must be usable.
+    let is_good = text.parse().map_or(!text.starts_with('['), is_usable);
     is_good.then_some(text)
 }
 
-/// Whether an address can be another host's: 0.0.0.0 would lead to this one under
-/// another name.
-pub fn is_a_hosts(address: IpAddr) -> bool {
+/// Whether an address can be that of another host: a connection to 0.0.0.0 would lead to this
+/// one.
+pub fn is_usable(address: IpAddr) -> bool {
     let address = address.to_canonical();
     !(address.is_unspecified() || address.is_multicast() || address == Ipv4Addr::BROADCAST)
 }

@@ -1,9 +1,9 @@
-//! Answers that hold for a while, in bounded memory.
+//! A cache of answers in bounded memory.
 //!
-//! At most [`MOST_BYTES`], the names, the data and what surrounds them counted; the
-//! oldest give way. That something does not exist is kept for at most
-//! [`LONGEST_ABSENCE`], since a domain that was just registered must not seem absent for
-//! a day; trouble is not kept at all.
+//! It has at most [`MAX_BYTES`], including names, data and overhead; the
+//! oldest answers are dropped. Negative answers are kept for at most
+//! [`MAX_NEGATIVE_LIFETIME`], so that a new domain does not seem absent for
+//! a day; failures are not kept at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,13 +14,13 @@ use trust_dns_resolver::proto::rr::RecordType;
 use super::answer::{Datum, Found};
 use crate::outcome::NoAnswer;
 
-/// Octets: some 4000 answers of the usual size.
-const MOST_BYTES: usize = 1 << 20;
-/// What an entry takes beside its name and data, about.
+/// The maximum size, in bytes: some 4000 answers of the usual size.
+const MAX_BYTES: usize = 1 << 20;
+/// The approximate size of an entry without its name and data, in bytes.
 const OVERHEAD: usize = 160;
 
-const LONGEST: Duration = Duration::from_secs(86_400);
-const LONGEST_ABSENCE: Duration = Duration::from_secs(300);
+const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
+const MAX_NEGATIVE_LIFETIME: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
@@ -30,7 +30,7 @@ pub(super) struct Cache {
 #[derive(Debug, Default)]
 struct Kept {
     answers: HashMap<Key, Entry>,
-    /// By age, the oldest first; each key once.
+    /// Each key once, oldest first.
     order: VecDeque<Key>,
     bytes: usize,
 }
@@ -45,21 +45,21 @@ struct Entry {
 }
 
 impl Cache {
-    /// What is still known.
+    /// The answer for a name, if it has not expired.
     pub(super) fn find(&self, name: &str, kind: RecordType) -> Option<Found> {
         let kept = self.lock();
         let entry = kept.answers.get(&(Arc::from(name), kind))?;
         (Instant::now() < entry.until).then(|| entry.found.clone())
     }
 
-    /// Keeps an answer for as many seconds as it allows.
+    /// Keeps an answer for its lifetime, in seconds.
     pub(super) fn keep(&self, name: &str, kind: RecordType, found: &Found, lifetime: u32) {
-        let longest = match found {
-            Ok(_) => LONGEST,
-            Err(NoAnswer::NxDomain | NoAnswer::NoData) => LONGEST_ABSENCE,
+        let max_lifetime = match found {
+            Ok(_) => MAX_LIFETIME,
+            Err(NoAnswer::NxDomain | NoAnswer::NoData) => MAX_NEGATIVE_LIFETIME,
             Err(_) => return,
         };
-        let lifetime = Duration::from_secs(lifetime.into()).min(longest);
+        let lifetime = Duration::from_secs(lifetime.into()).min(max_lifetime);
         if lifetime.is_zero() {
             return;
         }
@@ -73,7 +73,7 @@ impl Cache {
             Some(old) => kept.bytes -= old.size,
             None => kept.order.push_back(key),
         }
-        while kept.bytes > MOST_BYTES {
+        while kept.bytes > MAX_BYTES {
             let Some(oldest) = kept.order.pop_front() else { break };
             let gone = kept.answers.remove(&oldest).map_or(0, |entry| entry.size);
             kept.bytes -= gone;
@@ -81,7 +81,7 @@ impl Cache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        // At worst the count is off by one entry.
+        // A panic leaves the size wrong by one entry at most.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -95,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_answers_give_way() {
+    fn the_oldest_answers_are_dropped() {
         let cache = Cache::default();
         for n in 0..50_000 {
             cache.keep(&format!("host{n}.example.test"), RecordType::PTR, &name("x"), 60);
             cache.keep("again.test", RecordType::PTR, &name("y"), 60);
         }
         let kept = cache.lock();
-        assert!(kept.bytes <= MOST_BYTES && kept.bytes > MOST_BYTES / 2, "{}", kept.bytes);
+        assert!(kept.bytes <= MAX_BYTES && kept.bytes > MAX_BYTES / 2, "{}", kept.bytes);
         assert_eq!(kept.bytes, kept.answers.values().map(|entry| entry.size).sum::<usize>());
         assert_eq!(kept.order.len(), kept.answers.len());
         drop(kept);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_what_may_be() {
+    fn answers_are_kept_for_their_lifetime_and_failures_are_not() {
         for (found, lifetime, is_kept) in [
             (name("x"), 1, true),
             (name("x"), u32::MAX, true),

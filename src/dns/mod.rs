@@ -1,19 +1,22 @@
-//! Asks the DNS, and waits: mail exchangers, addresses, the name of a client.
+//! Blocking DNS look-ups: mail exchangers, addresses, the name of a client.
 //!
-//! The only folder that knows the resolver and the runtime it needs. One thread,
-//! "dns", runs all look-ups side by side; it starts with the first one, sleeps while
-//! there is nothing to ask, and ends with its [`Dns`]. Every look-up ends within
-//! `dns.timeout`, whatever the servers do: see `servers` for how they are asked.
-//! Answers are kept for as long as they allow, in bounded memory (`cache`). They come
-//! from strangers: names are checked, addresses that are no host's are dropped, and so
-//! is everything beyond [`MAX_EXCHANGERS`] and [`MAX_ADDRESSES`].
+//! This is the only folder that uses the resolver library and its runtime. One thread,
+//! "dns", runs all look-ups concurrently; it starts with the first one, sleeps while
+//! there are none, and ends with its [`Dns`]. Every look-up ends within
+//! `dns.timeout`, whatever the servers do. Answers are untrusted: names are checked, unusable
+//! addresses are dropped, and so are records beyond [`MAX_EXCHANGERS`] and
+//! [`MAX_ADDRESSES`].
 //!
 //! resolv.conf(5) and hosts(5) are read with the first look-up and again when they
-//! have changed (`system`). /etc/hosts comes before the DNS for addresses and for names
-//! of addresses (people write `smtp://mailhub`), never for mail exchangers. Names are
-//! complete: the search list of resolv.conf(5) is for people at a prompt. Does not
-//! decide what a missing answer means for mail: see [`crate::outcome`]. DNSSEC (the AD
-//! bit, TLSA) will have its place beside [`Dns::mx`].
+//! have changed. /etc/hosts takes precedence over the DNS for addresses and for names
+//! of addresses (for a smart host such as `smtp://mailhub`), never for mail exchangers. Names
+//! are absolute: the search list of resolv.conf(5) is not used. Does not
+//! decide what a missing answer means for mail: see [`crate::outcome`].
+//!
+//! - `answer`: the data of an answer, checked and bounded
+//! - `cache`: answers kept for their lifetime
+//! - `servers`: which name server is asked when, with or without EDNS
+//! - `system`: resolv.conf(5) and hosts(5)
 
 mod answer;
 mod cache;
@@ -39,21 +42,21 @@ use cache::Cache;
 use servers::Servers;
 use system::{Hosts, System};
 
-pub use answer::is_a_hosts;
+pub use answer::is_usable;
 
-/// How many mail exchangers of a domain are kept, the preferred ones first.
+/// The maximum number of mail exchangers kept for a domain, the preferred ones first.
 pub const MAX_EXCHANGERS: usize = 100;
-/// How many addresses of a host are kept, of each family.
+/// The maximum number of addresses kept for a host, of each family.
 pub const MAX_ADDRESSES: usize = 25;
 
-/// How many names of an address are tried for one that leads back to it.
+/// The maximum number of names of an address that are verified.
 const MAX_NAMES: usize = 3;
 
-/// The resolver. Cheap until it is asked.
+/// The resolver. It starts with the first look-up.
 #[derive(Debug)]
 pub struct Dns {
     settings: config::Dns,
-    /// Held only to look whether the files have changed, never during a look-up.
+    /// Held only to check the files for changes, never during a look-up.
     state: Mutex<State>,
 }
 
@@ -63,26 +66,26 @@ struct State {
     running: Option<Running>,
 }
 
-/// What a look-up needs.
+/// The parts that a look-up needs.
 #[derive(Debug, Clone)]
 struct Running {
     runtime: Handle,
-    /// Ends the thread.
+    /// Aborting it ends the thread.
     life: AbortHandle,
     servers: Arc<Servers>,
     hosts: Arc<Hosts>,
-    /// What these servers have answered.
+    /// The answers of these servers.
     cache: Arc<Cache>,
 }
 
-/// A question on its way.
-enum Asked {
+/// A look-up under way, or its result from the cache.
+enum Pending {
     Waiting(Receiver<Found>, Instant),
     Known(Found),
 }
 
 impl Dns {
-    /// A resolver that asks whom `settings` say. Nothing is read or started yet.
+    /// A resolver with `settings`. Nothing is read or started yet.
     pub fn new(settings: &config::Dns) -> Self {
         Self::of(settings, System::new())
     }
@@ -91,12 +94,12 @@ impl Dns {
         Self { settings: settings.clone(), state: Mutex::new(State { system, running: None }) }
     }
 
-    /// The mail exchangers of `domain`: preference and name, the smallest first. The
-    /// root, in a null MX (RFC 7505), is `.`. Names that no host can have are
+    /// The mail exchangers of `domain`: preference and name, lowest preference first. The
+    /// root, in a null MX (RFC 7505), is `.`. Invalid host names are
     /// dropped, so the list may be empty although there are records.
     ///
     /// # Errors
-    /// `NoData` when the domain has no such record, and every other [`NoAnswer`].
+    /// `NoData` if the domain has no such record, and every other [`NoAnswer`].
     pub fn mx(&self, domain: &str) -> Result<Vec<(u16, String)>, NoAnswer> {
         let running = self.running()?;
         let data = ask(&running, domain, RecordType::MX, self.deadline())?.wait()?;
@@ -107,12 +110,11 @@ impl Dns {
         Ok(data.iter().filter_map(exchanger).collect())
     }
 
-    /// The addresses of `host`, never none: IPv6 and IPv4 by turns, as RFC 8305 4
-    /// has it, so that a family that goes nowhere costs one attempt.
+    /// The addresses of `host`, at least one: IPv6 and IPv4 alternate (RFC 8305 4), so that an
+    /// unreachable family costs one attempt.
     ///
     /// # Errors
-    /// A [`NoAnswer`]. While either family could not be found out, it is not
-    /// `NxDomain` or `NoData`.
+    /// A [`NoAnswer`]; not `NxDomain` or `NoData` if the look-up of either family failed.
     pub fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, NoAnswer> {
         if is_localhost(host) {
             return Ok(loopback());
@@ -120,7 +122,7 @@ impl Dns {
         addresses_by(&self.running()?, host, self.deadline())
     }
 
-    /// The same for several hosts, asked for side by side: all together end within
+    /// The addresses of several hosts. The look-ups run concurrently and all end within
     /// `dns.timeout`.
     pub fn addresses_of_all(&self, hosts: &[&str]) -> Vec<Result<Vec<IpAddr>, NoAnswer>> {
         let running = match self.running() {
@@ -132,9 +134,8 @@ impl Dns {
         asked.into_iter().map(|pair| pair?.wait()).collect()
     }
 
-    /// The name of a client: one that its address has and that leads back to it,
-    /// `localhost` for a loopback address, `None` if there is none or it cannot be
-    /// found out in time.
+    /// The verified name of a client: a name of its address that has that address,
+    /// `localhost` for a loopback address, `None` if there is none or the look-ups fail.
     pub fn verified_name(&self, address: IpAddr) -> Option<String> {
         let address = address.to_canonical();
         if address.is_loopback() {
@@ -153,20 +154,20 @@ impl Dns {
         } else {
             listed
         };
-        let leads_back = |name: &str| addresses_by(&running, name, until).is_ok_and(|all| all.contains(&address));
-        names.into_iter().find(|name| leads_back(name)).map(String::from)
+        let has_address = |name: &str| addresses_by(&running, name, until).is_ok_and(|all| all.contains(&address));
+        names.into_iter().find(|name| has_address(name)).map(String::from)
     }
 
     fn deadline(&self) -> Instant {
         Instant::now() + self.settings.timeout
     }
 
-    /// What there is to ask, as the files of the system have it now.
+    /// The running resolver, with the current files of the system.
     fn running(&self) -> Result<Running, NoAnswer> {
-        // Whoever panicked with it left nothing half done.
+        // A panic leaves the state consistent.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { system, running } = &mut *state;
-        let changed = system.look();
+        let changed = system.check();
         if let Some(running) = running {
             if changed.hosts {
                 running.hosts = system.hosts();
@@ -176,9 +177,9 @@ impl Dns {
                 ::log::info!(
                     "{} has changed: names are asked from {}",
                     system.path().display(),
-                    servers::words(&listed)
+                    servers::names(&listed)
                 );
-                // Another network may have other answers.
+                // The answers in another network may differ.
                 running.servers = Arc::new(self.servers(&running.runtime, &listed));
                 running.cache = Arc::default();
             }
@@ -204,12 +205,12 @@ impl Drop for Dns {
     }
 }
 
-impl Asked {
+impl Pending {
     fn wait(self) -> Found {
         match self {
             Self::Known(found) => found,
             Self::Waiting(answer, until) => {
-                // The look-up keeps the time itself; this is for a thread that is gone or late.
+                // The look-up has its own timeout; this one is for a thread that has ended or is late.
                 let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
                 answer.recv_timeout(left).unwrap_or(Err(NoAnswer::Timeout))
             }
@@ -217,11 +218,11 @@ impl Asked {
     }
 }
 
-/// The thread and its runtime.
+/// Starts the thread and its runtime.
 fn start() -> Result<(Handle, AbortHandle), String> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| e.to_string())?;
     let handle = runtime.handle().clone();
-    // A task that does nothing holds the runtime until it is aborted.
+    // A task that never completes keeps the runtime running until it is aborted.
     let task = runtime.spawn(pending::<()>());
     let life = task.abort_handle();
     let thread = std::thread::Builder::new().name("dns".into());
@@ -229,31 +230,31 @@ fn start() -> Result<(Handle, AbortHandle), String> {
     Ok((handle, life))
 }
 
-/// Sends a question; the answer has data of `kind` only, at least one.
-fn ask(running: &Running, name: &str, kind: RecordType, until: Instant) -> Result<Asked, NoAnswer> {
-    // An arpa name has a dot at its end, and any name may.
+/// Begins a look-up. Its data are all of type `kind`; there may be none.
+fn ask(running: &Running, name: &str, kind: RecordType, until: Instant) -> Result<Pending, NoAnswer> {
+    // Names in arpa end in a dot, and others may.
     let text = parse_domain(name.strip_suffix('.').unwrap_or(name)).map_err(|_| NoAnswer::BadName)?;
     let mut name = Name::from_ascii(&text).map_err(|_| NoAnswer::BadName)?;
     name.set_fqdn(true);
-    if let Some(trouble) = never_asked(&text) {
-        return Err(trouble);
+    if let Some(answer) = special_name(&text) {
+        return Err(answer);
     }
     if let Some(found) = running.cache.find(&text, kind) {
-        return Ok(Asked::Known(found));
+        return Ok(Pending::Known(found));
     }
     let (sender, answer) = sync_channel(1);
     let (servers, cache) = (Arc::clone(&running.servers), Arc::clone(&running.cache));
     running.runtime.spawn(async move {
         let (found, lifetime) = servers.look_up(name, kind, until).await;
         cache.keep(&text, kind, &found, lifetime);
-        // Nobody may wait any more.
+        // The caller may have stopped waiting.
         let _ = sender.send(found);
     });
-    Ok(Asked::Waiting(answer, until))
+    Ok(Pending::Waiting(answer, until))
 }
 
-/// Names of special use (RFC 6761, RFC 7686) that no server is to see.
-fn never_asked(name: &str) -> Option<NoAnswer> {
+/// The answer for a special-use name (RFC 6761, RFC 7686), for which no server is asked.
+fn special_name(name: &str) -> Option<NoAnswer> {
     let top = name.rsplit('.').next().unwrap_or_default();
     match top {
         "invalid" | "onion" => Some(NoAnswer::NxDomain),
@@ -274,10 +275,10 @@ fn addresses_by(running: &Running, host: &str, until: Instant) -> Result<Vec<IpA
     Pair::ask(running, host, until)?.wait()
 }
 
-/// The addresses of a host on their way.
+/// The look-ups of the addresses of a host.
 enum Pair {
     Known(Vec<IpAddr>),
-    Waiting(Asked, Asked),
+    Waiting(Pending, Pending),
 }
 
 impl Pair {
@@ -288,7 +289,7 @@ impl Pair {
         let listed = running.hosts.addresses(host);
         if !listed.is_empty() {
             let (six, four) = listed.into_iter().partition(IpAddr::is_ipv6);
-            return Ok(Self::Known(by_turns(six, four)));
+            return Ok(Self::Known(alternate(six, four)));
         }
         let (six, four) = (RecordType::AAAA, RecordType::A);
         Ok(Self::Waiting(ask(running, host, six, until)?, ask(running, host, four, until)?))
@@ -296,33 +297,33 @@ impl Pair {
 
     fn wait(self) -> Result<Vec<IpAddr>, NoAnswer> {
         let (six, four) = match self {
-            Self::Known(found) => return some(found),
+            Self::Known(found) => return usable(found),
             Self::Waiting(six, four) => (addresses(six), addresses(four)),
         };
         match (six, four) {
             (Err(NoAnswer::NxDomain), Err(NoAnswer::NxDomain)) => Err(NoAnswer::NxDomain),
             (Err(trouble), Err(NoAnswer::NxDomain | NoAnswer::NoData)) => Err(trouble),
             (Err(_), Err(trouble)) => Err(trouble),
-            (six, four) => Ok(by_turns(six.unwrap_or_default(), four.unwrap_or_default())),
+            (six, four) => Ok(alternate(six.unwrap_or_default(), four.unwrap_or_default())),
         }
     }
 }
 
-fn addresses(asked: Asked) -> Result<Vec<IpAddr>, NoAnswer> {
+fn addresses(pending: Pending) -> Result<Vec<IpAddr>, NoAnswer> {
     let address = |datum: &Datum| match datum {
         Datum::Address(address) => Some(*address),
         _ => None,
     };
-    some(asked.wait()?.iter().filter_map(address).collect())
+    usable(pending.wait()?.iter().filter_map(address).collect())
 }
 
-/// Those that can be a host's.
-fn some(all: Vec<IpAddr>) -> Result<Vec<IpAddr>, NoAnswer> {
-    let found: Vec<_> = all.into_iter().filter(|a| is_a_hosts(*a)).collect();
+/// The usable addresses, at least one.
+fn usable(all: Vec<IpAddr>) -> Result<Vec<IpAddr>, NoAnswer> {
+    let found: Vec<_> = all.into_iter().filter(|a| is_usable(*a)).collect();
     if found.is_empty() { Err(NoAnswer::NoData) } else { Ok(found) }
 }
 
-fn by_turns(first: Vec<IpAddr>, second: Vec<IpAddr>) -> Vec<IpAddr> {
+fn alternate(first: Vec<IpAddr>, second: Vec<IpAddr>) -> Vec<IpAddr> {
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     let mut all = Vec::new();
     loop {

@@ -1,10 +1,10 @@
-//! What the system says of names: the servers of resolv.conf(5), and hosts(5).
+//! The name servers of resolv.conf(5), and hosts(5).
 //!
-//! A look-up sees whether one of the files has changed, at most once in
-//! [`LOOK_EVERY`]: a laptop comes into another network, and the file, or that to which it
-//! is a link, is replaced. Nothing wakes up for that alone. A file that has no server, or
-//! cannot be read, changes nothing: whoever writes it may not be finished. Of resolv.conf
-//! only the `nameserver` lines count, and of those as many as to libc.
+//! A look-up checks both files for changes, at most once in
+//! [`CHECK_INTERVAL`]: in another network resolv.conf, or the file that it links to, is
+//! replaced. There is no timer for that. A file that has no server or
+//! cannot be read changes nothing, because it may be half written. Only
+//! the `nameserver` lines of resolv.conf count, and only the first [`MAX_SERVERS`].
 
 use std::fs;
 use std::io::{self, Read};
@@ -16,43 +16,43 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem;
 
-/// How often the files are looked at, at most.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// libc's MAXNS.
-const MOST_SERVERS: usize = 3;
-/// Octets read of a file.
-const MOST_READ: u64 = 4 << 20;
+/// The minimum interval between two checks of the files.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// MAXNS of libc.
+const MAX_SERVERS: usize = 3;
+/// The maximum number of bytes read from a file.
+const MAX_SIZE: u64 = 4 << 20;
 
-/// The two files, and what they said when they last said something.
+/// The two files, and their last usable contents.
 #[derive(Debug)]
 pub(super) struct System {
     resolv_conf: Watched,
     hosts_file: Watched,
-    looked: Option<Instant>,
+    checked: Option<Instant>,
     servers: Vec<SocketAddr>,
     hosts: Arc<Hosts>,
 }
 
-/// What is new.
+/// The contents that have changed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Changed {
     pub(super) servers: bool,
     pub(super) hosts: bool,
 }
 
-/// A file, and by what another one is known in its place.
+/// A file, and its identity when it was last read.
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
     seen: Option<[i64; 7]>,
 }
 
-/// hosts(5): in lower case, without comments, one line for each address.
+/// The contents of hosts(5) in lower case, without comments, one line for each address.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(Box<str>);
 
 impl System {
-    /// The files of this system; nothing is read yet.
+    /// The files of this system. Nothing is read yet.
     pub(super) fn new() -> Self {
         Self::at(Path::new("/etc/resolv.conf"), Path::new("/etc/hosts"))
     }
@@ -62,35 +62,35 @@ impl System {
         Self {
             resolv_conf: watched(resolv_conf),
             hosts_file: watched(hosts),
-            looked: None,
+            checked: None,
             // "The name server on the local machine", resolv.conf(5).
             servers: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 53))],
             hosts: Arc::default(),
         }
     }
 
-    /// Reads what has changed since it was last looked at, if that was not just now.
-    pub(super) fn look(&mut self) -> Changed {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+    /// Reads the files that have changed, unless they were checked just now.
+    pub(super) fn check(&mut self) -> Changed {
+        if self.checked.is_some_and(|checked| checked.elapsed() < CHECK_INTERVAL) {
             return Changed::default();
         }
         let mut changed = Changed::default();
-        if let Some(text) = self.resolv_conf.news() {
+        if let Some(text) = self.resolv_conf.read_if_changed() {
             let servers = servers(&text);
             changed.servers = !servers.is_empty() && servers != self.servers;
             if changed.servers {
                 self.servers = servers;
             }
         }
-        if let Some(text) = self.hosts_file.news() {
+        if let Some(text) = self.hosts_file.read_if_changed() {
             changed.hosts = true;
             self.hosts = Arc::new(Hosts::read(&text));
         }
-        self.looked = Some(Instant::now());
+        self.checked = Some(Instant::now());
         changed
     }
 
-    /// The file that names the servers.
+    /// The path of resolv.conf.
     pub(super) fn path(&self) -> &Path {
         &self.resolv_conf.path
     }
@@ -105,8 +105,8 @@ impl System {
 }
 
 impl Watched {
-    /// The text of a file that is another than before; nothing where it cannot be read.
-    fn news(&mut self) -> Option<String> {
+    /// The text of a file that has changed; `None` if it has not, or cannot be read.
+    fn read_if_changed(&mut self) -> Option<String> {
         let now = fs::metadata(&self.path).ok().map(|of| {
             [of.dev().cast_signed(), of.ino().cast_signed(), of.size().cast_signed()]
                 .into_iter()
@@ -119,7 +119,7 @@ impl Watched {
         }
         let text = read(&self.path);
         if let Err(error) = &text {
-            ::log::warn!("{}: {error}; what it said before holds", self.path.display());
+            ::log::warn!("{}: {error}; its last contents stay in force", self.path.display());
         }
         self.seen = now;
         text.ok()
@@ -128,19 +128,19 @@ impl Watched {
 
 fn read(path: &Path) -> io::Result<String> {
     let mut text = Vec::new();
-    fs::File::open(path)?.take(MOST_READ).read_to_end(&mut text)?;
+    fs::File::open(path)?.take(MAX_SIZE).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The servers that a resolv.conf names. One at the link-local address of an interface
-/// cannot be asked here.
+/// The servers in a resolv.conf, without those that have a link-local address with an
+/// interface.
 fn servers(text: &str) -> Vec<SocketAddr> {
     let server = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
         Some(SocketAddr::new(address.parse().ok()?, 53))
     };
-    text.lines().filter_map(server).take(MOST_SERVERS).collect()
+    text.lines().filter_map(server).take(MAX_SERVERS).collect()
 }
 
 impl Hosts {
@@ -159,7 +159,7 @@ impl Hosts {
         Self(kept.into())
     }
 
-    /// The addresses of a name in lower case.
+    /// The addresses of a name, which must be in lower case.
     pub(super) fn addresses(&self, name: &str) -> Vec<IpAddr> {
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.is_empty() {
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_resolv_conf_the_servers_are_read_whatever_else_is_there() {
+    fn only_the_servers_of_resolv_conf_are_read() {
         let read = |text| servers(text).iter().map(|server| server.ip().to_string()).collect::<Vec<_>>();
         assert_eq!(read("nameserver 192.0.2.1\nnameserver\t2001:db8::1 \n"), ["192.0.2.1", "2001:db8::1"]);
         assert_eq!(read("# nameserver 192.0.2.9\n;nameserver 192.0.2.8\nnameserver 192.0.2.1 # x\r\n"), ["192.0.2.1"]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_file_that_says_something_new_changes_something() {
+    fn only_a_usable_changed_file_has_an_effect() {
         let dir = std::env::temp_dir().join(format!("penfold-system-{}", std::process::id()));
         fs::create_dir(&dir).expect("a scratch directory");
         let (conf, other, hosts) = (dir.join("resolv.conf"), dir.join("new"), dir.join("hosts"));
@@ -208,8 +208,8 @@ mod tests {
             if let Some(text) = text {
                 fs::write(&other, text).and_then(|()| fs::rename(&other, &conf)).expect("a file");
             }
-            system.looked = None;
-            let changed = system.look();
+            system.checked = None;
+            let changed = system.check();
             let servers = system.servers().iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ");
             (changed.servers, servers)
         };
@@ -223,15 +223,15 @@ mod tests {
         assert_eq!(look(None), (false, "192.0.2.1:53".into()), "gone");
         assert_eq!(look(Some("nameserver 192.0.2.2\nnameserver ::1\n")), (true, "192.0.2.2:53 [::1]:53".into()));
         fs::write(&hosts, "192.0.2.7 seven").expect("a file");
-        assert_eq!(system.look(), Changed::default(), "it was looked at just now");
-        system.looked = None;
-        assert_eq!(system.look(), Changed { servers: false, hosts: true });
+        assert_eq!(system.check(), Changed::default(), "it was checked just now");
+        system.checked = None;
+        assert_eq!(system.check(), Changed { servers: false, hosts: true });
         assert_eq!(system.hosts().addresses("seven").len(), 1);
         fs::remove_dir_all(&dir).expect("it is there");
     }
 
     #[test]
-    fn a_name_of_hosts_is_a_whole_word() {
+    fn names_in_hosts_match_as_whole_words() {
         let hosts = Hosts::read(
             "127.0.0.1 localhost\n192.0.2.1\tMailhub.Example.TEST  mailhub # the old one: other\n\
              nonsense mailhub\n2001:DB8::1 mailhub\n192.0.2.1 mailhub again\n::ffff:192.0.2.7 seven\n192.0.2.8",

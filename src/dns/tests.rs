@@ -1,9 +1,9 @@
-//! Without a network: what is said where nobody can be asked.
+//! Answers that need no network.
 
 use super::*;
 
 #[test]
-fn special_names_are_not_asked_for() {
+fn no_server_is_asked_for_special_names() {
     for (name, want) in [
         ("x.invalid", Some(NoAnswer::NxDomain)),
         ("onion", Some(NoAnswer::NxDomain)),
@@ -12,15 +12,15 @@ fn special_names_are_not_asked_for() {
         ("notlocalhost", None),
         ("invalid.example", None),
     ] {
-        assert_eq!(never_asked(name), want, "{name}");
+        assert_eq!(special_name(name), want, "{name}");
     }
 }
 
 #[test]
-fn addresses_come_by_turns() {
+fn addresses_of_both_families_alternate() {
     let addresses =
         |texts: &[&str]| texts.iter().map(|text| text.parse().expect("an address")).collect::<Vec<IpAddr>>();
     let (six, four) = (addresses(&["::1", "::2", "::3"]), addresses(&["192.0.2.1"]));
-    assert_eq!(by_turns(six.clone(), four), addresses(&["::1", "192.0.2.1", "::2", "::3"]));
-    assert_eq!(by_turns(Vec::new(), six.clone()), six);
+    assert_eq!(alternate(six.clone(), four), addresses(&["::1", "192.0.2.1", "::2", "::3"]));
+    assert_eq!(alternate(Vec::new(), six.clone()), six);
 }

@@ -390,7 +390,7 @@ const LOCAL_ONLY: Status = Status(5, 4, 4);
 /// Where an address goes that no table says anything of: as RFC 5321 5.1 has it.
 fn direct(address: &Address, port: u16) -> Route {
     match address.literal() {
-        Some(ip) if !dns::is_a_hosts(ip) => Route::Refused(Status(5, 1, 2), "That is no host's address".into()),
+        Some(ip) if !dns::is_usable(ip) => Route::Refused(Status(5, 1, 2), "That is no host's address".into()),
         Some(ip) => {
             let host = HostPort { host: ip.to_string(), port, scheme: Scheme::Smtp };
             Route::Remote(HostTarget::Hosts(vec![host]))

@@ -1,8 +1,8 @@
 //! A certificate and its key, from files that may change.
 //!
-//! Each file is looked at again when it is needed, as tables are. While the two do
-//! not fit together, as in the moment between the replacing of one and the other,
-//! the last ones that did are used, and the log says so once.
+//! Like tables, each file is checked for changes when it is needed. While the two do
+//! not match, for example because only one of them has been replaced yet,
+//! the last matching pair stays in use, and an error is logged once.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +17,8 @@ use crate::config::{ConfigError, KeyPair, TableFile};
 use crate::privsep::Rights;
 use crate::sys;
 
-/// From when on the log speaks of a certificate's end, in seconds before it.
-const NOTICE: i64 = 14 * DAY;
+/// The time before its expiry from which a certificate is warned about, in seconds.
+const EXPIRY_NOTICE: i64 = 14 * DAY;
 const DAY: i64 = 86_400;
 
 type Chain = Vec<CertificateDer<'static>>;
@@ -35,33 +35,34 @@ pub struct Identity {
 
 #[derive(Debug)]
 struct State {
-    /// What was last looked at, whether it fits or not.
+    /// The files as last read, whether they match or not.
     seen: (Arc<Chain>, Arc<Key>),
-    fits: Arc<CertifiedKey>,
-    /// The end of `fits`, in seconds since 1970, if that could be read.
+    /// The last pair that matched.
+    pair: Arc<CertifiedKey>,
+    /// The expiry of `pair`, in seconds since 1970, if it could be read.
     expires: Option<i64>,
-    /// When the log is to speak of it again.
-    speak_at: i64,
+    /// The time of the next warning, in seconds since 1970.
+    next_warning: i64,
 }
 
 impl Identity {
     /// Reads both files.
     ///
     /// # Errors
-    /// What is wrong with either, or that they do not fit.
+    /// The errors in either file, or that they do not match.
     pub fn open(names: &KeyPair, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         let required = |path: &Path| TableFile { path: path.to_owned(), required: true };
         let chain = Watched::open(rights, &required(&names.certificate), read_chain)?;
         let key = Watched::open(rights, &required(&names.key), read_key)?;
         let seen = (chain.current(), key.current());
-        let fits = fit(&seen, names).map_err(|why| vec![ConfigError::whole(&names.key, why)])?;
-        let state = Mutex::new(State { expires: expiry(&fits), seen, fits, speak_at: 0 });
+        let pair = matching(&seen, names).map_err(|why| vec![ConfigError::whole(&names.key, why)])?;
+        let state = Mutex::new(State { expires: expiry(&pair), seen, pair, next_warning: 0 });
         let identity = Self { names: names.clone(), chain, key, state };
         identity.current();
         Ok(identity)
     }
 
-    /// What holds now.
+    /// The pair in use.
     pub fn current(&self) -> Arc<CertifiedKey> {
         let found = (self.chain.current(), self.key.current());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,26 +70,26 @@ impl Identity {
             one.0 == other.0 && one.1.public_key() == other.1.public_key()
         };
         if !is_same(&found, &state.seen) {
-            match fit(&found, &self.names) {
-                Ok(fits) => {
+            match matching(&found, &self.names) {
+                Ok(pair) => {
                     ::log::info!("{}: read again", self.names.certificate.display());
-                    (state.expires, state.fits, state.speak_at) = (expiry(&fits), fits, 0);
+                    (state.expires, state.pair, state.next_warning) = (expiry(&pair), pair, 0);
                 }
                 Err(why) => ::log::error!("{}: {why}; the old pair stays in force", self.names.key.display()),
             }
             state.seen = found;
         }
-        self.speak_of_the_end(&mut state);
-        Arc::clone(&state.fits)
+        self.warn_of_expiry(&mut state);
+        Arc::clone(&state.pair)
     }
 
-    fn speak_of_the_end(&self, state: &mut State) {
+    fn warn_of_expiry(&self, state: &mut State) {
         let now = i64::try_from(sys::now()).unwrap_or(i64::MAX);
         let Some(left) = state.expires.map(|expires| expires - now) else { return };
-        if left > NOTICE || now < state.speak_at {
+        if left > EXPIRY_NOTICE || now < state.next_warning {
             return;
         }
-        state.speak_at = now + DAY;
+        state.next_warning = now + DAY;
         let file = self.names.certificate.display();
         match left {
             ..0 => ::log::error!("{file}: the certificate has expired"),
@@ -106,7 +107,7 @@ fn read_chain(file: &Path, text: &str) -> Result<Chain, Vec<ConfigError>> {
     }
 }
 
-/// The text of a key is in no error.
+/// No error contains the text of the key.
 fn read_key(file: &Path, text: &str) -> Result<Key, Vec<ConfigError>> {
     let wrong = |what: &str| vec![ConfigError::whole(file, what)];
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
@@ -115,7 +116,7 @@ fn read_key(file: &Path, text: &str) -> Result<Key, Vec<ConfigError>> {
         .map_err(|_| wrong("a private key of a kind that is not supported; expected RSA, P-256, P-384 or Ed25519"))
 }
 
-fn fit((chain, key): &(Arc<Chain>, Arc<Key>), names: &KeyPair) -> Result<Arc<CertifiedKey>, String> {
+fn matching((chain, key): &(Arc<Chain>, Arc<Key>), names: &KeyPair) -> Result<Arc<CertifiedKey>, String> {
     let pair = CertifiedKey::new(chain.to_vec(), Arc::clone(key));
     match pair.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(pair)),
@@ -126,8 +127,8 @@ fn fit((chain, key): &(Arc<Chain>, Arc<Key>), names: &KeyPair) -> Result<Arc<Cer
     }
 }
 
-/// When the first certificate ends, in seconds since 1970: `notAfter` of RFC 5280
-/// 4.1, which rustls keeps for itself.
+/// The expiry of the first certificate, in seconds since 1970: `notAfter` of RFC 5280
+/// 4.1, which rustls does not expose.
 fn expiry(pair: &CertifiedKey) -> Option<i64> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
@@ -147,11 +148,12 @@ fn expiry(pair: &CertifiedKey) -> Option<i64> {
     time(tag, std::str::from_utf8(end).ok()?)
 }
 
-/// What an element of DER with this tag holds, and what follows it.
+/// The content of a DER element with this tag, and the bytes after it.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     any(der).filter(|(found, ..)| *found == tag).map(|(_, inside, after)| (inside, after))
 }
 
+/// The tag and the content of a DER element, and the bytes after it.
 fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, short], rest) = der.split_first_chunk()?;
     let (length, rest) = if short < 0x80 {
@@ -165,7 +167,8 @@ fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, inside, after))
 }
 
-/// UTCTime `yymmddhhmmssZ`, of 1950 to 2049, or GeneralizedTime with four digits of the year.
+/// Seconds since 1970 from a UTCTime `yymmddhhmmssZ` of 1950 to 2049, or from a
+/// GeneralizedTime, whose year has four digits.
 fn time(tag: u8, text: &str) -> Option<i64> {
     let full = match tag {
         0x17 if text.as_bytes().first()? >= &b'5' => format!("19{text}"),

@@ -1,11 +1,15 @@
-//! Encryption: what this server proves who it is by, and whom it believes.
+//! TLS: the server's certificates and the certificate authorities it trusts.
 //!
-//! rustls does the work, with ring; TLS 1.2 and 1.3, no compression, no
-//! renegotiation, no resumption: a dialogue that is resumed would be one whose peer
-//! was not looked at. [`Server`] chooses a certificate and notices when its files
-//! change; [`Client`] decides what a host has to prove. Both give a connection
-//! that [`crate::net`] carries out. Errors at the start are those of the
-//! configuration; a handshake that fails is an I/O error with rustls' words.
+//! The implementation is rustls with ring: TLS 1.2 and 1.3, no compression, no
+//! renegotiation, no resumption, because a resumed connection would skip the verification
+//! of the peer. [`Server`] chooses a certificate and follows changes of its files;
+//! [`Client`] verifies the certificates of hosts. Both return a connection
+//! that [`crate::net`] drives. Errors at the start are errors of the configuration;
+//! a failed handshake is an I/O error with the text of rustls.
+//!
+//! - `certificate`: a certificate and its key, from files that may change
+//! - `server`: TLS as a server: the certificate for the name that a client requests
+//! - `trust`: TLS as a client: how a host's certificate is verified
 
 use std::sync::Arc;
 
@@ -22,20 +26,20 @@ mod trust;
 pub use server::Server;
 pub use trust::{Client, Verification};
 
-/// Both sides.
+/// TLS as a server and as a client.
 #[derive(Debug)]
 pub struct Tls {
-    /// As a server; `None` without a certificate.
+    /// TLS as a server; `None` without a certificate.
     pub server: Option<Arc<Server>>,
-    /// As a client.
+    /// TLS as a client.
     pub client: Client,
 }
 
 impl Tls {
-    /// Reads what the configuration names.
+    /// Reads the files that the configuration names.
     ///
     /// # Errors
-    /// All that is wrong with certificates, keys and authorities.
+    /// All errors in certificates, keys and authorities.
     pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         let client = match &config.remote.authorities {
             None => Ok(Client::new()),
@@ -48,19 +52,20 @@ impl Tls {
     }
 }
 
-/// What is known of an encrypted connection.
+/// The properties of an encrypted connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsInfo {
     /// `TLS1.3`.
     pub version: &'static str,
     /// The name of the cipher suite in IANA's list.
     pub cipher: &'static str,
-    /// The channel binding tls-exporter (RFC 9266); only TLS 1.3 has one that is safe without more.
+    /// The channel binding tls-exporter (RFC 9266), only with TLS 1.3: earlier versions need an
+    /// extension to make it safe.
     pub binding: Option<Vec<u8>>,
 }
 
 impl TlsInfo {
-    /// Those of a connection after its handshake.
+    /// The properties of a connection after its handshake.
     pub fn of(connection: &rustls::Connection) -> Self {
         let is_newest = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
         let suite = connection.negotiated_cipher_suite();

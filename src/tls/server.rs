@@ -1,4 +1,6 @@
-//! As a server: a certificate for every name that a client may ask for.
+//! TLS as a server: the certificate for the name that a client requests (SNI).
+//!
+//! Without a matching certificate the first one is used.
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use super::provider;
 use crate::config::{ConfigError, KeyPair};
 use crate::privsep::Rights;
 
-/// What this server proves who it is by.
+/// The certificates of this server.
 #[derive(Debug)]
 pub struct Server {
     config: Arc<ServerConfig>,
@@ -24,10 +26,10 @@ pub struct Server {
 struct Identities(Vec<Identity>);
 
 impl Server {
-    /// Reads certificates and keys; `None` if there are none to read.
+    /// Reads certificates and keys; `None` if none are configured.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All errors in them.
     pub fn open(pairs: &[KeyPair], rights: &Rights) -> Result<Option<Arc<Self>>, Vec<ConfigError>> {
         let (mut identities, mut errors) = (Vec::new(), Vec::new());
         for pair in pairs {
@@ -50,22 +52,22 @@ impl Server {
         Ok(Some(Arc::new(Self { config: Arc::new(config), identities })))
     }
 
-    /// Looks at all certificates, so that the log speaks of one that is about to expire
-    /// though nobody asks for it.
-    pub fn look_after(&self) {
+    /// Checks all certificates, so that one about to expire is logged even if no client requests
+    /// it.
+    pub fn check_expiry(&self) {
         self.identities.0.iter().for_each(|identity| drop(identity.current()));
     }
 
-    /// Whether a certificate is made out for this name.
+    /// Whether a certificate is valid for this name.
     pub fn is_for(&self, name: &str) -> bool {
         ServerName::try_from(name)
             .is_ok_and(|name| self.identities.0.iter().any(|identity| is_for(&identity.current(), &name)))
     }
 
-    /// A connection that waits for its client's first words.
+    /// A connection before its handshake.
     ///
     /// # Errors
-    /// rustls' own, for want of memory and the like.
+    /// The errors of rustls, such as lack of memory.
     pub fn accept(&self) -> std::io::Result<rustls::Connection> {
         ServerConnection::new(Arc::clone(&self.config)).map(Into::into).map_err(std::io::Error::other)
     }
@@ -82,7 +84,7 @@ impl ResolvesServerCert for Identities {
     }
 }
 
-/// Whether a certificate is made out for this name.
+/// Whether a certificate is valid for a name.
 fn is_for(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
     let certificate = pair.end_entity_cert().ok().and_then(|der| ParsedCertificate::try_from(der).ok());
     certificate.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())

@@ -1,9 +1,9 @@
-//! As a client: what a host has to prove before it gets mail.
+//! TLS as a client: how a host's certificate is verified.
 //!
-//! By [`Verification::None`] nothing: the connection is encrypted against those who only
-//! listen, and a certificate that nobody can verify is no worse than none. By
-//! [`Verification::Required`] an authority that this system trusts must have made out
-//! the certificate for the name.
+//! With [`Verification::None`] every certificate is accepted: the connection is protected
+//! against passive eavesdroppers, and an unverifiable certificate is no worse than plaintext.
+//! With [`Verification::Required`] an authority that this system trusts must have issued
+//! the certificate for the host's name.
 
 use std::io;
 use std::path::Path;
@@ -19,16 +19,16 @@ use super::provider;
 use crate::config::ConfigError;
 use crate::config::table::read_text;
 
-/// What a host has to prove.
+/// How a host's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-    /// Nothing.
+    /// Not at all.
     None,
-    /// That it has the name by which it was found.
+    /// By a trusted authority, for the name under which the host was found.
     Required,
 }
 
-/// Makes connections to hosts.
+/// The TLS settings for connections to hosts.
 #[derive(Debug, Default)]
 pub struct Client {
     any: OnceLock<Arc<ClientConfig>>,
@@ -36,15 +36,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Believes the authorities of the system; they are read when first needed.
+    /// Trusts the authorities of the system, which are read when first needed.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Believes the authorities in a file, in PEM, and no others.
+    /// Trusts only the authorities in a PEM file.
     ///
     /// # Errors
-    /// When there is none in it.
+    /// That the file cannot be read or contains no authority.
     pub fn with_authorities(file: &Path) -> Result<Self, Vec<ConfigError>> {
         let wrong = |what: String| vec![ConfigError::whole(file, what)];
         let text = read_text(file).map_err(|e| vec![e])?;
@@ -55,10 +55,10 @@ impl Client {
         Ok(Self { verified: OnceLock::from(Arc::new(verified)), ..Self::default() })
     }
 
-    /// A connection that is about to say hello to the host `name`, a domain or an address.
+    /// A connection to the host `name`, a domain or an IP address, before its handshake.
     ///
     /// # Errors
-    /// When the name can be in no certificate, or no authority is known.
+    /// That no certificate can contain the name, or that no authority is known.
     pub fn connect(&self, name: &str, verification: Verification) -> io::Result<rustls::Connection> {
         let config = match verification {
             Verification::None => get(&self.any, accept_any)?,
@@ -72,7 +72,7 @@ impl Client {
 
 fn verify(authorities: Vec<CertificateDer<'static>>) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    // Some systems have authorities that no program reads any more.
+    // Some systems have certificates that cannot be parsed.
     roots.add_parsable_certificates(authorities);
     if roots.is_empty() {
         return Err(io::Error::other("no certificate authority is known to this system"));
@@ -101,12 +101,12 @@ fn configure(verifier: Arc<dyn ServerCertVerifier>) -> io::Result<ClientConfig> 
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
     let mut config = versions.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    // A host that is met again is looked at again.
+    // Every connection verifies the host.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// Takes every certificate, whoever made it, and of any age.
+/// Accepts every certificate.
 #[derive(Debug)]
 struct AcceptAny {
     schemes: Vec<SignatureScheme>,

@@ -117,7 +117,7 @@ impl Start {
         let (spool, settings, rights) = self.enter(config, false)?;
         inherited.warn();
         if detached.is_some() {
-            log::warn_of_silence(&settings.config.log);
+            log::warn_of_missing_syslog(&settings.config.log);
         }
         let config = Arc::clone(&settings.config);
         let lock = lock::take(&spool)?;

@@ -1,4 +1,6 @@
-//! The events of a message's life, one function and one line each.
+//! The functions that write the lines of events, one line each.
+//!
+//! penfold-log(5) documents the lines; scripts rely on their keys.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,35 +13,35 @@ use super::value::{Value, push};
 use crate::address::{self, Address};
 use crate::outcome::{Encryption, Fate, Outcome};
 
-/// A message came in and is kept.
+/// A message was accepted.
 pub struct Accepted<'a> {
     /// The queue id.
     pub id: &'a dyn fmt::Display,
-    /// The session's id.
+    /// The session id.
     pub session: &'a str,
     /// The reverse-path.
     pub sender: Option<&'a Address>,
-    /// How many final recipients there are.
+    /// The number of final recipients.
     pub recipients: usize,
-    /// Octets in the spool.
+    /// The size in the spool, in bytes.
     pub size: u64,
     /// The client: name and address.
     pub peer: &'a str,
-    /// The front end that spoke for it; empty for none.
+    /// The proxy that forwarded the client's connection; empty for none.
     pub via: &'a str,
-    /// What the front end calls the message; empty if it does not say.
+    /// The proxy's name for the message; empty if it gives none.
     pub ident: &'a str,
     /// `SMTP`, `ESMTP`, `ESMTPS`.
     pub protocol: &'a str,
     /// How the session is encrypted.
     pub tls: Encryption,
-    /// Who had logged in, or the login of a caller on this host.
+    /// The authenticated user, or the login name of a local user.
     pub user: Option<&'a str>,
-    /// The caller on this host: uid, and its program as it says.
+    /// The local user that submitted it: uid, and the program name that it gave.
     pub caller: Option<(u32, &'a str)>,
 }
 
-/// Logs that a client and this server do not agree on TLS.
+/// Logs a failed TLS handshake with a client.
 pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io::Error) {
     let (peer, why) = (peer(None, address), error.to_string());
     info!("{session} tls-failed peer={} reply={}", Value(&peer), Value(&why));
@@ -65,47 +67,47 @@ pub fn accepted(event: &Accepted<'_>) {
     info!("{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}");
 }
 
-/// Logs that somebody has logged in.
+/// Logs a successful authentication.
 pub fn logged_in(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
     info!("{session} auth user={} peer={} mechanism={mechanism}", Value(user), host(address));
 }
 
-/// Logs that somebody has tried to log in and may not, in a line that is made to be
-/// watched: what he says he is cannot forge another one.
+/// Logs a failed authentication, in a line for programs such as fail2ban: the claimed user name
+/// cannot forge another line.
 pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
     info!("{session} auth-failed user={} peer={} mechanism={mechanism}", Value(user), host(address));
 }
 
-/// Logs that a client's command, as it came, was refused.
+/// Logs a refused command, as the client sent it.
 pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dyn fmt::Display) {
     info!("{session} refused command={} peer={} reply={}", Value(command), host(address), Value(&reply.to_string()));
 }
 
-/// Logs how many commands of a client were refused that have no line of their own.
+/// Logs the number of refused commands that have no line of their own.
 pub fn refused_more(session: &str, address: Option<IpAddr>, count: usize) {
     info!("{session} refused more={count} peer={}", host(address));
 }
 
-/// Logs that an account has reached a limit on what it may send.
+/// Logs that an account has reached an hourly limit.
 pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
     warn!("{session} limit account={} {what}={limit}", Value(account));
 }
 
-/// One attempt for one recipient.
+/// An attempt for one recipient.
 pub struct Attempt<'a> {
     /// The queue id.
     pub id: &'a dyn fmt::Display,
-    /// Who it was for.
+    /// The final recipient.
     pub recipient: &'a Address,
-    /// Whom the sender named, if an alias made another of it.
+    /// The address given at RCPT, if an alias replaced it.
     pub original: Option<&'a Address>,
     /// How: `maildir`, `smtp`.
     pub via: &'a str,
-    /// What became of it.
+    /// The outcome.
     pub outcome: &'a Outcome,
-    /// How long ago the message came.
+    /// The age of the message.
     pub delay: Duration,
-    /// When it is tried again, in seconds since 1970, if it is.
+    /// The time of the next attempt, in seconds since 1970, if there is one.
     pub next: Option<u64>,
 }
 
@@ -150,22 +152,22 @@ pub fn attempt(event: &Attempt<'_>) {
     info!("{line}");
 }
 
-/// Logs that a host offers TLS that does not work, and gets the message in clear.
-pub fn in_clear(id: &dyn fmt::Display, host: &dyn fmt::Display, why: &str) {
+/// Logs that opportunistic TLS with a host failed and the message is sent in plaintext.
+pub fn plaintext(id: &dyn fmt::Display, host: &dyn fmt::Display, why: &str) {
     info!("{id} tls-failed host={} tls=none reason={}", Value(&host.to_string()), Value(why));
 }
 
-/// Logs that a report about a message was made.
+/// Logs a report about a message.
 pub fn bounced(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
     info!("{id} bounced report={report} to={}", Value(&format!("<{to}>")));
 }
 
-/// Logs that nobody is left to be told about a failure.
+/// Logs that a failure is reported to no one.
 pub fn dropped(id: &dyn fmt::Display, why: &str) {
     info!("{id} dropped reason={}", Value(why));
 }
 
-/// Logs that every recipient of a message is settled.
+/// Logs that all recipients of a message are settled.
 pub fn done(id: &dyn fmt::Display) {
     info!("{id} done");
 }

@@ -1,12 +1,17 @@
-//! The log: events of a message's life, one line each, and where they go.
+//! The log: events, one line each, and their destination.
 //!
-//! The queue id comes first, then `key=value` pairs in a fixed order, so that a
-//! person and a script can follow a message. Values with anything but plain
-//! characters are quoted and escaped: nothing that a client says can forge a line.
-//! A message that cannot be logged goes to standard error; mail never waits for
-//! the log for more than a second. Everything else that is said to the operator
-//! goes through the macros of the `log` crate: `error` where he must act, `warn`
-//! where he should know.
+//! A line has the queue id first, then `key=value` pairs in a fixed order, for
+//! people and scripts. Values with other than plain characters are quoted and escaped, so that
+//! no client input can forge a line.
+//! A line that cannot be logged goes to standard error; mail never waits for
+//! the log for more than a second. All other messages to the administrator
+//! use the macros of the `log` crate: `error` if action is required, `warn`
+//! if it is advisable.
+//!
+//! - `events`: the functions that write the lines of events
+//! - `sink`: a log file, or syslog
+//! - `value`: quoting and escaping
+//! - `zone`: the time zone of this host
 
 use std::io::{self, Write};
 
@@ -23,13 +28,13 @@ use sink::{LogFile, Syslog};
 use value::Clean;
 
 pub use events::{
-    Accepted, Attempt, accepted, attempt, auth_failed, bounced, done, dropped, handshake_failed, in_clear,
-    limit_reached, logged_in, peer, refused, refused_more,
+    Accepted, Attempt, accepted, attempt, auth_failed, bounced, done, dropped, handshake_failed, limit_reached,
+    logged_in, peer, plaintext, refused, refused_more,
 };
-pub use sink::{reopen, warn_of_silence};
+pub use sink::{reopen, warn_of_missing_syslog};
 pub use zone::{warn_of_zone, zone};
 
-/// The time here. The zone is read once, at the start of the log: reading it takes
+/// The local time. The time zone is read once, when the log starts: reading it takes
 /// more stack than a session has.
 pub fn local_time() -> jiff::Zoned {
     jiff::Timestamp::now().to_zoned(zone().clone())
@@ -40,16 +45,16 @@ pub fn timestamp(seconds: u64) -> String {
     i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok()).unwrap_or_default().to_string()
 }
 
-/// Starts the log. `verbose` shows more; PENFOLD_LOG overrides both, in
-/// env_logger's syntax.
+/// Starts the log, with debug messages if `verbose`. PENFOLD_LOG, in env_logger's syntax,
+/// overrides the level.
 ///
 /// # Errors
-/// When the file cannot be opened.
+/// That the file cannot be opened.
 pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()> {
     zone();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
-    // It does not say of whom it speaks; what ends a handshake is in a line of ours.
+    // Its messages do not name the peer; failed handshakes have a line of their own.
     builder.filter_module("rustls", LevelFilter::Off);
     builder.parse_env("PENFOLD_LOG");
     match to {
@@ -77,12 +82,12 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
             });
         }
     }
-    // A second start, in tests, leaves the first one in force.
+    // A second start, in tests, has no effect.
     let _ = builder.try_init();
     Ok(())
 }
 
-/// From now on a panic is logged where everything is: it is a bug of ours.
+/// Logs panics, which are bugs, from now on.
 pub fn report_bugs() {
     std::panic::set_hook(Box::new(|bug| ::log::error!("bug: {bug}")));
 }

@@ -1,4 +1,7 @@
-//! Where log lines go: a file, or syslog.
+//! The destinations of log lines: a file, or syslog.
+//!
+//! A line that cannot be written goes to standard error. syslogd gets one datagram a line and
+//! at most a second to accept it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +15,7 @@ use ::log::warn;
 
 use crate::config::LogTo;
 
-/// Opens a log file anew at the next line, after it was rotated.
+/// Reopens the log file before the next line, after a rotation.
 pub fn reopen() {
     REOPEN.store(true, Ordering::Relaxed);
 }
@@ -37,7 +40,7 @@ impl LogFile {
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if REOPEN.swap(false, Ordering::Relaxed) {
-            // Without the new file the old one goes on.
+            // If the new file cannot be opened, the old one is used.
             self.file = open_log(&self.path).or_else(|_| self.file.try_clone())?;
         }
         if self.file.write_all(line).is_err() {
@@ -51,7 +54,7 @@ impl Write for LogFile {
     }
 }
 
-/// Where syslogd listens.
+/// The socket of syslogd.
 const DEV_LOG: &str = "/dev/log";
 
 #[derive(Default)]
@@ -69,10 +72,10 @@ impl Syslog {
 }
 
 impl Write for Syslog {
-    /// env_logger hands over a record at once, so one record is one datagram.
+    /// env_logger writes each record in one call, so a record is a datagram.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let datagram = line.strip_suffix(b"\n").unwrap_or(line);
-        // A second try, for syslogd may have been restarted.
+        // The second attempt is for a syslogd that was restarted.
         for _ in 0..2 {
             if self.socket.is_none() {
                 self.socket = Self::connect().ok();
@@ -91,14 +94,14 @@ impl Write for Syslog {
     }
 }
 
-/// The line as people read it.
+/// The line without its `<priority>`.
 fn without_priority(line: &[u8]) -> &[u8] {
     let end = line.iter().position(|&b| b == b'>').map_or(0, |end| end + 1);
     line.get(end..).unwrap_or(line)
 }
 
-/// Warns that a daemon that leaves the terminal will have no log at all.
-pub fn warn_of_silence(to: &LogTo) {
+/// Warns if a daemon in the background would have no log.
+pub fn warn_of_missing_syslog(to: &LogTo) {
     if *to == LogTo::Syslog && Syslog::connect().is_err() {
         warn!("no syslog at {DEV_LOG}: nothing is logged in the background; see log.to");
     }

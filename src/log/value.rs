@@ -1,4 +1,4 @@
-//! Values and whole lines, so that nothing can forge another line.
+//! Quoting and escaping of values and lines, so that no input can forge a line.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ pub(super) fn push(line: &mut String, key: &str, value: &str) {
     let _ = write!(line, " {key}={}", Value(value));
 }
 
-/// A value: as it is if it is plain, otherwise quoted and escaped.
+/// A value: unchanged if it is plain ASCII, otherwise quoted and escaped.
 pub(super) struct Value<'a>(pub(super) &'a str);
 
 impl fmt::Display for Value<'_> {
@@ -27,7 +27,7 @@ impl fmt::Display for Value<'_> {
     }
 }
 
-/// What is left of control characters where a whole line is printed.
+/// A line with its control characters escaped.
 pub(super) struct Clean<'a>(pub(super) &'a str);
 
 impl fmt::Display for Clean<'_> {

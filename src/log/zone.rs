@@ -1,9 +1,9 @@
 //! The time zone of this host, for dates in messages and at the front of log lines.
 //!
-//! As in libc: TZ names a file (with or without a colon, below TZDIR if it is relative) or
-//! is a rule of POSIX; without TZ it is /etc/localtime, and what says nothing is UTC. Read
-//! once, before the server is confined: neither TZ nor the files can be seen later.
-//! Opens one file and lists no directory, for a session under inetd reads it too.
+//! As in libc, TZ names a file (with or without a colon, below TZDIR if it is relative) or
+//! is a POSIX rule; without TZ, /etc/localtime applies, and in doubt UTC. The zone is read
+//! once, before the server is confined, because TZ and the files cannot be read later. It takes
+//! one open file and no directory listing, since every session of inetd reads it too.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,11 +17,11 @@ use jiff::tz::TimeZone;
 
 const LOCALTIME: &str = "/etc/localtime";
 const ZONEINFO: &str = "/usr/share/zoneinfo";
-/// Summer time where a rule names it and does not say when it is, as in libc: that of the
-/// United States.
-const DEFAULT_SUMMER: &str = ",M3.2.0,M11.1.0";
-/// The longest file that is read; the longest there is has 4 KiB.
-const MOST: u64 = 256 << 10;
+/// The dates of daylight saving time for a rule that does not give them, as in libc: those of
+/// the United States.
+const DEFAULT_DST: &str = ",M3.2.0,M11.1.0";
+/// The maximum size of a file, in bytes; real ones have at most 4 KiB.
+const MAX_SIZE: u64 = 256 << 10;
 
 /// The time zone of this host.
 pub fn zone() -> &'static TimeZone {
@@ -29,7 +29,7 @@ pub fn zone() -> &'static TimeZone {
     ZONE.get_or_init(|| read(env::var_os("TZ").as_deref()).unwrap_or(TimeZone::UTC))
 }
 
-/// Warns that TZ says nothing.
+/// Warns of a TZ that names no time zone.
 pub fn warn_of_zone() {
     let named = env::var_os("TZ").filter(|name| read(Some(name)).is_none());
     if let Some(name) = named {
@@ -38,7 +38,7 @@ pub fn warn_of_zone() {
     }
 }
 
-/// `None` for a name that means nothing here.
+/// The time zone with a name, or of the host without one; `None` for an unknown name.
 fn read(name: Option<&OsStr>) -> Option<TimeZone> {
     let Some(name) = name else { return file(Path::new(LOCALTIME)).or(Some(TimeZone::UTC)) };
     let name = name.as_bytes();
@@ -53,12 +53,12 @@ fn read(name: Option<&OsStr>) -> Option<TimeZone> {
 
 fn file(path: &Path) -> Option<TimeZone> {
     let mut data = Vec::new();
-    File::open(path).ok()?.take(MOST).read_to_end(&mut data).ok()?;
+    File::open(path).ok()?.take(MAX_SIZE).read_to_end(&mut data).ok()?;
     TimeZone::tzif("", &data).ok()
 }
 
 fn rule(text: &str) -> Option<TimeZone> {
-    TimeZone::posix(text).or_else(|_| TimeZone::posix(&format!("{text}{DEFAULT_SUMMER}"))).ok()
+    TimeZone::posix(text).or_else(|_| TimeZone::posix(&format!("{text}{DEFAULT_DST}"))).ok()
 }
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_are_those_of_posix() {
+    fn rules_are_read_as_posix_defines_them() {
         let offset = |name: &str, time: &str| {
             let time: jiff::Timestamp = time.parse().expect("a time");
             read(Some(OsStr::new(name))).map(|zone| zone.to_offset(time).seconds())

@@ -182,7 +182,7 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
 /// Warns of what a start would make, and would not find.
 pub fn of_a_start(config: &Config, foreground: bool) {
     if !foreground {
-        log::warn_of_silence(&config.log);
+        log::warn_of_missing_syslog(&config.log);
     }
     log::warn_of_zone();
     if matches!(config.spool.try_exists(), Ok(false)) {

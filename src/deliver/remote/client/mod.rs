@@ -179,7 +179,7 @@ impl Connection {
             Err(NotOpen::ClosedAtHello(answer)) => Err(answer),
             Err(NotOpen::NoTls(answer)) if !may_be_clear => Err(secure::required(answer)),
             Err(NotOpen::NoTls(answer)) => {
-                log::in_clear(&options.id, peer, &answer.outcome.why);
+                log::plaintext(&options.id, peer, &answer.outcome.why);
                 Self::open_once(peer, options, Approach { security: Security::Clear, ..first }).map_err(NotOpen::answer)
             }
         }

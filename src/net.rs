@@ -65,7 +65,7 @@ impl Stream {
         Self::new(Link::Socket(socket.into()))
     }
 
-    /// A stream over standard input and output, or over the socket that standard input is.
+    /// A stream over standard input and output, or over the socket if standard input is one.
     ///
     /// # Errors
     /// If there is no standard input.
@@ -185,7 +185,7 @@ impl Stream {
         Ok(tls.connection.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0))
     }
 
-    /// Whether the peer is a local process for certain: behind a terminal or a pipe.
+    /// Whether the peer is certainly local: at a terminal or a pipe.
     pub fn is_local(&self) -> bool {
         matches!(self.wire.link, Link::Files(..))
     }
@@ -205,7 +205,7 @@ impl Stream {
         self.set_limit(CLOSE_TIMEOUT);
         let mut discarded = [0; 4096];
         for _ in 0..64 {
-            // Below TLS: the content does not matter any more.
+            // Read below TLS, since the content is discarded.
             if !matches!(self.wire.read(&mut discarded), Ok(1..)) {
                 return;
             }
@@ -241,7 +241,7 @@ impl Read for Stream {
         loop {
             match tls.connection.reader().read(into) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                // Many peers close without close_notify; SMTP marks its own ends.
+                // Many peers close without close_notify; SMTP marks the end of a message itself.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 other => return other,
             }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Kind, Limits};
+use crate::policy::relay;
 use crate::session::Watch;
 
 /// At most one warning of a kind is logged in this interval.
@@ -60,7 +61,7 @@ impl ClientClass {
     /// The class of a client. `is_known` is false for the address of a proxy that does not
     /// name its client.
     pub fn of(config: &Config, address: IpAddr, is_known: bool, kind: Kind) -> Self {
-        let is_trusted = is_known && config.relay.networks.iter().any(|network| network.contains(address));
+        let is_trusted = relay::is_trusted(&config.relay.networks, false, is_known.then_some(address));
         match kind {
             _ if is_trusted => Self::Trusted,
             Kind::Submission => Self::Submitter,
@@ -156,9 +157,9 @@ impl Connections {
 
     /// Removes a closed connection.
     pub fn leave(&mut self, number: u64) {
-        let Some(gone) = self.open.remove(&number) else { return };
-        self.local_users -= usize::from(gone.is_local_user);
-        let Some((address, class)) = gone.counted else { return };
+        let Some(closed) = self.open.remove(&number) else { return };
+        self.local_users -= usize::from(closed.is_local_user);
+        let Some((address, class)) = closed.counted else { return };
         self.outsiders -= usize::from(class != ClientClass::Trusted);
         self.strangers -= usize::from(class == ClientClass::Stranger);
         for (network, _) in networks(address) {
@@ -224,7 +225,7 @@ mod tests {
         Limits { connections, connections_per_host, ..crate::config::default().limits }
     }
 
-    /// Those of the addresses that are admitted, in order.
+    /// The numbers of the connections that are admitted, in order.
     fn admitted(
         connections: &mut Connections,
         limits: &Limits,

@@ -97,7 +97,7 @@ impl Listener {
 pub struct Server {
     site: Arc<Site>,
     notify: Arc<Notify>,
-    /// Added to by the accepting thread, removed from by the session's thread.
+    /// The accepting thread adds to them, the session's thread removes from them.
     connections: Mutex<Connections>,
     closed: Condvar,
     watch: Watch,
@@ -162,12 +162,12 @@ impl Server {
     /// Accepts clients until shutdown.
     pub fn accept_from(self: &Arc<Self>, listener: &Listener) {
         let (listener, listen) = (&listener.socket, &Arc::new(listener.listen.clone()));
-        // Closed for a moment when no descriptor is left, to send the client a 421.
+        // A reserve, released for a moment when no descriptor is left, to send a client a 421.
         let mut reserve = File::open("/dev/null").ok();
         let mut is_short = false;
         loop {
             match listener.accept() {
-                // Any others wait for the next process that listens.
+                // Other waiting clients are left to the next process.
                 Ok((socket, _)) if self.is_closed() => return self.reject(&socket, listen),
                 Ok((socket, peer)) => {
                     is_short = false;
@@ -236,7 +236,7 @@ impl Server {
         let is_proxy = listen.proxy.iter().any(|network| network.contains(peer.ip()));
         let class = ClientClass::of(&service.config, peer.ip(), true, listen.kind);
         let counted = (!is_proxy).then_some((peer.ip(), class));
-        // Otherwise a reply waits for the client's delayed acknowledgement.
+        // Nagle's algorithm would delay replies until the client's acknowledgement.
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
         let Some(number) = self.enter(&service, counted, &socket, &watch) else {
@@ -313,7 +313,7 @@ impl Server {
         let mut text = Vec::new();
         reply::connection::too_many_connections(&service.config.hostname).write_to(&mut text);
         stream.set_limit(CLOSE_TIMEOUT);
-        // If the client cannot be written to, the connection is closed all the same.
+        // If writing fails, the connection is dropped all the same.
         let is_clear = client.listen.tls != ListenTls::Implicit;
         if is_clear && stream.write_all(&text).is_ok() {
             stream.close();

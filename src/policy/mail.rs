@@ -8,8 +8,8 @@ use crate::reply;
 #[derive(Debug, Clone, Copy)]
 pub struct Mail<'a> {
     /// The reverse-path as it was given; `None` is the null path.
-    pub given: Option<&'a Address>,
-    /// The same, completed with a domain.
+    pub path: Option<&'a Address>,
+    /// The reverse-path, completed with a domain.
     pub sender: Option<&'a Address>,
     /// The declared size in octets; zero if there is none.
     pub size: u64,
@@ -17,7 +17,7 @@ pub struct Mail<'a> {
     pub max_size: u64,
     /// Whether the spool has room for the message.
     pub room: Room,
-    /// The sender's use by the account.
+    /// Whether the account may use the sender.
     pub right: SenderRight,
 }
 
@@ -35,9 +35,9 @@ pub enum Room {
 /// Whether an account may use a sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SenderRight {
-    /// It is the account's own, or granted by the senders table; or there is no account.
+    /// The sender is its own or granted by the senders table, or there is no account.
     Granted,
-    /// It is not.
+    /// The account may not use the sender.
     Denied,
     /// A table cannot be read.
     Unknown,
@@ -75,8 +75,8 @@ fn room(mail: &Mail<'_>) -> Verdict {
 
 /// Other hosts must give the sender a domain; a client that may relay gets the local one.
 fn domain(facts: &Facts<'_>, mail: &Mail<'_>) -> Verdict {
-    match mail.given {
-        Some(given) if given.domain().is_empty() && !facts.may_relay() => {
+    match mail.path {
+        Some(path) if path.domain().is_empty() && !facts.may_relay() => {
             Verdict::refuse(reply::sender::needs_domain(), "sender-domain", Source::Standard("RFC 5321 2.3.5"))
         }
         _ => Verdict::Accept,
@@ -118,17 +118,17 @@ mod tests {
         let address = |text: &str| Address::parse(text).expect(text);
         let (jon, bare, completed) = (address("jon@far.test"), address("jon"), address("jon@razorback.test"));
         let good = Mail {
-            given: Some(&jon),
+            path: Some(&jon),
             sender: Some(&jon),
             size: 10,
             max_size: 10,
             room: Room::Enough,
             right: SenderRight::Granted,
         };
-        let short = Mail { given: Some(&bare), sender: Some(&completed), ..good };
+        let short = Mail { path: Some(&bare), sender: Some(&completed), ..good };
         for (facts, mail, want) in [
             (STRANGER, good, "accept"),
-            (STRANGER, Mail { given: None, sender: None, ..good }, "accept"),
+            (STRANGER, Mail { path: None, sender: None, ..good }, "accept"),
             (STRANGER, Mail { size: 11, ..good }, "refuse 552 size"),
             (TRUSTED, Mail { size: u64::MAX, ..good }, "refuse 552 size"),
             (TRUSTED, Mail { room: Room::Short, ..good }, "defer 452 room"),

@@ -4,7 +4,7 @@ use super::{Facts, Source, Verdict};
 use crate::reply;
 use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
 
-/// What is known of a message once it was received.
+/// What is known of a received message.
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
     /// Whether it contains a CR without LF, or a LF without CR.
@@ -17,14 +17,14 @@ pub struct Message {
     pub max_size: u64,
 }
 
-/// What the trace fields of a message say about its way.
+/// The evidence of loops in the trace fields of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Trace {
-    /// Received fields.
+    /// The number of Received fields.
     pub hops: usize,
-    /// Delivered-To fields with an address in a local domain.
+    /// The number of Delivered-To fields with an address in a local domain.
     pub own_deliveries: usize,
-    /// Whether each recipient is in one of the Delivered-To fields.
+    /// Whether every recipient has a Delivered-To field.
     pub was_delivered: bool,
 }
 
@@ -43,8 +43,8 @@ pub fn precheck(message: &Message) -> Verdict {
     Verdict::Accept
 }
 
-/// Before the commit: loops. A client that may relay can send a message to a recipient that
-/// had it before.
+/// Before the commit: loops. A client that may relay may send a message to the same
+/// recipients again.
 pub fn check(facts: &Facts<'_>, trace: &Trace) -> Verdict {
     if trace.hops >= MAX_HOPS || trace.own_deliveries >= MAX_OWN_DELIVERIES {
         return Verdict::refuse(reply::message::mail_loop(), "loop", Source::Standard("RFC 5321 6.3"));

@@ -11,8 +11,8 @@
 //! - `mail`: MAIL: login, size, room, the sender
 //! - `message`: the end of a message: its form, its size, loops
 //! - `rcpt`: RCPT: limits, relaying, unknown users
-//! - `relay`: who may relay, and which recipients that takes
-//! - `verdict`: what is decided, and by which rule
+//! - `relay`: the clients that may relay, and the recipients that need it
+//! - `verdict`: a decision, and the rule behind it
 
 use std::net::IpAddr;
 
@@ -71,7 +71,7 @@ impl<'a> Facts<'a> {
 mod tests {
     use super::*;
 
-    /// A client on a listener for other hosts, without any right.
+    /// A client on a listener for other hosts, without any rights.
     pub(super) const STRANGER: Facts<'_> = Facts {
         address: Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1))),
         name: None,

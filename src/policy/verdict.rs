@@ -1,4 +1,4 @@
-//! What is decided at a stage, and by which rule.
+//! The decision of a stage, and the rule behind it.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ impl Verdict {
         if reply.code() < 500 { Self::Defer(reply, reason) } else { Self::Refuse(reply, reason) }
     }
 
-    /// The verdict, or if it accepts, that of the next rule.
+    /// This verdict if it refuses, otherwise the verdict of the next rule.
     #[must_use]
     pub fn or_else(self, next: impl FnOnce() -> Self) -> Self {
         if self == Self::Accept { next() } else { self }

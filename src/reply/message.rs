@@ -19,7 +19,7 @@ pub fn needs_recipient() -> Reply {
     Reply::new(503, Status(5, 5, 1), "Need RCPT before DATA")
 }
 
-/// DATA after every recipient was refused (RFC 2033 says it for LMTP, RFC 2920 3.1 for pipelining).
+/// DATA after every recipient was refused (RFC 2033 for LMTP, RFC 2920 3.1 for pipelining).
 pub fn no_valid_recipients() -> Reply {
     Reply::new(554, Status(5, 5, 1), "No valid recipients")
 }

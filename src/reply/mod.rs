@@ -100,8 +100,8 @@ impl Reply {
 
     /// The text of each line, without code and status.
     pub fn lines(&self) -> &[Cow<'static, str>] {
-        let said = usize::from(self.is_mixed).min(self.lines.len());
-        self.lines.get(..self.lines.len() - said).unwrap_or_default()
+        let quoted = usize::from(self.is_mixed).min(self.lines.len());
+        self.lines.get(..self.lines.len() - quoted).unwrap_or_default()
     }
 
     /// Whether it is a temporary or permanent refusal.
@@ -109,8 +109,7 @@ impl Reply {
         (400..600).contains(&self.code)
     }
 
-    /// Whether it refuses the client for want of authentication, whatever it asked for
-    /// (RFC 4954 4 and 6).
+    /// Whether it demands authentication, or rejects the client's (RFC 4954 4 and 6).
     pub fn wants_login(&self) -> bool {
         matches!(self.code, 530 | 534 | 535 | 538)
     }
@@ -119,8 +118,8 @@ impl Reply {
     pub fn write_to(&self, out: &mut Vec<u8>) {
         use std::io::Write;
         let last = self.lines.len().saturating_sub(1);
-        for (at, line) in self.lines.iter().enumerate() {
-            let mark = if at == last { ' ' } else { '-' };
+        for (index, line) in self.lines.iter().enumerate() {
+            let mark = if index == last { ' ' } else { '-' };
             // Writing to a vector cannot fail.
             let _ = match self.status {
                 Some(status) => write!(out, "{}{mark}{status} {line}\r\n", self.code),
@@ -134,8 +133,8 @@ impl Reply {
 /// codes differ, each line stands with its own code.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(said) = self.lines.last().filter(|_| self.is_mixed) {
-            return f.write_str(said);
+        if let Some(quoted) = self.lines.last().filter(|_| self.is_mixed) {
+            return f.write_str(quoted);
         }
         write!(f, "{:03}", self.code)?;
         if let Some(status) = self.status {

@@ -85,9 +85,9 @@ impl ReplyReader {
         let (first, last) = codes?;
         let code = if is_unclear { UNCLEAR } else { last };
         let is_mixed = is_unclear || first != last;
-        let said = || lines.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join(" ");
-        let said = is_mixed.then(said);
-        let lines = lines.into_iter().map(|(text, _)| text).chain(said).map(Cow::from).collect();
+        let quoted = || lines.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join(" ");
+        let quoted = is_mixed.then(quoted);
+        let lines = lines.into_iter().map(|(text, _)| text).chain(quoted).map(Cow::from).collect();
         Some(Reply { code, status, lines, is_mixed })
     }
 }
@@ -155,13 +155,13 @@ fn clean(octets: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn read(given: &[u8]) -> Option<(u16, String, Option<Status>)> {
-        Reply::read_all(given).map(|reply| (reply.code(), reply.to_string(), reply.status()))
+    fn read(text: &[u8]) -> Option<(u16, String, Option<Status>)> {
+        Reply::read_all(text).map(|reply| (reply.code(), reply.to_string(), reply.status()))
     }
 
     #[test]
     fn replies_with_deviations_are_read() {
-        for (given, code, shown, status) in [
+        for (text, code, shown, status) in [
             ("250 2.1.5 ok\r\n", 250, "250 2.1.5 ok", Some(Status(2, 1, 5))),
             ("250-one\r\n250 two\r\n", 250, "250 one two", None),
             ("550-5.1.1 no\r\n550 5.1.1 such user\r\n", 550, "550 5.1.1 no such user", Some(Status(5, 1, 1))),
@@ -197,27 +197,26 @@ mod tests {
             ("999 x\r\n", 999, "999 x", None),
             ("000\r\n", 0, "000", None),
         ] {
-            assert_eq!(read(given.as_bytes()), Some((code, shown.to_owned(), status)), "{given:?}");
-            let unclear = Reply::read_all(given.as_bytes()).is_some_and(|reply| reply.is_unclear());
-            assert_eq!(unclear, code == 400, "{given:?}");
+            assert_eq!(read(text.as_bytes()), Some((code, shown.to_owned(), status)), "{text:?}");
+            let unclear = Reply::read_all(text.as_bytes()).is_some_and(|reply| reply.is_unclear());
+            assert_eq!(unclear, code == 400, "{text:?}");
         }
-        for given in ["", "25", "hello", "2500 x", "25O ok", "-250 ok", "SSH-2.0-x\r\n", "250-a\r\n", "250-a\r\nb\r\n"]
-        {
-            assert_eq!(read(given.as_bytes()), None, "{given}");
+        for text in ["", "25", "hello", "2500 x", "25O ok", "-250 ok", "SSH-2.0-x\r\n", "250-a\r\n", "250-a\r\nb\r\n"] {
+            assert_eq!(read(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Reply::read_all(b"400 real\r\n").map(|reply| reply.is_unclear()), Some(false));
     }
 
     #[test]
     fn text_of_any_alphabet_is_kept_and_control_characters_are_replaced() {
-        for (given, shown) in [
+        for (text, shown) in [
             (&b"550 unbekannter Empf\xe4nger"[..], "550 unbekannter Empf\u{e4}nger"),
             ("550 Empf\u{e4}nger \u{4f60}".as_bytes(), "550 Empf\u{e4}nger \u{4f60}"),
             (b"550 \x85\x9b2J\xff", "550 ??2J\u{ff}"),
             ("550 a\u{202e}b\u{2028}c\u{feff}\u{9b}d".as_bytes(), "550 a?b?c??d"),
             (b"550 a\0b\rc", "550 a?b?c"),
         ] {
-            assert_eq!(Reply::read_all(given).expect("a reply").to_string(), shown);
+            assert_eq!(Reply::read_all(text).expect("a reply").to_string(), shown);
         }
         assert_eq!(quoted(b"  SSH-2.0-\x1b[2J \r"), "SSH-2.0-?[2J ?");
         assert_eq!(quoted(&[b'x'; 5000]).len(), QUOTED + 3);
@@ -225,17 +224,17 @@ mod tests {
 
     #[test]
     fn a_refusal_without_its_last_line_counts() {
-        let cut = |given: &[u8]| {
+        let cut = |text: &[u8]| {
             let mut reader = ReplyReader::default();
-            for line in given.split(|&b| b == b'\n') {
+            for line in text.split(|&b| b == b'\n') {
                 assert_eq!(reader.line(line), Ok(None));
             }
             reader.cut_short().map(|reply| reply.to_string())
         };
         assert_eq!(cut(b"550-go\n550-away").as_deref(), Some("550 go away"));
         assert_eq!(cut(b"451-not now").as_deref(), Some("451 not now"));
-        for given in [&b"250-fine"[..], b"354-go", b"999-x", b""] {
-            assert_eq!(cut(given), None);
+        for text in [&b"250-fine"[..], b"354-go", b"999-x", b""] {
+            assert_eq!(cut(text), None);
         }
     }
 

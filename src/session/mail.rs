@@ -34,11 +34,11 @@ impl Session<'_> {
         let path = path.map_err(reply::sender::malformed)?;
         let parameters = MailParameters::parse(path.parameters()).map_err(rejected)?;
         let (size, max_size) = (parameters.size.unwrap_or(0), self.service.config.limits.message_size);
-        let given = path.address.as_ref();
-        let sender = given.map(|given| self.service.router.qualify(given));
+        let path = path.address.as_ref();
+        let sender = path.map(|address| self.service.router.qualify(address));
         let right = self.sender_right(&facts, sender.as_ref());
         let room = self.room(size.min(max_size));
-        self.apply(policy::mail::check(&facts, &Mail { given, sender: sender.as_ref(), size, max_size, room, right }))?;
+        self.apply(policy::mail::check(&facts, &Mail { path, sender: sender.as_ref(), size, max_size, room, right }))?;
         self.count_message()?;
         Ok(Transaction::new(sender.map(|sender| self.rewritten(sender)), parameters.body.unwrap_or_default()))
     }

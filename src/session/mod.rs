@@ -343,7 +343,7 @@ impl<'a> Session<'a> {
 
     /// Logs the number of refusals without a line of their own.
     fn log_unlogged_refusals(&mut self) {
-        let unlogged = self.tally.unlogged();
+        let unlogged = self.tally.take_unlogged();
         if unlogged > 0 {
             log::refused_more(&self.client.session, self.client.address, unlogged);
         }
@@ -366,7 +366,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The reply of a verdict that refuses.
+    /// Turns a verdict into a result: the reply of a refusal, whose rule is logged at level
+    /// debug.
     fn apply(&self, verdict: Verdict) -> Result<(), Reply> {
         match verdict {
             Verdict::Accept => Ok(()),
@@ -387,7 +388,7 @@ impl<'a> Session<'a> {
 
     fn say(&mut self, reply: &Reply) -> io::Result<()> {
         reply.write_to(&mut self.out);
-        // Sending also reveals a client that is gone.
+        // Only sending reveals that a client is gone.
         let is_due = self.out.len() > MAX_PENDING || self.flushed.elapsed() >= MAX_WAIT;
         if is_due { self.flush() } else { Ok(()) }
     }

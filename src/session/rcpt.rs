@@ -93,9 +93,9 @@ impl Session<'_> {
     pub(super) fn qualified(&self, address: &Address) -> Address {
         let (router, config) = (&self.service.router, &self.service.config);
         let is_own = |ip: IpAddr| {
-            let connected = self.input.source.own_address().map(|own| own.ip());
-            let bound = config.listen.iter().map(|listen| listen.address.ip()).filter(|own| !own.is_unspecified());
-            connected.into_iter().chain(bound).any(|own| own.to_canonical() == ip.to_canonical())
+            let connected = self.input.source.own_address().map(|address| address.ip());
+            let bound = config.listen.iter().map(|listen| listen.address.ip()).filter(|ip| !ip.is_unspecified());
+            connected.into_iter().chain(bound).any(|own_ip| own_ip.to_canonical() == ip.to_canonical())
         };
         if router.place(address.domain()) == Place::Elsewhere && address.literal().is_some_and(is_own) {
             let local = router.qualify(&address.at(""));

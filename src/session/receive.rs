@@ -73,7 +73,7 @@ impl Session<'_> {
     pub(super) fn confirm(&mut self, accepted: &Accepted, transaction: &Transaction) -> io::Result<()> {
         // The client does not wait for the delivery.
         self.log_unlogged_refusals();
-        self.tally.begin_anew();
+        self.tally.reset();
         let said = self.say(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
         let only = transaction.envelope.recipients.first().map(|only| &only.address);
         // A mailbox of a user is left to the queue: the user may have a `.forward`.

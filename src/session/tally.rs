@@ -29,7 +29,7 @@ impl Tally {
         Self { counts: Counts::default(), since: Instant::now(), lines: 0, unlogged: 0 }
     }
 
-    /// Counts a reply; whether it is to be logged.
+    /// Counts a reply; returns whether to log it.
     pub fn count(&mut self, code: u16) -> bool {
         match code {
             ..400 => return false,
@@ -53,14 +53,14 @@ impl Tally {
         self.counts.idle_commands += 1;
     }
 
-    /// A message was accepted.
-    pub fn begin_anew(&mut self) {
+    /// Resets the counts after an accepted message.
+    pub fn reset(&mut self) {
         (self.counts.deferrals, self.counts.idle_commands) = (0, 0);
         (self.since, self.lines) = (Instant::now(), 0);
     }
 
-    /// The number of refusals that were not logged, once.
-    pub fn unlogged(&mut self) -> usize {
+    /// Returns and resets the number of refusals that were not logged.
+    pub fn take_unlogged(&mut self) -> usize {
         std::mem::take(&mut self.unlogged)
     }
 
@@ -91,7 +91,7 @@ mod tests {
             assert!(logged <= MAX_LINES, "{code}");
             assert_eq!(tally.counts, want, "{code}");
             let refused = if code < 400 { 0 } else { 5000 };
-            assert_eq!((tally.unlogged() + logged, tally.unlogged()), (refused, 0), "{code}");
+            assert_eq!((tally.take_unlogged() + logged, tally.take_unlogged()), (refused, 0), "{code}");
         }
     }
 
@@ -100,7 +100,7 @@ mod tests {
         let mut tally = Tally::new();
         (0..MAX_IDLE_COMMANDS).for_each(|_| tally.count_idle());
         [450, 550, 500].into_iter().for_each(|code| _ = tally.count(code));
-        tally.begin_anew();
+        tally.reset();
         let want = Counts { errors: 1, refusals: 1, ..Counts::default() };
         assert_eq!((tally.counts, tally.has_line()), (want, true));
     }

@@ -11,12 +11,11 @@ use crate::envelope::{Action, Body, Envelope, Origin, Recipient};
 pub struct Transaction {
     /// The envelope with the final recipients.
     pub envelope: Envelope,
-    /// The final recipients again, so that a message is delivered once to each, whatever
-    /// number of names leads there.
+    /// The same recipients as a set: none is added twice, even if several names lead to it.
     known: HashSet<(Address, Action)>,
     /// The number of RCPT commands that were accepted.
     accepted: usize,
-    /// The address of the only accepted RCPT, for the Received field.
+    /// The recipient, if exactly one RCPT was accepted, for the Received field.
     pub named: Option<Address>,
     /// Whether a recipient was refused.
     pub has_refused: bool,

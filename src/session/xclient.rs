@@ -94,11 +94,11 @@ impl Session<'_> {
         let (mut name, mut hello, mut login, mut extended) = (None, None, None, false);
         for attribute in attributes {
             match attribute {
-                Attribute::Name(given) => name = Some(given),
+                Attribute::Name(value) => name = Some(value),
                 Attribute::Addr(address) => (self.client.address, self.name) = (address, None),
-                Attribute::Helo(given) => hello = given,
+                Attribute::Helo(value) => hello = value,
                 Attribute::Proto(protocol) => extended = protocol.is_some_and(|p| p == "ESMTP"),
-                Attribute::Login(given) => login = given.map(|name| name.to_lowercase()),
+                Attribute::Login(value) => login = value.map(|name| name.to_lowercase()),
                 _ => {}
             }
         }

@@ -106,14 +106,14 @@ impl<'a> Command<'a> {
 
 /// Parses `FROM:<path> parameters`; `None` without the word and its colon.
 fn path<'a>(argument: &'a [u8], word: &[u8]) -> Option<Result<Path<'a>, AddressError>> {
-    let (given, rest) = argument.split_at_checked(word.len())?;
+    let (verb, rest) = argument.split_at_checked(word.len())?;
     let text = rest.trim_ascii_start().strip_prefix(b":")?;
     // In `RCPT TO: Jon <jon@host>`, the address is not a parameter of the path `Jon`.
     let is_bare = !text.trim_ascii_start().starts_with(b"<");
     if is_bare && text.trim_ascii().split(|&b| b == b' ').skip(1).any(|w| !w.is_empty() && !w.contains(&b'=')) {
         return None;
     }
-    given.eq_ignore_ascii_case(word).then(|| {
+    verb.eq_ignore_ascii_case(word).then(|| {
         let (address, parameters) = address::parse_path(text)?;
         if parameters.first().is_some_and(|b| !b.is_ascii_whitespace()) {
             return Err(AddressError::Trailing);

@@ -17,7 +17,7 @@ pub struct DotReader {
 /// The last octets that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// CR LF, or none.
+    /// CR LF, or nothing yet.
     LineStart,
     /// CR LF .
     Dot,

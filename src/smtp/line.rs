@@ -170,16 +170,16 @@ impl<R: Read> Input<R> {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
-        let had = self.buffer.len();
-        let room = (self.buffer.capacity() - had).max(CHUNK);
-        self.buffer.resize(had + room, 0);
+        let filled = self.buffer.len();
+        let room = (self.buffer.capacity() - filled).max(CHUNK);
+        self.buffer.resize(filled + room, 0);
         let result = loop {
-            match self.source.read(&mut self.buffer[had..]) {
+            match self.source.read(&mut self.buffer[filled..]) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 other => break other,
             }
         };
-        self.buffer.truncate(had + *result.as_ref().unwrap_or(&0));
+        self.buffer.truncate(filled + *result.as_ref().unwrap_or(&0));
         result
     }
 }

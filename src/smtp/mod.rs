@@ -32,10 +32,10 @@ pub const MAX_AUTH_LINE: usize = 12_288 + 2;
 /// 4.5.3.1.5 asks for 512.
 pub const MAX_REPLY_LINE: usize = 4096;
 
-/// The number of Received fields from which on a message is looping (RFC 5321 6.3).
+/// The number of Received fields at which a message is looping (RFC 5321 6.3).
 pub const MAX_HOPS: usize = 100;
 
-/// The number of Delivered-To fields with a local domain from which on a message is looping.
+/// The number of Delivered-To fields with a local domain at which a message is looping.
 pub const MAX_OWN_DELIVERIES: usize = 10;
 
 /// The maximum number of final recipients of a message, after aliases are expanded. It

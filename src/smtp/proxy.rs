@@ -42,7 +42,7 @@ pub enum Parsed {
     /// A part of a header; at least this number of octets is missing.
     Needs(usize),
     /// A complete header with nothing after it.
-    Whole(Source),
+    Complete(Source),
 }
 
 /// Why octets are not a header. The text of each is fit for the log.
@@ -83,16 +83,16 @@ pub fn read(stream: &mut impl Read) -> io::Result<Source> {
     let mut octets = Vec::new();
     loop {
         match parse(&octets).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))? {
-            Parsed::Whole(source) => return Ok(source),
+            Parsed::Complete(source) => return Ok(source),
             Parsed::Needs(more) => {
-                let had = octets.len();
-                octets.resize(had + more, 0);
-                let came = match stream.read(&mut octets[had..]) {
+                let filled = octets.len();
+                octets.resize(filled + more, 0);
+                let count = match stream.read(&mut octets[filled..]) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
                     result => result?,
                 };
-                octets.truncate(had + came);
+                octets.truncate(filled + count);
             }
         }
     }
@@ -138,7 +138,7 @@ fn text(octets: &[u8]) -> Result<Parsed, Malformed> {
         Some("UNKNOWN") => Source::Unknown,
         _ => return Err(Malformed::NotKnown),
     };
-    Ok(Parsed::Whole(source))
+    Ok(Parsed::Complete(source))
 }
 
 /// Parses the addresses and ports of source and destination; all four must be valid.
@@ -166,7 +166,7 @@ fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
     let Some((fixed, rest)) = octets.split_at_checked(FIXED) else { return Ok(Parsed::Needs(FIXED - octets.len())) };
     let &[command, family, high, low] = &fixed[SIGNATURE.len()..] else { return Err(Malformed::BadLength) };
     let length = usize::from(u16::from_be_bytes([high, low]));
-    let (what, needed) = match (command, family) {
+    let (source, needed) = match (command, family) {
         (0x20, _) => (Source::Proxy, 0),
         (0x21, 0x00) => (Source::Unknown, 0),
         // Addresses and ports of TCP over IPv4 and IPv6; the paths of two Unix sockets.
@@ -184,7 +184,7 @@ fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
     if rest.len() < length {
         return Ok(Parsed::Needs(length - rest.len()));
     }
-    Ok(Parsed::Whole(match (command, family, rest) {
+    Ok(Parsed::Complete(match (command, family, rest) {
         (0x21, 0x11, &[a, b, c, d, _, _, _, _, high, low, ..]) => {
             client(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low]))
         }
@@ -193,7 +193,7 @@ fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
             let &[high, low] = rest.get(16..18).ok_or(Malformed::BadLength)? else { return Err(Malformed::BadLength) };
             client(Ipv6Addr::from(*address).into(), u16::from_be_bytes([high, low]))
         }
-        _ => what,
+        _ => source,
     }))
 }
 
@@ -202,9 +202,9 @@ fn client(address: IpAddr, port: u16) -> Source {
     Source::Client((address.to_canonical(), port).into())
 }
 
-/// Whether the octets agree with `whole` as far as both go.
-fn is_begun(octets: &[u8], whole: &[u8]) -> bool {
-    octets.iter().zip(whole).all(|(a, b)| a == b)
+/// Whether the octets are the start of `expected`, or begin with it.
+fn is_begun(octets: &[u8], expected: &[u8]) -> bool {
+    octets.iter().zip(expected).all(|(a, b)| a == b)
 }
 
 #[cfg(test)]

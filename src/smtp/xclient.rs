@@ -67,9 +67,9 @@ pub fn parse(offered: &'static str, argument: &[u8]) -> Result<Vec<Attribute>, A
 
 fn attribute(offered: &'static str, word: &[u8]) -> Result<Attribute, AttributeError> {
     let equals = word.iter().position(|&b| b == b'=').ok_or(AttributeError::Unknown)?;
-    let (given, value) = (&word[..equals], &word[equals + 1..]);
+    let (name, value) = (&word[..equals], &word[equals + 1..]);
     let name =
-        offered.split(' ').find(|name| name.as_bytes().eq_ignore_ascii_case(given)).ok_or(AttributeError::Unknown)?;
+        offered.split(' ').find(|known| known.as_bytes().eq_ignore_ascii_case(name)).ok_or(AttributeError::Unknown)?;
     read(name, offered == XCLIENT, value).ok_or(AttributeError::Malformed(name))
 }
 

@@ -63,9 +63,9 @@ fn an_accepted_header_keeps_its_meaning_when_written_again() {
         }
         if let Ok(source) = found {
             valid += 1;
-            assert_eq!(proxy::parse(&octets[..used]), Ok(Parsed::Whole(source)), "{shown}");
+            assert_eq!(proxy::parse(&octets[..used]), Ok(Parsed::Complete(source)), "{shown}");
             for again in [text(source), binary(source)] {
-                assert_eq!(proxy::parse(&again), Ok(Parsed::Whole(source)), "{shown}");
+                assert_eq!(proxy::parse(&again), Ok(Parsed::Complete(source)), "{shown}");
             }
         }
     });

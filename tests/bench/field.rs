@@ -28,7 +28,7 @@ const SINGLE: usize = 1000;
 /// Others may have so many processors in a measurement that counts as quiet.
 const QUIET: f64 = 0.25;
 /// Nothing has arrived for so long: nothing will.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(4);
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -212,7 +212,7 @@ fn wait_for(arrived: &dyn Fn() -> usize, wanted: usize) -> io::Result<Instant> {
         }
         if now > last {
             (last, since) = (now, Instant::now());
-        } else if since.elapsed() > PATIENCE {
+        } else if since.elapsed() > TIMEOUT {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{now} of {wanted} arrived")));
         }
         // Looking must not take what is measured.

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A client waits so long for a reply.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// A client needs little.
 const STACK: usize = 128 << 10;
 
@@ -134,7 +134,7 @@ impl Client {
     pub fn connect(to: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(to)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         let mut client = Self { stream: BufReader::with_capacity(1 << 10, stream), line: Vec::new() };
         client.hear(b"220")?;
         client.say(b"EHLO client.test\r\n")?;

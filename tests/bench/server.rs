@@ -27,7 +27,7 @@ pub const BOXES: usize = 1200;
 /// The name server of those that send to exchangers.
 pub const NAMES: &str = "127.0.0.1:53";
 /// A server has so long to greet, and to go.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked for what nobody tells.
 const GLANCE: Duration = Duration::from_millis(1);
 
@@ -169,9 +169,9 @@ impl Server {
     }
 
     fn greets(&mut self, start: Instant) -> bool {
-        while start.elapsed() < PATIENCE && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+        while start.elapsed() < TIMEOUT && self.child.try_wait().is_ok_and(|status| status.is_none()) {
             if let Ok(mut stream) = TcpStream::connect(self.address)
-                && stream.set_read_timeout(Some(PATIENCE)).is_ok()
+                && stream.set_read_timeout(Some(TIMEOUT)).is_ok()
                 && stream.read_exact(&mut [0; 4]).is_ok()
             {
                 return true;
@@ -203,7 +203,7 @@ impl Server {
     /// Waits until it is idle: until it has used no processor for a while.
     pub fn idles(&self, still: Duration) -> Instant {
         let (mut cpu, mut last, start) = (0.0, Instant::now(), Instant::now());
-        while last.elapsed() < still && start.elapsed() < 20 * PATIENCE {
+        while last.elapsed() < still && start.elapsed() < 20 * TIMEOUT {
             let now = machine::cpu(&self.pids());
             if now > cpu {
                 (cpu, last) = (now, Instant::now());
@@ -228,13 +228,13 @@ impl Drop for Server {
             }
             watched.into_iter().for_each(|&pid| signal(pid, farewell));
             let start = Instant::now();
-            while start.elapsed() < PATIENCE && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            while start.elapsed() < TIMEOUT && self.child.try_wait().is_ok_and(|status| status.is_none()) {
                 thread::sleep(10 * GLANCE);
             }
         }
         end(&mut self.child);
         let start = Instant::now();
-        while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) && start.elapsed() < PATIENCE {
+        while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) && start.elapsed() < TIMEOUT {
             thread::sleep(10 * GLANCE);
         }
     }

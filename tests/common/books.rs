@@ -1,30 +1,30 @@
-//! Letters that can be told apart, and the books on them.
+//! Messages that can be told apart, and counts of those in a mailbox.
 //!
-//! A [`Letter`] follows from its token, so that whoever finds one knows whether it
-//! is whole. [`offer`] gives one to a daemon that may be killed meanwhile. The
-//! [`Books`] of a mailbox count its letters and the reports about letters; a part of
-//! a letter, or a letter that is not as it was written, fails the test at once.
+//! A [`Letter`] is a message that follows from its token, so that a test can see whether a
+//! copy is complete. [`offer`] sends one to a daemon that may be killed meanwhile. The
+//! [`Books`] of a mailbox count its letters and the reports about letters; an incomplete or
+//! changed letter fails the test at once.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 
 use super::dialog::Wire;
 
-/// Who sends every letter, and gets the reports.
+/// The sender of every letter, which gets the reports.
 pub const SENDER: &str = "ret@razorback.test";
 
-/// What became of an offer.
+/// The result of an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// 250 at the end: it is the daemon's.
+    /// 250 at the end: the daemon has accepted the letter.
     Taken,
-    /// The first reply that was not as hoped for.
+    /// The first reply that was not the expected one.
     Refused(String),
-    /// The connection was lost: it may be the daemon's or not.
+    /// The connection was lost: the daemon may have accepted the letter or not.
     Lost,
 }
 
-/// A message that can be made again from its token.
+/// A message that follows from its token.
 #[derive(Debug, Clone, Copy)]
 pub struct Letter<'a> {
     token: &'a str,
@@ -36,10 +36,10 @@ impl<'a> Letter<'a> {
         Self { token }
     }
 
-    /// What the client writes, lines ending in LF. One letter in seven, and each whose
-    /// token begins with `long`, has some 80,000 octets: it does not stay in memory
-    /// while it arrives. One whose token begins with `odd` has dots at the front of
-    /// lines, 8-bit text, and a line that is longer than the standard has it.
+    /// The text, with lines ending in LF. One letter in seven, and each with a token that
+    /// begins with `long`, has about 80,000 octets, more than the daemon keeps in memory
+    /// while it arrives. One with a token that begins with `odd` has dots at the beginning of
+    /// lines, 8-bit text, and a line longer than the standard allows.
     pub fn text(&self) -> String {
         let token = self.token;
         let hash = token.bytes().fold(7_u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()));
@@ -51,13 +51,13 @@ impl<'a> Letter<'a> {
         format!("Subject: {token}\n\n{body}end of {token}\n")
     }
 
-    /// What goes over the wire for it, with its end.
+    /// The text as it is sent, with the final dot.
     pub fn stuffed(&self) -> String {
         let dot = |line: &str| if line.starts_with('.') { format!(".{line}\r\n") } else { format!("{line}\r\n") };
         self.text().lines().map(dot).chain([".\r\n".to_owned()]).collect()
     }
 
-    /// Whether this is the letter, whole, with nothing but trace headers on top.
+    /// Whether a message is this letter, complete, with nothing but trace fields before it.
     fn is_in(&self, message: &[u8]) -> bool {
         let Some(trace) = message.strip_suffix(self.text().as_bytes()) else { return false };
         let trace = String::from_utf8_lossy(trace);
@@ -71,7 +71,7 @@ pub fn offer(address: SocketAddr, to: &[&str], letter: Letter<'_>) -> Answer {
     converse(address, to, &letter.stuffed()).unwrap_or(Answer::Lost)
 }
 
-/// The same, but ends after so many octets of the message.
+/// The same, but stops after this many octets of the message.
 pub fn offer_part(address: SocketAddr, to: &[&str], letter: Letter<'_>, octets: usize) -> Option<Wire> {
     let mut wire = begin(address, to).ok()?.ok()?;
     let text = letter.stuffed();
@@ -86,12 +86,12 @@ fn converse(address: SocketAddr, to: &[&str], text: &str) -> Result<Answer, Stri
     };
     wire.say(text.as_bytes()).map_err(|e| e.to_string())?;
     let reply = wire.hear()?.ok_or("the connection ended")?;
-    // Whoever has a 250 does not care how the connection ends.
+    // The result is known, however the connection ends.
     let _ = wire.say(b"QUIT\r\n");
     Ok(if reply.starts_with("250") { Answer::Taken } else { Answer::Refused(reply) })
 }
 
-/// Up to the 354, or the reply that was given instead.
+/// A session up to the 354, or the first other reply.
 fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, String> {
     let stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
     let mut wire = Wire::new(stream, false);
@@ -111,29 +111,29 @@ fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, Strin
     Ok(Ok(wire))
 }
 
-/// What is in a mailbox.
+/// The contents of a mailbox.
 #[derive(Debug, Default)]
 pub struct Books {
     letters: HashMap<String, usize>,
     reports: HashMap<String, usize>,
-    /// Of each report about a letter, those who did not get it.
+    /// The number of reports by letter and failed recipient.
     failed: HashMap<(String, String), usize>,
-    /// What is neither a whole letter nor a whole report, and why.
+    /// Messages that are neither a complete letter nor a complete report, with the reason.
     pub damaged: Vec<String>,
 }
 
 impl Books {
-    /// Counts messages, as [`super::Site::mail`] gives them.
+    /// Counts the messages that [`super::Site::mail`] returns.
     ///
     /// # Panics
-    /// When one of them is neither a whole letter nor a whole report.
+    /// When one of them is neither a complete letter nor a complete report.
     pub fn of(messages: Vec<Vec<u8>>) -> Self {
         let books = Self::count(messages);
         assert!(books.damaged.is_empty(), "{}", books.damaged.join("\n"));
         books
     }
 
-    /// The same, but only notes what is not whole.
+    /// The same, but only records incomplete messages.
     pub fn count(messages: Vec<Vec<u8>>) -> Self {
         let mut books = Self::default();
         for message in messages {
@@ -162,32 +162,32 @@ impl Books {
         books
     }
 
-    /// How often a letter is there.
+    /// The number of copies of a letter.
     pub fn letters(&self, token: &str) -> usize {
         self.letters.get(token).copied().unwrap_or(0)
     }
 
-    /// How many reports about a letter are there.
+    /// The number of reports about a letter.
     pub fn reports(&self, token: &str) -> usize {
         self.reports.get(token).copied().unwrap_or(0)
     }
 
-    /// How many reports there are in which a recipient did not get a letter.
+    /// The number of reports that a letter could not be delivered to a recipient.
     pub fn failures(&self, token: &str, recipient: &str) -> usize {
         self.failed.get(&(token.to_owned(), recipient.to_owned())).copied().unwrap_or(0)
     }
 
-    /// The tokens of the letters about which there are reports.
+    /// The tokens of the letters with reports.
     pub fn reported(&self) -> impl Iterator<Item = &str> {
         self.reports.keys().map(String::as_str)
     }
 
-    /// The tokens of the letters that are there.
+    /// The tokens of the letters.
     pub fn tokens(&self) -> impl Iterator<Item = &str> {
         self.letters.keys().map(String::as_str)
     }
 
-    /// How many messages there are in all.
+    /// The number of all messages.
     pub fn total(&self) -> usize {
         self.letters.values().chain(self.reports.values()).sum()
     }

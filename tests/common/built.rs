@@ -1,10 +1,10 @@
-//! Where things are: the programs that cargo has built for the tests, and the source.
+//! The programs that cargo has built for the tests, its target directory, and the source tree.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// A program of the package, such as `penfoldd`: it stands above the running test or
-/// benchmark, which is in `deps/`. (`CARGO_BIN_EXE_*` is set only for the tests themselves.)
+/// A program of the package, such as `penfoldd`. It is in the directory above that of the
+/// running test or benchmark. (`CARGO_BIN_EXE_*` is set only while tests are compiled.)
 pub fn program(name: &str) -> PathBuf {
     above(2).join(name)
 }

@@ -1,17 +1,17 @@
-//! Choices that look random and can be made again: all follow from a seed and a name.
+//! Repeatable random choices, which follow from a seed and a name.
 //!
-//! A thread has a [`Chance`] of its own, so that what it chooses does not depend on
-//! how fast the others are. When it does it is another matter: the system decides.
+//! Each thread has a [`Chance`] of its own, so that its choices do not depend on the speed of
+//! other threads. Their timing is not repeatable.
 
 use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
-/// A row of choices.
+/// A sequence of choices.
 pub struct Chance(u64);
 
 impl Chance {
-    /// Of someone with a name.
+    /// The choices for a seed and a name.
     pub fn new(seed: u64, name: &str) -> Self {
         Self(name.bytes().fold(seed, |state, b| mix(state ^ u64::from(b))))
     }
@@ -26,28 +26,28 @@ impl Chance {
         range.start + (self.next() % (range.end - range.start) as u64) as usize
     }
 
-    /// Yes, so many times in a hundred.
+    /// True in this percentage of calls.
     pub fn percent(&mut self, times: usize) -> bool {
         self.of(0..100) < times
     }
 
-    /// One of several.
+    /// One of several values.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.of(0..from.len())]
     }
 
-    /// A while, in milliseconds.
+    /// Sleeps for a number of milliseconds in a range.
     pub fn pause(&mut self, range: Range<usize>) {
         thread::sleep(Duration::from_millis(self.of(range) as u64));
     }
 
-    /// Some octets, of any kind.
+    /// A number of random octets in a range.
     pub fn octets(&mut self, range: Range<usize>) -> Vec<u8> {
         let count = self.of(range);
         (0..count).map(|_| self.next() as u8).collect()
     }
 
-    /// A text in pieces, at most so many.
+    /// A text in at most this many pieces.
     pub fn pieces<'a>(&mut self, text: &'a [u8], most: usize) -> Vec<&'a [u8]> {
         let mut cuts: Vec<usize> = (1..self.of(1..most + 1)).map(|_| self.of(0..text.len() + 1)).collect();
         cuts.extend([0, text.len()]);

@@ -1,7 +1,7 @@
-//! A client that means well: it says what is asked of it and reads every reply.
+//! A well-behaved SMTP client, which reads every reply.
 //!
-//! Replies are one line each, but to EHLO. What comes otherwise than the test
-//! says is a panic with the command and the reply.
+//! Replies have one line, except those to EHLO. An unexpected reply is a panic with the
+//! command and the reply.
 
 use std::net::TcpStream;
 
@@ -17,7 +17,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Hears the banner and says HELO.
+    /// Reads the banner and sends HELO.
     pub fn new(stream: TcpStream) -> Self {
         let mut client = Self::mute(stream);
         client.expect("220 ");
@@ -25,51 +25,51 @@ impl Client {
         client
     }
 
-    /// One that has not even read the banner.
+    /// A client that has not read the banner yet.
     pub fn mute(stream: TcpStream) -> Self {
         Self { wire: Wire::new(stream, false) }
     }
 
-    /// Sends a line; the reply, which begins as given.
+    /// Sends a line; returns the reply, which must begin as given.
     pub fn ask(&mut self, line: &str, begins: &str) -> String {
         let reply = self.wire.ask(line).unwrap_or_else(|why| panic!("{line:.60}: {why}"));
         assert!(reply.starts_with(begins), "{line:.60}: {reply}");
         reply
     }
 
-    /// Sends bytes and waits for nothing.
+    /// Sends text without waiting for a reply.
     pub fn say(&mut self, bytes: &str) {
         self.wire.say(bytes.as_bytes()).expect("the session goes on");
     }
 
-    /// The same, of what need not be text.
+    /// Sends octets without waiting for a reply.
     pub fn say_octets(&mut self, octets: &[u8]) {
         self.wire.say(octets).expect("the session goes on");
     }
 
-    /// Sends bytes to one that may be gone.
+    /// Sends text on a connection that may be closed.
     pub fn try_say(&mut self, bytes: &str) {
         let _ = self.wire.say(bytes.as_bytes());
     }
 
-    /// The next line, if there is one.
+    /// The next line, or `None` at the end of the connection.
     pub fn hear(&mut self) -> Option<String> {
         self.wire.hear().expect("a line")
     }
 
-    /// The next line, which begins as given.
+    /// The next line, which must begin as given.
     pub fn expect(&mut self, begins: &str) -> String {
         let reply = self.hear().unwrap_or_else(|| panic!("the end instead of {begins}"));
         assert!(reply.starts_with(begins), "{reply}");
         reply
     }
 
-    /// The other side has nothing more to say and closes the connection.
+    /// The server closes the connection without another line.
     pub fn expect_end(&mut self) {
         assert_eq!(self.wire.hear(), Ok(None));
     }
 
-    /// Says EHLO; what it offers, a line each.
+    /// Sends EHLO; returns the lines of the reply.
     pub fn ehlo(&mut self) -> Vec<String> {
         self.say("EHLO client.test\r\n");
         let mut offers = Vec::new();
@@ -92,7 +92,7 @@ impl Client {
         self.ask("DATA", "354 ");
     }
 
-    /// A whole transaction; the queue id.
+    /// A whole transaction; returns the queue id.
     pub fn send(&mut self, sender: &str, recipients: &[&str], text: &str) -> String {
         self.begin(sender, recipients);
         let reply = self.ask(&format!("{text}."), "250 2.0.0 ");
@@ -101,12 +101,12 @@ impl Client {
 }
 
 impl Daemon {
-    /// A session that has said HELO.
+    /// A session after HELO.
     pub fn client(&self) -> Client {
         Client::new(self.connect())
     }
 
-    /// A session that has said EHLO.
+    /// A session after EHLO.
     pub fn greeted(&self) -> Client {
         let mut client = Client::mute(self.connect());
         client.expect("220 ");
@@ -114,12 +114,12 @@ impl Daemon {
         client
     }
 
-    /// Sends [`TEXT`] from jon in a session of its own; the queue id.
+    /// Sends [`TEXT`] from jon in a session of its own; returns the queue id.
     pub fn submit(&self, recipients: &[&str]) -> String {
         self.submit_from("jon@razorback.test", recipients)
     }
 
-    /// The same from someone else.
+    /// The same from another sender.
     pub fn submit_from(&self, sender: &str, recipients: &[&str]) -> String {
         let mut client = self.client();
         let id = client.send(sender, recipients, TEXT);
@@ -127,7 +127,7 @@ impl Daemon {
         id
     }
 
-    /// Waits for a line of the log with all these words.
+    /// Waits for a log line with all these words.
     pub fn wait_words(&self, words: &[&str]) -> String {
         self.wait_log(|line| words.iter().all(|word| line.contains(word)))
     }

@@ -1,4 +1,4 @@
-//! A clock that a test sets: libfaketime, which a daemon is started with.
+//! A clock that a test sets: libfaketime, preloaded into a daemon.
 
 use std::cell::RefCell;
 use std::fs;
@@ -19,7 +19,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// One that goes right; `None`, and says so, without libfaketime.
+    /// A clock with the right time; `None`, and reported as skipped, without libfaketime.
     pub fn new(site: &Site) -> Option<Self> {
         let places = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
@@ -32,14 +32,14 @@ impl Clock {
         Some(clock)
     }
 
-    /// Sets it ahead or back, as in `-1d` and `+10y`; to `+0` home.
+    /// Shifts the clock, as in `-1d` and `+10y`; `+0` is the right time.
     pub fn set(&self, by: &str) {
         let new = self.file.with_extension("new");
         fs::write(&new, by).expect("a file");
         fs::rename(new, &self.file).expect("a rename");
     }
 
-    /// A daemon that has this time of day, and, if `is_felt`, feels the time pass.
+    /// A daemon with this time of day; with `is_felt` its monotonic clock is shifted, too.
     pub fn start(&self, site: &Site, is_felt: bool) -> Daemon {
         let mut command = site.penfoldd(&["-d"]);
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
@@ -47,7 +47,7 @@ impl Clock {
         if !is_felt {
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
-        // What the library keeps in /dev/shm is removed only by who made it.
+        // Only the user that made the library's files in /dev/shm can remove them.
         let owner = fs::metadata(site.path("spool")).expect("a spool");
         command.uid(owner.uid()).gid(owner.gid());
         let daemon = Daemon::spawn(command);
@@ -57,14 +57,14 @@ impl Clock {
 }
 
 impl Clock {
-    /// Lets the time pass so many times faster for a program that is soon gone.
+    /// Makes the time pass this many times faster for a short-lived program.
     pub fn hurry(&self, command: &mut Command, times: u32) {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME", format!("+0 x{times}"));
     }
 }
 
 impl Drop for Clock {
-    /// A daemon that was killed leaves what the library made.
+    /// A killed daemon leaves the files of the library behind.
     fn drop(&mut self) {
         for pid in self.daemons.borrow().iter() {
             for name in ["faketime_shm_", "sem.faketime_sem_"] {

@@ -1,10 +1,10 @@
-//! Dialogues: SMTP sessions as text files, which both sides can play.
+//! Dialogues: SMTP sessions in text files, of which either side can be played.
 //!
-//! A [`Dialog`] is read once and played as the client against penfoldd, or as the
-//! server for penfoldd to deliver to. The format is described in tests/session/dialog.rs.
-//! A dialogue that goes otherwise than written gives a report: file, line, what
-//! was expected, what came, and the transcript up to there. Every read and write
-//! has a limit in time. Does not know SMTP: it sends and compares lines.
+//! A [`Dialog`] is read once and played as a client of penfoldd, or as a server that penfoldd
+//! delivers to. The format is described in tests/session/dialog.rs. The first deviation ends a
+//! dialogue with a report: file, line, expected and received text, and the transcript so far.
+//! Every read and write has a timeout. This module does not know SMTP; it sends and compares
+//! lines.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -15,7 +15,7 @@ use std::{fs, io};
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 /// A dialogue, ready to be played.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct Dialog {
     pub name: String,
     /// Settings of the site, lines `section.key = value`.
     pub settings: String,
-    /// Lines to be added to tables of the site: the table, the line.
+    /// Lines to be added to tables of the site: the table and the line.
     pub tables: Vec<(String, String)>,
     steps: Vec<(usize, Step)>,
 }
@@ -45,38 +45,38 @@ enum Step {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Speech {
-    /// A line; for the one who hears it, a pattern. So many times.
+    /// A line, or for the receiving side a pattern; repeated this many times.
     Line(String, usize),
     /// Bytes as they are.
     Raw(Vec<u8>),
-    /// Whatever comes before a line that matches.
+    /// All lines up to one that matches.
     Until(String),
     /// The connection is closed.
     Close,
-    /// Whatever comes before the connection is closed.
+    /// All lines up to the end of the connection.
     UntilClose,
     /// The connection is reset.
     Reset,
 }
 
-/// What a dialogue asserts beside the conversation.
+/// An assertion about something other than the conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
-    /// When the spool is empty, the mailbox of the user has so many messages.
+    /// When the spool is empty, the mailbox of the user has this many messages.
     Count(String, usize),
     /// When the spool is empty, one message of the user contains these bytes.
     Contains(String, Vec<u8>),
     /// When the spool is empty, no message of the user contains these bytes.
     Lacks(String, Vec<u8>),
-    /// A line with this text is in the log, sooner or later.
+    /// The log has a line with this text, now or later.
     Log(String),
 }
 
-/// Where a dialogue is played.
+/// The surroundings in which a dialogue is played.
 pub struct Stage<'a> {
     /// Opens a connection.
     pub connect: &'a mut dyn FnMut() -> io::Result<TcpStream>,
-    /// Says why a check fails.
+    /// Returns why a check fails.
     pub check: &'a mut dyn FnMut(&Check) -> Result<(), String>,
     /// Whether every byte is sent in a write of its own.
     pub in_bytes: bool,
@@ -86,7 +86,7 @@ impl Dialog {
     /// Reads a file.
     ///
     /// # Errors
-    /// `name:line: text` for the first line that makes no sense.
+    /// `name:line: text` for the first malformed line.
     pub fn load(path: &Path) -> Result<Self, String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
@@ -96,7 +96,7 @@ impl Dialog {
     /// Reads a text.
     ///
     /// # Errors
-    /// `name:line: text` for the first line that makes no sense.
+    /// `name:line: text` for the first malformed line.
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         let (settings, tables, steps) = (String::new(), Vec::new(), vec![(0, Step::Connect)]);
         let mut dialog = Self { name: name.to_owned(), settings, tables, steps };
@@ -121,7 +121,7 @@ impl Dialog {
         Some(())
     }
 
-    /// How many bytes a side says.
+    /// The number of bytes that a side sends.
     pub fn size(&self, side: Side) -> usize {
         let size = |(_, step): &(usize, Step)| match step {
             Step::Say(who, Speech::Line(text, times)) if *who == side => (text.len() + 2) * times,
@@ -134,7 +134,7 @@ impl Dialog {
     /// Plays one side.
     ///
     /// # Errors
-    /// The report of the first thing that went otherwise.
+    /// The report of the first deviation.
     pub fn play(&self, side: Side, stage: &mut Stage<'_>) -> Result<(), String> {
         let mut player = Player { side, wires: Vec::new(), transcript: Vec::new() };
         for (line, step) in &self.steps {
@@ -200,7 +200,7 @@ fn check(text: &str) -> Option<Check> {
     }
 }
 
-/// `\r`, `\n`, `\0`, `\\` and `\xNN` become the bytes they mean.
+/// Replaces `\r`, `\n`, `\0`, `\\` and `\xNN` by the bytes they stand for.
 pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -220,11 +220,11 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Whether a whole text is what a pattern says: `*` is any text, `?` any one character.
+/// Whether a whole text matches a pattern: `*` is any text, `?` any one character.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // The last star, and where the text that it stands for ends.
+    // The last star, and the end of the text that it stands for.
     let mut star = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -282,7 +282,7 @@ impl Player {
         };
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).escape_debug().to_string();
         self.transcript.push(format!("{:?} {shown}", self.side));
-        // Whoever closes the connection early is found out when he should speak.
+        // If the other side has closed the connection, the next read shows it.
         let _ = self.wire()?.say(&bytes);
         Ok(())
     }
@@ -320,7 +320,7 @@ impl Player {
         Ok(line)
     }
 
-    /// A reply too many is a failure too, where it has come already.
+    /// An unexpected reply that has already arrived is a failure.
     fn nothing_left(&self) -> Result<(), String> {
         match self.wires.iter().find(|wire| !wire.ahead.is_empty()) {
             None => Ok(()),
@@ -329,25 +329,25 @@ impl Player {
     }
 }
 
-/// One end of a connection, by lines.
+/// One end of a connection, read by lines.
 pub struct Wire {
     stream: TcpStream,
-    /// Encryption, where this end has become a server of it.
+    /// Set after a handshake as a server.
     tls: Option<Box<ServerConnection>>,
-    /// What has come and was not heard yet.
+    /// Octets that were received and not read yet.
     ahead: Vec<u8>,
     in_bytes: bool,
 }
 
 impl Wire {
-    /// No write is put together with another one; `in_bytes` makes one of every byte.
+    /// Writes are sent at once; with `in_bytes` every byte is a write of its own.
     pub fn new(stream: TcpStream, in_bytes: bool) -> Self {
         let prepare = || {
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))
         };
-        // A connection that is gone already shows itself when it is used.
+        // If the connection is closed already, the next use shows it.
         let _: io::Result<()> = prepare();
         Self { stream, tls: None, ahead: Vec::new(), in_bytes }
     }
@@ -363,15 +363,15 @@ impl Wire {
         self.write(bytes)
     }
 
-    /// The next line without its CR LF, or `None` at the end, also if that is a reset.
+    /// The next line without its CR LF, or `None` at the end or after a reset.
     ///
     /// # Errors
-    /// Words for a report, when the other side is silent or ends a line otherwise.
+    /// A text for the report, after a timeout or for a line without CR LF.
     pub fn hear(&mut self) -> Result<Option<String>, String> {
         Ok(self.hear_bytes()?.map(|line| String::from_utf8_lossy(&line).into_owned()))
     }
 
-    /// The same in bytes as they came.
+    /// The same as bytes.
     ///
     /// # Errors
     /// As [`Wire::hear`].
@@ -392,14 +392,14 @@ impl Wire {
                 Ok(length) => self.ahead.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    return Err(format!("nothing came within {PATIENCE:?}"));
+                    return Err(format!("nothing came within {TIMEOUT:?}"));
                 }
                 Err(_) => return Ok(None),
             }
         }
     }
 
-    /// Shakes hands as a server; from here on everything is encrypted.
+    /// Performs a handshake as a server; all that follows is encrypted.
     ///
     /// # Errors
     /// When the handshake fails.
@@ -412,7 +412,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The name that the client asked for by SNI.
+    /// The name in the client's SNI.
     pub fn asked_for(&self) -> Option<String> {
         self.tls.as_ref()?.server_name().map(str::to_owned)
     }
@@ -431,10 +431,10 @@ impl Wire {
         }
     }
 
-    /// Sends a line and gives the next one.
+    /// Sends a line and returns the next one.
     ///
     /// # Errors
-    /// As [`Wire::hear`]; the end of the connection is one, too.
+    /// Those of [`Wire::hear`], and the end of the connection.
     pub fn ask(&mut self, line: &str) -> Result<String, String> {
         self.say(format!("{line}\r\n").as_bytes()).map_err(|error| format!("{line}: {error}"))?;
         self.hear()?.ok_or_else(|| format!("{line}: the connection ended"))

@@ -1,9 +1,9 @@
 //! A scripted name server on a port of 127.0.0.1, over UDP and TCP.
 //!
-//! A closure decides every answer, and may refuse, keep silent, or be cut short
-//! over UDP so that the question comes again over TCP, or come late. [`Dns::zone`] makes
-//! such a closure from a few lines of text. It keeps what it was asked. It does not
-//! delegate, sign or cache.
+//! A closure decides every answer. An answer may be an error or late, may never come, or may be
+//! truncated over UDP so that the client asks again over TCP. [`Dns::zone`] makes such a
+//! closure from a zone file. The server records its questions; it does not delegate, sign or
+//! cache.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -17,24 +17,24 @@ use trust_dns_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 const TTL: u32 = 60;
 
-/// What is said to one question.
+/// The answer to one question.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub rcode: ResponseCode,
     pub records: Vec<Record>,
-    /// Says nothing at all.
+    /// No answer is sent.
     pub silent: bool,
-    /// Over UDP only the bit that says: ask again over TCP.
+    /// Over UDP only the truncation bit is sent, so that the client asks again over TCP.
     pub truncated: bool,
-    /// Names other servers in place of an answer.
+    /// A referral to other servers.
     pub referral: bool,
-    /// Comes so much later; others do not wait for it.
+    /// The delay of the answer; other questions do not wait for it.
     pub after: Duration,
 }
 
-/// A question, and how it came.
+/// A question, and how it arrived.
 pub struct Asking<'a> {
-    /// In lower case, without its last dot.
+    /// In lower case, without the final dot.
     pub name: &'a str,
     pub kind: RecordType,
     pub edns: bool,
@@ -42,7 +42,7 @@ pub struct Asking<'a> {
 }
 
 impl Answer {
-    /// These records; none of them is NODATA.
+    /// An answer with these records; without any it is NODATA.
     pub fn records(records: Vec<Record>) -> Self {
         Self {
             rcode: ResponseCode::NoError,
@@ -59,12 +59,12 @@ impl Answer {
         Self { rcode: ResponseCode::NXDomain, ..Self::records(Vec::new()) }
     }
 
-    /// The server cannot say.
+    /// The server cannot answer.
     pub fn servfail() -> Self {
         Self::code(ResponseCode::ServFail)
     }
 
-    /// Only this code.
+    /// An answer with this code and no records.
     pub fn code(rcode: ResponseCode) -> Self {
         Self { rcode, ..Self::records(Vec::new()) }
     }
@@ -75,8 +75,8 @@ impl Answer {
     }
 }
 
-/// A record: a name with or without its last dot, a type, and data as a zone file
-/// has it. Types: A, AAAA, CNAME, MX, PTR, TXT.
+/// A record: a name with or without its final dot, a type, and data in the form of a zone file.
+/// Types: A, AAAA, CNAME, MX, PTR, TXT.
 pub fn record(name: &str, kind: &str, data: &str) -> Record {
     let data = match kind {
         "A" => RData::A(A(data.parse().expect("an IPv4 address"))),
@@ -99,34 +99,34 @@ fn absolute(name: &str) -> Name {
     name
 }
 
-/// A question: the name in lower case without its last dot, and the type.
+/// A question: the name in lower case without its final dot, and the type.
 pub type Question = (String, RecordType);
 
-/// The same, and whether it came with EDNS.
+/// Questions, and whether each came with EDNS.
 type Asked = Arc<Mutex<Vec<(Question, bool)>>>;
 
-/// The server; it stays until the process ends.
+/// The server, which runs until the process ends.
 pub struct Dns {
     pub address: SocketAddr,
     asked: Asked,
 }
 
 impl Dns {
-    /// Serves what the closure says; it is given the name in lower case without its last dot.
+    /// A server whose answers depend on the name, in lower case without its final dot, and type.
     pub fn start(decide: impl Fn(&str, RecordType) -> Answer + Send + Sync + 'static) -> Self {
         Self::judging(move |asking| decide(asking.name, asking.kind))
     }
 
-    /// The same for a closure that looks at how the question came.
+    /// A server whose answers also depend on how the question arrived.
     pub fn judging(decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
         Self::listening((Ipv4Addr::LOCALHOST, 0).into(), decide)
     }
 
-    /// The same at an address; with port 0 at any port.
+    /// The same at an address; port 0 is any port.
     fn listening(address: SocketAddr, decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
         let (tcp, udp) = loop {
             let tcp = TcpListener::bind(address).expect("an address of this host");
-            // The same port may be taken for UDP; the next one is not.
+            // If this port is taken for UDP, another one is tried.
             if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("bound")) {
                 break (tcp, udp);
             }
@@ -145,10 +145,10 @@ impl Dns {
         Self { address, asked }
     }
 
-    /// Serves a zone: lines `name TYPE data`, `#` for comments. A name with `SERVFAIL`
-    /// or `SILENCE` in place of a type answers so to all questions; one with
-    /// `TRUNCATED` gives its records over TCP only. A name without lines is
-    /// NXDOMAIN, a type without lines NODATA. An alias is followed in the answer.
+    /// Serves a zone: lines `name TYPE data`, `#` for comments. For a name with `SERVFAIL` or
+    /// `SILENCE` in the place of a type that is the answer to all questions; the records of one
+    /// with `TRUNCATED` are sent over TCP only. A name without lines is NXDOMAIN, a type without
+    /// lines NODATA. Aliases are followed in the answer.
     pub fn zone(text: &str) -> Self {
         Self::zone_at((Ipv4Addr::LOCALHOST, 0).into(), text)
     }
@@ -165,7 +165,7 @@ impl Dns {
         Self::listening(address, move |asking| look_up(&zone, asking.name, asking.kind))
     }
 
-    /// What it was asked, in order.
+    /// All questions so far, in order.
     pub fn asked(&self) -> Vec<Question> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(question, _)| question.clone()).collect()
     }
@@ -175,7 +175,7 @@ impl Dns {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, edns)| *edns).collect()
     }
 
-    /// The value of `dns.nameservers` that names it.
+    /// The value of `dns.nameservers` for this server.
     pub fn nameservers(&self) -> String {
         format!("[\"{}\"]", self.address)
     }
@@ -193,7 +193,7 @@ fn look_up(zone: &[[String; 3]], name: &str, kind: RecordType) -> Answer {
     }
     let mut records = Vec::new();
     let mut name = name.to_owned();
-    // An alias that leads back to itself ends somewhere.
+    // An alias may lead back to itself.
     for _ in 0..8 {
         let here = of(&name).into_iter().filter(|[_, k, _]| k != "TRUNCATED").collect::<Vec<_>>();
         let alias = here.iter().find(|[_, k, _]| k == "CNAME").map(|[.., data]| data.clone());
@@ -219,7 +219,7 @@ impl Desk {
         let mut question = [0; 4096];
         while let Ok((length, from)) = socket.recv_from(&mut question) {
             let Some((answer, after)) = self.answer(&question[..length], true) else { continue };
-            // The asker may be gone.
+            // The client may be gone.
             if after.is_zero() {
                 let _ = socket.send_to(&answer, from);
                 continue;
@@ -262,7 +262,7 @@ impl Desk {
         reply.metadata.recursion_desired = true;
         reply.metadata.recursion_available = true;
         reply.metadata.response_code = answer.rcode;
-        // A part of such a code is in the record of EDNS.
+        // A part of this code is sent in the EDNS record.
         reply.edns = (answer.rcode == ResponseCode::BADVERS).then(Edns::new);
         reply.metadata.truncation = answer.truncated && over_udp;
         reply.add_query(query);

@@ -1,9 +1,9 @@
-//! A figure: what was measured against one quantity, as a table and as a plot.
+//! A figure: measurements against one quantity, as a table and as a plot.
 //!
-//! Each line of it is one server or one quantity, each point the samples of all
-//! rounds. What is said of a point is the median, the least and the greatest.
-//! Samples taken while others kept the machine busy are left out where half of
-//! them or more are quiet; otherwise all count, and the point is marked `~`.
+//! Each line is one server or one quantity, each point the samples of all rounds, of which the
+//! median, the minimum and the maximum are shown. Samples taken while other processes kept the
+//! machine busy are omitted if at least half of the samples are quiet; otherwise all count,
+//! and the point is marked `~`.
 
 use std::fmt::Write;
 
@@ -11,19 +11,19 @@ use crate::plot::{Axis, Curve, Plot};
 
 /// One figure.
 pub struct Figure {
-    /// Of its files.
+    /// The name of its files.
     pub name: &'static str,
-    /// What it shows.
+    /// The subject.
     pub title: String,
     /// How it was measured.
     pub subtitle: String,
     /// The quantity that was varied.
     pub x: Axis,
-    /// What was measured.
+    /// The measured quantity.
     pub y: Axis,
-    /// What follows from it, below the table.
+    /// Conclusions, below the table.
     pub notes: Vec<String>,
-    /// Whether the first line is to be compared with the others.
+    /// Whether the first line is compared with the others.
     pub compares: bool,
     lines: Vec<Line>,
 }
@@ -44,27 +44,27 @@ struct Sample {
     noisy: bool,
 }
 
-/// What is said of a point.
+/// The statistics of a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
-    /// The least.
+    /// The minimum.
     pub low: f64,
-    /// The one in the middle, or the mean of the two there.
+    /// The median; of an even number of samples the mean of the middle two.
     pub median: f64,
-    /// The greatest.
+    /// The maximum.
     pub high: f64,
-    /// Whether others were busy.
+    /// Whether other processes kept the machine busy.
     pub noisy: bool,
 }
 
 impl Figure {
-    /// An empty one.
+    /// A figure without samples.
     pub fn new(name: &'static str, [title, subtitle]: [&str; 2], x: Axis, y: Axis) -> Self {
         let (title, subtitle) = (title.to_owned(), subtitle.to_owned());
         Self { name, title, subtitle, x, y, notes: Vec::new(), compares: true, lines: Vec::new() }
     }
 
-    /// One more sample.
+    /// Adds a sample.
     pub fn add(&mut self, label: &str, x: f64, value: f64, noisy: bool) {
         let at = self.lines.iter().position(|line| line.label == label).unwrap_or_else(|| {
             self.lines.push(Line { label: label.to_owned(), points: Vec::new() });
@@ -83,13 +83,13 @@ impl Figure {
         self.lines.is_empty()
     }
 
-    /// What was measured of one line at one point.
+    /// The statistics of one line at one point.
     pub fn summary(&self, label: &str, x: f64) -> Option<Summary> {
         let line = self.lines.iter().find(|line| line.label == label)?;
         line.points.iter().find(|point| point.x == x).map(|point| summarize(&point.samples))
     }
 
-    /// The median of the first line to another, round by round: what both had to bear cancels out.
+    /// The median ratio of the first line to another within a round, in which both had the same load.
     fn ratio(&self, other: &Line, x: f64) -> Option<f64> {
         let samples = |line: &Line| line.points.iter().find(|p| p.x == x).map(|p| p.samples.clone());
         let pairs = samples(self.lines.first()?)?.into_iter().zip(samples(other)?);
@@ -97,7 +97,7 @@ impl Figure {
         Some(summarize(&ratios.collect::<Vec<_>>()).median)
     }
 
-    /// Every point that some line has, in order.
+    /// The positions of all points, in order.
     fn places(&self) -> Vec<f64> {
         let mut places: Vec<f64> = self.lines.iter().flat_map(|line| line.points.iter().map(|p| p.x)).collect();
         places.sort_by(f64::total_cmp);
@@ -105,7 +105,7 @@ impl Figure {
         places
     }
 
-    /// For people.
+    /// A table for people.
     pub fn table(&self) -> String {
         let mut head = vec![self.x.label.clone()];
         head.extend(self.lines.iter().map(|line| line.label.clone()));
@@ -135,7 +135,7 @@ impl Figure {
         format!("{noisy}{} ({} - {})", plain(s.median), plain(s.low), plain(s.high))
     }
 
-    /// For programs: a line for each sample.
+    /// Tab-separated values for programs, one row for each sample.
     pub fn tsv(&self) -> String {
         let mut text = format!("{}\tline\tround\t{}\tnoisy\n", self.x.label, self.y.label);
         for line in &self.lines {
@@ -150,7 +150,7 @@ impl Figure {
         text
     }
 
-    /// For the eye; `footer` says where it was measured.
+    /// The plot; `footer` says where it was measured.
     pub fn svg(&self, footer: &str) -> String {
         let curve = |line: &Line| {
             let mut points: Vec<_> = line.points.iter().map(|p| (p.x, summarize(&p.samples))).collect();
@@ -174,7 +174,7 @@ fn summarize(samples: &[Sample]) -> Summary {
     Summary { low: at(0), median, high: at(last), noisy }
 }
 
-/// A number with the digits that mean something.
+/// A number with its significant digits.
 pub fn plain(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -198,7 +198,7 @@ pub fn whole(value: f64) -> String {
     text
 }
 
-/// Rows with their columns below each other, the first one to the left, the others to the right.
+/// Rows with aligned columns, the first one to the left, the others to the right.
 pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();

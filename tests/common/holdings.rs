@@ -1,7 +1,7 @@
-//! What a process has of the system: threads, descriptors, memory. And its limits.
+//! The threads, descriptors and memory of a process, and its limits.
 //!
-//! Figures come from proc(5); one that is not there is 0. Limits are set by
-//! prlimit(1), as the user who owns the process. Ends nothing and waits for nothing.
+//! Values come from proc(5); one that cannot be read is 0. Limits are set by prlimit(1), as
+//! the user that owns the process.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 
-/// What a process has of one kind each, to be compared with itself at another time.
+/// Resources of a process, to be compared at two times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holdings {
     pub threads: usize,
@@ -20,14 +20,13 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// Of a process, now.
+    /// The present ones.
     pub fn of(pid: Pid) -> Self {
         let count = |directory: &str| fs::read_dir(format!("/proc/{pid}/{directory}")).map_or(0, Iterator::count);
         Self { threads: count("task"), descriptors: count("fd") }
     }
 
-    /// Of a process that has done what it was asked to, and may still be putting things
-    /// away: what it has when that has not changed for so long.
+    /// Those of a process that may still be releasing some, once they have not changed for `rest`.
     pub fn at_rest(pid: Pid, rest: Duration) -> Self {
         let (mut found, mut since) = (Self::of(pid), Instant::now());
         while since.elapsed() < rest {
@@ -41,19 +40,18 @@ impl Holdings {
     }
 }
 
-/// Its share of the memory, in KiB: its own pages, and its part of those that it
-/// shares. Neither stacks in the kernel nor the buffers of sockets are in it.
+/// Its proportional share of memory (PSS), in KiB. Kernel stacks and socket buffers are not
+/// included.
 pub fn memory(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
 }
 
-/// The pages that are its own alone, in KiB: its part of the program's pages grows when other
-/// processes of the same program end.
+/// Its anonymous memory, in KiB, which other processes of the same program do not change.
 pub fn own_memory(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/smaps_rollup"), "Pss_Anon:")
 }
 
-/// What the kernel needs to find that memory, in KiB.
+/// Its page tables, in KiB.
 pub fn page_tables(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/status"), "VmPTE:")
 }
@@ -69,11 +67,11 @@ fn field(file: &str, name: &str) -> usize {
     value.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Sets the soft limit of something, such as `nofile`, for a process; false, and
-/// says so, where prlimit does not work.
+/// Sets a soft limit of a process, such as `nofile`; false, and reported as skipped, if prlimit
+/// does not work.
 pub fn limit(pid: Pid, what: &str, most: usize) -> bool {
     let Ok(owner) = fs::metadata(format!("/proc/{pid}")) else { return false };
-    // As the process's own user, who may always do that.
+    // The user of the process may always do that.
     let mut command = Command::new("prlimit");
     command.args(["--pid", &pid.to_string(), &format!("--{what}={most}:")]).uid(owner.uid()).gid(owner.gid());
     let done = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());

@@ -1,7 +1,7 @@
-//! Users of the system with homes in the scratch directory.
+//! Users of the system with home directories in the scratch directory.
 //!
-//! They stand in a passwd file of our own, which a mount namespace has in the place of
-//! the system's. Only root can have that, and who cannot says `skipped`.
+//! They are in a passwd file that a mount namespace has in the place of the system's. That
+//! takes root; otherwise the test is reported as skipped.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,19 +11,19 @@ use super::mounts::Mounts;
 use super::{Daemon, Site};
 use nix::unistd::geteuid;
 
-/// A site for users of the system, and where they are.
+/// A site for users of the system, and the namespace in which they exist.
 pub struct Homes {
     pub site: Site,
     pub mounts: Mounts,
 }
 
-/// The first number of a user.
+/// The first uid.
 pub const FIRST: u32 = 61_001;
-/// The last one is root by another name.
+/// The last user is root by another name.
 pub const USERS: [&str; 4] = ["jon", "mary", "elvis", "toor"];
 
 impl Homes {
-    /// `None`, and says so, for who is not root.
+    /// `None`, and reported as skipped, without root.
     pub fn new(more: &str) -> Option<Self> {
         if !geteuid().is_root() {
             super::skipped("only root can deliver to others");
@@ -45,17 +45,17 @@ impl Homes {
         Some(Self { site, mounts })
     }
 
-    /// The daemon, with these users.
+    /// Starts the daemon in the namespace.
     pub fn start(&self) -> Daemon {
         self.mounts.start(&self.site)
     }
 
-    /// A home.
+    /// The home directory of a user.
     pub fn home(&self, name: &str) -> PathBuf {
         self.site.path("home").join(name)
     }
 
-    /// Writes a file of a user's, in his home.
+    /// Writes a file in a user's home directory.
     pub fn write(&self, name: &str, file: &str, text: &str, mode: u32) {
         let path = self.home(name).join(file);
         fs::write(&path, text).expect("a file");
@@ -63,20 +63,20 @@ impl Homes {
         self.give(name, &path);
     }
 
-    /// Gives a path to a user.
+    /// Makes a user the owner of a path.
     pub fn give(&self, name: &str, path: &Path) {
         let uid = (FIRST..).zip(USERS).find(|(_, user)| *user == name).map(|(uid, _)| uid);
         chown(path, uid, uid).expect("chown");
     }
 
-    /// What is in a user's Maildir.
+    /// The messages in a user's Maildir.
     pub fn mail(&self, name: &str) -> Vec<String> {
         messages(&self.home(name).join("Maildir"))
     }
 }
 
-/// Makes the homes of these users below `home/` of a site, for which they are users of the
-/// system from now on, and the namespace in which they are that. Callers are root.
+/// Makes home directories for these users below `home/` of a site, configures the site for users
+/// of the system, and returns the namespace in which they exist. It takes root.
 pub fn settle(site: &mut Site, users: &[&str]) -> Option<Mounts> {
     site.set("auth", "users", "\"none\"");
     site.set("local", "users", "\"system\"");
@@ -89,7 +89,7 @@ pub fn settle(site: &mut Site, users: &[&str]) -> Option<Mounts> {
     Mounts::new(&passwd(site, (FIRST..).zip(users).map(|(uid, user)| (*user, uid, uid, home(user)))))
 }
 
-/// Makes something, with all that is in it, that of one of these users.
+/// Makes one of these users the owner of a path and of everything below it.
 pub fn give(users: &[&str], user: &str, path: &Path) {
     let uid = (FIRST..).zip(users).find(|(_, name)| **name == user).map(|(uid, _)| uid);
     chown(path, uid, uid).expect("chown");
@@ -97,7 +97,7 @@ pub fn give(users: &[&str], user: &str, path: &Path) {
     below.for_each(|file| give(users, user, &file.path()));
 }
 
-/// That all mail in a Maildir is as if this user had written it.
+/// Asserts that all mail in a Maildir has the owner and mode of the user's own files.
 pub fn check_own(maildir: &Path, uid: u32) {
     let files = ["new", "cur"].into_iter().flat_map(|sub| fs::read_dir(maildir.join(sub)).into_iter().flatten());
     for file in files.flatten() {
@@ -106,8 +106,8 @@ pub fn check_own(maildir: &Path, uid: u32) {
     }
 }
 
-/// Writes down the users of the system: name, number, that of the group, and home. What
-/// makes them that in a mount namespace is the script of the shell.
+/// Writes a passwd and a group file with these users: name, uid, gid and home directory. Returns
+/// the shell script that puts them in the place of the system's files.
 pub fn passwd<'a>(site: &Site, users: impl IntoIterator<Item = (&'a str, u32, u32, PathBuf)>) -> String {
     let mut passwd = fs::read_to_string("/etc/passwd").expect("a system with users");
     let mut group = fs::read_to_string("/etc/group").expect("groups");
@@ -121,7 +121,7 @@ pub fn passwd<'a>(site: &Site, users: impl IntoIterator<Item = (&'a str, u32, u3
     format!("{} && {}", bind("passwd"), bind("group"))
 }
 
-/// What is in `new/` of a Maildir.
+/// The messages in `new/` of a Maildir.
 pub fn messages(maildir: &Path) -> Vec<String> {
     let files = fs::read_dir(maildir.join("new")).into_iter().flatten().flatten();
     files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect()

@@ -1,12 +1,30 @@
-//! The words of the tests: a [`Site`] and its [`Daemon`] here; [`books::Books`],
-//! [`client::Client`], [`dialog::Dialog`], [`remote::Remote`] and [`dns::Dns`] beside them.
+//! The common code of the tests: a [`Site`] and its [`Daemon`].
 //!
-//! A site is a scratch directory with a configuration, tables, spool and
-//! mailboxes; a daemon is the real penfoldd at work in it. Both clean up after
-//! themselves, also when a test panics; declare the site before its daemon. All
-//! ports are chosen by the system, all waiting has an end after [`PATIENCE`], and
-//! what is waited for is a line of the log wherever there is one. Knows nothing of
-//! the inside of penfold but the names of the directories of its spool.
+//! A site is a scratch directory with a configuration, tables, spool and mailboxes; a daemon is
+//! the real penfoldd with that configuration. Both clean up after themselves, also when a test
+//! panics; declare the site before its daemon. The system chooses all ports, every wait ends
+//! after [`TIMEOUT`], and tests wait for a line of the log where there is one. Nothing here
+//! depends on the inside of penfold except for the names of the spool's directories.
+//!
+//! - `books`: messages that can be told apart, and counts of those in a mailbox
+//! - `built`: the programs that cargo has built
+//! - `chance`: repeatable random choices
+//! - `client`: an SMTP client
+//! - `clock`: a clock that a test sets
+//! - `dialog`: SMTP sessions in text files
+//! - `dns`: a scripted name server
+//! - `figure`: measurements, as a table and as a plot
+//! - `holdings`: threads, descriptors, memory and limits of a process
+//! - `homes`: users of the system with home directories
+//! - `mounts`: small disks in a mount namespace
+//! - `pages`: the manual pages and the samples
+//! - `plot`: plots in SVG
+//! - `programs`: sendmail and the like, and Python scripts
+//! - `remote`: a scripted mail server
+//! - `scram`: SCRAM-SHA-256 as a server
+//! - `skip`: skipped tests
+//! - `tls`: a certificate authority
+//! - `unpacked`: programs that tests/setup has unpacked
 
 pub mod books;
 pub mod built;
@@ -47,21 +65,21 @@ use nix::unistd::{Pid, User, geteuid};
 use socket2::{Domain, Socket, Type};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-/// How long a test waits for anything before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The timeout of every wait.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a condition that has no line in the log is looked at.
-const GLANCE: Duration = Duration::from_millis(50);
+/// The poll interval for conditions that no log line announces.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A scratch directory, mode 755, with everything a daemon needs: `penfold.conf`,
-/// the tables `users` (jon and root), `aliases`, `virtual`, `routes` and `senders`, `spool/`
-/// and `mail/USER`. Removed when dropped.
+/// A scratch directory, mode 755, with everything a daemon needs: `penfold.conf`, `spool/`,
+/// `mail/USER`, and the tables `users` (jon and root), `aliases`, `virtual`, `routes` and
+/// `senders`. Removed when dropped.
 pub struct Site {
     dir: PathBuf,
     settings: Vec<Setting>,
 }
 
-/// A line of penfold.conf: section (empty at the top), key, and a value as TOML writes it.
+/// A line of penfold.conf: section (empty at the top), key, and the value in TOML.
 struct Setting {
     section: String,
     key: String,
@@ -86,13 +104,13 @@ log.to = "stderr"
 "#;
 
 impl Site {
-    /// A site where razorback and razorback.test are local, jon and root have
-    /// mailboxes, loopback may relay, and the DNS answers SERVFAIL.
+    /// A site where razorback and razorback.test are local, jon and root have mailboxes,
+    /// loopback may relay, and the name server answers SERVFAIL.
     pub fn new() -> Self {
         Self::below(&env::temp_dir())
     }
 
-    /// The same, in another directory than that for temporary files.
+    /// The same in a directory other than that for temporary files.
     pub fn below(parent: &Path) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("penfold-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -117,8 +135,8 @@ impl Site {
         site
     }
 
-    /// A new site with other settings: lines `section.key = value`, or `key = value`
-    /// for the top of the file, the values as in TOML.
+    /// A new site with other settings: lines `section.key = value`, or `key = value` for the top
+    /// of the file, with values in TOML.
     pub fn with(settings: &str) -> Self {
         let mut site = Self::new();
         site.adopt(settings);
@@ -142,7 +160,7 @@ impl Site {
         }
     }
 
-    /// penfold.conf as it stands.
+    /// The contents of penfold.conf.
     fn configuration(&self) -> String {
         let mut text = String::new();
         let mut sections: Vec<&str> = vec![""];
@@ -155,7 +173,7 @@ impl Site {
             match section {
                 "" => {}
                 "listen" => text.push_str("[[listen]]\n"),
-                // One of several tables: `tls#1`, `tls#2`.
+                // One of several tables, such as `tls#1` and `tls#2`.
                 _ if section.contains('#') => {
                     let name = section.split('#').next().unwrap_or_default();
                     writeln!(text, "[[{name}]]").expect("memory");
@@ -174,7 +192,7 @@ impl Site {
         if name.is_empty() { self.dir.clone() } else { self.dir.join(name) }
     }
 
-    /// Writes a file that the daemon may read, and write.
+    /// Writes a file that the daemon may read and write.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::write(&path, text).expect("a scratch file");
@@ -187,12 +205,12 @@ impl Site {
         self.write(table, &format!("{text}{line}\n"));
     }
 
-    /// Writes penfold.conf; [`Site::start`] does it by itself, a reload needs it.
+    /// Writes penfold.conf. [`Site::start`] does that by itself; call it before a reload.
     pub fn configure(&self) {
         self.configure_with(&self.configuration());
     }
 
-    /// Makes this penfold.conf, at once: a half of one may be a good one.
+    /// Replaces penfold.conf in one step, so that the daemon never reads half of it.
     pub fn configure_with(&self, text: &str) {
         self.write("penfold.conf.new", text);
         if fs::metadata(&self.dir).is_ok_and(|dir| dir.uid() == 0) {
@@ -201,8 +219,8 @@ impl Site {
         fs::rename(self.path("penfold.conf.new"), self.path("penfold.conf")).expect("a rename");
     }
 
-    /// Makes the directory and the configuration root's alone, where the test is root, as
-    /// they are in /etc and /run. What the daemon makes goes to `var/`.
+    /// Makes root the owner of the directory and of penfold.conf, as in /etc and /run, where the
+    /// tests run as root. The daemon's files go to `var/`.
     pub fn becomes_roots(&mut self) {
         let var = self.path("var");
         fs::create_dir(&var).expect("a directory");
@@ -213,7 +231,7 @@ impl Site {
         }
     }
 
-    /// penfoldd with this site's configuration and further arguments, not yet run.
+    /// A command that runs penfoldd with this site's configuration and further arguments.
     pub fn penfoldd(&self, arguments: &[&str]) -> Command {
         self.configure();
         let mut command = Command::new(built::program("penfoldd"));
@@ -221,7 +239,7 @@ impl Site {
         command
     }
 
-    /// The daemon in the foreground, not yet run, with rules of `PENFOLD_FAULT`.
+    /// A command that runs the daemon in the foreground with rules of `PENFOLD_FAULT`.
     pub fn with_fault(&self, rules: &str) -> Command {
         let mut command = self.penfoldd(&["-d"]);
         command.env("PENFOLD_FAULT", rules);
@@ -233,15 +251,15 @@ impl Site {
         Daemon::spawn(self.penfoldd(&["-d"]))
     }
 
-    /// Gives everything in spool and mailboxes to the user that the daemon becomes.
+    /// Makes the daemon's user the owner of everything in spool and mailboxes.
     pub fn hand_over(&self) {
         ["spool", "mail"].iter().for_each(|dir| own_all(&self.path(dir)));
     }
 
-    /// Runs penfoldctl and gives what it prints.
+    /// Runs penfoldctl and returns its output.
     ///
     /// # Panics
-    /// When it does not succeed.
+    /// When it fails.
     pub fn penfoldctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(built::program("penfoldctl"));
         let output = command.arg("-f").arg(self.path("penfold.conf")).args(arguments).output().expect("it runs");
@@ -254,15 +272,15 @@ impl Site {
         self.path("mail").join(user)
     }
 
-    /// The messages in `new/` and `cur/` of a mailbox, in no order; none where there is no mailbox.
+    /// The messages in `new/` and `cur/` of a mailbox, unordered; none without a mailbox.
     pub fn mail(&self, user: &str) -> Vec<Vec<u8>> {
         let mailbox = self.mailbox(user);
         let files = ["new", "cur"].into_iter().flat_map(|sub| files(&mailbox.join(sub)));
         files.filter_map(|file| fs::read(file).ok()).collect()
     }
 
-    /// The entries of the spool that are not finished, each where it was seen last:
-    /// one may go from `new/` to `cur/` meanwhile.
+    /// The unfinished entries of the spool. One that moves from `new/` to `cur/` meanwhile is
+    /// counted once.
     pub fn spooled(&self) -> Vec<PathBuf> {
         let paths = ["new", "cur", "hold"].into_iter().flat_map(|sub| files(&self.path("spool").join(sub)));
         let named = paths.map(|path| (path.file_name().map(OsStr::to_owned), path));
@@ -283,7 +301,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
 }
 
-/// Gives a path to the user that the daemon becomes when the tests run as root.
+/// Makes the daemon's user the owner of a path, where the tests run as root.
 pub fn own(path: &Path) {
     static NOBODY: OnceLock<Option<User>> = OnceLock::new();
     if !geteuid().is_root() {
@@ -300,23 +318,23 @@ fn own_all(path: &Path) {
     below.for_each(|file| own_all(&file.path()));
 }
 
-/// A name server that knows nothing and says so at once, one for all sites.
+/// A name server for all sites that answers SERVFAIL.
 fn no_dns() -> SocketAddr {
     static SERVER: OnceLock<dns::Dns> = OnceLock::new();
     SERVER.get_or_init(|| dns::Dns::start(|_, _| dns::Answer::servfail())).address
 }
 
-/// A port that nobody used a moment ago, for a server that cannot be given port 0.
+/// A port that was free a moment ago, for a server that cannot choose one.
 pub fn free_port() -> u16 {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     socket.local_addr().expect("its address").port()
 }
 
-/// A running penfoldd and what it has logged. Killed when dropped.
+/// A running penfoldd and its log. Killed when dropped.
 pub struct Daemon {
     child: Child,
     log: Arc<Log>,
-    /// The port it serves on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
 }
 
@@ -333,20 +351,20 @@ struct LogState {
 }
 
 impl Daemon {
-    /// Runs a command that serves in the foreground, logs to standard error, and
-    /// says `listening on 127.0.0.1:PORT`.
+    /// Runs a command that serves in the foreground and logs `listening on 127.0.0.1:PORT` to
+    /// standard error.
     ///
     /// # Panics
-    /// With its log when it ends before that.
+    /// With its log, if it ends before that.
     pub fn spawn(command: Command) -> Self {
         Self::spawn_until(command, port).unwrap_or_else(|log| panic!("it does not listen; the log:\n{log}"))
     }
 
-    /// Runs a command that serves in the foreground and logs to standard error,
-    /// until `ready` finds in a line of the log that it listens, and on which port.
+    /// Runs a command that serves in the foreground and logs to standard error, until `ready`
+    /// finds the port in a line of the log.
     ///
     /// # Errors
-    /// Its log, when it ends before that or takes too long.
+    /// Its log, if it ends before that or takes too long.
     pub fn spawn_until(mut command: Command, ready: impl Fn(&str) -> Option<u16>) -> Result<Self, String> {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
         let stderr = child.stderr.take().expect("a pipe");
@@ -366,7 +384,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Where it serves.
+    /// Its address on the loopback interface.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
@@ -376,30 +394,30 @@ impl Daemon {
         TcpStream::connect(self.address()).expect("penfoldd accepts")
     }
 
-    /// The same from an address of our choice, of loopback like all others.
+    /// The same from this loopback address.
     pub fn connect_from(&self, host: Ipv4Addr) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        // Or the port is not only for this pair of addresses, and there are not enough.
+        // Without it the port is taken for all peers, and there are not enough of them.
         socket.set_reuse_address(true).expect("an option");
         socket.bind(&SocketAddr::from((host, 0)).into()).expect("an address of loopback");
         socket.connect(&self.address().into()).expect("penfoldd accepts");
         TcpStream::from(socket)
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
     }
 
-    /// All that it has logged, up to now.
+    /// The log up to now.
     pub fn log(&self) -> String {
         self.log.lock().lines.join("\n")
     }
 
-    /// Waits for a line of the log, old or new, and gives it.
+    /// Waits for a log line, old or new, and returns it.
     ///
     /// # Panics
-    /// With the whole log when none comes in time, or the daemon ends without it.
+    /// With the whole log, after a timeout or if the daemon ends without the line.
     pub fn wait_log(&self, wanted: impl Fn(&str) -> bool) -> String {
         let mut found = None;
         self.wait_until("a line of the log", || {
@@ -409,19 +427,19 @@ impl Daemon {
         found.expect("just seen")
     }
 
-    /// Waits for a condition, which is looked at again whenever a line is logged.
+    /// Waits for a condition, which is tested again after each new log line.
     ///
     /// # Panics
-    /// With the whole log when it does not come true in time, or the daemon ends without it.
+    /// With the whole log, after a timeout or if the daemon ends before.
     pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
         if !self.comes_true(condition) {
             panic!("waited in vain for {what}; the log:\n{}", self.log());
         }
     }
 
-    /// The same, but says whether it came true.
+    /// The same, but returns whether the condition came true.
     pub fn comes_true(&self, mut condition: impl FnMut() -> bool) -> bool {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let ended = self.log.lock().ended;
             if condition() {
@@ -430,13 +448,13 @@ impl Daemon {
             if ended || Instant::now() > end {
                 return false;
             }
-            // A line logged since the condition was looked at costs one glance at most.
-            drop(self.log.grown.wait_timeout(self.log.lock(), GLANCE));
+            // A line that is logged before the wait begins costs one interval.
+            drop(self.log.grown.wait_timeout(self.log.lock(), POLL_INTERVAL));
         }
     }
 
-    /// The same, and flushes the queue before each look: one flush may come while an
-    /// attempt is just ending.
+    /// The same, and flushes the queue before each test, since a flush has no effect on an
+    /// attempt that is just ending.
     pub fn flush_until(&self, site: &Site, mut condition: impl FnMut() -> bool) -> bool {
         self.comes_true(|| {
             site.penfoldctl(&["flush"]);
@@ -444,24 +462,24 @@ impl Daemon {
         })
     }
 
-    /// Waits until nothing is left in the spool of its site.
+    /// Waits until the spool is empty.
     pub fn settles(&self, site: &Site) -> bool {
         self.comes_true(|| site.spooled().is_empty())
     }
 
-    /// Waits until a mailbox has at least `count` messages, and gives them all.
+    /// Waits until a mailbox has at least `count` messages, and returns them all.
     pub fn wait_mail(&self, site: &Site, user: &str, count: usize) -> Vec<Vec<u8>> {
         self.wait_until(&format!("{count} messages for {user}"), || site.mail(user).len() >= count);
         site.mail(user)
     }
 
-    /// SIGTERM, and how it exits.
+    /// Sends SIGTERM and returns the exit status.
     pub fn terminate(self) -> ExitStatus {
         kill(self.pid(), Signal::SIGTERM).expect("it runs");
         self.wait_end()
     }
 
-    /// Waits until it ends by itself; how it exits.
+    /// Waits until it ends by itself; returns the exit status.
     pub fn wait_end(mut self) -> ExitStatus {
         let state = self.log.wait_end();
         assert!(state.ended, "it did not end; the log:\n{}", state.lines.join("\n"));
@@ -469,24 +487,24 @@ impl Daemon {
         self.child.wait().expect("a child")
     }
 
-    /// SIGKILL; returns when it is gone.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill9(mut self) {
         self.end();
     }
 
-    /// The same; all that it has logged up to its end.
+    /// The same; returns the log up to the end.
     pub fn end_log(mut self) -> String {
         self.end();
         self.log.wait_end().lines.join("\n")
     }
 
-    /// SIGHUP.
+    /// Sends SIGHUP.
     pub fn hup(&self) {
         kill(self.pid(), Signal::SIGHUP).expect("it runs");
     }
 
     fn end(&mut self) {
-        // Fails only if it is gone already.
+        // It fails only if the process is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -506,12 +524,12 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is no more, or too long.
+    /// Waits for the end of the log, or for the timeout.
     fn wait_end(&self) -> MutexGuard<'_, LogState> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         let mut state = self.lock();
         while !state.ended && Instant::now() < end {
-            state = self.grown.wait_timeout(state, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.grown.wait_timeout(state, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
         }
         state
     }
@@ -526,7 +544,7 @@ impl Log {
     }
 }
 
-/// The port in the line of the log that says where penfoldd listens.
+/// The port in the log line that says where penfoldd listens.
 pub fn port(line: &str) -> Option<u16> {
     let (_, after) = line.split_once("listening on 127.0.0.1:")?;
     let digits = after.find(|c: char| !c.is_ascii_digit()).map_or(after, |end| &after[..end]);

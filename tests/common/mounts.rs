@@ -1,8 +1,8 @@
 //! Small disks, in a mount namespace of their own.
 //!
-//! Only root can have one; who cannot says `skipped`. The mounts are seen by the
-//! daemon that is started there; a test reads them through [`Mounts::path`]. They
-//! are gone with the [`Mounts`], whatever happens.
+//! They take root; otherwise the test is reported as skipped. The daemon that is started in the
+//! namespace sees the mounts; a test reads them through [`Mounts::path`]. They are gone when
+//! the [`Mounts`] is dropped.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -12,14 +12,14 @@ use std::process::{Child, Command, Stdio};
 use super::books::Books;
 use super::{Daemon, Site};
 
-/// A mount namespace, which is gone with its last process.
+/// A mount namespace, which ends with its last process.
 pub struct Mounts {
     holder: Child,
 }
 
 impl Mounts {
-    /// A namespace in which `script` has mounted something; `None`, and says so, where
-    /// that cannot be had.
+    /// A namespace in which `script` has mounted something; `None`, and reported as skipped, where
+    /// that is not possible.
     pub fn new(script: &str) -> Option<Self> {
         let mut unshare = Command::new("unshare");
         unshare.args(["-m", "sh", "-c", &format!("{script} && echo ready && exec cat")]);
@@ -58,7 +58,7 @@ impl Mounts {
         Daemon::spawn(self.inside(&site.penfoldd(&["-d"])))
     }
 
-    /// A command of the outside, with its arguments and variables, in the namespace.
+    /// The same command, with its arguments and variables, in the namespace.
     pub fn inside(&self, outside: &Command) -> Command {
         let mut command = self.enter(&outside.get_program().to_string_lossy());
         let variables = outside.get_envs().filter_map(|(name, value)| Some((name, value?)));
@@ -66,31 +66,31 @@ impl Mounts {
         command
     }
 
-    /// Runs a script of the shell in the namespace.
+    /// Runs a shell script in the namespace.
     pub fn shell(&self, script: &str) {
         let status = self.enter("sh").args(["-c", script]).status().expect("a shell");
         assert!(status.success(), "{script}");
     }
 
-    /// A path as it is in the namespace.
+    /// The path by which a test reaches a path of the namespace.
     pub fn path(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         root.join(path.strip_prefix("/").expect("an absolute path"))
     }
 
-    /// What is in a mailbox.
+    /// The counts of a mailbox.
     pub fn books(&self, mailbox: &Path) -> Books {
         let directories = ["new", "cur"].map(|sub| self.path(mailbox).join(sub));
         let files = directories.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
         Books::of(files.filter_map(|file| fs::read(file.path()).ok()).collect())
     }
 
-    /// How many entries of a spool are not finished.
+    /// The number of unfinished entries of a spool.
     pub fn entries(&self, spool: &Path) -> usize {
         ["new", "cur"].map(|place| fs::read_dir(self.path(spool).join(place)).map_or(0, Iterator::count)).iter().sum()
     }
 
-    /// Writes to a file until the disk is full or it has this size.
+    /// Writes to a file until the disk is full or the file has this size.
     pub fn fill(&self, path: &Path, size: usize) {
         let mut file = File::create(self.path(path)).expect("a file");
         let block = [0; 4096];
@@ -101,8 +101,8 @@ impl Mounts {
         }
     }
 
-    /// Gives the room of such a file back at once, also if a process that another
-    /// test is just starting has it open.
+    /// Frees the space of such a file at once, also if a process that another test is just
+    /// starting has it open.
     pub fn clear(&self, path: &Path) {
         File::create(self.path(path)).expect("a file");
         fs::remove_file(self.path(path)).expect("a file");

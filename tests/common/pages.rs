@@ -1,5 +1,4 @@
-//! The manual pages, as a test reads them: sections, examples, options, exit codes; and the
-//! samples in etc/.
+//! The manual pages (sections, examples, options, exit codes) and the samples in etc/.
 
 use std::fs;
 
@@ -19,14 +18,14 @@ pub fn page(name: &str) -> String {
     fs::read_to_string(built::source("man").join(name)).expect(name)
 }
 
-/// A section of a page, up to the next one; empty where there is none.
+/// A section of a page, up to the next one; empty if there is none.
 pub fn section(name: &str, title: &str) -> String {
     let page = page(name);
     let parts = page.split("\n.Sh ").filter_map(|part| part.strip_prefix(title)?.strip_prefix('\n'));
     parts.map(|part| format!("{part}\n")).collect()
 }
 
-/// The texts that stand for themselves in a piece of a page, as a reader sees them.
+/// The literal displays in a part of a page, as a reader sees them.
 pub fn literals(text: &str) -> Vec<String> {
     let blocks = text.split(".Bd -literal -offset indent\n").skip(1);
     let read = |block: &str| {
@@ -38,7 +37,7 @@ pub fn literals(text: &str) -> Vec<String> {
     blocks.map(read).collect()
 }
 
-/// The codes that the list of exit statuses has, each with its name in sysexits.h.
+/// The listed exit statuses, each with its name in sysexits.h.
 pub fn exit_codes(name: &str) -> Vec<(u8, String)> {
     let section = section(name, "EXIT STATUS");
     let items = section.split("\n.It ").skip(1);
@@ -50,8 +49,8 @@ pub fn exit_codes(name: &str) -> Vec<(u8, String)> {
     items.filter_map(read).collect()
 }
 
-/// A sample of etc/ as `make install` fills in the template by default; tests/programs/install.rs
-/// compares the two.
+/// A sample of etc/, filled in with the default directories of `make install`, as
+/// tests/programs/install.rs verifies.
 pub fn sample(path: &str) -> String {
     let path = built::source("etc").join(path);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -1,13 +1,13 @@
-//! Plots in SVG: curves with their least and greatest values over one axis.
+//! Plots in SVG: curves with their minimum and maximum over one axis.
 //!
-//! Small and whole: one file with its own background, no scripts, no fonts but what
-//! the viewer has. Axes are linear from zero or logarithmic; on a logarithmic axis
-//! zero has a place of its own, one step before the first other value. Each curve
-//! is named at its end. Values that are no numbers are left out.
+//! A plot is one small file with its own background, without scripts and without fonts of its
+//! own. Axes are linear from zero or logarithmic; on a logarithmic axis zero is one step before
+//! the smallest other value. Each curve is named at its end. Values that are not numbers are
+//! omitted.
 
 use std::fmt::Write;
 
-/// How values are spread over an axis.
+/// How values are distributed over an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
     /// From zero up.
@@ -21,32 +21,32 @@ pub enum Scale {
 pub struct Axis {
     /// The quantity, with its unit.
     pub label: String,
-    /// How it is spread.
+    /// How values are distributed.
     pub scale: Scale,
     /// How a value is written.
     pub show: fn(f64) -> String,
 }
 
-/// Points with x, least, median, greatest, in the order of x.
+/// Points with x, minimum, median and maximum, in the order of x.
 #[derive(Debug, Clone)]
 pub struct Curve {
     /// Its name.
     pub label: String,
-    /// Where it goes.
+    /// Its points.
     pub points: Vec<[f64; 4]>,
 }
 
-/// All that is drawn.
+/// The content of a plot.
 pub struct Plot<'a> {
-    /// The first line on top.
+    /// The first line at the top.
     pub title: &'a str,
-    /// The second one.
+    /// The second line.
     pub subtitle: &'a str,
     /// The line at the bottom.
     pub footer: &'a str,
-    /// Across: marked where there are points.
+    /// The horizontal axis, marked at the points.
     pub x: &'a Axis,
-    /// Up: marked at round values.
+    /// The vertical axis, marked at round values.
     pub y: &'a Axis,
     /// The curves, the most important one first.
     pub curves: Vec<Curve>,
@@ -58,14 +58,14 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 640.0;
 const TOP: f64 = 66.0;
 const BOTTOM: f64 = 364.0;
-/// Readable on the background, and apart from each other also without colour vision.
+/// Colours that are readable on the background and distinguishable without colour vision.
 const COLOURS: [&str; 4] = ["#c4161c", "#1f5fa8", "#6b7280", "#2f7d4f"];
 const DASHES: [&str; 4] = ["none", "none", "6 4", "2 3"];
-/// Names at the ends of curves keep this distance.
+/// The least distance between the names of curves.
 const NAME_STEP: f64 = 17.0;
 
 impl Plot<'_> {
-    /// The whole file.
+    /// The SVG file.
     pub fn svg(&self) -> String {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" \
@@ -86,7 +86,7 @@ impl Plot<'_> {
         svg
     }
 
-    /// All that stands at these places of points.
+    /// All values at these positions of points.
     fn values(&self, at: &[usize]) -> Vec<f64> {
         let points = self.curves.iter().flat_map(|curve| &curve.points);
         points.flat_map(|point| at.iter().map(|&at| point[at])).filter(|value| value.is_finite()).collect()
@@ -116,7 +116,7 @@ impl Plot<'_> {
         text(svg, f64::midpoint(LEFT, RIGHT), BOTTOM + 42.0, "text-anchor=\"middle\"", &self.x.label);
     }
 
-    /// The name of each curve at its end, moved up or down where two would meet.
+    /// The name of each curve at its end, moved up or down where two would overlap.
     fn names(&self, svg: &mut String, across: &Span, up: &Span) {
         let end = |curve: &Curve| curve.points.iter().rfind(|point| is_drawn(point)).copied();
         let named = |(number, curve)| end(curve).map(|p| (up.place(p[2]), across.place(p[0]), number));
@@ -137,12 +137,12 @@ impl Plot<'_> {
     }
 }
 
-/// From values to places on the paper.
+/// The mapping from values to coordinates.
 struct Span {
     scale: Scale,
-    /// The least and the greatest value; of a logarithmic one, their logarithms.
+    /// The smallest and the greatest value, or their logarithms.
     range: (f64, f64),
-    /// The least value above zero.
+    /// The smallest value above zero.
     least: f64,
     paper: (f64, f64),
 }
@@ -161,7 +161,7 @@ impl Span {
         span
     }
 
-    /// Zero is where a step of the size of the next one would lead down to.
+    /// Zero is one step below the smallest other value.
     fn logarithm(&self, value: f64) -> f64 {
         if value > 0.0 { value.log10() } else { self.least.log10() - 1.0 }
     }
@@ -172,7 +172,7 @@ impl Span {
         self.paper.0 + part * (self.paper.1 - self.paper.0)
     }
 
-    /// Some three to eight values to mark.
+    /// Three to eight round values to mark.
     fn round_values(&self) -> Vec<f64> {
         let (first, last) = self.range;
         if self.scale == Scale::Linear {
@@ -200,7 +200,7 @@ fn draw(svg: &mut String, curve: &Curve, style: usize, across: &Span, up: &Span)
         svg,
         "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>"
     );
-    // Where curves meet, what they span stays apart.
+    // The ranges of curves that cross are drawn beside each other.
     let beside = style as f64 * 2.0 - 2.0;
     for point in points {
         let (x, low, middle, high) =
@@ -216,7 +216,7 @@ fn is_drawn(point: &[f64; 4]) -> bool {
     point.iter().all(|value| value.is_finite())
 }
 
-/// A round value, without what the machine adds to it.
+/// A round value without rounding errors of the machine.
 fn round(value: f64) -> String {
     let text = format!("{value:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

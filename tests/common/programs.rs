@@ -1,4 +1,4 @@
-//! sendmail, mailq and the like, as programs call them.
+//! sendmail, mailq and the like, run as other programs run them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,7 @@ use nix::unistd::{User, geteuid};
 
 use super::{Site, built};
 
-/// A program of ours under this name, at this site, also for users who cannot see where
-/// cargo builds.
+/// penfoldctl under this name, in the site's directory, where every user can run it.
 pub fn program(site: &Site, name: &str) -> PathBuf {
     let (built, path) = (built::program("penfoldctl"), site.path(name));
     if !path.exists() && fs::hard_link(&built, &path).is_err() {
@@ -19,8 +18,8 @@ pub fn program(site: &Site, name: &str) -> PathBuf {
     path
 }
 
-/// Copies a program. Another process does it: what this one has open for writing, a process
-/// that another test starts just then would have open too, and nobody could run it.
+/// Copies a program by another process. A program that this process has open for writing could
+/// not be run while the child of another test has inherited the descriptor.
 pub fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg(from).arg(to).status();
     assert!(copied.is_ok_and(|status| status.success()), "{}: no copy", to.display());
@@ -32,12 +31,12 @@ pub fn command(site: &Site, name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a program with this input to its end.
+/// Runs a program with this input until it ends.
 pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("a program");
     let (mut stdin, input) = (child.stdin.take().expect("a pipe"), input.to_vec());
-    // It may not want to know.
+    // The program may not read all of it.
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().expect("it ends");
     writer.join().expect("written");
@@ -58,18 +57,19 @@ pub fn sendmail(site: &Site, arguments: &[&str], input: &[u8]) -> Output {
     feed(&mut command(site, "sendmail", arguments), input)
 }
 
-/// How it ended, and what it said.
+/// The exit code and the output.
 pub fn told(output: &Output) -> (i32, String) {
     let text = [output.stdout.as_slice(), &output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Who the tests run as.
+/// The name of the user that runs the tests.
 pub fn login() -> String {
     User::from_uid(geteuid()).expect("the user database").expect("a user").name
 }
 
-/// Runs as a user that has no name and no rights, with no way to get any.
+/// The same command as a user without a name and without privileges; `None`, and reported as
+/// skipped, without root.
 pub fn stranger(command: &Command) -> Option<Command> {
     if !geteuid().is_root() {
         super::skipped("only root can be somebody else");

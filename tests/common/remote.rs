@@ -1,11 +1,10 @@
 //! Another mail server, for penfoldd to deliver to.
 //!
-//! A [`Remote`] behaves well and keeps what it gets, except where a [`Rule`] says
-//! otherwise; or it plays dialogues, one for each connection. It keeps what it was
-//! told and when. It listens on any loopback address; several can share one port
-//! number on different addresses, see [`listeners`]. It is ended when dropped.
-//! Offers TLS with a certificate of [`super::tls`], and checks of what the client says
-//! no more than SCRAM needs.
+//! A [`Remote`] accepts and keeps all mail, except where a [`Rule`] says otherwise; or it plays
+//! dialogues, one for each connection. It records commands with their times. It listens on a
+//! loopback address; several can share one port on different addresses, see [`listeners`]. It
+//! is ended when dropped. It offers TLS with a certificate of [`super::tls`], and checks no
+//! credentials other than those of SCRAM.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,41 +14,41 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use super::dialog::{Dialog, Side, Stage, Wire};
 use super::scram::Scram;
 use super::tls::Leaf;
 
-/// How a remote behaves.
+/// The behaviour of a remote.
 pub enum Conduct {
-    /// Takes what comes, but for the rules.
+    /// Accepts all mail, except for its rules.
     Sink(Sink),
-    /// Plays the first dialogue on the first connection, and so on; the last one
-    /// on all that follow.
+    /// Plays the first dialogue on the first connection, and so on, and the last one on all that
+    /// follow.
     Script(Vec<Dialog>),
 }
 
-/// A server that takes what comes.
+/// A server that accepts all mail.
 pub struct Sink {
     /// The greeting, with its code.
     pub banner: String,
-    /// What EHLO offers.
+    /// The keywords in the reply to EHLO.
     pub keywords: Vec<String>,
-    /// Tried in order; the first one that fits and is not used up counts.
+    /// The first rule that matches and is not used up applies.
     pub rules: Vec<Rule>,
-    /// How it can be encrypted, if it can.
+    /// Its TLS, if it has any.
     pub tls: Option<Offer>,
-    /// What AUTH SCRAM-SHA-256 is played by.
+    /// Its credentials for AUTH SCRAM-SHA-256.
     pub scram: Option<Scram>,
 }
 
-/// How a server can be encrypted.
+/// The TLS of a server.
 #[derive(Clone)]
 pub struct Offer {
     pub config: Arc<ServerConfig>,
-    /// From the first octet.
+    /// TLS from the first octet.
     pub implicit: bool,
-    /// What EHLO offers then, if that is something else.
+    /// The keywords under TLS, if they differ.
     pub keywords: Option<Vec<String>>,
 }
 
@@ -63,38 +62,38 @@ impl Offer {
     }
 }
 
-/// What happens instead of the usual.
+/// A deviation from the usual behaviour.
 pub struct Rule {
-    /// How the command begins, in any case. `CONNECT` stands for the banner, `BODY`
-    /// for the middle of a message, `.` for its end, nothing for an empty line.
+    /// The beginning of the command, in any case. `CONNECT` stands for the banner, `BODY` for the
+    /// middle of a message, `.` for its end, the empty text for an empty line.
     pub at: String,
     pub then: Then,
-    /// How often.
+    /// How many times it applies.
     pub times: usize,
 }
 
-/// What a server does in place of its usual reply.
+/// The reaction in the place of the usual reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Then {
-    /// Says this; lines are separated by `\n`.
+    /// Sends this; lines are separated by `\n`.
     Reply(String),
-    /// Says these octets.
+    /// Sends these octets.
     Octets(Vec<u8>),
-    /// Says these octets and closes the connection.
+    /// Sends these octets and closes the connection.
     OctetsAndClose(Vec<u8>),
-    /// Waits for so long, as a host that is far away, and goes on as usual.
+    /// Waits this long, like a distant host, and continues as usual.
     Pause(Duration),
-    /// Says nothing and reads nothing more, but keeps the connection.
+    /// Sends and reads nothing more, but keeps the connection.
     Hang,
     /// Closes the connection.
     Close,
-    /// Says this and closes the connection.
+    /// Sends this and closes the connection.
     ReplyAndClose(String),
     /// Resets the connection.
     Reset,
-    /// Says this, and then nothing more, but keeps the connection.
+    /// Sends this, then sends and reads nothing more, but keeps the connection.
     ReplyAndHang(String),
-    /// Says this, hears something, says these octets and closes the connection.
+    /// Sends this, reads a line, sends these octets and closes the connection.
     Babble(String, Vec<u8>),
 }
 
@@ -107,13 +106,13 @@ impl Default for Sink {
 }
 
 impl Sink {
-    /// Gives this reply, always.
+    /// Always sends this reply.
     #[must_use]
     pub fn reply(self, at: &str, reply: &str) -> Self {
         self.when(at, Then::Reply(reply.to_owned()), usize::MAX)
     }
 
-    /// Does this, so many times.
+    /// Reacts like this, this many times.
     #[must_use]
     pub fn when(mut self, at: &str, then: Then, times: usize) -> Self {
         self.rules.push(Rule { at: at.to_owned(), then, times });
@@ -121,43 +120,43 @@ impl Sink {
     }
 }
 
-/// What a remote has seen.
+/// What a remote has recorded.
 #[derive(Default)]
 pub struct Seen {
     pub connections: usize,
     pub commands: Vec<Command>,
     pub messages: Vec<Received>,
-    /// The names that clients asked for by SNI; empty where they asked for none.
+    /// The names in clients' SNI; empty without SNI.
     pub names: Vec<String>,
-    /// The reports of dialogues that went otherwise than written.
+    /// The reports of dialogues that did not go as written.
     pub failures: Vec<String>,
-    /// How many connections have ended.
+    /// The number of connections that have ended.
     pub ended: usize,
-    /// How many were open at once, at most.
+    /// The most connections open at once.
     pub most_open: usize,
 }
 
-/// A command as it came; those of a dialogue are not kept.
+/// A command as it was received; those of a dialogue are not recorded.
 #[derive(Debug, Clone)]
 pub struct Command {
     /// The first connection is 0.
     pub connection: usize,
     pub at: Instant,
     pub line: String,
-    /// Whether it came encrypted.
+    /// Whether it was encrypted.
     pub tls: bool,
 }
 
-/// A message that was taken.
+/// An accepted message.
 #[derive(Debug, Clone)]
 pub struct Received {
     pub connection: usize,
-    /// What followed `MAIL FROM:` and `RCPT TO:`.
+    /// The text after `MAIL FROM:` and `RCPT TO:`.
     pub sender: String,
     pub recipients: Vec<String>,
     /// Without dot-stuffing, lines ending in CR LF.
     pub data: Vec<u8>,
-    /// Whether it came encrypted.
+    /// Whether it was encrypted.
     pub tls: bool,
 }
 
@@ -177,7 +176,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     seen: Seen,
-    /// The open connections, so that they can be ended from outside.
+    /// The open connections, so that another thread can end them.
     open: HashMap<usize, TcpStream>,
     stopped: bool,
 }
@@ -228,17 +227,17 @@ impl Remote {
         self.address.to_string()
     }
 
-    /// Looks at what was seen up to now.
+    /// Evaluates what was recorded up to now.
     pub fn look<T>(&self, at: impl FnOnce(&Seen) -> T) -> T {
         at(&self.shared.lock().seen)
     }
 
-    /// Waits until what was seen is enough.
+    /// Waits until enough was recorded.
     ///
     /// # Panics
-    /// With all commands that came when it is not enough in time.
+    /// With all recorded commands, after a timeout.
     pub fn wait(&self, what: &str, enough: impl Fn(&Seen) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         let mut state = self.shared.lock();
         while !enough(&state.seen) {
             let left = end.saturating_duration_since(Instant::now());
@@ -249,26 +248,26 @@ impl Remote {
         }
     }
 
-    /// Waits for so many messages, and gives all.
+    /// Waits for this many messages, and returns all.
     pub fn messages(&self, count: usize) -> Vec<Received> {
         self.wait(&format!("{count} messages"), |seen| seen.messages.len() >= count);
         self.look(|seen| seen.messages.clone())
     }
 
-    /// Gives all messages up to now, and forgets them and the commands that brought them.
+    /// Returns all messages up to now, and forgets them and their commands.
     pub fn take(&self) -> Vec<Received> {
         let mut state = self.shared.lock();
         state.seen.commands.clear();
         std::mem::take(&mut state.seen.messages)
     }
 
-    /// Behaves otherwise from the next command on.
+    /// Changes the behaviour from the next command on.
     pub fn behave(&self, conduct: Conduct) {
         *self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) = conduct;
     }
 
-    /// Waits until all connections have ended, and fails if a dialogue went otherwise
-    /// than written or none was played.
+    /// Waits until all connections have ended, and fails if a dialogue did not go as written or
+    /// none was played.
     pub fn finish(self) {
         self.wait("the end of all connections", |seen| seen.connections > 0 && seen.ended == seen.connections);
         self.look(|seen| assert!(seen.failures.is_empty(), "{}", seen.failures.join("\n")));
@@ -285,7 +284,7 @@ impl Drop for Remote {
         }
         drop(state);
         self.shared.changed.notify_all();
-        // Wakes the acceptor, which then sees that it is over.
+        // Wakes the acceptor, which then ends.
         let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -359,7 +358,7 @@ impl Shared {
         }
     }
 
-    /// The rule for a command, used up by one.
+    /// The rule for a command; one use of it is over.
     fn rule(&self, command: &str) -> Option<Then> {
         let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
         let Conduct::Sink(sink) = &mut *conduct else { return None };
@@ -384,7 +383,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Until the connection ends; gives the rule that ended it, if it was one.
+    /// Runs to the end of the connection; returns the rule that ended it, if any.
     fn converse(&mut self) -> Option<Then> {
         if self.offer().is_some_and(|offer| offer.implicit) {
             self.secure()?;
@@ -454,7 +453,7 @@ impl Session<'_> {
         lines.iter().map(|line| format!("250-{line}\n")).chain([format!("250 {last}")]).collect()
     }
 
-    /// From after 354 to the reply to the dot.
+    /// From the 354 to the reply to the final dot.
     fn message(&mut self) -> Result<(), Option<Then>> {
         let mut data = Vec::new();
         loop {
@@ -472,7 +471,7 @@ impl Session<'_> {
         }
         let (reply, is_said) = self.decide(".", "250 2.0.0 taken")?;
         if reply.starts_with('2') {
-            // Before anyone hears of it, who might look for it then.
+            // Recorded before the reply, after which a test may look for it.
             let (sender, recipients) = (self.sender.clone().unwrap_or_default(), self.recipients.clone());
             let message = Received { connection: self.number, sender, recipients, data, tls: self.tls };
             self.shared.tell(|state| state.seen.messages.push(message));
@@ -522,7 +521,7 @@ impl Session<'_> {
         self.recipients.clear();
     }
 
-    /// Replies to a command as a rule says, or as usual; the error ends the connection.
+    /// Replies to a command by a rule, or as usual; the error ends the connection.
     fn react(&mut self, command: &str, usual: &str) -> Result<String, Option<Then>> {
         let (reply, is_said) = self.decide(command, usual)?;
         if !is_said {
@@ -531,7 +530,7 @@ impl Session<'_> {
         Ok(reply)
     }
 
-    /// The reply to a command, and whether it is said already; the error ends the connection.
+    /// The reply to a command, and whether it was sent already; the error ends the connection.
     fn decide(&mut self, command: &str, usual: &str) -> Result<(String, bool), Option<Then>> {
         match self.shared.rule(command) {
             None => Ok((usual.to_owned(), false)),

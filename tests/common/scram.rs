@@ -1,28 +1,27 @@
-//! SCRAM-SHA-256 as a server (RFC 5802, RFC 7677), written anew for the tests: what
-//! penfold has is not asked whether penfold is right.
+//! SCRAM-SHA-256 as a server (RFC 5802, RFC 7677), independent of penfold's own implementation.
 
 use std::num::NonZeroU32;
 
 use data_encoding::BASE64;
 use ring::{digest, hmac, pbkdf2};
 
-/// A server that knows a password.
+/// The credentials of a server.
 #[derive(Clone)]
 pub struct Scram {
     pub password: String,
-    /// Whether it only says so.
+    /// Whether the server has the wrong password, and accepts any.
     pub lies: bool,
     pub iterations: u32,
 }
 
-/// What a client has asked for.
+/// The state of an exchange.
 pub struct Asked {
     bare: String,
     challenge: String,
 }
 
 impl Scram {
-    /// The first challenge, in base64, to the first message.
+    /// The first challenge, in base64, for the client's first message.
     pub fn challenge(&self, first: &str) -> Option<(Asked, String)> {
         let bare = decode(first)?.strip_prefix("n,,")?.to_owned();
         let nonce = bare.split_once(",r=")?.1.to_owned();
@@ -31,7 +30,7 @@ impl Scram {
         Some((Asked { bare, challenge }, said))
     }
 
-    /// What proves that the server knows the password, in base64, to a right proof.
+    /// The server's signature, in base64, if the client's proof is right.
     pub fn verdict(&self, asked: &Asked, last: &str) -> Option<String> {
         let last = decode(last)?;
         let (without, proof) = last.rsplit_once(",p=")?;

@@ -1,11 +1,11 @@
-//! An authority of the tests' own, and the certificates that it makes out.
+//! A certificate authority for the tests.
 //!
-//! `Authority::make(name, days)` is a certificate and its key, both in PEM, for a DNS
-//! name or an IP address, valid for so many days (fewer than 0: over already);
-//! `root_pem` is what a client has to believe, `client` a rustls client that does.
-//! `site` is a site with a certificate for razorback.test, in cert.pem and cert.key.
-//! A [`Leaf`] is a certificate at work in a server of the tests, see `remote::Offer`
-//! and `dialog::Wire::secure`; `Leaf::selfmade` is one that nobody made out.
+//! `Authority::make(name, days)` returns a certificate and its key, both in PEM, for a DNS name
+//! or an IP address, valid for this many days (a negative number: expired); `root_pem` is the
+//! certificate of the authority, `client` a rustls client that trusts it. `site` is a site with
+//! a certificate for razorback.test, in cert.pem and cert.key. A [`Leaf`] is a certificate in
+//! use by a server of the tests, see `remote::Offer` and `dialog::Wire::secure`;
+//! `Leaf::selfmade` is a self-signed one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,18 +18,18 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion
 
 use super::Site;
 
-/// An authority, and what it has made out.
+/// An authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: Certificate,
 }
 
 impl Authority {
-    /// A new one, which nobody believes.
+    /// A new authority, which no client trusts by default.
     pub fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
-        // Of one name with what it makes out it would be taken for the same.
+        // A certificate with the name of its issuer would count as self-signed.
         let name = format!("Authority {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,7 +39,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), root }
     }
 
-    /// A certificate for a name, valid for so many days, and its key, both in PEM.
+    /// A certificate for a name, valid for this many days, and its key, both in PEM.
     pub fn make(&self, name: &str, days: i64) -> (String, String) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let end = jiff::Zoned::now().saturating_add(jiff::Span::new().days(days));
@@ -49,7 +49,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// The same at work in a server.
+    /// The same, in use by a server.
     pub fn leaf(&self, name: &str, days: i64) -> Leaf {
         let (certificate, key) = self.make(name, days);
         Leaf::of(certificate, key)
@@ -69,17 +69,17 @@ impl Authority {
     /// Writes `file.key` and `file.pem` for a name.
     pub fn give(&self, site: &Site, file: &str, name: &str, days: i64) {
         let (certificate, key) = self.make(name, days);
-        // The key first: until both are there the old pair holds.
+        // The key first: until both are there, the old pair is used.
         site.write(&format!("{file}.key"), &key);
         site.write(&format!("{file}.pem"), &certificate);
     }
 
-    /// What a client has to believe, in PEM.
+    /// The certificate of the authority, in PEM.
     pub fn root_pem(&self) -> String {
         self.root.pem()
     }
 
-    /// A client that believes this authority and no other.
+    /// A client that trusts this authority and no other.
     pub fn client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.der().clone()).expect("a root");
@@ -89,16 +89,16 @@ impl Authority {
     }
 }
 
-/// A certificate at work in a server.
+/// A certificate in use by a server.
 pub struct Leaf {
     certificate: String,
     key: String,
-    /// The server.
+    /// The configuration of the server.
     pub config: Arc<ServerConfig>,
 }
 
 impl Leaf {
-    /// A certificate that vouches for itself.
+    /// A self-signed certificate.
     pub fn selfmade(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");

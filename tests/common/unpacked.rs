@@ -5,14 +5,14 @@ use std::process::Command;
 
 use super::built;
 
-/// The tree of a package, if it was unpacked.
+/// The files of a package, if it was unpacked.
 pub fn tree(package: &str) -> Option<PathBuf> {
     let tree = built::target().join("peers").join(format!("{package}.pkg"));
     tree.is_dir().then_some(tree)
 }
 
-/// A program of systemd's: the system's own, else the unpacked one with its
-/// libraries. `None`, and says so, where there is neither.
+/// A program of systemd: the system's, or else the unpacked one with its libraries. `None`, and
+/// reported as skipped, if there is neither.
 pub fn of_systemd(program: &str) -> Option<Command> {
     if Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success()) {
         return Some(Command::new(program));
@@ -29,7 +29,7 @@ pub fn of_systemd(program: &str) -> Option<Command> {
     Some(command)
 }
 
-/// fail2ban-regex with a configuration directory; `None`, and says so, where it is not.
+/// fail2ban-regex with a configuration directory; `None`, and reported as skipped, without it.
 pub fn fail2ban_regex(config: &Path) -> Option<Command> {
     let Some(tree) = tree("fail2ban") else {
         super::skipped("fail2ban is not unpacked");
@@ -41,8 +41,8 @@ pub fn fail2ban_regex(config: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// Dovecot in the foreground, with this configuration: the unpacked one where the tests
-/// run as root, else the system's own. `None`, and says so, where there is neither.
+/// Dovecot in the foreground with this configuration: the unpacked one where the tests run as
+/// root, or else the system's. `None`, and reported as skipped, if there is neither.
 pub fn dovecot(conf: &Path) -> Option<Command> {
     if let Some(tree) = tree("dovecot").filter(|_| nix::unistd::geteuid().is_root()) {
         let mut command = Command::new(built::source("tests/interop/dovecot.sh"));

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::client::{Client, TEXT};
 use common::dns::Dns;
 use common::remote::{Remote, Sink, Then};
-use common::{Daemon, PATIENCE, Site, free_port};
+use common::{Daemon, Site, TIMEOUT, free_port};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
@@ -37,7 +37,7 @@ fn connection() -> (TcpStream, TcpStream) {
 fn run(command: &mut Command) -> Output {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while child.try_wait().expect("a child").is_none() {
         if Instant::now() > end {
             child.kill().expect("a child");
@@ -63,7 +63,7 @@ fn plain(arguments: &[&str]) -> Output {
 
 /// Looks at something that nobody tells of until it is so.
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -239,7 +239,7 @@ fn the_daemon_leaves_the_terminal_and_a_log_file_behind() {
     // Output to pipes ends when no process has them any more.
     let output = run(&mut site.penfoldd(&[]));
     assert_eq!((code(&output), output.stdout.len(), output.stderr.len()), (0, 0, 0), "{output:?}");
-    assert!(begun.elapsed() < PATIENCE);
+    assert!(begun.elapsed() < TIMEOUT);
     let lines = || fs::read_to_string(&log).unwrap_or_default();
     wait_for("the port in the log", || lines().contains("listening on 127.0.0.1:"));
     let log_text = lines();
@@ -462,7 +462,7 @@ fn a_session_that_never_ends_does_not_hold_it_up() {
     client.begin("jon@razorback", &["jon@razorback"]);
     let begun = Instant::now();
     let ended = std::thread::spawn(move || daemon.terminate());
-    while !ended.is_finished() && begun.elapsed() < PATIENCE {
+    while !ended.is_finished() && begun.elapsed() < TIMEOUT {
         client.try_say("drip\r\n");
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -712,7 +712,7 @@ impl Drop for Background {
         let peer = nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::PeerCredentials);
         if let Some(pid) = peer.ok().map(|peer| peer.pid()).filter(|pid| *pid > 0) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            let end = Instant::now() + PATIENCE;
+            let end = Instant::now() + TIMEOUT;
             while UnixStream::connect(&self.0).is_ok() && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(20));
             }

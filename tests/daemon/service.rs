@@ -16,7 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::client::{Client, TEXT};
-use common::{Daemon, PATIENCE, Site, free_port, unpacked};
+use common::{Daemon, Site, TIMEOUT, free_port, unpacked};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::unistd::{Pid, geteuid};
@@ -27,7 +27,7 @@ const NOPERM: i32 = 77;
 
 /// Looks at something that nobody tells of until it is so.
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -66,7 +66,7 @@ fn notify_sockets(site: &Site) -> Vec<(String, UnixDatagram)> {
     let unnamed = UnixDatagram::bind_addr(&address).expect("a socket");
     let sockets = vec![(path.display().to_string(), file), (format!("@{name}"), unnamed)];
     for (_, socket) in &sockets {
-        socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a limit");
         setsockopt(socket, sockopt::PassCred, &true).expect("credentials");
     }
     sockets

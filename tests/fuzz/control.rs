@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::holdings::Holdings;
 use common::programs::copy;
-use common::{Daemon, PATIENCE, Site};
+use common::{Daemon, Site, TIMEOUT};
 use nix::unistd::geteuid;
 
 use super::{seconds, seed};
@@ -78,7 +78,7 @@ fn sendmail(site: &Site, uid: u32, arguments: &[&str], input: &[u8]) {
     let _ = child.stdin.take().expect("a pipe").write_all(input);
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{uid}: {output:?}");
-    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    assert!(start.elapsed() < TIMEOUT / 2, "{:?}", start.elapsed());
 }
 
 /// The value of a key in a line of the log.

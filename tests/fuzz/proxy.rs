@@ -28,7 +28,7 @@ fn only_a_valid_header_gets_a_banner() {
         let octets = header(&mut chance);
         let is_valid = proxy::read(&mut &octets[..]).is_ok();
         let mut stream = daemon.connect();
-        stream.set_read_timeout(Some(common::PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(common::TIMEOUT)).expect("a timeout");
         // It may be closed before all is written.
         let _ = stream.write_all(&octets).and_then(|()| stream.shutdown(Shutdown::Write));
         let mut heard = Vec::new();

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::PATIENCE;
+use common::TIMEOUT;
 use common::chance::Chance;
 use common::tls::Authority;
 use rustls::ClientConnection;
@@ -24,7 +24,7 @@ fn random_octets_end_one_session_and_nothing_else() {
     let daemon = site.start();
     let connect = || {
         let stream = daemon.connect();
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         stream
     };
     repeat_in_threads(12, |_, chance| disturbed(&authority, connect(), chance));

@@ -25,7 +25,7 @@ use common::client::{Client, TEXT};
 use common::holdings::{Holdings, limit, mappings, memory, page_tables};
 use common::remote::Remote;
 use common::tls::Authority;
-use common::{Daemon, PATIENCE, Site};
+use common::{Daemon, Site, TIMEOUT};
 
 // The crowd
 
@@ -143,7 +143,7 @@ fn size_of_crowd() -> usize {
 fn visitor(daemon: &Daemon, number: usize) -> TcpStream {
     let host = u32::try_from(number / FROM_ONE).expect("a small number");
     let stream = daemon.connect_from(Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 0).to_bits() + host));
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("an option");
     stream.set_nodelay(true).expect("an option");
     stream
 }

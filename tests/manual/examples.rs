@@ -19,7 +19,7 @@ use common::homes::{Homes, messages};
 use common::programs::copy;
 use common::remote::{Remote, Sink, Then};
 use common::tls::Authority;
-use common::{Daemon, PATIENCE, Site, free_port, pages, unpacked};
+use common::{Daemon, Site, TIMEOUT, free_port, pages, unpacked};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -302,7 +302,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        let (pid, end) = (Pid::from_raw(self.0), Instant::now() + PATIENCE);
+        let (pid, end) = (Pid::from_raw(self.0), Instant::now() + TIMEOUT);
         let _ = kill(pid, Signal::SIGTERM);
         while kill(pid, None).is_ok() {
             if Instant::now() > end {
@@ -349,7 +349,7 @@ fn a_message_is_looked_up(example: String) {
     let _background = Background::of(&machine.site);
     let mut client = Client::new(std::net::TcpStream::connect(("127.0.0.1", port(&machine.site))).expect("it listens"));
     let id = client.send("a@x.org", &["jon"], common::client::TEXT);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while machine.site.mail("jon").is_empty() {
         assert!(Instant::now() < end);
         std::thread::sleep(std::time::Duration::from_millis(10));

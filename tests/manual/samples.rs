@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::client::Client;
 use common::tls::Authority;
-use common::{PATIENCE, Site, pages, unpacked};
+use common::{Site, TIMEOUT, pages, unpacked};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -295,7 +295,7 @@ fn base64(text: &str) -> String {
 
 /// Waits until a log has such a line.
 fn wait_for_line(log: &Path, words: &str) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !fs::read_to_string(log).is_ok_and(|text| text.contains(words)) {
         assert!(Instant::now() < end, "no line with {words}");
         std::thread::sleep(Duration::from_millis(20));

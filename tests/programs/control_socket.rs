@@ -13,7 +13,7 @@ use common::clock::Clock;
 use common::homes::{FIRST, passwd};
 use common::mounts::Mounts;
 use common::programs::{command, feed, program, sendmail, stranger, told};
-use common::{PATIENCE, Site};
+use common::{Site, TIMEOUT};
 use nix::unistd::geteuid;
 
 /// In the daemon's place: what each client hears in its turn; the last one's is for all that
@@ -29,7 +29,7 @@ fn stand_in(site: &Site, says: &'static [&'static str]) {
             let _ = stream.write_all(says[number.min(says.len() - 1)].as_bytes());
             let _ = stream.shutdown(std::net::Shutdown::Write);
             // What the client still has to say is heard.
-            let _ = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.read_to_end(&mut Vec::new()));
+            let _ = stream.set_read_timeout(Some(TIMEOUT)).and_then(|()| stream.read_to_end(&mut Vec::new()));
         }
     });
 }

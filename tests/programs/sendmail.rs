@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use common::mounts::Mounts;
 use common::programs::{command, copy, feed, login, program, sendmail, stranger, told};
-use common::{Daemon, PATIENCE, Site};
+use common::{Daemon, Site, TIMEOUT};
 use nix::unistd::geteuid;
 
 /// The only message of a mailbox: its header, unfolded, and its body.
@@ -361,7 +361,7 @@ fn a_caller_that_says_nothing_is_sent_away() {
     let _daemon = site.start();
     let mut stream = UnixStream::connect(site.path("penfold.sock")).expect("a socket");
     stream.write_all(b"submit quiet\n").expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a limit");
     let mut heard = String::new();
     stream.read_to_string(&mut heard).expect("its end");
     let lines: Vec<&str> = heard.lines().collect();

@@ -66,7 +66,7 @@ fn ten_thousand_recipients() {
     let remote = Remote::sink();
     let names: Vec<_> = (0..10_000).map(|n| format!("r{n}@x.test")).collect();
     let mut sender = Sender::new();
-    sender.config.remote.timeout = common::PATIENCE;
+    sender.config.remote.timeout = common::TIMEOUT;
     let outcomes = sender.send_to(&host(remote.address), &names.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(outcomes.iter().all(|o| o.fate == Delivered));
     assert_eq!(remote.messages(1)[0].recipients.len(), 10_000);

@@ -21,7 +21,7 @@ use super::{Chance, books, homes, site};
 use common::books::{Letter, SENDER};
 use common::mounts::Mounts;
 use common::remote::{Remote, Sink};
-use common::{Daemon, PATIENCE, Site, own};
+use common::{Daemon, Site, TIMEOUT, own};
 use nix::unistd::geteuid;
 
 /// A site with a spool that a crash has left.
@@ -473,7 +473,7 @@ fn differences(scene: &Scene) -> Vec<(&'static str, End, End)> {
 /// Runs a command to its end.
 fn run(mut command: Command) -> ExitStatus {
     let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while Instant::now() < end {
         if let Some(status) = child.try_wait().expect("a child") {
             return status;

@@ -280,6 +280,33 @@ fn the_diagnostics_of_the_log_are_in_the_source() {
     assert!(missing.is_empty(), "the source does not contain\n{}", missing.join("\n"));
 }
 
+/// A text with a single blank in place of everything that is no letter.
+fn letters(text: &str) -> String {
+    let words = text.split(|c: char| !c.is_alphabetic() && c != '\'').filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_warnings_and_errors_of_the_source_are_on_the_page() {
+    let page = letters(&pages::page("penfold-log.5").replace("\\(dq", " "));
+    let (source, mut missing, mut count) = (source(&["src"]), Vec::new(), 0);
+    for call in ["log::warn!(", "log::error!("].into_iter().flat_map(|call| source.split(call).skip(1)) {
+        // What is logged as a whole is written elsewhere.
+        let Some(literal) = call.trim_start().strip_prefix('"') else { continue };
+        let (literal, _) = literal
+            .replace("\\\"", "\u{1}")
+            .split_once('"')
+            .map_or_else(Default::default, |(text, _)| (text.to_owned(), ()));
+        let longest = literal.split(['{', '}']).step_by(2).map(letters).max_by_key(String::len).unwrap_or_default();
+        count += 1;
+        if longest.len() > 3 && !page.contains(&longest) {
+            missing.push(literal);
+        }
+    }
+    assert!(count > 40, "{count}");
+    assert!(missing.is_empty(), "the page does not have\n{}", missing.join("\n"));
+}
+
 // Exit statuses
 
 /// The source of some files, without their tests.

@@ -1,9 +1,9 @@
-//! Logging in, with other people's software on the other side: gsasl, Python's
-//! smtplib and swaks as clients, Dovecot's auth as who knows the passwords.
+//! AUTH with other software: gsasl, Python's smtplib and swaks as clients, Dovecot's auth as the
+//! password database.
 //!
-//! What is not there is skipped, and a line says so. Beside them: what takes time or
-//! another program to see, which a dialogue cannot: delays, a users file that changes,
-//! a Dovecot that is away, `penfoldctl passwd` at a terminal and without one.
+//! Besides: delays, a users file that changes, a Dovecot that is absent, and
+//! `penfoldctl passwd` with and without a terminal. A test without its program is reported as
+//! skipped.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,14 +26,14 @@ const CRYPT: &str =
 /// The same, made by doveadm pw.
 const ARGON: &str =
     "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$pejGJjXX8NmZ+2mokctjSA$xmRrjNEalgQ+EgvYsaUKFZMxR3ae8JSuhsFFxCTLuoA";
-/// In clear, but the mail goes nowhere.
+/// AUTH without TLS; the password is no secret here.
 const OPEN: &str = "listen.auth = \"always\"\nrelay.networks = []";
 
 fn base64(text: &str) -> String {
     data_encoding::BASE64.encode(text.as_bytes())
 }
 
-/// A site where elvis may log in.
+/// A site with an account for elvis.
 fn site() -> Site {
     let site = Site::with(OPEN);
     site.add("users", &format!("elvis:{SCRAM}:"));
@@ -45,7 +45,7 @@ fn plain(name: &str, password: &str) -> String {
 }
 
 #[test]
-fn gsasl_logs_in_by_every_mechanism() {
+fn gsasl_authenticates_with_every_mechanism() {
     if !present("gsasl") {
         return;
     }
@@ -64,7 +64,7 @@ fn gsasl_logs_in_by_every_mechanism() {
 }
 
 #[test]
-fn gsasl_binds_its_login_to_tls() {
+fn gsasl_uses_channel_binding_under_tls() {
     if !present("gsasl") {
         return;
     }
@@ -89,7 +89,7 @@ fn gsasl(daemon: &Daemon, mechanism: &str, password: &str, more: &[&str]) -> Out
 }
 
 #[test]
-fn gsasl_makes_a_secret_that_is_good_here() {
+fn a_secret_made_by_gsasl_is_accepted() {
     if !present("gsasl") {
         return;
     }
@@ -101,7 +101,7 @@ fn gsasl_makes_a_secret_that_is_good_here() {
 }
 
 #[test]
-fn smtplib_and_swaks_log_in() {
+fn smtplib_and_swaks_authenticate() {
     let site = site();
     site.add("users", &format!("mary:{CRYPT}:"));
     let daemon = site.start();
@@ -127,7 +127,7 @@ fn smtplib_and_swaks_log_in() {
 }
 
 #[test]
-fn a_wrong_password_costs_time_whether_the_account_exists_or_not() {
+fn a_wrong_password_is_delayed_whether_the_account_exists_or_not() {
     let site = site();
     let daemon = site.start();
     let mut client = daemon.greeted();
@@ -141,7 +141,7 @@ fn a_wrong_password_costs_time_whether_the_account_exists_or_not() {
         let least = Duration::from_millis(least);
         assert!(took >= least && took < least + Duration::from_secs(2), "{took:?} instead of {least:?}");
     }
-    // The next session does not begin anew, nor does a reload.
+    // Neither a new session nor a reload resets the delay.
     kill(daemon.pid(), Signal::SIGHUP).expect("it runs");
     daemon.wait_log(|l| l.contains("read again"));
     let start = Instant::now();
@@ -153,7 +153,7 @@ fn a_wrong_password_costs_time_whether_the_account_exists_or_not() {
 }
 
 #[test]
-fn a_client_that_waits_does_not_hold_up_the_end() {
+fn a_delayed_client_does_not_delay_the_shutdown() {
     let site = site();
     let daemon = site.start();
     let mut client = daemon.greeted();
@@ -170,7 +170,7 @@ fn a_client_that_waits_does_not_hold_up_the_end() {
     );
 }
 
-/// Salt and iterations that a client is shown for a name.
+/// The salt and iterations that a client gets for a name.
 fn salt_of(daemon: &Daemon, name: &str) -> String {
     let mut client = daemon.greeted();
     client.say(&format!("AUTH SCRAM-SHA-256 {}\r\n", base64(&format!("n,,n={name},r=abc"))));
@@ -181,14 +181,14 @@ fn salt_of(daemon: &Daemon, name: &str) -> String {
 }
 
 #[test]
-fn who_has_no_account_shows_the_same_salt_for_ever() {
+fn an_unknown_account_always_has_the_same_salt() {
     let site = site();
     let names = ["elvis", "nobody", "graceland", "priscilla", "vernon", "gladys"];
     let salts = |daemon: &Daemon| names.map(|name| salt_of(daemon, name));
     let first = salts(&site.start());
     let daemon = site.start();
     assert_eq!(salts(&daemon), first, "after a restart");
-    // As dear as those of others, but not the same.
+    // As many iterations as in other accounts, but another salt.
     site.add("users", &format!("mary:{SCRAM}:\njon@razorback:{}:", SCRAM.replace("W22Z", "X22Z")));
     daemon.hup();
     daemon.wait_log(|l| l.ends_with("configuration and tables read again"));
@@ -197,7 +197,7 @@ fn who_has_no_account_shows_the_same_salt_for_ever() {
 }
 
 #[test]
-fn every_kind_of_secret_lets_its_owner_in() {
+fn every_kind_of_secret_is_accepted() {
     let site = site();
     site.add("users", &format!("mary:{CRYPT}:"));
     site.add("users", &format!("paul@razorback:{ARGON}:"));
@@ -209,7 +209,7 @@ fn every_kind_of_secret_lets_its_owner_in() {
 }
 
 #[test]
-fn who_forgets_starttls_is_told_so() {
+fn auth_without_starttls_is_rejected_with_the_reason() {
     let site = Authority::new().site("listen.auth = \"tls\"\nrelay.networks = []");
     site.add("users", &format!("elvis:{SCRAM}:"));
     let daemon = site.start();
@@ -237,7 +237,7 @@ fn a_users_file_that_changes_is_read_again() {
 }
 
 #[test]
-fn passwd_makes_a_line_for_the_users_file() {
+fn penfoldctl_passwd_prints_a_line_for_the_users_file() {
     let site = Site::with(OPEN);
     let line = passwd(&site, "elvis", "two words\n");
     assert!(line.starts_with("elvis:{SCRAM-SHA-256}16384,") && line.ends_with(":\n"), "{line}");
@@ -256,7 +256,7 @@ fn passwd(site: &Site, name: &str, password: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
     command.args(["passwd", name]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it runs");
-    // It may have ended already, if it does not like the name.
+    // penfoldctl may have rejected the name and ended already.
     let _ = child.stdin.take().expect("a pipe").write_all(password.as_bytes());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code() == Some(0), !output.stdout.is_empty(), "{output:?}");
@@ -266,7 +266,7 @@ fn passwd(site: &Site, name: &str, password: &str) -> String {
 }
 
 #[test]
-fn at_a_terminal_a_password_is_asked_for_twice_and_not_shown() {
+fn penfoldctl_passwd_asks_twice_at_a_terminal_without_echo() {
     for (second, good) in [("hush", true), ("hash", false)] {
         let terminal = openpty(None, None).expect("a terminal");
         let copy = |fd: &OwnedFd| fd.as_fd().try_clone_to_owned().expect("a descriptor");
@@ -288,7 +288,7 @@ fn at_a_terminal_a_password_is_asked_for_twice_and_not_shown() {
     }
 }
 
-/// What a terminal shows, up to this.
+/// The output of a terminal up to this text.
 fn until(terminal: &mut fs::File, wanted: &str) -> String {
     let (mut shown, mut octet) = (String::new(), [0]);
     while !shown.ends_with(wanted) {
@@ -299,7 +299,7 @@ fn until(terminal: &mut fs::File, wanted: &str) -> String {
 }
 
 #[test]
-fn dovecot_knows_who_may_log_in() {
+fn accounts_can_be_dovecots() {
     let (mut site, Some(dovecot)) = dovecot() else { return };
     site.set("auth", "users", &format!("\"dovecot:{}\"", site.path("auth-client").display()));
     let daemon = site.start();
@@ -323,7 +323,7 @@ fn dovecot_knows_who_may_log_in() {
     daemon.greeted().ask(&plain("elvis", "pencil"), "454 4.7.0 ");
 }
 
-/// A Dovecot that only knows passwords. Declare it after its site.
+/// A Dovecot that serves only authentication. Declare it after its site.
 struct Dovecot {
     daemon: Daemon,
 }
@@ -357,7 +357,7 @@ fn dovecot() -> (Site, Option<Dovecot>) {
 }
 
 impl Drop for Dovecot {
-    /// All its processes have gone when none holds the log open.
+    /// All of its processes have ended when none has the log open.
     fn drop(&mut self) {
         let _ = kill(self.daemon.pid(), Signal::SIGTERM);
         self.daemon.comes_true(|| false);
@@ -365,7 +365,7 @@ impl Drop for Dovecot {
 }
 
 #[test]
-fn a_dovecot_that_misbehaves_is_no_reason_to_let_anybody_in() {
+fn no_client_is_authenticated_by_a_misbehaving_dovecot() {
     for said in [
         "",
         "VERSION\t2\t0\nMECH\tPLAIN\nDONE\n",
@@ -383,7 +383,7 @@ fn a_dovecot_that_misbehaves_is_no_reason_to_let_anybody_in() {
         own(&site.path("auth-client"));
         site.set("auth", "users", &format!("\"dovecot:{}\"", site.path("auth-client").display()));
         let script = said.clone();
-        // It ends with the test's process; a connection more or less changes nothing.
+        // It runs until the process of the tests ends.
         thread::spawn(move || {
             for mut peer in socket.incoming().map_while(Result::ok) {
                 let _ = peer.write_all(script.as_bytes());
@@ -397,7 +397,7 @@ fn a_dovecot_that_misbehaves_is_no_reason_to_let_anybody_in() {
     }
 }
 
-/// Whether a program is there; says so if not.
+/// Whether a program is installed; otherwise reported as skipped.
 fn present(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {

@@ -1,5 +1,5 @@
-//! What Received: calls a client: a name only if it leads back to the address, and as the
-//! network has it in which the host is now.
+//! The client's name in Received:, which is a name only if it resolves back to the address, and
+//! the name servers of the network that the host is in now.
 //!
 //! Needs root, for a network namespace with addresses that are not loopback.
 
@@ -11,12 +11,12 @@ const NETWORK: &str = "ip link set lo up && ip addr add 192.0.2.1/24 dev lo && i
     && ip addr add 192.0.2.3/24 dev lo && ip addr add 192.0.2.9/24 dev lo \
     && ip -6 addr add 2001:db8::1/64 dev lo nodad && ip -6 addr add 2001:db8::9/64 dev lo nodad";
 
-/// A link as systemd-resolved wants it, to what is not there yet, in an /etc of our own.
+/// A resolv.conf that is a dangling link, as with systemd-resolved, in an /etc of our own.
 const MOUNTS: &str = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd /run/etc && cp -a /etc/. /run/etc \
     && rm -f /run/etc/resolv.conf && ln -s ../run/systemd/resolve/resolv.conf /run/etc/resolv.conf \
     && echo 127.0.0.1 localhost > /run/etc/hosts && mount --bind /run/etc /etc && umask 022";
 
-/// Runs client_names.py in namespaces; `None`, and says so, where they cannot be had.
+/// Runs client_names.py in namespaces; `None`, and reported as skipped, without them.
 fn names(what: &str, namespaces: &[&str], script: &str, site: &Site) -> Option<Output> {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
@@ -37,7 +37,7 @@ fn names(what: &str, namespaces: &[&str], script: &str, site: &Site) -> Option<O
 }
 
 #[test]
-fn a_client_is_called_by_a_name_that_leads_back_or_unknown() {
+fn a_client_has_a_name_only_if_it_resolves_back() {
     let mut site = Site::new();
     site.set("listen", "address", "\"192.0.2.9:25\"");
     site.set("dns", "nameservers", "[\"127.0.0.1\"]");

@@ -1,12 +1,11 @@
 //! Plays every file of tests/session/dialog against the real daemon.
 //!
-//! A file is a promise, its name a sentence, its text the proof: a conversation
-//! with penfoldd on a scratch site, see `common::Site`, where jon and root have
-//! mailboxes at razorback and razorback.test and loopback may relay. One file,
-//! one daemon. Files whose client says little are played a second time with every
-//! byte in a write of its own: how TCP cuts a conversation changes nothing.
-//! `PENFOLD_DIALOG=word cargo test --test dialog` plays only the files with that
-//! word in their names.
+//! The name of a file is a promise, its text the proof: a conversation with penfoldd on a scratch
+//! site, see `common::Site`, where jon and root have mailboxes at razorback and razorback.test
+//! and loopback may relay. Each file has a daemon of its own. Files with little client text are
+//! played a second time with every byte in a write of its own, since the way in which TCP
+//! splits a conversation must not matter. `PENFOLD_DIALOG=word cargo test --test session dialog`
+//! plays only the files with that word in their names.
 //!
 //! A line of a file, by its beginning:
 //!
@@ -14,25 +13,25 @@
 //! # text                 a comment
 //! @ section.key = value  a setting of penfold.conf; the value as in TOML
 //! @ table: line          a line for users, aliases, virtual, routes or senders
-//! C: text                the client says text and CR LF; "C:" is an empty line
-//! C! text                the client says text as it is; \r \n \0 \\ \xNN are bytes
+//! C: text                the client sends text and CR LF; "C:" is an empty line
+//! C! text                the client sends text without CR LF; \r \n \0 \\ \xNN are bytes
 //! C*9 text, C!*9 text    the same nine times, in one write
 //! C$                     the client closes the connection
 //! C^                     the client resets the connection
-//! S: pattern             the server says one line; * is any text, ? any one character
+//! S: pattern             the server sends one line; * is any text, ? any one character
 //! S*9 pattern            nine such lines
-//! S~ pattern             the server says what it likes until a line like this
-//! S$                     the server closes the connection, and says nothing before
-//! S~$                    the server says what it likes and closes the connection
+//! S~ pattern             the server sends any lines, and then a line like this
+//! S$                     the server closes the connection without another line
+//! S~$                    the server sends any lines and closes the connection
 //! ===                    another client connects; the first keeps its connection
-//! M: jon 1               when the spool is empty, jon has so many messages
+//! M: jon 1               when the spool is empty, jon has this many messages
 //! M: jon contains text   one of them contains text, with \r \n \0 \\ \xNN as bytes
-//! M: jon lacks text      none of them does
+//! M: jon lacks text      none of them contains it
 //! W: text                a line of the log contains text, now or soon
 //! ```
 //!
-//! A line of the server that comes too late, unasked or without CR LF is a failure.
-//! Played by a `Remote`, C and S change places: what the client says is a pattern.
+//! A line of the server that is late, unexpected or without CR LF is a failure. Where a `Remote`
+//! plays a dialogue, C and S change places, and the client's lines are patterns.
 
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +42,7 @@ use std::{env, fs, thread};
 use common::dialog::{Check, Dialog, Side, Stage};
 use common::{Daemon, Site};
 
-/// Clients that say no more than this are also heard byte by byte.
+/// Dialogues with at most this much client text are also played byte by byte.
 const LITTLE: usize = 8 * 1024;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Bounds that take more than a dialogue to show, and doors that must stay shut.
+//! Limits that take more than a dialogue to reach, and environments in which mail must still work.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use common::client::Client;
 use common::{Daemon, Site};
 
-/// Each list is below the router's own bound; together they are too many for the
-/// head of one entry.
+/// Each list is below the router's limit, but together they exceed that of an entry.
 #[test]
-fn aliases_cannot_make_a_message_with_more_recipients_than_can_be_kept() {
+fn aliases_cannot_exceed_the_recipients_of_an_entry() {
     let site = Site::new();
     let mut aliases = String::new();
     for list in 0..5 {
@@ -38,7 +37,7 @@ fn aliases_cannot_make_a_message_with_more_recipients_than_can_be_kept() {
     client.ask("RCPT TO:<jon@razorback>", "250 ");
 }
 
-/// Behind a wrapper that hands over one end of a pair, anyone may be at the other.
+/// Under a wrapper that passes one end of a socket pair the client can be anyone.
 #[test]
 fn a_socket_without_an_address_may_not_relay() {
     let site = Site::with("relay.networks = [\"0.0.0.0/0\", \"::/0\"]");
@@ -52,7 +51,7 @@ fn a_socket_without_an_address_may_not_relay() {
         .stderr(Stdio::null())
         .spawn()
         .expect("penfoldd starts");
-    // The harness knows streams by one name.
+    // `Client` takes a TcpStream, whatever the socket is.
     let mut client = Client::mute(TcpStream::from(OwnedFd::from(ours)));
     client.expect("220 ");
     for (line, reply) in [
@@ -68,9 +67,9 @@ fn a_socket_without_an_address_may_not_relay() {
     assert!(session.wait().expect("it ends").success());
 }
 
-/// A file without a name is given one through /proc; in a bare container there is none.
+/// A file without a name gets one through /proc, which a bare container lacks.
 #[test]
-fn without_proc_mail_comes_in_all_the_same() {
+fn mail_is_accepted_without_proc() {
     let is_possible = nix::unistd::geteuid().is_root()
         && Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
     if !is_possible {
@@ -90,9 +89,9 @@ fn without_proc_mail_comes_in_all_the_same() {
     assert_eq!(fs::read_dir(site.path("spool/tmp")).expect("a spool").count(), 0);
 }
 
-/// Its recipient waits for a report that may be in tmp/, into which nobody can look.
+/// Its recipient waits for a report that may be in tmp/, which is unreadable.
 #[test]
-fn an_entry_that_cannot_be_put_in_order_is_left_for_a_while() {
+fn an_entry_that_cannot_be_repaired_is_retried_later() {
     let site = Site::new();
     site.add("routes", "example.test 127.0.0.1:9");
     let daemon = site.start();
@@ -128,7 +127,7 @@ fn a_queue_run_ends_where_the_spool_cannot_be_read() {
     assert_eq!(output.status.code(), Some(77), "{output:?}");
 }
 
-/// A line that is slow takes its time; a client that only wants to be there does not get it.
+/// A slow line is allowed, but a client that sends next to nothing is disconnected.
 #[test]
 fn a_slow_message_arrives_if_it_is_steady() {
     let pace = Duration::from_millis(50);
@@ -156,7 +155,7 @@ fn a_slow_message_arrives_if_it_is_steady() {
     }
     assert_eq!(said.as_deref(), Some("421 4.4.2"), "after {:?}", begun.elapsed());
 
-    // Silence has its own limit.
+    // Silence has a timeout of its own.
     let site = Site::with("limits.data_timeout = \"60s\"\nlimits.command_timeout = \"300ms\"");
     let daemon = site.start();
     let mut client = daemon.client();
@@ -165,9 +164,9 @@ fn a_slow_message_arrives_if_it_is_steady() {
     client.expect("421 4.4.2 ");
 }
 
-/// The rest of a message that is refused anyway is not waited for as if it were wanted.
+/// The rest of a rejected message has a shorter timeout than one that will be accepted.
 #[test]
-fn a_message_without_end_is_given_up() {
+fn an_endless_message_times_out() {
     let site = Site::with("limits.data_timeout = \"500ms\"\nlimits.message_size = \"64K\"");
     let daemon = site.start();
     let mut stream = daemon.connect();
@@ -179,9 +178,9 @@ fn a_message_without_end_is_given_up() {
     }
 }
 
-/// Whatever is refused: a few lines of the log for each session, and one for the rest.
+/// Rejections are logged in a few lines for each session, and one more for the rest.
 #[test]
-fn what_is_refused_does_not_fill_the_log() {
+fn rejections_do_not_fill_the_log() {
     let mut site = Site::with("relay.networks = []");
     let many: Vec<String> = (0..10_001).map(|number| format!("m{number}@example.test")).collect();
     site.write("aliases", &format!("many: {}\n", many.join(", ")));
@@ -208,7 +207,7 @@ fn what_is_refused_does_not_fill_the_log() {
             let sent = format!("{line}\r\n").repeat(times);
             client.try_say(&sent);
             client.try_say("QUIT\r\n");
-            // It need not be heard.
+            // The replies do not matter.
             while client.hear().is_some_and(|reply| !reply.starts_with("421 ") && !reply.starts_with("221 ")) {}
             // The summary is logged before the last reply.
             let logged = daemon.log().len() - before;
@@ -217,10 +216,10 @@ fn what_is_refused_does_not_fill_the_log() {
     }
 }
 
-/// What a client has asked for before it left is not worked on for long, and an alias
-/// that was asked for a moment ago is known.
+/// Requests of a client that has disconnected are dropped soon, and recently expanded aliases
+/// are cached.
 #[test]
-fn large_aliases_cost_little_and_a_client_that_has_left_nothing() {
+fn large_aliases_are_cheap_and_a_disconnected_client_costs_nothing() {
     let site = Site::new();
     let details: Vec<String> = (1..=9000).map(|number| format!("jon+{number}")).collect();
     let details = details.join(", ");
@@ -234,10 +233,10 @@ fn large_aliases_cost_little_and_a_client_that_has_left_nothing() {
     (0..50).for_each(|_| drop(client.ask("VRFY big0", "250 ")));
     let many = begun.elapsed() - once;
     assert!(many < once * 20, "{once:?} for the first, {many:?} for fifty");
-    // The tables in force count.
+    // An edit of the tables takes effect.
     site.write("aliases", &aliases.replacen("big0: ", "nobody: ", 1));
     client.ask("VRFY big0", "550 ");
-    // Nor does a detail make another alias of it.
+    // An address extension does not expand the alias again.
     client.ask("VRFY big1", "250 ");
     let begun = Instant::now();
     (0..50).for_each(|number| drop(client.ask(&format!("VRFY big1+{number}"), "250 ")));

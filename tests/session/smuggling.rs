@@ -1,11 +1,10 @@
 //! Only CR LF . CR LF ends a message (RFC 5321 4.1.1.4), and nothing that looks like it.
 //!
-//! SMTP smuggling (CVE-2023-51764, -51765, -51766): where two servers disagree on
-//! what ends a message, a second message hides in the first, with a sender of the
-//! smuggler's choice. Every lookalike is sent whole, cut in two at every byte near
-//! it, byte by byte, and across the ends of likely buffers. One reply comes for
-//! all of it; where a CR or LF stands alone it is a refusal; the hidden message is
-//! never carried out. A clean message arrives byte for byte.
+//! SMTP smuggling (CVE-2023-51764, -51765, -51766): where two servers disagree on the end of a
+//! message, a second message with a forged sender hides in the first. Every lookalike is sent
+//! whole, cut in two at every byte near it, byte by byte, and across likely buffer boundaries.
+//! It gets one reply, which is a rejection if a CR or LF stands alone, and the hidden message is
+//! never executed. A clean message arrives byte for byte.
 
 use std::sync::Mutex;
 use std::thread;
@@ -14,7 +13,7 @@ use std::time::Duration;
 use common::dialog::Wire;
 use common::{Daemon, Site};
 
-/// What takes the place of CR LF . CR LF, with a CR or LF that stands alone.
+/// Replacements of CR LF . CR LF with a CR or LF that stands alone.
 const FLAWED: &[&str] = &[
     "\n.\n",
     "\n.\r\n",
@@ -40,7 +39,7 @@ const FLAWED: &[&str] = &[
     "\r\n.\r \n",
 ];
 
-/// What looks like the end too, without such a flaw: it is text.
+/// Replacements without such a flaw, which are text.
 const CLEAN: &[&str] = &[
     "\r\n.\0\r\n",
     "\r\n\0.\r\n",
@@ -62,7 +61,7 @@ const HIDDEN: &str = "MAIL FROM:<admin@razorback>\r\nRCPT TO:<root@razorback>\r\
 
 const HEADER: &str = "Subject: lookalike\r\n\r\n";
 
-/// How the bytes of a message are handed to TCP.
+/// How the bytes of a message are divided into writes.
 #[derive(Debug, Clone, Copy)]
 enum Writes {
     One,
@@ -70,7 +69,7 @@ enum Writes {
     Bytes,
 }
 
-/// A message, how it is sent, and who gets it.
+/// A message, how it is sent, and its recipient.
 #[derive(Debug, Clone)]
 struct Case {
     text: Vec<u8>,
@@ -87,7 +86,7 @@ fn a_lookalike_with_a_bare_cr_or_lf_is_refused_in_every_split() {
         let (text, at) = smuggler(0, lookalike);
         cases.extend(every_way(&text, at, lookalike.len()));
     }
-    // Where a reader takes what has come in blocks, the lookalike lies across their border.
+    // For a server that reads in blocks, the lookalike lies across a boundary.
     for lookalike in ["\n.\n", "\n.\r\n", "\r\n.\n", "\r\n.\r\r\n"] {
         for block in [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536] {
             for before in 0..=lookalike.len() {
@@ -110,7 +109,7 @@ fn a_lookalike_without_one_is_text() {
         let (text, at) = smuggler(0, lookalike);
         cases.extend(every_way(&text, at, lookalike.len()));
     }
-    // To refuse a NUL is good manners too.
+    // A NUL may also be rejected.
     play(&daemon, &cases, |reply| reply.starts_with("250 2.0.0 ") || reply.starts_with('5'));
     assert!(daemon.settles(&site), "left in the spool: {:?}", site.spooled());
     assert_eq!(site.mail("root").len(), 0);
@@ -137,8 +136,8 @@ fn a_clean_message_arrives_byte_for_byte_in_every_split() {
     }
 }
 
-/// A message with another one hidden behind a lookalike, which begins after
-/// `padding` octets, or soon: the text and that place.
+/// A message with another one hidden behind a lookalike, which begins after `padding` octets, or
+/// soon: the text, and the position of the lookalike.
 fn smuggler(padding: usize, lookalike: &str) -> (Vec<u8>, usize) {
     let mut text = HEADER.to_owned();
     while text.len() + 100 < padding {
@@ -150,8 +149,8 @@ fn smuggler(padding: usize, lookalike: &str) -> (Vec<u8>, usize) {
     (format!("{text}{lookalike}{HIDDEN}").into_bytes(), at)
 }
 
-/// Whole, byte by byte, and cut at every place from before the lookalike to the
-/// verb behind it, and around the real end.
+/// The text in one write, byte by byte, and cut at every position around the lookalike and
+/// around the real end.
 fn every_way(text: &[u8], at: usize, length: usize) -> Vec<Case> {
     let near = at - 1..=at + length + 5;
     let end = text.len() - 6..text.len();
@@ -159,8 +158,8 @@ fn every_way(text: &[u8], at: usize, length: usize) -> Vec<Case> {
     splits.map(|writes| Case { text: text.to_vec(), writes, to: "jon" }).collect()
 }
 
-/// Plays each case in a session of its own, four at a time; exactly one reply, as
-/// wanted, comes for each message, and then that of QUIT.
+/// Plays each case in a session of its own, four at a time: each message gets exactly one reply
+/// as wanted, followed by that to QUIT.
 fn play(daemon: &Daemon, cases: &[Case], wanted: impl Fn(&str) -> bool + Sync) {
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -186,7 +185,7 @@ fn play(daemon: &Daemon, cases: &[Case], wanted: impl Fn(&str) -> bool + Sync) {
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
-/// The replies that come after 354, to the end of the connection.
+/// The replies after 354, to the end of the connection.
 fn session(daemon: &Daemon, case: &Case) -> Result<Vec<String>, String> {
     let mut wire = Wire::new(daemon.connect(), false);
     wire.hear()?;
@@ -206,7 +205,7 @@ fn session(daemon: &Daemon, case: &Case) -> Result<Vec<String>, String> {
     };
     for (number, part) in parts.iter().enumerate() {
         if number == 1 {
-            // Nothing tells that the other side has read the first part; most times it has by now.
+            // Usually the server has read the first part by then.
             thread::sleep(Duration::from_millis(1));
         }
         wire.say(part).map_err(|error| error.to_string())?;

@@ -1,11 +1,11 @@
-//! What a submitted message is given, tried with headers that nobody would write:
-//! a generator puts them together from what headers are made of, and from any
-//! octets. Nothing panics, no octet of a body changes, the pieces in which a text
-//! comes make no difference, and Python's email package (`submit_reads.py`, where
-//! python3 is installed) reads what it could read before, and finds what was missing.
-//! Of whoever has logged in it finds no From and no Sender that is not his
-//! (`submit_bound.py`), however they are written. In lists of recipients that are in good
-//! order it finds the same addresses (`recipients_read.py`).
+//! The header fields that a submitted message gets, with generated headers.
+//!
+//! A generator combines words of headers and random octets. Nothing panics, no octet of a body
+//! changes, and the pieces in which a text arrives make no difference. Python's email package
+//! (`submit_reads.py`, where python3 is installed) parses all that it could parse before, and
+//! finds the added fields. For an authenticated user it finds no From and no Sender with another
+//! address, however they are written (`submit_bound.py`). In well-formed lists of recipients
+//! it finds the same addresses (`recipients_read.py`).
 
 use common::Site;
 use common::programs::python;
@@ -13,10 +13,10 @@ use penfold::message::recipients::recipients;
 use penfold::submit::senders::{Identity, Senders};
 use penfold::submit::{HeaderFilter, Submission};
 
-/// Messages, a few seconds' worth.
+/// The number of messages.
 const COUNT: usize = 3000;
 
-/// What headers are made of.
+/// Parts of headers.
 const WORDS: &[&str] = &[
     "From",
     "Sender",
@@ -74,7 +74,7 @@ const WORDS: &[&str] = &[
     "\n\n",
 ];
 
-/// Whole lines, so that many headers are such as people write.
+/// Whole lines, so that many headers look like real ones.
 const LINES: &[&str] = &[
     "From: Jon <jon@x.org>\n",
     "From: jon\n",
@@ -91,7 +91,7 @@ const LINES: &[&str] = &[
     "X-Long: a\n b\n c\n",
 ];
 
-/// What one writes who has logged in as jon, may be info too, and would be elvis.
+/// Lines of a user who is authenticated as jon, may send as info, and tries to send as elvis.
 const HOSTILE: &[&str] = &[
     "jon@razorback.test",
     "jon@razorback.test",
@@ -149,7 +149,7 @@ const HOSTILE: &[&str] = &[
     "]",
 ];
 
-/// Names before an address or a group.
+/// Display names of addresses and groups.
 const PHRASES: &[&str] = &[
     "Jon",
     "Jon Postel",
@@ -161,11 +161,11 @@ const PHRASES: &[&str] = &[
     "Jon (of\n 1983) Postel",
 ];
 
-/// Addresses as they should be.
+/// Well-formed addresses.
 const ADDRESSES: &[&str] =
     &["jon@x.org", "jon.b+c@x.y.org", "o'hara@x.org", "\"j p\"@x.org", "jon@[192.0.2.1]", "{x}=y!z%w@x.org"];
 
-/// Names of fields that somebody could take for From or Sender, or for the end of the header.
+/// Field names that a reader could take for From or Sender, or for the end of the header.
 const NAMES: &[&str] = &[
     "From: ",
     "From: ",
@@ -189,7 +189,7 @@ const NAMES: &[&str] = &[
     "\n",
 ];
 
-/// A generator of numbers: the same ones at every run (xorshift).
+/// A generator of the same numbers in every run (xorshift).
 struct Dice(u64);
 
 impl Dice {
@@ -212,7 +212,7 @@ impl Dice {
         (0..words).for_each(|_| text.extend_from_slice(self.one(WORDS).as_bytes()));
         if self.below(10) == 0 {
             let octets = self.below(40);
-            // A bare CR is refused before the filter gets it.
+            // The session rejects a bare CR before the filter sees it.
             text.extend((0..octets).map(|_| self.below(256) as u8).filter(|&b| b != b'\r'));
         }
         if !text.is_empty() && !text.ends_with(b"\n") {
@@ -224,7 +224,7 @@ impl Dice {
         text
     }
 
-    /// A list of recipients in good order.
+    /// A well-formed list of recipients.
     fn list(&mut self) -> String {
         let mut text = String::new();
         for _ in 0..self.below(6) {
@@ -241,12 +241,12 @@ impl Dice {
         text.trim_end_matches([',', ' ', '\n', '\t']).to_owned()
     }
 
-    /// A header by which jon means to be taken for another.
+    /// A header with which jon tries to appear as another sender.
     fn hostile(&mut self) -> Vec<u8> {
         let mut text = Vec::new();
         for _ in 0..=self.below(3) {
             text.extend_from_slice(self.one(NAMES).as_bytes());
-            // Most begin in good order, or nothing would get through.
+            // Most begin well-formed, or nothing would be accepted.
             let honest = self.below(4) > 0;
             text.extend_from_slice(if honest { self.one(&HOSTILE[..8]).as_bytes() } else { b"" });
             (0..self.below(if honest { 4 } else { 7 }))
@@ -270,7 +270,7 @@ fn terms() -> Submission {
     }
 }
 
-/// What comes out when the text comes in pieces cut by the dice, if it is not refused.
+/// The output for a text in random pieces, unless it is rejected.
 fn pass(submission: Submission, text: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
     let (mut filter, mut out, mut rest) = (HeaderFilter::new(submission), Vec::new(), text);
     while !rest.is_empty() {
@@ -282,13 +282,13 @@ fn pass(submission: Submission, text: &[u8], dice: &mut Dice) -> Option<Vec<u8>>
     filter.refusal().is_none().then_some(out)
 }
 
-/// As a script reads them: each message after its length.
+/// A message in the form that the scripts read, after its length.
 fn packed(message: &[u8]) -> Vec<u8> {
     [&u32::try_from(message.len()).expect("short").to_be_bytes(), message].concat()
 }
 
 #[test]
-fn no_header_is_too_strange_and_no_body_is_touched() {
+fn any_header_is_survived_and_no_body_changes() {
     let (mut dice, mut pairs) = (Dice(0x1234_5678_9abc), Vec::new());
     for _ in 0..COUNT {
         let text = dice.message();
@@ -305,7 +305,7 @@ fn no_header_is_too_strange_and_no_body_is_touched() {
     assert!(good > COUNT / 10, "only {good} messages could be read before");
 }
 
-/// jon, who may be info too.
+/// jon, who may also send as info.
 fn jon(site: &Site) -> Identity {
     site.write("senders", "jon@razorback.test info@razorback.test\n");
     site.configure();
@@ -314,7 +314,7 @@ fn jon(site: &Site) -> Identity {
 }
 
 #[test]
-fn whoever_has_logged_in_is_nobody_else_to_a_strict_reader() {
+fn an_authenticated_user_cannot_appear_as_another_sender() {
     let (mut dice, site, mut taken) = (Dice(0x0ddb_a110), Site::new(), Vec::new());
     let jon = jon(&site);
     let mut refused = 0;
@@ -341,7 +341,7 @@ fn whoever_has_logged_in_is_nobody_else_to_a_strict_reader() {
 }
 
 #[test]
-fn recipients_are_those_that_python_finds() {
+fn recipients_are_those_found_by_python() {
     let mut dice = Dice(0x00c0_ffee);
     let lists: Vec<String> = (0..COUNT).map(|_| dice.list()).collect();
     let packed: Vec<u8> = lists.iter().flat_map(|list| packed(list.as_bytes())).collect();

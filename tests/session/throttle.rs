@@ -1,9 +1,9 @@
-//! Those who try passwords on, against the real daemon, many at once: how often they may,
-//! what they are told then, and that time tells nobody which accounts there are.
+//! Password guessing against the real daemon, by many clients at once: the limits, the replies,
+//! and that response times do not reveal which accounts exist.
 //!
-//! Clients come from as many addresses of loopback as they need. The accounts are
-//! penfold's own, or behind a socket that speaks as Dovecot's auth does. Beside them:
-//! what an account has sent is not forgotten by a reload.
+//! Clients come from as many loopback addresses as they need. The accounts are penfold's own, or
+//! behind a socket that speaks Dovecot's auth protocol. Besides: a reload does not reset the
+//! message quota of an account.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
@@ -17,23 +17,23 @@ use data_encoding::{BASE64, BASE64_NOPAD};
 
 /// The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
-/// In clear, but the mail goes nowhere.
+/// AUTH without TLS; the password is no secret here.
 const OPEN: &str = "listen.auth = \"always\"\nrelay.networks = []\nlimits.connections_per_host = 100";
 
-/// Wrong passwords that one client, and that one account, may be told of.
+/// The failures that are allowed to one client and to one account.
 const MAX_PER_CLIENT: u8 = 60;
 const MAX_PER_ACCOUNT: u8 = 120;
-/// So many more are tried, for the last ones may be logged and not yet counted.
+/// The number of further attempts, since the last failures may be logged and not counted yet.
 const MORE: u8 = 6;
 
-/// A site where elvis and mary may log in.
+/// A site with accounts for elvis and mary.
 fn site() -> Site {
     let site = Site::with(OPEN);
     site.add("users", &format!("elvis:{SCRAM}:\nmary:{SCRAM}:"));
     site
 }
 
-/// A client at an address that has said EHLO.
+/// A client at an address, after EHLO.
 fn at(daemon: &Daemon, host: [u8; 4]) -> Client {
     let mut client = Client::new(daemon.connect_from(Ipv4Addr::from(host)));
     client.ehlo();
@@ -48,8 +48,8 @@ fn plain(name: &str, password: &str) -> String {
     format!("AUTH PLAIN {}", base64(&format!("\0{name}\0{password}")))
 }
 
-/// Wrong passwords all at once, each by a client of its own, until all have been logged.
-/// The clients wait for their answers meanwhile.
+/// Sends wrong passwords at once, each by a client of its own, and waits until all are logged.
+/// The clients wait for their replies meanwhile.
 fn besiege(daemon: &Daemon, attempts: impl Iterator<Item = ([u8; 4], String)>) -> Vec<Client> {
     let waiting: Vec<Client> = attempts
         .map(|(host, name)| {
@@ -62,8 +62,8 @@ fn besiege(daemon: &Daemon, attempts: impl Iterator<Item = ([u8; 4], String)>) -
     waiting
 }
 
-/// Clients that say these lines at the same time, and are all told to come again, which
-/// takes as long as if they were wrong.
+/// Clients that send these lines at the same time and all get a temporary failure, with the
+/// delay of a wrong password.
 fn all_refused(daemon: &Daemon, host: [u8; 4], lines: &[&[String]]) {
     let mut clients: Vec<Client> = lines.iter().map(|_| at(daemon, host)).collect();
     for (client, lines) in clients.iter_mut().zip(lines) {
@@ -79,12 +79,12 @@ fn all_refused(daemon: &Daemon, host: [u8; 4], lines: &[&[String]]) {
 }
 
 #[test]
-fn who_tries_sixty_passwords_is_told_no_more_wherever_the_next_would_fit() {
+fn after_sixty_failures_a_client_gets_no_more_answers() {
     let site = site();
     let daemon = site.start();
     let (thief, other) = ([127, 0, 2, 1], [127, 0, 2, 2]);
     let waiting = besiege(&daemon, (0..MAX_PER_CLIENT + MORE).map(|number| (thief, format!("user{number}"))));
-    // It is not even asked for a name.
+    // Not even the name is asked for.
     let right = [[plain("elvis", "pencil")], [plain("mary", "pencil")], ["AUTH LOGIN".to_owned()]];
     all_refused(&daemon, thief, &right.each_ref().map(|lines| &lines[..]));
     drop(waiting);
@@ -92,21 +92,21 @@ fn who_tries_sixty_passwords_is_told_no_more_wherever_the_next_would_fit() {
 }
 
 #[test]
-fn an_account_that_the_whole_world_tries_is_shut_and_no_other_is() {
+fn an_account_under_attack_is_locked_and_others_are_not() {
     let site = site();
     let daemon = site.start();
-    // Its password is not even asked for.
+    // The password is not asked for.
     the_world_tries_mary(&daemon, &["AUTH LOGIN".to_owned(), base64("mary")]);
 }
 
 #[test]
-fn an_account_of_dovecots_is_shut_just_the_same() {
+fn an_account_of_dovecot_is_locked_too() {
     let mut site = Site::with(OPEN);
     let path = site.path("auth-client");
     let socket = UnixListener::bind(&path).expect("a socket");
     own(&path);
     site.set("auth", "users", &format!("\"dovecot:{}\"", path.display()));
-    // It ends with the test's process.
+    // It runs until the process of the tests ends.
     thread::spawn(move || {
         for peer in socket.incoming().map_while(Result::ok) {
             thread::spawn(move || answer(BufReader::new(peer)));
@@ -116,7 +116,7 @@ fn an_account_of_dovecots_is_shut_just_the_same() {
     the_world_tries_mary(&daemon, &[plain("Mary", "pencil")]);
 }
 
-/// Speaks as Dovecot does, over one connection: everybody's password is "pencil".
+/// Speaks Dovecot's protocol over one connection: every password is "pencil".
 fn answer(mut peer: BufReader<std::os::unix::net::UnixStream>) -> Option<()> {
     peer.get_mut().write_all(b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nDONE\n").ok()?;
     let mut line = String::new();
@@ -131,8 +131,7 @@ fn answer(mut peer: BufReader<std::os::unix::net::UnixStream>) -> Option<()> {
     peer.get_mut().write_all(format!("{verdict}\t1\tuser={}\n", fields[1]).as_bytes()).ok()
 }
 
-/// Nobody from anywhere gets into mary's account then, who has not logged in before;
-/// elvis gets into his.
+/// After that, no client without an earlier login can log in as mary, but one can as elvis.
 fn the_world_tries_mary(daemon: &Daemon, also: &[String]) {
     let waiting = besiege(daemon, (1..=MAX_PER_ACCOUNT + MORE).map(|number| ([127, 0, 3, number], "mary".to_owned())));
     let right = [[plain("mary", "pencil")], [plain("MARY@razorback", "pencil")]];
@@ -143,8 +142,8 @@ fn the_world_tries_mary(daemon: &Daemon, also: &[String]) {
 
 // Time
 
-/// A secret of nobody's password by Argon2id that takes clearly longer than the first
-/// delay, 250 ms, however fast this machine is and whatever built the daemon.
+/// An Argon2id secret whose verification takes clearly longer than the first delay of 250 ms, on
+/// any machine and in any build of the daemon.
 fn costly() -> String {
     let hash = |memory: u32, passes: u32| {
         let params = argon2::Params::new(memory, passes, 1, Some(32)).expect("parameters");
@@ -165,18 +164,18 @@ fn costly() -> String {
     }
 }
 
-/// Twice as much as is looked for: the machine may have been busy when it was fitted.
+/// Twice the time that is needed: the machine may have been busy during the calibration.
 const COSTLY: Duration = Duration::from_millis(1200);
 
 #[test]
-fn time_does_not_tell_whether_an_account_exists() {
+fn response_times_do_not_reveal_accounts() {
     let site = Site::with(OPEN);
     let secret = costly();
     site.add("users", &format!("mary:{secret}:\npaul:{secret}:"));
     let daemon = site.start();
     let mut host = 0;
-    // The quicker of two: a busy machine is slow now and then. The delay of the second
-    // failure of one name is still less than what its password costs.
+    // The faster of two attempts, since a busy machine is slow now and then. The delay after the
+    // second failure of a name is still shorter than the verification.
     let mut quickest = |name: &str, steps: &dyn Fn(&mut Client)| {
         let tries = (0..2).map(|_| {
             host += 1;
@@ -219,7 +218,7 @@ fn a_reload_does_not_forget_what_an_account_has_sent() {
     };
     let mut old = mary();
     old.send("mary@razorback", &["jon@razorback"], TEXT);
-    // The file is another one, so that the reload changes something.
+    // Another file, so that the reload changes something.
     site.set("limits", "recipients", "700");
     site.configure();
     daemon.hup();
@@ -250,7 +249,7 @@ fn the_count_of_an_account_survives_a_restart_and_damage_to_its_file() {
         let text = std::fs::read_to_string(&usage).expect("the state");
         assert_eq!(text.lines().count(), 2, "after the {name} daemon: {text}");
     }
-    // What is damaged does not count, and keeps nobody from sending.
+    // A damaged file is ignored, and does not stop anyone from sending.
     std::fs::write(&usage, [0; 5000]).expect("written");
     let daemon = site.start();
     let mut client = at(&daemon, [127, 0, 0, 1]);

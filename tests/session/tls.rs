@@ -14,7 +14,7 @@ use common::{Daemon, Site};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-/// Shakes hands over a connection.
+/// Performs a handshake on a connection.
 fn secure(authority: &Authority, stream: impl Both + 'static, name: &str) -> std::io::Result<Talk> {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let mut tls = StreamOwned::new(ClientConnection::new(authority.client(), name).expect("a client"), stream);
@@ -25,7 +25,7 @@ fn secure(authority: &Authority, stream: impl Both + 'static, name: &str) -> std
 trait Both: Read + Write {}
 impl<T: Read + Write> Both for T {}
 
-/// A client in clear or not.
+/// A client, encrypted or not.
 struct Talk(BufReader<Box<dyn Both>>);
 
 impl Talk {
@@ -33,7 +33,7 @@ impl Talk {
         Self(BufReader::new(Box::new(stream.try_clone().expect("a descriptor"))))
     }
 
-    /// Says something and hears a whole reply, which begins so.
+    /// Sends text and reads a whole reply, which must begin as given.
     fn ask(&mut self, says: &str, begins: &str) -> String {
         self.0.get_mut().write_all(says.as_bytes()).expect("written");
         self.0.get_mut().flush().expect("written");
@@ -80,12 +80,12 @@ fn start_tls(authority: &Authority, daemon: &Daemon, name: &str) -> Talk {
 const LETTER: &str = "From: <jon@razorback.test>\r\nSubject: hello\r\n\r\nHow are you?\r\n.\r\n";
 
 #[test]
-fn starttls_begins_anew_and_mail_says_so() {
+fn starttls_resets_the_session_and_is_recorded() {
     let authority = Authority::new();
     let site = authority.site("");
     let daemon = site.start();
     let mut talk = start_tls(&authority, &daemon, "razorback.test");
-    // What was said in clear is forgotten.
+    // Commands sent in plaintext are forgotten.
     talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "503 5.5.1 ");
     let offers = talk.ask("EHLO client.test\r\n", "250-");
     assert!(!offers.contains("STARTTLS") && offers.contains("PIPELINING"), "{offers}");
@@ -109,7 +109,7 @@ fn starttls_begins_anew_and_mail_says_so() {
 }
 
 #[test]
-fn implicit_tls_is_there_before_the_first_word() {
+fn implicit_tls_comes_before_the_banner() {
     let authority = Authority::new();
     let site = authority.site("listen.tls = \"implicit\"");
     let daemon = site.start();
@@ -118,7 +118,7 @@ fn implicit_tls_is_there_before_the_first_word() {
     assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
     talk.ask("QUIT\r\n", "221 ");
     talk.expect_end();
-    // Who speaks in clear there is not answered in clear.
+    // A plaintext client gets no plaintext reply.
     let stream = connect(&daemon);
     let mut heard = Vec::new();
     (&stream).write_all(b"EHLO client.test\r\n").expect("written");
@@ -127,7 +127,7 @@ fn implicit_tls_is_there_before_the_first_word() {
     daemon.wait_words(&["tls-failed peer="]);
 }
 
-/// A connection whose first write has something in front of it.
+/// A connection with octets in front of the first write.
 struct Behind(Option<&'static [u8]>, TcpStream);
 
 impl Read for Behind {
@@ -149,7 +149,7 @@ impl Write for Behind {
 }
 
 #[test]
-fn a_proxy_says_for_whom_it_comes_before_the_handshake() {
+fn a_proxy_header_comes_before_the_handshake() {
     let authority = Authority::new();
     let site = authority.site("listen.tls = \"implicit\"\nlisten.proxy = [\"127.0.0.1\"]");
     let daemon = site.start();
@@ -180,7 +180,7 @@ fn a_proxy_says_for_whom_it_comes_before_the_handshake() {
 }
 
 #[test]
-fn what_a_front_end_said_in_clear_of_the_client_is_forgotten() {
+fn xclient_in_plaintext_is_forgotten_by_starttls() {
     let authority = Authority::new();
     let site = authority.site("listen.xclient = [\"127.0.0.1\"]");
     let daemon = site.start();
@@ -198,7 +198,7 @@ fn what_a_front_end_said_in_clear_of_the_client_is_forgotten() {
     talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
     talk.ask("DATA\r\n", "354 ");
     talk.ask(LETTER, "250 ");
-    // Whose connection it is stays.
+    // The address of the client stays.
     daemon.wait_words(&[" accept ", " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS "]);
     // The encryption stays when the session becomes another client's.
     talk.ask("XCLIENT ADDR=192.0.2.8\r\n", "220 ");
@@ -206,7 +206,7 @@ fn what_a_front_end_said_in_clear_of_the_client_is_forgotten() {
 }
 
 #[test]
-fn what_follows_starttls_in_clear_ends_the_session() {
+fn plaintext_after_starttls_ends_the_session() {
     let authority = Authority::new();
     let site = authority.site("");
     let daemon = site.start();
@@ -220,7 +220,7 @@ fn what_follows_starttls_in_clear_ends_the_session() {
         clear.ask(injected, "554 5.5.1 ");
         clear.expect_end();
     }
-    // The same a moment later is garbage in the handshake.
+    // The same a moment later is part of a malformed handshake.
     let stream = connect(&daemon);
     let mut clear = Talk::clear(&stream);
     clear.expect("220 ");
@@ -235,7 +235,7 @@ fn what_follows_starttls_in_clear_ends_the_session() {
 }
 
 #[test]
-fn where_tls_is_required_nothing_else_is_said_first() {
+fn required_tls_comes_before_all_other_commands() {
     let authority = Authority::new();
     let site = authority.site("listen.tls = \"required\"");
     let daemon = site.start();
@@ -248,7 +248,7 @@ fn where_tls_is_required_nothing_else_is_said_first() {
     {
         clear.ask(&format!("{refused}\r\n"), "530 5.7.0 Must issue a STARTTLS command first");
     }
-    // A client that does not wait for answers goes on with its password.
+    // A client that does not wait for replies sends its password next.
     clear.ask("AUTH LOGIN\r\n", "530 5.7.0");
     clear.ask("cGVuY2lsLXNlY3JldA==\r\n", "530 5.7.0");
     clear.ask("NOOP\r\n", "250 ");
@@ -274,12 +274,12 @@ fn a_certificate_is_chosen_by_name_and_read_again_when_it_changes() {
     let daemon = site.start();
     start_tls(&authority, &daemon, "mail.other.test");
     let mut old = start_tls(&authority, &daemon, "razorback.test");
-    // Another name, without a restart; the session that is there goes on.
+    // Another certificate without a restart; the present session goes on.
     authority.give(&site, "c1", "renamed.test", 300);
     start_tls(&authority, &daemon, "renamed.test");
     daemon.wait_words(&["c1.pem: read again"]);
     old.ask("EHLO client.test\r\n", "250-");
-    // A key that does not fit: the old pair holds.
+    // With a key that does not match, the old pair stays in use.
     let (_, key) = authority.make("renamed.test", 300);
     site.write("c1.key", &key);
     start_tls(&authority, &daemon, "renamed.test");
@@ -301,12 +301,12 @@ fn a_reload_may_name_another_certificate() {
         site.set("tls", key, &path);
     }
     site.configure();
-    // Nothing changes by itself.
+    // Nothing changes without a reload.
     start_tls(&authority, &daemon, "razorback.test");
     daemon.hup();
     daemon.wait_words(&["configuration and tables read again"]);
     start_tls(&authority, &daemon, "renamed.test").ask("EHLO client.test\r\n", "250-");
-    // Who is here already goes on, and mail comes through.
+    // The present session goes on.
     old.ask("EHLO client.test\r\n", "250-");
     old.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
     old.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
@@ -316,7 +316,7 @@ fn a_reload_may_name_another_certificate() {
 }
 
 #[test]
-fn what_is_wrong_with_a_pair_is_said_at_the_start() {
+fn errors_in_a_certificate_and_key_are_reported_at_the_start() {
     let authority = Authority::new();
     let site = authority.site("");
     let run = |site: &Site| {
@@ -342,7 +342,7 @@ fn what_is_wrong_with_a_pair_is_said_at_the_start() {
 }
 
 #[test]
-fn the_log_speaks_of_a_certificate_that_ends_soon() {
+fn a_certificate_that_expires_soon_is_logged() {
     let authority = Authority::new();
     for (days, words) in [(10, "cert.pem: the certificate expires in "), (-2, "cert.pem: the certificate has expired")]
     {
@@ -361,7 +361,7 @@ fn the_log_speaks_of_a_certificate_that_ends_soon() {
 }
 
 #[test]
-fn a_handshake_has_the_time_of_a_command() {
+fn a_handshake_has_the_timeout_of_a_command() {
     let authority = Authority::new();
     let site = authority.site("listen.tls = \"implicit\"\nlimits.command_timeout = \"300ms\"");
     let daemon = site.start();
@@ -376,7 +376,7 @@ fn a_handshake_has_the_time_of_a_command() {
 }
 
 #[test]
-fn who_goes_on_in_clear_after_goodbye_is_not_listened_to() {
+fn plaintext_after_close_notify_is_ignored() {
     let authority = Authority::new();
     let site = authority.site("listen.tls = \"implicit\"");
     let daemon = site.start();
@@ -395,7 +395,7 @@ fn who_goes_on_in_clear_after_goodbye_is_not_listened_to() {
 }
 
 #[test]
-fn openssl_is_understood_and_its_old_protocols_are_not() {
+fn openssl_works_with_current_protocols_only() {
     if Command::new("openssl").arg("version").output().is_err() {
         return common::skipped("openssl is not installed");
     }
@@ -411,7 +411,7 @@ fn openssl_is_understood_and_its_old_protocols_are_not() {
             .stderr(Stdio::null())
             .spawn()
             .expect("openssl runs");
-        // It may be gone by then.
+        // openssl may have ended already.
         let _ = child.stdin.take().expect("a pipe").write_all(b"EHLO openssl.test\nquit\n");
         String::from_utf8_lossy(&child.wait_with_output().expect("openssl ends").stdout).into_owned()
     };
@@ -425,12 +425,12 @@ fn openssl_is_understood_and_its_old_protocols_are_not() {
 }
 
 #[test]
-fn nothing_is_said_in_clear_where_a_handshake_is_awaited() {
+fn no_plaintext_reply_is_sent_under_implicit_tls() {
     use std::io::Read;
     let site = Authority::new().site("listen.tls = \"implicit\"\nlimits.connections = 1");
     let daemon = site.start();
     let first = connect(&daemon);
-    // Whichever of the two is counted first, only one of them is let in.
+    // Either of the two may be accepted first.
     let mut second = connect(&daemon);
     daemon.wait_log(|line| line.contains("too many connections"));
     let mut said = Vec::new();

@@ -1,7 +1,7 @@
-//! What an alias can name besides addresses: commands, files, lists, and its owner.
+//! Alias members other than addresses: commands, files and lists, and the owner of a list.
 //!
-//! The real daemon, with a users file, as whoever runs the tests. What users of the system
-//! have besides is in tests/delivery/forward.rs. Each row is a promise of penfold-aliases(5).
+//! The real daemon with a users file, as any user. What only users of the system can have is in
+//! tests/delivery/forward.rs. Each row is a promise of penfold-aliases(5).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use common::{Daemon, Site, own, pages};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{F_WRLCK, SEEK_SET, flock};
 
-/// A site whose aliases are these lines; `{}` is a directory that the daemon may write to.
+/// A site with these lines of aliases; `{}` is a directory that the daemon may write to.
 fn site(aliases: &str) -> Site {
     let site = Site::new();
     site.write("aliases", &filled(&site, aliases));
@@ -25,7 +25,7 @@ fn filled(site: &Site, text: &str) -> String {
     text.replace("{}", site.path("mail").to_str().expect("UTF-8"))
 }
 
-/// A file in that directory, when it is there.
+/// The content of a file in that directory, once it is there.
 fn wait_file(daemon: &Daemon, path: &Path) -> String {
     daemon.wait_until(&path.display().to_string(), || path.exists());
     fs::read_to_string(path).expect("text")
@@ -36,7 +36,7 @@ fn text_of(messages: Vec<Vec<u8>>) -> String {
 }
 
 #[test]
-fn a_command_takes_the_message_and_learns_who_from_its_environment() {
+fn a_command_gets_the_message_and_the_addresses_in_its_environment() {
     let site = site("cmd: \"|env -0 >{}/env; ls /proc/self/fd >{}/fd; cat >{}/part; mv {}/part {}/out\"\nlist: cmd\n");
     let daemon = site.start();
     let evil = format!("\"-x;$(touch {}/pwned)`id`|\"@x.org", site.path("mail").display());
@@ -47,7 +47,7 @@ fn a_command_takes_the_message_and_learns_who_from_its_environment() {
     assert!(out.contains("\n\nHow are you?\n0123456789abcdef\n") && out.len() > 20_000 * 17 && !out.contains('\r'));
     let environment = fs::read_to_string(site.path("mail/env")).expect("text");
     let mut known: BTreeMap<&str, &str> = environment.split('\0').filter_map(|line| line.split_once('=')).collect();
-    // What a shell adds by itself.
+    // Variables that a shell sets by itself.
     known.retain(|name, _| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name));
     let sender = known.remove("SENDER").expect("a sender");
     assert!(sender.starts_with("_-x___touch_") && !sender.contains(['$', ';', '`', '|', ' ', '/']), "{sender}");
@@ -66,9 +66,9 @@ fn a_command_takes_the_message_and_learns_who_from_its_environment() {
     assert_eq!(known.keys().copied().collect::<Vec<_>>(), ["LOGNAME", "USER"]);
     daemon.wait_words(&["sent to=<cmd@razorback>", "orig=<list@razorback>", "via=command", "dsn=2.0.0"]);
     assert!(daemon.settles(&site) && !site.path("mail/pwned").exists());
-    // Nothing of the server's is open: there are three descriptors, and that of the directory.
+    // No descriptor of the server is open: there are the first three, and that of the directory.
     assert_eq!(fs::read_to_string(site.path("mail/fd")).expect("text").lines().count(), 4);
-    // The part after the plus.
+    // With an address extension.
     fs::remove_file(site.path("mail/out")).expect("it is there");
     daemon.submit(&["cmd+a.b@razorback"]);
     wait_file(&daemon, &site.path("mail/out"));
@@ -77,7 +77,7 @@ fn a_command_takes_the_message_and_learns_who_from_its_environment() {
 }
 
 #[test]
-fn how_a_command_ends_decides() {
+fn the_exit_code_of_a_command_decides() {
     let ends = [
         ("exit 0", "sent", "2.0.0", ""),
         ("exit 64", "failed", "5.3.0", "it was used wrongly"),
@@ -111,7 +111,7 @@ fn how_a_command_ends_decides() {
         ("missing", "deferred", "code 127: there is no such command"),
         ("true", "sent", ""),
         ("false", "failed", "code 1"),
-        // What is no program may be the shell's.
+        // Unlike a missing program, this code may be the shell's.
         ("later", "deferred", "code 75: not now"),
         ("nothing", "sent", ""),
         ("none", "deferred", "code 127: there is no such command"),
@@ -120,12 +120,12 @@ fn how_a_command_ends_decides() {
         let line = daemon.wait_words(&[&format!("to=<{name}@razorback>"), "via=command"]);
         assert!(line.contains(&format!(" {fate} ")) && line.contains(words), "{name}: {line}");
     }
-    // What it said is told the sender.
+    // The sender's report has its output.
     daemon.wait_until("a report", || text_of(site.mail("jon")).contains("it is all wrong really"));
 }
 
 #[test]
-fn files_take_messages() {
+fn messages_are_appended_to_files() {
     let site =
         site("mbox: {}/box\nmaildir: {}/dir/\nnull: /dev/null\nlinked: {}/link\nabove: {}/dir\naway: {}/../away/\n");
     fs::create_dir(site.path("away")).expect("a directory");
@@ -148,7 +148,7 @@ fn files_take_messages() {
     assert_eq!(fs::metadata(site.path("mail/box")).expect("there").mode() & 0o777, 0o600);
     daemon.submit(&["maildir"]);
     daemon.wait_until("mail", || messages(&site.path("mail/dir")).len() == 1);
-    // One that the server itself has no business with.
+    // A path where the server's user has no access.
     daemon.submit(&["away"]);
     daemon.wait_until("mail", || messages(&site.path("away")).len() == 1);
     daemon.submit(&["null"]);
@@ -161,7 +161,7 @@ fn files_take_messages() {
 }
 
 #[test]
-fn a_part_that_a_crash_has_left_is_ended_before_the_next_message() {
+fn half_a_message_of_a_crash_is_ended_before_the_next_one() {
     let site = site("mbox: {}/box\n");
     let daemon = site.start();
     let parts = [("", ""), ("\n", ""), ("From x\n\nall\n\n", ""), ("From x\n\nall\n", "\n"), ("From x\n\nal", "\n\n")];
@@ -177,7 +177,7 @@ fn a_part_that_a_crash_has_left_is_ended_before_the_next_message() {
 const WHOLE: flock = flock { l_type: F_WRLCK as i16, l_whence: SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
 
 #[test]
-fn a_file_that_is_locked_is_waited_for() {
+fn delivery_waits_for_a_locked_file() {
     let site = site("mbox: {}/box\n");
     let daemon = site.start();
     site.write("mail/box.lock", "");
@@ -186,7 +186,7 @@ fn a_file_that_is_locked_is_waited_for() {
     assert!(!site.path("mail/box").exists());
     fs::remove_file(site.path("mail/box.lock")).expect("the lock");
     daemon.wait_words(&["sent to=<mbox@razorback>"]);
-    // The other way to lock it: the daemon has made its lock beside it by then.
+    // The other kind of lock: by then the daemon has created its lock file.
     let file = fs::OpenOptions::new().write(true).open(site.path("mail/box")).expect("the file");
     let (size, all) = (file.metadata().expect("there").len(), FcntlArg::F_OFD_SETLK(&WHOLE));
     fcntl(&file, all).expect("a lock");
@@ -198,7 +198,7 @@ fn a_file_that_is_locked_is_waited_for() {
 }
 
 #[test]
-fn lists_come_from_files_and_their_owner_is_told() {
+fn lists_are_read_from_files_and_reports_go_to_their_owner() {
     let site = site(
         "staff: :include:{}/staff\nowner-staff: root\nring: :include:{}/one\nlate: :include:{}/late\n\
          all: staff, root\none: :include:{}/to-two\ntwo: :include:{}/to-one\nbad: :include:{}/bad\nown: :include:{}/own\ndead: jon, nosuch\nowner-dead: root\n",
@@ -228,40 +228,40 @@ fn lists_come_from_files_and_their_owner_is_told() {
     daemon.submit_from("a@x.org", &["ring"]);
     let mail = text_of(daemon.wait_mail(&site, "jon", 2));
     assert!(mail.contains("Return-Path: <a@x.org>"), "{mail}");
-    // Lists that pass it on to each other are a loop.
+    // Lists that lead to each other are a loop.
     daemon.submit_from("", &["one"]);
     daemon.wait_words(&["failed to=<one@razorback>", "dsn=5.4.6", "mail forwarding loop for one@razorback"]);
     daemon.wait_until("the postmaster is told", || text_of(site.mail("root")).contains("Status: 5.4.6"));
-    // A list that is not there is waited for.
+    // A missing list is retried.
     daemon.submit(&["late"]);
     daemon.wait_words(&["deferred to=<late@razorback>", "dsn=4.3.5", "there is no such file"]);
     site.write("mail/late", "jon\n");
     assert!(daemon.flush_until(&site, || site.mail("jon").len() == 3));
-    // What makes no sense is passed over, and no list runs a command.
+    // Malformed lines are ignored, and no list runs a command.
     daemon.submit(&["bad"]);
     daemon.wait_mail(&site, "jon", 4);
     daemon.wait_words(&["/bad:2: passed over: the address is not in ASCII"]);
     daemon.wait_words(&["/bad: passed over: commands and files in a list"]);
-    // A list that names itself means the user of that name, and there is none.
+    // A list that names itself means the user of that name, who does not exist.
     daemon.submit_from("root@razorback", &["own"]);
     daemon.wait_mail(&site, "jon", 5);
     daemon.wait_words(&["failed to=<own@razorback>", "User unknown"]);
     assert!(daemon.settles(&site));
-    // Who is told of a dead member is the owner, not the sender.
+    // The report about a dead member goes to the owner, not to the sender.
     let before = site.mail("root").len();
     daemon.submit_from("jon@razorback", &["dead"]);
     daemon.wait_mail(&site, "jon", 6);
     daemon.wait_until("a report", || site.mail("root").len() > before);
     assert!(daemon.settles(&site));
     assert_eq!(site.mail("jon").len(), 6, "{}", text_of(site.mail("jon")));
-    // Nobody is told of a report, which has no sender, but by the rules for that.
+    // A failed report, which has no sender, follows the rules for reports.
     daemon.submit_from("", &["staff"]);
     assert!(text_of(daemon.wait_mail(&site, "jon", 7)).contains("Return-Path: <>\n"));
 }
 
 #[test]
-fn a_list_that_cannot_be_used_is_waited_for() {
-    // Each list, what makes it what it is, how it goes, and the words. `{}` is its path.
+fn mail_to_an_unusable_list_is_deferred() {
+    // Each list, what makes it special, the outcome, and words of the log. `{}` is its path.
     let jon = "jon\n";
     let comment = |octets: usize| format!("{jon}#{}\n", "x".repeat(octets - jon.len() - 2));
     let (fits, long) = (comment(512 << 10), comment((512 << 10) + 1));
@@ -279,7 +279,7 @@ fn a_list_that_cannot_be_used_is_waited_for() {
         ),
         ("long", &long, "", "deferred", "it is longer than 524288 octets"),
         ("fits", &fits, "", "sent", "to 1"),
-        // Its own is one of them.
+        // The list itself is one of them.
         ("hundred", &lists(99), "for n in $(seq 99); do cp /dev/null {}$n; done", "sent", "to 1"),
         ("more", &lists(100), "for n in $(seq 100); do cp /dev/null {}$n; done", "deferred", "more than 100 lists"),
         ("others", jon, "chmod 666 {}", "sent", "to 1"),
@@ -310,7 +310,7 @@ fn a_list_that_cannot_be_used_is_waited_for() {
 }
 
 #[test]
-fn lists_that_name_details_of_each_other_do_not_multiply_mail() {
+fn lists_that_name_extensions_of_each_other_do_not_multiply_mail() {
     let site = site(
         "one: :include:{}/one\ntwo: :include:{}/two\nlong: :include:{}/long\ntwice: root\nowner-twice: sink\nowner-one: sink\nsink: /dev/null\n",
     );
@@ -322,13 +322,13 @@ fn lists_that_name_details_of_each_other_do_not_multiply_mail() {
     let daemon = site.start();
     daemon.submit(&["one"]);
     assert!(daemon.settles(&site));
-    // One address of each list is enough.
+    // One address of each list suffices.
     daemon.wait_words(&["sent to=<one@razorback>", "to 3\""]);
     assert_eq!((site.mail("jon").len(), site.mail("root").len()), (1, 1));
     daemon.wait_until("three loops", || daemon.log().matches("mail forwarding loop for").count() == 3);
     daemon.submit(&["long"]);
     daemon.wait_words(&["sent to=<long@razorback>", "to 1500\""]);
-    // Nor does a client that names the details.
+    // Nor does a client that names several extensions.
     daemon.submit(&["twice+1", "twice+2", "twice", "\"twice+ 3\""]);
     daemon.wait_until("the list", || daemon.log().matches("the list has it by another detail").count() == 3);
     daemon.wait_mail(&site, "root", 2);
@@ -336,7 +336,7 @@ fn lists_that_name_details_of_each_other_do_not_multiply_mail() {
 }
 
 #[test]
-fn who_is_on_a_list_and_beside_it_gets_two_copies() {
+fn a_member_of_a_list_who_is_also_a_recipient_gets_two_copies() {
     let site = site("staff: :include:{}/staff\nall: staff, root\nboth: root, root\n");
     site.write("mail/staff", "jon, root, root\n");
     let daemon = site.start();
@@ -350,7 +350,7 @@ fn who_is_on_a_list_and_beside_it_gets_two_copies() {
 }
 
 #[test]
-fn a_list_is_read_when_it_is_needed_and_an_alias_when_mail_comes() {
+fn a_list_is_read_at_delivery_and_an_alias_at_acceptance() {
     let site = site("list: :include:{}/list\nowner-list: jon\nalias: x@far.test\n");
     site.write("mail/list", "x@far.test\n");
     site.write("routes", "far.test error:4.2.1 later\n");
@@ -359,7 +359,7 @@ fn a_list_is_read_when_it_is_needed_and_an_alias_when_mail_comes() {
     daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<alias@razorback>", "dsn=4.2.1 reason=later"]);
     daemon.submit(&["list"]);
     daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<list@razorback>"]);
-    // Changed now, it is as it was for the one, and for the other from the next message on.
+    // The change takes effect for the list at once, and for the alias with the next message.
     site.write("aliases", &filled(&site, "list: :include:{}/list\nalias: root\n"));
     site.write("mail/list", "root\n");
     daemon.submit(&["list"]);
@@ -371,7 +371,7 @@ fn a_list_is_read_when_it_is_needed_and_an_alias_when_mail_comes() {
 }
 
 #[test]
-fn no_octet_of_an_address_is_a_command_or_a_path() {
+fn no_octet_of_an_address_becomes_part_of_a_command_or_a_path() {
     let site = site("jon: jon\ncmd: \"|cat >/dev/null; echo $SENDER $EXTENSION $LOCAL\"\n");
     let daemon = site.start();
     let touch = filled(&site, "touch {}/pwned");
@@ -396,7 +396,7 @@ fn no_octet_of_an_address_is_a_command_or_a_path() {
         client.ask(&format!("RCPT TO:<{address}>"), reply);
         client.ask("RSET", "250 ");
     }
-    // As the sender, or behind the plus, they come as far as the environment.
+    // In the sender and in an address extension they reach only the environment.
     for evil in [touch.as_str(), "|sh", "/etc/passwd", "../x", "-oQ/tmp", "$(id)", "`id`", "a;b&c<d>e*f?g#h~i"] {
         client.ask(&format!("MAIL FROM:<\"{evil}\"@x.org>"), "250 ");
         client.ask(&format!("RCPT TO:<\"cmd+{evil}\"@razorback>"), "250 ");
@@ -412,7 +412,7 @@ fn no_octet_of_an_address_is_a_command_or_a_path() {
 }
 
 #[test]
-fn the_example_of_the_description_is_good() {
+fn the_example_in_the_description_is_valid() {
     let examples = pages::literals(&pages::section("penfold-aliases.5", "DESCRIPTION"));
     assert_eq!(examples.len(), 1);
     let site = site(&examples[0]);

@@ -1,8 +1,8 @@
-//! Commands that take mail: how one ends, how long it has, what is kept of what it says,
-//! and what of it stands in the spool. Each row is a promise of penfold-aliases(5).
+//! Commands that take mail: exit codes, the time limit, the recorded output, and the form in which
+//! a command is in the spool. Each row is a promise of penfold-aliases(5).
 //!
-//! The list of codes is read out of the page. A day that passes in a second takes
-//! libfaketime. What a command is given is in tests/delivery/aliases.rs.
+//! The list of codes is read from the page. A day that passes in a second takes libfaketime. The
+//! input of a command is in tests/delivery/aliases.rs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use common::{Daemon, Site, pages};
 use penfold::outcome::{Fate, Outcome};
 use penfold::sys::command::Ended;
 
-/// What the page says of each code that it names, and of all others: statuses.
+/// The statuses that the page assigns to each exit code, and the text about all other codes.
 fn told() -> (BTreeMap<i32, Vec<String>>, String) {
     let section = pages::section("penfold-aliases.5", "COMMANDS");
     let (_, list) = section.split_once("The code with which it ends decides").expect("the list");
@@ -39,7 +39,7 @@ fn told() -> (BTreeMap<i32, Vec<String>>, String) {
             let (first, last) = part.split_once(" to ").unwrap_or((part, part));
             of_label.extend(first.parse::<i32>().expect(label)..=last.parse().expect(label));
         }
-        // As many of each: they belong together. Else it is any of them.
+        // Equal numbers of codes and statuses belong together in order. Else each code has any of them.
         let each = statuses.len() > 2 && statuses.len() == of_label.len();
         for (at, code) in of_label.into_iter().enumerate() {
             let own = if each { vec![statuses[at].clone()] } else { statuses.clone() };
@@ -50,7 +50,7 @@ fn told() -> (BTreeMap<i32, Vec<String>>, String) {
 }
 
 #[test]
-fn the_page_has_what_each_code_means() {
+fn the_page_explains_each_exit_code() {
     let (codes, others) = told();
     assert!(codes.len() > 13 && others == "5.3.0", "{codes:?}");
     for code in 0..256 {
@@ -78,7 +78,7 @@ fn waits(daemon: &Daemon, path: &std::path::Path, count: usize) {
 }
 
 #[test]
-fn a_command_has_a_thousand_seconds() {
+fn a_command_times_out_after_a_thousand_seconds() {
     let site = Site::new();
     let begun = site.path("mail/begun");
     site.write("aliases", &format!("slow: \"|echo $$ >>{}; exec sleep 61\"\n", begun.display()));
@@ -89,7 +89,7 @@ fn a_command_has_a_thousand_seconds() {
     let pid = fs::read_to_string(&begun).expect("a number");
     let runs = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "));
     clock.set("+900");
-    // It looks at the clock ten times a second.
+    // The daemon looks at the clock ten times a second.
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(runs() && !daemon.log().contains("deferred"), "{}", daemon.log());
     clock.set("+1100");
@@ -99,7 +99,7 @@ fn a_command_has_a_thousand_seconds() {
 }
 
 #[test]
-fn what_it_says_is_kept_up_to_a_length_where_it_fails() {
+fn the_output_of_a_failed_command_is_recorded_up_to_a_length() {
     let site = Site::new();
     let say = |count| format!("yes abcdefg | head -c {count} | tr '\\\\n' . >&2");
     let well = format!("well: \"|{}; exit 0\"\nlater: \"|{}; exit 75\"\n", say(80), say(80));
@@ -124,7 +124,7 @@ fn what_it_says_is_kept_up_to_a_length_where_it_fails() {
 }
 
 #[test]
-fn a_command_that_is_running_has_five_seconds_when_the_server_stops() {
+fn a_running_command_has_five_seconds_at_shutdown() {
     let site = Site::new();
     let path = |name: &str| site.path("mail").join(name).display().to_string();
     site.write(
@@ -155,7 +155,7 @@ fn a_command_that_is_running_has_five_seconds_when_the_server_stops() {
 }
 
 #[test]
-fn a_command_is_run_again_as_it_was_written() {
+fn a_command_is_retried_as_it_was_when_the_mail_was_accepted() {
     let site = Site::new();
     let old = site.path("mail/old");
     site.write("aliases", &format!("cmd: \"|echo >>{}; exit 75\"\n", old.display()));
@@ -181,7 +181,7 @@ fn a_command_is_run_again_as_it_was_written() {
 }
 
 #[test]
-fn whoever_cannot_be_run_is_tried_again() {
+fn a_command_that_cannot_be_run_is_retried() {
     let site = Site::new();
     site.write("mail/plain", "#!/bin/sh\n");
     site.write("aliases", &format!("plain: |{0}\ngone: |{0}x\n", site.path("mail/plain").display()));

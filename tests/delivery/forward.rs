@@ -1,4 +1,4 @@
-//! `.forward` files, and what homes can be like.
+//! `.forward` files, and the states of home directories.
 //!
 //! The real daemon and agents that run as users of the system, which takes root: see
 //! `common::homes`. Each row is a promise of penfold-aliases(5).
@@ -9,8 +9,8 @@ use std::os::unix::fs::symlink;
 
 use common::homes::{Homes, messages};
 
-/// A `.forward` of jon's and its mode, where one message to him arrives, and words of the
-/// log. `{home}` is his home.
+/// A `.forward` of jon, its mode, the mailboxes that a message to him reaches, and words of the
+/// log. `{home}` is his home directory.
 const FORWARDS: &[(&str, &str, u32, &[&str], &str)] = &[
     ("another user", "mary\n", 0o644, &["mary"], "via=forward"),
     ("a list", "mary, elvis@razorback # two\n", 0o644, &["mary", "elvis"], "to 2"),
@@ -42,7 +42,7 @@ const FORWARDS: &[(&str, &str, u32, &[&str], &str)] = &[
 ];
 
 #[test]
-fn what_a_forward_file_says_is_done() {
+fn forward_files_take_effect() {
     let Some(homes) = Homes::new("") else { return };
     homes.site.write("aliases", "friends: jon, mary\n");
     homes.site.write("virtual", "report@razorback elvis\n");
@@ -81,7 +81,7 @@ fn what_a_forward_file_says_is_done() {
         for mail in homes.mail("mary") {
             assert!(mail.contains(trace), "{what}: {mail}");
         }
-        // What was not passed on has one such line.
+        // Only mail that was forwarded has such a line.
         let is_passed = daemon.log().lines().skip(before).any(|line| line.contains("via=forward"));
         for mail in homes.mail("jon") {
             let (head, _) = mail.split_once("\nReceived:").expect("a trace");
@@ -92,7 +92,7 @@ fn what_a_forward_file_says_is_done() {
     }
 }
 
-/// Takes away what has arrived.
+/// Removes all delivered mail.
 fn empty(homes: &Homes) {
     for user in ["jon", "mary", "elvis"] {
         for thing in ["Maildir", "box", "out"] {
@@ -103,7 +103,7 @@ fn empty(homes: &Homes) {
 }
 
 #[test]
-fn a_forward_by_the_part_after_the_plus_comes_first() {
+fn the_forward_file_of_an_extension_comes_first() {
     let Some(homes) = Homes::new("") else { return };
     homes.write("jon", ".forward", "mary\n", 0o644);
     homes.write("jon", ".forward+lists", "elvis\n", 0o644);
@@ -132,7 +132,7 @@ fn a_forward_by_the_part_after_the_plus_comes_first() {
 }
 
 #[test]
-fn a_forward_file_may_be_roots_or_a_link_and_as_long_as_the_page_says() {
+fn a_forward_file_may_be_owned_by_root_or_a_link_and_has_a_maximum_length() {
     let Some(homes) = Homes::new("") else { return };
     let file = homes.home("jon").join(".forward");
     let daemon = homes.start();
@@ -170,19 +170,19 @@ fn a_ring_of_forward_files_is_a_loop() {
 }
 
 #[test]
-fn a_user_with_many_details_does_not_multiply_his_mail() {
+fn a_user_with_many_extensions_does_not_multiply_mail() {
     let Some(homes) = Homes::new("") else { return };
     let many: String = (0..30).map(|number| format!("jon+{number}\n")).collect();
     let quoted: String = (0..8).map(|number| format!("\"jon+ {number}\"@razorback\n")).collect();
     let cased = "JON+1, Jon+2, \"jon+1\"@RazorBack.test";
     let daemon = homes.start();
     for (what, files, count) in [
-        // Each of them would lead to all of them again.
+        // Each of them leads to all of them again.
         ("many", &[(".forward", &*many)][..], 30),
         ("few", &[(".forward", "jon+1, jon+2\n")], 2),
         ("details that need quotes", &[(".forward", &quoted)], 8),
         ("several spellings", &[(".forward", cased)], 3),
-        // Another file for a detail that the first one names.
+        // A file for an extension that the first file names.
         ("a file for each", &[(".forward", "\\jon, jon+lists\n"), (".forward+lists", "\\jon, mary\n")], 2),
     ] {
         files.iter().for_each(|(file, text)| homes.write("jon", file, text, 0o600));
@@ -206,7 +206,7 @@ fn users_who_forward_to_each_other_do_not_multiply_mail() {
     for (what, jon, mary, fails, words) in [
         ("in a ring", many("mary", 8), many("jon", 8), 8 * 8, "mail forwarding loop for"),
         ("more than there may be", many("mary", 40), many("elvis", 40), 40, "leads to 40 recipients, and at most 24"),
-        // A client that names details gets no further.
+        // A client that names the extensions has the same limit.
         ("many details", many("elvis", 40), String::new(), 60, "leads to 40 recipients, and at most 16"),
     ] {
         homes.write("jon", ".forward", &jon, 0o600);
@@ -217,10 +217,10 @@ fn users_who_forward_to_each_other_do_not_multiply_mail() {
         daemon.submit_from("report@razorback", if fails == 60 { &to } else { &["jon"] });
         assert!(daemon.settles(&homes.site), "{what}");
         let failed = |line: &&str| line.contains(" failed ") && line.contains("dsn=5.4.6");
-        // The log is read a little later than it is written.
+        // The test sees the log a little later than it is written.
         daemon.wait_until(what, || daemon.log().lines().skip(before).filter(failed).count() == fails);
         daemon.wait_words(&[words]);
-        // What fails at once is one report.
+        // Simultaneous failures are one report.
         let reports = homes.mail("elvis");
         let is_report = |mail: &String| mail.contains("Subject: Undelivered mail") && mail.contains("Status: 5.4.6");
         assert!(reports.len() <= 8 && reports.iter().all(is_report), "{what}: {reports:?}");
@@ -230,13 +230,13 @@ fn users_who_forward_to_each_other_do_not_multiply_mail() {
 }
 
 #[test]
-fn no_header_of_a_sender_switches_a_forward_file_off() {
+fn no_header_of_a_sender_disables_a_forward_file() {
     let Some(homes) = Homes::new("") else { return };
     homes.write("jon", ".forward", "mary\n", 0o600);
     homes.site.add("aliases", "staff: jon, mary");
     homes.site.add("aliases", "owner-staff: elvis");
     let daemon = homes.start();
-    // What a stranger says of another address, or of the same one on its way through a list.
+    // Fields that name another recipient, or the same one on the way through a list.
     for (to, fields, count) in
         [("jon", &["jon+a", "\"jon+ c\"", "mary"][..], 1), ("staff", &["jon", "jon+a", "jon", "mary"], 2)]
     {
@@ -253,7 +253,7 @@ fn no_header_of_a_sender_switches_a_forward_file_off() {
 }
 
 #[test]
-fn mail_that_comes_back_from_another_host_by_other_details_does_not_multiply() {
+fn mail_that_returns_from_another_host_to_other_extensions_does_not_multiply() {
     let Some(homes) = Homes::new("") else { return };
     homes.site.add("aliases", "staff: mary");
     homes.site.add("aliases", "owner-staff: elvis");
@@ -300,7 +300,7 @@ fn a_forward_file_names_at_most_a_thousand_addresses() {
 }
 
 #[test]
-fn what_is_passed_on_leaves_the_reserve_of_the_spool_alone() {
+fn forwarded_mail_leaves_the_reserve_of_the_spool_alone() {
     for (options, lines) in [("size=40m", 40_000), ("size=40m,nr_inodes=225", 1)] {
         let Some(mut homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
         let (disk, full) = (homes.site.path("disk"), homes.home("elvis"));
@@ -326,9 +326,9 @@ fn what_is_passed_on_leaves_the_reserve_of_the_spool_alone() {
         daemon.wait_until("an attempt for each", || (0..30).all(is_tried));
         let stat = nix::sys::statvfs::statvfs(&homes.mounts.path(&disk)).expect("a file system");
         let free = (stat.blocks_available() * stat.fragment_size(), stat.files_available());
-        // A file or two while the last ones are written.
+        // A file or two may be created by deliveries that are just ending.
         assert!(free.0 >= 16 << 20 && free.1 >= 195, "{options}: {free:?}");
-        // It waits, and all of it arrives once when there is room.
+        // All of it waits, and arrives once when there is space.
         homes.mounts.shell(&format!("mount -o remount,size=64m {}", full.display()));
         let spool = disk.join("spool");
         assert!(daemon.flush_until(&homes.site, || homes.mounts.entries(&spool) == 0), "{}", daemon.log());
@@ -337,7 +337,7 @@ fn what_is_passed_on_leaves_the_reserve_of_the_spool_alone() {
 }
 
 #[test]
-fn homes_of_all_kinds() {
+fn home_directories_in_every_state() {
     let Some(homes) = Homes::new("") else { return };
     let home = homes.home("jon");
     let away = homes.site.path("home/away");
@@ -354,7 +354,7 @@ fn homes_of_all_kinds() {
         assert!(!homes.mail("jon").is_empty(), "{what}");
         empty(&homes);
     };
-    // It is another one's: nothing in it is believed, and nothing can be written.
+    // The owner is another user: its files are ignored, and nothing can be written.
     homes.write("jon", ".forward", "elvis\n", 0o644);
     homes.give("mary", &home);
     deferred("somebody else's", "dsn=4.2.0");
@@ -362,7 +362,7 @@ fn homes_of_all_kinds() {
     homes.give("jon", &home);
     fs::remove_file(home.join(".forward")).expect("it is there");
     arrives("his again");
-    // Others may write to it: whoever could have put the file there is not believed.
+    // Others may write to it, and so may have put the file there: it is ignored.
     homes.write("jon", ".forward", "elvis\n", 0o644);
     fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).expect("a mode");
     daemon.submit(&["jon"]);
@@ -370,19 +370,19 @@ fn homes_of_all_kinds() {
     arrives("everybody's");
     fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).expect("a mode");
     fs::remove_file(home.join(".forward")).expect("it is there");
-    // It is not there, as if it were to be mounted.
+    // It is missing, like a file system that is not mounted.
     fs::rename(&home, &away).expect("a rename");
     deferred("missing", "dsn=4.2.0");
     fs::rename(&away, &home).expect("a rename");
     arrives("there again");
-    // It is somewhere else.
+    // It is a link to another place.
     fs::rename(&home, &away).expect("a rename");
     symlink(&away, &home).expect("a link");
     daemon.submit(&["jon"]);
     arrives("a link");
     fs::remove_file(&home).expect("a link");
     fs::rename(&away, &home).expect("a rename");
-    // It is on another file system, which is full, and which cannot be written.
+    // It is on another file system, which is full or read-only.
     let path = home.display();
     homes
         .mounts
@@ -410,7 +410,7 @@ fn users_of_the_system_may_have_mbox_files() {
         fs::write(spool.join(user), "").expect("a file");
         homes.give(user, &spool.join(user));
     }
-    // As on Debian, and a Maildir of the server's.
+    // Mailboxes as on Debian, and a Maildir of the server.
     homes
         .mounts
         .shell(&format!("cd {0} && chgrp mail . jon mary && chmod 2775 . && chmod 660 jon mary", spool.display()));
@@ -419,7 +419,7 @@ fn users_of_the_system_may_have_mbox_files() {
     let line = |name: &str| format!("{name}: {}/\n", spool.join(name).display());
     homes.site.write("aliases", &["archive", "missing"].map(line).concat());
     let daemon = homes.start();
-    // The directory is root's: there is no lock beside it, and no mailbox for who has none.
+    // The directory is root's: no lock file can be created in it, and no missing mailbox.
     daemon.submit(&["jon", "mary", "elvis", "archive", "missing"]);
     for user in ["jon", "mary"] {
         let line = daemon.wait_words(&["sent", &format!("to=<{user}@razorback>"), "via=mbox"]);
@@ -434,7 +434,7 @@ fn users_of_the_system_may_have_mbox_files() {
 }
 
 #[test]
-fn a_hostile_forward_file_hurts_nobody_but_its_owner() {
+fn a_hostile_forward_file_harms_only_its_owner() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = homes.start();
     let file = homes.home("jon").join(".forward");
@@ -457,7 +457,7 @@ fn a_hostile_forward_file_hurts_nobody_but_its_owner() {
         homes.mounts.shell(&format!("rm -rf {path}"));
         empty(&homes);
     }
-    // Who ends the process that works for him, or wants what is not his, harms himself.
+    // A user that kills his agent, or names files of others, harms only himself.
     let command = |text: &str, words: &str| {
         homes.write("jon", ".forward", &format!("\"|{text}\"\n"), 0o600);
         let before = daemon.log().lines().count();
@@ -476,7 +476,7 @@ fn a_hostile_forward_file_hurts_nobody_but_its_owner() {
 }
 
 #[test]
-fn what_could_not_be_added_to_a_file_is_cut_off() {
+fn an_incomplete_message_is_removed_from_a_file() {
     let Some(homes) = Homes::new("") else { return };
     let home = homes.home("jon");
     let path = home.display();

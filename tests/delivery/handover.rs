@@ -1,8 +1,9 @@
-//! A message that becomes a user's own file: no copy, once, and in nobody else's hands.
+//! The handover of a spool file to its recipient: the file becomes the user's own, without a copy,
+//! once, and accessible to no other user.
 //!
-//! Spool and homes are on one file system, and the daemon has been started by root.
-//! It is stopped at each step of the way, and started on what a crash can leave, also
-//! after the user has done what he likes with his file. Only root can try this.
+//! Spool and home directories are on one file system, and root has started the daemon. It is
+//! stopped at each step, and started on every state that a crash can leave, also after the user
+//! has changed his file. All of this takes root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -23,7 +24,7 @@ fn send(daemon: &Daemon, to: &str, token: &str) -> Answer {
     offer(daemon.address(), &[to], Letter::new(token))
 }
 
-/// The files in a user's Maildir, wherever he has put them.
+/// The files in a user's Maildir, wherever the user has moved them.
 fn files(homes: &Homes, user: &str) -> Vec<PathBuf> {
     let directories = ["new", "cur"].map(|sub| homes.home(user).join("Maildir").join(sub));
     let entries = directories.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
@@ -34,7 +35,7 @@ fn books(homes: &Homes, user: &str) -> Books {
     Books::of(files(homes, user).iter().filter_map(|file| fs::read(file).ok()).collect())
 }
 
-/// That a file is jon's as if it had been written by him.
+/// Asserts that a file has the owner and mode of jon's own files.
 fn check_own(path: &PathBuf) {
     let metadata = fs::metadata(path).expect("there");
     let is = (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777, metadata.nlink());
@@ -42,9 +43,9 @@ fn check_own(path: &PathBuf) {
 }
 
 #[test]
-fn the_file_of_the_spool_becomes_the_users() {
+fn the_spool_file_becomes_the_users() {
     let Some(homes) = Homes::new("") else { return };
-    // Nothing is made full, so that it could be copied.
+    // No entry can become a queued one, so that none can be copied.
     let daemon = start(&homes, "rename spool/cur * EIO");
     for count in 1..4 {
         assert_eq!(send(&daemon, "jon", &format!("letter-{count}")), Answer::Taken);
@@ -59,15 +60,15 @@ fn the_file_of_the_spool_becomes_the_users() {
 }
 
 #[test]
-fn where_no_file_can_be_given_away_it_is_copied() {
+fn a_message_is_copied_where_no_handover_is_possible() {
     for fault in ["", "chown * 1- EPERM; ", "chown * 1- EOPNOTSUPP; "] {
         let Some(homes) = Homes::new("") else { return };
         if fault.is_empty() {
-            // The device is the same, and a link is refused all the same.
+            // Both are on one device, but a link between them fails.
             let home = homes.home("jon");
             homes.mounts.shell(&format!("mount --bind {0} {0}", home.display()));
         }
-        // The mailbox is remembered: the second one is not even tried.
+        // The mailbox is remembered: the second message is copied at once.
         let daemon = start(&homes, &format!("{fault}chmod * 2 EIO"));
         for count in 1..3 {
             assert_eq!(send(&daemon, "jon", &format!("letter-{count}")), Answer::Taken);
@@ -82,7 +83,7 @@ fn where_no_file_can_be_given_away_it_is_copied() {
 }
 
 #[test]
-fn who_has_no_room_is_told_so_and_gets_it_later() {
+fn mail_beyond_a_quota_is_deferred_and_delivered_later() {
     let Some(homes) = Homes::new("queue.retry_min = \"1s\"") else { return };
     let daemon = start(&homes, "chown * 1 EDQUOT");
     assert_eq!(send(&daemon, "jon", "one"), Answer::Taken);
@@ -133,31 +134,31 @@ fn an_error_at_any_step_loses_and_doubles_nothing() {
     }
 }
 
-/// What was done between a crash and the next start, and who has the letter then.
+/// A change between a crash and the next start, and the expected result.
 struct After {
     what: &'static str,
     change: fn(&Left),
-    /// How many jon has, and how many were put aside.
+    /// The copies that jon has, and the entries that were set aside.
     jon: usize,
     bad: usize,
 }
 
-/// What a crash leaves between the link and the end.
+/// The state that a crash leaves between the link and the end.
 struct Left {
     in_mailbox: PathBuf,
     in_spool: PathBuf,
-    /// The group of the server.
+    /// The server's group.
     group: u32,
 }
 
 impl Left {
-    /// The agent has not come to the mode, which says that there is a link.
+    /// The mode of a file for which the agent has not set the one that says that it is linked.
     fn make_readable(&self) {
         chown(&self.in_spool, None, Some(self.group)).expect("chown");
         fs::set_permissions(&self.in_spool, fs::Permissions::from_mode(0o640)).expect("chmod");
     }
 
-    /// What a user writes into his file, of the same length and as old.
+    /// A change by the user of the same length, with the old time of the file.
     fn write(&self, head: &str) {
         let time = fs::metadata(&self.in_spool).expect("there").modified().expect("a time");
         let length = fs::metadata(&self.in_spool).expect("there").len() as usize;
@@ -227,7 +228,7 @@ const AFTER: &[After] = &[
 ];
 
 #[test]
-fn what_a_crash_leaves_is_found_whatever_its_owner_has_done() {
+fn the_state_after_a_crash_is_recognized_whatever_the_owner_has_changed() {
     for After { what, change, jon, bad } in AFTER {
         let Some(homes) = Homes::new("") else { return };
         let daemon = start(&homes, "unlink spool/new 1 before");
@@ -247,7 +248,7 @@ fn what_a_crash_leaves_is_found_whatever_its_owner_has_done() {
             let why = if what.contains("command") { "is not what was given" } else { "is for somebody else" };
             daemon.wait_words(&[why]);
         } else {
-            // The mode says that the group comes next, and nobody asks again.
+            // By its mode the group is set next, and nothing looks at it again.
             files(&homes, "jon").iter().filter(|_| *what == "no group yet").for_each(|path| {
                 chown(path, None, Some(FIRST)).expect("chown");
             });
@@ -258,7 +259,7 @@ fn what_a_crash_leaves_is_found_whatever_its_owner_has_done() {
 }
 
 #[test]
-fn what_was_restored_as_somebody_elses_is_not_taken_for_delivered() {
+fn a_restored_file_of_another_user_does_not_count_as_delivered() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = start(&homes, "chmod spool/new 1 before");
     assert_eq!(send(&daemon, "jon", "one"), Answer::Taken);
@@ -271,7 +272,7 @@ fn what_was_restored_as_somebody_elses_is_not_taken_for_delivered() {
 }
 
 #[test]
-fn who_wants_it_passed_on_has_it_passed_on() {
+fn a_forward_file_applies_before_the_handover() {
     let Some(homes) = Homes::new("") else { return };
     homes.write("jon", ".forward", "mary\n", 0o600);
     let daemon = start(&homes, "");

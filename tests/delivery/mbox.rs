@@ -1,5 +1,5 @@
-//! Files that hold messages: their locks, and what is no such file. Each row is a promise of
-//! penfold-aliases(5); what is written into one is in tests/delivery/aliases.rs.
+//! mbox files: locks, and paths that are no mbox files. Each row is a promise of
+//! penfold-aliases(5); the format is in tests/delivery/aliases.rs.
 
 use std::fs::{self, File, OpenOptions};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,7 +20,7 @@ fn site(names: &[&str]) -> Site {
 }
 
 #[test]
-fn a_lock_is_waited_for_20_seconds_and_then_the_message_is_deferred() {
+fn a_message_is_deferred_after_waiting_20_seconds_for_a_lock() {
     let site = site(&["beside", "inside", "recent", "stale"]);
     for name in ["beside", "recent", "stale"] {
         site.write(&format!("mail/{name}.lock"), "");
@@ -36,7 +36,7 @@ fn a_lock_is_waited_for_20_seconds_and_then_the_message_is_deferred() {
     let daemon = site.start();
     let begun = Instant::now();
     ["beside", "inside", "recent", "stale"].iter().for_each(|name| drop(daemon.submit(&[name])));
-    // What a crash has left ten minutes ago is nobody's.
+    // A lock file that is ten minutes old is left of a crash, and ignored.
     daemon.wait_words(&[" sent to=<stale@razorback>"]);
     assert!(begun.elapsed() < Duration::from_secs(15) && !site.path("mail/stale.lock").exists());
     let words = ["beside", "inside", "recent"].map(|name| format!(" deferred to=<{name}@razorback> via=mbox"));
@@ -45,7 +45,7 @@ fn a_lock_is_waited_for_20_seconds_and_then_the_message_is_deferred() {
     assert!(begun.elapsed() >= Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(daemon.log().matches("dsn=4.3.0 reason=\"lock ").count(), 3, "{}", daemon.log());
     assert_eq!(daemon.log().matches("another program has locked it").count(), 3);
-    // The locks are whose they were, and nothing is written.
+    // The other locks are unchanged, and nothing is written.
     assert!(site.path("mail/beside.lock").exists() && site.path("mail/recent.lock").exists());
     assert!(!site.path("mail/inside.lock").exists() && !site.path("mail/beside").exists());
     assert_eq!(fs::metadata(site.path("mail/inside")).expect("there").len(), 0);
@@ -61,7 +61,7 @@ fn a_lock_is_waited_for_20_seconds_and_then_the_message_is_deferred() {
 }
 
 #[test]
-fn what_is_no_plain_file_with_one_name_is_not_written_to() {
+fn only_a_plain_file_with_one_name_is_written_to() {
     let names = ["link", "second", "fifo", "directory"];
     let site = site(&names);
     let path = |name: &str| site.path("mail").join(name);
@@ -78,7 +78,7 @@ fn what_is_no_plain_file_with_one_name_is_not_written_to() {
         assert!(!path(&format!("{name}.lock")).exists(), "{name}");
     }
     assert_eq!(fs::metadata(path("first")).expect("there").len(), 0);
-    // Once it is one, it goes there.
+    // Once the path is a plain file, the message arrives.
     for name in ["link", "second", "fifo"] {
         fs::remove_file(path(name)).expect("it is there");
     }
@@ -87,15 +87,15 @@ fn what_is_no_plain_file_with_one_name_is_not_written_to() {
     assert!(names.iter().all(|name| fs::metadata(path(name)).is_ok_and(|file| file.len() > 100)));
 }
 
-/// A line that parts messages is no field: where the text that a client sends begins with
-/// one, it must not end the header for who reads the file.
+/// The separator line of an mbox file is no header field. At the beginning of a client's message
+/// it must not end the header for a reader of the file.
 #[test]
-fn a_text_that_begins_with_a_line_of_such_a_file_keeps_its_header() {
+fn a_message_that_begins_with_a_separator_line_keeps_its_header() {
     let site = site(&["box"]);
     let daemon = site.start();
     let date = "Sat Nov 21 10:00:00 2026";
     for (text, is_kept) in [
-        // Such a line is no part of a message, and goes when the message comes.
+        // Such a line is no part of a message, and is removed when the message arrives.
         (format!("From x@y.test {date}\r\nSubject: one\r\n\r\nFrom here\r\n"), false),
         (format!(">From x@y.test {date}\r\nSubject: two\r\n\r\n>From here\r\n"), false),
         (format!("Subject: three\r\nFrom x@y.test {date}\r\n\r\n\r\nFrom\r\n"), true),
@@ -112,7 +112,7 @@ fn a_text_that_begins_with_a_line_of_such_a_file_keeps_its_header() {
         let subjects =
             header.lines().skip(1).take_while(|line| line.starts_with([' ', '\t']) || !line.starts_with('>'));
         assert_eq!(subjects.filter(|line| line.starts_with("Subject: ")).count(), text.matches("Subject").count());
-        // What is done in the body can be undone.
+        // The quoting in the body can be reversed.
         assert_eq!(message.contains("\n>From here\n"), text.contains("\r\nFrom here"), "{message}");
         assert_eq!(message.contains("\n>>From here\n"), text.contains("\r\n>From here"), "{message}");
     }

@@ -1,10 +1,10 @@
-//! The disk quota of a user of the system: who has no room is told so, and gets it later.
+//! The disk quota of a user of the system: mail beyond it is deferred, and delivered later.
 //!
-//! A home is a subvolume of a small btrfs with a limit of its own, since that is the quota
-//! that every kernel with btrfs has. So it is on another disk than the spool, and mail is
-//! copied. What is given away is refused by a rule, as the file systems whose quotas are
-//! by user do it: the monitor has no right to go beyond them (tests/privsep/agents.rs). Needs root,
-//! loop devices and btrfs-progs, and says `skipped` without.
+//! A home directory is a subvolume of a small btrfs with a limit of its own, since every kernel
+//! with btrfs has that kind of quota. So it is on another file system than the spool, and mail is
+//! copied. A handover fails by a fault rule, as on file systems with quotas by user: the monitor
+//! has no right to exceed them (tests/privsep/agents.rs). Needs root, loop devices and
+//! btrfs-progs; otherwise the test is reported as skipped.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use common::Daemon;
 use common::books::{Answer, Books, Letter, offer};
 use common::homes::{FIRST, Homes, check_own};
 
-/// A home of jon's with room for so much.
+/// Gives jon a home directory with this much space.
 fn limited(homes: &Homes, room: &str) -> bool {
     let is_able = Command::new("mkfs.btrfs").arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_able || !Path::new("/dev/loop-control").exists() {
@@ -41,7 +41,7 @@ fn send(daemon: &Daemon, to: &str, token: &str) {
     assert_eq!(offer(daemon.address(), &[to], Letter::new(token)), Answer::Taken);
 }
 
-/// What is in one of the directories of jon's Maildir.
+/// The messages in one of the directories of jon's Maildir.
 fn files(homes: &Homes, directory: &str) -> Vec<Vec<u8>> {
     let path = homes.mounts.path(&homes.home("jon").join("Maildir").join(directory));
     let files = fs::read_dir(path).into_iter().flatten().flatten();
@@ -49,8 +49,8 @@ fn files(homes: &Homes, directory: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn who_has_no_room_is_told_so_and_gets_it_later() {
-    // Less than the letter has, and than making a file may need.
+fn mail_beyond_a_quota_is_deferred_and_delivered_later() {
+    // Less than the letter needs, and less than creating a file may need.
     for room in ["100K", "32K"] {
         let Some(homes) = Homes::new("queue.retry_min = \"1h\"") else { return };
         if !limited(&homes, room) {
@@ -63,7 +63,7 @@ fn who_has_no_room_is_told_so_and_gets_it_later() {
         for directory in ["new", "cur", "tmp"] {
             assert!(files(&homes, directory).is_empty(), "{room}: in {directory}");
         }
-        // Another one's mail is none of its business.
+        // Mail for others is not affected.
         send(&daemon, "mary", "for-mary");
         daemon.wait_words(&["sent to=<mary@razorback>"]);
         limit(&homes, "none");

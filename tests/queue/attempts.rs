@@ -1,5 +1,5 @@
-//! The queue from outside: when a message is tried, what survives a restart, what
-//! penfoldctl shows and flushes, and that one destination does not hold up another.
+//! The queue as seen from outside: the times of attempts, restarts, `penfoldctl queue` and `flush`,
+//! and destinations that do not delay each other.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -19,12 +19,12 @@ fn not_now() -> Remote {
     Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now, elvis"))
 }
 
-/// Sends the mail of a domain to a remote.
+/// Routes the mail of a domain to a remote.
 fn route(site: &Site, domain: &str, remote: &Remote) {
     site.add("routes", &format!("{domain} {}", remote.host_port()));
 }
 
-/// How often a remote was asked to take mail for an address.
+/// The number of attempts to deliver to an address of a remote.
 fn attempts(remote: &Remote, address: &str) -> usize {
     let command = format!("RCPT TO:<{address}>");
     remote.look(|seen| seen.commands.iter().filter(|c| c.line.starts_with(&command)).count())
@@ -36,7 +36,7 @@ fn penfoldctl(site: &Site, arguments: &[&str]) -> Output {
     command.output().expect("it starts")
 }
 
-/// The lines that `penfoldctl queue` prints; where there is no daemon it says so beside them.
+/// The lines of `penfoldctl queue`; without a daemon it adds a note to standard error.
 fn listing(site: &Site) -> Vec<String> {
     let has_daemon = UnixStream::connect(site.path("penfold.sock")).is_ok();
     let output = penfoldctl(site, &["queue"]);
@@ -50,7 +50,7 @@ fn flush(site: &Site, arguments: &[&str]) {
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// The time in a line of the log: `next=2026-11-22T10:15:00Z`, in seconds since 1970.
+/// The time in a log line, `next=2026-11-22T10:15:00Z`, in seconds since 1970.
 fn next(line: &str) -> u64 {
     let time = line.split_once(" next=").expect(line).1.split(' ').next().expect(line);
     let time: jiff::Timestamp = time.parse().expect(line);
@@ -61,10 +61,10 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-// When
+// Times
 
 #[test]
-fn what_is_deferred_is_tried_at_the_time_that_the_log_names() {
+fn deferred_mail_is_retried_at_the_logged_time() {
     let remote = Remote::with(Sink::default().when("RCPT", Then::Reply("451 4.7.1 not now".into()), 3));
     let site = Site::with("queue.retry_min = \"2s\"\nqueue.retry_max = \"2s\"");
     route(&site, "example.test", &remote);
@@ -77,14 +77,14 @@ fn what_is_deferred_is_tried_at_the_time_that_the_log_names() {
     let tries: Vec<Instant> =
         remote.look(|seen| seen.commands.iter().filter(|c| c.line.starts_with("RCPT")).map(|c| c.at).collect());
     for pair in tries.windows(2) {
-        // A clock in whole seconds, and an eighth of jitter.
+        // The clock has whole seconds, and the jitter is up to an eighth.
         assert!(pair[1] - pair[0] >= Duration::from_millis(700), "{:?}", pair[1] - pair[0]);
     }
     assert!(daemon.settles(&site));
 }
 
 #[test]
-fn what_is_too_old_is_tried_once_more_and_comes_back() {
+fn expired_mail_is_tried_once_more_and_bounces() {
     let remote = not_now();
     let mut site = Site::with(SOON);
     site.set("queue", "expire_after", "\"3s\"");
@@ -100,7 +100,7 @@ fn what_is_too_old_is_tried_once_more_and_comes_back() {
 }
 
 #[test]
-fn nothing_comes_back_before_it_was_tried() {
+fn nothing_bounces_before_an_attempt() {
     let remote = Remote::sink();
     let mut site = Site::with(LATER);
     route(&site, "example.test", &remote);
@@ -109,11 +109,11 @@ fn nothing_comes_back_before_it_was_tried() {
     daemon.submit(&["elvis@example.test"]);
     daemon.wait_words(&[" deferred to=<elvis@"]);
     assert!(daemon.terminate().success());
-    // Its age is reached while nobody works; the other side is well again.
+    // It expires while no daemon runs; then the host is healthy again.
     remote.behave(Conduct::Sink(Sink::default()));
     site.set("queue", "expire_after", "\"1s\"");
     let daemon = site.start();
-    // A flush before it is known is for nothing.
+    // A flush before the queue is loaded has no effect.
     daemon.wait_words(&["1 message in the spool"]);
     flush(&site, &[]);
     assert_eq!(remote.messages(1).len(), 1);
@@ -132,7 +132,7 @@ fn a_restart_after_a_kill_keeps_the_times() {
     daemon.kill9();
     let daemon = site.start();
     daemon.wait_words(&["1 message in the spool"]);
-    // Mail that has no time to wait for is there before it would have been tried.
+    // Mail without a retry time is delivered before the deferred mail is due.
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
     assert_eq!(attempts(&remote, "elvis@example.test"), 1);
@@ -145,7 +145,7 @@ fn a_restart_after_a_kill_keeps_the_times() {
 // penfoldctl
 
 #[test]
-fn flush_tries_what_it_names_and_nothing_else() {
+fn flush_tries_the_named_mail_and_nothing_else() {
     let (one, two) = (not_now(), not_now());
     let site = Site::with(LATER);
     route(&site, "one.test", &one);
@@ -174,9 +174,9 @@ fn flush_tries_what_it_names_and_nothing_else() {
     becomes((5, 3, 3));
 }
 
-/// Whoever has mended something need not know that an attempt runs just now.
+/// The user that flushes the queue need not know that an attempt is running.
 #[test]
-fn flush_during_an_attempt_means_one_more() {
+fn flush_during_an_attempt_causes_another_attempt() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let site = Site::with(LATER);
     site.add("routes", &format!("example.test {}", listener.local_addr().expect("bound")));
@@ -248,7 +248,7 @@ fn the_list_is_the_same_with_and_without_a_daemon() {
             .collect()
     };
     assert_eq!(without_age(&listing(&site)), without_age(&shown));
-    // One that an administrator keeps back is shown, too.
+    // A message on hold is listed, too.
     fs::rename(site.path("spool/cur"), site.path("spool/hold.new")).expect("a rename");
     fs::rename(site.path("spool/hold"), site.path("spool/cur")).expect("a rename");
     fs::rename(site.path("spool/hold.new"), site.path("spool/hold")).expect("a rename");
@@ -268,7 +268,7 @@ fn one_message_is_counted_as_one() {
 }
 
 #[test]
-fn penfoldctl_says_what_is_wrong_and_exits_as_sysexits_has_it() {
+fn penfoldctl_reports_errors_and_exits_with_codes_of_sysexits() {
     let site = Site::new();
     site.configure();
     for (arguments, code) in [
@@ -288,7 +288,7 @@ fn penfoldctl_says_what_is_wrong_and_exits_as_sysexits_has_it() {
 }
 
 #[test]
-fn who_looks_at_the_queue_changes_nothing() {
+fn listing_the_queue_changes_nothing() {
     let site = Site::new();
     site.configure();
     fs::rename(site.path("spool"), site.path("elsewhere")).expect("a rename");
@@ -296,7 +296,7 @@ fn who_looks_at_the_queue_changes_nothing() {
     assert_eq!(output.status.code(), Some(69));
     let says = format!("penfoldctl: list the queue in {}: ", site.path("spool").display());
     assert!(String::from_utf8_lossy(&output.stderr).starts_with(&says), "{output:?}");
-    // Least of all does root make a spool that the daemon may not use.
+    // As root it does not create a spool that the daemon could not use.
     assert!(!site.path("spool").exists());
     fs::rename(site.path("elsewhere"), site.path("spool")).expect("a rename");
     let daemon = site.start();
@@ -308,10 +308,10 @@ fn who_looks_at_the_queue_changes_nothing() {
     assert!(site.path("spool/new/nonsense").exists());
 }
 
-// Who waits for whom
+// Shares
 
 #[test]
-fn a_destination_has_only_so_many_workers_and_the_others_go_on() {
+fn a_destination_has_a_limited_number_of_workers() {
     let hanging = Remote::with(Sink::default().when("MAIL", Then::Hang, usize::MAX));
     let other = Remote::sink();
     let site = Site::with("queue.workers_per_destination = 2");
@@ -332,7 +332,7 @@ fn a_destination_has_only_so_many_workers_and_the_others_go_on() {
 }
 
 #[test]
-fn mail_for_this_host_waits_for_no_other() {
+fn local_mail_does_not_wait_for_other_destinations() {
     let hanging: Vec<Remote> = (0..8).map(|_| Remote::with(Sink::default().when("CONNECT", Then::Hang, 9))).collect();
     let site = Site::with("queue.workers = 4");
     for (n, remote) in hanging.iter().enumerate() {
@@ -365,15 +365,15 @@ fn an_entry_that_is_removed_by_hand_is_forgotten() {
     daemon.wait_words(&[" deferred to=<b@example.test>"]);
     hanging.wait("a connection", |seen| !seen.commands.is_empty());
     while let Some(entry) = site.spooled().pop() {
-        // It may just be on its way to cur/.
+        // It may just be moving to cur/.
         let _ = fs::remove_file(entry);
     }
-    // The second attempt for b finds nothing, while the one for a still runs; the
-    // connection that the first one left is closed when that worker is idle again.
+    // The second attempt for b finds no entry, while that for a is still running; the connection
+    // of the first attempt is closed when that worker is idle again.
     daemon.wait_until("the loss to be seen", || refusing.look(|seen| seen.ended > 0));
     let mut client = daemon.client();
     client.send("jon@razorback", &["c@slow.test", "jon@razorback"], TEXT);
-    // When the attempt for a ends too, the queue still counts right.
+    // When the attempt for a ends too, the queue's counts are still right.
     daemon.wait_words(&[&id, " deferred to=<a@slow.test>"]);
     client.send("jon@razorback", &["d@slow.test", "jon@razorback"], TEXT);
     daemon.wait_mail(&site, "jon", 2);
@@ -401,10 +401,10 @@ fn recipients_at_one_destination_share_a_transaction_and_messages_a_connection()
     assert!(connections < 6, "{connections} connections for six transactions");
 }
 
-// Nonsense
+// Malformed entries
 
 #[test]
-fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
+fn corrupt_entries_are_set_aside_and_the_others_are_delivered() {
     let remote = not_now();
     let site = Site::with(LATER);
     route(&site, "example.test", &remote);

@@ -1,11 +1,10 @@
-//! A clock that jumps: a day back, ten years ahead, and home again.
+//! A system clock that jumps a day back or ten years ahead, and returns; and the time zone.
 //!
-//! The daemon's clock is set by libfaketime, from a file that the test writes;
-//! without it the tests say `skipped`. Nothing waits for a time that is far away,
-//! and nothing comes back because of a clock that was wrong for a while: the first
-//! attempt at which a message is too old is not the last, nor any within the first
-//! interval after it. And the time zone: that of TZ, as in every other program, or else
-//! that of the system.
+//! libfaketime sets the daemon's clock from a file that the test writes; without it the tests are
+//! reported as skipped. No message waits for a distant time, and none comes back because the
+//! clock was wrong for a while: the first attempt at which a message is too old is not the last,
+//! nor is any within the first retry interval after it. The time zone is that of TZ, as in every
+//! other program, or else that of the system.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +17,7 @@ use common::programs::{feed, sendmail, told};
 use common::remote::{Conduct, Remote, Sink};
 use common::{Daemon, Site};
 
-/// A site whose daemon has a clock of its own.
+/// A site with a daemon whose clock can be set.
 struct Scene {
     site: Site,
     remote: Remote,
@@ -26,7 +25,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Far hosts say not now.
+    /// Remote hosts defer all mail.
     fn new() -> Option<Self> {
         let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
         let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
@@ -43,14 +42,14 @@ impl Scene {
         self.clock.start(&self.site, false)
     }
 
-    /// Sets the clock and makes an attempt in vain; its line of the log, or that of one
-    /// that had become due by itself.
+    /// Sets the clock and makes an attempt that fails; returns its log line, or that of an attempt
+    /// that was due.
     fn try_in_vain(&self, daemon: &Daemon, by: &str) -> String {
         let is_meant = |line: &&str| line.contains(" deferred to=<a@");
         let lines = || daemon.log().lines().filter(is_meant).map(str::to_owned).collect::<Vec<_>>();
         let before = lines().len();
         self.set(by);
-        // A flush that comes while the last attempt is just ending is for nothing.
+        // A flush has no effect on an attempt that is just ending.
         let (mut flushed, pause) = (Instant::now(), Duration::from_secs(2));
         self.site.penfoldctl(&["flush"]);
         daemon.wait_until("an attempt", || {
@@ -70,7 +69,7 @@ fn submit(daemon: &Daemon) {
 }
 
 #[test]
-fn a_clock_that_jumps_and_comes_home_sends_nothing_back() {
+fn a_clock_that_jumps_and_returns_bounces_nothing() {
     let Some(scene) = Scene::new() else { return };
     let daemon = scene.start();
     submit(&daemon);
@@ -87,7 +86,7 @@ fn a_clock_that_jumps_and_comes_home_sends_nothing_back() {
 }
 
 #[test]
-fn a_time_that_is_far_ahead_is_not_waited_for() {
+fn a_retry_time_in_the_distant_future_is_ignored() {
     let Some(scene) = Scene::new() else { return };
     scene.set("+10y");
     let daemon = scene.start();
@@ -107,13 +106,13 @@ fn a_clock_that_was_behind_at_boot_leaves_a_message_another_attempt() {
     scene.set("-20y");
     let daemon = scene.start();
     submit(&daemon);
-    // However often somebody who cannot wait flushes the queue.
+    // However often an impatient user flushes the queue.
     for _ in 0..3 {
         let line = scene.try_in_vain(&daemon, "+0");
         assert!(line.contains(" next="), "{line}");
     }
     assert!(scene.site.mail("jon").is_empty());
-    // It is as old as it seems, for all that can be told.
+    // Nothing shows that it is younger than it seems.
     let line = scene.try_in_vain(&daemon, "+2h");
     assert!(!line.contains(" next="), "{line}");
     assert!(daemon.settles(&scene.site), "{}", daemon.log());
@@ -123,11 +122,11 @@ fn a_clock_that_was_behind_at_boot_leaves_a_message_another_attempt() {
 
 // Time zones
 
-/// The dates that a message gets, and the front of the lines of a session: hours and minutes
-/// from UTC in each.
+/// The offsets from UTC, in hours and minutes, of the dates that a message gets and of the
+/// beginning of log lines.
 fn offsets(site: &mut Site, run: &dyn Fn(&Site, &str) -> Command) -> Vec<String> {
     let daemon = Daemon::spawn(run(site, "-d"));
-    // Whether it knows its zone once it is confined.
+    // Also a confined session knows its time zone.
     assert_eq!(told(&sendmail(site, &["jon"], b"hello\n")), (0, String::new()));
     let mail = String::from_utf8(daemon.wait_mail(site, "jon", 1).remove(0)).expect("text");
     let (header, _) = mail.split_once("\n\n").expect("a header");
@@ -179,7 +178,7 @@ fn dates_are_in_the_time_zone_that_tz_names() {
 }
 
 #[test]
-fn a_time_zone_that_nobody_knows_is_told() {
+fn an_unknown_time_zone_is_reported() {
     for (zone, warns) in [("Nowhere/City", true), ("JST-9", false)] {
         let site = Site::new();
         let output = site.penfoldd(&["-n"]).env("TZ", zone).output().expect("it runs");

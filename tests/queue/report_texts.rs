@@ -1,5 +1,5 @@
-//! The report to a sender, read as its readers do: by a person, by a program,
-//! and by Python's email package (`report_reads.py`, where python3 is installed).
+//! The text of a report, read as its readers do: by a person, by a program, and by Python's email
+//! package (`report_reads.py`, where python3 is installed).
 
 use common::programs::python;
 use penfold::address::Address;
@@ -60,7 +60,7 @@ fn compose_of(
     String::from_utf8(compose(&report)).expect("ASCII")
 }
 
-/// What Python makes of a report, as JSON; `None` where there is no Python.
+/// A report as Python parses it, in JSON; `None` without Python.
 fn read_by_python(report: &str) -> Option<String> {
     let output = python("queue/report_reads.py", report.as_bytes())?;
     assert!(output.status.success(), "{}\n{report}", String::from_utf8_lossy(&output.stderr));
@@ -73,13 +73,13 @@ fn has(text: &str, wanted: &[&str]) {
     }
 }
 
-/// A part of the report without its line breaks, so that folding does not matter.
+/// A part of a report without line breaks, so that folding does not matter.
 fn words(report: &str) -> String {
     report.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn a_status_is_put_in_words_with_the_reply_and_advice() {
+fn a_status_is_explained_with_the_reply_and_advice() {
     for (reply, told, status) in [
         ("550 5.1.1 no such user\r\n", "no such mailbox: | Please check the spelling", "5.1.1"),
         ("550 5.1.2 bad host\r\n", "does not exist or has no mail server: | spelling after the @", "5.1.2"),
@@ -109,7 +109,7 @@ fn a_status_is_put_in_words_with_the_reply_and_advice() {
 }
 
 #[test]
-fn a_message_that_waited_for_a_login_in_vain_blames_no_other_host() {
+fn a_failed_login_is_not_blamed_on_the_other_host() {
     for (command, reply, logged_in) in [("MAIL", "530 5.7.0 log in\r\n", false), ("RCPT", "535 who?\r\n", true)] {
         let reply = Reply::read_all(reply.as_bytes()).expect(reply);
         let outcome = Outcome::from_reply_of_configured_host(command, reply, logged_in, false)
@@ -128,7 +128,7 @@ fn a_message_that_waited_for_a_login_in_vain_blames_no_other_host() {
 }
 
 #[test]
-fn the_text_says_who_speaks_what_failed_and_whom_to_ask() {
+fn the_text_names_the_server_the_failure_and_a_contact() {
     let text = report(&[failure("elvis@razorback.example", refused("550 5.1.1 User unknown\r\n"))], HEADER);
     has(
         &words(&text),
@@ -144,7 +144,7 @@ fn the_text_says_who_speaks_what_failed_and_whom_to_ask() {
 }
 
 #[test]
-fn recipients_with_the_same_trouble_stand_together() {
+fn recipients_with_the_same_failure_are_grouped() {
     let text = report(
         &[
             failure("a@razorback.example", refused("550 5.1.1 unknown a\r\n")),
@@ -160,7 +160,7 @@ fn recipients_with_the_same_trouble_stand_together() {
 }
 
 #[test]
-fn what_expired_says_for_how_long_and_why_last() {
+fn an_expired_message_states_its_age_and_the_last_failure() {
     for (outcome, told, status) in [
         (
             Outcome::deferred(Status(4, 4, 1), "timed out while connecting").at("mx.y.example[192.0.2.1]:25"),
@@ -177,7 +177,7 @@ fn what_expired_says_for_how_long_and_why_last() {
 }
 
 #[test]
-fn the_sender_learns_no_names_of_files_but_the_postmaster_does() {
+fn only_the_postmaster_sees_names_of_files() {
     let full = Outcome::deferred(Status(4, 3, 1), "create /home/elvis/Maildir/tmp/1: No space left on device");
     let failures = [failure("elvis@mx.example.org", full.at("/home/elvis/Maildir"))];
     let text = report(&failures, HEADER);
@@ -189,7 +189,7 @@ fn the_sender_learns_no_names_of_files_but_the_postmaster_does() {
 }
 
 #[test]
-fn the_postmaster_is_told_in_other_words() {
+fn the_postmaster_gets_a_different_text() {
     let failures = [failure("jon@frogbog.example", refused("550 5.1.1 User unknown\r\n"))];
     let text = compose_for(&address("postmaster"), None, &failures, HEADER);
     has(&text, &["To: postmaster@mx.example.org\n", "Subject: Undelivered report: Lunch on Friday\n"]);
@@ -219,7 +219,7 @@ fn the_remote_host_is_named_and_nothing_else_is() {
 }
 
 #[test]
-fn python_reads_what_a_report_says() {
+fn python_parses_a_report() {
     let elvis = Recipient {
         original: Some(address("king@mx.example.org")),
         ..Recipient::new(address("elvis@graceland.example"))
@@ -293,7 +293,7 @@ fn nothing_in_an_original_breaks_the_report() {
 }
 
 #[test]
-fn a_damaged_header_comes_back_whole() {
+fn a_damaged_header_is_returned_unchanged() {
     let header = b"Subject: \xff\0x \nX: =20=\n--=_4FQ7Z2K0D1R8\n";
     let text = report(&[failure("b@y.example", refused("550 5.1.1 unknown\r\n"))], header);
     let Some(json) = read_by_python(&text) else { return };
@@ -316,7 +316,7 @@ fn a_report_repeats_a_bounded_part_of_a_long_header_and_says_so() {
         let (head, part) = part.split_once("\n\n").expect("a head");
         let (shown, _) = part.rsplit_once("\n--=_").expect("an end");
         assert!(shown.starts_with(first) && shown.len() <= 8 << 10, "{what}: {shown}");
-        // Whole fields.
+        // Only whole fields.
         assert!(shown.is_empty() || shown.ends_with("that\n") || shown == first, "{what}: {shown}");
         assert_eq!(head.contains("in part"), !is_whole, "{what}: {head}");
         assert_eq!(
@@ -340,7 +340,7 @@ fn a_report_about_many_recipients_repeats_few_long_replies() {
 }
 
 #[test]
-fn a_report_tells_how_many_others_were_withheld() {
+fn a_report_counts_the_withheld_reports() {
     let (jon, failures) = (address("jon@frogbog.example"), [failure("b@y.example", refused("550 5.1.1 no\r\n"))]);
     for (withheld, told) in [(0, ""), (1, "1 other report was withheld"), (40, "40 other reports were withheld")] {
         let text = words(&compose_of(&jon, Some(&jon), &failures, HEADER, withheld));
@@ -379,7 +379,7 @@ fn subject_and_thread_are_kept_within_bounds() {
 }
 
 #[test]
-fn nothing_that_another_host_says_breaks_the_report() {
+fn no_reply_of_another_host_breaks_the_report() {
     let endless = format!("550 5.7.1 {}\r\n", "x".repeat(600));
     let many: String = (0..40).map(|i| format!("550{}5.7.1 line {i}\r\n", if i < 39 { '-' } else { ' ' })).collect();
     for reply in [

@@ -1,7 +1,7 @@
-//! Reports to senders, end to end: who is told of a failure, how often, and what
-//! the mailbox then holds, read by Python's email package where there is one.
+//! Reports to senders, end to end: which failures are reported to whom, how often, and what
+//! arrives, parsed by Python's email package where python3 is installed.
 //!
-//! What a report looks like in every case is in tests/queue/report_texts.rs; here it travels.
+//! The texts of reports are in tests/queue/report_texts.rs.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,8 +10,7 @@ use common::client::Client;
 use common::remote::{Remote, Sink, Then};
 use common::{Daemon, Site};
 
-/// What Python makes of a report in a mailbox, as JSON with keys in order; `None`
-/// where there is no Python.
+/// A report in a mailbox as Python parses it, in JSON with sorted keys; `None` without Python.
 fn read_by_python(mail: &[u8]) -> Option<String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/queue/report_reads.py");
     let (input, output) = (Stdio::piped(), Stdio::piped());
@@ -25,7 +24,7 @@ fn read_by_python(mail: &[u8]) -> Option<String> {
     Some(String::from_utf8(output.stdout).expect("JSON is UTF-8"))
 }
 
-/// The one report that a user has when all is settled.
+/// The only report in a user's mailbox, when the queue is empty.
 fn report(daemon: &Daemon, site: &Site, user: &str) -> String {
     assert!(daemon.settles(site), "{:?}", site.spooled());
     let mut mail = site.mail(user);
@@ -50,13 +49,13 @@ fn refusing() -> Remote {
 const TEXT: &str = "Subject: Lunch\r\nMessage-ID: <3@frogbog.test>\r\nReferences: <1@frogbog.test> <2@razorback>\r\n\
     From: jon@razorback\r\n\r\nOn Friday?\r\n";
 
-/// A message with a thread, in a session of its own.
+/// Sends a message of a thread in a session of its own.
 fn send(daemon: &Daemon, sender: &str, recipients: &[&str]) {
     daemon.client().send(sender, recipients, TEXT);
 }
 
-/// How often the log says these, once it has said `done` of so many entries, which
-/// it says last of each.
+/// The numbers of these words in the log, after this many entries are `done`, which is the last
+/// log line of each.
 fn counts<const N: usize>(daemon: &Daemon, done: usize, words: [&str; N]) -> [usize; N] {
     let count = |words: &str| daemon.log().matches(words).count();
     daemon.wait_until(&format!("{done} entries to be done"), || count(" done") >= done);
@@ -65,7 +64,7 @@ fn counts<const N: usize>(daemon: &Daemon, done: usize, words: [&str; N]) -> [us
 }
 
 #[test]
-fn failures_at_one_destination_are_one_report_in_the_remote_s_words() {
+fn failures_at_one_destination_are_one_report_with_the_hosts_reply() {
     let rules = Sink::default()
         .reply("RCPT TO:<a@", "550 5.1.1 we have no a")
         .reply("RCPT TO:<b@", "550-5.7.1 we have b\n550 5.7.1 but not for you");
@@ -111,7 +110,7 @@ fn each_destination_reports_its_own_failures() {
 }
 
 #[test]
-fn a_list_with_a_dead_member_reaches_the_others_and_tells_the_sender() {
+fn a_dead_member_of_a_list_is_reported_and_the_others_get_the_mail() {
     let remote = refusing();
     let site = site_with(&remote);
     site.add("aliases", "crew: jon, gone, away@example.test, root");
@@ -124,7 +123,7 @@ fn a_list_with_a_dead_member_reaches_the_others_and_tells_the_sender() {
     assert_eq!(site.mail("jon").len(), 1);
     let to_root: Vec<String> = site.mail("root").into_iter().map(|m| String::from_utf8(m).expect("ASCII")).collect();
     let reports: Vec<&String> = to_root.iter().filter(|m| m.contains("multipart/report")).collect();
-    // One for this host, one for the other; the list's mail; the postmaster's.
+    // One each for the two hosts; mail of the list; reports to the postmaster.
     assert_eq!((reports.len(), to_root.len()), (2, 4));
     for member in ["gone@razorback", "away@example.test"] {
         let report = reports.iter().find(|r| r.contains(&format!("crew@razorback (forwarded to {member})")));
@@ -135,7 +134,7 @@ fn a_list_with_a_dead_member_reaches_the_others_and_tells_the_sender() {
 }
 
 #[test]
-fn a_report_to_elsewhere_leaves_with_the_null_sender() {
+fn a_report_to_a_remote_sender_has_the_null_sender() {
     let rules = Sink::default().reply("RCPT TO:<nobody", "550 5.1.1 no such user");
     let remote = Remote::with(rules);
     let site = site_with(&remote);
@@ -155,7 +154,7 @@ fn a_report_that_fails_goes_to_the_postmaster_once() {
     let remote = refusing();
     let site = site_with(&remote);
     let daemon = site.start();
-    // Senders that cannot be told: elsewhere, and here.
+    // Senders that no report reaches, remote and local.
     for sender in ["stranger@example.test", "nobody@razorback"] {
         send(&daemon, sender, &["elvis@example.test"]);
     }
@@ -211,13 +210,13 @@ fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
         (0..count).for_each(|_| _ = client.send(sender, &["elvis@example.test"], TEXT));
         assert!(daemon.settles(&site));
         let logged = |words: &str| daemon.log().lines().skip(before).filter(|line| line.contains(words)).count();
-        // The log is read a little later than it is written.
+        // The test sees the log a little later than it is written.
         daemon.wait_until("the log", || logged(" bounced ") + logged(" dropped ") >= count);
         let told = (logged(" bounced "), logged(" dropped reason="), logged(why), logged(" failed to=<elvis@"));
         assert_eq!(told, (most, count - most, count - most, count), "{sender}");
     }
     assert_eq!(site.mail("root").len(), 10);
-    // One who has many dead members on a list is told of each.
+    // A sender with many dead members on a list gets a report of each.
     let mut client = daemon.client();
     (0..300).for_each(|_| _ = client.send("jon@razorback", &["elvis@example.test"], TEXT));
     assert!(daemon.settles(&site));
@@ -225,23 +224,23 @@ fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
 }
 
 #[test]
-fn mail_from_the_postmaster_to_nobody_makes_no_loop() {
+fn failing_mail_from_the_postmaster_makes_no_loop() {
     let remote = refusing();
     let site = site_with(&remote);
-    // Each one's mail goes to the next, the last one's to the first.
+    // The mail of each goes to the next, that of the last to the first.
     site.add("aliases", "postmaster: ring@example.test");
     site.add("aliases", "mailer-daemon: postmaster");
     let daemon = site.start();
     for sender in ["postmaster@razorback", "mailer-daemon@razorback", "MAILER-DAEMON@razorback.test", ""] {
         send(&daemon, sender, &["elvis@example.test"]);
     }
-    // Three had a sender, who is the postmaster, who is told twice at most.
+    // Three had the postmaster as the sender, who gets at most two reports.
     assert_eq!(counts(&daemon, 11, [" bounced ", " dropped "]), [7, 4]);
     assert!(daemon.settles(&site));
 }
 
 #[test]
-fn a_report_waits_as_any_message_does() {
+fn a_report_is_retried_like_any_message() {
     let rules = Sink::default().reply("RCPT TO:<nobody", "550 5.1.1 no such user").when(
         "RCPT TO:<elvis",
         Then::Reply("451 4.7.1 later".into()),

@@ -4,7 +4,7 @@ use super::*;
 use std::fs::File;
 
 #[test]
-fn what_makes_no_sense_goes_to_bad_and_the_rest_goes_on() {
+fn corrupt_entries_are_set_aside_and_the_others_are_delivered() {
     let scratch = Scratch::new();
     let good = scratch.queued(2).name();
     let spoil = |name: EntryName, at: usize, byte: u8| {

@@ -1,29 +1,64 @@
-//! penfold: a small mail transfer agent for Unix.
+//! penfold: a mail transfer agent for Unix.
 //!
 //! ```text
-//!            config   log   sys   dns   tls   sasl      (at the side, used by all stages)
+//!            config   log   sys   privsep   dns   tls   sasl      (used by all stages)
 //!
 //!     network --> listen --> session --> spool ==> queue --> worker --> route <-- aliases, users
-//!                               |          ^                   |
-//!                               | asks     | writes            v
-//!                               v          |                deliver --> maildir | mbox | command | remote
-//!                             route      report <-- outcomes --'                  --> network
+//!                             |   |        ^                   |
+//!                      policy-'   | asks   | writes            v
+//!                                 v        |                deliver --> local | agent | remote
+//!                               route    report <-- outcomes --'                  --> network
 //! ```
 //!
-//! A message that needs no more than a rename into a mailbox goes the short way: the
-//! thread that took it does that itself, after its 250 (`worker::take_home`).
+//! A message that only needs a rename into a mailbox does not wait for the queue: the thread
+//! that received it delivers it after its 250 (`worker::deliver_now`).
 //!
-//! Started by root it is several processes: the server, confined and without root's rights,
-//! a monitor that stays root, and others that work for them: see [`privsep`].
+//! Started by root, penfold is several processes: the confined server without root's rights,
+//! a monitor that stays root, and helpers of both: see [`privsep`].
 //!
-//! What a program gives to sendmail(8) comes over the socket of `control`, and from there
-//! through a session like any other.
+//! A message from sendmail(8) comes over the socket of `control`, and from there through a
+//! session like any other. The header of a submitted message is completed and checked against
+//! its sender by `submit`.
 //!
-//! What a person submits is completed and bound to its sender by `submit`, on its way
-//! from `session` to `spool`.
+//! Start reading with `worker`, the way of one job, then `session`, `spool` (whose head has
+//! the table of states on disk), and `queue`.
 //!
-//! Read `worker` first: it is the whole of it in a dozen lines. Then `session`,
-//! `spool` (whose head has the table of states on disk), and `queue`.
+//! - `address`: mail addresses: parse, quote, compare
+//! - `aliases`: the aliases file
+//! - `cli`: the commands: penfoldctl, sendmail, mailq, newaliases
+//! - `config`: the configuration as values
+//! - `control`: the control socket
+//! - `daemon`: penfoldd as a process
+//! - `deliver`: delivery agents: local, as another user, remote
+//! - `destination`: the key under which recipients share an attempt
+//! - `dns`: DNS look-ups
+//! - `endpoint`: what a socket connects to: TCP or a Unix socket
+//! - `envelope`: sender, recipients, and their options
+//! - `exit`: exit codes
+//! - `listen`: listening sockets and connections
+//! - `log`: the log
+//! - `message`: header fields, trace fields, and the addresses in them
+//! - `net`: streams with a deadline
+//! - `outcome`: the result of an attempt for one recipient; errors turned into fates
+//! - `policy`: which clients, senders, recipients and messages are accepted
+//! - `privsep`: privilege separation
+//! - `queue`: the jobs that wait, are ready, or run
+//! - `reply`: SMTP replies
+//! - `report`: reports to senders
+//! - `retry`: retry intervals and expiry
+//! - `route`: where an address goes
+//! - `sasl`: authentication
+//! - `session`: the SMTP dialogue with a client
+//! - `site`: the state that all parts share
+//! - `smtp`: the SMTP protocol without I/O
+//! - `spool`: the messages on disk
+//! - `state`: the state beside the queue
+//! - `submit`: the header of submitted messages, senders and quotas
+//! - `sys`: system calls
+//! - `timeouts`: shortened timeouts for unproven hosts
+//! - `tls`: certificates and trust
+//! - `users`: users and their mailboxes
+//! - `worker`: one job, from due to settled
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
@@ -43,10 +78,10 @@
 //!
 //! No imports within a rank, except inside one folder; tests/source/ranks.rs sees to it.
 //!
-//! Words: a *message* is what a client gives; an *envelope* is its sender and
-//! recipients; an *entry* is a message in the spool; a *recipient* there stands in
-//! a *slot*; a *route* is where one goes; a *job* is one entry and one destination;
-//! an *outcome* is what became of one recipient in one attempt.
+//! Words: an *envelope* is the sender and the recipients of a message; an *entry* is a message
+//! in the spool; a *recipient entry* is its line for one recipient; a *route* is where a
+//! recipient goes; a *destination* is what recipients of one attempt share; a *job* is one
+//! entry and one destination; an *outcome* is the result of one attempt for one recipient.
 
 pub mod address;
 pub mod aliases;

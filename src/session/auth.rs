@@ -73,7 +73,7 @@ impl Session<'_> {
     pub(super) fn auth(&mut self, argument: &[u8]) -> io::Result<Step> {
         match self.parse_auth(argument) {
             Ok((mechanism, initial)) => self.authenticate(mechanism, initial),
-            Err(reply) => Ok(Step::Say(reply)),
+            Err(reply) => Ok(Step::Reply(reply)),
         }
     }
 
@@ -150,7 +150,7 @@ impl Session<'_> {
                 log::logged_in(&self.client.session, &login, address, mechanism.name());
                 service.logins.throttle.succeeded(address, &name);
                 self.login = Some(login);
-                Step::Say(reply::auth::succeeded())
+                Step::Reply(reply::auth::succeeded())
             }
             End::Answer(sasl::server::Step::Rejected) => {
                 log::auth_failed(&self.client.session, &name, address, mechanism.name());
@@ -158,8 +158,8 @@ impl Session<'_> {
                 self.count_failure()
             }
             End::Answer(sasl::server::Step::Temporary(why)) => self.temporary_failure(&why),
-            End::Answer(_) => Step::Say(reply::auth::bad_response()),
-            End::Refusal(reply) => Step::Say(reply),
+            End::Answer(_) => Step::Reply(reply::auth::bad_response()),
+            End::Refusal(reply) => Step::Reply(reply),
         };
         self.attempts.refused = self.login.is_none();
         Ok(step)
@@ -174,7 +174,7 @@ impl Session<'_> {
         if self.attempts.failures < MAX_FAILED_LOGINS {
             return self.temporary_failure("too many failures");
         }
-        Step::SayThenHangUp(reply::auth::too_many_failures(self.hostname()))
+        Step::ReplyAndClose(reply::auth::too_many_failures(self.hostname()))
     }
 
     fn temporary_failure(&mut self, why: &str) -> Step {
@@ -182,15 +182,15 @@ impl Session<'_> {
         if self.tally.has_line() {
             ::log::warn!("{} auth: {why}", self.client.session);
         }
-        Step::Say(reply::auth::temporary_failure())
+        Step::Reply(reply::auth::temporary_failure())
     }
 
     fn count_failure(&mut self) -> Step {
         self.attempts.failures += 1;
         if self.attempts.failures < MAX_FAILED_LOGINS {
-            Step::Say(reply::auth::bad_credentials())
+            Step::Reply(reply::auth::bad_credentials())
         } else {
-            Step::SayThenHangUp(reply::auth::too_many_failures(self.hostname()))
+            Step::ReplyAndClose(reply::auth::too_many_failures(self.hostname()))
         }
     }
 
@@ -202,7 +202,7 @@ impl Session<'_> {
                 sasl::server::Step::Challenge(challenge) => challenge,
                 step => return Ok(End::Answer(step)),
             };
-            self.say(&reply::auth::challenge(BASE64.encode(&challenge)))?;
+            self.send(&reply::auth::challenge(BASE64.encode(&challenge)))?;
             response = match self.response()? {
                 Ok(response) => Some(response),
                 Err(reply) => return Ok(End::Refusal(reply)),

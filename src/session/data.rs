@@ -20,12 +20,12 @@ const MIN_RATE: u64 = 1 << 10;
 impl Session<'_> {
     pub(super) fn data(&mut self) -> Step {
         match &self.phase {
-            Phase::Connected => Step::Say(reply::hello::required()),
-            Phase::Greeted(..) => Step::Say(reply::recipient::needs_sender()),
+            Phase::Connected => Step::Reply(reply::hello::required()),
+            Phase::Greeted(..) => Step::Reply(reply::recipient::needs_sender()),
             Phase::InMail(_, t) if t.envelope.recipients.is_empty() && t.has_refused => {
-                Step::Say(reply::message::no_valid_recipients())
+                Step::Reply(reply::message::no_valid_recipients())
             }
-            Phase::InMail(_, t) if t.envelope.recipients.is_empty() => Step::Say(reply::message::needs_recipient()),
+            Phase::InMail(_, t) if t.envelope.recipients.is_empty() => Step::Reply(reply::message::needs_recipient()),
             Phase::InMail(..) => Step::ReadMessage,
         }
     }
@@ -37,7 +37,7 @@ impl Session<'_> {
         };
         let ended = match self.begin_message(&hello, &transaction) {
             Ok(mut incoming) => {
-                self.say(&reply::message::go_ahead())?;
+                self.send(&reply::message::go_ahead())?;
                 self.flush()?;
                 self.read_to_the_dot(&mut incoming)?;
                 self.end_message(incoming, &hello, &transaction)
@@ -49,7 +49,7 @@ impl Session<'_> {
             Ok(accepted) => self.confirm(&accepted, &transaction),
             Err(reply) => {
                 self.note_refusal(b"DATA", &reply);
-                self.say(&reply)
+                self.send(&reply)
             }
         }
     }

@@ -21,7 +21,7 @@ impl Session<'_> {
     pub(super) fn hello(&mut self, name: &[u8], extended: bool) -> Step {
         let name = &*printable(name);
         if let Err(reply) = self.apply(policy::hello::check(&self.facts(), name)) {
-            return Step::Say(reply);
+            return Step::Reply(reply);
         }
         let reply = if extended {
             reply::hello::ehlo(self.hostname(), name, self.extensions().lines())
@@ -29,7 +29,7 @@ impl Session<'_> {
             reply::hello::helo(self.hostname(), name)
         };
         self.phase = Phase::Greeted(Hello { name: name.to_owned(), extended }, None);
-        Step::Say(reply)
+        Step::Reply(reply)
     }
 
     /// The extensions that are offered to this client in this state.
@@ -50,7 +50,7 @@ impl Session<'_> {
     /// HELP: lists what is offered in this state.
     pub(super) fn help(&self) -> Step {
         let Extensions { starttls, auth, xclient, .. } = self.extensions();
-        Step::Say(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient }))
+        Step::Reply(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient }))
     }
 
     /// The protocol in the Received field and the log (RFC 3848).
@@ -70,7 +70,7 @@ impl Session<'_> {
     /// RSET: drops the transaction.
     pub(super) fn rset(&mut self) -> Step {
         self.forget_transaction();
-        Step::Say(reply::command::reset())
+        Step::Reply(reply::command::reset())
     }
 
     /// Drops the transaction, and the attributes of XFORWARD.

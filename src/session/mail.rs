@@ -13,14 +13,14 @@ impl Session<'_> {
     pub(super) fn mail(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
         let mut transaction = match self.check_mail(path) {
             Ok(transaction) => transaction,
-            Err(reply) => return Step::Say(reply),
+            Err(reply) => return Step::Reply(reply),
         };
         let reply = reply::sender::accepted(&address::path(transaction.envelope.sender.as_ref()));
         if let Phase::Greeted(hello, forwarded) = std::mem::replace(&mut self.phase, Phase::Connected) {
             transaction.forwarded = forwarded;
             self.phase = Phase::InMail(hello, transaction);
         }
-        Step::Say(reply)
+        Step::Reply(reply)
     }
 
     fn check_mail(&self, path: Result<Path<'_>, AddressError>) -> Result<Transaction, Reply> {

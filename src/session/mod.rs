@@ -95,7 +95,7 @@ pub struct Committed<'a> {
     /// The entry.
     pub name: EntryName,
     /// The only recipient and the path of its Maildir, if the entry has a direct head.
-    pub home: Option<(&'a Address, &'a Path)>,
+    pub maildir: Option<(&'a Address, &'a Path)>,
 }
 
 /// The client of a session.
@@ -130,8 +130,8 @@ pub struct Watch {
 
 /// The action after a command.
 enum Step {
-    Say(Reply),
-    SayThenHangUp(Reply),
+    Reply(Reply),
+    ReplyAndClose(Reply),
     ReadMessage,
     StartTls,
 }
@@ -222,39 +222,39 @@ impl<'a> Session<'a> {
             self.handshake()?;
         }
         if let Err(reply) = self.apply(policy::connect::check(&self.facts())) {
-            return self.hang_up(&reply);
+            return self.close_with(&reply);
         }
-        self.say(&reply::connection::banner(&self.service.config.hostname))?;
+        self.send(&reply::connection::banner(&self.service.config.hostname))?;
         loop {
             let step = match self.next_step() {
                 Ok(Some(step)) => step,
                 Ok(None) if self.is_stopping() => {
-                    Step::SayThenHangUp(reply::connection::shutting_down(self.hostname()))
+                    Step::ReplyAndClose(reply::connection::shutting_down(self.hostname()))
                 }
                 Ok(None) => return self.flush(),
-                Err(_) if self.is_stopping() => Step::SayThenHangUp(reply::connection::shutting_down(self.hostname())),
+                Err(_) if self.is_stopping() => Step::ReplyAndClose(reply::connection::shutting_down(self.hostname())),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    Step::SayThenHangUp(reply::connection::timed_out(self.hostname()))
+                    Step::ReplyAndClose(reply::connection::timed_out(self.hostname()))
                 }
                 Err(e) => return Err(e),
             };
             match step {
-                Step::Say(reply) => self.say(&reply)?,
-                Step::SayThenHangUp(reply) => return self.hang_up(&reply),
+                Step::Reply(reply) => self.send(&reply)?,
+                Step::ReplyAndClose(reply) => return self.close_with(&reply),
                 Step::StartTls => self.start_tls()?,
                 Step::ReadMessage => match self.read_message() {
                     Err(_) if self.is_stopping() => {
-                        return self.hang_up(&reply::connection::shutting_down(self.hostname()));
+                        return self.close_with(&reply::connection::shutting_down(self.hostname()));
                     }
                     Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                        return self.hang_up(&reply::connection::timed_out(self.hostname()));
+                        return self.close_with(&reply::connection::timed_out(self.hostname()));
                     }
                     result => result?,
                 },
             }
             match self.tally.end(&self.facts(), self.service.config.limits.recipients) {
-                Some(End::Errors) => return self.hang_up(&reply::connection::too_many_errors(self.hostname())),
-                Some(End::Idle) => return self.hang_up(&reply::connection::too_idle(self.hostname())),
+                Some(End::Errors) => return self.close_with(&reply::connection::too_many_errors(self.hostname())),
+                Some(End::Idle) => return self.close_with(&reply::connection::too_idle(self.hostname())),
                 None => {}
             }
         }
@@ -275,7 +275,7 @@ impl<'a> Session<'a> {
             Line::End => return Ok(None),
             Line::TooLong => return Ok(Some(self.too_long())),
             Line::BareNewline => {
-                return Ok(Some(self.count_refusal(b"", Step::Say(reply::command::bare_newline()))));
+                return Ok(Some(self.count_refusal(b"", Step::Reply(reply::command::bare_newline()))));
             }
         };
         self.watch.busy.store(true, Ordering::SeqCst);
@@ -290,14 +290,14 @@ impl<'a> Session<'a> {
         let is_auth = self.input.line_start().eq_ignore_ascii_case(b"AUTH");
         self.count_refusal(
             b"",
-            Step::Say(if is_auth { reply::auth::response_too_long() } else { reply::command::too_long() }),
+            Step::Reply(if is_auth { reply::auth::response_too_long() } else { reply::command::too_long() }),
         )
     }
 
     /// Calls the handler of a command.
     fn dispatch(&mut self, command: Command<'_>) -> io::Result<Step> {
         if self.must_wait_for_tls(&command) {
-            return Ok(Step::Say(reply::starttls::required()));
+            return Ok(Step::Reply(reply::starttls::required()));
         }
         let is_greeting = matches!((&self.phase, &command), (Phase::Connected, Command::Helo(_) | Command::Ehlo(_)));
         if command.leads_to_no_mail() && !is_greeting {
@@ -312,22 +312,22 @@ impl<'a> Session<'a> {
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),
             Command::Rset => self.rset(),
-            Command::Noop => Step::Say(reply::command::noop()),
-            Command::Quit => Step::SayThenHangUp(reply::connection::goodbye(self.hostname())),
+            Command::Noop => Step::Reply(reply::command::noop()),
+            Command::Quit => Step::ReplyAndClose(reply::connection::goodbye(self.hostname())),
             Command::Help => self.help(),
             Command::Vrfy(argument) => self.vrfy(argument),
-            Command::Expn => Step::Say(reply::verify::expn_not_available()),
+            Command::Expn => Step::Reply(reply::verify::expn_not_available()),
             Command::Xclient(attributes) => self.xclient(attributes),
             Command::Xforward(attributes) => self.xforward(attributes),
-            Command::Misused(usage) => Step::Say(reply::command::bad_arguments(usage)),
-            Command::Foreign => Step::SayThenHangUp(reply::command::unknown()),
-            Command::Unknown => Step::Say(reply::command::unknown()),
+            Command::Misused(usage) => Step::Reply(reply::command::bad_arguments(usage)),
+            Command::Foreign => Step::ReplyAndClose(reply::command::unknown()),
+            Command::Unknown => Step::Reply(reply::command::unknown()),
         })
     }
 
     /// Counts and logs the refusal of a step; returns the step.
     fn count_refusal(&mut self, command: &[u8], step: Step) -> Step {
-        if let Step::Say(reply) | Step::SayThenHangUp(reply) = &step {
+        if let Step::Reply(reply) | Step::ReplyAndClose(reply) = &step {
             self.note_refusal(command, reply);
         }
         step
@@ -386,19 +386,19 @@ impl<'a> Session<'a> {
         self.watch.stop.load(Ordering::SeqCst)
     }
 
-    fn say(&mut self, reply: &Reply) -> io::Result<()> {
+    fn send(&mut self, reply: &Reply) -> io::Result<()> {
         reply.write_to(&mut self.out);
         // Only sending reveals that a client is gone.
         let is_due = self.out.len() > MAX_PENDING || self.flushed.elapsed() >= MAX_WAIT;
         if is_due { self.flush() } else { Ok(()) }
     }
 
-    fn hang_up(&mut self, reply: &Reply) -> io::Result<()> {
+    fn close_with(&mut self, reply: &Reply) -> io::Result<()> {
         self.log_unlogged_refusals();
         if reply.code() == 421 {
             log::refused(&self.client.session, self.client.address, "", reply);
         }
-        self.say(reply)?;
+        self.send(reply)?;
         self.flush()?;
         self.input.source.close();
         Ok(())

@@ -18,7 +18,7 @@ impl Session<'_> {
     pub(super) fn rcpt(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
         let recipient = match self.check_rcpt(path) {
             Ok(recipient) => recipient,
-            Err(reply) => return Step::Say(reply),
+            Err(reply) => return Step::Reply(reply),
         };
         let checked = self.check_recipient(&recipient);
         if let (Err(_), Phase::InMail(_, transaction)) = (&checked, &mut self.phase) {
@@ -30,9 +30,9 @@ impl Session<'_> {
                 if let Phase::InMail(_, transaction) = &mut self.phase {
                     transaction.add(recipient, finals);
                 }
-                Step::Say(reply)
+                Step::Reply(reply)
             }
-            Err(reply) => Step::Say(reply),
+            Err(reply) => Step::Reply(reply),
         }
     }
 

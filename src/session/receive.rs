@@ -74,12 +74,12 @@ impl Session<'_> {
         // The client does not wait for the delivery.
         self.log_unlogged_refusals();
         self.tally.reset();
-        let said = self.say(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
+        let said = self.send(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
         let only = transaction.envelope.recipients.first().map(|only| &only.address);
         // A mailbox of a user is left to the queue: the user may have a `.forward`.
         let own = accepted.mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
-        let home = only.zip(own.map(|mailbox| mailbox.path.as_path()));
-        (self.service.notify)(&Committed { name: accepted.name, home });
+        let maildir = only.zip(own.map(|mailbox| mailbox.path.as_path()));
+        (self.service.notify)(&Committed { name: accepted.name, maildir });
         said
     }
 

@@ -34,11 +34,11 @@ impl Session<'_> {
 
     pub(super) fn starttls(&mut self) -> Step {
         if self.is_secure() {
-            Step::Say(reply::starttls::already_active())
+            Step::Reply(reply::starttls::already_active())
         } else if !self.offers_tls() {
-            Step::Say(reply::starttls::not_offered())
+            Step::Reply(reply::starttls::not_offered())
         } else if !self.input.is_empty() {
-            Step::SayThenHangUp(reply::starttls::pipelined())
+            Step::ReplyAndClose(reply::starttls::pipelined())
         } else {
             Step::StartTls
         }
@@ -46,7 +46,7 @@ impl Session<'_> {
 
     /// Answers STARTTLS, resets the session and runs the handshake.
     pub(super) fn start_tls(&mut self) -> io::Result<()> {
-        self.say(&reply::starttls::ready())?;
+        self.send(&reply::starttls::ready())?;
         self.flush()?;
         self.phase = Phase::Connected;
         self.login = None;

@@ -8,18 +8,18 @@ use crate::route::{Expansion, Place};
 impl Session<'_> {
     pub(super) fn vrfy(&mut self, argument: &[u8]) -> Step {
         if argument.is_empty() {
-            return Step::Say(reply::verify::missing_argument());
+            return Step::Reply(reply::verify::missing_argument());
         }
         let address = match address::parse_path(argument) {
             Ok((Some(address), [])) => self.qualified(&address),
-            Ok(_) => return Step::Say(reply::verify::cannot_verify()),
-            Err(why) => return Step::Say(reply::recipient::malformed(why)),
+            Ok(_) => return Step::Reply(reply::verify::cannot_verify()),
+            Err(why) => return Step::Reply(reply::recipient::malformed(why)),
         };
         let router = &self.service.router;
         if router.place(address.domain()) != Place::Local {
-            return Step::Say(reply::verify::cannot_verify());
+            return Step::Reply(reply::verify::cannot_verify());
         }
-        Step::Say(match router.expand(&address) {
+        Step::Reply(match router.expand(&address) {
             Expansion::Finals(_) => reply::verify::exists(&address),
             Expansion::Unknown => reply::recipient::unknown_user(&address),
             Expansion::Refused(status, text) => reply::recipient::refused(&address, status, &text),

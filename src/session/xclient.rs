@@ -49,7 +49,7 @@ impl Session<'_> {
     pub(super) fn xclient(&mut self, argument: &[u8]) -> Step {
         match self.attributes(XCLIENT, argument) {
             Ok(attributes) => self.restart(attributes),
-            Err(reply) => Step::Say(reply),
+            Err(reply) => Step::Reply(reply),
         }
     }
 
@@ -57,10 +57,10 @@ impl Session<'_> {
     pub(super) fn xforward(&mut self, argument: &[u8]) -> Step {
         let attributes = match self.attributes(XFORWARD, argument) {
             Ok(attributes) => attributes,
-            Err(reply) => return Step::Say(reply),
+            Err(reply) => return Step::Reply(reply),
         };
         // HELO would drop the attributes again.
-        let Phase::Greeted(_, forwarded) = &mut self.phase else { return Step::Say(reply::xclient::forwarded()) };
+        let Phase::Greeted(_, forwarded) = &mut self.phase else { return Step::Reply(reply::xclient::forwarded()) };
         let forwarded = forwarded.get_or_insert_default();
         for attribute in attributes {
             match attribute {
@@ -72,7 +72,7 @@ impl Session<'_> {
                 _ => {}
             }
         }
-        Step::Say(reply::xclient::forwarded())
+        Step::Reply(reply::xclient::forwarded())
     }
 
     fn attributes(&self, offered: &'static str, argument: &[u8]) -> Result<Vec<Attribute>, Reply> {
@@ -110,7 +110,7 @@ impl Session<'_> {
         self.phase = hello.map_or(Phase::Connected, |name| Phase::Greeted(Hello { name, extended }, None));
         let Client { session, address, .. } = &self.client;
         ::log::debug!("{session} xclient peer={} via={:?}", log::peer(None, *address), self.trusted_proxy);
-        Step::Say(reply::connection::banner(self.hostname()))
+        Step::Reply(reply::connection::banner(self.hostname()))
     }
 
     /// The origin of the present message.

@@ -15,7 +15,7 @@ use crate::users::Owner;
 /// Delivers a message to the mailbox where it is at home. False if it is to be
 /// given to the queue.
 pub fn deliver_now(site: &Site, committed: &Committed<'_>) -> bool {
-    let Some((recipient, path)) = committed.home else { return false };
+    let Some((recipient, path)) = committed.maildir else { return false };
     let settings = site.settings();
     let hostname = &settings.config.hostname;
     let mailbox = Maildir { path, hostname, owner: &Owner::Server, agents: &site.agents };

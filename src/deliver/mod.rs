@@ -1,7 +1,14 @@
-//! The contract of a delivery agent: a message and where it goes in, one
-//! [`Outcome`] for each recipient out.
+//! Delivery: a message and where it goes in, one [`Outcome`] for each recipient out, in
+//! their order.
 //!
-//! [`Outcome`]: crate::outcome::Outcome
+//! An outcome is a value, also where it is a failure: `Err` is for steps within a delivery,
+//! and a success never comes out of it, see [`Begun`]. Nothing here decides where a message
+//! goes or when it is tried again, and nothing records an outcome, except that a forwarded
+//! recipient is settled together with the entry that is made for it.
+//!
+//! - `agent`: what needs the rights of a mailbox's owner
+//! - `local`: delivery on this host
+//! - `remote`: delivery to other hosts
 
 pub mod agent;
 pub mod local;
@@ -9,7 +16,9 @@ pub mod remote;
 
 use crate::address::Address;
 use crate::envelope::Body;
-use crate::spool::Content;
+use crate::log;
+use crate::outcome::{Outcome, Via};
+use crate::spool::{Content, Entry};
 
 /// One message on its way to one destination.
 #[derive(Clone)]
@@ -18,10 +27,53 @@ pub struct Delivery<'a> {
     pub id: &'a str,
     /// The reverse-path; `None` is the null path.
     pub sender: Option<&'a Address>,
-    /// What the sender said of the content.
+    /// The body type that the sender declared.
     pub body: Body,
-    /// Who gets it; outcomes come in the same order.
+    /// The recipients; outcomes come in the same order.
     pub recipients: Vec<&'a Address>,
     /// The content; lines end in LF.
     pub content: Content<'a>,
+}
+
+/// A delivery to one recipient after its first step.
+#[derive(Debug)]
+pub enum Begun<T> {
+    /// It is ready for the next step, which needs this value.
+    Ready(T),
+    /// It is over: delivered, deferred or failed.
+    Over(Outcome),
+}
+
+impl<T> Begun<T> {
+    /// The same, with the way of delivery in the outcome.
+    #[must_use]
+    pub fn via(self, via: Via) -> Self {
+        match self {
+            Self::Over(outcome) => Self::Over(outcome.via(via)),
+            ready => ready,
+        }
+    }
+}
+
+/// A step that failed is over, with the failure as its outcome.
+impl<T> From<Result<Begun<T>, Box<Outcome>>> for Begun<T> {
+    fn from(step: Result<Self, Box<Outcome>>) -> Self {
+        step.unwrap_or_else(|failure| Self::Over(*failure))
+    }
+}
+
+/// Logs the outcome for one recipient of an entry. `next` is when it is tried again, in seconds
+/// since 1970.
+pub fn log_outcome(entry: &Entry, number: usize, outcome: &Outcome, next: Option<u64>) {
+    let Some(addressee) = entry.recipient(number) else { return };
+    let id = entry.id();
+    log::attempt(&log::Attempt {
+        id: &id,
+        recipient: &addressee.recipient.address,
+        original: addressee.recipient.original.as_ref(),
+        via: outcome.via.map_or("-", Via::word),
+        outcome,
+        delay: id.age(),
+        next,
+    });
 }

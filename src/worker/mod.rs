@@ -13,24 +13,20 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::deliver::Delivery;
-use crate::deliver::agent::AgentPool;
+use crate::deliver::local::LocalDelivery;
 use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
+use crate::deliver::{Delivery, log_outcome};
 use crate::destination::{Destination, HostTarget};
 use crate::endpoint::Endpoint;
 use crate::log;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
-use crate::report::rate::Rates;
 use crate::route::Route;
 use crate::site::{Settings, Site};
 use crate::spool::{Entry, EntryName, NoteLine, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
 use crate::users::{Mailbox, Owner};
 
-mod commands;
-mod forward;
-mod here;
 mod immediate;
 mod plan;
 mod report;
@@ -51,9 +47,9 @@ pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<E
             Some(job) => job,
             None => return,
         };
-        let mut children = Vec::new();
+        let mut derived = Vec::new();
         (worker.contact, worker.address) = (Contact::None, None);
-        let done = catch_unwind(AssertUnwindSafe(|| worker.settle(&mut job, &mut children)));
+        let done = catch_unwind(AssertUnwindSafe(|| worker.settle(&mut job, &mut derived)));
         let result = done.unwrap_or_else(|_| {
             ::log::error!("{}: a bug ended an attempt for {}; it is made again later", job.entry.id, job.destination);
             worker.remote.close();
@@ -61,7 +57,7 @@ pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<E
         });
         let (contact, address) = (std::mem::take(&mut worker.contact), worker.address.take());
         let connection = worker.remote.cached().map(|(destination, address)| OpenConnection { destination, address });
-        let report = JobReport { worker: number, job, result, contact, address, connection, children };
+        let report = JobReport { worker: number, job, result, contact, address, connection, children: derived };
         if events.send(Event::JobDone(Box::new(report))).is_err() {
             return;
         }
@@ -83,17 +79,13 @@ struct Attempt<'a> {
     settings: Arc<Settings>,
     /// When it began, in seconds since 1970.
     now: u64,
-    /// The entry has become the mailbox's.
-    taken: bool,
-    /// Outcomes that mean a report.
+    /// Whether the entry itself has become a file of a mailbox.
+    is_moved: bool,
+    /// Outcomes for which the sender gets a report.
     failures: Vec<(u32, Outcome)>,
-    /// Entries that came of it.
-    children: &'a mut Vec<EntryName>,
-    spool: &'a Arc<Spool>,
-    /// What works in mailboxes.
-    agents: &'a AgentPool,
-    /// How many reports were sent of late.
-    rates: &'a Rates,
+    /// The entries that were derived from this one.
+    derived: &'a mut Vec<EntryName>,
+    site: &'a Site,
 }
 
 impl Worker {
@@ -109,7 +101,7 @@ impl Worker {
     }
 
     /// The life of a message, one destination at a time.
-    fn settle(&mut self, job: &mut Job, children: &mut Vec<EntryName>) -> JobResult {
+    fn settle(&mut self, job: &mut Job, derived: &mut Vec<EntryName>) -> JobResult {
         let entry = match self.open(job) {
             Ok(entry) => entry,
             Err(result) => return result,
@@ -120,12 +112,10 @@ impl Worker {
             entry,
             settings: site.settings(),
             now: sys::now(),
-            taken: false,
+            is_moved: false,
             failures: Vec::new(),
-            children,
-            spool: &site.spool,
-            agents: &site.agents,
-            rates: &site.report_rates,
+            derived,
+            site: &site,
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return JobResult::Stale };
         if matches!(self.contact, Contact::AtLimit | Contact::Postponed) {
@@ -217,7 +207,7 @@ impl Worker {
                 }
             },
             (Destination::Local | Destination::User(_) | Destination::Command(_), None) => {
-                attempt.deliver_here(&slots, &routes)
+                attempt.deliver_locally(&slots, &routes)
             }
         };
         Some(slots.iter().map(|slot| slot.reference().number).zip(outcomes).collect())
@@ -249,6 +239,23 @@ impl Attempt<'_> {
         wanted.filter(|s| s.record.state.is_open()).cloned().collect()
     }
 
+    fn deliver_locally(&mut self, addressees: &[RecipientEntry], routes: &[Route]) -> Vec<Outcome> {
+        let mut local = LocalDelivery {
+            entry: &mut self.entry,
+            name: &mut self.job.entry,
+            derived: self.derived,
+            spool: &self.site.spool,
+            router: &self.settings.router,
+            hostname: &self.settings.config.hostname,
+            agents: &self.site.agents,
+            now: self.now,
+            is_moved: false,
+        };
+        let outcomes = local.deliver(addressees, routes);
+        self.is_moved = local.is_moved;
+        outcomes
+    }
+
     fn make_queued(&mut self) -> io::Result<()> {
         self.entry.make_queued()?;
         self.job.entry = self.entry.name();
@@ -259,7 +266,7 @@ impl Attempt<'_> {
     /// could not be done: the outcomes are then unrecorded, and nobody is tried again
     /// before they are written.
     fn write_down(&mut self, outcomes: Vec<(u32, Outcome)>) -> bool {
-        if self.taken {
+        if self.is_moved {
             outcomes.iter().for_each(|(number, outcome)| self.log(*number, outcome, None));
             return true;
         }
@@ -297,7 +304,7 @@ impl Attempt<'_> {
                 let next = self.next_attempt();
                 let text = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
                 let (recipient, host) = (&slot.recipient.address, &outcome.host);
-                self.spool.add_note(self.entry.id(), &NoteLine { time: self.now, recipient, host, text: &text });
+                self.site.spool.add_note(self.entry.id(), &NoteLine { time: self.now, recipient, host, text: &text });
                 self.log(number, outcome, Some(next));
             }
             Fate::Deferred | Fate::Failed => {
@@ -323,22 +330,12 @@ impl Attempt<'_> {
     }
 
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {
-        let Some(slot) = self.entry.recipient(number as usize) else { return };
-        let id = self.entry.id();
-        log::attempt(&log::Attempt {
-            id: &id,
-            recipient: &slot.recipient.address,
-            original: slot.recipient.original.as_ref(),
-            via: outcome.via.map_or("-", Via::word),
-            outcome,
-            delay: id.age(),
-            next,
-        });
+        log_outcome(&self.entry, number as usize, outcome, next);
     }
 
     fn result(&mut self) -> JobResult {
         let left: Vec<RecipientRef> =
-            if self.taken { Vec::new() } else { self.open_slots().iter().map(RecipientEntry::reference).collect() };
+            if self.is_moved { Vec::new() } else { self.open_slots().iter().map(RecipientEntry::reference).collect() };
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { JobResult::Settled };
         }
@@ -352,9 +349,9 @@ impl Attempt<'_> {
 
     fn finish(&self) -> JobResult {
         // What this worker knows is often all there is; other jobs of the entry may have done more.
-        if self.taken || self.entry.finish().is_ok() {
+        if self.is_moved || self.entry.finish().is_ok() {
             log::done(&self.entry.id());
-        } else if !finish(self.spool, self.entry.name()) {
+        } else if !finish(&self.site.spool, self.entry.name()) {
             let due = self.now + self.settings.config.queue.retry_min.as_secs();
             return JobResult::Later { recipients: self.job.recipients.clone(), due };
         }

@@ -44,7 +44,7 @@ impl Attempt<'_> {
         let mut header = Vec::new();
         self.entry.content().take(MAX_HEADER).read_to_end(&mut header)?;
         let whom = self.whom(&to, envelope.origin);
-        let withheld = match self.rates.count(&whom) {
+        let withheld = match self.site.report_rates.count(&whom) {
             Ok(withheld) => withheld,
             Err(why) => {
                 log::dropped(&self.entry.id(), &why.to_string());
@@ -74,9 +74,9 @@ impl Attempt<'_> {
         };
         let numbers: Vec<usize> = slots.iter().map(|s| s.number).collect();
         let made = self.entry.create_report(&numbers, &envelope, compose, self.now);
-        let child = made.inspect_err(|_| self.rates.take_back(&whom, withheld))?;
+        let child = made.inspect_err(|_| self.site.report_rates.take_back(&whom, withheld))?;
         log::bounced(&original, &child.id, &to);
-        self.children.push(child);
+        self.derived.push(child);
         Ok(())
     }
 

@@ -1,10 +1,10 @@
-//! Deliver one message to one user of the system, by making the spool's file his.
+//! Deliver a direct entry to a user of the system by making its file the user's own.
 //!
-//! Nothing is copied and nothing synced: the file is given to him by root (`privsep::rights`),
-//! linked into his Maildir by an agent that runs as him, and loses its name in the spool.
-//! Which states that goes through, and what a crash leaves, is said in `spool`. Where it
-//! cannot be done the mailbox is noted as apart, and the message is copied. In doubt it
-//! comes twice, never not at all. Does not look for a `.forward`: the worker has.
+//! Nothing is copied and nothing synced: the monitor makes the user the file's owner
+//! (`privsep`), an agent that runs as the user links it into the Maildir, and it loses its
+//! name in the spool. The states on the way, and what a crash leaves, are described in
+//! `spool`. Where a handover is not possible the mailbox is noted as not renameable, and the
+//! message is copied. In doubt it comes twice, never not at all.
 
 use std::io;
 
@@ -14,12 +14,12 @@ use crate::outcome::Outcome;
 use crate::spool::{Entry, Spool};
 
 impl Maildir<'_> {
-    /// Delivers a bare entry to the user with this number: `None` when that cannot be, and
-    /// the entry must be copied.
-    pub fn give(&self, spool: &Spool, entry: &Entry, uid: u32) -> Option<Outcome> {
-        match self.hand_over(entry, uid) {
+    /// Hands a direct entry over to the user with this number. `None` if that is not possible
+    /// here: the message must be copied.
+    pub fn hand_over(&self, spool: &Spool, entry: &Entry, uid: u32) -> Option<Outcome> {
+        match self.try_to_hand_over(entry, uid) {
             Ok(true) => {
-                // It is delivered, come what may: a start finds out the same.
+                // It is delivered in any case: a restart finds that out too.
                 if let Err(e) = entry.unlink().or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }) {
                     ::log::error!("{}: remove a delivered message from the spool: {e}", entry.id());
                 }
@@ -29,21 +29,21 @@ impl Maildir<'_> {
                 spool.note_not_renameable(self.path);
                 None
             }
-            Err(trouble) => Some(self.trouble(&trouble)),
+            Err(failed) => Some(self.failed(&failed)),
         }
     }
 
-    /// False if nothing of the spool can become that user's here.
-    fn hand_over(&self, entry: &Entry, uid: u32) -> Result<bool, AgentError> {
-        let trouble = |error| AgentError::new("give away the message in the spool", error);
-        let file = entry.file_for(false).map_err(trouble)?;
+    /// False if a file of the spool cannot become the user's here.
+    fn try_to_hand_over(&self, entry: &Entry, uid: u32) -> Result<bool, AgentError> {
+        let failed = |error| AgentError::new("hand over the message in the spool", error);
+        let file = entry.file_for(false).map_err(failed)?;
         if entry.handed_over_to().is_none() {
-            if !entry.mark().map_err(trouble)? {
+            if !entry.mark().map_err(failed)? {
                 return Ok(false);
             }
             match self.agents.rights().hand_over(uid, &file) {
-                Err(e) if is_apart(&e) => return Ok(false),
-                given => given.map_err(trouble)?,
+                Err(e) if is_impossible(&e) => return Ok(false),
+                result => result.map_err(failed)?,
             }
         }
         let request = Request::Accept {
@@ -53,17 +53,17 @@ impl Maildir<'_> {
         };
         match self.agents.perform(self.owner, &request, Some(&file)) {
             Ok(_) => Ok(true),
-            // Whatever became of the agent then.
+            // The agent failed after it had accepted the file.
             Err(_) if entry.is_accepted() => Ok(true),
-            Err(trouble) if is_apart(&trouble.error) => Ok(false),
-            Err(trouble) => Err(trouble),
+            Err(failed) if is_impossible(&failed.error) => Ok(false),
+            Err(failed) => Err(failed),
         }
     }
 }
 
-/// Whether no file of the spool can have a name there: another file system, a mount of its
-/// own, or one that has no more names for a file, or no owners.
-fn is_apart(error: &io::Error) -> bool {
+/// Whether a file of the spool can never have a name there: it is another file system or mount,
+/// or one without more names for a file, or without owners.
+fn is_impossible(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
     matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)
 }

@@ -1,97 +1,107 @@
 //! Deliver one message to one Maildir, exactly once.
 //!
-//! The file appears in `new/` complete or not at all, as maildir(5) asks: by one
-//! rename of a bare entry (`handover`: one link), or as a copy that is written to `tmp/`, synced, noted as
-//! prepared in the entry, and renamed. Its name is fixed by entry and recipient,
-//! so that after a crash the recipient's record and the mailbox together say
-//! what happened; in doubt the message comes twice, never not at all. AgentError with
-//! the mailbox defers. Does not choose the mailbox and does not settle the
-//! recipient: the worker does.
+//! The file appears in `new/` complete or not at all, as maildir(5) asks. A direct entry is
+//! moved there by one rename, or handed over (`handover`). Otherwise a copy is written to
+//! `tmp/`, synced, recorded in the entry as prepared, and renamed. The file's name follows
+//! from entry and recipient, so that after a crash the recipient's record and the mailbox
+//! together show what happened. In doubt the message comes twice, never not at all.
+//!
+//! An error in the mailbox defers. Does not choose the mailbox and does not settle the
+//! recipient.
 
 use std::io;
 use std::path::Path;
 
+use super::unexpected_response;
+use crate::deliver::Begun;
 use crate::deliver::agent::maildir::At;
 use crate::deliver::agent::{AgentError, AgentPool, Identity, Owner, Part, Request, Response};
 use crate::outcome::Outcome;
 use crate::reply::Status;
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, Spool, State};
 
-/// After this time a prepared copy that is gone from `tmp/` is looked for: its
-/// owner, or a clean-up, may have removed it.
-const SURE: u64 = 86_400;
+/// The age in seconds from which a prepared copy may have been removed from `tmp/` by its
+/// owner, or by a clean-up. Before, a copy that is not there must have been renamed.
+const REMOVABLE_AFTER: u64 = 86_400;
 
-/// A Maildir and how files are named in it.
+/// A Maildir.
 #[derive(Clone, Copy)]
 pub struct Maildir<'a> {
     /// The directory that holds `tmp`, `new` and `cur`.
     pub path: &'a Path,
-    /// This host's name, in the names of files.
+    /// This host's name, for the names of files.
     pub hostname: &'a str,
-    /// Whose it is.
+    /// The owner, whose rights are needed there.
     pub owner: &'a Owner,
-    /// What works there.
+    /// The agents that work there.
     pub agents: &'a AgentPool,
 }
 
-/// A copy in `tmp/`, whole and durable.
+/// A copy in `tmp/`, complete and durable.
 #[derive(Debug)]
 pub struct Prepared {
     name: String,
 }
 
 impl Maildir<'_> {
-    /// A bare entry that is in the mailbox already: btrfs can leave both names of a
-    /// rename when the power goes. It loses its name in the spool.
-    pub fn has(&self, entry: &Entry) -> Option<Outcome> {
+    /// Removes a direct entry from the spool if it is in the mailbox already: after a power cut
+    /// btrfs may have both names of a rename. `None` if it is not.
+    pub fn finish_move(&self, entry: &Entry) -> Option<Outcome> {
         let prefix = file_prefix(entry.id(), 0);
-        let here = At(self.path);
-        entry.has_name_among(here.seen(&prefix)).then(|| match entry.unlink() {
+        let mailbox = At(self.path);
+        entry.has_name_among(mailbox.seen(&prefix)).then(|| match entry.unlink() {
             Ok(()) => self.delivered(),
             Err(e) => Outcome::from_io("remove a delivered message from the spool", &e),
         })
     }
 
-    /// Delivers a bare entry by making it the mailbox's: `None` when that cannot
-    /// be, and the entry must be copied.
-    pub fn take(&self, spool: &Spool, entry: EntryName) -> Option<Outcome> {
+    /// Delivers a direct entry by renaming it into the mailbox. `None` if that is not possible
+    /// here: the message must be copied.
+    pub fn move_in(&self, spool: &Spool, entry: EntryName) -> Option<Outcome> {
         let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
-        let move_there = || {
+        let rename = || {
             spool.move_into(entry, &target).map_err(|e| AgentError::new(format!("rename into {}", target.display()), e))
         };
-        let mut result = At(self.path).settle().and_then(|()| move_there());
-        if result.as_ref().is_err_and(|trouble| trouble.error.kind() == io::ErrorKind::NotFound) {
-            result = At(self.path).make().and_then(|()| move_there());
+        let mut result = At(self.path).settle().and_then(|()| rename());
+        if result.as_ref().is_err_and(|failed| failed.error.kind() == io::ErrorKind::NotFound) {
+            result = At(self.path).make().and_then(|()| rename());
         }
         match result {
             Ok(()) => Some(self.delivered()),
-            // Another file system, or a place where only an agent can work: see `AgentPool`.
-            Err(trouble)
-                if matches!(trouble.error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) =>
+            // Another file system, or a place where only an agent can work.
+            Err(failed)
+                if matches!(failed.error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) =>
             {
                 spool.note_not_renameable(self.path);
                 None
             }
-            Err(trouble) => Some(self.trouble(&trouble)),
+            Err(failed) => Some(self.failed(&failed)),
         }
     }
 
-    /// Prepares a copy of a full entry for the recipient in `slot`: `tmp/N` is written and
-    /// synced, and the entry says so, yet to be synced by [`Entry::sync_records`].
-    /// `now` is in seconds since 1970. What is over already has its outcome.
-    pub fn prepare(&self, entry: &mut Entry, slot: &RecipientEntry, now: u64) -> Result<Prepared, Box<Outcome>> {
-        match slot.record.state {
-            State::Prepared { born, inode } => self.recover(entry, slot, Identity { born, inode }, now),
-            _ => self.write_copy(entry, slot, now),
+    /// Prepares a copy of a queued entry: writes and syncs `tmp/NAME`, and records that in the
+    /// entry, which [`Entry::sync_records`] has yet to sync. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// The outcome of an attempt that failed.
+    pub fn prepare(
+        &self,
+        entry: &mut Entry,
+        addressee: &RecipientEntry,
+        now: u64,
+    ) -> Result<Begun<Prepared>, Box<Outcome>> {
+        match addressee.record.state {
+            State::Prepared { born, inode } => self.recover(entry, addressee, Identity { born, inode }, now),
+            _ => self.write_copy(entry, addressee, now).map(Begun::Ready),
         }
     }
 
-    /// Puts a copy that was prepared, and is so on the disk, where its owner sees it.
+    /// Moves a prepared copy to `new/`. The record of it must be synced.
     pub fn reveal(&self, copy: &Prepared) -> Outcome {
         let request = Request::Reveal { mailbox: self.path.to_owned(), name: copy.name.clone() };
         match self.agents.perform(self.owner, &request, None) {
             Ok(_) => self.delivered(),
-            Err(trouble) => self.trouble(&trouble),
+            Err(failed) => self.failed(&failed),
         }
     }
 
@@ -99,42 +109,43 @@ impl Maildir<'_> {
         Outcome::delivered("").at(self.path.to_string_lossy())
     }
 
-    fn write_copy(&self, entry: &mut Entry, slot: &RecipientEntry, now: u64) -> Result<Prepared, Box<Outcome>> {
-        let head = entry.delivery_head(slot);
-        let name = self.file_name(entry.id(), slot.number, head.len() as u64 + entry.content_size());
+    fn write_copy(&self, entry: &mut Entry, addressee: &RecipientEntry, now: u64) -> Result<Prepared, Box<Outcome>> {
+        let head = entry.delivery_head(addressee);
+        let name = self.file_name(entry.id(), addressee.number, head.len() as u64 + entry.content_size());
         let content = Part { at: entry.content_start(), size: entry.content_size() };
         let request = Request::Copy { mailbox: self.path.to_owned(), name: name.clone(), head, content };
         let file = entry.file_for(self.owner == &Owner::Server).map_err(|e| not_read(&e))?;
         match self.agents.perform(self.owner, &request, Some(&file)) {
-            // If this fails the record may say either: the file stays, for the next attempt to find.
-            Ok(Response::Copied(identity)) => self.note(entry, slot.number, identity, now)?,
-            Ok(_) => return Err(Box::new(self.nonsense())),
-            Err(trouble) => return Err(Box::new(self.trouble(&trouble))),
+            // If that fails the record may say either. The file stays for the next attempt to find.
+            Ok(Response::Copied(identity)) => self.record(entry, addressee.number, identity, now)?,
+            Ok(_) => return Err(Box::new(self.unexpected())),
+            Err(failed) => return Err(Box::new(self.failed(&failed))),
         }
         Ok(Prepared { name })
     }
 
-    fn note(&self, entry: &mut Entry, number: usize, identity: Identity, now: u64) -> Result<(), Box<Outcome>> {
+    /// Records a copy as prepared.
+    fn record(&self, entry: &mut Entry, number: usize, identity: Identity, now: u64) -> Result<(), Box<Outcome>> {
         entry.prepare(number, identity.born, identity.inode, now).map_err(|e| Box::new(not_noted(&e)))
     }
 
-    /// After a crash: what became of a copy that was noted as prepared.
+    /// Continues after a crash with a copy that was recorded as prepared.
     fn recover(
         &self,
         entry: &mut Entry,
-        slot: &RecipientEntry,
+        addressee: &RecipientEntry,
         identity: Identity,
         now: u64,
-    ) -> Result<Prepared, Box<Outcome>> {
-        let prefix = file_prefix(entry.id(), slot.number);
-        let is_old = now.saturating_sub(slot.record.last) >= SURE;
+    ) -> Result<Begun<Prepared>, Box<Outcome>> {
+        let prefix = file_prefix(entry.id(), addressee.number);
+        let is_old = now.saturating_sub(addressee.record.last) >= REMOVABLE_AFTER;
         let request = Request::Recover { mailbox: self.path.to_owned(), prefix, identity, is_old };
         match self.agents.perform(self.owner, &request, None) {
-            Ok(Response::Done) => Err(Box::new(self.delivered())),
+            Ok(Response::Done) => Ok(Begun::Over(self.delivered())),
             Ok(Response::Waiting(name)) => {
-                // Written once more: if that failed the last time, no fsync tells whether it is on the disk.
-                self.note(entry, slot.number, identity, slot.record.last)?;
-                Ok(Prepared { name })
+                // Recorded once more: after a failed fsync nothing tells whether it is on the disk.
+                self.record(entry, addressee.number, identity, addressee.record.last)?;
+                Ok(Begun::Ready(Prepared { name }))
             }
             Ok(Response::Elsewhere) => {
                 let temporary = self.path.join("tmp");
@@ -142,33 +153,32 @@ impl Maildir<'_> {
                 Err(Box::new(Outcome::deferred(Status(4, 2, 0), why).at(self.path.to_string_lossy())))
             }
             Ok(Response::Lost) => {
-                let (id, address) = (entry.id(), &slot.recipient.address);
+                let (id, address) = (entry.id(), &addressee.recipient.address);
                 ::log::warn!("{id}: whether <{address}> got it cannot be told: delivered again");
-                // A crash must not take a part of the second copy for the first one.
+                // After another crash a part of the second copy must not be taken for the first.
                 entry
-                    .forget_copy(slot.number)
+                    .forget_copy(addressee.number)
                     .map_err(|e| Outcome::from_io("note in the spool that a copy is gone", &e))?;
-                self.write_copy(entry, slot, now)
+                self.write_copy(entry, addressee, now).map(Begun::Ready)
             }
-            Ok(_) => Err(Box::new(self.nonsense())),
-            Err(trouble) => Err(Box::new(self.trouble(&trouble))),
+            Ok(_) => Err(Box::new(self.unexpected())),
+            Err(failed) => Err(Box::new(self.failed(&failed))),
         }
     }
 
-    /// `seconds.id-recipient.host,S=bytes`.
+    /// The name of a file: `seconds.id-recipient.host,S=size`.
     pub(super) fn file_name(&self, entry: QueueId, recipient: usize, size: u64) -> String {
-        // As maildir(5) says.
+        // The escapes of maildir(5).
         let host = self.hostname.replace('/', "\\057").replace(':', "\\072");
         format!("{}{host},S={size}", file_prefix(entry, recipient))
     }
 
-    pub(super) fn trouble(&self, trouble: &AgentError) -> Outcome {
-        Outcome::from_io(&trouble.doing, &trouble.error).at(self.path.to_string_lossy())
+    pub(super) fn failed(&self, failed: &AgentError) -> Outcome {
+        Outcome::from_io(&failed.doing, &failed.error).at(self.path.to_string_lossy())
     }
 
-    fn nonsense(&self) -> Outcome {
-        Outcome::deferred(Status(4, 3, 0), "the agent does not answer what it was asked")
-            .at(self.path.to_string_lossy())
+    fn unexpected(&self) -> Outcome {
+        unexpected_response().at(self.path.to_string_lossy())
     }
 }
 
@@ -176,12 +186,12 @@ fn not_read(error: &io::Error) -> Outcome {
     Outcome::from_io("read the message in the spool", error)
 }
 
-/// The outcome if it cannot be noted that a copy is prepared.
+/// The outcome if a prepared copy cannot be recorded in the entry.
 pub fn not_noted(error: &io::Error) -> Outcome {
     Outcome::from_io("note a prepared delivery in the spool", error)
 }
 
-/// What a file's name begins with, whatever the host is called now.
+/// The beginning of a file's name, whatever the host is called now.
 pub(super) fn file_prefix(entry: QueueId, recipient: usize) -> String {
     format!("{}.{entry}-{recipient}.", entry.seconds())
 }

@@ -1,7 +1,178 @@
-//! Delivery on this host.
+//! Delivery on this host: into mailboxes, to commands, and onward by lists and `.forward`
+//! files.
 //!
-//! - `handover`: a message's file becomes its recipient's own
+//! The steps on disk and their order are described in `spool`. Steps that need a user's
+//! rights are carried out by `deliver::agent`.
+//!
+//! - `command`: a message for a command
+//! - `forward`: lists and `.forward` files, which make a derived entry
+//! - `handover`: the spool's file becomes its recipient's
 //! - `maildir`: one message into one Maildir, exactly once
+//! - `mbox`: a message for a file that holds many
 
+mod command;
+mod forward;
 mod handover;
 pub mod maildir;
+mod mbox;
+
+use std::io;
+
+use maildir::{Maildir, Prepared, not_noted};
+
+use super::Begun;
+use super::agent::{AgentError, AgentPool, Part, Request, Response};
+use crate::outcome::{Fate, Outcome, Via};
+use crate::reply::Status;
+use crate::route::{Route, Router};
+use crate::spool::{Entry, EntryName, RecipientEntry, Spool, State};
+use crate::users::{Mailbox, Owner};
+
+/// Copies of one message that are prepared before the first is revealed, so that the entry is
+/// synced only once for all of them.
+const MAX_PREPARED: usize = 64;
+
+/// The delivery of one message on this host.
+pub struct LocalDelivery<'a> {
+    /// The message.
+    pub entry: &'a mut Entry,
+    /// The entry's name, kept up to date at every step.
+    pub name: &'a mut EntryName,
+    /// Receives the names of the derived entries that are made.
+    pub derived: &'a mut Vec<EntryName>,
+    /// The spool.
+    pub spool: &'a Spool,
+    /// The tables that lists and `.forward` files are expanded with.
+    pub router: &'a Router,
+    /// This host's name, for the names of files.
+    pub hostname: &'a str,
+    /// The agents that work in mailboxes.
+    pub agents: &'a AgentPool,
+    /// When the attempt began, in seconds since 1970.
+    pub now: u64,
+    /// Whether the entry itself has become a file of the mailbox, and so has left the spool.
+    pub is_moved: bool,
+}
+
+impl<'a> LocalDelivery<'a> {
+    /// Delivers to recipients of the entry by these routes, one for each. One outcome for each
+    /// recipient comes out, in the same order.
+    pub fn deliver(&mut self, addressees: &[RecipientEntry], routes: &[Route]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(addressees.len());
+        for (addressees, routes) in addressees.chunks(MAX_PREPARED).zip(routes.chunks(MAX_PREPARED)) {
+            let begun: Vec<_> =
+                addressees.iter().zip(routes).map(|(addressee, route)| self.begin(addressee, route)).collect();
+            let is_any_ready = begun.iter().any(|begun| matches!(begun, Begun::Ready(_)));
+            let synced = if is_any_ready { self.entry.sync_records() } else { Ok(()) };
+            outcomes.extend(begun.into_iter().map(|begun| match (begun, &synced) {
+                (Begun::Over(outcome), _) => outcome,
+                (Begun::Ready((mailbox, copy)), Ok(())) => mailbox.reveal(&copy).via(Via::Maildir),
+                (Begun::Ready(_), Err(e)) => not_noted(e).via(Via::Maildir),
+            }));
+        }
+        outcomes
+    }
+
+    /// Delivers to one recipient, up to a copy that is prepared in its Maildir.
+    fn begin<'r>(&mut self, addressee: &RecipientEntry, route: &'r Route) -> Begun<(Maildir<'r>, Prepared)>
+    where
+        'a: 'r,
+    {
+        let is_prepared = matches!(addressee.record.state, State::Prepared { .. });
+        Begun::Over(match route {
+            Route::Mailbox(mailbox) => return self.begin_in_mailbox(addressee, mailbox, is_prepared),
+            // Whether the owner has seen the prepared copy cannot be found out now.
+            _ if is_prepared => {
+                Outcome::deferred(Status(4, 2, 0), "the mailbox to which it was being delivered is not there now")
+                    .via(Via::Maildir)
+            }
+            Route::Command(command, owner) => self.run(addressee, command, owner),
+            Route::List => self.expand_list(addressee),
+            Route::Refused(status, why) => Outcome::failed(*status, why.as_str()).via(Via::Maildir),
+            Route::Temporary(status, why) => Outcome::deferred(*status, why.as_str()).via(Via::Maildir),
+            _ => Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::Maildir),
+        })
+    }
+
+    fn begin_in_mailbox<'r>(
+        &mut self,
+        addressee: &RecipientEntry,
+        mailbox: &'r Mailbox,
+        is_prepared: bool,
+    ) -> Begun<(Maildir<'r>, Prepared)>
+    where
+        'a: 'r,
+    {
+        let Mailbox { path, is_mbox, owner } = mailbox;
+        // A handed-over entry had no `.forward` to follow when it was handed over.
+        let forwarded = if self.entry.handed_over_to().is_none() { self.forward(addressee, owner) } else { None };
+        if let Some(outcome) = forwarded {
+            // Then the next entry for this mailbox is queued from the start.
+            self.spool.note_not_renameable(path);
+            return Begun::Over(outcome);
+        }
+        if *is_mbox && !is_prepared {
+            return Begun::Over(self.append(addressee, path, owner));
+        }
+        let maildir = Maildir { path, hostname: self.hostname, owner, agents: self.agents };
+        match Begun::from(self.begin_in_maildir(&maildir, addressee)).via(Via::Maildir) {
+            Begun::Ready(copy) => Begun::Ready((maildir, copy)),
+            Begun::Over(outcome) => Begun::Over(outcome),
+        }
+    }
+
+    fn begin_in_maildir(
+        &mut self,
+        maildir: &Maildir<'_>,
+        addressee: &RecipientEntry,
+    ) -> Result<Begun<Prepared>, Box<Outcome>> {
+        if self.entry.is_direct() {
+            let moved = match maildir.owner {
+                Owner::User(account) if self.agents.rights().has_monitor() => {
+                    maildir.hand_over(self.spool, self.entry, account.uid)
+                }
+                _ => maildir.finish_move(self.entry).or_else(|| maildir.move_in(self.spool, self.entry.name())),
+            };
+            if let Some(outcome) = moved {
+                self.is_moved = outcome.fate == Fate::Delivered;
+                return Ok(Begun::Over(outcome));
+            }
+            self.make_queued().map_err(|e| Outcome::from_io("rewrite the message in the spool", &e))?;
+        }
+        match self.entry.recipient(addressee.number).cloned() {
+            Some(addressee) => maildir.prepare(self.entry, &addressee, self.now),
+            None => Ok(Begun::Over(Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"))),
+        }
+    }
+
+    /// Gives the entry a queued head. That may change its name.
+    fn make_queued(&mut self) -> io::Result<()> {
+        self.entry.make_queued()?;
+        *self.name = self.entry.name();
+        Ok(())
+    }
+
+    /// The content, as a part of the entry's file.
+    fn content(&self) -> Part {
+        Part { at: self.entry.content_start(), size: self.entry.content_size() }
+    }
+
+    /// Has a request carried out with the rights of `owner` and with the entry's file.
+    fn perform(&self, owner: &Owner, request: &Request) -> Result<Response, AgentError> {
+        let file = self.entry.file_for(owner == &Owner::Server);
+        let file = file.map_err(|e| AgentError::new("read the message in the spool", e))?;
+        self.agents.perform(owner, request, Some(&file))
+    }
+}
+
+/// The outcome of a request that failed, or that an agent answered with nonsense.
+fn not_performed(result: Result<Response, AgentError>) -> Outcome {
+    match result {
+        Err(failed) => Outcome::from_io(&failed.doing, &failed.error),
+        Ok(_) => unexpected_response(),
+    }
+}
+
+fn unexpected_response() -> Outcome {
+    Outcome::deferred(Status(4, 3, 0), "the agent does not answer what it was asked")
+}

@@ -20,10 +20,11 @@ use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::Attempt;
+use super::{LocalDelivery, unexpected_response};
 use crate::address::Address;
 use crate::aliases::{self, Member};
 use crate::deliver::agent::{Request, Response};
+use crate::deliver::log_outcome;
 use crate::envelope::{Action, Envelope, Origin, Recipient};
 use crate::message::field;
 use crate::outcome::{Fate, Outcome, Via};
@@ -58,69 +59,69 @@ const MAX_TOLD: usize = 10;
 /// As much of a header as is looked through.
 const MAX_HEADER: u64 = 1 << 20;
 
-impl Attempt<'_> {
+impl LocalDelivery<'_> {
     /// What becomes of mail for a user who has a `.forward`; `None`: it goes into his mailbox.
-    pub(super) fn forward(&mut self, slot: &RecipientEntry, owner: &Owner) -> Option<Outcome> {
+    pub(super) fn forward(&mut self, addressee: &RecipientEntry, owner: &Owner) -> Option<Outcome> {
         let Owner::User(account) = owner else { return None };
-        if slot.recipient.action != Action::Deliver || slot.record.state != State::Todo {
+        if addressee.recipient.action != Action::Deliver || addressee.record.state != State::Todo {
             return None;
         }
-        match self.find_forward(slot, account, owner) {
+        match self.find_forward(addressee, account, owner) {
             Ok(None) => None,
             Ok(Some((onward, finals))) => {
                 let sender = self.entry.sender().cloned();
-                Some(self.pass_on(slot, onward, finals, sender))
+                Some(self.pass_on(addressee, onward, finals, sender))
             }
             Err(outcome) => Some(outcome.via(Via::Forward)),
         }
     }
 
     /// Mail for an alias that names a list or has an owner.
-    pub(super) fn expand_list(&mut self, slot: &RecipientEntry) -> Outcome {
-        let address = &slot.recipient.address;
-        let list = match self.settings.router.list(address) {
+    pub(super) fn expand_list(&mut self, addressee: &RecipientEntry) -> Outcome {
+        let address = &addressee.recipient.address;
+        let list = match self.router.list(address) {
             Ok(Some(list)) => list,
             Ok(None) => return Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::List),
             Err(why) => return Outcome::deferred(Status(4, 3, 5), why).via(Via::List),
         };
         // No report is to beget another one.
         let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
-        if self.is_named_before(slot, &list.name) {
+        if self.is_named_before(addressee, &list.name) {
             return Outcome::delivered("the list has it by another detail").via(Via::List);
         }
         let step = Step::list(&list.name);
-        let found = self.check_loop(slot, &step, Some(&list.name)).and_then(|most| {
+        let found = self.check_loop(addressee, &step, Some(&list.name)).and_then(|most| {
             let members = self.read_lists(list.members, &Owner::Server, MAX_MEMBERS)?;
-            match self.settings.router.expand_members(address, &members, None) {
+            match self.router.expand_members(address, &members, None) {
                 Expansion::Finals(finals) => Ok((Onward { step, most, via: Via::List }, finals)),
                 other => Err(not_expanded(&other)),
             }
         });
         match found {
-            Ok((onward, finals)) => self.pass_on(slot, onward, finals, sender),
+            Ok((onward, finals)) => self.pass_on(addressee, onward, finals, sender),
             Err(outcome) => outcome.via(Via::List),
         }
     }
 
     /// Whether a recipient before this one is the same list: it has one copy of a message.
-    fn is_named_before(&self, slot: &RecipientEntry, list: &str) -> bool {
-        let mut before = self.entry.recipients().iter().take_while(|other| other.number < slot.number);
+    fn is_named_before(&self, addressee: &RecipientEntry, list: &str) -> bool {
+        let mut before = self.entry.recipients().iter().take_while(|other| other.number < addressee.number);
         before.any(|other| {
             other.recipient.action == Action::Expand
                 && other.record.state != State::Failed
-                && other.recipient.address.domain() == slot.recipient.address.domain()
-                && self.settings.router.list_name(&other.recipient.address).as_deref() == Some(list)
+                && other.recipient.address.domain() == addressee.recipient.address.domain()
+                && self.router.list_name(&other.recipient.address).as_deref() == Some(list)
         })
     }
 
     /// Whom a user's `.forward` names; `None` where it is not to be followed.
     fn find_forward(
         &self,
-        slot: &RecipientEntry,
+        addressee: &RecipientEntry,
         account: &Account,
         owner: &Owner,
     ) -> Result<Option<(Onward, Vec<Recipient>)>, Outcome> {
-        let (router, address) = (&self.settings.router, &slot.recipient.address);
+        let (router, address) = (self.router, &addressee.recipient.address);
         let ignored = |why: &str| {
             ::log::warn!("{}: ignored ~/.forward of {}: {why}", self.entry.id(), account.name);
             Ok(None)
@@ -137,7 +138,7 @@ impl Attempt<'_> {
         if members.is_empty() || self.entry.steps().last() == Some(&step) {
             return Ok(None);
         }
-        let most = self.check_loop(slot, &step, None)?;
+        let most = self.check_loop(addressee, &step, None)?;
         if members.len() > MAX_NAMED {
             return ignored(&format!("it names more than {MAX_NAMED} addresses"));
         }
@@ -153,14 +154,14 @@ impl Attempt<'_> {
     /// The first of the files that a user may have for an address: its name, and its text or why
     /// it is not to be believed.
     fn read_forward(&self, address: &Address, account: &Account, owner: &Owner) -> Result<Option<Forward>, Outcome> {
-        let extension = self.settings.router.extension(address);
+        let extension = self.router.extension(address);
         for name in names(extension.as_ref().map(|(mark, text)| (*mark, &**text))) {
             let request = Request::Forward { home: account.home.clone(), uid: account.uid, names: vec![name.clone()] };
             match self.agents.perform(owner, &request, None) {
                 Ok(Response::Text(text)) => return Ok(Some((name, Ok(text)))),
                 Ok(Response::Refused(why)) => return Ok(Some((name, Err(why)))),
                 Ok(Response::Absent) => {}
-                Ok(_) => return Err(nonsense()),
+                Ok(_) => return Err(unexpected_response()),
                 Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
             }
         }
@@ -208,7 +209,7 @@ impl Attempt<'_> {
             Ok(Response::Text(text)) => text,
             Ok(Response::Absent) => return unusable("there is no such file"),
             Ok(Response::Refused(why)) => return unusable(&why),
-            Ok(_) => return Err(nonsense()),
+            Ok(_) => return Err(unexpected_response()),
             Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
         };
         let (mut members, errors) = aliases::list(&text);
@@ -237,8 +238,8 @@ impl Attempt<'_> {
     /// That what an address leads to was not followed before, nor too much else: how many
     /// recipients may come of it. Whether it was on another host and came back only the header
     /// can say: an address that stands there is a loop, and a user's other details make it less.
-    fn check_loop(&self, slot: &RecipientEntry, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
-        let (steps, address, router) = (self.entry.steps(), &slot.recipient.address, &self.settings.router);
+    fn check_loop(&self, addressee: &RecipientEntry, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
+        let (steps, address, router) = (self.entry.steps(), &addressee.recipient.address, self.router);
         let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));
         if steps.contains(step) {
             return failed(format!("mail forwarding loop for {address}"));
@@ -246,7 +247,7 @@ impl Attempt<'_> {
         if steps.len() >= MAX_STEPS {
             return failed(format!("it was passed on {MAX_STEPS} times already, and {address} leads to others"));
         }
-        let most = self.allowance(slot, list.is_none());
+        let most = self.allowance(addressee, list.is_none());
         if !steps.is_empty() {
             return Ok(most);
         }
@@ -270,23 +271,23 @@ impl Attempt<'_> {
     }
 
     /// How many recipients may come of one.
-    fn allowance(&self, slot: &RecipientEntry, is_forward: bool) -> u32 {
+    fn allowance(&self, addressee: &RecipientEntry, is_forward: bool) -> u32 {
         let is_derived = !self.entry.steps().is_empty();
         let left = match self.entry.origin() {
-            _ if is_derived => slot.share,
+            _ if is_derived => addressee.share,
             Origin::Client => MAX_LISTED,
             Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
         };
         match is_forward {
             true if is_derived => left.min(MAX_FORWARDED),
-            true => left.min((MAX_FORWARDED / self.same_user(&slot.recipient.address)).max(MIN_FORWARDED)),
+            true => left.min((MAX_FORWARDED / self.same_user(&addressee.recipient.address)).max(MIN_FORWARDED)),
             false => left,
         }
     }
 
     /// How many recipients are details of one user; at least one.
     fn same_user(&self, address: &Address) -> u32 {
-        let base = |of: &Address| self.settings.router.base(of).to_ascii_lowercase();
+        let base = |of: &Address| self.router.base(of).to_ascii_lowercase();
         let own = base(address);
         let is_same = |other: &&RecipientEntry| {
             let other = &other.recipient.address;
@@ -300,7 +301,7 @@ impl Attempt<'_> {
     /// What is left, divided among recipients that may lead to others: three quarters among
     /// lists, and the rest among users here.
     fn shares(&self, left: u32, recipients: &[Recipient]) -> Vec<u32> {
-        let router = &self.settings.router;
+        let router = self.router;
         let is_list = |to: &&Recipient| to.action == Action::Expand;
         let is_user =
             |to: &&Recipient| to.action == Action::Deliver && router.place(to.address.domain()) == Place::Local;
@@ -317,13 +318,13 @@ impl Attempt<'_> {
     /// Makes the entry for whom an address stands, and settles the recipient.
     fn pass_on(
         &mut self,
-        slot: &RecipientEntry,
+        addressee: &RecipientEntry,
         onward: Onward,
         finals: Vec<Recipient>,
         sender: Option<Address>,
     ) -> Outcome {
         let Onward { step, most, via } = onward;
-        let Recipient { address, original, .. } = &slot.recipient;
+        let Recipient { address, original, .. } = &addressee.recipient;
         let known = original.as_ref().unwrap_or(address);
         let count = finals.len();
         let Some(left) = u32::try_from(count).ok().and_then(|count| most.checked_sub(count)) else {
@@ -342,18 +343,19 @@ impl Attempt<'_> {
             origin: self.entry.origin(),
         };
         let front = format!("Delivered-To: {address}\n");
-        let made =
-            self.make_queued().and_then(|()| self.entry.forward(slot.number, (&envelope, &descent), &front, self.now));
+        let made = self
+            .make_queued()
+            .and_then(|()| self.entry.forward(addressee.number, (&envelope, &descent), &front, self.now));
         let outcome = match made {
             Ok(child) => {
-                self.children.push(child);
+                self.derived.push(child);
                 Outcome::delivered(format!("passed on as {} to {}", child.id, envelope.recipients.len())).via(via)
             }
             Err(e) => Outcome::from_io("keep the message for whom the address stands for", &e).via(via),
         };
         // The recipient is settled, and nothing else will say so.
         if outcome.fate == Fate::Delivered {
-            self.log(slot.reference().number, &outcome, None);
+            log_outcome(self.entry, addressee.number, &outcome, None);
         }
         outcome
     }
@@ -393,10 +395,6 @@ fn not_expanded(expansion: &Expansion) -> Outcome {
         Expansion::Temporary(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
         Expansion::Finals(_) | Expansion::Unknown => Outcome::failed(Status(5, 1, 1), "nobody whom it names exists"),
     }
-}
-
-fn nonsense() -> Outcome {
-    Outcome::deferred(Status(4, 3, 0), "the agent does not answer what it was asked")
 }
 
 /// What each list and each user may lead to, of what is left for all.

@@ -1,0 +1,28 @@
+//! A message for a file that holds many: mbox(5).
+//!
+//! The line that separates messages is made here; `deliver::agent::mbox` locks and writes.
+//! After a crash nobody can tell whether the file has the message, so it may come twice.
+
+use std::path::Path;
+
+use super::{LocalDelivery, not_performed};
+use crate::deliver::agent::{Request, Response};
+use crate::log;
+use crate::outcome::{Outcome, Via};
+use crate::spool::RecipientEntry;
+use crate::users::Owner;
+
+impl LocalDelivery<'_> {
+    /// Appends the message to a file.
+    pub(super) fn append(&self, addressee: &RecipientEntry, file: &Path, owner: &Owner) -> Outcome {
+        let sender = self.entry.sender().map_or_else(|| "MAILER-DAEMON".to_owned(), ToString::to_string);
+        let date = log::local_time().strftime("%a %b %e %H:%M:%S %Y").to_string();
+        let head = format!("From {} {date}\n{}", sender.replace(' ', "_"), self.entry.delivery_head(addressee));
+        let request = Request::Append { file: file.to_owned(), head, content: self.content() };
+        let outcome = match self.perform(owner, &request) {
+            Ok(Response::Done) => Outcome::delivered(""),
+            other => not_performed(other),
+        };
+        outcome.via(Via::Mbox).at(file.to_string_lossy())
+    }
+}

@@ -1,9 +1,9 @@
-//! Expansions that took long, remembered for a moment.
+//! A cache of expansions that took long.
 //!
-//! An alias of thousands of addresses costs a look-up of each: a client that asks for it
-//! again and again, with one detail or another, costs no more than one that asks once. An
-//! expansion is forgotten when the aliases or the virtual table change, and after
-//! [`KEPT`], for users come and go too. At most [`MOST`] are kept. Does not expand.
+//! An alias of thousands of addresses needs a look-up of each. A client that names it repeatedly,
+//! with one detail or another, must not cost more than one that names it once. An expansion is
+//! forgotten when the aliases or the virtual table change, and after [`KEPT_FOR`], since users
+//! change too. At most [`MAX_EXPANSIONS`] are kept.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,68 +15,74 @@ use crate::address::Address;
 use crate::aliases::Aliases;
 use crate::envelope::Action;
 
-/// What takes less is as well found out again.
+/// The duration of an expansion from which on it is kept.
 const SLOW: Duration = Duration::from_millis(5);
-/// How long an expansion is remembered.
-const KEPT: Duration = Duration::from_secs(5);
-/// How many are.
-const MOST: usize = 16;
+/// How long an expansion is kept.
+const KEPT_FOR: Duration = Duration::from_secs(5);
+/// Maximum number of expansions.
+const MAX_EXPANSIONS: usize = 16;
 
-/// The expansions.
+/// The cache.
 #[derive(Debug, Default)]
 pub(super) struct ExpansionCache(Mutex<HashMap<Address, CachedExpansion>>);
 
 #[derive(Debug)]
 struct CachedExpansion {
     expansion: Expansion,
-    /// The tables that said so.
+    /// The tables from which it was made.
     aliases: Arc<Aliases>,
     virtual_table: Arc<VirtualTable>,
     until: Instant,
 }
 
 impl ExpansionCache {
-    /// The expansion of an address that has a domain: remembered, or as `expand` finds it.
-    pub(super) fn of(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
+    /// The expansion of an address with a domain: from the cache, or made by `expand`.
+    pub(super) fn get(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
         if self.lock().is_empty() {
-            return self.keep(router, address, expand);
+            return self.fill(router, address, expand);
         }
         let (aliases, virtual_table, now) = (router.aliases.current(), router.virtual_table.current(), Instant::now());
-        let is_good = |one: &CachedExpansion| {
-            Arc::ptr_eq(&one.aliases, &aliases) && Arc::ptr_eq(&one.virtual_table, &virtual_table) && now < one.until
+        let is_current = |cached: &CachedExpansion| {
+            Arc::ptr_eq(&cached.aliases, &aliases)
+                && Arc::ptr_eq(&cached.virtual_table, &virtual_table)
+                && now < cached.until
         };
-        let without_detail = base(router, address, &aliases, &virtual_table);
-        let mut known = self.lock();
-        known.retain(|_, one| is_good(one));
-        if let Some(one) = known.get(address) {
-            return one.expansion.clone();
+        let base = base(router, address, &aliases, &virtual_table);
+        let mut expansions = self.lock();
+        expansions.retain(|_, cached| is_current(cached));
+        if let Some(cached) = expansions.get(address) {
+            return cached.expansion.clone();
         }
-        let shared = without_detail.and_then(|base| known.get(&base).filter(|one| is_of_no_name(one, &base)));
-        if let Some(one) = shared {
-            return one.expansion.clone();
+        if let Some(base) = base
+            && let Some(cached) = expansions.get(&base)
+            && is_same_for_all_details(&cached.expansion, &base)
+        {
+            return cached.expansion.clone();
         }
-        drop(known);
-        self.keep(router, address, expand)
+        drop(expansions);
+        self.fill(router, address, expand)
     }
 
-    fn keep(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
-        let (aliases, virtual_table, begun) =
-            (router.aliases.current(), router.virtual_table.current(), Instant::now());
+    /// Makes an expansion, and keeps it if that took long.
+    fn fill(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
+        let (aliases, virtual_table) = (router.aliases.current(), router.virtual_table.current());
+        let begun = Instant::now();
         let expansion = expand();
         if begun.elapsed() < SLOW {
             return expansion;
         }
-        let whole = base(router, address, &aliases, &virtual_table).unwrap_or_else(|| address.clone());
-        let one = CachedExpansion { expansion, aliases, virtual_table, until: Instant::now() + KEPT };
-        let key = if is_of_no_name(&one, address) { whole } else { address.clone() };
-        let expansion = one.expansion.clone();
-        let mut known = self.lock();
-        if known.len() < MOST || known.contains_key(&key) {
-            known.insert(key, one);
-        } else if let Some(oldest) = known.iter().min_by_key(|(_, one)| one.until).map(|(key, _)| key.clone()) {
-            known.remove(&oldest);
-            known.insert(key, one);
+        let key = match base(router, address, &aliases, &virtual_table) {
+            Some(base) if is_same_for_all_details(&expansion, address) => base,
+            _ => address.clone(),
+        };
+        let until = Instant::now() + KEPT_FOR;
+        let cached = CachedExpansion { expansion: expansion.clone(), aliases, virtual_table, until };
+        let mut expansions = self.lock();
+        if expansions.len() >= MAX_EXPANSIONS && !expansions.contains_key(&key) {
+            let oldest = expansions.iter().min_by_key(|(_, cached)| cached.until).map(|(key, _)| key.clone());
+            oldest.and_then(|oldest| expansions.remove(&oldest));
         }
+        expansions.insert(key, cached);
         expansion
     }
 
@@ -85,7 +91,7 @@ impl ExpansionCache {
     }
 }
 
-/// The address without its detail, where it is only by that that anything is known of it.
+/// The address without its detail, if the whole address is in no table.
 fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &VirtualTable) -> Option<Address> {
     let (name, domain) = (lower(address.local()), address.domain());
     let base = router.without_detail(&name).filter(|_| router.is_local(domain))?;
@@ -95,10 +101,10 @@ fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &V
     (!is_known).then(|| address.with_local(base))
 }
 
-/// Whether an expansion is the same for every detail: it names no recipient by the address
-/// that was asked for.
-fn is_of_no_name(one: &CachedExpansion, address: &Address) -> bool {
-    match &one.expansion {
+/// Whether an expansion is the same for every detail of `address`: then no recipient is the
+/// address itself.
+fn is_same_for_all_details(expansion: &Expansion, address: &Address) -> bool {
+    match expansion {
         Expansion::Finals(finals) => finals.iter().all(|to| {
             let is_plain = matches!(to.action, Action::Deliver | Action::Direct);
             is_plain && to.address != *address

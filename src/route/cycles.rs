@@ -1,12 +1,12 @@
-//! Which of some nodes lead back to themselves, in one walk over all of them.
+//! The nodes of a graph that are on a cycle.
 //!
-//! By Kosaraju's two passes: nodes in the order in which they are left, then the same graph
-//! backwards from the last one. Needs no stack but its own, and takes as many steps as there
-//! are nodes and edges.
+//! Kosaraju's algorithm: a depth-first search yields the nodes in the order in which they are
+//! left; then the reversed graph is searched from the last one backwards. The search needs no
+//! recursion, and its time is proportional to the number of nodes and edges.
 
-/// Whether each node is in a ring; `edges` are the nodes to which each one leads.
+/// Whether each node is on a cycle. `edges` has the successors of each node.
 pub(super) fn on_cycle(edges: &[Vec<usize>]) -> Vec<bool> {
-    let order = order_of_leaving(edges);
+    let order = post_order(edges);
     let mut back: Vec<Vec<usize>> = vec![Vec::new(); edges.len()];
     for (from, to) in edges.iter().enumerate().flat_map(|(from, all)| all.iter().map(move |to| (from, *to))) {
         back[to].push(from);
@@ -29,8 +29,8 @@ pub(super) fn on_cycle(edges: &[Vec<usize>]) -> Vec<bool> {
     is_in
 }
 
-/// The nodes, each after all that can be reached from it and were not met before.
-fn order_of_leaving(edges: &[Vec<usize>]) -> Vec<usize> {
+/// All nodes in the order in which a depth-first search leaves them.
+fn post_order(edges: &[Vec<usize>]) -> Vec<usize> {
     let (mut order, mut seen) = (Vec::with_capacity(edges.len()), vec![false; edges.len()]);
     let mut path: Vec<(usize, usize)> = Vec::new();
     for start in 0..edges.len() {
@@ -60,8 +60,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_between_two_rings_is_in_none() {
-        for (edges, rings) in [
+    fn a_node_between_two_cycles_is_on_none() {
+        for (edges, cycles) in [
             (vec![vec![]], vec![]),
             (vec![vec![0]], vec![0]),
             (vec![vec![1], vec![0]], vec![0, 1]),
@@ -72,12 +72,12 @@ mod tests {
         ] {
             let found: Vec<usize> =
                 on_cycle(&edges).iter().enumerate().filter(|(_, is_in)| **is_in).map(|f| f.0).collect();
-            assert_eq!(found, rings, "{edges:?}");
+            assert_eq!(found, cycles, "{edges:?}");
         }
     }
 
     #[test]
-    fn a_long_ring_needs_no_stack() {
+    fn a_long_cycle_needs_no_stack() {
         let edges: Vec<Vec<usize>> = (0..100_000).map(|at| vec![(at + 1) % 100_000, at / 2]).collect();
         assert!(on_cycle(&edges).into_iter().all(|is_in| is_in));
     }

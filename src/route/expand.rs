@@ -1,15 +1,13 @@
-//! From one address to the final recipients that it stands for.
+//! The expansion of an address to its final recipients.
 //!
-//! The walk goes from address to address and takes one step at a time, so the
-//! depth of a chain costs no stack; each address is met once, so it ends; it
-//! counts what it meets, so it is bounded. A ring of aliases is no trouble as long
-//! as a way leads out of it, or it passes through a name that is also a user:
-//! there it is broken, as sendmail does. Whether a name is a user is asked where the answer
-//! depends on it, not for every member of a large alias: that may be a question to another
-//! process. An alias that names a list, or has an owner, is
-//! a final recipient: the worker has the list read, and the walk begins there again with
-//! its members, as it does with those of a `.forward`. What depends on a table or the system
-//! being out of order is `Temporary`.
+//! The walk visits one address after the other, so the depth of a chain costs no stack; it visits
+//! each address once, so it ends; and it counts them, so it is bounded. A cycle of aliases is
+//! harmless if a path leads out of it, or if it contains the name of a user: there it is broken,
+//! as sendmail does. Users are looked up only where the answer depends on it, not for every
+//! member of a large alias, since another process may have to be asked. An alias with a list or an
+//! owner is a final recipient: the worker has the list read and continues the walk with its
+//! members, as it does with those of a `.forward`. An error of a table or the system makes the
+//! expansion `Temporary`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,17 +21,17 @@ use super::routes::{RouteTarget, Routes};
 use super::virtual_table::VirtualTable;
 use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router, lower};
 
-/// How many addresses one may stand for, the names on the way counted too.
+/// Maximum number of addresses of one expansion, intermediate ones included.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// See [`Router::expand`]; the address has a domain.
+/// See [`Router::expand`]. The address has a domain.
 pub(super) fn expand(router: &Router, address: &Address) -> Expansion {
     let tables = Tables::new(router);
     let mut walk = Walk::new(&tables, None);
     ended(walk.node(address.clone(), Ask::Tables).and_then(|_| walk.run(0)).and_then(|()| walk.finals()))
 }
 
-/// See [`Router::expand_members`]; the address has a domain.
+/// See [`Router::expand_members`]. The address has a domain.
 pub(super) fn expand_members(router: &Router, own: &Address, members: &[Member], user: Option<&str>) -> Expansion {
     let tables = Tables::new(router);
     let mut walk = Walk::new(&tables, user);
@@ -45,30 +43,30 @@ fn ended(result: Result<Expansion, String>) -> Expansion {
     result.unwrap_or_else(Expansion::Temporary)
 }
 
-/// The tables in force when the expansion began.
+/// The tables as they were when the expansion began.
 struct Tables<'r> {
     router: &'r Router,
     aliases: Arc<Aliases>,
     virtual_table: Arc<VirtualTable>,
 }
 
-/// What the tables say of one address.
+/// The answer of the tables for one address.
 enum TableAnswer<'t> {
     Final(Action),
-    /// No table has it: a final recipient if it is a user, else unknown.
+    /// In no table: a final recipient if it is a user, otherwise unknown.
     Local(Action),
     Unknown,
     Members(&'t [Member]),
 }
 
-/// What is asked about an address.
+/// The question about an address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Ask {
-    /// All tables.
+    /// The answer of all tables.
     Tables,
-    /// Whether it is a user: an alias that names itself.
+    /// Whether it is a user: for an alias that names itself.
     User,
-    /// Whether it has a mailbox: `\name`, or a user in his own `.forward`.
+    /// Whether it has a mailbox: for `\name`, or a user in the user's own `.forward`.
     Mailbox,
 }
 
@@ -85,9 +83,9 @@ impl<'r> Tables<'r> {
         let name = lower(address.local());
         let is_postmaster = name == POSTMASTER;
         if ask != Ask::Tables {
-            // Only a user of the system has a `.forward` to be passed by.
-            let is_past = ask == Ask::Mailbox && router.users.are_of_system();
-            let action = if is_past { Action::Direct } else { Action::Deliver };
+            // Only users of the system have a `.forward` that is skipped.
+            let is_direct = ask == Ask::Mailbox && router.users.are_of_system();
+            let action = if is_direct { Action::Direct } else { Action::Deliver };
             return Ok(match is_postmaster {
                 true if router.mailbox(&name, domain)?.is_none() => TableAnswer::Final(Action::Deliver),
                 _ => TableAnswer::Local(action),
@@ -120,7 +118,7 @@ impl<'r> Tables<'r> {
         }
     }
 
-    /// What the tables of addresses and of names have.
+    /// The answer of the virtual table and the aliases.
     fn named(&self, name: &str, domain: &str) -> Result<Option<TableAnswer<'_>>, String> {
         if let Some(members) = self.virtual_table.find(name, domain).map_err(ToString::to_string)? {
             return Ok(Some(TableAnswer::Members(members)));
@@ -131,18 +129,18 @@ impl<'r> Tables<'r> {
         Ok(Some(if is_late { TableAnswer::Final(Action::Expand) } else { TableAnswer::Members(members) }))
     }
 
-    /// Whether an address that no table has is that of a user.
+    /// Whether an address that is in no table is a user.
     fn is_user(&self, address: &Address) -> Result<bool, String> {
         Ok(self.router.mailbox(&lower(address.local()), address.domain())?.is_some())
     }
 
-    /// An address whose alias is a list, without a detail that is not in the alias's name.
+    /// The address of a list, without a detail that is not part of the alias's name.
     fn list(&self, address: &Address) -> Address {
         self.router.alias_of(&self.aliases, address).map_or_else(|| address.clone(), |name| address.with_local(&name))
     }
 
-    /// A postmaster whom no table knows: whom the configuration names, or the
-    /// last resort if that is nobody.
+    /// A postmaster who is in no table: the recipient in the configuration, or the last resort if
+    /// that does not exist.
     fn postmaster(&self, address: &Address) -> Result<TableAnswer<'_>, String> {
         let router = self.router;
         let members = &router.postmaster;
@@ -154,7 +152,7 @@ impl<'r> Tables<'r> {
         if is_postmaster && named.domain() == address.domain() {
             return Ok(TableAnswer::Final(Action::Deliver));
         }
-        // Another domain's postmaster is followed, not asked from here: it could ask back.
+        // Another domain's postmaster is followed later, since it could lead back here.
         let is_nobody = !is_postmaster
             && match self.step(&named, Ask::Tables)? {
                 TableAnswer::Unknown => true,
@@ -170,13 +168,13 @@ impl<'r> Tables<'r> {
 
 struct Walk<'t> {
     tables: &'t Tables<'t>,
-    /// Whose file the first address's members are from; `None` for a table.
+    /// The user whose `.forward` has the members of the first address; `None` for a table.
     user: Option<&'t str>,
     nodes: Vec<Node>,
-    /// Where each address is in `nodes`, by its key and what is asked about it.
+    /// The index in `nodes` of each address, by its key and the question about it.
     known: HashMap<(Address, Ask), usize>,
-    /// Whether an address was named that had been met before: else there is no ring.
-    met_again: bool,
+    /// Whether an address was named again: otherwise there is no cycle.
+    has_repeats: bool,
 }
 
 struct Node {
@@ -190,19 +188,19 @@ struct Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NodeEnd {
     Final,
-    /// A user, or unknown: not asked yet.
+    /// A user or unknown: not looked up yet.
     Local,
     Unknown,
-    /// It stands for its members.
+    /// Replaced by its members.
     None,
 }
 
 impl<'t> Walk<'t> {
     fn new(tables: &'t Tables<'t>, user: Option<&'t str>) -> Self {
-        Self { tables, user, nodes: Vec::new(), known: HashMap::new(), met_again: false }
+        Self { tables, user, nodes: Vec::new(), known: HashMap::new(), has_repeats: false }
     }
 
-    /// Follows every address met until nothing new comes up.
+    /// Visits the addresses from index `at` on, with all that they lead to.
     fn run(&mut self, mut at: usize) -> Result<(), String> {
         while let Some(node) = self.nodes.get_mut(at) {
             if node.end != NodeEnd::Final {
@@ -222,12 +220,12 @@ impl<'t> Walk<'t> {
         let own = self.nodes[at].address.clone();
         let own_key = self.key(&own);
         let user = self.user.filter(|_| at == 0);
-        let himself = if user.is_some() { Ask::Mailbox } else { Ask::User };
+        let own_question = if user.is_some() { Ask::Mailbox } else { Ask::User };
         for member in members {
             let index = match member {
                 Member::Address(address) => {
                     let address = self.tables.router.qualify(address);
-                    let ask = if self.key(&address) == own_key { himself } else { Ask::Tables };
+                    let ask = if self.key(&address) == own_key { own_question } else { Ask::Tables };
                     self.node(address, ask)?
                 }
                 Member::Direct(address) => self.node(self.tables.router.qualify(address), Ask::Mailbox)?,
@@ -235,7 +233,7 @@ impl<'t> Walk<'t> {
                     let action = Action::Run { command: command.clone(), user: user.map(Into::into) };
                     self.push(Node {
                         address: own.clone(),
-                        ask: himself,
+                        ask: own_question,
                         end: NodeEnd::Final,
                         action,
                         members: vec![],
@@ -245,13 +243,13 @@ impl<'t> Walk<'t> {
                     let action = Action::Append { file: file.clone(), user: user.map(Into::into) };
                     self.push(Node {
                         address: own.clone(),
-                        ask: himself,
+                        ask: own_question,
                         end: NodeEnd::Final,
                         action,
                         members: vec![],
                     })?
                 }
-                // Read before, where that can be done: see `TableAnswer::Final(Action::Expand)`.
+                // The worker reads lists before: see `TableAnswer::Final(Action::Expand)`.
                 Member::Include(file) => return Err(format!("{own} stands for the list {file}, which was not read")),
             };
             self.nodes[at].members.push(index);
@@ -259,11 +257,11 @@ impl<'t> Walk<'t> {
         Ok(())
     }
 
-    /// The node of an address, new if it is met for the first time.
+    /// The index of an address, which is added if it is new.
     fn node(&mut self, address: Address, ask: Ask) -> Result<usize, String> {
         let key = (self.key(&address), ask);
         if let Some(&index) = self.known.get(&key) {
-            self.met_again = true;
+            self.has_repeats = true;
             return Ok(index);
         }
         let index =
@@ -281,7 +279,7 @@ impl<'t> Walk<'t> {
         Ok(index)
     }
 
-    /// What is equal for addresses that mean the same: a local name has no case.
+    /// The key of an address: local names are compared without case.
     fn key(&self, address: &Address) -> Address {
         if self.tables.router.is_local(address.domain()) {
             address.with_local(&lower(address.local()))
@@ -292,50 +290,49 @@ impl<'t> Walk<'t> {
 
     fn finals(&self) -> Result<Expansion, String> {
         let mut seen = HashSet::new();
-        let (mut finals, mut is_known, mut asked) = (Vec::new(), false, Vec::new());
+        let (mut finals, mut is_known, mut undecided) = (Vec::new(), false, Vec::new());
         let is_broken = self.broken_cycles()?;
         for (at, node) in self.nodes.iter().enumerate() {
             let action = match (node.end, &node.action) {
                 (NodeEnd::None, _) if !is_broken.get(at).is_some_and(|is_broken| *is_broken) => continue,
-                // A user's own `.forward` that leads back to him.
+                // A user's own `.forward` that leads back to the user.
                 (NodeEnd::None, _) if at == 0 && self.user.is_some() => &Action::Direct,
                 (_, action) => action,
             };
-            // One mailbox gets one copy, and so does a list, whatever the details are.
-            let (who, what) = match action {
+            // A mailbox or a list gets one copy, whatever the details are.
+            let key = match action {
                 Action::Direct => (self.key(&node.address), &Action::Deliver),
                 Action::Expand => (self.tables.list(&node.address), action),
                 _ => (self.key(&node.address), action),
             };
-            if seen.insert((who, what)) {
+            if seen.insert(key) {
                 finals.push(Recipient { action: action.clone(), ..Recipient::new(node.address.clone()) });
                 is_known |= matches!(node.end, NodeEnd::Final | NodeEnd::None);
                 if node.end == NodeEnd::Local {
-                    asked.push(&node.address);
+                    undecided.push(&node.address);
                 }
             }
         }
-        // One who exists is enough: the others fail by themselves, later.
-        let mut asked = asked.into_iter();
-        while let Some(address) = asked.next().filter(|_| !is_known) {
-            is_known = self.tables.is_user(address)?;
+        // One existing recipient is enough: the others fail later, each for itself.
+        for address in undecided {
+            is_known = is_known || self.tables.is_user(address)?;
         }
         if is_known {
             return Ok(self.refusal(&finals).unwrap_or(Expansion::Finals(finals)));
         }
-        let mut met = self.nodes.iter().map(|node| &node.address);
-        match met.find(|address| lower(address.local()) == POSTMASTER) {
-            // It always exists, wherever it leads.
+        let mut visited = self.nodes.iter().map(|node| &node.address);
+        match visited.find(|address| lower(address.local()) == POSTMASTER) {
+            // The postmaster always exists.
             Some(postmaster) => Ok(Expansion::Finals(vec![Recipient::new(postmaster.clone())])),
             None if !finals.is_empty() => Ok(Expansion::Unknown),
             None => Err(self.describe_loop()),
         }
     }
 
-    /// Where a ring is broken: at an alias that leads back to itself and is a user too. Empty
-    /// where there is no ring.
+    /// For each node, whether a cycle is broken there: at an alias that leads back to itself and is
+    /// a user too. Empty if there is no cycle.
     fn broken_cycles(&self) -> Result<Vec<bool>, String> {
-        if !self.met_again {
+        if !self.has_repeats {
             return Ok(Vec::new());
         }
         let edges: Vec<Vec<usize>> = self.nodes.iter().map(|node| node.members.clone()).collect();
@@ -346,7 +343,7 @@ impl<'t> Walk<'t> {
         Ok(is_broken)
     }
 
-    /// The answer if every one of the recipients is refused.
+    /// The answer if all recipients are rejected.
     fn refusal(&self, finals: &[Recipient]) -> Option<Expansion> {
         let router = self.tables.router;
         let routes = finals.iter().all(|a| !router.is_local(a.address.domain())).then(|| router.routes.current())?;
@@ -361,7 +358,7 @@ impl<'t> Walk<'t> {
         finals.iter().all(|to| refused(&routes, &to.address).is_some()).then_some(first)
     }
 
-    /// The ring that everything ends in, for people.
+    /// The cycle in which all members end, for the log.
     fn describe_loop(&self) -> String {
         const SHOWN: usize = 10;
         let (mut path, mut at, mut seen) = (Vec::new(), 0, HashSet::new());

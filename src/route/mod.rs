@@ -1,15 +1,20 @@
-//! Where an address goes, and why.
+//! Routing: the recipients that an address stands for, and where each of them is delivered.
 //!
-//! [`Router::expand`] says which final recipients an address stands for; it is
-//! asked once, before the message is accepted. [`Router::route`] says where one
-//! of them goes now; it is asked before every attempt and expands nothing, so a
-//! change of an alias does not touch what is already accepted. Both answer from
-//! the same tables, which follow their files.
+//! - `cache`: expansions that took long
+//! - `cycles`: aliases that lead back to themselves
+//! - `expand`: from an address to its final recipients
+//! - `routes`: the routes table
+//! - `virtual_table`: the virtual table
+//! - `warnings`: mistakes in the tables that are no errors
 //!
-//! Nothing fails here: that a table or the system cannot be asked is an answer
-//! too, `Temporary`, and means later. Every expansion ends, whatever is in the
-//! tables. Does not ask the DNS, does not open a mailbox, does not decide who may
-//! relay: the session does, with [`Router::place`].
+//! [`Router::expand`] returns the final recipients of an address; it is called once, before the
+//! message is accepted. [`Router::route`] returns the route of a final recipient; it is called
+//! before every attempt and expands nothing, so that a changed alias does not affect accepted mail.
+//! Both use the same tables, which follow changes of their files.
+//!
+//! There are no errors: if a table or the system cannot be asked, the answer is `Temporary`. Every
+//! expansion ends, whatever the tables contain. The router makes no DNS look-ups, opens no
+//! mailboxes and does not decide who may relay: the session does, with [`Router::place`].
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -39,22 +44,22 @@ mod routes;
 mod virtual_table;
 mod warnings;
 
-/// All that decides where mail goes: one for all threads.
+/// All tables that decide where mail goes, shared by all threads.
 #[derive(Debug)]
 pub struct Router {
     domains: Arc<HashSet<Box<str>>>,
-    /// The local domain of names without one.
+    /// The local domain of addresses without a domain.
     first_domain: Box<str>,
     relay_domains: HashSet<Box<str>>,
     subaddress: Option<char>,
     /// The postmaster of the first local domain.
     own_postmaster: Address,
-    /// Who gets the postmaster's mail; always one.
+    /// The recipient of mail for the postmaster; always one.
     postmaster: [Member; 1],
-    /// Where the postmaster's mail is kept if nobody gets it.
+    /// The mailbox for the postmaster's mail if it has no other recipient.
     last_resort: PathBuf,
     smarthosts: Vec<HostPort>,
-    /// Whether the routes table alone leads out.
+    /// Whether mail leaves this host by the routes table only.
     local_only: bool,
     aliases: Watched<Aliases>,
     virtual_table: Watched<VirtualTable>,
@@ -63,76 +68,76 @@ pub struct Router {
     cache: ExpansionCache,
 }
 
-/// Whose an address is, going by its domain.
+/// The class of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// In a local domain.
+    /// A local domain.
     Local,
-    /// In a domain for which anyone may send mail here (`relay.domains`).
+    /// A domain for which every client may send mail here (`relay.domains`).
     Relay,
-    /// Anywhere else.
+    /// Any other domain.
     Elsewhere,
 }
 
-/// What an address stands for.
+/// The expansion of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expansion {
-    /// The final recipients, at least one, none twice. Where an alias has several
-    /// members, a local one that does not exist is among them, so that its
-    /// delivery fails and the sender is told.
+    /// The final recipients, at least one, without duplicates. If an alias has several members,
+    /// a local one that does not exist is among them: its delivery fails and the sender gets a
+    /// report.
     Finals(Vec<Recipient>),
-    /// Nobody here: 550 5.1.1.
+    /// The address does not exist: 550 5.1.1.
     Unknown,
-    /// The routes table refuses all of it, with this status and text.
+    /// The routes table rejects all recipients, with this status and text.
     Refused(Status, String),
-    /// It cannot be said now, and why: 451.
+    /// The expansion is not known now, and the reason: 451.
     Temporary(String),
 }
 
-/// What an alias stands for that is expanded at the delivery.
+/// An alias that is expanded at delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
-    /// The name of the alias, whatever detail the address has.
+    /// The name of the alias, without a detail of the address.
     pub name: Box<str>,
-    /// Its members, lists not yet read.
+    /// The members; included lists are not read yet.
     pub members: Vec<Member>,
-    /// The sender of what it passes on, if it has an owner.
+    /// The sender of the messages that it forwards, if the alias has an owner.
     pub owner: Option<Address>,
 }
 
-/// Where one final recipient goes.
+/// The route of a final recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// Into this mailbox.
+    /// Delivery into a mailbox.
     Mailbox(Mailbox),
-    /// To this command, with somebody's rights.
+    /// Delivery to a command with the rights of an owner.
     Command(Box<str>, Owner),
-    /// To whom the alias of this name stands for, which is to be found out.
+    /// Expansion of an alias at delivery.
     List,
-    /// To other hosts.
+    /// Delivery to other hosts.
     Remote(HostTarget),
-    /// Nobody here (any more).
+    /// The recipient does not exist (any more).
     Unknown,
-    /// The routes table refuses it, with this status (class 5) and text.
+    /// The routes table rejects the recipient, with this status (class 5) and text.
     Refused(Status, String),
-    /// Not now: a status (class 4), and why.
+    /// The route is not known now: a status (class 4) and the reason.
     Temporary(Status, String),
 }
 
-/// What the status of a route is that cannot be told.
+/// The status if a table or the system cannot be asked.
 const TEMPORARY: Status = Status(4, 3, 0);
 
 impl Router {
-    /// Who is told of what has no sender to tell.
+    /// The recipient of reports about messages without a sender.
     pub fn postmaster(&self) -> &Address {
         &self.own_postmaster
     }
 
-    /// Reads all tables. Logs a warning if nobody gets root's mail, or the postmaster's, and
-    /// if the aliases have no effect.
+    /// Reads all tables. Logs a warning if mail for root or the postmaster has no recipient, or if
+    /// the aliases have no effect.
     ///
     /// # Errors
-    /// All that is wrong in any of them.
+    /// All errors in the tables.
     pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         match Self::begin(config, rights) {
             (Some(router), errors) if errors.is_empty() => Ok(router),
@@ -140,8 +145,8 @@ impl Router {
         }
     }
 
-    /// Reads all tables as far as they can be read, and all that is wrong in them; the mail of
-    /// whom that is about waits. `None` where an error is the configuration's own.
+    /// Reads all tables as far as possible, and returns all errors. Mail for recipients that are
+    /// affected by an error waits. `None` if an error is one of the configuration itself.
     pub fn begin(config: &Config, rights: &Rights) -> (Option<Self>, Vec<ConfigError>) {
         let local = &config.local;
         let domains: Arc<HashSet<Box<str>>> = Arc::new(local.domains.iter().map(|d| d.as_str().into()).collect());
@@ -152,12 +157,12 @@ impl Router {
         let (for_virtual, for_routes) = (is_local(), is_local());
         let (aliases, mut errors) = Watched::begin(&local.aliases, Aliases::read, Aliases::lost);
         let read_virtual = move |file: &Path, text: &str| VirtualTable::read(file, text, &for_virtual);
-        let (virtual_table, more) = Watched::begin(&local.virtual_table, read_virtual, VirtualTable::lost);
+        let (virtual_table, more) = Watched::begin(&local.virtual_table, read_virtual, VirtualTable::unreadable);
         errors.extend(more);
         let (users, more) = Users::begin(local, rights);
         errors.extend(more);
         let read_routes = move |file: &Path, text: &str| Routes::read(file, text, &for_routes);
-        let (routes, more) = Watched::begin(&config.remote.routes, read_routes, Routes::lost);
+        let (routes, more) = Watched::begin(&config.remote.routes, read_routes, Routes::unreadable);
         errors.extend(more);
         let postmaster = keep(&mut errors, read_postmaster(&local.postmaster));
         let first_domain: Box<str> = config.own_domain().into();
@@ -186,19 +191,19 @@ impl Router {
         (Some(router), errors)
     }
 
-    /// Where mailboxes of the server's own are.
+    /// The directories of mailboxes that belong to the server itself.
     pub fn mailbox_roots(&self) -> Vec<PathBuf> {
         self.users.roots()
     }
 
-    /// The address with a domain: the first local one, if it had none.
+    /// The address with a domain: the first local one if it has none.
     #[must_use]
     pub fn qualify(&self, address: &Address) -> Address {
         self.qualified(address).into_owned()
     }
 
-    /// Whose an address at `domain` is. A name without domain is local; a literal
-    /// is, if the configuration lists it.
+    /// The class of a domain. An empty domain is local, and so is an address literal that the
+    /// configuration lists.
     pub fn place(&self, domain: &str) -> Place {
         if domain.is_empty() || self.is_local(domain) {
             Place::Local
@@ -209,26 +214,24 @@ impl Router {
         }
     }
 
-    /// The final recipients that an address stands for: one answer for RCPT, VRFY
-    /// and reports. The virtual table comes first, then aliases, then users; then
-    /// all again without the detail; then the whole domain's entry; the postmaster
-    /// always exists (RFC 5321 4.5.1).
+    /// The final recipients of an address, for RCPT, VRFY and reports. The virtual table comes
+    /// first, then aliases, then users; then all again without the detail; then the entry for the
+    /// whole domain. The postmaster always exists (RFC 5321 4.5.1).
     pub fn expand(&self, address: &Address) -> Expansion {
         let address = self.qualified(address);
-        self.cache.of(self, &address, || expand::expand(self, &address))
+        self.cache.get(self, &address, || expand::expand(self, &address))
     }
 
-    /// The final recipients that the members of a list or of a `.forward` stand for, by
-    /// the rules of the address whose it is. `user` is the one whose `.forward` it is:
-    /// what it names besides addresses is done with his rights.
+    /// The final recipients of the members of a list or a `.forward`, which belongs to the address
+    /// `own`. `user` is set for a user's `.forward`: its commands and files need the user's rights.
     pub fn expand_members(&self, own: &Address, members: &[Member], user: Option<&str>) -> Expansion {
         expand::expand_members(self, &self.qualified(own), members, user)
     }
 
-    /// What the alias of a final recipient stands for; `None` where there is none any more.
+    /// The alias of a final recipient; `None` if it does not exist any more.
     ///
     /// # Errors
-    /// What is wrong in the aliases, where that cannot be told.
+    /// The error in the aliases file, if it affects this alias.
     pub fn list(&self, address: &Address) -> Result<Option<List>, String> {
         let (address, aliases) = (self.qualified(address), self.aliases.current());
         let name = lower(address.local());
@@ -241,47 +244,61 @@ impl Router {
         Ok(None)
     }
 
-    /// The name of that alias.
+    /// The name of the alias of a final recipient.
     pub fn list_name(&self, address: &Address) -> Option<Box<str>> {
         self.alias_of(&self.aliases.current(), address)
     }
 
-    /// The alias of an address, with or without the detail.
+    /// The name of the alias of an address, with or without the detail.
     fn alias_of(&self, aliases: &Aliases, address: &Address) -> Option<Box<str>> {
         let name = lower(address.local());
         let names = [Some(&*name), self.without_detail(&name)].into_iter().flatten();
         names.map(Box::<str>::from).find(|name| aliases.find(name).is_ok_and(|found| found.is_some()))
     }
 
-    /// The user's name in a local address, for what is counted by user.
+    /// The user name in a local address, for counts by user.
     pub fn base<'a>(&self, address: &'a Address) -> &'a str {
         self.without_detail(address.local()).unwrap_or(address.local())
     }
 
-    /// Where one final recipient goes now, by what is to be done for him. Never expands.
+    /// The route of a final recipient, by its action. Never expands.
     pub fn route_of(&self, recipient: &Recipient) -> Route {
-        let owned = |user: Option<&str>, route: &dyn Fn(Owner) -> Route| match user.map(|name| self.users.account(name))
-        {
-            None => route(Owner::Server),
-            // As for a mailbox.
-            Some(Ok(Some(account))) if account.uid == 0 => {
-                Route::Temporary(TEMPORARY, "it would need root's rights".to_owned())
-            }
-            Some(Ok(Some(account))) => route(Owner::User(account)),
-            Some(Ok(None)) => Route::Unknown,
-            Some(Err(why)) => Route::Temporary(TEMPORARY, why),
-        };
         match &recipient.action {
             Action::Deliver | Action::Direct => self.route(&recipient.address),
             Action::Expand => Route::List,
-            Action::Run { command, user } => owned(user.as_deref(), &|owner| Route::Command(command.clone(), owner)),
-            Action::Append { file, user } => owned(user.as_deref(), &|owner| {
-                Route::Mailbox(Mailbox { path: PathBuf::from(&**file), is_mbox: !file.ends_with('/'), owner })
-            }),
+            Action::Run { command, user } => match self.owner(user.as_deref()) {
+                Ok(owner) => Route::Command(command.clone(), owner),
+                Err(route) => *route,
+            },
+            Action::Append { file, user } => match self.owner(user.as_deref()) {
+                Ok(owner) => {
+                    let is_mbox = !file.ends_with('/');
+                    Route::Mailbox(Mailbox { path: PathBuf::from(&**file), is_mbox, owner })
+                }
+                Err(route) => *route,
+            },
         }
     }
 
-    /// What stands after the user's name in a local address, and the character between.
+    /// The owner whose rights a command or a file needs: a user, or the server.
+    ///
+    /// # Errors
+    /// The route in place of theirs, if the user cannot be the owner.
+    fn owner(&self, user: Option<&str>) -> Result<Owner, Box<Route>> {
+        let Some(name) = user else { return Ok(Owner::Server) };
+        match self.users.account(name) {
+            // As for a mailbox of root's.
+            Ok(Some(account)) if account.uid == 0 => {
+                let why = "it would need root's rights".to_owned();
+                Err(Box::new(Route::Temporary(TEMPORARY, why)))
+            }
+            Ok(Some(account)) => Ok(Owner::User(account)),
+            Ok(None) => Err(Box::new(Route::Unknown)),
+            Err(why) => Err(Box::new(Route::Temporary(TEMPORARY, why))),
+        }
+    }
+
+    /// The detail in a local address, after the separator.
     pub fn extension(&self, address: &Address) -> Option<(char, Box<str>)> {
         let (name, domain, mark) = (lower(address.local()), address.domain(), self.subaddress?);
         let (base, extension) = name.split_once(mark)?;
@@ -289,7 +306,7 @@ impl Router {
         (!is_whole && !base.is_empty() && !extension.is_empty()).then(|| (mark, extension.into()))
     }
 
-    /// Where the message of one address goes now. Never expands.
+    /// The route of an address. Never expands.
     pub fn route(&self, address: &Address) -> Route {
         let address = self.qualified(address);
         if !self.is_local(address.domain()) {
@@ -310,7 +327,7 @@ impl Router {
         Route::Mailbox(Mailbox { path: self.last_resort.clone(), is_mbox: false, owner: Owner::Server })
     }
 
-    /// Whether the configuration sends mail to a host by this name or address.
+    /// Whether the configuration sends mail to a host of this name or address.
     pub fn names_host(&self, host: &str) -> bool {
         let is_it = |named: &HostPort| match named.host.parse::<IpAddr>() {
             Ok(address) => address.to_canonical().to_string() == host,
@@ -334,7 +351,7 @@ impl Router {
         }
     }
 
-    /// The mailbox of a user, with or without a detail in the name.
+    /// The mailbox of a user, with or without the detail in the name.
     fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
         match (self.users.mailbox(name, domain)?, self.without_detail(name)) {
             (None, Some(base)) => self.users.mailbox(base, domain),
@@ -350,7 +367,7 @@ impl Router {
     fn qualified<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
         match address.domain() {
             "" => Cow::Owned(address.at(&self.first_domain)),
-            // Where nothing is local that is a way to say no domain.
+            // Without local domains `localhost` stands for no domain.
             "localhost" if self.domains.is_empty() => Cow::Owned(address.at(&self.first_domain)),
             _ => Cow::Borrowed(address),
         }
@@ -383,11 +400,11 @@ impl Route {
 const POSTMASTER: &str = "postmaster";
 const ROOT: &str = "root";
 
-/// Where nothing but the routes table leads out.
+/// The reply where mail leaves this host by the routes table only.
 const NO_WAY_OUT: &str = "No mail leaves this host";
 const LOCAL_ONLY: Status = Status(5, 4, 4);
 
-/// Where an address goes that no table says anything of: as RFC 5321 5.1 has it.
+/// The route of an address that no table mentions (RFC 5321 5.1).
 fn direct(address: &Address, port: u16) -> Route {
     match address.literal() {
         Some(ip) if !dns::is_usable(ip) => Route::Refused(Status(5, 1, 2), "That is no host's address".into()),

@@ -1,17 +1,17 @@
-//! The routes table: how to reach domains that are not local.
+//! The routes table: how domains that are not local are reached.
 //!
-//! A line is a domain and where its mail goes:
+//! A line is a domain and its target:
 //!
 //! ```text
 //! example.org      mail.example.net:2525    a host, port 25 if none is named; [2001:db8::1]:25
 //! .example.org     mx:example.net           the mail exchangers of another domain; mx:domain:port
 //! bank.example     smtps://mail.bank.example   TLS from the first octet; smtp+starttls:// by STARTTLS
-//! dead.example     error:5.1.2 closed       refused; a status of class 4 keeps the mail waiting
+//! dead.example     error:5.1.2 closed       rejected; with a status of class 4 the mail waits
 //! *                mx::2525                 the domain's own mail exchangers, at another port
 //! ```
 //!
-//! An exact domain wins over the longest `.domain` that it lies in, that over `*`.
-//! A name that follows nothing of this is an error with line and column.
+//! An exact domain precedes the longest `.domain` that contains it, which precedes `*`. Any other
+//! text is an error with line and column.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -23,13 +23,13 @@ use crate::config::{ConfigError, HostPort};
 use crate::destination::SMTP_PORT;
 use crate::reply::Status;
 
-/// What a routes table says.
+/// The lines of a routes table.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    /// By the key as it is written, in lower case: `domain`, `.domain` or `*`.
+    /// Targets by key in lower case: `domain`, `.domain` or `*`.
     rows: HashMap<Box<str>, Row>,
-    /// What holds for all domains where the file could not be read at all.
-    lost: Option<RouteTarget>,
+    /// The target of all domains if the file cannot be read.
+    unreadable: Option<RouteTarget>,
 }
 
 #[derive(Debug)]
@@ -38,20 +38,20 @@ struct Row {
     target: RouteTarget,
 }
 
-/// Where the mail of a domain goes.
+/// The target of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RouteTarget {
-    /// To this host.
+    /// A host.
     Host(HostPort),
-    /// To the mail exchangers of a domain, `None` for those of the recipient's own.
+    /// The mail exchangers of a domain; `None` stands for the recipient's own domain.
     Mx { domain: Option<Box<str>>, port: u16 },
-    /// Nowhere: never (class 5), or not now (class 4).
+    /// None: rejected (class 5) or deferred (class 4), with a text.
     Error(Status, Box<str>),
 }
 
 impl Routes {
-    /// Reads the text of a routes table as far as it can be read, and all that is wrong with
-    /// it, in the order of the file. The mail of a domain whose line is wrong waits.
+    /// Reads the text of a routes table as far as possible, and returns all errors in the order of
+    /// the file. Mail for the domain of an erroneous line waits.
     pub(super) fn read(file: &Path, text: &str, is_local: impl Fn(&str) -> bool) -> (Self, Vec<ConfigError>) {
         let (mut routes, mut errors) = (Self::default(), Vec::new());
         for line in lines(text) {
@@ -69,24 +69,24 @@ impl Routes {
         (routes, errors)
     }
 
-    /// The routes of a file that cannot be read: all mail for elsewhere waits.
-    pub(super) fn lost(why: &ConfigError) -> Self {
-        Self { lost: Some(waiting(why)), ..Self::default() }
+    /// The table of a file that cannot be read: all mail for other hosts waits.
+    pub(super) fn unreadable(why: &ConfigError) -> Self {
+        Self { unreadable: Some(waiting(why)), ..Self::default() }
     }
 
-    /// Where the mail of a domain, in lower case, goes; `None` if no line says.
+    /// The target of a domain in lower case; `None` if there is no line for it.
     pub(super) fn find(&self, domain: &str) -> Option<&RouteTarget> {
-        if self.lost.is_some() {
-            return self.lost.as_ref();
+        if self.unreadable.is_some() {
+            return self.unreadable.as_ref();
         }
-        // A literal has dots too, but lies in no domain.
+        // An address literal contains dots, but is in no domain.
         let dots = if domain.starts_with('[') { "" } else { domain };
         let above = dots.match_indices('.').map(|(at, _)| &domain[at..]);
         let mut keys = [domain].into_iter().chain(above).chain(["*"]);
         keys.find_map(|key| self.rows.get(key)).map(|row| &row.target)
     }
 
-    /// The hosts that it names.
+    /// The hosts in the table.
     pub(super) fn hosts(&self) -> impl Iterator<Item = &HostPort> {
         self.rows.values().filter_map(|row| match &row.target {
             RouteTarget::Host(host) => Some(host),
@@ -94,7 +94,7 @@ impl Routes {
         })
     }
 
-    /// Has the mail of a line's domain wait, unless a line before says where it goes.
+    /// Lets mail for the domain of a line wait, unless an earlier line has a target for it.
     fn wait(&mut self, line: Line<'_>, key: &str, error: &ConfigError) {
         if let Ok(name) = read_key(key) {
             self.rows.entry(name).or_insert_with(|| Row { line: line.number, target: waiting(error) });
@@ -114,7 +114,7 @@ impl Routes {
     }
 }
 
-/// Not now, since a line is wrong.
+/// The target of an erroneous line.
 fn waiting(error: &ConfigError) -> RouteTarget {
     RouteTarget::Error(Status(4, 3, 5), error.to_string().into())
 }
@@ -159,7 +159,7 @@ fn read_exchanger(text: &str) -> Result<RouteTarget, String> {
     Ok(RouteTarget::Mx { domain, port: port? })
 }
 
-/// A status and a text that other hosts can be told.
+/// A status, and a text that can be sent to clients.
 fn read_error(text: &str) -> Result<RouteTarget, String> {
     match Status::read(text.trim_start()) {
         Some((status @ Status(4 | 5, ..), "")) => Ok(RouteTarget::Error(status, "no mail goes to this domain".into())),

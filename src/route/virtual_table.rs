@@ -1,37 +1,37 @@
-//! The virtual table: whole addresses, or all of a domain, to addresses.
+//! The virtual table: from an address, or all addresses of a domain, to other addresses.
 //!
-//! An entry is `address  value, value` or `@domain  value, value`; comments,
-//! quotes and continuation lines are those of the aliases file. Only a local
-//! domain's mail is looked up here: reading warns of a key that has no effect.
+//! An entry is `address  value, value` or `@domain  value, value`; comments, quotes and
+//! continuation lines are those of the aliases file. Only addresses in local domains are looked
+//! up: for other keys a warning is logged.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
+use std::collections::hash_map::Entry as MapEntry;
 use std::path::Path;
 
 use crate::address::parse_domain;
 use crate::aliases::{Member, Separator, address, entries, members};
 use crate::config::ConfigError;
 
-/// What a virtual table says.
+/// The entries of a virtual table.
 #[derive(Debug, Default)]
 pub(super) struct VirtualTable {
-    /// By domain and local part, both in lower case; an empty local part stands for all.
+    /// Entries by domain and local part, both in lower case; an empty local part stands for all.
     domains: HashMap<Box<str>, HashMap<Box<str>, Row>>,
-    /// Why there is no table, if the file could not be read at all.
-    lost: Option<ConfigError>,
+    /// The error, if the file cannot be read.
+    unreadable: Option<ConfigError>,
 }
 
 #[derive(Debug)]
 struct Row {
     line: usize,
     members: Vec<Member>,
-    /// What is wrong with it, if it cannot be followed.
+    /// The error, if the entry cannot be followed.
     broken: Option<Box<ConfigError>>,
 }
 
 impl VirtualTable {
-    /// Reads the text of a virtual table as far as it can be read, and all that is wrong
-    /// with it, in the order of the file.
+    /// Reads the text of a virtual table as far as possible, and returns all errors in the order of
+    /// the file.
     pub(super) fn read(file: &Path, text: &str, is_local: impl Fn(&str) -> bool) -> (Self, Vec<ConfigError>) {
         let (mut table, mut errors) = (Self::default(), Vec::new());
         for entry in entries(file, text, Separator::Blank, &mut errors) {
@@ -54,11 +54,11 @@ impl VirtualTable {
                 ::log::warn!("{}", entry.line.error(file, entry.key, what));
             }
             match table.domains.entry(domain).or_default().entry(local) {
-                Slot::Occupied(first) => {
+                MapEntry::Occupied(first) => {
                     let what = format!("{} is already on line {}", entry.key, first.get().line);
                     errors.push(entry.line.error(file, entry.key, what));
                 }
-                Slot::Vacant(slot) => {
+                MapEntry::Vacant(slot) => {
                     slot.insert(Row { line: entry.line.number, members, broken: broken.map(Box::new) });
                 }
             }
@@ -68,23 +68,23 @@ impl VirtualTable {
     }
 
     /// The table of a file that cannot be read.
-    pub(super) fn lost(why: &ConfigError) -> Self {
-        Self { lost: Some(why.clone()), ..Self::default() }
+    pub(super) fn unreadable(why: &ConfigError) -> Self {
+        Self { unreadable: Some(why.clone()), ..Self::default() }
     }
 
-    /// What a whole address stands for, both parts in lower case.
+    /// The members of an address, both parts in lower case.
     ///
     /// # Errors
-    /// What is wrong in the file, where that cannot be told.
+    /// The error in the file, if it affects this address.
     pub(super) fn find(&self, local: &str, domain: &str) -> Result<Option<&[Member]>, &ConfigError> {
-        if let Some(why) = &self.lost {
+        if let Some(why) = &self.unreadable {
             return Err(why);
         }
         let row = self.domains.get(domain).and_then(|rows| rows.get(local));
         row.map(|row| row.broken.as_deref().map_or(Ok(row.members.as_slice()), Err)).transpose()
     }
 
-    /// What all of a domain stands for that nothing else is known of.
+    /// The members for the addresses of a domain that are otherwise unknown.
     ///
     /// # Errors
     /// As [`VirtualTable::find`].

@@ -1,5 +1,5 @@
-//! What the tables say that cannot be meant: mail for root and the postmaster that nobody
-//! gets, and mail for users of the system who are no persons.
+//! Warnings about tables: mail for root or the postmaster that has no reader, and aliases
+//! without effect.
 
 use crate::aliases::Member;
 use crate::config::ConfigError;
@@ -10,7 +10,7 @@ use crate::users::{Mailbox, Owner};
 use super::{Expansion, POSTMASTER, ROOT, Route, Router};
 
 impl Router {
-    /// Warns of aliases without effect and of an alias of root that leads to nobody.
+    /// Warns of aliases without effect, and of an alias of root that leads to no recipient.
     pub(super) fn warn_of_aliases(&self) {
         let aliases = self.aliases.current();
         if self.domains.is_empty() && !aliases.is_empty() {
@@ -33,7 +33,7 @@ impl Router {
         }
     }
 
-    /// Warns of mail for root and the postmaster that is kept where nobody looks.
+    /// Warns of mail for root and the postmaster that is kept in the mailbox of last resort.
     pub(super) fn warn_of_last_resort(&self) {
         let is_kept = |name: &str| match self.expand(&self.own_postmaster.with_local(name)) {
             Expansion::Finals(finals) => finals.iter().any(|to| self.route_of(to) == self.last_resort()),
@@ -73,7 +73,7 @@ impl Router {
         }
     }
 
-    /// Whether mail for a user of the system goes into his own home, whatever else it does.
+    /// Whether mail for a user of the system is delivered into the user's home directory.
     pub fn keeps_mail_at_home(&self, person: &User) -> bool {
         let is_at_home = |to: &Recipient| match self.route(&to.address) {
             Route::Mailbox(Mailbox { owner: Owner::User(account), path, .. }) => {
@@ -87,7 +87,7 @@ impl Router {
         }
     }
 
-    /// Places of the users file that look as if something were to be filled in.
+    /// Mailboxes in the users file that contain a placeholder.
     pub fn unfilled_mailboxes(&self) -> Vec<ConfigError> {
         self.users.unfilled()
     }

@@ -1,9 +1,9 @@
-//! Mail for this host: whom an address stands for.
+//! Addresses in local domains, and their final recipients.
 
 use super::*;
 
 #[test]
-fn users_and_who_is_none() {
+fn users_and_names_that_are_no_users() {
     let site = Site::new("users");
     let router = site.open();
     for (given, finals, routed) in [
@@ -34,7 +34,7 @@ fn users_and_who_is_none() {
 }
 
 #[test]
-fn a_detail_is_nothing_special_where_none_is_configured() {
+fn without_a_separator_there_are_no_details() {
     let site = Site::new("no-detail");
     let mut config = site.config();
     config.local.subaddress = None;
@@ -67,7 +67,7 @@ fn the_more_exact_table_wins() {
             ("mary+x@second", "mary+x@second"),
             ("bob+x@second", "detail@x.org"),
             ("bob+y@second", "bob+y@second"),
-            // The whole name is asked for everywhere before its part is.
+            // The whole name comes first in every table.
             ("ann+lists@razorback", "ann+lists@razorback"),
             ("ann+other@razorback", "ann@x.org"),
             ("SALES+EU@razorback", "eu@x.org"),
@@ -75,14 +75,14 @@ fn the_more_exact_table_wins() {
             ("elvis@second", "catch@x.org"),
             ("postmaster@second", "catch@x.org"),
             ("elvis@razorback", "unknown"),
-            // A key that is not local has no effect.
+            // A key in another domain has no effect.
             ("jon@nowhere.example", "jon@nowhere.example"),
         ],
     );
 }
 
 #[test]
-fn an_alias_that_comes_back_to_a_user_is_that_user() {
+fn an_alias_that_leads_back_to_a_user_is_that_user() {
     let site = Site::new("self");
     site.write(
         "aliases",
@@ -100,7 +100,7 @@ fn an_alias_that_comes_back_to_a_user_is_that_user() {
             ("list@razorback", "mary@razorback jon@y.org"),
             ("both@razorback", "jon@razorback jon@x.org"),
             ("backslash@razorback", "jon@razorback nosuch@razorback elvis@x.org"),
-            // In the ring only by a way that the walk takes second.
+            // The cycle is reached only by the second path of the walk.
             ("v@razorback", "mary2@razorback q@x.org"),
             ("elvis@razorback", "unknown"),
             ("half@razorback", "half@razorback jon@x.org"),
@@ -112,7 +112,7 @@ fn an_alias_that_comes_back_to_a_user_is_that_user() {
 }
 
 #[test]
-fn rings_through_several_tables_end_and_are_said() {
+fn cycles_through_several_tables_end_and_are_described() {
     let site = Site::new("rings");
     site.write("aliases", "a: b@second\nb: a@razorback\nd: d+x\nc: a, jon\n");
     site.write("virtual", "e@second f@second\nf@second e@second\n");
@@ -128,7 +128,7 @@ fn rings_through_several_tables_end_and_are_said() {
 }
 
 #[test]
-fn what_is_named_twice_is_delivered_once() {
+fn a_recipient_named_twice_gets_one_copy() {
     let site = Site::new("twice");
     site.write(
         "aliases",
@@ -138,7 +138,7 @@ fn what_is_named_twice_is_delivered_once() {
 }
 
 #[test]
-fn unknown_members_fail_later_unless_there_is_nobody_else() {
+fn unknown_members_fail_later_if_another_member_exists() {
     let site = Site::new("unknown");
     site.write("aliases", "some: nosuch, jon\nnone: nosuch, nobody@second\nfar: nosuch, x@x.org\n");
     check(
@@ -151,7 +151,7 @@ fn unknown_members_fail_later_unless_there_is_nobody_else() {
     );
 }
 
-/// An expansion with what is done for each.
+/// An expansion with the action for each recipient.
 fn actions(expansion: Expansion) -> Vec<String> {
     let Expansion::Finals(finals) = expansion else { return vec![format!("{expansion:?}")] };
     let user = |user: Option<Box<str>>| user.map(|user| format!(" as {user}")).unwrap_or_default();
@@ -166,7 +166,7 @@ fn actions(expansion: Expansion) -> Vec<String> {
 }
 
 #[test]
-fn an_alias_may_stand_for_more_than_addresses() {
+fn an_alias_may_have_commands_files_and_lists() {
     let site = Site::new("actions");
     site.write(
         "aliases",
@@ -202,7 +202,7 @@ fn an_alias_may_stand_for_more_than_addresses() {
 }
 
 #[test]
-fn what_a_users_own_file_names_is_done_as_that_user() {
+fn commands_and_files_of_a_forward_need_the_users_rights() {
     let site = Site::new("own");
     site.write("aliases", "friends: jon, mary\nlog: /x\n");
     let router = site.open();
@@ -230,7 +230,7 @@ fn the_virtual_table_has_addresses_only() {
 }
 
 #[test]
-fn long_chains_need_no_stack_and_everything_is_bounded() {
+fn long_chains_need_no_stack_and_expansions_are_bounded() {
     let site = Site::new("bounds");
     let chain: String = (0..1000).map(|n| format!("n{n}: n{}\n", n + 1)).collect();
     let many = |n: usize| (0..n).map(|n| format!("u{n}@x.org")).collect::<Vec<_>>().join(",\n ");
@@ -241,10 +241,10 @@ fn long_chains_need_no_stack_and_everything_is_bounded() {
     check(&router, &[("more", "unsure: more@razorback stands for more than 10000 addresses")]);
 }
 
-/// A question about a user may go to another process, and a client may have a large alias
-/// expanded again and again.
+/// A look-up of a user may need another process, and a client may have a large alias expanded
+/// repeatedly.
 #[test]
-fn a_large_alias_asks_about_few_users() {
+fn a_large_alias_looks_up_few_users() {
     use crate::users::tests::LOOKED_UP;
     let site = Site::new("large");
     let list = |member: &dyn Fn(usize) -> String| (0..5000).map(member).collect::<Vec<_>>().join(", ");
@@ -300,7 +300,7 @@ fn the_postmaster_always_exists() {
     .enumerate()
     {
         let site = Site::new(&format!("postmaster-{at}"));
-        // One ring is an error of the file; through a domain it is not.
+        // Within one table a cycle is an error, across domains it is not.
         site.write("aliases", &aliases.replace("root: postmaster", "root: postmaster@second"));
         let mut config = site.config();
         config.local.postmaster = named.into();
@@ -311,7 +311,7 @@ fn the_postmaster_always_exists() {
 }
 
 #[test]
-fn who_writes_to_the_postmaster_too_reaches_him() {
+fn an_alias_with_the_postmaster_reaches_the_postmaster() {
     let site = Site::new("abuse");
     site.write("aliases", "abuse: jon, postmaster\nhostmaster: postmaster\n");
     check(

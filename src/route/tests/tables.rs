@@ -1,4 +1,4 @@
-//! The files behind it: followed when they change, kept when they are bad, for all threads.
+//! The tables' files: changes are followed, a bad edit keeps the old table.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn tables_follow_their_files_and_survive_a_bad_edit() {
 }
 
 #[test]
-fn every_error_of_every_table_is_given() {
+fn all_errors_of_all_tables_are_reported() {
     let site = Site::new("errors");
     site.write("aliases", "a: b\nb: a\n").write("users", "jon\n");
     site.write("virtual", "jon mary\na@second b\nA@second c\n@b..c x\na@second\n");
@@ -40,9 +40,9 @@ fn every_error_of_every_table_is_given() {
     assert_eq!(places, expected, "{errors:#?}");
 }
 
-/// What yesterday was a line of the log must not take the mail down after a restart.
+/// A line that was a logged error while running must not stop all mail after a restart.
 #[test]
-fn a_start_serves_with_what_can_be_read() {
+fn a_start_uses_the_readable_parts_of_the_tables() {
     let site = Site::new("tolerant");
     site.write("aliases", "a: b\nb: a\njon: x y\nlist: mary, x@x.org\nlist: elvis\nboss mary\nvia: jon\n");
     site.write("users", "jon::\nmary::\nann@second\nbob::m\n").write("virtual", "v@second |cat\nw@second mary\n");
@@ -87,9 +87,9 @@ fn a_start_serves_with_what_can_be_read() {
     check(&router, &[("list", "mary@razorback")]);
 }
 
-/// A table that cannot be read at all decides nothing: what it would decide waits.
+/// Mail that an unreadable table would decide about waits.
 #[test]
-fn without_a_table_its_mail_waits() {
+fn mail_waits_for_an_unreadable_table() {
     for table in ["aliases", "users", "virtual", "routes"] {
         let site = Site::new(&format!("lost-{table}"));
         let _ = fs::remove_file(site.0.join(table));

@@ -1,4 +1,4 @@
-//! Where an address goes, and why: tables in a directory of their own.
+//! Expansions and routes, with tables in a scratch directory.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use super::*;
 use crate::config::{Local, Relay, TableFile, Users as UsersSource};
 
 mod expand;
-mod leave;
+mod remote;
 mod tables;
 
-/// Tables in a scratch directory that goes when the test ends.
+/// A scratch directory for tables, removed at the end of a test.
 struct Site(PathBuf);
 
 const USERS: &str = "jon::\nmary::\nann+lists::\nbob@second::\n";
@@ -61,7 +61,7 @@ fn address(text: &str) -> Address {
     Address::parse(text).expect(text)
 }
 
-/// An expansion as text: the finals, or a word.
+/// An expansion as text: the final recipients, or a word.
 fn expand(router: &Router, text: &str) -> String {
     match router.expand(&address(text)) {
         Expansion::Finals(finals) => finals.iter().map(|to| to.address.to_string()).collect::<Vec<_>>().join(" "),

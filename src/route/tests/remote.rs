@@ -1,4 +1,4 @@
-//! Mail for other hosts: the way that it takes, and what is refused.
+//! Addresses in other domains: their routes, and rejections.
 
 use super::*;
 
@@ -45,7 +45,7 @@ fn routes_exact_then_longest_then_all() {
 }
 
 #[test]
-fn smart_hosts_take_what_no_route_takes() {
+fn smart_hosts_get_mail_that_no_route_matches() {
     let site = Site::new("smart");
     site.write("routes", "x.org mx:\n");
     let mut config = site.config();
@@ -59,7 +59,7 @@ fn smart_hosts_take_what_no_route_takes() {
 }
 
 #[test]
-fn what_the_routes_refuse_is_refused_before_it_is_accepted() {
+fn mail_that_the_routes_reject_is_rejected_at_rcpt() {
     let site = Site::new("refused");
     site.write("routes", "dead.example error:5.1.2 gone\nlater.example error:4.2.1 moving\n");
     site.write("aliases", "dead: a@dead.example\nmixed: a@dead.example, jon\n");
@@ -75,7 +75,7 @@ fn what_the_routes_refuse_is_refused_before_it_is_accepted() {
 }
 
 #[test]
-fn places() {
+fn every_domain_has_a_class() {
     let site = Site::new("places");
     let router = site.open();
     for (domain, place) in [

@@ -5,9 +5,11 @@
 //! - `disk_errors`: disk errors by name: the reply, the log line, the recovery
 //! - `faults`: full disks, missing descriptors and directories, a second daemon
 //! - `powercut`: the power fails, on ext4, xfs and btrfs
+//! - `versions`: spools that an earlier or a later version has written
 
 mod crash;
 mod damage;
 mod disk_errors;
 mod faults;
 mod powercut;
+mod versions;

@@ -1,4 +1,4 @@
-//! Entries that cannot be read: a corrupt one goes to `bad/`, one of a later version stays.
+//! Entries that cannot be read: a corrupt one is moved to `bad/`, one of a later version stays.
 
 use std::path::Path;
 

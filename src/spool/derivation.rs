@@ -1,46 +1,46 @@
-//! How an entry came of another one: what was followed on the way, and how many more
-//! recipients each of its own may lead to.
+//! The derivation of an entry: the lists and `.forward` files that led to it, and the number of
+//! further recipients that each of its own may lead to.
 //!
-//! It stands in the head, where no sender can write: it ends loops and bounds what one
-//! message becomes. An entry that came in, and a report, has none of it. Does not know
-//! the limits: the worker does.
+//! It is in the head, where no sender can write, and it ends loops and limits the number of
+//! messages that one becomes. An entry that was received, and a report, has none. The limits
+//! themselves are the worker's.
 
 use super::fields::{read_text, write_text};
 use super::head::HeadError::{self, Corrupt};
 use crate::envelope::MAX_ACTION;
 
-/// No entry has more steps behind it: far more than are ever made.
+/// The most steps that a head may have; the worker stops long before.
 const MAX_STEPS: usize = 32;
-/// The longest step: the name of a user or of an alias, and of a file.
+/// The longest step in bytes: the name of a user or alias, and of a file.
 pub(super) const MAX_STEP: usize = 2 * MAX_ACTION;
 
-/// What was followed when one entry came of another one.
+/// A list or file through which one entry led to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step(Box<str>);
 
 impl Step {
-    /// A file in the home of a user.
+    /// A `.forward` file in the home directory of a user.
     pub fn forward(user: &str, file: &str) -> Self {
         Self::named(&format!("forward:{user}/{file}"))
     }
 
-    /// An alias that is expanded at the delivery.
+    /// An alias that is expanded on delivery.
     pub fn list(alias: &str) -> Self {
         Self::named(&format!("list:{alias}"))
     }
 
     fn named(text: &str) -> Self {
-        // No character has more than four octets.
+        // A character has at most four bytes.
         Self(text.chars().take(MAX_STEP / 4).collect::<String>().into())
     }
 }
 
-/// What the head of a derived entry says of where it came from.
+/// The derivation as the head of an entry has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Derivation {
-    /// All that was followed, the first step first.
+    /// The steps from the message that was received to this one.
     pub steps: Vec<Step>,
-    /// For each recipient the number of recipients that may come of it.
+    /// For each recipient, the number of further recipients that it may lead to.
     pub shares: Vec<u32>,
 }
 
@@ -53,9 +53,12 @@ pub(super) fn write(head: &mut String, steps: &[Step]) {
 }
 
 /// Reads one more step.
+///
+/// # Errors
+/// [`Corrupt`] for too many steps, and those of [`read_text`].
 pub(super) fn read(steps: &mut Vec<Step>, word: &str) -> Result<(), HeadError> {
     if steps.len() >= MAX_STEPS {
-        return Err(Corrupt("it came of too many others"));
+        return Err(Corrupt("it has too many steps"));
     }
     steps.push(Step(read_text(word, MAX_STEP)?));
     Ok(())

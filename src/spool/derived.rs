@@ -1,11 +1,11 @@
-//! What an entry begets: a report to its sender, or the message again for those that a
-//! recipient's address stands for.
+//! Derived entries: a report to the sender of an entry, or its message for the addresses that a
+//! recipient stands for.
 //!
-//! The prepared step, as for a copy to a mailbox: the derived is complete in `tmp/`, the
-//! records of its numbers say so, and it is renamed into `new/`. Its id comes from parent,
-//! recipient, kind and time, so that a crash at any point leaves one or none:
-//! [`Entry::recover`] finds out which. Nothing is begun without room (`reserve`). Errors are those of the system; an error before the
-//! rename leaves no derived. Does not decide what a derived says or who gets it.
+//! They are made like a copy for a mailbox: the derived entry is complete in `tmp/`, then the
+//! records of its recipients in the first entry say so, then it is renamed into `new/`. Its id is
+//! a function of the first entry's id, recipient, kind and time, so that a crash at any point
+//! leaves one derived entry or none, and [`Entry::recover`] finds out which. An error before the
+//! rename leaves none. Space is reserved before the first step.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -20,11 +20,12 @@ use crate::envelope::Envelope;
 use crate::sys::disk;
 
 impl Entry {
-    /// Makes a report of failed recipients an entry of its own, once, whatever
-    /// crash comes. `content` is the report's text for its id.
+    /// Makes a report about failed recipients an entry of its own, exactly once. `content` returns
+    /// the text of the report for its id.
     ///
     /// # Errors
-    /// Those of the system; then there is no report. Open the entry anew: [`Entry::recover`] knows.
+    /// Those of the system. Then there is no report; open this entry again and call
+    /// [`Entry::recover`].
     pub fn create_report(
         &mut self,
         failed: &[usize],
@@ -45,8 +46,8 @@ impl Entry {
         self.derive(id, failed, &head, write, steps, now)
     }
 
-    /// Makes the message, with `front` before its content, an entry of its own for those
-    /// that one recipient's address stands for, once, whatever crash comes.
+    /// Makes the message, with the lines `front` before its content, an entry of its own for the
+    /// addresses that one recipient stands for, exactly once.
     ///
     /// # Errors
     /// As for [`Entry::create_report`].
@@ -71,7 +72,7 @@ impl Entry {
         });
         let head = head::derived(envelope, derivation, measure);
         let spool = Arc::clone(&self.spool);
-        let _reserved = spool.reserve((head.len() + front.len()) as u64 + self.content_size(), Purpose::More)?;
+        let _reserved = spool.reserve((head.len() + front.len()) as u64 + self.content_size(), Purpose::Message)?;
         self.derive(id, &[number], &head, write, (State::Forwarded, State::Done), now)
     }
 
@@ -81,7 +82,7 @@ impl Entry {
         numbers: &[usize],
         head: &str,
         write: impl FnOnce(&Self, &File) -> io::Result<()>,
-        (prepared, over): (State, State),
+        (prepared, settled): (State, State),
         now: u64,
     ) -> io::Result<EntryName> {
         if head.len() as u64 > head::MAX_HEAD {
@@ -94,17 +95,16 @@ impl Entry {
         disk::sync_data(&self.file)?;
         let derived = EntryName { id, size, place: Place::New };
         disk::rename_new(&self.spool.temporary(id), &self.spool.path(derived))?;
-        // It is an entry now. If that could not be made durable, or not be noted, the
-        // next look at the recipients finds it out.
-        let noted = self.spool.sync_places(&["new", "tmp"]);
-        let noted = noted.and_then(|()| numbers.iter().try_for_each(|&n| self.settle(n, over, now)));
-        if let Err(e) = noted {
+        // It is an entry now. If that cannot be made durable or recorded, `recover` finds it.
+        let recorded = self.spool.sync_places(&["new", "tmp"]);
+        let recorded = recorded.and_then(|()| numbers.iter().try_for_each(|&n| self.settle(n, settled, now)));
+        if let Err(e) = recorded {
             log::error!("spool: settle {}: {e}", self.id());
         }
         Ok(derived)
     }
 
-    /// The children in `tmp/` that recipients of this entry may be waiting for.
+    /// The ids of derived entries that may still be in `tmp/` for recipients of this one.
     pub fn awaited(&self) -> impl Iterator<Item = QueueId> {
         self.head.recipients.iter().filter_map(|entry| self.awaited_by(entry))
     }
@@ -118,9 +118,8 @@ impl Entry {
         Some(self.id().derive(kind, lead, entry.record.last))
     }
 
-    /// What became, before a crash, of children that were prepared for these
-    /// recipients. One that is still in `tmp/` was never sent, and its recipients
-    /// are tried again.
+    /// Finds out what became of derived entries that were prepared for these recipients before a
+    /// crash. One that is still in `tmp/` was never sent, and its recipients are tried again.
     ///
     /// # Errors
     /// Those of the system.
@@ -129,14 +128,14 @@ impl Entry {
         for number in numbers {
             let Some(entry) = self.recipient(number) else { continue };
             let Some(derived) = self.awaited_by(entry) else { continue };
-            let over = if entry.record.state == State::Forwarded { State::Done } else { State::Failed };
+            let settled = if entry.record.state == State::Forwarded { State::Done } else { State::Failed };
             let (last, temporary) = (entry.record.last, self.spool.temporary(derived));
             if temporary.try_exists()? {
-                // As if never tried: due at once.
+                // The time 0 makes it due at once.
                 self.settle(number, State::Todo, 0)?;
                 unsent.insert(temporary);
             } else {
-                self.settle(number, over, last)?;
+                self.settle(number, settled, last)?;
             }
         }
         if !unsent.is_empty() {

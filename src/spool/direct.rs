@@ -1,4 +1,5 @@
-//! A direct entry becomes a file of the mailbox by a rename, or is rewritten as a queued one.
+//! Direct entries: an entry becomes a file of the mailbox by one rename, or it is rewritten as a
+//! queued one.
 
 use std::fs;
 use std::io;
@@ -11,20 +12,21 @@ use super::{Entry, EntryName, Place, Spool, Unusable, open};
 use crate::envelope::Envelope;
 use crate::sys::disk;
 
-/// Mailboxes that are remembered as out of reach.
+/// The most mailboxes that are remembered as not renameable.
 const MAX_NOT_RENAMEABLE: usize = 10_000;
 
 impl Spool {
-    /// Whether a message could be renamed from here into the mailbox at `path`, which may
-    /// be yet to be made.
+    /// Whether a message can be renamed from here into the mailbox at `path`, which may not
+    /// exist yet.
     pub fn can_rename_into(&self, path: &Path) -> bool {
         let device = path.ancestors().find_map(|p| fs::metadata(p).ok()).map(|m| m.dev());
         device == Some(self.device)
             && !self.not_renameable.read().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
-    /// Notes that nothing can be renamed into a mailbox, whatever its device says: a mount of
-    /// its own (bind, container), or a quota by project. The next message is written to be copied.
+    /// Remembers that nothing can be renamed into a mailbox although it has the device of the
+    /// spool: it is a bind mount, for example, or has a project quota. Later messages for it are
+    /// queued and copied.
     pub fn note_not_renameable(&self, mailbox: &Path) {
         let mut not_renameable = self.not_renameable.write().unwrap_or_else(PoisonError::into_inner);
         if not_renameable.len() >= MAX_NOT_RENAMEABLE {
@@ -33,8 +35,7 @@ impl Spool {
         not_renameable.insert(mailbox.to_owned());
     }
 
-    /// Delivers a direct entry: the file becomes `target`, which must not exist. It
-    /// is then not in the spool any more.
+    /// Delivers a direct entry by a rename to `target`, which must not exist.
     ///
     /// # Errors
     /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
@@ -45,15 +46,14 @@ impl Spool {
 }
 
 impl Entry {
-    /// Whether one of these paths, too, is a name of this file: btrfs can leave both
-    /// names of a rename when the power goes.
+    /// Whether one of these paths is another name of this file. On btrfs a power cut can leave
+    /// both names of a rename.
     pub fn has_name_among(&self, mut paths: impl Iterator<Item = PathBuf>) -> bool {
-        let Some(own) = self.linked.then(|| self.file.metadata().ok()).flatten() else { return false };
+        let Some(own) = self.has_other_name.then(|| self.file.metadata().ok()).flatten() else { return false };
         paths.any(|path| fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())))
     }
 
-    /// Delivers a direct entry that has a name in its mailbox already: it loses its
-    /// name in the spool.
+    /// Removes the name in the spool of a direct entry that has a name in its mailbox.
     ///
     /// # Errors
     /// Those of unlink(2).
@@ -61,11 +61,11 @@ impl Entry {
         disk::remove(&self.spool.path(self.name))
     }
 
-    /// Rewrites a direct entry as a queued one, for a recipient that could not just be
-    /// moved into a mailbox. A queued one stays as it is.
+    /// Rewrites a direct entry as a queued one, because it cannot be renamed into a mailbox. A
+    /// queued entry stays as it is.
     ///
     /// # Errors
-    /// Those of the system; the entry is then as before.
+    /// Those of the system. The entry is then unchanged.
     pub fn make_queued(&mut self) -> io::Result<()> {
         if !self.head.direct {
             return Ok(());
@@ -80,7 +80,7 @@ impl Entry {
         let size = self.spool.write_temporary(self.id(), &head, |file| self.copy_to(file))?;
         let queued = EntryName { id: self.id(), size, place: Place::Cur };
         let temporary = self.spool.temporary(self.id());
-        // All that could fail for want of something is done before the first step.
+        // Whatever needs resources is done before the first step.
         let file = open::to_change(&temporary)?;
         let rewritten = Self::read(&self.spool, queued, file, None).map_err(|e| match e {
             Unusable::Io(e) => e,
@@ -91,12 +91,12 @@ impl Entry {
         let removed = self.spool.sync_places(&["cur"]).and_then(|()| disk::remove(&direct));
         match removed {
             Err(e) if direct.try_exists().unwrap_or(true) => {
-                // Two would be one too many, if the direct one were now moved into the mailbox.
+                // If the direct one were delivered now, the queued one would be delivered again.
                 self.spool.note_duplicate(queued);
                 self.spool.remove_duplicate(queued.id)?;
                 return Err(e);
             }
-            // From here on this one counts, whatever else goes wrong.
+            // From here on the queued entry counts, whatever fails.
             _ => self.spool.forget_duplicate(queued.id),
         }
         if let Err(e) = self.spool.sync_places(&[self.name.place.directory()]) {

@@ -90,14 +90,14 @@ pub struct Draft {
 
 #[derive(Debug)]
 enum Target {
-    Nameless(File),
+    Unnamed(File),
     Named(File, PathBuf),
 }
 
 impl Target {
     fn file(&self) -> &File {
         match self {
-            Self::Nameless(file) | Self::Named(file, _) => file,
+            Self::Unnamed(file) | Self::Named(file, _) => file,
         }
     }
 }
@@ -138,15 +138,15 @@ impl Spool {
         write().inspect_err(|_| drop(disk::remove(&path)))
     }
 
-    fn nameless_file(&self) -> io::Result<Option<File>> {
-        if !self.is_nameless() {
+    fn unnamed_file(&self) -> io::Result<Option<File>> {
+        if !self.can_use_tmpfile() {
             return Ok(None);
         }
         match disk::create_nameless(&self.root.join("new")) {
             Ok(file) => Ok(Some(file)),
             Err(e) => match e.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {
-                    self.nameless.store(false, Ordering::Relaxed);
+                    self.has_tmpfile.store(false, Ordering::Relaxed);
                     Ok(None)
                 }
                 _ => Err(e),
@@ -155,8 +155,8 @@ impl Spool {
     }
 
     fn create_draft(&self, id: QueueId) -> io::Result<Target> {
-        if let Some(file) = self.nameless_file()? {
-            return Ok(Target::Nameless(file));
+        if let Some(file) = self.unnamed_file()? {
+            return Ok(Target::Unnamed(file));
         }
         let path = self.temporary(id);
         let file = disk::create(&path)?;
@@ -196,7 +196,7 @@ impl Draft {
         let path = self.spool.path(name);
         let target = self.file.take().ok_or(io::ErrorKind::UnexpectedEof)?;
         match &target {
-            Target::Nameless(file) => disk::link(file, &path)?,
+            Target::Unnamed(file) => disk::link(file, &path)?,
             Target::Named(_, temporary) => {
                 if let Err(e) = disk::rename_new(temporary, &path) {
                     let _ = disk::remove(temporary);
@@ -205,7 +205,7 @@ impl Draft {
             }
         }
         let synced = disk::sync(target.file()).and_then(|()| match target {
-            Target::Nameless(_) => Ok(()),
+            Target::Unnamed(_) => Ok(()),
             Target::Named(..) => self.spool.sync_places(&[place.directory()]),
         });
         if let Err(e) = synced {

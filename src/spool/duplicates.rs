@@ -1,4 +1,4 @@
-//! Two files of one id, which a crash leaves: which of them counts.
+//! Two files of one id, which a crash can leave: which of them counts.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -7,19 +7,18 @@ use super::{EntryName, QueueId, Spool, Unusable};
 use crate::sys::disk;
 
 impl Spool {
-    /// Of two files of one id, one that a crash left in between is the direct one
-    /// of [`Entry::make_queued`]. The queued one counts, and nothing was done on it yet.
-    /// To be asked while nothing is done with either: who makes an entry full has two
-    /// for a moment.
+    /// Chooses between two files of one id, and removes or sets aside the other one. A crash in
+    /// [`make_queued`](super::Entry::make_queued) leaves a direct and a queued file; the queued one counts. Neither may
+    /// be in use, since a running `make_queued` has both for a moment.
     pub fn resolve_duplicates(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
-        let (keep, drop) = match (self.entry(first), self.entry(second)) {
-            // It moved while we looked.
+        let (kept, removed) = match (self.entry(first), self.entry(second)) {
+            // It was moved while it was opened.
             (Ok(one), Ok(other)) if one.name() == other.name() => return one.name(),
             (Err(Unusable::Gone), _) => return second,
             (_, Err(Unusable::Gone)) => return first,
             (Ok(one), Ok(other)) if one.is_direct() && !other.is_direct() => (second, first),
             (Ok(one), Ok(other)) if !one.is_direct() && other.is_direct() => (first, second),
-            // No direct one is in `cur/`.
+            // Only a queued one can be in `cur/`.
             (Err(Unusable::Io(_) | Unusable::Later(_)), _) | (_, Err(Unusable::Io(_) | Unusable::Later(_))) => {
                 return if first.place > second.place { first } else { second };
             }
@@ -32,25 +31,26 @@ impl Spool {
                 return first;
             }
         };
-        if let Err(e) = disk::remove(&self.path(drop)).and_then(|()| self.sync_places(&[drop.place.directory()])) {
-            log::error!("remove {}: {e}", self.path(drop).display());
+        if let Err(e) = disk::remove(&self.path(removed)).and_then(|()| self.sync_places(&[removed.place.directory()]))
+        {
+            log::error!("remove {}: {e}", self.path(removed).display());
         }
-        keep
+        kept
     }
 }
 
-/// A queued entry that a failed [`Entry::make_queued`] has left beside the direct one. As
-/// long as it cannot be removed the direct one is not moved, for a start would find
-/// the queued one and deliver it again.
 impl Spool {
-    pub(super) fn note_duplicate(&self, twin: EntryName) {
-        self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).insert(twin.id, twin);
+    /// Remembers a queued entry that a failed [`make_queued`](super::Entry::make_queued) has left beside the direct
+    /// one. Until it can be removed the direct one is not delivered, since the next start would
+    /// deliver the queued one again.
+    pub(super) fn note_duplicate(&self, queued: EntryName) {
+        self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).insert(queued.id, queued);
     }
 
     pub(super) fn remove_duplicate(&self, id: QueueId) -> io::Result<()> {
-        let twin = self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
-        let Some(twin) = twin else { return Ok(()) };
-        match disk::remove(&self.path(twin)) {
+        let duplicate = self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+        let Some(duplicate) = duplicate else { return Ok(()) };
+        match disk::remove(&self.path(duplicate)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => self.forget_duplicate(id),
         }

@@ -1,8 +1,8 @@
-//! A message in the spool: reading it, and the steps that settle it.
+//! An entry that was opened: reading it, and the steps that settle its recipients.
 //!
-//! Several workers may have the same entry open, each with its own recipients:
-//! they overwrite different records, and any of them may move the file from
-//! `new/` to `cur/`. Only the last one finishes it.
+//! Several workers may have the same entry open, each for other recipients: they overwrite
+//! different records, and any of them may move the file from `new/` to `cur/`. Only the last one
+//! removes it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -19,9 +19,9 @@ use crate::address::Address;
 use crate::envelope::{Body, Origin};
 use crate::sys::disk;
 
-/// How much of a file is read at first: most heads are shorter.
+/// The bytes of a file that are read first. Most heads are shorter.
 const FRONT: usize = 2048;
-/// A recipient is looked for alone if the head has so many octets for each that is wanted.
+/// Single recipients are read if the head has more than this many bytes for each of them.
 const SPARSE: u64 = 1024;
 
 /// An entry that was opened.
@@ -32,10 +32,10 @@ pub struct Entry {
     pub(super) file: File,
     pub(super) head: Head,
     /// Whether all recipients were read.
-    is_whole: bool,
+    has_all_recipients: bool,
     /// Whether the file had another name when it was opened.
-    pub(super) linked: bool,
-    /// Whose the file was when it was opened, if not the server's.
+    pub(super) has_other_name: bool,
+    /// The user that the file had been handed over to when it was opened.
     pub(super) handed_over: Option<u32>,
 }
 
@@ -68,10 +68,10 @@ impl From<HeadError> for Unusable {
 }
 
 impl Entry {
-    /// `wanted` are the recipients that are needed; of a long head others may be left out.
+    /// Opens an entry. Of a long head recipients that are not in `wanted` may be left out.
     pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Self, Unusable> {
         let places = match name.place {
-            // A second look at `new` for one that moved while we looked.
+            // It may have moved from `new/` to `cur/`; the name may say either.
             Place::New => &[Place::New, Place::Cur][..],
             Place::Cur => &[Place::Cur, Place::New],
             Place::Hold => &[Place::Hold],
@@ -80,7 +80,7 @@ impl Entry {
             let name = EntryName { place, ..name };
             let path = spool.path(name);
             let opened = match if spool.is_read_only { open::to_read(&path) } else { open::to_change(&path) } {
-                // It can be looked at all the same.
+                // It can still be listed.
                 Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => open::to_read(&path),
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => handover::open(spool, name.id, &path, e),
                 opened => opened,
@@ -108,26 +108,34 @@ impl Entry {
         if metadata.len() != name.size {
             return Err(Unusable::Corrupt("its size is not the one in its name"));
         }
-        let (linked, handed_over) = (metadata.nlink() > 1, handover::to(&metadata));
+        let (has_other_name, handed_over) = (metadata.nlink() > 1, handover::new_owner(&metadata));
         let mut front = Vec::with_capacity(FRONT);
         (&file).take(FRONT as u64).read_to_end(&mut front)?;
         let length = head::length(&front)?;
         if handed_over.is_some() && !head::is_direct(&front) {
-            // Whoever it was given to must not say what else is to be done.
-            return Err(Unusable::Corrupt("it was given to a user, and is not what was given"));
+            // The user may have written to it, and must not decide what else is done.
+            return Err(Unusable::Corrupt("it was handed over to a user, and is not a direct entry"));
         }
         if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
             if !front.contains(&b'\n') {
                 (&file).take(head::MAX_FIRST - FRONT as u64).read_to_end(&mut front)?;
             }
             let head = read_wanted(&file, &front, wanted)?;
-            return Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: false, linked, handed_over });
+            return Ok(Self {
+                spool: Arc::clone(spool),
+                name,
+                file,
+                head,
+                has_all_recipients: false,
+                has_other_name,
+                handed_over,
+            });
         }
         if length > front.len() as u64 {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
         let head = head::read(&front)?;
-        Ok(Self { spool: Arc::clone(spool), name, file, head, is_whole: true, linked, handed_over })
+        Ok(Self { spool: Arc::clone(spool), name, file, head, has_all_recipients: true, has_other_name, handed_over })
     }
 
     /// The queue id.
@@ -135,7 +143,7 @@ impl Entry {
         self.name.id
     }
 
-    /// Where it is and how it is called.
+    /// The name and the directory of the file.
     pub fn name(&self) -> EntryName {
         self.name
     }
@@ -145,34 +153,34 @@ impl Entry {
         self.head.sender.as_ref()
     }
 
-    /// What MAIL said of the content.
+    /// The value of BODY= of MAIL.
     pub fn body_type(&self) -> Body {
         self.head.body
     }
 
-    /// Who made it.
+    /// Whether it was received, or is a report.
     pub fn origin(&self) -> Origin {
         self.head.origin
     }
 
-    /// What was followed on the way here, the first step first; nothing for what came in, and
+    /// The steps of the derivation, the first one first: none for a message that was received, and
     /// for a report.
     pub fn steps(&self) -> &[Step] {
         &self.head.steps
     }
 
-    /// Whether the file as it is belongs into a mailbox.
+    /// Whether it is direct: the file is what belongs in the mailbox.
     pub fn is_direct(&self) -> bool {
         self.head.direct
     }
 
-    /// The recipients and how far they are: all of them, if the entry was not opened
-    /// for some.
+    /// The recipients with their state. If the entry was opened for some of them, others may be
+    /// missing.
     pub fn recipients(&self) -> &[RecipientEntry] {
         &self.head.recipients
     }
 
-    /// The recipient with a number.
+    /// The recipient with this number.
     pub fn recipient(&self, number: usize) -> Option<&RecipientEntry> {
         self.index_of(number).and_then(|at| self.head.recipients.get(at))
     }
@@ -181,17 +189,17 @@ impl Entry {
         self.head.recipients.binary_search_by_key(&number, |entry| entry.number).ok()
     }
 
-    /// The size of the content in octets, as stored.
+    /// The size of the stored content in bytes.
     pub fn content_size(&self) -> u64 {
         self.name.size.saturating_sub(self.head.content)
     }
 
-    /// The lines that go before the content in a recipient's mailbox (RFC 5321 4.4).
+    /// The lines before the content in the mailbox of a recipient (RFC 5321 4.4).
     pub fn delivery_head(&self, entry: &RecipientEntry) -> String {
         head::direct(self.sender(), &entry.recipient.address)
     }
 
-    /// The content, trace headers on top, lines ending in LF.
+    /// The content, which begins with the trace fields; lines end in LF.
     pub fn content(&self) -> Content<'_> {
         Content::new(&self.file, self.head.content, self.name.size).measured(self.head.measure)
     }
@@ -202,12 +210,13 @@ impl Entry {
         if copied == self.content_size() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Where the content begins in the file.
+    /// The offset of the content in the file.
     pub fn content_start(&self) -> u64 {
         self.head.content
     }
 
-    /// The file, to be read: this one, or opened again so that nobody who gets it can write to it.
+    /// A descriptor for reading the file. Unless `is_own`, the file is opened again, so that the
+    /// process that gets the descriptor cannot write to it.
     ///
     /// # Errors
     /// Those of open(2).
@@ -215,7 +224,7 @@ impl Entry {
         if is_own {
             return self.file.try_clone();
         }
-        // Another worker may move it meanwhile, once.
+        // Another worker may move it once meanwhile.
         let places = [self.name.place, Place::Cur, Place::New, Place::Cur];
         let mut opened =
             places.into_iter().map(|place| open::to_read(&self.spool.path(EntryName { place, ..self.name })));
@@ -223,8 +232,7 @@ impl Entry {
         found.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
     }
 
-    /// Makes all that is in the file durable, as it must be before it is acted on
-    /// after a restart.
+    /// Makes the file durable, which is necessary after a restart before anything is done with it.
     ///
     /// # Errors
     /// Those of fsync(2).
@@ -232,8 +240,8 @@ impl Entry {
         disk::sync(&self.file)
     }
 
-    /// Notes that a copy for a recipient is complete in the `tmp/` of its mailbox. It
-    /// may leave there only after [`Entry::sync_records`].
+    /// Records that a copy for a recipient is complete in the `tmp/` of its mailbox. The copy may
+    /// be renamed only after [`Entry::sync_records`].
     ///
     /// # Errors
     /// As for [`Entry::settle`].
@@ -241,15 +249,15 @@ impl Entry {
         self.settle(number, State::Prepared { born, inode }, now)
     }
 
-    /// Makes durable how far the recipients are.
+    /// Makes the records durable.
     ///
     /// # Errors
-    /// Those of fdatasync(2); then it is not known what the disk holds.
+    /// Those of fdatasync(2). Then it is unknown which records are on the disk.
     pub fn sync_records(&self) -> io::Result<()> {
         disk::sync_data(&self.file)
     }
 
-    /// Notes, durably, that the copy that was prepared for a recipient is not there.
+    /// Records durably that the copy that was prepared for a recipient does not exist.
     ///
     /// # Errors
     /// As for [`Entry::settle`] and [`Entry::sync_records`].
@@ -258,10 +266,10 @@ impl Entry {
         disk::sync_data(&self.file)
     }
 
-    /// Notes how far a recipient is after an attempt at `now`.
+    /// Records the state of a recipient after an attempt at `now`.
     ///
     /// # Errors
-    /// Those of the system. The recipient must then not be tried until this succeeds.
+    /// Those of pwrite(2). The recipient must not be tried again until this succeeds.
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
         // A direct entry has no records.
         let at = self.index_of(number).ok_or(io::ErrorKind::InvalidInput)?;
@@ -272,8 +280,8 @@ impl Entry {
         Ok(())
     }
 
-    /// Notes that a recipient was tried at `now` in vain. One that is prepared
-    /// stays so: only the next attempt can tell what came of it.
+    /// Records that an attempt at `now` failed temporarily. A recipient that is prepared stays so:
+    /// only the next attempt can find out whether the copy was delivered.
     ///
     /// # Errors
     /// As for [`Entry::settle`].
@@ -282,7 +290,7 @@ impl Entry {
         if entry.record.state == State::Todo { self.settle(number, State::Todo, now) } else { Ok(()) }
     }
 
-    /// Notes that the entry was tried: from `new/` to `cur/`.
+    /// Moves an entry that was tried from `new/` to `cur/`.
     ///
     /// # Errors
     /// Those of rename(2).
@@ -300,16 +308,16 @@ impl Entry {
         Ok(())
     }
 
-    /// Removes the entry, of which every recipient is settled.
+    /// Removes the entry and its note once every recipient is settled.
     ///
     /// # Errors
-    /// Those of unlink(2), and `InvalidData` if this entry, as it was when it was
-    /// opened and then changed here, has a recipient that is not, or was read in part.
+    /// Those of unlink(2), and `InvalidData` if a recipient is not settled, as far as this value
+    /// knows, or if not all recipients were read.
     pub fn finish(&self) -> io::Result<()> {
-        if !self.is_whole || self.head.recipients.iter().any(|entry| entry.record.state.is_open()) {
+        if !self.has_all_recipients || self.head.recipients.iter().any(|entry| entry.record.state.is_open()) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));
         }
-        // Of one that never had to wait nothing was said.
+        // One in `new/` was never deferred, and has no note.
         if self.name.place != Place::New {
             let _ = disk::remove(&self.spool.note_path(self.id()));
         }
@@ -317,8 +325,8 @@ impl Entry {
     }
 }
 
-/// Whether looking for each recipient costs less than reading all: so a message with
-/// ten thousand recipients, each in a job of its own, is not read ten thousand times.
+/// Whether reading single recipients is cheaper than reading all. Without this, a message with ten
+/// thousand recipients in as many jobs would be read ten thousand times.
 fn is_sparse(wanted: &[RecipientRef], length: u64) -> bool {
     let is_known = |reference: &RecipientRef| reference.offset > 0 && u64::from(reference.offset) < length;
     wanted.iter().all(is_known) && length > SPARSE * wanted.len() as u64
@@ -337,7 +345,7 @@ fn read_wanted(file: &File, front: &[u8], wanted: &[RecipientRef]) -> Result<Hea
 }
 
 impl Spool {
-    /// Removes an entry of which every recipient is settled, as it says itself.
+    /// Removes an entry if its records say that every recipient is settled.
     ///
     /// # Errors
     /// Those of unlink(2), and `InvalidData` if a recipient is not settled.

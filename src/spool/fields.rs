@@ -1,9 +1,8 @@
-//! The words of a queued head: `key=value`, separated by blanks.
+//! The fields of a queued head: `key=value`, separated by blanks.
 //!
-//! A value is a path in angle brackets or a word without blanks. What is done for a
-//! recipient is one of `do=direct`, `do=expand`, `run=` and `file=`, and whose it is `as=`.
-//! Commands, files and names have what is no printable ASCII as `%XX`, and so `%` and `<`.
-//! What cannot be read is [`HeadError`]. Does not know what stands in which line: `head` does.
+//! A value is a path in angle brackets or a word without blanks. Commands, file names and user
+//! names are words in which every byte that is not printable ASCII, and `%` and `<`, is written
+//! as `%XX`. Which fields belong to which line is up to `head`.
 
 use std::fmt::Write;
 
@@ -14,19 +13,19 @@ use crate::envelope::{Action, MAX_ACTION};
 /// A field or a value that this version does not know.
 pub const UNKNOWN: HeadError = Later("it has a field that this version does not know");
 
-/// What stands behind a key: a path in angle brackets, or a word without blanks.
+/// The value of a field.
 pub enum Value<'a> {
-    /// An address or the null path.
+    /// A path in angle brackets; `None` is the null path.
     Path(Option<Address>),
-    /// Anything else.
+    /// A word without blanks.
     Word(&'a str),
 }
 
-/// Reads `key=value` words separated by blanks.
+/// Reads fields and calls `take` for each.
 ///
 /// # Errors
-/// [`HeadError`] for anything else, and those of `take`.
-pub fn read_words<'a>(
+/// [`Corrupt`] for any other text, and those of `take`.
+pub fn read_fields<'a>(
     mut text: &'a [u8],
     mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), HeadError>,
 ) -> Result<(), HeadError> {
@@ -50,7 +49,7 @@ pub fn read_words<'a>(
     }
 }
 
-/// Writes what is done for a recipient, a blank first.
+/// Writes the fields of an action, each after a blank.
 pub fn write_action(head: &mut String, action: &Action) {
     let (key, value, user) = match action {
         Action::Deliver => return,
@@ -66,22 +65,22 @@ pub fn write_action(head: &mut String, action: &Action) {
     }
 }
 
-/// Writes a value that may have any characters in it.
+/// Writes a text with any characters as a word.
 pub fn write_text(head: &mut String, value: &str) {
     for b in value.bytes() {
         let _ = match b {
-            // A value that begins with < is a path.
+            // A value that begins with < would be read as a path.
             b'!'..=b'~' if !b"%<".contains(&b) => write!(head, "{}", char::from(b)),
             _ => write!(head, "%{b:02X}"),
         };
     }
 }
 
-/// Reads what [`write_text`] wrote.
+/// Reads a word that [`write_text`] wrote.
 ///
 /// # Errors
-/// [`HeadError`] for anything else, and for a text that has more than `most` octets.
-pub fn read_text(word: &str, most: usize) -> Result<Box<str>, HeadError> {
+/// [`Corrupt`] for any other word, and for an empty text or one of more than `max` bytes.
+pub fn read_text(word: &str, max: usize) -> Result<Box<str>, HeadError> {
     const CORRUPT: HeadError = Corrupt("a command, a file or a name is malformed");
     let mut text = Vec::with_capacity(word.len());
     let mut rest = word.as_bytes();
@@ -97,21 +96,21 @@ pub fn read_text(word: &str, most: usize) -> Result<Box<str>, HeadError> {
         rest = after;
     }
     let text = String::from_utf8(text).map_err(|_| CORRUPT)?;
-    if (1..=most).contains(&text.len()) { Ok(text.into()) } else { Err(CORRUPT) }
+    if (1..=max).contains(&text.len()) { Ok(text.into()) } else { Err(CORRUPT) }
 }
 
-/// What is done for a recipient, while its words are read.
+/// The action for a recipient, while its fields are read.
 #[derive(Default)]
-pub struct ActionWords {
+pub struct ActionFields {
     action: Option<Action>,
     user: Option<Box<str>>,
 }
 
-impl ActionWords {
-    /// Reads a word.
+impl ActionFields {
+    /// Takes a field.
     ///
     /// # Errors
-    /// [`HeadError`] for one that is not known, or that stands there a second time.
+    /// [`UNKNOWN`] for a key or value that is unknown or occurs twice.
     pub fn read(&mut self, key: &str, word: &str) -> Result<(), HeadError> {
         let before = match (key, word) {
             ("do", "direct") => self.action.replace(Action::Direct),
@@ -127,10 +126,10 @@ impl ActionWords {
         if before.is_none() { Ok(()) } else { Err(UNKNOWN) }
     }
 
-    /// What they say.
+    /// The action that the fields describe.
     ///
     /// # Errors
-    /// [`HeadError`] for a user who has nothing.
+    /// [`UNKNOWN`] for a user without a command or file.
     pub fn finish(self) -> Result<Action, HeadError> {
         match (self.action.unwrap_or_default(), self.user) {
             (Action::Run { command, .. }, user) => Ok(Action::Run { command, user }),

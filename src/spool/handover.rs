@@ -1,14 +1,14 @@
-//! A direct entry that becomes a user's own file: given away, and linked into his mailbox.
+//! The handover: a direct entry becomes a file that the user owns, and is linked into the mailbox.
 //!
-//! The server marks the file (mode 0640, and the time of the id as that of its last
-//! change), root gives it to the user, and an agent that runs as him links it, makes it
-//! 0600, and takes it into his group. Up to the link nobody but the server and
-//! that agent can reach it, and the server reads it as its group. So a file with the mark
-//! that the server cannot read has its name in the mailbox, and its name here can go.
+//! The server marks the file with mode 0640 and the time of the id, root changes its owner to the
+//! user, and an agent that runs as the user links it, sets mode 0600 and the user's group. Before
+//! the link only the server and that agent can reach the file, and the server reads it as its
+//! group. So a marked file that the server cannot read has a name in the mailbox, and its name in
+//! the spool can be removed.
 //!
-//! What was given may have been written to by its new owner, once it is in his mailbox: it
-//! can never be a queued head, and the worker sees to it that nobody else gets it. Does
-//! not give anything itself, and does not link: `deliver::maildir` does.
+//! Once the file is in the mailbox, the user may have written to it. So a file that was handed over
+//! is never read as a queued entry, and the worker delivers it to that user only. The change of
+//! the owner and the link are made elsewhere: see `deliver::local::handover`.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -20,21 +20,22 @@ use nix::unistd::{getegid, geteuid};
 use super::{Entry, QueueId, Spool, open};
 use crate::sys::disk;
 
-/// The mode of a file that is given away, and of no other one in the spool.
+/// The mode of a file that is being handed over, and of no other file in the spool.
 pub const HANDOVER_MODE: u32 = 0o640;
 
-/// Whose a file is, if it can have been given to him.
-pub(super) fn to(metadata: &Metadata) -> Option<u32> {
+/// The user that a file was handed over to, if it was.
+pub(super) fn new_owner(metadata: &Metadata) -> Option<u32> {
     let (own, uid) = (geteuid(), metadata.uid());
-    // Whoever is root only looks, and gives nothing away.
+    // As root the spool is only read, and nothing is handed over.
     (!own.is_root() && uid != 0 && uid != own.as_raw()).then_some(uid)
 }
 
-/// Opens what may not be written to: what was given away, to be read. What is in its
-/// mailbox loses its name here, unless the spool is only looked at, and is not found.
+/// Opens a file that was handed over, which the server may only read. If it is in its mailbox
+/// already, its name in the spool is removed, and the error is `NotFound`. `error` is that of
+/// opening it for writing.
 pub(super) fn open(spool: &Spool, id: QueueId, path: &Path, error: io::Error) -> io::Result<File> {
     let metadata = fs::symlink_metadata(path)?;
-    if !metadata.is_file() || to(&metadata).is_none() || !is_marked(&metadata, id) {
+    if !metadata.is_file() || new_owner(&metadata).is_none() || !is_marked(&metadata, id) {
         return Err(error);
     }
     match open::to_read(path) {
@@ -57,17 +58,17 @@ fn is_accepted(metadata: &Metadata) -> bool {
 }
 
 impl Entry {
-    /// Whose the file was when it was opened, if it was given away.
+    /// The user that the file had been handed over to when it was opened.
     pub fn handed_over_to(&self) -> Option<u32> {
         self.handed_over
     }
 
-    /// Marks a direct entry to be given away. False if it cannot be: after a power cut the file
-    /// system could be without both names, it does not keep the mark, or the server would not
-    /// be able to read what it has given.
+    /// Marks a direct entry for the handover. False if it is impossible: the file system could lose
+    /// both names in a power cut, it does not store the mark, or the server could not read the
+    /// file after the handover.
     ///
     /// # Errors
-    /// Those of fchmod(2) and the like.
+    /// Those of fchmod(2), futimens(2) and fstat(2).
     pub fn mark(&self) -> io::Result<bool> {
         self.spool.remove_duplicate(self.id())?;
         if geteuid().is_root() || !disk::keeps_order(&self.file)? {
@@ -80,7 +81,7 @@ impl Entry {
         Ok(is_readable && metadata.nlink() == 1 && is_marked(&metadata, self.id()))
     }
 
-    /// Whether the agent has said, by the mode of the file, that it is in its mailbox.
+    /// Whether the agent has accepted the file: its mode says that it is in the mailbox.
     pub fn is_accepted(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| is_accepted(&metadata))
     }

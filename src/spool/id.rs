@@ -1,9 +1,9 @@
-//! Queue ids: short, sorted by time, never the same twice.
+//! Queue ids: short, unique, sorted by time.
 //!
-//! Nineteen digits and capital letters (Crockford's base 32, no I, L, O, U):
-//! eleven for the microseconds since 1970, eight for 40 random bits. What a
-//! message begets has an id derived from its parent's, so that making it again
-//! after a crash makes the same.
+//! An id has nineteen digits and capital letters (Crockford's base 32, without I, L, O and U):
+//! eleven for the microseconds since 1970, eight for 40 random bits. The id of a derived entry is
+//! a function of the id that it is derived from, so that repeating the step after a crash makes
+//! the same entry.
 
 use std::fmt;
 use std::io;
@@ -14,24 +14,24 @@ const TIME_DIGITS: usize = 11;
 const RANDOM_DIGITS: usize = 8;
 const RANDOM_MASK: u64 = (1 << 40) - 1;
 
-/// The name of a message in the spool.
+/// The queue id of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId {
     micros: u64,
     random: u64,
 }
 
-/// What a message begets.
+/// The kind of a derived entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A report that recipients failed, to the sender or to the postmaster.
+    /// A report about failed recipients, to the sender or to the postmaster.
     Report,
-    /// The message, for what the address of a recipient stands for.
+    /// The message, for the addresses that a recipient stands for.
     Forwarded,
 }
 
 impl QueueId {
-    /// A new id, of now.
+    /// A new id with the current time.
     ///
     /// # Errors
     /// Those of getrandom(2).
@@ -41,25 +41,26 @@ impl QueueId {
         Ok(Self { micros, random: random & RANDOM_MASK })
     }
 
-    /// The id of what this message begets: of `seconds`, for the recipient with this number.
+    /// The id of the entry that is derived from this message for the recipient with this number, at
+    /// `seconds` since 1970.
     #[must_use]
     pub fn derive(self, kind: Kind, recipient: usize, seconds: u64) -> Self {
         let word = match kind {
             Kind::Report => b"report",
             Kind::Forwarded => b"onward",
         };
-        // FNV-1a: no secret is needed, only that the same parents have the same child.
+        // FNV-1a: the result must be reproducible, not secret.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         for byte in
             [self.micros, self.random, recipient as u64, seconds].iter().flat_map(|n| n.to_be_bytes()).chain(*word)
         {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        // Never older than the parent, nor younger than it is.
+        // Always later than the id that it is derived from.
         Self { micros: seconds.saturating_mul(1_000_000).max(self.micros + 1), random: hash & RANDOM_MASK }
     }
 
-    /// Reads an id.
+    /// Reads an id; `None` if it is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() != TIME_DIGITS + RANDOM_DIGITS {
             return None;
@@ -74,23 +75,23 @@ impl QueueId {
         Some(Self { micros: number(time)?, random: number(random)? })
     }
 
-    /// When the message came, in seconds since 1970.
+    /// The time at which the message was received, in seconds since 1970.
     pub fn seconds(self) -> u64 {
         self.micros / 1_000_000
     }
 
-    /// When the message came.
+    /// The time at which the message was received.
     pub fn time(self) -> SystemTime {
         UNIX_EPOCH.checked_add(Duration::from_micros(self.micros)).unwrap_or(UNIX_EPOCH)
     }
 
-    /// How long ago the message came; nothing, if the clock says that it is yet to come.
+    /// The age of the message; zero if its time is in the future.
     pub fn age(self) -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         now.saturating_sub(Duration::from_micros(self.micros))
     }
 
-    /// A number that differs from message to message, for jitter.
+    /// A random number that stays the same for one message, for jitter.
     pub fn seed(self) -> u64 {
         self.random
     }
@@ -135,16 +136,16 @@ mod tests {
     }
 
     #[test]
-    fn the_same_parents_have_the_same_child() {
-        let parent = QueueId::generate().expect("randomness");
-        let seconds = parent.seconds();
-        let child = parent.derive(Kind::Report, 0, seconds);
-        assert_eq!(child, parent.derive(Kind::Report, 0, seconds));
-        assert_ne!(child, parent.derive(Kind::Report, 1, seconds));
-        assert_ne!(child, parent.derive(Kind::Report, 0, seconds + 1));
-        assert_ne!(child, parent.derive(Kind::Forwarded, 0, seconds));
-        assert!(child.to_string() > parent.to_string());
-        let later = parent.seconds() + 5;
-        assert_eq!(parent.derive(Kind::Report, 0, later).seconds(), later);
+    fn the_id_of_a_derived_entry_is_reproducible() {
+        let original = QueueId::generate().expect("randomness");
+        let seconds = original.seconds();
+        let derived = original.derive(Kind::Report, 0, seconds);
+        assert_eq!(derived, original.derive(Kind::Report, 0, seconds));
+        assert_ne!(derived, original.derive(Kind::Report, 1, seconds));
+        assert_ne!(derived, original.derive(Kind::Report, 0, seconds + 1));
+        assert_ne!(derived, original.derive(Kind::Forwarded, 0, seconds));
+        assert!(derived.to_string() > original.to_string());
+        let later = original.seconds() + 5;
+        assert_eq!(original.derive(Kind::Report, 0, later).seconds(), later);
     }
 }

@@ -8,24 +8,24 @@ use std::time::Duration;
 use super::{EntryName, Place, Spool};
 
 impl Spool {
-    /// The entries in one directory, in no order. What is no entry goes to `bad/`. Of
-    /// two with one id, here or in another one, [`Spool::resolve_duplicates`] says which counts.
+    /// The entries in one directory, in no order. Files with other names are moved to `bad/`. Of two
+    /// entries with one id, [`Spool::resolve_duplicates`] chooses one.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// Those of readdir(3).
     pub fn names(&self, place: Place) -> io::Result<Vec<EntryName>> {
         let mut names = Vec::new();
         self.read_place(place, |file, entry| match entry {
             Some(entry) => names.push(entry),
-            None => self.set_aside_file(&file.path(), "its name is not one that penfold gives"),
+            None => self.set_aside_file(&file.path(), "its name is not that of an entry"),
         })?;
         Ok(names)
     }
 
-    /// The entries in one directory, in no order. What is no entry is passed over.
+    /// The entries in one directory, in no order. Files with other names are ignored.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// Those of readdir(3).
     pub fn entries_in(&self, place: Place) -> io::Result<Vec<EntryName>> {
         let mut names = Vec::new();
         self.read_place(place, |_, entry| names.extend(entry))?;
@@ -45,7 +45,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether an entry has been where it is, unchanged, for longer than `time`.
+    /// Whether the inode of an entry has not changed for longer than `time`.
     pub fn is_older_than(&self, name: EntryName, time: Duration) -> bool {
         let changed = fs::symlink_metadata(self.path(name)).map(|metadata| metadata.ctime());
         changed.is_ok_and(|at| crate::sys::now().saturating_sub(u64::try_from(at).unwrap_or(0)) > time.as_secs())

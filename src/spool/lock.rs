@@ -1,8 +1,8 @@
-//! What the spool keeps besides messages: the lock, which says the version too, and a key.
+//! The lock, which contains the version of the spool, and the key.
 //!
-//! One process at a time has the lock, and runs the queue. The key is made with the
-//! first use and stays; one that a crash cuts off is made anew, and is never synced. Both are files of
-//! the spool's owner alone, and both are open to several processes at once.
+//! The process that has the lock runs the queue. The key is made when it is first needed, and
+//! stays the same; it is never synced, and a part of one that a crash leaves is replaced. Both are
+//! files of mode 0600 that several processes may open.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -14,7 +14,7 @@ use crate::sys::disk;
 
 const VERSION: &[u8] = b"penfold/1\n";
 
-/// Held by the process that runs the queue.
+/// The lock, held until this is dropped.
 #[derive(Debug)]
 pub struct Lock(#[allow(dead_code, reason = "the lock lasts as long as the file is open")] File);
 
@@ -22,7 +22,7 @@ impl Spool {
     pub(super) fn check_version(&self) -> io::Result<()> {
         let mut found = Vec::new();
         self.open_lock()?.take(64).read_to_end(&mut found)?;
-        // Empty: made a moment ago, here or by another process.
+        // It is empty until a process takes the lock for the first time.
         if found.is_empty() || found == VERSION {
             return Ok(());
         }
@@ -36,7 +36,7 @@ impl Spool {
         disk::open(&self.root.join("lock"), &options)
     }
 
-    /// Takes the lock, which one process can have; `None` if another one has it.
+    /// Takes the lock; `None` if another process has it.
     ///
     /// # Errors
     /// Those of the system.
@@ -53,15 +53,16 @@ impl Spool {
         Ok(Some(Lock(file)))
     }
 
-    /// A key that nobody else knows, and that stays the same as long as the spool does.
+    /// A secret key that stays the same for the life of the spool.
     ///
     /// # Errors
-    /// Those of the system; without random numbers, too.
+    /// Those of the system, of getrandom(2) among others.
     pub fn key(&self) -> io::Result<[u8; 32]> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(SAFELY);
         let file = disk::open(&self.root.join("key"), &options)?;
-        file.lock()?; // Sessions under inetd may come at once.
+        // Several sessions under inetd may need it at once.
+        file.lock()?;
         let mut key = [0; 32];
         if (&file).take(32).read_exact(&mut key).is_err() {
             getrandom::fill(&mut key).map_err(io::Error::other)?;

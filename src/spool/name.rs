@@ -1,15 +1,15 @@
-//! What an entry is called, and where it is.
+//! The names of entries: queue id, size, and directory.
 
 use super::QueueId;
 
-/// Where an entry is.
+/// The directory of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// Not yet tried.
     New,
     /// Tried.
     Cur,
-    /// Kept back.
+    /// Held.
     Hold,
 }
 
@@ -23,19 +23,19 @@ impl Place {
     }
 }
 
-/// What names an entry.
+/// The name of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntryName {
     /// The queue id.
     pub id: QueueId,
-    /// The size of the file in octets.
+    /// The size of the file in bytes.
     pub size: u64,
-    /// Where it was last seen.
+    /// The directory in which it was last seen.
     pub place: Place,
 }
 
 impl EntryName {
-    /// Reads the file name of an entry that was committed a moment ago.
+    /// Reads the file name of an entry in `new/`.
     pub fn parse_new(name: &str) -> Option<Self> {
         Self::parse(name, Place::New)
     }

@@ -1,7 +1,7 @@
-//! How files of the spool are opened: no link is followed, and nothing is waited for.
+//! How files of the spool are opened: without following a link, and without waiting.
 //!
-//! The spool belongs to the server, and whoever has taken that over could leave a link to
-//! another file there, or a FIFO that keeps waiting who opens it.
+//! The spool belongs to the server. An attacker that controls the server could leave a link to
+//! another file there, or a FIFO, for root to open.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,20 +11,20 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
-/// What goes with every open(2).
+/// The flags for every open(2).
 pub(super) const SAFELY: i32 = O_NOFOLLOW | O_NONBLOCK;
 
-/// Opens a file to be read.
+/// Opens a file for reading.
 pub(super) fn to_read(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(SAFELY).open(path)
 }
 
-/// Opens a file to be read and changed.
+/// Opens a file for reading and writing.
 pub(super) fn to_change(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(SAFELY).open(path)
 }
 
-/// Whether an error says that there is a link.
+/// Whether an open(2) failed because the path is a symbolic link.
 pub(super) fn is_link(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ELOOP as i32)
 }

@@ -1,9 +1,9 @@
-//! Room: a reserve of the file system is kept free, so that accepted mail can be settled.
+//! The reserve: free space that is kept, so that accepted mail can be settled.
 //!
-//! Whatever makes an entry asks here first: a session, and a worker that passes a message
-//! on, are stopped at the whole reserve, reports at half of it. What is being written by
-//! workers counts as if it were all on the disk, so that many of them at once do not
-//! take the same room. An entry that is rewritten, and its removal, ask nobody.
+//! Space is checked before an entry is made. Sessions, and workers that forward a message, must
+//! leave the whole reserve free, and reports half of it. Entries that workers are writing count as
+//! if they were complete, so that several workers do not use the same space. Rewriting an entry
+//! and removing it needs no check.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,22 +12,21 @@ use nix::sys::statvfs::statvfs;
 
 use super::Spool;
 
-/// What is kept free: new mail is refused before the disk is full, so that what
-/// was accepted can be settled.
+/// The bytes that are kept free: new mail is rejected before the disk is full.
 const RESERVE: u64 = 16 << 20;
-/// The same for inodes.
+/// The inodes that are kept free.
 const RESERVE_FILES: u64 = 200;
 
-/// What an entry is made for.
+/// The purpose of a new entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To add to what is in the spool.
-    More,
-    /// To settle failed recipients.
+    /// A message that is received or forwarded.
+    Message,
+    /// A report, which settles failed recipients.
     Report,
 }
 
-/// Room for an entry that is being written, until it is dropped.
+/// Space for an entry that is being written, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation<'a> {
     all: &'a AtomicU64,
@@ -41,21 +40,21 @@ impl Drop for Reservation<'_> {
 }
 
 impl Spool {
-    /// Whether a message of `bytes` may come: a reserve is kept free.
+    /// Whether there is space for a message of this size.
     ///
     /// # Errors
     /// Those of statvfs(3).
     pub fn has_room(&self, bytes: u64) -> io::Result<bool> {
-        self.is_free(bytes.saturating_add(self.aside.load(Ordering::Relaxed)), Purpose::More)
+        self.is_free(bytes.saturating_add(self.reserved.load(Ordering::Relaxed)), Purpose::Message)
     }
 
-    /// Sets room aside for an entry.
+    /// Reserves space for an entry.
     ///
     /// # Errors
-    /// `StorageFull` if there is none, and those of statvfs(3).
+    /// `StorageFull` if there is not enough, and those of statvfs(3).
     pub(super) fn reserve(&self, bytes: u64, purpose: Purpose) -> io::Result<Reservation<'_>> {
-        let before = self.aside.fetch_add(bytes, Ordering::Relaxed);
-        let aside = Reservation { all: &self.aside, bytes };
+        let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        let aside = Reservation { all: &self.reserved, bytes };
         if self.is_free(before.saturating_add(bytes), purpose)? {
             Ok(aside)
         } else {
@@ -67,7 +66,7 @@ impl Spool {
         let parts = if purpose == Purpose::Report { 2 } else { 1 };
         let stat = statvfs(&self.root)?;
         let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-        // Some file systems count no inodes.
+        // Some file systems do not count inodes.
         let files = stat.files() == 0 || stat.files_available() >= RESERVE_FILES / parts;
         Ok(files && free >= bytes.saturating_add(RESERVE / parts))
     }

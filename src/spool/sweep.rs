@@ -1,4 +1,4 @@
-//! What nobody needs any more in `tmp/` and `note/`.
+//! Removes what crashes have left in `tmp/` and `note/`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -12,16 +12,16 @@ use std::time::{Duration, SystemTime};
 use super::{Entry, EntryName, Place, QueueId, Spool, open};
 use crate::sys::disk;
 
-/// What nobody has locked in `tmp/` for so long is nobody's.
+/// The age at which a file in `tmp/` or `note/` that nothing refers to is removed.
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
 
 impl Spool {
-    /// Removes names in `tmp/` that entries had before their rename, and have again
-    /// since a power cut (btrfs): a report that has one would look unsent. To be
-    /// asked before any entry is looked at.
+    /// Removes names in `tmp/` that entries had before their rename, and that a power cut has
+    /// restored (btrfs): a report with such a name would look unsent. Must be called before any
+    /// entry is opened.
     ///
     /// # Errors
-    /// When `tmp/` cannot be read or changed.
+    /// Those of readdir(3) and unlink(2).
     pub fn remove_old_names(&self) -> io::Result<()> {
         for file in fs::read_dir(self.root.join("tmp"))? {
             let file = file?;
@@ -38,21 +38,21 @@ impl Spool {
         Ok(())
     }
 
-    /// Removes what crashed writers left in `tmp/`, and the notes of messages that
-    /// are gone. `awaited` are the ids of reports that entries wait for: of all that
-    /// are to be tried. What is held waits for its reports and keeps its notes too.
+    /// Removes files that crashed writers have left in `tmp/`, and notes without a message.
+    /// `awaited` are the ids of derived entries that the entries in `new/` and `cur/` wait for.
+    /// Those of held entries are found here, and their notes stay too.
     ///
     /// # Errors
-    /// When a directory cannot be read.
+    /// Those of readdir(3) and unlink(2).
     pub fn sweep(self: &Arc<Self>, awaited: &HashSet<QueueId>) -> io::Result<()> {
         let mut stale = self.stale()?;
-        // Most of the time there is nothing, and nobody needs to be asked.
+        // Usually nothing is old, and no entry needs to be read.
         if stale.is_empty() {
             return Ok(());
         }
         stale.retain(|_, id| id.is_none_or(|id| !awaited.contains(&id)));
         if self.has_later.load(Ordering::Relaxed) {
-            // A derived entry that one of a later version waits for may be there.
+            // An entry of a later version may wait for a derived entry there.
             stale.retain(|path, _| !path.starts_with(self.root.join("tmp")));
         }
         let mut known = HashSet::new();
@@ -74,7 +74,7 @@ impl Spool {
         Ok(())
     }
 
-    /// What has not been touched for long in `tmp/` and `note/`, and the ids it is called by.
+    /// The old files in `tmp/` and `note/`, with the ids in their names.
     fn stale(&self) -> io::Result<HashMap<PathBuf, Option<QueueId>>> {
         let mut stale = HashMap::new();
         for directory in ["tmp", "note"] {

@@ -170,7 +170,7 @@ impl Worker {
             Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
             Route::Temporary(..) => Err(self.later(job)),
             _ => {
-                self.site.spool.set_aside(entry.name(), "it was given to a user, and is for somebody else");
+                self.site.spool.set_aside(entry.name(), "it was handed over to a user, and is for another one");
                 Err(JobResult::Vanished)
             }
         })

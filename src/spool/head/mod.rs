@@ -1,61 +1,58 @@
-//! The two heads of an entry: the format on disk, and nothing else.
+//! The format of the two heads of an entry.
 //!
-//! A queued head is made of lines whose lengths are multiples of 64, and an empty
-//! line:
+//! A queued head consists of lines whose lengths are multiples of 64, and an empty line:
 //!
 //! ```text
-//! penfold/1 head=0000000193 body=8bit origin=client from=<a@x.org>
+//! penfold/1 head=0000000193:000000000829:7bit body=8bit origin=client from=<a@x.org>
 //! T 0000000000 0000000000 0000000000000000 0000000000000000 to=<b@y.org>
 //! T 0000000000 0000000000 0000000000000000 0000000000000000 to=<c@z.org> orig=<list@x.org>
 //! ```
 //!
-//! A recipient that is more than an address has `do=direct` or `do=expand`, or a
-//! command (`run=`) or file (`file=`), and whose it is (`as=`), with what is no printable
-//! ASCII as `%XX`: only penfold writes heads, and no address can look like one of these.
+//! The first line describes the message. `head` comes first: the offset of the content, then its
+//! size on the wire and whether it is 7-bit, where earlier versions do not look. The other fields
+//! are in any order; a derived entry has a `past=` for each step of its derivation.
 //!
-//! An entry that came of another one has, on its first line, a `past=` for each step on the
-//! way, and for a recipient that may lead to others `may=` and how many (`derivation`).
+//! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
+//! attempt and of the last warning, and two numbers that belong to the state. It is overwritten in
+//! place, and lies within one sector, so that a power cut leaves the old or the new one. Fields
+//! follow: `orig=` is the address that the client gave; `do=direct`, `do=expand`, `run=` or `file=`
+//! is the action if it is not the delivery to an address, and `as=` its user; `may=` is the number
+//! of further recipients that this one may lead to. Only penfold writes heads, and no address can
+//! look like one of these fields.
 //!
-//! `head` is the offset of the content, and comes first; the other words stand in
-//! any order. What a later version has to say of a message or of a recipient is
-//! another word on its line (`release`, `priority`, `ret`, `envid`; `notify`,
-//! `orcpt`); a version that does not know a word cannot honour it, and puts the
-//! entry aside. A recipient's line begins with what
-//! changes: its state, the time of the last attempt, the time of the last warning,
-//! and two numbers of the state; 58 octets in a sector of their own, so that no
-//! power cut leaves half of them. Each change overwrites them in place.
+//! Later versions add fields (`release`, `priority`, `ret`, `envid`; `notify`, `orcpt`). A version
+//! that does not know a field cannot do what it asks for, and leaves the entry alone.
 //!
-//! A direct head is two lines, `Return-Path:` and `Delivered-To:`, and the file is
-//! what belongs in the mailbox. What is neither, or says something that this
-//! version does not know, is [`HeadError`].
+//! A direct head consists of two lines, `Return-Path:` and `Delivered-To:`, and the whole file is
+//! what belongs in the mailbox.
 
 use std::fmt::Write;
 
 use super::content::Measure;
 use super::derivation::{self, Derivation, MAX_STEP, Step};
-use super::fields::{self, ActionWords, UNKNOWN, Value, read_words};
+use super::fields::{self, ActionFields, UNKNOWN, Value, read_fields};
 use crate::address::{self, Address};
 use crate::envelope::{Body, Envelope, MAX_ACTION, Origin, Recipient};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
-/// Lines of a queued head are multiples of this.
+/// The lengths of lines of a queued head are multiples of this.
 const ALIGN: usize = 64;
-/// What changes, at the front of a recipient's line.
+/// The length of the record at the front of a recipient's line.
 pub const RECORD: usize = 58;
 const _: () = assert!(RECORD <= ALIGN && 512 % ALIGN == 0);
-/// No queued head is longer.
+/// The longest queued head.
 pub const MAX_HEAD: u64 = 64 << 20;
-/// An address as it is written: every octet of it may be a quoted one.
+/// The longest written form of an address: every byte of it may need a backslash.
 const MAX_WRITTEN: usize = 2 * address::MAX_ADDRESS + 4;
-/// No direct head is longer.
+/// The longest direct head.
 const MAX_DIRECT: usize = DIRECT_FIRST.len() + DIRECT_SECOND.len() + 2 * MAX_WRITTEN + 2;
-/// A recipient's line with nothing but two addresses, and their names.
+/// The longest line of a recipient without an action.
 const MAX_PLAIN: usize = RECORD + 2 * (MAX_WRITTEN + 8) + " may=4294967295".len() + ALIGN;
-/// The first line, with a few steps at their longest.
+/// The longest first line: it has space for ten of the longest steps.
 pub const MAX_FIRST: u64 = 64 << 10;
 const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_PLAIN + MAX_FIRST as usize <= MAX_HEAD as usize);
 const _: () = assert!(10 * 3 * MAX_STEP + MAX_WRITTEN < MAX_FIRST as usize);
-/// A recipient's line: those, a command or file and a user, every octet written as three.
+/// The longest line of a recipient: every byte of a command or file and of its user may be `%XX`.
 pub const MAX_LINE: usize = MAX_PLAIN + 3 * 2 * MAX_ACTION + ALIGN;
 
 const MAGIC: &[u8] = b"penfold/1 ";
@@ -76,31 +73,30 @@ pub enum HeadError {
 
 use HeadError::{Corrupt, Later};
 
-/// How far a recipient is.
+/// The state of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// To be tried.
     Todo,
-    /// A copy is complete in the `tmp/` of its mailbox, and may have been renamed
-    /// into `new/`: with the birth and inode of that `tmp/`.
+    /// A copy is complete in the `tmp/` of its mailbox, and may have been renamed into `new/`.
     Prepared {
-        /// When the directory was made, in nanoseconds since 1970; 0 if the file system does not know.
+        /// The birth time of that `tmp/`, in nanoseconds since 1970; 0 if the file system has none.
         born: u64,
-        /// st_ino of the directory.
+        /// The inode of that `tmp/`.
         inode: u64,
     },
-    /// It failed, and the report is complete in `spool/tmp`, and may have been
-    /// renamed into `new/`: with the number of the recipient that names it.
+    /// It failed. The report is complete in the `tmp/` of the spool, and may have been renamed into
+    /// `new/`.
     Reported {
-        /// The first recipient in the report.
+        /// The number of the first recipient in the report, from which its id is derived.
         lead: u64,
     },
-    /// What its address stands for was found out, and the entry for that is complete
-    /// in `spool/tmp`, and may have been renamed into `new/`.
+    /// The derived entry for the addresses that this one stands for is complete in the `tmp/` of
+    /// the spool, and may have been renamed into `new/`.
     Forwarded,
-    /// Delivered, or passed on.
+    /// Delivered or forwarded.
     Done,
-    /// Failed, and the sender was told.
+    /// Failed, and the sender was notified.
     Failed,
 }
 
@@ -111,21 +107,21 @@ impl State {
     }
 }
 
-/// What changes of a recipient.
+/// The record of a recipient: the part of its line that changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryState {
-    /// How far it is.
+    /// The state.
     pub state: State,
-    /// The last attempt, in seconds since 1970; 0 for none.
+    /// The time of the last attempt, in seconds since 1970; 0 for none.
     pub last: u64,
-    /// The last warning to the sender, likewise.
+    /// The time of the last warning to the sender, likewise.
     pub warned: u64,
 }
 
 impl DeliveryState {
     const FRESH: Self = Self { state: State::Todo, last: 0, warned: 0 };
 
-    /// As it stands in the file.
+    /// The record as it is written to the file.
     pub fn encode(&self) -> [u8; RECORD] {
         let (letter, a, b) = match self.state {
             State::Todo => ('T', 0, 0),
@@ -135,7 +131,7 @@ impl DeliveryState {
             State::Done => ('D', 0, 0),
             State::Failed => ('F', 0, 0),
         };
-        // Ten digits reach to the year 2286.
+        // Ten digits last until the year 2286.
         let (last, warned) = (self.last.min(9_999_999_999), self.warned.min(9_999_999_999));
         let text = format!("{letter} {last:010} {warned:010} {a:016x} {b:016x} ");
         let mut record = [b' '; RECORD];
@@ -143,6 +139,8 @@ impl DeliveryState {
         record
     }
 
+    /// Reads a record.
+    ///
     /// # Errors
     /// [`HeadError`] for anything that [`DeliveryState::encode`] does not write.
     pub fn decode(text: &[u8]) -> Result<Self, HeadError> {
@@ -173,30 +171,30 @@ impl DeliveryState {
 pub struct RecipientEntry {
     /// Its number, from 0.
     pub number: usize,
-    /// Where its record stands in the file; 0 in a direct entry, which has none.
+    /// The offset of its record in the file; 0 in a direct entry, which has none.
     pub offset: u64,
-    /// Who it is.
+    /// Its address and action.
     pub recipient: Recipient,
-    /// How far it is.
+    /// Its record.
     pub record: DeliveryState,
-    /// How many recipients may come of it, as the head of a derived entry says.
+    /// The number of further recipients that it may lead to.
     pub share: u32,
 }
 
-/// Which recipient, and where its line is: enough to find it again. The offset is 0
-/// where that is not known, as in a direct entry that may have become a queued one.
+/// A reference to a recipient of an entry, with the place of its line. The offset is 0 if the place
+/// is unknown, for example in a direct entry that may have been made queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecipientRef {
     /// The recipient's number.
     pub number: u32,
-    /// Where its record stands in the file.
+    /// The offset of its record in the file.
     pub offset: u32,
 }
 
 impl RecipientEntry {
-    /// Where it is found again.
+    /// The reference to this recipient.
     pub fn reference(&self) -> RecipientRef {
-        // A head is shorter than 4 GiB, and has fewer recipients than octets.
+        // A head is shorter than 4 GiB, and has fewer recipients than bytes.
         let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         RecipientRef { number: short(self.number as u64), offset: short(self.offset) }
     }
@@ -205,21 +203,21 @@ impl RecipientEntry {
 /// A head that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// Whether it is a direct one.
+    /// Whether it is a direct head.
     pub direct: bool,
     /// The reverse-path.
     pub sender: Option<Address>,
-    /// What MAIL said of the content.
+    /// The value of BODY= of MAIL.
     pub body: Body,
-    /// Who made it.
+    /// Whether the message was received, or is a report.
     pub origin: Origin,
-    /// What was followed on the way here.
+    /// The steps of the derivation.
     pub steps: Vec<Step>,
-    /// The recipients that were read, by number.
+    /// The recipients that were read, in order of their numbers.
     pub recipients: Vec<RecipientEntry>,
-    /// Where the content begins: after a queued head; in a direct entry after its two lines.
+    /// The offset of the content: behind a queued head, or behind the two lines of a direct one.
     pub content: u64,
-    /// What the content is on the wire, if the head says it.
+    /// The measure of the content, if the head has it.
     pub measure: Option<Measure>,
 }
 
@@ -228,10 +226,10 @@ pub fn direct(sender: Option<&Address>, recipient: &Address) -> String {
     format!("Return-Path: {}\nDelivered-To: {recipient}\n", address::path(sender))
 }
 
-/// The queued head of an entry that came in, or of a report, of at least `fill` bytes.
+/// The queued head of a message that was received, or of a report, of at least `fill` bytes.
 pub fn queued(envelope: &Envelope, measure: Option<Measure>, fill: usize) -> String {
     let mut head = lines(envelope, &Derivation::default(), measure);
-    // The blanks go to the end of the last line, where they move no record.
+    // Blanks at the end of the last line move no record.
     let short = fill.saturating_sub(head.len() + 1);
     head.truncate(head.len() - 1);
     head.extend(std::iter::repeat_n(' ', short));
@@ -279,7 +277,7 @@ fn lines(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>)
     head
 }
 
-/// Ends the lines of a head, and says how long it is.
+/// Adds the empty line, and sets the length of the head.
 fn end(mut head: String) -> String {
     head.push('\n');
     let length = format!("{:010}", head.len());
@@ -294,10 +292,11 @@ fn end_line(head: &mut String) {
     head.push('\n');
 }
 
-/// How much of the front of a file is its head, given at least its first 64 octets.
+/// The bytes at the front of a file that must be read to read its head. `front` has at least the
+/// first 64 bytes.
 ///
 /// # Errors
-/// [`HeadError`] if it is neither head.
+/// [`HeadError`] if neither head is there.
 pub fn length(front: &[u8]) -> Result<u64, HeadError> {
     if front.starts_with(DIRECT_FIRST) {
         return Ok(MAX_DIRECT as u64);
@@ -308,15 +307,15 @@ pub fn length(front: &[u8]) -> Result<u64, HeadError> {
     if length <= MAX_HEAD { Ok(length) } else { Err(Corrupt("the head is too long")) }
 }
 
-/// Whether it is a direct head.
+/// Whether a file begins with a direct head.
 pub fn is_direct(front: &[u8]) -> bool {
     front.starts_with(DIRECT_FIRST)
 }
 
-/// Reads a head from the front of a file, of at least the length that [`length`] gave.
+/// Reads a head from the front of a file, of at least [`length`] bytes.
 ///
 /// # Errors
-/// [`HeadError`] if it is anything but what penfold writes.
+/// [`HeadError`] for anything that this version does not write.
 pub fn read(front: &[u8]) -> Result<Head, HeadError> {
     if front.starts_with(DIRECT_FIRST) { read_direct(front) } else { read_queued(front) }
 }
@@ -335,7 +334,7 @@ fn read_direct(front: &[u8]) -> Result<Head, HeadError> {
     Ok(Head {
         direct: true,
         sender,
-        // What MAIL said is not kept, and 8-bit text may be in it.
+        // A direct head has no place for BODY=, and there may be 8-bit text.
         body: Body::EightBit,
         origin: Origin::Client,
         steps: Vec::new(),
@@ -398,7 +397,7 @@ pub fn read_recipient_entry(number: usize, offset: u64, text: &[u8]) -> Result<R
 
 fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
     let mut from = None;
-    read_words(line, |key, value| {
+    read_fields(line, |key, value| {
         match (key, value) {
             ("head", Value::Word(word)) => head.measure = read_measure(word)?,
             ("body", Value::Word("7bit")) => head.body = Body::SevenBit,
@@ -415,8 +414,7 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
     Ok(Head { sender: from.ok_or(Corrupt("it has no sender"))?, ..head })
 }
 
-/// What stands behind the length of the head, which [`length`] reads: the size and the kind of
-/// the content on the wire. Versions that do not write it do not look there either.
+/// Reads the measure of the content, which follows the length of the head.
 fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
     let Some((_, measure)) = word.split_once(':') else { return Ok(None) };
     let (size, kind) = measure.split_once(':').ok_or(UNKNOWN)?;
@@ -429,8 +427,8 @@ fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
 }
 
 fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), HeadError> {
-    let (mut to, mut original, mut action, mut share) = (None, None, ActionWords::default(), 0);
-    read_words(text, |key, value| {
+    let (mut to, mut original, mut action, mut share) = (None, None, ActionFields::default(), 0);
+    read_fields(text, |key, value| {
         match (key, value) {
             ("to", Value::Path(Some(address))) => to = Some(address),
             ("orig", Value::Path(Some(address))) => original = Some(address),

@@ -4,9 +4,9 @@ use super::*;
 
 #[test]
 fn what_was_committed_can_be_read_back() {
-    for nameless in [true, false] {
+    for has_tmpfile in [true, false] {
         let scratch = Scratch::new();
-        scratch.spool.nameless.store(nameless, Ordering::Relaxed);
+        scratch.spool.has_tmpfile.store(has_tmpfile, Ordering::Relaxed);
         // In one piece, around the size of the buffer, and in many pieces.
         for size in [0, 1, draft::BUFFER - 1, draft::BUFFER, draft::BUFFER + 1, 3 * draft::BUFFER + 7] {
             for direct in [true, false] {
@@ -36,9 +36,9 @@ fn what_was_committed_can_be_read_back() {
 
 #[test]
 fn a_draft_that_is_dropped_leaves_nothing() {
-    for nameless in [true, false] {
+    for has_tmpfile in [true, false] {
         let scratch = Scratch::new();
-        scratch.spool.nameless.store(nameless, Ordering::Relaxed);
+        scratch.spool.has_tmpfile.store(has_tmpfile, Ordering::Relaxed);
         for size in [10, 2 * draft::BUFFER] {
             let mut draft = scratch.spool.begin().expect("a draft");
             draft.write_all(&vec![b'x'; size]).expect("room");
@@ -50,9 +50,9 @@ fn a_draft_that_is_dropped_leaves_nothing() {
 
 #[test]
 fn a_commit_that_fails_leaves_nothing() {
-    for nameless in [true, false] {
+    for has_tmpfile in [true, false] {
         let scratch = Scratch::new();
-        scratch.spool.nameless.store(nameless, Ordering::Relaxed);
+        scratch.spool.has_tmpfile.store(has_tmpfile, Ordering::Relaxed);
         let mut draft = scratch.spool.begin().expect("a draft");
         draft.write_all(&vec![b'x'; 2 * draft::BUFFER]).expect("room");
         fs::rename(scratch.root.join("new"), scratch.root.join("away")).expect("a rename");
@@ -71,9 +71,9 @@ fn the_envelope_and_lines_on_top_may_be_known_only_at_the_end() {
     // What is expected: nothing, less, more, and what comes. The number of recipients and the
     // lines on top decide how long the front is.
     let expected = [None, Some((1, "")), Some((5, "X: y\n")), Some((2, "A: b\n")), Some((3, "X: longer\n"))];
-    for nameless in [true, false] {
+    for has_tmpfile in [true, false] {
         let scratch = Scratch::new();
-        scratch.spool.nameless.store(nameless, Ordering::Relaxed);
+        scratch.spool.has_tmpfile.store(has_tmpfile, Ordering::Relaxed);
         for (size, expected) in
             [100, draft::BUFFER, 9 * draft::BUFFER + 5].into_iter().flat_map(|size| expected.map(|e| (size, e)))
         {
@@ -110,9 +110,9 @@ fn the_envelope_and_lines_on_top_may_be_known_only_at_the_end() {
 
 #[test]
 fn a_message_can_be_committed_into_hold() {
-    for (nameless, is_direct) in [(true, true), (true, false), (false, true)] {
+    for (has_tmpfile, is_direct) in [(true, true), (true, false), (false, true)] {
         let scratch = Scratch::new();
-        scratch.spool.nameless.store(nameless, Ordering::Relaxed);
+        scratch.spool.has_tmpfile.store(has_tmpfile, Ordering::Relaxed);
         let mut draft = scratch.spool.begin().expect("a draft");
         draft.write_all(CONTENT).expect("room");
         let envelope = envelope(1);

@@ -18,28 +18,28 @@ fn room_that_is_set_aside_is_not_given_twice() {
         return;
     }
     let spool = &scratch.spool;
-    let first = spool.reserve(free - RESERVE - 2 * MARGIN, Purpose::More).expect("room");
-    let full = spool.reserve(4 * MARGIN, Purpose::More).expect_err("no room");
+    let first = spool.reserve(free - RESERVE - 2 * MARGIN, Purpose::Message).expect("room");
+    let full = spool.reserve(4 * MARGIN, Purpose::Message).expect_err("no room");
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     spool.reserve(4 * MARGIN, Purpose::Report).expect_err("no room for a report either");
     assert!(!spool.has_room(4 * MARGIN).expect("an answer") && spool.has_room(0).expect("an answer"));
     drop(first);
     // What was refused is not kept.
     assert!(spool.has_room(4 * MARGIN).expect("an answer"));
-    drop(spool.reserve(4 * MARGIN, Purpose::More).expect("room"));
+    drop(spool.reserve(4 * MARGIN, Purpose::Message).expect("room"));
 }
 
 #[test]
 fn an_entry_that_finds_no_room_is_as_before() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(2);
-    scratch.spool.aside.fetch_add(u64::MAX / 2, Ordering::Relaxed);
+    scratch.spool.reserved.fetch_add(u64::MAX / 2, Ordering::Relaxed);
     let derivation = Derivation { steps: vec![Step::list("x")], shares: Vec::new() };
     let full = entry.forward(0, (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect_err("no room");
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     entry.create_report(&[1], &envelope(1), |_| b"report\n".to_vec(), 1_000).expect_err("no room");
     assert_eq!((scratch.states(entry.name()), scratch.counts()), (vec![State::Todo; 2], [0, 1, 0, 0]));
-    scratch.spool.aside.store(0, Ordering::Relaxed);
+    scratch.spool.reserved.store(0, Ordering::Relaxed);
     entry.forward(0, (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect("room");
     assert_eq!(scratch.states(entry.name()), [State::Done, State::Todo]);
 }

@@ -1,8 +1,7 @@
-//! Mail for elsewhere, from the client to the other host, the log, and the bounce.
+//! Mail to other hosts, end to end: attempts, retries, log lines, and reports to the sender.
 //!
-//! The real daemon, a scripted DNS and scripted servers. What each way of failing
-//! looks like in detail is in tests/outbound/client; here is that the daemon tries, waits,
-//! says so in the log and tells the sender.
+//! The real daemon, a scripted DNS and scripted servers. Every single failure is in
+//! tests/outbound/client.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -13,8 +12,8 @@ use common::{Daemon, Site};
 
 const TEXT: &str = "Subject: hello\r\nMessage-ID: <x@razorback.test>\r\n\r\nHow are you?\r\n";
 
-/// A site that asks `zone` and waits for nothing long. Mail for anywhere.test goes
-/// to its mail exchangers at `port`.
+/// A site with short timeouts that uses `zone`. Mail for anywhere.test goes to its mail
+/// exchangers at `port`.
 fn site(zone: &Dns, port: u16) -> Site {
     let mut site =
         Site::with("remote.timeout = \"1s\"\nqueue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"\ndns.timeout = \"1s\"");
@@ -85,7 +84,7 @@ fn the_announced_size_is_that_of_the_message() {
 }
 
 #[test]
-fn the_second_exchanger_takes_what_the_first_does_not() {
+fn the_second_exchanger_gets_what_the_first_defers() {
     let [one, two] = <[_; 2]>::try_from(listeners(2)).expect("two");
     let port = one.local_addr().expect("bound").port();
     let _first = Remote::start(one, Conduct::Sink(Sink::default().reply("MAIL", "451 not now")));
@@ -102,7 +101,7 @@ fn the_second_exchanger_takes_what_the_first_does_not() {
 #[test]
 fn smart_hosts_take_everything_in_order() {
     let (remote, zone) = (Remote::sink(), Dns::zone(""));
-    // Nobody listens there any more.
+    // A port on which no server listens any more.
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("loopback");
     let mut site = site(&zone, 25);
     site.set("remote", "smarthosts", &format!("[\"smtp://{closed}\", \"smtp://{}\"]", remote.address));
@@ -113,10 +112,10 @@ fn smart_hosts_take_everything_in_order() {
 }
 
 #[test]
-fn the_log_says_where_a_dialogue_ended() {
+fn the_log_names_the_stage_at_which_a_session_ended() {
     for (at, then, words) in [
         ("CONNECT", Then::Hang, "timed out while waiting for the greeting"),
-        // Who closes on it is asked again with HELO.
+        // A host that closes the connection at EHLO is tried again with HELO.
         ("EHLO", Then::Hang, "timed out while waiting for the reply to EHLO"),
         ("DATA", Then::Hang, "timed out while waiting for the reply to DATA"),
         (
@@ -126,7 +125,7 @@ fn the_log_says_where_a_dialogue_ended() {
         ),
         ("MAIL", Then::Reply("451 4.7.1 greylisted".into()), "reply=\"451 4.7.1 greylisted\""),
     ] {
-        // Once: the second attempt gets through.
+        // The failure happens once: the second attempt succeeds.
         let (remote, zone) = (Remote::with(Sink::default().when(at, then, 1)), one_exchanger());
         let site = site(&zone, remote.address.port());
         let daemon = site.start();
@@ -139,7 +138,7 @@ fn the_log_says_where_a_dialogue_ended() {
 }
 
 #[test]
-fn a_refused_recipient_comes_back_and_the_others_arrive() {
+fn a_rejected_recipient_bounces_and_the_others_arrive() {
     let rules = Sink::default().reply("RCPT TO:<nobody", "550 5.1.1 no such user, ask the postmaster");
     let (remote, zone) = (Remote::with(rules), one_exchanger());
     let site = site(&zone, remote.address.port());
@@ -153,7 +152,7 @@ fn a_refused_recipient_comes_back_and_the_others_arrive() {
 }
 
 #[test]
-fn what_can_never_leave_comes_back() {
+fn undeliverable_mail_bounces() {
     for (domain, status) in [("nowhere.test", "5.1.2"), ("null.test", "5.1.10")] {
         let zone = Dns::zone("null.test MX 0 .");
         let site = site(&zone, 25);
@@ -166,7 +165,7 @@ fn what_can_never_leave_comes_back() {
 }
 
 #[test]
-fn trouble_with_names_waits() {
+fn dns_failures_defer() {
     for (domain, words) in [("servfail.test", "SERVFAIL"), ("silent.test", "did not answer in time")] {
         let zone = Dns::zone("servfail.test SERVFAIL\nsilent.test SILENCE");
         let site = site(&zone, 25);
@@ -179,7 +178,7 @@ fn trouble_with_names_waits() {
 }
 
 #[test]
-fn mail_that_would_come_back_to_the_same_daemon_is_not_sent() {
+fn mail_that_would_return_to_this_daemon_is_not_sent() {
     let zone = Dns::zone("backup.test MX 10 other.test\nother.test A 127.0.0.1");
     let site = site(&zone, 25);
     let daemon = site.start();

@@ -1,9 +1,8 @@
-//! Many hosts at once: what ill ones may take, what their neighbours get all the same,
-//! and what `penfoldctl hosts` says of them.
+//! Many hosts at once: the limits of slow and dead hosts, the share of healthy ones, and
+//! `penfoldctl hosts`.
 //!
-//! The real daemon, a scripted DNS and scripted servers. The tables of what a destination
-//! earns and loses are beside the code, in src/queue; measured is all that by the series
-//! `internet` of `make bench`.
+//! The real daemon, a scripted DNS and scripted servers. The tables of a destination's health are
+//! tested beside the code, in src/queue; the series `internet` of `make bench` measures it all.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -20,7 +19,7 @@ use common::{Daemon, Site};
 
 const LATER: &str = "queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"";
 
-/// A site that asks `zone`, for whose domains the exchangers listen at `port`.
+/// A site that uses `zone`, with the domains' exchangers at `port`.
 fn site(settings: &str, zone: &Dns, port: u16, domains: impl Iterator<Item = String>) -> Site {
     let mut site = Site::with(settings);
     site.set("dns", "nameservers", &zone.nameservers());
@@ -56,10 +55,10 @@ fn domains_that_share_an_exchanger_share_its_connections() {
         client.send("jon@razorback", &[&format!("elvis@d{}.test", n % DOMAINS)], TEXT);
     }
     assert_eq!(remote.messages(2 * DOMAINS).len(), 2 * DOMAINS);
-    // The server hears of an end a little later than the client has made it.
+    // The server sees the end of a connection a little later than the client.
     let (most, connections) = remote.look(|seen| (seen.most_open, seen.connections));
     assert!((2..=7).contains(&most), "{most} connections at once");
-    // They are kept for the next domain.
+    // Connections are kept for the next domain.
     assert!(connections < DOMAINS, "{connections} connections");
     assert!(daemon.settles(&site));
     assert_eq!(deferred(&daemon), 0);
@@ -89,7 +88,7 @@ fn a_silent_address_takes_four_workers_whatever_domains_lead_there() {
 }
 
 #[test]
-fn silent_hosts_do_not_hold_up_one_that_answers() {
+fn silent_hosts_do_not_delay_a_responsive_one() {
     const SILENT: u8 = 12;
     let mut remotes: Vec<Remote> =
         listeners(SILENT + 1).into_iter().map(|l| Remote::start(l, Conduct::Sink(silent()))).collect();
@@ -106,15 +105,15 @@ fn silent_hosts_do_not_hold_up_one_that_answers() {
     }
     let connections = || remotes.iter().map(|remote| remote.look(|seen| seen.connections)).sum::<usize>();
     daemon.wait_until("busy workers", || connections() >= 4);
-    // It is new as well, and has to wait for a worker that is given up.
+    // This destination is new, too, and waits until an attempt is abandoned.
     send(&daemon, "elvis@healthy.test");
     healthy.messages(1);
-    // What was given up is no failure: it is tried again with more time.
+    // An abandoned attempt is no failure, and is repeated with more time.
     assert_eq!(deferred(&daemon), 0);
 }
 
 #[test]
-fn a_dead_address_is_remembered_for_other_domains_and_forgiven_by_a_flush() {
+fn a_dead_address_is_remembered_for_other_domains_until_a_flush() {
     let remote = Remote::with(Sink::default().when("CONNECT", Then::Close, usize::MAX));
     let zone = Dns::zone("one.test MX 10 mx.test\ntwo.test MX 10 mx.test\nmx.test A 127.0.0.1");
     let domains = ["one.test", "two.test"].map(str::to_owned).into_iter();
@@ -124,7 +123,7 @@ fn a_dead_address_is_remembered_for_other_domains_and_forgiven_by_a_flush() {
     daemon.wait_words(&["deferred to=<a@one.test>", "the connection was closed while waiting for the greeting"]);
     send(&daemon, "b@two.test");
     daemon.wait_words(&["deferred to=<b@two.test>", "not tried again yet: the connection was closed"]);
-    // Its destination is down as well by now, and says so for itself.
+    // By now this destination is down, too.
     send(&daemon, "c@one.test");
     daemon.wait_words(&["deferred to=<c@one.test>", "not tried: the destination has been down for 0 min"]);
     assert_eq!(remote.look(|seen| seen.connections), 1);
@@ -150,7 +149,7 @@ fn a_dead_address_is_remembered_for_other_domains_and_forgiven_by_a_flush() {
 }
 
 #[test]
-fn mail_that_waits_for_what_is_down_leaves_with_the_first_probe_that_succeeds() {
+fn mail_for_a_host_that_was_down_is_sent_after_the_first_successful_probe() {
     let remote = Remote::with(Sink::default().when("CONNECT", Then::Close, usize::MAX));
     let zone = Dns::zone("one.test A 127.0.0.1");
     let site = site(LATER, &zone, remote.address.port(), ["one.test".to_owned()].into_iter());
@@ -160,7 +159,7 @@ fn mail_that_waits_for_what_is_down_leaves_with_the_first_probe_that_succeeds() 
         daemon.wait_words(&[&format!("deferred to=<a{n}@one.test>")]);
     }
     remote.behave(Conduct::Sink(Sink::default()));
-    // What is new after the first quiet seconds is the probe.
+    // The first new message after the quiet seconds is the probe.
     let mut client = daemon.client();
     daemon.wait_until("a message", || {
         client.send("jon@razorback", &["new@one.test"], TEXT);
@@ -171,7 +170,7 @@ fn mail_that_waits_for_what_is_down_leaves_with_the_first_probe_that_succeeds() 
 }
 
 #[test]
-fn a_batch_of_one_sender_does_not_stand_before_another_s_message() {
+fn a_batch_of_one_sender_does_not_delay_another_senders_message() {
     let remote = Remote::with(Sink::default().when("MAIL", Then::Pause(Duration::from_millis(50)), usize::MAX));
     let zone = Dns::zone("one.test A 127.0.0.1");
     let domains = ["one.test".to_owned()].into_iter();
@@ -185,12 +184,12 @@ fn a_batch_of_one_sender_does_not_stand_before_another_s_message() {
     let before = remote.look(|seen| seen.messages.len());
     remote.messages(61);
     let place = remote.look(|seen| seen.messages.iter().position(|m| m.recipients == ["<elvis@one.test>"]));
-    // The one under way, and the next of the batch.
+    // The message that is being sent, and the next one of the batch.
     let place = place.expect("it arrived");
     assert!(place <= before + 3, "message {place}, with {before} gone when it came");
 }
 
-/// Takes messages over two connections at once, and says 421 to more; counts both.
+/// Accepts messages over two connections at once, and sends 421 to more; counts both.
 fn two_at_once() -> (SocketAddr, Arc<[AtomicUsize; 3]>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let address = listener.local_addr().expect("bound");
@@ -236,7 +235,7 @@ fn two_at_once() -> (SocketAddr, Arc<[AtomicUsize; 3]>) {
 }
 
 #[test]
-fn a_host_that_takes_two_connections_gets_all_mail_over_two() {
+fn a_host_with_a_limit_of_two_connections_gets_all_mail_over_two() {
     let (address, counts) = two_at_once();
     let site = Site::with(LATER);
     site.add("routes", &format!("example.test {address}"));
@@ -252,7 +251,7 @@ fn a_host_that_takes_two_connections_gets_all_mail_over_two() {
 }
 
 #[test]
-fn an_attempt_that_hangs_is_listed_as_one() {
+fn a_stalled_attempt_is_listed_as_one() {
     let remote = Remote::with(silent());
     let site = Site::with(LATER);
     site.add("routes", &format!("example.test {}", remote.host_port()));
@@ -266,7 +265,7 @@ fn an_attempt_that_hangs_is_listed_as_one() {
 }
 
 #[test]
-fn what_a_person_holds_and_releases_needs_no_restart() {
+fn mail_that_is_held_and_released_needs_no_restart() {
     let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now, elvis"));
     let site = Site::with(LATER);
     site.add("routes", &format!("example.test {}", remote.host_port()));
@@ -281,7 +280,7 @@ fn what_a_person_holds_and_releases_needs_no_restart() {
     assert!(listed.contains("  held") && listed.contains("<elvis@example.test>  deferred, "), "{listed}");
     assert!(!listed.contains("next "), "{listed}");
 
-    // Held mail is not tried, flushed or not.
+    // Held mail is not tried, not even by a flush.
     remote.behave(Conduct::Sink(Sink::default()));
     let forgotten = || {
         let mut ctl = std::process::Command::new(env!("CARGO_BIN_EXE_penfoldctl"));

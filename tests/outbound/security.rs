@@ -1,7 +1,7 @@
-//! TLS and AUTH towards other hosts, with the real daemon: what the log and the queue
-//! say, what a bad credentials table does, and that no secret is anywhere.
+//! TLS and AUTH as a client, with the real daemon: log lines and queue listings, errors in the
+//! credentials table, and that no secret appears anywhere.
 //!
-//! Which failure leads to what is in tests/outbound/client (`secure` and `login`).
+//! Every single failure is in tests/outbound/client (`secure` and `login`).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ fn believe(site: &mut Site, authority: &Authority) {
     site.set("remote", "authorities", &path);
 }
 
-/// Credentials that only their owner may read, at once in place.
+/// Writes a credentials table that only its owner may read.
 fn know(site: &mut Site, lines: &str) {
     give(site, lines, 0o600);
     let path = format!("{:?}", site.path("credentials"));
@@ -55,7 +55,7 @@ fn no_secret(daemon: &Daemon) {
 }
 
 #[test]
-fn the_log_says_how_mail_went() {
+fn the_log_records_tls_and_the_login() {
     let authority = Authority::new();
     let leaf = authority.leaf("127.0.0.1", 300);
     for (rule, line, tls) in [
@@ -84,7 +84,7 @@ fn the_log_says_how_mail_went() {
 }
 
 #[test]
-fn required_means_that_mail_waits_and_log_and_queue_say_why() {
+fn mail_waits_where_tls_is_required_and_fails_and_the_reason_is_shown() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     for (scheme, settings) in
         [("smtp", "remote.tls = \"required\""), ("smtp+starttls", "remote.tls = \"none\""), ("smtps", "")]
@@ -101,7 +101,7 @@ fn required_means_that_mail_waits_and_log_and_queue_say_why() {
         let queue = site.penfoldctl(&["queue"]);
         assert!(queue.contains(&id) && queue.contains(why), "{queue}");
         remote.look(|seen| assert!(!seen.commands.iter().any(|c| c.line.starts_with("MAIL")), "said in clear"));
-        // Once the authority is believed, it goes.
+        // Once the authority is trusted, the message is sent.
         believe(&mut site, &stranger);
         site.configure();
         daemon.hup();
@@ -129,7 +129,7 @@ fn a_route_has_its_own_scheme_and_its_own_connection() {
 }
 
 #[test]
-fn a_wrong_password_keeps_mail_until_it_is_right() {
+fn mail_waits_until_a_wrong_password_is_corrected() {
     let remote = Remote::with(login());
     let mut site = site("smtp", &remote, "");
     know(&mut site, "127.0.0.1:jon:bush\n");
@@ -138,7 +138,7 @@ fn a_wrong_password_keeps_mail_until_it_is_right() {
     daemon.wait_words(&[&id, " deferred ", "dsn=4.7.8", "said_to=AUTH", "535 5.7.8 who are you?"]);
     let host = format!("log in to [127.0.0.1]:{} as jon: the host said to AUTH: 535", remote.address.port());
     daemon.wait_words(&[&host]);
-    // Others may read it: the old one is used further.
+    // Others may read the new file, so the old one stays in use.
     give(&site, "127.0.0.1:jon:hush\n", 0o644);
     site.penfoldctl(&["flush"]);
     daemon.wait_words(&["credentials: has mode 644; expected 600", "the old table stays in force"]);
@@ -151,7 +151,7 @@ fn a_wrong_password_keeps_mail_until_it_is_right() {
 }
 
 #[test]
-fn bad_files_are_errors_at_the_start() {
+fn malformed_files_are_errors_at_the_start() {
     let remote = Remote::sink();
     let checks = |site: &Site| {
         let output = site.penfoldd(&["-n"]).output().expect("it runs");

@@ -1,4 +1,4 @@
-//! Names and addresses, from the DNS.
+//! DNS lookups.
 
 use super::*;
 use common::dns::{Answer, Asking, record};
@@ -7,7 +7,7 @@ use trust_dns_resolver::proto::op::ResponseCode::{self, BADVERS, FormErr, NotImp
 use trust_dns_resolver::proto::rr::rdata::MX;
 use trust_dns_resolver::proto::rr::{Name, RData, Record};
 
-/// How a name server can fail to answer.
+/// The failures of a name server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ill {
     Says(ResponseCode),
@@ -15,7 +15,7 @@ enum Ill {
     Closed,
     /// Truncated answers, and nothing over TCP.
     Cut,
-    /// It does not ask others: a referral.
+    /// A referral instead of an answer.
     Lame,
 }
 
@@ -30,7 +30,7 @@ const ILLS: [Ill; 8] = [
     Ill::Lame,
 ];
 
-/// `x.test` with any first label, as a server that is well has it.
+/// The answer of a healthy server for `x.test`, with any first label.
 fn well(asking: &Asking) -> Answer {
     Answer::records(match asking.kind.to_string().as_str() {
         "MX" => vec![record(asking.name, "MX", "10 mx.test")],
@@ -62,7 +62,7 @@ fn mx_test() -> Result<Vec<(u16, String)>, NoAnswer> {
 }
 
 #[test]
-fn where_one_server_is_ill_the_next_one_is_asked() {
+fn the_next_server_is_asked_if_one_fails() {
     const PATIENT: Duration = Duration::from_secs(4);
     for how in ILLS {
         let (first, second) = (ill(how), NameServer::judging(well));
@@ -71,7 +71,7 @@ fn where_one_server_is_ill_the_next_one_is_asked() {
         assert_eq!(dns.mx("a.test"), mx_test(), "{how:?}");
         assert_eq!(dns.addresses("a.test"), Ok(vec![Ipv4Addr::new(192, 0, 2, 1).into()]), "{how:?}");
         assert!(begun.elapsed() < PATIENT / 2, "{how:?}: {:?}", begun.elapsed());
-        // One that is silent comes last for a while.
+        // A server that did not answer comes last for a while.
         let begun = Instant::now();
         assert_eq!(dns.mx("b.test"), mx_test(), "{how:?}");
         assert!(begun.elapsed() < PATIENT / 8 || how == Ill::Cut, "{how:?}: {:?}", begun.elapsed());
@@ -79,7 +79,7 @@ fn where_one_server_is_ill_the_next_one_is_asked() {
 }
 
 #[test]
-fn what_all_servers_fail_to_say_is_trouble_that_passes() {
+fn a_failure_of_all_servers_is_temporary() {
     for how in ILLS {
         let servers = [ill(how), ill(how)];
         let dns = asking(servers.iter().map(|server| address_of(how, server)).collect(), LIMIT);
@@ -99,7 +99,7 @@ fn what_all_servers_fail_to_say_is_trouble_that_passes() {
 }
 
 #[test]
-fn a_server_that_knows_no_edns_is_asked_without_and_so_from_then_on() {
+fn a_server_without_edns_is_asked_without_it_from_then_on() {
     for says in [Some(FormErr), Some(NotImp), Some(BADVERS), Some(ServFail), None] {
         let server = NameServer::judging(move |asking| match says {
             _ if !asking.edns => well(asking),
@@ -111,17 +111,17 @@ fn a_server_that_knows_no_edns_is_asked_without_and_so_from_then_on() {
             assert_eq!(dns.mx(name), mx_test(), "{says:?} {name}");
         }
         let edns = server.edns();
-        // A SERVFAIL may be about the name alone.
+        // SERVFAIL may be about the name alone.
         if says != Some(ServFail) {
             assert_eq!(edns[edns.len() - 2..], [false, false], "{says:?}: {edns:?}");
         }
-        // A silent one may have been asked twice at first.
+        // A silent server may be asked twice at first.
         assert!(edns.len() <= 6, "{says:?}: {edns:?}");
     }
 }
 
 #[test]
-fn that_a_name_does_not_exist_is_an_answer_of_the_first_server() {
+fn nxdomain_of_the_first_server_is_final() {
     let first = NameServer::judging(|_| Answer::nxdomain());
     let second = NameServer::judging(well);
     let dns = asking(vec![first.address, second.address], LIMIT);
@@ -130,7 +130,7 @@ fn that_a_name_does_not_exist_is_an_answer_of_the_first_server() {
 }
 
 #[test]
-fn what_does_not_fit_in_a_datagram_comes_over_tcp() {
+fn an_answer_too_long_for_a_datagram_comes_over_tcp() {
     for edns in [true, false] {
         let server = NameServer::judging(move |asking| match asking {
             Asking { edns: true, .. } if !edns => Answer::code(FormErr),
@@ -145,7 +145,7 @@ fn what_does_not_fit_in_a_datagram_comes_over_tcp() {
 }
 
 #[test]
-fn a_slow_answer_is_waited_for_though_others_were_asked_meanwhile() {
+fn a_slow_answer_counts_although_other_servers_were_asked_meanwhile() {
     let slow = NameServer::judging(|asking| Answer { after: Duration::from_millis(1500), ..well(asking) });
     let silent = ill(Ill::Silent);
     let dns = asking(vec![slow.address, silent.address], Duration::from_secs(5));
@@ -153,7 +153,7 @@ fn a_slow_answer_is_waited_for_though_others_were_asked_meanwhile() {
 }
 
 #[test]
-fn two_hundred_look_ups_at_once_take_as_long_as_one() {
+fn two_hundred_simultaneous_lookups_take_as_long_as_one() {
     const DELAY: Duration = Duration::from_millis(100);
     let server = NameServer::judging(|asking| match asking.name.split('.').next() {
         Some("mute") => Answer::silence(),
@@ -165,7 +165,7 @@ fn two_hundred_look_ups_at_once_take_as_long_as_one() {
         let dns = Arc::clone(&dns);
         thread::spawn(move || (dns.mx(&name), begun.elapsed()))
     };
-    // Those to which there is no answer, or not for long, delay only themselves.
+    // Unanswered and slow lookups delay only themselves.
     let mute: Vec<_> = (0..20).map(|n| ask(format!("mute.d{n}.test"))).collect();
     let healthy: Vec<_> = (0..200).map(|n| ask(format!("d{n}.test"))).collect();
     let mut slowest = Duration::ZERO;
@@ -182,7 +182,7 @@ fn two_hundred_look_ups_at_once_take_as_long_as_one() {
 }
 
 #[test]
-fn a_client_has_a_name_only_if_it_leads_back() {
+fn a_clients_name_must_resolve_back() {
     let zone = NameServer::zone(
         "1.2.0.192.in-addr.arpa PTR good.test
         good.test A 192.0.2.1
@@ -217,7 +217,7 @@ fn a_client_has_a_name_only_if_it_leads_back() {
 }
 
 #[test]
-fn no_server_and_no_answer_take_the_limit_and_no_more() {
+fn a_missing_server_or_answer_takes_no_longer_than_the_timeout() {
     let closed: SocketAddr = (Ipv4Addr::LOCALHOST, closed_port()).into();
     let dns = Dns::new(&penfold::config::Dns { nameservers: vec![closed; 3], timeout: LIMIT });
     let begun = Instant::now();
@@ -238,9 +238,9 @@ fn one_family_of_addresses_is_enough() {
     assert_eq!(dns.addresses("y.test"), Err(NoAnswer::ServFail));
 }
 
-/// A stranger writes the zones of his domains.
+/// The zones of a domain are written by its owner, who may be hostile.
 #[test]
-fn what_a_hostile_zone_says_is_bounded() {
+fn a_hostile_zone_has_bounded_effects() {
     let server = NameServer::start(|name, kind| {
         let kind = kind.to_string();
         let all = |count: usize, data: &dyn Fn(usize) -> String| Answer {
@@ -254,7 +254,7 @@ fn what_a_hostile_zone_says_is_bounded() {
             ("nobodys.test", "A") => {
                 all(300, &|n| if n < 299 { format!("224.0.0.{}", n % 250) } else { "192.0.2.1".into() })
             }
-            // Names that no host has, and addresses in place of names.
+            // Impossible host names, and addresses in the place of names.
             ("odd.test", "MX") => {
                 let odd = [&b"a b"[..], b"a.b", b"\0", b"a\r\nb", b"-a", b"[192", b"\xff", b"a\\b"];
                 let odd = odd.map(|label| Name::from_labels([label, b"test"]).expect("a name"));
@@ -266,10 +266,10 @@ fn what_a_hostile_zone_says_is_bounded() {
                 };
                 Answer::records(odd.iter().chain(&plain).map(exchanger).collect())
             }
-            // Not of what was asked for.
+            // An answer to another question.
             ("other.test", "A") => Answer::records(vec![record("bank.test", "A", "192.0.2.66")]),
             ("other.test", "MX") => Answer::records(vec![record(name, "A", "192.0.2.66")]),
-            // Aliases: to itself, around in one answer, around in many, and without end.
+            // Aliases to themselves, in a circle within one answer and across many, and without end.
             ("self.test", _) => Answer::records(vec![record(name, "CNAME", name)]),
             ("one.test" | "two.test", _) => {
                 Answer::records(vec![record("one.test", "CNAME", "two.test"), record("two.test", "CNAME", "one.test")])
@@ -302,7 +302,7 @@ fn what_a_hostile_zone_says_is_bounded() {
 }
 
 #[test]
-fn an_answer_is_kept_for_as_long_as_it_allows() {
+fn an_answer_is_cached_for_its_ttl() {
     let server = NameServer::start(|name, kind| {
         let mut answer = record(name, "A", "192.0.2.1");
         answer.ttl = if name == "brief.test" { 0 } else { 60 };
@@ -319,7 +319,7 @@ fn an_answer_is_kept_for_as_long_as_it_allows() {
 }
 
 #[test]
-fn many_hosts_are_looked_up_side_by_side() {
+fn many_hosts_are_looked_up_in_parallel() {
     const DELAY: Duration = Duration::from_millis(200);
     let server = NameServer::judging(|asking| match asking.name {
         "mute.test" => Answer::silence(),

@@ -1,9 +1,9 @@
-//! Which hosts are tried, and in which order.
+//! The choice of hosts, and their order.
 
 use super::*;
 
 #[test]
-fn the_next_host_is_asked_while_the_first_may_not_have_the_message() {
+fn the_next_host_is_tried_only_while_the_first_cannot_have_the_message() {
     for (at, then, passes) in [
         ("CONNECT", Then::Close, true),
         ("CONNECT", reply("554 no"), true),
@@ -48,7 +48,7 @@ fn only_deferred_recipients_go_to_the_next_host() {
 }
 
 #[test]
-fn the_host_that_came_furthest_is_quoted() {
+fn the_host_with_the_most_progress_is_quoted() {
     let busy = Remote::with(Sink::default().reply("MAIL", "451 4.7.1 not now"));
     let nobody: SocketAddr = (Ipv4Addr::LOCALHOST, closed_port()).into();
     for order in [[busy.address, nobody], [nobody, busy.address]] {
@@ -64,7 +64,7 @@ fn equal_preferences_share_the_load() {
     let remotes = [one, two].map(|listener| Remote::start(listener, Conduct::Sink(Sink::default())));
     let zone = NameServer::zone("x.test MX 10 a.test\nx.test MX 10 b.test\na.test A 127.0.0.2\nb.test A 127.0.0.3");
     let mut sender = Sender::asking(&zone, Vec::new());
-    // Heads 64 times in a row does not happen.
+    // 64 equal results in a row do not happen.
     for _ in 0..64 {
         assert_eq!(sender.send_one(&mx("x.test", port)).fate, Delivered);
         sender.remote.close();
@@ -88,7 +88,7 @@ fn every_address_of_a_host_is_tried() {
 }
 
 #[test]
-fn what_the_dns_says_decides() {
+fn the_dns_answer_decides() {
     let remote = Remote::sink();
     let port = remote.address.port();
     let zone = NameServer::zone(
@@ -154,7 +154,7 @@ fn what_the_dns_says_decides() {
 }
 
 #[test]
-fn a_smart_host_that_does_not_exist_sends_nothing_back() {
+fn a_nonexistent_smart_host_bounces_nothing() {
     let zone = NameServer::zone("");
     let to = HostTarget::Hosts(vec![HostPort { host: "typo.test".into(), port: 25, scheme: Scheme::Smtp }]);
     let outcome = Sender::asking(&zone, Vec::new()).send_one(&to);
@@ -173,7 +173,7 @@ fn smart_hosts_are_tried_in_order_by_name_and_address() {
 }
 
 #[test]
-fn a_loop_to_ourselves_is_recognised() {
+fn a_loop_to_this_host_is_recognized() {
     let [one, two] = <[_; 2]>::try_from(listeners(2)).expect("two");
     let port = one.local_addr().expect("bound").port();
     let greets = Sink { banner: "220 RAZORBACK.test ESMTP".into(), ..Sink::default() };

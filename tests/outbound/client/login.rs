@@ -1,4 +1,4 @@
-//! AUTH: who logs in how, and what becomes of mail where that fails.
+//! AUTH as a client: mechanisms, and the outcome of failures.
 
 use super::*;
 use common::remote::Offer;
@@ -15,7 +15,7 @@ fn scram(password: &str, lies: bool) -> Sink {
     Sink { scram: Some(scram), ..sink("AUTH PLAIN SCRAM-SHA-256 LOGIN") }
 }
 
-/// As jon at 127.0.0.1, with this secret.
+/// A sender with the user jon at 127.0.0.1 and this secret.
 fn sender(secret: &str) -> Sender {
     let mut sender = Sender::new();
     sender.know(&format!("127.0.0.1:jon:{secret}\n"));
@@ -27,7 +27,7 @@ fn commands(remote: &Remote) -> Vec<String> {
 }
 
 #[test]
-fn every_mechanism_lets_mail_through() {
+fn every_mechanism_works() {
     let login = || {
         sink("AUTH LOGIN")
             .reply("AUTH LOGIN", "334 VXNlcm5hbWU6")
@@ -55,7 +55,7 @@ fn every_mechanism_lets_mail_through() {
 }
 
 #[test]
-fn under_tls_what_counts_is_what_is_offered_there() {
+fn under_tls_only_the_mechanisms_offered_there_count() {
     let authority = common::tls::Authority::new();
     let leaf = authority.leaf("127.0.0.1", 300);
     let offer = Offer { keywords: Some(keywords(&["AUTH PLAIN"])), ..Offer::starttls(&leaf) };
@@ -66,7 +66,7 @@ fn under_tls_what_counts_is_what_is_offered_there() {
 }
 
 #[test]
-fn what_fails_defers_and_nothing_is_said_of_the_message() {
+fn a_failed_login_defers_before_the_transaction() {
     let plain = |text: &str| sink("AUTH PLAIN").reply("AUTH", text);
     let endless = || sink("AUTH XOAUTH2").reply("AUTH", "334 e30=").reply("", "334 e30=");
     let xoauth2 = || sink("AUTH XOAUTH2").reply("AUTH", "334 eyJzdGF0dXMiOiI0MDEifQ==");
@@ -110,7 +110,7 @@ fn what_fails_defers_and_nothing_is_said_of_the_message() {
 }
 
 #[test]
-fn an_exchange_is_given_up_in_order() {
+fn an_exchange_is_cancelled_properly() {
     for sink in [scram("hush", true), sink("AUTH PLAIN").reply("AUTH", "334 AAAA").reply("*", "501 as you like")] {
         let remote = Remote::with(sink);
         sender("hush").send_one(&host(remote.address));
@@ -122,7 +122,7 @@ fn an_exchange_is_given_up_in_order() {
 }
 
 #[test]
-fn a_token_too_long_for_a_command_line_comes_after_it() {
+fn a_token_too_long_for_a_command_line_is_sent_after_it() {
     let long = "x".repeat(2000);
     let remote = Remote::with(sink("AUTH XOAUTH2").reply("AUTH XOAUTH2", "334 ").reply("dXNlc", "235 ok"));
     let file = Letter::new(long.as_bytes());
@@ -135,7 +135,7 @@ fn a_token_too_long_for_a_command_line_comes_after_it() {
     let outcome = sender.send_one(&host(remote.address));
     assert_eq!(outcome.fate, Delivered, "{outcome:?}");
     assert_eq!(commands(&remote)[1], "AUTH XOAUTH2");
-    // A token that others may read is none.
+    // A token file that others may read is not used.
     sender.remote.close();
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o640)).expect("a file of ours");
     let outcome = sender.send_one(&host(remote.address));
@@ -145,7 +145,7 @@ fn a_token_too_long_for_a_command_line_comes_after_it() {
 }
 
 #[test]
-fn a_host_that_the_dns_names_gets_no_secret() {
+fn a_host_found_in_the_dns_gets_no_credentials() {
     let zone = NameServer::zone("example.test MX 10 mx.example.test\nmx.example.test A 127.0.0.1");
     let remote = Remote::with(sink("AUTH PLAIN").reply("AUTH", "235 ok"));
     let mut sender = Sender::asking(&zone, Vec::new());
@@ -155,7 +155,7 @@ fn a_host_that_the_dns_names_gets_no_secret() {
 }
 
 #[test]
-fn a_host_of_ours_that_wants_a_login_has_refused_no_message() {
+fn a_configured_host_that_requires_authentication_defers() {
     const NONE: &str = "the host requires authentication, and there are no credentials for it: it said to ";
     const OTHER: &str = "the host requires other credentials than those configured for it: it said to ";
     for (at, text, secret, status, words) in [
@@ -184,7 +184,7 @@ fn a_host_of_ours_that_wants_a_login_has_refused_no_message() {
 }
 
 #[test]
-fn another_host_may_want_no_login() {
+fn a_host_without_credentials_gets_no_login() {
     let [one, two] = <[TcpListener; 2]>::try_from(listeners(2)).expect("two");
     let locked = Remote::start(one, Conduct::Sink(Sink::default().reply("MAIL", "530 5.7.0 log in")));
     let open = Remote::start(two, Conduct::Sink(Sink::default()));
@@ -193,7 +193,7 @@ fn another_host_may_want_no_login() {
 }
 
 #[test]
-fn a_kept_connection_that_has_lost_its_login_is_made_anew() {
+fn a_kept_connection_that_lost_its_login_is_replaced() {
     let sink = sink("AUTH PLAIN").reply(PLAIN, "235 ok").when("MAIL", reply("250 ok"), 1);
     let remote = Remote::with(sink.when("MAIL", reply("530 5.7.0 who was that?"), 1));
     let mut sender = sender("hush");
@@ -204,7 +204,7 @@ fn a_kept_connection_that_has_lost_its_login_is_made_anew() {
 }
 
 #[test]
-fn from_a_host_that_the_dns_names_it_is_a_refusal() {
+fn a_host_found_in_the_dns_that_requires_authentication_rejects() {
     let zone = NameServer::zone("example.test MX 10 mx.example.test\nmx.example.test A 127.0.0.1");
     let remote = Remote::with(Sink::default().reply("MAIL", "530 5.7.0 log in"));
     let outcome = Sender::asking(&zone, Vec::new()).send_one(&mx("example.test", remote.address.port()));

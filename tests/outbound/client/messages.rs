@@ -1,11 +1,11 @@
-//! Whole messages: many recipients, size, content, one connection for several.
+//! Whole messages: many recipients, size, content, and several over one connection.
 
 use super::*;
 
 #[test]
-fn recipients_that_are_too_many_go_in_the_next_transaction() {
+fn excess_recipients_go_into_the_next_transaction() {
     for (code, pipelining) in [("452 4.5.3", true), ("452", false), ("552", true)] {
-        // A transaction takes two; rules are used up, so count by transaction.
+        // The test counts recipients by transaction, since a rule is used up.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
         let address = listener.local_addr().expect("bound");
         let server = thread::spawn(move || serve_at_most(listener, 2, code, pipelining));
@@ -19,7 +19,7 @@ fn recipients_that_are_too_many_go_in_the_next_transaction() {
     }
 }
 
-/// Serves one connection, taking `most` recipients in each transaction; gives them.
+/// Serves one connection, accepting at most this many recipients in each transaction; returns them.
 fn serve_at_most(listener: TcpListener, most: usize, code: &str, pipelining: bool) -> Vec<Vec<String>> {
     use std::io::{BufRead, BufReader};
     let (stream, _) = listener.accept().expect("a client");
@@ -54,7 +54,7 @@ fn serve_at_most(listener: TcpListener, most: usize, code: &str, pipelining: boo
 }
 
 #[test]
-fn a_full_mailbox_is_not_taken_for_too_many_recipients() {
+fn a_full_mailbox_does_not_count_as_too_many_recipients() {
     let remote = Remote::with(Sink::default().reply("RCPT TO:<full", "552 5.2.2 over quota"));
     let outcomes = Sender::new().send_to(&host(remote.address), &["a@x.test", "full@x.test", "b@x.test"]);
     assert_eq!(outcomes.iter().map(|o| o.fate).collect::<Vec<_>>(), [Delivered, Failed, Delivered]);
@@ -90,7 +90,7 @@ fn a_message_beyond_the_announced_limit_is_not_sent() {
 }
 
 #[test]
-fn a_message_that_was_cut_off_is_never_ended() {
+fn a_truncated_message_is_never_completed() {
     let remote = Remote::with(Sink { keywords: Vec::new(), ..Sink::default() });
     let letter = Letter::new(&b"text\n".repeat(40_000));
     let file = File::open(&letter.0).expect("a file");
@@ -104,7 +104,7 @@ fn a_message_that_was_cut_off_is_never_ended() {
 }
 
 #[test]
-fn what_cannot_be_read_at_all_is_not_tried_at_every_host() {
+fn an_unreadable_message_is_not_tried_at_every_host() {
     let (first, second) = (Remote::sink(), Remote::sink());
     let to = hosts(&[first.address, second.address]);
     let directory = File::open("/").expect("a directory");
@@ -115,7 +115,7 @@ fn what_cannot_be_read_at_all_is_not_tried_at_every_host() {
 }
 
 #[test]
-fn hostile_replies_are_cut_off() {
+fn hostile_replies_are_bounded() {
     let long = "x".repeat(100_000);
     let endless = format!("{}250 end", "250-more\n".repeat(5000));
     for (at, said, words) in [
@@ -128,7 +128,7 @@ fn hostile_replies_are_cut_off() {
         ("DATA", "550 \x1b[2J\x07\u{9b}no".into(), "the host said to DATA: 550 ?[2J??no"),
         ("DATA", "550".into(), "the host said to DATA: 550"),
     ] {
-        // The endless banner begins with another code than its end.
+        // The first line of the endless banner has the code of a banner.
         let said = if at == "CONNECT" { said.replacen("250-", "220-", 1) } else { said };
         let remote = Remote::with(Sink::default().reply(at, &said));
         let outcome = Sender::new().send_one(&host(remote.address));
@@ -138,7 +138,7 @@ fn hostile_replies_are_cut_off() {
 }
 
 #[test]
-fn a_reply_that_drips_is_cut_off_in_time() {
+fn a_dripping_reply_times_out() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let address = listener.local_addr().expect("bound");
     let server = thread::spawn(move || {
@@ -155,13 +155,13 @@ fn a_reply_that_drips_is_cut_off_in_time() {
     server.join().expect("a server");
 }
 
-/// Each reply comes in time, but all together take too long.
+/// Each reply comes in time, but together they take too long.
 #[test]
-fn a_host_that_is_slow_at_every_stage_is_given_up() {
+fn a_host_that_is_slow_at_every_stage_times_out() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let address = listener.local_addr().expect("bound");
     let server = thread::spawn(move || {
-        // The second connection is that without TLS.
+        // The second connection is the one without TLS.
         for stream in listener.incoming().take(2).flatten() {
             let mut wire = common::dialog::Wire::new(stream, false);
             let mut slowly = |line: &str| {
@@ -185,13 +185,13 @@ fn a_host_that_is_slow_at_every_stage_is_given_up() {
     server.join().expect("a server");
 }
 
-/// Otherwise its 250 for one message would be taken for that of another.
+/// An extra reply could be taken for that to the next message.
 #[test]
-fn a_host_that_speaks_out_of_turn_is_not_listened_to_any_longer() {
+fn a_host_that_sends_extra_replies_is_disconnected() {
     for (sink, text, first) in [
-        // Twice at the end, where nobody listens: found by the next message.
+        // Two replies at the end, which the next message finds.
         (Sink::default().when(".", Then::Reply("250 taken\n250 and more".into()), 1), 10, Delivered),
-        // In the middle, where so much is still to come that the host has been heard: no dot.
+        // In the middle of so long a message that the reply is read: the final dot is not sent.
         (Sink::default().when("BODY", Then::Reply("450 4.2.1 not now".into()), 3), 8 << 20, Deferred),
         (Sink::default().when("DATA", Then::Reply("354 go on\n354 and on".into()), 1), 10, Deferred),
         (Sink::default().when("RCPT", Then::Reply("250 fine\n250 and fine".into()), 1), 10, Deferred),
@@ -226,13 +226,13 @@ fn a_connection_is_used_again() {
     remote.look(|seen| {
         assert_eq!(seen.connections, 1);
         let count = |verb: &str| seen.commands.iter().filter(|c| c.line.starts_with(verb)).count();
-        // Only what was begun and given up needs an RSET.
+        // Only an abandoned transaction needs RSET.
         assert_eq!((count("EHLO"), count("RSET"), count("QUIT")), (1, 1, 1));
     });
 }
 
 #[test]
-fn a_kept_connection_that_died_is_replaced_without_a_word() {
+fn a_dead_kept_connection_is_replaced_silently() {
     let goodbye = Then::ReplyAndClose("421 4.4.2 idle too long".into());
     for then in [Then::Close, Then::Reset, goodbye] {
         let remote = Remote::sink();

@@ -1,12 +1,15 @@
-//! Mail to other hosts, without the daemon: a remote, scripted servers, a
-//! scripted DNS.
+//! Mail to other hosts, without the daemon: the SMTP client, scripted servers and a scripted DNS.
 //!
-//! Every way in which another host, or the DNS, can fail has a line in a table
-//! here, with the fate and the words that the sender and the log are given:
-//! `stages` for the stages, `messages` for recipients, content and connections
-//! that are kept, `hosts` for who is tried, `dns` for the DNS alone, `secure` for TLS,
-//! `login` for AUTH. What the
-//! daemon makes of it is in tests/outbound/end_to_end.rs.
+//! Every failure of another host or of the DNS has a row in a table here, with the fate of the
+//! message and the words in the report and the log. The daemon's part is in
+//! tests/outbound/end_to_end.rs.
+//!
+//! - `dns`: lookups
+//! - `hosts`: the choice of hosts, and their order
+//! - `login`: AUTH
+//! - `messages`: recipients, size, content, and kept connections
+//! - `secure`: TLS
+//! - `stages`: replies and failures at each stage
 
 mod dns;
 mod hosts;
@@ -43,23 +46,23 @@ use penfold::tls::Client;
 
 use Fate::{Deferred, Delivered, Failed};
 
-/// How long a stage, or the DNS, may take here.
+/// The timeout of a stage and of the DNS.
 const LIMIT: Duration = Duration::from_millis(400);
 
-/// A remote and what it needs.
+/// A client with its settings.
 struct Sender {
     config: Config,
     remote: RemoteDelivery,
     tls: Client,
     credentials: Credentials,
     dns: Arc<Dns>,
-    /// What is sent.
+    /// The message.
     text: Vec<u8>,
     body: Body,
 }
 
 impl Sender {
-    /// Nobody is asked about names.
+    /// A client that makes no DNS lookups.
     fn new() -> Self {
         Self::asking(&NameServer::zone(""), Vec::new())
     }
@@ -97,13 +100,13 @@ impl Sender {
         self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what).outcomes
     }
 
-    /// Believes this authority only.
+    /// Trusts this authority only.
     fn believe(&mut self, authority: &Authority) {
         let file = Letter::new(authority.root_pem().as_bytes());
         self.tls = Client::with_authorities(&file.0).expect("an authority");
     }
 
-    /// Has these credentials.
+    /// Uses these credentials.
     fn know(&mut self, lines: &str) {
         let file = Letter::new(lines.as_bytes());
         fs::set_permissions(&file.0, fs::Permissions::from_mode(0o600)).expect("a file of ours");
@@ -111,13 +114,13 @@ impl Sender {
         self.credentials = Credentials::open(&self.config, &Rights::Alone).expect("good lines");
     }
 
-    /// One recipient.
+    /// Sends to one recipient.
     fn send_one(&mut self, to: &HostTarget) -> Outcome {
         self.send_to(to, &["elvis@example.test"]).remove(0)
     }
 }
 
-/// A message on disk.
+/// A message in a file.
 struct Letter(PathBuf);
 
 impl Letter {
@@ -158,7 +161,7 @@ fn mx(domain: &str, port: u16) -> HostTarget {
     HostTarget::Mx { domain: domain.into(), port }
 }
 
-/// A port on which nobody listens, on any loopback address.
+/// A port on which no server listens, on any loopback address.
 fn closed_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback").local_addr().expect("bound").port()
 }

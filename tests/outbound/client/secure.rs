@@ -1,4 +1,4 @@
-//! TLS: when it is used, what a host must prove, and what becomes of mail where it fails.
+//! TLS as a client: when it is used, how a host is verified, and the outcome of failures.
 
 use super::*;
 use common::remote::Offer;
@@ -7,7 +7,7 @@ use penfold::config::RemoteTls;
 
 const NAME: &str = "mx.example.test";
 
-/// A sender that finds [`NAME`] on loopback and believes `authority`.
+/// A sender that finds [`NAME`] on loopback and trusts `authority`.
 fn sender(authority: &Authority, policy: RemoteTls) -> (Sender, NameServer) {
     let zone = NameServer::zone("example.test MX 10 mx.example.test\nmx.example.test A 127.0.0.1");
     let mut sender = Sender::asking(&zone, Vec::new());
@@ -24,7 +24,7 @@ fn with_tls(offer: Offer) -> Sink {
     Sink { tls: Some(offer), ..Sink::default() }
 }
 
-/// That nothing of a message was said.
+/// Asserts that no command of a transaction was sent.
 fn assert_silent(remote: &Remote, about: &str) {
     remote.look(|seen| {
         let said: Vec<_> = seen.commands.iter().filter(|c| c.line.starts_with("MAIL")).collect();
@@ -33,7 +33,7 @@ fn assert_silent(remote: &Remote, about: &str) {
 }
 
 #[test]
-fn certificates_count_where_they_must() {
+fn certificates_are_verified_where_required() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let valid = || authority.leaf(NAME, 300);
     for (what, leaf, words) in [
@@ -72,7 +72,7 @@ fn certificates_count_where_they_must() {
 }
 
 #[test]
-fn a_host_that_begins_in_clear_is_no_host_of_smtps() {
+fn a_plaintext_banner_is_an_error_under_smtps() {
     let authority = Authority::new();
     const CLEAR: &str =
         "TLS is required: the host does not speak TLS from the first octet; for STARTTLS write smtp+starttls://";
@@ -89,7 +89,7 @@ fn a_host_that_begins_in_clear_is_no_host_of_smtps() {
 }
 
 #[test]
-fn by_policy_none_it_is_not_even_asked_for() {
+fn starttls_is_not_sent_under_the_policy_none() {
     let authority = Authority::new();
     let remote = Remote::with(with_tls(Offer::starttls(&authority.leaf(NAME, 300))));
     let outcome = sender(&authority, RemoteTls::None).0.send_one(&to(&remote, Scheme::Smtp));
@@ -98,7 +98,7 @@ fn by_policy_none_it_is_not_even_asked_for() {
 }
 
 #[test]
-fn where_it_is_not_offered_it_is_done_without_or_not_at_all() {
+fn without_an_offer_mail_goes_in_plaintext_or_waits() {
     let authority = Authority::new();
     for (policy, scheme, sent) in [
         (RemoteTls::Opportunistic, Scheme::Smtp, true),
@@ -120,12 +120,12 @@ fn where_it_is_not_offered_it_is_done_without_or_not_at_all() {
     }
 }
 
-/// A host that offers TLS and cannot keep it.
+/// A host that offers TLS but fails at it.
 #[test]
-fn what_fails_is_done_without_or_not_at_all() {
+fn after_a_failed_handshake_mail_goes_in_plaintext_or_waits() {
     let authority = Authority::new();
     let leaf = authority.leaf(NAME, 300);
-    // A host that has only ancient TLS says that it is a matter of the version.
+    // The alert of a host that has only ancient versions.
     let ancient = [0x15, 3, 1, 0, 2, 2, 70].to_vec();
     let go = || "220 2.0.0 go ahead".to_owned();
     for (then, words) in [
@@ -140,7 +140,7 @@ fn what_fails_is_done_without_or_not_at_all() {
         (Then::ReplyAndHang(go()), "timed out while starting TLS"),
         (Then::Babble(go(), b"once upon a time\r\n".to_vec()), "starting TLS: "),
         (Then::Babble(go(), ancient), "ProtocolVersion"),
-        // What stands behind the 220 must not be taken for a reply, now or under TLS.
+        // A line behind the 220 must not count as a reply, neither now nor under TLS.
         (reply("220 go ahead\n250 sink.test"), "the host spoke out of turn"),
         (reply("220 go ahead\n250-sink.test\n250 SIZE 1"), "the host spoke out of turn"),
     ] {
@@ -167,10 +167,10 @@ fn what_fails_is_done_without_or_not_at_all() {
 }
 
 #[test]
-fn a_host_that_takes_its_handshake_back_is_spoken_to_in_clear() {
+fn a_host_that_fails_after_the_handshake_gets_mail_in_plaintext() {
     let authority = Authority::new();
     let leaf = authority.leaf(NAME, 300);
-    // The first EHLO, and the second under TLS; not the third, over another connection.
+    // The first EHLO, and the second under TLS, but not the third, over another connection.
     let sink = with_tls(Offer::starttls(&leaf)).when("EHLO", reply("250-sink.test\n250 STARTTLS"), 1);
     let remote = Remote::with(sink.when("EHLO", Then::Close, 1));
     let outcome = sender(&authority, RemoteTls::Opportunistic).0.send_one(&to(&remote, Scheme::Smtp));
@@ -179,7 +179,7 @@ fn a_host_that_takes_its_handshake_back_is_spoken_to_in_clear() {
 }
 
 #[test]
-fn nothing_said_before_the_handshake_is_believed_after_it() {
+fn replies_before_the_handshake_are_forgotten() {
     let authority = Authority::new();
     let leaf = authority.leaf(NAME, 300);
     for (before, after, mail) in [
@@ -189,7 +189,7 @@ fn nothing_said_before_the_handshake_is_believed_after_it() {
         let offer = Offer { keywords: Some(keywords(after)), ..Offer::starttls(&leaf) };
         let mut sink = with_tls(offer);
         sink.keywords = keywords(before);
-        // It would be this host itself, and the mail would go back.
+        // By this name it would be this host itself, and the mail would be returned.
         sink.banner = "220 razorback.test ESMTP".into();
         let remote = Remote::with(sink);
         let outcome = sender(&authority, RemoteTls::Required).0.send_one(&mx("example.test", remote.address.port()));
@@ -204,7 +204,7 @@ fn nothing_said_before_the_handshake_is_believed_after_it() {
 }
 
 #[test]
-fn a_host_that_knows_only_helo_under_tls_offers_nothing_there() {
+fn a_host_with_only_helo_under_tls_has_no_extensions() {
     let authority = Authority::new();
     let sink = with_tls(Offer::starttls(&authority.leaf(NAME, 300)));
     let sink = sink.when("EHLO", reply("250-sink.test\n250-SIZE 3\n250 STARTTLS"), 1).reply("EHLO", "500 what?");
@@ -214,7 +214,7 @@ fn a_host_that_knows_only_helo_under_tls_offers_nothing_there() {
 }
 
 #[test]
-fn a_kept_connection_stays_secure_and_goes_when_the_policy_does() {
+fn a_kept_connection_is_closed_when_the_policy_changes() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let remote = Remote::with(with_tls(Offer::starttls(&stranger.leaf(NAME, 300))));
     let (mut sender, _zone) = sender(&authority, RemoteTls::Opportunistic);
@@ -231,7 +231,7 @@ fn a_kept_connection_stays_secure_and_goes_when_the_policy_does() {
 }
 
 #[test]
-fn an_address_is_a_name_too() {
+fn an_ip_address_can_be_verified() {
     let authority = Authority::new();
     let remote = Remote::with(with_tls(Offer::implicit(&authority.leaf("127.0.0.1", 300))));
     let (mut sender, _zone) = sender(&authority, RemoteTls::Opportunistic);
@@ -241,11 +241,11 @@ fn an_address_is_a_name_too() {
     assert_eq!(remote.look(|seen| seen.names.clone()), [""], "SNI has no addresses");
 }
 
-/// What a host can do with its side of the handshake.
+/// Hostile octets in a handshake.
 #[test]
 fn a_hostile_handshake_ends_in_time() {
     let authority = Authority::new();
-    // A record of the handshake: the beginning of a message of this type and length.
+    // A record with the beginning of a handshake message of this type and length.
     let begins = |kind: u8, length: [u8; 3]| [&[0x16, 3, 3, 0, 4, kind][..], &length].concat();
     let hostile: [(&str, Vec<u8>, usize); 8] = [
         ("a message of 16 MB", begins(2, [0xff; 3]), 1),
@@ -271,7 +271,7 @@ fn a_hostile_handshake_ends_in_time() {
             wire.ask("220 evil.test").and_then(|_| wire.ask("250-evil.test\r\n250 STARTTLS")).expect("EHLO, STARTTLS");
             wire.say(b"220 go ahead\r\n").expect("it listens");
             std::io::Read::read(&mut raw, &mut [0; 4096]).expect("the beginning of a handshake");
-            // As much as it takes, and then nothing, with the connection open.
+            // As many octets as the client reads, and then nothing, with the connection open.
             let block = octets.repeat((1 << 14) / octets.len() + 1);
             let sent = (0..times.div_ceil(block.len() / octets.len()))
                 .all(|_| raw.write_all(if times == 1 { &octets } else { &block }).is_ok());

@@ -1,9 +1,9 @@
-//! What is said at each stage, and what becomes of it.
+//! Replies and failures at each stage, and the outcome.
 
 use super::*;
 
 #[test]
-fn every_stage_fails_in_its_own_words() {
+fn every_stage_has_its_own_failure() {
     let closes = || Then::Close;
     let nonsense = || reply("once upon a time");
     for (at, then, fate, status, words) in [
@@ -81,9 +81,9 @@ fn every_stage_fails_in_its_own_words() {
     }
 }
 
-/// What a host means is read where that can be told, and quoted in any case.
+/// Odd replies are interpreted where they are unambiguous, and always quoted.
 #[test]
-fn odd_replies_are_read_for_what_they_say() {
+fn odd_replies_are_interpreted() {
     let long = "x".repeat(60_000);
     for (said, fate, status, words) in [
         ("550 5.1.1 no\n", Failed, "5.1.1", "RCPT: 550 5.1.1 no"),
@@ -118,16 +118,16 @@ fn odd_replies_are_read_for_what_they_say() {
         assert_eq!(shown(&outcomes[0]), (fate, status.to_owned()), "{about}");
         assert!(outcomes[0].why.ends_with(words), "{about}");
         assert!(outcomes[0].why.len() < 1000 && !outcomes[0].why.contains(char::is_control), "{about}");
-        // The other one's mail goes its way, unless it cannot be told who is meant by what.
+        // The other recipient gets the mail, unless the replies cannot be assigned.
         let is_clear = !words.contains("50-ok 55") && !words.contains("451-") && !words.contains("354-");
         let want = if is_clear && !words.contains("waiting") { Delivered } else { Deferred };
         assert_eq!(outcomes[1].fate, want, "{about}: {:?}", outcomes[1]);
     }
 }
 
-/// At every other stage, a reply that says yes and no, and one that cannot be.
+/// A contradictory or impossible reply, at every other stage.
 #[test]
-fn a_reply_that_cannot_be_understood_defers_with_its_words() {
+fn an_unintelligible_reply_defers_and_is_quoted() {
     for at in ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."] {
         for (said, words) in [
             ("250-yes\n550 no\n", "250-yes 550 no"),
@@ -146,7 +146,7 @@ fn a_reply_that_cannot_be_understood_defers_with_its_words() {
 }
 
 #[test]
-fn a_host_that_breaks_off_its_refusal_has_refused() {
+fn a_truncated_rejection_is_a_rejection() {
     for at in ["MAIL", "RCPT", "DATA", "."] {
         for (said, fate, words) in [
             ("550-5.7.1 blocked\r\n550-5.7.1 see below\r\n", Failed, "550 5.7.1 blocked see below"),
@@ -159,7 +159,7 @@ fn a_host_that_breaks_off_its_refusal_has_refused() {
             assert_eq!(outcome.fate, fate, "{at} {said:?}: {outcome:?}");
             assert!(outcome.why.ends_with(words), "{at} {said:?}: {outcome:?}");
         }
-        // A success must be whole.
+        // A positive reply must be complete.
         for said in ["250-2.0.0 fine\r\n", "250 2.0.0 fine", "354 go"] {
             let octets = Then::OctetsAndClose(said.into());
             let remote = Remote::with(Sink::default().when(at, octets, usize::MAX));
@@ -170,7 +170,7 @@ fn a_host_that_breaks_off_its_refusal_has_refused() {
 }
 
 #[test]
-fn a_greeting_may_have_many_lines_of_any_kind() {
+fn a_banner_may_have_many_lines_of_any_kind() {
     let many = "220-one more line\r\n".repeat(900);
     for (said, fate, words) in [
         ("220 a.test\n220 b\n220 c\n", Delivered, "taken"),
@@ -194,7 +194,7 @@ fn a_connection_lost_in_the_middle_of_a_message_is_no_delivery() {
     for then in [Then::Hang, Then::Close, Then::Reset] {
         let remote = Remote::with(Sink::default().when("BODY", then.clone(), usize::MAX));
         let mut sender = Sender::new();
-        // More than the buffers of both sides take.
+        // More than the buffers of both sides hold.
         sender.text = b"0123456789012345678901234567890\n".repeat(1 << 19);
         let outcome = sender.send_one(&host(remote.address));
         assert_eq!(shown(&outcome), (Deferred, "4.4.2".into()), "{then:?}");
@@ -203,18 +203,18 @@ fn a_connection_lost_in_the_middle_of_a_message_is_no_delivery() {
 }
 
 #[test]
-fn a_host_that_hangs_up_in_the_middle_of_a_message_is_heard_first() {
+fn a_reply_in_the_middle_of_a_message_is_read_before_the_connection_is_lost() {
     let full = Then::ReplyAndClose("552 5.3.4 enough of that".into());
     let remote = Remote::with(Sink::default().when("BODY", full, usize::MAX));
     let mut sender = Sender::new();
     sender.text = b"0123456789012345678901234567890\n".repeat(1 << 19);
     let outcome = sender.send_one(&host(remote.address));
-    // The reset that follows may throw the words away: then it is only lost.
+    // The reset that follows may discard the reply; then the connection is only lost.
     assert!(outcome.why.contains("enough of that") || outcome.why.contains("lost"), "{}", outcome.why);
 }
 
 #[test]
-fn nobody_there() {
+fn a_closed_port_defers() {
     let address: SocketAddr = (Ipv4Addr::LOCALHOST, closed_port()).into();
     let outcome = Sender::new().send_one(&host(address));
     assert_eq!(shown(&outcome), (Deferred, "4.4.1".into()));
@@ -222,7 +222,7 @@ fn nobody_there() {
 }
 
 #[test]
-fn helo_is_for_hosts_that_know_nothing_else() {
+fn helo_is_only_for_hosts_without_ehlo() {
     let remote = Remote::script(&["\
 S: 220 old.test ready
 C: EHLO razorback.test
@@ -254,18 +254,18 @@ C$
 }
 
 #[test]
-fn a_host_that_hangs_up_on_ehlo_may_know_helo() {
+fn a_host_that_closes_the_connection_at_ehlo_is_tried_with_helo() {
     for then in [Then::Close, Then::Reset] {
         let remote = Remote::with(Sink::default().when("EHLO", then.clone(), usize::MAX));
         let mut sender = Sender::new();
         assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
-        // There is nothing that it offers.
+        // After HELO there are no extensions.
         let said = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line.clone()).collect::<Vec<_>>();
         let want = ["EHLO razorback.test", "HELO razorback.test", "MAIL FROM:<jon@razorback.test>"];
         assert_eq!(remote.look(said)[..3], want);
         assert_eq!(remote.look(|seen| seen.connections), 2);
     }
-    // Not where TLS must be, not where it has said why, and not for ever.
+    // Not where TLS is required, not after a reply with a reason, and not without end.
     let ends = "the connection was closed while waiting for the reply to EHLO";
     for (ehlo, helo, connections, words) in [
         (Then::Close, Then::Close, 2, ends),
@@ -289,7 +289,7 @@ fn a_host_that_hangs_up_on_ehlo_may_know_helo() {
 }
 
 #[test]
-fn what_ehlo_offers_may_be_written_oddly() {
+fn odd_ehlo_keywords_are_understood() {
     for (offered, mail) in [
         ("size 1000", "MAIL FROM:<jon@razorback.test> SIZE=18"),
         ("SIZE=1000", "MAIL FROM:<jon@razorback.test> SIZE=18"),
@@ -316,10 +316,10 @@ fn what_ehlo_offers_may_be_written_oddly() {
     }
 }
 
-/// 421 and the end of the connection, at every stage: what was said counts, and the next
-/// message finds a new connection.
+/// 421 and the end of the connection, at every stage: the outcome is that of the reply, and the
+/// next message uses a new connection.
 #[test]
-fn a_host_that_goes_down_says_so_at_any_stage() {
+fn a_421_is_understood_at_any_stage() {
     for at in ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."] {
         for offered in [&["PIPELINING"][..], &[]] {
             let then = Then::ReplyAndClose("421 4.3.2 going down".into());
@@ -333,7 +333,7 @@ fn a_host_that_goes_down_says_so_at_any_stage() {
             assert_eq!(remote.look(|seen| seen.connections), 2, "{at}");
         }
     }
-    // With nothing more to say it may go, and need not answer QUIT.
+    // A host with nothing more to say may close the connection, without a reply to QUIT.
     for (at, then) in [
         (".", Then::ReplyAndClose("250 2.0.0 taken".into())),
         ("QUIT", Then::Close),
@@ -355,7 +355,7 @@ fn a_host_that_goes_down_says_so_at_any_stage() {
 }
 
 #[test]
-fn commands_go_together_where_pipelining_is_offered() {
+fn commands_are_pipelined_where_offered() {
     let remote = Remote::script(&["\
 S: 220 new.test ESMTP
 C: EHLO razorback.test
@@ -381,7 +381,7 @@ S: 221 bye
 C$
 "]);
     let mut sender = Sender::new();
-    // No line end at the end, which the size counts.
+    // The text lacks a final line end, which the size includes.
     sender.text = ".dot\n\u{fc}\nend".into();
     let outcomes = sender.send_to(&host(remote.address), &["a@example.test", "b@example.test"]);
     assert_eq!([shown(&outcomes[0]), shown(&outcomes[1])], [(Failed, "5.1.1".into()), (Delivered, "2.0.0".into())]);
@@ -390,11 +390,11 @@ C$
 }
 
 #[test]
-fn a_host_that_wants_a_message_for_nobody_gets_an_empty_one() {
+fn a_host_that_accepts_data_without_recipients_gets_an_empty_message() {
     let remote = Remote::with(Sink::default().reply("RCPT", "550 5.1.1 no").reply("DATA", "354 go"));
     let mut sender = Sender::new();
     assert_eq!(sender.send_one(&host(remote.address)).fate, Failed);
-    // The connection is still good.
+    // The connection is still usable.
     remote.behave(Conduct::Sink(Sink::default()));
     assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
     remote.look(|seen| {
@@ -406,13 +406,13 @@ fn a_host_that_wants_a_message_for_nobody_gets_an_empty_one() {
 }
 
 #[test]
-fn without_pipelining_nothing_is_said_in_vain() {
+fn without_pipelining_no_command_follows_a_rejection() {
     let sink = Sink { keywords: Vec::new(), ..Sink::default() }.reply("RCPT", "550 no");
     let remote = Remote::with(sink);
     let mut sender = Sender::new();
     sender.send_to(&host(remote.address), &["a@x.test", "b@x.test"]);
     sender.remote.close();
-    // QUIT is said and not waited for.
+    // QUIT is sent without waiting for the reply.
     remote.wait("QUIT", |seen| seen.ended == 1);
     let verbs = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line[..4].to_owned()).collect::<Vec<_>>();
     assert_eq!(remote.look(verbs), ["EHLO", "MAIL", "RCPT", "RCPT", "QUIT"]);

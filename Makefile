@@ -91,7 +91,7 @@ interop:
 # `make test` includes about seventy cuts; these are for changes of the spool.
 powercut:
 	$(SETUP)
-	PENFOLD_CUTS=1000 $(CARGO) test --locked --test storage powercut::what_got -- --nocapture
+	PENFOLD_CUTS=1000 $(CARGO) test --locked --test storage powercut::acknowledged -- --nocapture
 
 # `make test` includes one minute of it. A failure prints the seed of its random choices.
 soak: SECONDS = 3600

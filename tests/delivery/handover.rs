@@ -94,7 +94,7 @@ fn mail_beyond_a_quota_is_deferred_and_delivered_later() {
 }
 
 #[test]
-fn a_stop_at_any_step_loses_and_doubles_nothing() {
+fn a_stop_at_any_step_loses_and_duplicates_nothing() {
     let Some(homes) = Homes::new("queue.retry_min = \"1s\"") else { return };
     let steps =
         ["link spool/new 1", "fsync spool/new 1", "chmod spool/new 1", "utime spool/new 1", "chown spool/new 1"];
@@ -115,7 +115,7 @@ fn a_stop_at_any_step_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn an_error_at_any_step_loses_and_doubles_nothing() {
+fn an_error_at_any_step_loses_and_duplicates_nothing() {
     let Some(homes) = Homes::new("queue.retry_min = \"1s\"") else { return };
     for (number, step) in ["chmod", "utime", "chown", "unlink"].into_iter().enumerate() {
         let daemon = start(&homes, &format!("{step} spool/new 1 EIO"));

@@ -1,8 +1,8 @@
-//! Entries that somebody cuts, empties or writes into, at rest and at work.
+//! Spool entries that are truncated, emptied or overwritten, at rest and in use.
 //!
-//! Such an entry goes to `bad/` and is said to; nothing of it goes to anyone as if it
-//! were whole, and the others arrive. So does what somebody plants in the place of one; and
-//! root who lists a spool is led nowhere by it.
+//! Such an entry is moved to `bad/` and logged; no part of it is delivered as if it were complete,
+//! and the other entries are delivered. The same holds for files that are planted in the place of
+//! an entry, which also do not mislead root when listing a spool.
 
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
@@ -20,10 +20,10 @@ use nix::unistd::{geteuid, mkfifo};
 
 const LATER: &str = "queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"";
 
-/// What is done to a file.
+/// A change to a file.
 type Damage = fn(&Path);
 
-/// With what the log then says of it.
+/// Each change, with the log's reason.
 const DAMAGES: [(Damage, &str); 7] = [
     (|path| cut(path, 1), "its size is not the one in its name"),
     (|path| cut(path, u64::MAX), "its size is not the one in its name"),
@@ -48,7 +48,7 @@ fn entry(site: &Site, id: &str) -> PathBuf {
     found.expect("an entry")
 }
 
-/// Moves an entry away, and leaves a link to it.
+/// Moves an entry to another place, and leaves a link to it.
 fn link(path: &Path) {
     let (spool, name) = (path.parent().and_then(Path::parent).expect("a spool"), path.file_name().expect("a name"));
     let away = spool.with_file_name(name);
@@ -61,7 +61,7 @@ fn fifo(path: &Path) {
 }
 
 #[test]
-fn damaged_entries_are_put_aside_and_the_others_arrive() {
+fn damaged_entries_are_set_aside_and_the_others_arrive() {
     let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
     let site = Site::with(LATER);
     site.add("routes", &format!("far.test {}", remote.host_port()));
@@ -92,13 +92,13 @@ fn damaged_entries_are_put_aside_and_the_others_arrive() {
 }
 
 #[test]
-fn what_is_cut_while_it_is_sent_is_not_sent_as_if_it_were_whole() {
+fn an_entry_truncated_while_it_is_sent_is_not_completed() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let mut site = Site::with(LATER);
     site.set("queue", "workers", "1");
     site.add("routes", &format!("far.test {}", listener.local_addr().expect("an address")));
     let daemon = site.start();
-    // More than a connection holds by itself.
+    // More than the buffers of a connection hold.
     let large = format!("Subject: x\r\n\r\n{}", "0123456789abcde\r\n".repeat(1 << 20));
     for (text, lines, by) in [(TEXT, 0, 1), (TEXT, 0, u64::MAX), (&*large, 100, 1)] {
         let id = daemon.client().send("jon@razorback.test", &["a@far.test"], text);
@@ -110,8 +110,8 @@ fn what_is_cut_while_it_is_sent_is_not_sent_as_if_it_were_whole() {
     }
 }
 
-/// Another host, which does something once so many lines of a message have come; what
-/// it heard after that.
+/// A remote host that calls `then` after this many lines of a message; returns the lines after
+/// that.
 fn host(listener: &TcpListener, lines: usize, then: impl Fn()) -> Vec<String> {
     let (stream, _) = listener.accept().expect("a client");
     let mut wire = Wire::new(stream, false);
@@ -133,7 +133,7 @@ fn host(listener: &TcpListener, lines: usize, then: impl Fn()) -> Vec<String> {
 }
 
 #[test]
-fn who_lists_a_spool_without_a_daemon_is_led_nowhere() {
+fn listing_a_spool_without_a_daemon_follows_no_links() {
     let site = Site::with(LATER);
     let daemon = site.start();
     let ids: Vec<String> = (0..6).map(|_| daemon.submit(&["a@far.test"])).collect();
@@ -154,7 +154,7 @@ fn who_lists_a_spool_without_a_daemon_is_led_nowhere() {
     [noted, held].into_iter().try_for_each(|id| fs::remove_file(note(id))).expect("notes");
     symlink(&secret, note(noted)).expect("a link");
     fifo(&note(held));
-    // What the server's user may not read root does not read for him.
+    // Root does not read what the server's user cannot read.
     let path = entry(&site, locked);
     fs::copy(&path, site.path("spool/own")).expect("a copy");
     fs::set_permissions(site.path("spool/own"), fs::Permissions::from_mode(0o600)).expect("a mode");

@@ -1,8 +1,8 @@
-//! What a disk refuses, by name: what the client is told, what the log says, and that
-//! everything arrives once when the disk is well again.
+//! Disk errors by name: the reply to the client, the log line, and that everything arrives once
+//! when the disk works again.
 //!
-//! `PENFOLD_FAULT` makes calls fail in the real daemon; tests/storage/crash/errors.rs tries
-//! every call, this says what people see. The texts are those of penfold-admin(7).
+//! `PENFOLD_FAULT` makes calls fail in the real daemon. tests/storage/crash/errors.rs tries every
+//! call; the texts here are those of penfold-admin(7).
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use common::remote::{Remote, Sink};
 use common::{Daemon, Site};
 
 fn site() -> Site {
-    // Where nobody logs in the spool keeps no key, whose writing would be counted.
+    // Without authentication the spool keeps no key, whose writes would be counted.
     let site = Site::with("auth.users = \"none\"");
     ["ret", "ada"].iter().for_each(|user| site.add("users", &format!("{user}::")));
     site.add("aliases", "list: ada");
@@ -23,7 +23,7 @@ fn start(site: &Site, rules: &str) -> Daemon {
 }
 
 #[test]
-fn a_client_is_told_to_come_back_and_nothing_is_kept() {
+fn a_client_gets_a_temporary_failure_and_nothing_is_kept() {
     for (errno, begins, text) in [
         ("ENOSPC", "452 4.3.1 ", "No space left on device"),
         ("EDQUOT", "452 4.3.1 ", "Disk quota exceeded"),
@@ -41,7 +41,7 @@ fn a_client_is_told_to_come_back_and_nothing_is_kept() {
                 "{call} {errno}: {answer:?}"
             );
             daemon.wait_words(&["spool: keep a message: ", text]);
-            // An fsync that failed once is not tried again: what it was for is gone.
+            // A failed fsync is not repeated, since the data may be gone.
             assert_eq!(fs::read_dir(site.path("spool/new")).expect("a spool").count(), 0, "{call} {errno}");
             let token = format!("{call}-{errno}");
             assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new(&token)), Answer::Taken);
@@ -52,15 +52,15 @@ fn a_client_is_told_to_come_back_and_nothing_is_kept() {
     }
 }
 
-/// A recipient, what fails, and the words of a line of the log, which comes so often.
+/// A recipient, a fault, and words of a log line with the number of such lines.
 const ROWS: &[(&str, &str, &[&str], usize)] = &[
-    // One rename.
+    // Delivery by rename.
     ("ada@razorback", "rename /mail/ 1-3 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 2),
     ("ada@razorback", "rename /mail/ 1-2 ENOSPC", &["deferred", "dsn=4.3.1", "rename into", "No space left"], 1),
     ("ada@razorback", "rename /mail/ 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "rename into", "quota exceeded"], 1),
     ("ada@razorback", "rename /mail/ 1-2 EROFS", &["deferred", "dsn=4.2.0", "rename into", "Read-only"], 1),
     ("ada@razorback", "mkdir /mail/ 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "mkdir /", "quota exceeded"], 1),
-    // A copy of it, for another reason than that the disk is in trouble.
+    // A copy, since the rename fails, but for another reason than a disk error.
     ("ada@razorback", "rename /mail/ 1-2 EXDEV", &["sent", "via=maildir"], 1),
     ("ada@razorback", "rename /mail/ 1-2 EACCES", &["sent", "via=maildir"], 1),
     (
@@ -69,18 +69,18 @@ const ROWS: &[(&str, &str, &[&str], usize)] = &[
         &["deferred", "dsn=4.3.0", "rewrite the message in the spool: Input/output error"],
         1,
     ),
-    // A copy.
+    // Delivery by copy.
     ("list@razorback", "open /mail/ada/tmp 1 EROFS", &["deferred", "dsn=4.2.0", "write ", "Read-only"], 1),
     ("list@razorback", "write /mail/ada/tmp 2 ENOSPC", &["deferred", "dsn=4.3.1", "write ", "No space left"], 1),
     ("list@razorback", "write /mail/ada/tmp 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "write ", "quota exceeded"], 2),
     ("list@razorback", "fsync /mail/ada/tmp 1 EIO", &["deferred", "dsn=4.3.0", "write ", "Input/output error"], 1),
-    // Each failed fsync is made good by writing or syncing anew, not by passing over it.
+    // A failed fsync is followed by another write or sync, and not ignored.
     ("list@razorback", "fsync spool/ 2-3 EIO", &["deferred", "note a prepared delivery in the spool"], 2),
     ("list@razorback", "rename /mail/ 1 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 1),
     ("list@razorback", "fsync /mail/ada/new 1-2 EIO", &["deferred", "dsn=4.3.0", "sync ", "Input/output error"], 2),
     ("list@razorback", "write spool/ 4 ENOSPC", &["spool: write down what became of", "No space left"], 1),
     ("list@razorback", "unlink spool/new 1-2 EIO", &["spool: remove ", "Input/output error"], 1),
-    // Another host has taken it, and is not asked again.
+    // Another host has accepted the message, and does not get it again.
     ("far@far.test", "write spool/ 3 EIO", &["spool: write down what became of", "Input/output error"], 1),
     // A report.
     ("void@far.test", "open spool/tmp 1 ENOSPC", &["spool: write down what became of", "No space left"], 1),
@@ -90,7 +90,7 @@ const ROWS: &[(&str, &str, &[&str], usize)] = &[
 ];
 
 #[test]
-fn what_was_taken_waits_and_arrives_once() {
+fn accepted_mail_waits_and_arrives_once() {
     for (to, rules, words, times) in ROWS {
         let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
         let site = site();
@@ -111,9 +111,9 @@ fn what_was_taken_waits_and_arrives_once() {
 }
 
 #[test]
-fn a_mailbox_that_no_rename_reaches_gets_its_next_messages_by_copy() {
+fn a_mailbox_that_no_rename_reaches_gets_copies_from_then_on() {
     let site = site();
-    // The first is rewritten for it; a second one that was would meet the fault.
+    // The first entry is rewritten for the copy; the second one would meet the fault.
     let daemon = start(&site, "rename spool/new/ * EXDEV;open spool/tmp/ 2- EIO");
     for token in ["one", "two", "three"] {
         assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new(token)), Answer::Taken);
@@ -123,7 +123,7 @@ fn a_mailbox_that_no_rename_reaches_gets_its_next_messages_by_copy() {
 }
 
 #[test]
-fn a_spool_that_cannot_be_opened_is_an_exit_code() {
+fn a_spool_that_cannot_be_opened_prevents_the_start() {
     for (rules, code, words) in [
         ("mkdir spool/tmp * EROFS", 73, "open the spool"),
         ("mkdir spool/tmp * ENOSPC", 73, "No space left on device"),
@@ -136,7 +136,7 @@ fn a_spool_that_cannot_be_opened_is_an_exit_code() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{rules}: {text}");
         assert!(text.contains(words), "{rules}: {text}");
-        // It starts when the disk is well again.
+        // It starts when the disk works again.
         let daemon = site.start();
         assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
         assert!(daemon.settles(&site));

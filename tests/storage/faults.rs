@@ -1,9 +1,9 @@
-//! What the system refuses: disks, descriptors, directories, and other daemons.
+//! Full and read-only disks, missing descriptors and permissions, and a second daemon.
 //!
-//! Clients are told to come back, nothing accepted is lost or doubled, and all goes
-//! on when the trouble is over. Disks are small ones in a mount namespace of their
-//! own, which only root can have; without it those tests say `skipped`. Each test
-//! ends with the books: accepted is delivered, bounced or in the queue.
+//! Clients get temporary failures, nothing accepted is lost or duplicated, and everything goes on
+//! when the fault is over. The disks are small ones in a mount namespace, which takes root;
+//! otherwise those tests are reported as skipped. At the end of each test accepted mail is
+//! delivered, bounced or in the queue.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -37,7 +37,7 @@ fn refused(daemon: &Daemon, to: &[&str], token: &str, code: &str) {
     assert!(matches!(&answer, Answer::Refused(reply) if reply.starts_with(code)), "{token}: {answer:?}");
 }
 
-/// The letters of a mailbox are these, each once, and nothing else is there.
+/// Asserts that a mailbox has exactly these letters, each once.
 fn holds(books: &Books, tokens: &[&str]) {
     let found: Vec<usize> = tokens.iter().map(|token| books.letters(token)).collect();
     assert_eq!((found, books.total()), (vec![1; tokens.len()], tokens.len()), "{tokens:?}");
@@ -52,11 +52,11 @@ fn has(line: &str, words: &[&str]) -> bool {
 }
 
 const MEGABYTE: usize = 1 << 20;
-/// More than the disk has.
+/// More than the size of the disk.
 const ALL: usize = 64 * MEGABYTE;
 
 #[test]
-fn a_disk_that_gets_full_refuses_new_mail_and_takes_it_later() {
+fn new_mail_is_deferred_while_the_disk_is_full() {
     let Some((site, mounts)) = Mounts::disk(site(), "size=24m,nr_inodes=500") else { return };
     let (spool, jon, filler) = (site.path("disk/spool"), site.path("disk/mail/jon"), site.path("disk/filler"));
     let daemon = mounts.start(&site);
@@ -65,7 +65,7 @@ fn a_disk_that_gets_full_refuses_new_mail_and_takes_it_later() {
     refused(&daemon, &["jon@razorback"], "no-room", "452 4.3.1");
     mounts.clear(&filler);
     taken(&daemon, &["list@razorback"], "room");
-    // No inode is as bad as no block.
+    // Without inodes it is the same as without blocks.
     let many = site.path("disk/many");
     fs::create_dir(mounts.path(&many)).expect("a directory");
     for number in 0..300 {
@@ -80,7 +80,7 @@ fn a_disk_that_gets_full_refuses_new_mail_and_takes_it_later() {
 }
 
 #[test]
-fn a_disk_that_gets_full_in_the_middle_of_a_message_refuses_it() {
+fn a_message_that_fills_the_disk_is_deferred() {
     let Some((site, mounts)) = Mounts::disk(site(), "size=24m") else { return };
     let (jon, filler) = (site.path("disk/mail/jon"), site.path("disk/filler"));
     let daemon = mounts.start(&site);
@@ -106,14 +106,14 @@ fn a_disk_that_gets_full_in_the_middle_of_a_message_refuses_it() {
 }
 
 #[test]
-fn what_was_accepted_waits_for_room() {
+fn accepted_mail_waits_for_space() {
     let Some((mut site, mounts)) = Mounts::disk(site(), "size=24m") else { return };
     let (spool, mail, filler) = (site.path("disk/spool"), site.path("disk/mail"), site.path("disk/filler"));
     let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
     site.add("routes", &format!("far.test {}", remote.host_port()));
     site.set("queue", "retry_min", "\"1h\"");
     let daemon = mounts.start(&site);
-    // Nothing can be delivered yet.
+    // No delivery is possible yet.
     mounts.shell(&format!("mkdir {0} && chmod 0 {0}", mail.display()));
     taken(&daemon, &["jon@razorback"], "one");
     taken(&daemon, &["list@razorback", "void@far.test"], "many");
@@ -128,7 +128,7 @@ fn what_was_accepted_waits_for_room() {
         is_logged(&["write down what became of", "the spool has no room for it"])
             && is_logged(&["deferred", "jon@", "No space left"])
     }));
-    // The host has said it, and is not asked again while that cannot be written down.
+    // The outcome is known, and the host is not asked again while it cannot be recorded.
     let asked = remote.look(|seen| seen.connections);
     let in_vain = || daemon.log().matches("write down what became of").count();
     let before = in_vain();
@@ -149,7 +149,7 @@ fn what_was_accepted_waits_for_room() {
 }
 
 #[test]
-fn a_message_that_needs_no_room_does_not_wait_for_it() {
+fn a_message_that_needs_no_space_does_not_wait_for_it() {
     let Some((mut site, mounts)) = Mounts::disk(site(), "size=24m") else { return };
     let (spool, jon, filler) = (site.path("disk/spool"), site.path("disk/mail/jon"), site.path("disk/filler"));
     site.set("queue", "retry_min", "\"1h\"");
@@ -159,7 +159,7 @@ fn a_message_that_needs_no_room_does_not_wait_for_it() {
     mounts.shell(&format!("chmod 0 {}/new", jon.display()));
     let mut wire = offer_part(daemon.address(), &["jon@razorback"], Letter::new("long"), usize::MAX).expect("a 354");
     mounts.fill(&filler, ALL);
-    // Room for the message, and none for a copy of it.
+    // Space for the message, but not for a copy of it.
     let filled = OpenOptions::new().write(true).open(mounts.path(&filler)).expect("a file");
     filled.set_len(filled.metadata().expect("a file").len() - 40_000).expect("a cut");
     wire.say(b"\n").expect("it reads");
@@ -172,7 +172,7 @@ fn a_message_that_needs_no_room_does_not_wait_for_it() {
 }
 
 #[test]
-fn a_spool_that_is_read_only_refuses_new_mail() {
+fn new_mail_is_deferred_while_the_spool_is_read_only() {
     let Some((site, mounts)) = Mounts::disk(site(), "size=64m") else { return };
     let daemon = mounts.start(&site);
     let new = site.path("disk/spool/new").display().to_string();
@@ -185,7 +185,7 @@ fn a_spool_that_is_read_only_refuses_new_mail() {
 }
 
 #[test]
-fn a_spool_without_permission_refuses_new_mail() {
+fn new_mail_is_deferred_while_the_spool_has_no_permissions() {
     let site = site();
     let daemon = site.start();
     for place in ["new", "tmp"] {
@@ -204,7 +204,7 @@ fn a_spool_without_permission_refuses_new_mail() {
 fn a_mailbox_on_another_disk_gets_everything_once() {
     let Some((site, mounts)) = Mounts::disk(site(), "size=64m") else { return };
     let (mail, other) = (site.path("disk/mail").display().to_string(), site.path("disk/other").display().to_string());
-    // Another file system; then the same one, between whose mounts nothing can be renamed.
+    // Another file system; then a bind mount of the same one, into which nothing can be renamed.
     for (round, script) in [
         format!("mkdir -p {mail} && mount -t tmpfs -o size=16m tmpfs {mail} && chown nobody {mail}"),
         format!("umount {mail} && mkdir {other} && chown nobody {other} && mount --bind {other} {mail}"),
@@ -227,7 +227,7 @@ fn a_mailbox_on_another_disk_gets_everything_once() {
 }
 
 #[test]
-fn a_mailbox_that_cannot_be_written_is_tried_again() {
+fn an_unwritable_mailbox_is_retried() {
     for closed in ["mail", "mail/jon", "mail/jon/tmp", "mail/jon/new"] {
         let site = site();
         let daemon = site.start();
@@ -238,7 +238,7 @@ fn a_mailbox_that_cannot_be_written_is_tried_again() {
         fs::set_permissions(site.path(closed), Permissions::from_mode(0o0)).expect("a mode");
         taken(&daemon, &["jon@razorback"], "one");
         taken(&daemon, &["jon@razorback", "list@razorback"], "many");
-        // What is renamed into new/ does not need tmp/.
+        // A rename into new/ does not need tmp/.
         let waiting = if closed == "mail/jon/tmp" { 1 } else { 2 };
         daemon.wait_until("deferrals", || {
             let is_meant = |line: &&str| has(line, &["deferred", "jon@", "dsn=4.2.0", "next="]);
@@ -255,7 +255,7 @@ fn a_mailbox_that_cannot_be_written_is_tried_again() {
 }
 
 #[test]
-fn a_mailbox_that_was_made_in_part_is_completed() {
+fn an_incomplete_maildir_is_completed() {
     let site = site();
     let mut tokens = Vec::new();
     let daemon = site.start();
@@ -276,9 +276,9 @@ fn a_mailbox_that_was_made_in_part_is_completed() {
     }
 }
 
-/// Sets the soft limit of open files of a daemon; false, and says so, without prlimit.
+/// Sets the soft limit of open files of a daemon; false, and reported as skipped, without prlimit.
 fn limit_files(site: &Site, daemon: &Daemon, limit: usize) -> bool {
-    // As the daemon's own user, who may always do that.
+    // The user of the process may always do that.
     let owner = fs::metadata(site.path("spool")).expect("a spool");
     let (pid, limit) = (daemon.pid().to_string(), format!("--nofile={limit}:"));
     let mut command = Command::new("prlimit");
@@ -290,7 +290,7 @@ fn limit_files(site: &Site, daemon: &Daemon, limit: usize) -> bool {
     done
 }
 
-/// The limit under which a daemon can open so many files more.
+/// The limit that allows a daemon to open this many more files.
 fn room_for(daemon: &Daemon, more: usize) -> usize {
     let files = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("a process").flatten();
     let open: Vec<usize> = files.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
@@ -299,7 +299,7 @@ fn room_for(daemon: &Daemon, more: usize) -> usize {
 }
 
 #[test]
-fn without_descriptors_clients_are_told_to_come_back() {
+fn without_descriptors_clients_get_a_temporary_failure() {
     let site = site();
     let daemon = site.start();
     taken(&daemon, &["jon@razorback"], "before");
@@ -339,7 +339,7 @@ fn without_descriptors_clients_are_told_to_come_back() {
 }
 
 #[test]
-fn without_any_descriptor_the_daemon_waits_quietly() {
+fn without_any_descriptor_the_daemon_waits() {
     let site = site();
     let daemon = site.start();
     if !limit_files(&site, &daemon, 3) {
@@ -358,7 +358,7 @@ fn without_any_descriptor_the_daemon_waits_quietly() {
     holds(&Books::of(site.mail("jon")), &["after"]);
 }
 
-/// How a penfoldd that does not start ends.
+/// The exit code and the output of a penfoldd that does not start.
 fn ends(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().expect("penfoldd starts");
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
@@ -371,7 +371,7 @@ fn a_second_daemon_does_not_start() {
     let (code, text) = ends(site.penfoldd(&["-d"]));
     assert_eq!(code, Some(75), "{text}");
     assert!(text.contains("is in use by another penfoldd"), "{text}");
-    // The first one keeps its sockets.
+    // The first daemon keeps its sockets.
     taken(&daemon, &["jon@razorback"], "after");
     assert!(daemon.settles(&site));
     assert_eq!(site.penfoldctl(&["queue"]), "-- queue is empty\n");
@@ -401,7 +401,7 @@ fn a_spool_of_another_version_is_left_alone() {
 }
 
 #[test]
-fn a_damaged_entry_is_put_aside_and_the_others_arrive() {
+fn a_damaged_entry_is_set_aside_and_the_others_arrive() {
     let site = site();
     let mut daemon = site.start();
     fs::set_permissions(site.path("mail"), Permissions::from_mode(0o0)).expect("a mode");
@@ -416,7 +416,7 @@ fn a_damaged_entry_is_put_aside_and_the_others_arrive() {
         let file = OpenOptions::new().write(true).open(path).expect("an entry");
         file.set_len(file.metadata().expect("a file").len() - 1).expect("a cut");
     };
-    // One while no daemon runs, one behind its back.
+    // One entry is damaged while no daemon runs, one while the daemon runs.
     daemon.kill9();
     cut(&entries[0]);
     daemon = site.start();

@@ -1,15 +1,14 @@
-//! Every call that changes a spool or a mailbox fails: once, for a while, for good.
+//! Every call that changes a spool or a mailbox fails, once, for a while, or permanently.
 //!
-//! What was acknowledged is there once when the disk is well again, whether the
-//! daemon has lived through it or was ended; what was refused is not there. Another
-//! host gets a message twice only where the daemon was ended before it could write
-//! down that it had it.
+//! Acknowledged mail is there once when the disk works again, whether the daemon survived the
+//! failure or not; rejected mail is not there. Another host gets a message twice only if the
+//! daemon was killed before it could record the delivery.
 
 use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
 use common::books::Answer;
 
-/// The ways of a message on which each step is taken for one reason at least.
-const MEANT: &[&str] = &[
+/// The cases in which each step occurs for at least one reason.
+const CASES_FOR_ERRORS: &[&str] = &[
     "mixed",
     "copies-first",
     "bounce-unknown",
@@ -26,14 +25,14 @@ const MEANT: &[&str] = &[
     "home-of-another",
 ];
 
-/// For how long the disk fails, from some step on.
+/// The duration of a failure, beginning with some step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trouble {
-    /// The one step, with EIO.
+    /// One step, with EIO.
     Once,
-    /// This one and the next seven, as when a quota is used up.
+    /// Eight steps, as when a quota is used up.
     AWhile,
-    /// Until the daemon is ended, as when the system has made the disk read-only.
+    /// Until the daemon is killed, as when the system has made the disk read-only.
     ForGood,
 }
 
@@ -47,7 +46,7 @@ impl Trouble {
         }
     }
 
-    /// None of those that the cases meet anyway.
+    /// An error that the cases do not cause by themselves.
     fn errno(self) -> &'static str {
         match self {
             Self::Once => "EIO",
@@ -56,13 +55,13 @@ impl Trouble {
         }
     }
 
-    /// What a client is told.
+    /// The reply to the client.
     fn reply(self) -> &'static str {
         if self == Self::Once { "451 4.3.0 " } else { "452 4.3.1 " }
     }
 }
 
-/// Plays a case with trouble from a step on; whether there was any.
+/// Plays a case with a failure from a step on; returns whether the step exists.
 fn trouble_at(ground: &Ground, case: &Case, step: usize, trouble: Trouble) -> bool {
     let mut scene = Scene::new(ground, case);
     let errors = |log: &str| log.lines().filter(|line| line.contains("spool: ") || line.contains(" deferred ")).count();
@@ -70,14 +69,14 @@ fn trouble_at(ground: &Ground, case: &Case, step: usize, trouble: Trouble) -> bo
     if let Answer::Refused(reply) = &offered.answer {
         assert!(reply.starts_with(trouble.reply()), "{reply}");
     }
-    // The next start looks again at what could not be removed.
+    // The next start removes the message.
     let is_left = offered.log.contains("remove a delivered message");
     if is_left || (trouble != Trouble::Once && !offered.log.ends_with(" done")) {
         scene.finish_with_runs();
     }
     let ended = trouble == Trouble::ForGood;
     let there = scene.audit(&offered.answer, if ended { 2 } else { 1 });
-    // A disk that takes nothing lets nothing be taken back either.
+    // A disk that allows no changes does not allow removing the refused message either.
     let is_refused = matches!(offered.answer, Answer::Refused(_));
     assert!(there == 0 || !is_refused || trouble != Trouble::Once, "refused and delivered");
     scene.check_left(1);
@@ -85,10 +84,10 @@ fn trouble_at(ground: &Ground, case: &Case, step: usize, trouble: Trouble) -> bo
 }
 
 #[test]
-fn an_error_at_any_step_loses_and_doubles_nothing() {
+fn an_error_at_any_step_loses_and_duplicates_nothing() {
     let begin = first_steps();
-    let cases: Vec<Case> = CASES.iter().filter(|case| MEANT.contains(&case.name)).copied().collect();
-    assert_eq!(cases.len(), MEANT.len());
+    let cases: Vec<Case> = CASES.iter().filter(|case| CASES_FOR_ERRORS.contains(&case.name)).copied().collect();
+    assert_eq!(cases.len(), CASES_FOR_ERRORS.len());
     each(&cases, |ground, case| {
         let all = [Trouble::Once, Trouble::AWhile, Trouble::ForGood];
         let try_all = |step| all.map(|trouble| trouble_at(ground, case, step, trouble)) == [true; 3];

@@ -1,7 +1,7 @@
-//! The people of these tests as users of the system, with homes.
+//! The users of these tests as users of the system, with home directories.
 //!
-//! They stand in a passwd of a mount namespace, for one site each. Fay's mail goes on to jon.
-//! Only root can have that: callers see to it.
+//! They are in a passwd file of a mount namespace, for one site each. fay forwards her mail to
+//! jon. All of this takes root, for which the callers test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use common::Site;
 use common::homes::{self, FIRST};
 use common::mounts::Mounts;
 
-/// Those who are there.
+/// Their names.
 const USERS: [&str; 7] = ["jon", "ada", "bob", "cyd", "eve", "ret", "fay"];
 
-/// A user's home.
+/// A user's home directory.
 pub fn home(site: &Site, user: &str) -> PathBuf {
     site.path("home").join(user)
 }
 
-/// Makes something a user's.
+/// Makes a user the owner of a path.
 pub fn give(user: &str, path: &Path) {
     homes::give(&USERS, user, path);
 }
 
-/// Makes the homes, and the namespace in which everybody is at home there.
+/// Creates the home directories, and returns the namespace with the users.
 pub fn settle(site: &mut Site) -> Mounts {
     let mounts = homes::settle(site, &USERS).expect("a mount namespace, as before");
     fs::write(home(site, "fay").join(".forward"), "jon\n").expect("a file");
@@ -31,7 +31,7 @@ pub fn settle(site: &mut Site) -> Mounts {
     mounts
 }
 
-/// The same, but with mailboxes where those of the server would be.
+/// The same with mailboxes at the place of those of the server.
 pub fn settle_beside(site: &mut Site) -> Mounts {
     let mounts = settle(site);
     site.set("local", "mailbox", &format!("\"{}/{{user}}\"", site.path("mail").display()));
@@ -42,12 +42,12 @@ pub fn settle_beside(site: &mut Site) -> Mounts {
     mounts
 }
 
-/// Gives everything in these mailboxes to the users.
+/// Makes the users the owners of everything in these mailboxes.
 pub fn hand_over(site: &Site) {
     USERS.iter().for_each(|user| give(user, &site.mailbox(user)));
 }
 
-/// That all mail in the mailboxes is as if its owner had written it.
+/// Asserts that all mail in the mailboxes has the owner and mode of its user's own files.
 pub fn check(site: &Site) {
     for (uid, user) in (FIRST..).zip(USERS) {
         [home(site, user).join("Maildir"), site.mailbox(user)]

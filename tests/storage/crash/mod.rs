@@ -1,10 +1,15 @@
-//! kill -9: what got a 250 arrives, and once.
+//! Crashes by kill -9: acknowledged mail arrives, and once.
 //!
-//! The real daemon is killed before the commit, and at random moments under load;
-//! `states` starts it on what a crash can leave. Each test ends with the books:
-//! accepted is delivered, bounced or in the queue. What the power cut of a machine
-//! leaves is not seen here: that needs another disk. Mailboxes are the server's own, or
-//! those of users of the system.
+//! The real daemon is killed before the commit, at random moments under load, and at every step on
+//! disk. At the end of each test accepted mail is delivered, bounced or in the queue. Power cuts
+//! are in tests/storage/powercut. Mailboxes are the server's own, or those of users of the
+//! system.
+//!
+//! - `errors`: every step fails
+//! - `homes`: the recipients as users of the system
+//! - `points`: the daemon is stopped at every step
+//! - `scene`: one message with a fault on its way
+//! - `states`: the daemon is started on every state that a crash can leave
 
 mod errors;
 mod homes;
@@ -23,7 +28,7 @@ use common::mounts::Mounts;
 use common::remote::{Remote, Sink};
 use nix::unistd::geteuid;
 
-/// Moments that differ from run to run.
+/// Random times that differ from run to run.
 struct Chance(u64);
 
 impl Chance {
@@ -43,7 +48,7 @@ fn site() -> Site {
     people(Site::new())
 }
 
-/// The site with everybody who has part in these tests.
+/// The site with all users of these tests.
 fn people(site: Site) -> Site {
     for user in ["ret", "ada", "bob", "cyd", "eve"] {
         site.add("users", &format!("{user}::"));
@@ -57,9 +62,9 @@ fn books(site: &Site, user: &str) -> Books {
 }
 
 #[test]
-fn nothing_is_there_before_the_final_dot() {
+fn nothing_is_kept_before_the_final_dot() {
     let site = site();
-    // Nothing, a little, what is on the disk in part, and all but the last octet.
+    // Nothing, a little, more than stays in memory, and all but the last octet.
     for (octets, to) in
         [(0, "jon@razorback"), (60, "list@razorback"), (70_000, "jon@razorback"), (usize::MAX, "jon@razorback")]
     {
@@ -79,8 +84,7 @@ fn nothing_is_there_before_the_final_dot() {
     }
 }
 
-/// What is sent under load: a bare entry; copies; mail for another host; a bounce in
-/// the making; and all of it in one.
+/// The load: a direct entry; copies; mail for another host; a bounce; and all of it in one.
 const LOAD: [&[&str]; 5] = [
     &["jon@razorback"],
     &["list@razorback"],
@@ -89,14 +93,14 @@ const LOAD: [&[&str]; 5] = [
     &["jon@razorback", "list@razorback", "far@far.test", "void@far.test"],
 ];
 
-/// A letter that was offered.
+/// An offered letter.
 struct Offered {
     token: String,
     to: &'static [&'static str],
     is_taken: bool,
 }
 
-/// One client: offers letter after letter until the daemon is gone.
+/// A client that offers letter after letter until the daemon is gone.
 fn client(address: std::net::SocketAddr, name: &str, offset: usize) -> Vec<Offered> {
     let mut offered = Vec::new();
     for number in 0.. {
@@ -116,12 +120,12 @@ fn client(address: std::net::SocketAddr, name: &str, offset: usize) -> Vec<Offer
 }
 
 #[test]
-fn what_got_a_250_arrives_and_once() {
+fn acknowledged_mail_arrives_once() {
     arrives_and_once(site(), None);
 }
 
 #[test]
-fn what_got_a_250_comes_home_and_once() {
+fn acknowledged_mail_arrives_once_in_home_directories() {
     if geteuid().is_root() && Mounts::new("true").is_some() {
         let mut site = site();
         let homes = homes::settle_beside(&mut site);
@@ -169,7 +173,8 @@ fn arrives_and_once(mut site: Site, homes: Option<Mounts>) {
     }
 }
 
-/// Accepted is delivered or bounced; what got no 250 is there whole or not at all.
+/// Asserts that accepted mail is delivered or bounced, and that mail without a 250 is there
+/// complete or not at all.
 fn audit(site: &Site, remote: &Remote, offered: &[Offered]) {
     let local: Vec<Books> = ["jon", "ada", "bob", "cyd"].iter().map(|user| books(site, user)).collect();
     let reports = books(site, "ret");
@@ -196,7 +201,7 @@ fn audit(site: &Site, remote: &Remote, offered: &[Offered]) {
             bounced += reports.reports(token);
         }
         if is_for("far@") {
-            // It may come twice, as the protocol has it.
+            // By the protocol it may come twice.
             seen.push(("far", far.get(token).copied().unwrap_or(0).min(1)));
         }
         let expected = if *is_taken { 1 } else { seen[0].1.min(1) };

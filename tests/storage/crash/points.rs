@@ -1,18 +1,17 @@
-//! Stopped dead before and after every call that changes a spool or a mailbox.
+//! The daemon is stopped before and after every call that changes a spool or a mailbox.
 //!
-//! `PENFOLD_FAULT` ends the daemon at the first call, at the second, and so on, until
-//! a daemon that comes to its end without. After a stop before a call another daemon
-//! finishes, after a stop behind one single runs of the queue do; and where recovery
-//! has most to do, it is stopped in turn. Agents take their steps in homes unhindered. What the calls leave on the disk of a
-//! machine that loses power is not seen here.
+//! `PENFOLD_FAULT` ends the daemon at the first call, at the second, and so on, until a daemon
+//! finishes without it. After a stop before a call another daemon finishes, after a stop behind
+//! one single queue runs do; where recovery has most to do, it is stopped in turn. The steps of
+//! agents in home directories are not stopped. Power cuts are not tested here.
 
 use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
 use common::books::Answer;
 
-/// Those of which a recovery is stopped too.
-const TWICE: &[&str] = &["bounce-550", "passed-on", "copy-refused", "renamed-no-tmpfile", "home", "homes"];
+/// The cases whose recovery is stopped, too.
+const RECOVERY_CASES: &[&str] = &["bounce-550", "passed-on", "copy-refused", "renamed-no-tmpfile", "home", "homes"];
 
-/// Plays a case with a stop at a step; whether it was made.
+/// Plays a case with a stop at a step; returns whether the step exists.
 fn stop_at(ground: &Ground, case: &Case, number: usize, when: &str) -> bool {
     let mut scene = Scene::new(ground, case);
     let offered = scene.offer(&format!("* * {number} {when}"), |_| false);
@@ -33,7 +32,7 @@ fn was_stopped(log: &str) -> bool {
 }
 
 #[test]
-fn a_stop_at_any_step_loses_and_doubles_nothing() {
+fn a_stop_at_any_step_loses_and_duplicates_nothing() {
     let begin = first_steps();
     each(CASES, |ground, case| {
         let stop = |number| ["before", "after"].map(|when| stop_at(ground, case, number, when)) == [true, true];
@@ -63,8 +62,8 @@ fn a_stop_at_the_start_changes_nothing() {
     });
 }
 
-/// Plays a case with a stop after a step, and one after a step of the recovery;
-/// whether each was made.
+/// Plays a case with a stop after a step, and another one after a step of the recovery; returns
+/// whether each step exists.
 fn stop_twice(ground: &Ground, case: &Case, first: usize, second: usize) -> [bool; 2] {
     let mut scene = Scene::new(ground, case);
     let offered = scene.offer(&format!("* * {first} after"), |_| false);
@@ -75,8 +74,8 @@ fn stop_twice(ground: &Ground, case: &Case, first: usize, second: usize) -> [boo
     [was_stopped(&offered.log), was_stopped(&log)]
 }
 
-/// With a stop after this step, one after each second step of the recovery in turn, the
-/// odd ones or the even ones; how many, if the first stop was made.
+/// Stops after this step, and then after every second step of the recovery in turn, the odd or the
+/// even ones; returns their number, if the first step exists.
 fn stop_recovery(ground: &Ground, case: &Case, first: usize, begin: usize) -> Option<usize> {
     for (count, second) in (begin + first % 2..).step_by(2).enumerate() {
         match stop_twice(ground, case, first, second) {
@@ -91,10 +90,10 @@ fn stop_recovery(ground: &Ground, case: &Case, first: usize, begin: usize) -> Op
 #[test]
 fn a_stop_of_the_recovery_changes_nothing() {
     let begin = first_steps();
-    let cases: Vec<Case> = CASES.iter().filter(|case| TWICE.contains(&case.name)).copied().collect();
-    assert_eq!(cases.len(), TWICE.len());
+    let cases: Vec<Case> = CASES.iter().filter(|case| RECOVERY_CASES.contains(&case.name)).copied().collect();
+    assert_eq!(cases.len(), RECOVERY_CASES.len());
     let total = each(&cases, |ground, case| {
-        // The lock has its version by now: one step fewer.
+        // The lock file already has its version: one step fewer.
         steps(begin + 1, |first| stop_recovery(ground, case, first, begin))
     });
     assert!(total > 150, "only {total} pairs");

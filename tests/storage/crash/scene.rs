@@ -1,10 +1,10 @@
-//! One message from the client's first word to its last trace, with a fault on its way.
+//! One message from the client's first command to its final state, with a fault on its way.
 //!
-//! A [`Case`] says who it is for and what it meets; a [`Scene`] is a site on which it
-//! is played once: offered to a daemon that has a fault, finished by one that has
-//! none (or another one), and audited. What was acknowledged must be there once; what
-//! was not, whole and once or not at all; and nothing else may be left. One worker and
-//! one client, so that the steps on disk come in the same order each time.
+//! A [`Case`] has the recipients and the obstacles; a [`Scene`] is a site on which it is played
+//! once: offered to a daemon with a fault, finished by one without (or with another one), and
+//! audited. An acknowledged message must be there once, any other one once and complete or not
+//! at all, and nothing else may be left. There is one worker and one client, so that the
+//! steps on disk come in the same order each time.
 
 use std::env;
 use std::fs::{self, File};
@@ -23,22 +23,22 @@ use common::mounts::Mounts;
 use common::remote::{Remote, Sink, Then};
 use common::{Daemon, Site, own, port};
 
-/// Where the mailboxes are.
+/// The place of the mailboxes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mailboxes {
-    /// On the file system of the spool, with their directories.
+    /// On the file system of the spool; their directories exist.
     There,
-    /// The same, but their directories are yet to be made.
+    /// The same, but their directories do not exist yet.
     Missing,
     /// On another file system.
     Elsewhere,
-    /// On the same one, but nothing can be renamed into them.
+    /// On the same file system, but nothing can be renamed into them.
     Bound,
-    /// In the homes of users of the system, on the file system of the spool.
+    /// In home directories of users of the system, on the file system of the spool.
     Homes,
-    /// The same, but they are yet to be made.
+    /// The same, but the Maildirs do not exist yet.
     NewHomes,
-    /// In homes to which nothing can be linked.
+    /// In home directories into which nothing can be linked.
     BoundHomes,
 }
 
@@ -49,29 +49,29 @@ impl Mailboxes {
     }
 }
 
-/// A message and what it meets.
+/// A message and its obstacles.
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     pub to: &'static [&'static str],
-    /// Who of jon, ada, bob and cyd gets it.
+    /// The local recipients, among jon, ada, bob and cyd.
     pub local: &'static [&'static str],
-    /// Whether far@far.test gets it.
+    /// Whether far@far.test is a recipient.
     pub far: bool,
-    /// Whether somebody is deferred first.
+    /// Whether a recipient is deferred first.
     pub deferred: bool,
-    /// How many reports the sender gets.
+    /// The number of reports that the sender gets.
     pub reports: usize,
-    /// How many entries it begets for those whom an alias stands for.
+    /// The number of entries that are derived for members of an alias.
     pub passed: usize,
-    /// More than the spool holds in memory.
+    /// Longer than what the spool keeps in memory.
     pub long: bool,
     pub mailboxes: Mailboxes,
-    /// What every process meets beside the fault that is tried.
+    /// The faults of every process, beside the one that is tried.
     pub always: &'static str,
-    /// What only the first one meets.
+    /// The faults of the first process only.
     pub first: &'static str,
-    /// Fewer steps than this mean that nothing is tested.
+    /// A lower number of steps means that the test is void.
     pub least: usize,
 }
 
@@ -94,7 +94,7 @@ const LIST: &[&str] = &["ada", "bob", "cyd"];
 const NO_TMPFILE: &str = "open spool/new * EOPNOTSUPP";
 const NO_RENAME: &str = "rename /mail/ 1-2 EXDEV";
 
-/// Every way that a message can take, the longest ones first.
+/// Every way of a message, the longest ones first.
 pub const CASES: &[Case] = &[
     Case {
         name: "mixed",
@@ -179,7 +179,7 @@ pub const CASES: &[Case] = &[
     Case { name: "home-long", local: &["jon"], long: true, mailboxes: Mailboxes::Homes, least: 5, ..PLAIN },
 ];
 
-/// Plays the cases side by side; each test gives how much it tried. What that is in all.
+/// Plays the cases in parallel; returns the sum of the tests' numbers of attempts.
 pub fn each(cases: &[Case], test: impl Fn(&Ground, &Case) -> usize + Sync) -> usize {
     const AT_ONCE: usize = 3;
     let (ground, next, total) = (Ground::new(), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -199,14 +199,14 @@ pub fn each(cases: &[Case], test: impl Fn(&Ground, &Case) -> usize + Sync) -> us
     total
 }
 
-/// Memory is stable enough for what is only killed, and fast.
+/// A file system in memory is stable enough for kills, and fast.
 fn memory() -> &'static Path {
     let memory = Path::new("/dev/shm");
     let is_usable = access(memory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
     if is_usable { memory } else { Box::leak(env::temp_dir().into_boxed_path()) }
 }
 
-/// Where the mailboxes of all scenes are that are not beside their spool.
+/// The mailboxes of all scenes that are not beside their spool.
 pub struct Ground {
     scratch: Site,
     mounts: Option<Mounts>,
@@ -238,7 +238,7 @@ impl Ground {
     }
 }
 
-/// How a message was offered, and what became of the daemon.
+/// The answer to an offer, and the fate of the daemon.
 pub struct Offer {
     pub answer: Answer,
     pub log: String,
@@ -250,10 +250,10 @@ pub struct Scene<'a> {
     pub site: Site,
     pub remote: Remote,
     mounts: Option<&'a Mounts>,
-    /// Where users of the system are these.
+    /// The namespace with the users of the system, if they have the mailboxes.
     homes: Option<Mounts>,
     mail: PathBuf,
-    /// The rules of all processes, for whoever looks why it failed.
+    /// The rules of all processes, for the report of a failure.
     said: Vec<String>,
 }
 
@@ -295,12 +295,12 @@ impl<'a> Scene<'a> {
         self.seen(&self.mail.join(user))
     }
 
-    /// Makes something in a mailbox its owner's.
+    /// Makes a user the owner of a file in a mailbox.
     fn give(&self, user: &str, path: &Path) {
         if self.homes.is_some() { homes::give(user, path) } else { own(path) }
     }
 
-    /// A path as the test sees it.
+    /// The path by which the test reaches a path of the daemon.
     fn seen(&self, path: &Path) -> PathBuf {
         self.mounts.map_or_else(|| path.to_owned(), |mounts| mounts.path(path))
     }
@@ -315,7 +315,7 @@ impl<'a> Scene<'a> {
         Books::of(files.flatten().filter_map(|file| fs::read(file.path()).ok()).collect())
     }
 
-    /// penfoldd with these rules and those of the case.
+    /// A command for penfoldd with these rules and those of the case.
     fn penfoldd(&mut self, arguments: &[&str], rules: &str) -> Command {
         let mut outside = self.site.penfoldd(arguments);
         outside.env("PENFOLD_FAULT", format!("{rules};{}", self.case.always));
@@ -333,8 +333,8 @@ impl<'a> Scene<'a> {
         format!("{}{}", if self.case.long { "long-" } else { "" }, self.case.name)
     }
 
-    /// Offers the message to a daemon with these rules, and lets it work until it is
-    /// done or gone, or `enough` says so of its log.
+    /// Offers the message to a daemon with these rules, and lets it work until it has finished or
+    /// ended, or until its log is `enough`.
     pub fn offer(&mut self, rules: &str, enough: impl Fn(&str) -> bool) -> Offer {
         let rules = format!("{rules};{}", self.case.first);
         let daemon = match self.daemon(&rules) {
@@ -355,7 +355,7 @@ impl<'a> Scene<'a> {
         Offer { answer, log }
     }
 
-    /// Makes what was deferred due.
+    /// Makes deferred mail due.
     fn flush(&self, log: &str) {
         if self.case.deferred || log.contains("spool: ") || log.contains(" deferred ") {
             let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
@@ -365,11 +365,11 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// A daemon without faults finishes what is there.
+    /// Finishes with a daemon without faults.
     pub fn finish_with_daemon(&mut self) {
         let daemon = self.daemon("").unwrap_or_else(|log| panic!("it does not start: {log}"));
         let is_settled = || self.site.spooled().is_empty();
-        // Between two looks at directories a report may come to one and its message leave the other.
+        // A report may be created in one directory while its message leaves the other.
         let settled = daemon.comes_true(|| {
             self.flush(&daemon.log());
             is_settled() && is_settled()
@@ -378,13 +378,13 @@ impl<'a> Scene<'a> {
         daemon.kill9();
     }
 
-    /// The queue is run, with these rules; the log.
+    /// Runs the queue with these rules; returns the log.
     pub fn run_queue(&mut self, rules: &str) -> String {
         let output = self.penfoldd(&["-q"], rules).output().expect("penfoldd starts");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// Single runs of the queue finish what is there.
+    /// Finishes with single queue runs.
     pub fn finish_with_runs(&mut self) {
         let mut log = String::new();
         for _ in 0..4 {
@@ -396,8 +396,8 @@ impl<'a> Scene<'a> {
         panic!("left in the spool: {:?}\n{log}", self.site.spooled());
     }
 
-    /// Everything is where it belongs, once; `most` is how often another host may
-    /// have got it. Whether it is there at all, as 0 or 1.
+    /// Asserts that the message is everywhere once, or nowhere if it was not acknowledged; another
+    /// host may have it `most` times. Returns 1 or 0.
     pub fn audit(&self, answer: &Answer, most: usize) -> usize {
         let (case, token) = (self.case, self.token());
         let mut found = Vec::new();
@@ -424,9 +424,9 @@ impl<'a> Scene<'a> {
         expected
     }
 
-    /// How often another host has taken it.
+    /// The number of copies that another host has.
     fn far(&self, token: &str) -> usize {
-        // It says that it has taken a message before it keeps it.
+        // The host replies before it records the message.
         self.remote.wait("the end of all connections", |seen| seen.ended == seen.connections);
         let messages = self.remote.look(|seen| seen.messages.clone());
         for message in &messages {
@@ -436,8 +436,8 @@ impl<'a> Scene<'a> {
         messages.len()
     }
 
-    /// Nothing is left but, for each stop in the middle of writing a file in `tmp/` of
-    /// the spool or of removing a note, that one; when it is old the sweep removes it.
+    /// Asserts that nothing is left except, for each stop while a file in `tmp/` of the spool was being
+    /// written or a note removed, that file. The sweep removes it when it is old.
     pub fn check_left(&mut self, stops: usize) {
         let count = |directory: &Path| fs::read_dir(directory).map_or(0, Iterator::count);
         for place in ["new", "cur", "hold", "bad"] {
@@ -471,7 +471,8 @@ impl Drop for Scene<'_> {
     }
 }
 
-/// Tries each step from `begin` until one is not there, some at a time; the sum of what was tried.
+/// Tries each step from `begin` until one does not exist, some in parallel; returns the sum of the
+/// results.
 pub fn steps(begin: usize, test: impl Fn(usize) -> Option<usize> + Sync) -> usize {
     const AT_ONCE: usize = 3;
     let lane = |first: usize| (first..).step_by(AT_ONCE).map_while(&test).sum::<usize>();
@@ -481,7 +482,7 @@ pub fn steps(begin: usize, test: impl Fn(usize) -> Option<usize> + Sync) -> usiz
     })
 }
 
-/// How many steps a daemon takes on a new spool before it listens.
+/// The number of steps of a daemon on a new spool before it listens.
 pub fn first_steps() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
     *COUNT.get_or_init(|| {

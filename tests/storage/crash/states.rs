@@ -1,8 +1,8 @@
-//! Spools in every state that a crash can leave, and what must become of them.
+//! Spools in every state that a crash can leave, and the end of each.
 //!
-//! The states are those of the table in src/spool/mod.rs, made through the spool's
-//! own interface, in mailboxes of the server's and in those of users of the system. A daemon, a single run of the queue, and daemons that are killed
-//! while they recover must all come to the same end.
+//! The states are those of the table in src/spool/mod.rs, created through the spool's own
+//! interface, in mailboxes of the server and in those of users of the system. A daemon, a
+//! single queue run, and daemons that are killed during recovery must all reach the same end.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -24,28 +24,27 @@ use common::remote::{Remote, Sink};
 use common::{Daemon, Site, TIMEOUT, own};
 use nix::unistd::geteuid;
 
-/// A site with a spool that a crash has left.
+/// A site with a spool after a crash.
 struct Scene {
     site: Site,
-    /// Where its people are users of the system.
+    /// The namespace with the users of the system, if they have the mailboxes.
     homes: Option<Mounts>,
     spool: Arc<Spool>,
 }
 
-/// One letter in the state that the crash has left it in.
+/// One letter in the state after a crash.
 struct Left<'a> {
     scene: &'a Scene,
     token: &'a str,
 }
 
-/// Where the letter, or a report about it, is in the end; in the order ada, bob,
-/// reports, spool.
+/// The copies of the letter or of a report about it: for ada, for bob, reports, and in the spool.
 type End = [usize; 4];
 
-/// Makes of what a kill has left what another one would have.
+/// A change that turns the state after a kill into another one.
 type Change = fn(&Left<'_>);
 
-/// Every state of the table in src/spool/mod.rs, and what must become of it.
+/// Every state of the table in src/spool/mod.rs, and the end that it must have.
 const STATES: &[(&str, Change, End)] = &[
     ("bare", |left| drop(left.bare()), [1, 0, 0, 0]),
     ("bare-made-full-in-part", |left| left.bare_with_temporary(), [1, 0, 0, 0]),
@@ -61,16 +60,16 @@ const STATES: &[(&str, Change, End)] = &[
     ("prepared-in-cur", |left| left.prepared_moved(0, Some("cur")), [1, 0, 0, 0]),
     ("prepared-in-tmp-and-new", |left| left.prepared_linked("new"), [1, 0, 0, 0]),
     ("prepared-in-tmp-and-cur", |left| left.prepared_linked("cur"), [1, 0, 0, 0]),
-    // A name that nobody can see is none, such as that of a backup.
+    // A hidden name does not count, such as that of a backup.
     ("prepared-in-tmp-and-saved", |left| left.prepared_linked("tmp"), [1, 0, 0, 0]),
-    // Its owner has read and deleted it.
+    // The owner has read and deleted it.
     ("prepared-gone", |left| left.prepared_moved(0, None), [0, 0, 0, 0]),
     ("prepared-elsewhere", |left| left.prepared_elsewhere(), [0, 0, 0, 1]),
     ("prepared-nowhere", |left| left.prepared_nowhere(), [0, 0, 0, 1]),
     ("old-in-tmp", |left| drop(left.prepared(2 * DAY)), [1, 0, 0, 0]),
     ("old-in-new", |left| left.prepared_moved(2 * DAY, Some("new")), [1, 0, 0, 0]),
     ("old-in-cur", |left| left.prepared_moved(2 * DAY, Some("cur")), [1, 0, 0, 0]),
-    // In doubt twice, never none.
+    // In doubt it arrives twice rather than not at all.
     ("old-gone", |left| left.prepared_moved(2 * DAY, None), [1, 0, 0, 0]),
     ("mixed", |left| left.mixed(), [1, 0, 0, 0]),
     ("done", |left| left.settled(State::Done), [0, 0, 0, 0]),
@@ -83,7 +82,7 @@ const STATES: &[(&str, Change, End)] = &[
     ("report-gone", |left| left.reported(&["ghost"], None), [0, 0, 0, 0]),
     ("report-of-two", |left| left.reported(&["ghost", "spook"], Some("tmp")), [0, 0, 1, 0]),
     ("report-of-two-in-new", |left| left.reported(&["ghost", "spook"], Some("new")), [0, 0, 1, 0]),
-    // One of them has moved house meanwhile: its route is another.
+    // One recipient now has another route.
     ("report-of-two-routes", |left| left.reported(&["ghost", "spook@far.test"], Some("tmp")), [0, 0, 2, 0]),
     ("passed-in-tmp", |left| left.passed(Some("tmp")), [1, 0, 0, 0]),
     ("passed-in-new", |left| left.passed(Some("new")), [0, 1, 0, 0]),
@@ -91,18 +90,18 @@ const STATES: &[(&str, Change, End)] = &[
     ("held", |left| left.held(), [0, 0, 0, 1]),
 ];
 
-/// The same for what is given to a user of the system, as it is found in the spool.
+/// The same for a handover to a user of the system.
 const GIVEN: &[(&str, Change, End)] = &[
     ("marked", |left| left.given("nobody", 0o640, None), [1, 0, 0, 0]),
     ("given", |left| left.given("ada", 0o640, None), [1, 0, 0, 0]),
     ("given-and-in-new", |left| left.given("ada", 0o640, Some("new")), [1, 0, 0, 0]),
     ("given-and-in-cur", |left| left.given("ada", 0o640, Some("cur")), [1, 0, 0, 0]),
     ("his-own", |left| left.given("ada", 0o600, Some("new")), [1, 0, 0, 0]),
-    // He has removed it meanwhile.
+    // The owner has removed it meanwhile.
     ("his-own-and-gone", |left| left.given("ada", 0o600, None), [0, 0, 0, 0]),
 ];
 
-/// Those that only a rename leaves.
+/// The states that only a rename leaves.
 const RENAMED: &[&str] = &["bare-and-delivered", "bare-and-delivered-and-seen"];
 
 const DAY: u64 = 86_400;
@@ -117,8 +116,8 @@ fn address(user: &str) -> Address {
 }
 
 impl Scene {
-    /// All states at once, in mailboxes of the server's and then, where that can be had, in
-    /// those of users of the system.
+    /// All states at once, in mailboxes of the server, and then, with root, in those of users of the
+    /// system.
     fn both(remote: &Remote) -> impl Iterator<Item = Self> {
         let is_possible = || geteuid().is_root() && Mounts::new("true").is_some();
         [false, true]
@@ -186,11 +185,11 @@ impl Scene {
         self.states().map(|(token, _, end)| (*token, *end)).collect()
     }
 
-    /// All ends as it must, and no mailbox has anything else.
+    /// Asserts that each state has its end, and that no mailbox has anything else.
     fn check(&self) {
         assert_eq!(self.ends(), self.expected());
         let count = |dir: &str| fs::read_dir(self.site.path(dir)).map_or(0, Iterator::count);
-        // What is in spool/tmp is for the sweep.
+        // Files in spool/tmp are left for the sweep.
         assert_eq!(["spool/bad", "mail/ada/tmp", "mail/bob/tmp", "mail/ret/tmp"].map(count), [0; 4]);
         let sum = |column: usize| self.expected().iter().map(|(_, end)| end[column]).sum::<usize>();
         let total = |user| books(&self.site, user).total();
@@ -236,7 +235,7 @@ impl Left<'_> {
         self.scene.site.path("spool").join(place).join(name.file_name())
     }
 
-    /// The other name in the mailbox that a bare entry is renamed to.
+    /// The second name, in the mailbox to which a direct entry is renamed.
     fn bare_in(&self, place: &str) {
         let entry = self.bare();
         let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), entry.name().size);
@@ -244,7 +243,7 @@ impl Left<'_> {
         fs::hard_link(self.path(entry.name()), seen).expect("a link");
     }
 
-    /// One that has been marked, and belongs to this user, and may be in his mailbox.
+    /// A marked file that belongs to this user, and may be in the user's mailbox.
     fn given(&self, user: &str, mode: u32, place: Option<&str>) {
         let entry = self.bare();
         let (path, server) = (self.path(entry.name()), self.scene.site.path("spool/new"));
@@ -288,7 +287,7 @@ impl Left<'_> {
         self.write_copy(&entry, "ada", 30);
     }
 
-    /// Prepared so many seconds ago; gives the path in `tmp/`.
+    /// A copy prepared this many seconds ago; returns its path in `tmp/`.
     fn prepared(&self, ago: u64) -> PathBuf {
         self.prepared_for("ada", ago)
     }
@@ -327,7 +326,7 @@ impl Left<'_> {
         self.full(&["ada"]).prepare(0, born, inode + 1, now()).expect("a record");
     }
 
-    /// Birth and inode of `tmp/` of a mailbox.
+    /// The birth time and inode of `tmp/` of a mailbox.
     fn identity(&self, user: &str) -> (u64, u64) {
         let tmp = fs::metadata(self.scene.site.mailbox(user).join("tmp")).expect("a directory");
         let born =
@@ -357,7 +356,7 @@ impl Left<'_> {
         fs::rename(self.path(name), self.scene.site.path("spool/hold").join(name.file_name())).expect("a rename");
     }
 
-    /// A report about the recipients is prepared, and is in this directory of the spool.
+    /// A prepared report about the recipients, in this directory of the spool.
     fn report_linked(&self) {
         let new = self.scene.site.path("spool/new");
         let names =
@@ -371,7 +370,7 @@ impl Left<'_> {
         fs::hard_link(&report, self.scene.site.path("spool/tmp").join(id)).expect("a link");
     }
 
-    /// The message to ada is prepared for bob instead, and is in this directory of the spool.
+    /// A message to ada that is prepared for bob instead, in this directory of the spool.
     fn passed(&self, place: Option<&str>) {
         let mut entry = self.full(&["ada"]);
         let onward = Envelope {
@@ -383,7 +382,7 @@ impl Left<'_> {
         let at = now();
         let descent = Derivation { steps: vec![Step::list("list")], shares: vec![7] };
         let child = entry.forward(0, (&onward, &descent), "Delivered-To: ada@razorback.test\n", at).expect("an entry");
-        // As it was before the record was overwritten for the last time.
+        // The state before the record was last overwritten.
         entry.settle(0, State::Forwarded, at).expect("a record");
         match place {
             Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
@@ -403,10 +402,10 @@ impl Left<'_> {
             origin: Origin::Report,
         };
         let text = |_| format!("Received: from a test\n\nSubject: {}\n--x--\n", self.token).into_bytes();
-        // The moment names the report.
+        // The name of the report contains the time.
         let at = now();
         let child = entry.create_report(&numbers, &report, text, at).expect("a report");
-        // As it was before the records were overwritten for the last time.
+        // The state before the records were last overwritten.
         numbers.iter().for_each(|&n| entry.settle(n, State::Reported { lead: 0 }, at).expect("a record"));
         match place {
             Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
@@ -422,7 +421,7 @@ fn far() -> Remote {
 }
 
 #[test]
-fn every_state_that_a_crash_leaves_ends_well() {
+fn every_state_after_a_crash_is_recovered() {
     let remote = far();
     for scene in Scene::both(&remote) {
         let daemon = scene.start();
@@ -438,7 +437,7 @@ fn every_state_that_a_crash_leaves_ends_well() {
 }
 
 #[test]
-fn a_single_run_of_the_queue_ends_it_too() {
+fn a_single_queue_run_recovers_it_too() {
     let remote = far();
     for scene in Scene::both(&remote) {
         assert!(run(scene.queue_run()).success());
@@ -448,7 +447,7 @@ fn a_single_run_of_the_queue_ends_it_too() {
 }
 
 #[test]
-fn a_crash_while_it_recovers_changes_nothing() {
+fn a_crash_during_recovery_changes_nothing() {
     let (remote, mut chance) = (far(), Chance::new());
     for scene in (0..3).flat_map(|_| Scene::both(&remote)) {
         for _ in 0..4 {
@@ -464,13 +463,13 @@ fn a_crash_while_it_recovers_changes_nothing() {
     }
 }
 
-/// The states that did not end as they must: what is there, and what should be.
+/// The states with a wrong end: the actual and the expected one.
 fn differences(scene: &Scene) -> Vec<(&'static str, End, End)> {
     let pairs = scene.ends().into_iter().zip(scene.expected());
     pairs.filter(|(is, should)| is != should).map(|((token, is), (_, should))| (token, is, should)).collect()
 }
 
-/// Runs a command to its end.
+/// Runs a command until it ends.
 fn run(mut command: Command) -> ExitStatus {
     let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
     let end = Instant::now() + TIMEOUT;
@@ -486,7 +485,7 @@ fn run(mut command: Command) -> ExitStatus {
 }
 
 #[test]
-fn a_mailbox_that_is_away_is_waited_for() {
+fn mail_waits_for_a_missing_mailbox() {
     let site = site();
     let spool = Spool::open(&site.path("spool")).expect("a spool");
     let scene = Scene { site, homes: None, spool };
@@ -495,7 +494,7 @@ fn a_mailbox_that_is_away_is_waited_for() {
         fs::create_dir_all(mailbox.join(sub)).expect("a mailbox");
     }
     Left { scene: &scene, token: "away" }.prepared_for("eve", 0);
-    // As where a disk is not mounted.
+    // Like a disk that is not mounted.
     fs::rename(&mailbox, &away).expect("a rename");
     fs::create_dir(&mailbox).expect("a directory");
     scene.site.hand_over();
@@ -510,7 +509,7 @@ fn a_mailbox_that_is_away_is_waited_for() {
 }
 
 #[test]
-fn a_copy_that_is_made_again_is_not_prepared_before_it_is_whole() {
+fn a_repeated_copy_is_not_prepared_before_it_is_complete() {
     let site = site();
     let spool = Spool::open(&site.path("spool")).expect("a spool");
     let scene = Scene { site, homes: None, spool };
@@ -520,12 +519,12 @@ fn a_copy_that_is_made_again_is_not_prepared_before_it_is_whole() {
     }
     Left { scene: &scene, token: "again" }.prepared_moved(2 * DAY, None);
     scene.site.hand_over();
-    // The second copy cannot be written: a crash in the middle would leave a part of it.
+    // The second copy cannot be written; a crash in the middle would leave a part of it.
     fs::set_permissions(mailbox.join("tmp"), fs::Permissions::from_mode(0o500)).expect("a mode");
     let daemon = scene.site.start();
     daemon.wait_log(|line| line.contains("deferred") && line.contains("Permission denied"));
     daemon.kill9();
-    // It may have been killed before it moved it from one to the other.
+    // The daemon may have been killed before it moved the entry.
     let names = [Place::New, Place::Cur].map(|place| scene.spool.names(place).expect("names")).concat();
     let name = names[0];
     assert_eq!(scene.spool.entry(name).expect("an entry").recipients()[0].record.state, State::Todo);

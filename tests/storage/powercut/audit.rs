@@ -1,4 +1,4 @@
-//! What a power cut cost: every letter that was offered, and what became of it.
+//! The fate of every letter after a power cut.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display, Formatter};
@@ -10,30 +10,30 @@ use super::people::Found;
 use common::books::{Books, Letter};
 use common::remote::Received;
 
-/// The sum of some cuts.
+/// The sum of several cuts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
     /// Cuts.
     pub cuts: usize,
     /// Letters whose 250 was read before the cut.
     pub acknowledged: usize,
-    /// Of those, the ones that a recipient, or for a bounce the sender, never gets.
+    /// Acknowledged letters that a recipient, or for a bounce the sender, never gets.
     pub lost: usize,
-    /// Letters that came twice to a mailbox here, and bounces that were sent twice.
+    /// Letters that are in a local mailbox twice, and bounces that were sent twice.
     pub doubled: usize,
-    /// Files in mailboxes and messages at the remote peer that are not whole.
+    /// Incomplete files in mailboxes, and incomplete messages at the remote host.
     pub damaged: usize,
-    /// Letters without a 250 that some of their recipients got, and others not.
+    /// Letters without a 250 that only some recipients got.
     pub partial: usize,
     /// Entries that penfoldd cannot settle.
     pub stuck: usize,
-    /// What became of letters that were just being linked: files in `spool/bad`. No
-    /// flaw, for one that had been acknowledged is lost.
+    /// Files in `spool/bad`, left of letters that were just being linked. They are no error: an
+    /// acknowledged letter would also be lost.
     pub torn: usize,
 }
 
 impl Tally {
-    /// The names of the columns of its line.
+    /// The names of the columns of a line.
     pub const HEAD: &str = "cuts acknowledged lost doubled damaged partial stuck torn";
 
     /// Whether all promises were kept.
@@ -62,23 +62,23 @@ impl AddAssign for Tally {
     }
 }
 
-/// All that arrived somewhere.
+/// All mail that arrived.
 #[derive(Default)]
 pub struct Arrived {
-    /// Of those here, who must have a letter once.
+    /// The mailboxes that must have a letter exactly once.
     local: BTreeMap<String, Books>,
-    /// And who must have it once at least.
+    /// Those that must have it at least once.
     often: BTreeMap<String, Books>,
     far: HashMap<String, usize>,
     damaged: usize,
-    /// Entries that are left in the spool.
+    /// Entries left in the spool.
     pub stuck: usize,
     /// Files in `spool/bad`.
     pub torn: usize,
 }
 
 impl Arrived {
-    /// What was found in the mailboxes, and what the remote peer was given.
+    /// The contents of the mailboxes, and the messages of the remote host.
     pub fn new(Found { once, often, damaged }: Found, remote: &[Received]) -> Self {
         let mut arrived = Self { local: once, often, ..Self::default() };
         arrived.complain(&damaged);
@@ -101,7 +101,7 @@ impl Arrived {
         }
     }
 
-    /// How often each recipient of a letter got it; where more than once is as good, it is once.
+    /// The number of copies for each recipient of a letter; 1 where more than one is allowed.
     fn counts(&self, letter: &Offered) -> Vec<(String, usize)> {
         let count = |user: &str, of: fn(&Books, &str) -> usize| {
             let count = match self.often.get(user) {
@@ -125,10 +125,10 @@ impl Arrived {
             .collect()
     }
 
-    /// What became of the letters that were offered around a cut.
+    /// The fate of the letters that were offered around a cut.
     ///
     /// # Panics
-    /// When there is something that nobody had sent before the cut.
+    /// If a letter arrived that was not sent before the cut.
     pub fn audit(&self, offered: &[Offered], moment: Moment) -> Tally {
         let mut tally =
             Tally { cuts: 1, damaged: self.damaged, stuck: self.stuck, torn: self.torn, ..Tally::default() };
@@ -139,7 +139,7 @@ impl Arrived {
             let missing = counts.iter().filter(|(_, count)| *count == 0).count();
             let is_doubled = counts.iter().any(|(_, count)| *count > 1);
             let is_lost = is_acknowledged && missing > 0;
-            // What only the remote peer has may have been sent after the image was cloned.
+            // A letter that only the remote host has may have been sent after the image was cloned.
             let is_here = counts.iter().any(|(user, count)| user != "far" && *count > 0);
             let is_partial = !is_acknowledged && missing > 0 && is_here;
             tally.acknowledged += usize::from(is_acknowledged);

@@ -1,14 +1,13 @@
-//! Disks whose power can be cut.
+//! Disks with power cuts.
 //!
-//! An outer XFS in a sparse file holds the image of a disk; the image is a loop
-//! device with an ext4, xfs or btrfs on it, for spool and mailboxes together, or
-//! one for each. A [`Lever`] cuts, at one instant, in one of two ways:
-//! [`Cut::Given`] keeps all that the device was given, for the outer file system
-//! clones the image; [`Cut::Flushed`] keeps what the device was told to flush and
-//! nothing else, for a flush is an fsync of the image, and the outer file system is
-//! shut down and forgets the rest. All mounts are in a namespace of their own; they
-//! and their loop devices are gone with the [`Disks`]. Nothing is reordered between
-//! two flushes, except that the last flush may have come only to a part of its pages.
+//! An outer XFS in a sparse file holds the image of a disk; the image is a loop device with an
+//! ext4, xfs or btrfs on it, for spool and mailboxes together, or one for each. A [`Lever`] cuts
+//! the power at one instant, in one of two ways. [`Cut::Given`] keeps all writes that the device
+//! has received, since the outer file system clones the image. [`Cut::Flushed`] keeps only
+//! flushed writes: a flush is an fsync of the image, and the outer file system is shut down and
+//! forgets the rest. All mounts are in a namespace of their own; they and their loop devices
+//! are gone with the [`Disks`]. Writes are not reordered between two flushes, except that the
+//! last flush may have reached only a part of its pages.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
@@ -22,21 +21,21 @@ use super::people::People;
 use common::mounts::Mounts;
 use common::{Daemon, Site};
 
-/// What is left after a cut.
+/// The writes that survive a cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// All that the device was given.
+    /// All that the device has received.
     Given,
-    /// What the device was told to flush.
+    /// Those that were flushed.
     Flushed,
 }
 
-/// Where spool and mailboxes are.
+/// The file systems of spool and mailboxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// On one file system: mail can be renamed.
+    /// One file system: mail is renamed.
     One,
-    /// On one each: mail is copied.
+    /// One each: mail is copied.
     Two,
 }
 
@@ -44,7 +43,7 @@ pub enum Layout {
 pub struct Disks {
     mounts: Mounts,
     site: PathBuf,
-    /// Below it everybody has a directory of his own.
+    /// The directory that has a directory for each user.
     pub mailboxes: PathBuf,
     cut: Cut,
     layout: Layout,
@@ -52,39 +51,39 @@ pub struct Disks {
     clones: usize,
 }
 
-/// A file system: where in which file, and where it is mounted.
+/// A file system: its file, its offset there, and its mount point.
 struct Part {
     file: String,
     offset: u64,
     directory: &'static str,
 }
 
-/// xfs and btrfs do not want less. The files are sparse.
+/// The minimum of xfs and btrfs. The files are sparse.
 const SIZE: u64 = 400 << 20;
-/// The image that is written to.
+/// The image in use.
 const LIVE: &str = "live";
 
-/// What cuts the power, as fast as can be.
+/// A prepared power cut, as fast as possible.
 pub struct Lever {
     xfs_io: Child,
     command: String,
 }
 
-/// The instant of a cut lies between the two.
+/// The instant of a cut is between these two.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// What was acknowledged before this must be there.
+    /// Mail acknowledged before this must survive.
     pub begin: Instant,
-    /// What was offered after this cannot be there.
+    /// Mail offered after this cannot be there.
     pub end: Instant,
 }
 
 impl Disks {
-    /// Empty disks, mounted, and the site with its spool and mailboxes on them; `None`,
-    /// and says so, where that cannot be had.
+    /// Mounts empty disks, and puts the site's spool and mailboxes on them; `None`, and reported as
+    /// skipped, where that is not possible.
     ///
     /// # Panics
-    /// If it cannot be had where CI=true and all is there that tests/setup does not install.
+    /// If it is not possible although CI=true and the programs of tests/setup are there.
     pub fn new(site: &mut Site, file_system: &str, people: People, layout: Layout, cut: Cut) -> Option<Self> {
         let (root, mut script) = (site.path(""), String::new());
         let mailboxes = root.join(if layout == Layout::One { "spools/mail" } else { "mailboxes/mail" });
@@ -107,7 +106,7 @@ impl Disks {
         Some(disks)
     }
 
-    /// Makes the file systems, durably, and mounts them.
+    /// Creates the file systems durably, and mounts them.
     fn make(&self, file_system: &str) {
         for Part { file, offset, .. } in self.parts(LIVE) {
             self.run(&format!(
@@ -126,8 +125,8 @@ impl Disks {
         self.bind();
     }
 
-    /// Two disks that are cloned at one instant are two halves of one file; two of
-    /// which one may be flushed and the other one not are two files.
+    /// Two disks that are cloned at one instant are two halves of one file; two disks that can be
+    /// flushed independently are two files.
     fn parts(&self, image: &str) -> Vec<Part> {
         let part = |name: &str, offset, directory| Part { file: format!("outer/{name}"), offset, directory };
         match (self.layout, self.cut) {
@@ -145,15 +144,15 @@ impl Disks {
         }
     }
 
-    /// Puts the mailbox of eve on the same file system behind a mount, so that nothing
-    /// can be renamed into it.
+    /// Puts the mailbox of eve on the same file system behind a bind mount, so that nothing can be
+    /// renamed into it.
     fn bind(&self) {
         if self.layout == Layout::One {
             self.run(&format!("mount --bind spools/eve {}/eve", self.mailboxes.display()));
         }
     }
 
-    /// Unmounts. Whoever looks for a free loop device holds this one for a moment.
+    /// Unmounts. A process that looks for a free loop device may use this one for a moment.
     fn leave(&self, directory: &str) {
         self.run(&format!("n=0; until umount -R {directory}; do n=$((n + 1)); [ $n -lt 100 ]; sleep 0.1; done"));
     }
@@ -172,12 +171,12 @@ impl Disks {
         self.site.join("spools/spool")
     }
 
-    /// A path as this process sees it.
+    /// The path by which this process reaches a path of the namespace.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.mounts.path(path)
     }
 
-    /// Starts the daemon of the site on what is mounted, with rules for PENFOLD_FAULT.
+    /// Starts the daemon of the site on these disks, with rules for PENFOLD_FAULT.
     pub fn start(&self, site: &Site, faults: &str) -> Daemon {
         let penfoldd = site.penfoldd(&["-d"]);
         let mut command = self.mounts.enter("env");
@@ -185,7 +184,7 @@ impl Disks {
         Daemon::spawn(command)
     }
 
-    /// What cuts the power, ready to be pulled.
+    /// Prepares a power cut.
     pub fn lever(&mut self) -> Lever {
         let outer = self.site.join("outer");
         let (options, object, command) = match self.cut {
@@ -194,7 +193,7 @@ impl Disks {
                 let clone = outer.join(self.clones.to_string());
                 ("-f", clone, format!("reflink {}\n", outer.join(LIVE).display()))
             }
-            // Without -f: not even the log is written.
+            // Without -f not even the log is written.
             Cut::Flushed => ("-x", outer, "shutdown\n".to_owned()),
         };
         let mut xfs_io = self.mounts.enter("stdbuf");
@@ -202,7 +201,7 @@ impl Disks {
         Lever::new(xfs_io.spawn().expect("xfs_io"), command)
     }
 
-    /// Ends the use of what was cut: nothing may be running on it.
+    /// Unmounts after a cut. No process may be using the disks.
     pub fn power_off(&self) {
         self.unmount();
         if self.cut == Cut::Flushed {
@@ -211,8 +210,7 @@ impl Disks {
         }
     }
 
-    /// After [`Disks::power_off`]: mounts what the cut of this number left, for as
-    /// long as `look` looks at it.
+    /// After [`Disks::power_off`]: mounts the state after the cut of this number, while `look` runs.
     pub fn after_cut<T>(&self, number: usize, look: impl FnOnce() -> T) -> T {
         let image = if self.cut == Cut::Given { (number + 1).to_string() } else { LIVE.to_owned() };
         self.mount(&image);
@@ -225,7 +223,7 @@ impl Disks {
 }
 
 impl Lever {
-    /// Waits until it takes commands.
+    /// Waits until xfs_io accepts commands.
     fn new(mut xfs_io: Child, command: String) -> Self {
         let mut line = String::new();
         let stdout = xfs_io.stdout.as_mut().expect("a pipe");
@@ -235,7 +233,7 @@ impl Lever {
         Self { xfs_io, command }
     }
 
-    /// Cuts.
+    /// Cuts the power.
     pub fn pull(mut self) -> Moment {
         let begin = Instant::now();
         let command = format!("{}quit\n", self.command);
@@ -248,7 +246,7 @@ impl Lever {
 
 impl Drop for Lever {
     fn drop(&mut self) {
-        // Without input it ends by itself.
+        // xfs_io ends with its input.
         drop(self.xfs_io.stdin.take());
         let _ = self.xfs_io.wait();
     }

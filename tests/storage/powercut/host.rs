@@ -1,4 +1,4 @@
-//! A mail host on disks whose power can be cut, and a peer that it sends to.
+//! A mail host on disks with power cuts, and a remote host to which it sends.
 
 use std::fs;
 
@@ -12,16 +12,16 @@ use common::{Daemon, Site};
 pub struct Host {
     /// Its disks.
     pub disks: Disks,
-    /// The peer: it takes what is for far@far.test, and refuses void@far.test.
+    /// The remote host, which accepts mail for far@far.test and rejects void@far.test.
     pub remote: Remote,
     people: People,
-    /// How many names a file in a home may have.
+    /// The most links that a file in a home directory may have.
     names: u64,
     site: Site,
 }
 
 impl Host {
-    /// A host on empty disks; `None`, and says so, where that cannot be had.
+    /// A host on empty disks; `None`, and reported as skipped, where that is not possible.
     pub fn new(file_system: &str, people: People, layout: Layout, cut: Cut) -> Option<Self> {
         let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
         let mut site = Site::new();
@@ -39,14 +39,13 @@ impl Host {
         self.disks.start(&self.site, faults)
     }
 
-    /// How many messages the peer has got.
+    /// The number of messages that the remote host has accepted.
     pub fn sent(&self) -> usize {
         self.remote.look(|seen| seen.messages.len())
     }
 
-    /// Starts the daemon on what a cut left, and gives all that arrived when it has
-    /// settled everything: of what the peer got, the first `sent` before the cut, and
-    /// what comes now.
+    /// Starts the daemon on the state after a cut, and returns all that has arrived when the spool is
+    /// empty: of the messages to the remote host, the first `sent`, and those that come now.
     pub fn settle(&self, sent: usize) -> Arrived {
         let before = self.sent();
         let mailboxes = self.disks.path(&self.disks.mailboxes);

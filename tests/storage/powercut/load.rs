@@ -1,4 +1,4 @@
-//! Clients that send until the power is cut, and remember what they were told.
+//! Clients that send until the power is cut, and record the replies.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::people::{Kinds, NEW_USERS};
 use common::books::{Answer, Letter, offer};
 
-/// A letter that was offered.
+/// An offered letter.
 #[derive(Debug, Clone)]
 pub struct Offered {
     /// Its token.
     pub token: String,
     /// Its recipients.
     pub to: Vec<String>,
-    /// When the client began with it.
+    /// When the client began to send it.
     pub began: Instant,
     /// When the client had read the 250.
     pub taken: Option<Instant>,
-    /// What it was told, for the report of a failure.
+    /// The reply, for the report of a failure.
     #[allow(dead_code, reason = "it is in the Debug form")]
     pub answer: Answer,
 }
@@ -32,7 +32,7 @@ pub fn send(address: SocketAddr, token: &str, to: &[&str]) -> Offered {
     Offered { token: token.to_owned(), to: to.iter().map(|&to| to.to_owned()).collect(), began, taken, answer }
 }
 
-/// Clients of one daemon, or of its successors.
+/// The clients of one daemon, or of its successors.
 pub struct Load {
     address: SocketAddr,
     kinds: Kinds,
@@ -41,7 +41,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// For a daemon at this address; the first letter has this number.
+    /// Clients of a daemon at this address; the first letter has this number.
     pub fn new(address: SocketAddr, kinds: Kinds, first: u64) -> Self {
         Self { address, kinds, count: AtomicU64::new(first), ended: AtomicBool::new(false) }
     }
@@ -49,32 +49,32 @@ impl Load {
     /// Offers the next letter.
     fn offer(&self) -> Offered {
         let number = self.count.fetch_add(1, Ordering::Relaxed) as usize;
-        // So that each kind is a long letter now and then.
+        // Each kind is a long letter now and then.
         let kind = self.kinds[(number + number / self.kinds.len()) % self.kinds.len()];
         let to: Vec<String> = kind.iter().map(|to| to.replace("new@", &format!("u{}@", number % NEW_USERS))).collect();
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
         send(self.address, &format!("letter-{number}"), &to)
     }
 
-    /// The same for one that must be taken.
+    /// The same for a letter that must be accepted.
     ///
     /// # Panics
-    /// When it is not.
+    /// If it is not accepted.
     pub fn taken(&self) -> Offered {
         let letter = self.offer();
         assert!(letter.taken.is_some(), "{letter:?}");
         letter
     }
 
-    /// The power will be cut, or the daemon ended: an offer may be refused from now on.
+    /// The power will be cut, or the daemon ended: from now on an offer may fail.
     pub fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
     }
 
-    /// One client: offers until an offer is not taken.
+    /// A client that offers letters until one is not accepted.
     ///
     /// # Panics
-    /// When that happens before the end.
+    /// If that happens before the end.
     pub fn client(&self) -> Vec<Offered> {
         let mut offered = Vec::new();
         while !self.ended.load(Ordering::SeqCst) {
@@ -86,11 +86,11 @@ impl Load {
     }
 }
 
-/// Moments that differ from run to run.
+/// Random choices that differ from run to run.
 pub struct Chance(u64);
 
 impl Chance {
-    /// From the clock.
+    /// Choices that depend on the clock.
     pub fn new() -> Self {
         Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64 | 1))
     }
@@ -101,7 +101,7 @@ impl Chance {
         (self.0 >> 33) % limit
     }
 
-    /// Waits for up to so many milliseconds, not seldom for far less.
+    /// Waits for up to this many milliseconds, often much less.
     pub fn wait(&mut self, milliseconds: u64) {
         let limit = (milliseconds * 1000) >> (3 * self.below(4));
         thread::sleep(Duration::from_micros(self.below(limit.max(1))));

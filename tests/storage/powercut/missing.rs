@@ -1,11 +1,10 @@
-//! Each sync, left out: what that costs.
+//! The cost of each sync that is left out.
 //!
-//! A debug build can leave a system call out (`sys::fault`). The scenes here do so
-//! with one sync each, bring the message to the point from which that sync protects
-//! it, and cut the power, so that the disk keeps only what it was told to flush. Each
-//! must cost something, or the power-cut test could not fail; and the same scene costs
-//! nothing with the sync. Syncs that none of these file systems needs are argued for
-//! in `spool/mod.rs`.
+//! A debug build can leave out a system call (`sys::fault`). Each scene here leaves out one sync,
+//! brings the message to the point from which that sync protects it, and cuts the power, so that
+//! the disk keeps only flushed writes. It must cost something, or the power-cut test could not
+//! fail; and with the sync the same scene must cost nothing. Syncs that none of these file
+//! systems needs are justified in `spool/mod.rs`.
 
 use std::thread;
 use std::time::Duration;
@@ -17,37 +16,37 @@ use super::load::{Offered, send};
 use super::people::People;
 use common::Daemon;
 
-/// A message on its way to where a sync is missed.
+/// A message on its way to the point where a sync is missing.
 struct Scene {
     /// The sync, as in spool/mod.rs.
     sync: &'static str,
-    /// How PENFOLD_FAULT leaves it out; if there is a restart, after it.
+    /// The rule of PENFOLD_FAULT that leaves it out, after the restart if there is one.
     left_out: &'static str,
-    /// What else goes wrong.
+    /// Other faults.
     faults: &'static str,
-    /// What goes wrong after a restart.
+    /// Other faults after a restart.
     faults_again: &'static str,
     people: People,
     layout: Layout,
     file_system: &'static str,
     steps: &'static [Step],
-    /// What the missing sync costs.
+    /// The cost of the missing sync.
     cost: fn(&Tally) -> usize,
 }
 
-/// What happens before the cut.
+/// A step before the cut.
 enum Step {
     /// A letter to a recipient is acknowledged.
     Letter(&'static str),
-    /// One whose client never hears of it.
+    /// A letter whose acknowledgement its client never gets.
     Crash(&'static str),
     /// The daemon is started again.
     Restart,
-    /// These words are in a line of the log.
+    /// A line of the log has these words.
     Logged(&'static [&'static str]),
     /// The owners of the mailboxes read their mail.
     Read,
-    /// What is made from now on has another name.
+    /// Files that are created from now on have another name.
     NextSecond,
 }
 
@@ -95,7 +94,7 @@ const SCENES: &[Scene] = &[
         steps: &[Letter("jon@razorback"), Logged(&["sent to=<jon@"])],
         ..PLAIN
     },
-    // With the next commit the name is durable, and the link in the mailbox; the data is not.
+    // The next commit makes the name and the link in the mailbox durable, but not the data.
     Scene {
         sync: "after a restart: the file, of a user's",
         left_out: "fsync spool/new/1 * skip",
@@ -105,7 +104,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.damaged,
         ..PLAIN
     },
-    // With the next commit the name is durable, and the rename into the mailbox; the data is not.
+    // The next commit makes the name and the rename into the mailbox durable, but not the data.
     Scene {
         sync: "after a restart: the file",
         left_out: "fsync spool/new/1 * skip",
@@ -122,7 +121,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.damaged,
         ..PLAIN
     },
-    // The copy is made again, though its owner has read it.
+    // The copy is made again, although its owner has read it.
     Scene {
         sync: "prepare: the record",
         left_out: "fsync spool/new/1 * skip",
@@ -131,7 +130,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.doubled,
         ..PLAIN
     },
-    // The same in a home, where his agent makes the copy.
+    // The same in a home directory, where the user's agent makes the copy.
     Scene {
         sync: "prepare: the record, of a user's",
         left_out: "fsync spool/new/1 * skip",
@@ -141,7 +140,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.doubled,
         ..PLAIN
     },
-    // With the next commit the entry is gone for good, before the rename is for good.
+    // The next commit makes the removal of the entry durable, but not the rename.
     Scene {
         sync: "copy: new/ of the mailbox",
         left_out: "fsync ada/new$ * skip",
@@ -165,7 +164,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.doubled,
         ..PLAIN
     },
-    // The report is made again, though its reader has it.
+    // The report is made again, although the sender has read it.
     Scene {
         sync: "create_report: new/",
         left_out: "fsync spool/new$ * skip",
@@ -175,7 +174,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.doubled,
         ..PLAIN
     },
-    // With the next commit the report is gone for good, before the record is that it is to be made.
+    // The next commit makes the removal of the report durable, but not the record that it is to be made.
     Scene {
         sync: "recover: the records",
         left_out: "fsync spool/new/1 * skip",
@@ -192,11 +191,11 @@ const SCENES: &[Scene] = &[
     },
 ];
 
-/// Another process's sync(2) flushes these disks too, and nothing is missed.
+/// A sync(2) of another process flushes these disks too, and then nothing is lost.
 const TRIES: usize = 3;
 
 #[test]
-fn each_sync_is_missed() {
+fn each_missing_sync_has_a_cost() {
     for scene in SCENES {
         let name = format!("{} ({})", scene.sync, scene.file_system);
         let Some(with) = scene.play(false) else { return };
@@ -208,7 +207,7 @@ fn each_sync_is_missed() {
 }
 
 impl Scene {
-    /// What the cut costs, with the sync or without it.
+    /// The cost of the cut, with the sync or without it.
     fn play(&self, is_left_out: bool) -> Option<Tally> {
         let mut host = Host::new(self.file_system, self.people, self.layout, Cut::Flushed)?;
         let left_out = if is_left_out { self.left_out } else { "" };

@@ -1,18 +1,23 @@
-//! The power goes: what got a 250 is there, once and whole.
+//! Power cuts: acknowledged mail survives, once and complete.
 //!
-//! Clients send to a penfoldd whose spool and mailboxes are on ext4, xfs or btrfs,
-//! together or on one each; the mailboxes are the server's own, or in the homes of users of
-//! the system (see `people`). At a random moment the power is cut (see `disks`): so
-//! that the disk keeps all that it was given, or only what it was told to flush.
-//! Penfoldd is started on what is left, and when it has settled everything, every
-//! letter is counted: of those whose 250 had been read before the cut, lost; of all,
-//! doubled, damaged, or there for a part of their recipients. Many clients make many
-//! states; one client that sends a letter at a time shows a sync that is missing, for
-//! nobody else syncs. `missing` leaves the syncs out.
+//! Clients send to a penfoldd whose spool and mailboxes are on ext4, xfs or btrfs, together or on
+//! one file system each; the mailboxes are the server's own, or in home directories of users of
+//! the system. At a random moment the power is cut, so that the disk keeps all writes that it has
+//! received, or only flushed ones. penfoldd is started on the result, and when its spool is
+//! empty, every letter is counted: acknowledged before the cut and lost; duplicated, damaged, or
+//! with some of its recipients only. Many clients make many states; a single client that sends
+//! one letter at a time shows a missing sync, since no other client syncs.
 //!
-//! PENFOLD_CUTS is how many cuts are made in all; `make powercut` makes a thousand,
-//! and prints the table. Needs root, xfsprogs, btrfs-progs and loop devices, and says
-//! `skipped` without.
+//! PENFOLD_CUTS is the number of cuts; `make powercut` makes a thousand, and prints the table.
+//! Needs root, xfsprogs, btrfs-progs and loop devices; otherwise the tests are reported as
+//! skipped.
+//!
+//! - `audit`: the fate of every letter
+//! - `disks`: disks with power cuts
+//! - `host`: a mail host on them
+//! - `load`: clients that send until the power is cut
+//! - `missing`: each sync is left out
+//! - `people`: the recipients
 
 mod audit;
 mod disks;
@@ -33,39 +38,39 @@ use people::People;
 const FILE_SYSTEMS: [&str; 3] = ["ext4", "xfs", "btrfs"];
 const LAYOUTS: [Layout; 2] = [Layout::One, Layout::Two];
 const PACES: [Pace; 2] = [Pace::Dense, Pace::Sparse];
-/// Both kinds of cut, and both kinds of mailboxes.
+/// The combinations of both kinds of cut and both kinds of mailboxes with these.
 const CELLS: usize = 4 * PACES.len() * LAYOUTS.len() * FILE_SYSTEMS.len();
 
-/// How the mail comes.
+/// The rate of the mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// From several clients at once.
+    /// Several clients at once.
     Dense,
-    /// A letter at a time.
+    /// One letter at a time.
     Sparse,
 }
 
 #[test]
-fn what_got_a_250_survives_where_the_disk_keeps_what_it_was_given() {
+fn acknowledged_mail_survives_where_all_writes_do() {
     survives(People::Virtual, Cut::Given, 2);
 }
 
 #[test]
-fn what_got_a_250_survives_where_the_disk_keeps_only_what_it_was_told_to_flush() {
+fn acknowledged_mail_survives_where_flushed_writes_do() {
     survives(People::Virtual, Cut::Flushed, 2);
 }
 
 #[test]
-fn what_got_a_250_comes_home_where_the_disk_keeps_what_it_was_given() {
+fn acknowledged_mail_survives_in_home_directories_where_all_writes_do() {
     survives(People::System, Cut::Given, 1);
 }
 
 #[test]
-fn what_got_a_250_comes_home_where_the_disk_keeps_only_what_it_was_told_to_flush() {
+fn acknowledged_mail_survives_in_home_directories_where_flushed_writes_do() {
     survives(People::System, Cut::Flushed, 1);
 }
 
-/// Makes PENFOLD_CUTS in all, or `some` of each kind.
+/// Makes the cuts of PENFOLD_CUTS, or `some` of each kind.
 fn survives(people: People, cut: Cut, some: usize) {
     let number = |cuts: String| cuts.parse::<usize>().expect("a number").div_ceil(CELLS);
     let wanted = std::env::var("PENFOLD_CUTS").map_or(some, number);
@@ -88,7 +93,7 @@ fn survives(people: People, cut: Cut, some: usize) {
     assert!(sum.is_clean(), "{table}");
 }
 
-/// What is cut, and how.
+/// A kind of cut.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     people: People,
@@ -101,12 +106,12 @@ struct Plan {
 /// A cut that was made.
 struct Made {
     moment: Moment,
-    /// How many messages the remote peer had got by then.
+    /// The number of messages that the remote host had accepted by then.
     sent: usize,
 }
 
 impl Plan {
-    /// Makes some cuts; `None` where they cannot be made.
+    /// Makes several cuts; `None` where that is not possible.
     fn tally(self, wanted: usize) -> Option<Tally> {
         let mut tally = Tally::default();
         while tally.cuts < wanted {
@@ -115,11 +120,11 @@ impl Plan {
         Some(tally)
     }
 
-    /// Fresh disks, mail, one or more cuts, and what they left.
+    /// Sends mail to empty disks, cuts the power once or more, and counts the result.
     fn round(self, wanted: usize) -> Option<Tally> {
         let mut host = Host::new(self.file_system, self.people, self.layout, self.cut)?;
         let daemon = host.start(&std::env::var("PENFOLD_FAULT").unwrap_or_default());
-        // Only where the image is cloned there is something to go on with.
+        // Only a cut that clones the image can be followed by another one.
         let cuts = if self.cut == Cut::Given { wanted.min(6) } else { 1 };
         let (offered, made) = self.send_and_cut(&mut host, daemon, cuts);
         host.disks.power_off();

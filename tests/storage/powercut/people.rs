@@ -1,11 +1,11 @@
-//! Who gets the mail: mailboxes of the server's own, or users of the system.
+//! The recipients: mailboxes of the server, or users of the system.
 //!
-//! Users of the system have homes, with a Maildir that the first letter makes, in a passwd
-//! of the mount namespace. A few have a `.forward`: fay's mail goes on to gus, hal's to a
-//! command that keeps it, and ivy's to a file that holds many letters. Neither of these two
-//! can be asked after a crash whether it had a letter: it must be there whole, once
-//! or more often, and what was begun and broken off may be there besides. All else must be
-//! there once, its recipient's own, and for nobody else to read.
+//! Users of the system are in a passwd file of the mount namespace, and have home directories with
+//! a Maildir that the first letter creates. A few have a `.forward`: fay forwards to gus, hal to a
+//! command that stores letters, and ivy to an mbox file. After a crash the last two cannot tell
+//! whether they have a letter: they must have it complete, at least once, perhaps beside an
+//! incomplete copy. All other mail must be there once, with the recipient as its owner, and
+//! unreadable to others.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,21 +17,20 @@ use common::books::Books;
 use common::homes::{FIRST, passwd};
 use common::{Site, own};
 
-/// Whose mailboxes they are.
+/// The kind of mailboxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum People {
-    /// The server's.
+    /// Mailboxes of the server.
     Virtual,
-    /// Those of users of the system.
+    /// Mailboxes of users of the system.
     System,
 }
 
-/// The recipients of one letter each.
+/// The recipients of each letter.
 pub type Kinds = &'static [&'static [&'static str]];
 
-/// What is sent: a bare entry; one for someone whose mailbox is not there yet; one whose
-/// mailbox it cannot be moved into; copies; mail for another host; a bounce in the
-/// making; and all of it in one.
+/// A direct entry; one for a mailbox that does not exist yet; one that cannot be renamed into its
+/// mailbox; copies; mail for another host; a bounce; and all of it in one.
 const KINDS: Kinds = &[
     &["jon@razorback"],
     &["eve@razorback"],
@@ -41,8 +40,7 @@ const KINDS: Kinds = &[
     &["void@far.test"],
     &["jon@razorback", "list@razorback", "far@far.test", "void@far.test"],
 ];
-/// The same for users of the system; and what is passed on: to another one, to a command,
-/// to a file.
+/// The same for users of the system, and mail that is forwarded to a user, a command and a file.
 const SYSTEM_KINDS: Kinds = &[
     &["jon@razorback"],
     &["eve@razorback"],
@@ -56,29 +54,29 @@ const SYSTEM_KINDS: Kinds = &[
     &["void@far.test"],
     &["jon@razorback", "list@razorback", "fay@razorback", "hal@razorback", "far@far.test", "void@far.test"],
 ];
-/// Those who are always there.
+/// The users that exist in both.
 const NAMES: [&str; 6] = ["jon", "ret", "ada", "bob", "cyd", "eve"];
-/// Those who are there where they can have a `.forward`.
+/// The users with a `.forward`.
 const MORE_NAMES: [&str; 4] = ["fay", "gus", "hal", "ivy"];
-/// How many there are whose mailbox is not there yet.
+/// The number of users whose mailbox does not exist yet.
 pub const NEW_USERS: usize = 1000;
 
-/// What hal does with a letter: it is his, durably, or comes again.
+/// hal's command, which stores a letter durably or fails.
 const COMMAND: &str = r#""|f=$(mktemp kept/XXXXXXXXXX) && dd of=$f conv=fsync status=none && sync kept || exit 75""#;
 
-/// What is in everybody's mailbox.
+/// The contents of all mailboxes.
 #[derive(Default)]
 pub struct Found {
-    /// Where a letter must be once.
+    /// Mailboxes that must have a letter once.
     pub once: BTreeMap<String, Books>,
-    /// Where it must be at least once.
+    /// Mailboxes that must have it at least once.
     pub often: BTreeMap<String, Books>,
-    /// What is wrong with some of it.
+    /// Errors in some of it.
     pub damaged: Vec<String>,
 }
 
 impl People {
-    /// What is sent to them.
+    /// The recipients of the letters.
     pub fn kinds(self) -> Kinds {
         if self == Self::System { SYSTEM_KINDS } else { KINDS }
     }
@@ -89,8 +87,8 @@ impl People {
         known.chain((0..NEW_USERS).map(|number| format!("u{number}")))
     }
 
-    /// Makes them known, with a directory for each below `mail`; the script of the
-    /// shell for the mount namespace.
+    /// Writes the tables with these users, who have a directory each below `mail`; returns the shell
+    /// script for the mount namespace.
     pub fn write_tables(self, site: &mut Site, mail: &Path) -> String {
         let names: Vec<_> = self.names().collect();
         if self == Self::Virtual {
@@ -104,8 +102,8 @@ impl People {
         passwd(site, (FIRST..).zip(&names).map(|(uid, name)| (name.as_str(), uid, uid, mail.join(name))))
     }
 
-    /// Makes the directories below `mail` that must be there. `eve` is the other place of
-    /// hers; `seen` is where this process finds a path.
+    /// Creates the directories below `mail` that must exist. `eve` is the other path of her mailbox;
+    /// `seen` returns the path by which this process reaches a path.
     pub fn move_in(self, mail: &Path, eve: &Path, seen: impl Fn(&Path) -> PathBuf) {
         if self == Self::Virtual {
             [mail, &mail.join("eve"), eve].into_iter().for_each(|path| own(&seen(path)));
@@ -130,14 +128,14 @@ impl People {
         }
     }
 
-    /// Makes a lock that a crash has left as old as it must be to be one.
+    /// Ages lock files that a crash has left, so that they are ignored.
     pub fn wait_for_locks(self, mail: &Path) {
         if let Ok(lock) = File::open(mail.join("ivy/box.lock")) {
             lock.set_modified(SystemTime::now() - Duration::from_secs(3600)).expect("a time");
         }
     }
 
-    /// What is in everybody's directory below `mail`, where files may have so many names.
+    /// The contents of all directories below `mail`, where files may have at most this many links.
     pub fn look(self, mail: &Path, most: u64) -> Found {
         let mut found = Found::default();
         let uids: BTreeMap<_, _> = self.names().zip(FIRST..).collect();
@@ -173,8 +171,8 @@ fn forward(name: &str, home: &Path) -> Option<String> {
     }
 }
 
-/// What is wrong with a file in a home, if it is not as if its owner had made it. (The last
-/// step, by which it comes into his group, may be missing after a cut.)
+/// The error of a file in a home directory that does not have the owner and mode of the user's own
+/// files. (The last step, which sets the group, may be missing after a cut.)
 fn stranger(file: &Path, uid: u32, most: u64) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     let (owner, mode, names) = (metadata.uid(), metadata.mode() & 0o7777, metadata.nlink());
@@ -190,7 +188,7 @@ fn read(files: Vec<PathBuf>) -> Vec<Vec<u8>> {
     files.into_iter().filter_map(|file| fs::read(file).ok()).collect()
 }
 
-/// The letters in a file that holds many, each from behind its first line.
+/// The letters in an mbox file, each without its separator line.
 fn letters(text: &[u8]) -> Vec<Vec<u8>> {
     let text = format!("\n\n{}", String::from_utf8_lossy(text));
     let letters = text.split("\n\nFrom ").skip(1).filter_map(|letter| letter.split_once('\n'));

@@ -84,7 +84,7 @@ fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> 
 /// Has the daemon try deferred messages now: all, or those of one id or domain.
 ///
 /// # Errors
-/// Those of asking the daemon, and that nothing is queued for what is named.
+/// A failure to ask the daemon; `UNAVAILABLE` if no message is queued for the id or domain.
 pub(super) fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
     let answer = ask_daemon(config, "flush", what, "run the queue")?;
     match what {

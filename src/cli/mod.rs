@@ -17,8 +17,8 @@ pub mod sendmail;
 
 /// Runs the command that the program's name stands for.
 pub fn main() -> ExitCode {
-    let own = std::env::args_os().next().map(PathBuf::from);
-    let name = own.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+    let path = std::env::args_os().next().map(PathBuf::from);
+    let name = path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
     let (name, done) = match name {
         "sendmail" | "send-mail" | "mailq" | "newaliases" => (name, sendmail::run(name)),
         _ => ("penfoldctl", ctl::run()),

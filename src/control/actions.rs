@@ -1,4 +1,4 @@
-//! What the daemon does about a request on the control socket.
+//! The actions that answer requests on the control socket.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,67 +15,67 @@ use crate::queue::{Event, Selector};
 use crate::site::Site;
 use crate::spool::{EntryName, Place};
 
-/// An entry in `new/` that is younger may be about to be moved by its session.
+/// The age from which an entry in `new/` is no longer about to be delivered by its session.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
-/// What requests are answered from.
+/// The parts of the daemon that answer requests.
 pub struct Control {
-    /// The shared state.
+    /// The state that all parts share.
     pub site: Arc<Site>,
-    /// The queue's events.
+    /// The events of the queue.
     pub events: Sender<Event>,
-    /// The server in which local users submit messages.
+    /// The server for sessions of local users.
     pub server: Arc<Server>,
 }
 
 impl Control {
-    /// Has waiting messages tried now; returns how many deliveries that starts.
+    /// Tries deferred messages now, and returns the number of deliveries that this starts.
     pub(super) fn flush(&self, selector: Selector) -> usize {
-        // A message may have been put back into the queue by hand.
+        // Administrators may have moved messages back into the queue.
         if self.site.is_scanned.load(Ordering::Acquire) {
             let _ = self.events.send(Event::Appeared(self.settled_names()));
         }
-        // Nothing waits in a queue that has ended.
+        // A queue that has ended has no deferred messages.
         self.ask(|answer| Event::Flush(selector, answer)).unwrap_or(0)
     }
 
-    /// Tells the queue of a message that another process committed.
+    /// Notifies the queue of a message that another process has committed.
     pub(super) fn notify(&self, name: EntryName) {
         let _ = self.events.send(Event::Notified(name));
     }
 
-    /// Writes the listing of the queue, or of what one user has in it.
+    /// Writes the listing of the queue: all of it, or the messages of one user.
     pub(super) fn list(&self, of: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
         let running = self.ask(Event::Running).unwrap_or_default();
         let schedule = self.site.settings().config.queue.schedule();
         list::list(&self.site.spool, &schedule, &running, of, out)
     }
 
-    /// Writes what is known of other hosts: of all, or of one domain or destination.
+    /// Writes the state of other hosts: of all, or of one domain or destination.
     pub(super) fn hosts(&self, of: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
         let statuses = self.ask(|answer| Event::Hosts(of.map(str::to_owned), answer)).unwrap_or_default();
-        let is_meant = |address: &Endpoint| of.is_none_or(|of| of == address.host());
-        let down = self.site.outbound.addresses.down().into_iter().filter(|one| is_meant(&one.address)).collect();
+        let is_listed = |address: &Endpoint| of.is_none_or(|of| of == address.host());
+        let down = self.site.outbound.addresses.down().into_iter().filter(|down| is_listed(&down.address)).collect();
         hosts::hosts(statuses, down, out)
     }
 
-    /// Whether an address can be delivered to, and where it goes, in lines.
+    /// Whether mail for an address can be delivered, and where, in lines.
     pub(super) fn verify(&self, address: &str) -> (bool, String) {
         verify::verify(&self.site.settings().router, address)
     }
 
-    /// Serves a session with a program on this host, which has been answered `ok`.
+    /// Runs a session with a program on this host, after the answer `ok`, to its end.
     pub(super) fn submit(&self, stream: std::os::unix::net::UnixStream, user: LocalUser) {
         self.server.serve_local_user(stream, user);
     }
 
-    /// The answer of the queue; `None` if it has ended.
+    /// Sends an event to the queue and returns its answer; `None` if the queue has ended.
     fn ask<T>(&self, event: impl FnOnce(Sender<T>) -> Event) -> Option<T> {
         let (sender, receiver) = bounded(1);
         self.events.send(event(sender)).ok().and_then(|()| receiver.recv().ok())
     }
 
-    /// The entries in `new/` and `cur/`, but for new ones that their session may be about to move.
+    /// The entries in `new/` and `cur/`, except young ones, which their session may be about to deliver.
     fn settled_names(&self) -> Vec<EntryName> {
         let spool = &self.site.spool;
         let names = [Place::New, Place::Cur].into_iter().filter_map(|place| spool.entries_in(place).ok()).flatten();

@@ -35,19 +35,19 @@ impl Connections {
     /// Counts one more connection of this user, as long as the result lives; `None` beyond a limit.
     pub(super) fn admit(self: &Arc<Self>, uid: u32) -> Option<Admission> {
         let mut users = self.lock();
-        let own = users.get(&uid).copied().unwrap_or(0);
+        let of_user = users.get(&uid).copied().unwrap_or(0);
         let range = |uid: u32| uid / RANGE;
         let is_within = if (self.is_privileged)(uid) {
-            own < MAX_PRIVILEGED
+            of_user < MAX_PRIVILEGED
         } else {
             let others = || users.iter().filter(|(uid, _)| !(self.is_privileged)(**uid));
             let in_range = others().filter(|(other, _)| range(**other) == range(uid)).map(|(_, count)| count);
-            own < MAX_OF_USER
+            of_user < MAX_OF_USER
                 && (range(uid) == 0 || in_range.sum::<usize>() < MAX_OF_RANGE)
                 && others().map(|(_, count)| count).sum::<usize>() < MAX_UNPRIVILEGED
         };
         is_within.then(|| {
-            users.insert(uid, own + 1);
+            users.insert(uid, of_user + 1);
             Admission { uid, all: Arc::clone(self) }
         })
     }

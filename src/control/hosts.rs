@@ -34,6 +34,7 @@ pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, o
     Ok(())
 }
 
+/// The time since which a host is down, and the time of the next probe.
 fn times(since: Duration, probe: Duration) -> String {
     let now = sys::now();
     let (since, probe) = (now.saturating_sub(since.as_secs()), now.saturating_add(probe.as_secs()));

@@ -64,6 +64,7 @@ fn submitter(entry: &Entry) -> Option<u32> {
     trace::submitter(&text, &entry.id().to_string())
 }
 
+/// Writes the lines of one message.
 fn show(
     entry: &Entry,
     (note, running): (&Note, &[RunningJob]),
@@ -90,6 +91,7 @@ fn show(
     Ok(())
 }
 
+/// The line of one recipient.
 fn recipient(slot: &RecipientEntry, note: &Note, when: &str) -> String {
     let path = address::path(Some(&slot.recipient.address));
     if slot.record.last == 0 {

@@ -71,6 +71,7 @@ fn is_privileged(uid: u32) -> bool {
     uid == 0 || uid == nix::unistd::geteuid().as_raw() && !*IS_OVERFLOW
 }
 
+/// Starts a thread that answers a client, within the limits on connections.
 fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Connections>) -> io::Result<()> {
     let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
     let Some(admission) = connections.admit(uid) else {
@@ -95,6 +96,7 @@ fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Conne
     started.map(drop)
 }
 
+/// Reads a request and answers it.
 fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()> {
     stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
     let line = read_line(&mut stream)?;
@@ -150,6 +152,7 @@ impl Drop for ListPermit {
     }
 }
 
+/// Writes the answer to `queue`.
 fn list(to: impl Write, control: &Control, of: Option<u32>) -> io::Result<()> {
     let mut out = io::BufWriter::new(to);
     out.write_all(b"ok\n")?;

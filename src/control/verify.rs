@@ -61,11 +61,11 @@ impl Answer {
             Place::Relay | Place::Elsewhere => Expansion::Finals(vec![Recipient::new(address.clone())]),
         };
         let (mut todo, mut seen) = (vec![(address.clone(), expansion)], HashSet::new());
-        while let Some((own, expansion)) = todo.pop() {
+        while let Some((last, expansion)) = todo.pop() {
             let finals = match expanded(expansion) {
                 Ok(finals) => finals,
                 Err(why) => {
-                    self.add(&named(address, &own), Err(why));
+                    self.add(&named(address, &last), Err(why));
                     continue;
                 }
             };
@@ -119,6 +119,7 @@ fn expanded(expansion: Expansion) -> Result<Vec<Recipient>, (u8, String)> {
     }
 }
 
+/// The destination of a route.
 fn destination(route: &Route, action: &Action) -> DestinationText {
     match route {
         Route::Mailbox(mailbox) => Ok(format!("mailbox {}{}", mailbox.path.display(), condition(mailbox, action))),
@@ -139,14 +140,17 @@ fn condition(mailbox: &Mailbox, action: &Action) -> &'static str {
     }
 }
 
+/// The failure for an unknown user.
 fn unknown() -> (u8, String) {
     (NOUSER, "user unknown".to_owned())
 }
 
+/// The failure for an address that the router rejects.
 fn refused(status: Status, why: &str) -> (u8, String) {
     (exit::of_reply(550, Some(status)), format!("{status} {why}"))
 }
 
+/// The failure for an address that cannot be looked up now.
 fn temporary(why: &str) -> (u8, String) {
     (TEMPFAIL, format!("not known now: {why}"))
 }

@@ -107,10 +107,10 @@ pub fn complete(
 ) {
     let mut from = 0;
     for mailbox in list {
-        if let Some(other) = mailbox.address_at(domain).and_then(|address| rewrite(&address)) {
+        if let Some(replacement) = mailbox.address_at(domain).and_then(|address| rewrite(&address)) {
             let (start, end) = mailbox.place;
             out.extend_from_slice(value.get(from..start).unwrap_or_default());
-            out.extend_from_slice(other.to_string().as_bytes());
+            out.extend_from_slice(replacement.to_string().as_bytes());
             from = end;
         } else if let Some(end) = mailbox.end {
             out.extend_from_slice(value.get(from..end).unwrap_or_default());
@@ -139,11 +139,12 @@ fn in_brackets(tokens: &mut Tokens<'_>) -> Option<Mailbox> {
     }
 }
 
+/// Whether there is an `@` among the tokens.
 fn has_at(words: &[Token]) -> bool {
     words.iter().any(|word| word.kind == Kind::Special(b'@'))
 }
 
-/// An address without its brackets.
+/// The address that tokens form, without brackets around it.
 fn address(value: &[u8], words: &[Token]) -> Option<Mailbox> {
     let at = words.iter().position(|word| word.kind == Kind::Special(b'@'));
     let (local, domain) = words.split_at(at.unwrap_or(words.len()));
@@ -181,6 +182,7 @@ pub(super) fn joined(value: &[u8], words: &[Token]) -> Option<Vec<u8>> {
     (!text.is_empty()).then_some(text)
 }
 
+/// The text of a quoted string.
 pub(super) fn unquoted(quoted: &[u8]) -> impl Iterator<Item = u8> {
     let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
     let mut is_literal = false;
@@ -190,10 +192,12 @@ pub(super) fn unquoted(quoted: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
+/// An address from its two parts.
 pub(super) fn parsed(local: &[u8], domain: &[u8]) -> Option<Address> {
     Address::new(std::str::from_utf8(local).ok()?, std::str::from_utf8(domain).ok()?).ok()
 }
 
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A word; dots are part of it.
@@ -213,6 +217,7 @@ pub(super) struct Token {
     pub end: usize,
 }
 
+/// Reads a list token by token.
 struct Tokens<'a> {
     value: &'a [u8],
     at: usize,

@@ -45,6 +45,7 @@ fn piece(value: &[u8], start: usize, end: usize) -> &[u8] {
     value.get(start..end).unwrap_or_default().trim_ascii()
 }
 
+/// Reads a list part by part.
 struct Reader<'a> {
     value: &'a [u8],
     at: usize,
@@ -86,7 +87,7 @@ impl<'a> Reader<'a> {
         match has_brackets {
             // A name may follow its address, but no second address.
             true if has_at(&words) => return None,
-            false if !words.is_empty() => self.bare(&words, list)?,
+            false if !words.is_empty() => self.without_brackets(&words, list)?,
             _ => {}
         }
         Some(has_more)
@@ -110,7 +111,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds an address without brackets, or those of a whole list in quotes.
-    fn bare(&self, words: &[Token], list: &mut Vec<Address>) -> Option<()> {
+    fn without_brackets(&self, words: &[Token], list: &mut Vec<Address>) -> Option<()> {
         if let [Token { kind: Kind::Quoted, start, end }] = *words {
             let inside: Vec<u8> = unquoted(self.value.get(start..end)?).collect();
             if inside.contains(&b'@') || inside.trim_ascii_end().ends_with(b":;") {
@@ -123,6 +124,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
+    /// The address that tokens form.
     fn address(&self, words: &[Token]) -> Option<Address> {
         let value = self.value;
         let at = words.iter().position(|word| word.kind == Kind::Special(b'@'));
@@ -222,6 +224,7 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether there is an `@` among the tokens.
 fn has_at(words: &[Token]) -> bool {
     words.iter().any(|word| word.kind == Kind::Special(b'@'))
 }

@@ -1,8 +1,8 @@
-//! The trace field `Received:` (RFC 5321 4.4) and the form of dates, both written here only.
+//! The trace fields `Received:` (RFC 5321 4.4) and `Delivered-To:`, and the form of dates.
 //!
-//! The field of a message from a local user names the user and the program. [`submitter`]
-//! reads the user back, so that the queue can be listed for one user. All values come from
-//! the caller; nothing here looks anything up.
+//! They are written and read in this file only. The `Received:` field of a message from a local
+//! user names the user and the program; [`submitter`] reads the user back, so that the queue can
+//! be listed for one user. All values come from the caller.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -180,6 +180,18 @@ pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
     user.split([' ', ',']).next()?.parse().ok().filter(|_| is_own)
 }
 
+/// The address in a field, if it is a `Delivered-To:` field. The address is expected on its first
+/// line, where we write it.
+pub fn delivered_to(name: &[u8], body: &[u8]) -> Option<Address> {
+    let body = std::str::from_utf8(body).ok().filter(|_| name.eq_ignore_ascii_case(b"Delivered-To"))?;
+    Address::parse(body.trim()).ok()
+}
+
+/// The `Delivered-To:` field for an address.
+pub fn delivered_to_field(address: &Address) -> String {
+    format!("Delivered-To: {address}\n")
+}
+
 /// A time as header fields have it (RFC 5322 3.3), in the zone of the value.
 pub fn date(time: &Zoned) -> String {
     // Only years beyond 9999 cannot be written.
@@ -290,6 +302,19 @@ mod tests {
         }
         let field = received(Origin::Client(client(None)), true, None);
         assert_eq!(submitter(format!("{field}\n").as_bytes(), "1K0"), None);
+    }
+
+    #[test]
+    fn a_delivered_to_field_is_read_back() {
+        for address in ["jon@x.test", "\"a b\"@x.test"] {
+            let address: Address = address.parse().expect(address);
+            let text = delivered_to_field(&address);
+            let found: Vec<_> =
+                fields(text.as_bytes()).filter_map(|field| delivered_to(field.name, field.body)).collect();
+            assert_eq!(found, [address]);
+        }
+        assert_eq!(delivered_to(b"X-Delivered-To", b" jon@x.test\n"), None);
+        assert_eq!(delivered_to(b"Delivered-To", b" a b@x.test\n"), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! - `encode`: folded lines, MIME parts and quoted-printable
 //! - `failure`: the report that a message could not be delivered
 //! - `original`: the header of the original message, as a report quotes it
-//! - `rate`: how many reports are sent to one address, domain or postmaster
+//! - `rate`: the limits on reports to one address or domain
 //! - `reason`: the reasons for a failure, in words for the sender
 
 mod encode;

@@ -1,14 +1,14 @@
-//! How many reports are sent: a forged sender must not get more of them than a person
-//! can read, nor the postmaster.
+//! The limits on reports: neither the victim of a forged sender nor the postmaster gets more of
+//! them than a person can read.
 //!
-//! Each address, and each domain elsewhere, may have a number of reports at once, and then
-//! as many within each hour, evenly. The owner of a mailing list with many dead members is
-//! well below that. Reports beyond it are withheld: the worker settles their recipients
-//! and logs it, and the next report says how many there were.
+//! Each address and each remote domain may get a number of reports at once, and then the same
+//! number within each hour, evenly. The owner of a mailing list with many dead members stays well
+//! below that. Reports beyond a limit are withheld: the worker settles their recipients and
+//! logs it, and the next report gives their number.
 //!
-//! In memory, for at most [`MOST_KNOWN`] addresses and domains; beyond that those with
-//! the least to wait for are forgotten. A restart forgets all. A clock that is set does
-//! not matter.
+//! Counts are kept in memory, for at most [`MAX_COUNTS`] addresses and domains; beyond that, those
+//! that are closest to zero are dropped. They are lost at a restart. Changes of the system clock
+//! have no effect.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,51 +16,51 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 
-/// Addresses and domains that are remembered.
-const MOST_KNOWN: usize = 10_000;
-/// The time in which all that may be sent at once may be sent again.
+/// The maximum number of addresses and domains in memory.
+const MAX_COUNTS: usize = 10_000;
+/// The time after which the full number of reports may be sent again.
 const HOUR: Duration = Duration::from_secs(3600);
-/// Reports to the postmaster of messages that have no sender.
+/// The limit for the postmaster, who gets the reports of messages without a sender.
 const TO_POSTMASTER: u32 = 10;
-/// Reports to an address here, or in a domain for which mail is relayed.
-const TO_OWN: u32 = 1000;
-/// Reports to an address elsewhere.
-const TO_OTHER: u32 = 200;
-/// Reports to all addresses of a domain elsewhere.
-const TO_DOMAIN: u32 = 2000;
+/// The limit for an address in a local domain, or in one for which mail is relayed.
+const TO_LOCAL: u32 = 1000;
+/// The limit for an address in any other domain.
+const TO_REMOTE: u32 = 200;
+/// The limit for all addresses of any other domain.
+const TO_REMOTE_DOMAIN: u32 = 2000;
 
-/// Who gets a report.
+/// The recipient of a report.
 #[derive(Debug, Clone)]
-pub enum Whom {
-    /// The postmaster, for want of a sender.
+pub enum ReportTo {
+    /// The postmaster, because the message has no sender.
     Postmaster,
-    /// A sender in a domain of ours, without the detail.
-    Own(Address),
-    /// A sender elsewhere.
-    Other(Address),
+    /// A sender in a local domain or one for which mail is relayed, without a subaddress.
+    Local(Address),
+    /// A sender in any other domain.
+    Remote(Address),
 }
 
-/// The reports that were sent of late.
+/// The counts of the reports that were sent lately.
 #[derive(Debug)]
 pub struct Rates {
     start: Instant,
-    /// Guards the counts; held for one look.
+    /// Held for the time of one count only.
     counts: Mutex<HashMap<Box<str>, Count>>,
 }
 
 #[derive(Debug, Default)]
 struct Count {
-    /// When all of it may be sent at once again, as a time since the start.
+    /// The time at which the count is back to zero, since the start.
     clear: Duration,
-    /// Reports that were withheld since the last one that was sent.
+    /// The number of reports withheld since the last one that was sent.
     withheld: u64,
 }
 
-/// Why a report is withheld.
+/// The error for a report beyond a limit.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TooMany(String);
+pub struct LimitReached(String);
 
-impl std::fmt::Display for TooMany {
+impl std::fmt::Display for LimitReached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
@@ -73,18 +73,18 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// Counts a report that is to be sent: how many were withheld before it.
+    /// Counts a report before it is sent, and returns the number of those withheld before it.
     ///
     /// # Errors
-    /// [`TooMany`]: it is to be withheld, and counted as such.
-    pub fn count(&self, whom: &Whom) -> Result<u64, TooMany> {
-        self.count_at(self.start.elapsed(), whom)
+    /// A limit is reached: the report must be withheld, and is counted as withheld.
+    pub fn count(&self, to: &ReportTo) -> Result<u64, LimitReached> {
+        self.count_at(self.start.elapsed(), to)
     }
 
-    /// Takes back a report that could not be made, and is to be tried again.
-    pub fn take_back(&self, whom: &Whom, withheld: u64) {
+    /// Undoes the count of a report that could not be made and will be tried again.
+    pub fn take_back(&self, to: &ReportTo, withheld: u64) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        for (number, (key, limit)) in keys(whom).into_iter().enumerate() {
+        for (number, (key, limit)) in keys(to).into_iter().enumerate() {
             let Some(count) = counts.get_mut(&*key) else { continue };
             count.clear = count.clear.saturating_sub(HOUR / limit);
             if number == 0 {
@@ -93,20 +93,20 @@ impl Rates {
         }
     }
 
-    fn count_at(&self, now: Duration, whom: &Whom) -> Result<u64, TooMany> {
-        let keys = keys(whom);
+    fn count_at(&self, now: Duration, to: &ReportTo) -> Result<u64, LimitReached> {
+        let keys = keys(to);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut clear = Vec::with_capacity(keys.len());
         for (key, limit) in &keys {
-            let known = counts.get(&**key).map_or(now, |count| count.clear.max(now));
-            clear.push(known + HOUR / *limit);
-            if known + HOUR / *limit > now + HOUR {
+            let clear_at = counts.get(&**key).map_or(now, |count| count.clear.max(now));
+            clear.push(clear_at + HOUR / *limit);
+            if clear_at + HOUR / *limit > now + HOUR {
                 let why = format!("a report is withheld: there were more than {limit} to {key} within an hour");
-                // All that is withheld is told to the address, whichever the limit is.
-                if let Some((own, _)) = keys.first() {
-                    entry(&mut counts, own, now).withheld += 1;
+                // The number is part of the next report to the address, also if a limit of its domain was reached.
+                if let Some((address, _)) = keys.first() {
+                    entry(&mut counts, address, now).withheld += 1;
                 }
-                return Err(TooMany(why));
+                return Err(LimitReached(why));
             }
         }
         let mut withheld = 0;
@@ -121,35 +121,36 @@ impl Rates {
     }
 }
 
-/// What is counted of a report, and how many there may be at once: the address first.
-fn keys(whom: &Whom) -> Vec<(Box<str>, u32)> {
+/// The keys under which a report is counted, each with its limit; the address comes first.
+fn keys(to: &ReportTo) -> Vec<(Box<str>, u32)> {
     let lower = |address: &Address| format!("<{}>", address.to_string().to_lowercase()).into();
-    match whom {
-        Whom::Postmaster => vec![("the postmaster".into(), TO_POSTMASTER)],
-        Whom::Own(address) => vec![(lower(address), TO_OWN)],
-        Whom::Other(address) => vec![(lower(address), TO_OTHER), (address.domain().into(), TO_DOMAIN)],
+    match to {
+        ReportTo::Postmaster => vec![("the postmaster".into(), TO_POSTMASTER)],
+        ReportTo::Local(address) => vec![(lower(address), TO_LOCAL)],
+        ReportTo::Remote(address) => vec![(lower(address), TO_REMOTE), (address.domain().into(), TO_REMOTE_DOMAIN)],
     }
 }
 
+/// The count of a key.
 fn entry<'a>(counts: &'a mut HashMap<Box<str>, Count>, key: &str, now: Duration) -> &'a mut Count {
-    if counts.len() >= MOST_KNOWN && !counts.contains_key(key) {
+    if counts.len() >= MAX_COUNTS && !counts.contains_key(key) {
         make_room(counts, now);
     }
     counts.entry(key.into()).or_default()
 }
 
-/// Forgets what is over, and if that is not enough a tenth of what there is.
+/// Drops the counts that are back to zero, and if that is not enough, the lowest tenth.
 fn make_room(counts: &mut HashMap<Box<str>, Count>, now: Duration) {
     counts.retain(|_, count| count.clear > now);
-    if counts.len() >= MOST_KNOWN {
+    if counts.len() >= MAX_COUNTS {
         let mut times: Vec<Duration> = counts.values().map(|count| count.clear).collect();
-        let (_, &mut least, _) = times.select_nth_unstable(MOST_KNOWN / 10);
-        let mut left = MOST_KNOWN / 10;
-        // Many may have the same time.
+        let (_, &mut least, _) = times.select_nth_unstable(MAX_COUNTS / 10);
+        let mut left = MAX_COUNTS / 10;
+        // Several may have the same time.
         counts.retain(|_, count| {
-            let is_forgotten = count.clear <= least && left > 0;
-            left -= usize::from(is_forgotten);
-            !is_forgotten
+            let is_dropped = count.clear <= least && left > 0;
+            left -= usize::from(is_dropped);
+            !is_dropped
         });
     }
 }
@@ -163,19 +164,19 @@ mod tests {
     }
 
     #[test]
-    fn so_many_are_sent_at_once_and_then_evenly() {
+    fn the_limit_may_be_sent_at_once_and_then_evenly() {
         let (jon, eve) = (address("Jon@here.test"), address("eve@there.test"));
-        for (whom, most) in [(&Whom::Postmaster, 10), (&Whom::Own(jon), 1000), (&Whom::Other(eve), 200)] {
+        for (to, limit) in [(&ReportTo::Postmaster, 10), (&ReportTo::Local(jon), 1000), (&ReportTo::Remote(eve), 200)] {
             let (rates, now) = (Rates::default(), Duration::from_secs(10));
-            let sent = (0..5000).filter(|_| rates.count_at(now, whom).is_ok()).count();
-            assert_eq!(sent, most, "{whom:?}");
-            let later = now + HOUR / u32::try_from(most).expect("few");
-            // The next one says how many there were.
-            assert_eq!(rates.count_at(later, whom), Ok(5000 - most as u64), "{whom:?}");
-            assert!(rates.count_at(later, whom).is_err());
-            assert_eq!(rates.count_at(later + HOUR, whom), Ok(1));
-            let sent = (0..5000).filter(|_| rates.count_at(later + HOUR * 9, whom).is_ok()).count();
-            assert_eq!(sent, most, "{whom:?}");
+            let sent = (0..5000).filter(|_| rates.count_at(now, to).is_ok()).count();
+            assert_eq!(sent, limit, "{to:?}");
+            let later = now + HOUR / u32::try_from(limit).expect("few");
+            // The next report gives the number of those withheld.
+            assert_eq!(rates.count_at(later, to), Ok(5000 - limit as u64), "{to:?}");
+            assert!(rates.count_at(later, to).is_err());
+            assert_eq!(rates.count_at(later + HOUR, to), Ok(1));
+            let sent = (0..5000).filter(|_| rates.count_at(later + HOUR * 9, to).is_ok()).count();
+            assert_eq!(sent, limit, "{to:?}");
         }
     }
 
@@ -184,33 +185,33 @@ mod tests {
         let (rates, now) = (Rates::default(), Duration::ZERO);
         let sent = (0..5000).filter(|n| {
             let eve = address(&format!("eve{n}@there.test"));
-            rates.count_at(now, &Whom::Other(eve)).is_ok()
+            rates.count_at(now, &ReportTo::Remote(eve)).is_ok()
         });
         assert_eq!(sent.count(), 2000);
-        let why = rates.count_at(now, &Whom::Other(address("x@there.test"))).expect_err("too many").to_string();
+        let why = rates.count_at(now, &ReportTo::Remote(address("x@there.test"))).expect_err("too many").to_string();
         assert_eq!(why, "a report is withheld: there were more than 2000 to there.test within an hour");
-        let spelt = |n: usize| address(if n < 99 { "EVE@else.test" } else { "\"eve\"@else.test" });
-        assert_eq!((0..500).filter(|n| rates.count_at(now, &Whom::Other(spelt(*n))).is_ok()).count(), 200);
+        let spelling = |n: usize| address(if n < 99 { "EVE@else.test" } else { "\"eve\"@else.test" });
+        assert_eq!((0..500).filter(|n| rates.count_at(now, &ReportTo::Remote(spelling(*n))).is_ok()).count(), 200);
     }
 
     #[test]
-    fn what_could_not_be_made_is_not_counted() {
+    fn a_report_that_could_not_be_made_is_not_counted() {
         let rates = Rates::default();
         for _ in 0..50 {
-            assert_eq!(rates.count(&Whom::Postmaster), Ok(0));
-            rates.take_back(&Whom::Postmaster, 0);
+            assert_eq!(rates.count(&ReportTo::Postmaster), Ok(0));
+            rates.take_back(&ReportTo::Postmaster, 0);
         }
     }
 
     #[test]
-    fn it_remembers_a_bounded_number_and_those_that_matter_most() {
+    fn counts_are_bounded_and_the_highest_are_kept() {
         let (rates, now) = (Rates::default(), Duration::from_secs(1));
-        let victim = Whom::Other(address("victim@there.test"));
+        let victim = ReportTo::Remote(address("victim@there.test"));
         (0..300).for_each(|_| _ = rates.count_at(now, &victim));
-        for n in 0..2 * MOST_KNOWN {
-            let _ = rates.count_at(now, &Whom::Other(address(&format!("x@d{n}.test"))));
+        for n in 0..2 * MAX_COUNTS {
+            let _ = rates.count_at(now, &ReportTo::Remote(address(&format!("x@d{n}.test"))));
         }
-        assert!(rates.counts.lock().expect("no panic").len() <= MOST_KNOWN);
+        assert!(rates.counts.lock().expect("no panic").len() <= MAX_COUNTS);
         assert!(rates.count_at(now, &victim).is_err());
     }
 }

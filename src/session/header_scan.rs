@@ -11,6 +11,7 @@
 
 use crate::address::{self, Address};
 use crate::message::field::{Lines, MAX_LINE, Part, Piece};
+use crate::message::trace;
 use crate::policy::message::Trace;
 use crate::smtp::MAX_OWN_DELIVERIES;
 
@@ -157,8 +158,8 @@ impl Filter {
     fn count(&mut self, name: &[u8], body: &[u8], is_local: &dyn Fn(&str) -> bool) {
         if name.eq_ignore_ascii_case(b"Received") {
             self.hops += 1;
-        } else if name.eq_ignore_ascii_case(b"Delivered-To") && self.deliveries.len() < MAX_OWN_DELIVERIES {
-            let address = std::str::from_utf8(body).ok().and_then(|body| Address::parse(body.trim()).ok());
+        } else if self.deliveries.len() < MAX_OWN_DELIVERIES {
+            let address = trace::delivered_to(name, body);
             self.deliveries.extend(address.filter(|address| is_local(address.domain())));
         }
     }

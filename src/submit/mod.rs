@@ -111,6 +111,7 @@ impl HeaderFilter {
         self.refusal.as_ref()
     }
 
+    /// Writes the header, and the text that was held behind it.
     fn end_header(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let Some(submission) = self.submission.take() else { return Ok(()) };
         let header = std::mem::replace(&mut self.header, Section::new(0));
@@ -178,6 +179,7 @@ impl Submission {
         Ok(out)
     }
 
+    /// Writes a field, completed and with its addresses replaced; leaves out a Sender that is not permitted.
     fn field(&self, field: Field<'_>, found: &mut Found, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let is = |name: &str| field.is(name);
         found.date |= is("Date");
@@ -190,13 +192,13 @@ impl Submission {
         let list = addresses::mailboxes(value);
         // All readers must find the same addresses of an authenticated user.
         let clear = list.as_ref().filter(|_| self.restricted().is_none() || addresses::is_clear(value));
-        let whole = || clear.and_then(|list| list.iter().map(|m| m.address_at(&self.domain)).collect());
+        let all_addresses = || clear.and_then(|list| list.iter().map(|m| m.address_at(&self.domain)).collect());
         if is("From") {
             found.from = true;
-            self.check_from(whole, found)?;
+            self.check_from(all_addresses, found)?;
         } else if is("Sender") {
             let may_use = |identity: &Identity| {
-                whole().is_some_and(|list: Vec<_>| !list.is_empty() && list.iter().all(|a| identity.may_use(a)))
+                all_addresses().is_some_and(|list: Vec<_>| !list.is_empty() && list.iter().all(|a| identity.may_use(a)))
             };
             if !self.restricted().is_none_or(may_use) {
                 return Ok(());
@@ -209,13 +211,15 @@ impl Submission {
         Ok(())
     }
 
+    /// The address that replaces another one in From and Sender, if any.
     fn rewrite(&self, address: &Address) -> Option<Address> {
         self.rewriting.as_ref().and_then(|rewriting| rewriting.apply(address))
     }
 
-    fn check_from(&self, whole: impl Fn() -> Option<Vec<Address>>, found: &mut Found) -> Result<(), Refusal> {
+    /// Checks the addresses of From, and adds them to `found`.
+    fn check_from(&self, all_addresses: impl Fn() -> Option<Vec<Address>>, found: &mut Found) -> Result<(), Refusal> {
         let Some(identity) = self.restricted() else { return Ok(()) };
-        let authors = whole().filter(|list| !list.is_empty()).ok_or(Refusal::Unreadable)?;
+        let authors = all_addresses().filter(|list| !list.is_empty()).ok_or(Refusal::Unreadable)?;
         if let Some(other) = authors.iter().find(|address| !identity.may_use(address)) {
             return Err(Refusal::NotAllowed(other.clone()));
         }

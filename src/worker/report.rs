@@ -12,7 +12,7 @@ use crate::envelope::{Body, Envelope, Origin, Recipient};
 use crate::log;
 use crate::outcome::Outcome;
 use crate::report::failure::{self, FailureReport};
-use crate::report::rate::Whom;
+use crate::report::rate::ReportTo;
 use crate::route::{Expansion, Place};
 use crate::spool::{QueueId, RecipientEntry, State};
 
@@ -81,12 +81,12 @@ impl Attempt<'_> {
     }
 
     /// As whom the one who is told is counted.
-    fn whom(&self, to: &Address, origin: Origin) -> Whom {
+    fn whom(&self, to: &Address, origin: Origin) -> ReportTo {
         let router = &self.settings.router;
         match router.place(to.domain()) {
-            _ if origin == Origin::Postmaster => Whom::Postmaster,
-            Place::Elsewhere => Whom::Other(to.clone()),
-            _ => Whom::Own(to.with_local(router.base(to))),
+            _ if origin == Origin::Postmaster => ReportTo::Postmaster,
+            Place::Elsewhere => ReportTo::Remote(to.clone()),
+            _ => ReportTo::Local(to.with_local(router.base(to))),
         }
     }
 

@@ -101,8 +101,8 @@ fn is_one_of(field: &Field<'_>, names: &[&str]) -> bool {
 /// # Errors
 /// The first part that is not an address.
 pub fn read_list(value: &[u8]) -> Result<Vec<Address>, Failure> {
-    let wrong = |Unreadable(part)| Failure::data(format!("'{}' cannot be read as an address", shown(&part)));
-    recipients(value).map_err(wrong)
+    let unreadable = |Unreadable(part)| Failure::data(format!("'{}' cannot be read as an address", shown(&part)));
+    recipients(value).map_err(unreadable)
 }
 
 /// A part of a list as an error message shows it.

@@ -184,17 +184,17 @@ fn sender(options: &Options) -> Result<(Option<Address>, String), Failure> {
     let login = user.as_ref().map_or_else(|| format!("uid{uid}"), |user| user.name.clone());
     let sender = match options.sender.as_deref().map(str::trim) {
         Some("" | "<>") => None,
-        Some(given) => match head::read_list(given.as_bytes())?.as_slice() {
+        Some(address) => match head::read_list(address.as_bytes())?.as_slice() {
             [only] => Some(only.clone()),
             _ => return Err(Failure::new(USAGE, "option -f needs one address")),
         },
         None => Some(Address::new(&login, "").map_err(|e| Failure::data(format!("the login {login}: {e}")))?),
     };
-    let own = || match (&options.sender, &user) {
+    let name_of_user = || match (&options.sender, &user) {
         (None, Some(user)) => full_name(&user.gecos.to_string_lossy(), &login),
         _ => String::new(),
     };
-    Ok((sender, options.full_name.clone().unwrap_or_else(own)))
+    Ok((sender, options.full_name.clone().unwrap_or_else(name_of_user)))
 }
 
 /// The full name in the comment field of passwd(5): up to a comma, with `&` for the login.
@@ -241,15 +241,15 @@ fn print(text: &str) {
 /// All errors in the file, a line each.
 fn check_aliases(file: &TableFile) -> Result<String, Failure> {
     let path = &file.path;
-    let wrong = |errors: Vec<_>| {
+    let failure = |errors: Vec<_>| {
         let text = errors.iter().map(|error: &crate::config::ConfigError| error.to_string()).collect();
         Failure { text, ..Failure::data("") }
     };
     if !file.required && !path.exists() {
         return Ok(format!("{}: no such file, so no aliases", path.display()));
     }
-    let text = table::read_text(path).map_err(|error| wrong(vec![error]))?;
-    Aliases::parse(path, &text).map_err(wrong)?;
+    let text = table::read_text(path).map_err(|error| failure(vec![error]))?;
+    Aliases::parse(path, &text).map_err(failure)?;
     let count = entries(path, &text, Separator::Colon, &mut Vec::new()).len();
     Ok(format!("{}: {count} alias{}", path.display(), if count == 1 { "" } else { "es" }))
 }

@@ -26,7 +26,7 @@ use crate::aliases::{self, Member};
 use crate::deliver::agent::{Request, Response};
 use crate::deliver::log_outcome;
 use crate::envelope::{Action, Envelope, Origin, Recipient};
-use crate::message::field;
+use crate::message::{field, trace};
 use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::route::{Expansion, Place};
@@ -342,7 +342,7 @@ impl LocalDelivery<'_> {
             body: self.entry.body_type(),
             origin: self.entry.origin(),
         };
-        let front = format!("Delivered-To: {address}\n");
+        let front = trace::delivered_to_field(address);
         let made = self
             .make_queued()
             .and_then(|()| self.entry.forward(addressee.number, (&envelope, &descent), &front, self.now));
@@ -411,9 +411,7 @@ fn divided(left: u32, lists: usize, users: usize) -> (u32, u32) {
 /// Calls `take` with each address that a `Delivered-To:` field of a message names.
 fn each_delivered_to(content: impl Read, mut take: impl FnMut(Address)) -> io::Result<()> {
     field::scan(content, MAX_HEADER, |name, body| {
-        if name.eq_ignore_ascii_case(b"Delivered-To")
-            && let Some(address) = std::str::from_utf8(body).ok().and_then(|body| Address::parse(body.trim()).ok())
-        {
+        if let Some(address) = trace::delivered_to(name, body) {
             take(address);
         }
     })

@@ -1,8 +1,8 @@
-//! The first process of a container, which is the parent of whoever has lost his own.
+//! penfoldd as the first process of a container, which becomes the parent of orphans.
 //!
-//! The real daemon in a namespace of processes, as root and as somebody else: it serves,
-//! delivers, ends on SIGTERM with 0, and waits for what a command has left behind, so that no
-//! zombie stays. Only root can make the namespace; who cannot says `skipped`.
+//! The real daemon in a PID namespace, as root and as another user: it serves, delivers, ends on
+//! SIGTERM with 0, and reaps what a command has left behind, so that no zombie stays. The
+//! namespace takes root; otherwise the tests are reported as skipped.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,11 +20,11 @@ use nix::unistd::{Pid, geteuid};
 struct Container {
     /// The process that waits for it.
     outside: Option<Daemon>,
-    /// Its number outside.
+    /// Its process id outside.
     pid: i32,
 }
 
-/// Takes the message, and leaves a process behind that outlives it, as a daemon begins.
+/// Stores the message, and leaves a process behind, like the start of a daemon.
 const COMMAND: &str = "cat > DIR/got; setsid sh -c 'sleep 1 & echo $! > DIR/part; mv DIR/part DIR/orphan'";
 
 impl Container {
@@ -39,7 +39,7 @@ impl Container {
         Self { outside: Some(outside), pid: children.trim().parse().expect("one child") }
     }
 
-    /// What a script of the shell says in it.
+    /// The output of a shell script in the container.
     fn ask(&self, script: &str) -> String {
         let mut command = Command::new("nsenter");
         command.args(["-m", "-p", "-t", &self.pid.to_string(), "--", "sh", "-c", script]);
@@ -47,7 +47,7 @@ impl Container {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// What a command has left behind lives, and when it has ended nothing of it stays.
+    /// An orphan of a command lives on, and when it has ended no zombie stays.
     fn waits_for_the_orphan(&self, orphan: &str) {
         let stat = self.ask(&format!("cat /proc/{orphan}/stat"));
         assert!(stat.contains("(sleep)"), "{stat:?}");
@@ -69,7 +69,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // Who changes his user is not killed with his parent.
+        // A process that changes its user is not killed with its parent.
         if self.outside.is_some() {
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
@@ -77,7 +77,7 @@ impl Drop for Container {
 }
 
 #[test]
-fn as_root_it_serves_and_waits_for_whom_nobody_waits() {
+fn as_root_it_serves_and_reaps_orphans() {
     let Some(homes) = Homes::new("") else { return };
     let home = homes.home("jon").display().to_string();
     homes.write("jon", ".forward", &format!("\"|{}\"\n", COMMAND.replace("DIR", &home)), 0o600);
@@ -94,7 +94,7 @@ fn as_root_it_serves_and_waits_for_whom_nobody_waits() {
 }
 
 #[test]
-fn as_somebody_else_it_does_so_too() {
+fn as_another_user_it_serves_and_reaps_orphans() {
     if !geteuid().is_root() {
         common::skipped("only root can begin a container");
         return;
@@ -116,7 +116,7 @@ fn as_somebody_else_it_does_so_too() {
     container.ends_well();
 }
 
-/// A program of ours as somebody without rights, outside of any container.
+/// A program of the package as a user without rights, outside of any container.
 fn as_somebody(uid: u32, before: &[&str], program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
     let uid = uid.to_string();
@@ -126,7 +126,7 @@ fn as_somebody(uid: u32, before: &[&str], program: &str, arguments: &[&str]) -> 
 }
 
 #[test]
-fn a_program_in_a_container_submits_as_who_it_is_outside() {
+fn a_program_in_a_container_submits_under_its_uid_outside() {
     if !geteuid().is_root() {
         common::skipped("only root can be somebody else");
         return;
@@ -136,7 +136,7 @@ fn a_program_in_a_container_submits_as_who_it_is_outside() {
     let sendmail = site.path("sendmail");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_penfoldctl"), &sendmail).expect("a link");
     let (sendmail, config) = (sendmail.display().to_string(), site.path("penfold.conf").display().to_string());
-    // Root within, and nobody within, is 70101 without.
+    // Both root and nobody in the namespace are 70101 outside.
     for within in ["--map-root-user", "--map-user=65534"] {
         let before = ["unshare", "-U", within, "-m", "-p", "-f", "--"];
         let mut child = as_somebody(70_101, &before, &sendmail, &["-C", &config, "jon@razorback"])
@@ -162,7 +162,7 @@ fn a_program_in_a_container_submits_as_who_it_is_outside() {
 }
 
 #[test]
-fn who_is_nobody_in_particular_has_no_rights() {
+fn users_without_a_mapping_have_no_rights() {
     if !geteuid().is_root() {
         common::skipped("only root can be somebody else");
         return;
@@ -172,7 +172,7 @@ fn who_is_nobody_in_particular_has_no_rights() {
     for path in ["", "spool", "mail"] {
         std::os::unix::fs::chown(site.path(path), Some(daemon_runs), Some(daemon_runs)).expect("root can");
     }
-    // The server is nobody in a user namespace, and so is everybody from outside.
+    // The server is nobody in a user namespace, and so is every user from outside.
     let penfoldd = site.penfoldd(&["-d"]);
     let arguments: Vec<&str> = penfoldd.get_args().map(|word| word.to_str().expect("UTF-8")).collect();
     let before = ["unshare", "-U", "--map-user=65534", "--"];
@@ -185,7 +185,7 @@ fn who_is_nobody_in_particular_has_no_rights() {
     command.stdin(Stdio::null());
     let daemon = Daemon::spawn(command);
     let config = site.path("penfold.conf").display().to_string();
-    // Root of outside is nobody within, too.
+    // Root of the outside is also nobody inside.
     for uid in [70_103, 0] {
         let flush = ["-f", &config, "flush"];
         let output = as_somebody(uid, &[], env!("CARGO_BIN_EXE_penfoldctl"), &flush).output().expect("it runs");
@@ -194,10 +194,10 @@ fn who_is_nobody_in_particular_has_no_rights() {
     assert!(daemon.terminate().success());
 }
 
-/// A new volume is root's. Where nobody else can have made it and nothing is in it, it becomes
-/// the server's; else whoever starts the server is told what to do.
+/// A new volume is owned by root. An empty one that only root can have created becomes the server's;
+/// otherwise the error says what to do.
 #[test]
-fn an_empty_volume_of_roots_becomes_the_spool() {
+fn an_empty_volume_owned_by_root_becomes_the_spool() {
     if !geteuid().is_root() {
         common::skipped("only root has what is root's");
         return;
@@ -235,7 +235,7 @@ fn an_empty_volume_of_roots_becomes_the_spool() {
         assert!(output.status.code() == Some(77) && said.contains(&remedy), "{what}: {output:?}");
         assert_eq!(owner(), 0, "{what}");
     }
-    // Whoever is not root is told too.
+    // The error is the same without root.
     let mut site = Site::new();
     let volume = site.path("volume");
     fs::create_dir(&volume).expect("a directory");

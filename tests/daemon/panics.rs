@@ -1,8 +1,8 @@
-//! Bugs, and clients of the control socket that mean harm.
+//! Bugs, and hostile requests to the control socket.
 //!
-//! A bug is a panic that `PENFOLD_FAULT` asks for, in the thread that makes some call.
-//! It costs one session or one attempt; only one in the queue itself ends the daemon,
-//! with the exit code that tells a supervisor to start it anew. Nothing is lost.
+//! A bug is a panic that `PENFOLD_FAULT` causes in the thread that makes some call. It costs one
+//! session or one attempt; only one in the queue itself ends the daemon, with the exit code that
+//! makes a supervisor restart it. No mail is lost.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -37,9 +37,9 @@ fn a_bug_in_a_session_ends_that_session() {
 }
 
 #[test]
-fn a_bug_in_an_attempt_makes_it_be_made_again() {
+fn a_bug_in_an_attempt_causes_a_retry() {
     let site = site();
-    // In the session, which tries it first, and then in the worker.
+    // In the session, which makes the first attempt, and then in the worker.
     let daemon = Daemon::spawn(site.with_fault("rename /mail/ 1-2 panic"));
     assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
     daemon.wait_words(&["a bug ended an attempt for local; it is made again later"]);
@@ -50,7 +50,7 @@ fn a_bug_in_an_attempt_makes_it_be_made_again() {
 #[test]
 fn a_bug_in_the_queue_ends_the_daemon_with_70() {
     let site = site();
-    // What a stop leaves of a report is put in order by the queue itself.
+    // A report that a stop has left half done is repaired by the queue itself.
     let daemon = Daemon::spawn(site.with_fault("rename spool/tmp 1 before"));
     assert_eq!(offer(daemon.address(), &["list@razorback"], Letter::new("one")), Answer::Taken);
     assert_eq!(daemon.wait_end().signal(), Some(nix::libc::SIGABRT));
@@ -63,10 +63,10 @@ fn a_bug_in_the_queue_ends_the_daemon_with_70() {
     assert_eq!(Books::of(site.mail("ret")).reports("one"), 1);
 }
 
-/// What the control socket says to these bytes, after which nothing more comes.
+/// The answer of the control socket to these bytes, to its end.
 fn say(site: &Site, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(site.path("penfold.sock")).expect("a socket");
-    // It may hang up on a line without end.
+    // The daemon may close the connection at a line without end.
     let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -74,7 +74,7 @@ fn say(site: &Site, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn nothing_that_is_said_to_the_control_socket_does_harm() {
+fn no_request_to_the_control_socket_does_harm() {
     let site = site();
     let daemon = site.start();
     let endless = vec![b'x'; 1 << 20];
@@ -92,7 +92,7 @@ fn nothing_that_is_said_to_the_control_socket_does_harm() {
         &endless[..1000],
         &too_long,
     ];
-    // A name with a blank is one word of each request that has one.
+    // A name with an escaped blank is one word.
     assert!(say(&site, b"submit a%20b\nQUIT\r\n").starts_with("ok\n220 "));
     assert_eq!(say(&site, b"verify \"a%20b\"@x.test\n"), "ok\nyes\n\"a b\"@x.test: mx:x.test\n");
     assert_eq!(say(&site, b"flush a%20b\n"), "ok\n0\n");
@@ -105,11 +105,11 @@ fn nothing_that_is_said_to_the_control_socket_does_harm() {
     {
         assert_eq!(say(&site, format!("wake {name}\n").as_bytes()), "malformed queue id\n", "{name}");
     }
-    // It is not there; and what has no end is not read to it.
+    // There is no such message; and a request without end is not read to its end.
     assert_eq!(say(&site, b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n"), "ok\n");
     let answer = say(&site, &endless);
     assert!(answer.is_empty() || answer == "malformed request\n", "{answer}");
-    // The silent ones have all the places; they are left after a while, and mail goes on.
+    // Silent clients take all connections until they time out, and mail goes on.
     let silent: Vec<UnixStream> =
         (0..220).map(|_| UnixStream::connect(site.path("penfold.sock")).expect("a socket")).collect();
     daemon.wait_until("the end of places", || say(&site, b"flush\n") == "too many connections\n");

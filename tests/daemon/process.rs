@@ -1,7 +1,7 @@
-//! penfoldd as a citizen of Unix: options, exit codes, signals, inetd, limits.
+//! penfoldd as a Unix process: options, exit codes, signals, inetd, limits.
 //!
-//! The real program, started in every way in which it can be started. What it is
-//! to do as root, and only then, is skipped where the tests run as somebody else.
+//! The real program, started in every way. Tests of what it does only as root are reported as
+//! skipped without root.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -26,14 +26,14 @@ const UNAVAILABLE: i32 = 69;
 const TEMPFAIL: i32 = 75;
 const CONFIG: i32 = 78;
 
-/// What inetd connects a program with: both ends of a TCP connection.
+/// The connection that inetd gives to a program: both ends, over TCP.
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
     (client, listener.accept().expect("a connection").0)
 }
 
-/// Runs a program to its end, which is not far.
+/// Runs a short-lived program until it ends.
 fn run(command: &mut Command) -> Output {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
@@ -56,12 +56,12 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// penfoldd without a configuration of its own.
+/// penfoldd without a site's configuration.
 fn plain(arguments: &[&str]) -> Output {
     run(Command::new(env!("CARGO_BIN_EXE_penfoldd")).args(arguments))
 }
 
-/// Looks at something that nobody tells of until it is so.
+/// Polls a condition that no log line announces.
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + TIMEOUT;
     while !condition() {
@@ -98,7 +98,7 @@ fn version_and_help_go_to_standard_output() {
 }
 
 #[test]
-fn wrong_usage_is_64_and_shows_the_right_one() {
+fn wrong_usage_exits_with_64_and_shows_the_usage() {
     for arguments in [&["-x"][..], &["start"], &["-f"], &["-i", "-q"], &["-d", "-d"]] {
         let output = plain(arguments);
         assert_eq!((code(&output), output.stdout.len()), (USAGE, 0), "{arguments:?}");
@@ -133,13 +133,13 @@ fn every_error_in_configuration_and_tables_is_reported_at_once() {
         assert!(found, "{begins}{says}\n{errors}");
     }
     assert_eq!((code(&output), errors.lines().count()), (CONFIG, expected.len()), "{errors}");
-    // A start in earnest is stopped by the configuration only: for tables see tests/daemon/warnings.rs.
+    // Only errors in the configuration prevent a start; for tables see tests/daemon/warnings.rs.
     let output = plain(&["-f", site.path("penfold.conf").to_str().expect("UTF-8")]);
     assert_eq!((code(&output), text(&output.stderr).lines().count()), (CONFIG, 2), "{output:?}");
 }
 
 #[test]
-fn a_good_configuration_is_said_to_be_one_and_a_missing_one_is_78() {
+fn a_valid_configuration_is_confirmed_and_a_missing_one_exits_with_78() {
     let site = Site::new();
     let good = run(&mut site.penfoldd(&["-n"]));
     assert_eq!((code(&good), text(&good.stderr)), (0, "penfoldd: configuration OK\n".to_owned()));
@@ -151,9 +151,9 @@ fn a_good_configuration_is_said_to_be_one_and_a_missing_one_is_78() {
     }
 }
 
-/// A default is tried, an order is obeyed.
+/// Without IPv6 a default address is skipped, but a configured one is an error.
 #[test]
-fn where_ipv6_is_off_the_defaults_start_all_the_same() {
+fn the_default_addresses_work_without_ipv6() {
     const OFF: &str = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
     let within = |script: &str| {
         let mut command = Command::new("unshare");
@@ -183,7 +183,7 @@ fn where_ipv6_is_off_the_defaults_start_all_the_same() {
 }
 
 #[test]
-fn what_is_in_use_keeps_it_from_starting() {
+fn an_address_or_spool_in_use_prevents_the_start() {
     let mut site = Site::new();
     let daemon = site.start();
     let second = run(&mut site.penfoldd(&["-d"]));
@@ -191,7 +191,7 @@ fn what_is_in_use_keeps_it_from_starting() {
     let says = format!("penfoldd: the spool {} is in use by another penfoldd\n", spool.display());
     assert_eq!((code(&second), text(&second.stderr)), (TEMPFAIL, says));
     site.set("listen", "address", &format!("\"{}\"", daemon.address()));
-    // In the background too, it says so before it leaves the terminal.
+    // In the background the error comes before the daemon leaves the terminal.
     for arguments in [&["-d"][..], &[]] {
         let third = run(&mut site.penfoldd(arguments));
         assert_eq!(code(&third), UNAVAILABLE);
@@ -202,7 +202,7 @@ fn what_is_in_use_keeps_it_from_starting() {
     let stranger = Site::with(&format!("listen.address = \"{}\"", other.local_addr().expect("bound")));
     let output = run(&mut stranger.penfoldd(&["-d"]));
     assert!(text(&output.stderr).ends_with(" (another program listens there)\n"), "{output:?}");
-    // Of two sockets of its own nobody else is to blame, and -n knows it before.
+    // Two listeners at one address conflict with each other, which -n reports, too.
     let port = free_port();
     for (one, other, how) in [
         ("0.0.0.0", "127.0.0.1", "which covers it"),
@@ -225,7 +225,7 @@ fn what_is_in_use_keeps_it_from_starting() {
         let output = run(&mut examine);
         assert!(code(&output) == 0 && text(&output.stderr).contains(&warns), "{output:?}");
     }
-    // The first one did not notice.
+    // The first daemon goes on.
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
 }
@@ -236,7 +236,7 @@ fn the_daemon_leaves_the_terminal_and_a_log_file_behind() {
     let log = site.path("log");
     site.set("log", "to", &format!("{log:?}"));
     let begun = Instant::now();
-    // Output to pipes ends when no process has them any more.
+    // The pipes end when no process has them open.
     let output = run(&mut site.penfoldd(&[]));
     assert_eq!((code(&output), output.stdout.len(), output.stderr.len()), (0, 0, 0), "{output:?}");
     assert!(begun.elapsed() < TIMEOUT);
@@ -260,7 +260,7 @@ fn the_daemon_leaves_the_terminal_and_a_log_file_behind() {
     std::mem::forget(ended);
 }
 
-/// Ends a process that is nobody's child here.
+/// Ends a process that is no child of the tests.
 struct Guard(Pid);
 
 impl Drop for Guard {
@@ -271,8 +271,8 @@ impl Drop for Guard {
 
 // inetd
 
-/// `penfoldd -i` with a socket as all three standard files, as inetd starts it;
-/// dropped, it is waited for.
+/// `penfoldd -i` with a socket as all three standard files, as inetd starts it. Dropping it waits
+/// for its end.
 struct Inetd(std::process::Child);
 
 impl Inetd {
@@ -289,7 +289,7 @@ impl Inetd {
 }
 
 #[test]
-fn under_inetd_beside_a_daemon_the_daemon_delivers_at_once() {
+fn beside_a_session_of_inetd_the_daemon_delivers_at_once() {
     let site = Site::new();
     let daemon = site.start();
     let (client, server) = connection();
@@ -305,10 +305,10 @@ fn under_inetd_beside_a_daemon_the_daemon_delivers_at_once() {
 }
 
 #[test]
-fn under_inetd_alone_the_session_delivers_itself() {
+fn without_a_daemon_a_session_of_inetd_delivers_itself() {
     let site = Site::new();
     let (client, server) = connection();
-    // As it does in earnest: all that it logs goes to standard error, which is the client.
+    // As under inetd: its standard error, with all log lines, is the client.
     let inetd = Inetd::start(site.penfoldd(&["-i", "-v"]), server);
     let mut client = Client::new(client);
     client.send("jon@razorback", &["jon@razorback"], TEXT);
@@ -320,7 +320,7 @@ fn under_inetd_alone_the_session_delivers_itself() {
 }
 
 #[test]
-fn a_client_of_inetd_hears_nothing_but_replies() {
+fn a_client_of_inetd_gets_only_replies() {
     let zone = Dns::zone("");
     let mut site = Site::with("dns.timeout = \"1s\"");
     site.set("dns", "nameservers", &zone.nameservers());
@@ -328,7 +328,7 @@ fn a_client_of_inetd_hears_nothing_but_replies() {
     let (client, server) = connection();
     let inetd = Inetd::start(site.penfoldd(&["-i", "-v"]), server);
     let mut client = Client::new(client);
-    // Things that are logged: a refusal, an acceptance, a bounce.
+    // Events that are logged: a rejection, an acceptance, a bounce.
     client.ask("VRFY nobody", "550 5.1.1 ");
     client.ask("MAIL FROM:<jon@razorback>", "250 ");
     client.ask("RCPT TO:<nobody@razorback>", "550 5.1.1 ");
@@ -341,10 +341,10 @@ fn a_client_of_inetd_hears_nothing_but_replies() {
 }
 
 #[test]
-fn a_log_that_is_a_socket_of_its_own_is_no_client() {
+fn a_log_on_another_socket_gets_log_lines() {
     let site = Site::new();
     let (client, server) = connection();
-    // As systemd connects it: standard error is the journal.
+    // As under systemd: standard error is the journal.
     let (mut journal, stderr) = UnixStream::pair().expect("a pair");
     let copy = || Stdio::from(OwnedFd::from(server.try_clone().expect("a descriptor")));
     let mut command = site.penfoldd(&["-i"]);
@@ -360,7 +360,7 @@ fn a_log_that_is_a_socket_of_its_own_is_no_client() {
 }
 
 #[test]
-fn a_client_of_inetd_with_a_broken_configuration_is_told_to_come_back() {
+fn a_client_of_inetd_gets_421_if_the_configuration_is_malformed() {
     let site = Site::new();
     let command = site.penfoldd(&["-i"]);
     site.write("penfold.conf", "colour = 1\n");
@@ -373,7 +373,7 @@ fn a_client_of_inetd_with_a_broken_configuration_is_told_to_come_back() {
 }
 
 #[test]
-fn a_person_at_a_pipe_is_served_and_trusted() {
+fn a_client_at_a_pipe_is_served_and_trusted() {
     let site = Site::new();
     let mut child = site.penfoldd(&["-i"]);
     let mut child =
@@ -384,7 +384,7 @@ fn a_person_at_a_pipe_is_served_and_trusted() {
     let codes: Vec<_> = text(&output.stdout).lines().map(|reply| reply[..3].to_owned()).collect();
     assert_eq!((code(&output), codes.join(" ")), (0, "220 250 250 250 354 250 221".to_owned()));
     assert_eq!(site.mail("root").len(), 1);
-    // The log goes where the configuration says: here to standard error.
+    // The log goes to the configured place, here standard error.
     assert!(text(&output.stderr).contains(" accept from=<jon@razorback> "), "{output:?}");
 }
 
@@ -401,11 +401,11 @@ fn the_queue_is_run_once_with_and_without_a_daemon() {
     assert_eq!(code(&run(&mut site.penfoldd(&["-q"]))), 0);
     daemon.wait_until("a second attempt", || daemon.log().matches("deferred to=<elvis").count() == 2);
     assert!(daemon.terminate().success());
-    // Now there is no daemon, and the third attempt gets through.
+    // Without a daemon the third attempt succeeds.
     let output = run(&mut site.penfoldd(&["-q"]));
     assert_eq!((code(&output), site.spooled().len()), (0, 0), "{output:?}");
     assert_eq!(remote.messages(1).len(), 1);
-    // An empty queue is run at once.
+    // With an empty queue it ends at once.
     assert_eq!(code(&run(&mut site.penfoldd(&["-q"]))), 0);
 }
 
@@ -434,7 +434,7 @@ fn sigterm_ends_idle_sessions_with_421_and_the_daemon_within_seconds() {
 }
 
 #[test]
-fn a_message_that_is_on_its_way_may_arrive_before_the_end() {
+fn a_message_in_transit_may_be_completed_before_the_end() {
     let site = Site::new();
     let daemon = site.start();
     let mut client = daemon.client();
@@ -448,14 +448,14 @@ fn a_message_that_is_on_its_way_may_arrive_before_the_end() {
     client.expect_end();
     daemon.wait_words(&["stopped"]);
     assert_eq!(site.mail("jon").len() + site.spooled().len(), 1);
-    // Whatever had no time then is delivered by the next one.
+    // Anything not delivered by then is delivered by the next daemon.
     drop(daemon);
     let daemon = site.start();
     daemon.wait_mail(&site, "jon", 1);
 }
 
 #[test]
-fn a_session_that_never_ends_does_not_hold_it_up() {
+fn an_endless_session_does_not_prevent_the_end() {
     let site = Site::new();
     let daemon = site.start();
     let mut client = daemon.client();
@@ -472,7 +472,7 @@ fn a_session_that_never_ends_does_not_hold_it_up() {
 }
 
 #[test]
-fn sighup_brings_new_settings_and_drops_no_session() {
+fn sighup_changes_settings_and_drops_no_session() {
     let mut site = Site::new();
     let daemon = site.start();
     let mut open = daemon.client();
@@ -490,10 +490,10 @@ fn sighup_brings_new_settings_and_drops_no_session() {
         daemon.wait_words(&[&format!("{key} has changed: that needs a restart")]);
     }
     assert_eq!(daemon.log().matches("needs a restart").count(), 2);
-    // The open session goes on, by the settings that it began with.
+    // The open session goes on with its old settings.
     open.send("jon@razorback", &["elvis@razorback"], TEXT);
     daemon.wait_mail(&site, "elvis", 1);
-    // A new one has the new settings.
+    // A new session has the new settings.
     let mut client = daemon.client();
     client.send("jon@razorback", &["jon@frogbog"], TEXT);
     daemon.wait_mail(&site, "jon", 1);
@@ -501,7 +501,7 @@ fn sighup_brings_new_settings_and_drops_no_session() {
 }
 
 #[test]
-fn a_bad_configuration_leaves_the_old_one_in_force() {
+fn a_malformed_configuration_leaves_the_old_one_in_force() {
     let site = Site::new();
     let daemon = site.start();
     let good = fs::read_to_string(site.path("penfold.conf")).expect("penfold.conf");
@@ -514,18 +514,18 @@ fn a_bad_configuration_leaves_the_old_one_in_force() {
     }
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
-    // Mended, it is taken.
+    // Once corrected, it takes effect.
     site.write("penfold.conf", &good);
     daemon.hup();
     daemon.wait_words(&["configuration and tables read again"]);
 }
 
 #[test]
-fn a_rotated_log_is_opened_anew() {
+fn a_rotated_log_is_reopened() {
     let mut site = Site::new();
     let (log, rotated) = (site.path("log"), site.path("log.0"));
     site.set("log", "to", &format!("{log:?}"));
-    // In the foreground it logs to standard error, so this one goes to the background.
+    // In the foreground it would log to standard error.
     assert_eq!(code(&run(&mut site.penfoldd(&[]))), 0);
     let lines = || fs::read_to_string(&log).unwrap_or_default();
     wait_for("the start", || lines().contains(" started"));
@@ -562,7 +562,7 @@ fn tables_are_read_again_when_they_change() {
 }
 
 #[test]
-fn a_bad_edit_leaves_the_old_table_in_force() {
+fn a_malformed_table_leaves_the_old_one_in_force() {
     let site = Site::new();
     site.add("aliases", "king: jon");
     let daemon = site.start();
@@ -593,7 +593,7 @@ fn runs_as_root() -> bool {
 }
 
 #[test]
-fn root_is_given_up_for_good() {
+fn root_privileges_are_dropped_permanently() {
     if !runs_as_root() {
         return;
     }
@@ -612,7 +612,7 @@ fn root_is_given_up_for_good() {
 }
 
 #[test]
-fn the_server_refuses_to_be_root_or_nobody_it_knows() {
+fn the_server_does_not_run_as_root_or_an_unknown_user() {
     if !runs_as_root() {
         return;
     }
@@ -626,7 +626,7 @@ fn the_server_refuses_to_be_root_or_nobody_it_knows() {
 }
 
 #[test]
-fn tables_are_read_by_the_user_who_reads_them_again() {
+fn tables_are_read_by_the_servers_user_at_the_start_too() {
     if !runs_as_root() {
         return;
     }
@@ -634,7 +634,7 @@ fn tables_are_read_by_the_user_who_reads_them_again() {
     let users = site.path("users");
     std::os::unix::fs::chown(&users, Some(0), Some(0)).expect("chown");
     fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).expect("chmod");
-    // Rather than after the next change, when nobody looks.
+    // It is reported now, and not after the next change, when no operator is watching.
     let told = format!("{}: Permission denied", users.display());
     let output = run(&mut site.penfoldd(&["-n"]));
     assert_eq!(code(&output), CONFIG);
@@ -643,10 +643,11 @@ fn tables_are_read_by_the_user_who_reads_them_again() {
     assert!(daemon.log().contains(&told), "{}", daemon.log());
 }
 
-/// Who starts it by hand may have any umask; others must reach what they need, and no more.
+/// An operator's shell may have any umask; other users must be able to reach what they need, and
+/// nothing else.
 #[test]
-fn what_it_makes_has_the_same_modes_under_every_umask() {
-    // Only root makes those above.
+fn created_files_have_the_same_modes_under_every_umask() {
+    // Only root can create the directories above.
     let socket = if geteuid().is_root() { "made/run/deep/sock" } else { "made/sock" };
     let modes = |umask: &str| {
         let mut site = Site::new();
@@ -703,7 +704,7 @@ fn what_it_makes_has_the_same_modes_under_every_umask() {
     }
 }
 
-/// A daemon in the background, by its control socket.
+/// A daemon in the background, with the path of its control socket.
 struct Background(PathBuf);
 
 impl Drop for Background {
@@ -723,7 +724,7 @@ impl Drop for Background {
 // Limits
 
 #[test]
-fn too_many_connections_are_turned_away_until_one_ends() {
+fn excess_connections_are_rejected_until_one_ends() {
     for limit in ["connections", "connections_per_host"] {
         let mut site = Site::new();
         site.set("limits", limit, "2");
@@ -753,7 +754,7 @@ fn silence_ends_a_session_with_421() {
 }
 
 #[test]
-fn fifty_idle_connections_do_not_slow_a_busy_one() {
+fn fifty_idle_connections_do_not_delay_an_active_one() {
     let site = Site::with("limits.connections_per_host = 100");
     let daemon = site.start();
     let idle: Vec<_> = (0..50).map(|_| daemon.client()).collect();
@@ -768,12 +769,12 @@ fn fifty_idle_connections_do_not_slow_a_busy_one() {
 }
 
 #[test]
-fn a_port_that_another_process_has_left_can_be_had_at_once() {
+fn a_port_in_time_wait_can_be_used_at_once() {
     let mut site = Site::new();
     site.set("listen", "address", &format!("\"127.0.0.1:{}\"", free_port()));
     for _ in 0..3 {
         let daemon = site.start();
-        // The daemon closes this connection first, so the port lingers in TIME_WAIT.
+        // The daemon closes this connection first, so that the port stays in TIME_WAIT.
         daemon.client().ask("QUIT", "221 ");
         assert!(daemon.terminate().success());
     }

@@ -1,8 +1,8 @@
-//! penfoldd under a service manager: what it is given, and what it says.
+//! penfoldd under a service manager: notifications, and sockets that are passed in.
 //!
-//! The manager is the test: a `NOTIFY_SOCKET` that it reads, and systemd's own
-//! systemd-socket-activate where that is installed. Without a manager: the
-//! background, the exit code of the process that waits for it, and the pid file.
+//! The service manager is the test, with a `NOTIFY_SOCKET` that it reads, and systemd's
+//! systemd-socket-activate where that is installed. Besides, without a manager: the background,
+//! the exit code of the waiting process, and the pid file.
 
 use std::fs;
 use std::io::{IoSliceMut, Read};
@@ -25,7 +25,7 @@ const UNAVAILABLE: i32 = 69;
 const CANTCREAT: i32 = 73;
 const NOPERM: i32 = 77;
 
-/// Looks at something that nobody tells of until it is so.
+/// Polls a condition that no log line announces.
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + TIMEOUT;
     while !condition() {
@@ -36,7 +36,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 // sd_notify(3)
 
-/// What a service manager hears next, as its lines, and from which process.
+/// The next notification, as its lines, and the sending process.
 fn heard_from(socket: &UnixDatagram) -> (Vec<String>, Pid) {
     let mut datagram = [0; 4096];
     let mut space = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
@@ -56,7 +56,7 @@ fn heard(socket: &UnixDatagram) -> Vec<String> {
     heard_from(socket).0
 }
 
-/// A socket that anyone may send to, and its name for the environment.
+/// Sockets for notifications, with their names in the environment.
 fn notify_sockets(site: &Site) -> Vec<(String, UnixDatagram)> {
     let path = site.path("notify");
     let file = UnixDatagram::bind(&path).expect("a socket");
@@ -73,17 +73,17 @@ fn notify_sockets(site: &Site) -> Vec<(String, UnixDatagram)> {
 }
 
 #[test]
-fn the_service_manager_hears_of_ready_reloading_and_stopping() {
+fn the_service_manager_is_notified_of_ready_reloading_and_stopping() {
     let site = Site::new();
     for (name, socket) in notify_sockets(&site) {
         let mut command = site.penfoldd(&["-d"]);
         command.env("NOTIFY_SOCKET", &name);
         let daemon = Daemon::spawn(command);
         let (ready, sender) = heard_from(&socket);
-        // The unit believes the main process, and none that a .forward may have started.
+        // The unit accepts notifications of the main process only, and not those of a user's command.
         assert_eq!(sender, daemon.pid());
         assert!(ready.contains(&"READY=1".to_owned()) && ready.iter().any(|l| l.starts_with("STATUS=")), "{ready:?}");
-        // It is ready when it is: a client is served at once.
+        // When it is ready, a client is served at once.
         daemon.submit(&["jon@razorback"]);
         let before = monotonic();
         daemon.hup();
@@ -93,7 +93,7 @@ fn the_service_manager_hears_of_ready_reloading_and_stopping() {
         assert!(reloading.contains(&"RELOADING=1".to_owned()), "{reloading:?}");
         assert!((before..=monotonic()).contains(&stamp), "{before} {stamp}");
         assert!(heard(&socket).contains(&"READY=1".to_owned()));
-        // A bad configuration ends the reload all the same.
+        // A malformed configuration ends the reload, too.
         site.write("penfold.conf", "nonsense");
         daemon.hup();
         assert!(heard(&socket).contains(&"RELOADING=1".to_owned()));
@@ -110,7 +110,7 @@ fn monotonic() -> i64 {
 }
 
 #[test]
-fn a_service_manager_that_does_not_listen_ends_nothing() {
+fn a_missing_service_manager_is_ignored() {
     let site = Site::new();
     for name in ["", "/nowhere/notify", "relative", "@", "vsock:2:1", site.path("spool").to_str().expect("UTF-8")] {
         let mut command = site.penfoldd(&["-d"]);
@@ -122,7 +122,7 @@ fn a_service_manager_that_does_not_listen_ends_nothing() {
 }
 
 #[test]
-fn one_that_cannot_start_is_never_ready() {
+fn a_daemon_that_cannot_start_is_never_ready() {
     let site = Site::new();
     let (name, socket) = notify_sockets(&site).remove(0);
     let _taken = site.start();
@@ -135,8 +135,8 @@ fn one_that_cannot_start_is_never_ready() {
 
 // Sockets that are passed in
 
-/// penfoldd as systemd-socket-activate starts it with the first client; `None`, and
-/// says so, where that is not installed.
+/// penfoldd as systemd-socket-activate starts it for the first client; `None`, and reported as
+/// skipped, where that is not installed.
 fn activated(site: &Site, sockets: &[&str], names: &str) -> Option<Command> {
     let mut command = unpacked::of_systemd("systemd-socket-activate")?;
     let daemon = site.penfoldd(&["-d"]);
@@ -147,7 +147,7 @@ fn activated(site: &Site, sockets: &[&str], names: &str) -> Option<Command> {
     Some(command)
 }
 
-/// Waits until systemd-socket-activate listens; then the first client starts the daemon.
+/// Waits until systemd-socket-activate listens, and connects the client that starts the daemon.
 fn start_with_client(command: Command, port: u16) -> (Daemon, TcpStream) {
     let daemon = Daemon::spawn_until(command, |line| line.contains("Listening on").then_some(port));
     let daemon = daemon.unwrap_or_else(|log| panic!("it does not listen:\n{log}"));
@@ -171,7 +171,7 @@ fn the_first_client_starts_the_daemon_and_is_served() {
     daemon.wait_mail(&site, "jon", 1);
     daemon.wait_log(|line| line.contains(&format!("{stray} was passed in, and no [[listen]] has its port: closed")));
     fs::set_permissions(&control, fs::Permissions::from_mode(0o666)).expect("mode 666");
-    // The control socket is the one that was passed in, and answers.
+    // The control socket is the one that was passed in, and works.
     let before = fs::metadata(&control).expect("the socket").ino();
     site.penfoldctl(&["flush"]);
     assert_eq!(fs::metadata(&control).expect("the socket").ino(), before);
@@ -180,7 +180,7 @@ fn the_first_client_starts_the_daemon_and_is_served() {
 }
 
 #[test]
-fn what_is_not_passed_in_is_bound() {
+fn addresses_without_a_passed_socket_are_bound() {
     let mut site = Site::new();
     let (first, second) = (free_port(), free_port());
     site.set("listen#1", "address", &format!("\"127.0.0.1:{first}\""));
@@ -206,7 +206,7 @@ fn a_socket_for_all_addresses_covers_those_of_the_configuration() {
     daemon.wait_mail(&site, "jon", 1);
 }
 
-/// A daemon with a socket that this test has too, as descriptor 3, from sh.
+/// A command of sh that starts the daemon with a socket of this test as descriptor 3.
 fn with_descriptor(site: &Site, descriptor: OwnedFd, variables: &str) -> Command {
     let daemon = site.penfoldd(&["-d"]);
     let mut command = Command::new("sh");
@@ -227,7 +227,7 @@ fn no_client_is_refused_between_two_daemons() {
     let daemon = start();
     daemon.submit(&["jon@razorback"]);
     assert!(daemon.terminate().success());
-    // It waits in the socket, which has outlived the daemon.
+    // The client waits in the socket, which has outlived the daemon.
     let client = TcpStream::connect(address).expect("somebody listens");
     let daemon = start();
     Client::new(client).send("jon@razorback", &["jon@razorback"], TEXT);
@@ -245,7 +245,7 @@ fn sockets_for_another_process_are_left_alone() {
 }
 
 #[test]
-fn what_nothing_can_be_accepted_from_keeps_it_from_starting() {
+fn an_unusable_socket_prevents_the_start() {
     let site = Site::new();
     let connected = UnixStream::pair().expect("a pair").0;
     let datagrams = UnixDatagram::unbound().expect("a socket");
@@ -280,7 +280,7 @@ fn sendmail_starts_the_daemon_by_its_control_socket() {
 }
 
 #[test]
-fn a_process_for_each_client_as_the_inetd_unit_starts_it() {
+fn a_process_for_each_client_under_the_inetd_unit() {
     let site = Site::new();
     let Some(mut command) = unpacked::of_systemd("systemd-socket-activate") else { return };
     let (port, session) = (free_port(), site.penfoldd(&["-i"]));
@@ -293,7 +293,7 @@ fn a_process_for_each_client_as_the_inetd_unit_starts_it() {
 
 // The background
 
-/// Ends the daemon of a pid file; the test may do so before.
+/// Ends the daemon of a pid file, unless the test has done so.
 struct Background<'a>(&'a Path);
 
 impl Background<'_> {
@@ -308,7 +308,7 @@ impl Drop for Background<'_> {
     }
 }
 
-/// A site and the path of its pid file, in a directory where only who starts the daemon
+/// A site, and the path of its pid file in a directory where only the user that starts the daemon
 /// may write.
 fn background() -> (Site, std::path::PathBuf) {
     let mut site = Site::new();
@@ -321,7 +321,7 @@ fn background() -> (Site, std::path::PathBuf) {
     (site, pid_file)
 }
 
-/// Runs it until the first process ends, with what it says; nobody has its pipes any more.
+/// Runs it until the first process ends; returns the output, for which all pipes must be closed.
 fn run(mut command: Command) -> Output {
     let mut child: Child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let (mut out, mut err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
@@ -335,7 +335,7 @@ fn it_serves_when_the_first_process_exits_and_the_pid_file_is_there() {
     let (mut site, path) = background();
     let port = free_port();
     site.set("listen", "address", &format!("\"127.0.0.1:{port}\""));
-    // What a crash left, and a link: replaced, and not followed.
+    // A pid file of a crash, and a link, are replaced and not followed.
     let victim = site.path("victim");
     fs::write(&victim, "precious").expect("a file");
     symlink(&victim, &path).expect("a link");
@@ -351,21 +351,21 @@ fn it_serves_when_the_first_process_exits_and_the_pid_file_is_there() {
     assert_eq!(fs::read_to_string(&path).expect("there"), format!("{pid}\n"));
     assert_eq!(nix::unistd::getsid(Some(pid)), Ok(pid));
     assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).ok().as_deref(), Some(Path::new("/")));
-    // A second one says why it cannot, exits so, and leaves the pid file alone.
+    // A second daemon exits with an error, and leaves the pid file alone.
     let second = run(site.penfoldd(&["-p", path.to_str().expect("UTF-8")]));
     assert_eq!(second.status.code(), Some(UNAVAILABLE), "{second:?}");
     assert!(String::from_utf8_lossy(&second.stderr).starts_with("penfoldd: listen on 127.0.0.1:"), "{second:?}");
     assert_eq!(daemon.pid(), Some(pid));
     kill(pid, Signal::SIGTERM).expect("it runs");
     wait_for("the end", || kill(pid, None).is_err());
-    // Where only root may write, it is root's part of it that tidies up.
+    // Where only root may write, the monitor removes the pid file.
     wait_for("the end of the pid file", || fs::symlink_metadata(&path).is_err());
     assert_eq!(fs::read_dir(site.path("run")).expect("a directory").count(), 0);
 }
 
 #[test]
-fn what_fails_late_is_said_too() {
-    // The spool is opened after all that could be checked beforehand.
+fn late_failures_are_reported_too() {
+    // The spool is opened after all checks at the terminal.
     let (mut site, path) = background();
     fs::write(site.path("file"), "").expect("a file");
     let spool = site.path("file");
@@ -377,7 +377,7 @@ fn what_fails_late_is_said_too() {
 }
 
 #[test]
-fn a_pid_file_that_cannot_be_is_an_error_before_anything_starts() {
+fn an_impossible_pid_file_is_an_error_before_the_start() {
     let (site, _) = background();
     let output = run(site.penfoldd(&["-p", "/nowhere/penfold.pid"]));
     assert_eq!(output.status.code(), Some(CANTCREAT), "{output:?}");

@@ -1,7 +1,6 @@
-//! Where the log goes: syslog. (A file and standard error: see unix.rs.)
+//! Logging to syslog. (For a log file and standard error see tests/daemon/process.rs.)
 //!
-//! Needs root and unshare(1), for a /dev of its own with a /dev/log that the test
-//! reads.
+//! Needs root and unshare(1), for a /dev of its own with a /dev/log that the test reads.
 
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
@@ -14,7 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 const MESSAGE: &[u8] =
     b"EHLO here\r\nMAIL FROM:<jon@razorback>\r\nRCPT TO:<jon@razorback>\r\nDATA\r\n\r\nhello\r\n.\r\nQUIT\r\n";
 
-/// Null device, bind mount, then penfoldd; the mounts are gone with the last process.
+/// Creates a null device, binds the directory to /dev, and runs penfoldd. The mounts are gone with
+/// the last process.
 const SCRIPT: &str = "mknod -m 666 \"$1/null\" c 1 3 && mount --bind \"$1\" /dev && exec \"$2\" -i -f \"$3\"";
 
 #[test]
@@ -37,7 +37,7 @@ fn every_event_is_a_datagram_to_syslog_and_none_goes_to_the_client() {
 }
 
 #[test]
-fn a_session_that_cannot_begin_says_why_in_syslog() {
+fn a_session_that_cannot_begin_logs_the_reason_to_syslog() {
     let mut site = Site::new();
     site.set("queue", "workers", "0");
     let Some((syslog, output)) = session(&site) else { return };
@@ -48,7 +48,7 @@ fn a_session_that_cannot_begin_says_why_in_syslog() {
 }
 
 #[test]
-fn where_nobody_hears_it_says_so_once_and_goes_on_as_people_read_it() {
+fn without_syslog_the_log_goes_to_standard_error() {
     let mut site = Site::new();
     site.set("log", "to", "\"syslog\"");
     site.set("queue", "workers", "3");
@@ -78,8 +78,7 @@ fn is_possible() -> bool {
     is_possible
 }
 
-/// A whole session over pipes, and the syslog that it had; `None`, and says so, where
-/// that cannot be made.
+/// A session over pipes, and its syslog; `None`, and reported as skipped, where that is not possible.
 fn session(site: &Site) -> Option<(UnixDatagram, Output)> {
     if !is_possible() {
         return None;
@@ -98,7 +97,7 @@ fn session(site: &Site) -> Option<(UnixDatagram, Output)> {
         .stderr(Stdio::piped())
         .spawn()
         .expect("unshare runs");
-    // One that cannot begin may be gone before it reads.
+    // A session that cannot begin may end before it reads.
     let _ = session.stdin.take().expect("its standard input").write_all(MESSAGE);
     Some((syslog, session.wait_with_output().expect("it ends")))
 }

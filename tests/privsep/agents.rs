@@ -1,7 +1,8 @@
-//! Mail for users of the system, by a server that root has started: agents that run as them.
+//! Delivery to users of the system by a server that root has started: agents that run as them, the
+//! monitor, and lookup processes.
 //!
-//! The users are of a passwd file of our own, which a mount namespace has in the place
-//! of the system's, with homes in the scratch directory. Only root can try this.
+//! The users are in a passwd file that a mount namespace has in the place of the system's, with
+//! home directories in the scratch directory. All of this takes root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -16,7 +17,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-/// Takes a message for somebody.
+/// Sends a message to a recipient.
 fn send(daemon: &Daemon, to: &str) {
     common::books::offer(daemon.address(), &[to], common::books::Letter::new("one"));
 }
@@ -27,7 +28,7 @@ fn files(maildir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn mail_comes_home_as_its_owners() {
+fn mail_in_a_home_directory_has_the_recipient_as_owner() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = homes.start();
     for (uid, name) in (FIRST..).zip(["jon", "mary"]) {
@@ -45,7 +46,7 @@ fn mail_comes_home_as_its_owners() {
     daemon.wait_until("the end", || homes.site.spooled().is_empty());
 }
 
-/// The processes that a daemon has begun, by what they are called.
+/// The child processes of a process, with their names.
 fn children(pid: u32) -> Vec<(u32, String)> {
     let tasks = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let numbers = tasks.split_whitespace().filter_map(|number| number.parse().ok());
@@ -66,15 +67,15 @@ fn family(daemon: &Daemon) -> (u32, Vec<u32>) {
     assert_eq!(monitors.len(), 1, "{monitors:?}");
     assert_eq!(monitors[0].1, "penfoldd: monitor");
     let agents = children(monitors[0].0);
-    // One that has only just been begun still bears the monitor's name.
+    // A new process still has the monitor's name.
     let agents = agents.into_iter().filter(|agent| agent.1 == "penfoldd: agent");
     (monitors[0].0, agents.map(|agent| agent.0).collect())
 }
 
 #[test]
-fn nobody_has_more_than_he_needs() {
+fn no_process_has_more_rights_than_it_needs() {
     let Some(homes) = Homes::new("") else { return };
-    // A descriptor that whoever starts the daemon has forgotten.
+    // A descriptor that the parent has forgotten to close.
     let mut command = homes.mounts.inside(&homes.site.penfoldd(&["-d"]));
     let (reader, writer) = std::io::pipe().expect("a pipe");
     command.stdin(std::process::Stdio::from(reader));
@@ -124,18 +125,18 @@ fn nobody_has_more_than_he_needs() {
     let sockets = of_agent.iter().filter(|(_, what)| what.starts_with("socket:")).count();
     let same = of_agent.iter().filter(|(_, what)| *what == of_agent[0].1).count();
     assert_eq!((of_agent.len() - sockets, sockets), (2, same), "one socket: {of_agent:?}");
-    // He for whom it works may end it, and cannot look into it.
+    // The recipient may kill the agent, but not inspect it.
     let mut look = std::process::Command::new("ls");
     look.arg(format!("/proc/{agent}/fd")).uid(FIRST).gid(FIRST);
     let looked = look.output().expect("it runs");
     assert!(!looked.status.success() && String::from_utf8_lossy(&looked.stderr).contains("denied"), "{looked:?}");
-    // Nor has it, or the monitor, the terminal at which root has started all this.
+    // Neither the agent nor the monitor has the terminal at which root has started the daemon.
     for pid in [monitor, agent] {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
         let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
         assert_eq!((fields[3], fields[4]), (&*monitor.to_string(), "0"), "session and terminal: {stat}");
     }
-    // Nobody outlives the server, however that ends.
+    // No process outlives the server, however it ends.
     daemon.end_log();
     let is_there = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
     for _ in 0..500 {
@@ -162,7 +163,7 @@ fn nothing_is_delivered_as_root() {
 }
 
 #[test]
-fn a_link_in_a_home_leads_only_where_its_owner_may_write() {
+fn a_link_in_a_home_directory_leads_only_where_its_owner_may_write() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = homes.start();
     send(&daemon, "mary");
@@ -185,11 +186,11 @@ fn a_link_in_a_home_leads_only_where_its_owner_may_write() {
 }
 
 #[test]
-fn a_user_who_swaps_his_directories_for_links_meanwhile_gets_each_message_once() {
+fn a_user_who_replaces_directories_by_links_gets_each_message_once() {
     const COUNT: usize = 60;
     let Some(homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
     let (jon, mary) = (homes.home("jon").join("Maildir"), homes.home("mary").join("Maildir"));
-    // Half of the mail is given to him, half is a copy.
+    // Half of the mail is handed over to him, half is copied.
     homes.site.add("aliases", "copies: jon, elvis");
     homes.write("elvis", ".forward", "/dev/null\n", 0o600);
     let daemon = homes.start();
@@ -229,7 +230,7 @@ fn a_user_who_swaps_his_directories_for_links_meanwhile_gets_each_message_once()
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
-    // What he can see, wherever he has put it.
+    // The messages that he can see, wherever he has put them.
     let places = ["new", "cur", "own-new", "own-cur"];
     let files = places.iter().flat_map(|place| fs::read_dir(jon.join(place)).into_iter().flatten().flatten());
     let all: Vec<String> = files.map(|file| fs::read_to_string(file.path()).expect("text")).collect();
@@ -241,7 +242,7 @@ fn a_user_who_swaps_his_directories_for_links_meanwhile_gets_each_message_once()
 }
 
 #[test]
-fn a_key_that_is_roots_alone_is_read_by_the_monitor() {
+fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
     let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
     let Homes { mut site, mounts } = homes;
     common::tls::Authority::new().give(&site, "c", "razorback.test", 300);
@@ -256,7 +257,7 @@ fn a_key_that_is_roots_alone_is_read_by_the_monitor() {
     let daemon = mounts.start(&site);
     let offered = daemon.client().ehlo();
     assert!(offered.iter().any(|line| line == "STARTTLS"), "{offered:?}");
-    // Where others could put a link to any file of root's, he reads none.
+    // No file is read in a directory where others could create a link to any file of root's.
     mounts.shell("ln -s /mnt/c.key /mnt/open/link");
     for key in ["/mnt/open/c.key", "/mnt/open/link"] {
         site.set("tls", "key", &format!("{key:?}"));
@@ -264,7 +265,7 @@ fn a_key_that_is_roots_alone_is_read_by_the_monitor() {
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(said.contains(&format!("tls.key: {key}: Permission denied")), "{said}");
     }
-    // Nor a key that somebody else has put into the configuration, not even another table.
+    // Nor a key that another user has put into the configuration, even as another key.
     site.set("tls", "key", "\"/mnt/c.key\"");
     let examine = || {
         let run = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
@@ -283,7 +284,7 @@ fn a_key_that_is_roots_alone_is_read_by_the_monitor() {
     let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("remote.routes: /mnt/routes: Permission denied"));
     site.set("remote", "routes", &format!("{routes:?}"));
-    // Nor do processes keep it from that which end while it looks, such as a user's commands.
+    // Processes that end meanwhile, such as a user's commands, do not disturb the monitor.
     site.set("tls", "key", "\"/mnt/c.key\"");
     site.configure();
     let (monitor, _) = family(&daemon);
@@ -305,7 +306,7 @@ fn a_key_that_is_roots_alone_is_read_by_the_monitor() {
         stopped.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(!daemon.log().contains("stays in force"), "{}", daemon.log());
-    // A link of root's own is as good as the file.
+    // Through a link of root's own the file is read.
     mounts.shell("ln -s c.key /mnt/link");
     site.set("tls", "key", "\"/mnt/link\"");
     let taken = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
@@ -317,7 +318,7 @@ fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
     let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
     let Homes { mut site, mounts } = homes;
     let authority = common::tls::Authority::new();
-    // Root's links in a directory of root's lead to another one.
+    // Links of root's in a directory of root's lead to another one.
     let renew = |site: &Site, number: u32, days| {
         authority.give(site, "c", "razorback.test", days);
         mounts.shell(&format!(
@@ -345,7 +346,7 @@ fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
 }
 
 #[test]
-fn in_a_directory_that_comes_in_later_an_agent_works() {
+fn an_agent_delivers_to_a_directory_that_is_configured_later() {
     if !geteuid().is_root() {
         common::skipped("only root has a monitor");
         return;
@@ -365,7 +366,7 @@ fn in_a_directory_that_comes_in_later_an_agent_works() {
     assert!(!daemon.log().contains("deferred"), "{}", daemon.log());
 }
 
-/// What the unit for systemd lets root do, as setpriv(1) says it.
+/// The rights that the unit for systemd leaves to root, for setpriv(1).
 fn rights_of_the_unit() -> String {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/systemd/penfold.service");
     let unit = fs::read_to_string(unit).expect("the unit");
@@ -376,7 +377,7 @@ fn rights_of_the_unit() -> String {
 #[test]
 fn the_rights_that_the_unit_leaves_to_root_are_enough() {
     let Some(mut homes) = Homes::new("") else { return };
-    // Root makes the spool, and keeps homes from everybody else.
+    // Root creates the spool, and home directories are closed to others.
     homes.site.becomes_roots();
     let spool = homes.site.path("lib/spool");
     homes.site.set("", "spool", &format!("{spool:?}"));
@@ -396,7 +397,7 @@ fn the_rights_that_the_unit_leaves_to_root_are_enough() {
 }
 
 #[test]
-fn root_makes_nothing_where_a_user_may_write() {
+fn root_creates_nothing_where_a_user_may_write() {
     let Some(mut homes) = Homes::new("") else { return };
     homes.site.becomes_roots();
     let (spool, socket) = (homes.home("jon").join("spool"), homes.home("jon").join("run/sock"));
@@ -410,7 +411,7 @@ fn root_makes_nothing_where_a_user_may_write() {
         assert_eq!(fs::read_dir(homes.home("jon")).expect("there").count(), 0);
         homes.site.set("", section, &format!("{old:?}"));
     }
-    // What its own user may make there, he makes.
+    // Where its own user may create it, the server does.
     let nobodys = homes.site.path("mail/a/spool");
     homes.site.set("", "spool", &format!("{nobodys:?}"));
     let daemon = homes.start();
@@ -419,7 +420,7 @@ fn root_makes_nothing_where_a_user_may_write() {
 }
 
 #[test]
-fn without_its_monitor_the_server_ends_so_that_it_is_started_again() {
+fn the_server_ends_without_its_monitor() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = homes.start();
     send_signal(family(&daemon).0, Signal::SIGKILL);
@@ -429,12 +430,12 @@ fn without_its_monitor_the_server_ends_so_that_it_is_started_again() {
 }
 
 #[test]
-fn who_stops_his_agents_keeps_nobody_else_waiting() {
+fn stopped_agents_of_one_user_delay_no_other_user() {
     let Some(homes) = Homes::new("queue.workers = 4\nqueue.workers_per_destination = 4") else { return };
     let daemon = homes.start();
     send(&daemon, "jon");
     daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
-    // Each agent of his is stopped as soon as it is there.
+    // Each of his agents is stopped as soon as it exists.
     for _ in 0..6 {
         family(&daemon).1.into_iter().for_each(|agent| send_signal(agent, Signal::SIGSTOP));
         send(&daemon, "jon");
@@ -444,7 +445,7 @@ fn who_stops_his_agents_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn slow_commands_of_two_users_keep_a_third_waiting_for_nothing() {
+fn slow_commands_of_two_users_do_not_delay_a_third() {
     let Some(homes) = Homes::new("queue.workers = 12") else { return };
     for name in ["jon", "mary"] {
         homes.write(name, ".forward", "|sleep 900\n", 0o644);
@@ -470,7 +471,7 @@ fn send_signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).expect("a process")), signal).expect("it runs");
 }
 
-/// Whether a process with these arguments runs.
+/// Whether a process with these arguments exists.
 fn runs(arguments: &str) -> bool {
     let processes = fs::read_dir("/proc").expect("processes").flatten();
     let said = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
@@ -508,7 +509,7 @@ fn no_command_outlives_the_server() {
 }
 
 #[test]
-fn a_command_may_open_as_many_files_as_programs_expect() {
+fn a_command_has_the_usual_limit_of_open_files() {
     let Some(homes) = Homes::new("") else { return };
     fs::write(homes.home("jon").join(".forward"), "|ulimit -Sn > part && mv part limit\n").expect("a file");
     let daemon = homes.start();
@@ -519,7 +520,7 @@ fn a_command_may_open_as_many_files_as_programs_expect() {
 }
 
 #[test]
-fn what_a_command_leaves_behind_is_waited_for() {
+fn processes_left_behind_by_a_command_are_reaped() {
     let Some(homes) = Homes::new("") else { return };
     let forward = "\"|setsid sh -c 'sleep 0.5; : > $HOME/over' & sleep 0.2\"\n";
     fs::write(homes.home("jon").join(".forward"), forward).expect("a file");
@@ -552,7 +553,7 @@ fn a_table_that_is_a_link_is_followed() {
 }
 
 #[test]
-fn who_is_not_root_delivers_to_himself() {
+fn a_server_without_root_delivers_to_its_own_user() {
     let Some(mut homes) = Homes::new("") else { return };
     for name in ["own", "own/spool", "own/run"] {
         let path = homes.site.path(name);
@@ -579,19 +580,19 @@ fn who_is_not_root_delivers_to_himself() {
     daemon.wait_words(&["deferred to=<mary@", "Permission denied"]);
 }
 
-/// The children of a daemon's monitor that are called so.
+/// The children of a daemon's monitor with this name.
 fn called(daemon: &Daemon, name: &str) -> Vec<u32> {
     let (monitor, _) = family(daemon);
     children(monitor).into_iter().filter(|child| child.1 == name).map(|child| child.0).collect()
 }
 
 #[test]
-fn who_waits_for_a_name_service_waits_alone() {
+fn a_slow_name_service_delays_only_its_own_lookups() {
     let Some(homes) = Homes::new("") else { return };
     let done = homes.site.path("mail/done");
     homes.site.write("aliases", &format!("robot: \"|touch {}\"\n", done.display()));
     let daemon = homes.start();
-    // From now on whoever opens the table of users waits for somebody to write to it.
+    // From now on a process that opens the table of users waits for a writer.
     let pipe = homes.site.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
     homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
@@ -612,19 +613,19 @@ fn who_waits_for_a_name_service_waits_alone() {
     }
     send(&daemon, "robot");
     daemon.wait_until("a command", || done.exists());
-    // Doubt is no refusal for good, and nothing is left of it.
+    // A temporary failure is not final, and nothing of it is left.
     homes.mounts.shell("umount -l /etc/passwd");
     names.into_iter().for_each(|pid| send_signal(pid, Signal::SIGKILL));
     let replies = waiting.each_mut().map(|client| client.hear().expect("a reply"));
     let count = |code: &str| replies.iter().filter(|reply| reply.starts_with(code)).count();
-    // Who was not the first that one answered is asked for with another one.
+    // At least two lookups had to be repeated by another process.
     assert!(count("451 4.3.0 ") >= 2 && count("451 ") + count("250 ") == 3, "{replies:?}");
     send(&daemon, "jon");
     daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
 }
 
 #[test]
-fn nobody_who_waits_for_a_name_service_outlives_the_server() {
+fn no_lookup_process_outlives_the_server() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = homes.start();
     let mut letter = Client::new(daemon.connect());
@@ -632,7 +633,7 @@ fn nobody_who_waits_for_a_name_service_outlives_the_server() {
     let pipe = homes.site.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
     homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
-    // One that looks up, one that is to become mary, and is root still.
+    // One lookup process, and one that will become mary and is still root.
     let mut client = Client::new(daemon.connect());
     client.ask("HELO client.test", "250 ");
     client.ask("MAIL FROM:<>", "250 ");
@@ -648,16 +649,16 @@ fn nobody_who_waits_for_a_name_service_outlives_the_server() {
 }
 
 #[test]
-fn a_system_that_does_not_know_the_server_itself_knows_nobody() {
+fn a_lookup_fails_temporarily_if_the_servers_own_user_is_unknown() {
     let Some(mut homes) = Homes::new("") else { return };
-    // Whom no other service makes up, as they do nobody.
+    // A user that no other name service invents, as some do with nobody.
     homes.site.set("", "user", "\"elvis\"");
     for path in ["", "spool", "mail"] {
         chown(homes.site.path(path), Some(FIRST + 2), None).expect("root can");
     }
     let daemon = homes.start();
     let passwd = fs::read_to_string(homes.site.path("passwd")).expect("a table");
-    // As when the service that knows cannot be asked, and the next one knows nobody.
+    // As when the service that knows the users fails, and the next one does not know them.
     for (users, reply) in [
         (passwd.lines().filter(|line| !line.starts_with("elvis:")).collect::<Vec<_>>(), "451 4.3.0 "),
         (passwd.lines().collect(), "550 5.1.1 "),
@@ -673,7 +674,7 @@ fn a_system_that_does_not_know_the_server_itself_knows_nobody() {
 }
 
 #[test]
-fn who_is_no_user_any_more_has_his_mail_deferred() {
+fn mail_for_a_user_who_has_just_been_removed_is_deferred() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = homes.start();
     let passwd = fs::read_to_string(homes.site.path("passwd")).expect("a table");
@@ -682,7 +683,7 @@ fn who_is_no_user_any_more_has_his_mail_deferred() {
     {
         let others = passwd.split_inclusive('\n').filter(|line| !line.starts_with(&format!("{name}:")));
         let others = others.collect::<String>() + instead;
-        // Between the look-up of a recipient, which is good for two seconds, and his agent's.
+        // Between the lookup of a recipient, which is cached for two seconds, and that of the agent.
         let is_said = (0..9).any(|_| {
             let mut client = Client::new(daemon.connect());
             client.begin("", &[&format!("{name}@razorback")]);
@@ -696,10 +697,10 @@ fn who_is_no_user_any_more_has_his_mail_deferred() {
     }
 }
 
-/// In a directory where everybody may make files, as /var/mail is on some systems, somebody may
-/// have made a mailbox for another: it would be his to read or to empty.
+/// In a directory where every user may create files, as /var/mail is on some systems, a user may have
+/// created another user's mailbox, and could read or empty it.
 #[test]
-fn a_mailbox_that_another_user_has_made_is_not_used() {
+fn a_mailbox_created_by_another_user_is_not_used() {
     for (what, template, made) in [
         ("a file", "mbox:{}/{user}", "umask 0; : >{}/jon; : >{}/root-owned; mkdir {}/elvis"),
         ("a Maildir", "{}/{user}/", "umask 0; mkdir -p {}/jon/new {}/jon/tmp {}/jon/cur; : >{}/elvis"),
@@ -724,17 +725,17 @@ fn a_mailbox_that_another_user_has_made_is_not_used() {
             let size = fs::metadata(&path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
             assert_eq!((name == "jon" || count == 0, size), (true, 0), "{what}: {name}");
         }
-        // Once it is gone he has one of his own.
+        // When it is gone, he gets a mailbox of his own.
         homes.mounts.shell(&filled("rm -rf {}/jon {}/x"));
         assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{what}: {}", daemon.log());
         assert_eq!(fs::metadata(place.join("jon")).expect("his own").uid(), FIRST, "{what}");
     }
 }
 
-/// The directories of a Maildir are their owner's: whatever he puts in their place while mail
-/// comes in is his own loss, and nobody else's.
+/// The directories of a Maildir belong to their owner. Replacing them during a delivery harms only
+/// the owner.
 #[test]
-fn whoever_swaps_his_directories_keeps_nobody_waiting() {
+fn replacing_ones_own_directories_delays_no_other_user() {
     let Some(homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
     let daemon = homes.start();
     daemon.submit(&["jon", "mary"]);
@@ -756,8 +757,8 @@ fn whoever_swaps_his_directories_keeps_nobody_waiting() {
     daemon.wait_until("mail of another", || homes.mail("mary").len() >= 61);
     fs::write(homes.home("jon").join("stop"), "").expect("written");
     attacker.wait().expect("it ends");
-    // No message is lost: it is his, wherever he had it put, or waits for the directory in which it was
-    // prepared. What is written is never anybody else's.
+    // No message is lost: it is where he has moved it, or waits for the directory in which it was
+    // prepared. Every file that was written is his own.
     let his = || {
         let (mut todo, mut count) = (vec![homes.home("jon")], 0);
         while let Some(path) = todo.pop() {

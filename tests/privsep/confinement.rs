@@ -1,9 +1,9 @@
-//! What is around the server: the files that it can reach, what the kernel must know for that,
-//! and what its processes and their commands have open.
+//! The confinement of the server: the files that it can reach, the kernels that support it, and the
+//! open descriptors of its processes and their commands.
 //!
-//! Shown on the real daemon: its threads are made to ask the kernel (confinement.py), and a filter
-//! of system calls makes the kernel an older one. The server is confined only where root has
-//! started it, so most of it takes root; who is not says `skipped`.
+//! In the real daemon, whose threads are made to call the kernel (confinement.py); a filter of
+//! system calls simulates an older kernel. The server is confined only if root has started it,
+//! so most tests take root; otherwise they are reported as skipped.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,7 +19,7 @@ use nix::unistd::geteuid;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/privsep/confinement.py");
 
-/// Says why it cannot be tried, if it cannot.
+/// Whether these tests are possible; otherwise reported as skipped, with the reason.
 fn is_root_with_python() -> bool {
     if !geteuid().is_root() {
         common::skipped("only a server that root has started is confined");
@@ -32,7 +32,7 @@ fn is_root_with_python() -> bool {
     has_python
 }
 
-/// The same command where Landlock is what `what` says.
+/// The same command with a Landlock as `what` describes.
 fn with_landlock(what: &str, command: &Command) -> Command {
     let mut older = Command::new("python3");
     older.args([SCRIPT, "landlock", what]).arg(command.get_program()).args(command.get_args());
@@ -44,17 +44,17 @@ fn count(log: &str, text: &str) -> usize {
     log.lines().filter(|line| line.contains(text)).count()
 }
 
-// A kernel that knows less
+// Older kernels
 
 const NO_LANDLOCK: &str = "this kernel has no Landlock, or too old a one: the server is not confined to its files";
 const OLD_LANDLOCK: &str = "this kernel or machine lacks a part: the server is confined as far as it goes";
 
 #[test]
-fn what_a_kernel_lacks_is_said_once_and_mail_goes_its_way() {
+fn a_missing_kernel_feature_is_logged_once_and_mail_is_delivered() {
     if !is_root_with_python() {
         return;
     }
-    // Not built in, not booted with; from 2 on a file may be renamed into another directory.
+    // Not compiled in, not enabled; from version 2 on files may be renamed into another directory.
     for (what, says) in [
         ("ENOSYS", NO_LANDLOCK),
         ("EOPNOTSUPP", NO_LANDLOCK),
@@ -88,7 +88,7 @@ fn what_a_kernel_lacks_is_said_once_and_mail_goes_its_way() {
 }
 
 #[test]
-fn who_serves_one_client_does_not_say_what_the_kernel_lacks() {
+fn a_session_under_inetd_does_not_log_missing_kernel_features() {
     if !is_root_with_python() {
         return;
     }
@@ -114,9 +114,9 @@ fn who_serves_one_client_does_not_say_what_the_kernel_lacks() {
     }
 }
 
-// What the server may do
+// System calls of the server
 
-/// A process whose threads make system calls for us.
+/// A process whose threads make system calls for the test.
 struct Inside {
     child: Child,
     asks: ChildStdin,
@@ -132,7 +132,7 @@ impl Inside {
         Self { child, asks, hears: BufReader::new(hears) }
     }
 
-    /// What comes of a call: `ok` or the name of an error, if it is the same for all threads.
+    /// The result of a call, which must be the same in all threads: `ok` or the name of an error.
     fn ask(&mut self, call: &str) -> String {
         writeln!(self.asks, "{call}").expect("it reads");
         let mut line = String::new();
@@ -148,7 +148,7 @@ impl Drop for Inside {
     }
 }
 
-/// A line of `/proc/PID/status`, without its name.
+/// A field of `/proc/PID/status`.
 fn status(pid: impl std::fmt::Display, field: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -163,7 +163,7 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
     if cfg!(not(target_arch = "x86_64")) {
         return common::skipped("confinement.py knows the registers of x86_64 alone");
     }
-    // What is elsewhere is the same user's: the rights of files refuse him nothing.
+    // Other files have the same owner, so that file permissions allow access to them.
     let (mut site, elsewhere) = (Site::new(), Site::new());
     site.set("", "socket", &format!("{:?}", site.path("run/sock")));
     let daemon = site.start();
@@ -191,7 +191,7 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
     }
     assert_eq!(status(daemon.pid(), "NoNewPrivs"), "1");
     let calls = [
-        // What it works with.
+        // Files that it needs.
         ("open r /etc/passwd".to_owned(), "ok"),
         (format!("open r {conf}"), "ok"),
         (format!("open c {spool}/tmp/c"), "ok"),
@@ -200,13 +200,13 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         (format!("rename {spool}/tmp/a {mail}/new/a"), "ok"),
         (format!("link {spool}/tmp/b {spool}/new/b"), "ok"),
         (format!("unlink {spool}/new/b"), "ok"),
-        // Nothing is run, neither a program nor itself.
+        // It can run no program, not even itself.
         ("exec /bin/true".into(), "EACCES"),
         ("exec /usr/bin/env".into(), "EACCES"),
         ("exec /proc/self/exe".into(), "EACCES"),
         (format!("exec {conf}"), "EACCES"),
         ("memory".into(), "EACCES"),
-        // What is root's and others', and what is open to all.
+        // Files of root and others, and files that are open to all.
         ("open r /etc/shadow".into(), "EACCES"),
         ("open r /usr/bin/env".into(), "EACCES"),
         (format!("open r {other}/home"), "EACCES"),
@@ -220,7 +220,7 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         (format!("rename {spool}/tmp/b {other}/spool/b"), "EACCES"),
         (format!("rename {other}/spool/a {spool}/tmp/e"), "EACCES"),
         (format!("link {other}/spool/a {spool}/tmp/e"), "EXDEV"),
-        // Its configuration is to be read, though the file is its own here.
+        // Its configuration can be read only, although it owns the file here.
         (format!("open w {conf}"), "EACCES"),
         (format!("truncate {conf}"), "EACCES"),
         (format!("unlink {conf}"), "EACCES"),
@@ -241,15 +241,15 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     drop(inside);
-    // It has not noticed anything.
+    // The daemon works as before.
     fs::remove_file(format!("{mail}/new/a")).expect("it is there");
     daemon.submit(&["jon"]);
     daemon.wait_mail(&site, "jon", 2);
     assert!(!daemon.log().contains("error"), "{}", daemon.log());
 }
 
-/// A server may have more mailboxes than a process may have files open, and gets new ones
-/// while it runs: those are out of its own reach, and an agent works there.
+/// A server may have more mailboxes than open files, and gets new ones while it runs. Those are out
+/// of its own reach, and an agent delivers to them.
 #[test]
 fn mailboxes_are_reached_whatever_their_number_and_place() {
     let (site, elsewhere) = (Site::new(), Site::new());
@@ -275,7 +275,7 @@ fn mailboxes_are_reached_whatever_their_number_and_place() {
     };
     arrives("u0", "d0/box");
     arrives("u299", "d299/box");
-    // Where the server had no mailbox when it started.
+    // A directory without mailboxes when the server started.
     let elsewhere = elsewhere.path("mail");
     for (name, below) in [("added", "a/box"), ("other", "b")] {
         site.add("users", &format!("{name}::{}", elsewhere.join(below).display()));
@@ -284,15 +284,15 @@ fn mailboxes_are_reached_whatever_their_number_and_place() {
     assert!(daemon.settles(&site) && !daemon.log().contains("deferred"), "{}", daemon.log());
 }
 
-/// The processes that a process has begun.
+/// The child processes of a process.
 fn children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     tasks.split_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
-// What is open
+// Open descriptors
 
-/// What a process has open, in order: a name for each kind, or the path of a file.
+/// The open descriptors of a process, in order: a name for each kind, or the path of a file.
 fn open_files(pid: i32) -> Vec<(i32, String)> {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
     let mut open: Vec<(i32, String)> = links
@@ -306,8 +306,8 @@ fn open_files(pid: i32) -> Vec<(i32, String)> {
     open
 }
 
-/// A command whose standard error is one more file, beside others that whoever starts it
-/// has forgotten to close.
+/// The same command with a file as its standard error, and with other files that the parent has
+/// forgotten to close.
 fn with_forgotten_files(command: Command) -> Command {
     let mut wrapped = Command::new("sh");
     wrapped.args(["-c", "exec 6</etc 7</etc/services 9</etc/hostname; exec \"$0\" \"$@\""]);
@@ -316,11 +316,11 @@ fn with_forgotten_files(command: Command) -> Command {
     wrapped
 }
 
-/// A command that says what it has open: its standard output is a file for that, and it
-/// has opened the directory itself.
+/// A command that lists its open descriptors. Its standard output is a file for the list, and the
+/// listing itself opens the directory.
 const LISTS: &str = "|/bin/sh -c 'exec ls -l /proc/self/fd > $HOME/open'\n";
 
-/// What it has said, without these two.
+/// The list without these two.
 fn of_command(home: &Path) -> Vec<(i32, String)> {
     let text = fs::read_to_string(home.join("open")).expect("it has run");
     let links = text.lines().filter_map(|line| line.split_once(" -> "));
@@ -334,7 +334,7 @@ fn names(open: &[(i32, &str)]) -> Vec<(i32, String)> {
     open.iter().map(|(number, what)| (*number, (*what).to_owned())).collect()
 }
 
-/// That a server has nothing open but what it works with, and the standard output it was given.
+/// Asserts that a server has only the descriptors that it needs, and its standard output.
 fn check_server(daemon: &Daemon, site: &Site) {
     let lock: PathBuf = site.path("spool");
     for (number, what) in open_files(daemon.pid().as_raw()).into_iter().filter(|(number, _)| *number != 1) {
@@ -345,7 +345,7 @@ fn check_server(daemon: &Daemon, site: &Site) {
 }
 
 #[test]
-fn monitor_agents_and_command_have_nothing_open_but_what_they_need() {
+fn monitor_agents_and_commands_have_only_the_descriptors_they_need() {
     let Some(homes) = Homes::new("") else { return };
     homes.write("jon", ".forward", LISTS, 0o644);
     let command = homes.mounts.inside(&homes.site.penfoldd(&["-d"]));
@@ -355,11 +355,11 @@ fn monitor_agents_and_command_have_nothing_open_but_what_they_need() {
     daemon.wait_until("the end", || homes.site.spooled().is_empty());
     check_server(&daemon, &homes.site);
     let monitor = children(daemon.pid().as_raw())[0];
-    // To the server; and to be told when a child has ended.
+    // One to the server; and one that reports the end of a child.
     let of_monitor = open_files(monitor);
     assert_eq!(of_monitor[..3], names(&[(0, "socket"), (1, "/dev/null"), (2, "/dev/null")]));
     assert!(of_monitor[3..].iter().all(|(_, what)| what == "socket" || what == "pipe"), "{of_monitor:?}");
-    // An agent for each, and whoever looks up users for the server.
+    // One for each agent, and one for each lookup process.
     let is_called = |pid: i32, name: &str| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split('\0').next() == Some(name))
     };
@@ -375,12 +375,12 @@ fn monitor_agents_and_command_have_nothing_open_but_what_they_need() {
 }
 
 #[test]
-fn a_user_fills_the_machine_with_no_more_processes_than_he_may_have() {
+fn the_processes_of_a_user_are_limited() {
     let Some(homes) = Homes::new("") else { return };
     let list = |to: &Path| format!("\"|grep processes /proc/self/limits > {}\"", to.display());
     let (his, own) = (homes.home("jon").join("limits"), homes.site.path("spool/limits"));
     homes.write("jon", ".forward", &list(&his), 0o644);
-    // What an alias runs is root's choice, and shares its number with all sessions.
+    // A command of an alias is root's choice, and counts with all sessions.
     homes.site.write("aliases", &format!("tool: {}\n", list(&own)));
     let daemon = homes.start();
     daemon.submit(&["jon", "tool"]);
@@ -394,7 +394,7 @@ fn a_user_fills_the_machine_with_no_more_processes_than_he_may_have() {
 }
 
 #[test]
-fn without_a_monitor_neither_server_nor_command_has_more_open() {
+fn without_a_monitor_server_and_commands_have_no_more_descriptors() {
     let site = Site::with("auth.users = \"none\"");
     let home = site.path("home");
     fs::create_dir(&home).expect("a directory");

@@ -14,7 +14,7 @@ pub struct Schedule {
     pub min: Duration,
     /// The longest interval.
     pub max: Duration,
-    /// The age from which on a failed attempt is the last one.
+    /// The age after which a failed attempt is the last one.
     pub expire_after: Duration,
 }
 

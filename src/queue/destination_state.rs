@@ -62,9 +62,9 @@ impl DestinationState {
         }
     }
 
-    /// Whether another job may start, if the configuration allows at most `most`.
-    pub fn has_room(&self, class: Class, most: usize) -> bool {
-        let (running, limit) = (self.running, self.health.limit(most));
+    /// Whether another job may start, if the configuration allows at most `max_jobs`.
+    pub fn has_room(&self, class: Class, max_jobs: usize) -> bool {
+        let (running, limit) = (self.running, self.health.limit(max_jobs));
         let is_worthwhile = running == 0 || self.ready.len() > JOBS_PER_CONNECTION * running;
         match class {
             _ if self.is_parked => false,
@@ -83,17 +83,17 @@ impl DestinationState {
         destination: &Destination,
         ended: &EndedJob,
         contact: Contact,
-        (most, max_probe_interval): (usize, Duration),
+        (max_jobs, max_probe_interval): (usize, Duration),
     ) -> Vec<JobRef> {
         let is_down = matches!(self.health, Health::Down(_));
         match contact {
-            Contact::None if destination.is_user() => self.health.answered(ended.is_slow, most),
+            Contact::None if destination.is_user() => self.health.answered(ended.is_slow, max_jobs),
             Contact::None | Contact::AtLimit => {}
             Contact::Answered(last_failure) => {
                 self.last_failure = last_failure;
                 // A job that began before the destination went down proves nothing.
                 if ended.is_probe || !is_down {
-                    self.health.answered(ended.is_slow, most);
+                    self.health.answered(ended.is_slow, max_jobs);
                     return std::mem::take(&mut self.deferred_while_down);
                 }
             }

@@ -54,7 +54,7 @@ pub enum Event {
 pub enum Selector {
     /// All jobs.
     All,
-    /// All jobs; those that are running are not tried once more.
+    /// All jobs, without another attempt of those that are running.
     Waiting,
     /// The jobs of one message.
     Message(QueueId),

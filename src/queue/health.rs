@@ -85,11 +85,11 @@ pub struct DestinationStatus {
 
 impl Health {
     /// Notes that a host answered, and whether the attempt took long.
-    pub fn answered(&mut self, is_slow: bool, most: usize) {
+    pub fn answered(&mut self, is_slow: bool, max_jobs: usize) {
         *self = match self {
             _ if is_slow => Self::Slow,
-            Self::Proven(window) => Self::Proven((*window + 1).min(most)),
-            Self::Unknown | Self::Slow | Self::Down(_) => Self::Proven(FIRST_PROVEN.min(most)),
+            Self::Proven(window) => Self::Proven((*window + 1).min(max_jobs)),
+            Self::Unknown | Self::Slow | Self::Down(_) => Self::Proven(FIRST_PROVEN.min(max_jobs)),
         };
     }
 
@@ -125,12 +125,12 @@ impl Health {
         }
     }
 
-    /// Maximum number of running jobs, at most `most`.
-    pub fn limit(&self, most: usize) -> usize {
+    /// Maximum number of running jobs, at most `max_jobs`.
+    pub fn limit(&self, max_jobs: usize) -> usize {
         match self {
-            Self::Unknown => UNPROVEN.min(most),
-            Self::Proven(window) => (*window).clamp(1, most),
-            Self::Slow => SLOW.min(most),
+            Self::Unknown => UNPROVEN.min(max_jobs),
+            Self::Proven(window) => (*window).clamp(1, max_jobs),
+            Self::Slow => SLOW.min(max_jobs),
             // Only the probe.
             Self::Down(_) => 1,
         }

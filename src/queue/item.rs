@@ -45,7 +45,7 @@ pub enum Few<T> {
     Many(Option<Box<More<T>>>),
 }
 
-/// The elements behind one pointer of a single word.
+/// The elements, so that a pointer to them takes one word.
 pub struct More<T>(Box<[T]>);
 
 enum Jobs {

@@ -222,7 +222,7 @@ impl Queue {
         let mut jobs = Vec::with_capacity(plan.jobs.len());
         for (index, planned) in (0..).zip(plan.jobs) {
             let due = match planned.last {
-                // It could not be read: a retry at once would repeat that for ever.
+                // It could not be read: an immediate retry would repeat that forever.
                 _ if planned.recipients.is_empty() => sys::now() + self.settings.schedule.min.as_secs(),
                 last => self.settings.schedule.next_attempt(id.seconds(), last.unwrap_or(0), id.seed()),
             };

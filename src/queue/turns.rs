@@ -24,11 +24,11 @@ use crate::outcome::Contact;
 use crate::spool::QueueId;
 use crate::timeouts::{HostTimeouts, Trust};
 
-/// The duration from which on a job makes its remote destination slow.
+/// A job that takes at least this long makes its remote destination slow.
 const SLOW_HOST: Duration = Duration::from_secs(10);
-/// Bytes of a message for which this duration is a second longer.
+/// A message adds one second to that for each of this number of bytes.
 const BYTES_PER_SECOND: u64 = 64 << 10;
-/// The duration from which on a job makes the destination of a user slow.
+/// A job that takes at least this long makes the destination of a user slow.
 const SLOW_USER: Duration = Duration::from_secs(3);
 /// A parked destination tries again after this time at the latest: the queue is not told when an
 /// idle connection ends.
@@ -57,7 +57,7 @@ pub struct NextJob {
 
 /// All destinations with ready or running jobs.
 pub struct Turns {
-    most: usize,
+    max_jobs: usize,
     max_probe_interval: Duration,
     known: HashMap<Arc<Destination>, DestinationState>,
     /// By class, the destinations that have ready jobs and may start one, each with its ticket.
@@ -75,7 +75,7 @@ pub struct Turns {
     next_number: u64,
     /// The start of running jobs: first those for other hosts, then those for users.
     watched: [VecDeque<(Instant, u64)>; 2],
-    /// Parked destinations by address, and the time since when the first one is parked.
+    /// Parked destinations by address, and since when the first of them is parked.
     parked: HashMap<Endpoint, VecDeque<Arc<Destination>>>,
     parked_since: Option<Instant>,
     /// Destinations without jobs whose state is kept, the oldest first.
@@ -88,7 +88,7 @@ struct Started {
     job: JobRef,
     class: Class,
     since: Instant,
-    /// The duration from which on the job makes its destination slow.
+    /// The duration after which the job makes its destination slow.
     slow_after: Duration,
     /// Whether the job finds out if a destination is still down.
     is_probe: bool,
@@ -98,7 +98,7 @@ impl Turns {
     /// No ready jobs.
     pub fn new(workers: usize, settings: &QueueSettings, timeouts: Arc<HostTimeouts>) -> Self {
         Self {
-            most: settings.per_destination,
+            max_jobs: settings.per_destination,
             max_probe_interval: settings.schedule.min / 4,
             known: HashMap::new(),
             waiting: Default::default(),
@@ -119,7 +119,7 @@ impl Turns {
 
     /// Replaces the settings.
     pub fn set(&mut self, settings: &QueueSettings) {
-        (self.most, self.max_probe_interval) = (settings.per_destination, settings.schedule.min / 4);
+        (self.max_jobs, self.max_probe_interval) = (settings.per_destination, settings.schedule.min / 4);
     }
 
     /// Whether there is no job that could start now or after another one has ended.
@@ -140,7 +140,7 @@ impl Turns {
             return;
         }
         let class = state.class(destination, Instant::now());
-        let has_room = state.has_room(class, self.most);
+        let has_room = state.has_room(class, self.max_jobs);
         // Its class may have changed: then its turn is among the others of that class.
         if has_room && state.ticket.is_none_or(|(_, old)| old != class) {
             self.tickets += 1;
@@ -198,7 +198,7 @@ impl Turns {
     ) -> Option<NextJob> {
         let now = Instant::now();
         let state = self.known.get(destination).filter(|d| d.class(destination, now) == Class::Proven)?;
-        if state.running >= state.health.limit(self.most) || self.pool.free(Class::Proven) == 0 {
+        if state.running >= state.health.limit(self.max_jobs) || self.pool.free(Class::Proven) == 0 {
             return None;
         }
         let job = self.take_ready(destination, size_of)?;
@@ -220,7 +220,7 @@ impl Turns {
             let Some(state) = self.known.get_mut(&destination).filter(|d| d.ticket == Some((ticket, class))) else {
                 continue;
             };
-            let is_due = state.class(&destination, now) == class && state.has_room(class, self.most);
+            let is_due = state.class(&destination, now) == class && state.has_room(class, self.max_jobs);
             let running = state.running;
             if is_due && running > 0 && running >= share {
                 satisfied.push((destination, ticket));
@@ -329,7 +329,7 @@ impl Turns {
             }
             let is_slow = started.since.elapsed() >= started.slow_after;
             let ended = EndedJob { job: started.job, number, is_slow, is_probe: started.is_probe };
-            state.note_contact(destination, &ended, contact, (self.most, self.max_probe_interval))
+            state.note_contact(destination, &ended, contact, (self.max_jobs, self.max_probe_interval))
         };
         self.reclass(destination);
         match address {
@@ -459,7 +459,7 @@ impl Turns {
         shrink(&mut self.known);
     }
 
-    /// The status of the remote destinations that are meant, in no particular order.
+    /// The status of the remote destinations that `is_meant` selects, in no particular order.
     pub fn statuses(&self, is_meant: impl Fn(&Arc<Destination>) -> bool) -> Vec<DestinationStatus> {
         let meant =
             self.known.iter().filter(|(destination, _)| ***destination != Destination::Local && is_meant(destination));
@@ -469,7 +469,7 @@ impl Turns {
             address: state.address.clone(),
             state: state.health.word(),
             running: state.running,
-            limit: state.health.limit(self.most),
+            limit: state.health.limit(self.max_jobs),
             ready: state.ready.len(),
             down: match &state.health {
                 Health::Down(down) => Some((now - down.since, down.next_probe.saturating_duration_since(now))),

@@ -15,7 +15,7 @@ use crate::address::Address;
 use crate::aliases::Aliases;
 use crate::envelope::Action;
 
-/// The duration of an expansion from which on it is kept.
+/// An expansion that takes at least this long is kept.
 const SLOW: Duration = Duration::from_millis(5);
 /// How long an expansion is kept.
 const KEPT_FOR: Duration = Duration::from_secs(5);

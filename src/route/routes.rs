@@ -45,7 +45,7 @@ pub(super) enum RouteTarget {
     Host(HostPort),
     /// The mail exchangers of a domain; `None` stands for the recipient's own domain.
     Mx { domain: Option<Box<str>>, port: u16 },
-    /// None: rejected (class 5) or deferred (class 4), with a text.
+    /// No host: mail is rejected (class 5) or deferred (class 4), with a text.
     Error(Status, Box<str>),
 }
 

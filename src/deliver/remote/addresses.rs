@@ -38,7 +38,7 @@ struct Known {
     connections: usize,
     has_answered: bool,
     /// The number of connections beyond which the host has rejected one, while those last.
-    most: Option<usize>,
+    rejected_above: Option<usize>,
     /// Attempts in a row without an answer.
     failures: u32,
     down: Option<DownState>,
@@ -83,8 +83,8 @@ pub struct Permit {
 }
 
 impl Addresses {
-    /// Requests a connection to `address`, which may have at most `most`.
-    pub fn ask(self: &Arc<Self>, address: &Endpoint, most: usize) -> Admission {
+    /// Requests a connection to `address`, which may have at most `max_connections`.
+    pub fn ask(self: &Arc<Self>, address: &Endpoint, max_connections: usize) -> Admission {
         let address = place(address);
         let now = Instant::now();
         let mut all = self.lock();
@@ -97,8 +97,9 @@ impl Addresses {
         if let Some(down) = known.down.as_ref().filter(|down| now < down.next_probe) {
             return Admission::Down(down.why.clone());
         }
-        let limit = if known.has_answered && known.down.is_none() { most } else { UNPROVEN.min(most) };
-        let limit = known.most.map_or(limit, |own| own.min(limit));
+        let limit =
+            if known.has_answered && known.down.is_none() { max_connections } else { UNPROVEN.min(max_connections) };
+        let limit = known.rejected_above.map_or(limit, |own| own.min(limit));
         if known.connections >= limit {
             return Admission::AtLimit;
         }
@@ -139,8 +140,8 @@ impl Permit {
     /// Notes that the host has answered.
     pub fn answered(&self) {
         if let Some(known) = self.all.lock().get_mut(&self.address) {
-            let Known { connections, most, .. } = *known;
-            *known = Known { connections, most, has_answered: true, ..Known::default() };
+            let Known { connections, rejected_above, .. } = *known;
+            *known = Known { connections, rejected_above, has_answered: true, ..Known::default() };
         }
     }
 
@@ -149,7 +150,7 @@ impl Permit {
     pub fn refused(&self) -> bool {
         let mut all = self.all.lock();
         let Some(known) = all.get_mut(&self.address).filter(|known| known.connections > 1) else { return false };
-        known.most = Some(known.connections - 1);
+        known.rejected_above = Some(known.connections - 1);
         true
     }
 
@@ -175,7 +176,7 @@ impl Drop for Permit {
         if let Some(known) = self.all.lock().get_mut(&self.address) {
             known.connections -= 1;
             if known.connections == 0 {
-                known.most = None;
+                known.rejected_above = None;
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::aliases::Member;
 use crate::envelope::{Action, Recipient};
 use crate::exit::{self, DATAERR, NOUSER, TEMPFAIL};
 use crate::reply::Status;
-use crate::route::{Expansion, List, Place, Route, Router};
+use crate::route::{DomainClass, Expansion, List, Route, Router};
 use crate::users::{Mailbox, Owner};
 
 /// Whether mail for an address can be delivered, and its destinations, in lines. If it cannot, the
@@ -56,9 +56,9 @@ impl Answer {
 
     /// Adds a line for each final recipient of an address.
     fn follow(&mut self, router: &Router, address: &Address) {
-        let expansion = match router.place(address.domain()) {
-            Place::Local => router.expand(address),
-            Place::Relay | Place::Elsewhere => Expansion::Finals(vec![Recipient::new(address.clone())]),
+        let expansion = match router.class_of(address.domain()) {
+            DomainClass::Local => router.expand(address),
+            DomainClass::Relay | DomainClass::Elsewhere => Expansion::Finals(vec![Recipient::new(address.clone())]),
         };
         let (mut todo, mut seen) = (vec![(address.clone(), expansion)], HashSet::new());
         while let Some((last, expansion)) = todo.pop() {

@@ -14,7 +14,7 @@
 //!
 //! There are no errors: if a table or the system cannot be asked, the answer is `Temporary`. Every
 //! expansion ends, whatever the tables contain. The router makes no DNS look-ups, opens no
-//! mailboxes and does not decide who may relay: the session does, with [`Router::place`].
+//! mailboxes and does not decide who may relay: the session does, with [`Router::class_of`].
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -70,7 +70,7 @@ pub struct Router {
 
 /// The class of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum DomainClass {
     /// A local domain.
     Local,
     /// A domain for which every client may send mail here (`relay.domains`).
@@ -204,13 +204,13 @@ impl Router {
 
     /// The class of a domain. An empty domain is local, and so is an address literal that the
     /// configuration lists.
-    pub fn place(&self, domain: &str) -> Place {
+    pub fn class_of(&self, domain: &str) -> DomainClass {
         if domain.is_empty() || self.is_local(domain) {
-            Place::Local
+            DomainClass::Local
         } else if self.relay_domains.contains(domain) {
-            Place::Relay
+            DomainClass::Relay
         } else {
-            Place::Elsewhere
+            DomainClass::Elsewhere
         }
     }
 

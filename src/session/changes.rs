@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::header_scan::HeaderScan;
 use crate::address::Address;
 use crate::policy::message::Trace;
-use crate::route::{Place, Router};
+use crate::route::{DomainClass, Router};
 use crate::submit::{HeaderFilter, Refusal};
 
 /// The changes to one message.
@@ -69,7 +69,7 @@ impl Changes {
 }
 
 fn is_local(router: &Router) -> impl Fn(&str) -> bool {
-    |domain| router.place(domain) == Place::Local
+    |domain| router.class_of(domain) == DomainClass::Local
 }
 
 /// A writer of the text that the scan keeps.

@@ -10,7 +10,7 @@ use crate::envelope::Recipient;
 use crate::policy::rcpt::{Found, Lookup, Rcpt};
 use crate::policy::{self, relay};
 use crate::reply::{self, Reply};
-use crate::route::{Expansion, Place, Route};
+use crate::route::{DomainClass, Expansion, Route};
 use crate::smtp::command::Path;
 use crate::smtp::parameters::RcptParameters;
 
@@ -53,7 +53,7 @@ impl Session<'_> {
     fn check_recipient(&self, recipient: &Address) -> Result<Vec<Recipient>, Reply> {
         let Phase::InMail(_, transaction) = &self.phase else { return Ok(Vec::new()) };
         let (facts, accepted) = (self.facts(), transaction.accepted());
-        let domain = class(self.service.router.place(recipient.domain()));
+        let domain = class(self.service.router.class_of(recipient.domain()));
         let max_recipients = self.service.config.limits.recipients;
         let rcpt = Rcpt { recipient, domain, accepted, max_recipients };
         self.apply(policy::rcpt::precheck(&facts, &rcpt))?;
@@ -97,9 +97,9 @@ impl Session<'_> {
             let bound = config.listen.iter().map(|listen| listen.address.ip()).filter(|ip| !ip.is_unspecified());
             connected.into_iter().chain(bound).any(|own_ip| own_ip.to_canonical() == ip.to_canonical())
         };
-        if router.place(address.domain()) == Place::Elsewhere && address.literal().is_some_and(is_own) {
+        if router.class_of(address.domain()) == DomainClass::Elsewhere && address.literal().is_some_and(is_own) {
             let local = router.qualify(&address.at(""));
-            if router.place(local.domain()) == Place::Local {
+            if router.class_of(local.domain()) == DomainClass::Local {
                 return local;
             }
         }
@@ -107,10 +107,10 @@ impl Session<'_> {
     }
 }
 
-fn class(place: Place) -> relay::Domain {
+fn class(place: DomainClass) -> relay::Domain {
     match place {
-        Place::Local => relay::Domain::Local,
-        Place::Relay => relay::Domain::Relay,
-        Place::Elsewhere => relay::Domain::Other,
+        DomainClass::Local => relay::Domain::Local,
+        DomainClass::Relay => relay::Domain::Relay,
+        DomainClass::Elsewhere => relay::Domain::Other,
     }
 }

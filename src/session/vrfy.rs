@@ -3,7 +3,7 @@
 use super::{Session, Step};
 use crate::address;
 use crate::reply;
-use crate::route::{Expansion, Place};
+use crate::route::{DomainClass, Expansion};
 
 impl Session<'_> {
     pub(super) fn vrfy(&mut self, argument: &[u8]) -> Step {
@@ -16,7 +16,7 @@ impl Session<'_> {
             Err(why) => return Step::Reply(reply::recipient::malformed(why)),
         };
         let router = &self.service.router;
-        if router.place(address.domain()) != Place::Local {
+        if router.class_of(address.domain()) != DomainClass::Local {
             return Step::Reply(reply::verify::cannot_verify());
         }
         Step::Reply(match router.expand(&address) {

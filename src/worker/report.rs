@@ -13,7 +13,7 @@ use crate::log;
 use crate::outcome::Outcome;
 use crate::report::failure::{self, FailureReport};
 use crate::report::rate::ReportTo;
-use crate::route::{Expansion, Place};
+use crate::route::{DomainClass, Expansion};
 use crate::spool::{QueueId, RecipientEntry, State};
 
 /// As much of an original's header as is looked through for what a report says of it.
@@ -83,9 +83,9 @@ impl Attempt<'_> {
     /// As whom the one who is told is counted.
     fn whom(&self, to: &Address, origin: Origin) -> ReportTo {
         let router = &self.settings.router;
-        match router.place(to.domain()) {
+        match router.class_of(to.domain()) {
             _ if origin == Origin::Postmaster => ReportTo::Postmaster,
-            Place::Elsewhere => ReportTo::Remote(to.clone()),
+            DomainClass::Elsewhere => ReportTo::Remote(to.clone()),
             _ => ReportTo::Local(to.with_local(router.base(to))),
         }
     }
@@ -99,8 +99,8 @@ impl Attempt<'_> {
             (_, Some(sender)) => (router.qualify(sender), Origin::Report),
             (_, None) => (router.postmaster().clone(), Origin::Postmaster),
         };
-        let finals = match router.place(to.domain()) {
-            Place::Local => match router.expand(&to) {
+        let finals = match router.class_of(to.domain()) {
+            DomainClass::Local => match router.expand(&to) {
                 Expansion::Finals(finals) => finals,
                 // It fails, or waits, as an entry of its own.
                 _ => vec![Recipient::new(to.clone())],

@@ -29,7 +29,7 @@ use crate::envelope::{Action, Envelope, Origin, Recipient};
 use crate::message::{field, trace};
 use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;
-use crate::route::{Expansion, Place};
+use crate::route::{DomainClass, Expansion};
 use crate::spool::{Derivation, RecipientEntry, State, Step};
 use crate::users::{Account, Owner};
 
@@ -303,8 +303,9 @@ impl LocalDelivery<'_> {
     fn shares(&self, left: u32, recipients: &[Recipient]) -> Vec<u32> {
         let router = self.router;
         let is_list = |to: &&Recipient| to.action == Action::Expand;
-        let is_user =
-            |to: &&Recipient| to.action == Action::Deliver && router.place(to.address.domain()) == Place::Local;
+        let is_user = |to: &&Recipient| {
+            to.action == Action::Deliver && router.class_of(to.address.domain()) == DomainClass::Local
+        };
         let count = |is: &dyn Fn(&&Recipient) -> bool| recipients.iter().filter(is).count();
         let (lists, users) = divided(left, count(&is_list), count(&is_user));
         let share = |to| match () {

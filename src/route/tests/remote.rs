@@ -79,16 +79,16 @@ fn every_domain_has_a_class() {
     let site = Site::new("places");
     let router = site.open();
     for (domain, place) in [
-        ("razorback", Place::Local),
-        ("[192.0.2.1]", Place::Local),
-        ("", Place::Local),
-        ("[192.0.2.2]", Place::Elsewhere),
-        ("[127.0.0.1]", Place::Elsewhere),
-        ("sub.razorback", Place::Elsewhere),
-        ("backup.example", Place::Relay),
-        ("sub.backup.example", Place::Elsewhere),
-        ("x.org", Place::Elsewhere),
+        ("razorback", DomainClass::Local),
+        ("[192.0.2.1]", DomainClass::Local),
+        ("", DomainClass::Local),
+        ("[192.0.2.2]", DomainClass::Elsewhere),
+        ("[127.0.0.1]", DomainClass::Elsewhere),
+        ("sub.razorback", DomainClass::Elsewhere),
+        ("backup.example", DomainClass::Relay),
+        ("sub.backup.example", DomainClass::Elsewhere),
+        ("x.org", DomainClass::Elsewhere),
     ] {
-        assert_eq!(router.place(domain), place, "{domain}");
+        assert_eq!(router.class_of(domain), place, "{domain}");
     }
 }

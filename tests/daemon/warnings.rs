@@ -1,9 +1,8 @@
-//! What an operator is told of a configuration that is good and yet cannot be meant,
-//! and of files that the server's user may not use: by `penfoldd -n`, at the start, at a
-//! reload, and where penfoldctl is used wrongly.
+//! Warnings about a configuration that is valid but hardly intended, and about files that the
+//! server's user cannot use: by `penfoldd -n`, at the start, at a reload, and by penfoldctl.
 //!
-//! Each row is a slip of the pen that somebody made, and the words that lead out of it.
-//! What is an error in a file's own text is in tests/manual/config.rs and beside its reader.
+//! Each row is a mistake of an operator, and the words that explain it. Errors in the text of a file
+//! are in tests/manual/config.rs and beside its reader.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -17,7 +16,7 @@ use nix::unistd::{User, geteuid};
 
 const SECRET: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
-/// A site where jon may log in, and nobody else may see that.
+/// A site with an account for jon and a users file that others cannot read.
 fn site(settings: &str) -> Site {
     let site = Authority::new().site(settings);
     site.write("users", &format!("jon:{SECRET}:\nroot::\n"));
@@ -31,7 +30,7 @@ fn chmod(site: &Site, file: &str, mode: u32) {
     fs::set_permissions(site.path(file), Permissions::from_mode(mode)).expect("a scratch file");
 }
 
-/// Credentials with these lines.
+/// Writes these lines into the credentials table.
 fn know(site: &mut Site, lines: &str) {
     site.write("credentials", lines);
     chmod(site, "credentials", 0o600);
@@ -39,19 +38,19 @@ fn know(site: &mut Site, lines: &str) {
     site.set("remote", "credentials", &path);
 }
 
-/// Users of the system who run programs.
+/// Users of the system that run programs.
 const NO_PERSONS: [&str; 16] = [
     "daemon", "bin", "mail", "news", "uucp", "proxy", "www-data", "www", "nginx", "apache", "backup", "list", "nobody",
     "cron", "games", "man",
 ];
 
-/// What -n ends with, and says.
+/// The exit code and the output of -n.
 fn examine(site: &Site) -> (Option<i32>, String) {
     let output = site.penfoldd(&["-n"]).output().expect("it runs");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// That these are the warnings, of -n and of a start.
+/// Asserts that -n and a start log exactly these warnings.
 fn assert_warned(site: &Site, warnings: &[&str]) {
     let (code, said) = examine(site);
     assert_eq!(code, Some(0), "{said}");
@@ -64,7 +63,7 @@ fn assert_warned(site: &Site, warnings: &[&str]) {
     }
 }
 
-/// Whether a line of -n says nothing of what this machine has, or has room for.
+/// Whether a line of -n is about the configuration, and not about this machine.
 fn is_of_the_file(line: &&str) -> bool {
     let of_this_machine =
         ["is \"system\"", "mail for root", "has no dot", "has room for", "no syslog at", "is not there:"];
@@ -72,7 +71,7 @@ fn is_of_the_file(line: &&str) -> bool {
 }
 
 #[test]
-fn what_can_be_meant_is_not_warned_of() {
+fn plausible_configurations_have_no_warnings() {
     let mut site = site("listen.kind = \"submission\"\nremote.smarthosts = [\"smtps://Mail.example.net\"]");
     know(&mut site, "mail.example.net:jon:hush\n[2001:db8::1]:jon:hush\nother.example.net:jon:hush\n");
     site.write("routes", "a.test [2001:DB8::1]:26\nb.test smtp+starttls://other.example.net\n");
@@ -81,7 +80,7 @@ fn what_can_be_meant_is_not_warned_of() {
 }
 
 #[test]
-fn the_examples_of_the_page_are_good() {
+fn the_examples_of_the_page_have_no_warnings() {
     let page = include_str!("../../man/penfold.conf.5");
     let (_, examples) = page.split_once(".Sh EXAMPLES").expect("examples");
     let (examples, _) = examples.split_once(".Sh ").expect("an end");
@@ -122,7 +121,7 @@ fn a_line_of_a_table_that_has_no_effect() {
             "senders:3:1: this has no effect: no user logs in as mary",
         ],
     );
-    // Mended but for one, and read again.
+    // All lines but one are corrected, and the table is read again.
     let daemon = site.start();
     know(&mut site, "mail.example.net:jon:hush\nmail.third.net:jon:hush\n");
     site.configure();
@@ -132,7 +131,7 @@ fn a_line_of_a_table_that_has_no_effect() {
 }
 
 #[test]
-fn a_listener_where_nobody_gets_in() {
+fn a_listener_that_no_client_can_use() {
     let nobody = "nobody can log in there: ";
     for (settings, certificate, why) in [
         (
@@ -157,7 +156,7 @@ fn a_listener_where_nobody_gets_in() {
         let warnings: Vec<&str> = if why.is_empty() { Vec::new() } else { vec![&warning] };
         assert_warned(&site, &warnings);
     }
-    // To who comes from elsewhere loopback is nobody. Not started: it would listen everywhere.
+    // A trusted loopback is of no use to remote clients. Not started, since it would listen everywhere.
     let site = Site::with("listen.kind = \"submission\"\nlisten.address = \"0.0.0.0:0\"");
     let (_, said) = examine(&site);
     let warning = "listen 0.0.0.0:0: nobody can log in there: the users file has no secret; and relay.networks has nobody but this host";
@@ -173,9 +172,9 @@ fn a_certificate_for_another_name() {
         ("", &["mail.test"], true),
         ("", &["*.mx.razorback.test"], true),
         ("", &["other.test", "mail.test"], true),
-        // By SNI it is found at any place.
+        // A certificate that SNI selects may be in any place.
         ("", &["mail.test", "mx.razorback.test"], false),
-        // No client is shown it.
+        // A certificate that no client gets does not matter.
         ("listen.tls = \"none\"", &["other.test"], false),
     ] {
         let (authority, mut site) = (Authority::new(), Site::with(settings));
@@ -196,7 +195,7 @@ fn a_certificate_for_another_name() {
         let found = (output.status.code(), said.contains(warning));
         assert_eq!(found, (Some(0), is_warned), "{settings} {names:?}: {said}");
     }
-    // Nobody makes one out for a name without a dot.
+    // No authority issues a certificate for a name without a dot.
     let mut site = site("");
     site.set("", "hostname", "\"razorback\"");
     let (_, said) = examine(&site);
@@ -209,14 +208,14 @@ fn secrets_that_others_may_read() {
     chmod(&site, "users", 0o644);
     chmod(&site, "cert.key", 0o664);
     assert_warned(&site, &["users: others may read it (mode 644)", "cert.key: others may read it (mode 664)"]);
-    // There is no secret in it.
+    // A file without secrets.
     site.write("users", "jon::\nroot::\n");
     chmod(&site, "cert.key", 0o640);
     assert_warned(&site, &[]);
 }
 
 #[test]
-fn mail_that_nobody_reads() {
+fn mail_that_no_user_reads() {
     let kept = |who: &str, remedy: &str| format!("mail for {who} is kept in {{}}, which nobody reads: {remedy}");
     let line = "give root a line in {aliases}";
     for (settings, aliases, warning) in [
@@ -258,7 +257,7 @@ fn mail_that_nobody_reads() {
 }
 
 #[test]
-fn an_alias_of_root_that_leads_to_nobody() {
+fn an_alias_of_root_without_a_recipient() {
     for (users, aliases, line, whom) in [
         ("jon::\n", "# ours\nroot: jno\n", 2, "jno"),
         ("jon::\nroot::\n", "root: jno\n", 1, "jno"),
@@ -277,14 +276,14 @@ fn an_alias_of_root_that_leads_to_nobody() {
         let warnings: Vec<&str> = if line == 0 { Vec::new() } else { vec![&warning] };
         assert_warned(&site, &warnings);
     }
-    // A users file that does not know of root.
+    // A users file without root.
     let site = Site::with("local.postmaster = \"jon\"");
     site.write("users", "jon::\n");
     let aliases = site.path("aliases");
     let warning =
         format!("mail for root is refused, as there is no such user: give root a line in {}", aliases.display());
     assert_warned(&site, &[&warning]);
-    // What it warns of.
+    // The warning is true.
     let site = Site::new();
     site.write("aliases", "root: jno\n");
     let daemon = site.start();
@@ -306,7 +305,7 @@ fn aliases_where_no_domain_is_local() {
 }
 
 #[test]
-fn a_place_where_users_cannot_make_their_mailboxes() {
+fn a_directory_where_users_cannot_create_mailboxes() {
     if !geteuid().is_root() {
         common::skipped("root alone delivers as others");
         return;
@@ -342,14 +341,14 @@ fn a_place_where_users_cannot_make_their_mailboxes() {
         });
         assert_warned(&site, &warning.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    // A users file has mailboxes of the server's.
+    // With a users file the mailboxes are the server's.
     let site = Site::with("");
     chmod(&site, "mail", 0o755);
     assert_warned(&site, &[]);
 }
 
 #[test]
-fn what_the_start_would_make_or_not_find() {
+fn files_that_the_start_would_create_or_miss() {
     let mut site = Site::new();
     let spool = site.path("nosuch/spool");
     site.set("", "spool", &format!("{spool:?}"));
@@ -357,7 +356,7 @@ fn what_the_start_would_make_or_not_find() {
     let wanted = format!("spool: {} is not there: the start will make it\n{ok}", spool.display());
     assert_eq!(examine(&site), (Some(0), wanted));
     assert!(!site.path("nosuch").exists(), "nothing is made");
-    // As a start in the background would find it.
+    // A start in the background would fail.
     let site = Site::with("log.to = \"syslog\"");
     let none = "no syslog at /dev/log: nothing is logged in the background; see log.to\n";
     let wanted = if Path::new("/dev/log").exists() { ok.to_owned() } else { format!("{none}{ok}") };
@@ -367,7 +366,7 @@ fn what_the_start_would_make_or_not_find() {
 }
 
 #[test]
-fn a_port_that_only_root_may_have() {
+fn a_port_that_only_root_may_use() {
     let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
     if first.trim().parse().is_ok_and(|port: u16| port <= 1) {
         common::skipped("anybody may have any port here");
@@ -381,7 +380,7 @@ fn a_port_that_only_root_may_have() {
 }
 
 #[test]
-fn a_relay_for_everybody() {
+fn an_open_relay() {
     for (networks, open) in [
         (
             "\"127.0.0.0/8\", \"::1\", \"10.0.0.0/8\", \"192.0.2.0/24\", \"fc00::/7\", \"fe80::/10\", \"2001:db8::/32\"",
@@ -400,7 +399,7 @@ fn a_relay_for_everybody() {
 }
 
 #[test]
-fn names_that_others_cannot_know_or_reach() {
+fn names_that_other_hosts_cannot_resolve() {
     let only = "local.domains has example.org, and only this host can connect: see [[listen]]";
     let neither = |host: &str| {
         format!(
@@ -426,13 +425,13 @@ fn names_that_others_cannot_know_or_reach() {
             assert_warned(&site, warnings);
         }
     }
-    // Not started: it would listen everywhere.
+    // Not started, since it would listen everywhere.
     let site = Site::with("local.domains = [\"example.org\", \"localhost\"]\nlisten.address = \"0.0.0.0:0\"");
     assert_eq!(examine(&site), (Some(0), "penfoldd: configuration OK\n".to_owned()));
 }
 
 #[test]
-fn what_needs_a_restart_is_said_until_there_is_one() {
+fn a_change_that_needs_a_restart_is_reported_until_then() {
     let mut site = site("queue.workers = 3");
     let daemon = site.start();
     let mut reload = |workers: &str, colour: &str| {
@@ -458,7 +457,7 @@ fn what_needs_a_restart_is_said_until_there_is_one() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_again() {
+fn a_configuration_that_cannot_be_reloaded() {
     if !geteuid().is_root() {
         common::skipped("root alone can read what the server's user cannot");
         return;
@@ -473,7 +472,7 @@ fn a_configuration_that_cannot_be_read_again() {
 }
 
 #[test]
-fn credentials_that_are_missing_are_one_error() {
+fn missing_credentials_are_one_error() {
     let mut site = site("");
     let path = site.path("nowhere");
     site.set("remote", "credentials", &format!("{path:?}"));
@@ -482,7 +481,7 @@ fn credentials_that_are_missing_are_one_error() {
     assert!(said.contains(&format!("remote.credentials: expected a file; {}: ", path.display())), "{said}");
 }
 
-/// Who the server is.
+/// The name of the server's user.
 fn user() -> String {
     match geteuid() {
         uid if uid.is_root() => "nobody".to_owned(),
@@ -491,7 +490,7 @@ fn user() -> String {
 }
 
 #[test]
-fn a_file_that_may_not_be_opened_is_told_with_its_key_and_who_may_not() {
+fn an_unreadable_file_is_reported_with_its_key_and_the_user() {
     let mut site = site("listen.kind = \"submission\"");
     know(&mut site, "");
     site.write("authorities.pem", &Authority::new().root_pem());
@@ -515,7 +514,7 @@ fn a_file_that_may_not_be_opened_is_told_with_its_key_and_who_may_not() {
         assert_eq!(code, Some(78), "{said}");
         assert!(said.ends_with(&wanted) && said.lines().count() == 1, "{wanted}{said}");
         if ["users", "senders"].contains(&file) {
-            // What such a table decides waits.
+            // Requests that need such a table get a temporary failure.
             let daemon = site.start();
             assert!(daemon.log().contains(wanted.trim_end()), "{}", daemon.log());
             let mut client = daemon.client();
@@ -533,7 +532,7 @@ fn a_file_that_may_not_be_opened_is_told_with_its_key_and_who_may_not() {
 }
 
 #[test]
-fn a_log_that_may_not_be_opened() {
+fn a_log_that_cannot_be_opened() {
     let mut site = site("");
     fs::create_dir(site.path("log")).expect("a directory");
     chmod(&site, "log", 0o555);
@@ -545,13 +544,13 @@ fn a_log_that_may_not_be_opened() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), said), (Some(77), wanted.clone()), "{arguments:?}");
     }
-    // What is looked at beforehand is not made.
+    // The check does not create the file.
     chmod(&site, "log", 0o777);
     assert!(examine(&site).0 == Some(0) && !path.exists());
 }
 
 #[test]
-fn a_mailbox_that_cannot_be_made() {
+fn a_mailbox_that_cannot_be_created() {
     let mut site = site("");
     let template = format!("{:?}", site.path("mail/{domain}/{user}"));
     site.set("local", "mailbox", &template);
@@ -582,8 +581,8 @@ fn penfoldctl_passwd_without_a_name_or_a_password() {
     }
 }
 
-/// What is borne while the daemon runs must not keep it from starting: a restart of the
-/// machine would take the mail down. `-n` says it beforehand.
+/// An error that is tolerated while the daemon runs must not prevent its start, or a reboot would stop
+/// all mail. `-n` reports it.
 #[test]
 fn a_table_with_errors_does_not_stop_a_start() {
     let mut site = site("listen.kind = \"submission\"\nlocal.domains = [\"razorback\"]");
@@ -631,7 +630,7 @@ fn a_table_with_errors_does_not_stop_a_start() {
     ] {
         client.ask(&format!("RCPT TO:<{name}@razorback>"), reply);
     }
-    // A reload is no restart: what is in force stays.
+    // After a reload the old table stays in force.
     daemon.hup();
     daemon.wait_log(|line| line.contains("the configuration has errors: the old one stays in force"));
     site.write("aliases", "good: jon\nbad: jon\n");
@@ -639,7 +638,7 @@ fn a_table_with_errors_does_not_stop_a_start() {
 }
 
 #[test]
-fn signs_that_stand_for_nothing_here() {
+fn placeholders_without_a_meaning() {
     let mut site = Site::new();
     site.set("local", "mailbox", "\"/var/mail/%d/%u\"");
     site.write("users", "jon::\nroot::/var/mail/{user}\nmary::/var/mail/%n\n");
@@ -651,9 +650,9 @@ fn signs_that_stand_for_nothing_here() {
     assert_warned(&site, &all);
 }
 
-/// What cron(8) and a web server send to the user that they run as.
+/// Mail of cron(8) and of a web server to the users that they run as.
 #[test]
-fn mail_for_users_who_are_no_persons() {
+fn mail_for_users_of_services() {
     let Some(homes) = common::homes::Homes::new("") else { return };
     let known = fs::read_to_string("/etc/passwd").expect("users");
     let is_there = |name: &&str| known.lines().any(|line| line.starts_with(&format!("{name}:")));

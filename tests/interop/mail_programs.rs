@@ -1,9 +1,9 @@
-//! People's mail programs log in and submit: swaks, msmtp, Python's smtplib, curl,
-//! s-nail, mutt and `openssl s_client`, over STARTTLS and over TLS from the first octet.
+//! Users' mail programs authenticate and submit: swaks, msmtp, Python's smtplib, curl, s-nail, mutt and
+//! `openssl s_client`, over STARTTLS and implicit TLS.
 //!
-//! Each sends one message with a password, which arrives with ESMTPSA in Received: and
-//! the login in the log, and each hears that a wrong one is wrong. The secret in the
-//! users file is what `penfoldctl passwd` makes. A program that is absent is skipped.
+//! Each sends one message with a password, which arrives with ESMTPSA in Received: and the login in the
+//! log, and each reports a wrong password. The secret in the users file is made by `penfoldctl
+//! passwd`. A test without its program is reported as skipped.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -14,7 +14,7 @@ use common::{Daemon, Site};
 
 const PASSWORD: &str = "pencil and paper";
 
-/// How a program reaches the server.
+/// The kind of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     StartTls,
@@ -35,7 +35,7 @@ impl Scene {
         let tls = if way == Way::Implicit { "implicit" } else { "offered" };
         let settings = format!("listen.kind = \"submission\"\nlisten.tls = \"{tls}\"\nrelay.networks = []");
         let site = authority.site(&settings);
-        // By its address, for programs that look names up.
+        // By its address, for programs that verify names.
         authority.give(&site, "cert", "127.0.0.1", 30);
         site.write("root.pem", &authority.root_pem());
         let line = feed(Command::new(env!("CARGO_BIN_EXE_penfoldctl")).args(["passwd", "jon"]), PASSWORD.as_bytes());
@@ -54,7 +54,7 @@ impl Scene {
         self.daemon.address().port().to_string()
     }
 
-    /// Runs a program that is to send one message to mary, with the right password and with a wrong one.
+    /// Runs a program that sends one message to mary, with the right password and with a wrong one.
     fn try_with(&self, program: &str, send: &dyn Fn(&Self, &str) -> Output) {
         let wrong = send(self, "wrong");
         assert!(!wrong.status.success(), "{program}: {wrong:?}");
@@ -156,7 +156,7 @@ fn curl() {
 fn s_nail() {
     everywhere("s-nail", |scene, password| {
         let scheme = if scene.way == Way::StartTls { "smtp" } else { "smtps" };
-        // Blanks and the like are escaped in its addresses of servers.
+        // Its URLs of servers have escapes.
         let password = password.replace(' ', "%20");
         let starttls = if scene.way == Way::StartTls { "smtp-use-starttls" } else { "nosmtp-use-starttls" };
         let command = &mut Command::new("s-nail");
@@ -198,7 +198,7 @@ fn mutt() {
 
 /// Without AUTH, and not from a trusted network.
 #[test]
-fn who_has_not_logged_in_submits_nothing() {
+fn an_unauthenticated_client_cannot_submit() {
     let scene = Scene::new(Way::StartTls);
     let mut client = scene.daemon.client();
     client.ask("HELO client.test", "250");

@@ -1,11 +1,9 @@
-//! Mail exchanged with other people's software: Postfix and Exim in both directions,
-//! and under TLS with AUTH, where Dovecot stands behind Postfix; swaks and Python's
-//! smtplib as clients, haproxy and Postfix in front.
+//! Mail exchanged with other mail servers: Postfix and Exim in both directions, also under TLS with AUTH,
+//! where Postfix uses Dovecot; swaks and Python's smtplib as clients, haproxy and Postfix as proxies.
 //!
-//! The peers run on loopback from packages that tests/setup unpacked; see
-//! tests/interop/. What is not there is skipped, and a line says so. Whatever passes
-//! through must come out as it went in, and a refusal must reach the sender in the
-//! words of who refused.
+//! The servers run on loopback from packages that tests/setup has unpacked, by the scripts in
+//! tests/interop/. A test without its program is reported as skipped. Messages must arrive
+//! unchanged, and a rejection must reach the sender with the original reply.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +18,7 @@ use nix::unistd::geteuid;
 
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop");
 
-/// Where a peer that needs no way back sends its mail: nothing listens there.
+/// A port without a listener, for a peer that sends no mail.
 const NOWHERE: u16 = 9;
 
 const POSTFIX: Software = Software { name: "postfix", ready: "daemon started" };
@@ -47,22 +45,22 @@ fn mail_goes_to_exim() {
 }
 
 #[test]
-fn what_postfix_refuses_bounces() {
+fn mail_rejected_by_postfix_bounces() {
     bounces_off(&POSTFIX);
 }
 
 #[test]
-fn what_exim_refuses_bounces() {
+fn mail_rejected_by_exim_bounces() {
     bounces_off(&EXIM);
 }
 
 #[test]
-fn postfix_bounces_what_penfold_refuses() {
+fn postfix_bounces_mail_rejected_by_penfold() {
     is_told_by(&POSTFIX);
 }
 
 #[test]
-fn exim_bounces_what_penfold_refuses() {
+fn exim_bounces_mail_rejected_by_penfold() {
     is_told_by(&EXIM);
 }
 
@@ -107,7 +105,7 @@ fn goes_to(software: &Software) {
 }
 
 #[test]
-fn mail_goes_to_exim_under_tls_by_plain() {
+fn mail_goes_to_exim_under_tls_with_plain() {
     let authority = Authority::new();
     let site = secure_site(&authority, "127.0.0.1:jon:hush\n");
     let tls = [("PEER_TLS", site.path("peer"))];
@@ -116,7 +114,7 @@ fn mail_goes_to_exim_under_tls_by_plain() {
 }
 
 #[test]
-fn mail_goes_to_postfix_under_tls_whoever_it_is() {
+fn mail_goes_to_postfix_under_opportunistic_tls() {
     let mut site = secure_site(&Authority::new(), "");
     site.set("remote", "authorities", "\"system\"");
     let Some(peer) = Peer::start_with(&site, &POSTFIX, NOWHERE, &[("PEER_TLS", site.path("peer"))]) else { return };
@@ -125,7 +123,7 @@ fn mail_goes_to_postfix_under_tls_whoever_it_is() {
 }
 
 #[test]
-fn mail_goes_to_postfix_under_tls_by_every_mechanism_of_dovecot() {
+fn mail_goes_to_postfix_under_tls_with_every_mechanism_of_dovecot() {
     for mechanism in ["SCRAM-SHA-256", "PLAIN", "LOGIN"] {
         let authority = Authority::new();
         let site = secure_site(&authority, "127.0.0.1:jon:hush\n");
@@ -136,8 +134,8 @@ fn mail_goes_to_postfix_under_tls_by_every_mechanism_of_dovecot() {
     }
 }
 
-/// A site with a certificate for 127.0.0.1 in peer.pem and peer.key, whose authority it
-/// believes, and with credentials.
+/// A site with a certificate for 127.0.0.1 in peer.pem and peer.key, which trusts its authority, and with
+/// credentials.
 fn secure_site(authority: &Authority, credentials: &str) -> Site {
     let mut site = Site::new();
     authority.give(&site, "peer", "127.0.0.1", 300);
@@ -151,7 +149,7 @@ fn secure_site(authority: &Authority, credentials: &str) -> Site {
     site
 }
 
-/// Sends a message to a peer, which traces it like this.
+/// Sends a message to a peer, whose trace fields have these words.
 fn goes_securely(site: &Site, peer: &Peer, traces: &[&str]) {
     if !fs::read_to_string(site.path("routes")).is_ok_and(|routes| routes.contains("peer.test")) {
         site.add("routes", &format!("peer.test smtp+starttls://127.0.0.1:{}", peer.port()));
@@ -164,7 +162,7 @@ fn goes_securely(site: &Site, peer: &Peer, traces: &[&str]) {
     traces.iter().for_each(|trace| assert_from(&mail, trace));
 }
 
-/// Dovecot's auth service, which knows jon and one mechanism, at dovecot/auth in a site.
+/// Dovecot's auth service for jon with one mechanism, at dovecot/auth in a site.
 fn dovecot(site: &Site, mechanism: &str) -> Option<Daemon> {
     let dir = site.path("dovecot");
     let mut command = unpacked::dovecot(&dir.join("dovecot.conf"))?;
@@ -214,7 +212,7 @@ fn is_told_by(software: &Software) {
 }
 
 #[test]
-fn smtplib_learns_who_is_refused() {
+fn smtplib_reports_rejected_recipients() {
     if !present("python3") {
         return;
     }
@@ -230,7 +228,7 @@ fn smtplib_learns_who_is_refused() {
 }
 
 #[test]
-fn swaks_sends_line_by_line_and_all_at_once() {
+fn swaks_sends_with_and_without_pipelining() {
     if !present("swaks") {
         return;
     }
@@ -248,7 +246,7 @@ fn swaks_sends_line_by_line_and_all_at_once() {
 }
 
 #[test]
-fn swaks_speaks_for_another_by_xclient() {
+fn swaks_uses_xclient() {
     if !present("swaks") {
         return;
     }
@@ -260,12 +258,12 @@ fn swaks_speaks_for_another_by_xclient() {
     assert!(said.contains("NAME=mx.frogbog.test") && said.matches("<-  220 ").count() == 2, "{said}");
     assert_from(&daemon.wait_mail(&site, "jon", 1)[0], "(mx.frogbog.test [192.0.2.7])");
     daemon.wait_words(&[" accept ", " peer=mx.frogbog.test[192.0.2.7] via=[127.0.0.1] "]);
-    // What is not its own: the address may be IPv6, and the name is to be known to nobody.
+    // Attributes of another client: an IPv6 address, and an unknown name.
     let attributes = ["--xclient", "ADDR=IPV6:2001:db8::7 NAME=[UNAVAILABLE] HELO=frogbog.test PROTO=ESMTP"];
     let (output, said) = swaks(daemon.port, &attributes);
     assert!(output.status.success(), "{said}");
     daemon.wait_words(&[" accept ", " peer=unknown[2001:db8::7] via=[127.0.0.1] "]);
-    // And from one who is no front end: swaks finds that it is not offered.
+    // swaks finds that XCLIENT is not offered to other clients.
     let site = Site::new();
     let daemon = site.start();
     let (output, said) = swaks(daemon.port, &["--xclient-addr", "192.0.2.7"]);
@@ -273,11 +271,11 @@ fn swaks_speaks_for_another_by_xclient() {
 }
 
 #[test]
-fn postfix_says_whom_it_forwards_for() {
+fn postfix_uses_xforward() {
     let site = Site::with("listen.xclient = [\"127.0.0.1\"]");
     let daemon = site.start();
     let Some(peer) = Peer::start(&site, &POSTFIX, daemon.port) else { return };
-    // Postfix believes what swaks says of its client, and passes it on.
+    // Postfix trusts swaks's XCLIENT, and passes the client on.
     if !present("swaks") {
         return;
     }
@@ -293,18 +291,18 @@ fn postfix_says_whom_it_forwards_for() {
 }
 
 #[test]
-fn haproxy_says_for_whom_it_comes() {
+fn haproxy_sends_proxy_headers() {
     let site = Site::with("listen.proxy = [\"127.0.0.1\"]\nrelay.networks = [\"127.0.0.9\"]");
     let daemon = site.start();
     for (number, version) in [(1, "send-proxy"), (2, "send-proxy-v2")] {
         let Some((haproxy, port)) = haproxy(&site, &daemon, version) else { return };
-        // The client is at an address of loopback that nobody else has here.
+        // No other client has this loopback address.
         let (output, said) = swaks(port, &["--local-interface", "127.0.0.9"]);
         assert!(output.status.success(), "{said}");
         let mail = daemon.wait_mail(&site, "jon", number);
         mail.iter().for_each(|mail| assert_from(mail, "[127.0.0.9])\n\tby razorback.test"));
         daemon.wait_words(&[" accept ", "[127.0.0.9] via=[127.0.0.1] "]);
-        // That address may relay here, and the proxy's own may not.
+        // Only that address may relay here, not that of the proxy.
         let (output, said) =
             swaks(port, &["--local-interface", "127.0.0.9", "--to", "you@elsewhere.test", "--quit-after", "RCPT"]);
         assert!(output.status.success(), "{said}");
@@ -314,7 +312,7 @@ fn haproxy_says_for_whom_it_comes() {
     }
 }
 
-/// haproxy before a daemon, as the manual has it; `version` is how it says for whom it comes.
+/// haproxy in front of a daemon, as in the manual, with this version of its header.
 fn haproxy(site: &Site, daemon: &Daemon, version: &str) -> Option<(Daemon, u16)> {
     let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("haproxy.pkg");
     let program = if tree.is_dir() { tree.join("usr/sbin/haproxy") } else { "haproxy".into() };
@@ -353,7 +351,7 @@ fn haproxy(site: &Site, daemon: &Daemon, version: &str) -> Option<(Daemon, u16)>
     panic!("haproxy does not start:\n{logs}");
 }
 
-/// Sends a message to jon, or what the arguments say; what swaks has to tell.
+/// Sends a message to jon, or by the arguments; returns the output of swaks.
 fn swaks(port: u16, arguments: &[&str]) -> (Output, String) {
     let mut swaks = Command::new("swaks");
     swaks.args(["--server", "127.0.0.1", "--port", &port.to_string(), "--helo", "frogbog.test"]);
@@ -368,23 +366,23 @@ fn assert_from(mail: &[u8], trace: &str) {
     assert!(text.contains(trace), "no {trace:?} in\n{text}");
 }
 
-/// A mail server that is not ours.
+/// A mail server of another project.
 struct Software {
-    /// Of its script, and of the directory it is unpacked in.
+    /// The name of its script, and of the directory in which it is unpacked.
     name: &'static str,
-    /// What it logs when it listens.
+    /// The log text that it listens.
     ready: &'static str,
 }
 
-/// Such a server at work. Ended when dropped; declare it after its site.
+/// Such a server. Ended when dropped; declare it after its site.
 struct Peer {
     daemon: Daemon,
     dir: PathBuf,
 }
 
 impl Peer {
-    /// Starts one that sends what is not for peer.test to a port here; `None`,
-    /// after saying why, where it cannot be.
+    /// Starts a server that sends all mail but that for peer.test to a port of this host; `None`, and
+    /// reported as skipped, where that is not possible.
     fn start(site: &Site, software: &Software, back: u16) -> Option<Self> {
         Self::start_with(site, software, back, &[])
     }
@@ -402,7 +400,7 @@ impl Peer {
         if !present("python3") {
             return None;
         }
-        // The port is free when it is chosen; if it is taken a moment later, the next one is not.
+        // The port was free when it was chosen; if it is taken meanwhile, another one is tried.
         let mut logs = String::new();
         for attempt in 0..3 {
             let dir = site.path(&format!("{name}{attempt}"));
@@ -431,14 +429,14 @@ impl Peer {
 }
 
 impl Drop for Peer {
-    /// All its processes have gone when none holds the log open: only then can the site be removed.
+    // All of its processes have ended when none has the log open; then the site can be removed.
     fn drop(&mut self) {
         let _ = kill(self.daemon.pid(), Signal::SIGKILL);
         self.daemon.comes_true(|| false);
     }
 }
 
-/// Whether a file system can be laid over another in a namespace, as tests/interop/root.sh does.
+/// Whether overlays can be mounted in a namespace, as tests/interop/root.sh does.
 fn may_mount() -> bool {
     let mut unshare = Command::new("unshare");
     unshare.args([
@@ -456,7 +454,7 @@ fn may_mount() -> bool {
     unshare.output().is_ok_and(|output| output.status.success())
 }
 
-/// Whether a program is there; says so if not.
+/// Whether a program is installed; otherwise reported as skipped.
 fn present(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
@@ -465,13 +463,13 @@ fn present(program: &str) -> bool {
     found
 }
 
-/// Says what is left out.
+/// Reports the test as skipped.
 fn skipped<T>(why: &str) -> Option<T> {
     common::skipped(why);
     None
 }
 
-/// Sends [`message`] with Python's smtplib to a port here.
+/// Sends [`message`] with Python's smtplib to a port of this host.
 fn smtplib(port: u16, sender: &str, recipients: &[&str]) -> Output {
     let mut python = Command::new("python3");
     python.arg(format!("{PEERS}/smtplib_send.py")).args([&port.to_string(), sender]).args(recipients);
@@ -483,9 +481,8 @@ fn smtplib(port: u16, sender: &str, recipients: &[&str]) -> Output {
     child.wait_with_output().expect("it ends")
 }
 
-/// Everything that tends to be hurt on the way: dots at the start of a line,
-/// octets above 127, the longest line of RFC 5321 4.5.3.1.6, blanks and empty
-/// lines at the end, and what an mbox would mangle.
+/// Text that is often damaged: dots at the beginning of a line, octets above 127, the longest line of RFC
+/// 5321 4.5.3.1.6, blanks and empty lines at the end, and lines that an mbox would change.
 fn body() -> Vec<u8> {
     let longest = "x".repeat(998);
     let lines = [".", "..", ".dot", "From here", "gr\u{fc}n \u{20ac}", "blanks \t ", &longest, "", "."];
@@ -501,7 +498,7 @@ fn message() -> Vec<u8> {
     [header.as_bytes(), &body()].concat()
 }
 
-/// That a file in a Maildir is [`message`], below what was added on top.
+/// Asserts that a file in a Maildir is [`message`], below the fields that were added.
 fn assert_intact(file: &[u8]) {
     let wanted: Vec<u8> = message().into_iter().filter(|&octet| octet != b'\r').collect();
     let text = String::from_utf8_lossy(file);

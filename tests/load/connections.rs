@@ -1,13 +1,11 @@
-//! Ten thousand sessions at once, and where the system has no thread for one more.
+//! Ten thousand sessions at once, and a system that has no more threads.
 //!
-//! A crowd is held and served: each client hears the greeting and an answer to EHLO,
-//! some deliver mail while all others stay, and all hear goodbye; then the daemon
-//! has no more threads and descriptors than before, and never as many of them as the unit
-//! for systemd allows. What it takes is printed; for a
-//! smaller crowd under TLS, too. Where
-//! this process may not have so many descriptors the crowd is smaller, and says so.
-//! Shortage of threads is made by the real limit, RLIMIT_NPROC, for a user that
-//! nobody else is; that takes root.
+//! All clients get the greeting and a reply to EHLO, some deliver mail while all others are connected,
+//! and all get a reply to QUIT; then the daemon has no more threads and descriptors than before. It
+//! never has more than the unit for systemd allows. The memory is printed, also for a smaller
+//! number of sessions under TLS. Where this process may not have that many descriptors, there are
+//! fewer sessions, which is reported as skipped. The shortage of threads is caused by the real
+//! limit, RLIMIT_NPROC, for a user without other processes, which takes root.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -27,17 +25,17 @@ use common::remote::Remote;
 use common::tls::Authority;
 use common::{Daemon, Site, TIMEOUT};
 
-// The crowd
+// Many sessions
 
-const CROWD: usize = 10_000;
-/// From one address come fewer than the default of limits.connections_per_host.
-const FROM_ONE: usize = 40;
-/// Said and heard by turns, so that the daemon has some to start at the same time.
+const SESSIONS: usize = 10_000;
+/// Fewer from each address than the default of limits.connections_per_host.
+const PER_ADDRESS: usize = 40;
+/// The number of sessions that take each step at the same time.
 const WAVE: usize = 500;
-/// A daemon in which nothing changes for so long is at rest.
+/// A daemon in which nothing changes for this long is at rest.
 const REST: Duration = Duration::from_millis(300);
-/// The most that one session may take, in KiB.
-const MOST: usize = 32;
+/// The most memory of one session, in KiB.
+const MAX_KIB: usize = 32;
 
 #[test]
 fn ten_thousand_sessions_are_held_and_served() {
@@ -48,12 +46,12 @@ fn ten_thousand_sessions_are_held_and_served() {
     daemon.wait_mail(&site, "jon", 1);
     let (quiet, small) = (Holdings::at_rest(daemon.pid(), REST), memory(daemon.pid()));
     let size = size_of_crowd();
-    assert!(size < CROWD || !daemon.log().contains("RLIMIT_NOFILE"), "{}", daemon.log());
+    assert!(size < SESSIONS || !daemon.log().contains("RLIMIT_NOFILE"), "{}", daemon.log());
     let start = Instant::now();
     let mut crowd: Vec<TcpStream> = Vec::with_capacity(size);
     while crowd.len() < size {
         let first = crowd.len();
-        crowd.extend((first..size.min(first + WAVE)).map(|number| visitor(&daemon, number)));
+        crowd.extend((first..size.min(first + WAVE)).map(|number| connect_from_one(&daemon, number)));
         hear_all(&mut crowd[first..], "220 ");
         say_all(&mut crowd[first..], "EHLO client.test\r\n");
         hear_all(&mut crowd[first..], "250 ");
@@ -67,8 +65,8 @@ fn ten_thousand_sessions_are_held_and_served() {
         mappings(daemon.pid()) as f64 / size as f64,
         held.descriptors - quiet.descriptors,
     );
-    assert!(big - small < MOST * size, "{} KiB for {size} sessions", big - small);
-    // Old ones and new ones are served while all others are there.
+    assert!(big - small < MAX_KIB * size, "{} KiB for {size} sessions", big - small);
+    // Old and new sessions are served while all others are connected.
     let some: Vec<usize> = (0..size).step_by(size / 100).collect();
     for &number in &some {
         deliver(&mut crowd[number]);
@@ -84,19 +82,19 @@ fn ten_thousand_sessions_are_held_and_served() {
     assert!(!daemon.log().contains("too many connections"), "{}", daemon.log());
 }
 
-/// Sessions under TLS, and the most that one may take, in KiB. Without optimization a
-/// handshake leaves a stack of 70 KiB, and of 30 with it.
-const SECURE_CROWD: usize = 200;
-const SECURE_MOST: usize = if cfg!(debug_assertions) { 128 } else { 64 };
+/// The number of sessions under TLS, and the most memory of one, in KiB. A handshake uses a stack of 30 KiB
+/// with optimization and of 70 KiB without.
+const TLS_SESSIONS: usize = 200;
+const MAX_KIB_UNDER_TLS: usize = if cfg!(debug_assertions) { 128 } else { 64 };
 
 #[test]
-fn sessions_under_tls_that_are_idle_take_little() {
+fn idle_sessions_under_tls_need_little_memory() {
     let _turn = crate::turn();
     let authority = Authority::new();
     let site = authority.site("limits.connections = 1000");
     let daemon = site.start();
     let secure = |number| {
-        let mut clear = visitor(&daemon, number);
+        let mut clear = connect_from_one(&daemon, number);
         hear(&mut clear, "220 ");
         say_all(std::slice::from_mut(&mut clear), "EHLO client.test\r\n");
         hear(&mut clear, "250 ");
@@ -109,39 +107,41 @@ fn sessions_under_tls_that_are_idle_take_little() {
         tls
     };
     let text = format!("{TEXT}{}", "How are you, all of you there?\r\n".repeat(512));
-    // What the daemon takes once, for all, it has taken after the first one.
+    // After the first session the daemon has all memory that it needs only once.
     deliver_text(&mut secure(0), &text);
     daemon.wait_mail(&site, "jon", 1);
     let (quiet, small) = (Holdings::at_rest(daemon.pid(), REST), memory(daemon.pid()));
-    let mut crowd: Vec<_> = (0..SECURE_CROWD).map(secure).collect();
+    let mut crowd: Vec<_> = (0..TLS_SESSIONS).map(secure).collect();
     let each = |what: &str| {
         let held = Holdings::at_rest(daemon.pid(), REST);
-        assert!(held.threads >= quiet.threads + SECURE_CROWD, "{held:?}");
+        assert!(held.threads >= quiet.threads + TLS_SESSIONS, "{held:?}");
         let more = memory(daemon.pid()).saturating_sub(small);
-        println!("{SECURE_CROWD} sessions under TLS, {what}: {:.1} KiB each", more as f64 / SECURE_CROWD as f64);
-        assert!(more < SECURE_MOST * SECURE_CROWD, "{what}: {more} KiB for {SECURE_CROWD} sessions");
+        println!("{TLS_SESSIONS} sessions under TLS, {what}: {:.1} KiB each", more as f64 / TLS_SESSIONS as f64);
+        assert!(more < MAX_KIB_UNDER_TLS * TLS_SESSIONS, "{what}: {more} KiB for {TLS_SESSIONS} sessions");
     };
     each("after EHLO");
     crowd.iter_mut().for_each(|stream| deliver_text(stream, &text));
-    daemon.wait_mail(&site, "jon", SECURE_CROWD + 1);
+    daemon.wait_mail(&site, "jon", TLS_SESSIONS + 1);
     assert!(daemon.settles(&site));
     each("after a message of 16 KiB");
 }
 
-/// As many as this process may have descriptors for, and the daemon after it.
+/// The number of sessions for which this process and the daemon may have descriptors.
 fn size_of_crowd() -> usize {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("it may be raised");
     let possible = usize::try_from(hard).unwrap_or(usize::MAX).saturating_sub(500);
-    if possible < CROWD {
-        common::skipped(format_args!("{CROWD} sessions, for the limit of descriptors is {hard}: {possible} instead"));
+    if possible < SESSIONS {
+        common::skipped(format_args!(
+            "{SESSIONS} sessions, for the limit of descriptors is {hard}: {possible} instead"
+        ));
     }
-    possible.min(CROWD)
+    possible.min(SESSIONS)
 }
 
 /// A connection from one of many addresses.
-fn visitor(daemon: &Daemon, number: usize) -> TcpStream {
-    let host = u32::try_from(number / FROM_ONE).expect("a small number");
+fn connect_from_one(daemon: &Daemon, number: usize) -> TcpStream {
+    let host = u32::try_from(number / PER_ADDRESS).expect("a small number");
     let stream = daemon.connect_from(Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 0).to_bits() + host));
     stream.set_read_timeout(Some(TIMEOUT)).expect("an option");
     stream.set_nodelay(true).expect("an option");
@@ -156,7 +156,7 @@ fn hear_all(crowd: &mut [impl Read], begins: &str) {
     crowd.iter_mut().for_each(|stream| hear(stream, begins));
 }
 
-/// A whole reply, whose last line begins as given; nothing more can come with it.
+/// Reads a whole reply, whose last line begins as given. Nothing may follow it.
 fn hear(stream: &mut impl Read, begins: &str) {
     let (mut reply, mut piece) = (Vec::new(), [0; 512]);
     loop {
@@ -189,13 +189,13 @@ fn deliver_text(stream: &mut (impl Read + Write), text: &str) {
     }
 }
 
-// No thread to be had
+// No more threads
 
-/// A user whom no other process has, so that what RLIMIT_NPROC counts is the daemon.
-const NOBODY_ELSE: u32 = 61_157;
+/// A user without other processes, so that RLIMIT_NPROC counts only the daemon.
+const LONE_USER: u32 = 61_157;
 
-/// A site of that user, for a daemon that he starts; `None`, and says so, without root.
-fn site_of_nobody_else() -> Option<Site> {
+/// A site of that user; `None`, and reported as skipped, without root.
+fn site_of_lone_user() -> Option<Site> {
     if !nix::unistd::geteuid().is_root() {
         common::skipped("only root can be another user");
         return None;
@@ -203,24 +203,24 @@ fn site_of_nobody_else() -> Option<Site> {
     let site = Site::new();
     site.configure();
     for path in ["", "spool", "mail", "users", "aliases", "virtual", "routes"] {
-        chown(site.path(path), Some(NOBODY_ELSE), Some(NOBODY_ELSE)).expect("a file of ours");
+        chown(site.path(path), Some(LONE_USER), Some(LONE_USER)).expect("a file of ours");
     }
     Some(site)
 }
 
-/// penfoldd as that user, who may have so many threads.
+/// penfoldd as that user, with at most this many threads.
 fn penfoldd(site: &Site, threads: usize) -> Command {
     let penfoldd = site.penfoldd(&["-d"]);
     let mut command = Command::new("prlimit");
     command.arg(format!("--nproc={threads}:4096")).arg(penfoldd.get_program()).args(penfoldd.get_args());
-    command.uid(NOBODY_ELSE).gid(NOBODY_ELSE);
+    command.uid(LONE_USER).gid(LONE_USER);
     command
 }
 
 #[test]
-fn without_threads_clients_are_told_to_come_back_and_deliveries_go_on() {
+fn without_threads_clients_get_a_temporary_failure_and_deliveries_go_on() {
     let _turn = crate::turn();
-    let Some(site) = site_of_nobody_else() else { return };
+    let Some(site) = site_of_lone_user() else { return };
     let remote = Remote::sink();
     site.add("routes", &format!("far.test {}", remote.host_port()));
     let daemon = Daemon::spawn(penfoldd(&site, 4096));
@@ -233,7 +233,7 @@ fn without_threads_clients_are_told_to_come_back_and_deliveries_go_on() {
         client.expect_end();
     }
     daemon.wait_words(&["start a session: ", "temporarily unavailable"]);
-    // Who is here already is served, and so is his mail; whoever asks is not kept waiting.
+    // The session that is open is served, and its mail is delivered; a control request fails at once.
     guest.send("jon@razorback", &["jon@razorback", "far@far.test"], TEXT);
     daemon.wait_mail(&site, "jon", 1);
     assert_eq!(remote.messages(1).len(), 1);
@@ -252,7 +252,7 @@ fn without_threads_clients_are_told_to_come_back_and_deliveries_go_on() {
 #[test]
 fn without_threads_the_daemon_does_not_start_and_says_why() {
     let _turn = crate::turn();
-    let Some(site) = site_of_nobody_else() else { return };
+    let Some(site) = site_of_lone_user() else { return };
     // Too few for the workers, or for the threads that start after them.
     for threads in [1, 3, 5, 6, 7] {
         let output = penfoldd(&site, threads).output().expect("prlimit runs");
@@ -266,16 +266,16 @@ fn without_threads_the_daemon_does_not_start_and_says_why() {
     assert!(daemon.settles(&site));
 }
 
-// Limits that are known beforehand
+// Limits that are known at the start
 
-/// A number of the unit for systemd.
+/// A number in the unit for systemd.
 fn of_unit(key: &str) -> u64 {
     let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/etc/systemd/penfold.service")).expect("a unit");
     let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key}"))
 }
 
-/// What the page says that the system must allow for 10000 connections.
+/// The limit in the page for 10000 connections.
 fn of_page(limit: &str) -> u64 {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfold-admin.7")).expect("a page");
     let (_, section) = page.split_once(".Sh MANY CONNECTIONS").expect("a section");
@@ -284,7 +284,7 @@ fn of_page(limit: &str) -> u64 {
     number.unwrap_or_else(|| panic!("no {limit}"))
 }
 
-/// The daemon in the foreground with so much and no more of something.
+/// The daemon in the foreground with this limit of a resource.
 fn within(site: &Site, what: &str, most: u64) -> Command {
     let penfoldd = site.penfoldd(&["-d"]);
     let mut command = Command::new("prlimit");
@@ -295,10 +295,10 @@ fn within(site: &Site, what: &str, most: u64) -> Command {
 }
 
 #[test]
-fn unit_page_and_daemon_agree_on_what_ten_thousand_connections_need() {
+fn unit_page_and_daemon_agree_on_the_limits_for_ten_thousand_connections() {
     let _turn = crate::turn();
     let site = Site::with("limits.connections = 10000\nqueue.workers = 20");
-    // The least with which the daemon does not warn.
+    // The smallest limit without a warning.
     for (what, name, least, of_unit) in [
         ("nofile", "RLIMIT_NOFILE", 10_144, of_unit("LimitNOFILE")),
         ("nproc", "RLIMIT_NPROC", 10_052, of_unit("TasksMax")),
@@ -322,7 +322,7 @@ fn unit_page_and_daemon_agree_on_what_ten_thousand_connections_need() {
 }
 
 #[test]
-fn limits_without_room_for_all_connections_are_named_at_the_start_and_at_a_reload() {
+fn limits_too_low_for_all_connections_are_reported_at_the_start_and_at_a_reload() {
     let _turn = crate::turn();
     let mut site = Site::with("limits.connections = 1000\nqueue.workers = 20");
     let penfoldd = site.penfoldd(&["-d"]);

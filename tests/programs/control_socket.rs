@@ -1,6 +1,6 @@
-//! Programs and the control socket: how sendmail, mailq, newaliases and penfoldctl end, and
-//! with which words, when the daemon is busy, gone or strange, and when what they are given
-//! cannot be read. Each row is a sentence of their manual pages.
+//! The programs that use the control socket: the exit codes and messages of sendmail, mailq, newaliases
+//! and penfoldctl when the daemon is busy, absent or misbehaves, and when their input cannot be read.
+//! Each row is a sentence of their manual pages.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -16,8 +16,8 @@ use common::programs::{command, feed, program, sendmail, stranger, told};
 use common::{Site, TIMEOUT};
 use nix::unistd::geteuid;
 
-/// In the daemon's place: what each client hears in its turn; the last one's is for all that
-/// follow. Ends with the program that ran the test.
+/// A stand-in for the daemon: the answer to each client in turn, the last one to all that follow. It
+/// runs until the process of the tests ends.
 fn stand_in(site: &Site, says: &'static [&'static str]) {
     site.configure();
     let listener = UnixListener::bind(site.path("penfold.sock")).expect("a socket");
@@ -28,14 +28,14 @@ fn stand_in(site: &Site, says: &'static [&'static str]) {
             let _ = BufReader::new(&stream).read_line(&mut request);
             let _ = stream.write_all(says[number.min(says.len() - 1)].as_bytes());
             let _ = stream.shutdown(std::net::Shutdown::Write);
-            // What the client still has to say is heard.
+            // The rest of the request is read.
             let _ = stream.set_read_timeout(Some(TIMEOUT)).and_then(|()| stream.read_to_end(&mut Vec::new()));
         }
     });
 }
 
 #[test]
-fn what_the_daemon_answers_is_what_programs_say() {
+fn programs_report_the_answer_of_the_daemon() {
     const BUSY: &str = "too many connections\n";
     const GONE: &str = "";
     const THREAD: &str = "the system has no thread for another client\n";
@@ -95,7 +95,7 @@ fn what_the_daemon_answers_is_what_programs_say() {
 }
 
 #[test]
-fn who_is_not_let_in_tries_for_a_minute() {
+fn sendmail_retries_for_a_minute_without_a_connection() {
     let site = Site::new();
     let whole = "ok\n220 x\r\n250 x\r\n250 x\r\n250 x\r\n354 x\r\n250 x\r\n221 x\r\n";
     stand_in(&site, Box::leak(Box::new(["too many connections\n", "too many connections\n", whole])));
@@ -111,7 +111,8 @@ fn who_is_not_let_in_tries_for_a_minute() {
     assert!((60_000..200_000).contains(&took), "{took}");
 }
 
-/// Holds so many places of each of some users, says so, and keeps them until its input ends.
+/// Takes this many connections of each of several users, prints that, and keeps them until its input
+/// ends.
 const HOLD: &str = "
 import os, socket, sys
 path, count, users = sys.argv[1], int(sys.argv[2]), [int(uid) for uid in sys.argv[3:]]
@@ -134,7 +135,7 @@ sys.stdin.read()
 ";
 
 #[test]
-fn places_are_counted_by_user_and_altogether() {
+fn connections_are_limited_by_user_and_in_total() {
     if !geteuid().is_root() {
         return common::skipped("only root can be somebody else");
     }
@@ -170,7 +171,7 @@ fn places_are_counted_by_user_and_altogether() {
 }
 
 #[test]
-fn a_refusal_is_a_code_of_sysexits() {
+fn a_rejection_exits_with_a_code_of_sysexits() {
     let site = Site::with("limits.recipients = 100");
     let codes = ["5.1.2", "5.1.1", "5.1.3", "5.7.1", "5.3.2"].map(|code| format!("c{code}.test error:{code} no\n"));
     site.write("routes", &codes.concat());
@@ -189,7 +190,7 @@ fn a_refusal_is_a_code_of_sysexits() {
             "{said}"
         );
     }
-    // More than 40000 are too many, and nobody gets it.
+    // More than 40000 recipients are too many, and none of them gets the message.
     site.write("users", &(0..40_001).map(|n| format!("u{n}::\n")).collect::<String>());
     let all =
         |count: u32| format!("To: {}\n\nhello\n", (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>().join(",\n "));
@@ -199,7 +200,7 @@ fn a_refusal_is_a_code_of_sysexits() {
 }
 
 #[test]
-fn what_cannot_be_read_or_kept_is_not_sent() {
+fn a_message_that_cannot_be_read_or_stored_is_not_sent() {
     let site = Site::new();
     let daemon = site.start();
     let mut from_directory = command(&site, "sendmail", &["jon"]);
@@ -215,7 +216,7 @@ fn what_cannot_be_read_or_kept_is_not_sent() {
     let output = feed(&mut full, "hello\n".repeat(700_000).as_bytes());
     assert_eq!(told(&output), (74, "sendmail: No space left on device (os error 28): message not sent\n".to_owned()));
     assert!(site.mail("jon").is_empty() && !daemon.log().contains(" accept "), "{}", daemon.log());
-    // What fits leaves nothing there.
+    // A message that fits leaves no file behind.
     assert_eq!(told(&feed(&mut full, "hello\n".repeat(200_000).as_bytes())), (0, String::new()));
     daemon.wait_mail(&site, "jon", 1);
     assert_eq!(fs::read_dir(mounts.path("/mnt".as_ref())).expect("a directory").count(), 0);
@@ -237,14 +238,14 @@ fn the_configuration_is_the_one_that_is_named() {
         let (code, said) = told(&feed(program.env("PENFOLD_CONFIG", "/nonexistent/penfold.conf"), b""));
         assert!(code == 0 && said.starts_with(says), "{name}: {code} {said}");
     }
-    // A file that is named must be there; the other one need not.
+    // A file that is named must exist; the default need not.
     fs::remove_file(site.path("aliases")).expect("a table");
     let (code, said) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
     assert!(code == 78 && said.starts_with(&path) && said.contains(": local.aliases: expected a file; "), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     let mut nowhere = command(&site, "newaliases", &["-C", "/nonexistent/x"]);
     assert_eq!(told(&feed(&mut nowhere, b"")).0, 78);
-    // What is wrong elsewhere is of no interest.
+    // Errors in other files do not matter.
     site.write("aliases", "one: jon\n");
     site.add("penfold.conf", "nonsense = 1");
     let (code, said) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
@@ -252,7 +253,7 @@ fn the_configuration_is_the_one_that_is_named() {
 }
 
 #[test]
-fn what_waits_is_tried_by_its_id_or_its_domain() {
+fn waiting_mail_is_tried_by_id_or_domain() {
     let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
     site.write("routes", "far.test error:4.2.1 later\n");
     let daemon = site.start();
@@ -262,7 +263,7 @@ fn what_waits_is_tried_by_its_id_or_its_domain() {
     for (number, option) in
         [format!("-qI{id}"), "-qRfar.test".to_owned(), "-q".to_owned(), "-q5m".to_owned()].iter().enumerate()
     {
-        // A flush that comes while the last attempt is just ending is for nothing.
+        // A flush has no effect on an attempt that is just ending.
         daemon.wait_until(option, || {
             assert_eq!(told(&sendmail(&site, &[option], b"")), (0, String::new()), "{option}");
             attempts() > number + 1
@@ -291,10 +292,10 @@ fn a_user_sends_as_anyone_and_sees_what_he_sent_unless_clients_are_hidden() {
 }
 
 #[test]
-fn sendmail_without_penfoldd_cannot_start_it() {
+fn sendmail_cannot_start_a_missing_penfoldd() {
     let site = Site::new();
     site.configure();
-    // Beside the program there is none, and in the path neither.
+    // It is neither beside the program nor in the path.
     let mut start = command(&site, "sendmail", &["-bd"]);
     let (code, said) = told(&feed(start.env("PATH", "/nonexistent"), b""));
     assert!(code == 69 && said.starts_with("sendmail: start penfoldd: "), "{code} {said}");
@@ -324,7 +325,7 @@ fn before_the_first_start_the_queue_is_empty() {
     }
 }
 
-/// What is left to read of a file for who shares its descriptor with sendmail.
+/// The rest of a file that a process that shares its descriptor with sendmail can still read.
 fn left(site: &Site, arguments: &[&str], text: &str, from: u64) -> (i32, String) {
     site.write("message", text);
     let mut file = File::open(site.path("message")).expect("a file");
@@ -351,7 +352,7 @@ fn a_message_in_a_file_that_is_not_sent_can_be_read_again() {
     for from in [0, begin] {
         assert_eq!(left(&site, &["jon"], &text, from as u64), (75, text[from..].to_owned()));
     }
-    // So that a mail reader can keep what it has not sent.
+    // So that a mail reader can save a message that it could not send.
     let mailx = Path::new("/usr/bin/bsd-mailx");
     if !mailx.exists() {
         return common::skipped("bsd-mailx is not installed");
@@ -366,7 +367,7 @@ fn a_message_in_a_file_that_is_not_sent_can_be_read_again() {
 }
 
 #[test]
-fn where_an_address_goes_is_told_with_the_code_that_sending_would_have() {
+fn verifying_an_address_exits_with_the_code_of_sending() {
     let site = Site::with("remote.local_only = true");
     let list = site.path("staff").display().to_string();
     site.write("routes", "far.test error:4.2.1 later\nold.test error:5.1.2 closed\n");
@@ -408,7 +409,7 @@ fn where_an_address_goes_is_told_with_the_code_that_sending_would_have() {
         assert_eq!(told(&sendmail(&site, &[address], b"hello\n")).0, code, "{address}");
     }
     drop(daemon);
-    // Of a home nothing is promised.
+    // With home directories the answer makes no promise.
     let mut site = Site::with("local.mailbox = \"~/Maildir\"\nauth.users = \"none\"");
     site.set("local", "users", "\"system\"");
     site.write("aliases", "me: \\jon\n");

@@ -1,9 +1,9 @@
-//! `make install`, `make install-sendmail`, and how both are undone.
+//! `make install`, `make install-sendmail`, and their reversal.
 //!
-//! Into trees of their own, for several values of the directory variables; and by
-//! root, where overlays can be had, into the system itself as a private mount
-//! namespace shows it: nothing of that outlives the test. The programs are stand-ins
-//! that are newer than the source, so that nothing is built here.
+//! They install into scratch trees, for several values of the directory variables; and as root,
+//! where overlays are possible, into the system as a private mount namespace shows it, of which
+//! nothing outlives the test. The programs are stand-ins that are newer than the source, so
+//! that nothing is built.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use common::{Site, pages};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A tree to install into, and programs to put there.
+/// A tree to install into, and programs to install.
 struct Tree {
     site: Site,
 }
@@ -32,7 +32,7 @@ impl Tree {
         Self { site }
     }
 
-    /// Where `DESTDIR` is.
+    /// The value of `DESTDIR`.
     fn root(&self) -> PathBuf {
         self.site.path("root")
     }
@@ -57,7 +57,7 @@ impl Tree {
         make
     }
 
-    /// `make TARGET` with this tree as DESTDIR; what it prints.
+    /// Runs `make TARGET` with this tree as DESTDIR; returns the output.
     fn make(&self, target: &str, variables: &[&str]) -> String {
         let destination = format!("DESTDIR={}", self.root().display());
         let output = self.command().arg(destination).arg(target).args(variables).output().expect("make runs");
@@ -66,7 +66,7 @@ impl Tree {
         text(&output.stdout)
     }
 
-    /// Every file and link.
+    /// All files and links.
     fn files(&self) -> BTreeSet<String> {
         let (mut found, mut directories) = (BTreeSet::new(), vec![self.root()]);
         while let Some(directory) = directories.pop() {
@@ -83,14 +83,14 @@ impl Tree {
     }
 }
 
-/// Names in a folder of the source, without those of folders in it.
+/// The names in a folder of the source, without those in subfolders.
 fn names(folder: &str) -> Vec<String> {
     let entries = fs::read_dir(Path::new(SOURCE).join(folder)).expect(folder).flatten();
     entries.filter(|e| e.path().is_file()).map(|e| e.file_name().to_string_lossy().into_owned()).collect()
 }
 
 #[test]
-fn everything_goes_where_the_variables_say_and_is_gone_after_uninstall() {
+fn install_follows_the_variables_and_uninstall_removes_everything() {
     for (variables, programs, private, manuals, samples, units, configuration) in [
         (
             &[][..],
@@ -102,7 +102,7 @@ fn everything_goes_where_the_variables_say_and_is_gone_after_uninstall() {
             "etc",
         ),
         (&["prefix=/usr"], "usr/sbin", "usr/libexec", "usr/share/man", "usr/share/doc/penfold", "usr/lib/", "etc"),
-        // The names of earlier versions.
+        // Names of earlier versions.
         (
             &["PREFIX=/opt/p", "SYSCONFDIR=/opt/etc"],
             "opt/p/sbin",
@@ -150,7 +150,7 @@ fn everything_goes_where_the_variables_say_and_is_gone_after_uninstall() {
         let kept = format!("{configuration}/penfold/penfold.conf");
         expected.insert(kept.clone());
         assert_eq!(tree.files(), expected, "{variables:?}");
-        // A tree is for another machine: what root has to do there is printed.
+        // With DESTDIR the steps that need root on the target machine are printed.
         assert!(said.contains("To be done by root"), "{said}");
         let mode = |name: &str| fs::metadata(tree.path(name)).expect(name).permissions().mode() & 0o7777;
         assert_eq!((mode(&format!("{programs}/penfoldctl")), mode(&kept)), (0o755, 0o644));
@@ -163,7 +163,7 @@ fn everything_goes_where_the_variables_say_and_is_gone_after_uninstall() {
 }
 
 #[test]
-fn an_edited_configuration_survives_and_a_foreign_file_does_too() {
+fn an_edited_configuration_and_foreign_files_survive() {
     let tree = Tree::new();
     tree.make("install", &[]);
     tree.write("etc/penfold/penfold.conf", "# mine\n");
@@ -173,7 +173,7 @@ fn an_edited_configuration_survives_and_a_foreign_file_does_too() {
     tree.make("uninstall", &[]);
     let left = ["etc/penfold/penfold.conf", "usr/local/share/doc/penfold/examples/theirs"].map(str::to_owned);
     assert_eq!(tree.files(), BTreeSet::from(left));
-    // A link that leads nowhere yet is somebody's choice.
+    // A dangling link is the administrator's choice.
     fs::remove_file(tree.path("etc/penfold/penfold.conf")).expect("there");
     symlink("/elsewhere/penfold.conf", tree.path("etc/penfold/penfold.conf")).expect("a link");
     tree.make("install", &[]);
@@ -181,7 +181,7 @@ fn an_edited_configuration_survives_and_a_foreign_file_does_too() {
 }
 
 #[test]
-fn what_is_installed_names_the_places_where_it_is() {
+fn installed_files_name_the_installed_paths() {
     let tree = Tree::new();
     let variables = ["prefix=/p", "sysconfdir=/c", "localstatedir=/v", "runstatedir=/r"];
     tree.make("install", &variables);
@@ -203,7 +203,7 @@ fn what_is_installed_names_the_places_where_it_is() {
         let text = tree.read(file);
         lines.iter().for_each(|line| assert!(text.contains(line), "{file}: {line}\n{text}"));
     }
-    // By default a template is filled in as the other tests do it.
+    // The other tests fill in templates with the default directories in the same way.
     let plain = Tree::new();
     plain.make("install", &[]);
     let samples = "usr/local/share/doc/penfold/examples/";
@@ -216,7 +216,7 @@ fn what_is_installed_names_the_places_where_it_is() {
 }
 
 #[test]
-fn a_directory_below_the_prefix_is_named_once() {
+fn a_directory_below_the_prefix_is_substituted_once() {
     let tree = Tree::new();
     tree.make(
         "install",
@@ -240,7 +240,7 @@ fn a_directory_below_the_prefix_is_named_once() {
         let text = tree.read(&format!("opt/penfold/{file}"));
         assert!(text.contains(line), "{file}: {line}\n{text}");
     }
-    // Directories whose names hold the usual ones of others.
+    // Directories whose names contain the default ones of other variables.
     let other = Tree::new();
     other.make(
         "install",
@@ -269,7 +269,7 @@ fn a_directory_below_the_prefix_is_named_once() {
     assert!(text.contains("ExecStart=/usr/local/share/doc/penfold/penfoldd -d\n"), "{text}");
 }
 
-/// The four places, and what stands there.
+/// The four paths of sendmail, and their contents.
 fn places(tree: &Tree) -> Vec<String> {
     let place = |name: &str| match fs::read_link(tree.path(name)) {
         Ok(to) => format!("-> {}", to.display()),
@@ -279,7 +279,7 @@ fn places(tree: &Tree) -> Vec<String> {
 }
 
 #[test]
-fn sendmail_is_taken_and_given_back() {
+fn sendmail_is_replaced_and_restored() {
     let tree = Tree::new();
     tree.write("usr/sbin/sendmail", "old sendmail");
     fs::create_dir_all(tree.path("usr/lib"))
@@ -289,7 +289,7 @@ fn sendmail_is_taken_and_given_back() {
     symlink("/nowhere", tree.path("usr/bin/mailq")).expect("a link");
     let before = places(&tree);
     let ours = ["sendmail", "sendmail", "mailq", "newaliases"].map(|name| format!("-> /usr/libexec/penfold/{name}"));
-    // Twice is as good as once.
+    // It can be repeated.
     for _ in 0..2 {
         tree.make("install-sendmail", &["prefix=/usr"]);
         assert_eq!(places(&tree), ours);
@@ -300,7 +300,7 @@ fn sendmail_is_taken_and_given_back() {
         assert_eq!(places(&tree), before);
     }
     assert_eq!(tree.files().len(), 3, "{:?}", tree.files());
-    // Who came later is left alone.
+    // A file that was installed later is left alone.
     tree.make("install-sendmail", &["prefix=/usr"]);
     fs::remove_file(tree.path("usr/sbin/sendmail")).expect("there");
     tree.write("usr/sbin/sendmail", "new sendmail");
@@ -310,7 +310,7 @@ fn sendmail_is_taken_and_given_back() {
 }
 
 #[test]
-fn mailwrapper_is_told_in_its_own_file() {
+fn mailwrapper_is_configured_by_its_own_file() {
     for file in ["etc/mail/mailer.conf", "etc/mailer.conf"] {
         let tree = Tree::new();
         tree.write("usr/sbin/sendmail", "mailwrapper");
@@ -328,7 +328,7 @@ fn mailwrapper_is_told_in_its_own_file() {
 }
 
 #[test]
-fn the_user_is_made_with_what_the_system_has() {
+fn the_user_is_created_with_the_systems_own_tools() {
     for (has, commands) in [
         (
             &["systemd-sysusers", "systemd-tmpfiles", "useradd"][..],
@@ -349,7 +349,7 @@ fn the_user_is_made_with_what_the_system_has() {
             fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).expect("a program");
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).expect("mode 755");
         };
-        // Nobody of that name yet; and it is root who asks.
+        // The user does not exist yet, and root runs make.
         stub("id", "[ \"$1\" = -u ] && echo 0");
         stub("install", ":");
         has.iter().for_each(|name| stub(name, ":"));
@@ -372,7 +372,7 @@ fn the_user_is_made_with_what_the_system_has() {
         let said = run("");
         let same = said.len() == commands.len() && said.iter().zip(commands).all(|(s, c)| s.starts_with(c));
         assert!(same, "{has:?}: {said:#?}");
-        // One that is there is not made again.
+        // An existing user is not created again.
         stub("id", "echo 0");
         assert_eq!(run("").len(), 1, "{has:?}");
     }
@@ -391,8 +391,8 @@ rm -f /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases /e
 sed -i '/^penfold:/d' /etc/passwd /etc/group /etc/shadow
 "#;
 
-/// Runs a script as root in such a view of the system, `$make` being make; says so
-/// where that cannot be had.
+/// Runs a script as root in such a view of the system, with make as `$make`; reported as skipped where
+/// that is not possible.
 fn on_the_system(script: &str) {
     let tree = Tree::new();
     let scratch = tree.site.path("overlay");
@@ -416,7 +416,7 @@ fn on_the_system(script: &str) {
 }
 
 #[test]
-fn root_installs_on_the_system_with_a_user_and_a_spool() {
+fn an_installation_by_root_has_a_user_and_a_spool() {
     on_the_system(
         r#"set -x
         $make install
@@ -446,7 +446,7 @@ fn root_installs_on_the_system_with_a_user_and_a_spool() {
 }
 
 #[test]
-fn a_daemon_without_a_unit_is_not_left_behind() {
+fn uninstall_ends_a_daemon_without_a_unit() {
     let built = [env!("CARGO_BIN_EXE_penfoldd"), env!("CARGO_BIN_EXE_penfoldctl")].join(" ");
     on_the_system(&format!(
         r#"set -x
@@ -470,7 +470,7 @@ fn a_daemon_without_a_unit_is_not_left_behind() {
     ));
 }
 
-/// Mailboxes outside home directories, with the commands and the keys of penfold-admin(7).
+/// Mailboxes outside home directories, with the commands and keys of penfold-admin(7).
 #[test]
 fn mail_for_every_local_domain_reaches_the_users_of_a_file() {
     let section = pages::section("penfold-admin.7", "INSTALLING");
@@ -512,7 +512,7 @@ END
 }
 
 #[test]
-fn by_a_diversion_where_there_is_dpkg() {
+fn sendmail_is_diverted_with_dpkg() {
     on_the_system(
         r#"command -v dpkg-divert || exit 0
         set -x
@@ -534,7 +534,7 @@ fn by_a_diversion_where_there_is_dpkg() {
 }
 
 #[test]
-fn by_the_alternatives_where_they_have_sendmail() {
+fn sendmail_is_replaced_by_alternatives_where_they_have_it() {
     on_the_system(
         r#"command -v update-alternatives || exit 0
         set -x

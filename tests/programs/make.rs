@@ -12,19 +12,19 @@ use std::process::{Command, Output, Stdio};
 use common::{Daemon, Site, free_port};
 
 #[test]
-fn the_line_to_paste_sends_a_message() {
+fn the_printed_command_sends_a_message() {
     tries(&Site::new());
 }
 
 #[test]
-fn so_does_the_line_for_a_system_without_curl() {
+fn the_printed_command_works_without_curl() {
     let site = Site::new();
     site.write("curl", "#!/bin/sh\nexit 1\n");
     fs::set_permissions(site.path("curl"), fs::Permissions::from_mode(0o755)).expect("chmod");
     tries(&site);
 }
 
-/// The site lends its directory for scratch, and for programs that come before the system's.
+/// The directory of the site is used for scratch, and for programs that come before the system's.
 fn tries(site: &Site) {
     let path = format!("{}:{}", site.path("").display(), std::env::var("PATH").unwrap_or_default());
     let said = File::create(site.path("said")).expect("a file");

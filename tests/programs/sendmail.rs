@@ -1,9 +1,9 @@
-//! sendmail(8), mailq(1) and newaliases(1): what programs that call them are promised.
+//! sendmail(8), mailq(1) and newaliases(1): their promises to the programs that call them.
 //!
-//! The real program under its real names, and the real daemon behind its socket. A table
-//! for what may be on the command line and in a message; then who calls and who may (what a
-//! hostile user can do to the socket is in tests/fuzz/control.rs); then programs as Debian ships
-//! them. What needs root or a program that is absent is skipped.
+//! The real program under its real names, and the real daemon behind its socket: tables of command
+//! lines and messages; users and their rights (hostile users are in tests/fuzz/control.rs);
+//! and the programs of Debian that send mail. Tests that need root or an absent program are
+//! reported as skipped.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ fn only(daemon: &Daemon, site: &Site, user: &str) -> (Vec<String>, Vec<u8>) {
 }
 
 #[test]
-fn what_is_given_arrives_and_is_durable_when_sendmail_exits_0() {
+fn a_message_arrives_with_the_fields_that_it_lacks() {
     let site = Site::new();
     let daemon = site.start();
     let output = sendmail(&site, &["jon"], b"hello\n");
@@ -51,13 +51,13 @@ fn what_is_given_arrives_and_is_durable_when_sendmail_exits_0() {
 }
 
 #[test]
-fn whatever_a_program_gives_goes_through_unchanged_or_as_the_page_says() {
+fn any_message_arrives_unchanged_or_as_documented() {
     let site = Site::new();
     let daemon = site.start();
     let long = "x".repeat(3_000_000);
     let long_body = format!("{long}\n");
     let cases: &[(&[&str], String, &str, &str)] = &[
-        // Dots, line ends, and what is no text.
+        // Dots, line ends, and octets that are not text.
         (&[], "a\n.\nb\n".into(), "a\n", ""),
         (&["-i"], "a\n.\nb\n".into(), "a\n.\nb\n", ""),
         (&["-oi", "-oem", "-odb"], "a\n.\nb\n".into(), "a\n.\nb\n", ""),
@@ -71,9 +71,9 @@ fn whatever_a_program_gives_goes_through_unchanged_or_as_the_page_says() {
         (&[], String::new(), "", ""),
         (&[], "\n".into(), "", ""),
         (&[], " indented\n".into(), " indented\n", ""),
-        // A postmark is no header.
+        // A separator line of mbox is no header field.
         (&[], "From jon Mon Jan  1\nSubject: x\n\na\n".into(), "a\n", "Subject: x"),
-        // Who it is from.
+        // The sender.
         (&["-F", "J \"X\" P", "-f", "p@a.test"], "\na\n".into(), "a\n", r#"From: "J \"X\" P" <p@a.test>"#),
         (&["-FJ\u{f6}n", "-fp@a.test"], "\na\n".into(), "a\n", "From: =?UTF-8?B?SsO2bg==?= <p@a.test>"),
         (&["-F", "X", "-r", "p@a.test"], "From: q@a.test\n\na\n".into(), "a\n", "From: q@a.test"),
@@ -101,7 +101,7 @@ fn whatever_a_program_gives_goes_through_unchanged_or_as_the_page_says() {
 }
 
 #[test]
-fn recipients_are_who_the_page_says_and_bcc_is_removed() {
+fn recipients_are_those_documented_and_bcc_is_removed() {
     let site = Site::new();
     site.write("users", "a::\nb::\nc::\nd::\n");
     let daemon = site.start();
@@ -115,7 +115,7 @@ fn recipients_are_who_the_page_says_and_bcc_is_removed() {
         (&["-t", "-oi", "-f", "x@y.test"], text("To: a\nResent-To: b\nResent-Bcc: c"), "b c"),
         (&["-bm", "a"], text("Bcc: d"), "a"),
         (&["-t", "--", "a"], text("To: a"), "a"),
-        // As its writer means it: see submit/recipients.rs.
+        // As the author means it: see submit/recipients.rs.
         (&["-t"], text("To: b@razorback <a@razorback>"), "a"),
         (&["b@razorback <a@razorback>"], text("To: d"), "a"),
         (&["-t"], text("To: undisclosed-recipients:;\nBcc: a; b;"), "a b"),
@@ -154,7 +154,7 @@ fn a_program_may_name_more_recipients_than_a_client() {
 }
 
 #[test]
-fn whoever_gets_no_message_is_told_why_and_nobody_else_gets_it() {
+fn a_rejected_message_is_explained_and_reaches_no_recipient() {
     let mut site = Site::with("remote.local_only = true");
     site.set("limits", "message_size", "\"64K\"");
     site.write("aliases", "away: x@elsewhere.test\n");
@@ -198,7 +198,7 @@ fn whoever_gets_no_message_is_told_why_and_nobody_else_gets_it() {
 }
 
 #[test]
-fn a_session_goes_through_and_knows_its_caller() {
+fn a_session_over_standard_input_knows_its_user() {
     let site = Site::new();
     let daemon = site.start();
     let dialogue = b"EHLO here\r\nMAIL FROM:<root>\r\nRCPT TO:<jon>\r\nDATA\r\n\
@@ -210,13 +210,13 @@ fn a_session_goes_through_and_knows_its_caller() {
     let (header, body) = only(&daemon, &site, "jon");
     assert_eq!(body, b".\n");
     assert!(header.contains(&"From: root@razorback".to_owned()) && header[2].contains(", from uid "), "{header:?}");
-    // Lines that end in LF, as a person or a shell script writes them.
+    // Lines that end in LF, as a user or a shell script writes them.
     let as_typed: Vec<u8> = dialogue.iter().copied().filter(|octet| *octet != b'\r').collect();
     let (code, text) = told(&sendmail(&site, &["-bs"], &as_typed));
     assert!(code == 0 && text.contains("\r\n250 2.0.0 ") && text.contains("\r\n221 "), "{text}");
     let mail = daemon.wait_mail(&site, "jon", 2);
     assert!(mail.iter().all(|mail| mail.ends_with(b"\n\n.\n")), "{mail:?}");
-    // By a socket somebody else may speak, who is to be strict.
+    // A socket may have another program at its end, which must follow the protocol.
     let (mut own, theirs) = UnixStream::pair().expect("a pair");
     own.write_all(b"NOOP\nQUIT\r\n").expect("written");
     let output = command(&site, "sendmail", &["-bs"]).stdin(std::os::fd::OwnedFd::from(theirs)).output();
@@ -275,7 +275,7 @@ fn the_other_modes_do_what_programs_expect() {
     let (_, end) = text.split_once("\n>>> QUIT\n").expect("all of the dialogue");
     assert!(code == 0 && end.starts_with("221 ") && text.contains(">>> RCPT TO:<jon>\n250 "), "{text}");
     drop(daemon);
-    // -bd is penfoldd, which is beside the program.
+    // -bd runs penfoldd, which is beside the program.
     site.write("aliases", "me: jon\n");
     copy(Path::new(env!("CARGO_BIN_EXE_penfoldd")), &site.path("penfoldd"));
     let conf = site.path("penfold.conf").display().to_string();
@@ -287,7 +287,7 @@ fn the_other_modes_do_what_programs_expect() {
 }
 
 #[test]
-fn anyone_may_send_and_nothing_else_without_any_privilege() {
+fn any_user_may_send_and_nothing_else() {
     let site = Site::new();
     let daemon = site.start();
     for (name, arguments, code, says) in [
@@ -308,7 +308,7 @@ fn anyone_may_send_and_nothing_else_without_any_privilege() {
 }
 
 #[test]
-fn everyone_sees_his_own_mail_in_the_queue_and_nothing_else() {
+fn a_user_sees_only_his_own_mail_in_the_queue() {
     let site = Site::new();
     let daemon = site.start();
     let Some(mut own) = stranger(&command(&site, "sendmail", &["x@elsewhere.test"])) else { return };
@@ -327,7 +327,7 @@ fn everyone_sees_his_own_mail_in_the_queue_and_nothing_else() {
 }
 
 #[test]
-fn it_is_durable_when_sendmail_exits_0() {
+fn a_message_is_durable_when_sendmail_exits_with_0() {
     let site = Site::new();
     for number in 1..=5 {
         let daemon = site.start();
@@ -340,7 +340,7 @@ fn it_is_durable_when_sendmail_exits_0() {
 }
 
 #[test]
-fn a_program_may_take_its_time_and_the_daemon_a_break() {
+fn a_slow_program_survives_a_restart_of_the_daemon() {
     let site = Site::with("limits.command_timeout = \"200ms\"\nlimits.data_timeout = \"200ms\"");
     let daemon = site.start();
     let mut child = command(&site, "sendmail", &["jon"]).stdin(Stdio::piped()).spawn().expect("a program");
@@ -356,7 +356,7 @@ fn a_program_may_take_its_time_and_the_daemon_a_break() {
 }
 
 #[test]
-fn a_caller_that_says_nothing_is_sent_away() {
+fn a_silent_client_times_out() {
     let site = Site::with("limits.command_timeout = \"500ms\"");
     let _daemon = site.start();
     let mut stream = UnixStream::connect(site.path("penfold.sock")).expect("a socket");
@@ -395,7 +395,7 @@ fn the_sender_and_from_are_masked_together() {
     }
 }
 
-/// Where a program is, that may be nowhere.
+/// The path of a program, if it is installed.
 fn find(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -406,7 +406,7 @@ fn find(names: &[&str]) -> Option<PathBuf> {
     found
 }
 
-/// A program that is to send `How are you?` to jon.
+/// Runs a program that must send `How are you?` to jon.
 fn sends(program: &Site, daemon: &Daemon, command: &mut Command, input: &str) {
     let home = program.path("");
     let command = command.env("HOME", &home).env("PENFOLD_CONFIG", program.path("penfold.conf")).current_dir(&home);
@@ -425,7 +425,7 @@ fn sends(program: &Site, daemon: &Daemon, command: &mut Command, input: &str) {
 const TO: &str = "jon@razorback.test";
 
 #[test]
-fn programs_of_debian_send_mail() {
+fn programs_in_debian_send_mail() {
     let site = Site::new();
     let daemon = site.start();
     let ours = program(&site, "sendmail").display().to_string();
@@ -477,8 +477,7 @@ fn package(name: &str) -> Option<PathBuf> {
     tree.is_dir().then_some(tree)
 }
 
-/// A namespace where /usr/sbin/sendmail is ours, and other files of the system are those
-/// of `overlays`.
+/// A namespace where /usr/sbin/sendmail is penfold's, with further overlays.
 fn in_place_of_sendmail(site: &Site, overlays: &[(PathBuf, &str)]) -> Option<Mounts> {
     let ours = program(site, "sendmail").display().to_string();
     let script = format!("#!/bin/sh\nexec {ours} -C {} \"$@\"\n", site.path("penfold.conf").display());
@@ -494,7 +493,7 @@ fn in_place_of_sendmail(site: &Site, overlays: &[(PathBuf, &str)]) -> Option<Mou
 }
 
 #[test]
-fn cron_sends_what_a_job_says() {
+fn cron_sends_the_output_of_a_job() {
     if !geteuid().is_root() {
         return common::skipped("only root can run cron");
     }

@@ -19,14 +19,14 @@ use common::remote::{Conduct, Remote, Sink};
 use common::{Daemon, Site};
 use process::{memory, peak, work};
 
-/// What a waiting message may take of memory, in octets.
+/// The most memory of a waiting message, in octets.
 const EACH: u64 = 300;
 
 fn count() -> usize {
     std::env::var("PENFOLD_SCALE").map_or(50_000, |count| count.parse().expect("PENFOLD_SCALE is a number"))
 }
 
-/// A site with so many messages that wait for hours, the number `n` for `recipient(n)`.
+/// A site with this many messages that wait for hours; message `n` is for `recipient(n)`.
 fn waiting(count: usize, recipient: impl Fn(usize) -> String) -> Site {
     let site = Site::with("queue.retry_min = \"4h\"\nqueue.retry_max = \"4h\"");
     spool::fill(&site.path("spool"), count, recipient);
@@ -34,7 +34,7 @@ fn waiting(count: usize, recipient: impl Fn(usize) -> String) -> Site {
     site
 }
 
-/// Starts a daemon that has nothing to do, and says what memory it takes.
+/// The memory of an idle daemon.
 fn bare() -> u64 {
     let site = Site::new();
     let daemon = site.start();
@@ -52,7 +52,7 @@ fn loaded(daemon: &Daemon, count: usize) {
 }
 
 #[test]
-fn it_listens_and_delivers_before_it_knows_its_queue() {
+fn the_daemon_listens_and_delivers_before_the_queue_is_loaded() {
     let _turn = crate::turn();
     let count = count();
     let site = waiting(count, |n| format!("elvis@d{n}.example.test"));
@@ -67,10 +67,10 @@ fn it_listens_and_delivers_before_it_knows_its_queue() {
 }
 
 #[test]
-fn a_waiting_message_takes_little_memory() {
+fn a_waiting_message_needs_little_memory() {
     let _turn = crate::turn();
     let (count, bare) = (count(), bare());
-    // With a destination each, the names count too.
+    // With a destination for each message, the names count, too.
     for domains in [count, 10] {
         let site = waiting(count, |n| format!("elvis@d{}.example.test", n % domains));
         let daemon = site.start();
@@ -101,9 +101,9 @@ fn one_destination_is_flushed_and_the_others_wait() {
 }
 
 #[test]
-fn a_message_to_many_costs_in_proportion() {
+fn the_cost_of_many_recipients_is_proportional() {
     let _turn = crate::turn();
-    // One destination each, and all at one.
+    // One destination for each recipient, and one for all.
     for each in [true, false] {
         let few = work_for(1_000, each);
         let many = work_for(10_000, each);
@@ -113,7 +113,7 @@ fn a_message_to_many_costs_in_proportion() {
     }
 }
 
-/// What a message to so many recipients costs the daemon. All get it.
+/// The processor time for a message to this many recipients, who all get it.
 fn work_for(count: usize, each: bool) -> Duration {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -141,7 +141,7 @@ fn work_for(count: usize, each: bool) -> Duration {
 }
 
 #[test]
-fn a_big_message_takes_no_more_memory_than_a_small_one() {
+fn a_large_message_needs_no_more_memory_than_a_small_one() {
     let _turn = crate::turn();
     let line = format!("{}\r\n", "x".repeat(998));
     let small = format!("{TEXT}{}", line.repeat(4));

@@ -1,9 +1,10 @@
-//! What holds where the configuration says nothing.
+//! The default of each key, and the bounds of numbers.
 //!
-//! One literal, in the order of penfold.conf(5). Safe on any machine: only
-//! loopback addresses are served, and only the machine itself may relay.
+//! The defaults are one literal, in the order of penfold.conf(5), and safe on any machine:
+//! the server listens on loopback addresses only, and only the machine itself may relay.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,13 +14,27 @@ use super::{
 };
 use crate::address::parse_domain;
 
+/// The maximum duration; adding it to the time of day cannot overflow.
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The bounds of `limits.connections` and `limits.connections_per_host`.
+pub(super) const CONNECTIONS: RangeInclusive<usize> = 1..=100_000;
+/// The bounds of `limits.message_size`, in octets: RFC 5321 4.5.3.1.7 requires 64 Ki octets, and
+/// sums of sizes up to a tebioctet cannot overflow.
+pub(super) const MESSAGE_SIZE: RangeInclusive<u64> = 64 << 10..=1 << 40;
+/// The bounds of `limits.recipients`; RFC 5321 4.5.3.1.8 requires 100.
+pub(super) const RECIPIENTS: RangeInclusive<usize> = 100..=100_000;
+/// The bounds of `submission.messages_per_hour` and `submission.recipients_per_hour`.
+pub(super) const PER_HOUR: RangeInclusive<usize> = 1..=10_000_000;
+/// The bounds of `queue.workers` and `queue.workers_per_destination`.
+pub(super) const WORKERS: RangeInclusive<usize> = 1..=1000;
+
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// The mailbox of a user of a users file: there is no home directory then.
+/// The mailbox of a user in a users file, who has no home directory.
 pub(super) const MAILBOX_WITHOUT_HOME: &str = "/var/mail/{domain}/{user}";
 
-/// The configuration of a host of this name by an empty file.
+/// The configuration of a host with this name and an empty file.
 pub(super) fn defaults(hostname: &str) -> Config {
     Config {
         hostname: hostname.to_owned(),
@@ -92,18 +107,18 @@ fn optional(path: &str) -> TableFile {
     TableFile { path: PathBuf::from(path), required: false }
 }
 
-/// This host's full name, found without asking the DNS: that of gethostname(2) if
+/// This host's full name, without the DNS: that of gethostname(2) if
 /// it has a dot, else the name in hosts(5) that continues it after a dot, else the
-/// short one. `localhost` where that is no name for mail.
+/// short one; `localhost` if that is not a valid domain.
 pub(super) fn own_name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     parse_domain(full_name(&name, &hosts)).map_or_else(|_| "localhost".to_owned(), String::from)
 }
 
-/// What is local by default: the hostname, localhost, and the system's own name, with its
-/// domain and without. Programs here write to all of them; a name without a dot is nobody
-/// else's.
+/// The domains that are local by default: the hostname, localhost, and the name of the system
+/// with and without its domain. Programs on this host send mail to all of them, and no other
+/// host has a name without a dot.
 fn local_names(hostname: &str, own: &str) -> Vec<String> {
     let short = own.split('.').next().unwrap_or(own);
     let short = parse_domain(short).map(String::from).ok();
@@ -130,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_of_this_host_is_local() {
+    fn all_names_of_this_host_are_local() {
         for (hostname, own, names) in [
             ("web.x.org", "web.x.org", &["web.x.org", "localhost", "web"][..]),
             ("web", "web", &["web", "localhost"]),
@@ -143,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_name_is_made_full_by_the_hosts_file() {
+    fn a_short_name_is_completed_from_the_hosts_file() {
         let hosts = "127.0.0.1 localhost.localdomain localhost\n# ::1 web.no\n10.0.0.9 webmail.x.org web.x.org web # web.y.org\n";
         for (name, full) in
             [("web", "web.x.org"), ("web.z.org", "web.z.org"), ("mail", "mail"), ("localhost", "localhost.localdomain")]

@@ -1,9 +1,9 @@
 //! A TOML document from which keys are taken one by one.
 //!
-//! A [`Section`] is one table of it. Whoever reads it takes every key that exists,
-//! each with a function that makes a value of it or says what it expected; what
-//! nobody has taken when the section is finished is an unknown key. Trouble is
-//! noted with its place and the reading goes on, so that one run finds all of it.
+//! A [`Section`] is one table of it. Its reader takes every key that exists,
+//! each with a function that returns a value or says what it expected; a key that was not
+//! taken when the section is finished is unknown. Errors are
+//! recorded with their places and the reading continues, so that one run finds all errors.
 //! Does not know any key.
 
 use std::cell::RefCell;
@@ -19,35 +19,35 @@ pub(super) struct Errors<'t> {
     file: &'t Path,
     text: &'t str,
     found: RefCell<Vec<ConfigError>>,
-    /// The keys of the outermost table that stand in another one, and their places.
-    astray: RefCell<Vec<Astray>>,
-    /// Tables that may be left out, by their headers, and keys that no other table has.
+    /// The unknown keys.
+    unknown: RefCell<Vec<UnknownKey>>,
+    /// The headers of optional tables, and the keys that no other table has.
     optional: RefCell<Vec<(&'static str, &'static [&'static str])>>,
 }
 
 /// An unknown key in a table.
-struct Astray {
+struct UnknownKey {
     place: usize,
     name: String,
     key: String,
     known: String,
-    /// How its table begins in its own place, if it is one.
+    /// The header of its table, if its value is one.
     header: Option<String>,
 }
 
 impl<'t> Errors<'t> {
-    /// No errors in `text`, the contents of `file`.
+    /// An empty list for `text`, the contents of `file`.
     pub(super) fn none(file: &'t Path, text: &'t str) -> Self {
-        Self { file, text, found: RefCell::default(), astray: RefCell::default(), optional: RefCell::default() }
+        Self { file, text, found: RefCell::default(), unknown: RefCell::default(), optional: RefCell::default() }
     }
 
-    /// The outermost table of the text; `None` if its syntax is wrong, since keys
-    /// would then be found in the wrong table or not at all.
+    /// The outermost table of the text; `None` after a syntax error, which could move keys into
+    /// the wrong table.
     pub(super) fn document(&self) -> Option<Section<'_, 't>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
             let place = error.span().map_or(0, |span| span.start);
-            self.add(place, twice(self.text, place, error).unwrap_or_else(|| syntax(error)));
+            self.add(place, duplicate(self.text, place, error).unwrap_or_else(|| syntax(error)));
         }
         let place = table.span().start;
         errors.is_empty().then(|| Section::new(self, "", place, table.into_inner()))
@@ -60,10 +60,10 @@ impl<'t> Errors<'t> {
         found
     }
 
-    /// Tells of all keys that nobody has taken, when the keys of the outermost table are
-    /// known; `gives` says which of them the file has.
-    fn tell_astray(&self, outermost: &[&str], gives: impl Fn(&str) -> bool) {
-        for Astray { place, name, key, known, header } in self.astray.take() {
+    /// Adds an error for each unknown key. `outermost` are the known keys of the outermost table;
+    /// `gives` tells whether the file has one of them.
+    fn report_unknown(&self, outermost: &[&str], gives: impl Fn(&str) -> bool) {
+        for UnknownKey { place, name, key, known, header } in self.unknown.take() {
             // A quoted key may have anything in it, and an error is one line.
             let full = full_name(&name, &key.escape_debug().to_string());
             let text = match (header, self.optional_table(&name, &key)) {
@@ -77,7 +77,7 @@ impl<'t> Errors<'t> {
         }
     }
 
-    /// The optional table that has a key, if it is not the one of this name.
+    /// The optional table that has a key, if its name is not `name`.
     fn optional_table(&self, name: &str, key: &str) -> Option<&'static str> {
         let is_it = |(table, keys): &&(&'static str, &[&str])| bare(table) != name && keys.contains(&key);
         self.optional.borrow().iter().find(is_it).map(|(table, _)| *table)
@@ -93,20 +93,20 @@ fn bare(header: &str) -> &str {
     header.trim_matches(['[', ']'])
 }
 
-/// The parser's own words, on one line.
+/// The parser's message, on one line.
 fn syntax(error: &Error) -> String {
     format!("not TOML: {}", error.message().split('\n').collect::<Vec<_>>().join("; "))
 }
 
-/// Of a key that is there twice: where it stands first. A table begins with its header,
-/// or with a key that has its name and a dot in front.
-fn twice(text: &str, place: usize, error: &Error) -> Option<String> {
+/// The error for a duplicate key, with the place of its first occurrence. A table begins with
+/// its header, or with a key that has the table's name and a dot in front.
+fn duplicate(text: &str, place: usize, error: &Error) -> Option<String> {
     error.message().strip_prefix("duplicate key")?;
     let (before, _) = text.split_at_checked(place)?;
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let mut above = text.get(..start)?.lines().enumerate();
     let line = text.get(start..)?.lines().next()?.trim();
-    // What follows a name at the front of a line.
+    // The text after a name at the front of a line.
     let after = |line: &str, name| line.trim_start().strip_prefix(name).map(|rest: &str| rest.trim_start().to_owned());
     let (what, at) = match line.strip_prefix('[') {
         Some(header) => {
@@ -139,7 +139,7 @@ pub(super) struct Section<'e, 't> {
     name: &'static str,
     place: usize,
     left: DeTable<'t>,
-    /// The keys that exist, and where the value is of each that is given.
+    /// The keys that exist, with the places of the values of those that the file has.
     known: Vec<(&'static str, Option<usize>)>,
 }
 
@@ -148,7 +148,7 @@ impl<'e, 't> Section<'e, 't> {
         Self { errors, name, place, left, known: Vec::new() }
     }
 
-    /// The value of a key, or `None` where it is absent or wrong.
+    /// The value of a key; `None` if it is absent or invalid.
     pub(super) fn take<T>(
         &mut self,
         key: &'static str,
@@ -158,7 +158,7 @@ impl<'e, 't> Section<'e, 't> {
         read(value.get_ref()).map_err(|text| self.error(key, &text)).ok()
     }
 
-    /// The value of a key that is an array; `None` where it is absent or any element is wrong.
+    /// The value of a key that is an array; `None` if it is absent or an element is invalid.
     pub(super) fn take_all<T>(
         &mut self,
         key: &'static str,
@@ -169,7 +169,7 @@ impl<'e, 't> Section<'e, 't> {
             self.error(key, "expected an array, in brackets");
             return None;
         };
-        // Collected twice, since the first error must not end the search.
+        // Collected twice, so that the first error does not hide others.
         let each: Vec<Option<T>> = array.iter().map(|element| self.read_element(key, element, &read)).collect();
         each.into_iter().collect()
     }
@@ -183,7 +183,7 @@ impl<'e, 't> Section<'e, 't> {
         read(element.get_ref()).map_err(|text| self.error_at(element.span().start, key, &text)).ok()
     }
 
-    /// The table `[key]`, empty where it is absent or is none.
+    /// The table `[key]`; empty if it is absent or not a table.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'e, 't> {
         let (place, table) = match self.remove(key).map(|value| (value.span().start, value.into_inner())) {
             Some((place, DeValue::Table(table))) => (place, table),
@@ -196,7 +196,7 @@ impl<'e, 't> Section<'e, 't> {
         Section::new(self.errors, key, place, table)
     }
 
-    /// The tables `[[key]]`; `None` where there is none.
+    /// The tables `[[key]]`; `None` if there are none.
     pub(super) fn sections(&mut self, key: &'static str) -> Option<Vec<Section<'e, 't>>> {
         let DeValue::Array(array) = self.remove(key)?.into_inner() else {
             self.error(key, &format!("expected [[{key}]], with two brackets on each side"));
@@ -212,23 +212,23 @@ impl<'e, 't> Section<'e, 't> {
         Some(array.into_iter().filter_map(section).collect())
     }
 
-    /// The tables `[[key]]`, or the only one, `[key]`.
+    /// The tables `[[key]]`, or the single table `[key]`.
     pub(super) fn sections_or_one(&mut self, key: &'static str) -> Vec<Section<'e, 't>> {
         let is_one = self.left.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)));
         if is_one { vec![self.section(key)] } else { self.sections(key).unwrap_or_default() }
     }
 
-    /// Notes an error at the value of `key`, or at the start of the section if it is not given.
+    /// Adds an error at the value of `key`, or at the start of the section if the key is absent.
     pub(super) fn error(&self, key: &str, text: &str) {
         self.error_at(self.value_place(key).unwrap_or(self.place), key, text);
     }
 
-    /// Whether the file gives `key`, rightly or wrongly.
+    /// Whether the file has `key`, with a valid value or not.
     pub(super) fn gives(&self, key: &str) -> bool {
         self.value_place(key).is_some()
     }
 
-    /// Every key that is left is unknown.
+    /// Ends the section: every key that was not taken is unknown.
     pub(super) fn finish(self) {
         let known: Vec<&str> = self.known.iter().map(|(key, _)| *key).collect();
         for (key, value) in &self.left {
@@ -241,21 +241,20 @@ impl<'e, 't> Section<'e, 't> {
             };
             let (name, place) = (self.name.to_owned(), key.span().start);
             let key = key.get_ref().to_string();
-            self.errors.astray.borrow_mut().push(Astray { place, name, key, known: known.join(", "), header });
+            self.errors.unknown.borrow_mut().push(UnknownKey { place, name, key, known: known.join(", "), header });
         }
         if self.name.is_empty() {
-            self.errors.tell_astray(&known, |key| self.gives(key));
+            self.errors.report_unknown(&known, |key| self.gives(key));
         }
     }
 
-    /// Notes keys that only a table has which may be left out, for who writes one of them
-    /// without the table's header above.
+    /// Declares the keys of an optional table that no other table has, to detect a missing
+    /// header.
     pub(super) fn may_have(&self, header: &'static str, keys: &'static [&'static str]) {
         self.errors.optional.borrow_mut().push((header, keys));
     }
 
-    /// Takes a value that is a text where only a table can stand, says so, and counts it as
-    /// not given.
+    /// Takes a text in place of a table, adds an error, and treats the key as absent.
     pub(super) fn refuse_text(&mut self, key: &'static str, text: &str) {
         let is_text = |value: &Spanned<DeValue<'t>>| value.get_ref().as_str().is_some();
         if self.left.get(key).is_some_and(is_text)

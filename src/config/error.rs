@@ -1,23 +1,23 @@
-//! What is wrong in a file that an administrator writes, and where.
+//! Errors in files that an administrator writes, with their places.
 //!
-//! Every reader of such a file gives these, all it finds and not only the first,
-//! and they are shown as compilers show theirs, so that an editor can jump there.
-//! Does not decide what happens then: at start the program ends with EX_CONFIG,
+//! Every reader of such a file returns all errors, not only the first,
+//! and they are printed in the format of compilers, so that an editor can jump to them.
+//! Does not decide what follows: at start the program ends with EX_CONFIG,
 //! later the old configuration or table stays in force.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// One thing that is wrong in a configuration or table file.
+/// An error in a configuration or table file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
-    /// The line, from 1; 0 if the trouble is with the file as a whole.
+    /// The line, from 1; 0 if the error concerns the file as a whole.
     pub line: usize,
     /// The column in characters, from 1; 0 with line 0.
     pub column: usize,
-    /// What is wrong and what was expected, without a full stop.
+    /// The error and what was expected, without a full stop.
     pub text: String,
 }
 
@@ -27,14 +27,14 @@ impl ConfigError {
         Self { file: file.to_owned(), line, column, text: text.into() }
     }
 
-    /// An error that has no place in the file: it is absent, or cannot be read.
+    /// An error without a place: the file is absent, or cannot be read.
     pub fn whole(file: &Path, text: impl Into<String>) -> Self {
         Self::new(file, 0, 0, text)
     }
 
-    /// An error at an octet of the file's text.
-    pub(super) fn at(file: &Path, text: &str, octet: usize, what: impl Into<String>) -> Self {
-        let before = text.get(..octet).unwrap_or(text);
+    /// An error at a byte offset in the file's text.
+    pub(super) fn at(file: &Path, text: &str, offset: usize, what: impl Into<String>) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
         Self::new(file, line, before[line_start..].chars().count() + 1, what)

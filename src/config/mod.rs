@@ -1,9 +1,15 @@
-//! The configuration: what penfold.conf(5) says, as values.
+//! The configuration, penfold.conf(5), as values.
 //!
-//! Every field has a value; the defaults are in one place, `defaults`. A
-//! [`Config`] that exists has been checked: no field needs a second look. Reading
+//! Every field has a value, and a [`Config`] that exists has been checked. Reading
 //! never stops at the first error. Does not open tables: see `aliases`, `users`
 //! and `route`.
+//!
+//! - `defaults`: the default of each key, and the bounds of numbers
+//! - `document`: a TOML document from which keys are taken one by one
+//! - `error`: errors in files that an administrator writes
+//! - `keys`: the keys of each table of the file
+//! - `table`: table files, read again when they change
+//! - `values`: the parsers of values
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -15,14 +21,14 @@ use crate::retry::Schedule;
 mod defaults;
 mod document;
 mod error;
-mod read;
+mod keys;
 pub mod table;
-mod units;
+mod values;
 
 pub use error::ConfigError;
-pub use read::{default, examine, load, parse};
+pub use keys::{default, examine, load, parse};
 
-/// Everything that the configuration says.
+/// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The name in the banner, in Received: lines and in reports, in lower case.
@@ -31,61 +37,61 @@ pub struct Config {
     pub spool: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
-    /// Who the server runs as when started by root.
+    /// The user that the server runs as if started by root.
     pub user: String,
-    /// Where clients are served.
+    /// The listeners.
     pub listen: Vec<Listen>,
-    /// What this server proves who it is by; the first one where a client names none of them.
+    /// The server's certificates; the first one is the default.
     pub tls: Vec<KeyPair>,
-    /// What a client may use up.
+    /// The limits on clients.
     pub limits: Limits,
-    /// What is delivered here.
+    /// Local delivery.
     pub local: Local,
-    /// For whom mail is passed on.
+    /// Relaying.
     pub relay: Relay,
-    /// Who may log in.
+    /// The source of accounts.
     pub auth: Auth,
-    /// What clients may do that submit mail of their own.
+    /// Submission of new mail.
     pub submission: Submission,
-    /// How mail leaves.
+    /// Delivery to other hosts.
     pub remote: Remote,
-    /// When and how much is tried.
+    /// Attempts and workers.
     pub queue: Queue,
-    /// Who is asked for names.
+    /// DNS look-ups.
     pub dns: Dns,
-    /// Where the log goes.
+    /// The destination of the log.
     pub log: LogTo,
 }
 
 impl Config {
-    /// What names without a domain get: the first local domain, or where nothing is local
-    /// that of masquerading, or this host's name.
+    /// The domain for names without one: the first local domain or, if there is none, the domain
+    /// of masquerading or this host's name.
     pub fn own_domain(&self) -> &str {
         self.local.domains.first().or(self.submission.masquerade.as_ref()).unwrap_or(&self.hostname)
     }
 }
 
-/// A socket on which clients are served.
+/// A listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// Address and port; port 0 lets the system choose.
     pub address: SocketAddr,
-    /// Who comes here.
+    /// The kind of clients.
     pub kind: Kind,
     /// How the connection is encrypted.
     pub tls: ListenTls,
-    /// When AUTH is offered.
+    /// The condition for offering AUTH.
     pub auth: OfferAuth,
     /// Clients whose connections begin with a PROXY header.
     pub proxy: Vec<Network>,
     /// Clients that may use XCLIENT and XFORWARD.
     pub xclient: Vec<Network>,
-    /// Whether the configuration does not name it: then this host need not have its address.
+    /// Whether it is a default listener, whose address this host need not have.
     pub is_default: bool,
 }
 
 impl Listen {
-    /// A socket for other hosts, with what holds where the configuration says nothing.
+    /// A listener for other hosts, with defaults.
     pub fn at(address: SocketAddr) -> Self {
         let (proxy, xclient) = (Vec::new(), Vec::new());
         Self {
@@ -100,12 +106,12 @@ impl Listen {
     }
 }
 
-/// Who comes to a socket.
+/// The kind of clients of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Other hosts.
     Smtp,
-    /// People's programs, with new mail (RFC 6409).
+    /// Mail clients that submit new mail (RFC 6409).
     Submission,
 }
 
@@ -116,18 +122,18 @@ pub enum ListenTls {
     None,
     /// By STARTTLS, if there is a certificate (RFC 3207).
     Offered,
-    /// By STARTTLS, without which no mail is taken.
+    /// By STARTTLS, which is required before MAIL.
     Required,
-    /// From its first octet (RFC 8314).
+    /// From the first byte (RFC 8314).
     Implicit,
 }
 
-/// When AUTH is offered.
+/// The condition for offering AUTH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OfferAuth {
     /// Never.
     None,
-    /// When the connection is encrypted.
+    /// On an encrypted connection.
     Tls,
     /// Always.
     Always,
@@ -136,79 +142,80 @@ pub enum OfferAuth {
 /// A certificate and its key, both in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPair {
-    /// The certificate, followed by those that lead to a known authority.
+    /// The certificate, followed by the chain to a trusted authority.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub key: PathBuf,
 }
 
-/// Who may log in.
+/// The source of accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
-    /// Nobody.
+    /// None: no client can authenticate.
     None,
-    /// The users of a users file.
+    /// A users file.
     File(PathBuf),
-    /// Whom Dovecot knows: its auth-client socket.
+    /// The auth-client socket of Dovecot.
     Dovecot(PathBuf),
 }
 
-/// What clients may do that submit mail of their own.
+/// The rules for submission of new mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
-    /// Who may send as whom, besides himself.
+    /// The senders table: the sender addresses that each account may use besides its own.
     pub senders: TableFile,
-    /// Messages of one account in an hour.
+    /// The maximum number of messages of an account in an hour.
     pub messages_per_hour: usize,
-    /// Recipients of one account in an hour.
+    /// The maximum number of recipients of an account in an hour.
     pub recipients_per_hour: usize,
-    /// Whether Received: is to say nothing of where a client is.
+    /// Whether Received: omits the client's name and address.
     pub hide_client: bool,
-    /// The domain of senders in the domains of this host, in its place.
+    /// The domain that replaces the domains of this host in sender addresses.
     pub masquerade: Option<String>,
-    /// What becomes of which sender.
+    /// The rewrite table: the replacements of sender addresses.
     pub rewrite: TableFile,
 }
 
-/// What a client may use up.
+/// The limits on clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once.
+    /// The maximum number of connections.
     pub connections: usize,
-    /// Connections at once from one address (one /64 for IPv6).
+    /// The maximum number of connections from one address (one /64 for IPv6).
     pub connections_per_host: usize,
-    /// Octets of one message, as it goes over the wire.
+    /// The maximum size of a message on the wire, in octets.
     pub message_size: u64,
-    /// Recipients of one message.
+    /// The maximum number of recipients of a message.
     pub recipients: usize,
-    /// How long a client may be silent.
+    /// The time limit of a command.
     pub command_timeout: Duration,
-    /// How long a message may take from DATA to its end, beside what its size earns.
+    /// The time limit of a message after DATA, to which its size adds.
     pub data_timeout: Duration,
 }
 
-/// What is delivered here.
+/// Local delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Local {
-    /// The local domains in canonical form; none where all mail goes elsewhere. See
+    /// The local domains in canonical form; empty if no mail is local. See
     /// [`Config::own_domain`] for names without a domain.
     pub domains: Vec<String>,
-    /// Where mailbox names come from.
+    /// The source of users.
     pub users: Users,
-    /// The mailbox of a user whose line in the users file names none: a path, with
+    /// The template of mailboxes that the users file does not name: a path, with
     /// `{user}`, `{domain}`, and `~` for the home directory at the front.
     pub mailbox: String,
     /// The aliases file.
     pub aliases: TableFile,
     /// The virtual table.
     pub virtual_table: TableFile,
-    /// What separates a user from the detail in `user+detail`; `None` for nothing.
+    /// The separator in `user+detail`; `None` if there are no subaddresses.
     pub subaddress: Option<char>,
-    /// Who gets mail for the postmaster of every local domain: a local name or an address.
+    /// The recipient of mail for the postmaster of every local domain: a local name or an
+    /// address.
     pub postmaster: String,
 }
 
-/// Where mailbox names come from.
+/// The source of users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Users {
     /// The users of this system, getpwnam(3).
@@ -217,78 +224,78 @@ pub enum Users {
     File(PathBuf),
 }
 
-/// A table file and whether it may be absent.
+/// A table file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableFile {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// Whether the configuration names it: then it must be there.
+    /// Whether it has to exist, because the configuration names it.
     pub required: bool,
 }
 
-/// For whom mail is passed on.
+/// Relaying.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay {
-    /// Clients that may send mail to anywhere.
+    /// The networks of clients that may relay to any domain.
     pub networks: Vec<Network>,
-    /// Domains for which anyone may send mail, as to a backup mail exchanger.
+    /// The domains to which every client may relay, as to a backup mail exchanger.
     pub domains: Vec<String>,
 }
 
-/// How mail leaves.
+/// Delivery to other hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// Hosts that take all mail for elsewhere, tried in order; none: the DNS says.
+    /// The smart hosts for all remote mail, in order; if there are none, the DNS is used.
     pub smarthosts: Vec<HostPort>,
-    /// Who this server is at which host.
+    /// The credentials table: user name and password for each host.
     pub credentials: TableFile,
     /// The routes table.
     pub routes: TableFile,
-    /// How hosts are spoken to of which nothing else is said.
+    /// TLS with hosts whose URL does not specify it.
     pub tls: RemoteTls,
-    /// Whose certificates are believed; `None` for those whom the system believes.
+    /// The file of trusted authorities; `None` for those of the system.
     pub authorities: Option<PathBuf>,
-    /// An upper bound on the time limit of each stage of a dialogue.
+    /// The maximum time limit of each stage of a dialogue.
     pub timeout: Duration,
-    /// Whether no mail leaves but by the routes table.
+    /// Whether mail leaves only by the routes table.
     pub local_only: bool,
 }
 
-/// How a host is spoken to.
+/// The use of TLS with a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteTls {
-    /// In clear.
+    /// Plaintext.
     None,
-    /// Encrypted where it can be, whoever the host is.
+    /// TLS if the host supports it, without verification.
     Opportunistic,
-    /// Encrypted, and the host has proved its name.
+    /// TLS with a verified certificate.
     Required,
 }
 
-/// What the configuration says of one host's connections.
+/// The scheme of a host's URL, which specifies TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// `smtp://`: nothing, [`RemoteTls`] holds.
+    /// `smtp://`: [`RemoteTls`] applies.
     #[default]
     Smtp,
-    /// `smtp+starttls://`: required, by STARTTLS.
+    /// `smtp+starttls://`: TLS is required, by STARTTLS.
     StartTls,
-    /// `smtps://`: required, from the first octet (RFC 8314).
+    /// `smtps://`: TLS is required, from the first byte (RFC 8314).
     Smtps,
 }
 
 /// A host by name or address, and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// A name in lower case, or an address as text, without brackets.
+    /// A name in lower case, or an IP address as text, without brackets.
     pub host: String,
     /// The TCP port.
     pub port: u16,
-    /// How its connections are encrypted.
+    /// The scheme.
     pub scheme: Scheme,
 }
 
-/// What tells one from all others: `host:port`, `[address]:port`, `smtps://host:port`.
+/// A unique text: `host:port`, `[address]:port`, `smtps://host:port`.
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port, scheme } = self;
@@ -301,45 +308,45 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// When and how much is tried.
+/// Attempts and workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
-    /// Deliveries at once.
+    /// The maximum number of concurrent deliveries.
     pub workers: usize,
-    /// Deliveries at once to one destination elsewhere.
+    /// The maximum number of concurrent deliveries to one remote destination.
     pub workers_per_destination: usize,
     /// The first interval between attempts.
     pub retry_min: Duration,
-    /// The longest interval between attempts.
+    /// The maximum interval between attempts.
     pub retry_max: Duration,
-    /// The age at which a message that cannot be delivered goes back.
+    /// The age at which an undeliverable message is returned to its sender.
     pub expire_after: Duration,
 }
 
 impl Queue {
-    /// When to try again, when to give up.
+    /// The schedule of attempts.
     pub fn schedule(&self) -> Schedule {
         Schedule { min: self.retry_min, max: self.retry_max, expire_after: self.expire_after }
     }
 }
 
-/// Who is asked for names.
+/// DNS look-ups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dns {
-    /// Name servers; none: those of resolv.conf(5).
+    /// The name servers; if there are none, those of resolv.conf(5).
     pub nameservers: Vec<SocketAddr>,
-    /// How long one look-up may take.
+    /// The time limit of a look-up.
     pub timeout: Duration,
 }
 
-/// Where the log goes.
+/// The destination of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogTo {
     /// syslog(3), facility mail.
     Syslog,
     /// Standard error.
     Stderr,
-    /// The end of a file.
+    /// A file, to which lines are appended.
     File(PathBuf),
 }
 
@@ -348,7 +355,7 @@ pub enum LogTo {
 pub struct Network {
     /// Any address in it.
     pub address: IpAddr,
-    /// How many bits count, at most 32 or 128.
+    /// The length of the prefix in bits, at most 32 or 128.
     pub prefix: u8,
 }
 

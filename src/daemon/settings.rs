@@ -162,7 +162,7 @@ impl Start {
 /// Logs the errors in tables with which a start goes on, a limited number for each file.
 pub(super) fn log_faults(faults: &[ConfigError]) {
     for of_one in faults.chunk_by(|one, other| one.file == other.file) {
-        table::told(of_one).for_each(|error| ::log::error!("{error}"));
+        table::limited(of_one).for_each(|error| ::log::error!("{error}"));
         let file = of_one.first().map(|error| error.file.display().to_string()).unwrap_or_default();
         ::log::warn!("{file}: has errors: what can be read of it is in force, and mail for the rest waits");
     }

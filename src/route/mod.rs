@@ -155,14 +155,14 @@ impl Router {
             move |domain: &str| domains.contains(domain)
         };
         let (for_virtual, for_routes) = (is_local(), is_local());
-        let (aliases, mut errors) = Watched::begin(&local.aliases, Aliases::read, Aliases::lost);
+        let (aliases, mut errors) = Watched::open_tolerant(&local.aliases, Aliases::read, Aliases::lost);
         let read_virtual = move |file: &Path, text: &str| VirtualTable::read(file, text, &for_virtual);
-        let (virtual_table, more) = Watched::begin(&local.virtual_table, read_virtual, VirtualTable::unreadable);
+        let (virtual_table, more) = Watched::open_tolerant(&local.virtual_table, read_virtual, VirtualTable::unreadable);
         errors.extend(more);
         let (users, more) = Users::begin(local, rights);
         errors.extend(more);
         let read_routes = move |file: &Path, text: &str| Routes::read(file, text, &for_routes);
-        let (routes, more) = Watched::begin(&config.remote.routes, read_routes, Routes::unreadable);
+        let (routes, more) = Watched::open_tolerant(&config.remote.routes, read_routes, Routes::unreadable);
         errors.extend(more);
         let postmaster = keep(&mut errors, read_postmaster(&local.postmaster));
         let first_domain: Box<str> = config.own_domain().into();

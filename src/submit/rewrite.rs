@@ -47,7 +47,7 @@ impl Rewriting {
             let (table, errors) = parse(file, text, &first);
             (Some(table), errors)
         };
-        let (table, errors) = Watched::begin(&config.submission.rewrite, parse, |_| None);
+        let (table, errors) = Watched::open_tolerant(&config.submission.rewrite, parse, |_| None);
         let mut own = config.local.domains.clone();
         own.extend([config.hostname.clone(), "localhost".to_owned()]);
         let masquerade = config.submission.masquerade.as_deref().map(Into::into);
@@ -126,7 +126,8 @@ mod tests {
         let table = "root admin@b.test\njon@a.test jonathan@c.test\n@old.test @new.test\n@all.test one@b.test\nx@old.test @b.test\n";
         let none = TableFile { path: "/nonexistent/rewrite".into(), required: false };
         let read = move |file: &Path, _: &str| (Some(parse(file, table, "a.test").0), Vec::new());
-        let rewriting = Rewriting { table: Watched::begin(&none, read, |_| None).0, ..Rewriting::begin(&config).0 };
+        let rewriting =
+            Rewriting { table: Watched::open_tolerant(&none, read, |_| None).0, ..Rewriting::begin(&config).0 };
         for (from, to) in [
             ("root@a.test", Some("admin@b.test")),
             ("Root@a.test", Some("admin@b.test")),

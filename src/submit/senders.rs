@@ -73,7 +73,7 @@ impl Senders {
             let (table, errors) = parse(file, text, &first);
             (Some(table), errors)
         };
-        let (table, mut errors) = Watched::begin(&config.submission.senders, parse, |_| None);
+        let (table, mut errors) = Watched::open_tolerant(&config.submission.senders, parse, |_| None);
         let (rewriting, more) = Rewriting::begin(config);
         errors.extend(more);
         (Self { table, domains, subaddress: config.local.subaddress, rewriting: Arc::new(rewriting) }, errors)
@@ -224,7 +224,7 @@ mod tests {
             let (table, _) = parse(file, &table, "razorback.test");
             (Some(table), Vec::new())
         };
-        Senders { table: Watched::begin(&none, parse, |_| None).0, domains, subaddress: Some('+'), rewriting }
+        Senders { table: Watched::open_tolerant(&none, parse, |_| None).0, domains, subaddress: Some('+'), rewriting }
     }
 
     #[test]

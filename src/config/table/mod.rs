@@ -1,15 +1,14 @@
 //! Table files: small text files, read again when they change.
 //!
-//! A [`Watched`] table is looked at (stat(2)) at every use and read again when
-//! it is another file than before. Who asks gets one whole table, old or new,
-//! never a mixture, and may keep it as long as it likes.
+//! The file of a [`Watched`] table is checked with stat(2) at every use and read again when
+//! it has changed. A caller gets one whole table, old or new, never a mixture, and may keep it.
 //!
-//! Trouble after the first reading never takes a table away: a file with errors,
-//! one that is gone or that cannot be read leaves the old table in force, and the
-//! log says so once for each change. A table that is tolerant begins with what can
-//! be read of its file ([`Watched::begin`]), and the caller decides whether its
+//! Errors after the first reading never remove a table: if the file has errors,
+//! is removed or cannot be read, the old table stays in force, and the
+//! errors are logged once for each change. A tolerant table begins with the valid lines
+//! of its file ([`Watched::open_tolerant`]), and the caller decides whether its
 //! errors end the start. A file that the configuration does not name
-//! may be absent; it is then an empty table until it appears.
+//! may be absent; the table is empty until the file appears.
 //!
 //! Does not know any table's format, except that a line whose first
 //! character is `#` is a comment: see `aliases`, `users` and `route`.
@@ -25,46 +24,46 @@ use std::time::{Duration, SystemTime};
 use super::{ConfigError, TableFile};
 use crate::privsep::Rights;
 
-/// The largest table file, in octets. It is held in memory whole.
+/// The maximum size of a table file, in bytes. It is kept in memory.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// A file changed this recently may change again without its times showing it:
-/// the clock that stamps files ticks every few milliseconds.
+/// The age up to which a file may change again with the same time stamp: the clock
+/// of the file system ticks every few milliseconds.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Reads the text of a table: the file's name, for errors, and what is in it.
+/// Parses the text of a table, with the path of the file for errors.
 type Parse<T> = Box<dyn Fn(&Path, &str) -> Found<T> + Send + Sync>;
 
-/// What a text says, as far as it can be read, and all that is wrong in it.
+/// The table of the valid lines of a text, and all errors.
 type Found<T> = (Option<T>, Vec<ConfigError>);
 
-/// Errors of one file that the log has; the number of the others is told.
-const MOST_TOLD: usize = 20;
+/// The maximum number of errors logged for one file, followed by the number of the others.
+const MAX_LOGGED: usize = 20;
 
-/// A table that follows its file.
+/// A table that is read again when its file changes.
 pub struct Watched<T> {
     file: TableFile,
-    /// Whether nobody else may read or write it.
+    /// Whether group and others must not be able to read or write it.
     private: bool,
     /// How the file is opened.
     rights: Rights,
     parse: Parse<T>,
-    /// Guards the table in force together with what it was read from. Held while
-    /// a changed file is read: the others wait for the new table.
+    /// Guards the table and the identity of its file. Held while a changed file is read, so that
+    /// all callers wait for the new table.
     state: Mutex<State<T>>,
 }
 
 #[derive(Debug)]
 struct State<T> {
     table: Arc<T>,
-    /// Whether the table in force is all of a file without errors.
-    is_whole: bool,
-    /// The file as it was when last read, well or not; `None` if it could not be looked at.
+    /// Whether the table comes from a file without errors.
+    is_faultless: bool,
+    /// The identity of the file at the last reading; `None` if it could not be determined.
     seen: Option<Seen>,
-    /// Whether it is read again even if it looks the same.
+    /// Whether the file is read again even if its identity is the same.
     unsettled: bool,
-    /// The trouble last logged, so that it is logged once.
-    said: Vec<ConfigError>,
+    /// The errors that were logged last, so that they are logged once.
+    logged: Vec<ConfigError>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +72,7 @@ enum Seen {
     Present(Stamp),
 }
 
-/// What tells one state of a file from another.
+/// The identity of a file's contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -87,7 +86,7 @@ impl<T> Watched<T> {
     /// Reads the table for the first time.
     ///
     /// # Errors
-    /// All that is wrong in the file; that it cannot be read; that it is absent, if it is required.
+    /// All errors in the file, or that it cannot be read or, if it is required, is absent.
     pub fn open<P>(rights: &Rights, file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
@@ -95,8 +94,8 @@ impl<T> Watched<T> {
         Self::strict(rights, file, parse, false)
     }
 
-    /// The same for a file with secrets: that group or others may read or write it is an
-    /// error.
+    /// [`Watched::open`] for a file with secrets, which group and others must not be able to read
+    /// or write.
     ///
     /// # Errors
     /// As [`Watched::open`].
@@ -111,45 +110,49 @@ impl<T> Watched<T> {
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
     {
-        let found = move |file: &Path, text: &str| match parse(file, text) {
+        let parse_all = move |file: &Path, text: &str| match parse(file, text) {
             Ok(table) => (Some(table), Vec::new()),
             Err(errors) => (None, errors),
         };
-        match Self::new(rights, file, Box::new(found), private) {
+        match Self::new(rights, file, Box::new(parse_all), private) {
             (Some(watched), errors) if errors.is_empty() => Ok(watched),
             (_, errors) => Err(errors),
         }
     }
 
-    /// Reads the table for the first time as far as it can be read, and gives all that is
-    /// wrong in it. `lost` is the table for a file that cannot be read at all, or is absent
-    /// though it is required.
-    pub fn begin<P>(file: &TableFile, parse: P, lost: impl FnOnce(&ConfigError) -> T) -> (Self, Vec<ConfigError>)
-    where
-        P: Fn(&Path, &str) -> (T, Vec<ConfigError>) + Send + Sync + 'static,
-    {
-        Self::begin_secret(&Rights::Alone, file, parse, lost)
-    }
-
-    /// The same for a file that root may keep from the server's user: these rights open it.
-    pub fn begin_secret<P>(
-        rights: &Rights,
+    /// Opens a tolerant table; returns it with all errors in its file. `unreadable` makes the table
+    /// for a file that cannot be read at all, or is required and absent.
+    pub fn open_tolerant<P>(
         file: &TableFile,
         parse: P,
-        lost: impl FnOnce(&ConfigError) -> T,
+        unreadable: impl FnOnce(&ConfigError) -> T,
     ) -> (Self, Vec<ConfigError>)
     where
         P: Fn(&Path, &str) -> (T, Vec<ConfigError>) + Send + Sync + 'static,
     {
-        let found = move |file: &Path, text: &str| {
+        Self::open_tolerant_secret(&Rights::Alone, file, parse, unreadable)
+    }
+
+    /// [`Watched::open_tolerant`] for a file that only root may be able to read: it is opened with
+    /// `rights`.
+    pub fn open_tolerant_secret<P>(
+        rights: &Rights,
+        file: &TableFile,
+        parse: P,
+        unreadable: impl FnOnce(&ConfigError) -> T,
+    ) -> (Self, Vec<ConfigError>)
+    where
+        P: Fn(&Path, &str) -> (T, Vec<ConfigError>) + Send + Sync + 'static,
+    {
+        let parse_all = move |file: &Path, text: &str| {
             let (table, errors) = parse(file, text);
             (Some(table), errors)
         };
-        let parse: Parse<T> = Box::new(found);
+        let parse: Parse<T> = Box::new(parse_all);
         let reading = read(rights, &file.path, false);
         let (table, errors) = first(file, &parse, &reading);
-        let nothing = ConfigError::whole(&file.path, "cannot be read");
-        let table = table.unwrap_or_else(|| lost(errors.first().unwrap_or(&nothing)));
+        let cannot_be_read = ConfigError::whole(&file.path, "cannot be read");
+        let table = table.unwrap_or_else(|| unreadable(errors.first().unwrap_or(&cannot_be_read)));
         (Self::with((rights, file, false), parse, &reading, table, &errors), errors)
     }
 
@@ -166,29 +169,30 @@ impl<T> Watched<T> {
         table: T,
         errors: &[ConfigError],
     ) -> Self {
-        let (seen, unsettled, is_whole) = (reading.seen, reading.unsettled, errors.is_empty());
-        let state = State { table: Arc::new(table), is_whole, seen, unsettled, said: errors.to_vec() };
+        let (seen, unsettled, is_faultless) = (reading.seen, reading.unsettled, errors.is_empty());
+        let state = State { table: Arc::new(table), is_faultless, seen, unsettled, logged: errors.to_vec() };
         Self { file: file.clone(), private, rights: rights.clone(), parse, state: Mutex::new(state) }
     }
 
-    /// The table in force, after a look at the file.
+    /// The table in force, after a check of the file.
     pub fn current(&self) -> Arc<T> {
-        // A panic in a parser leaves the state whole: the old table stays.
+        // A panic in a parser leaves the old table in force.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let errors = self.refresh(&mut state);
-        let what = if state.is_whole { "the old table stays in force" } else { "what can be read of it is in force" };
-        told(&errors).for_each(|error| ::log::error!("{error}; {what}"));
+        let what =
+            if state.is_faultless { "the old table stays in force" } else { "what can be read of it is in force" };
+        limited(&errors).for_each(|error| ::log::error!("{error}; {what}"));
         state.table.clone()
     }
 
-    /// Where the table is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// Follows the file; gives what is to be logged.
+    /// Reads the file again if it has changed; returns the errors to log.
     fn refresh(&self, state: &mut State<T>) -> Vec<ConfigError> {
-        if !state.unsettled && state.seen == look(&self.file.path) {
+        if !state.unsettled && state.seen == identify(&self.file.path) {
             return Vec::new();
         }
         let Reading { seen, unsettled, text } = read(&self.rights, &self.file.path, self.private);
@@ -198,14 +202,14 @@ impl<T> Watched<T> {
             Ok(text) => (self.parse)(&self.file.path, &text),
             Err(error) => (None, vec![error]),
         };
-        // A whole table stays in force for one with errors; any other is as after a start.
-        if let Some(table) = table.filter(|_| errors.is_empty() || !state.is_whole) {
-            (state.table, state.is_whole) = (Arc::new(table), errors.is_empty());
+        // A table without errors is not replaced by one with errors; a tolerant one is.
+        if let Some(table) = table.filter(|_| errors.is_empty() || !state.is_faultless) {
+            (state.table, state.is_faultless) = (Arc::new(table), errors.is_empty());
         }
-        if !changed && errors == state.said {
+        if !changed && errors == state.logged {
             return Vec::new();
         }
-        state.said.clone_from(&errors);
+        state.logged.clone_from(&errors);
         errors
     }
 }
@@ -216,17 +220,18 @@ impl<T: fmt::Debug> fmt::Debug for Watched<T> {
     }
 }
 
-/// A line of a table that says something.
+/// A line of a table that is neither blank nor a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line<'a> {
     /// Its number in the file, from 1.
     pub number: usize,
-    /// Its text without blanks at the end; a blank at the front means something in some tables.
+    /// Its text without blanks at the end; blanks at the front are significant in some tables.
     pub text: &'a str,
 }
 
 impl Line<'_> {
-    /// An error at `part`, which must be a piece of this line's own text; any other text stands for its start.
+    /// An error at `part`, a slice of this line's text; any other text stands for the start of the
+    /// line.
     pub fn error(&self, file: &Path, part: &str, what: impl Into<String>) -> ConfigError {
         let octet = (part.as_ptr() as usize).wrapping_sub(self.text.as_ptr() as usize);
         let column = self.text.get(..octet).map_or(0, |before| before.chars().count()) + 1;
@@ -234,24 +239,24 @@ impl Line<'_> {
     }
 }
 
-/// The end of a text from the first octet on that was not UTF-8.
+/// The rest of a text from the first byte that was not UTF-8.
 pub fn not_utf8(text: &str) -> Option<&str> {
     text.find(char::REPLACEMENT_CHARACTER).and_then(|at| text.get(at..))
 }
 
-/// What is wrong with such a text.
+/// The error for such a text.
 pub const NOT_UTF8: &str = "expected text in UTF-8";
 
-/// As many errors of one file as the log has, and the number of the others.
-pub fn told(errors: &[ConfigError]) -> impl Iterator<Item = ConfigError> {
-    let (first, others) = errors.split_at(errors.len().min(MOST_TOLD));
+/// The errors of one file that are logged: at most [`MAX_LOGGED`], and the number of the others.
+pub fn limited(errors: &[ConfigError]) -> impl Iterator<Item = ConfigError> {
+    let (first, others) = errors.split_at(errors.len().min(MAX_LOGGED));
     let last = others.first().map(|error| ConfigError::whole(&error.file, format!("{} more errors", others.len())));
     first.iter().cloned().chain(last)
 }
 
 /// The lines of a table that are neither blank nor a comment.
 pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
-    // Some editors put a byte order mark in front.
+    // Some editors write a byte order mark.
     text.strip_prefix('\u{feff}')
         .unwrap_or(text)
         .lines()
@@ -260,8 +265,8 @@ pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
         .filter(|line| !line.text.is_empty() && !line.text.starts_with('#'))
 }
 
-/// A table that each line adds something to; `add` says what is wrong, and at which part.
-/// With it all that is wrong, in the order of the lines.
+/// A table to which `add` adds each line, and all errors in the order of the lines. `add`
+/// returns an error with the part of the line that it concerns.
 pub fn fill<'a, T: Default>(
     file: &Path,
     text: &'a str,
@@ -276,15 +281,15 @@ pub fn fill<'a, T: Default>(
     (table, errors)
 }
 
-/// What one reading of a file gave.
+/// The result of reading a file.
 struct Reading {
     seen: Option<Seen>,
-    /// Whether it may change without its times showing it, or could not be looked at.
+    /// Whether it may change with the same time stamp, or its identity is unknown.
     unsettled: bool,
     text: Result<String, ConfigError>,
 }
 
-/// What the first reading of a table gives.
+/// The table and the errors of the first reading.
 fn first<T>(file: &TableFile, parse: &Parse<T>, reading: &Reading) -> Found<T> {
     match &reading.text {
         Ok(text) => parse(&file.path, text),
@@ -293,7 +298,7 @@ fn first<T>(file: &TableFile, parse: &Parse<T>, reading: &Reading) -> Found<T> {
     }
 }
 
-fn look(path: &Path) -> Option<Seen> {
+fn identify(path: &Path) -> Option<Seen> {
     match path.metadata() {
         Ok(metadata) => Some(Seen::Present(Stamp::of(&metadata))),
         Err(error) => is_absence(&error).then_some(Seen::Absent),
@@ -308,8 +313,8 @@ fn read(rights: &Rights, path: &Path, private: bool) -> Reading {
             seen: Some(Seen::Present(Stamp::of(&metadata))),
             unsettled: changed_just_now(&metadata),
             text: match private {
-                true => keep_private(path, &metadata).and_then(|()| text_of(path, file)),
-                false => octets_of(path, file).map(|octets| String::from_utf8_lossy(&octets).into_owned()),
+                true => check_private(path, &metadata).and_then(|()| text_of(path, file)),
+                false => bytes_of(path, file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
             },
         },
         Err(error) => {
@@ -331,20 +336,20 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
         .and_then(|file| text_of(path, file))
 }
 
-/// The text of a small file with secrets, at most so many octets of it.
+/// The text of a small file with secrets, at most `max` bytes of it.
 ///
 /// # Errors
-/// Those of the system; a file that group or others may use.
-pub fn read_private(path: &Path, most: u64) -> Result<String, ConfigError> {
+/// Those of the system, or that group or others may use the file.
+pub fn read_private(path: &Path, max: u64) -> Result<String, ConfigError> {
     let wrong = |error: io::Error| ConfigError::whole(path, error.to_string());
     let file = Rights::Alone.open(path).map_err(wrong)?;
-    keep_private(path, &file.metadata().map_err(wrong)?)?;
+    check_private(path, &file.metadata().map_err(wrong)?)?;
     let mut text = String::new();
-    file.take(most).read_to_string(&mut text).map_err(wrong)?;
+    file.take(max).read_to_string(&mut text).map_err(wrong)?;
     Ok(text)
 }
 
-fn keep_private(path: &Path, metadata: &Metadata) -> Result<(), ConfigError> {
+fn check_private(path: &Path, metadata: &Metadata) -> Result<(), ConfigError> {
     match metadata.mode() & 0o077 {
         0 => Ok(()),
         _ => {
@@ -358,29 +363,29 @@ fn keep_private(path: &Path, metadata: &Metadata) -> Result<(), ConfigError> {
 }
 
 fn text_of(path: &Path, file: File) -> Result<String, ConfigError> {
-    String::from_utf8(octets_of(path, file)?).map_err(|error| {
+    String::from_utf8(bytes_of(path, file)?).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         ConfigError::at(path, &text, good, NOT_UTF8)
     })
 }
 
-fn octets_of(path: &Path, file: File) -> Result<Vec<u8>, ConfigError> {
-    let mut octets = Vec::new();
-    file.take(MAX_SIZE + 1).read_to_end(&mut octets).map_err(|error| ConfigError::whole(path, error.to_string()))?;
-    if octets.len() as u64 > MAX_SIZE {
+fn bytes_of(path: &Path, file: File) -> Result<Vec<u8>, ConfigError> {
+    let mut bytes = Vec::new();
+    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(|error| ConfigError::whole(path, error.to_string()))?;
+    if bytes.len() as u64 > MAX_SIZE {
         return Err(ConfigError::whole(path, format!("larger than {} MiB", MAX_SIZE >> 20)));
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
-/// A directory on the way may be missing too, or be no directory.
+/// Whether the file is absent; a part of its path may be missing, or not a directory.
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 fn changed_just_now(metadata: &Metadata) -> bool {
-    // A time in the future is not the present tick's.
+    // A time in the future is not that of the current tick.
     let age = metadata.modified().map(|modified| SystemTime::now().duration_since(modified));
     age.is_ok_and(|age| age.is_ok_and(|age| age < TICK))
 }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// A scratch file that goes when the test ends.
+/// A scratch file that is removed when the test ends.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -46,9 +46,9 @@ fn numbers(file: &Path, text: &str) -> Result<Vec<u32>, Vec<ConfigError>> {
 
 fn refresh(watched: &Watched<Vec<u32>>) -> (Vec<u32>, Vec<String>) {
     let mut state = watched.state.lock().expect("lock");
-    let said = watched.refresh(&mut state);
+    let errors = watched.refresh(&mut state);
     let name = format!("{}:", watched.path().display());
-    (state.table.to_vec(), said.iter().map(|e| e.to_string().replace(&name, "T:")).collect())
+    (state.table.to_vec(), errors.iter().map(|e| e.to_string().replace(&name, "T:")).collect())
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_table_follows_its_file() {
     // The same size within the same tick of the clock.
     scratch.write("4\n# two\n\n5\n");
     assert_eq!(*watched.current(), [4, 5]);
-    assert_eq!(*before, [1, 3], "who has a table keeps it");
+    assert_eq!(*before, [1, 3], "a caller keeps its table");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_file_replaced_by_an_older_one_is_read() {
 }
 
 #[test]
-fn a_bad_edit_keeps_the_old_table_and_is_said_once() {
+fn errors_leave_the_old_table_and_are_logged_once() {
     let scratch = Scratch::new("bad-edit");
     scratch.write("1\n");
     let watched = scratch.open(true).expect("good");
@@ -101,7 +101,7 @@ fn a_bad_edit_keeps_the_old_table_and_is_said_once() {
 }
 
 #[test]
-fn a_file_that_goes_away_leaves_its_table() {
+fn a_removed_file_leaves_its_table() {
     for required in [true, false] {
         let scratch = Scratch::new(&format!("goes-{required}"));
         scratch.write("1\n");
@@ -145,14 +145,14 @@ fn an_error_points_at_the_part_of_the_line() {
 }
 
 #[test]
-fn a_tolerant_table_begins_with_what_can_be_read_and_keeps_what_is_whole() {
+fn a_tolerant_table_begins_with_valid_lines_and_keeps_a_table_without_errors() {
     let scratch = Scratch::new("tolerant");
     let begin = || {
         let read = |file: &Path, text: &str| {
             let errors = numbers(file, text).err().unwrap_or_default();
             (text.lines().filter_map(|line| line.parse().ok()).collect(), errors)
         };
-        Watched::begin(&TableFile { path: scratch.path(), required: true }, read, |_| vec![0])
+        Watched::open_tolerant(&TableFile { path: scratch.path(), required: true }, read, |_| vec![0])
     };
     let (lost, errors) = begin();
     assert_eq!((&*lost.current(), errors.len()), (&vec![0], 1));
@@ -169,9 +169,9 @@ fn a_tolerant_table_begins_with_what_can_be_read_and_keeps_what_is_whole() {
 }
 
 #[test]
-fn the_log_has_some_errors_and_the_number_of_the_others() {
+fn the_number_of_logged_errors_is_limited() {
     let all: Vec<_> = (1..=25).map(|line| ConfigError::new(Path::new("f"), line, 1, "x")).collect();
-    let some: Vec<String> = told(&all).map(|error| error.to_string()).collect();
+    let some: Vec<String> = limited(&all).map(|error| error.to_string()).collect();
     assert_eq!((some.len(), some[20].as_str()), (21, "f: 5 more errors"));
-    assert_eq!(told(&all[..20]).count(), 20);
+    assert_eq!(limited(&all[..20]).count(), 20);
 }

@@ -28,7 +28,7 @@ pub fn tell(settings: &Settings, rights: &Rights) {
     if let Some(sign) = placeholder(&config.local.mailbox) {
         ::log::warn!("local.mailbox: nothing takes the place of {sign}: expected {{user}} or {{domain}}");
     }
-    table::told(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));
+    table::limited(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));
     of_no_persons(settings, rights);
 }
 

@@ -1,8 +1,8 @@
-//! Values: what may stand behind the `=` of a key, each with its own reader.
+//! The parsers of values.
 //!
-//! A reader takes a TOML value and gives what it means, checked, or a text that
-//! says what it expected. None of them looks at another key, and none at the
-//! network; [`there`] alone looks at the file system.
+//! A parser takes a TOML value and returns the checked value, or a text that
+//! says what it expected. No parser depends on another key or on the
+//! network; only [`check_exists`] accesses the file system.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,32 +12,24 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::defaults::{MAX_DURATION, MESSAGE_SIZE, RECIPIENTS};
 use super::{Auth, HostPort, LogTo, Network, Scheme, Users};
 use crate::address::{Address, parse_domain};
 
-/// A value, or what was expected in its place.
+/// A value, or the text that says what was expected in its place.
 type Read<T> = Result<T, String>;
 
-/// No duration is longer, so that adding one to the time of day is safe.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// No message is larger: a tebioctet, far from where sums would overflow.
-const LARGEST: u64 = 1 << 40;
-
-/// RFC 5321 4.5.3.1.7: a server takes at least 64 Ki octets.
-const SMALLEST: u64 = 64 << 10;
-
-/// A time with its unit.
+/// A duration with its unit.
 pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
     let duration =
         expect(value.as_str().and_then(parse_duration), "a duration with a unit, such as \"30s\", \"5m\" or \"4d\"")?;
-    if duration.is_zero() || duration > LONGEST {
+    if duration.is_zero() || duration > MAX_DURATION {
         return Err("expected a duration of more than 0 and at most 365d".to_owned());
     }
     Ok(duration)
 }
 
-/// A time that the schedule can count: it goes by seconds.
+/// A duration in whole seconds.
 pub(super) fn seconds(value: &DeValue<'_>) -> Read<Duration> {
     let duration = duration(value)?;
     if duration.subsec_millis() == 0 { Ok(duration) } else { Err("expected whole seconds".to_owned()) }
@@ -64,7 +56,7 @@ pub(super) fn message_size(value: &DeValue<'_>) -> Read<u64> {
         other => integer(other),
     };
     let size = expect(size, "a size, such as \"50M\", \"800K\" or \"1G\"")?;
-    if !(SMALLEST..=LARGEST).contains(&size) {
+    if !MESSAGE_SIZE.contains(&size) {
         return Err("expected a size of at least 64K (RFC 5321 4.5.3.1.7) and at most 1024G".to_owned());
     }
     Ok(size)
@@ -82,7 +74,7 @@ fn parse_size(text: &str) -> Option<u64> {
     Some(number.saturating_mul(octets))
 }
 
-/// `15min` in two; a number too large to count is as large as can be.
+/// The number and the unit of `15min`; a number that overflows becomes the maximum.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
@@ -98,10 +90,9 @@ pub(super) fn count(bounds: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> R
     }
 }
 
-/// How many recipients a message may have.
+/// The maximum number of recipients of a message.
 pub(super) fn recipients(value: &DeValue<'_>) -> Read<usize> {
-    // RFC 5321 4.5.3.1.8: a server takes at least 100.
-    count(100..=100_000)(value).map_err(|wanted| wanted + " (RFC 5321 4.5.3.1.8 asks for 100)")
+    count(RECIPIENTS)(value).map_err(|wanted| wanted + " (RFC 5321 4.5.3.1.8 asks for 100)")
 }
 
 fn integer(value: &DeValue<'_>) -> Option<u64> {
@@ -128,12 +119,12 @@ pub(super) fn domain(value: &DeValue<'_>) -> Read<String> {
     expect(domain.map(String::from), "a domain, such as \"example.org\" or \"[192.0.2.1]\"")
 }
 
-/// The same, or nothing for none.
+/// A domain; an empty text for none.
 pub(super) fn domain_or_none(value: &DeValue<'_>) -> Read<Option<String>> {
     if value.as_str() == Some("") { Ok(None) } else { domain(value).map(Some) }
 }
 
-/// The name of a system user. Whether there is one is seen when it is needed.
+/// The name of a system user. Its existence is checked when it is needed.
 pub(super) fn user(value: &DeValue<'_>) -> Read<String> {
     let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');
     let name = value.as_str().filter(|name| !name.is_empty() && !name.contains(bad));
@@ -149,7 +140,7 @@ pub(super) fn postmaster(value: &DeValue<'_>) -> Read<String> {
     )
 }
 
-/// What separates user and detail; nothing where there is none.
+/// The separator between user and detail; an empty text for none.
 pub(super) fn separator(value: &DeValue<'_>) -> Read<Option<char>> {
     const SEPARATORS: &str = "+-=_.#";
     let mut chars = expect(value.as_str(), "one character in quotes, such as \"+\"")?.chars();
@@ -165,15 +156,15 @@ pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
     expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/var/spool/penfold\"")
 }
 
-/// The path of a file that is there.
+/// The path of an existing file.
 pub(super) fn existing_file(value: &DeValue<'_>) -> Read<PathBuf> {
     let path = expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/etc/aliases\"")?;
-    there(&path).map(|()| path)
+    check_exists(&path).map(|()| path)
 }
 
-/// Whether a file is there, as far as it may be looked at: at a reload it may be where only
-/// root can look, and who opens it says so if it cannot be had.
-pub(super) fn there(path: &Path) -> Read<()> {
+/// Checks that a file exists. A path that this process may not access is accepted: at a reload
+/// only root may be able to see it, and opening it reports an error.
+pub(super) fn check_exists(path: &Path) -> Read<()> {
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Err(format!("expected a file; {} is a directory", path.display())),
         Ok(_) => Ok(()),
@@ -182,7 +173,7 @@ pub(super) fn there(path: &Path) -> Read<()> {
     }
 }
 
-/// Where mailbox names come from; the file may be absent, see [`there`].
+/// The source of users. The file is checked by [`check_exists`].
 pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
     let text = value.as_str();
     if text == Some("system") {
@@ -192,7 +183,7 @@ pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
     expect(path.map(Users::File), "\"system\" or \"file:\" and an absolute path, such as \"file:/etc/penfold/users\"")
 }
 
-/// Who may log in; the file may be absent, see [`there`].
+/// The source of accounts. The file is checked by [`check_exists`].
 pub(super) fn auth(value: &DeValue<'_>) -> Read<Auth> {
     let text = value.as_str().unwrap_or_default();
     let path = |prefix| text.strip_prefix(prefix).and_then(parse_path);
@@ -203,12 +194,12 @@ pub(super) fn auth(value: &DeValue<'_>) -> Read<Auth> {
     expect(auth, "\"none\", \"file:/etc/penfold/users\" or \"dovecot:/run/dovecot/auth-client\"")
 }
 
-/// Yes or no.
+/// A boolean.
 pub(super) fn flag(value: &DeValue<'_>) -> Read<bool> {
     expect(value.as_bool(), "true or false")
 }
 
-/// Where the log goes.
+/// The destination of the log.
 pub(super) fn log_to(value: &DeValue<'_>) -> Read<LogTo> {
     match value.as_str() {
         Some("syslog") => Ok(LogTo::Syslog),
@@ -221,7 +212,7 @@ fn parse_path(text: &str) -> Option<PathBuf> {
     (text.starts_with('/') && !text.contains(char::is_control)).then(|| PathBuf::from(text))
 }
 
-/// The template of a mailbox's path.
+/// The template of mailbox paths.
 pub(super) fn mailbox(value: &DeValue<'_>) -> Read<String> {
     let is_path = |text: &str| text.starts_with('/') || text.starts_with("~/");
     let template = value.as_str().filter(|text| is_path(text.strip_prefix("mbox:").unwrap_or(text)));
@@ -242,7 +233,7 @@ pub(super) fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
     )
 }
 
-/// The address of a name server; its port is 53 where none is given.
+/// The address of a name server, with port 53 by default.
 pub(super) fn nameserver(value: &DeValue<'_>) -> Read<SocketAddr> {
     let server = value.as_str().and_then(|text| {
         let alone = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
@@ -252,26 +243,26 @@ pub(super) fn nameserver(value: &DeValue<'_>) -> Read<SocketAddr> {
     expect(server, "the address of a name server, such as \"192.0.2.53\", \"127.0.0.1:5353\" or \"[::1]:53\"")
 }
 
-/// Whose certificates are believed.
+/// The trusted authorities.
 pub(super) fn authorities(value: &DeValue<'_>) -> Read<Option<PathBuf>> {
     match value.as_str() {
         Some("system") => Ok(None),
         other => {
             let path = expect(other.and_then(parse_path), "\"system\" or the absolute path of a file in PEM")?;
-            there(&path).map(|()| Some(path))
+            check_exists(&path).map(|()| Some(path))
         }
     }
 }
 
-/// A host that takes mail for elsewhere.
+/// A smart host.
 pub(super) fn smarthost(value: &DeValue<'_>) -> Read<HostPort> {
     let host = value.as_str().and_then(HostPort::parse_url);
     expect(host, "\"smtp://host:port\", \"smtp+starttls://host\" or \"smtps://host\", an IPv6 address in brackets")
 }
 
 impl HostPort {
-    /// `smtp://`, `smtp+starttls://` or `smtps://` and what [`HostPort::parse`] reads; the
-    /// first one may be left out. The port is 25, 587 or 465 where none is given.
+    /// A URL: `smtp://`, `smtp+starttls://` or `smtps://`, followed by the form of
+    /// [`HostPort::parse`]; `smtp://` is optional. The default port is 25, 587 or 465.
     pub fn parse_url(text: &str) -> Option<Self> {
         let schemes = [
             ("smtp://", Scheme::Smtp, 25),
@@ -283,8 +274,8 @@ impl HostPort {
         Self::parse(text, port).map(|host| Self { scheme, ..host })
     }
 
-    /// `host`, `host:port`, `[address]` or `[address]:port`. An IPv6 address
-    /// must have its brackets; `None` for anything else, and for port 0.
+    /// Reads `host`, `host:port`, `[address]` or `[address]:port`. Brackets are required around
+    /// an IPv6 address. `None` for anything else, and for port 0.
     pub fn parse(text: &str, default_port: u16) -> Option<Self> {
         let (host, rest) = match text.strip_prefix('[') {
             Some(inside) => {
@@ -305,15 +296,15 @@ impl HostPort {
     }
 }
 
-/// A host's name in lower case, or its IPv4 address.
+/// The name of a host in lower case, or its IPv4 address.
 fn name(text: &str) -> Option<String> {
     let name = parse_domain(text).ok().filter(|name| !name.starts_with('['))?;
-    // The last label of a name is never all digits (RFC 3696 2): this is a mistyped address.
+    // The last label of a name is never all digits (RFC 3696 2): such a name is a mistyped address.
     let numeric = name.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()));
     (!numeric || name.parse::<Ipv4Addr>().is_ok()).then(|| name.into())
 }
 
-/// A network, or one address.
+/// A network, or a single address.
 pub(super) fn network(value: &DeValue<'_>) -> Read<Network> {
     let network = value.as_str().and_then(parse_network);
     expect(network, "a network, such as \"192.0.2.0/24\" or \"2001:db8::/32\", with a prefix of at most 32 or 128")
@@ -328,8 +319,8 @@ fn parse_network(text: &str) -> Option<Network> {
         None => bits,
     };
     match address.to_canonical() {
-        // IPv4 in IPv6's clothes, ::ffff:192.0.2.0/120, is an IPv4 network; one that
-        // holds more than the mapped addresses has no meaning.
+        // An IPv4-mapped network such as ::ffff:192.0.2.0/120 is an IPv4 network; a shorter
+        // prefix, which includes other addresses, is an error.
         mapped @ IpAddr::V4(_) if address.is_ipv6() => {
             Some(Network { address: mapped, prefix: prefix.checked_sub(96)? })
         }

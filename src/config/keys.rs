@@ -1,16 +1,16 @@
-//! Reads penfold.conf(5).
+//! The keys of penfold.conf(5).
 //!
 //! One function for each table of the file, in the order of the manual page. All
 //! errors are reported, each with its place: unknown keys, wrong types, values out
-//! of bounds, named files that are absent. Where the TOML itself is wrong, that is
-//! all that is said.
+//! of bounds, named files that are absent. An error in the TOML itself hides all
+//! others.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::defaults::{MAILBOX_WITHOUT_HOME, defaults, own_name};
+use super::defaults::{CONNECTIONS, MAILBOX_WITHOUT_HOME, PER_HOUR, WORKERS, defaults, own_name};
 use super::document::{Errors, Section};
-use super::units;
+use super::values;
 use super::{
     Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, OfferAuth, Queue, Relay,
     Remote, RemoteTls, Submission, TableFile, Users, table,
@@ -19,16 +19,16 @@ use super::{
 /// Reads a configuration file.
 ///
 /// # Errors
-/// Everything that is wrong in it, in the order of lines; or that it cannot be read.
+/// All errors in it, in the order of lines, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
     let text = table::read_text(path).map_err(|error| vec![error])?;
     parse(path, &text)
 }
 
-/// Reads a configuration file as far as it makes sense, and everything that is
-/// wrong in it, in the order of lines. What is wrong has its default; a table whose
-/// name is wrong is empty. Not to be worked by, but to find what is wrong in the
-/// tables too. `None` if it cannot be read, or is not TOML.
+/// Reads a configuration file; returns its valid parts and all errors, in the order of lines.
+/// An invalid value has its default; a table file whose path is invalid is empty. The result
+/// serves only to find the errors in tables too. `None` if the file cannot be read, or is not
+/// TOML.
 pub fn examine(path: &Path) -> (Option<Config>, Vec<ConfigError>) {
     match table::read_text(path) {
         Ok(text) => examine_text(path, &text),
@@ -36,15 +36,15 @@ pub fn examine(path: &Path) -> (Option<Config>, Vec<ConfigError>) {
     }
 }
 
-/// The configuration by an empty file.
+/// The configuration of an empty file.
 pub fn default() -> Config {
     defaults(&own_name())
 }
 
-/// Reads the text of a configuration file; `name` is what errors call it.
+/// Reads the text of a configuration file; `name` is its path in errors.
 ///
 /// # Errors
-/// Everything that is wrong in it, in the order of lines.
+/// All errors in it, in the order of lines.
 pub fn parse(name: &Path, text: &str) -> Result<Config, Vec<ConfigError>> {
     let (config, errors) = examine_text(name, text);
     config.filter(|_| errors.is_empty()).ok_or(errors)
@@ -56,24 +56,24 @@ fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
     (config, errors.into_sorted())
 }
 
-/// Tables that may be left out, and keys that no other table has.
+/// Optional tables, and the keys that no other table has.
 const OPTIONAL: [(&str, &[&str]); 2] =
     [("[[listen]]", &["address", "kind", "proxy", "xclient"]), ("[tls]", &["certificate", "key"])];
 
 fn config(mut top: Section<'_, '_>) -> Config {
     OPTIONAL.iter().for_each(|(header, keys)| top.may_have(header, keys));
-    // Who has left the header of [[listen]] a comment gives them here.
+    // This happens if the header [[listen]] is still a comment.
     top.refuse_text("tls", "here it is the table of certificates; a listener's tls belongs below [[listen]]");
     top.refuse_text("auth", "here it is the table of who may log in; a listener's auth belongs below [[listen]]");
-    let hostname = top.take("hostname", units::host_name).unwrap_or_else(own_name);
+    let hostname = top.take("hostname", values::host_name).unwrap_or_else(own_name);
     let default = defaults(&hostname);
     let tls: Vec<KeyPair> = top.sections_or_one("tls").into_iter().filter_map(key_pair).collect();
     let local = local(top.section("local"), default.local);
     let config = Config {
         hostname,
-        spool: top.take("spool", units::path).unwrap_or(default.spool),
-        socket: top.take("socket", units::path).unwrap_or(default.socket),
-        user: top.take("user", units::user).unwrap_or(default.user),
+        spool: top.take("spool", values::path).unwrap_or(default.spool),
+        socket: top.take("socket", values::path).unwrap_or(default.socket),
+        user: top.take("user", values::user).unwrap_or(default.user),
         listen: match top.sections("listen") {
             Some(sections) => sections.into_iter().filter_map(|section| listen(section, !tls.is_empty())).collect(),
             None => default.listen,
@@ -94,15 +94,15 @@ fn config(mut top: Section<'_, '_>) -> Config {
 }
 
 fn listen(mut section: Section<'_, '_>, has_certificate: bool) -> Option<Listen> {
-    let address = section.take("address", units::listen_address);
+    let address = section.take("address", values::listen_address);
     if !section.gives("address") {
         section.error("address", "missing; expected an address and a port, such as \"127.0.0.1:25\"");
     }
-    let kind = match section.take("kind", units::word(&["smtp", "submission"])) {
+    let kind = match section.take("kind", values::word(&["smtp", "submission"])) {
         Some("submission") => Kind::Submission,
         _ => Kind::Smtp,
     };
-    let tls = match section.take("tls", units::word(&["none", "offered", "required", "implicit"])) {
+    let tls = match section.take("tls", values::word(&["none", "offered", "required", "implicit"])) {
         Some("none") => ListenTls::None,
         Some("required") => ListenTls::Required,
         Some("implicit") => ListenTls::Implicit,
@@ -111,20 +111,20 @@ fn listen(mut section: Section<'_, '_>, has_certificate: bool) -> Option<Listen>
     if matches!(tls, ListenTls::Required | ListenTls::Implicit) && !has_certificate {
         section.error("tls", "needs a certificate: expected one in [tls]");
     }
-    let auth = match (section.take("auth", units::word(&["none", "tls", "always"])), kind) {
+    let auth = match (section.take("auth", values::word(&["none", "tls", "always"])), kind) {
         (Some("always"), _) => OfferAuth::Always,
         (Some("tls"), _) | (None, Kind::Submission) => OfferAuth::Tls,
         _ => OfferAuth::None,
     };
-    let proxy = section.take_all("proxy", units::network).unwrap_or_default();
-    let xclient = section.take_all("xclient", units::network).unwrap_or_default();
+    let proxy = section.take_all("proxy", values::network).unwrap_or_default();
+    let xclient = section.take_all("xclient", values::network).unwrap_or_default();
     section.finish();
     address.map(|address| Listen { address, kind, tls, auth, proxy, xclient, is_default: false })
 }
 
 fn key_pair(mut section: Section<'_, '_>) -> Option<KeyPair> {
-    let certificate = section.take("certificate", units::existing_file);
-    let key = section.take("key", units::existing_file);
+    let certificate = section.take("certificate", values::existing_file);
+    let key = section.take("key", values::existing_file);
     for name in ["certificate", "key"] {
         if !section.gives(name) {
             section.error(name, "missing; expected the path of a file in PEM");
@@ -136,32 +136,32 @@ fn key_pair(mut section: Section<'_, '_>) -> Option<KeyPair> {
 
 fn limits(mut section: Section<'_, '_>, default: Limits) -> Limits {
     let limits = Limits {
-        connections: section.take("connections", units::count(1..=100_000)).unwrap_or(default.connections),
+        connections: section.take("connections", values::count(CONNECTIONS)).unwrap_or(default.connections),
         connections_per_host: section
-            .take("connections_per_host", units::count(1..=100_000))
+            .take("connections_per_host", values::count(CONNECTIONS))
             .unwrap_or(default.connections_per_host),
-        message_size: section.take("message_size", units::message_size).unwrap_or(default.message_size),
-        recipients: section.take("recipients", units::recipients).unwrap_or(default.recipients),
-        command_timeout: section.take("command_timeout", units::duration).unwrap_or(default.command_timeout),
-        data_timeout: section.take("data_timeout", units::duration).unwrap_or(default.data_timeout),
+        message_size: section.take("message_size", values::message_size).unwrap_or(default.message_size),
+        recipients: section.take("recipients", values::recipients).unwrap_or(default.recipients),
+        command_timeout: section.take("command_timeout", values::duration).unwrap_or(default.command_timeout),
+        data_timeout: section.take("data_timeout", values::duration).unwrap_or(default.data_timeout),
     };
     section.finish();
     limits
 }
 
 fn local(mut section: Section<'_, '_>, default: Local) -> Local {
-    let users = section.take("users", units::users).unwrap_or(default.users);
+    let users = section.take("users", values::users).unwrap_or(default.users);
     let local = Local {
-        domains: section.take_all("domains", units::domain).unwrap_or(default.domains),
+        domains: section.take_all("domains", values::domain).unwrap_or(default.domains),
         mailbox: mailbox(&mut section, &users, default.mailbox),
         users,
         aliases: table_file(&mut section, "aliases", default.aliases),
         virtual_table: table_file(&mut section, "virtual", default.virtual_table),
-        subaddress: section.take("subaddress", units::separator).unwrap_or(default.subaddress),
-        postmaster: section.take("postmaster", units::postmaster).unwrap_or(default.postmaster),
+        subaddress: section.take("subaddress", values::separator).unwrap_or(default.subaddress),
+        postmaster: section.take("postmaster", values::postmaster).unwrap_or(default.postmaster),
     };
     if let Users::File(path) = &local.users
-        && let Err(text) = units::there(path)
+        && let Err(text) = values::check_exists(path)
     {
         section.error("users", &text);
     }
@@ -169,9 +169,10 @@ fn local(mut section: Section<'_, '_>, default: Local) -> Local {
     local
 }
 
-/// The users of a file have no home directory that `~` could stand for.
+/// The template of mailboxes; `~` is invalid with a users file, whose users have no home
+/// directories.
 fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: String) -> String {
-    match (section.take("mailbox", units::mailbox), users) {
+    match (section.take("mailbox", values::mailbox), users) {
         (None, Users::System) => default,
         (None, Users::File(_)) => MAILBOX_WITHOUT_HOME.to_owned(),
         (Some(template), Users::File(_)) if template.trim_start_matches("mbox:").starts_with('~') => {
@@ -185,22 +186,22 @@ fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: String) -> Str
 
 fn relay(mut section: Section<'_, '_>, default: Relay) -> Relay {
     let relay = Relay {
-        networks: section.take_all("networks", units::network).unwrap_or(default.networks),
-        domains: section.take_all("domains", units::domain).unwrap_or(default.domains),
+        networks: section.take_all("networks", values::network).unwrap_or(default.networks),
+        domains: section.take_all("domains", values::domain).unwrap_or(default.domains),
     };
     section.finish();
     relay
 }
 
-/// The users of this host log in with what their file says, unless another one is named.
+/// The source of accounts; by default the users file, if there is one.
 fn auth(mut section: Section<'_, '_>, users: &Users) -> Auth {
-    let auth = section.take("users", units::auth).unwrap_or_else(|| match users {
+    let auth = section.take("users", values::auth).unwrap_or_else(|| match users {
         Users::File(path) => Auth::File(path.clone()),
         Users::System => Auth::None,
     });
     if let Auth::File(path) = &auth
         && section.gives("users")
-        && let Err(text) = units::there(path)
+        && let Err(text) = values::check_exists(path)
     {
         section.error("users", &text);
     }
@@ -209,17 +210,16 @@ fn auth(mut section: Section<'_, '_>, users: &Users) -> Auth {
 }
 
 fn submission(mut section: Section<'_, '_>, default: Submission) -> Submission {
-    let bounds = 1..=10_000_000;
     let submission = Submission {
         senders: table_file(&mut section, "senders", default.senders),
         messages_per_hour: section
-            .take("messages_per_hour", units::count(bounds.clone()))
+            .take("messages_per_hour", values::count(PER_HOUR))
             .unwrap_or(default.messages_per_hour),
         recipients_per_hour: section
-            .take("recipients_per_hour", units::count(bounds))
+            .take("recipients_per_hour", values::count(PER_HOUR))
             .unwrap_or(default.recipients_per_hour),
-        hide_client: section.take("hide_client", units::flag).unwrap_or(default.hide_client),
-        masquerade: section.take("masquerade", units::domain_or_none).unwrap_or(default.masquerade),
+        hide_client: section.take("hide_client", values::flag).unwrap_or(default.hide_client),
+        masquerade: section.take("masquerade", values::domain_or_none).unwrap_or(default.masquerade),
         rewrite: table_file(&mut section, "rewrite", default.rewrite),
     };
     section.finish();
@@ -228,17 +228,17 @@ fn submission(mut section: Section<'_, '_>, default: Submission) -> Submission {
 
 fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
     let remote = Remote {
-        smarthosts: section.take_all("smarthosts", units::smarthost).unwrap_or(default.smarthosts),
+        smarthosts: section.take_all("smarthosts", values::smarthost).unwrap_or(default.smarthosts),
         credentials: table_file(&mut section, "credentials", default.credentials),
         routes: table_file(&mut section, "routes", default.routes),
-        tls: match section.take("tls", units::word(&["none", "opportunistic", "required"])) {
+        tls: match section.take("tls", values::word(&["none", "opportunistic", "required"])) {
             Some("none") => RemoteTls::None,
             Some("required") => RemoteTls::Required,
             _ => default.tls,
         },
-        authorities: section.take("authorities", units::authorities).unwrap_or(default.authorities),
-        timeout: section.take("timeout", units::duration).unwrap_or(default.timeout),
-        local_only: section.take("local_only", units::flag).unwrap_or(default.local_only),
+        authorities: section.take("authorities", values::authorities).unwrap_or(default.authorities),
+        timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),
+        local_only: section.take("local_only", values::flag).unwrap_or(default.local_only),
     };
     if remote.local_only && !remote.smarthosts.is_empty() {
         section.error("local_only", "expected false, since there are smarthosts");
@@ -250,23 +250,23 @@ fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
 fn queue(mut section: Section<'_, '_>, default: Queue) -> Queue {
     let (retry_min, retry_max) = retry(&mut section, (default.retry_min, default.retry_max));
     let queue = Queue {
-        workers: section.take("workers", units::count(1..=1000)).unwrap_or(default.workers),
+        workers: section.take("workers", values::count(WORKERS)).unwrap_or(default.workers),
         workers_per_destination: section
-            .take("workers_per_destination", units::count(1..=1000))
+            .take("workers_per_destination", values::count(WORKERS))
             .unwrap_or(default.workers_per_destination),
         retry_min,
         retry_max,
-        expire_after: section.take("expire_after", units::seconds).unwrap_or(default.expire_after),
+        expire_after: section.take("expire_after", values::seconds).unwrap_or(default.expire_after),
     };
     section.finish();
     queue
 }
 
-/// The first and the longest interval between attempts.
+/// The first and the maximum interval between attempts.
 fn retry(section: &mut Section<'_, '_>, default: (Duration, Duration)) -> (Duration, Duration) {
-    let min = section.take("retry_min", units::seconds);
-    let max = section.take("retry_max", units::seconds);
-    // A value that is wrong by itself says nothing about the order.
+    let min = section.take("retry_min", values::seconds);
+    let max = section.take("retry_max", values::seconds);
+    // The order is checked only if both values are valid.
     let comparable = min.is_some() == section.gives("retry_min") && max.is_some() == section.gives("retry_max");
     let last = if max.is_some() { ("retry_max", "at least retry_min") } else { ("retry_min", "at most retry_max") };
     let (min, max) = (min.unwrap_or(default.0), max.unwrap_or(default.1));
@@ -278,25 +278,25 @@ fn retry(section: &mut Section<'_, '_>, default: (Duration, Duration)) -> (Durat
 
 fn dns(mut section: Section<'_, '_>, default: Dns) -> Dns {
     let dns = Dns {
-        nameservers: section.take_all("nameservers", units::nameserver).unwrap_or(default.nameservers),
-        timeout: section.take("timeout", units::duration).unwrap_or(default.timeout),
+        nameservers: section.take_all("nameservers", values::nameserver).unwrap_or(default.nameservers),
+        timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),
     };
     section.finish();
     dns
 }
 
 fn log(mut section: Section<'_, '_>, default: LogTo) -> LogTo {
-    let to = section.take("to", units::log_to).unwrap_or(default);
+    let to = section.take("to", values::log_to).unwrap_or(default);
     section.finish();
     to
 }
 
-/// A table that the file names must be there.
+/// A table file, which must exist if the configuration names it.
 fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFile) -> TableFile {
-    match section.take(key, units::existing_file) {
+    match section.take(key, values::existing_file) {
         Some(path) => TableFile { path, required: true },
-        // The default one is not meant: its errors would be no errors of this configuration.
-        // One without a name is absent, and so nobody's and empty.
+        // An invalid path does not stand for the default one, whose errors would not concern this
+        // configuration. The empty path is an empty table.
         None if section.gives(key) => TableFile { path: PathBuf::new(), required: false },
         None => default,
     }

@@ -32,7 +32,7 @@ pub struct Aliases {
     /// Aliases by name in lower case.
     names: HashMap<Box<str>, Alias>,
     /// The error, if the file could not be read at all.
-    lost: Option<ConfigError>,
+    error: Option<ConfigError>,
 }
 
 #[derive(Debug)]
@@ -91,12 +91,12 @@ impl Aliases {
         }
         errors.extend(loops(file, &names));
         errors.sort_by_key(|error| (error.line, error.column));
-        (Self { names, lost: None }, errors)
+        (Self { names, error: None }, errors)
     }
 
     /// The table of a file that cannot be read.
-    pub fn lost(why: &ConfigError) -> Self {
-        Self { names: HashMap::new(), lost: Some(why.clone()) }
+    pub fn unreadable(why: &ConfigError) -> Self {
+        Self { names: HashMap::new(), error: Some(why.clone()) }
     }
 
     /// The members of the alias with a name in lower case, at least one.
@@ -104,7 +104,7 @@ impl Aliases {
     /// # Errors
     /// The error in the file that leaves the members unknown.
     pub fn find(&self, name: &str) -> Result<Option<&[Member]>, &ConfigError> {
-        if let Some(why) = &self.lost {
+        if let Some(why) = &self.error {
             return Err(why);
         }
         let found = self.names.get(name).map(|alias| alias.broken.as_deref().map_or(Ok(alias.members.as_slice()), Err));

@@ -114,8 +114,8 @@ fn an_error_affects_one_name() {
     assert_eq!(members_of(&table, "list2"), ["a", "b"], "its members are clear");
     assert_eq!(members_of(&table, "a"), ["b"], "a loop is found when it is followed");
     assert_eq!(table.find("nosuch"), Ok(None));
-    let lost = Aliases::lost(&ConfigError::whole(Path::new("aliases"), "Permission denied"));
-    assert!(lost.find("jon").is_err() && lost.find("nosuch").is_err());
+    let unreadable = Aliases::unreadable(&ConfigError::whole(Path::new("aliases"), "Permission denied"));
+    assert!(unreadable.find("jon").is_err() && unreadable.find("nosuch").is_err());
 }
 
 #[test]

@@ -155,9 +155,10 @@ impl Router {
             move |domain: &str| domains.contains(domain)
         };
         let (for_virtual, for_routes) = (is_local(), is_local());
-        let (aliases, mut errors) = Watched::open_tolerant(&local.aliases, Aliases::read, Aliases::lost);
+        let (aliases, mut errors) = Watched::open_tolerant(&local.aliases, Aliases::read, Aliases::unreadable);
         let read_virtual = move |file: &Path, text: &str| VirtualTable::read(file, text, &for_virtual);
-        let (virtual_table, more) = Watched::open_tolerant(&local.virtual_table, read_virtual, VirtualTable::unreadable);
+        let (virtual_table, more) =
+            Watched::open_tolerant(&local.virtual_table, read_virtual, VirtualTable::unreadable);
         errors.extend(more);
         let (users, more) = Users::begin(local, rights);
         errors.extend(more);

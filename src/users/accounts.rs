@@ -49,7 +49,7 @@ pub fn begin(config: &Config, rights: &Rights, throttle: Arc<Throttle>) -> (Logi
         Auth::File(path) => {
             let file = TableFile { path: path.clone(), required: true };
             let (table, wrong) =
-                Watched::open_tolerant_secret(rights, &file, read, |why| Table::of(UserTable::lost(why)));
+                Watched::open_tolerant_secret(rights, &file, read, |why| Table::of(UserTable::unreadable(why)));
             errors = wrong;
             let domains = config.local.domains.iter().cloned().collect();
             Backend::Own(Box::new(FileAccounts { table, domains, first: first.clone() }))
@@ -129,7 +129,7 @@ mod tests {
 
     fn begin_text(path: &Path) -> (FileAccounts, Vec<ConfigError>) {
         let file = TableFile { path: path.to_owned(), required: true };
-        let (table, errors) = Watched::open_tolerant(&file, read, |why| Table::of(UserTable::lost(why)));
+        let (table, errors) = Watched::open_tolerant(&file, read, |why| Table::of(UserTable::unreadable(why)));
         let domains = ["here", "also.here"].map(str::to_owned).into();
         (FileAccounts { table, domains, first: "here".into() }, errors)
     }

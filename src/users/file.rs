@@ -24,7 +24,7 @@ pub(super) struct UserTable {
     /// Users by domain (empty for all) and name, both in lower case.
     pub(super) domains: HashMap<Box<str>, HashMap<Box<str>, User>>,
     /// The error, if the file could not be read at all.
-    lost: Option<ConfigError>,
+    error: Option<ConfigError>,
 }
 
 #[derive(Debug)]
@@ -40,8 +40,8 @@ pub(super) struct User {
 
 impl UserTable {
     /// The table of a file that cannot be read.
-    pub(super) fn lost(why: &ConfigError) -> Self {
-        Self { lost: Some(why.clone()), ..Self::default() }
+    pub(super) fn unreadable(why: &ConfigError) -> Self {
+        Self { error: Some(why.clone()), ..Self::default() }
     }
 
     /// The user with a name in a domain, both in lower case.
@@ -49,7 +49,7 @@ impl UserTable {
     /// # Errors
     /// The error in the file that leaves the mailbox unknown.
     pub(super) fn find(&self, name: &str, domain: &str) -> Result<Option<&User>, &ConfigError> {
-        if let Some(why) = &self.lost {
+        if let Some(why) = &self.error {
             return Err(why);
         }
         let find = |domain| self.domains.get(domain).and_then(|users| users.get(name));

@@ -75,7 +75,7 @@ impl Users {
             config::Users::System => (Source::System, Vec::new()),
             config::Users::File(path) => {
                 let file = TableFile { path: path.clone(), required: true };
-                let (table, errors) = Watched::open_tolerant_secret(rights, &file, parse, UserTable::lost);
+                let (table, errors) = Watched::open_tolerant_secret(rights, &file, parse, UserTable::unreadable);
                 (Source::File(table), errors)
             }
         };

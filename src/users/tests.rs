@@ -136,6 +136,6 @@ fn a_malformed_line_affects_one_user() {
         let found = path(&users, name, domain).map_err(|why| why.split_once(':').expect("a place").1.to_owned());
         assert_eq!(found, mailbox.map(|path| path.map(PathBuf::from)).map_err(str::to_owned), "{name}@{domain}");
     }
-    let lost = begin(config::Users::File("/nonexistent/users".into()), "/m/{user}").0;
-    assert!(path(&lost, "jon", "razorback").is_err());
+    let unreadable = begin(config::Users::File("/nonexistent/users".into()), "/m/{user}").0;
+    assert!(path(&unreadable, "jon", "razorback").is_err());
 }

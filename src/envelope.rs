@@ -9,8 +9,8 @@ pub struct Envelope {
     pub sender: Option<Address>,
     /// The final recipients: aliases are already expanded.
     pub recipients: Vec<Recipient>,
-    /// The BODY parameter of MAIL.
-    pub body: Body,
+    /// The options given at MAIL.
+    pub options: MailOptions,
     /// The source of the message.
     pub origin: Origin,
 }
@@ -55,6 +55,13 @@ pub enum Action {
         /// The user that writes it; `None` is the server's own user.
         user: Option<Box<str>>,
     },
+}
+
+/// The options of a message that stay with it from MAIL to the next host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MailOptions {
+    /// BODY (RFC 6152).
+    pub body: Body,
 }
 
 /// The BODY parameter of MAIL (RFC 6152).

@@ -15,7 +15,7 @@ pub mod local;
 pub mod remote;
 
 use crate::address::Address;
-use crate::envelope::Body;
+use crate::envelope::MailOptions;
 use crate::log;
 use crate::outcome::{Outcome, Via};
 use crate::spool::{Content, Entry};
@@ -27,8 +27,8 @@ pub struct Delivery<'a> {
     pub id: &'a str,
     /// The reverse-path; `None` is the null path.
     pub sender: Option<&'a Address>,
-    /// The body type that the sender declared.
-    pub body: Body,
+    /// The options that the sender gave.
+    pub options: MailOptions,
     /// The recipients; outcomes come in the same order.
     pub recipients: Vec<&'a Address>,
     /// The content; lines end in LF.

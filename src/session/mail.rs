@@ -40,7 +40,7 @@ impl Session<'_> {
         let room = self.room(size.min(max_size));
         self.apply(policy::mail::check(&facts, &Mail { path, sender: sender.as_ref(), size, max_size, room, right }))?;
         self.count_message()?;
-        Ok(Transaction::new(sender.map(|sender| self.rewritten(sender)), parameters.body.unwrap_or_default()))
+        Ok(Transaction::new(sender.map(|sender| self.rewritten(sender)), parameters.options))
     }
 
     fn room(&self, size: u64) -> Room {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::xclient::Forwarded;
 use crate::address::Address;
-use crate::envelope::{Action, Body, Envelope, Origin, Recipient};
+use crate::envelope::{Action, Envelope, MailOptions, Origin, Recipient};
 
 /// The result of MAIL and RCPT so far.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Transaction {
 
 impl Transaction {
     /// A transaction without recipients.
-    pub fn new(sender: Option<Address>, body: Body) -> Self {
-        let envelope = Envelope { sender, recipients: Vec::new(), body, origin: Origin::Client };
+    pub fn new(sender: Option<Address>, options: MailOptions) -> Self {
+        let envelope = Envelope { sender, recipients: Vec::new(), options, origin: Origin::Client };
         let known = HashSet::new();
         Self { envelope, known, accepted: 0, named: None, has_refused: false, forwarded: None }
     }

@@ -1,18 +1,17 @@
 //! The ESMTP extensions of one side: those this server offers in a state of its session, and
 //! those a remote host lists in its reply to EHLO.
 //!
-//! A new extension touches at most six places:
+//! A new extension with a parameter of MAIL touches five files:
 //!
-//! 1. here: a field, its line in [`Extensions::lines`] and its keyword in
+//! 1. `smtp/extensions.rs`: a field, its line in [`Extensions::lines`], and its keyword in
 //!    [`Extensions::parse`]
-//! 2. `smtp/parameters.rs`, if it adds a parameter to MAIL or RCPT: parsed and printed
-//! 3. `Session::extensions` in `session/hello.rs`: in which states it is offered
-//! 4. `session/transaction.rs` and `envelope.rs`: its value in the envelope
-//! 5. `spool/head.rs`: its word in the entry's head
-//! 6. `deliver/remote/client/transaction.rs`: its value on the way out
+//! 2. `session/hello.rs`: the states in which it is offered
+//! 3. `envelope.rs`: its value in `MailOptions`, which accompanies the message
+//! 4. `smtp/parameters.rs`: the parameter, parsed and printed, and whether a host gets it
+//! 5. `spool/head/mod.rs`: its word in the head of an entry
 //!
-//! A new verb touches `smtp/command.rs`, `Session::dispatch` and the HELP reply instead of
-//! 2 and 5.
+//! A new verb touches `smtp/command.rs`, `Session::dispatch` and `reply/help.rs` instead of
+//! the last three.
 
 use std::borrow::Cow;
 

@@ -5,8 +5,9 @@
 
 use std::fmt;
 
+use super::extensions::Extensions;
 use super::xtext;
-use crate::envelope::Body;
+use crate::envelope::{Body, MailOptions};
 
 /// Characters of an unknown keyword that are repeated to the client.
 const MAX_KEYWORD: usize = 32;
@@ -16,8 +17,8 @@ const MAX_KEYWORD: usize = 32;
 pub struct MailParameters {
     /// SIZE, in octets on the wire (RFC 1870).
     pub size: Option<u64>,
-    /// BODY (RFC 6152).
-    pub body: Option<Body>,
+    /// The options that stay with the message.
+    pub options: MailOptions,
 }
 
 /// The parameters of RCPT: none is offered or sent.
@@ -45,7 +46,7 @@ impl MailParameters {
         each(parameters, |keyword, value| {
             match keyword {
                 "SIZE" => parsed.size = Some(size(value)?),
-                "BODY" => parsed.body = Some(body(value)?),
+                "BODY" => parsed.options.body = body(value)?,
                 // Its value is not used: it gives no rights, and some clients send it although
                 // AUTH is not offered.
                 "AUTH" if xtext::is_valid(value) => {}
@@ -55,6 +56,14 @@ impl MailParameters {
             Ok(())
         })?;
         Ok(parsed)
+    }
+
+    /// The parameters for a host with these extensions: those of the message that the host
+    /// offers. `size` and `is_ascii` describe the content.
+    pub fn for_host(extensions: &Extensions, options: MailOptions, size: u64, is_ascii: bool) -> Self {
+        let is_eight_bit = extensions.eight_bit && (options.body == Body::EightBit || !is_ascii);
+        let body = if is_eight_bit { Body::EightBit } else { Body::SevenBit };
+        Self { size: extensions.size.map(|_| size), options: MailOptions { body } }
     }
 }
 
@@ -69,21 +78,20 @@ impl RcptParameters {
     }
 }
 
-/// As they follow the path: each parameter with a blank before it.
+/// Each parameter with a blank before it. Defaults are left out.
 impl fmt::Display for MailParameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(size) = self.size {
             write!(f, " SIZE={size}")?;
         }
-        match self.body {
-            None => Ok(()),
-            Some(Body::SevenBit) => f.write_str(" BODY=7BIT"),
-            Some(Body::EightBit) => f.write_str(" BODY=8BITMIME"),
+        match self.options.body {
+            Body::SevenBit => Ok(()),
+            Body::EightBit => f.write_str(" BODY=8BITMIME"),
         }
     }
 }
 
-/// As they follow the path: each parameter with a blank before it.
+/// Each parameter with a blank before it.
 impl fmt::Display for RcptParameters {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(())
@@ -145,7 +153,7 @@ mod tests {
             ("", Ok("")),
             ("SIZE=0", Ok(" SIZE=0")),
             ("size=10 Body=8bitmime", Ok(" SIZE=10 BODY=8BITMIME")),
-            ("BODY=7BIT SIZE=18446744073709551616", Ok(" SIZE=18446744073709551615 BODY=7BIT")),
+            ("BODY=7BIT SIZE=18446744073709551616", Ok(" SIZE=18446744073709551615")),
             ("AUTH=<>", Ok("")),
             ("AUTH=e+3Dmc2@example.com SIZE=1", Ok(" SIZE=1")),
             ("AUTH", malformed("AUTH")),
@@ -164,6 +172,23 @@ mod tests {
         let long = "x".repeat(99);
         let error = MailParameters::parse(words(&long));
         assert_eq!(error, Err(ParameterError::Unknown("x".repeat(MAX_KEYWORD))));
+    }
+
+    #[test]
+    fn a_host_gets_the_parameters_that_it_offers() {
+        let (none, eight_bit) = (Extensions::default(), Extensions { eight_bit: true, ..Extensions::default() });
+        let size = Extensions { size: Some(0), ..eight_bit.clone() };
+        for (extensions, body, is_ascii, want) in [
+            (&none, Body::EightBit, false, ""),
+            (&eight_bit, Body::SevenBit, true, ""),
+            (&eight_bit, Body::EightBit, true, " BODY=8BITMIME"),
+            (&eight_bit, Body::SevenBit, false, " BODY=8BITMIME"),
+            (&size, Body::SevenBit, true, " SIZE=7"),
+            (&size, Body::SevenBit, false, " SIZE=7 BODY=8BITMIME"),
+        ] {
+            let parameters = MailParameters::for_host(extensions, MailOptions { body }, 7, is_ascii);
+            assert_eq!(parameters.to_string(), want, "{extensions:?} {body:?} {is_ascii}");
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Entry {
         let envelope = Envelope {
             sender: self.head.sender.clone(),
             recipients: self.head.recipients.iter().map(|s| s.recipient.clone()).collect(),
-            body: self.head.body,
+            options: self.head.options,
             origin: self.head.origin,
         };
         let head = head::queued(&envelope, None, 0);

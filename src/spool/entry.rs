@@ -16,7 +16,7 @@ use super::head::{self, Head, HeadError};
 use super::open::{self, is_link};
 use super::{DeliveryState, EntryName, Place, QueueId, RecipientEntry, RecipientRef, Spool, State};
 use crate::address::Address;
-use crate::envelope::{Body, Origin};
+use crate::envelope::{MailOptions, Origin};
 use crate::sys::disk;
 
 /// The bytes of a file that are read first. Most heads are shorter.
@@ -153,9 +153,9 @@ impl Entry {
         self.head.sender.as_ref()
     }
 
-    /// The value of BODY= of MAIL.
-    pub fn body_type(&self) -> Body {
-        self.head.body
+    /// The options given at MAIL.
+    pub fn options(&self) -> MailOptions {
+        self.head.options
     }
 
     /// Whether it was received, or is a report.

@@ -219,7 +219,7 @@ impl Worker {
         let delivery = Delivery {
             id: &id,
             sender: entry.sender(),
-            body: entry.body_type(),
+            options: entry.options(),
             recipients: slots.iter().map(|s| &s.recipient.address).collect(),
             content: entry.content(),
         };

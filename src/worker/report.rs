@@ -8,7 +8,7 @@ use std::io::{self, Read};
 
 use super::Attempt;
 use crate::address::Address;
-use crate::envelope::{Body, Envelope, Origin, Recipient};
+use crate::envelope::{Envelope, MailOptions, Origin, Recipient};
 use crate::log;
 use crate::outcome::Outcome;
 use crate::report::failure::{self, FailureReport};
@@ -110,6 +110,6 @@ impl Attempt<'_> {
         let recipient =
             |to_one: Recipient| Recipient { original: (to_one.address != to).then(|| to.clone()), ..to_one };
         let recipients = finals.into_iter().map(recipient).collect();
-        Some((to.clone(), Envelope { sender: None, recipients, body: Body::SevenBit, origin }))
+        Some((to.clone(), Envelope { sender: None, recipients, options: MailOptions::default(), origin }))
     }
 }

@@ -340,7 +340,7 @@ impl LocalDelivery<'_> {
         let envelope = Envelope {
             sender,
             recipients: finals.into_iter().map(recipient).collect(),
-            body: self.entry.body_type(),
+            options: self.entry.options(),
             origin: self.entry.origin(),
         };
         let front = trace::delivered_to_field(address);

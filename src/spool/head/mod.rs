@@ -32,7 +32,7 @@ use super::content::Measure;
 use super::derivation::{self, Derivation, MAX_STEP, Step};
 use super::fields::{self, ActionFields, UNKNOWN, Value, read_fields};
 use crate::address::{self, Address};
-use crate::envelope::{Body, Envelope, MAX_ACTION, Origin, Recipient};
+use crate::envelope::{Body, Envelope, MAX_ACTION, MailOptions, Origin, Recipient};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
 /// The lengths of lines of a queued head are multiples of this.
@@ -207,8 +207,8 @@ pub struct Head {
     pub direct: bool,
     /// The reverse-path.
     pub sender: Option<Address>,
-    /// The value of BODY= of MAIL.
-    pub body: Body,
+    /// The options given at MAIL.
+    pub options: MailOptions,
     /// Whether the message was received, or is a report.
     pub origin: Origin,
     /// The steps of the derivation.
@@ -243,7 +243,7 @@ pub fn derived(envelope: &Envelope, derivation: &Derivation, measure: Option<Mea
 }
 
 fn lines(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>) -> String {
-    let body = match envelope.body {
+    let body = match envelope.options.body {
         Body::SevenBit => "7bit",
         Body::EightBit => "8bit",
     };
@@ -335,7 +335,7 @@ fn read_direct(front: &[u8]) -> Result<Head, HeadError> {
         direct: true,
         sender,
         // A direct head has no place for BODY=, and there may be 8-bit text.
-        body: Body::EightBit,
+        options: MailOptions { body: Body::EightBit },
         origin: Origin::Client,
         steps: Vec::new(),
         recipients: vec![RecipientEntry {
@@ -374,7 +374,7 @@ pub fn without_recipients(front: &[u8]) -> Result<Head, HeadError> {
     let head = Head {
         direct: false,
         sender: None,
-        body: Body::default(),
+        options: MailOptions::default(),
         origin: Origin::default(),
         steps: Vec::new(),
         recipients: Vec::new(),
@@ -400,8 +400,8 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
     read_fields(line, |key, value| {
         match (key, value) {
             ("head", Value::Word(word)) => head.measure = read_measure(word)?,
-            ("body", Value::Word("7bit")) => head.body = Body::SevenBit,
-            ("body", Value::Word("8bit")) => head.body = Body::EightBit,
+            ("body", Value::Word("7bit")) => head.options.body = Body::SevenBit,
+            ("body", Value::Word("8bit")) => head.options.body = Body::EightBit,
             ("origin", Value::Word("client")) => head.origin = Origin::Client,
             ("origin", Value::Word("report")) => head.origin = Origin::Report,
             ("origin", Value::Word("postmaster")) => head.origin = Origin::Postmaster,

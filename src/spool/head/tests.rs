@@ -28,7 +28,7 @@ fn envelope(recipients: usize) -> Envelope {
     Envelope {
         sender: Some(address("\"a > b\"@x.org".to_owned())),
         recipients: (0..recipients).map(recipient).collect(),
-        body: Body::EightBit,
+        options: MailOptions { body: Body::EightBit },
         origin: Origin::Report,
     }
 }
@@ -39,7 +39,7 @@ fn a_full_head_can_be_read_back() {
         let envelope = envelope(count);
         let text = queued(&envelope) + "Received: x\n";
         let head = read(text.as_bytes()).expect("a head");
-        assert_eq!((head.sender, head.body, head.origin), (envelope.sender, envelope.body, envelope.origin));
+        assert_eq!((head.sender, head.options, head.origin), (envelope.sender, envelope.options, envelope.origin));
         assert_eq!(head.recipients.iter().map(|s| s.recipient.clone()).collect::<Vec<_>>(), envelope.recipients);
         assert_eq!(&text[head.content as usize..], "Received: x\n");
         for entry in head.recipients {
@@ -80,8 +80,12 @@ fn what_is_written_is_read_at_its_longest() {
     let wide = "\u{f6}".repeat(MAX_ACTION / 2);
     let action = Action::Run { command: wide.as_str().into(), user: Some(wide.as_str().into()) };
     let recipient = Recipient { address: long.clone(), original: Some(long.clone()), action };
-    let envelope =
-        Envelope { sender: Some(long), recipients: vec![recipient; 3], body: Body::SevenBit, origin: Origin::Client };
+    let envelope = Envelope {
+        sender: Some(long),
+        recipients: vec![recipient; 3],
+        options: MailOptions::default(),
+        origin: Origin::Client,
+    };
     let text = queued(&envelope);
     assert!(text.lines().all(|line| line.len() < MAX_LINE));
     assert_eq!(read(text.as_bytes()).expect("a head").recipients[2].recipient, envelope.recipients[2]);

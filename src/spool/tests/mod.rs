@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::address::Address;
-use crate::envelope::{Body, Envelope, Origin, Recipient};
+use crate::envelope::{Envelope, MailOptions, Origin, Recipient};
 
 mod accept;
 mod damage;
@@ -102,7 +102,7 @@ fn envelope(recipients: usize) -> Envelope {
     Envelope {
         sender: Some(address("jon@frogbog")),
         recipients: (0..recipients).map(recipient).collect(),
-        body: Body::SevenBit,
+        options: MailOptions::default(),
         origin: Origin::Client,
     }
 }

@@ -37,7 +37,7 @@ use penfold::deliver::remote::credentials::Credentials;
 use penfold::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings};
 use penfold::destination::{Destination, HostTarget};
 use penfold::dns::Dns;
-use penfold::envelope::Body;
+use penfold::envelope::{Body, MailOptions};
 use penfold::outcome::{Fate, NoAnswer, Outcome};
 use penfold::privsep::Rights;
 use penfold::spool::Content;
@@ -94,7 +94,8 @@ impl Sender {
         let addresses: Vec<_> = recipients.iter().map(|r| Address::parse(r).expect("an address")).collect();
         let sender = Address::parse("jon@razorback.test").expect("an address");
         let recipients = addresses.iter().collect();
-        let what = Delivery { id: "x", sender: Some(&sender), body: self.body, recipients, content };
+        let what =
+            Delivery { id: "x", sender: Some(&sender), options: MailOptions { body: self.body }, recipients, content };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let settings = RemoteSettings { config, tls, credentials, trust: Trust::Proven };
         self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what).outcomes

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use penfold::address::Address;
-use penfold::envelope::{Body, Envelope, Origin, Recipient};
+use penfold::envelope::{Envelope, MailOptions, Origin, Recipient};
 use penfold::spool::{Derivation, Entry, EntryName, NewEntry, Place, Spool, State, Step};
 
 use super::{Chance, books, homes, site};
@@ -205,7 +205,7 @@ impl Left<'_> {
         let envelope = Envelope {
             sender: Some(address(SENDER)),
             recipients: to.iter().map(|user| Recipient::new(address(user))).collect(),
-            body: Body::SevenBit,
+            options: MailOptions::default(),
             origin: Origin::Client,
         };
         let mut draft = self.scene.spool.begin().expect("a draft");
@@ -376,7 +376,7 @@ impl Left<'_> {
         let onward = Envelope {
             sender: Some(address(SENDER)),
             recipients: vec![Recipient::new(address("bob"))],
-            body: Body::SevenBit,
+            options: MailOptions::default(),
             origin: Origin::Client,
         };
         let at = now();
@@ -398,7 +398,7 @@ impl Left<'_> {
         let report = Envelope {
             sender: None,
             recipients: vec![Recipient::new(address("ret"))],
-            body: Body::SevenBit,
+            options: MailOptions::default(),
             origin: Origin::Report,
         };
         let text = |_| format!("Received: from a test\n\nSubject: {}\n--x--\n", self.token).into_bytes();

@@ -13,7 +13,7 @@ use crate::address::Address;
 use crate::config::Scheme;
 use crate::deliver::Delivery;
 use crate::endpoint::Endpoint;
-use crate::envelope::Body;
+use crate::envelope::MailOptions;
 use crate::spool::Content;
 use crate::timeouts::{HostTimeouts, Trust};
 use crate::tls;
@@ -67,7 +67,7 @@ fn a_message_goes_over_a_unix_socket() {
         let (file, recipient) = (File::open(&message).expect("a message"), Address::parse("jon@razorback.test"));
         let content = Content::new(&file, 0, 6);
         let recipients = vec![recipient.as_ref().expect("an address")];
-        let delivery = Delivery { id: "x", sender: None, body: Body::SevenBit, recipients, content };
+        let delivery = Delivery { id: "x", sender: None, options: MailOptions::default(), recipients, content };
         let outcomes = connection.send(&delivery);
         connection.quit();
         assert_eq!(outcomes[0].outcome.fate, Fate::Delivered, "{outcomes:?}");

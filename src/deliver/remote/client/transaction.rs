@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State};
 use crate::address::path;
 use crate::deliver::Delivery;
-use crate::envelope::Body;
 use crate::outcome::Outcome;
 use crate::reply::{Reply, Status};
 use crate::smtp::dot::DotWriter;
@@ -134,11 +133,9 @@ impl Connection {
                 format!("RCPT TO:{}{}\r\n", path(delivery.recipients.get(at).copied()), RcptParameters::default())
             }
             Command::Mail => {
-                let eight_bit = !transaction.measure.is_ascii || delivery.body == Body::EightBit;
-                let parameters = MailParameters {
-                    size: self.extensions.size.map(|_| transaction.measure.size),
-                    body: (eight_bit && self.extensions.eight_bit).then_some(Body::EightBit),
-                };
+                let measure = transaction.measure;
+                let parameters =
+                    MailParameters::for_host(&self.extensions, delivery.options, measure.size, measure.is_ascii);
                 format!("MAIL FROM:{}{parameters}\r\n", path(delivery.sender))
             }
         }

@@ -1,8 +1,8 @@
-//! Every change that is made to a message between the client and the commit.
+//! Every change to a message between the client and the commit, in the order in which they are made.
 //!
-//! - `submit::HeaderFilter` completes and checks the header of a submitted message.
-//! - [`HeaderScan`] removes what would not be a part of the message below our own fields.
-//! - The lines to prepend stand before the text: our Received:.
+//! 1. `submit::HeaderFilter` completes and checks the header of a submitted message.
+//! 2. [`HeaderScan`] removes Return-Path: and the postmark, and separates a body without a header.
+//! 3. Lines are prepended: our Received: field.
 //!
 //! No byte of the body is changed.
 
@@ -20,18 +20,18 @@ use crate::submit::{HeaderFilter, Refusal};
 pub struct Changes {
     filter: HeaderFilter,
     scan: HeaderScan,
-    /// Says which domains are local.
+    /// Knows the local domains.
     router: Arc<Router>,
     prepended: String,
 }
 
 impl Changes {
-    /// The changes by `filter`, with `prepended` lines before the text.
+    /// The changes to a message whose header passes `filter`, and which gets the lines `prepended`.
     pub fn new(filter: HeaderFilter, router: Arc<Router>, prepended: String) -> Self {
         Self { filter, scan: HeaderScan::default(), router, prepended }
     }
 
-    /// Takes a piece of the text and writes what is ready.
+    /// Takes a piece of the text and writes the part that is decided.
     ///
     /// # Errors
     /// Those of `out`.
@@ -40,7 +40,7 @@ impl Changes {
         filter.feed(text, &mut Scanned { scan, router, out })
     }
 
-    /// Writes what is held when the text has ended.
+    /// Writes the rest when the text has ended.
     ///
     /// # Errors
     /// Those of `out`.
@@ -52,7 +52,7 @@ impl Changes {
         out.write_all(&ready)
     }
 
-    /// The lines that stand before the text.
+    /// The lines before the text.
     pub fn prepended(&self) -> &str {
         &self.prepended
     }
@@ -72,7 +72,7 @@ fn is_local(router: &Router) -> impl Fn(&str) -> bool {
     |domain| router.class_of(domain) == DomainClass::Local
 }
 
-/// A writer of the text that the scan keeps.
+/// Passes text through the scan.
 struct Scanned<'a> {
     scan: &'a mut HeaderScan,
     router: &'a Router,

@@ -1,7 +1,7 @@
 //! DATA: reads the text of a message up to the dot, for [`Incoming`].
 //!
-//! Whatever is wrong with a message, it is read to its real end, so that no part of it is taken
-//! for a command. The reply follows then.
+//! A message that will be rejected is read to its real end as well, so that no part of it is taken
+//! for a command.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Session<'_> {
         }
     }
 
-    /// Reads a message and answers it. Then the transaction is over.
+    /// Reads a message and replies, which ends the transaction.
     pub(super) fn read_message(&mut self) -> io::Result<()> {
         let Phase::InMail(hello, transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else {
             return Ok(());
@@ -79,15 +79,15 @@ impl Session<'_> {
     }
 }
 
-/// How long a message may take: `limits.data_timeout`, and the time that its octets take at
-/// [`MIN_RATE`]; no pause is longer than `limits.command_timeout`. What is beyond the
-/// limit on its size has earned no time.
+/// The time limit of a message: `limits.data_timeout` plus the time that its octets take at
+/// [`MIN_RATE`], and `limits.command_timeout` for each pause. Octets beyond the size limit add no
+/// time.
 struct Pace {
     begun: Instant,
     silence: Duration,
     whole: Duration,
     limit: u64,
-    /// When the message is over at the latest, once it is too big.
+    /// The end of the time limit, once the message is too big.
     end: Option<Instant>,
 }
 
@@ -97,7 +97,7 @@ impl Pace {
         Self { begun: Instant::now(), silence, whole, limit, end: None }
     }
 
-    /// Until when the next piece has to come, after `size` octets.
+    /// The deadline for the next piece, after `size` octets.
     fn deadline(&mut self, size: u64, now: Instant) -> Instant {
         let earned = Duration::from_millis(size.min(self.limit) * 1000 / MIN_RATE);
         let whole = self.begun + self.whole + earned;

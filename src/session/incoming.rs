@@ -1,8 +1,8 @@
 //! A message that is being received: one value from its first byte to the commit.
 //!
-//! It takes the text as it arrives, with LF at the ends of lines, and remembers what is wrong
-//! with it; the decision comes at the end. It borrows nothing of the session and knows no
-//! command, so that it can live from one command to the next.
+//! It takes the text in pieces, lines ending in LF, and records flaws and errors; the reply is
+//! decided at the end. It borrows nothing of the session and knows no command, so that it can be
+//! kept from one command to the next.
 
 use std::io;
 
@@ -24,58 +24,58 @@ pub struct Incoming {
     /// The mailbox of the only recipient, if the file can be renamed into it.
     mailbox: Option<Mailbox>,
     changes: Changes,
-    /// The most octets that the message may have on the wire.
+    /// The size limit in octets, on the wire.
     limit: u64,
     size: u64,
     has_bare_newline: bool,
     has_nul: bool,
-    /// The error of the spool, after which nothing is written any more.
-    trouble: Option<io::Error>,
+    /// The first error of the spool. Nothing is written after it.
+    error: Option<io::Error>,
 }
 
-/// What is known when the message has ended.
+/// The facts that are known when the message has ended.
 pub struct Ending<'a> {
     /// The sender and the recipients.
     pub envelope: &'a Envelope,
     /// Whether the entry goes to `hold/`, where it is not tried.
     pub is_held: bool,
-    /// What is known of the client.
+    /// The facts about the client.
     pub facts: Facts<'a>,
-    /// Makes the reply of a verdict.
+    /// Turns a verdict into a reply.
     pub apply: &'a dyn Fn(Verdict) -> Result<(), Reply>,
 }
 
 impl Incoming {
-    /// A message of which nothing has arrived, for a draft that expects its envelope.
+    /// A message of which nothing has arrived. The draft expects its envelope.
     pub fn new(draft: Draft, mailbox: Option<Mailbox>, changes: Changes, limit: u64) -> Self {
-        Self { draft, mailbox, changes, limit, size: 0, has_bare_newline: false, has_nul: false, trouble: None }
+        Self { draft, mailbox, changes, limit, size: 0, has_bare_newline: false, has_nul: false, error: None }
     }
 
-    /// The octets that have arrived: with CR LF, without the dots that were put before dots
+    /// The size on the wire so far: with CR LF, without the dots that were put before dots
     /// (RFC 1870 5).
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Takes the next piece of the text. Nothing is kept of a message that will be rejected.
+    /// Takes the next piece of the text. A message that will be rejected is not written any more.
     pub fn take(&mut self, text: &[u8]) {
         self.size += (text.len() + memchr_iter(b'\n', text).count()) as u64;
         self.has_nul |= memchr(0, text).is_some();
         let is_rejected = self.has_bare_newline || self.has_nul || self.size > self.limit;
-        if !is_rejected && self.trouble.is_none() {
-            self.trouble = self.changes.take(text, &mut self.draft).err();
+        if !is_rejected && self.error.is_none() {
+            self.error = self.changes.take(text, &mut self.draft).err();
         }
     }
 
-    /// Notes that a CR or LF stood alone, which the text does not show.
+    /// Records a CR without LF, or an LF without CR, which the text no longer shows.
     pub fn note_bare_newline(&mut self) {
         self.has_bare_newline = true;
     }
 
-    /// Commits the message; its name, and the mailbox that the file can be renamed into.
+    /// Commits the message. Returns the entry, and the mailbox that it can be renamed into.
     ///
     /// # Errors
-    /// The reply that rejects it. Then nothing of it is left.
+    /// The reply that rejects the message. Then nothing of it is left.
     pub fn end(mut self, ending: &Ending<'_>) -> Result<(EntryName, Option<Mailbox>), Reply> {
         (ending.apply)(policy::message::precheck(&Message {
             has_bare_newline: self.has_bare_newline,
@@ -83,7 +83,7 @@ impl Incoming {
             size: self.size,
             max_size: self.limit,
         }))?;
-        let trouble = self.trouble.take().or_else(|| self.changes.end(&mut self.draft).err());
+        let error = self.error.take().or_else(|| self.changes.end(&mut self.draft).err());
         if let Some(refusal) = self.changes.refusal() {
             return Err(submission::refused(refusal));
         }
@@ -97,13 +97,13 @@ impl Incoming {
             is_held: ending.is_held,
             prepend: self.changes.prepended(),
         };
-        let kept = trouble.map_or_else(|| self.draft.commit(&entry), Err);
-        kept.map(|name| (name, mailbox)).map_err(|e| storage_trouble(&e))
+        let kept = error.map_or_else(|| self.draft.commit(&entry), Err);
+        kept.map(|name| (name, mailbox)).map_err(|e| storage_error(&e))
     }
 }
 
-/// The reply when the spool fails: always a temporary one.
-pub fn storage_trouble(error: &io::Error) -> Reply {
+/// Logs an error of the spool, and returns the reply, which is always temporary.
+pub fn storage_error(error: &io::Error) -> Reply {
     ::log::error!("spool: keep a message: {error}");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
@@ -117,7 +117,7 @@ pub fn storage_trouble(error: &io::Error) -> Reply {
 mod tests {
     use super::*;
 
-    /// It can be kept between two commands, and be handed to another thread.
+    /// So it can be kept between two commands.
     #[test]
     fn a_message_that_is_being_received_borrows_nothing() {
         fn is_independent<T: Send + std::fmt::Debug + 'static>() {}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::changes::Changes;
 use super::hello::Hello;
-use super::incoming::{Ending, Incoming, storage_trouble};
+use super::incoming::{Ending, Incoming, storage_error};
 use super::transaction::Transaction;
 use super::xclient::Forwarded;
 use super::{Committed, Session};
@@ -24,24 +24,24 @@ use crate::users::{Mailbox, Owner};
 /// A message that was committed.
 pub(super) struct Accepted {
     name: EntryName,
-    /// The mailbox that the file can be renamed into.
+    /// The mailbox that the entry can be renamed into.
     mailbox: Option<Mailbox>,
 }
 
 impl Session<'_> {
     /// Begins a message.
     pub(super) fn begin_message(&mut self, hello: &Hello, transaction: &Transaction) -> Result<Incoming, Reply> {
-        let mut draft = self.service.site.spool.begin().map_err(|e| storage_trouble(&e))?;
+        let mut draft = self.service.site.spool.begin().map_err(|e| storage_error(&e))?;
         let id = draft.id().to_string();
         let received = self.received_field(hello, &id, transaction);
         let mailbox = self.only_mailbox(transaction);
         let entry = NewEntry { is_direct: mailbox.is_some(), ..NewEntry::queued(&transaction.envelope, &received) };
-        draft.expect(&entry).map_err(|e| storage_trouble(&e))?;
+        draft.expect(&entry).map_err(|e| storage_error(&e))?;
         let changes = Changes::new(self.header_filter(&id, transaction), Arc::clone(&self.service.router), received);
         Ok(Incoming::new(draft, mailbox, changes, self.service.config.limits.message_size))
     }
 
-    /// Commits a message that has ended, or says why not.
+    /// Commits a message that has ended, or returns the reply that rejects it.
     pub(super) fn end_message(
         &mut self,
         incoming: Incoming,
@@ -69,21 +69,21 @@ impl Session<'_> {
         Ok(Accepted { name, mailbox })
     }
 
-    /// Sends the 250, and has the message delivered.
+    /// Sends the 250, and starts the delivery.
     pub(super) fn confirm(&mut self, accepted: &Accepted, transaction: &Transaction) -> io::Result<()> {
         // The client does not wait for the delivery.
         self.log_unlogged_refusals();
         self.tally.reset();
-        let said = self.send(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
+        let sent = self.send(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
         let only = transaction.envelope.recipients.first().map(|only| &only.address);
-        // A mailbox of a user is left to the queue: the user may have a `.forward`.
+        // Mail for a user of the system is left to the queue: there may be a `.forward`.
         let own = accepted.mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
         let maildir = only.zip(own.map(|mailbox| mailbox.path.as_path()));
         (self.service.notify)(&Committed { name: accepted.name, maildir });
-        said
+        sent
     }
 
-    /// The Maildir of the only recipient, if the file can be renamed into it, or linked.
+    /// The Maildir of the only recipient, if the file can be renamed or linked into it.
     fn only_mailbox(&self, transaction: &Transaction) -> Option<Mailbox> {
         match transaction.envelope.recipients.as_slice() {
             [only] if only.original.is_none() && only.action == Action::Deliver => {

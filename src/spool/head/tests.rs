@@ -1,4 +1,4 @@
-//! Heads that are written are read, and nothing else is.
+//! Heads that are written can be read, and nothing else can.
 
 use super::*;
 use crate::envelope::Action;
@@ -34,7 +34,7 @@ fn envelope(recipients: usize) -> Envelope {
 }
 
 #[test]
-fn a_full_head_can_be_read_back() {
+fn a_queued_head_can_be_read_back() {
     for count in [1, 2, 100] {
         let envelope = envelope(count);
         let text = queued(&envelope) + "Received: x\n";
@@ -50,7 +50,7 @@ fn a_full_head_can_be_read_back() {
 }
 
 #[test]
-fn a_derived_entry_says_how_it_came_about() {
+fn a_derived_entry_has_its_derivation() {
     let steps = vec![Step::list("staff"), Step::forward("j\u{f6}n <x>", ".forward+a%b")];
     let derivation = Derivation { steps: steps.clone(), shares: vec![7, 0, u32::MAX] };
     let text = derived(&envelope(3), &derivation, None);
@@ -58,7 +58,7 @@ fn a_derived_entry_says_how_it_came_about() {
     let head = read(text.as_bytes()).expect("a head");
     assert_eq!(head.steps, steps);
     assert_eq!(head.recipients.iter().map(|entry| entry.share).collect::<Vec<_>>(), [7, 0, u32::MAX]);
-    // What came in says nothing of it, so that every version can read it.
+    // An entry that was received has none of these fields, and earlier versions can read it.
     let text = queued(&envelope(3));
     assert!(!text.contains(" past=") && !text.contains(" may="));
     let head = read(text.as_bytes()).expect("a head");
@@ -70,7 +70,7 @@ fn a_derived_entry_says_how_it_came_about() {
 }
 
 #[test]
-fn what_is_written_is_read_at_its_longest() {
+fn the_longest_heads_can_be_read_back() {
     let quotes = "\"".repeat(address::MAX_ADDRESS - 6);
     let long = Address::new(&quotes, "x.org").expect("the longest address");
     assert!(long.to_string().len() + 2 <= MAX_WRITTEN);
@@ -92,7 +92,7 @@ fn what_is_written_is_read_at_its_longest() {
 }
 
 #[test]
-fn a_word_that_is_not_known_is_not_passed_over() {
+fn an_unknown_field_is_not_ignored() {
     let text = queued(&envelope(2));
     let edit = |from: &str, to: &str| text.replacen(from, to, 1).replacen(&" ".repeat(to.len() - from.len()), "", 1);
     for (from, to) in [
@@ -106,7 +106,7 @@ fn a_word_that_is_not_known_is_not_passed_over() {
 }
 
 #[test]
-fn a_record_keeps_its_place_and_its_sector() {
+fn a_record_can_be_read_back() {
     for state in [
         State::Todo,
         State::Prepared { born: u64::MAX, inode: 1 },
@@ -121,7 +121,7 @@ fn a_record_keeps_its_place_and_its_sector() {
 }
 
 #[test]
-fn a_direct_head_is_what_stands_in_the_mailbox() {
+fn a_direct_head_can_be_read_back() {
     let address = Address::parse("jon+x@razorback").expect("an address");
     for sender in [None, Some(&address)] {
         let text = direct(sender, &address) + "Received: x\n\nhello\n";
@@ -133,7 +133,7 @@ fn a_direct_head_is_what_stands_in_the_mailbox() {
 }
 
 #[test]
-fn what_makes_no_sense_is_bad_and_nothing_panics() {
+fn a_corrupt_head_is_an_error_and_never_a_panic() {
     let good = queued(&envelope(3)).into_bytes();
     for cut in 0..good.len() {
         assert!(read(&good[..cut]).is_err(), "cut at {cut}");
@@ -153,7 +153,7 @@ fn what_makes_no_sense_is_bad_and_nothing_panics() {
 }
 
 #[test]
-fn a_measure_stands_where_earlier_versions_do_not_look() {
+fn the_measure_is_where_earlier_versions_do_not_look() {
     for (size, is_ascii, word) in
         [(0, true, "head=0000000257:000000000000:7bit "), (u64::MAX, false, ":18446744073709551615:8bit ")]
     {

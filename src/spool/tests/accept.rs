@@ -1,4 +1,4 @@
-//! A message comes: what a commit promises, and that anything less leaves nothing.
+//! Drafts: what a commit promises, and that nothing is left of a draft without one.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn what_was_committed_can_be_read_back() {
     for has_tmpfile in [true, false] {
         let scratch = Scratch::new();
         scratch.spool.has_tmpfile.store(has_tmpfile, Ordering::Relaxed);
-        // In one piece, around the size of the buffer, and in many pieces.
+        // Sizes around that of the buffer, each in several pieces.
         for size in [0, 1, draft::BUFFER - 1, draft::BUFFER, draft::BUFFER + 1, 3 * draft::BUFFER + 7] {
             for direct in [true, false] {
                 let text: Vec<u8> = (0..size).map(|n| b'a' + (n % 26) as u8).collect();
@@ -67,9 +67,8 @@ fn text(size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_envelope_and_lines_on_top_may_be_known_only_at_the_end() {
-    // What is expected: nothing, less, more, and what comes. The number of recipients and the
-    // lines on top decide how long the front is.
+fn the_envelope_and_the_lines_on_top_can_differ_from_what_was_expected() {
+    // The fronts that the draft expects: none, a shorter one, longer ones, and the right one.
     let expected = [None, Some((1, "")), Some((5, "X: y\n")), Some((2, "A: b\n")), Some((3, "X: longer\n"))];
     for has_tmpfile in [true, false] {
         let scratch = Scratch::new();
@@ -124,7 +123,7 @@ fn a_message_can_be_committed_into_hold() {
 }
 
 #[test]
-fn many_recipients() {
+fn an_entry_can_have_ten_thousand_recipients() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(10_000);
     entry.settle(9_999, State::Done, 7).expect("a record");
@@ -137,7 +136,7 @@ fn many_recipients() {
 }
 
 #[test]
-fn what_is_written_in_vain_does_not_fill_the_disk() {
+fn a_temporary_file_that_cannot_be_written_is_removed() {
     let scratch = Scratch::new();
     let id = QueueId::generate().expect("an id");
     scratch

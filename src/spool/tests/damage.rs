@@ -1,4 +1,4 @@
-//! A message is not what it should be: damaged, twice there, left over, in a strange spool.
+//! Corrupt entries, duplicates, files that a crash left, and spools of other versions.
 
 use super::*;
 use std::fs::File;
@@ -39,7 +39,7 @@ fn corrupt_entries_are_set_aside_and_the_others_are_delivered() {
 }
 
 #[test]
-fn an_entry_of_a_later_version_keeps_what_may_belong_to_it() {
+fn an_entry_of_a_later_version_keeps_files_that_may_belong_to_it() {
     let scratch = Scratch::new();
     let name = scratch.queued(1).name();
     let path = scratch.spool.path(name);
@@ -65,7 +65,7 @@ fn nothing_in_bad_is_replaced() {
     assert_eq!(fs::read(scratch.root.join("new/odd")).expect("kept"), b"second");
 }
 
-/// The two files that a crash in the middle of `make_queued` leaves: direct, queued.
+/// The direct and the queued file that a crash in the middle of `make_queued` leaves.
 fn duplicates(scratch: &Scratch) -> (EntryName, EntryName) {
     let mut entry = scratch.direct();
     let (direct, bytes) = (entry.name(), fs::read(scratch.spool.path(entry.name())).expect("an entry"));
@@ -75,7 +75,7 @@ fn duplicates(scratch: &Scratch) -> (EntryName, EntryName) {
 }
 
 #[test]
-fn of_twins_the_queued_one_counts() {
+fn the_queued_one_of_two_duplicates_counts() {
     let scratch = Scratch::new();
     let (_, queued) = duplicates(&scratch);
     let other = scratch.queued(1).name();
@@ -84,7 +84,7 @@ fn of_twins_the_queued_one_counts() {
 }
 
 #[test]
-fn of_twins_one_of_which_is_damaged_the_other_counts() {
+fn the_undamaged_one_of_two_duplicates_counts() {
     for damage_bare in [true, false] {
         let scratch = Scratch::new();
         let (direct, queued) = duplicates(&scratch);
@@ -97,7 +97,7 @@ fn of_twins_one_of_which_is_damaged_the_other_counts() {
 }
 
 #[test]
-fn an_entry_that_moved_while_it_was_looked_for_is_not_its_own_twin() {
+fn an_entry_that_was_moved_meanwhile_is_not_its_own_duplicate() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(1);
     let before = entry.name();
@@ -111,7 +111,7 @@ fn an_entry_that_moved_while_it_was_looked_for_is_not_its_own_twin() {
 }
 
 #[test]
-fn one_process_runs_the_queue() {
+fn one_process_can_have_the_lock() {
     let scratch = Scratch::new();
     let lock = scratch.spool.lock().expect("no trouble").expect("the lock");
     let again = Spool::open(&scratch.root).expect("another look is allowed");
@@ -131,7 +131,7 @@ fn a_spool_of_another_version_is_refused() {
 }
 
 #[test]
-fn the_sweep_takes_what_is_nobodys() {
+fn the_sweep_removes_old_files_that_belong_to_no_entry() {
     let scratch = Scratch::new();
     let old = sweep::STALE_AFTER + Duration::from_secs(60);
     let make = |directory: &str, name: &str, age_by: Duration| {
@@ -161,7 +161,7 @@ fn the_sweep_takes_what_is_nobodys() {
 }
 
 #[test]
-fn names_of_files_are_read_as_they_are_given() {
+fn the_name_of_an_entry_can_be_read_back() {
     let id = QueueId::generate().expect("an id");
     let name = EntryName { id, size: 4311, place: Place::New };
     assert_eq!(EntryName::parse_new(&name.file_name()), Some(name));

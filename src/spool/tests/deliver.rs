@@ -1,4 +1,4 @@
-//! A message goes: into a mailbox by a rename, recipient by recipient, until all are settled.
+//! Deliveries: by a rename into a mailbox, or recipient by recipient until all are settled.
 
 use super::*;
 
@@ -47,13 +47,13 @@ fn a_direct_entry_that_cannot_be_made_queued_stays_as_it_is() {
 }
 
 #[test]
-fn records_are_kept_and_are_independent() {
+fn the_record_of_one_recipient_does_not_change_another() {
     let scratch = Scratch::new();
     let (mut one, mut other) = (scratch.queued(4), scratch.open(scratch.entries()[0]));
     one.prepare(0, 5, u64::MAX, 100).expect("a record");
     other.settle(1, State::Done, 101).expect("a record");
     one.defer(2, 102).expect("a record");
-    // What is prepared stays so: only the next attempt can tell what came of it.
+    // A prepared recipient stays so: only the next attempt can find out what became of the copy.
     one.defer(0, 103).expect("nothing to do");
     assert!(one.settle(4, State::Done, 1).is_err() && one.defer(4, 1).is_err(), "there is no such recipient");
     let records: Vec<_> = scratch
@@ -67,7 +67,7 @@ fn records_are_kept_and_are_independent() {
 }
 
 #[test]
-fn an_entry_is_found_wherever_it_is_and_moved_once() {
+fn an_entry_is_found_in_both_directories_and_moved_once() {
     let scratch = Scratch::new();
     let (mut one, mut other) = (scratch.queued(2), scratch.open(scratch.entries()[0]));
     let before = one.name();
@@ -80,7 +80,7 @@ fn an_entry_is_found_wherever_it_is_and_moved_once() {
 }
 
 #[test]
-fn only_what_is_settled_is_finished() {
+fn an_entry_with_an_unsettled_recipient_is_not_removed() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(2);
     entry.move_to_cur().expect("a rename");
@@ -100,7 +100,7 @@ fn only_what_is_settled_is_finished() {
 }
 
 #[test]
-fn a_note_stays_short_and_is_not_needed() {
+fn a_note_stays_short_and_its_loss_does_no_harm() {
     let scratch = Scratch::new();
     let id = QueueId::generate().expect("an id");
     assert_eq!(scratch.spool.read_note(id).last_result(&jon()), None);
@@ -127,13 +127,13 @@ fn line<'a>(recipient: &'a Address, text: &'a str) -> NoteLine<'a> {
 fn a_recipient_of_a_long_derived_entry_is_found_without_the_others() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(1);
-    // Longer than what is read of a file at first.
+    // The first line alone is longer than the part of a file that is read first.
     let steps: Vec<Step> = (0..10).map(|n| Step::forward(&"j".repeat(300), &format!(".forward+{n}"))).collect();
     let derivation = Derivation { steps: steps.clone(), shares: vec![5; 500] };
-    let child = entry.forward(0, (&envelope(500), &derivation), "Delivered-To: x\n", 1_000).expect("an entry");
-    let whole = scratch.open(child);
-    let spot = whole.recipients()[400].reference();
-    let sparse = scratch.spool.entry_for(child, &[spot]).expect("an entry");
+    let derived = entry.forward(0, (&envelope(500), &derivation), "Delivered-To: x\n", 1_000).expect("an entry");
+    let whole = scratch.open(derived);
+    let reference = whole.recipients()[400].reference();
+    let sparse = scratch.spool.entry_for(derived, &[reference]).expect("an entry");
     assert_eq!((sparse.recipients().len(), sparse.recipient(400)), (1, whole.recipient(400)));
     assert_eq!((sparse.steps(), sparse.recipient(400).expect("there").share), (&*steps, 5));
 }

@@ -1,5 +1,5 @@
-//! The spool's promises, one by one: what is on disk before and after each step,
-//! and what becomes of what a crash leaves between two.
+//! The steps of the spool: what is on disk before and after each, and what becomes of what a crash
+//! leaves between two.
 
 use std::fs::{FileTimes, OpenOptions};
 use std::io::{Read, Write};
@@ -33,40 +33,40 @@ impl Scratch {
     }
 
     /// Commits a message.
-    fn keep(&self, envelope: &Envelope, direct: bool, content: &[u8]) -> EntryName {
+    fn commit(&self, envelope: &Envelope, direct: bool, content: &[u8]) -> EntryName {
         let mut draft = self.spool.begin().expect("a draft");
         draft.write_all(content).expect("room");
         draft.commit(&NewEntry { is_direct: direct, ..NewEntry::queued(envelope, "") }).expect("a commit")
     }
 
-    /// Commits and opens a queued entry for so many recipients.
+    /// Commits and opens a queued entry for this number of recipients.
     fn queued(&self, recipients: usize) -> Entry {
-        self.open(self.keep(&envelope(recipients), false, CONTENT))
+        self.open(self.commit(&envelope(recipients), false, CONTENT))
     }
 
     fn direct(&self) -> Entry {
-        self.open(self.keep(&envelope(1), true, CONTENT))
+        self.open(self.commit(&envelope(1), true, CONTENT))
     }
 
     fn open(&self, name: EntryName) -> Entry {
         self.spool.entry(name).expect("an entry")
     }
 
-    /// The entries, each once.
+    /// The entries, after the choice between duplicates.
     fn entries(&self) -> Vec<EntryName> {
         let mut single: Vec<EntryName> = Vec::new();
         let mut names = [Place::New, Place::Cur].map(|place| self.spool.names(place).expect("names")).concat();
         names.sort_unstable();
         for name in names {
             match single.pop_if(|last| last.id == name.id) {
-                Some(twin) => single.push(self.spool.resolve_duplicates(twin, name)),
+                Some(other) => single.push(self.spool.resolve_duplicates(other, name)),
                 None => single.push(name),
             }
         }
         single
     }
 
-    /// The states as the disk has them.
+    /// The states of the recipients on disk.
     fn states(&self, name: EntryName) -> Vec<State> {
         self.open(name).recipients().iter().map(|slot| slot.record.state).collect()
     }
@@ -79,7 +79,7 @@ impl Scratch {
         names
     }
 
-    /// How many files there are in tmp, new, cur and bad.
+    /// The numbers of files in tmp, new, cur and bad.
     fn counts(&self) -> [usize; 4] {
         ["tmp", "new", "cur", "bad"].map(|directory| self.list(directory).len())
     }
@@ -113,7 +113,7 @@ fn content(entry: &Entry) -> Vec<u8> {
     text
 }
 
-/// A recipient's file made to look old.
+/// Makes a file look older.
 fn age(path: &Path, by: Duration) {
     let then = SystemTime::now() - by;
     let file = OpenOptions::new().append(true).open(path).expect("a file");

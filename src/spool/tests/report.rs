@@ -1,9 +1,9 @@
-//! A message comes back: the report that is made once, whatever happens.
+//! Reports: each is made once, wherever a crash happens.
 
 use super::*;
 
-/// Begets a report of the recipients 1 and 2 of three, at 1000 seconds.
-fn beget(entry: &mut Entry) -> EntryName {
+/// Makes a report about the recipients 1 and 2 of three, at 1000 seconds.
+fn make_report(entry: &mut Entry) -> EntryName {
     let report = Envelope { sender: None, origin: Origin::Report, ..envelope(1) };
     entry.create_report(&[1, 2], &report, |id| format!("report {id}\n").into_bytes(), 1_000).expect("a report")
 }
@@ -12,29 +12,29 @@ fn beget(entry: &mut Entry) -> EntryName {
 fn a_report_is_an_entry_of_its_own() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(3);
-    let child = scratch.open(beget(&mut entry));
+    let derived = scratch.open(make_report(&mut entry));
     assert_eq!(scratch.states(entry.name()), [State::Todo, State::Failed, State::Failed]);
-    assert_eq!((child.sender(), child.origin()), (None, Origin::Report));
-    assert_eq!(content(&child), format!("report {}\n", child.id()).into_bytes());
-    assert_eq!((child.id(), scratch.counts()), (entry.id().derive(Kind::Report, 1, 1_000), [0, 2, 0, 0]));
+    assert_eq!((derived.sender(), derived.origin()), (None, Origin::Report));
+    assert_eq!(content(&derived), format!("report {}\n", derived.id()).into_bytes());
+    assert_eq!((derived.id(), scratch.counts()), (entry.id().derive(Kind::Report, 1, 1_000), [0, 2, 0, 0]));
 }
 
 #[test]
-fn a_report_is_made_once_wherever_the_crash_was() {
+fn recovery_finds_out_whether_a_report_was_sent() {
     let reported = State::Reported { lead: 1 };
     for (renamed, expected) in [(false, State::Todo), (true, State::Failed)] {
         let scratch = Scratch::new();
         let mut entry = scratch.queued(3);
-        let child = beget(&mut entry);
-        // As it was before the records were overwritten for the last time.
+        let derived = make_report(&mut entry);
+        // The records before the last step.
         for number in [1, 2] {
             entry.settle(number, reported, 1_000).expect("a record");
         }
         if !renamed {
-            fs::rename(scratch.spool.path(child), scratch.spool.temporary(child.id)).expect("as it was before");
+            fs::rename(scratch.spool.path(derived), scratch.spool.temporary(derived.id)).expect("as it was before");
         }
         let mut entry = scratch.open(entry.name());
-        assert_eq!(entry.awaited().collect::<Vec<_>>(), [child.id, child.id]);
+        assert_eq!(entry.awaited().collect::<Vec<_>>(), [derived.id, derived.id]);
         entry.recover(0..3).expect("an answer");
         assert_eq!(scratch.states(entry.name()), [State::Todo, expected, expected]);
         assert_eq!(scratch.counts(), [0, 1 + usize::from(renamed), 0, 0]);
@@ -57,28 +57,29 @@ fn a_report_that_cannot_be_made_leaves_the_recipients_open() {
         let mut entry = scratch.open(entry.name());
         entry.recover(0..3).expect("an answer");
         assert_eq!(scratch.states(entry.name()), [State::Todo; 3]);
-        beget(&mut entry);
+        make_report(&mut entry);
         assert_eq!(scratch.counts(), [0, 1, 1, 0]);
     }
 }
 
 #[test]
-fn a_report_that_was_sent_is_told_of_even_if_that_cannot_be_noted() {
+fn a_report_that_was_sent_is_returned_even_if_it_cannot_be_recorded() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(3);
     let new = scratch.root.join("new");
-    // Names can be put into it, but it cannot be opened to be synced; root is nobody here.
+    // In a directory of this mode files can be made, but it cannot be opened for the sync. Root
+    // takes the rights of another user.
     let nobody = nix::unistd::Uid::from_raw(65_534);
     for directory in ["", "tmp", "new"].map(|name| scratch.root.join(name)) {
         let _ = std::os::unix::fs::chown(directory, Some(nobody.as_raw()), None);
     }
     fs::set_permissions(&new, fs::Permissions::from_mode(0o300)).expect("a mode");
     let before = nix::unistd::setfsuid(nobody);
-    let child = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| beget(&mut entry)));
+    let derived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| make_report(&mut entry)));
     nix::unistd::setfsuid(before);
     fs::set_permissions(&new, fs::Permissions::from_mode(0o700)).expect("a mode");
-    let child = child.expect("a report");
-    assert_eq!(content(&scratch.open(child)), format!("report {}\n", child.id).into_bytes());
+    let derived = derived.expect("a report");
+    assert_eq!(content(&scratch.open(derived)), format!("report {}\n", derived.id).into_bytes());
     assert_eq!(scratch.states(entry.name()), [State::Todo, State::Reported { lead: 1 }, State::Reported { lead: 1 }]);
     entry.recover(0..3).expect("an answer");
     assert_eq!(scratch.states(entry.name()), [State::Todo, State::Failed, State::Failed]);

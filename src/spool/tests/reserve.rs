@@ -1,4 +1,4 @@
-//! A reserve is kept free, whoever makes an entry.
+//! The reserve is kept free for every kind of entry.
 
 use nix::sys::statvfs::statvfs;
 
@@ -6,8 +6,8 @@ use super::*;
 use crate::spool::reserve::Purpose;
 
 #[test]
-fn room_that_is_set_aside_is_not_given_twice() {
-    // Other tests use the same file system meanwhile.
+fn space_is_reserved_only_once() {
+    // Other tests use the same file system at the same time.
     const MARGIN: u64 = 64 << 20;
     const RESERVE: u64 = 16 << 20;
     let scratch = Scratch::new();
@@ -24,13 +24,13 @@ fn room_that_is_set_aside_is_not_given_twice() {
     spool.reserve(4 * MARGIN, Purpose::Report).expect_err("no room for a report either");
     assert!(!spool.has_room(4 * MARGIN).expect("an answer") && spool.has_room(0).expect("an answer"));
     drop(first);
-    // What was refused is not kept.
+    // A reservation that failed keeps nothing.
     assert!(spool.has_room(4 * MARGIN).expect("an answer"));
     drop(spool.reserve(4 * MARGIN, Purpose::Message).expect("room"));
 }
 
 #[test]
-fn an_entry_that_finds_no_room_is_as_before() {
+fn an_entry_without_space_for_a_derived_one_is_unchanged() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(2);
     scratch.spool.reserved.fetch_add(u64::MAX / 2, Ordering::Relaxed);

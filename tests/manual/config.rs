@@ -1,9 +1,9 @@
-//! penfold.conf(5): what is read, what is refused and where the error points, and
-//! that the manual page, the sample and the reader speak of the same keys.
+//! penfold.conf(5): valid and invalid configurations, the positions of errors, and that the manual page,
+//! the sample and the reader have the same keys.
 //!
-//! Files in tests/manual/config/good are configurations without error, those in
-//! tests/manual/config/bad say at their end, as `#! line:column: text`, how each error
-//! begins. Both speak of /etc/penfold; what they mean is tests/manual/config/etc.
+//! Files in tests/manual/config/good are valid configurations, those in tests/manual/config/bad have the
+//! beginnings of their errors at the end, as `#! line:column: text`. Both name files in
+//! /etc/penfold, for which tests/manual/config/etc is used.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,7 @@ fn source(path: &str) -> String {
     fs::read_to_string(Path::new(SOURCE).join(path)).expect(path)
 }
 
-/// The path of a table file that the tests have.
+/// The path of a table among the test files.
 fn etc(name: &str) -> PathBuf {
     Path::new(SOURCE).join("tests/manual/config/etc").join(name)
 }
@@ -44,14 +44,14 @@ fn files(directory: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn good_files_are_read() {
+fn valid_files_are_accepted() {
     for (name, text) in files("good") {
         assert!(read(&text).is_ok(), "{name}: {:#?}", read(&text));
     }
 }
 
 #[test]
-fn every_error_in_a_bad_file_is_reported_at_its_place() {
+fn every_error_is_reported_with_its_position() {
     for (name, text) in files("bad") {
         let expected: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#! ")).collect();
         let errors = read(&text).expect_err(&name);
@@ -62,7 +62,7 @@ fn every_error_in_a_bad_file_is_reported_at_its_place() {
 }
 
 #[test]
-fn every_key_means_what_it_says() {
+fn every_key_has_its_effect() {
     let network = |address: &str, prefix| Network { address: address.parse().expect("address"), prefix };
     let at = |scheme, host: &str, port| HostPort { host: host.into(), port, scheme };
     let host = |host: &str, port| at(Scheme::Smtp, host, port);
@@ -156,7 +156,7 @@ fn every_key_means_what_it_says() {
 }
 
 #[test]
-fn a_network_holds_its_addresses_and_no_others() {
+fn a_network_contains_its_addresses_and_no_others() {
     for (network, inside, outside) in [
         ("192.0.2.7", "192.0.2.7", "192.0.2.6"),
         ("192.0.2.128/25", "192.0.2.255", "192.0.2.127"),
@@ -185,7 +185,7 @@ fn a_file_that_cannot_be_read_is_an_error_without_a_line() {
     assert!(errors[0].to_string().starts_with("/nonexistent/penfold.conf: "), "{errors:?}");
 }
 
-/// The sample as it is when every default in it is made active.
+/// The sample with every default uncommented.
 fn sample() -> String {
     let active = |line: &str| match line.strip_prefix('#') {
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => rest.to_owned() + "\n",
@@ -195,7 +195,7 @@ fn sample() -> String {
 }
 
 #[test]
-fn the_sample_says_the_defaults() {
+fn the_sample_states_the_defaults() {
     let mut sample = read(&sample()).expect("good");
     let pair = KeyPair { certificate: etc("cert.pem"), key: etc("key.pem") };
     assert_eq!(std::mem::take(&mut sample.tls), [pair]);
@@ -208,14 +208,14 @@ fn the_sample_says_the_defaults() {
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
     ] {
-        // Named, it must be there; absent from the file, it need not.
+        // A named table must exist, a default one need not.
         assert_eq!(*table, TableFile { path: etc(name), required: true });
         assert!(pages::sample("penfold.conf").contains(&format!("\n#{name} = \"{}\"\n", default.path.display())));
         table.clone_from(default);
     }
-    // Named, they must be there as well.
+    // The same holds for addresses.
     sample.listen.iter_mut().for_each(|listen| listen.is_default = true);
-    // What is local besides is this system's own name.
+    // Besides, this system's own name is local by default.
     assert!(default.local.domains.starts_with(&sample.local.domains), "{:?}", default.local.domains);
     sample.local.domains.clone_from(&default.local.domains);
     assert_eq!(sample, default);
@@ -238,7 +238,7 @@ fn page_sample_and_reader_have_the_same_keys() {
     assert_eq!(keys_of_the_page(), reader);
 }
 
-/// What the reader says it knows when asked for a key that it does not.
+/// The keys that the reader lists in its error about an unknown key.
 fn keys_of_the_reader() -> BTreeSet<String> {
     let tables = ["tls", "limits", "local", "relay", "auth", "submission", "remote", "queue", "dns", "log"];
     let ask: String = tables.iter().map(|table| format!("[{table}]\nx = 1\n")).collect();
@@ -286,7 +286,7 @@ fn the_examples_of_the_page_are_files_that_are_tested() {
     }
 }
 
-/// Where nothing is configured, mail for root at any name of this host stays here.
+/// Without a configuration, mail for root at any name of this host is local.
 #[test]
 fn the_names_of_this_system_are_local_by_default() {
     let name = nix::unistd::gethostname().expect("a name").into_string().expect("UTF-8").to_ascii_lowercase();

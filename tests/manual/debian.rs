@@ -1,12 +1,11 @@
 //! The configurations of penfold.conf(5), word for word, on a fresh Debian.
 //!
-//! Each example gets a machine of its own: namespaces of mounts, network, host name and
-//! processes, in which /etc and /usr/local are written to an overlay, and the other
-//! directories that a mail server uses are as Debian's packages leave them. There it is
-//! installed as /etc/penfold/penfold.conf, with what the page says beside it, and run by
-//! root with the ports, users and paths that it names. Other hosts are a second penfoldd at
-//! 192.0.2.10 with certificates from an authority that the system trusts; names come
-//! from a name server on port 53. Only root on Linux can make such a machine.
+//! Each example gets a machine of its own: mount, network, host name and PID namespaces, in which
+//! /etc and /usr/local are written to an overlay, and the other directories of a mail server are
+//! as Debian's packages leave them. There the example is /etc/penfold/penfold.conf, with the files
+//! that the page has beside it, and root runs it with the ports, users and paths that it
+//! names. The other host is a second penfoldd at 192.0.2.10 with certificates of an
+//! authority that the system trusts; a name server runs on port 53. All of this takes root on Linux.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -22,7 +21,7 @@ use common::{Daemon, pages};
 /// Set in the process that runs inside the namespaces.
 const INSIDE: &str = "PENFOLD_TEST_FRESH";
 
-/// Runs the test of this name again, inside; whether this is that run.
+/// Runs the test of this name again, inside; returns whether this is that run.
 fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -41,7 +40,7 @@ fn is_inside(test: &str) -> bool {
     false
 }
 
-/// Makes this namespace a fresh Debian: what packages leave, a user anna, and no mail server.
+/// Makes this namespace a fresh Debian: files of packages, a user anna, and no mail server.
 const DEBIAN: &str = r#"
 set -e
 mount --make-rprivate /
@@ -99,19 +98,19 @@ impl Debian {
             smtp.provider.example A 192.0.2.10\n";
         let dns = Dns::zone_at((Ipv4Addr::LOCALHOST, 53).into(), zone);
         let authority = Authority::new();
-        // As update-ca-certificates(8) does it, in a moment.
+        // Like update-ca-certificates(8), but faster.
         write("/mnt/root.pem", 0o644, &authority.root_pem());
         shell("mkdir -p /etc/ssl/certs; cat /mnt/root.pem >> /etc/ssl/certs/ca-certificates.crt");
         Self { authority, _dns: dns }
     }
 
-    /// Starts penfoldd, after `penfoldd -n` found no error.
+    /// Starts penfoldd, after `penfoldd -n` has found no error.
     fn start(&self) -> Daemon {
         shell("penfoldd -n");
         started(&[])
     }
 
-    /// The other host, which has certificates for all names that the examples know it by.
+    /// The other host, with certificates for all names that the examples give it.
     fn hub(&self) -> Daemon {
         shell("install -d -o penfold -m 700 /srv/mail /var/spool/hub; mkdir /etc/hub");
         let mut text = HUB.to_owned();
@@ -129,13 +128,13 @@ impl Debian {
         started(&["-f", "/etc/hub/hub.conf"])
     }
 
-    /// Gives sendmail a message as one of the users of this machine.
+    /// Sends a message with sendmail as one of the users of this machine.
     fn sendmail(&self, user: &str, arguments: &str) {
         shell(&format!("printf 'Subject: hello\\n\\nHow are you?\\n' | runuser -u {user} -- sendmail {arguments}"));
     }
 }
 
-/// A store of mail and a submission server, which trusts this machine's other address.
+/// A mail store and submission server, which trusts this machine's other address.
 const HUB: &str = r#"
 hostname = "mail.example.org"
 spool = "/var/spool/hub"
@@ -153,7 +152,7 @@ address = "192.0.2.10:587"
 kind = "submission"
 "#;
 
-/// Runs penfoldd as the unit does, until it has started.
+/// Runs penfoldd like the unit, until it has started.
 fn started(arguments: &[&str]) -> Daemon {
     let mut command = Command::new("/usr/local/sbin/penfoldd");
     command.arg("-d").args(arguments).stdin(Stdio::null());
@@ -174,7 +173,7 @@ fn example(begins: &str) -> String {
     found.next().unwrap_or_else(|| panic!("no example begins with {begins:?}"))
 }
 
-/// A line that the page has beside its examples, by how it begins.
+/// A line that the page has beside its examples, by its beginning.
 fn aside(begins: &str) -> String {
     let section = pages::section("penfold.conf.5", "EXAMPLES");
     let found = section.lines().find_map(|line| {
@@ -190,7 +189,7 @@ fn client(at: (Ipv4Addr, u16)) -> Client {
     client
 }
 
-/// Waits until so many messages are in a Maildir, and gives them.
+/// Waits until a Maildir has this many messages, and returns them.
 fn mail(daemon: &Daemon, maildir: &str, count: usize) -> Vec<String> {
     let new = Path::new(maildir).join("new");
     let files = || fs::read_dir(&new).into_iter().flatten().flatten().collect::<Vec<_>>();

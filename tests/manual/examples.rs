@@ -1,9 +1,9 @@
-//! The examples of the manual pages, as they stand there, on a real machine of theirs.
+//! The EXAMPLES of the manual pages, run as they are printed.
 //!
-//! A test reads its example out of the page, puts the scratch site in the place of the
-//! system (paths, ports, names of hosts), does what it says and sees what the page says
-//! that happens. An example that no test here knows fails `every_example_is_run`. Those of
-//! users of the system take root; what needs a program that is absent is skipped.
+//! A test reads its example from the page, puts the scratch site in the place of the system (paths,
+//! ports, host names), runs it, and compares the result with the page. An example without a test
+//! fails `every_example_is_run`. Those with users of the system take root; without root or a
+//! program that they need they are reported as skipped.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -24,7 +24,7 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-/// Makes a test for each example: the page, and how the text begins.
+/// Makes a test for each example, from the page and the beginning of the text.
 macro_rules! examples {
     ($($run:ident: $page:literal, $begins:literal;)*) => {
         const EXAMPLES: &[(&str, &str)] = &[$(($page, $begins)),*];
@@ -95,7 +95,7 @@ fn every_example_is_run() {
     assert_eq!(count, EXAMPLES.len());
 }
 
-/// A site with the programs by their names, for a shell.
+/// A site with the programs under their names, for a shell.
 struct Machine {
     site: Site,
 }
@@ -110,14 +110,14 @@ impl Machine {
         }
         let machine = Self { site };
         let (daemon, path) = (env!("CARGO_BIN_EXE_penfoldd"), |name| machine.site.path(name).display().to_string());
-        // In the background it is ended by its number.
+        // In the background it is ended by its process id.
         let script = "test $# -gt 0 || set -- -p {pid}\nexec {daemon} -f {conf} \"$@\"";
         let script = script.replace("{pid}", &path("pid")).replace("{conf}", &path("penfold.conf"));
         machine.program("penfoldd", &script.replace("{daemon}", daemon));
         machine
     }
 
-    /// A script among the programs.
+    /// Adds a script to the programs.
     fn program(&self, name: &str, script: &str) -> PathBuf {
         let path = self.site.path("bin").join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
@@ -125,7 +125,7 @@ impl Machine {
         path
     }
 
-    /// A text in which the files of a system are those of the site.
+    /// The text with the files of the site in the place of the system's.
     fn here(&self, text: &str) -> String {
         let dir = self.site.path("").display().to_string();
         let dir = dir.trim_end_matches('/');
@@ -143,8 +143,8 @@ impl Machine {
         shell
     }
 
-    /// Runs the lines of an example that begin with a prompt; what they say, and what the
-    /// example says that they say.
+    /// Runs the lines of an example that begin with a prompt; returns the result, the actual and the
+    /// printed output.
     fn run(&self, example: &str) -> (Output, String, String) {
         let example = self.here(example);
         let (commands, said): (Vec<&str>, Vec<&str>) = example.lines().partition(|line| is_command(line));
@@ -156,7 +156,7 @@ impl Machine {
         (output, String::from_utf8(heard).expect("UTF-8"), said)
     }
 
-    /// The same, where it is said to the letter, and all is well.
+    /// The same, if the output must be exact and the exit code 0.
     fn says(&self, example: &str) {
         let (output, heard, said) = self.run(example);
         assert!(output.status.success() && heard == said, "{heard}{example}");
@@ -167,8 +167,7 @@ fn is_command(line: &str) -> bool {
     line.starts_with("$ ") || line.starts_with("# ")
 }
 
-/// The same text for two that differ in numbers, ids and ages only, lines being joined where the
-/// page has folded them.
+/// The text without numbers, ids and ages, with folded lines joined.
 fn shape(text: &str) -> String {
     let text = text.replace("\n        ", " ");
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -221,7 +220,7 @@ fn aliases_are_checked(example: String) {
 
 // penfoldctl
 
-/// A machine with a message from jon for greg, whom his host does not want yet.
+/// A machine with a message from jon to greg that greg's host defers.
 fn waiting() -> (Machine, Daemon, Remote, Dns) {
     let remote =
         Remote::with(Sink::default().when("RCPT", Then::Reply("451 4.7.1 greylisted, come back later".to_owned()), 1));
@@ -239,7 +238,7 @@ fn waiting() -> (Machine, Daemon, Remote, Dns) {
 fn lists_what_waits(example: &str) {
     let (machine, daemon, _remote, _dns) = waiting();
     let (mut heard, mut said) = (String::new(), String::new());
-    // What the host said is written down just after the log has it.
+    // The reply is recorded just after it is logged.
     daemon.wait_until("a reason", || {
         (_, heard, said) = machine.run(example);
         heard.contains("come back later")
@@ -290,7 +289,7 @@ fn a_user_may_log_in(example: String) {
 
 // penfoldd
 
-/// The daemon in the background, as its pid file names it.
+/// The process id of a daemon in the background.
 struct Background(i32);
 
 impl Background {
@@ -314,7 +313,7 @@ impl Drop for Background {
     }
 }
 
-/// A machine whose daemon can go into the background.
+/// A machine whose daemon can run in the background.
 fn resting() -> Machine {
     let mut site = Site::new();
     site.becomes_roots();
@@ -334,7 +333,7 @@ fn the_daemon_starts(example: String) {
     let background = Background::of(&machine.site);
     Client::new(std::net::TcpStream::connect(("127.0.0.1", port(&machine.site))).expect("it listens"));
     drop(background);
-    // It does not start with a bad one.
+    // It does not start with a malformed one.
     fs::remove_file(machine.site.path("var/log")).expect("a log");
     machine.site.configure_with("nonsense");
     let (output, heard, _) = machine.run(&example);
@@ -358,7 +357,7 @@ fn a_message_is_looked_up(example: String) {
     let known = grep.split(' ').nth(2).expect("an id");
     let (_, heard, _) = machine.run(&grep.replace(known, &id));
     assert!(heard.contains(" accept from=<a@x.org>") && heard.contains(" sent to=<jon@razorback>"), "{heard}");
-    // There is no journal here, but a unit and options of these names.
+    // There is no journal here, but the unit and the options exist.
     let words: Vec<&str> = journalctl.split(' ').collect();
     assert_eq!(words, ["#", "journalctl", "-u", "penfold", "-g", known]);
     assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/systemd/penfold.service").exists());
@@ -398,7 +397,7 @@ fn fail2ban_is_set_up(example: String) {
     let config = machine.site.path("fail2ban");
     let copied = Command::new("cp").arg("-r").arg(tree.join("etc/fail2ban")).arg(&config).status();
     assert!(copied.is_ok_and(|status| status.success()));
-    // `make install` puts etc/ there. The server reads its configuration, and is not started.
+    // `make install` puts etc/ there. The server's configuration is read, and the server not started.
     let example = example.replace("/usr/local/share/doc/penfold/examples", concat!(env!("CARGO_MANIFEST_DIR"), "/etc"));
     let example = example.replace("/etc/fail2ban/", &format!("{}/", config.display()));
     let (python, client) = (tree.join("usr/lib/python3/dist-packages"), tree.join("usr/bin/fail2ban-client"));
@@ -457,8 +456,8 @@ fn aliases_of_all_kinds(example: String) {
     }
 }
 
-/// A machine where jon has this `.forward`, in which a program is one that leaves in his home
-/// what it is given.
+/// A machine where jon has this `.forward`, with a program that stores its input in his home
+/// directory.
 fn forwarding(text: &str, program: &str) -> Option<(Homes, Daemon, Remote)> {
     let (homes, remote) = (Homes::new("")?, Remote::sink());
     homes.site.write("routes", &format!("example.org {}\n", remote.host_port()));
@@ -492,7 +491,7 @@ fn a_forward_sorts(example: String) {
     let Some((homes, daemon, _remote)) = forwarding(&example, "/usr/bin/procmail") else { return };
     assert!(daemon.settles(&homes.site));
     assert!(homes.home("jon").join("out").exists() && homes.mail("jon").is_empty());
-    // Mail waits while the program is not there.
+    // Mail waits while the program is missing.
     fs::remove_file(homes.site.path("program")).expect("a script");
     daemon.submit(&["jon"]);
     daemon.wait_words(&[" deferred to=<jon@razorback>", "dsn=4.3.5", "there is no such command"]);
@@ -500,8 +499,7 @@ fn a_forward_sorts(example: String) {
 
 // Configurations
 
-/// A machine with a whole configuration, in which this stands in place of that, and which
-/// says besides where the site is.
+/// A machine with a whole configuration, with these replacements and the paths of the site.
 fn configured(example: &str, changes: &[(&str, &str)]) -> Machine {
     let machine = Machine::new(Site::new());
     let mut text = machine.here(example);
@@ -530,7 +528,7 @@ fn configured(example: &str, changes: &[(&str, &str)]) -> Machine {
     machine
 }
 
-/// A configuration with a key that it does not have.
+/// A configuration with another key.
 fn with(text: String, table: &str, key: &str, value: &str) -> String {
     let (header, dotted) = (format!("[{table}]\n"), format!("{table}.{key} = "));
     let own = if table.is_empty() { text.split("\n[").next() } else { text.split_once(&header).map(|(_, own)| own) };
@@ -547,7 +545,7 @@ fn with(text: String, table: &str, key: &str, value: &str) -> String {
 }
 
 impl Machine {
-    /// Runs the daemon with penfold.conf as it is.
+    /// Runs the daemon with the present penfold.conf.
     fn serve(&self) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldd"));
         command.arg("-d").arg("-f").arg(self.site.path("penfold.conf")).stdin(Stdio::null());
@@ -557,7 +555,7 @@ impl Machine {
         daemon
     }
 
-    /// Gives sendmail a message; its exit code, and what it says.
+    /// Runs sendmail; returns its exit code and output.
     fn sendmail(&self, arguments: &str, input: &str) -> (Option<i32>, String) {
         self.site.write("letter", input);
         let letter = self.site.path("letter");
@@ -581,7 +579,7 @@ fn a_workstation(example: String) {
     daemon.wait_mail(&machine.site, "root", 1);
     daemon.client().send("jon@example.org", &["mary@example.com"], common::client::TEXT);
     let messages = hub.messages(2);
-    // Not a name of this host, to which nobody can answer.
+    // No name of this host, so that no reply could reach it.
     let own = |message: &&common::remote::Received| message.recipients == ["<greg@example.com>"];
     let sender = &messages.iter().find(own).expect("that of sendmail").sender;
     assert!(sender.split(' ').next().is_some_and(|path| path.ends_with("@example.org>")), "{sender}");
@@ -598,7 +596,7 @@ fn a_server(example: String) {
     let machine = configured(&example, &[("0.0.0.0:25", "127.0.0.1:0"), ("[::]:25", "127.0.0.1:0")]);
     machine.site.write("users", PEOPLE);
     let section = pages::section("penfold.conf.5", "EXAMPLES");
-    // The site's directory for mailboxes is made like that.
+    // The site's directory for mailboxes is created like that.
     assert!(section.contains(".Dl install -d -o penfold -m 700 /var/mail/example.org\n"));
     assert!(section.contains(".Ql root: jon :\n"));
     machine.site.write("aliases", "root: jon\n");
@@ -613,8 +611,8 @@ fn a_server(example: String) {
     client.ask("RCPT TO:<nosuch@example.org>", "550 5.1.1 ");
 }
 
-/// The server for people too, its authority, and its ports for STARTTLS and TLS. jon and desk
-/// log in with their names and these words.
+/// The example of a server for people, its authority, and its ports for STARTTLS and TLS. jon and desk
+/// log in with these passwords.
 fn server_for_people(example: &str) -> (Machine, Authority, [u16; 2]) {
     let ports = [free_port(), free_port()];
     let at = ports.map(|port| format!("127.0.0.1:{port}"));
@@ -635,7 +633,7 @@ fn server_for_people(example: &str) -> (Machine, Authority, [u16; 2]) {
 
 const WORDS: &str = "correct horse battery";
 
-/// The lines that the page has between its examples.
+/// The lines between the examples of the page.
 fn asides() -> [String; 3] {
     let section = pages::section("penfold.conf.5", "EXAMPLES");
     let lines =
@@ -757,7 +755,7 @@ fn a_null_client(example: String) {
 
 fn a_host_at_a_provider(example: String) {
     let hub = Remote::sink();
-    // What is tried here is whose mail goes where; the login is that of another example.
+    // The example is about routing; its login is that of another example.
     let (url, credentials) = ("smtp+starttls://smtp.provider.example:587", "credentials = ");
     let machine = configured(&example, &[(url, &format!("smtp://{}", hub.host_port())), (credentials, "#")]);
     let section = pages::section("penfold.conf.5", "EXAMPLES");

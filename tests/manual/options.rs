@@ -1,8 +1,8 @@
-//! What the manual pages list, against the programs: options of sendmail(8), mailq(1) and
-//! newaliases(1), and the exit statuses of all programs.
+//! Lists of the manual pages, compared with the programs: options of sendmail(8), mailq(1) and
+//! newaliases(1), log keys, diagnostics, exit statuses, and references.
 //!
-//! A list has what the program has, no less and no more. Options of penfoldd(8) and
-//! penfoldctl(8) are in tests/manual/samples.rs, keys of penfold.conf(5) in tests/manual/config.rs.
+//! Options of penfoldd(8) and penfoldctl(8) are in tests/manual/samples.rs, keys of penfold.conf(5) in
+//! tests/manual/config.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,8 +13,7 @@ use penfold::cli::sendmail::Options;
 
 // Options
 
-/// What the options are that are told in a text, each as it is written behind the dash, and
-/// whether it has a value: always, only at once, never.
+/// Options without the dash, and whether each takes a value.
 type Told = BTreeMap<String, Value>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +23,8 @@ enum Value {
     Never,
 }
 
-/// Of a line: `f , r Ar sender`, `q Ns Op Ar time`, `i , oi , O Cm IgnoreDots`, `bd | bD`. The
-/// value behind the last one is that of all.
+/// The options of a line: `f , r Ar sender`, `q Ns Op Ar time`, `i , oi , O Cm IgnoreDots`, `bd | bD`.
+/// All have the value behind the last one.
 fn options_of(line: &str) -> Told {
     let value = match line {
         _ if line.contains(" Ns Op ") => Value::AtOnce,
@@ -38,7 +37,7 @@ fn options_of(line: &str) -> Told {
     options.map(|option| (option.to_owned(), value)).collect()
 }
 
-/// The items of a page's lists of options, each with all its spellings.
+/// The items of a page's option lists, each with all its spellings.
 fn items(page: &str) -> Vec<Told> {
     pages::section(page, "DESCRIPTION")
         .lines()
@@ -47,7 +46,7 @@ fn items(page: &str) -> Vec<Told> {
         .collect()
 }
 
-/// What the synopsis has; flags that stand together are several.
+/// The options of the synopsis, where flags may be combined.
 fn synopsis(page: &str) -> Told {
     let mut told = Told::new();
     for line in pages::section(page, "SYNOPSIS").lines() {
@@ -60,7 +59,7 @@ fn synopsis(page: &str) -> Told {
     told
 }
 
-/// Those that sendmail(8) says have no effect.
+/// The options that sendmail(8) lists as having no effect.
 fn without_effect() -> Told {
     let text = pages::section("sendmail.8", "DESCRIPTION");
     let (_, text) = text.split_once("\nThese options of other systems").expect("the list");
@@ -85,7 +84,7 @@ fn parse(words: &[&str]) -> Result<Options, String> {
     Options::parse("sendmail", words)
 }
 
-/// What the program knows: its letters, and the modes behind `-b`.
+/// The options of the program: letters, and modes behind `-b`.
 fn known() -> Told {
     let mut known = Told::new();
     for letter in (b'!'..=b'~').map(char::from).filter(|letter| *letter != '-' && *letter != 'b') {
@@ -93,7 +92,7 @@ fn known() -> Told {
         let value = match parse(&[&option]) {
             Err(why) if why == format!("option {option} needs a value") => Value::Always,
             Err(_) => continue,
-            // What follows is not read as options, or is.
+            // The rest of the word is a value, or more options.
             Ok(_) => match parse(&[&format!("{option}:")]) {
                 Ok(_) => Value::AtOnce,
                 Err(_) => Value::Never,
@@ -107,15 +106,15 @@ fn known() -> Told {
 }
 
 #[test]
-fn sendmail_has_the_options_of_its_page_and_no_others() {
+fn sendmail_has_exactly_the_documented_options() {
     let (items, silent) = (items("sendmail.8"), without_effect());
     let mut told: Told = items.iter().flatten().map(|(option, value)| (option.clone(), *value)).collect();
     assert_eq!(told.remove("oi"), Some(Value::Never));
-    // Both have a value, whether it means anything or not.
+    // Both take a value, which may have no effect.
     told.remove("O");
     told.extend(silent.clone());
     assert_eq!(told, known());
-    // Each stands in the synopsis in one spelling, but what is done without any.
+    // Each is in the synopsis in one spelling, except for the default mode.
     let synopsis = synopsis("sendmail.8");
     for item in items.iter().filter(|item| !item.is_empty() && !item.contains_key("bm")) {
         assert!(item.keys().any(|option| synopsis.contains_key(option)), "{item:?}: {synopsis:?}");
@@ -126,7 +125,7 @@ fn sendmail_has_the_options_of_its_page_and_no_others() {
 }
 
 #[test]
-fn an_option_has_an_effect_or_the_page_says_that_it_has_none() {
+fn an_option_has_an_effect_or_is_documented_to_have_none() {
     let plain = parse(&[]);
     let changes = |option: &str, value| {
         let option = format!("-{option}");
@@ -139,7 +138,7 @@ fn an_option_has_an_effect_or_the_page_says_that_it_has_none() {
     for (option, value) in without_effect() {
         assert!(!changes(&option, value), "-{option}");
     }
-    // Of those behind -o and -O one means something, and it is in the page.
+    // Only one letter behind -o and -O has an effect, and the page has it.
     for letter in (b'!'..=b'~').map(char::from) {
         assert_eq!(changes(&format!("o{letter}"), Value::Never), letter == 'i', "-o{letter}");
     }
@@ -151,7 +150,7 @@ fn an_option_has_an_effect_or_the_page_says_that_it_has_none() {
 }
 
 #[test]
-fn the_other_names_have_options_of_sendmail() {
+fn mailq_and_newaliases_have_options_of_sendmail() {
     let sendmail: Told = items("sendmail.8").into_iter().flatten().collect();
     for page in ["mailq.1", "newaliases.1"] {
         let told: Told = items(page).into_iter().flatten().collect();
@@ -163,11 +162,11 @@ fn the_other_names_have_options_of_sendmail() {
 // Words that are macros
 
 #[test]
-fn no_word_of_a_heading_or_an_item_is_taken_for_a_macro() {
+fn no_word_of_a_heading_or_an_item_is_a_macro() {
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).expect("pages").flatten() {
         let page = fs::read_to_string(entry.path()).expect("a page");
         for line in page.lines().filter(|line| line.starts_with('.') && !line.starts_with(".\\\"")) {
-            // What is in quotes is text.
+            // Quoted words are text.
             let outside: String = line.split('"').step_by(2).collect();
             let word =
                 outside.split(' ').skip(1).find(|word| ["Ad", "An", "At", "Do", "Es", "In", "So"].contains(word));
@@ -177,7 +176,7 @@ fn no_word_of_a_heading_or_an_item_is_taken_for_a_macro() {
 }
 
 #[test]
-fn the_files_of_the_source_that_a_page_names_exist() {
+fn source_files_named_by_a_page_exist() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut count = 0;
     for name in pages::names() {
@@ -194,7 +193,7 @@ fn the_files_of_the_source_that_a_page_names_exist() {
 // Keys of the log
 
 #[test]
-fn the_log_has_the_keys_of_its_page_and_no_others() {
+fn the_log_has_exactly_the_documented_keys() {
     let source = source(&["src/log/events.rs"]);
     let is_key = |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     // ` key={value}` and ` key=none` in a format, `push(&mut line, "key", value)` and `("key", value)`.
@@ -204,7 +203,7 @@ fn the_log_has_the_keys_of_its_page_and_no_others() {
     let in_calls = source.split("\", ").filter_map(|before| before.rsplit_once('"'));
     let in_calls = in_calls.filter_map(|(call, key)| call.ends_with(['(', ' ']).then_some(key));
     let mut used: BTreeSet<&str> = in_formats.chain(in_calls).filter(|key| is_key(key)).collect();
-    // The session says which of its limits was reached.
+    // The session names the limit that was reached.
     used.extend(["messages", "recipients"]);
     let page = pages::section("penfold-log.5", "KEYS");
     let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
@@ -245,12 +244,12 @@ const VARIABLES: [&str; 27] = [
     "may",
 ];
 
-/// Diagnostics that the system prints, or that are put together from several strings.
+// Diagnostics of the system, or composed of several strings.
 const NOT_IN_SOURCE: [&str; 2] = ["accept: Too many open files", "write path: No space left on device"];
 
 #[test]
 fn the_diagnostics_of_the_pages_are_in_the_source() {
-    // A backslash at the end of a line continues a string, without the blanks of the next one.
+    // A backslash at the end of a line continues a string, without the indentation of the next line.
     let source = source(&["src"]);
     let mut pieces = source.split("\\\n");
     let first = pieces.next().unwrap_or_default().to_owned();
@@ -289,11 +288,11 @@ fn letters(text: &str) -> String {
 }
 
 #[test]
-fn the_warnings_and_errors_of_the_source_are_on_the_page() {
+fn the_warnings_and_errors_of_the_source_are_documented() {
     let page = letters(&pages::page("penfold-log.5").replace("\\(dq", " "));
     let (source, mut missing, mut count) = (source(&["src"]), Vec::new(), 0);
     for call in ["log::warn!(", "log::error!("].into_iter().flat_map(|call| source.split(call).skip(1)) {
-        // What is logged as a whole is written elsewhere.
+        // Other texts are logged as a whole.
         let Some(literal) = call.trim_start().strip_prefix('"') else { continue };
         let (literal, _) = literal
             .replace("\\\"", "\u{1}")
@@ -311,7 +310,7 @@ fn the_warnings_and_errors_of_the_source_are_on_the_page() {
 
 // Exit statuses
 
-/// The source of some files, without their tests.
+/// The source of several files, without unit tests.
 fn source(paths: &[&str]) -> String {
     let mut files: Vec<PathBuf> = paths.iter().map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).collect();
     let mut text = String::new();
@@ -326,7 +325,7 @@ fn source(paths: &[&str]) -> String {
     text
 }
 
-/// The names and values of codes that a source defines.
+/// The exit codes that a source defines.
 fn defined(source: &str) -> BTreeMap<String, u8> {
     let lines = source
         .lines()
@@ -338,7 +337,7 @@ fn defined(source: &str) -> BTreeMap<String, u8> {
     lines.filter_map(read).collect()
 }
 
-/// The codes that a source uses, other than where they are defined.
+/// The exit codes that a source uses.
 fn used(source: &str, codes: &BTreeMap<String, u8>) -> BTreeSet<u8> {
     let lines: Vec<&str> = source.lines().filter(|line| !line.contains(": u8 = ")).collect();
     let words: BTreeSet<&str> =
@@ -347,7 +346,7 @@ fn used(source: &str, codes: &BTreeMap<String, u8>) -> BTreeSet<u8> {
 }
 
 #[test]
-fn a_program_ends_with_the_codes_of_its_page() {
+fn a_program_exits_with_the_documented_codes() {
     let exit = source(&["src/exit.rs"]);
     let codes = defined(&exit);
     assert!(codes.len() > 8, "{codes:?}");
@@ -382,7 +381,7 @@ fn headings(page: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_reference_names_a_page_and_a_section_that_exist() {
+fn references_lead_to_existing_pages_and_sections() {
     let names = pages::names();
     for name in &names {
         let page = pages::page(name);

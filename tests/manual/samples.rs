@@ -1,5 +1,5 @@
-//! What stands in etc/ and in the manual pages, against the programs themselves:
-//! options, units, samples, and the filter of fail2ban against lines of a real log.
+//! The samples in etc/ and the options of penfoldd(8) and penfoldctl(8), compared with the programs; and
+//! the filter of fail2ban, with lines of a real log.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ fn source(path: &str) -> String {
     fs::read_to_string(Path::new(SOURCE).join(path)).expect(path)
 }
 
-/// Every file below a folder of the source.
+/// All files below a folder of the source.
 fn below(folder: &str) -> Vec<PathBuf> {
     let (mut files, mut folders) = (Vec::new(), vec![Path::new(SOURCE).join(folder)]);
     while let Some(folder) = folders.pop() {
@@ -31,10 +31,10 @@ fn below(folder: &str) -> Vec<PathBuf> {
 
 // Options
 
-/// The letters of a program's options, and those of them that take an argument.
+/// The letters of all options, and of those with an argument.
 type Letters = (BTreeSet<char>, BTreeSet<char>);
 
-/// What `-h` shows: a line for each option.
+/// The options in the output of `-h`, one a line.
 fn of_the_program(program: &str) -> Letters {
     let help = Command::new(program).arg("-h").stdin(Stdio::null()).output().expect("it runs");
     let help = String::from_utf8(help.stdout).expect("UTF-8");
@@ -113,7 +113,7 @@ fn program_help_synopsis_and_text_have_the_same_options() {
 }
 
 #[test]
-fn samples_start_it_with_options_that_it_has() {
+fn samples_use_existing_options() {
     let (known, _) = of_the_program(env!("CARGO_BIN_EXE_penfoldd"));
     let mut found = 0;
     for path in below("etc").into_iter().chain([Path::new(SOURCE).join("README")]) {
@@ -136,7 +136,7 @@ fn samples_start_it_with_options_that_it_has() {
             {
                 continue;
             }
-            // That of the shell is none of ours.
+            // Options of the shell do not count.
             for option in words.filter(|word| !line.contains("command -v") && word.starts_with('-') && word.len() > 1) {
                 let letters = option.trim_start_matches('-').chars().take_while(char::is_ascii_alphanumeric);
                 for letter in letters {
@@ -152,7 +152,7 @@ fn samples_start_it_with_options_that_it_has() {
 // Units
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_units() {
+fn systemd_accepts_the_units() {
     let Some(mut analyze) = unpacked::of_systemd("systemd-analyze") else { return };
     let site = Site::new();
     let units = site.path("units");
@@ -176,7 +176,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     assert_eq!(below("etc/systemd").len(), names.len());
     for name in names {
         let file = units.join(name.replace("@x", "@"));
-        // A template is verified as what is made of it.
+        // A template is verified as an instance.
         if name.contains('@') {
             fs::copy(&file, units.join(name)).expect("a copy");
         }
@@ -188,7 +188,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 }
 
 #[test]
-fn nothing_in_the_unit_puts_a_mount_between_spool_and_mailboxes() {
+fn the_unit_puts_no_mount_between_spool_and_mailboxes() {
     assert!(source("etc/systemd/penfold.service").contains("\nNotifyAccess=main\n"));
     let unit = source("etc/systemd/penfold.service") + &source("etc/systemd/penfold-inetd@.service");
     let splitting = [
@@ -208,7 +208,7 @@ fn nothing_in_the_unit_puts_a_mount_between_spool_and_mailboxes() {
 }
 
 #[test]
-fn shell_samples_are_shell() {
+fn shell_samples_have_no_syntax_errors() {
     let scripts = ["etc/install.sh", "etc/rc.d/freebsd", "etc/rc.d/openbsd", "etc/rc.d/openrc", "etc/rc.d/sysv"];
     assert_eq!(below("etc/rc.d").len() + 1, scripts.len());
     for script in scripts {
@@ -242,14 +242,14 @@ fn the_init_script_starts_reloads_and_stops_it() {
     assert_eq!(fs::read_to_string(site.path("pid")).expect("a pid file"), pid);
     assert_eq!(code("restart"), Some(0));
     assert_ne!(fs::read_to_string(site.path("pid")).expect("a pid file"), pid);
-    // A bad configuration stops nothing.
+    // A malformed configuration does not stop the daemon.
     site.write("penfold.conf", "nonsense");
     assert_eq!((code("restart"), code("status")), (Some(78), Some(0)));
     assert_eq!((code("stop"), code("status")), (Some(0), Some(1)));
     drop(stopped);
 }
 
-/// Ends what the script has started, if it did not.
+/// Ends the daemon that the script has started, if the test has not.
 struct Stopped<'a>(&'a Site);
 
 impl Drop for Stopped<'_> {
@@ -263,7 +263,7 @@ impl Drop for Stopped<'_> {
 
 // fail2ban
 
-/// Whom a mode of the filter finds in a log.
+/// The addresses that a mode of the filter finds in a log.
 fn found(site: &Site, mode: &str) -> Option<BTreeSet<String>> {
     let config = site.path("fail2ban");
     if !config.exists() {
@@ -279,7 +279,7 @@ fn found(site: &Site, mode: &str) -> Option<BTreeSet<String>> {
     Some(String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect())
 }
 
-/// A client that comes through a proxy from this address, after the banner.
+/// A client behind a proxy with this address, after the banner.
 fn from(port: u16, address: &str) -> Client {
     let family = if address.contains(':') { "TCP6" } else { "TCP4" };
     let mut client = Client::mute(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it accepts"));
@@ -293,7 +293,7 @@ fn base64(text: &str) -> String {
     data_encoding::BASE64.encode(text.as_bytes())
 }
 
-/// Waits until a log has such a line.
+/// Waits for a log line with these words.
 fn wait_for_line(log: &Path, words: &str) {
     let end = Instant::now() + TIMEOUT;
     while !fs::read_to_string(log).is_ok_and(|text| text.contains(words)) {
@@ -305,11 +305,11 @@ fn wait_for_line(log: &Path, words: &str) {
 /// The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
-/// Whose address the filter must never find.
+/// An address that the filter must never find.
 const VICTIM: &str = "192.0.2.99";
 
 #[test]
-fn fail2ban_finds_who_is_there_and_nobody_whom_he_names() {
+fn fail2ban_finds_clients_and_no_addresses_that_they_name() {
     if unpacked::fail2ban_regex(Path::new("")).is_none() {
         return;
     }
@@ -324,7 +324,7 @@ fn fail2ban_finds_who_is_there_and_nobody_whom_he_names() {
     let started = daemon.output().expect("it runs");
     assert!(started.status.success(), "{started:?}");
     let _ended = Stopped(&site);
-    // Wrong passwords, under names that say more than a name.
+    // Wrong passwords, for names that imitate other parts of a line.
     let names = [
         "jon".to_owned(),
         format!("jon peer=[{VICTIM}] mechanism=PLAIN"),
@@ -343,7 +343,7 @@ fn fail2ban_finds_who_is_there_and_nobody_whom_he_names() {
         guessing.insert(address);
     }
     guests.iter_mut().for_each(|client| drop(client.expect("5")));
-    // Everything else that gets 5xx; and what does not.
+    // All other commands with 5xx replies; and commands without.
     let lines = [
         "RCPT TO:<elvis@razorback>".to_owned(),
         "RCPT TO:<jon@elsewhere.test>".to_owned(),
@@ -360,7 +360,7 @@ fn fail2ban_finds_who_is_there_and_nobody_whom_he_names() {
         client.ask(line, "5");
         refused.insert(address);
     }
-    // A handshake that is none.
+    // A failed handshake.
     let mut broken = from(port, "198.51.100.99");
     broken.ask("STARTTLS", "220 ");
     broken.say("peer=[192.0.2.99]\r\n\r\n");

@@ -1,5 +1,5 @@
-//! What the manual pages show in their other sections: tables, lines of the log, and repair
-//! of a spool by hand. Each is read out of its page; its EXAMPLES are in tests/manual/examples.rs.
+//! Tables, log lines and repair instructions of the manual pages, each read from its page. The EXAMPLES
+//! are in tests/manual/examples.rs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +34,7 @@ fn login(name: &str) -> String {
 }
 
 #[test]
-fn the_tables_of_the_page_mean_what_it_says() {
+fn the_tables_of_the_page_have_the_described_effects() {
     let mut site = Site::with(
         "local.domains = [\"example.org\", \"example.net\"]\nlisten.auth = \"always\"\n\
          remote.smarthosts = [\"smtps://mail.example.net\", \"smtps://smtp.example.com\"]",
@@ -85,7 +85,7 @@ fn the_tables_of_the_page_mean_what_it_says() {
         daemon.wait_words(&[&format!(" accept from=<{path}>")]);
     }
     daemon.greeted().ask(&login("mary"), "235 ");
-    // Who else may be whom, once they can log in.
+    // Further senders, which need an account.
     site.write("users", &["jon", "news"].map(|name| secret(&site, name)).concat());
     fs::set_permissions(site.path("users"), fs::Permissions::from_mode(0o600)).expect("a mode");
     site.set("listen", "kind", "\"submission\"");
@@ -109,7 +109,7 @@ fn the_tables_of_the_page_mean_what_it_says() {
 // The spool
 
 #[test]
-fn a_spool_is_repaired_as_the_page_says() {
+fn a_spool_can_be_repaired_by_the_instructions() {
     let section = pages::section("penfold-spool.5", "MANUAL REPAIR");
     let repair = pages::literals(&section);
     let commands: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix(".Dl ")).collect();
@@ -141,7 +141,7 @@ fn a_spool_is_repaired_as_the_page_says() {
     assert!(section.contains("head=0000000641") && read.starts_with("$ tail -c +642 "));
     let content = shell(&read[2..].replace("642", &(size + 1).to_string()).replace(shown, &name));
     assert!(content.starts_with("Received: from ") && content.ends_with("\n\nHow are you?\n"), "{content}");
-    // Keeping back: nothing is tried, and the list says so.
+    // Holding: no attempt is made, and the list shows it.
     shell(&hold.strip_prefix("# ").expect("a command").replace(shown, &name));
     let asked = || remote.look(|seen| seen.commands.iter().filter(|c| c.line.starts_with("RCPT TO:<greg")).count());
     let before = asked();
@@ -150,7 +150,7 @@ fn a_spool_is_repaired_as_the_page_says() {
     drop(daemon);
     assert_eq!(asked(), before);
     shell(&format!("mv hold/{name} cur/"));
-    // Changing: the recipient that failed is tried anew.
+    // Changing: the recipient that failed is tried again.
     remote.behave(Conduct::Sink(Sink::default()));
     let lines: Vec<&str> = repair.lines().collect();
     let [cd, grep, found, print, write] = lines.as_slice() else { panic!("{repair}") };
@@ -173,7 +173,7 @@ fn a_spool_is_repaired_as_the_page_says() {
 
 // The log
 
-/// A line as far as its kind goes: the event and the keys.
+/// The kind of a line: the event and the keys.
 fn kind(line: &str) -> Option<String> {
     let (id, rest) = line.split_once(' ')?;
     let is_id = id.len() > 8 && id.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -183,7 +183,7 @@ fn kind(line: &str) -> Option<String> {
             '"' => quoted = !quoted,
             ' ' if !quoted => {
                 let (key, value) = word.split_once('=').unwrap_or((&word, ""));
-                // `lost: Connection reset` has words behind.
+                // The value of `lost: Connection reset` follows after the colon.
                 kind.push(if value.is_empty() && kind.len() > 1 { String::new() } else { key.to_owned() });
                 word.clear();
             }
@@ -193,7 +193,7 @@ fn kind(line: &str) -> Option<String> {
     is_id.then(|| kind.join(" "))
 }
 
-/// The lines of the log that penfold-log(5) shows.
+/// The log lines of penfold-log(5).
 fn shown() -> Vec<String> {
     let part = pages::section("penfold-log.5", "LINES");
     let blocks = part.split(".Bd -literal").skip(1).map(|block| block.split("\n.Ed\n").next().unwrap_or_default());
@@ -201,7 +201,7 @@ fn shown() -> Vec<String> {
     unfolded.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// Everything that can become of mail, in the log of one daemon.
+/// Every fate of a message, in the log of one daemon.
 fn eventful(site: &Site, authority: &Authority) -> Daemon {
     let leaf = authority.leaf("127.0.0.1", 30);
     let encrypted = Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() };
@@ -226,7 +226,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     for to in ["staff", "x@good.test", "x@bad.test", "x@grey.test", "x@closed.test", "gone@good.test"] {
         daemon.submit_from("jon@razorback", &[to]);
     }
-    // A report that nobody gets.
+    // A report that cannot be delivered.
     daemon.submit_from("", &["gone@good.test"]);
     let mut client = daemon.greeted();
     client.ask(&login("jon"), "235 ");
@@ -243,7 +243,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     let reset = daemon.connect();
     socket2::SockRef::from(&reset).set_linger(Some(Duration::ZERO)).expect("an option");
     drop(reset);
-    // It says nothing for longer than it may.
+    // A client that times out.
     let mut idle = Client::mute(daemon.connect());
     idle.expect("220 ");
     idle.expect("421 4.4.2 ");
@@ -257,7 +257,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
 }
 
 #[test]
-fn lines_of_the_log_are_as_the_page_shows_them() {
+fn log_lines_have_the_documented_form() {
     let authority = Authority::new();
     let site = authority.site(
         "listen.kind = \"submission\"\nlisten.auth = \"always\"\nsubmission.messages_per_hour = 2\nlimits.command_timeout = \"4s\"\n\

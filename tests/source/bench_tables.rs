@@ -1,5 +1,5 @@
-//! The figures of `make bench`: what a table and a plot say of samples. What is
-//! measured is not tested here; that it can be is, by `make bench ARGS=smoke`.
+//! The tables and plots of `make bench`, made of given samples. The measurements are tested only by
+//! `make bench ARGS=smoke`.
 
 use common::figure::{Figure, columns, plain, whole};
 use common::plot::{Axis, Scale};
@@ -15,7 +15,7 @@ fn figure(scales: [Scale; 2], samples: &[(&str, f64, f64, bool)]) -> Figure {
 }
 
 #[test]
-fn a_point_is_its_median_with_the_least_and_the_greatest_of_the_quiet_samples() {
+fn a_point_has_median_minimum_and_maximum_of_the_quiet_samples() {
     for (samples, wanted) in [
         (&[(3.0, false)][..], (3.0, 3.0, 3.0, false)),
         (&[(9.0, false), (1.0, false), (2.0, false)], (1.0, 2.0, 9.0, false)),
@@ -31,7 +31,7 @@ fn a_point_is_its_median_with_the_least_and_the_greatest_of_the_quiet_samples() 
 }
 
 #[test]
-fn a_ratio_is_the_median_of_those_within_a_round() {
+fn a_ratio_is_the_median_of_the_ratios_within_rounds() {
     // The medians are equal; yet in two rounds of three the first was twice as fast.
     let rounds = [(2.0, 1.0), (4.0, 2.0), (1.0, 4.0)];
     let samples = rounds.iter().flat_map(|&(a, b)| [("a", 1.0, a, false), ("b", 1.0, b, false)]);
@@ -51,13 +51,13 @@ fn a_point_that_only_one_line_has_is_a_dash_for_the_other() {
 }
 
 #[test]
-fn all_samples_are_kept_for_programs() {
+fn all_samples_are_in_the_tsv() {
     let tsv = figure([Scale::Log; 2], &[("a", 1.0, 2.5, false), ("a", 1.0, 3.5, true)]).tsv();
     assert_eq!(tsv, "x & <y>\tline\tround\tx & <y>\tnoisy\n1\ta\t0\t2.5\t0\n1\ta\t1\t3.5\t1\n");
 }
 
 #[test]
-fn numbers_are_written_as_people_read_them() {
+fn numbers_are_formatted_for_people() {
     for (value, text) in [(0.0, "0"), (0.1234, "0.123"), (1.234, "1.23"), (12.34, "12.3"), (1234.5, "1234")] {
         assert_eq!(plain(value), text);
     }
@@ -68,7 +68,7 @@ fn numbers_are_written_as_people_read_them() {
     assert_eq!(columns(&rows), "x     aa\nyyy    b\n");
 }
 
-/// All numbers that a plot has for one attribute.
+/// All values of an attribute in a plot.
 fn attributes(svg: &str, name: &str) -> Vec<f64> {
     let start = format!(" {name}=\"");
     let parts = svg.split(&start).skip(1).filter_map(|part| part.split('"').next());
@@ -76,7 +76,7 @@ fn attributes(svg: &str, name: &str) -> Vec<f64> {
 }
 
 #[test]
-fn whatever_is_measured_stays_on_the_paper() {
+fn every_value_is_inside_the_plot() {
     let scales = [Scale::Linear, Scale::Log];
     for x in scales {
         for y in scales {
@@ -101,10 +101,10 @@ fn whatever_is_measured_stays_on_the_paper() {
 }
 
 #[test]
-fn zero_has_a_place_before_the_least_on_a_logarithmic_axis() {
+fn zero_comes_before_the_minimum_on_a_logarithmic_axis() {
     let samples = [("a", 0.0, 1.0, false), ("a", 10.0, 1.0, false), ("a", 1000.0, 1.0, false)];
     let places = attributes(&figure([Scale::Log, Scale::Linear], &samples).svg(""), "cx");
     assert!(places[0] < places[1] && places[1] < places[2], "{places:?}");
-    // One step of ten, as far as one of ten elsewhere.
+    // Zero is one step of ten below.
     assert!((places[1] - places[0] - (places[2] - places[1]) / 2.0).abs() < 0.2, "{places:?}");
 }

@@ -1,8 +1,7 @@
-//! That the tools of the tests are sharp.
+//! The common code of the tests.
 //!
-//! Dialogues are played with each other, with a sink, and against servers that do
-//! otherwise than written; a name server is asked; a shell script stands in for
-//! the daemon. Nothing of penfold is tested here.
+//! Dialogues are played against each other, against a sink, and against servers that deviate from them;
+//! a name server is queried; a shell script stands in for the daemon. penfold is not tested here.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -39,7 +38,7 @@ fn patterns() {
     assert_eq!([r"\q", r"\x1", r"\xzz", "\\"].map(unescape), [None, None, None, None]);
 }
 
-/// A dialogue without patterns, so that it can be played with itself.
+/// A dialogue without patterns, so that both of its sides can be played.
 const BOTH_SIDES: &str = "# A comment.
 S: 220 hello
 C: HELO there
@@ -54,7 +53,7 @@ S: 221 bye
 S$
 ";
 
-/// The server's part where it must hear what the client's part says in raw bytes.
+/// The server's side, which receives the client's raw bytes as lines.
 fn server_part() -> String {
     BOTH_SIDES.replace("C! RAW\\x21\\r\\nMORE\\r\\n", "C: RAW!\nC: MORE")
 }
@@ -72,7 +71,7 @@ fn converse(server: &str, client: &str, in_bytes: bool) -> Result<(), String> {
 }
 
 #[test]
-fn both_sides_of_a_dialogue_understand_each_other() {
+fn both_sides_of_a_dialogue_can_be_played() {
     assert_eq!(converse(&server_part(), BOTH_SIDES, false), Ok(()));
     assert_eq!(converse(&server_part(), BOTH_SIDES, true), Ok(()));
     assert_eq!(converse("S: 220 a\nS: 220 b\nS: 221 c\nS$\n", "S: 2*\nS~ 221 *\nS$\n", false), Ok(()));
@@ -80,7 +79,7 @@ fn both_sides_of_a_dialogue_understand_each_other() {
 }
 
 #[test]
-fn what_goes_otherwise_is_reported_with_its_line_and_the_transcript() {
+fn a_deviation_is_reported_with_its_line_and_the_transcript() {
     for (server, client, report) in [
         (
             "S: 220 hello\nC$\n",
@@ -103,7 +102,7 @@ fn what_goes_otherwise_is_reported_with_its_line_and_the_transcript() {
 }
 
 #[test]
-fn a_line_that_makes_no_sense_is_refused() {
+fn a_malformed_line_is_an_error() {
     for line in ["X: what", "C", "C: ok\nC% no", "S*x y", "C! \\q", "M: jon", "M: jon many", "== =", "@ nothing", "W"] {
         let error = Dialog::parse("bad.txt", line).expect_err(line);
         assert!(error.starts_with("bad.txt:"), "{error}");
@@ -111,7 +110,7 @@ fn a_line_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn a_sink_takes_mail_and_its_rules_are_obeyed() {
+fn a_sink_accepts_mail_and_follows_its_rules() {
     let [one, two] = <[TcpListener; 2]>::try_from(listeners(2)).expect("two");
     assert_eq!(one.local_addr().expect("bound").port(), two.local_addr().expect("bound").port());
     assert_eq!(two.local_addr().expect("bound").ip(), Ipv4Addr::new(127, 0, 0, 3));
@@ -140,7 +139,7 @@ fn a_sink_takes_mail_and_its_rules_are_obeyed() {
 }
 
 #[test]
-fn a_name_server_answers_as_its_zone_says() {
+fn a_name_server_answers_from_its_zone() {
     let dns = Dns::zone(
         "x.test MX 10 mx.x.test\nmx.x.test A 127.0.0.2\nmx.x.test A 127.0.0.3\nwww.x.test CNAME x.test\n\
          # What goes wrong.\nbad.test SERVFAIL\nbig.test TRUNCATED\nbig.test TXT text\ndead.test SILENCE\n",
@@ -161,7 +160,7 @@ fn a_name_server_answers_as_its_zone_says() {
     assert_eq!(dns.asked().first(), Some(&("x.test".to_owned(), RecordType::MX)));
 }
 
-/// Code, truncation and number of records, or nothing if nothing comes.
+/// The code, truncation and number of records of an answer, if there is one.
 fn ask(dns: &Dns, name: &str, kind: RecordType, over_tcp: bool) -> Option<String> {
     let mut question = Message::new(7, MessageType::Query, OpCode::Query);
     question.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
@@ -176,7 +175,7 @@ fn ask(dns: &Dns, name: &str, kind: RecordType, over_tcp: bool) -> Option<String
         stream.read_exact(&mut answer).expect("all of it");
     } else {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        // Long enough for an answer from this machine, short enough to wait for none.
+        // Long enough for an answer of this machine, short enough for silence.
         socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a time");
         socket.send_to(&question, dns.address).expect("sent");
         let length = socket.recv(&mut answer).ok()?;
@@ -212,7 +211,7 @@ fn a_site_writes_its_settings_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_daemon_is_known_by_its_log_and_ends_when_told() {
+fn a_daemon_is_observed_by_its_log_and_can_be_ended() {
     let script = |text: &str| {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("echo 'listening on 127.0.0.1:4711 (smtp)' >&2; {text}")]);

@@ -102,7 +102,7 @@ fn the_table_of_contents_of_the_tests_names_every_folder_and_file() {
 }
 
 #[test]
-fn the_reader_of_lists_sees_every_line() {
+fn lists_are_parsed() {
     let head = ["Text with `code`:", "- `one`: the first", "  `not`: this", "- `two`: the second", "- prose"]
         .map(str::to_owned);
     assert_eq!(listed(&head), ["one", "two"]);

@@ -228,7 +228,7 @@ fn functions(source: &Source) -> Vec<(String, usize, usize)> {
 }
 
 #[test]
-fn the_reader_of_the_source_sees_what_it_should() {
+fn the_source_is_parsed() {
     assert_eq!(imports("use crate::address::{self, Address};"), ["address"]);
     assert_eq!(imports("use crate::{log, spool::Entry};"), ["log", "spool"]);
     assert_eq!(imports("    fn f(a: crate::net::Stream) -> crate::reply::Reply {"), ["net", "reply"]);

@@ -1,9 +1,8 @@
-//! Clients: those that mean well, those that do not, and those of inetd.
+//! Clients: honest ones, dishonest ones, those of inetd, and those of the control socket.
 //!
-//! Each client is a thread with a [`Chance`] of its own and does one thing after the
-//! other until the end. What it offered goes into the books with what it heard. A
-//! daemon that is not there, or goes away, is nothing special to any of them. Whether
-//! what they hear is right is for the books to say, not for them.
+//! Each client is a thread with a [`Chance`] of its own, and repeats random actions until the end. What
+//! it has offered is recorded with the reply. A daemon that is absent or ends is nothing unusual.
+//! Whether the replies were right is decided by the ledger.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,23 +19,23 @@ use common::chance::Chance;
 use common::dialog::Wire;
 use common::mounts::Mounts;
 
-/// What all clients know.
+/// The state that all clients share.
 pub struct World {
-    /// Where users of the system are those of these tests.
+    /// The namespace with the users of the system, if they have mailboxes.
     pub homes: Option<Arc<Mounts>>,
-    /// Where the daemon serves, when it is there.
+    /// The address of the daemon, when it runs.
     pub address: SocketAddr,
     /// A configuration that does not change.
     pub steady: PathBuf,
     /// The daemon's control socket.
     pub socket: PathBuf,
-    /// Everything that was offered.
+    /// All letters that were offered.
     pub offered: Mutex<Vec<Offered>>,
-    /// When to stop.
+    /// The end of the stretch.
     pub end: Instant,
 }
 
-/// What is wrong with a client; it is told by its number.
+/// A kind of misbehaviour; the text is the token of its letter.
 type Mischief = fn(&World, &mut Chance, &str) -> std::io::Result<()>;
 
 const MISCHIEF: [Mischief; 9] = [
@@ -66,7 +65,7 @@ impl World {
     }
 }
 
-/// Whom the next letter is for, and its token.
+/// The recipients of the next letter, and its token.
 fn letter(chance: &mut Chance, name: &str, number: usize) -> (String, Vec<&'static str>) {
     let kind = ["", "", "odd-", "long-"][chance.of(0..40).min(3)];
     let count = if chance.percent(60) { 1 } else { chance.of(1..6) };
@@ -76,14 +75,14 @@ fn letter(chance: &mut Chance, name: &str, number: usize) -> (String, Vec<&'stat
     (format!("{kind}{name}-{number}{}", if chance.percent(10) { NULL } else { "" }), to)
 }
 
-/// A client that means well: letter after letter, in one session or several, command
-/// by command or all that may go together in pieces that mean nothing.
+/// A client that behaves well: letter after letter, in one session or several, command by command, or
+/// pipelined in arbitrary pieces.
 pub fn honest(world: &World, mut chance: Chance, name: &str) {
     let mut number = 0;
     while !world.is_over() {
         let letters: Vec<_> = (0..chance.of(1..5)).map(|n| letter(&mut chance, name, number + n)).collect();
         number += letters.len();
-        // One that is not there has not heard of the letter either.
+        // Without a connection no letter was offered.
         if let Ok(stream) = world.connect() {
             converse(world, &mut chance, stream, &letters);
         }
@@ -91,7 +90,7 @@ pub fn honest(world: &World, mut chance: Chance, name: &str) {
     }
 }
 
-/// A session with some letters, each of which is noted as soon as its end was said.
+/// A session with several letters, each of which is recorded after its final dot.
 fn converse(world: &World, chance: &mut Chance, stream: TcpStream, letters: &[(String, Vec<&'static str>)]) {
     let mut wire = Wire::new(stream, false);
     if !hears(&mut wire, "220") || !says(&mut wire, b"EHLO client.test\r\n") || !hears(&mut wire, "250") {
@@ -108,7 +107,7 @@ fn converse(world: &World, chance: &mut Chance, stream: TcpStream, letters: &[(S
         if !is_said {
             return;
         }
-        // From here on nobody knows.
+        // From here on the fate is unknown.
         let fate = if says(&mut wire, &text.as_bytes()[last..]) { verdict(&mut wire) } else { Fate::Unheard };
         let goes_on = matches!(fate, Fate::Taken(_));
         world.note(token, to, fate);
@@ -121,7 +120,7 @@ fn converse(world: &World, chance: &mut Chance, stream: TcpStream, letters: &[(S
     }
 }
 
-/// Up to the 354. Whoever is refused one recipient has no right to the rest: he goes.
+/// A transaction up to the 354. A client without the right to a recipient ends the session.
 fn begin(wire: &mut Wire, chance: &mut Chance, sender: &str, to: &[&str]) -> bool {
     let mut commands = vec![format!("MAIL FROM:<{sender}> BODY=8BITMIME\r\n")];
     commands.extend(to.iter().map(|address| format!("RCPT TO:<{address}>\r\n")));
@@ -139,7 +138,7 @@ fn says(wire: &mut Wire, bytes: &[u8]) -> bool {
     wire.say(bytes).is_ok()
 }
 
-/// Whether the next reply is as hoped for.
+/// Whether the next reply is the expected one.
 fn hears(wire: &mut Wire, code: &str) -> bool {
     loop {
         match wire.hear() {
@@ -158,14 +157,14 @@ fn verdict(wire: &mut Wire) -> Fate {
     }
 }
 
-/// A client that does not mean well, or goes wrong, in one way after the other.
+/// A client that misbehaves in one way after the other.
 pub fn dishonest(world: &World, mut chance: Chance, name: &str) {
     for number in 0.. {
         if world.is_over() {
             return;
         }
         let mischief = chance.pick(&MISCHIEF);
-        // The daemon may have had enough of it, or be away.
+        // The daemon may have disconnected it, or be absent.
         let _ = mischief(world, &mut chance, &format!("{name}-{number}"));
         chance.pause(5..150);
     }
@@ -179,7 +178,7 @@ fn garbage(world: &World, chance: &mut Chance, _: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// In commands, and in a message, which is refused for it.
+/// Bare newlines in commands, and in a message, which is rejected.
 fn bare_newlines(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = ["jon@razorback"];
     world.note(token, &to, Fate::Refused);
@@ -200,7 +199,7 @@ fn endless_line(world: &World, chance: &mut Chance, _: &str) -> std::io::Result<
     (0..chance.of(1..30)).try_for_each(|_| stream.write_all(&[b'x'; 5000]))
 }
 
-/// All of whom are the same, and get one copy.
+/// More recipients than allowed, all the same, who get one copy.
 fn too_many_recipients(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     let mut wire = Wire::new(world.connect()?, false);
@@ -232,14 +231,14 @@ fn too_big(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<(
     Ok(())
 }
 
-/// At any stage before the end of the letter, so that it is nowhere.
+/// Disconnects at any stage before the end of the letter, which is delivered nowhere.
 fn vanish(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     world.note(token, &to, Fate::Refused);
     let mut wire = Wire::new(world.connect()?, false);
     let text = Letter::new(token).stuffed();
     let all = format!("HELO client.test\r\nMAIL FROM:<{SENDER}>\r\nRCPT TO:<{}>\r\nDATA\r\n{text}", to[0]);
-    // Anywhere before the last octet, and one time in three just there.
+    // Anywhere before the last octet, and in one of three cases just before it.
     let cut = if chance.percent(33) { all.len() - 1 } else { chance.of(0..all.len()) };
     for piece in chance.pieces(&all.as_bytes()[..cut], 4) {
         wire.say(piece)?;
@@ -248,7 +247,7 @@ fn vanish(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()
     if chance.percent(70) { wire.end(chance.percent(50)) } else { Ok(()) }
 }
 
-/// After the end of the letter.
+/// Disconnects after the end of the letter, without reading the reply.
 fn leave_without_listening(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     let mut wire = Wire::new(world.connect()?, false);
@@ -263,7 +262,7 @@ fn leave_without_listening(world: &World, chance: &mut Chance, token: &str) -> s
     Ok(())
 }
 
-/// All in one write, and then only listening.
+/// Sends everything in one write, closes its direction, and then reads.
 fn close_half(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     let stream = world.connect()?;
@@ -279,7 +278,7 @@ fn close_half(world: &World, chance: &mut Chance, token: &str) -> std::io::Resul
     Ok(())
 }
 
-/// In the middle of a command, or of a letter, until it is sent away.
+/// Stalls in the middle of a command, or of a letter, until the session times out.
 fn stall(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = ["jon@razorback"];
     world.note(token, &to, Fate::Refused);
@@ -295,8 +294,8 @@ fn stall(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()>
     Ok(())
 }
 
-/// One session after the other under `penfoldd -i`, beside the daemon or without one;
-/// now and then it is killed. The error is one that a program must never end with.
+/// Sessions of `penfoldd -i` one after the other, beside a daemon or without one; some are killed. The
+/// error is an exit code that a program must never have.
 pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), String> {
     for number in 0.. {
         if world.is_over() {
@@ -311,7 +310,7 @@ pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), Str
         command = world.homes.as_ref().map(|homes| homes.inside(&command)).unwrap_or(command);
         command.stdin(theirs).stdout(output).stderr(Stdio::null());
         let mut program = command.spawn().map_err(|e| e.to_string())?;
-        // What holds the other end here would keep it open.
+        // A copy of the other end here would keep it open.
         drop(command);
         let is_killed = chance.percent(20);
         let letters: Vec<_> = (0..chance.of(1..3)).map(|n| letter(&mut chance, name, 10 * number + n)).collect();
@@ -321,7 +320,7 @@ pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), Str
             let _ = program.kill();
         }
         let code = program.wait().map_err(|e| e.to_string())?.code();
-        // Whatever else is sysexits(3); without a code it was killed here.
+        // All other codes are of sysexits(3); without a code it was killed here.
         if !matches!(code, None | Some(0) | Some(75)) {
             return Err(format!("penfoldd -i ended with {code:?}"));
         }
@@ -330,8 +329,8 @@ pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), Str
     Ok(())
 }
 
-/// Who asks at the control socket: for the queue, for a flush, for nonsense, or for
-/// nothing. The error is one that a program must never end with.
+/// Requests to the control socket: the queue, a flush, a malformed one, or none. The error is an exit
+/// code that a program must never have.
 pub fn of_control(world: &World, mut chance: Chance) -> Result<(), String> {
     let mut silent = Vec::new();
     while !world.is_over() {

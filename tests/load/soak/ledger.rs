@@ -1,10 +1,10 @@
-//! The books: what was offered, what became of it, and whether the two agree.
+//! The ledger: every offered letter, its fate, and whether the two agree.
 //!
-//! A letter that was taken is in each of its mailboxes once; it is at each of its
-//! hosts at least once or its failure is reported, and reported once; one for nobody
-//! is reported once: to the sender, or to the postmaster where it had the null sender. A letter whose fate the client did not hear is there as if it
-//! were taken, or nowhere; a refused one is nowhere. There is nothing else. Says what
-//! is wrong in lines for a person, and stops nothing.
+//! An accepted letter is once in each of its mailboxes; at each of its hosts it arrives at least once, or its
+//! failure is reported once; a failure for a recipient that always fails is reported once: to the sender,
+//! or to the postmaster for the null sender. A letter whose fate the client does not know is there as
+//! if it were accepted, or nowhere; a rejected one is nowhere. There is nothing else. Errors are
+//! returned as lines of text.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use common::Site;
 use common::books::{Books, Letter};
 use common::remote::Received;
 
-/// Whom clients write to, and who gets it in the end.
+/// The addresses that clients use, and the destinations of each.
 pub const ADDRESSES: [(&str, &[End]); 11] = [
     ("jon@razorback", &[End::Mailbox("jon")]),
     ("ada@razorback", &[End::Mailbox("ada")]),
@@ -27,39 +27,39 @@ pub const ADDRESSES: [(&str, &[End]); 11] = [
     ("void@one.test", &[End::Nobody("void@one.test")]),
 ];
 
-/// The lines of the aliases table that make it so.
+/// The lines of the aliases table for them.
 pub const ALIASES: [&str; 4] =
     ["list: ada, bob, cyd", "both: eve, else@two.test", "forward: away@one.test", "dead: void@two.test"];
 
-/// What the token of a letter with the null sender ends with.
+/// The end of the token of a letter with the null sender.
 pub const NULL: &str = "-null";
 
-/// Those with a mailbox to which clients write.
+/// The local users with mailboxes.
 pub const USERS: [&str; 6] = ["jon", "ada", "bob", "cyd", "eve", "gus"];
 
-/// Where a letter comes to.
+/// A destination of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
-    /// A mailbox here.
+    /// A local mailbox.
     Mailbox(&'static str),
-    /// A recipient at another host, which may refuse him.
+    /// A recipient at another host, which may reject it.
     Host(&'static str),
-    /// One whom his host always refuses.
+    /// A recipient that its host always rejects.
     Nobody(&'static str),
 }
 
-/// What the client knows.
+/// The fate of a letter as its client knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// It got a 250, with this text.
     Taken(String),
-    /// It got something else, or never ended the letter.
+    /// It got another reply, or did not complete the letter.
     Refused,
-    /// It ended the letter and heard nothing.
+    /// It completed the letter, and got no reply.
     Unheard,
 }
 
-/// A letter that was offered.
+/// An offered letter.
 #[derive(Debug, Clone)]
 pub struct Offered {
     pub token: String,
@@ -74,13 +74,13 @@ impl Offered {
     }
 }
 
-/// What has arrived somewhere.
+/// All mail that has arrived.
 pub struct Arrived {
     mailboxes: HashMap<&'static str, Books>,
     reports: Books,
-    /// What the postmaster got: reports about letters with the null sender.
+    /// The postmaster's reports about letters with the null sender.
     postmaster: Books,
-    /// By token and recipient.
+    /// The numbers of copies at other hosts, by token and recipient.
     elsewhere: HashMap<(String, String), usize>,
     /// What was not as it was written.
     pub damaged: Vec<String>,

@@ -63,7 +63,7 @@ queue.workers = 12
 "#;
 
 #[test]
-fn everything_at_once_and_the_books_balance() {
+fn everything_at_once_and_no_letter_is_lost() {
     let _turn = crate::turn();
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let length = Duration::from_secs(number("PENFOLD_SOAK_SECONDS").unwrap_or(24));

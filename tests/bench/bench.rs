@@ -1,10 +1,9 @@
-//! What mail costs: messages a second, processor time and memory of the real daemon
-//! as sessions, size, recipients and queue grow, beside Postfix and the bare disk.
+//! The benchmark: messages per second, processor time and memory of the real daemon as sessions, size,
+//! recipients and queue grow, beside Postfix and the bare disk.
 //!
-//! `make bench` runs it; penfold-performance(7) says what the figures mean. Writes a
-//! table, its samples and a plot of each figure to cargo's target directory, below
-//! `bench/`, prints the tables, and removes its scratch directory. Fails when mail
-//! is refused or lost, never because it is slow. Does nothing under `cargo test`.
+//! `make bench` runs it; penfold-performance(7) explains the figures. It writes a table, its samples and
+//! a plot of each figure to `bench/` in cargo's target directory, prints the tables, and removes
+//! its scratch directory. It fails if mail is rejected or lost, never because it is slow.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -37,7 +36,7 @@ use common::figure::Figure;
 
 type Series = fn(&Bench) -> io::Result<Vec<Figure>>;
 
-/// What can be asked for by name.
+/// The series by name.
 const SERIES: &[(&str, Series)] = &[
     ("sessions", series::sessions),
     ("connections", series::connections),
@@ -50,34 +49,34 @@ const SERIES: &[(&str, Series)] = &[
     ("internet", internet::internet),
 ];
 
-/// No measurement sends more octets, unless each session's first message does.
+/// The most octets that a measurement sends after the first message of each session.
 const MOST_OCTETS: usize = 128 << 20;
-/// Between two series: what was deleted costs the disk for a while.
+/// The pause between two series, since deleted files cost the disk for a while.
 const REST: Duration = Duration::from_secs(2);
 
-/// How it is measured.
+/// The parameters of the measurements.
 #[derive(Clone)]
 pub struct Bench {
-    /// On the disk that is measured.
+    /// A directory on the measured disk.
     scratch: PathBuf,
-    /// How often each point is measured.
+    /// The number of measurements of each point.
     rounds: usize,
-    /// How long each time.
+    /// The duration of each.
     time: Duration,
-    /// How many messages at most, whatever their size.
+    /// The most messages, whatever their size.
     least: usize,
-    /// How many points of each series.
+    /// The number of points of each series.
     points: usize,
-    /// How long noisy measurements of a series are made again.
+    /// How long noisy measurements of a series are repeated.
     repeats: Duration,
-    /// Whether a server runs below strace and valgrind.
+    /// Whether a server runs under strace and valgrind.
     watches: bool,
-    /// Whether there are points that take minutes.
+    /// Whether to include points that take minutes.
     extreme: bool,
-    /// Whether each measurement is told.
+    /// Whether each measurement is printed.
     tells: bool,
     postfix: Option<PathBuf>,
-    /// Set by the signals that end it.
+    /// Set by the signals that end the run.
     stopped: Arc<AtomicBool>,
 }
 
@@ -91,7 +90,7 @@ impl Bench {
     }
 
     /// # Errors
-    /// `Interrupted` after a signal, so that servers and files go in their order.
+    /// `Interrupted` after a signal, so that servers and files are removed in order.
     fn go_on(&self) -> io::Result<()> {
         if self.stopped.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
@@ -177,12 +176,12 @@ fn run() -> io::Result<()> {
 
 fn measure(mut bench: Bench, out: &Path, wanted: &[&str], is_smoke: bool) -> io::Result<()> {
     fs::create_dir_all(out)?;
-    // Two would measure each other, and remove each other's files.
+    // Two runs would disturb each other, and remove each other's files.
     let alone = fs::File::create(out.join("lock"))?;
     alone.try_lock().map_err(|_| io::Error::other("another run has not ended"))?;
     let scratch = Scratch::make(&bench.scratch)?;
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Without it there are fewer sessions, and an error says so.
+        // Without it there are fewer sessions, which is an error.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
     let facts = facts(&bench)?;
@@ -195,7 +194,7 @@ fn measure(mut bench: Bench, out: &Path, wanted: &[&str], is_smoke: bool) -> io:
             keep(&figure, out, &facts)?;
         }
         if is_smoke {
-            // It starts slowly; once is enough.
+            // It starts slowly; one start is enough.
             bench.postfix = None;
         }
         scratch.clear()?;
@@ -205,11 +204,11 @@ fn measure(mut bench: Bench, out: &Path, wanted: &[&str], is_smoke: bool) -> io:
     Ok(())
 }
 
-/// Where everything is written, gone at the end.
+/// The scratch directory, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    /// What a run left that was killed goes now.
+    /// Removes the files of a killed run, too.
     fn make(path: &Path) -> io::Result<Self> {
         let scratch = Self(path.to_owned());
         scratch.clear()?;

@@ -1,10 +1,10 @@
-//! Servers beside each other: one measurement, and many in alternation.
+//! Servers in comparison: one measurement, and many in alternation.
 //!
-//! All that are compared run at once, each at rest while another is measured; what
-//! the machine does in a minute it so does to all of them. Every measurement begins
-//! with a message in each session, as a warm-up, and with a synced disk. One during
-//! which others had more than a quarter of a processor is made once more, as long as
-//! there is time for that, and the quieter one counts. Fails when a server refuses a message, or does not deliver
+//! All servers run at once, each at rest while another is measured, so that changes of the machine affect
+//! all of them. Every measurement begins with a message in each session, as a warm-up, and with
+//! a synced disk. One during which other processes had more than a quarter of a processor is
+//! repeated while there is time, and the quieter one counts. It fails if a server rejects a
+//! message, or does not deliver one in time.
 //! one in time.
 
 use std::fs::File;
@@ -22,59 +22,59 @@ use crate::machine::{self, Watch};
 use crate::server::{BOXES, Server, local};
 use crate::sink::Sink;
 
-/// Mailboxes from this one on are for one recipient, each measurement having its own
-/// in turn; those below are for many.
+/// Mailboxes from this one on are for messages to one recipient, others in each measurement; those below
+/// are for messages to many.
 const SINGLE: usize = 1000;
-/// Others may have so many processors in a measurement that counts as quiet.
+/// The processors that others may have in a quiet measurement.
 const QUIET: f64 = 0.25;
-/// Nothing has arrived for so long: nothing will.
+/// The longest time without a delivery.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(4);
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Who messages are for.
+/// The recipients.
 #[derive(Debug, Clone, Copy)]
 pub enum To {
-    /// So many mailboxes.
+    /// This many mailboxes.
     Local(usize),
-    /// So many recipients elsewhere.
+    /// This many recipients at other hosts.
     Elsewhere(usize),
 }
 
-/// What is sent.
+/// The load of a case.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// Sessions at once; threads, for the floor.
+    /// The number of sessions, or of threads for the floor.
     pub sessions: usize,
-    /// Octets of a message.
+    /// The octets of a message.
     pub size: usize,
     /// Whether sessions send many messages.
     pub reuse: bool,
-    /// Who it is for.
+    /// The recipients.
     pub to: To,
 }
 
-/// What came of it; messages, whatever number of recipients they had.
+/// The result, in messages, whatever the number of their recipients.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
-    /// Messages that got their 250, a second.
+    /// Acknowledged messages per second.
     pub accepted: f64,
-    /// Messages delivered to all, a second.
+    /// Completely delivered messages per second.
     pub delivered: f64,
-    /// Milliseconds of processor time a message.
+    /// Milliseconds of processor time per message.
     pub cpu: f64,
-    /// How many processors others had.
+    /// The processors that others had.
     pub others: f64,
 }
 
 impl Measured {
-    /// Whether others disturbed it.
+    /// Whether others disturbed the measurement.
     pub fn is_noisy(&self) -> bool {
         self.others > QUIET
     }
 }
 
-/// Who is measured.
+/// A contestant.
 pub enum Contestant {
     /// A mail server.
     Server(&'static str, Box<Server>),
@@ -92,7 +92,7 @@ impl Contestant {
     }
 }
 
-/// Those who are compared.
+/// The contestants.
 pub struct Field {
     sink: Sink,
     contestants: Vec<Contestant>,
@@ -100,10 +100,10 @@ pub struct Field {
 }
 
 impl Field {
-    /// penfold, Postfix where it is to be had, and the floor if it is asked for.
+    /// penfold, Postfix if it is available, and the floor on request.
     ///
     /// # Errors
-    /// When one of them does not start.
+    /// If one of them does not start.
     pub fn start(bench: &Bench, with_floor: bool) -> io::Result<Self> {
         let sink = Sink::start()?;
         let penfold = Server::own_penfold(&bench.scratch, sink.address)?;
@@ -118,8 +118,8 @@ impl Field {
         Ok(Self { sink, contestants, turn: 0 })
     }
 
-    /// Measures all cases with all contestants, in every round anew and in another
-    /// order; `record` is told the label, the number of the case, and what came of it.
+    /// Measures all cases with all contestants, in every round in another order; `record` gets the label, the
+    /// number of the case, and the result.
     ///
     /// # Errors
     /// Those of the measurements.
@@ -168,7 +168,7 @@ impl Field {
     }
 }
 
-/// Sends a server what the case says, and waits until all of it has arrived.
+/// Sends a case's load to a server, and waits until all of it has arrived.
 ///
 /// # Errors
 /// Those of the load, and `TimedOut`.

@@ -1,11 +1,10 @@
-//! Far hosts, some of them ill: one thread answers port 25 of every address of loopback.
+//! Distant hosts, some of them faulty: one thread serves port 25 of every loopback address.
 //!
-//! Every reply is sent one round trip after its command arrived, and the banner two
-//! round trips after the connection; the load and the servers are close, so this is
-//! the distance of the hosts. Replies to commands that arrived together leave together.
-//! A host is known by its [`address`], a message by its number, which is the local part
-//! of its recipient: `m17@d3.test`. The thread and its sockets end with the process.
-//! It keeps no mail and checks no syntax.
+//! Every reply is sent one round trip after its command has arrived, and the banner two round trips after
+//! the connection; since load and servers are local, this is the distance of the hosts. Replies to
+//! commands that arrived together are sent together. A host is identified by its [`address`], a
+//! message by its number, which is the local part of its recipient: `m17@d3.test`. The thread and
+//! its sockets end with the process. It stores no mail and checks no syntax.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -21,22 +20,22 @@ use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Socket, Type};
 
 const SMTP: u16 = 25;
-/// A tarpit waits this long before each reply.
+/// The delay of each reply of a tarpit.
 const TAR: Duration = Duration::from_secs(20);
-/// A grey host refuses a recipient that it first saw less than this ago.
+/// How long a greylisting host rejects a new recipient.
 const GREY: Duration = Duration::from_secs(18);
-/// After this a refused recipient is due again: the servers are configured so.
+/// The retry interval with which the servers are configured.
 pub const RETRY: Duration = Duration::from_secs(20);
-/// Events of this time are handled together; otherwise poll(2) would cost more than they do.
+/// Events within this time are handled together, to save calls of poll(2).
 const BATCH: Duration = Duration::from_micros(500);
 const BACKLOG: i32 = 4096;
-/// Clients that fill the backlog of a dead host; the last of them waits for ever.
+/// Clients that fill the backlog of a dead host; the last of them waits forever.
 const FILLERS: usize = 2;
 
-/// What a host is like.
+/// The behaviour of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Far away, no more.
+    /// Distant, and nothing else.
     Healthy,
     /// 451 to a recipient until it has been known for [`GREY`].
     Grey,
@@ -60,20 +59,20 @@ fn host(address: IpAddr) -> Option<usize> {
     Some(high.checked_sub(1)? * 60_000 + middle * 250 + low.checked_sub(1)?)
 }
 
-/// What the hosts have seen.
+/// The observations of the hosts.
 #[derive(Default)]
 pub struct Seen {
-    /// When each message arrived, by its number.
+    /// The time at which each message arrived, by its number.
     pub arrived: Vec<Option<Instant>>,
-    /// How long after it was due each retry of a recipient at a grey host began.
+    /// The delay after the due time with which each retry at a greylisting host began.
     pub late: Vec<Duration>,
-    /// Most connections at once to any address.
+    /// The most connections at once to any address.
     pub most: usize,
     /// Processor time of the thread.
     pub cpu: Duration,
-    /// Connections to each host now.
+    /// The open connections to each host.
     open: Vec<usize>,
-    /// Recipients refused by a grey host: when first, and when last.
+    /// Recipients rejected by a greylisting host: the first and the last time.
     refused: HashMap<usize, (Instant, Instant)>,
 }
 
@@ -81,7 +80,7 @@ pub struct Seen {
 pub struct Hosts(Arc<Mutex<Seen>>);
 
 impl Hosts {
-    /// Starts them: each has the kind at its number, and any other is healthy.
+    /// Starts the hosts: each has the kind at its number, and all others are healthy.
     ///
     /// # Errors
     /// Those of the system.
@@ -105,7 +104,7 @@ impl Hosts {
         Ok(Self(seen))
     }
 
-    /// What they have seen up to now.
+    /// The observations up to now.
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         lock(&self.0)
     }
@@ -115,7 +114,7 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The listener for all addresses and those of dead hosts have the port in common.
+/// The listener for all addresses and those of dead hosts share a port.
 fn listen(address: Ipv4Addr, backlog: i32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     setsockopt(&socket, ReusePort, &true)?;
@@ -124,13 +123,13 @@ fn listen(address: Ipv4Addr, backlog: i32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// What must stay open for a host to be dead.
+/// The sockets that must stay open for a host to be dead.
 fn dead(address: Ipv4Addr) -> io::Result<Vec<Socket>> {
     let mut held = vec![listen(address, 0)?];
     for _ in 0..FILLERS {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        // It is under way, or never completes.
+        // The connection is in progress, or never completes.
         let _ = socket.connect(&SocketAddr::from((address, SMTP)).into());
         held.push(socket);
     }
@@ -142,27 +141,27 @@ struct Peer {
     stream: TcpStream,
     host: usize,
     kind: Kind,
-    /// When the transaction began: with the connection, or with a later MAIL.
+    /// The start of the transaction: the connection, or a later MAIL.
     begun: Instant,
     is_new: bool,
-    /// The beginning of a line whose end has not arrived.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
-    /// The recipient that was accepted.
+    /// The accepted recipient.
     to: Option<usize>,
     /// Whether a message is arriving.
     in_data: bool,
-    /// In the order in which they are due.
+    /// Replies in the order in which they are due.
     replies: VecDeque<(Instant, &'static [u8])>,
 }
 
-/// The thread.
+/// The state of the thread.
 struct Desk {
     listener: TcpListener,
     _held: Vec<Socket>,
     kinds: Vec<Kind>,
     trip: Duration,
     peers: BTreeMap<u64, Peer>,
-    /// When a reply is due, and to whom.
+    /// The due times of replies, with their connections.
     due: BinaryHeap<Reverse<(Instant, u64)>>,
     next: u64,
 }
@@ -185,7 +184,7 @@ impl Desk {
         }
     }
 
-    /// Who has sent something, or has left.
+    /// The connections with input, or that have ended.
     fn wait(&self) -> io::Result<Vec<u64>> {
         let next = self
             .due
@@ -207,7 +206,7 @@ impl Desk {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The client has left already.
+                // The client has disconnected already.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
@@ -241,7 +240,7 @@ impl Desk {
         self.trip + if kind == Kind::Tarpit { TAR } else { Duration::ZERO }
     }
 
-    /// Reads once; poll(2) says when there is more.
+    /// Reads once; poll(2) reports further input.
     fn hear(&mut self, id: u64, buffer: &mut [u8], seen: &mut Seen) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let octets = match peer.stream.read(buffer) {
@@ -268,7 +267,7 @@ impl Desk {
         }
     }
 
-    /// Sends what is due.
+    /// Sends the replies that are due.
     fn speak(&mut self, seen: &mut Seen) {
         let now = Instant::now();
         while let Some(&Reverse((at, id))) = self.due.peek()
@@ -284,7 +283,7 @@ impl Desk {
                 ends |= *reply == BYE;
                 peer.replies.pop_front();
             }
-            // Replies are few and short: the socket takes them, or the client has left.
+            // Replies are few and short: the socket takes them, or the client has disconnected.
             if peer.stream.write_all(&text).is_err() || ends {
                 self.close(id, seen);
             }
@@ -299,7 +298,7 @@ impl Desk {
 }
 
 impl Peer {
-    /// The reply to the line, which is complete; it will be sent `at`.
+    /// The reply to the complete line, which will be sent `at`.
     fn answer(&mut self, now: Instant, at: Instant, seen: &mut Seen) -> Option<&'static [u8]> {
         if self.in_data {
             if self.line != b".\r\n" {
@@ -366,7 +365,7 @@ impl Seen {
         }
     }
 
-    /// Whether a grey host refuses a recipient now, with a reply `at`.
+    /// Whether a greylisting host rejects a recipient now, with a reply `at`.
     fn refuses(&mut self, number: usize, begun: Instant, now: Instant, at: Instant) -> bool {
         let Some((first, last)) = self.refused.get_mut(&number) else {
             self.refused.insert(number, (now, at));

@@ -1,8 +1,7 @@
-//! The series of far and ill hosts: many worlds, each with every server in turn.
+//! The series of distant and faulty hosts: many worlds, each with every server in turn.
 //!
-//! Each run is a process in namespaces of its own; see [`world`]. All runs are made
-//! once; then again for further rounds as long as there is time. Needs root and Linux,
-//! and says so where it has not got them.
+//! Each run is a process in namespaces of its own; see [`world`]. All runs are made once, and again in
+//! further rounds while there is time. Needs root and Linux; otherwise it prints that it is skipped.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -20,16 +19,15 @@ use crate::world::{self, STEP, Shown, World};
 use common::figure::{Figure, plain, whole};
 use common::plot::{Axis, Scale};
 
-/// No run of a further round begins after this.
+/// The time after which no run of a further round begins.
 const MOST: Duration = Duration::from_secs(900);
 const GLANCE: Duration = Duration::from_millis(100);
-/// A run may take this much longer than its limit.
+/// The time that a run may take beyond its limit.
 const SLACK: Duration = Duration::from_secs(90);
-/// Others may have so many processors in a run that counts as quiet.
+/// The processors that others may have in a quiet run.
 const QUIET: f64 = 0.25;
 
-/// What a table has of a run, in order: its name, what is shown, and which of half,
-/// 95 % and all of it.
+/// The rows of a table: name, value, and which of half, 95 % and all of it.
 const ROWS: [(&str, &str, usize); 9] = [
     ("half", "healthy", 0),
     ("95 %", "healthy", 1),
@@ -45,20 +43,20 @@ const LEGEND: &str = "half, 95 %, all: until this part of the mail for healthy h
     probe: from the 250 of a message to a healthy domain of its own, one a second, until its arrival\n\
     late: from the time when a retry at a grey host was due, 20 s after the 451, until it began";
 
-/// Where a run goes.
+/// The figure of a run.
 #[derive(Clone, Copy)]
 enum Part {
     /// A table of its own.
     Case(usize),
-    /// A point of the curves over the share of ill domains, in percent.
+    /// A point of the curves over the percentage of faulty domains.
     Share(usize),
-    /// A point of the curve over the domains of one host.
+    /// A point of the curve over the number of domains of one host.
     Shared(usize),
     /// A curve over time.
     Drain,
 }
 
-/// Mail to hundreds of far hosts, some of them ill.
+/// Mail to hundreds of distant hosts, some of them faulty.
 ///
 /// # Errors
 /// Those of the runs.
@@ -97,8 +95,8 @@ fn is_possible() -> bool {
     false
 }
 
-/// A program in namespaces of its own; all of them end with this command. The shell stays
-/// as the first process of the namespace, which has to wait for orphans.
+/// A program in namespaces of its own, all of which end with this command. The shell stays the first process
+/// of the namespace, which has to reap orphans.
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
@@ -132,8 +130,7 @@ fn with_ill(domains: usize, messages: usize, percent: [usize; 4]) -> World {
     World { dead, mute, tarpit, grey, others, ..healthy }
 }
 
-/// The same healthy mail, and so many ill domains, with mail in proportion, that they
-/// are this share of all.
+/// The same healthy mail, and faulty domains with mail in proportion, which are this percentage of all.
 fn with_share(percent: usize) -> World {
     let (domains, messages) = (100, 1000);
     let more = |count: usize| count * percent / (100 - percent);
@@ -148,7 +145,7 @@ fn runs(bench: &Bench) -> Vec<(Part, World)> {
     let shared = [1, 50, 10];
     let shared = shared.map(|count| (Part::Shared(count), World { shares: true, limit: 60, ..healthy(count, 500) }));
     let cases: Vec<_> = (0..).map(Part::Case).zip(cases).collect();
-    // For a test of the series, one of each kind will do.
+    // In a smoke test one of each kind suffices.
     let few = |of: &[(Part, World)]| of.iter().copied().take(bench.points.div_ceil(2)).collect::<Vec<_>>();
     let mut runs = [few(&cases), few(&shares), few(&shared)].concat();
     if bench.extreme {
@@ -158,7 +155,7 @@ fn runs(bench: &Bench) -> Vec<(Part, World)> {
     runs.into_iter().map(|(part, world)| (part, at_most(bench.least, world))).collect()
 }
 
-/// A world of seconds, for a test of the series.
+/// A world of a few seconds, for a smoke test.
 fn at_most(messages: usize, world: World) -> World {
     if world.messages <= messages {
         return world;
@@ -169,13 +166,13 @@ fn at_most(messages: usize, world: World) -> World {
     World { healthy, grey, tarpit, mute, dead, others, messages, patient: false, trip: 10, limit: 5, ..world }
 }
 
-/// A run's processes, which are gone with this.
+/// The processes of a run, which end when this is dropped.
 struct Inside(Child);
 
 impl Drop for Inside {
     fn drop(&mut self) {
         let pids = machine::tree(self.0.id());
-        // Fails only if it is gone already.
+        // It fails only if the process is gone already.
         let _ = self.0.kill();
         let _ = self.0.wait();
         let end = Instant::now() + SLACK;
@@ -185,7 +182,7 @@ impl Drop for Inside {
     }
 }
 
-/// Runs a world; what it has shown, and whether others disturbed it.
+/// Runs a world; returns its output, and whether others disturbed it.
 fn run(bench: &Bench, label: &str, world: &World) -> io::Result<(Shown, bool)> {
     let scratch = bench.scratch.join("internet");
     fs::create_dir_all(&scratch)?;
@@ -224,14 +221,14 @@ fn watched(bench: &Bench, label: &str, world: &World, scratch: &Path) -> io::Res
     Ok((world::shown(&text), others > QUIET))
 }
 
-/// What comes of the runs.
+/// The results of the runs.
 struct Figures {
     cases: [Figure; 3],
     share: Figure,
     probe: Figure,
     shared: Figure,
     drain: Figure,
-    /// The worst of all runs of a case: label, case, what, how many.
+    /// The worst of all runs of a case: label, case, quantity, number.
     counts: Vec<(String, usize, &'static str, f64)>,
     memory: Vec<String>,
 }

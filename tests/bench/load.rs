@@ -1,11 +1,10 @@
-//! The load: clients that send messages over SMTP as fast as they are taken.
+//! The load: clients that send messages over SMTP as fast as they are accepted.
 //!
-//! A thread is a session. Each pipelines MAIL, RCPT and DATA as a mail server
-//! does (RFC 2920), sends the message, and waits for its 250 before the next one.
-//! Sessions that send many messages connect before the clock starts; with a
-//! connection for each message, connect, EHLO and QUIT are on the clock. The first
-//! reply that is not as hoped for ends the run with that reply. Runs on the machine
-//! that it measures: what it uses of the processors the server does not have.
+//! Each thread is a session. It pipelines MAIL, RCPT and DATA like a mail server (RFC 2920), sends the
+//! message, and waits for its 250 before the next one. Sessions that send many messages connect
+//! before the clock starts; with a connection for each message, connect, EHLO and QUIT are on the
+//! clock. An unexpected reply ends the run with that reply. The clients run on the measured
+//! machine, so the server does not have the processor time that they use.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,51 +13,51 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A client waits so long for a reply.
+/// The timeout of a reply.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// A client needs little.
+/// The stack of a client.
 const STACK: usize = 128 << 10;
 
-/// What is sent, and how.
+/// A load.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// How many sessions at once.
+    /// The number of sessions.
     pub sessions: usize,
-    /// Octets of a message, as it goes over the wire.
+    /// The octets of a message on the wire.
     pub size: usize,
-    /// Every message is for all of these.
+    /// The recipients of every message.
     pub recipients: Vec<String>,
     /// Whether a session sends many messages, or each message has a connection.
     pub reuse: bool,
-    /// No message is begun after this.
+    /// The time after which no message is begun.
     pub time: Duration,
-    /// No more messages than this.
+    /// The most messages.
     pub most: usize,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent {
-    /// Messages that got their 250.
+    /// Acknowledged messages.
     pub messages: usize,
-    /// When the clock began to run.
+    /// The start of the clock.
     pub start: Instant,
-    /// When the last 250 came.
+    /// The time of the last 250.
     pub last: Instant,
 }
 
 impl Sent {
-    /// Messages a second, from the start until `end`.
+    /// Messages per second, from the start until `end`.
     pub fn rate(&self, end: Instant) -> f64 {
         self.messages as f64 / (end - self.start).as_secs_f64().max(1e-6)
     }
 }
 
 impl Load {
-    /// Sends; returns when every session has left.
+    /// Sends the load; returns when every session has ended.
     ///
     /// # Errors
-    /// The first thing that went wrong in a session.
+    /// The first failure of a session.
     pub fn send(&self, to: SocketAddr) -> io::Result<Sent> {
         let run = Run::new(self, to);
         thread::scope(|scope| {
@@ -84,7 +83,7 @@ struct Run<'a> {
     envelope: Vec<u8>,
     message: Vec<u8>,
     tickets: AtomicUsize,
-    /// Opened when all are connected.
+    /// Opened when all sessions are connected.
     gate: Barrier,
 }
 
@@ -94,12 +93,12 @@ impl<'a> Run<'a> {
         Self { load, to, envelope, message, tickets: AtomicUsize::new(0), gate: Barrier::new(load.sessions + 1) }
     }
 
-    /// How many messages it sent, and when the last 250 came.
+    /// Runs a session; returns the number of messages, and the time of the last 250.
     fn session(&self) -> io::Result<(usize, Instant)> {
         let mut kept = if self.load.reuse { Some(Client::connect(self.to)) } else { None };
         self.gate.wait();
         let (end, mut last, mut messages) = (Instant::now() + self.load.time, Instant::now(), 0);
-        // The first message is always sent, so that there is something to measure.
+        // The first message is always sent, so that there is a result.
         while self.tickets.fetch_add(1, Ordering::Relaxed) < self.load.most && (messages == 0 || Instant::now() < end) {
             match &mut kept {
                 Some(Ok(client)) => client.send(self)?,
@@ -127,7 +126,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and says EHLO.
+    /// Connects and sends EHLO.
     ///
     /// # Errors
     /// Those of the system, and any reply but 220 and 250.
@@ -149,7 +148,7 @@ impl Client {
     /// Sends a [`message`] to one recipient.
     ///
     /// # Errors
-    /// Those of the system, and any reply but the hoped-for ones.
+    /// Those of the system, and any unexpected reply.
     pub fn mail(&mut self, to: &str, message: &[u8]) -> io::Result<()> {
         self.transact(&envelope(&[to]), 1, message)
     }
@@ -164,10 +163,10 @@ impl Client {
         self.hear(b"250")
     }
 
-    /// Takes leave.
+    /// Sends QUIT.
     ///
     /// # Errors
-    /// The same.
+    /// Those of the system, and any unexpected reply.
     pub fn quit(mut self) -> io::Result<()> {
         self.say(b"QUIT\r\n")?;
         self.hear(b"221")
@@ -200,8 +199,7 @@ fn envelope(recipients: &[impl AsRef<str>]) -> Vec<u8> {
     envelope
 }
 
-/// A message of this many octets, or of a little more if they are too few for a header,
-/// and the dot after it.
+/// A message of this many octets, or a little more if they are too few for a header, with the final dot.
 pub fn message(size: usize) -> Vec<u8> {
     let mut text = b"From: bench@client.test\r\nTo: all@razorback.test\r\nSubject: one of many\r\n\
         Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@client.test>\r\n\r\n"

@@ -1,8 +1,7 @@
-//! The machine: what it is, what processes use of it, and how busy others keep it.
+//! The machine: its description, the resources of processes, and the load by others.
 //!
-//! Everything is read from /proc. Times are those that the kernel keeps in ticks of
-//! 10 ms: good for the second that a measurement takes, not for one message. What
-//! cannot be read counts as nothing.
+//! Everything is read from /proc. Times are in kernel ticks of 10 ms, which is precise enough for
+//! measurements of a second, but not for a single message. Values that cannot be read are 0.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,11 +13,11 @@ const TICKS_A_SECOND: f64 = 100.0;
 /// All kernel threads are children of this process.
 const KTHREADD: u32 = 2;
 
-/// What /proc/PID/stat says.
+/// The fields of /proc/PID/stat.
 struct Process {
     pid: u32,
     parent: u32,
-    /// Of its own and of the children that it has waited for, in ticks.
+    /// Processor time of the process and of the children that it has reaped, in ticks.
     ticks: f64,
 }
 
@@ -30,13 +29,13 @@ fn processes() -> Vec<Process> {
 
 fn process(pid: u32) -> Option<Process> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before the bracket may have anything in it.
+    // The name before the bracket may contain any characters.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<f64>().ok()).sum();
     Some(Process { pid, parent: fields.get(1)?.parse().ok()?, ticks })
 }
 
-/// A process and all that descend from it.
+/// A process and all its descendants.
 pub fn tree(root: u32) -> HashSet<u32> {
     let all = processes();
     let mut tree = HashSet::from([root]);
@@ -49,17 +48,17 @@ pub fn tree(root: u32) -> HashSet<u32> {
     }
 }
 
-/// The process that a process descends from.
+/// The parent of a process.
 pub fn parent(pid: u32) -> Option<u32> {
     process(pid).map(|process| process.parent)
 }
 
-/// Seconds of processor time that these have used, and the children they waited for.
+/// Seconds of processor time of these processes, and of the children that they have reaped.
 pub fn cpu(pids: &HashSet<u32>) -> f64 {
     pids.iter().filter_map(|&pid| process(pid)).map(|p| p.ticks).sum::<f64>() / TICKS_A_SECOND
 }
 
-/// Memory of these in KiB, each shared page divided by those who share it.
+/// Memory of these processes in KiB, with shared pages divided by the number of users.
 pub fn pss(pids: &HashSet<u32>) -> f64 {
     let one = |pid: &u32| -> Option<f64> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -69,7 +68,7 @@ pub fn pss(pids: &HashSet<u32>) -> f64 {
     pids.iter().filter_map(one).sum()
 }
 
-/// Looks at what others use of the machine while something is measured.
+/// The use of the machine by others during a measurement.
 pub struct Watch {
     start: Instant,
     others: f64,
@@ -77,20 +76,20 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// From now on. `root` and what descends from it is not others, nor is this process.
+    /// Starts now. `root` and its descendants, and this process, are not others.
     pub fn start(root: Option<u32>) -> Self {
         Self { start: Instant::now(), others: others(root), root }
     }
 
-    /// How many processors others have had since then, on the average.
+    /// The average number of processors that others have had since then.
     pub fn others(&self) -> f64 {
         let seconds = self.start.elapsed().as_secs_f64().max(0.01);
         ((others(self.root) - self.others) / seconds).max(0.0)
     }
 }
 
-/// Seconds that neither we nor the kernel's own threads have used, nor the machine
-/// had, since a hypervisor gave them to another.
+/// Seconds of processor time that neither our processes nor the kernel's threads have used, and those that a
+/// hypervisor gave to other machines.
 fn others(root: Option<u32>) -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();
@@ -104,7 +103,7 @@ fn others(root: Option<u32>) -> f64 {
     (busy - known.map(|p| p.ticks).sum::<f64>()) / TICKS_A_SECOND
 }
 
-/// What a reader must know of it, a line for each.
+/// A description of the machine, a line for each fact.
 pub fn facts(scratch: &Path) -> Vec<String> {
     let word = |file: &str, key: &str| -> Option<String> {
         let text = fs::read_to_string(file).ok()?;
@@ -128,14 +127,14 @@ pub fn facts(scratch: &Path) -> Vec<String> {
     ]
 }
 
-/// The first line that a program prints; nothing if there is no such program.
+/// The first line of a program's output; empty if there is no such program.
 pub fn said(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     text.lines().next().unwrap_or_default().split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Seconds of processor time that this process has used.
+/// Seconds of processor time of this process.
 pub fn own_cpu() -> f64 {
     cpu(&HashSet::from([process::id()]))
 }

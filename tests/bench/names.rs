@@ -11,13 +11,13 @@ use crate::hosts;
 
 const A: u16 = 1;
 const MX: u16 = 15;
-/// Of the header of a message.
+/// The length of a message's header.
 const HEADER: usize = 12;
-/// The name in the question, in a later record.
+/// A reference to the name in the question.
 const QUESTION: [u8; 2] = [0xc0, 12];
 const NXDOMAIN: u8 = 3;
 
-/// Starts it; `exchanger` is the host that takes mail for a domain, if there is that domain.
+/// Starts it; `exchanger` returns the exchanger of a domain, if the domain exists.
 ///
 /// # Errors
 /// Those of the system.

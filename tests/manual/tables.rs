@@ -135,7 +135,7 @@ fn a_spool_can_be_repaired_by_the_instructions() {
         assert!(output.status.success(), "{script}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    // Reading: what its first line says, and one more.
+    // Reading: the first line of the file, and one more.
     let head = fs::read_to_string(&file).expect("text");
     let size: usize = head.strip_prefix("penfold/1 head=").expect("a full head")[..10].parse().expect("a number");
     assert!(section.contains("head=0000000641") && read.starts_with("$ tail -c +642 "));

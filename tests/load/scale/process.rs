@@ -1,22 +1,21 @@
-//! What a daemon costs, as /proc says.
+//! The resources of a daemon, from /proc.
 
 use std::fs;
 use std::time::Duration;
 
 use common::Daemon;
 
-/// Memory that it has for itself, in octets: without the program, whose share depends
-/// on how many run.
+/// The private memory in octets, without the program, whose share depends on the number of processes.
 pub fn memory(daemon: &Daemon) -> u64 {
     kilobytes(daemon, "status", "RssAnon:")
 }
 
-/// The most memory that it ever had, in octets.
+/// The peak of memory, in octets.
 pub fn peak(daemon: &Daemon) -> u64 {
     kilobytes(daemon, "status", "VmHWM:")
 }
 
-/// The time for which it used a processor.
+/// The processor time.
 pub fn work(daemon: &Daemon) -> Duration {
     let path = format!("/proc/{}/schedstat", daemon.pid());
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -32,7 +31,7 @@ fn kilobytes(daemon: &Daemon, file: &str, key: &str) -> u64 {
     kilobytes * 1024
 }
 
-/// Whether it runs.
+/// Whether it is running.
 pub fn is_there(daemon: &Daemon) -> bool {
     fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).is_ok_and(|stat| !stat.contains(") Z "))
 }

@@ -1,14 +1,13 @@
-//! A spool of as many deferred messages as one likes, written straight to disk.
+//! A spool with any number of deferred messages, written directly to disk.
 //!
-//! The entries are as a penfold would have left them that tried each once, a minute
-//! ago: full heads in `cur/`, see the head of `src/spool/head/mod.rs`. One recipient
-//! each, and a content of a line. Nothing is synced.
+//! The entries are those of a penfold that tried each once, a minute ago: queued heads in `cur/`, see
+//! `src/spool/head/mod.rs`, with one recipient and a line of content each. Nothing is synced.
 
 use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Makes `count` entries in `cur/` of a spool, the number `n` for `recipient(n)`.
+/// Creates `count` entries in `cur/` of a spool; entry `n` is for `recipient(n)`.
 pub fn fill(spool: &Path, count: usize, recipient: impl Fn(usize) -> String) {
     let cur = spool.join("cur");
     fs::create_dir_all(&cur).expect("cur/");
@@ -34,7 +33,7 @@ fn padded(line: &str) -> String {
     format!("{line:width$}\n", width = length - 1)
 }
 
-/// Digits of a queue id.
+/// The digits of a queue id.
 fn digits(mut number: u64, count: usize) -> String {
     let mut digits = vec![b'0'; count];
     for digit in digits.iter_mut().rev() {

@@ -25,7 +25,7 @@ pub struct World {
     pub homes: Option<Arc<Mounts>>,
     /// The address of the daemon, when it runs.
     pub address: SocketAddr,
-    /// A configuration that does not change.
+    /// The path of a configuration that does not change.
     pub steady: PathBuf,
     /// The daemon's control socket.
     pub socket: PathBuf,

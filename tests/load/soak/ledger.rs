@@ -82,15 +82,15 @@ pub struct Arrived {
     postmaster: Books,
     /// The numbers of copies at other hosts, by token and recipient.
     elsewhere: HashMap<(String, String), usize>,
-    /// What was not as it was written.
+    /// Messages that differ from the letter.
     pub damaged: Vec<String>,
 }
 
 impl Arrived {
-    /// Collects everything.
+    /// Collects all mail.
     ///
     /// # Panics
-    /// When something in a mailbox is not whole.
+    /// If a message in a mailbox is incomplete.
     pub fn collect(site: &Site, received: Vec<Received>) -> Self {
         let mailboxes = USERS.iter().map(|&user| (user, Books::of(site.mail(user)))).collect();
         let [reports, postmaster] = ["ret", "root"].map(|user| Books::of(site.mail(user)));
@@ -130,7 +130,7 @@ impl Arrived {
     }
 }
 
-/// How much there was of what; the last line of a soak.
+/// The numbers of letters, for the last line of a soak.
 #[derive(Debug, Default)]
 pub struct Sum {
     pub offered: usize,
@@ -143,8 +143,8 @@ pub struct Sum {
     pub failed: usize,
 }
 
-/// What is wrong, a line each, and the queue ids that it is about. `withheld` are the ids of
-/// letters of which a report was withheld.
+/// The errors, a line each, and the queue ids that they are about. `withheld` are the ids of letters
+/// about which a report was withheld.
 pub fn balance(
     offered: &[Offered],
     arrived: &Arrived,
@@ -165,7 +165,7 @@ pub fn balance(
             Fate::Unheard => found.values().any(|(_, counts)| *counts != (0, 0)),
         };
         let id = if let Fate::Taken(reply) = &letter.fate { reply.split(' ').nth(2) } else { None };
-        // Reports to the postmaster are limited in number, and the log says which were withheld.
+        // Reports to the postmaster are limited, and the log names those that were withheld.
         let may_be_silent = letter.token.ends_with(NULL) && id.is_none_or(|id| withheld.contains(id));
         if !found.values().all(|(end, counts)| is_right(*end, *counts, is_there, may_be_silent)) {
             let counts: Vec<_> = found.values().collect();
@@ -188,7 +188,7 @@ fn is_right(end: End, (there, reported): (usize, usize), is_there: bool, may_be_
     }
 }
 
-/// What was found where it was not sent to.
+/// The mail that arrived where it was not sent to.
 fn strangers(offered: &[Offered], arrived: &Arrived) -> Vec<String> {
     let ends: HashMap<&str, HashSet<End>> = offered.iter().map(|o| (o.token.as_str(), o.ends())).collect();
     let is_meant =

@@ -1,17 +1,20 @@
-//! A soak: everything at once and at random, and in the end the books balance.
+//! A soak: everything at once and at random, and in the end no letter is lost.
 //!
-//! Where root runs it, some of the mailboxes are those of users of the system. Clients good and bad, sessions under inetd, hosts that misbehave at every stage,
-//! a name server that fails now and then, people and nonsense at the control socket,
-//! SIGHUP with good and bad configurations; and, in every other stretch, kill -9. At
-//! the end of a stretch the hosts heal and the queue is flushed: every letter that
-//! was accepted is then delivered or bounced, as `ledger` has it, and nothing is left
-//! anywhere. In the stretches without a kill the daemon has after its work what it
-//! had in the middle of it: threads, descriptors, and about as much memory.
+//! There are honest and dishonest clients, sessions under inetd, hosts that misbehave at every stage,
+//! a name server that fails now and then, requests to the control socket, SIGHUP with valid and
+//! malformed configurations, and, in every other stretch, kill -9. With root, some of the mailboxes
+//! are those of users of the system. At the end of a stretch the hosts heal and the queue is
+//! flushed: every accepted letter is then delivered or bounced, as `ledger` requires, and nothing
+//! is left anywhere. In the stretches without a kill the daemon then has as many threads and
+//! descriptors as in the middle of its work, and about as much memory.
 //!
-//! PENFOLD_SOAK_SECONDS is how long it goes on (24), waiting not counted. PENFOLD_SOAK_SEED makes
-//! the choices of an earlier run again, whose seed a failure tells, but not its
-//! timing. The amount of mail is bounded by pauses, to some hundred letters a second.
-//! What a power cut leaves is not seen here.
+//! PENFOLD_SOAK_SECONDS is the duration (24), waiting not included. PENFOLD_SOAK_SEED repeats the choices
+//! of an earlier run, whose seed a failure prints, but not its timing. Pauses limit the mail to
+//! some hundred letters a second. Power cuts are in tests/storage/powercut.
+//!
+//! - `clients`: honest and dishonest clients
+//! - `ledger`: every letter and its fate
+//! - `peers`: remote hosts and their name server
 
 mod clients;
 mod ledger;
@@ -33,22 +36,22 @@ use ledger::{Arrived, Sum, USERS, balance};
 use nix::unistd::geteuid;
 use peers::Peers;
 
-/// As long as a stretch is at most: its letters are in memory in the end.
+/// The longest stretch, whose letters are in memory at the end.
 const STRETCH: Duration = Duration::from_secs(300);
-/// How long everything may take to settle when all are well, or a start, while a
-/// session of inetd has the spool.
+/// The time to deliver everything when all hosts are healthy, or to start while a session of inetd has
+/// the spool.
 const SETTLING: Duration = Duration::from_secs(60);
-/// A daemon in which nothing changes for so long is at rest: it keeps connections for
-/// 2 seconds, and a session that is stuck for 4.
+/// A daemon in which nothing changes for this long is at rest: it keeps connections for 2 seconds, and a
+/// stalled session for 4.
 const REST: Duration = Duration::from_secs(5);
-/// How much more memory a daemon may have than in the middle of its work, in KiB.
+/// The growth of memory since the middle of the work that is allowed, in KiB.
 const GROWTH: usize = 3 << 10;
-/// A daemon keeps connections to so many agents, until it asks for another one.
+/// The number of agents to which a daemon keeps connections until it needs another one.
 const AGENTS: usize = 32;
-/// As much of the log is shown with a failure.
+/// The number of log lines that are printed with a failure.
 const TAIL: usize = 80;
 
-/// Those who are users of the system where they can be.
+/// The users of the system, where that is possible.
 const SYSTEM: [&str; 6] = ["jon", "ada", "bob", "ret", "fay", "gus"];
 
 const SETTINGS: &str = r#"
@@ -88,18 +91,18 @@ fn everything_at_once_and_no_letter_is_lost() {
 enum Kind {
     /// The daemon is killed and started again.
     Killing,
-    /// It goes on.
+    /// The daemon keeps running.
     Steady,
 }
 
-/// The daemon; dropped first, so that nothing is taken from under it.
+/// The daemon is dropped first, before the files that it uses.
 struct Soak {
     daemon: Option<Daemon>,
-    /// Of daemons that are gone.
+    /// The logs of earlier daemons.
     logs: Vec<String>,
     peers: Peers,
     site: Site,
-    /// Where some are users of the system.
+    /// The namespace with the users of the system, if there are any.
     homes: Option<Arc<Mounts>>,
     address: SocketAddr,
 }
@@ -117,7 +120,7 @@ impl Soak {
         Self { daemon: None, logs: Vec::new(), peers, site, homes, address }
     }
 
-    /// Some time of all that, and then the books.
+    /// Everything at once for a while, and then the ledger.
     fn stretch(&mut self, seed: u64, kind: Kind, length: Duration) -> Result<(), String> {
         self.logs.clear();
         self.retire();
@@ -146,7 +149,7 @@ impl Soak {
         }
     }
 
-    /// Everyone at once, until the world's end.
+    /// Runs all clients until the end of the stretch.
     fn live_through(&mut self, world: &World, kind: Kind, seed: u64, part: &str) -> Result<(), String> {
         let chance = move |name: &str| Chance::new(seed, &format!("{part} {name}"));
         let Self { daemon, logs, peers, site, homes, .. } = self;
@@ -185,13 +188,13 @@ impl Soak {
         self.daemon.as_ref().expect("it is started at the front of a stretch")
     }
 
-    /// All lines, the oldest first.
+    /// All log lines, the oldest first.
     fn log(&self) -> Vec<String> {
         let last = self.daemon.as_ref().map(Daemon::log);
         self.logs.iter().chain(&last).flat_map(|log| log.lines().map(str::to_owned)).collect()
     }
 
-    /// All are well, and nothing is left in the spool in the end.
+    /// Heals all hosts, and waits until the spool is empty.
     fn settle(&mut self) -> Result<(), String> {
         self.peers.heal();
         let end = Instant::now() + SETTLING;
@@ -211,7 +214,7 @@ impl Soak {
 
     fn compare(&self, (before, small): (Holdings, usize)) -> Result<(), String> {
         let daemon = self.daemon();
-        // Sessions that are given up, and connections that are kept, end in their time.
+        // Stalled sessions and kept connections time out.
         let is_well = |now: Holdings| {
             let agents = if self.homes.is_some() { AGENTS } else { 0 };
             now.threads == before.threads && now.descriptors.abs_diff(before.descriptors) <= agents
@@ -245,7 +248,7 @@ impl Soak {
         if !wrong.is_empty() || !left.is_empty() || !bugs.is_empty() {
             return Err(format!("{} letters are wrong:{text}\nleft: {left:?}\nbugs: {bugs:?}", wrong.len()));
         }
-        // The next stretch begins with empty books, and long after the crash.
+        // The next stretch begins with empty mailboxes, and long after the crash.
         for user in USERS.iter().chain(&["ret", "root"]) {
             let _ = fs::remove_dir_all(self.site.mailbox(user));
         }
@@ -262,8 +265,8 @@ impl Soak {
     }
 }
 
-/// Everybody to whom clients write: users of the system and mailboxes of the server's own,
-/// or these alone. Fay's mail goes on to gus. The namespace in which they are what they are.
+/// Creates all recipients: users of the system and mailboxes of the server, or only the latter. fay
+/// forwards to gus. Returns the namespace of the users.
 fn people(site: &mut Site) -> Option<Arc<Mounts>> {
     let homes = if geteuid().is_root() { homes::settle(site, &SYSTEM) } else { None };
     if homes.is_some() {
@@ -282,7 +285,7 @@ fn people(site: &mut Site) -> Option<Arc<Mounts>> {
     homes.map(Arc::new)
 }
 
-/// Makes the mailboxes that their owners could not make themselves.
+/// Creates the mailboxes that their owners could not create.
 fn make_mailboxes(site: &Site, homes: bool) {
     for user in if homes { &SYSTEM[..] } else { &[] } {
         fs::create_dir_all(site.mailbox(user)).expect("a mailbox");
@@ -290,10 +293,10 @@ fn make_mailboxes(site: &Site, homes: bool) {
     }
 }
 
-/// Where a crash may leave something, until it is swept away after 36 hours.
+/// Directories in which a crash may leave files that are removed after 36 hours.
 const CRASHED: [&str; 2] = ["spool/tmp", "spool/note"];
 
-/// What must not be there when all is settled.
+/// Files that must not be left.
 fn leftovers(site: &Site, kind: Kind) -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = USERS.iter().chain(&["ret"]).map(|user| site.mailbox(user).join("tmp")).collect();
     places.extend(["spool/bad", "spool/hold"].map(|place| site.path(place)));
@@ -307,7 +310,7 @@ fn names(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path()).collect()
 }
 
-/// SIGHUP at random, and kill -9 where that is meant.
+/// Sends SIGHUP at random, and SIGKILL in some stretches.
 fn disturb(
     site: &mut Site,
     homes: Option<&Mounts>,
@@ -347,7 +350,7 @@ fn disturb(
     Ok(())
 }
 
-/// Starts the daemon, if need be when a session of inetd has delivered its mail.
+/// Starts the daemon, which may have to wait for a session of inetd.
 fn start(site: &Site, homes: Option<&Mounts>) -> Result<Daemon, String> {
     let port = |line: &str| line.split_once("listening on 127.0.0.1:")?.1.parse().ok();
     let end = Instant::now() + SETTLING;
@@ -362,8 +365,8 @@ fn start(site: &Site, homes: Option<&Mounts>) -> Result<Daemon, String> {
     }
 }
 
-/// A port that stays the daemon's while it is away: the system gives it to nobody
-/// who asks for any.
+/// A port that stays free while the daemon is not running, since the system does not choose it for
+/// others.
 fn lasting_port() -> u16 {
     let mut ports = (15_000..30_000).skip(std::process::id() as usize % 10_000);
     ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()).expect("a port")

@@ -1,10 +1,9 @@
-//! Three hosts for mail to go to, which misbehave at every stage, and a name server
-//! that now and then cannot say where the third one is.
+//! Three remote hosts that misbehave at every stage, and a name server that sometimes fails for the
+//! third one.
 //!
-//! one.test and two.test have routes to their hosts; three.test has two exchangers,
-//! of which the preferred one always refuses the connection. What a host took it has
-//! kept whole, whatever it said later. Healed, they are as other hosts are, but that
-//! the one called void is nobody anywhere.
+//! one.test and two.test have routes to their hosts; three.test has two exchangers, of which the preferred
+//! one always refuses the connection. A host has a message complete if it has accepted it, whatever
+//! it replied later. Healthy hosts accept all mail but that for the user void.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use common::chance::Chance;
 use common::dns::{Answer, Dns, record};
 use common::remote::{Conduct, Received, Remote, Sink, Then, listeners};
 
-/// Stages at which a host can do something else.
+/// The stages at which a host can misbehave.
 const STAGES: [&str; 8] = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "BODY", ".", "QUIT"];
 
 const REPLIES: [&str; 8] = [
@@ -37,7 +36,7 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Hosts that are well, and a site that knows them.
+    /// Healthy hosts, and a site that routes to them.
     pub fn new(site: &mut Site) -> Self {
         let mut both = listeners(2);
         let third = both.pop().expect("two");
@@ -69,13 +68,13 @@ impl Peers {
         peers
     }
 
-    /// All are well from now on.
+    /// Heals all hosts.
     pub fn heal(&self) {
         self.is_dns_well.store(true, Ordering::SeqCst);
         self.hosts.iter().for_each(|host| host.behave(Conduct::Sink(well())));
     }
 
-    /// Makes one or another misbehave and heal by turns until the end.
+    /// Makes one host after the other misbehave and heal, until the end.
     pub fn misbehave(&self, mut chance: Chance, end: Instant) {
         while Instant::now() < end {
             let host = chance.pick(&self.hosts);
@@ -86,7 +85,7 @@ impl Peers {
         }
     }
 
-    /// All that they took, which they then forget.
+    /// Returns all accepted messages, and forgets them.
     pub fn take(&self) -> Vec<Received> {
         self.hosts.iter().flat_map(Remote::take).collect()
     }
@@ -96,7 +95,7 @@ fn well() -> Sink {
     Sink::default().reply("RCPT TO:<void", "550 5.1.1 nobody")
 }
 
-/// A few tricks, each so many times, and then well.
+/// A few kinds of misbehaviour, each a few times, and then none.
 fn ill(chance: &mut Chance) -> Sink {
     let mut sink = Sink::default();
     for _ in 0..chance.of(1..4) {
@@ -107,7 +106,7 @@ fn ill(chance: &mut Chance) -> Sink {
             8 => Then::Reset,
             _ => Then::Hang,
         };
-        // Whoever hangs does so until the end of all, so that not many may.
+        // A stalled session lasts until its timeout, so that there may not be many.
         let (at, times) = (*chance.pick(&STAGES), if then == Then::Hang { 1 } else { chance.of(1..8) });
         sink = sink.when(at, then, times);
     }

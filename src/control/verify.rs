@@ -72,20 +72,21 @@ impl Answer {
             for recipient in finals {
                 let name = named(address, &recipient.address);
                 let route = router.route_of(&recipient);
-                let list = if route == Route::List { router.list(&recipient.address) } else { Ok(None) };
-                match list.unwrap_or_else(|why| {
-                    self.add(&name, Err(temporary(&why)));
-                    None
-                }) {
-                    None => self.add(&name, destination(&route, &recipient.action)),
-                    Some(list) if seen.insert(recipient.address.clone()) => {
+                if route != Route::List {
+                    self.add(&name, destination(&route, &recipient.action));
+                    continue;
+                }
+                match router.list(&recipient.address) {
+                    Err(why) => self.add(&name, Err(temporary(&why))),
+                    Ok(None) => self.add(&name, Err(unknown())),
+                    Ok(Some(list)) if seen.insert(recipient.address.clone()) => {
                         let others = self.add_files(&name, list);
                         if !others.is_empty() {
                             let expansion = router.expand_members(&recipient.address, &others, None);
                             todo.push((recipient.address, expansion));
                         }
                     }
-                    Some(_) => {}
+                    Ok(Some(_)) => {}
                 }
             }
         }

@@ -20,7 +20,7 @@ pub struct Received<'a> {
     pub hostname: &'a str,
     /// The queue id of the message.
     pub id: &'a str,
-    /// Where the message comes from.
+    /// The origin of the message.
     pub origin: Origin<'a>,
     /// Whether the field says nothing about the origin, to protect the privacy of users.
     pub is_hidden: bool,
@@ -30,7 +30,7 @@ pub struct Received<'a> {
     pub date: &'a str,
 }
 
-/// Where a message comes from.
+/// The origin of a message.
 #[derive(Debug)]
 pub enum Origin<'a> {
     /// A client that speaks SMTP.

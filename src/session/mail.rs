@@ -57,7 +57,7 @@ impl Session<'_> {
     /// Whether the account may use a sender. A login that is not an address may use none, not
     /// even the null path.
     fn sender_right(&self, facts: &Facts<'_>, sender: Option<&Address>) -> SenderRight {
-        if facts.is_submission() && self.service.senders.are_lost() {
+        if facts.is_submission() && self.service.senders.are_unreadable() {
             return SenderRight::Unknown;
         }
         let Some(login) = facts.account() else { return SenderRight::Granted };

@@ -55,7 +55,7 @@ impl Rewriting {
     }
 
     /// Whether the table cannot be read.
-    pub fn is_lost(&self) -> bool {
+    pub fn is_unreadable(&self) -> bool {
         self.table.current().is_none()
     }
 

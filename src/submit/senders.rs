@@ -80,8 +80,8 @@ impl Senders {
     }
 
     /// Whether one of the tables cannot be read: then no sender can be checked.
-    pub fn are_lost(&self) -> bool {
-        self.table.current().is_none() || self.rewriting.is_lost()
+    pub fn are_unreadable(&self) -> bool {
+        self.table.current().is_none() || self.rewriting.is_unreadable()
     }
 
     /// Warnings of lines whose login does not exist, according to `exists`.

@@ -24,7 +24,7 @@ pub const MAX_ACCOUNTS: usize = 100_000;
 const INTERVAL: u64 = 300;
 /// The number of intervals that count: an hour, and the current one.
 const INTERVALS: u64 = 13;
-/// Some 70,000 messages and recipients in each of two files.
+/// The limits of the journal: about 70,000 messages and recipients in each of its two files.
 const LIMITS: Limits = Limits { max_size: 4 << 20, max_age: Duration::from_secs(INTERVAL * INTERVALS) };
 
 /// A kind of thing that is counted.
@@ -90,7 +90,7 @@ impl Counted {
 }
 
 impl Usage {
-    /// Counts that are shared with all processes that have the same state.
+    /// Counts shared with the other processes that use the same state.
     pub fn shared(state: &State) -> Self {
         let journal = Some(state.journal("usage", LIMITS));
         Self { counts: Mutex::new(Counts { journal, ..Counts::default() }) }
@@ -119,7 +119,7 @@ impl Usage {
     }
 }
 
-/// The counter of an account; room is made for one that is new.
+/// The counter of an account, which is added if it is new.
 fn counter<'a>(accounts: &'a mut HashMap<Box<str>, Account>, now: u64, name: &str, what: Counted) -> &'a mut Counter {
     if !accounts.contains_key(name) && accounts.len() >= MAX_ACCOUNTS {
         make_room(accounts, now / INTERVAL);

@@ -17,8 +17,8 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use memchr::memchr;
 
-/// The longest part of a line that is looked at, in octets: a little more than a line of mail
-/// may have (RFC 5322 2.1.1).
+/// The part of a line that is examined, in octets: slightly more than the longest valid line
+/// (RFC 5322 2.1.1).
 pub const MAX_LINE: usize = 1000;
 
 /// The part that a line plays in a header.

@@ -1,42 +1,42 @@
-//! Whether the system has room for as many connections as the configuration allows.
+//! Whether the system's limits allow as many connections as the configuration does.
 //!
-//! Says so in the log where it has not, by the name of the limit: a client who finds
-//! no room is told to come back, and that is easier to know beforehand. Nothing is
-//! refused for it, and a limit of the whole system that others use up is not seen.
+//! Logs a warning with the name of a limit that does not: a client that finds no room gets a
+//! temporary error, and an administrator should know beforehand. Does not see how much of a
+//! limit of the whole system other processes use.
 
 use crate::config::Config;
-use crate::sys::{self, Good};
+use crate::sys::{self, Limited};
 
-/// The most that all other threads and a little foresight take.
-const THREADS_BESIDES: u64 = 32;
-/// Standard files, sockets, log, lock, name servers, and whoever asks at the control socket.
-const DESCRIPTORS_BESIDES: u64 = 64;
-/// A message, its copy, and a connection.
-const DESCRIPTORS_OF_A_WORKER: u64 = 4;
-/// The stack, the one on which its overflow is noticed, and a guard for each.
-const MAPPINGS_OF_A_THREAD: u64 = 4;
-/// Programs, libraries, heaps.
-const MAPPINGS_BESIDES: u64 = 256;
+/// The number of all other threads, with a reserve.
+const OTHER_THREADS: u64 = 32;
+/// Standard files, sockets, log, lock, name servers, and clients of the control socket.
+const OTHER_DESCRIPTORS: u64 = 64;
+/// The descriptors of a worker: a message, its copy, and a connection.
+const DESCRIPTORS_OF_WORKER: u64 = 4;
+/// The mappings of a thread: its stack, the signal stack, and a guard for each.
+const MAPPINGS_OF_THREAD: u64 = 4;
+/// The mappings of program, libraries and heap.
+const OTHER_MAPPINGS: u64 = 256;
 
-/// Warns of each limit that `limits.connections` is beyond.
+/// Warns of each limit that is lower than `limits.connections`.
 pub fn warn(config: &Config) {
     let wanted = config.limits.connections as u64;
     for limit in sys::limits() {
-        let room = room(limit.of, limit.most, config.queue.workers as u64);
+        let room = room(limit.of, limit.max, config.queue.workers as u64);
         if room < wanted {
-            let sys::Limit { name, most, .. } = limit;
-            ::log::warn!("limits.connections is {wanted}, and {name} = {most} has room for {room}");
+            let sys::Limit { name, max, .. } = limit;
+            ::log::warn!("limits.connections is {wanted}, and {name} = {max} has room for {room}");
         }
     }
 }
 
-/// For how many sessions there is room. One has a thread and a descriptor, and a
-/// second descriptor while it takes a message; few do that at once.
-fn room(of: Good, most: u64, workers: u64) -> u64 {
-    let threads = workers + THREADS_BESIDES;
+/// The number of sessions that a limit allows. A session has a thread and a descriptor, and a
+/// second descriptor while it receives a message, which few do at once.
+fn room(of: Limited, max: u64, workers: u64) -> u64 {
+    let threads = workers + OTHER_THREADS;
     match of {
-        Good::Descriptors => most.saturating_sub(DESCRIPTORS_BESIDES + workers * DESCRIPTORS_OF_A_WORKER),
-        Good::Threads => most.saturating_sub(threads),
-        Good::Mappings => (most.saturating_sub(MAPPINGS_BESIDES) / MAPPINGS_OF_A_THREAD).saturating_sub(threads),
+        Limited::Descriptors => max.saturating_sub(OTHER_DESCRIPTORS + workers * DESCRIPTORS_OF_WORKER),
+        Limited::Threads => max.saturating_sub(threads),
+        Limited::Mappings => (max.saturating_sub(OTHER_MAPPINGS) / MAPPINGS_OF_THREAD).saturating_sub(threads),
     }
 }

@@ -1,10 +1,9 @@
-//! Where in the file system the server may go: its spool, its configuration and the
-//! mailboxes that are its own.
+//! The places of the file system that the server is confined to: its spool, its configuration
+//! and its own mailboxes.
 //!
-//! Only a server that root has started is confined, since for any other one there is
-//! nobody who could do the rest. What it needs is taken from the configuration with
-//! which it starts: a directory that comes in later needs a restart. For a mailbox that
-//! does, an agent works until then (`deliver::agent`).
+//! Only a server with a monitor is confined, since otherwise nobody could do the rest. The
+//! places come from the configuration at the start: a directory that is added later needs a
+//! restart. Until then an agent delivers to a mailbox there (`deliver::agent`).
 
 use std::path::{Path, PathBuf};
 
@@ -18,22 +17,21 @@ use crate::privsep::Rights;
 use crate::privsep::confine::{self, Confinement, Places};
 use crate::site::Settings;
 
-/// What programs need to know of the system.
+/// What libraries read of the system.
 const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/share", "/proc", "/sys"];
 
-/// Where the programs keep resolv.conf(5) that may become its author while we run.
+/// Directories of programs that may write resolv.conf(5) while the server runs.
 const RESOLVERS: [&str; 4] = ["/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/connman"];
 
-/// Files of the system that are often links to places of a program's own.
+/// Files of the system that are often links to other places.
 const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs/ca-certificates.crt"];
 
-/// Directories of mailboxes that the server itself may write to: in others an agent works.
-const MOST_ROOTS: usize = 10_000;
+/// The number of mailbox directories that the server itself may write to; agents work in others.
+const MAX_ROOTS: usize = 10_000;
 
 impl Start {
-    /// Confines this process, if it has a monitor, before it begins its first thread. What
-    /// the kernel lacks is said once, by the daemon; `is_brief` is for who does not stay, of
-    /// whom there may be one for each client.
+    /// Confines this process, if it has a monitor, before it starts its first thread. The daemon
+    /// logs what the kernel lacks; a process that serves one client (`is_brief`) does not.
     pub(super) fn confine(&self, settings: &Settings, rights: &Rights, is_brief: bool) -> Result<(), Exit> {
         if !rights.has_monitor() {
             return Ok(());
@@ -76,15 +74,15 @@ impl Start {
     }
 }
 
-/// Some directories without those that lie below another one, at most so many.
+/// The directories without those that lie below others, at most [`MAX_ROOTS`].
 fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
     directories.sort_unstable();
     directories.dedup_by(|below, above| below.starts_with(above));
-    directories.truncate(MOST_ROOTS);
+    directories.truncate(MAX_ROOTS);
     directories
 }
 
-/// The directory itself, or the nearest one above in which it can be made.
+/// The directory itself, or the nearest existing one above it, in which it can be made.
 fn nearest(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|path| path.is_dir()).filter(|path| path.parent().is_some()).map(Path::to_owned)
 }
@@ -94,11 +92,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_below_another_needs_no_rule() {
+    fn a_directory_below_another_is_left_out() {
         let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
-        let given = paths(&["/m/b/c", "/m/b", "/m", "/m-x", "/n/a", "/n/a", "/m/c"]);
-        assert_eq!(outermost(given), paths(&["/m", "/m-x", "/n/a"]));
-        let many = (0..2 * MOST_ROOTS).map(|n| PathBuf::from(format!("/d{n}"))).collect();
-        assert_eq!(outermost(many).len(), MOST_ROOTS);
+        let directories = paths(&["/m/b/c", "/m/b", "/m", "/m-x", "/n/a", "/n/a", "/m/c"]);
+        assert_eq!(outermost(directories), paths(&["/m", "/m-x", "/n/a"]));
+        let many = (0..2 * MAX_ROOTS).map(|n| PathBuf::from(format!("/d{n}"))).collect();
+        assert_eq!(outermost(many).len(), MAX_ROOTS);
     }
 }

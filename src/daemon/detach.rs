@@ -1,13 +1,14 @@
-//! Into the background, and the pid file.
+//! The background, and the pid file.
 //!
-//! The program starts itself once more, and the first process waits until the second
-//! one serves: only then it writes the pid file and exits with 0. If the second one
-//! ends before that, it has said why on the standard error that both have, and the
-//! first one exits as it did. The second has a session of its own from its start;
-//! the directory and the standard files of the terminal it leaves when it serves.
-//! The pid file is made under another name and renamed: a link in its place is
-//! replaced and not followed, and so is what a crash left there. Root makes none where
-//! others may write. There is no limit in time: whoever waits can interrupt.
+//! The program starts itself a second time, and the first process waits until the second one
+//! serves. Only then does it write the pid file and exit with 0. If the second process ends
+//! earlier, it has written the reason to the standard error of both, and the first exits
+//! with the same code. The second process leads a session of its own from its start, and
+//! leaves the directory and the standard files of the terminal when it serves.
+//!
+//! The pid file is made under another name and renamed, so that a link in its place, or what
+//! a crash left there, is replaced and not followed. Root makes none where others may write.
+//! There is no time limit: the user can interrupt the wait.
 
 use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -24,24 +25,25 @@ use crate::exit::{self, Exit};
 use crate::privsep::rootpath::is_roots_alone;
 use crate::sys::{self, disk};
 
-/// Who started this process to be the daemon: its parent, or it is not meant.
+/// The environment variable with the process id of the first process. A process is the second one
+/// if that is its parent.
 const VARIABLE: &str = "PENFOLD_STARTED_BY";
 
-/// Said by the second process when it serves.
-const WORD: &[u8] = b"serving\n";
+/// The line that the second process writes when it serves.
+const SERVING_LINE: &[u8] = b"serving\n";
 
-/// Starts the daemon and returns when it serves.
+/// Starts the daemon, and returns when it serves.
 ///
 /// # Errors
-/// The exit code of the daemon, which has said why; what went wrong with the pid file.
+/// The exit code of the daemon, which has printed the reason; errors of the pid file.
 pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
     let file = pid_file.map(PidFile::begin).transpose()?;
     let waited = start()
         .map_err(|e| Exit::new(exit::OSERR, "leave the foreground", &e))
-        .and_then(|(mut child, said)| if hears(said) { Ok(child) } else { Err(fate(&mut child)) });
+        .and_then(|(mut child, said)| if is_serving(said) { Ok(child) } else { Err(fate(&mut child)) });
     match (waited, file) {
         (Ok(child), Some(file)) => file.commit(child.id()).inspect_err(|_| {
-            // Nobody would find it again.
+            // A daemon without its pid file could not be found again.
             let _ = i32::try_from(child.id()).map(|id| kill(Pid::from_raw(id), Signal::SIGTERM));
         }),
         (Ok(_), None) => Ok(()),
@@ -61,16 +63,16 @@ fn start() -> io::Result<(Child, io::PipeReader)> {
     command.arg0(arguments.next().unwrap_or_else(|| "penfoldd".into())).args(arguments);
     command.env(VARIABLE, std::process::id().to_string()).stdin(Stdio::null()).stdout(say);
     if env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
-        // Sockets that were passed to this process are for that one.
+        // The sockets passed to this process are for the second one.
         command.env_remove("LISTEN_PID");
     }
     Ok((command.spawn()?, said))
 }
 
-/// Whether the daemon says that it serves; it ends otherwise.
-fn hears(said: io::PipeReader) -> bool {
+/// Waits until the daemon serves; returns false if it has ended.
+fn is_serving(said: io::PipeReader) -> bool {
     let mut word = Vec::new();
-    said.take(WORD.len() as u64).read_to_end(&mut word).is_ok() && word == WORD
+    said.take(SERVING_LINE.len() as u64).read_to_end(&mut word).is_ok() && word == SERVING_LINE
 }
 
 fn fate(child: &mut Child) -> Exit {
@@ -81,29 +83,29 @@ fn fate(child: &mut Child) -> Exit {
     }
 }
 
-/// The process that [`run`] started, before it serves.
+/// The second process, before it serves.
 pub struct Detached {
-    /// Opened while everything may be.
+    /// `/dev/null`, opened before the process is confined.
     null: io::Result<File>,
 }
 
 impl Detached {
-    /// Leaves the terminal's session; `None` where there is no first process that waits.
+    /// Leaves the terminal's session; `None` if this is not the second process.
     pub fn begin() -> Option<Self> {
-        let is_meant = env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string());
-        is_meant.then(|| {
-            // It fails only for who leads one already.
+        let is_second = env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string());
+        is_second.then(|| {
+            // It fails only for a process that leads a session already.
             let _ = setsid();
             Self { null: File::options().read(true).write(true).open("/dev/null") }
         })
     }
 
-    /// Says to the first process that this one serves, and leaves directory and
-    /// standard files behind.
+    /// Tells the first process that this one serves, and leaves the directory and the standard
+    /// files.
     pub fn serving(self) {
-        // If nobody waits any more it serves all the same.
+        // The first process may have been interrupted; this one serves all the same.
         let mut out = io::stdout();
-        let _ = out.write_all(WORD).and_then(|()| out.flush());
+        let _ = out.write_all(SERVING_LINE).and_then(|()| out.flush());
         let _ = chdir("/");
         if let Ok(null) = self.null {
             let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
@@ -121,8 +123,8 @@ struct PidFile {
 impl PidFile {
     fn begin(path: &Path) -> Result<Self, Exit> {
         let failed = |e: &io::Error| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), e);
-        // What root makes and removes there must not be led elsewhere, nor must root's scripts
-        // believe a number that somebody else has written.
+        // Otherwise other users could redirect what root makes and removes there, or write a number
+        // that root's scripts trust.
         if let Some(directory) = path.parent().filter(|directory| sys::is_root() && !is_roots_alone(directory)) {
             let others = "others than root may write to its directory, or to one above: use /run";
             return Err(failed(&fs::metadata(directory).err().unwrap_or_else(|| io::Error::other(others))));
@@ -130,7 +132,7 @@ impl PidFile {
         let mut draft = path.as_os_str().to_owned();
         draft.push(format!(".{}", std::process::id()));
         let draft = PathBuf::from(draft);
-        // Never one that is there already, and never through a link.
+        // Never an existing file, and never through a link.
         let file = disk::open(&draft, OpenOptions::new().write(true).create_new(true).mode(0o644))
             .and_then(|file| file.set_permissions(Permissions::from_mode(0o644)).map(|()| file))
             .map_err(|e| failed(&e))?;
@@ -146,8 +148,8 @@ impl PidFile {
     }
 }
 
-/// Removes the pid file of a daemon that ends, if it is still that one's. Where it may
-/// not be removed the next start replaces it.
+/// Removes the pid file of a daemon that ends, if it still has that daemon's number. A file that
+/// cannot be removed is replaced at the next start.
 pub fn remove_pid_file(path: &Path, daemon: u32) {
     let is_regular = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() < 32);
     if is_regular && fs::read(path).is_ok_and(|text| text.trim_ascii() == daemon.to_string().as_bytes()) {

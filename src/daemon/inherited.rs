@@ -1,12 +1,12 @@
-//! Sockets that the service manager passes in: sd_listen_fds(3).
+//! Listening sockets: those that the service manager passes (sd_listen_fds(3)), and the rest,
+//! which are bound here.
 //!
-//! They come as descriptors from 3 on, as many as `LISTEN_FDS` says, if `LISTEN_PID`
-//! is this process; `LISTEN_FDNAMES` names them. A TCP socket is served as the
-//! `[[listen]]` with its address, else as the first one with its port; one that has
-//! neither is closed, and the log says so. What it covers of the configuration is
-//! not bound again; the rest is, by ourselves. The control socket is the one with
-//! its path, or with the name `control`. Anything that is no listening stream
-//! socket keeps the daemon from starting. Nothing is asked of the manager later.
+//! Passed sockets are the descriptors from 3 on; `LISTEN_FDS` is their number, if `LISTEN_PID`
+//! is this process, and `LISTEN_FDNAMES` are their names. A TCP socket belongs to the
+//! `[[listen]]` with its address, or else to the first one with its port; without either it is
+//! closed, and the log says so. Addresses that a passed socket covers are not bound again. The
+//! control socket is the one with the configured path, or with the name `control`. A
+//! descriptor that is not a listening stream socket keeps the daemon from starting.
 
 use std::env;
 use std::io;
@@ -24,24 +24,24 @@ use crate::config::Listen;
 use crate::exit::{self, Exit};
 use crate::listen::{self, Listener};
 
-/// What was passed in, and not used yet.
+/// The passed sockets that are not in use yet.
 #[derive(Default)]
 pub struct Inherited {
     tcp: Vec<TcpListener>,
     /// The control socket.
     pub control: Option<UnixListener>,
-    /// What the log should say, when there is one.
+    /// Warnings for the log, which is not open yet.
     notes: Vec<String>,
-    /// Default addresses that this host does not have.
+    /// Default listening addresses that this host does not have.
     missing: Vec<SocketAddr>,
 }
 
 impl Inherited {
-    /// Takes all that was passed in, and the variables that say so out of the
-    /// environment: before the first thread. `control` is the path of the control socket.
+    /// Takes the passed sockets, and removes their variables from the environment, before the first
+    /// thread starts. `control` is the path of the control socket.
     ///
     /// # Errors
-    /// A descriptor that nothing can be accepted from.
+    /// A passed descriptor is not a listening socket.
     pub fn take(control: &Path) -> Result<Self, Exit> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut passed = ListenFd::from_env();
@@ -49,16 +49,16 @@ impl Inherited {
         for at in 0..passed.len() {
             let name = names.next().unwrap_or_default();
             let taken = match passed.take_unix_listener(at) {
-                Ok(Some(socket)) => inherited.adopt_unix(socket, name, control),
-                _ => passed.take_tcp_listener(at).and_then(|socket| inherited.adopt_tcp(socket)),
+                Ok(Some(socket)) => inherited.take_unix(socket, name, control),
+                _ => passed.take_tcp_listener(at).and_then(|socket| inherited.take_tcp(socket)),
             };
-            let of = || format!("descriptor {} {name:?} that was passed in", at + 3);
-            taken.map_err(|e| Exit::new(exit::OSERR, of(), &e))?;
+            let doing = || format!("descriptor {} {name:?} that was passed in", at + 3);
+            taken.map_err(|e| Exit::new(exit::OSERR, doing(), &e))?;
         }
         Ok(inherited)
     }
 
-    fn adopt_unix(&mut self, socket: UnixListener, name: &str, control: &Path) -> io::Result<()> {
+    fn take_unix(&mut self, socket: UnixListener, name: &str, control: &Path) -> io::Result<()> {
         must_listen(&socket)?;
         socket.set_nonblocking(false)?;
         let address = socket.local_addr()?;
@@ -75,7 +75,7 @@ impl Inherited {
         Ok(())
     }
 
-    fn adopt_tcp(&mut self, socket: Option<TcpListener>) -> io::Result<()> {
+    fn take_tcp(&mut self, socket: Option<TcpListener>) -> io::Result<()> {
         if let Some(socket) = socket {
             must_listen(&socket)?;
             socket.set_nonblocking(false)?;
@@ -84,11 +84,11 @@ impl Inherited {
         Ok(())
     }
 
-    /// The sockets to serve: those that were passed in, and what they do not cover of
-    /// `listen`, bound now.
+    /// The listeners: passed sockets, and the addresses of `listen` that they do not cover, which
+    /// are bound now.
     ///
     /// # Errors
-    /// Those of binding.
+    /// Those of bind(2).
     pub fn listeners(&mut self, listen: &[Listen]) -> Result<Vec<Listener>, Exit> {
         let (mut listeners, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for socket in self.tcp.drain(..) {
@@ -108,7 +108,7 @@ impl Inherited {
             }
             match listen::bind(listen.address) {
                 Ok(socket) => listeners.push(Listener { socket, listen: listen.clone(), is_shared: false }),
-                // What nobody has asked for is tried: IPv6 may be off.
+                // A default address may be missing: IPv6 may be off.
                 Err(e) if listen.is_default && is_missing(&e) => missing.push((listen.address, e)),
                 Err(e) => return Err(not_bound(listen.address, &e, &listeners)),
             }
@@ -120,7 +120,7 @@ impl Inherited {
         Ok(listeners)
     }
 
-    /// Logs what the configuration and the service manager do not agree on.
+    /// Logs the differences between the configuration and the passed sockets.
     pub fn warn(&self) {
         self.notes.iter().for_each(|note| ::log::warn!("{note}"));
         for address in &self.missing {
@@ -129,13 +129,14 @@ impl Inherited {
     }
 }
 
-/// Whether this host has no such address, or nothing of its family.
+/// Whether this host lacks the address, or its family.
 fn is_missing(error: &io::Error) -> bool {
     let missing = [Errno::EADDRNOTAVAIL, Errno::EAFNOSUPPORT];
     error.raw_os_error().is_some_and(|code| missing.contains(&Errno::from_raw(code)))
 }
 
-/// Why an address cannot be listened on: one of our own sockets may have it already.
+/// The error of an address that cannot be bound. If another listener of this daemon covers it, the
+/// text says so.
 fn not_bound(address: SocketAddr, error: &io::Error, listeners: &[Listener]) -> Exit {
     let mut exit = Exit::new(exit::UNAVAILABLE, format!("listen on {address}"), error);
     let overlaps = |listener: &&Listener| is_overlapping(listener.listen.address, address);
@@ -148,12 +149,12 @@ fn not_bound(address: SocketAddr, error: &io::Error, listeners: &[Listener]) -> 
     exit
 }
 
-/// Whether two sockets cannot be bound at once.
+/// Whether two addresses cannot both be bound.
 pub fn is_overlapping(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && (is_covered(one, other, true) || is_covered(other, one, true))
 }
 
-/// What is to be done about two [[listen]] that cannot both be served.
+/// The advice for two [[listen]] that cannot both be bound.
 pub fn overlap(one: SocketAddr, other: SocketAddr) -> String {
     let how = match one.ip().is_unspecified() {
         _ if one == other => "twice",
@@ -163,13 +164,13 @@ pub fn overlap(one: SocketAddr, other: SocketAddr) -> String {
     format!("[[listen]] has also {one}, {how}: leave one of the two out")
 }
 
-/// Whether clients of `wanted` come to a socket that is bound to `passed`.
+/// Whether a socket that is bound to `passed` gets the clients of `wanted`.
 fn is_covered(wanted: SocketAddr, passed: SocketAddr, only_v6: bool) -> bool {
     let family = passed.is_ipv4() == wanted.is_ipv4() || (wanted.is_ipv4() && !only_v6);
     wanted == passed || (wanted.port() == passed.port() && passed.ip().is_unspecified() && family)
 }
 
-/// accept(2) on anything else would fail for ever.
+/// Fails for a socket that does not listen: accept(2) on it would never succeed.
 fn must_listen(socket: &impl AsFd) -> io::Result<()> {
     if getsockopt(socket, sockopt::AcceptConn)? { Ok(()) } else { Err(io::Error::other("it does not listen")) }
 }
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_that_cannot_be_bound_at_once() {
+    fn addresses_that_cannot_both_be_bound() {
         for (one, other, overlapping) in [
             ("0.0.0.0:25", "127.0.0.1:25", true),
             ("127.0.0.1:25", "0.0.0.0:25", true),
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_socket_covers_is_not_bound_again() {
+    fn addresses_that_a_passed_socket_covers() {
         for (wanted, passed, only_v6, covered) in [
             ("127.0.0.1:25", "127.0.0.1:25", true, true),
             ("127.0.0.1:25", "127.0.0.1:26", true, false),

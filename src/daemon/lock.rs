@@ -1,8 +1,7 @@
-//! Who has the spool, and the addresses with it.
+//! The lock of the spool, which one penfoldd holds at a time.
 //!
-//! One penfoldd has a spool at a time, by its lock. A second one that is started by
-//! mistake finds its addresses taken first, and says by the lock by whom. Nothing is
-//! waited for.
+//! A second penfoldd that is started by mistake finds its addresses in use before it tries
+//! the lock; the lock then shows that a penfoldd uses them. Nothing here waits.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +15,7 @@ use crate::sys;
 /// Takes the lock.
 ///
 /// # Errors
-/// That another process has it, and those of the system.
+/// Another process holds it; those of the system.
 pub fn take(spool: &Spool) -> Result<Lock, Exit> {
     match spool.lock() {
         Ok(Some(lock)) => Ok(lock),
@@ -28,16 +27,16 @@ pub fn take(spool: &Spool) -> Result<Lock, Exit> {
     }
 }
 
-/// The same end, with who has the address that cannot be listened on, or who may. `may_look`
-/// ends root's rights, with which no lock is looked at.
-pub fn name_holder(mut exit: Exit, spool: &Path, may_look: impl Fn() -> bool) -> Exit {
+/// Adds to an error of listening which program uses the address, or that root may use it.
+/// `drop_root` drops root's rights first, since the spool is not root's to open.
+pub fn explain_conflict(mut exit: Exit, spool: &Path, drop_root: impl Fn() -> bool) -> Exit {
     if exit.code == exit::NOPERM && !sys::is_root() {
         exit.text.iter_mut().for_each(|line| line.push_str(" (start it as root)"));
         return exit;
     }
     let in_use = io::Error::from(Errno::EADDRINUSE).to_string();
     for line in exit.text.iter_mut().filter(|line| line.ends_with(&in_use)) {
-        let is_ours = may_look() && is_locked(spool);
+        let is_ours = drop_root() && is_locked(spool);
         line.push_str(if is_ours { " (another penfoldd has the spool)" } else { " (another program listens there)" });
     }
     exit

@@ -111,9 +111,10 @@ impl Start {
     fn serve_here(&self, detached: Option<Detached>) -> Result<(), Exit> {
         let config = self.load()?;
         let mut inherited = Inherited::take(&config.socket)?;
-        let may_look = || self.become_user(&config).is_ok();
-        let listeners =
-            inherited.listeners(&config.listen).map_err(|exit| lock::name_holder(exit, &config.spool, may_look))?;
+        let drop_root = || self.become_user(&config).is_ok();
+        let listeners = inherited
+            .listeners(&config.listen)
+            .map_err(|exit| lock::explain_conflict(exit, &config.spool, drop_root))?;
         let (spool, settings, rights) = self.enter(config, false)?;
         inherited.warn();
         if detached.is_some() {
@@ -129,7 +130,7 @@ impl Start {
         let signals = sys::signals().map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local: Vec<_> = listeners.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
         let log_exit = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
-        warnings::tell(&settings, &rights, &local);
+        warnings::log_all(&settings, &rights, &local);
         let site = Site::new(settings, spool, rights.clone(), local);
         let engine = Engine::start(Arc::clone(&site)).inspect_err(log_exit)?;
         let server = Server::new(Arc::clone(&site), engine.notify(), sys::now());

@@ -1,9 +1,8 @@
-//! Tells the service manager how the daemon fares: sd_notify(3).
+//! Messages to the service manager about the state of the daemon: sd_notify(3).
 //!
-//! A datagram to the socket that `NOTIFY_SOCKET` names, a path or, after `@`, an
-//! abstract name of Linux; where there is no such variable, nothing. What cannot
-//! be told is not told: a service manager that does not listen ends no daemon, and
-//! none is waited for. Knows no watchdog, and stores no descriptors.
+//! Each is a datagram to the socket named by `NOTIFY_SOCKET`: a path or, after `@`, an abstract
+//! name of Linux. Without that variable nothing is sent. A message that cannot be sent at once
+//! is dropped. There is no watchdog and no descriptor store.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,27 +11,27 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// It serves.
+/// The daemon serves.
 pub fn ready(status: &str) {
-    tell(&format!("READY=1\nSTATUS={status}"));
+    notify(&format!("READY=1\nSTATUS={status}"));
 }
 
-/// It reads its configuration again; [`ready`] ends that.
+/// The daemon reads its configuration again, until [`ready`].
 pub fn reloading() {
-    // The manager compares it with the time at which it asked.
+    // The manager compares it with the time of its request.
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
     let stamp = now.map(|t| format!("MONOTONIC_USEC={}\n", t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000));
-    tell(&format!("RELOADING=1\n{}STATUS=Reading the configuration again", stamp.unwrap_or_default()));
+    notify(&format!("RELOADING=1\n{}STATUS=Reading the configuration again", stamp.unwrap_or_default()));
 }
 
-/// It goes down.
+/// The daemon stops.
 pub fn stopping() {
-    tell("STOPPING=1\nSTATUS=Ending sessions and deliveries");
+    notify("STOPPING=1\nSTATUS=Ending sessions and deliveries");
 }
 
-fn tell(state: &str) {
-    let told = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()).map(|name| send(&name, state));
-    if let Some(Err(e)) = told {
+fn notify(state: &str) {
+    let sent = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()).map(|name| send(&name, state));
+    if let Some(Err(e)) = sent {
         ::log::debug!("NOTIFY_SOCKET: {e}");
     }
 }

@@ -1,9 +1,8 @@
-//! The files that the configuration names, and who must be able to use them.
+//! The files that the configuration names, and the user who must be able to use them.
 //!
-//! They are opened by the user that the server becomes, and not by root, who wrote
-//! them: what that user may not open is told by the key that names it and by his
-//! name, since a path and "Permission denied" puzzle one who is root. Opens nothing
-//! but the log, to try it, makes nothing, and changes no rights.
+//! They are opened by the server's user, not by root, who wrote them. A path and "Permission
+//! denied" would puzzle an administrator who is root, so the error names the key and that
+//! user. Opens nothing but the log, to try it, and changes nothing.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -15,17 +14,17 @@ use nix::unistd::{AccessFlags, access};
 use crate::config::{Auth, Config, ConfigError, LogTo, Users};
 use crate::privsep;
 
-/// Which key names which file.
+/// The files of a configuration and the keys that name them.
 pub struct Names {
     config: PathBuf,
     files: Vec<(&'static str, PathBuf)>,
 }
 
-/// The key whose file nobody else may use.
+/// The key whose file must be unreadable for other users.
 const CREDENTIALS: &str = "remote.credentials";
 
 impl Names {
-    /// Those of a configuration, which is in this file.
+    /// The files of a configuration, which is itself in `file`.
     pub fn of(file: &Path, config: &Config) -> Self {
         let tables = [
             ("local.aliases", &config.local.aliases),
@@ -49,19 +48,19 @@ impl Names {
         Self { config: file.to_owned(), files }
     }
 
-    /// Whether it is a file that root may keep from everybody else.
+    /// Whether root may keep this file from the server's user: the opener then opens it.
     pub fn has_secret(&self, path: &Path) -> bool {
         const SECRETS: [&str; 5] = ["tls.certificate", "tls.key", "local.users", "auth.users", CREDENTIALS];
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
     }
 
-    /// Their directories: a file that is replaced comes back there.
+    /// The directories of the files: a file may be replaced there.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.files.iter().map(|(_, path)| path.as_path()).chain([self.config.as_path()]);
         files.flat_map(around)
     }
 
-    /// The same error, in more words where the file may not be opened.
+    /// The error, with an explanation if the file may not be opened.
     pub fn explain(&self, error: ConfigError) -> ConfigError {
         let denied = io::Error::from(Errno::EACCES).to_string();
         let named = self.files.iter().find(|(_, path)| *path == error.file);
@@ -75,7 +74,10 @@ impl Names {
     }
 }
 
-/// Whether this process can open the log, as far as can be told without making it.
+/// Checks that this process can open the log, without making it.
+///
+/// # Errors
+/// Those of open(2) and access(2).
 pub fn try_log(to: &LogTo) -> io::Result<()> {
     let LogTo::File(path) = to else { return Ok(()) };
     match OpenOptions::new().append(true).open(path) {
@@ -87,24 +89,24 @@ pub fn try_log(to: &LogTo) -> io::Result<()> {
     }
 }
 
-/// The directory of a file, and that of the file to which it may be a link: one that is
-/// not there yet comes below the nearest directory that is.
+/// The directory of a file, and that of the target if it is a link: for a missing target the nearest
+/// existing directory above it.
 pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
     let real = match file.canonicalize() {
         Ok(real) => real.parent().map(Path::to_owned),
-        Err(_) => leads_below(file),
+        Err(_) => above_target(file),
     };
     file.parent().map(Path::to_owned).into_iter().chain(real)
 }
 
-fn leads_below(link: &Path) -> Option<PathBuf> {
+fn above_target(link: &Path) -> Option<PathBuf> {
     let target = link.parent()?.join(fs::read_link(link).ok()?);
     let nearest = target.ancestors().skip(1).find_map(|path| path.canonicalize().ok())?;
-    // Not everything there is.
+    // Never the whole file system.
     nearest.parent().is_some().then_some(nearest)
 }
 
-/// What is done when the log is opened.
+/// The description of opening the log, for errors.
 pub fn doing_log(to: &LogTo) -> String {
     match to {
         LogTo::File(path) => format!("open the log {} as {}", path.display(), privsep::user_name()),

@@ -68,7 +68,7 @@ impl Start {
         sys::raise_descriptor_limit();
         self.warn_early(&settings.config, &rights);
         let sockets: Vec<_> = settings.config.listen.iter().map(|listen| listen.address).collect();
-        warnings::tell(&settings, &rights, &sockets);
+        warnings::log_all(&settings, &rights, &sockets);
         warnings::of_a_start(&settings.config, self.foreground);
         permissions::try_log(&settings.config.log)
             .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(&settings.config.log), &e))
@@ -89,7 +89,7 @@ impl Start {
             }
         };
         warnings::of_changes(started, &settings.config, &site.rights);
-        warnings::tell(&settings, &site.rights, &site.outbound.local);
+        warnings::log_all(&settings, &site.rights, &site.outbound.local);
         keep_key(&site.spool, &settings);
         engine.send(Event::Settings(engine::queue_settings(&settings)));
         site.replace(settings);

@@ -1,11 +1,11 @@
-//! Confines this process to some places of the file system, and to the program that it is:
-//! Landlock (Linux 5.19), and a filter of system calls, seccomp(2).
+//! Confines this process to some places of the file system by Landlock (Linux 5.19), and keeps
+//! it from executing anything by a filter of system calls (seccomp(2)).
 //!
-//! For good, and for all threads that are begun afterwards. Nothing can be run any more:
-//! Landlock alone does not see a program that is in no file system (memfd_create(2)). Rights
-//! that an older kernel does not know are left out, but for the one to rename between
-//! directories: without it a process is not confined to its places. Sockets are not touched.
-//! What the kernel lacks altogether is said, not an error.
+//! Both hold for good, and for all threads that are started afterwards. Landlock alone would
+//! miss a program that is in no file system (memfd_create(2)). Rights that an older kernel
+//! does not know are left out, except the right to rename between directories: without that
+//! one the process is not confined. Sockets are not affected. If the kernel lacks all of this
+//! the result says so; it is not an error.
 
 use std::fs;
 use std::io;
@@ -16,30 +16,30 @@ use landlock::{
     RulesetStatus,
 };
 
-/// What a process may do where.
+/// The places that a process may use.
 #[derive(Debug, Default, Clone)]
 pub struct Places {
-    /// Read files, and what lies below directories.
+    /// Files to read, and directories to read everything below.
     pub read: Vec<PathBuf>,
-    /// Do all that can be done with files, but not run them.
+    /// Files and directories to do everything with except execute.
     pub write: Vec<PathBuf>,
 }
 
-/// What came of it.
+/// How far a process is confined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
-    /// All that was asked for.
+    /// As requested.
     Full,
-    /// What this kernel knows of it.
+    /// As far as this kernel can.
     Partial,
-    /// This kernel has no Landlock, or the first one (Linux 5.13).
+    /// Not at all: the kernel has no Landlock, or only the first one (Linux 5.13).
     None,
 }
 
-/// The newest rights that are asked for.
+/// The newest rights that are requested.
 const RIGHTS: ABI = ABI::V5;
 
-/// Confines this process. A place that is not there is left out.
+/// Confines this process. Places that do not exist are left out.
 ///
 /// # Errors
 /// Those of the system.
@@ -48,14 +48,14 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
     let write = (AccessFs::from_all(RIGHTS) & !AccessFs::Execute) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = places.read.iter().map(|path| (path, read));
     let all = read.chain(places.write.iter().map(|path| (path, write)));
-    // Each is open only until the kernel has its rule: there may be more than descriptors.
+    // Each place is open only until its rule is added: there may be more places than descriptors.
     let rules = all.filter_map(|(path, access)| {
         let is_directory = fs::metadata(path).ok()?.is_dir();
         let access = if is_directory { access } else { access & AccessFs::from_file(RIGHTS) };
         Some(Ok::<_, landlock::RulesetError>(PathBeneath::new(PathFd::new(path).ok()?, access)))
     });
     let confined = Ruleset::default()
-        // The first Landlock forbids all renames from one directory into another.
+        // The first Landlock forbids all renames between directories.
         .set_compatibility(CompatLevel::SoftRequirement)
         .handle_access(AccessFs::Refer)
         .map(|ruleset| ruleset.set_compatibility(CompatLevel::BestEffort))
@@ -64,20 +64,20 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
         .and_then(|created| created.add_rules(rules))
         .and_then(landlock::RulesetCreated::restrict_self)
         .map_err(io::Error::other)?;
-    let runs_nothing = run_nothing().inspect_err(|e| ::log::debug!("seccomp: {e}")).is_ok();
+    let has_no_exec = forbid_exec().inspect_err(|e| ::log::debug!("seccomp: {e}")).is_ok();
     Ok(match confined.ruleset {
-        RulesetStatus::FullyEnforced if runs_nothing => Confinement::Full,
+        RulesetStatus::FullyEnforced if has_no_exec => Confinement::Full,
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Confinement::Partial,
         RulesetStatus::NotEnforced => Confinement::None,
     })
 }
 
-/// Has execve(2) and execveat(2) refused, with `EACCES`.
+/// Makes execve(2) and execveat(2) fail with `EACCES`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
-fn run_nothing() -> io::Result<()> {
+fn forbid_exec() -> io::Result<()> {
     use nix::libc;
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
-    // Those of x32, where the kernel has them: calls of x86_64 with a bit set.
+    // The x32 variants, which a kernel may have: calls of x86_64 with a bit set.
     const OTHERS: [i64; 2] = if cfg!(target_arch = "x86_64") { [X32 | 520, X32 | 545] } else { [libc::SYS_execve; 2] };
     const X32: i64 = 0x4000_0000;
     let calls = [libc::SYS_execve, libc::SYS_execveat].into_iter().chain(OTHERS).map(|call| (call, Vec::new()));
@@ -89,9 +89,9 @@ fn run_nothing() -> io::Result<()> {
     apply_filter(&program).map_err(io::Error::other)
 }
 
-/// There is no such filter for this machine.
+/// There is no filter for this machine.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-fn run_nothing() -> io::Result<()> {
+fn forbid_exec() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn what_is_not_named_is_out_of_reach() {
+    fn other_places_are_out_of_reach() {
         let scratch = std::env::temp_dir().join(format!("penfold-sandbox-{}", std::process::id()));
         for name in ["own", "other"] {
             fs::create_dir_all(scratch.join(name)).expect("a directory");
@@ -110,8 +110,8 @@ mod tests {
         }
         let places = Places { read: vec!["/etc".into()], write: vec![scratch.join("own"), "/dev/null".into()] };
         let inside = scratch.clone();
-        // Only the thread is confined, not those of the other tests.
-        let tried = thread::spawn(move || {
+        // Only this thread is confined, not those of other tests.
+        let allowed = thread::spawn(move || {
             if confine(&places).expect("confined") == Confinement::None {
                 common::skipped("this kernel has no Landlock");
                 return None;
@@ -127,8 +127,8 @@ mod tests {
                 denied(Command::new("/bin/true").status().map(drop)),
             ])
         });
-        let tried = tried.join().expect("no panic");
+        let allowed = allowed.join().expect("no panic");
         fs::remove_dir_all(&scratch).expect("removed");
-        assert!(tried.is_none_or(|tried| tried == [true; 7]), "{tried:?}");
+        assert!(allowed.is_none_or(|allowed| allowed == [true; 7]), "{allowed:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! Octets over a Unix socket, with an open file beside them (SCM_RIGHTS).
+//! Bytes over a Unix socket, with an open file beside them (SCM_RIGHTS).
 //!
-//! What comes is taken whole: more files than one, or a file where none was due, are
-//! closed and an error. A file that comes is closed on exec.
+//! More than one file with a message is an error, and they are closed. A received file is
+//! closed on exec.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,7 +12,8 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Sends as much of `bytes` as goes at once, and `file` with the first of them.
+/// Sends as many of `bytes` as the socket takes at once, and `file` with the first of them.
+/// Returns their number.
 ///
 /// # Errors
 /// Those of sendmsg(2).
@@ -23,17 +24,17 @@ pub fn send(socket: impl AsFd, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io
     if !files.is_empty() {
         beside.push(SendAncillaryMessage::ScmRights(files));
     }
-    again(|| sendmsg(&socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL))
+    retry(|| sendmsg(&socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL))
 }
 
-/// Receives octets into `bytes`: how many, none at the end, and the file beside them.
+/// Receives bytes, and the file beside them; returns the number of bytes, 0 at the end.
 ///
 /// # Errors
 /// Those of recvmsg(2), and `InvalidData` for more than one file.
 pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let got = again(|| recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut beside, RecvFlags::CMSG_CLOEXEC))?;
+    let got = retry(|| recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut beside, RecvFlags::CMSG_CLOEXEC))?;
     let mut files: Vec<OwnedFd> = Vec::new();
     for message in beside.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = message {
@@ -41,12 +42,12 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option
         }
     }
     if files.len() > 1 || got.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "more files than one"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "more than one file"));
     }
     Ok((got.bytes, files.pop()))
 }
 
-fn again<T>(mut run: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+fn retry<T>(mut run: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
     loop {
         match run() {
             Err(rustix::io::Errno::INTR) => {}
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_goes_with_octets() {
+    fn a_file_comes_with_the_first_bytes() {
         let (mut one, two) = UnixStream::pair().expect("a pair");
         let (pipe, mut end) = io::pipe().expect("a pipe");
         assert_eq!(send(&one, b"here", Some(pipe.as_fd())).expect("sent"), 4);
@@ -73,9 +74,9 @@ mod tests {
         let (count, file) = receive(&two, &mut bytes).expect("received");
         assert_eq!(bytes.get(..count), Some(&b"here"[..]));
         end.write_all(b"x").expect("written");
-        let mut octet = [0];
-        File::from(file.expect("a file")).read_exact(&mut octet).expect("read");
-        assert_eq!(&octet, b"x");
+        let mut byte = [0];
+        File::from(file.expect("a file")).read_exact(&mut byte).expect("read");
+        assert_eq!(&byte, b"x");
         let (count, file) = receive(&two, &mut bytes).expect("received");
         assert!(bytes.get(..count) == Some(&b"it is"[..]) && file.is_none());
         drop(one);

@@ -1,35 +1,34 @@
-//! What nobody but root can have put in its place.
+//! Paths that only root can change.
 //!
-//! Root is asked for files by name, and a name leads where whoever may write to a
-//! directory on the way wants it to. So each of them is looked at, behind links too, before
-//! root opens or makes anything there. Looks, and opens nothing. A look says what is
-//! there now: of a path that it is content with, only root can change that later.
+//! A path leads wherever the users who may write to its directories want. So before root opens
+//! or makes anything at a path, each directory on the way is checked, also behind links. Of a
+//! path that passes, only root can change later where it leads. Opens nothing.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Links on the way to a file.
-const MOST_LINKS: usize = 10;
-/// Of a directory: what is in it can be renamed and removed by whose it is alone.
+/// The number of links that a path may pass.
+const MAX_LINKS: usize = 10;
+/// The mode bit of a directory in which only its owner can rename or remove a file.
 const STICKY: u32 = 0o1000;
 
-/// Whether nobody but root can change where an absolute path leads, nor what is there:
-/// all that it passes, behind links too, is root's, and others may not write to it. On
-/// the way, others may write to a sticky directory.
+/// Whether only root can change where an absolute path leads, and what is there. Everything on
+/// the way, also behind links, must belong to root and be writable for nobody else, except that
+/// a directory on the way may be sticky.
 pub fn is_roots_alone(path: &Path) -> bool {
-    path.is_absolute() && leads(path, MOST_LINKS) && fs::metadata(path).is_ok_and(|end| is_roots(&end))
+    path.is_absolute() && leads(path, MAX_LINKS) && fs::metadata(path).is_ok_and(|end| is_roots(&end))
 }
 
-/// Whether this is root's, and others may not write to it.
+/// Whether a file belongs to root, and nobody else may write to it.
 pub fn is_roots(metadata: &Metadata) -> bool {
     metadata.uid() == 0 && metadata.mode() & 0o022 == 0
 }
 
 fn leads(path: &Path, links: usize) -> bool {
-    let mut on_the_way: Vec<&Path> = path.ancestors().collect();
-    on_the_way.reverse();
-    on_the_way.into_iter().all(|place| match fs::symlink_metadata(place) {
+    let mut places: Vec<&Path> = path.ancestors().collect();
+    places.reverse();
+    places.into_iter().all(|place| match fs::symlink_metadata(place) {
         Ok(metadata) if metadata.is_symlink() => {
             let target = fs::read_link(place).ok().zip(place.parent()).map(|(to, from)| from.join(to));
             metadata.uid() == 0 && links > 0 && target.is_some_and(|to| leads(&to, links - 1))
@@ -47,9 +46,8 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
     use std::path::PathBuf;
 
-    /// What only root can lay out.
     #[test]
-    fn only_where_root_alone_can_write() {
+    fn a_path_passes_if_only_root_can_change_it() {
         if !nix::unistd::geteuid().is_root() {
             common::skipped("only root has files that are root's");
             return;

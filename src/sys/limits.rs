@@ -1,9 +1,8 @@
-//! How many descriptors, threads and mappings the system lets this process have.
+//! The system's limits on the descriptors, threads and mappings of this process.
 //!
-//! Some limits are this process's, some its user's, its control group's or the
-//! whole system's: then others take their part of them, and what is said here is the
-//! most that there can be. A limit that cannot be found out is left out. Changes
-//! nothing.
+//! Some limits apply to this process, others to its user, its control group or the whole
+//! system, so that other processes use up a part of them. A limit that cannot be found out is
+//! left out. Changes nothing.
 
 use std::fs;
 use std::path::Path;
@@ -13,51 +12,50 @@ use nix::sys::resource::{Resource, getrlimit};
 /// A limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// What its manual calls it.
+    /// The name by which its manual page calls it.
     pub name: &'static str,
-    /// What it is of.
-    pub of: Good,
-    /// How many.
-    pub most: u64,
+    /// The resource that it limits.
+    pub of: Limited,
+    /// The maximum.
+    pub max: u64,
 }
 
-/// What a limit is of.
+/// A resource of the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Good {
-    /// Open files, which connections are.
+pub enum Limited {
+    /// Open files; a connection is one.
     Descriptors,
     /// Threads.
     Threads,
-    /// Areas of memory: a thread's stack and what it needs to notice that it is full.
+    /// Memory mappings: a thread needs some for its stack and the guards of that.
     Mappings,
 }
 
-/// All limits that are known here.
+/// The limits that can be found out.
 pub fn limits() -> Vec<Limit> {
     let own = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
     let kernel = |key: &str| number(&Path::new("/proc/sys").join(key));
     let groups = || Some(pids_max(&fs::read_to_string("/proc/self/cgroup").ok()?, Path::new("/sys/fs/cgroup")));
     let found = [
-        ("RLIMIT_NOFILE", Good::Descriptors, own(Resource::RLIMIT_NOFILE)),
-        ("RLIMIT_NPROC", Good::Threads, own(Resource::RLIMIT_NPROC)),
-        ("pids.max", Good::Threads, groups().flatten()),
-        ("kernel.threads-max", Good::Threads, kernel("kernel/threads-max")),
-        ("kernel.pid_max", Good::Threads, kernel("kernel/pid_max")),
-        ("vm.max_map_count", Good::Mappings, kernel("vm/max_map_count")),
+        ("RLIMIT_NOFILE", Limited::Descriptors, own(Resource::RLIMIT_NOFILE)),
+        ("RLIMIT_NPROC", Limited::Threads, own(Resource::RLIMIT_NPROC)),
+        ("pids.max", Limited::Threads, groups().flatten()),
+        ("kernel.threads-max", Limited::Threads, kernel("kernel/threads-max")),
+        ("kernel.pid_max", Limited::Threads, kernel("kernel/pid_max")),
+        ("vm.max_map_count", Limited::Mappings, kernel("vm/max_map_count")),
     ];
-    found.into_iter().filter_map(|(name, of, most)| Some(Limit { name, of, most: most? })).collect()
+    found.into_iter().filter_map(|(name, of, max)| Some(Limit { name, of, max: max? })).collect()
 }
 
-/// The least pids.max of the control group in which this process is, and of those
-/// above it; `own` is /proc/self/cgroup. In a container its root is not the
-/// hierarchy's, and what is above it is not seen.
+/// The lowest pids.max of this process's control group and of those above it. `own` is the text of
+/// /proc/self/cgroup. In a container only the groups inside it can be seen.
 fn pids_max(own: &str, root: &Path) -> Option<u64> {
     let path_of = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/').to_owned());
         match controllers {
             "" => Some((root.to_owned(), path)),
-            // The first version has a hierarchy for each controller.
+            // cgroup v1 has a hierarchy for each controller.
             "pids" => Some((root.join("pids"), path)),
             _ => None,
         }

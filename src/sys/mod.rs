@@ -1,5 +1,5 @@
-//! The system's calls that the standard library lacks, or that must be in one
-//! place, behind safe functions.
+//! System calls that the standard library lacks, or that must be in one place, behind safe
+//! functions.
 
 pub mod command;
 pub mod disk;
@@ -8,7 +8,7 @@ mod fault;
 mod limits;
 mod process;
 
-pub use limits::{Good, Limit, limits};
+pub use limits::{Limit, Limited, limits};
 pub use process::{
     close_inherited, end_with_input, is_root, limit_processes, now, raise_descriptor_limit, signals,
     usual_descriptor_limit, usual_umask, wake_acceptor,

@@ -1,8 +1,8 @@
-//! How an entry is to be delivered: its recipients by destination.
+//! The plan of an entry: its recipients by destination.
 //!
-//! Asked for every entry when it comes, when it is found at the start, and when a
-//! recipient turns out to have another destination. An entry that cannot be read
-//! now is planned as a job to look again; one that makes no sense is put aside.
+//! Made for every entry when it is accepted, when the scan at the start finds it, and when a
+//! recipient turns out to have another destination. An entry that cannot be read now is
+//! planned as one local job, which reads it again; a corrupt one is set aside.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -15,19 +15,19 @@ use crate::route::Route;
 use crate::site::Site;
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, State, Unusable};
 
-/// What is to be done about an entry that was found on disk.
+/// The result of scanning an entry.
 pub enum Scan {
-    /// Nothing: it is gone.
+    /// The entry is gone.
     Gone,
-    /// This.
+    /// It can be delivered by this plan.
     Deliver(Plan),
-    /// What only the queue may do, while no job of it runs: it makes no sense, or a
-    /// crash left these reports that it waits for.
+    /// The queue has to repair it, while no job of it runs: it is corrupt, or it waits for these
+    /// reports since a crash.
     Repair(Vec<QueueId>),
 }
 
-/// Looks at an entry that was found on disk, and changes nothing: it may have been
-/// accepted since the daemon started, and be at work.
+/// Scans an entry without changing it: it may have been accepted since the daemon started, and be
+/// at work.
 pub fn scan(site: &Site, name: EntryName) -> Scan {
     match site.spool.entry(name) {
         Ok(entry) => {
@@ -40,9 +40,9 @@ pub fn scan(site: &Site, name: EntryName) -> Scan {
     }
 }
 
-/// How an entry is to be delivered; `None` if it is gone, if it is corrupt and is now in
-/// `bad/`, or if it is of a later version. No job of it runs. `unsynced` is whether it may have
-/// been written before a crash.
+/// The plan of an entry; `None` if it is gone, if it is corrupt and was moved to `bad/`, or if it is
+/// of a later version. No job of it may run. `unsynced` is whether it may have been written before
+/// a crash.
 pub fn plan(site: &Site, name: EntryName, unsynced: bool) -> Option<Plan> {
     let mut entry = match site.spool.entry(name) {
         Ok(entry) => entry,
@@ -63,7 +63,7 @@ pub fn plan(site: &Site, name: EntryName, unsynced: bool) -> Option<Plan> {
     Some(plan_of(site, &entry, unsynced))
 }
 
-/// Tried again as a whole: what it holds is not known.
+/// The plan of an entry that cannot be read now.
 fn unreadable(name: EntryName, error: &io::Error) -> Plan {
     ::log::error!("spool: open {}: {error}", name.id);
     Plan { entry: name, unsynced: true, sender: 0, jobs: vec![Planned::new(Destination::Local)] }
@@ -79,14 +79,14 @@ fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
             jobs.push(Planned::new(destination.clone()));
             jobs.len() - 1
         });
-        // What a crash left in the middle is looked at first.
+        // A recipient that a crash left half delivered is tried first.
         let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
         jobs[at].add(slot.reference(), slot.recipient.address.domain(), last);
     }
     Plan { entry: entry.name(), unsynced, sender: sender_number(entry), jobs }
 }
 
-/// A number for the sender that nobody outside can foresee, or two could share one on purpose.
+/// A number for the sender. It is keyed, so that nobody can choose senders that share one.
 fn sender_number(entry: &Entry) -> u32 {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     KEYS.hash_one(entry.sender()) as u32

@@ -18,7 +18,7 @@ use penfold::sys::command::Ended;
 /// The statuses that the page assigns to each exit code, and the text about all other codes.
 fn told() -> (BTreeMap<i32, Vec<String>>, String) {
     let section = pages::section("penfold-aliases.5", "COMMANDS");
-    let (_, list) = section.split_once("The code with which it ends decides").expect("the list");
+    let (_, list) = section.split_once("The exit status of the command decides what happens").expect("the list");
     let (list, _) = list.split_once("\n.El\n").expect("its end");
     let (mut codes, mut others, mut before) = (BTreeMap::new(), String::new(), Vec::new());
     for item in list.split("\n.It ").skip(1) {

@@ -1,10 +1,12 @@
-//! What is no error and yet cannot be meant.
+//! Warnings: settings that are valid and yet probably mistakes.
 //!
-//! Told at the start, by `-n` and at a reload, a line each, with the place where there
-//! is one: lines of tables that have no effect, names that nobody can reach, a listener
-//! for people where nobody gets in, secrets that others may read, what waits for a
-//! restart, and what the system has no room for. Each table tells of what it can see
-//! by itself when it is read. Refuses nothing.
+//! They are logged at the start, by `-n` and at a reload, a line each, with file and line if
+//! there is one: lines of tables without effect, names that no host can reach, a submission
+//! listener where nobody can log in, secrets that others may read, changes that need a
+//! restart, and limits of the system that are too low. A table logs what it can see itself
+//! when it is read.
+//!
+//! - `tables`: local mail that goes nowhere
 
 use std::fs;
 use std::io;
@@ -23,15 +25,15 @@ use crate::site::Settings;
 
 mod tables;
 
-/// Warns of all that the other functions here do not. `sockets` is where clients come.
-pub fn tell(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
+/// Logs all warnings that the other functions here do not. `sockets` are the listening addresses.
+pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     let config = &settings.config;
     capacity::warn(config);
     of_names(config, sockets);
     of_overlaps(config);
-    of_relaying(config);
+    of_open_relay(config);
     of_mailboxes(config, rights);
-    tables::tell(settings, rights);
+    tables::log_all(settings, rights);
     of_certificates(settings);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
@@ -46,7 +48,7 @@ pub fn tell(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     }
 }
 
-/// Warns of names that others cannot know, and of those that they cannot reach.
+/// Warns of a hostname without domain, and of local domains that no other host can reach.
 fn of_names(config: &Config, sockets: &[SocketAddr]) {
     let hostname = &config.hostname;
     if !hostname.contains('.') && !config.remote.local_only {
@@ -65,7 +67,7 @@ fn of_names(config: &Config, sockets: &[SocketAddr]) {
     }
 }
 
-/// Warns of sockets of which only one can be bound, if the service manager does not make it.
+/// Warns of listening addresses that cannot both be bound.
 fn of_overlaps(config: &Config) {
     for (at, listen) in config.listen.iter().enumerate() {
         let before = config.listen.get(..at).unwrap_or_default();
@@ -75,19 +77,19 @@ fn of_overlaps(config: &Config) {
     }
 }
 
-/// Warns of networks that are no network of anybody's: their hosts are strangers.
-fn of_relaying(config: &Config) {
+/// Warns of trusted networks that are too large to belong to one site.
+fn of_open_relay(config: &Config) {
     for network in config.relay.networks.iter().filter(|network| is_too_wide(network)) {
         let Network { address, prefix } = network;
         ::log::warn!("relay.networks has {address}/{prefix}: this is an open relay, for strangers are in there too");
     }
 }
 
-/// Whether a network is larger than any that is assigned or private.
+/// Whether a network is larger than any assigned or private one.
 fn is_too_wide(network: &Network) -> bool {
     match network.address {
         IpAddr::V4(_) => network.prefix < 8,
-        // Of IPv4 addresses that are mapped into IPv6, 96 bits are the same.
+        // In an IPv4-mapped address the first 96 bits are fixed.
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => network.prefix < 104,
         IpAddr::V6(address) => {
             let is_private = address.is_unique_local() && network.prefix >= 7
@@ -97,7 +99,7 @@ fn is_too_wide(network: &Network) -> bool {
     }
 }
 
-/// Warns where clients are shown certificates, and none is for the name in the banner.
+/// Warns if clients can use TLS and no certificate is for the hostname.
 fn of_certificates(settings: &Settings) {
     let (config, server) = (&settings.config, settings.tls.server.as_ref());
     let hostname = &config.hostname;
@@ -110,7 +112,7 @@ fn of_certificates(settings: &Settings) {
     }
 }
 
-/// Warns that the configuration cannot be read again by who would do it.
+/// Warns if the server's user cannot read the configuration, as a reload must.
 pub fn of_configuration(file: &Path) {
     if fs::File::open(file).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
         let (file, user) = (file.display(), privsep::user_name());
@@ -118,7 +120,7 @@ pub fn of_configuration(file: &Path) {
     }
 }
 
-/// Warns of changes that need a new start, and of a user who is no good for it.
+/// Warns of changes that need a restart, and of a user with whom a restart will fail.
 pub fn of_changes(started: &Config, fresh: &Config, rights: &Rights) {
     for key in needs_restart(started, fresh) {
         ::log::warn!("{key} has changed: that needs a restart");
@@ -136,7 +138,7 @@ pub fn of_changes(started: &Config, fresh: &Config, rights: &Rights) {
     }
 }
 
-/// Keys that only a new start can follow.
+/// The changed keys that need a restart.
 fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
     let mut keys = Vec::new();
     let mut note = |differs: bool, key| keys.extend(differs.then_some(key));
@@ -150,7 +152,7 @@ fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
     keys
 }
 
-/// Warns where the homes of others are to be written to, and nobody can.
+/// Warns if mail is for homes of system users and there is no monitor to start agents.
 pub fn of_homes(config: &Config, rights: &Rights) {
     if config.local.users == Users::System && !rights.has_monitor() {
         let user = privsep::user_name();
@@ -158,8 +160,8 @@ pub fn of_homes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns of a place for mailboxes of the system's users where they cannot make one: agents
-/// have no rights but the user's own.
+/// Warns of a directory for mailboxes of system users in which they cannot make one: an agent has
+/// no rights but its user's.
 fn of_mailboxes(config: &Config, rights: &Rights) {
     let template = config.local.mailbox.strip_prefix("mbox:").unwrap_or(&config.local.mailbox);
     let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && rights.has_monitor();
@@ -179,7 +181,7 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns of what a start would make, and would not find.
+/// Warns of things that a start would find missing.
 pub fn of_a_start(config: &Config, foreground: bool) {
     if !foreground {
         log::warn_of_missing_syslog(&config.log);
@@ -190,8 +192,8 @@ pub fn of_a_start(config: &Config, foreground: bool) {
     }
 }
 
-/// Lines of the senders table for whom the users file does not know. Who comes by
-/// XCLIENT may have any name.
+/// Lines of the senders table for accounts that are not in the users file. With XCLIENT a login may
+/// have any name.
 fn senders(settings: &Settings) -> Vec<ConfigError> {
     match &settings.logins.backend {
         Backend::Own(accounts) if settings.config.listen.iter().all(|listen| listen.xclient.is_empty()) => {
@@ -201,7 +203,7 @@ fn senders(settings: &Settings) -> Vec<ConfigError> {
     }
 }
 
-/// Whether anybody has a password, as far as this server knows.
+/// Whether any account may have a password.
 fn has_accounts(backend: &Backend) -> bool {
     match backend {
         Backend::Nobody => false,
@@ -210,7 +212,7 @@ fn has_accounts(backend: &Backend) -> bool {
     }
 }
 
-/// Why nobody can log in at a listener, where nobody is trusted without that.
+/// Why nobody can log in at a listener where that is the only way in; `None` if somebody can.
 fn why_nobody(config: &Config, listen: &Listen, has_accounts: bool) -> Option<&'static str> {
     let is_trusted = |network: &Network| listen.address.ip().is_loopback() || !is_loopback(network);
     if config.relay.networks.iter().any(is_trusted) || !listen.xclient.is_empty() {
@@ -230,7 +232,7 @@ fn is_loopback(network: &Network) -> bool {
     network.address.to_canonical().is_loopback() && network.prefix >= 8
 }
 
-/// Files with secrets that every user of this system may read.
+/// Files with secrets that every user of the system may read.
 fn open_to_all(settings: &Settings) -> Vec<ConfigError> {
     let users = match &settings.config.auth {
         Auth::File(path) if has_accounts(&settings.logins.backend) => Some(path),

@@ -1,5 +1,5 @@
-//! What is meant of local mail and cannot be: names that stand for no place, and users of the
-//! system whose mail nobody thinks of.
+//! Warnings about local mail that goes nowhere: placeholders that are not filled in, and mail
+//! for system users that are no people.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,17 +9,17 @@ use crate::privsep::{Rights, User};
 use crate::site::Settings;
 use crate::users::placeholder;
 
-/// Users of the system who run programs and are no persons.
-const NO_PERSONS: [&str; 16] = [
+/// Users of the system that run programs and are no people.
+const SERVICE_USERS: [&str; 16] = [
     "daemon", "bin", "mail", "news", "uucp", "proxy", "www-data", "www", "nginx", "apache", "backup", "list", "nobody",
     "cron", "games", "man",
 ];
 
-/// Names in one warning.
-const MOST_NAMES: usize = 3;
+/// The number of names in one warning.
+const MAX_NAMES: usize = 3;
 
-/// Warns of all of it.
-pub fn tell(settings: &Settings, rights: &Rights) {
+/// Logs these warnings.
+pub fn log_all(settings: &Settings, rights: &Rights) {
     let config = &settings.config;
     if config.local.domains.is_empty() {
         return;
@@ -29,10 +29,10 @@ pub fn tell(settings: &Settings, rights: &Rights) {
         ::log::warn!("local.mailbox: nothing takes the place of {sign}: expected {{user}} or {{domain}}");
     }
     table::limited(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));
-    of_no_persons(settings, rights);
+    of_service_users(settings, rights);
 }
 
-/// Warns where mail for this host itself is not local.
+/// Warns if mail for this host itself is not local.
 fn of_this_host(config: &Config) {
     let (domains, hostname) = (&config.local.domains, &config.hostname);
     if !domains.contains(hostname) && !domains.iter().any(|domain| domain == "localhost") {
@@ -42,17 +42,17 @@ fn of_this_host(config: &Config) {
     }
 }
 
-/// Warns of what becomes of mail for users of the system who are no persons, such as what
-/// cron(8) and web servers send.
-fn of_no_persons(settings: &Settings, rights: &Rights) {
+/// Warns of mail for such users, for example from cron(8), that waits because their home is not
+/// theirs.
+fn of_service_users(settings: &Settings, rights: &Rights) {
     if settings.config.local.users != Users::System || !rights.has_monitor() {
         return;
     }
-    let is_theirs = |person: &User| fs::metadata(&person.home).is_ok_and(|home| home.uid() == person.uid);
-    let people = NO_PERSONS.iter().filter_map(|name| rights.user_named(name).ok().flatten());
-    let waiting = people.filter(|person| settings.router.keeps_mail_at_home(person) && !is_theirs(person));
-    let waiting: Vec<String> = waiting.map(|person| person.name).collect();
-    let (first, others) = waiting.split_at(waiting.len().min(MOST_NAMES));
+    let owns_home = |user: &User| fs::metadata(&user.home).is_ok_and(|home| home.uid() == user.uid);
+    let users = SERVICE_USERS.iter().filter_map(|name| rights.user_named(name).ok().flatten());
+    let waiting = users.filter(|user| settings.router.keeps_mail_at_home(user) && !owns_home(user));
+    let waiting: Vec<String> = waiting.map(|user| user.name).collect();
+    let (first, others) = waiting.split_at(waiting.len().min(MAX_NAMES));
     if first.is_empty() {
         return;
     }

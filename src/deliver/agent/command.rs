@@ -1,11 +1,11 @@
 //! A command that takes a message.
 //!
-//! The text of the command is that of a table or of its user's own file, and no octet of
-//! an address is ever put into it: those are in the environment. A text without anything
-//! that a shell would make something of is split at its blanks and run as it is; any other
-//! is given to `/bin/sh -c`, and so is one of which no program has the name: it may be the
-//! shell's own, such as `exit`. That there is no such program, or none that may be run, is told
-//! as a shell tells it: 127, 126. See [`crate::sys::command`] for the bounds.
+//! The text of the command comes from a table or from the user's own file. No byte of an
+//! address is ever put into it: addresses are in the environment. A text without characters
+//! that are special to a shell is split at its blanks and executed directly. Any other text is
+//! run by `/bin/sh -c`, and so is one whose program is not found: it may be a shell builtin,
+//! such as `exit`. A program that does not exist or may not be executed ends with the codes of
+//! a shell, 127 and 126. The limits are those of [`crate::sys::command`].
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -16,44 +16,52 @@ use std::time::Duration;
 
 use super::{AgentError, Ended, Part, Response};
 use crate::spool::Content;
-use crate::sys::command::{self, Terms};
+use crate::sys::command::{self, RunOptions};
 
-/// How much of what a command says is kept, in octets.
-const MOST: usize = 4096;
-/// What a shell makes something of.
+/// The number of bytes of a command's output that are kept.
+const MAX_OUTPUT: usize = 4096;
+/// The characters that are special to a shell.
 const SPECIAL: &[char] = &[
     '!', '"', '#', '$', '%', '&', '\'', '(', ')', '*', ';', '<', '=', '>', '?', '[', '\\', ']', '^', '`', '{', '|',
     '}', '~', '\n',
 ];
 
-/// A command, and what it is given besides the message.
+/// A command and what it gets besides the message.
 pub struct Run<'a> {
-    /// As it is written.
+    /// The command as it is written.
     pub command: &'a str,
-    /// Where it works.
+    /// Its working directory.
     pub directory: &'a Path,
-    /// All of its environment.
+    /// Its whole environment.
     pub environment: &'a [(String, String)],
-    /// How long it may take.
+    /// Its time limit.
     pub limit: Duration,
 }
 
 impl Run<'_> {
-    /// Runs it with a message on its standard input.
+    /// Runs the command with a message on its standard input.
     pub fn with(&self, head: &str, message: &File, content: Part) -> Result<Response, AgentError> {
-        // Else it would look as if the program were missing.
+        // Otherwise a missing directory would look like a missing program.
         std::fs::metadata(self.directory)
             .map_err(|e| AgentError::new(format!("enter {}", self.directory.display()), e))?;
         let run = |mut command: Command| {
             let mut input = head.as_bytes().chain(Content::new(message, content.at, content.at + content.size));
             command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
             command.current_dir(self.directory);
-            command::run(command, Terms { input: Some(&mut input), limit: self.limit, most: MOST, is_free: true })
+            command::run(
+                command,
+                RunOptions {
+                    input: Some(&mut input),
+                    time_limit: self.limit,
+                    max_output: MAX_OUTPUT,
+                    is_lenient: true,
+                },
+            )
         };
         let parsed = parsed(self.command);
         let is_a_name = !parsed.get_program().as_bytes().contains(&b'/');
         let ran = match run(parsed) {
-            // Nothing has been begun yet.
+            // The program was not started, so the input is still complete.
             Err(e) if e.kind() == ErrorKind::NotFound && is_a_name => run(by_shell(self.command)),
             ran => ran,
         };
@@ -89,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_is_for_those_who_need_one() {
+    fn only_a_command_with_special_characters_gets_a_shell() {
         for (text, program, arguments) in [
             ("/usr/bin/vacation -a jon  jon", "/usr/bin/vacation", vec!["-a", "jon", "jon"]),
             ("cat", "cat", vec![]),

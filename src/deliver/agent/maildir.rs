@@ -1,11 +1,10 @@
-//! The steps in a Maildir: a file is written to `tmp/`, and renamed to `new/`; or one that
-//! is the owner's already is linked there.
+//! The steps in a Maildir: a file is written to `tmp/` and renamed to `new/`, or a file that
+//! the owner has already is linked there.
 //!
-//! A file appears in `new/` complete or not at all, as maildir(5) asks, and replaces
-//! none. What is missing of the directories is made; last the one that every delivery
-//! needs, so that the next one completes what a crash leaves. [`At::recover`] tells from
-//! what is there what became of a copy. Which syncs there are, and why, is said in
-//! `spool`.
+//! A file appears in `new/` complete or not at all, as maildir(5) asks, and replaces no other
+//! file. Missing directories are made; `new` comes last, since every delivery needs it, so
+//! that the next delivery makes what a crash left out. [`At::recover`] finds out what became
+//! of a copy. The syncs and their reasons are described in `spool`.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
@@ -22,9 +21,9 @@ use crate::sys::disk;
 pub struct At<'a>(pub &'a Path);
 
 impl At<'_> {
-    /// Makes the Maildir if it is missing, and refuses one that another user may have made.
+    /// Makes the Maildir if it is missing; refuses one that another user may have made.
     pub fn settle(&self) -> Result<(), AgentError> {
-        // Without a slash at its end, behind which a link would be followed.
+        // A slash at the end would follow a link.
         let path = self.0.components().as_path();
         let look = || fs::symlink_metadata(path);
         let found = match look() {
@@ -35,18 +34,18 @@ impl At<'_> {
             found => found,
         };
         let checked = found.and_then(|found| super::check_owner(path, &found));
-        checked.map_err(|error| trouble("use", path, error))
+        checked.map_err(|error| failed("use", path, error))
     }
 
     /// Writes a file to `tmp/`, durably.
     pub fn copy(&self, name: &str, head: &str, message: &File, content: Part) -> Result<Response, AgentError> {
         let temporary = self.0.join("tmp").join(name);
         self.write(&temporary, head, message, content).inspect_err(|_| {
-            // Nothing points to it yet.
+            // No record names it yet.
             let _ = disk::remove(&temporary);
         })?;
         let directory = self.0.join("tmp");
-        self.identity().map(Response::Copied).map_err(|error| trouble("look at", &directory, error))
+        self.identity().map(Response::Copied).map_err(|error| failed("look at", &directory, error))
     }
 
     fn write(&self, path: &Path, head: &str, message: &File, content: Part) -> Result<(), AgentError> {
@@ -56,7 +55,7 @@ impl At<'_> {
                 self.make()?;
                 file = disk::create(path);
             }
-            // An attempt that a crash ended before it was noted.
+            // Left by an attempt that crashed before it was recorded.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 file = disk::remove(path).and_then(|()| disk::create(path));
             }
@@ -71,7 +70,7 @@ impl At<'_> {
             }
             disk::sync(&file)
         });
-        written.map_err(|error| trouble("write", path, error))
+        written.map_err(|error| failed("write", path, error))
     }
 
     /// Renames `tmp/N` to `new/N`, durably.
@@ -79,19 +78,19 @@ impl At<'_> {
         let (from, to) = (self.0.join("tmp").join(name), self.0.join("new").join(name));
         let mut renamed = disk::rename_new(&from, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            // A mailbox that was made in part.
+            // The mailbox was made in part.
             self.make()?;
             renamed = disk::rename_new(&from, &to);
         }
-        renamed.map_err(|error| trouble("rename into", &to, error))?;
+        renamed.map_err(|error| failed("rename into", &to, error))?;
         self.sync()
     }
 
-    /// Gives a message that is its owner's already its name in `new/`. That it is then his
-    /// alone says to the server, after a crash, that it has one.
+    /// Links a message that the owner has already into `new/`, and then takes it from the server's
+    /// group: after a crash that shows the server that the message is delivered.
     pub fn accept(&self, name: &str, prefix: &str, message: &File) -> Result<(), AgentError> {
         let target = self.0.join("new").join(name);
-        let metadata = message.metadata().map_err(|error| trouble("look at what becomes", &target, error))?;
+        let metadata = message.metadata().map_err(|error| failed("look at what becomes", &target, error))?;
         let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
         let is_here = || self.seen(prefix).any(|path| fs::symlink_metadata(path).is_ok_and(is_same));
         if metadata.nlink() < 2 || !is_here() {
@@ -100,29 +99,28 @@ impl At<'_> {
                 self.make()?;
                 linked = disk::link(message, &target);
             }
-            linked.map_err(|error| trouble("link into", &target, error))?;
+            linked.map_err(|error| failed("link into", &target, error))?;
         }
-        // The server can still read it up to the first of these.
+        // The server can read it until the first of these.
         disk::set_mode(message, 0o600)
             .and_then(|()| disk::set_owner(message, None, Some(getegid().as_raw())))
-            .map_err(|error| trouble("make his own", &target, error))
+            .map_err(|error| failed("make his own", &target, error))
     }
 
-    /// What became of a copy, after a crash.
+    /// Finds out what became of a copy, after a crash.
     pub fn recover(&self, prefix: &str, identity: Identity, is_old: bool) -> Result<Response, AgentError> {
         if self.identity().ok() != Some(identity) {
             return Ok(Response::Elsewhere);
         }
-        let find =
-            |directory: &Path| find(directory, prefix).map_err(|error| trouble("look through", directory, error));
+        let find = |directory: &Path| find(directory, prefix).map_err(|error| failed("look through", directory, error));
         if let Some(name) = find(&self.0.join("tmp"))? {
             let path = self.0.join("tmp").join(&name);
-            // btrfs can leave both names of a rename when the power goes.
+            // After a power cut btrfs may have both names of a rename.
             let linked = fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.seen(prefix).next().is_some();
             if !linked {
                 return Ok(Response::Waiting(name));
             }
-            disk::remove(&path).map_err(|error| trouble("remove", &path, error))?;
+            disk::remove(&path).map_err(|error| failed("remove", &path, error))?;
         } else if is_old && find(&self.0.join("new"))?.is_none() && find(&self.0.join("cur"))?.is_none() {
             return Ok(Response::Lost);
         }
@@ -130,7 +128,7 @@ impl At<'_> {
         self.sync().map(|()| Response::Done)
     }
 
-    /// What its owner can see of files that begin so.
+    /// The files in `new/` and `cur/` whose names begin like this.
     pub fn seen(&self, prefix: &str) -> impl Iterator<Item = PathBuf> {
         let directories = ["new", "cur"].map(|directory| self.0.join(directory)).into_iter();
         directories.filter_map(move |directory| Some(directory.join(find(&directory, prefix).ok()??)))
@@ -140,32 +138,32 @@ impl At<'_> {
     pub fn make(&self) -> Result<(), AgentError> {
         ["cur", "tmp", "new"].into_iter().try_for_each(|directory| {
             let path = self.0.join(directory);
-            // What could not be made is the first one that is not there.
-            disk::make_directory(&path).map_err(|error| trouble("mkdir", first_missing(&path), error))
+            // The first missing directory is the one that could not be made.
+            disk::make_directory(&path).map_err(|error| failed("mkdir", first_missing(&path), error))
         })
     }
 
-    /// Makes what its owner can see durable. An old name in `tmp/` may come back: it
-    /// is nobody's then, or [`At::recover`] finds it.
+    /// Syncs `new/`. The old name in `tmp/` may come back after a power cut: then no record names
+    /// it, or [`At::recover`] finds it.
     fn sync(&self) -> Result<(), AgentError> {
         let directory = self.0.join("new");
-        disk::sync_directory(&directory).map_err(|error| trouble("sync", &directory, error))
+        disk::sync_directory(&directory).map_err(|error| failed("sync", &directory, error))
     }
 
     fn identity(&self) -> io::Result<Identity> {
         let metadata = fs::metadata(self.0.join("tmp"))?;
-        // Not every file system knows.
+        // Not every file system knows the time.
         let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
         let born = born.and_then(|born| u64::try_from(born.as_nanos()).ok()).unwrap_or(0);
         Ok(Identity { born, inode: metadata.ino() })
     }
 }
 
-fn trouble(doing: &str, path: &Path, error: io::Error) -> AgentError {
+fn failed(doing: &str, path: &Path, error: io::Error) -> AgentError {
     AgentError::new(format!("{doing} {}", path.display()), error)
 }
 
-/// The uppermost directory on the way to `path` that is missing.
+/// The topmost missing directory of a path.
 fn first_missing(path: &Path) -> &Path {
     path.ancestors().take_while(|directory| !directory.exists()).last().unwrap_or(path)
 }

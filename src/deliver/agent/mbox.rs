@@ -1,12 +1,12 @@
 //! A file that holds many messages, one after the other: mbox(5).
 //!
-//! A message begins with a line `From sender date`, has a `>` more before each line that
-//! could be taken for one, and ends with an empty line. The file is locked in both ways
-//! that programs here know: a file NAME.lock beside it, where the directory lets us make
-//! one, and fcntl(2). What could not be written whole and synced is cut off again. It is
-//! no link and no device, `/dev/null` apart, which takes everything. There is no way to
-//! tell after a crash whether a message was written: in doubt it comes twice, and a part
-//! that a crash has left stays, but is ended before the next one.
+//! A message begins with a line `From sender date` and ends with an empty line; a `>` is put
+//! before each line that looks like a first line. The file is locked in both usual ways: with
+//! a file NAME.lock beside it, if the directory allows that, and with fcntl(2). A message that
+//! cannot be written and synced completely is cut off again. The file must not be a link or a
+//! device, except `/dev/null`, which takes everything. After a crash nothing shows whether a
+//! message was written, so it may come twice. A partial message that a crash leaves stays, and
+//! is terminated before the next one.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -24,33 +24,33 @@ use super::{AgentError, Part};
 use crate::spool::Content;
 use crate::sys::disk;
 
-/// How long a lock of somebody else is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How often it is looked at.
-const GLANCE: Duration = Duration::from_millis(50);
-/// A lock file that is older was left by a crash.
-const STALE: Duration = Duration::from_secs(600);
-/// How much of a line is looked at a time.
-const PIECE: u64 = 64 << 10;
+/// How long to wait for another program's lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
+/// The interval at which a lock is tried.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// The age from which a lock file counts as left by a crash.
+const STALE_LOCK_AGE: Duration = Duration::from_secs(600);
+/// The longest part of a line that is read at once, in bytes.
+const CHUNK: u64 = 64 << 10;
 
-/// Adds a message to the file at a path.
+/// Appends a message to the file at a path.
 pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<(), AgentError> {
     if path == Path::new("/dev/null") {
         return Ok(());
     }
-    let trouble = |doing: &str, error: io::Error| AgentError::new(format!("{doing} {}", path.display()), error);
-    let deadline = Instant::now() + PATIENCE;
-    let _beside = LockFile::take(path, deadline).map_err(|e| trouble("lock", e))?;
+    let failed = |doing: &str, error: io::Error| AgentError::new(format!("{doing} {}", path.display()), error);
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    let _beside = LockFile::take(path, deadline).map_err(|e| failed("lock", e))?;
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
-    let file = disk::open(path, &options).map_err(|e| trouble("open", e))?;
-    let metadata = file.metadata().map_err(|e| trouble("look at", e))?;
+    let file = disk::open(path, &options).map_err(|e| failed("open", e))?;
+    let metadata = file.metadata().map_err(|e| failed("look at", e))?;
     if !metadata.is_file() || metadata.nlink() != 1 {
-        return Err(trouble("write", io::Error::other("it is no plain file with one name")));
+        return Err(failed("write", io::Error::other("it is no plain file with one name")));
     }
-    super::check_owner(path, &metadata).map_err(|e| trouble("write", e))?;
-    lock(&file, deadline).map_err(|e| trouble("lock", e))?;
-    let before = file.metadata().map_err(|e| trouble("look at", e))?.len();
+    super::check_owner(path, &metadata).map_err(|e| failed("write", e))?;
+    lock(&file, deadline).map_err(|e| failed("lock", e))?;
+    let before = file.metadata().map_err(|e| failed("look at", e))?.len();
     let front = missing_end(path, before).to_owned() + head;
     let written = write(&file, &front, Content::new(message, content.at, content.at + content.size));
     let written = written.and_then(|()| match path.parent() {
@@ -58,25 +58,25 @@ pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<
         _ => Ok(()),
     });
     written.map_err(|e| {
-        let kept = disk::cut(&file, before).map_err(|e| trouble("cut off what was written to", e));
-        kept.err().unwrap_or_else(|| trouble("write", e))
+        let kept = disk::cut(&file, before).map_err(|e| failed("cut off what was written to", e));
+        kept.err().unwrap_or_else(|| failed("write", e))
     })
 }
 
 fn write(file: &File, head: &str, content: Content<'_>) -> io::Result<()> {
-    let mut text = Vec::with_capacity(PIECE as usize);
+    let mut text = Vec::with_capacity(CHUNK as usize);
     text.extend_from_slice(head.as_bytes());
     let (mut from, mut is_start) = (BufReader::new(content), true);
     loop {
         let begun = text.len();
-        if from.by_ref().take(PIECE).read_until(b'\n', &mut text)? == 0 {
+        if from.by_ref().take(CHUNK).read_until(b'\n', &mut text)? == 0 {
             break;
         }
-        if is_start && mark(text.get(begun..).unwrap_or_default()) {
+        if is_start && looks_like_from(text.get(begun..).unwrap_or_default()) {
             text.insert(begun, b'>');
         }
         is_start = text.ends_with(b"\n");
-        if text.len() as u64 >= PIECE {
+        if text.len() as u64 >= CHUNK {
             disk::write(file, &text)?;
             text.clear();
         }
@@ -86,14 +86,14 @@ fn write(file: &File, head: &str, content: Content<'_>) -> io::Result<()> {
     disk::sync(file)
 }
 
-/// Whether a line, of which this is the front, could be taken for the first of a message.
-fn mark(front: &[u8]) -> bool {
+/// Whether a line that begins like this looks like the first line of a message.
+fn looks_like_from(front: &[u8]) -> bool {
     let after = front.iter().position(|&b| b != b'>').and_then(|at| front.get(at..));
     after.is_some_and(|text| text.starts_with(b"From "))
 }
 
-/// What is missing of the empty line before the next message: a crash may have ended one in
-/// the middle of a line. Nothing where that cannot be seen.
+/// The newlines that are missing before the next message: a crash may have cut off the last one.
+/// None if the file cannot be read.
 fn missing_end(path: &Path, length: u64) -> &'static str {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
@@ -106,11 +106,11 @@ fn missing_end(path: &Path, length: u64) -> &'static str {
     }
 }
 
-/// Waits for all locks of the file to be gone, and takes it.
+/// Locks the whole file, waiting for other locks.
 fn lock(file: &File, deadline: Instant) -> io::Result<()> {
     let all = flock { l_type: F_WRLCK as i16, l_whence: SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
     loop {
-        // By the open file, not by the process: two threads of one exclude each other too.
+        // The lock belongs to the open file, not to the process, so that threads exclude each other.
         match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&all)).map_err(io::Error::from) {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => pause(deadline)?,
             result => return result.map(drop),
@@ -122,15 +122,15 @@ fn pause(deadline: Instant) -> io::Result<()> {
     if Instant::now() >= deadline {
         return Err(io::Error::new(ErrorKind::TimedOut, "another program has locked it"));
     }
-    thread::sleep(GLANCE);
+    thread::sleep(LOCK_RETRY_INTERVAL);
     Ok(())
 }
 
-/// The file beside it, gone when this is dropped.
+/// The lock file beside the mailbox, removed when this is dropped.
 struct LockFile(PathBuf);
 
 impl LockFile {
-    /// `None` where the directory is not for us to write to.
+    /// `None` if this user may not write to the directory.
     fn take(path: &Path, deadline: Instant) -> io::Result<Option<Self>> {
         let mut name = OsString::from(path);
         name.push(".lock");
@@ -146,7 +146,7 @@ impl LockFile {
             }
             let age =
                 fs::symlink_metadata(&path).and_then(|lock| lock.modified()).ok().and_then(|at| at.elapsed().ok());
-            if age.is_some_and(|age| age > STALE) {
+            if age.is_some_and(|age| age > STALE_LOCK_AGE) {
                 disk::remove(&path)?;
             } else {
                 pause(deadline)?;
@@ -157,7 +157,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // If it stays, it is stale after a while.
+        // If it stays, it becomes stale.
         let _ = disk::remove(&self.0);
     }
 }
@@ -177,7 +177,7 @@ mod tests {
             (">", false),
             ("", false),
         ] {
-            assert_eq!(mark(line.as_bytes()), is_marked, "{line}");
+            assert_eq!(looks_like_from(line.as_bytes()), is_marked, "{line}");
         }
     }
 }

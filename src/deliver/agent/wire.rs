@@ -1,8 +1,8 @@
-//! Tasks and what came of them as octets, between the server and an agent.
+//! Requests to an agent and its responses, as bytes.
 //!
-//! A letter is its length and so many octets, at most [`MOST`]; the file that goes with a
-//! request comes beside the first of them. Whoever reads believes nothing: an agent runs as a
-//! user, who may have taken it over.
+//! A frame is its length and that many bytes, at most [`MAX_FRAME`]; the file that goes with a
+//! request comes with the first of them. The server trusts nothing that it reads: an agent
+//! runs as a user, who may have taken it over.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -14,8 +14,8 @@ use super::{AgentError, Ended, Identity, Part, Request, Response};
 use crate::privsep::bytes::{Reader, Writer};
 use crate::privsep::fdpass;
 
-/// The longest letter.
-const MOST: usize = 1 << 20;
+/// The longest frame in bytes.
+const MAX_FRAME: usize = 1 << 20;
 
 /// Sends a request.
 ///
@@ -27,16 +27,16 @@ pub fn send_request(socket: &UnixStream, request: &Request, message: Option<&Fil
     send(socket, &to.into_bytes(), message)
 }
 
-/// Receives a request; `None` when there are no more.
+/// Receives a request; `None` when the server has closed the socket.
 ///
 /// # Errors
-/// Those of the socket, and `InvalidData`.
+/// Those of the socket; `InvalidData` for a malformed request.
 pub fn receive_request(socket: &UnixStream) -> io::Result<Option<(Request, Option<File>)>> {
     let Some((bytes, file)) = receive(socket, None)? else { return Ok(None) };
     Ok(Some((read_request(&mut Reader::new(&bytes))?, file)))
 }
 
-/// Sends what came of it.
+/// Sends a response.
 ///
 /// # Errors
 /// Those of the socket.
@@ -52,10 +52,11 @@ pub fn send_response(socket: &UnixStream, result: &Result<Response, AgentError>)
     send(socket, &to.into_bytes(), None)
 }
 
-/// Receives what came of a request, all of it before the deadline.
+/// Receives a response, complete before the deadline.
 ///
 /// # Errors
-/// Those of the socket, `InvalidData`, and `UnexpectedEof` when the agent is gone.
+/// Those of the socket; `InvalidData` for a malformed response; `UnexpectedEof` if the agent has
+/// ended.
 pub fn receive_response(socket: &UnixStream, deadline: Instant) -> io::Result<Result<Response, AgentError>> {
     let Some((bytes, _)) = receive(socket, Some(deadline))? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
     let mut from = Reader::new(&bytes);
@@ -68,31 +69,32 @@ pub fn receive_response(socket: &UnixStream, deadline: Instant) -> io::Result<Re
 }
 
 fn send(mut socket: &UnixStream, bytes: &[u8], file: Option<&File>) -> io::Result<()> {
-    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MOST).ok_or(io::ErrorKind::InvalidInput)?;
-    let mut letter = length.to_ne_bytes().to_vec();
-    letter.extend_from_slice(bytes);
-    let sent = fdpass::send(socket, &letter, file.map(AsFd::as_fd))?;
-    socket.write_all(letter.get(sent..).unwrap_or_default())
+    let length =
+        u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MAX_FRAME).ok_or(io::ErrorKind::InvalidInput)?;
+    let mut frame = length.to_ne_bytes().to_vec();
+    frame.extend_from_slice(bytes);
+    let sent = fdpass::send(socket, &frame, file.map(AsFd::as_fd))?;
+    socket.write_all(frame.get(sent..).unwrap_or_default())
 }
 
 fn receive(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<Option<(Vec<u8>, Option<File>)>> {
     let mut length = [0; 4];
-    keep(socket, deadline)?;
+    set_timeout(socket, deadline)?;
     let (count, file) = fdpass::receive(socket, &mut length)?;
     if count == 0 {
         return Ok(None);
     }
     fill(socket, length.get_mut(count..).unwrap_or_default(), deadline)?;
-    let length = usize::try_from(u32::from_ne_bytes(length)).ok().filter(|length| *length <= MOST);
+    let length = usize::try_from(u32::from_ne_bytes(length)).ok().filter(|length| *length <= MAX_FRAME);
     let mut bytes = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
     fill(socket, &mut bytes, deadline)?;
     Ok(Some((bytes, file.map(Into::into))))
 }
 
-/// Reads until `bytes` is full; an octet now and then is no reason to wait for longer.
+/// Reads until `bytes` is full. The deadline holds for all of it, however slowly it comes.
 fn fill(mut socket: &UnixStream, mut bytes: &mut [u8], deadline: Option<Instant>) -> io::Result<()> {
     while !bytes.is_empty() {
-        keep(socket, deadline)?;
+        set_timeout(socket, deadline)?;
         match socket.read(bytes) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => bytes = bytes.get_mut(count..).unwrap_or_default(),
@@ -103,7 +105,7 @@ fn fill(mut socket: &UnixStream, mut bytes: &mut [u8], deadline: Option<Instant>
     Ok(())
 }
 
-fn keep(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<()> {
+fn set_timeout(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<()> {
     let Some(deadline) = deadline else { return Ok(()) };
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { socket.set_read_timeout(Some(left)) }
@@ -174,7 +176,7 @@ fn texts<'a>(to: &'a mut Writer, texts: &[String]) -> &'a mut Writer {
 }
 
 fn read_texts(from: &mut Reader<'_>) -> io::Result<Vec<String>> {
-    // No more are made room for than there are.
+    // Nothing is allocated by the count alone.
     let count = from.number()?;
     (0..count).map(|_| from.string()).collect()
 }
@@ -239,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_an_octet_now_and_then_is_late_all_the_same() {
+    fn a_response_that_trickles_in_misses_the_deadline() {
         let (one, mut two) = UnixStream::pair().expect("a pair");
         let slow = std::thread::spawn(move || {
-            let mut octets = b"\x00\x00\x10\x00".iter().chain(std::iter::repeat(&0));
-            while two.write_all(&[*octets.next().expect("endless")]).is_ok() {
+            let mut bytes = b"\x00\x00\x10\x00".iter().chain(std::iter::repeat(&0));
+            while two.write_all(&[*bytes.next().expect("endless")]).is_ok() {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
         });
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_and_results_come_as_they_went() {
+    fn requests_and_responses_survive_the_way_through_bytes() {
         let (one, two) = UnixStream::pair().expect("a pair");
         let mailbox = || "/home/jon/Maildir".into();
         for request in [
@@ -311,9 +313,9 @@ mod tests {
         }
         let full = io::Error::from_raw_os_error(28);
         send_response(&two, &Err(AgentError::new("write /x", full))).expect("sent");
-        let trouble = receive_response(&one, soon()).expect("received").expect_err("trouble");
-        assert_eq!((trouble.doing.as_str(), trouble.error.kind()), ("write /x", io::ErrorKind::StorageFull));
-        // An agent that was taken over.
+        let error = receive_response(&one, soon()).expect("received").expect_err("an error");
+        assert_eq!((error.doing.as_str(), error.error.kind()), ("write /x", io::ErrorKind::StorageFull));
+        // Malformed, as from an agent that a user has taken over.
         for bad in [&b"\xff\xff\xff\xff"[..], b"\0\0\0\0", b"\x02\0\0\0\0\x09", b"\x06\0\0\0\0\x03\xff\xff\xff\xff"] {
             let (one, mut two) = UnixStream::pair().expect("a pair");
             two.write_all(bad).expect("sent");

@@ -1,4 +1,4 @@
-//! penfoldd: argv and exit codes.
+//! penfoldd: arguments and exit codes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,31 +26,31 @@ fn run() -> Result<(), Exit> {
     sys::usual_umask();
     let name = std::env::args_os().next();
     let name = name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_part = [MONITOR, AGENT, LOOKUP, OPENER].contains(&name);
+    let is_helper = [MONITOR, AGENT, LOOKUP, OPENER].contains(&name);
     let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
-    let given = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
-    if given.opt_present("h") {
+    let parsed = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
+    if parsed.opt_present("h") {
         print!("{}", options.usage(SYNOPSIS));
         return Ok(());
     }
-    if given.opt_present("V") {
+    if parsed.opt_present("V") {
         println!("penfold {}", env!("CARGO_PKG_VERSION"));
         return Ok(());
     }
-    if let Some(extra) = given.free.first().filter(|_| !is_part) {
+    if let Some(extra) = parsed.free.first().filter(|_| !is_helper) {
         return Err(usage(format!("unexpected argument '{extra}'")));
     }
-    let start = Start::new(given.opt_str("f").map(PathBuf::from), given.opt_present("d"), given.opt_present("v"));
-    let pid_file = given.opt_str("p").map(PathBuf::from);
-    if pid_file.is_some() && ["d", "i", "n", "q"].iter().any(|option| given.opt_present(option)) {
+    let start = Start::new(parsed.opt_str("f").map(PathBuf::from), parsed.opt_present("d"), parsed.opt_present("v"));
+    let pid_file = parsed.opt_str("p").map(PathBuf::from);
+    if pid_file.is_some() && ["d", "i", "n", "q"].iter().any(|option| parsed.opt_present(option)) {
         return Err(usage("-p is for a daemon in the background".into()));
     }
     let start = start.with_pid_file(pid_file);
-    if is_part {
-        let ended = be_part(name, &start, &given.free);
+    if is_helper {
+        let ended = run_helper(name, &start, &parsed.free);
         return ended.map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
     }
-    match (given.opt_present("n"), given.opt_present("i"), given.opt_present("q")) {
+    match (parsed.opt_present("n"), parsed.opt_present("i"), parsed.opt_present("q")) {
         (true, ..) => start.examine().map(|()| eprintln!("penfoldd: configuration OK")),
         (_, true, true) => Err(usage("-i and -q exclude each other".into())),
         (_, true, _) => start.serve_one(),
@@ -59,8 +59,8 @@ fn run() -> Result<(), Exit> {
     }
 }
 
-/// The other processes of a server that root has started.
-fn be_part(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
+/// Runs as one of the other processes of a server that root has started, by its title.
+fn run_helper(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
     let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
     match (name, words, number(0).zip(number(1))) {
         (MONITOR, [.., workers], Some(server)) => start.run_monitor(server, workers.parse().unwrap_or_default()),
@@ -72,7 +72,7 @@ fn be_part(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
     }
 }
 
-/// How many sockets systemd has passed to this process.
+/// The number of sockets that systemd has passed to this process.
 fn passed() -> i32 {
     let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
     let is_ours = number("LISTEN_PID").is_none_or(|pid| pid == std::process::id());

@@ -1,12 +1,10 @@
-//! Every change on disk: what the spool and the mailboxes are made of.
+//! Every change on disk that the spool and the mailboxes make.
 //!
-//! One function is one system call that changes a file or a name (`write` may be
-//! several if the system takes less at a time), with the errors of that call and
-//! nothing added. The order of the calls, and what a crash leaves between two of
-//! them, is the business of `spool` and of `deliver::local::maildir`. They are here
-//! together so that a test can stop the daemon dead before and after each of
-//! them, let each fail, or leave it out: see `fault`, which a release build
-//! does not contain.
+//! Each function is one system call that changes a file or a name, with the errors of that
+//! call (`write` may take several). The order of the calls, and the state that a crash leaves
+//! between two of them, are the business of `spool` and `deliver::local::maildir`. They are
+//! together so that a test can stop the daemon before or after each of them, make it fail, or
+//! skip it: see `fault`, which a release build does not contain.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -23,7 +21,7 @@ use nix::unistd::linkat;
 #[cfg(debug_assertions)]
 use super::fault::{Subject, step};
 
-/// In a release build a step is just taken.
+/// Without faults, in a release build.
 #[cfg(not(debug_assertions))]
 use released::{Subject, step};
 
@@ -33,7 +31,7 @@ mod released {
     use std::io;
     use std::path::Path;
 
-    #[allow(dead_code, reason = "what a step is about matters to tests only")]
+    #[allow(dead_code, reason = "only faults read the subject of a step")]
     pub enum Subject<'a> {
         Open(&'a File),
         Path(&'a Path),
@@ -45,23 +43,23 @@ mod released {
     }
 }
 
-/// Makes a file that must not exist, for its owner alone, to be written to.
+/// Makes a new file with mode 600, for writing.
 ///
 /// # Errors
-/// Those of open(2); `AlreadyExists` in particular.
+/// Those of open(2), such as `AlreadyExists`.
 pub fn create(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
 }
 
-/// Makes a file without a name, which is gone when it is closed before [`link`].
+/// Makes a file without a name in a directory. It disappears if it is closed before [`link`].
 ///
 /// # Errors
-/// Those of open(2), where the file system has no such files too.
+/// Those of open(2); also if the file system does not support such files.
 pub fn create_nameless(directory: &Path) -> io::Result<File> {
     open(directory, OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE))
 }
 
-/// Opens a file in a way that may make it, or empty it.
+/// Opens a file with options that may make or truncate it.
 ///
 /// # Errors
 /// Those of open(2).
@@ -74,15 +72,15 @@ pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     file.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// Writes all of `bytes` at the file's place.
+/// Writes all of `bytes` at the file's current position.
 ///
 /// # Errors
-/// Those of write(2); a part may have been written.
+/// Those of write(2). A part may have been written.
 pub fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     step("write", Subject::Open(file), || file.write_all(bytes))
 }
 
-/// Overwrites what is at `offset` with `bytes`.
+/// Writes `bytes` at an offset.
 ///
 /// # Errors
 /// Those of pwrite(2).
@@ -90,7 +88,7 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     step("write", Subject::Open(file), || file.write_all_at(bytes, offset))
 }
 
-/// Writes all that `from` has from its place on; how much that was.
+/// Copies the rest of `from`, from its current position; returns the number of bytes.
 ///
 /// # Errors
 /// Those of reading and of write(2).
@@ -127,7 +125,7 @@ pub fn shift(file: &File, from: u64, to: u64, length: u64) -> io::Result<()> {
 /// The bytes that [`shift`] moves at a time.
 const SHIFT_BLOCK: u64 = 256 << 10;
 
-/// Cuts a file off, as it was before something that could not be written whole.
+/// Truncates a file, to undo a partial write.
 ///
 /// # Errors
 /// Those of ftruncate(2).
@@ -135,16 +133,16 @@ pub fn cut(file: &File, length: u64) -> io::Result<()> {
     step("truncate", Subject::Open(file), || file.set_len(length))
 }
 
-/// Puts a file, data and metadata, on stable storage.
+/// Syncs a file, data and metadata, to stable storage.
 ///
 /// # Errors
-/// Those of fsync(2). It must not be tried again: the system may have dropped what
-/// it could not write, and would then say that all is well.
+/// Those of fsync(2). It must not be tried again: the system may have dropped the data that it
+/// could not write, and would then report success.
 pub fn sync(file: &File) -> io::Result<()> {
     step("fsync", Subject::Open(file), || file.sync_all())
 }
 
-/// The same, without metadata that is not needed to read the data back.
+/// Syncs a file without the metadata that reading the data does not need.
 ///
 /// # Errors
 /// As for [`sync`].
@@ -152,17 +150,17 @@ pub fn sync_data(file: &File) -> io::Result<()> {
     step("fsync", Subject::Open(file), || file.sync_data())
 }
 
-/// Makes the names in a directory durable.
+/// Syncs the names in a directory.
 ///
 /// # Errors
 /// As for [`sync`], and those of open(2).
 pub fn sync_directory(path: &Path) -> io::Result<()> {
-    // Of what somebody has put in its place a FIFO would keep us waiting.
+    // With O_DIRECTORY, a FIFO in its place does not block.
     let open = || OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(path);
     step("fsync", Subject::Path(path), || open()?.sync_all())
 }
 
-/// Says who may do what with a file.
+/// Sets the mode of a file.
 ///
 /// # Errors
 /// Those of fchmod(2).
@@ -170,7 +168,7 @@ pub fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     step("chmod", Subject::Open(file), || file.set_permissions(Permissions::from_mode(mode)))
 }
 
-/// Says when a file was written.
+/// Sets the modification time of a file.
 ///
 /// # Errors
 /// Those of futimens(2).
@@ -178,7 +176,7 @@ pub fn set_time(file: &File, time: SystemTime) -> io::Result<()> {
     step("utime", Subject::Open(file), || file.set_modified(time))
 }
 
-/// Says whose a file is.
+/// Sets the owner or the group of a file.
 ///
 /// # Errors
 /// Those of fchown(2).
@@ -186,8 +184,7 @@ pub fn set_owner(file: &File, uid: Option<u32>, gid: Option<u32>) -> io::Result<
     step("chown", Subject::Open(file), || fchown(file, uid, gid))
 }
 
-/// Gives an open file a name, which must not exist: its first, after [`create_nameless`],
-/// or one more.
+/// Gives an open file a new name: its first one after [`create_nameless`], or another one.
 ///
 /// # Errors
 /// Those of linkat(2).
@@ -197,7 +194,7 @@ pub fn link(file: &File, path: &Path) -> io::Result<()> {
     step("link", Subject::Path(path), run)
 }
 
-/// Renames a file; one that has the name already is replaced.
+/// Renames a file. An existing file with the new name is replaced.
 ///
 /// # Errors
 /// Those of rename(2).
@@ -205,14 +202,14 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     step("rename", Subject::Paths(from, to), || fs::rename(from, to))
 }
 
-/// Renames a file to a name that must not exist.
+/// Renames a file. The new name must not exist.
 ///
 /// # Errors
-/// Those of renameat2(2); `AlreadyExists` in particular.
+/// Those of renameat2(2), such as `AlreadyExists`.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     step("rename", Subject::Paths(from, to), || {
         match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-            // A file system that cannot promise it, such as NFS: the names are unique anyway.
+            // A file system without RENAME_NOREPLACE, such as NFS. The names are unique anyway.
             Err(Errno::EINVAL | Errno::ENOSYS) if !to.try_exists()? => fs::rename(from, to),
             Err(Errno::EINVAL | Errno::ENOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
             result => Ok(result?),
@@ -228,9 +225,9 @@ pub fn remove(path: &Path) -> io::Result<()> {
     step("unlink", Subject::Path(path), || fs::remove_file(path))
 }
 
-/// Whether changes of names and of files come to the disk in their order, as the journals of
-/// ext4 and xfs keep it, or nothing comes to a disk at all. Others may lose a new name and
-/// keep that the old one was removed, as btrfs does when other files are synced.
+/// Whether the file system keeps the order of changes of names and files, as the journals of ext4
+/// and xfs do, or is in memory. Others may lose a new name and keep the removal of the old one,
+/// as btrfs does when other files are synced.
 ///
 /// # Errors
 /// Those of fstatfs(2).
@@ -239,7 +236,7 @@ pub fn keeps_order(file: &File) -> io::Result<bool> {
     Ok([EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC].contains(&kind))
 }
 
-/// Makes a directory for its owner alone, and those above it, if they are missing.
+/// Makes a directory with mode 700, and missing ones above it.
 ///
 /// # Errors
 /// Those of mkdir(2).

@@ -1,4 +1,4 @@
-//! Faults on demand, for tests: a debug build alone has them.
+//! Faults on demand, for tests. Only a debug build has them.
 //!
 //! The environment variable `PENFOLD_FAULT` holds rules, separated by `;`, each of
 //! four words: `CALL PATH WHEN ACTION`.
@@ -10,9 +10,8 @@
 //! | `WHEN` | the number of the matching call, counted from 1: `3`, `3-5`, `3-`, or `*` |
 //! | `ACTION` | `before` or `after`: the process is gone then and there; `panic`: a bug, in the thread that makes the call; `skip`: the call says that all went well and does nothing; or the name of an error, such as `EIO`, which it returns and does nothing |
 //!
-//! The first rule that fits a call counts. What is done is said on standard
-//! error. A rule that cannot be read ends the process, so that no test passes
-//! because of one.
+//! The first rule that matches a call applies. Each fault is reported on standard error. A
+//! malformed rule aborts the process, so that no test passes because of it.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,14 +22,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 
-/// What a call is about.
+/// The file or name that a call changes.
 #[derive(Clone, Copy)]
 pub enum Subject<'a> {
     /// An open file.
     Open(&'a File),
-    /// A name.
+    /// A path.
     Path(&'a Path),
-    /// An old name and a new one.
+    /// The old and the new path of a rename.
     Paths(&'a Path, &'a Path),
 }
 
@@ -99,17 +98,17 @@ fn errno(name: &str) -> Option<Errno> {
     known.into_iter().chain(other).find(|errno| format!("{errno:?}") == name)
 }
 
-/// Takes a step, unless a rule says otherwise.
+/// Makes a call, unless a rule matches it.
 pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     if RULES.is_empty() {
         return run();
     }
     let text = subject.text();
-    let fits = |rule: &&Rule| {
-        let is_meant = (rule.call == "*" || rule.call == call) && is_at(&rule.path, &text);
+    let matches = |rule: &&Rule| {
+        let is_meant = (rule.call == "*" || rule.call == call) && is_in(&rule.path, &text);
         is_meant && (rule.first..=rule.last).contains(&(rule.seen.fetch_add(1, Ordering::SeqCst) + 1))
     };
-    let Some(rule) = RULES.iter().find(fits) else { return run() };
+    let Some(rule) = RULES.iter().find(matches) else { return run() };
     match rule.action {
         Action::Before => stop("before", call, &text),
         Action::After => {
@@ -128,7 +127,7 @@ pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<(
     }
 }
 
-fn is_at(part: &str, path: &str) -> bool {
+fn is_in(part: &str, path: &str) -> bool {
     match part.strip_suffix('$') {
         Some(end) => path.ends_with(end),
         None => part == "*" || path.contains(part),

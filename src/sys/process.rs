@@ -1,6 +1,6 @@
-//! Privileges, limits and descriptors of this process.
+//! Signals, limits and descriptors of this process.
 //!
-//! Thin: each function is one thing that the system does, with its errors.
+//! Each function makes one change and returns the errors of the system.
 
 use std::fs;
 use std::io;
@@ -30,51 +30,50 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// Ends this process at once, whatever it is doing, when who is at the other end of
-/// standard input is gone; `last` is done before.
+/// Kills this process, whatever it is doing, when the other end of standard input is closed; calls
+/// `last` before.
 ///
 /// # Errors
-/// That there is no thread to be had.
+/// No thread can be started.
 pub fn end_with_input(last: fn()) -> io::Result<()> {
     let wait = move || {
         let input = io::stdin();
         let mut hung_up = [PollFd::new(input.as_fd(), PollFlags::empty())];
         while matches!(poll(&mut hung_up, PollTimeout::NONE), Err(Errno::EINTR)) {}
         last();
-        // Nothing of a library's is run any more, which may be at work as root.
+        // Unlike exit(3), this runs no code of libraries, which may be in use as root.
         let _ = kill(getpid(), Signal::SIGKILL);
     };
     thread::Builder::new().spawn(wait).map(drop)
 }
 
-/// Gives new files and directories the modes that they are made with, whatever the umask of
-/// whoever starts the program: nothing of it is for group or others to write.
+/// Sets the umask to 022, whatever it was when the program was started.
 pub fn usual_umask() {
     umask(Mode::from_bits_truncate(0o022));
 }
 
-/// Closes what the program that began this one has left open, beyond the standard
-/// streams and so many that it means to pass on.
+/// Closes the descriptors that this process has inherited, except the standard streams and this
+/// many after them.
 pub fn close_inherited(passed: i32) {
     let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers: Vec<i32> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
-    // The directory's own is among them, and closed already.
+    // The descriptor of the directory itself is among them, and closed already.
     numbers.into_iter().filter(|number| *number > passed.saturating_add(2)).for_each(|number| {
         let _ = nix::unistd::close(number);
     });
 }
 
-/// Lets this process open as many files as it may: a session takes one, and a second
-/// one for a message.
+/// Raises the limit on descriptors to its maximum. A session needs one, and another one while it
+/// receives a message.
 pub fn raise_descriptor_limit() {
-    // It goes without, too: accept(2) then says so, and the client is told to come back.
+    // If that fails, accept(2) fails sooner, and clients get a temporary error.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// The signals that a daemon waits for. The first process of a container gets the children
-/// of all who have ended, and hears of them.
+/// The signals that a daemon waits for. The first process of a container becomes the parent of
+/// orphans, and so also waits for SIGCHLD.
 ///
 /// # Errors
 /// Those of sigaction(2) and pipe(2).
@@ -83,25 +82,25 @@ pub fn signals() -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(is_first.then_some(SIGCHLD)))
 }
 
-/// Gives this process, and what it runs, as many open files as programs expect: some look at
-/// each that there could be, and select(2) knows no more.
+/// Lowers the soft limit on descriptors to 1024, also for programs that this process runs: some
+/// loop over every possible descriptor, and select(2) cannot handle more.
 pub fn usual_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1024), hard);
     }
 }
 
-/// Lets the user as whom this process runs have so many processes and threads, when this
-/// one or what it runs begins another. Those of root are not limited.
-pub fn limit_processes(most: u64) {
+/// Limits the processes and threads of this process's user, for those that this process and its
+/// children start. Does not limit root.
+pub fn limit_processes(max: u64) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NPROC) {
-        let most = most.min(hard);
-        let _ = setrlimit(Resource::RLIMIT_NPROC, most, most);
+        let max = max.min(hard);
+        let _ = setrlimit(Resource::RLIMIT_NPROC, max, max);
     }
 }
 
-/// Makes a thread that waits in accept(2) on this socket return. The socket is
-/// of no use then.
+/// Makes accept(2) on this socket return in the thread that waits there, and shuts the socket
+/// down.
 pub fn wake_acceptor(listener: &TcpListener) {
     let _ = nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
 }

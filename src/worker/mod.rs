@@ -1,10 +1,13 @@
-//! One job from due to settled.
+//! The workers: one job at a time, from due to settled.
 //!
-//! Each worker of the fixed pool is a thread that takes jobs from the queue, one at
-//! a time: it opens the entry, routes its recipients once more, delivers, writes
-//! down what became of each, and reports. It decides nothing about addresses,
-//! hosts or time limits. A panic is a bug in one job: it is logged, and the job is
-//! tried again later.
+//! Each worker of the fixed pool is a thread that takes jobs from the queue. It opens the entry,
+//! routes its recipients again, delivers, records the outcomes, and makes a report of the
+//! failures. It decides nothing about addresses, hosts or time limits. A panic is a bug in one
+//! job: it is logged, and the job is tried again later. [`Worker::settle`] is the whole of it.
+//!
+//! - `immediate`: delivery of a message that was just committed, without the queue
+//! - `plan`: the recipients of an entry by destination
+//! - `report`: the report of failed recipients
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,9 +39,9 @@ use plan::destination;
 pub use plan::{Scan, plan, scan};
 
 /// How long an idle worker keeps a connection for the next job.
-const KEEP: Duration = Duration::from_secs(2);
+const KEEP_CONNECTION_FOR: Duration = Duration::from_secs(2);
 
-/// Works until the queue hangs up.
+/// Works until the queue closes the channel of jobs.
 pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<Event>) {
     let mut worker =
         Worker { remote: RemoteDelivery::new(site.outbound.clone()), site, contact: Contact::None, address: None };
@@ -67,17 +70,17 @@ pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<E
 struct Worker {
     site: Arc<Site>,
     remote: RemoteDelivery,
-    /// What the attempt under way showed of its destination, and the address that it used.
+    /// What the current attempt showed of its destination, and the address that it used.
     contact: Contact,
     address: Option<Endpoint>,
 }
 
-/// One job while it is worked on.
+/// One job at work.
 struct Attempt<'a> {
     job: &'a mut Job,
     entry: Entry,
     settings: Arc<Settings>,
-    /// When it began, in seconds since 1970.
+    /// When the attempt began, in seconds since 1970.
     now: u64,
     /// Whether the entry itself has become a file of a mailbox.
     is_moved: bool,
@@ -91,7 +94,7 @@ struct Attempt<'a> {
 impl Worker {
     fn next_job(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
         if self.remote.cached().is_some() {
-            match jobs.recv_timeout(KEEP) {
+            match jobs.recv_timeout(KEEP_CONNECTION_FOR) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => self.remote.close(),
@@ -100,7 +103,7 @@ impl Worker {
         jobs.recv().ok()
     }
 
-    /// The life of a message, one destination at a time.
+    /// Works on one job, from the entry to the result.
     fn settle(&mut self, job: &mut Job, derived: &mut Vec<EntryName>) -> JobResult {
         let entry = match self.open(job) {
             Ok(entry) => entry,
@@ -121,7 +124,7 @@ impl Worker {
         if matches!(self.contact, Contact::AtLimit | Contact::Postponed) {
             return JobResult::Again;
         }
-        if attempt.write_down(outcomes) && attempt.report_failures() {
+        if attempt.record(outcomes) && attempt.report_failures() {
             attempt.job.unrecorded.clear();
             attempt.result()
         } else {
@@ -139,11 +142,11 @@ impl Worker {
             Ok(entry)
         });
         match opened {
-            // It could not be read when it was planned.
+            // The entry could not be read when it was planned.
             Ok(_) if job.recipients.is_empty() => Err(JobResult::Stale),
             Ok(entry) => {
                 job.entry = entry.name();
-                self.check_given(&entry, job).map(|()| entry)
+                self.check_handed_over(&entry, job).map(|()| entry)
             }
             Err(Unusable::Gone) => Err(JobResult::Vanished),
             Err(Unusable::Corrupt(why)) => {
@@ -161,12 +164,12 @@ impl Worker {
         }
     }
 
-    /// That an entry that was given away is for whom it was given to: he could have written
-    /// anything into it since.
-    fn check_given(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
+    /// Checks that a handed-over entry is for its owner only, who may have written anything into it
+    /// since.
+    fn check_handed_over(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
         let Some(uid) = entry.handed_over_to() else { return Ok(()) };
         let router = &self.site.settings().router;
-        entry.recipients().iter().try_for_each(|slot| match router.route_of(&slot.recipient) {
+        entry.recipients().iter().try_for_each(|addressee| match router.route_of(&addressee.recipient) {
             Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
             Route::Temporary(..) => Err(self.later(job)),
             _ => {
@@ -176,51 +179,54 @@ impl Worker {
         })
     }
 
-    /// The whole job again after the first interval, nothing being written down.
+    /// The whole job again after the first interval, without anything recorded.
     fn later(&self, job: &Job) -> JobResult {
         let due = sys::now() + self.site.settings().config.queue.retry_min.as_secs();
         JobResult::Later { recipients: job.recipients.clone(), due }
     }
 
-    /// One outcome for each recipient that is not settled; `None` if one of them
-    /// goes elsewhere now.
+    /// One outcome for each unsettled recipient; `None` if one of them has another destination now.
     fn deliver(&mut self, attempt: &mut Attempt<'_>) -> Option<Vec<(u32, Outcome)>> {
         if !attempt.job.unrecorded.is_empty() {
             return Some(attempt.job.unrecorded.clone());
         }
-        let slots = attempt.open_slots();
-        let routes: Vec<Route> = slots.iter().map(|s| attempt.settings.router.route_of(&s.recipient)).collect();
-        if slots.iter().zip(&routes).any(|(slot, route)| destination(slot, route) != *attempt.job.destination) {
+        let addressees = attempt.open_recipients();
+        let routes: Vec<Route> = addressees.iter().map(|s| attempt.settings.router.route_of(&s.recipient)).collect();
+        if addressees
+            .iter()
+            .zip(&routes)
+            .any(|(addressee, route)| destination(addressee, route) != *attempt.job.destination)
+        {
             return None;
         }
-        if slots.is_empty() {
+        if addressees.is_empty() {
             return Some(Vec::new());
         }
         let job = &attempt.job;
         let outcomes = match (&*Arc::clone(&job.destination), job.down.clone()) {
-            (_, Some(down)) => slots.iter().map(|_| down.outcome()).collect(),
+            (_, Some(down)) => addressees.iter().map(|_| down.outcome()).collect(),
             (Destination::Remote(target), None) => match attempt.make_queued() {
-                Ok(()) => self.send(attempt, &slots, target),
+                Ok(()) => self.send(attempt, &addressees, target),
                 Err(e) => {
                     let outcome = Outcome::from_io("rewrite the message in the spool", &e).via(Via::Smtp);
-                    vec![outcome; slots.len()]
+                    vec![outcome; addressees.len()]
                 }
             },
             (Destination::Local | Destination::User(_) | Destination::Command(_), None) => {
-                attempt.deliver_locally(&slots, &routes)
+                attempt.deliver_locally(&addressees, &routes)
             }
         };
-        Some(slots.iter().map(|slot| slot.reference().number).zip(outcomes).collect())
+        Some(addressees.iter().map(|addressee| addressee.reference().number).zip(outcomes).collect())
     }
 
-    fn send(&mut self, attempt: &mut Attempt<'_>, slots: &[RecipientEntry], target: &HostTarget) -> Vec<Outcome> {
+    fn send(&mut self, attempt: &mut Attempt<'_>, addressees: &[RecipientEntry], target: &HostTarget) -> Vec<Outcome> {
         let entry = &attempt.entry;
         let id = entry.id().to_string();
         let delivery = Delivery {
             id: &id,
             sender: entry.sender(),
             options: entry.options(),
-            recipients: slots.iter().map(|s| &s.recipient.address).collect(),
+            recipients: addressees.iter().map(|s| &s.recipient.address).collect(),
             content: entry.content(),
         };
         let settings = &attempt.settings;
@@ -234,7 +240,7 @@ impl Worker {
 }
 
 impl Attempt<'_> {
-    fn open_slots(&self) -> Vec<RecipientEntry> {
+    fn open_recipients(&self) -> Vec<RecipientEntry> {
         let wanted = self.job.recipients.iter().filter_map(|recipient| self.entry.recipient(recipient.number as usize));
         wanted.filter(|s| s.record.state.is_open()).cloned().collect()
     }
@@ -262,10 +268,9 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Notes what became of each recipient, on disk and in the log. False if that
-    /// could not be done: the outcomes are then unrecorded, and nobody is tried again
-    /// before they are written.
-    fn write_down(&mut self, outcomes: Vec<(u32, Outcome)>) -> bool {
+    /// Records the outcomes on disk and in the log. If that fails it returns false, and keeps the
+    /// outcomes in the job: no recipient is tried again before they are recorded.
+    fn record(&mut self, outcomes: Vec<(u32, Outcome)>) -> bool {
         if self.is_moved {
             outcomes.iter().for_each(|(number, outcome)| self.log(*number, outcome, None));
             return true;
@@ -275,22 +280,22 @@ impl Attempt<'_> {
         }
         let mut rest = outcomes.into_iter();
         while let Some((number, outcome)) = rest.next() {
-            if let Err(e) = self.write_one(number, &outcome) {
+            if let Err(e) = self.record_one(number, &outcome) {
                 return self.keep_unrecorded(&e, std::iter::once((number, outcome)).chain(rest).collect());
             }
         }
         true
     }
 
-    fn write_one(&mut self, number: u32, outcome: &Outcome) -> io::Result<()> {
+    fn record_one(&mut self, number: u32, outcome: &Outcome) -> io::Result<()> {
         let index = number as usize;
-        let Some(slot) = self.entry.recipient(index).filter(|s| s.record.state.is_open()).cloned() else {
+        let Some(addressee) = self.entry.recipient(index).filter(|s| s.record.state.is_open()).cloned() else {
             return Ok(());
         };
         let (schedule, arrival) = (self.settings.config.queue.schedule(), self.entry.id().seconds());
-        // The record of one that is prepared says when that was, not when it was last tried.
+        // A prepared record has the time of the preparation, not that of the last attempt.
         let before = self.now.saturating_sub(schedule.min.as_secs());
-        let last = if slot.record.state == State::Todo { slot.record.last } else { before };
+        let last = if addressee.record.state == State::Todo { addressee.record.last } else { before };
         let expired = schedule.is_expired(arrival, last, self.now);
         match outcome.fate {
             Fate::Delivered => {
@@ -303,7 +308,7 @@ impl Attempt<'_> {
                 }
                 let next = self.next_attempt();
                 let text = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
-                let (recipient, host) = (&slot.recipient.address, &outcome.host);
+                let (recipient, host) = (&addressee.recipient.address, &outcome.host);
                 self.site.spool.add_note(self.entry.id(), &NoteLine { time: self.now, recipient, host, text: &text });
                 self.log(number, outcome, Some(next));
             }
@@ -318,7 +323,7 @@ impl Attempt<'_> {
     fn keep_unrecorded(&mut self, error: &io::Error, mut outcomes: Vec<(u32, Outcome)>) -> bool {
         ::log::error!("spool: write down what became of {}: {error}", self.entry.id());
         outcomes.append(&mut self.failures);
-        // Who was only deferred can just be tried again.
+        // A deferred recipient can simply be tried again.
         outcomes.retain(|(_, outcome)| outcome.fate != Fate::Deferred);
         self.job.unrecorded = outcomes;
         false
@@ -334,12 +339,15 @@ impl Attempt<'_> {
     }
 
     fn result(&mut self) -> JobResult {
-        let left: Vec<RecipientRef> =
-            if self.is_moved { Vec::new() } else { self.open_slots().iter().map(RecipientEntry::reference).collect() };
+        let left: Vec<RecipientRef> = if self.is_moved {
+            Vec::new()
+        } else {
+            self.open_recipients().iter().map(RecipientEntry::reference).collect()
+        };
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { JobResult::Settled };
         }
-        // That it was tried is for people; the records say it too.
+        // Only for administrators: the records show that it was tried too.
         if let Err(e) = self.entry.move_to_cur() {
             ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
         }
@@ -348,7 +356,7 @@ impl Attempt<'_> {
     }
 
     fn finish(&self) -> JobResult {
-        // What this worker knows is often all there is; other jobs of the entry may have done more.
+        // The entry as it was read here is often complete; other jobs may have settled more.
         if self.is_moved || self.entry.finish().is_ok() {
             log::done(&self.entry.id());
         } else if !finish(&self.site.spool, self.entry.name()) {
@@ -359,7 +367,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Removes an entry of which everything is settled. False if it is still there.
+/// Removes an entry whose recipients are all settled. Returns false if it is still there.
 pub fn finish(spool: &Arc<Spool>, name: EntryName) -> bool {
     let finished = spool.finish(name);
     match &finished {

@@ -1,8 +1,9 @@
-//! Reports: the entry that tells the sender, or the postmaster, of failed recipients.
+//! The entry that reports failed recipients to the sender, or to the postmaster.
 //!
-//! One report for all recipients that failed in one attempt, made once by the prepared
-//! step of `spool`. The text is composed by `report`; who is told is decided here, and how
-//! often by `rate`: the recipients of a report that is withheld are settled without one.
+//! There is one report for all recipients that failed in one attempt, made exactly once by the
+//! prepared step of `spool`. `report` composes the text. The recipient of the report is decided
+//! here, and `report::rate` limits how many one gets: if a report is withheld, the failed
+//! recipients are settled without it.
 
 use std::io::{self, Read};
 
@@ -16,11 +17,11 @@ use crate::report::rate::ReportTo;
 use crate::route::{DomainClass, Expansion};
 use crate::spool::{QueueId, RecipientEntry, State};
 
-/// As much of an original's header as is looked through for what a report says of it.
+/// The part of the original's header that is read for the report, in bytes.
 const MAX_HEADER: u64 = 64 << 10;
 
 impl Attempt<'_> {
-    /// Makes one report of all that failed. False if that could not be done.
+    /// Makes one report of all failures. Returns false if that is not possible now.
     pub(super) fn report_failures(&mut self) -> bool {
         if self.failures.is_empty() {
             return true;
@@ -35,11 +36,13 @@ impl Attempt<'_> {
     }
 
     fn make_report(&mut self) -> io::Result<()> {
-        let slots: Vec<RecipientEntry> =
+        let failed: Vec<RecipientEntry> =
             self.failures.iter().filter_map(|(n, _)| self.entry.recipient(*n as usize).cloned()).collect();
         let Some((to, envelope)) = self.report_envelope() else {
             log::dropped(&self.entry.id(), "a report to the postmaster could not be delivered");
-            return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
+            return failed
+                .iter()
+                .try_for_each(|addressee| self.entry.settle(addressee.number, State::Failed, self.now));
         };
         let mut header = Vec::new();
         self.entry.content().take(MAX_HEADER).read_to_end(&mut header)?;
@@ -48,13 +51,15 @@ impl Attempt<'_> {
             Ok(withheld) => withheld,
             Err(why) => {
                 log::dropped(&self.entry.id(), &why.to_string());
-                return slots.iter().try_for_each(|slot| self.entry.settle(slot.number, State::Failed, self.now));
+                return failed
+                    .iter()
+                    .try_for_each(|addressee| self.entry.settle(addressee.number, State::Failed, self.now));
             }
         };
-        let failures: Vec<(Recipient, Outcome)> = slots
+        let failures: Vec<(Recipient, Outcome)> = failed
             .iter()
             .zip(&self.failures)
-            .map(|(slot, (_, outcome))| (slot.recipient.clone(), outcome.clone()))
+            .map(|(addressee, (_, outcome))| (addressee.recipient.clone(), outcome.clone()))
             .collect();
         let original = self.entry.id();
         let sender = self.entry.sender().cloned();
@@ -72,15 +77,15 @@ impl Attempt<'_> {
                 withheld,
             })
         };
-        let numbers: Vec<usize> = slots.iter().map(|s| s.number).collect();
+        let numbers: Vec<usize> = failed.iter().map(|s| s.number).collect();
         let made = self.entry.create_report(&numbers, &envelope, compose, self.now);
-        let child = made.inspect_err(|_| self.site.report_rates.take_back(&whom, withheld))?;
-        log::bounced(&original, &child.id, &to);
-        self.derived.push(child);
+        let derived = made.inspect_err(|_| self.site.report_rates.take_back(&whom, withheld))?;
+        log::bounced(&original, &derived.id, &to);
+        self.derived.push(derived);
         Ok(())
     }
 
-    /// As whom the one who is told is counted.
+    /// How the recipient of the report is counted.
     fn whom(&self, to: &Address, origin: Origin) -> ReportTo {
         let router = &self.settings.router;
         match router.class_of(to.domain()) {
@@ -90,8 +95,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Who is told: the sender; the postmaster of a message without one; nobody
-    /// of a report to the postmaster.
+    /// The recipient and the envelope of the report. It goes to the sender, or to the postmaster if
+    /// there is none; a report to the postmaster itself is not reported (`None`).
     fn report_envelope(&self) -> Option<(Address, Envelope)> {
         let router = &self.settings.router;
         let (to, origin) = match (self.entry.origin(), self.entry.sender()) {
@@ -102,7 +107,7 @@ impl Attempt<'_> {
         let finals = match router.class_of(to.domain()) {
             DomainClass::Local => match router.expand(&to) {
                 Expansion::Finals(finals) => finals,
-                // It fails, or waits, as an entry of its own.
+                // The report fails, or is deferred, as an entry of its own.
                 _ => vec![Recipient::new(to.clone())],
             },
             _ => vec![Recipient::new(to.clone())],

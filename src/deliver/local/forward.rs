@@ -1,20 +1,21 @@
-//! Mail that goes on to others: a user's `.forward`, the list or the owner of an alias.
+//! Mail that goes on to others: by a user's `.forward`, or by an alias that includes a list or
+//! has an owner.
 //!
-//! Both are looked at when a message is delivered, not when it comes, and beget one entry
-//! with the recipients that they lead to, made once by the prepared step. The message in
-//! it begins with `Delivered-To:` and the address that was followed.
+//! Both are expanded when a message is delivered, not when it is accepted. They make one
+//! derived entry with the new recipients, exactly once, by the prepared step. Its message
+//! begins with `Delivered-To:` and the address that was followed.
 //!
-//! The head of the new entry says what was followed on the way, and how many recipients may
-//! come of each of its own. Nothing that a sender writes makes that more: only where a
-//! message was on other hosts is read in its header, once, and makes it less, or a loop. What
-//! was followed before is a loop, and the sender is told; but a file of a user's that leads
-//! to a detail of his, for which the same file would be followed, means his mailbox. The
-//! recipients that may come of one are divided among those that it leads to, so that all
-//! of them together are bounded whatever the files say.
+//! The head of the derived entry lists what was followed on the way, and how many recipients
+//! may come of each of its own. Nothing that a sender writes makes that number grow. Only the
+//! header can show that a message came back from another host: it is searched once, and makes
+//! the number smaller, or the message a loop. A step that was followed before is a loop, which
+//! is reported to the sender. But a user's file that leads to a detail of the same user, for
+//! which the same file would be followed, means the user's mailbox. The number of recipients
+//! that may come of one is divided among those that it leads to, so that the total is bounded
+//! whatever the files say.
 //!
-//! A `.forward` that is not to be believed or makes no sense is passed over and the log
-//! says so: the mail is in the mailbox then. AgentError with a file defers. Opens nothing
-//! itself: who has the rights does.
+//! A `.forward` that is not trusted or is malformed is ignored with a warning, and the message
+//! goes into the mailbox. Errors of a file defer. Files are read by `deliver::agent`.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -33,34 +34,35 @@ use crate::route::{DomainClass, Expansion};
 use crate::spool::{Derivation, RecipientEntry, State, Step};
 use crate::users::{Account, Owner};
 
-/// Lists that one address may lead to, those in lists counted too.
+/// The number of lists that one address may lead to, nested lists included.
 const MAX_LISTS: usize = 100;
-/// Members of one list, those of the lists in it counted too.
+/// The number of members of one list, with those of nested lists.
 const MAX_MEMBERS: usize = 10_000;
-/// Members of a `.forward`, with those of its lists.
-const MAX_NAMED: usize = 1000;
-/// All recipients that come of it.
+/// The number of members of a `.forward`, with those of its lists.
+const MAX_FORWARD_MEMBERS: usize = 1000;
+/// The number of recipients that may come of one recipient by `.forward` files.
 const MAX_FORWARDED: u32 = 1000;
-/// What is left of that for each of many details of one user in a message, and for a detail
-/// of a user whom the message has reached before, over another host.
+/// The least of these for each detail if a message is for many details of one user, and all of them
+/// for a detail of a user whom the message has reached before by way of another host.
 const MIN_FORWARDED: u32 = 10;
-/// Details of a user whom a message has reached before that make it a loop.
+/// The number of details of a user by which a message may have reached the user before it counts as a
+/// loop.
 const MAX_DETAILS: usize = 3;
-/// Recipients of a message that are looked through for such details.
+/// The number of recipients of a message that are searched for such details.
 const MAX_COUNTED: usize = 2000;
-/// Recipients that come of one recipient of a message by lists.
+/// The number of recipients that may come of one recipient by lists.
 const MAX_LISTED: u32 = 1_000_000;
-/// Recipients that come of one recipient of a report.
+/// The number of recipients that may come of one recipient of a report.
 const MAX_OF_REPORT: u32 = 100;
-/// Lists and `.forward` files between a message and what comes of it.
+/// The number of lists and `.forward` files that may be followed one after the other.
 const MAX_STEPS: usize = 10;
-/// Lines of one file that the log names.
-const MAX_TOLD: usize = 10;
-/// As much of a header as is looked through.
+/// The number of bad lines of one file that are logged.
+const MAX_LOGGED_LINES: usize = 10;
+/// The part of a header that is searched, in bytes.
 const MAX_HEADER: u64 = 1 << 20;
 
 impl LocalDelivery<'_> {
-    /// What becomes of mail for a user who has a `.forward`; `None`: it goes into his mailbox.
+    /// Follows the `.forward` of a user; `None` if the message goes into the mailbox.
     pub(super) fn forward(&mut self, addressee: &RecipientEntry, owner: &Owner) -> Option<Outcome> {
         let Owner::User(account) = owner else { return None };
         if addressee.recipient.action != Action::Deliver || addressee.record.state != State::Todo {
@@ -76,7 +78,7 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Mail for an alias that names a list or has an owner.
+    /// Expands an alias that includes a list or has an owner.
     pub(super) fn expand_list(&mut self, addressee: &RecipientEntry) -> Outcome {
         let address = &addressee.recipient.address;
         let list = match self.router.list(address) {
@@ -84,16 +86,16 @@ impl LocalDelivery<'_> {
             Ok(None) => return Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::List),
             Err(why) => return Outcome::deferred(Status(4, 3, 5), why).via(Via::List),
         };
-        // No report is to beget another one.
+        // A report must not cause another report, so it keeps the null sender.
         let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
         if self.is_named_before(addressee, &list.name) {
             return Outcome::delivered("the list has it by another detail").via(Via::List);
         }
         let step = Step::list(&list.name);
-        let found = self.check_loop(addressee, &step, Some(&list.name)).and_then(|most| {
+        let found = self.check_loop(addressee, &step, Some(&list.name)).and_then(|allowed| {
             let members = self.read_lists(list.members, &Owner::Server, MAX_MEMBERS)?;
             match self.router.expand_members(address, &members, None) {
-                Expansion::Finals(finals) => Ok((Onward { step, most, via: Via::List }, finals)),
+                Expansion::Finals(finals) => Ok((Onward { step, allowed, via: Via::List }, finals)),
                 other => Err(not_expanded(&other)),
             }
         });
@@ -103,7 +105,7 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Whether a recipient before this one is the same list: it has one copy of a message.
+    /// Whether an earlier recipient is the same list: a list gets a message once.
     fn is_named_before(&self, addressee: &RecipientEntry, list: &str) -> bool {
         let mut before = self.entry.recipients().iter().take_while(|other| other.number < addressee.number);
         before.any(|other| {
@@ -114,7 +116,7 @@ impl LocalDelivery<'_> {
         })
     }
 
-    /// Whom a user's `.forward` names; `None` where it is not to be followed.
+    /// The recipients that a user's `.forward` names; `None` if there is none to follow.
     fn find_forward(
         &self,
         addressee: &RecipientEntry,
@@ -132,27 +134,27 @@ impl LocalDelivery<'_> {
             None => return Ok(None),
         };
         let (members, errors) = aliases::list(&text);
-        self.tell_lines(&format!("~/.forward of {}", account.name), &errors);
+        self.log_skipped_lines(&format!("~/.forward of {}", account.name), &errors);
         let step = Step::forward(&account.name, &file);
-        // The last one: it names a detail of his own.
+        // The file was followed just before, and named a detail of its user.
         if members.is_empty() || self.entry.steps().last() == Some(&step) {
             return Ok(None);
         }
-        let most = self.check_loop(addressee, &step, None)?;
-        if members.len() > MAX_NAMED {
-            return ignored(&format!("it names more than {MAX_NAMED} addresses"));
+        let allowed = self.check_loop(addressee, &step, None)?;
+        if members.len() > MAX_FORWARD_MEMBERS {
+            return ignored(&format!("it names more than {MAX_FORWARD_MEMBERS} addresses"));
         }
-        let members = self.read_lists(members, owner, MAX_NAMED)?;
+        let members = self.read_lists(members, owner, MAX_FORWARD_MEMBERS)?;
         match router.expand_members(address, &members, Some(&account.name)) {
-            Expansion::Finals(finals) if is_himself(&finals, address) => Ok(None),
-            Expansion::Finals(finals) => Ok(Some((Onward { step, most, via: Via::Forward }, finals))),
+            Expansion::Finals(finals) if is_own_mailbox(&finals, address) => Ok(None),
+            Expansion::Finals(finals) => Ok(Some((Onward { step, allowed, via: Via::Forward }, finals))),
             Expansion::Unknown => ignored("nobody whom it names exists"),
             other => Err(not_expanded(&other)),
         }
     }
 
-    /// The first of the files that a user may have for an address: its name, and its text or why
-    /// it is not to be believed.
+    /// Reads the first file that a user has for an address: its name, and its text or the reason why it
+    /// is refused.
     fn read_forward(&self, address: &Address, account: &Account, owner: &Owner) -> Result<Option<Forward>, Outcome> {
         let extension = self.router.extension(address);
         for name in names(extension.as_ref().map(|(mark, text)| (*mark, &**text))) {
@@ -168,9 +170,9 @@ impl LocalDelivery<'_> {
         Ok(None)
     }
 
-    /// The members with those of all lists that they name, each list read once. A line
-    /// that makes no sense is passed over, and so is a command or a file in a list, unless
-    /// it is a user's own. Nobody at all is trouble.
+    /// The members, with those of all lists that they include; each list is read once. Malformed lines
+    /// are skipped, and so are commands and files in a list that is not a user's own. A list without
+    /// members is an error.
     fn read_lists(&self, members: Vec<Member>, owner: &Owner, most: usize) -> Result<Vec<Member>, Outcome> {
         let (mut found, mut lists, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let mut sort = |members: Vec<Member>, found: &mut Vec<Member>, lists: &mut Vec<Box<str>>| {
@@ -196,7 +198,7 @@ impl LocalDelivery<'_> {
                 return Err(Outcome::deferred(Status(4, 3, 5), why));
             }
         }
-        // It may be one that is just being written.
+        // The file may be just being written.
         if found.is_empty() {
             return Err(Outcome::deferred(Status(4, 3, 5), "nobody is on the list"));
         }
@@ -213,7 +215,7 @@ impl LocalDelivery<'_> {
             Err(trouble) => return Err(Outcome::from_io(&trouble.doing, &trouble.error)),
         };
         let (mut members, errors) = aliases::list(&text);
-        self.tell_lines(file, &errors);
+        self.log_skipped_lines(file, &errors);
         if owner == &Owner::Server {
             let is_address = |member: &Member| !matches!(member, Member::Run(_) | Member::File(_));
             if !members.iter().all(is_address) {
@@ -224,20 +226,20 @@ impl LocalDelivery<'_> {
         Ok(members)
     }
 
-    /// Logs which lines of a file are passed over.
-    fn tell_lines(&self, file: &str, errors: &[(usize, String)]) {
+    /// Logs the skipped lines of a file.
+    fn log_skipped_lines(&self, file: &str, errors: &[(usize, String)]) {
         let id = self.entry.id();
-        for (line, what) in errors.iter().take(MAX_TOLD) {
+        for (line, what) in errors.iter().take(MAX_LOGGED_LINES) {
             ::log::warn!("{id}: {file}:{line}: passed over: {what}");
         }
-        if let Some(others) = errors.len().checked_sub(MAX_TOLD).filter(|others| *others > 0) {
+        if let Some(others) = errors.len().checked_sub(MAX_LOGGED_LINES).filter(|others| *others > 0) {
             ::log::warn!("{id}: {file}: {others} more lines are passed over");
         }
     }
 
-    /// That what an address leads to was not followed before, nor too much else: how many
-    /// recipients may come of it. Whether it was on another host and came back only the header
-    /// can say: an address that stands there is a loop, and a user's other details make it less.
+    /// Checks that a step was not followed before, nor too many others; returns how many recipients may
+    /// come of it. Whether the message was on another host meanwhile only its header shows: if it
+    /// names the address it is a loop, and if it names other details of the user the number is less.
     fn check_loop(&self, addressee: &RecipientEntry, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
         let (steps, address, router) = (self.entry.steps(), &addressee.recipient.address, self.router);
         let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));
@@ -247,13 +249,13 @@ impl LocalDelivery<'_> {
         if steps.len() >= MAX_STEPS {
             return failed(format!("it was passed on {MAX_STEPS} times already, and {address} leads to others"));
         }
-        let most = self.allowance(addressee, list.is_none());
+        let allowed = self.allowance(addressee, list.is_none());
         if !steps.is_empty() {
-            return Ok(most);
+            return Ok(allowed);
         }
         let own = router.base(address);
         let (mut is_loop, mut details) = (false, 0);
-        let looked = each_delivered_to(self.entry.content(), |named| {
+        let searched = each_delivered_to(self.entry.content(), |named| {
             if named.domain() == address.domain() {
                 is_loop |= match list {
                     Some(list) => router.list_name(&named).as_deref() == Some(list),
@@ -262,15 +264,15 @@ impl LocalDelivery<'_> {
                 details += usize::from(list.is_none() && router.base(&named).eq_ignore_ascii_case(own));
             }
         });
-        match looked {
+        match searched {
             Err(e) => Err(Outcome::from_io("read the message in the spool", &e)),
             Ok(()) if is_loop || details >= MAX_DETAILS => failed(format!("mail forwarding loop for {address}")),
-            Ok(()) if details > 0 => Ok(most.min(MIN_FORWARDED)),
-            Ok(()) => Ok(most),
+            Ok(()) if details > 0 => Ok(allowed.min(MIN_FORWARDED)),
+            Ok(()) => Ok(allowed),
         }
     }
 
-    /// How many recipients may come of one.
+    /// How many recipients may come of a recipient.
     fn allowance(&self, addressee: &RecipientEntry, is_forward: bool) -> u32 {
         let is_derived = !self.entry.steps().is_empty();
         let left = match self.entry.origin() {
@@ -285,7 +287,7 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// How many recipients are details of one user; at least one.
+    /// The number of recipients that are details of one user; at least one.
     fn same_user(&self, address: &Address) -> u32 {
         let base = |of: &Address| self.router.base(of).to_ascii_lowercase();
         let own = base(address);
@@ -298,8 +300,8 @@ impl LocalDelivery<'_> {
             .max(1)
     }
 
-    /// What is left, divided among recipients that may lead to others: three quarters among
-    /// lists, and the rest among users here.
+    /// Divides the number of recipients that may still come of these among those that may lead to
+    /// others: three quarters among lists, and the rest among local users.
     fn shares(&self, left: u32, recipients: &[Recipient]) -> Vec<u32> {
         let router = self.router;
         let is_list = |to: &&Recipient| to.action == Action::Expand;
@@ -316,7 +318,7 @@ impl LocalDelivery<'_> {
         recipients.iter().map(share).collect()
     }
 
-    /// Makes the entry for whom an address stands, and settles the recipient.
+    /// Makes the derived entry for the recipients that an address leads to, and settles the recipient.
     fn pass_on(
         &mut self,
         addressee: &RecipientEntry,
@@ -324,12 +326,13 @@ impl LocalDelivery<'_> {
         finals: Vec<Recipient>,
         sender: Option<Address>,
     ) -> Outcome {
-        let Onward { step, most, via } = onward;
+        let Onward { step, allowed, via } = onward;
         let Recipient { address, original, .. } = &addressee.recipient;
         let known = original.as_ref().unwrap_or(address);
         let count = finals.len();
-        let Some(left) = u32::try_from(count).ok().and_then(|count| most.checked_sub(count)) else {
-            let why = format!("mail is multiplied: {address} leads to {count} recipients, and at most {most} are left");
+        let Some(left) = u32::try_from(count).ok().and_then(|count| allowed.checked_sub(count)) else {
+            let why =
+                format!("mail is multiplied: {address} leads to {count} recipients, and at most {allowed} are left");
             return Outcome::failed(Status(5, 4, 6), why).via(via);
         };
         let descent = Derivation {
@@ -348,13 +351,13 @@ impl LocalDelivery<'_> {
             .make_queued()
             .and_then(|()| self.entry.forward(addressee.number, (&envelope, &descent), &front, self.now));
         let outcome = match made {
-            Ok(child) => {
-                self.derived.push(child);
-                Outcome::delivered(format!("passed on as {} to {}", child.id, envelope.recipients.len())).via(via)
+            Ok(derived) => {
+                self.derived.push(derived);
+                Outcome::delivered(format!("passed on as {} to {}", derived.id, envelope.recipients.len())).via(via)
             }
             Err(e) => Outcome::from_io("keep the message for whom the address stands for", &e).via(via),
         };
-        // The recipient is settled, and nothing else will say so.
+        // The recipient is settled on disk, so nobody else logs it.
         if outcome.fate == Fate::Delivered {
             log_outcome(self.entry, addressee.number, &outcome, None);
         }
@@ -362,29 +365,29 @@ impl LocalDelivery<'_> {
     }
 }
 
-/// What leads on from a recipient.
+/// What is followed from a recipient.
 struct Onward {
-    /// What is followed.
+    /// The list or file.
     step: Step,
     /// How many recipients may come of it.
-    most: u32,
+    allowed: u32,
     via: Via,
 }
 
-/// The name of a file in a home, and its text, or why it is not to be believed.
+/// The name of a file in a home, and its text or the reason why it is refused.
 type Forward = (String, Result<String, String>);
 
-/// The files in a home that are looked for, the first one first.
+/// The names of the files to look for in a home, in order.
 fn names(extension: Option<(char, &str)>) -> Vec<String> {
     let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=.".contains(&b));
-    // It comes from a client: nothing in it may lead anywhere.
+    // It comes from a client and must not lead out of the home.
     let extension = extension.filter(|(mark, text)| *mark != '/' && is_plain(text) && !text.contains(".."));
     let own = extension.map(|(mark, text)| format!(".forward{mark}{text}"));
     own.into_iter().chain([".forward".to_owned()]).collect()
 }
 
-/// Whether all that is named is the user himself.
-fn is_himself(finals: &[Recipient], address: &Address) -> bool {
+/// Whether the only recipient is the user's own mailbox.
+fn is_own_mailbox(finals: &[Recipient], address: &Address) -> bool {
     matches!(finals, [only] if only.action == Action::Direct
         && only.address.domain() == address.domain()
         && only.address.local().eq_ignore_ascii_case(address.local()))
@@ -398,7 +401,7 @@ fn not_expanded(expansion: &Expansion) -> Outcome {
     }
 }
 
-/// What each list and each user may lead to, of what is left for all.
+/// How many recipients each list and each user may lead to, out of `left`.
 fn divided(left: u32, lists: usize, users: usize) -> (u32, u32) {
     let each = |of: u32, count: usize| u32::try_from(count).ok().and_then(|count| of.checked_div(count)).unwrap_or(0);
     let for_lists = match (lists, users) {
@@ -439,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_message_was_is_found_in_the_header_only() {
+    fn delivered_to_is_found_in_the_header_only() {
         let long = format!("Subject: {}Delivered-To: jon@here\n\n", "x".repeat(field::MAX_LINE - 9));
         for (text, found) in [
             ("Delivered-To: \"j on\"@here\nSubject: x\n\n", &["\"j on\"@here"][..]),
@@ -459,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_come_of_one_is_divided_and_never_grows() {
+    fn the_allowance_is_divided_and_never_grows() {
         for (left, lists, users, shares) in [
             (100, 0, 0, (0, 0)),
             (100, 0, 3, (0, 33)),
@@ -468,7 +471,7 @@ mod tests {
             (3, 1, 5, (3, 0)),
             (0, 1, 1, (0, 0)),
             (u32::MAX, 1, 1, (u32::MAX - u32::MAX / 4, u32::MAX / 4)),
-            // A list of lists, one of which is long.
+            // A list of many lists.
             (MAX_LISTED - 1040, 40, 1000, (18_730, 249)),
         ] {
             assert_eq!(divided(left, lists, users), shares);

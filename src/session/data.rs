@@ -83,9 +83,10 @@ impl Session<'_> {
 /// [`MIN_RATE`], and `limits.command_timeout` for each pause. Octets beyond the size limit add no
 /// time.
 struct Pace {
-    begun: Instant,
-    silence: Duration,
-    whole: Duration,
+    started: Instant,
+    /// The time limit for a pause.
+    pause: Duration,
+    timeout: Duration,
     limit: u64,
     /// The end of the time limit, once the message is too big.
     end: Option<Instant>,
@@ -93,17 +94,17 @@ struct Pace {
 
 impl Pace {
     fn new(limits: &Limits) -> Self {
-        let (silence, whole, limit) = (limits.command_timeout, limits.data_timeout, limits.message_size);
-        Self { begun: Instant::now(), silence, whole, limit, end: None }
+        let (pause, timeout, limit) = (limits.command_timeout, limits.data_timeout, limits.message_size);
+        Self { started: Instant::now(), pause, timeout, limit, end: None }
     }
 
     /// The deadline for the next piece, after `size` octets.
     fn deadline(&mut self, size: u64, now: Instant) -> Instant {
         let earned = Duration::from_millis(size.min(self.limit) * 1000 / MIN_RATE);
-        let whole = self.begun + self.whole + earned;
+        let deadline = self.started + self.timeout + earned;
         if size > self.limit {
-            self.end.get_or_insert(now + self.whole);
+            self.end.get_or_insert(now + self.timeout);
         }
-        whole.min(self.end.unwrap_or(whole)).min(now + self.silence)
+        deadline.min(self.end.unwrap_or(deadline)).min(now + self.pause)
     }
 }

@@ -85,14 +85,12 @@ impl HeaderScan {
     /// What the trace fields say; `recipients` are those of the message.
     pub fn trace<'r>(&self, mut recipients: impl Iterator<Item = &'r Address>) -> Trace {
         let deliveries = &self.filter.deliveries;
-        let is_same = |one: &Address, other: &Address| {
-            one.domain() == other.domain() && one.local().eq_ignore_ascii_case(other.local())
-        };
-        let has_had = |recipient: &Address| deliveries.iter().any(|one| is_same(one, recipient));
+        let is_same = |a: &Address, b: &Address| a.domain() == b.domain() && a.local().eq_ignore_ascii_case(b.local());
+        let was_delivered = |recipient: &Address| deliveries.iter().any(|delivery| is_same(delivery, recipient));
         Trace {
             hops: self.filter.hops,
             own_deliveries: deliveries.len(),
-            was_delivered: !deliveries.is_empty() && recipients.all(has_had),
+            was_delivered: !deliveries.is_empty() && recipients.all(was_delivered),
         }
     }
 }

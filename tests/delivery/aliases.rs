@@ -89,7 +89,7 @@ fn the_exit_code_of_a_command_decides() {
         ("exit 74", "deferred", "4.3.0", ""),
         ("exit 75", "deferred", "4.3.0", "not now"),
         ("exit 77", "failed", "5.7.0", "permission denied"),
-        ("exit 78", "deferred", "4.3.5", "not set up right"),
+        ("exit 78", "deferred", "4.3.5", "not configured correctly"),
         ("exit 1", "failed", "5.3.0", "the command ended with code 1"),
         ("kill -9 $$", "deferred", "4.3.0", "ended by signal 9"),
         ("nosuchprogram; exit", "deferred", "4.3.5", "there is no such command"),

@@ -23,7 +23,7 @@ impl Router {
         }
         match aliases.end_of(ROOT) {
             Some((line, nobody)) => {
-                let text = format!("root leads to {nobody}, whom nobody knows: mail for root is refused");
+                let text = format!("root leads to {nobody}, which does not exist: mail for root is refused");
                 ::log::warn!("{}", ConfigError::new(self.aliases.path(), line, 1, text));
             }
             None => {
@@ -45,7 +45,7 @@ impl Router {
         match (is_kept(POSTMASTER), aliases.end_of(POSTMASTER)) {
             (true, Some((line, nobody))) if !(is_roots && nobody.local().eq_ignore_ascii_case(ROOT)) => {
                 let text = format!(
-                    "postmaster leads to {nobody}, who has no mailbox: \
+                    "postmaster leads to {nobody}, which has no mailbox: \
                      mail for postmaster is kept in {path}, which nobody reads"
                 );
                 ::log::warn!("{}", ConfigError::new(file, line, 1, text));
@@ -57,7 +57,7 @@ impl Router {
                 };
                 ::log::warn!(
                     "mail for postmaster is kept in {path}, which nobody reads: \
-                     local.postmaster leads to {named}, who has no mailbox"
+                     local.postmaster leads to {named}, which has no mailbox"
                 );
             }
             _ => {}

@@ -226,11 +226,11 @@ fn mail_that_no_user_reads() {
         ("local.users = \"system\"", "root: jon@elsewhere.test", String::new()),
         ("local.users = \"system\"\nlocal.domains = []", "", String::new()),
         ("", "", String::new()),
-        ("local.postmaster = \"jonn\"", "", kept("postmaster", "local.postmaster leads to jonn, who has no mailbox")),
+        ("local.postmaster = \"jonn\"", "", kept("postmaster", "local.postmaster leads to jonn, which has no mailbox")),
         (
             "",
             "postmaster: chief\nchief: jno",
-            "{aliases}:2:1: postmaster leads to jno, who has no mailbox: mail for postmaster is kept in {}, which nobody reads".into(),
+            "{aliases}:2:1: postmaster leads to jno, which has no mailbox: mail for postmaster is kept in {}, which nobody reads".into(),
         ),
         ("local.users = \"system\"", "postmaster: root", kept("root and postmaster", line)),
     ] {
@@ -272,7 +272,7 @@ fn an_alias_of_root_without_a_recipient() {
         site.write("aliases", aliases);
         let file = site.path("aliases");
         let warning =
-            format!("{}:{line}:1: root leads to {whom}, whom nobody knows: mail for root is refused", file.display());
+            format!("{}:{line}:1: root leads to {whom}, which does not exist: mail for root is refused", file.display());
         let warnings: Vec<&str> = if line == 0 { Vec::new() } else { vec![&warning] };
         assert_warned(&site, &warnings);
     }

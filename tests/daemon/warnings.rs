@@ -271,8 +271,10 @@ fn an_alias_of_root_without_a_recipient() {
         site.write("users", users);
         site.write("aliases", aliases);
         let file = site.path("aliases");
-        let warning =
-            format!("{}:{line}:1: root leads to {whom}, which does not exist: mail for root is refused", file.display());
+        let warning = format!(
+            "{}:{line}:1: root leads to {whom}, which does not exist: mail for root is refused",
+            file.display()
+        );
         let warnings: Vec<&str> = if line == 0 { Vec::new() } else { vec![&warning] };
         assert_warned(&site, &warnings);
     }

@@ -191,9 +191,9 @@ impl Dns {
     }
 
     fn servers(&self, runtime: &Handle, system: &[SocketAddr]) -> Servers {
-        let given = self.settings.nameservers.as_slice();
+        let configured = self.settings.nameservers.as_slice();
         let _inside = runtime.enter();
-        Servers::new(if given.is_empty() { system } else { given }, self.settings.timeout)
+        Servers::new(if configured.is_empty() { system } else { configured }, self.settings.timeout)
     }
 }
 

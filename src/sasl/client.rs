@@ -186,9 +186,9 @@ fn prove(secret: &str, nonce: &str, bare: &str, challenge: &str) -> Result<(Stri
 
 /// Checks `v=signature`; `e=error` is a failure.
 fn check(last: &str, signature: &Key) -> Result<(), ClientError> {
-    let given = scram::value(last.split(',').next(), 'v').ok_or(ClientError::Impostor)?;
-    let given = BASE64.decode(given.as_bytes()).map_err(|_| ClientError::Malformed)?;
-    if scram::is_same(&given, signature) { Ok(()) } else { Err(ClientError::Impostor) }
+    let signature_received = scram::value(last.split(',').next(), 'v').ok_or(ClientError::Impostor)?;
+    let signature_received = BASE64.decode(signature_received.as_bytes()).map_err(|_| ClientError::Malformed)?;
+    if scram::is_same(&signature_received, signature) { Ok(()) } else { Err(ClientError::Impostor) }
 }
 
 #[cfg(test)]

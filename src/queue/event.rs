@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::health::{DestinationStatus, Down};
+use crate::address::parse_domain;
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
@@ -67,7 +68,7 @@ impl Selector {
     pub fn parse(word: &str) -> Self {
         match QueueId::parse(&word.to_ascii_uppercase()) {
             Some(id) => Self::Message(id),
-            None => Self::Domain(word.to_ascii_lowercase()),
+            None => Self::Domain(parse_domain(word).map_or_else(|_| word.to_ascii_lowercase(), String::from)),
         }
     }
 }

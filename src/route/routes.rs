@@ -62,7 +62,7 @@ impl Routes {
                 routes.wait(line, key, &error);
                 errors.push(error);
             }
-            if is_local(&key.to_ascii_lowercase()) {
+            if parse_domain(key).is_ok_and(|domain| is_local(&domain)) {
                 ::log::warn!("{}", line.error(file, key, "this has no effect: the domain is local"));
             }
         }

@@ -27,6 +27,7 @@ mod stage;
 mod transaction;
 
 use super::hosts::Peer;
+use crate::address::is_same_domain;
 use crate::log;
 use crate::net::Stream;
 use crate::outcome::{Encryption, Fate, Outcome};
@@ -234,7 +235,7 @@ impl Connection {
     /// Whether the host calls itself `hostname`. A name without a dot, such as `localhost`, proves
     /// nothing.
     pub fn is_named(&self, hostname: &str) -> bool {
-        hostname.contains('.') && self.names.iter().any(|name| name.eq_ignore_ascii_case(hostname))
+        hostname.contains('.') && self.names.iter().any(|name| is_same_domain(name, hostname))
     }
 
     /// Sets the timeouts for the next message.

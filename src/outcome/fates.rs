@@ -13,7 +13,7 @@ use crate::sys::command::Ended;
 impl Outcome {
     /// The outcome of a command, by its exit code (sysexits(3)) and its output. Errors of the
     /// system, of the command's configuration, and death by a signal are temporary.
-    pub fn from_command(ended: Ended, said: &str) -> Self {
+    pub fn from_command(ended: Ended, output: &str) -> Self {
         let (fate, status, what) = match ended {
             Ended::Code(0) => (Fate::Delivered, Status(2, 0, 0), ""),
             Ended::Code(64) => (Fate::Failed, Status(5, 3, 0), "it was used wrongly"),
@@ -44,7 +44,7 @@ impl Outcome {
             Ended::Signal(signal) => format!("the command was ended by signal {signal}"),
             Ended::Late => what.to_owned(),
         };
-        let clean: String = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let clean: String = output.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if !clean.is_empty() && fate != Fate::Delivered {
             why = format!("{why}; it said: {clean}");
         }

@@ -40,8 +40,8 @@ impl Queue {
         if *selector != Selector::Waiting {
             // An attempt that is running may have begun before the cause of a failure was removed.
             for (id, index) in begun {
-                let own = self.items.get_mut(&id).and_then(|item| item.jobs_mut().get_mut(index));
-                if let Some(job) = own {
+                let job = self.items.get_mut(&id).and_then(|item| item.jobs_mut().get_mut(index));
+                if let Some(job) = job {
                     job.again = job.state() == JobState::Running;
                 }
             }
@@ -71,7 +71,9 @@ impl Queue {
                 // Interned: equal values have the same pointer.
                 let is_mx = |job: &ItemJob| mx.as_ref().is_some_and(|mx| Arc::ptr_eq(mx, &job.destination));
                 let has_domain = |job: &ItemJob| {
-                    domain.as_ref().is_some_and(|own| job.domains.as_slice().iter().any(|one| Arc::ptr_eq(own, one)))
+                    domain
+                        .as_ref()
+                        .is_some_and(|domain| job.domains.as_slice().iter().any(|other| Arc::ptr_eq(domain, other)))
                 };
                 if mx.is_some() || domain.is_some() {
                     let items = self.items.iter();

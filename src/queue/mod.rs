@@ -181,11 +181,11 @@ impl Queue {
             }
             Event::JobDone(report) => self.report(*report),
             Event::Appeared(entries) => entries.into_iter().for_each(|entry| self.load(entry, true)),
-            Event::Flush(selector, said) => drop(said.try_send(self.flush(&selector))),
-            Event::Hosts(of, said) => drop(said.try_send(self.statuses(of.as_deref()))),
-            Event::Running(said) => {
+            Event::Flush(selector, reply) => drop(reply.try_send(self.flush(&selector))),
+            Event::Hosts(of, reply) => drop(reply.try_send(self.statuses(of.as_deref()))),
+            Event::Running(reply) => {
                 let since = |running: &RunningJob| RunningJob { since: running.began.elapsed(), ..running.clone() };
-                drop(said.try_send(self.running.values().map(since).collect()));
+                drop(reply.try_send(self.running.values().map(since).collect()));
             }
             Event::Settings(settings) => {
                 self.settings = settings;
@@ -262,8 +262,8 @@ impl Queue {
     fn make_ready(&mut self, job: JobRef) {
         let Some(item) = self.items.get_mut(&job.0) else { return };
         item.set(job.1, JobState::Ready);
-        if let Some(own) = item.jobs().get(job.1) {
-            self.turns.add(&own.destination, job, item.sender);
+        if let Some(item_job) = item.jobs().get(job.1) {
+            self.turns.add(&item_job.destination, job, item.sender);
         }
     }
 
@@ -289,9 +289,9 @@ impl Queue {
         let Some(item) = self.items.get_mut(&id) else { return };
         let (entry, unsynced, is_last) = (item.entry(id), item.unsynced, item.open() == 1);
         item.set(index, JobState::Running);
-        let Some(own) = item.jobs_mut().get_mut(index) else { return };
-        let recipients = own.recipients.as_slice().to_vec();
-        let unrecorded = own.take_unrecorded();
+        let Some(item_job) = item.jobs_mut().get_mut(index) else { return };
+        let recipients = item_job.recipients.as_slice().to_vec();
+        let unrecorded = item_job.take_unrecorded();
         let running = RunningJob {
             id,
             destination: Arc::clone(&destination),
@@ -363,9 +363,9 @@ impl Queue {
         let Some(item) = self.items.get_mut(&id) else { return };
         item.follow(job.entry);
         item.unsynced &= job.unsynced;
-        let Some(own) = item.jobs_mut().get_mut(index) else { return };
-        own.set_unrecorded(job.unrecorded);
-        let again = std::mem::take(&mut own.again);
+        let Some(item_job) = item.jobs_mut().get_mut(index) else { return };
+        item_job.set_unrecorded(job.unrecorded);
+        let again = std::mem::take(&mut item_job.again);
         if again {
             self.turns.clear_failures(&job.destination);
             (self.tasks.clear_failures)();
@@ -374,7 +374,7 @@ impl Queue {
             self.make_ready((id, index));
         } else if let JobResult::Later { recipients, due } = result {
             let due = if again { 0 } else { due };
-            own.recipients = recipients.into();
+            item_job.recipients = recipients.into();
             item.put_off(index, due);
             self.due.push(Reverse((due, id, index as u32)));
         } else {

@@ -117,11 +117,11 @@ impl Pool {
     }
 
     /// Maximum number of jobs of one destination while others of its class wait. A proven one
-    /// with `own` of all `ready` jobs gets the corresponding part of the running jobs, so that a
+    /// with `own_ready` of all `ready` jobs gets the corresponding part of the running jobs, so that a
     /// large batch is not the last to end, and at least half of the free workers. The last free
     /// workers are for destinations without a running job. Unproven and slow ones get more than
     /// one worker only while few of their class are running.
-    pub fn share(&self, class: Class, own: usize, ready: usize) -> usize {
+    pub fn share(&self, class: Class, own_ready: usize, ready: usize) -> usize {
         let is_calm = self.running[class as usize] < self.part(8).max(2);
         match class {
             Class::Local | Class::Defer => usize::MAX,
@@ -134,7 +134,8 @@ impl Pool {
             }
             Class::User => (self.free(class) / 2).max(1),
             Class::Proven => {
-                let (free, part) = (self.free(class), (self.running[class as usize] * own).div_ceil(ready.max(1)));
+                let (free, part) =
+                    (self.free(class), (self.running[class as usize] * own_ready).div_ceil(ready.max(1)));
                 match free {
                     _ if free <= self.workers / 64 => 1,
                     _ if free <= self.workers / 4 => part.max(1),

@@ -48,10 +48,10 @@ impl Ready {
     pub fn add(&mut self, sender: u32, job: JobRef) {
         match self {
             Self::Empty => *self = Self::Plain(sender, VecDeque::from([job])),
-            Self::Plain(own, list) if *own == sender => list.push_back(job),
-            Self::Plain(own, list) => {
-                let mut fair = Fair { turns: VecDeque::from([*own]), count: list.len(), ..Fair::default() };
-                fair.senders.insert(*own, std::mem::take(list));
+            Self::Plain(only, list) if *only == sender => list.push_back(job),
+            Self::Plain(only, list) => {
+                let mut fair = Fair { turns: VecDeque::from([*only]), count: list.len(), ..Fair::default() };
+                fair.senders.insert(*only, std::mem::take(list));
                 fair.add(sender, job);
                 *self = Self::Fair(Box::new(fair));
             }

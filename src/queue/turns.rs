@@ -253,8 +253,8 @@ impl Turns {
         destination: &Arc<Destination>,
         size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>,
     ) -> Option<(JobRef, u64)> {
-        let (own, all) = (&mut self.known.get_mut(destination)?.ready, &mut self.ready);
-        let next = || own.next().inspect(|_| *all = all.saturating_sub(1));
+        let (jobs, ready) = (&mut self.known.get_mut(destination)?.ready, &mut self.ready);
+        let next = || jobs.next().inspect(|_| *ready = ready.saturating_sub(1));
         std::iter::from_fn(next).find_map(|job| Some((job, size_of(job, destination)?)))
     }
 
@@ -360,11 +360,11 @@ impl Turns {
         if state.counted.replace(class) == Some(class) {
             return;
         }
-        let own = self
+        let running = self
             .started
             .values_mut()
             .filter(|s| s.class != Class::Defer && s.class != class && s.destination == *destination);
-        for started in own {
+        for started in running {
             self.pool.running[started.class as usize] -= 1;
             self.pool.running[class as usize] += 1;
             started.class = class;
@@ -461,7 +461,7 @@ impl Turns {
 
     /// The status of the remote destinations that `is_meant` selects, in no particular order.
     pub fn statuses(&self, is_meant: impl Fn(&Arc<Destination>) -> bool) -> Vec<DestinationStatus> {
-        let meant =
+        let selected =
             self.known.iter().filter(|(destination, _)| ***destination != Destination::Local && is_meant(destination));
         let now = Instant::now();
         let status = |(destination, state): (&Arc<Destination>, &DestinationState)| DestinationStatus {
@@ -477,6 +477,6 @@ impl Turns {
             },
             last_failure: state.last_failure.clone(),
         };
-        meant.map(status).collect()
+        selected.map(status).collect()
     }
 }

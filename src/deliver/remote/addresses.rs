@@ -99,7 +99,7 @@ impl Addresses {
         }
         let limit =
             if known.has_answered && known.down.is_none() { max_connections } else { UNPROVEN.min(max_connections) };
-        let limit = known.rejected_above.map_or(limit, |own| own.min(limit));
+        let limit = known.rejected_above.map_or(limit, |rejected_above| rejected_above.min(limit));
         if known.connections >= limit {
             return Admission::AtLimit;
         }
@@ -257,7 +257,7 @@ mod tests {
         let why = Outcome::deferred(Status(4, 4, 1), "timed out while connecting");
         granted(&addresses, "192.0.2.1:25").expect("a permit").failed(&why);
         let asked = addresses.ask(&tcp("192.0.2.1:25"), 20);
-        assert!(matches!(asked, Admission::Down(said) if said.why == why.why));
+        assert!(matches!(asked, Admission::Down(outcome) if outcome.why == why.why));
         addresses.clear_failures();
         let permit = granted(&addresses, "192.0.2.1:25").expect("a permit");
         permit.answered();

@@ -40,7 +40,7 @@ pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
     let file = pid_file.map(PidFile::begin).transpose()?;
     let waited = start()
         .map_err(|e| Exit::new(exit::OSERR, "leave the foreground", &e))
-        .and_then(|(mut child, said)| if is_serving(said) { Ok(child) } else { Err(fate(&mut child)) });
+        .and_then(|(mut child, pipe)| if is_serving(pipe) { Ok(child) } else { Err(fate(&mut child)) });
     match (waited, file) {
         (Ok(child), Some(file)) => file.commit(child.id()).inspect_err(|_| {
             // A daemon without its pid file could not be found again.
@@ -57,22 +57,22 @@ pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
 }
 
 fn start() -> io::Result<(Child, io::PipeReader)> {
-    let (said, say) = io::pipe()?;
+    let (pipe, writer) = io::pipe()?;
     let mut arguments = env::args_os();
     let mut command = Command::new(env::current_exe()?);
     command.arg0(arguments.next().unwrap_or_else(|| "penfoldd".into())).args(arguments);
-    command.env(VARIABLE, std::process::id().to_string()).stdin(Stdio::null()).stdout(say);
+    command.env(VARIABLE, std::process::id().to_string()).stdin(Stdio::null()).stdout(writer);
     if env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
         // The sockets passed to this process are for the second one.
         command.env_remove("LISTEN_PID");
     }
-    Ok((command.spawn()?, said))
+    Ok((command.spawn()?, pipe))
 }
 
 /// Waits until the daemon serves; returns false if it has ended.
-fn is_serving(said: io::PipeReader) -> bool {
-    let mut word = Vec::new();
-    said.take(SERVING_LINE.len() as u64).read_to_end(&mut word).is_ok() && word == SERVING_LINE
+fn is_serving(pipe: io::PipeReader) -> bool {
+    let mut line = Vec::new();
+    pipe.take(SERVING_LINE.len() as u64).read_to_end(&mut line).is_ok() && line == SERVING_LINE
 }
 
 fn fate(child: &mut Child) -> Exit {

@@ -1,6 +1,6 @@
 //! The queue and its workers, from start to end, and the threads around them.
 //!
-//! Connects what receives, keeps and sends, and has the queue told of what is in the spool.
+//! Connects sessions, queue and workers, and has the spool scanned for the queue.
 //! A thread that cannot be started is an [`Exit`] at the start; later nothing is fatal. Does
 //! not read the configuration.
 

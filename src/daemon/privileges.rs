@@ -67,6 +67,6 @@ impl Start {
 pub(super) fn check_monitor(rights: &Rights) -> Result<(), Exit> {
     match rights.has_lost_monitor() {
         false => Ok(()),
-        true => Err(Exit { code: exit::OSERR, text: vec!["the process that is root has ended".to_owned()] }),
+        true => Err(Exit { code: exit::OSERR, text: vec!["the monitor has ended".to_owned()] }),
     }
 }

@@ -172,6 +172,6 @@ pub(super) fn log_faults(faults: &[ConfigError]) {
 /// the same over restarts.
 pub(super) fn keep_key(spool: &Spool, settings: &Settings) {
     if !settings.logins.backend.mechanisms(false).is_empty() {
-        spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: keep a key: {e}"));
+        spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: store the key: {e}"));
     }
 }

@@ -21,7 +21,7 @@ const NOBODY: u32 = 65_534;
 /// Root's rights could not be dropped.
 pub fn become_named(name: &str) -> io::Result<Result<u32, io::Error>> {
     let found = match User::from_name(name) {
-        Ok(Some(user)) if user.uid.is_root() => Err(io::Error::other("nothing is done as root")),
+        Ok(Some(user)) if user.uid.is_root() => Err(io::Error::other("an agent never runs as root")),
         Ok(Some(user)) => Ok((user.uid.as_raw(), user.gid.as_raw())),
         Ok(None) => Err(io::Error::other("there is no such user")),
         Err(e) => Err(e.into()),

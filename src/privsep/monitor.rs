@@ -196,9 +196,9 @@ impl Monitor {
             this_program(OPENER, theirs).env_clear().args(&self.configuration).arg("--").arg(path).spawn()?;
         let end = Instant::now() + OPENER_TIMEOUT;
         loop {
-            let mut said = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+            let mut poll_fd = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
             let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
-            match poll(&mut said, left.unwrap_or(PollTimeout::ZERO)) {
+            match poll(&mut poll_fd, left.unwrap_or(PollTimeout::ZERO)) {
                 Ok(1) => break,
                 // Another process has ended meanwhile.
                 Err(Errno::EINTR) if Instant::now() < end => {}
@@ -238,8 +238,8 @@ impl Monitor {
         if self.agents.len() < MAX_AGENTS + 2 * self.workers {
             return Ok(());
         }
-        let most = self.agents.iter().max_by_key(|agent| count(&self.agents, &agent.name));
-        if let Some(name) = most.map(|agent| agent.name.clone()) {
+        let busiest = self.agents.iter().max_by_key(|agent| count(&self.agents, &agent.name));
+        if let Some(name) = busiest.map(|agent| agent.name.clone()) {
             self.end_oldest(&name);
         }
         Err(Errno::EAGAIN.into())
@@ -262,8 +262,8 @@ impl Agent {
     /// The user it runs as; `None` while it may still be root.
     fn runs_as(&mut self) -> Option<u32> {
         if let Some(report) = &mut self.report {
-            let mut said = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
-            if !matches!(poll(&mut said, PollTimeout::ZERO), Ok(1)) {
+            let mut poll_fd = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
+            if !matches!(poll(&mut poll_fd, PollTimeout::ZERO), Ok(1)) {
                 return None;
             }
             let mut number = [0; 4];

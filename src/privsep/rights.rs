@@ -138,16 +138,16 @@ impl Monitor {
 
     fn ended(&self) -> io::Error {
         if !self.has_ended.swap(true, Ordering::SeqCst) {
-            ::log::error!("the process that is root has ended: stopping");
+            ::log::error!("the monitor has ended: stopping");
             let _ = kill(getpid(), Signal::SIGTERM);
         }
-        io::Error::other("the process that is root has ended")
+        io::Error::other("the monitor has ended")
     }
 }
 
 fn unexpected(answer: &Answer) -> io::Error {
     match answer {
         Answer::Failed(number) => io::Error::from_raw_os_error(*number),
-        Answer::Done => io::Error::other("the process that is root sent an unexpected answer"),
+        Answer::Done => io::Error::other("the monitor sent an unexpected answer"),
     }
 }

@@ -78,9 +78,9 @@ mod tests {
     #[test]
     fn the_tightest_control_group_counts_in_both_versions() {
         let root = std::env::temp_dir().join(format!("penfold-limits-{}", std::process::id()));
-        let set = |group: &str, most: &str| {
+        let set = |group: &str, max: &str| {
             fs::create_dir_all(root.join(group)).expect("a directory");
-            fs::write(root.join(group).join("pids.max"), format!("{most}\n")).expect("a file");
+            fs::write(root.join(group).join("pids.max"), format!("{max}\n")).expect("a file");
         };
         set("system.slice", "400");
         set("system.slice/penfold.service", "max");

@@ -321,7 +321,7 @@ impl Attempt<'_> {
     }
 
     fn keep_unrecorded(&mut self, error: &io::Error, mut outcomes: Vec<(u32, Outcome)>) -> bool {
-        ::log::error!("spool: write down what became of {}: {error}", self.entry.id());
+        ::log::error!("spool: record the outcomes of {}: {error}", self.entry.id());
         outcomes.append(&mut self.failures);
         // A deferred recipient can simply be tried again.
         outcomes.retain(|(_, outcome)| outcome.fate != Fate::Deferred);

@@ -337,7 +337,7 @@ fn a_directory_where_users_cannot_create_mailboxes() {
             let path = site.path(name);
             let mode = if name == "box" { mode } else { 0o755 };
             format!(
-                "local.mailbox: not everybody may write to {} (mode {mode:03o}): mail waits for who has no mailbox there",
+                "local.mailbox: not every user may write to {} (mode {mode:03o}): mail for users without a mailbox there waits",
                 path.display()
             )
         });
@@ -661,7 +661,7 @@ fn mail_for_users_of_services() {
     if !["daemon", "bin"].iter().all(is_there) {
         return common::skipped("this system has no daemon and no bin");
     }
-    let words = "waits for homes that are not theirs: give them lines in";
+    let words = "waits, as their homes belong to other users: give them lines in";
     let said = || {
         let output = homes.mounts.inside(&homes.site.penfoldd(&["-n"])).output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -267,8 +267,8 @@ fn mail_to_an_unusable_list_is_deferred() {
     let (fits, long) = (comment(512 << 10), comment((512 << 10) + 1));
     let lists = |count| (1..=count).map(|n| format!(":include:{{}}{n}\n")).collect::<String>() + jon;
     let cases = [
-        ("directory", "", "mkdir {}", "deferred", "it is no plain file"),
-        ("fifo", "", "mkfifo {}", "deferred", "it is no plain file"),
+        ("directory", "", "mkdir {}", "deferred", "it is not a plain file"),
+        ("fifo", "", "mkfifo {}", "deferred", "it is not a plain file"),
         ("nul", "jon\0\n", "", "deferred", "nobody is on the list"),
         (
             "latin",

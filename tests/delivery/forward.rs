@@ -19,7 +19,7 @@ const FORWARDS: &[(&str, &str, u32, &[&str], &str)] = &[
     ("himself alone", "\\jon\n", 0o600, &["jon"], "via=maildir"),
     ("himself by an alias", "friends\n", 0o600, &["jon", "mary"], "via=forward"),
     ("nothing", "# nothing\n\n", 0o600, &["jon"], "via=maildir"),
-    ("nobody", "nosuch\n", 0o600, &["jon"], "ignored ~/.forward of jon: nobody whom it names exists"),
+    ("nobody", "nosuch\n", 0o600, &["jon"], "ignored ~/.forward of jon: none of the addresses it names exists"),
     (
         "quotes around an address",
         "\"mary@razorback\", \"John\" <elvis> (The King)\r\n",
@@ -358,7 +358,7 @@ fn home_directories_in_every_state() {
     homes.write("jon", ".forward", "elvis\n", 0o644);
     homes.give("mary", &home);
     deferred("somebody else's", "dsn=4.2.0");
-    daemon.wait_words(&["ignored ~/.forward of jon: the home belongs to somebody else"]);
+    daemon.wait_words(&["ignored ~/.forward of jon: the home belongs to another user"]);
     homes.give("jon", &home);
     fs::remove_file(home.join(".forward")).expect("it is there");
     arrives("his again");
@@ -441,12 +441,12 @@ fn a_hostile_forward_file_harms_only_its_owner() {
     homes.write("mary", "theirs", "elvis\n", 0o644);
     let path = file.display();
     for (what, script, words) in [
-        ("a directory", format!("mkdir {path}"), "ignored ~/.forward of jon: it is no plain file"),
-        ("a FIFO that nobody writes to", format!("mkfifo {path}"), "ignored ~/.forward of jon: it is no plain file"),
-        ("an endless device", format!("ln -s /dev/zero {path}"), "ignored ~/.forward of jon: it is no plain file"),
+        ("a directory", format!("mkdir {path}"), "ignored ~/.forward of jon: it is not a plain file"),
+        ("a FIFO that nobody writes to", format!("mkfifo {path}"), "ignored ~/.forward of jon: it is not a plain file"),
+        ("an endless device", format!("ln -s /dev/zero {path}"), "ignored ~/.forward of jon: it is not a plain file"),
         ("a long one", format!("head -c 70000 /dev/zero >{path}"), "ignored ~/.forward of jon: it is longer than"),
         ("what is none", format!("ln -s /etc/hosts {path}"), "~/.forward of jon:1: passed over: "),
-        ("another's", format!("ln -s ../mary/theirs {path}"), "ignored ~/.forward of jon: it belongs to somebody else"),
+        ("another's", format!("ln -s ../mary/theirs {path}"), "ignored ~/.forward of jon: it belongs to another user"),
         ("a link to nowhere", format!("ln -s nowhere {path}"), "via=maildir"),
     ] {
         homes.mounts.shell(&format!("{script} && chown -h 61001:61001 {path}"));

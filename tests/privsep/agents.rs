@@ -425,7 +425,7 @@ fn the_server_ends_without_its_monitor() {
     let daemon = homes.start();
     send_signal(family(&daemon).0, Signal::SIGKILL);
     send(&daemon, "jon");
-    daemon.wait_log(|line| line.ends_with("the process that is root has ended: stopping"));
+    daemon.wait_log(|line| line.ends_with("the monitor has ended: stopping"));
     assert_eq!(daemon.wait_end().code(), Some(71));
 }
 
@@ -678,9 +678,10 @@ fn mail_for_a_user_who_has_just_been_removed_is_deferred() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = homes.start();
     let passwd = fs::read_to_string(homes.site.path("passwd")).expect("a table");
-    for (name, instead, why) in
-        [("mary", "", "there is no such user"), ("elvis", "elvis:x:0:0::/root:/bin/sh\n", "nothing is done as root")]
-    {
+    for (name, instead, why) in [
+        ("mary", "", "there is no such user"),
+        ("elvis", "elvis:x:0:0::/root:/bin/sh\n", "an agent never runs as root"),
+    ] {
         let others = passwd.split_inclusive('\n').filter(|line| !line.starts_with(&format!("{name}:")));
         let others = others.collect::<String>() + instead;
         // Between the lookup of a recipient, which is cached for two seconds, and that of the agent.

@@ -78,14 +78,14 @@ const ROWS: &[(&str, &str, &[&str], usize)] = &[
     ("list@razorback", "fsync spool/ 2-3 EIO", &["deferred", "note a prepared delivery in the spool"], 2),
     ("list@razorback", "rename /mail/ 1 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 1),
     ("list@razorback", "fsync /mail/ada/new 1-2 EIO", &["deferred", "dsn=4.3.0", "sync ", "Input/output error"], 2),
-    ("list@razorback", "write spool/ 4 ENOSPC", &["spool: write down what became of", "No space left"], 1),
+    ("list@razorback", "write spool/ 4 ENOSPC", &["spool: record the outcomes of", "No space left"], 1),
     ("list@razorback", "unlink spool/new 1-2 EIO", &["spool: remove ", "Input/output error"], 1),
     // Another host has accepted the message, and does not get it again.
-    ("far@far.test", "write spool/ 3 EIO", &["spool: write down what became of", "Input/output error"], 1),
+    ("far@far.test", "write spool/ 3 EIO", &["spool: record the outcomes of", "Input/output error"], 1),
     // A report.
-    ("void@far.test", "open spool/tmp 1 ENOSPC", &["spool: write down what became of", "No space left"], 1),
-    ("void@far.test", "fsync spool/tmp 1 EIO", &["spool: write down what became of", "Input/output error"], 1),
-    ("void@far.test", "rename spool/tmp 1 EROFS", &["spool: write down what became of", "Read-only"], 1),
+    ("void@far.test", "open spool/tmp 1 ENOSPC", &["spool: record the outcomes of", "No space left"], 1),
+    ("void@far.test", "fsync spool/tmp 1 EIO", &["spool: record the outcomes of", "Input/output error"], 1),
+    ("void@far.test", "rename spool/tmp 1 EROFS", &["spool: record the outcomes of", "Read-only"], 1),
     ("void@far.test", "fsync spool/new 3 EIO", &["spool: settle ", "Input/output error"], 1),
 ];
 

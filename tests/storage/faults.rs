@@ -125,12 +125,12 @@ fn accepted_mail_waits_for_space() {
     remote.behave(Conduct::Sink(Sink::default().reply("RCPT", "550 5.1.1 no such user")));
     let is_logged = |words: &[&str]| daemon.log().lines().any(|line| has(line, words));
     assert!(daemon.flush_until(&site, || {
-        is_logged(&["write down what became of", "the spool has no room for it"])
+        is_logged(&["record the outcomes of", "the spool has no room for it"])
             && is_logged(&["deferred", "jon@", "No space left"])
     }));
     // The outcome is known, and the host is not asked again while it cannot be recorded.
     let asked = remote.look(|seen| seen.connections);
-    let in_vain = || daemon.log().matches("write down what became of").count();
+    let in_vain = || daemon.log().matches("record the outcomes of").count();
     let before = in_vain();
     assert!(daemon.flush_until(&site, || in_vain() > before));
     assert_eq!(remote.look(|seen| seen.connections), asked);
@@ -165,7 +165,7 @@ fn a_message_that_needs_no_space_does_not_wait_for_it() {
     wire.say(b"\n").expect("it reads");
     let reply = wire.hear().expect("a reply").expect("a reply");
     assert!(reply.starts_with("250"), "{reply}");
-    daemon.wait_log(|line| has(line, &["write down what became of", "No space left"]));
+    daemon.wait_log(|line| has(line, &["record the outcomes of", "No space left"]));
     mounts.shell(&format!("chmod 700 {}/new", jon.display()));
     assert!(daemon.flush_until(&site, || mounts.entries(&spool) == 0), "{}", daemon.log());
     holds(&mounts.books(&jon), &["first", "long"]);

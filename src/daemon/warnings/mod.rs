@@ -176,7 +176,7 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
     if let Some((path, mode)) = found.filter(|(_, mode)| mode & 0o002 == 0) {
         let (path, mode) = (path.display(), mode & 0o7777);
         ::log::warn!(
-            "local.mailbox: not everybody may write to {path} (mode {mode:03o}): mail waits for who has no mailbox there"
+            "local.mailbox: not every user may write to {path} (mode {mode:03o}): mail for users without a mailbox there waits"
         );
     }
 }

@@ -59,5 +59,5 @@ fn of_service_users(settings: &Settings, rights: &Rights) {
     let names = first.join(", ");
     let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
     let file = settings.config.local.aliases.path.display();
-    ::log::warn!("mail for {names}{more} waits for homes that are not theirs: give them lines in {file}");
+    ::log::warn!("mail for {names}{more} waits, as their homes belong to other users: give them lines in {file}");
 }

@@ -66,7 +66,7 @@ impl Run<'_> {
             ran => ran,
         };
         match ran {
-            Ok((ended, said)) => Ok(Response::Ended(ended, String::from_utf8_lossy(&said).replace('\0', " "))),
+            Ok((ended, output)) => Ok(Response::Ended(ended, String::from_utf8_lossy(&output).replace('\0', " "))),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(Response::Ended(Ended::Code(127), e.to_string())),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(Response::Ended(Ended::Code(126), e.to_string())),
             Err(e) => Err(AgentError::new("run the command", e)),
@@ -109,9 +109,9 @@ mod tests {
             ("a >b", "/bin/sh", vec!["-c", "a >b"]),
         ] {
             let command = parsed(text);
-            let said: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+            let words: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
             assert_eq!(
-                (command.get_program().to_string_lossy().as_ref(), said),
+                (command.get_program().to_string_lossy().as_ref(), words),
                 (program, arguments.iter().map(ToString::to_string).collect())
             );
         }

@@ -31,13 +31,13 @@ pub fn forward(home: &Path, uid: u32, names: &[String]) -> Result<Response, Agen
         let Some(file) = open(&path)? else { continue };
         let metadata = file.metadata().map_err(|e| failed("look at", &path, e))?;
         let why = if !is_owned(&directory) {
-            "the home belongs to somebody else"
+            "the home belongs to another user"
         } else if directory.mode() & WRITABLE_FOR_OTHERS != 0 {
             "others may write to the home"
         } else if !metadata.is_file() {
-            "it is no plain file"
+            "it is not a plain file"
         } else if !is_owned(&metadata) {
-            "it belongs to somebody else"
+            "it belongs to another user"
         } else if metadata.mode() & WRITABLE_FOR_OTHERS != 0 {
             "others may write it"
         } else {
@@ -53,22 +53,22 @@ pub fn read(path: &Path) -> Result<Response, AgentError> {
     let Some(file) = open(path)? else { return Ok(Response::Absent) };
     match file.metadata() {
         Ok(metadata) if metadata.is_file() => text(file, path, MAX_LIST),
-        Ok(_) => Ok(Response::Refused("it is no plain file".to_owned())),
+        Ok(_) => Ok(Response::Refused("it is not a plain file".to_owned())),
         Err(e) => Err(failed("look at", path, e)),
     }
 }
 
-fn text(file: File, path: &Path, most: u64) -> Result<Response, AgentError> {
+fn text(file: File, path: &Path, max_size: u64) -> Result<Response, AgentError> {
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(|e| failed("read", path, e))?;
-    if bytes.len() as u64 > most {
-        return Ok(Response::Refused(format!("it is longer than {most} octets")));
+    file.take(max_size + 1).read_to_end(&mut bytes).map_err(|e| failed("read", path, e))?;
+    if bytes.len() as u64 > max_size {
+        return Ok(Response::Refused(format!("it is longer than {max_size} octets")));
     }
     // A malformed line costs only itself.
     let text = String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}");
     // Replacement characters make it longer.
-    let is_text = text.len() as u64 <= most + most / 2;
-    Ok(if is_text { Response::Text(text) } else { Response::Refused("it is no text in UTF-8".to_owned()) })
+    let is_text = text.len() as u64 <= max_size + max_size / 2;
+    Ok(if is_text { Response::Text(text) } else { Response::Refused("it is not text in UTF-8".to_owned()) })
 }
 
 /// Opens a file; `None` if there is none. Does not block on a FIFO.

@@ -104,7 +104,7 @@ impl At<'_> {
         // The server can read it until the first of these.
         disk::set_mode(message, 0o600)
             .and_then(|()| disk::set_owner(message, None, Some(getegid().as_raw())))
-            .map_err(|error| failed("make his own", &target, error))
+            .map_err(|error| failed("take ownership of", &target, error))
     }
 
     /// Finds out what became of a copy, after a crash.

@@ -46,7 +46,7 @@ pub fn append(path: &Path, head: &str, message: &File, content: Part) -> Result<
     let file = disk::open(path, &options).map_err(|e| failed("open", e))?;
     let metadata = file.metadata().map_err(|e| failed("look at", e))?;
     if !metadata.is_file() || metadata.nlink() != 1 {
-        return Err(failed("write", io::Error::other("it is no plain file with one name")));
+        return Err(failed("write", io::Error::other("it is not a plain file with one name")));
     }
     super::check_owner(path, &metadata).map_err(|e| failed("write", e))?;
     lock(&file, deadline).map_err(|e| failed("lock", e))?;

@@ -127,7 +127,7 @@ pub enum Request {
         /// Its time limit in seconds.
         limit: u32,
         /// The longest output, in bytes.
-        most: u32,
+        max_output: u32,
     },
 }
 
@@ -212,11 +212,11 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
             let run = command::Run { command, directory, environment, limit: Duration::from_secs(*limit) };
             run.with(head, message()?, *content)
         }
-        Request::Print { words, limit, most } => {
+        Request::Print { words, limit, max_output } => {
             let none = || AgentError::new("run a command", io::ErrorKind::InvalidInput);
             let (program, arguments) = words.split_first().ok_or_else(none)?;
-            let most = usize::try_from(*most).unwrap_or(usize::MAX);
-            let printed = sys::command::output(program, arguments, Duration::from_secs((*limit).into()), most);
+            let max_output = usize::try_from(*max_output).unwrap_or(usize::MAX);
+            let printed = sys::command::output(program, arguments, Duration::from_secs((*limit).into()), max_output);
             printed.map(Response::Printed).map_err(|error| AgentError::new(program, error))
         }
     }
@@ -232,7 +232,7 @@ fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
     if directory.mode() & EVERYBODY == 0 || directory.uid() == found.uid() {
         return Ok(());
     }
-    Err(io::Error::other("it belongs to somebody else, and everybody may make files there"))
+    Err(io::Error::other("it belongs to another user, and any user may make files there"))
 }
 
 /// The mode bit for writing by users who are neither the owner nor of the group.

@@ -131,7 +131,7 @@ fn write_request(to: &mut Writer, request: &Request) {
             environment.iter().fold(to, |to, (name, value)| to.text(name).text(value))
         }
         Request::Accept { mailbox, name, prefix } => to.byte(9).path(mailbox).text(name).text(prefix),
-        Request::Print { words, limit, most } => texts(to.byte(8).number(*limit).number(*most), words),
+        Request::Print { words, limit, max_output } => texts(to.byte(8).number(*limit).number(*max_output), words),
     };
 }
 
@@ -165,7 +165,7 @@ fn read_request(from: &mut Reader<'_>) -> io::Result<Request> {
             },
         },
         9 => Request::Accept { mailbox: from.path()?, name: from.string()?, prefix: from.string()? },
-        8 => Request::Print { limit: from.number()?, most: from.number()?, words: read_texts(from)? },
+        8 => Request::Print { limit: from.number()?, max_output: from.number()?, words: read_texts(from)? },
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
@@ -195,13 +195,13 @@ fn write_response(to: &mut Writer, done: &Response) {
         Response::Text(text) => to.byte(6).text(text),
         Response::Absent => to.byte(7),
         Response::Refused(why) => to.byte(8).text(why),
-        Response::Ended(ended, said) => {
+        Response::Ended(ended, output) => {
             let (way, number) = match ended {
                 Ended::Code(code) => (0, *code),
                 Ended::Signal(signal) => (1, *signal),
                 Ended::Late => (2, 0),
             };
-            to.byte(9).byte(way).number(number.cast_unsigned()).text(said)
+            to.byte(9).byte(way).number(number.cast_unsigned()).text(output)
         }
         Response::Printed(text) => to.byte(10).text(text),
     };
@@ -287,7 +287,7 @@ mod tests {
                 content: Part { at: 7, size: 9 },
                 limit: 1000,
             },
-            Request::Print { words: vec!["/bin/echo".into(), "a b".into()], limit: 30, most: 100 },
+            Request::Print { words: vec!["/bin/echo".into(), "a b".into()], limit: 30, max_output: 100 },
         ] {
             let file = File::open("/dev/null").expect("there");
             send_request(&one, &request, Some(&file)).expect("sent");

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn text_from_a_client_is_harmless_to_a_shell() {
-        for (said, harm_less) in [
+        for (text, expected) in [
             ("jon@x.org", "jon@x.org"),
             ("SRS0=ab=cd=x.org=jon@y.org", "SRS0=ab=cd=x.org=jon@y.org"),
             (";sleep 66;", "_sleep_66_"),
@@ -96,7 +96,7 @@ mod tests {
             ("%00", "%00"),
             ("a\nb", "a_b"),
         ] {
-            assert_eq!(harmless(said), harm_less);
+            assert_eq!(harmless(text), expected);
         }
     }
 }

@@ -148,7 +148,7 @@ impl LocalDelivery<'_> {
         match router.expand_members(address, &members, Some(&account.name)) {
             Expansion::Finals(finals) if is_own_mailbox(&finals, address) => Ok(None),
             Expansion::Finals(finals) => Ok(Some((Onward { step, allowed, via: Via::Forward }, finals))),
-            Expansion::Unknown => ignored("nobody whom it names exists"),
+            Expansion::Unknown => ignored("none of the addresses it names exists"),
             other => Err(not_expanded(&other)),
         }
     }
@@ -173,7 +173,7 @@ impl LocalDelivery<'_> {
     /// The members, with those of all lists that they include; each list is read once. Malformed lines
     /// are skipped, and so are commands and files in a list that is not a user's own. A list without
     /// members is an error.
-    fn read_lists(&self, members: Vec<Member>, owner: &Owner, most: usize) -> Result<Vec<Member>, Outcome> {
+    fn read_lists(&self, members: Vec<Member>, owner: &Owner, max: usize) -> Result<Vec<Member>, Outcome> {
         let (mut found, mut lists, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let mut sort = |members: Vec<Member>, found: &mut Vec<Member>, lists: &mut Vec<Box<str>>| {
             for member in members {
@@ -193,8 +193,8 @@ impl LocalDelivery<'_> {
             }
             let members = self.read_list(&file, owner)?;
             sort(members, &mut found, &mut lists);
-            if found.len() > most {
-                let why = format!("its lists name more than {most} addresses");
+            if found.len() > max {
+                let why = format!("its lists name more than {max} addresses");
                 return Err(Outcome::deferred(Status(4, 3, 5), why));
             }
         }
@@ -397,7 +397,9 @@ fn not_expanded(expansion: &Expansion) -> Outcome {
     match expansion {
         Expansion::Refused(status, why) => Outcome::failed(*status, why.as_str()),
         Expansion::Temporary(why) => Outcome::deferred(Status(4, 3, 0), why.as_str()),
-        Expansion::Finals(_) | Expansion::Unknown => Outcome::failed(Status(5, 1, 1), "nobody whom it names exists"),
+        Expansion::Finals(_) | Expansion::Unknown => {
+            Outcome::failed(Status(5, 1, 1), "none of the addresses it names exists")
+        }
     }
 }
 

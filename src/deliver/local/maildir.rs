@@ -154,7 +154,7 @@ impl Maildir<'_> {
             }
             Ok(Response::Lost) => {
                 let (id, address) = (entry.id(), &addressee.recipient.address);
-                ::log::warn!("{id}: whether <{address}> got it cannot be told: delivered again");
+                ::log::warn!("{id}: it is unknown whether <{address}> has the message: delivered again");
                 // After another crash a part of the second copy must not be taken for the first.
                 entry
                     .forget_copy(addressee.number)

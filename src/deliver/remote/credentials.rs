@@ -110,7 +110,8 @@ impl Login {
                 token(&text)
             }
             Secret::TokenCommand(words) => {
-                let request = Request::Print { words: words.clone(), limit: COMMAND_LIMIT, most: MAX_TOKEN as u32 };
+                let request =
+                    Request::Print { words: words.clone(), limit: COMMAND_LIMIT, max_output: MAX_TOKEN as u32 };
                 let printed = AgentPool::new(self.rights.clone()).perform(&Owner::Server, &request, None);
                 match printed.map_err(|trouble| format!("the token: {}: {}", trouble.doing, trouble.error))? {
                     Response::Printed(text) => token(&String::from_utf8_lossy(&text)),

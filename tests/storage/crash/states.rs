@@ -427,7 +427,7 @@ fn every_state_after_a_crash_is_recovered() {
         let daemon = scene.start();
         let well = daemon.comes_true(|| scene.ends() == scene.expected());
         assert!(well || scene.ends() == scene.expected(), "{:#?}\n{}", differences(&scene), daemon.log());
-        daemon.wait_log(|line| line.contains("whether <ada@razorback.test> got it cannot be told"));
+        daemon.wait_log(|line| line.contains("unknown whether <ada@razorback.test> has the message"));
         for _ in 0..2 {
             daemon.wait_log(|line| line.contains("not the directory in which the message was prepared"));
         }

@@ -77,8 +77,8 @@ impl Session<'_> {
         let sent = self.send(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
         let only = transaction.envelope.recipients.first().map(|only| &only.address);
         // Mail for a user of the system is left to the queue: there may be a `.forward`.
-        let own = accepted.mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
-        let maildir = only.zip(own.map(|mailbox| mailbox.path.as_path()));
+        let server_mailbox = accepted.mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
+        let maildir = only.zip(server_mailbox.map(|mailbox| mailbox.path.as_path()));
         (self.service.notify)(&Committed { name: accepted.name, maildir });
         sent
     }

@@ -49,8 +49,8 @@ impl Entry {
     /// Whether one of these paths is another name of this file. On btrfs a power cut can leave
     /// both names of a rename.
     pub fn has_name_among(&self, mut paths: impl Iterator<Item = PathBuf>) -> bool {
-        let Some(own) = self.has_other_name.then(|| self.file.metadata().ok()).flatten() else { return false };
-        paths.any(|path| fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())))
+        let Some(file) = self.has_other_name.then(|| self.file.metadata().ok()).flatten() else { return false };
+        paths.any(|path| fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino())))
     }
 
     /// Removes the name in the spool of a direct entry that has a name in its mailbox.

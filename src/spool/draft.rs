@@ -221,11 +221,11 @@ impl Draft {
     fn write_front(&mut self, entry: &NewEntry<'_>) -> io::Result<u64> {
         let measure = self.meter.measure(entry.prepend.as_bytes());
         if self.file.is_none() {
-            let mut whole = entry.front(measure, 0)?.into_bytes();
-            whole.append(&mut self.buffer);
+            let mut text = entry.front(measure, 0)?.into_bytes();
+            text.append(&mut self.buffer);
             let target = self.file.insert(self.spool.create_draft(self.id)?);
-            disk::write(target.file(), &whole)?;
-            return Ok(whole.len() as u64);
+            disk::write(target.file(), &text)?;
+            return Ok(text.len() as u64);
         }
         self.spill()?;
         let front = entry.front(measure, self.gap)?;

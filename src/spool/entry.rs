@@ -182,7 +182,7 @@ impl Entry {
 
     /// The recipient with this number.
     pub fn recipient(&self, number: usize) -> Option<&RecipientEntry> {
-        self.index_of(number).and_then(|at| self.head.recipients.get(at))
+        self.index_of(number).and_then(|index| self.head.recipients.get(index))
     }
 
     fn index_of(&self, number: usize) -> Option<usize> {
@@ -272,8 +272,8 @@ impl Entry {
     /// Those of pwrite(2). The recipient must not be tried again until this succeeds.
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
         // A direct entry has no records.
-        let at = self.index_of(number).ok_or(io::ErrorKind::InvalidInput)?;
-        let entry = self.head.recipients.get_mut(at).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        let index = self.index_of(number).ok_or(io::ErrorKind::InvalidInput)?;
+        let entry = self.head.recipients.get_mut(index).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
         let record = DeliveryState { state, last: now, ..entry.record };
         disk::write_at(&self.file, &record.encode(), entry.offset)?;
         entry.record = record;

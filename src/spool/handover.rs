@@ -25,9 +25,9 @@ pub const HANDOVER_MODE: u32 = 0o640;
 
 /// The user that a file was handed over to, if it was.
 pub(super) fn new_owner(metadata: &Metadata) -> Option<u32> {
-    let (own, uid) = (geteuid(), metadata.uid());
+    let (server, owner) = (geteuid(), metadata.uid());
     // As root the spool is only read, and nothing is handed over.
-    (!own.is_root() && uid != 0 && uid != own.as_raw()).then_some(uid)
+    (!server.is_root() && owner != 0 && owner != server.as_raw()).then_some(owner)
 }
 
 /// Opens a file that was handed over, which the server may only read. If it is in its mailbox

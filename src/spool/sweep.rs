@@ -25,13 +25,14 @@ impl Spool {
     pub fn remove_old_names(&self) -> io::Result<()> {
         for file in fs::read_dir(self.root.join("tmp"))? {
             let file = file?;
-            let (Some(id), Ok(own)) = (file.file_name().to_str().and_then(QueueId::parse), file.metadata()) else {
+            let (Some(id), Ok(metadata)) = (file.file_name().to_str().and_then(QueueId::parse), file.metadata()) else {
                 continue;
             };
-            let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (own.dev(), own.ino());
-            let is_entry =
-                |place| fs::symlink_metadata(self.path(EntryName { id, size: own.len(), place })).is_ok_and(is_same);
-            if own.nlink() > 1 && [Place::New, Place::Cur, Place::Hold].into_iter().any(is_entry) {
+            let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
+            let is_entry = |place| {
+                fs::symlink_metadata(self.path(EntryName { id, size: metadata.len(), place })).is_ok_and(is_same)
+            };
+            if metadata.nlink() > 1 && [Place::New, Place::Cur, Place::Hold].into_iter().any(is_entry) {
                 disk::remove(&file.path())?;
             }
         }

@@ -195,8 +195,8 @@ impl RecipientEntry {
     /// The reference to this recipient.
     pub fn reference(&self) -> RecipientRef {
         // A head is shorter than 4 GiB, and has fewer recipients than bytes.
-        let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        RecipientRef { number: short(self.number as u64), offset: short(self.offset) }
+        let shortened = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        RecipientRef { number: shortened(self.number as u64), offset: shortened(self.offset) }
     }
 }
 
@@ -230,9 +230,9 @@ pub fn direct(sender: Option<&Address>, recipient: &Address) -> String {
 pub fn queued(envelope: &Envelope, measure: Option<Measure>, fill: usize) -> String {
     let mut head = lines(envelope, &Derivation::default(), measure);
     // Blanks at the end of the last line move no record.
-    let short = fill.saturating_sub(head.len() + 1);
+    let blanks = fill.saturating_sub(head.len() + 1);
     head.truncate(head.len() - 1);
-    head.extend(std::iter::repeat_n(' ', short));
+    head.extend(std::iter::repeat_n(' ', blanks));
     head.push('\n');
     end(head)
 }
@@ -287,8 +287,8 @@ fn end(mut head: String) -> String {
 }
 
 fn end_line(head: &mut String) {
-    let short = (ALIGN - (head.len() + 1) % ALIGN) % ALIGN;
-    head.extend(std::iter::repeat_n(' ', short));
+    let blanks = (ALIGN - (head.len() + 1) % ALIGN) % ALIGN;
+    head.extend(std::iter::repeat_n(' ', blanks));
     head.push('\n');
 }
 

@@ -70,7 +70,7 @@ fn duplicates(scratch: &Scratch) -> (EntryName, EntryName) {
     let mut entry = scratch.direct();
     let (direct, bytes) = (entry.name(), fs::read(scratch.spool.path(entry.name())).expect("an entry"));
     entry.make_queued().expect("a queued entry");
-    fs::write(scratch.spool.path(direct), bytes).expect("its twin");
+    fs::write(scratch.spool.path(direct), bytes).expect("its duplicate");
     (direct, entry.name())
 }
 

@@ -131,9 +131,9 @@ fn a_recipient_of_a_long_derived_entry_is_found_without_the_others() {
     let steps: Vec<Step> = (0..10).map(|n| Step::forward(&"j".repeat(300), &format!(".forward+{n}"))).collect();
     let derivation = Derivation { steps: steps.clone(), shares: vec![5; 500] };
     let derived = entry.forward(0, (&envelope(500), &derivation), "Delivered-To: x\n", 1_000).expect("an entry");
-    let whole = scratch.open(derived);
-    let reference = whole.recipients()[400].reference();
+    let complete = scratch.open(derived);
+    let reference = complete.recipients()[400].reference();
     let sparse = scratch.spool.entry_for(derived, &[reference]).expect("an entry");
-    assert_eq!((sparse.recipients().len(), sparse.recipient(400)), (1, whole.recipient(400)));
+    assert_eq!((sparse.recipients().len(), sparse.recipient(400)), (1, complete.recipient(400)));
     assert_eq!((sparse.steps(), sparse.recipient(400).expect("there").share), (&*steps, 5));
 }

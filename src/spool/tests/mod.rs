@@ -68,7 +68,7 @@ impl Scratch {
 
     /// The states of the recipients on disk.
     fn states(&self, name: EntryName) -> Vec<State> {
-        self.open(name).recipients().iter().map(|slot| slot.record.state).collect()
+        self.open(name).recipients().iter().map(|entry| entry.record.state).collect()
     }
 
     /// The names of the files in a directory, sorted.

@@ -42,15 +42,12 @@ impl Start {
         match confined {
             Confinement::Full => {}
             Confinement::Partial => {
-                ::log::log!(
-                    level(Level::Info),
-                    "this kernel or machine lacks a part: the server is confined as far as it goes"
-                )
+                ::log::log!(level(Level::Info), "this kernel or machine supports only part of the confinement")
             }
             Confinement::None => {
                 ::log::log!(
                     level(Level::Warn),
-                    "this kernel has no Landlock, or too old a one: the server is not confined to its files"
+                    "this kernel has no Landlock, or an old version: the server is not confined to its files"
                 )
             }
         }

@@ -48,7 +48,7 @@ impl Start {
             let mut exit = Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e);
             if exit.code == exit::NOPERM {
                 let (user, spool) = (user_name(), config.spool.display());
-                exit.text.push(format!("the spool must be the user's that runs it: chown -R {user} {spool}"));
+                exit.text.push(format!("the spool must belong to the user that runs it: chown -R {user} {spool}"));
             }
             exit
         })?;

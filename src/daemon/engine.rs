@@ -67,9 +67,7 @@ impl Engine {
                         let _ = thread.join();
                     }
                     let left = workers.len();
-                    ::log::warn!(
-                        "queue.workers: the system has no more threads ({e}): {left} of {count} workers start"
-                    );
+                    ::log::warn!("queue.workers: cannot start more threads ({e}): using {left} of {count} workers");
                     break;
                 }
             }
@@ -134,7 +132,7 @@ impl Engine {
     /// The entries that were accepted and not tried before this process began.
     fn untried(&self) -> io::Result<Vec<EntryName>> {
         if let Err(e) = self.site.spool.remove_old_names() {
-            ::log::error!("spool: look through tmp/: {e}");
+            ::log::error!("spool: read tmp/: {e}");
         }
         self.site.spool.names(Place::New)
     }

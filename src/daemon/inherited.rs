@@ -161,7 +161,7 @@ pub fn overlap(one: SocketAddr, other: SocketAddr) -> String {
         true => "which covers it",
         false => "which it covers",
     };
-    format!("[[listen]] has also {one}, {how}: leave one of the two out")
+    format!("[[listen]] also has {one}, {how}: remove one of the two")
 }
 
 /// Whether a socket that is bound to `passed` gets the clients of `wanted`.

@@ -164,7 +164,7 @@ pub(super) fn log_faults(faults: &[ConfigError]) {
     for of_one in faults.chunk_by(|one, other| one.file == other.file) {
         table::limited(of_one).for_each(|error| ::log::error!("{error}"));
         let file = of_one.first().map(|error| error.file.display().to_string()).unwrap_or_default();
-        ::log::warn!("{file}: has errors: what can be read of it is in force, and mail for the rest waits");
+        ::log::warn!("{file}: has errors: its valid lines are in force, and mail for the others waits");
     }
 }
 

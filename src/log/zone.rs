@@ -34,7 +34,7 @@ pub fn warn_of_zone() {
     let named = env::var_os("TZ").filter(|name| read(Some(name)).is_none());
     if let Some(name) = named {
         let name = name.to_string_lossy();
-        ::log::warn!("TZ: {} is no time zone that this system knows: times are in UTC", name.escape_debug());
+        ::log::warn!("TZ: {} is not a time zone of this system: times are in UTC", name.escape_debug());
     }
 }
 

@@ -35,7 +35,7 @@ impl Outcome {
             Ended::Code(127) => (Fate::Deferred, Status(4, 3, 5), "there is no such command"),
             Ended::Code(_) => (Fate::Failed, Status(5, 3, 0), ""),
             Ended::Signal(_) => (Fate::Deferred, Status(4, 3, 0), ""),
-            Ended::Late => (Fate::Deferred, Status(4, 3, 0), "the command takes too long and was stopped"),
+            Ended::Late => (Fate::Deferred, Status(4, 3, 0), "the command took too long and was killed"),
         };
         let mut why = match ended {
             Ended::Code(0) => String::new(),

@@ -35,7 +35,7 @@ pub fn become_server(user: &str) -> io::Result<()> {
         return Ok(());
     }
     let found =
-        User::from_name(user)?.ok_or_else(|| io::Error::other("there is no such user: make it, or set user"))?;
+        User::from_name(user)?.ok_or_else(|| io::Error::other("there is no such user: create it, or set user"))?;
     if found.uid.is_root() {
         return Err(io::Error::other("the server must not run as root"));
     }

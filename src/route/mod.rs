@@ -408,7 +408,7 @@ const LOCAL_ONLY: Status = Status(5, 4, 4);
 /// The route of an address that no table mentions (RFC 5321 5.1).
 fn direct(address: &Address, port: u16) -> Route {
     match address.literal() {
-        Some(ip) if !dns::is_usable(ip) => Route::Refused(Status(5, 1, 2), "That is no host's address".into()),
+        Some(ip) if !dns::is_usable(ip) => Route::Refused(Status(5, 1, 2), "That is not the address of a host".into()),
         Some(ip) => {
             let host = HostPort { host: ip.to_string(), port, scheme: Scheme::Smtp };
             Route::Remote(HostTarget::Hosts(vec![host]))

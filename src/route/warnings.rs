@@ -23,12 +23,14 @@ impl Router {
         }
         match aliases.end_of(ROOT) {
             Some((line, nobody)) => {
-                let text = format!("root leads to {nobody}, which does not exist: mail for root is refused");
+                let text = format!("root leads to {nobody}, which does not exist: mail for root is rejected");
                 ::log::warn!("{}", ConfigError::new(self.aliases.path(), line, 1, text));
             }
             None => {
                 let file = self.aliases.path().display();
-                ::log::warn!("mail for root is refused, as there is no such user: give root a line in {file}");
+                ::log::warn!(
+                    "mail for root is rejected, because there is no such user: add an alias for root to {file}"
+                );
             }
         }
     }
@@ -46,7 +48,7 @@ impl Router {
             (true, Some((line, nobody))) if !(is_roots && nobody.local().eq_ignore_ascii_case(ROOT)) => {
                 let text = format!(
                     "postmaster leads to {nobody}, which has no mailbox: \
-                     mail for postmaster is kept in {path}, which nobody reads"
+                     mail for postmaster is kept in {path}, where it stays unread"
                 );
                 ::log::warn!("{}", ConfigError::new(file, line, 1, text));
             }
@@ -56,7 +58,7 @@ impl Router {
                     _ => String::new(),
                 };
                 ::log::warn!(
-                    "mail for postmaster is kept in {path}, which nobody reads: \
+                    "mail for postmaster is kept in {path}, where it stays unread: \
                      local.postmaster leads to {named}, which has no mailbox"
                 );
             }
@@ -69,7 +71,7 @@ impl Router {
                 None => is_kept(POSTMASTER),
             };
             let names = if is_both { "root and postmaster" } else { "root" };
-            ::log::warn!("mail for {names} is kept in {path}, which nobody reads: give root a line in {file}");
+            ::log::warn!("mail for {names} is kept in {path}, where it stays unread: add an alias for root to {file}");
         }
     }
 

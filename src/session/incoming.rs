@@ -104,7 +104,7 @@ impl Incoming {
 
 /// Logs an error of the spool, and returns the reply, which is always temporary.
 pub fn storage_error(error: &io::Error) -> Reply {
-    ::log::error!("spool: keep a message: {error}");
+    ::log::error!("spool: store a message: {error}");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
             reply::failure::no_storage()

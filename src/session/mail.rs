@@ -48,7 +48,7 @@ impl Session<'_> {
             Ok(true) => Room::Enough,
             Ok(false) => Room::Short,
             Err(e) => {
-                ::log::error!("spool: look for room: {e}");
+                ::log::error!("spool: check the free space: {e}");
                 Room::Unknown
             }
         }

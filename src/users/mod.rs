@@ -120,7 +120,7 @@ impl Users {
         let mut signs: Vec<_> = signs.collect();
         signs.sort_unstable();
         let error = |(line, sign)| {
-            ConfigError::new(table.path(), line, 1, format!("nothing takes the place of {sign} in a line's mailbox"))
+            ConfigError::new(table.path(), line, 1, format!("{sign} in the mailbox is not a placeholder"))
         };
         signs.into_iter().map(error).collect()
     }

@@ -173,7 +173,7 @@ impl Worker {
             Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
             Route::Temporary(..) => Err(self.later(job)),
             _ => {
-                self.site.spool.set_aside(entry.name(), "it was handed over to a user, and is for another one");
+                self.site.spool.set_aside(entry.name(), "it was handed over to a user, and is for another user");
                 Err(JobResult::Vanished)
             }
         })

@@ -209,9 +209,8 @@ fn an_address_or_spool_in_use_prevents_the_start() {
         ("127.0.0.1", "0.0.0.0", "which it covers"),
         ("127.0.0.1", "127.0.0.1", "twice"),
     ] {
-        let says = format!("([[listen]] has also {one}:{port}, {how}: leave one of the two out)\n");
-        let warns =
-            format!("listen {other}:{port}: [[listen]] has also {one}:{port}, {how}: leave one of the two out\n");
+        let says = format!("([[listen]] also has {one}:{port}, {how}: remove one of the two)\n");
+        let warns = format!("listen {other}:{port}: [[listen]] also has {one}:{port}, {how}: remove one of the two\n");
         let twice = [one, other].map(|host| format!("[[listen]]\naddress = \"{host}:{port}\"\n")).concat();
         let mut start = stranger.penfoldd(&["-d"]);
         let mut examine = stranger.penfoldd(&["-n"]);
@@ -616,7 +615,7 @@ fn the_server_does_not_run_as_root_or_an_unknown_user() {
     if !runs_as_root() {
         return;
     }
-    for (user, says) in [("root", "must not run as root"), ("no-such-user", "no such user: make it, or set user\n")] {
+    for (user, says) in [("root", "must not run as root"), ("no-such-user", "no such user: create it, or set user\n")] {
         let mut site = Site::new();
         site.set("", "user", &format!("{user:?}"));
         let output = run(&mut site.penfoldd(&["-d"]));

@@ -66,7 +66,7 @@ fn assert_warned(site: &Site, warnings: &[&str]) {
 /// Whether a line of -n is about the configuration, and not about this machine.
 fn is_of_the_file(line: &&str) -> bool {
     let of_this_machine =
-        ["is \"system\"", "mail for root", "has no dot", "has room for", "no syslog at", "is not there:"];
+        ["is \"system\"", "mail for root", "has no dot", "has room for", "no syslog at", "does not exist: the start"];
     !of_this_machine.iter().any(|words| line.contains(words))
 }
 
@@ -116,7 +116,7 @@ fn a_line_of_a_table_that_has_no_effect() {
         &site,
         &[
             &format!("credentials:3:1: {none} mial.example.net"),
-            "credentials:4:1: the user is a number: the host stands here without its port",
+            "credentials:4:1: the user is a number: write the host without its port",
             "senders:2:1: this has no effect: no user logs in as jonn",
             "senders:3:1: this has no effect: no user logs in as mary",
         ],
@@ -132,14 +132,14 @@ fn a_line_of_a_table_that_has_no_effect() {
 
 #[test]
 fn a_listener_that_no_client_can_use() {
-    let nobody = "nobody can log in there: ";
+    let nobody = "no client can log in there: ";
     for (settings, certificate, why) in [
         (
             "listen.tls = \"none\"\nrelay.networks = []",
             true,
-            "auth needs TLS, and tls is \"none\"; and relay.networks has nobody",
+            "auth needs TLS, and tls is \"none\"; and relay.networks is empty",
         ),
-        ("relay.networks = []", false, "auth needs TLS, and there is no certificate; and relay.networks has nobody"),
+        ("relay.networks = []", false, "auth needs TLS, and there is no certificate; and relay.networks is empty"),
         ("listen.auth = \"none\"\nrelay.networks = []", true, "auth is \"none\"; "),
         ("auth.users = \"none\"\nrelay.networks = []", true, "auth.users is \"none\"; "),
         ("auth.users = \"none\"", true, ""),
@@ -159,7 +159,7 @@ fn a_listener_that_no_client_can_use() {
     // A trusted loopback is of no use to remote clients. Not started, since it would listen everywhere.
     let site = Site::with("listen.kind = \"submission\"\nlisten.address = \"0.0.0.0:0\"");
     let (_, said) = examine(&site);
-    let warning = "listen 0.0.0.0:0: nobody can log in there: the users file has no secret; and relay.networks has nobody but this host";
+    let warning = "listen 0.0.0.0:0: no client can log in there: the users file has no secret; and relay.networks contains only this host";
     assert!(said.contains(warning), "{said}");
 }
 
@@ -216,8 +216,8 @@ fn secrets_that_others_may_read() {
 
 #[test]
 fn mail_that_no_user_reads() {
-    let kept = |who: &str, remedy: &str| format!("mail for {who} is kept in {{}}, which nobody reads: {remedy}");
-    let line = "give root a line in {aliases}";
+    let kept = |who: &str, remedy: &str| format!("mail for {who} is kept in {{}}, where it stays unread: {remedy}");
+    let line = "add an alias for root to {aliases}";
     for (settings, aliases, warning) in [
         ("local.users = \"system\"", "", kept("root and postmaster", line)),
         ("local.users = \"system\"\nlocal.postmaster = \"nobody\"", "", kept("root", line)),
@@ -230,7 +230,7 @@ fn mail_that_no_user_reads() {
         (
             "",
             "postmaster: chief\nchief: jno",
-            "{aliases}:2:1: postmaster leads to jno, which has no mailbox: mail for postmaster is kept in {}, which nobody reads".into(),
+            "{aliases}:2:1: postmaster leads to jno, which has no mailbox: mail for postmaster is kept in {}, where it stays unread".into(),
         ),
         ("local.users = \"system\"", "postmaster: root", kept("root and postmaster", line)),
     ] {
@@ -240,7 +240,7 @@ fn mail_that_no_user_reads() {
         let path = |name| site.path(name).display().to_string();
         let warning = warning.replace("{}", &path("spool/postmaster")).replace("{aliases}", &path("aliases"));
         let is_other = |line: &&str| {
-            !["is \"system\"", "local.mailbox: ", "homes that are not theirs"].iter().any(|words| line.contains(words))
+            !["is \"system\"", "local.mailbox: ", "no home directory of their own"].iter().any(|words| line.contains(words))
         };
         let rest: Vec<_> = said.lines().filter(is_other).collect();
         let wanted: Vec<_> =
@@ -253,7 +253,7 @@ fn mail_that_no_user_reads() {
     site.set("local", "postmaster", "\"jonn\"");
     site.configure();
     daemon.hup();
-    daemon.wait_log(|line| line.contains("which nobody reads: local.postmaster"));
+    daemon.wait_log(|line| line.contains("where it stays unread: local.postmaster"));
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn an_alias_of_root_without_a_recipient() {
         site.write("aliases", aliases);
         let file = site.path("aliases");
         let warning = format!(
-            "{}:{line}:1: root leads to {whom}, which does not exist: mail for root is refused",
+            "{}:{line}:1: root leads to {whom}, which does not exist: mail for root is rejected",
             file.display()
         );
         let warnings: Vec<&str> = if line == 0 { Vec::new() } else { vec![&warning] };
@@ -282,8 +282,10 @@ fn an_alias_of_root_without_a_recipient() {
     let site = Site::with("local.postmaster = \"jon\"");
     site.write("users", "jon::\n");
     let aliases = site.path("aliases");
-    let warning =
-        format!("mail for root is refused, as there is no such user: give root a line in {}", aliases.display());
+    let warning = format!(
+        "mail for root is rejected, because there is no such user: add an alias for root to {}",
+        aliases.display()
+    );
     assert_warned(&site, &[&warning]);
     // The warning is true.
     let site = Site::new();
@@ -355,7 +357,7 @@ fn files_that_the_start_would_create_or_miss() {
     let spool = site.path("nosuch/spool");
     site.set("", "spool", &format!("{spool:?}"));
     let ok = "penfoldd: configuration OK\n";
-    let wanted = format!("spool: {} is not there: the start will make it\n{ok}", spool.display());
+    let wanted = format!("spool: {} does not exist: the start will create it\n{ok}", spool.display());
     assert_eq!(examine(&site), (Some(0), wanted));
     assert!(!site.path("nosuch").exists(), "nothing is made");
     // A start in the background would fail.
@@ -616,7 +618,7 @@ fn a_table_with_errors_does_not_stop_a_start() {
         assert!(said.contains(place), "{place}: {said}");
         assert!(log.contains(place), "{place}: {log}");
     }
-    assert_eq!(log.matches(": has errors: what can be read of it is in force").count(), 6, "{log}");
+    assert_eq!(log.matches(": has errors: its valid lines are in force").count(), 6, "{log}");
     let mut client = daemon.client();
     client.ehlo();
     client.ask("MAIL FROM:<x@razorback>", "250 ");
@@ -645,10 +647,9 @@ fn placeholders_without_a_meaning() {
     site.set("local", "mailbox", "\"/var/mail/%d/%u\"");
     site.write("users", "jon::\nroot::/var/mail/{user}\nmary::/var/mail/%n\n");
     let users = site.path("users");
-    let warnings = [(2, "{user}"), (3, "%n")].map(|(line, sign)| {
-        format!("{}:{line}:1: nothing takes the place of {sign} in a line's mailbox", users.display())
-    });
-    let all = ["local.mailbox: nothing takes the place of %u: expected {user} or {domain}", &warnings[0], &warnings[1]];
+    let warnings = [(2, "{user}"), (3, "%n")]
+        .map(|(line, sign)| format!("{}:{line}:1: {sign} in the mailbox is not a placeholder", users.display()));
+    let all = ["local.mailbox: %u is not a placeholder: expected {user} or {domain}", &warnings[0], &warnings[1]];
     assert_warned(&site, &all);
 }
 
@@ -661,7 +662,7 @@ fn mail_for_users_of_services() {
     if !["daemon", "bin"].iter().all(is_there) {
         return common::skipped("this system has no daemon and no bin");
     }
-    let words = "waits, as their homes belong to other users: give them lines in";
+    let words = "waits, as their homes belong to other users: add aliases for them to";
     let said = || {
         let output = homes.mounts.inside(&homes.site.penfoldd(&["-n"])).output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -240,8 +240,8 @@ fn lists_are_read_from_files_and_reports_go_to_their_owner() {
     // Malformed lines are ignored, and no list runs a command.
     daemon.submit(&["bad"]);
     daemon.wait_mail(&site, "jon", 4);
-    daemon.wait_words(&["/bad:2: passed over: the address is not in ASCII"]);
-    daemon.wait_words(&["/bad: passed over: commands and files in a list"]);
+    daemon.wait_words(&["/bad:2: skipped: the address is not in ASCII"]);
+    daemon.wait_words(&["/bad: skipped: commands and files in a list"]);
     // A list that names itself means the user of that name, who does not exist.
     daemon.submit_from("root@razorback", &["own"]);
     daemon.wait_mail(&site, "jon", 5);

@@ -245,7 +245,7 @@ fn the_state_after_a_crash_is_recognized_whatever_the_owner_has_changed() {
         let aside = || fs::read_dir(homes.site.path("spool/bad")).expect("a spool").count();
         daemon.wait_until(what, || aside() == *bad);
         if *bad > 0 {
-            let why = if what.contains("command") { "is not a direct entry" } else { "is for another one" };
+            let why = if what.contains("command") { "is not a direct entry" } else { "is for another user" };
             daemon.wait_words(&[why]);
         } else {
             // By its mode the group is set next, and nothing looks at it again.

@@ -46,8 +46,8 @@ fn count(log: &str, text: &str) -> usize {
 
 // Older kernels
 
-const NO_LANDLOCK: &str = "this kernel has no Landlock, or too old a one: the server is not confined to its files";
-const OLD_LANDLOCK: &str = "this kernel or machine lacks a part: the server is confined as far as it goes";
+const NO_LANDLOCK: &str = "this kernel has no Landlock, or an old version: the server is not confined to its files";
+const OLD_LANDLOCK: &str = "this kernel or machine supports only part of the confinement";
 
 #[test]
 fn a_missing_kernel_feature_is_logged_once_and_mail_is_delivered() {

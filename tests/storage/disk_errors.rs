@@ -40,7 +40,7 @@ fn a_client_gets_a_temporary_failure_and_nothing_is_kept() {
                 matches!(&answer, Answer::Refused(reply) if reply.starts_with(begins)),
                 "{call} {errno}: {answer:?}"
             );
-            daemon.wait_words(&["spool: keep a message: ", text]);
+            daemon.wait_words(&["spool: store a message: ", text]);
             // A failed fsync is not repeated, since the data may be gone.
             assert_eq!(fs::read_dir(site.path("spool/new")).expect("a spool").count(), 0, "{call} {errno}");
             let token = format!("{call}-{errno}");
@@ -75,7 +75,7 @@ const ROWS: &[(&str, &str, &[&str], usize)] = &[
     ("list@razorback", "write /mail/ada/tmp 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "write ", "quota exceeded"], 2),
     ("list@razorback", "fsync /mail/ada/tmp 1 EIO", &["deferred", "dsn=4.3.0", "write ", "Input/output error"], 1),
     // A failed fsync is followed by another write or sync, and not ignored.
-    ("list@razorback", "fsync spool/ 2-3 EIO", &["deferred", "note a prepared delivery in the spool"], 2),
+    ("list@razorback", "fsync spool/ 2-3 EIO", &["deferred", "record a prepared delivery in the spool"], 2),
     ("list@razorback", "rename /mail/ 1 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 1),
     ("list@razorback", "fsync /mail/ada/new 1-2 EIO", &["deferred", "dsn=4.3.0", "sync ", "Input/output error"], 2),
     ("list@razorback", "write spool/ 4 ENOSPC", &["spool: record the outcomes of", "No space left"], 1),

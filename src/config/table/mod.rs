@@ -179,8 +179,7 @@ impl<T> Watched<T> {
         // A panic in a parser leaves the old table in force.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let errors = self.refresh(&mut state);
-        let what =
-            if state.is_faultless { "the old table stays in force" } else { "what can be read of it is in force" };
+        let what = if state.is_faultless { "the old table stays in force" } else { "its valid lines are in force" };
         limited(&errors).for_each(|error| ::log::error!("{error}; {what}"));
         state.table.clone()
     }

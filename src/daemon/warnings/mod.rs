@@ -37,9 +37,9 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     of_certificates(settings);
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
-            let whom = if config.relay.networks.is_empty() { "nobody" } else { "nobody but this host" };
+            let whom = if config.relay.networks.is_empty() { "is empty" } else { "contains only this host" };
             let address = listen.address;
-            ::log::warn!("listen {address}: nobody can log in there: {why}; and relay.networks has {whom}");
+            ::log::warn!("listen {address}: no client can log in there: {why}; and relay.networks {whom}");
         }
     }
     let doubtful = settings.credentials.warnings(|host| settings.router.names_host(host));
@@ -81,7 +81,7 @@ fn of_overlaps(config: &Config) {
 fn of_open_relay(config: &Config) {
     for network in config.relay.networks.iter().filter(|network| is_too_wide(network)) {
         let Network { address, prefix } = network;
-        ::log::warn!("relay.networks has {address}/{prefix}: this is an open relay, for strangers are in there too");
+        ::log::warn!("relay.networks has {address}/{prefix}: this is an open relay, because it includes unknown hosts");
     }
 }
 
@@ -188,7 +188,7 @@ pub fn of_a_start(config: &Config, foreground: bool) {
     }
     log::warn_of_zone();
     if matches!(config.spool.try_exists(), Ok(false)) {
-        ::log::warn!("spool: {} is not there: the start will make it", config.spool.display());
+        ::log::warn!("spool: {} does not exist: the start will create it", config.spool.display());
     }
 }
 

@@ -26,7 +26,7 @@ pub fn log_all(settings: &Settings, rights: &Rights) {
     }
     of_this_host(config);
     if let Some(sign) = placeholder(&config.local.mailbox) {
-        ::log::warn!("local.mailbox: nothing takes the place of {sign}: expected {{user}} or {{domain}}");
+        ::log::warn!("local.mailbox: {sign} is not a placeholder: expected {{user}} or {{domain}}");
     }
     table::limited(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));
     of_service_users(settings, rights);
@@ -59,5 +59,5 @@ fn of_service_users(settings: &Settings, rights: &Rights) {
     let names = first.join(", ");
     let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
     let file = settings.config.local.aliases.path.display();
-    ::log::warn!("mail for {names}{more} waits, as their homes belong to other users: give them lines in {file}");
+    ::log::warn!("mail for {names}{more} waits, as their homes belong to other users: add aliases for them to {file}");
 }

@@ -219,7 +219,7 @@ impl LocalDelivery<'_> {
         if owner == &Owner::Server {
             let is_address = |member: &Member| !matches!(member, Member::Run(_) | Member::File(_));
             if !members.iter().all(is_address) {
-                ::log::warn!("{}: {file}: passed over: commands and files in a list", self.entry.id());
+                ::log::warn!("{}: {file}: skipped: commands and files in a list", self.entry.id());
             }
             members.retain(is_address);
         }
@@ -230,10 +230,10 @@ impl LocalDelivery<'_> {
     fn log_skipped_lines(&self, file: &str, errors: &[(usize, String)]) {
         let id = self.entry.id();
         for (line, what) in errors.iter().take(MAX_LOGGED_LINES) {
-            ::log::warn!("{id}: {file}:{line}: passed over: {what}");
+            ::log::warn!("{id}: {file}:{line}: skipped: {what}");
         }
         if let Some(others) = errors.len().checked_sub(MAX_LOGGED_LINES).filter(|others| *others > 0) {
-            ::log::warn!("{id}: {file}: {others} more lines are passed over");
+            ::log::warn!("{id}: {file}: {others} more lines are skipped");
         }
     }
 
@@ -247,7 +247,7 @@ impl LocalDelivery<'_> {
             return failed(format!("mail forwarding loop for {address}"));
         }
         if steps.len() >= MAX_STEPS {
-            return failed(format!("it was passed on {MAX_STEPS} times already, and {address} leads to others"));
+            return failed(format!("it was already passed on {MAX_STEPS} times, and {address} leads to others"));
         }
         let allowed = self.allowance(addressee, list.is_none());
         if !steps.is_empty() {
@@ -355,7 +355,7 @@ impl LocalDelivery<'_> {
                 self.derived.push(derived);
                 Outcome::delivered(format!("passed on as {} to {}", derived.id, envelope.recipients.len())).via(via)
             }
-            Err(e) => Outcome::from_io("keep the message for whom the address stands for", &e).via(via),
+            Err(e) => Outcome::from_io("queue the message for the members of the address", &e).via(via),
         };
         // The recipient is settled on disk, so nobody else logs it.
         if outcome.fate == Fate::Delivered {

@@ -188,7 +188,7 @@ fn not_read(error: &io::Error) -> Outcome {
 
 /// The outcome if a prepared copy cannot be recorded in the entry.
 pub fn not_noted(error: &io::Error) -> Outcome {
-    Outcome::from_io("note a prepared delivery in the spool", error)
+    Outcome::from_io("record a prepared delivery in the spool", error)
 }
 
 /// The beginning of a file's name, whatever the host is called now.

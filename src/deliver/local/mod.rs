@@ -83,7 +83,7 @@ impl<'a> LocalDelivery<'a> {
             Route::Mailbox(mailbox) => return self.begin_in_mailbox(addressee, mailbox, is_prepared),
             // Whether the owner has seen the prepared copy cannot be found out now.
             _ if is_prepared => {
-                Outcome::deferred(Status(4, 2, 0), "the mailbox to which it was being delivered is not there now")
+                Outcome::deferred(Status(4, 2, 0), "the mailbox of an interrupted delivery no longer exists")
                     .via(Via::Maildir)
             }
             Route::Command(command, owner) => self.run(addressee, command, owner),
@@ -174,5 +174,5 @@ fn not_performed(result: Result<Response, AgentError>) -> Outcome {
 }
 
 fn unexpected_response() -> Outcome {
-    Outcome::deferred(Status(4, 3, 0), "the agent does not answer what it was asked")
+    Outcome::deferred(Status(4, 3, 0), "the answer of the agent is malformed")
 }

@@ -79,7 +79,7 @@ impl Credentials {
     pub fn warnings(&self, is_named: impl Fn(&str) -> bool) -> Vec<ConfigError> {
         let table = self.0.current();
         let warning = |host: &str, login: &Login| match login.user.bytes().all(|b| b.is_ascii_digit()) {
-            true => Some("the user is a number: the host stands here without its port".to_owned()),
+            true => Some("the user is a number: write the host without its port".to_owned()),
             false if is_named(host) => None,
             false => Some(format!("this has no effect: no smart host and no route is named {host}")),
         };

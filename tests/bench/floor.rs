@@ -1,8 +1,7 @@
-//! The floor: what this disk allows, without any mail.
+//! The floor: the rate that this disk allows, without mail.
 //!
-//! Each thread does again and again what no server can do less of for a message
-//! that it is to keep: a file without a name, the octets, a name, one fsync of the
-//! file. Reads no network, parses nothing, makes no decision, moves nothing.
+//! Each thread repeats the least that a server must do for a message that it stores: a file without a name,
+//! the octets, a name, one fsync of the file. There is no network, no parser and no rename.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -18,11 +17,11 @@ use nix::unistd::linkat;
 
 use crate::load::Sent;
 
-/// So many threads for so long, at most so many files of so many octets, in a
-/// directory of its own below `parent`.
+/// This many threads for this long, with at most `most` files of `size` octets each, in a directory of their
+/// own below `parent`.
 ///
 /// # Errors
-/// Those of the system; a file system without files that have no name is one.
+/// Those of the system; some file systems have no files without names.
 pub fn measure(parent: &Path, threads: usize, size: usize, time: Duration, most: usize) -> io::Result<Sent> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let dir = &parent.join(format!("floor{}", NUMBER.fetch_add(1, Ordering::Relaxed)));

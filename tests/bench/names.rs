@@ -1,7 +1,7 @@
-//! A name server for the hosts on 127.0.0.1, port 53: MX and A records, nothing else.
+//! A name server for the hosts on 127.0.0.1, port 53, with MX and A records only.
 //!
-//! The exchanger of `d3.test` is a host such as `mx.h3.test`, which says its number.
-//! Answers by UDP only: they are short. The thread ends with the process.
+//! The exchanger of `d3.test` is a host such as `mx.h3.test`, whose name has its number. All answers are
+//! short, and sent over UDP. The thread ends with the process.
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -27,7 +27,7 @@ pub fn start(exchanger: impl Fn(&str) -> Option<usize> + Send + 'static) -> io::
         let mut question = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut question) {
             if let Some(answer) = answer(&question[..length], &exchanger) {
-                // The client may have gone.
+                // The client may be gone.
                 let _ = socket.send_to(&answer, from);
             }
         }
@@ -64,7 +64,7 @@ fn exchange(host: usize) -> Vec<u8> {
     data
 }
 
-/// The answer to a question without what follows it, with one record or none.
+/// The answer to a question, with one record or none, and without the trailing records of the question.
 fn reply(question: &[u8], code: u8, kind: u16, data: &[u8]) -> Vec<u8> {
     let mut reply = question.to_vec();
     reply[2..HEADER].copy_from_slice(&[0x81, 0x80 | code, 0, 1, 0, u8::from(!data.is_empty()), 0, 0, 0, 0]);

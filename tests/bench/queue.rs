@@ -1,7 +1,7 @@
-//! A spool full of deferred messages, written by hand.
+//! A spool full of deferred messages, written directly.
 //!
-//! One recipient each, over a thousand domains, tried a moment ago: nothing is due
-//! while it is looked at. In the form of penfold-spool(5); not synced.
+//! Each has one recipient, in one of a thousand domains, and was tried a moment ago, so that none is due during
+//! a measurement. The form is that of penfold-spool(5); nothing is synced.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use common::Site;
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const DOMAINS: usize = 1000;
 
-/// Puts so many into the spool of a site where no daemon runs.
+/// Writes this many entries into the spool of a site without a daemon.
 ///
 /// # Errors
 /// Those of the system.

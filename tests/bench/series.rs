@@ -1,6 +1,6 @@
-//! What is measured: each series varies one quantity and keeps all others.
+//! The series: each varies one quantity and keeps all others.
 //!
-//! A series returns its figures, or the first thing that went wrong.
+//! A series returns its figures, or the first failure.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,9 +20,9 @@ use common::figure::{Figure, plain, whole};
 use common::plot::{Axis, Scale};
 
 const KIB: usize = 1024;
-/// What most mail is at least.
+/// The size of small mail.
 const SIZE: usize = 4 * KIB;
-/// Nothing more is done when nothing was done for so long.
+/// A server that uses no processor for this long is idle.
 const STILL: Duration = Duration::from_millis(400);
 
 /// Messages to one mailbox, many in a session.
@@ -121,7 +121,7 @@ pub fn recipients(bench: &Bench) -> io::Result<Vec<Figure>> {
     Ok(done)
 }
 
-/// A daemon that starts on a spool with deferred messages, and what they cost it.
+/// The start of a daemon on a spool with deferred messages, and its cost.
 ///
 /// # Errors
 /// Those of the system and of the load.
@@ -176,7 +176,7 @@ impl Look {
         let list = Instant::now();
         site.penfoldctl(&["queue"]);
         let seconds = [server.greeted, loaded, list.elapsed()].map(|time| time.as_secs_f64());
-        // The server itself is none of ours to the watch, and works for a part of the time.
+        // The server counts among the others here, and works for a part of the time.
         let noisy = watch.others() - machine::cpu(&server.pids()) / start.elapsed().as_secs_f64() > 0.25;
         let case = Case { sessions: 10, size: SIZE, reuse: true, to: To::Local(1) };
         let accepts = serve(bench, &server, &case, sink, turn)?;
@@ -185,7 +185,7 @@ impl Look {
     }
 }
 
-/// Sessions that have said EHLO and nothing more.
+/// Sessions that are idle after EHLO.
 ///
 /// # Errors
 /// Those of the system and of the servers.
@@ -196,7 +196,7 @@ pub fn memory(bench: &Bench) -> io::Result<Vec<Figure>> {
     let mebibytes = Axis { label: "MiB (PSS), all processes".to_owned(), scale: Scale::Log, show: plain };
     let mut figure = Figure::new("memory", ["Memory by sessions", "idle after EHLO"], axis, mebibytes);
     let sink = Sink::start()?;
-    // A process for each session takes a gigabyte for a thousand of them.
+    // A process for each session takes a gigabyte for a thousand sessions.
     let few: Vec<usize> = points.iter().copied().filter(|&count| count <= 100).collect();
     for _ in 0..bench.rounds.min(2) {
         bench.go_on()?;
@@ -225,7 +225,7 @@ fn hold(figure: &mut Figure, label: &str, server: &Server, points: &[usize]) -> 
     Ok(())
 }
 
-/// What each one more costs than none, a line for each point.
+/// The cost of each further unit, a line for each point.
 fn per_unit(figure: &Figure, label: &str, points: &[usize], factor: f64, unit: &str) -> Vec<String> {
     let at = |count: usize| figure.summary(label, count as f64).map(|s| s.median);
     let Some(none) = at(0) else { return Vec::new() };
@@ -237,7 +237,7 @@ fn per_unit(figure: &Figure, label: &str, points: &[usize], factor: f64, unit: &
     more.filter_map(each).collect()
 }
 
-/// What one message asks of the system: what many cost more than few, divided.
+/// The system calls of one message: the difference between many messages and few, divided.
 ///
 /// # Errors
 /// Those of the system and of the servers.
@@ -271,12 +271,11 @@ fn way(number: f64) -> String {
     ["local", "3 local", "relay"].get(number as usize).map_or(String::new(), |&name| name.to_owned())
 }
 
-/// The first run has so many messages, the second one so many more.
+/// The numbers of messages of the first run, and of those that the second run has in addition.
 const FEW: usize = 20;
 const MORE: usize = 100;
 
-/// What one message more costs; nothing, and says why, where a server cannot be
-/// watched: not every system lets a process be traced.
+/// The cost of one more message; empty, and the reason printed, where a server cannot be traced.
 fn each(bench: &Bench, label: &str, to: To, by: &str) -> io::Result<Vec<f64>> {
     bench.go_on()?;
     let counts =
@@ -290,7 +289,7 @@ fn each(bench: &Bench, label: &str, to: To, by: &str) -> io::Result<Vec<f64>> {
     }
 }
 
-/// What so many messages cost, with the start and the end of the server.
+/// The cost of this many messages, with the start and the end of the server.
 fn counted(bench: &Bench, label: &str, to: To, by: &str, messages: usize) -> io::Result<Vec<f64>> {
     let sink = Sink::start()?;
     let file = bench.scratch.join("counted");
@@ -313,7 +312,7 @@ fn counted(bench: &Bench, label: &str, to: To, by: &str, messages: usize) -> io:
     Ok(if by == "strace" { of_strace(&text) } else { of_callgrind(&text) })
 }
 
-/// Syncs, and all calls.
+/// The numbers of syncs and of all calls.
 fn of_strace(text: &str) -> Vec<f64> {
     let syncs = HashSet::from(["fsync", "fdatasync", "syncfs", "sync", "sync_file_range", "msync"]);
     let (mut synced, mut all) = (0.0, 0.0);

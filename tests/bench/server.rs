@@ -1,10 +1,9 @@
-//! A mail server at work: penfold or Postfix, as a real process in a scratch directory.
+//! A mail server, penfold or Postfix, as a real process in a scratch directory.
 //!
-//! Both take mail for [`BOXES`] mailboxes of razorback.test, each a Maildir below
-//! `mail/`, and send what is for elsewhere to one next hop. Both keep what they
-//! acknowledge on stable storage, as they come; logs go nowhere. A server is ended
-//! when dropped, and its directory removed then, so that nothing is deleted while
-//! another is measured. Fails with what kept it from greeting.
+//! Both accept mail for [`BOXES`] mailboxes of razorback.test, each a Maildir below `mail/`, and send all other
+//! mail to one next hop. Both store acknowledged mail durably, by default; logs are discarded. A server
+//! is ended when dropped, and its directory is removed then, so that nothing is deleted while another
+//! server is measured.
 
 use std::collections::HashSet;
 use std::fs;
@@ -22,13 +21,13 @@ use crate::hosts::RETRY;
 use crate::machine;
 use common::{Site, free_port};
 
-/// How many mailboxes there are: 0 and up by name.
+/// The number of mailboxes, whose names are numbers.
 pub const BOXES: usize = 1200;
-/// The name server of those that send to exchangers.
+/// The name server for servers that send to exchangers.
 pub const NAMES: &str = "127.0.0.1:53";
-/// A server has so long to greet, and to go.
+/// The timeout of a start and of an end.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How often it is looked for what nobody tells.
+/// The poll interval for conditions that are not announced.
 const GLANCE: Duration = Duration::from_millis(1);
 
 /// The address of a mailbox.
@@ -39,19 +38,19 @@ pub fn local(number: usize) -> String {
 /// A running server.
 pub struct Server {
     child: Child,
-    /// If `child` only watches the server: what ends the one and lets the other say
-    /// what it saw. unshare(1), which Postfix runs below, waits out SIGTERM.
+    /// If `child` only watches the server: the signal that ends the server and lets the watcher report.
+    /// unshare(1), under which Postfix runs, ignores SIGTERM.
     farewell: Option<Signal>,
-    /// Where it takes mail.
+    /// Its address.
     pub address: SocketAddr,
-    /// From its start until its first greeting.
+    /// The time from its start to its first greeting.
     pub greeted: Duration,
     mail: PathBuf,
-    /// Removed after the process has gone.
+    /// Removed after the process has ended.
     site: Option<Site>,
 }
 
-/// A site for penfold in a directory, with the next hop for mail to elsewhere.
+/// A site for penfold in a directory, with the next hop for remote mail.
 pub fn site(scratch: &Path, next: SocketAddr) -> Site {
     let mut site = Site::below(scratch);
     let users: String = (0..BOXES).map(|number| format!("m{number}::\n")).collect();
@@ -59,21 +58,21 @@ pub fn site(scratch: &Path, next: SocketAddr) -> Site {
     site.set("limits", "connections", "20000");
     site.set("limits", "connections_per_host", "20000");
     site.set("remote", "smarthosts", &format!("[\"smtp://{next}\"]"));
-    // What is deferred stays so while it is measured.
+    // Deferred mail is not due during a measurement.
     site.set("queue", "retry_min", "\"4h\"");
     site
 }
 
 impl Server {
-    /// Starts penfold in a site, which it leaves there.
+    /// Starts penfold in a site, which remains.
     ///
     /// # Errors
-    /// When it does not greet; it has said why on standard error then.
+    /// If it does not greet; the reason is on standard error.
     pub fn penfold(site: &Site) -> io::Result<Self> {
         Self::watched_penfold(site, &[])
     }
 
-    /// The same below another program, such as strace, with its arguments.
+    /// The same under another program, such as strace, with its arguments.
     ///
     /// # Errors
     /// The same.
@@ -104,12 +103,12 @@ impl Server {
     /// Starts the Postfix that is unpacked in `tree`.
     ///
     /// # Errors
-    /// When it does not greet.
+    /// If it does not greet.
     pub fn postfix(tree: &Path, scratch: &Path, next: SocketAddr, by: &[&str]) -> io::Result<Self> {
         Self::spawn_postfix(tree, scratch, &next.port().to_string(), by)
     }
 
-    /// The same, but it sends to the exchangers that [`NAMES`] knows.
+    /// The same, but it sends to the exchangers in [`NAMES`].
     ///
     /// # Errors
     /// The same.
@@ -117,11 +116,11 @@ impl Server {
         Self::spawn_postfix(tree, scratch, "MX", &[])
     }
 
-    /// Starts penfold in a site of its own, with its defaults, but for the retries, so
-    /// that it sends to the exchangers that [`NAMES`] knows.
+    /// Starts penfold in a site of its own with default settings, except for the retries, which sends to the
+    /// exchangers in [`NAMES`].
     ///
     /// # Errors
-    /// When it does not greet.
+    /// If it does not greet.
     pub fn sending_penfold(scratch: &Path) -> io::Result<Self> {
         let mut site = Site::below(scratch);
         site.set("dns", "nameservers", &format!("[\"{NAMES}\"]"));
@@ -136,7 +135,7 @@ impl Server {
         let site = Site::below(scratch);
         let boxes: String = (0..BOXES).map(|number| format!("{} m{number}/\n", local(number))).collect();
         site.write("boxes", &boxes);
-        // Its own user must come to its mailboxes.
+        // The server's own user must be able to use its mailboxes.
         fs::remove_dir(site.path("mail"))?;
         let port = free_port();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/postfix.sh");
@@ -157,7 +156,7 @@ impl Server {
         let greeted = Duration::ZERO;
         let mut server = Self { child, farewell, address, greeted, mail, site: None };
         if !server.greets(start) {
-            // Once more, for the eyes of who waits.
+            // Again, so that the user sees the error.
             drop(server);
             let mut child = command.stderr(Stdio::inherit()).spawn()?;
             thread::sleep(Duration::from_secs(1));
@@ -181,7 +180,7 @@ impl Server {
         false
     }
 
-    /// The process that all its processes descend from.
+    /// The process of which all its processes are descendants.
     pub fn root(&self) -> u32 {
         self.child.id()
     }
@@ -191,7 +190,7 @@ impl Server {
         machine::tree(self.root())
     }
 
-    /// How many messages there are in these mailboxes.
+    /// The number of messages in these mailboxes.
     pub fn arrived(&self, boxes: &[usize]) -> usize {
         let count = |number: &usize| {
             let new = self.mail.join(format!("m{number}")).join("new");
@@ -200,7 +199,7 @@ impl Server {
         boxes.iter().map(count).sum()
     }
 
-    /// Waits until it is idle: until it has used no processor for a while.
+    /// Waits until it has used no processor for a while.
     pub fn idles(&self, still: Duration) -> Instant {
         let (mut cpu, mut last, start) = (0.0, Instant::now(), Instant::now());
         while last.elapsed() < still && start.elapsed() < 20 * TIMEOUT {
@@ -215,12 +214,11 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// All its processes are gone before its directory is.
+    /// Its directory is removed after all its processes have ended.
     fn drop(&mut self) {
         let pids = self.pids();
         if let Some(farewell) = self.farewell {
-            // Who watches says what was seen when the watched one ends; valgrind is in
-            // the same process.
+            // strace reports when the watched process ends; valgrind is in the same process.
             let mut watched: Vec<_> = pids.iter().filter(|&&pid| machine::parent(pid) == Some(self.root())).collect();
             let root = self.root();
             if watched.is_empty() {
@@ -241,12 +239,12 @@ impl Drop for Server {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    // Fails only if it is gone already.
+    // It fails only if the process is gone already.
     let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), signal));
 }
 
 fn end(child: &mut Child) {
-    // Fails only if it is gone already.
+    // It fails only if the process is gone already.
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -262,7 +260,7 @@ fn wrap(by: &[&str], program: &std::ffi::OsStr) -> Command {
     }
 }
 
-/// Where tests/setup has unpacked Postfix; `None`, and says why, if it cannot be run.
+/// The directory in which tests/setup has unpacked Postfix; `None`, and the reason printed, if it cannot run.
 pub fn unpacked_postfix() -> Option<PathBuf> {
     let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("postfix.pkg");
     let lack = match () {

@@ -1,7 +1,7 @@
-//! The next hop: takes every message, keeps none, counts recipients.
+//! The next hop: accepts every message, stores none, and counts recipients.
 //!
-//! A thread for each connection, which ends when the client leaves; the thread
-//! that accepts ends when the sink is dropped. Checks nothing that it is told.
+//! Each connection has a thread, which ends with the connection; the accepting thread ends when the sink is
+//! dropped. No command is checked.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use std::thread;
 
 /// A server on 127.0.0.1.
 pub struct Sink {
-    /// Where it is.
+    /// Its address.
     pub address: SocketAddr,
     taken: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
@@ -33,14 +33,14 @@ impl Sink {
                     return;
                 }
                 let count = Arc::clone(&count);
-                // A client that leaves in the middle has its own trouble.
+                // A connection that fails does not matter here.
                 thread::spawn(move || drop(serve(&stream, &count)));
             }
         });
         Ok(Self { address, taken, closed })
     }
 
-    /// How many recipients got their message: those of a message count when it has its 250.
+    /// The number of recipients of acknowledged messages.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
@@ -60,7 +60,7 @@ fn serve(stream: &TcpStream, taken: &AtomicUsize) -> io::Result<()> {
     let (mut line, mut recipients) = (Vec::new(), 0);
     writer.write_all(b"220 sink.test ESMTP\r\n")?;
     loop {
-        // Replies to commands that came together go together.
+        // Replies to commands that arrived together are sent together.
         if reader.buffer().is_empty() {
             writer.flush()?;
         }

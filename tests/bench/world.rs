@@ -1,9 +1,8 @@
-//! One run of a server in a network of its own: hosts, names, load, and what came of it.
+//! One run of a server in a network of its own: hosts, names, load, and the result.
 //!
-//! The process that runs it is in namespaces of its own for the network and for
-//! processes: ports 25 and 53 are free, no packet leaves, and no process stays. A [`World`] is handed to it as a line of numbers, and what it has
-//! seen goes back as lines `NAME NUMBER...` on standard output. Fails when the server
-//! refuses mail; mail that has not arrived at the limit is counted.
+//! The process of a run is in network and PID namespaces of its own: ports 25 and 53 are free, no packet leaves,
+//! and no process stays. It gets a [`World`] as a line of numbers, and prints its observations as lines
+//! `NAME NUMBER...`. It fails if the server rejects mail; mail that has not arrived at the limit is counted.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

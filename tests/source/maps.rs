@@ -101,6 +101,53 @@ fn the_table_of_contents_of_the_tests_names_every_folder_and_file() {
     assert_eq!(named, present);
 }
 
+/// All files of the source below these paths that have text.
+fn texts(tops: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut todo: Vec<PathBuf> = tops.iter().map(|top| Path::new(env!("CARGO_MANIFEST_DIR")).join(top)).collect();
+    let mut texts = Vec::new();
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            texts.push((path, text));
+        }
+    }
+    texts
+}
+
+/// The paths below src/ and tests/ that a text names.
+fn named_paths(text: &str) -> Vec<&str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_./-".contains(c);
+    let words = text.split(|c: char| !is_part(c)).map(|word| word.trim_end_matches(['.', '/', '-']));
+    words.filter(|word| word.starts_with("src/") || word.starts_with("tests/")).collect()
+}
+
+#[test]
+fn paths_that_a_text_names_exist() {
+    let mut complaints = Vec::new();
+    for (file, text) in texts(&["src", "tests", "man", "Makefile", "README", ".ci/run"]) {
+        for path in named_paths(&text) {
+            if !Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists() {
+                complaints.push(format!("{}: there is no {path}", file.display()));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// A word with three hyphens or more is the name of a dialogue.
+#[test]
+fn dialogues_that_the_ledger_names_exist() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let ledger = fs::read_to_string(top.join("LEDGER")).expect("the ledger");
+    let words = ledger.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '-');
+    for name in
+        words.filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()) && word.matches('-').count() >= 3)
+    {
+        assert!(top.join("session/dialog").join(name).with_extension("txt").exists(), "{name}");
+    }
+}
+
 #[test]
 fn lists_are_parsed() {
     let head = ["Text with `code`:", "- `one`: the first", "  `not`: this", "- `two`: the second", "- prose"]

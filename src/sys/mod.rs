@@ -1,5 +1,11 @@
 //! System calls that the standard library lacks, or that must be in one place, behind safe
 //! functions.
+//!
+//! - `command`: commands that print a token or take a message
+//! - `disk`: every change on disk that the spool and the mailboxes make
+//! - `fault`: faults on demand, for tests
+//! - `limits`: the limits on descriptors, threads and mappings of this process
+//! - `process`: signals, limits and descriptors of this process
 
 pub mod command;
 pub mod disk;

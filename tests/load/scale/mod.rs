@@ -5,6 +5,9 @@
 //! about the order of events, a size or a proportion, never about speed. With
 //! PENFOLD_SCALE=1000000 the tests of the queue run with that many messages, and
 //! `cargo test --release --test load figures -- --ignored --nocapture` prints how fast they were.
+//!
+//! - `process`: the resources of a daemon
+//! - `spool`: a spool with any number of messages
 
 mod process;
 mod spool;

@@ -267,7 +267,7 @@ pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mu
             continue;
         };
         let Some(entry) = entries.last_mut() else {
-            errors.push(line.error(file, text.trim_start(), "a line that begins with a blank continues nothing"));
+            errors.push(line.error(file, text.trim_start(), "a continuation line needs an entry above it"));
             continue;
         };
         comma = values.trim().is_empty() || values.trim_end().ends_with(',');
@@ -283,7 +283,7 @@ pub fn members(file: &Path, entry: &Entry<'_>, errors: &mut Vec<ConfigError>) ->
     }
     let before = errors.len();
     if entry.values.is_empty() {
-        let what = format!("{} stands for nothing: expected an address", entry.key);
+        let what = format!("{} has no members: expected an address", entry.key);
         errors.push(entry.line.error(file, entry.key, what));
     }
     let mut members = Vec::with_capacity(entry.values.len());

@@ -52,8 +52,8 @@ fn every_error_has_its_line_and_column() {
     for (text, errors) in [
         ("jon mary", vec!["aliases:1:1: expected a name, a colon and addresses"]),
         ("jon mary\n  x\n", vec!["aliases:1:1: expected a name, a colon and addresses"]),
-        ("  mary", vec!["aliases:1:3: a line that begins with a blank continues nothing"]),
-        ("jon:", vec!["aliases:1:1: jon stands for nothing: expected an address"]),
+        ("  mary", vec!["aliases:1:3: a continuation line needs an entry above it"]),
+        ("jon:", vec!["aliases:1:1: jon has no members: expected an address"]),
         ("j on: a", vec!["aliases:1:1: there is text after the address"]),
         (": a", vec!["aliases:1:1: an address is missing"]),
         ("jon@x: a", vec!["aliases:1:1: the name of an alias has no domain; the virtual table is for whole addresses"]),

@@ -238,9 +238,9 @@ impl<'a> Server<'a> {
         if !self.is_own(&whom) {
             return Err(Step::Rejected);
         }
-        let own = scram::nonce().ok_or_else(|| Step::Temporary("no random numbers".to_owned()))?;
+        let own_nonce = scram::nonce().ok_or_else(|| Step::Temporary("no random numbers".to_owned()))?;
         let (login, scram) = self.keys();
-        let nonce = format!("{nonce}{own}");
+        let nonce = format!("{nonce}{own_nonce}");
         let challenge = format!("r={nonce},s={},i={}", BASE64.encode(&scram.salt), scram.iterations);
         let messages = format!("{bare},{challenge}");
         let state = State::Proof(Box::new(Challenge { login, keys: scram.keys, bound, nonce, messages }));

@@ -46,10 +46,10 @@ fn table() -> Table {
 fn log_in(table: &Table, mechanism: Mechanism, name: &str, password: &str) -> Step {
     let mut server = Server::new(table, mechanism, None);
     let mut client = Client::new(mechanism, name, password).expect("usable");
-    let mut said = client.has_initial_response().then(|| client.step(None).expect("a response"));
+    let mut response = client.has_initial_response().then(|| client.step(None).expect("a response"));
     loop {
-        match server.step(said.as_deref()) {
-            Step::Challenge(challenge) => said = Some(client.step(Some(&challenge)).expect("a response")),
+        match server.step(response.as_deref()) {
+            Step::Challenge(challenge) => response = Some(client.step(Some(&challenge)).expect("a response")),
             step => {
                 assert_eq!(client.is_done(), matches!(step, Step::Accepted(_)) || mechanism != Mechanism::ScramSha256);
                 return step;
@@ -202,18 +202,18 @@ fn a_blocked_client_learns_nothing() {
         for mechanism in [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login] {
             let mut server = Server::new(&table, mechanism, None).guarded(&throttle, None);
             let mut client = Client::new(mechanism, "jon", password).expect("usable");
-            let mut said = client.step(None).ok();
-            let mut heard = server.step(None);
+            let mut response = client.step(None).ok();
+            let mut answer = server.step(None);
             // The exchange ends with the response that contains the name.
             for _ in 0..2 {
-                if matches!(heard, Step::Challenge(_)) {
-                    heard = server.step(said.as_deref());
-                    if let Step::Challenge(challenge) = &heard {
-                        said = client.step(Some(challenge)).ok();
+                if matches!(answer, Step::Challenge(_)) {
+                    answer = server.step(response.as_deref());
+                    if let Step::Challenge(challenge) = &answer {
+                        response = client.step(Some(challenge)).ok();
                     }
                 }
             }
-            assert_eq!(heard, Step::Blocked, "{mechanism} {password}");
+            assert_eq!(answer, Step::Blocked, "{mechanism} {password}");
         }
     }
 }

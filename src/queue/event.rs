@@ -197,7 +197,7 @@ pub struct JobReport {
     /// The connection that the worker keeps open for its next job.
     pub connection: Option<OpenConnection>,
     /// New entries that the job created.
-    pub children: Vec<EntryName>,
+    pub derived: Vec<EntryName>,
 }
 
 /// The result of a job.

@@ -318,7 +318,7 @@ impl Queue {
     }
 
     fn report(&mut self, report: JobReport) {
-        let JobReport { worker, job, result, contact, address, connection, children } = report;
+        let JobReport { worker, job, result, contact, address, connection, derived } = report;
         self.running.remove(&worker);
         let destination = Arc::clone(&job.destination);
         let revived = self.turns.end((&destination, job.started), contact, address);
@@ -331,7 +331,7 @@ impl Queue {
                 self.make_ready(job);
             }
         }
-        children.into_iter().for_each(|child| self.load(child, false));
+        derived.into_iter().for_each(|name| self.load(name, false));
         if let Some(begun) = connection.as_ref().and_then(|open| self.begin_more(worker, &open.destination)) {
             self.start_job(worker, begun);
         } else {

@@ -60,7 +60,7 @@ pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<E
         });
         let (contact, address) = (std::mem::take(&mut worker.contact), worker.address.take());
         let connection = worker.remote.cached().map(|(destination, address)| OpenConnection { destination, address });
-        let report = JobReport { worker: number, job, result, contact, address, connection, children: derived };
+        let report = JobReport { worker: number, job, result, contact, address, connection, derived };
         if events.send(Event::JobDone(Box::new(report))).is_err() {
             return;
         }

@@ -29,8 +29,8 @@ const SINGLE: usize = 1000;
 const QUIET: f64 = 0.25;
 /// The longest time without a delivery.
 const TIMEOUT: Duration = Duration::from_secs(60);
-const GLANCE: Duration = Duration::from_millis(4);
-const BREATH: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(4);
+const SETTLE_TIME: Duration = Duration::from_millis(50);
 
 /// The recipients.
 #[derive(Debug, Clone, Copy)]
@@ -216,13 +216,13 @@ fn wait_for(arrived: &dyn Fn() -> usize, wanted: usize) -> io::Result<Instant> {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{now} of {wanted} arrived")));
         }
         // Looking must not take what is measured.
-        thread::sleep(GLANCE.max(5 * look.elapsed()));
+        thread::sleep(POLL_INTERVAL.max(5 * look.elapsed()));
     }
 }
 
 /// What was written before must not be written on another's account.
 fn settle(bench: &Bench) -> io::Result<()> {
     syncfs(File::open(&bench.scratch)?)?;
-    thread::sleep(BREATH);
+    thread::sleep(SETTLE_TIME);
     Ok(())
 }

@@ -21,7 +21,7 @@ use common::plot::{Axis, Scale};
 
 /// The time after which no run of a further round begins.
 const MOST: Duration = Duration::from_secs(900);
-const GLANCE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The time that a run may take beyond its limit.
 const SLACK: Duration = Duration::from_secs(90);
 /// The processors that others may have in a quiet run.
@@ -177,7 +177,7 @@ impl Drop for Inside {
         let _ = self.0.wait();
         let end = Instant::now() + SLACK;
         while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) && Instant::now() < end {
-            thread::sleep(GLANCE);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -204,7 +204,7 @@ fn watched(bench: &Bench, label: &str, world: &World, scratch: &Path) -> io::Res
     let mut text = String::new();
     loop {
         bench.go_on()?;
-        match lines.recv_timeout(GLANCE) {
+        match lines.recv_timeout(POLL_INTERVAL) {
             Ok(line) if line == "end" => break,
             Ok(line) => text += &format!("{line}\n"),
             Err(RecvTimeoutError::Timeout) if Instant::now() < end => {}
@@ -215,7 +215,7 @@ fn watched(bench: &Bench, label: &str, world: &World, scratch: &Path) -> io::Res
     let others = watch.others();
     let end = Instant::now() + SLACK;
     while inside.0.try_wait()?.is_none() && Instant::now() < end {
-        thread::sleep(GLANCE);
+        thread::sleep(POLL_INTERVAL);
     }
     bench.tell(&format!("{label} {world:?}: others {others:.2}; {}", text.trim_end().replace('\n', "; ")));
     Ok((world::shown(&text), others > QUIET))

@@ -28,7 +28,7 @@ pub const NAMES: &str = "127.0.0.1:53";
 /// The timeout of a start and of an end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The poll interval for conditions that are not announced.
-const GLANCE: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The address of a mailbox.
 pub fn local(number: usize) -> String {
@@ -175,7 +175,7 @@ impl Server {
             {
                 return true;
             }
-            thread::sleep(GLANCE);
+            thread::sleep(POLL_INTERVAL);
         }
         false
     }
@@ -207,7 +207,7 @@ impl Server {
             if now > cpu {
                 (cpu, last) = (now, Instant::now());
             }
-            thread::sleep(10 * GLANCE);
+            thread::sleep(10 * POLL_INTERVAL);
         }
         last
     }
@@ -227,13 +227,13 @@ impl Drop for Server {
             watched.into_iter().for_each(|&pid| signal(pid, farewell));
             let start = Instant::now();
             while start.elapsed() < TIMEOUT && self.child.try_wait().is_ok_and(|status| status.is_none()) {
-                thread::sleep(10 * GLANCE);
+                thread::sleep(10 * POLL_INTERVAL);
             }
         }
         end(&mut self.child);
         let start = Instant::now();
         while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) && start.elapsed() < TIMEOUT {
-            thread::sleep(10 * GLANCE);
+            thread::sleep(10 * POLL_INTERVAL);
         }
     }
 }

@@ -27,7 +27,7 @@ const SESSIONS: usize = 10;
 const PACE: Duration = Duration::from_secs(1);
 /// A server has this long to come to rest after its start.
 const REST: Duration = Duration::from_millis(500);
-const GLANCE: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Seconds of mail that are one point of a curve.
 pub const STEP: usize = 5;
 
@@ -283,7 +283,7 @@ impl Run {
     fn wait(&self, server: &Server) -> io::Result<Option<(f64, usize)>> {
         let mut memory = None;
         while self.start.elapsed() < self.world.limit() {
-            thread::sleep(GLANCE);
+            thread::sleep(POLL_INTERVAL);
             if let Some(error) = self.load.error.get() {
                 return Err(io::Error::new(error.kind(), error.to_string()));
             }

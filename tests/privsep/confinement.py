@@ -1,12 +1,12 @@
-"""What the kernel lets a process do, and an older kernel to do it with.
+"""System calls in the threads of a process, and a simulation of older kernels.
 
     confinement.py landlock WHAT PROGRAM ARGUMENTS...    runs a program where Landlock is WHAT: the name
                                                    of an error, or the number of an older ABI
     confinement.py inside PID                            has each thread of a process make system calls
 
-The first puts up a filter (seccomp(2)) that all children have, too; a number is told by a
-process behind it, which ends with the last of them. The second reads calls from standard
-input, a line each, and answers a line each: `ok`, or the name of the error, the same for all
+The first installs a filter (seccomp(2)) that all children inherit; a number is returned by a
+supervising process, which ends with the last of them. The second reads calls from standard
+input, a line each, and prints a result for each: `ok`, or the name of the error, the same for all
 threads; if not, all of them. `exec PATH`, `open WAY PATH` with r, w or c (a new file), `rename FROM TO`,
 `link FROM TO`, `unlink PATH`, `truncate PATH`, `mkdir PATH`, `device PATH`, `mount PATH`,
 `setuid UID`, `trace PID`, `memory`, which runs a program that is nowhere but in memory.

@@ -1,8 +1,8 @@
-"""Reads one report to a sender on standard input, as a mail program would.
+"""Reads a report from standard input, as a mail program would.
 
-Fails with a word of why if it is not a multipart/report (RFC 6522) of three
-parts with a delivery status (RFC 3464), or if the email package finds any
-defect. Prints what the report says as JSON, one line, keys in order.
+Fails with the reason if it is not a multipart/report (RFC 6522) of three parts with a delivery
+status (RFC 3464), or if the email package finds a defect. Prints the report as a line of JSON
+with sorted keys.
 """
 
 import email

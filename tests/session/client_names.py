@@ -1,12 +1,12 @@
-"""The names of clients in Received: lines. Run by names.rs as root in a network
+"""The names of clients in Received: lines. Run by client_names.rs as root in a network
 namespace of its own, where 192.0.2.1 to .3 and 2001:db8::1 are this host's:
 
-    names.py clients PENFOLDD CONFIGURATION MAILDIR
-    names.py networks PENFOLDD CONFIGURATION MAILDIR
+    client_names.py clients PENFOLDD CONFIGURATION MAILDIR
+    client_names.py networks PENFOLDD CONFIGURATION MAILDIR
 
-Answers the DNS by itself: .1 has a name that leads back to it, .2 has one that
-leads elsewhere, .3 has none, 2001:db8::1 has one. Prints a JSON object, address to
-the "from" part of its Received: line.
+It is the name server: .1 has a name that resolves back to it, .2 has one that resolves
+to another address, .3 has none, 2001:db8::1 has one. It prints a JSON object from addresses to
+the "from" parts of their Received: lines.
 
 `networks` has a mount namespace, too, in which /etc/resolv.conf is a link to a file of
 /run that is not there yet, and may change /etc. It prints what .1 is called while the

@@ -1,9 +1,9 @@
-"""Reads messages on standard input, as one who believes what From and Sender say.
+"""Reads messages from standard input, and looks for senders in From and Sender.
 
-Each message comes after its length, four octets, big endian, and was taken from a user
-who may be jon, with or without a tag, and info. Fails if any reader of Python's email
-package finds another address in a From or a Sender. Prints in how many messages one
-was found that is his.
+Each message follows its length (four octets, big endian), and was accepted from a user who may
+send as jon, with or without an address extension, and as info. Fails if any reader of Python's
+email package finds another address in a From or a Sender. Prints the number of messages in
+which an allowed address was found.
 """
 
 import email

@@ -1,10 +1,9 @@
-"""Reads pairs of messages on standard input, as a mail program would.
+"""Reads pairs of messages from standard input: as submitted, and as passed on.
 
-Each message comes after its length, four octets, big endian: one as it was
-submitted, one as it went on. Of a message whose header and body could be told
-apart, it fails with a word of why if the body is another, if a field is gone or
-another but for added domains, if it still lacks a field that it has to have, or if
-fields had no defect and have one. Prints how many of the pairs were without a defect before.
+Each message follows its length (four octets, big endian). If the header and body of a message
+can be told apart, it fails with the reason if the body has changed, if a field is missing or
+has changed other than by an added domain, if a required field is missing, or if fields have a
+new defect. Prints the number of pairs without a defect in the first message.
 """
 
 import email

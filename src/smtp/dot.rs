@@ -171,24 +171,10 @@ mod tests {
         }
     }
 
+    /// All lookalikes of the end are tried with the daemon, in tests/session/smuggling.rs.
     #[test]
     fn only_the_real_end_ends_a_message() {
-        for middle in [
-            "\n.\n",
-            "\n.\r\n",
-            "\r\n.\n",
-            "\r.\r",
-            "\r.\r\n",
-            "\r\n.\r",
-            "\r\n.\r\r\n",
-            "\r\n\0.\r\n",
-            "\r\n.\0\r\n",
-            "\n\n.\r\n",
-            "\r\r\n.\n",
-            "\r\n.\n\r\n",
-            "\n\r.\r\n",
-            "\r\n.\rQUIT\r\n",
-        ] {
+        for middle in ["\n.\n", "\r.\r", "\r\n.\r\r\n", "\r\n\0.\r\n"] {
             let wire = format!("a{middle}b\r\n.\r\nQUIT\r\n");
             let (_, flawed, left) = read(wire.as_bytes()).expect("the end");
             assert_eq!(left, "QUIT\r\n".len(), "{middle:?}");

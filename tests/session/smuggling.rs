@@ -37,6 +37,8 @@ const FLAWED: &[&str] = &[
     "\n.\0\r\n",
     "\r\0\n.\r\0\n",
     "\r\n.\r \n",
+    "\r\r\n.\n",
+    "\r\n.\rQUIT\r\n",
 ];
 
 /// Replacements without such a flaw, which are text.

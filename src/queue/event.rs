@@ -78,8 +78,6 @@ impl Selector {
 pub struct RunningJob {
     /// The message.
     pub id: QueueId,
-    /// The destination.
-    pub destination: Arc<Destination>,
     /// The recipients, by number.
     pub recipients: Vec<u32>,
     /// The time since the job began.

@@ -45,7 +45,7 @@ mod turns;
 pub use event::{
     Event, Job, JobReport, JobResult, OpenConnection, Plan, Planned, QueueSettings, RunningJob, Scanned, Selector,
 };
-pub use health::{DestinationStatus, Down};
+pub use health::DestinationStatus;
 use intern::Interner;
 use item::{Item, ItemEnd, ItemJob, JobState};
 use turns::{JobRef, NextJob, Turns};
@@ -294,7 +294,6 @@ impl Queue {
         let unrecorded = item_job.take_unrecorded();
         let running = RunningJob {
             id,
-            destination: Arc::clone(&destination),
             recipients: recipients.iter().map(|recipient| recipient.number).collect(),
             since: Duration::ZERO,
             began: Instant::now(),

@@ -126,7 +126,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 mod content;
@@ -159,6 +159,7 @@ pub use id::{Kind, QueueId};
 pub use lock::Lock;
 pub use name::{EntryName, Place};
 pub use note::{Note, NoteLine};
+use reserve::Reserved;
 
 use crate::sys::disk;
 
@@ -177,8 +178,8 @@ pub struct Spool {
     has_tmpfile: AtomicBool,
     /// Whether an entry of a later version was found. Only that version knows the files that belong to it.
     has_later: AtomicBool,
-    /// The bytes reserved for entries that are being written.
-    reserved: AtomicU64,
+    /// The space reserved for entries that are being written.
+    reserved: Reserved,
     /// See [`Spool::note_duplicate`].
     duplicates: Mutex<HashMap<QueueId, EntryName>>,
     /// The mailboxes that [`Spool::note_not_renameable`] was called for.
@@ -215,7 +216,7 @@ impl Spool {
             is_read_only: false,
             has_tmpfile: AtomicBool::new(has_tmpfile),
             has_later: AtomicBool::new(false),
-            reserved: AtomicU64::new(0),
+            reserved: Reserved::default(),
             duplicates: Mutex::default(),
             not_renameable: RwLock::default(),
         })

@@ -2,7 +2,7 @@
 //!
 //! Space is checked before an entry is made. Sessions, and workers that forward a message, must
 //! leave the whole reserve free, and reports half of it. Entries that workers are writing count as
-//! if they were complete, so that several workers do not use the same space. Rewriting an entry
+//! if they were complete, so that several workers do not use the same space or the same inode. Rewriting an entry
 //! and removing it needs no check.
 
 use std::io;
@@ -26,16 +26,24 @@ pub(super) enum Purpose {
     Report,
 }
 
+/// What is reserved for all entries that are being written.
+#[derive(Debug, Default)]
+pub(super) struct Reserved {
+    pub(super) bytes: AtomicU64,
+    files: AtomicU64,
+}
+
 /// Space for an entry that is being written, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation<'a> {
-    all: &'a AtomicU64,
+    all: &'a Reserved,
     bytes: u64,
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.files.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -45,7 +53,9 @@ impl Spool {
     /// # Errors
     /// Those of statvfs(3).
     pub fn has_room(&self, bytes: u64) -> io::Result<bool> {
-        self.is_free(bytes.saturating_add(self.reserved.load(Ordering::Relaxed)), Purpose::Message)
+        let Reserved { bytes: reserved, files } = &self.reserved;
+        let all = bytes.saturating_add(reserved.load(Ordering::Relaxed));
+        self.is_free(all, files.load(Ordering::Relaxed), Purpose::Message)
     }
 
     /// Reserves space for an entry.
@@ -53,21 +63,22 @@ impl Spool {
     /// # Errors
     /// `StorageFull` if there is not enough, and those of statvfs(3).
     pub(super) fn reserve(&self, bytes: u64, purpose: Purpose) -> io::Result<Reservation<'_>> {
-        let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
-        let aside = Reservation { all: &self.reserved, bytes };
-        if self.is_free(before.saturating_add(bytes), purpose)? {
-            Ok(aside)
+        let before = self.reserved.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let files = self.reserved.files.fetch_add(1, Ordering::Relaxed) + 1;
+        let reservation = Reservation { all: &self.reserved, bytes };
+        if self.is_free(before.saturating_add(bytes), files, purpose)? {
+            Ok(reservation)
         } else {
             Err(io::Error::new(io::ErrorKind::StorageFull, "the spool has no room for it"))
         }
     }
 
-    fn is_free(&self, bytes: u64, purpose: Purpose) -> io::Result<bool> {
+    fn is_free(&self, bytes: u64, files: u64, purpose: Purpose) -> io::Result<bool> {
         let parts = if purpose == Purpose::Report { 2 } else { 1 };
         let stat = statvfs(&self.root)?;
         let free = stat.blocks_available().saturating_mul(stat.fragment_size());
         // Some file systems do not count inodes.
-        let files = stat.files() == 0 || stat.files_available() >= RESERVE_FILES / parts;
-        Ok(files && free >= bytes.saturating_add(RESERVE / parts))
+        let has_files = stat.files() == 0 || stat.files_available() >= files.saturating_add(RESERVE_FILES / parts);
+        Ok(has_files && free >= bytes.saturating_add(RESERVE / parts))
     }
 }

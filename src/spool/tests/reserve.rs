@@ -33,13 +33,13 @@ fn space_is_reserved_only_once() {
 fn an_entry_without_space_for_a_derived_one_is_unchanged() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(2);
-    scratch.spool.reserved.fetch_add(u64::MAX / 2, Ordering::Relaxed);
+    scratch.spool.reserved.bytes.fetch_add(u64::MAX / 2, Ordering::Relaxed);
     let derivation = Derivation { steps: vec![Step::list("x")], shares: Vec::new() };
     let full = entry.forward(0, (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect_err("no room");
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     entry.create_report(&[1], &envelope(1), |_| b"report\n".to_vec(), 1_000).expect_err("no room");
     assert_eq!((scratch.states(entry.name()), scratch.counts()), (vec![State::Todo; 2], [0, 1, 0, 0]));
-    scratch.spool.reserved.store(0, Ordering::Relaxed);
+    scratch.spool.reserved.bytes.store(0, Ordering::Relaxed);
     entry.forward(0, (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect("room");
     assert_eq!(scratch.states(entry.name()), [State::Done, State::Todo]);
 }

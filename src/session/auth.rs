@@ -6,7 +6,7 @@
 //! log watchers; several failures end the session. An authenticated client may relay until
 //! the session ends.
 //!
-//! No response is ever logged: of an AUTH command only the verb, and after a refused one
+//! No response is ever logged. Of an AUTH command only the verb is logged, and after a refused AUTH
 //! only valid commands, since a client may send its password without waiting.
 
 use std::io;

@@ -20,18 +20,19 @@ use crate::submit::{HeaderFilter, Refusal};
 pub struct Changes {
     filter: HeaderFilter,
     scan: HeaderScan,
-    /// Knows the local domains.
+    /// Tells local domains from others.
     router: Arc<Router>,
     prepended: String,
 }
 
 impl Changes {
-    /// The changes to a message whose header passes `filter`, and which gets the lines `prepended`.
+    /// The changes to a message: its header passes `filter`, and the lines `prepended` are put
+    /// before it.
     pub fn new(filter: HeaderFilter, router: Arc<Router>, prepended: String) -> Self {
         Self { filter, scan: HeaderScan::default(), router, prepended }
     }
 
-    /// Takes a piece of the text and writes the part that is decided.
+    /// Takes a piece of the text and writes the part whose changes are decided.
     ///
     /// # Errors
     /// Those of `out`.
@@ -62,7 +63,7 @@ impl Changes {
         self.filter.refusal()
     }
 
-    /// What the trace fields of the text say; `recipients` are those of the message.
+    /// The hops and deliveries in the trace fields; `recipients` are those of the message.
     pub fn trace<'r>(&self, recipients: impl Iterator<Item = &'r Address>) -> Trace {
         self.scan.trace(recipients)
     }

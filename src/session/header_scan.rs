@@ -6,8 +6,8 @@
 //! is removed too, since the final delivery adds the only one (RFC 5321 4.4). Nothing else of the
 //! header and no byte of the body is changed.
 //!
-//! The fields that show how often the message was here and elsewhere are counted. Where the text
-//! is cut into pieces makes no difference; at most [`MAX_LINE`] octets of a line are held.
+//! The trace fields, which show hops and earlier deliveries, are counted. The result does not
+//! depend on how the text is split into pieces; at most [`MAX_LINE`] octets of a line are held.
 
 use crate::address::{self, Address};
 use crate::message::field::{Lines, MAX_LINE, Part, Piece};
@@ -17,14 +17,14 @@ use crate::smtp::MAX_OWN_DELIVERIES;
 
 const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
 
-/// The part of a message that is being read.
+/// The part of a message at which the scan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    /// In front of the first field that is kept.
+enum Section {
+    /// Before the first field that is kept.
     Start,
     /// Among the fields.
     Fields,
-    /// Behind a stray line: the rest may be a body, so fields are only counted.
+    /// After a stray line: the rest may be a body, so fields are only counted.
     Doubtful,
     /// In the body.
     Body,
@@ -37,31 +37,32 @@ pub struct HeaderScan {
     filter: Filter,
 }
 
-/// Decides which lines of a header are kept, and counts.
+/// Decides which lines of a header are kept, and counts trace fields.
 #[derive(Debug)]
 struct Filter {
-    at: At,
+    section: Section,
     /// The postmark, as long as no field has followed it.
     postmark: Vec<u8>,
-    /// Whether the line that was read last is kept: so are the rest of it and its continuation.
+    /// Whether the last line is kept; the same applies to the rest of it and its continuations.
     is_kept: bool,
     hops: usize,
-    /// Addresses in local domains that have had the message, at most [`MAX_OWN_DELIVERIES`].
+    /// Addresses in local domains that the message was delivered to, at most
+    /// [`MAX_OWN_DELIVERIES`].
     deliveries: Vec<Address>,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { at: At::Start, postmark: Vec::new(), is_kept: true, hops: 0, deliveries: Vec::new() }
+        Self { section: Section::Start, postmark: Vec::new(), is_kept: true, hops: 0, deliveries: Vec::new() }
     }
 }
 
 impl HeaderScan {
-    /// Takes a piece of the text and adds what is ready to `out`; returns what belongs to the
-    /// body. `is_local` knows the local domains.
+    /// Takes a piece of the text, appends the finished part of the header to `out`, and returns the
+    /// part that belongs to the body. `is_local` recognises local domains.
     pub fn feed<'t>(&mut self, text: &'t [u8], is_local: &dyn Fn(&str) -> bool, out: &mut Vec<u8>) -> &'t [u8] {
         let mut left = text;
-        while self.filter.at != At::Body
+        while self.filter.section != Section::Body
             && let Some(piece) = self.lines.next(&mut left)
         {
             self.filter.take(&piece, is_local, out);
@@ -69,7 +70,7 @@ impl HeaderScan {
         left
     }
 
-    /// Adds what is held when the text has ended.
+    /// Appends the text that is still held when the message has ended.
     pub fn finish(&mut self, is_local: &dyn Fn(&str) -> bool, out: &mut Vec<u8>) {
         if let Some(piece) = self.lines.finish() {
             self.filter.take(&piece, is_local, out);
@@ -77,12 +78,12 @@ impl HeaderScan {
         self.filter.begin_body(out);
     }
 
-    /// Whether the header has ended: all that comes then is the body.
+    /// Whether the header has ended, so that only the body follows.
     pub fn is_over(&self) -> bool {
-        self.filter.at == At::Body
+        self.filter.section == Section::Body
     }
 
-    /// What the trace fields say; `recipients` are those of the message.
+    /// The hops and deliveries in the trace fields; `recipients` are those of the message.
     pub fn trace<'r>(&self, mut recipients: impl Iterator<Item = &'r Address>) -> Trace {
         let deliveries = &self.filter.deliveries;
         let is_same = |a: &Address, b: &Address| a.domain() == b.domain() && a.local().eq_ignore_ascii_case(b.local());
@@ -112,32 +113,32 @@ impl Filter {
         }
     }
 
-    /// Whether a line is kept. Adds what has to stand before it.
+    /// Whether a line is kept. Appends the text that must come before it.
     fn keeps(&mut self, part: Part<'_>, line: &[u8], out: &mut Vec<u8>) -> bool {
-        match (self.at, part) {
+        match (self.section, part) {
             (_, Part::End) => {
                 self.begin_body(out);
-                self.at = At::Body;
+                self.section = Section::Body;
             }
             (_, Part::Postmark) => {
                 self.postmark = line.to_vec();
                 return false;
             }
-            (At::Start, Part::Stray) => {
+            (Section::Start, Part::Stray) => {
                 if self.postmark.is_empty() {
                     out.push(b'\n');
                 }
                 self.begin_body(out);
-                self.at = At::Body;
+                self.section = Section::Body;
             }
-            (_, Part::Stray) => self.at = At::Doubtful,
-            (at, Part::Field(name, _)) => {
+            (_, Part::Stray) => self.section = Section::Doubtful,
+            (section, Part::Field(name, _)) => {
                 self.postmark.clear();
-                if name.eq_ignore_ascii_case(b"Return-Path") && at != At::Doubtful {
+                if name.eq_ignore_ascii_case(b"Return-Path") && section != Section::Doubtful {
                     return false;
                 }
-                if at == At::Start {
-                    self.at = At::Fields;
+                if section == Section::Start {
+                    self.section = Section::Fields;
                 }
             }
             (_, Part::Continuation) => return self.is_kept,
@@ -145,7 +146,7 @@ impl Filter {
         true
     }
 
-    /// A postmark without a field behind it belongs to the body.
+    /// A postmark that no field follows belongs to the body.
     fn begin_body(&mut self, out: &mut Vec<u8>) {
         if !self.postmark.is_empty() {
             out.push(b'\n');
@@ -167,7 +168,7 @@ impl Filter {
 mod tests {
     use super::*;
 
-    /// The text as it goes on, hops and deliveries; the same in every split.
+    /// The filtered text, the hops and the deliveries; they must be the same in every split.
     fn pass(text: &[u8]) -> (String, usize, usize) {
         let is_local = |domain: &str| domain == "here";
         let passed = |cuts: &[usize]| {
@@ -180,25 +181,25 @@ mod tests {
             scan.finish(&is_local, &mut out);
             (String::from_utf8(out).expect("text"), scan.filter.hops, scan.filter.deliveries.len())
         };
-        let whole = passed(&[]);
+        let unsplit = passed(&[]);
         for cut in 0..text.len() {
-            assert_eq!(passed(&[cut]), whole, "cut at {cut}");
+            assert_eq!(passed(&[cut]), unsplit, "cut at {cut}");
         }
         let octets: Vec<usize> = (0..text.len()).collect();
-        assert_eq!(passed(&octets), whole, "octet by octet");
-        whole
+        assert_eq!(passed(&octets), unsplit, "octet by octet");
+        unsplit
     }
 
     #[test]
-    fn what_comes_first_does_not_become_one_with_what_stands_before_it() {
+    fn the_first_line_is_not_joined_to_the_prepended_lines() {
         let long = "x".repeat(MAX_LINE);
-        let owned = [
+        let long_cases = [
             (format!("{long}y: z\nA: b\n"), format!("\n{long}y: z\nA: b\n")),
             (format!(" {long}\n"), format!("\n {long}\n")),
             (format!("A: {long}{long}\nReturn-Path: {long}{long}\nB: c\n\n"), format!("A: {long}{long}\nB: c\n\n")),
             (format!("From {long}\nA: b\n"), format!("\nFrom {long}\nA: b\n")),
         ];
-        let given = [
+        let cases = [
             ("", ""),
             ("\n", "\n"),
             ("A: b\n\n c\n", "A: b\n\n c\n"),
@@ -224,8 +225,8 @@ mod tests {
             ("Return-Path: x", ""),
             ("a", "\na"),
         ];
-        let owned = owned.iter().map(|(text, want)| (text.as_str(), want.as_str()));
-        for (text, want) in given.into_iter().chain(owned) {
+        let long_cases = long_cases.iter().map(|(text, want)| (text.as_str(), want.as_str()));
+        for (text, want) in cases.into_iter().chain(long_cases) {
             assert_eq!(pass(text.as_bytes()).0, want, "{text:.60}");
         }
     }

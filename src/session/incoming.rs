@@ -1,8 +1,8 @@
 //! A message that is being received: one value from its first byte to the commit.
 //!
 //! It takes the text in pieces, lines ending in LF, and records flaws and errors; the reply is
-//! decided at the end. It borrows nothing of the session and knows no command, so that it can be
-//! kept from one command to the next.
+//! decided at the end. It borrows nothing from the session and depends on no command, so that it
+//! can be kept from one command to the next.
 
 use std::io;
 
@@ -46,7 +46,7 @@ pub struct Ending<'a> {
 }
 
 impl Incoming {
-    /// A message of which nothing has arrived. The draft expects its envelope.
+    /// A message before its first byte. The draft expects its envelope.
     pub fn new(draft: Draft, mailbox: Option<Mailbox>, changes: Changes, limit: u64) -> Self {
         Self { draft, mailbox, changes, limit, size: 0, has_bare_newline: false, has_nul: false, error: None }
     }
@@ -75,7 +75,7 @@ impl Incoming {
     /// Commits the message. Returns the entry, and the mailbox that it can be renamed into.
     ///
     /// # Errors
-    /// The reply that rejects the message. Then nothing of it is left.
+    /// The reply that rejects the message. Nothing of the message is then kept.
     pub fn end(mut self, ending: &Ending<'_>) -> Result<(EntryName, Option<Mailbox>), Reply> {
         (ending.apply)(policy::message::precheck(&Message {
             has_bare_newline: self.has_bare_newline,

@@ -11,7 +11,7 @@
 //! - `auth`: AUTH
 //! - `changes`: every change to a message before the commit
 //! - `data`: DATA: reads the text up to the dot
-//! - `header_scan`: what is removed from a client's header, and what its trace fields say
+//! - `header_scan`: the fields removed from a client's header, and its trace fields
 //! - `hello`: HELO, EHLO, HELP and RSET; the offered extensions
 //! - `incoming`: a message that is being received, from its first byte to the commit
 //! - `mail`: MAIL
@@ -68,13 +68,13 @@ use tally::Tally;
 use transaction::Transaction;
 use xclient::Forwarded;
 
-/// What a session works with: the site, and the settings that were in force when it began.
+/// The site, and the settings that were in force when the session began.
 pub struct Service {
     /// The settings. Their fields are read as if they were the service's own.
     pub settings: Arc<Settings>,
     /// The shared state.
     pub site: Arc<Site>,
-    /// Called for every message that was committed, once the client has its reply.
+    /// Called for every committed message, after the reply to the client.
     pub notify: Arc<Notify>,
 }
 
@@ -162,7 +162,7 @@ pub struct Session<'a> {
     input: Input<Stream>,
     /// Replies that are not yet sent.
     out: Vec<u8>,
-    /// When replies were last sent.
+    /// The time at which replies were last sent.
     flushed: Instant,
     phase: Phase,
     tally: Tally,
@@ -178,15 +178,15 @@ pub struct Session<'a> {
     attempts: Attempts,
 }
 
-/// Octets that may wait in `out`.
+/// The maximum number of octets waiting in `out`.
 const MAX_PENDING: usize = 16 << 10;
-/// The time that a reply may wait there.
+/// The maximum time that a reply waits there.
 const MAX_WAIT: Duration = Duration::from_millis(500);
-/// Octets of a refused command that are logged.
+/// The maximum number of octets of a refused command that are logged.
 const MAX_LOGGED: usize = 400;
 
 impl<'a> Session<'a> {
-    /// A session before its banner.
+    /// A new session, before its banner.
     pub fn new(service: &'a Service, client: Client, watch: Watch, stream: Stream) -> Self {
         let address = client.address.filter(|_| !client.is_unidentified);
         let trusted_proxy = address.filter(|_| policy::connect::is_trusted_proxy(&client.listen.xclient, address));
@@ -207,7 +207,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs the dialogue until the client leaves or the session has to end.
+    /// Runs the dialogue until the client disconnects or the session has to end.
     pub fn run(mut self) {
         let ended = self.dialogue();
         self.log_unlogged_refusals();
@@ -341,7 +341,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Logs the number of refusals without a line of their own.
+    /// Logs the number of refusals that were not logged individually.
     fn log_unlogged_refusals(&mut self) {
         let unlogged = self.tally.take_unlogged();
         if unlogged > 0 {
@@ -349,7 +349,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What is known of the client.
+    /// The facts known about the client.
     fn facts(&self) -> Facts<'_> {
         let client = &self.client;
         let networks = &self.service.config.relay.networks;

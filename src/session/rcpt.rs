@@ -36,7 +36,7 @@ impl Session<'_> {
         }
     }
 
-    /// The recipient, completed with a domain, if the command is in order.
+    /// The recipient, completed with a domain, if the command is valid.
     fn check_rcpt(&self, path: Result<Path<'_>, AddressError>) -> Result<Address, Reply> {
         match &self.phase {
             Phase::Connected => return Err(reply::hello::required()),

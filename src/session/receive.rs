@@ -1,4 +1,4 @@
-//! A message from its first byte to the reply, the same for every command that brings one.
+//! A message from its first byte to the reply, for every command that carries one.
 //!
 //! [`Session::begin_message`] makes an [`Incoming`], the command feeds it, and
 //! [`Session::end_message`] commits it. The 250 is sent only after the commit.

@@ -1,8 +1,7 @@
 //! Message submission (RFC 6409): rewritten senders, limits per account, completed headers.
 //!
-//! It applies only on a listener for submission. That MAIL requires authentication or a
-//! trusted network there, and which senders an account may use, is decided by
-//! [`crate::policy::mail`].
+//! All this applies only on a submission listener. That MAIL requires authentication or a trusted
+//! network there, and which senders an account may use, is decided by [`crate::policy::mail`].
 
 use std::sync::Arc;
 
@@ -24,8 +23,8 @@ impl Session<'_> {
 
     /// The reverse-path after the rewrite table.
     pub(super) fn rewritten(&self, sender: Address) -> Address {
-        let other = self.is_submission().then(|| self.service.senders.rewriting.apply(&sender)).flatten();
-        other.unwrap_or(sender)
+        let rewritten = self.is_submission().then(|| self.service.senders.rewriting.apply(&sender)).flatten();
+        rewritten.unwrap_or(sender)
     }
 
     /// Counts a message of the account.
@@ -66,7 +65,7 @@ impl Session<'_> {
         })
     }
 
-    /// The authenticated user of a listener for submission.
+    /// The authenticated user, on a submission listener.
     fn account(&self) -> Option<&str> {
         self.login.as_deref().filter(|_| self.is_submission())
     }

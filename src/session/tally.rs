@@ -1,16 +1,16 @@
 //! The counts of one session: errors, refusals, commands without mail; and the number of
 //! its refusals that are logged.
 //!
-//! Each of the first refusals has a line of the log, the others one line together, so that no
-//! client fills the log. An accepted message resets the counts, except those of errors and
-//! permanent refusals. When the counts end a session is decided by [`abuse`].
+//! The first refusals are logged on a line each, the others on one line together, so that no client
+//! can fill the log. An accepted message resets the counts, except those of errors and permanent
+//! refusals. When the counts end a session is decided by [`abuse`].
 
 use std::time::Instant;
 
 use crate::policy::Facts;
 use crate::policy::abuse::{self, Counts, End};
 
-/// Refusals that have a line of the log each.
+/// The maximum number of refusals that are logged on a line each.
 const MAX_LINES: usize = 20;
 
 /// The counts of one session.
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accepted_message_resets_what_leads_to_no_mail() {
+    fn an_accepted_message_resets_deferrals_and_idle_commands() {
         let mut tally = Tally::new();
         (0..MAX_IDLE_COMMANDS).for_each(|_| tally.count_idle());
         [450, 550, 500].into_iter().for_each(|code| _ = tally.count(code));

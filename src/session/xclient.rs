@@ -113,7 +113,7 @@ impl Session<'_> {
         Step::Reply(reply::connection::banner(self.hostname()))
     }
 
-    /// The origin of the present message.
+    /// The origin of the current message.
     pub(super) fn origin(&mut self, forwarded: Option<&Forwarded>) -> Origin {
         let name = self.verified_name();
         let client = log::peer(name.as_deref(), self.client.address);

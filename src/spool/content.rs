@@ -1,4 +1,4 @@
-//! The content of an entry: reading it, by offset, and what it is on the wire.
+//! The content of an entry: reading it by offset, and measuring it for the wire.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,26 +6,26 @@ use std::os::unix::fs::FileExt;
 
 use memchr::memchr_iter;
 
-/// The bytes read at a time to measure a content.
+/// The number of bytes read at a time to measure the content.
 const BLOCK: usize = 64 << 10;
 
-/// Reads the content of an entry, from its first byte. A copy starts where this one is, so
+/// Reads the content of an entry from its first byte. A clone continues from the same offset, so
 /// that several threads can read the same file. A file that ends too early is an error.
 #[derive(Debug, Clone)]
 pub struct Content<'a> {
     file: &'a File,
-    at: u64,
+    offset: u64,
     size: u64,
     pub(super) measure: Option<Measure>,
 }
 
 impl<'a> Content<'a> {
-    /// The content of a file of `size` bytes, from offset `at` on.
-    pub fn new(file: &'a File, at: u64, size: u64) -> Self {
-        Self { file, at, size, measure: None }
+    /// The content of a file of `size` bytes, starting at `offset`.
+    pub fn new(file: &'a File, offset: u64, size: u64) -> Self {
+        Self { file, offset, size, measure: None }
     }
 
-    /// The same with its measure, as far as that is known.
+    /// Sets the measure, if it is known.
     #[must_use]
     pub fn measured(self, measure: Option<Measure>) -> Self {
         Self { measure, ..self }
@@ -33,11 +33,11 @@ impl<'a> Content<'a> {
 
     /// The bytes that are left.
     pub fn left(&self) -> u64 {
-        self.size.saturating_sub(self.at)
+        self.size.saturating_sub(self.offset)
     }
 
-    /// What the content is on the wire. A queued head says it, unless an earlier version has
-    /// written it or it was made from a direct one. Otherwise the content is read.
+    /// The measure of the content. A queued head contains it, unless an earlier version wrote that
+    /// head or it was made from a direct one; then the content is read.
     ///
     /// # Errors
     /// Those of read(2).
@@ -64,16 +64,16 @@ impl<'a> Content<'a> {
 
 impl Read for Content<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(into, self.at)?;
+        let count = self.file.read_at(into, self.offset)?;
         if count == 0 && !into.is_empty() && self.left() > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.at += count as u64;
+        self.offset += count as u64;
         Ok(count)
     }
 }
 
-/// What MAIL says of a content: its size on the wire, and whether it is 7-bit.
+/// The properties of the content that MAIL declares: its size on the wire, and whether it is 7-bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
     /// The size in octets, with CR LF, without the dots that are put before dots (RFC 1870 6).
@@ -82,7 +82,7 @@ pub struct Measure {
     pub is_ascii: bool,
 }
 
-/// Measures a text that comes in pieces, lines ending in LF.
+/// Measures text that arrives in pieces, with lines ending in LF.
 #[derive(Debug, Clone, Copy)]
 pub struct Meter {
     octets: u64,
@@ -105,7 +105,7 @@ impl Meter {
         self.ends_in_newline = *last == b'\n';
     }
 
-    /// The measure of the text with `front` put before it, whose last line is complete.
+    /// The measure of the text with `front`, whose last line is complete, put before it.
     pub fn measure(&self, front: &[u8]) -> Measure {
         let mut before = Self::default();
         before.take(front);
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_content_is_measured_as_it_goes_over_the_wire() {
+    fn content_is_measured_as_it_is_sent() {
         for (front, text, size, is_ascii) in [
             ("", "", 0, true),
             ("", "a\n\n.b\n", 9, true),

@@ -1,17 +1,17 @@
 //! The derivation of an entry: the lists and `.forward` files that led to it, and the number of
 //! further recipients that each of its own may lead to.
 //!
-//! It is in the head, where no sender can write, and it ends loops and limits the number of
-//! messages that one becomes. An entry that was received, and a report, has none. The limits
-//! themselves are the worker's.
+//! It is stored in the head, where no sender can write. It ends loops, and limits the number of
+//! messages that one message can become. Received messages and reports have none. The worker sets
+//! the limits.
 
 use super::fields::{read_text, write_text};
 use super::head::HeadError::{self, Corrupt};
 use crate::envelope::MAX_ACTION;
 
-/// The most steps that a head may have; the worker stops long before.
+/// The maximum number of steps in a head; the worker stops long before.
 const MAX_STEPS: usize = 32;
-/// The longest step in bytes: the name of a user or alias, and of a file.
+/// The maximum length of a step in bytes: the name of a user or alias, and that of a file.
 pub(super) const MAX_STEP: usize = 2 * MAX_ACTION;
 
 /// A list or file through which one entry led to another.
@@ -35,7 +35,7 @@ impl Step {
     }
 }
 
-/// The derivation as the head of an entry has it.
+/// The derivation, as the head of an entry stores it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Derivation {
     /// The steps from the message that was received to this one.

@@ -1,9 +1,9 @@
-//! Derived entries: a report to the sender of an entry, or its message for the addresses that a
-//! recipient stands for.
+//! Derived entries: a report to the sender of an entry, or its message, forwarded to the addresses
+//! that a recipient expands to.
 //!
-//! They are made like a copy for a mailbox: the derived entry is complete in `tmp/`, then the
-//! records of its recipients in the first entry say so, then it is renamed into `new/`. Its id is
-//! a function of the first entry's id, recipient, kind and time, so that a crash at any point
+//! They are made like a copy for a mailbox: the derived entry is completed in `tmp/`, then this is
+//! recorded for its recipients in the original entry, then it is renamed into `new/`. Its id is a
+//! function of the original entry's id, recipient, kind and time, so that a crash at any point
 //! leaves one derived entry or none, and [`Entry::recover`] finds out which. An error before the
 //! rename leaves none. Space is reserved before the first step.
 
@@ -20,8 +20,8 @@ use crate::envelope::Envelope;
 use crate::sys::disk;
 
 impl Entry {
-    /// Makes a report about failed recipients an entry of its own, exactly once. `content` returns
-    /// the text of the report for its id.
+    /// Creates the entry of a report about failed recipients, exactly once. `content` returns the
+    /// text of the report for its id.
     ///
     /// # Errors
     /// Those of the system. Then there is no report; open this entry again and call
@@ -46,8 +46,8 @@ impl Entry {
         self.derive(id, failed, &head, write, steps, now)
     }
 
-    /// Makes the message, with the lines `front` before its content, an entry of its own for the
-    /// addresses that one recipient stands for, exactly once.
+    /// Creates an entry that forwards the message, with the lines `front` before its content, to
+    /// the addresses that one recipient expands to, exactly once.
     ///
     /// # Errors
     /// As for [`Entry::create_report`].

@@ -1,5 +1,5 @@
-//! Direct entries: an entry becomes a file of the mailbox by one rename, or it is rewritten as a
-//! queued one.
+//! Direct entries: one rename makes the entry a file of the mailbox, or it is rewritten as a queued
+//! one.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use super::{Entry, EntryName, Place, Spool, Unusable, open};
 use crate::envelope::Envelope;
 use crate::sys::disk;
 
-/// The most mailboxes that are remembered as not renameable.
+/// The maximum number of mailboxes remembered as not renameable.
 const MAX_NOT_RENAMEABLE: usize = 10_000;
 
 impl Spool {
@@ -24,8 +24,8 @@ impl Spool {
             && !self.not_renameable.read().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
-    /// Remembers that nothing can be renamed into a mailbox although it has the device of the
-    /// spool: it is a bind mount, for example, or has a project quota. Later messages for it are
+    /// Remembers that nothing can be renamed into a mailbox although it is on the spool's device,
+    /// for example because it is a bind mount or has a project quota. Later messages for it are
     /// queued and copied.
     pub fn note_not_renameable(&self, mailbox: &Path) {
         let mut not_renameable = self.not_renameable.write().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,7 @@ impl Entry {
         paths.any(|path| fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino())))
     }
 
-    /// Removes the name in the spool of a direct entry that has a name in its mailbox.
+    /// Removes the name in the spool once a direct entry has a name in its mailbox.
     ///
     /// # Errors
     /// Those of unlink(2).
@@ -80,7 +80,7 @@ impl Entry {
         let size = self.spool.write_temporary(self.id(), &head, |file| self.copy_to(file))?;
         let queued = EntryName { id: self.id(), size, place: Place::Cur };
         let temporary = self.spool.temporary(self.id());
-        // Whatever needs resources is done before the first step.
+        // Everything that needs resources is done before the first step.
         let file = open::to_change(&temporary)?;
         let rewritten = Self::read(&self.spool, queued, file, None).map_err(|e| match e {
             Unusable::Io(e) => e,

@@ -1,13 +1,13 @@
 //! A draft: a message that is being received, from its first byte to the commit.
 //!
-//! The content comes first. Its envelope, and the lines that stand on top of it, may be known
-//! only at the end: they become the front of the file at the commit, see [`NewEntry`].
+//! The content arrives first. The envelope and the lines prepended to the content may be known only
+//! at the end; they become the front of the file at the commit (see [`NewEntry`]).
 //!
-//! A content of at most [`BUFFER`] bytes stays in memory until then, and is written behind its
-//! front at once. A longer one goes to a file while it arrives. The file leaves a gap for the
-//! front that is expected ([`Draft::expect`]), and the front of a queued entry is padded to fill
-//! it. If that is impossible, the content is shifted within the file, which is a copy in the page
-//! cache. In each case the commit takes one fsync.
+//! Content of at most [`BUFFER`] bytes stays in memory until then, and is written in one step with
+//! the front. Longer content is written to a file as it arrives. The file has a gap for the
+//! expected front ([`Draft::expect`]), and the front of a queued entry is padded to fill it. If
+//! that is impossible, the content is shifted within the file, which is a copy in the page cache.
+//! In each case the commit takes one fsync.
 //!
 //! The file has no name yet (O_TMPFILE), or, where the file system does not support that, it is
 //! `tmp/ID`, locked. A draft that is dropped leaves nothing behind.
@@ -25,7 +25,7 @@ use super::{EntryName, Place, QueueId, Spool, head};
 use crate::envelope::Envelope;
 use crate::sys::disk;
 
-/// The longest content that is held in memory, in bytes.
+/// The maximum size of content that is held in memory, in bytes.
 pub const BUFFER: usize = 64 << 10;
 
 /// The free space is checked again after this many bytes: other messages grow at the same time.
@@ -52,7 +52,7 @@ impl<'a> NewEntry<'a> {
         Self { envelope, is_direct: false, is_held: false, prepend }
     }
 
-    /// An entry that is what belongs in the mailbox of its only recipient.
+    /// An entry whose file can become the message in the mailbox of its only recipient.
     pub fn direct(envelope: &'a Envelope, prepend: &'a str) -> Self {
         Self { is_direct: true, ..Self::queued(envelope, prepend) }
     }
@@ -84,8 +84,8 @@ pub struct Draft {
     gap: usize,
     /// The bytes of content in the file.
     written: u64,
-    /// How much could be written when the free space was last checked.
-    assured: u64,
+    /// The size up to which the last check found enough free space.
+    checked_size: u64,
 }
 
 #[derive(Debug)]
@@ -109,8 +109,8 @@ impl Spool {
     /// Those of getrandom(2).
     pub fn begin(self: &Arc<Self>) -> io::Result<Draft> {
         let (id, spool) = (QueueId::generate()?, Arc::clone(self));
-        let (buffer, meter, assured) = (Vec::new(), Meter::default(), CHECK_INTERVAL);
-        Ok(Draft { spool, id, buffer, meter, file: None, gap: 0, written: 0, assured })
+        let (buffer, meter, checked_size) = (Vec::new(), Meter::default(), CHECK_INTERVAL);
+        Ok(Draft { spool, id, buffer, meter, file: None, gap: 0, written: 0, checked_size })
     }
 
     /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step
@@ -134,7 +134,7 @@ impl Spool {
             self.sync_places(&["tmp"])?;
             Ok(file.metadata()?.len())
         };
-        // A full disk must not be filled with what could not be written to it.
+        // A partial file must not take up space on a full disk.
         write().inspect_err(|_| drop(disk::remove(&path)))
     }
 
@@ -160,7 +160,7 @@ impl Spool {
         }
         let path = self.temporary(id);
         let file = disk::create(&path)?;
-        // Against the sweep of another process, which does not know the name.
+        // The lock protects it from the sweep of another process, which does not know the name.
         file.lock()?;
         Ok(Target::Named(file, path))
     }
@@ -217,7 +217,7 @@ impl Draft {
         Ok(name)
     }
 
-    /// Completes the file; its size.
+    /// Completes the file and returns its size.
     fn write_front(&mut self, entry: &NewEntry<'_>) -> io::Result<u64> {
         let measure = self.meter.measure(entry.prepend.as_bytes());
         if self.file.is_none() {
@@ -251,11 +251,11 @@ impl Draft {
         if self.file.is_none() {
             self.file = Some(self.spool.create_draft(self.id)?);
         }
-        if self.written > self.assured {
+        if self.written > self.checked_size {
             if !self.spool.has_room(0)? {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            self.assured = self.written + CHECK_INTERVAL;
+            self.checked_size = self.written + CHECK_INTERVAL;
         }
         if let Some(target) = &self.file {
             disk::write_at(target.file(), bytes, self.gap as u64 + self.written)?;

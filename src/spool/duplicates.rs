@@ -1,4 +1,4 @@
-//! Two files of one id, which a crash can leave: which of them counts.
+//! Two files with one id, which a crash can leave, and the choice between them.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -7,17 +7,17 @@ use super::{EntryName, QueueId, Spool, Unusable};
 use crate::sys::disk;
 
 impl Spool {
-    /// Chooses between two files of one id, and removes or sets aside the other one. A crash in
-    /// [`make_queued`](super::Entry::make_queued) leaves a direct and a queued file; the queued one counts. Neither may
-    /// be in use, since a running `make_queued` has both for a moment.
+    /// Chooses between two files with one id, and removes or sets aside the other one. A crash in
+    /// [`make_queued`](super::Entry::make_queued) leaves a direct and a queued file; the queued one
+    /// counts. Neither may be in use, since a running `make_queued` has both for a moment.
     pub fn resolve_duplicates(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
         let (kept, removed) = match (self.entry(first), self.entry(second)) {
             // It was moved while it was opened.
-            (Ok(one), Ok(other)) if one.name() == other.name() => return one.name(),
+            (Ok(a), Ok(b)) if a.name() == b.name() => return a.name(),
             (Err(Unusable::Gone), _) => return second,
             (_, Err(Unusable::Gone)) => return first,
-            (Ok(one), Ok(other)) if one.is_direct() && !other.is_direct() => (second, first),
-            (Ok(one), Ok(other)) if !one.is_direct() && other.is_direct() => (first, second),
+            (Ok(a), Ok(b)) if a.is_direct() && !b.is_direct() => (second, first),
+            (Ok(a), Ok(b)) if !a.is_direct() && b.is_direct() => (first, second),
             // Only a queued one can be in `cur/`.
             (Err(Unusable::Io(_) | Unusable::Later(_)), _) | (_, Err(Unusable::Io(_) | Unusable::Later(_))) => {
                 return if first.place > second.place { first } else { second };

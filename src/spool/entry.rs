@@ -1,4 +1,4 @@
-//! An entry that was opened: reading it, and the steps that settle its recipients.
+//! An open entry: reading it, and the steps that settle its recipients.
 //!
 //! Several workers may have the same entry open, each for other recipients: they overwrite
 //! different records, and any of them may move the file from `new/` to `cur/`. Only the last one
@@ -19,12 +19,12 @@ use crate::address::Address;
 use crate::envelope::{MailOptions, Origin};
 use crate::sys::disk;
 
-/// The bytes of a file that are read first. Most heads are shorter.
+/// The number of bytes of a file that are read first. Most heads are shorter.
 const FRONT: usize = 2048;
-/// Single recipients are read if the head has more than this many bytes for each of them.
+/// Only the wanted recipients are read if the head has more than this many bytes for each of them.
 const SPARSE: u64 = 1024;
 
-/// An entry that was opened.
+/// An open entry.
 #[derive(Debug)]
 pub struct Entry {
     pub(super) spool: Arc<Spool>,
@@ -68,7 +68,7 @@ impl From<HeadError> for Unusable {
 }
 
 impl Entry {
-    /// Opens an entry. Of a long head recipients that are not in `wanted` may be left out.
+    /// Opens an entry. If its head is long, recipients that are not in `wanted` may be left out.
     pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Self, Unusable> {
         let places = match name.place {
             // It may have moved from `new/` to `cur/`; the name may say either.
@@ -113,7 +113,7 @@ impl Entry {
         (&file).take(FRONT as u64).read_to_end(&mut front)?;
         let length = head::length(&front)?;
         if handed_over.is_some() && !head::is_direct(&front) {
-            // The user may have written to it, and must not decide what else is done.
+            // The user may have written to it, and must not control what is done with it.
             return Err(Unusable::Corrupt("it was handed over to a user, and is not a direct entry"));
         }
         if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
@@ -169,7 +169,7 @@ impl Entry {
         &self.head.steps
     }
 
-    /// Whether it is direct: the file is what belongs in the mailbox.
+    /// Whether it is direct: its file can become the message in the mailbox.
     pub fn is_direct(&self) -> bool {
         self.head.direct
     }
@@ -215,13 +215,13 @@ impl Entry {
         self.head.content
     }
 
-    /// A descriptor for reading the file. Unless `is_own`, the file is opened again, so that the
-    /// process that gets the descriptor cannot write to it.
+    /// A descriptor for reading the file. If it is for another process, the file is opened again,
+    /// so that it cannot write to it.
     ///
     /// # Errors
     /// Those of open(2).
-    pub fn file_for(&self, is_own: bool) -> io::Result<File> {
-        if is_own {
+    pub fn file_for(&self, is_for_self: bool) -> io::Result<File> {
+        if is_for_self {
             return self.file.try_clone();
         }
         // Another worker may move it once meanwhile.
@@ -311,8 +311,8 @@ impl Entry {
     /// Removes the entry and its note once every recipient is settled.
     ///
     /// # Errors
-    /// Those of unlink(2), and `InvalidData` if a recipient is not settled, as far as this value
-    /// knows, or if not all recipients were read.
+    /// Those of unlink(2), and `InvalidData` if a recipient is not known to be settled, or if not
+    /// all recipients were read.
     pub fn finish(&self) -> io::Result<()> {
         if !self.has_all_recipients || self.head.recipients.iter().any(|entry| entry.record.state.is_open()) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));

@@ -31,7 +31,7 @@ pub(super) fn new_owner(metadata: &Metadata) -> Option<u32> {
 }
 
 /// Opens a file that was handed over, which the server may only read. If it is in its mailbox
-/// already, its name in the spool is removed, and the error is `NotFound`. `error` is that of
+/// already, its name in the spool is removed, and the error is `NotFound`. `error` is the one from
 /// opening it for writing.
 pub(super) fn open(spool: &Spool, id: QueueId, path: &Path, error: io::Error) -> io::Result<File> {
     let metadata = fs::symlink_metadata(path)?;

@@ -26,7 +26,7 @@ pub struct QueueId {
 pub enum Kind {
     /// A report about failed recipients, to the sender or to the postmaster.
     Report,
-    /// The message, for the addresses that a recipient stands for.
+    /// The message, for the addresses that a recipient expands to.
     Forwarded,
 }
 

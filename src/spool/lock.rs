@@ -1,8 +1,8 @@
 //! The lock, which contains the version of the spool, and the key.
 //!
-//! The process that has the lock runs the queue. The key is made when it is first needed, and
-//! stays the same; it is never synced, and a part of one that a crash leaves is replaced. Both are
-//! files of mode 0600 that several processes may open.
+//! The process that has the lock runs the queue. The key is made when it is first needed, and stays
+//! the same; it is never synced, and a partial key that a crash leaves is replaced. Both files have
+//! mode 0600, and several processes may open them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};

@@ -7,7 +7,7 @@
 //! hold/   held by an administrator
 //! bad/    corrupt; nothing in it is deleted
 //! note/   the last replies, one file for each entry, for the administrator; may vanish at any time
-//! state/  what is remembered for convenience (see `state`); may vanish at any time
+//! state/  state that no message depends on (see `state`); may vanish at any time
 //! lock    held by the one process that runs the queue; contains the version
 //! ```
 //!
@@ -54,7 +54,7 @@
 //! | `P` | `T` | `Entry::forget_copy`: record overwritten / file synced | the copy does not exist, and is made again |
 //! | `T` | `R` | `Entry::create_report`: `tmp/DERIVED` written and synced / records overwritten / file synced | the report is complete |
 //! | `R` | `F` | `Entry::create_report`: `tmp/DERIVED` renamed into `new/` / directories synced / records overwritten | the report is an entry of its own |
-//! | `T` | `C` | `Entry::forward`: `tmp/DERIVED` written and synced / record overwritten / file synced | the message for the addresses that this one stands for is complete |
+//! | `T` | `C` | `Entry::forward`: `tmp/DERIVED` written and synced / record overwritten / file synced | the message for the addresses that this one expands to is complete |
 //! | `C` | `D` | `Entry::forward`: as from `R` to `F` | that message is an entry of its own |
 //! | `T` | `D` | `Entry::settle`: record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
 //! | `T` | `F` | `Entry::settle`: record overwritten, for a report to the postmaster | nobody is left to be notified |
@@ -80,8 +80,8 @@
 //!
 //! # Syncs
 //!
-//! What a power cut costs without each of them. tests/storage/powercut leaves each out and shows
-//! the loss.
+//! The loss that a power cut causes without each of them. tests/storage/powercut omits each sync
+//! and shows the loss.
 //!
 //! | sync | without it |
 //! | --- | --- |
@@ -172,7 +172,7 @@ const STATE: &str = "state";
 pub struct Spool {
     root: PathBuf,
     device: u64,
-    /// Whether it was opened to be read only.
+    /// Whether it was opened read-only.
     is_read_only: bool,
     /// Whether the file system supports O_TMPFILE; set to false by the first attempt that fails.
     has_tmpfile: AtomicBool,
@@ -187,7 +187,7 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens an existing spool to read it. Nothing in it is changed.
+    /// Opens an existing spool read-only: nothing in it is changed.
     ///
     /// # Errors
     /// As for [`Spool::open`], and `NotFound`.
@@ -222,7 +222,7 @@ impl Spool {
         })
     }
 
-    /// Opens a spool, and makes the directories that it lacks.
+    /// Opens a spool, and creates its missing directories.
     ///
     /// # Errors
     /// Those of the system, and `InvalidData` for a spool of another version.
@@ -253,7 +253,7 @@ impl Spool {
         self.open_entry(name, None)
     }
 
-    /// Opens an entry for some of its recipients. Of a long head only these are read.
+    /// Opens an entry for some of its recipients. If its head is long, only these are read.
     ///
     /// # Errors
     /// As for [`Spool::entry`].

@@ -2,8 +2,8 @@
 //!
 //! Space is checked before an entry is made. Sessions, and workers that forward a message, must
 //! leave the whole reserve free, and reports half of it. Entries that workers are writing count as
-//! if they were complete, so that several workers do not use the same space or the same inode. Rewriting an entry
-//! and removing it needs no check.
+//! if they were complete, so that several workers do not use the same space or the same inode.
+//! Rewriting an entry and removing it needs no check.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,17 +33,17 @@ pub(super) struct Reserved {
     files: AtomicU64,
 }
 
-/// Space for an entry that is being written, until this is dropped.
+/// Space for one entry that is being written, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation<'a> {
-    all: &'a Reserved,
+    total: &'a Reserved,
     bytes: u64,
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.all.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.all.files.fetch_sub(1, Ordering::Relaxed);
+        self.total.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.total.files.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -65,7 +65,7 @@ impl Spool {
     pub(super) fn reserve(&self, bytes: u64, purpose: Purpose) -> io::Result<Reservation<'_>> {
         let before = self.reserved.bytes.fetch_add(bytes, Ordering::Relaxed);
         let files = self.reserved.files.fetch_add(1, Ordering::Relaxed) + 1;
-        let reservation = Reservation { all: &self.reserved, bytes };
+        let reservation = Reservation { total: &self.reserved, bytes };
         if self.is_free(before.saturating_add(bytes), files, purpose)? {
             Ok(reservation)
         } else {

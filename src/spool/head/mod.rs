@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The first line describes the message. `head` comes first: the offset of the content, then its
-//! size on the wire and whether it is 7-bit, where earlier versions do not look. The other fields
-//! are in any order; a derived entry has a `past=` for each step of its derivation.
+//! size on the wire and whether it is 7-bit, which earlier versions ignore. The other fields are in
+//! any order; a derived entry has a `past=` for each step of its derivation.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
 //! attempt and of the last warning, and two numbers that belong to the state. It is overwritten in
@@ -24,7 +24,7 @@
 //! that does not know a field cannot do what it asks for, and leaves the entry alone.
 //!
 //! A direct head consists of two lines, `Return-Path:` and `Delivered-To:`, and the whole file is
-//! what belongs in the mailbox.
+//! the message for the mailbox.
 
 use std::fmt::Write;
 
@@ -91,7 +91,7 @@ pub enum State {
         /// The number of the first recipient in the report, from which its id is derived.
         lead: u64,
     },
-    /// The derived entry for the addresses that this one stands for is complete in the `tmp/` of
+    /// The derived entry for the addresses that this one expands to is complete in the `tmp/` of
     /// the spool, and may have been renamed into `new/`.
     Forwarded,
     /// Delivered or forwarded.
@@ -281,8 +281,8 @@ fn lines(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>)
 fn end(mut head: String) -> String {
     head.push('\n');
     let length = format!("{:010}", head.len());
-    let at = MAGIC.len() + "head=".len();
-    head.replace_range(at..at + 10, &length);
+    let start = MAGIC.len() + "head=".len();
+    head.replace_range(start..start + 10, &length);
     head
 }
 
@@ -292,8 +292,8 @@ fn end_line(head: &mut String) {
     head.push('\n');
 }
 
-/// The bytes at the front of a file that must be read to read its head. `front` has at least the
-/// first 64 bytes.
+/// The number of bytes at the front of a file that contain its head. `front` has at least the first
+/// 64 bytes.
 ///
 /// # Errors
 /// [`HeadError`] if neither head is there.

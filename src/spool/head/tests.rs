@@ -153,7 +153,7 @@ fn a_corrupt_head_is_an_error_and_never_a_panic() {
 }
 
 #[test]
-fn the_measure_is_where_earlier_versions_do_not_look() {
+fn the_measure_follows_the_length_of_the_head() {
     for (size, is_ascii, word) in
         [(0, true, "head=0000000257:000000000000:7bit "), (u64::MAX, false, ":18446744073709551615:8bit ")]
     {

@@ -1,9 +1,9 @@
-//! Drafts: what a commit promises, and that nothing is left of a draft without one.
+//! Drafts: a committed message can be read, and a draft that is not committed leaves nothing.
 
 use super::*;
 
 #[test]
-fn what_was_committed_can_be_read_back() {
+fn a_committed_message_can_be_read_back() {
     for has_tmpfile in [true, false] {
         let scratch = Scratch::new();
         scratch.spool.has_tmpfile.store(has_tmpfile, Ordering::Relaxed);
@@ -61,13 +61,13 @@ fn a_commit_that_fails_leaves_nothing() {
     }
 }
 
-/// A content of `size` bytes, all ASCII, in lines.
+/// Content of `size` bytes, all ASCII, in lines.
 fn text(size: usize) -> Vec<u8> {
     (0..size).map(|n| if n % 70 == 69 { b'\n' } else { b'a' + (n % 26) as u8 }).collect()
 }
 
 #[test]
-fn the_envelope_and_the_lines_on_top_can_differ_from_what_was_expected() {
+fn the_committed_front_can_differ_from_the_expected_one() {
     // The fronts that the draft expects: none, a shorter one, longer ones, and the right one.
     let expected = [None, Some((1, "")), Some((5, "X: y\n")), Some((2, "A: b\n")), Some((3, "X: longer\n"))];
     for has_tmpfile in [true, false] {

@@ -75,7 +75,7 @@ fn duplicates(scratch: &Scratch) -> (EntryName, EntryName) {
 }
 
 #[test]
-fn the_queued_one_of_two_duplicates_counts() {
+fn the_queued_duplicate_counts() {
     let scratch = Scratch::new();
     let (_, queued) = duplicates(&scratch);
     let other = scratch.queued(1).name();
@@ -84,11 +84,11 @@ fn the_queued_one_of_two_duplicates_counts() {
 }
 
 #[test]
-fn the_undamaged_one_of_two_duplicates_counts() {
-    for damage_bare in [true, false] {
+fn the_undamaged_duplicate_counts() {
+    for damage_direct in [true, false] {
         let scratch = Scratch::new();
         let (direct, queued) = duplicates(&scratch);
-        let (damaged, sound) = if damage_bare { (direct, queued) } else { (queued, direct) };
+        let (damaged, sound) = if damage_direct { (direct, queued) } else { (queued, direct) };
         fs::write(scratch.spool.path(damaged), "").expect("a cut");
         assert_eq!(scratch.entries(), [sound]);
         assert_eq!(content(&scratch.open(sound)), CONTENT);

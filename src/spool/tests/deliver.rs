@@ -49,15 +49,15 @@ fn a_direct_entry_that_cannot_be_made_queued_stays_as_it_is() {
 #[test]
 fn the_record_of_one_recipient_does_not_change_another() {
     let scratch = Scratch::new();
-    let (mut one, mut other) = (scratch.queued(4), scratch.open(scratch.entries()[0]));
-    one.prepare(0, 5, u64::MAX, 100).expect("a record");
-    other.settle(1, State::Done, 101).expect("a record");
-    one.defer(2, 102).expect("a record");
+    let (mut first, mut second) = (scratch.queued(4), scratch.open(scratch.entries()[0]));
+    first.prepare(0, 5, u64::MAX, 100).expect("a record");
+    second.settle(1, State::Done, 101).expect("a record");
+    first.defer(2, 102).expect("a record");
     // A prepared recipient stays so: only the next attempt can find out what became of the copy.
-    one.defer(0, 103).expect("nothing to do");
-    assert!(one.settle(4, State::Done, 1).is_err() && one.defer(4, 1).is_err(), "there is no such recipient");
+    first.defer(0, 103).expect("nothing to do");
+    assert!(first.settle(4, State::Done, 1).is_err() && first.defer(4, 1).is_err(), "there is no such recipient");
     let records: Vec<_> = scratch
-        .open(one.name())
+        .open(first.name())
         .recipients()
         .iter()
         .map(|s| (s.record.state, s.record.last, s.record.warned))
@@ -69,13 +69,13 @@ fn the_record_of_one_recipient_does_not_change_another() {
 #[test]
 fn an_entry_is_found_in_both_directories_and_moved_once() {
     let scratch = Scratch::new();
-    let (mut one, mut other) = (scratch.queued(2), scratch.open(scratch.entries()[0]));
-    let before = one.name();
-    one.move_to_cur().expect("a rename");
-    other.move_to_cur().expect("another worker was faster");
-    one.move_to_cur().expect("nothing to do");
-    assert_eq!((one.name(), one.name().place), (other.name(), Place::Cur));
-    assert_eq!(scratch.open(before).name(), one.name());
+    let (mut first, mut second) = (scratch.queued(2), scratch.open(scratch.entries()[0]));
+    let before = first.name();
+    first.move_to_cur().expect("a rename");
+    second.move_to_cur().expect("another worker was faster");
+    first.move_to_cur().expect("nothing to do");
+    assert_eq!((first.name(), first.name().place), (second.name(), Place::Cur));
+    assert_eq!(scratch.open(before).name(), first.name());
     assert_eq!(scratch.counts(), [0, 0, 1, 0]);
 }
 
@@ -118,13 +118,13 @@ fn jon() -> Address {
     "jon@x.test".parse().expect("an address")
 }
 
-/// A line of a note on jon.
+/// A line of a note.
 fn line<'a>(recipient: &'a Address, text: &'a str) -> NoteLine<'a> {
     NoteLine { time: 1, recipient, host: "", text }
 }
 
 #[test]
-fn a_recipient_of_a_long_derived_entry_is_found_without_the_others() {
+fn a_recipient_of_a_long_derived_entry_is_read_without_the_others() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(1);
     // The first line alone is longer than the part of a file that is read first.

@@ -1,5 +1,5 @@
-//! The steps of the spool: what is on disk before and after each, and what becomes of what a crash
-//! leaves between two.
+//! The steps of the spool: the files on disk before and after each, and the recovery after a crash
+//! between two.
 
 use std::fs::{FileTimes, OpenOptions};
 use std::io::{Read, Write};

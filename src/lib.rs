@@ -20,7 +20,7 @@
 //! session like any other. The header of a submitted message is completed and checked against
 //! its sender by `submit`.
 //!
-//! Start reading with `worker`, the way of one job, then `session`, `spool` (whose head has
+//! Start reading with `worker`, the path of one job, then `session`, `spool` (whose head has
 //! the table of states on disk), and `queue`.
 //!
 //! - `address`: mail addresses: parse, quote, compare
@@ -32,7 +32,7 @@
 //! - `deliver`: delivery agents: local, as another user, remote
 //! - `destination`: the key under which recipients share an attempt
 //! - `dns`: DNS look-ups
-//! - `endpoint`: what a socket connects to: TCP or a Unix socket
+//! - `endpoint`: the address that a socket connects to: TCP or Unix
 //! - `envelope`: sender, recipients, and their options
 //! - `exit`: exit codes
 //! - `listen`: listening sockets and connections
@@ -46,7 +46,7 @@
 //! - `reply`: SMTP replies
 //! - `report`: reports to senders
 //! - `retry`: retry intervals and expiry
-//! - `route`: where an address goes
+//! - `route`: where mail for an address goes
 //! - `sasl`: authentication
 //! - `session`: the SMTP dialogue with a client
 //! - `site`: the state that all parts share
@@ -78,10 +78,10 @@
 //!
 //! No imports within a rank, except inside one folder; tests/source/ranks.rs sees to it.
 //!
-//! Words: an *envelope* is the sender and the recipients of a message; an *entry* is a message
-//! in the spool; a *recipient entry* is its line for one recipient; a *route* is where a
-//! recipient goes; a *destination* is what recipients of one attempt share; a *job* is one
-//! entry and one destination; an *outcome* is the result of one attempt for one recipient.
+//! Words: an *envelope* is the sender and the recipients of a message; an *entry* is a message in
+//! the spool; a *recipient entry* is its line for one recipient; a *route* says where mail for a
+//! recipient goes; a *destination* is the key that the recipients of one attempt share; a *job* is
+//! one entry and one destination; an *outcome* is the result of one attempt for one recipient.
 
 pub mod address;
 mod aliases;

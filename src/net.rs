@@ -1,9 +1,9 @@
 //! Streams with a deadline.
 //!
-//! Every read and write fails with `TimedOut` once the deadline has passed, so a peer that
-//! sends or accepts one octet at a time gains nothing. The socket's timeout is set only if
-//! the present one does not suffice: in most sessions, once. A stream can be encrypted
-//! between two reads or writes; the handshake has the same deadline.
+//! Every read and write fails with `TimedOut` once the deadline has passed, so a peer that sends or
+//! accepts one octet at a time gains nothing. The socket's timeout is set only if the current one
+//! is too long: in most sessions, once. A stream can be encrypted between two reads or writes; the
+//! handshake has the same deadline.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -42,10 +42,10 @@ struct Secure {
 struct Wire {
     link: Link,
     deadline: Instant,
-    /// When the deadline was set, and the timeout that may shorten it.
+    /// The time at which the deadline was set, and the timeout that may shorten it.
     since: Instant,
     host_timeout: Option<HostTimeout>,
-    /// The last operation ended before the deadline.
+    /// Whether the last operation ended before its deadline.
     is_cut_short: bool,
     read_limit: Option<Duration>,
     write_limit: Option<Duration>,
@@ -180,7 +180,7 @@ impl Stream {
         }
         // The input may be a TLS record without application data.
         while self.wire.has_input()? {
-            tls.take_in(&mut self.wire)?;
+            tls.receive(&mut self.wire)?;
         }
         Ok(tls.connection.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0))
     }
@@ -223,7 +223,7 @@ impl Secure {
     }
 
     /// Reads TLS records; after an error it sends the alert.
-    fn take_in(&mut self, wire: &mut Wire) -> io::Result<()> {
+    fn receive(&mut self, wire: &mut Wire) -> io::Result<()> {
         self.connection.read_tls(wire)?;
         let processed = self.connection.process_new_packets();
         self.over |= processed.is_err();
@@ -245,7 +245,7 @@ impl Read for Stream {
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 other => return other,
             }
-            tls.take_in(&mut self.wire)?;
+            tls.receive(&mut self.wire)?;
         }
     }
 }
@@ -359,39 +359,39 @@ fn connect(
     limit: Duration,
     host_timeout: Option<&HostTimeout>,
 ) -> Result<TcpStream, (io::Error, bool)> {
-    let plain = |e: io::Error| (e, false);
+    let uncut = |e: io::Error| (e, false);
     let address = match endpoint {
         Endpoint::Tcp(address) => SockAddr::from(*address),
-        Endpoint::Unix(path) => SockAddr::unix(path).map_err(plain)?,
+        Endpoint::Unix(path) => SockAddr::unix(path).map_err(uncut)?,
     };
-    let socket = Socket::new(address.domain(), Type::STREAM, None).map_err(plain)?;
+    let socket = Socket::new(address.domain(), Type::STREAM, None).map_err(uncut)?;
     let Some(host_timeout) = host_timeout else {
-        return socket.connect_timeout(&address, limit).map(|()| socket.into()).map_err(plain);
+        return socket.connect_timeout(&address, limit).map(|()| socket.into()).map_err(uncut);
     };
-    socket.set_nonblocking(true).map_err(plain)?;
+    socket.set_nonblocking(true).map_err(uncut)?;
     match socket.connect(&address) {
         Ok(()) => {}
         Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {
-            let begun = Instant::now();
+            let started = Instant::now();
             loop {
-                let (waited, granted) = (begun.elapsed(), host_timeout.limit());
+                let (waited, granted) = (started.elapsed(), host_timeout.limit());
                 if waited >= limit || granted.is_some_and(|granted| waited >= granted) {
                     return Err((io::ErrorKind::TimedOut.into(), waited < limit));
                 }
-                let piece = (limit - waited).min(POLL_INTERVAL);
-                match wait(socket.as_fd(), nix::poll::PollFlags::POLLOUT, piece) {
+                let interval = (limit - waited).min(POLL_INTERVAL);
+                match wait(socket.as_fd(), nix::poll::PollFlags::POLLOUT, interval) {
                     Ok(()) => break,
                     Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                    Err(e) => return Err(plain(e)),
+                    Err(e) => return Err(uncut(e)),
                 }
             }
-            if let Some(e) = socket.take_error().map_err(plain)? {
-                return Err(plain(e));
+            if let Some(e) = socket.take_error().map_err(uncut)? {
+                return Err(uncut(e));
             }
         }
-        Err(e) => return Err(plain(e)),
+        Err(e) => return Err(uncut(e)),
     }
-    socket.set_nonblocking(false).map_err(plain)?;
+    socket.set_nonblocking(false).map_err(uncut)?;
     Ok(socket.into())
 }
 

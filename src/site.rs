@@ -1,5 +1,5 @@
-//! What all parts of a running penfold share: the settings in force, the spool, and what is
-//! known of users, hosts and limits.
+//! The state that all parts of a running penfold share: the settings in force, the spool, and the
+//! facts about users, hosts and limits.
 //!
 //! A table that the configuration names is opened in [`Settings::open`] and nowhere else. A
 //! reload replaces the settings as a whole; a session or an attempt keeps those that it
@@ -26,7 +26,7 @@ use crate::submit::usage::Usage;
 use crate::tls::Tls;
 use crate::users::accounts;
 
-/// The configuration and all that it names.
+/// The configuration, and everything that it names.
 pub struct Settings {
     /// The configuration.
     pub config: Arc<Config>,
@@ -43,9 +43,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Opens all that the configuration names, as this process's user and with these rights.
-    /// With it come the errors in tables that can be used all the same. `throttle` is that of
-    /// the settings before, if there are any.
+    /// Opens everything that the configuration names, as this process's user and with these rights.
+    /// Also returns the errors in tables that can still be used. `throttle` is that of the previous
+    /// settings, if there are any.
     ///
     /// # Errors
     /// All errors in the configuration and its tables, if one of them rules out a start.
@@ -55,11 +55,11 @@ impl Settings {
         throttle: Arc<Throttle>,
     ) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
         let ((router, mut faults), (senders, more)) = (Router::begin(&config, rights), Senders::begin(&config));
-        let (logins, of_logins) = accounts::begin(&config, rights, throttle);
+        let (logins, login_errors) = accounts::begin(&config, rights, throttle);
         faults.extend(more);
         // The router may have read the same users file.
-        let of_logins: Vec<_> = of_logins.into_iter().filter(|error| !faults.contains(error)).collect();
-        faults.extend(of_logins);
+        let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !faults.contains(error)).collect();
+        faults.extend(login_errors);
         match (router, Tls::open(&config, rights), Credentials::open(&config, rights)) {
             (Some(router), Ok(tls), Ok(credentials)) => {
                 let settings = Self {
@@ -88,17 +88,17 @@ pub struct Site {
     pub spool: Arc<Spool>,
     /// The resolver.
     pub dns: Arc<Dns>,
-    /// How much each account has submitted of late.
+    /// The recent messages and recipients of each account.
     pub usage: Usage,
     /// The rights of this process beyond those of its own user.
     pub rights: Rights,
-    /// Who works in mailboxes.
+    /// The agents that work in mailboxes.
     pub agents: AgentPool,
-    /// What deliveries to other hosts share.
+    /// The state that deliveries to other hosts share.
     pub outbound: Outbound,
-    /// How many reports were sent of late.
+    /// The counts of recent reports.
     pub report_rates: Rates,
-    /// Whether the queue knows all that was in the spool at the start.
+    /// Whether the queue knows all entries that were in the spool at the start.
     pub is_scanned: AtomicBool,
 }
 

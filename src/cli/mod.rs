@@ -15,7 +15,7 @@ mod ctl;
 mod passwd;
 pub mod sendmail;
 
-/// Runs the command that the program's name stands for.
+/// Runs the command that the program's name selects.
 pub fn main() -> ExitCode {
     let path = std::env::args_os().next().map(PathBuf::from);
     let name = path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! A line for a users file, from a password on standard input.
 //!
 //! At a terminal the password is asked for twice and not shown, and the terminal is restored when
-//! the program ends, also by a signal. Otherwise the password is the first line of standard
-//! input. The line has a salt of its own and only a hash of the password, but anyone who reads it
-//! can try passwords against it: it belongs into a file that other users cannot read.
+//! the program ends, also by a signal. Otherwise the password is the first line of standard input.
+//! The line has a salt of its own and only a hash of the password, but anyone who reads it can try
+//! passwords against it: it belongs in a file that other users cannot read.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::thread;
@@ -18,29 +18,28 @@ use crate::sasl::secret::{MAX_PASSWORD, Scram};
 /// The line for the user of this name, with the LF at its end.
 ///
 /// # Errors
-/// `InvalidInput` for a name or a password that cannot be one, and those of
-/// standard input.
+/// `InvalidInput` for an invalid name or password, and those of standard input.
 pub fn line(name: &str) -> io::Result<String> {
-    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
-    Address::parse(name).map_err(|e| wrong(&e.to_string()))?;
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
+    Address::parse(name).map_err(|e| invalid(&e.to_string()))?;
     if name.contains(':') {
-        return Err(wrong("a name in a users file has no colon"));
+        return Err(invalid("a name in a users file has no colon"));
     }
     let password = if io::stdin().is_terminal() {
         let quiet = Quiet::start()?;
         let (first, second) = (ask("Password: ")?, ask("Again: ")?);
         drop(quiet);
         if first != second {
-            return Err(wrong("the passwords do not match"));
+            return Err(invalid("the passwords do not match"));
         }
         first
     } else {
         read()?
     };
     if password.is_empty() {
-        return Err(wrong("the password is empty"));
+        return Err(invalid("the password is empty"));
     }
-    let secret = Scram::make(&password).ok_or_else(|| wrong("this password cannot be used"))?;
+    let secret = Scram::make(&password).ok_or_else(|| invalid("this password cannot be used"))?;
     Ok(format!("{name}:{secret}:\n"))
 }
 

@@ -45,16 +45,16 @@ impl Control {
     }
 
     /// Writes the listing of the queue: all of it, or the messages of one user.
-    pub(super) fn list(&self, of: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn list(&self, submitter: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
         let running = self.ask(Event::Running).unwrap_or_default();
         let schedule = self.site.settings().config.queue.schedule();
-        list::list(&self.site.spool, &schedule, &running, of, out)
+        list::list(&self.site.spool, &schedule, &running, submitter, out)
     }
 
-    /// Writes the state of other hosts: of all, or of one domain or destination.
-    pub(super) fn hosts(&self, of: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
-        let statuses = self.ask(|answer| Event::Hosts(of.map(str::to_owned), answer)).unwrap_or_default();
-        let is_listed = |address: &Endpoint| of.is_none_or(|of| of == address.host());
+    /// Writes the state of other hosts: all of them, or one domain or destination.
+    pub(super) fn hosts(&self, wanted: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
+        let statuses = self.ask(|answer| Event::Hosts(wanted.map(str::to_owned), answer)).unwrap_or_default();
+        let is_listed = |address: &Endpoint| wanted.is_none_or(|wanted| wanted == address.host());
         let down = self.site.outbound.addresses.down().into_iter().filter(|down| is_listed(&down.address)).collect();
         hosts::hosts(statuses, down, out)
     }
@@ -64,7 +64,7 @@ impl Control {
         verify::verify(&self.site.settings().router, address)
     }
 
-    /// Runs a session with a program on this host, after the answer `ok`, to its end.
+    /// Runs an SMTP session with a program on this host, after the answer `ok`, until it ends.
     pub(super) fn submit(&self, stream: std::os::unix::net::UnixStream, user: LocalUser) {
         self.server.serve_local_user(stream, user);
     }

@@ -32,7 +32,7 @@ impl Connections {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one more connection of this user, as long as the result lives; `None` beyond a limit.
+    /// Counts one more connection of this user until the result is dropped; `None` beyond a limit.
     pub(super) fn admit(self: &Arc<Self>, uid: u32) -> Option<Admission> {
         let mut users = self.lock();
         let of_user = users.get(&uid).copied().unwrap_or(0);
@@ -48,7 +48,7 @@ impl Connections {
         };
         is_within.then(|| {
             users.insert(uid, of_user + 1);
-            Admission { uid, all: Arc::clone(self) }
+            Admission { uid, connections: Arc::clone(self) }
         })
     }
 }
@@ -56,12 +56,12 @@ impl Connections {
 /// A connection that is counted until this is dropped.
 pub(super) struct Admission {
     pub(super) uid: u32,
-    all: Arc<Connections>,
+    connections: Arc<Connections>,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let mut users = self.all.lock();
+        let mut users = self.connections.lock();
         match users.get_mut(&self.uid) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(users.remove(&self.uid)),

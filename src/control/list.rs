@@ -11,9 +11,9 @@ use crate::retry::Schedule;
 use crate::spool::{Entry, Note, Place, RecipientEntry, Spool, Unusable};
 use crate::sys;
 
-/// Writes a line for each message, the oldest first, and below it a line for each recipient that
-/// is not settled. `running` are the jobs that run now. With a uid in `of`, only the messages are
-/// listed that this user has submitted with sendmail.
+/// Writes a line for each message, the oldest first, and below it a line for each recipient that is
+/// not settled. `running` are the jobs that run now. With a uid in `submitted_by`, only messages
+/// that this user has submitted with sendmail are listed.
 ///
 /// # Errors
 /// Those of the spool's directories and of `out`.
@@ -21,7 +21,7 @@ pub fn list(
     spool: &Arc<Spool>,
     schedule: &Schedule,
     running: &[RunningJob],
-    of: Option<u32>,
+    submitted_by: Option<u32>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     if spool.is_unused()? {
@@ -38,7 +38,7 @@ pub fn list(
     let (mut count, mut bytes) = (0, 0);
     for name in names {
         match spool.entry(name) {
-            Ok(entry) if of.is_some_and(|uid| submitter(&entry) != Some(uid)) => {}
+            Ok(entry) if submitted_by.is_some_and(|uid| submitter(&entry) != Some(uid)) => {}
             Ok(entry) => {
                 show(&entry, (&spool.read_note(name.id), running), schedule, now, out)?;
                 (count, bytes) = (count + 1, bytes + name.size);
@@ -76,31 +76,31 @@ fn show(
     let (size, age) = (entry.name().size, age(now.saturating_sub(id.seconds())));
     let held = if entry.name().place == Place::Hold { "  held" } else { "" };
     writeln!(out, "{id}  {size}  {age}  {}{held}", address::path(entry.sender()))?;
-    for slot in entry.recipients().iter().filter(|s| s.record.state.is_open()) {
-        let number = slot.reference().number;
+    for addressee in entry.recipients().iter().filter(|s| s.record.state.is_open()) {
+        let number = addressee.reference().number;
         let attempt = running.iter().find(|job| job.id == id && job.recipients.contains(&number));
-        let next = || schedule.next_attempt(id.seconds(), slot.record.last, id.seed());
+        let next = || schedule.next_attempt(id.seconds(), addressee.record.last, id.seed());
         let when = match attempt {
             _ if entry.name().place == Place::Hold => String::new(),
             Some(job) => format!(", being tried for {}", self::age(job.since.as_secs())),
-            None if slot.record.last == 0 => String::new(),
+            None if addressee.record.last == 0 => String::new(),
             None => format!(", next {}", log::timestamp(next())),
         };
-        writeln!(out, "    {}", recipient(slot, note, &when))?;
+        writeln!(out, "    {}", recipient(addressee, note, &when))?;
     }
     Ok(())
 }
 
 /// The line of one recipient.
-fn recipient(slot: &RecipientEntry, note: &Note, when: &str) -> String {
-    let path = address::path(Some(&slot.recipient.address));
-    if slot.record.last == 0 {
+fn recipient(addressee: &RecipientEntry, note: &Note, when: &str) -> String {
+    let path = address::path(Some(&addressee.recipient.address));
+    if addressee.record.last == 0 {
         return format!(
             "{path}  {}",
             when.strip_prefix(", ").filter(|when| !when.is_empty()).unwrap_or("not tried yet")
         );
     }
-    let result = note.last_result(&slot.recipient.address).map(|result| format!(", {result}")).unwrap_or_default();
+    let result = note.last_result(&addressee.recipient.address).map(|result| format!(", {result}")).unwrap_or_default();
     format!("{path}  deferred{when}{result}")
 }
 

@@ -8,7 +8,7 @@
 //! client sends nothing before the answer. The kernel closes descriptors that are passed over
 //! the socket.
 //!
-//! - `actions`: what the daemon does about a request
+//! - `actions`: the actions that answer requests
 //! - `client`: sends a request and copies the answer
 //! - `connections`: the limits on connections
 //! - `hosts`: the listing of other hosts

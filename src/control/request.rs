@@ -35,7 +35,7 @@ pub fn read(line: &[u8]) -> Option<Vec<String>> {
     line.split(|&b| b == b' ').map(word).collect()
 }
 
-/// The word that a part of a line stands for; `None` if it is malformed.
+/// Decodes one word of a line; `None` if it is malformed.
 fn word(mut text: &[u8]) -> Option<String> {
     let mut word = Vec::with_capacity(text.len());
     while let Some((&first, rest)) = text.split_first() {

@@ -24,7 +24,7 @@ use crate::spool::EntryName;
 const STACK: usize = 256 << 10;
 /// Held while the queue is listed for an unprivileged user.
 static LISTING: Mutex<()> = Mutex::new(());
-/// The unprivileged users for whom the queue is being listed, or who wait for that, each once.
+/// The unprivileged users whose queue listing is running or waiting, each once.
 static LISTED_FOR: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 /// The time limit for a request, and for each write of an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Conne
     let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
     let Some(admission) = connections.admit(uid) else {
         stream.set_nonblocking(true)?;
-        // The client may have left already.
+        // The client may have disconnected already.
         let _ = stream.write_all(format!("{BUSY}\n").as_bytes());
         return Ok(());
     };
@@ -114,7 +114,8 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             stream.write_all(format!("ok\n{}\n{text}", if is_deliverable { "yes" } else { "no" }).as_bytes())
         }
         ["queue"] if is_privileged(uid) => list(stream, control, None),
-        // Finding the messages of one user takes reading all of them: one user at a time.
+        // Finding the messages of one user requires reading all messages: one user is served at a
+        // time.
         ["queue"] => match ListPermit::new(uid) {
             Some(permit) => {
                 let turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,10 +154,10 @@ impl Drop for ListPermit {
 }
 
 /// Writes the answer to `queue`.
-fn list(to: impl Write, control: &Control, of: Option<u32>) -> io::Result<()> {
+fn list(to: impl Write, control: &Control, submitter: Option<u32>) -> io::Result<()> {
     let mut out = io::BufWriter::new(to);
     out.write_all(b"ok\n")?;
-    if let Err(e) = control.list(of, &mut out) {
+    if let Err(e) = control.list(submitter, &mut out) {
         writeln!(out, "-- the list ends here: {e}")?;
     }
     out.flush()

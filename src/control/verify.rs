@@ -33,7 +33,7 @@ pub fn verify(router: &Router, text: &str) -> (bool, String) {
 /// The destination of a recipient in words, or an exit code and the reason for a failure.
 type DestinationText = Result<String, (u8, String)>;
 
-/// The answer, as far as it is known.
+/// The answer so far.
 #[derive(Default)]
 struct Answer {
     is_deliverable: bool,

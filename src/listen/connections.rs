@@ -23,12 +23,12 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Connections {
     next: u64,
-    /// By their numbers.
+    /// The connections by number.
     pub open: HashMap<u64, Connection>,
     networks: HashMap<Network, usize>,
     /// Connections from outside relay.networks.
     outsiders: usize,
-    /// Those of them that came to a listener for other hosts.
+    /// Connections from outside relay.networks to a listener that is not for submission.
     strangers: usize,
     /// Connections of local processes.
     local_users: usize,
@@ -46,7 +46,7 @@ pub struct Connection {
     is_local_user: bool,
 }
 
-/// Which part of the connections is open to a client.
+/// The share of all connections that is open to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientClass {
     /// In relay.networks: all of them.
@@ -139,10 +139,10 @@ impl Connections {
 
     fn check(&self, limits: &Limits, address: IpAddr, class: ClientClass) -> Result<(), LimitReached> {
         let is_trusted = class == ClientClass::Trusted;
-        for (at, (network, times)) in networks(address).enumerate() {
+        for (index, (network, factor)) in networks(address).enumerate() {
             let count = self.networks.get(&network).copied().unwrap_or(0);
-            if count >= limits.connections_per_host * times && (at == 0 || !is_trusted) {
-                return Err(LimitReached::From(network.0, (at > 0).then_some(network.1), count));
+            if count >= limits.connections_per_host * factor && (index == 0 || !is_trusted) {
+                return Err(LimitReached::From(network.0, (index > 0).then_some(network.1), count));
             }
         }
         let share = limits.connections / 10;
@@ -156,7 +156,7 @@ impl Connections {
     }
 
     /// Removes a closed connection.
-    pub fn leave(&mut self, number: u64) {
+    pub fn remove(&mut self, number: u64) {
         let Some(closed) = self.open.remove(&number) else { return };
         self.local_users -= usize::from(closed.is_local_user);
         let Some((address, class)) = closed.counted else { return };
@@ -170,8 +170,8 @@ impl Connections {
         }
     }
 
-    /// The log line for a rejected client: at most one of a kind per second, with the number
-    /// of those left out since the last.
+    /// The log line for a rejected client: at most one of each kind per second, with the number of
+    /// lines left out since the last one.
     pub fn warning(&mut self, why: LimitReached, now: Instant) -> Option<String> {
         let kind = match why {
             LimitReached::All(_) => 0,
@@ -199,11 +199,11 @@ fn networks(address: IpAddr) -> impl Iterator<Item = (Network, usize)> {
         IpAddr::V4(_) => &[(32, 1), (24, 3)],
         IpAddr::V6(_) => &[(64, 1), (56, 2), (48, 3)],
     };
-    prefixes.iter().map(move |&(prefix, times)| ((cut(address.to_canonical(), prefix), prefix), times))
+    prefixes.iter().map(move |&(prefix, factor)| ((first_address(address.to_canonical(), prefix), prefix), factor))
 }
 
 /// The first address of the network.
-fn cut(address: IpAddr, prefix: u8) -> IpAddr {
+fn first_address(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(ip) => {
             let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0);
@@ -242,7 +242,7 @@ mod tests {
             let number = connections.admit(&socket, &Watch::default(), false);
             match connections.count(number, limits, address, class) {
                 Ok(()) => admitted.push(number),
-                Err(_) => connections.leave(number),
+                Err(_) => connections.remove(number),
             }
         }
         admitted
@@ -266,7 +266,7 @@ mod tests {
             let (mut connections, limits) = (Connections::default(), limits(1000, 50));
             let numbers = admitted(&mut connections, &limits, class, addresses);
             assert_eq!(numbers.len(), admitted_count, "{what}");
-            numbers.into_iter().for_each(|number| connections.leave(number));
+            numbers.into_iter().for_each(|number| connections.remove(number));
             assert!(
                 connections.networks.is_empty()
                     && connections.outsiders + connections.strangers + connections.open.len() == 0

@@ -156,7 +156,7 @@ impl Server {
         if catch_unwind(AssertUnwindSafe(|| Session::new(&service, client, watch, stream).run())).is_err() {
             ::log::error!("{session}: a bug ended this session");
         }
-        self.leave(number);
+        self.remove(number);
     }
 
     /// Accepts clients until shutdown.
@@ -209,14 +209,14 @@ impl Server {
         }
     }
 
-    fn hang_up(&self, is_meant: impl Fn(&Connection) -> bool) {
-        for connection in self.connections().open.values().filter(|c| is_meant(c)) {
+    fn hang_up(&self, is_affected: impl Fn(&Connection) -> bool) {
+        for connection in self.connections().open.values().filter(|c| is_affected(c)) {
             // Fails only for one that is closed already.
             let _ = connection.socket.shutdown(Shutdown::Read);
         }
     }
 
-    /// Waits until all connections are closed; whether that was within `limit`.
+    /// Waits until all connections are closed; returns whether they were within `limit`.
     fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut connections = self.connections();
@@ -239,7 +239,7 @@ impl Server {
         // Nagle's algorithm would delay replies until the client's acknowledgement.
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
-        let Some(number) = self.enter(&service, counted, &socket, &watch) else {
+        let Some(number) = self.add(&service, counted, &socket, &watch) else {
             return self.reject(&socket, listen);
         };
         let (session, address) = (self.session_id(), Some(peer.ip().to_canonical()));
@@ -257,23 +257,23 @@ impl Server {
         let started = thread::Builder::new().name("session".into()).stack_size(SESSION_STACK).spawn(move || {
             let session = client.session.clone();
             let served = catch_unwind(AssertUnwindSafe(|| {
-                let arrived = if is_proxy {
+                let identified = if is_proxy {
                     server.read_proxy_header(number, &service, client, stream)
                 } else {
                     Some((client, stream))
                 };
-                if let Some((client, stream)) = arrived {
+                if let Some((client, stream)) = identified {
                     Session::new(&service, client, watch, stream).run();
                 }
             }));
             if served.is_err() {
                 ::log::error!("{session}: a bug ended this session");
             }
-            server.leave(number);
+            server.remove(number);
         });
         if let Err(e) = started {
             ::log::error!("start a session: {e}");
-            self.leave(number);
+            self.remove(number);
             self.reject(&socket, listen);
         }
     }
@@ -322,7 +322,7 @@ impl Server {
     }
 
     /// Adds a connection, unless it exceeds a limit.
-    fn enter(
+    fn add(
         &self,
         service: &Service,
         counted: Option<(IpAddr, ClientClass)>,
@@ -339,7 +339,7 @@ impl Server {
         if counted.is_none_or(|counted| self.count(number, service, counted)) {
             return Some(number);
         }
-        self.leave(number);
+        self.remove(number);
         None
     }
 
@@ -364,8 +364,8 @@ impl Server {
         }
     }
 
-    fn leave(&self, number: u64) {
-        self.connections().leave(number);
+    fn remove(&self, number: u64) {
+        self.connections().remove(number);
         self.closed.notify_all();
     }
 

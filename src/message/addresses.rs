@@ -28,9 +28,10 @@ impl Mailbox {
 
 /// The addresses of a list; `None` if it cannot be read.
 pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
-    let mut tokens = Tokens { value, at: 0 };
+    let mut tokens = Tokens { value, position: 0 };
     let (mut list, mut words) = (Vec::new(), Vec::new());
-    // Inside a group; behind an address in brackets or a group, where only a comma may follow.
+    // Whether this is inside a group, and whether it is after an address in brackets or a group,
+    // where only a comma may follow.
     let (mut in_group, mut is_complete) = (false, false);
     while let Some(token) = tokens.next()? {
         match token.kind {
@@ -70,10 +71,10 @@ pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
     Some(list)
 }
 
-/// Whether all readers find the same addresses in a list: it has no control characters, and none
-/// that may stand in a name only in quotes.
+/// Whether all readers find the same addresses in a list: it has no control characters, and no
+/// characters that a name may contain only in quotes.
 pub fn is_clear(value: &[u8]) -> bool {
-    let (mut tokens, mut before) = (Tokens { value, at: 0 }, Kind::Special(b','));
+    let (mut tokens, mut before) = (Tokens { value, position: 0 }, Kind::Special(b','));
     loop {
         let token = match tokens.next() {
             Some(Some(token)) => token,
@@ -96,8 +97,8 @@ pub fn is_clear(value: &[u8]) -> bool {
     !value.iter().any(|&b| b.is_ascii_control() && !is_blank(b))
 }
 
-/// Writes the list with `@domain` behind every address that has no domain, and with the result
-/// of `rewrite`, if any, in place of an address.
+/// Writes the list. Appends `@domain` to every address without a domain, and replaces an address by
+/// the result of `rewrite`, if there is one.
 pub fn complete(
     value: &[u8],
     list: &[Mailbox],
@@ -220,7 +221,7 @@ pub(super) struct Token {
 /// Reads a list token by token.
 struct Tokens<'a> {
     value: &'a [u8],
-    at: usize,
+    position: usize,
 }
 
 impl Tokens<'_> {
@@ -228,7 +229,7 @@ impl Tokens<'_> {
     #[expect(clippy::option_option, reason = "the end and an error are different")]
     fn next(&mut self) -> Option<Option<Token>> {
         self.skip_blanks()?;
-        let start = self.at;
+        let start = self.position;
         let Some(&first) = self.value.get(start) else { return Some(None) };
         let kind = match first {
             b'"' => {
@@ -240,45 +241,45 @@ impl Tokens<'_> {
                 Kind::Literal
             }
             _ if is_special(first) => {
-                self.at += 1;
+                self.position += 1;
                 Kind::Special(first)
             }
             _ => {
                 let tail = self.value.get(start..).unwrap_or_default();
-                self.at += tail.iter().position(|&b| is_special(b) || is_blank(b)).unwrap_or(tail.len());
+                self.position += tail.iter().position(|&b| is_special(b) || is_blank(b)).unwrap_or(tail.len());
                 Kind::Atom
             }
         };
-        Some(Some(Token { kind, start, end: self.at }))
+        Some(Some(Token { kind, start, end: self.position }))
     }
 
     /// Skips blanks, line ends and comments, which may be nested.
     fn skip_blanks(&mut self) -> Option<()> {
         let mut depth = 0_usize;
-        while let Some(&b) = self.value.get(self.at) {
+        while let Some(&b) = self.value.get(self.position) {
             match b {
                 b'(' => depth += 1,
                 b')' if depth > 0 => depth -= 1,
-                b'\\' if depth > 0 => self.at += 1,
+                b'\\' if depth > 0 => self.position += 1,
                 _ if depth > 0 || is_blank(b) => {}
                 _ => break,
             }
-            self.at += 1;
+            self.position += 1;
         }
         (depth == 0).then_some(())
     }
 
-    /// Moves from an opening character to behind the closing one.
+    /// Moves from an opening character past the closing one.
     fn skip_to(&mut self, close: u8) -> Option<()> {
         loop {
-            self.at += 1;
-            match *self.value.get(self.at)? {
-                b'\\' => self.at += 1,
+            self.position += 1;
+            match *self.value.get(self.position)? {
+                b'\\' => self.position += 1,
                 b if b == close => break,
                 _ => {}
             }
         }
-        self.at += 1;
+        self.position += 1;
         Some(())
     }
 }

@@ -1,7 +1,8 @@
 //! The text of a message: its header fields and the addresses in them.
 //!
 //! - `addresses`: the addresses in fields that are checked and completed, such as From
-//! - `field`: the readers of header sections, with one idea of a field and of the header's end
+//! - `field`: the readers of header sections, with one definition of a field and of the header's
+//!   end
 //! - `recipients`: the recipients that a header field or a command line names
 //! - `trace`: the trace field `Received:`, written and read, and the form of dates
 

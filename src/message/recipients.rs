@@ -1,11 +1,11 @@
 //! The recipients that a header field or a command line names (RFC 5322 3.4 and 4.4).
 //!
-//! Reads a list as its writer means it: an address in angle brackets counts, and the name
-//! before it does not, even if it looks like an address. Tolerates common deviations: groups
-//! without members or without an end, semicolons between addresses, a missing comma between two
-//! addresses in brackets, names that need quotes and have none, obsolete source routes. A part
-//! that could mean two addresses, or none, is an error: no recipient is dropped or added
-//! silently. Time and memory are linear in the length of the field.
+//! Reads a list as its writer meant it: an address in angle brackets counts, and the name before it
+//! does not, even if it looks like an address. Tolerates common deviations: groups without members
+//! or without an end, semicolons between addresses, a missing comma between two addresses in
+//! brackets, names that need quotes and have none, obsolete source routes. A part that could mean
+//! two addresses, or none, is an error: no recipient is dropped or added silently. Time and memory
+//! are linear in the length of the field.
 //!
 //! The opposite of [`super::addresses`], which checks senders: that module finds every address
 //! that any reader may find, this one the addresses that the writer meant.
@@ -26,18 +26,18 @@ pub fn recipients(value: &[u8]) -> Result<Vec<Address>, Unreadable> {
     let mut list = Vec::new();
     loop {
         reader.skip_blanks();
-        let start = reader.at;
+        let start = reader.position;
         match reader.part(&mut list) {
             Some(true) => {}
             Some(false) => return Ok(list),
             None => {
-                return Err(Unreadable(piece(value, start, reader.at).to_vec()));
+                return Err(Unreadable(piece(value, start, reader.position).to_vec()));
             }
         }
     }
 }
 
-/// The part of a list that an error shows: from `start` to the first comma behind `end`.
+/// The part of a list that an error shows: from `start` to the first comma after `end`.
 fn piece(value: &[u8], start: usize, end: usize) -> &[u8] {
     let is_end = |b: &u8| matches!(b, b',' | b';');
     let tail = value.get(end.saturating_sub(1).max(start)..).unwrap_or_default();
@@ -48,7 +48,7 @@ fn piece(value: &[u8], start: usize, end: usize) -> &[u8] {
 /// Reads a list part by part.
 struct Reader<'a> {
     value: &'a [u8],
-    at: usize,
+    position: usize,
     /// Opening characters without a closing one in the rest of the list.
     strays: Vec<u8>,
     /// Whether there was a quoted string before.
@@ -57,7 +57,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(value: &'a [u8]) -> Self {
-        Self { value, at: 0, strays: Vec::new(), has_quoted: false }
+        Self { value, position: 0, strays: Vec::new(), has_quoted: false }
     }
 
     /// Reads up to a comma, a semicolon or the end, and returns whether more may follow; `None`
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
     #[expect(clippy::option_option, reason = "the end and an error are different")]
     fn next(&mut self) -> Option<Option<Token>> {
         self.skip_blanks();
-        let start = self.at;
+        let start = self.position;
         let Some(&first) = self.value.get(start) else { return Some(None) };
         let tail = self.value.get(start..).unwrap_or_default();
         let (kind, length) = match first {
@@ -174,18 +174,18 @@ impl<'a> Reader<'a> {
                 }
             },
         };
-        self.at += length;
-        Some(Some(Token { kind, start, end: self.at }))
+        self.position += length;
+        Some(Some(Token { kind, start, end: self.position }))
     }
 
     /// Skips blanks, line ends and closed comments.
     fn skip_blanks(&mut self) {
         loop {
-            let tail = self.value.get(self.at..).unwrap_or_default();
+            let tail = self.value.get(self.position..).unwrap_or_default();
             match tail.first() {
-                Some(&b) if is_blank(b) => self.at += 1,
+                Some(&b) if is_blank(b) => self.position += 1,
                 Some(b'(') => match self.closing(b'(', tail) {
-                    Some(length) => self.at += length,
+                    Some(length) => self.position += length,
                     None => return,
                 },
                 _ => return,
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_as_its_writer_means_it() {
+    fn a_list_is_read_as_its_writer_meant_it() {
         for (text, want) in [
             ("", ""),
             ("jon", "jon"),

@@ -22,7 +22,7 @@ pub struct Received<'a> {
     pub id: &'a str,
     /// The origin of the message.
     pub origin: Origin<'a>,
-    /// Whether the field says nothing about the origin, to protect the privacy of users.
+    /// Whether the field omits the origin, to protect the privacy of users.
     pub is_hidden: bool,
     /// The recipient for the FOR clause, if it may be shown.
     pub recipient: Option<&'a Address>,
@@ -81,7 +81,8 @@ impl fmt::Display for Received<'_> {
                 writeln!(f, "Received: by {hostname} (penfold{comment}) id {id}{purpose};\n\t{date}")
             }
             Origin::Client(client) => {
-                // The cipher as RFC 8314 4.3 has it; the version, for which there is no clause, as others do.
+                // The cipher as specified in RFC 8314 4.3; the version, for which there is no
+                // clause, as other servers write it.
                 let (version, cipher) = match client.tls {
                     Some((version, cipher)) => (format!(" ({version})"), format!("\n\ttls {cipher}")),
                     None => Default::default(),
@@ -131,9 +132,9 @@ fn literal(address: IpAddr) -> String {
 /// A local user who submits mail over the control socket.
 ///
 /// The uid comes from the kernel (SO_PEERCRED) and gives the right to submit. The name of the
-/// program is the program's own claim: it helps to find a program that sends too much mail,
-/// and gives no rights. Neither name can break a header or a line of the log: every character
-/// but the plain ones is replaced by `?`.
+/// program is the program's own claim: it helps to find a program that sends too much mail, and
+/// gives no rights. Neither name can break a header or a line of the log: every character that is
+/// not plain is replaced by `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalUser {
     /// The uid of the process.
@@ -163,15 +164,15 @@ impl LocalUser {
     }
 }
 
-/// A name without characters that mean something in a comment or in a value of the log.
+/// A name without characters that have a meaning in a comment or in a value of the log.
 fn plain(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || "+-_./@".contains(c) { c } else { '?' };
     name.chars().take(MAX_NAME).map(keep).collect()
 }
 
 /// The uid of the local user who submitted the message with this queue id, from its first trace
-/// field in the text at its front. The id distinguishes our own field from one that a message
-/// brings along, and a message from those that are derived from it.
+/// field in the text at its front. The id distinguishes our own field from one that the message
+/// arrived with, and a message from those that are derived from it.
 pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
     let field = fields(text).find(|field| field.is("Received"))?.text();
     let (_, comment) = field.strip_prefix("by ")?.split_once(&format!(" (penfold{FROM_USER}uid "))?;
@@ -192,7 +193,7 @@ pub fn delivered_to_field(address: &Address) -> String {
     format!("Delivered-To: {address}\n")
 }
 
-/// A time as header fields have it (RFC 5322 3.3), in the zone of the value.
+/// A time in the form of header fields (RFC 5322 3.3), in the zone of the value.
 pub fn date(time: &Zoned) -> String {
     // Only years beyond 9999 cannot be written.
     rfc2822::to_string(time).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".to_owned())

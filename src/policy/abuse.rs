@@ -8,7 +8,7 @@ use crate::smtp::{MAX_ERRORS, MAX_IDLE_COMMANDS, MAX_REFUSALS};
 /// The time limit for a client that may not relay, from one accepted message to the next.
 pub const MAX_IDLE: Duration = Duration::from_secs(60 * 60);
 
-/// What a session counts.
+/// The counts of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Errors of the client: commands out of order, malformed or unknown.
@@ -32,10 +32,9 @@ pub enum End {
     Idle,
 }
 
-/// Whether a session has to end. Only errors count for a client that may relay: a list
-/// server must learn of all its dead members, and a client may probe a connection that it
-/// keeps. At least `max_recipients` temporary refusals are allowed, since one message may
-/// have that many.
+/// Whether a session has to end. Only errors count for a client that may relay: a list server must
+/// be told of all its invalid addresses, and a client may probe a connection that it keeps. At
+/// least `max_recipients` temporary refusals are allowed, since one message may have that many.
 pub fn check(facts: &Facts<'_>, counts: &Counts, max_recipients: usize) -> Option<End> {
     if counts.errors >= MAX_ERRORS {
         return Some(End::Errors);

@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_name_but_none_is_accepted() {
+    fn any_name_that_is_not_empty_is_accepted() {
         for (name, want) in [
             ("", "refuse 501 hello-name"),
             ("client.example", "accept"),

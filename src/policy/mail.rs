@@ -1,10 +1,10 @@
-//! MAIL: the login that it needs, the declared size, the room in the spool, the sender.
+//! MAIL: required authentication, the declared size, the room in the spool, the sender.
 
 use super::{Facts, Source, Verdict};
 use crate::address::{self, Address};
 use crate::reply;
 
-/// What is known of a transaction at MAIL.
+/// The facts about a transaction at MAIL.
 #[derive(Debug, Clone, Copy)]
 pub struct Mail<'a> {
     /// The reverse-path as it was given; `None` is the null path.
@@ -43,8 +43,8 @@ pub enum SenderRight {
     Unknown,
 }
 
-/// Before the arguments of MAIL are read: a listener for submission requires a login, or a
-/// trusted client.
+/// Before the arguments of MAIL are read: a submission listener requires a login or a trusted
+/// client.
 pub fn precheck(facts: &Facts<'_>) -> Verdict {
     if facts.is_submission() && !facts.may_relay() {
         return Verdict::refuse(reply::sender::needs_login(), "login", Source::Key("listen.kind"));

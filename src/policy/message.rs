@@ -4,7 +4,7 @@ use super::{Facts, Source, Verdict};
 use crate::reply;
 use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
 
-/// What is known of a received message.
+/// The facts about a received message.
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
     /// Whether it contains a CR without LF, or a LF without CR.

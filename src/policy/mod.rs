@@ -1,9 +1,9 @@
 //! Which clients, senders, recipients and messages are accepted: decisions without I/O.
 //!
-//! Each stage of a session has a file with one pure function, `check`, that takes the facts
-//! and returns a [`Verdict`]. What must be looked up is looked up by the session before and
-//! is a fact here, so that the same functions can be asked without a client. A rule that
-//! needs no look-up, and stands before one, is in the `precheck` of its stage.
+//! Each stage of a session has a file with one pure function, `check`, that takes the facts and
+//! returns a [`Verdict`]. The session makes the look-ups beforehand and passes the results as
+//! facts, so that the same functions can be called without a client. Rules that apply before a
+//! look-up are in the `precheck` of the stage.
 //!
 //! - `abuse`: how many errors and commands without mail end a session
 //! - `connect`: a new connection, and the rights that its address gives
@@ -29,7 +29,7 @@ mod verdict;
 
 pub use verdict::{Reason, Source, Verdict};
 
-/// What is known of a client at any stage.
+/// The facts about a client, at any stage.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// The client's address; `None` for a local process.
@@ -89,7 +89,7 @@ mod tests {
     /// An authenticated user on a listener for submission.
     pub(super) const USER: Facts<'_> = Facts { login: Some("jon@razorback.test"), is_encrypted: true, ..SUBMITTER };
 
-    /// The first words of a verdict's reply and its rule; `accept` without one.
+    /// The kind of a verdict, with the reply code and the rule of a refusal.
     pub(super) fn shown(verdict: &Verdict) -> String {
         match verdict {
             Verdict::Accept => "accept".to_owned(),

@@ -1,6 +1,6 @@
 //! RCPT: the limits on recipients, relaying, unknown users.
 //!
-//! A new check at RCPT is a rule here, and what it has to look up a field of [`Rcpt`].
+//! A new check at RCPT needs a rule here, and a field of [`Rcpt`] for each fact that it uses.
 
 use super::relay::{self, Domain};
 use super::{Facts, Source, Verdict};
@@ -8,7 +8,7 @@ use crate::address::Address;
 use crate::reply::{self, Status};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
-/// What is known of a recipient before it is looked up.
+/// The facts about a recipient before the look-up.
 #[derive(Debug, Clone, Copy)]
 pub struct Rcpt<'a> {
     /// The forward-path, completed with a domain.
@@ -21,7 +21,7 @@ pub struct Rcpt<'a> {
     pub max_recipients: usize,
 }
 
-/// What the tables say about a recipient.
+/// The facts about a recipient after the look-up.
 #[derive(Debug, Clone, Copy)]
 pub struct Found<'a> {
     /// The result of the look-up.
@@ -69,8 +69,8 @@ pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
     }
 }
 
-/// It does not apply to a local process: a program that calls sendmail(8) cannot send the
-/// rest in another message.
+/// The limit on recipients. It does not apply to a local process: a program that calls sendmail(8)
+/// cannot send the rest in another message.
 fn limit(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
     if rcpt.accepted >= rcpt.max_recipients && !facts.is_local_user {
         return Verdict::refuse(reply::recipient::too_many(), "recipients", Source::Key("limits.recipients"));

@@ -1,8 +1,8 @@
 //! Relaying: which clients may send mail to any domain, and which recipients need that.
 //!
-//! This is what keeps the server from being an open relay: mail to other domains is
-//! accepted only from trusted and authenticated clients; mail for `relay.domains` from any
-//! client, except where the local part contains another address.
+//! These rules keep the server from being an open relay: mail to other domains is accepted only
+//! from trusted and authenticated clients; mail for `relay.domains` from any client, except where
+//! the local part contains another address.
 
 use std::net::IpAddr;
 
@@ -37,7 +37,7 @@ pub fn is_permitted(facts: &Facts<'_>, domain: Domain, recipient: &Address) -> b
     match domain {
         Domain::Local => true,
         // The next host could read user%host, host!user or a quoted user@host as an address
-        // elsewhere, and would relay in the name of this host.
+        // elsewhere, and would relay on behalf of this host.
         Domain::Relay => may_relay(facts) || !recipient.local().contains(['%', '!', '@']),
         Domain::Other => may_relay(facts),
     }

@@ -1,10 +1,9 @@
 //! Replies: the catalogue of those that penfold sends, and the reader for those of other
 //! hosts.
 //!
-//! Each reply is one function, in the file named after what it answers, so that wording
-//! and codes are reviewed in one place. Code, enhanced status code and text are separate
-//! fields (RFC 5321 4.2, RFC 2034). No text contains a path or an error of the operating
-//! system.
+//! Each reply is one function, in the file named after the command that it answers, so that wording
+//! and codes are reviewed in one place. Code, enhanced status code and text are separate fields
+//! (RFC 5321 4.2, RFC 2034). No text contains a path or an error of the operating system.
 //!
 //! - `auth`: to AUTH
 //! - `command`: to RSET, NOOP, and malformed commands and parameters
@@ -39,9 +38,9 @@ pub mod xclient;
 
 pub use read::{Malformed, ReplyReader, quoted};
 
-/// Lines of a remote reply that are kept.
+/// The maximum number of lines of a remote reply that are kept.
 pub const MAX_LINES: usize = 32;
-/// Octets of a line of a remote reply that are kept (RFC 5321 4.5.3.1.5).
+/// The maximum number of octets of a line of a remote reply that are kept (RFC 5321 4.5.3.1.5).
 pub const MAX_LINE: usize = 512;
 
 /// An enhanced status code, class.subject.detail (RFC 3463).
@@ -72,7 +71,7 @@ pub struct Reply {
     code: u16,
     status: Option<Status>,
     lines: Vec<Cow<'static, str>>,
-    /// Its lines have different codes; the last element of `lines` is then the whole
+    /// Whether its lines have different codes; the last element of `lines` is then the whole
     /// original text.
     is_mixed: bool,
 }

@@ -1,10 +1,10 @@
 //! Assembles a reply from the lines of another host, tolerating deviations from RFC 5321.
 //!
-//! A line needs only three digits. A hyphen after them means that more lines follow; a
-//! blank, another character or nothing that it is the last. Lines without a code are accepted
-//! between the first and the last one. A line may end with LF alone (see
-//! [`crate::smtp::line`]); empty lines before a reply are skipped. Text that is not UTF-8 is
-//! read as Latin-1. Codes outside 200 to 599 are kept, and mean neither success nor failure.
+//! A line needs only three digits. A hyphen after them means that more lines follow; a blank,
+//! another character or nothing means that the line is the last. Lines without a code are accepted
+//! between the first and the last one. A line may end with LF alone (see [`crate::smtp::line`]);
+//! empty lines before a reply are skipped. Text that is not UTF-8 is read as Latin-1. Codes outside
+//! 200 to 599 are kept, and mean neither success nor failure.
 //!
 //! If the lines have different codes of one class, the last code counts. If they are of
 //! different classes, the reply is unclear ([`Reply::is_unclear`]) and defers. The text is
@@ -16,7 +16,7 @@ use super::{MAX_LINE, MAX_LINES, Reply, Status};
 
 /// The code of an unclear reply.
 const UNCLEAR: u16 = 400;
-/// Characters quoted of a line that is not a reply.
+/// The maximum number of characters quoted from a line that is not a reply.
 const QUOTED: usize = 80;
 
 /// Assembles a reply from its lines.
@@ -24,7 +24,7 @@ const QUOTED: usize = 80;
 pub struct ReplyReader {
     /// The codes of the first and of the last line.
     codes: Option<(u16, u16)>,
-    /// The codes are of different classes.
+    /// Whether the codes are of different classes.
     is_unclear: bool,
     status: Option<Status>,
     /// The text of each line, and the whole line.
@@ -43,7 +43,7 @@ impl ReplyReader {
     pub fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, Malformed> {
         let line = line.get(..MAX_LINE + 4).unwrap_or(line);
         let line = if self.codes.is_none() { line.trim_ascii_start() } else { line };
-        let Some((code, is_last, text)) = split(line).filter(|(code, ..)| self.codes.is_none() || is_usual(*code))
+        let Some((code, is_last, text)) = split(line).filter(|(code, ..)| self.codes.is_none() || is_usual_code(*code))
         else {
             return match self.codes {
                 None if line.is_empty() => Ok(None),
@@ -115,7 +115,7 @@ pub fn quoted(line: &[u8]) -> String {
     }
 }
 
-fn is_usual(code: u16) -> bool {
+fn is_usual_code(code: u16) -> bool {
     (200..600).contains(&code)
 }
 
@@ -135,11 +135,11 @@ fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
 /// Text from octets, without characters that could mislead a terminal or a log.
 fn clean(octets: &[u8]) -> String {
     let shown = |c: char| {
-        let turns =
+        let is_invisible =
             matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
         match c {
             '\t' => ' ',
-            _ if c.is_control() || turns => '?',
+            _ if c.is_control() || is_invisible => '?',
             _ => c,
         }
     };

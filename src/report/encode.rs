@@ -9,15 +9,15 @@ const MAX_PIECE: usize = 900;
 /// The longest line of quoted-printable, with the `=` of a soft line break, in octets.
 const MAX_ENCODED: usize = 76;
 
-/// At most `most` characters of a text, with dots in place of the rest.
-pub(super) fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
+/// The first `max` characters of a text, with dots in place of the rest.
+pub(super) fn cut(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
         Some((at, _)) => format!("{}...", text.get(..at).unwrap_or(text)),
         None => text.to_owned(),
     }
 }
 
-/// Adds a header field with a free text.
+/// Adds a header field with free text.
 pub(super) fn fold(out: &mut String, name: &str, value: &str) {
     let clean: String = value.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
     *out += &format!("{name}: ");

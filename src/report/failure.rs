@@ -1,12 +1,12 @@
 //! The report to a sender whose message could not be delivered.
 //!
-//! [`compose`] makes a whole message of three parts (RFC 6522, RFC 3464): what happened and
-//! what to do, in plain words; the same for programs; the header of the original. Every line is
-//! ASCII and at most 998 octets long, so that the report passes every mail system. No text of
-//! another host or of the original can break the structure: anything unusual is folded, or encoded
-//! as quoted-printable, in which the boundary cannot occur. Composing cannot fail; a damaged
-//! original only makes the report shorter. Senders are not shown the names of files on this host.
-//! The worker decides whether a report is sent, and to whom, and puts it into the spool.
+//! [`compose`] makes a whole message of three parts (RFC 6522, RFC 3464): an explanation and advice
+//! in plain words; the same facts for programs; the header of the original. Every line is ASCII and
+//! at most 998 octets long, so that the report passes every mail system. No text of another host or
+//! of the original can break the structure: anything unusual is folded, or encoded as
+//! quoted-printable, in which the boundary cannot occur. Composing cannot fail; a damaged original
+//! only makes the report shorter. Senders are not shown the names of files on this host. The worker
+//! decides whether a report is sent, and to whom, and puts it into the spool.
 
 use jiff::Timestamp;
 
@@ -42,7 +42,7 @@ pub struct FailureReport<'a> {
     /// message expired.
     pub failures: &'a [(Recipient, Outcome)],
     /// The front of the original, lines ending in LF: its header, or as much of it as was read.
-    /// Text behind an empty line is not used.
+    /// Text after an empty line is not used.
     pub header: &'a [u8],
     /// The number of reports withheld since the last one to the same recipient.
     pub withheld: u64,
@@ -50,7 +50,7 @@ pub struct FailureReport<'a> {
 
 /// The longest text of another host that is shown, in characters.
 const MAX_TEXT: usize = 2000;
-/// The same after the first [`FULLY_SHOWN`] recipients.
+/// The limit for recipients after the first [`FULLY_SHOWN`], in characters.
 const MAX_TEXT_LATER: usize = 200;
 /// The number of recipients whose texts are shown up to [`MAX_TEXT`].
 const FULLY_SHOWN: usize = 25;
@@ -61,9 +61,9 @@ pub fn compose(report: &FailureReport) -> Vec<u8> {
     // "=_" cannot occur in quoted-printable (RFC 2045 6.7).
     let boundary = format!("=_{}", report.id);
     let shown = shown(original);
-    let is_whole = shown.len() == original.len();
-    let words = plain_words(report, original, is_whole);
-    let title = if is_whole { "Header of the message" } else { "Header of the message, in part" };
+    let is_complete = shown.len() == original.len();
+    let words = plain_words(report, original, is_complete);
+    let title = if is_complete { "Header of the message" } else { "Header of the message, in part" };
     let charset = if words.is_ascii() { "us-ascii" } else { "utf-8" };
     let mut out = header(report, original, &boundary);
     for (kind, title, content) in [
@@ -98,8 +98,8 @@ fn header(report: &FailureReport, original: &[u8], boundary: &str) -> String {
     out
 }
 
-/// The subject, with the original's own, which users search their mailboxes for. It may have
-/// encoded words (RFC 2047), which are kept whole.
+/// The subject. It contains that of the original, since users search their mailboxes for it, and
+/// keeps encoded words (RFC 2047) whole.
 fn subject(report: &FailureReport, original: &[u8]) -> String {
     let title = if report.sender.is_some() { "Undelivered mail" } else { "Undelivered report" };
     match field(original, "Subject").filter(|s| (1..=200).contains(&s.len()) && is_printable(s)) {
@@ -110,7 +110,7 @@ fn subject(report: &FailureReport, original: &[u8]) -> String {
 
 // The part for people.
 
-fn plain_words(report: &FailureReport, original: &[u8], is_whole: bool) -> String {
+fn plain_words(report: &FailureReport, original: &[u8], is_complete: bool) -> String {
     let mut text = String::new();
     let mut reasons: Vec<Reason> = Vec::new();
     for (_, outcome) in report.failures {
@@ -143,7 +143,7 @@ fn plain_words(report: &FailureReport, original: &[u8], is_whole: bool) -> Strin
         1 => paragraph(&mut text, "", "Before this, 1 other report was withheld: there were too many."),
         n => paragraph(&mut text, "", &format!("Before this, {n} other reports were withheld: there were too many.")),
     }
-    text += &closing(report, is_whole);
+    text += &closing(report, is_complete);
     text
 }
 
@@ -167,16 +167,16 @@ fn opening(report: &FailureReport, original: &[u8]) -> String {
             )
         }
         None => format!(
-            "The message{quoted}, sent {sent}, has no sender who could be notified: most likely it is a report about \
+            "The message{quoted}, sent {sent}, has no sender who could be notified: max likely it is a report about \
              other mail. It could not be delivered to {addresses}, and will not be tried again. Only you are notified."
         ),
     }
 }
 
-fn closing(report: &FailureReport, is_whole: bool) -> String {
+fn closing(report: &FailureReport, is_complete: bool) -> String {
     let FailureReport { hostname, original, .. } = report;
     let mut text = String::new();
-    let part = if is_whole { "" } else { ", as far as it fits into 8 KiB" };
+    let part = if is_complete { "" } else { ", as far as it fits into 8 KiB" };
     let last = match report.sender {
         Some(_) => format!(
             "If this does not help, write to postmaster@{hostname} and include this report. The rest is for \
@@ -191,7 +191,7 @@ fn closing(report: &FailureReport, is_whole: bool) -> String {
     text + "\n"
 }
 
-/// A recipient by the address that the sender wrote.
+/// The name of a recipient, beginning with the address that the sender wrote.
 fn recipient_name(recipient: &Recipient) -> String {
     match &recipient.original {
         Some(original) => format!("{original} (forwarded to {})", recipient.address),
@@ -199,23 +199,23 @@ fn recipient_name(recipient: &Recipient) -> String {
     }
 }
 
-fn explanation(report: &FailureReport, outcome: &Outcome, most: usize) -> String {
+fn explanation(report: &FailureReport, outcome: &Outcome, max: usize) -> String {
     match (remote_mta(&outcome.host), &outcome.reply) {
-        (Some(host), Some(reply)) => format!("{host} said: {}", cut(&reply.to_string(), most)),
-        (None, Some(reply)) => format!("The reply was: {}", cut(&reply.to_string(), most)),
-        (Some(host), None) => format!("{host}: {}", own_text(report, outcome, most)),
-        (None, None) => own_text(report, outcome, most),
+        (Some(host), Some(reply)) => format!("{host} said: {}", cut(&reply.to_string(), max)),
+        (None, Some(reply)) => format!("The reply was: {}", cut(&reply.to_string(), max)),
+        (Some(host), None) => format!("{host}: {}", own_text(report, outcome, max)),
+        (None, None) => own_text(report, outcome, max),
     }
 }
 
 /// Our own explanation of a failure, without names of files for senders.
-fn own_text(report: &FailureReport, outcome: &Outcome, most: usize) -> String {
+fn own_text(report: &FailureReport, outcome: &Outcome, max: usize) -> String {
     let names_file = |text: &str| text.split([' ', '"', '\'', '(', '<', '=']).any(|word| word.starts_with('/'));
     // The output of a command is meant for senders, whatever it says.
     if report.sender.is_some() && !outcome.is_quoted && (names_file(&outcome.host) || names_file(&outcome.why)) {
         return "the mailbox could not be written to".to_owned();
     }
-    if outcome.why.trim().is_empty() { "no reason is known".to_owned() } else { cut(&outcome.why, most) }
+    if outcome.why.trim().is_empty() { "no reason is known".to_owned() } else { cut(&outcome.why, max) }
 }
 
 /// A length of time in the largest unit that fits.
@@ -238,7 +238,7 @@ fn status_blocks(report: &FailureReport) -> String {
     }
     out += &format!("Arrival-Date: {}\n", date(report.arrival));
     for (number, (recipient, outcome)) in report.failures.iter().enumerate() {
-        let most = max_text(number);
+        let max = max_text(number);
         out.push('\n');
         if let Some(original) = &recipient.original {
             out += &format!("Original-Recipient: rfc822; {original}\n");
@@ -249,8 +249,8 @@ fn status_blocks(report: &FailureReport) -> String {
             out += &format!("Remote-MTA: dns; {host}\n");
         }
         let diagnostic = match &outcome.reply {
-            Some(reply) => format!("smtp; {}", cut(&reply.to_string(), most)),
-            None => format!("X-Penfold; {}", own_text(report, outcome, most)),
+            Some(reply) => format!("smtp; {}", cut(&reply.to_string(), max)),
+            None => format!("X-Penfold; {}", own_text(report, outcome, max)),
         };
         fold(&mut out, "Diagnostic-Code", &diagnostic);
         out += &format!("Last-Attempt-Date: {}\n", date(report.now));

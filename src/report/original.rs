@@ -9,10 +9,10 @@ use crate::message::field::fields;
 /// The longest part of the original's header that is shown, in octets: a report may go to the
 /// victim of a forged sender, and this text is the forger's.
 const MAX_SHOWN: usize = 8 << 10;
-/// The longest list of references.
+/// The maximum number of references.
 const MAX_REFERENCES: usize = 20;
 
-/// The fields of a header that fit into [`MAX_SHOWN`], the first ones first, each whole.
+/// The fields of a header that fit into [`MAX_SHOWN`], in their order; none is cut.
 pub(super) fn shown(header: &[u8]) -> Cow<'_, [u8]> {
     if header.len() <= MAX_SHOWN {
         return header.into();
@@ -49,10 +49,10 @@ pub(super) fn references(original: &[u8]) -> Vec<String> {
 
 /// The message ids in a field, with their angle brackets; malformed ones are left out.
 pub(super) fn message_ids(header: &[u8], name: &str) -> Vec<String> {
-    let good = |id: &&str| (1..=250).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic() && b != b'<');
+    let is_valid = |id: &&str| (1..=250).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic() && b != b'<');
     let value = field(header, name).unwrap_or_default();
     let ids = value.split('<').skip(1).filter_map(|text| text.split_once('>').map(|(id, _)| id));
-    ids.filter(good).map(|id| format!("<{id}>")).collect()
+    ids.filter(is_valid).map(|id| format!("<{id}>")).collect()
 }
 
 /// Whether a text is printable ASCII.

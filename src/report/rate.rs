@@ -2,8 +2,8 @@
 //! them than a person can read.
 //!
 //! Each address and each remote domain may get a number of reports at once, and then the same
-//! number within each hour, evenly. The owner of a mailing list with many dead members stays well
-//! below that. Reports beyond a limit are withheld: the worker settles their recipients and
+//! number within each hour, evenly. The owner of a mailing list with many invalid addresses stays
+//! well below that. Reports beyond a limit are withheld: the worker settles their recipients and
 //! logs it, and the next report gives their number.
 //!
 //! Counts are kept in memory, for at most [`MAX_COUNTS`] addresses and domains; beyond that, those
@@ -50,7 +50,7 @@ pub struct Rates {
 
 #[derive(Debug, Default)]
 struct Count {
-    /// The time at which the count is back to zero, since the start.
+    /// The time since the start at which the count is back to zero.
     clear: Duration,
     /// The number of reports withheld since the last one that was sent.
     withheld: u64,

@@ -1,9 +1,8 @@
 //! The commands of a client, parsed from a line.
 //!
 //! Verbs are accepted in any case, and blanks also where the grammar has none, as in
-//! `mail from: jon@host`. Most arguments stay bytes; the parameters of MAIL and RCPT are
-//! split at blanks (RFC 5321 4.1.2). Whether a command is in order or offered is decided by
-//! the session.
+//! `mail from: jon@host`. Most arguments stay bytes; the parameters of MAIL and RCPT are split at
+//! blanks (RFC 5321 4.1.2). The session decides whether a command is offered and valid in its state.
 
 use crate::address::{self, Address, AddressError};
 
@@ -14,7 +13,7 @@ pub enum Command<'a> {
     Helo(&'a [u8]),
     /// EHLO with a name.
     Ehlo(&'a [u8]),
-    /// AUTH with a mechanism and perhaps a response.
+    /// AUTH with a mechanism, and optionally a response.
     Auth(&'a [u8]),
     /// STARTTLS.
     StartTls,
@@ -80,18 +79,18 @@ impl<'a> Command<'a> {
         let end = line.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(line.len());
         let (verb, rest) = line.split_at(end);
         let argument = rest.trim_ascii();
-        let alone = |command, usage| if argument.is_empty() { command } else { Self::Misused(usage) };
+        let without_argument = |command, usage| if argument.is_empty() { command } else { Self::Misused(usage) };
         match verb.to_ascii_uppercase().as_slice() {
             _ if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) => Self::Unknown,
             b"HELO" => Self::Helo(argument),
             b"EHLO" => Self::Ehlo(argument),
             b"AUTH" => Self::Auth(argument),
-            b"STARTTLS" => alone(Self::StartTls, "STARTTLS, and nothing else on the line"),
+            b"STARTTLS" => without_argument(Self::StartTls, "STARTTLS, and nothing else on the line"),
             b"MAIL" => path(argument, b"FROM").map_or(Self::Misused("MAIL FROM:<address>"), Self::Mail),
             b"RCPT" => path(argument, b"TO").map_or(Self::Misused("RCPT TO:<address>"), Self::Rcpt),
-            b"DATA" => alone(Self::Data, "DATA, and nothing else on the line"),
-            b"RSET" => alone(Self::Rset, "RSET, and nothing else on the line"),
-            b"QUIT" => alone(Self::Quit, "QUIT, and nothing else on the line"),
+            b"DATA" => without_argument(Self::Data, "DATA, and nothing else on the line"),
+            b"RSET" => without_argument(Self::Rset, "RSET, and nothing else on the line"),
+            b"QUIT" => without_argument(Self::Quit, "QUIT, and nothing else on the line"),
             b"NOOP" => Self::Noop,
             b"HELP" => Self::Help,
             b"VRFY" => Self::Vrfy(argument),

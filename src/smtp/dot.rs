@@ -41,15 +41,15 @@ impl DotReader {
     /// Returns the number of octets used, and whether the message has ended; only then may
     /// some be left over.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
-        let mut at = 0;
-        while let Some(&byte) = input.get(at) {
+        let mut used = 0;
+        while let Some(&byte) = input.get(used) {
             if self.state == State::Text {
-                at += self.text(&input[at..], out);
+                used += self.text(&input[used..], out);
                 continue;
             }
-            at += 1;
+            used += 1;
             self.state = match (self.state, byte) {
-                (State::DotCr, b'\n') => return (at, true),
+                (State::DotCr, b'\n') => return (used, true),
                 (State::Cr, b'\n') => {
                     out.push(b'\n');
                     State::LineStart
@@ -68,7 +68,7 @@ impl DotReader {
                 }
             };
         }
-        (at, false)
+        (used, false)
     }
 
     /// Whether the text contains a bare CR or LF. The output of `feed` is then invalid.

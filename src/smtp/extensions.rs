@@ -72,7 +72,7 @@ impl Extensions {
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status = true,
                 "STARTTLS" => extensions.starttls = true,
                 "AUTH" => extensions.add_mechanisms(words),
-                // The form before RFC 2554, which some hosts still send beside the other.
+                // The form before RFC 2554, which some hosts still send in addition.
                 _ if keyword.starts_with("AUTH=") => {
                     extensions.add_mechanisms(keyword.split('=').skip(1).chain(words));
                 }

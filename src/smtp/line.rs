@@ -1,9 +1,9 @@
 //! Lines from a byte stream, with a limit.
 //!
-//! A line ends with CR LF. A bare LF ends it too, so that no later input becomes part of it,
-//! but only a line without a bare CR or LF and within the limit is [`Line::Complete`]. The
-//! buffer does not grow beyond the limit. A message is read from the same buffer, so no byte
-//! after a line is lost. Verbs and deadlines are the caller's.
+//! A line ends with CR LF. A bare LF ends it too, so that no later input becomes part of it, but
+//! only a line without a bare CR or LF and within the limit is [`Line::Complete`]. The buffer does
+//! not grow beyond the limit. A message is read from the same buffer, so no byte after a line is
+//! lost. Verbs and deadlines are left to the caller.
 
 use std::io::{self, Read};
 
@@ -35,11 +35,11 @@ pub enum Line<'a> {
     End,
 }
 
-/// Octets read at a time.
+/// The number of octets read at a time.
 const CHUNK: usize = 4096;
 
 impl<R: Read> Input<R> {
-    /// An input of which nothing was read.
+    /// An input before the first read.
     pub fn new(source: R) -> Self {
         Self { source, buffer: Vec::new(), start: 0, skipping: false, line_start: [0; 4] }
     }
@@ -64,7 +64,7 @@ impl<R: Read> Input<R> {
                     self.note_line_start(begin);
                     return Ok(Line::TooLong);
                 }
-                return Ok(judge(&self.buffer[begin..begin + length]));
+                return Ok(classify(&self.buffer[begin..begin + length]));
             }
             searched = waiting.len();
             if searched >= limit || self.skipping {
@@ -184,7 +184,7 @@ impl<R: Read> Input<R> {
     }
 }
 
-fn judge(line: &[u8]) -> Line<'_> {
+fn classify(line: &[u8]) -> Line<'_> {
     match line.strip_suffix(b"\r\n") {
         Some(text) if !text.contains(&b'\r') => Line::Complete(text),
         _ => Line::BareNewline,

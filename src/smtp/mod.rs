@@ -5,7 +5,7 @@
 //!
 //! - `command`: the commands that a client sends
 //! - `dot`: the content of a message on the wire, and its end
-//! - `extensions`: the ESMTP extensions; what a new keyword touches
+//! - `extensions`: the ESMTP extensions, and the files that a new one touches
 //! - `line`: lines from a byte stream, with a limit
 //! - `parameters`: the ESMTP parameters of MAIL and RCPT
 //! - `proxy`: the PROXY header

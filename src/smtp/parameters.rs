@@ -9,7 +9,7 @@ use super::extensions::Extensions;
 use super::xtext;
 use crate::envelope::{Body, MailOptions};
 
-/// Characters of an unknown keyword that are repeated to the client.
+/// The maximum number of characters of an unknown keyword in a reply.
 const MAX_KEYWORD: usize = 32;
 
 /// The parameters of MAIL.
@@ -59,7 +59,7 @@ impl MailParameters {
     }
 
     /// The parameters for a host with these extensions: those of the message that the host
-    /// offers. `size` and `is_ascii` describe the content.
+    /// supports. `size` and `is_ascii` describe the content.
     pub fn for_host(extensions: &Extensions, options: MailOptions, size: u64, is_ascii: bool) -> Self {
         let is_eight_bit = extensions.eight_bit && (options.body == Body::EightBit || !is_ascii);
         let body = if is_eight_bit { Body::EightBit } else { Body::SevenBit };
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_gets_the_parameters_that_it_offers() {
+    fn a_host_gets_the_parameters_that_it_supports() {
         let (none, eight_bit) = (Extensions::default(), Extensions { eight_bit: true, ..Extensions::default() });
         let size = Extensions { size: Some(0), ..eight_bit.clone() };
         for (extensions, body, is_ascii, want) in [

@@ -1,11 +1,11 @@
 //! The header of the PROXY protocol, versions 1 and 2: the client behind a proxy.
 //!
-//! A proxy sends the address of its client in the first octets of a connection. [`parse`]
-//! says how many more octets certainly belong to the header, so that [`read`] reads exactly
-//! the header and leaves the SMTP or TLS behind it to the next reader. A header of version 1
-//! has at most [`MAX_TEXT`] octets, one of version 2 at most [`MAX_BINARY`] after its fixed
-//! part, where extensions (TLVs) are skipped. Any other input is [`Malformed`], as early as
-//! that is certain. Which clients may send a header is decided elsewhere.
+//! A proxy sends the address of its client in the first octets of a connection. [`parse`] returns
+//! how many more octets certainly belong to the header, so that [`read`] reads exactly the header
+//! and leaves the SMTP or TLS after it to the next reader. A header of version 1 has at most
+//! [`MAX_TEXT`] octets, one of version 2 at most [`MAX_BINARY`] after its fixed part, where
+//! extensions (TLVs) are skipped. Any other input is [`Malformed`], as early as that is certain.
+//! Which clients may send a header is decided elsewhere.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -65,9 +65,9 @@ impl fmt::Display for Malformed {
         f.write_str(match self {
             Self::NoHeader => "no PROXY header",
             Self::TooLong => "a PROXY header that is too long",
-            Self::NotKnown => "a PROXY header of a kind that is not known",
-            Self::BadAddress => "a PROXY header without a right address",
-            Self::BadLength => "a PROXY header of a wrong length",
+            Self::NotKnown => "a PROXY header of an unknown kind",
+            Self::BadAddress => "a PROXY header with a malformed address",
+            Self::BadLength => "a PROXY header with a wrong length",
         })
     }
 }
@@ -112,7 +112,7 @@ pub fn parse(octets: &[u8]) -> Result<Parsed, Malformed> {
 
 /// Version 1: `PROXY TCP4 192.0.2.1 192.0.2.2 4321 25` and CR LF.
 fn text(octets: &[u8]) -> Result<Parsed, Malformed> {
-    if !is_begun(octets, TEXT) {
+    if !agrees(octets, TEXT) {
         return Err(Malformed::NoHeader);
     }
     if octets.len() > MAX_TEXT {
@@ -160,7 +160,7 @@ fn port_number(text: &str) -> Option<u16> {
 
 /// Version 2: a signature and fields at fixed offsets.
 fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
-    if !is_begun(octets, SIGNATURE) {
+    if !agrees(octets, SIGNATURE) {
         return Err(Malformed::NoHeader);
     }
     let Some((fixed, rest)) = octets.split_at_checked(FIXED) else { return Ok(Parsed::Needs(FIXED - octets.len())) };
@@ -203,7 +203,7 @@ fn client(address: IpAddr, port: u16) -> Source {
 }
 
 /// Whether the octets are the start of `expected`, or begin with it.
-fn is_begun(octets: &[u8], expected: &[u8]) -> bool {
+fn agrees(octets: &[u8], expected: &[u8]) -> bool {
     octets.iter().zip(expected).all(|(a, b)| a == b)
 }
 
@@ -253,7 +253,7 @@ mod tests {
                 let text = [&header[..], b"EHLO x\r\n"].concat();
                 let mut stream = text[..split].chain(&text[split..]);
                 let read = read(&mut stream);
-                let shown = match read.expect("a right header") {
+                let shown = match read.expect("a valid header") {
                     Source::Client(address) => address.to_string(),
                     Source::Proxy => "proxy".to_owned(),
                     Source::Unknown => "unknown".to_owned(),

@@ -73,29 +73,29 @@ fn attribute(offered: &'static str, word: &[u8]) -> Result<Attribute, AttributeE
     read(name, offered == XCLIENT, value).ok_or(AttributeError::Malformed(name))
 }
 
-/// Parses a value. `is_client` is set for XCLIENT, where the name is a domain and the
-/// protocol decides about extensions.
+/// Parses a value. `is_client` is set for XCLIENT, where the name is a domain and the protocol
+/// determines whether extensions are used.
 fn read(name: &str, is_client: bool, value: &[u8]) -> Option<Attribute> {
     let text = decoded(value)?;
     let known = !["[UNAVAILABLE]", "[TEMPUNAVAIL]"].iter().any(|word| word.eq_ignore_ascii_case(&text));
     // `None` for a malformed value, `Some(None)` for an unknown one.
-    fn of<T>(known: bool, text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    fn unless_unknown<T>(known: bool, text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
         if known { read(text).map(Some) } else { Some(None) }
     }
     let text = text.as_str();
     Some(match name {
-        "NAME" if is_client => Attribute::Name(of(known, text, domain)?),
-        "NAME" => Attribute::Name(of(known, text, plain)?),
-        "ADDR" => Attribute::Addr(of(known, text, ip)?),
-        "PORT" => Attribute::Port(of(known, text, port)?),
-        "PROTO" if is_client => Attribute::Proto(of(known, text, smtp)?),
-        "PROTO" => Attribute::Proto(of(known, text, protocol)?),
-        "HELO" => Attribute::Helo(of(known, text, plain)?),
-        "LOGIN" => Attribute::Login(of(known, text, login)?),
-        "DESTADDR" => Attribute::DestAddr(of(known, text, ip)?),
-        "DESTPORT" => Attribute::DestPort(of(known, text, port)?),
-        "IDENT" => Attribute::Ident(of(known, text, plain)?),
-        "SOURCE" => Attribute::Source(of(known, text, source)?),
+        "NAME" if is_client => Attribute::Name(unless_unknown(known, text, domain)?),
+        "NAME" => Attribute::Name(unless_unknown(known, text, plain)?),
+        "ADDR" => Attribute::Addr(unless_unknown(known, text, ip)?),
+        "PORT" => Attribute::Port(unless_unknown(known, text, port)?),
+        "PROTO" if is_client => Attribute::Proto(unless_unknown(known, text, smtp)?),
+        "PROTO" => Attribute::Proto(unless_unknown(known, text, protocol)?),
+        "HELO" => Attribute::Helo(unless_unknown(known, text, plain)?),
+        "LOGIN" => Attribute::Login(unless_unknown(known, text, login)?),
+        "DESTADDR" => Attribute::DestAddr(unless_unknown(known, text, ip)?),
+        "DESTPORT" => Attribute::DestPort(unless_unknown(known, text, port)?),
+        "IDENT" => Attribute::Ident(unless_unknown(known, text, plain)?),
+        "SOURCE" => Attribute::Source(unless_unknown(known, text, source)?),
         _ => return None,
     })
 }
@@ -112,14 +112,14 @@ fn plain(text: &str) -> Option<String> {
     is_plain(text.as_bytes()).then(|| text.to_owned())
 }
 
-/// Whether a value has only such characters.
+/// Whether a value has only characters that [`plain`] permits.
 fn is_plain(name: &[u8]) -> bool {
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(b);
     (1..=MAX_VALUE).contains(&name.len()) && name.iter().all(is_plain)
 }
 
 fn domain(text: &str) -> Option<String> {
-    // An IPv4 address has the syntax of a name, but is none.
+    // An IPv4 address has the syntax of a name, but is not one.
     let is_name = !text.starts_with('[') && text.parse::<Ipv4Addr>().is_err();
     address::parse_domain(text).ok().filter(|_| is_name).map(Into::into)
 }

@@ -1,15 +1,15 @@
 //! The header of a message that a user submits (RFC 6409): checked against its sender, and completed.
 //!
-//! A [`HeaderFilter`] stands between the client and the spool while a message arrives. It
-//! holds the header back until its end, completes addresses without a domain, adds From, Sender,
-//! Date and Message-ID where they are missing, and rejects a message whose From names an address
-//! that is not the authenticated user's. Except for From and Sender, which [`rewrite`] may change,
-//! nothing else of the header and no octet of the body is changed. Where the text is cut into
-//! pieces makes no difference.
+//! A [`HeaderFilter`] stands between the client and the spool while a message arrives. It holds the
+//! header back until its end, completes addresses without a domain, adds From, Sender, Date and
+//! Message-ID where they are missing, and rejects a message whose From names an address that is not
+//! the authenticated user's. Except for From and Sender, which [`rewrite`] may change, nothing else
+//! of the header and no octet of the body is changed. The result does not depend on how the text is
+//! split into pieces.
 //!
 //! A header longer than [`MAX_HEADER`] passes unchanged, or is rejected if its From must be
-//! checked. A stray line ends the header and gets an empty line before it, so that no reader
-//! finds a From behind it. Does no I/O of its own and looks nothing up: see [`Submission`].
+//! checked. A stray line ends the header and gets an empty line before it, so that no reader finds
+//! a From after it. The filter does no I/O of its own and no look-ups: see [`Submission`].
 //!
 //! - `rewrite`: the senders that are replaced: the rewrite table and masquerading
 //! - `senders`: the addresses that an authenticated user may send from
@@ -65,7 +65,7 @@ pub enum Refusal {
 /// The filter that a submitted message passes on its way into the spool.
 #[derive(Debug)]
 pub struct HeaderFilter {
-    /// `None` behind the header.
+    /// `None` after the header.
     submission: Option<Submission>,
     header: Section,
     refusal: Option<Refusal>,
@@ -82,7 +82,7 @@ impl HeaderFilter {
         Self { submission: None, header: Section::new(0), refusal: None }
     }
 
-    /// Takes a piece of the text and writes it as far as it is ready; after a refusal, nothing.
+    /// Takes a piece of the text and writes the part that is ready; writes nothing after a refusal.
     ///
     /// # Errors
     /// Those of `out`.
@@ -111,7 +111,7 @@ impl HeaderFilter {
         self.refusal.as_ref()
     }
 
-    /// Writes the header, and the text that was held behind it.
+    /// Writes the header, and the held text after it.
     fn end_header(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let Some(submission) = self.submission.take() else { return Ok(()) };
         let header = std::mem::replace(&mut self.header, Section::new(0));
@@ -129,7 +129,7 @@ impl HeaderFilter {
                 return Ok(());
             }
         }
-        let body = header.behind();
+        let body = header.remainder();
         if !body.is_empty() && !body.starts_with(b"\n") {
             out.write_all(b"\n")?;
         }
@@ -137,7 +137,7 @@ impl HeaderFilter {
     }
 }
 
-/// The fields that a header has.
+/// The fields found in a header.
 #[derive(Debug, Default)]
 struct Found {
     date: bool,
@@ -168,7 +168,7 @@ impl Submission {
         }
         let needs_sender = |identity: &&Identity| !found.sender && !is_only_author(identity, &found.authors);
         if let Some(identity) = self.restricted().filter(needs_sender) {
-            add("Sender", &self.rewrite(identity.own()).unwrap_or_else(|| identity.own().clone()));
+            add("Sender", &self.rewrite(identity.primary()).unwrap_or_else(|| identity.primary().clone()));
         }
         if !found.date {
             add("Date", &self.date);
@@ -190,7 +190,7 @@ impl Submission {
         }
         let value = field.body;
         let list = addresses::mailboxes(value);
-        // All readers must find the same addresses of an authenticated user.
+        // In a field of an authenticated user all readers must find the same addresses.
         let clear = list.as_ref().filter(|_| self.restricted().is_none() || addresses::is_clear(value));
         let all_addresses = || clear.and_then(|list| list.iter().map(|m| m.address_at(&self.domain)).collect());
         if is("From") {
@@ -220,8 +220,8 @@ impl Submission {
     fn check_from(&self, all_addresses: impl Fn() -> Option<Vec<Address>>, found: &mut Found) -> Result<(), Refusal> {
         let Some(identity) = self.restricted() else { return Ok(()) };
         let authors = all_addresses().filter(|list| !list.is_empty()).ok_or(Refusal::Unreadable)?;
-        if let Some(other) = authors.iter().find(|address| !identity.may_use(address)) {
-            return Err(Refusal::NotAllowed(other.clone()));
+        if let Some(forbidden) = authors.iter().find(|address| !identity.may_use(address)) {
+            return Err(Refusal::NotAllowed(forbidden.clone()));
         }
         found.authors.extend(authors);
         Ok(())
@@ -234,7 +234,7 @@ impl Submission {
 
     /// The author of a message without From.
     fn author(&self) -> Option<Address> {
-        let own = || self.identity.as_ref().map(|identity| identity.own().clone());
+        let own = || self.identity.as_ref().map(|identity| identity.primary().clone());
         let system = || Address::new("MAILER-DAEMON", &self.hostname).ok();
         let author = || own().or_else(system).map(|address| self.rewrite(&address).unwrap_or(address));
         // The reverse-path was rewritten at MAIL.

@@ -4,8 +4,8 @@
 //! From and in Sender. On the left, `@domain` matches all addresses of a domain; on the right, it
 //! keeps the local part. A whole address takes precedence over its domain, and both over
 //! masquerading, which replaces the domain of every sender in one of this host's own domains. The
-//! result is not rewritten again. Whether the user may send from an address is decided before, by
-//! the address as it was written. Recipients are not rewritten: see `aliases`.
+//! result is not rewritten again. Whether the user may send from an address is checked before the
+//! replacement. Recipients are not rewritten: see `aliases`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,7 +21,7 @@ pub struct Rewriting {
     table: Watched<Option<Table>>,
     masquerade: Option<Box<str>>,
     /// The domains that masquerading replaces.
-    own: Vec<String>,
+    own_domains: Vec<String>,
 }
 
 /// Rows by local part, empty for a whole domain, and domain, both in lower case.
@@ -48,10 +48,10 @@ impl Rewriting {
             (Some(table), errors)
         };
         let (table, errors) = Watched::open_tolerant(&config.submission.rewrite, parse, |_| None);
-        let mut own = config.local.domains.clone();
-        own.extend([config.hostname.clone(), "localhost".to_owned()]);
+        let mut own_domains = config.local.domains.clone();
+        own_domains.extend([config.hostname.clone(), "localhost".to_owned()]);
         let masquerade = config.submission.masquerade.as_deref().map(Into::into);
-        (Self { table, masquerade, own }, errors)
+        (Self { table, masquerade, own_domains }, errors)
     }
 
     /// Whether the table cannot be read.
@@ -67,7 +67,7 @@ impl Rewriting {
         match row.map(|row| &row.target) {
             Some(Target::Address(target)) => Some(target.clone()),
             Some(Target::Domain(domain)) => Some(address.at(domain)),
-            None if self.own.iter().any(|own| own == address.domain()) => {
+            None if self.own_domains.iter().any(|domain| domain == address.domain()) => {
                 self.masquerade.as_deref().map(|domain| address.at(domain))
             }
             None => None,
@@ -83,7 +83,7 @@ fn parse(file: &Path, text: &str, first_domain: &str) -> (Table, Vec<ConfigError
 fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), (&'a str, String)> {
     let mut words = line.text.split_whitespace();
     let (Some(from), Some(to), None) = (words.next(), words.next(), words.next()) else {
-        return Err((line.text, "expected two addresses, the second in place of the first".to_owned()));
+        return Err((line.text, "expected two addresses, one and its replacement".to_owned()));
     };
     let key = match from.strip_prefix('@') {
         Some(domain) => ("".into(), parse_domain(domain).map_err(|error| (from, error.to_string()))?),
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn errors_in_the_table_have_a_line_and_a_column() {
         for (text, place) in [
-            ("jon", "1:1: expected two addresses, the second in place of the first"),
-            ("jon a@b c@d", "1:1: expected two addresses, the second in place of the first"),
+            ("jon", "1:1: expected two addresses, one and its replacement"),
+            ("jon a@b c@d", "1:1: expected two addresses, one and its replacement"),
             ("@ a@b", "1:1: the domain is not valid"),
             ("jon mary", "1:5: expected an address with a domain, or @domain"),
             ("\njon a@b\nJON@x a@b", "3:1: JON@x is already on line 2"),

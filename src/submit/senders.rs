@@ -47,9 +47,9 @@ enum Grant {
 /// An authenticated user, and the addresses that the user may send from.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    own: Address,
-    /// All of the user's own addresses.
-    all: Vec<Address>,
+    primary: Address,
+    /// All addresses of the user, the primary one first.
+    addresses: Vec<Address>,
     grants: Vec<Grant>,
     subaddress: Option<char>,
 }
@@ -84,7 +84,7 @@ impl Senders {
         self.table.current().is_none() || self.rewriting.is_unreadable()
     }
 
-    /// Warnings of lines whose login does not exist, according to `exists`.
+    /// Warnings about lines whose login does not exist, according to `exists`.
     pub fn unused(&self, exists: impl Fn(&str) -> bool) -> Vec<ConfigError> {
         let is_unused = |name: &str, domain: &str| {
             let domains: Vec<&str> =
@@ -103,30 +103,31 @@ impl Senders {
 
     /// The user with this login; `None` if it is not an address.
     pub fn identity(&self, login: &str) -> Option<Identity> {
-        let own = Address::parse(login).ok()?;
-        let everywhere = own.domain().is_empty();
-        let all = if everywhere { self.domains.iter().map(|domain| own.at(domain)).collect() } else { vec![own] };
-        let own = all.first()?.clone();
+        let address = Address::parse(login).ok()?;
+        let is_everywhere = address.domain().is_empty();
+        let addresses: Vec<Address> =
+            if is_everywhere { self.domains.iter().map(|domain| address.at(domain)).collect() } else { vec![address] };
+        let primary = addresses.first()?.clone();
         let table = self.table.current();
-        let name: Box<str> = own.local().to_ascii_lowercase().into();
-        let is_local = self.domains.iter().any(|domain| domain == own.domain());
+        let name: Box<str> = primary.local().to_ascii_lowercase().into();
+        let is_local = self.domains.iter().any(|domain| domain == primary.domain());
         let row = |domain: &str| table.as_ref().as_ref().and_then(|table| table.get(&(name.clone(), domain.into())));
-        let here = all.iter().map(|own| row(own.domain()));
-        let rows = here.chain([row("").filter(|_| is_local)]);
+        let own_rows = addresses.iter().map(|address| row(address.domain()));
+        let rows = own_rows.chain([row("").filter(|_| is_local)]);
         let grants = rows.flatten().flat_map(|row| row.grants.iter().cloned()).collect();
-        Some(Identity { own, all, grants, subaddress: self.subaddress })
+        Some(Identity { primary, addresses, grants, subaddress: self.subaddress })
     }
 }
 
 impl Identity {
-    /// The user's own address: the first one of several.
-    pub fn own(&self) -> &Address {
-        &self.own
+    /// The user's own address, or the first of several.
+    pub fn primary(&self) -> &Address {
+        &self.primary
     }
 
     /// Whether an address is the user's own, with or without a subaddress.
     pub fn is_own(&self, address: &Address) -> bool {
-        self.all.iter().any(|own| self.includes(own, address))
+        self.addresses.iter().any(|own| self.includes(own, address))
     }
 
     /// Whether the user may send from this address.
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_an_unknown_login_is_warned_of_with_its_place() {
+    fn a_line_for_an_unknown_login_gets_a_warning_with_its_place() {
         let senders = senders("# x\njon *\nMary @x\nanna@frogbog.test *\npaul@elsewhere.test *\n");
         let logins = ["jon@frogbog.test", "anna@razorback.test", "paul@elsewhere.test"];
         let unused = senders.unused(|name| logins.contains(&name));

@@ -6,10 +6,10 @@
 //! the least is dropped. The first excess over a limit is reported once by each process, until
 //! the account is below the limit again.
 //!
-//! The counts are shared by the daemon and the sessions of inetd and survive a restart, as far
-//! as [`state`](crate::state) can keep them; without it each process counts for itself. A clock
-//! that is set forward expires counts early, and one that is set back drops the counts of what
-//! is then its future.
+//! The counts are shared by the daemon and the sessions of inetd and survive a restart, as far as
+//! [`state`](crate::state) can keep them; without it each process counts for itself. A clock that
+//! is set forward expires counts early, and one that is set back drops the counts that are then in
+//! the future.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +27,7 @@ const INTERVALS: u64 = 13;
 /// The limits of the journal: about 70,000 messages and recipients in each of its two files.
 const LIMITS: Limits = Limits { max_size: 4 << 20, max_age: Duration::from_secs(INTERVAL * INTERVALS) };
 
-/// A kind of thing that is counted.
+/// The kinds of counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
     /// Messages, at MAIL.
@@ -36,7 +36,7 @@ pub enum Counted {
     Recipients,
 }
 
-/// Whether one more is within the limit.
+/// Whether one more message or recipient is within the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
     /// It is within the limit, and was counted.
@@ -70,7 +70,7 @@ struct Account {
 /// A count for one account.
 #[derive(Debug, Default)]
 struct Counter {
-    /// The numbers of the intervals with something to count, and the counts.
+    /// The numbers of the intervals with a count above zero, and the counts.
     intervals: Vec<(u64, usize)>,
     /// Whether the excess was reported.
     is_reported: bool,
@@ -106,7 +106,7 @@ impl Usage {
         let Counts { accounts, journal } = &mut *counts;
         let mut take = |record: &Record| {
             if let Some(what) = Counted::parse(&record.value) {
-                // A record of this clock's near future is one of now.
+                // A record from the near future of this clock counts as one of now.
                 counter(accounts, now, &record.key, what).add(record.time.min(now) / INTERVAL);
             }
         };
@@ -170,7 +170,7 @@ fn make_room(accounts: &mut HashMap<Box<str>, Account>, interval: u64) {
 mod tests {
     use super::*;
 
-    /// A time, in seconds since 1970; the clock is not set.
+    /// A time in seconds since 1970; the clock of the system is not used.
     fn minute(minute: u64) -> u64 {
         1_764_450_000 + 60 * minute
     }
@@ -234,23 +234,23 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("penfold-usage-{}", std::process::id()));
         std::fs::create_dir(&directory).expect("a scratch directory");
         let state = State::at(&directory);
-        let (one, other) = (Usage::shared(&state), Usage::shared(&state));
+        let (first, second) = (Usage::shared(&state), Usage::shared(&state));
         for (usage, at, account, answer) in [
-            (&one, 0, "a@x", Allowance::Granted),
-            (&other, 1, "a@x", Allowance::Granted),
-            (&one, 2, "a@x", Allowance::Reached),
-            (&other, 2, "a@x", Allowance::Reached),
-            (&other, 3, "a@x", Allowance::Beyond),
-            (&one, 3, "a b", Allowance::Granted),
+            (&first, 0, "a@x", Allowance::Granted),
+            (&second, 1, "a@x", Allowance::Granted),
+            (&first, 2, "a@x", Allowance::Reached),
+            (&second, 2, "a@x", Allowance::Reached),
+            (&second, 3, "a@x", Allowance::Beyond),
+            (&first, 3, "a b", Allowance::Granted),
             (&Usage::shared(&state), 4, "a@x", Allowance::Reached),
             (&Usage::shared(&state), 4, "a b", Allowance::Granted),
-            (&one, 4, "a b", Allowance::Reached),
-            (&other, 65, "a@x", Allowance::Granted),
+            (&first, 4, "a b", Allowance::Reached),
+            (&second, 65, "a@x", Allowance::Granted),
             (&Usage::shared(&state), 70, "a@x", Allowance::Granted),
         ] {
             assert_eq!(usage.count_at(minute(at), account, Counted::Messages, 2), answer, "{account} at {at}");
         }
-        assert_eq!(one.count_at(minute(5), "a@x", Counted::Recipients, 1), Allowance::Granted, "another thing");
+        assert_eq!(first.count_at(minute(5), "a@x", Counted::Recipients, 1), Allowance::Granted, "another thing");
         let at_once = std::thread::scope(|scope| {
             let count = || {
                 let usage = Usage::shared(&state);

@@ -1,9 +1,9 @@
 //! The workers: one job at a time, from due to settled.
 //!
 //! Each worker of the fixed pool is a thread that takes jobs from the queue. It opens the entry,
-//! routes its recipients again, delivers, records the outcomes, and makes a report of the
-//! failures. It decides nothing about addresses, hosts or time limits. A panic is a bug in one
-//! job: it is logged, and the job is tried again later. [`Worker::settle`] is the whole of it.
+//! routes its recipients again, delivers, records the outcomes, and makes a report of the failures.
+//! It decides nothing about addresses, hosts or time limits. A panic is a bug in one job: it is
+//! logged, and the job is tried again later. [`Worker::settle`] shows all steps.
 //!
 //! - `immediate`: delivery of a message that was just committed, without the queue
 //! - `plan`: the recipients of an entry by destination
@@ -70,12 +70,12 @@ pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<E
 struct Worker {
     site: Arc<Site>,
     remote: RemoteDelivery,
-    /// What the current attempt showed of its destination, and the address that it used.
+    /// The contact of the current attempt with its destination, and the address that it used.
     contact: Contact,
     address: Option<Endpoint>,
 }
 
-/// One job at work.
+/// One attempt at a job.
 struct Attempt<'a> {
     job: &'a mut Job,
     entry: Entry,
@@ -164,8 +164,8 @@ impl Worker {
         }
     }
 
-    /// Checks that a handed-over entry is for its owner only, who may have written anything into it
-    /// since.
+    /// Checks that a handed-over entry is for its owner only: the owner may have written anything
+    /// into it since.
     fn check_handed_over(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
         let Some(uid) = entry.handed_over_to() else { return Ok(()) };
         let router = &self.site.settings().router;
@@ -179,7 +179,7 @@ impl Worker {
         })
     }
 
-    /// The whole job again after the first interval, without anything recorded.
+    /// Puts off the whole job by the first interval, without recording anything.
     fn later(&self, job: &Job) -> JobResult {
         let due = sys::now() + self.site.settings().config.queue.retry_min.as_secs();
         JobResult::Later { recipients: job.recipients.clone(), due }
@@ -347,7 +347,7 @@ impl Attempt<'_> {
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { JobResult::Settled };
         }
-        // Only for administrators: the records show that it was tried too.
+        // This only informs administrators: the records also show that it was tried.
         if let Err(e) = self.entry.move_to_cur() {
             ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
         }

@@ -1,7 +1,7 @@
 //! The plan of an entry: its recipients by destination.
 //!
-//! Made for every entry when it is accepted, when the scan at the start finds it, and when a
-//! recipient turns out to have another destination. An entry that cannot be read now is
+//! A plan is made for every entry when it is accepted, when the scan at the start finds it, and
+//! when a recipient turns out to have another destination. An entry that cannot be read now is
 //! planned as one local job, which reads it again; a corrupt one is set aside.
 
 use std::collections::HashMap;
@@ -26,8 +26,8 @@ pub enum Scan {
     Repair(Vec<QueueId>),
 }
 
-/// Scans an entry without changing it: it may have been accepted since the daemon started, and be
-/// at work.
+/// Scans an entry without changing it: it may have been accepted since the daemon started, and jobs
+/// of it may be running.
 pub fn scan(site: &Site, name: EntryName) -> Scan {
     match site.spool.entry(name) {
         Ok(entry) => {
@@ -73,20 +73,20 @@ fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
     let router = &site.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<Destination, usize> = HashMap::new();
-    for slot in entry.recipients().iter().filter(|s| s.record.state.is_open()) {
-        let destination = destination(slot, &router.route_of(&slot.recipient));
-        let at = *known.entry(destination).or_insert_with_key(|destination| {
+    for addressee in entry.recipients().iter().filter(|s| s.record.state.is_open()) {
+        let destination = destination(addressee, &router.route_of(&addressee.recipient));
+        let index = *known.entry(destination).or_insert_with_key(|destination| {
             jobs.push(Planned::new(destination.clone()));
             jobs.len() - 1
         });
         // A recipient that a crash left half delivered is tried first.
-        let last = if slot.record.state == State::Todo { slot.record.last } else { 0 };
-        jobs[at].add(slot.reference(), slot.recipient.address.domain(), last);
+        let last = if addressee.record.state == State::Todo { addressee.record.last } else { 0 };
+        jobs[index].add(addressee.reference(), addressee.recipient.address.domain(), last);
     }
     Plan { entry: entry.name(), unsynced, sender: sender_number(entry), jobs }
 }
 
-/// A number for the sender. It is keyed, so that nobody can choose senders that share one.
+/// A number for the sender. It is keyed, so that no client can choose senders that share a number.
 fn sender_number(entry: &Entry) -> u32 {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     KEYS.hash_one(entry.sender()) as u32
@@ -94,10 +94,10 @@ fn sender_number(entry: &Entry) -> u32 {
 
 /// The destination of a recipient. A delivery that is prepared in a mailbox is settled on this
 /// host before anything else.
-pub fn destination(slot: &RecipientEntry, route: &Route) -> Destination {
+pub fn destination(addressee: &RecipientEntry, route: &Route) -> Destination {
     match route {
         Route::Mailbox(_) => route.destination(),
-        _ if slot.record.state != State::Todo => Destination::Local,
+        _ if addressee.record.state != State::Todo => Destination::Local,
         _ => route.destination(),
     }
 }

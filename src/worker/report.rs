@@ -2,8 +2,8 @@
 //!
 //! There is one report for all recipients that failed in one attempt, made exactly once by the
 //! prepared step of `spool`. `report` composes the text. The recipient of the report is decided
-//! here, and `report::rate` limits how many one gets: if a report is withheld, the failed
-//! recipients are settled without it.
+//! here, and `report::rate` limits the number of reports to each recipient: if a report is
+//! withheld, the failed recipients are settled without it.
 
 use std::io::{self, Read};
 
@@ -46,8 +46,8 @@ impl Attempt<'_> {
         };
         let mut header = Vec::new();
         self.entry.content().take(MAX_HEADER).read_to_end(&mut header)?;
-        let whom = self.whom(&to, envelope.origin);
-        let withheld = match self.site.report_rates.count(&whom) {
+        let report_to = self.report_to(&to, envelope.origin);
+        let withheld = match self.site.report_rates.count(&report_to) {
             Ok(withheld) => withheld,
             Err(why) => {
                 log::dropped(&self.entry.id(), &why.to_string());
@@ -79,14 +79,14 @@ impl Attempt<'_> {
         };
         let numbers: Vec<usize> = failed.iter().map(|s| s.number).collect();
         let made = self.entry.create_report(&numbers, &envelope, compose, self.now);
-        let derived = made.inspect_err(|_| self.site.report_rates.take_back(&whom, withheld))?;
+        let derived = made.inspect_err(|_| self.site.report_rates.take_back(&report_to, withheld))?;
         log::bounced(&original, &derived.id, &to);
         self.derived.push(derived);
         Ok(())
     }
 
-    /// How the recipient of the report is counted.
-    fn whom(&self, to: &Address, origin: Origin) -> ReportTo {
+    /// The recipient of the report, for the limits on reports.
+    fn report_to(&self, to: &Address, origin: Origin) -> ReportTo {
         let router = &self.settings.router;
         match router.class_of(to.domain()) {
             _ if origin == Origin::Postmaster => ReportTo::Postmaster,
@@ -112,8 +112,10 @@ impl Attempt<'_> {
             },
             _ => vec![Recipient::new(to.clone())],
         };
-        let recipient =
-            |to_one: Recipient| Recipient { original: (to_one.address != to).then(|| to.clone()), ..to_one };
+        let recipient = |final_recipient: Recipient| Recipient {
+            original: (final_recipient.address != to).then(|| to.clone()),
+            ..final_recipient
+        };
         let recipients = finals.into_iter().map(recipient).collect();
         Some((to.clone(), Envelope { sender: None, recipients, options: MailOptions::default(), origin }))
     }

@@ -71,7 +71,7 @@ fn open(socket: &Path, request: &str) -> Result<UnixStream, Refused> {
     }
 }
 
-/// Reads a line, and nothing behind it.
+/// Reads a line, and nothing after it.
 fn first_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let (mut line, mut byte) = (Vec::new(), [0]);
     while line.len() < 1024 && stream.read(&mut byte)? == 1 && byte != *b"\n" {
@@ -80,8 +80,8 @@ fn first_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The name of the program that started this one, or the program before it if that is a shell,
-/// such as popen(3) starts.
+/// The name of the program that started this one, or of its parent if it is a shell, such as one
+/// that popen(3) starts.
 fn parent() -> String {
     let id = std::os::unix::process::parent_id().to_string();
     let name = name_of(&id);
@@ -108,7 +108,7 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    /// Connects and says EHLO.
+    /// Connects and sends EHLO.
     ///
     /// # Errors
     /// Those of [`connect`], and a rejection by the daemon.
@@ -214,7 +214,7 @@ pub fn pass_through(socket: &Path) -> Result<(), Failure> {
     thread::Builder::new()
         .spawn(move || {
             let mut stdin = io::stdin().lock();
-            // A local program or a terminal may end lines in LF; behind a socket may be another host.
+            // A local program or a terminal may end lines in LF; a socket may lead to another host.
             let _ =
                 if is_socket(&stdin) { copy(&mut stdin, &mut to) } else { copy(&mut WithCr::of(&mut stdin), &mut to) };
             let _ = to.shutdown(Shutdown::Write);

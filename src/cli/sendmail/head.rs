@@ -48,7 +48,7 @@ impl Head {
         fields(self.header.header())
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.header.state() == State::Complete
     }
 
@@ -57,7 +57,7 @@ impl Head {
     /// # Errors
     /// A list that cannot be read, or a header that is too long.
     pub fn recipients(&self) -> Result<Vec<Address>, Failure> {
-        if !self.is_whole() {
+        if !self.is_complete() {
             return Err(Failure::data("the header is too long to look for recipients"));
         }
         let found = |names: [&str; 3]| self.fields().filter(move |field| is_one_of(field, &names)).collect::<Vec<_>>();
@@ -72,21 +72,21 @@ impl Head {
         Ok(all)
     }
 
-    /// The message as the daemon gets it, as far as it was read. A missing From is added with
-    /// `author` as its value.
+    /// The part of the message that was read, in the form for the daemon. A missing From is added
+    /// with `author` as its value.
     pub fn finish(&self, author: Option<&str>) -> Vec<u8> {
-        let behind = self.header.behind();
-        let mut out = Vec::with_capacity(self.header.header().len() + behind.len() + self.body.len() + 256);
+        let remainder = self.header.remainder();
+        let mut out = Vec::with_capacity(self.header.header().len() + remainder.len() + self.body.len() + 256);
         let is_kept = |field: &Field<'_>| !is_one_of(field, &["Bcc", "Resent-Bcc"]);
         self.fields().filter(is_kept).for_each(|field| out.extend_from_slice(field.raw));
         let has_from = self.fields().any(|field| field.is("From"));
         if let Some(author) = author.filter(|_| !has_from) {
             out.extend_from_slice(format!("From: {author}\n").as_bytes());
         }
-        if self.is_whole() && !behind.starts_with(b"\n") {
+        if self.is_complete() && !remainder.starts_with(b"\n") {
             out.push(b'\n');
         }
-        out.extend_from_slice(behind);
+        out.extend_from_slice(remainder);
         out.extend_from_slice(&self.body);
         out
     }
@@ -112,7 +112,7 @@ fn shown(value: &[u8]) -> String {
     text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// A name and an address, as From has them.
+/// The value of From for a name and an address.
 pub fn author(name: &str, address: &Address) -> String {
     let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let name = name.trim();

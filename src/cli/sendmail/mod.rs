@@ -80,8 +80,8 @@ fn become_daemon(config: Option<&str>, foreground: bool) -> Exit {
     failed("start penfoldd", &command.exec())
 }
 
-/// Checks the aliases file and prints the number of aliases. Errors in the file stand alone on
-/// their lines, so that editors can find the place.
+/// Checks the aliases file and prints the number of aliases. Each error in the file is printed on a
+/// line of its own, without a prefix, so that editors can find the place.
 fn aliases(start: &Start) -> Result<(), Exit> {
     let count = start.aliases().and_then(|file| Ok(check_aliases(&file)?)).map_err(|exit| {
         exit.text.iter().for_each(|line| eprintln!("{line}"));
@@ -207,7 +207,7 @@ fn full_name(gecos: &str, login: &str) -> String {
 /// Prints the destinations of addresses, according to the daemon.
 ///
 /// # Errors
-/// The code of the first address that mail cannot be delivered to; and a failure to ask.
+/// The code of the first address that mail cannot be delivered to, or a failure to ask the daemon.
 fn verify(socket: &Path, options: &Options) -> Result<(), Failure> {
     let mut first_code = None;
     for list in &options.recipients {

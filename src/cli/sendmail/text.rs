@@ -161,7 +161,7 @@ fn unnamed_file() -> io::Result<File> {
     options.read(true).write(true).mode(0o600).custom_flags(OFlag::O_TMPFILE.bits());
     let mut opened = directories.iter().map(|directory| options.open(directory));
     opened.find_map(Result::ok).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::StorageFull, format!("no temporary file to be had in {directories:?}"))
+        io::Error::new(io::ErrorKind::StorageFull, format!("cannot create a temporary file in {directories:?}"))
     })
 }
 

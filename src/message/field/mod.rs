@@ -9,9 +9,9 @@
 //! - An empty line ends the header.
 //! - A postmark, the line `From ...` between the messages of a mailbox file, may stand before the
 //!   first field.
-//! - Any other line is stray. A reader that interprets a message ([`Section`]) takes it as
-//!   the start of the body; a reader that only counts or shows fields ([`Lines`], [`fields`])
-//!   goes on behind it.
+//! - Any other line is stray. A reader that interprets a message ([`Section`]) takes it as the
+//!   start of the body; a reader that only counts or shows fields ([`Lines`], [`fields`]) continues
+//!   after it.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -30,7 +30,7 @@ pub enum Part<'a> {
     Field(&'a [u8], &'a [u8]),
     /// A further line of a field, or of a stray line.
     Continuation,
-    /// A line that does not belong into a header.
+    /// A line that does not belong in a header.
     Stray,
     /// The empty line at the end.
     End,
@@ -92,8 +92,8 @@ pub enum Piece<'a> {
     Rest(&'a [u8]),
 }
 
-/// Reads a header that arrives in pieces. Where the text is cut makes no difference, and at most
-/// [`MAX_LINE`] octets are held.
+/// Reads a header that arrives in pieces. The result does not depend on how the text is split, and
+/// at most [`MAX_LINE`] octets are held.
 #[derive(Debug, Default)]
 pub struct Lines {
     classifier: Classifier,
@@ -107,7 +107,7 @@ pub struct Lines {
 
 impl Lines {
     /// Takes the next line, or a piece of one, off the front of `text`; `None` if all of it is
-    /// taken. Behind [`Part::End`] the text is no longer the header's.
+    /// taken. After [`Part::End`] the text no longer belongs to the header.
     pub fn next<'a, 't: 'a>(&'a mut self, text: &mut &'t [u8]) -> Option<Piece<'a>> {
         if text.is_empty() {
             return None;
@@ -120,19 +120,19 @@ impl Lines {
         let room = if self.is_open { end } else { end.min(MAX_LINE - self.held.len()) };
         let (piece, rest) = text.split_at(room);
         *text = rest;
-        let is_whole = piece.ends_with(b"\n");
+        let is_complete = piece.ends_with(b"\n");
         if self.is_open {
-            self.is_open = !is_whole;
+            self.is_open = !is_complete;
             return Some(Piece::Rest(piece));
         }
-        if self.held.is_empty() && is_whole {
+        if self.held.is_empty() && is_complete {
             return Some(Piece::Line(self.classifier.line(piece), piece));
         }
         self.held.extend_from_slice(piece);
-        if !is_whole && self.held.len() < MAX_LINE {
+        if !is_complete && self.held.len() < MAX_LINE {
             return None;
         }
-        self.is_open = !is_whole;
+        self.is_open = !is_complete;
         Some(self.held_line())
     }
 
@@ -148,27 +148,27 @@ impl Lines {
     }
 }
 
-/// The header at the front of a message, collected whole while the text arrives. A stray line
-/// ends it, and a postmark without a field behind it belongs to the body.
+/// The header at the front of a message, collected while the text arrives. A stray line ends it,
+/// and a postmark that no field follows belongs to the body.
 #[derive(Debug)]
 pub struct Section {
     classifier: Classifier,
     limit: usize,
     /// The header so far, and the line that has ended it.
     text: Vec<u8>,
-    /// The start of the fields: behind a postmark.
+    /// The start of the fields: after a postmark.
     start: usize,
     /// The end of the last complete line of a field.
     end: usize,
     state: State,
 }
 
-/// How far a [`Section`] is.
+/// The progress of a [`Section`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// More may come.
+    /// More text may follow.
     Open,
-    /// All of the header is there.
+    /// The header is complete.
     Complete,
     /// The header is longer than the limit.
     TooLong,
@@ -207,23 +207,23 @@ impl Section {
         }
     }
 
-    /// How far the header is.
+    /// The progress so far.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// The fields, without a postmark: as far as they are complete.
+    /// The complete fields so far, without a postmark.
     pub fn header(&self) -> &[u8] {
         self.text.get(self.start..self.end).unwrap_or_default()
     }
 
     /// The text that was taken but does not belong to the header: the line that ends it, or the
     /// line that made it too long.
-    pub fn behind(&self) -> &[u8] {
+    pub fn remainder(&self) -> &[u8] {
         self.text.get(self.end..).unwrap_or_default()
     }
 
-    /// All that was taken.
+    /// All the text that was taken.
     pub fn into_text(self) -> Vec<u8> {
         self.text
     }
@@ -252,7 +252,7 @@ impl Section {
 /// A field with the lines that continue it, or a stray line with those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// All of it.
+    /// The complete text.
     pub raw: &'a [u8],
     /// Its name; empty for a stray line.
     pub name: &'a [u8],
@@ -261,7 +261,7 @@ pub struct Field<'a> {
 }
 
 impl Field<'_> {
-    /// Whether this is its name.
+    /// Whether the field has this name.
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }

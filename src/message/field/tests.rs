@@ -1,6 +1,7 @@
 use super::*;
 
-/// The lines of a text up to the end of its header, a word each, which is the same in every split.
+/// The lines of a text up to the end of its header, a word each; they must be the same in every
+/// split.
 fn lines(text: &[u8]) -> Vec<String> {
     let read = |cuts: &[usize]| {
         let (mut reader, mut found, mut start) = (Lines::default(), Vec::new(), 0);
@@ -29,13 +30,13 @@ fn lines(text: &[u8]) -> Vec<String> {
         reader.finish().into_iter().for_each(add);
         found
     };
-    let whole = read(&[]);
+    let expected = read(&[]);
     for cut in 0..text.len() {
-        assert_eq!(read(&[cut]), whole, "cut at {cut}");
+        assert_eq!(read(&[cut]), expected, "cut at {cut}");
     }
     let octets: Vec<usize> = (0..text.len()).collect();
-    assert_eq!(read(&octets), whole, "octet by octet");
-    whole
+    assert_eq!(read(&octets), expected, "octet by octet");
+    expected
 }
 
 /// The header of a text, the rest, and whether the header is complete; the same in every split.
@@ -46,21 +47,21 @@ fn section(text: &[u8], limit: usize) -> (Vec<u8>, Vec<u8>, State) {
         let mut rest = section.feed(front).to_vec();
         rest.extend_from_slice(section.feed(back));
         section.finish();
-        let behind = [section.behind(), &rest].concat();
-        (section.header().to_vec(), behind, section.state())
+        let remainder = [section.remainder(), &rest].concat();
+        (section.header().to_vec(), remainder, section.state())
     };
-    let whole = read(0);
+    let expected = read(0);
     for cut in 0..text.len() {
-        assert_eq!(read(cut), whole, "cut at {cut}");
+        assert_eq!(read(cut), expected, "cut at {cut}");
     }
-    whole
+    expected
 }
 
 #[test]
-fn all_readers_have_one_idea_of_a_header() {
+fn all_readers_agree_about_a_header() {
     let name = "x".repeat(MAX_LINE - 1);
-    let owned = [
-        // A name ends within the part of a line that is looked at.
+    let long_cases = [
+        // A name ends within the part of a line that is examined.
         (format!("{name}: y\nA: b\n\n"), "xxxxxxxxxxxxxxxxxxxx= A=b End", 2),
         (format!("{name}x: y\nA: b\n\n"), "Stray A=b End", 0),
         (format!("A: {name}{name}\n {name}{name}\nB: c\n"), "A=xxxxxxxxxxxxxxxxxxxx Continuation B=c", 2),
@@ -68,8 +69,8 @@ fn all_readers_have_one_idea_of_a_header() {
         (format!("From {}\nA: b\n\n", "x".repeat(MAX_LINE - 6)), "Postmark A=b End", 1),
         (format!("From {}\nA: b\n\n", "x".repeat(MAX_LINE - 5)), "Stray A=b End", 0),
     ];
-    // With the fields up to the first stray line.
-    let plain = [
+    // Each with the number of fields up to the first stray line.
+    let short_cases = [
         ("", "", 0),
         ("\n", "End", 0),
         ("A: b\n\nB: c\n", "A=b End", 1),
@@ -89,26 +90,26 @@ fn all_readers_have_one_idea_of_a_header() {
         ("From a b", "Stray", 0),
         ("From a b\n A: b\n", "Postmark Stray", 0),
         ("From a b\nFrom c d\nA: b\n", "Postmark Stray A=b", 0),
-        // Only in front of all fields, one that is removed later among them.
+        // A postmark stands before all fields, even before one that is removed later.
         ("Return-Path: a\nFrom a b\nA: b\n", "Return-Path=a Stray A=b", 1),
         ("From: a\n", "From=a", 1),
         ("From : a\n", "From=a", 1),
     ];
-    for (text, want, strict) in owned.iter().map(|(text, w, n)| (text.as_str(), *w, *n)).chain(plain) {
+    for (text, want, strict) in long_cases.iter().map(|(text, w, n)| (text.as_str(), *w, *n)).chain(short_cases) {
         let found = lines(text.as_bytes());
         assert_eq!(found.join(" "), want, "{text:.60}");
-        let (head, behind, state) = section(text.as_bytes(), 1 << 20);
+        let (head, remainder, state) = section(text.as_bytes(), 1 << 20);
         assert_eq!((fields(&head).count(), state), (strict, State::Complete), "{text:.60}");
         assert!(fields(&head).all(|field| !field.name.is_empty()));
-        let postmark = text.len() - head.len() - behind.len();
-        assert_eq!([&text.as_bytes()[..postmark], &head, &behind].concat(), text.as_bytes());
+        let postmark = text.len() - head.len() - remainder.len();
+        assert_eq!([&text.as_bytes()[..postmark], &head, &remainder].concat(), text.as_bytes());
         assert!(postmark == 0 || (strict > 0 && want.starts_with("Postmark")), "{text:.60}");
-        // The readers of a whole text and of pieces find the same.
+        // The readers of a complete text and of pieces find the same fields.
         let names = |name: &[u8]| String::from_utf8_lossy(name).chars().take(20).collect::<String>();
-        let whole: Vec<String> =
+        let expected: Vec<String> =
             fields(text.as_bytes()).filter(|f| !f.name.is_empty()).map(|f| names(f.name)).collect();
         let pieces: Vec<_> = found.iter().filter_map(|word| word.split_once('=')).map(|(name, _)| name).collect();
-        assert_eq!(whole, pieces, "{text:.60}");
+        assert_eq!(expected, pieces, "{text:.60}");
         let mut scanned = Vec::new();
         scan(text.as_bytes(), 1 << 20, |name, _| scanned.push(names(name))).expect("memory");
         assert_eq!(scanned, pieces, "{text:.60}");
@@ -129,9 +130,9 @@ fn a_field_is_found_by_its_name_and_unfolded() {
 fn a_header_beyond_the_limit_is_not_complete() {
     let text = b"A: b\nB: c\nC: d\n\nbody\n";
     for limit in 0..16 {
-        let (head, behind, state) = section(text, limit);
+        let (head, remainder, state) = section(text, limit);
         assert_eq!(state, if limit < 16 { State::TooLong } else { State::Complete }, "{limit}");
-        assert_eq!([&head[..], &behind].concat(), text);
+        assert_eq!([&head[..], &remainder].concat(), text);
         assert!(head.len() <= limit);
     }
     assert_eq!(section(text, 16).2, State::Complete);

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{FORBIDDEN, request};
+use super::{is_forbidden, request};
 
 /// Sends a request to the daemon at `socket` and copies its answer to `out`. Each part of the
 /// answer must arrive within `timeout`.
@@ -31,7 +31,7 @@ pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration
     match &*String::from_utf8_lossy(&plain) {
         "ok" => io::copy(&mut answer, &mut Plain { out, last: 0 }).map(|_| ()),
         "" => Err(sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
-        why if why == FORBIDDEN => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())),
+        why if is_forbidden(why) => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())),
         why => Err(io::Error::new(io::ErrorKind::ResourceBusy, why.to_owned())),
     }
 }

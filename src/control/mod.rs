@@ -43,6 +43,16 @@ const FORBIDDEN: &str = "permission denied";
 /// The answer beyond a limit on connections.
 pub const BUSY: &str = "too many connections";
 
+/// Whether an answer is [`FORBIDDEN`]. Until its restart, a daemon is older than the programs.
+fn is_forbidden(answer: &str) -> bool {
+    matches!(answer, FORBIDDEN | "you may not do that")
+}
+
+/// Whether an answer is [`BUSY`], also from an older daemon.
+pub fn is_busy(answer: &[u8]) -> bool {
+    answer == BUSY.as_bytes() || answer == b"too many are asking"
+}
+
 /// The error text if no daemon listens.
 pub fn not_running(socket: &Path, error: &io::Error) -> String {
     format!("the mail system is not running (connect {}: {error})", socket.display())

@@ -21,8 +21,8 @@ impl Session<'_> {
             Err(reply) => return Step::Reply(reply),
         };
         let checked = self.check_recipient(&recipient);
-        if let (Err(_), Phase::InMail(_, transaction)) = (&checked, &mut self.phase) {
-            transaction.has_refused = true;
+        if let (Err(reply), Phase::InMail(_, transaction)) = (&checked, &mut self.phase) {
+            transaction.has_refused |= *reply != reply::recipient::too_many();
         }
         match checked.and_then(|finals| self.count_recipient().map(|()| finals)) {
             Ok(finals) => {

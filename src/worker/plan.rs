@@ -92,12 +92,28 @@ fn sender_number(entry: &Entry) -> u32 {
     KEYS.hash_one(entry.sender()) as u32
 }
 
-/// The destination of a recipient. A delivery that is prepared in a mailbox is settled on this
-/// host before anything else.
+/// The destination of a recipient. A prepared delivery is settled on this host before anything
+/// else, unless the recipient belongs to another host now: if in doubt, mail arrives twice.
 pub fn destination(addressee: &RecipientEntry, route: &Route) -> Destination {
     match route {
-        Route::Mailbox(_) => route.destination(),
+        Route::Mailbox(_) | Route::Remote(_) => route.destination(),
         _ if addressee.record.state != State::Todo => Destination::Local,
         _ => route.destination(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::Recipient;
+    use crate::spool::DeliveryState;
+
+    #[test]
+    fn a_prepared_recipient_whose_domain_has_moved_to_another_host_is_sent_there() {
+        let address = "jon@moved.test".parse().expect("an address");
+        let record = DeliveryState { state: State::Prepared { born: 1, inode: 2 }, last: 0, warned: 0 };
+        let recipient = RecipientEntry { number: 0, offset: 64, recipient: Recipient::new(address), record, share: 0 };
+        let Destination::Remote(target) = Destination::mx("moved.test") else { unreachable!() };
+        assert_eq!(destination(&recipient, &Route::Remote(target)), Destination::mx("moved.test"));
     }
 }

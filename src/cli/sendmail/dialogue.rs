@@ -18,7 +18,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 use super::{Failure, print};
 use crate::address::{self, Address};
-use crate::control::{ANSWER_TIMEOUT as CONNECT_FOR, BUSY, not_running, request};
+use crate::control::{ANSWER_TIMEOUT as CONNECT_FOR, BUSY, is_busy, not_running, request};
 use crate::reply::{Reply, ReplyReader};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::dot::DotWriter;
@@ -65,7 +65,7 @@ fn open(socket: &Path, request: &str) -> Result<UnixStream, Refused> {
     let sent = stream.write_all(request.as_bytes());
     match first_line(&mut stream).map_err(Refused::Io)?.as_slice() {
         b"ok" => Ok(stream),
-        line if line == BUSY.as_bytes() => Err(Refused::Busy),
+        line if is_busy(line) => Err(Refused::Busy),
         b"" => Err(Refused::Io(sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()))),
         line => Err(Refused::Io(io::Error::other(String::from_utf8_lossy(line).escape_debug().to_string()))),
     }

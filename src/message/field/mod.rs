@@ -75,12 +75,13 @@ fn is_postmark(line: &[u8]) -> bool {
     (line.starts_with(b"From ") || line.starts_with(b">From ")) && line.ends_with(b"\n")
 }
 
-/// The name of the field that begins with a line, and its body.
-fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = memchr(b':', line.get(..MAX_LINE).unwrap_or(line))?;
-    let name = line.get(..colon)?.trim_ascii_end();
+/// The name of a field, and its body. The first line decides, as in all readers.
+fn split(field: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr(b'\n', field).unwrap_or(field.len()).min(MAX_LINE);
+    let colon = memchr(b':', field.get(..end)?)?;
+    let name = field.get(..colon)?.trim_ascii_end();
     let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
-    is_name.then_some((name, line.get(colon + 1..).unwrap_or_default()))
+    is_name.then_some((name, field.get(colon + 1..).unwrap_or_default()))
 }
 
 /// A part of a header that arrives in pieces.

@@ -83,6 +83,8 @@ fn all_readers_agree_about_a_header() {
         (" a: b\n c\n\n", "Stray Continuation End", 0),
         ("A: b\nno field\n c\nB: c\n\n", "A=b Stray Continuation B=c End", 1),
         ("two words: x\n", "Stray", 0),
+        // A colon on a later line makes no field.
+        ("To\n : eve\nA: b\n\n", "Stray Continuation A=b End", 0),
         ("\u{f6}: x\n", "Stray", 0),
         (": x\n", "Stray", 0),
         ("From a b\nA: b\n\n", "Postmark A=b End", 1),

@@ -1,4 +1,5 @@
-//! Destinations: recipients of one message that a single attempt can serve have the same one.
+//! Destinations: recipients of one message have the same destination if a single attempt can serve
+//! them all.
 //!
 //! The queue counts, limits and takes turns by destination; the worker hands the recipients of
 //! one destination to one delivery agent. [`Destination`] is decided by `route` and never read
@@ -17,7 +18,7 @@ pub enum Destination {
     /// This host, at once and with the server's own rights: its mailboxes, lists, and
     /// recipients that fail without an attempt.
     Local,
-    /// The mailboxes of one user of the system: the work of agents with that user's rights.
+    /// The mailboxes of one user of the system, where agents deliver with that user's rights.
     User(Box<str>),
     /// Commands with the rights of one user of the system, or with the server's own.
     Command(Option<Box<str>>),
@@ -25,7 +26,7 @@ pub enum Destination {
     Remote(HostTarget),
 }
 
-/// The hosts of a destination elsewhere.
+/// The hosts of a remote destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HostTarget {
     /// The mail exchangers of a domain.
@@ -55,7 +56,7 @@ impl Destination {
         matches!(self, Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) if **domain == *wanted)
     }
 
-    /// The domain of mail exchangers at a port of their own.
+    /// The domain of mail exchangers at a port other than that of SMTP.
     pub fn domain_at_port(&self) -> Option<&str> {
         match self {
             Self::Remote(HostTarget::Mx { domain, port }) if *port != SMTP_PORT => Some(domain),
@@ -63,7 +64,7 @@ impl Destination {
         }
     }
 
-    /// Whether the argument of `penfoldctl hosts` means it: a domain, the name of a host in the
+    /// Whether the argument of `penfoldctl hosts` matches it: a domain, the name of a host in the
     /// configuration, or the name of a destination.
     pub fn has_name(&self, name: &str) -> bool {
         let host_name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
@@ -101,8 +102,8 @@ impl fmt::Display for HostTarget {
             Self::Mx { domain, port } => write!(f, "mx:{domain}:{port}"),
             Self::Hosts(hosts) => {
                 f.write_str("host:")?;
-                hosts.iter().enumerate().try_for_each(|(at, host)| {
-                    let comma = if at == 0 { "" } else { "," };
+                hosts.iter().enumerate().try_for_each(|(index, host)| {
+                    let comma = if index == 0 { "" } else { "," };
                     write!(f, "{comma}{host}")
                 })
             }

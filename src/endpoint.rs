@@ -1,4 +1,4 @@
-//! Endpoints: what a socket connects to.
+//! Endpoints: the addresses that a socket connects to.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,14 +8,14 @@ use std::sync::Arc;
 /// An address and a port, or a socket in the file system.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
-    /// By TCP.
+    /// A TCP address.
     Tcp(SocketAddr),
-    /// By a Unix stream socket.
+    /// The path of a Unix stream socket.
     Unix(Arc<Path>),
 }
 
 impl Endpoint {
-    /// Whether a connection stays on this host as surely as an address can say.
+    /// Whether a connection stays on this host, as far as the address tells.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),

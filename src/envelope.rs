@@ -87,7 +87,7 @@ pub enum Origin {
 }
 
 impl Recipient {
-    /// A recipient that is its own final address.
+    /// A recipient whose address is final, with ordinary delivery.
     pub fn new(address: Address) -> Self {
         Self { address, original: None, action: Action::Deliver }
     }

@@ -27,7 +27,7 @@ pub const OSERR: u8 = 71;
 pub const CANTCREAT: u8 = 73;
 /// Reading or writing failed.
 pub const IOERR: u8 = 74;
-/// A temporary failure: the same may succeed later.
+/// A temporary failure: another try may succeed later.
 pub const TEMPFAIL: u8 = 75;
 /// The user lacks permission.
 pub const NOPERM: u8 = 77;
@@ -67,8 +67,8 @@ impl Exit {
         Self { code: CONFIG, text: errors.iter().map(ToString::to_string).collect() }
     }
 
-    /// Prints the lines, and returns the exit code. The name of the program stands before each
-    /// line, except before errors in a file, whose place must come first for editors.
+    /// Prints the lines, and returns the exit code. Each line begins with the name of the program,
+    /// except for errors in a file, where editors expect the location first.
     pub fn print(&self, program: &str) -> ExitCode {
         let prefix = if self.code == CONFIG { String::new() } else { format!("{program}: ") };
         self.text.iter().for_each(|line| eprintln!("{prefix}{line}"));

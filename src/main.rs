@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Exit> {
     let options = options();
-    sys::close_inherited(passed());
+    sys::close_inherited(passed_sockets());
     sys::usual_umask();
     let name = std::env::args_os().next();
     let name = name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
@@ -59,9 +59,9 @@ fn run() -> Result<(), Exit> {
     }
 }
 
-/// Runs as one of the other processes of a server that root has started, by its title.
+/// Runs one of the helper processes of a server that root has started, chosen by its title.
 fn run_helper(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
-    let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
+    let number = |index: usize| words.get(index).and_then(|word| word.parse().ok());
     match (name, words, number(0).zip(number(1))) {
         (MONITOR, [.., workers], Some(server)) => start.run_monitor(server, workers.parse().unwrap_or_default()),
         (OPENER, [path], _) => start.send_file(Path::new(path)),
@@ -73,7 +73,7 @@ fn run_helper(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
 }
 
 /// The number of sockets that systemd has passed to this process.
-fn passed() -> i32 {
+fn passed_sockets() -> i32 {
     let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
     let is_ours = number("LISTEN_PID").is_none_or(|pid| pid == std::process::id());
     number("LISTEN_FDS").filter(|_| is_ours).and_then(|count| count.try_into().ok()).unwrap_or(0)

@@ -22,7 +22,7 @@ impl Schedule {
     /// The time of the next attempt for a message that arrived at `arrival` and was last tried at
     /// `last`, all in seconds since 1970. A `last` of zero means never: due at once. `seed`
     /// spreads simultaneous messages over an eighth of the interval: upward from the minimum,
-    /// which greylisting hosts may insist on, and downward from longer intervals.
+    /// since greylisting hosts may insist on it, and downward from longer intervals.
     pub fn next_attempt(&self, arrival: u64, last: u64, seed: u64) -> u64 {
         if last == 0 {
             return 0;
@@ -36,7 +36,7 @@ impl Schedule {
         last.saturating_add(if is_first { interval + spread } else { interval - spread })
     }
 
-    /// Whether a deferral at `now` is the last one, if the deferral recorded before was at
+    /// Whether a deferral at `now` is the last one, if the previous recorded deferral was at
     /// `last`. The first deferral beyond the age limit never is: this host may have been down
     /// for days and have no network yet, or its clock may have jumped.
     pub fn is_expired(&self, arrival: u64, last: u64, now: u64) -> bool {
@@ -51,8 +51,8 @@ impl Schedule {
         !self.is_over_age(arrival, last) || now < last || now >= last.saturating_add(self.min.as_secs())
     }
 
-    fn is_over_age(&self, arrival: u64, at: u64) -> bool {
-        at.saturating_sub(arrival) >= self.expire_after.as_secs()
+    fn is_over_age(&self, arrival: u64, time: u64) -> bool {
+        time.saturating_sub(arrival) >= self.expire_after.as_secs()
     }
 
     /// The time from `now` until an attempt at `due`. A time further away than the longest
@@ -116,7 +116,7 @@ mod tests {
         for (last, now, is_last, is_recorded) in [
             (0, old, false, true),
             (old - 1, old, false, true),
-            // Attempts that a user asked for.
+            // Attempts that a user has requested.
             (old, old + 1, false, false),
             (old, old + 299, false, false),
             (old, old + 300, true, true),

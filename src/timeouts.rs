@@ -1,10 +1,10 @@
-//! Shortened timeouts for hosts that have not proved themselves.
+//! Shortened timeouts for unproven and slow hosts.
 //!
 //! RFC 5321 4.5.3.2 grants minutes to every step of a dialogue, and so does penfold while
 //! workers are idle. When other mail waits for workers that silent hosts occupy, the queue
 //! shortens the timeouts here, and a worker that waits for such a host notices within
-//! [`POLL_INTERVAL`]. No timeout is shortened after the end of a message is sent, since the host
-//! may have accepted it. The state is two atomics: nothing here blocks.
+//! [`POLL_INTERVAL`]. No timeout is shortened once the end of a message has been sent, since the
+//! host may have accepted it. The state is two atomics: nothing here blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

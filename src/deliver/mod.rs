@@ -1,12 +1,12 @@
-//! Delivery: a message and where it goes in, one [`Outcome`] for each recipient out, in
-//! their order.
+//! Delivery: the input is a message and its destination, the output one [`Outcome`] for each
+//! recipient, in order.
 //!
-//! An outcome is a value, also where it is a failure: `Err` is for steps within a delivery,
-//! and a success never comes out of it, see [`Begun`]. Nothing here decides where a message
-//! goes or when it is tried again, and nothing records an outcome, except that a forwarded
-//! recipient is settled together with the entry that is made for it.
+//! A failed delivery is an ordinary outcome: `Err` is only for steps within a delivery, and never
+//! holds a success, see [`Begun`]. Nothing here decides where a message goes or when it is tried
+//! again, and nothing records an outcome, except that a forwarded recipient is settled together
+//! with the entry that is derived from it.
 //!
-//! - `agent`: what needs the rights of a mailbox's owner
+//! - `agent`: work that needs the rights of a mailbox's owner
 //! - `local`: delivery on this host
 //! - `remote`: delivery to other hosts
 
@@ -45,7 +45,7 @@ pub enum Begun<T> {
 }
 
 impl<T> Begun<T> {
-    /// The same, with the way of delivery in the outcome.
+    /// Sets the way of delivery in the outcome, if there is one already.
     #[must_use]
     pub fn via(self, via: Via) -> Self {
         match self {
@@ -55,15 +55,15 @@ impl<T> Begun<T> {
     }
 }
 
-/// A step that failed is over, with the failure as its outcome.
+/// A failed step ends the delivery, with the failure as its outcome.
 impl<T> From<Result<Begun<T>, Box<Outcome>>> for Begun<T> {
     fn from(step: Result<Self, Box<Outcome>>) -> Self {
         step.unwrap_or_else(|failure| Self::Over(*failure))
     }
 }
 
-/// Logs the outcome for one recipient of an entry. `next` is when it is tried again, in seconds
-/// since 1970.
+/// Logs the outcome for one recipient of an entry. `next` is the time of the next attempt, in
+/// seconds since 1970.
 pub fn log_outcome(entry: &Entry, number: usize, outcome: &Outcome, next: Option<u64>) {
     let Some(addressee) = entry.recipient(number) else { return };
     let id = entry.id();

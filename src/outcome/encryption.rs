@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Encryption(u8);
 
-/// TLS version and cipher suite as they are logged: all suites that rustls offers with ring,
+/// TLS versions and cipher suites as they are logged: all suites that rustls offers with ring,
 /// each version with an unknown suite, and an unknown version.
 const SUITES: [(&str, &str); 14] = [
     ("", ""),

@@ -1,8 +1,8 @@
 //! Which errors and replies are temporary and which are final.
 //!
-//! This is the only place that decides it: for exit codes of commands, errors of the operating
-//! system, DNS look-ups, broken connections and replies of other hosts. In doubt a failure is
-//! temporary, since a bounce cannot be taken back.
+//! All such decisions are made here: for exit codes of commands, errors of the operating system,
+//! DNS look-ups, broken connections and replies of other hosts. In doubt a failure is temporary,
+//! since a bounce cannot be taken back.
 
 use std::io;
 
@@ -83,7 +83,7 @@ impl Outcome {
     }
 
     /// The outcome of a broken connection, always temporary. `doing` is the stage of the
-    /// dialogue, such as `waiting for the reply to DATA`; `may_be_accepted` tells that the host
+    /// dialogue, such as `waiting for the reply to DATA`; `may_be_accepted` means that the host
     /// may have accepted the message nevertheless.
     pub fn from_connection(doing: &str, error: &io::Error, may_be_accepted: bool) -> Self {
         let timed_out = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
@@ -118,7 +118,7 @@ impl Outcome {
 
     /// The outcome of a reply to a command of a transaction, from a host that the configuration
     /// names. A demand for authentication (RFC 4954 4.7.8 and 6) is temporary: it is no verdict
-    /// about the message, and the postmaster can change the configuration. `logged_in` tells
+    /// about the message, and the postmaster can change the configuration. `logged_in` means
     /// that the client has authenticated, `starttls` that the host offers TLS that is not used.
     pub fn from_reply_of_configured_host(command: &'static str, reply: Reply, logged_in: bool, starttls: bool) -> Self {
         if !reply.wants_login() {
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_that_may_pass_defer() {
+    fn temporary_errors_defer() {
         for code in 1..134 {
             let outcome = Outcome::from_io("write x", &io::Error::from_raw_os_error(code));
             assert_eq!((outcome.fate, outcome.status.0), (Fate::Deferred, 4), "errno {code}");

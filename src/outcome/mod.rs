@@ -1,6 +1,6 @@
 //! Outcomes: the result of one attempt for one recipient.
 //!
-//! - `fates`: the tables that turn errors and replies into temporary or final failures
+//! - `fates`: the tables that make errors and replies temporary or final failures
 //! - `encryption`: the TLS version and cipher suite of a connection, in one byte
 
 use std::fmt;
@@ -35,13 +35,13 @@ pub struct Outcome {
     /// The place of the attempt: a mailbox, or `mx.example.org[192.0.2.1]:25`. Empty if there was
     /// no attempt.
     pub host: Box<str>,
-    /// The reply of the remote host that decided, if one did.
+    /// The remote host's reply that decided the outcome, if there is one.
     pub reply: Option<Reply>,
     /// The command that `reply` answers, or an empty string.
     pub answered: &'static str,
     /// The encryption of the connection to `host`.
     pub tls: Encryption,
-    /// What carried out the attempt, once it is known.
+    /// The way of delivery, once it is known.
     pub via: Option<Via>,
     /// Whether `why` quotes a command's output, so that a report repeats it unchanged.
     pub is_quoted: bool,
@@ -63,7 +63,7 @@ pub enum Contact {
     Postponed,
 }
 
-/// What carried out an attempt for a recipient.
+/// The way of delivery in an attempt for a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// Delivery into a Maildir. Also stands for recipients on this host that fail or wait
@@ -158,10 +158,10 @@ impl Outcome {
         }
     }
 
-    /// The same outcome of an attempt that was carried out by this.
+    /// The same outcome with this way of delivery.
     #[must_use]
-    pub fn via(mut self, what: Via) -> Self {
-        self.via = Some(what);
+    pub fn via(mut self, via: Via) -> Self {
+        self.via = Some(via);
         self
     }
 

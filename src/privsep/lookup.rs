@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn questions_and_answers_survive_the_way_through_bytes() {
+    fn questions_and_answers_are_unchanged_after_encoding_and_decoding() {
         for question in [Question::Named("j\u{f6}n".into()), Question::Numbered(65_534)] {
             assert_eq!(Question::read(&question.write().expect("short")).expect("good"), question);
         }

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_and_answers_survive_the_way_through_bytes() {
+    fn requests_and_answers_are_unchanged_after_encoding_and_decoding() {
         for request in [
             Request::Agent("jon".into()),
             Request::OwnAgent,

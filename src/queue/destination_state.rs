@@ -16,7 +16,7 @@ const JOBS_PER_CONNECTION: usize = 2;
 /// Maximum number of jobs of one destination that are being deferred at the same time.
 const MAX_DEFERRING: usize = 4;
 
-/// What is known about a destination, and its jobs.
+/// A destination's health and jobs.
 #[derive(Default)]
 pub struct DestinationState {
     pub ready: Ready,

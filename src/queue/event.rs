@@ -1,6 +1,6 @@
 //! Events for the queue, and jobs for its workers.
 //!
-//! Plain values that are moved through channels. Nothing here decides, waits or fails.
+//! Plain values that are sent through channels, without any logic.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ pub enum Event {
     Duplicates(EntryName, EntryName),
     /// All duplicates that were in the spool at the start have been reported.
     DuplicatesDone,
-    /// An entry that is corrupt or that a crash left half done. Only the queue can have it
-    /// repaired, as it knows that none of its jobs is running.
+    /// An entry that is corrupt or that a crash left half done. Its repair is started by the
+    /// queue, which knows that no job of the entry is running.
     Repair(EntryName),
     /// Entries that the scan of the spool has found.
     Scanned(Scanned),
@@ -44,7 +44,7 @@ pub enum Event {
     Running(Sender<Vec<RunningJob>>),
     /// New settings, after a reload.
     Settings(QueueSettings),
-    /// The whole spool was scanned: end when no job is ready or running.
+    /// The scan of the spool is complete: end when no job is ready or running.
     Drain,
     /// Start no more jobs, and end when none is running.
     Stop,
@@ -59,7 +59,7 @@ pub enum Selector {
     Waiting,
     /// The jobs of one message.
     Message(QueueId),
-    /// The jobs with a recipient in this domain, and those for a host of this name.
+    /// The jobs with a recipient in this domain, and those for a host with this name.
     Domain(String),
 }
 
@@ -97,7 +97,7 @@ pub struct QueueSettings {
 /// Entries that were found on disk.
 #[derive(Debug)]
 pub struct Scanned {
-    /// How each is to be delivered.
+    /// The jobs of each entry.
     pub plans: Vec<Plan>,
     /// Gets a message when the queue has taken the plans. The scan waits for it before it sends
     /// more, so that new mail never queues behind thousands of old entries.
@@ -126,7 +126,8 @@ pub struct Planned {
     pub recipients: Vec<RecipientRef>,
     /// The recipients' domains, for `flush DOMAIN`, unless `destination` names the only one.
     pub(super) domains: Vec<Box<str>>,
-    /// The earliest last attempt of a recipient, in seconds since 1970; 0 if one was never tried.
+    /// The time of the last attempt, in seconds since 1970, of the recipient tried least
+    /// recently; 0 if one was never tried.
     pub(super) last: Option<u64>,
 }
 

@@ -10,36 +10,36 @@ use super::{Queue, destination_of};
 use crate::destination::Destination;
 use crate::spool::QueueId;
 
-/// The jobs that a selector means.
+/// The jobs that a selector matches.
 #[derive(Default)]
 struct Selected {
     /// Waiting jobs with the time of their next attempt.
     waiting: Vec<(u64, JobRef)>,
     /// Jobs that are ready or running.
-    begun: Vec<JobRef>,
+    active: Vec<JobRef>,
 }
 
 impl Selected {
-    fn add(&mut self, id: QueueId, item: &Item, is_meant: impl Fn(&ItemJob) -> bool) {
-        for (index, job) in item.jobs().iter().enumerate().filter(|(_, job)| is_meant(job)) {
+    fn add(&mut self, id: QueueId, item: &Item, is_selected: impl Fn(&ItemJob) -> bool) {
+        for (index, job) in item.jobs().iter().enumerate().filter(|(_, job)| is_selected(job)) {
             match (job.state(), job.due()) {
                 (_, Some(due)) => self.waiting.push((due, (id, index))),
                 (JobState::Settled, None) => {}
-                (_, None) => self.begun.push((id, index)),
+                (_, None) => self.active.push((id, index)),
             }
         }
     }
 }
 
 impl Queue {
-    /// Makes waiting jobs ready, those that have waited longest first. Returns how many jobs are
-    /// meant, including those that are ready or running.
+    /// Makes the selected waiting jobs ready, those that have waited longest first. Returns the
+    /// number of selected jobs, including those that are ready or running already.
     pub(super) fn flush(&mut self, selector: &Selector) -> usize {
-        let Selected { mut waiting, begun } = self.select(selector);
-        let count = waiting.len() + begun.len();
+        let Selected { mut waiting, active } = self.select(selector);
+        let count = waiting.len() + active.len();
         if *selector != Selector::Waiting {
-            // An attempt that is running may have begun before the cause of a failure was removed.
-            for (id, index) in begun {
+            // An attempt that is running may have active before the cause of a failure was removed.
+            for (id, index) in active {
                 let job = self.items.get_mut(&id).and_then(|item| item.jobs_mut().get_mut(index));
                 if let Some(job) = job {
                     job.again = job.state() == JobState::Running;

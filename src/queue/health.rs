@@ -4,8 +4,8 @@
 //! attempt that a host answers, up to the limit of the configuration. Each attempt that no host
 //! answers halves them; when none is left, the destination is *down*: its mail is deferred at
 //! once without an attempt, until a probe succeeds. A slow destination gets few connections,
-//! whatever it has earned. The users of this system are treated alike, since their agents and
-//! commands may hang as a host may. Pure functions: the clock is an argument.
+//! whatever it has earned. The users of this system are treated the same way, since their agents
+//! and commands may hang just like a host. Pure functions: the clock is an argument.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub struct Down {
     pub next_probe: Instant,
     /// The outcome of the last attempt.
     pub why: Outcome,
-    /// Failed attempts since then.
+    /// Failed probes since then.
     probes: u32,
 }
 
@@ -111,14 +111,14 @@ impl Health {
         was_up
     }
 
-    /// Notes that it is slow, unless it is down.
+    /// Notes that the destination is slow, unless it is down.
     pub fn slow_down(&mut self) {
         if !matches!(self, Self::Down(_)) {
             *self = Self::Slow;
         }
     }
 
-    /// Forgets that it was slow or down.
+    /// Forgets that the destination was slow or down.
     pub fn clear_failures(&mut self) {
         if matches!(self, Self::Slow | Self::Down(_)) {
             *self = Self::Unknown;
@@ -136,7 +136,7 @@ impl Health {
         }
     }
 
-    /// Its standing for a new job.
+    /// The standing of the destination for a new job.
     pub fn trust(&self) -> Trust {
         match self {
             Self::Unknown => Trust::Unproven,

@@ -1,7 +1,8 @@
 //! Interned values: each destination and each domain is in memory once, however many messages
 //! wait for it, and is dropped with the last of them.
 //!
-//! Equal values have the same pointer, so that a search through the whole queue compares none.
+//! Equal values have the same pointer, so that a search through the whole queue compares pointers
+//! only.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -20,14 +21,14 @@ impl<T: ?Sized> Default for Interner<T> {
 }
 
 impl<T: ?Sized + Eq + Hash> Interner<T> {
-    /// The one copy of a value, for one more job.
+    /// The shared copy of a value, for one more job.
     pub fn share(&mut self, value: impl Borrow<T> + Into<Arc<T>>) -> Arc<T> {
         let value = self.find(value.borrow()).unwrap_or_else(|| value.into());
         *self.0.entry(Arc::clone(&value)).or_default() += 1;
         value
     }
 
-    /// Takes back what [`Interner::share`] returned for a job.
+    /// Releases a value that [`Interner::share`] returned for a job.
     pub fn release(&mut self, value: &Arc<T>) {
         let Some(count) = self.0.get_mut(value) else { return };
         *count -= 1;
@@ -37,7 +38,7 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
         }
     }
 
-    /// The one copy of a value that a job uses.
+    /// The shared copy of a value, if any job uses it.
     pub fn find(&self, value: &T) -> Option<Arc<T>> {
         self.0.get_key_value(value).map(|(value, _)| Arc::clone(value))
     }

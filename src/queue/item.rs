@@ -11,7 +11,7 @@ use crate::destination::Destination;
 use crate::outcome::Outcome;
 use crate::spool::{EntryName, Place, QueueId, RecipientRef};
 
-/// One entry, without its id: that is the key under which it is kept.
+/// One entry, without its id, which is its key in the queue's map.
 pub struct Item {
     size: u64,
     place: Place,
@@ -37,7 +37,7 @@ pub enum ItemEnd {
     Vanished,
 }
 
-/// A list that mostly has one element, and then takes no more memory than the element.
+/// A list that usually has one element, and then takes no more memory than the element.
 pub enum Few<T> {
     /// One element.
     One(T),
@@ -45,7 +45,7 @@ pub enum Few<T> {
     Many(Option<Box<More<T>>>),
 }
 
-/// The elements, so that a pointer to them takes one word.
+/// A sized wrapper for the elements, so that a pointer to them takes one word.
 pub struct More<T>(Box<[T]>);
 
 enum Jobs {
@@ -55,7 +55,7 @@ enum Jobs {
 
 struct ManyJobs {
     list: Vec<ItemJob>,
-    /// Jobs that are not settled, and those of them that are running.
+    /// Jobs that are not settled, including the running ones.
     open: usize,
     running: usize,
 }
@@ -210,11 +210,11 @@ impl Item {
     /// Changes the state of a job, except to `Waiting`: see [`Item::put_off`].
     pub fn set(&mut self, index: usize, state: JobState) {
         let Some(job) = self.jobs_mut().get_mut(index) else { return };
-        let was = std::mem::replace(&mut job.state, state);
+        let previous = std::mem::replace(&mut job.state, state);
         if let Jobs::Many(many) = &mut self.jobs {
             many.running += usize::from(state == JobState::Running);
-            many.running -= usize::from(was == JobState::Running);
-            many.open -= usize::from(state == JobState::Settled && was != JobState::Settled);
+            many.running -= usize::from(previous == JobState::Running);
+            many.open -= usize::from(state == JobState::Settled && previous != JobState::Settled);
         }
     }
 
@@ -234,6 +234,6 @@ impl Item {
     /// The index of the job of each recipient, by the recipient's number.
     pub fn by_number(&self) -> HashMap<u32, usize> {
         let jobs = (0..).zip(self.jobs());
-        jobs.flat_map(|(at, job)| job.recipients.as_slice().iter().map(move |to| (to.number, at))).collect()
+        jobs.flat_map(|(index, job)| job.recipients.as_slice().iter().map(move |to| (to.number, index))).collect()
     }
 }

@@ -3,7 +3,7 @@
 //! - `destination_state`: one destination that has jobs, or had some lately
 //! - `event`: events for the queue, and jobs for its workers
 //! - `flush`: trying waiting jobs at once
-//! - `health`: how many jobs of a destination may run, by what its hosts have done
+//! - `health`: the health of a destination, which limits its running jobs
 //! - `intern`: one copy in memory of each destination and domain
 //! - `item`: one entry in memory
 //! - `pool`: shares of the pool of workers
@@ -11,7 +11,7 @@
 //! - `turns`: which destination may start a job
 //!
 //! One thread owns the queue and receives [`Event`]s; nothing is shared. The unit is the job:
-//! the recipients of one entry with one destination. Jobs of one entry run side by side. A job is
+//! the recipients of one entry that have the same destination. Jobs of one entry run in parallel. A job is
 //! *waiting* for the time of its next attempt, *ready* for its destination's turn, *running* at a
 //! worker, or settled. The queue keeps nothing on disk: it can be rebuilt from the spool at any
 //! time, and an entry that is reported twice is recognized. A million messages may wait: only a
@@ -61,7 +61,7 @@ const MIN_CAPACITY: usize = 4096;
 pub struct SpoolTasks {
     /// Plans a new entry; `None` if there is nothing to do.
     pub load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
-    /// Decides which of two files with the same id counts. Neither has a running job.
+    /// Decides which of two files with the same id is kept. Neither has a running job.
     pub choose: Box<dyn Fn(EntryName, EntryName) -> EntryName + Send>,
     /// Removes an entry whose recipients are all settled; false if it is still there.
     pub finish: Box<dyn Fn(EntryName) -> bool + Send>,
@@ -86,10 +86,10 @@ pub struct Queue {
     jobs: usize,
     /// The destinations of all jobs.
     destinations: Interner<Destination>,
-    /// The domains of recipients, where a destination does not name them.
+    /// The domains of recipients whose destination does not name them.
     domains: Interner<str>,
     turns: Turns,
-    /// Waiting jobs by the time of their next attempt, with outdated elements among them.
+    /// Waiting jobs by the time of their next attempt. Some elements are outdated.
     due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
     idle: Vec<IdleWorker>,
     /// For each worker, how many jobs it has begun in a row over one connection.
@@ -103,8 +103,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue. A worker's number is its index in `workers`; `timeouts` are those of its
-    /// connections.
+    /// An empty queue. A worker's number is its index in `workers`; `timeouts` apply to the
+    /// workers' connections.
     pub fn new(
         settings: QueueSettings,
         events: Receiver<Event>,
@@ -182,7 +182,7 @@ impl Queue {
             Event::JobDone(report) => self.report(*report),
             Event::Appeared(entries) => entries.into_iter().for_each(|entry| self.load(entry, true)),
             Event::Flush(selector, reply) => drop(reply.try_send(self.flush(&selector))),
-            Event::Hosts(of, reply) => drop(reply.try_send(self.statuses(of.as_deref()))),
+            Event::Hosts(name, reply) => drop(reply.try_send(self.statuses(name.as_deref()))),
             Event::Running(reply) => {
                 let since = |running: &RunningJob| RunningJob { since: running.began.elapsed(), ..running.clone() };
                 drop(reply.try_send(self.running.values().map(since).collect()));
@@ -209,8 +209,8 @@ impl Queue {
     /// and its jobs take care of both files.
     fn choose(&mut self, first: EntryName, second: EntryName) {
         if !self.items.contains_key(&first.id) {
-            let counts = (self.tasks.choose)(first, second);
-            self.load(counts, true);
+            let chosen = (self.tasks.choose)(first, second);
+            self.load(chosen, true);
         }
     }
 
@@ -222,7 +222,7 @@ impl Queue {
         let mut jobs = Vec::with_capacity(plan.jobs.len());
         for (index, planned) in (0..).zip(plan.jobs) {
             let due = match planned.last {
-                // It could not be read: an immediate retry would repeat that forever.
+                // The entry could not be read: an immediate retry would fail in a tight loop.
                 _ if planned.recipients.is_empty() => sys::now() + self.settings.schedule.min.as_secs(),
                 last => self.settings.schedule.next_attempt(id.seconds(), last.unwrap_or(0), id.seed()),
             };
@@ -238,7 +238,7 @@ impl Queue {
         self.close(id);
     }
 
-    /// Makes the jobs ready that are due.
+    /// Makes ready the jobs that are due.
     fn make_due_ready(&mut self) {
         let now = sys::now();
         while let Some(&Reverse((due, id, index))) = self.due.peek() {
@@ -312,8 +312,8 @@ impl Queue {
         let to_destination = connections().position(|c| c.is_some_and(|c| c.destination == *destination));
         let to_address = || connections().position(|c| c.is_some_and(|c| Some(&c.address) == address));
         let without = || connections().rposition(|c| c.is_none());
-        let at = to_destination.or_else(to_address).or_else(without).unwrap_or(0);
-        self.idle.remove(at).number
+        let index = to_destination.or_else(to_address).or_else(without).unwrap_or(0);
+        self.idle.remove(index).number
     }
 
     fn report(&mut self, report: JobReport) {
@@ -324,7 +324,7 @@ impl Queue {
         self.note_result(job, result);
         // Mail that was deferred while its destination was down is ready again.
         for job in revived {
-            if destination_of(&self.items, job).is_some_and(|own| own == destination)
+            if destination_of(&self.items, job).is_some_and(|other| other == destination)
                 && waits_until(&self.items, job).is_some()
             {
                 self.make_ready(job);
@@ -352,8 +352,8 @@ impl Queue {
     }
 
     /// The status of all remote destinations, or of those with a name.
-    fn statuses(&self, of: Option<&str>) -> Vec<DestinationStatus> {
-        let Some(name) = of else { return self.turns.statuses(|_| true) };
+    fn statuses(&self, name: Option<&str>) -> Vec<DestinationStatus> {
+        let Some(name) = name else { return self.turns.statuses(|_| true) };
         self.turns.statuses(|destination| destination.has_name(name))
     }
 
@@ -418,9 +418,9 @@ impl Queue {
         let Some(item) = self.items.get_mut(&id).filter(|_| !unrecorded.is_empty()) else { return };
         let by_number = item.by_number();
         for (number, outcome) in unrecorded {
-            // If it cannot be read now, its one job without recipients keeps all outcomes.
-            let at = by_number.get(&number).copied().unwrap_or(0);
-            if let Some(job) = item.jobs_mut().get_mut(at) {
+            // If the entry cannot be read now, its only job, without recipients, keeps all outcomes.
+            let index = by_number.get(&number).copied().unwrap_or(0);
+            if let Some(job) = item.jobs_mut().get_mut(index) {
                 job.unrecorded.get_or_insert_default().0.push((number, outcome));
             }
         }
@@ -439,8 +439,8 @@ impl Queue {
     }
 }
 
-/// The size of a job's entry, if the job is still ready. A job whose entry is to be planned anew
-/// or forgotten is not.
+/// The size of a job's entry, if the job is still ready. `None` if its entry is to be planned anew
+/// or forgotten.
 fn size_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, destination: &Arc<Destination>) -> Option<u64> {
     let item = items.get(&id).filter(|item| item.end == ItemEnd::Finish && item.is_ready(index, destination))?;
     Some(item.entry(id).size)

@@ -48,7 +48,7 @@ pub enum Class {
     Slow,
 }
 
-/// All classes, in the order of their numbers.
+/// All classes, in the order of their discriminants.
 pub const CLASSES: [Class; 7] =
     [Class::Local, Class::Defer, Class::User, Class::SlowUser, Class::Proven, Class::Unproven, Class::Slow];
 
@@ -89,7 +89,7 @@ impl Pool {
 
     /// Workers still free for unproven and slow hosts.
     fn free_unproven(&self) -> usize {
-        // Jobs that have become slow since they began take no new host's place.
+        // Jobs that became slow after they began do not take the place of unproven hosts.
         let slow = self.running[Class::Slow as usize].min(self.part(4));
         let taken = self.running[Class::Unproven as usize] + slow;
         self.part(2).saturating_sub(taken).min(self.free_elsewhere())
@@ -116,11 +116,11 @@ impl Pool {
         }
     }
 
-    /// Maximum number of jobs of one destination while others of its class wait. A proven one
-    /// with `own_ready` of all `ready` jobs gets the corresponding part of the running jobs, so that a
-    /// large batch is not the last to end, and at least half of the free workers. The last free
-    /// workers are for destinations without a running job. Unproven and slow ones get more than
-    /// one worker only while few of their class are running.
+    /// Maximum number of jobs of one destination while others of its class wait. A proven
+    /// destination with `own_ready` of all `ready` jobs gets the corresponding share of the running
+    /// jobs, so that a large batch is not the last to end, and at least half of the free workers.
+    /// The last free workers are reserved for destinations without a running job. Unproven and slow
+    /// destinations get more than one worker only while few jobs of their class are running.
     pub fn share(&self, class: Class, own_ready: usize, ready: usize) -> usize {
         let is_calm = self.running[class as usize] < self.part(8).max(2);
         match class {
@@ -163,7 +163,7 @@ impl Pool {
 mod tests {
     use super::*;
 
-    /// Fills the classes one after the other, and returns the number of jobs of each.
+    /// Fills the classes one after another, and returns the number of jobs of each.
     fn filled(workers: usize, classes: &[Class]) -> Vec<usize> {
         let mut pool = Pool::new(workers);
         let mut fill = |class: Class| {
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn no_class_takes_all_workers_and_each_gets_one_even_in_a_small_pool() {
         use Class::{Defer, Proven, Slow, SlowUser, Unproven, User};
-        for (workers, classes, most) in [
+        for (workers, classes, expected) in [
             (200, &[Slow, Unproven, Proven][..], &[50, 50, 75][..]),
             (200, &[Unproven, Slow, Proven], &[100, 0, 75]),
             (200, &[Proven, Unproven, User], &[175, 0, 100]),
@@ -198,7 +198,7 @@ mod tests {
             (1, &[Unproven], &[1]),
             (1, &[User], &[1]),
         ] {
-            assert_eq!(filled(workers, classes), most, "{workers} {classes:?}");
+            assert_eq!(filled(workers, classes), expected, "{workers} {classes:?}");
         }
     }
 }

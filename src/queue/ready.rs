@@ -2,7 +2,7 @@
 //!
 //! Ten thousand messages of one sender delay another sender's single message by at most one turn.
 //! A sender is identified by a number; two senders with the same number share their turns. Most
-//! destinations have mail of one sender only, and then need no more memory than a list.
+//! destinations have mail from only one sender, and then need no more memory than a list.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -106,11 +106,11 @@ mod tests {
     fn senders_take_turns_and_keep_their_order() {
         let id = QueueId::parse("1K0TVZ6PH81DZ9JHPQF").expect("an id");
         let mut ready = Ready::default();
-        for (at, sender) in [7, 7, 7, 7, 8, 9, 8].into_iter().enumerate() {
-            ready.add(sender, (id, at));
+        for (index, sender) in [7, 7, 7, 7, 8, 9, 8].into_iter().enumerate() {
+            ready.add(sender, (id, index));
         }
         assert_eq!(ready.len(), 7);
-        let order: Vec<usize> = std::iter::from_fn(|| ready.next()).map(|(_, at)| at).collect();
+        let order: Vec<usize> = std::iter::from_fn(|| ready.next()).map(|(_, index)| index).collect();
         assert_eq!(order, [0, 4, 5, 1, 6, 2, 3]);
         assert!(ready.is_empty());
     }

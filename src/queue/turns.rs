@@ -7,7 +7,7 @@
 //! addresses are at their limit, it is *parked* until a connection to one of them has ended.
 //!
 //! No step looks at all destinations or at all ready jobs. So nothing is removed from the middle
-//! of a list: what is outdated is skipped when its turn comes.
+//! of a list: an outdated element is skipped when its turn comes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::timeouts::{HostTimeouts, Trust};
 
 /// A job that takes at least this long makes its remote destination slow.
 const SLOW_HOST: Duration = Duration::from_secs(10);
-/// A message adds one second to that for each of this number of bytes.
+/// [`SLOW_HOST`] grows by one second for each of this many bytes of the message.
 const BYTES_PER_SECOND: u64 = 64 << 10;
 /// A job that takes at least this long makes the destination of a user slow.
 const SLOW_USER: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ pub type JobRef = (QueueId, usize);
 pub struct NextJob {
     pub destination: Arc<Destination>,
     pub job: JobRef,
-    /// The number of the job in [`Turns::end`].
+    /// The number by which [`Turns::end`] identifies the job.
     pub number: u64,
     /// The standing of the destination.
     pub trust: Trust,
@@ -68,14 +68,15 @@ pub struct Turns {
     ready: usize,
     /// The class that has the next turn.
     next_class: usize,
+    /// Whether the newest unproven destination has the next turn, rather than the oldest.
     newest: bool,
     pool: Pool,
     /// The running jobs by number; the next number is `next_number`.
     started: HashMap<u64, Started>,
     next_number: u64,
-    /// The start of running jobs: first those for other hosts, then those for users.
+    /// The start times of running jobs: first those for other hosts, then those for users.
     watched: [VecDeque<(Instant, u64)>; 2],
-    /// Parked destinations by address, and since when the first of them is parked.
+    /// Parked destinations by address, and the time since which the first of them is parked.
     parked: HashMap<Endpoint, VecDeque<Arc<Destination>>>,
     parked_since: Option<Instant>,
     /// Destinations without jobs whose state is kept, the oldest first.
@@ -90,7 +91,7 @@ struct Started {
     since: Instant,
     /// The duration after which the job makes its destination slow.
     slow_after: Duration,
-    /// Whether the job finds out if a destination is still down.
+    /// Whether the job is a probe of a destination that is down.
     is_probe: bool,
 }
 
@@ -141,7 +142,7 @@ impl Turns {
         }
         let class = state.class(destination, Instant::now());
         let has_room = state.has_room(class, self.max_jobs);
-        // Its class may have changed: then its turn is among the others of that class.
+        // If its class has changed, it takes turns with the others of the new class.
         if has_room && state.ticket.is_none_or(|(_, old)| old != class) {
             self.tickets += 1;
             state.ticket = Some((self.tickets, class));
@@ -153,10 +154,10 @@ impl Turns {
     /// entry if the job is still ready.
     pub fn begin_next(&mut self, size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>) -> Option<NextJob> {
         (0..CLASSES.len()).find_map(|next| {
-            let at = (self.next_class + next) % CLASSES.len();
-            let begun = self.begin_in(CLASSES[at], &size_of);
+            let index = (self.next_class + next) % CLASSES.len();
+            let begun = self.begin_in(CLASSES[index], &size_of);
             if begun.is_some() {
-                self.next_class = at + 1;
+                self.next_class = index + 1;
             }
             begun
         })
@@ -164,7 +165,7 @@ impl Turns {
 
     /// Shortens the timeouts of unproven and slow hosts while others wait for their workers.
     pub fn set_timeouts(&self) {
-        // A sample from the front, as tickets may be outdated.
+        // Only a sample from the front is checked, as many tickets may be outdated.
         let is_current = |class: Class, (destination, ticket): &(Arc<Destination>, u64)| {
             self.known.get(destination).is_some_and(|d| d.ticket == Some((*ticket, class)))
         };
@@ -184,8 +185,8 @@ impl Turns {
         let waits = |class: Class| !self.waiting[class as usize].is_empty();
         let is_satisfied =
             |d: &DestinationState| d.running >= self.pool.share(Class::Proven, d.ready.len(), self.ready);
-        let is_only_one = self.pool.idle() <= 1 && (waits(Class::Local) || waits(Class::User));
-        (is_only_one || waits(Class::Proven) || waits(Class::Unproven))
+        let is_last_worker = self.pool.idle() <= 1 && (waits(Class::Local) || waits(Class::User));
+        (is_last_worker || waits(Class::Proven) || waits(Class::Unproven))
             && self.known.get(destination).is_none_or(is_satisfied)
     }
 
@@ -210,7 +211,7 @@ impl Turns {
         class: Class,
         size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>,
     ) -> Option<NextJob> {
-        // Destinations with their full share. Each has a running job, so they are few.
+        // Destinations that have their full share. Each has a running job, so they are few.
         let mut satisfied = Vec::new();
         let mut begun = None;
         while begun.is_none() && self.pool.free(class) > 0 {
@@ -350,7 +351,7 @@ impl Turns {
         }
     }
 
-    /// Counts the running jobs in the present class of their destination.
+    /// Counts a destination's running jobs in its current class.
     fn reclass(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination).filter(|d| d.running > 0) else { return };
         let class = match state.class(destination, Instant::now()) {
@@ -373,11 +374,11 @@ impl Turns {
 
     fn release_parked(&mut self, address: &Endpoint, count: usize) {
         let Some(waiting) = self.parked.get_mut(address) else { return };
-        let keys: Vec<Arc<Destination>> = waiting.drain(..count.min(waiting.len())).collect();
+        let released: Vec<Arc<Destination>> = waiting.drain(..count.min(waiting.len())).collect();
         if waiting.is_empty() {
             self.parked.remove(address);
         }
-        for destination in keys {
+        for destination in released {
             if let Some(state) = self.known.get_mut(&destination) {
                 state.is_parked = false;
             }
@@ -389,16 +390,16 @@ impl Turns {
         }
     }
 
-    /// Notes the passing of time: jobs that run for long make their destination slow before they
-    /// end, and parked destinations try again.
+    /// Notes the passing of time: a job that runs too long makes its destination slow before it
+    /// ends, and parked destinations try again.
     pub fn note_time(&mut self) {
-        for (at, limit) in [SLOW_HOST, SLOW_USER].into_iter().enumerate() {
-            while self.watched[at].front().is_some_and(|(since, _)| since.elapsed() >= limit)
-                && let Some((_, number)) = self.watched[at].pop_front()
+        for (kind, limit) in [SLOW_HOST, SLOW_USER].into_iter().enumerate() {
+            while self.watched[kind].front().is_some_and(|(since, _)| since.elapsed() >= limit)
+                && let Some((_, number)) = self.watched[kind].pop_front()
             {
                 let Some(started) = self.started.get(&number) else { continue };
                 if started.since.elapsed() < started.slow_after {
-                    self.watched[at].push_back((Instant::now(), number));
+                    self.watched[kind].push_back((Instant::now(), number));
                     continue;
                 }
                 let destination = Arc::clone(&started.destination);
@@ -418,7 +419,7 @@ impl Turns {
 
     /// The time until [`Turns::note_time`] has something to do.
     pub fn next_note(&mut self) -> Option<Duration> {
-        // Jobs that have ended need no note.
+        // Jobs that have ended need not be watched.
         for watched in &mut self.watched {
             while watched.front().is_some_and(|(_, number)| !self.started.contains_key(number)) {
                 watched.pop_front();
@@ -459,10 +460,12 @@ impl Turns {
         shrink(&mut self.known);
     }
 
-    /// The status of the remote destinations that `is_meant` selects, in no particular order.
-    pub fn statuses(&self, is_meant: impl Fn(&Arc<Destination>) -> bool) -> Vec<DestinationStatus> {
-        let selected =
-            self.known.iter().filter(|(destination, _)| ***destination != Destination::Local && is_meant(destination));
+    /// The status of the remote destinations that `is_selected` selects, in no particular order.
+    pub fn statuses(&self, is_selected: impl Fn(&Arc<Destination>) -> bool) -> Vec<DestinationStatus> {
+        let selected = self
+            .known
+            .iter()
+            .filter(|(destination, _)| ***destination != Destination::Local && is_selected(destination));
         let now = Instant::now();
         let status = |(destination, state): (&Arc<Destination>, &DestinationState)| DestinationStatus {
             destination: Arc::clone(destination),

@@ -1,8 +1,8 @@
 //! A cache of expansions that took long.
 //!
-//! An alias of thousands of addresses needs a look-up of each. A client that names it repeatedly,
-//! with one detail or another, must not cost more than one that names it once. An expansion is
-//! forgotten when the aliases or the virtual table change, and after [`KEPT_FOR`], since users
+//! An alias with thousands of members needs a look-up for each. A client that names such an alias
+//! repeatedly, with various details, must not cost more than one that names it once. An expansion
+//! is forgotten when the aliases or the virtual table change, and after [`KEPT_FOR`], since users
 //! change too. At most [`MAX_EXPANSIONS`] are kept.
 
 use std::collections::HashMap;
@@ -29,14 +29,14 @@ pub(super) struct ExpansionCache(Mutex<HashMap<Address, CachedExpansion>>);
 #[derive(Debug)]
 struct CachedExpansion {
     expansion: Expansion,
-    /// The tables from which it was made.
+    /// The tables that it is based on.
     aliases: Arc<Aliases>,
     virtual_table: Arc<VirtualTable>,
     until: Instant,
 }
 
 impl ExpansionCache {
-    /// The expansion of an address with a domain: from the cache, or made by `expand`.
+    /// The expansion of an address with a domain, from the cache or from `expand`.
     pub(super) fn get(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
         if self.lock().is_empty() {
             return self.fill(router, address, expand);
@@ -63,7 +63,7 @@ impl ExpansionCache {
         self.fill(router, address, expand)
     }
 
-    /// Makes an expansion, and keeps it if that took long.
+    /// Calls `expand`, and keeps the expansion if that took long.
     fn fill(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
         let (aliases, virtual_table) = (router.aliases.current(), router.virtual_table.current());
         let begun = Instant::now();

@@ -1,8 +1,8 @@
 //! The nodes of a graph that are on a cycle.
 //!
-//! Kosaraju's algorithm: a depth-first search yields the nodes in the order in which they are
-//! left; then the reversed graph is searched from the last one backwards. The search needs no
-//! recursion, and its time is proportional to the number of nodes and edges.
+//! Kosaraju's algorithm: a depth-first search yields the nodes in post-order; then the reversed
+//! graph is searched from the last of them backwards. The search is not recursive, and its time is
+//! proportional to the number of nodes and edges.
 
 /// Whether each node is on a cycle. `edges` has the successors of each node.
 pub(super) fn on_cycle(edges: &[Vec<usize>]) -> Vec<bool> {
@@ -29,7 +29,7 @@ pub(super) fn on_cycle(edges: &[Vec<usize>]) -> Vec<bool> {
     is_in
 }
 
-/// All nodes in the order in which a depth-first search leaves them.
+/// All nodes in the post-order of a depth-first search.
 fn post_order(edges: &[Vec<usize>]) -> Vec<usize> {
     let (mut order, mut seen) = (Vec::with_capacity(edges.len()), vec![false; edges.len()]);
     let mut path: Vec<(usize, usize)> = Vec::new();

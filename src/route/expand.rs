@@ -3,10 +3,10 @@
 //! The walk visits one address after the other, so the depth of a chain costs no stack; it visits
 //! each address once, so it ends; and it counts them, so it is bounded. A cycle of aliases is
 //! harmless if a path leads out of it, or if it contains the name of a user: there it is broken,
-//! as sendmail does. Users are looked up only where the answer depends on it, not for every
-//! member of a large alias, since another process may have to be asked. An alias with a list or an
-//! owner is a final recipient: the worker has the list read and continues the walk with its
-//! members, as it does with those of a `.forward`. An error of a table or the system makes the
+//! as sendmail does. Users are looked up only where the result depends on it, not for every
+//! member of a large alias, since a look-up may need another process. An alias with a list or an
+//! owner is a final recipient: at delivery the list is read and the walk continues with its
+//! members, as it does with those of a `.forward`. An error in a table or of the system makes the
 //! expansion `Temporary`.
 
 use std::collections::{HashMap, HashSet};
@@ -24,14 +24,14 @@ use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router, lower};
 /// Maximum number of addresses of one expansion, intermediate ones included.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// See [`Router::expand`]. The address has a domain.
+/// See [`Router::expand`]. The address must have a domain.
 pub(super) fn expand(router: &Router, address: &Address) -> Expansion {
     let tables = Tables::new(router);
     let mut walk = Walk::new(&tables, None);
     ended(walk.node(address.clone(), Ask::Tables).and_then(|_| walk.run(0)).and_then(|()| walk.finals()))
 }
 
-/// See [`Router::expand_members`]. The address has a domain.
+/// See [`Router::expand_members`]. The address must have a domain.
 pub(super) fn expand_members(router: &Router, own: &Address, members: &[Member], user: Option<&str>) -> Expansion {
     let tables = Tables::new(router);
     let mut walk = Walk::new(&tables, user);
@@ -59,14 +59,14 @@ enum TableAnswer<'t> {
     Members(&'t [Member]),
 }
 
-/// The question about an address.
+/// A question about an address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Ask {
-    /// The answer of all tables.
+    /// What the tables contain for it.
     Tables,
-    /// Whether it is a user: for an alias that names itself.
+    /// Whether it is a user, for an alias that names itself.
     User,
-    /// Whether it has a mailbox: for `\name`, or a user in the user's own `.forward`.
+    /// Whether it has a mailbox, for `\name` or for a user in that user's own `.forward`.
     Mailbox,
 }
 
@@ -95,15 +95,15 @@ impl<'r> Tables<'r> {
             return Ok(step);
         }
         let base = router.without_detail(&name);
-        let below = base.map_or(Ok(None), |base| self.named(base, domain));
+        let base_answer = base.map_or(Ok(None), |base| self.named(base, domain));
         let catch_all = self.virtual_table.catch_all(domain);
-        if matches!((&below, &catch_all), (Ok(None), Ok(None))) && !is_postmaster {
+        if matches!((&base_answer, &catch_all), (Ok(None), Ok(None))) && !is_postmaster {
             return Ok(TableAnswer::Local(Action::Deliver));
         }
         if router.users.mailbox(&name, domain)?.is_some() {
             return Ok(TableAnswer::Final(Action::Deliver));
         }
-        if let Some(step) = below? {
+        if let Some(step) = base_answer? {
             return Ok(step);
         }
         if let Some(base) = base
@@ -139,8 +139,8 @@ impl<'r> Tables<'r> {
         self.router.alias_of(&self.aliases, address).map_or_else(|| address.clone(), |name| address.with_local(&name))
     }
 
-    /// A postmaster who is in no table: the recipient in the configuration, or the last resort if
-    /// that does not exist.
+    /// For a postmaster in no table, the recipient in the configuration, or the mailbox of last
+    /// resort if that recipient does not exist.
     fn postmaster(&self, address: &Address) -> Result<TableAnswer<'_>, String> {
         let router = self.router;
         let members = &router.postmaster;
@@ -152,7 +152,7 @@ impl<'r> Tables<'r> {
         if is_postmaster && named.domain() == address.domain() {
             return Ok(TableAnswer::Final(Action::Deliver));
         }
-        // Another domain's postmaster is followed later, since it could lead back here.
+        // Another domain's postmaster is expanded later, since it could lead back here.
         let is_nobody = !is_postmaster
             && match self.step(&named, Ask::Tables)? {
                 TableAnswer::Unknown => true,
@@ -168,12 +168,12 @@ impl<'r> Tables<'r> {
 
 struct Walk<'t> {
     tables: &'t Tables<'t>,
-    /// The user whose `.forward` has the members of the first address; `None` for a table.
+    /// The user whose `.forward` contains the members of the first address; `None` if a table does.
     user: Option<&'t str>,
     nodes: Vec<Node>,
     /// The index in `nodes` of each address, by its key and the question about it.
     known: HashMap<(Address, Ask), usize>,
-    /// Whether an address was named again: otherwise there is no cycle.
+    /// Whether an address was named more than once: otherwise there is no cycle.
     has_repeats: bool,
 }
 
@@ -188,7 +188,7 @@ struct Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NodeEnd {
     Final,
-    /// A user or unknown: not looked up yet.
+    /// A user or unknown, not looked up yet.
     Local,
     Unknown,
     /// Replaced by its members.
@@ -200,18 +200,18 @@ impl<'t> Walk<'t> {
         Self { tables, user, nodes: Vec::new(), known: HashMap::new(), has_repeats: false }
     }
 
-    /// Visits the addresses from index `at` on, with all that they lead to.
-    fn run(&mut self, mut at: usize) -> Result<(), String> {
-        while let Some(node) = self.nodes.get_mut(at) {
+    /// Visits the addresses from index `next` on, and all that they lead to.
+    fn run(&mut self, mut next: usize) -> Result<(), String> {
+        while let Some(node) = self.nodes.get_mut(next) {
             if node.end != NodeEnd::Final {
                 match self.tables.step(&node.address, node.ask)? {
                     TableAnswer::Final(action) => (node.end, node.action) = (NodeEnd::Final, action),
                     TableAnswer::Local(action) => (node.end, node.action) = (NodeEnd::Local, action),
                     TableAnswer::Unknown => node.end = NodeEnd::Unknown,
-                    TableAnswer::Members(members) => self.follow(at, members)?,
+                    TableAnswer::Members(members) => self.follow(next, members)?,
                 }
             }
-            at += 1;
+            next += 1;
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl<'t> Walk<'t> {
                         members: vec![],
                     })?
                 }
-                // The worker reads lists before: see `TableAnswer::Final(Action::Expand)`.
+                // Lists are read before the walk: see `TableAnswer::Final(Action::Expand)`.
                 Member::Include(file) => return Err(format!("{own} stands for the list {file}, which was not read")),
             };
             self.nodes[at].members.push(index);
@@ -295,7 +295,7 @@ impl<'t> Walk<'t> {
         for (at, node) in self.nodes.iter().enumerate() {
             let action = match (node.end, &node.action) {
                 (NodeEnd::None, _) if !is_broken.get(at).is_some_and(|is_broken| *is_broken) => continue,
-                // A user's own `.forward` that leads back to the user.
+                // The user's own `.forward` leads back to the user.
                 (NodeEnd::None, _) if at == 0 && self.user.is_some() => &Action::Direct,
                 (_, action) => action,
             };
@@ -313,7 +313,7 @@ impl<'t> Walk<'t> {
                 }
             }
         }
-        // One existing recipient is enough: the others fail later, each for itself.
+        // One existing recipient is enough: the others fail later, at delivery.
         for address in undecided {
             is_known = is_known || self.tables.is_user(address)?;
         }
@@ -358,7 +358,7 @@ impl<'t> Walk<'t> {
         finals.iter().all(|to| refused(&routes, &to.address).is_some()).then_some(first)
     }
 
-    /// The cycle in which all members end, for the log.
+    /// The cycle in which the expansion ends, for the log.
     fn describe_loop(&self) -> String {
         const SHOWN: usize = 10;
         let (mut path, mut at, mut seen) = (Vec::new(), 0, HashSet::new());

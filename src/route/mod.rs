@@ -1,6 +1,6 @@
 //! Routing: the recipients that an address stands for, and where each of them is delivered.
 //!
-//! - `cache`: expansions that took long
+//! - `cache`: a cache of expansions that took long
 //! - `cycles`: aliases that lead back to themselves
 //! - `expand`: from an address to its final recipients
 //! - `routes`: the routes table
@@ -12,7 +12,7 @@
 //! before every attempt and expands nothing, so that a changed alias does not affect accepted mail.
 //! Both use the same tables, which follow changes of their files.
 //!
-//! There are no errors: if a table or the system cannot be asked, the answer is `Temporary`. Every
+//! There are no errors: if a look-up in a table or the system fails, the result is `Temporary`. Every
 //! expansion ends, whatever the tables contain. The router makes no DNS look-ups, opens no
 //! mailboxes and does not decide who may relay: the session does, with [`Router::class_of`].
 
@@ -54,12 +54,12 @@ pub struct Router {
     subaddress: Option<char>,
     /// The postmaster of the first local domain.
     own_postmaster: Address,
-    /// The recipient of mail for the postmaster; always one.
+    /// The recipient of mail for the postmaster, as a slice of one.
     postmaster: [Member; 1],
     /// The mailbox for the postmaster's mail if it has no other recipient.
     last_resort: PathBuf,
     smarthosts: Vec<HostPort>,
-    /// Whether mail leaves this host by the routes table only.
+    /// Whether only mail with a route in the routes table leaves this host.
     local_only: bool,
     aliases: Watched<Aliases>,
     virtual_table: Watched<VirtualTable>,
@@ -90,7 +90,7 @@ pub enum Expansion {
     Unknown,
     /// The routes table rejects all recipients, with this status and text.
     Refused(Status, String),
-    /// The expansion is not known now, and the reason: 451.
+    /// The expansion is not known now, for this reason: 451.
     Temporary(String),
 }
 
@@ -120,11 +120,11 @@ pub enum Route {
     Unknown,
     /// The routes table rejects the recipient, with this status (class 5) and text.
     Refused(Status, String),
-    /// The route is not known now: a status (class 4) and the reason.
+    /// The route is not known now, with a status (class 4) and the reason.
     Temporary(Status, String),
 }
 
-/// The status if a table or the system cannot be asked.
+/// The status if a look-up in a table or the system fails.
 const TEMPORARY: Status = Status(4, 3, 0);
 
 impl Router {
@@ -192,7 +192,7 @@ impl Router {
         (Some(router), errors)
     }
 
-    /// The directories of mailboxes that belong to the server itself.
+    /// The directories of mailboxes that the server's own user owns.
     pub fn mailbox_roots(&self) -> Vec<PathBuf> {
         self.users.roots()
     }
@@ -216,8 +216,8 @@ impl Router {
     }
 
     /// The final recipients of an address, for RCPT, VRFY and reports. The virtual table comes
-    /// first, then aliases, then users; then all again without the detail; then the entry for the
-    /// whole domain. The postmaster always exists (RFC 5321 4.5.1).
+    /// first, then aliases, then users; then the same again without the detail; then the entry for
+    /// the whole domain. The postmaster always exists (RFC 5321 4.5.1).
     pub fn expand(&self, address: &Address) -> Expansion {
         let address = self.qualified(address);
         self.cache.get(self, &address, || expand::expand(self, &address))
@@ -284,11 +284,11 @@ impl Router {
     /// The owner whose rights a command or a file needs: a user, or the server.
     ///
     /// # Errors
-    /// The route in place of theirs, if the user cannot be the owner.
+    /// The route to use instead, if the user cannot be the owner.
     fn owner(&self, user: Option<&str>) -> Result<Owner, Box<Route>> {
         let Some(name) = user else { return Ok(Owner::Server) };
         match self.users.account(name) {
-            // As for a mailbox of root's.
+            // As for a mailbox that belongs to root.
             Ok(Some(account)) if account.uid == 0 => {
                 let why = "it would need root's rights".to_owned();
                 Err(Box::new(Route::Temporary(TEMPORARY, why)))
@@ -301,10 +301,10 @@ impl Router {
 
     /// The detail in a local address, after the separator.
     pub fn extension(&self, address: &Address) -> Option<(char, Box<str>)> {
-        let (name, domain, mark) = (lower(address.local()), address.domain(), self.subaddress?);
-        let (base, extension) = name.split_once(mark)?;
-        let is_whole = self.users.mailbox(&name, domain).is_ok_and(|mailbox| mailbox.is_some());
-        (!is_whole && !base.is_empty() && !extension.is_empty()).then(|| (mark, extension.into()))
+        let (name, domain, separator) = (lower(address.local()), address.domain(), self.subaddress?);
+        let (base, extension) = name.split_once(separator)?;
+        let is_user = self.users.mailbox(&name, domain).is_ok_and(|mailbox| mailbox.is_some());
+        (!is_user && !base.is_empty() && !extension.is_empty()).then(|| (separator, extension.into()))
     }
 
     /// The route of an address. Never expands.
@@ -330,11 +330,11 @@ impl Router {
 
     /// Whether the configuration sends mail to a host of this name or address.
     pub fn names_host(&self, host: &str) -> bool {
-        let is_it = |named: &HostPort| match named.host.parse::<IpAddr>() {
+        let matches = |named: &HostPort| match named.host.parse::<IpAddr>() {
             Ok(address) => address.to_canonical().to_string() == host,
             Err(_) => named.host == host,
         };
-        self.smarthosts.iter().any(is_it) || self.routes.current().hosts().any(is_it)
+        self.smarthosts.iter().any(matches) || self.routes.current().hosts().any(matches)
     }
 
     fn elsewhere(&self, address: &Address) -> Route {
@@ -383,7 +383,7 @@ impl Route {
     /// The destination of a recipient with this route.
     pub fn destination(&self) -> Destination {
         match self {
-            // Commands take their time: those of one user wait for each other only.
+            // Commands may be slow: those of one user delay only each other.
             Self::Command(_, Owner::Server) => Destination::Command(None),
             Self::Command(_, Owner::User(account)) => Destination::Command(Some(account.name.as_str().into())),
             // A user who keeps agents busy delays only that user's own mail.
@@ -401,7 +401,7 @@ impl Route {
 const POSTMASTER: &str = "postmaster";
 const ROOT: &str = "root";
 
-/// The reply where mail leaves this host by the routes table only.
+/// The reply for a domain without a route if [`Router::local_only`] is set.
 const NO_WAY_OUT: &str = "No mail leaves this host";
 const LOCAL_ONLY: Status = Status(5, 4, 4);
 

@@ -59,7 +59,7 @@ impl Routes {
                 line.text.split_once([' ', '\t']).unwrap_or_else(|| line.text.split_at(line.text.len()));
             if let Err((part, what)) = routes.add(line, key, target.trim_start()) {
                 let error = line.error(file, part, what);
-                routes.wait(line, key, &error);
+                routes.defer(line, key, &error);
                 errors.push(error);
             }
             if parse_domain(key).is_ok_and(|domain| is_local(&domain)) {
@@ -94,8 +94,8 @@ impl Routes {
         })
     }
 
-    /// Lets mail for the domain of a line wait, unless an earlier line has a target for it.
-    fn wait(&mut self, line: Line<'_>, key: &str, error: &ConfigError) {
+    /// Defers mail for the domain of an erroneous line, unless an earlier line has a target for it.
+    fn defer(&mut self, line: Line<'_>, key: &str, error: &ConfigError) {
         if let Ok(name) = read_key(key) {
             self.rows.entry(name).or_insert_with(|| Row { line: line.number, target: waiting(error) });
         }

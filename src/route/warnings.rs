@@ -1,5 +1,4 @@
-//! Warnings about tables: mail for root or the postmaster that has no reader, and aliases
-//! without effect.
+//! Warnings about tables: unread mail for root or the postmaster, and aliases without effect.
 
 use crate::aliases::Member;
 use crate::config::ConfigError;

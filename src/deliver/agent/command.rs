@@ -1,11 +1,11 @@
-//! A command that takes a message.
+//! Running a command with a message on its standard input.
 //!
-//! The text of the command comes from a table or from the user's own file. No byte of an
-//! address is ever put into it: addresses are in the environment. A text without characters
-//! that are special to a shell is split at its blanks and executed directly. Any other text is
-//! run by `/bin/sh -c`, and so is one whose program is not found: it may be a shell builtin,
-//! such as `exit`. A program that does not exist or may not be executed ends with the codes of
-//! a shell, 127 and 126. The limits are those of [`crate::sys::command`].
+//! The command line comes from a table or from the user's own file. No byte of an address is
+//! ever put into it: addresses are passed in the environment. A command line without characters
+//! that are special to a shell is split at its blanks and executed directly. Any other is run by
+//! `/bin/sh -c`, and so is one whose program is not found: it may be a shell builtin, such as
+//! `exit`. A program that does not exist or may not be executed yields the exit codes of a
+//! shell, 127 and 126. The limits are those of [`crate::sys::command`].
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -26,7 +26,7 @@ const SPECIAL: &[char] = &[
     '}', '~', '\n',
 ];
 
-/// A command and what it gets besides the message.
+/// A command, with its environment and time limit.
 pub struct Run<'a> {
     /// The command as it is written.
     pub command: &'a str,
@@ -59,10 +59,10 @@ impl Run<'_> {
             )
         };
         let parsed = parsed(self.command);
-        let is_a_name = !parsed.get_program().as_bytes().contains(&b'/');
+        let is_bare_name = !parsed.get_program().as_bytes().contains(&b'/');
         let ran = match run(parsed) {
             // The program was not started, so the input is still complete.
-            Err(e) if e.kind() == ErrorKind::NotFound && is_a_name => run(by_shell(self.command)),
+            Err(e) if e.kind() == ErrorKind::NotFound && is_bare_name => run(by_shell(self.command)),
             ran => ran,
         };
         match ran {

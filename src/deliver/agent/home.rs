@@ -1,10 +1,10 @@
 //! Files that redirect mail: a user's `.forward`, and a list that an alias includes.
 //!
 //! A `.forward` that another user could have written is refused, with the reason: neither the
-//! file nor the home may be writable for group or others, and both must belong to the user or
-//! to root. A missing home is an error and does not mean that there is no `.forward`: it may
-//! be a mount that failed. A list is read with the rights of the user who names it. Both must
-//! be plain files of limited size. `aliases` parses the text.
+//! file nor the home may be writable by group or others, and both must belong to the user or
+//! to root. A missing home is an error and does not mean that there is no `.forward`: a mount
+//! may have failed. A list is read with the rights of the user whose file names it. Both kinds of
+//! file must be plain files of limited size. `aliases` parses the text.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -19,10 +19,10 @@ use super::{AgentError, Response};
 const MAX_FORWARD: u64 = 64 << 10;
 /// The largest list in bytes.
 const MAX_LIST: u64 = 512 << 10;
-/// The mode bits for writing by group and others.
+/// The mode bits that let group and others write.
 const WRITABLE_FOR_OTHERS: u32 = 0o022;
 
-/// Reads the first of some `.forward` files that exists in a user's home.
+/// Reads the first of the named `.forward` files that exists in a user's home.
 pub fn forward(home: &Path, uid: u32, names: &[String]) -> Result<Response, AgentError> {
     let is_owned = |metadata: &fs::Metadata| [uid, 0].contains(&metadata.uid());
     let directory = fs::metadata(home).map_err(|e| failed("look at", home, e))?;
@@ -64,9 +64,9 @@ fn text(file: File, path: &Path, max_size: u64) -> Result<Response, AgentError> 
     if bytes.len() as u64 > max_size {
         return Ok(Response::Refused(format!("it is longer than {max_size} octets")));
     }
-    // A malformed line costs only itself.
+    // Malformed bytes spoil only their own line.
     let text = String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}");
-    // Replacement characters make it longer.
+    // Replacement characters make malformed text longer.
     let is_text = text.len() as u64 <= max_size + max_size / 2;
     Ok(if is_text { Response::Text(text) } else { Response::Refused("it is not text in UTF-8".to_owned()) })
 }

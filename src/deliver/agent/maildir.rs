@@ -1,10 +1,10 @@
-//! The steps in a Maildir: a file is written to `tmp/` and renamed to `new/`, or a file that
-//! the owner has already is linked there.
+//! The steps of a delivery in a Maildir: a file is written to `tmp/` and renamed to `new/`, or a
+//! file that already belongs to the recipient is linked there.
 //!
-//! A file appears in `new/` complete or not at all, as maildir(5) asks, and replaces no other
-//! file. Missing directories are made; `new` comes last, since every delivery needs it, so
-//! that the next delivery makes what a crash left out. [`At::recover`] finds out what became
-//! of a copy. The syncs and their reasons are described in `spool`.
+//! A file appears in `new/` complete or not at all, as maildir(5) requires, and replaces no other
+//! file. Missing directories are made, `new` last: every delivery needs it, so that the next one
+//! completes a Maildir that a crash left incomplete. [`At::recover`] finds out what became of a
+//! copy. The syncs and their reasons are described in `spool`.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
@@ -23,7 +23,7 @@ pub struct At<'a>(pub &'a Path);
 impl At<'_> {
     /// Makes the Maildir if it is missing; refuses one that another user may have made.
     pub fn settle(&self) -> Result<(), AgentError> {
-        // A slash at the end would follow a link.
+        // With a trailing slash a symbolic link would be followed.
         let path = self.0.components().as_path();
         let look = || fs::symlink_metadata(path);
         let found = match look() {
@@ -41,7 +41,7 @@ impl At<'_> {
     pub fn copy(&self, name: &str, head: &str, message: &File, content: Part) -> Result<Response, AgentError> {
         let temporary = self.0.join("tmp").join(name);
         self.write(&temporary, head, message, content).inspect_err(|_| {
-            // No record names it yet.
+            // No record refers to it yet.
             let _ = disk::remove(&temporary);
         })?;
         let directory = self.0.join("tmp");
@@ -78,7 +78,7 @@ impl At<'_> {
         let (from, to) = (self.0.join("tmp").join(name), self.0.join("new").join(name));
         let mut renamed = disk::rename_new(&from, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            // The mailbox was made in part.
+            // The Maildir is incomplete.
             self.make()?;
             renamed = disk::rename_new(&from, &to);
         }
@@ -86,13 +86,13 @@ impl At<'_> {
         self.sync()
     }
 
-    /// Links a message that the owner has already into `new/`, and then takes it from the server's
-    /// group: after a crash that shows the server that the message is delivered.
+    /// Links a message that already belongs to the recipient into `new/`, and then changes its group
+    /// from the server's: after a crash the group shows that the message was delivered.
     pub fn accept(&self, name: &str, prefix: &str, message: &File) -> Result<(), AgentError> {
         let target = self.0.join("new").join(name);
         let metadata = message.metadata().map_err(|error| failed("look at what becomes", &target, error))?;
         let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
-        let is_here = || self.seen(prefix).any(|path| fs::symlink_metadata(path).is_ok_and(is_same));
+        let is_here = || self.delivered(prefix).any(|path| fs::symlink_metadata(path).is_ok_and(is_same));
         if metadata.nlink() < 2 || !is_here() {
             let mut linked = disk::link(message, &target);
             if linked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
@@ -101,7 +101,7 @@ impl At<'_> {
             }
             linked.map_err(|error| failed("link into", &target, error))?;
         }
-        // The server can read it until the first of these.
+        // The server loses read access with the first of these.
         disk::set_mode(message, 0o600)
             .and_then(|()| disk::set_owner(message, None, Some(getegid().as_raw())))
             .map_err(|error| failed("take ownership of", &target, error))
@@ -116,7 +116,8 @@ impl At<'_> {
         if let Some(name) = find(&self.0.join("tmp"))? {
             let path = self.0.join("tmp").join(&name);
             // After a power cut btrfs may have both names of a rename.
-            let linked = fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.seen(prefix).next().is_some();
+            let linked =
+                fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.delivered(prefix).next().is_some();
             if !linked {
                 return Ok(Response::Waiting(name));
             }
@@ -128,8 +129,8 @@ impl At<'_> {
         self.sync().map(|()| Response::Done)
     }
 
-    /// The files in `new/` and `cur/` whose names begin like this.
-    pub fn seen(&self, prefix: &str) -> impl Iterator<Item = PathBuf> {
+    /// The files in `new/` and `cur/` whose names begin with `prefix`.
+    pub fn delivered(&self, prefix: &str) -> impl Iterator<Item = PathBuf> {
         let directories = ["new", "cur"].map(|directory| self.0.join(directory)).into_iter();
         directories.filter_map(move |directory| Some(directory.join(find(&directory, prefix).ok()??)))
     }
@@ -143,8 +144,8 @@ impl At<'_> {
         })
     }
 
-    /// Syncs `new/`. The old name in `tmp/` may come back after a power cut: then no record names
-    /// it, or [`At::recover`] finds it.
+    /// Syncs `new/`. The old name in `tmp/` may come back after a power cut: then no record refers
+    /// to it, or [`At::recover`] removes it.
     fn sync(&self) -> Result<(), AgentError> {
         let directory = self.0.join("new");
         disk::sync_directory(&directory).map_err(|error| failed("sync", &directory, error))
@@ -152,7 +153,7 @@ impl At<'_> {
 
     fn identity(&self) -> io::Result<Identity> {
         let metadata = fs::metadata(self.0.join("tmp"))?;
-        // Not every file system knows the time.
+        // Not every file system records the time of creation.
         let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
         let born = born.and_then(|born| u64::try_from(born.as_nanos()).ok()).unwrap_or(0);
         Ok(Identity { born, inode: metadata.ino() })

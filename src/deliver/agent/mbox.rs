@@ -1,12 +1,12 @@
-//! A file that holds many messages, one after the other: mbox(5).
+//! Appending to a file of many messages: mbox(5).
 //!
 //! A message begins with a line `From sender date` and ends with an empty line; a `>` is put
 //! before each line that looks like a first line. The file is locked in both usual ways: with
-//! a file NAME.lock beside it, if the directory allows that, and with fcntl(2). A message that
-//! cannot be written and synced completely is cut off again. The file must not be a link or a
-//! device, except `/dev/null`, which takes everything. After a crash nothing shows whether a
-//! message was written, so it may come twice. A partial message that a crash leaves stays, and
-//! is terminated before the next one.
+//! a file NAME.lock beside it, if the directory permits that, and with fcntl(2). If a message
+//! cannot be written and synced completely, the file is truncated to its old length. It must not
+//! be a link or a device, except `/dev/null`, where everything is discarded. After a crash nothing
+//! shows whether a message was written, so it may be delivered twice. A partial message that a
+//! crash leaves stays, and is terminated before the next one.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -26,9 +26,9 @@ use crate::sys::disk;
 
 /// How long to wait for another program's lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
-/// The interval at which a lock is tried.
+/// The interval between two tries to lock.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
-/// The age from which a lock file counts as left by a crash.
+/// The age beyond which a lock file is taken to be left by a crash.
 const STALE_LOCK_AGE: Duration = Duration::from_secs(600);
 /// The longest part of a line that is read at once, in bytes.
 const CHUNK: u64 = 64 << 10;
@@ -92,8 +92,8 @@ fn looks_like_from(front: &[u8]) -> bool {
     after.is_some_and(|text| text.starts_with(b"From "))
 }
 
-/// The newlines that are missing before the next message: a crash may have cut off the last one.
-/// None if the file cannot be read.
+/// The newlines to write before the next message: a crash may have left the last one incomplete.
+/// Empty if the file cannot be read.
 fn missing_end(path: &Path, length: u64) -> &'static str {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);

@@ -1,21 +1,21 @@
-//! What needs the rights of a mailbox's owner: work in a Maildir, a file, a home, by a
-//! command.
+//! Work that needs the rights of a mailbox's owner: in a Maildir, a file or a home directory, or
+//! by a command.
 //!
-//! A [`Request`] is one such piece of work, and [`perform`] carries it out in a process that
-//! has the rights: this one, or an agent that runs as the recipient. [`AgentPool`] decides
-//! which, and brings the request there and the response back. A request says all that it
-//! needs, and nothing is remembered between two: an agent that dies has carried out a request
-//! or has not, and the entry in the spool says which, as after a crash.
+//! A [`Request`] is one piece of such work, and [`perform`] carries it out in a process with
+//! the required rights: this one, or an agent that runs as the recipient. [`AgentPool`] chooses
+//! the process, and transfers the request and the response. Requests are self-contained, and no
+//! state is kept between them: if an agent dies, the next attempt finds out from the spool and the
+//! mailbox whether its request was carried out, as after a crash.
 //!
 //! Paths come from the configuration, a users file or the system, never from a client. A
-//! failure is an [`AgentError`], which becomes an outcome in `deliver::local`. Decides nothing
-//! about recipients and knows nothing of entries.
+//! failure is an [`AgentError`], which becomes an outcome in `deliver::local`. Nothing here
+//! decides about recipients or accesses the spool.
 //!
-//! - `command`: a command that takes a message
-//! - `home`: a user's `.forward`, and lists
-//! - `maildir`: the steps in a Maildir
-//! - `mbox`: a file that holds many messages
-//! - `pool`: who carries out a request: this process, or an agent
+//! - `command`: running a command with a message
+//! - `home`: reading a user's `.forward`, and lists
+//! - `maildir`: the steps of a delivery in a Maildir
+//! - `mbox`: appending to a file of many messages
+//! - `pool`: the agents, and the choice between them and this process
 //! - `process`: the process of an agent
 //! - `wire`: requests and responses as bytes
 
@@ -62,13 +62,13 @@ pub enum Request {
         /// The name of the file.
         name: String,
     },
-    /// Link the message's file, which the recipient owns by now, into `new/`.
+    /// Link the message's file, which now belongs to the recipient, into `new/`.
     Accept {
         /// The Maildir; made if it is missing.
         mailbox: PathBuf,
         /// The name of the file.
         name: String,
-        /// The beginning of the name, which it may have there since before a crash.
+        /// The beginning of the name: a link from before a crash begins with it too.
         prefix: String,
     },
     /// Find out what became of a copy that was written before a crash.
@@ -82,7 +82,7 @@ pub enum Request {
         /// Whether it was written so long ago that its owner may have removed it from `tmp/`.
         is_old: bool,
     },
-    /// Append a message to a file that holds many, durably.
+    /// Append a message to an mbox file, durably.
     Append {
         /// The file; made if it is missing.
         file: PathBuf,
@@ -91,11 +91,11 @@ pub enum Request {
         /// The content, as a part of the message's file.
         content: Part,
     },
-    /// Read the first of some `.forward` files in a user's home.
+    /// Read the first of the named `.forward` files that exists in a user's home.
     Forward {
         /// The home.
         home: PathBuf,
-        /// The user's number: the file must belong to this user or to root.
+        /// The user's uid: the file must belong to this user or to root.
         uid: u32,
         /// The file names, without a directory.
         names: Vec<String>,
@@ -140,11 +140,11 @@ pub struct Part {
     pub size: u64,
 }
 
-/// The identity of a `tmp/` directory, to tell it from another one at the same path, such as
-/// below a failed mount. A device number would not do, since it can change at a restart.
+/// The identity of a `tmp/` directory, to distinguish it from another one at the same path, such as
+/// the one below a failed mount. The device number is not used, since it can change at a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// When it was made, in nanoseconds since 1970; 0 if the file system does not know.
+    /// The time of its creation, in nanoseconds since 1970; 0 if the file system does not record it.
     pub born: u64,
     /// The inode number.
     pub inode: u64,
@@ -169,9 +169,9 @@ pub enum Response {
     Absent,
     /// The file is not trusted, for this reason.
     Refused(String),
-    /// The command ended like this; its output, cut off at a limit.
+    /// The end of the command, and its output, cut off at a limit.
     Ended(Ended, String),
-    /// The output.
+    /// The output of the command.
     Printed(Vec<u8>),
 }
 
@@ -222,8 +222,8 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
     }
 }
 
-/// Refuses a mailbox that another user may have put there: in a directory where everybody may
-/// make files it must belong to this process's user or to root.
+/// Refuses a mailbox that another user may have put there: in a world-writable directory it must
+/// belong to this process's user or to root.
 fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
     if [geteuid().as_raw(), 0].contains(&found.uid()) {
         return Ok(());
@@ -235,7 +235,7 @@ fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
     Err(io::Error::other("it belongs to another user, and any user may make files there"))
 }
 
-/// The mode bit for writing by users who are neither the owner nor of the group.
+/// The mode bit of files that everybody may write to.
 const EVERYBODY: u32 = 0o002;
 
 impl Request {

@@ -1,10 +1,10 @@
-//! Who carries out a request: this process, or an agent that runs as the owner.
+//! The agents, and the choice between this process and an agent for a request.
 //!
-//! A server with a monitor has an agent do what needs a user's rights. It asks the monitor
-//! for one when it needs it, and keeps it for a while, since the next message often goes the
-//! same way. An agent carries out one request at a time, within a time limit. One that is late
-//! or answers nonsense is dropped, and the request has failed, whatever became of it: the
-//! next attempt finds that out.
+//! A server with a monitor leaves all work that needs a user's rights to an agent. It requests
+//! an agent from the monitor when it needs one, and keeps it for a while, since the next message
+//! is often for the same user. An agent carries out one request at a time, within a time limit. An
+//! agent that is late or sends a malformed response is dropped, and its request counts as failed:
+//! the next attempt finds out whether it was carried out.
 
 use std::fs::File;
 use std::io;
@@ -22,7 +22,7 @@ pub const IDLE: Duration = Duration::from_secs(30);
 const REUSED_WITHIN: Duration = Duration::from_secs(20);
 /// Idle agents that are kept.
 const MAX_IDLE: usize = 32;
-/// How long an agent may take for a request, beyond the time that a command has.
+/// How long an agent may take for a request, in addition to a command's own time limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
@@ -64,17 +64,18 @@ impl AgentPool {
         }
         if *owner == Owner::Server && !request.exceeds_confinement() {
             let result = perform(request, message);
-            // The server may be confined to other places than an alias names.
+            // An alias may name a place outside the server's confinement.
             if result.as_ref().err().is_none_or(|failed| failed.error.kind() != io::ErrorKind::PermissionDenied) {
                 return result;
             }
         }
         let lost = |error: io::Error| AgentError::new(format!("work as {}", name(owner)), error);
         let agent = self.take(owner).map_err(lost)?;
-        let own = if let Request::Run { limit, .. } = request { Duration::from_secs(*limit) } else { Duration::ZERO };
+        let command_limit =
+            if let Request::Run { limit, .. } = request { Duration::from_secs(*limit) } else { Duration::ZERO };
         let asked = agent.socket.set_write_timeout(Some(REQUEST_TIMEOUT)).and_then(|()| {
             send_request(&agent.socket, request, message)?;
-            receive_response(&agent.socket, Instant::now() + REQUEST_TIMEOUT + own)
+            receive_response(&agent.socket, Instant::now() + REQUEST_TIMEOUT + command_limit)
         });
         let result = asked.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => lost(io::ErrorKind::TimedOut.into()),

@@ -1,9 +1,9 @@
-//! The process of an agent: it carries out one request after the other, with its user's rights.
+//! The process of an agent: it carries out one request after another, with its user's rights.
 //!
 //! It is this program under another name. The monitor starts it with nothing but a socket
 //! to the server, as standard input. It first becomes its user (`privsep::agent`). If there is
-//! no such user, or the user is root, it answers the first request with that. What a user's
-//! command leaves behind takes up room that all users share, so the number of the user's
+//! no such user, or the user is root, it answers the first request with that error. Processes that
+//! a user's command leaves behind take up slots that all users share, so the number of the user's
 //! processes is limited before a command is run. An agent ends when the server closes the
 //! socket or sends garbage, or when no request has come for [`IDLE`].
 
@@ -68,7 +68,7 @@ fn serve(uid: u32) -> io::Result<()> {
                     sys::limit_processes(MAX_PROCESSES);
                 }
                 let result = perform(&request, message.as_ref());
-                // Closed before the response: then the server knows that nobody has it open.
+                // Closed before the response, so that the server knows that no agent has it open.
                 drop(message);
                 send_response(&socket, &result)?;
             }
@@ -79,8 +79,8 @@ fn serve(uid: u32) -> io::Result<()> {
     }
 }
 
-/// Whether a message belongs to another user. If not, this is the server's own user, whose
-/// server may have many more threads than [`MAX_PROCESSES`].
+/// Whether a message belongs to another user. If not, this agent runs as the server's own user,
+/// which may have many more threads than [`MAX_PROCESSES`].
 fn is_foreign(message: &File, uid: u32) -> bool {
     message.metadata().is_ok_and(|metadata| metadata.uid() != uid)
 }

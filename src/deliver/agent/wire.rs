@@ -1,8 +1,8 @@
 //! Requests to an agent and its responses, as bytes.
 //!
-//! A frame is its length and that many bytes, at most [`MAX_FRAME`]; the file that goes with a
-//! request comes with the first of them. The server trusts nothing that it reads: an agent
-//! runs as a user, who may have taken it over.
+//! A frame is a length and that many bytes, at most [`MAX_FRAME`]; the file that goes with a
+//! request comes with the first of them. The server does not trust any input: an agent runs as a
+//! user, who may have taken it over.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -91,7 +91,7 @@ fn receive(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<Option<
     Ok(Some((bytes, file.map(Into::into))))
 }
 
-/// Reads until `bytes` is full. The deadline holds for all of it, however slowly it comes.
+/// Reads until `bytes` is full, all before the deadline, however slowly the bytes arrive.
 fn fill(mut socket: &UnixStream, mut bytes: &mut [u8], deadline: Option<Instant>) -> io::Result<()> {
     while !bytes.is_empty() {
         set_timeout(socket, deadline)?;
@@ -176,7 +176,7 @@ fn texts<'a>(to: &'a mut Writer, texts: &[String]) -> &'a mut Writer {
 }
 
 fn read_texts(from: &mut Reader<'_>) -> io::Result<Vec<String>> {
-    // Nothing is allocated by the count alone.
+    // No memory is allocated based on the count alone.
     let count = from.number()?;
     (0..count).map(|_| from.string()).collect()
 }
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_and_responses_survive_the_way_through_bytes() {
+    fn requests_and_responses_are_unchanged_after_encoding_and_decoding() {
         let (one, two) = UnixStream::pair().expect("a pair");
         let mailbox = || "/home/jon/Maildir".into();
         for request in [

@@ -1,9 +1,9 @@
-//! A message for a command.
+//! Delivery to a command.
 //!
-//! The command gets the message on its standard input. It learns sender and recipient from
-//! its environment only, in which every character of an address that a shell or a path could
-//! interpret is replaced by `_`. After a crash nobody can tell whether the command had the
-//! message, so it may get it twice.
+//! The command gets the message on its standard input, and sender and recipient only in its
+//! environment, where every character of an address that a shell or a path could interpret is
+//! replaced by `_`. After a crash it is unknown whether the command got the message, so it may
+//! get it twice.
 
 use std::path::{Path, PathBuf};
 
@@ -59,14 +59,14 @@ impl LocalDelivery<'_> {
             ("DOMAIN", address.domain()),
         ];
         let message = message.map(|(name, value)| (name.to_owned(), harmless(value)));
-        let own = [
+        let login = [
             ("USER", &*user),
             ("LOGNAME", &*user),
             ("HOME", &*home.to_string_lossy()),
             ("SHELL", "/bin/sh"),
             ("PATH", PATH),
         ];
-        message.into_iter().chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
+        message.into_iter().chain(login.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
     }
 }
 

@@ -1,21 +1,21 @@
-//! Mail that goes on to others: by a user's `.forward`, or by an alias that includes a list or
-//! has an owner.
+//! Forwarding: by a user's `.forward`, or by an alias that includes a list or has an owner.
 //!
-//! Both are expanded when a message is delivered, not when it is accepted. They make one
+//! Both are expanded when a message is delivered, not when it is accepted. The expansion makes one
 //! derived entry with the new recipients, exactly once, by the prepared step. Its message
-//! begins with `Delivered-To:` and the address that was followed.
+//! begins with `Delivered-To:` and the address that was expanded.
 //!
-//! The head of the derived entry lists what was followed on the way, and how many recipients
-//! may come of each of its own. Nothing that a sender writes makes that number grow. Only the
-//! header can show that a message came back from another host: it is searched once, and makes
-//! the number smaller, or the message a loop. A step that was followed before is a loop, which
-//! is reported to the sender. But a user's file that leads to a detail of the same user, for
-//! which the same file would be followed, means the user's mailbox. The number of recipients
-//! that may come of one is divided among those that it leads to, so that the total is bounded
-//! whatever the files say.
+//! The head of the derived entry lists the lists and files that were followed so far, and for each
+//! recipient its allowance: how many further recipients may be derived from it. An allowance is
+//! divided among the recipients that it leads to, so that the total is bounded whatever the files
+//! contain, and nothing that a sender writes makes it grow. Only the header can show that a message
+//! came back from another host: it is searched once, and can reduce the allowance or reveal a loop.
+//! A step that was followed before is a loop, which is reported to the sender. As an exception, a
+//! user's file that leads to a detail of the same user, for which the same file would be followed,
+//! leads to the user's mailbox.
 //!
 //! A `.forward` that is not trusted or is malformed is ignored with a warning, and the message
-//! goes into the mailbox. Errors of a file defer. Files are read by `deliver::agent`.
+//! goes into the mailbox. If a file cannot be read, the message is deferred. Files are read by
+//! `deliver::agent`.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -34,29 +34,28 @@ use crate::route::{DomainClass, Expansion};
 use crate::spool::{Derivation, RecipientEntry, State, Step};
 use crate::users::{Account, Owner};
 
-/// The number of lists that one address may lead to, nested lists included.
+/// Maximum number of lists that one address leads to, nested lists included.
 const MAX_LISTS: usize = 100;
-/// The number of members of one list, with those of nested lists.
+/// Maximum number of members of one list, nested lists included.
 const MAX_MEMBERS: usize = 10_000;
-/// The number of members of a `.forward`, with those of its lists.
+/// Maximum number of members of a `.forward`, its lists included.
 const MAX_FORWARD_MEMBERS: usize = 1000;
-/// The number of recipients that may come of one recipient by `.forward` files.
+/// The allowance of a recipient for `.forward` files.
 const MAX_FORWARDED: u32 = 1000;
-/// The least of these for each detail if a message is for many details of one user, and all of them
-/// for a detail of a user whom the message has reached before by way of another host.
+/// The minimum of that allowance if a message is for many details of one user, and its maximum for
+/// a detail of a user whom the message has already reached by way of another host.
 const MIN_FORWARDED: u32 = 10;
-/// The number of details of a user by which a message may have reached the user before it counts as a
-/// loop.
+/// The number of `Delivered-To:` fields with details of one user that count as a loop.
 const MAX_DETAILS: usize = 3;
-/// The number of recipients of a message that are searched for such details.
+/// Maximum number of recipients that are searched for details of one user.
 const MAX_COUNTED: usize = 2000;
-/// The number of recipients that may come of one recipient by lists.
+/// The allowance of a recipient for lists.
 const MAX_LISTED: u32 = 1_000_000;
-/// The number of recipients that may come of one recipient of a report.
+/// The allowance of a recipient of a report.
 const MAX_OF_REPORT: u32 = 100;
-/// The number of lists and `.forward` files that may be followed one after the other.
+/// Maximum number of lists and `.forward` files that are followed one after another.
 const MAX_STEPS: usize = 10;
-/// The number of bad lines of one file that are logged.
+/// Maximum number of malformed lines of one file that are logged.
 const MAX_LOGGED_LINES: usize = 10;
 /// The part of a header that is searched, in bytes.
 const MAX_HEADER: u64 = 1 << 20;
@@ -116,7 +115,7 @@ impl LocalDelivery<'_> {
         })
     }
 
-    /// The recipients that a user's `.forward` names; `None` if there is none to follow.
+    /// The recipients that a user's `.forward` names; `None` if no file is to be followed.
     fn find_forward(
         &self,
         addressee: &RecipientEntry,
@@ -136,7 +135,7 @@ impl LocalDelivery<'_> {
         let (members, errors) = aliases::list(&text);
         self.log_skipped_lines(&format!("~/.forward of {}", account.name), &errors);
         let step = Step::forward(&account.name, &file);
-        // The file was followed just before, and named a detail of its user.
+        // This file was the last step, and names a detail of its own user.
         if members.is_empty() || self.entry.steps().last() == Some(&step) {
             return Ok(None);
         }
@@ -153,7 +152,7 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Reads the first file that a user has for an address: its name, and its text or the reason why it
+    /// Reads a user's first `.forward` file for an address: its name, and its text or the reason why it
     /// is refused.
     fn read_forward(&self, address: &Address, account: &Account, owner: &Owner) -> Result<Option<Forward>, Outcome> {
         let extension = self.router.extension(address);
@@ -170,8 +169,8 @@ impl LocalDelivery<'_> {
         Ok(None)
     }
 
-    /// The members, with those of all lists that they include; each list is read once. Malformed lines
-    /// are skipped, and so are commands and files in a list that is not a user's own. A list without
+    /// Replaces lists among the members by their own members; each list is read once. Malformed lines
+    /// are skipped, and so are commands and files in a list that an alias includes. A list without
     /// members is an error.
     fn read_lists(&self, members: Vec<Member>, owner: &Owner, max: usize) -> Result<Vec<Member>, Outcome> {
         let (mut found, mut lists, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
@@ -198,7 +197,7 @@ impl LocalDelivery<'_> {
                 return Err(Outcome::deferred(Status(4, 3, 5), why));
             }
         }
-        // The file may be just being written.
+        // The file may be incomplete because it is being written.
         if found.is_empty() {
             return Err(Outcome::deferred(Status(4, 3, 5), "nobody is on the list"));
         }
@@ -237,9 +236,10 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Checks that a step was not followed before, nor too many others; returns how many recipients may
-    /// come of it. Whether the message was on another host meanwhile only its header shows: if it
-    /// names the address it is a loop, and if it names other details of the user the number is less.
+    /// Checks that a step was not followed before, and that there were not too many; returns the
+    /// allowance. Only the header shows whether the message has been on another host meanwhile: if it
+    /// names the address, that is a loop, and if it names other details of the user, the allowance is
+    /// reduced.
     fn check_loop(&self, addressee: &RecipientEntry, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
         let (steps, address, router) = (self.entry.steps(), &addressee.recipient.address, self.router);
         let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));
@@ -253,7 +253,7 @@ impl LocalDelivery<'_> {
         if !steps.is_empty() {
             return Ok(allowed);
         }
-        let own = router.base(address);
+        let user = router.base(address);
         let (mut is_loop, mut details) = (false, 0);
         let searched = each_delivered_to(self.entry.content(), |named| {
             if named.domain() == address.domain() {
@@ -261,7 +261,7 @@ impl LocalDelivery<'_> {
                     Some(list) => router.list_name(&named).as_deref() == Some(list),
                     None => named.local().eq_ignore_ascii_case(address.local()),
                 };
-                details += usize::from(list.is_none() && router.base(&named).eq_ignore_ascii_case(own));
+                details += usize::from(list.is_none() && router.base(&named).eq_ignore_ascii_case(user));
             }
         });
         match searched {
@@ -272,7 +272,7 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// How many recipients may come of a recipient.
+    /// The number of recipients that may be derived from a recipient.
     fn allowance(&self, addressee: &RecipientEntry, is_forward: bool) -> u32 {
         let is_derived = !self.entry.steps().is_empty();
         let left = match self.entry.origin() {
@@ -282,26 +282,26 @@ impl LocalDelivery<'_> {
         };
         match is_forward {
             true if is_derived => left.min(MAX_FORWARDED),
-            true => left.min((MAX_FORWARDED / self.same_user(&addressee.recipient.address)).max(MIN_FORWARDED)),
+            true => left.min((MAX_FORWARDED / self.count_details(&addressee.recipient.address)).max(MIN_FORWARDED)),
             false => left,
         }
     }
 
-    /// The number of recipients that are details of one user; at least one.
-    fn same_user(&self, address: &Address) -> u32 {
-        let base = |of: &Address| self.router.base(of).to_ascii_lowercase();
-        let own = base(address);
+    /// The number of recipients that are details of the same user; at least one.
+    fn count_details(&self, address: &Address) -> u32 {
+        let base = |address: &Address| self.router.base(address).to_ascii_lowercase();
+        let user = base(address);
         let is_same = |other: &&RecipientEntry| {
             let other = &other.recipient.address;
-            other.domain() == address.domain() && base(other) == own
+            other.domain() == address.domain() && base(other) == user
         };
         u32::try_from(self.entry.recipients().iter().take(MAX_COUNTED).filter(is_same).count())
             .unwrap_or(u32::MAX)
             .max(1)
     }
 
-    /// Divides the number of recipients that may still come of these among those that may lead to
-    /// others: three quarters among lists, and the rest among local users.
+    /// Divides what is left of an allowance among the new recipients that may lead to others: three
+    /// quarters among lists, and the rest among local users.
     fn shares(&self, left: u32, recipients: &[Recipient]) -> Vec<u32> {
         let router = self.router;
         let is_list = |to: &&Recipient| to.action == Action::Expand;
@@ -318,7 +318,7 @@ impl LocalDelivery<'_> {
         recipients.iter().map(share).collect()
     }
 
-    /// Makes the derived entry for the recipients that an address leads to, and settles the recipient.
+    /// Makes the derived entry for the recipients that an address leads to, and settles that address.
     fn pass_on(
         &mut self,
         addressee: &RecipientEntry,
@@ -357,7 +357,7 @@ impl LocalDelivery<'_> {
             }
             Err(e) => Outcome::from_io("queue the message for the members of the address", &e).via(via),
         };
-        // The recipient is settled on disk, so nobody else logs it.
+        // The recipient is settled on disk, so the worker does not log it.
         if outcome.fate == Fate::Delivered {
             log_outcome(self.entry, addressee.number, &outcome, None);
         }
@@ -365,11 +365,11 @@ impl LocalDelivery<'_> {
     }
 }
 
-/// What is followed from a recipient.
+/// A step from a recipient to others.
 struct Onward {
     /// The list or file.
     step: Step,
-    /// How many recipients may come of it.
+    /// The allowance.
     allowed: u32,
     via: Via,
 }
@@ -380,10 +380,10 @@ type Forward = (String, Result<String, String>);
 /// The names of the files to look for in a home, in order.
 fn names(extension: Option<(char, &str)>) -> Vec<String> {
     let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=.".contains(&b));
-    // It comes from a client and must not lead out of the home.
+    // The extension comes from a client and must not lead out of the home.
     let extension = extension.filter(|(mark, text)| *mark != '/' && is_plain(text) && !text.contains(".."));
-    let own = extension.map(|(mark, text)| format!(".forward{mark}{text}"));
-    own.into_iter().chain([".forward".to_owned()]).collect()
+    let with_extension = extension.map(|(mark, text)| format!(".forward{mark}{text}"));
+    with_extension.into_iter().chain([".forward".to_owned()]).collect()
 }
 
 /// Whether the only recipient is the user's own mailbox.
@@ -403,9 +403,10 @@ fn not_expanded(expansion: &Expansion) -> Outcome {
     }
 }
 
-/// How many recipients each list and each user may lead to, out of `left`.
+/// Divides the allowance `left`: the share of each list, and that of each user.
 fn divided(left: u32, lists: usize, users: usize) -> (u32, u32) {
-    let each = |of: u32, count: usize| u32::try_from(count).ok().and_then(|count| of.checked_div(count)).unwrap_or(0);
+    let each =
+        |total: u32, count: usize| u32::try_from(count).ok().and_then(|count| total.checked_div(count)).unwrap_or(0);
     let for_lists = match (lists, users) {
         (0, _) => 0,
         (_, 0) => left,

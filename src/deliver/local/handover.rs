@@ -1,10 +1,10 @@
-//! Deliver a direct entry to a user of the system by making its file the user's own.
+//! Delivery of a direct entry to a user of the system by handing over its file.
 //!
-//! Nothing is copied and nothing synced: the monitor makes the user the file's owner
-//! (`privsep`), an agent that runs as the user links it into the Maildir, and it loses its
-//! name in the spool. The states on the way, and what a crash leaves, are described in
-//! `spool`. Where a handover is not possible the mailbox is noted as not renameable, and the
-//! message is copied. In doubt it comes twice, never not at all.
+//! Nothing is copied or synced: the monitor makes the user the file's owner (`privsep`), an
+//! agent that runs as the user links the file into the Maildir, and its name in the spool is
+//! removed. The intermediate states, also after a crash, are described in `spool`. Where a
+//! handover is not possible, the mailbox is noted as not renameable, and the message is copied.
+//! In doubt it is delivered twice rather than lost.
 
 use std::io;
 
@@ -14,12 +14,12 @@ use crate::outcome::Outcome;
 use crate::spool::{Entry, Spool};
 
 impl Maildir<'_> {
-    /// Hands a direct entry over to the user with this number. `None` if that is not possible
-    /// here: the message must be copied.
+    /// Hands a direct entry over to the user `uid`. `None` if that is not possible here: the
+    /// message must be copied.
     pub fn hand_over(&self, spool: &Spool, entry: &Entry, uid: u32) -> Option<Outcome> {
         match self.try_to_hand_over(entry, uid) {
             Ok(true) => {
-                // It is delivered in any case: a restart finds that out too.
+                // The message is delivered even if this fails: a restart will notice that too.
                 if let Err(e) = entry.unlink().or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }) {
                     ::log::error!("{}: remove a delivered message from the spool: {e}", entry.id());
                 }
@@ -61,8 +61,8 @@ impl Maildir<'_> {
     }
 }
 
-/// Whether a file of the spool can never have a name there: it is another file system or mount,
-/// or one without more names for a file, or without owners.
+/// Whether a file of the spool can never be handed over there: the mailbox is on another file
+/// system or mount, or on one that does not support further hard links or changes of the owner.
 fn is_impossible(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
     matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)

@@ -1,13 +1,13 @@
-//! Deliver one message to one Maildir, exactly once.
+//! Delivery of one message to one Maildir, exactly once.
 //!
-//! The file appears in `new/` complete or not at all, as maildir(5) asks. A direct entry is
+//! The file appears in `new/` complete or not at all, as maildir(5) requires. A direct entry is
 //! moved there by one rename, or handed over (`handover`). Otherwise a copy is written to
 //! `tmp/`, synced, recorded in the entry as prepared, and renamed. The file's name follows
 //! from entry and recipient, so that after a crash the recipient's record and the mailbox
-//! together show what happened. In doubt the message comes twice, never not at all.
+//! together show what happened. In doubt the message is delivered twice rather than lost.
 //!
-//! An error in the mailbox defers. Does not choose the mailbox and does not settle the
-//! recipient.
+//! After an error in the mailbox the message is deferred. The mailbox is chosen, and the recipient
+//! settled, elsewhere.
 
 use std::io;
 use std::path::Path;
@@ -20,8 +20,8 @@ use crate::outcome::Outcome;
 use crate::reply::Status;
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, Spool, State};
 
-/// The age in seconds from which a prepared copy may have been removed from `tmp/` by its
-/// owner, or by a clean-up. Before, a copy that is not there must have been renamed.
+/// The age in seconds beyond which a prepared copy may have been removed from `tmp/` by its
+/// owner, or by a clean-up. A younger copy that is missing there must have been renamed.
 const REMOVABLE_AFTER: u64 = 86_400;
 
 /// A Maildir.
@@ -31,9 +31,9 @@ pub struct Maildir<'a> {
     pub path: &'a Path,
     /// This host's name, for the names of files.
     pub hostname: &'a str,
-    /// The owner, whose rights are needed there.
+    /// The owner, whose rights are needed in it.
     pub owner: &'a Owner,
-    /// The agents that work there.
+    /// The agents that work in it.
     pub agents: &'a AgentPool,
 }
 
@@ -45,11 +45,11 @@ pub struct Prepared {
 
 impl Maildir<'_> {
     /// Removes a direct entry from the spool if it is in the mailbox already: after a power cut
-    /// btrfs may have both names of a rename. `None` if it is not.
+    /// btrfs may have both names of a rename. Returns `None` if it is not there.
     pub fn finish_move(&self, entry: &Entry) -> Option<Outcome> {
         let prefix = file_prefix(entry.id(), 0);
         let mailbox = At(self.path);
-        entry.has_name_among(mailbox.seen(&prefix)).then(|| match entry.unlink() {
+        entry.has_name_among(mailbox.delivered(&prefix)).then(|| match entry.unlink() {
             Ok(()) => self.delivered(),
             Err(e) => Outcome::from_io("remove a delivered message from the spool", &e),
         })
@@ -116,7 +116,7 @@ impl Maildir<'_> {
         let request = Request::Copy { mailbox: self.path.to_owned(), name: name.clone(), head, content };
         let file = entry.file_for(self.owner == &Owner::Server).map_err(|e| not_read(&e))?;
         match self.agents.perform(self.owner, &request, Some(&file)) {
-            // If that fails the record may say either. The file stays for the next attempt to find.
+            // If recording fails, either state may be on disk. The file is left for the next attempt.
             Ok(Response::Copied(identity)) => self.record(entry, addressee.number, identity, now)?,
             Ok(_) => return Err(Box::new(self.unexpected())),
             Err(failed) => return Err(Box::new(self.failed(&failed))),
@@ -143,7 +143,7 @@ impl Maildir<'_> {
         match self.agents.perform(self.owner, &request, None) {
             Ok(Response::Done) => Ok(Begun::Over(self.delivered())),
             Ok(Response::Waiting(name)) => {
-                // Recorded once more: after a failed fsync nothing tells whether it is on the disk.
+                // Recorded once more: after a failed fsync it is unknown whether the record is on disk.
                 self.record(entry, addressee.number, identity, addressee.record.last)?;
                 Ok(Begun::Ready(Prepared { name }))
             }
@@ -155,7 +155,7 @@ impl Maildir<'_> {
             Ok(Response::Lost) => {
                 let (id, address) = (entry.id(), &addressee.recipient.address);
                 ::log::warn!("{id}: it is unknown whether <{address}> has the message: delivered again");
-                // After another crash a part of the second copy must not be taken for the first.
+                // After another crash a partial second copy must not be mistaken for the first.
                 entry
                     .forget_copy(addressee.number)
                     .map_err(|e| Outcome::from_io("note in the spool that a copy is gone", &e))?;
@@ -191,7 +191,7 @@ pub fn not_noted(error: &io::Error) -> Outcome {
     Outcome::from_io("record a prepared delivery in the spool", error)
 }
 
-/// The beginning of a file's name, whatever the host is called now.
+/// The beginning of a file's name, which does not depend on the hostname.
 pub(super) fn file_prefix(entry: QueueId, recipient: usize) -> String {
     format!("{}.{entry}-{recipient}.", entry.seconds())
 }

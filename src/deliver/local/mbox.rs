@@ -1,7 +1,7 @@
-//! A message for a file that holds many: mbox(5).
+//! Delivery into a file of many messages: mbox(5).
 //!
 //! The line that separates messages is made here; `deliver::agent::mbox` locks and writes.
-//! After a crash nobody can tell whether the file has the message, so it may come twice.
+//! After a crash it is unknown whether the message was written, so it may be delivered twice.
 
 use std::path::Path;
 

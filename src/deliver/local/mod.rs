@@ -4,11 +4,11 @@
 //! The steps on disk and their order are described in `spool`. Steps that need a user's
 //! rights are carried out by `deliver::agent`.
 //!
-//! - `command`: a message for a command
+//! - `command`: delivery to a command
 //! - `forward`: lists and `.forward` files, which make a derived entry
-//! - `handover`: the spool's file becomes its recipient's
-//! - `maildir`: one message into one Maildir, exactly once
-//! - `mbox`: a message for a file that holds many
+//! - `handover`: the recipient becomes the owner of the spool's file
+//! - `maildir`: delivery to a Maildir, exactly once
+//! - `mbox`: delivery into a file of many messages
 
 mod command;
 mod forward;
@@ -42,7 +42,7 @@ pub struct LocalDelivery<'a> {
     pub derived: &'a mut Vec<EntryName>,
     /// The spool.
     pub spool: &'a Spool,
-    /// The tables that lists and `.forward` files are expanded with.
+    /// The tables with which lists and `.forward` files are expanded.
     pub router: &'a Router,
     /// This host's name, for the names of files.
     pub hostname: &'a str,
@@ -50,13 +50,13 @@ pub struct LocalDelivery<'a> {
     pub agents: &'a AgentPool,
     /// When the attempt began, in seconds since 1970.
     pub now: u64,
-    /// Whether the entry itself has become a file of the mailbox, and so has left the spool.
+    /// Whether the entry's file was moved into the mailbox, out of the spool.
     pub is_moved: bool,
 }
 
 impl<'a> LocalDelivery<'a> {
-    /// Delivers to recipients of the entry by these routes, one for each. One outcome for each
-    /// recipient comes out, in the same order.
+    /// Delivers to recipients of the entry, each by its own route. Returns their outcomes in the
+    /// same order.
     pub fn deliver(&mut self, addressees: &[RecipientEntry], routes: &[Route]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(addressees.len());
         for (addressees, routes) in addressees.chunks(MAX_PREPARED).zip(routes.chunks(MAX_PREPARED)) {
@@ -73,7 +73,7 @@ impl<'a> LocalDelivery<'a> {
         outcomes
     }
 
-    /// Delivers to one recipient, up to a copy that is prepared in its Maildir.
+    /// Delivers to one recipient, or stops at a copy that is prepared in its Maildir.
     fn begin<'r>(&mut self, addressee: &RecipientEntry, route: &'r Route) -> Begun<(Maildir<'r>, Prepared)>
     where
         'a: 'r,
@@ -81,7 +81,7 @@ impl<'a> LocalDelivery<'a> {
         let is_prepared = matches!(addressee.record.state, State::Prepared { .. });
         Begun::Over(match route {
             Route::Mailbox(mailbox) => return self.begin_in_mailbox(addressee, mailbox, is_prepared),
-            // Whether the owner has seen the prepared copy cannot be found out now.
+            // It cannot be found out now whether the prepared copy was delivered.
             _ if is_prepared => {
                 Outcome::deferred(Status(4, 2, 0), "the mailbox of an interrupted delivery no longer exists")
                     .via(Via::Maildir)
@@ -104,10 +104,10 @@ impl<'a> LocalDelivery<'a> {
         'a: 'r,
     {
         let Mailbox { path, is_mbox, owner } = mailbox;
-        // A handed-over entry had no `.forward` to follow when it was handed over.
+        // A `.forward` would have been followed before the entry was handed over.
         let forwarded = if self.entry.handed_over_to().is_none() { self.forward(addressee, owner) } else { None };
         if let Some(outcome) = forwarded {
-            // Then the next entry for this mailbox is queued from the start.
+            // So the next entry for this mailbox is written as a queued one from the start.
             self.spool.note_not_renameable(path);
             return Begun::Over(outcome);
         }
@@ -157,7 +157,7 @@ impl<'a> LocalDelivery<'a> {
         Part { at: self.entry.content_start(), size: self.entry.content_size() }
     }
 
-    /// Has a request carried out with the rights of `owner` and with the entry's file.
+    /// Performs a request on the entry's file with the rights of `owner`.
     fn perform(&self, owner: &Owner, request: &Request) -> Result<Response, AgentError> {
         let file = self.entry.file_for(owner == &Owner::Server);
         let file = file.map_err(|e| AgentError::new("read the message in the spool", e))?;
@@ -165,7 +165,7 @@ impl<'a> LocalDelivery<'a> {
     }
 }
 
-/// The outcome of a request that failed, or that an agent answered with nonsense.
+/// The outcome of a request that failed or got an unexpected response.
 fn not_performed(result: Result<Response, AgentError>) -> Outcome {
     match result {
         Err(failed) => Outcome::from_io(&failed.doing, &failed.error),

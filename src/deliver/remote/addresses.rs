@@ -37,7 +37,7 @@ pub struct Addresses(Mutex<HashMap<Endpoint, Known>>);
 struct Known {
     connections: usize,
     has_answered: bool,
-    /// The number of connections beyond which the host has rejected one, while those last.
+    /// The number of open connections beyond which the host has rejected another one.
     rejected_above: Option<usize>,
     /// Attempts in a row without an answer.
     failures: u32,
@@ -67,9 +67,9 @@ pub struct DownAddress {
 /// The answer to a request for a connection.
 #[derive(Debug)]
 pub enum Admission {
-    /// Granted, for as long as the permit lives.
+    /// Granted, until the permit is dropped.
     Granted(Permit),
-    /// Refused: the address has as many connections as it may have.
+    /// Refused: the address is at its limit of connections.
     AtLimit,
     /// Refused: the address is down. The outcome of the last attempt.
     Down(Box<Outcome>),
@@ -186,7 +186,7 @@ fn probe_interval(failures: u32) -> Duration {
     FIRST_PROBE_AFTER.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_PROBE_INTERVAL)
 }
 
-/// The endpoint under which an endpoint is counted: an IPv6 address stands for its /64.
+/// The endpoint under which an endpoint is counted: the /64 network of an IPv6 address.
 pub fn place(endpoint: &Endpoint) -> Endpoint {
     let Endpoint::Tcp(address) = endpoint else { return endpoint.clone() };
     let ip = match address.ip().to_canonical() {

@@ -63,13 +63,13 @@ impl Credentials {
     /// # Errors
     /// All errors in it, and permissions that are too wide.
     pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
-        let own = rights.clone();
-        let parse = move |file: &Path, text: &str| parse(file, text, &own);
+        let login_rights = rights.clone();
+        let parse = move |file: &Path, text: &str| parse(file, text, &login_rights);
         Watched::open_private(rights, &config.remote.credentials, parse).map(Self)
     }
 
-    /// The credentials for a host, by its name in lower case or its address, as the
-    /// configuration has it.
+    /// The credentials for a host, by its name in lower case or its address, whichever the
+    /// configuration uses.
     pub fn find(&self, host: &str) -> Option<Arc<Login>> {
         self.0.current().get(host).cloned()
     }

@@ -3,7 +3,7 @@
 //! Mail exchangers are sorted by preference, equal ones in random order; a domain without any is
 //! its own exchanger. Hosts of the configuration keep their order. If this host is a mail exchanger
 //! itself, by its name or by an address that it serves, it is removed together with all that are
-//! not preferred to it: anything else would be a mail loop. No connection is made here.
+//! not preferred to it, to prevent a mail loop. No connection is made here.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -31,8 +31,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whether it certainly is this host. A name that the DNS resolves to a loopback address may
-    /// be anyone's.
+    /// Whether it certainly is this host. Any name can have a loopback address in the DNS.
     pub fn is_this_host(&self) -> bool {
         self.endpoint.is_loopback() && (self.name.is_empty() || self.name == "localhost")
     }
@@ -43,7 +42,7 @@ impl Peer {
     }
 }
 
-/// As it is logged: `mx.example.org[192.0.2.1]:25`, or the path of a socket.
+/// The form in the log: `mx.example.org[192.0.2.1]:25`, or the path of a socket.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.endpoint {
@@ -119,8 +118,8 @@ impl HostTarget {
         found
     }
 
-    /// The outcome when no other host is left: final, since only a postmaster can change
-    /// anything about it (RFC 5321 5.1).
+    /// The outcome if no host but this one is left: final, since only a postmaster can break the
+    /// loop (RFC 5321 5.1).
     pub fn loops(&self) -> Outcome {
         let whom = match self {
             Self::Mx { domain, .. } => domain.to_string(),
@@ -138,7 +137,7 @@ impl HostTarget {
                 Status(5, 4, 4),
                 format!("{host}, mail exchanger of {domain}, has no address: {trouble}"),
             ),
-            // A typing error in the configuration must not bounce all mail.
+            // A typo in the configuration must not bounce all mail.
             Self::Hosts(_) => Outcome::deferred(Status(4, 4, 4), format!("{host} has no address: {trouble}")),
         }
     }
@@ -152,7 +151,7 @@ fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
         Err(trouble) => return Err(Outcome::from_dns(domain, &trouble)),
     };
     let null = list.iter().any(|(_, name)| name == ".");
-    // Among other exchangers the root is a mistake and no null MX (RFC 7505 3).
+    // Among other exchangers the root domain is a mistake, not a null MX (RFC 7505 3).
     list.retain(|(_, name)| name != ".");
     match list.is_empty() {
         false => Ok(list),

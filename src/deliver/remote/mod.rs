@@ -96,8 +96,8 @@ pub struct RemoteSettings<'a> {
 /// The result of one attempt.
 #[derive(Debug)]
 pub struct AttemptResult {
-    /// An outcome for each recipient, in order. Without meaning if the contact says that nothing
-    /// was tried.
+    /// An outcome for each recipient, in order. Meaningless if `contact` says that nothing was
+    /// tried.
     pub outcomes: Vec<Outcome>,
     /// What the attempt showed about the destination.
     pub contact: Contact,
@@ -142,7 +142,7 @@ impl RemoteDelivery {
     }
 
     /// Sends over the open connection, unless the TLS policy has changed since it was opened.
-    /// Returns false if the connection was of no use.
+    /// Returns false if the connection was not usable.
     fn use_cached(
         &mut self,
         settings: RemoteSettings<'_>,
@@ -157,8 +157,8 @@ impl RemoteDelivery {
         let endpoint = cached.connection.peer().endpoint.clone();
         cached.connection.set_host_timeout(HostTimeout::new(&self.outbound.timeouts, settings.trust));
         let answers = cached.connection.send(&progress.open_delivery());
-        // The host has closed it while it was idle, or requires authentication by now: it is
-        // tried as if for the first time.
+        // The host has closed the idle connection, or requires authentication by now: a new
+        // connection is tried.
         if !cached.connection.is_usable() && answers.iter().all(|a| a.stage <= Stage::MailFrom && !a.is_cut_short) {
             cached.connection.quit();
             return false;
@@ -251,8 +251,8 @@ impl RemoteDelivery {
             }
         };
         permit.answered();
-        // A host that the configuration names may have the name of this one, as a content
-        // filter on another port does.
+        // A host that the configuration names may use the name of this one, such as a content
+        // filter on another port.
         if matches!(target, HostTarget::Mx { .. }) && connection.is_named(&config.hostname) {
             connection.quit();
             return false;

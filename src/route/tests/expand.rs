@@ -43,7 +43,7 @@ fn without_a_separator_there_are_no_details() {
 }
 
 #[test]
-fn the_more_exact_table_wins() {
+fn the_most_specific_table_wins() {
     let site = Site::new("order");
     site.write(
         "aliases",
@@ -241,8 +241,7 @@ fn long_chains_need_no_stack_and_expansions_are_bounded() {
     check(&router, &[("more", "unsure: more@razorback stands for more than 10000 addresses")]);
 }
 
-/// A look-up of a user may need another process, and a client may have a large alias expanded
-/// repeatedly.
+/// A look-up may need another process, and a client may name a large alias repeatedly.
 #[test]
 fn a_large_alias_looks_up_few_users() {
     use crate::users::tests::LOOKED_UP;
@@ -261,7 +260,7 @@ fn a_large_alias_looks_up_few_users() {
         ),
     );
     let router = site.open();
-    for (name, count, most) in [
+    for (name, count, max_look_ups) in [
         ("details", 5000, 2),
         ("direct", 5000, 2),
         ("names", 5000, 2),
@@ -275,7 +274,7 @@ fn a_large_alias_looks_up_few_users() {
             _ => 0,
         };
         let asked = LOOKED_UP.get() - before;
-        assert!(found == count && asked <= most, "{name}: {found} recipients, {asked} users looked up");
+        assert!(found == count && asked <= max_look_ups, "{name}: {found} recipients, {asked} users looked up");
     }
 }
 

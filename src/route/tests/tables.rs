@@ -1,4 +1,4 @@
-//! The tables' files: changes are followed, a bad edit keeps the old table.
+//! The tables' files: a change takes effect at once, and after a bad edit the old table is kept.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn all_errors_of_all_tables_are_reported() {
     assert_eq!(places, expected, "{errors:#?}");
 }
 
-/// A line that was a logged error while running must not stop all mail after a restart.
+/// A bad line is only logged while the server runs, and so must not stop all mail after a restart.
 #[test]
 fn a_start_uses_the_readable_parts_of_the_tables() {
     let site = Site::new("tolerant");

@@ -1,8 +1,8 @@
 //! Authentication at a host that the configuration names: AUTH (RFC 4954).
 //!
-//! The client uses the best mechanism that both sides know, and tries no other after it:
+//! The client uses the best mechanism that both sides support, and no other if that fails:
 //! SCRAM-SHA-256, PLAIN or LOGIN, or XOAUTH2 with a token. The initial response is sent with the
-//! command if the line does not get too long (RFC 4954 4). Challenges are bounded in number and
+//! command unless the line would be too long (RFC 4954 4). Challenges are bounded in number and
 //! length.
 //!
 //! All failures are temporary and logged as errors: a wrong password must not bounce mail, and
@@ -46,7 +46,7 @@ impl Connection {
         let client =
             Client::new(mechanism, &login.user, &secret).map_err(|e| self.failed(Status(4, 7, 0), e.to_string()))?;
         let mut sent = vec![BASE64.encode(secret.as_bytes())];
-        // A shorter secret could be part of any reply.
+        // A shorter secret could occur in a reply by chance.
         sent.extend(Some(secret.into_owned()).filter(|secret| secret.len() >= RECOGNIZED_PREFIX));
         self.exchange(mechanism, client, &mut sent).map_err(|answer| without_secrets(answer, &sent))
     }
@@ -109,7 +109,7 @@ impl Connection {
 
     /// Cancels an exchange.
     fn cancel(&mut self, why: &str) -> StageOutcome {
-        // The result changes nothing.
+        // The result can be ignored.
         let _ = self.write(Stage::Auth, b"*\r\n").and_then(|()| self.reply(Stage::Auth));
         self.failed(Status(4, 7, 0), format!("logging in: {why}"))
     }
@@ -130,7 +130,7 @@ impl Connection {
     }
 }
 
-/// Removes a reply from an outcome if it contains something of what was sent.
+/// Removes a reply from an outcome if it repeats a secret that was sent.
 fn without_secrets(mut answer: StageOutcome, sent: &[String]) -> StageOutcome {
     let Some(reply) = &answer.outcome.reply else { return answer };
     let shown = reply.to_string();

@@ -45,16 +45,16 @@ pub use stage::Stage;
 const MAX_REPLY_LINES: usize = 1000;
 /// Maximum length of a reply's line in octets, of which the first [`MAX_REPLY_LINE`] are kept.
 const MAX_RAW_REPLY_LINE: usize = 64 << 10;
-/// The time limit for opening a connection, from the greeting until a message can be sent, also
-/// when it takes two connections. With a shorter limit for each stage it is [`OPEN_STAGES`] of
-/// those.
+/// The time limit for opening a connection, from the greeting until a message can be sent, even
+/// if a second connection is needed. If the limit of each stage is shorter, [`OPEN_STAGES`] times
+/// that limit.
 const OPEN_LIMIT: Duration = Duration::from_secs(15 * 60);
 const OPEN_STAGES: u32 = 4;
 /// The time limit for the commands of all transactions of a message.
 const ENVELOPE_LIMIT: Duration = Duration::from_secs(3600);
 
-/// The time limit for the content of a message, plus the time that its size takes at [`MIN_RATE`]
-/// octets per second: a host that reads slowly must not occupy a worker for days.
+/// The time limit for the content of a message, in addition to its size divided by [`MIN_RATE`],
+/// in octets per second: a host that reads slowly must not occupy a worker for days.
 const CONTENT_LIMIT: Duration = Duration::from_secs(600);
 const MIN_RATE: u64 = 16 << 10;
 
@@ -65,7 +65,7 @@ pub struct StageOutcome {
     pub stage: Stage,
     /// The outcome.
     pub outcome: Outcome,
-    /// Whether the host was not given its full time, because other mail waits for the worker.
+    /// Whether a timeout was shortened because other mail waits for the worker.
     pub is_cut_short: bool,
 }
 
@@ -75,7 +75,7 @@ impl StageOutcome {
         self.stage <= Stage::Banner && self.outcome.reply.as_ref().is_some_and(|reply| reply.code() / 100 == 4)
     }
 
-    /// Whether it is a reply of the host.
+    /// Whether the host has sent a reply.
     fn is_reply(&self) -> bool {
         self.outcome.reply.is_some()
     }
@@ -156,7 +156,7 @@ enum State {
 }
 
 impl Connection {
-    /// Connects to `peer`, says EHLO, and starts TLS and authenticates as `options` require. If
+    /// Connects to `peer`, sends EHLO, and starts TLS and authenticates as `options` require. If
     /// opportunistic TLS fails, the client connects again in plaintext; if the host closes the
     /// connection after EHLO, it connects again with HELO.
     ///
@@ -253,14 +253,14 @@ impl Connection {
         self.state != State::Broken && !self.needs_login
     }
 
-    /// Closes the connection with QUIT. No reply is awaited: it would change nothing.
+    /// Closes the connection with QUIT, without waiting for a reply.
     pub fn quit(mut self) {
         self.send_quit();
     }
 
     fn send_quit(&mut self) {
         if self.state != State::Broken {
-            // An error changes nothing: the connection is closed.
+            // An error can be ignored: the connection is closed anyway.
             let _ = self.write(Stage::Quit, b"QUIT\r\n");
         }
         self.state = State::Broken;
@@ -291,9 +291,9 @@ impl Connection {
         }
     }
 
-    /// Makes sure that there is no unexpected input. Otherwise a reply would be taken for that to
-    /// the next command, and in the end the 250 for one message for that of another. In the middle
-    /// of the content a reply can only mean this message.
+    /// Fails if there is unexpected input. Otherwise it would be taken for the reply to the next
+    /// command, and in the end the 250 for one message for that of another. While the content is
+    /// sent, a reply can only be about this message.
     fn expect_silence(&mut self, stage: Stage) -> Result<(), StageOutcome> {
         match self.input.source.has_input() {
             Ok(false) if self.input.is_empty() => Ok(()),

@@ -1,8 +1,8 @@
 //! TLS of one connection: STARTTLS (RFC 3207), or implicit TLS (RFC 8314).
 //!
 //! After the handshake the host's names and extensions are forgotten and EHLO is sent again. Input
-//! that follows the host's 220 in plaintext is never taken for a reply: the connection is dropped.
-//! So it is after any other error here; [`Connection::open`] decides whether the client connects
+//! that follows the host's 220 in plaintext is never taken for a reply: the connection is dropped,
+//! as it is after any other error here; [`Connection::open`] decides whether the client connects
 //! again in plaintext. Certificates are verified where [`Security`] requires it, against the name
 //! by which the host was found.
 
@@ -71,7 +71,7 @@ pub(super) fn required(mut answer: StageOutcome) -> StageOutcome {
     let outcome = &mut answer.outcome;
     outcome.fate = Fate::Deferred;
     outcome.why = format!("TLS is required: {}", outcome.why);
-    // It is quoted in the reason.
+    // The reply is quoted in the reason.
     outcome.reply = None;
     if outcome.status != NOT_OFFERED {
         outcome.status = Status(4, 7, 5);
@@ -146,7 +146,7 @@ impl Connection {
     }
 }
 
-/// Whether the input was no TLS at all.
+/// Whether the input was not TLS at all.
 fn is_plaintext(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(inner, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))

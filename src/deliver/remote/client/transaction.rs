@@ -17,8 +17,8 @@ use crate::smtp::dot::DotWriter;
 use crate::smtp::parameters::{MailParameters, RcptParameters};
 use crate::spool::{Content, Measure};
 
-/// Maximum number of commands without a reply. They and their replies fit into the socket buffers
-/// of any two hosts, so that neither side waits for the other.
+/// Maximum number of commands that await replies. They and their replies fit into the socket
+/// buffers of any two hosts, so that there is no deadlock.
 const WINDOW: usize = 64;
 /// Size of the blocks in which the content is read and sent, in bytes.
 const BLOCK_SIZE: usize = 64 * 1024;
@@ -153,7 +153,7 @@ impl Connection {
                 transaction.answers.iter_mut().for_each(|slot| _ = slot.get_or_insert_with(|| answer.clone()));
                 transaction.mail_refused = true;
             }
-            // After a rejected MAIL the replies to RCPT mean nothing.
+            // After a rejected MAIL the replies to RCPT are meaningless.
             Command::Rcpt(_) if transaction.mail_refused => {}
             Command::Rcpt(at) if good => transaction.accepted.push(at),
             Command::Rcpt(at) => {
@@ -199,7 +199,7 @@ impl Connection {
 
     /// Sends the content and the final dot, and returns the reply.
     fn content(&mut self, delivery: &Delivery<'_>) -> Result<Reply, StageOutcome> {
-        // No dot after an error: the host must not take a part for the whole message.
+        // No dot after an error: the host must not accept a truncated message.
         let mut text = delivery.content.clone();
         self.deadline = Instant::now() + CONTENT_LIMIT + Duration::from_secs(text.left() / MIN_RATE);
         let mut dots = DotWriter::default();
@@ -223,7 +223,7 @@ impl Connection {
         self.reply(Stage::AfterDot)
     }
 
-    /// The outcome if the content cannot be read. What was sent of it remains unfinished.
+    /// The outcome if the content cannot be read. The dialogue cannot continue after a part of it.
     fn unreadable(&mut self, error: &io::Error) -> StageOutcome {
         if self.state != State::Idle {
             self.state = State::Broken;
@@ -243,8 +243,8 @@ impl<'a> Transaction<'a> {
         self.mail_refused || (next == Command::Data && self.accepted.is_empty())
     }
 
-    /// Once the host accepts no more recipients, those left in the plan share the outcome of the
-    /// first rejected one, and are left to the next transaction.
+    /// Once the host accepts no more recipients, the remaining ones get the outcome of the first
+    /// rejected one for now, and are left to the next transaction.
     fn skip_overflow(&mut self, plan: &mut &[Command]) {
         let Some(&first) = self.overflow.first() else { return };
         while let Some((&Command::Rcpt(at), rest)) = plan.split_first() {

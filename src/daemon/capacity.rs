@@ -1,15 +1,16 @@
 //! Whether the system's limits allow as many connections as the configuration does.
 //!
-//! Logs a warning with the name of a limit that does not: a client that finds no room gets a
-//! temporary error, and an administrator should know beforehand. Does not see how much of a
-//! limit of the whole system other processes use.
+//! Logs a warning for each limit that is too low: clients beyond it get a temporary error, and the
+//! administrator should know beforehand. The part of a system-wide limit that other processes use
+//! is unknown.
 
 use crate::config::Config;
 use crate::sys::{self, Limited};
 
 /// The number of all other threads, with a reserve.
 const OTHER_THREADS: u64 = 32;
-/// Standard files, sockets, log, lock, name servers, and clients of the control socket.
+/// The descriptors of standard files, sockets, log, lock, name servers, and clients of the control
+/// socket.
 const OTHER_DESCRIPTORS: u64 = 64;
 /// The descriptors of a worker: a message, its copy, and a connection.
 const DESCRIPTORS_OF_WORKER: u64 = 4;

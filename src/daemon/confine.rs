@@ -79,7 +79,7 @@ fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
     directories
 }
 
-/// The directory itself, or the nearest existing one above it, in which it can be made.
+/// The directory itself, or else its nearest existing ancestor, in which it can be made.
 fn nearest(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|path| path.is_dir()).filter(|path| path.parent().is_some()).map(Path::to_owned)
 }

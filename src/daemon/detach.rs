@@ -1,14 +1,14 @@
-//! The background, and the pid file.
+//! Going to the background, and the pid file.
 //!
 //! The program starts itself a second time, and the first process waits until the second one
-//! serves. Only then does it write the pid file and exit with 0. If the second process ends
-//! earlier, it has written the reason to the standard error of both, and the first exits
-//! with the same code. The second process leads a session of its own from its start, and
-//! leaves the directory and the standard files of the terminal when it serves.
+//! serves clients. Only then does it write the pid file and exit with 0. If the second process
+//! ends earlier, it has written the reason to the standard error of both, and the first exits
+//! with the same code. The second process leads its own session from the start, and leaves the
+//! working directory and the terminal when it begins to serve. There is no time limit: the user
+//! can interrupt the wait.
 //!
-//! The pid file is made under another name and renamed, so that a link in its place, or what
-//! a crash left there, is replaced and not followed. Root makes none where others may write.
-//! There is no time limit: the user can interrupt the wait.
+//! The pid file is made under another name and renamed, so that a link or a leftover of a crash in
+//! its place is replaced and not followed. Root makes no pid file where other users may write.
 
 use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -43,7 +43,7 @@ pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
         .and_then(|(mut child, pipe)| if is_serving(pipe) { Ok(child) } else { Err(fate(&mut child)) });
     match (waited, file) {
         (Ok(child), Some(file)) => file.commit(child.id()).inspect_err(|_| {
-            // A daemon without its pid file could not be found again.
+            // Without the pid file the administrator's scripts would not find the daemon.
             let _ = i32::try_from(child.id()).map(|id| kill(Pid::from_raw(id), Signal::SIGTERM));
         }),
         (Ok(_), None) => Ok(()),
@@ -94,16 +94,16 @@ impl Detached {
     pub fn begin() -> Option<Self> {
         let is_second = env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string());
         is_second.then(|| {
-            // It fails only for a process that leads a session already.
+            // It fails only for a process that is a session leader already.
             let _ = setsid();
             Self { null: File::options().read(true).write(true).open("/dev/null") }
         })
     }
 
-    /// Tells the first process that this one serves, and leaves the directory and the standard
-    /// files.
+    /// Tells the first process that this one serves, and leaves the working directory and the
+    /// standard files.
     pub fn serving(self) {
-        // The first process may have been interrupted; this one serves all the same.
+        // The first process may have been interrupted; this one serves anyway.
         let mut out = io::stdout();
         let _ = out.write_all(SERVING_LINE).and_then(|()| out.flush());
         let _ = chdir("/");
@@ -123,8 +123,8 @@ struct PidFile {
 impl PidFile {
     fn begin(path: &Path) -> Result<Self, Exit> {
         let failed = |e: &io::Error| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), e);
-        // Otherwise other users could redirect what root makes and removes there, or write a number
-        // that root's scripts trust.
+        // Otherwise other users could make root write or remove other files, or write a number that
+        // root's scripts trust.
         if let Some(directory) = path.parent().filter(|directory| sys::is_root() && !is_roots_alone(directory)) {
             let others = "others than root may write to its directory, or to one above: use /run";
             return Err(failed(&fs::metadata(directory).err().unwrap_or_else(|| io::Error::other(others))));

@@ -56,8 +56,8 @@ impl Start {
     }
 }
 
-/// Makes a missing directory, as root, for the server's user. Does nothing where others than
-/// root may write.
+/// Makes a missing directory, as root, for the server's user. Does nothing where other users
+/// may write.
 fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     let above = directory.ancestors().find(|path| path.exists());
     if above.is_none_or(|above| above == directory || !is_roots_alone(above)) {
@@ -68,8 +68,8 @@ fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     chown(directory, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
 }
 
-/// Makes the server's user the owner of an empty spool that is root's, such as a new volume of
-/// a container. A spool with anything in it stays as it is.
+/// Makes the server's user the owner of an empty spool that belongs to root, such as a new volume
+/// of a container. A spool that is not empty is left unchanged.
 fn take_over(spool: &Path, user: &str) -> io::Result<()> {
     let Ok(directory) = fs::File::options().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(spool) else {
         return Ok(());
@@ -81,7 +81,7 @@ fn take_over(spool: &Path, user: &str) -> io::Result<()> {
     fchown(&directory, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
 }
 
-/// Whether a directory has nothing in it but what a new file system has.
+/// Whether a directory is empty, except for the `lost+found` of a new file system.
 fn is_empty(directory: &Path) -> io::Result<bool> {
     for file in fs::read_dir(directory)? {
         if file?.file_name() != "lost+found" {

@@ -1,8 +1,7 @@
 //! The queue and its workers, from start to end, and the threads around them.
 //!
-//! Connects sessions, queue and workers, and has the spool scanned for the queue.
-//! A thread that cannot be started is an [`Exit`] at the start; later nothing is fatal. Does
-//! not read the configuration.
+//! Connects sessions, queue and workers, and starts the scan of the spool for the queue. A thread
+//! that cannot be started is an [`Exit`] at the start; later nothing is fatal.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -27,11 +26,11 @@ use crate::worker;
 
 /// The stack of a worker's thread.
 const WORKER_STACK: usize = 512 << 10;
-/// The fewest workers with which the daemon starts.
+/// Minimum number of workers with which the daemon starts.
 const MIN_WORKERS: usize = 4;
-/// Events that wait for the queue's thread.
+/// Maximum number of events that wait for the queue's thread.
 const MAX_EVENTS: usize = 4096;
-/// How long deliveries may go on when the daemon stops.
+/// How long deliveries may continue when the daemon stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The queue and its workers.
@@ -85,7 +84,7 @@ impl Engine {
     }
 
     /// Starts the threads that accept connections, serve the control socket and scan the spool.
-    /// Returns the listeners, for the end.
+    /// Returns the listeners, to be closed at the end.
     pub fn open(
         &self,
         server: &Arc<Server>,
@@ -102,8 +101,8 @@ impl Engine {
         let untried = self.untried();
         let mut kept = Vec::new();
         for listener in listeners.into_iter().map(Arc::new) {
-            let (server, own) = (Arc::clone(server), Arc::clone(&listener));
-            spawn("listen", Box::new(move || server.accept_from(&own)))?;
+            let (server, shared) = (Arc::clone(server), Arc::clone(&listener));
+            spawn("listen", Box::new(move || server.accept_from(&shared)))?;
             if let Ok(address) = listener.socket.local_addr() {
                 ::log::info!("listening on {address}");
             }
@@ -120,7 +119,7 @@ impl Engine {
         Ok(kept)
     }
 
-    /// Tells the queue of everything in the spool.
+    /// Reports all entries in the spool to the queue.
     ///
     /// # Errors
     /// The spool cannot be read.
@@ -129,7 +128,7 @@ impl Engine {
         scanned.map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))
     }
 
-    /// The entries that were accepted and not tried before this process began.
+    /// The entries that earlier processes accepted and did not try.
     fn untried(&self) -> io::Result<Vec<EntryName>> {
         if let Err(e) = self.site.spool.remove_old_names() {
             ::log::error!("spool: read tmp/: {e}");
@@ -151,7 +150,7 @@ impl Engine {
         })
     }
 
-    /// Sends the queue an event. A queue that has ended gets none: the daemon stops then.
+    /// Sends the queue an event. It is dropped if the queue has ended: then the daemon is stopping.
     pub fn send(&self, event: Event) {
         let _ = self.events.send(event);
     }
@@ -178,9 +177,8 @@ pub fn queue_settings(settings: &Settings) -> QueueSettings {
     }
 }
 
-/// Runs a thread that the daemon cannot do without. If it panics the process exits: mail would
-/// stay in the spool and nobody would notice. The service manager starts a new daemon, and
-/// the spool has everything.
+/// Runs an essential thread. If it panics, the process exits: otherwise mail would silently stay in
+/// the spool. The service manager starts a new daemon, and no mail is lost.
 fn exit_on_panic(name: &str, run: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(run)).is_err() {
         ::log::error!("a bug ended the thread {name}");
@@ -188,7 +186,7 @@ fn exit_on_panic(name: &str, run: impl FnOnce()) {
     }
 }
 
-/// The work on entries that the queue leaves to others.
+/// The operations on the spool that the queue calls.
 fn tasks(site: &Arc<Site>) -> SpoolTasks {
     let (for_load, spool, addresses) =
         (Arc::clone(site), Arc::clone(&site.spool), Arc::clone(&site.outbound.addresses));

@@ -1,8 +1,8 @@
 //! One client under inetd: a process that serves it and ends.
 //!
-//! The process tells the running daemon of each message that it has accepted. If none
-//! runs, it looks for one for a while, or runs the queue itself. A session that cannot
-//! begin is answered with 421, and the reason is logged.
+//! The process notifies the running daemon of each message that it has accepted. If no daemon
+//! runs, it looks for one for a while, or runs the queue itself. If the session cannot begin, the
+//! client gets a 421, and the reason is logged.
 
 use std::fs;
 use std::io::{self, Write};
@@ -58,8 +58,8 @@ impl Start {
     }
 }
 
-/// Sends the client of a session that cannot begin a 421, and logs why. The log that the
-/// configuration names may not be open, and standard error may be the client.
+/// Sends a 421 to the client of a session that cannot begin, and logs the reason. It is logged to
+/// syslog, since the configured log may not be open, and standard error may be the client.
 fn turn_away(why: &Exit) {
     let mut text = Vec::new();
     reply::connection::not_available().write_to(&mut text);

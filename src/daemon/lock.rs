@@ -1,7 +1,7 @@
 //! The lock of the spool, which one penfoldd holds at a time.
 //!
-//! A second penfoldd that is started by mistake finds its addresses in use before it tries
-//! the lock; the lock then shows that a penfoldd uses them. Nothing here waits.
+//! If a second penfoldd is started by mistake, it fails to bind its addresses before it tries the
+//! lock; the lock then shows that another penfoldd uses them. Nothing here waits.
 
 use std::io;
 use std::path::Path;
@@ -27,8 +27,8 @@ pub fn take(spool: &Spool) -> Result<Lock, Exit> {
     }
 }
 
-/// Adds to an error of listening which program uses the address, or that root may use it.
-/// `drop_root` drops root's rights first, since the spool is not root's to open.
+/// Adds to an error of bind(2) which program uses the address, or that only root may use it.
+/// `drop_root` drops root's rights first, since root must not open the spool.
 pub fn explain_conflict(mut exit: Exit, spool: &Path, drop_root: impl Fn() -> bool) -> Exit {
     if exit.code == exit::NOPERM && !sys::is_root() {
         exit.text.iter_mut().for_each(|line| line.push_str(" (start it as root)"));

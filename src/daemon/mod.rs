@@ -7,19 +7,19 @@
 //!
 //! - `capacity`: whether the system's limits allow the configured connections
 //! - `confine`: the places of the file system that the server is confined to
-//! - `detach`: the background, and the pid file
+//! - `detach`: going to the background, and the pid file
 //! - `directories`: the spool's and the socket's directories
 //! - `engine`: the queue, its workers, and the threads around them
 //! - `inetd`: one client on standard input
 //! - `inherited`: listening sockets, bound or passed by the service manager
-//! - `lock`: which process has the spool
+//! - `lock`: the lock of the spool
 //! - `notify`: messages to the service manager
 //! - `opener`: the files that the opener may open
-//! - `permissions`: the files that the configuration names, and who must be able to read them
+//! - `permissions`: the files that the configuration names, and the user who must read them
 //! - `privileges`: the monitor's start and end, and the change to the server's user
-//! - `scan`: telling the queue what is in the spool
+//! - `scan`: reporting the entries in the spool to the queue
 //! - `settings`: reading the configuration and its tables
-//! - `warnings`: what is no error and yet a mistake
+//! - `warnings`: valid settings that are probably mistakes
 
 use std::io;
 use std::path::PathBuf;
@@ -79,12 +79,12 @@ pub const DEFAULT_CONFIG: &str = "/etc/penfold/penfold.conf";
 /// The status that the service manager shows.
 const SERVING: &str = "Serving";
 
-/// The interval at which certificates are checked that no client has asked for.
+/// The interval at which the expiry of all certificates is checked.
 const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 
 impl Start {
-    /// A start with the configuration file `named`, or else with [`DEFAULT_CONFIG`], if that
-    /// exists now. `foreground` logs to standard error, `verbose` logs more.
+    /// A start with the configuration file `named`, or else with [`DEFAULT_CONFIG`], if that file
+    /// exists. `foreground` logs to standard error, `verbose` logs more.
     pub fn new(named: Option<PathBuf>, foreground: bool, verbose: bool) -> Self {
         let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
         Self { config: named.map(absolute).or_else(default), foreground, verbose, pid_file: None }
@@ -95,8 +95,8 @@ impl Start {
         Self { pid_file: path.map(absolute), ..self }
     }
 
-    /// Serves until a signal ends it. In the background: starts the process that serves, and
-    /// returns when it does.
+    /// Serves until a signal ends it. For the background: starts the daemon, and returns when it
+    /// serves.
     ///
     /// # Errors
     /// A start is not possible.
@@ -145,7 +145,7 @@ impl Start {
         server.close(&stopping);
         engine.stop();
         ::log::info!("stopped");
-        // Where only root may remove it, the monitor does.
+        // If only root may remove it, the monitor does so.
         self.pid_file.as_deref().into_iter().for_each(|path| detach::remove_pid_file(path, std::process::id()));
         drop(lock);
         privileges::check_monitor(&rights)
@@ -175,7 +175,7 @@ impl Start {
         drop(second);
     }
 
-    /// Tries every message in the spool once. If a daemon runs, it is told to do so.
+    /// Tries every message in the spool once. If a daemon runs, it does so on request.
     ///
     /// # Errors
     /// A start is not possible, or the daemon does not answer.
@@ -196,9 +196,9 @@ impl Start {
         }
     }
 
-    /// Drops root's rights; opens spool, log and tables as the server's user, which has to be able
-    /// to open them again later; and confines the process. `is_brief`: it serves one client, or
-    /// runs the queue once.
+    /// Drops root's rights; opens spool, log and tables as the server's user, which must be able
+    /// to reopen them later; and confines the process. `is_brief` is set for a process that serves
+    /// one client, or runs the queue once.
     fn enter(&self, config: Config, is_brief: bool) -> Result<(Arc<Spool>, Arc<Settings>, Rights), Exit> {
         let (spool, rights) = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
@@ -208,7 +208,7 @@ impl Start {
         log::report_bugs();
         let (settings, faults) =
             self.settings(config, &rights, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
-        // A restart goes on with a bad table, as the daemon before it did.
+        // A restart continues despite a bad table, as a running daemon does.
         settings::log_faults(&faults);
         settings::keep_key(&spool, &settings);
         self.warn_early(&settings.config, &rights);
@@ -226,7 +226,7 @@ fn check_certificates(site: Arc<Site>) {
     });
 }
 
-/// An absolute path: the daemon changes its directory.
+/// The absolute path: the daemon changes its working directory.
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }

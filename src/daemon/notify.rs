@@ -18,7 +18,7 @@ pub fn ready(status: &str) {
 
 /// The daemon reads its configuration again, until [`ready`].
 pub fn reloading() {
-    // The manager compares it with the time of its request.
+    // The manager compares the stamp with the time of its request.
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
     let stamp = now.map(|t| format!("MONOTONIC_USEC={}\n", t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000));
     notify(&format!("RELOADING=1\n{}STATUS=Reading the configuration again", stamp.unwrap_or_default()));

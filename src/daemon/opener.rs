@@ -2,9 +2,8 @@
 //! credentials that the configuration names now, provided that only root can change the
 //! configuration.
 //!
-//! The opener reads the configuration itself, so that a file that came in with a reload is
-//! found. It does not report why it refuses a file: the server reports that it may not open
-//! it.
+//! The opener reads the configuration itself, so that it knows files that a reload has added. It
+//! does not report why it refuses a file: the server logs that it may not open it.
 
 use std::io;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! The files that the configuration names, and the user who must be able to use them.
 //!
-//! They are opened by the server's user, not by root, who wrote them. A path and "Permission
-//! denied" would puzzle an administrator who is root, so the error names the key and that
-//! user. Opens nothing but the log, to try it, and changes nothing.
+//! The files are written by root, but opened by the server's user. A mere "Permission denied"
+//! would puzzle an administrator who is root, so the error names the key and that user. Only the
+//! log is opened, as a test, and nothing is changed.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -24,7 +24,7 @@ pub struct Names {
 const CREDENTIALS: &str = "remote.credentials";
 
 impl Names {
-    /// The files of a configuration, which is itself in `file`.
+    /// The files that the configuration in `file` names.
     pub fn of(file: &Path, config: &Config) -> Self {
         let tables = [
             ("local.aliases", &config.local.aliases),
@@ -48,19 +48,19 @@ impl Names {
         Self { config: file.to_owned(), files }
     }
 
-    /// Whether root may keep this file from the server's user: the opener then opens it.
+    /// Whether this file may be readable only by root: then the opener opens it.
     pub fn has_secret(&self, path: &Path) -> bool {
         const SECRETS: [&str; 5] = ["tls.certificate", "tls.key", "local.users", "auth.users", CREDENTIALS];
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
     }
 
-    /// The directories of the files: a file may be replaced there.
+    /// The directories of the files, since a file may be replaced there.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.files.iter().map(|(_, path)| path.as_path()).chain([self.config.as_path()]);
         files.flat_map(around)
     }
 
-    /// The error, with an explanation if the file may not be opened.
+    /// The error, with an explanation if the permission to open a file was denied.
     pub fn explain(&self, error: ConfigError) -> ConfigError {
         let denied = io::Error::from(Errno::EACCES).to_string();
         let named = self.files.iter().find(|(_, path)| *path == error.file);
@@ -89,8 +89,8 @@ pub fn try_log(to: &LogTo) -> io::Result<()> {
     }
 }
 
-/// The directory of a file, and that of the target if it is a link: for a missing target the nearest
-/// existing directory above it.
+/// The directory of a file, and if it is a link, that of the target, or the nearest existing
+/// directory above a missing target.
 pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
     let real = match file.canonicalize() {
         Ok(real) => real.parent().map(Path::to_owned),

@@ -19,13 +19,13 @@ impl Start {
     /// Starts the monitor if this process is root.
     ///
     /// # Errors
-    /// For the log: without a monitor the server starts all the same, and mail for users of
+    /// To be logged only: without a monitor the server starts anyway, and mail for users of
     /// the system waits.
     pub(super) fn start_monitor(&self, config: &Config) -> io::Result<Rights> {
         if !sys::is_root() {
             return Ok(Rights::Alone);
         }
-        // That there is no such user is reported by become_server.
+        // become_server reports a user that does not exist.
         let Some(user) = User::from_name(&config.user)? else { return Ok(Rights::Alone) };
         let mut arguments = self.same_configuration();
         if let Some(path) = &self.pid_file {
@@ -53,7 +53,7 @@ impl Start {
     /// Becomes the server's user for good, if this process is root.
     ///
     /// # Errors
-    /// That it cannot.
+    /// There is no such user, it is root, or root's rights cannot be dropped.
     pub fn become_user(&self, config: &Config) -> Result<(), Exit> {
         let wrong = |e| ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
         drop_root::become_server(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))

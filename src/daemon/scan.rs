@@ -1,14 +1,14 @@
-//! Tells the queue of everything in the spool, while mail comes and goes.
+//! Reports all entries in the spool to the queue, while mail comes and goes.
 //!
-//! Untried entries are listed before the daemon accepts anything. All names are read before
-//! the queue is told of any, so that of two files with one id, which a crash can leave, none
-//! is taken for the only one. Then entries are opened one by one, untried ones first and the
-//! oldest before the newest, and the queue is told of them in batches, of which one at most
-//! waits, so that new mail is never behind more than that.
+//! Untried entries are listed before the daemon accepts anything. All names are read before the
+//! first is reported, so that duplicates, two files with the same id that a crash can leave, are
+//! recognized. Then entries are opened one by one, untried ones first and the oldest before the
+//! newest, and reported in batches. At most one batch waits, so that new mail is never delayed by
+//! more than that.
 //!
-//! Nothing is changed here: an entry may have been accepted since the start and be at work,
-//! which only the queue knows. If the spool cannot be read the scan is tried again. At the
-//! end the spool is swept.
+//! Nothing is changed here: an entry may have been accepted since the start and have a running job,
+//! which only the queue knows. If the spool cannot be read, the scan is tried again. At the end the
+//! spool is swept.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -27,13 +27,13 @@ use crate::worker::{self, Scan};
 
 /// The pause before a spool that could not be read is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// Entries in a batch, which the queue takes in within a millisecond.
+/// Entries in a batch, which the queue processes within a millisecond.
 const BATCH: usize = 256;
 /// After this many entries, the memory of their names is released.
 const SHRINK_EVERY: usize = 1 << 16;
 
-/// Tells the queue of everything in the spool, as soon as that can be read. `untried` is what
-/// was in `new/` before the daemon accepted anything.
+/// Reports all entries in the spool to the queue, as soon as the spool can be read. `untried` are
+/// the names in `new/` before the daemon accepted anything.
 pub fn scan_until_done(site: &Site, mut untried: io::Result<Vec<EntryName>>, events: &Sender<Event>) {
     let started = sys::now();
     loop {
@@ -46,13 +46,13 @@ pub fn scan_until_done(site: &Site, mut untried: io::Result<Vec<EntryName>>, eve
         thread::sleep(RETRY_INTERVAL);
         if untried.is_err() {
             untried = site.spool.names(Place::New);
-            // The queue knows what was accepted meanwhile, and it may be on its way.
+            // The queue knows newer entries already, and their jobs may be running.
             untried.iter_mut().for_each(|names| names.retain(|name| name.id.seconds() < started));
         }
     }
 }
 
-/// Tells the queue of everything in the spool, and sweeps it.
+/// Reports all entries in the spool to the queue, and sweeps the spool.
 ///
 /// # Errors
 /// The names in `cur/` cannot be read.
@@ -77,15 +77,15 @@ struct Scanner<'a> {
     events: &'a Sender<Event>,
     /// The batch that is being filled.
     plans: Vec<Plan>,
-    /// Receives when the queue has taken in the last batch.
+    /// Receives a message when the queue has taken the last batch.
     outstanding: Option<Receiver<()>>,
     /// The reports that entries wait for.
     awaited: HashSet<QueueId>,
 }
 
 impl Scanner<'_> {
-    /// Scans the entries with these sorted names; returns how many messages that are, or `None`
-    /// if the queue has ended.
+    /// Scans the entries with these sorted names; returns the number of messages, or `None` if the
+    /// queue has ended.
     fn run(&mut self, mut names: Vec<EntryName>) -> Option<usize> {
         for pair in names.windows(2).filter(|pair| pair[0].id == pair[1].id) {
             self.send(Event::Duplicates(pair[0], pair[1]))?;
@@ -118,7 +118,7 @@ impl Scanner<'_> {
         if self.plans.len() < BATCH { Some(()) } else { self.send_batch() }
     }
 
-    /// Sends a batch, once the queue has taken in the one before.
+    /// Sends a batch, once the queue has taken the previous one.
     fn send_batch(&mut self) -> Option<()> {
         self.await_queue()?;
         let (taken, outstanding) = bounded(1);

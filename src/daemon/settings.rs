@@ -32,17 +32,17 @@ impl Start {
         loaded.map_err(|errors| Exit::of_config(&errors))
     }
 
-    /// The configuration as far as it can be read, for programs that any user may run. Such a
-    /// user may not be able to read every file that it names, and can send mail whatever is
-    /// wrong elsewhere in it.
+    /// The configuration as far as it can be read, for programs that any user may run: the user may
+    /// lack permission for files that it names, and errors elsewhere in it must not prevent sending
+    /// mail.
     pub fn load_partially(&self) -> Config {
         config::examine(self.path()).0.unwrap_or_else(config::default)
     }
 
-    /// The aliases file that the configuration names, whatever is wrong with the rest of it.
+    /// The aliases file that the configuration names, despite errors in the rest of it.
     ///
     /// # Errors
-    /// All errors in a configuration that cannot be read; the file is not there.
+    /// All errors in a configuration that cannot be read; the file does not exist.
     pub fn aliases(&self) -> Result<TableFile, Exit> {
         let (config, errors) = match &self.config {
             Some(path) => config::examine(path),
@@ -51,8 +51,8 @@ impl Start {
         match config.map(|config| config.local.aliases) {
             None => Err(Exit::of_config(&errors)),
             Some(file) if file.path.as_os_str().is_empty() => {
-                let is_meant = |error: &ConfigError| error.text.starts_with("local.aliases: ");
-                Err(Exit::of_config(&errors.into_iter().filter(is_meant).collect::<Vec<_>>()))
+                let is_about_aliases = |error: &ConfigError| error.text.starts_with("local.aliases: ");
+                Err(Exit::of_config(&errors.into_iter().filter(is_about_aliases).collect::<Vec<_>>()))
             }
             Some(file) => Ok(file),
         }
@@ -75,7 +75,7 @@ impl Start {
     }
 
     /// Reads configuration and tables again, and puts them into force if they have no errors.
-    /// `started` is the configuration of the start, of which some keys stay in force.
+    /// `started` is the configuration at the start: some of its keys stay in force.
     pub(super) fn reload(&self, engine: &Engine, started: &Config) {
         log::reopen();
         let site = &engine.site;
@@ -131,7 +131,7 @@ impl Start {
         }
     }
 
-    /// As [`Settings::open`], with the errors of permissions explained.
+    /// As [`Settings::open`], with explanations for permission errors.
     pub(super) fn settings(
         &self,
         config: Config,
@@ -159,17 +159,16 @@ impl Start {
     }
 }
 
-/// Logs the errors in tables with which a start goes on, a limited number for each file.
+/// Logs errors in tables that do not prevent a start, a limited number for each file.
 pub(super) fn log_faults(faults: &[ConfigError]) {
-    for of_one in faults.chunk_by(|one, other| one.file == other.file) {
-        table::limited(of_one).for_each(|error| ::log::error!("{error}"));
-        let file = of_one.first().map(|error| error.file.display().to_string()).unwrap_or_default();
+    for file_errors in faults.chunk_by(|one, other| one.file == other.file) {
+        table::limited(file_errors).for_each(|error| ::log::error!("{error}"));
+        let file = file_errors.first().map(|error| error.file.display().to_string()).unwrap_or_default();
         ::log::warn!("{file}: has errors: its valid lines are in force, and mail for the others waits");
     }
 }
 
-/// Sets the key of the made-up salts that clients get for unknown accounts: they must stay
-/// the same over restarts.
+/// Sets the key for the fake salts of unknown accounts, which must stay the same across restarts.
 pub(super) fn keep_key(spool: &Spool, settings: &Settings) {
     if !settings.logins.backend.mechanisms(false).is_empty() {
         spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: store the key: {e}"));

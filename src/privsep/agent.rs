@@ -1,8 +1,8 @@
-//! How an agent begins: a process that stops being root before it reads its first request.
+//! The start of an agent: it drops root's rights before it reads its first request.
 //!
-//! It becomes its user itself and then reports that to the monitor. So the user may send it
-//! signals, but can neither look into it nor take its descriptors. The requests and what is
-//! done about them are in `deliver::agent`.
+//! It changes to its user itself and then reports that to the monitor. So the user may send it
+//! signals, but can neither trace it nor take its descriptors. The requests are handled in
+//! `deliver::agent`.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use nix::unistd::User;
 use super::drop_root::become_and_report;
 use crate::sys;
 
-/// The user and the group `nobody` of every Linux.
+/// The conventional numbers of the user and the group `nobody` on Linux.
 const NOBODY: u32 = 65_534;
 
 /// Becomes the user of the system with this name. For an unknown user, or root, it becomes

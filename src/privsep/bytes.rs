@@ -1,14 +1,14 @@
 //! Values as bytes, between processes of one program on one machine.
 //!
-//! Numbers are in native byte order; a text follows its length. A reader never reads beyond
-//! the bytes that it was given, and every error is `InvalidData`.
+//! Numbers are in native byte order; a text is preceded by its length. A reader never reads
+//! beyond the end of its bytes, and every error is `InvalidData`.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Writes values, one after the other.
+/// Writes values, one after another.
 #[derive(Debug, Default)]
 pub struct Writer(Vec<u8>);
 
@@ -63,7 +63,7 @@ pub fn fixed<const N: usize>(values: Writer) -> io::Result<[u8; N]> {
     bytes.try_into().map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-/// Reads values that were written one after the other. Every error is `InvalidData`.
+/// Reads values in the order in which they were written. Every error is `InvalidData`.
 #[derive(Debug)]
 pub struct Reader<'a>(&'a [u8]);
 
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
     /// Reads a text in UTF-8.
     ///
     /// # Errors
-    /// There are too few bytes, it is not UTF-8, or it has a NUL in it.
+    /// There are too few bytes, or the text is not UTF-8 or contains a NUL.
     pub fn string(&mut self) -> io::Result<String> {
         let text = String::from_utf8(self.bytes()?.to_vec()).ok().filter(|text| !text.contains('\0'));
         text.ok_or_else(|| io::ErrorKind::InvalidData.into())
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     /// Reads a path.
     ///
     /// # Errors
-    /// There are too few bytes, or it has a NUL in it.
+    /// There are too few bytes, or the path contains a NUL.
     pub fn path(&mut self) -> io::Result<PathBuf> {
         let path = self.bytes()?;
         if path.contains(&0) { Err(io::ErrorKind::InvalidData.into()) } else { Ok(OsStr::from_bytes(path).into()) }

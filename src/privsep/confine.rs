@@ -1,11 +1,11 @@
-//! Confines this process to some places of the file system by Landlock (Linux 5.19), and keeps
-//! it from executing anything by a filter of system calls (seccomp(2)).
+//! Confines this process to some parts of the file system by Landlock (Linux 5.19), and prevents
+//! it from executing programs by a filter of system calls (seccomp(2)).
 //!
-//! Both hold for good, and for all threads that are started afterwards. Landlock alone would
-//! miss a program that is in no file system (memfd_create(2)). Rights that an older kernel
-//! does not know are left out, except the right to rename between directories: without that
-//! one the process is not confined. Sockets are not affected. If the kernel lacks all of this
-//! the result says so; it is not an error.
+//! Both are irrevocable, and apply to all threads that are started afterwards. Landlock alone
+//! would not cover a program outside any file system (memfd_create(2)). Rights that an older
+//! kernel does not support are left out, except the right to rename between directories: without
+//! that one the process is not confined. Sockets are not affected. A kernel that supports none of
+//! this is not an error; the result tells.
 
 use std::fs;
 use std::io;
@@ -21,7 +21,7 @@ use landlock::{
 pub struct Places {
     /// Files to read, and directories to read everything below.
     pub read: Vec<PathBuf>,
-    /// Files and directories to do everything with except execute.
+    /// Files and directories with all access except execution.
     pub write: Vec<PathBuf>,
 }
 
@@ -48,7 +48,7 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
     let write = (AccessFs::from_all(RIGHTS) & !AccessFs::Execute) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = places.read.iter().map(|path| (path, read));
     let all = read.chain(places.write.iter().map(|path| (path, write)));
-    // Each place is open only until its rule is added: there may be more places than descriptors.
+    // A place is opened only while its rule is added: there may be more places than descriptors.
     let rules = all.filter_map(|(path, access)| {
         let is_directory = fs::metadata(path).ok()?.is_dir();
         let access = if is_directory { access } else { access & AccessFs::from_file(RIGHTS) };
@@ -102,7 +102,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn other_places_are_out_of_reach() {
+    fn other_places_are_inaccessible() {
         let scratch = std::env::temp_dir().join(format!("penfold-sandbox-{}", std::process::id()));
         for name in ["own", "other"] {
             fs::create_dir_all(scratch.join(name)).expect("a directory");

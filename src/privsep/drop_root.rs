@@ -1,7 +1,7 @@
-//! Where root's rights are dropped: for the server, for its helpers, and all but two of them
-//! for the monitor.
+//! Dropping root's rights: all of them for the server and its helpers, and all but two for the
+//! monitor.
 //!
-//! Nothing here can be undone, and each function checks that.
+//! This is irrevocable, and each change of user verifies that.
 
 use std::ffi::CString;
 use std::fs;
@@ -29,7 +29,7 @@ pub fn user_name() -> String {
 /// does nothing otherwise.
 ///
 /// # Errors
-/// There is no such user, it is root, or the system would give root's rights back.
+/// There is no such user, it is root, or root's rights could be regained.
 pub fn become_server(user: &str) -> io::Result<()> {
     if !is_root() {
         return Ok(());
@@ -49,7 +49,7 @@ pub fn become_server(user: &str) -> io::Result<()> {
 /// Becomes the user with these numbers for good, with no other group than this one.
 ///
 /// # Errors
-/// This process is not root, the user is root, or the system would give root's rights back.
+/// This process is not root, the user is root, or root's rights could be regained.
 pub fn become_only(uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     if uid.is_root() {
@@ -84,8 +84,8 @@ pub fn become_and_report(uid: u32, gid: u32) -> io::Result<()> {
 
 /// Drops all of root's capabilities but two: to change the owner of a file, and to send
 /// signals to other users' processes. A program that this process executes has all of them
-/// again. Without the others a file that is handed over counts towards its new owner's
-/// quota, and is refused where that is exhausted.
+/// again. Since the rest are dropped, the new owner's quota applies to a file that is handed
+/// over: it is refused if the quota is exhausted.
 ///
 /// # Errors
 /// Those of capset(2).

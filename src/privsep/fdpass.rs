@@ -1,7 +1,7 @@
 //! Bytes over a Unix socket, with an open file beside them (SCM_RIGHTS).
 //!
-//! More than one file with a message is an error, and they are closed. A received file is
-//! closed on exec.
+//! It is an error to receive more than one file with a message, and they are closed. A received
+//! file is closed on exec.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,8 +12,8 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Sends as many of `bytes` as the socket takes at once, and `file` with the first of them.
-/// Returns their number.
+/// Sends as many of `bytes` as the socket accepts at once, and `file` with the first of them.
+/// Returns the number of bytes sent.
 ///
 /// # Errors
 /// Those of sendmsg(2).

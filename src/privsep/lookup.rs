@@ -1,8 +1,8 @@
 //! The process that looks up users for the server, and its questions and answers as bytes.
 //!
-//! It runs as the server's own user and is not confined, since what a name service loads
-//! and reads cannot be foreseen. It answers one question after the other on its standard
-//! input, and ends when none has come for [`IDLE`].
+//! It runs as the server's own user and is not confined, since it cannot be known which files a
+//! name service needs. It answers one question after another on its standard input, and ends when
+//! none has come for [`IDLE`].
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -26,8 +26,7 @@ pub(super) const ANSWER: usize = 2048;
 /// How long a process waits for its next question.
 pub(super) const IDLE: Duration = Duration::from_secs(30);
 
-/// The error number of a lookup process in which the system no longer knows even the
-/// server's own user.
+/// The error number of a lookup process for which even the server's own user no longer exists.
 pub(super) const OWN_USER_UNKNOWN: i32 = Errno::EAGAIN as i32;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -61,8 +60,8 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
-/// Whether the system knew this process's own user when it was first asked. In a container
-/// it may know no user at all.
+/// Whether the system knew this process's own user at the first call. In a container there may
+/// be no users at all.
 pub(super) fn knew_own_user() -> bool {
     static KNEW: OnceLock<bool> = OnceLock::new();
     *KNEW.get_or_init(knows_own_user)
@@ -73,9 +72,9 @@ fn knows_own_user() -> bool {
 }
 
 impl Question {
-    /// Asks the system. If it does not know the user, and not this process's own user either
-    /// although it must (`must_know`), that is the error [`OWN_USER_UNKNOWN`]: of several name
-    /// services only the last one's answer is seen, and the one that knows the user may fail.
+    /// Asks the system. If it knows neither the user nor this process's own user, although that
+    /// one must exist (`must_know`), the error is [`OWN_USER_UNKNOWN`]: the answer comes from the
+    /// last of several name services, and the one that knows the user may have failed.
     pub(super) fn look_up(&self, must_know: bool) -> io::Result<Option<User>> {
         let user = match self {
             Self::Named(name) => nix::unistd::User::from_name(name)?,

@@ -17,25 +17,26 @@
 //!
 //! All of them are this program under other names. The server never executes anything. Root
 //! opens no file in a place that another user controls. If the monitor ends, so does the
-//! server. A server that root has not started is alone: it does everything as its own user.
+//! server. A server that was not started by root has no monitor: it does everything as its own
+//! user.
 //!
 //! The monitor can be asked to start an agent as a user of the system (not root) or as the
 //! server's user, to start a lookup process, to have a file opened that the configuration
 //! names, and to make a user the owner of a message, if an agent runs as that user.
 //!
-//! What needs the configuration is in `daemon`, above this folder: the places that the server
-//! is confined to (`daemon::confine`), and which files the opener may open
-//! (`daemon::opener`). What agents do is in `deliver::agent`.
+//! Whatever depends on the configuration is in `daemon`: the places that the server is confined
+//! to (`daemon::confine`), and the files that the opener may open (`daemon::opener`). The work of
+//! agents is in `deliver::agent`.
 //!
-//! - `agent`: how an agent stops being root
+//! - `agent`: how an agent drops root's rights
 //! - `bytes`: values as bytes, for the messages between these processes
 //! - `confine`: Landlock and seccomp, for the server
-//! - `drop_root`: where root's rights are dropped
-//! - `fdpass`: an open file beside such a message (SCM_RIGHTS)
+//! - `drop_root`: dropping root's rights
+//! - `fdpass`: an open file with such a message (SCM_RIGHTS)
 //! - `lookup`: the process that looks up users
 //! - `monitor`: the process that stays root
 //! - `opener`: the process that opens one file as root
-//! - `passwd`: users of the system, asked of lookup processes
+//! - `passwd`: users of the system, from lookup processes
 //! - `request`: the requests to the monitor and its answers
 //! - `rights`: what the server can ask its monitor for
 //! - `rootpath`: whether only root can change where a path leads

@@ -1,14 +1,14 @@
 //! The monitor: the process beside the server that stays root.
 //!
-//! It is this program under another name, started by the server before that stops being
-//! root. It has one thread and one socket, from which it reads requests of a fixed size, and
-//! ends with the server. Signals that end a daemon do not end it.
+//! It is this program under another name, started by the server before the server drops root's
+//! rights. It has one thread and one socket, from which it reads requests of a fixed size, and
+//! ends with the server. It ignores the signals that end a daemon.
 //!
 //! It drops all of root's capabilities but two: to change a file's owner, and to end a
-//! process. What takes longer, or needs more code, is done by processes that it starts:
-//! agents, look-ups, and the opener, which reads the configuration for each file anew. Root
-//! gets no agent, under whatever name. Only a message of the server's, with the mode
-//! [`HANDOVER_MODE`] and one name, is handed over, and only to a user as whom an agent runs.
+//! process. Work that takes longer, or needs more code, is done by processes that it starts:
+//! agents, look-ups, and the opener, which reads the configuration anew for each file. No agent
+//! runs as root, even under another name. Only a message that belongs to the server, with the mode
+//! [`HANDOVER_MODE`] and one name, is handed over, and only to a user with a running agent.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -38,15 +38,15 @@ use crate::sys::{self, disk};
 /// The mode of a message's file that may be handed over.
 pub const HANDOVER_MODE: u32 = 0o640;
 
-/// Agents at once, idle ones included, beyond two for each worker.
+/// Maximum number of agents, idle ones included, in addition to two for each worker.
 const MAX_AGENTS: usize = 500;
-/// Agents of one user at once, beyond one for each worker.
+/// Maximum number of agents of one user, in addition to one for each worker.
 const MAX_AGENTS_OF_USER: usize = 20;
-/// How long the opener may take.
+/// The time limit of the opener.
 const OPENER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest user name in bytes.
 const MAX_NAME: usize = 255;
-/// Ended processes that are reaped before the next request is read.
+/// Maximum number of ended processes that are reaped before the next request is read.
 const MAX_REAPED_AT_ONCE: usize = 100;
 
 /// Starts the monitor of this process, which is root, for a server that will run as the user
@@ -70,7 +70,7 @@ pub fn start(arguments: Vec<OsString>, server: (u32, u32), workers: usize) -> io
 pub fn run(server: (u32, u32), workers: usize, configuration: Vec<OsString>) -> io::Result<()> {
     let _ = nix::sys::prctl::set_name(c"penfold-monitor");
     nix::sys::prctl::set_child_subreaper(true)?;
-    // No user's command is to have the terminal at which root started the server.
+    // The commands of users must not get the terminal at which root started the server.
     nix::unistd::setsid()?;
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
@@ -93,10 +93,10 @@ struct Monitor {
 
 /// An agent, or a lookup process.
 struct Agent {
-    /// Its user's name; empty for the server's own, and [`LOOKUP`] for lookup processes.
+    /// The user's name; empty for the server's own user, and [`LOOKUP`] for lookup processes.
     name: String,
     process: Child,
-    /// Where a user's agent reports that it has become that user.
+    /// The pipe on which a user's agent reports that it has become that user.
     report: Option<ChildStdout>,
     /// The user it runs as, once it has reported.
     uid: Option<u32>,
@@ -126,9 +126,9 @@ impl Monitor {
         }
     }
 
-    /// Reaps ended processes: agents, and what their commands have left behind, which nobody
-    /// else would reap if the server is the first process of a container. Returns whether
-    /// there may be more: a user can end processes faster than this.
+    /// Reaps ended processes: agents, and processes that their commands left behind, which
+    /// would stay zombies if the server is the first process of a container. Returns whether
+    /// there may be more: processes can end faster than they are reaped here.
     fn reap(&mut self) -> bool {
         for _ in 0..MAX_REAPED_AT_ONCE {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -174,8 +174,8 @@ impl Monitor {
         }
     }
 
-    /// Makes a user the owner of a message. The server can do no more to the user by this than
-    /// by that user's agent.
+    /// Makes a user the owner of a message. This gives the server no power over the user beyond
+    /// that of the user's agent.
     fn hand_over(&mut self, uid: u32, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == HANDOVER_MODE;
@@ -188,7 +188,7 @@ impl Monitor {
         disk::set_owner(file, Some(uid), None)
     }
 
-    /// Has a file that only root may read opened by a process of its own.
+    /// Starts the opener for a file that only root may read.
     fn open(&self, path: &Path) -> io::Result<OwnedFd> {
         let (ours, theirs) = pair(SockType::Stream)?;
         // The command, and with it this end of the opener's socket, must not outlive spawn().
@@ -212,12 +212,12 @@ impl Monitor {
         file.ok_or_else(|| Errno::EACCES.into())
     }
 
-    /// Starts an agent or a lookup process; the answer brings the socket on which it is asked.
+    /// Starts an agent or a lookup process; the socket for its requests comes with the answer.
     fn start(&mut self, program: &str, name: &str, arguments: &[String]) -> io::Result<(Answer, Option<OwnedFd>)> {
         self.make_room(name)?;
         let (ours, theirs) = pair(SockType::Stream)?;
         let mut command = this_program(program, theirs);
-        // Until it executes the program it is root: no user can stop it while spawn() waits.
+        // Until exec the child runs as root, so no user can stop it while spawn() waits.
         command.env_clear().process_group(0).args(arguments);
         if program == AGENT && !name.is_empty() {
             command.stdout(Stdio::piped());
@@ -228,8 +228,8 @@ impl Monitor {
         Ok((Answer::Done, Some(ours)))
     }
 
-    /// Ends agents beyond the limits. The server has dropped them, but their users may have
-    /// stopped them.
+    /// Kills agents beyond the limits. The server no longer uses them, but they do not end if
+    /// their users have stopped them.
     fn make_room(&mut self, name: &str) -> io::Result<()> {
         let count = |agents: &[Agent], name: &str| agents.iter().filter(|agent| agent.name == name).count();
         if count(&self.agents, name) >= MAX_AGENTS_OF_USER + self.workers {
@@ -252,14 +252,14 @@ impl Monitor {
     }
 }
 
-/// Whether the system may be asked for this name, and a process may have it as an argument.
+/// Whether a user name is safe for look-ups and as an argument of a process.
 fn is_name(name: &str) -> bool {
     let is_odd = |c: char| c.is_control() || matches!(c, '/' | ':');
     !name.is_empty() && name.len() <= MAX_NAME && !name.starts_with('-') && !name.contains(is_odd)
 }
 
 impl Agent {
-    /// The user it runs as; `None` while it may still be root.
+    /// The uid that it runs as; `None` while it may still be root.
     fn runs_as(&mut self) -> Option<u32> {
         if let Some(report) = &mut self.report {
             let mut poll_fd = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
@@ -274,7 +274,7 @@ impl Agent {
     }
 }
 
-/// This program under another name, with a socket and nothing else.
+/// This program under another name, with a socket as its only open file.
 fn this_program(name: &str, socket: OwnedFd) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(name).stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");

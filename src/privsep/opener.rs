@@ -1,7 +1,7 @@
-//! The process that opens one file as root and hands it to the server, by way of the monitor.
+//! The process that opens one file as root and passes it to the server, by way of the monitor.
 //!
-//! The caller has checked that the configuration names the file. It is opened only if nobody
-//! but root can have put it there.
+//! The caller has checked that the configuration names the file. It is opened only if only root
+//! can have put it there.
 
 use std::fs::{self, OpenOptions};
 use std::io;

@@ -23,9 +23,9 @@ const AT_ONCE: usize = 8;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an idle process is used again: less than it waits for its next question.
 const REUSED_WITHIN: Duration = Duration::from_secs(20);
-/// How long the answer for a name is remembered.
+/// How long an answer for a name is cached.
 const REMEMBERED_FOR: Duration = Duration::from_secs(2);
-/// Names that are remembered.
+/// Maximum number of cached names.
 const MAX_REMEMBERED: usize = 1000;
 
 const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
@@ -35,9 +35,9 @@ const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
 pub struct User {
     /// The login name.
     pub name: String,
-    /// The number.
+    /// The user id.
     pub uid: u32,
-    /// The home directory, as it is written.
+    /// The home directory, exactly as in the system's database.
     pub home: PathBuf,
 }
 
@@ -67,21 +67,21 @@ impl Rights {
     }
 }
 
-/// The lookup processes of a server, and what they said of late.
+/// The lookup processes of a server, and a cache of their recent answers.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     processes: Mutex<Processes>,
-    /// Notified when fewer than [`AT_ONCE`] are at work.
+    /// Notified when fewer than [`AT_ONCE`] processes are busy.
     is_free: Condvar,
-    /// The answers for names, and when they came.
+    /// The answers for names, and the times when they came.
     remembered: Mutex<HashMap<String, (Instant, Option<User>)>>,
 }
 
 #[derive(Debug, Default)]
 struct Processes {
-    /// The idle ones, the latest last.
+    /// The idle processes, the latest last.
     idle: Vec<(Instant, UnixStream)>,
-    /// How many are at work.
+    /// The number of busy processes.
     busy: usize,
 }
 
@@ -97,7 +97,7 @@ impl Drop for Permit<'_> {
 
 impl Lookups {
     fn named(&self, monitor: &Monitor, name: &str, question: &Question) -> io::Result<Option<User>> {
-        // For one message the same name is looked up several times.
+        // The same name is looked up several times for one message.
         if let Some((_, user)) = locked(&self.remembered).get(name).filter(|(at, _)| at.elapsed() < REMEMBERED_FOR) {
             return Ok(user.clone());
         }
@@ -130,7 +130,7 @@ impl Lookups {
         })
     }
 
-    /// Waits for a permit; with it an idle process, if there is one.
+    /// Waits for a permit; returns it with an idle process, if there is one.
     fn take(&self) -> io::Result<(Permit<'_>, Option<UnixStream>)> {
         let is_full = |processes: &mut Processes| processes.busy >= AT_ONCE;
         let (mut processes, waited) = self

@@ -1,7 +1,7 @@
 //! The requests that a server sends to its monitor, and the answers, as bytes.
 //!
-//! Both have a fixed size, so that the monitor parses next to nothing. `rights` asks,
-//! `monitor` answers.
+//! Both have a fixed size, so that the monitor needs almost no parser. `rights` sends requests,
+//! `monitor` answers them.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,12 +24,12 @@ pub enum Request {
     Lookup,
     /// Open a file that the configuration names, for reading.
     File(PathBuf),
-    /// Make the user with this number the owner of the file that comes with the request, a
-    /// message of the server's.
+    /// Make the user with this uid the owner of the file that comes with the request, which is
+    /// a message that belongs to the server.
     HandOver(u32),
 }
 
-/// The answer to a request. The file that was asked for comes with it.
+/// The answer to a request. The requested file comes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It is done.
@@ -55,7 +55,7 @@ impl Request {
         fixed(to)
     }
 
-    /// The request that these bytes are.
+    /// Decodes a request.
     ///
     /// # Errors
     /// `InvalidData` if they are malformed.
@@ -83,7 +83,7 @@ impl Answer {
         fixed(to).unwrap_or([0; ANSWER])
     }
 
-    /// The answer that these bytes are.
+    /// Decodes an answer.
     ///
     /// # Errors
     /// `InvalidData` if they are malformed.

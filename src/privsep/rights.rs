@@ -1,8 +1,8 @@
 //! The rights of this server beyond those of its own user: what it can ask its monitor for.
 //!
-//! A server that root has not started has no monitor: it opens files and looks up users
+//! A server that was not started by root has no monitor: it opens files and looks up users
 //! itself, and every other request is an error. The monitor answers at once, or within
-//! seconds where it opens a file. Cheap to clone; all clones share one connection.
+//! seconds if it opens a file. [`Rights`] are cheap to clone; all clones share one connection.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -24,14 +24,14 @@ use super::request::{ANSWER, Answer, Request};
 /// The rights of a process beyond those of its own user.
 #[derive(Debug, Clone, Default)]
 pub enum Rights {
-    /// None: root has not started this server.
+    /// None: this server was not started by root.
     #[default]
     Alone,
-    /// Those of a monitor, which is root and answers requests.
+    /// The services of a monitor, which is root.
     Monitored(Arc<Monitor>),
 }
 
-/// The connection to a monitor, and the processes that look up users on its behalf.
+/// The connection to a monitor, and the lookup processes that it has started.
 #[derive(Debug)]
 pub struct Monitor {
     /// Held from a request to its answer.
@@ -60,7 +60,7 @@ impl Rights {
 
     /// Starts an agent that runs as a user of the system, or as the server's own user for
     /// `None`; returns the socket on which it takes requests. If there is no such user, the
-    /// agent itself says so.
+    /// agent responds with an error.
     ///
     /// # Errors
     /// No process can be started, or there is no monitor.
@@ -72,8 +72,8 @@ impl Rights {
     /// keeps its group.
     ///
     /// # Errors
-    /// Those of fchown(2); `EPERM` if the file is not a message of the server's; `ESRCH` without
-    /// such an agent; that there is no monitor.
+    /// Those of fchown(2); `EPERM` if the file is not a message that belongs to the server, or
+    /// there is no monitor; `ESRCH` without such an agent.
     pub fn hand_over(&self, uid: u32, file: &File) -> io::Result<()> {
         match self.monitor()?.ask(&Request::HandOver(uid), Some(file))? {
             (Answer::Done, _) => Ok(()),
@@ -81,8 +81,8 @@ impl Rights {
         }
     }
 
-    /// Opens a file that the configuration names, for reading. Where this process may not,
-    /// the monitor has it opened if the file may be root's alone.
+    /// Opens a file that the configuration names, for reading. If this process lacks permission,
+    /// the monitor is asked to have it opened as root.
     ///
     /// # Errors
     /// Those of open(2).

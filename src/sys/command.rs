@@ -1,10 +1,9 @@
-//! Commands that print a token or take a message.
+//! Running commands, with limits on time and output.
 //!
 //! A command runs in a process group of its own, with the umask 077 and no descriptors but
-//! the first three. It has a time limit and a limit on its output. When it ends, or its time
-//! is over, every process that is left in its group is killed, so that none outlives the
-//! command or this process, see [`end_all`]. A command need not read its input. Knows nothing
-//! of mail and uses no shell.
+//! the first three. It has a time limit and a limit on its output. When it ends, or the time
+//! limit is reached, every process that is left in its group is killed, so that none outlives the
+//! command or this process, see [`end_all`]. A command need not read its input. No shell is used.
 
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
@@ -22,20 +21,20 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
-/// The shortest and the longest interval at which a silent command is checked.
+/// The minimum and the maximum interval at which a silent command is checked.
 const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 /// The number of bytes that are written or read at a time.
 const CHUNK: usize = 16 << 10;
-/// The number of bytes that are still read after a command has ended.
+/// Maximum number of bytes that are read after a command has ended.
 const MAX_REST: usize = 1 << 20;
 
-/// The running commands, which another thread waits for.
+/// The running commands; each has a thread that reaps it.
 static CHILDREN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// Ends all commands, also those that are yet to be run: this process is about to end, and
-/// none of them must outlive it.
+/// Kills all running commands, and prevents further ones: this process is about to end, and no
+/// command must outlive it.
 pub fn end_all() {
     STOPPED.store(true, Ordering::SeqCst);
     let deadline = Instant::now() + POLL_INTERVAL.1 * 5;
@@ -44,19 +43,19 @@ pub fn end_all() {
     }
 }
 
-/// Reaps ended processes that this one has not started: the first process of a container becomes
-/// the parent of those whose parents have ended.
+/// Reaps ended processes that were not started here: the first process of a container becomes the
+/// parent of all orphans.
 pub fn reap_orphans() {
     let deadline = Instant::now() + POLL_INTERVAL.1 * 5;
     while Instant::now() < deadline {
-        let own = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
+        let children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
             Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => pid,
             _ => return,
         };
-        if own.iter().any(|own| i32::try_from(*own) == Ok(pid.as_raw())) {
+        if children.iter().any(|child| i32::try_from(*child) == Ok(pid.as_raw())) {
             // Its own thread reaps it in a moment; then waitid(2) reports the next one.
-            drop(own);
+            drop(children);
             std::thread::sleep(POLL_INTERVAL.0);
         } else {
             let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
@@ -108,16 +107,16 @@ pub fn output(program: &str, arguments: &[String], time_limit: Duration, max_out
 /// # Errors
 /// It cannot be run, its input cannot be read or written, or it prints more than it may.
 pub fn run(mut command: Command, options: RunOptions<'_>) -> io::Result<(Ended, Vec<u8>)> {
-    // This is the whole process's umask: nothing that it makes is for others anyway.
+    // The umask applies to the whole process, which makes no files for other users anyway.
     umask(Mode::from_bits_truncate(0o077));
     let deadline = Instant::now() + options.time_limit;
     let (reader, writer) = io::pipe()?;
     let errors = if options.is_lenient { writer.try_clone()?.into() } else { Stdio::null() };
     let input = if options.input.is_some() { Stdio::piped() } else { Stdio::null() };
     let mut child = {
-        let mut own = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
         let child = command.process_group(0).stdin(input).stdout(writer).stderr(errors).spawn()?;
-        own.push(child.id());
+        children.push(child.id());
         child
     };
     // This closes the parent's copies of the pipes.
@@ -128,13 +127,13 @@ pub fn run(mut command: Command, options: RunOptions<'_>) -> io::Result<(Ended, 
     let mut running = Running { child, feed: stdin, output_pipe };
     RUNNING.fetch_add(1, Ordering::SeqCst);
     let is_over = running.serve(deadline);
-    // The group's leader is not reaped yet, so no other group can have the number.
+    // The group's leader is not reaped yet, so no other group can have its number.
     if let Ok(group) = i32::try_from(running.child.id()) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
     RUNNING.fetch_sub(1, Ordering::SeqCst);
     let status = running.child.wait();
-    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).retain(|own| *own != running.child.id());
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).retain(|child| *child != running.child.id());
     let status = status?;
     if is_over? {
         running.output_pipe.drain()?;
@@ -187,7 +186,7 @@ impl Running<'_> {
         let feed = self.feed.iter().map(|feed| PollFd::new(feed.pipe.as_fd(), PollFlags::POLLOUT));
         let output_pipe = self.output_pipe.pipe.iter().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
         let mut both: Vec<PollFd<'_>> = feed.chain(output_pipe).collect();
-        // poll(2) knows no shorter time than a millisecond.
+        // The resolution of poll(2) is a millisecond.
         let timeout = PollTimeout::try_from(limit.max(POLL_INTERVAL.0)).unwrap_or(PollTimeout::MAX);
         match poll(&mut both, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -214,7 +213,7 @@ impl Running<'_> {
 struct Feed<'a> {
     pipe: ChildStdin,
     from: &'a mut dyn Read,
-    /// Bytes that are read and not yet written.
+    /// Bytes that were read from `from` and are not written yet.
     piece: Vec<u8>,
 }
 
@@ -265,7 +264,7 @@ impl Output {
         Ok(count)
     }
 
-    /// Reads what is in the pipe after the command has ended, without waiting for more.
+    /// Reads the rest of the output after the command has ended, without waiting for more.
     fn drain(&mut self) -> io::Result<()> {
         let mut read = 0;
         while let Some(pipe) = self.pipe.as_ref().filter(|_| read < MAX_REST) {

@@ -2,9 +2,9 @@
 //!
 //! Each function is one system call that changes a file or a name, with the errors of that
 //! call (`write` may take several). The order of the calls, and the state that a crash leaves
-//! between two of them, are the business of `spool` and `deliver::local::maildir`. They are
-//! together so that a test can stop the daemon before or after each of them, make it fail, or
-//! skip it: see `fault`, which a release build does not contain.
+//! between two of them, are described in `spool` and `deliver::local::maildir`. The calls are
+//! collected here so that a test can stop the daemon before or after each of them, make it fail,
+//! or skip it: see `fault`, which a release build does not contain.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -111,7 +111,7 @@ pub fn shift(file: &File, from: u64, to: u64, length: u64) -> io::Result<()> {
         let mut moved = 0;
         while moved < length {
             let count = SHIFT_BLOCK.min(length - moved);
-            // What is moved up begins at its end, so that nothing is overwritten unread.
+            // Bytes that move up are copied from the end backwards, so that none is overwritten unread.
             let at = if to > from { length - moved - count } else { moved };
             let block = &mut block[..count as usize];
             file.read_exact_at(block, from + at)?;
@@ -225,9 +225,9 @@ pub fn remove(path: &Path) -> io::Result<()> {
     step("unlink", Subject::Path(path), || fs::remove_file(path))
 }
 
-/// Whether the file system keeps the order of changes of names and files, as the journals of ext4
-/// and xfs do, or is in memory. Others may lose a new name and keep the removal of the old one,
-/// as btrfs does when other files are synced.
+/// Whether the file system preserves the order of changes to names and files, as the journals of
+/// ext4 and xfs do, or is in memory. Other file systems may lose a new name although the old one is
+/// gone, as btrfs does when other files are synced.
 ///
 /// # Errors
 /// Those of fstatfs(2).

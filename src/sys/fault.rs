@@ -8,7 +8,7 @@
 //! | `CALL` | `open`, `write`, `fsync`, `link`, `rename`, `unlink`, `mkdir`, `truncate`, `chmod`, `chown`, `utime`, or `*` |
 //! | `PATH` | a part of the path (of `FROM TO` for a rename), its end if `$` follows, or `*` |
 //! | `WHEN` | the number of the matching call, counted from 1: `3`, `3-5`, `3-`, or `*` |
-//! | `ACTION` | `before` or `after`: the process is gone then and there; `panic`: a bug, in the thread that makes the call; `skip`: the call says that all went well and does nothing; or the name of an error, such as `EIO`, which it returns and does nothing |
+//! | `ACTION` | `before` or `after`: the process aborts before or after the call; `panic`: the thread that makes the call panics; `skip`: the call does nothing and reports success; or the name of an error, such as `EIO`: the call does nothing and returns it |
 //!
 //! The first rule that matches a call applies. Each fault is reported on standard error. A
 //! malformed rule aborts the process, so that no test passes because of it.
@@ -105,8 +105,8 @@ pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<(
     }
     let text = subject.text();
     let matches = |rule: &&Rule| {
-        let is_meant = (rule.call == "*" || rule.call == call) && is_in(&rule.path, &text);
-        is_meant && (rule.first..=rule.last).contains(&(rule.seen.fetch_add(1, Ordering::SeqCst) + 1))
+        let is_match = (rule.call == "*" || rule.call == call) && is_in(&rule.path, &text);
+        is_match && (rule.first..=rule.last).contains(&(rule.seen.fetch_add(1, Ordering::SeqCst) + 1))
     };
     let Some(rule) = RULES.iter().find(matches) else { return run() };
     match rule.action {

@@ -1,8 +1,8 @@
 //! The system's limits on the descriptors, threads and mappings of this process.
 //!
 //! Some limits apply to this process, others to its user, its control group or the whole
-//! system, so that other processes use up a part of them. A limit that cannot be found out is
-//! left out. Changes nothing.
+//! system, so that other processes use up a part of them. A limit that cannot be determined is
+//! left out. Nothing is changed.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit};
 /// A limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// The name by which its manual page calls it.
+    /// The name in its manual page.
     pub name: &'static str,
     /// The resource that it limits.
     pub of: Limited,
@@ -31,7 +31,7 @@ pub enum Limited {
     Mappings,
 }
 
-/// The limits that can be found out.
+/// The limits that can be determined.
 pub fn limits() -> Vec<Limit> {
     let own = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
     let kernel = |key: &str| number(&Path::new("/proc/sys").join(key));

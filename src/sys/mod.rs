@@ -1,7 +1,7 @@
 //! System calls that the standard library lacks, or that must be in one place, behind safe
 //! functions.
 //!
-//! - `command`: commands that print a token or take a message
+//! - `command`: running commands, with limits on time and output
 //! - `disk`: every change on disk that the spool and the mailboxes make
 //! - `fault`: faults on demand, for tests
 //! - `limits`: the limits on descriptors, threads and mappings of this process

@@ -30,8 +30,8 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// Kills this process, whatever it is doing, when the other end of standard input is closed; calls
-/// `last` before.
+/// Starts a thread that kills this process when the other end of standard input is closed, after a
+/// call of `last`.
 ///
 /// # Errors
 /// No thread can be started.
@@ -41,7 +41,7 @@ pub fn end_with_input(last: fn()) -> io::Result<()> {
         let mut hung_up = [PollFd::new(input.as_fd(), PollFlags::empty())];
         while matches!(poll(&mut hung_up, PollTimeout::NONE), Err(Errno::EINTR)) {}
         last();
-        // Unlike exit(3), this runs no code of libraries, which may be in use as root.
+        // Unlike exit(3), this runs no exit handlers of libraries, which could run as root.
         let _ = kill(getpid(), Signal::SIGKILL);
     };
     thread::Builder::new().spawn(wait).map(drop)
@@ -57,7 +57,7 @@ pub fn usual_umask() {
 pub fn close_inherited(passed: i32) {
     let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers: Vec<i32> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
-    // The descriptor of the directory itself is among them, and closed already.
+    // The descriptor of the directory itself is among them, but is closed already.
     numbers.into_iter().filter(|number| *number > passed.saturating_add(2)).for_each(|number| {
         let _ = nix::unistd::close(number);
     });

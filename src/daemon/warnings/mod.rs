@@ -6,7 +6,7 @@
 //! restart, and limits of the system that are too low. A table logs what it can see itself
 //! when it is read.
 //!
-//! - `tables`: local mail that goes nowhere
+//! - `tables`: local mail that cannot be delivered or read
 
 use std::fs;
 use std::io;
@@ -25,7 +25,8 @@ use crate::site::Settings;
 
 mod tables;
 
-/// Logs all warnings that the other functions here do not. `sockets` are the listening addresses.
+/// Logs all warnings except those of the other public functions here. `sockets` are the listening
+/// addresses.
 pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     let config = &settings.config;
     capacity::warn(config);
@@ -69,8 +70,8 @@ fn of_names(config: &Config, sockets: &[SocketAddr]) {
 
 /// Warns of listening addresses that cannot both be bound.
 fn of_overlaps(config: &Config) {
-    for (at, listen) in config.listen.iter().enumerate() {
-        let before = config.listen.get(..at).unwrap_or_default();
+    for (index, listen) in config.listen.iter().enumerate() {
+        let before = config.listen.get(..index).unwrap_or_default();
         if let Some(other) = before.iter().find(|other| is_overlapping(other.address, listen.address)) {
             ::log::warn!("listen {}: {}", listen.address, overlap(other.address, listen.address));
         }
@@ -160,8 +161,8 @@ pub fn of_homes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns of a directory for mailboxes of system users in which they cannot make one: an agent has
-/// no rights but its user's.
+/// Warns of a directory for mailboxes in which system users cannot create one: an agent has only its
+/// user's rights.
 fn of_mailboxes(config: &Config, rights: &Rights) {
     let template = config.local.mailbox.strip_prefix("mbox:").unwrap_or(&config.local.mailbox);
     let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && rights.has_monitor();
@@ -181,7 +182,7 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns of things that a start would find missing.
+/// Warns of things that are missing and that a start would need.
 pub fn of_a_start(config: &Config, foreground: bool) {
     if !foreground {
         log::warn_of_missing_syslog(&config.log);
@@ -212,7 +213,7 @@ fn has_accounts(backend: &Backend) -> bool {
     }
 }
 
-/// Why nobody can log in at a listener where that is the only way in; `None` if somebody can.
+/// Why no client can authenticate at a listener that requires it; `None` if one can.
 fn why_nobody(config: &Config, listen: &Listen, has_accounts: bool) -> Option<&'static str> {
     let is_trusted = |network: &Network| listen.address.ip().is_loopback() || !is_loopback(network);
     if config.relay.networks.iter().any(is_trusted) || !listen.xclient.is_empty() {

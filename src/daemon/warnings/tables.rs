@@ -15,7 +15,7 @@ const SERVICE_USERS: [&str; 16] = [
     "cron", "games", "man",
 ];
 
-/// The number of names in one warning.
+/// Maximum number of names in one warning.
 const MAX_NAMES: usize = 3;
 
 /// Logs these warnings.
@@ -42,8 +42,8 @@ fn of_this_host(config: &Config) {
     }
 }
 
-/// Warns of mail for such users, for example from cron(8), that waits because their home is not
-/// theirs.
+/// Warns of mail for service users, for example from cron(8), that waits because another user owns
+/// their home.
 fn of_service_users(settings: &Settings, rights: &Rights) {
     if settings.config.local.users != Users::System || !rights.has_monitor() {
         return;

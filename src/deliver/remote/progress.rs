@@ -27,7 +27,7 @@ pub struct Progress<'a> {
     pub has_answered: bool,
     /// Why no host could be reached.
     unreachable: Option<Outcome>,
-    /// Whether a host was not given its full time, because other mail waits for the worker.
+    /// Whether a timeout was shortened because other mail waits for the worker.
     is_cut_short: bool,
     /// An address to which no other connection is allowed now.
     pub at_limit: Option<Endpoint>,
@@ -42,11 +42,11 @@ enum Next {
     Settled,
 }
 
-/// What to do for a recipient after an answer. A delivery is final, and so is a rejection, unless
+/// The next step for a recipient after an answer. A delivery is final, and so is a rejection, unless
 /// it came before MAIL and so cannot have been about the message. After a deferral the next host
-/// is tried, as it may have no greylist, but not once the final dot was sent: the host may have
-/// accepted the message, or rejected it for its content. Nor does another host help if the message
-/// cannot be read.
+/// is tried, since it may not use greylisting, but not once the final dot was sent: the host may have
+/// accepted the message, or rejected it for its content. If the message cannot be read, another host
+/// does not help.
 fn after(answer: &StageOutcome) -> Next {
     match answer.outcome.fate {
         Fate::Delivered => Next::Settled,
@@ -159,8 +159,8 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Keeps the answer that counts: a final one, the one from the later stage of a dialogue, or a
-/// deferral rather than a failure, since a host that may come back is a reason to wait.
+/// Keeps the more significant answer: a final one, the one from the later stage of a dialogue, or a
+/// deferral rather than a failure, since a host that may recover is a reason to wait.
 fn note(slot: &mut Option<StageOutcome>, answer: StageOutcome) {
     match slot {
         Some(old) if after(&answer) == Next::Settled || answer.stage > old.stage => *old = answer,

@@ -62,7 +62,7 @@ pub fn parse_domain_utf8(text: &str) -> Result<Box<str>, AddressError> {
     if mapped.starts_with('[') { Err(AddressError::BadDomain) } else { parse_domain(&mapped) }
 }
 
-/// Whether two texts, in any spelling, name the same domain.
+/// Whether two texts name the same domain, whatever their spelling.
 pub fn is_same_domain(one: &str, other: &str) -> bool {
     parse_domain_utf8(one).is_ok_and(|one| parse_domain_utf8(other).is_ok_and(|other| one == other))
 }

@@ -4,17 +4,17 @@
 //! quotes, the domain in canonical form. Writing it adds quotes where the syntax
 //! needs them. The local part is ASCII or, from [`Address::parse_utf8`] only, UTF-8
 //! (RFC 6531). It never contains a control character, a line separator or a
-//! character that reverses text, so an address can be written into a header, a log
-//! line or a command as it is, provided that a place for ASCII alone is given an
-//! address that [`is ASCII`](Address::is_ascii).
+//! character that reverses text, so an address can be written unchanged into a header, a
+//! log line or a command, provided that only an address that
+//! [`is ASCII`](Address::is_ascii) is written where ASCII is required.
 //!
 //! The canonical form of a domain is ASCII in lower case, with A-labels in place of
-//! U-labels (RFC 5890); that of a literal is what [`parse_domain`] writes. So two
+//! U-labels (RFC 5890); that of a literal is defined by [`parse_domain`]. So two
 //! domains are the same if and only if their texts are equal, and every domain in a
-//! table or in the configuration has been through [`parse_domain`]. A text that has
-//! not is compared with [`is_same_domain`].
+//! table or in the configuration is converted by [`parse_domain`]. An unconverted text is
+//! compared with [`is_same_domain`].
 //!
-//! Does not know which domains are local, nor what `+` means: see `route`.
+//! Local domains and the meaning of `+` are the business of `route`.
 //!
 //! - `domain`: domains and address literals: canonical form, comparison, limits
 //! - `parse`: addresses and paths, as SMTP and files write them
@@ -34,8 +34,8 @@ pub use quote::path;
 
 use parse::{Charset, scan};
 
-/// The maximum length of an address, in octets. RFC 5321 4.5.3.1.3 asks for 256, and
-/// bounce addresses in the wild are longer.
+/// The maximum length of an address, in octets. RFC 5321 4.5.3.1.3 requires 256, but
+/// real bounce addresses can be longer.
 pub const MAX_ADDRESS: usize = 320;
 
 /// A mailbox, `local@domain`. The domain is empty where none was given
@@ -106,7 +106,7 @@ impl Address {
         Self::of(local.into(), domain)
     }
 
-    /// Two parts that were checked.
+    /// An address from two parts that were checked.
     fn of(local: Box<str>, domain: Box<str>) -> Result<Self, AddressError> {
         if local.len() + domain.len() >= MAX_ADDRESS {
             return Err(AddressError::TooLong);
@@ -147,8 +147,8 @@ impl Address {
         &self.domain
     }
 
-    /// Whether all of it is ASCII. To be asked where only ASCII may stand: in SMTP commands and
-    /// replies without SMTPUTF8, in the heads of the spool and in reports.
+    /// Whether both parts are ASCII. To be checked where only ASCII is allowed: in SMTP commands
+    /// and replies without SMTPUTF8, in the heads of the spool and in reports.
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii()
     }

@@ -8,7 +8,7 @@ use super::domain::{parse_domain, parse_domain_utf8};
 use super::quote::is_atom;
 use super::{Address, AddressError};
 
-/// Which characters an address may have.
+/// The characters that an address may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Charset {
     Ascii,
@@ -112,9 +112,9 @@ fn scan_local(text: &[u8], charset: Charset) -> Result<(Box<str>, &[u8]), Addres
     }
 }
 
-/// Whether a character outside ASCII is refused in a local part. RFC 6531 allows all of
-/// them; these could end a line or a word for some reader of a log or a header, or show it
-/// in another order than it is written.
+/// Whether a character outside ASCII is refused in a local part. RFC 6531 allows all of them,
+/// but these could end a line or a word for some programs that read a log or a header, or
+/// display the text in a misleading order.
 fn is_misleading(c: char) -> bool {
     !c.is_ascii()
         && (c.is_control()

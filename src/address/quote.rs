@@ -1,4 +1,4 @@
-//! Writes addresses and paths, with quotes where the syntax asks for them.
+//! Writes addresses and paths, with quotes where the syntax requires them.
 
 use std::fmt;
 
@@ -27,8 +27,8 @@ pub fn path(address: Option<&Address>) -> String {
     address.map_or_else(|| "<>".to_owned(), |a| format!("<{a}>"))
 }
 
-/// Whether an ASCII character may stand in a local part without quotes. A character
-/// outside ASCII may if it may stand there at all (RFC 6531 3.3).
+/// Whether an ASCII character needs no quotes in a local part. Characters outside ASCII never
+/// need them (RFC 6531 3.3).
 pub(super) fn is_atom(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
 }

@@ -72,7 +72,7 @@ fn paths_are_read_as_rfc_5321_and_users_write_them() {
     assert_eq!(parse_path(b"<a@b\x00c>"), Err(AddressError::BadDomain));
 }
 
-/// Both parsers, and what each makes of an address that is ASCII: the same.
+/// For an address in ASCII both parsers have the same result.
 #[test]
 fn the_utf8_parser_reads_ascii_as_the_ascii_parser_does() {
     for text in [

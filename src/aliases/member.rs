@@ -1,7 +1,7 @@
-//! One member of an alias, a list, a `.forward` file or the virtual table: the only reader of
-//! the text between commas there.
+//! The parser of one member of an alias, a list, a `.forward` file or the virtual table: the text
+//! between two commas.
 //!
-//! Members are read as sendmail and Postfix read them. The content of a quoted string that
+//! Members are parsed as in sendmail and Postfix. The content of a quoted string that
 //! stands alone is read as an address, a command, a path or an include; only if it is none
 //! of these, or before an `@`, is it a quoted local part. An address may have a display
 //! name, angle brackets and comments in parentheses (RFC 5322). Does not handle lines,
@@ -45,7 +45,7 @@ pub(super) fn read(value: &str) -> Result<Member, String> {
     }
 }
 
-/// Reads an address in the form that such files allow, also for the key of a virtual table.
+/// Reads an address in the syntax of such files, also for the key of a virtual table.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -109,7 +109,7 @@ fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
     } else if text.contains(|c: char| c.is_control() && c != '\t') {
         Err(format!("{what} has a control character in it"))
     } else if not_utf8(&text).is_some() {
-        // With replacement characters it would be another command or file.
+        // Replacement characters would make it a different command or file.
         Err(NOT_UTF8.to_owned())
     } else {
         Ok(text.into())

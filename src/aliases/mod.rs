@@ -6,8 +6,8 @@
 //! once, and a loop of names from which no member leads out is an error of the file.
 //!
 //! All errors are reported, with line and column. A name whose line has an error is kept as
-//! broken, so that its mail can wait. Does not look an alias up in other tables, follow
-//! it, open a list or run a command: `route` and `worker` do. The virtual table has
+//! broken, so that its mail can wait. Expanding aliases, opening lists and running commands are
+//! the work of `route` and `worker`. The virtual table has
 //! values of the same form and is read with [`entries`] and [`members`] too; a
 //! `.forward` file or a `:include:` list is read by [`list`].
 //!
@@ -175,7 +175,7 @@ fn loops(file: &Path, names: &HashMap<Box<str>, Alias>) -> Vec<ConfigError> {
             path.push((name, alias));
             at = alias.members.first().and_then(|member| inner(names, name, member));
         }
-        // A path into one walked before was reported with that one.
+        // A path into a loop that was walked before was reported with that loop.
         let Some(again) = at.and_then(|(end, _)| path.iter().position(|(name, _)| *name == end)) else { continue };
         let ring: Vec<&str> = path[again..].iter().chain(&path[again..=again]).map(|(name, _)| *name).collect();
         errors.push(ConfigError::new(file, path[again].1.line, 1, format!("alias loop: {}", ring.join(" -> "))));
@@ -300,7 +300,7 @@ fn split_key(text: &str, separator: Separator) -> Option<(&str, &str)> {
     let is_end = |b| if separator == Separator::Colon { b == b':' } else { b == b' ' || b == b'\t' };
     match Scan::of(text).find(|&(_, b)| is_end(b)) {
         Some((at, _)) => Some((text[..at].trim_end(), &text[at + 1..])),
-        // The values of a key alone are in the following lines, if it has any.
+        // The values of a key that stands alone are on the following lines, if there are any.
         None => (separator == Separator::Blank).then_some((text, "")),
     }
 }

@@ -5,7 +5,7 @@ fn parse(text: &str) -> Result<Aliases, Vec<String>> {
     Aliases::parse(Path::new("aliases"), text).map_err(errors)
 }
 
-/// The members of a name, as text: `\name` for direct ones, `!` before what is no address.
+/// The members of a name, as text: `\name` for direct ones, `!` before all that are not addresses.
 fn members_of(table: &Aliases, name: &str) -> Vec<String> {
     let written = |member: &Member| match member {
         Member::Address(address) => address.to_string(),
@@ -119,7 +119,7 @@ fn an_error_affects_one_name() {
 }
 
 #[test]
-fn a_malformed_line_of_a_list_costs_only_that_line() {
+fn a_malformed_line_of_a_list_is_skipped() {
     let text = "\u{feff}jon@x.org (Jon Doe)\r\nMary <mary@x.org>,\r\n\r\nann@x.org # a comment, with x@y.org\r\n\
                 J\u{fffd}rg Doe <j@x.org> (J\u{fffd})\r\nj\u{fffd}rg@x.org\r\n\"open\r\na@x.org, b b, c@x.org,,\r\n";
     let (members, errors) = list(text);

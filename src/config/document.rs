@@ -1,10 +1,9 @@
 //! A TOML document from which keys are taken one by one.
 //!
-//! A [`Section`] is one table of it. Its reader takes every key that exists,
-//! each with a function that returns a value or says what it expected; a key that was not
-//! taken when the section is finished is unknown. Errors are
-//! recorded with their places and the reading continues, so that one run finds all errors.
-//! Does not know any key.
+//! A [`Section`] is one table of the document. Its reader takes every known key, with a function
+//! that returns the value or a text that says what was expected; a key that was not taken when the
+//! section is finished is unknown. Errors are recorded with their places and reading continues, so
+//! that one run finds all errors. No key is defined here.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -61,10 +60,10 @@ impl<'t> Errors<'t> {
     }
 
     /// Adds an error for each unknown key. `outermost` are the known keys of the outermost table;
-    /// `gives` tells whether the file has one of them.
+    /// `gives` returns whether the file has one of them.
     fn report_unknown(&self, outermost: &[&str], gives: impl Fn(&str) -> bool) {
         for UnknownKey { place, name, key, known, header } in self.unknown.take() {
-            // A quoted key may have anything in it, and an error is one line.
+            // A quoted key may contain any character, and an error must fit on one line.
             let full = full_name(&name, &key.escape_debug().to_string());
             let text = match (header, self.optional_table(&name, &key)) {
                 (_, Some(table)) if gives(bare(table)) => format!("it belongs below {table}"),

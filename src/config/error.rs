@@ -2,7 +2,7 @@
 //!
 //! Every reader of such a file returns all errors, not only the first,
 //! and they are printed in the format of compilers, so that an editor can jump to them.
-//! Does not decide what follows: at start the program ends with EX_CONFIG,
+//! Their effect is decided elsewhere: at a start the program ends with EX_CONFIG,
 //! later the old configuration or table stays in force.
 
 use std::fmt;

@@ -1,8 +1,7 @@
 //! The configuration, penfold.conf(5), as values.
 //!
-//! Every field has a value, and a [`Config`] that exists has been checked. Reading
-//! never stops at the first error. Does not open tables: see `aliases`, `users`
-//! and `route`.
+//! Every field has a value, and the values of a [`Config`] are valid. Reading never stops at
+//! the first error. Tables are opened elsewhere: see `aliases`, `users` and `route`.
 //!
 //! - `defaults`: the default of each key, and the bounds of numbers
 //! - `document`: a TOML document from which keys are taken one by one
@@ -189,7 +188,7 @@ pub struct Limits {
     pub recipients: usize,
     /// The time limit of a command.
     pub command_timeout: Duration,
-    /// The time limit of a message after DATA, to which its size adds.
+    /// The time limit of a message after DATA, without the time added for its size.
     pub data_timeout: Duration,
 }
 
@@ -257,7 +256,7 @@ pub struct Remote {
     pub authorities: Option<PathBuf>,
     /// The maximum time limit of each stage of a dialogue.
     pub timeout: Duration,
-    /// Whether mail leaves only by the routes table.
+    /// Whether only mail with a route in the routes table leaves this host.
     pub local_only: bool,
 }
 

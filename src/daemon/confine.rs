@@ -1,7 +1,7 @@
 //! The places of the file system that the server is confined to: its spool, its configuration
 //! and its own mailboxes.
 //!
-//! Only a server with a monitor is confined, since otherwise nobody could do the rest. The
+//! Only a server with a monitor is confined, since agents do the work elsewhere. The
 //! places come from the configuration at the start: a directory that is added later needs a
 //! restart. Until then an agent delivers to a mailbox there (`deliver::agent`).
 
@@ -17,7 +17,7 @@ use crate::privsep::Rights;
 use crate::privsep::confine::{self, Confinement, Places};
 use crate::site::Settings;
 
-/// What libraries read of the system.
+/// Directories of the system that libraries read.
 const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/share", "/proc", "/sys"];
 
 /// Directories of programs that may write resolv.conf(5) while the server runs.

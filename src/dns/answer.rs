@@ -1,6 +1,6 @@
 //! The data of an answer, checked and bounded.
 //!
-//! All of it is untrusted. Except for a chain of aliases in the same answer, records of other
+//! Answers are untrusted. Except for a chain of aliases in the same answer, records of other
 //! names or types than those requested are ignored.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -115,13 +115,13 @@ fn data<'a>(kind: RecordType, records: impl Iterator<Item = &'a Record>) -> Arc<
 fn host_name(name: &Name) -> Option<Box<str>> {
     let text = name.to_ascii();
     let text = parse_domain(text.strip_suffix('.').unwrap_or(&text)).ok()?;
-    // Some zones have an address in place of a name; it must be usable.
+    // Some zones contain an address in place of a name; it must be usable.
     let is_good = text.parse().map_or(!text.starts_with('['), is_usable);
     is_good.then_some(text)
 }
 
-/// Whether an address can be that of another host: a connection to 0.0.0.0 would lead to this
-/// one.
+/// Whether an address can belong to another host: a connection to 0.0.0.0, for example, would
+/// reach this host.
 pub fn is_usable(address: IpAddr) -> bool {
     let address = address.to_canonical();
     !(address.is_unspecified() || address.is_multicast() || address == Ipv4Addr::BROADCAST)

@@ -1,9 +1,8 @@
 //! A cache of answers in bounded memory.
 //!
-//! It has at most [`MAX_BYTES`], including names, data and overhead; the
-//! oldest answers are dropped. Negative answers are kept for at most
-//! [`MAX_NEGATIVE_LIFETIME`], so that a new domain does not seem absent for
-//! a day; failures are not kept at all.
+//! Its size is at most [`MAX_BYTES`], including names, data and overhead; the oldest answers
+//! are dropped. Negative answers are kept for at most [`MAX_NEGATIVE_LIFETIME`], so that a new
+//! domain does not seem absent for a day; failures are not kept at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,7 @@ use trust_dns_resolver::proto::rr::RecordType;
 use super::answer::{Datum, Found};
 use crate::outcome::NoAnswer;
 
-/// The maximum size, in bytes: some 4000 answers of the usual size.
+/// The maximum size, in bytes: about 4000 answers of the usual size.
 const MAX_BYTES: usize = 1 << 20;
 /// The approximate size of an entry without its name and data, in bytes.
 const OVERHEAD: usize = 160;

@@ -10,8 +10,8 @@
 //! resolv.conf(5) and hosts(5) are read with the first look-up and again when they
 //! have changed. /etc/hosts takes precedence over the DNS for addresses and for names
 //! of addresses (for a smart host such as `smtp://mailhub`), never for mail exchangers. Names
-//! are absolute: the search list of resolv.conf(5) is not used. Does not
-//! decide what a missing answer means for mail: see [`crate::outcome`].
+//! are absolute: the search list of resolv.conf(5) is not used. The effect of a missing answer on
+//! mail is decided in [`crate::outcome`].
 //!
 //! - `answer`: the data of an answer, checked and bounded
 //! - `cache`: answers kept for their lifetime

@@ -1,9 +1,9 @@
-//! Asks name servers, one after the other, until one has an answer.
+//! Queries name servers, one after another, until one has an answer.
 //!
 //! NXDOMAIN is an answer. SERVFAIL, REFUSED and similar codes, a referral, a
-//! malformed message and a timeout are not: the next server is asked. While one
-//! does not respond, the next is asked after [`Servers::pause`], and the first answer
-//! counts. A server that did not respond is asked last for [`DEMOTED_FOR`]. The resolver
+//! malformed message and a timeout are not: the next server is asked. If a server does not respond
+//! within [`Servers::pause`], the next one is asked too, and the first answer is used. A server
+//! that did not respond is asked last for [`DEMOTED_FOR`]. The resolver
 //! library repeats lost datagrams, and uses TCP for answers that do not fit into one.
 //!
 //! Every server is asked with EDNS first, and without it last, or at once if its response is
@@ -53,7 +53,7 @@ pub(super) struct Servers {
 }
 
 struct Server {
-    /// Two pools, because a pool would share one query with and without EDNS.
+    /// Two pools, because a single pool would merge the queries with and without EDNS.
     with_edns: NameServerPool<TokioRuntimeProvider>,
     without: NameServerPool<TokioRuntimeProvider>,
     begun: Instant,
@@ -160,8 +160,8 @@ impl Servers {
         Err((failure.unwrap_or(NoAnswer::Timeout), 0))
     }
 
-    /// The order of queries: each server with EDNS, if it is not known to lack it, then without,
-    /// unless it is known to support EDNS: then its failures have other reasons.
+    /// The order of queries: first each server with EDNS, unless it is known to lack EDNS; then each
+    /// without, unless it is known to support EDNS, so that its failures have other reasons.
     fn plan(&self) -> Vec<Step> {
         let mut order: Vec<(usize, &Arc<Server>)> = self.list.iter().enumerate().collect();
         order.sort_by_key(|(_, server)| server.is_before(&server.demoted_until));

@@ -2,9 +2,9 @@
 //!
 //! A look-up checks both files for changes, at most once in
 //! [`CHECK_INTERVAL`]: in another network resolv.conf, or the file that it links to, is
-//! replaced. There is no timer for that. A file that has no server or
-//! cannot be read changes nothing, because it may be half written. Only
-//! the `nameserver` lines of resolv.conf count, and only the first [`MAX_SERVERS`].
+//! replaced. There is no timer for that. A file without servers or one that cannot be read is
+//! ignored, because it may be incomplete. Only the `nameserver` lines of resolv.conf are used, and
+//! only the first [`MAX_SERVERS`].
 
 use std::fs;
 use std::io::{self, Read};

@@ -37,7 +37,7 @@ pub struct Accepted<'a> {
     pub tls: Encryption,
     /// The authenticated user, or the login name of a local user.
     pub user: Option<&'a str>,
-    /// The local user that submitted it: uid, and the program name that it gave.
+    /// The local user that submitted it: the uid, and the program name that the client gave.
     pub caller: Option<(u32, &'a str)>,
 }
 
@@ -101,7 +101,7 @@ pub struct Attempt<'a> {
     pub recipient: &'a Address,
     /// The address given at RCPT, if an alias replaced it.
     pub original: Option<&'a Address>,
-    /// How: `maildir`, `smtp`.
+    /// The way of delivery, such as `maildir` or `smtp`.
     pub via: &'a str,
     /// The outcome.
     pub outcome: &'a Outcome,

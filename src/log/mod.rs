@@ -1,10 +1,9 @@
 //! The log: events, one line each, and their destination.
 //!
-//! A line has the queue id first, then `key=value` pairs in a fixed order, for
-//! people and scripts. Values with other than plain characters are quoted and escaped, so that
-//! no client input can forge a line.
-//! A line that cannot be logged goes to standard error; mail never waits for
-//! the log for more than a second. All other messages to the administrator
+//! A line begins with the queue id, followed by `key=value` pairs in a fixed order, for
+//! people and scripts. Values with special characters are quoted and escaped, so that no client
+//! input can forge a line. A line that cannot be logged goes to standard error; mail never waits
+//! for the log for more than a second. All other messages to the administrator
 //! use the macros of the `log` crate: `error` if action is required, `warn`
 //! if it is advisable.
 //!
@@ -82,7 +81,7 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
             });
         }
     }
-    // A second start, in tests, has no effect.
+    // Starting the log again, as tests do, has no effect.
     let _ = builder.try_init();
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! As in libc, TZ names a file (with or without a colon, below TZDIR if it is relative) or
 //! is a POSIX rule; without TZ, /etc/localtime applies, and in doubt UTC. The zone is read
-//! once, before the server is confined, because TZ and the files cannot be read later. It takes
-//! one open file and no directory listing, since every session of inetd reads it too.
+//! once, before the server is confined, because TZ and the files cannot be read later. Only one
+//! file is opened and no directory is listed, since every session under inetd reads it too.
 
 use std::env;
 use std::ffi::OsStr;

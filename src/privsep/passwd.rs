@@ -1,11 +1,10 @@
-//! The users of the system: getpwnam(3) and getpwuid(3), and so whatever the name service
-//! switch consults.
+//! The users of the system, by getpwnam(3) and getpwuid(3), which consult the name service switch.
 //!
 //! A name service may be slow, and the code that it loads must not run in a process that is
-//! root or confined. So a server with a monitor asks [`super::lookup`] processes, at most
-//! [`AT_ONCE`] of them. One that does not answer within [`ANSWER_TIMEOUT`] is dropped, and
-//! ends; a look-up that finds no free process for that long fails. Without a monitor the
-//! server asks the system itself, and waits for it.
+//! root or confined. So a server with a monitor uses [`super::lookup`] processes, at most
+//! [`AT_ONCE`] of them. A process that does not answer within [`ANSWER_TIMEOUT`] is dropped, and
+//! ends; a look-up fails if no process is free within that time. Without a monitor the server asks
+//! the system itself, without a time limit.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::lookup::{ANSWER, IDLE, OWN_USER_UNKNOWN, Question, knew_own_user, read_answer};
 use super::rights::{Monitor, Rights};
 
-/// Lookup processes at once.
+/// Maximum number of lookup processes.
 const AT_ONCE: usize = 8;
 /// How long an answer may take, and how long a look-up waits for a free process.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

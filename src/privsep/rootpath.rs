@@ -1,20 +1,20 @@
 //! Paths that only root can change.
 //!
-//! A path leads wherever the users who may write to its directories want. So before root opens
-//! or makes anything at a path, each directory on the way is checked, also behind links. Of a
-//! path that passes, only root can change later where it leads. Opens nothing.
+//! Whoever may write to a directory on a path can change where the path leads. So before root
+//! opens or makes anything at a path, each directory on the way is checked, also behind links. If
+//! a path passes, only root can later change where it leads. Opens nothing.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The number of links that a path may pass.
+/// Maximum number of symbolic links on a path.
 const MAX_LINKS: usize = 10;
 /// The mode bit of a directory in which only its owner can rename or remove a file.
 const STICKY: u32 = 0o1000;
 
 /// Whether only root can change where an absolute path leads, and what is there. Everything on
-/// the way, also behind links, must belong to root and be writable for nobody else, except that
+/// the way, also behind links, must belong to root and be writable by nobody else, except that
 /// a directory on the way may be sticky.
 pub fn is_roots_alone(path: &Path) -> bool {
     path.is_absolute() && leads(path, MAX_LINKS) && fs::metadata(path).is_ok_and(|end| is_roots(&end))

@@ -9,8 +9,8 @@
 //!
 //! With SCRAM the server proves that it knows the password too: until then
 //! [`Client::is_done`] is false, and a 235 must not be accepted. Fewer iterations than RFC 7677
-//! requires, or more than about a second's work, are refused. The length of a challenge is
-//! limited by its reader. There is no channel binding, which the flag `n` declares.
+//! requires, or more than take about a second, are refused. The caller limits the length of a
+//! challenge. There is no channel binding, which the flag `n` declares.
 
 use std::fmt;
 

@@ -26,7 +26,7 @@ use super::server::Step;
 
 /// The maximum length of a line, in bytes: a challenge in base64, and some fields.
 const MAX_LINE: usize = 16 << 10;
-/// The maximum number of lines without meaning for an exchange.
+/// The maximum number of lines that are ignored in an exchange.
 const MAX_LINES: usize = 1000;
 /// The time limit of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

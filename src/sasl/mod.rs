@@ -1,15 +1,15 @@
 //! Authentication: SASL (RFC 4422), as server and as client.
 //!
 //! An exchange is a value that takes a response or challenge and returns the next one;
-//! base64, lines and time limits belong to the owner of the connection. Only
-//! `dovecot` has a socket of its own, with a deadline.
+//! base64, lines and time limits are handled by the owner of the connection. Only `dovecot` has a
+//! socket of its own, with a deadline.
 //!
-//! No password, token or key appears in an error, a log line or `Debug`. Does not know SMTP.
-//! No mechanism protects the data that follows it: TLS does.
+//! No password, token or key appears in an error, a log line or `Debug`. Nothing here depends on
+//! SMTP. The data after the exchange is protected by TLS, not by a mechanism.
 //!
 //! - `client`: authentication to other hosts
 //! - `dovecot`: authentication of clients by Dovecot
-//! - `prep`: names and passwords in one spelling
+//! - `prep`: names and passwords in canonical form
 //! - `scram`: the arithmetic of SCRAM-SHA-256
 //! - `secret`: the stored form of a password
 //! - `server`: authentication of clients with accounts from a users file

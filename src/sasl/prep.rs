@@ -1,11 +1,11 @@
-//! Names and passwords in one spelling: SASLprep (RFC 4013), except its rarer checks.
+//! Names and passwords in canonical form: SASLprep (RFC 4013), except its rarer checks.
 //!
 //! Space characters become blanks, invisible characters are removed, and the rest is
 //! normalized to form KC, so that a password typed on another keyboard has the same
 //! bytes. Control characters are refused. ASCII is unchanged. The tables are
 //! those of the Unicode version in use, not of version 3.2, and neither unassigned
-//! characters nor the direction of text are checked: it is better to accept a password that
-//! an administrator could store.
+//! characters nor the direction of text are checked: every password that an administrator could
+//! store should be accepted.
 
 use std::borrow::Cow;
 

@@ -139,7 +139,7 @@ impl Scram {
     }
 }
 
-/// The form of the users file: the only place where a secret is written.
+/// The form in a users file; no other function writes a secret.
 impl fmt::Display for Scram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (salt, stored) = (BASE64.encode(&self.salt), BASE64.encode(&self.keys.stored));

@@ -8,8 +8,8 @@
 //! authenticated to an account is not blocked from it by the failures of others.
 //!
 //! Everything is kept in memory, in three tables of at most [`MAX_ENTRIES`] entries; a full
-//! table drops the entry with the fewest failures or the oldest success. A restart
-//! resets the counts. Does not wait itself.
+//! table drops the entry with the fewest failures or the oldest success. A restart resets the
+//! counts. The delays are carried out by the caller.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -113,7 +113,7 @@ fn count<K: Eq + Hash + Clone>(table: &mut HashMap<K, Tally>, key: K, max: u32, 
     }
     let tally = table.entry(key).or_insert(Tally { failures: 0, since: now });
     *tally = tally.at(now);
-    // Failures beyond the limit would block it for hours.
+    // Counting failures beyond the limit would block it for hours.
     tally.failures = (tally.failures + 1).min(max);
     tally.failures
 }

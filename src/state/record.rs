@@ -1,10 +1,10 @@
 //! One record as a line: `CHECKSUM TIME KEY VALUE`, ending in LF.
 //!
 //! The checksum (FNV-1a, eight hexadecimal digits) covers the rest of the line: blocks of
-//! zeros and halves of lines, as a power cut leaves them, are not taken for records. It is no
-//! protection against an attacker: a process that can write here is the server. The time
-//! is in seconds since 1970. Key and value have `%XX` for every byte that is not printable
-//! ASCII, for `%`, and so for blanks. An empty value is an empty field.
+//! zeros and partial lines, which a power cut may leave, are not taken for records. It does not
+//! protect against attackers: only the server's user can write here. The time is in seconds since
+//! 1970. In key and value, `%`, blanks and every byte that is not printable ASCII are written as
+//! `%XX`. An empty value is an empty field.
 
 use std::fmt::Write;
 
@@ -14,11 +14,11 @@ pub(super) const MAX_LINE: usize = 4096;
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// When it was written, in seconds since 1970.
+    /// The time at which it was written, in seconds since 1970.
     pub time: u64,
-    /// What it is about.
+    /// The key, such as an account.
     pub key: String,
-    /// What it says.
+    /// The value.
     pub value: String,
 }
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_no_record() {
+    fn other_bytes_are_not_a_record() {
         let line = record(1_764_450_000, "jon", "message").to_line().expect("short");
         let line = line.trim_end();
         let sum = |text: &str| format!("{:08x} {text}", checksum(text.as_bytes()));

@@ -17,7 +17,7 @@ use crate::config::{ConfigError, KeyPair, TableFile};
 use crate::privsep::Rights;
 use crate::sys;
 
-/// The time before its expiry from which a certificate is warned about, in seconds.
+/// The time before the expiry of a certificate at which warnings begin, in seconds.
 const EXPIRY_NOTICE: i64 = 14 * DAY;
 const DAY: i64 = 86_400;
 

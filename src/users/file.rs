@@ -5,8 +5,8 @@
 //! appears in no message. The mailbox is an absolute path, or empty for the template of the
 //! configuration.
 //!
-//! A malformed line takes rights away and grants none: the user that it names, as far as that
-//! can be told, has no secret, and mail for that user waits if the mailbox is unknown.
+//! A malformed line only removes rights: the user that it names, as far as the name can be read,
+//! has no secret, and mail for that user waits if the mailbox is unknown.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -117,7 +117,7 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
         // Its error was reported.
         Entry::Occupied(first) if first.get().broken.is_some() => Ok(()),
         Entry::Occupied(mut first) => {
-            // Two lines for one name count only where they agree.
+            // Two lines for the same name are valid only where they agree.
             let first = first.get_mut();
             first.secret = None;
             let what = format!("the user {address} is already on line {}", first.line);

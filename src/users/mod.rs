@@ -1,9 +1,9 @@
 //! Users and their mailboxes, from the system or from a users file.
 //!
-//! No client input becomes part of a path: a path consists of the user name as the file or
-//! the system spells it and of a local domain, and a name that could lead out of a directory
-//! belongs to no user. A failed look-up is distinct from an unknown name. Does not handle
-//! aliases or subaddresses: see `route`.
+//! No client input becomes part of a path: a path is made from the user name as spelled in the
+//! file or by the system and from a local domain, and a name that could lead out of a directory
+//! belongs to no user. A failed look-up is distinct from an unknown name. Aliases and subaddresses
+//! are handled in `route`.
 //!
 //! - `accounts`: authentication against a users file
 //! - `file`: the lines of a users file
@@ -26,7 +26,7 @@ use file::{User, UserTable, parse};
 pub struct Mailbox {
     /// The Maildir, or the file.
     pub path: PathBuf,
-    /// Whether it is one file for all messages.
+    /// Whether it is an mbox file.
     pub is_mbox: bool,
     /// The owner.
     pub owner: Owner,
@@ -101,7 +101,7 @@ impl Users {
         roots
     }
 
-    /// Whether they are the users of the system.
+    /// Whether the source is the users of the system.
     pub fn are_of_system(&self) -> bool {
         matches!(self.source, Source::System)
     }

@@ -113,7 +113,7 @@ fn users_of_the_system_have_homes_and_safe_names() {
     assert_eq!(path(&users, "root", "razorback"), Ok(Some("/var/mail/razorback/root".into())));
 }
 
-/// A malformed line takes rights away, and mail for its user waits.
+/// A malformed line removes its user's rights, and mail for that user waits.
 #[test]
 fn a_malformed_line_affects_one_user() {
     let text = "jon::\nmary:hush:/mail/mary\nann\npaul::/a\npaul::/b\nelvis::/e\nelvis::/e\nx::m\n\

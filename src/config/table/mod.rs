@@ -1,7 +1,7 @@
 //! Table files: small text files, read again when they change.
 //!
 //! The file of a [`Watched`] table is checked with stat(2) at every use and read again when
-//! it has changed. A caller gets one whole table, old or new, never a mixture, and may keep it.
+//! it has changed. A caller gets either the old or the new table, never a mixture, and may keep it.
 //!
 //! Errors after the first reading never remove a table: if the file has errors,
 //! is removed or cannot be read, the old table stays in force, and the
@@ -10,8 +10,8 @@
 //! errors end the start. A file that the configuration does not name
 //! may be absent; the table is empty until the file appears.
 //!
-//! Does not know any table's format, except that a line whose first
-//! character is `#` is a comment: see `aliases`, `users` and `route`.
+//! The formats of tables are defined in `aliases`, `users` and `route`; they have in common
+//! that a line whose first character is `#` is a comment.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -306,7 +306,7 @@ fn identify(path: &Path) -> Option<Seen> {
 
 fn read(rights: &Rights, path: &Path, private: bool) -> Reading {
     let open = rights.open(path);
-    // The look comes before the reading: a change in between shows at the next look.
+    // The file is identified before it is read: a change in between is noticed at the next check.
     match open.and_then(|file| Ok((file.metadata()?, file))) {
         Ok((metadata, file)) => Reading {
             seen: Some(Seen::Present(Stamp::of(&metadata))),
@@ -384,7 +384,7 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 fn changed_just_now(metadata: &Metadata) -> bool {
-    // A time in the future is not that of the current tick.
+    // A time stamp in the future is not of the current tick.
     let age = metadata.modified().map(|modified| SystemTime::now().duration_since(modified));
     age.is_ok_and(|age| age.is_ok_and(|age| age < TICK))
 }

@@ -1,5 +1,5 @@
-//! Warnings about local mail that goes nowhere: placeholders that are not filled in, and mail
-//! for system users that are no people.
+//! Warnings about local mail that cannot be delivered or read: placeholders that are not filled
+//! in, and mail for service users.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use crate::privsep::{Rights, User};
 use crate::site::Settings;
 use crate::users::placeholder;
 
-/// Users of the system that run programs and are no people.
+/// Users of the system that run services rather than belong to people.
 const SERVICE_USERS: [&str; 16] = [
     "daemon", "bin", "mail", "news", "uucp", "proxy", "www-data", "www", "nginx", "apache", "backup", "list", "nobody",
     "cron", "games", "man",

@@ -33,7 +33,7 @@ pub struct Progress<'a> {
     pub at_limit: Option<Endpoint>,
 }
 
-/// What to do for a recipient after an answer.
+/// The next step for a recipient after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// Try the next host.

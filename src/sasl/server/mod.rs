@@ -165,7 +165,7 @@ impl<'a> Server<'a> {
     /// PLAIN (RFC 4616): authorization identity, NUL, name, NUL, password.
     fn plain(&mut self, text: &[u8]) -> Step {
         let mut fields = text.split(|&b| b == 0);
-        let (Some(whom), Some(name), Some(password), None) =
+        let (Some(identity), Some(name), Some(password), None) =
             (fields.next(), fields.next(), fields.next(), fields.next())
         else {
             return Step::Malformed;
@@ -176,16 +176,16 @@ impl<'a> Server<'a> {
         if let Err(step) = self.take_name(name) {
             return step;
         }
-        match std::str::from_utf8(whom) {
-            Ok(whom) if self.is_own(whom) => self.check(password),
+        match std::str::from_utf8(identity) {
+            Ok(identity) if self.is_own(identity) => self.check(password),
             Ok(_) => Step::Rejected,
             Err(_) => Step::Malformed,
         }
     }
 
     /// Whether the authorization identity is absent or the client's own name.
-    fn is_own(&self, whom: &str) -> bool {
-        whom.is_empty() || self.accounts.qualify(whom) == self.name
+    fn is_own(&self, identity: &str) -> bool {
+        identity.is_empty() || self.accounts.qualify(identity) == self.name
     }
 
     fn take_name(&mut self, name: &[u8]) -> Result<(), Step> {
@@ -222,20 +222,20 @@ impl<'a> Server<'a> {
     fn first(&mut self, text: &[u8]) -> Result<Step, Step> {
         let text = std::str::from_utf8(text).map_err(|_| Step::Malformed)?;
         let mut parts = text.splitn(3, ',');
-        let (Some(flag), Some(whom), Some(bare)) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(flag), Some(identity), Some(bare)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(Step::Malformed);
         };
         let mut attributes = bare.split(',');
         let name = scram::value(attributes.next(), 'n').and_then(scram::unescape).ok_or(Step::Malformed)?;
         let nonce = scram::value(attributes.next(), 'r').filter(|n| scram::is_nonce(n)).ok_or(Step::Malformed)?;
-        let whom = match whom {
+        let identity = match identity {
             "" => String::new(),
-            whom => scram::value(Some(whom), 'a').and_then(scram::unescape).ok_or(Step::Malformed)?,
+            identity => scram::value(Some(identity), 'a').and_then(scram::unescape).ok_or(Step::Malformed)?,
         };
         self.take_name(name.as_bytes())?;
         let mut bound = text.as_bytes()[..text.len() - bare.len()].to_vec();
         bound.extend_from_slice(self.channel(flag)?);
-        if !self.is_own(&whom) {
+        if !self.is_own(&identity) {
             return Err(Step::Rejected);
         }
         let own_nonce = scram::nonce().ok_or_else(|| Step::Temporary("no random numbers".to_owned()))?;
@@ -271,8 +271,8 @@ impl<'a> Server<'a> {
         (None, decoy(&self.name, like.0, like.1))
     }
 
-    /// A secret of the kind that the claimed account would have. The kind stays the same as long
-    /// as one account has it, whichever others are added or removed.
+    /// A secret of the kind that the claimed account would have. The kind stays the same while any
+    /// account has a secret of that kind, even if other accounts are added or removed.
     fn likely(&self) -> Option<Secret> {
         self.accounts.kinds().into_iter().max_by_key(|secret| hidden(&secret.kind(), &self.name))
     }

@@ -1,9 +1,9 @@
-//! One kind of state: a file that grows, and the one before it.
+//! One kind of state: a growing file, and its predecessor.
 //!
-//! Records are read once by each process, in their order; what a process has appended itself
-//! it does not read again. The lock is on the file that has the name now: a process that
-//! finds another file under the name, since that was rotated or removed, reads the rest of
-//! the one that it has and goes on with the other.
+//! Each process reads each record once, in order, except those that it has appended itself. The
+//! lock is on the file that currently has the name: a process that finds a new file under the
+//! name, because its own was rotated or removed, reads the rest of its file and continues with the
+//! new one.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -19,9 +19,9 @@ use crate::sys::disk;
 
 /// How long a process waits for another one's lock.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
-/// The interval between two attempts to get it.
+/// The interval between two attempts to get the lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(2);
-/// A record this far in the future, in seconds, is of a clock that was set back since.
+/// A record further in the future than this, in seconds, is from before the clock was set back.
 const MAX_SKEW: u64 = 60;
 
 /// The bounds of a journal.
@@ -43,11 +43,11 @@ pub struct Journal {
     has_failed: bool,
 }
 
-/// The file under the name, as far as it was read.
+/// The current file, and the progress of reading it.
 #[derive(Debug)]
 struct Current {
     file: File,
-    /// The end of the last whole line.
+    /// The end of the last complete line that was read.
     read: u64,
     /// The time of the file's first record.
     first: Option<u64>,
@@ -89,12 +89,12 @@ impl Journal {
 
     fn unlock(&self) {
         if let Some(current) = &self.current {
-            // The lock ends with the file too.
+            // Closing the file releases the lock anyway.
             let _ = current.file.unlock();
         }
     }
 
-    /// Whether the lock could be had; all records were read then.
+    /// Returns whether it got the lock; if so, all records were read.
     fn acquire(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<bool> {
         let limits = self.limits;
         let mut take = |record: &Record| {
@@ -104,7 +104,7 @@ impl Journal {
             }
         };
         let mut waited = Duration::ZERO;
-        // Bounded, should other processes rotate the file each time.
+        // Bounded, in case other processes rotate the file each time.
         for _ in 0..1000 {
             self.follow(now, &mut take)?;
             let Some(current) = &mut self.current else { return Ok(false) };
@@ -128,8 +128,8 @@ impl Journal {
         Ok(false)
     }
 
-    /// Opens the file that has the name now, after the rest of the one before it was read.
-    /// On an error nothing was read that would be read again.
+    /// Reads the rest of the previous file, and opens the one that now has the name. After an
+    /// error no record will be read twice.
     fn follow(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
         let is_old_known = match &mut self.current {
             Some(current) if is_at(&current.file, &self.path) => return Ok(()),
@@ -156,12 +156,12 @@ impl Journal {
 
     fn rotate(&mut self) -> io::Result<()> {
         disk::rename(&self.path, &old(&self.path))?;
-        // Its lock ends with it. The next round makes another file.
+        // Closing the file releases its lock. The next round makes a new file.
         self.current = Some(Current::open(&self.path)?);
         Ok(())
     }
 
-    /// Reads the file before the current one, or removes it if none of its records counts.
+    /// Reads the predecessor of the current file, or removes it if all its records are too old.
     fn read_old(&self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
         let path = old(&self.path);
         let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&path) {
@@ -203,7 +203,7 @@ impl Current {
         Ok(Self { file, read: 0, first: None })
     }
 
-    /// Reads whole lines from where the last reading ended, at most `max_size` bytes of the
+    /// Reads complete lines from the end of the last reading on, at most `max_size` bytes of the
     /// file.
     fn read(&mut self, max_size: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
         let length = self.file.metadata()?.len();
@@ -225,10 +225,10 @@ impl Current {
         Ok(())
     }
 
-    /// Appends a line after all of the file was read.
+    /// Appends a line. The whole file must have been read.
     fn append(&mut self, line: &str, time: u64) -> io::Result<()> {
         let length = self.file.metadata()?.len();
-        // A process that ended within its write has left a part of a line.
+        // A process that was killed within its write has left a partial line.
         let whole = if length > self.read { format!("\n{line}") } else { line.to_owned() };
         if let Err(error) = disk::write(&self.file, whole.as_bytes()) {
             let _ = disk::cut(&self.file, length);
@@ -240,7 +240,7 @@ impl Current {
     }
 }
 
-/// The name of the file before the current one.
+/// The name of the current file's predecessor.
 fn old(path: &Path) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
     name.push(".old");

@@ -77,9 +77,9 @@ fn records_of_another_time_do_not_count() {
     assert_eq!(news(&mut scratch.journal(), NOW), ["oldest", "soon"]);
 }
 
-/// Whatever stands in the files, the records between are read and the next one is whole.
+/// Valid records among damaged bytes are read, and the next one is complete.
 #[test]
-fn damaged_files_cost_only_what_is_damaged() {
+fn damaged_parts_of_files_are_skipped() {
     let scratch = Scratch::new("damage");
     let line = |key: &str| record(NOW, key).to_line().expect("short");
     let (a, b) = (line("a"), line("b"));
@@ -108,7 +108,7 @@ fn damaged_files_cost_only_what_is_damaged() {
 }
 
 #[test]
-fn two_files_are_bounded_and_nobody_misses_a_record() {
+fn two_files_are_bounded_and_no_process_misses_a_record() {
     let scratch = Scratch::new("rotate");
     let (mut one, mut other, mut late) = (scratch.journal(), scratch.journal(), scratch.journal());
     append(&mut late, NOW, "first");
@@ -151,7 +151,7 @@ fn files_that_are_removed_or_emptied_are_made_anew() {
 }
 
 #[test]
-fn what_is_no_file_is_not_used() {
+fn only_regular_files_are_used() {
     let scratch = Scratch::new("other");
     let outside = scratch.0.join("outside");
     fs::write(&outside, "kept").expect("written");
@@ -181,7 +181,7 @@ fn a_process_does_not_wait_long_for_another() {
 }
 
 #[test]
-fn processes_at_once_see_every_record_in_one_order() {
+fn concurrent_processes_see_every_record_in_the_same_order() {
     let scratch = Scratch::new("concurrent");
     let late = AtomicUsize::new(0);
     let count = |journal: &mut Journal, name: usize| {

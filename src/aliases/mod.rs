@@ -204,11 +204,11 @@ fn stuck(names: &HashMap<Box<str>, Alias>) -> Vec<(&str, &Alias)> {
     names.iter().map(|(name, alias)| (&**name, alias)).filter(|(name, _)| !free.contains(name)).collect()
 }
 
-/// The alias that a member of the alias `own` refers to. A member that names its own alias
+/// The alias that a member of the alias `own_name` refers to. A member that names its own alias
 /// refers to the user of that name.
-fn inner<'a>(names: &'a HashMap<Box<str>, Alias>, own: &str, member: &Member) -> Option<(&'a str, &'a Alias)> {
+fn inner<'a>(names: &'a HashMap<Box<str>, Alias>, own_name: &str, member: &Member) -> Option<(&'a str, &'a Alias)> {
     let Member::Address(address) = member else { return None };
-    if !address.domain().is_empty() || address.local().eq_ignore_ascii_case(own) {
+    if !address.domain().is_empty() || address.local().eq_ignore_ascii_case(own_name) {
         return None;
     }
     let (name, alias) = names.get_key_value(address.local().to_ascii_lowercase().as_str())?;

@@ -119,11 +119,11 @@ pub(super) fn own_name() -> String {
 /// The domains that are local by default: the hostname, localhost, and the name of the system
 /// with and without its domain. Programs on this host send mail to all of them, and no other
 /// host has a name without a dot.
-fn local_names(hostname: &str, own: &str) -> Vec<String> {
-    let short = own.split('.').next().unwrap_or(own);
+fn local_names(hostname: &str, system_name: &str) -> Vec<String> {
+    let short = system_name.split('.').next().unwrap_or(system_name);
     let short = parse_domain(short).map(String::from).ok();
     let mut names = vec![hostname.to_owned()];
-    for name in [Some("localhost".to_owned()), Some(own.to_owned()), short].into_iter().flatten() {
+    for name in [Some("localhost".to_owned()), Some(system_name.to_owned()), short].into_iter().flatten() {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -146,14 +146,14 @@ mod tests {
 
     #[test]
     fn all_names_of_this_host_are_local() {
-        for (hostname, own, names) in [
+        for (hostname, system_name, names) in [
             ("web.x.org", "web.x.org", &["web.x.org", "localhost", "web"][..]),
             ("web", "web", &["web", "localhost"]),
             ("mail.x.org", "web.x.org", &["mail.x.org", "localhost", "web.x.org", "web"]),
             ("localhost", "localhost", &["localhost"]),
             ("localhost.localdomain", "localhost.localdomain", &["localhost.localdomain", "localhost"]),
         ] {
-            assert_eq!(local_names(hostname, own), names);
+            assert_eq!(local_names(hostname, system_name), names);
         }
     }
 

@@ -124,14 +124,14 @@ impl Servers {
         loop {
             plan.retain(|step| !done[step.server]);
             let step = plan.pop_front();
-            let begun = step.map(|step| self.begin(&mut asked, step, &query));
+            let started = step.map(|step| self.begin(&mut asked, step, &query));
             if asked.is_empty() {
                 break;
             }
             let wait = if plan.is_empty() { until } else { until.min(Instant::now() + self.pause()) };
             let Ok(response) = timeout_at(wait.into(), asked.join_next()).await else {
-                if let (Some(step), Some(begun)) = (step, begun) {
-                    self.list[step.server].note_timeout(begun);
+                if let (Some(step), Some(started)) = (step, started) {
+                    self.list[step.server].note_timeout(started);
                 }
                 if Instant::now() >= until {
                     break;

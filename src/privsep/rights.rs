@@ -88,8 +88,8 @@ impl Rights {
     /// Those of open(2).
     pub fn open(&self, path: &Path) -> io::Result<File> {
         // Without O_NONBLOCK a FIFO would block until there is a writer.
-        let own = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
-        match (own, self) {
+        let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
+        match (opened, self) {
             (Err(e), Self::Monitored(monitor)) if e.kind() == io::ErrorKind::PermissionDenied => {
                 match monitor.ask(&Request::File(path.to_owned()), None) {
                     Ok((Answer::Done, Some(file))) => Ok(file.into()),

@@ -92,7 +92,7 @@ pub struct Queue {
     /// Waiting jobs by the time of their next attempt. Some elements are outdated.
     due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
     idle: Vec<IdleWorker>,
-    /// For each worker, how many jobs it has begun in a row over one connection.
+    /// For each worker, the number of jobs in a row that it has started over one connection.
     streaks: Vec<usize>,
     /// The running jobs, by worker.
     running: HashMap<usize, RunningJob>,
@@ -271,16 +271,16 @@ impl Queue {
     fn dispatch(&mut self) {
         while !self.idle.is_empty() {
             let items = &self.items;
-            let Some(begun) = self.turns.begin_next(|job, destination| size_of(items, job, destination)) else {
+            let Some(next) = self.turns.begin_next(|job, destination| size_of(items, job, destination)) else {
                 return;
             };
-            self.hand_out(begun);
+            self.hand_out(next);
         }
     }
 
-    fn hand_out(&mut self, begun: NextJob) {
-        let worker = self.choose_worker(&begun.destination, begun.address.as_ref());
-        self.start_job(worker, begun);
+    fn hand_out(&mut self, next: NextJob) {
+        let worker = self.choose_worker(&next.destination, next.address.as_ref());
+        self.start_job(worker, next);
     }
 
     /// Sends a job to a worker.
@@ -331,8 +331,8 @@ impl Queue {
             }
         }
         derived.into_iter().for_each(|name| self.load(name, false));
-        if let Some(begun) = connection.as_ref().and_then(|open| self.begin_more(worker, &open.destination)) {
-            self.start_job(worker, begun);
+        if let Some(next) = connection.as_ref().and_then(|open| self.begin_more(worker, &open.destination)) {
+            self.start_job(worker, next);
         } else {
             self.streaks[worker] = 0;
             self.idle.push(IdleWorker { number: worker, connection });
@@ -346,9 +346,9 @@ impl Queue {
             return None;
         }
         let items = &self.items;
-        let begun = self.turns.begin_more(destination, |job, destination| size_of(items, job, destination))?;
+        let next = self.turns.begin_more(destination, |job, destination| size_of(items, job, destination))?;
         self.streaks[worker] += 1;
-        Some(begun)
+        Some(next)
     }
 
     /// The status of all remote destinations, or of those with a name.

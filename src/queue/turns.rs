@@ -153,13 +153,13 @@ impl Turns {
     /// Starts the next job, if a worker is free for one. `size_of` returns the size of the job's
     /// entry if the job is still ready.
     pub fn begin_next(&mut self, size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>) -> Option<NextJob> {
-        (0..CLASSES.len()).find_map(|next| {
-            let index = (self.next_class + next) % CLASSES.len();
-            let begun = self.begin_in(CLASSES[index], &size_of);
-            if begun.is_some() {
+        (0..CLASSES.len()).find_map(|offset| {
+            let index = (self.next_class + offset) % CLASSES.len();
+            let next_job = self.begin_in(CLASSES[index], &size_of);
+            if next_job.is_some() {
                 self.next_class = index + 1;
             }
-            begun
+            next_job
         })
     }
 
@@ -213,8 +213,8 @@ impl Turns {
     ) -> Option<NextJob> {
         // Destinations that have their full share. Each has a running job, so they are few.
         let mut satisfied = Vec::new();
-        let mut begun = None;
-        while begun.is_none() && self.pool.free(class) > 0 {
+        let mut next_job = None;
+        while next_job.is_none() && self.pool.free(class) > 0 {
             let Some((destination, ticket)) = self.next_turn(class) else { break };
             let now = Instant::now();
             let share = self.known.get(&destination).map_or(1, |d| self.pool.share(class, d.ready.len(), self.ready));
@@ -229,13 +229,13 @@ impl Turns {
             }
             state.ticket = None;
             if is_due {
-                begun = self.take_ready(&destination, &size_of).map(|job| self.begin(&destination, job, class, now));
+                next_job = self.take_ready(&destination, &size_of).map(|job| self.begin(&destination, job, class, now));
                 self.drop_idle(&destination);
             }
             self.offer_turn(&destination);
         }
         self.waiting[class as usize].extend(satisfied);
-        begun
+        next_job
     }
 
     fn next_turn(&mut self, class: Class) -> Option<(Arc<Destination>, u64)> {
@@ -269,7 +269,7 @@ impl Turns {
         let number = self.next_number;
         self.next_number += 1;
         self.pool.running[class as usize] += 1;
-        let mut begun = NextJob {
+        let mut next_job = NextJob {
             destination: Arc::clone(destination),
             job,
             number,
@@ -283,16 +283,16 @@ impl Turns {
             class == Class::Slow && self.known.get(destination).is_some_and(|d| matches!(d.health, Health::Down(_)));
         let started = Started { destination: Arc::clone(destination), job, class, since: now, slow_after, is_probe };
         self.started.insert(number, started);
-        let Some(state) = self.known.get_mut(destination) else { return begun };
+        let Some(state) = self.known.get_mut(destination) else { return next_job };
         match (&state.health, class) {
-            (Health::Down(down), Class::Defer) => begun.down = Some(Arc::clone(down)),
-            (health, Class::Proven | Class::Unproven | Class::Slow) => begun.trust = health.trust(),
+            (Health::Down(down), Class::Defer) => next_job.down = Some(Arc::clone(down)),
+            (health, Class::Proven | Class::Unproven | Class::Slow) => next_job.trust = health.trust(),
             _ => {}
         }
-        begun.address = state.address.clone();
+        next_job.address = state.address.clone();
         if class == Class::Defer {
             state.deferring += 1;
-            return begun;
+            return next_job;
         }
         state.running += 1;
         match class {
@@ -301,7 +301,7 @@ impl Turns {
             Class::Proven | Class::Unproven | Class::Slow => self.watched[0].push_back((now, number)),
         }
         self.reclass(destination);
-        begun
+        next_job
     }
 
     /// Notes the end of a job. If it was a successful probe, returns the jobs that were deferred

@@ -32,10 +32,10 @@ pub(super) fn expand(router: &Router, address: &Address) -> Expansion {
 }
 
 /// See [`Router::expand_members`]. The address must have a domain.
-pub(super) fn expand_members(router: &Router, own: &Address, members: &[Member], user: Option<&str>) -> Expansion {
+pub(super) fn expand_members(router: &Router, address: &Address, members: &[Member], user: Option<&str>) -> Expansion {
     let tables = Tables::new(router);
     let mut walk = Walk::new(&tables, user);
-    let walked = walk.node(own.clone(), Ask::Tables).and_then(|root| walk.follow(root, members));
+    let walked = walk.node(address.clone(), Ask::Tables).and_then(|root| walk.follow(root, members));
     ended(walked.and_then(|()| walk.run(1)).and_then(|()| walk.finals()))
 }
 
@@ -217,23 +217,23 @@ impl<'t> Walk<'t> {
     }
 
     fn follow(&mut self, at: usize, members: &[Member]) -> Result<(), String> {
-        let own = self.nodes[at].address.clone();
-        let own_key = self.key(&own);
+        let parent = self.nodes[at].address.clone();
+        let parent_key = self.key(&parent);
         let user = self.user.filter(|_| at == 0);
-        let own_question = if user.is_some() { Ask::Mailbox } else { Ask::User };
+        let self_question = if user.is_some() { Ask::Mailbox } else { Ask::User };
         for member in members {
             let index = match member {
                 Member::Address(address) => {
                     let address = self.tables.router.qualify(address);
-                    let ask = if self.key(&address) == own_key { own_question } else { Ask::Tables };
+                    let ask = if self.key(&address) == parent_key { self_question } else { Ask::Tables };
                     self.node(address, ask)?
                 }
                 Member::Direct(address) => self.node(self.tables.router.qualify(address), Ask::Mailbox)?,
                 Member::Run(command) => {
                     let action = Action::Run { command: command.clone(), user: user.map(Into::into) };
                     self.push(Node {
-                        address: own.clone(),
-                        ask: own_question,
+                        address: parent.clone(),
+                        ask: self_question,
                         end: NodeEnd::Final,
                         action,
                         members: vec![],
@@ -242,15 +242,17 @@ impl<'t> Walk<'t> {
                 Member::File(file) => {
                     let action = Action::Append { file: file.clone(), user: user.map(Into::into) };
                     self.push(Node {
-                        address: own.clone(),
-                        ask: own_question,
+                        address: parent.clone(),
+                        ask: self_question,
                         end: NodeEnd::Final,
                         action,
                         members: vec![],
                     })?
                 }
                 // Lists are read before the walk: see `TableAnswer::Final(Action::Expand)`.
-                Member::Include(file) => return Err(format!("{own} stands for the list {file}, which was not read")),
+                Member::Include(file) => {
+                    return Err(format!("{parent} stands for the list {file}, which was not read"));
+                }
             };
             self.nodes[at].members.push(index);
         }

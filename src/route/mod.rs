@@ -224,9 +224,9 @@ impl Router {
     }
 
     /// The final recipients of the members of a list or a `.forward`, which belongs to the address
-    /// `own`. `user` is set for a user's `.forward`: its commands and files need the user's rights.
-    pub fn expand_members(&self, own: &Address, members: &[Member], user: Option<&str>) -> Expansion {
-        expand::expand_members(self, &self.qualified(own), members, user)
+    /// `address`. `user` is set for a user's `.forward`: its commands and files need the user's rights.
+    pub fn expand_members(&self, address: &Address, members: &[Member], user: Option<&str>) -> Expansion {
+        expand::expand_members(self, &self.qualified(address), members, user)
     }
 
     /// The alias of a final recipient; `None` if it does not exist any more.

@@ -33,12 +33,12 @@ pub enum Limited {
 
 /// The limits that can be determined.
 pub fn limits() -> Vec<Limit> {
-    let own = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
+    let soft_limit = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
     let kernel = |key: &str| number(&Path::new("/proc/sys").join(key));
     let groups = || Some(pids_max(&fs::read_to_string("/proc/self/cgroup").ok()?, Path::new("/sys/fs/cgroup")));
     let found = [
-        ("RLIMIT_NOFILE", Limited::Descriptors, own(Resource::RLIMIT_NOFILE)),
-        ("RLIMIT_NPROC", Limited::Threads, own(Resource::RLIMIT_NPROC)),
+        ("RLIMIT_NOFILE", Limited::Descriptors, soft_limit(Resource::RLIMIT_NOFILE)),
+        ("RLIMIT_NPROC", Limited::Threads, soft_limit(Resource::RLIMIT_NPROC)),
         ("pids.max", Limited::Threads, groups().flatten()),
         ("kernel.threads-max", Limited::Threads, kernel("kernel/threads-max")),
         ("kernel.pid_max", Limited::Threads, kernel("kernel/pid_max")),
@@ -47,9 +47,9 @@ pub fn limits() -> Vec<Limit> {
     found.into_iter().filter_map(|(name, of, max)| Some(Limit { name, of, max: max? })).collect()
 }
 
-/// The lowest pids.max of this process's control group and of those above it. `own` is the text of
+/// The lowest pids.max of this process's control group and of those above it. `cgroups` is the text of
 /// /proc/self/cgroup. In a container only the groups inside it can be seen.
-fn pids_max(own: &str, root: &Path) -> Option<u64> {
+fn pids_max(cgroups: &str, root: &Path) -> Option<u64> {
     let path_of = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/').to_owned());
@@ -63,7 +63,7 @@ fn pids_max(own: &str, root: &Path) -> Option<u64> {
     let of_group = |(root, path): (std::path::PathBuf, String)| {
         Path::new(&path).ancestors().filter_map(|group| number(&root.join(group).join("pids.max"))).min()
     };
-    own.lines().filter_map(path_of).filter_map(of_group).min()
+    cgroups.lines().filter_map(path_of).filter_map(of_group).min()
 }
 
 /// The number in a file; `None` for "max" and for no file.
@@ -87,7 +87,7 @@ mod tests {
         set("pids", "max");
         set("pids/a/b", "300");
         let found = ["0::/", "0::/system.slice/penfold.service\n", "9:name=systemd:/\n8:pids:/a/b\n0::/", "8:cpu:/a/b"]
-            .map(|own| pids_max(own, &root));
+            .map(|cgroups| pids_max(cgroups, &root));
         fs::remove_dir_all(&root).expect("it is ours");
         assert_eq!(found, [None, Some(400), Some(300), None]);
     }

@@ -107,8 +107,8 @@ fn a_removed_file_leaves_its_table() {
         scratch.write("1\n");
         let watched = scratch.open(required).expect("good");
         fs::remove_file(scratch.path()).expect("remove");
-        let (table, said) = refresh(&watched);
-        assert_eq!((table, said.len()), (vec![1], 1), "{said:?}");
+        let (table, errors) = refresh(&watched);
+        assert_eq!((table, errors.len()), (vec![1], 1), "{errors:?}");
         assert_eq!(refresh(&watched), (vec![1], vec![]));
         scratch.write("2\n");
         assert_eq!(refresh(&watched), (vec![2], vec![]));

@@ -68,12 +68,12 @@ fn write(file: &File, head: &str, content: Content<'_>) -> io::Result<()> {
     text.extend_from_slice(head.as_bytes());
     let (mut from, mut is_start) = (BufReader::new(content), true);
     loop {
-        let begun = text.len();
+        let piece_start = text.len();
         if from.by_ref().take(CHUNK).read_until(b'\n', &mut text)? == 0 {
             break;
         }
-        if is_start && looks_like_from(text.get(begun..).unwrap_or_default()) {
-            text.insert(begun, b'>');
+        if is_start && looks_like_from(text.get(piece_start..).unwrap_or_default()) {
+            text.insert(piece_start, b'>');
         }
         is_start = text.ends_with(b"\n");
         if text.len() as u64 >= CHUNK {

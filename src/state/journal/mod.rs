@@ -229,12 +229,12 @@ impl Current {
     fn append(&mut self, line: &str, time: u64) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         // A process that was killed within its write has left a partial line.
-        let whole = if length > self.read { format!("\n{line}") } else { line.to_owned() };
-        if let Err(error) = disk::write(&self.file, whole.as_bytes()) {
+        let text = if length > self.read { format!("\n{line}") } else { line.to_owned() };
+        if let Err(error) = disk::write(&self.file, text.as_bytes()) {
             let _ = disk::cut(&self.file, length);
             return Err(error);
         }
-        self.read = length + whole.len() as u64;
+        self.read = length + text.len() as u64;
         self.first = self.first.or(Some(time));
         Ok(())
     }

@@ -15,7 +15,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Whether a connection stays on this host, as far as the address tells.
+    /// Whether connections to this address stay on this host.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),

@@ -1,6 +1,6 @@
 //! The directories of the spool and the control socket, made by root for the server's user.
 //!
-//! Root makes a directory, or changes its owner, only where nobody else can interfere.
+//! Root makes a directory, or changes its owner, only where no other user can interfere.
 
 use std::fs;
 use std::io;

@@ -47,7 +47,7 @@ pub struct Outcome {
     pub is_quoted: bool,
 }
 
-/// What an attempt showed about a destination, whatever became of the message.
+/// What an attempt showed about a destination, regardless of the message's outcome.
 #[derive(Debug, Clone, Default)]
 pub enum Contact {
     /// Nothing: no host was asked.

@@ -5,7 +5,7 @@
 //! would not cover a program outside any file system (memfd_create(2)). Rights that an older
 //! kernel does not support are left out, except the right to rename between directories: without
 //! that one the process is not confined. Sockets are not affected. A kernel that supports none of
-//! this is not an error; the result tells.
+//! this is not an error: see [`Confinement`].
 
 use std::fs;
 use std::io;

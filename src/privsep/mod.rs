@@ -38,7 +38,7 @@
 //! - `opener`: the process that opens one file as root
 //! - `passwd`: users of the system, from lookup processes
 //! - `request`: the requests to the monitor and its answers
-//! - `rights`: what the server can ask its monitor for
+//! - `rights`: the services of the monitor, as the server requests them
 //! - `rootpath`: whether only root can change where a path leads
 
 pub mod agent;

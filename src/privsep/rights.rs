@@ -1,4 +1,4 @@
-//! The rights of this server beyond those of its own user: what it can ask its monitor for.
+//! The rights of this server beyond those of its own user: the services of its monitor.
 //!
 //! A server that was not started by root has no monitor: it opens files and looks up users
 //! itself, and every other request is an error. The monitor answers at once, or within

@@ -20,7 +20,7 @@ pub fn is_roots_alone(path: &Path) -> bool {
     path.is_absolute() && leads(path, MAX_LINKS) && fs::metadata(path).is_ok_and(|end| is_roots(&end))
 }
 
-/// Whether a file belongs to root, and nobody else may write to it.
+/// Whether a file belongs to root, and only root may write to it.
 pub fn is_roots(metadata: &Metadata) -> bool {
     metadata.uid() == 0 && metadata.mode() & 0o022 == 0
 }

@@ -57,7 +57,7 @@ const MAX_STREAK: usize = 8;
 /// Collections below this capacity are never shrunk.
 const MIN_CAPACITY: usize = 4096;
 
-/// What the queue needs from the spool and the workers.
+/// The operations on the spool and on addresses that the queue calls.
 pub struct SpoolTasks {
     /// Plans a new entry; `None` if there is nothing to do.
     pub load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
@@ -133,7 +133,7 @@ impl Queue {
         }
     }
 
-    /// Runs until the queue is told to end and no job is running.
+    /// Runs until an event stops the queue and no job is running.
     pub fn run(mut self) {
         loop {
             if !self.stopping {

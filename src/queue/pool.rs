@@ -146,7 +146,7 @@ impl Pool {
     }
 
     /// Shortens the timeouts of unproven and slow hosts while others wait for their workers.
-    /// `waits` tells whether destinations of a class are waiting.
+    /// `waits` returns whether destinations of a class are waiting.
     pub fn set_timeouts(&self, timeouts: &HostTimeouts, waits: impl Fn(Class) -> bool) {
         let share = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
         // Early enough that in a large pool a new host never has to wait.

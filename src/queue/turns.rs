@@ -30,7 +30,7 @@ const SLOW_HOST: Duration = Duration::from_secs(10);
 const BYTES_PER_SECOND: u64 = 64 << 10;
 /// A job that takes at least this long makes the destination of a user slow.
 const SLOW_USER: Duration = Duration::from_secs(3);
-/// A parked destination tries again after this time at the latest: the queue is not told when an
+/// A parked destination tries again after this time at the latest: the queue gets no event when an
 /// idle connection ends.
 const MAX_PARKED: Duration = Duration::from_secs(1);
 /// Destinations that are released when a job has ended at the address for which they are parked.

@@ -62,7 +62,7 @@ enum TableAnswer<'t> {
 /// A question about an address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Ask {
-    /// What the tables contain for it.
+    /// Its entry in the tables.
     Tables,
     /// Whether it is a user, for an alias that names itself.
     User,

@@ -45,7 +45,7 @@ pub fn run_numbered(uid: u32, gid: u32) -> io::Result<()> {
     serve(become_numbered(uid, gid)?)
 }
 
-/// Answers the first request with this error, whatever it is.
+/// Answers the first request, whatever it is, with an error.
 fn refuse(error: AgentError) -> io::Result<()> {
     let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
     socket.set_read_timeout(Some(IDLE))?;

@@ -54,12 +54,13 @@ impl Settings {
         rights: &Rights,
         throttle: Arc<Throttle>,
     ) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
-        let ((router, mut faults), (senders, more)) = (Router::begin(&config, rights), Senders::begin(&config));
+        let ((router, mut errors), (senders, sender_errors)) =
+            (Router::begin(&config, rights), Senders::begin(&config));
         let (logins, login_errors) = accounts::begin(&config, rights, throttle);
-        faults.extend(more);
+        errors.extend(sender_errors);
         // The router may have read the same users file.
-        let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !faults.contains(error)).collect();
-        faults.extend(login_errors);
+        let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !errors.contains(error)).collect();
+        errors.extend(login_errors);
         match (router, Tls::open(&config, rights), Credentials::open(&config, rights)) {
             (Some(router), Ok(tls), Ok(credentials)) => {
                 let settings = Self {
@@ -70,11 +71,11 @@ impl Settings {
                     tls: Arc::new(tls),
                     credentials: Arc::new(credentials),
                 };
-                Ok((settings, faults))
+                Ok((settings, errors))
             }
             (_, tls, credentials) => {
-                faults.extend([tls.err(), credentials.err()].into_iter().flatten().flatten());
-                Err(faults)
+                errors.extend([tls.err(), credentials.err()].into_iter().flatten().flatten());
+                Err(errors)
             }
         }
     }

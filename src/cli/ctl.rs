@@ -100,7 +100,7 @@ fn hosts(config: &Config, what: Option<&str>) -> Result<(), Exit> {
     let answer = ask_daemon(config, "hosts", what, "ask about hosts")?;
     match what {
         Some(what) if answer.is_empty() => {
-            Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("nothing is known of {what}")] })
+            Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("no information about {what}")] })
         }
         _ => io::stdout().lock().write_all(&answer).map_err(|e| failed("write the list", &e)),
     }

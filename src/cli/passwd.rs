@@ -20,7 +20,7 @@ use crate::sasl::secret::{MAX_PASSWORD, Scram};
 /// # Errors
 /// `InvalidInput` for an invalid name or password, and those of standard input.
 pub fn line(name: &str) -> io::Result<String> {
-    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
+    let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text.to_owned());
     Address::parse(name).map_err(|e| invalid(&e.to_string()))?;
     if name.contains(':') {
         return Err(invalid("a name in a users file has no colon"));

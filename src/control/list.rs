@@ -56,7 +56,7 @@ pub fn list(
     }
 }
 
-/// The uid of the local user who submitted a message, from the trace field at its front.
+/// The uid of the local user who submitted a message, from the first trace field.
 fn submitter(entry: &Entry) -> Option<u32> {
     const MAX_READ: u64 = 2048;
     let mut text = Vec::new();
@@ -76,7 +76,7 @@ fn show(
     let (size, age) = (entry.name().size, age(now.saturating_sub(id.seconds())));
     let held = if entry.name().place == Place::Hold { "  held" } else { "" };
     writeln!(out, "{id}  {size}  {age}  {}{held}", address::path(entry.sender()))?;
-    for addressee in entry.recipients().iter().filter(|s| s.record.state.is_open()) {
+    for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
         let number = addressee.reference().number;
         let attempt = running.iter().find(|job| job.id == id && job.recipients.contains(&number));
         let next = || schedule.next_attempt(id.seconds(), addressee.record.last, id.seed());

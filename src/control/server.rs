@@ -29,8 +29,8 @@ static LISTED_FOR: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 /// The time limit for a request, and for each write of an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes the socket, and replaces one that an earlier daemon left behind. The caller holds the
-/// spool's lock, so no other daemon listens on it.
+/// Creates the socket, and replaces one that an earlier daemon left. The caller holds the spool's
+/// lock, so no other daemon listens on it.
 ///
 /// # Errors
 /// Those of bind(2).
@@ -45,7 +45,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers clients without end, each in a thread of its own, so that no client delays the others.
+/// Answers clients forever, each in its own thread, so that no client delays the others.
 pub fn serve(listener: &UnixListener, control: Control) {
     let (control, connections) = (Arc::new(control), Arc::new(Connections::new(is_privileged)));
     for stream in listener.incoming() {

@@ -114,8 +114,8 @@ impl Connections {
 
     /// Checks the limit on all connections.
     pub fn has_room(&self, limits: &Limits) -> Result<(), LimitReached> {
-        let all = self.open.len().saturating_sub(self.local_users);
-        if all < limits.connections { Ok(()) } else { Err(LimitReached::All(all)) }
+        let count = self.open.len().saturating_sub(self.local_users);
+        if count < limits.connections { Ok(()) } else { Err(LimitReached::All(count)) }
     }
 
     /// Counts an open connection for its address, unless that exceeds a limit.

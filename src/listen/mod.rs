@@ -61,7 +61,7 @@ const DESCRIPTOR_POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // IPv4 has a [[listen]] of its own.
+        // IPv4 is configured in another [[listen]].
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
@@ -297,7 +297,7 @@ impl Server {
             Err(e) => {
                 let why = match e.kind() {
                     io::ErrorKind::TimedOut => "no PROXY header in time".to_owned(),
-                    io::ErrorKind::UnexpectedEof => "gone without a PROXY header".to_owned(),
+                    io::ErrorKind::UnexpectedEof => "disconnected without a PROXY header".to_owned(),
                     _ => e.to_string(),
                 };
                 ::log::warn!("{session} closed peer=[{proxy}] reason=\"{why}\"");

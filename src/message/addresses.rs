@@ -147,8 +147,8 @@ fn has_at(words: &[Token]) -> bool {
 
 /// The address that tokens form, without brackets around it.
 fn address(value: &[u8], words: &[Token]) -> Option<Mailbox> {
-    let at = words.iter().position(|word| word.kind == Kind::Special(b'@'));
-    let (local, domain) = words.split_at(at.unwrap_or(words.len()));
+    let at_sign = words.iter().position(|word| word.kind == Kind::Special(b'@'));
+    let (local, domain) = words.split_at(at_sign.unwrap_or(words.len()));
     let text = |words: &[Token]| joined(value, words);
     let local_text = text(local)?;
     let place = (words.first()?.start, words.last()?.end);

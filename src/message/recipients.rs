@@ -127,8 +127,8 @@ impl<'a> Reader<'a> {
     /// The address that tokens form.
     fn address(&self, words: &[Token]) -> Option<Address> {
         let value = self.value;
-        let at = words.iter().position(|word| word.kind == Kind::Special(b'@'));
-        let (local, domain) = words.split_at(at.unwrap_or(words.len()));
+        let at_sign = words.iter().position(|word| word.kind == Kind::Special(b'@'));
+        let (local, domain) = words.split_at(at_sign.unwrap_or(words.len()));
         let local = joined(value, local)?;
         match domain.split_first() {
             Some((_, [literal])) if literal.kind == Kind::Literal => {

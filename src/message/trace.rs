@@ -111,7 +111,7 @@ impl Client<'_> {
             None if self.is_local => ("localhost".to_owned(), "localhost".to_owned()),
             None => ("unknown".to_owned(), "unknown".to_owned()),
         };
-        // Only a domain may stand there.
+        // The syntax allows only a domain here.
         let name = if address::parse_domain(self.hello).is_ok() { self.hello } else { &host };
         write!(f, "from {name} ({client})")?;
         if let Some(Forwarded { address, name, hello, protocol }) = &self.forwarded {

@@ -4,7 +4,7 @@ use super::{Reply, Status};
 
 /// The spool has no room, or cannot be written to.
 pub fn no_storage() -> Reply {
-    Reply::new(452, Status(4, 3, 1), "Not enough room to keep mail now, please try again later")
+    Reply::new(452, Status(4, 3, 1), "Insufficient storage, please try again later")
 }
 
 /// Any other failure of this server.

@@ -24,19 +24,20 @@ pub fn no_valid_recipients() -> Reply {
     Reply::new(554, Status(5, 5, 1), "No valid recipients")
 }
 
-/// Larger than the limit, by its SIZE or by what was received (RFC 1870 6).
+/// The message is larger than the limit, by its declared SIZE or by the octets received (RFC 1870
+/// 6).
 pub fn too_big(limit: u64) -> Reply {
     Reply::new(552, Status(5, 3, 4), format!("The message is too big; the limit is {limit} bytes"))
 }
 
 /// The message contains a CR without LF or a LF without CR.
 pub fn bare_newline() -> Reply {
-    Reply::new(554, Status(5, 6, 0), "The message has a bare CR or LF; lines end with CR LF")
+    Reply::new(554, Status(5, 6, 0), "The message contains a bare CR or LF; lines end with CR LF")
 }
 
 /// The message contains a NUL: a host that drops it could see the end of a message there.
 pub fn nul() -> Reply {
-    Reply::new(554, Status(5, 6, 0), "The message has a NUL octet, which no mail may have")
+    Reply::new(554, Status(5, 6, 0), "The message contains a NUL octet, which is not permitted")
 }
 
 /// Too many hops (RFC 5321 6.3).
@@ -56,7 +57,7 @@ pub fn author_not_yours(author: &impl fmt::Display) -> Reply {
 
 /// A From field without a readable address, on a listener that checks it.
 pub fn author_unreadable() -> Reply {
-    Reply::new(550, Status(5, 7, 1), "From: an address of yours is needed, and none can be read")
+    Reply::new(550, Status(5, 7, 1), "From: a readable address of yours is required")
 }
 
 /// A header too long to search for the From field, on a listener that checks it.

@@ -128,8 +128,8 @@ impl Reply {
     }
 }
 
-/// One line for a log or a report: code, status, and the lines joined with blanks. If the
-/// codes differ, each line stands with its own code.
+/// One line for a log or a report: code, status, and the lines joined with blanks. If the codes
+/// differ, each line is shown with its own code.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(quoted) = self.lines.last().filter(|_| self.is_mixed) {

@@ -4,7 +4,7 @@ use super::{Reply, Status};
 
 /// A client that is not a trusted proxy.
 pub fn not_permitted() -> Reply {
-    Reply::new(550, Status(5, 7, 0), "You may not speak for others")
+    Reply::new(550, Status(5, 7, 0), "Only trusted proxies may use XCLIENT and XFORWARD")
 }
 
 /// XCLIENT or XFORWARD within a transaction.

@@ -211,7 +211,7 @@ fn explanation(report: &FailureReport, outcome: &Outcome, max: usize) -> String 
 /// Our own explanation of a failure, without names of files for senders.
 fn own_text(report: &FailureReport, outcome: &Outcome, max: usize) -> String {
     let names_file = |text: &str| text.split([' ', '"', '\'', '(', '<', '=']).any(|word| word.starts_with('/'));
-    // The output of a command is meant for senders, whatever it says.
+    // The output of a command is meant for senders, whatever its content.
     if report.sender.is_some() && !outcome.is_quoted && (names_file(&outcome.host) || names_file(&outcome.why)) {
         return "the mailbox could not be written to".to_owned();
     }

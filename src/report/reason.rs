@@ -1,7 +1,7 @@
 //! The reasons for a failure, in words for the sender.
 //!
 //! A reason follows from the enhanced status of the last attempt, and from replies that reject this
-//! host instead of the message. It says what the sender can do. An unspecific status gives an
+//! host instead of the message. It includes advice for the sender. An unspecific status gives an
 //! unspecific reason; 5.7.0 is one, used by filters as well as by hosts that require
 //! authentication. A message that expired has a reason of its own, whatever the last reply was.
 

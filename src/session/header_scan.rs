@@ -61,13 +61,13 @@ impl HeaderScan {
     /// Takes a piece of the text, appends the finished part of the header to `out`, and returns the
     /// part that belongs to the body. `is_local` recognises local domains.
     pub fn feed<'t>(&mut self, text: &'t [u8], is_local: &dyn Fn(&str) -> bool, out: &mut Vec<u8>) -> &'t [u8] {
-        let mut left = text;
+        let mut rest = text;
         while self.filter.section != Section::Body
-            && let Some(piece) = self.lines.next(&mut left)
+            && let Some(piece) = self.lines.next(&mut rest)
         {
             self.filter.take(&piece, is_local, out);
         }
-        left
+        rest
     }
 
     /// Appends the text that is still held when the message has ended.

@@ -47,7 +47,7 @@ impl Session<'_> {
         }
     }
 
-    /// HELP: lists what is offered in this state.
+    /// HELP: lists the commands that are offered in this state.
     pub(super) fn help(&self) -> Step {
         let Extensions { starttls, auth, xclient, .. } = self.extensions();
         Step::Reply(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient }))

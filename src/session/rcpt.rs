@@ -1,5 +1,4 @@
-//! RCPT: adds a recipient to the transaction. What is accepted is decided by
-//! [`policy::rcpt`].
+//! RCPT: adds a recipient to the transaction. [`policy::rcpt`] decides whether it is accepted.
 
 use std::net::IpAddr;
 

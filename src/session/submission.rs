@@ -39,9 +39,9 @@ impl Session<'_> {
         self.count(Counted::Recipients, "recipients", limit).map_err(|()| reply::recipient::too_many_per_hour(limit))
     }
 
-    fn count(&self, what: Counted, word: &str, limit: usize) -> Result<(), ()> {
+    fn count(&self, kind: Counted, word: &str, limit: usize) -> Result<(), ()> {
         let Some(account) = self.account() else { return Ok(()) };
-        let answer = self.service.site.usage.count(account, what, limit);
+        let answer = self.service.site.usage.count(account, kind, limit);
         if answer == Allowance::Reached {
             log::limit_reached(&self.client.session, account, word, limit);
         }

@@ -112,7 +112,7 @@ pub fn parse(octets: &[u8]) -> Result<Parsed, Malformed> {
 
 /// Version 1: `PROXY TCP4 192.0.2.1 192.0.2.2 4321 25` and CR LF.
 fn text(octets: &[u8]) -> Result<Parsed, Malformed> {
-    if !agrees(octets, TEXT) {
+    if !matches_start(octets, TEXT) {
         return Err(Malformed::NoHeader);
     }
     if octets.len() > MAX_TEXT {
@@ -160,7 +160,7 @@ fn port_number(text: &str) -> Option<u16> {
 
 /// Version 2: a signature and fields at fixed offsets.
 fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
-    if !agrees(octets, SIGNATURE) {
+    if !matches_start(octets, SIGNATURE) {
         return Err(Malformed::NoHeader);
     }
     let Some((fixed, rest)) = octets.split_at_checked(FIXED) else { return Ok(Parsed::Needs(FIXED - octets.len())) };
@@ -203,7 +203,7 @@ fn client(address: IpAddr, port: u16) -> Source {
 }
 
 /// Whether the octets are the start of `expected`, or begin with it.
-fn agrees(octets: &[u8], expected: &[u8]) -> bool {
+fn matches_start(octets: &[u8], expected: &[u8]) -> bool {
     octets.iter().zip(expected).all(|(a, b)| a == b)
 }
 

@@ -1,5 +1,5 @@
 //! The derivation of an entry: the lists and `.forward` files that led to it, and the number of
-//! further recipients that each of its own may lead to.
+//! further recipients that each of its recipients may lead to.
 //!
 //! It is stored in the head, where no sender can write. It ends loops, and limits the number of
 //! messages that one message can become. Received messages and reports have none. The worker sets

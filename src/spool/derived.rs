@@ -118,8 +118,8 @@ impl Entry {
         Some(self.id().derive(kind, lead, entry.record.last))
     }
 
-    /// Finds out what became of derived entries that were prepared for these recipients before a
-    /// crash. One that is still in `tmp/` was never sent, and its recipients are tried again.
+    /// Settles derived entries that were prepared for these recipients before a crash. One that is
+    /// still in `tmp/` was never sent, and its recipients are tried again.
     ///
     /// # Errors
     /// Those of the system.

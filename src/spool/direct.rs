@@ -72,7 +72,7 @@ impl Entry {
         }
         let envelope = Envelope {
             sender: self.head.sender.clone(),
-            recipients: self.head.recipients.iter().map(|s| s.recipient.clone()).collect(),
+            recipients: self.head.recipients.iter().map(|entry| entry.recipient.clone()).collect(),
             options: self.head.options,
             origin: self.head.origin,
         };

@@ -10,7 +10,7 @@
 //! In each case the commit takes one fsync.
 //!
 //! The file has no name yet (O_TMPFILE), or, where the file system does not support that, it is
-//! `tmp/ID`, locked. A draft that is dropped leaves nothing behind.
+//! `tmp/ID`, locked. A draft that is dropped leaves no file.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -31,8 +31,8 @@ pub const BUFFER: usize = 64 << 10;
 /// The free space is checked again after this many bytes: other messages grow at the same time.
 const CHECK_INTERVAL: u64 = 4 << 20;
 
-/// What a draft becomes: the front of the file, which is the head and the lines put before the
-/// content, and the directory.
+/// The entry that a draft becomes: its directory, and the front of its file, which is the head and
+/// the lines put before the content.
 #[derive(Debug, Clone, Copy)]
 pub struct NewEntry<'a> {
     /// The sender and the recipients.
@@ -113,8 +113,8 @@ impl Spool {
         Ok(Draft { spool, id, buffer, meter, file: None, gap: 0, written: 0, checked_size })
     }
 
-    /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step
-    /// to rename. What an earlier attempt left there is replaced; an error leaves nothing.
+    /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step to rename. A file
+    /// that an earlier attempt left there is replaced; an error leaves no file.
     pub(super) fn write_temporary(
         &self,
         id: QueueId,
@@ -209,7 +209,8 @@ impl Draft {
             Target::Named(..) => self.spool.sync_places(&[place.directory()]),
         });
         if let Err(e) = synced {
-            // A failed fsync is never tried again: the system may have dropped what it could not write.
+            // A failed fsync is never tried again: the system may have dropped the pages that it
+            // could not write.
             let _ = disk::remove(&path);
             return Err(e);
         }
@@ -237,7 +238,7 @@ impl Draft {
         Ok(front.len() as u64 + self.written)
     }
 
-    /// Moves what is in memory to the file.
+    /// Moves the buffered content to the file.
     fn spill(&mut self) -> io::Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         self.write_through(&buffer)?;

@@ -71,7 +71,7 @@ impl Entry {
     /// Opens an entry. If its head is long, recipients that are not in `wanted` may be left out.
     pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Self, Unusable> {
         let places = match name.place {
-            // It may have moved from `new/` to `cur/`; the name may say either.
+            // It may have moved from `new/` to `cur/`, and the name may have either place.
             Place::New => &[Place::New, Place::Cur][..],
             Place::Cur => &[Place::Cur, Place::New],
             Place::Hold => &[Place::Hold],
@@ -106,7 +106,7 @@ impl Entry {
             return Err(Unusable::Corrupt("it is not a regular file"));
         }
         if metadata.len() != name.size {
-            return Err(Unusable::Corrupt("its size is not the one in its name"));
+            return Err(Unusable::Corrupt("its size differs from the one in its name"));
         }
         let (has_other_name, handed_over) = (metadata.nlink() > 1, handover::new_owner(&metadata));
         let mut front = Vec::with_capacity(FRONT);
@@ -273,7 +273,8 @@ impl Entry {
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
         // A direct entry has no records.
         let index = self.index_of(number).ok_or(io::ErrorKind::InvalidInput)?;
-        let entry = self.head.recipients.get_mut(index).filter(|s| s.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        let entry =
+            self.head.recipients.get_mut(index).filter(|entry| entry.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
         let record = DeliveryState { state, last: now, ..entry.record };
         disk::write_at(&self.file, &record.encode(), entry.offset)?;
         entry.record = record;

@@ -81,7 +81,7 @@ impl Entry {
         Ok(is_readable && metadata.nlink() == 1 && is_marked(&metadata, self.id()))
     }
 
-    /// Whether the agent has accepted the file: its mode says that it is in the mailbox.
+    /// Whether the agent has accepted the file: its mode shows that it is in the mailbox.
     pub fn is_accepted(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| is_accepted(&metadata))
     }

@@ -32,7 +32,7 @@
 //! - `note`: the notes for the administrator
 //! - `open`: how files are opened
 //! - `reserve`: free space that is kept for settling accepted mail
-//! - `sweep`: removes what crashes have left
+//! - `sweep`: removes files that crashes have left
 //!
 //! # States
 //!
@@ -118,8 +118,8 @@
 //!
 //! Nothing is stored outside an entry: the schedule is a function of id, record and clock. Errors
 //! are those of the system; the caller turns them into replies or outcomes. A corrupt entry is
-//! moved to `bad/` and logged, and the others are not affected. This module does not know which
-//! addresses are local, what is due, or what a mailbox is.
+//! moved to `bad/` and logged, and the others are not affected. This module does not know local
+//! addresses, schedules or mailboxes.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -176,7 +176,8 @@ pub struct Spool {
     is_read_only: bool,
     /// Whether the file system supports O_TMPFILE; set to false by the first attempt that fails.
     has_tmpfile: AtomicBool,
-    /// Whether an entry of a later version was found. Only that version knows the files that belong to it.
+    /// Whether an entry of a later version was found. Only that version knows which files belong to
+    /// the entry.
     has_later: AtomicBool,
     /// The space reserved for entries that are being written.
     reserved: Reserved,

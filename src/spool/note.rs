@@ -1,7 +1,7 @@
 //! The note of a message: the last results for its deferred recipients, for the queue listing.
 //!
-//! A line is `TIME <RECIPIENT> HOST TEXT`; [`NoteLine`] writes it and [`Note`] reads it. A note is a
-//! convenience: it is never synced, may vanish at any time, and starts anew when it is full.
+//! A line is `TIME <RECIPIENT> HOST TEXT`; [`NoteLine`] writes it and [`Note`] reads it. A note is
+//! a convenience: it is never synced, may vanish at any time, and starts again when it is full.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};

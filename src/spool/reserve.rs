@@ -26,7 +26,7 @@ pub(super) enum Purpose {
     Report,
 }
 
-/// What is reserved for all entries that are being written.
+/// The space reserved for all entries that are being written.
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
     pub(super) bytes: AtomicU64,
@@ -54,8 +54,8 @@ impl Spool {
     /// Those of statvfs(3).
     pub fn has_room(&self, bytes: u64) -> io::Result<bool> {
         let Reserved { bytes: reserved, files } = &self.reserved;
-        let all = bytes.saturating_add(reserved.load(Ordering::Relaxed));
-        self.is_free(all, files.load(Ordering::Relaxed), Purpose::Message)
+        let total = bytes.saturating_add(reserved.load(Ordering::Relaxed));
+        self.is_free(total, files.load(Ordering::Relaxed), Purpose::Message)
     }
 
     /// Reserves space for an entry.

@@ -1,4 +1,4 @@
-//! Removes what crashes have left in `tmp/` and `note/`.
+//! Removes files that crashes have left in `tmp/` and `note/`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

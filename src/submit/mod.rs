@@ -97,7 +97,7 @@ impl HeaderFilter {
         if self.refusal.is_some() { Ok(()) } else { out.write_all(rest) }
     }
 
-    /// Ends the text, and writes the rest of it.
+    /// Ends the text, and writes the held part of it.
     ///
     /// # Errors
     /// Those of `out`.
@@ -234,9 +234,9 @@ impl Submission {
 
     /// The author of a message without From.
     fn author(&self) -> Option<Address> {
-        let own = || self.identity.as_ref().map(|identity| identity.primary().clone());
+        let own_address = || self.identity.as_ref().map(|identity| identity.primary().clone());
         let system = || Address::new("MAILER-DAEMON", &self.hostname).ok();
-        let author = || own().or_else(system).map(|address| self.rewrite(&address).unwrap_or(address));
+        let author = || own_address().or_else(system).map(|address| self.rewrite(&address).unwrap_or(address));
         // The reverse-path was rewritten at MAIL.
         self.sender.clone().or_else(author)
     }

@@ -74,8 +74,8 @@ impl Senders {
             (Some(table), errors)
         };
         let (table, mut errors) = Watched::open_tolerant(&config.submission.senders, parse, |_| None);
-        let (rewriting, more) = Rewriting::begin(config);
-        errors.extend(more);
+        let (rewriting, rewrite_errors) = Rewriting::begin(config);
+        errors.extend(rewrite_errors);
         (Self { table, domains, subaddress: config.local.subaddress, rewriting: Arc::new(rewriting) }, errors)
     }
 
@@ -127,7 +127,7 @@ impl Identity {
 
     /// Whether an address is the user's own, with or without a subaddress.
     pub fn is_own(&self, address: &Address) -> bool {
-        self.addresses.iter().any(|own| self.includes(own, address))
+        self.addresses.iter().any(|granted| self.includes(granted, address))
     }
 
     /// Whether the user may send from this address.

@@ -57,7 +57,7 @@ pub struct Usage {
 #[derive(Debug, Default)]
 struct Counts {
     accounts: HashMap<Box<str>, Account>,
-    /// What all processes have counted; `None` if this one counts for itself.
+    /// The counts of all processes; `None` if this one counts for itself.
     journal: Option<Journal>,
 }
 
@@ -85,7 +85,7 @@ impl Counted {
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Messages, Self::Recipients].into_iter().find(|what| what.name() == name)
+        [Self::Messages, Self::Recipients].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -97,35 +97,35 @@ impl Usage {
     }
 
     /// Counts one more, if that is within the limit.
-    pub fn count(&self, account: &str, what: Counted, limit: usize) -> Allowance {
-        self.count_at(sys::now(), account, what, limit)
+    pub fn count(&self, account: &str, kind: Counted, limit: usize) -> Allowance {
+        self.count_at(sys::now(), account, kind, limit)
     }
 
-    fn count_at(&self, now: u64, account: &str, what: Counted, limit: usize) -> Allowance {
+    fn count_at(&self, now: u64, account: &str, kind: Counted, limit: usize) -> Allowance {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { accounts, journal } = &mut *counts;
         let mut take = |record: &Record| {
-            if let Some(what) = Counted::parse(&record.value) {
+            if let Some(kind) = Counted::parse(&record.value) {
                 // A record from the near future of this clock counts as one of now.
-                counter(accounts, now, &record.key, what).add(record.time.min(now) / INTERVAL);
+                counter(accounts, now, &record.key, kind).add(record.time.min(now) / INTERVAL);
             }
         };
         let locked = journal.as_mut().and_then(|journal| journal.lock(now, &mut take));
-        let answer = counter(accounts, now, account, what).count(now / INTERVAL, limit);
+        let answer = counter(accounts, now, account, kind).count(now / INTERVAL, limit);
         if let (Some(mut locked), Allowance::Granted) = (locked, answer) {
-            locked.append(&Record { time: now, key: account.to_owned(), value: what.name().to_owned() });
+            locked.append(&Record { time: now, key: account.to_owned(), value: kind.name().to_owned() });
         }
         answer
     }
 }
 
 /// The counter of an account, which is added if it is new.
-fn counter<'a>(accounts: &'a mut HashMap<Box<str>, Account>, now: u64, name: &str, what: Counted) -> &'a mut Counter {
+fn counter<'a>(accounts: &'a mut HashMap<Box<str>, Account>, now: u64, name: &str, kind: Counted) -> &'a mut Counter {
     if !accounts.contains_key(name) && accounts.len() >= MAX_ACCOUNTS {
         make_room(accounts, now / INTERVAL);
     }
     let account = accounts.entry(name.into()).or_default();
-    match what {
+    match kind {
         Counted::Messages => &mut account.messages,
         Counted::Recipients => &mut account.recipients,
     }
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn an_excess_is_reported_once_for_each_account_and_kind() {
         let usage = Usage::default();
-        for (at, account, what, answer) in [
+        for (at, account, kind, answer) in [
             (0, "a", Counted::Messages, Allowance::Granted),
             (1, "a", Counted::Messages, Allowance::Granted),
             (2, "a", Counted::Messages, Allowance::Reached),
@@ -205,7 +205,7 @@ mod tests {
             (66, "a", Counted::Messages, Allowance::Reached),
             (67, "a", Counted::Messages, Allowance::Beyond),
         ] {
-            assert_eq!(usage.count_at(minute(at), account, what, 2), answer, "{account} {what:?} at {at}");
+            assert_eq!(usage.count_at(minute(at), account, kind, 2), answer, "{account} {kind:?} at {at}");
         }
     }
 

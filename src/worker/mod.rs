@@ -54,7 +54,11 @@ pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<E
         (worker.contact, worker.address) = (Contact::None, None);
         let done = catch_unwind(AssertUnwindSafe(|| worker.settle(&mut job, &mut derived)));
         let result = done.unwrap_or_else(|_| {
-            ::log::error!("{}: a bug ended an attempt for {}; it is made again later", job.entry.id, job.destination);
+            ::log::error!(
+                "{}: a bug ended an attempt for {}; it will be repeated later",
+                job.entry.id,
+                job.destination
+            );
             worker.remote.close();
             worker.later(&job)
         });
@@ -191,7 +195,8 @@ impl Worker {
             return Some(attempt.job.unrecorded.clone());
         }
         let addressees = attempt.open_recipients();
-        let routes: Vec<Route> = addressees.iter().map(|s| attempt.settings.router.route_of(&s.recipient)).collect();
+        let routes: Vec<Route> =
+            addressees.iter().map(|addressee| attempt.settings.router.route_of(&addressee.recipient)).collect();
         if addressees
             .iter()
             .zip(&routes)
@@ -226,7 +231,7 @@ impl Worker {
             id: &id,
             sender: entry.sender(),
             options: entry.options(),
-            recipients: addressees.iter().map(|s| &s.recipient.address).collect(),
+            recipients: addressees.iter().map(|addressee| &addressee.recipient.address).collect(),
             content: entry.content(),
         };
         let settings = &attempt.settings;
@@ -242,7 +247,7 @@ impl Worker {
 impl Attempt<'_> {
     fn open_recipients(&self) -> Vec<RecipientEntry> {
         let wanted = self.job.recipients.iter().filter_map(|recipient| self.entry.recipient(recipient.number as usize));
-        wanted.filter(|s| s.record.state.is_open()).cloned().collect()
+        wanted.filter(|addressee| addressee.record.state.is_open()).cloned().collect()
     }
 
     fn deliver_locally(&mut self, addressees: &[RecipientEntry], routes: &[Route]) -> Vec<Outcome> {
@@ -289,7 +294,8 @@ impl Attempt<'_> {
 
     fn record_one(&mut self, number: u32, outcome: &Outcome) -> io::Result<()> {
         let index = number as usize;
-        let Some(addressee) = self.entry.recipient(index).filter(|s| s.record.state.is_open()).cloned() else {
+        let Some(addressee) = self.entry.recipient(index).filter(|addressee| addressee.record.state.is_open()).cloned()
+        else {
             return Ok(());
         };
         let (schedule, arrival) = (self.settings.config.queue.schedule(), self.entry.id().seconds());

@@ -73,7 +73,7 @@ fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
     let router = &site.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<Destination, usize> = HashMap::new();
-    for addressee in entry.recipients().iter().filter(|s| s.record.state.is_open()) {
+    for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
         let destination = destination(addressee, &router.route_of(&addressee.recipient));
         let index = *known.entry(destination).or_insert_with_key(|destination| {
             jobs.push(Planned::new(destination.clone()));

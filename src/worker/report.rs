@@ -77,7 +77,7 @@ impl Attempt<'_> {
                 withheld,
             })
         };
-        let numbers: Vec<usize> = failed.iter().map(|s| s.number).collect();
+        let numbers: Vec<usize> = failed.iter().map(|addressee| addressee.number).collect();
         let made = self.entry.create_report(&numbers, &envelope, compose, self.now);
         let derived = made.inspect_err(|_| self.site.report_rates.take_back(&report_to, withheld))?;
         log::bounced(&original, &derived.id, &to);

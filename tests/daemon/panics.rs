@@ -42,7 +42,7 @@ fn a_bug_in_an_attempt_causes_a_retry() {
     // In the session, which makes the first attempt, and then in the worker.
     let daemon = Daemon::spawn(site.with_fault("rename /mail/ 1-2 panic"));
     assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
-    daemon.wait_words(&["a bug ended an attempt for local; it is made again later"]);
+    daemon.wait_words(&["a bug ended an attempt for local; it will be repeated later"]);
     assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
     holds(&site, "ada", "one");
 }

@@ -25,8 +25,8 @@ type Damage = fn(&Path);
 
 /// Each change, with the log's reason.
 const DAMAGES: [(Damage, &str); 7] = [
-    (|path| cut(path, 1), "its size is not the one in its name"),
-    (|path| cut(path, u64::MAX), "its size is not the one in its name"),
+    (|path| cut(path, 1), "its size differs from the one in its name"),
+    (|path| cut(path, u64::MAX), "its size differs from the one in its name"),
     (|path| overwrite(path, 0, b"\x7fELF/1 "), "it does not begin with a head"),
     (|path| overwrite(path, 128, b"q 00000000"), "a recipient's state is malformed"),
     (|path| overwrite(path, 130, &[0; 48]), "a recipient's state is malformed"),

@@ -421,7 +421,7 @@ fn a_damaged_entry_is_set_aside_and_the_others_arrive() {
     cut(&entries[0]);
     daemon = site.start();
     let name = entries[0].file_name().and_then(|n| n.to_str()).expect("a name").to_owned();
-    daemon.wait_log(|line| has(line, &[&name, "its size is not the one in its name", "bad/"]));
+    daemon.wait_log(|line| has(line, &[&name, "its size differs from the one in its name", "bad/"]));
     daemon.wait_log(|line| line.contains("messages in the spool"));
     cut(&entries[1]);
     fs::set_permissions(site.path("mail"), Permissions::from_mode(0o755)).expect("a mode");

@@ -74,7 +74,8 @@ pub(super) fn run(name: &str) -> Result<(), Exit> {
 /// Replaces this process by penfoldd, from the directory of this program or from PATH. Returns only
 /// if that fails.
 fn become_daemon(config: Option<&str>, foreground: bool) -> Exit {
-    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("penfoldd")).filter(|path| path.exists());
+    let beside =
+        std::env::current_exe().ok().map(|program| program.with_file_name("penfoldd")).filter(|path| path.exists());
     let mut command = Command::new(beside.unwrap_or_else(|| "penfoldd".into()));
     command.args(foreground.then_some("-d")).args(config.map(|path| ["-f", path]).into_iter().flatten());
     failed("start penfoldd", &command.exec())

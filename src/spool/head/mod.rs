@@ -21,7 +21,7 @@
 //! look like one of these fields.
 //!
 //! Later versions add fields (`release`, `priority`, `ret`, `envid`; `notify`, `orcpt`). A version
-//! that does not know a field cannot do what it asks for, and leaves the entry alone.
+//! that does not know a field cannot obey it, and leaves the entry alone.
 //!
 //! A direct head consists of two lines, `Return-Path:` and `Delivered-To:`, and the whole file is
 //! the message for the mailbox.
@@ -57,7 +57,7 @@ pub const MAX_LINE: usize = MAX_PLAIN + 3 * 2 * MAX_ACTION + ALIGN;
 
 const MAGIC: &[u8] = b"penfold/1 ";
 const ANY_VERSION: &[u8] = b"penfold/";
-const OTHER_VERSION: HeadError = Later("it is of another version of the spool");
+const OTHER_VERSION: HeadError = Later("it belongs to another version of the spool");
 const NO_HEAD: HeadError = Corrupt("it does not begin with a head");
 const DIRECT_FIRST: &[u8] = b"Return-Path: ";
 const DIRECT_SECOND: &[u8] = b"Delivered-To: ";
@@ -114,7 +114,7 @@ pub struct DeliveryState {
     pub state: State,
     /// The time of the last attempt, in seconds since 1970; 0 for none.
     pub last: u64,
-    /// The time of the last warning to the sender, likewise.
+    /// The time of the last warning to the sender, in seconds since 1970; 0 for none.
     pub warned: u64,
 }
 
@@ -215,7 +215,7 @@ pub struct Head {
     pub steps: Vec<Step>,
     /// The recipients that were read, in order of their numbers.
     pub recipients: Vec<RecipientEntry>,
-    /// The offset of the content: behind a queued head, or behind the two lines of a direct one.
+    /// The offset of the content: after a queued head, or after the two lines of a direct one.
     pub content: u64,
     /// The measure of the content, if the head has it.
     pub measure: Option<Measure>,

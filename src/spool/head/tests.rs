@@ -40,7 +40,10 @@ fn a_queued_head_can_be_read_back() {
         let text = queued(&envelope) + "Received: x\n";
         let head = read(text.as_bytes()).expect("a head");
         assert_eq!((head.sender, head.options, head.origin), (envelope.sender, envelope.options, envelope.origin));
-        assert_eq!(head.recipients.iter().map(|s| s.recipient.clone()).collect::<Vec<_>>(), envelope.recipients);
+        assert_eq!(
+            head.recipients.iter().map(|entry| entry.recipient.clone()).collect::<Vec<_>>(),
+            envelope.recipients
+        );
         assert_eq!(&text[head.content as usize..], "Received: x\n");
         for entry in head.recipients {
             assert_eq!((entry.offset as usize % ALIGN, entry.record), (0, DeliveryState::FRESH));

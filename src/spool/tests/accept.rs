@@ -23,7 +23,7 @@ fn a_committed_message_can_be_read_back() {
                 assert_eq!(content(&entry), text, "a second reading");
                 assert_eq!(entry.sender(), Some(&address("jon@frogbog")));
                 assert_eq!(
-                    entry.recipients().iter().map(|s| &s.recipient).collect::<Vec<_>>(),
+                    entry.recipients().iter().map(|entry| &entry.recipient).collect::<Vec<_>>(),
                     [&envelope.recipients[0]]
                 );
                 assert_eq!(fs::metadata(scratch.spool.path(name)).expect("a file").len(), name.size);
@@ -131,7 +131,8 @@ fn an_entry_can_have_ten_thousand_recipients() {
     let entry = scratch.open(entry.name());
     assert_eq!((entry.recipients().len(), content(&entry)), (10_000, CONTENT.to_vec()));
     assert_eq!(entry.recipients()[9_999].recipient.address, address("r9999@razorback"));
-    let settled: Vec<_> = entry.recipients().iter().filter(|s| !s.record.state.is_open()).map(|s| s.number).collect();
+    let settled: Vec<_> =
+        entry.recipients().iter().filter(|entry| !entry.record.state.is_open()).map(|entry| entry.number).collect();
     assert_eq!(settled, [0, 9_999]);
 }
 

@@ -6,11 +6,11 @@ use std::fs::File;
 #[test]
 fn corrupt_entries_are_set_aside_and_the_others_are_delivered() {
     let scratch = Scratch::new();
-    let good = scratch.queued(2).name();
-    let spoil = |name: EntryName, at: usize, byte: u8| {
+    let intact = scratch.queued(2).name();
+    let spoil = |name: EntryName, offset: usize, byte: u8| {
         let path = scratch.spool.path(name);
         let mut bytes = fs::read(&path).expect("an entry");
-        bytes[at] = byte;
+        bytes[offset] = byte;
         fs::write(path, bytes).expect("an entry");
     };
     let cut = scratch.queued(1).name();
@@ -24,18 +24,18 @@ fn corrupt_entries_are_set_aside_and_the_others_are_delivered() {
     spoil(state, offset, b'x');
     let path = scratch.direct().name();
     spoil(path, "Return-Path: ".len(), b'?');
-    for odd in ["README", "ABC,S=1", &format!("{},S=0{}", good.id, good.size), &format!("{}", good.id)] {
+    for odd in ["README", "ABC,S=1", &format!("{},S=0{}", intact.id, intact.size), &format!("{}", intact.id)] {
         fs::write(scratch.root.join("new").join(odd), "x").expect("a file");
     }
     for name in scratch.entries() {
         match scratch.spool.entry(name) {
-            Ok(_) => assert_eq!(name, good),
+            Ok(_) => assert_eq!(name, intact),
             Err(Unusable::Corrupt(why)) => scratch.spool.set_aside(name, why),
             Err(other) => panic!("{other:?}"),
         }
     }
     assert_eq!(scratch.counts(), [0, 1, 0, 9]);
-    assert_eq!(scratch.entries(), [good]);
+    assert_eq!(scratch.entries(), [intact]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod deliver;
 mod report;
 mod reserve;
 
-/// A spool in a directory of its own, removed at the end.
+/// A spool in a new directory, which is removed at the end.
 struct Scratch {
     root: PathBuf,
     spool: Arc<Spool>,

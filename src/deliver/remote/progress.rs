@@ -76,7 +76,7 @@ impl<'a> Progress<'a> {
     /// The indices of the recipients for whom another host may be tried.
     fn open(&self) -> impl Iterator<Item = usize> {
         let is_open = |answer: &Option<StageOutcome>| answer.as_ref().is_none_or(|a| after(a) == Next::NextHost);
-        (0..).zip(&self.answers).filter(move |(_, answer)| is_open(answer)).map(|(at, _)| at)
+        (0..).zip(&self.answers).filter(move |(_, answer)| is_open(answer)).map(|(index, _)| index)
     }
 
     /// Whether no further host is to be tried.
@@ -91,21 +91,21 @@ impl<'a> Progress<'a> {
 
     /// The delivery to the recipients for whom another host may be tried.
     pub fn open_delivery(&self) -> Delivery<'a> {
-        let recipients = self.open().filter_map(|at| self.delivery.recipients.get(at).copied()).collect();
+        let recipients = self.open().filter_map(|index| self.delivery.recipients.get(index).copied()).collect();
         Delivery { recipients, ..self.delivery.clone() }
     }
 
     /// Notes the answers to [`Progress::open_delivery`].
     pub fn note_all(&mut self, answers: Vec<StageOutcome>) {
         let open: Vec<_> = self.open().collect();
-        for (at, answer) in open.into_iter().zip(answers) {
-            note(&mut self.answers[at], answer);
+        for (index, answer) in open.into_iter().zip(answers) {
+            note(&mut self.answers[index], answer);
         }
     }
 
     fn note_for_all(&mut self, answer: &StageOutcome) {
         let open: Vec<_> = self.open().collect();
-        open.into_iter().for_each(|at| note(&mut self.answers[at], answer.clone()));
+        open.into_iter().for_each(|index| note(&mut self.answers[index], answer.clone()));
     }
 
     /// Notes that there was no host to try.

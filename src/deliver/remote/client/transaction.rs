@@ -97,11 +97,11 @@ impl Connection {
 
     /// Sends MAIL, RCPT for the recipients `todo`, and DATA, as many at a time as allowed.
     fn envelope(&mut self, transaction: &mut Transaction<'_>, todo: &[usize]) -> Result<(), StageOutcome> {
-        todo.iter().for_each(|&at| transaction.answers[at] = None);
+        todo.iter().for_each(|&index| transaction.answers[index] = None);
         let mut plan = Vec::with_capacity(todo.len() + 3);
         plan.extend((self.state == State::Begun).then_some(Command::Reset));
         plan.push(Command::Mail);
-        plan.extend(todo.iter().map(|&at| Command::Rcpt(at)));
+        plan.extend(todo.iter().map(|&index| Command::Rcpt(index)));
         plan.push(Command::Data);
         let mut plan = plan.as_slice();
         while let Some(&next) = plan.first() {
@@ -129,8 +129,8 @@ impl Connection {
         match command {
             Command::Reset => "RSET\r\n".into(),
             Command::Data => "DATA\r\n".into(),
-            Command::Rcpt(at) => {
-                format!("RCPT TO:{}{}\r\n", path(delivery.recipients.get(at).copied()), RcptParameters::default())
+            Command::Rcpt(index) => {
+                format!("RCPT TO:{}{}\r\n", path(delivery.recipients.get(index).copied()), RcptParameters::default())
             }
             Command::Mail => {
                 let measure = transaction.measure;
@@ -155,12 +155,12 @@ impl Connection {
             }
             // After a rejected MAIL the replies to RCPT are meaningless.
             Command::Rcpt(_) if transaction.mail_refused => {}
-            Command::Rcpt(at) if good => transaction.accepted.push(at),
-            Command::Rcpt(at) => {
+            Command::Rcpt(index) if good => transaction.accepted.push(index),
+            Command::Rcpt(index) => {
                 if is_too_many(&reply) && !transaction.accepted.is_empty() {
-                    transaction.overflow.push(at);
+                    transaction.overflow.push(index);
                 }
-                transaction.answers[at] = Some(self.rejected_in_transaction(Stage::RcptTo, reply));
+                transaction.answers[index] = Some(self.rejected_in_transaction(Stage::RcptTo, reply));
             }
         }
     }
@@ -193,7 +193,7 @@ impl Connection {
                 self.answer(Stage::AfterDot, Outcome::from_reply(Stage::AfterDot.command(), reply))
             }
         };
-        transaction.accepted.iter().for_each(|&at| transaction.answers[at] = Some(answer.clone()));
+        transaction.accepted.iter().for_each(|&index| transaction.answers[index] = Some(answer.clone()));
         if self.state == State::Broken { Err(answer) } else { Ok(()) }
     }
 
@@ -247,9 +247,9 @@ impl<'a> Transaction<'a> {
     /// rejected one for now, and are left to the next transaction.
     fn skip_overflow(&mut self, plan: &mut &[Command]) {
         let Some(&first) = self.overflow.first() else { return };
-        while let Some((&Command::Rcpt(at), rest)) = plan.split_first() {
-            self.overflow.push(at);
-            self.answers[at] = self.answers[first].clone();
+        while let Some((&Command::Rcpt(index), rest)) = plan.split_first() {
+            self.overflow.push(index);
+            self.answers[index] = self.answers[first].clone();
             *plan = rest;
         }
     }

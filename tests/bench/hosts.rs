@@ -177,7 +177,7 @@ impl Desk {
             let mut seen = lock(shared);
             self.accept(&mut seen)?;
             for id in ready {
-                self.hear(id, &mut buffer, &mut seen);
+                self.receive(id, &mut buffer, &mut seen);
             }
             self.speak(&mut seen);
             seen.cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into();
@@ -241,7 +241,7 @@ impl Desk {
     }
 
     /// Reads once; poll(2) reports further input.
-    fn hear(&mut self, id: u64, buffer: &mut [u8], seen: &mut Seen) {
+    fn receive(&mut self, id: u64, buffer: &mut [u8], seen: &mut Seen) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let octets = match peer.stream.read(buffer) {
             Ok(count) if count > 0 => &buffer[..count],

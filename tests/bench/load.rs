@@ -135,9 +135,9 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         let mut client = Self { stream: BufReader::with_capacity(1 << 10, stream), line: Vec::new() };
-        client.hear(b"220")?;
-        client.say(b"EHLO client.test\r\n")?;
-        client.hear(b"250")?;
+        client.expect_code(b"220")?;
+        client.write(b"EHLO client.test\r\n")?;
+        client.expect_code(b"250")?;
         Ok(client)
     }
 
@@ -154,13 +154,13 @@ impl Client {
     }
 
     fn transact(&mut self, envelope: &[u8], recipients: usize, message: &[u8]) -> io::Result<()> {
-        self.say(envelope)?;
+        self.write(envelope)?;
         for _ in 0..=recipients {
-            self.hear(b"250")?;
+            self.expect_code(b"250")?;
         }
-        self.hear(b"354")?;
-        self.say(message)?;
-        self.hear(b"250")
+        self.expect_code(b"354")?;
+        self.write(message)?;
+        self.expect_code(b"250")
     }
 
     /// Sends QUIT.
@@ -168,15 +168,15 @@ impl Client {
     /// # Errors
     /// Those of the system, and any unexpected reply.
     pub fn quit(mut self) -> io::Result<()> {
-        self.say(b"QUIT\r\n")?;
-        self.hear(b"221")
+        self.write(b"QUIT\r\n")?;
+        self.expect_code(b"221")
     }
 
-    fn say(&mut self, text: &[u8]) -> io::Result<()> {
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(text)
     }
 
-    fn hear(&mut self, code: &[u8]) -> io::Result<()> {
+    fn expect_code(&mut self, code: &[u8]) -> io::Result<()> {
         loop {
             self.line.clear();
             if self.stream.read_until(b'\n', &mut self.line)? == 0 {

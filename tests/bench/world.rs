@@ -23,18 +23,18 @@ use common::chance::Chance;
 
 const SIZE: usize = 4096;
 const SESSIONS: usize = 10;
-/// From one probe to the next.
-const PACE: Duration = Duration::from_secs(1);
-/// A server has this long to come to rest after its start.
+/// The time between two probes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// A server must be idle for this long before the load starts.
 const REST: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// Seconds of mail that are one point of a curve.
+/// The seconds that each point of a curve covers.
 pub const STEP: usize = 5;
 
 /// The domains, their hosts, and the mail for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct World {
-    /// Domains whose hosts are far away and no more.
+    /// Domains at healthy hosts, which are only far away.
     pub healthy: usize,
     /// Domains at grey hosts.
     pub grey: usize,
@@ -48,20 +48,20 @@ pub struct World {
     pub messages: usize,
     /// Messages for all others.
     pub others: usize,
-    /// Whether all healthy domains have one host.
+    /// Whether all healthy domains share one host.
     pub shares: bool,
-    /// Whether mail for grey hosts is waited for.
+    /// Whether the run waits for mail for grey hosts.
     pub patient: bool,
-    /// Milliseconds of a round trip.
+    /// The round-trip time in milliseconds.
     pub trip: usize,
     /// The run ends after this many seconds.
     pub limit: usize,
-    /// Of the choices.
+    /// The seed of all random choices.
     pub seed: usize,
 }
 
 impl World {
-    /// For the command line.
+    /// The text for the command line.
     pub fn line(&self) -> String {
         let Self { healthy, grey, tarpit, mute, dead, messages, others, shares, patient, trip, limit, seed } = *self;
         let [shares, patient] = [shares, patient].map(usize::from);
@@ -96,7 +96,7 @@ impl World {
         [vec![Kind::Healthy; self.healthy], ill].concat()
     }
 
-    /// The domain of each message. The mail for healthy ones depends on no ill one.
+    /// The domain of each message. The mail for healthy domains does not depend on the others.
     fn mail(&self) -> Vec<usize> {
         let seed = self.seed as u64;
         let ill = self.grey + self.tarpit + self.mute + self.dead;
@@ -110,7 +110,7 @@ impl World {
         turns.into_iter().filter_map(next).collect()
     }
 
-    /// The host of a domain such as `d3.test`, or of that of a probe, `p3.test`.
+    /// The number of the host of a domain such as `d3.test`, or of a probe's domain such as `p3.test`.
     fn exchanger(&self, domains: usize, name: &str) -> Option<usize> {
         let name = name.strip_suffix(".test")?;
         match (name.strip_prefix('d'), name.strip_prefix('p')) {
@@ -132,21 +132,21 @@ fn shuffle<T>(all: &mut [T], chance: &mut Chance) {
     }
 }
 
-/// This many draws from a number of things, of which the one at place n has the weight 1/n.
-fn zipf(things: usize, draws: usize, chance: &mut Chance) -> Vec<usize> {
+/// Draws this many of `items` numbers; the n-th has the weight 1/n.
+fn zipf(items: usize, draws: usize, chance: &mut Chance) -> Vec<usize> {
     let mut sum = 0;
-    let sums: Vec<usize> = (1..=things).map(|place| (sum += 10_000_000 / place, sum).1).collect();
+    let sums: Vec<usize> = (1..=items).map(|place| (sum += 10_000_000 / place, sum).1).collect();
     let mut draw = || {
-        let at = chance.of(0..sum);
-        sums.partition_point(|upto| *upto <= at)
+        let point = chance.of(0..sum);
+        sums.partition_point(|sum| *sum <= point)
     };
-    (0..if things == 0 { 0 } else { draws }).map(|_| draw()).collect()
+    (0..if items == 0 { 0 } else { draws }).map(|_| draw()).collect()
 }
 
-/// What a run has shown: numbers by name.
+/// The results of a run: numbers by name.
 pub type Shown = HashMap<String, Vec<f64>>;
 
-/// What [`run`] has printed.
+/// Parses the output of [`run`].
 pub fn shown(text: &str) -> Shown {
     let line = |line: &str| {
         let mut words = line.split(' ');
@@ -162,7 +162,7 @@ pub fn shown(text: &str) -> Shown {
 pub fn run(label: &str, line: &str, scratch: &Path) -> io::Result<()> {
     let world = World::of_line(line).ok_or_else(|| io::Error::other(format!("{line}: not a world")))?;
     if !Command::new("ip").args(["link", "set", "lo", "up"]).status()?.success() {
-        return Err(io::Error::other("no loopback to be had"));
+        return Err(io::Error::other("the loopback interface cannot be started"));
     }
     let (kinds, mail) = (world.kinds(), world.mail());
     let domains = kinds.len();
@@ -183,24 +183,24 @@ pub fn run(label: &str, line: &str, scratch: &Path) -> io::Result<()> {
     if let Some((more, waiting)) = more {
         writeln!(out, "memory {}", (more - pss) * 1024.0 / waiting as f64)?;
     }
-    // Whoever reads looks at the machine before the server ends.
+    // The parent inspects the machine before the server ends.
     writeln!(out, "end")?;
     out.flush()
 }
 
-/// What is sent, and what the senders know.
+/// The mail to send, and the progress of the senders.
 struct Load {
     to: SocketAddr,
     message: Vec<u8>,
     mail: Vec<usize>,
     tickets: AtomicUsize,
-    /// Messages that have their 250.
+    /// The number of messages accepted with 250.
     sent: AtomicUsize,
-    /// When the last of them had it.
+    /// When the last of them was accepted.
     all_sent: OnceLock<Instant>,
-    /// When each probe had its 250.
+    /// When each probe was accepted.
     probes: Mutex<Vec<Instant>>,
-    /// No more probes are sent.
+    /// Set when no more probes are to be sent.
     is_over: AtomicBool,
     error: OnceLock<io::Error>,
 }
@@ -227,17 +227,17 @@ impl Load {
             let Some(domain) = self.mail.get(number) else { return client.quit() };
             client.mail(&format!("m{number}@d{domain}.test"), &self.message)?;
             if self.sent.fetch_add(1, Ordering::Relaxed) + 1 == self.mail.len() {
-                // One session is the last.
+                // Only one session sends the last message.
                 let _ = self.all_sent.set(Instant::now());
             }
         }
     }
 
     /// A probe has a connection and a domain of its own; its number follows those of the load.
-    fn probe(&self, most: usize) -> io::Result<()> {
+    fn probe(&self, limit: usize) -> io::Result<()> {
         let start = Instant::now();
-        for number in 0..most {
-            thread::sleep((start + PACE * number as u32).saturating_duration_since(Instant::now()));
+        for number in 0..limit {
+            thread::sleep((start + PROBE_INTERVAL * number as u32).saturating_duration_since(Instant::now()));
             if self.is_over.load(Ordering::Relaxed) {
                 break;
             }
@@ -254,7 +254,7 @@ impl Load {
     }
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run {
     world: World,
     kinds: Vec<Kind>,
@@ -264,22 +264,22 @@ struct Run {
 }
 
 impl Run {
-    /// The threads end with the process, if not before.
+    /// Starts the senders. Their threads end with the process, if not before.
     fn inject(&self) {
         for number in 0..=SESSIONS {
             let (load, probes) = (Arc::clone(&self.load), self.world.limit);
             thread::spawn(move || {
                 let outcome = if number == SESSIONS { load.probe(probes) } else { load.session() };
                 if let Err(error) = outcome {
-                    // The first one counts.
+                    // Only the first error is kept.
                     let _ = load.error.set(error);
                 }
             });
         }
     }
 
-    /// Waits until all has arrived that is waited for, or until the limit; what memory
-    /// the server had when all was sent, and how many messages it had then.
+    /// Waits until all awaited mail has arrived, or until the limit. Returns the memory of the server
+    /// when all mail was sent, and the number of messages in its queue then.
     fn wait(&self, server: &Server) -> io::Result<Option<(f64, usize)>> {
         let mut memory = None;
         while self.start.elapsed() < self.world.limit() {
@@ -322,7 +322,7 @@ impl Run {
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let seen = self.hosts.seen();
-        // What has not arrived counts as if it had at the limit.
+        // A message that has not arrived counts as arriving at the limit.
         let since = |number: usize, from: Instant| {
             let arrived = seen.arrived[number].unwrap_or(self.start + self.world.limit());
             arrived.saturating_duration_since(from).as_secs_f64()
@@ -334,10 +334,10 @@ impl Run {
         let probes = sorted(probes.iter().enumerate().map(|(number, sent)| since(all + number, *sent)));
         let late = sorted(seen.late.iter().map(Duration::as_secs_f64));
         for (name, values) in [("healthy", &healthy), ("grey", &grey), ("probe", &probes), ("late", &late)] {
-            let at =
+            let quantile =
                 |part: f64| values.get(((values.len() as f64 * part) as usize).min(values.len().saturating_sub(1)));
-            if let [Some(half), Some(most), Some(all)] = [0.5, 0.95, 1.0].map(at) {
-                writeln!(out, "{name} {half:.3} {most:.3} {all:.3}")?;
+            if let [Some(median), Some(p95), Some(max)] = [0.5, 0.95, 1.0].map(quantile) {
+                writeln!(out, "{name} {median:.3} {p95:.3} {max:.3}")?;
             }
         }
         writeln!(out, "missing {}", self.left(&seen, Kind::Healthy))?;

@@ -75,7 +75,7 @@ pub fn offer(address: SocketAddr, to: &[&str], letter: Letter<'_>) -> Answer {
 pub fn offer_part(address: SocketAddr, to: &[&str], letter: Letter<'_>, octets: usize) -> Option<Wire> {
     let mut wire = begin(address, to).ok()?.ok()?;
     let text = letter.stuffed();
-    wire.say(&text.as_bytes()[..octets.min(text.len() - 1)]).ok()?;
+    wire.send(&text.as_bytes()[..octets.min(text.len() - 1)]).ok()?;
     Some(wire)
 }
 
@@ -84,10 +84,10 @@ fn converse(address: SocketAddr, to: &[&str], text: &str) -> Result<Answer, Stri
         Ok(wire) => wire,
         Err(refusal) => return Ok(Answer::Refused(refusal)),
     };
-    wire.say(text.as_bytes()).map_err(|e| e.to_string())?;
-    let reply = wire.hear()?.ok_or("the connection ended")?;
+    wire.send(text.as_bytes()).map_err(|e| e.to_string())?;
+    let reply = wire.read_line()?.ok_or("the connection ended")?;
     // The result is known, however the connection ends.
-    let _ = wire.say(b"QUIT\r\n");
+    let _ = wire.send(b"QUIT\r\n");
     Ok(if reply.starts_with("250") { Answer::Taken } else { Answer::Refused(reply) })
 }
 
@@ -95,7 +95,7 @@ fn converse(address: SocketAddr, to: &[&str], text: &str) -> Result<Answer, Stri
 fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, String> {
     let stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
     let mut wire = Wire::new(stream, false);
-    let banner = wire.hear()?.ok_or("the connection ended")?;
+    let banner = wire.read_line()?.ok_or("the connection ended")?;
     if !banner.starts_with("220") {
         return Ok(Err(banner));
     }

@@ -19,14 +19,14 @@ pub struct Client {
 impl Client {
     /// Reads the banner and sends HELO.
     pub fn new(stream: TcpStream) -> Self {
-        let mut client = Self::mute(stream);
+        let mut client = Self::before_banner(stream);
         client.expect("220 ");
         client.ask("HELO client.test", "250 ");
         client
     }
 
     /// A client that has not read the banner yet.
-    pub fn mute(stream: TcpStream) -> Self {
+    pub fn before_banner(stream: TcpStream) -> Self {
         Self { wire: Wire::new(stream, false) }
     }
 
@@ -38,40 +38,40 @@ impl Client {
     }
 
     /// Sends text without waiting for a reply.
-    pub fn say(&mut self, bytes: &str) {
-        self.wire.say(bytes.as_bytes()).expect("the session goes on");
+    pub fn send_text(&mut self, bytes: &str) {
+        self.wire.send(bytes.as_bytes()).expect("the session goes on");
     }
 
     /// Sends octets without waiting for a reply.
-    pub fn say_octets(&mut self, octets: &[u8]) {
-        self.wire.say(octets).expect("the session goes on");
+    pub fn send_bytes(&mut self, octets: &[u8]) {
+        self.wire.send(octets).expect("the session goes on");
     }
 
     /// Sends text on a connection that may be closed.
-    pub fn try_say(&mut self, bytes: &str) {
-        let _ = self.wire.say(bytes.as_bytes());
+    pub fn try_send(&mut self, bytes: &str) {
+        let _ = self.wire.send(bytes.as_bytes());
     }
 
     /// The next line, or `None` at the end of the connection.
-    pub fn hear(&mut self) -> Option<String> {
-        self.wire.hear().expect("a line")
+    pub fn read_line(&mut self) -> Option<String> {
+        self.wire.read_line().expect("a line")
     }
 
     /// The next line, which must begin as given.
     pub fn expect(&mut self, begins: &str) -> String {
-        let reply = self.hear().unwrap_or_else(|| panic!("the end instead of {begins}"));
+        let reply = self.read_line().unwrap_or_else(|| panic!("the end instead of {begins}"));
         assert!(reply.starts_with(begins), "{reply}");
         reply
     }
 
     /// The server closes the connection without another line.
     pub fn expect_end(&mut self) {
-        assert_eq!(self.wire.hear(), Ok(None));
+        assert_eq!(self.wire.read_line(), Ok(None));
     }
 
     /// Sends EHLO; returns the lines of the reply.
     pub fn ehlo(&mut self) -> Vec<String> {
-        self.say("EHLO client.test\r\n");
+        self.send_text("EHLO client.test\r\n");
         let mut offers = Vec::new();
         loop {
             let line = self.expect("250");
@@ -108,7 +108,7 @@ impl Daemon {
 
     /// A session after EHLO.
     pub fn greeted(&self) -> Client {
-        let mut client = Client::mute(self.connect());
+        let mut client = Client::before_banner(self.connect());
         client.expect("220 ");
         client.ehlo();
         client

@@ -38,7 +38,7 @@ pub enum Side {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
-    Say(Side, Speech),
+    Send(Side, Speech),
     Connect,
     Check(Check),
 }
@@ -100,12 +100,12 @@ impl Dialog {
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         let (settings, tables, steps) = (String::new(), Vec::new(), vec![(0, Step::Connect)]);
         let mut dialog = Self { name: name.to_owned(), settings, tables, steps };
-        for (at, line) in text.lines().enumerate() {
-            let nonsense = || format!("{name}:{}: what is {line:?}?", at + 1);
+        for (index, line) in text.lines().enumerate() {
+            let malformed = || format!("{name}:{}: malformed line {line:?}", index + 1);
             match line.as_bytes() {
                 [] | [b'#', ..] => {}
-                [b'@', ..] => dialog.head(line[1..].trim()).ok_or_else(nonsense)?,
-                _ => dialog.steps.push((at + 1, step(line).ok_or_else(nonsense)?)),
+                [b'@', ..] => dialog.head(line[1..].trim()).ok_or_else(malformed)?,
+                _ => dialog.steps.push((index + 1, step(line).ok_or_else(malformed)?)),
             }
         }
         Ok(dialog)
@@ -124,8 +124,8 @@ impl Dialog {
     /// The number of bytes that a side sends.
     pub fn size(&self, side: Side) -> usize {
         let size = |(_, step): &(usize, Step)| match step {
-            Step::Say(who, Speech::Line(text, times)) if *who == side => (text.len() + 2) * times,
-            Step::Say(who, Speech::Raw(bytes)) if *who == side => bytes.len(),
+            Step::Send(who, Speech::Line(text, times)) if *who == side => (text.len() + 2) * times,
+            Step::Send(who, Speech::Raw(bytes)) if *who == side => bytes.len(),
             _ => 0,
         };
         self.steps.iter().map(size).sum()
@@ -141,7 +141,7 @@ impl Dialog {
             player.step(step, stage).map_err(|why| self.report(*line, &why, &player.transcript))?;
         }
         let line = self.steps.last().map_or(0, |(line, _)| *line);
-        player.nothing_left().map_err(|why| self.report(line, &why, &player.transcript))
+        player.no_unread_text().map_err(|why| self.report(line, &why, &player.transcript))
     }
 
     fn report(&self, line: usize, why: &str, transcript: &[String]) -> String {
@@ -185,7 +185,7 @@ fn step(line: &str) -> Option<Step> {
         ("^", "") => Speech::Reset,
         _ => return None,
     };
-    Some(Step::Say(side, speech))
+    Some(Step::Send(side, speech))
 }
 
 /// Reads `user 1`, `user contains text`, `user lacks text`.
@@ -261,8 +261,8 @@ impl Player {
                 Ok(())
             }
             Step::Check(check) => (stage.check)(check),
-            Step::Say(side, speech) if *side == self.side => self.say(speech),
-            Step::Say(_, speech) => self.hear(speech),
+            Step::Send(side, speech) if *side == self.side => self.send(speech),
+            Step::Send(_, speech) => self.expect(speech),
         }
     }
 
@@ -270,7 +270,7 @@ impl Player {
         self.wires.last_mut().ok_or_else(|| "the connection is closed".to_owned())
     }
 
-    fn say(&mut self, speech: &Speech) -> Result<(), String> {
+    fn send(&mut self, speech: &Speech) -> Result<(), String> {
         let bytes = match speech {
             Speech::Line(text, times) => format!("{text}\r\n").repeat(*times).into_bytes(),
             Speech::Raw(bytes) => bytes.clone(),
@@ -278,16 +278,18 @@ impl Player {
                 let wire = self.wires.pop().ok_or("the connection is closed already")?;
                 return wire.end(*speech == Speech::Reset).map_err(|error| error.to_string());
             }
-            Speech::Until(_) | Speech::UntilClose => return Err("only the other side can be waited for".to_owned()),
+            Speech::Until(_) | Speech::UntilClose => {
+                return Err("a dialogue can wait only for the other side".to_owned());
+            }
         };
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).escape_debug().to_string();
         self.transcript.push(format!("{:?} {shown}", self.side));
         // If the other side has closed the connection, the next read shows it.
-        let _ = self.wire()?.say(&bytes);
+        let _ = self.wire()?.send(&bytes);
         Ok(())
     }
 
-    fn hear(&mut self, speech: &Speech) -> Result<(), String> {
+    fn expect(&mut self, speech: &Speech) -> Result<(), String> {
         match speech {
             Speech::Line(pattern, times) => (0..*times).try_for_each(|_| match self.line()? {
                 Some(line) if matches(pattern, &line) => Ok(()),
@@ -309,22 +311,24 @@ impl Player {
                 while self.line()?.is_some() {}
                 Ok(())
             }
-            Speech::Raw(_) | Speech::Reset => Err("this cannot be heard".to_owned()),
+            Speech::Raw(_) | Speech::Reset => Err("this cannot be received".to_owned()),
         }
     }
 
     fn line(&mut self) -> Result<Option<String>, String> {
-        let line = self.wire()?.hear()?;
+        let line = self.wire()?.read_line()?;
         let who = if self.side == Side::Client { Side::Server } else { Side::Client };
         self.transcript.push(format!("{who:?} {}", line.as_deref().unwrap_or("(end of the connection)")));
         Ok(line)
     }
 
     /// An unexpected reply that has already arrived is a failure.
-    fn nothing_left(&self) -> Result<(), String> {
+    fn no_unread_text(&self) -> Result<(), String> {
         match self.wires.iter().find(|wire| !wire.ahead.is_empty()) {
             None => Ok(()),
-            Some(wire) => Err(format!("this came unasked: {:?}", String::from_utf8_lossy(&wire.ahead))),
+            Some(wire) => {
+                Err(format!("unexpected text after the dialogue: {:?}", String::from_utf8_lossy(&wire.ahead)))
+            }
         }
     }
 }
@@ -356,7 +360,7 @@ impl Wire {
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.in_bytes {
             return bytes.iter().try_for_each(|byte| self.write(&[*byte]));
         }
@@ -367,20 +371,20 @@ impl Wire {
     ///
     /// # Errors
     /// A text for the report, after a timeout or for a line without CR LF.
-    pub fn hear(&mut self) -> Result<Option<String>, String> {
-        Ok(self.hear_bytes()?.map(|line| String::from_utf8_lossy(&line).into_owned()))
+    pub fn read_line(&mut self) -> Result<Option<String>, String> {
+        Ok(self.read_line_bytes()?.map(|line| String::from_utf8_lossy(&line).into_owned()))
     }
 
     /// The same as bytes.
     ///
     /// # Errors
-    /// As [`Wire::hear`].
-    pub fn hear_bytes(&mut self) -> Result<Option<Vec<u8>>, String> {
+    /// As [`Wire::read_line`].
+    pub fn read_line_bytes(&mut self) -> Result<Option<Vec<u8>>, String> {
         loop {
             if let Some(end) = self.ahead.iter().position(|&b| b == b'\n') {
                 let line: Vec<u8> = self.ahead.drain(..=end).collect();
-                let whole = line.strip_suffix(b"\r\n").map(|line| Some(line.to_vec()));
-                return whole.ok_or_else(|| format!("{line:?} does not end in CR LF"));
+                let complete = line.strip_suffix(b"\r\n").map(|line| Some(line.to_vec()));
+                return complete.ok_or_else(|| format!("{line:?} does not end in CR LF"));
             }
             let mut buffer = [0; 8192];
             match self.read(&mut buffer) {
@@ -392,7 +396,7 @@ impl Wire {
                 Ok(length) => self.ahead.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    return Err(format!("nothing came within {TIMEOUT:?}"));
+                    return Err(format!("nothing arrived within {TIMEOUT:?}"));
                 }
                 Err(_) => return Ok(None),
             }
@@ -413,7 +417,7 @@ impl Wire {
     }
 
     /// The name in the client's SNI.
-    pub fn asked_for(&self) -> Option<String> {
+    pub fn sni(&self) -> Option<String> {
         self.tls.as_ref()?.server_name().map(str::to_owned)
     }
 
@@ -434,10 +438,10 @@ impl Wire {
     /// Sends a line and returns the next one.
     ///
     /// # Errors
-    /// Those of [`Wire::hear`], and the end of the connection.
+    /// Those of [`Wire::read_line`], and the end of the connection.
     pub fn ask(&mut self, line: &str) -> Result<String, String> {
-        self.say(format!("{line}\r\n").as_bytes()).map_err(|error| format!("{line}: {error}"))?;
-        self.hear()?.ok_or_else(|| format!("{line}: the connection ended"))
+        self.send(format!("{line}\r\n").as_bytes()).map_err(|error| format!("{line}: {error}"))?;
+        self.read_line()?.ok_or_else(|| format!("{line}: the connection ended"))
     }
 
     /// Closes the connection, or resets it.

@@ -221,7 +221,7 @@ impl Site {
 
     /// Makes root the owner of the directory and of penfold.conf, as in /etc and /run, where the
     /// tests run as root. The daemon's files go to `var/`.
-    pub fn becomes_roots(&mut self) {
+    pub fn make_root_owned(&mut self) {
         let var = self.path("var");
         fs::create_dir(&var).expect("a directory");
         own(&var);
@@ -373,7 +373,7 @@ impl Daemon {
         thread::spawn(move || kept.fill(stderr));
         let mut daemon = Self { child, log, port: 0 };
         let mut found = None;
-        daemon.comes_true(|| {
+        daemon.becomes_true(|| {
             found = daemon.log.lock().lines.iter().find_map(|line| ready(line));
             found.is_some()
         });
@@ -432,13 +432,13 @@ impl Daemon {
     /// # Panics
     /// With the whole log, after a timeout or if the daemon ends before.
     pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
-        if !self.comes_true(condition) {
+        if !self.becomes_true(condition) {
             panic!("waited in vain for {what}; the log:\n{}", self.log());
         }
     }
 
     /// The same, but returns whether the condition came true.
-    pub fn comes_true(&self, mut condition: impl FnMut() -> bool) -> bool {
+    pub fn becomes_true(&self, mut condition: impl FnMut() -> bool) -> bool {
         let end = Instant::now() + TIMEOUT;
         loop {
             let ended = self.log.lock().ended;
@@ -456,7 +456,7 @@ impl Daemon {
     /// The same, and flushes the queue before each test, since a flush has no effect on an
     /// attempt that is just ending.
     pub fn flush_until(&self, site: &Site, mut condition: impl FnMut() -> bool) -> bool {
-        self.comes_true(|| {
+        self.becomes_true(|| {
             site.penfoldctl(&["flush"]);
             condition()
         })
@@ -464,7 +464,7 @@ impl Daemon {
 
     /// Waits until the spool is empty.
     pub fn settles(&self, site: &Site) -> bool {
-        self.comes_true(|| site.spooled().is_empty())
+        self.becomes_true(|| site.spooled().is_empty())
     }
 
     /// Waits until a mailbox has at least `count` messages, and returns them all.

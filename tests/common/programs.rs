@@ -58,7 +58,7 @@ pub fn sendmail(site: &Site, arguments: &[&str], input: &[u8]) -> Output {
 }
 
 /// The exit code and the output.
-pub fn told(output: &Output) -> (i32, String) {
+pub fn code_and_text(output: &Output) -> (i32, String) {
     let text = [output.stdout.as_slice(), &output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }

@@ -396,7 +396,7 @@ impl Session<'_> {
             return then;
         }
         loop {
-            let Ok(Some(line)) = self.wire.hear() else { return None };
+            let Ok(Some(line)) = self.wire.read_line() else { return None };
             let (connection, at, tls) = (self.number, Instant::now(), self.tls);
             self.shared.tell(|s| s.seen.commands.push(Command { connection, at, line: line.clone(), tls }));
             if let Err(then) = self.command(&line) {
@@ -457,7 +457,7 @@ impl Session<'_> {
     fn message(&mut self) -> Result<(), Option<Then>> {
         let mut data = Vec::new();
         loop {
-            let Ok(Some(line)) = self.wire.hear_bytes() else { return Err(None) };
+            let Ok(Some(line)) = self.wire.read_line_bytes() else { return Err(None) };
             if line == b"." {
                 break;
             }
@@ -490,7 +490,7 @@ impl Session<'_> {
     fn secure(&mut self) -> Option<()> {
         self.wire.secure(&self.offer()?.config).ok()?;
         self.tls = true;
-        let name = self.wire.asked_for().unwrap_or_default();
+        let name = self.wire.sni().unwrap_or_default();
         self.shared.tell(|state| state.seen.names.push(name));
         Some(())
     }
@@ -540,7 +540,7 @@ impl Session<'_> {
                 Ok((usual.to_owned(), false))
             }
             Some(Then::Octets(octets)) => {
-                self.wire.say(&octets).map_err(|_| None)?;
+                self.wire.send(&octets).map_err(|_| None)?;
                 Ok((String::from_utf8_lossy(&octets).into_owned(), true))
             }
             Some(then) => Err(self.act(then)),
@@ -550,11 +550,11 @@ impl Session<'_> {
     fn act(&mut self, then: Then) -> Option<Then> {
         match &then {
             Then::ReplyAndClose(reply) => drop(self.reply(reply)),
-            Then::OctetsAndClose(octets) => drop(self.wire.say(octets)),
+            Then::OctetsAndClose(octets) => drop(self.wire.send(octets)),
             Then::Babble(reply, octets) => {
                 let _ = self.reply(reply);
-                let _ = self.wire.hear_bytes();
-                let _ = self.wire.say(octets);
+                let _ = self.wire.read_line_bytes();
+                let _ = self.wire.send(octets);
             }
             Then::Hang | Then::ReplyAndHang(_) => {
                 if let Then::ReplyAndHang(reply) = &then {
@@ -571,6 +571,6 @@ impl Session<'_> {
     }
 
     fn reply(&mut self, text: &str) -> std::io::Result<()> {
-        self.wire.say(format!("{}\r\n", text.replace('\n', "\r\n")).as_bytes())
+        self.wire.send(format!("{}\r\n", text.replace('\n', "\r\n")).as_bytes())
     }
 }

@@ -210,7 +210,7 @@ fn an_empty_volume_owned_by_root_becomes_the_spool() {
         ("below what others may change", &[], false),
     ] {
         let mut site = Site::new();
-        site.becomes_roots();
+        site.make_root_owned();
         let volume = site.path("volume");
         fs::create_dir(&volume).expect("a directory");
         before.iter().for_each(|name| fs::create_dir(volume.join(name)).expect("a directory"));

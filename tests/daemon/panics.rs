@@ -64,7 +64,7 @@ fn a_bug_in_the_queue_ends_the_daemon_with_70() {
 }
 
 /// The answer of the control socket to these bytes, to its end.
-fn say(site: &Site, bytes: &[u8]) -> String {
+fn request(site: &Site, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(site.path("penfold.sock")).expect("a socket");
     // The daemon may close the connection at a line without end.
     let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
@@ -93,30 +93,30 @@ fn no_request_to_the_control_socket_does_harm() {
         &too_long,
     ];
     // A name with an escaped blank is one word.
-    assert!(say(&site, b"submit a%20b\nQUIT\r\n").starts_with("ok\n220 "));
-    assert_eq!(say(&site, b"verify \"a%20b\"@x.test\n"), "ok\nyes\n\"a b\"@x.test: mx:x.test\n");
-    assert_eq!(say(&site, b"flush a%20b\n"), "ok\n0\n");
-    assert_eq!(say(&site, b"wake a%20b\n"), "malformed queue id\n");
+    assert!(request(&site, b"submit a%20b\nQUIT\r\n").starts_with("ok\n220 "));
+    assert_eq!(request(&site, b"verify \"a%20b\"@x.test\n"), "ok\nyes\n\"a b\"@x.test: mx:x.test\n");
+    assert_eq!(request(&site, b"flush a%20b\n"), "ok\n0\n");
+    assert_eq!(request(&site, b"wake a%20b\n"), "malformed queue id\n");
     for bytes in not_understood {
-        assert_eq!(say(&site, bytes), "malformed request\n", "{bytes:?}");
+        assert_eq!(request(&site, bytes), "malformed request\n", "{bytes:?}");
     }
     for name in
         ["x", "../../etc/passwd", "1K0TVZ6PH81DZ9JHPQF,S=", "1K0TVZ6PH81DZ9JHPQF,S=0", "1,S=99999999999999999999"]
     {
-        assert_eq!(say(&site, format!("wake {name}\n").as_bytes()), "malformed queue id\n", "{name}");
+        assert_eq!(request(&site, format!("wake {name}\n").as_bytes()), "malformed queue id\n", "{name}");
     }
     // There is no such message; and a request without end is not read to its end.
-    assert_eq!(say(&site, b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n"), "ok\n");
-    let answer = say(&site, &endless);
+    assert_eq!(request(&site, b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n"), "ok\n");
+    let answer = request(&site, &endless);
     assert!(answer.is_empty() || answer == "malformed request\n", "{answer}");
     // Silent clients take all connections until they time out, and mail goes on.
     let silent: Vec<UnixStream> =
         (0..220).map(|_| UnixStream::connect(site.path("penfold.sock")).expect("a socket")).collect();
-    daemon.wait_until("the end of places", || say(&site, b"flush\n") == "too many connections\n");
+    daemon.wait_until("the end of places", || request(&site, b"flush\n") == "too many connections\n");
     assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
     assert!(daemon.settles(&site));
     holds(&site, "ada", "one");
-    daemon.wait_until("a place", || say(&site, b"flush\n") == "ok\n0\n");
+    daemon.wait_until("a place", || request(&site, b"flush\n") == "ok\n0\n");
     drop(silent);
     assert!(!daemon.log().contains("bug"), "{}", daemon.log());
 }

@@ -438,10 +438,10 @@ fn a_message_in_transit_may_be_completed_before_the_end() {
     let daemon = site.start();
     let mut client = daemon.client();
     client.begin("jon@razorback", &["jon@razorback"]);
-    client.say("Subject: half\r\n");
+    client.send_text("Subject: half\r\n");
     kill(daemon.pid(), Signal::SIGTERM).expect("it runs");
     daemon.wait_words(&["stopping"]);
-    client.say("\r\nthe other half\r\n.\r\n");
+    client.send_text("\r\nthe other half\r\n.\r\n");
     client.expect("250 2.0.0 ");
     client.expect("421 4.3.2 ");
     client.expect_end();
@@ -462,7 +462,7 @@ fn an_endless_session_does_not_prevent_the_end() {
     let begun = Instant::now();
     let ended = std::thread::spawn(move || daemon.terminate());
     while !ended.is_finished() && begun.elapsed() < TIMEOUT {
-        client.try_say("drip\r\n");
+        client.try_send("drip\r\n");
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(ended.join().expect("it ends").code(), Some(0));
@@ -634,12 +634,12 @@ fn tables_are_read_by_the_servers_user_at_the_start_too() {
     std::os::unix::fs::chown(&users, Some(0), Some(0)).expect("chown");
     fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).expect("chmod");
     // It is reported now, and not after the next change, when no operator is watching.
-    let told = format!("{}: Permission denied", users.display());
+    let error = format!("{}: Permission denied", users.display());
     let output = run(&mut site.penfoldd(&["-n"]));
     assert_eq!(code(&output), CONFIG);
-    assert!(text(&output.stderr).contains(&told), "{output:?}");
+    assert!(text(&output.stderr).contains(&error), "{output:?}");
     let daemon = site.start();
-    assert!(daemon.log().contains(&told), "{}", daemon.log());
+    assert!(daemon.log().contains(&error), "{}", daemon.log());
 }
 
 /// An operator's shell may have any umask; other users must be able to reach what they need, and
@@ -729,11 +729,13 @@ fn excess_connections_are_rejected_until_one_ends() {
         site.set("limits", limit, "2");
         let daemon = site.start();
         let (first, mut second) = (daemon.client(), daemon.client());
-        let mut third = Client::mute(daemon.connect());
+        let mut third = Client::before_banner(daemon.connect());
         third.expect("421 4.7.0 ");
         third.expect_end();
         drop(first);
-        wait_for("room", || Client::mute(daemon.connect()).hear().is_some_and(|banner| banner.starts_with("220 ")));
+        wait_for("room", || {
+            Client::before_banner(daemon.connect()).read_line().is_some_and(|banner| banner.starts_with("220 "))
+        });
         second.send("jon@razorback", &["jon@razorback"], TEXT);
     }
 }
@@ -744,7 +746,7 @@ fn silence_ends_a_session_with_421() {
     let daemon = site.start();
     let (mut idle, mut sending) = (daemon.client(), daemon.client());
     sending.begin("jon@razorback", &["jon@razorback"]);
-    sending.say("Subject: never finished\r\n");
+    sending.send_text("Subject: never finished\r\n");
     for client in [&mut idle, &mut sending] {
         client.expect("421 4.4.2 ");
         client.expect_end();

@@ -313,7 +313,7 @@ impl Drop for Background<'_> {
 fn background() -> (Site, std::path::PathBuf) {
     let mut site = Site::new();
     site.set("listen", "address", &format!("\"127.0.0.1:{}\"", free_port()));
-    site.becomes_roots();
+    site.make_root_owned();
     let log = site.path("var/log");
     site.set("log", "to", &format!("{log:?}"));
     fs::create_dir(site.path("run")).expect("a directory");

@@ -16,7 +16,7 @@ use penfold::outcome::{Fate, Outcome};
 use penfold::sys::command::Ended;
 
 /// The statuses that the page assigns to each exit code, and the text about all other codes.
-fn told() -> (BTreeMap<i32, Vec<String>>, String) {
+fn code_and_text() -> (BTreeMap<i32, Vec<String>>, String) {
     let section = pages::section("penfold-aliases.5", "COMMANDS");
     let (_, list) = section.split_once("The exit status of the command decides what happens").expect("the list");
     let (list, _) = list.split_once("\n.El\n").expect("its end");
@@ -47,7 +47,7 @@ fn told() -> (BTreeMap<i32, Vec<String>>, String) {
 
 #[test]
 fn the_page_explains_each_exit_code() {
-    let (codes, others) = told();
+    let (codes, others) = code_and_text();
     assert!(codes.len() > 13 && others == "5.3.0", "{codes:?}");
     for code in 0..256 {
         let outcome = Outcome::from_command(Ended::Code(code), "");
@@ -59,8 +59,10 @@ fn the_page_explains_each_exit_code() {
         };
         assert_eq!(outcome.fate, fate, "{code}");
         match codes.get(&code) {
-            Some(told) if told.is_empty() => assert_eq!((code, fate), (0, Fate::Delivered)),
-            Some(told) => assert!(told.contains(&status), "{code}: {status}, and the page has {told:?}"),
+            Some(documented) if documented.is_empty() => assert_eq!((code, fate), (0, Fate::Delivered)),
+            Some(documented) => {
+                assert!(documented.contains(&status), "{code}: {status}, and the page has {documented:?}")
+            }
             None => assert_eq!(status, others, "{code}"),
         }
     }
@@ -97,9 +99,12 @@ fn a_command_times_out_after_a_thousand_seconds() {
 #[test]
 fn the_output_of_a_failed_command_is_recorded_up_to_a_length() {
     let site = Site::new();
-    let say = |count| format!("yes abcdefg | head -c {count} | tr '\\\\n' . >&2");
-    let well = format!("well: \"|{}; exit 0\"\nlater: \"|{}; exit 75\"\n", say(80), say(80));
-    site.write("aliases", &format!("much: \"|{}; exit 69\"\nall: \"|{}; exit 69\"\n{well}", say(9000), say(4096)));
+    let shell_output = |count| format!("yes abcdefg | head -c {count} | tr '\\\\n' . >&2");
+    let well = format!("well: \"|{}; exit 0\"\nlater: \"|{}; exit 75\"\n", shell_output(80), shell_output(80));
+    site.write(
+        "aliases",
+        &format!("much: \"|{}; exit 69\"\nall: \"|{}; exit 69\"\n{well}", shell_output(9000), shell_output(4096)),
+    );
     let daemon = site.start();
     let said = |text: &str| text.matches("abcdefg.").count() * 8;
     for (number, name) in ["much", "all"].into_iter().enumerate() {

@@ -41,7 +41,7 @@ fn a_message_is_deferred_after_waiting_20_seconds_for_a_lock() {
     assert!(begun.elapsed() < Duration::from_secs(15) && !site.path("mail/stale.lock").exists());
     let words = ["beside", "inside", "recent"].map(|name| format!(" deferred to=<{name}@razorback> via=mbox"));
     let all = || words.iter().all(|words| daemon.log().contains(words));
-    assert!(daemon.comes_true(all) || daemon.comes_true(all), "{}", daemon.log());
+    assert!(daemon.becomes_true(all) || daemon.becomes_true(all), "{}", daemon.log());
     assert!(begun.elapsed() >= Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(daemon.log().matches("dsn=4.3.0 reason=\"lock ").count(), 3, "{}", daemon.log());
     assert_eq!(daemon.log().matches("another program has locked it").count(), 3);

@@ -61,10 +61,10 @@ fn every_line_of_an_exchange_is_answered_or_ends_the_session() {
 
 fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
     let mut wire = Wire::new(daemon.connect_from(host), false);
-    wire.hear().expect("a banner");
+    wire.read_line().expect("a banner");
     let mut line = wire.ask("EHLO client.test").expect("a reply");
     while line.starts_with("250-") {
-        line = wire.hear().expect("a line").expect("a line");
+        line = wire.read_line().expect("a line").expect("a line");
     }
     let (mut is_open, mut mistakes) = (false, 0);
     for _ in 0..chance.of(1..15) {
@@ -76,9 +76,9 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
         let start = Instant::now();
         if chance.percent(3) {
             // The line does not end.
-            wire.say(&line).expect("it listens");
+            wire.send(&line).expect("it listens");
             let mut last = None;
-            while let Some(line) = wire.hear().expect("an end") {
+            while let Some(line) = wire.read_line().expect("an end") {
                 last = Some(line);
             }
             assert!(last.as_ref().is_some_and(|last| last.starts_with("421 4.")), "{}: {last:?}", shown(&line));
@@ -86,8 +86,8 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
             return;
         }
         line.extend_from_slice(b"\r\n");
-        wire.say(&line).expect("it listens");
-        let reply = wire.hear().expect("in time");
+        wire.send(&line).expect("it listens");
+        let reply = wire.read_line().expect("in time");
         let reply = reply.unwrap_or_else(|| panic!("{mistakes} mistakes, and the end after {}", shown(&line)));
         assert!(start.elapsed() < MAX_REPLY, "{:?}", start.elapsed());
         let allowed: &[&str] = match (is_open, is_auth) {
@@ -108,10 +108,10 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
         is_open = reply.starts_with("334 ");
         mistakes += usize::from(reply.starts_with("50"));
         if mistakes == MAX_ERRORS {
-            assert!(wire.hear().expect("in time").is_some_and(|last| last.starts_with("421 4.7.0 ")));
+            assert!(wire.read_line().expect("in time").is_some_and(|last| last.starts_with("421 4.7.0 ")));
         }
         if mistakes == MAX_ERRORS || reply.starts_with("421 ") {
-            assert_eq!(wire.hear(), Ok(None));
+            assert_eq!(wire.read_line(), Ok(None));
             return;
         }
     }

@@ -130,18 +130,18 @@ fn malformed_requests_harm_no_other_user() {
         sent += 1;
         std::thread::sleep(Duration::from_millis(100));
     }
-    let mut told = HashMap::new();
+    let mut owners = HashMap::new();
     for (uid, output) in waiting.join().expect("no panic") {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{uid}: {}", String::from_utf8_lossy(&output.stderr));
         println!("{uid}: {}", said.lines().next_back().unwrap_or_default());
-        told.extend(said.lines().filter_map(|line| Some((line.strip_prefix("accepted ")?.to_owned(), uid))));
+        owners.extend(said.lines().filter_map(|line| Some((line.strip_prefix("accepted ")?.to_owned(), uid))));
     }
     // Each has sent the three whole dialogues, at least.
-    assert!(told.len() >= 3 * HOSTILE_USERS as usize, "too few messages were accepted: {told:?}");
+    assert!(owners.len() >= 3 * HOSTILE_USERS as usize, "too few messages were accepted: {owners:?}");
     // What was accepted arrives, and nothing else is there.
     daemon.wait_until("an empty spool", || files(&site).is_empty());
-    check_books(&daemon, &site, &told, sent);
+    check_books(&daemon, &site, &owners, sent);
     daemon.wait_until("the end of all sessions", || is_quiet(&daemon, quiet));
     let log = daemon.log();
     let bug = log.lines().find(|line| line.starts_with("bug: ") || line.contains(": a bug ended"));
@@ -151,7 +151,7 @@ fn malformed_requests_harm_no_other_user() {
 
 /// Every acknowledged message has arrived in its mailboxes once, and no other message has arrived
 /// without its line in the log.
-fn check_books(daemon: &Daemon, site: &Site, told: &HashMap<String, u32>, sent: usize) {
+fn check_books(daemon: &Daemon, site: &Site, owners: &HashMap<String, u32>, sent: usize) {
     let log = daemon.log();
     let accepted = log.lines().filter_map(|line| {
         let id = line.split_once(" accept from=")?.0.rsplit(' ').next()?;
@@ -159,7 +159,7 @@ fn check_books(daemon: &Daemon, site: &Site, told: &HashMap<String, u32>, sent: 
     });
     let accepted: HashMap<&str, (u32, &str)> = accepted.collect();
     let me = |uid: u32| if geteuid().is_root() { uid } else { geteuid().as_raw() };
-    for (id, uid) in told {
+    for (id, uid) in owners {
         assert_eq!(accepted.get(id.as_str()).map(|(by, _)| *by), Some(me(*uid)), "{id}");
     }
     let all: Vec<u32> = (HOSTILE..HOSTILE + HOSTILE_USERS).chain([FRIENDLY]).map(me).collect();

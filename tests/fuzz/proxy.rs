@@ -39,7 +39,7 @@ fn only_a_valid_header_gets_a_banner() {
     }
     let mut stream = daemon.connect();
     stream.write_all(V2).expect("written");
-    Client::mute(stream).expect("220 ");
+    Client::before_banner(stream).expect("220 ");
     assert!(!daemon.log().contains("bug"), "{}", daemon.log());
 }
 
@@ -162,15 +162,15 @@ fn random_attributes_get_a_reply() {
     let daemon = site.start();
     let mut chance = Chance::new(seed(), "");
     for _ in 0..100 {
-        let mut client = Client::mute(daemon.connect());
+        let mut client = Client::before_banner(daemon.connect());
         client.expect("220 ");
         for (verb, offered) in [("XCLIENT", XCLIENT), ("XFORWARD", XFORWARD), ("XCLIENT", XCLIENT)] {
             let mut line = line(&mut chance, offered);
             line.retain(|octet| !b"\r\n".contains(octet));
             line.truncate(1900);
             let is_valid = xclient::parse(offered, line.trim_ascii()).is_ok();
-            client.say_octets(&[verb.as_bytes(), b" ", &line, b"\r\n"].concat());
-            let reply = client.hear().unwrap_or_else(|| panic!("the connection ended"));
+            client.send_bytes(&[verb.as_bytes(), b" ", &line, b"\r\n"].concat());
+            let reply = client.read_line().unwrap_or_else(|| panic!("the connection ended"));
             let wanted = if !is_valid {
                 "501 5.5.4 "
             } else if verb == "XCLIENT" {

@@ -432,7 +432,7 @@ impl Drop for Peer {
     // All of its processes have ended when none has the log open; then the site can be removed.
     fn drop(&mut self) {
         let _ = kill(self.daemon.pid(), Signal::SIGKILL);
-        self.daemon.comes_true(|| false);
+        self.daemon.becomes_true(|| false);
     }
 }
 

@@ -95,15 +95,15 @@ fn idle_sessions_under_tls_need_little_memory() {
     let daemon = site.start();
     let secure = |number| {
         let mut clear = connect_from_one(&daemon, number);
-        hear(&mut clear, "220 ");
+        expect(&mut clear, "220 ");
         say_all(std::slice::from_mut(&mut clear), "EHLO client.test\r\n");
-        hear(&mut clear, "250 ");
+        expect(&mut clear, "250 ");
         say_all(std::slice::from_mut(&mut clear), "STARTTLS\r\n");
-        hear(&mut clear, "220 ");
+        expect(&mut clear, "220 ");
         let name = ServerName::try_from("razorback.test").expect("a name");
         let mut tls = StreamOwned::new(ClientConnection::new(authority.client(), name).expect("a client"), clear);
         say_all(std::slice::from_mut(&mut tls), "EHLO client.test\r\n");
-        hear(&mut tls, "250 ");
+        expect(&mut tls, "250 ");
         tls
     };
     let text = format!("{TEXT}{}", "How are you, all of you there?\r\n".repeat(512));
@@ -153,11 +153,11 @@ fn say_all(crowd: &mut [impl Write], text: &str) {
 }
 
 fn hear_all(crowd: &mut [impl Read], begins: &str) {
-    crowd.iter_mut().for_each(|stream| hear(stream, begins));
+    crowd.iter_mut().for_each(|stream| expect(stream, begins));
 }
 
 /// Reads a whole reply, whose last line begins as given. Nothing may follow it.
-fn hear(stream: &mut impl Read, begins: &str) {
+fn expect(stream: &mut impl Read, begins: &str) {
     let (mut reply, mut piece) = (Vec::new(), [0; 512]);
     loop {
         let count = stream.read(&mut piece).expect("a reply");
@@ -185,7 +185,7 @@ fn deliver_text(stream: &mut (impl Read + Write), text: &str) {
         (&message, "250 2.0.0 "),
     ] {
         stream.write_all(line.as_bytes()).expect("the session goes on");
-        hear(stream, reply);
+        expect(stream, reply);
     }
 }
 
@@ -228,7 +228,7 @@ fn without_threads_clients_get_a_temporary_failure_and_deliveries_go_on() {
     let threads = Holdings::at_rest(daemon.pid(), REST).threads;
     assert!(limit(daemon.pid(), "nproc", threads));
     for _ in 0..3 {
-        let mut client = Client::mute(daemon.connect());
+        let mut client = Client::before_banner(daemon.connect());
         client.expect("421 4.7.0 ");
         client.expect_end();
     }

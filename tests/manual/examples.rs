@@ -316,7 +316,7 @@ impl Drop for Background {
 /// A machine whose daemon can run in the background.
 fn resting() -> Machine {
     let mut site = Site::new();
-    site.becomes_roots();
+    site.make_root_owned();
     let log = site.path("var/log");
     site.set("log", "to", &format!("{log:?}"));
     site.configure();

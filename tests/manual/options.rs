@@ -14,7 +14,7 @@ use penfold::cli::sendmail::Options;
 // Options
 
 /// Options without the dash, and whether each takes a value.
-type Told = BTreeMap<String, Value>;
+type OptionTable = BTreeMap<String, Value>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Value {
@@ -25,7 +25,7 @@ enum Value {
 
 /// The options of a line: `f , r Ar sender`, `q Ns Op Ar time`, `i , oi , O Cm IgnoreDots`, `bd | bD`.
 /// All have the value behind the last one.
-fn options_of(line: &str) -> Told {
+fn options_of(line: &str) -> OptionTable {
     let value = match line {
         _ if line.contains(" Ns Op ") => Value::AtOnce,
         _ if line.contains(" Ar ") => Value::Always,
@@ -38,7 +38,7 @@ fn options_of(line: &str) -> Told {
 }
 
 /// The items of a page's option lists, each with all its spellings.
-fn items(page: &str) -> Vec<Told> {
+fn items(page: &str) -> Vec<OptionTable> {
     pages::section(page, "DESCRIPTION")
         .lines()
         .filter_map(|line| line.strip_prefix(".It Fl "))
@@ -47,23 +47,23 @@ fn items(page: &str) -> Vec<Told> {
 }
 
 /// The options of the synopsis, where flags may be combined.
-fn synopsis(page: &str) -> Told {
-    let mut told = Told::new();
+fn synopsis(page: &str) -> OptionTable {
+    let mut options = OptionTable::new();
     for line in pages::section(page, "SYNOPSIS").lines() {
         if let Some(flags) = line.strip_prefix(".Op Fl ").filter(|line| !line.contains(' ')) {
-            told.extend(flags.chars().map(|flag| (flag.to_string(), Value::Never)));
-        } else if let Some(options) = line.strip_prefix(".Op Fl ").or(line.strip_prefix(".Fl ")) {
-            told.extend(options_of(options));
+            options.extend(flags.chars().map(|flag| (flag.to_string(), Value::Never)));
+        } else if let Some(words) = line.strip_prefix(".Op Fl ").or(line.strip_prefix(".Fl ")) {
+            options.extend(options_of(words));
         }
     }
-    told
+    options
 }
 
 /// The options that sendmail(8) lists as having no effect.
-fn without_effect() -> Told {
+fn without_effect() -> OptionTable {
     let text = pages::section("sendmail.8", "DESCRIPTION");
     let (_, text) = text.split_once("\nThese options of other systems").expect("the list");
-    let (mut told, mut named) = (Told::new(), Vec::new());
+    let (mut options, mut named) = (OptionTable::new(), Vec::new());
     for line in text.lines() {
         let value = match line {
             "which take a value;" => Value::Always,
@@ -74,10 +74,10 @@ fn without_effect() -> Told {
                 continue;
             }
         };
-        told.extend(named.drain(..).map(|option| (option, value)));
+        options.extend(named.drain(..).map(|option| (option, value)));
     }
     assert!(named.is_empty(), "{named:?}");
-    told
+    options
 }
 
 fn parse(words: &[&str]) -> Result<Options, String> {
@@ -85,8 +85,8 @@ fn parse(words: &[&str]) -> Result<Options, String> {
 }
 
 /// The options of the program: letters, and modes behind `-b`.
-fn known() -> Told {
-    let mut known = Told::new();
+fn known() -> OptionTable {
+    let mut known = OptionTable::new();
     for letter in (b'!'..=b'~').map(char::from).filter(|letter| *letter != '-' && *letter != 'b') {
         let option = format!("-{letter}");
         let value = match parse(&[&option]) {
@@ -108,19 +108,19 @@ fn known() -> Told {
 #[test]
 fn sendmail_has_exactly_the_documented_options() {
     let (items, silent) = (items("sendmail.8"), without_effect());
-    let mut told: Told = items.iter().flatten().map(|(option, value)| (option.clone(), *value)).collect();
-    assert_eq!(told.remove("oi"), Some(Value::Never));
+    let mut options: OptionTable = items.iter().flatten().map(|(option, value)| (option.clone(), *value)).collect();
+    assert_eq!(options.remove("oi"), Some(Value::Never));
     // Both take a value, which may have no effect.
-    told.remove("O");
-    told.extend(silent.clone());
-    assert_eq!(told, known());
+    options.remove("O");
+    options.extend(silent.clone());
+    assert_eq!(options, known());
     // Each is in the synopsis in one spelling, except for the default mode.
     let synopsis = synopsis("sendmail.8");
     for item in items.iter().filter(|item| !item.is_empty() && !item.contains_key("bm")) {
         assert!(item.keys().any(|option| synopsis.contains_key(option)), "{item:?}: {synopsis:?}");
     }
     for (option, value) in &synopsis {
-        assert_eq!(told.get(option), Some(value), "-{option}");
+        assert_eq!(options.get(option), Some(value), "-{option}");
     }
 }
 
@@ -151,11 +151,14 @@ fn an_option_has_an_effect_or_is_documented_to_have_none() {
 
 #[test]
 fn mailq_and_newaliases_have_options_of_sendmail() {
-    let sendmail: Told = items("sendmail.8").into_iter().flatten().collect();
+    let sendmail: OptionTable = items("sendmail.8").into_iter().flatten().collect();
     for page in ["mailq.1", "newaliases.1"] {
-        let told: Told = items(page).into_iter().flatten().collect();
-        assert_eq!(told, synopsis(page), "{page}");
-        assert!(!told.is_empty() && told.iter().all(|(option, value)| sendmail.get(option) == Some(value)), "{page}");
+        let options: OptionTable = items(page).into_iter().flatten().collect();
+        assert_eq!(options, synopsis(page), "{page}");
+        assert!(
+            !options.is_empty() && options.iter().all(|(option, value)| sendmail.get(option) == Some(value)),
+            "{page}"
+        );
     }
 }
 
@@ -207,8 +210,8 @@ fn the_log_has_exactly_the_documented_keys() {
     used.extend(["messages", "recipients"]);
     let page = pages::section("penfold-log.5", "KEYS");
     let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
-    let told: BTreeSet<&str> = items.flat_map(|item| item.split(" , ")).collect();
-    assert_eq!(told, used);
+    let documented: BTreeSet<&str> = items.flat_map(|item| item.split(" , ")).collect();
+    assert_eq!(documented, used);
 }
 
 // Texts of warnings and errors
@@ -362,11 +365,11 @@ fn a_program_exits_with_the_documented_codes() {
         ("penfoldctl.8", penfoldctl),
         ("sendmail.8", as_sendmail),
     ] {
-        let told = pages::exit_codes(page);
-        let numbers: BTreeSet<u8> = told.iter().map(|(code, _)| *code).filter(|code| *code > 0).collect();
+        let documented = pages::exit_codes(page);
+        let numbers: BTreeSet<u8> = documented.iter().map(|(code, _)| *code).filter(|code| *code > 0).collect();
         assert_eq!(numbers, used, "{page}");
-        assert_eq!(told.first().map(|(code, _)| *code), Some(0), "{page}");
-        for (code, name) in told.iter().skip(1) {
+        assert_eq!(documented.first().map(|(code, _)| *code), Some(0), "{page}");
+        for (code, name) in documented.iter().skip(1) {
             assert_eq!(codes.get(name), Some(code), "{page}: EX_{name}");
         }
     }

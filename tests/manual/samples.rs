@@ -220,7 +220,7 @@ fn shell_samples_have_no_syntax_errors() {
 #[test]
 fn the_init_script_starts_reloads_and_stops_it() {
     let mut site = Site::new();
-    site.becomes_roots();
+    site.make_root_owned();
     let log = site.path("var/log");
     site.set("log", "to", &format!("{log:?}"));
     site.configure();
@@ -282,8 +282,8 @@ fn found(site: &Site, mode: &str) -> Option<BTreeSet<String>> {
 /// A client behind a proxy with this address, after the banner.
 fn from(port: u16, address: &str) -> Client {
     let family = if address.contains(':') { "TCP6" } else { "TCP4" };
-    let mut client = Client::mute(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it accepts"));
-    client.say(&format!("PROXY {family} {address} {address} 1025 25\r\n"));
+    let mut client = Client::before_banner(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it accepts"));
+    client.send_text(&format!("PROXY {family} {address} {address} 1025 25\r\n"));
     client.expect("220 ");
     client.ehlo();
     client
@@ -315,7 +315,7 @@ fn fail2ban_finds_clients_and_no_addresses_that_they_name() {
     }
     let authority = Authority::new();
     let mut site = authority.site("listen.auth = \"always\"\nlisten.proxy = [\"127.0.0.1\"]\nrelay.networks = []");
-    site.becomes_roots();
+    site.make_root_owned();
     let (log, port) = (site.path("var/log"), common::free_port());
     site.set("log", "to", &format!("{log:?}"));
     site.set("listen", "address", &format!("\"127.0.0.1:{port}\""));
@@ -338,7 +338,7 @@ fn fail2ban_finds_clients_and_no_addresses_that_they_name() {
     for (number, name) in names.iter().enumerate() {
         let address = if number == 0 { "2001:db8::7".to_owned() } else { format!("192.0.2.{number}") };
         let mut client = from(port, &address);
-        client.say(&format!("AUTH PLAIN {}\r\n", base64(&format!("\0{name}\0guess"))));
+        client.send_text(&format!("AUTH PLAIN {}\r\n", base64(&format!("\0{name}\0guess"))));
         guests.push(client);
         guessing.insert(address);
     }
@@ -363,7 +363,7 @@ fn fail2ban_finds_clients_and_no_addresses_that_they_name() {
     // A failed handshake.
     let mut broken = from(port, "198.51.100.99");
     broken.ask("STARTTLS", "220 ");
-    broken.say("peer=[192.0.2.99]\r\n\r\n");
+    broken.send_text("peer=[192.0.2.99]\r\n\r\n");
     drop(broken);
     wait_for_line(&log, "tls-failed");
     refused.insert("198.51.100.99".to_owned());

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::client::{Client, TEXT};
-use common::programs::{command, feed, sendmail, told};
+use common::programs::{code_and_text, command, feed, sendmail};
 use common::remote::{Conduct, Offer, Remote, Sink, Then};
 use common::tls::Authority;
 use common::{Daemon, Site, free_port, own, pages};
@@ -24,7 +24,7 @@ fn table(section: &str) -> String {
 
 /// A line of a users file, with the password pencil.
 fn secret(site: &Site, name: &str) -> String {
-    let (code, line) = told(&feed(&mut command(site, "penfoldctl", &["passwd", name]), b"pencil\n"));
+    let (code, line) = code_and_text(&feed(&mut command(site, "penfoldctl", &["passwd", name]), b"pencil\n"));
     assert_eq!(code, 0, "{line}");
     line
 }
@@ -76,12 +76,12 @@ fn the_tables_of_the_page_have_the_described_effects() {
         ("x@a.old.example", "x@a.old.example: 5.1.2 this company has closed\n".to_owned()),
         ("x@else.example", "x@else.example: mx:else.example\n".to_owned()),
     ] {
-        assert_eq!(told(&sendmail(&site, &["-bv", address], b"")).1, goes);
+        assert_eq!(code_and_text(&sendmail(&site, &["-bv", address], b"")).1, goes);
     }
     for (from, path) in
         [("root", "admin@example.org"), ("jon", "jonathan.postel@example.org"), ("x@old.example", "x@example.org")]
     {
-        assert_eq!(told(&sendmail(&site, &["-f", from, "jon"], b"hello\n")), (0, String::new()));
+        assert_eq!(code_and_text(&sendmail(&site, &["-f", from, "jon"], b"hello\n")), (0, String::new()));
         daemon.wait_words(&[&format!(" accept from=<{path}>")]);
     }
     daemon.greeted().ask(&login("mary"), "235 ");
@@ -239,12 +239,12 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     client.ask("RCPT TO:<nosuch@razorback>", "550 ");
     let mut broken = daemon.greeted();
     broken.ask("STARTTLS", "220 ");
-    broken.say("no handshake\r\n\r\n");
+    broken.send_text("no handshake\r\n\r\n");
     let reset = daemon.connect();
     socket2::SockRef::from(&reset).set_linger(Some(Duration::ZERO)).expect("an option");
     drop(reset);
     // A client that times out.
-    let mut idle = Client::mute(daemon.connect());
+    let mut idle = Client::before_banner(daemon.connect());
     idle.expect("220 ");
     idle.expect("421 4.4.2 ");
     for event in
@@ -272,6 +272,6 @@ fn log_lines_have_the_documented_form() {
     for line in shown {
         let wanted = kind(&line).unwrap_or_else(|| panic!("no line of a log: {line}"));
         let has = || daemon.log().lines().any(|line| kind(line).as_ref() == Some(&wanted));
-        assert!(daemon.comes_true(has), "no line like {line}\n({wanted}) in\n{}", daemon.log());
+        assert!(daemon.becomes_true(has), "no line like {line}\n({wanted}) in\n{}", daemon.log());
     }
 }

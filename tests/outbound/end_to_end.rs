@@ -32,7 +32,7 @@ fn one_exchanger() -> Dns {
 /// Sends a message from jon as a client of the daemon.
 fn submit(daemon: &Daemon, recipients: &[&str]) {
     let mut wire = Wire::new(daemon.connect(), false);
-    let banner = wire.hear().expect("a banner").expect("a banner");
+    let banner = wire.read_line().expect("a banner").expect("a banner");
     assert!(banner.starts_with("220 "), "{banner}");
     let mut ask = |line: &str, code: &str| {
         let reply = wire.ask(line).expect("a reply");

@@ -251,7 +251,7 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
          chown -R root /mnt && chmod 600 /mnt/c.key /mnt/open/c.key",
         site.path("").display()
     ));
-    site.becomes_roots();
+    site.make_root_owned();
     site.set("tls", "certificate", "\"/mnt/c.pem\"");
     site.set("tls", "key", "\"/mnt/c.key\"");
     let daemon = mounts.start(&site);
@@ -330,7 +330,7 @@ fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
     };
     mounts.shell("mount -t tmpfs -o mode=755 tmpfs /mnt");
     renew(&site, 1, 5);
-    site.becomes_roots();
+    site.make_root_owned();
     site.set("tls", "certificate", "\"/mnt/live/fullchain.pem\"");
     site.set("tls", "key", "\"/mnt/live/privkey.pem\"");
     let daemon = mounts.start(&site);
@@ -378,7 +378,7 @@ fn rights_of_the_unit() -> String {
 fn the_rights_that_the_unit_leaves_to_root_are_enough() {
     let Some(mut homes) = Homes::new("") else { return };
     // Root creates the spool, and home directories are closed to others.
-    homes.site.becomes_roots();
+    homes.site.make_root_owned();
     let spool = homes.site.path("lib/spool");
     homes.site.set("", "spool", &format!("{spool:?}"));
     fs::set_permissions(homes.home("jon"), fs::Permissions::from_mode(0o700)).expect("mode 700");
@@ -399,7 +399,7 @@ fn the_rights_that_the_unit_leaves_to_root_are_enough() {
 #[test]
 fn root_creates_nothing_where_a_user_may_write() {
     let Some(mut homes) = Homes::new("") else { return };
-    homes.site.becomes_roots();
+    homes.site.make_root_owned();
     let (spool, socket) = (homes.home("jon").join("spool"), homes.home("jon").join("run/sock"));
     for (section, path) in [("spool", spool), ("socket", socket)] {
         let old = homes.site.path(if section == "spool" { "spool" } else { "var/penfold.sock" });
@@ -600,7 +600,7 @@ fn a_slow_name_service_delays_only_its_own_lookups() {
         let mut client = Client::new(daemon.connect());
         client.ask("HELO client.test", "250 ");
         client.ask("MAIL FROM:<>", "250 ");
-        client.say(&format!("RCPT TO:<{name}@razorback>\r\n"));
+        client.send_text(&format!("RCPT TO:<{name}@razorback>\r\n"));
         client
     };
     let mut waiting = ["jon", "mary", "elvis"].map(ask);
@@ -616,7 +616,7 @@ fn a_slow_name_service_delays_only_its_own_lookups() {
     // A temporary failure is not final, and nothing of it is left.
     homes.mounts.shell("umount -l /etc/passwd");
     names.into_iter().for_each(|pid| send_signal(pid, Signal::SIGKILL));
-    let replies = waiting.each_mut().map(|client| client.hear().expect("a reply"));
+    let replies = waiting.each_mut().map(|client| client.read_line().expect("a reply"));
     let count = |code: &str| replies.iter().filter(|reply| reply.starts_with(code)).count();
     // At least two lookups had to be repeated by another process.
     assert!(count("451 4.3.0 ") >= 2 && count("451 ") + count("250 ") == 3, "{replies:?}");
@@ -637,7 +637,7 @@ fn no_lookup_process_outlives_the_server() {
     let mut client = Client::new(daemon.connect());
     client.ask("HELO client.test", "250 ");
     client.ask("MAIL FROM:<>", "250 ");
-    client.say("RCPT TO:<jon@razorback>\r\n");
+    client.send_text("RCPT TO:<jon@razorback>\r\n");
     letter.ask("Subject: one\r\n.", "250 ");
     let both = || ["penfoldd: lookup", "penfoldd: agent"].map(|name| called(&daemon, name)).concat();
     daemon.wait_until("both", || both().len() == 2);

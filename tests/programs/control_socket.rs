@@ -12,7 +12,7 @@ use std::thread;
 use common::clock::Clock;
 use common::homes::{FIRST, passwd};
 use common::mounts::Mounts;
-use common::programs::{command, feed, program, sendmail, stranger, told};
+use common::programs::{code_and_text, command, feed, program, sendmail, stranger};
 use common::{Site, TIMEOUT};
 use nix::unistd::geteuid;
 
@@ -85,7 +85,7 @@ fn programs_report_the_answer_of_the_daemon() {
     ] {
         let site = Site::new();
         stand_in(&site, Box::leak(Box::new([says])));
-        let (ended, said) = told(&feed(&mut command(&site, name, arguments), b"hello\n"));
+        let (ended, said) = code_and_text(&feed(&mut command(&site, name, arguments), b"hello\n"));
         let said = said.trim_end().replace("\r\n", "");
         assert!(
             ended == code && common::dialog::matches(words, &said),
@@ -99,13 +99,13 @@ fn sendmail_retries_for_a_minute_without_a_connection() {
     let site = Site::new();
     let whole = "ok\n220 x\r\n250 x\r\n250 x\r\n250 x\r\n354 x\r\n250 x\r\n221 x\r\n";
     stand_in(&site, Box::leak(Box::new(["too many connections\n", "too many connections\n", whole])));
-    assert_eq!(told(&sendmail(&site, &["jon"], b"hello\n")), (0, String::new()));
+    assert_eq!(code_and_text(&sendmail(&site, &["jon"], b"hello\n")), (0, String::new()));
     let site = Site::new();
     stand_in(&site, &["too many connections\n"]);
     let Some(clock) = Clock::new(&site) else { return };
     let (mut slow, begun) = (command(&site, "sendmail", &["jon"]), std::time::Instant::now());
     clock.hurry(&mut slow, 50);
-    let (code, said) = told(&feed(&mut slow, b"hello\n"));
+    let (code, said) = code_and_text(&feed(&mut slow, b"hello\n"));
     assert_eq!((code, said.as_str()), (75, "sendmail: too many connections: message not sent\n"));
     let took = begun.elapsed().as_millis() * 50;
     assert!((60_000..200_000).contains(&took), "{took}");
@@ -161,7 +161,7 @@ fn connections_are_limited_by_user_and_in_total() {
             let inside = command(&site, "sendmail", &["-bv", "jon"]);
             let mut asks = Command::new("setpriv");
             asks.args(["--reuid", &uid, "--clear-groups"]).arg(inside.get_program()).args(inside.get_args());
-            let (code, said) = told(&feed(asks.env("PENFOLD_CONFIG", site.path("penfold.conf")), b""));
+            let (code, said) = code_and_text(&feed(asks.env("PENFOLD_CONFIG", site.path("penfold.conf")), b""));
             assert_eq!(code == 0, is_let_in, "{uid} beside {users:?}: {said}");
             assert_eq!(said.contains("too many connections"), !is_let_in, "{uid} beside {users:?}: {said}");
         }
@@ -184,7 +184,7 @@ fn a_rejection_exits_with_a_code_of_sysexits() {
         ("x@c5.7.1.test", 77),
         ("x@c5.3.2.test", 69),
     ] {
-        let (ended, said) = told(&sendmail(&site, &["jon", to], b"hello\n"));
+        let (ended, said) = code_and_text(&sendmail(&site, &["jon", to], b"hello\n"));
         assert!(
             ended == code && said.starts_with("sendmail: 550 5.") && said.ends_with(": message not sent\n"),
             "{said}"
@@ -194,7 +194,7 @@ fn a_rejection_exits_with_a_code_of_sysexits() {
     site.write("users", &(0..40_001).map(|n| format!("u{n}::\n")).collect::<String>());
     let all =
         |count: u32| format!("To: {}\n\nhello\n", (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>().join(",\n "));
-    let (code, said) = told(&sendmail(&site, &["-t"], all(40_001).as_bytes()));
+    let (code, said) = code_and_text(&sendmail(&site, &["-t"], all(40_001).as_bytes()));
     assert!(code == 75 && said.starts_with("sendmail: 452 4.5.3 "), "{code} {said}");
     assert!(site.spooled().is_empty() && !daemon.log().contains(" accept "), "{}", daemon.log());
 }
@@ -206,18 +206,21 @@ fn a_message_that_cannot_be_read_or_stored_is_not_sent() {
     let mut from_directory = command(&site, "sendmail", &["jon"]);
     from_directory.stdin(File::open("/").expect("a directory"));
     let output = from_directory.output().expect("it runs");
-    assert_eq!(told(&output), (74, "sendmail: Is a directory (os error 21): message not sent\n".to_owned()));
-    let (code, said) = told(&sendmail(&site, &["-f", "a@x.org, b@x.org", "jon"], b"hello\n"));
+    assert_eq!(code_and_text(&output), (74, "sendmail: Is a directory (os error 21): message not sent\n".to_owned()));
+    let (code, said) = code_and_text(&sendmail(&site, &["-f", "a@x.org, b@x.org", "jon"], b"hello\n"));
     assert_eq!((code, said.as_str()), (64, "sendmail: option -f needs one address\n"));
     let Some(mounts) = Mounts::new("mount -t tmpfs -o size=2m tmpfs /mnt") else { return };
     let mut outside = command(&site, "sendmail", &["jon"]);
     outside.env("TMPDIR", "/mnt");
     let mut full = mounts.inside(&outside);
     let output = feed(&mut full, "hello\n".repeat(700_000).as_bytes());
-    assert_eq!(told(&output), (74, "sendmail: No space left on device (os error 28): message not sent\n".to_owned()));
+    assert_eq!(
+        code_and_text(&output),
+        (74, "sendmail: No space left on device (os error 28): message not sent\n".to_owned())
+    );
     assert!(site.mail("jon").is_empty() && !daemon.log().contains(" accept "), "{}", daemon.log());
     // A message that fits leaves no file behind.
-    assert_eq!(told(&feed(&mut full, "hello\n".repeat(200_000).as_bytes())), (0, String::new()));
+    assert_eq!(code_and_text(&feed(&mut full, "hello\n".repeat(200_000).as_bytes())), (0, String::new()));
     daemon.wait_mail(&site, "jon", 1);
     assert_eq!(fs::read_dir(mounts.path("/mnt".as_ref())).expect("a directory").count(), 0);
 }
@@ -235,20 +238,20 @@ fn the_configuration_is_the_one_that_is_named() {
         ("penfoldctl", &["-f", &path, "queue"], "-- queue is empty\n"),
     ] {
         let mut program = command(&site, name, arguments);
-        let (code, said) = told(&feed(program.env("PENFOLD_CONFIG", "/nonexistent/penfold.conf"), b""));
+        let (code, said) = code_and_text(&feed(program.env("PENFOLD_CONFIG", "/nonexistent/penfold.conf"), b""));
         assert!(code == 0 && said.starts_with(says), "{name}: {code} {said}");
     }
     // A file that is named must exist; the default need not.
     fs::remove_file(site.path("aliases")).expect("a table");
-    let (code, said) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
+    let (code, said) = code_and_text(&feed(&mut command(&site, "newaliases", &[]), b""));
     assert!(code == 78 && said.starts_with(&path) && said.contains(": local.aliases: expected a file; "), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     let mut nowhere = command(&site, "newaliases", &["-C", "/nonexistent/x"]);
-    assert_eq!(told(&feed(&mut nowhere, b"")).0, 78);
+    assert_eq!(code_and_text(&feed(&mut nowhere, b"")).0, 78);
     // Errors in other files do not matter.
     site.write("aliases", "one: jon\n");
     site.add("penfold.conf", "nonsense = 1");
-    let (code, said) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
+    let (code, said) = code_and_text(&feed(&mut command(&site, "newaliases", &[]), b""));
     assert!(code == 0 && said.ends_with("/aliases: 1 alias\n"), "{said}");
 }
 
@@ -265,11 +268,11 @@ fn waiting_mail_is_tried_by_id_or_domain() {
     {
         // A flush has no effect on an attempt that is just ending.
         daemon.wait_until(option, || {
-            assert_eq!(told(&sendmail(&site, &[option], b"")), (0, String::new()), "{option}");
+            assert_eq!(code_and_text(&sendmail(&site, &[option], b"")), (0, String::new()), "{option}");
             attempts() > number + 1
         });
     }
-    let (code, said) = told(&sendmail(&site, &["-qI00000000000000000AA"], b""));
+    let (code, said) = code_and_text(&sendmail(&site, &["-qI00000000000000000AA"], b""));
     assert_eq!((code, said.as_str()), (69, "sendmail: nothing waits for 00000000000000000AA\n"));
 }
 
@@ -281,12 +284,12 @@ fn a_user_sends_as_anyone_and_sees_what_he_sent_unless_clients_are_hidden() {
         let daemon = site.start();
         let as_mary = command(&site, "sendmail", &["-f", "mary@elsewhere.test", "x@far.test"]);
         let Some(mut as_mary) = stranger(&as_mary) else { return };
-        assert_eq!(told(&feed(&mut as_mary, b"From: mary@elsewhere.test\n\nhello\n")), (0, String::new()));
+        assert_eq!(code_and_text(&feed(&mut as_mary, b"From: mary@elsewhere.test\n\nhello\n")), (0, String::new()));
         daemon.wait_words(&[" accept from=<mary@elsewhere.test>", " uid=54321 "]);
         let mut mailq = stranger(&command(&site, "mailq", &[])).expect("root");
-        let (code, said) = told(&feed(&mut mailq, b""));
+        let (code, said) = code_and_text(&feed(&mut mailq, b""));
         assert_eq!((code, said.contains("<x@far.test>")), (0, !hidden), "{said}");
-        let (_, all) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+        let (_, all) = code_and_text(&feed(&mut command(&site, "mailq", &[]), b""));
         assert!(all.contains("<x@far.test>"), "{all}");
     }
 }
@@ -297,7 +300,7 @@ fn sendmail_cannot_start_a_missing_penfoldd() {
     site.configure();
     // It is neither beside the program nor in the path.
     let mut start = command(&site, "sendmail", &["-bd"]);
-    let (code, said) = told(&feed(start.env("PATH", "/nonexistent"), b""));
+    let (code, said) = code_and_text(&feed(start.env("PATH", "/nonexistent"), b""));
     assert!(code == 69 && said.starts_with("sendmail: start penfoldd: "), "{code} {said}");
     assert!(UnixStream::connect(site.path("penfold.sock")).is_err());
 }
@@ -309,18 +312,18 @@ fn before_the_first_start_the_queue_is_empty() {
     for (name, arguments) in [("mailq", &[][..]), ("sendmail", &["-bp"]), ("penfoldctl", &["queue"])] {
         let output = feed(&mut command(&site, name, arguments), b"");
         let said = format!("-- queue is empty\n{name}: no daemon has run yet\n");
-        assert_eq!(told(&output), (0, said), "{name}");
+        assert_eq!(code_and_text(&output), (0, said), "{name}");
     }
     assert_eq!(fs::read_dir(site.path("spool")).expect("a spool").count(), 0);
     let nowhere = format!("{:?}", site.path("nowhere"));
     site.set("", "spool", &nowhere);
     site.configure();
-    let (code, said) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+    let (code, said) = code_and_text(&feed(&mut command(&site, "mailq", &[]), b""));
     assert!(code == 69 && said.starts_with("mailq: list the queue in "), "{code} {said}");
     if geteuid().is_root() {
         site.set("", "user", "\"nosuchuser\"");
         site.configure();
-        let (code, said) = told(&feed(&mut command(&site, "mailq", &[]), b""));
+        let (code, said) = code_and_text(&feed(&mut command(&site, "mailq", &[]), b""));
         assert!(code == 78 && said.contains(": become user nosuchuser: "), "{code} {said}");
     }
 }
@@ -403,10 +406,14 @@ fn verifying_an_address_exits_with_the_code_of_sending() {
             mailbox("jon") + "x@far.test: not known now: later\nnosuch@razorback: user unknown\n"
         }),
     ] {
-        assert_eq!(told(&sendmail(&site, &[&["-bv"], addresses].concat(), b"")), (code, says), "{addresses:?}");
+        assert_eq!(
+            code_and_text(&sendmail(&site, &[&["-bv"], addresses].concat(), b"")),
+            (code, says),
+            "{addresses:?}"
+        );
     }
     for (address, code) in [("nosuch", 67), ("x@old.test", 68), ("x@elsewhere.test", 69), ("away", 69)] {
-        assert_eq!(told(&sendmail(&site, &[address], b"hello\n")).0, code, "{address}");
+        assert_eq!(code_and_text(&sendmail(&site, &[address], b"hello\n")).0, code, "{address}");
     }
     drop(daemon);
     // With home directories the answer makes no promise.
@@ -435,6 +442,6 @@ fn verifying_an_address_exits_with_the_code_of_sending() {
         }),
         ("homeless", 75, "homeless@razorback: not known now: the user homeless has no home directory\n".to_owned()),
     ] {
-        assert_eq!(told(&sendmail(&site, &["-bv", user], b"")), (code, says), "{user}");
+        assert_eq!(code_and_text(&sendmail(&site, &["-bv", user], b"")), (code, says), "{user}");
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::mounts::Mounts;
-use common::programs::{command, copy, feed, login, program, sendmail, stranger, told};
+use common::programs::{code_and_text, command, copy, feed, login, program, sendmail, stranger};
 use common::{Daemon, Site, TIMEOUT};
 use nix::unistd::geteuid;
 
@@ -32,7 +32,7 @@ fn a_message_arrives_with_the_fields_that_it_lacks() {
     let site = Site::new();
     let daemon = site.start();
     let output = sendmail(&site, &["jon"], b"hello\n");
-    assert_eq!(told(&output), (0, String::new()), "{}", daemon.log());
+    assert_eq!(code_and_text(&output), (0, String::new()), "{}", daemon.log());
     let (header, body) = only(&daemon, &site, "jon");
     let (name, uid) = (login(), geteuid());
     assert_eq!(header[0], format!("Return-Path: <{name}@razorback>"));
@@ -89,7 +89,7 @@ fn any_message_arrives_unchanged_or_as_documented() {
         let user = format!("u{number}");
         let arguments = [options, &["--", user.as_str()][..]].concat();
         let output = sendmail(&site, &arguments, input.as_bytes());
-        assert_eq!(told(&output), (0, String::new()), "{options:?} {input:.50}: {}", daemon.log());
+        assert_eq!(code_and_text(&output), (0, String::new()), "{options:?} {input:.50}: {}", daemon.log());
         let (header, text) = only(&daemon, &site, &user);
         assert!(text == body.as_bytes(), "{options:?} {input:.50}: {:.90}", String::from_utf8_lossy(&text));
         assert!(field.is_empty() || header.iter().any(|line| line == field), "{options:?} {input:.50}: {header:?}");
@@ -123,7 +123,7 @@ fn recipients_are_those_documented_and_bcc_is_removed() {
     ] {
         let before = daemon.log().lines().filter(|line| line.contains(" done")).count();
         let output = sendmail(&site, options, input.as_bytes());
-        assert_eq!(told(&output), (0, String::new()), "{options:?} {input}");
+        assert_eq!(code_and_text(&output), (0, String::new()), "{options:?} {input}");
         daemon.wait_until("it is done", || {
             daemon.log().lines().filter(|line| line.contains(" done") || line.contains("sent to=")).count() > before
                 && site.spooled().is_empty()
@@ -148,7 +148,7 @@ fn a_program_may_name_more_recipients_than_a_client() {
     site.write("users", &users.iter().map(|user| format!("{user}::\n")).collect::<String>());
     let daemon = site.start();
     let input = format!("To: {}\n\nhello\n", users.join(",\n "));
-    assert_eq!(told(&sendmail(&site, &["-t"], input.as_bytes())), (0, String::new()));
+    assert_eq!(code_and_text(&sendmail(&site, &["-t"], input.as_bytes())), (0, String::new()));
     daemon.wait_words(&[" accept from=<", " to=150 "]);
     assert!(daemon.settles(&site) && users.iter().all(|user| site.mail(user).len() == 1));
 }
@@ -178,14 +178,14 @@ fn a_rejected_message_is_explained_and_reaches_no_recipient() {
         (&["jon", "away"], "hello\n", 69, "sendmail: 550 5.4.4 <away@razorback> No mail leaves"),
         (&["jon"], &large, 69, "sendmail: 552 5.3.4 The message is too big; the limit is 65536 bytes"),
     ] {
-        let (ended, text) = told(&sendmail(&site, options, input.as_bytes()));
+        let (ended, text) = code_and_text(&sendmail(&site, options, input.as_bytes()));
         assert_eq!(ended, code, "{options:?}: {text}");
         assert!(text.starts_with(says) && text.lines().count() == 1, "{options:?}: {text}");
     }
     drop(daemon);
     let says = format!("sendmail: the mail system is not running (connect {}: ", site.path("penfold.sock").display());
     for (arguments, ends) in [(&["jon"][..], "): message not sent\n"), (&["-bv", "jon"], ")\n"), (&["-q"], ")\n")] {
-        let (code, text) = told(&sendmail(&site, arguments, b"hello\n"));
+        let (code, text) = code_and_text(&sendmail(&site, arguments, b"hello\n"));
         assert!(code == 75 && text.starts_with(&says) && text.ends_with(ends), "{arguments:?}: {text}");
     }
     let output = feed(&mut command(&site, "mailq", &[]), b"");
@@ -204,7 +204,7 @@ fn a_session_over_standard_input_knows_its_user() {
     let dialogue = b"EHLO here\r\nMAIL FROM:<root>\r\nRCPT TO:<jon>\r\nDATA\r\n\
         From: root\r\nSubject: x\r\n\r\n..\r\n.\r\nRCPT TO:<x@y.test>\r\nQUIT\r\n";
     let output = sendmail(&site, &["-bs"], dialogue);
-    let (code, text) = told(&output);
+    let (code, text) = code_and_text(&output);
     let codes: Vec<&str> = text.lines().filter(|line| line.get(3..4) == Some(" ")).map(|line| &line[..3]).collect();
     assert_eq!((code, codes.join(" ").as_str()), (0, "220 250 250 250 354 250 503 221"), "{text}");
     let (header, body) = only(&daemon, &site, "jon");
@@ -212,7 +212,7 @@ fn a_session_over_standard_input_knows_its_user() {
     assert!(header.contains(&"From: root@razorback".to_owned()) && header[2].contains(", from uid "), "{header:?}");
     // Lines that end in LF, as a user or a shell script writes them.
     let as_typed: Vec<u8> = dialogue.iter().copied().filter(|octet| *octet != b'\r').collect();
-    let (code, text) = told(&sendmail(&site, &["-bs"], &as_typed));
+    let (code, text) = code_and_text(&sendmail(&site, &["-bs"], &as_typed));
     assert!(code == 0 && text.contains("\r\n250 2.0.0 ") && text.contains("\r\n221 "), "{text}");
     let mail = daemon.wait_mail(&site, "jon", 2);
     assert!(mail.iter().all(|mail| mail.ends_with(b"\n\n.\n")), "{mail:?}");
@@ -220,10 +220,10 @@ fn a_session_over_standard_input_knows_its_user() {
     let (mut own, theirs) = UnixStream::pair().expect("a pair");
     own.write_all(b"NOOP\nQUIT\r\n").expect("written");
     let output = command(&site, "sendmail", &["-bs"]).stdin(std::os::fd::OwnedFd::from(theirs)).output();
-    let (_, text) = told(&output.expect("it runs"));
+    let (_, text) = code_and_text(&output.expect("it runs"));
     assert!(text.contains("\r\n500 ") && !text.contains("\r\n250 "), "{text}");
     drop((own, daemon));
-    let (code, text) = told(&sendmail(&site, &["-bs"], dialogue));
+    let (code, text) = code_and_text(&sendmail(&site, &["-bs"], dialogue));
     assert!(code == 75 && text.starts_with("421 4.3.0 The mail system is not running\r\n"), "{text}");
 }
 
@@ -266,12 +266,12 @@ fn the_other_modes_do_what_programs_expect() {
         }),
     ] {
         let output = feed(&mut command(&site, name, arguments), b"");
-        assert_eq!(told(&output), (code, says), "{name} {arguments:?}");
+        assert_eq!(code_and_text(&output), (code, says), "{name} {arguments:?}");
     }
     site.write("aliases", "info: jon, jon@@x\n");
-    let (code, text) = told(&feed(&mut command(&site, "newaliases", &[]), b""));
+    let (code, text) = code_and_text(&feed(&mut command(&site, "newaliases", &[]), b""));
     assert!(code == 65 && text.contains("aliases:1:12: "), "{text}");
-    let (code, text) = told(&sendmail(&site, &["-v", "jon"], b"hello\n"));
+    let (code, text) = code_and_text(&sendmail(&site, &["-v", "jon"], b"hello\n"));
     let (_, end) = text.split_once("\n>>> QUIT\n").expect("all of the dialogue");
     assert!(code == 0 && end.starts_with("221 ") && text.contains(">>> RCPT TO:<jon>\n250 "), "{text}");
     drop(daemon);
@@ -282,7 +282,7 @@ fn the_other_modes_do_what_programs_expect() {
     let mut command = command(&site, "sendmail", &["-bD", "-q30m", "-C", &conf]);
     command.stdin(Stdio::null());
     let daemon = Daemon::spawn(command);
-    assert_eq!(told(&sendmail(&site, &["me"], b"hello\n")), (0, String::new()));
+    assert_eq!(code_and_text(&sendmail(&site, &["me"], b"hello\n")), (0, String::new()));
     daemon.wait_mail(&site, "jon", 2);
 }
 
@@ -298,7 +298,7 @@ fn any_user_may_send_and_nothing_else() {
         ("newaliases", &[], 0, "/"),
     ] {
         let Some(mut command) = stranger(&command(&site, name, arguments)) else { return };
-        let (ended, text) = told(&feed(&mut command, b"Subject: x\n\nhello\n"));
+        let (ended, text) = code_and_text(&feed(&mut command, b"Subject: x\n\nhello\n"));
         assert!(ended == code && text.starts_with(says), "{name} {arguments:?}: {ended} {text}");
     }
     let (header, _) = only(&daemon, &site, "jon");
@@ -313,16 +313,16 @@ fn a_user_sees_only_his_own_mail_in_the_queue() {
     let daemon = site.start();
     let Some(mut own) = stranger(&command(&site, "sendmail", &["x@elsewhere.test"])) else { return };
     let forged = b"Received: by razorback.test (penfold, from uid 54321) id X;\n\tnow\n\nhello\n";
-    assert_eq!(told(&feed(&mut own, b"hello\n")), (0, String::new()));
-    assert_eq!(told(&sendmail(&site, &["-f", "uid54321", "y@elsewhere.test"], forged)), (0, String::new()));
+    assert_eq!(code_and_text(&feed(&mut own, b"hello\n")), (0, String::new()));
+    assert_eq!(code_and_text(&sendmail(&site, &["-f", "uid54321", "y@elsewhere.test"], forged)), (0, String::new()));
     daemon.submit(&["z@elsewhere.test"]);
     daemon.wait_words(&[" deferred to=<z@elsewhere.test>"]);
     let mut mailq = stranger(&command(&site, "mailq", &[])).expect("root");
-    let (code, text) = told(&feed(&mut mailq, b""));
+    let (code, text) = code_and_text(&feed(&mut mailq, b""));
     assert!(code == 0 && text.contains("<x@elsewhere.test>") && text.contains("-- 1 message, "), "{text}");
-    assert!(told(&feed(&mut command(&site, "mailq", &[]), b"")).1.contains("-- 3 messages, "));
+    assert!(code_and_text(&feed(&mut command(&site, "mailq", &[]), b"")).1.contains("-- 3 messages, "));
     drop(daemon);
-    let (code, text) = told(&feed(&mut mailq, b""));
+    let (code, text) = code_and_text(&feed(&mut mailq, b""));
     assert!(code == 77 && text == "mailq: only root and nobody may list the queue while no daemon runs\n", "{text}");
 }
 
@@ -331,7 +331,7 @@ fn a_message_is_durable_when_sendmail_exits_with_0() {
     let site = Site::new();
     for number in 1..=5 {
         let daemon = site.start();
-        assert_eq!(told(&sendmail(&site, &["jon"], b"Subject: x\n\nhello\n")), (0, String::new()));
+        assert_eq!(code_and_text(&sendmail(&site, &["jon"], b"Subject: x\n\nhello\n")), (0, String::new()));
         daemon.kill9();
         let daemon = site.start();
         assert_eq!(daemon.wait_mail(&site, "jon", number).len(), number);
@@ -388,7 +388,7 @@ fn the_sender_and_from_are_masked_together() {
         site.write("users", &format!("jon::\nroot::\nu{number}::\n"));
         let input = format!("From: {from}\nReply-To: root\nTo: jon\n\nhello\n");
         let output = sendmail(&site, &["-f", sender, &format!("u{number}")], input.as_bytes());
-        assert_eq!(told(&output), (0, String::new()), "{sender}");
+        assert_eq!(code_and_text(&output), (0, String::new()), "{sender}");
         let (header, _) = only(&daemon, &site, &format!("u{number}"));
         let wanted = [format!("Return-Path: {path}"), format!("From: {shown}"), "Reply-To: root@razorback".to_owned()];
         assert!(wanted.iter().all(|field| header.contains(field)), "{wanted:?} in {header:?}");
@@ -513,7 +513,7 @@ fn cron_sends_the_output_of_a_job() {
     mounts.shell("mkdir -p /var/spool/cron/crontabs");
     let mut cron = mounts.enter(&tree.join("usr/sbin/cron").display().to_string());
     let mut cron = cron.arg("-f").stdin(Stdio::null()).spawn().expect("nsenter");
-    let mail = daemon.comes_true(|| !site.mail("jon").is_empty());
+    let mail = daemon.becomes_true(|| !site.mail("jon").is_empty());
     cron.kill().and_then(|()| cron.wait()).expect("a child");
     assert!(mail, "{}", daemon.log());
     let (header, body) = only(&daemon, &site, "jon");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::client::Client;
 use common::mounts::Mounts;
-use common::programs::{feed, sendmail, told};
+use common::programs::{code_and_text, feed, sendmail};
 use common::remote::{Conduct, Remote, Sink};
 use common::{Daemon, Site};
 
@@ -127,7 +127,7 @@ fn a_clock_that_was_behind_at_boot_leaves_a_message_another_attempt() {
 fn offsets(site: &mut Site, run: &dyn Fn(&Site, &str) -> Command) -> Vec<String> {
     let daemon = Daemon::spawn(run(site, "-d"));
     // Also a confined session knows its time zone.
-    assert_eq!(told(&sendmail(site, &["jon"], b"hello\n")), (0, String::new()));
+    assert_eq!(code_and_text(&sendmail(site, &["jon"], b"hello\n")), (0, String::new()));
     let mail = String::from_utf8(daemon.wait_mail(site, "jon", 1).remove(0)).expect("text");
     let (header, _) = mail.split_once("\n\n").expect("a header");
     let fields = header.replace("\n\t", " ").replace("\n ", " ");

@@ -80,7 +80,7 @@ fn words(report: &str) -> String {
 
 #[test]
 fn a_status_is_explained_with_the_reply_and_advice() {
-    for (reply, told, status) in [
+    for (reply, expected, status) in [
         ("550 5.1.1 no such user\r\n", "no such mailbox: | Please check the spelling", "5.1.1"),
         ("550 5.1.2 bad host\r\n", "does not exist or has no mail server: | spelling after the @", "5.1.2"),
         ("556 5.1.10 null MX\r\n", "accepts no mail at all: | cannot receive mail", "5.1.10"),
@@ -102,7 +102,7 @@ fn a_status_is_explained_with_the_reply_and_advice() {
     ] {
         let text = report(&[failure("elvis@razorback.example", refused(reply))], HEADER);
         let said = Reply::read_all(reply.as_bytes()).expect(reply).to_string();
-        has(&words(&text), &told.split(" | ").collect::<Vec<_>>());
+        has(&words(&text), &expected.split(" | ").collect::<Vec<_>>());
         has(&text, &[&format!("mx.razorback.example said: {said}\n")]);
         has(&text, &[&format!("Status: {status}\n"), &format!("Diagnostic-Code: smtp; {said}\n")]);
     }
@@ -161,7 +161,7 @@ fn recipients_with_the_same_failure_are_grouped() {
 
 #[test]
 fn an_expired_message_states_its_age_and_the_last_failure() {
-    for (outcome, told, status) in [
+    for (outcome, expected, status) in [
         (
             Outcome::deferred(Status(4, 4, 1), "timed out while connecting").at("mx.y.example[192.0.2.1]:25"),
             "mx.y.example: timed out while connecting",
@@ -171,7 +171,7 @@ fn an_expired_message_states_its_age_and_the_last_failure() {
         (refused("451 later\r\n"), "said: 451 later", "4.4.7"),
     ] {
         let text = report(&[failure("b@y.example", outcome)], HEADER);
-        has(&words(&text), &["could not be delivered within 5 days:", told]);
+        has(&words(&text), &["could not be delivered within 5 days:", expected]);
         has(&text, &[&format!("Action: failed\nStatus: {status}\n")]);
     }
 }
@@ -342,10 +342,10 @@ fn a_report_about_many_recipients_repeats_few_long_replies() {
 #[test]
 fn a_report_counts_the_withheld_reports() {
     let (jon, failures) = (address("jon@frogbog.example"), [failure("b@y.example", refused("550 5.1.1 no\r\n"))]);
-    for (withheld, told) in [(0, ""), (1, "1 other report was withheld"), (40, "40 other reports were withheld")] {
+    for (withheld, expected) in [(0, ""), (1, "1 other report was withheld"), (40, "40 other reports were withheld")] {
         let text = words(&compose_of(&jon, Some(&jon), &failures, HEADER, withheld));
         assert_eq!(text.contains("withheld"), withheld > 0, "{text}");
-        has(&text, &[told]);
+        has(&text, &[expected]);
     }
 }
 

@@ -212,8 +212,8 @@ fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
         let logged = |words: &str| daemon.log().lines().skip(before).filter(|line| line.contains(words)).count();
         // The test sees the log a little later than it is written.
         daemon.wait_until("the log", || logged(" bounced ") + logged(" dropped ") >= count);
-        let told = (logged(" bounced "), logged(" dropped reason="), logged(why), logged(" failed to=<elvis@"));
-        assert_eq!(told, (most, count - most, count - most, count), "{sender}");
+        let counts = (logged(" bounced "), logged(" dropped reason="), logged(why), logged(" failed to=<elvis@"));
+        assert_eq!(counts, (most, count - most, count - most, count), "{sender}");
     }
     assert_eq!(site.mail("root").len(), 10);
     // A sender with many dead members on a list gets a report of each.

@@ -173,8 +173,8 @@ fn a_delayed_client_does_not_delay_the_shutdown() {
 /// The salt and iterations that a client gets for a name.
 fn salt_of(daemon: &Daemon, name: &str) -> String {
     let mut client = daemon.greeted();
-    client.say(&format!("AUTH SCRAM-SHA-256 {}\r\n", base64(&format!("n,,n={name},r=abc"))));
-    let challenge = client.hear().expect("a line");
+    client.send_text(&format!("AUTH SCRAM-SHA-256 {}\r\n", base64(&format!("n,,n={name},r=abc"))));
+    let challenge = client.read_line().expect("a line");
     let challenge = data_encoding::BASE64.decode(&challenge.trim_ascii_end().as_bytes()[4..]).expect("base64");
     let text = String::from_utf8(challenge).expect("text");
     text.split_once(",s=").expect("a salt").1.to_owned()
@@ -360,7 +360,7 @@ impl Drop for Dovecot {
     /// All of its processes have ended when none has the log open.
     fn drop(&mut self) {
         let _ = kill(self.daemon.pid(), Signal::SIGTERM);
-        self.daemon.comes_true(|| false);
+        self.daemon.becomes_true(|| false);
     }
 }
 

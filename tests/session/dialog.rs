@@ -98,7 +98,7 @@ fn verify(check: &Check, site: &Site, daemon: &Daemon) -> Result<(), String> {
         site.mail(user).iter().any(|message| message.windows(text.len()).any(|window| window == text))
     };
     if let Check::Log(text) = check {
-        let seen = daemon.comes_true(|| daemon.log().contains(text));
+        let seen = daemon.becomes_true(|| daemon.log().contains(text));
         return if seen { Ok(()) } else { Err(format!("not in the log: {text}")) };
     }
     if !daemon.settles(site) {

@@ -52,7 +52,7 @@ fn a_socket_without_an_address_may_not_relay() {
         .spawn()
         .expect("penfoldd starts");
     // `Client` takes a TcpStream, whatever the socket is.
-    let mut client = Client::mute(TcpStream::from(OwnedFd::from(ours)));
+    let mut client = Client::before_banner(TcpStream::from(OwnedFd::from(ours)));
     client.expect("220 ");
     for (line, reply) in [
         ("HELO x", "250 "),
@@ -135,10 +135,10 @@ fn a_slow_message_arrives_if_it_is_steady() {
     let daemon = site.start();
     let mut client = daemon.client();
     client.begin("a@example.test", &["jon@razorback"]);
-    client.say("Subject: steady\r\n\r\n");
+    client.send_text("Subject: steady\r\n\r\n");
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(1500) {
-        client.say(&format!("{}\r\n", "x".repeat(200)));
+        client.send_text(&format!("{}\r\n", "x".repeat(200)));
         thread::sleep(pace);
     }
     client.ask(".", "250 ");
@@ -160,7 +160,7 @@ fn a_slow_message_arrives_if_it_is_steady() {
     let daemon = site.start();
     let mut client = daemon.client();
     client.begin("a@example.test", &["jon@razorback"]);
-    client.say("Subject: silent\r\n");
+    client.send_text("Subject: silent\r\n");
     client.expect("421 4.4.2 ");
 }
 
@@ -205,10 +205,10 @@ fn rejections_do_not_fill_the_log() {
                 client.ask("MAIL FROM:<a@b.test>", "250 ");
             }
             let sent = format!("{line}\r\n").repeat(times);
-            client.try_say(&sent);
-            client.try_say("QUIT\r\n");
+            client.try_send(&sent);
+            client.try_send("QUIT\r\n");
             // The replies do not matter.
-            while client.hear().is_some_and(|reply| !reply.starts_with("421 ") && !reply.starts_with("221 ")) {}
+            while client.read_line().is_some_and(|reply| !reply.starts_with("421 ") && !reply.starts_with("221 ")) {}
             // The summary is logged before the last reply.
             let logged = daemon.log().len() - before;
             assert!(logged < 20_000, "{line}: {logged} octets of the log for {}", sent.len());
@@ -243,7 +243,7 @@ fn large_aliases_are_cheap_and_a_disconnected_client_costs_nothing() {
     assert!(begun.elapsed() < once * 20, "{once:?} for the first, {:?} for fifty details", begun.elapsed());
     let text: String = (2..60).map(|number| format!("VRFY big{number}\r\n")).collect();
     let before = daemon.log().lines().filter(|line| is_end(line)).count();
-    client.say(&text);
+    client.send_text(&text);
     let gone = Instant::now();
     drop(client);
     daemon.wait_until("the end", || daemon.log().lines().filter(|line| is_end(line)).count() > before);

@@ -37,7 +37,7 @@ fn a_header_may_arrive_in_two_pieces() {
             // Usually the daemon reads the first piece before the second one is written.
             thread::sleep(Duration::from_millis(2));
             stream.write_all(&text[split..]).expect("written");
-            let mut client = Client::mute(stream);
+            let mut client = Client::before_banner(stream);
             ["220 ", "250 ", "250 ", "250 "].iter().for_each(|reply| drop(client.expect(reply)));
             client.ask("QUIT", "221 ");
         }
@@ -59,7 +59,7 @@ fn a_proxy_without_a_header_in_time_is_disconnected_and_delays_nobody() {
         let begun = Instant::now();
         let mut stream = daemon.connect();
         stream.write_all(V1).expect("written");
-        let mut client = Client::mute(stream);
+        let mut client = Client::before_banner(stream);
         client.expect("220 ");
         client.ask("QUIT", "221 ");
         assert!(begun.elapsed() < HEADER_TIMEOUT, "waited for the others");
@@ -102,7 +102,7 @@ fn shutdown_does_not_wait_for_a_header() {
     // A later connection that is served shows that the first one has its thread.
     let mut stream = daemon.connect();
     stream.write_all(V1).expect("written");
-    Client::mute(stream).expect("220 ");
+    Client::before_banner(stream).expect("220 ");
     let begun = Instant::now();
     assert!(daemon.terminate().success());
     assert!(begun.elapsed() < Duration::from_secs(5), "it waited {:?}", begun.elapsed());

@@ -190,7 +190,7 @@ fn play(daemon: &Daemon, cases: &[Case], wanted: impl Fn(&str) -> bool + Sync) {
 /// The replies after 354, to the end of the connection.
 fn session(daemon: &Daemon, case: &Case) -> Result<Vec<String>, String> {
     let mut wire = Wire::new(daemon.connect(), false);
-    wire.hear()?;
+    wire.read_line()?;
     let rcpt = format!("RCPT TO:<{}@razorback>", case.to);
     for (line, code) in
         [("HELO frogbog", "250"), ("MAIL FROM:<client@frogbog>", "250"), (&rcpt, "250"), ("DATA", "354")]
@@ -210,11 +210,11 @@ fn session(daemon: &Daemon, case: &Case) -> Result<Vec<String>, String> {
             // Usually the server has read the first part by then.
             thread::sleep(Duration::from_millis(1));
         }
-        wire.say(part).map_err(|error| error.to_string())?;
+        wire.send(part).map_err(|error| error.to_string())?;
     }
-    wire.say(b"QUIT\r\n").map_err(|error| error.to_string())?;
+    wire.send(b"QUIT\r\n").map_err(|error| error.to_string())?;
     let mut replies = Vec::new();
-    while let Some(reply) = wire.hear()? {
+    while let Some(reply) = wire.read_line()? {
         replies.push(reply);
     }
     Ok(replies)

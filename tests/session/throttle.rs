@@ -54,7 +54,7 @@ fn besiege(daemon: &Daemon, attempts: impl Iterator<Item = ([u8; 4], String)>) -
     let waiting: Vec<Client> = attempts
         .map(|(host, name)| {
             let mut client = at(daemon, host);
-            client.say(&format!("{}\r\n", plain(&name, "stencil")));
+            client.send_text(&format!("{}\r\n", plain(&name, "stencil")));
             client
         })
         .collect();
@@ -70,10 +70,10 @@ fn all_refused(daemon: &Daemon, host: [u8; 4], lines: &[&[String]]) {
         if let [first, _] = lines {
             client.ask(first, "334 ");
         }
-        client.say(&format!("{}\r\n", lines.last().expect("a line")));
+        client.send_text(&format!("{}\r\n", lines.last().expect("a line")));
     }
     for (client, lines) in clients.iter_mut().zip(lines) {
-        let reply = client.hear().expect("a reply");
+        let reply = client.read_line().expect("a reply");
         assert!(reply.starts_with("454 4.7.0 "), "{lines:?}: {reply}");
     }
 }

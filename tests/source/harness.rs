@@ -225,5 +225,5 @@ fn a_daemon_is_observed_by_its_log_and_can_be_ended() {
     let pid = daemon.pid();
     daemon.kill9();
     assert!(nix::sys::signal::kill(pid, None).is_err());
-    assert!(!script("exit 0").comes_true(|| false), "the end of a daemon ends the wait");
+    assert!(!script("exit 0").becomes_true(|| false), "the end of a daemon ends the wait");
 }

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::client::TEXT;
 use common::dialog::Wire;
-use common::programs::{command, told};
+use common::programs::{code_and_text, command};
 use common::remote::{Conduct, Remote, Sink};
 use common::{Site, own};
 use nix::sys::stat::Mode;
@@ -115,21 +115,21 @@ fn an_entry_truncated_while_it_is_sent_is_not_completed() {
 fn host(listener: &TcpListener, lines: usize, then: impl Fn()) -> Vec<String> {
     let (stream, _) = listener.accept().expect("a client");
     let mut wire = Wire::new(stream, false);
-    wire.say(b"220 far.test\r\n").expect("a greeting");
-    while wire.hear().expect("a command").is_some_and(|line| line != "DATA") {
-        wire.say(b"250 ok\r\n").expect("a reply");
+    wire.send(b"220 far.test\r\n").expect("a greeting");
+    while wire.read_line().expect("a command").is_some_and(|line| line != "DATA") {
+        wire.send(b"250 ok\r\n").expect("a reply");
     }
     if lines == 0 {
         then();
     }
-    wire.say(b"354 go ahead\r\n").expect("a reply");
+    wire.send(b"354 go ahead\r\n").expect("a reply");
     for _ in 0..lines {
-        wire.hear().expect("a line");
+        wire.read_line().expect("a line");
     }
     if lines > 0 {
         then();
     }
-    std::iter::from_fn(|| wire.hear().ok().flatten()).collect()
+    std::iter::from_fn(|| wire.read_line().ok().flatten()).collect()
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn listing_a_spool_without_a_daemon_follows_no_links() {
     let ctl = command(&site, "penfoldctl", &["queue"]);
     let mut limited = Command::new("timeout");
     limited.arg("20").arg(ctl.get_program()).args(ctl.get_args()).env("PENFOLD_CONFIG", site.path("penfold.conf"));
-    let (code, text) = told(&limited.output().expect("it runs"));
+    let (code, text) = code_and_text(&limited.output().expect("it runs"));
     assert_eq!(code, 0, "{text}");
     let is_listed = |id: &String| text.contains(&format!("{id}  ")) && !text.contains(&format!("{id}  P"));
     assert!([read_only, noted, held].into_iter().all(is_listed), "{text}");

@@ -74,7 +74,7 @@ fn new_mail_is_deferred_while_the_disk_is_full() {
     refused(&daemon, &["jon@razorback"], "no-inode", "452 4.3.1");
     fs::remove_dir_all(mounts.path(&many)).expect("a directory");
     taken(&daemon, &["jon@razorback"], "after");
-    assert!(daemon.comes_true(|| mounts.entries(&spool) == 0));
+    assert!(daemon.becomes_true(|| mounts.entries(&spool) == 0));
     holds(&mounts.books(&jon), &["before", "after"]);
     holds(&mounts.books(&site.path("disk/mail/cyd")), &["room"]);
 }
@@ -88,8 +88,8 @@ fn a_message_that_fills_the_disk_is_deferred() {
         let mut wire = offer_part(daemon.address(), &[to], Letter::new(token), 5).expect("a 354");
         mounts.fill(&filler, ALL);
         let rest = format!("{}.\n", Letter::new(token).text()).replace('\n', "\r\n");
-        wire.say(&rest.as_bytes()[5..]).expect("it reads to the end");
-        let reply = wire.hear().expect("a reply").expect("a reply");
+        wire.send(&rest.as_bytes()[5..]).expect("it reads to the end");
+        let reply = wire.read_line().expect("a reply").expect("a reply");
         assert!(reply.starts_with("452 4.3.1"), "{token}: {reply}");
         mounts.clear(&filler);
         // In the same session.
@@ -100,7 +100,7 @@ fn a_message_that_fills_the_disk_is_deferred() {
         let reply = wire.ask(rest.trim_end()).expect("a reply");
         assert!(reply.starts_with("250"), "{reply}");
     }
-    assert!(daemon.comes_true(|| mounts.entries(&site.path("disk/spool")) == 0));
+    assert!(daemon.becomes_true(|| mounts.entries(&site.path("disk/spool")) == 0));
     holds(&mounts.books(&jon), &["short", "long", "shared"]);
     assert_eq!(count(&mounts.path(&site.path("disk/spool/tmp"))), 0);
 }
@@ -155,15 +155,15 @@ fn a_message_that_needs_no_space_does_not_wait_for_it() {
     site.set("queue", "retry_min", "\"1h\"");
     let daemon = mounts.start(&site);
     taken(&daemon, &["jon@razorback"], "first");
-    assert!(daemon.comes_true(|| mounts.entries(&spool) == 0));
+    assert!(daemon.becomes_true(|| mounts.entries(&spool) == 0));
     mounts.shell(&format!("chmod 0 {}/new", jon.display()));
     let mut wire = offer_part(daemon.address(), &["jon@razorback"], Letter::new("long"), usize::MAX).expect("a 354");
     mounts.fill(&filler, ALL);
     // Space for the message, but not for a copy of it.
     let filled = OpenOptions::new().write(true).open(mounts.path(&filler)).expect("a file");
     filled.set_len(filled.metadata().expect("a file").len() - 40_000).expect("a cut");
-    wire.say(b"\n").expect("it reads");
-    let reply = wire.hear().expect("a reply").expect("a reply");
+    wire.send(b"\n").expect("it reads");
+    let reply = wire.read_line().expect("a reply").expect("a reply");
     assert!(reply.starts_with("250"), "{reply}");
     daemon.wait_log(|line| has(line, &["record the outcomes of", "No space left"]));
     mounts.shell(&format!("chmod 700 {}/new", jon.display()));
@@ -180,7 +180,7 @@ fn new_mail_is_deferred_while_the_spool_is_read_only() {
     refused(&daemon, &["jon@razorback"], "read-only", "452 4.3.1");
     mounts.shell(&format!("umount {new}"));
     taken(&daemon, &["jon@razorback"], "after");
-    assert!(daemon.comes_true(|| mounts.entries(&site.path("disk/spool")) == 0));
+    assert!(daemon.becomes_true(|| mounts.entries(&site.path("disk/spool")) == 0));
     holds(&mounts.books(&site.path("disk/mail/jon")), &["after"]);
 }
 
@@ -218,7 +218,7 @@ fn a_mailbox_on_another_disk_gets_everything_once() {
         taken(&daemon, &["jon@razorback"], &tokens[0]);
         taken(&daemon, &["list@razorback"], &tokens[1]);
         taken(&daemon, &["jon@razorback", "list@razorback"], &tokens[2]);
-        assert!(daemon.comes_true(|| mounts.entries(&site.path("disk/spool")) == 0), "{}", daemon.log());
+        assert!(daemon.becomes_true(|| mounts.entries(&site.path("disk/spool")) == 0), "{}", daemon.log());
         holds(&mounts.books(&site.path("disk/mail/jon")), &[&tokens[0], &tokens[2]]);
         for user in ["ada", "bob", "cyd"] {
             holds(&mounts.books(&site.path("disk/mail").join(user)), &[&tokens[1], &tokens[2]]);
@@ -310,7 +310,7 @@ fn without_descriptors_clients_get_a_temporary_failure() {
     let mut guests = Vec::new();
     let turned_away = loop {
         let mut wire = Wire::new(daemon.connect(), false);
-        let banner = wire.hear().expect("a banner").expect("a banner");
+        let banner = wire.read_line().expect("a banner").expect("a banner");
         if !banner.starts_with("220") {
             break banner;
         }
@@ -351,7 +351,7 @@ fn without_any_descriptor_the_daemon_waits() {
     let lines = daemon.log().lines().filter(|line| line.starts_with("accept:")).count();
     assert!(lines < 100, "{lines} lines in the log in half a second");
     assert!(limit_files(&site, &daemon, 1024));
-    let banner = wire.hear().expect("a banner").expect("a banner");
+    let banner = wire.read_line().expect("a banner").expect("a banner");
     assert!(banner.starts_with(['2', '4']), "{banner}");
     taken(&daemon, &["jon@razorback"], "after");
     assert!(daemon.settles(&site));

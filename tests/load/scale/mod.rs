@@ -49,7 +49,7 @@ fn bare() -> u64 {
 /// Waits until the queue is loaded, however long that takes.
 fn loaded(daemon: &Daemon, count: usize) {
     let line = format!("{count} messages in the spool");
-    while !daemon.comes_true(|| daemon.log().contains(&line)) {
+    while !daemon.becomes_true(|| daemon.log().contains(&line)) {
         assert!(process::is_there(daemon), "it ended:\n{}", daemon.log());
     }
 }
@@ -203,7 +203,7 @@ fn figures() {
     drop(daemon);
     let start = Instant::now();
     let daemon = site.start();
-    while !daemon.comes_true(|| daemon.log().contains(" messages in the spool")) {}
+    while !daemon.becomes_true(|| daemon.log().contains(" messages in the spool")) {}
     let alone = start.elapsed();
     let start = Instant::now();
     site.penfoldctl(&["flush", "d77.example.test"]);

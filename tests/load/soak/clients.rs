@@ -135,13 +135,13 @@ fn begin(wire: &mut Wire, chance: &mut Chance, sender: &str, to: &[&str]) -> boo
 }
 
 fn says(wire: &mut Wire, bytes: &[u8]) -> bool {
-    wire.say(bytes).is_ok()
+    wire.send(bytes).is_ok()
 }
 
 /// Whether the next reply is the expected one.
 fn hears(wire: &mut Wire, code: &str) -> bool {
     loop {
-        match wire.hear() {
+        match wire.read_line() {
             Ok(Some(line)) if line.as_bytes().get(3) == Some(&b'-') => {}
             Ok(Some(line)) => return line.starts_with(code),
             Ok(None) | Err(_) => return false,
@@ -150,7 +150,7 @@ fn hears(wire: &mut Wire, code: &str) -> bool {
 }
 
 fn verdict(wire: &mut Wire) -> Fate {
-    match wire.hear() {
+    match wire.read_line() {
         Ok(Some(line)) if line.starts_with("250 ") => Fate::Taken(line),
         Ok(Some(_)) => Fate::Refused,
         Ok(None) | Err(_) => Fate::Unheard,
@@ -183,12 +183,12 @@ fn bare_newlines(world: &World, chance: &mut Chance, token: &str) -> std::io::Re
     let to = ["jon@razorback"];
     world.note(token, &to, Fate::Refused);
     let mut wire = Wire::new(world.connect()?, false);
-    wire.say(b"HELO x\n\nNOOP\n\rHELO x\r\nHELO client.test\r\n")?;
+    wire.send(b"HELO x\n\nNOOP\n\rHELO x\r\nHELO client.test\r\n")?;
     if (0..6).any(|_| hears(&mut wire, "250")) && begin(&mut wire, chance, SENDER, &to) {
         let text = Letter::new(token).stuffed();
         let front = text.strip_suffix(".\r\n").unwrap_or_default();
         let commands = format!("MAIL FROM:<{SENDER}>\r\nRCPT TO:<{}>\r\nDATA\r\n", to[0]);
-        wire.say(format!("{front}\n.\n{commands}{text}").as_bytes())?;
+        wire.send(format!("{front}\n.\n{commands}{text}").as_bytes())?;
         hears(&mut wire, "554");
     }
     Ok(())
@@ -204,13 +204,13 @@ fn too_many_recipients(world: &World, chance: &mut Chance, token: &str) -> std::
     let to = [chance.pick(&ADDRESSES).0];
     let mut wire = Wire::new(world.connect()?, false);
     let recipients = format!("RCPT TO:<{}>\r\n", to[0]).repeat(110);
-    wire.say(format!("HELO client.test\r\nMAIL FROM:<{SENDER}>\r\n{recipients}DATA\r\n").as_bytes())?;
+    wire.send(format!("HELO client.test\r\nMAIL FROM:<{SENDER}>\r\n{recipients}DATA\r\n").as_bytes())?;
     let taken = ["220", "250", "250"].into_iter().all(|code| hears(&mut wire, code))
         && (0..100).all(|_| hears(&mut wire, "250"))
         && (0..10).all(|_| hears(&mut wire, "452"))
         && hears(&mut wire, "354");
     if taken {
-        let said = wire.say(Letter::new(token).stuffed().as_bytes());
+        let said = wire.send(Letter::new(token).stuffed().as_bytes());
         let fate = if said.is_ok() { verdict(&mut wire) } else { Fate::Unheard };
         world.note(token, &to, fate);
     }
@@ -221,11 +221,11 @@ fn too_big(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<(
     let to = ["jon@razorback"];
     world.note(token, &to, Fate::Refused);
     let mut wire = Wire::new(world.connect()?, false);
-    wire.say(b"HELO client.test\r\n")?;
+    wire.send(b"HELO client.test\r\n")?;
     if hears(&mut wire, "220") && hears(&mut wire, "250") && begin(&mut wire, chance, SENDER, &to) {
         let line = format!("{}\r\n", "big ".repeat(200));
-        (0..500).try_for_each(|_| wire.say(line.as_bytes()))?;
-        wire.say(Letter::new(token).stuffed().as_bytes())?;
+        (0..500).try_for_each(|_| wire.send(line.as_bytes()))?;
+        wire.send(Letter::new(token).stuffed().as_bytes())?;
         hears(&mut wire, "552");
     }
     Ok(())
@@ -241,7 +241,7 @@ fn vanish(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()
     // Anywhere before the last octet, and in one of three cases just before it.
     let cut = if chance.percent(33) { all.len() - 1 } else { chance.of(0..all.len()) };
     for piece in chance.pieces(&all.as_bytes()[..cut], 4) {
-        wire.say(piece)?;
+        wire.send(piece)?;
         chance.pause(0..20);
     }
     if chance.percent(70) { wire.end(chance.percent(50)) } else { Ok(()) }
@@ -253,9 +253,9 @@ fn leave_without_listening(world: &World, chance: &mut Chance, token: &str) -> s
     let mut wire = Wire::new(world.connect()?, false);
     let text = Letter::new(token).stuffed();
     world.note(token, &to, Fate::Unheard);
-    wire.say(b"HELO client.test\r\n")?;
+    wire.send(b"HELO client.test\r\n")?;
     if hears(&mut wire, "220") && hears(&mut wire, "250") && begin(&mut wire, chance, SENDER, &to) {
-        wire.say(text.as_bytes())?;
+        wire.send(text.as_bytes())?;
         chance.pause(0..20);
         wire.end(chance.percent(50))?;
     }
@@ -269,7 +269,7 @@ fn close_half(world: &World, chance: &mut Chance, token: &str) -> std::io::Resul
     let half = stream.try_clone()?;
     let mut wire = Wire::new(stream, false);
     let text = Letter::new(token).stuffed();
-    let said = wire.say(
+    let said = wire.send(
         format!("HELO client.test\r\nMAIL FROM:<{SENDER}>\r\nRCPT TO:<{}>\r\nDATA\r\n{text}QUIT\r\n", to[0]).as_bytes(),
     );
     let _ = half.shutdown(Shutdown::Write);
@@ -283,14 +283,14 @@ fn stall(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()>
     let to = ["jon@razorback"];
     world.note(token, &to, Fate::Refused);
     let mut wire = Wire::new(world.connect()?, false);
-    wire.say(b"HELO client.test\r\n")?;
+    wire.send(b"HELO client.test\r\n")?;
     if hears(&mut wire, "220") && hears(&mut wire, "250") && chance.percent(50) && begin(&mut wire, chance, SENDER, &to)
     {
-        wire.say(Letter::new(token).stuffed().trim_end_matches("\r\n").as_bytes())?;
+        wire.send(Letter::new(token).stuffed().trim_end_matches("\r\n").as_bytes())?;
     } else {
-        wire.say(b"NOO")?;
+        wire.send(b"NOO")?;
     }
-    while let Ok(Some(_)) = wire.hear() {}
+    while let Ok(Some(_)) = wire.read_line() {}
     Ok(())
 }
 

@@ -219,7 +219,7 @@ impl Soak {
             let agents = if self.homes.is_some() { AGENTS } else { 0 };
             now.threads == before.threads && now.descriptors.abs_diff(before.descriptors) <= agents
         };
-        if !daemon.comes_true(|| is_well(Holdings::of(daemon.pid()))) {
+        if !daemon.becomes_true(|| is_well(Holdings::of(daemon.pid()))) {
             return Err(format!("it had {before:?} and has {:?} now", Holdings::of(daemon.pid())));
         }
         let big = own_memory(daemon.pid());

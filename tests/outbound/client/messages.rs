@@ -19,13 +19,13 @@ fn excess_recipients_go_into_the_next_transaction() {
     }
 }
 
-/// Serves one connection, accepting at most this many recipients in each transaction; returns them.
-fn serve_at_most(listener: TcpListener, most: usize, code: &str, pipelining: bool) -> Vec<Vec<String>> {
+/// Serves one connection, accepting at limit this many recipients in each transaction; returns them.
+fn serve_at_most(listener: TcpListener, limit: usize, code: &str, pipelining: bool) -> Vec<Vec<String>> {
     use std::io::{BufRead, BufReader};
     let (stream, _) = listener.accept().expect("a client");
     let mut out = stream.try_clone().expect("a descriptor");
-    let mut say = |text: &str| out.write_all(format!("{text}\r\n").as_bytes()).expect("the client listens");
-    say("220 sink.test");
+    let mut reply = |text: &str| out.write_all(format!("{text}\r\n").as_bytes()).expect("the client listens");
+    reply("220 sink.test");
     let (mut all, mut now, mut content) = (Vec::new(), Vec::new(), false);
     for line in BufReader::new(stream).lines().map_while(Result::ok) {
         let name = || line.trim_start_matches("RCPT TO:<").split('@').next().unwrap_or_default().to_owned();
@@ -33,21 +33,21 @@ fn serve_at_most(listener: TcpListener, most: usize, code: &str, pipelining: boo
             "." => {
                 all.push(std::mem::take(&mut now));
                 content = false;
-                say("250 ok");
+                reply("250 ok");
             }
             _ if content => {}
-            "EHLO" if pipelining => say("250-sink.test\r\n250 PIPELINING"),
-            "RCPT" if now.len() == most => say(&format!("{code} too many")),
+            "EHLO" if pipelining => reply("250-sink.test\r\n250 PIPELINING"),
+            "RCPT" if now.len() == limit => reply(&format!("{code} too many")),
             "RCPT" => {
                 now.push(name());
-                say("250 ok");
+                reply("250 ok");
             }
             "DATA" => {
                 content = true;
-                say("354 go");
+                reply("354 go");
             }
             "QUIT" => break,
-            _ => say("250 ok"),
+            _ => reply("250 ok"),
         }
     }
     all
@@ -80,7 +80,7 @@ fn a_message_beyond_the_announced_limit_is_not_sent() {
     sender.text = b"123456789\n12345678\n".to_vec(); // 21 on the wire
     let outcome = sender.send_one(&host(remote.address));
     assert_eq!(shown(&outcome), (Failed, "5.3.4".into()));
-    assert_eq!(outcome.why, "the message has 21 bytes, and the host takes at most 20");
+    assert_eq!(outcome.why, "the message has 21 bytes, and the host takes at limit 20");
     sender.text = b"123456789\n1234567\n".to_vec();
     assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
     remote.look(|seen| {

@@ -271,7 +271,7 @@ fn a_hostile_handshake_ends_in_time() {
             let mut raw = stream.try_clone().expect("a descriptor");
             let mut wire = common::dialog::Wire::new(stream, false);
             wire.ask("220 evil.test").and_then(|_| wire.ask("250-evil.test\r\n250 STARTTLS")).expect("EHLO, STARTTLS");
-            wire.say(b"220 go ahead\r\n").expect("it listens");
+            wire.send(b"220 go ahead\r\n").expect("it listens");
             std::io::Read::read(&mut raw, &mut [0; 4096]).expect("the beginning of a handshake");
             // As many octets as the client reads, and then nothing, with the connection open.
             let block = octets.repeat((1 << 14) / octets.len() + 1);

@@ -71,7 +71,7 @@ fn nothing_is_kept_before_the_final_dot() {
         let daemon = site.start();
         let mut wire = offer_part(daemon.address(), &[to], Letter::new("long"), octets).expect("a 354");
         daemon.kill9();
-        assert_eq!(wire.hear(), Ok(None), "a reply to a message that was not ended");
+        assert_eq!(wire.read_line(), Ok(None), "a reply to a message that was not ended");
         let daemon = site.start();
         assert_eq!(offer(daemon.address(), &["jon@razorback"], Letter::new("next")), Answer::Taken);
         daemon.wait_mail(&site, "jon", 1);

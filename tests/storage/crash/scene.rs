@@ -344,7 +344,7 @@ impl<'a> Scene<'a> {
         let answer = offer(daemon.address(), self.case.to, Letter::new(&self.token()));
         let expected = 1 + self.case.reports + self.case.passed;
         if !matches!(answer, Answer::Refused(_)) {
-            daemon.comes_true(|| {
+            daemon.becomes_true(|| {
                 let log = daemon.log();
                 self.flush(&log);
                 log.matches(" done").count() >= expected || enough(&log)
@@ -370,7 +370,7 @@ impl<'a> Scene<'a> {
         let daemon = self.daemon("").unwrap_or_else(|log| panic!("it does not start: {log}"));
         let is_settled = || self.site.spooled().is_empty();
         // A report may be created in one directory while its message leaves the other.
-        let settled = daemon.comes_true(|| {
+        let settled = daemon.becomes_true(|| {
             self.flush(&daemon.log());
             is_settled() && is_settled()
         });

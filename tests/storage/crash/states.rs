@@ -425,7 +425,7 @@ fn every_state_after_a_crash_is_recovered() {
     let remote = far();
     for scene in Scene::both(&remote) {
         let daemon = scene.start();
-        let well = daemon.comes_true(|| scene.ends() == scene.expected());
+        let well = daemon.becomes_true(|| scene.ends() == scene.expected());
         assert!(well || scene.ends() == scene.expected(), "{:#?}\n{}", differences(&scene), daemon.log());
         daemon.wait_log(|line| line.contains("unknown whether <ada@razorback.test> has the message"));
         for _ in 0..2 {
@@ -456,7 +456,7 @@ fn a_crash_during_recovery_changes_nothing() {
             daemon.kill9();
         }
         let daemon = scene.start();
-        let well = daemon.comes_true(|| scene.ends() == scene.expected());
+        let well = daemon.becomes_true(|| scene.ends() == scene.expected());
         assert!(well, "{:#?}\n{}", differences(&scene), daemon.log());
         assert!(daemon.terminate().success());
         scene.check();

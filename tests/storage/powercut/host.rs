@@ -53,7 +53,7 @@ impl Host {
         let daemon = self.start("");
         let spool = self.disks.path(&self.disks.spool());
         let count = |place: &str| fs::read_dir(spool.join(place)).map_or(0, Iterator::count);
-        if !daemon.comes_true(|| count("new") + count("cur") == 0) {
+        if !daemon.becomes_true(|| count("new") + count("cur") == 0) {
             eprintln!("left in the spool:\n{}", daemon.log());
         }
         daemon.kill9();

@@ -78,7 +78,7 @@ impl Measured {
 pub enum Contestant {
     /// A mail server.
     Server(&'static str, Box<Server>),
-    /// The disk alone.
+    /// The disk without a mail server.
     Floor(PathBuf),
 }
 
@@ -122,7 +122,7 @@ impl Field {
     /// number of the case, and the result.
     ///
     /// # Errors
-    /// Those of the measurements.
+    /// Errors of the measurements.
     pub fn alternate(
         &mut self,
         bench: &Bench,
@@ -171,7 +171,7 @@ impl Field {
 /// Sends a case's load to a server, and waits until all of it has arrived.
 ///
 /// # Errors
-/// Those of the load, and `TimedOut`.
+/// Errors of the load, and `TimedOut`.
 pub fn serve(bench: &Bench, server: &Server, case: &Case, sink: &Sink, turn: usize) -> io::Result<Measured> {
     let boxes: Vec<usize> = match case.to {
         To::Local(1) => vec![SINGLE + turn % (BOXES - SINGLE)],
@@ -201,7 +201,7 @@ pub fn serve(bench: &Bench, server: &Server, case: &Case, sink: &Sink, turn: usi
     Ok(Measured { accepted: sent.rate(sent.last), delivered: sent.rate(end), cpu, others: watch.others() })
 }
 
-/// When so many had arrived.
+/// When this many had arrived.
 fn wait_for(arrived: &dyn Fn() -> usize, wanted: usize) -> io::Result<Instant> {
     let (mut last, mut since) = (0, Instant::now());
     loop {
@@ -215,12 +215,12 @@ fn wait_for(arrived: &dyn Fn() -> usize, wanted: usize) -> io::Result<Instant> {
         } else if since.elapsed() > TIMEOUT {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{now} of {wanted} arrived")));
         }
-        // Looking must not take what is measured.
+        // Polling must not use the processor time that is measured.
         thread::sleep(POLL_INTERVAL.max(5 * look.elapsed()));
     }
 }
 
-/// What was written before must not be written on another's account.
+/// Earlier writes must not be charged to the next measurement.
 fn settle(bench: &Bench) -> io::Result<()> {
     syncfs(File::open(&bench.scratch)?)?;
     thread::sleep(SETTLE_TIME);

@@ -21,14 +21,14 @@ use crate::load::Sent;
 /// own below `parent`.
 ///
 /// # Errors
-/// Those of the system; some file systems have no files without names.
-pub fn measure(parent: &Path, threads: usize, size: usize, time: Duration, most: usize) -> io::Result<Sent> {
+/// Errors of the system; some file systems have no files without names.
+pub fn measure(parent: &Path, threads: usize, size: usize, time: Duration, max_files: usize) -> io::Result<Sent> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let dir = &parent.join(format!("floor{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir_all(dir)?;
     let octets = vec![b'x'; size];
     let start = Instant::now();
-    let each = most.div_ceil(threads);
+    let each = max_files.div_ceil(threads);
     thread::scope(|scope| {
         let spawn = |number| {
             let octets = &octets;

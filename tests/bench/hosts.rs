@@ -83,7 +83,7 @@ impl Hosts {
     /// Starts the hosts: each has the kind at its number, and all others are healthy.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     pub fn start(kinds: Vec<Kind>, messages: usize, trip: Duration) -> io::Result<Self> {
         let listener: TcpListener = listen(Ipv4Addr::UNSPECIFIED, BACKLOG)?.into();
         listener.set_nonblocking(true)?;

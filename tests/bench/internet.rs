@@ -59,7 +59,7 @@ enum Part {
 /// Mail to hundreds of distant hosts, some of them faulty.
 ///
 /// # Errors
-/// Those of the runs.
+/// Errors of the runs.
 pub fn internet(bench: &Bench) -> io::Result<Vec<Figure>> {
     if !is_possible() {
         return Ok(Vec::new());

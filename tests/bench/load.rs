@@ -76,7 +76,7 @@ impl Load {
     }
 }
 
-/// What the sessions of a run share.
+/// The state that the sessions of a run share.
 struct Run<'a> {
     load: &'a Load,
     to: SocketAddr,
@@ -129,7 +129,7 @@ impl Client {
     /// Connects and sends EHLO.
     ///
     /// # Errors
-    /// Those of the system, and any reply but 220 and 250.
+    /// Errors of the system, and any reply but 220 and 250.
     pub fn connect(to: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(to)?;
         stream.set_nodelay(true)?;
@@ -148,7 +148,7 @@ impl Client {
     /// Sends a [`message`] to one recipient.
     ///
     /// # Errors
-    /// Those of the system, and any unexpected reply.
+    /// Errors of the system, and any unexpected reply.
     pub fn mail(&mut self, to: &str, message: &[u8]) -> io::Result<()> {
         self.transact(&envelope(&[to]), 1, message)
     }
@@ -166,7 +166,7 @@ impl Client {
     /// Sends QUIT.
     ///
     /// # Errors
-    /// Those of the system, and any unexpected reply.
+    /// Errors of the system, and any unexpected reply.
     pub fn quit(mut self) -> io::Result<()> {
         self.write(b"QUIT\r\n")?;
         self.expect_code(b"221")

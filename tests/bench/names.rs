@@ -1,6 +1,6 @@
 //! A name server for the hosts on 127.0.0.1, port 53, with MX and A records only.
 //!
-//! The exchanger of `d3.test` is a host such as `mx.h3.test`, whose name has its number. All answers are
+//! The exchanger of `d3.test` is a host such as `mx.h3.test`, with the number in its name. All answers are
 //! short, and sent over UDP. The thread ends with the process.
 
 use std::io;
@@ -20,7 +20,7 @@ const NXDOMAIN: u8 = 3;
 /// Starts it; `exchanger` returns the exchanger of a domain, if the domain exists.
 ///
 /// # Errors
-/// Those of the system.
+/// Errors of the system.
 pub fn start(exchanger: impl Fn(&str) -> Option<usize> + Send + 'static) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53))?;
     thread::spawn(move || {

@@ -16,7 +16,7 @@ const DOMAINS: usize = 1000;
 /// Writes this many entries into the spool of a site without a daemon.
 ///
 /// # Errors
-/// Those of the system.
+/// Errors of the system.
 pub fn fill(site: &Site, count: usize) -> io::Result<()> {
     let cur = site.path("spool/cur");
     fs::DirBuilder::new().mode(0o700).create(&cur)?;

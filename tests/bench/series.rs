@@ -28,7 +28,7 @@ const STILL: Duration = Duration::from_millis(400);
 /// Messages to one mailbox, many in a session.
 ///
 /// # Errors
-/// Those of [`Field`].
+/// Errors of [`Field`].
 pub fn sessions(bench: &Bench) -> io::Result<Vec<Figure>> {
     let how = ["Local mail by sessions", "4 KiB, one mailbox, many messages a session"];
     by_sessions(bench, ["sessions", "sessions-accepted", "sessions-cpu"], how, (true, To::Local(1)))
@@ -37,7 +37,7 @@ pub fn sessions(bench: &Bench) -> io::Result<Vec<Figure>> {
 /// Messages to one mailbox, each with a connection of its own.
 ///
 /// # Errors
-/// Those of [`Field`].
+/// Errors of [`Field`].
 pub fn connections(bench: &Bench) -> io::Result<Vec<Figure>> {
     let how = ["Local mail by sessions, a connection each", "4 KiB, one mailbox, a connection for each message"];
     by_sessions(bench, ["connections", "connections-accepted", "connections-cpu"], how, (false, To::Local(1)))
@@ -46,7 +46,7 @@ pub fn connections(bench: &Bench) -> io::Result<Vec<Figure>> {
 /// Messages to the next hop, many in a session.
 ///
 /// # Errors
-/// Those of [`Field`].
+/// Errors of [`Field`].
 pub fn relay(bench: &Bench) -> io::Result<Vec<Figure>> {
     let how = ["Relayed mail by sessions", "4 KiB, one recipient elsewhere, many messages a session"];
     by_sessions(bench, ["relay", "relay-accepted", "relay-cpu"], how, (true, To::Elsewhere(1)))
@@ -76,7 +76,7 @@ fn by_sessions(
 /// Messages from small to large.
 ///
 /// # Errors
-/// Those of [`Field`].
+/// Errors of [`Field`].
 pub fn size(bench: &Bench) -> io::Result<Vec<Figure>> {
     let points = bench.points(&[1, 4, 16, 64, 256, 1024, 4096, 16384]);
     let case = |&kib: &usize| Case { sessions: 10, size: kib * KIB, reuse: true, to: To::Local(1) };
@@ -97,7 +97,7 @@ pub fn size(bench: &Bench) -> io::Result<Vec<Figure>> {
 /// Messages to many mailboxes, and to many recipients at the next hop.
 ///
 /// # Errors
-/// Those of [`Field`].
+/// Errors of [`Field`].
 pub fn recipients(bench: &Bench) -> io::Result<Vec<Figure>> {
     let points = bench.points(&[1, 3, 10, 30, 100, 300, 1000]);
     let how = "4 KiB, 5 sessions, many messages a session";
@@ -124,7 +124,7 @@ pub fn recipients(bench: &Bench) -> io::Result<Vec<Figure>> {
 /// The start of a daemon on a spool with deferred messages, and its cost.
 ///
 /// # Errors
-/// Those of the system and of the load.
+/// Errors of the system and of the load.
 pub fn queue(bench: &Bench) -> io::Result<Vec<Figure>> {
     let mut points = bench.points(&[0, 1_000, 10_000, 100_000]);
     points.extend(bench.extreme.then_some(1_000_000));
@@ -188,7 +188,7 @@ impl Look {
 /// Sessions that are idle after EHLO.
 ///
 /// # Errors
-/// Those of the system and of the servers.
+/// Errors of the system and of the servers.
 pub fn memory(bench: &Bench) -> io::Result<Vec<Figure>> {
     let mut points = bench.points(&[0, 10, 100, 1000]);
     points.extend(bench.extreme.then_some(5000));
@@ -240,7 +240,7 @@ fn per_unit(figure: &Figure, label: &str, points: &[usize], factor: f64, unit: &
 /// The system calls of one message: the difference between many messages and few, divided.
 ///
 /// # Errors
-/// Those of the system and of the servers.
+/// Errors of the system and of the servers.
 pub fn calls(bench: &Bench) -> io::Result<Vec<Figure>> {
     let axis = || Axis { label: "way of the message".to_owned(), scale: Scale::Linear, show: way };
     let unit = |label: &str| Axis { label: label.to_owned(), scale: Scale::Linear, show: plain };

@@ -21,7 +21,7 @@ use crate::hosts::RETRY;
 use crate::machine;
 use common::{Site, free_port};
 
-/// The number of mailboxes, whose names are numbers.
+/// The number of mailboxes; their names are numbers.
 pub const BOXES: usize = 1200;
 /// The name server for servers that send to exchangers.
 pub const NAMES: &str = "127.0.0.1:53";

@@ -21,7 +21,7 @@ impl Sink {
     /// Starts one.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     pub fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;

@@ -158,7 +158,7 @@ pub fn shown(text: &str) -> Shown {
 /// Runs a world in this process, with its files in `scratch`.
 ///
 /// # Errors
-/// Those of the system and of the load.
+/// Errors of the system and of the load.
 pub fn run(label: &str, line: &str, scratch: &Path) -> io::Result<()> {
     let world = World::of_line(line).ok_or_else(|| io::Error::other(format!("{line}: not a world")))?;
     if !Command::new("ip").args(["link", "set", "lo", "up"]).status()?.success() {

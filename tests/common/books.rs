@@ -1,4 +1,4 @@
-//! Messages that can be told apart, and counts of those in a mailbox.
+//! Messages with unique tokens, and counts of them in mailboxes.
 //!
 //! A [`Letter`] is a message that follows from its token, so that a test can see whether a
 //! copy is complete. [`offer`] sends one to a daemon that may be killed meanwhile. The

@@ -48,8 +48,8 @@ impl Chance {
     }
 
     /// A text in at most this many pieces.
-    pub fn pieces<'a>(&mut self, text: &'a [u8], most: usize) -> Vec<&'a [u8]> {
-        let mut cuts: Vec<usize> = (1..self.of(1..most + 1)).map(|_| self.of(0..text.len() + 1)).collect();
+    pub fn pieces<'a>(&mut self, text: &'a [u8], limit: usize) -> Vec<&'a [u8]> {
+        let mut cuts: Vec<usize> = (1..self.of(1..limit + 1)).map(|_| self.of(0..text.len() + 1)).collect();
         cuts.extend([0, text.len()]);
         cuts.sort_unstable();
         cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect()

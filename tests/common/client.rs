@@ -30,7 +30,7 @@ impl Client {
         Self { wire: Wire::new(stream, false) }
     }
 
-    /// Sends a line; returns the reply, which must begin as given.
+    /// Sends a line; returns the reply, which must begin with `begins`.
     pub fn ask(&mut self, line: &str, begins: &str) -> String {
         let reply = self.wire.ask(line).unwrap_or_else(|why| panic!("{line:.60}: {why}"));
         assert!(reply.starts_with(begins), "{line:.60}: {reply}");
@@ -39,12 +39,12 @@ impl Client {
 
     /// Sends text without waiting for a reply.
     pub fn send_text(&mut self, bytes: &str) {
-        self.wire.send(bytes.as_bytes()).expect("the session goes on");
+        self.wire.send(bytes.as_bytes()).expect("the connection is open");
     }
 
-    /// Sends octets without waiting for a reply.
+    /// Sends bytes without waiting for a reply.
     pub fn send_bytes(&mut self, octets: &[u8]) {
-        self.wire.send(octets).expect("the session goes on");
+        self.wire.send(octets).expect("the connection is open");
     }
 
     /// Sends text on a connection that may be closed.
@@ -57,9 +57,9 @@ impl Client {
         self.wire.read_line().expect("a line")
     }
 
-    /// The next line, which must begin as given.
+    /// The next line, which must begin with `begins`.
     pub fn expect(&mut self, begins: &str) -> String {
-        let reply = self.read_line().unwrap_or_else(|| panic!("the end instead of {begins}"));
+        let reply = self.read_line().unwrap_or_else(|| panic!("the connection ended; expected {begins}"));
         assert!(reply.starts_with(begins), "{reply}");
         reply
     }
@@ -119,7 +119,7 @@ impl Daemon {
         self.submit_from("jon@razorback.test", recipients)
     }
 
-    /// The same from another sender.
+    /// Sends [`TEXT`] from this sender, like [`Daemon::submit`].
     pub fn submit_from(&self, sender: &str, recipients: &[&str]) -> String {
         let mut client = self.client();
         let id = client.send(sender, recipients, TEXT);

@@ -224,7 +224,7 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // The last star, and the end of the text that it stands for.
+    // The last star, and the end of the text that it matches.
     let mut star = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -338,7 +338,7 @@ pub struct Wire {
     stream: TcpStream,
     /// Set after a handshake as a server.
     tls: Option<Box<ServerConnection>>,
-    /// Octets that were received and not read yet.
+    /// Bytes that were received and not yet read.
     ahead: Vec<u8>,
     in_bytes: bool,
 }
@@ -359,7 +359,7 @@ impl Wire {
     /// Sends bytes as they are.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Errors of the socket.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.in_bytes {
             return bytes.iter().try_for_each(|byte| self.write(&[*byte]));
@@ -375,7 +375,7 @@ impl Wire {
         Ok(self.read_line_bytes()?.map(|line| String::from_utf8_lossy(&line).into_owned()))
     }
 
-    /// The same as bytes.
+    /// The next line as bytes.
     ///
     /// # Errors
     /// As [`Wire::read_line`].
@@ -403,7 +403,7 @@ impl Wire {
         }
     }
 
-    /// Performs a handshake as a server; all that follows is encrypted.
+    /// Performs a TLS handshake as a server.
     ///
     /// # Errors
     /// When the handshake fails.
@@ -438,7 +438,7 @@ impl Wire {
     /// Sends a line and returns the next one.
     ///
     /// # Errors
-    /// Those of [`Wire::read_line`], and the end of the connection.
+    /// Errors of [`Wire::read_line`], and the end of the connection.
     pub fn ask(&mut self, line: &str) -> Result<String, String> {
         self.send(format!("{line}\r\n").as_bytes()).map_err(|error| format!("{line}: {error}"))?;
         self.read_line()?.ok_or_else(|| format!("{line}: the connection ended"))
@@ -447,7 +447,7 @@ impl Wire {
     /// Closes the connection, or resets it.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Errors of the socket.
     pub fn end(self, reset: bool) -> io::Result<()> {
         if reset {
             return socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));

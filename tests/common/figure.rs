@@ -150,7 +150,7 @@ impl Figure {
         text
     }
 
-    /// The plot; `footer` says where it was measured.
+    /// The plot; `footer` names the machine.
     pub fn svg(&self, footer: &str) -> String {
         let curve = |line: &Line| {
             let mut points: Vec<_> = line.points.iter().map(|p| (p.x, summarize(&p.samples))).collect();

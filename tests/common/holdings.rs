@@ -26,7 +26,7 @@ impl Holdings {
         Self { threads: count("task"), descriptors: count("fd") }
     }
 
-    /// Those of a process that may still be releasing some, once they have not changed for `rest`.
+    /// The holdings of a process that may still be releasing some, once unchanged for `rest`.
     pub fn at_rest(pid: Pid, rest: Duration) -> Self {
         let (mut found, mut since) = (Self::of(pid), Instant::now());
         while since.elapsed() < rest {
@@ -69,11 +69,11 @@ fn field(file: &str, name: &str) -> usize {
 
 /// Sets a soft limit of a process, such as `nofile`; false, and reported as skipped, if prlimit
 /// does not work.
-pub fn limit(pid: Pid, what: &str, most: usize) -> bool {
+pub fn limit(pid: Pid, what: &str, limit: usize) -> bool {
     let Ok(owner) = fs::metadata(format!("/proc/{pid}")) else { return false };
     // The user of the process may always do that.
     let mut command = Command::new("prlimit");
-    command.args(["--pid", &pid.to_string(), &format!("--{what}={most}:")]).uid(owner.uid()).gid(owner.gid());
+    command.args(["--pid", &pid.to_string(), &format!("--{what}={limit}:")]).uid(owner.uid()).gid(owner.gid());
     let done = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !done {
         super::skipped("prlimit does not work");

@@ -4,9 +4,9 @@
 //! the real penfoldd with that configuration. Both clean up after themselves, also when a test
 //! panics; declare the site before its daemon. The system chooses all ports, every wait ends
 //! after [`TIMEOUT`], and tests wait for a line of the log where there is one. Nothing here
-//! depends on the inside of penfold except for the names of the spool's directories.
+//! depends on the internals of penfold except for the names of the spool's directories.
 //!
-//! - `books`: messages that can be told apart, and counts of those in a mailbox
+//! - `books`: messages with unique tokens, and counts of them in mailboxes
 //! - `built`: the programs that cargo has built
 //! - `chance`: repeatable random choices
 //! - `client`: an SMTP client
@@ -19,7 +19,7 @@
 //! - `mounts`: small disks in a mount namespace
 //! - `pages`: the manual pages and the samples
 //! - `plot`: plots in SVG
-//! - `programs`: sendmail and the like, and Python scripts
+//! - `programs`: sendmail and similar programs, and Python scripts
 //! - `remote`: a scripted mail server
 //! - `scram`: SCRAM-SHA-256 as a server
 //! - `skip`: skipped tests
@@ -110,7 +110,7 @@ impl Site {
         Self::below(&env::temp_dir())
     }
 
-    /// The same in a directory other than that for temporary files.
+    /// A site like that of [`Site::new`], in this directory.
     pub fn below(parent: &Path) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("penfold-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -173,7 +173,7 @@ impl Site {
             match section {
                 "" => {}
                 "listen" => text.push_str("[[listen]]\n"),
-                // One of several tables, such as `tls#1` and `tls#2`.
+                // One table of an array, such as `tls#1` and `tls#2`.
                 _ if section.contains('#') => {
                     let name = section.split('#').next().unwrap_or_default();
                     writeln!(text, "[[{name}]]").expect("memory");
@@ -394,10 +394,10 @@ impl Daemon {
         TcpStream::connect(self.address()).expect("penfoldd accepts")
     }
 
-    /// The same from this loopback address.
+    /// A new connection to it from this loopback address.
     pub fn connect_from(&self, host: Ipv4Addr) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        // Without it the port is taken for all peers, and there are not enough of them.
+        // Otherwise each source port could be used only once, and there are too few.
         socket.set_reuse_address(true).expect("an option");
         socket.bind(&SocketAddr::from((host, 0)).into()).expect("an address of loopback");
         socket.connect(&self.address().into()).expect("penfoldd accepts");
@@ -437,7 +437,7 @@ impl Daemon {
         }
     }
 
-    /// The same, but returns whether the condition came true.
+    /// Waits as [`Daemon::wait_until`], but returns whether the condition became true.
     pub fn becomes_true(&self, mut condition: impl FnMut() -> bool) -> bool {
         let end = Instant::now() + TIMEOUT;
         loop {
@@ -453,8 +453,8 @@ impl Daemon {
         }
     }
 
-    /// The same, and flushes the queue before each test, since a flush has no effect on an
-    /// attempt that is just ending.
+    /// Waits as [`Daemon::becomes_true`], and flushes the queue before each test, since a flush has
+    /// no effect on an attempt that is just ending.
     pub fn flush_until(&self, site: &Site, mut condition: impl FnMut() -> bool) -> bool {
         self.becomes_true(|| {
             site.penfoldctl(&["flush"]);
@@ -492,7 +492,7 @@ impl Daemon {
         self.end();
     }
 
-    /// The same; returns the log up to the end.
+    /// Sends SIGKILL; returns the log up to the end.
     pub fn end_log(mut self) -> String {
         self.end();
         self.log.wait_end().lines.join("\n")
@@ -504,7 +504,7 @@ impl Daemon {
     }
 
     fn end(&mut self) {
-        // It fails only if the process is gone already.
+        // It fails only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -544,7 +544,7 @@ impl Log {
     }
 }
 
-/// The port in the log line that says where penfoldd listens.
+/// The port in the log line `listening on 127.0.0.1:PORT`.
 pub fn port(line: &str) -> Option<u16> {
     let (_, after) = line.split_once("listening on 127.0.0.1:")?;
     let digits = after.find(|c: char| !c.is_ascii_digit()).map_or(after, |end| &after[..end]);

@@ -26,9 +26,9 @@ impl Mounts {
         let mut holder = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
         let mut line = String::new();
         let stdout = holder.stdout.take()?;
-        let heard = BufReader::new(stdout).read_line(&mut line);
+        let received = BufReader::new(stdout).read_line(&mut line);
         let mounts = Self { holder };
-        if heard.is_err() || line != "ready\n" {
+        if received.is_err() || line != "ready\n" {
             super::skipped("no mount namespace to be had");
             return None;
         }

@@ -68,11 +68,11 @@ pub fn login() -> String {
     User::from_uid(geteuid()).expect("the user database").expect("a user").name
 }
 
-/// The same command as a user without a name and without privileges; `None`, and reported as
-/// skipped, without root.
+/// The command run as an unprivileged user without a name; `None`, and reported as skipped, if the
+/// tests do not run as root.
 pub fn stranger(command: &Command) -> Option<Command> {
     if !geteuid().is_root() {
-        super::skipped("only root can be somebody else");
+        super::skipped("only root can run a command as another user");
         return None;
     }
     let mut other = Command::new("setpriv");

@@ -62,7 +62,7 @@ impl Offer {
     }
 }
 
-/// A deviation from the usual behaviour.
+/// An exception to the usual behaviour.
 pub struct Rule {
     /// The beginning of the command, in any case. `CONNECT` stands for the banner, `BODY` for the
     /// middle of a message, `.` for its end, the empty text for an empty line.
@@ -106,13 +106,13 @@ impl Default for Sink {
 }
 
 impl Sink {
-    /// Always sends this reply.
+    /// Always sends this reply to this command.
     #[must_use]
     pub fn reply(self, at: &str, reply: &str) -> Self {
         self.when(at, Then::Reply(reply.to_owned()), usize::MAX)
     }
 
-    /// Reacts like this, this many times.
+    /// Reacts to this command with `then`, this many times.
     #[must_use]
     pub fn when(mut self, at: &str, then: Then, times: usize) -> Self {
         self.rules.push(Rule { at: at.to_owned(), then, times });
@@ -120,7 +120,7 @@ impl Sink {
     }
 }
 
-/// What a remote has recorded.
+/// The records of a remote.
 #[derive(Default)]
 pub struct Seen {
     pub connections: usize,
@@ -227,7 +227,7 @@ impl Remote {
         self.address.to_string()
     }
 
-    /// Evaluates what was recorded up to now.
+    /// Evaluates the records up to now.
     pub fn look<T>(&self, at: impl FnOnce(&Seen) -> T) -> T {
         at(&self.shared.lock().seen)
     }

@@ -26,8 +26,8 @@ impl Scram {
         let bare = decode(first)?.strip_prefix("n,,")?.to_owned();
         let nonce = bare.split_once(",r=")?.1.to_owned();
         let challenge = format!("r={nonce}SeRvEr,s={},i={}", BASE64.encode(b"salt"), self.iterations);
-        let said = BASE64.encode(challenge.as_bytes());
-        Some((Asked { bare, challenge }, said))
+        let encoded = BASE64.encode(challenge.as_bytes());
+        Some((Asked { bare, challenge }, encoded))
     }
 
     /// The server's signature, in base64, if the client's proof is right.

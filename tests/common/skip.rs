@@ -1,6 +1,6 @@
 //! Skipped tests and parts of tests, with the reason.
 //!
-//! Cargo does not show what a test prints that passes. So the line goes to the file named by
+//! Cargo does not show the output of a test that passes. So the line goes to the file named by
 //! `PENFOLD_SKIPPED`, which tests/all prints at its end; without that variable it goes to
 //! standard error, past cargo.
 

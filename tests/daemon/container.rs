@@ -1,7 +1,7 @@
 //! penfoldd as the first process of a container, which becomes the parent of orphans.
 //!
 //! The real daemon in a PID namespace, as root and as another user: it serves, delivers, ends on
-//! SIGTERM with 0, and reaps what a command has left behind, so that no zombie stays. The
+//! SIGTERM with 0, and reaps the orphans of commands, so that no zombies accumulate. The
 //! namespace takes root; otherwise the tests are reported as skipped.
 
 use std::fs;
@@ -147,12 +147,12 @@ fn a_program_in_a_container_submits_under_its_uid_outside() {
         std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"Subject: within\n\nhello\n")
             .expect("it reads");
         let output = child.wait_with_output().expect("it ends");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if said.contains("unshare failed") {
-            common::skipped(format_args!("no user namespace to be had: {said}"));
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        if printed.contains("unshare failed") {
+            common::skipped(format_args!("no user namespace to be had: {printed}"));
             return;
         }
-        assert!(output.status.success() && said.is_empty(), "{within}: {output:?}");
+        assert!(output.status.success() && printed.is_empty(), "{within}: {output:?}");
     }
     daemon.wait_until("mail", || fs::read_dir(site.path("mail/jon/new")).is_ok_and(|new| new.count() == 2));
     for file in fs::read_dir(site.path("mail/jon/new")).expect("mail").flatten() {
@@ -172,7 +172,7 @@ fn users_without_a_mapping_have_no_rights() {
     for path in ["", "spool", "mail"] {
         std::os::unix::fs::chown(site.path(path), Some(daemon_runs), Some(daemon_runs)).expect("root can");
     }
-    // The server is nobody in a user namespace, and so is every user from outside.
+    // The server is nobody in a user namespace, and so is every outside user.
     let penfoldd = site.penfoldd(&["-d"]);
     let arguments: Vec<&str> = penfoldd.get_args().map(|word| word.to_str().expect("UTF-8")).collect();
     let before = ["unshare", "-U", "--map-user=65534", "--"];
@@ -185,7 +185,7 @@ fn users_without_a_mapping_have_no_rights() {
     command.stdin(Stdio::null());
     let daemon = Daemon::spawn(command);
     let config = site.path("penfold.conf").display().to_string();
-    // Root of the outside is also nobody inside.
+    // Root outside the namespace is also nobody inside.
     for uid in [70_103, 0] {
         let flush = ["-f", &config, "flush"];
         let output = as_somebody(uid, &[], env!("CARGO_BIN_EXE_penfoldctl"), &flush).output().expect("it runs");
@@ -230,9 +230,9 @@ fn an_empty_volume_owned_by_root_becomes_the_spool() {
             continue;
         }
         let output = site.penfoldd(&["-d"]).output().expect("it ends");
-        let said = String::from_utf8_lossy(&output.stderr);
+        let printed = String::from_utf8_lossy(&output.stderr);
         let remedy = format!("the spool must belong to the user that runs it: chown -R nobody {}", volume.display());
-        assert!(output.status.code() == Some(77) && said.contains(&remedy), "{what}: {output:?}");
+        assert!(output.status.code() == Some(77) && printed.contains(&remedy), "{what}: {output:?}");
         assert_eq!(owner(), 0, "{what}");
     }
     // The error is the same without root.
@@ -244,6 +244,6 @@ fn an_empty_volume_owned_by_root_becomes_the_spool() {
     let arguments: Vec<&str> = penfoldd.get_args().map(|word| word.to_str().expect("UTF-8")).collect();
     let program = penfoldd.get_program().to_str().expect("UTF-8");
     let output = as_somebody(70_104, &[], program, &arguments).output().expect("it ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(77) && said.contains(": chown -R 70104 "), "{output:?}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(77) && printed.contains(": chown -R 70104 "), "{output:?}");
 }

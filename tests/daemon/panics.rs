@@ -1,6 +1,6 @@
 //! Bugs, and hostile requests to the control socket.
 //!
-//! A bug is a panic that `PENFOLD_FAULT` causes in the thread that makes some call. It costs one
+//! A bug is a panic that `PENFOLD_FAULT` causes in the thread that makes a certain call. It costs one
 //! session or one attempt; only one in the queue itself ends the daemon, with the exit code that
 //! makes a supervisor restart it. No mail is lost.
 
@@ -109,7 +109,7 @@ fn no_request_to_the_control_socket_does_harm() {
     assert_eq!(request(&site, b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n"), "ok\n");
     let answer = request(&site, &endless);
     assert!(answer.is_empty() || answer == "malformed request\n", "{answer}");
-    // Silent clients take all connections until they time out, and mail goes on.
+    // Silent clients take all connections until they time out; mail is still accepted.
     let silent: Vec<UnixStream> =
         (0..220).map(|_| UnixStream::connect(site.path("penfold.sock")).expect("a socket")).collect();
     daemon.wait_until("the end of places", || request(&site, b"flush\n") == "too many connections\n");

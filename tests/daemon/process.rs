@@ -1,6 +1,6 @@
 //! penfoldd as a Unix process: options, exit codes, signals, inetd, limits.
 //!
-//! The real program, started in every way. Tests of what it does only as root are reported as
+//! The real program, started in every way. Tests that need root are reported as
 //! skipped without root.
 
 use std::fs;
@@ -224,7 +224,7 @@ fn an_address_or_spool_in_use_prevents_the_start() {
         let output = run(&mut examine);
         assert!(code(&output) == 0 && text(&output.stderr).contains(&warns), "{output:?}");
     }
-    // The first daemon goes on.
+    // The first daemon continues.
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
 }
@@ -234,11 +234,11 @@ fn the_daemon_leaves_the_terminal_and_a_log_file_behind() {
     let mut site = Site::new();
     let log = site.path("log");
     site.set("log", "to", &format!("{log:?}"));
-    let begun = Instant::now();
+    let started = Instant::now();
     // The pipes end when no process has them open.
     let output = run(&mut site.penfoldd(&[]));
     assert_eq!((code(&output), output.stdout.len(), output.stderr.len()), (0, 0, 0), "{output:?}");
-    assert!(begun.elapsed() < TIMEOUT);
+    assert!(started.elapsed() < TIMEOUT);
     let lines = || fs::read_to_string(&log).unwrap_or_default();
     wait_for("the port in the log", || lines().contains("listening on 127.0.0.1:"));
     let log_text = lines();
@@ -365,9 +365,12 @@ fn a_client_of_inetd_gets_421_if_the_configuration_is_malformed() {
     site.write("penfold.conf", "colour = 1\n");
     let (mut client, server) = UnixStream::pair().expect("a pair");
     let inetd = Inetd::start(command, server);
-    let mut heard = String::new();
-    client.read_to_string(&mut heard).expect("text");
-    assert!(heard.starts_with("421 4.3.0 ") && heard.ends_with("\r\n") && heard.lines().count() == 1, "{heard:?}");
+    let mut received = String::new();
+    client.read_to_string(&mut received).expect("text");
+    assert!(
+        received.starts_with("421 4.3.0 ") && received.ends_with("\r\n") && received.lines().count() == 1,
+        "{received:?}"
+    );
     assert_eq!(inetd.code(), Some(CONFIG));
 }
 
@@ -417,18 +420,18 @@ fn sigterm_ends_idle_sessions_with_421_and_the_daemon_within_seconds() {
     let (mut idle, mut mute) = (daemon.client(), daemon.connect());
     let mut in_mail = daemon.client();
     in_mail.ask("MAIL FROM:<jon@razorback>", "250 ");
-    let begun = Instant::now();
+    let started = Instant::now();
     let address = daemon.address();
     let ended = std::thread::spawn(move || daemon.terminate());
     for client in [&mut idle, &mut in_mail] {
         client.expect("421 4.3.2 ");
         client.expect_end();
     }
-    let mut heard = String::new();
-    mute.read_to_string(&mut heard).expect("text");
-    assert!(heard.starts_with("220 ") && heard.contains("\r\n421 4.3.2 "), "{heard}");
+    let mut received = String::new();
+    mute.read_to_string(&mut received).expect("text");
+    assert!(received.starts_with("220 ") && received.contains("\r\n421 4.3.2 "), "{received}");
     assert_eq!(ended.join().expect("it ends").code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert!(TcpStream::connect(address).is_err());
 }
 
@@ -459,14 +462,14 @@ fn an_endless_session_does_not_prevent_the_end() {
     let daemon = site.start();
     let mut client = daemon.client();
     client.begin("jon@razorback", &["jon@razorback"]);
-    let begun = Instant::now();
+    let started = Instant::now();
     let ended = std::thread::spawn(move || daemon.terminate());
-    while !ended.is_finished() && begun.elapsed() < TIMEOUT {
+    while !ended.is_finished() && started.elapsed() < TIMEOUT {
         client.try_send("drip\r\n");
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(ended.join().expect("it ends").code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
     assert_eq!((site.mail("jon").len(), site.spooled().len()), (0, 0));
 }
 
@@ -489,7 +492,7 @@ fn sighup_changes_settings_and_drops_no_session() {
         daemon.wait_words(&[&format!("{key} has changed: that needs a restart")]);
     }
     assert_eq!(daemon.log().matches("needs a restart").count(), 2);
-    // The open session goes on with its old settings.
+    // The open session keeps its old settings.
     open.send("jon@razorback", &["elvis@razorback"], TEXT);
     daemon.wait_mail(&site, "elvis", 1);
     // A new session has the new settings.
@@ -642,7 +645,7 @@ fn tables_are_read_by_the_servers_user_at_the_start_too() {
     assert!(daemon.log().contains(&error), "{}", daemon.log());
 }
 
-/// An operator's shell may have any umask; other users must be able to reach what they need, and
+/// An operator's shell may have any umask; other users must be able to reach the files they need, and
 /// nothing else.
 #[test]
 fn created_files_have_the_same_modes_under_every_umask() {

@@ -253,8 +253,8 @@ fn an_unusable_socket_prevents_the_start() {
     for descriptor in [OwnedFd::from(connected), datagrams.into(), file.into()] {
         let output = with_descriptor(&site, descriptor, FOR_IT).output().expect("it runs");
         assert_eq!(output.status.code(), Some(71), "{output:?}");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.starts_with("penfoldd: descriptor 3 \"smtp\" that was passed in: "), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(printed.starts_with("penfoldd: descriptor 3 \"smtp\" that was passed in: "), "{printed}");
     }
 }
 

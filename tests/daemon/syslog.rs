@@ -62,11 +62,11 @@ fn without_syslog_the_log_goes_to_standard_error() {
     command.args(["-m", "--propagation", "private", "sh", "-c", &SCRIPT.replace(" -i ", " -p /dev/pid "), "sh"]);
     command.args([&dev, &env!("CARGO_BIN_EXE_penfoldd").into(), &site.path("penfold.conf")]);
     let output = command.stdin(Stdio::null()).output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     let daemon = std::fs::read_to_string(&pid).expect("a pid file").trim().parse().expect("a number");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon), nix::sys::signal::Signal::SIGKILL).expect("it runs");
-    assert_eq!(said.matches("no syslog at /dev/log: nothing is logged in the background; see log.to\n").count(), 1);
-    assert!(output.status.success() && said.lines().all(|line| !line.starts_with('<')), "{said}");
+    assert_eq!(printed.matches("no syslog at /dev/log: nothing is logged in the background; see log.to\n").count(), 1);
+    assert!(output.status.success() && printed.lines().all(|line| !line.starts_with('<')), "{printed}");
 }
 
 fn is_possible() -> bool {

@@ -52,13 +52,13 @@ fn examine(site: &Site) -> (Option<i32>, String) {
 
 /// Asserts that -n and a start log exactly these warnings.
 fn assert_warned(site: &Site, warnings: &[&str]) {
-    let (code, said) = examine(site);
-    assert_eq!(code, Some(0), "{said}");
-    assert_eq!(said.lines().count(), warnings.len() + 1, "{warnings:?}: {said}");
+    let (code, printed) = examine(site);
+    assert_eq!(code, Some(0), "{printed}");
+    assert_eq!(printed.lines().count(), warnings.len() + 1, "{warnings:?}: {printed}");
     let daemon = site.start();
     let log = daemon.log();
     for warning in warnings {
-        assert!(said.contains(warning), "{warning}: {said}");
+        assert!(printed.contains(warning), "{warning}: {printed}");
         assert!(log.contains(warning), "{warning}: {log}");
     }
 }
@@ -100,9 +100,9 @@ fn the_examples_of_the_page_have_no_warnings() {
         let mut command = site.penfoldd(&["-n"]);
         site.configure_with(&format!("{user}{mine}\n"));
         let output = command.output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        let rest: Vec<_> = said.lines().filter(is_of_the_file).filter(|l| !l.contains("aliases")).collect();
-        assert_eq!((output.status.code(), rest), (Some(0), vec!["penfoldd: configuration OK"]), "{text}{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        let rest: Vec<_> = printed.lines().filter(is_of_the_file).filter(|l| !l.contains("aliases")).collect();
+        assert_eq!((output.status.code(), rest), (Some(0), vec!["penfoldd: configuration OK"]), "{text}{printed}");
     }
 }
 
@@ -158,9 +158,9 @@ fn a_listener_that_no_client_can_use() {
     }
     // A trusted loopback is of no use to remote clients. Not started, since it would listen everywhere.
     let site = Site::with("listen.kind = \"submission\"\nlisten.address = \"0.0.0.0:0\"");
-    let (_, said) = examine(&site);
+    let (_, printed) = examine(&site);
     let warning = "listen 0.0.0.0:0: no client can log in there: the users file has no secret; and relay.networks contains only this host";
-    assert!(said.contains(warning), "{said}");
+    assert!(printed.contains(warning), "{printed}");
 }
 
 #[test]
@@ -191,15 +191,15 @@ fn a_certificate_for_another_name() {
         site.configure_with(&text);
         let mut penfoldd = Command::new(env!("CARGO_BIN_EXE_penfoldd"));
         let output = penfoldd.arg("-n").arg("-f").arg(site.path("penfold.conf")).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let found = (output.status.code(), said.contains(warning));
-        assert_eq!(found, (Some(0), is_warned), "{settings} {names:?}: {said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let found = (output.status.code(), printed.contains(warning));
+        assert_eq!(found, (Some(0), is_warned), "{settings} {names:?}: {printed}");
     }
     // No authority issues a certificate for a name without a dot.
     let mut site = site("");
     site.set("", "hostname", "\"razorback\"");
-    let (_, said) = examine(&site);
-    assert!(said.contains("hostname razorback has no dot") && !said.contains("no certificate"), "{said}");
+    let (_, printed) = examine(&site);
+    assert!(printed.contains("hostname razorback has no dot") && !printed.contains("no certificate"), "{printed}");
 }
 
 #[test]
@@ -236,13 +236,13 @@ fn mail_that_no_user_reads() {
     ] {
         let site = Site::with(&format!("local.mailbox = \"/var/mail/{{user}}\"\n{settings}"));
         site.write("aliases", &format!("{aliases}\n"));
-        let (code, said) = examine(&site);
+        let (code, printed) = examine(&site);
         let path = |name| site.path(name).display().to_string();
         let warning = warning.replace("{}", &path("spool/postmaster")).replace("{aliases}", &path("aliases"));
         let is_other = |line: &&str| {
             !["is \"system\"", "local.mailbox: ", "their homes belong to other users"].iter().any(|words| line.contains(words))
         };
-        let rest: Vec<_> = said.lines().filter(is_other).collect();
+        let rest: Vec<_> = printed.lines().filter(is_other).collect();
         let wanted: Vec<_> =
             [warning.as_str(), "penfoldd: configuration OK"].into_iter().filter(|l| !l.is_empty()).collect();
         assert_eq!((code, rest), (Some(0), wanted), "{settings} {aliases}");
@@ -423,8 +423,8 @@ fn names_that_other_hosts_cannot_resolve() {
     ] {
         let site = Site::with(settings);
         if settings.contains("proxy") {
-            let (code, said) = examine(&site);
-            assert_eq!((code, said.lines().count()), (Some(0), 1), "{said}");
+            let (code, printed) = examine(&site);
+            assert_eq!((code, printed.lines().count()), (Some(0), 1), "{printed}");
         } else {
             assert_warned(&site, warnings);
         }
@@ -480,9 +480,9 @@ fn missing_credentials_are_one_error() {
     let mut site = site("");
     let path = site.path("nowhere");
     site.set("remote", "credentials", &format!("{path:?}"));
-    let (code, said) = examine(&site);
-    assert!(code == Some(78) && said.lines().count() == 1, "{said}");
-    assert!(said.contains(&format!("remote.credentials: expected a file; {}: ", path.display())), "{said}");
+    let (code, printed) = examine(&site);
+    assert!(code == Some(78) && printed.lines().count() == 1, "{printed}");
+    assert!(printed.contains(&format!("remote.credentials: expected a file; {}: ", path.display())), "{printed}");
 }
 
 /// The name of the server's user.
@@ -514,9 +514,9 @@ fn an_unreadable_file_is_reported_with_its_key_and_the_user() {
             _ => format!("the user {} must be able to read it", user()),
         };
         let wanted = format!("penfold.conf: {key}: {}: Permission denied: {needed}\n", site.path(file).display());
-        let (code, said) = examine(&site);
-        assert_eq!(code, Some(78), "{said}");
-        assert!(said.ends_with(&wanted) && said.lines().count() == 1, "{wanted}{said}");
+        let (code, printed) = examine(&site);
+        assert_eq!(code, Some(78), "{printed}");
+        assert!(printed.ends_with(&wanted) && printed.lines().count() == 1, "{wanted}{printed}");
         if ["users", "senders"].contains(&file) {
             // Requests that need such a table get a temporary failure.
             let daemon = site.start();
@@ -527,8 +527,8 @@ fn an_unreadable_file_is_reported_with_its_key_and_the_user() {
             client.ask("RCPT TO:<jon@razorback>", if file == "users" { "451 " } else { "503 " });
         } else {
             let started = site.penfoldd(&["-d"]).output().expect("it runs");
-            let said = String::from_utf8_lossy(&started.stderr);
-            assert!(started.status.code() == Some(78) && said.ends_with(&wanted), "{said}");
+            let printed = String::from_utf8_lossy(&started.stderr);
+            assert!(started.status.code() == Some(78) && printed.ends_with(&wanted), "{printed}");
         }
         chmod(&site, file, 0o600);
     }
@@ -545,8 +545,8 @@ fn a_log_that_cannot_be_opened() {
     let wanted = format!("penfoldd: open the log {} as {}: Permission denied (os error 13)\n", path.display(), user());
     for arguments in [&[][..], &["-n"]] {
         let output = site.penfoldd(arguments).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!((output.status.code(), said), (Some(77), wanted.clone()), "{arguments:?}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), printed), (Some(77), wanted.clone()), "{arguments:?}");
     }
     // The check does not create the file.
     chmod(&site, "log", 0o777);
@@ -580,8 +580,8 @@ fn penfoldctl_passwd_without_a_name_or_a_password() {
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
         let output = command.args(arguments).stdin(Stdio::null()).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(code) && said.contains(says), "{arguments:?}: {said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && printed.contains(says), "{arguments:?}: {printed}");
     }
 }
 
@@ -599,8 +599,8 @@ fn a_table_with_errors_does_not_stop_a_start() {
     let rewrite = format!("{:?}", site.path("rewrite"));
     site.set("submission", "rewrite", &rewrite);
     chmod(&site, "users", 0o600);
-    let (code, said) = examine(&site);
-    assert_eq!(code, Some(78), "{said}");
+    let (code, printed) = examine(&site);
+    assert_eq!(code, Some(78), "{printed}");
     let daemon = site.start();
     let log = daemon.log();
     for place in [
@@ -615,7 +615,7 @@ fn a_table_with_errors_does_not_stop_a_start() {
         "senders:1:5: expected an address",
         "rewrite:1:1: expected two addresses",
     ] {
-        assert!(said.contains(place), "{place}: {said}");
+        assert!(printed.contains(place), "{place}: {printed}");
         assert!(log.contains(place), "{place}: {log}");
     }
     assert_eq!(log.matches(": has errors: its valid lines are in force").count(), 6, "{log}");
@@ -663,13 +663,13 @@ fn mail_for_users_of_services() {
         return common::skipped("this system has no daemon and no bin");
     }
     let words = "waits, as their homes belong to other users: add aliases for them to";
-    let said = || {
+    let printed = || {
         let output = homes.mounts.inside(&homes.site.penfoldd(&["-n"])).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{said}");
-        said
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{printed}");
+        printed
     };
-    let first = said();
+    let first = printed();
     let line = first.lines().find(|line| line.contains(words)).expect(&first);
     assert!(
         line.starts_with("mail for daemon, bin") && line.len() < 200 && first.matches(words).count() == 1,
@@ -677,5 +677,5 @@ fn mail_for_users_of_services() {
     );
     let all = NO_PERSONS.iter().map(|name| format!("{name}: jon\n"));
     homes.site.write("aliases", &all.collect::<String>());
-    assert!(!said().contains(words));
+    assert!(!printed().contains(words));
 }

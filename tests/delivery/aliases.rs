@@ -1,6 +1,6 @@
 //! Alias members other than addresses: commands, files and lists, and the owner of a list.
 //!
-//! The real daemon with a users file, as any user. What only users of the system can have is in
+//! The real daemon with a users file, as any user. Features that only users of the system have are in
 //! tests/delivery/forward.rs. Each row is a promise of penfold-aliases(5).
 
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ fn a_command_gets_the_message_and_the_addresses_in_its_environment() {
     assert_eq!(known.keys().copied().collect::<Vec<_>>(), ["LOGNAME", "USER"]);
     daemon.wait_words(&["sent to=<cmd@razorback>", "orig=<list@razorback>", "via=command", "dsn=2.0.0"]);
     assert!(daemon.settles(&site) && !site.path("mail/pwned").exists());
-    // No descriptor of the server is open: there are the first three, and that of the directory.
+    // No descriptor of the server is open, only the first three and the directory's.
     assert_eq!(fs::read_to_string(site.path("mail/fd")).expect("text").lines().count(), 4);
     // With an address extension.
     fs::remove_file(site.path("mail/out")).expect("it is there");
@@ -242,7 +242,7 @@ fn lists_are_read_from_files_and_reports_go_to_their_owner() {
     daemon.wait_mail(&site, "jon", 4);
     daemon.wait_words(&["/bad:2: skipped: the address is not in ASCII"]);
     daemon.wait_words(&["/bad: skipped: commands and files in a list"]);
-    // A list that names itself means the user of that name, who does not exist.
+    // A list that names itself leads to the user of that name, which does not exist.
     daemon.submit_from("root@razorback", &["own"]);
     daemon.wait_mail(&site, "jon", 5);
     daemon.wait_words(&["failed to=<own@razorback>", "User unknown"]);
@@ -261,7 +261,7 @@ fn lists_are_read_from_files_and_reports_go_to_their_owner() {
 
 #[test]
 fn mail_to_an_unusable_list_is_deferred() {
-    // Each list, what makes it special, the outcome, and words of the log. `{}` is its path.
+    // Each list, its peculiarity, the outcome, and words of the log. `{}` is its path.
     let jon = "jon\n";
     let comment = |octets: usize| format!("{jon}#{}\n", "x".repeat(octets - jon.len() - 2));
     let (fits, long) = (comment(512 << 10), comment((512 << 10) + 1));
@@ -418,6 +418,6 @@ fn the_example_in_the_description_is_valid() {
     let site = site(&examples[0]);
     site.add("users", "mary::");
     let output = site.penfoldd(&["-n"]).output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said == "penfoldd: configuration OK\n", "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed == "penfoldd: configuration OK\n", "{printed}");
 }

@@ -78,13 +78,13 @@ fn waits(daemon: &Daemon, path: &std::path::Path, count: usize) {
 #[test]
 fn a_command_times_out_after_a_thousand_seconds() {
     let site = Site::new();
-    let begun = site.path("mail/begun");
-    site.write("aliases", &format!("slow: \"|echo $$ >>{}; exec sleep 61\"\n", begun.display()));
+    let pid_file = site.path("mail/begun");
+    site.write("aliases", &format!("slow: \"|echo $$ >>{}; exec sleep 61\"\n", pid_file.display()));
     let Some(clock) = Clock::new(&site) else { return };
     let daemon = clock.start(&site, true);
     daemon.submit(&["slow"]);
-    waits(&daemon, &begun, 1);
-    let pid = fs::read_to_string(&begun).expect("a number");
+    waits(&daemon, &pid_file, 1);
+    let pid = fs::read_to_string(&pid_file).expect("a number");
     let runs = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "));
     clock.set("+900");
     // The daemon looks at the clock ten times a second.
@@ -106,21 +106,21 @@ fn the_output_of_a_failed_command_is_recorded_up_to_a_length() {
         &format!("much: \"|{}; exit 69\"\nall: \"|{}; exit 69\"\n{well}", shell_output(9000), shell_output(4096)),
     );
     let daemon = site.start();
-    let said = |text: &str| text.matches("abcdefg.").count() * 8;
+    let output_length = |text: &str| text.matches("abcdefg.").count() * 8;
     for (number, name) in ["much", "all"].into_iter().enumerate() {
         daemon.submit_from("jon@razorback", &[name]);
         let line = daemon.wait_words(&[" failed to=<", &format!("<{name}@razorback>"), "dsn=5.3.0"]);
-        assert_eq!(said(&line), 4096, "{name}: {line}");
+        assert_eq!(output_length(&line), 4096, "{name}: {line}");
         let report = String::from_utf8(daemon.wait_mail(&site, "jon", number + 1).remove(number)).expect("ASCII");
         let (_, reason) = report.split_once("the command ended with code 69").expect("a reason");
         let (reason, _) = reason.split_once("\n\n").expect("its end");
         let length = reason.split_whitespace().map(|word| word.len() + 1).sum::<usize>() + 30;
-        assert!((1900..=2060).contains(&length) && said(reason) > 1800, "{length}: {report}");
+        assert!((1900..=2060).contains(&length) && output_length(reason) > 1800, "{length}: {report}");
     }
     for (name, length) in [("later", 80), ("well", 0)] {
         daemon.submit(&[name]);
         let line = daemon.wait_words(&[&format!(" to=<{name}@razorback>"), "via=command"]);
-        assert_eq!(said(&line), length, "{line}");
+        assert_eq!(output_length(&line), length, "{line}");
     }
 }
 
@@ -143,9 +143,9 @@ fn a_running_command_has_five_seconds_at_shutdown() {
         daemon.submit(&[name]);
         waits(&daemon, &site.path("mail").join(name), 1);
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     assert!(daemon.terminate().success());
-    let took = begun.elapsed().as_millis();
+    let took = started.elapsed().as_millis();
     assert!((4900..9000).contains(&took), "{took} ms");
     assert!(site.path("mail/out").exists());
     site.write("mail/go", "");

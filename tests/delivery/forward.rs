@@ -9,8 +9,8 @@ use std::os::unix::fs::symlink;
 
 use common::homes::{Homes, messages};
 
-/// A `.forward` of jon, its mode, the mailboxes that a message to him reaches, and words of the
-/// log. `{home}` is his home directory.
+/// A `.forward` of jon, its mode, the mailboxes that a message to jon reaches, and words of the
+/// log. `{home}` is jon's home directory.
 const FORWARDS: &[(&str, &str, u32, &[&str], &str)] = &[
     ("another user", "mary\n", 0o644, &["mary"], "via=forward"),
     ("a list", "mary, elvis@razorback # two\n", 0o644, &["mary", "elvis"], "to 2"),
@@ -457,7 +457,7 @@ fn a_hostile_forward_file_harms_only_its_owner() {
         homes.mounts.shell(&format!("rm -rf {path}"));
         empty(&homes);
     }
-    // A user that kills his agent, or names files of others, harms only himself.
+    // Users who kill their agent, or name files of others, affect only their own mail.
     let command = |text: &str, words: &str| {
         homes.write("jon", ".forward", &format!("\"|{text}\"\n"), 0o600);
         let before = daemon.log().lines().count();

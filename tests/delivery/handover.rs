@@ -3,7 +3,7 @@
 //!
 //! Spool and home directories are on one file system, and root has started the daemon. It is
 //! stopped at each step, and started on every state that a crash can leave, also after the user
-//! has changed his file. All of this takes root.
+//! has changed the file. All of these tests need root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -152,7 +152,7 @@ struct Left {
 }
 
 impl Left {
-    /// The mode of a file for which the agent has not set the one that says that it is linked.
+    /// The mode of a file that the agent has not yet marked as linked.
     fn make_readable(&self) {
         chown(&self.in_spool, None, Some(self.group)).expect("chown");
         fs::set_permissions(&self.in_spool, fs::Permissions::from_mode(0o640)).expect("chmod");

@@ -34,15 +34,15 @@ fn a_message_is_deferred_after_waiting_20_seconds_for_a_lock() {
     let inside = OpenOptions::new().write(true).open(site.path("mail/inside")).expect("a file");
     fcntl(&inside, FcntlArg::F_OFD_SETLK(&WHOLE)).expect("a lock");
     let daemon = site.start();
-    let begun = Instant::now();
+    let started = Instant::now();
     ["beside", "inside", "recent", "stale"].iter().for_each(|name| drop(daemon.submit(&[name])));
     // A lock file that is ten minutes old is left of a crash, and ignored.
     daemon.wait_words(&[" sent to=<stale@razorback>"]);
-    assert!(begun.elapsed() < Duration::from_secs(15) && !site.path("mail/stale.lock").exists());
+    assert!(started.elapsed() < Duration::from_secs(15) && !site.path("mail/stale.lock").exists());
     let words = ["beside", "inside", "recent"].map(|name| format!(" deferred to=<{name}@razorback> via=mbox"));
     let all = || words.iter().all(|words| daemon.log().contains(words));
     assert!(daemon.becomes_true(all) || daemon.becomes_true(all), "{}", daemon.log());
-    assert!(begun.elapsed() >= Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(started.elapsed() >= Duration::from_secs(20), "{:?}", started.elapsed());
     assert_eq!(daemon.log().matches("dsn=4.3.0 reason=\"lock ").count(), 3, "{}", daemon.log());
     assert_eq!(daemon.log().matches("another program has locked it").count(), 3);
     // The other locks are unchanged, and nothing is written.

@@ -137,7 +137,7 @@ fn command(chance: &mut Chance) -> Vec<u8> {
         line.push(b' ');
         line.extend(response(chance));
     }
-    // The verb stays, since it tells penfold what must not be logged.
+    // The verb stays, since penfold decides by it what must not be logged.
     if chance.percent(20) {
         let rest = line.split_off(4);
         line.extend(mutate(chance, &rest));
@@ -178,7 +178,7 @@ fn response(chance: &mut Chance) -> Vec<u8> {
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a busy machine may add.
+/// The tolerance for a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
 
 const HANDSHAKES: [&[u8]; 5] = [

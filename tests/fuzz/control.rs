@@ -1,11 +1,11 @@
 //! The control socket with the real daemon, and hostile local users.
 //!
 //! The users are processes of their own (control.py), whose uids the daemon gets from the
-//! kernel. Whatever they send, pass, omit or interrupt: the daemon goes on, with no more threads
-//! and descriptors than before, and serves others meanwhile; what was acknowledged is in its
+//! kernel. Whatever they send, pass, omit or interrupt, the daemon continues, with no more threads
+//! and descriptors than before, and serves others meanwhile; acknowledged mail is in its
 //! mailboxes once, under the uid of its sender, and nothing else is left in the spool. Then all
 //! connections are taken, by one user and by many. Without root the only user is that of the
-//! tests, who may do everything, and no connections are taken.
+//! tests, which has all rights, and no connections are taken.
 
 use std::collections::HashMap;
 use std::fs;
@@ -124,7 +124,7 @@ fn malformed_requests_harm_no_other_user() {
     let mut sent = 1;
     while !waiting.is_finished() {
         send(&site, FRIENDLY);
-        // Listing his own messages works, however many others list theirs.
+        // A user can list the queue, however many other users do.
         sendmail(&site, FRIENDLY, &["-bp"], b"");
         assert!(site.penfoldctl(&["queue"]).contains("-- "));
         sent += 1;
@@ -132,14 +132,14 @@ fn malformed_requests_harm_no_other_user() {
     }
     let mut owners = HashMap::new();
     for (uid, output) in waiting.join().expect("no panic") {
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{uid}: {}", String::from_utf8_lossy(&output.stderr));
-        println!("{uid}: {}", said.lines().next_back().unwrap_or_default());
-        owners.extend(said.lines().filter_map(|line| Some((line.strip_prefix("accepted ")?.to_owned(), uid))));
+        println!("{uid}: {}", printed.lines().next_back().unwrap_or_default());
+        owners.extend(printed.lines().filter_map(|line| Some((line.strip_prefix("accepted ")?.to_owned(), uid))));
     }
     // Each has sent the three whole dialogues, at least.
     assert!(owners.len() >= 3 * HOSTILE_USERS as usize, "too few messages were accepted: {owners:?}");
-    // What was accepted arrives, and nothing else is there.
+    // Exactly the accepted messages arrive.
     daemon.wait_until("an empty spool", || files(&site).is_empty());
     check_books(&daemon, &site, &owners, sent);
     daemon.wait_until("the end of all sessions", || is_quiet(&daemon, quiet));
@@ -197,7 +197,7 @@ fn one_user_cannot_take_all_connections() {
     daemon.wait_mail(&site, "jon", 2);
     let quiet = Holdings::at_rest(daemon.pid(), REST);
     let hostile = HOSTILE.to_string();
-    // With his subordinate uids, which lie in at most two ranges.
+    // Includes the user's subordinate uids, in at most two ranges.
     let users = [hostile.as_str(), "100000+10", "131072+10"];
     let Some((holder, counts)) = hold(&site, &users) else { return };
     assert_eq!(counts, [40, 120, 120]);

@@ -1,6 +1,6 @@
-//! PROXY headers and XCLIENT attributes, random and mutated: the readers alone, and the daemon.
+//! PROXY headers and XCLIENT attributes, random and mutated: the parsers alone, and the daemon.
 //!
-//! What the readers accept is written again by the rules of the protocol, and must be read as
+//! Accepted headers are written again by the rules of the protocol, and must be read as
 //! the same value.
 
 use std::fmt::Write as _;
@@ -31,11 +31,11 @@ fn only_a_valid_header_gets_a_banner() {
         stream.set_read_timeout(Some(common::TIMEOUT)).expect("a timeout");
         // It may be closed before all is written.
         let _ = stream.write_all(&octets).and_then(|()| stream.shutdown(Shutdown::Write));
-        let mut heard = Vec::new();
-        let _ = stream.read_to_end(&mut heard);
-        let is_served = heard.starts_with(b"220 ");
-        assert!(is_served == is_valid || (is_valid && heard.is_empty()), "{}", octets.escape_ascii());
-        assert!(is_valid || heard.is_empty(), "{}", heard.escape_ascii());
+        let mut received = Vec::new();
+        let _ = stream.read_to_end(&mut received);
+        let is_served = received.starts_with(b"220 ");
+        assert!(is_served == is_valid || (is_valid && received.is_empty()), "{}", octets.escape_ascii());
+        assert!(is_valid || received.is_empty(), "{}", received.escape_ascii());
     }
     let mut stream = daemon.connect();
     stream.write_all(V2).expect("written");
@@ -155,7 +155,7 @@ fn accepted_attributes_keep_their_meaning_when_written_again() {
     assert!(valid > 100, "only {valid} valid lines");
 }
 
-/// Every line gets one reply, whatever is in it, and the session goes on.
+/// Every line gets one reply, whatever it contains, and the session continues.
 #[test]
 fn random_attributes_get_a_reply() {
     let site = Site::with("listen.xclient = [\"127.0.0.1\"]");

@@ -56,14 +56,14 @@ fn mutated_responses_without_the_password_are_not_accepted() {
             "XXXXXXXX",
         )
         .expect("usable");
-        let mut said = if chance.percent(25) { None } else { client.step(None).ok() };
+        let mut response = if chance.percent(25) { None } else { client.step(None).ok() };
         for _ in 0..6 {
-            if let Some(said) = said.as_mut().filter(|_| chance.percent(50)) {
-                *said = if chance.of(0..8) == 0 { chance.octets(0..200) } else { mutate(chance, said) };
+            if let Some(response) = response.as_mut().filter(|_| chance.percent(50)) {
+                *response = if chance.of(0..8) == 0 { chance.octets(0..200) } else { mutate(chance, response) };
             }
-            match server.step(said.as_deref()) {
-                Step::Challenge(challenge) => said = client.step(Some(&challenge)).ok().or(Some(Vec::new())),
-                Step::Accepted(login) => panic!("{login} by {mechanism} with {said:?}"),
+            match server.step(response.as_deref()) {
+                Step::Challenge(challenge) => response = client.step(Some(&challenge)).ok().or(Some(Vec::new())),
+                Step::Accepted(login) => panic!("{login} by {mechanism} with {response:?}"),
                 Step::Rejected | Step::Blocked | Step::Malformed | Step::Temporary(_) => break,
             }
         }
@@ -82,9 +82,9 @@ fn a_client_survives_every_challenge() {
             [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login, Mechanism::Xoauth2][chance.of(0..4)];
         let mut client = Client::new(mechanism, "jon", PASSWORD).expect("usable");
         let mut server = Server::new(&one, mechanism, None);
-        let (mut said, mut accepted) = (client.step(None).ok(), false);
+        let (mut response, mut accepted) = (client.step(None).ok(), false);
         for _ in 0..4 {
-            let mut challenge = match server.step(said.as_deref()) {
+            let mut challenge = match server.step(response.as_deref()) {
                 Step::Challenge(challenge) => challenge,
                 step => {
                     accepted = matches!(step, Step::Accepted(_));
@@ -94,8 +94,8 @@ fn a_client_survives_every_challenge() {
             if chance.percent(50) {
                 challenge = if chance.percent(25) { chance.octets(0..200) } else { mutate(chance, &challenge) };
             }
-            said = client.step(Some(&challenge)).ok();
-            if said.is_none() {
+            response = client.step(Some(&challenge)).ok();
+            if response.is_none() {
                 break;
             }
         }
@@ -133,10 +133,10 @@ fn an_undisturbed_exchange_succeeds_with_any_name_and_password() {
         for mechanism in [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login] {
             let (mut server, mut client) =
                 (Server::new(&all, mechanism, None), Client::new(mechanism, &name, &password).expect("usable"));
-            let mut said = client.has_initial_response().then(|| client.step(None).expect("a response"));
+            let mut response = client.has_initial_response().then(|| client.step(None).expect("a response"));
             let end = loop {
-                match server.step(said.as_deref()) {
-                    Step::Challenge(challenge) => said = Some(client.step(Some(&challenge)).expect("a response")),
+                match server.step(response.as_deref()) {
+                    Step::Challenge(challenge) => response = Some(client.step(Some(&challenge)).expect("a response")),
                     step => break step,
                 }
             };

@@ -1,4 +1,4 @@
-//! TLS as a server, with random octets in the place of a handshake or of what follows it.
+//! TLS as a server, with random octets in place of a handshake or of the data after it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,7 +16,7 @@ use super::repeat_in_threads;
 /// second each; the rest is for a busy machine.
 const MAX_SESSION: Duration = Duration::from_secs(8);
 
-/// The session ends in time, also if the client keeps its end open, and the daemon goes on.
+/// The session ends in time, also if the client keeps its end open, and the daemon continues.
 #[test]
 fn random_octets_end_one_session_and_nothing_else() {
     let authority = Authority::new();
@@ -73,8 +73,8 @@ fn disturbed(authority: &Authority, stream: TcpStream, chance: &mut Chance) {
     if chance.percent(75) {
         let _ = stream.shutdown(Shutdown::Write);
     }
-    let mut heard = Vec::new();
-    let ended = (&stream).take(1 << 16).read_to_end(&mut heard);
+    let mut received = Vec::new();
+    let ended = (&stream).take(1 << 16).read_to_end(&mut received);
     let is_late = ended.is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
     assert!(!is_late && start.elapsed() < MAX_SESSION, "{:?}", start.elapsed());
 }

@@ -253,21 +253,21 @@ fn swaks_uses_xclient() {
     let site = Site::with("listen.xclient = [\"127.0.0.1\"]");
     let daemon = site.start();
     let attributes = ["--xclient-addr", "192.0.2.7", "--xclient-name", "mx.frogbog.test", "--xclient-port", "4321"];
-    let (output, said) = swaks(daemon.port, &attributes);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("NAME=mx.frogbog.test") && said.matches("<-  220 ").count() == 2, "{said}");
+    let (output, printed) = swaks(daemon.port, &attributes);
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("NAME=mx.frogbog.test") && printed.matches("<-  220 ").count() == 2, "{printed}");
     assert_from(&daemon.wait_mail(&site, "jon", 1)[0], "(mx.frogbog.test [192.0.2.7])");
     daemon.wait_words(&[" accept ", " peer=mx.frogbog.test[192.0.2.7] via=[127.0.0.1] "]);
     // Attributes of another client: an IPv6 address, and an unknown name.
     let attributes = ["--xclient", "ADDR=IPV6:2001:db8::7 NAME=[UNAVAILABLE] HELO=frogbog.test PROTO=ESMTP"];
-    let (output, said) = swaks(daemon.port, &attributes);
-    assert!(output.status.success(), "{said}");
+    let (output, printed) = swaks(daemon.port, &attributes);
+    assert!(output.status.success(), "{printed}");
     daemon.wait_words(&[" accept ", " peer=unknown[2001:db8::7] via=[127.0.0.1] "]);
     // swaks finds that XCLIENT is not offered to other clients.
     let site = Site::new();
     let daemon = site.start();
-    let (output, said) = swaks(daemon.port, &["--xclient-addr", "192.0.2.7"]);
-    assert!(!output.status.success() && !said.contains("-> XCLIENT"), "{said}");
+    let (output, printed) = swaks(daemon.port, &["--xclient-addr", "192.0.2.7"]);
+    assert!(!output.status.success() && !printed.contains("-> XCLIENT"), "{printed}");
 }
 
 #[test]
@@ -280,8 +280,8 @@ fn postfix_uses_xforward() {
         return;
     }
     let attributes = ["--xclient-addr", "127.0.0.9", "--xclient-name", "mx.frogbog.test"];
-    let (output, said) = swaks(peer.port(), &attributes);
-    assert!(output.status.success(), "{said}");
+    let (output, printed) = swaks(peer.port(), &attributes);
+    assert!(output.status.success(), "{printed}");
     let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
     assert_from(&mail, "(forwarded for mx.frogbog.test [127.0.0.9] as frogbog.test with ESMTP)");
     assert_from(&mail, "Received: from postfix.test (");
@@ -297,17 +297,17 @@ fn haproxy_sends_proxy_headers() {
     for (number, version) in [(1, "send-proxy"), (2, "send-proxy-v2")] {
         let Some((haproxy, port)) = haproxy(&site, &daemon, version) else { return };
         // No other client has this loopback address.
-        let (output, said) = swaks(port, &["--local-interface", "127.0.0.9"]);
-        assert!(output.status.success(), "{said}");
+        let (output, printed) = swaks(port, &["--local-interface", "127.0.0.9"]);
+        assert!(output.status.success(), "{printed}");
         let mail = daemon.wait_mail(&site, "jon", number);
         mail.iter().for_each(|mail| assert_from(mail, "[127.0.0.9])\n\tby razorback.test"));
         daemon.wait_words(&[" accept ", "[127.0.0.9] via=[127.0.0.1] "]);
         // Only that address may relay here, not that of the proxy.
-        let (output, said) =
+        let (output, printed) =
             swaks(port, &["--local-interface", "127.0.0.9", "--to", "you@elsewhere.test", "--quit-after", "RCPT"]);
-        assert!(output.status.success(), "{said}");
-        let (output, said) = swaks(port, &["--to", "you@elsewhere.test", "--quit-after", "RCPT"]);
-        assert!(!output.status.success() && said.contains("550 5.7.1"), "{said}");
+        assert!(output.status.success(), "{printed}");
+        let (output, printed) = swaks(port, &["--to", "you@elsewhere.test", "--quit-after", "RCPT"]);
+        assert!(!output.status.success() && printed.contains("550 5.7.1"), "{printed}");
         drop(haproxy);
     }
 }
@@ -357,8 +357,8 @@ fn swaks(port: u16, arguments: &[&str]) -> (Output, String) {
     swaks.args(["--server", "127.0.0.1", "--port", &port.to_string(), "--helo", "frogbog.test"]);
     swaks.args(["--from", "jon@frogbog.test", "--to", "jon@razorback.test"]).args(arguments);
     let output = swaks.output().expect("swaks runs");
-    let said = [&output.stdout[..], &output.stderr].concat();
-    (output, String::from_utf8_lossy(&said).into_owned())
+    let printed = [&output.stdout[..], &output.stderr].concat();
+    (output, String::from_utf8_lossy(&printed).into_owned())
 }
 
 fn assert_from(mail: &[u8], trace: &str) {
@@ -511,7 +511,7 @@ fn assert_sent(output: &Output) {
 }
 
 fn assert_refused(output: &Output, address: &str) {
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.starts_with(&format!("refused {address} 550 5.1.1 ")), "{said}");
-    assert!(said.contains("User unknown"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.starts_with(&format!("refused {address} 550 5.1.1 ")), "{printed}");
+    assert!(printed.contains("User unknown"), "{printed}");
 }

@@ -285,12 +285,12 @@ fn of_page(limit: &str) -> u64 {
 }
 
 /// The daemon in the foreground with this limit of a resource.
-fn within(site: &Site, what: &str, most: u64) -> Command {
+fn within(site: &Site, what: &str, maximum: u64) -> Command {
     let penfoldd = site.penfoldd(&["-d"]);
     let mut command = Command::new("prlimit");
-    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(most, |(_, hard)| hard);
-    let most = if what == "nofile" { most.min(hard) } else { most };
-    command.arg(format!("--{what}={most}:{most}")).arg(penfoldd.get_program()).args(penfoldd.get_args());
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(maximum, |(_, hard)| hard);
+    let maximum = if what == "nofile" { maximum.min(hard) } else { maximum };
+    command.arg(format!("--{what}={maximum}:{maximum}")).arg(penfoldd.get_program()).args(penfoldd.get_args());
     command
 }
 
@@ -306,15 +306,15 @@ fn unit_page_and_daemon_agree_on_the_limits_for_ten_thousand_connections() {
         let page = of_page(name);
         assert!(least <= page && page < least + 100, "{name}: {page} on the page, {least} needed");
         assert!(page <= of_unit, "{name}: {page} on the page, {of_unit} in the unit");
-        for most in [least, page, of_unit, least - 1] {
-            let mut command = within(&site, what, most);
+        for maximum in [least, page, of_unit, least - 1] {
+            let mut command = within(&site, what, maximum);
             command.args(["-n"]);
             let output = command.output().expect("prlimit runs");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let warning = format!("limits.connections is 10000, and {name} = {most} has room for 9999");
+            let warning = format!("limits.connections is 10000, and {name} = {maximum} has room for 9999");
             assert!(output.status.success(), "{said}");
-            assert_eq!(said.contains(&warning), most < least, "{what} {most}: {said}");
-            assert_eq!(said.contains(&format!("{name} = ")), most < least, "{what} {most}: {said}");
+            assert_eq!(said.contains(&warning), maximum < least, "{what} {maximum}: {said}");
+            assert_eq!(said.contains(&format!("{name} = ")), maximum < least, "{what} {maximum}: {said}");
         }
     }
     assert_eq!(of_page("pids.max"), of_page("RLIMIT_NPROC"));
@@ -336,9 +336,10 @@ fn limits_too_low_for_all_connections_are_reported_at_the_start_and_at_a_reload(
     daemon.wait_words(&["configuration and tables read again"]);
     for (name, per_session) in [("kernel.pid_max", 1), ("vm.max_map_count", 4)] {
         let file = format!("/proc/sys/{}", name.replace('.', "/"));
-        let most: u64 = fs::read_to_string(file).expect("a setting").trim().parse().expect("a number");
-        let said = daemon.log().contains(&format!("limits.connections is 100000, and {name} = {most} has room for "));
-        assert_eq!(said, most < 100_000 * per_session + 256 + 52 * per_session, "{name}: {}", daemon.log());
+        let maximum: u64 = fs::read_to_string(file).expect("a setting").trim().parse().expect("a number");
+        let said =
+            daemon.log().contains(&format!("limits.connections is 100000, and {name} = {maximum} has room for "));
+        assert_eq!(said, maximum < 100_000 * per_session + 256 + 52 * per_session, "{name}: {}", daemon.log());
     }
     drop(daemon);
     site.set("limits", "connections", "1");

@@ -215,7 +215,7 @@ fn the_sample_states_the_defaults() {
     }
     // The same holds for addresses.
     sample.listen.iter_mut().for_each(|listen| listen.is_default = true);
-    // Besides, this system's own name is local by default.
+    // The name of this system is local by default, too.
     assert!(default.local.domains.starts_with(&sample.local.domains), "{:?}", default.local.domains);
     sample.local.domains.clone_from(&default.local.domains);
     assert_eq!(sample, default);

@@ -35,8 +35,8 @@ fn is_inside(test: &str) -> bool {
     }
     let this = std::env::current_exe().expect("this test");
     let output = unshare.arg(this).args(["--exact", test, "--nocapture"]).env(INSIDE, "1").output().expect("unshare");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
     false
 }
 
@@ -69,9 +69,9 @@ struct Debian {
 fn shell(script: &str) -> String {
     let path = format!("/usr/local/sbin:/usr/sbin:/sbin:{}", std::env::var("PATH").unwrap_or_default());
     let output = Command::new("sh").args(["-ec", script]).env("PATH", path).stdin(Stdio::null()).output().expect("sh");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{script}: {said}");
-    said
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{script}: {printed}");
+    printed
 }
 
 fn write(path: &str, mode: u32, text: &str) {

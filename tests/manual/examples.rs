@@ -147,19 +147,19 @@ impl Machine {
     /// printed output.
     fn run(&self, example: &str) -> (Output, String, String) {
         let example = self.here(example);
-        let (commands, said): (Vec<&str>, Vec<&str>) = example.lines().partition(|line| is_command(line));
+        let (commands, expected): (Vec<&str>, Vec<&str>) = example.lines().partition(|line| is_command(line));
         assert!(!commands.is_empty(), "{example}");
         let script: String = commands.iter().map(|line| format!("{}\n", &line[2..])).collect();
         let output = self.shell(&script).stdin(Stdio::null()).output().expect("a shell");
-        let heard = [output.stdout.as_slice(), &output.stderr].concat();
-        let said: String = said.iter().map(|line| format!("{line}\n")).collect();
-        (output, String::from_utf8(heard).expect("UTF-8"), said)
+        let printed = [output.stdout.as_slice(), &output.stderr].concat();
+        let expected: String = expected.iter().map(|line| format!("{line}\n")).collect();
+        (output, String::from_utf8(printed).expect("UTF-8"), expected)
     }
 
     /// The same, if the output must be exact and the exit code 0.
     fn says(&self, example: &str) {
-        let (output, heard, said) = self.run(example);
-        assert!(output.status.success() && heard == said, "{heard}{example}");
+        let (output, printed, expected) = self.run(example);
+        assert!(output.status.success() && printed == expected, "{printed}{example}");
     }
 }
 
@@ -214,8 +214,8 @@ fn aliases_are_checked(example: String) {
     machine.site.configure();
     let name = |n| if n == 7 || n == 15 { "sales".to_owned() } else { format!("name{n}") };
     machine.site.write("aliases", &(1..16).map(|n| format!("{}: jon\n", name(n))).collect::<String>());
-    let (output, heard, said) = machine.run(&example);
-    assert_eq!((output.status.code(), heard), (Some(65), said));
+    let (output, printed, expected) = machine.run(&example);
+    assert_eq!((output.status.code(), printed), (Some(65), expected));
 }
 
 // penfoldctl
@@ -237,14 +237,14 @@ fn waiting() -> (Machine, Daemon, Remote, Dns) {
 
 fn lists_what_waits(example: &str) {
     let (machine, daemon, _remote, _dns) = waiting();
-    let (mut heard, mut said) = (String::new(), String::new());
+    let (mut printed, mut expected) = (String::new(), String::new());
     // The reply is recorded just after it is logged.
     daemon.wait_until("a reason", || {
-        (_, heard, said) = machine.run(example);
-        heard.contains("come back later")
+        (_, printed, expected) = machine.run(example);
+        printed.contains("come back later")
     });
-    assert_eq!(shape(&heard), shape(&said), "{heard}{said}");
-    assert!(heard.contains(" 451 4.7.1 greylisted, come back later\n"), "{heard}");
+    assert_eq!(shape(&printed), shape(&expected), "{printed}{expected}");
+    assert!(printed.contains(" 451 4.7.1 greylisted, come back later\n"), "{printed}");
 }
 
 fn mailq_lists_what_waits(example: String) {
@@ -274,10 +274,10 @@ fn a_user_may_log_in(example: String) {
     drop(shell);
     let mut master = fs::File::from(terminal.master);
     for prompt in shown.lines() {
-        let (mut heard, mut octet) = (String::new(), [0]);
-        while !heard.ends_with(prompt) {
+        let (mut printed, mut octet) = (String::new(), [0]);
+        while !printed.ends_with(prompt) {
             master.read_exact(&mut octet).expect("the program goes on");
-            heard.push(octet[0].into());
+            printed.push(octet[0].into());
         }
         master.write_all(b"hush hush\n").expect("it reads");
     }
@@ -313,7 +313,7 @@ impl Drop for Background {
     }
 }
 
-/// A machine whose daemon can run in the background.
+/// A machine on which the daemon can run in the background.
 fn resting() -> Machine {
     let mut site = Site::new();
     site.make_root_owned();
@@ -336,8 +336,8 @@ fn the_daemon_starts(example: String) {
     // It does not start with a malformed one.
     fs::remove_file(machine.site.path("var/log")).expect("a log");
     machine.site.configure_with("nonsense");
-    let (output, heard, _) = machine.run(&example);
-    assert!(output.status.code() == Some(78) && heard.contains("penfold.conf:1:"), "{heard}");
+    let (output, printed, _) = machine.run(&example);
+    assert!(output.status.code() == Some(78) && printed.contains("penfold.conf:1:"), "{printed}");
     assert!(!machine.site.path("var/log").exists());
 }
 
@@ -355,8 +355,8 @@ fn a_message_is_looked_up(example: String) {
     }
     let (grep, journalctl) = example.trim_end().split_once('\n').expect("two commands");
     let known = grep.split(' ').nth(2).expect("an id");
-    let (_, heard, _) = machine.run(&grep.replace(known, &id));
-    assert!(heard.contains(" accept from=<a@x.org>") && heard.contains(" sent to=<jon@razorback>"), "{heard}");
+    let (_, printed, _) = machine.run(&grep.replace(known, &id));
+    assert!(printed.contains(" accept from=<a@x.org>") && printed.contains(" sent to=<jon@razorback>"), "{printed}");
     // There is no journal here, but the unit and the options exist.
     let words: Vec<&str> = journalctl.split(' ').collect();
     assert_eq!(words, ["#", "journalctl", "-u", "penfold", "-g", known]);
@@ -403,9 +403,9 @@ fn fail2ban_is_set_up(example: String) {
     let (python, client) = (tree.join("usr/lib/python3/dist-packages"), tree.join("usr/bin/fail2ban-client"));
     let test = format!("env PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={} python3 {} -c", python.display(), client.display());
     machine.program("fail2ban-client", &format!("test \"$1\" = reload && exec {test} {} -d", config.display()));
-    let (output, heard, _) = machine.run(&example);
-    assert!(output.status.success(), "{heard}");
-    assert!(heard.contains("'add', 'penfold'") && heard.contains("penfold"), "{heard}");
+    let (output, printed, _) = machine.run(&example);
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("'add', 'penfold'") && printed.contains("penfold"), "{printed}");
 }
 
 // Aliases and .forward files

@@ -183,8 +183,8 @@ fn systemd_accepts_the_units() {
         analyze.arg(units.join(name));
     }
     let output = analyze.output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && printed.is_empty(), "{printed}");
 }
 
 #[test]

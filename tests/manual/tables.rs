@@ -60,8 +60,8 @@ fn the_tables_of_the_page_have_the_described_effects() {
         site.set(section, key, &path);
     }
     let checked = site.penfoldd(&["-n"]).output().expect("it runs");
-    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-    assert!(checked.status.success() && said.ends_with("penfoldd: configuration OK\n"), "{said}");
+    let printed = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success() && printed.ends_with("penfoldd: configuration OK\n"), "{printed}");
     let daemon = site.start();
     let mailbox = |user: &str| format!("mailbox {}", site.path("mail").join(user).display());
     for (address, goes) in [

@@ -128,16 +128,16 @@ fn a_dead_address_is_remembered_for_other_domains_until_a_flush() {
     daemon.wait_words(&["deferred to=<c@one.test>", "not tried: the destination has been down for 0 min"]);
     assert_eq!(remote.look(|seen| seen.connections), 1);
 
-    let said = site.penfoldctl(&["hosts"]);
-    let lines: Vec<&str> = said.lines().collect();
+    let listing = site.penfoldctl(&["hosts"]);
+    let lines: Vec<&str> = listing.lines().collect();
     let port = remote.address.port();
-    assert_eq!(lines.len(), 3, "{said}");
+    assert_eq!(lines.len(), 3, "{listing}");
     for (line, begin) in lines.iter().zip(["one.test:", "two.test:", "127.0.0.1:"]) {
         let (name, what) = line.split_once("  ").expect("two columns");
-        assert_eq!(name, format!("{begin}{port}"), "{said}");
-        assert!(what.starts_with("down, ") && what.contains("since 20") && what.contains("next probe 20"), "{said}");
-        assert!(what.contains(&format!("mx.test[127.0.0.1]:{port}")), "{said}");
-        assert!(what.contains("the connection was closed while waiting for the greeting"), "{said}");
+        assert_eq!(name, format!("{begin}{port}"), "{listing}");
+        assert!(what.starts_with("down, ") && what.contains("since 20") && what.contains("next probe 20"), "{listing}");
+        assert!(what.contains(&format!("mx.test[127.0.0.1]:{port}")), "{listing}");
+        assert!(what.contains("the connection was closed while waiting for the greeting"), "{listing}");
     }
     assert_eq!(site.penfoldctl(&["hosts", &format!("mx:two.test:{port}")]).lines().count(), 1);
 

@@ -72,12 +72,13 @@ fn the_log_records_tls_and_the_login() {
         let id = daemon.submit(&["elvis@example.test"]);
         let host = format!("host=[127.0.0.1]:{}", remote.address.port());
         daemon.wait_words(&[&id, " sent ", &host, tls, "code=250"]);
-        let said = daemon.log().lines().filter(|l| l.contains(" tls-failed ")).map(str::to_owned).collect::<Vec<_>>();
+        let failures =
+            daemon.log().lines().filter(|l| l.contains(" tls-failed ")).map(str::to_owned).collect::<Vec<_>>();
         match line {
-            None => assert!(said.is_empty(), "{said:?}"),
+            None => assert!(failures.is_empty(), "{failures:?}"),
             Some(words) => {
-                assert_eq!(said.len(), 1, "{said:?}");
-                assert_eq!(said[0], format!("{id} tls-failed {host} tls=none {words}"));
+                assert_eq!(failures.len(), 1, "{failures:?}");
+                assert_eq!(failures[0], format!("{id} tls-failed {host} tls=none {words}"));
             }
         }
     }
@@ -167,17 +168,17 @@ fn malformed_files_are_errors_at_the_start() {
     ] {
         know(&mut site, lines);
         chmod(&site.path("credentials"), mode);
-        let (code, said) = checks(&site);
-        assert_eq!(code, Some(78), "{said}");
-        assert!(said.contains(words) && !said.contains("hush"), "{words}: {said}");
+        let (code, failures) = checks(&site);
+        assert_eq!(code, Some(78), "{failures}");
+        assert!(failures.contains(words) && !failures.contains("hush"), "{words}: {failures}");
     }
     know(&mut site, "");
     for text in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         site.write("authorities.pem", text);
         let path = format!("{:?}", site.path("authorities.pem"));
         site.set("remote", "authorities", &path);
-        let (code, said) = checks(&site);
-        assert_eq!(code, Some(78), "{said}");
-        assert!(said.contains("authorities.pem: expected a certificate authority in PEM"), "{said}");
+        let (code, failures) = checks(&site);
+        assert_eq!(code, Some(78), "{failures}");
+        assert!(failures.contains("authorities.pem: expected a certificate authority in PEM"), "{failures}");
     }
 }

@@ -190,7 +190,7 @@ fn a_user_who_replaces_directories_by_links_gets_each_message_once() {
     const COUNT: usize = 60;
     let Some(homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
     let (jon, mary) = (homes.home("jon").join("Maildir"), homes.home("mary").join("Maildir"));
-    // Half of the mail is handed over to him, half is copied.
+    // Half of the mail is handed over to the user, half is copied.
     homes.site.add("aliases", "copies: jon, elvis");
     homes.write("elvis", ".forward", "/dev/null\n", 0o600);
     let daemon = homes.start();
@@ -230,7 +230,7 @@ fn a_user_who_replaces_directories_by_links_gets_each_message_once() {
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
-    // The messages that he can see, wherever he has put them.
+    // The messages that the user can see, wherever they were moved.
     let places = ["new", "cur", "own-new", "own-cur"];
     let files = places.iter().flat_map(|place| fs::read_dir(jon.join(place)).into_iter().flatten().flatten());
     let all: Vec<String> = files.map(|file| fs::read_to_string(file.path()).expect("text")).collect();
@@ -262,8 +262,8 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
     for key in ["/mnt/open/c.key", "/mnt/open/link"] {
         site.set("tls", "key", &format!("{key:?}"));
         let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
-        let said = String::from_utf8_lossy(&refused.stderr);
-        assert!(said.contains(&format!("tls.key: {key}: Permission denied")), "{said}");
+        let printed = String::from_utf8_lossy(&refused.stderr);
+        assert!(printed.contains(&format!("tls.key: {key}: Permission denied")), "{printed}");
     }
     // Nor a key that another user has put into the configuration, even as another key.
     site.set("tls", "key", "\"/mnt/c.key\"");
@@ -306,7 +306,7 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
         stopped.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(!daemon.log().contains("stays in force"), "{}", daemon.log());
-    // Through a link of root's own the file is read.
+    // A link that root owns is followed.
     mounts.shell("ln -s c.key /mnt/link");
     site.set("tls", "key", "\"/mnt/link\"");
     let taken = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
@@ -405,9 +405,9 @@ fn root_creates_nothing_where_a_user_may_write() {
         let old = homes.site.path(if section == "spool" { "spool" } else { "var/penfold.sock" });
         homes.site.set("", section, &format!("{path:?}"));
         let refused = homes.mounts.inside(&homes.site.penfoldd(&["-d"])).output().expect("it runs");
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(77), "{said}");
-        assert!(said.contains("make ") && said.contains("Permission denied"), "{said}");
+        let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(77), "{printed}");
+        assert!(printed.contains("make ") && printed.contains("Permission denied"), "{printed}");
         assert_eq!(fs::read_dir(homes.home("jon")).expect("there").count(), 0);
         homes.site.set("", section, &format!("{old:?}"));
     }
@@ -435,7 +435,7 @@ fn stopped_agents_of_one_user_delay_no_other_user() {
     let daemon = homes.start();
     send(&daemon, "jon");
     daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
-    // Each of his agents is stopped as soon as it exists.
+    // Each agent of the user is stopped as soon as it exists.
     for _ in 0..6 {
         family(&daemon).1.into_iter().for_each(|agent| send_signal(agent, Signal::SIGSTOP));
         send(&daemon, "jon");
@@ -474,9 +474,9 @@ fn send_signal(pid: u32, signal: Signal) {
 /// Whether a process with these arguments exists.
 fn runs(arguments: &str) -> bool {
     let processes = fs::read_dir("/proc").expect("processes").flatten();
-    let said = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let printed = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     let wanted = arguments.replace(' ', "\0");
-    said.into_iter().any(|said| String::from_utf8_lossy(&said).trim_end_matches('\0') == wanted)
+    printed.into_iter().any(|printed| String::from_utf8_lossy(&printed).trim_end_matches('\0') == wanted)
 }
 
 fn within(seconds: u64, holds: impl Fn() -> bool) -> bool {
@@ -651,14 +651,14 @@ fn no_lookup_process_outlives_the_server() {
 #[test]
 fn a_lookup_fails_temporarily_if_the_servers_own_user_is_unknown() {
     let Some(mut homes) = Homes::new("") else { return };
-    // A user that no other name service invents, as some do with nobody.
+    // A user that no other name service supplies, as some do nobody.
     homes.site.set("", "user", "\"elvis\"");
     for path in ["", "spool", "mail"] {
         chown(homes.site.path(path), Some(FIRST + 2), None).expect("root can");
     }
     let daemon = homes.start();
     let passwd = fs::read_to_string(homes.site.path("passwd")).expect("a table");
-    // As when the service that knows the users fails, and the next one does not know them.
+    // As if the name service of the users failed and the next one did not know them.
     for (users, reply) in [
         (passwd.lines().filter(|line| !line.starts_with("elvis:")).collect::<Vec<_>>(), "451 4.3.0 "),
         (passwd.lines().collect(), "550 5.1.1 "),
@@ -684,7 +684,7 @@ fn mail_for_a_user_who_has_just_been_removed_is_deferred() {
     ] {
         let others = passwd.split_inclusive('\n').filter(|line| !line.starts_with(&format!("{name}:")));
         let others = others.collect::<String>() + instead;
-        // Between the lookup of a recipient, which is cached for two seconds, and that of the agent.
+        // Between the lookup of the recipient, which is cached for two seconds, and the agent's lookup.
         let is_said = (0..9).any(|_| {
             let mut client = Client::new(daemon.connect());
             client.begin("", &[&format!("{name}@razorback")]);
@@ -726,7 +726,7 @@ fn a_mailbox_created_by_another_user_is_not_used() {
             let size = fs::metadata(&path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
             assert_eq!((name == "jon" || count == 0, size), (true, 0), "{what}: {name}");
         }
-        // When it is gone, he gets a mailbox of his own.
+        // When it is removed, the user gets a new mailbox.
         homes.mounts.shell(&filled("rm -rf {}/jon {}/x"));
         assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{what}: {}", daemon.log());
         assert_eq!(fs::metadata(place.join("jon")).expect("his own").uid(), FIRST, "{what}");
@@ -758,8 +758,8 @@ fn replacing_ones_own_directories_delays_no_other_user() {
     daemon.wait_until("mail of another", || homes.mail("mary").len() >= 61);
     fs::write(homes.home("jon").join("stop"), "").expect("written");
     attacker.wait().expect("it ends");
-    // No message is lost: it is where he has moved it, or waits for the directory in which it was
-    // prepared. Every file that was written is his own.
+    // No message is lost: it is where the user has moved it, or waits for the directory in which it
+    // was prepared. The user owns every file that was written.
     let his = || {
         let (mut todo, mut count) = (vec![homes.home("jon")], 0);
         while let Some(path) = todo.pop() {

@@ -248,8 +248,8 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
     assert!(!daemon.log().contains("error"), "{}", daemon.log());
 }
 
-/// A server may have more mailboxes than open files, and gets new ones while it runs. Those are out
-/// of its own reach, and an agent delivers to them.
+/// A server may have more mailboxes than open files, and gets new ones while it runs. The server
+/// itself cannot reach the new ones, so an agent delivers to them.
 #[test]
 fn mailboxes_are_reached_whatever_their_number_and_place() {
     let (site, elsewhere) = (Site::new(), Site::new());

@@ -85,11 +85,11 @@ fn programs_report_the_answer_of_the_daemon() {
     ] {
         let site = Site::new();
         stand_in(&site, Box::leak(Box::new([says])));
-        let (ended, said) = code_and_text(&feed(&mut command(&site, name, arguments), b"hello\n"));
-        let said = said.trim_end().replace("\r\n", "");
+        let (ended, printed) = code_and_text(&feed(&mut command(&site, name, arguments), b"hello\n"));
+        let printed = printed.trim_end().replace("\r\n", "");
         assert!(
-            ended == code && common::dialog::matches(words, &said),
-            "{name} {arguments:?} {says:?}: {ended} {said}"
+            ended == code && common::dialog::matches(words, &printed),
+            "{name} {arguments:?} {says:?}: {ended} {printed}"
         );
     }
 }
@@ -105,8 +105,8 @@ fn sendmail_retries_for_a_minute_without_a_connection() {
     let Some(clock) = Clock::new(&site) else { return };
     let (mut slow, begun) = (command(&site, "sendmail", &["jon"]), std::time::Instant::now());
     clock.hurry(&mut slow, 50);
-    let (code, said) = code_and_text(&feed(&mut slow, b"hello\n"));
-    assert_eq!((code, said.as_str()), (75, "sendmail: too many connections: message not sent\n"));
+    let (code, printed) = code_and_text(&feed(&mut slow, b"hello\n"));
+    assert_eq!((code, printed.as_str()), (75, "sendmail: too many connections: message not sent\n"));
     let took = begun.elapsed().as_millis() * 50;
     assert!((60_000..200_000).contains(&took), "{took}");
 }
@@ -161,9 +161,9 @@ fn connections_are_limited_by_user_and_in_total() {
             let inside = command(&site, "sendmail", &["-bv", "jon"]);
             let mut asks = Command::new("setpriv");
             asks.args(["--reuid", &uid, "--clear-groups"]).arg(inside.get_program()).args(inside.get_args());
-            let (code, said) = code_and_text(&feed(asks.env("PENFOLD_CONFIG", site.path("penfold.conf")), b""));
-            assert_eq!(code == 0, is_let_in, "{uid} beside {users:?}: {said}");
-            assert_eq!(said.contains("too many connections"), !is_let_in, "{uid} beside {users:?}: {said}");
+            let (code, printed) = code_and_text(&feed(asks.env("PENFOLD_CONFIG", site.path("penfold.conf")), b""));
+            assert_eq!(code == 0, is_let_in, "{uid} beside {users:?}: {printed}");
+            assert_eq!(printed.contains("too many connections"), !is_let_in, "{uid} beside {users:?}: {printed}");
         }
         drop(holder.stdin.take());
         assert!(holder.wait().expect("a child").success());
@@ -184,18 +184,18 @@ fn a_rejection_exits_with_a_code_of_sysexits() {
         ("x@c5.7.1.test", 77),
         ("x@c5.3.2.test", 69),
     ] {
-        let (ended, said) = code_and_text(&sendmail(&site, &["jon", to], b"hello\n"));
+        let (ended, printed) = code_and_text(&sendmail(&site, &["jon", to], b"hello\n"));
         assert!(
-            ended == code && said.starts_with("sendmail: 550 5.") && said.ends_with(": message not sent\n"),
-            "{said}"
+            ended == code && printed.starts_with("sendmail: 550 5.") && printed.ends_with(": message not sent\n"),
+            "{printed}"
         );
     }
     // More than 40000 recipients are too many, and none of them gets the message.
     site.write("users", &(0..40_001).map(|n| format!("u{n}::\n")).collect::<String>());
     let all =
         |count: u32| format!("To: {}\n\nhello\n", (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>().join(",\n "));
-    let (code, said) = code_and_text(&sendmail(&site, &["-t"], all(40_001).as_bytes()));
-    assert!(code == 75 && said.starts_with("sendmail: 452 4.5.3 "), "{code} {said}");
+    let (code, printed) = code_and_text(&sendmail(&site, &["-t"], all(40_001).as_bytes()));
+    assert!(code == 75 && printed.starts_with("sendmail: 452 4.5.3 "), "{code} {printed}");
     assert!(site.spooled().is_empty() && !daemon.log().contains(" accept "), "{}", daemon.log());
 }
 
@@ -207,8 +207,8 @@ fn a_message_that_cannot_be_read_or_stored_is_not_sent() {
     from_directory.stdin(File::open("/").expect("a directory"));
     let output = from_directory.output().expect("it runs");
     assert_eq!(code_and_text(&output), (74, "sendmail: Is a directory (os error 21): message not sent\n".to_owned()));
-    let (code, said) = code_and_text(&sendmail(&site, &["-f", "a@x.org, b@x.org", "jon"], b"hello\n"));
-    assert_eq!((code, said.as_str()), (64, "sendmail: option -f needs one address\n"));
+    let (code, printed) = code_and_text(&sendmail(&site, &["-f", "a@x.org, b@x.org", "jon"], b"hello\n"));
+    assert_eq!((code, printed.as_str()), (64, "sendmail: option -f needs one address\n"));
     let Some(mounts) = Mounts::new("mount -t tmpfs -o size=2m tmpfs /mnt") else { return };
     let mut outside = command(&site, "sendmail", &["jon"]);
     outside.env("TMPDIR", "/mnt");
@@ -238,21 +238,24 @@ fn the_configuration_is_the_one_that_is_named() {
         ("penfoldctl", &["-f", &path, "queue"], "-- queue is empty\n"),
     ] {
         let mut program = command(&site, name, arguments);
-        let (code, said) = code_and_text(&feed(program.env("PENFOLD_CONFIG", "/nonexistent/penfold.conf"), b""));
-        assert!(code == 0 && said.starts_with(says), "{name}: {code} {said}");
+        let (code, printed) = code_and_text(&feed(program.env("PENFOLD_CONFIG", "/nonexistent/penfold.conf"), b""));
+        assert!(code == 0 && printed.starts_with(says), "{name}: {code} {printed}");
     }
     // A file that is named must exist; the default need not.
     fs::remove_file(site.path("aliases")).expect("a table");
-    let (code, said) = code_and_text(&feed(&mut command(&site, "newaliases", &[]), b""));
-    assert!(code == 78 && said.starts_with(&path) && said.contains(": local.aliases: expected a file; "), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let (code, printed) = code_and_text(&feed(&mut command(&site, "newaliases", &[]), b""));
+    assert!(
+        code == 78 && printed.starts_with(&path) && printed.contains(": local.aliases: expected a file; "),
+        "{printed}"
+    );
+    assert_eq!(printed.lines().count(), 1, "{printed}");
     let mut nowhere = command(&site, "newaliases", &["-C", "/nonexistent/x"]);
     assert_eq!(code_and_text(&feed(&mut nowhere, b"")).0, 78);
     // Errors in other files do not matter.
     site.write("aliases", "one: jon\n");
     site.add("penfold.conf", "nonsense = 1");
-    let (code, said) = code_and_text(&feed(&mut command(&site, "newaliases", &[]), b""));
-    assert!(code == 0 && said.ends_with("/aliases: 1 alias\n"), "{said}");
+    let (code, printed) = code_and_text(&feed(&mut command(&site, "newaliases", &[]), b""));
+    assert!(code == 0 && printed.ends_with("/aliases: 1 alias\n"), "{printed}");
 }
 
 #[test]
@@ -272,8 +275,8 @@ fn waiting_mail_is_tried_by_id_or_domain() {
             attempts() > number + 1
         });
     }
-    let (code, said) = code_and_text(&sendmail(&site, &["-qI00000000000000000AA"], b""));
-    assert_eq!((code, said.as_str()), (69, "sendmail: nothing waits for 00000000000000000AA\n"));
+    let (code, printed) = code_and_text(&sendmail(&site, &["-qI00000000000000000AA"], b""));
+    assert_eq!((code, printed.as_str()), (69, "sendmail: nothing waits for 00000000000000000AA\n"));
 }
 
 #[test]
@@ -287,8 +290,8 @@ fn a_user_sends_as_anyone_and_sees_what_he_sent_unless_clients_are_hidden() {
         assert_eq!(code_and_text(&feed(&mut as_mary, b"From: mary@elsewhere.test\n\nhello\n")), (0, String::new()));
         daemon.wait_words(&[" accept from=<mary@elsewhere.test>", " uid=54321 "]);
         let mut mailq = stranger(&command(&site, "mailq", &[])).expect("root");
-        let (code, said) = code_and_text(&feed(&mut mailq, b""));
-        assert_eq!((code, said.contains("<x@far.test>")), (0, !hidden), "{said}");
+        let (code, printed) = code_and_text(&feed(&mut mailq, b""));
+        assert_eq!((code, printed.contains("<x@far.test>")), (0, !hidden), "{printed}");
         let (_, all) = code_and_text(&feed(&mut command(&site, "mailq", &[]), b""));
         assert!(all.contains("<x@far.test>"), "{all}");
     }
@@ -300,8 +303,8 @@ fn sendmail_cannot_start_a_missing_penfoldd() {
     site.configure();
     // It is neither beside the program nor in the path.
     let mut start = command(&site, "sendmail", &["-bd"]);
-    let (code, said) = code_and_text(&feed(start.env("PATH", "/nonexistent"), b""));
-    assert!(code == 69 && said.starts_with("sendmail: start penfoldd: "), "{code} {said}");
+    let (code, printed) = code_and_text(&feed(start.env("PATH", "/nonexistent"), b""));
+    assert!(code == 69 && printed.starts_with("sendmail: start penfoldd: "), "{code} {printed}");
     assert!(UnixStream::connect(site.path("penfold.sock")).is_err());
 }
 
@@ -311,20 +314,20 @@ fn before_the_first_start_the_queue_is_empty() {
     site.configure();
     for (name, arguments) in [("mailq", &[][..]), ("sendmail", &["-bp"]), ("penfoldctl", &["queue"])] {
         let output = feed(&mut command(&site, name, arguments), b"");
-        let said = format!("-- queue is empty\n{name}: no daemon has run yet\n");
-        assert_eq!(code_and_text(&output), (0, said), "{name}");
+        let printed = format!("-- queue is empty\n{name}: no daemon has run yet\n");
+        assert_eq!(code_and_text(&output), (0, printed), "{name}");
     }
     assert_eq!(fs::read_dir(site.path("spool")).expect("a spool").count(), 0);
     let nowhere = format!("{:?}", site.path("nowhere"));
     site.set("", "spool", &nowhere);
     site.configure();
-    let (code, said) = code_and_text(&feed(&mut command(&site, "mailq", &[]), b""));
-    assert!(code == 69 && said.starts_with("mailq: list the queue in "), "{code} {said}");
+    let (code, printed) = code_and_text(&feed(&mut command(&site, "mailq", &[]), b""));
+    assert!(code == 69 && printed.starts_with("mailq: list the queue in "), "{code} {printed}");
     if geteuid().is_root() {
         site.set("", "user", "\"nosuchuser\"");
         site.configure();
-        let (code, said) = code_and_text(&feed(&mut command(&site, "mailq", &[]), b""));
-        assert!(code == 78 && said.contains(": become user nosuchuser: "), "{code} {said}");
+        let (code, printed) = code_and_text(&feed(&mut command(&site, "mailq", &[]), b""));
+        assert!(code == 78 && printed.contains(": become user nosuchuser: "), "{code} {printed}");
     }
 }
 

@@ -132,7 +132,7 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
         ),
     ] {
         let tree = Tree::new();
-        let said = tree.make("install", variables);
+        let printed = tree.make("install", variables);
         let mut expected: BTreeSet<String> =
             ["penfoldd", "penfoldctl"].iter().map(|name| format!("{programs}/{name}")).collect();
         expected.extend(["sendmail", "mailq", "newaliases"].iter().map(|name| format!("{private}/penfold/{name}")));
@@ -151,7 +151,7 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
         expected.insert(kept.clone());
         assert_eq!(tree.files(), expected, "{variables:?}");
         // With DESTDIR the steps that need root on the target machine are printed.
-        assert!(said.contains("To be done by root"), "{said}");
+        assert!(printed.contains("To be done by root"), "{printed}");
         let mode = |name: &str| fs::metadata(tree.path(name)).expect(name).permissions().mode() & 0o7777;
         assert_eq!((mode(&format!("{programs}/penfoldctl")), mode(&kept)), (0o755, 0o644));
         let link = fs::read_link(tree.path(&format!("{private}/penfold/mailq"))).expect("a link");
@@ -369,9 +369,9 @@ fn the_user_is_created_with_the_systems_own_tools() {
             assert!(output.status.success(), "{output:?}");
             String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
         };
-        let said = run("");
-        let same = said.len() == commands.len() && said.iter().zip(commands).all(|(s, c)| s.starts_with(c));
-        assert!(same, "{has:?}: {said:#?}");
+        let printed = run("");
+        let same = printed.len() == commands.len() && printed.iter().zip(commands).all(|(s, c)| s.starts_with(c));
+        assert!(same, "{has:?}: {printed:#?}");
         // An existing user is not created again.
         stub("id", "echo 0");
         assert_eq!(run("").len(), 1, "{has:?}");

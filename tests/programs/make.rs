@@ -1,4 +1,4 @@
-//! `make run` and `make test`: what tests/try and tests/all print.
+//! `make run` and `make test`: the output of tests/try and tests/all.
 //!
 //! The line that `make run` prints to be pasted sends a message, the message arrives in the
 //! Maildir that was printed, and at the end the scratch directory is gone. Nothing is built:
@@ -27,7 +27,7 @@ fn the_printed_command_works_without_curl() {
 /// The directory of the site is used for scratch, and for programs that come before the system's.
 fn tries(site: &Site) {
     let path = format!("{}:{}", site.path("").display(), std::env::var("PATH").unwrap_or_default());
-    let said = File::create(site.path("said")).expect("a file");
+    let printed = File::create(site.path("said")).expect("a file");
     let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/try"));
     script
         .arg(env!("CARGO_BIN_EXE_penfoldd"))
@@ -35,18 +35,18 @@ fn tries(site: &Site) {
         .env("TMPDIR", site.path(""))
         .env("PATH", &path);
     let daemon = Daemon::spawn({
-        script.stdin(Stdio::null()).stdout(said);
+        script.stdin(Stdio::null()).stdout(printed);
         script
     });
-    let said = fs::read_to_string(site.path("said")).expect("what it printed");
-    assert!(said.contains(&format!("port {}.", daemon.port)), "{said}");
+    let printed = fs::read_to_string(site.path("said")).expect("what it printed");
+    assert!(printed.contains(&format!("port {}.", daemon.port)), "{printed}");
 
     let line =
-        said.lines().find(|line| line.starts_with("    ") && !line.starts_with("     ")).expect("a line to paste");
+        printed.lines().find(|line| line.starts_with("    ") && !line.starts_with("     ")).expect("a line to paste");
     let pasted = Command::new("bash").args(["-c", line]).env("PATH", &path).output().expect("bash");
     assert!(pasted.status.success(), "{line}\n{pasted:?}");
 
-    let maildir = said.lines().find_map(|line| line.strip_prefix("Maildir:")).expect("a Maildir").trim();
+    let maildir = printed.lines().find_map(|line| line.strip_prefix("Maildir:")).expect("a Maildir").trim();
     let arrived = || fs::read_dir(Path::new(maildir).join("new")).is_ok_and(|mut new| new.next().is_some());
     daemon.wait_until("the message", arrived);
     let status = daemon.terminate();
@@ -105,7 +105,7 @@ fn a_skipped_test_is_an_error_in_ci_only() {
     assert!(String::from_utf8_lossy(&output.stdout).ends_with(SUMMARY) && !output.status.success(), "{output:?}");
 }
 
-/// Cargo does not show what a test prints that passes.
+/// Cargo does not show the output of a test that passes.
 #[test]
 fn no_test_prints_that_it_is_skipped() {
     let mut todo = ["src", "tests"].map(|top| Path::new(env!("CARGO_MANIFEST_DIR")).join(top)).to_vec();

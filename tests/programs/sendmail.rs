@@ -362,10 +362,10 @@ fn a_silent_client_times_out() {
     let mut stream = UnixStream::connect(site.path("penfold.sock")).expect("a socket");
     stream.write_all(b"submit quiet\n").expect("it listens");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a limit");
-    let mut heard = String::new();
-    stream.read_to_string(&mut heard).expect("its end");
-    let lines: Vec<&str> = heard.lines().collect();
-    assert!(lines[0] == "ok" && lines[1].starts_with("220 ") && lines[2].starts_with("421 4.4.2 "), "{heard}");
+    let mut received = String::new();
+    stream.read_to_string(&mut received).expect("its end");
+    let lines: Vec<&str> = received.lines().collect();
+    assert!(lines[0] == "ok" && lines[1].starts_with("220 ") && lines[2].starts_with("421 4.4.2 "), "{received}");
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn flush_tries_the_named_mail_and_nothing_else() {
     becomes((5, 3, 3));
 }
 
-/// The user that flushes the queue need not know that an attempt is running.
+/// A flush has its effect even while an attempt is running.
 #[test]
 fn flush_during_an_attempt_causes_another_attempt() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");

@@ -136,11 +136,11 @@ fn offsets(site: &mut Site, run: &dyn Fn(&Site, &str) -> Command) -> Vec<String>
     assert_eq!(found.len(), 2, "{mail}");
     drop(daemon);
     site.set("log", "to", &format!("{:?}", site.path("spool/log")));
-    let said = feed(
+    let printed = feed(
         &mut run(site, "-i"),
         b"EHLO here\r\nMAIL FROM:<jon@razorback>\r\nRCPT TO:<jon@razorback>\r\nDATA\r\n\r\nhello\r\n.\r\nQUIT\r\n",
     );
-    assert!(said.status.success(), "{said:?}");
+    assert!(printed.status.success(), "{printed:?}");
     let log = fs::read_to_string(site.path("spool/log")).expect("a log");
     let first = log.lines().next().and_then(|line| line.split(' ').next()).expect("a line");
     found.push(first.get(19..).expect("a time").replace(':', ""));
@@ -182,9 +182,9 @@ fn an_unknown_time_zone_is_reported() {
     for (zone, warns) in [("Nowhere/City", true), ("JST-9", false)] {
         let site = Site::new();
         let output = site.penfoldd(&["-n"]).env("TZ", zone).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
+        let printed = String::from_utf8_lossy(&output.stderr);
         let line = "TZ: Nowhere/City is not a time zone of this system: times are in UTC";
-        assert_eq!(said.contains(line), warns, "{said}");
+        assert_eq!(printed.contains(line), warns, "{printed}");
     }
 }
 

@@ -3,7 +3,7 @@
 //! - `attempts`: when a message is tried, restarts, `penfoldctl queue` and `flush`
 //! - `clock`: a system clock that jumps
 //! - `report_texts`: the text of a report
-//! - `reports`: who gets a report, and when
+//! - `reports`: the recipients of reports, and their limits
 
 mod attempts;
 mod clock;

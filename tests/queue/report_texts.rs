@@ -101,10 +101,10 @@ fn a_status_is_explained_with_the_reply_and_advice() {
         ("550-5.6.0 two\r\n550 5.6.0 lines\r\n", "The message was rejected: | may say why", "5.6.0"),
     ] {
         let text = report(&[failure("elvis@razorback.example", refused(reply))], HEADER);
-        let said = Reply::read_all(reply.as_bytes()).expect(reply).to_string();
+        let quoted = Reply::read_all(reply.as_bytes()).expect(reply).to_string();
         has(&words(&text), &expected.split(" | ").collect::<Vec<_>>());
-        has(&text, &[&format!("mx.razorback.example said: {said}\n")]);
-        has(&text, &[&format!("Status: {status}\n"), &format!("Diagnostic-Code: smtp; {said}\n")]);
+        has(&text, &[&format!("mx.razorback.example said: {quoted}\n")]);
+        has(&text, &[&format!("Status: {status}\n"), &format!("Diagnostic-Code: smtp; {quoted}\n")]);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reports to senders, end to end: which failures are reported to whom, how often, and what
+//! Reports to senders, end to end: which failures are reported, to which address, how often, and what
 //! arrives, parsed by Python's email package where python3 is installed.
 //!
 //! The texts of reports are in tests/queue/report_texts.rs.
@@ -201,7 +201,7 @@ fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
     let remote = Remote::with(Sink::default().reply("RCPT TO:<elvis@", "550 5.1.1 no such user here"));
     let site = site_with(&remote);
     let daemon = site.start();
-    for (sender, count, most, why) in [
+    for (sender, count, limit, why) in [
         ("", 50, 10, "there were more than 10 to the postmaster within an hour"),
         ("eve@example.test", 250, 200, "there were more than 200 to <eve@example.test> within an hour"),
     ] {
@@ -213,7 +213,7 @@ fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
         // The test sees the log a little later than it is written.
         daemon.wait_until("the log", || logged(" bounced ") + logged(" dropped ") >= count);
         let counts = (logged(" bounced "), logged(" dropped reason="), logged(why), logged(" failed to=<elvis@"));
-        assert_eq!(counts, (most, count - most, count - most, count), "{sender}");
+        assert_eq!(counts, (limit, count - limit, count - limit, count), "{sender}");
     }
     assert_eq!(site.mail("root").len(), 10);
     // A sender with many dead members on a list gets a report of each.
@@ -234,7 +234,7 @@ fn failing_mail_from_the_postmaster_makes_no_loop() {
     for sender in ["postmaster@razorback", "mailer-daemon@razorback", "MAILER-DAEMON@razorback.test", ""] {
         send(&daemon, sender, &["elvis@example.test"]);
     }
-    // Three had the postmaster as the sender, who gets at most two reports.
+    // Three messages were from the postmaster, which gets at most two reports.
     assert_eq!(counts(&daemon, 11, [" bounced ", " dropped "]), [7, 4]);
     assert!(daemon.settles(&site));
 }

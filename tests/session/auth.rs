@@ -188,7 +188,7 @@ fn an_unknown_account_always_has_the_same_salt() {
     let first = salts(&site.start());
     let daemon = site.start();
     assert_eq!(salts(&daemon), first, "after a restart");
-    // As many iterations as in other accounts, but another salt.
+    // The iteration count of other accounts, but another salt.
     site.add("users", &format!("mary:{SCRAM}:\njon@razorback:{}:", SCRAM.replace("W22Z", "X22Z")));
     daemon.hup();
     daemon.wait_log(|l| l.ends_with("configuration and tables read again"));
@@ -260,8 +260,8 @@ fn passwd(site: &Site, name: &str, password: &str) -> String {
     let _ = child.stdin.take().expect("a pipe").write_all(password.as_bytes());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code() == Some(0), !output.stdout.is_empty(), "{output:?}");
-    let said = [output.stdout.as_slice(), &output.stderr].concat();
-    assert!(password.trim().len() < 2 || !String::from_utf8_lossy(&said).contains(password.trim()));
+    let printed = [output.stdout.as_slice(), &output.stderr].concat();
+    assert!(password.trim().len() < 2 || !String::from_utf8_lossy(&printed).contains(password.trim()));
     String::from_utf8(output.stdout).expect("ASCII")
 }
 
@@ -366,7 +366,7 @@ impl Drop for Dovecot {
 
 #[test]
 fn no_client_is_authenticated_by_a_misbehaving_dovecot() {
-    for said in [
+    for printed in [
         "",
         "VERSION\t2\t0\nMECH\tPLAIN\nDONE\n",
         "DONE\n",
@@ -377,12 +377,12 @@ fn no_client_is_authenticated_by_a_misbehaving_dovecot() {
         "VERSION\t1\t2\nMECH\tPLAIN\nDONE\nFAIL\t1\tuser=elvis\ttemp\n",
         "LONG",
     ] {
-        let said = if said == "LONG" { "x".repeat(100_000) } else { said.to_owned() };
+        let printed = if printed == "LONG" { "x".repeat(100_000) } else { printed.to_owned() };
         let mut site = Site::with(OPEN);
         let socket = UnixListener::bind(site.path("auth-client")).expect("a socket");
         own(&site.path("auth-client"));
         site.set("auth", "users", &format!("\"dovecot:{}\"", site.path("auth-client").display()));
-        let script = said.clone();
+        let script = printed.clone();
         // It runs until the process of the tests ends.
         thread::spawn(move || {
             for mut peer in socket.incoming().map_while(Result::ok) {
@@ -393,7 +393,10 @@ fn no_client_is_authenticated_by_a_misbehaving_dovecot() {
         });
         let daemon = site.start();
         daemon.greeted().ask(&plain("elvis", "pencil"), "454 4.7.0 ");
-        assert!(!daemon.log().contains("pencil") && !daemon.log().contains(&base64("\0elvis\0pencil")), "{said:.80}");
+        assert!(
+            !daemon.log().contains("pencil") && !daemon.log().contains(&base64("\0elvis\0pencil")),
+            "{printed:.80}"
+        );
     }
 }
 

@@ -136,8 +136,8 @@ fn a_slow_message_arrives_if_it_is_steady() {
     let mut client = daemon.client();
     client.begin("a@example.test", &["jon@razorback"]);
     client.send_text("Subject: steady\r\n\r\n");
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(1500) {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(1500) {
         client.send_text(&format!("{}\r\n", "x".repeat(200)));
         thread::sleep(pace);
     }
@@ -146,16 +146,16 @@ fn a_slow_message_arrives_if_it_is_steady() {
     let mut stream = daemon.connect();
     let mut client = Client::new(stream.try_clone().expect("a descriptor"));
     client.begin("a@example.test", &["jon@razorback"]);
-    let (begun, mut said) = (Instant::now(), None);
+    let (started, mut answer) = (Instant::now(), None);
     stream.set_read_timeout(Some(pace)).expect("an option");
-    while said.is_none() && begun.elapsed() < common::TIMEOUT {
+    while answer.is_none() && started.elapsed() < common::TIMEOUT {
         let _ = stream.write_all(b"x");
         let mut reply = [0; 9];
-        said = stream.read_exact(&mut reply).ok().map(|()| String::from_utf8_lossy(&reply).into_owned());
+        answer = stream.read_exact(&mut reply).ok().map(|()| String::from_utf8_lossy(&reply).into_owned());
     }
-    assert_eq!(said.as_deref(), Some("421 4.4.2"), "after {:?}", begun.elapsed());
+    assert_eq!(answer.as_deref(), Some("421 4.4.2"), "after {:?}", started.elapsed());
 
-    // Silence has a timeout of its own.
+    // Silence has a separate timeout.
     let site = Site::with("limits.data_timeout = \"60s\"\nlimits.command_timeout = \"300ms\"");
     let daemon = site.start();
     let mut client = daemon.client();
@@ -172,9 +172,9 @@ fn an_endless_message_times_out() {
     let mut stream = daemon.connect();
     let mut client = Client::new(stream.try_clone().expect("a descriptor"));
     client.begin("a@example.test", &["jon@razorback"]);
-    let (begun, line) = (Instant::now(), format!("{}\r\n", "x".repeat(998)).repeat(50));
+    let (started, line) = (Instant::now(), format!("{}\r\n", "x".repeat(998)).repeat(50));
     while stream.write_all(line.as_bytes()).is_ok() {
-        assert!(begun.elapsed() < common::TIMEOUT, "it is read for ever");
+        assert!(started.elapsed() < common::TIMEOUT, "it is read for ever");
     }
 }
 
@@ -227,20 +227,20 @@ fn large_aliases_are_cheap_and_a_disconnected_client_costs_nothing() {
     site.write("aliases", &aliases);
     let daemon = Daemon::spawn(site.penfoldd(&["-d", "-v"]));
     let mut client = daemon.client();
-    let begun = Instant::now();
+    let started = Instant::now();
     client.ask("VRFY big0", "250 ");
-    let once = begun.elapsed();
+    let once = started.elapsed();
     (0..50).for_each(|_| drop(client.ask("VRFY big0", "250 ")));
-    let many = begun.elapsed() - once;
+    let many = started.elapsed() - once;
     assert!(many < once * 20, "{once:?} for the first, {many:?} for fifty");
     // An edit of the tables takes effect.
     site.write("aliases", &aliases.replacen("big0: ", "nobody: ", 1));
     client.ask("VRFY big0", "550 ");
     // An address extension does not expand the alias again.
     client.ask("VRFY big1", "250 ");
-    let begun = Instant::now();
+    let started = Instant::now();
     (0..50).for_each(|number| drop(client.ask(&format!("VRFY big1+{number}"), "250 ")));
-    assert!(begun.elapsed() < once * 20, "{once:?} for the first, {:?} for fifty details", begun.elapsed());
+    assert!(started.elapsed() < once * 20, "{once:?} for the first, {:?} for fifty details", started.elapsed());
     let text: String = (2..60).map(|number| format!("VRFY big{number}\r\n")).collect();
     let before = daemon.log().lines().filter(|line| is_end(line)).count();
     client.send_text(&text);

@@ -1,4 +1,4 @@
-//! What the server says to SMTP clients, and what it makes of what they say.
+//! The SMTP server: its replies, and how it interprets the text of clients.
 //!
 //! - `auth`: AUTH with other software: gsasl, smtplib, swaks, and Dovecot as the password database
 //! - `client_names`: the name and address of the client in Received:

@@ -1,7 +1,7 @@
 //! PROXY headers: every split, a slow proxy, and shutdown while one is awaited.
 //!
-//! What proxies say and what they are answered is in tests/session/dialog, random headers and
-//! attributes are in tests/fuzz/proxy.rs.
+//! Conversations with proxies are in tests/session/dialog, random headers and attributes in
+//! tests/fuzz/proxy.rs.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -12,7 +12,7 @@ use common::{Daemon, Site};
 
 /// The timeout of a PROXY header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a busy machine may add to it.
+/// The tolerance for a busy machine.
 const SLACK: Duration = Duration::from_secs(8);
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 4321 25\r\n";
@@ -56,13 +56,13 @@ fn a_proxy_without_a_header_in_time_is_disconnected_and_delays_nobody() {
         scope.spawn(|| {
             outwaits(&daemon, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x10\0", b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")
         });
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut stream = daemon.connect();
         stream.write_all(V1).expect("written");
         let mut client = Client::before_banner(stream);
         client.expect("220 ");
         client.ask("QUIT", "221 ");
-        assert!(begun.elapsed() < HEADER_TIMEOUT, "waited for the others");
+        assert!(started.elapsed() < HEADER_TIMEOUT, "waited for the others");
     });
     daemon.wait_words(&["closed peer=[127.0.0.1]", "reason=\"no PROXY header in time\""]);
 }
@@ -70,18 +70,18 @@ fn a_proxy_without_a_header_in_time_is_disconnected_and_delays_nobody() {
 /// Sends the first octets at once and the others slowly: the daemon closes the connection when
 /// the time is up, without a word.
 fn outwaits(daemon: &Daemon, at_once: &[u8], slowly: &[u8]) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut stream = daemon.connect();
     stream.write_all(at_once).expect("written");
     stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     let mut slowly = slowly.iter();
-    let mut heard = [0; 64];
+    let mut received = [0; 64];
     loop {
-        match stream.read(&mut heard) {
+        match stream.read(&mut received) {
             Ok(0) => break,
-            Ok(count) => panic!("said {}", heard[..count].escape_ascii()),
+            Ok(count) => panic!("said {}", received[..count].escape_ascii()),
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                assert!(begun.elapsed() < HEADER_TIMEOUT + SLACK, "still open");
+                assert!(started.elapsed() < HEADER_TIMEOUT + SLACK, "still open");
                 if let Some(octet) = slowly.next() {
                     // A connection that was closed meanwhile shows at the next read.
                     let _ = stream.write_all(&[*octet]);
@@ -90,7 +90,7 @@ fn outwaits(daemon: &Daemon, at_once: &[u8], slowly: &[u8]) {
             Err(_) => break,
         }
     }
-    assert!(begun.elapsed() + Duration::from_millis(200) >= HEADER_TIMEOUT, "closed before its time");
+    assert!(started.elapsed() + Duration::from_millis(200) >= HEADER_TIMEOUT, "closed before its time");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn shutdown_does_not_wait_for_a_header() {
     let mut stream = daemon.connect();
     stream.write_all(V1).expect("written");
     Client::before_banner(stream).expect("220 ");
-    let begun = Instant::now();
+    let started = Instant::now();
     assert!(daemon.terminate().success());
-    assert!(begun.elapsed() < Duration::from_secs(5), "it waited {:?}", begun.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "it waited {:?}", started.elapsed());
 }

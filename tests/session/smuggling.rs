@@ -3,7 +3,7 @@
 //! SMTP smuggling (CVE-2023-51764, -51765, -51766): where two servers disagree on the end of a
 //! message, a second message with a forged sender hides in the first. Every lookalike is sent
 //! whole, cut in two at every byte near it, byte by byte, and across likely buffer boundaries.
-//! It gets one reply, which is a rejection if a CR or LF stands alone, and the hidden message is
+//! It gets one reply, which is a rejection if it has a bare CR or LF, and the hidden message is
 //! never executed. A clean message arrives byte for byte.
 
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::dialog::Wire;
 use common::{Daemon, Site};
 
-/// Replacements of CR LF . CR LF with a CR or LF that stands alone.
+/// Replacements of CR LF . CR LF with a bare CR or LF.
 const FLAWED: &[&str] = &[
     "\n.\n",
     "\n.\r\n",

@@ -1,7 +1,7 @@
 //! Password guessing against the real daemon, by many clients at once: the limits, the replies,
 //! and that response times do not reveal which accounts exist.
 //!
-//! Clients come from as many loopback addresses as they need. The accounts are penfold's own, or
+//! Clients use any number of loopback addresses. The accounts are penfold's own, or
 //! behind a socket that speaks Dovecot's auth protocol. Besides: a reload does not reset the
 //! message quota of an account.
 

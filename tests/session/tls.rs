@@ -1,7 +1,7 @@
 //! TLS as a server, with the real daemon: STARTTLS, implicit TLS, certificates.
 //!
 //! The client is rustls, which trusts one authority, made here, or `openssl s_client`. The
-//! assertions are about replies, Received: and the log, and that nothing said in plaintext
+//! assertions are about replies, Received: and the log, and that nothing sent in plaintext
 //! counts afterwards. Random octets are in tests/fuzz/tls.rs.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -120,10 +120,10 @@ fn implicit_tls_comes_before_the_banner() {
     talk.expect_end();
     // A plaintext client gets no plaintext reply.
     let stream = connect(&daemon);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     (&stream).write_all(b"EHLO client.test\r\n").expect("written");
-    let _ = (&stream).read_to_end(&mut heard);
-    assert!(!heard.windows(2).any(|two| two == b"22"), "{heard:?}");
+    let _ = (&stream).read_to_end(&mut received);
+    assert!(!received.windows(2).any(|two| two == b"22"), "{received:?}");
     daemon.wait_words(&["tls-failed peer="]);
 }
 
@@ -227,9 +227,9 @@ fn plaintext_after_starttls_ends_the_session() {
     clear.ask("EHLO client.test\r\n", "250-");
     clear.ask("STARTTLS\r\n", "220 ");
     (&stream).write_all(b"MAIL FROM:<a@b.test>\r\n").expect("written");
-    let mut heard = Vec::new();
-    let _ = (&stream).read_to_end(&mut heard);
-    assert!(!heard.starts_with(b"2") && !heard.starts_with(b"5"), "{heard:?}");
+    let mut received = Vec::new();
+    let _ = (&stream).read_to_end(&mut received);
+    assert!(!received.starts_with(b"2") && !received.starts_with(b"5"), "{received:?}");
     daemon.wait_words(&["tls-failed peer="]);
     daemon.submit(&["jon@razorback.test"]);
 }
@@ -274,7 +274,7 @@ fn a_certificate_is_chosen_by_name_and_read_again_when_it_changes() {
     let daemon = site.start();
     start_tls(&authority, &daemon, "mail.other.test");
     let mut old = start_tls(&authority, &daemon, "razorback.test");
-    // Another certificate without a restart; the present session goes on.
+    // Another certificate without a restart; the open session continues.
     authority.give(&site, "c1", "renamed.test", 300);
     start_tls(&authority, &daemon, "renamed.test");
     daemon.wait_words(&["c1.pem: read again"]);
@@ -306,7 +306,7 @@ fn a_reload_may_name_another_certificate() {
     daemon.hup();
     daemon.wait_words(&["configuration and tables read again"]);
     start_tls(&authority, &daemon, "renamed.test").ask("EHLO client.test\r\n", "250-");
-    // The present session goes on.
+    // The open session continues.
     old.ask("EHLO client.test\r\n", "250-");
     old.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
     old.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
@@ -369,8 +369,8 @@ fn a_handshake_has_the_timeout_of_a_command() {
     for says in [&b""[..], b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01\xff\xff"] {
         let stream = connect(&daemon);
         (&stream).write_all(says).expect("written");
-        let mut heard = Vec::new();
-        let _ = (&stream).read_to_end(&mut heard);
+        let mut received = Vec::new();
+        let _ = (&stream).read_to_end(&mut received);
     }
     assert!(start.elapsed() < Duration::from_secs(10));
 }
@@ -416,11 +416,11 @@ fn openssl_works_with_current_protocols_only() {
         String::from_utf8_lossy(&child.wait_with_output().expect("openssl ends").stdout).into_owned()
     };
     for version in ["-tls1_2", "-tls1_3"] {
-        let said = s_client(&[version]);
-        assert!(said.contains("250-razorback") && said.contains("221 2.0.0"), "{version}: {said}");
+        let printed = s_client(&[version]);
+        assert!(printed.contains("250-razorback") && printed.contains("221 2.0.0"), "{version}: {printed}");
     }
-    let said = s_client(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
-    assert!(!said.contains("221"), "{said}");
+    let printed = s_client(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
+    assert!(!printed.contains("221"), "{printed}");
     daemon.wait_words(&["tls-failed peer="]);
 }
 
@@ -433,8 +433,8 @@ fn no_plaintext_reply_is_sent_under_implicit_tls() {
     // Either of the two may be accepted first.
     let mut second = connect(&daemon);
     daemon.wait_log(|line| line.contains("too many connections"));
-    let mut said = Vec::new();
-    second.read_to_end(&mut said).expect("the end");
-    assert_eq!(said, b"");
+    let mut printed = Vec::new();
+    second.read_to_end(&mut printed).expect("the end");
+    assert_eq!(printed, b"");
     drop(first);
 }

@@ -89,9 +89,9 @@ fn every_value_is_inside_the_plot() {
             ];
             for samples in tables {
                 let svg = figure([x, y], samples).svg("a < b");
-                for (names, most) in [(["x", "cx", "x1", "x2"], 760.0), (["y", "cy", "y1", "y2"], 440.0)] {
+                for (names, edge) in [(["x", "cx", "x1", "x2"], 760.0), (["y", "cy", "y1", "y2"], 440.0)] {
                     let values = names.iter().flat_map(|name| attributes(&svg, name));
-                    values.for_each(|value| assert!((0.0..=most).contains(&value), "{value} {x:?} {y:?} {samples:?}"));
+                    values.for_each(|value| assert!((0.0..=edge).contains(&value), "{value} {x:?} {y:?} {samples:?}"));
                 }
                 assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
                 assert!(svg.contains("a &lt; b") && svg.contains("x &amp; &lt;y&gt;"), "{svg}");

@@ -1,7 +1,7 @@
 //! The lists of files in the heads of folders, compared with the tree, in both directions.
 //!
 //! The first file of a folder (lib.rs, mod.rs, or main.rs of a test program) lists the files
-//! and folders beside it, one line each: "//! - `name`: what it holds". Unit tests, named
+//! and folders beside it, one line each: "//! - `name`: contents". Unit tests, named
 //! `tests`, are not listed. The folders of tests/ are in tests/README as well.
 
 use std::collections::BTreeSet;

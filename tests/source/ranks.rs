@@ -1,4 +1,4 @@
-//! The rules of the source that the compiler does not know: which module may import which, what
+//! The rules of the source that the compiler does not check: which module may import which, what
 //! only some files may name, and how long a file or a function may be.
 //!
 //! The ranks are read from the table in src/lib.rs, so that there is one. Only text is read, as
@@ -57,7 +57,7 @@ fn sources() -> Vec<Source> {
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).expect("src") {
             let path = entry.expect("an entry").path();
-            // Unit tests may do what the source may not.
+            // These rules do not apply to unit tests.
             if path.ends_with("tests") {
                 continue;
             } else if path.is_dir() {

@@ -154,7 +154,7 @@ fn listing_a_spool_without_a_daemon_follows_no_links() {
     [noted, held].into_iter().try_for_each(|id| fs::remove_file(note(id))).expect("notes");
     symlink(&secret, note(noted)).expect("a link");
     fifo(&note(held));
-    // Root does not read what the server's user cannot read.
+    // Root does not read files that the server's user cannot read.
     let path = entry(&site, locked);
     fs::copy(&path, site.path("spool/own")).expect("a copy");
     fs::set_permissions(site.path("spool/own"), fs::Permissions::from_mode(0o600)).expect("a mode");

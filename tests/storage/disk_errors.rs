@@ -11,7 +11,7 @@ use common::remote::{Remote, Sink};
 use common::{Daemon, Site};
 
 fn site() -> Site {
-    // Without authentication the spool keeps no key, whose writes would be counted.
+    // Without authentication the spool has no key file, whose writes would be counted.
     let site = Site::with("auth.users = \"none\"");
     ["ret", "ada"].iter().for_each(|user| site.add("users", &format!("{user}::")));
     site.add("aliases", "list: ada");

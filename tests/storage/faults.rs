@@ -1,6 +1,6 @@
 //! Full and read-only disks, missing descriptors and permissions, and a second daemon.
 //!
-//! Clients get temporary failures, nothing accepted is lost or duplicated, and everything goes on
+//! Clients get temporary failures, no accepted mail is lost or duplicated, and service resumes
 //! when the fault is over. The disks are small ones in a mount namespace, which takes root;
 //! otherwise those tests are reported as skipped. At the end of each test accepted mail is
 //! delivered, bounced or in the queue.

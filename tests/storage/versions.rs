@@ -1,10 +1,10 @@
-//! A spool that another version has written: what an earlier one left is delivered, and what a
-//! later one left stays as it is.
+//! A spool of another version: entries of an earlier version are delivered, and a spool of a
+//! later version is not changed.
 //!
-//! `earlier/` is a spool as the version before the head had the measure of the content left it,
-//! when it was killed: `new/`, `cur/` and `note/`, and in `mail/` the copy that was prepared for
-//! a mailbox. An entry that was handed over to a user is not there, for its owner and its mode
-//! cannot be kept in a source tree; it is a direct one, and `crash` makes them.
+//! `earlier/` is a spool of the last version whose heads lacked the size of the content, after
+//! that version was killed: `new/`, `cur/` and `note/`, and in `mail/` a copy that was prepared
+//! for a mailbox. It has no entry that was handed over to a user, since a source tree cannot keep
+//! owners and modes; `crash` makes such entries.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -67,7 +67,7 @@ fn the_queue_of_an_earlier_version_is_delivered() {
 
     let daemon = site.start();
     assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
-    // What a local user already has is not delivered again.
+    // A message that a local user already has is not delivered again.
     let subjects = |user: &str| {
         let subject = |mail: Vec<u8>| {
             let text = String::from_utf8_lossy(&mail).into_owned();

@@ -1,5 +1,5 @@
-//! What grows with a million waiting messages, ten thousand recipients or fifty megabytes,
-//! and what must not.
+//! Costs that may grow with a million waiting messages, ten thousand recipients or fifty megabytes,
+//! and costs that must not.
 //!
 //! The numbers are those that a debug build manages in a few seconds, and the assertions are
 //! about the order of events, a size or a proportion, never about speed. With
@@ -116,7 +116,7 @@ fn the_cost_of_many_recipients_is_proportional() {
     }
 }
 
-/// The processor time for a message to this many recipients, who all get it.
+/// The processor time for a message that is delivered to this many recipients.
 fn work_for(count: usize, each: bool) -> Duration {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -190,7 +190,7 @@ fn figures() {
     let before = rate(&daemon, &|since| since > Duration::from_secs(10));
     drop(daemon);
     let site = waiting(count, |n| format!("elvis@d{n}.example.test"));
-    // What is still to be written would be in the way of what comes.
+    // Pending writes of the disk would disturb the measurement.
     std::process::Command::new("sync").status().expect("sync(1)");
     let start = Instant::now();
     let daemon = site.start();
@@ -222,7 +222,7 @@ fn figures() {
 
 /// Messages a second from ten clients, until it is enough.
 ///
-/// What came stays: after many files were deleted a new one costs more on some disks.
+/// Delivered files are not removed: on some disks a new file costs more after many were deleted.
 fn rate(daemon: &Daemon, is_enough: &(dyn Fn(Duration) -> bool + Sync)) -> f64 {
     let (sent, is_over, start) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
     thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::Daemon;
 
-/// The private memory in octets, without the program, whose share depends on the number of processes.
+/// The private memory in octets, without the program's text, since the share of that depends on the number of processes.
 pub fn memory(daemon: &Daemon) -> u64 {
     kilobytes(daemon, "status", "RssAnon:")
 }

@@ -1,6 +1,6 @@
 //! A spool with any number of deferred messages, written directly to disk.
 //!
-//! The entries are those of a penfold that tried each once, a minute ago: queued heads in `cur/`, see
+//! The entries look as if penfold had tried each once, a minute ago: queued heads in `cur/`, see
 //! `src/spool/head/mod.rs`, with one recipient and a line of content each. Nothing is synced.
 
 use std::fs;

@@ -199,7 +199,7 @@ fn endless_line(world: &World, chance: &mut Chance, _: &str) -> std::io::Result<
     (0..chance.of(1..30)).try_for_each(|_| stream.write_all(&[b'x'; 5000]))
 }
 
-/// More recipients than allowed, all the same, who get one copy.
+/// More recipients than allowed, all of them the same address, which gets one copy.
 fn too_many_recipients(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     let mut wire = Wire::new(world.connect()?, false);
@@ -210,8 +210,8 @@ fn too_many_recipients(world: &World, chance: &mut Chance, token: &str) -> std::
         && (0..10).all(|_| hears(&mut wire, "452"))
         && hears(&mut wire, "354");
     if taken {
-        let said = wire.send(Letter::new(token).stuffed().as_bytes());
-        let fate = if said.is_ok() { verdict(&mut wire) } else { Fate::Unheard };
+        let sent = wire.send(Letter::new(token).stuffed().as_bytes());
+        let fate = if sent.is_ok() { verdict(&mut wire) } else { Fate::Unheard };
         world.note(token, &to, fate);
     }
     Ok(())
@@ -269,12 +269,12 @@ fn close_half(world: &World, chance: &mut Chance, token: &str) -> std::io::Resul
     let half = stream.try_clone()?;
     let mut wire = Wire::new(stream, false);
     let text = Letter::new(token).stuffed();
-    let said = wire.send(
+    let sent = wire.send(
         format!("HELO client.test\r\nMAIL FROM:<{SENDER}>\r\nRCPT TO:<{}>\r\nDATA\r\n{text}QUIT\r\n", to[0]).as_bytes(),
     );
     let _ = half.shutdown(Shutdown::Write);
-    let begun = ["220", "250", "250", "250", "354"].into_iter().all(|code| hears(&mut wire, code));
-    world.note(token, &to, if begun && said.is_ok() { verdict(&mut wire) } else { Fate::Unheard });
+    let is_begun = ["220", "250", "250", "250", "354"].into_iter().all(|code| hears(&mut wire, code));
+    world.note(token, &to, if is_begun && sent.is_ok() { verdict(&mut wire) } else { Fate::Unheard });
     Ok(())
 }
 

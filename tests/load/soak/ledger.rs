@@ -48,7 +48,7 @@ pub enum End {
     Nobody(&'static str),
 }
 
-/// The fate of a letter as its client knows it.
+/// The fate of a letter, as far as its client knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// It got a 250, with this text.

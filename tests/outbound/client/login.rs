@@ -35,7 +35,7 @@ fn every_mechanism_works() {
             .reply("aHVzaA==", "235 ok")
     };
     let token = "dXNlcj1qb24BYXV0aD1CZWFyZXIgdG9rZW4BAQ==";
-    for (sink, secret, said) in [
+    for (sink, secret, expected) in [
         (sink("AUTH LOGIN plain").reply(PLAIN, "235 2.7.0 ok"), "hush", PLAIN),
         (sink("AUTH=LOGIN PLAIN").reply(PLAIN, "235 ok"), "hush", PLAIN),
         (login(), "hush", "aHVzaA=="),
@@ -50,7 +50,7 @@ fn every_mechanism_works() {
         let outcome = sender(secret).send_one(&host(remote.address));
         assert_eq!(outcome.fate, Delivered, "{outcome:?}");
         let all = commands(&remote);
-        assert!(all.iter().any(|line| line == said), "{said}: {all:?}");
+        assert!(all.iter().any(|line| line == expected), "{expected}: {all:?}");
     }
 }
 
@@ -115,9 +115,9 @@ fn an_exchange_is_cancelled_properly() {
         let remote = Remote::with(sink);
         sender("hush").send_one(&host(remote.address));
         remote.wait("the end", |seen| seen.ended == 1);
-        let said = commands(&remote);
-        let at = said.iter().position(|line| line == "*").unwrap_or_else(|| panic!("{said:?}"));
-        assert_eq!(said[at + 1..], ["QUIT"], "{said:?}");
+        let lines = commands(&remote);
+        let at = lines.iter().position(|line| line == "*").unwrap_or_else(|| panic!("{lines:?}"));
+        assert_eq!(lines[at + 1..], ["QUIT"], "{lines:?}");
     }
 }
 

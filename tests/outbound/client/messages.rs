@@ -148,10 +148,10 @@ fn a_dripping_reply_times_out() {
             thread::sleep(pause);
         }
     });
-    let begun = Instant::now();
+    let started = Instant::now();
     let outcome = Sender::new().send_one(&host(address));
     assert!(outcome.why.starts_with("timed out while waiting for the greeting"), "{}", outcome.why);
-    assert!(begun.elapsed() < 4 * LIMIT);
+    assert!(started.elapsed() < 4 * LIMIT);
     server.join().expect("a server");
 }
 
@@ -178,10 +178,10 @@ fn a_host_that_is_slow_at_every_stage_times_out() {
             }
         }
     });
-    let begun = Instant::now();
+    let started = Instant::now();
     let outcome = Sender::new().send_one(&host(address));
     assert!(outcome.why.starts_with("timed out while waiting for the "), "{}", outcome.why);
-    assert!(begun.elapsed() < 8 * LIMIT, "{:?}", begun.elapsed());
+    assert!(started.elapsed() < 8 * LIMIT, "{:?}", started.elapsed());
     server.join().expect("a server");
 }
 

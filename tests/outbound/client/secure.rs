@@ -27,8 +27,12 @@ fn with_tls(offer: Offer) -> Sink {
 /// Asserts that no command of a transaction was sent.
 fn assert_silent(remote: &Remote, about: &str) {
     remote.look(|seen| {
-        let said: Vec<_> = seen.commands.iter().filter(|c| c.line.starts_with("MAIL")).collect();
-        assert!(said.is_empty() && seen.connections == 1, "{about}: {said:?}, {} connections", seen.connections);
+        let mail_lines: Vec<_> = seen.commands.iter().filter(|c| c.line.starts_with("MAIL")).collect();
+        assert!(
+            mail_lines.is_empty() && seen.connections == 1,
+            "{about}: {mail_lines:?}, {} connections",
+            seen.connections
+        );
     });
 }
 
@@ -194,12 +198,12 @@ fn replies_before_the_handshake_are_forgotten() {
         let remote = Remote::with(sink);
         let outcome = sender(&authority, RemoteTls::Required).0.send_one(&mx("example.test", remote.address.port()));
         assert_eq!(outcome.fate, Delivered, "{outcome:?}");
-        let said =
+        let commands =
             |seen: &common::remote::Seen| seen.commands.iter().map(|c| (c.tls, c.line.clone())).collect::<Vec<_>>();
-        let said = remote.look(said);
-        assert_eq!(said[1], (false, "STARTTLS".into()));
-        assert_eq!(said[2], (true, "EHLO razorback.test".into()));
-        assert_eq!(said[3], (true, mail.into()));
+        let commands = remote.look(commands);
+        assert_eq!(commands[1], (false, "STARTTLS".into()));
+        assert_eq!(commands[2], (true, "EHLO razorback.test".into()));
+        assert_eq!(commands[3], (true, mail.into()));
     }
 }
 
@@ -273,7 +277,7 @@ fn a_hostile_handshake_ends_in_time() {
             wire.ask("220 evil.test").and_then(|_| wire.ask("250-evil.test\r\n250 STARTTLS")).expect("EHLO, STARTTLS");
             wire.send(b"220 go ahead\r\n").expect("it listens");
             std::io::Read::read(&mut raw, &mut [0; 4096]).expect("the beginning of a handshake");
-            // As many octets as the client reads, and then nothing, with the connection open.
+            // Exactly the octets that the client reads, then nothing, with the connection open.
             let block = octets.repeat((1 << 14) / octets.len() + 1);
             let sent = (0..times.div_ceil(block.len() / octets.len()))
                 .all(|_| raw.write_all(if times == 1 { &octets } else { &block }).is_ok());
@@ -282,12 +286,12 @@ fn a_hostile_handshake_ends_in_time() {
             sent
         });
         let target = HostTarget::Hosts(vec![HostPort { host: NAME.into(), port, scheme: Scheme::Smtp }]);
-        let begun = Instant::now();
+        let started = Instant::now();
         let outcome = sender(&authority, RemoteTls::Required).0.send_one(&target);
         assert_eq!(shown(&outcome), (Deferred, "4.7.5".into()), "{what}: {outcome:?}");
         assert!(outcome.why.starts_with("TLS is required: "), "{what}: {outcome:?}");
-        assert!(begun.elapsed() < 6 * LIMIT, "{what}: {:?}", begun.elapsed());
-        println!("{what}: {:?} {}", begun.elapsed(), outcome.why);
+        assert!(started.elapsed() < 6 * LIMIT, "{what}: {:?}", started.elapsed());
+        println!("{what}: {:?} {}", started.elapsed(), outcome.why);
         server.join().expect("a server");
     }
 }

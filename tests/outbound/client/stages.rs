@@ -85,7 +85,7 @@ fn every_stage_has_its_own_failure() {
 #[test]
 fn odd_replies_are_interpreted() {
     let long = "x".repeat(60_000);
-    for (said, fate, status, words) in [
+    for (server_text, fate, status, words) in [
         ("550 5.1.1 no\n", Failed, "5.1.1", "RCPT: 550 5.1.1 no"),
         ("550-5.1.1 no\n550 5.1.1 never\n", Failed, "5.1.1", "RCPT: 550 5.1.1 no never"),
         ("550-no\r\n554 5.7.1 spam\r\n", Failed, "5.7.1", "RCPT: 550-no 554 5.7.1 spam"),
@@ -111,10 +111,10 @@ fn odd_replies_are_interpreted() {
         (&format!("250 {long}\r\n"), Delivered, "2.0.0", "250 2.0.0 taken"),
         (&format!("550 no {long}\r\n"), Failed, "5.0.0", "xxx"),
     ] {
-        let sink = Sink::default().when("RCPT TO:<odd", Then::Octets(said.into()), usize::MAX);
+        let sink = Sink::default().when("RCPT TO:<odd", Then::Octets(server_text.into()), usize::MAX);
         let remote = Remote::with(sink);
         let outcomes = Sender::new().send_to(&host(remote.address), &["odd@x.test", "good@x.test"]);
-        let about = format!("{:?}: {:?}", said.get(..99).unwrap_or(said), outcomes[0]);
+        let about = format!("{:?}: {:?}", server_text.get(..99).unwrap_or(server_text), outcomes[0]);
         assert_eq!(shown(&outcomes[0]), (fate, status.to_owned()), "{about}");
         assert!(outcomes[0].why.ends_with(words), "{about}");
         assert!(outcomes[0].why.len() < 1000 && !outcomes[0].why.contains(char::is_control), "{about}");
@@ -129,18 +129,18 @@ fn odd_replies_are_interpreted() {
 #[test]
 fn an_unintelligible_reply_defers_and_is_quoted() {
     for at in ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."] {
-        for (said, words) in [
+        for (server_text, words) in [
             ("250-yes\n550 no\n", "250-yes 550 no"),
             ("150 wait\n", "150 wait"),
             ("650 what\n", "650 what"),
             ("000\n", "000"),
         ] {
-            let sink = Sink::default().when(at, Then::Octets(said.into()), usize::MAX);
+            let sink = Sink::default().when(at, Then::Octets(server_text.into()), usize::MAX);
             let remote = Remote::with(sink.reply("HELO", "650 what"));
             let outcome = Sender::new().send_one(&host(remote.address));
-            assert_eq!(outcome.fate, Deferred, "{at} {said:?}: {outcome:?}");
-            assert!(outcome.why.ends_with(words), "{at} {said:?}: {outcome:?}");
-            assert!(at == "." || remote.look(|seen| seen.messages.is_empty()), "{at} {said:?}");
+            assert_eq!(outcome.fate, Deferred, "{at} {server_text:?}: {outcome:?}");
+            assert!(outcome.why.ends_with(words), "{at} {server_text:?}: {outcome:?}");
+            assert!(at == "." || remote.look(|seen| seen.messages.is_empty()), "{at} {server_text:?}");
         }
     }
 }
@@ -148,23 +148,23 @@ fn an_unintelligible_reply_defers_and_is_quoted() {
 #[test]
 fn a_truncated_rejection_is_a_rejection() {
     for at in ["MAIL", "RCPT", "DATA", "."] {
-        for (said, fate, words) in [
+        for (server_text, fate, words) in [
             ("550-5.7.1 blocked\r\n550-5.7.1 see below\r\n", Failed, "550 5.7.1 blocked see below"),
             ("550 5.7.1 blocked", Failed, "550 5.7.1 blocked"),
             ("450-4.7.1 slowly\r\n", Deferred, "450 4.7.1 slowly"),
         ] {
-            let octets = Then::OctetsAndClose(said.into());
+            let octets = Then::OctetsAndClose(server_text.into());
             let remote = Remote::with(Sink::default().when(at, octets, usize::MAX));
             let outcome = Sender::new().send_one(&host(remote.address));
-            assert_eq!(outcome.fate, fate, "{at} {said:?}: {outcome:?}");
-            assert!(outcome.why.ends_with(words), "{at} {said:?}: {outcome:?}");
+            assert_eq!(outcome.fate, fate, "{at} {server_text:?}: {outcome:?}");
+            assert!(outcome.why.ends_with(words), "{at} {server_text:?}: {outcome:?}");
         }
         // A positive reply must be complete.
-        for said in ["250-2.0.0 fine\r\n", "250 2.0.0 fine", "354 go"] {
-            let octets = Then::OctetsAndClose(said.into());
+        for server_text in ["250-2.0.0 fine\r\n", "250 2.0.0 fine", "354 go"] {
+            let octets = Then::OctetsAndClose(server_text.into());
             let remote = Remote::with(Sink::default().when(at, octets, usize::MAX));
             let outcome = Sender::new().send_one(&host(remote.address));
-            assert_eq!(shown(&outcome), (Deferred, "4.4.2".into()), "{at} {said:?}: {outcome:?}");
+            assert_eq!(shown(&outcome), (Deferred, "4.4.2".into()), "{at} {server_text:?}: {outcome:?}");
         }
     }
 }
@@ -172,7 +172,7 @@ fn a_truncated_rejection_is_a_rejection() {
 #[test]
 fn a_banner_may_have_many_lines_of_any_kind() {
     let many = "220-one more line\r\n".repeat(900);
-    for (said, fate, words) in [
+    for (server_text, fate, words) in [
         ("220 a.test\n220 b\n220 c\n", Delivered, "taken"),
         (&format!("{many}220 end\r\n"), Delivered, "taken"),
         ("220-a\r\nno code\r\n220 end\r\n", Delivered, "taken"),
@@ -181,9 +181,9 @@ fn a_banner_may_have_many_lines_of_any_kind() {
         ("SSH-2.0-OpenSSH_10.0\r\n", Deferred, "malformed SMTP reply: SSH-2.0-OpenSSH_10.0"),
         ("220 a.test\r\nwhat else\r\n", Deferred, "malformed SMTP reply: what else"),
     ] {
-        let remote = Remote::with(Sink::default().when("CONNECT", Then::Octets(said.into()), usize::MAX));
+        let remote = Remote::with(Sink::default().when("CONNECT", Then::Octets(server_text.into()), usize::MAX));
         let outcome = Sender::new().send_one(&host(remote.address));
-        let about = format!("{:?}: {outcome:?}", said.get(..60).unwrap_or(said));
+        let about = format!("{:?}: {outcome:?}", server_text.get(..60).unwrap_or(server_text));
         assert_eq!(outcome.fate, fate, "{about}");
         assert!(outcome.why.ends_with(words), "{about}");
     }
@@ -260,9 +260,9 @@ fn a_host_that_closes_the_connection_at_ehlo_is_tried_with_helo() {
         let mut sender = Sender::new();
         assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
         // After HELO there are no extensions.
-        let said = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line.clone()).collect::<Vec<_>>();
+        let commands = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line.clone()).collect::<Vec<_>>();
         let want = ["EHLO razorback.test", "HELO razorback.test", "MAIL FROM:<jon@razorback.test>"];
-        assert_eq!(remote.look(said)[..3], want);
+        assert_eq!(remote.look(commands)[..3], want);
         assert_eq!(remote.look(|seen| seen.connections), 2);
     }
     // Not where TLS is required, not after a reply with a reason, and not without end.

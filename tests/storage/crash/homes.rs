@@ -31,7 +31,7 @@ pub fn settle(site: &mut Site) -> Mounts {
     mounts
 }
 
-/// The same with mailboxes at the place of those of the server.
+/// Home directories with mailboxes at the paths of the server's own.
 pub fn settle_beside(site: &mut Site) -> Mounts {
     let mounts = settle(site);
     site.set("local", "mailbox", &format!("\"{}/{{user}}\"", site.path("mail").display()));

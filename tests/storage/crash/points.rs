@@ -8,7 +8,7 @@
 use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
 use common::books::Answer;
 
-/// The cases whose recovery is stopped, too.
+/// The cases in which the recovery is stopped, too.
 const RECOVERY_CASES: &[&str] = &["bounce-550", "passed-on", "copy-refused", "renamed-no-tmpfile", "home", "homes"];
 
 /// Plays a case with a stop at a step; returns whether the step exists.

@@ -43,7 +43,7 @@ pub enum Mailboxes {
 }
 
 impl Mailboxes {
-    /// Whether they are those of users of the system.
+    /// Whether the mailboxes are those of users of the system.
     pub fn are_homes(self) -> bool {
         matches!(self, Self::Homes | Self::NewHomes | Self::BoundHomes)
     }
@@ -64,7 +64,7 @@ pub struct Case {
     pub reports: usize,
     /// The number of entries that are derived for members of an alias.
     pub passed: usize,
-    /// Longer than what the spool keeps in memory.
+    /// Longer than the part of a message that the spool keeps in memory.
     pub long: bool,
     pub mailboxes: Mailboxes,
     /// The faults of every process, beside the one that is tried.
@@ -398,7 +398,7 @@ impl<'a> Scene<'a> {
 
     /// Asserts that the message is everywhere once, or nowhere if it was not acknowledged; another
     /// host may have it `most` times. Returns 1 or 0.
-    pub fn audit(&self, answer: &Answer, most: usize) -> usize {
+    pub fn audit(&self, answer: &Answer, max_copies: usize) -> usize {
         let (case, token) = (self.case, self.token());
         let mut found = Vec::new();
         for user in case.local {
@@ -410,7 +410,7 @@ impl<'a> Scene<'a> {
             found.push(("reports", reports / case.reports));
         }
         let far = self.far(&token);
-        assert!(far <= most, "{far} times at another host");
+        assert!(far <= max_copies, "{far} times at another host");
         if case.far {
             found.push(("far", far.min(1)));
         }

@@ -1,6 +1,6 @@
 //! Spools in every state that a crash can leave, and the end of each.
 //!
-//! The states are those of the table in src/spool/mod.rs, created through the spool's own
+//! The states are the rows of the table in src/spool/mod.rs, created through the spool's own
 //! interface, in mailboxes of the server and in those of users of the system. A daemon, a
 //! single queue run, and daemons that are killed during recovery must all reach the same end.
 

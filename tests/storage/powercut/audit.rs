@@ -67,7 +67,7 @@ impl AddAssign for Tally {
 pub struct Arrived {
     /// The mailboxes that must have a letter exactly once.
     local: BTreeMap<String, Books>,
-    /// Those that must have it at least once.
+    /// The mailboxes that must have it at least once.
     often: BTreeMap<String, Books>,
     far: HashMap<String, usize>,
     damaged: usize,

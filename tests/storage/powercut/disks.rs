@@ -26,7 +26,7 @@ use common::{Daemon, Site};
 pub enum Cut {
     /// All that the device has received.
     Given,
-    /// Those that were flushed.
+    /// The writes that were flushed.
     Flushed,
 }
 

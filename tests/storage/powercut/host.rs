@@ -45,7 +45,7 @@ impl Host {
     }
 
     /// Starts the daemon on the state after a cut, and returns all that has arrived when the spool is
-    /// empty: of the messages to the remote host, the first `sent`, and those that come now.
+    /// empty: of the messages to the remote host, the first `sent`, and the later ones.
     pub fn settle(&self, sent: usize) -> Arrived {
         let before = self.sent();
         let mailboxes = self.disks.path(&self.disks.mailboxes);

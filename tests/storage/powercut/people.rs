@@ -136,7 +136,7 @@ impl People {
     }
 
     /// The contents of all directories below `mail`, where files may have at most this many links.
-    pub fn look(self, mail: &Path, most: u64) -> Found {
+    pub fn look(self, mail: &Path, max_links: u64) -> Found {
         let mut found = Found::default();
         let uids: BTreeMap<_, _> = self.names().zip(FIRST..).collect();
         for directory in fs::read_dir(mail).into_iter().flatten().flatten() {
@@ -151,7 +151,7 @@ impl People {
                     Self::System => (path.join("Maildir"), uids.get(&name)),
                 };
                 let files: Vec<_> = ["new", "cur"].iter().flat_map(|sub| files(&maildir.join(sub))).collect();
-                found.damaged.extend(files.iter().filter_map(|file| stranger(file, *uid?, most)));
+                found.damaged.extend(files.iter().filter_map(|file| stranger(file, *uid?, max_links)));
                 let books = Books::count(read(files));
                 found.damaged.extend_from_slice(&books.damaged);
                 found.once.insert(name, books);
@@ -173,10 +173,10 @@ fn forward(name: &str, home: &Path) -> Option<String> {
 
 /// The error of a file in a home directory that does not have the owner and mode of the user's own
 /// files. (The last step, which sets the group, may be missing after a cut.)
-fn stranger(file: &Path, uid: u32, most: u64) -> Option<String> {
+fn stranger(file: &Path, uid: u32, max_links: u64) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     let (owner, mode, names) = (metadata.uid(), metadata.mode() & 0o7777, metadata.nlink());
-    let is_right = (owner, mode) == (uid, 0o600) && (1..=most).contains(&names);
+    let is_right = (owner, mode) == (uid, 0o600) && (1..=max_links).contains(&names);
     (!is_right).then(|| format!("{}: owner {owner}, mode {mode:o}, {names} names", file.display()))
 }
 

@@ -433,7 +433,7 @@ impl Daemon {
     /// With the whole log, after a timeout or if the daemon ends before.
     pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
         if !self.becomes_true(condition) {
-            panic!("waited in vain for {what}; the log:\n{}", self.log());
+            panic!("timed out waiting for {what}; the log:\n{}", self.log());
         }
     }
 

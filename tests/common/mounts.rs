@@ -29,7 +29,7 @@ impl Mounts {
         let received = BufReader::new(stdout).read_line(&mut line);
         let mounts = Self { holder };
         if received.is_err() || line != "ready\n" {
-            super::skipped("no mount namespace to be had");
+            super::skipped("no mount namespace available");
             return None;
         }
         Some(mounts)

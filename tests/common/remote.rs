@@ -243,7 +243,7 @@ impl Remote {
             let left = end.saturating_duration_since(Instant::now());
             let commands: Vec<_> = state.seen.commands.iter().map(|c| &c.line).collect();
             let failures = &state.seen.failures;
-            assert!(!left.is_zero(), "{} waited in vain for {what}: {commands:?} {failures:?}", self.address);
+            assert!(!left.is_zero(), "{} timed out waiting for {what}: {commands:?} {failures:?}", self.address);
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

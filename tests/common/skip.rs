@@ -18,5 +18,5 @@ pub fn skipped(why: impl Display) {
         Some(Ok(mut file)) => file.write_all(line.as_bytes()),
         _ => io::stderr().write_all(line.as_bytes()),
     }
-    .expect("a place for what is skipped");
+    .expect("the file of skipped tests");
 }

@@ -87,7 +87,7 @@ fn as_root_it_serves_and_reaps_orphans() {
     }
     container.daemon().wait_until("mail", || homes.mail("mary").len() == 1);
     let orphan = homes.home("jon").join("orphan");
-    container.daemon().wait_until("what is left behind", || orphan.exists());
+    container.daemon().wait_until("the orphan", || orphan.exists());
     container.waits_for_the_orphan(fs::read_to_string(orphan).expect("a number").trim());
     container.daemon().wait_words(&["sent to=<jon@razorback>", "via=command"]);
     container.ends_well();
@@ -110,7 +110,7 @@ fn as_another_user_it_serves_and_reaps_orphans() {
     }
     container.daemon().wait_mail(&site, "jon", 1);
     let orphan = site.path("mail/orphan");
-    container.daemon().wait_until("what is left behind", || orphan.exists());
+    container.daemon().wait_until("the orphan", || orphan.exists());
     container.waits_for_the_orphan(fs::read_to_string(orphan).expect("a number").trim());
     container.daemon().wait_words(&["sent to=<cmd@razorback>", "via=command"]);
     container.ends_well();
@@ -128,7 +128,7 @@ fn as_somebody(uid: u32, before: &[&str], program: &str, arguments: &[&str]) -> 
 #[test]
 fn a_program_in_a_container_submits_under_its_uid_outside() {
     if !geteuid().is_root() {
-        common::skipped("only root can be somebody else");
+        common::skipped("only root can run a command as another user");
         return;
     }
     let site = Site::new();
@@ -149,7 +149,7 @@ fn a_program_in_a_container_submits_under_its_uid_outside() {
         let output = child.wait_with_output().expect("it ends");
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         if printed.contains("unshare failed") {
-            common::skipped(format_args!("no user namespace to be had: {printed}"));
+            common::skipped(format_args!("no user namespace available: {printed}"));
             return;
         }
         assert!(output.status.success() && printed.is_empty(), "{within}: {output:?}");
@@ -164,7 +164,7 @@ fn a_program_in_a_container_submits_under_its_uid_outside() {
 #[test]
 fn users_without_a_mapping_have_no_rights() {
     if !geteuid().is_root() {
-        common::skipped("only root can be somebody else");
+        common::skipped("only root can run a command as another user");
         return;
     }
     let site = Site::new();
@@ -178,7 +178,7 @@ fn users_without_a_mapping_have_no_rights() {
     let before = ["unshare", "-U", "--map-user=65534", "--"];
     let mut probe = as_somebody(daemon_runs, &before, "true", &[]);
     if !probe.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        common::skipped("no user namespace to be had");
+        common::skipped("no user namespace available");
         return;
     }
     let mut command = as_somebody(daemon_runs, &before, env!("CARGO_BIN_EXE_penfoldd"), &arguments);
@@ -199,7 +199,7 @@ fn users_without_a_mapping_have_no_rights() {
 #[test]
 fn an_empty_volume_owned_by_root_becomes_the_spool() {
     if !geteuid().is_root() {
-        common::skipped("only root has what is root's");
+        common::skipped("only root can have files that root owns");
         return;
     }
     for (what, before, is_taken) in [

@@ -29,7 +29,7 @@ const NOPERM: i32 = 77;
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + TIMEOUT;
     while !condition() {
-        assert!(Instant::now() < end, "waited in vain for {what}");
+        assert!(Instant::now() < end, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -42,7 +42,7 @@ fn heard_from(socket: &UnixDatagram) -> (Vec<String>, Pid) {
     let mut space = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
     let mut parts = [IoSliceMut::new(&mut datagram)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty());
-    let message = message.expect("something is said");
+    let message = message.expect("a notification");
     let credentials = message.cmsgs().expect("room for it").find_map(|control| match control {
         ControlMessageOwned::ScmCredentials(credentials) => Some(credentials),
         _ => None,
@@ -228,7 +228,7 @@ fn no_client_is_refused_between_two_daemons() {
     daemon.submit(&["jon@razorback"]);
     assert!(daemon.terminate().success());
     // The client waits in the socket, which has outlived the daemon.
-    let client = TcpStream::connect(address).expect("somebody listens");
+    let client = TcpStream::connect(address).expect("the server listens");
     let daemon = start();
     Client::new(client).send("jon@razorback", &["jon@razorback"], TEXT);
     daemon.wait_mail(&site, "jon", 2);

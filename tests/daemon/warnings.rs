@@ -463,7 +463,7 @@ fn a_change_that_needs_a_restart_is_reported_until_then() {
 #[test]
 fn a_configuration_that_cannot_be_reloaded() {
     if !geteuid().is_root() {
-        common::skipped("root alone can read what the server's user cannot");
+        common::skipped("only root can read files that the server's user cannot");
         return;
     }
     let site = site("");
@@ -489,7 +489,7 @@ fn missing_credentials_are_one_error() {
 fn user() -> String {
     match geteuid() {
         uid if uid.is_root() => "nobody".to_owned(),
-        uid => User::from_uid(uid).expect("the user database").expect("somebody").name,
+        uid => User::from_uid(uid).expect("the user database").expect("a user").name,
     }
 }
 

@@ -231,7 +231,7 @@ fn lists_are_read_from_files_and_reports_go_to_their_owner() {
     // Lists that lead to each other are a loop.
     daemon.submit_from("", &["one"]);
     daemon.wait_words(&["failed to=<one@razorback>", "dsn=5.4.6", "mail forwarding loop for one@razorback"]);
-    daemon.wait_until("the postmaster is told", || text_of(site.mail("root")).contains("Status: 5.4.6"));
+    daemon.wait_until("a report to the postmaster", || text_of(site.mail("root")).contains("Status: 5.4.6"));
     // A missing list is retried.
     daemon.submit(&["late"]);
     daemon.wait_words(&["deferred to=<late@razorback>", "dsn=4.3.5", "there is no such file"]);
@@ -293,7 +293,7 @@ fn mail_to_an_unusable_list_is_deferred() {
     let daemon = site.start();
     for (name, text, script, fate, words) in cases {
         if name == "secret" && !nix::unistd::geteuid().is_root() {
-            common::skipped("only root has what others cannot read");
+            common::skipped("only root can have files that others cannot read");
             continue;
         }
         let path = site.path("mail").join(name).display().to_string();

@@ -18,7 +18,7 @@ use common::homes::{FIRST, Homes, check_own};
 fn limited(homes: &Homes, room: &str) -> bool {
     let is_able = Command::new("mkfs.btrfs").arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_able || !Path::new("/dev/loop-control").exists() {
-        common::skipped("no btrfs to be had");
+        common::skipped("btrfs is not available");
         return false;
     }
     fs::create_dir(homes.site.path("disk")).expect("a directory");

@@ -18,14 +18,14 @@ import socket
 import sys
 import time
 
-# Longer than the daemon waits for anything here.
-PATIENCE = 20
+# Longer than any timeout of the daemon in these dialogues.
+TIMEOUT = 20
 HEADS = {b"ok\n", b"permission denied\n", b"too many connections\n", b"malformed request\n", b"malformed queue id\n"}
 REPLY = re.compile(rb"[2345][0-5][0-9][ -][^\x00-\x1f\x7f]*\r")
 ACCEPTED = re.compile(rb"250 2\.0\.0 (\w+) Message accepted")
 
 MESSAGE = b"Subject: x\r\nTo: jon\r\n\r\n..\r\nhello\r\n.\r\n"
-# As sendmail(8), mailq(1) and penfoldctl(8) say it, and a session that somebody types.
+# The requests of sendmail(8), mailq(1) and penfoldctl(8), and a session typed by hand.
 DIALOGUES = [
     b"submit sendmail\nEHLO x\r\nMAIL FROM:<jon@razorback> SIZE=100 BODY=8BITMIME\r\nRCPT TO:<jon@razorback>\r\n"
     b"RCPT TO:<root@razorback>\r\nDATA\r\n" + MESSAGE + b"QUIT\r\n",
@@ -40,47 +40,47 @@ SPICE = [b"\0", b"\n", b"\r", b"\r\n", b"\r\n.\r\n", b" ", b"<", b">", b"@", b"|
 
 def connect(path):
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    client.settimeout(PATIENCE)
+    client.settimeout(TIMEOUT)
     client.connect(path)
     return client
 
 
-def begin(client, text, say, heard):
-    """Sends a text; behind the request that begins a session it waits for the answer, in `heard`."""
+def begin(client, text, send, received):
+    """Sends a text; after a request that begins a session it waits for the answer, in `received`."""
     head, end, rest = text.partition(b"\n")
     if end and rest and head.startswith(b"submit"):
-        say(head + end)
-        while not heard.endswith(b"\n"):
+        send(head + end)
+        while not received.endswith(b"\n"):
             piece = client.recv(1)
             if not piece:
                 return
-            heard += piece
+            received += piece
         text = rest
-    say(text)
+    send(text)
 
 
-def hear(client, said, heard):
+def read_to_end(client, sent, received):
     """Reads to the end of the connection; every line must be a known answer."""
     try:
         while piece := client.recv(65536):
-            heard += piece
+            received += piece
     except ConnectionError:
         pass  # The daemon did not read the rest.
     except TimeoutError:
-        raise AssertionError(f"no end after {said[:200]!r}: {heard[-200:]!r}") from None
-    judge(heard, said)
-    return heard
+        raise AssertionError(f"no end after {sent[:200]!r}: {received[-200:]!r}") from None
+    check(received, sent)
+    return received
 
 
-def judge(heard, said):
-    head, _, rest = heard.partition(b"\n")
-    assert not heard or bytes(head + b"\n") in HEADS, f"{heard[:200]!r} to {said[:200]!r}"
-    # An SMTP session; all other answers are listings.
+def check(received, sent):
+    head, _, rest = received.partition(b"\n")
+    assert not received or bytes(head + b"\n") in HEADS, f"{received[:200]!r} to {sent[:200]!r}"
+    # This is an SMTP session; all other answers are listings.
     if rest[:3] in (b"220", b"421"):
         for line in rest.split(b"\n")[:-1]:
-            assert REPLY.fullmatch(line) and len(line) < 1500, f"{line[:200]!r} to {said[:200]!r}"
-        for told in ACCEPTED.findall(rest):
-            print("accepted", bytes(told).decode(), flush=True)
+            assert REPLY.fullmatch(line) and len(line) < 1500, f"{line[:200]!r} to {sent[:200]!r}"
+        for queue_id in ACCEPTED.findall(rest):
+            print("accepted", bytes(queue_id).decode(), flush=True)
 
 
 def files(path):
@@ -110,21 +110,21 @@ def cut(path):
     for dialogue in DIALOGUES[:3]:
         for end in range(len(dialogue)):
             with connect(path) as client:
-                heard = bytearray()
-                begin(client, dialogue[:end], client.sendall, heard)
+                received = bytearray()
+                begin(client, dialogue[:end], client.sendall, received)
                 if end % 2:
                     client.shutdown(socket.SHUT_WR)
-                    hear(client, dialogue[:end], heard)
+                    read_to_end(client, dialogue[:end], received)
 
 
-def whole(path):
+def unchanged(path):
     """Plays each dialogue unchanged, once."""
     for dialogue in DIALOGUES:
         with connect(path) as client:
-            heard = bytearray()
-            begin(client, dialogue, client.sendall, heard)
+            received = bytearray()
+            begin(client, dialogue, client.sendall, received)
             client.shutdown(socket.SHUT_WR)
-            hear(client, dialogue, heard)
+            read_to_end(client, dialogue, received)
 
 
 def changed(chance, text):
@@ -155,7 +155,7 @@ def changed(chance, text):
     return text
 
 
-def say(chance, client, text):
+def send_in_pieces(chance, client, text):
     """Sends a text in pieces, sometimes with a descriptor; the daemon may end the connection meanwhile."""
     at = 0
     while at < len(text):
@@ -174,20 +174,20 @@ def say(chance, client, text):
 def once(chance, path):
     text = chance.randbytes(chance.randrange(3000)) if chance.random() < 0.05 else changed(chance, chance.choice(DIALOGUES))
     with connect(path) as client:
-        heard = bytearray()
+        received = bytearray()
         try:
             # Sometimes the answer is not read before the rest is sent.
             if chance.random() < 0.9:
-                begin(client, text, lambda part: say(chance, client, part), heard)
+                begin(client, text, lambda part: send_in_pieces(chance, client, part), received)
             else:
-                say(chance, client, text)
+                send_in_pieces(chance, client, text)
             if chance.random() < 0.9:
                 # Otherwise the session ends by its timeout, which takes longer.
                 if chance.random() < 0.997:
                     client.shutdown(socket.SHUT_WR)
-                hear(client, text, heard)
+                read_to_end(client, text, received)
         except (BrokenPipeError, ConnectionResetError):
-            hear(client, text, heard)
+            read_to_end(client, text, received)
         except TimeoutError:
             raise AssertionError(f"stuck with {text[:200]!r}") from None
 
@@ -196,7 +196,7 @@ def fuzz(path, seed, seconds):
     end, chance, tries = time.monotonic() + float(seconds), random.Random(int(seed)), 0
     files(path)
     cut(path)
-    whole(path)
+    unchanged(path)
     while tries < 20 or time.monotonic() < end:
         once(chance, path)
         tries += 1
@@ -209,16 +209,16 @@ def hold(path, *users):
         first, _, more = user.partition("+")
         taken, uid, last = 0, int(first), int(first) + int(more or 0)
         while uid <= last:
-            # The kernel tells the daemon who this is now.
+            # The daemon gets this uid from the kernel.
             os.seteuid(uid)
             client = connect(path)
             os.seteuid(0)
             try:
                 client.sendall(b"submit hold\n")
-                is_in = client.recv(64).startswith(b"ok")
+                is_accepted = client.recv(64).startswith(b"ok")
             except ConnectionError:
-                is_in = False
-            if is_in:
+                is_accepted = False
+            if is_accepted:
                 held.append(client)
                 taken += 1
             else:

@@ -149,7 +149,7 @@ fn connect_from_one(daemon: &Daemon, number: usize) -> TcpStream {
 }
 
 fn say_all(crowd: &mut [impl Write], text: &str) {
-    crowd.iter_mut().for_each(|stream| stream.write_all(text.as_bytes()).expect("the session goes on"));
+    crowd.iter_mut().for_each(|stream| stream.write_all(text.as_bytes()).expect("the connection is open"));
 }
 
 fn hear_all(crowd: &mut [impl Read], begins: &str) {
@@ -184,7 +184,7 @@ fn deliver_text(stream: &mut (impl Read + Write), text: &str) {
         ("DATA\r\n", "354 "),
         (&message, "250 2.0.0 "),
     ] {
-        stream.write_all(line.as_bytes()).expect("the session goes on");
+        stream.write_all(line.as_bytes()).expect("the connection is open");
         expect(stream, reply);
     }
 }
@@ -310,11 +310,11 @@ fn unit_page_and_daemon_agree_on_the_limits_for_ten_thousand_connections() {
             let mut command = within(&site, what, maximum);
             command.args(["-n"]);
             let output = command.output().expect("prlimit runs");
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
             let warning = format!("limits.connections is 10000, and {name} = {maximum} has room for 9999");
-            assert!(output.status.success(), "{said}");
-            assert_eq!(said.contains(&warning), maximum < least, "{what} {maximum}: {said}");
-            assert_eq!(said.contains(&format!("{name} = ")), maximum < least, "{what} {maximum}: {said}");
+            assert!(output.status.success(), "{printed}");
+            assert_eq!(printed.contains(&warning), maximum < least, "{what} {maximum}: {printed}");
+            assert_eq!(printed.contains(&format!("{name} = ")), maximum < least, "{what} {maximum}: {printed}");
         }
     }
     assert_eq!(of_page("pids.max"), of_page("RLIMIT_NPROC"));
@@ -337,9 +337,9 @@ fn limits_too_low_for_all_connections_are_reported_at_the_start_and_at_a_reload(
     for (name, per_session) in [("kernel.pid_max", 1), ("vm.max_map_count", 4)] {
         let file = format!("/proc/sys/{}", name.replace('.', "/"));
         let maximum: u64 = fs::read_to_string(file).expect("a setting").trim().parse().expect("a number");
-        let said =
+        let is_warned =
             daemon.log().contains(&format!("limits.connections is 100000, and {name} = {maximum} has room for "));
-        assert_eq!(said, maximum < 100_000 * per_session + 256 + 52 * per_session, "{name}: {}", daemon.log());
+        assert_eq!(is_warned, maximum < 100_000 * per_session + 256 + 52 * per_session, "{name}: {}", daemon.log());
     }
     drop(daemon);
     site.set("limits", "connections", "1");

@@ -101,7 +101,7 @@ fn mail_waits_where_tls_is_required_and_fails_and_the_reason_is_shown() {
         daemon.wait_words(&[&id, " deferred ", "dsn=4.7.5", why]);
         let queue = site.penfoldctl(&["queue"]);
         assert!(queue.contains(&id) && queue.contains(why), "{queue}");
-        remote.look(|seen| assert!(!seen.commands.iter().any(|c| c.line.starts_with("MAIL")), "said in clear"));
+        remote.look(|seen| assert!(!seen.commands.iter().any(|c| c.line.starts_with("MAIL")), "MAIL in plaintext"));
         // Once the authority is trusted, the message is sent.
         believe(&mut site, &stranger);
         site.configure();

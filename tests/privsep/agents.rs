@@ -118,7 +118,7 @@ fn no_process_has_more_rights_than_it_needs() {
         links
     };
     for (_, what) in open(server).iter().chain(&open(monitor)).filter(|(number, _)| [7, 9].contains(number)) {
-        assert!(!what.starts_with("pipe:") && what != "/etc/services", "{what} came from outside");
+        assert!(!what.starts_with("pipe:") && what != "/etc/services", "{what} was inherited");
     }
     let of_agent = open(agent);
     assert!(of_agent.iter().all(|(number, what)| *number < 3 || what.starts_with("socket:")), "{of_agent:?}");
@@ -729,7 +729,7 @@ fn a_mailbox_created_by_another_user_is_not_used() {
         // When it is removed, the user gets a new mailbox.
         homes.mounts.shell(&filled("rm -rf {}/jon {}/x"));
         assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{what}: {}", daemon.log());
-        assert_eq!(fs::metadata(place.join("jon")).expect("his own").uid(), FIRST, "{what}");
+        assert_eq!(fs::metadata(place.join("jon")).expect("a mailbox").uid(), FIRST, "{what}");
     }
 }
 

@@ -34,13 +34,13 @@ def must(result):
     return result
 
 
-# A kernel that knows less
+# An older kernel
 
 CREATE_RULESET = 444
 ALLOW, USER_NOTIF, ERRNO = 0x7FFF0000, 0x7FC00000, 0x00050000
 
 
-def put_up(filter, flags):
+def install_filter(filter, flags):
     code = b"".join(struct.pack("HBBI", *step) for step in filter)
     program = struct.pack("HxxxxxxP", len(filter), ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p).value)
     return must(libc.syscall(317 if os.uname().machine == "x86_64" else 277, 1, flags, program))
@@ -53,20 +53,20 @@ def landlock(what, *command):
         steps = [(load, 0, 0, 0)]
         # 444 to 446, on every machine.
         steps += [(is_equal, 3 - n, 0, CREATE_RULESET + n) for n in range(1, 3)] + [(is_equal, 1, 0, CREATE_RULESET)]
-        put_up(steps + [(give, 0, 0, ALLOW), (give, 0, 0, ERRNO | number)], 0)
+        install_filter(steps + [(give, 0, 0, ALLOW), (give, 0, 0, ERRNO | number)], 0)
         os.execvp(command[0], command)
     here, there = socket.socketpair()
     if os.fork() == 0:
-        # A grandchild, so that it is nobody's to wait for.
+        # A grandchild, so that the command does not have it as a child.
         if os.fork() == 0:
             here.close()
-            tell(there, int(what))
+            answer_version(there, int(what))
         os._exit(0)
     os.wait()
     there.close()
-    # Whoever asks for the version, by the third argument, is told by the grandchild.
+    # The third argument asks for the version; the grandchild answers such calls.
     steps = [(load, 0, 0, 0), (is_equal, 0, 2, CREATE_RULESET), (load, 0, 0, 32), (is_any, 1, 0, 3)]
-    notices = put_up(steps + [(give, 0, 0, ALLOW), (give, 0, 0, USER_NOTIF)], 8)
+    notices = install_filter(steps + [(give, 0, 0, ALLOW), (give, 0, 0, USER_NOTIF)], 8)
     here.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [notices]))])
     os.close(notices)
     here.recv(1)
@@ -74,7 +74,7 @@ def landlock(what, *command):
     os.execvp(command[0], command)
 
 
-def tell(there, version):
+def answer_version(there, version):
     for descriptor in range(3):
         os.close(descriptor)
     _, beside, _, _ = there.recvmsg(1, 64)
@@ -83,14 +83,14 @@ def tell(there, version):
     poll = select.poll()
     poll.register(notices, select.POLLIN)
     while not poll.poll()[0][1] & select.POLLHUP:
-        asked = bytearray(80)
+        notice = bytearray(80)
         try:
-            fcntl.ioctl(notices, 0xC0502100, asked)
-            number, flags = struct.unpack_from("Q", asked)[0], struct.unpack_from("Q", asked, 48)[0]
+            fcntl.ioctl(notices, 0xC0502100, notice)
+            number, flags = struct.unpack_from("Q", notice)[0], struct.unpack_from("Q", notice, 48)[0]
             answer = (version, 0) if flags == 1 else (0, -errno.EINVAL)
             fcntl.ioctl(notices, 0xC0182101, bytearray(struct.pack("QqiI", number, *answer, 0)))
         except FileNotFoundError:
-            pass  # Who has asked is gone.
+            pass  # The calling thread has ended.
 
 
 # Calls from within
@@ -100,7 +100,7 @@ REGISTERS = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax 
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 libc.ptrace.restype = ctypes.c_long
 AT_FDCWD = -100
-# exit(42), and nothing else.
+# Only exit(42).
 CODE = bytes.fromhex("bf2a000000b83c0000000f05")
 BASE = 0x400000
 ELF = (
@@ -167,7 +167,7 @@ class Thread:
         return result
 
     def make(self, name, *words):
-        """Has it done; `ok`, or the name of the error."""
+        """Makes a call by name; returns `ok` or the name of the error."""
         paths = [word.encode() for word in words]
         if name == "open":
             flags = {"r": os.O_RDONLY, "w": os.O_WRONLY, "c": os.O_WRONLY | os.O_CREAT | os.O_EXCL}[words[0]]
@@ -203,7 +203,7 @@ def inside(pid):
     for line in sys.stdin:
         said = set()
         threads = sorted(int(tid) for tid in os.listdir(f"/proc/{pid}/task"))
-        # What changes something is done once.
+        # A call that changes something is made only once.
         changes = line.split()[0] in ("rename", "link", "unlink", "mkdir", "truncate")
         for tid in threads[:1] if changes else threads:
             with Thread(pid, tid) as thread:

@@ -137,7 +137,7 @@ sys.stdin.read()
 #[test]
 fn connections_are_limited_by_user_and_in_total() {
     if !geteuid().is_root() {
-        return common::skipped("only root can be somebody else");
+        return common::skipped("only root can run a command as another user");
     }
     if Command::new("python3").arg("-V").output().is_err() {
         return common::skipped("python3 is not installed");

@@ -27,7 +27,7 @@ fn the_printed_command_works_without_curl() {
 /// The directory of the site is used for scratch, and for programs that come before the system's.
 fn tries(site: &Site) {
     let path = format!("{}:{}", site.path("").display(), std::env::var("PATH").unwrap_or_default());
-    let printed = File::create(site.path("said")).expect("a file");
+    let printed = File::create(site.path("printed")).expect("a file");
     let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/try"));
     script
         .arg(env!("CARGO_BIN_EXE_penfoldd"))
@@ -38,7 +38,7 @@ fn tries(site: &Site) {
         script.stdin(Stdio::null()).stdout(printed);
         script
     });
-    let printed = fs::read_to_string(site.path("said")).expect("what it printed");
+    let printed = fs::read_to_string(site.path("printed")).expect("the output");
     assert!(printed.contains(&format!("port {}.", daemon.port)), "{printed}");
 
     let line =

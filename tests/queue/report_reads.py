@@ -12,7 +12,7 @@ import sys
 
 
 def defects(message):
-    """Every defect of a message, of its fields, and of all that is in it."""
+    """Every defect of a message, of its fields and of its parts."""
     found = [repr(d) for d in message.defects]
     for name in message.keys():
         for value in message.get_all(name):

@@ -81,15 +81,15 @@ def start(penfoldd, configuration):
             break
         print(line, end="", file=sys.stderr)
 
-    def hear():
+    def copy_log():
         for line in daemon.stderr:
             print(line, end="", file=sys.stderr)
 
-    threading.Thread(target=hear, daemon=True).start()
+    threading.Thread(target=copy_log, daemon=True).start()
     return daemon
 
 
-def called(source, maildir):
+def received_line(source, maildir):
     host = "2001:db8::9" if ":" in source else "192.0.2.9"
     client = smtplib.SMTP(host, 25, "client.test", source_address=(source, 0), timeout=20)
     client.sendmail("a@example.test", ["jon@razorback"], "Subject: x\r\n\r\nhello\r\n")
@@ -106,14 +106,14 @@ def called(source, maildir):
 def clients(penfoldd, configuration, maildir):
     serve("127.0.0.1", ANSWERS)
     daemon = start(penfoldd, configuration)
-    seen = {source: called(source, maildir) for source in ["192.0.2.1", "192.0.2.2", "192.0.2.3", V6]}
+    seen = {source: received_line(source, maildir) for source in ["192.0.2.1", "192.0.2.2", "192.0.2.3", V6]}
     daemon.terminate()
     daemon.wait()
     print(json.dumps(seen))
 
 
 def replace(path, text):
-    """As the programs do that write it: a new file in the place of the old one."""
+    """Replaces a file by a rename, as the programs that write resolv.conf do."""
     pathlib.Path(path).parent.mkdir(exist_ok=True)
     pathlib.Path(path + ".new").write_text(text)
     os.rename(path + ".new", path)
@@ -127,7 +127,7 @@ def networks(penfoldd, configuration, maildir):
 
     def until(name, wanted, source="192.0.2.1"):
         end = time.monotonic() + 15
-        while wanted not in (line := called(source, maildir)) and time.monotonic() < end:
+        while wanted not in (line := received_line(source, maildir)) and time.monotonic() < end:
             time.sleep(0.1)
         seen[name] = line
 

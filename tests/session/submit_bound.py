@@ -17,14 +17,14 @@ HIS = re.compile(r"(jon(\+[^@]*)?|info(\+[^@]*)?)@razorback\.test", re.IGNORECAS
 
 
 def strict(data):
-    """What the parser of RFC 5322 finds."""
+    """The addresses that the RFC 5322 parser finds."""
     message = email.message_from_bytes(data, policy=email.policy.default)
     values = [value for name, value in message.items() if name.strip().lower() in ("from", "sender")]
     return [address.addr_spec for value in values for address in value.addresses]
 
 
 def old(data):
-    """What the older functions find, which most programs call."""
+    """The addresses that the older functions find, which most programs call."""
     message = email.message_from_bytes(data, policy=email.policy.compat32)
     values = [str(v) for n, v in message.raw_items() if n.strip().lower() in ("from", "sender")]
     return [address for _, address in email.utils.getaddresses(values)]
@@ -41,7 +41,7 @@ def main():
                 addresses = reader(message)
             except Exception:  # The parser of fields has bugs of its own.
                 continue
-            # A name without a domain is nobody's.
+            # A name without a domain is not an address.
             others = [a for a in addresses if "@" in a and not HIS.fullmatch(a.replace('"', ""))]
             if others:
                 sys.exit(f"{reader.__name__}: {others}\n{message!r}")

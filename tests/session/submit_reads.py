@@ -34,13 +34,13 @@ def raw(message):
 
 
 def same(name, before, after):
-    """Whether a field went on as it was, but for domains that were added."""
+    """Whether a field is unchanged, except for added domains."""
     after = str(after)
     return str(before) == (after.replace("@razorback.test", "") if name in COMPLETED else after)
 
 
 def compare(before, after):
-    """Whether the message was without a defect, and still is."""
+    """Whether a message without defects still has none."""
     one, two = read(before), read(after)
     if one.defects or b"\nFrom " in before.partition(b"\n\n")[0]:  # Where the header ends is a matter of opinion then.
         return False

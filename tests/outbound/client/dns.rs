@@ -213,7 +213,7 @@ fn a_clients_name_must_resolve_back() {
     for address in ["127.0.0.1", "127.3.2.1", "::1"] {
         assert_eq!(sender.dns.verified_name(address.parse().expect("an address")).as_deref(), Some("localhost"));
     }
-    assert_eq!(zone.asked().len(), asked, "loopback is not asked for");
+    assert_eq!(zone.asked().len(), asked, "loopback is not looked up");
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub fn offer(address: SocketAddr, to: &[&str], letter: Letter<'_>) -> Answer {
     converse(address, to, &letter.stuffed()).unwrap_or(Answer::Lost)
 }
 
-/// The same, but stops after this many octets of the message.
+/// Offers a letter, but stops after this many octets of the message.
 pub fn offer_part(address: SocketAddr, to: &[&str], letter: Letter<'_>, octets: usize) -> Option<Wire> {
     let mut wire = begin(address, to).ok()?.ok()?;
     let text = letter.stuffed();
@@ -133,7 +133,7 @@ impl Books {
         books
     }
 
-    /// The same, but only records incomplete messages.
+    /// Counts messages like [`Books::of`], but only records incomplete ones.
     pub fn count(messages: Vec<Vec<u8>>) -> Self {
         let mut books = Self::default();
         for message in messages {

@@ -57,7 +57,7 @@ impl Clock {
 }
 
 impl Clock {
-    /// Makes the time pass this many times faster for a short-lived program.
+    /// Speeds up time by this factor for a short-lived program.
     pub fn hurry(&self, command: &mut Command, times: u32) {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME", format!("+0 x{times}"));
     }

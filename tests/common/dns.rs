@@ -122,7 +122,7 @@ impl Dns {
         Self::listening((Ipv4Addr::LOCALHOST, 0).into(), decide)
     }
 
-    /// The same at an address; port 0 is any port.
+    /// Such a server at an address; port 0 is any port.
     fn listening(address: SocketAddr, decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
         let (tcp, udp) = loop {
             let tcp = TcpListener::bind(address).expect("an address of this host");
@@ -219,7 +219,7 @@ impl Desk {
         let mut question = [0; 4096];
         while let Ok((length, from)) = socket.recv_from(&mut question) {
             let Some((answer, after)) = self.answer(&question[..length], true) else { continue };
-            // The client may be gone.
+            // The client may have ended.
             if after.is_zero() {
                 let _ = socket.send_to(&answer, from);
                 continue;

@@ -15,7 +15,7 @@ pub struct Figure {
     pub name: &'static str,
     /// The subject.
     pub title: String,
-    /// How it was measured.
+    /// The method of measurement.
     pub subtitle: String,
     /// The quantity that was varied.
     pub x: Axis,
@@ -105,7 +105,7 @@ impl Figure {
         places
     }
 
-    /// A table for people.
+    /// A table for human readers.
     pub fn table(&self) -> String {
         let mut head = vec![self.x.label.clone()];
         head.extend(self.lines.iter().map(|line| line.label.clone()));

@@ -20,7 +20,7 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// The present ones.
+    /// The present holdings.
     pub fn of(pid: Pid) -> Self {
         let count = |directory: &str| fs::read_dir(format!("/proc/{pid}/{directory}")).map_or(0, Iterator::count);
         Self { threads: count("task"), descriptors: count("fd") }

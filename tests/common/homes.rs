@@ -1,7 +1,7 @@
 //! Users of the system with home directories in the scratch directory.
 //!
 //! They are in a passwd file that a mount namespace has in the place of the system's. That
-//! takes root; otherwise the test is reported as skipped.
+//! needs root; otherwise the test is reported as skipped.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -76,7 +76,7 @@ impl Homes {
 }
 
 /// Makes home directories for these users below `home/` of a site, configures the site for users
-/// of the system, and returns the namespace in which they exist. It takes root.
+/// of the system, and returns the namespace in which they exist. It needs root.
 pub fn settle(site: &mut Site, users: &[&str]) -> Option<Mounts> {
     site.set("auth", "users", "\"none\"");
     site.set("local", "users", "\"system\"");

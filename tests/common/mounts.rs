@@ -1,7 +1,7 @@
 //! Small disks, in a mount namespace of their own.
 //!
-//! They take root; otherwise the test is reported as skipped. The daemon that is started in the
-//! namespace sees the mounts; a test reads them through [`Mounts::path`]. They are gone when
+//! They need root; otherwise the test is reported as skipped. The daemon that is started in the
+//! namespace sees the mounts; a test reads them through [`Mounts::path`]. They are removed when
 //! the [`Mounts`] is dropped.
 
 use std::fs::{self, File};
@@ -58,7 +58,7 @@ impl Mounts {
         Daemon::spawn(self.inside(&site.penfoldd(&["-d"])))
     }
 
-    /// The same command, with its arguments and variables, in the namespace.
+    /// The command, with its arguments and variables, in the namespace.
     pub fn inside(&self, outside: &Command) -> Command {
         let mut command = self.enter(&outside.get_program().to_string_lossy());
         let variables = outside.get_envs().filter_map(|(name, value)| Some((name, value?)));

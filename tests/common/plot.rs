@@ -7,7 +7,7 @@
 
 use std::fmt::Write;
 
-/// How values are distributed over an axis.
+/// The scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
     /// From zero up.
@@ -21,9 +21,9 @@ pub enum Scale {
 pub struct Axis {
     /// The quantity, with its unit.
     pub label: String,
-    /// How values are distributed.
+    /// The scale.
     pub scale: Scale,
-    /// How a value is written.
+    /// The text of a value.
     pub show: fn(f64) -> String,
 }
 
@@ -216,7 +216,7 @@ fn is_drawn(point: &[f64; 4]) -> bool {
     point.iter().all(|value| value.is_finite())
 }
 
-/// A round value without rounding errors of the machine.
+/// A round value without floating-point errors.
 fn round(value: f64) -> String {
     let text = format!("{value:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

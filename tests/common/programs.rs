@@ -1,4 +1,4 @@
-//! sendmail, mailq and the like, run as other programs run them.
+//! sendmail, mailq and similar programs, run as other programs run them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -195,7 +195,7 @@ pub fn listeners(count: u8) -> Vec<TcpListener> {
 }
 
 impl Remote {
-    /// A server on 127.0.0.1 that takes everything.
+    /// A server on 127.0.0.1 that accepts all mail.
     pub fn sink() -> Self {
         Self::with(Sink::default())
     }
@@ -358,7 +358,7 @@ impl Shared {
         }
     }
 
-    /// The rule for a command; one use of it is over.
+    /// The rule for a command, which is thereby used once.
     fn rule(&self, command: &str) -> Option<Then> {
         let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
         let Conduct::Sink(sink) = &mut *conduct else { return None };
@@ -453,7 +453,7 @@ impl Session<'_> {
         lines.iter().map(|line| format!("250-{line}\n")).chain([format!("250 {last}")]).collect()
     }
 
-    /// From the 354 to the reply to the final dot.
+    /// Receives a message, from the 354 to the reply to the final dot.
     fn message(&mut self) -> Result<(), Option<Then>> {
         let mut data = Vec::new();
         loop {
@@ -521,7 +521,7 @@ impl Session<'_> {
         self.recipients.clear();
     }
 
-    /// Replies to a command by a rule, or as usual; the error ends the connection.
+    /// Replies to a command as a rule says, or as usual; the error ends the connection.
     fn react(&mut self, command: &str, usual: &str) -> Result<String, Option<Then>> {
         let (reply, is_said) = self.decide(command, usual)?;
         if !is_said {

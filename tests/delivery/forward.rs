@@ -1,6 +1,6 @@
 //! `.forward` files, and the states of home directories.
 //!
-//! The real daemon and agents that run as users of the system, which takes root: see
+//! The real daemon and agents that run as users of the system, which needs root: see
 //! `common::homes`. Each row is a promise of penfold-aliases(5).
 
 use std::fs;

@@ -1,11 +1,11 @@
-//! Ten thousand sessions at once, and a system that has no more threads.
+//! Ten thousand sessions at once, and a system without free threads.
 //!
 //! All clients get the greeting and a reply to EHLO, some deliver mail while all others are connected,
 //! and all get a reply to QUIT; then the daemon has no more threads and descriptors than before. It
 //! never has more than the unit for systemd allows. The memory is printed, also for a smaller
 //! number of sessions under TLS. Where this process may not have that many descriptors, there are
 //! fewer sessions, which is reported as skipped. The shortage of threads is caused by the real
-//! limit, RLIMIT_NPROC, for a user without other processes, which takes root.
+//! limit, RLIMIT_NPROC, for a user without other processes, which needs root.
 
 use std::fs;
 use std::io::{Read, Write};

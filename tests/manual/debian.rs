@@ -5,7 +5,7 @@
 //! as Debian's packages leave them. There the example is /etc/penfold/penfold.conf, with the files
 //! that the page has beside it, and root runs it with the ports, users and paths that it
 //! names. The other host is a second penfoldd at 192.0.2.10 with certificates of an
-//! authority that the system trusts; a name server runs on port 53. All of this takes root on Linux.
+//! authority that the system trusts; a name server runs on port 53. All of this needs root on Linux.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

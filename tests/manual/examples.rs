@@ -2,7 +2,7 @@
 //!
 //! A test reads its example from the page, puts the scratch site in the place of the system (paths,
 //! ports, host names), runs it, and compares the result with the page. An example without a test
-//! fails `every_example_is_run`. Those with users of the system take root; without root or a
+//! fails `every_example_is_run`. Those with users of the system need root; without root or a
 //! program that they need they are reported as skipped.
 
 use std::fs;

@@ -2,7 +2,7 @@
 //! monitor, and lookup processes.
 //!
 //! The users are in a passwd file that a mount namespace has in the place of the system's, with
-//! home directories in the scratch directory. All of this takes root.
+//! home directories in the scratch directory. All of this needs root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -75,7 +75,7 @@ fn family(daemon: &Daemon) -> (u32, Vec<u32>) {
 #[test]
 fn no_process_has_more_rights_than_it_needs() {
     let Some(homes) = Homes::new("") else { return };
-    // A descriptor that the parent has forgotten to close.
+    // A descriptor that the parent has left open.
     let mut command = homes.mounts.inside(&homes.site.penfoldd(&["-d"]));
     let (reader, writer) = std::io::pipe().expect("a pipe");
     command.stdin(std::process::Stdio::from(reader));
@@ -257,7 +257,7 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
     let daemon = mounts.start(&site);
     let offered = daemon.client().ehlo();
     assert!(offered.iter().any(|line| line == "STARTTLS"), "{offered:?}");
-    // No file is read in a directory where others could create a link to any file of root's.
+    // No file is read in a directory where others could create a link to any file that root owns.
     mounts.shell("ln -s /mnt/c.key /mnt/open/link");
     for key in ["/mnt/open/c.key", "/mnt/open/link"] {
         site.set("tls", "key", &format!("{key:?}"));
@@ -265,7 +265,7 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
         let printed = String::from_utf8_lossy(&refused.stderr);
         assert!(printed.contains(&format!("tls.key: {key}: Permission denied")), "{printed}");
     }
-    // Nor a key that another user has put into the configuration, even as another key.
+    // Nor is a key read that another user has put into the configuration, even under another key.
     site.set("tls", "key", "\"/mnt/c.key\"");
     let examine = || {
         let run = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
@@ -318,7 +318,7 @@ fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
     let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
     let Homes { mut site, mounts } = homes;
     let authority = common::tls::Authority::new();
-    // Links of root's in a directory of root's lead to another one.
+    // Links that root owns lead from one directory of root to another.
     let renew = |site: &Site, number: u32, days| {
         authority.give(site, "c", "razorback.test", days);
         mounts.shell(&format!(
@@ -411,7 +411,7 @@ fn root_creates_nothing_where_a_user_may_write() {
         assert_eq!(fs::read_dir(homes.home("jon")).expect("there").count(), 0);
         homes.site.set("", section, &format!("{old:?}"));
     }
-    // Where its own user may create it, the server does.
+    // The server creates a mailbox where its own user may.
     let nobodys = homes.site.path("mail/a/spool");
     homes.site.set("", "spool", &format!("{nobodys:?}"));
     let daemon = homes.start();
@@ -613,7 +613,7 @@ fn a_slow_name_service_delays_only_its_own_lookups() {
     }
     send(&daemon, "robot");
     daemon.wait_until("a command", || done.exists());
-    // A temporary failure is not final, and nothing of it is left.
+    // A temporary failure is not final, and has no later effect.
     homes.mounts.shell("umount -l /etc/passwd");
     names.into_iter().for_each(|pid| send_signal(pid, Signal::SIGKILL));
     let replies = waiting.each_mut().map(|client| client.read_line().expect("a reply"));
@@ -633,7 +633,7 @@ fn no_lookup_process_outlives_the_server() {
     let pipe = homes.site.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
     homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
-    // One lookup process, and one that will become mary and is still root.
+    // One is a lookup process, the other an agent that will become mary and is still root.
     let mut client = Client::new(daemon.connect());
     client.ask("HELO client.test", "250 ");
     client.ask("MAIL FROM:<>", "250 ");

@@ -1,9 +1,9 @@
 //! The confinement of the server: the files that it can reach, the kernels that support it, and the
 //! open descriptors of its processes and their commands.
 //!
-//! In the real daemon, whose threads are made to call the kernel (confinement.py); a filter of
-//! system calls simulates an older kernel. The server is confined only if root has started it,
-//! so most tests take root; otherwise they are reported as skipped.
+//! The threads of the real daemon are made to call the kernel (confinement.py); a filter of system
+//! calls simulates an older kernel. The server is confined only if root has started it,
+//! so most tests need root; otherwise they are reported as skipped.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -32,7 +32,7 @@ fn is_root_with_python() -> bool {
     has_python
 }
 
-/// The same command with a Landlock as `what` describes.
+/// The command on a simulated kernel with the Landlock that `what` describes.
 fn with_landlock(what: &str, command: &Command) -> Command {
     let mut older = Command::new("python3");
     older.args([SCRIPT, "landlock", what]).arg(command.get_program()).args(command.get_args());
@@ -225,7 +225,7 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         (format!("truncate {conf}"), "EACCES"),
         (format!("unlink {conf}"), "EACCES"),
         (format!("rename {spool}/tmp/b {conf}"), "EACCES"),
-        // Other ways out.
+        // Other ways to escape.
         (format!("device {spool}/tmp/f"), "EACCES"),
         (format!("mount {spool}/tmp"), "EPERM"),
         ("setuid 0".into(), "EPERM"),
@@ -306,8 +306,8 @@ fn open_files(pid: i32) -> Vec<(i32, String)> {
     open
 }
 
-/// The same command with a file as its standard error, and with other files that the parent has
-/// forgotten to close.
+/// The command with a file as its standard error, and with other files that the parent has left
+/// open.
 fn with_forgotten_files(command: Command) -> Command {
     let mut wrapped = Command::new("sh");
     wrapped.args(["-c", "exec 6</etc 7</etc/services 9</etc/hostname; exec \"$0\" \"$@\""]);
@@ -320,7 +320,7 @@ fn with_forgotten_files(command: Command) -> Command {
 /// listing itself opens the directory.
 const LISTS: &str = "|/bin/sh -c 'exec ls -l /proc/self/fd > $HOME/open'\n";
 
-/// The list without these two.
+/// The list without the output file and the directory.
 fn of_command(home: &Path) -> Vec<(i32, String)> {
     let text = fs::read_to_string(home.join("open")).expect("it has run");
     let links = text.lines().filter_map(|line| line.split_once(" -> "));
@@ -380,7 +380,7 @@ fn the_processes_of_a_user_are_limited() {
     let list = |to: &Path| format!("\"|grep processes /proc/self/limits > {}\"", to.display());
     let (his, own) = (homes.home("jon").join("limits"), homes.site.path("spool/limits"));
     homes.write("jon", ".forward", &list(&his), 0o644);
-    // A command of an alias is root's choice, and counts with all sessions.
+    // Root has configured the command of an alias, and it counts with all sessions.
     homes.site.write("aliases", &format!("tool: {}\n", list(&own)));
     let daemon = homes.start();
     daemon.submit(&["jon", "tool"]);

@@ -1,7 +1,7 @@
 //! Full and read-only disks, missing descriptors and permissions, and a second daemon.
 //!
 //! Clients get temporary failures, no accepted mail is lost or duplicated, and service resumes
-//! when the fault is over. The disks are small ones in a mount namespace, which takes root;
+//! when the fault is over. The disks are small ones in a mount namespace, which needs root;
 //! otherwise those tests are reported as skipped. At the end of each test accepted mail is
 //! delivered, bounced or in the queue.
 
@@ -65,7 +65,7 @@ fn new_mail_is_deferred_while_the_disk_is_full() {
     refused(&daemon, &["jon@razorback"], "no-room", "452 4.3.1");
     mounts.clear(&filler);
     taken(&daemon, &["list@razorback"], "room");
-    // Without inodes it is the same as without blocks.
+    // A lack of inodes has the effect of a lack of blocks.
     let many = site.path("disk/many");
     fs::create_dir(mounts.path(&many)).expect("a directory");
     for number in 0..300 {
@@ -92,7 +92,7 @@ fn a_message_that_fills_the_disk_is_deferred() {
         let reply = wire.read_line().expect("a reply").expect("a reply");
         assert!(reply.starts_with("452 4.3.1"), "{token}: {reply}");
         mounts.clear(&filler);
-        // In the same session.
+        // The same session continues.
         for line in ["MAIL FROM:<ret@razorback.test>", "RCPT TO:<jon@razorback>", "DATA"] {
             let reply = wire.ask(line).expect("a reply");
             assert!(reply.starts_with(['2', '3']), "{line}: {reply}");
@@ -128,7 +128,7 @@ fn accepted_mail_waits_for_space() {
         is_logged(&["record the outcomes of", "the spool has no room for it"])
             && is_logged(&["deferred", "jon@", "No space left"])
     }));
-    // The outcome is known, and the host is not asked again while it cannot be recorded.
+    // The outcome is known, and the host is not contacted again while it cannot be recorded.
     let asked = remote.look(|seen| seen.connections);
     let in_vain = || daemon.log().matches("record the outcomes of").count();
     let before = in_vain();

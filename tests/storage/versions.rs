@@ -100,7 +100,7 @@ fn an_entry_of_a_later_version_is_left_alone() {
     let into = directory(&site, "spool/cur");
     let mut left = Vec::new();
     for (file, (from, to)) in earlier("cur").iter().zip([
-        // A word about the message, about a recipient, a value, and a state.
+        // An unknown word about the message or a recipient, an unknown value, and an unknown state.
         ("client from=", "client ret=hdrs from="),
         ("> orig=", "> notify=never orig="),
         ("body=8bit", "body=bits"),

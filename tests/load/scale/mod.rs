@@ -155,7 +155,7 @@ fn a_large_message_needs_no_more_memory_than_a_small_one() {
         site.set("limits", "message_size", "\"60M\"");
         site.add("routes", &format!("far.test {}", remote.host_port()));
         let daemon = site.start();
-        // By a rename, by copies, to another host, and back to the sender.
+        // Delivery by a rename, by copies, to another host, and a bounce.
         for to in [&["jon@razorback"][..], &["jon@razorback", "root@razorback"], &["elvis@far.test"]] {
             daemon.client().send("jon@razorback.test", to, &text);
             assert!(daemon.settles(&site), "{}", daemon.log());
@@ -171,7 +171,7 @@ fn a_large_message_needs_no_more_memory_than_a_small_one() {
     assert!(peaks[1] < peaks[0] + (1 << 20), "{peaks:?}");
 }
 
-/// How long the Received: field is that the remote saw.
+/// The length of the Received: field that the remote got.
 fn received(remote: &Remote) -> usize {
     remote.look(|seen| {
         let data = &seen.messages[0].data;
@@ -179,7 +179,7 @@ fn received(remote: &Remote) -> usize {
     })
 }
 
-/// How fast the daemon is with a long queue.
+/// The speed of the daemon with a long queue.
 #[test]
 #[ignore = "it takes minutes and a release build"]
 fn figures() {

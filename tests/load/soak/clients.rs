@@ -1,8 +1,8 @@
 //! Clients: honest ones, dishonest ones, those of inetd, and those of the control socket.
 //!
-//! Each client is a thread with a [`Chance`] of its own, and repeats random actions until the end. What
-//! it has offered is recorded with the reply. A daemon that is absent or ends is nothing unusual.
-//! Whether the replies were right is decided by the ledger.
+//! Each client is a thread with a [`Chance`] of its own, and repeats random actions until the end. Offered
+//! letters are recorded with the reply. A daemon that is absent or ends is not an error. The ledger
+//! decides whether the replies were right.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -75,7 +75,7 @@ fn letter(chance: &mut Chance, name: &str, number: usize) -> (String, Vec<&'stat
     (format!("{kind}{name}-{number}{}", if chance.percent(10) { NULL } else { "" }), to)
 }
 
-/// A client that behaves well: letter after letter, in one session or several, command by command, or
+/// A well-behaved client: letter after letter, in one session or several, command by command, or
 /// pipelined in arbitrary pieces.
 pub fn honest(world: &World, mut chance: Chance, name: &str) {
     let mut number = 0;
@@ -157,7 +157,7 @@ fn verdict(wire: &mut Wire) -> Fate {
     }
 }
 
-/// A client that misbehaves in one way after the other.
+/// A client that misbehaves in one way after another.
 pub fn dishonest(world: &World, mut chance: Chance, name: &str) {
     for number in 0.. {
         if world.is_over() {

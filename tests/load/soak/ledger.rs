@@ -2,8 +2,8 @@
 //!
 //! An accepted letter is once in each of its mailboxes; at each of its hosts it arrives at least once, or its
 //! failure is reported once; a failure for a recipient that always fails is reported once: to the sender,
-//! or to the postmaster for the null sender. A letter whose fate the client does not know is there as
-//! if it were accepted, or nowhere; a rejected one is nowhere. There is nothing else. Errors are
+//! or to the postmaster for the null sender. A letter whose fate the client does not know arrives as
+//! if it were accepted, or nowhere; a rejected letter arrives nowhere. No other mail arrives. Errors are
 //! returned as lines of text.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -7,7 +7,7 @@
 use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
 use common::books::Answer;
 
-/// The cases in which each step occurs for at least one reason.
+/// The cases, which together contain every step.
 const CASES_FOR_ERRORS: &[&str] = &[
     "mixed",
     "copies-first",

@@ -1,7 +1,7 @@
 //! The users of these tests as users of the system, with home directories.
 //!
 //! They are in a passwd file of a mount namespace, for one site each. fay forwards her mail to
-//! jon. All of this takes root, for which the callers test.
+//! jon. They need root, which the callers check.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use common::Site;
 use common::homes::{self, FIRST};
 use common::mounts::Mounts;
 
-/// Their names.
+/// The names of the users.
 const USERS: [&str; 7] = ["jon", "ada", "bob", "cyd", "eve", "ret", "fay"];
 
 /// A user's home directory.

@@ -100,7 +100,7 @@ struct Offered {
     is_taken: bool,
 }
 
-/// A client that offers letter after letter until the daemon is gone.
+/// A client that offers letters until the daemon has ended.
 fn client(address: std::net::SocketAddr, name: &str, offset: usize) -> Vec<Offered> {
     let mut offered = Vec::new();
     for number in 0.. {
@@ -201,7 +201,7 @@ fn audit(site: &Site, remote: &Remote, offered: &[Offered]) {
             bounced += reports.reports(token);
         }
         if is_for("far@") {
-            // By the protocol it may come twice.
+            // SMTP allows a duplicate here.
             seen.push(("far", far.get(token).copied().unwrap_or(0).min(1)));
         }
         let expected = if *is_taken { 1 } else { seen[0].1.min(1) };

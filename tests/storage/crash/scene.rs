@@ -28,7 +28,7 @@ use common::{Daemon, Site, own, port};
 pub enum Mailboxes {
     /// On the file system of the spool; their directories exist.
     There,
-    /// The same, but their directories do not exist yet.
+    /// On the file system of the spool; their directories do not exist yet.
     Missing,
     /// On another file system.
     Elsewhere,
@@ -36,7 +36,7 @@ pub enum Mailboxes {
     Bound,
     /// In home directories of users of the system, on the file system of the spool.
     Homes,
-    /// The same, but the Maildirs do not exist yet.
+    /// In home directories, but the Maildirs do not exist yet.
     NewHomes,
     /// In home directories into which nothing can be linked.
     BoundHomes,
@@ -67,11 +67,11 @@ pub struct Case {
     /// Longer than the part of a message that the spool keeps in memory.
     pub long: bool,
     pub mailboxes: Mailboxes,
-    /// The faults of every process, beside the one that is tried.
+    /// The faults of every process, in addition to the tested one.
     pub always: &'static str,
     /// The faults of the first process only.
     pub first: &'static str,
-    /// A lower number of steps means that the test is void.
+    /// The test fails if it has fewer steps than this, since it then shows nothing.
     pub least: usize,
 }
 
@@ -94,7 +94,7 @@ const LIST: &[&str] = &["ada", "bob", "cyd"];
 const NO_TMPFILE: &str = "open spool/new * EOPNOTSUPP";
 const NO_RENAME: &str = "rename /mail/ 1-2 EXDEV";
 
-/// Every way of a message, the longest ones first.
+/// Every path of a message, the longest ones first.
 pub const CASES: &[Case] = &[
     Case {
         name: "mixed",
@@ -397,7 +397,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Asserts that the message is everywhere once, or nowhere if it was not acknowledged; another
-    /// host may have it `most` times. Returns 1 or 0.
+    /// host may have it `max_copies` times. Returns 1 or 0.
     pub fn audit(&self, answer: &Answer, max_copies: usize) -> usize {
         let (case, token) = (self.case, self.token());
         let mut found = Vec::new();

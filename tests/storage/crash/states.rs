@@ -69,7 +69,7 @@ const STATES: &[(&str, Change, End)] = &[
     ("old-in-tmp", |left| drop(left.prepared(2 * DAY)), [1, 0, 0, 0]),
     ("old-in-new", |left| left.prepared_moved(2 * DAY, Some("new")), [1, 0, 0, 0]),
     ("old-in-cur", |left| left.prepared_moved(2 * DAY, Some("cur")), [1, 0, 0, 0]),
-    // In doubt it arrives twice rather than not at all.
+    // In case of doubt the message is duplicated, not lost.
     ("old-gone", |left| left.prepared_moved(2 * DAY, None), [1, 0, 0, 0]),
     ("mixed", |left| left.mixed(), [1, 0, 0, 0]),
     ("done", |left| left.settled(State::Done), [0, 0, 0, 0]),
@@ -90,7 +90,7 @@ const STATES: &[(&str, Change, End)] = &[
     ("held", |left| left.held(), [0, 0, 0, 1]),
 ];
 
-/// The same for a handover to a user of the system.
+/// The states of a handover to a user of the system.
 const GIVEN: &[(&str, Change, End)] = &[
     ("marked", |left| left.given("nobody", 0o640, None), [1, 0, 0, 0]),
     ("given", |left| left.given("ada", 0o640, None), [1, 0, 0, 0]),

@@ -56,7 +56,7 @@ impl Load {
         send(self.address, &format!("letter-{number}"), &to)
     }
 
-    /// The same for a letter that must be accepted.
+    /// Offers a letter that must be accepted.
     ///
     /// # Panics
     /// If it is not accepted.

@@ -130,7 +130,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.doubled,
         ..PLAIN
     },
-    // The same in a home directory, where the user's agent makes the copy.
+    // A copy in a home directory, which the user's agent makes.
     Scene {
         sync: "prepare: the record, of a user's",
         left_out: "fsync spool/new/1 * skip",

@@ -14,7 +14,7 @@
 //!
 //! - `audit`: the fate of every letter
 //! - `disks`: disks with power cuts
-//! - `host`: a mail host on them
+//! - `host`: a mail host on such disks
 //! - `load`: clients that send until the power is cut
 //! - `missing`: each sync is left out
 //! - `people`: the recipients

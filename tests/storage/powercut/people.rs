@@ -40,7 +40,7 @@ const KINDS: Kinds = &[
     &["void@far.test"],
     &["jon@razorback", "list@razorback", "far@far.test", "void@far.test"],
 ];
-/// The same for users of the system, and mail that is forwarded to a user, a command and a file.
+/// Those recipients as users of the system, and mail that is forwarded to a user, a command and a file.
 const SYSTEM_KINDS: Kinds = &[
     &["jon@razorback"],
     &["eve@razorback"],
@@ -54,7 +54,7 @@ const SYSTEM_KINDS: Kinds = &[
     &["void@far.test"],
     &["jon@razorback", "list@razorback", "fay@razorback", "hal@razorback", "far@far.test", "void@far.test"],
 ];
-/// The users that exist in both.
+/// The users that exist with both kinds of mailboxes.
 const NAMES: [&str; 6] = ["jon", "ret", "ada", "bob", "cyd", "eve"];
 /// The users with a `.forward`.
 const MORE_NAMES: [&str; 4] = ["fay", "gus", "hal", "ivy"];

@@ -5,7 +5,6 @@
 //! a synced disk. One during which other processes had more than a quarter of a processor is
 //! repeated while there is time, and the quieter one counts. It fails if a server rejects a
 //! message, or does not deliver one in time.
-//! one in time.
 
 use std::fs::File;
 use std::io;
@@ -25,7 +24,7 @@ use crate::sink::Sink;
 /// Mailboxes from this one on are for messages to one recipient, others in each measurement; those below
 /// are for messages to many.
 const SINGLE: usize = 1000;
-/// The processors that others may have in a quiet measurement.
+/// The processors that other processes may use in a quiet measurement.
 const QUIET: f64 = 0.25;
 /// The longest time without a delivery.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,18 +62,18 @@ pub struct Measured {
     pub delivered: f64,
     /// Milliseconds of processor time per message.
     pub cpu: f64,
-    /// The processors that others had.
+    /// The processors that other processes used.
     pub others: f64,
 }
 
 impl Measured {
-    /// Whether others disturbed the measurement.
+    /// Whether other processes disturbed the measurement.
     pub fn is_noisy(&self) -> bool {
         self.others > QUIET
     }
 }
 
-/// A contestant.
+/// A measured server, or the floor.
 pub enum Contestant {
     /// A mail server.
     Server(&'static str, Box<Server>),
@@ -83,7 +82,7 @@ pub enum Contestant {
 }
 
 impl Contestant {
-    /// Its name in tables.
+    /// The name in tables.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Server(label, _) => label,

@@ -1,7 +1,7 @@
 //! The floor: the rate that this disk allows, without mail.
 //!
-//! Each thread repeats the least that a server must do for a message that it stores: a file without a name,
-//! the octets, a name, one fsync of the file. There is no network, no parser and no rename.
+//! Each thread repeats the minimum work of a server that stores a message: it creates a file without a name,
+//! writes the octets, gives it a name, and calls fsync once. There is no network, no parser and no rename.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use nix::unistd::linkat;
 
 use crate::load::Sent;
 
-/// This many threads for this long, with at most `most` files of `size` octets each, in a directory of their
+/// This many threads for this long, with at most `max_files` files of `size` octets each, in a directory of their
 /// own below `parent`.
 ///
 /// # Errors

@@ -24,10 +24,10 @@ const MOST: Duration = Duration::from_secs(900);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The time that a run may take beyond its limit.
 const SLACK: Duration = Duration::from_secs(90);
-/// The processors that others may have in a quiet run.
+/// The processors that other processes may use in a quiet run.
 const QUIET: f64 = 0.25;
 
-/// The rows of a table: name, value, and which of half, 95 % and all of it.
+/// The rows of a table: name, value, and the column of it: half, 95 % or all.
 const ROWS: [(&str, &str, usize); 9] = [
     ("half", "healthy", 0),
     ("95 %", "healthy", 1),
@@ -46,7 +46,7 @@ const LEGEND: &str = "half, 95 %, all: until this part of the mail for healthy h
 /// The figure of a run.
 #[derive(Clone, Copy)]
 enum Part {
-    /// A table of its own.
+    /// A separate table.
     Case(usize),
     /// A point of the curves over the percentage of faulty domains.
     Share(usize),
@@ -104,7 +104,7 @@ fn unshare() -> Command {
     command
 }
 
-/// All healthy, 100 ms away.
+/// A world of healthy hosts, 100 ms away.
 fn healthy(domains: usize, messages: usize) -> World {
     World {
         healthy: domains,
@@ -172,7 +172,7 @@ struct Inside(Child);
 impl Drop for Inside {
     fn drop(&mut self) {
         let pids = machine::tree(self.0.id());
-        // It fails only if the process is gone already.
+        // It fails only if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
         let end = Instant::now() + SLACK;
@@ -182,7 +182,7 @@ impl Drop for Inside {
     }
 }
 
-/// Runs a world; returns its output, and whether others disturbed it.
+/// Runs a world; returns its output, and whether other processes disturbed it.
 fn run(bench: &Bench, label: &str, world: &World) -> io::Result<(Shown, bool)> {
     let scratch = bench.scratch.join("internet");
     fs::create_dir_all(&scratch)?;

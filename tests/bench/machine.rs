@@ -1,4 +1,4 @@
-//! The machine: its description, the resources of processes, and the load by others.
+//! The machine: its description, the resources of processes, and the load by other processes.
 //!
 //! Everything is read from /proc. Times are in kernel ticks of 10 ms, which is precise enough for
 //! measurements of a second, but not for a single message. Values that cannot be read are 0.
@@ -68,7 +68,7 @@ pub fn pss(pids: &HashSet<u32>) -> f64 {
     pids.iter().filter_map(one).sum()
 }
 
-/// The use of the machine by others during a measurement.
+/// The use of the machine by other processes during a measurement.
 pub struct Watch {
     start: Instant,
     others: f64,
@@ -76,12 +76,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts now. `root` and its descendants, and this process, are not others.
+    /// Starts now. `root`, its descendants and this process do not count as others.
     pub fn start(root: Option<u32>) -> Self {
         Self { start: Instant::now(), others: others(root), root }
     }
 
-    /// The average number of processors that others have had since then.
+    /// The average number of processors that others have used since then.
     pub fn others(&self) -> f64 {
         let seconds = self.start.elapsed().as_secs_f64().max(0.01);
         ((others(self.root) - self.others) / seconds).max(0.0)

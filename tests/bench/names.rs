@@ -27,7 +27,7 @@ pub fn start(exchanger: impl Fn(&str) -> Option<usize> + Send + 'static) -> io::
         let mut question = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut question) {
             if let Some(answer) = answer(&question[..length], &exchanger) {
-                // The client may be gone.
+                // The client may have ended.
                 let _ = socket.send_to(&answer, from);
             }
         }

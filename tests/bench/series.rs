@@ -1,4 +1,4 @@
-//! The series: each varies one quantity and keeps all others.
+//! The series: each varies one quantity and keeps all others constant.
 //!
 //! A series returns its figures, or the first failure.
 
@@ -34,7 +34,7 @@ pub fn sessions(bench: &Bench) -> io::Result<Vec<Figure>> {
     by_sessions(bench, ["sessions", "sessions-accepted", "sessions-cpu"], how, (true, To::Local(1)))
 }
 
-/// Messages to one mailbox, each with a connection of its own.
+/// Messages to one mailbox, each over a new connection.
 ///
 /// # Errors
 /// Errors of [`Field`].
@@ -176,7 +176,7 @@ impl Look {
         let list = Instant::now();
         site.penfoldctl(&["queue"]);
         let seconds = [server.greeted, loaded, list.elapsed()].map(|time| time.as_secs_f64());
-        // The server counts among the others here, and works for a part of the time.
+        // The server counts as another process here, and works for a part of the time.
         let noisy = watch.others() - machine::cpu(&server.pids()) / start.elapsed().as_secs_f64() > 0.25;
         let case = Case { sessions: 10, size: SIZE, reuse: true, to: To::Local(1) };
         let accepts = serve(bench, &server, &case, sink, turn)?;

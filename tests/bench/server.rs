@@ -72,10 +72,10 @@ impl Server {
         Self::watched_penfold(site, &[])
     }
 
-    /// The same under another program, such as strace, with its arguments.
+    /// Starts penfold in a site under another program, such as strace, with its arguments.
     ///
     /// # Errors
-    /// The same.
+    /// If it does not greet.
     pub fn watched_penfold(site: &Site, by: &[&str]) -> io::Result<Self> {
         let port = free_port();
         site.write("port", &port.to_string());
@@ -89,10 +89,10 @@ impl Server {
         Self::spawn(command, farewell, port, site.path("mail"))
     }
 
-    /// Starts penfold in a site of its own.
+    /// Starts penfold in a new site.
     ///
     /// # Errors
-    /// The same.
+    /// If it does not greet.
     pub fn own_penfold(scratch: &Path, next: SocketAddr) -> io::Result<Self> {
         let site = site(scratch, next);
         let mut server = Self::penfold(&site)?;
@@ -108,15 +108,15 @@ impl Server {
         Self::spawn_postfix(tree, scratch, &next.port().to_string(), by)
     }
 
-    /// The same, but it sends to the exchangers in [`NAMES`].
+    /// Starts a Postfix that sends to the exchangers in [`NAMES`].
     ///
     /// # Errors
-    /// The same.
+    /// If it does not greet.
     pub fn sending_postfix(tree: &Path, scratch: &Path) -> io::Result<Self> {
         Self::spawn_postfix(tree, scratch, "MX", &[])
     }
 
-    /// Starts penfold in a site of its own with default settings, except for the retries, which sends to the
+    /// Starts penfold in a new site with default settings, except for the retries, which sends to the
     /// exchangers in [`NAMES`].
     ///
     /// # Errors
@@ -180,7 +180,7 @@ impl Server {
         false
     }
 
-    /// The process of which all its processes are descendants.
+    /// The ancestor of all its processes.
     pub fn root(&self) -> u32 {
         self.child.id()
     }
@@ -239,12 +239,12 @@ impl Drop for Server {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    // It fails only if the process is gone already.
+    // It fails only if the process has already ended.
     let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), signal));
 }
 
 fn end(child: &mut Child) {
-    // It fails only if the process is gone already.
+    // It fails only if the process has already ended.
     let _ = child.kill();
     let _ = child.wait();
 }

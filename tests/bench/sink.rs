@@ -18,7 +18,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Starts one.
+    /// Starts a server.
     ///
     /// # Errors
     /// Errors of the system.

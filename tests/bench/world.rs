@@ -1,7 +1,7 @@
-//! One run of a server in a network of its own: hosts, names, load, and the result.
+//! One run of a server in a separate network: hosts, names, load, and the result.
 //!
 //! The process of a run is in network and PID namespaces of its own: ports 25 and 53 are free, no packet leaves,
-//! and no process stays. It gets a [`World`] as a line of numbers, and prints its observations as lines
+//! and no process remains. It gets a [`World`] as a line of numbers, and prints its observations as lines
 //! `NAME NUMBER...`. It fails if the server rejects mail; mail that has not arrived at the limit is counted.
 
 use std::collections::HashMap;

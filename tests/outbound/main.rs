@@ -1,7 +1,7 @@
 //! Delivery to other hosts.
 //!
 //! - `client`: the SMTP client and its DNS lookups, without the daemon
-//! - `end_to_end`: the whole way, with the log and the report
+//! - `end_to_end`: with the daemon, the log and the report
 //! - `many_hosts`: slow and dead hosts beside healthy ones
 //! - `security`: TLS and AUTH, with the log and the queue
 

@@ -2,7 +2,7 @@
 //! `penfoldctl hosts`.
 //!
 //! The real daemon, a scripted DNS and scripted servers. The tables of a destination's health are
-//! tested beside the code, in src/queue; the series `internet` of `make bench` measures it all.
+//! tested beside the code, in src/queue; the series `internet` of `make bench` measures the effects.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -108,7 +108,7 @@ fn silent_hosts_do_not_delay_a_responsive_one() {
     // This destination is new, too, and waits until an attempt is abandoned.
     send(&daemon, "elvis@healthy.test");
     healthy.messages(1);
-    // An abandoned attempt is no failure, and is repeated with more time.
+    // An abandoned attempt is not a failure, and is repeated with more time.
     assert_eq!(deferred(&daemon), 0);
 }
 

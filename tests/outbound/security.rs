@@ -11,7 +11,7 @@ use common::remote::{Offer, Remote, Sink, Then};
 use common::tls::Authority;
 use common::{Daemon, Site};
 
-/// A site that sends all mail to one host, `smtp://127.0.0.1:port` or the like.
+/// A site that sends all mail to one host, such as `smtp://127.0.0.1:port`.
 fn site(scheme: &str, remote: &Remote, settings: &str) -> Site {
     let limits = "remote.timeout = \"1s\"\nqueue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"";
     let mut site = Site::with(&format!("{limits}\n{settings}"));

@@ -111,7 +111,7 @@ fn a_server_without_edns_is_asked_without_it_from_then_on() {
             assert_eq!(dns.mx(name), mx_test(), "{says:?} {name}");
         }
         let edns = server.edns();
-        // SERVFAIL may be about the name alone.
+        // SERVFAIL may concern only this name.
         if says != Some(ServFail) {
             assert_eq!(edns[edns.len() - 2..], [false, false], "{says:?}: {edns:?}");
         }
@@ -254,7 +254,7 @@ fn a_hostile_zone_has_bounded_effects() {
             ("nobodys.test", "A") => {
                 all(300, &|n| if n < 299 { format!("224.0.0.{}", n % 250) } else { "192.0.2.1".into() })
             }
-            // Impossible host names, and addresses in the place of names.
+            // Impossible host names, and addresses in place of names.
             ("odd.test", "MX") => {
                 let odd = [&b"a b"[..], b"a.b", b"\0", b"a\r\nb", b"-a", b"[192", b"\xff", b"a\\b"];
                 let odd = odd.map(|label| Name::from_labels([label, b"test"]).expect("a name"));
@@ -269,7 +269,7 @@ fn a_hostile_zone_has_bounded_effects() {
             // An answer to another question.
             ("other.test", "A") => Answer::records(vec![record("bank.test", "A", "192.0.2.66")]),
             ("other.test", "MX") => Answer::records(vec![record(name, "A", "192.0.2.66")]),
-            // Aliases to themselves, in a circle within one answer and across many, and without end.
+            // CNAMEs to themselves, in a loop within one answer and across several, and endless ones.
             ("self.test", _) => Answer::records(vec![record(name, "CNAME", name)]),
             ("one.test" | "two.test", _) => {
                 Answer::records(vec![record("one.test", "CNAME", "two.test"), record("two.test", "CNAME", "one.test")])

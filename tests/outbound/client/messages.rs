@@ -19,7 +19,7 @@ fn excess_recipients_go_into_the_next_transaction() {
     }
 }
 
-/// Serves one connection, accepting at limit this many recipients in each transaction; returns them.
+/// Serves one connection, accepting at most this many recipients in each transaction; returns them.
 fn serve_at_most(listener: TcpListener, limit: usize, code: &str, pipelining: bool) -> Vec<Vec<String>> {
     use std::io::{BufRead, BufReader};
     let (stream, _) = listener.accept().expect("a client");
@@ -155,7 +155,7 @@ fn a_dripping_reply_times_out() {
     server.join().expect("a server");
 }
 
-/// Each reply comes in time, but together they take too long.
+/// Each reply arrives in time, but together they take too long.
 #[test]
 fn a_host_that_is_slow_at_every_stage_times_out() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
@@ -185,13 +185,13 @@ fn a_host_that_is_slow_at_every_stage_times_out() {
     server.join().expect("a server");
 }
 
-/// An extra reply could be taken for that to the next message.
+/// An extra reply could be mistaken for the reply to the next message.
 #[test]
 fn a_host_that_sends_extra_replies_is_disconnected() {
     for (sink, text, first) in [
         // Two replies at the end, which the next message finds.
         (Sink::default().when(".", Then::Reply("250 taken\n250 and more".into()), 1), 10, Delivered),
-        // In the middle of so long a message that the reply is read: the final dot is not sent.
+        // A reply in the middle of a message that is long enough for the reply to be read: the final dot is not sent.
         (Sink::default().when("BODY", Then::Reply("450 4.2.1 not now".into()), 3), 8 << 20, Deferred),
         (Sink::default().when("DATA", Then::Reply("354 go on\n354 and on".into()), 1), 10, Deferred),
         (Sink::default().when("RCPT", Then::Reply("250 fine\n250 and fine".into()), 1), 10, Deferred),

@@ -129,7 +129,7 @@ fn without_an_offer_mail_goes_in_plaintext_or_waits() {
 fn after_a_failed_handshake_mail_goes_in_plaintext_or_waits() {
     let authority = Authority::new();
     let leaf = authority.leaf(NAME, 300);
-    // The alert of a host that has only ancient versions.
+    // The alert of a host that supports only obsolete versions.
     let ancient = [0x15, 3, 1, 0, 2, 2, 70].to_vec();
     let go = || "220 2.0.0 go ahead".to_owned();
     for (then, words) in [
@@ -144,7 +144,7 @@ fn after_a_failed_handshake_mail_goes_in_plaintext_or_waits() {
         (Then::ReplyAndHang(go()), "timed out while starting TLS"),
         (Then::Babble(go(), b"once upon a time\r\n".to_vec()), "starting TLS: "),
         (Then::Babble(go(), ancient), "ProtocolVersion"),
-        // A line behind the 220 must not count as a reply, neither now nor under TLS.
+        // A line after the 220 must not count as a reply, neither now nor under TLS.
         (reply("220 go ahead\n250 sink.test"), "the host spoke out of turn"),
         (reply("220 go ahead\n250-sink.test\n250 SIZE 1"), "the host spoke out of turn"),
     ] {
@@ -174,7 +174,7 @@ fn after_a_failed_handshake_mail_goes_in_plaintext_or_waits() {
 fn a_host_that_fails_after_the_handshake_gets_mail_in_plaintext() {
     let authority = Authority::new();
     let leaf = authority.leaf(NAME, 300);
-    // The first EHLO, and the second under TLS, but not the third, over another connection.
+    // The first EHLO succeeds, and the second under TLS, but not the third, over another connection.
     let sink = with_tls(Offer::starttls(&leaf)).when("EHLO", reply("250-sink.test\n250 STARTTLS"), 1);
     let remote = Remote::with(sink.when("EHLO", Then::Close, 1));
     let outcome = sender(&authority, RemoteTls::Opportunistic).0.send_one(&to(&remote, Scheme::Smtp));
@@ -193,7 +193,7 @@ fn replies_before_the_handshake_are_forgotten() {
         let offer = Offer { keywords: Some(keywords(after)), ..Offer::starttls(&leaf) };
         let mut sink = with_tls(offer);
         sink.keywords = keywords(before);
-        // By this name it would be this host itself, and the mail would be returned.
+        // If the plaintext banner counted, the host would be this host itself, and the mail would bounce.
         sink.banner = "220 razorback.test ESMTP".into();
         let remote = Remote::with(sink);
         let outcome = sender(&authority, RemoteTls::Required).0.send_one(&mx("example.test", remote.address.port()));

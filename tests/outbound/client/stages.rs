@@ -265,7 +265,7 @@ fn a_host_that_closes_the_connection_at_ehlo_is_tried_with_helo() {
         assert_eq!(remote.look(commands)[..3], want);
         assert_eq!(remote.look(|seen| seen.connections), 2);
     }
-    // Not where TLS is required, not after a reply with a reason, and not without end.
+    // HELO is not tried where TLS is required or after a reply with a reason, and only once.
     let ends = "the connection was closed while waiting for the reply to EHLO";
     for (ehlo, helo, connections, words) in [
         (Then::Close, Then::Close, 2, ends),
@@ -316,7 +316,7 @@ fn odd_ehlo_keywords_are_understood() {
     }
 }
 
-/// 421 and the end of the connection, at every stage: the outcome is that of the reply, and the
+/// 421 and the end of the connection, at every stage: the reply decides the outcome, and the
 /// next message uses a new connection.
 #[test]
 fn a_421_is_understood_at_any_stage() {
@@ -333,7 +333,7 @@ fn a_421_is_understood_at_any_stage() {
             assert_eq!(remote.look(|seen| seen.connections), 2, "{at}");
         }
     }
-    // A host with nothing more to say may close the connection, without a reply to QUIT.
+    // A host may close the connection, without a reply to QUIT.
     for (at, then) in [
         (".", Then::ReplyAndClose("250 2.0.0 taken".into())),
         ("QUIT", Then::Close),

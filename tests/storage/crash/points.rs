@@ -1,8 +1,8 @@
 //! The daemon is stopped before and after every call that changes a spool or a mailbox.
 //!
 //! `PENFOLD_FAULT` ends the daemon at the first call, at the second, and so on, until a daemon
-//! finishes without it. After a stop before a call another daemon finishes, after a stop after
-//! a call single queue runs do; the longest recoveries are stopped in turn. The steps of
+//! finishes without it. If it stopped before the call, another daemon finishes; if it stopped
+//! after the call, single queue runs do; the longest recoveries are stopped in turn. The steps of
 //! agents in home directories are not stopped. Power cuts are not tested here.
 
 use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};

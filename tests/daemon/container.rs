@@ -18,9 +18,9 @@ use nix::unistd::{Pid, geteuid};
 
 /// A daemon that is the first process.
 struct Container {
-    /// The process that waits for it.
+    /// The process that waits for the daemon.
     outside: Option<Daemon>,
-    /// Its process id outside.
+    /// The daemon's process id outside the container.
     pid: i32,
 }
 
@@ -47,7 +47,7 @@ impl Container {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// An orphan of a command lives on, and when it has ended no zombie stays.
+    /// An orphan of a command continues to run, and is reaped when it ends.
     fn waits_for_the_orphan(&self, orphan: &str) {
         let stat = self.ask(&format!("cat /proc/{orphan}/stat"));
         assert!(stat.contains("(sleep)"), "{stat:?}");

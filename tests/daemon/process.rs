@@ -1,7 +1,6 @@
 //! penfoldd as a Unix process: options, exit codes, signals, inetd, limits.
 //!
-//! The real program, started in every way. Tests that need root are reported as
-//! skipped without root.
+//! The real program, started in every way. Without root, tests that need it are reported as skipped.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -295,7 +294,7 @@ fn beside_a_session_of_inetd_the_daemon_delivers_at_once() {
     let inetd = Inetd::start(site.penfoldd(&["-i"]), server);
     let mut client = Client::new(client);
     client.send("jon@razorback", &["jon@razorback"], TEXT);
-    // Before QUIT.
+    // The session has not sent QUIT yet.
     let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
     assert!(text(&mail).contains("\nReceived: from client.test (localhost [127.0.0.1])\n"), "{}", text(&mail));
     client.ask("QUIT", "221 ");
@@ -677,7 +676,7 @@ fn created_files_have_the_same_modes_under_every_umask() {
         while let Some(path) = todo.pop() {
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
             let name = path.strip_prefix(site.path("")).expect("below").display().to_string();
-            // Names of messages differ.
+            // The file names of messages differ.
             let name = name.split_once("/jon/new/").map_or(name.clone(), |(front, _)| format!("{front}/jon/new/"));
             found.push((name, metadata.permissions().mode() & 0o7777));
             if metadata.is_dir() {

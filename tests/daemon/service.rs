@@ -1,7 +1,7 @@
-//! penfoldd under a service manager: notifications, and sockets that are passed in.
+//! penfoldd under a service manager: notifications, and passed sockets.
 //!
 //! The service manager is the test, with a `NOTIFY_SOCKET` that it reads, and systemd's
-//! systemd-socket-activate where that is installed. Besides, without a manager: the background,
+//! systemd-socket-activate where that is installed. In addition, without a manager: the background,
 //! the exit code of the waiting process, and the pid file.
 
 use std::fs;
@@ -133,7 +133,7 @@ fn a_daemon_that_cannot_start_is_never_ready() {
     assert!(socket.recv(&mut [0; 64]).is_err());
 }
 
-// Sockets that are passed in
+// Passed sockets
 
 /// penfoldd as systemd-socket-activate starts it for the first client; `None`, and reported as
 /// skipped, where that is not installed.
@@ -171,7 +171,7 @@ fn the_first_client_starts_the_daemon_and_is_served() {
     daemon.wait_mail(&site, "jon", 1);
     daemon.wait_log(|line| line.contains(&format!("{stray} was passed in, and no [[listen]] has its port: closed")));
     fs::set_permissions(&control, fs::Permissions::from_mode(0o666)).expect("mode 666");
-    // The control socket is the one that was passed in, and works.
+    // The control socket is the passed one, and works.
     let before = fs::metadata(&control).expect("the socket").ino();
     site.penfoldctl(&["flush"]);
     assert_eq!(fs::metadata(&control).expect("the socket").ino(), before);

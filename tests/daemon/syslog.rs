@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 const MESSAGE: &[u8] =
     b"EHLO here\r\nMAIL FROM:<jon@razorback>\r\nRCPT TO:<jon@razorback>\r\nDATA\r\n\r\nhello\r\n.\r\nQUIT\r\n";
 
-/// Creates a null device, binds the directory to /dev, and runs penfoldd. The mounts are gone with
+/// Creates a null device, binds the directory to /dev, and runs penfoldd. The mounts end with
 /// the last process.
 const SCRIPT: &str = "mknod -m 666 \"$1/null\" c 1 3 && mount --bind \"$1\" /dev && exec \"$2\" -i -f \"$3\"";
 

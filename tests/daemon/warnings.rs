@@ -174,7 +174,7 @@ fn a_certificate_for_another_name() {
         ("", &["other.test", "mail.test"], true),
         // A certificate that SNI selects may be in any place.
         ("", &["mail.test", "mx.razorback.test"], false),
-        // A certificate that no client gets does not matter.
+        // A certificate that no client can get causes no warning.
         ("listen.tls = \"none\"", &["other.test"], false),
     ] {
         let (authority, mut site) = (Authority::new(), Site::with(settings));
@@ -287,7 +287,7 @@ fn an_alias_of_root_without_a_recipient() {
         aliases.display()
     );
     assert_warned(&site, &[&warning]);
-    // The warning is true.
+    // The warning is correct: the mail is not delivered.
     let site = Site::new();
     site.write("aliases", "root: jno\n");
     let daemon = site.start();

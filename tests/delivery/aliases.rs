@@ -25,7 +25,7 @@ fn filled(site: &Site, text: &str) -> String {
     text.replace("{}", site.path("mail").to_str().expect("UTF-8"))
 }
 
-/// The content of a file in that directory, once it is there.
+/// The content of a file in that directory, once it exists.
 fn wait_file(daemon: &Daemon, path: &Path) -> String {
     daemon.wait_until(&path.display().to_string(), || path.exists());
     fs::read_to_string(path).expect("text")

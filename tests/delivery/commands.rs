@@ -1,7 +1,7 @@
 //! Commands that take mail: exit codes, the time limit, the recorded output, and the form in which
 //! a command is in the spool. Each row is a promise of penfold-aliases(5).
 //!
-//! The list of codes is read from the page. A day that passes in a second takes libfaketime. The
+//! The list of codes is read from the page. Tests of time limits need libfaketime. The
 //! input of a command is in tests/delivery/aliases.rs.
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ fn code_and_text() -> (BTreeMap<i32, Vec<String>>, String) {
             let (first, last) = part.split_once(" to ").unwrap_or((part, part));
             of_label.extend(first.parse::<i32>().expect(label)..=last.parse().expect(label));
         }
-        // Equal numbers of codes and statuses belong together in order. Else each code has any of them.
+        // Equal numbers of codes and statuses belong together in order. Otherwise each code may have any of the statuses.
         let each = statuses.len() > 2 && statuses.len() == of_label.len();
         for (at, code) in of_label.into_iter().enumerate() {
             let own = if each { vec![statuses[at].clone()] } else { statuses.clone() };

@@ -177,12 +177,12 @@ fn a_user_with_many_extensions_does_not_multiply_mail() {
     let cased = "JON+1, Jon+2, \"jon+1\"@RazorBack.test";
     let daemon = homes.start();
     for (what, files, count) in [
-        // Each of them leads to all of them again.
+        // Each address leads to all of them again.
         ("many", &[(".forward", &*many)][..], 30),
         ("few", &[(".forward", "jon+1, jon+2\n")], 2),
         ("details that need quotes", &[(".forward", &quoted)], 8),
         ("several spellings", &[(".forward", cased)], 3),
-        // A file for an extension that the first file names.
+        // The first file names an extension that has its own file.
         ("a file for each", &[(".forward", "\\jon, jon+lists\n"), (".forward+lists", "\\jon, mary\n")], 2),
     ] {
         files.iter().for_each(|(file, text)| homes.write("jon", file, text, 0o600));
@@ -328,7 +328,7 @@ fn forwarded_mail_leaves_the_reserve_of_the_spool_alone() {
         let free = (stat.blocks_available() * stat.fragment_size(), stat.files_available());
         // A file or two may be created by deliveries that are just ending.
         assert!(free.0 >= 16 << 20 && free.1 >= 195, "{options}: {free:?}");
-        // All of it waits, and arrives once when there is space.
+        // All mail is deferred, and arrives once when there is space.
         homes.mounts.shell(&format!("mount -o remount,size=64m {}", full.display()));
         let spool = disk.join("spool");
         assert!(daemon.flush_until(&homes.site, || homes.mounts.entries(&spool) == 0), "{}", daemon.log());
@@ -419,7 +419,7 @@ fn users_of_the_system_may_have_mbox_files() {
     let line = |name: &str| format!("{name}: {}/\n", spool.join(name).display());
     homes.site.write("aliases", &["archive", "missing"].map(line).concat());
     let daemon = homes.start();
-    // The directory is root's: no lock file can be created in it, and no missing mailbox.
+    // Root owns the directory: neither a lock file nor a missing mailbox can be created in it.
     daemon.submit(&["jon", "mary", "elvis", "archive", "missing"]);
     for user in ["jon", "mary"] {
         let line = daemon.wait_words(&["sent", &format!("to=<{user}@razorback>"), "via=mbox"]);

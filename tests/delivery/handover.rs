@@ -68,7 +68,7 @@ fn a_message_is_copied_where_no_handover_is_possible() {
             let home = homes.home("jon");
             homes.mounts.shell(&format!("mount --bind {0} {0}", home.display()));
         }
-        // The mailbox is remembered: the second message is copied at once.
+        // The server remembers the mailbox: the second message is copied at once.
         let daemon = start(&homes, &format!("{fault}chmod * 2 EIO"));
         for count in 1..3 {
             assert_eq!(send(&daemon, "jon", &format!("letter-{count}")), Answer::Taken);
@@ -248,7 +248,7 @@ fn the_state_after_a_crash_is_recognized_whatever_the_owner_has_changed() {
             let why = if what.contains("command") { "is not a direct entry" } else { "is for another user" };
             daemon.wait_words(&[why]);
         } else {
-            // By its mode the group is set next, and nothing looks at it again.
+            // Its mode says that only the group has to be set, so the content is not checked again.
             files(&homes, "jon").iter().filter(|_| *what == "no group yet").for_each(|path| {
                 chown(path, None, Some(FIRST)).expect("chown");
             });

@@ -1,4 +1,4 @@
-//! mbox files: locks, and paths that are no mbox files. Each row is a promise of
+//! mbox files: locks, and paths that are not mbox files. Each row is a promise of
 //! penfold-aliases(5); the format is in tests/delivery/aliases.rs.
 
 use std::fs::{self, File, OpenOptions};
@@ -36,7 +36,7 @@ fn a_message_is_deferred_after_waiting_20_seconds_for_a_lock() {
     let daemon = site.start();
     let started = Instant::now();
     ["beside", "inside", "recent", "stale"].iter().for_each(|name| drop(daemon.submit(&[name])));
-    // A lock file that is ten minutes old is left of a crash, and ignored.
+    // A lock file that is ten minutes old was left by a crash, and is ignored.
     daemon.wait_words(&[" sent to=<stale@razorback>"]);
     assert!(started.elapsed() < Duration::from_secs(15) && !site.path("mail/stale.lock").exists());
     let words = ["beside", "inside", "recent"].map(|name| format!(" deferred to=<{name}@razorback> via=mbox"));
@@ -87,7 +87,7 @@ fn only_a_plain_file_with_one_name_is_written_to() {
     assert!(names.iter().all(|name| fs::metadata(path(name)).is_ok_and(|file| file.len() > 100)));
 }
 
-/// The separator line of an mbox file is no header field. At the beginning of a client's message
+/// The separator line of an mbox file is not a header field. At the beginning of a client's message
 /// it must not end the header for a reader of the file.
 #[test]
 fn a_message_that_begins_with_a_separator_line_keeps_its_header() {
@@ -95,7 +95,7 @@ fn a_message_that_begins_with_a_separator_line_keeps_its_header() {
     let daemon = site.start();
     let date = "Sat Nov 21 10:00:00 2026";
     for (text, is_kept) in [
-        // Such a line is no part of a message, and is removed when the message arrives.
+        // Such a line is not part of a message, and is removed when the message arrives.
         (format!("From x@y.test {date}\r\nSubject: one\r\n\r\nFrom here\r\n"), false),
         (format!(">From x@y.test {date}\r\nSubject: two\r\n\r\n>From here\r\n"), false),
         (format!("Subject: three\r\nFrom x@y.test {date}\r\n\r\n\r\nFrom\r\n"), true),

@@ -1,7 +1,7 @@
 //! The disk quota of a user of the system: mail beyond it is deferred, and delivered later.
 //!
 //! A home directory is a subvolume of a small btrfs with a limit of its own, since every kernel
-//! with btrfs has that kind of quota. So it is on another file system than the spool, and mail is
+//! with btrfs has that kind of quota. It is therefore not on the file system of the spool, and mail is
 //! copied. A handover fails by a fault rule, as on file systems with quotas by user: the monitor
 //! has no right to exceed them (tests/privsep/agents.rs). Needs root, loop devices and
 //! btrfs-progs; otherwise the test is reported as skipped.

@@ -2,7 +2,7 @@
 //! that answers anything.
 //!
 //! Every line that a client ends gets a reply of RFC 4954, or the session ends; an unfinished
-//! one costs no more than its timeout. An answer of Dovecot counts only if it is well-formed,
+//! line costs no more than its timeout. An answer of Dovecot counts only if it is well-formed,
 //! and is awaited no longer than penfold promises. No client is authenticated, nothing panics,
 //! and nothing is logged that may have been a password. Exchanges without connections are in
 //! tests/fuzz/sasl.rs.
@@ -29,7 +29,7 @@ use super::{mutate, repeat_in_threads, seconds};
 
 /// The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
-/// A wrong password, which is no part of any other text here.
+/// A wrong password, which no other text here contains.
 const WRONG: &str = "QQQQQQQQQQQQ";
 
 // The client
@@ -294,7 +294,7 @@ fn an_exchange_with_dovecot_ends_whatever_dovecot_says() {
     assert!(good.into_inner() > 0, "no good answer was accepted");
 }
 
-/// A server that sends `first` at once, and then one octet at a time of a line without end.
+/// A server that sends `first` at once, and then one octet at a time of an endless line.
 fn drip(path: &Path, first: &'static [u8]) {
     let socket = UnixListener::bind(path).expect("a socket");
     thread::spawn(move || {
@@ -317,7 +317,7 @@ fn dovecot_has_five_seconds_for_the_handshake() {
     let (dovecot, start) = (Dovecot::at(&site.path("slow")), Instant::now());
     assert!(dovecot.begin(Mechanism::Plain, PEER).is_err_and(|why| why.contains("timed out")));
     assert!(start.elapsed() < HANDSHAKE_TIMEOUT + SLACK, "{:?}", start.elapsed());
-    // A query for the mechanisms waits as long, a repeated one not at all.
+    // A query for the mechanisms waits as long, but a repeated one does not wait.
     let start = Instant::now();
     (0..10).for_each(|_| assert_eq!(dovecot.mechanisms(), [Mechanism::Plain, Mechanism::Login]));
     assert!(start.elapsed() < HANDSHAKE_TIMEOUT + SLACK, "{:?}", start.elapsed());

@@ -1,6 +1,6 @@
 //! The control socket with the real daemon, and hostile local users.
 //!
-//! The users are processes of their own (control.py), whose uids the daemon gets from the
+//! The users are separate processes (control.py), whose uids the daemon gets from the
 //! kernel. Whatever they send, pass, omit or interrupt, the daemon continues, with no more threads
 //! and descriptors than before, and serves others meanwhile; acknowledged mail is in its
 //! mailboxes once, under the uid of its sender, and nothing else is left in the spool. Then all
@@ -90,7 +90,7 @@ fn value<'a>(line: &'a str, key: &str) -> &'a str {
 /// The most processes that look up users for the server, with a socket each.
 const MAX_LOOKUPS: usize = 8;
 
-/// Whether no thread and no descriptor is left of the clients.
+/// Whether the clients have left no threads or descriptors.
 fn is_quiet(daemon: &Daemon, quiet: Holdings) -> bool {
     let now = Holdings::of(daemon.pid());
     now.threads == quiet.threads && now.descriptors <= quiet.descriptors + MAX_LOOKUPS
@@ -137,7 +137,7 @@ fn malformed_requests_harm_no_other_user() {
         println!("{uid}: {}", printed.lines().next_back().unwrap_or_default());
         owners.extend(printed.lines().filter_map(|line| Some((line.strip_prefix("accepted ")?.to_owned(), uid))));
     }
-    // Each has sent the three whole dialogues, at least.
+    // Each has sent at least the three complete dialogues.
     assert!(owners.len() >= 3 * HOSTILE_USERS as usize, "too few messages were accepted: {owners:?}");
     // Exactly the accepted messages arrive.
     daemon.wait_until("an empty spool", || files(&site).is_empty());

@@ -24,7 +24,7 @@ fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
 }
 
-/// How long a test runs, in seconds.
+/// The duration of a test, in seconds.
 fn seconds() -> u64 {
     number("PENFOLD_FUZZ").unwrap_or(3)
 }

@@ -48,8 +48,8 @@ fn mutated_responses_without_the_password_are_not_accepted() {
         let mechanism = MECHANISMS[chance.of(0..4)];
         let binding = (chance.percent(50)).then(|| b"binding".to_vec());
         let mut server = Server::new(&one, mechanism, binding);
-        // The client knows all but the password. Its own is so different that no mutation of it
-        // is the right one.
+        // The client has everything but the password. The password that it uses is so different that
+        // no mutation of it is right.
         let mut client = Client::new(
             if mechanism == Mechanism::ScramSha256Plus { Mechanism::ScramSha256 } else { mechanism },
             "jon",

@@ -57,7 +57,7 @@ fn disturbed(authority: &Authority, stream: TcpStream, chance: &mut Chance) {
             break;
         }
     }
-    // Encrypted, after a whole handshake.
+    // Encrypted, after a complete handshake.
     if !client.is_handshaking() && chance.percent(50) {
         let _ = client.writer().write_all(&chance.octets(0..600));
         let _ = client.write_tls(&mut &stream);

@@ -35,7 +35,7 @@ impl Scene {
         let tls = if way == Way::Implicit { "implicit" } else { "offered" };
         let settings = format!("listen.kind = \"submission\"\nlisten.tls = \"{tls}\"\nrelay.networks = []");
         let site = authority.site(&settings);
-        // By its address, for programs that verify names.
+        // The server is named by its address, for programs that verify names.
         authority.give(&site, "cert", "127.0.0.1", 30);
         site.write("root.pem", &authority.root_pem());
         let line = feed(Command::new(env!("CARGO_BIN_EXE_penfoldctl")).args(["passwd", "jon"]), PASSWORD.as_bytes());
@@ -156,7 +156,7 @@ fn curl() {
 fn s_nail() {
     everywhere("s-nail", |scene, password| {
         let scheme = if scene.way == Way::StartTls { "smtp" } else { "smtps" };
-        // Its URLs of servers have escapes.
+        // The program's server URLs have escapes.
         let password = password.replace(' ', "%20");
         let starttls = if scene.way == Way::StartTls { "smtp-use-starttls" } else { "nosmtp-use-starttls" };
         let command = &mut Command::new("s-nail");
@@ -196,7 +196,7 @@ fn mutt() {
     }
 }
 
-/// Without AUTH, and not from a trusted network.
+/// A client without AUTH that is not in a trusted network.
 #[test]
 fn an_unauthenticated_client_cannot_submit() {
     let scene = Scene::new(Way::StartTls);

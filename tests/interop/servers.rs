@@ -149,7 +149,7 @@ fn secure_site(authority: &Authority, credentials: &str) -> Site {
     site
 }
 
-/// Sends a message to a peer, whose trace fields have these words.
+/// Sends a message to a peer; its trace fields must have these words.
 fn goes_securely(site: &Site, peer: &Peer, traces: &[&str]) {
     if !fs::read_to_string(site.path("routes")).is_ok_and(|routes| routes.contains("peer.test")) {
         site.add("routes", &format!("peer.test smtp+starttls://127.0.0.1:{}", peer.port()));
@@ -296,7 +296,7 @@ fn haproxy_sends_proxy_headers() {
     let daemon = site.start();
     for (number, version) in [(1, "send-proxy"), (2, "send-proxy-v2")] {
         let Some((haproxy, port)) = haproxy(&site, &daemon, version) else { return };
-        // No other client has this loopback address.
+        // Only this client has this loopback address.
         let (output, printed) = swaks(port, &["--local-interface", "127.0.0.9"]);
         assert!(output.status.success(), "{printed}");
         let mail = daemon.wait_mail(&site, "jon", number);
@@ -351,7 +351,7 @@ fn haproxy(site: &Site, daemon: &Daemon, version: &str) -> Option<(Daemon, u16)>
     panic!("haproxy does not start:\n{logs}");
 }
 
-/// Sends a message to jon, or by the arguments; returns the output of swaks.
+/// Sends a message to jon, unless the arguments say otherwise; returns the output of swaks.
 fn swaks(port: u16, arguments: &[&str]) -> (Output, String) {
     let mut swaks = Command::new("swaks");
     swaks.args(["--server", "127.0.0.1", "--port", &port.to_string(), "--helo", "frogbog.test"]);
@@ -370,11 +370,11 @@ fn assert_from(mail: &[u8], trace: &str) {
 struct Software {
     /// The name of its script, and of the directory in which it is unpacked.
     name: &'static str,
-    /// The log text that it listens.
+    /// The log text when it listens.
     ready: &'static str,
 }
 
-/// Such a server. Ended when dropped; declare it after its site.
+/// A running server. Ended when dropped; declare it after its site.
 struct Peer {
     daemon: Daemon,
     dir: PathBuf,
@@ -387,7 +387,7 @@ impl Peer {
         Self::start_with(site, software, back, &[])
     }
 
-    /// The same with settings, which its script describes.
+    /// Starts a server with settings, which its script describes.
     fn start_with(site: &Site, software: &Software, back: u16, settings: &[(&str, PathBuf)]) -> Option<Self> {
         let name = software.name;
         let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{name}.pkg"));

@@ -3,7 +3,7 @@
 //! Each example gets a machine of its own: mount, network, host name and PID namespaces, in which
 //! /etc and /usr/local are written to an overlay, and the other directories of a mail server are
 //! as Debian's packages leave them. There the example is /etc/penfold/penfold.conf, with the files
-//! that the page has beside it, and root runs it with the ports, users and paths that it
+//! that the page shows with it, and root runs it with the ports, users and paths that it
 //! names. The other host is a second penfoldd at 192.0.2.10 with certificates of an
 //! authority that the system trusts; a name server runs on port 53. All of this needs root on Linux.
 
@@ -173,7 +173,7 @@ fn example(begins: &str) -> String {
     found.next().unwrap_or_else(|| panic!("no example begins with {begins:?}"))
 }
 
-/// A line that the page has beside its examples, by its beginning.
+/// A line of the page outside the examples, by its beginning.
 fn aside(begins: &str) -> String {
     let section = pages::section("penfold.conf.5", "EXAMPLES");
     let found = section.lines().find_map(|line| {

@@ -1,6 +1,6 @@
 //! The EXAMPLES of the manual pages, run as they are printed.
 //!
-//! A test reads its example from the page, puts the scratch site in the place of the system (paths,
+//! A test reads its example from the page, substitutes the scratch site for the system (paths,
 //! ports, host names), runs it, and compares the result with the page. An example without a test
 //! fails `every_example_is_run`. Those with users of the system need root; without root or a
 //! program that they need they are reported as skipped.
@@ -125,7 +125,7 @@ impl Machine {
         path
     }
 
-    /// The text with the files of the site in the place of the system's.
+    /// The text with the system's files replaced by those of the site.
     fn here(&self, text: &str) -> String {
         let dir = self.site.path("").display().to_string();
         let dir = dir.trim_end_matches('/');
@@ -156,7 +156,7 @@ impl Machine {
         (output, String::from_utf8(printed).expect("UTF-8"), expected)
     }
 
-    /// The same, if the output must be exact and the exit code 0.
+    /// Runs an example whose output must be exact and whose exit code must be 0.
     fn says(&self, example: &str) {
         let (output, printed, expected) = self.run(example);
         assert!(output.status.success() && printed == expected, "{printed}{example}");
@@ -397,7 +397,7 @@ fn fail2ban_is_set_up(example: String) {
     let config = machine.site.path("fail2ban");
     let copied = Command::new("cp").arg("-r").arg(tree.join("etc/fail2ban")).arg(&config).status();
     assert!(copied.is_ok_and(|status| status.success()));
-    // `make install` puts etc/ there. The server's configuration is read, and the server not started.
+    // `make install` installs etc/ there. The server's configuration is read, and the server not started.
     let example = example.replace("/usr/local/share/doc/penfold/examples", concat!(env!("CARGO_MANIFEST_DIR"), "/etc"));
     let example = example.replace("/etc/fail2ban/", &format!("{}/", config.display()));
     let (python, client) = (tree.join("usr/lib/python3/dist-packages"), tree.join("usr/bin/fail2ban-client"));
@@ -528,7 +528,7 @@ fn configured(example: &str, changes: &[(&str, &str)]) -> Machine {
     machine
 }
 
-/// A configuration with another key.
+/// A configuration with one more key.
 fn with(text: String, table: &str, key: &str, value: &str) -> String {
     let (header, dotted) = (format!("[{table}]\n"), format!("{table}.{key} = "));
     let own = if table.is_empty() { text.split("\n[").next() } else { text.split_once(&header).map(|(_, own)| own) };
@@ -579,7 +579,7 @@ fn a_workstation(example: String) {
     daemon.wait_mail(&machine.site, "root", 1);
     daemon.client().send("jon@example.org", &["mary@example.com"], common::client::TEXT);
     let messages = hub.messages(2);
-    // No name of this host, so that no reply could reach it.
+    // This is not a name of this host, so no reply could reach it.
     let own = |message: &&common::remote::Received| message.recipients == ["<greg@example.com>"];
     let sender = &messages.iter().find(own).expect("that of sendmail").sender;
     assert!(sender.split(' ').next().is_some_and(|path| path.ends_with("@example.org>")), "{sender}");

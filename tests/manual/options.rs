@@ -24,7 +24,7 @@ enum Value {
 }
 
 /// The options of a line: `f , r Ar sender`, `q Ns Op Ar time`, `i , oi , O Cm IgnoreDots`, `bd | bD`.
-/// All have the value behind the last one.
+/// The value after the last option belongs to all.
 fn options_of(line: &str) -> OptionTable {
     let value = match line {
         _ if line.contains(" Ns Op ") => Value::AtOnce,
@@ -84,7 +84,7 @@ fn parse(words: &[&str]) -> Result<Options, String> {
     Options::parse("sendmail", words)
 }
 
-/// The options of the program: letters, and modes behind `-b`.
+/// The options of the program: letters, and modes after `-b`.
 fn known() -> OptionTable {
     let mut known = OptionTable::new();
     for letter in (b'!'..=b'~').map(char::from).filter(|letter| *letter != '-' && *letter != 'b') {
@@ -138,7 +138,7 @@ fn an_option_has_an_effect_or_is_documented_to_have_none() {
     for (option, value) in without_effect() {
         assert!(!changes(&option, value), "-{option}");
     }
-    // Only one letter behind -o and -O has an effect, and the page has it.
+    // Only one letter after -o and -O has an effect, and the page lists it.
     for letter in (b'!'..=b'~').map(char::from) {
         assert_eq!(changes(&format!("o{letter}"), Value::Never), letter == 'i', "-o{letter}");
     }
@@ -284,7 +284,7 @@ fn the_diagnostics_of_the_pages_are_in_the_source() {
     assert!(missing.is_empty(), "the source does not contain\n{}", missing.join("\n"));
 }
 
-/// A text with a single blank in place of everything that is no letter.
+/// A text with a single blank in place of every character that is not a letter.
 fn letters(text: &str) -> String {
     let words = text.split(|c: char| !c.is_alphabetic() && c != '\'').filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")

@@ -190,7 +190,7 @@ fn a_rejection_exits_with_a_code_of_sysexits() {
             "{printed}"
         );
     }
-    // More than 40000 recipients are too many, and none of them gets the message.
+    // More than 40000 recipients are too many, and no recipient gets the message.
     site.write("users", &(0..40_001).map(|n| format!("u{n}::\n")).collect::<String>());
     let all =
         |count: u32| format!("To: {}\n\nhello\n", (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>().join(",\n "));
@@ -301,7 +301,7 @@ fn a_user_sends_as_anyone_and_sees_what_he_sent_unless_clients_are_hidden() {
 fn sendmail_cannot_start_a_missing_penfoldd() {
     let site = Site::new();
     site.configure();
-    // It is neither beside the program nor in the path.
+    // penfoldd is neither in the program's directory nor in the path.
     let mut start = command(&site, "sendmail", &["-bd"]);
     let (code, printed) = code_and_text(&feed(start.env("PATH", "/nonexistent"), b""));
     assert!(code == 69 && printed.starts_with("sendmail: start penfoldd: "), "{code} {printed}");

@@ -1,8 +1,8 @@
 //! `make install`, `make install-sendmail`, and their reversal.
 //!
 //! They install into scratch trees, for several values of the directory variables; and as root,
-//! where overlays are possible, into the system as a private mount namespace shows it, of which
-//! nothing outlives the test. The programs are stand-ins that are newer than the source, so
+//! where overlays are possible, into a view of the system in a private mount namespace, which
+//! ends with the test. The programs are stand-ins that are newer than the source, so
 //! that nothing is built.
 
 use std::collections::BTreeSet;
@@ -300,7 +300,7 @@ fn sendmail_is_replaced_and_restored() {
         assert_eq!(places(&tree), before);
     }
     assert_eq!(tree.files().len(), 3, "{:?}", tree.files());
-    // A file that was installed later is left alone.
+    // A file that was installed later is not removed.
     tree.make("install-sendmail", &["prefix=/usr"]);
     fs::remove_file(tree.path("usr/sbin/sendmail")).expect("there");
     tree.write("usr/sbin/sendmail", "new sendmail");
@@ -378,7 +378,7 @@ fn the_user_is_created_with_the_systems_own_tools() {
     }
 }
 
-/// The system in a private mount namespace, with overlays that are gone with it.
+/// The system in a private mount namespace, with overlays that end with it.
 const OVERLAYS: &str = r#"
 set -e
 mount -t tmpfs none "$1"

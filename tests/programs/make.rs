@@ -1,7 +1,7 @@
 //! `make run` and `make test`: the output of tests/try and tests/all.
 //!
 //! The line that `make run` prints to be pasted sends a message, the message arrives in the
-//! Maildir that was printed, and at the end the scratch directory is gone. Nothing is built:
+//! Maildir that was printed, and at the end the scratch directory is removed. Nothing is built:
 //! tests/try is given the tested penfoldd, and tests/all a stand-in for cargo.
 
 use std::fs::{self, File};

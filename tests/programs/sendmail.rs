@@ -115,7 +115,7 @@ fn recipients_are_those_documented_and_bcc_is_removed() {
         (&["-t", "-oi", "-f", "x@y.test"], text("To: a\nResent-To: b\nResent-Bcc: c"), "b c"),
         (&["-bm", "a"], text("Bcc: d"), "a"),
         (&["-t", "--", "a"], text("To: a"), "a"),
-        // As the author means it: see submit/recipients.rs.
+        // The intended addresses: see submit/recipients.rs.
         (&["-t"], text("To: b@razorback <a@razorback>"), "a"),
         (&["b@razorback <a@razorback>"], text("To: d"), "a"),
         (&["-t"], text("To: undisclosed-recipients:;\nBcc: a; b;"), "a b"),

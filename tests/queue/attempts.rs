@@ -296,7 +296,7 @@ fn listing_the_queue_changes_nothing() {
     assert_eq!(output.status.code(), Some(69));
     let says = format!("penfoldctl: list the queue in {}: ", site.path("spool").display());
     assert!(String::from_utf8_lossy(&output.stderr).starts_with(&says), "{output:?}");
-    // As root it does not create a spool that the daemon could not use.
+    // Run by root, it does not create a spool that the daemon could not use.
     assert!(!site.path("spool").exists());
     fs::rename(site.path("elsewhere"), site.path("spool")).expect("a rename");
     let daemon = site.start();
@@ -365,7 +365,7 @@ fn an_entry_that_is_removed_by_hand_is_forgotten() {
     daemon.wait_words(&[" deferred to=<b@example.test>"]);
     hanging.wait("a connection", |seen| !seen.commands.is_empty());
     while let Some(entry) = site.spooled().pop() {
-        // It may just be moving to cur/.
+        // The entry may just be moving to cur/.
         let _ = fs::remove_file(entry);
     }
     // The second attempt for b finds no entry, while that for a is still running; the connection

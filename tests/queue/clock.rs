@@ -1,7 +1,7 @@
 //! A system clock that jumps a day back or ten years ahead, and returns; and the time zone.
 //!
 //! libfaketime sets the daemon's clock from a file that the test writes; without it the tests are
-//! reported as skipped. No message waits for a distant time, and none comes back because the
+//! reported as skipped. No message waits for a distant time, and none bounces because the
 //! clock was wrong for a while: the first attempt at which a message is too old is not the last,
 //! nor is any within the first retry interval after it. The time zone is that of TZ, as in every
 //! other program, or else that of the system.
@@ -106,13 +106,13 @@ fn a_clock_that_was_behind_at_boot_leaves_a_message_another_attempt() {
     scene.set("-20y");
     let daemon = scene.start();
     submit(&daemon);
-    // However often an impatient user flushes the queue.
+    // Repeated flushes of the queue change nothing.
     for _ in 0..3 {
         let line = scene.try_in_vain(&daemon, "+0");
         assert!(line.contains(" next="), "{line}");
     }
     assert!(scene.site.mail("jon").is_empty());
-    // Nothing shows that it is younger than it seems.
+    // There is no sign that the message is younger than it seems.
     let line = scene.try_in_vain(&daemon, "+2h");
     assert!(!line.contains(" next="), "{line}");
     assert!(daemon.settles(&scene.site), "{}", daemon.log());

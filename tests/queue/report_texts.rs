@@ -1,5 +1,5 @@
-//! The text of a report, read as its readers do: by a person, by a program, and by Python's email
-//! package (`report_reads.py`, where python3 is installed).
+//! The text of a report, checked as a person, a program, and Python's email package read it
+//! (`report_reads.py`, where python3 is installed).
 
 use common::programs::python;
 use penfold::address::Address;

@@ -49,7 +49,7 @@ fn refusing() -> Remote {
 const TEXT: &str = "Subject: Lunch\r\nMessage-ID: <3@frogbog.test>\r\nReferences: <1@frogbog.test> <2@razorback>\r\n\
     From: jon@razorback\r\n\r\nOn Friday?\r\n";
 
-/// Sends a message of a thread in a session of its own.
+/// Sends a message from a separate thread and session.
 fn send(daemon: &Daemon, sender: &str, recipients: &[&str]) {
     daemon.client().send(sender, recipients, TEXT);
 }
@@ -123,7 +123,7 @@ fn a_dead_member_of_a_list_is_reported_and_the_others_get_the_mail() {
     assert_eq!(site.mail("jon").len(), 1);
     let to_root: Vec<String> = site.mail("root").into_iter().map(|m| String::from_utf8(m).expect("ASCII")).collect();
     let reports: Vec<&String> = to_root.iter().filter(|m| m.contains("multipart/report")).collect();
-    // One each for the two hosts; mail of the list; reports to the postmaster.
+    // One report for each of the two hosts; mail of the list; reports to the postmaster.
     assert_eq!((reports.len(), to_root.len()), (2, 4));
     for member in ["gone@razorback", "away@example.test"] {
         let report = reports.iter().find(|r| r.contains(&format!("crew@razorback (forwarded to {member})")));
@@ -191,7 +191,7 @@ fn a_report_that_the_postmaster_cannot_get_is_dropped_and_the_log_says_so() {
     send(&daemon, "stranger@example.test", &["elvis@example.test"]);
     daemon.wait_words(&[" dropped reason="]);
     assert!(daemon.settles(&site));
-    // The message, the report, the report to the postmaster, and no more.
+    // Exactly the message, the report, and the report to the postmaster.
     assert_eq!(counts(&daemon, 3, [" bounced ", " dropped "]), [2, 1]);
     assert!(site.mail("jon").is_empty() && site.mail("root").is_empty());
 }

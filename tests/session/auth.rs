@@ -1,7 +1,7 @@
 //! AUTH with other software: gsasl, Python's smtplib and swaks as clients, Dovecot's auth as the
 //! password database.
 //!
-//! Besides: delays, a users file that changes, a Dovecot that is absent, and
+//! Also delays, a users file that changes, a Dovecot that is absent, and
 //! `penfoldctl passwd` with and without a terminal. A test without its program is reported as
 //! skipped.
 
@@ -20,10 +20,10 @@ use nix::unistd::geteuid;
 
 /// The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
-/// The same, made by openssl passwd -6.
+/// The same password, hashed by openssl passwd -6.
 const CRYPT: &str =
     "{SHA512-CRYPT}$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0";
-/// The same, made by doveadm pw.
+/// The same password, hashed by doveadm pw.
 const ARGON: &str =
     "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$pejGJjXX8NmZ+2mokctjSA$xmRrjNEalgQ+EgvYsaUKFZMxR3ae8JSuhsFFxCTLuoA";
 /// AUTH without TLS; the password is no secret here.

@@ -1,5 +1,5 @@
-//! The client's name in Received:, which is a name only if it resolves back to the address, and
-//! the name servers of the network that the host is in now.
+//! The client's name in Received:, which is recorded only if it resolves back to the address, and
+//! the name servers of the network in which the host currently is.
 //!
 //! Needs root, for a network namespace with addresses that are not loopback.
 

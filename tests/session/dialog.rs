@@ -15,7 +15,7 @@
 //! @ table: line          a line for users, aliases, virtual, routes or senders
 //! C: text                the client sends text and CR LF; "C:" is an empty line
 //! C! text                the client sends text without CR LF; \r \n \0 \\ \xNN are bytes
-//! C*9 text, C!*9 text    the same nine times, in one write
+//! C*9 text, C!*9 text    the client sends it nine times, in one write
 //! C$                     the client closes the connection
 //! C^                     the client resets the connection
 //! S: pattern             the server sends one line; * is any text, ? any one character

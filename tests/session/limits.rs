@@ -37,7 +37,7 @@ fn aliases_cannot_exceed_the_recipients_of_an_entry() {
     client.ask("RCPT TO:<jon@razorback>", "250 ");
 }
 
-/// Under a wrapper that passes one end of a socket pair the client can be anyone.
+/// A client at a socket pair, which a wrapper has passed, is untrusted.
 #[test]
 fn a_socket_without_an_address_may_not_relay() {
     let site = Site::with("relay.networks = [\"0.0.0.0/0\", \"::/0\"]");
@@ -89,7 +89,7 @@ fn mail_is_accepted_without_proc() {
     assert_eq!(fs::read_dir(site.path("spool/tmp")).expect("a spool").count(), 0);
 }
 
-/// Its recipient waits for a report that may be in tmp/, which is unreadable.
+/// The recipient waits for a report that may be in tmp/, which is unreadable.
 #[test]
 fn an_entry_that_cannot_be_repaired_is_retried_later() {
     let site = Site::new();
@@ -127,7 +127,7 @@ fn a_queue_run_ends_where_the_spool_cannot_be_read() {
     assert_eq!(output.status.code(), Some(77), "{output:?}");
 }
 
-/// A slow line is allowed, but a client that sends next to nothing is disconnected.
+/// A slow connection is allowed, but a client that sends almost nothing is disconnected.
 #[test]
 fn a_slow_message_arrives_if_it_is_steady() {
     let pace = Duration::from_millis(50);

@@ -68,7 +68,7 @@ fn a_proxy_without_a_header_in_time_is_disconnected_and_delays_nobody() {
 }
 
 /// Sends the first octets at once and the others slowly: the daemon closes the connection when
-/// the time is up, without a word.
+/// the time is up, without a reply.
 fn outwaits(daemon: &Daemon, at_once: &[u8], slowly: &[u8]) {
     let started = Instant::now();
     let mut stream = daemon.connect();

@@ -1,4 +1,4 @@
-//! Only CR LF . CR LF ends a message (RFC 5321 4.1.1.4), and nothing that looks like it.
+//! Only CR LF . CR LF ends a message (RFC 5321 4.1.1.4), and no lookalike does.
 //!
 //! SMTP smuggling (CVE-2023-51764, -51765, -51766): where two servers disagree on the end of a
 //! message, a second message with a forged sender hides in the first. Every lookalike is sent
@@ -161,7 +161,7 @@ fn every_way(text: &[u8], at: usize, length: usize) -> Vec<Case> {
 }
 
 /// Plays each case in a session of its own, four at a time: each message gets exactly one reply
-/// as wanted, followed by that to QUIT.
+/// as expected, followed by the reply to QUIT.
 fn play(daemon: &Daemon, cases: &[Case], wanted: impl Fn(&str) -> bool + Sync) {
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {

@@ -2,9 +2,9 @@
 //!
 //! A generator combines words of headers and random octets. Nothing panics, no octet of a body
 //! changes, and the pieces in which a text arrives make no difference. Python's email package
-//! (`submit_reads.py`, where python3 is installed) parses all that it could parse before, and
-//! finds the added fields. For an authenticated user it finds no From and no Sender with another
-//! address, however they are written (`submit_bound.py`). In well-formed lists of recipients
+//! (`submit_reads.py`, where python3 is installed) parses every message that it could parse before, and
+//! finds the added fields. For an authenticated user it finds no From or Sender with another
+//! user's address, in any spelling (`submit_bound.py`). In well-formed lists of recipients
 //! it finds the same addresses (`recipients_read.py`).
 
 use common::Site;
@@ -246,7 +246,7 @@ impl Dice {
         let mut text = Vec::new();
         for _ in 0..=self.below(3) {
             text.extend_from_slice(self.one(NAMES).as_bytes());
-            // Most begin well-formed, or nothing would be accepted.
+            // Most begin well-formed, or no header would be accepted.
             let honest = self.below(4) > 0;
             text.extend_from_slice(if honest { self.one(&HOSTILE[..8]).as_bytes() } else { b"" });
             (0..self.below(if honest { 4 } else { 7 }))

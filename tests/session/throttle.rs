@@ -2,7 +2,7 @@
 //! and that response times do not reveal which accounts exist.
 //!
 //! Clients use any number of loopback addresses. The accounts are penfold's own, or
-//! behind a socket that speaks Dovecot's auth protocol. Besides: a reload does not reset the
+//! behind a socket that speaks Dovecot's auth protocol. In addition, a reload does not reset the
 //! message quota of an account.
 
 use std::io::{BufRead, BufReader, Write};
@@ -84,7 +84,7 @@ fn after_sixty_failures_a_client_gets_no_more_answers() {
     let daemon = site.start();
     let (thief, other) = ([127, 0, 2, 1], [127, 0, 2, 2]);
     let waiting = besiege(&daemon, (0..MAX_PER_CLIENT + MORE).map(|number| (thief, format!("user{number}"))));
-    // Not even the name is asked for.
+    // The server does not even ask for the name.
     let right = [[plain("elvis", "pencil")], [plain("mary", "pencil")], ["AUTH LOGIN".to_owned()]];
     all_refused(&daemon, thief, &right.each_ref().map(|lines| &lines[..]));
     drop(waiting);
@@ -95,7 +95,7 @@ fn after_sixty_failures_a_client_gets_no_more_answers() {
 fn an_account_under_attack_is_locked_and_others_are_not() {
     let site = site();
     let daemon = site.start();
-    // The password is not asked for.
+    // The server does not ask for the password.
     the_world_tries_mary(&daemon, &["AUTH LOGIN".to_owned(), base64("mary")]);
 }
 
@@ -249,7 +249,7 @@ fn the_count_of_an_account_survives_a_restart_and_damage_to_its_file() {
         let text = std::fs::read_to_string(&usage).expect("the state");
         assert_eq!(text.lines().count(), 2, "after the {name} daemon: {text}");
     }
-    // A damaged file is ignored, and does not stop anyone from sending.
+    // A damaged file is ignored, and blocks no user.
     std::fs::write(&usage, [0; 5000]).expect("written");
     let daemon = site.start();
     let mut client = at(&daemon, [127, 0, 0, 1]);

@@ -1,6 +1,6 @@
 //! TLS as a server, with the real daemon: STARTTLS, implicit TLS, certificates.
 //!
-//! The client is rustls, which trusts one authority, made here, or `openssl s_client`. The
+//! The client is rustls, which trusts an authority of the test, or `openssl s_client`. The
 //! assertions are about replies, Received: and the log, and that nothing sent in plaintext
 //! counts afterwards. Random octets are in tests/fuzz/tls.rs.
 
@@ -198,9 +198,9 @@ fn xclient_in_plaintext_is_forgotten_by_starttls() {
     talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
     talk.ask("DATA\r\n", "354 ");
     talk.ask(LETTER, "250 ");
-    // The address of the client stays.
+    // The address of the client is unchanged.
     daemon.wait_words(&[" accept ", " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS "]);
-    // The encryption stays when the session becomes another client's.
+    // The session remains encrypted when XCLIENT names another client.
     talk.ask("XCLIENT ADDR=192.0.2.8\r\n", "220 ");
     assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
 }
@@ -220,7 +220,7 @@ fn plaintext_after_starttls_ends_the_session() {
         clear.ask(injected, "554 5.5.1 ");
         clear.expect_end();
     }
-    // The same a moment later is part of a malformed handshake.
+    // Text that arrives a moment later is part of a malformed handshake.
     let stream = connect(&daemon);
     let mut clear = Talk::clear(&stream);
     clear.expect("220 ");

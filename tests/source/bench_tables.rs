@@ -1,4 +1,4 @@
-//! The tables and plots of `make bench`, made of given samples. The measurements are tested only by
+//! The tables and plots of `make bench`, made from fixed samples. The measurements are tested only by
 //! `make bench ARGS=smoke`.
 
 use common::figure::{Figure, columns, plain, whole};

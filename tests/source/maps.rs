@@ -21,7 +21,7 @@ fn listed(head: &[String]) -> Vec<String> {
     names.map(|(name, _)| name.to_owned()).collect()
 }
 
-/// The modules that a folder holds, beside the file that lists them.
+/// The modules in a folder, without the file that lists them.
 fn present(folder: &Path) -> BTreeSet<String> {
     let mut present = BTreeSet::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -70,7 +70,7 @@ fn the_head_of_a_folder_lists_its_files() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// `name.rs` beside `name/` would be two places for one module.
+/// `name.rs` and `name/` would be two places for one module.
 #[test]
 fn a_module_with_files_of_its_own_is_a_folder_with_a_mod_rs() {
     for file in lists() {

@@ -80,7 +80,7 @@ fn a_message_beyond_the_announced_limit_is_not_sent() {
     sender.text = b"123456789\n12345678\n".to_vec(); // 21 on the wire
     let outcome = sender.send_one(&host(remote.address));
     assert_eq!(shown(&outcome), (Failed, "5.3.4".into()));
-    assert_eq!(outcome.why, "the message has 21 bytes, and the host takes at limit 20");
+    assert_eq!(outcome.why, "the message has 21 bytes, and the host takes at most 20");
     sender.text = b"123456789\n1234567\n".to_vec();
     assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
     remote.look(|seen| {

@@ -287,7 +287,7 @@ fn an_alias_of_root_without_a_recipient() {
         aliases.display()
     );
     assert_warned(&site, &[&warning]);
-    // The warning is correct: the mail is not delivered.
+    // The warning is correct: mail for root is rejected.
     let site = Site::new();
     site.write("aliases", "root: jno\n");
     let daemon = site.start();

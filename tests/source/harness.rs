@@ -93,7 +93,7 @@ fn a_deviation_is_reported_with_its_line_and_the_transcript() {
         ),
         ("S: 220 hello\nC$\n", "S$\n", "client:1: expected the end of the connection, got"),
         ("S! 220 hello\\n\nC$\n", "S: 220 *\n", "client:1: [50, 50, 48"),
-        ("S! 220 a\\r\\n220 b\\r\\n\nC$\n", "S: 220 *\n", "client:1: this came unasked: \"220 b"),
+        ("S! 220 a\\r\\n220 b\\r\\n\nC$\n", "S: 220 *\n", "client:1: unexpected text after the dialogue: \"220 b"),
         ("S$\n", "C: HELO x\nS~ 250 *\n", "client:2: expected \"250 *\" at last"),
     ] {
         let got = converse(server, client, false).expect_err(client);

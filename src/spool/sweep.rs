@@ -52,10 +52,6 @@ impl Spool {
             return Ok(());
         }
         stale.retain(|_, id| id.is_none_or(|id| !awaited.contains(&id)));
-        if self.has_later.load(Ordering::Relaxed) {
-            // An entry of a later version may wait for a derived entry there.
-            stale.retain(|path, _| !path.starts_with(self.root.join("tmp")));
-        }
         let mut known = HashSet::new();
         let candidates: HashSet<QueueId> = stale.values().flatten().copied().collect();
         for place in [Place::New, Place::Cur, Place::Hold] {
@@ -66,6 +62,11 @@ impl Spool {
                     known.extend(held.iter().flat_map(Entry::awaited));
                 }
             })?;
+        }
+        // The held entries were opened only now.
+        if self.has_later.load(Ordering::Relaxed) {
+            // An entry of a later version may wait for a derived entry there.
+            stale.retain(|path, _| !path.starts_with(self.root.join("tmp")));
         }
         for (path, _) in stale.iter().filter(|(_, id)| id.is_none_or(|id| !known.contains(&id))) {
             if open::to_read(path).is_ok_and(|f| f.try_lock().is_ok()) {

@@ -55,6 +55,24 @@ fn an_entry_of_a_later_version_keeps_files_that_may_belong_to_it() {
 }
 
 #[test]
+fn a_held_entry_of_a_later_version_keeps_its_derived_entry() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.queued(1);
+    entry.settle(0, State::Forwarded, 1_000).expect("a record");
+    let derived = entry.awaited().next().expect("one");
+    let path = scratch.spool.path(entry.name());
+    let later = fs::read_to_string(&path).expect("ASCII").replacen("body=", "eody=", 1);
+    fs::remove_file(&path).expect("an entry");
+    let held = EntryName { place: Place::Hold, ..entry.name() };
+    fs::write(scratch.spool.path(held), later).expect("an entry");
+    let left = scratch.root.join("tmp").join(derived.to_string());
+    fs::write(&left, "x").expect("a file");
+    age(&left, sweep::STALE_AFTER + Duration::from_secs(60));
+    scratch.spool.sweep(&HashSet::new()).expect("no trouble");
+    assert!(left.exists());
+}
+
+#[test]
 fn nothing_in_bad_is_replaced() {
     let scratch = Scratch::new();
     for text in ["first", "second"] {

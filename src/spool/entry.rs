@@ -111,11 +111,7 @@ impl Entry {
         let (has_other_name, handed_over) = (metadata.nlink() > 1, handover::new_owner(&metadata));
         let mut front = Vec::with_capacity(FRONT);
         (&file).take(FRONT as u64).read_to_end(&mut front)?;
-        let length = head::length(&front)?;
-        if handed_over.is_some() && !head::is_direct(&front) {
-            // The user may have written to it, and must not control what is done with it.
-            return Err(Unusable::Corrupt("it was handed over to a user, and is not a direct entry"));
-        }
+        let length = head_length(&front, handed_over.is_some())?;
         if let Some(wanted) = wanted.filter(|wanted| length > FRONT as u64 && is_sparse(wanted, length)) {
             if !front.contains(&b'\n') {
                 (&file).take(head::MAX_FIRST - FRONT as u64).read_to_end(&mut front)?;
@@ -324,6 +320,16 @@ impl Entry {
         }
         disk::remove(&self.spool.path(self.name))
     }
+}
+
+/// The bytes that must be read to read the head.
+pub(super) fn head_length(front: &[u8], is_handed_over: bool) -> Result<u64, Unusable> {
+    // The user may have written to it, and must not decide what else is done: not even that it stays,
+    // as an entry of a later version does.
+    if is_handed_over && !head::is_direct(front) {
+        return Err(Unusable::Corrupt("it was handed over to a user, and is not a direct entry"));
+    }
+    Ok(head::length(front)?)
 }
 
 /// Whether reading single recipients is cheaper than reading all. Without this, a message with ten

@@ -73,6 +73,16 @@ fn a_held_entry_of_a_later_version_keeps_its_derived_entry() {
 }
 
 #[test]
+fn a_file_that_was_handed_over_is_never_of_a_later_version() {
+    for front in ["penfold/2 head=0000000128 ", "penfold/1 head=0000000128 ", "From x\n"] {
+        let read = entry::head_length(front.as_bytes(), true);
+        assert!(matches!(read, Err(Unusable::Corrupt("it was handed over to a user, and is not a direct entry"))));
+    }
+    assert!(entry::head_length(b"Return-Path: <>\n", true).is_ok());
+    assert!(matches!(entry::head_length(b"penfold/2 head=0000000128 ", false), Err(Unusable::Later(_))));
+}
+
+#[test]
 fn nothing_in_bad_is_replaced() {
     let scratch = Scratch::new();
     for text in ["first", "second"] {

@@ -1,6 +1,7 @@
 //! Entries that cannot be read: a corrupt one is moved to `bad/`, one of a later version stays.
 
 use std::path::Path;
+use std::sync::PoisonError;
 
 use super::{EntryName, Spool};
 use crate::sys::disk;
@@ -11,9 +12,12 @@ impl Spool {
         self.set_aside_file(&self.path(name), why);
     }
 
-    /// Logs that an entry of a later version is left where it is.
+    /// Logs that an entry of a later version is left where it is, once for each id: every flush finds
+    /// it again.
     pub fn leave_alone(&self, name: EntryName, why: &str) {
-        log::error!("spool entry {}: {why}; it is left alone", self.path(name).display());
+        if self.left_alone.lock().unwrap_or_else(PoisonError::into_inner).insert(name.id) {
+            log::error!("spool entry {}: {why}; it is left alone", self.path(name).display());
+        }
     }
 
     pub(super) fn set_aside_file(&self, path: &Path, why: &str) {

@@ -179,6 +179,8 @@ pub struct Spool {
     /// Whether an entry of a later version was found. Only that version knows which files belong to
     /// the entry.
     has_later: AtomicBool,
+    /// The entries that [`Spool::leave_alone`] has logged.
+    left_alone: Mutex<HashSet<QueueId>>,
     /// The space reserved for entries that are being written.
     reserved: Reserved,
     /// See [`Spool::note_duplicate`].
@@ -217,6 +219,7 @@ impl Spool {
             is_read_only: false,
             has_tmpfile: AtomicBool::new(has_tmpfile),
             has_later: AtomicBool::new(false),
+            left_alone: Mutex::default(),
             reserved: Reserved::default(),
             duplicates: Mutex::default(),
             not_renameable: RwLock::default(),

@@ -123,7 +123,10 @@ fn an_entry_of_a_later_version_is_left_alone() {
     daemon.submit(&["other@far.test"]);
     assert_eq!(remote.messages(1).len(), 1);
     site.penfoldctl(&["flush"]);
+    site.penfoldctl(&["flush"]);
     assert!(site.penfoldctl(&["queue"]).contains("it has a field that this version does not know"));
+    let log = daemon.log();
+    assert_eq!(log.matches("it is left alone").count(), left.len(), "{log}");
     assert!(daemon.terminate().success());
     for (path, text) in left {
         assert_eq!(fs::read(&path).expect("it is still there"), text.as_bytes(), "{}", path.display());

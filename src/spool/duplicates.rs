@@ -1,6 +1,7 @@
 //! Two files with one id, which a crash can leave, and the choice between them.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::{EntryName, QueueId, Spool, Unusable};
@@ -9,9 +10,14 @@ use crate::sys::disk;
 impl Spool {
     /// Chooses between two files with one id, and removes or sets aside the other one. A crash in
     /// [`make_queued`](super::Entry::make_queued) leaves a direct and a queued file; the queued one
-    /// counts. Neither may be in use, since a running `make_queued` has both for a moment.
+    /// counts. Neither may be in use, since a running `make_queued` has both for a moment. If one is of
+    /// a later version, that version must choose: both stay, and the direct one cannot be opened.
     pub fn resolve_duplicates(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
-        let (kept, removed) = match (self.entry(first), self.entry(second)) {
+        let opened = (self.entry(first), self.entry(second));
+        if matches!(opened, (Err(Unusable::Later(_)), _) | (_, Err(Unusable::Later(_)))) {
+            self.beside_later.lock().unwrap_or_else(PoisonError::into_inner).insert(first.id);
+        }
+        let (kept, removed) = match opened {
             // It was moved while it was opened.
             (Ok(a), Ok(b)) if a.name() == b.name() => return a.name(),
             (Err(Unusable::Gone), _) => return second,
@@ -36,6 +42,11 @@ impl Spool {
             log::error!("remove {}: {e}", self.path(removed).display());
         }
         kept
+    }
+
+    pub(super) fn is_beside_later(&self, id: QueueId) -> bool {
+        self.has_later.load(Ordering::Relaxed)
+            && self.beside_later.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 }
 

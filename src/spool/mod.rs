@@ -65,6 +65,7 @@
 //! | `new/ID,S=n` before its 250 | as any other: it is complete, or does not exist | |
 //! | `tmp/ID` of a draft, of `make_queued`, or of a report without a recipient in `R` | nothing | the same step made again, or `Spool::sweep` after 36 hours |
 //! | direct in `new/` and queued in `cur/` | queued in `cur/` | `Spool::resolve_duplicates` at the start: direct unlinked / `new/` synced |
+//! | direct in `new/`, and in `cur/` an entry of a later version | both stay | `Spool::resolve_duplicates`: that version will remove the direct one |
 //! | direct, owned by the user, 0640 | owned by the user, 0600 | linked if it has no name in the mailbox's `new/` or `cur/` / as above; delivered twice if the user has removed it meanwhile |
 //! | direct, owned by the user, 0600 | nothing here | `Entry::open`: unlinked. Its time, which is that of the id, tells it from a file that was restored for another user |
 //! | `T`, with a part of a copy in `tmp/` of the mailbox | `P` | the same step made again, which replaces the part |
@@ -181,6 +182,9 @@ pub struct Spool {
     has_later: AtomicBool,
     /// The entries that [`Spool::leave_alone`] has logged.
     left_alone: Mutex<HashSet<QueueId>>,
+    /// The ids of direct entries with a queued duplicate of a later version: see
+    /// [`Spool::resolve_duplicates`].
+    beside_later: Mutex<HashSet<QueueId>>,
     /// The space reserved for entries that are being written.
     reserved: Reserved,
     /// See [`Spool::note_duplicate`].
@@ -220,6 +224,7 @@ impl Spool {
             has_tmpfile: AtomicBool::new(has_tmpfile),
             has_later: AtomicBool::new(false),
             left_alone: Mutex::default(),
+            beside_later: Mutex::default(),
             reserved: Reserved::default(),
             duplicates: Mutex::default(),
             not_renameable: RwLock::default(),
@@ -266,7 +271,10 @@ impl Spool {
     }
 
     fn open_entry(self: &Arc<Self>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Entry, Unusable> {
-        let opened = Entry::open(self, name, wanted);
+        let mut opened = Entry::open(self, name, wanted);
+        if opened.as_ref().is_ok_and(|entry| entry.is_direct() && self.is_beside_later(name.id)) {
+            opened = Err(Unusable::Later("a later version has made it a queued entry"));
+        }
         if let Err(Unusable::Later(_)) = opened {
             self.has_later.store(true, Ordering::Relaxed);
         }

@@ -125,6 +125,22 @@ fn the_undamaged_duplicate_counts() {
 }
 
 #[test]
+fn a_direct_entry_with_a_duplicate_of_a_later_version_stays() {
+    let scratch = Scratch::new();
+    let (direct, queued) = duplicates(&scratch);
+    let path = scratch.spool.path(queued);
+    let later = fs::read_to_string(&path).expect("ASCII").replacen("body=", "eody=", 1);
+    fs::write(&path, later).expect("an entry");
+    for _ in 0..2 {
+        assert_eq!(scratch.entries(), [queued]);
+        for name in [direct, queued] {
+            assert!(matches!(scratch.spool.entry(name), Err(Unusable::Later(_))), "{name:?}");
+        }
+    }
+    assert_eq!(scratch.counts(), [0, 1, 1, 0]);
+}
+
+#[test]
 fn an_entry_that_was_moved_meanwhile_is_not_its_own_duplicate() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(1);

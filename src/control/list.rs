@@ -43,10 +43,17 @@ pub fn list(
                 show(&entry, (&spool.read_note(name.id), running), schedule, now, out)?;
                 (count, bytes) = (count + 1, bytes + name.size);
             }
-            // Delivered meanwhile, or corrupt: the daemon will set it aside.
-            Err(Unusable::Gone | Unusable::Corrupt(_)) => {}
-            Err(Unusable::Later(why)) => writeln!(out, "{}  {why}", name.id)?,
-            Err(Unusable::Io(e)) => writeln!(out, "{}  {e}", name.id)?,
+            // Nobody knows who has submitted it.
+            Err(Unusable::Later(_) | Unusable::Io(_)) if submitted_by.is_some() => {}
+            Err(unreadable) => {
+                match unreadable {
+                    Unusable::Later(why) => writeln!(out, "{}  {why}", name.id)?,
+                    Unusable::Io(e) => writeln!(out, "{}  {e}", name.id)?,
+                    // Delivered meanwhile, or corrupt: the daemon will set it aside.
+                    Unusable::Gone | Unusable::Corrupt(_) => continue,
+                }
+                (count, bytes) = (count + 1, bytes + name.size);
+            }
         }
     }
     match count {
@@ -111,5 +118,33 @@ fn age(seconds: u64) -> String {
         60..3600 => format!("{}m", seconds / 60),
         3600..86_400 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::{EntryName, QueueId};
+    use std::fs;
+    use std::time::Duration;
+
+    #[test]
+    fn an_entry_of_a_later_version_is_counted_and_is_not_shown_to_other_users() {
+        let root = std::env::temp_dir().join(format!("penfold-list-{}", std::process::id()));
+        let spool = Spool::open(&root).expect("a new spool");
+        let text = "penfold/2 head=0000000128 ";
+        let id = QueueId::generate().expect("an id");
+        let name = EntryName { id, size: text.len() as u64, place: Place::Cur };
+        fs::write(root.join("cur").join(name.file_name()), text).expect("an entry");
+        let [min, max, expire_after] = [60, 3600, 86_400].map(Duration::from_secs);
+        let list = |of| {
+            let mut out = Vec::new();
+            super::list(&spool, &Schedule { min, max, expire_after }, &[], of, &mut out).expect("a list");
+            String::from_utf8(out).expect("ASCII")
+        };
+        let expected = format!("{id}  it is of another version of the spool\n-- 1 message, {} octets\n", text.len());
+        assert_eq!(list(None), expected);
+        assert_eq!(list(Some(1234)), "-- queue is empty\n");
+        fs::remove_dir_all(&root).expect("removed");
     }
 }

@@ -10,8 +10,10 @@ use super::head::HeadError::{self, Corrupt, Later};
 use crate::address::{self, Address};
 use crate::envelope::{Action, MAX_ACTION};
 
-/// A field or a value that this version does not know.
+/// The error for a field with a key that this version does not know.
 pub const UNKNOWN: HeadError = Later("it has a field that this version does not know");
+/// The error for a known field with a value that no version writes, or that occurs twice.
+pub const MALFORMED: HeadError = Corrupt("a field is malformed");
 
 /// The value of a field.
 pub enum Value<'a> {
@@ -37,6 +39,9 @@ pub fn read_fields<'a>(
         }
         let equals = text.iter().position(|&b| b == b'=').ok_or(CORRUPT)?;
         let (key, rest) = (&text[..equals], &text[equals + 1..]);
+        if key.is_empty() || !key.iter().all(|b| b.is_ascii_lowercase() || *b == b'-') {
+            return Err(CORRUPT);
+        }
         let (value, rest) = if rest.starts_with(b"<") {
             let (path, rest) = address::parse_path(rest).map_err(|_| Corrupt("an address is malformed"))?;
             (Value::Path(path), rest)
@@ -110,7 +115,7 @@ impl ActionFields {
     /// Takes a field.
     ///
     /// # Errors
-    /// [`UNKNOWN`] for a key or value that is unknown or occurs twice.
+    /// [`UNKNOWN`] for an unknown key, and [`MALFORMED`] for a value that is unknown or occurs twice.
     pub fn read(&mut self, key: &str, word: &str) -> Result<(), HeadError> {
         let before = match (key, word) {
             ("do", "direct") => self.action.replace(Action::Direct),
@@ -121,21 +126,22 @@ impl ActionFields {
                 self.user = Some(read_text(word, MAX_ACTION)?);
                 None
             }
+            ("do" | "as", _) => return Err(MALFORMED),
             _ => return Err(UNKNOWN),
         };
-        if before.is_none() { Ok(()) } else { Err(UNKNOWN) }
+        if before.is_none() { Ok(()) } else { Err(MALFORMED) }
     }
 
     /// The action that the fields describe.
     ///
     /// # Errors
-    /// [`UNKNOWN`] for a user without a command or file.
+    /// [`MALFORMED`] for a user without a command or file.
     pub fn finish(self) -> Result<Action, HeadError> {
         match (self.action.unwrap_or_default(), self.user) {
             (Action::Run { command, .. }, user) => Ok(Action::Run { command, user }),
             (Action::Append { file, .. }, user) => Ok(Action::Append { file, user }),
             (action, None) => Ok(action),
-            (_, Some(_)) => Err(UNKNOWN),
+            (_, Some(_)) => Err(MALFORMED),
         }
     }
 }

@@ -21,7 +21,8 @@
 //! look like one of these fields.
 //!
 //! Later versions add fields (`release`, `priority`, `ret`, `envid`; `notify`, `orcpt`). A version
-//! that does not know a field cannot obey it, and leaves the entry alone.
+//! that does not know a field cannot obey it, and leaves the entry alone. An unknown state or value
+//! of a known field is damage: a later version that needs one adds a field too.
 //!
 //! A direct head consists of two lines, `Return-Path:` and `Delivered-To:`, and the whole file is
 //! the message for the mailbox.
@@ -30,7 +31,7 @@ use std::fmt::Write;
 
 use super::content::Measure;
 use super::derivation::{self, Derivation, MAX_STEP, Step};
-use super::fields::{self, ActionFields, UNKNOWN, Value, read_fields};
+use super::fields::{self, ActionFields, MALFORMED, UNKNOWN, Value, read_fields};
 use crate::address::{self, Address};
 use crate::envelope::{Body, Envelope, MAX_ACTION, MailOptions, Origin, Recipient};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
@@ -67,7 +68,7 @@ const DIRECT_SECOND: &[u8] = b"Delivered-To: ";
 pub enum HeadError {
     /// No version of penfold has written it.
     Corrupt(&'static str),
-    /// It is well-formed, but a later version has written it.
+    /// A later version has written it: it has another version, or a field with an unknown key.
     Later(&'static str),
 }
 
@@ -158,7 +159,6 @@ impl DeliveryState {
             "C" => State::Forwarded,
             "D" => State::Done,
             "F" => State::Failed,
-            _ if letter.len() == 1 && letter.bytes().all(|b| b.is_ascii_uppercase()) => return Err(UNKNOWN),
             _ => return Err(CORRUPT),
         };
         let record = Self { state, last, warned };
@@ -301,10 +301,19 @@ pub fn length(front: &[u8]) -> Result<u64, HeadError> {
     if front.starts_with(DIRECT_FIRST) {
         return Ok(MAX_DIRECT as u64);
     }
-    let rest = front.strip_prefix(MAGIC).ok_or(if front.starts_with(ANY_VERSION) { OTHER_VERSION } else { NO_HEAD })?;
+    let rest = front.strip_prefix(MAGIC).ok_or_else(|| if has_version(front) { OTHER_VERSION } else { NO_HEAD })?;
     let digits = rest.strip_prefix(b"head=").and_then(|r| r.get(..10)).and_then(|d| std::str::from_utf8(d).ok());
     let length = digits.and_then(|d| d.parse().ok()).ok_or(Corrupt("the length of the head is missing"))?;
     if length <= MAX_HEAD { Ok(length) } else { Err(Corrupt("the head is too long")) }
+}
+
+/// Whether a text begins with `penfold/N` and a blank.
+fn has_version(front: &[u8]) -> bool {
+    let version = front.strip_prefix(ANY_VERSION).and_then(|rest| rest.split(|&b| b == b' ').next());
+    version.is_some_and(|version| {
+        ANY_VERSION.len() + version.len() < front.len()
+            && matches!(version, [b'1'..=b'9', rest @ ..] if rest.len() < 4 && rest.iter().all(u8::is_ascii_digit))
+    })
 }
 
 /// Whether a file begins with a direct head.
@@ -407,6 +416,7 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
             ("origin", Value::Word("postmaster")) => head.origin = Origin::Postmaster,
             ("past", Value::Word(step)) => derivation::read(&mut head.steps, step)?,
             ("from", Value::Path(path)) => from = Some(path),
+            ("head" | "body" | "origin" | "past" | "from", _) => return Err(MALFORMED),
             _ => return Err(UNKNOWN),
         }
         Ok(())
@@ -417,13 +427,13 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
 /// Reads the measure of the content, which follows the length of the head.
 fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
     let Some((_, measure)) = word.split_once(':') else { return Ok(None) };
-    let (size, kind) = measure.split_once(':').ok_or(UNKNOWN)?;
+    let (size, kind) = measure.split_once(':').ok_or(MALFORMED)?;
     let is_ascii = match kind {
         "7bit" => true,
         "8bit" => false,
-        _ => return Err(UNKNOWN),
+        _ => return Err(MALFORMED),
     };
-    Ok(Some(Measure { size: size.parse().map_err(|_| UNKNOWN)?, is_ascii }))
+    Ok(Some(Measure { size: size.parse().map_err(|_| MALFORMED)?, is_ascii }))
 }
 
 fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), HeadError> {
@@ -432,7 +442,8 @@ fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), HeadError> {
         match (key, value) {
             ("to", Value::Path(Some(address))) => to = Some(address),
             ("orig", Value::Path(Some(address))) => original = Some(address),
-            ("may", Value::Word(word)) => share = word.parse().map_err(|_| UNKNOWN)?,
+            ("may", Value::Word(word)) => share = word.parse().map_err(|_| MALFORMED)?,
+            ("to" | "orig", _) | ("may" | "do" | "run" | "file" | "as", Value::Path(_)) => return Err(MALFORMED),
             (key, Value::Word(word)) => return action.read(key, word),
             _ => return Err(UNKNOWN),
         }

@@ -98,13 +98,38 @@ fn the_longest_heads_can_be_read_back() {
 fn an_unknown_field_is_not_ignored() {
     let text = queued(&envelope(2));
     let edit = |from: &str, to: &str| text.replacen(from, to, 1).replacen(&" ".repeat(to.len() - from.len()), "", 1);
-    for (from, to) in [
-        (" body=", " ret=hdrs body="),
-        (" orig=", " notify=never orig="),
-        (" do=direct", " do=directly"),
-        (" do=direct", " may=-1 do=direct"),
-    ] {
+    for (from, to) in
+        [(" body=", " ret=hdrs body="), (" orig=", " notify=never orig="), (" orig=", " orcpt=<x@y> orig=")]
+    {
         assert_eq!(read(edit(from, to).as_bytes()), Err(UNKNOWN), "{to}");
+    }
+}
+
+#[test]
+fn damage_to_what_is_known_is_not_a_later_version() {
+    let text = queued(&envelope(5));
+    for (from, to) in [
+        ("penfold/1 ", "penfold/1x"),
+        ("penfold/1 ", "penfold/q "),
+        (" body=8bit", " body=8bjt"),
+        (" body=8bit", " body 8bit"),
+        (" body=8bit", " Body=8bit"),
+        (" body=8bit", " body=<>  "),
+        (" origin=report", " origin=repnrt"),
+        (" from=<", " from=x"),
+        (" to=<", " to=x"),
+        (" orig=<", " orig=x"),
+        (" do=direct", " do=directly"),
+        (" do=direct", " do=<x@y> "),
+        (" do=direct", " may=-1   "),
+        (" do=direct", " may=<x@y>"),
+        (" do=expand", " as=jon   "),
+        (" do=expand   ", " do=expand do=expand"),
+        ("\nT ", "\nX "),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let damaged = text.replacen(from, to, 1).replacen(&" ".repeat(to.len().saturating_sub(from.len())), "", 1);
+        assert!(matches!(read(damaged.as_bytes()), Err(Corrupt(_))), "{to}: {:?}", read(damaged.as_bytes()));
     }
 }
 
@@ -146,8 +171,8 @@ fn a_corrupt_head_is_an_error_and_never_a_panic() {
         bytes[at] ^= 0x15;
         let _ = read(&bytes);
     }
-    let later = [queued(&envelope(3)).replace("penfold/1", "penfold/2"), queued(&envelope(3)).replace("\nT", "\nX")];
-    for text in later {
+    for version in ["penfold/2", "penfold/12"] {
+        let text = queued(&envelope(3)).replace("penfold/1", version);
         assert!(matches!(read(text.as_bytes()), Err(Later(_))), "{text}");
     }
     for text in ["", "penfold/2 head=0000000001", "penfold/1 head=9999999999", "Return-Path: <>\n", "From x\n"] {
@@ -168,7 +193,7 @@ fn the_measure_follows_the_length_of_the_head() {
     }
     let text = super::queued(&envelope(1), Some(Measure { size: 1, is_ascii: true }), 0);
     for odd in [":000000000001", ":00000000000x:7bit", ":000000000001:6bit", ":000000000001:7bit:x"] {
-        assert_eq!(read(text.replace(":000000000001:7bit", odd).as_bytes()), Err(UNKNOWN), "{odd}");
+        assert_eq!(read(text.replace(":000000000001:7bit", odd).as_bytes()), Err(MALFORMED), "{odd}");
     }
 }
 

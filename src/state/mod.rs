@@ -10,10 +10,12 @@
 //!   too long, too old or from the future is skipped, and nothing else is lost with it;
 //! - is shared by the daemon and all sessions under inetd. A lock on the file (flock(2), held
 //!   for one reading and one write) serializes them. A process that cannot get the lock within
-//!   [`journal::LOCK_TIMEOUT`] continues with its own table. Appending without a lock would not
-//!   damage the file, but two processes that check a limit at the same time could exceed it;
+//!   [`journal::LOCK_TIMEOUT`] continues with its own table, and does not wait again for some
+//!   seconds, nor before it has acquired the lock. Appending without a lock would not damage the
+//!   file, but two processes that check a limit at the same time could exceed it;
 //! - may be lost at any time, completely or in part: files that are removed or damaged are made
-//!   anew. Errors of the system are logged once, and the process continues with its own table.
+//!   anew. Errors, and a wait for the lock that times out, are logged once until an append
+//!   succeeds again; the process continues with its own table.
 //!
 //! A file is rotated when it is full or its first record is too old: `NAME` becomes
 //! `NAME.old`, and replaces the previous `NAME.old`.

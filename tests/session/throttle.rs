@@ -256,3 +256,30 @@ fn the_count_of_an_account_survives_a_restart_and_damage_to_its_file() {
     client.ask(&plain("mary", "pencil"), "235 ");
     client.ask("MAIL FROM:<mary@razorback>", "250 ");
 }
+
+/// A full disk, and a process that has stopped while it held the lock.
+#[test]
+fn counts_that_cannot_be_kept_are_logged_once_and_count_nevertheless() {
+    let mut site = site();
+    site.set("listen", "kind", "\"submission\"");
+    site.set("submission", "messages_per_hour", "3");
+    let usage = site.path("spool/state/usage");
+    let all_are_counted = |daemon: &Daemon| {
+        for reply in ["250 ", "250 ", "250 ", "450 4.7.1 Your limit of 3 messages an hour"] {
+            let mut client = at(daemon, [127, 0, 0, 1]);
+            client.ask(&plain("mary", "pencil"), "235 ");
+            client.ask("MAIL FROM:<mary@razorback>", reply);
+        }
+        let log = daemon.log();
+        assert_eq!(log.matches("it is kept in memory only").count(), 1, "{log}");
+    };
+    let daemon = Daemon::spawn(site.with_fault("write state/usage * ENOSPC"));
+    all_are_counted(&daemon);
+    drop(daemon);
+    let daemon = site.start();
+    let file = std::fs::File::open(&usage).expect("the state");
+    file.lock().expect("a lock");
+    all_are_counted(&daemon);
+    drop(daemon);
+    assert_eq!(file.metadata().expect("a file").len(), 0, "nothing was written");
+}

@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
@@ -21,6 +21,8 @@ use crate::sys::disk;
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 /// The interval between two attempts to get the lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(2);
+/// The minimum interval between two waits that time out.
+const LOCK_PAUSE: Duration = Duration::from_secs(5);
 /// A record further in the future than this, in seconds, is from before the clock was set back.
 const MAX_SKEW: u64 = 60;
 
@@ -39,7 +41,10 @@ pub struct Journal {
     path: PathBuf,
     limits: Limits,
     current: Option<Current>,
-    /// Whether the last use failed, so that an error is logged once.
+    /// When a wait for the lock timed out. Until [`LOCK_PAUSE`] has passed and the lock was
+    /// acquired, the lock is only tried.
+    timed_out: Option<Instant>,
+    /// Whether an error was logged since the last append that succeeded.
     has_failed: bool,
 }
 
@@ -59,31 +64,26 @@ pub struct Locked<'a>(&'a mut Journal);
 
 impl Journal {
     pub(super) fn new(path: PathBuf, limits: Limits) -> Self {
-        Self { path, limits, current: None, has_failed: false }
+        Self { path, limits, current: None, timed_out: None, has_failed: false }
     }
 
     /// Locks the journal and reads the records that are new to this process, at the time
     /// `now` in seconds since 1970. `None` if that is not possible now, which is logged once.
     pub fn lock(&mut self, now: u64, mut take: impl FnMut(&Record)) -> Option<Locked<'_>> {
-        let result = self.acquire(now, &mut take);
-        let is_ready = self.note(result)?;
-        is_ready.then_some(Locked(self))
+        match self.acquire(now, &mut take) {
+            Ok(is_ready) => is_ready.then_some(Locked(self)),
+            Err(error) => {
+                self.fail(&error);
+                None
+            }
+        }
     }
 
     /// Logs the first of several errors.
-    fn note<T>(&mut self, result: io::Result<T>) -> Option<T> {
-        match result {
-            Ok(value) => {
-                self.has_failed = false;
-                Some(value)
-            }
-            Err(error) => {
-                self.unlock();
-                if !std::mem::replace(&mut self.has_failed, true) {
-                    ::log::warn!("state: {}: {error}; it is kept in memory only", self.path.display());
-                }
-                None
-            }
+    fn fail(&mut self, error: &io::Error) {
+        self.unlock();
+        if !std::mem::replace(&mut self.has_failed, true) {
+            ::log::warn!("state: {}: {error}; it is kept in memory only", self.path.display());
         }
     }
 
@@ -111,13 +111,18 @@ impl Journal {
             match current.file.try_lock() {
                 Ok(()) if !is_at(&current.file, &self.path) => current.file.unlock()?,
                 Ok(()) => {
+                    self.timed_out.take_if(|since| since.elapsed() >= LOCK_PAUSE);
                     current.read(limits.max_size, &mut take)?;
                     if !self.is_full(now)? {
                         return Ok(true);
                     }
                     self.rotate()?;
                 }
-                Err(TryLockError::WouldBlock) if waited >= LOCK_TIMEOUT => return Ok(false),
+                Err(TryLockError::WouldBlock) if self.timed_out.is_some() => return Ok(false),
+                Err(TryLockError::WouldBlock) if waited >= LOCK_TIMEOUT => {
+                    self.timed_out = Some(Instant::now());
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds the lock"));
+                }
                 Err(TryLockError::WouldBlock) => {
                     thread::sleep(LOCK_INTERVAL);
                     waited += LOCK_INTERVAL;
@@ -182,7 +187,10 @@ impl Locked<'_> {
     pub fn append(&mut self, record: &Record) {
         let Some(line) = record.to_line() else { return };
         let written = self.0.current.as_mut().map_or(Ok(()), |current| current.append(&line, record.time));
-        self.0.note(written);
+        match written {
+            Ok(()) => self.0.has_failed = false,
+            Err(error) => self.0.fail(&error),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! reads and combines into a table of its own. A journal
 //!
 //! - is bounded: two files of at most [`Limits::max_size`] bytes each, and records older
-//!   than [`Limits::max_age`] do not count and are removed with their file;
+//!   than [`Limits::max_age`] do not count and disappear when their file is replaced;
 //! - is never synced: a power cut may lose the last minutes, and no mail waits for it;
 //! - is not trusted: its files may contain any bytes. A record that is malformed, damaged,
 //!   too long, too old or from the future is skipped, and nothing else is lost with it;

@@ -5,7 +5,7 @@
 //! name, because its own was rotated or removed, reads the rest of its file and continues with the
 //! new one.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,8 @@ pub struct Journal {
     path: PathBuf,
     limits: Limits,
     current: Option<Current>,
+    /// The last `NAME.old` that was read. It is kept open so that its inode number is not reused.
+    old: Option<File>,
     /// When a wait for the lock timed out. Until [`LOCK_PAUSE`] has passed and the lock was
     /// acquired, the lock is only tried.
     timed_out: Option<Instant>,
@@ -64,7 +66,7 @@ pub struct Locked<'a>(&'a mut Journal);
 
 impl Journal {
     pub(super) fn new(path: PathBuf, limits: Limits) -> Self {
-        Self { path, limits, current: None, timed_out: None, has_failed: false }
+        Self { path, limits, current: None, old: None, timed_out: None, has_failed: false }
     }
 
     /// Locks the journal and reads the records that are new to this process, at the time
@@ -133,20 +135,26 @@ impl Journal {
         Ok(false)
     }
 
-    /// Reads the rest of the previous file, and opens the one that now has the name. After an
-    /// error no record will be read twice.
+    /// Reads the rest of the previous file, and opens the one that now has the name. `NAME.old` is
+    /// read too, unless this process has read that file already: others may rotate meanwhile. After
+    /// an error no record will be read twice.
     fn follow(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
-        let is_old_known = match &mut self.current {
-            Some(current) if is_at(&current.file, &self.path) => return Ok(()),
-            Some(current) => {
-                current.read(self.limits.max_size, take)?;
-                is_at(&current.file, &old(&self.path))
+        if let Some(current) = &mut self.current {
+            if is_at(&current.file, &self.path) {
+                return Ok(());
             }
-            None => false,
-        };
+            current.read(self.limits.max_size, take)?;
+        }
         let next = Current::open(&self.path)?;
-        if !is_old_known {
-            self.read_old(now, take)?;
+        if let Some(file) = open_old(&self.path)? {
+            let mut known = self.current.iter().chain([&next]).map(|current| &current.file).chain(&self.old);
+            let is_known = known.any(|known| is_same(known, &file));
+            let written = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let mut previous = Current { file, read: 0, first: None };
+            if !is_known && written.as_secs() >= now.saturating_sub(self.limits.max_age.as_secs()) {
+                previous.read(self.limits.max_size, take)?;
+            }
+            self.old = Some(previous.file);
         }
         self.current = Some(next);
         Ok(())
@@ -159,26 +167,13 @@ impl Journal {
         Ok(is_old || current.file.metadata()?.len() + MAX_LINE as u64 > self.limits.max_size)
     }
 
+    /// Renames the file, and opens another one in its place.
     fn rotate(&mut self) -> io::Result<()> {
         disk::rename(&self.path, &old(&self.path))?;
-        // Closing the file releases its lock. The next round makes a new file.
-        self.current = Some(Current::open(&self.path)?);
+        let next = Current::open(&self.path)?;
+        self.unlock();
+        self.old = self.current.replace(next).map(|current| current.file);
         Ok(())
-    }
-
-    /// Reads the predecessor of the current file, or removes it if all its records are too old.
-    fn read_old(&self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
-        let path = old(&self.path);
-        let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let written = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        if written < now.saturating_sub(self.limits.max_age.as_secs()) {
-            return disk::remove(&path);
-        }
-        Current { file, read: 0, first: None }.read(self.limits.max_size, take)
     }
 }
 
@@ -255,11 +250,28 @@ fn old(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Opens the file before the current one, if there is one.
+fn open_old(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(old(path)) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether a file still has its name.
 fn is_at(file: &File, path: &Path) -> bool {
-    let named = std::fs::symlink_metadata(path).map(|named| (named.dev(), named.ino()));
-    let held = file.metadata().map(|held| (held.dev(), held.ino()));
-    matches!((named, held), (Ok(named), Ok(held)) if named == held)
+    matches!((std::fs::symlink_metadata(path), file.metadata()), (Ok(named), Ok(held)) if identity(&named) == identity(&held))
+}
+
+/// Whether two open files are the same one.
+fn is_same(one: &File, other: &File) -> bool {
+    matches!((one.metadata(), other.metadata()), (Ok(one), Ok(other)) if identity(&one) == identity(&other))
+}
+
+/// The device and the inode number.
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 #[cfg(test)]

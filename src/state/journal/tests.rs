@@ -151,6 +151,58 @@ fn files_that_are_removed_or_emptied_are_made_anew() {
 }
 
 #[test]
+fn a_file_that_is_removed_does_not_make_the_old_one_count_twice() {
+    let scratch = Scratch::new("removed-twice");
+    let mut other = scratch.journal();
+    append(&mut other, NOW, "a");
+    fs::rename(scratch.file(), old(&scratch.file())).expect("rotated");
+    append(&mut other, NOW, "b");
+    drop(other);
+    let mut one = scratch.journal();
+    assert_eq!(news(&mut one, NOW), ["a", "b"]);
+    for _ in 0..2 {
+        fs::remove_file(scratch.file()).expect("removed");
+        assert_eq!(news(&mut one, NOW), [""; 0]);
+    }
+}
+
+/// The states that a process may find in which others rotate while it opens the files.
+#[test]
+fn a_process_that_begins_within_a_rotation_reads_each_record_once() {
+    let scratch = Scratch::new("begins");
+    append(&mut scratch.journal(), NOW, "a");
+    fs::hard_link(scratch.file(), old(&scratch.file())).expect("a link");
+    assert_eq!(news(&mut scratch.journal(), NOW), ["a"], "what was opened is NAME.old by now");
+    fs::remove_file(scratch.file()).expect("removed");
+
+    let line = |key: &str| record(NOW, key).to_line().expect("short");
+    fs::write(scratch.file(), line("a")).expect("written");
+    fs::write(old(&scratch.file()), line("b")).expect("written");
+    let (mut journal, mut keys) = (scratch.journal(), Vec::new());
+    let take = |record: &Record| {
+        if record.key == "b" && keys.is_empty() {
+            fs::remove_file(scratch.file()).expect("removed");
+            fs::write(scratch.file(), line("c")).expect("written");
+        }
+        keys.push(record.key.clone());
+    };
+    assert!(journal.lock(NOW, take).is_some());
+    assert_eq!(keys, ["b", "a", "c"], "others have rotated twice between two calls of open(2)");
+}
+
+#[test]
+fn an_old_file_that_is_out_of_date_stays_until_a_rotation_replaces_it() {
+    let scratch = Scratch::new("stale");
+    fs::write(old(&scratch.file()), record(NOW, "a").to_line().expect("short")).expect("written");
+    let file = File::options().append(true).open(old(&scratch.file())).expect("a file");
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(NOW - 3601)).expect("set");
+    append(&mut scratch.journal(), NOW, "b");
+    assert!(old(&scratch.file()).exists(), "another process may just have rotated");
+    append(&mut scratch.journal(), NOW + 3601, "c");
+    assert!(fs::read_to_string(old(&scratch.file())).expect("text").contains(" b "));
+}
+
+#[test]
 fn only_regular_files_are_used() {
     let scratch = Scratch::new("other");
     let outside = scratch.0.join("outside");

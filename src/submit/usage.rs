@@ -3,8 +3,9 @@
 //! They are counted in intervals of five minutes, the current one and the twelve before it: no
 //! hour, wherever it begins, has more than the limit, and a count expires after at most 65
 //! minutes. At most [`MAX_ACCOUNTS`] accounts are kept; beyond that, the account that has sent
-//! the least is dropped. The first excess over a limit is reported once by each process, until
-//! the account is below the limit again.
+//! the least is dropped for one that this process counts, and records of other new accounts are
+//! ignored. The first excess over a limit is reported once by each process, until the account is
+//! below the limit again.
 //!
 //! The counts are shared by the daemon and the sessions of inetd and survive a restart, as far as
 //! [`state`](crate::state) can keep them; without it each process counts for itself. A clock that
@@ -105,9 +106,13 @@ impl Usage {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { accounts, journal } = &mut *counts;
         let mut take = |record: &Record| {
-            if let Some(kind) = Counted::parse(&record.value) {
+            let Some(kind) = Counted::parse(&record.value) else { return };
+            // Making room goes through all accounts, which would take too long for each record.
+            if accounts.len() < MAX_ACCOUNTS || accounts.contains_key(&*record.key) {
+                let counter = counter(accounts, now, &record.key, kind);
+                counter.expire(now / INTERVAL);
                 // A record from the near future of this clock counts as one of now.
-                counter(accounts, now, &record.key, kind).add(record.time.min(now) / INTERVAL);
+                counter.add(record.time.min(now) / INTERVAL);
             }
         };
         let locked = journal.as_mut().and_then(|journal| journal.lock(now, &mut take));
@@ -148,9 +153,14 @@ impl Counter {
         }
     }
 
+    /// Drops the intervals that do not count.
+    fn expire(&mut self, interval: u64) {
+        self.intervals.retain(|(counted, _)| counted.saturating_add(INTERVALS) > interval && *counted <= interval);
+    }
+
     /// The sum of the intervals that count; the others are dropped.
     fn total(&mut self, interval: u64) -> usize {
-        self.intervals.retain(|(counted, _)| counted.saturating_add(INTERVALS) > interval && *counted <= interval);
+        self.expire(interval);
         self.intervals.iter().map(|(_, count)| count).sum()
     }
 }
@@ -271,5 +281,43 @@ mod tests {
                 "without state it counts alone"
             );
         }
+    }
+
+    /// The files of the state may contain anything, and the first count reads them at once.
+    #[test]
+    fn records_of_too_many_accounts_cost_no_walk_each() {
+        let directory = std::env::temp_dir().join(format!("penfold-usage-many-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("a scratch directory");
+        let state = State::at(&directory);
+        let more = MAX_ACCOUNTS + 50;
+        let mut journal = state.journal("usage", LIMITS);
+        let mut locked = journal.lock(minute(0), |_| {}).expect("locked");
+        for number in 0..more {
+            locked.append(&Record { time: minute(0), key: number.to_string(), value: "message".to_owned() });
+        }
+        drop(locked);
+        let usage = Usage::shared(&state);
+        assert_eq!(usage.count_at(minute(0), "0", Counted::Messages, 1), Allowance::Reached);
+        let names: Vec<Box<str>> = usage.counts.lock().expect("whole").accounts.keys().cloned().collect();
+        let last = names.iter().filter_map(|name| name.parse().ok()).max();
+        assert_eq!((names.len(), last), (MAX_ACCOUNTS, Some(MAX_ACCOUNTS - 1)), "the first ones are kept");
+        assert_eq!(usage.count_at(minute(1), "jon", Counted::Messages, 1), Allowance::Granted, "an own count");
+        assert_eq!(usage.counts.lock().expect("whole").accounts.len(), MAX_ACCOUNTS);
+        std::fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn counts_of_other_processes_expire_too() {
+        let directory = std::env::temp_dir().join(format!("penfold-usage-expire-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("a scratch directory");
+        let state = State::at(&directory);
+        let (one, other) = (Usage::shared(&state), Usage::shared(&state));
+        for at in (0..600).step_by(5) {
+            other.count_at(minute(at), "a@x", Counted::Messages, 100);
+            one.count_at(minute(at), "b@x", Counted::Messages, 100);
+        }
+        let counts = one.counts.lock().expect("whole");
+        assert_eq!(counts.accounts["a@x"].messages.intervals.len(), INTERVALS as usize);
+        std::fs::remove_dir_all(&directory).expect("removed");
     }
 }

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::client::{Client, TEXT};
+use common::programs::sendmail;
 use common::{Daemon, Site, own};
 use data_encoding::{BASE64, BASE64_NOPAD};
 
@@ -282,4 +283,17 @@ fn counts_that_cannot_be_kept_are_logged_once_and_count_nevertheless() {
     all_are_counted(&daemon);
     drop(daemon);
     assert_eq!(file.metadata().expect("a file").len(), 0, "nothing was written");
+}
+
+#[test]
+fn mail_without_an_account_is_not_counted() {
+    let mut site = site();
+    site.set("relay", "networks", "[\"127.0.0.0/8\"]");
+    for kind in ["\"smtp\"", "\"submission\""] {
+        site.set("listen", "kind", kind);
+        let daemon = site.start();
+        at(&daemon, [127, 0, 0, 1]).send("mary@razorback", &["jon@razorback"], TEXT);
+        sendmail(&site, &["jon@razorback"], TEXT.as_bytes());
+        assert!(!site.path("spool/state/usage").exists());
+    }
 }

@@ -63,12 +63,13 @@ impl ExpansionCache {
         self.fill(router, address, expand)
     }
 
-    /// Calls `expand`, and keeps the expansion if that took long.
+    /// Calls `expand`, and keeps the expansion if that took long. A temporary failure is not kept:
+    /// its cause may be gone at any time.
     fn fill(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
         let (aliases, virtual_table) = (router.aliases.current(), router.virtual_table.current());
         let begun = Instant::now();
         let expansion = expand();
-        if begun.elapsed() < SLOW {
+        if begun.elapsed() < SLOW || matches!(expansion, Expansion::Temporary(_)) {
             return expansion;
         }
         let key = match base(router, address, &aliases, &virtual_table) {

@@ -142,7 +142,8 @@ mod tests {
             super::list(&spool, &Schedule { min, max, expire_after }, &[], of, &mut out).expect("a list");
             String::from_utf8(out).expect("ASCII")
         };
-        let expected = format!("{id}  it is of another version of the spool\n-- 1 message, {} octets\n", text.len());
+        let expected =
+            format!("{id}  it belongs to another version of the spool\n-- 1 message, {} octets\n", text.len());
         assert_eq!(list(None), expected);
         assert_eq!(list(Some(1234)), "-- queue is empty\n");
         fs::remove_dir_all(&root).expect("removed");

@@ -94,7 +94,7 @@ fn parse(rule: &str) -> Option<Rule> {
 
 fn errno(name: &str) -> Option<Errno> {
     let known = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS, Errno::EMFILE, Errno::EACCES, Errno::EXDEV];
-    let other = [Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOMEM, Errno::EPERM];
+    let other = [Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOMEM, Errno::EPERM, Errno::ESRCH];
     known.into_iter().chain(other).find(|errno| format!("{errno:?}") == name)
 }
 

@@ -83,6 +83,22 @@ fn a_message_is_copied_where_no_handover_is_possible() {
 }
 
 #[test]
+fn a_message_is_copied_if_the_agent_of_its_user_has_just_ended() {
+    let Some(homes) = Homes::new("") else { return };
+    // The second message is handed over again: no entry becomes a queued one, to be copied.
+    let daemon = start(&homes, "chown * 1 ESRCH; rename spool/cur 2- EIO");
+    for count in 1..3 {
+        assert_eq!(send(&daemon, "jon", &format!("letter-{count}")), Answer::Taken);
+        daemon.wait_until("mail", || files(&homes, "jon").len() == count);
+        assert!(daemon.settles(&homes.site));
+    }
+    files(&homes, "jon").iter().for_each(check_own);
+    assert_eq!(books(&homes, "jon").total(), 2);
+    let log = daemon.end_log();
+    assert!(!log.contains("fault: EIO") && !log.contains("deferred"), "{log}");
+}
+
+#[test]
 fn mail_beyond_a_quota_is_deferred_and_delivered_later() {
     let Some(homes) = Homes::new("queue.retry_min = \"1s\"") else { return };
     let daemon = start(&homes, "chown * 1 EDQUOT");

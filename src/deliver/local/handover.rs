@@ -8,24 +8,36 @@
 
 use std::io;
 
+use nix::errno::Errno;
+
 use super::maildir::{Maildir, file_prefix};
 use crate::deliver::agent::{AgentError, Request};
 use crate::outcome::Outcome;
 use crate::spool::{Entry, Spool};
+
+/// Whether a file of the spool has become the user's.
+enum HandedOver {
+    Yes,
+    /// It has not, but the next one may.
+    NotNow,
+    /// None can, in this mailbox.
+    Never,
+}
 
 impl Maildir<'_> {
     /// Hands a direct entry over to the user `uid`. `None` if that is not possible here: the
     /// message must be copied.
     pub fn hand_over(&self, spool: &Spool, entry: &Entry, uid: u32) -> Option<Outcome> {
         match self.try_to_hand_over(entry, uid) {
-            Ok(true) => {
+            Ok(HandedOver::Yes) => {
                 // The message is delivered even if this fails: a restart will notice that too.
                 if let Err(e) = entry.unlink().or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }) {
                     ::log::error!("{}: remove a delivered message from the spool: {e}", entry.id());
                 }
                 Some(self.delivered())
             }
-            Ok(false) => {
+            Ok(HandedOver::NotNow) => None,
+            Ok(HandedOver::Never) => {
                 spool.note_not_renameable(self.path);
                 None
             }
@@ -33,16 +45,17 @@ impl Maildir<'_> {
         }
     }
 
-    /// False if a file of the spool cannot become the user's here.
-    fn try_to_hand_over(&self, entry: &Entry, uid: u32) -> Result<bool, AgentError> {
+    fn try_to_hand_over(&self, entry: &Entry, uid: u32) -> Result<HandedOver, AgentError> {
         let failed = |error| AgentError::new("hand over the message in the spool", error);
         let file = entry.file_for(false).map_err(failed)?;
         if entry.handed_over_to().is_none() {
             if !entry.mark().map_err(failed)? {
-                return Ok(false);
+                return Ok(HandedOver::Never);
             }
             match self.agents.rights().hand_over(uid, &file) {
-                Err(e) if is_impossible(&e) => return Ok(false),
+                Err(e) if is_impossible(&e) => return Ok(HandedOver::Never),
+                // The idle agent of the user has ended: there was mail for many other users.
+                Err(e) if e.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(HandedOver::NotNow),
                 result => result.map_err(failed)?,
             }
         }
@@ -52,10 +65,10 @@ impl Maildir<'_> {
             prefix: file_prefix(entry.id(), 0),
         };
         match self.agents.perform(self.owner, &request, Some(&file)) {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(HandedOver::Yes),
             // The agent failed after it had accepted the file.
-            Err(_) if entry.is_accepted() => Ok(true),
-            Err(failed) if is_impossible(&failed.error) => Ok(false),
+            Err(_) if entry.is_accepted() => Ok(HandedOver::Yes),
+            Err(failed) if is_impossible(&failed.error) => Ok(HandedOver::Never),
             Err(failed) => Err(failed),
         }
     }

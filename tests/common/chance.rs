@@ -26,7 +26,7 @@ impl Chance {
         range.start + (self.next() % (range.end - range.start) as u64) as usize
     }
 
-    /// True in this percentage of calls.
+    /// Returns true in this percentage of calls.
     pub fn percent(&mut self, times: usize) -> bool {
         self.of(0..100) < times
     }
@@ -41,13 +41,13 @@ impl Chance {
         thread::sleep(Duration::from_millis(self.of(range) as u64));
     }
 
-    /// A number of random octets in a range.
+    /// Random octets, whose number is in a range.
     pub fn octets(&mut self, range: Range<usize>) -> Vec<u8> {
         let count = self.of(range);
         (0..count).map(|_| self.next() as u8).collect()
     }
 
-    /// A text in at most this many pieces.
+    /// Divides a text into at most `limit` pieces, some of which may be empty.
     pub fn pieces<'a>(&mut self, text: &'a [u8], limit: usize) -> Vec<&'a [u8]> {
         let mut cuts: Vec<usize> = (1..self.of(1..limit + 1)).map(|_| self.of(0..text.len() + 1)).collect();
         cuts.extend([0, text.len()]);

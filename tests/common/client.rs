@@ -1,6 +1,6 @@
 //! A well-behaved SMTP client, which reads every reply.
 //!
-//! Replies have one line, except those to EHLO. An unexpected reply is a panic with the
+//! Replies have one line, except those to EHLO. An unexpected reply causes a panic that names the
 //! command and the reply.
 
 use std::net::TcpStream;
@@ -64,7 +64,7 @@ impl Client {
         reply
     }
 
-    /// The server closes the connection without another line.
+    /// Asserts that the server closes the connection without another line.
     pub fn expect_end(&mut self) {
         assert_eq!(self.wire.read_line(), Ok(None));
     }

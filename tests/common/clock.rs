@@ -19,7 +19,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock with the right time; `None`, and reported as skipped, without libfaketime.
+    /// A clock with the right time; without libfaketime `None`, which is reported as skipped.
     pub fn new(site: &Site) -> Option<Self> {
         let places = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
@@ -39,7 +39,7 @@ impl Clock {
         fs::rename(new, &self.file).expect("a rename");
     }
 
-    /// A daemon with this time of day; with `is_felt` its monotonic clock is shifted, too.
+    /// Starts a daemon with this clock; with `is_felt` its monotonic clock is shifted, too.
     pub fn start(&self, site: &Site, is_felt: bool) -> Daemon {
         let mut command = site.penfoldd(&["-d"]);
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);

@@ -22,7 +22,7 @@ use super::TIMEOUT;
 pub struct Dialog {
     /// The name of its file.
     pub name: String,
-    /// Settings of the site, lines `section.key = value`.
+    /// Settings of the site, in lines of the form `section.key = value`.
     pub settings: String,
     /// Lines to be added to tables of the site: the table and the line.
     pub tables: Vec<(String, String)>,
@@ -59,7 +59,7 @@ enum Speech {
     Reset,
 }
 
-/// An assertion about something other than the conversation.
+/// An assertion about the mailboxes or the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
     /// When the spool is empty, the mailbox of the user has this many messages.
@@ -76,7 +76,7 @@ pub enum Check {
 pub struct Stage<'a> {
     /// Opens a connection.
     pub connect: &'a mut dyn FnMut() -> io::Result<TcpStream>,
-    /// Returns why a check fails.
+    /// Makes a check; the error says why it fails.
     pub check: &'a mut dyn FnMut(&Check) -> Result<(), String>,
     /// Whether every byte is sent in a write of its own.
     pub in_bytes: bool,
@@ -370,7 +370,7 @@ impl Wire {
     /// The next line without its CR LF, or `None` at the end or after a reset.
     ///
     /// # Errors
-    /// A text for the report, after a timeout or for a line without CR LF.
+    /// After a timeout, or if a line lacks its CR LF; the error is a text for the report.
     pub fn read_line(&mut self) -> Result<Option<String>, String> {
         Ok(self.read_line_bytes()?.map(|line| String::from_utf8_lossy(&line).into_owned()))
     }
@@ -406,7 +406,7 @@ impl Wire {
     /// Performs a TLS handshake as a server.
     ///
     /// # Errors
-    /// When the handshake fails.
+    /// If the handshake fails.
     pub fn secure(&mut self, config: &Arc<ServerConfig>) -> io::Result<()> {
         let mut tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
         while tls.is_handshaking() {

@@ -42,7 +42,7 @@ pub struct Asking<'a> {
 }
 
 impl Answer {
-    /// An answer with these records; without any it is NODATA.
+    /// An answer with these records, or NODATA if there are none.
     pub fn records(records: Vec<Record>) -> Self {
         Self {
             rcode: ResponseCode::NoError,
@@ -122,7 +122,7 @@ impl Dns {
         Self::listening((Ipv4Addr::LOCALHOST, 0).into(), decide)
     }
 
-    /// Such a server at an address; port 0 is any port.
+    /// A server at this address, like that of [`Dns::judging`]; port 0 means any free port.
     fn listening(address: SocketAddr, decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
         let (tcp, udp) = loop {
             let tcp = TcpListener::bind(address).expect("an address of this host");
@@ -145,10 +145,10 @@ impl Dns {
         Self { address, asked }
     }
 
-    /// Serves a zone: lines `name TYPE data`, `#` for comments. For a name with `SERVFAIL` or
-    /// `SILENCE` in the place of a type that is the answer to all questions; the records of one
-    /// with `TRUNCATED` are sent over TCP only. A name without lines is NXDOMAIN, a type without
-    /// lines NODATA. Aliases are followed in the answer.
+    /// Serves a zone: lines `name TYPE data`, `#` for comments. If a name has `SERVFAIL` or
+    /// `SILENCE` in the place of a type, that is the answer to all questions about it. If it has
+    /// `TRUNCATED` there, its records are sent over TCP only. The answer is NXDOMAIN for a name
+    /// without lines, and NODATA for a type without lines. Aliases are followed in the answer.
     pub fn zone(text: &str) -> Self {
         Self::zone_at((Ipv4Addr::LOCALHOST, 0).into(), text)
     }

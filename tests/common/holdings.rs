@@ -26,7 +26,8 @@ impl Holdings {
         Self { threads: count("task"), descriptors: count("fd") }
     }
 
-    /// The holdings of a process that may still be releasing some, once unchanged for `rest`.
+    /// The holdings of a process as soon as they have not changed for `rest`, since it may still be
+    /// releasing some of them.
     pub fn at_rest(pid: Pid, rest: Duration) -> Self {
         let (mut found, mut since) = (Self::of(pid), Instant::now());
         while since.elapsed() < rest {
@@ -71,7 +72,7 @@ fn field(file: &str, name: &str) -> usize {
 /// does not work.
 pub fn limit(pid: Pid, what: &str, limit: usize) -> bool {
     let Ok(owner) = fs::metadata(format!("/proc/{pid}")) else { return false };
-    // The user of the process may always do that.
+    // The user that the process runs as may always do that.
     let mut command = Command::new("prlimit");
     command.args(["--pid", &pid.to_string(), &format!("--{what}={limit}:")]).uid(owner.uid()).gid(owner.gid());
     let done = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());

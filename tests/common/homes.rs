@@ -1,7 +1,7 @@
-//! Users of the system with home directories in the scratch directory.
+//! System users with home directories in the scratch directory.
 //!
-//! They are in a passwd file that a mount namespace has in the place of the system's. That
-//! needs root; otherwise the test is reported as skipped.
+//! The users are in a passwd file, which takes the place of the system's in a mount namespace.
+//! This needs root; otherwise the test is reported as skipped.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,7 +11,7 @@ use super::mounts::Mounts;
 use super::{Daemon, Site};
 use nix::unistd::geteuid;
 
-/// A site for users of the system, and the namespace in which they exist.
+/// A site for system users, and the namespace in which they exist.
 pub struct Homes {
     pub site: Site,
     pub mounts: Mounts,
@@ -19,7 +19,7 @@ pub struct Homes {
 
 /// The first uid.
 pub const FIRST: u32 = 61_001;
-/// The last user is root by another name.
+/// The names of the users; the last one is another name for root.
 pub const USERS: [&str; 4] = ["jon", "mary", "elvis", "toor"];
 
 impl Homes {
@@ -75,8 +75,8 @@ impl Homes {
     }
 }
 
-/// Makes home directories for these users below `home/` of a site, configures the site for users
-/// of the system, and returns the namespace in which they exist. It needs root.
+/// Makes home directories for these users below `home/` of a site, configures the site for system
+/// users, and returns the namespace in which they exist. This needs root.
 pub fn settle(site: &mut Site, users: &[&str]) -> Option<Mounts> {
     site.set("auth", "users", "\"none\"");
     site.set("local", "users", "\"system\"");

@@ -15,7 +15,7 @@
 //! - `dns`: a scripted name server
 //! - `figure`: measurements, as a table and as a plot
 //! - `holdings`: threads, descriptors, memory and limits of a process
-//! - `homes`: users of the system with home directories
+//! - `homes`: system users with home directories
 //! - `mounts`: small disks in a mount namespace
 //! - `pages`: the manual pages and the samples
 //! - `plot`: plots in SVG
@@ -259,7 +259,7 @@ impl Site {
     /// Runs penfoldctl and returns its output.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub fn penfoldctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(built::program("penfoldctl"));
         let output = command.arg("-f").arg(self.path("penfold.conf")).args(arguments).output().expect("it runs");
@@ -355,7 +355,7 @@ impl Daemon {
     /// standard error.
     ///
     /// # Panics
-    /// With its log, if it ends before that.
+    /// If the command ends before that; the message is its log.
     pub fn spawn(command: Command) -> Self {
         Self::spawn_until(command, port).unwrap_or_else(|log| panic!("it does not listen; the log:\n{log}"))
     }
@@ -364,7 +364,7 @@ impl Daemon {
     /// finds the port in a line of the log.
     ///
     /// # Errors
-    /// Its log, if it ends before that or takes too long.
+    /// If the command ends before that or takes too long; the error is its log.
     pub fn spawn_until(mut command: Command, ready: impl Fn(&str) -> Option<u16>) -> Result<Self, String> {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
         let stderr = child.stderr.take().expect("a pipe");
@@ -397,7 +397,7 @@ impl Daemon {
     /// A new connection to it from this loopback address.
     pub fn connect_from(&self, host: Ipv4Addr) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        // Otherwise each source port could be used only once, and there are too few.
+        // Without this option each source port could be used only once, and there are too few.
         socket.set_reuse_address(true).expect("an option");
         socket.bind(&SocketAddr::from((host, 0)).into()).expect("an address of loopback");
         socket.connect(&self.address().into()).expect("penfoldd accepts");

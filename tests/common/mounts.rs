@@ -1,7 +1,7 @@
 //! Small disks, in a mount namespace of their own.
 //!
-//! They need root; otherwise the test is reported as skipped. The daemon that is started in the
-//! namespace sees the mounts; a test reads them through [`Mounts::path`]. They are removed when
+//! The mounts need root; otherwise the test is reported as skipped. A daemon that is started in
+//! the namespace sees them; a test reaches them through [`Mounts::path`]. They are removed when
 //! the [`Mounts`] is dropped.
 
 use std::fs::{self, File};
@@ -101,8 +101,8 @@ impl Mounts {
         }
     }
 
-    /// Frees the space of such a file at once, also if a process that another test is just
-    /// starting has it open.
+    /// Frees the space of a file that [`Mounts::fill`] has written, at once, even if a process that
+    /// another test is just starting has it open.
     pub fn clear(&self, path: &Path) {
         File::create(self.path(path)).expect("a file");
         fs::remove_file(self.path(path)).expect("a file");

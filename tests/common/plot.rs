@@ -23,16 +23,16 @@ pub struct Axis {
     pub label: String,
     /// The scale.
     pub scale: Scale,
-    /// The text of a value.
+    /// Returns the text for a value.
     pub show: fn(f64) -> String,
 }
 
 /// Points with x, minimum, median and maximum, in the order of x.
 #[derive(Debug, Clone)]
 pub struct Curve {
-    /// Its name.
+    /// The name of the curve.
     pub label: String,
-    /// Its points.
+    /// The points of the curve.
     pub points: Vec<[f64; 4]>,
 }
 

@@ -23,8 +23,8 @@ use super::tls::Leaf;
 pub enum Conduct {
     /// Accepts all mail, except for its rules.
     Sink(Sink),
-    /// Plays the first dialogue on the first connection, and so on, and the last one on all that
-    /// follow.
+    /// Plays the first dialogue on the first connection, the second on the second, and so on, and
+    /// the last one on all further connections.
     Script(Vec<Dialog>),
 }
 
@@ -34,7 +34,7 @@ pub struct Sink {
     pub banner: String,
     /// The keywords in the reply to EHLO.
     pub keywords: Vec<String>,
-    /// The first rule that matches and is not used up applies.
+    /// The exceptions; the first one that matches and is not used up applies.
     pub rules: Vec<Rule>,
     /// Its TLS, if it has any.
     pub tls: Option<Offer>,

@@ -9,7 +9,7 @@ use ring::{digest, hmac, pbkdf2};
 #[derive(Clone)]
 pub struct Scram {
     pub password: String,
-    /// Whether the server has the wrong password, and accepts any.
+    /// Whether the server does not know the password, and accepts any.
     pub lies: bool,
     pub iterations: u32,
 }

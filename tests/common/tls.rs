@@ -49,7 +49,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// The same, in use by a server.
+    /// Such a certificate, ready for use by a server.
     pub fn leaf(&self, name: &str, days: i64) -> Leaf {
         let (certificate, key) = self.make(name, days);
         Leaf::of(certificate, key)
@@ -110,7 +110,7 @@ impl Leaf {
         Self { certificate, key, config }
     }
 
-    /// The same with TLS 1.2 only.
+    /// Makes the server of this certificate support only TLS 1.2.
     pub fn old(self) -> Self {
         let config = serve(&self.certificate, &self.key, &[&rustls::version::TLS12]);
         Self { config, ..self }

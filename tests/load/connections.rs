@@ -28,7 +28,7 @@ use common::{Daemon, Site, TIMEOUT};
 // Many sessions
 
 const SESSIONS: usize = 10_000;
-/// Fewer from each address than the default of limits.connections_per_host.
+/// The connections from each address, fewer than the default of limits.connections_per_host.
 const PER_ADDRESS: usize = 40;
 /// The number of sessions that take each step at the same time.
 const WAVE: usize = 500;
@@ -253,7 +253,7 @@ fn without_threads_clients_get_a_temporary_failure_and_deliveries_go_on() {
 fn without_threads_the_daemon_does_not_start_and_says_why() {
     let _turn = crate::turn();
     let Some(site) = site_of_lone_user() else { return };
-    // Too few for the workers, or for the threads that start after them.
+    // Too few threads for the workers, or for what starts after them.
     for threads in [1, 3, 5, 6, 7] {
         let output = penfoldd(&site, threads).output().expect("prlimit runs");
         let text = String::from_utf8_lossy(&output.stderr);
@@ -275,7 +275,7 @@ fn of_unit(key: &str) -> u64 {
     value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key}"))
 }
 
-/// The limit in the page for 10000 connections.
+/// The limit that penfold-admin(7) gives for 10000 connections.
 fn of_page(limit: &str) -> u64 {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/penfold-admin.7")).expect("a page");
     let (_, section) = page.split_once(".Sh MANY CONNECTIONS").expect("a section");

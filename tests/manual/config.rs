@@ -208,7 +208,7 @@ fn the_sample_states_the_defaults() {
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
     ] {
-        // A named table must exist, a default one need not.
+        // A table that the configuration names must exist, one with a default path need not.
         assert_eq!(*table, TableFile { path: etc(name), required: true });
         assert!(pages::sample("penfold.conf").contains(&format!("\n#{name} = \"{}\"\n", default.path.display())));
         table.clone_from(default);

@@ -2,8 +2,8 @@
 //!
 //! A test reads its example from the page, substitutes the scratch site for the system (paths,
 //! ports, host names), runs it, and compares the result with the page. An example without a test
-//! fails `every_example_is_run`. Those with users of the system need root; without root or a
-//! program that they need they are reported as skipped.
+//! fails `every_example_is_run`. Examples with system users need root. Without root, or without
+//! another program that it needs, a test is reported as skipped.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -110,7 +110,7 @@ impl Machine {
         }
         let machine = Self { site };
         let (daemon, path) = (env!("CARGO_BIN_EXE_penfoldd"), |name| machine.site.path(name).display().to_string());
-        // In the background it is ended by its process id.
+        // A daemon in the background is ended by its process id.
         let script = "test $# -gt 0 || set -- -p {pid}\nexec {daemon} -f {conf} \"$@\"";
         let script = script.replace("{pid}", &path("pid")).replace("{conf}", &path("penfold.conf"));
         machine.program("penfoldd", &script.replace("{daemon}", daemon));
@@ -333,7 +333,7 @@ fn the_daemon_starts(example: String) {
     let background = Background::of(&machine.site);
     Client::new(std::net::TcpStream::connect(("127.0.0.1", port(&machine.site))).expect("it listens"));
     drop(background);
-    // It does not start with a malformed one.
+    // The daemon does not start with a malformed configuration.
     fs::remove_file(machine.site.path("var/log")).expect("a log");
     machine.site.configure_with("nonsense");
     let (output, printed, _) = machine.run(&example);
@@ -545,7 +545,7 @@ fn with(text: String, table: &str, key: &str, value: &str) -> String {
 }
 
 impl Machine {
-    /// Runs the daemon with the present penfold.conf.
+    /// Runs the daemon with penfold.conf as it is now.
     fn serve(&self) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldd"));
         command.arg("-d").arg("-f").arg(self.site.path("penfold.conf")).stdin(Stdio::null());

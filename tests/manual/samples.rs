@@ -176,7 +176,7 @@ fn systemd_accepts_the_units() {
     assert_eq!(below("etc/systemd").len(), names.len());
     for name in names {
         let file = units.join(name.replace("@x", "@"));
-        // A template is verified as an instance.
+        // Of a template, an instance is verified.
         if name.contains('@') {
             fs::copy(&file, units.join(name)).expect("a copy");
         }

@@ -2,7 +2,7 @@
 //!
 //! Such an entry is moved to `bad/` and logged; no part of it is delivered as if it were complete,
 //! and the other entries are delivered. The same holds for files that are planted in the place of
-//! an entry, which also do not mislead root when listing a spool.
+//! an entry; they do not mislead root when it lists the spool either.
 
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
@@ -23,7 +23,7 @@ const LATER: &str = "queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"";
 /// A change to a file.
 type Damage = fn(&Path);
 
-/// Each change, with the log's reason.
+/// Each change, with the reason that the log gives.
 const DAMAGES: [(Damage, &str); 7] = [
     (|path| cut(path, 1), "its size differs from the one in its name"),
     (|path| cut(path, u64::MAX), "its size differs from the one in its name"),
@@ -154,7 +154,8 @@ fn listing_a_spool_without_a_daemon_follows_no_links() {
     [noted, held].into_iter().try_for_each(|id| fs::remove_file(note(id))).expect("notes");
     symlink(&secret, note(noted)).expect("a link");
     fifo(&note(held));
-    // Root does not read files that the server's user cannot read.
+    // This copy belongs to root: `penfoldctl`, run by root, must not list what the server's user
+    // cannot read.
     let path = entry(&site, locked);
     fs::copy(&path, site.path("spool/own")).expect("a copy");
     fs::set_permissions(site.path("spool/own"), fs::Permissions::from_mode(0o600)).expect("a mode");

@@ -52,7 +52,7 @@ fn a_client_gets_a_temporary_failure_and_nothing_is_kept() {
     }
 }
 
-/// A recipient, a fault, and words of a log line with the number of such lines.
+/// A recipient, a fault, words that a log line must contain, and the number of such lines.
 const ROWS: &[(&str, &str, &[&str], usize)] = &[
     // Delivery by rename.
     ("ada@razorback", "rename /mail/ 1-3 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 2),

@@ -278,7 +278,7 @@ fn an_incomplete_maildir_is_completed() {
 
 /// Sets the soft limit of open files of a daemon; false, and reported as skipped, without prlimit.
 fn limit_files(site: &Site, daemon: &Daemon, limit: usize) -> bool {
-    // The user of the process may always do that.
+    // The user that the process runs as may always do that.
     let owner = fs::metadata(site.path("spool")).expect("a spool");
     let (pid, limit) = (daemon.pid().to_string(), format!("--nofile={limit}:"));
     let mut command = Command::new("prlimit");

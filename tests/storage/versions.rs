@@ -36,7 +36,7 @@ fn copy(from: &Path, into: &Path) -> PathBuf {
     path
 }
 
-/// The record of a prepared recipient names the `tmp/` of the mailbox: the one of this site.
+/// Changes the record of a prepared recipient so that it names the `tmp/` of this site's mailbox.
 fn set_identity(entry: &Path, tmp: &Path) {
     let metadata = fs::metadata(tmp).expect("a directory");
     let born =

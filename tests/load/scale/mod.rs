@@ -106,7 +106,7 @@ fn one_destination_is_flushed_and_the_others_wait() {
 #[test]
 fn the_cost_of_many_recipients_is_proportional() {
     let _turn = crate::turn();
-    // One destination for each recipient, and one for all.
+    // First one destination for each recipient, then one for all of them.
     for each in [true, false] {
         let few = work_for(1_000, each);
         let many = work_for(10_000, each);
@@ -220,7 +220,7 @@ fn figures() {
     eprintln!("flush of one in {flush:?}; {lines} lines listed in {listing:?}");
 }
 
-/// Messages a second from ten clients, until it is enough.
+/// The number of messages per second that ten clients send until `is_enough` says so.
 ///
 /// Delivered files are not removed: on some disks a new file costs more after many were deleted.
 fn rate(daemon: &Daemon, is_enough: &(dyn Fn(Duration) -> bool + Sync)) -> f64 {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use common::Daemon;
 
-/// The private memory in octets, without the program's text, since the share of that depends on the number of processes.
+/// The private memory in octets, without the program's text: how much of the text counts for this
+/// process depends on the number of processes.
 pub fn memory(daemon: &Daemon) -> u64 {
     kilobytes(daemon, "status", "RssAnon:")
 }
@@ -15,7 +16,7 @@ pub fn peak(daemon: &Daemon) -> u64 {
     kilobytes(daemon, "status", "VmHWM:")
 }
 
-/// The processor time.
+/// The processor time used so far.
 pub fn work(daemon: &Daemon) -> Duration {
     let path = format!("/proc/{}/schedstat", daemon.pid());
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -31,7 +32,7 @@ fn kilobytes(daemon: &Daemon, file: &str, key: &str) -> u64 {
     kilobytes * 1024
 }
 
-/// Whether it is running.
+/// Whether the daemon is running.
 pub fn is_there(daemon: &Daemon) -> bool {
     fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).is_ok_and(|stat| !stat.contains(") Z "))
 }

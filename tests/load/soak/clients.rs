@@ -1,4 +1,4 @@
-//! Clients: honest ones, dishonest ones, those of inetd, and those of the control socket.
+//! Clients: honest ones, dishonest ones, sessions under inetd, and users of the control socket.
 //!
 //! Each client is a thread with a [`Chance`] of its own, and repeats random actions until the end. Offered
 //! letters are recorded with the reply. A daemon that is absent or ends is not an error. The ledger
@@ -19,9 +19,9 @@ use common::chance::Chance;
 use common::dialog::Wire;
 use common::mounts::Mounts;
 
-/// The state that all clients share.
+/// What all clients share.
 pub struct World {
-    /// The namespace with the users of the system, if they have mailboxes.
+    /// The namespace with the system users, if some mailboxes are theirs.
     pub homes: Option<Arc<Mounts>>,
     /// The address of the daemon, when it runs.
     pub address: SocketAddr,
@@ -199,7 +199,7 @@ fn endless_line(world: &World, chance: &mut Chance, _: &str) -> std::io::Result<
     (0..chance.of(1..30)).try_for_each(|_| stream.write_all(&[b'x'; 5000]))
 }
 
-/// More recipients than allowed, all of them the same address, which gets one copy.
+/// Gives more recipients than allowed, all of them the same address, which gets one copy.
 fn too_many_recipients(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     let mut wire = Wire::new(world.connect()?, false);
@@ -238,7 +238,7 @@ fn vanish(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()
     let mut wire = Wire::new(world.connect()?, false);
     let text = Letter::new(token).stuffed();
     let all = format!("HELO client.test\r\nMAIL FROM:<{SENDER}>\r\nRCPT TO:<{}>\r\nDATA\r\n{text}", to[0]);
-    // Anywhere before the last octet, and in one of three cases just before it.
+    // In one of three cases just before the last octet, otherwise anywhere before it.
     let cut = if chance.percent(33) { all.len() - 1 } else { chance.of(0..all.len()) };
     for piece in chance.pieces(&all.as_bytes()[..cut], 4) {
         wire.send(piece)?;
@@ -262,7 +262,7 @@ fn leave_without_listening(world: &World, chance: &mut Chance, token: &str) -> s
     Ok(())
 }
 
-/// Sends everything in one write, closes its direction, and then reads.
+/// Sends everything in one write, closes the sending direction, and then reads.
 fn close_half(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     let stream = world.connect()?;
@@ -295,7 +295,7 @@ fn stall(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()>
 }
 
 /// Sessions of `penfoldd -i` one after the other, beside a daemon or without one; some are killed. The
-/// error is an exit code that a program must never have.
+/// error is an exit code that penfoldd must not have here.
 pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), String> {
     for number in 0.. {
         if world.is_over() {
@@ -320,7 +320,7 @@ pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), Str
             let _ = program.kill();
         }
         let code = program.wait().map_err(|e| e.to_string())?.code();
-        // All other codes are of sysexits(3); without a code it was killed here.
+        // These are the only codes that it may have; without a code it was killed here.
         if !matches!(code, None | Some(0) | Some(75)) {
             return Err(format!("penfoldd -i ended with {code:?}"));
         }
@@ -330,7 +330,7 @@ pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), Str
 }
 
 /// Requests to the control socket: the queue, a flush, a malformed one, or none. The error is an exit
-/// code that a program must never have.
+/// code that penfoldctl must never have.
 pub fn of_control(world: &World, mut chance: Chance) -> Result<(), String> {
     let mut silent = Vec::new();
     while !world.is_over() {

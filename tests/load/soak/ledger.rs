@@ -27,7 +27,7 @@ pub const ADDRESSES: [(&str, &[End]); 11] = [
     ("void@one.test", &[End::Nobody("void@one.test")]),
 ];
 
-/// The lines of the aliases table for them.
+/// The lines of the aliases table for [`ADDRESSES`].
 pub const ALIASES: [&str; 4] =
     ["list: ada, bob, cyd", "both: eve, else@two.test", "forward: away@one.test", "dead: void@two.test"];
 
@@ -188,7 +188,7 @@ fn is_right(end: End, (there, reported): (usize, usize), is_there: bool, may_be_
     }
 }
 
-/// The mail that arrived where it was not sent to.
+/// The mail that arrived at a place to which it was not sent.
 fn strangers(offered: &[Offered], arrived: &Arrived) -> Vec<String> {
     let ends: HashMap<&str, HashSet<End>> = offered.iter().map(|o| (o.token.as_str(), o.ends())).collect();
     let is_meant =

@@ -3,7 +3,7 @@
 //! There are honest and dishonest clients, sessions under inetd, hosts that misbehave at every stage,
 //! a name server that fails now and then, requests to the control socket, SIGHUP with valid and
 //! malformed configurations, and, in every other stretch, kill -9. With root, some of the mailboxes
-//! are those of users of the system. At the end of a stretch the hosts heal and the queue is
+//! are those of system users. At the end of a stretch the hosts heal and the queue is
 //! flushed: every accepted letter is then delivered or bounced, as `ledger` requires, and nothing
 //! is left anywhere. In the stretches without a kill the daemon then has as many threads and
 //! descriptors as in the middle of its work, and about as much memory.
@@ -44,14 +44,14 @@ const SETTLING: Duration = Duration::from_secs(60);
 /// A daemon in which nothing changes for this long is at rest: it keeps connections for 2 seconds, and a
 /// stalled session for 4.
 const REST: Duration = Duration::from_secs(5);
-/// The growth of memory since the middle of the work that is allowed, in KiB.
+/// How much memory may have grown since the middle of the work, in KiB.
 const GROWTH: usize = 3 << 10;
 /// The number of agents to which a daemon keeps connections until it needs another one.
 const AGENTS: usize = 32;
 /// The number of log lines that are printed with a failure.
 const TAIL: usize = 80;
 
-/// The users of the system, where that is possible.
+/// The recipients that are system users where that is possible.
 const SYSTEM: [&str; 6] = ["jon", "ada", "bob", "ret", "fay", "gus"];
 
 const SETTINGS: &str = r#"
@@ -95,14 +95,14 @@ enum Kind {
     Steady,
 }
 
-/// The daemon is dropped first, before the files that it uses.
+/// A soak. Its daemon is dropped first, before the files that it uses.
 struct Soak {
     daemon: Option<Daemon>,
     /// The logs of earlier daemons.
     logs: Vec<String>,
     peers: Peers,
     site: Site,
-    /// The namespace with the users of the system, if there are any.
+    /// The namespace with the system users, if there are any.
     homes: Option<Arc<Mounts>>,
     address: SocketAddr,
 }
@@ -265,8 +265,8 @@ impl Soak {
     }
 }
 
-/// Creates all recipients: users of the system and mailboxes of the server, or only the latter. fay
-/// forwards to gus. Returns the namespace of the users.
+/// Creates all recipients: system users and mailboxes of the server, or only the latter. fay
+/// forwards to gus. Returns the namespace with the system users.
 fn people(site: &mut Site) -> Option<Arc<Mounts>> {
     let homes = if geteuid().is_root() { homes::settle(site, &SYSTEM) } else { None };
     if homes.is_some() {

@@ -106,7 +106,7 @@ fn ill(chance: &mut Chance) -> Sink {
             8 => Then::Reset,
             _ => Then::Hang,
         };
-        // A stalled session lasts until its timeout, so that there may not be many.
+        // A stalled session lasts until its timeout, so there must not be many.
         let (at, times) = (*chance.pick(&STAGES), if then == Then::Hang { 1 } else { chance.of(1..8) });
         sink = sink.when(at, then, times);
     }

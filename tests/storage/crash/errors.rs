@@ -25,14 +25,14 @@ const CASES_FOR_ERRORS: &[&str] = &[
     "home-of-another",
 ];
 
-/// The duration of a failure, beginning with some step.
+/// How many steps fail, from some step on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trouble {
-    /// One step, with EIO.
+    /// One step fails, with EIO.
     Once,
-    /// Eight steps, as when a quota is used up.
+    /// Eight steps fail, as when a quota is used up.
     AWhile,
-    /// Until the daemon is killed, as when the system has made the disk read-only.
+    /// All steps fail until the daemon is killed, as when the system has made the disk read-only.
     ForGood,
 }
 
@@ -46,7 +46,7 @@ impl Trouble {
         }
     }
 
-    /// An error that the cases do not cause by themselves.
+    /// The error of the failing steps, which no case causes by itself.
     fn errno(self) -> &'static str {
         match self {
             Self::Once => "EIO",

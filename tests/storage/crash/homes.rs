@@ -1,7 +1,7 @@
-//! The users of these tests as users of the system, with home directories.
+//! The recipients of these tests as system users with home directories.
 //!
-//! They are in a passwd file of a mount namespace, for one site each. fay forwards her mail to
-//! jon. They need root, which the callers check.
+//! The users are in a passwd file of a mount namespace, of which each site has its own. fay
+//! forwards her mail to jon. All of this needs root, which the callers check.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub fn settle(site: &mut Site) -> Mounts {
     mounts
 }
 
-/// Home directories with mailboxes at the paths of the server's own.
+/// The same, but with the mailboxes at the paths that the server's own mailboxes would have.
 pub fn settle_beside(site: &mut Site) -> Mounts {
     let mounts = settle(site);
     site.set("local", "mailbox", &format!("\"{}/{{user}}\"", site.path("mail").display()));

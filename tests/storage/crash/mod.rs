@@ -2,11 +2,10 @@
 //!
 //! The real daemon is killed before the commit, at random moments under load, and at every step on
 //! disk. At the end of each test accepted mail is delivered, bounced or in the queue. Power cuts
-//! are in tests/storage/powercut. Mailboxes are the server's own, or those of users of the
-//! system.
+//! are in tests/storage/powercut. The mailboxes are the server's own, or those of system users.
 //!
 //! - `errors`: every step fails
-//! - `homes`: the recipients as users of the system
+//! - `homes`: the recipients as system users
 //! - `points`: the daemon is stopped at every step
 //! - `scene`: one message with a fault on its way
 //! - `states`: the daemon is started on every state that a crash can leave

@@ -1,9 +1,10 @@
 //! The daemon is stopped before and after every call that changes a spool or a mailbox.
 //!
 //! `PENFOLD_FAULT` ends the daemon at the first call, at the second, and so on, until a daemon
-//! finishes without it. If it stopped before the call, another daemon finishes; if it stopped
-//! after the call, single queue runs do; the longest recoveries are stopped in turn. The steps of
-//! agents in home directories are not stopped. Power cuts are not tested here.
+//! finishes without making so many calls. If the daemon stopped before the call, another daemon
+//! finishes the work; if it stopped after the call, single queue runs do. The longest recoveries
+//! are themselves stopped at each step. Agents are not stopped at their steps in home directories.
+//! Power cuts are not tested here.
 
 use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
 use common::books::Answer;
@@ -93,7 +94,7 @@ fn a_stop_of_the_recovery_changes_nothing() {
     let cases: Vec<Case> = CASES.iter().filter(|case| RECOVERY_CASES.contains(&case.name)).copied().collect();
     assert_eq!(cases.len(), RECOVERY_CASES.len());
     let total = each(&cases, |ground, case| {
-        // The lock file already has its version: one step fewer.
+        // The lock file already contains the version, so the recovery has one step fewer.
         steps(begin + 1, |first| stop_recovery(ground, case, first, begin))
     });
     assert!(total > 150, "only {total} pairs");

@@ -34,7 +34,7 @@ pub enum Mailboxes {
     Elsewhere,
     /// On the same file system, but nothing can be renamed into them.
     Bound,
-    /// In home directories of users of the system, on the file system of the spool.
+    /// In home directories of system users, on the file system of the spool.
     Homes,
     /// In home directories, but the Maildirs do not exist yet.
     NewHomes,
@@ -43,7 +43,7 @@ pub enum Mailboxes {
 }
 
 impl Mailboxes {
-    /// Whether the mailboxes are those of users of the system.
+    /// Whether the mailboxes are those of system users.
     pub fn are_homes(self) -> bool {
         matches!(self, Self::Homes | Self::NewHomes | Self::BoundHomes)
     }
@@ -71,7 +71,7 @@ pub struct Case {
     pub always: &'static str,
     /// The faults of the first process only.
     pub first: &'static str,
-    /// The test fails if it has fewer steps than this, since it then shows nothing.
+    /// The test fails if the case has fewer steps than this, since it would then show nothing.
     pub least: usize,
 }
 
@@ -206,7 +206,7 @@ fn memory() -> &'static Path {
     if is_usable { memory } else { Box::leak(env::temp_dir().into_boxed_path()) }
 }
 
-/// The mailboxes of all scenes that are not beside their spool.
+/// The mailboxes of those scenes whose mailboxes are not beside the spool.
 pub struct Ground {
     scratch: Site,
     mounts: Option<Mounts>,
@@ -250,10 +250,10 @@ pub struct Scene<'a> {
     pub site: Site,
     pub remote: Remote,
     mounts: Option<&'a Mounts>,
-    /// The namespace with the users of the system, if they have the mailboxes.
+    /// The namespace with the system users, if the mailboxes are theirs.
     homes: Option<Mounts>,
     mail: PathBuf,
-    /// The rules of all processes, for the report of a failure.
+    /// What is printed if the test fails: the command and the faults of each process, and the logs.
     said: Vec<String>,
 }
 
@@ -324,7 +324,7 @@ impl<'a> Scene<'a> {
         mounts.map(|mounts| mounts.inside(&outside)).unwrap_or(outside)
     }
 
-    /// A daemon, unless the rules end it before it listens.
+    /// Starts a daemon; the error is its log if the rules end it before it listens.
     pub fn daemon(&mut self, rules: &str) -> Result<Daemon, String> {
         Daemon::spawn_until(self.penfoldd(&["-d"], rules), port)
     }
@@ -482,7 +482,7 @@ pub fn steps(begin: usize, test: impl Fn(usize) -> Option<usize> + Sync) -> usiz
     })
 }
 
-/// The number of steps of a daemon on a new spool before it listens.
+/// The number of steps that a daemon on a new spool makes before it listens.
 pub fn first_steps() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
     *COUNT.get_or_init(|| {

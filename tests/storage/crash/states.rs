@@ -1,7 +1,7 @@
 //! Spools in every state that a crash can leave, and the end of each.
 //!
 //! The states are the rows of the table in src/spool/mod.rs, created through the spool's own
-//! interface, in mailboxes of the server and in those of users of the system. A daemon, a
+//! interface, in mailboxes of the server and in those of system users. A daemon, a
 //! single queue run, and daemons that are killed during recovery must all reach the same end.
 
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ use nix::unistd::geteuid;
 /// A site with a spool after a crash.
 struct Scene {
     site: Site,
-    /// The namespace with the users of the system, if they have the mailboxes.
+    /// The namespace with the system users, if the mailboxes are theirs.
     homes: Option<Mounts>,
     spool: Arc<Spool>,
 }
@@ -90,7 +90,7 @@ const STATES: &[(&str, Change, End)] = &[
     ("held", |left| left.held(), [0, 0, 0, 1]),
 ];
 
-/// The states of a handover to a user of the system.
+/// The states of a handover to a system user.
 const GIVEN: &[(&str, Change, End)] = &[
     ("marked", |left| left.given("nobody", 0o640, None), [1, 0, 0, 0]),
     ("given", |left| left.given("ada", 0o640, None), [1, 0, 0, 0]),
@@ -116,8 +116,8 @@ fn address(user: &str) -> Address {
 }
 
 impl Scene {
-    /// All states at once, in mailboxes of the server, and then, with root, in those of users of the
-    /// system.
+    /// All states at once, in mailboxes of the server, and then, with root, in those of system
+    /// users.
     fn both(remote: &Remote) -> impl Iterator<Item = Self> {
         let is_possible = || geteuid().is_root() && Mounts::new("true").is_some();
         [false, true]
@@ -235,7 +235,7 @@ impl Left<'_> {
         self.scene.site.path("spool").join(place).join(name.file_name())
     }
 
-    /// The second name, in the mailbox to which a direct entry is renamed.
+    /// Gives a direct entry a second name in the mailbox, as a cut during the rename can.
     fn bare_in(&self, place: &str) {
         let entry = self.bare();
         let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), entry.name().size);
@@ -494,7 +494,7 @@ fn mail_waits_for_a_missing_mailbox() {
         fs::create_dir_all(mailbox.join(sub)).expect("a mailbox");
     }
     Left { scene: &scene, token: "away" }.prepared_for("eve", 0);
-    // Like a disk that is not mounted.
+    // As if its disk were not mounted.
     fs::rename(&mailbox, &away).expect("a rename");
     fs::create_dir(&mailbox).expect("a directory");
     scene.site.hand_over();

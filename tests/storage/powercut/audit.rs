@@ -23,12 +23,12 @@ pub struct Tally {
     pub doubled: usize,
     /// Incomplete files in mailboxes, and incomplete messages at the remote host.
     pub damaged: usize,
-    /// Letters without a 250 that only some recipients got.
+    /// Letters without a 250 that only some of their recipients got.
     pub partial: usize,
     /// Entries that penfoldd cannot settle.
     pub stuck: usize,
-    /// Files in `spool/bad`, left of letters that were just being linked. They are no error: an
-    /// acknowledged letter would also be lost.
+    /// Files in `spool/bad`, which are parts of letters that were just being linked. They are no
+    /// error: if such a letter was acknowledged, it is also counted as lost.
     pub torn: usize,
 }
 
@@ -67,7 +67,7 @@ impl AddAssign for Tally {
 pub struct Arrived {
     /// The mailboxes that must have a letter exactly once.
     local: BTreeMap<String, Books>,
-    /// The mailboxes that must have it at least once.
+    /// The mailboxes that must have a letter at least once.
     often: BTreeMap<String, Books>,
     far: HashMap<String, usize>,
     damaged: usize,

@@ -43,7 +43,7 @@ pub enum Layout {
 pub struct Disks {
     mounts: Mounts,
     site: PathBuf,
-    /// The directory that has a directory for each user.
+    /// The directory that contains a directory for each user.
     pub mailboxes: PathBuf,
     cut: Cut,
     layout: Layout,
@@ -58,7 +58,7 @@ struct Part {
     directory: &'static str,
 }
 
-/// The minimum of xfs and btrfs. The files are sparse.
+/// The size of a disk, the minimum for xfs and btrfs. The files are sparse.
 const SIZE: u64 = 400 << 20;
 /// The image in use.
 const LIVE: &str = "live";
@@ -152,7 +152,8 @@ impl Disks {
         }
     }
 
-    /// Unmounts. A process that looks for a free loop device may use this one for a moment.
+    /// Unmounts a disk, repeatedly if necessary, since a process that looks for a free loop device
+    /// may have this one open for a moment.
     fn leave(&self, directory: &str) {
         self.run(&format!("n=0; until umount -R {directory}; do n=$((n + 1)); [ $n -lt 100 ]; sleep 0.1; done"));
     }

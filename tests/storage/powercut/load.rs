@@ -49,7 +49,7 @@ impl Load {
     /// Offers the next letter.
     fn offer(&self) -> Offered {
         let number = self.count.fetch_add(1, Ordering::Relaxed) as usize;
-        // Each kind is a long letter now and then.
+        // Each kind of recipients gets a long letter now and then.
         let kind = self.kinds[(number + number / self.kinds.len()) % self.kinds.len()];
         let to: Vec<String> = kind.iter().map(|to| to.replace("new@", &format!("u{}@", number % NEW_USERS))).collect();
         let to: Vec<&str> = to.iter().map(String::as_str).collect();

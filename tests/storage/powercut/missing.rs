@@ -2,7 +2,7 @@
 //!
 //! A debug build can leave out a system call (`sys::fault`). Each scene here leaves out one sync,
 //! brings the message to the point from which that sync protects it, and cuts the power, so that
-//! the disk keeps only flushed writes. It must cost something, or the power-cut test could not
+//! the disk keeps only flushed writes. That must cost something, or the power-cut test could not
 //! fail; and with the sync the same scene must cost nothing. Syncs that none of these file
 //! systems needs are justified in `spool/mod.rs`.
 
@@ -20,7 +20,7 @@ use common::Daemon;
 struct Scene {
     /// The sync, as in spool/mod.rs.
     sync: &'static str,
-    /// The rule of PENFOLD_FAULT that leaves it out, after the restart if there is one.
+    /// The rule of PENFOLD_FAULT that leaves out the sync; if there is a restart, after it.
     left_out: &'static str,
     /// Other faults.
     faults: &'static str,
@@ -191,7 +191,8 @@ const SCENES: &[Scene] = &[
     },
 ];
 
-/// A sync(2) of another process flushes these disks too, and then nothing is lost.
+/// How often a scene is tried: if another process calls sync(2), these disks are flushed too, and
+/// nothing is lost.
 const TRIES: usize = 3;
 
 #[test]

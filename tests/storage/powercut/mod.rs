@@ -1,12 +1,13 @@
 //! Power cuts: acknowledged mail survives, once and complete.
 //!
 //! Clients send to a penfoldd whose spool and mailboxes are on ext4, xfs or btrfs, together or on
-//! one file system each; the mailboxes are the server's own, or in home directories of users of
-//! the system. At a random moment the power is cut, so that the disk keeps all writes that it has
+//! one file system each; the mailboxes are the server's own, or in home directories of system
+//! users. At a random moment the power is cut, so that the disk keeps all writes that it has
 //! received, or only flushed ones. penfoldd is started on the result, and when its spool is
-//! empty, every letter is counted: acknowledged before the cut and lost; duplicated, damaged, or
-//! with some of its recipients only. Many clients make many states; a single client that sends
-//! one letter at a time shows a missing sync, since no other client syncs.
+//! empty, the letters are counted that were acknowledged before the cut and are lost, and those
+//! that are duplicated, damaged, or delivered to only some of their recipients. Many clients
+//! make many states; a single client that sends one letter at a time shows a missing sync, since
+//! no other client syncs.
 //!
 //! PENFOLD_CUTS is the number of cuts; `make powercut` makes a thousand, and prints the table.
 //! Needs root, xfsprogs, btrfs-progs and loop devices; otherwise the tests are reported as
@@ -38,7 +39,7 @@ use people::People;
 const FILE_SYSTEMS: [&str; 3] = ["ext4", "xfs", "btrfs"];
 const LAYOUTS: [Layout; 2] = [Layout::One, Layout::Two];
 const PACES: [Pace; 2] = [Pace::Dense, Pace::Sparse];
-/// The combinations of both kinds of cut and both kinds of mailboxes with these.
+/// The number of combinations of the two kinds of cut, the two kinds of mailboxes, and these lists.
 const CELLS: usize = 4 * PACES.len() * LAYOUTS.len() * FILE_SYSTEMS.len();
 
 /// The rate of the mail.
@@ -70,7 +71,7 @@ fn acknowledged_mail_survives_in_home_directories_where_flushed_writes_do() {
     survives(People::System, Cut::Flushed, 1);
 }
 
-/// Makes the cuts of PENFOLD_CUTS, or `some` of each kind.
+/// Makes as many cuts as PENFOLD_CUTS says, or `some` of each kind.
 fn survives(people: People, cut: Cut, some: usize) {
     let number = |cuts: String| cuts.parse::<usize>().expect("a number").div_ceil(CELLS);
     let wanted = std::env::var("PENFOLD_CUTS").map_or(some, number);

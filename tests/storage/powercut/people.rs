@@ -1,6 +1,6 @@
-//! The recipients: mailboxes of the server, or users of the system.
+//! The recipients: mailboxes of the server, or system users.
 //!
-//! Users of the system are in a passwd file of the mount namespace, and have home directories with
+//! System users are in a passwd file of the mount namespace, and have home directories with
 //! a Maildir that the first letter creates. A few have a `.forward`: fay forwards to gus, hal to a
 //! command that stores letters, and ivy to an mbox file. After a crash the last two cannot tell
 //! whether they have a letter: they must have it complete, at least once, perhaps beside an
@@ -22,7 +22,7 @@ use common::{Site, own};
 pub enum People {
     /// Mailboxes of the server.
     Virtual,
-    /// Mailboxes of users of the system.
+    /// Mailboxes of system users.
     System,
 }
 
@@ -40,7 +40,7 @@ const KINDS: Kinds = &[
     &["void@far.test"],
     &["jon@razorback", "list@razorback", "far@far.test", "void@far.test"],
 ];
-/// Those recipients as users of the system, and mail that is forwarded to a user, a command and a file.
+/// Those recipients as system users, and mail that is forwarded to a user, a command and a file.
 const SYSTEM_KINDS: Kinds = &[
     &["jon@razorback"],
     &["eve@razorback"],
@@ -69,9 +69,9 @@ const COMMAND: &str = r#""|f=$(mktemp kept/XXXXXXXXXX) && dd of=$f conv=fsync st
 pub struct Found {
     /// Mailboxes that must have a letter once.
     pub once: BTreeMap<String, Books>,
-    /// Mailboxes that must have it at least once.
+    /// Mailboxes that must have a letter at least once.
     pub often: BTreeMap<String, Books>,
-    /// Errors in some of it.
+    /// Descriptions of the damage in mailboxes.
     pub damaged: Vec<String>,
 }
 
@@ -171,7 +171,7 @@ fn forward(name: &str, home: &Path) -> Option<String> {
     }
 }
 
-/// The error of a file in a home directory that does not have the owner and mode of the user's own
+/// An error text if a file in a home directory does not have the owner and mode of the user's own
 /// files. (The last step, which sets the group, may be missing after a cut.)
 fn stranger(file: &Path, uid: u32, max_links: u64) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;

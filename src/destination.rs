@@ -1,15 +1,15 @@
 //! Destinations: recipients of one message have the same destination if a single attempt can serve
 //! them all.
 //!
-//! The queue counts, limits and takes turns by destination; the worker hands the recipients of
-//! one destination to one delivery agent. [`Destination`] is decided by `route` and never read
+//! The queue counts, limits and takes turns by destination; the worker delivers a message to all
+//! recipients of one destination together. [`Destination`] is decided by `route` and never read
 //! from text. Its `Display` is its name in the log and in the listings of penfoldctl(8).
 
 use std::fmt;
 
 use crate::config::HostPort;
 
-/// The TCP port of SMTP.
+/// The SMTP port.
 pub const SMTP_PORT: u16 = 25;
 
 /// Where recipients are delivered together.
@@ -18,9 +18,9 @@ pub enum Destination {
     /// This host, at once and with the server's own rights: its mailboxes, lists, and
     /// recipients that fail without an attempt.
     Local,
-    /// The mailboxes of one user of the system, where agents deliver with that user's rights.
+    /// The mailboxes of one system user, where agents deliver with that user's rights.
     User(Box<str>),
-    /// Commands with the rights of one user of the system, or with the server's own.
+    /// Commands with the rights of one system user, or with the server's own.
     Command(Option<Box<str>>),
     /// Other hosts.
     Remote(HostTarget),
@@ -41,7 +41,7 @@ pub enum HostTarget {
 }
 
 impl Destination {
-    /// The mail exchangers of a domain at the port of SMTP.
+    /// The mail exchangers of a domain at the SMTP port.
     pub fn mx(domain: &str) -> Self {
         Self::Remote(HostTarget::Mx { domain: domain.into(), port: SMTP_PORT })
     }
@@ -56,7 +56,7 @@ impl Destination {
         matches!(self, Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) if **domain == *wanted)
     }
 
-    /// The domain of mail exchangers at a port other than that of SMTP.
+    /// The domain, for mail exchangers at a port other than the SMTP port.
     pub fn domain_at_port(&self) -> Option<&str> {
         match self {
             Self::Remote(HostTarget::Mx { domain, port }) if *port != SMTP_PORT => Some(domain),

@@ -20,9 +20,10 @@ pub struct Schedule {
 
 impl Schedule {
     /// The time of the next attempt for a message that arrived at `arrival` and was last tried at
-    /// `last`, all in seconds since 1970. A `last` of zero means never: due at once. `seed`
-    /// spreads simultaneous messages over an eighth of the interval: upward from the minimum,
-    /// since greylisting hosts may insist on it, and downward from longer intervals.
+    /// `last`, all in seconds since 1970. A `last` of zero means that it was never tried, and is
+    /// due at once. `seed` spreads simultaneous messages over an eighth of the interval: upward
+    /// from the minimum, since greylisting hosts may insist on that, and downward from longer
+    /// intervals.
     pub fn next_attempt(&self, arrival: u64, last: u64, seed: u64) -> u64 {
         if last == 0 {
             return 0;
@@ -31,7 +32,7 @@ impl Schedule {
         let (min, max) = (self.min.as_secs(), self.max.as_secs().max(self.min.as_secs()));
         let interval = age.clamp(min, max);
         let spread = (interval / 8) * (seed % 1024) / 1024;
-        // The spread must not exceed the maximum interval.
+        // The spread must not make the interval longer than the maximum.
         let is_first = interval == min && min + min / 8 <= max;
         last.saturating_add(if is_first { interval + spread } else { interval - spread })
     }
@@ -46,7 +47,8 @@ impl Schedule {
     }
 
     /// Whether a deferral at `now` is recorded. All are, except that beyond the age limit at most
-    /// one is recorded within the first interval: otherwise none would ever be the last.
+    /// one is recorded in each first interval: otherwise frequent attempts would put off the last
+    /// one for ever.
     pub fn is_recorded(&self, arrival: u64, last: u64, now: u64) -> bool {
         !self.is_over_age(arrival, last) || now < last || now >= last.saturating_add(self.min.as_secs())
     }
@@ -55,8 +57,8 @@ impl Schedule {
         time.saturating_sub(arrival) >= self.expire_after.as_secs()
     }
 
-    /// The time from `now` until an attempt at `due`. A time further away than the longest
-    /// interval means that the clock was set back: due now.
+    /// The time from `now` until an attempt at `due`. If `due` is further away than the longest
+    /// interval, the clock was set back, and the attempt is due now.
     pub fn wait(&self, due: u64, now: u64) -> Duration {
         let wait = Duration::from_secs(due.saturating_sub(now));
         if wait > self.max.max(self.min) { Duration::ZERO } else { wait }

@@ -18,14 +18,14 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub enum Trust {
     /// A host has answered lately, and not slowly.
     Proven,
-    /// Nothing is known.
+    /// Nothing is known about it.
     Unproven,
     /// It was slow or down at the last attempt.
     Slow,
 }
 
-/// The maximum silence in each step of a dialogue, in milliseconds; 0 stands for the timeouts of
-/// the protocol.
+/// The maximum silence in each step of a dialogue, in milliseconds; 0 means that the timeouts of
+/// RFC 5321 apply.
 #[derive(Debug, Default)]
 pub struct HostTimeouts {
     unproven: AtomicU32,

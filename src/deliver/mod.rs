@@ -45,7 +45,7 @@ pub enum Begun<T> {
 }
 
 impl<T> Begun<T> {
-    /// Sets the way of delivery in the outcome, if there is one already.
+    /// Sets the way of delivery in the outcome if the delivery is over.
     #[must_use]
     pub fn via(self, via: Via) -> Self {
         match self {

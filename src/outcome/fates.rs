@@ -1,8 +1,8 @@
 //! Which errors and replies are temporary and which are final.
 //!
 //! All such decisions are made here: for exit codes of commands, errors of the operating system,
-//! DNS look-ups, broken connections and replies of other hosts. In doubt a failure is temporary,
-//! since a bounce cannot be taken back.
+//! DNS look-ups, broken connections and replies of other hosts. If in doubt, a failure is
+//! temporary, since a bounce cannot be taken back.
 
 use std::io;
 
@@ -67,8 +67,9 @@ impl Outcome {
         Self::deferred(status, format!("{doing}: {error}"))
     }
 
-    /// The outcome of a look-up of the domain or host `name` without an answer. A name that does
-    /// not exist is final (RFC 5321 5.1); a failed look-up, such as SERVFAIL, is temporary.
+    /// The outcome of a DNS look-up of the domain or host `name` that found no records. If the name
+    /// does not exist, the failure is final (RFC 5321 5.1); a failed look-up, such as SERVFAIL, is
+    /// temporary.
     pub fn from_dns(name: &str, trouble: &NoAnswer) -> Self {
         let why = format!("{name}: {trouble}");
         match trouble {

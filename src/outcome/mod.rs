@@ -15,7 +15,7 @@ pub use encryption::Encryption;
 /// The three ways in which an attempt can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// The message is in the mailbox, or the next host has accepted it.
+    /// The message was delivered or forwarded here, or the next host has accepted it.
     Delivered,
     /// A temporary failure: tried again later.
     Deferred,
@@ -32,8 +32,8 @@ pub struct Outcome {
     pub status: Status,
     /// The reason: one sentence without control characters, for logs and reports.
     pub why: String,
-    /// The place of the attempt: a mailbox, or `mx.example.org[192.0.2.1]:25`. Empty if there was
-    /// no attempt.
+    /// The place of the attempt: a mailbox, a command, or `mx.example.org[192.0.2.1]:25`. Empty if
+    /// there was no attempt.
     pub host: Box<str>,
     /// The remote host's reply that decided the outcome, if there is one.
     pub reply: Option<Reply>,
@@ -53,9 +53,9 @@ pub enum Contact {
     /// Nothing: no host was asked.
     #[default]
     None,
-    /// A host answered EHLO; the first outcome that was not a delivery, if there is one.
+    /// A host answered EHLO; with the first outcome that was not a delivery, if there is one.
     Answered(Option<Box<Outcome>>),
-    /// No host answered; the reason.
+    /// No host answered, for this reason.
     Unreachable(Box<Outcome>),
     /// No connection was allowed: every address is at its limit.
     AtLimit,
@@ -100,7 +100,7 @@ impl Via {
 pub enum NoAnswer {
     /// The name does not exist.
     NxDomain,
-    /// The name exists, but has no records of the type.
+    /// The name exists, but has no records of the requested type.
     NoData,
     /// SERVFAIL.
     ServFail,

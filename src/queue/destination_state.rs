@@ -10,8 +10,8 @@ use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
 
-/// Ready jobs for each open connection that justify another one: a message over a cached
-/// connection takes less than half as long.
+/// Another connection is opened only if there are more ready jobs than this for each running one: a
+/// message over an open connection takes less than half as long.
 const JOBS_PER_CONNECTION: usize = 2;
 /// Maximum number of jobs of one destination that are being deferred at the same time.
 const MAX_DEFERRING: usize = 4;
@@ -76,8 +76,8 @@ impl DestinationState {
     }
 
     /// Notes what the attempt of a job has shown. If a host has answered, returns the jobs that
-    /// were deferred while the destination was down. `limits` are the maximum number of jobs and
-    /// the maximum time between two probes.
+    /// were deferred while the destination was down. The last parameters are the maximum number of
+    /// jobs and the maximum time between two probes.
     pub fn note_contact(
         &mut self,
         destination: &Destination,
@@ -110,8 +110,8 @@ impl DestinationState {
         Vec::new()
     }
 
-    /// Notes a job that waits because the destination is down. A job that is deferred repeatedly
-    /// is kept once.
+    /// Notes a job that waits because the destination is down. Repetitions are removed whenever the
+    /// list is full.
     pub fn note_waiting(&mut self, job: JobRef) {
         let list = &mut self.deferred_while_down;
         if list.len() == list.capacity() {

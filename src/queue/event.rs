@@ -27,8 +27,8 @@ pub enum Event {
     Duplicates(EntryName, EntryName),
     /// All duplicates that were in the spool at the start have been reported.
     DuplicatesDone,
-    /// An entry that is corrupt or that a crash left half done. Its repair is started by the
-    /// queue, which knows that no job of the entry is running.
+    /// An entry that is corrupt, is of a later version, or was left half done by a crash. The queue
+    /// starts its repair, since it knows when no job of the entry is running.
     Repair(EntryName),
     /// Entries that the scan of the spool has found.
     Scanned(Scanned),
@@ -55,7 +55,7 @@ pub enum Event {
 pub enum Selector {
     /// All jobs.
     All,
-    /// All jobs, without another attempt of those that are running.
+    /// All jobs, but those that are running now do not get another attempt at once.
     Waiting,
     /// The jobs of one message.
     Message(QueueId),
@@ -126,8 +126,8 @@ pub struct Planned {
     pub recipients: Vec<RecipientRef>,
     /// The recipients' domains, for `flush DOMAIN`, unless `destination` names the only one.
     pub(super) domains: Vec<Box<str>>,
-    /// The time of the last attempt, in seconds since 1970, of the recipient tried least
-    /// recently; 0 if one was never tried.
+    /// The time of the last attempt, in seconds since 1970, of the recipient tried least recently;
+    /// 0 if one was never tried, `None` without recipients.
     pub(super) last: Option<u64>,
 }
 

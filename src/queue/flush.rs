@@ -38,7 +38,7 @@ impl Queue {
         let Selected { mut waiting, active } = self.select(selector);
         let count = waiting.len() + active.len();
         if *selector != Selector::Waiting {
-            // An attempt that is running may have active before the cause of a failure was removed.
+            // A running attempt may have begun before the cause of a failure was removed.
             for (id, index) in active {
                 let job = self.items.get_mut(&id).and_then(|item| item.jobs_mut().get_mut(index));
                 if let Some(job) = job {

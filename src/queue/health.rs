@@ -2,10 +2,10 @@
 //!
 //! A destination about which nothing is known gets a few connections. It earns one more with every
 //! attempt that a host answers, up to the limit of the configuration. Each attempt that no host
-//! answers halves them; when none is left, the destination is *down*: its mail is deferred at
-//! once without an attempt, until a probe succeeds. A slow destination gets few connections,
-//! whatever it has earned. The users of this system are treated the same way, since their agents
-//! and commands may hang just like a host. Pure functions: the clock is an argument.
+//! answers halves them; when none is left, the destination is *down*: its mail is deferred at once
+//! without an attempt, until a probe succeeds. A slow destination gets few connections, whatever it
+//! has earned. System users are treated the same way, since their agents and commands may hang just
+//! like a host. Pure functions: the clock is an argument.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub struct Down {
     pub next_probe: Instant,
     /// The outcome of the last attempt.
     pub why: Outcome,
-    /// Failed probes since then.
+    /// The number of failed probes.
     probes: u32,
 }
 
@@ -77,7 +77,7 @@ pub struct DestinationStatus {
     pub limit: usize,
     /// Ready jobs.
     pub ready: usize,
-    /// How long it has been down, and the time until the next probe.
+    /// If it is down: for how long, and the time until the next probe.
     pub down: Option<(Duration, Duration)>,
     /// The last outcome that was not a delivery.
     pub last_failure: Option<Box<Outcome>>,
@@ -131,7 +131,7 @@ impl Health {
             Self::Unknown => UNPROVEN.min(max_jobs),
             Self::Proven(window) => (*window).clamp(1, max_jobs),
             Self::Slow => SLOW.min(max_jobs),
-            // Only the probe.
+            // Only a probe may run.
             Self::Down(_) => 1,
         }
     }

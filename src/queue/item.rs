@@ -77,7 +77,7 @@ pub struct ItemJob {
     pub again: bool,
 }
 
-/// Outcomes by the recipient's number.
+/// Outcomes, each with its recipient's number.
 #[derive(Debug, Default)]
 pub struct Unrecorded(pub Vec<(u32, Outcome)>);
 
@@ -165,7 +165,7 @@ impl Item {
         Self { size: entry.size, place: entry.place, sender, unsynced, end: ItemEnd::Finish, jobs }
     }
 
-    /// The name of the entry, whose id is `id`, at the place where it was last seen.
+    /// The name under which the entry was last seen; `id` is the entry's id.
     pub fn entry(&self, id: QueueId) -> EntryName {
         EntryName { id, size: self.size, place: self.place }
     }
@@ -231,7 +231,7 @@ impl Item {
         self.jobs().get(index).is_some_and(|job| job.state == JobState::Ready && job.destination == *destination)
     }
 
-    /// The index of the job of each recipient, by the recipient's number.
+    /// For each recipient's number, the index of its job.
     pub fn by_number(&self) -> HashMap<u32, usize> {
         let jobs = (0..).zip(self.jobs());
         jobs.flat_map(|(index, job)| job.recipients.as_slice().iter().map(move |to| (to.number, index))).collect()

@@ -10,10 +10,10 @@
 //! - `ready`: the ready jobs of one destination, in which senders take turns
 //! - `turns`: which destination may start a job
 //!
-//! One thread owns the queue and receives [`Event`]s; nothing is shared. The unit is the job:
-//! the recipients of one entry that have the same destination. Jobs of one entry run in parallel. A job is
-//! *waiting* for the time of its next attempt, *ready* for its destination's turn, *running* at a
-//! worker, or settled. The queue keeps nothing on disk: it can be rebuilt from the spool at any
+//! One thread owns the queue and receives [`Event`]s; nothing is shared. The unit is the job: the
+//! recipients of one entry that have the same destination. Jobs of one entry run in parallel. A job
+//! is *waiting* for the time of its next attempt, *ready* for its destination's turn, *running* at
+//! a worker, or settled. The queue keeps nothing on disk: it can be rebuilt from the spool at any
 //! time, and an entry that is reported twice is recognized. A million messages may wait: only a
 //! flush looks at all of them, and memory is given back when they are gone. The queue opens no
 //! entry itself.
@@ -86,7 +86,7 @@ pub struct Queue {
     jobs: usize,
     /// The destinations of all jobs.
     destinations: Interner<Destination>,
-    /// The domains of recipients whose destination does not name them.
+    /// The domains of each job's recipients, unless its destination names the only one.
     domains: Interner<str>,
     turns: Turns,
     /// Waiting jobs by the time of their next attempt. Some elements are outdated.
@@ -96,7 +96,7 @@ pub struct Queue {
     streaks: Vec<usize>,
     /// The running jobs, by worker.
     running: HashMap<usize, RunningJob>,
-    /// Entries of other processes, held back until all duplicates are known.
+    /// Entries committed by other processes, held back until all duplicates are known.
     held_back: Option<Vec<EntryName>>,
     draining: bool,
     stopping: bool,
@@ -305,8 +305,9 @@ impl Queue {
         let _ = self.workers[worker].send(job);
     }
 
-    /// Removes an idle worker, preferably one with a connection to the destination, then one with
-    /// a connection to its address, then one without a connection, so that connections last.
+    /// Takes an idle worker: preferably one with a connection to the destination, otherwise one
+    /// with a connection to its address, otherwise one without a connection, so that connections
+    /// last.
     fn choose_worker(&mut self, destination: &Arc<Destination>, address: Option<&Endpoint>) -> usize {
         let connections = || self.idle.iter().map(|worker| worker.connection.as_ref());
         let to_destination = connections().position(|c| c.is_some_and(|c| c.destination == *destination));
@@ -351,7 +352,7 @@ impl Queue {
         Some(next)
     }
 
-    /// The status of all remote destinations, or of those with a name.
+    /// The status of all remote destinations, or of those to which `name` refers.
     fn statuses(&self, name: Option<&str>) -> Vec<DestinationStatus> {
         let Some(name) = name else { return self.turns.statuses(|_| true) };
         self.turns.statuses(|destination| destination.has_name(name))
@@ -387,7 +388,7 @@ impl Queue {
         self.close(id);
     }
 
-    /// Acts on the end of an entry if none of its jobs is running.
+    /// If none of an entry's jobs is running, does what its [`ItemEnd`] says.
     fn close(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id).filter(|item| item.running() == 0) else { return };
         let (entry, end, is_settled) = (item.entry(id), item.end, item.open() == 0);
@@ -400,7 +401,7 @@ impl Queue {
         }
     }
 
-    /// Replaces the jobs of an entry that could not be removed by one that tries again later.
+    /// Gives an entry that could not be removed a single job, which tries to remove it again later.
     fn finish_later(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
         let jobs = vec![Planned::new(Destination::Local)];
@@ -439,8 +440,8 @@ impl Queue {
     }
 }
 
-/// The size of a job's entry, if the job is still ready. `None` if its entry is to be planned anew
-/// or forgotten.
+/// The size of a job's entry. `None` if the job is no longer ready, or if the entry is to be
+/// planned anew or forgotten.
 fn size_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, destination: &Arc<Destination>) -> Option<u64> {
     let item = items.get(&id).filter(|item| item.end == ItemEnd::Finish && item.is_ready(index, destination))?;
     Some(item.entry(id).size)

@@ -22,7 +22,8 @@ use std::time::Duration;
 use super::health::UNPROVEN;
 use crate::timeouts::HostTimeouts;
 
-/// Maximum silence of an unproven host while three quarters of the workers for them are taken.
+/// Maximum silence of an unproven host while three quarters of the workers for such hosts are
+/// taken.
 const CROWDED_UNPROVEN_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Maximum silence of an unproven host while others wait for its worker.
 const WANTED_UNPROVEN_TIMEOUT: Duration = Duration::from_millis(750);
@@ -80,7 +81,7 @@ impl Pool {
         (self.workers / of).max(1)
     }
 
-    /// Workers still free for other hosts: the others are reserved for this host.
+    /// Workers still free for deliveries to other hosts: some are reserved for work on this host.
     fn free_elsewhere(&self) -> usize {
         let kept = (self.workers / 8).max(usize::from(self.workers > 1));
         let taken = self.sum(&[Class::Proven, Class::Unproven, Class::Slow]);
@@ -117,10 +118,11 @@ impl Pool {
     }
 
     /// Maximum number of jobs of one destination while others of its class wait. A proven
-    /// destination with `own_ready` of all `ready` jobs gets the corresponding share of the running
-    /// jobs, so that a large batch is not the last to end, and at least half of the free workers.
-    /// The last free workers are reserved for destinations without a running job. Unproven and slow
-    /// destinations get more than one worker only while few jobs of their class are running.
+    /// destination with `own_ready` of all `ready` jobs gets the same fraction of the running jobs,
+    /// so that a large batch is not the last to end. While many workers are free, it gets at least
+    /// half of them; the last free ones are reserved for destinations without a running job.
+    /// Unproven and slow destinations get more than one worker only while few jobs of their class
+    /// are running.
     pub fn share(&self, class: Class, own_ready: usize, ready: usize) -> usize {
         let is_calm = self.running[class as usize] < self.part(8).max(2);
         match class {
@@ -149,7 +151,7 @@ impl Pool {
     /// `waits` returns whether destinations of a class are waiting.
     pub fn set_timeouts(&self, timeouts: &HostTimeouts, waits: impl Fn(Class) -> bool) {
         let share = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
-        // Early enough that in a large pool a new host never has to wait.
+        // Timeouts are shortened so early that in a large pool a new host never has to wait.
         let is_nearly_full = self.workers >= 16 && 4 * self.running[Class::Unproven as usize] >= 3 * share;
         let is_full = waits(Class::Unproven) || waits(Class::Proven);
         let unproven =

@@ -1,10 +1,11 @@
 //! Which destination may start a job.
 //!
 //! The pool of workers is shared among classes of destinations (see `pool`), and the destinations
-//! of a class take turns. For unproven ones the oldest and the newest alternate, so that a flood
-//! of new destinations does not delay the latest one. A destination has at most as many running
-//! jobs as its [`Health`] allows, and at most its share of the class while others wait. If all its
-//! addresses are at their limit, it is *parked* until a connection to one of them has ended.
+//! of a class take turns. Among unproven destinations the oldest and the newest alternate, so that
+//! a flood of new destinations does not delay the latest one. A destination has at most as many
+//! running jobs as its [`Health`] allows, and at most its share of the class while others wait. If
+//! all its addresses are at their limit, it is *parked* until a connection to one of them has
+//! ended.
 //!
 //! No step looks at all destinations or at all ready jobs. So nothing is removed from the middle
 //! of a list: an outdated element is skipped when its turn comes.
@@ -33,7 +34,7 @@ const SLOW_USER: Duration = Duration::from_secs(3);
 /// A parked destination tries again after this time at the latest: the queue gets no event when an
 /// idle connection ends.
 const MAX_PARKED: Duration = Duration::from_secs(1);
-/// Destinations that are released when a job has ended at the address for which they are parked.
+/// Number of parked destinations that are released when a job at their address has ended.
 const RELEASED_AT_ONCE: usize = 2;
 /// Maximum number of destinations without jobs whose state is kept.
 const MAX_REMEMBERED: usize = 4096;
@@ -74,9 +75,11 @@ pub struct Turns {
     /// The running jobs by number; the next number is `next_number`.
     started: HashMap<u64, Started>,
     next_number: u64,
-    /// The start times of running jobs: first those for other hosts, then those for users.
+    /// The running jobs that may become slow, each with the time when it was added: first those for
+    /// other hosts, then those for users.
     watched: [VecDeque<(Instant, u64)>; 2],
-    /// Parked destinations by address, and the time since which the first of them is parked.
+    /// Parked destinations by address. `parked_since` is when the first was parked, or when
+    /// [`Turns::note_time`] last released some.
     parked: HashMap<Endpoint, VecDeque<Arc<Destination>>>,
     parked_since: Option<Instant>,
     /// Destinations without jobs whose state is kept, the oldest first.
@@ -123,7 +126,7 @@ impl Turns {
         (self.max_jobs, self.max_probe_interval) = (settings.per_destination, settings.schedule.min / 4);
     }
 
-    /// Whether there is no job that could start now or after another one has ended.
+    /// Whether no job can start now or after another one has ended.
     pub fn is_idle(&self) -> bool {
         self.parked.is_empty() && self.waiting.iter().all(VecDeque::is_empty)
     }
@@ -417,7 +420,7 @@ impl Turns {
         }
     }
 
-    /// The time until [`Turns::note_time`] has something to do.
+    /// The time until [`Turns::note_time`] next has something to do.
     pub fn next_note(&mut self) -> Option<Duration> {
         // Jobs that have ended need not be watched.
         for watched in &mut self.watched {

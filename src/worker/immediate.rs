@@ -1,9 +1,9 @@
 //! Immediate delivery of a message that was just committed and needs only a rename.
 //!
 //! The thread that committed the message moves it into the mailbox, and the queue is not notified:
-//! that saves two thread switches for the most common kind of message. The steps on disk are those
-//! of a worker. Anything that fails is left to the queue as if nothing had been tried; only the
-//! queue defers, reports and tries again.
+//! that saves two thread switches for the most common kind of message. The steps on disk are the
+//! same as a worker's. Anything that fails is left to the queue as if nothing had been tried; only
+//! the queue defers, reports and tries again.
 
 use crate::deliver::local::maildir::Maildir;
 use crate::log;

@@ -2,8 +2,8 @@
 //!
 //! Each worker of the fixed pool is a thread that takes jobs from the queue. It opens the entry,
 //! routes its recipients again, delivers, records the outcomes, and makes a report of the failures.
-//! It decides nothing about addresses, hosts or time limits. A panic is a bug in one job: it is
-//! logged, and the job is tried again later. [`Worker::settle`] shows all steps.
+//! It decides nothing about addresses, hosts or time limits. If a job panics, the panic is logged,
+//! and the job is tried again later. [`Worker::settle`] shows all steps.
 //!
 //! - `immediate`: delivery of a message that was just committed, without the queue
 //! - `plan`: the recipients of an entry by destination
@@ -74,7 +74,7 @@ pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<E
 struct Worker {
     site: Arc<Site>,
     remote: RemoteDelivery,
-    /// The contact of the current attempt with its destination, and the address that it used.
+    /// What the current attempt has shown about its destination.
     contact: Contact,
     address: Option<Endpoint>,
 }
@@ -183,7 +183,7 @@ impl Worker {
         })
     }
 
-    /// Puts off the whole job by the first interval, without recording anything.
+    /// Puts off the whole job by the first retry interval, without recording anything.
     fn later(&self, job: &Job) -> JobResult {
         let due = sys::now() + self.site.settings().config.queue.retry_min.as_secs();
         JobResult::Later { recipients: job.recipients.clone(), due }
@@ -362,7 +362,8 @@ impl Attempt<'_> {
     }
 
     fn finish(&self) -> JobResult {
-        // The entry as it was read here is often complete; other jobs may have settled more.
+        // The entry as it was read here often shows that all recipients are settled. If not, it is
+        // read again, as other jobs may have settled some.
         if self.is_moved || self.entry.finish().is_ok() {
             log::done(&self.entry.id());
         } else if !finish(&self.site.spool, self.entry.name()) {

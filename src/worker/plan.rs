@@ -2,7 +2,7 @@
 //!
 //! A plan is made for every entry when it is accepted, when the scan at the start finds it, and
 //! when a recipient turns out to have another destination. An entry that cannot be read now is
-//! planned as one local job, which reads it again; a corrupt one is set aside.
+//! planned as one local job, which reads it again; a corrupt entry is set aside.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -21,13 +21,14 @@ pub enum Scan {
     Gone,
     /// It can be delivered by this plan.
     Deliver(Plan),
-    /// The queue has to repair it, while no job of it runs: it is corrupt, or it waits for these
-    /// reports since a crash.
+    /// The queue has to deal with the entry while none of its jobs is running. Either it has been
+    /// waiting for these reports since a crash, or the list is empty and the entry is corrupt or
+    /// was written by a later version.
     Repair(Vec<QueueId>),
 }
 
-/// Scans an entry without changing it: it may have been accepted since the daemon started, and jobs
-/// of it may be running.
+/// Scans an entry without changing it: it may have been accepted since the daemon started, and some
+/// of its jobs may be running.
 pub fn scan(site: &Site, name: EntryName) -> Scan {
     match site.spool.entry(name) {
         Ok(entry) => {
@@ -40,9 +41,9 @@ pub fn scan(site: &Site, name: EntryName) -> Scan {
     }
 }
 
-/// The plan of an entry; `None` if it is gone, if it is corrupt and was moved to `bad/`, or if it is
-/// of a later version. No job of it may run. `unsynced` is whether it may have been written before
-/// a crash.
+/// The plan of an entry; `None` if it is gone, if it is corrupt and was moved to `bad/`, or if it
+/// is of a later version. None of its jobs may be running. `unsynced` is whether it may have been
+/// written before a crash.
 pub fn plan(site: &Site, name: EntryName, unsynced: bool) -> Option<Plan> {
     let mut entry = match site.spool.entry(name) {
         Ok(entry) => entry,
@@ -93,7 +94,8 @@ fn sender_number(entry: &Entry) -> u32 {
 }
 
 /// The destination of a recipient. A prepared delivery is settled on this host before anything
-/// else, unless the recipient belongs to another host now: if in doubt, mail arrives twice.
+/// else, unless the recipient belongs to another host by now: the message may arrive twice rather
+/// than not at all.
 pub fn destination(addressee: &RecipientEntry, route: &Route) -> Destination {
     match route {
         Route::Mailbox(_) | Route::Remote(_) => route.destination(),

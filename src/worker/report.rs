@@ -107,7 +107,7 @@ impl Attempt<'_> {
         let finals = match router.class_of(to.domain()) {
             DomainClass::Local => match router.expand(&to) {
                 Expansion::Finals(finals) => finals,
-                // The report fails, or is deferred, as an entry of its own.
+                // The delivery of the report's own entry fails, or is deferred.
                 _ => vec![Recipient::new(to.clone())],
             },
             _ => vec![Recipient::new(to.clone())],

@@ -1,11 +1,11 @@
 //! Running a command with a message on its standard input.
 //!
-//! The command line comes from a table or from the user's own file. No byte of an address is
-//! ever put into it: addresses are passed in the environment. A command line without characters
-//! that are special to a shell is split at its blanks and executed directly. Any other is run by
+//! The command line comes from a table or from the user's own file. No byte of an address is ever
+//! put into it: addresses are passed in the environment. A command line without characters that are
+//! special to a shell is split at its blanks and executed directly. Any other is run by a shell,
 //! `/bin/sh -c`, and so is one whose program is not found: it may be a shell builtin, such as
-//! `exit`. A program that does not exist or may not be executed yields the exit codes of a
-//! shell, 127 and 126. The limits are those of [`crate::sys::command`].
+//! `exit`. A program that does not exist or may not be executed yields 127 or 126, like the exit
+//! code of a shell. The limits are those of [`crate::sys::command`].
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -18,7 +18,7 @@ use super::{AgentError, Ended, Part, Response};
 use crate::spool::Content;
 use crate::sys::command::{self, RunOptions};
 
-/// The number of bytes of a command's output that are kept.
+/// Maximum number of bytes of a command's output that are kept.
 const MAX_OUTPUT: usize = 4096;
 /// The characters that are special to a shell.
 const SPECIAL: &[char] = &[
@@ -61,7 +61,7 @@ impl Run<'_> {
         let parsed = parsed(self.command);
         let is_bare_name = !parsed.get_program().as_bytes().contains(&b'/');
         let ran = match run(parsed) {
-            // The program was not started, so the input is still complete.
+            // The program was not started, so none of the input has been read.
             Err(e) if e.kind() == ErrorKind::NotFound && is_bare_name => run(by_shell(self.command)),
             ran => ran,
         };

@@ -1,8 +1,8 @@
-//! The steps of a delivery in a Maildir: a file is written to `tmp/` and renamed to `new/`, or a
+//! The steps of a delivery to a Maildir: a file is written to `tmp/` and renamed to `new/`, or a
 //! file that already belongs to the recipient is linked there.
 //!
 //! A file appears in `new/` complete or not at all, as maildir(5) requires, and replaces no other
-//! file. Missing directories are made, `new` last: every delivery needs it, so that the next one
+//! file. Missing directories are made, `new` last: as every delivery needs `new`, the next delivery
 //! completes a Maildir that a crash left incomplete. [`At::recover`] finds out what became of a
 //! copy. The syncs and their reasons are described in `spool`.
 
@@ -41,7 +41,7 @@ impl At<'_> {
     pub fn copy(&self, name: &str, head: &str, message: &File, content: Part) -> Result<Response, AgentError> {
         let temporary = self.0.join("tmp").join(name);
         self.write(&temporary, head, message, content).inspect_err(|_| {
-            // No record refers to it yet.
+            // No record refers to the file yet.
             let _ = disk::remove(&temporary);
         })?;
         let directory = self.0.join("tmp");
@@ -55,7 +55,7 @@ impl At<'_> {
                 self.make()?;
                 file = disk::create(path);
             }
-            // Left by an attempt that crashed before it was recorded.
+            // The file is left from an attempt that crashed before recording it.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 file = disk::remove(path).and_then(|()| disk::create(path));
             }
@@ -86,8 +86,9 @@ impl At<'_> {
         self.sync()
     }
 
-    /// Links a message that already belongs to the recipient into `new/`, and then changes its group
-    /// from the server's: after a crash the group shows that the message was delivered.
+    /// Links a message that already belongs to the recipient into `new/`, and only then changes the
+    /// file's group, which was the server's: after a crash the group shows whether the message was
+    /// delivered.
     pub fn accept(&self, name: &str, prefix: &str, message: &File) -> Result<(), AgentError> {
         let target = self.0.join("new").join(name);
         let metadata = message.metadata().map_err(|error| failed("look at what becomes", &target, error))?;
@@ -101,7 +102,7 @@ impl At<'_> {
             }
             linked.map_err(|error| failed("link into", &target, error))?;
         }
-        // The server loses read access with the first of these.
+        // The first of these two steps takes read access away from the server.
         disk::set_mode(message, 0o600)
             .and_then(|()| disk::set_owner(message, None, Some(getegid().as_raw())))
             .map_err(|error| failed("take ownership of", &target, error))
@@ -115,7 +116,7 @@ impl At<'_> {
         let find = |directory: &Path| find(directory, prefix).map_err(|error| failed("look through", directory, error));
         if let Some(name) = find(&self.0.join("tmp"))? {
             let path = self.0.join("tmp").join(&name);
-            // After a power cut btrfs may have both names of a rename.
+            // After a power cut btrfs may have both the old and the new name of a renamed file.
             let linked =
                 fs::metadata(&path).is_ok_and(|copy| copy.nlink() > 1) && self.delivered(prefix).next().is_some();
             if !linked {
@@ -129,7 +130,7 @@ impl At<'_> {
         self.sync().map(|()| Response::Done)
     }
 
-    /// The files in `new/` and `cur/` whose names begin with `prefix`.
+    /// One file in each of `new/` and `cur/` whose name begins with `prefix`, if there is one.
     pub fn delivered(&self, prefix: &str) -> impl Iterator<Item = PathBuf> {
         let directories = ["new", "cur"].map(|directory| self.0.join(directory)).into_iter();
         directories.filter_map(move |directory| Some(directory.join(find(&directory, prefix).ok()??)))
@@ -144,8 +145,8 @@ impl At<'_> {
         })
     }
 
-    /// Syncs `new/`. The old name in `tmp/` may come back after a power cut: then no record refers
-    /// to it, or [`At::recover`] removes it.
+    /// Syncs `new/`. The old name in `tmp/` may come back after a power cut. Either no record
+    /// refers to that file, or [`At::recover`] removes it.
     fn sync(&self) -> Result<(), AgentError> {
         let directory = self.0.join("new");
         disk::sync_directory(&directory).map_err(|error| failed("sync", &directory, error))

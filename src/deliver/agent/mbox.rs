@@ -1,12 +1,12 @@
 //! Appending to a file of many messages: mbox(5).
 //!
-//! A message begins with a line `From sender date` and ends with an empty line; a `>` is put
-//! before each line that looks like a first line. The file is locked in both usual ways: with
-//! a file NAME.lock beside it, if the directory permits that, and with fcntl(2). If a message
-//! cannot be written and synced completely, the file is truncated to its old length. It must not
-//! be a link or a device, except `/dev/null`, where everything is discarded. After a crash nothing
-//! shows whether a message was written, so it may be delivered twice. A partial message that a
-//! crash leaves stays, and is terminated before the next one.
+//! A message begins with a line `From sender date` and ends with an empty line; a `>` is put before
+//! each line that looks like a first line. The file is locked in both usual ways: with a file
+//! NAME.lock beside it, if the directory permits that, and with fcntl(2). If a message cannot be
+//! written and synced completely, the file is truncated to its old length. The file must not be a
+//! link or a device, except `/dev/null`, where everything is discarded. After a crash nothing shows
+//! whether a message was written, so it may be delivered twice. A partial message left by a crash
+//! stays in the file, and is terminated before the next message is appended.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -86,14 +86,14 @@ fn write(file: &File, head: &str, content: Content<'_>) -> io::Result<()> {
     disk::sync(file)
 }
 
-/// Whether a line that begins like this looks like the first line of a message.
+/// Whether a line with this beginning looks like the first line of a message.
 fn looks_like_from(front: &[u8]) -> bool {
     let after = front.iter().position(|&b| b != b'>').and_then(|at| front.get(at..));
     after.is_some_and(|text| text.starts_with(b"From "))
 }
 
-/// The newlines to write before the next message: a crash may have left the last one incomplete.
-/// Empty if the file cannot be read.
+/// The newlines to write before the next message, since a crash may have left the last message
+/// incomplete. Empty if the file cannot be read.
 fn missing_end(path: &Path, length: u64) -> &'static str {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
@@ -130,7 +130,7 @@ fn pause(deadline: Instant) -> io::Result<()> {
 struct LockFile(PathBuf);
 
 impl LockFile {
-    /// `None` if this user may not write to the directory.
+    /// Makes the lock file; `None` if this user may not make files in the directory.
     fn take(path: &Path, deadline: Instant) -> io::Result<Option<Self>> {
         let mut name = OsString::from(path);
         name.push(".lock");
@@ -157,7 +157,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // If it stays, it becomes stale.
+        // A lock file that cannot be removed becomes stale.
         let _ = disk::remove(&self.0);
     }
 }

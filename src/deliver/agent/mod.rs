@@ -1,5 +1,5 @@
-//! Work that needs the rights of a mailbox's owner: in a Maildir, a file or a home directory, or
-//! by a command.
+//! Work that needs the rights of a mailbox's owner: writing to a Maildir or a file, reading a home
+//! directory, or running a command.
 //!
 //! A [`Request`] is one piece of such work, and [`perform`] carries it out in a process with
 //! the required rights: this one, or an agent that runs as the recipient. [`AgentPool`] chooses
@@ -50,7 +50,7 @@ pub enum Request {
         mailbox: PathBuf,
         /// The name of the file.
         name: String,
-        /// The text before the content.
+        /// The text to write before the content.
         head: String,
         /// The content, as a part of the message's file.
         content: Part,
@@ -68,7 +68,7 @@ pub enum Request {
         mailbox: PathBuf,
         /// The name of the file.
         name: String,
-        /// The beginning of the name: a link from before a crash begins with it too.
+        /// The beginning of the name, by which a link that was made before a crash is recognized.
         prefix: String,
     },
     /// Find out what became of a copy that was written before a crash.
@@ -77,7 +77,7 @@ pub enum Request {
         mailbox: PathBuf,
         /// The beginning of the file's name.
         prefix: String,
-        /// The `tmp/` in which it was written.
+        /// The identity of the `tmp/` in which it was written.
         identity: Identity,
         /// Whether it was written so long ago that its owner may have removed it from `tmp/`.
         is_old: bool,
@@ -86,14 +86,14 @@ pub enum Request {
     Append {
         /// The file; made if it is missing.
         file: PathBuf,
-        /// The text before the content; its first line separates messages.
+        /// The text to write before the content; its first line separates messages.
         head: String,
         /// The content, as a part of the message's file.
         content: Part,
     },
     /// Read the first of the named `.forward` files that exists in a user's home.
     Forward {
-        /// The home.
+        /// The home directory.
         home: PathBuf,
         /// The user's uid: the file must belong to this user or to root.
         uid: u32,
@@ -111,9 +111,9 @@ pub enum Request {
         command: String,
         /// Its working directory.
         directory: PathBuf,
-        /// Its whole environment.
+        /// All of its environment.
         environment: Vec<(String, String)>,
-        /// The text before the content.
+        /// The text to write before the content.
         head: String,
         /// The content, as a part of the message's file.
         content: Part,
@@ -155,7 +155,7 @@ pub struct Identity {
 pub enum Response {
     /// It is done.
     Done,
-    /// The copy is written, in this `tmp/`.
+    /// The copy is written, in the `tmp/` with this identity.
     Copied(Identity),
     /// The copy is still in `tmp/`, under this name.
     Waiting(String),
@@ -169,7 +169,7 @@ pub enum Response {
     Absent,
     /// The file is not trusted, for this reason.
     Refused(String),
-    /// The end of the command, and its output, cut off at a limit.
+    /// How the command ended, and its output, cut off at a limit.
     Ended(Ended, String),
     /// The output of the command.
     Printed(Vec<u8>),
@@ -187,7 +187,7 @@ pub struct AgentError {
 /// Carries out a request with the rights of this process. `message` is the file that goes with it.
 ///
 /// # Errors
-/// The step that failed, with the system's error.
+/// If a step fails: a description of the step, and its error.
 pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, AgentError> {
     let message = || message.ok_or_else(|| AgentError::new("read the message", io::ErrorKind::InvalidInput));
     match request {
@@ -223,7 +223,7 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
 }
 
 /// Refuses a mailbox that another user may have put there: in a world-writable directory it must
-/// belong to this process's user or to root.
+/// belong to this process's user, to root or to the directory's owner.
 fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
     if [geteuid().as_raw(), 0].contains(&found.uid()) {
         return Ok(());
@@ -235,11 +235,11 @@ fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
     Err(io::Error::other("it belongs to another user, and any user may make files there"))
 }
 
-/// The mode bit of files that everybody may write to.
+/// The mode bit that lets every user write.
 const EVERYBODY: u32 = 0o002;
 
 impl Request {
-    /// Whether the confined server could not carry it out itself.
+    /// Whether the confined server cannot carry out the request itself.
     fn exceeds_confinement(&self) -> bool {
         matches!(self, Self::Print { .. } | Self::Run { .. } | Self::Read { .. } | Self::Append { .. })
     }

@@ -18,20 +18,20 @@ use crate::privsep::Rights;
 
 /// How long an agent waits for its next request.
 pub const IDLE: Duration = Duration::from_secs(30);
-/// How long an idle agent is used again: less than it waits.
+/// How long an idle agent may be reused: less than [`IDLE`], so that it has not ended yet.
 const REUSED_WITHIN: Duration = Duration::from_secs(20);
-/// Idle agents that are kept.
+/// Maximum number of idle agents that are kept.
 const MAX_IDLE: usize = 32;
 /// How long an agent may take for a request, in addition to a command's own time limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
 
-/// The agents of this server, or this process itself where it is alone.
+/// The agents of this server. Without a monitor there are none, and this process does their work.
 #[derive(Debug, Default)]
 pub struct AgentPool {
     rights: Rights,
-    /// The idle agents, the latest last.
+    /// The idle agents, the one used last at the end.
     idle: Mutex<Vec<Agent>>,
 }
 
@@ -57,14 +57,14 @@ impl AgentPool {
     /// it.
     ///
     /// # Errors
-    /// The request failed, or there is no agent now.
+    /// If the request fails, or no agent is available.
     pub fn perform(&self, owner: &Owner, request: &Request, message: Option<&File>) -> Result<Response, AgentError> {
         if !self.rights.has_monitor() {
             return perform(request, message);
         }
         if *owner == Owner::Server && !request.exceeds_confinement() {
             let result = perform(request, message);
-            // An alias may name a place outside the server's confinement.
+            // An alias may name a place outside the server's confinement, so an agent tries again.
             if result.as_ref().err().is_none_or(|failed| failed.error.kind() != io::ErrorKind::PermissionDenied) {
                 return result;
             }

@@ -1,11 +1,11 @@
 //! The process of an agent: it carries out one request after another, with its user's rights.
 //!
-//! It is this program under another name. The monitor starts it with nothing but a socket
-//! to the server, as standard input. It first becomes its user (`privsep::agent`). If there is
-//! no such user, or the user is root, it answers the first request with that error. Processes that
-//! a user's command leaves behind take up slots that all users share, so the number of the user's
-//! processes is limited before a command is run. An agent ends when the server closes the
-//! socket or sends garbage, or when no request has come for [`IDLE`].
+//! It is this program under another name. The monitor starts it with nothing but a socket to the
+//! server, as standard input. The agent first becomes its user (`privsep::agent`). If there is no
+//! such user, or the user is root, it answers the first request with an error that says so.
+//! Processes that a user's command leaves behind take up slots that all users share, so the number
+//! of the user's processes is limited before a command is run. An agent ends when the server closes
+//! the socket or sends garbage, or when no request has come for [`IDLE`].
 
 use std::fs::File;
 use std::io;
@@ -21,13 +21,13 @@ use super::{AgentError, Request, perform};
 use crate::privsep::agent::{become_named, become_numbered};
 use crate::sys::{self, command};
 
-/// Processes and threads that a user may have on this host when an agent runs a command.
+/// Maximum number of processes and threads of a user on this host when an agent runs a command.
 const MAX_PROCESSES: u64 = 2048;
 
-/// Becomes the user of the system with this name, and serves.
+/// Becomes the system user with this name, and serves requests.
 ///
 /// # Errors
-/// Root's rights cannot be dropped; standard input is not a socket, or fails.
+/// If root's rights cannot be dropped, or if standard input is not a socket or fails.
 pub fn run_named(name: &str) -> io::Result<()> {
     sys::end_with_input(command::end_all)?;
     match become_named(name)? {
@@ -36,10 +36,10 @@ pub fn run_named(name: &str) -> io::Result<()> {
     }
 }
 
-/// Becomes the user with these numbers, and serves.
+/// Becomes the user with these numbers, and serves requests.
 ///
 /// # Errors
-/// Those of [`run_named`].
+/// The same as for [`run_named`].
 pub fn run_numbered(uid: u32, gid: u32) -> io::Result<()> {
     sys::end_with_input(command::end_all)?;
     serve(become_numbered(uid, gid)?)
@@ -68,7 +68,8 @@ fn serve(uid: u32) -> io::Result<()> {
                     sys::limit_processes(MAX_PROCESSES);
                 }
                 let result = perform(&request, message.as_ref());
-                // Closed before the response, so that the server knows that no agent has it open.
+                // The message is closed before the response, so that the server knows that no agent
+                // has it open.
                 drop(message);
                 send_response(&socket, &result)?;
             }

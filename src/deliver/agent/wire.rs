@@ -1,8 +1,8 @@
 //! Requests to an agent and its responses, as bytes.
 //!
 //! A frame is a length and that many bytes, at most [`MAX_FRAME`]; the file that goes with a
-//! request comes with the first of them. The server does not trust any input: an agent runs as a
-//! user, who may have taken it over.
+//! request is sent along with the first bytes. The server does not trust any input: an agent runs
+//! as a user, who may have taken it over.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -20,7 +20,7 @@ const MAX_FRAME: usize = 1 << 20;
 /// Sends a request.
 ///
 /// # Errors
-/// Those of the socket.
+/// `InvalidInput` if the frame would be too long; otherwise an error of the socket.
 pub fn send_request(socket: &UnixStream, request: &Request, message: Option<&File>) -> io::Result<()> {
     let mut to = Writer::default();
     write_request(&mut to, request);
@@ -30,7 +30,7 @@ pub fn send_request(socket: &UnixStream, request: &Request, message: Option<&Fil
 /// Receives a request; `None` when the server has closed the socket.
 ///
 /// # Errors
-/// Those of the socket; `InvalidData` for a malformed request.
+/// `InvalidData` for a malformed request; otherwise an error of the socket.
 pub fn receive_request(socket: &UnixStream) -> io::Result<Option<(Request, Option<File>)>> {
     let Some((bytes, file)) = receive(socket, None)? else { return Ok(None) };
     Ok(Some((read_request(&mut Reader::new(&bytes))?, file)))
@@ -39,7 +39,7 @@ pub fn receive_request(socket: &UnixStream) -> io::Result<Option<(Request, Optio
 /// Sends a response.
 ///
 /// # Errors
-/// Those of the socket.
+/// `InvalidInput` if the frame would be too long; otherwise an error of the socket.
 pub fn send_response(socket: &UnixStream, result: &Result<Response, AgentError>) -> io::Result<()> {
     let mut to = Writer::default();
     match result {
@@ -55,8 +55,8 @@ pub fn send_response(socket: &UnixStream, result: &Result<Response, AgentError>)
 /// Receives a response, complete before the deadline.
 ///
 /// # Errors
-/// Those of the socket; `InvalidData` for a malformed response; `UnexpectedEof` if the agent has
-/// ended.
+/// `InvalidData` for a malformed response, and `UnexpectedEof` if the agent has ended; otherwise an
+/// error of the socket, such as a timeout.
 pub fn receive_response(socket: &UnixStream, deadline: Instant) -> io::Result<Result<Response, AgentError>> {
     let Some((bytes, _)) = receive(socket, Some(deadline))? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
     let mut from = Reader::new(&bytes);

@@ -4,18 +4,18 @@
 //! derived entry with the new recipients, exactly once, by the prepared step. Its message
 //! begins with `Delivered-To:` and the address that was expanded.
 //!
-//! The head of the derived entry lists the lists and files that were followed so far, and for each
+//! The head of the derived entry names the lists and files that were followed so far, and for each
 //! recipient its allowance: how many further recipients may be derived from it. An allowance is
 //! divided among the recipients that it leads to, so that the total is bounded whatever the files
 //! contain, and nothing that a sender writes makes it grow. Only the header can show that a message
 //! came back from another host: it is searched once, and can reduce the allowance or reveal a loop.
-//! A step that was followed before is a loop, which is reported to the sender. As an exception, a
-//! user's file that leads to a detail of the same user, for which the same file would be followed,
-//! leads to the user's mailbox.
+//! A step that was followed before is a loop, which is reported to the sender. There is one
+//! exception: if a user's file leads to a detail of the same user, and the same file applies to
+//! that detail, the message goes into the user's mailbox.
 //!
-//! A `.forward` that is not trusted or is malformed is ignored with a warning, and the message
-//! goes into the mailbox. If a file cannot be read, the message is deferred. Files are read by
-//! `deliver::agent`.
+//! A `.forward` that is not trusted, or names too many addresses or none that exists, is ignored
+//! with a warning, and the message goes into the mailbox. If a file cannot be read, the message is
+//! deferred. Files are read by `deliver::agent`.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -42,8 +42,8 @@ const MAX_MEMBERS: usize = 10_000;
 const MAX_FORWARD_MEMBERS: usize = 1000;
 /// The allowance of a recipient for `.forward` files.
 const MAX_FORWARDED: u32 = 1000;
-/// The minimum of that allowance if a message is for many details of one user, and its maximum for
-/// a detail of a user whom the message has already reached by way of another host.
+/// The smallest such allowance if one message is for many details of a user. Also the largest one
+/// if the message has already reached another detail of the user and came back from another host.
 const MIN_FORWARDED: u32 = 10;
 /// The number of `Delivered-To:` fields with details of one user that count as a loop.
 const MAX_DETAILS: usize = 3;
@@ -57,7 +57,7 @@ const MAX_OF_REPORT: u32 = 100;
 const MAX_STEPS: usize = 10;
 /// Maximum number of malformed lines of one file that are logged.
 const MAX_LOGGED_LINES: usize = 10;
-/// The part of a header that is searched, in bytes.
+/// The length of the part of a header that is searched, in bytes.
 const MAX_HEADER: u64 = 1 << 20;
 
 impl LocalDelivery<'_> {
@@ -135,7 +135,7 @@ impl LocalDelivery<'_> {
         let (members, errors) = aliases::list(&text);
         self.log_skipped_lines(&format!("~/.forward of {}", account.name), &errors);
         let step = Step::forward(&account.name, &file);
-        // This file was the last step, and names a detail of its own user.
+        // If this file was the last step, it names a detail of its own user.
         if members.is_empty() || self.entry.steps().last() == Some(&step) {
             return Ok(None);
         }
@@ -169,9 +169,9 @@ impl LocalDelivery<'_> {
         Ok(None)
     }
 
-    /// Replaces lists among the members by their own members; each list is read once. Malformed lines
-    /// are skipped, and so are commands and files in a list that an alias includes. A list without
-    /// members is an error.
+    /// Replaces lists among the members by their own members; each list is read once. Malformed
+    /// lines are skipped, and so are commands and files in a list that an alias includes. It is an
+    /// error if there are no members at all.
     fn read_lists(&self, members: Vec<Member>, owner: &Owner, max: usize) -> Result<Vec<Member>, Outcome> {
         let (mut found, mut lists, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let mut sort = |members: Vec<Member>, found: &mut Vec<Member>, lists: &mut Vec<Box<str>>| {
@@ -237,9 +237,9 @@ impl LocalDelivery<'_> {
     }
 
     /// Checks that a step was not followed before, and that there were not too many; returns the
-    /// allowance. Only the header shows whether the message has been on another host meanwhile: if it
-    /// names the address, that is a loop, and if it names other details of the user, the allowance is
-    /// reduced.
+    /// allowance. Only the `Delivered-To` fields show whether the message has been on another host
+    /// meanwhile. If they name the same address or list, or many details of the user, that is a
+    /// loop; a few details reduce the allowance.
     fn check_loop(&self, addressee: &RecipientEntry, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
         let (steps, address, router) = (self.entry.steps(), &addressee.recipient.address, self.router);
         let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));
@@ -403,7 +403,7 @@ fn not_expanded(expansion: &Expansion) -> Outcome {
     }
 }
 
-/// Divides the allowance `left`: the share of each list, and that of each user.
+/// Divides the allowance `left`. Returns the share of each list and the share of each user.
 fn divided(left: u32, lists: usize, users: usize) -> (u32, u32) {
     let each =
         |total: u32, count: usize| u32::try_from(count).ok().and_then(|count| total.checked_div(count)).unwrap_or(0);

@@ -1,10 +1,10 @@
-//! Delivery of a direct entry to a user of the system by handing over its file.
+//! Delivery of a direct entry to a system user by handing over the entry's file.
 //!
-//! Nothing is copied or synced: the monitor makes the user the file's owner (`privsep`), an
-//! agent that runs as the user links the file into the Maildir, and its name in the spool is
-//! removed. The intermediate states, also after a crash, are described in `spool`. Where a
-//! handover is not possible, the mailbox is noted as not renameable, and the message is copied.
-//! In doubt it is delivered twice rather than lost.
+//! Nothing is copied or synced: the monitor makes the user the file's owner (`privsep`), an agent
+//! that runs as the user links the file into the Maildir, and the file's name in the spool is
+//! removed. The intermediate states, also after a crash, are described in `spool`. If a handover
+//! is not possible, the message is copied; if it never will be possible with this mailbox, the
+//! mailbox is noted as not renameable. If in doubt, the message is delivered twice rather than lost.
 
 use std::io;
 
@@ -18,19 +18,20 @@ use crate::spool::{Entry, Spool};
 /// Whether a file of the spool has become the user's.
 enum HandedOver {
     Yes,
-    /// It has not, but the next one may.
+    /// It has not, but another file may at another time.
     NotNow,
-    /// None can, in this mailbox.
+    /// It has not, and this mailbox can never take over a file.
     Never,
 }
 
 impl Maildir<'_> {
-    /// Hands a direct entry over to the user `uid`. `None` if that is not possible here: the
+    /// Hands a direct entry over to the user `uid`. `None` if that is not possible: the
     /// message must be copied.
     pub fn hand_over(&self, spool: &Spool, entry: &Entry, uid: u32) -> Option<Outcome> {
         match self.try_to_hand_over(entry, uid) {
             Ok(HandedOver::Yes) => {
-                // The message is delivered even if this fails: a restart will notice that too.
+                // Even if this fails, the message is delivered, and after a restart the server will
+                // notice that.
                 if let Err(e) = entry.unlink().or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }) {
                     ::log::error!("{}: remove a delivered message from the spool: {e}", entry.id());
                 }
@@ -54,7 +55,7 @@ impl Maildir<'_> {
             }
             match self.agents.rights().hand_over(uid, &file) {
                 Err(e) if is_impossible(&e) => return Ok(HandedOver::Never),
-                // The idle agent of the user has ended: there was mail for many other users.
+                // The user's idle agent has ended, since there was mail for many other users.
                 Err(e) if e.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(HandedOver::NotNow),
                 result => result.map_err(failed)?,
             }
@@ -74,8 +75,8 @@ impl Maildir<'_> {
     }
 }
 
-/// Whether a file of the spool can never be handed over there: the mailbox is on another file
-/// system or mount, or on one that does not support further hard links or changes of the owner.
+/// Whether the mailbox can never take over a file of the spool: it is on another file system or
+/// mount, or on one that does not support further hard links or changes of the owner.
 fn is_impossible(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
     matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)

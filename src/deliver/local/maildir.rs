@@ -31,9 +31,9 @@ pub struct Maildir<'a> {
     pub path: &'a Path,
     /// This host's name, for the names of files.
     pub hostname: &'a str,
-    /// The owner, whose rights are needed in it.
+    /// The owner, with whose rights the Maildir is accessed.
     pub owner: &'a Owner,
-    /// The agents that work in it.
+    /// The agents that access the Maildir.
     pub agents: &'a AgentPool,
 }
 
@@ -45,7 +45,8 @@ pub struct Prepared {
 
 impl Maildir<'_> {
     /// Removes a direct entry from the spool if it is in the mailbox already: after a power cut
-    /// btrfs may have both names of a rename. Returns `None` if it is not there.
+    /// btrfs may have both the old and the new name of a renamed file. Returns `None` if the
+    /// mailbox does not have it.
     pub fn finish_move(&self, entry: &Entry) -> Option<Outcome> {
         let prefix = file_prefix(entry.id(), 0);
         let mailbox = At(self.path);
@@ -55,8 +56,8 @@ impl Maildir<'_> {
         })
     }
 
-    /// Delivers a direct entry by renaming it into the mailbox. `None` if that is not possible
-    /// here: the message must be copied.
+    /// Delivers a direct entry by renaming it into the mailbox. `None` if that is not possible with
+    /// this mailbox: the message must be copied.
     pub fn move_in(&self, spool: &Spool, entry: EntryName) -> Option<Outcome> {
         let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
         let rename = || {
@@ -80,10 +81,11 @@ impl Maildir<'_> {
     }
 
     /// Prepares a copy of a queued entry: writes and syncs `tmp/NAME`, and records that in the
-    /// entry, which [`Entry::sync_records`] has yet to sync. `now` is in seconds since 1970.
+    /// entry. The caller must sync the record with [`Entry::sync_records`]. `now` is in seconds
+    /// since 1970.
     ///
     /// # Errors
-    /// The outcome of an attempt that failed.
+    /// If the attempt fails: its outcome.
     pub fn prepare(
         &self,
         entry: &mut Entry,
@@ -96,7 +98,7 @@ impl Maildir<'_> {
         }
     }
 
-    /// Moves a prepared copy to `new/`. The record of it must be synced.
+    /// Moves a prepared copy to `new/`. The record of the copy must already be synced.
     pub fn reveal(&self, copy: &Prepared) -> Outcome {
         let request = Request::Reveal { mailbox: self.path.to_owned(), name: copy.name.clone() };
         match self.agents.perform(self.owner, &request, None) {

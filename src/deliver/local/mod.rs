@@ -6,7 +6,7 @@
 //!
 //! - `command`: delivery to a command
 //! - `forward`: lists and `.forward` files, which make a derived entry
-//! - `handover`: the recipient becomes the owner of the spool's file
+//! - `handover`: making the recipient the owner of the entry's file
 //! - `maildir`: delivery to a Maildir, exactly once
 //! - `mbox`: delivery into a file of many messages
 
@@ -28,8 +28,8 @@ use crate::route::{Route, Router};
 use crate::spool::{Entry, EntryName, RecipientEntry, Spool, State};
 use crate::users::{Mailbox, Owner};
 
-/// Copies of one message that are prepared before the first is revealed, so that the entry is
-/// synced only once for all of them.
+/// Maximum number of copies of one message that are prepared before the first is revealed: the
+/// entry is synced only once for all of them.
 const MAX_PREPARED: usize = 64;
 
 /// The delivery of one message on this host.
@@ -81,7 +81,7 @@ impl<'a> LocalDelivery<'a> {
         let is_prepared = matches!(addressee.record.state, State::Prepared { .. });
         Begun::Over(match route {
             Route::Mailbox(mailbox) => return self.begin_in_mailbox(addressee, mailbox, is_prepared),
-            // It cannot be found out now whether the prepared copy was delivered.
+            // Without the mailbox it is unknown whether the prepared copy was delivered.
             _ if is_prepared => {
                 Outcome::deferred(Status(4, 2, 0), "the mailbox of an interrupted delivery no longer exists")
                     .via(Via::Maildir)
@@ -107,7 +107,7 @@ impl<'a> LocalDelivery<'a> {
         // A `.forward` would have been followed before the entry was handed over.
         let forwarded = if self.entry.handed_over_to().is_none() { self.forward(addressee, owner) } else { None };
         if let Some(outcome) = forwarded {
-            // So the next entry for this mailbox is written as a queued one from the start.
+            // This way the next entry for this mailbox is written as a queued one from the start.
             self.spool.note_not_renameable(path);
             return Begun::Over(outcome);
         }
@@ -145,7 +145,7 @@ impl<'a> LocalDelivery<'a> {
         }
     }
 
-    /// Gives the entry a queued head. That may change its name.
+    /// Gives the entry a queued head, which may change the entry's name.
     fn make_queued(&mut self) -> io::Result<()> {
         self.entry.make_queued()?;
         *self.name = self.entry.name();

@@ -1,9 +1,9 @@
 //! Limits and failures of the addresses of other hosts.
 //!
-//! The queue counts jobs by destination, but many domains share one mail exchanger, and a host
-//! that is down for one is down for all. So every connection needs a [`Permit`] from here, which
-//! lasts as long as the connection. An address that has never answered gets few connections; one
-//! that fails is down, and skipped until it is time for a probe. All addresses of an IPv6 /64
+//! The queue counts jobs by destination, but many domains share one mail exchanger, and a host that
+//! is down for one is down for all. So every connection needs a [`Permit`] from here, which lasts
+//! as long as the connection. An address that has never answered gets few connections. One that
+//! keeps failing is down, and is skipped until it is time for a probe. All addresses of an IPv6 /64
 //! count as one, since a single host can have all of them. The table is bounded and shared by all
 //! workers; its lock is never held while waiting.
 
@@ -23,9 +23,10 @@ const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
 /// Failures in a row after which an address that has answered before is down.
 const FAILURES_UNTIL_DOWN: u32 = 3;
-/// How long an address is listed as down after its probe is due, if no mail needs it.
+/// How long an address stays listed as down after its probe is due, if no mail for it causes one.
 const LISTED_FOR: Duration = Duration::from_secs(3600);
-/// Number of addresses beyond which those without connections that are not down are forgotten.
+/// Once there are this many addresses, those without a connection are forgotten, unless they are
+/// down and their next probe is not due yet.
 const MAX_REMEMBERED: usize = 8192;
 
 /// All addresses to which mail was sent lately.
@@ -37,7 +38,7 @@ pub struct Addresses(Mutex<HashMap<Endpoint, Known>>);
 struct Known {
     connections: usize,
     has_answered: bool,
-    /// The number of open connections beyond which the host has rejected another one.
+    /// The number of connections that were open when the host rejected another one.
     rejected_above: Option<usize>,
     /// Attempts in a row without an answer.
     failures: u32,
@@ -71,7 +72,7 @@ pub enum Admission {
     Granted(Permit),
     /// Refused: the address is at its limit of connections.
     AtLimit,
-    /// Refused: the address is down. The outcome of the last attempt.
+    /// Refused: the address is down, with this outcome of the last attempt.
     Down(Box<Outcome>),
 }
 
@@ -186,7 +187,8 @@ fn probe_interval(failures: u32) -> Duration {
     FIRST_PROBE_AFTER.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_PROBE_INTERVAL)
 }
 
-/// The endpoint under which an endpoint is counted: the /64 network of an IPv6 address.
+/// The endpoint under which connections to `endpoint` are counted: for an IPv6 address its /64
+/// network.
 pub fn place(endpoint: &Endpoint) -> Endpoint {
     let Endpoint::Tcp(address) = endpoint else { return endpoint.clone() };
     let ip = match address.ip().to_canonical() {

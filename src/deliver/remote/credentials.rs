@@ -7,10 +7,10 @@
 //! smtp.example.com:jon@example.com:xoauth2:command:/usr/bin/token jon
 //! ```
 //!
-//! A line is a host, a user name without a colon, and the secret, which is the rest. A token is
-//! read when it is needed: its file, or the output of its command, contains nothing else. The
-//! table and the token files must not be accessible to group and others. No secret appears in an
-//! error or in `Debug`.
+//! A line consists of a host, a user name without a colon, and the secret, which is the rest of the
+//! line. A token is read whenever it is needed: its file, or the output of its command, contains
+//! nothing else. The table and the token files must not be accessible to group and others. No
+//! secret appears in an error or in `Debug`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -61,7 +61,7 @@ impl Credentials {
     /// Reads the table.
     ///
     /// # Errors
-    /// All errors in it, and permissions that are too wide.
+    /// If the table cannot be used: all errors in it, or that its permissions are too wide.
     pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         let login_rights = rights.clone();
         let parse = move |file: &Path, text: &str| parse(file, text, &login_rights);
@@ -74,8 +74,8 @@ impl Credentials {
         self.0.current().get(host).cloned()
     }
 
-    /// Warnings about lines that are probably mistakes: the host's port in place of the user, or
-    /// a host to which no mail is sent by name, according to `is_named`.
+    /// Warnings about lines that are probably mistakes: a port in place of the user name, or a host
+    /// that the configuration does not name. `is_named` returns whether it names a host.
     pub fn warnings(&self, is_named: impl Fn(&str) -> bool) -> Vec<ConfigError> {
         let table = self.0.current();
         let warning = |host: &str, login: &Login| match login.user.bytes().all(|b| b.is_ascii_digit()) {
@@ -101,7 +101,7 @@ impl Login {
     /// The password, or the current token.
     ///
     /// # Errors
-    /// The reason why there is none.
+    /// If the token cannot be read: the reason.
     pub fn secret(&self) -> Result<Cow<'_, str>, String> {
         match &self.secret {
             Secret::Password(password) => Ok(Cow::Borrowed(password)),

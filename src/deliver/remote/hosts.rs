@@ -2,8 +2,8 @@
 //!
 //! Mail exchangers are sorted by preference, equal ones in random order; a domain without any is
 //! its own exchanger. Hosts of the configuration keep their order. If this host is a mail exchanger
-//! itself, by its name or by an address that it serves, it is removed together with all that are
-//! not preferred to it, to prevent a mail loop. No connection is made here.
+//! itself, by its name or by an address that it serves, it is removed together with all exchangers
+//! that are not preferred to it, to prevent a mail loop. No connection is made here.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -31,12 +31,14 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whether it certainly is this host. Any name can have a loopback address in the DNS.
+    /// Whether the peer certainly is this host. With a name other than `localhost` a loopback
+    /// address proves nothing: any name can have one in the DNS.
     pub fn is_this_host(&self) -> bool {
         self.endpoint.is_loopback() && (self.name.is_empty() || self.name == "localhost")
     }
 
-    /// The name under which it was found, and which its certificate must have.
+    /// The name, or else the address, under which it was found, and which its certificate must
+    /// have.
     pub fn identity(&self) -> String {
         if self.name.is_empty() { self.endpoint.host() } else { self.name.clone() }
     }
@@ -57,9 +59,10 @@ impl fmt::Display for Peer {
 pub struct GroupAddresses {
     /// The addresses to try, in this order.
     pub peers: Vec<Peer>,
-    /// The failed look-up, if there was one; a temporary failure takes precedence.
+    /// The outcome of a failed look-up, if there was one; a temporary failure takes precedence.
     pub failure: Option<Outcome>,
-    /// Whether one of the hosts is this one: then neither they nor later ones may be tried.
+    /// Whether one of the hosts is this one. If so, neither this group nor any later one may be
+    /// tried.
     pub is_this_host: bool,
 }
 
@@ -118,8 +121,8 @@ impl HostTarget {
         found
     }
 
-    /// The outcome if no host but this one is left: final, since only a postmaster can break the
-    /// loop (RFC 5321 5.1).
+    /// The outcome if no host but this one is left. It is final, since only a postmaster can break
+    /// the loop (RFC 5321 5.1).
     pub fn loops(&self) -> Outcome {
         let whom = match self {
             Self::Mx { domain, .. } => domain.to_string(),
@@ -169,7 +172,7 @@ fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
 /// Sorts by preference, with equal ones in random order, so that they share the load.
 fn shuffle(exchangers: &mut [(u16, String)]) {
     for last in (1..exchangers.len()).rev() {
-        // Without random numbers the order of the DNS remains.
+        // If there are no random numbers, the order of the DNS remains.
         let at = getrandom::u32().map_or(last, |n| n as usize % (last + 1));
         exchangers.swap(at, last);
     }
@@ -190,9 +193,9 @@ fn is_ours(endpoint: &Endpoint, local: &[SocketAddr]) -> bool {
     })
 }
 
-/// Whether an address belongs to this host: then it is also the source address that the system
-/// chooses for connections to it. Nothing is sent. (Being able to bind the address proves less:
-/// see ip_nonlocal_bind in ip(7).)
+/// Whether an address belongs to this host: if so, the system also chooses it as the source address
+/// of connections to it. Nothing is sent. (Being able to bind the address proves less: see
+/// ip_nonlocal_bind in ip(7).)
 fn is_this_hosts(address: IpAddr) -> bool {
     let any: SocketAddr = match address {
         IpAddr::V4(_) => ([0u8; 4], 0).into(),

@@ -12,8 +12,8 @@
 //! tried in one attempt, and none after [`ATTEMPT_LIMIT`].
 //!
 //! The policy is in [`progress`]. A cached connection that turns out to be closed is replaced
-//! silently. Recording outcomes and the time of the next attempt are the worker's business;
-//! what the attempt showed about the destination, its [`Contact`], is for the queue to judge.
+//! silently. Outcomes and the time of the next attempt are recorded by the worker; what the attempt
+//! showed about the destination, its [`Contact`], is judged by the queue.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ struct CachedConnection {
     destination: Arc<Destination>,
     /// The TLS policy in force when it was opened.
     tls: RemoteTls,
-    /// Whether the DNS led to the host: then the connection can be used for any destination
+    /// Whether the host was found in the DNS: if so, the connection can be used for any destination
     /// that the host serves.
     by_dns: bool,
     connection: Connection,
@@ -101,7 +101,7 @@ pub struct AttemptResult {
     pub outcomes: Vec<Outcome>,
     /// What the attempt showed about the destination.
     pub contact: Contact,
-    /// The address that was used last, or the one at its limit, as [`place`] returns it.
+    /// The address that was used last, or one that is at its limit, as [`place`] returns it.
     pub address: Option<Endpoint>,
 }
 
@@ -142,7 +142,7 @@ impl RemoteDelivery {
     }
 
     /// Sends over the open connection, unless the TLS policy has changed since it was opened.
-    /// Returns false if the connection was not usable.
+    /// Returns false if no open connection was usable.
     fn use_cached(
         &mut self,
         settings: RemoteSettings<'_>,

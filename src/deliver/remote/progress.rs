@@ -1,7 +1,7 @@
 //! The recipients of one attempt, and whether another host is tried for them.
 //!
-//! The rules are in [`after`]. In the end each recipient has the outcome from the host whose
-//! dialogue came furthest; among equals, from the preferred one.
+//! The rules are in [`after`]. If several hosts were tried, [`note`] decides whose answer a
+//! recipient gets.
 
 use std::time::Instant;
 
@@ -23,13 +23,13 @@ pub struct Progress<'a> {
     pub tried: Vec<Endpoint>,
     begun: Instant,
     trust: Trust,
-    /// Whether a host has answered; then it is the last one in `tried`.
+    /// Whether a host has answered; if so, it is the last one in `tried`.
     pub has_answered: bool,
     /// Why no host could be reached.
     unreachable: Option<Outcome>,
     /// Whether a timeout was shortened because other mail waits for the worker.
     is_cut_short: bool,
-    /// An address to which no other connection is allowed now.
+    /// An address to which no further connection is allowed now.
     pub at_limit: Option<Endpoint>,
 }
 
@@ -42,11 +42,11 @@ enum Next {
     Settled,
 }
 
-/// The next step for a recipient after an answer. A delivery is final, and so is a rejection, unless
-/// it came before MAIL and so cannot have been about the message. After a deferral the next host
-/// is tried, since it may not use greylisting, but not once the final dot was sent: the host may have
-/// accepted the message, or rejected it for its content. If the message cannot be read, another host
-/// does not help.
+/// The next step for a recipient after an answer. A delivery is final, and so is a rejection,
+/// unless it came before MAIL and so cannot have been about the message. After a deferral the next
+/// host is tried, since it may not use greylisting. But once the final dot was sent, no other host
+/// is tried: the host may have accepted the message, or rejected it for its content. If the message
+/// cannot be read, another host does not help.
 fn after(answer: &StageOutcome) -> Next {
     match answer.outcome.fate {
         Fate::Delivered => Next::Settled,
@@ -84,7 +84,7 @@ impl<'a> Progress<'a> {
         self.open().next().is_none() || self.tried.len() >= MAX_TRIES || self.begun.elapsed() > ATTEMPT_LIMIT
     }
 
-    /// Whether the address was not tried yet.
+    /// Whether the peer's address was not tried yet.
     pub fn may_try(&self, peer: &Peer) -> bool {
         !self.tried.contains(&peer.endpoint)
     }
@@ -159,8 +159,9 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Keeps the more significant answer: a final one, the one from the later stage of a dialogue, or a
-/// deferral rather than a failure, since a host that may recover is a reason to wait.
+/// Keeps the more significant answer: one that settles the recipient, the one from a later stage of
+/// the dialogue, or any later answer rather than a failure, since a host that may recover is a
+/// reason to wait.
 fn note(slot: &mut Option<StageOutcome>, answer: StageOutcome) {
     match slot {
         Some(old) if after(&answer) == Next::Settled || answer.stage > old.stage => *old = answer,

@@ -1,9 +1,9 @@
 //! Authentication at a host that the configuration names: AUTH (RFC 4954).
 //!
-//! The client uses the best mechanism that both sides support, and no other if that fails:
-//! SCRAM-SHA-256, PLAIN or LOGIN, or XOAUTH2 with a token. The initial response is sent with the
-//! command unless the line would be too long (RFC 4954 4). Challenges are bounded in number and
-//! length.
+//! With a password the client uses the first of SCRAM-SHA-256, PLAIN and LOGIN that the host
+//! offers; with a token it uses XOAUTH2. If that mechanism fails, no other is tried. The initial
+//! response is sent with the command unless the line would be too long (RFC 4954 4). Challenges are
+//! bounded in number and length.
 //!
 //! All failures are temporary and logged as errors: a wrong password must not bounce mail, and
 //! only the postmaster can correct it. A reply that repeats a secret is not quoted.
@@ -24,7 +24,7 @@ const MAX_COMMAND: usize = 512;
 /// Number of leading characters by which a secret is recognized in a reply.
 const RECOGNIZED_PREFIX: usize = 8;
 
-/// The credentials were rejected.
+/// The status if the credentials were rejected.
 const REJECTED: Status = Status(4, 7, 8);
 const IMPOSSIBLE: Status = Status(4, 7, 4);
 
@@ -109,7 +109,7 @@ impl Connection {
 
     /// Cancels an exchange.
     fn cancel(&mut self, why: &str) -> StageOutcome {
-        // The result can be ignored.
+        // A failure is not reported: the exchange has failed already.
         let _ = self.write(Stage::Auth, b"*\r\n").and_then(|()| self.reply(Stage::Auth));
         self.failed(Status(4, 7, 0), format!("logging in: {why}"))
     }

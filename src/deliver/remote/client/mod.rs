@@ -45,16 +45,16 @@ pub use stage::Stage;
 const MAX_REPLY_LINES: usize = 1000;
 /// Maximum length of a reply's line in octets, of which the first [`MAX_REPLY_LINE`] are kept.
 const MAX_RAW_REPLY_LINE: usize = 64 << 10;
-/// The time limit for opening a connection, from the greeting until a message can be sent, even
-/// if a second connection is needed. If the limit of each stage is shorter, [`OPEN_STAGES`] times
-/// that limit.
+/// The time limit for opening a connection, from connecting until a message can be sent, even if a
+/// second connection is needed. If [`OPEN_STAGES`] times the limit of a stage is less, that is used
+/// instead.
 const OPEN_LIMIT: Duration = Duration::from_secs(15 * 60);
 const OPEN_STAGES: u32 = 4;
 /// The time limit for the commands of all transactions of a message.
 const ENVELOPE_LIMIT: Duration = Duration::from_secs(3600);
 
-/// The time limit for the content of a message, in addition to its size divided by [`MIN_RATE`],
-/// in octets per second: a host that reads slowly must not occupy a worker for days.
+/// The basic time limit for the content of a message. One second is added for each [`MIN_RATE`]
+/// octets. A host that reads slowly must not occupy a worker for days.
 const CONTENT_LIMIT: Duration = Duration::from_secs(600);
 const MIN_RATE: u64 = 16 << 10;
 
@@ -70,7 +70,7 @@ pub struct StageOutcome {
 }
 
 impl StageOutcome {
-    /// Whether the host accepts no more connections now: it has sent a 4xx for a greeting.
+    /// Whether the host accepts no more connections now: its greeting was a 4xx reply.
     pub fn is_too_many(&self) -> bool {
         self.stage <= Stage::Banner && self.outcome.reply.as_ref().is_some_and(|reply| reply.code() / 100 == 4)
     }
@@ -80,7 +80,7 @@ impl StageOutcome {
         self.outcome.reply.is_some()
     }
 
-    /// The same as a temporary failure, as the host has not seen the message yet.
+    /// This outcome as a temporary failure, since the host has not seen the message yet.
     fn deferred(mut self) -> Self {
         self.outcome.fate = Fate::Deferred;
         self.outcome.status.0 = 4;
@@ -138,7 +138,8 @@ pub struct Connection {
     /// Whether the configuration names the host.
     is_configured: bool,
     logged_in: bool,
-    /// Whether the host requires authentication that it did not get: no other message can be sent.
+    /// Whether the host requires authentication and the client has not authenticated: no other
+    /// message can be sent.
     needs_login: bool,
     /// Whether the host has closed the connection.
     was_closed: bool,
@@ -161,9 +162,9 @@ impl Connection {
     /// connection after EHLO, it connects again with HELO.
     ///
     /// # Errors
-    /// The outcome for every recipient: a broken connection, or the host's rejection. It is
-    /// temporary even after a 5xx, as the host has not seen the message yet, and a postmaster can
-    /// get this host off a blocklist before the message bounces.
+    /// The outcome for every recipient: a broken connection, or the host's rejection. The outcome
+    /// is temporary even after a 5xx, as the host has not seen the message yet, and a postmaster
+    /// can get this host off a blocklist before the message bounces.
     pub fn open(peer: &Peer, options: &ConnectOptions<'_>) -> Result<Self, StageOutcome> {
         let deadline = Instant::now() + OPEN_LIMIT.min(options.limit * OPEN_STAGES);
         let first = Approach { security: options.security, verb: "EHLO", deadline };
@@ -291,9 +292,9 @@ impl Connection {
         }
     }
 
-    /// Fails if there is unexpected input. Otherwise it would be taken for the reply to the next
-    /// command, and in the end the 250 for one message for that of another. While the content is
-    /// sent, a reply can only be about this message.
+    /// Fails if there is unexpected input. It would be taken for the reply to the next command, and
+    /// in the end one message would be taken for accepted because of the 250 for another. While the
+    /// content is sent, a rejection can only be about this message, so it may be final.
     fn expect_silence(&mut self, stage: Stage) -> Result<(), StageOutcome> {
         match self.input.source.has_input() {
             Ok(false) if self.input.is_empty() => Ok(()),

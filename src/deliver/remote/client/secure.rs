@@ -2,7 +2,7 @@
 //!
 //! After the handshake the host's names and extensions are forgotten and EHLO is sent again. Input
 //! that follows the host's 220 in plaintext is never taken for a reply: the connection is dropped,
-//! as it is after any other error here; [`Connection::open`] decides whether the client connects
+//! as it is after any other error here. [`Connection::open`] decides whether the client connects
 //! again in plaintext. Certificates are verified where [`Security`] requires it, against the name
 //! by which the host was found.
 
@@ -66,7 +66,7 @@ impl Security {
     }
 }
 
-/// The outcome of required TLS that failed.
+/// The outcome if TLS is required and has failed.
 pub(super) fn required(mut answer: StageOutcome) -> StageOutcome {
     let outcome = &mut answer.outcome;
     outcome.fate = Fate::Deferred;
@@ -79,7 +79,7 @@ pub(super) fn required(mut answer: StageOutcome) -> StageOutcome {
     answer
 }
 
-/// The host does not offer STARTTLS.
+/// The status if the host does not offer STARTTLS.
 const NOT_OFFERED: Status = Status(4, 7, 4);
 
 impl Connection {
@@ -134,8 +134,8 @@ impl Connection {
 }
 
 impl Connection {
-    /// The outcome of a failed handshake. A host that speaks plaintext where the configuration has
-    /// implicit TLS is mostly a mistake in the configuration.
+    /// The outcome of a failed handshake. If the configuration has implicit TLS and the host speaks
+    /// plaintext, the configuration is probably wrong.
     fn handshake_failed(&mut self, security: Security, error: &io::Error) -> StageOutcome {
         let mut answer = self.broken(Stage::StartTls, error);
         if security == Security::Implicit && is_plaintext(error) {

@@ -3,7 +3,8 @@
 //! With PIPELINING the client sends a window of commands at a time, and DATA with the last of them
 //! (RFC 2920 3.1). Every recipient gets its own outcome. Recipients that are too many for one
 //! transaction follow in the next one over the same connection, with at most as many as the host
-//! has accepted before. A broken connection is the outcome for all recipients without one.
+//! has accepted before. If the connection breaks, that is the outcome for all recipients that have
+//! none yet.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -223,7 +224,8 @@ impl Connection {
         self.reply(Stage::AfterDot)
     }
 
-    /// The outcome if the content cannot be read. The dialogue cannot continue after a part of it.
+    /// The outcome if the content cannot be read. Once the transaction has begun, the dialogue
+    /// cannot continue.
     fn unreadable(&mut self, error: &io::Error) -> StageOutcome {
         if self.state != State::Idle {
             self.state = State::Broken;
@@ -273,7 +275,7 @@ fn is_too_many(reply: &Reply) -> bool {
         && reply.status().is_none_or(|Status(_, subject, detail)| (subject, detail) == (5, 3))
 }
 
-/// A buffer for a block of the content, no larger than the rest of it.
+/// A buffer for a block of the content, no larger than the rest of the content.
 fn block(text: &Content<'_>) -> Vec<u8> {
     vec![0; usize::try_from(text.left()).map_or(BLOCK_SIZE, |left| left.clamp(1, BLOCK_SIZE))]
 }

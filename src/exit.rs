@@ -56,7 +56,8 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// An error of the system while `doing` something. The code is replaced by [`NOPERM`] if permission was denied.
+    /// A system error while `doing` something. The code is replaced by [`NOPERM`] if permission was
+    /// denied.
     pub fn new(code: u8, doing: impl Into<String>, error: &io::Error) -> Self {
         let code = if error.kind() == io::ErrorKind::PermissionDenied { NOPERM } else { code };
         Self { code, text: vec![format!("{}: {error}", doing.into())] }

@@ -44,8 +44,8 @@ pub struct Settings {
 
 impl Settings {
     /// Opens everything that the configuration names, as this process's user and with these rights.
-    /// Also returns the errors in tables that can still be used. `throttle` is that of the previous
-    /// settings, if there are any.
+    /// Also returns the errors in tables that can still be used. `throttle` is the one of the
+    /// previous settings, if there are any.
     ///
     /// # Errors
     /// All errors in the configuration and its tables, if one of them rules out a start.
@@ -89,7 +89,7 @@ pub struct Site {
     pub spool: Arc<Spool>,
     /// The resolver.
     pub dns: Arc<Dns>,
-    /// The recent messages and recipients of each account.
+    /// The numbers of recent messages and recipients of each account.
     pub usage: Usage,
     /// The rights of this process beyond those of its own user.
     pub rights: Rights,
@@ -123,8 +123,8 @@ impl Site {
         })
     }
 
-    /// A site whose process does not listen itself. Mail to the addresses where the daemon would
-    /// listen is mail to this server all the same.
+    /// A site for a process that does not listen itself. Mail to the addresses where the daemon
+    /// would listen is mail to this server all the same.
     pub fn without_listeners(settings: Arc<Settings>, spool: Arc<Spool>, rights: Rights) -> Arc<Self> {
         let local = settings.config.listen.iter().map(|listen| listen.address).collect();
         Self::new(settings, spool, rights, local)

@@ -8,11 +8,11 @@
 //! log line or a command, provided that only an address that
 //! [`is ASCII`](Address::is_ascii) is written where ASCII is required.
 //!
-//! The canonical form of a domain is ASCII in lower case, with A-labels in place of
-//! U-labels (RFC 5890); that of a literal is defined by [`parse_domain`]. So two
-//! domains are the same if and only if their texts are equal, and every domain in a
-//! table or in the configuration is converted by [`parse_domain`]. An unconverted text is
-//! compared with [`is_same_domain`].
+//! The canonical form of a domain is ASCII in lower case, with A-labels in place of U-labels (RFC
+//! 5890); the canonical form of an address literal is defined by [`parse_domain`]. So two domains
+//! are the same if and only if their texts are equal, and every domain in a table or in the
+//! configuration is converted by [`parse_domain`]. An unconverted text is compared with
+//! [`is_same_domain`].
 //!
 //! Local domains and the meaning of `+` are the business of `route`.
 //!
@@ -147,8 +147,8 @@ impl Address {
         &self.domain
     }
 
-    /// Whether both parts are ASCII. To be checked where only ASCII is allowed: in SMTP commands
-    /// and replies without SMTPUTF8, in the heads of the spool and in reports.
+    /// Whether both parts are ASCII. This must be checked where only ASCII is allowed: in SMTP
+    /// commands and replies without SMTPUTF8, in the heads of the spool and in reports.
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii()
     }

@@ -27,7 +27,7 @@ pub fn parse_path(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError>
     path_in(text, Charset::Ascii)
 }
 
-/// A path as for [`parse_path`] that may be UTF-8 (RFC 6531).
+/// Reads a path like [`parse_path`], but accepts UTF-8 (RFC 6531).
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -123,7 +123,7 @@ fn is_misleading(c: char) -> bool {
             || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}'))
 }
 
-/// The text after the colon of `@a,@b:user@c`; the whole text without a source route.
+/// The text after the colon of `@a,@b:user@c`; the whole text if it has no source route.
 fn skip_source_route(text: &[u8]) -> Result<&[u8], AddressError> {
     if !text.starts_with(b"@") {
         return Ok(text);

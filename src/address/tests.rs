@@ -189,7 +189,7 @@ fn addresses_have_limits_in_octets() {
         (format!("{}@x", "l".repeat(MAX_ADDRESS - 1)), Some(TooLong)),
         (format!("a@{}", "d".repeat(63)), None),
         (format!("a@{}", "d".repeat(64)), Some(BadDomain)),
-        // Two octets each.
+        // Each of these characters is two octets long.
         (format!("{}@x", "\u{f6}".repeat(MAX_ADDRESS / 2 - 1)), None),
         (format!("{}@x", "\u{f6}".repeat(MAX_ADDRESS / 2)), Some(TooLong)),
         // An A-label has at most 63 octets, whatever the U-label has.
@@ -213,7 +213,7 @@ fn domains_are_compared_as_a_labels() {
         ("example.org", "example.org.", false),
         ("example.org", "example.net", false),
         ("fa\u{df}.example", "fass.example", false),
-        // Only a look-alike.
+        // These domains only look alike.
         ("ex\u{430}mple.org", "example.org", false),
         ("[192.0.2.1]", "192.0.2.1", false),
         ("", "", false),

@@ -1,11 +1,10 @@
 //! The parser of one member of an alias, a list, a `.forward` file or the virtual table: the text
 //! between two commas.
 //!
-//! Members are parsed as in sendmail and Postfix. The content of a quoted string that
-//! stands alone is read as an address, a command, a path or an include; only if it is none
-//! of these, or before an `@`, is it a quoted local part. An address may have a display
-//! name, angle brackets and comments in parentheses (RFC 5322). Does not handle lines,
-//! continuations and keys.
+//! Members are parsed as in sendmail and Postfix. The content of a quoted string that stands alone
+//! is read as an address, a command, a path or an include; only if it is none of these, or before
+//! an `@`, is it a quoted local part. An address may have a display name, angle brackets and
+//! comments in parentheses (RFC 5322). Lines, continuations and keys are not handled here.
 
 use std::borrow::Cow;
 
@@ -45,7 +44,8 @@ pub(super) fn read(value: &str) -> Result<Member, String> {
     }
 }
 
-/// Reads an address in the syntax of such files, also for the key of a virtual table.
+/// Reads an address in the syntax of these files. The keys of a virtual table are read by this
+/// function, too.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -100,7 +100,7 @@ fn action(text: &str) -> Result<Option<Member>, String> {
     Ok(Some(action))
 }
 
-/// A command or path that fits into a queued head.
+/// A command or path, if it is valid and not too long for the head of a queued message.
 fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
     if text.is_empty() {
         Err(format!("{what} is missing"))
@@ -109,7 +109,7 @@ fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
     } else if text.contains(|c: char| c.is_control() && c != '\t') {
         Err(format!("{what} has a control character in it"))
     } else if not_utf8(&text).is_some() {
-        // Replacement characters would make it a different command or file.
+        // The replacement characters would make it a different command or file.
         Err(NOT_UTF8.to_owned())
     } else {
         Ok(text.into())
@@ -179,7 +179,7 @@ pub(super) struct Scan<'a> {
     is_open: bool,
     /// The first byte after a comma or a key.
     first: Option<u8>,
-    /// Whether no comment ends in the rest.
+    /// Whether a search has shown that no comment ends in the rest of the text.
     has_no_end: bool,
 }
 
@@ -209,7 +209,7 @@ impl<'a> Scan<'a> {
         }
         match b {
             b',' => self.first = None,
-            // After the key of an alias; an include begins with one.
+            // This colon ends the key of an alias; a colon at the front belongs to `:include:`.
             b':' if self.first.is_some() => self.first = None,
             b' ' | b'\t' => {}
             _ => self.first = self.first.or(Some(b)),

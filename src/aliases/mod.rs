@@ -1,9 +1,9 @@
 //! The aliases file, in sendmail's format: aliases(5).
 //!
-//! An entry is `name: value, value`, and continues in the following lines that begin with a
-//! blank. A `#` at the front of a line or after a blank begins a comment, except
-//! in quotes and parentheses. Names have no domain and are case-insensitive. A name occurs
-//! once, and a loop of names from which no member leads out is an error of the file.
+//! An entry is `name: value, value`, and continues in the following lines that begin with a blank.
+//! A `#` at the front of a line or after a blank begins a comment, except in quotes and
+//! parentheses. Names have no domain and are case-insensitive. A name may occur only once, and a
+//! loop of names from which no member leads out is an error of the file.
 //!
 //! All errors are reported, with line and column. A name whose line has an error is kept as
 //! broken, so that its mail can wait. Expanding aliases, opening lists and running commands are
@@ -77,7 +77,7 @@ impl Aliases {
         for entry in entries(file, text, Separator::Colon, &mut errors) {
             let (members, broken) = members(file, &entry, &mut errors);
             match alias_name(entry.key).map(|name| names.entry(name)) {
-                // The error of the line was reported.
+                // The error in this line has been reported already.
                 Err(_) if entry.refused.is_some() => {}
                 Err(what) => errors.push(entry.line.error(file, entry.key, what)),
                 Ok(Slot::Occupied(first)) => {
@@ -116,8 +116,8 @@ impl Aliases {
         self.names.is_empty()
     }
 
-    /// The end of the chain from a name through the first address of each alias: the line of the
-    /// last alias, and its address. `None` if the name is no alias.
+    /// The end of the chain that begins at a name and follows the first address of each alias: the
+    /// line of the last alias, and the address there. `None` if the name is no alias.
     pub fn end_of(&self, name: &str) -> Option<(usize, &Address)> {
         let address = |member| match member {
             &Member::Address(ref to) | &Member::Direct(ref to) => Some(to),
@@ -132,8 +132,8 @@ impl Aliases {
         end
     }
 
-    /// The alias of a name's owner, if there is one. Reports of failed mail to the members go to
-    /// the owner.
+    /// The name of the alias for a list's owner, `owner-NAME`, if there is one. Reports of failed
+    /// mail to the members go to the owner.
     pub fn owner(&self, name: &str) -> Option<&str> {
         self.names.get_key_value(format!("owner-{name}").as_str()).map(|(owner, _)| &**owner)
     }
@@ -175,7 +175,8 @@ fn loops(file: &Path, names: &HashMap<Box<str>, Alias>) -> Vec<ConfigError> {
             path.push((name, alias));
             at = alias.members.first().and_then(|member| inner(names, name, member));
         }
-        // A path into a loop that was walked before was reported with that loop.
+        // If the path leads into a loop that was walked before, that loop has been reported
+        // already.
         let Some(again) = at.and_then(|(end, _)| path.iter().position(|(name, _)| *name == end)) else { continue };
         let ring: Vec<&str> = path[again..].iter().chain(&path[again..=again]).map(|(name, _)| *name).collect();
         errors.push(ConfigError::new(file, path[again].1.line, 1, format!("alias loop: {}", ring.join(" -> "))));
@@ -233,12 +234,13 @@ pub struct Entry<'a> {
     pub key: &'a str,
     /// The values, each with its line; there may be none, but no value is empty.
     pub values: Vec<(Line<'a>, &'a str)>,
-    /// The error in the first line, if that has no values; the key is a guess then.
+    /// The error, if the first line has no separator between key and values; in that case `key` is
+    /// a guess.
     pub refused: Option<ConfigError>,
 }
 
-/// The entries of a table of lists. A line without a key and a missing comma between two
-/// lines are added to `errors`.
+/// The entries of a table of lists. Lines without a key and missing commas between lines are
+/// reported in `errors`.
 pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mut Vec<ConfigError>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::new();
     let mut comma = true;

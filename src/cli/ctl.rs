@@ -15,7 +15,7 @@ const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | hosts [domain]
 /// Runs penfoldctl with the arguments of this process.
 ///
 /// # Errors
-/// Those of the command line and of the command.
+/// If the command line is wrong, or the command fails.
 pub(super) fn run() -> Result<(), Exit> {
     let mut options = getopts::Options::new();
     options.optopt("f", "", "read this configuration", "file");
@@ -47,11 +47,11 @@ pub(super) fn run() -> Result<(), Exit> {
     }
 }
 
-/// Lists the queue, from the daemon or, if none runs, from the spool: as the server's user, since
-/// root must not open files in the spool.
+/// Lists the queue. The list comes from the daemon or, if none runs, from the spool, which is read
+/// as the server's user, since root must not open files there.
 ///
 /// # Errors
-/// Those of asking the daemon and of reading the spool.
+/// If the daemon cannot be asked, or the spool cannot be read.
 pub(super) fn queue(program: &str, start: &Start, config: &Config) -> Result<(), Exit> {
     let mut out = io::stdout().lock();
     let mut action = "list the queue";
@@ -81,10 +81,10 @@ fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> 
     Ok(if is_unused { "no daemon has run yet" } else { "no daemon is running; this list is from the spool" })
 }
 
-/// Has the daemon try deferred messages now: all, or those of one id or domain.
+/// Has the daemon try deferred messages now: all of them, or those with this id or domain.
 ///
 /// # Errors
-/// A failure to ask the daemon; `UNAVAILABLE` if no message is queued for the id or domain.
+/// If the daemon cannot be asked; `UNAVAILABLE` if no message is queued for the id or domain.
 pub(super) fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
     let answer = ask_daemon(config, "flush", what, "run the queue")?;
     match what {
@@ -95,7 +95,7 @@ pub(super) fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
     }
 }
 
-/// Lists the state of other hosts: of all, or of one domain or destination.
+/// Lists the state of other hosts: of all hosts, or of one domain or destination.
 fn hosts(config: &Config, what: Option<&str>) -> Result<(), Exit> {
     let answer = ask_daemon(config, "hosts", what, "ask about hosts")?;
     match what {

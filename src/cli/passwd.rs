@@ -1,7 +1,7 @@
 //! A line for a users file, from a password on standard input.
 //!
 //! At a terminal the password is asked for twice and not shown, and the terminal is restored when
-//! the program ends, also by a signal. Otherwise the password is the first line of standard input.
+//! the program ends, even by a signal. Otherwise the password is the first line of standard input.
 //! The line has a salt of its own and only a hash of the password, but anyone who reads it can try
 //! passwords against it: it belongs in a file that other users cannot read.
 
@@ -18,7 +18,7 @@ use crate::sasl::secret::{MAX_PASSWORD, Scram};
 /// The line for the user of this name, with the LF at its end.
 ///
 /// # Errors
-/// `InvalidInput` for an invalid name or password, and those of standard input.
+/// `InvalidInput` for an invalid name or password; otherwise the errors of standard input.
 pub fn line(name: &str) -> io::Result<String> {
     let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text.to_owned());
     Address::parse(name).map_err(|e| invalid(&e.to_string()))?;

@@ -34,7 +34,7 @@ const HOUR: u64 = 60 * MINUTE;
 /// The mailbox of a user in a users file, who has no home directory.
 pub(super) const MAILBOX_WITHOUT_HOME: &str = "/var/mail/{domain}/{user}";
 
-/// The configuration of a host with this name and an empty file.
+/// The configuration for an empty file, on a host with this name.
 pub(super) fn defaults(hostname: &str) -> Config {
     Config {
         hostname: hostname.to_owned(),
@@ -107,18 +107,18 @@ fn optional(path: &str) -> TableFile {
     TableFile { path: PathBuf::from(path), required: false }
 }
 
-/// This host's full name, without the DNS: that of gethostname(2) if
-/// it has a dot, else the name in hosts(5) that continues it after a dot, else the
-/// short one; `localhost` if that is not a valid domain.
+/// This host's full name, found without the DNS: the name from gethostname(2) if that has a dot;
+/// otherwise the first name in hosts(5) that begins with the short name and a dot, if there is one;
+/// otherwise the short name. `localhost` if the result is not a valid domain.
 pub(super) fn own_name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     parse_domain(full_name(&name, &hosts)).map_or_else(|_| "localhost".to_owned(), String::from)
 }
 
-/// The domains that are local by default: the hostname, localhost, and the name of the system
-/// with and without its domain. Programs on this host send mail to all of them, and no other
-/// host has a name without a dot.
+/// The domains that are local by default: the hostname, localhost, and the system's name with and
+/// without its domain. Programs on this host send mail to all of them, and no other host has a name
+/// without a dot.
 fn local_names(hostname: &str, system_name: &str) -> Vec<String> {
     let short = system_name.split('.').next().unwrap_or(system_name);
     let short = parse_domain(short).map(String::from).ok();

@@ -30,7 +30,7 @@ struct UnknownKey {
     name: String,
     key: String,
     known: String,
-    /// The header of its table, if its value is one.
+    /// The header of the value, if that is a table or an array of tables.
     header: Option<String>,
 }
 
@@ -60,7 +60,7 @@ impl<'t> Errors<'t> {
     }
 
     /// Adds an error for each unknown key. `outermost` are the known keys of the outermost table;
-    /// `gives` returns whether the file has one of them.
+    /// `gives` returns whether the file has a given one of them.
     fn report_unknown(&self, outermost: &[&str], gives: impl Fn(&str) -> bool) {
         for UnknownKey { place, name, key, known, header } in self.unknown.take() {
             // A quoted key may contain any character, and an error must fit on one line.
@@ -76,7 +76,7 @@ impl<'t> Errors<'t> {
         }
     }
 
-    /// The optional table that has a key, if its name is not `name`.
+    /// The optional table other than `name` that has the key `key`.
     fn optional_table(&self, name: &str, key: &str) -> Option<&'static str> {
         let is_it = |(table, keys): &&(&'static str, &[&str])| bare(table) != name && keys.contains(&key);
         self.optional.borrow().iter().find(is_it).map(|(table, _)| *table)
@@ -97,8 +97,8 @@ fn syntax(error: &Error) -> String {
     format!("not TOML: {}", error.message().split('\n').collect::<Vec<_>>().join("; "))
 }
 
-/// The error for a duplicate key, with the place of its first occurrence. A table begins with
-/// its header, or with a key that has the table's name and a dot in front.
+/// The error for a duplicate key, with the place where the key or the table stands above. A table
+/// begins with its header, or with a key that has the table's name and a dot in front.
 fn duplicate(text: &str, place: usize, error: &Error) -> Option<String> {
     error.message().strip_prefix("duplicate key")?;
     let (before, _) = text.split_at_checked(place)?;
@@ -253,7 +253,8 @@ impl<'e, 't> Section<'e, 't> {
         self.errors.optional.borrow_mut().push((header, keys));
     }
 
-    /// Takes a text in place of a table, adds an error, and treats the key as absent.
+    /// If the value of a key is a text where a table belongs, adds an error and treats the key as
+    /// absent.
     pub(super) fn refuse_text(&mut self, key: &'static str, text: &str) {
         let is_text = |value: &Spanned<DeValue<'t>>| value.get_ref().as_str().is_some();
         if self.left.get(key).is_some_and(is_text)

@@ -1,9 +1,9 @@
 //! Errors in files that an administrator writes, with their places.
 //!
-//! Every reader of such a file returns all errors, not only the first,
-//! and they are printed in the format of compilers, so that an editor can jump to them.
-//! Their effect is decided elsewhere: at a start the program ends with EX_CONFIG,
-//! later the old configuration or table stays in force.
+//! Every reader of such a file returns all errors, not only the first, and they are printed in the
+//! format of compilers, so that an editor can jump to them. Their effect is decided elsewhere: at
+//! the start, the program ends with EX_CONFIG; later, the old configuration or table stays in
+//! force.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub struct ConfigError {
     pub file: PathBuf,
     /// The line, from 1; 0 if the error concerns the file as a whole.
     pub line: usize,
-    /// The column in characters, from 1; 0 with line 0.
+    /// The column in characters, from 1; 0 if `line` is 0.
     pub column: usize,
     /// The error and what was expected, without a full stop.
     pub text: String,

@@ -19,16 +19,16 @@ use super::{
 /// Reads a configuration file.
 ///
 /// # Errors
-/// All errors in it, in the order of lines, or that it cannot be read.
+/// All errors in the file, in the order of lines; or one error, if the file cannot be read.
 pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
     let text = table::read_text(path).map_err(|error| vec![error])?;
     parse(path, &text)
 }
 
-/// Reads a configuration file; returns its valid parts and all errors, in the order of lines.
-/// An invalid value has its default; a table file whose path is invalid is empty. The result
-/// serves only to find the errors in tables too. `None` if the file cannot be read, or is not
-/// TOML.
+/// Reads a configuration file; returns its valid parts and all errors, in the order of lines. An
+/// invalid value is replaced by its default; a table file whose path is invalid is empty. The
+/// result serves only to find the errors in tables too. `None` if the file cannot be read, or is
+/// not TOML.
 pub fn examine(path: &Path) -> (Option<Config>, Vec<ConfigError>) {
     match table::read_text(path) {
         Ok(text) => examine_text(path, &text),
@@ -44,7 +44,7 @@ pub fn default() -> Config {
 /// Reads the text of a configuration file; `name` is its path in errors.
 ///
 /// # Errors
-/// All errors in it, in the order of lines.
+/// All errors in the text, in the order of lines.
 pub fn parse(name: &Path, text: &str) -> Result<Config, Vec<ConfigError>> {
     let (config, errors) = examine_text(name, text);
     config.filter(|_| errors.is_empty()).ok_or(errors)
@@ -62,7 +62,7 @@ const OPTIONAL: [(&str, &[&str]); 2] =
 
 fn config(mut top: Section<'_, '_>) -> Config {
     OPTIONAL.iter().for_each(|(header, keys)| top.may_have(header, keys));
-    // This happens if the header [[listen]] is still a comment.
+    // A text here is a listener's key: the header [[listen]] is still a comment.
     top.refuse_text("tls", "here it is the table of certificates; a listener's tls belongs below [[listen]]");
     top.refuse_text("auth", "here it is the table of who may log in; a listener's auth belongs below [[listen]]");
     let hostname = top.take("hostname", values::host_name).unwrap_or_else(own_name);
@@ -295,8 +295,8 @@ fn log(mut section: Section<'_, '_>, default: LogTo) -> LogTo {
 fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFile) -> TableFile {
     match section.take(key, values::existing_file) {
         Some(path) => TableFile { path, required: true },
-        // An invalid path does not stand for the default one, whose errors would not concern this
-        // configuration. The empty path is an empty table.
+        // An invalid path is not replaced by the default one, because errors in that file would not
+        // concern this configuration. An empty path stands for an empty table.
         None if section.gives(key) => TableFile { path: PathBuf::new(), required: false },
         None => default,
     }

@@ -90,7 +90,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// A listener for other hosts, with defaults.
+    /// A listener at this address for mail from other hosts, with defaults for the rest.
     pub fn at(address: SocketAddr) -> Self {
         let (proxy, xclient) = (Vec::new(), Vec::new());
         Self {
@@ -163,9 +163,9 @@ pub enum Auth {
 pub struct Submission {
     /// The senders table: the sender addresses that each account may use besides its own.
     pub senders: TableFile,
-    /// The maximum number of messages of an account in an hour.
+    /// The maximum number of messages that an account may send in an hour.
     pub messages_per_hour: usize,
-    /// The maximum number of recipients of an account in an hour.
+    /// The maximum number of recipients to which an account may send in an hour.
     pub recipients_per_hour: usize,
     /// Whether Received: omits the client's name and address.
     pub hide_client: bool,
@@ -217,7 +217,7 @@ pub struct Local {
 /// The source of users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Users {
-    /// The users of this system, getpwnam(3).
+    /// The system users (getpwnam(3)).
     System,
     /// A users file.
     File(PathBuf),
@@ -352,14 +352,14 @@ pub enum LogTo {
 /// A network: an address and the length of its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
-    /// Any address in it.
+    /// Any address in the network.
     pub address: IpAddr,
     /// The length of the prefix in bits, at most 32 or 128.
     pub prefix: u8,
 }
 
 impl Network {
-    /// Whether `address` lies in it. An IPv4 address mapped into IPv6 counts as IPv4.
+    /// Whether `address` lies in the network. An IPv4 address mapped into IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let shift = |bits: u32| bits.saturating_sub(u32::from(self.prefix));
         match (self.address.to_canonical(), address.to_canonical()) {

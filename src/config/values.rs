@@ -74,7 +74,7 @@ fn parse_size(text: &str) -> Option<u64> {
     Some(number.saturating_mul(octets))
 }
 
-/// The number and the unit of `15min`; a number that overflows becomes the maximum.
+/// The number and the unit of a text such as `15m`; a number that overflows becomes the maximum.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
@@ -119,7 +119,7 @@ pub(super) fn domain(value: &DeValue<'_>) -> Read<String> {
     expect(domain.map(String::from), "a domain, such as \"example.org\" or \"[192.0.2.1]\"")
 }
 
-/// A domain; an empty text for none.
+/// A domain, or none if the text is empty.
 pub(super) fn domain_or_none(value: &DeValue<'_>) -> Read<Option<String>> {
     if value.as_str() == Some("") { Ok(None) } else { domain(value).map(Some) }
 }
@@ -140,7 +140,7 @@ pub(super) fn postmaster(value: &DeValue<'_>) -> Read<String> {
     )
 }
 
-/// The separator between user and detail; an empty text for none.
+/// The separator between user and detail, or none if the text is empty.
 pub(super) fn separator(value: &DeValue<'_>) -> Read<Option<char>> {
     const SEPARATORS: &str = "+-=_.#";
     let mut chars = expect(value.as_str(), "one character in quotes, such as \"+\"")?.chars();
@@ -262,7 +262,8 @@ pub(super) fn smarthost(value: &DeValue<'_>) -> Read<HostPort> {
 
 impl HostPort {
     /// A URL: `smtp://`, `smtp+starttls://` or `smtps://`, followed by the form of
-    /// [`HostPort::parse`]; `smtp://` is optional. The default port is 25, 587 or 465.
+    /// [`HostPort::parse`]; `smtp://` is optional. The default port is 25, 587 or 465,
+    /// respectively.
     pub fn parse_url(text: &str) -> Option<Self> {
         let schemes = [
             ("smtp://", Scheme::Smtp, 25),

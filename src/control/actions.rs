@@ -15,7 +15,7 @@ use crate::queue::{Event, Selector};
 use crate::site::Site;
 use crate::spool::{EntryName, Place};
 
-/// The age from which an entry in `new/` is no longer about to be delivered by its session.
+/// The age after which no session is about to deliver an entry in `new/`.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
 /// The parts of the daemon that answer requests.
@@ -75,7 +75,8 @@ impl Control {
         self.events.send(event(sender)).ok().and_then(|()| receiver.recv().ok())
     }
 
-    /// The entries in `new/` and `cur/`, except young ones, which their session may be about to deliver.
+    /// All entries in `cur/`, and those in `new/` that are old enough that no session is about to
+    /// deliver them.
     fn settled_names(&self) -> Vec<EntryName> {
         let spool = &self.site.spool;
         let names = [Place::New, Place::Cur].into_iter().filter_map(|place| spool.entries_in(place).ok()).flatten();

@@ -14,14 +14,15 @@ use super::{is_forbidden, request};
 /// answer must arrive within `timeout`.
 ///
 /// # Errors
-/// `ConnectionRefused` or `NotFound` if no daemon runs; with the daemon's own text,
-/// `PermissionDenied` if the user may not make this request, and `ResourceBusy` for any other
-/// refusal; and those of the connection.
+/// `ConnectionRefused` or `NotFound` if no daemon runs; `PermissionDenied` if the user may not make
+/// this request, and `ResourceBusy` for any other refusal, both with the daemon's own text;
+/// otherwise the errors of the connection.
 pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    // A daemon that is too busy answers and closes without reading.
+    // A daemon that is too busy answers and closes without reading, so this may fail and there may
+    // be an answer all the same.
     let sent = stream.write_all(request::write(words).as_bytes());
     let mut answer = BufReader::new(stream);
     let mut first = String::new();
@@ -39,7 +40,7 @@ pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration
 /// Replaces control characters, except line feed and tab, by question marks.
 struct Plain<'a> {
     out: &'a mut dyn Write,
-    /// The byte before.
+    /// The last byte that was copied; 0 at the start.
     last: u8,
 }
 

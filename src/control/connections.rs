@@ -1,6 +1,6 @@
 //! The number of connections to the control socket, limited for each user and in total.
 //!
-//! One user, even one with all of the subordinate uids that belong to a user (subuid(5)), cannot
+//! One user, even one who uses all subordinate uids that belong to that user (subuid(5)), cannot
 //! take the connections of all others, and all unprivileged users together cannot take those of
 //! root.
 
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The maximum number of connections of all unprivileged users.
 const MAX_UNPRIVILEGED: usize = 400;
-/// The maximum number of connections of one user.
+/// The maximum number of connections of one unprivileged user.
 const MAX_OF_USER: usize = 40;
 /// The maximum number of connections from a range of [`RANGE`] uids, except the first range.
 const MAX_OF_RANGE: usize = 120;

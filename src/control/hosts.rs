@@ -13,7 +13,7 @@ use crate::sys;
 /// down.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of `out`.
 pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, out: &mut dyn Write) -> io::Result<()> {
     statuses.sort_by_cached_key(|status| status.destination.to_string());
     down.sort_by(|a, b| a.address.cmp(&b.address));
@@ -34,7 +34,7 @@ pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, o
     Ok(())
 }
 
-/// The time since which a host is down, and the time of the next probe.
+/// When a host went down, and when it is probed next, as text.
 fn times(since: Duration, probe: Duration) -> String {
     let now = sys::now();
     let (since, probe) = (now.saturating_sub(since.as_secs()), now.saturating_add(probe.as_secs()));

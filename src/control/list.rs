@@ -16,7 +16,7 @@ use crate::sys;
 /// that this user has submitted with sendmail are listed.
 ///
 /// # Errors
-/// Those of the spool's directories and of `out`.
+/// The errors of reading the spool's directories and of writing to `out`.
 pub fn list(
     spool: &Arc<Spool>,
     schedule: &Schedule,
@@ -43,13 +43,13 @@ pub fn list(
                 show(&entry, (&spool.read_note(name.id), running), schedule, now, out)?;
                 (count, bytes) = (count + 1, bytes + name.size);
             }
-            // Nobody knows who has submitted it.
+            // The submitter of this message is unknown.
             Err(Unusable::Later(_) | Unusable::Io(_)) if submitted_by.is_some() => {}
             Err(unreadable) => {
                 match unreadable {
                     Unusable::Later(why) => writeln!(out, "{}  {why}", name.id)?,
                     Unusable::Io(e) => writeln!(out, "{}  {e}", name.id)?,
-                    // Delivered meanwhile, or corrupt: the daemon will set it aside.
+                    // Delivered meanwhile; or corrupt, in which case the daemon will set it aside.
                     Unusable::Gone | Unusable::Corrupt(_) => continue,
                 }
                 (count, bytes) = (count + 1, bytes + name.size);

@@ -34,16 +34,17 @@ pub use client::ask;
 pub use list::list;
 pub use server::{bind, serve};
 
-/// The time limit of a client for each part of an answer.
+/// How long a client waits for each part of an answer.
 pub const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The answer to a request that the user may not make.
 const FORBIDDEN: &str = "permission denied";
 
-/// The answer beyond a limit on connections.
+/// The answer to a client beyond a limit on connections.
 pub const BUSY: &str = "too many connections";
 
-/// Whether an answer is [`FORBIDDEN`]. Until its restart, a daemon is older than the programs.
+/// Whether an answer is [`FORBIDDEN`], also from an older daemon, which may still run after an
+/// upgrade.
 fn is_forbidden(answer: &str) -> bool {
     matches!(answer, FORBIDDEN | "you may not do that")
 }

@@ -33,7 +33,7 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// lock, so no other daemon listens on it.
 ///
 /// # Errors
-/// Those of bind(2).
+/// The errors of removing the old socket, of bind(2) and of chmod(2).
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -82,7 +82,7 @@ fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Conne
     };
     let (control, mut spare) = (Arc::clone(control), stream.try_clone()?);
     let run = move || {
-        // Moved into the thread, so that it is dropped at its end.
+        // Moved into the thread, so that the connection is counted until the thread ends.
         let admission = admission;
         if let Err(e) = answer(stream, &control, admission.uid) {
             ::log::debug!("control: {e}");
@@ -214,7 +214,8 @@ fn command(mut stream: UnixStream, words: &[&str], control: &Control) -> io::Res
 /// The answer to a malformed or unknown request.
 const NOT_UNDERSTOOD: &[u8] = b"malformed request\n";
 
-/// Reads a line without its end, within [`CLIENT_TIMEOUT`] altogether; `None` if it is too long.
+/// Reads a line without its end, with [`CLIENT_TIMEOUT`] for the whole line; `None` if it is too
+/// long.
 fn read_line(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
     let deadline = Instant::now() + CLIENT_TIMEOUT;
     let mut line = Vec::new();

@@ -56,14 +56,15 @@ impl Datum {
 pub(super) enum Read {
     /// The data, and its lifetime in seconds.
     Data(Arc<[Datum]>, u32),
-    /// An alias of a name for which the answer has no records, and its lifetime in seconds.
+    /// The name that an alias leads to, for which the answer has no records, and the lifetime of
+    /// the alias in seconds.
     Alias(Name, u32),
     /// No data.
     Nothing(NoAnswer),
 }
 
-/// Reads the data for `name` from an answer. `lifetime`, in seconds, is limited by the answers
-/// before.
+/// Reads the data for `name` from an answer. `lifetime`, in seconds, is that of the answers before
+/// this one, and limits the result's.
 pub(super) fn read(message: &Message, name: &Name, kind: RecordType, mut lifetime: u32) -> Read {
     let mut name = name.clone();
     for aliases in 0..=MAX_ALIASES {

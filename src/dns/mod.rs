@@ -99,7 +99,7 @@ impl Dns {
     /// dropped, so the list may be empty although there are records.
     ///
     /// # Errors
-    /// `NoData` if the domain has no such record, and every other [`NoAnswer`].
+    /// A [`NoAnswer`]; `NoData` means that the domain has no MX record.
     pub fn mx(&self, domain: &str) -> Result<Vec<(u16, String)>, NoAnswer> {
         let running = self.running()?;
         let data = ask(&running, domain, RecordType::MX, self.deadline())?.wait()?;
@@ -114,7 +114,8 @@ impl Dns {
     /// unreachable family costs one attempt.
     ///
     /// # Errors
-    /// A [`NoAnswer`]; not `NxDomain` or `NoData` if the look-up of either family failed.
+    /// A [`NoAnswer`]. If the look-up of either family failed, it is neither `NxDomain` nor
+    /// `NoData`.
     pub fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, NoAnswer> {
         if is_localhost(host) {
             return Ok(loopback());
@@ -134,8 +135,8 @@ impl Dns {
         asked.into_iter().map(|pair| pair?.wait()).collect()
     }
 
-    /// The verified name of a client: a name of its address that has that address,
-    /// `localhost` for a loopback address, `None` if there is none or the look-ups fail.
+    /// The verified name of a client: a name of the address that leads back to the address, or
+    /// `localhost` for a loopback address; `None` if there is no such name or the look-ups fail.
     pub fn verified_name(&self, address: IpAddr) -> Option<String> {
         let address = address.to_canonical();
         if address.is_loopback() {
@@ -162,7 +163,7 @@ impl Dns {
         Instant::now() + self.settings.timeout
     }
 
-    /// The running resolver, with the current files of the system.
+    /// The running resolver, with the current contents of resolv.conf(5) and hosts(5).
     fn running(&self) -> Result<Running, NoAnswer> {
         // A panic leaves the state consistent.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,7 +231,7 @@ fn start() -> Result<(Handle, AbortHandle), String> {
     Ok((handle, life))
 }
 
-/// Begins a look-up. Its data are all of type `kind`; there may be none.
+/// Begins a look-up. The data in its result are all of type `kind`; there may be none.
 fn ask(running: &Running, name: &str, kind: RecordType, until: Instant) -> Result<Pending, NoAnswer> {
     // Names in arpa end in a dot, and others may.
     let text = parse_domain(name.strip_suffix('.').unwrap_or(name)).map_err(|_| NoAnswer::BadName)?;

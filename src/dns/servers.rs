@@ -6,9 +6,9 @@
 //! that did not respond is asked last for [`DEMOTED_FOR`]. The resolver
 //! library repeats lost datagrams, and uses TCP for answers that do not fit into one.
 //!
-//! Every server is asked with EDNS first, and without it last, or at once if its response is
-//! FORMERR, NOTIMP or BADVERS. If only the latter was answered, the server is asked without
-//! EDNS for a while. No query continues beyond the deadline of the look-up.
+//! Every server is asked with EDNS first. It is asked without EDNS after all others, or at once if
+//! its response is FORMERR, NOTIMP or BADVERS. A server that has answered only without EDNS is
+//! asked without it for a while. No query continues beyond the deadline of the look-up.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -77,7 +77,7 @@ struct Step {
 /// The response to a query.
 enum Response {
     Answer(Message),
-    /// NXDOMAIN or no data, and the lifetime of that in seconds.
+    /// NXDOMAIN or no data, and the lifetime of this answer in seconds.
     Negative(NoAnswer, u32),
     /// EDNS or the query was rejected.
     Rejected(ResponseCode),
@@ -118,7 +118,7 @@ impl Servers {
     async fn ask(&self, query: Query, until: Instant) -> Result<Message, (NoAnswer, u32)> {
         let mut plan = VecDeque::from(self.plan());
         let mut asked = JoinSet::new();
-        // The servers that are not asked again.
+        // For each server, whether it must not be asked again.
         let mut done = vec![false; self.list.len()];
         let mut failure = None;
         loop {
@@ -160,8 +160,9 @@ impl Servers {
         Err((failure.unwrap_or(NoAnswer::Timeout), 0))
     }
 
-    /// The order of queries: first each server with EDNS, unless it is known to lack EDNS; then each
-    /// without, unless it is known to support EDNS, so that its failures have other reasons.
+    /// The order of queries: first each server with EDNS, unless it is known to lack EDNS; then
+    /// each server without EDNS, unless it is known to support EDNS, in which case its failures
+    /// have other reasons.
     fn plan(&self) -> Vec<Step> {
         let mut order: Vec<(usize, &Arc<Server>)> = self.list.iter().enumerate().collect();
         order.sort_by_key(|(_, server)| server.is_before(&server.demoted_until));
@@ -239,7 +240,7 @@ impl Server {
         } else if step.is_edns_rejected {
             self.no_edns_until.store(now + millis(NO_EDNS_FOR), Relaxed);
         } else if !self.is_before(&self.supports_edns_until) && !self.is_before(&self.no_edns_until) {
-            // It answered only without EDNS.
+            // The server has answered only without EDNS.
             self.no_edns_until.store(now + millis(IGNORES_EDNS_FOR), Relaxed);
         }
     }

@@ -18,7 +18,7 @@ use memchr::memmem;
 
 /// The minimum interval between two checks of the files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// MAXNS of libc.
+/// The maximum number of servers, the same as MAXNS of libc.
 const MAX_SERVERS: usize = 3;
 /// The maximum number of bytes read from a file.
 const MAX_SIZE: u64 = 4 << 20;
@@ -33,7 +33,7 @@ pub(super) struct System {
     hosts: Arc<Hosts>,
 }
 
-/// The contents that have changed.
+/// Which of the files have new contents.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Changed {
     pub(super) servers: bool,
@@ -63,7 +63,7 @@ impl System {
             resolv_conf: watched(resolv_conf),
             hosts_file: watched(hosts),
             checked: None,
-            // "The name server on the local machine", resolv.conf(5).
+            // The default of resolv.conf(5): "the name server on the local machine".
             servers: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 53))],
             hosts: Arc::default(),
         }

@@ -51,7 +51,7 @@ struct Reader<'a> {
     position: usize,
     /// Opening characters without a closing one in the rest of the list.
     strays: Vec<u8>,
-    /// Whether there was a quoted string before.
+    /// Whether a quoted string has occurred already.
     has_quoted: bool,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Adds an address without brackets, or those of a whole list in quotes.
+    /// Adds an address without brackets, or the addresses of a whole list in quotes.
     fn without_brackets(&self, words: &[Token], list: &mut Vec<Address>) -> Option<()> {
         if let [Token { kind: Kind::Quoted, start, end }] = *words {
             let inside: Vec<u8> = unquoted(self.value.get(start..end)?).collect();

@@ -48,11 +48,11 @@ pub struct Client<'a> {
     pub name: Option<&'a str>,
     /// Whether it runs on this host.
     pub is_local: bool,
-    /// Its argument of HELO or EHLO.
+    /// The argument of its HELO or EHLO.
     pub hello: &'a str,
     /// The original client, according to XFORWARD.
     pub forwarded: Option<Forwarded<'a>>,
-    /// The protocol, in a word of RFC 3848.
+    /// The protocol, as an RFC 3848 keyword such as `ESMTPS`.
     pub protocol: &'a str,
     /// The TLS version and the cipher suite; `None` in plaintext.
     pub tls: Option<(&'a str, &'a str)>,
@@ -65,7 +65,7 @@ pub struct Forwarded<'a> {
     pub address: IpAddr,
     /// Its name in the DNS.
     pub name: Option<&'a str>,
-    /// Its argument of HELO or EHLO.
+    /// The argument of its HELO or EHLO.
     pub hello: Option<&'a str>,
     /// The protocol that it spoke.
     pub protocol: Option<&'a str>,
@@ -81,8 +81,8 @@ impl fmt::Display for Received<'_> {
                 writeln!(f, "Received: by {hostname} (penfold{comment}) id {id}{purpose};\n\t{date}")
             }
             Origin::Client(client) => {
-                // The cipher as specified in RFC 8314 4.3; the version, for which there is no
-                // clause, as other servers write it.
+                // The cipher is written as RFC 8314 4.3 specifies. There is no clause for the
+                // version, so it is written as other servers write it.
                 let (version, cipher) = match client.tls {
                     Some((version, cipher)) => (format!(" ({version})"), format!("\n\ttls {cipher}")),
                     None => Default::default(),
@@ -99,9 +99,9 @@ impl fmt::Display for Received<'_> {
 }
 
 impl Client<'_> {
-    /// The FROM clause and a line break. A hidden client gets no such clause at all: one that
-    /// names no host would be read as a host, while fields without it are common for mail
-    /// that begins on the host itself.
+    /// The FROM clause and a line break. If the origin is hidden, the field has no FROM clause at
+    /// all, as is common for mail that begins on the host itself: readers would take any word in
+    /// the clause for the name of a host.
     fn write_origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (client, host) = match self.address {
             Some(address) => {
@@ -133,8 +133,8 @@ fn literal(address: IpAddr) -> String {
 ///
 /// The uid comes from the kernel (SO_PEERCRED) and gives the right to submit. The name of the
 /// program is the program's own claim: it helps to find a program that sends too much mail, and
-/// gives no rights. Neither name can break a header or a line of the log: every character that is
-/// not plain is replaced by `?`.
+/// gives no rights. Neither the login nor the program can break a header or a log line: every
+/// character that is not plain is replaced by `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalUser {
     /// The uid of the process.
@@ -170,9 +170,9 @@ fn plain(name: &str) -> String {
     name.chars().take(MAX_NAME).map(keep).collect()
 }
 
-/// The uid of the local user who submitted the message with this queue id, from its first trace
-/// field in the text at its front. The id distinguishes our own field from one that the message
-/// arrived with, and a message from those that are derived from it.
+/// The uid of the local user who submitted the message with this queue id, from the first trace
+/// field in `text`, the front of the message. The id distinguishes our own field from one that the
+/// message arrived with, and a message from those that are derived from it.
 pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
     let field = fields(text).find(|field| field.is("Received"))?.text();
     let (_, comment) = field.strip_prefix("by ")?.split_once(&format!(" (penfold{FROM_USER}uid "))?;
@@ -181,8 +181,8 @@ pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
     user.split([' ', ',']).next()?.parse().ok().filter(|_| is_own)
 }
 
-/// The address in a field, if it is a `Delivered-To:` field. The address is expected on its first
-/// line, where we write it.
+/// The address in a field, if it is a `Delivered-To:` field. The address is expected on the first
+/// line of the field, where we write it.
 pub fn delivered_to(name: &[u8], body: &[u8]) -> Option<Address> {
     let body = std::str::from_utf8(body).ok().filter(|_| name.eq_ignore_ascii_case(b"Delivered-To"))?;
     Address::parse(body.trim()).ok()

@@ -32,8 +32,8 @@ pub(super) fn paragraph(out: &mut String, indent: &str, text: &str) {
     *out += "\n\n";
 }
 
-/// Adds words to the last line, and begins a new line where it is full. A word that is too long
-/// for a line of mail is cut into pieces.
+/// Adds words to the last line, and begins a new line whenever that one is full. A word that is too
+/// long for a line of mail is cut into pieces.
 pub(super) fn flow(out: &mut String, indent: &str, text: &str) {
     let mut column = out.len() - out.rfind('\n').map_or(0, |at| at + 1);
     for (n, word) in text.split_whitespace().enumerate() {

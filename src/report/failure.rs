@@ -38,11 +38,11 @@ pub struct FailureReport<'a> {
     pub to: &'a Address,
     /// The reverse-path of the original. `None` for the null path: the report goes to the postmaster.
     pub sender: Option<&'a Address>,
-    /// The recipients that failed, and the outcome of the last attempt. A deferral means that the
-    /// message expired.
+    /// The recipients that failed, each with the outcome of its last attempt. A deferral means that
+    /// the message expired.
     pub failures: &'a [(Recipient, Outcome)],
-    /// The front of the original, lines ending in LF: its header, or as much of it as was read.
-    /// Text after an empty line is not used.
+    /// The front of the original, with lines that end in LF: its header, or as much of it as was
+    /// read. Text after an empty line is not used.
     pub header: &'a [u8],
     /// The number of reports withheld since the last one to the same recipient.
     pub withheld: u64,
@@ -50,7 +50,8 @@ pub struct FailureReport<'a> {
 
 /// The longest text of another host that is shown, in characters.
 const MAX_TEXT: usize = 2000;
-/// The limit for recipients after the first [`FULLY_SHOWN`], in characters.
+/// The longest such text that is shown for recipients after the first [`FULLY_SHOWN`], in
+/// characters.
 const MAX_TEXT_LATER: usize = 200;
 /// The number of recipients whose texts are shown up to [`MAX_TEXT`].
 const FULLY_SHOWN: usize = 25;
@@ -92,14 +93,14 @@ fn header(report: &FailureReport, original: &[u8], boundary: &str) -> String {
     if !references.is_empty() {
         fold(&mut out, "References", &references.join(" "));
     }
-    // RFC 3834 5: no responder answers this.
+    // With this field, automatic responders do not answer the report (RFC 3834 5).
     out += "Auto-Submitted: auto-replied\nMIME-Version: 1.0\n";
     out += &format!("Content-Type: multipart/report; report-type=delivery-status;\n boundary=\"{boundary}\"\n\n");
     out
 }
 
-/// The subject. It contains that of the original, since users search their mailboxes for it, and
-/// keeps encoded words (RFC 2047) whole.
+/// The subject. It contains the subject of the original, since users search their mailboxes for
+/// that, and keeps encoded words (RFC 2047) whole.
 fn subject(report: &FailureReport, original: &[u8]) -> String {
     let title = if report.sender.is_some() { "Undelivered mail" } else { "Undelivered report" };
     match field(original, "Subject").filter(|s| (1..=200).contains(&s.len()) && is_printable(s)) {
@@ -258,8 +259,8 @@ fn status_blocks(report: &FailureReport) -> String {
     out
 }
 
-/// The status of a recipient. A message that expired keeps the status of its last attempt and
-/// thus class 4; X.4.7 is used where there is none (RFC 3463 3.5, RFC 3464 2.3.4).
+/// The status of a recipient. A message that expired keeps the status of its last attempt and thus
+/// class 4; X.4.7 is used if that attempt has none (RFC 3463 3.5, RFC 3464 2.3.4).
 fn status(outcome: &Outcome) -> Status {
     match (outcome.fate, outcome.status) {
         (Fate::Deferred, Status(_, 0, 0)) => Status(4, 4, 7),

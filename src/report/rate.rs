@@ -26,7 +26,7 @@ const TO_POSTMASTER: u32 = 10;
 const TO_LOCAL: u32 = 1000;
 /// The limit for an address in any other domain.
 const TO_REMOTE: u32 = 200;
-/// The limit for all addresses of any other domain.
+/// The limit for all addresses of any other domain together.
 const TO_REMOTE_DOMAIN: u32 = 2000;
 
 /// The recipient of a report.
@@ -50,7 +50,7 @@ pub struct Rates {
 
 #[derive(Debug, Default)]
 struct Count {
-    /// The time since the start at which the count is back to zero.
+    /// The time at which the count is back to zero, measured from `Rates::start`.
     clear: Duration,
     /// The number of reports withheld since the last one that was sent.
     withheld: u64,
@@ -73,10 +73,11 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// Counts a report before it is sent, and returns the number of those withheld before it.
+    /// Counts a report that is about to be sent, and returns the number of reports withheld since
+    /// the last one to the same address.
     ///
     /// # Errors
-    /// A limit is reached: the report must be withheld, and is counted as withheld.
+    /// If a limit is reached: the report must be withheld, and is counted as withheld.
     pub fn count(&self, to: &ReportTo) -> Result<u64, LimitReached> {
         self.count_at(self.start.elapsed(), to)
     }
@@ -102,7 +103,8 @@ impl Rates {
             clear.push(clear_at + HOUR / *limit);
             if clear_at + HOUR / *limit > now + HOUR {
                 let why = format!("a report is withheld: there were more than {limit} to {key} within an hour");
-                // The number is part of the next report to the address, also if a limit of its domain was reached.
+                // The number is part of the next report to the address, even if the limit of its
+                // domain was the one reached.
                 if let Some((address, _)) = keys.first() {
                     entry(&mut counts, address, now).withheld += 1;
                 }
@@ -146,7 +148,7 @@ fn make_room(counts: &mut HashMap<Box<str>, Count>, now: Duration) {
         let mut times: Vec<Duration> = counts.values().map(|count| count.clear).collect();
         let (_, &mut least, _) = times.select_nth_unstable(MAX_COUNTS / 10);
         let mut left = MAX_COUNTS / 10;
-        // Several may have the same time.
+        // Several counts may have the same time.
         counts.retain(|_, count| {
             let is_dropped = count.clear <= least && left > 0;
             left -= usize::from(is_dropped);

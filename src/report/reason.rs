@@ -2,7 +2,7 @@
 //!
 //! A reason follows from the enhanced status of the last attempt, and from replies that reject this
 //! host instead of the message. It includes advice for the sender. An unspecific status gives an
-//! unspecific reason; 5.7.0 is one, used by filters as well as by hosts that require
+//! unspecific reason; 5.7.0 is such a status, used by filters as well as by hosts that require
 //! authentication. A message that expired has a reason of its own, whatever the last reply was.
 
 use crate::outcome::{Fate, Outcome};

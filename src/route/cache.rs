@@ -29,7 +29,7 @@ pub(super) struct ExpansionCache(Mutex<HashMap<Address, CachedExpansion>>);
 #[derive(Debug)]
 struct CachedExpansion {
     expansion: Expansion,
-    /// The tables that it is based on.
+    /// The tables on which the expansion is based.
     aliases: Arc<Aliases>,
     virtual_table: Arc<VirtualTable>,
     until: Instant,
@@ -92,7 +92,7 @@ impl ExpansionCache {
     }
 }
 
-/// The address without its detail, if the whole address is in no table.
+/// The address without its detail, if the whole address is in no table and is not that of a user.
 fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &VirtualTable) -> Option<Address> {
     let (name, domain) = (lower(address.local()), address.domain());
     let base = router.without_detail(&name).filter(|_| router.is_local(domain))?;
@@ -102,8 +102,8 @@ fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &V
     (!is_known).then(|| address.with_local(base))
 }
 
-/// Whether an expansion is the same for every detail of `address`: then no recipient is the
-/// address itself.
+/// Whether an expansion is the same for every detail of `address`, because none of its recipients
+/// is `address` itself.
 fn is_same_for_all_details(expansion: &Expansion, address: &Address) -> bool {
     match expansion {
         Expansion::Finals(finals) => finals.iter().all(|to| {

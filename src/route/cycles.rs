@@ -1,8 +1,8 @@
 //! The nodes of a graph that are on a cycle.
 //!
-//! Kosaraju's algorithm: a depth-first search yields the nodes in post-order; then the reversed
-//! graph is searched from the last of them backwards. The search is not recursive, and its time is
-//! proportional to the number of nodes and edges.
+//! Kosaraju's algorithm: a depth-first search yields the nodes in post-order; the reversed graph is
+//! then searched from the last of these nodes to the first. The search is not recursive, and its
+//! time is proportional to the number of nodes and edges.
 
 /// Whether each node is on a cycle. `edges` has the successors of each node.
 pub(super) fn on_cycle(edges: &[Vec<usize>]) -> Vec<bool> {

@@ -2,8 +2,8 @@
 //!
 //! The walk visits one address after the other, so the depth of a chain costs no stack; it visits
 //! each address once, so it ends; and it counts them, so it is bounded. A cycle of aliases is
-//! harmless if a path leads out of it, or if it contains the name of a user: there it is broken,
-//! as sendmail does. Users are looked up only where the result depends on it, not for every
+//! harmless if a path leads out of it, or if it contains the name of a user: there it is broken, as
+//! sendmail does. Users are looked up only where the result depends on the look-up, not for every
 //! member of a large alias, since a look-up may need another process. An alias with a list or an
 //! owner is a final recipient: at delivery the list is read and the walk continues with its
 //! members, as it does with those of a `.forward`. An error in a table or of the system makes the
@@ -62,11 +62,11 @@ enum TableAnswer<'t> {
 /// A question about an address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Ask {
-    /// Its entry in the tables.
+    /// Which entry of the tables applies to it.
     Tables,
-    /// Whether it is a user, for an alias that names itself.
+    /// Whether it is a user; asked if an alias names itself.
     User,
-    /// Whether it has a mailbox, for `\name` or for a user in that user's own `.forward`.
+    /// Whether it has a mailbox; asked for `\name`, and for a user in that user's own `.forward`.
     Mailbox,
 }
 
@@ -83,7 +83,7 @@ impl<'r> Tables<'r> {
         let name = lower(address.local());
         let is_postmaster = name == POSTMASTER;
         if ask != Ask::Tables {
-            // Only users of the system have a `.forward` that is skipped.
+            // The system's own users are the only ones with a `.forward` to skip.
             let is_direct = ask == Ask::Mailbox && router.users.are_of_system();
             let action = if is_direct { Action::Direct } else { Action::Deliver };
             return Ok(match is_postmaster {
@@ -118,7 +118,8 @@ impl<'r> Tables<'r> {
         }
     }
 
-    /// The answer of the virtual table and the aliases.
+    /// The answer of the virtual table or, if it has none, of the aliases; `None` if neither has
+    /// one.
     fn named(&self, name: &str, domain: &str) -> Result<Option<TableAnswer<'_>>, String> {
         if let Some(members) = self.virtual_table.find(name, domain).map_err(ToString::to_string)? {
             return Ok(Some(TableAnswer::Members(members)));
@@ -129,18 +130,18 @@ impl<'r> Tables<'r> {
         Ok(Some(if is_late { TableAnswer::Final(Action::Expand) } else { TableAnswer::Members(members) }))
     }
 
-    /// Whether an address that is in no table is a user.
+    /// Whether an address that no table contains is that of a user.
     fn is_user(&self, address: &Address) -> Result<bool, String> {
         Ok(self.router.mailbox(&lower(address.local()), address.domain())?.is_some())
     }
 
-    /// The address of a list, without a detail that is not part of the alias's name.
+    /// The address of a list; its detail is dropped, unless that is part of the alias's name.
     fn list(&self, address: &Address) -> Address {
         self.router.alias_of(&self.aliases, address).map_or_else(|| address.clone(), |name| address.with_local(&name))
     }
 
-    /// For a postmaster in no table, the recipient in the configuration, or the mailbox of last
-    /// resort if that recipient does not exist.
+    /// The answer for a postmaster that no table contains: the recipient in the configuration or,
+    /// if that recipient does not exist, the mailbox of last resort.
     fn postmaster(&self, address: &Address) -> Result<TableAnswer<'_>, String> {
         let router = self.router;
         let members = &router.postmaster;
@@ -168,10 +169,11 @@ impl<'r> Tables<'r> {
 
 struct Walk<'t> {
     tables: &'t Tables<'t>,
-    /// The user whose `.forward` contains the members of the first address; `None` if a table does.
+    /// The user whose `.forward` contains the members of the first address; `None` if they come
+    /// from a table.
     user: Option<&'t str>,
     nodes: Vec<Node>,
-    /// The index in `nodes` of each address, by its key and the question about it.
+    /// The index in `nodes`, by the key of an address and the question about it.
     known: HashMap<(Address, Ask), usize>,
     /// Whether an address was named more than once: otherwise there is no cycle.
     has_repeats: bool,
@@ -188,7 +190,7 @@ struct Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NodeEnd {
     Final,
-    /// A user or unknown, not looked up yet.
+    /// A user or an unknown name; not looked up yet.
     Local,
     Unknown,
     /// Replaced by its members.
@@ -301,7 +303,7 @@ impl<'t> Walk<'t> {
                 (NodeEnd::None, _) if at == 0 && self.user.is_some() => &Action::Direct,
                 (_, action) => action,
             };
-            // A mailbox or a list gets one copy, whatever the details are.
+            // A mailbox or a list gets one copy, whatever details its addresses have.
             let key = match action {
                 Action::Direct => (self.key(&node.address), &Action::Deliver),
                 Action::Expand => (self.tables.list(&node.address), action),
@@ -360,7 +362,7 @@ impl<'t> Walk<'t> {
         finals.iter().all(|to| refused(&routes, &to.address).is_some()).then_some(first)
     }
 
-    /// The cycle in which the expansion ends, for the log.
+    /// The cycle that the expansion leads into, for the log.
     fn describe_loop(&self) -> String {
         const SHOWN: usize = 10;
         let (mut path, mut at, mut seen) = (Vec::new(), 0, HashSet::new());

@@ -82,9 +82,9 @@ pub enum DomainClass {
 /// The expansion of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expansion {
-    /// The final recipients, at least one, without duplicates. If an alias has several members,
-    /// a local one that does not exist is among them: its delivery fails and the sender gets a
-    /// report.
+    /// The final recipients, at least one, without duplicates. If an alias has a recipient that
+    /// exists, its local members that do not exist are included too: their delivery fails, and the
+    /// sender gets a report.
     Finals(Vec<Recipient>),
     /// The address does not exist: 550 5.1.1.
     Unknown,
@@ -97,7 +97,7 @@ pub enum Expansion {
 /// An alias that is expanded at delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
-    /// The name of the alias, without a detail of the address.
+    /// The name of the alias, in lower case.
     pub name: Box<str>,
     /// The members; included lists are not read yet.
     pub members: Vec<Member>,
@@ -146,7 +146,7 @@ impl Router {
     }
 
     /// Reads all tables as far as possible, and returns all errors. Mail for recipients that are
-    /// affected by an error waits. `None` if an error is one of the configuration itself.
+    /// affected by an error waits. `None` if the configuration itself has an error.
     pub fn begin(config: &Config, rights: &Rights) -> (Option<Self>, Vec<ConfigError>) {
         let local = &config.local;
         let domains: Arc<HashSet<Box<str>>> = Arc::new(local.domains.iter().map(|d| d.as_str().into()).collect());
@@ -197,7 +197,7 @@ impl Router {
         self.users.roots()
     }
 
-    /// The address with a domain: the first local one if it has none.
+    /// The address, completed with the first local domain if it has none.
     #[must_use]
     pub fn qualify(&self, address: &Address) -> Address {
         self.qualified(address).into_owned()
@@ -223,13 +223,14 @@ impl Router {
         self.cache.get(self, &address, || expand::expand(self, &address))
     }
 
-    /// The final recipients of the members of a list or a `.forward`, which belongs to the address
-    /// `address`. `user` is set for a user's `.forward`: its commands and files need the user's rights.
+    /// The final recipients of the members of a list or of a `.forward`, which belongs to
+    /// `address`. `user` is set for a user's `.forward`: its commands and files need the user's
+    /// rights.
     pub fn expand_members(&self, address: &Address, members: &[Member], user: Option<&str>) -> Expansion {
         expand::expand_members(self, &self.qualified(address), members, user)
     }
 
-    /// The alias of a final recipient; `None` if it does not exist any more.
+    /// The alias of a final recipient; `None` if the alias no longer exists.
     ///
     /// # Errors
     /// The error in the aliases file, if it affects this alias.
@@ -257,7 +258,7 @@ impl Router {
         names.map(Box::<str>::from).find(|name| aliases.find(name).is_ok_and(|found| found.is_some()))
     }
 
-    /// The user name in a local address, for counts by user.
+    /// The user name in a local address, without the detail, for counts by user.
     pub fn base<'a>(&self, address: &'a Address) -> &'a str {
         self.without_detail(address.local()).unwrap_or(address.local())
     }
@@ -288,7 +289,7 @@ impl Router {
     fn owner(&self, user: Option<&str>) -> Result<Owner, Box<Route>> {
         let Some(name) = user else { return Ok(Owner::Server) };
         match self.users.account(name) {
-            // As for a mailbox that belongs to root.
+            // Nothing is done with root's rights; the mail waits.
             Ok(Some(account)) if account.uid == 0 => {
                 let why = "it would need root's rights".to_owned();
                 Err(Box::new(Route::Temporary(TEMPORARY, why)))
@@ -328,7 +329,7 @@ impl Router {
         Route::Mailbox(Mailbox { path: self.last_resort.clone(), is_mbox: false, owner: Owner::Server })
     }
 
-    /// Whether the configuration sends mail to a host of this name or address.
+    /// Whether the configuration sends mail to a host with this name or address.
     pub fn names_host(&self, host: &str) -> bool {
         let matches = |named: &HostPort| match named.host.parse::<IpAddr>() {
             Ok(address) => address.to_canonical().to_string() == host,
@@ -352,7 +353,7 @@ impl Router {
         }
     }
 
-    /// The mailbox of a user, with or without the detail in the name.
+    /// The mailbox of the user with this name, or else with this name without the detail.
     fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
         match (self.users.mailbox(name, domain)?, self.without_detail(name)) {
             (None, Some(base)) => self.users.mailbox(base, domain),
@@ -368,7 +369,7 @@ impl Router {
     fn qualified<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
         match address.domain() {
             "" => Cow::Owned(address.at(&self.first_domain)),
-            // Without local domains `localhost` stands for no domain.
+            // If there are no local domains, `localhost` stands for a missing domain.
             "localhost" if self.domains.is_empty() => Cow::Owned(address.at(&self.first_domain)),
             _ => Cow::Borrowed(address),
         }

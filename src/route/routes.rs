@@ -45,7 +45,7 @@ pub(super) enum RouteTarget {
     Host(HostPort),
     /// The mail exchangers of a domain; `None` stands for the recipient's own domain.
     Mx { domain: Option<Box<str>>, port: u16 },
-    /// No host: mail is rejected (class 5) or deferred (class 4), with a text.
+    /// No host: mail is rejected (status class 5) or deferred (class 4), with this text.
     Error(Status, Box<str>),
 }
 
@@ -114,7 +114,7 @@ impl Routes {
     }
 }
 
-/// The target of an erroneous line.
+/// A target that defers the mail because of this error.
 fn waiting(error: &ConfigError) -> RouteTarget {
     RouteTarget::Error(Status(4, 3, 5), error.to_string().into())
 }

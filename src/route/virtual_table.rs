@@ -25,7 +25,7 @@ pub(super) struct VirtualTable {
 struct Row {
     line: usize,
     members: Vec<Member>,
-    /// The error, if the entry cannot be followed.
+    /// The error, if one makes the entry unusable.
     broken: Option<Box<ConfigError>>,
 }
 
@@ -72,7 +72,7 @@ impl VirtualTable {
         Self { unreadable: Some(why.clone()), ..Self::default() }
     }
 
-    /// The members of an address, both parts in lower case.
+    /// The members of the entry for an address, both parts of which are in lower case.
     ///
     /// # Errors
     /// The error in the file, if it affects this address.
@@ -84,7 +84,8 @@ impl VirtualTable {
         row.map(|row| row.broken.as_deref().map_or(Ok(row.members.as_slice()), Err)).transpose()
     }
 
-    /// The members for the addresses of a domain that are otherwise unknown.
+    /// The members of the entry for a whole domain, which applies to addresses that are otherwise
+    /// unknown.
     ///
     /// # Errors
     /// As [`VirtualTable::find`].

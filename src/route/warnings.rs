@@ -9,7 +9,7 @@ use crate::users::{Mailbox, Owner};
 use super::{Expansion, POSTMASTER, ROOT, Route, Router};
 
 impl Router {
-    /// Warns of aliases without effect, and of an alias of root that leads to no recipient.
+    /// Warns of aliases without effect, and of an alias for root that leads to no recipient.
     pub(super) fn warn_of_aliases(&self) {
         let aliases = self.aliases.current();
         if self.domains.is_empty() && !aliases.is_empty() {
@@ -74,7 +74,7 @@ impl Router {
         }
     }
 
-    /// Whether mail for a user of the system is delivered into the user's home directory.
+    /// Whether mail for a system user is delivered into the user's home directory.
     pub fn keeps_mail_at_home(&self, person: &User) -> bool {
         let is_at_home = |to: &Recipient| match self.route(&to.address) {
             Route::Mailbox(Mailbox { owner: Owner::User(account), path, .. }) => {
@@ -88,7 +88,7 @@ impl Router {
         }
     }
 
-    /// Mailboxes in the users file that contain a placeholder.
+    /// An error for each mailbox in the users file that contains a placeholder.
     pub fn unfilled_mailboxes(&self) -> Vec<ConfigError> {
         self.users.unfilled()
     }

@@ -1,11 +1,12 @@
 //! The header of a message that a user submits (RFC 6409): checked against its sender, and completed.
 //!
 //! A [`HeaderFilter`] stands between the client and the spool while a message arrives. It holds the
-//! header back until its end, completes addresses without a domain, adds From, Sender, Date and
-//! Message-ID where they are missing, and rejects a message whose From names an address that is not
-//! the authenticated user's. Except for From and Sender, which [`rewrite`] may change, nothing else
-//! of the header and no octet of the body is changed. The result does not depend on how the text is
-//! split into pieces.
+//! header back until the header is complete, completes addresses without a domain, adds From,
+//! Sender, Date and Message-ID where they are missing, and rejects a message whose From names an
+//! address that is not the authenticated user's. [`rewrite`] may replace the addresses in From and
+//! Sender. Nothing else in the header is changed, except that a postmark and a Sender that is not
+//! permitted are removed; no octet of the body is changed. The result does not depend on how the
+//! text is split into pieces.
 //!
 //! A header longer than [`MAX_HEADER`] passes unchanged, or is rejected if its From must be
 //! checked. A stray line ends the header and gets an empty line before it, so that no reader finds
@@ -39,7 +40,7 @@ pub struct Submission {
     pub hostname: String,
     /// The domain for addresses without one.
     pub domain: String,
-    /// The left part of Message-ID.
+    /// The part of Message-ID before the `@`.
     pub id: String,
     /// The value of Date.
     pub date: String,
@@ -85,7 +86,7 @@ impl HeaderFilter {
     /// Takes a piece of the text and writes the part that is ready; writes nothing after a refusal.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// The errors of `out`.
     pub fn feed(&mut self, text: &[u8], out: &mut dyn Write) -> io::Result<()> {
         let mut rest = text;
         if self.submission.is_some() {
@@ -97,10 +98,10 @@ impl HeaderFilter {
         if self.refusal.is_some() { Ok(()) } else { out.write_all(rest) }
     }
 
-    /// Ends the text, and writes the held part of it.
+    /// Marks the end of the text, and writes the part that was held back.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// The errors of `out`.
     pub fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
         self.header.finish();
         self.end_header(out)
@@ -111,7 +112,7 @@ impl HeaderFilter {
         self.refusal.as_ref()
     }
 
-    /// Writes the header, and the held text after it.
+    /// Writes the header, and the text after it that was held back.
     fn end_header(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let Some(submission) = self.submission.take() else { return Ok(()) };
         let header = std::mem::replace(&mut self.header, Section::new(0));
@@ -190,7 +191,7 @@ impl Submission {
         }
         let value = field.body;
         let list = addresses::mailboxes(value);
-        // In a field of an authenticated user all readers must find the same addresses.
+        // All readers must find the same addresses in a field that an authenticated user sends.
         let clear = list.as_ref().filter(|_| self.restricted().is_none() || addresses::is_clear(value));
         let all_addresses = || clear.and_then(|list| list.iter().map(|m| m.address_at(&self.domain)).collect());
         if is("From") {
@@ -237,7 +238,7 @@ impl Submission {
         let own_address = || self.identity.as_ref().map(|identity| identity.primary().clone());
         let system = || Address::new("MAILER-DAEMON", &self.hostname).ok();
         let author = || own_address().or_else(system).map(|address| self.rewrite(&address).unwrap_or(address));
-        // The reverse-path was rewritten at MAIL.
+        // The reverse-path was already rewritten at MAIL.
         self.sender.clone().or_else(author)
     }
 }

@@ -24,7 +24,7 @@ pub struct Rewriting {
     own_domains: Vec<String>,
 }
 
-/// Rows by local part, empty for a whole domain, and domain, both in lower case.
+/// Rows by local part (empty for a whole domain) and domain, both in lower case.
 type Table = HashMap<(Box<str>, Box<str>), Row>;
 
 #[derive(Debug)]

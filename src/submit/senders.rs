@@ -79,7 +79,7 @@ impl Senders {
         (Self { table, domains, subaddress: config.local.subaddress, rewriting: Arc::new(rewriting) }, errors)
     }
 
-    /// Whether one of the tables cannot be read: then no sender can be checked.
+    /// Whether one of the tables cannot be read, so that no sender can be checked.
     pub fn are_unreadable(&self) -> bool {
         self.table.current().is_none() || self.rewriting.is_unreadable()
     }
@@ -101,7 +101,7 @@ impl Senders {
         lines.into_iter().map(|(line, name)| warning(line, name)).collect()
     }
 
-    /// The user with this login; `None` if it is not an address.
+    /// The user with this login; `None` if the login is not an address.
     pub fn identity(&self, login: &str) -> Option<Identity> {
         let address = Address::parse(login).ok()?;
         let is_everywhere = address.domain().is_empty();

@@ -39,8 +39,8 @@ fn pass(submission: Submission, text: &[u8], size: usize) -> Result<Vec<u8>, Ref
     filter.refusal().cloned().map_or(Ok(out), Err)
 }
 
-/// The result for a text in one piece. It must be the same octet by octet, and for one cut at any
-/// place.
+/// The result for a text in one piece. The result must be the same if the text arrives octet by
+/// octet, and if it is cut in two at any place.
 fn pass_every_way(new: impl Fn() -> Submission, text: &[u8]) -> Result<String, Refusal> {
     let expected = pass(new(), text, text.len());
     assert_eq!(pass(new(), text, 1), expected);

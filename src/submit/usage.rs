@@ -1,16 +1,16 @@
 //! The number of messages and recipients that each account has sent within the last hour.
 //!
 //! They are counted in intervals of five minutes, the current one and the twelve before it: no
-//! hour, wherever it begins, has more than the limit, and a count expires after at most 65
-//! minutes. At most [`MAX_ACCOUNTS`] accounts are kept; beyond that, the account that has sent
-//! the least is dropped for one that this process counts, and records of other new accounts are
-//! ignored. The first excess over a limit is reported once by each process, until the account is
+//! hour, wherever it begins, has more than the limit, and a count expires after at most 65 minutes.
+//! At most [`MAX_ACCOUNTS`] accounts are kept. Beyond that, a new account that this process counts
+//! replaces the one that has sent the least, and a new account in a record of another process is
+//! ignored. Each process reports the first excess over a limit, and no other until the account is
 //! below the limit again.
 //!
-//! The counts are shared by the daemon and the sessions of inetd and survive a restart, as far as
-//! [`state`](crate::state) can keep them; without it each process counts for itself. A clock that
-//! is set forward expires counts early, and one that is set back drops the counts that are then in
-//! the future.
+//! The counts are shared by the daemon and the sessions of inetd, and survive a restart, as far as
+//! [`state`](crate::state) can keep them. Without such a state each process counts for itself. If
+//! the clock is set forward, counts expire early; if it is set back, the counts that are now in the
+//! future are dropped.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,7 +23,7 @@ use crate::sys;
 pub const MAX_ACCOUNTS: usize = 100_000;
 /// The length of an interval, in seconds.
 const INTERVAL: u64 = 300;
-/// The number of intervals that count: an hour, and the current one.
+/// The number of intervals that count: the twelve of an hour, and the current one.
 const INTERVALS: u64 = 13;
 /// The limits of the journal: about 70,000 messages and recipients in each of its two files.
 const LIMITS: Limits = Limits { max_size: 4 << 20, max_age: Duration::from_secs(INTERVAL * INTERVALS) };
@@ -73,7 +73,7 @@ struct Account {
 struct Counter {
     /// The numbers of the intervals with a count above zero, and the counts.
     intervals: Vec<(u64, usize)>,
-    /// Whether the excess was reported.
+    /// Whether the excess over the limit was reported.
     is_reported: bool,
 }
 
@@ -97,7 +97,7 @@ impl Usage {
         Self { counts: Mutex::new(Counts { journal, ..Counts::default() }) }
     }
 
-    /// Counts one more, if that is within the limit.
+    /// Counts one more message or recipient, if that is within the limit.
     pub fn count(&self, account: &str, kind: Counted, limit: usize) -> Allowance {
         self.count_at(sys::now(), account, kind, limit)
     }
@@ -180,7 +180,7 @@ fn make_room(accounts: &mut HashMap<Box<str>, Account>, interval: u64) {
 mod tests {
     use super::*;
 
-    /// A time in seconds since 1970; the clock of the system is not used.
+    /// A time in seconds since 1970; the system clock is not used.
     fn minute(minute: u64) -> u64 {
         1_764_450_000 + 60 * minute
     }

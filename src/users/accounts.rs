@@ -38,8 +38,8 @@ struct Table {
     abilities: Abilities,
 }
 
-/// The authentication backend of the configuration, and all errors in the users file.
-/// `throttle` is that of the previous configuration.
+/// The authentication backend of the configuration, and all errors in the users file. `throttle` is
+/// the one of the previous configuration, which is kept.
 pub fn begin(config: &Config, rights: &Rights, throttle: Arc<Throttle>) -> (Logins, Vec<ConfigError>) {
     let first = config.own_domain().to_owned();
     let mut errors = Vec::new();

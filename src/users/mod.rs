@@ -7,7 +7,7 @@
 //!
 //! - `accounts`: authentication against a users file
 //! - `file`: the lines of a users file
-//! - `system`: the users of the system
+//! - `system`: system users
 
 use std::path::{Path, PathBuf};
 
@@ -37,11 +37,11 @@ pub struct Mailbox {
 pub enum Owner {
     /// The server's own user.
     Server,
-    /// A user of the system.
+    /// A system user.
     User(Account),
 }
 
-/// A user of the system.
+/// A system user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Account {
     /// The login name.
@@ -101,7 +101,7 @@ impl Users {
         roots
     }
 
-    /// Whether the source is the users of the system.
+    /// Whether the source is the system's users.
     pub fn are_of_system(&self) -> bool {
         matches!(self.source, Source::System)
     }
@@ -129,7 +129,8 @@ impl Users {
     /// if there is no such user.
     ///
     /// # Errors
-    /// The reason why the look-up failed, or that the user has no home directory.
+    /// The reason why the mailbox is unknown: the look-up failed, the users file has an error, or
+    /// the user has no home directory.
     pub fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
         #[cfg(test)]
         tests::LOOKED_UP.set(tests::LOOKED_UP.get() + 1);
@@ -169,7 +170,8 @@ impl Users {
     }
 }
 
-/// A placeholder of other programs for the user or the domain, which is not replaced here.
+/// A placeholder that other programs replace by the user or the domain, but that is not replaced
+/// here.
 pub fn placeholder(path: &str) -> Option<&'static str> {
     ["%u", "%n", "%d", "%{user}", "$USER", "${user}"].into_iter().find(|sign| path.contains(sign))
 }

@@ -1,4 +1,4 @@
-//! The users of the system, as getpwnam(3) finds them.
+//! System users, as getpwnam(3) finds them.
 //!
 //! Look-ups go through `privsep::passwd`. A name that begins with `-` or could lead out of a
 //! directory belongs to no user.

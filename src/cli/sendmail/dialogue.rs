@@ -26,7 +26,7 @@ use crate::smtp::line::{Input, Line};
 
 /// The time limit for any answer: the daemon may have to wait for the DNS and for the disk.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
-/// The time limit for the answer to QUIT, which is only shown.
+/// The time limit for the answer to QUIT, which is needed only for display.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval between attempts to connect.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -34,7 +34,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Connects to the daemon, up to the point where it starts an SMTP session.
 ///
 /// # Errors
-/// A temporary failure if no daemon runs, or if it does not answer.
+/// A temporary failure if no daemon runs, or if the daemon is too busy or does not answer.
 pub fn connect(socket: &Path) -> Result<UnixStream, Failure> {
     let deadline = Instant::now() + CONNECT_FOR;
     loop {
@@ -111,7 +111,7 @@ impl Dialogue {
     /// Connects and sends EHLO.
     ///
     /// # Errors
-    /// Those of [`connect`], and a rejection by the daemon.
+    /// If [`connect`] fails, or the daemon rejects the session.
     pub fn begin(socket: &Path, verbose: bool) -> Result<Self, Failure> {
         let stream = connect(socket)?;
         let out = stream.try_clone().map_err(lost)?;
@@ -124,7 +124,7 @@ impl Dialogue {
     /// Sends a message of about this size, and returns the last reply.
     ///
     /// # Errors
-    /// The first rejection, or a failure of the connection or of reading the text.
+    /// If the daemon rejects anything, the connection fails, or the text cannot be read.
     pub fn send(
         &mut self,
         sender: Option<&Address>,
@@ -168,7 +168,8 @@ impl Dialogue {
             print(&format!(">>> {command}\n"));
         }
         let sent = self.out.write_all(format!("{command}\r\n").as_bytes());
-        // A daemon that shuts down sends a reply before it closes the connection.
+        // A daemon that shuts down sends a reply before it closes the connection, so a reply is
+        // worth reading even if sending has failed.
         self.expect(class).map_err(|failure| if failure.is_lost { sent.err().map_or(failure, lost) } else { failure })
     }
 
@@ -201,11 +202,11 @@ fn lost(error: io::Error) -> Failure {
     Failure { is_lost: true, ..Failure::later(format!("the mail system does not answer: {error}: message not sent")) }
 }
 
-/// Connects standard input and output with a session, for a program that speaks SMTP itself (`-bs`).
-/// Its lines may end in LF alone, unless standard input is a socket.
+/// Connects standard input and output with a session, for a program that speaks SMTP itself
+/// (`-bs`). The program may end lines in LF alone, unless standard input is a socket.
 ///
 /// # Errors
-/// Those of [`connect`]; the program gets a 421 then.
+/// If [`connect`] fails, in which case the program gets a 421 reply, or if copying fails.
 pub fn pass_through(socket: &Path) -> Result<(), Failure> {
     let stream = connect(socket).inspect_err(|_| print("421 4.3.0 The mail system is not running\r\n"))?;
     let mut to = stream.try_clone().map_err(lost)?;
@@ -223,7 +224,7 @@ pub fn pass_through(socket: &Path) -> Result<(), Failure> {
     copy(&mut &stream, &mut io::stdout().lock()).map_err(|e| Failure::io(&e))
 }
 
-/// Whether a stream is a socket; true also if that cannot be found out.
+/// Whether a stream is a socket; also true if its type is unknown.
 fn is_socket(stream: impl AsFd) -> bool {
     fstat(stream).map_or(true, |stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits())
 }

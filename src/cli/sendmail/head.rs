@@ -21,7 +21,7 @@ pub const MAX_HEADER: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Head {
     header: Section,
-    /// The start of the body.
+    /// The start of the body, as far as it was read.
     body: Vec<u8>,
 }
 
@@ -29,7 +29,7 @@ impl Head {
     /// Reads the header of a message whose lines end in LF.
     ///
     /// # Errors
-    /// Those of the reader.
+    /// The errors of `text`.
     pub fn read(text: &mut dyn Read) -> io::Result<Self> {
         let mut head = Self { header: Section::new(MAX_HEADER), body: Vec::new() };
         let mut piece = vec![0; 32 << 10];
@@ -55,7 +55,7 @@ impl Head {
     /// The recipients that the header names.
     ///
     /// # Errors
-    /// A list that cannot be read, or a header that is too long.
+    /// If a list cannot be read, or the header is too long.
     pub fn recipients(&self) -> Result<Vec<Address>, Failure> {
         if !self.is_complete() {
             return Err(Failure::data("the header is too long to look for recipients"));

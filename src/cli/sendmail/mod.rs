@@ -1,9 +1,9 @@
 //! sendmail(8): the command by which programs on this host send mail.
 //!
-//! Only a client of the control socket: it runs with the rights of its caller, and opens no file of
-//! the spool. It reads a whole message, finds its recipients, and speaks SMTP with the daemon,
-//! which gets the user from the kernel. The exit code is 0 if, and only if, the message is on
-//! stable storage for all of its recipients. Otherwise it is one of sysexits(3), with a line of
+//! It is only a client of the control socket: it runs with the rights of its caller, and opens no
+//! file of the spool. It reads a whole message, finds its recipients, and speaks SMTP with the
+//! daemon, which gets the user from the kernel. The exit code is 0 if, and only if, the message is
+//! on stable storage for all of its recipients. Otherwise it is one of sysexits(3), with a line of
 //! text, and nothing was sent.
 //!
 //! - `dialogue`: SMTP with the daemon
@@ -43,7 +43,7 @@ use text::Text;
 /// Runs sendmail, mailq or newaliases with the arguments of this process.
 ///
 /// # Errors
-/// Those of the command line and of the task.
+/// If the command line is wrong, or the task fails.
 pub(super) fn run(name: &str) -> Result<(), Exit> {
     match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
         Some("--help") => {
@@ -132,8 +132,8 @@ impl From<Failure> for Exit {
     }
 }
 
-/// Sends the message on standard input. If that fails and standard input is a file, its position
-/// is reset: the caller shares it, and may save the message as dead.letter.
+/// Sends the message on standard input. If that fails and standard input is a file, the position in
+/// the file is reset: the caller shares that position, and may save the message as dead.letter.
 ///
 /// # Errors
 /// The reason why nothing was sent.
@@ -198,7 +198,8 @@ fn sender(options: &Options) -> Result<(Option<Address>, String), Failure> {
     Ok((sender, options.full_name.clone().unwrap_or_else(name_of_user)))
 }
 
-/// The full name in the comment field of passwd(5): up to a comma, with `&` for the login.
+/// The full name in the comment field of passwd(5): the text before the first comma, in which `&`
+/// stands for the capitalized login.
 fn full_name(gecos: &str, login: &str) -> String {
     let mut letters = login.chars();
     let capital = letters.next().map(|c| c.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default();
@@ -208,7 +209,8 @@ fn full_name(gecos: &str, login: &str) -> String {
 /// Prints the destinations of addresses, according to the daemon.
 ///
 /// # Errors
-/// The code of the first address that mail cannot be delivered to, or a failure to ask the daemon.
+/// If mail cannot be delivered to an address, with the exit code for the first such address; also
+/// if a list cannot be read, or the daemon cannot be asked.
 fn verify(socket: &Path, options: &Options) -> Result<(), Failure> {
     let mut first_code = None;
     for list in &options.recipients {

@@ -1,10 +1,10 @@
 //! The options of sendmail(8), in all forms that programs use.
 //!
-//! Options may be combined (`-ti`, `-tfjon`). A value is attached or the next argument, for
-//! some options only attached (`-q30m`, `-d0.1`). Options that only tune sendmail itself are
-//! accepted and ignored: every `-o` and `-O` except those about a single dot, everything about
-//! DSN, names of logs and of protocols. A letter that sendmail does not have is an error; `--` ends
-//! the options.
+//! Options may be combined (`-ti`, `-tfjon`). A value is attached to its option or is the next
+//! argument; for some options it can only be attached (`-q30m`, `-d0.1`). Options that only tune
+//! sendmail itself are accepted and ignored: every `-o` and `-O` except those about a single dot,
+//! everything about DSN, names of logs and of protocols. A letter that sendmail does not have is an
+//! error; `--` ends the options.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -34,7 +34,7 @@ pub enum Mode {
 pub struct Options {
     /// The task.
     pub mode: Mode,
-    /// The message or domain to try; `None` for all.
+    /// The message to try, or the domain whose mail is tried; `None` for all messages.
     pub flush: Option<String>,
     /// Whether the recipients are in the header.
     pub from_header: bool,
@@ -128,7 +128,8 @@ impl Options {
         }
     }
 
-    /// Reads the value of `-q`: `-qIid` names a message, `-qRdomain` a domain; others mean all.
+    /// Reads the value of `-q`: `-qIid` names a message, `-qRdomain` a domain; any other value
+    /// means all messages.
     fn queue(&mut self, value: &str) {
         let named = value.strip_prefix(['I', 'R']).filter(|what| !what.is_empty());
         self.flush = named.map(str::to_owned);

@@ -42,7 +42,7 @@ impl Text {
     /// Reads to the end of the input, or to a line with a single dot unless `ignore_dots` is set.
     ///
     /// # Errors
-    /// Those of the input and of the unnamed file.
+    /// The errors of the input and of the unnamed file.
     pub fn read(input: &mut dyn BufRead, ignore_dots: bool) -> io::Result<Self> {
         let mut text = Self::default();
         loop {
@@ -102,12 +102,12 @@ impl Text {
         Ok(rest)
     }
 
-    /// Adds a dot that was held back and turned out to be text.
+    /// Adds the dot that was held back, if there is one: it turned out to be text.
     fn dot(&mut self) -> io::Result<()> {
         if self.line == Line::Dot { self.put(b".") } else { Ok(()) }
     }
 
-    /// Ends the message at the end of the input, perhaps within a line.
+    /// Completes the message at the end of the input, even if the last line has no line end.
     fn end(&mut self, ignore_dots: bool) -> io::Result<()> {
         if self.line == Line::Dot && !ignore_dots {
             return Ok(());
@@ -132,7 +132,7 @@ impl Text {
         Ok(())
     }
 
-    /// The size in octets, with line ends counted as one.
+    /// The size in octets; each line end counts as one octet.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -140,7 +140,7 @@ impl Text {
     /// A reader of the whole message.
     ///
     /// # Errors
-    /// Those of the file.
+    /// The errors of the unnamed file.
     pub fn into_reader(self) -> io::Result<impl Read> {
         let mut file = self.file;
         if let Some(file) = &mut file {

@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use super::{ConfigError, TableFile};
 use crate::privsep::Rights;
 
-/// The maximum size of a table file, in bytes. It is kept in memory.
+/// The maximum size of a table file, in bytes: its whole text is read into memory.
 const MAX_SIZE: u64 = 64 << 20;
 
 /// The age up to which a file may change again with the same time stamp: the clock
@@ -37,19 +37,19 @@ type Parse<T> = Box<dyn Fn(&Path, &str) -> Found<T> + Send + Sync>;
 /// The table of the valid lines of a text, and all errors.
 type Found<T> = (Option<T>, Vec<ConfigError>);
 
-/// The maximum number of errors logged for one file, followed by the number of the others.
+/// The maximum number of errors logged for one file; of the others, only the number is logged.
 const MAX_LOGGED: usize = 20;
 
 /// A table that is read again when its file changes.
 pub struct Watched<T> {
     file: TableFile,
-    /// Whether group and others must not be able to read or write it.
+    /// Whether a file that group or others may use is rejected.
     private: bool,
     /// How the file is opened.
     rights: Rights,
     parse: Parse<T>,
-    /// Guards the table and the identity of its file. Held while a changed file is read, so that
-    /// all callers wait for the new table.
+    /// Guards the table and the identity of its file. It is held while a changed file is read, so
+    /// that all callers wait for the new table.
     state: Mutex<State<T>>,
 }
 
@@ -62,7 +62,7 @@ struct State<T> {
     seen: Option<Seen>,
     /// Whether the file is read again even if its identity is the same.
     unsettled: bool,
-    /// The errors that were logged last, so that they are logged once.
+    /// The errors that were logged last; they are not logged again.
     logged: Vec<ConfigError>,
 }
 
@@ -86,7 +86,7 @@ impl<T> Watched<T> {
     /// Reads the table for the first time.
     ///
     /// # Errors
-    /// All errors in the file, or that it cannot be read or, if it is required, is absent.
+    /// All errors in the file; or one error, if it cannot be read, or is required and absent.
     pub fn open<P>(rights: &Rights, file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
@@ -94,8 +94,7 @@ impl<T> Watched<T> {
         Self::strict(rights, file, parse, false)
     }
 
-    /// [`Watched::open`] for a file with secrets, which group and others must not be able to read
-    /// or write.
+    /// [`Watched::open`] for a file with secrets, which group and others must not be able to use.
     ///
     /// # Errors
     /// As [`Watched::open`].
@@ -238,12 +237,12 @@ impl Line<'_> {
     }
 }
 
-/// The rest of a text from the first byte that was not UTF-8.
+/// The rest of a text that was decoded with replacement characters, from the first of them on.
 pub fn not_utf8(text: &str) -> Option<&str> {
     text.find(char::REPLACEMENT_CHARACTER).and_then(|at| text.get(at..))
 }
 
-/// The error for such a text.
+/// The error for text that is not UTF-8.
 pub const NOT_UTF8: &str = "expected text in UTF-8";
 
 /// The errors of one file that are logged: at most [`MAX_LOGGED`], and the number of the others.
@@ -283,7 +282,7 @@ pub fn fill<'a, T: Default>(
 /// The result of reading a file.
 struct Reading {
     seen: Option<Seen>,
-    /// Whether it may change with the same time stamp, or its identity is unknown.
+    /// Whether the file may change and keep its time stamp, or its identity is unknown.
     unsettled: bool,
     text: Result<String, ConfigError>,
 }
@@ -327,7 +326,7 @@ fn read(rights: &Rights, path: &Path, private: bool) -> Reading {
 /// The whole text of a file that an administrator writes.
 ///
 /// # Errors
-/// Those of the system; text that is not UTF-8, or too much of it.
+/// If the file cannot be read, is not UTF-8, or is too large.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     Rights::Alone
         .open(path)
@@ -338,7 +337,7 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
 /// The text of a small file with secrets, at most `max` bytes of it.
 ///
 /// # Errors
-/// Those of the system, or that group or others may use the file.
+/// If the file cannot be read or is not UTF-8, or if group or others may use it.
 pub fn read_private(path: &Path, max: u64) -> Result<String, ConfigError> {
     let wrong = |error: io::Error| ConfigError::whole(path, error.to_string());
     let file = Rights::Alone.open(path).map_err(wrong)?;
@@ -384,7 +383,7 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 fn changed_just_now(metadata: &Metadata) -> bool {
-    // A time stamp in the future is not of the current tick.
+    // A time stamp in the future does not belong to the current tick.
     let age = metadata.modified().map(|modified| SystemTime::now().duration_since(modified));
     age.is_ok_and(|age| age.is_ok_and(|age| age < TICK))
 }

@@ -44,7 +44,7 @@ struct Classifier {
 }
 
 impl Classifier {
-    /// The part of a line, which ends in LF unless the text ends with it or it is too long.
+    /// The part that a line plays. The line ends in LF, unless it ends the text or is too long.
     fn line<'a>(&mut self, line: &'a [u8]) -> Part<'a> {
         let front = line.get(..MAX_LINE).unwrap_or(line);
         if line == b"\n" {
@@ -75,7 +75,8 @@ fn is_postmark(line: &[u8]) -> bool {
     (line.starts_with(b"From ") || line.starts_with(b">From ")) && line.ends_with(b"\n")
 }
 
-/// The name of a field, and its body. The first line decides, as in all readers.
+/// The name of a field, and its body. The first line decides whether there is one, as in all
+/// readers.
 fn split(field: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr(b'\n', field).unwrap_or(field.len()).min(MAX_LINE);
     let colon = memchr(b':', field.get(..end)?)?;
@@ -176,7 +177,7 @@ pub enum State {
 }
 
 impl Section {
-    /// The start of a header of at most `limit` octets.
+    /// An empty section, for a header of at most `limit` octets.
     pub fn new(limit: usize) -> Self {
         let classifier = Classifier::default();
         Self { classifier, limit, text: Vec::new(), start: 0, end: 0, state: State::Open }
@@ -250,7 +251,7 @@ impl Section {
     }
 }
 
-/// A field with the lines that continue it, or a stray line with those.
+/// A field or a stray line, with the lines that continue it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
     /// The complete text.
@@ -267,7 +268,7 @@ impl Field<'_> {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// Its body without line ends and without blanks around it.
+    /// The body without line ends and without blanks around it.
     pub fn text(&self) -> String {
         let unfolded: Vec<u8> = self.body.iter().copied().filter(|&b| b != b'\n').collect();
         String::from_utf8_lossy(&unfolded).trim().to_owned()
@@ -297,11 +298,11 @@ pub fn header(text: &[u8]) -> &[u8] {
     text.get(..length).unwrap_or(text)
 }
 
-/// Calls `each` with the name and the first line of every field of a header. At most `limit`
-/// octets are read, and few are held.
+/// Calls `each` with the name and the first line of every field of a header. At most `limit` octets
+/// are read, and few are held in memory.
 ///
 /// # Errors
-/// Those of reading.
+/// The errors of `from`.
 pub fn scan(from: impl Read, limit: u64, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
     let (mut lines, mut from) = (Lines::default(), BufReader::new(from.take(limit)));
     loop {

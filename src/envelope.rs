@@ -26,7 +26,7 @@ pub struct Recipient {
     pub action: Action,
 }
 
-/// The maximum length of a command, a path and a user name in an [`Action`], in bytes.
+/// The maximum length of each command, path and user name in an [`Action`], in bytes.
 pub const MAX_ACTION: usize = 1000;
 
 /// How a message is delivered to a final recipient. Only tables and users' own files on this

@@ -11,7 +11,7 @@ pub struct Mail<'a> {
     pub path: Option<&'a Address>,
     /// The reverse-path, completed with a domain.
     pub sender: Option<&'a Address>,
-    /// The declared size in octets; zero if there is none.
+    /// The declared size in octets; zero if none was declared.
     pub size: u64,
     /// `limits.message_size`.
     pub max_size: u64,
@@ -35,7 +35,7 @@ pub enum Room {
 /// Whether an account may use a sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SenderRight {
-    /// The sender is its own or granted by the senders table, or there is no account.
+    /// The sender is the account's own or granted by the senders table, or there is no account.
     Granted,
     /// The account may not use the sender.
     Denied,

@@ -24,7 +24,7 @@ pub struct Trace {
     pub hops: usize,
     /// The number of Delivered-To fields with an address in a local domain.
     pub own_deliveries: usize,
-    /// Whether every recipient has a Delivered-To field.
+    /// Whether there is a Delivered-To field for every recipient.
     pub was_delivered: bool,
 }
 

@@ -34,9 +34,9 @@ pub use verdict::{Reason, Source, Verdict};
 pub struct Facts<'a> {
     /// The client's address; `None` for a local process.
     pub address: Option<IpAddr>,
-    /// Its verified name, if that was looked up and there is one.
+    /// The client's verified name, if it was looked up and there is one.
     pub name: Option<&'a str>,
-    /// The name of its HELO or EHLO, made printable.
+    /// The name in the client's HELO or EHLO, made printable.
     pub hello: Option<&'a str>,
     /// Whether the connection is encrypted.
     pub is_encrypted: bool,
@@ -44,9 +44,9 @@ pub struct Facts<'a> {
     pub login: Option<&'a str>,
     /// The kind of the listener.
     pub listener: Kind,
-    /// Whether it is in relay.networks, or local.
+    /// Whether the client's address is in `relay.networks`, or the client is a local process.
     pub is_trusted: bool,
-    /// Whether it is a local process that the kernel has identified.
+    /// Whether the client is a local process that the kernel has identified.
     pub is_local_user: bool,
 }
 
@@ -82,7 +82,7 @@ mod tests {
         is_trusted: false,
         is_local_user: false,
     };
-    /// A client in relay.networks.
+    /// A client whose address is in `relay.networks`.
     pub(super) const TRUSTED: Facts<'_> = Facts { is_trusted: true, ..STRANGER };
     /// A client without a login on a listener for submission.
     pub(super) const SUBMITTER: Facts<'_> = Facts { listener: Kind::Submission, ..STRANGER };

@@ -2,7 +2,7 @@
 //!
 //! These rules keep the server from being an open relay: mail to other domains is accepted only
 //! from trusted and authenticated clients; mail for `relay.domains` from any client, except where
-//! the local part contains another address.
+//! the local part may contain another address.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::config::Network;
 pub enum Domain {
     /// A local domain.
     Local,
-    /// A domain of `relay.domains`.
+    /// A domain in `relay.domains`.
     Relay,
     /// Any other domain.
     Other,

@@ -18,7 +18,7 @@ pub enum Verdict {
 /// The rule behind a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
-    /// A short name, fit for the log.
+    /// The short name of the rule, for the log.
     pub rule: &'static str,
     /// Where the rule comes from.
     pub source: Source,
@@ -27,7 +27,7 @@ pub struct Reason {
 /// Where a rule comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// A key of the configuration.
+    /// A configuration key.
     Key(&'static str),
     /// A standard.
     Standard(&'static str),

@@ -2,7 +2,7 @@
 
 use super::{Reply, Status};
 
-/// A challenge in base64, the only reply whose text is made elsewhere.
+/// A challenge of the mechanism; `text` is the challenge in base64.
 pub fn challenge(text: String) -> Reply {
     Reply::bare(334, vec![text.into()])
 }

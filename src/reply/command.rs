@@ -2,12 +2,12 @@
 
 use super::{Reply, Status};
 
-/// RSET.
+/// RSET is accepted.
 pub fn reset() -> Reply {
     Reply::new(250, Status(2, 0, 0), "Reset state")
 }
 
-/// NOOP.
+/// NOOP is accepted.
 pub fn noop() -> Reply {
     Reply::new(250, Status(2, 0, 0), "OK")
 }

@@ -17,7 +17,7 @@ pub fn not_available() -> Reply {
     Reply::new(421, Status(4, 3, 0), "Not available now, please try again later")
 }
 
-/// QUIT.
+/// QUIT is accepted.
 pub fn goodbye(hostname: &str) -> Reply {
     Reply::new(221, Status(2, 0, 0), format!("{hostname} closing connection, goodbye"))
 }

@@ -40,12 +40,12 @@ pub fn nul() -> Reply {
     Reply::new(554, Status(5, 6, 0), "The message contains a NUL octet, which is not permitted")
 }
 
-/// Too many hops (RFC 5321 6.3).
+/// Too many Received fields, or Delivered-To fields with a local domain (RFC 5321 6.3).
 pub fn mail_loop() -> Reply {
     Reply::new(554, Status(5, 4, 6), "Too many hops: the message is going in circles")
 }
 
-/// A loop by the Delivered-To fields of the message.
+/// The Delivered-To fields show that the message was already delivered to all its recipients.
 pub fn delivered_before() -> Reply {
     Reply::new(554, Status(5, 4, 6), "Mail loop: by its Delivered-To fields the message was delivered here before")
 }

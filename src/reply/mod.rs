@@ -54,7 +54,7 @@ impl fmt::Display for Status {
 }
 
 impl Status {
-    /// Parses a status at the start of `text`; also returns the text after it and a blank.
+    /// Parses a status at the start of `text`; also returns the text after the status and a blank.
     pub fn read(text: &str) -> Option<(Self, &str)> {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         let mut parts = word.splitn(3, '.');
@@ -71,7 +71,7 @@ pub struct Reply {
     code: u16,
     status: Option<Status>,
     lines: Vec<Cow<'static, str>>,
-    /// Whether its lines have different codes; the last element of `lines` is then the whole
+    /// Whether the lines have different codes. If so, the last element of `lines` is the whole
     /// original text.
     is_mixed: bool,
 }
@@ -108,7 +108,7 @@ impl Reply {
         (400..600).contains(&self.code)
     }
 
-    /// Whether it demands authentication, or rejects the client's (RFC 4954 4 and 6).
+    /// Whether the reply demands authentication, or rejects an attempt at it (RFC 4954 4 and 6).
     pub fn wants_login(&self) -> bool {
         matches!(self.code, 530 | 534 | 535 | 538)
     }

@@ -36,7 +36,7 @@ pub struct ReplyReader {
 pub struct Malformed;
 
 impl ReplyReader {
-    /// Adds a line without its line end; returns the reply with its last line.
+    /// Takes a line without its line end; returns the reply once the last line was taken.
     ///
     /// # Errors
     /// [`Malformed`] for a first line without a code.
@@ -69,7 +69,7 @@ impl ReplyReader {
         Ok(if is_last { self.end() } else { None })
     }
 
-    /// The reply of a host that sent no last line, if it is a refusal.
+    /// The reply so far of a host that sent no last line, if it is a refusal.
     pub fn cut_short(&mut self) -> Option<Reply> {
         self.end().filter(Reply::is_refusal)
     }
@@ -93,8 +93,8 @@ impl ReplyReader {
 }
 
 impl Reply {
-    /// Whether its lines have codes of different classes. Later replies over the connection
-    /// may then answer any command.
+    /// Whether its lines have codes of different classes. If so, later replies over the connection
+    /// may be answers to any command.
     pub fn is_unclear(&self) -> bool {
         self.code == UNCLEAR && self.is_mixed
     }
@@ -119,7 +119,7 @@ fn is_usual_code(code: u16) -> bool {
     (200..600).contains(&code)
 }
 
-/// The code, whether the line is the last one, and the text.
+/// The code of a line, whether it is the last line, and the text; `None` if it has no code.
 fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     let (digits, rest) = line.split_at_checked(3).filter(|(digits, _)| digits.iter().all(u8::is_ascii_digit))?;
     let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));

@@ -19,7 +19,7 @@ pub fn missing_argument() -> Reply {
     Reply::new(501, Status(5, 5, 4), "VRFY needs a name or an address")
 }
 
-/// EXPN.
+/// EXPN, which is never available.
 pub fn expn_not_available() -> Reply {
     Reply::new(502, Status(5, 5, 1), "EXPN is not available")
 }

@@ -1,13 +1,13 @@
 //! AUTH: authentication (RFC 4954).
 //!
-//! It is offered where the listener allows it and there is a mechanism. An exchange consists
-//! of challenges and responses in base64, each line bounded in octets and time; `*` cancels
-//! it. The reply to a failed login is delayed, more each time, and logged in a line made for
-//! log watchers; several failures end the session. An authenticated client may relay until
-//! the session ends.
+//! It is offered where the listener allows it and there is a mechanism. An exchange consists of
+//! challenges and responses in base64, each line bounded in octets and time; `*` cancels it. The
+//! reply to a failed login is delayed, longer each time, and the failure is logged on a line made
+//! for log watchers; several failures end the session. An authenticated client may relay until the
+//! session ends.
 //!
-//! No response is ever logged. Of an AUTH command only the verb is logged, and after a refused AUTH
-//! only valid commands, since a client may send its password without waiting.
+//! No response is ever logged. Of an AUTH command only the verb is logged. After a refused AUTH
+//! only lines with a known verb are logged, since a client may send its password without waiting.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -36,9 +36,9 @@ const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// The failed logins of a session.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// Their number.
+    /// The number of failed logins.
     failures: usize,
-    /// The last AUTH was refused: the next line may be a response to it.
+    /// Whether the last AUTH was refused, so that the next line may be a response meant for it.
     refused: bool,
 }
 
@@ -113,7 +113,8 @@ impl Session<'_> {
         let is_auth = line.trim_ascii_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         match command {
             _ if is_auth => {
-                // Until the exchange succeeds: a client that does not wait may send a password.
+                // Stays set until the exchange succeeds: a client that does not wait may send a
+                // password.
                 self.attempts.refused = true;
                 &line[..line.len() - line.trim_ascii_start().len() + 4]
             }
@@ -213,7 +214,7 @@ impl Session<'_> {
 
     /// The next response, or the reply that ends the exchange.
     fn response(&mut self) -> io::Result<Result<Vec<u8>, Reply>> {
-        // As between two commands: a shutdown now loses nothing.
+        // As between two commands, the session is not busy: a shutdown now loses nothing.
         self.watch.busy.store(false, Ordering::SeqCst);
         self.flush()?;
         self.input.source.set_limit(self.service.config.limits.command_timeout);

@@ -32,7 +32,7 @@ impl Changes {
         Self { filter, scan: HeaderScan::default(), router, prepended }
     }
 
-    /// Takes a piece of the text and writes the part whose changes are decided.
+    /// Takes a piece of the text, and writes to `out` the part for which all changes are decided.
     ///
     /// # Errors
     /// Those of `out`.
@@ -53,7 +53,7 @@ impl Changes {
         out.write_all(&ready)
     }
 
-    /// The lines before the text.
+    /// The lines that are put before the text.
     pub fn prepended(&self) -> &str {
         &self.prepended
     }

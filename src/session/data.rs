@@ -12,7 +12,7 @@ use crate::config::Limits;
 use crate::reply;
 use crate::smtp::dot::DotReader;
 
-/// The bytes read at a time.
+/// The number of bytes read at a time.
 const CHUNK: usize = 32 << 10;
 /// The lowest rate at which a message may arrive, in octets per second.
 const MIN_RATE: u64 = 1 << 10;
@@ -88,7 +88,7 @@ struct Pace {
     pause: Duration,
     timeout: Duration,
     limit: u64,
-    /// The end of the time limit, once the message is too big.
+    /// The final deadline, set when the message exceeds the size limit.
     end: Option<Instant>,
 }
 

@@ -3,7 +3,7 @@
 //! Lines that are prepended must not become a part of the client's text. So a first line that
 //! begins with a blank, or is not a field, begins the body and gets an empty line before it, and
 //! the postmark of a mailbox file, `From ...`, is removed from before the first field. Return-Path:
-//! is removed too, since the final delivery adds the only one (RFC 5321 4.4). Nothing else of the
+//! is removed too, since the final delivery adds the only one (RFC 5321 4.4). Nothing else in the
 //! header and no byte of the body is changed.
 //!
 //! The trace fields, which show hops and earlier deliveries, are counted. The result does not
@@ -17,7 +17,7 @@ use crate::smtp::MAX_OWN_DELIVERIES;
 
 const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
 
-/// The part of a message at which the scan is.
+/// The part of a message that the scan has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     /// Before the first field that is kept.
@@ -43,7 +43,8 @@ struct Filter {
     section: Section,
     /// The postmark, as long as no field has followed it.
     postmark: Vec<u8>,
-    /// Whether the last line is kept; the same applies to the rest of it and its continuations.
+    /// Whether the last line is kept; if it is not, the rest of that line and its continuation
+    /// lines are removed too.
     is_kept: bool,
     hops: usize,
     /// Addresses in local domains that the message was delivered to, at most
@@ -113,7 +114,7 @@ impl Filter {
         }
     }
 
-    /// Whether a line is kept. Appends the text that must come before it.
+    /// Returns whether a line is kept. Appends to `out` any text that must come before the line.
     fn keeps(&mut self, part: Part<'_>, line: &[u8], out: &mut Vec<u8>) -> bool {
         match (self.section, part) {
             (_, Part::End) => {
@@ -168,7 +169,8 @@ impl Filter {
 mod tests {
     use super::*;
 
-    /// The filtered text, the hops and the deliveries; they must be the same in every split.
+    /// The filtered text, the hops and the deliveries; they must not depend on how the text is
+    /// split.
     fn pass(text: &[u8]) -> (String, usize, usize) {
         let is_local = |domain: &str| domain == "here";
         let passed = |cuts: &[usize]| {

@@ -10,7 +10,7 @@ use crate::smtp::xclient::MAX_VALUE;
 /// The client's HELO or EHLO.
 #[derive(Debug, Clone)]
 pub struct Hello {
-    /// Its argument, made printable. It need not be a domain or a literal.
+    /// The client's argument, made printable. It need not be a domain or an address literal.
     pub name: String,
     /// Whether it was EHLO.
     pub extended: bool,

@@ -29,11 +29,11 @@ pub struct Incoming {
     size: u64,
     has_bare_newline: bool,
     has_nul: bool,
-    /// The first error of the spool. Nothing is written after it.
+    /// The first error from the spool. Nothing is written after it.
     error: Option<io::Error>,
 }
 
-/// The facts that are known when the message has ended.
+/// The facts that a decision about a complete message needs.
 pub struct Ending<'a> {
     /// The sender and the recipients.
     pub envelope: &'a Envelope,
@@ -46,7 +46,7 @@ pub struct Ending<'a> {
 }
 
 impl Incoming {
-    /// A message before its first byte. The draft expects its envelope.
+    /// A message before its first byte. [`Draft::expect`] must have been called with its envelope.
     pub fn new(draft: Draft, mailbox: Option<Mailbox>, changes: Changes, limit: u64) -> Self {
         Self { draft, mailbox, changes, limit, size: 0, has_bare_newline: false, has_nul: false, error: None }
     }
@@ -117,7 +117,7 @@ pub fn storage_error(error: &io::Error) -> Reply {
 mod tests {
     use super::*;
 
-    /// So it can be kept between two commands.
+    /// A message that borrows nothing can be kept between two commands.
     #[test]
     fn a_message_that_is_being_received_borrows_nothing() {
         fn is_independent<T: Send + std::fmt::Debug + 'static>() {}

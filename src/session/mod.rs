@@ -103,17 +103,17 @@ pub struct Committed<'a> {
 pub struct Client {
     /// The session's id in the log.
     pub session: String,
-    /// Its address; `None` for a local process.
+    /// The client's address; `None` for a local process.
     pub address: Option<IpAddr>,
-    /// Whether it is a local process at a terminal, a pipe or the control socket, and so may
-    /// relay.
+    /// Whether the client is a local process, connected by a terminal, a pipe or the control
+    /// socket. Such a process may relay.
     pub is_local: bool,
-    /// The proxy that it came through.
+    /// The address of the proxy that the client came through.
     pub proxy: Option<IpAddr>,
-    /// Whether the proxy did not know its address. The address is then that of the proxy and
-    /// gives no rights.
+    /// Whether the proxy did not know the client's address. If so, `address` is that of the proxy,
+    /// and gives no rights.
     pub is_unidentified: bool,
-    /// The configuration of its listener.
+    /// The configuration of the session's listener.
     pub listen: Arc<Listen>,
     /// The user of a local process, if the kernel has identified it.
     pub local_user: Option<LocalUser>,
@@ -122,13 +122,13 @@ pub struct Client {
 /// The flags that a session shares with the server that may end it.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
-    /// The daemon is shutting down.
+    /// Whether the daemon is shutting down.
     pub stop: Arc<AtomicBool>,
-    /// A command is being processed: the session gets a grace period.
+    /// Whether a command is being processed. If so, the session gets a grace period at a shutdown.
     pub busy: Arc<AtomicBool>,
 }
 
-/// The action after a command.
+/// The next action of the session after a command.
 enum Step {
     Reply(Reply),
     ReplyAndClose(Reply),
@@ -166,7 +166,8 @@ pub struct Session<'a> {
     flushed: Instant,
     phase: Phase,
     tally: Tally,
-    /// The client's verified name, once looked up.
+    /// The client's verified name; `None` before the look-up, `Some(None)` if there is no such
+    /// name.
     name: Option<Option<String>>,
     /// The address of the connected host, if it may use XCLIENT and XFORWARD.
     trusted_proxy: Option<IpAddr>,
@@ -180,7 +181,7 @@ pub struct Session<'a> {
 
 /// The maximum number of octets waiting in `out`.
 const MAX_PENDING: usize = 16 << 10;
-/// The maximum time that a reply waits there.
+/// The maximum time that a reply waits in `out`.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// The maximum number of octets of a refused command that are logged.
 const MAX_LOGGED: usize = 400;
@@ -260,7 +261,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads and executes a command; `None` if the client is gone.
+    /// Reads and executes a command; `None` if the client is gone or the daemon is shutting down.
     fn next_step(&mut self) -> io::Result<Option<Step>> {
         if !self.input.has_line() {
             self.flush()?;
@@ -333,7 +334,7 @@ impl<'a> Session<'a> {
         step
     }
 
-    /// Counts a refusal, and logs it up to a limit.
+    /// Counts a refusal, and logs it unless the session has logged too many.
     fn note_refusal(&mut self, command: &[u8], reply: &Reply) {
         if self.tally.count(reply.code()) {
             let command = String::from_utf8_lossy(&command[..command.len().min(MAX_LOGGED)]);
@@ -366,8 +367,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Turns a verdict into a result: the reply of a refusal, whose rule is logged at level
-    /// debug.
+    /// Turns a verdict into a result. The error is the reply of a refusal; the rule behind it is
+    /// logged at level debug.
     fn apply(&self, verdict: Verdict) -> Result<(), Reply> {
         match verdict {
             Verdict::Accept => Ok(()),

@@ -87,8 +87,8 @@ impl Session<'_> {
         expansion
     }
 
-    /// The address with a domain. A literal of this host counts as the local domain (RFC 1123
-    /// 5.2.17).
+    /// The address, completed with a domain. An address literal of this host counts as the local
+    /// domain (RFC 1123 5.2.17).
     pub(super) fn qualified(&self, address: &Address) -> Address {
         let (router, config) = (&self.service.router, &self.service.config);
         let is_own = |ip: IpAddr| {

@@ -76,7 +76,7 @@ impl Session<'_> {
         self.tally.reset();
         let sent = self.send(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
         let only = transaction.envelope.recipients.first().map(|only| &only.address);
-        // Mail for a user of the system is left to the queue: there may be a `.forward`.
+        // Mail for a system user is left to the queue: there may be a `.forward`.
         let server_mailbox = accepted.mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
         let maildir = only.zip(server_mailbox.map(|mailbox| mailbox.path.as_path()));
         (self.service.notify)(&Committed { name: accepted.name, maildir });
@@ -100,7 +100,7 @@ impl Session<'_> {
         }
     }
 
-    /// The trace field (RFC 5321 4.4).
+    /// The Received field (RFC 5321 4.4).
     fn received_field(&mut self, hello: &Hello, id: &str, transaction: &Transaction) -> String {
         let recipient = transaction.named.as_ref();
         let is_hidden = self.hides_client();

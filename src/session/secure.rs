@@ -1,9 +1,9 @@
 //! STARTTLS, and TLS from the first octet (RFC 3207, RFC 8314).
 //!
 //! The handshake resets the session: the client sends EHLO again. Plaintext input after STARTTLS,
-//! possibly injected by an attacker, would be read as if it had arrived under TLS. It ends the
-//! session before the handshake (CVE-2011-0411). A handshake has the time limit of a command. A
-//! failed one is logged and ends the session without further plaintext.
+//! possibly injected by an attacker, would be read as if it had arrived under TLS. Such input ends
+//! the session before the handshake (CVE-2011-0411). A handshake has the time limit of a command. A
+//! failed handshake is logged and ends the session without further plaintext.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! Message submission (RFC 6409): rewritten senders, limits per account, completed headers.
 //!
-//! All this applies only on a submission listener. That MAIL requires authentication or a trusted
-//! network there, and which senders an account may use, is decided by [`crate::policy::mail`].
+//! All this applies only on a submission listener. [`crate::policy::mail`] requires authentication
+//! or a trusted network for MAIL there, and decides which senders an account may use.
 
 use std::sync::Arc;
 
@@ -21,19 +21,19 @@ impl Session<'_> {
         self.is_submission() && self.service.config.submission.hide_client
     }
 
-    /// The reverse-path after the rewrite table.
+    /// The reverse-path, after the rewrite table was applied to it.
     pub(super) fn rewritten(&self, sender: Address) -> Address {
         let rewritten = self.is_submission().then(|| self.service.senders.rewriting.apply(&sender)).flatten();
         rewritten.unwrap_or(sender)
     }
 
-    /// Counts a message of the account.
+    /// Counts a message of the account. The error is the reply if the message is not allowed now.
     pub(super) fn count_message(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.messages_per_hour;
         self.count(Counted::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
     }
 
-    /// Counts a recipient of the account.
+    /// Counts a recipient of the account. The error is the reply if the recipient is not allowed now.
     pub(super) fn count_recipient(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.recipients_per_hour;
         self.count(Counted::Recipients, "recipients", limit).map_err(|()| reply::recipient::too_many_per_hour(limit))

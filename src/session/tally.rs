@@ -1,9 +1,9 @@
-//! The counts of one session: errors, refusals, commands without mail; and the number of
-//! its refusals that are logged.
+//! The counts of one session: its errors, its refusals, its commands without mail, and how many
+//! refusals were logged.
 //!
 //! The first refusals are logged on a line each, the others on one line together, so that no client
 //! can fill the log. An accepted message resets the counts, except those of errors and permanent
-//! refusals. When the counts end a session is decided by [`abuse`].
+//! refusals. [`abuse`] decides at which counts a session ends.
 
 use std::time::Instant;
 

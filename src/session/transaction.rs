@@ -15,7 +15,7 @@ pub struct Transaction {
     known: HashSet<(Address, Action)>,
     /// The number of RCPT commands that were accepted.
     accepted: usize,
-    /// The recipient, if exactly one RCPT was accepted, for the Received field.
+    /// The address given at RCPT, for the Received field, if exactly one RCPT was accepted.
     pub named: Option<Address>,
     /// Whether a recipient was refused.
     pub has_refused: bool,

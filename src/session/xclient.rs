@@ -1,11 +1,11 @@
 //! XCLIENT and XFORWARD: a trusted proxy names its client.
 //!
-//! Both are offered only to connections from a network in the listener's `xclient`, and
-//! refused with 550 to others. The right belongs to the connection: XCLIENT neither grants
-//! nor removes it. XCLIENT restarts the session as that of the named client, whose address
-//! then decides about its rights; the counts of errors and the encryption stay. XFORWARD
-//! only adds the client to the log and the Received field of one message, and gives no
-//! rights. A line with a malformed attribute changes nothing.
+//! Both are offered only to connections from a network in the listener's `xclient`, and refused
+//! with 550 to others. The right belongs to the connection: XCLIENT neither grants nor removes it.
+//! XCLIENT restarts the session as that of the named client, whose address then decides about its
+//! rights; the counts of errors and the encryption do not change. XFORWARD only adds the client to
+//! the log and the Received field of one message, and gives no rights. A line with a malformed
+//! attribute changes nothing.
 
 use std::net::IpAddr;
 
@@ -28,16 +28,17 @@ pub struct Forwarded {
 
 /// The origin of a message, for the log.
 pub struct Origin {
-    /// The client.
+    /// The name and address of the client.
     pub peer: String,
-    /// The proxy; empty without one.
+    /// The name and address of the proxy; empty if there is none.
     pub via: String,
-    /// The proxy's id of the message; empty if unknown.
+    /// The proxy's id for the message; empty if unknown.
     pub ident: String,
 }
 
 impl Forwarded {
-    /// Its part of the Received field; `None` if the message originated at the proxy itself.
+    /// The client's part of the Received field; `None` if the message originated at the proxy
+    /// itself.
     pub fn trace(&self) -> Option<trace::Forwarded<'_>> {
         let (name, hello, protocol) = (self.name.as_deref(), self.hello.as_deref(), self.protocol.as_deref());
         Some(trace::Forwarded { address: self.address?, name, hello, protocol })
@@ -59,7 +60,7 @@ impl Session<'_> {
             Ok(attributes) => attributes,
             Err(reply) => return Step::Reply(reply),
         };
-        // HELO would drop the attributes again.
+        // Before HELO the attributes are ignored: HELO would drop them anyway.
         let Phase::Greeted(_, forwarded) = &mut self.phase else { return Step::Reply(reply::xclient::forwarded()) };
         let forwarded = forwarded.get_or_insert_default();
         for attribute in attributes {

@@ -39,7 +39,7 @@ pub enum Command<'a> {
     Xclient(&'a [u8]),
     /// XFORWARD with attributes.
     Xforward(&'a [u8]),
-    /// A verb with malformed arguments; this is the correct form.
+    /// A known verb with malformed arguments; the value is the correct form.
     Misused(&'static str),
     /// The first line of another protocol, such as HTTP.
     Foreign,
@@ -50,7 +50,7 @@ pub enum Command<'a> {
 /// A reverse-path or forward-path with its parameters.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Path<'a> {
-    /// `None` is `<>`.
+    /// The address; `None` for `<>`.
     pub address: Option<Address>,
     parameters: &'a [u8],
 }
@@ -103,7 +103,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Parses `FROM:<path> parameters`; `None` without the word and its colon.
+/// Parses `FROM:<path> parameters`; `None` if the word or its colon is missing.
 fn path<'a>(argument: &'a [u8], word: &[u8]) -> Option<Result<Path<'a>, AddressError>> {
     let (verb, rest) = argument.split_at_checked(word.len())?;
     let text = rest.trim_ascii_start().strip_prefix(b":")?;

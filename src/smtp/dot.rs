@@ -23,23 +23,23 @@ enum State {
     Dot,
     /// CR LF . CR
     DotCr,
-    /// Text.
+    /// An octet of text.
     Text,
-    /// A CR within the text.
+    /// A CR that may begin a line end.
     Cr,
 }
 
 impl Default for DotReader {
-    /// A reader after the 354, at the start of a line.
+    /// A reader for the octets that follow the 354: the first one begins a line.
     fn default() -> Self {
         Self { state: State::LineStart, flawed: false }
     }
 }
 
 impl DotReader {
-    /// Reads octets from the wire and appends the text to `out`, with LF as line end.
-    /// Returns the number of octets used, and whether the message has ended; only then may
-    /// some be left over.
+    /// Reads octets from the wire and appends the text to `out`, with LF as line end. Returns the
+    /// number of octets used, and whether the message has ended; only in that case may octets be
+    /// left over.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
         let mut used = 0;
         while let Some(&byte) = input.get(used) {
@@ -135,8 +135,8 @@ impl DotWriter {
 mod tests {
     use super::*;
 
-    /// The text, whether it is flawed, and the number of octets left over; checked in every
-    /// split.
+    /// The text, whether it is flawed, and the number of octets left over; checked for every way to
+    /// split the input.
     fn read(wire: &[u8]) -> Option<(Vec<u8>, bool, usize)> {
         let at_once = read_split(wire, wire.len());
         for split in 0..wire.len() {

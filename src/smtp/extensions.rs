@@ -1,5 +1,5 @@
-//! The ESMTP extensions of one side: those this server offers in a state of its session, and
-//! those a remote host lists in its reply to EHLO.
+//! The ESMTP extensions that this server offers in a state of its session, or that a remote host
+//! lists in its reply to EHLO.
 //!
 //! A new extension with a parameter of MAIL touches five files:
 //!
@@ -32,7 +32,7 @@ pub struct Extensions {
     pub enhanced_status: bool,
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
-    /// XCLIENT and XFORWARD, for a trusted proxy. Not parsed: the client never sends them.
+    /// XCLIENT and XFORWARD, for a trusted proxy. Not parsed: penfold as a client never sends them.
     pub xclient: bool,
     /// AUTH (RFC 4954): the mechanisms that are known here, the preferred one first.
     pub auth: Option<Vec<Mechanism>>,
@@ -72,7 +72,7 @@ impl Extensions {
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status = true,
                 "STARTTLS" => extensions.starttls = true,
                 "AUTH" => extensions.add_mechanisms(words),
-                // The form before RFC 2554, which some hosts still send in addition.
+                // The form from before RFC 2554, which some hosts still send in addition.
                 _ if keyword.starts_with("AUTH=") => {
                     extensions.add_mechanisms(keyword.split('=').skip(1).chain(words));
                 }

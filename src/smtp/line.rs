@@ -16,7 +16,7 @@ pub struct Input<R> {
     pub source: R,
     buffer: Vec<u8>,
     start: usize,
-    /// The rest of an over-long line is being discarded.
+    /// Whether the rest of an over-long line is being discarded.
     skipping: bool,
     /// The first octets of the last over-long line.
     line_start: [u8; 4],
@@ -84,9 +84,9 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// The next line of a host that may break the rules: it ends with LF, alone or after CR.
-    /// At most its first `limit` octets are returned, without the line end, and whether there
-    /// was a line end, which the last line of a stream may lack. `None` at the end.
+    /// The next line from a host that may break the rules: it ends with LF, alone or after CR.
+    /// Returns at most its first `limit` octets, without the line end, and whether it had a line
+    /// end, which the last line of a stream may lack. `None` at the end of the stream.
     ///
     /// # Errors
     /// Those of the source, and `InvalidData` for a line of more than `max` octets.
@@ -124,7 +124,7 @@ impl<R: Read> Input<R> {
         self.line_start = start.copied().unwrap_or_default();
     }
 
-    /// Whether the buffer holds another line, so that the reply to this one may wait.
+    /// Whether the buffer holds another line. If so, the reply to the current one may wait.
     pub fn has_line(&self) -> bool {
         memchr(b'\n', &self.buffer[self.start..]).is_some()
     }

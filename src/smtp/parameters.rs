@@ -47,8 +47,8 @@ impl MailParameters {
             match keyword {
                 "SIZE" => parsed.size = Some(size(value)?),
                 "BODY" => parsed.options.body = body(value)?,
-                // Its value is not used: it gives no rights, and some clients send it although
-                // AUTH is not offered.
+                // The value of AUTH is not used: it gives no rights, and some clients send it
+                // although AUTH is not offered.
                 "AUTH" if xtext::is_valid(value) => {}
                 "AUTH" => return Err(ParameterError::Malformed("AUTH")),
                 _ => return Err(ParameterError::Unknown(printable(keyword))),

@@ -48,15 +48,16 @@ pub enum Parsed {
 /// Why octets are not a header. The text of each is fit for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// They begin like neither version.
+    /// They begin like a header of neither version.
     NoHeader,
-    /// They are longer than a header.
+    /// They are longer than a header may be.
     TooLong,
     /// An unknown version or command, or a protocol that SMTP does not use.
     NotKnown,
     /// A malformed address or port.
     BadAddress,
-    /// Too short for the announced addresses, or with octets after them.
+    /// A length too short for the addresses, octets after the header, or a line end in the wrong
+    /// place.
     BadLength,
 }
 
@@ -77,8 +78,8 @@ impl std::error::Error for Malformed {}
 /// Reads a header and not one octet more.
 ///
 /// # Errors
-/// Those of the stream, `UnexpectedEof` if it ends early, and `InvalidData` with a
-/// [`Malformed`].
+/// Those of the stream, `UnexpectedEof` if the stream ends early, and `InvalidData`, which contains
+/// a [`Malformed`], if its octets are not a header.
 pub fn read(stream: &mut impl Read) -> io::Result<Source> {
     let mut octets = Vec::new();
     loop {
@@ -101,7 +102,7 @@ pub fn read(stream: &mut impl Read) -> io::Result<Source> {
 /// Parses the octets received so far.
 ///
 /// # Errors
-/// [`Malformed`], once no further octets could complete them to a header.
+/// [`Malformed`], once no further octets could make them a header.
 pub fn parse(octets: &[u8]) -> Result<Parsed, Malformed> {
     match octets.first() {
         None => Ok(Parsed::Needs(1)),
@@ -119,7 +120,7 @@ fn text(octets: &[u8]) -> Result<Parsed, Malformed> {
         return Err(Malformed::TooLong);
     }
     let Some(line) = octets.strip_suffix(b"\r\n") else {
-        // The only CR is the last octet but one, and LF comes only after it.
+        // Before the CR LF is complete, there can be no LF, and a CR only as the last octet.
         return match octets {
             _ if octets.len() == MAX_TEXT => Err(Malformed::TooLong),
             [inside @ .., _] if inside.contains(&b'\r') || octets.contains(&b'\n') => Err(Malformed::BadLength),
@@ -169,7 +170,8 @@ fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
     let (source, needed) = match (command, family) {
         (0x20, _) => (Source::Proxy, 0),
         (0x21, 0x00) => (Source::Unknown, 0),
-        // Addresses and ports of TCP over IPv4 and IPv6; the paths of two Unix sockets.
+        // The lengths of two addresses and ports over IPv4, of the same over IPv6, and of the paths
+        // of two Unix sockets.
         (0x21, 0x11) => (Source::Unknown, 12),
         (0x21, 0x21) => (Source::Unknown, 36),
         (0x21, 0x31) => (Source::Unknown, 216),

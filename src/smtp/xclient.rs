@@ -30,7 +30,7 @@ pub enum Attribute {
     Port(Option<u16>),
     /// The protocol between client and proxy.
     Proto(Option<String>),
-    /// The name of its HELO or EHLO.
+    /// The name in the client's HELO or EHLO.
     Helo(Option<String>),
     /// The authenticated user.
     Login(Option<String>),
@@ -38,7 +38,7 @@ pub enum Attribute {
     DestAddr(Option<IpAddr>),
     /// The port that the client connected to.
     DestPort(Option<u16>),
-    /// The proxy's id of the message.
+    /// The proxy's id for the message.
     Ident(Option<String>),
     /// `LOCAL` if the message originated at the proxy itself, or `REMOTE`.
     Source(Option<String>),
@@ -73,7 +73,7 @@ fn attribute(offered: &'static str, word: &[u8]) -> Result<Attribute, AttributeE
     read(name, offered == XCLIENT, value).ok_or(AttributeError::Malformed(name))
 }
 
-/// Parses a value. `is_client` is set for XCLIENT, where the name is a domain and the protocol
+/// Parses a value. `is_client` is true for XCLIENT, where the name is a domain and the protocol
 /// determines whether extensions are used.
 fn read(name: &str, is_client: bool, value: &[u8]) -> Option<Attribute> {
     let text = decoded(value)?;

@@ -1,4 +1,4 @@
-//! xtext: printable ASCII in which `+` and `=` stand as `+2B` and `+3D` (RFC 3461 4).
+//! xtext: printable ASCII in which `+` and `=` are written as `+2B` and `+3D` (RFC 3461 4).
 
 /// Whether a value is xtext, strictly: hexadecimal digits in upper case, and not empty.
 pub fn is_valid(value: &str) -> bool {

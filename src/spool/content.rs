@@ -31,13 +31,14 @@ impl<'a> Content<'a> {
         Self { measure, ..self }
     }
 
-    /// The bytes that are left.
+    /// The number of bytes that are not yet read.
     pub fn left(&self) -> u64 {
         self.size.saturating_sub(self.offset)
     }
 
-    /// The measure of the content. A queued head contains it, unless an earlier version wrote that
-    /// head or it was made from a direct one; then the content is read.
+    /// The measure of the content. The content is read for it if the head does not contain it: a
+    /// direct head never does, nor does a queued one that was made from a direct one or written by
+    /// an earlier version.
     ///
     /// # Errors
     /// Those of read(2).
@@ -76,7 +77,7 @@ impl Read for Content<'_> {
 /// The properties of the content that MAIL declares: its size on the wire, and whether it is 7-bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
-    /// The size in octets, with CR LF, without the dots that are put before dots (RFC 1870 6).
+    /// The size in octets, with CR LF, without the dots that are put before dots (RFC 1870 5).
     pub size: u64,
     /// Whether all octets are ASCII.
     pub is_ascii: bool,
@@ -105,11 +106,11 @@ impl Meter {
         self.ends_in_newline = *last == b'\n';
     }
 
-    /// The measure of the text with `front`, whose last line is complete, put before it.
+    /// The measure of `front`, whose last line must be complete, followed by the text taken so far.
     pub fn measure(&self, front: &[u8]) -> Measure {
         let mut before = Self::default();
         before.take(front);
-        // The last line gets its line end on the wire.
+        // On the wire an incomplete last line gets a line end.
         let end = if self.ends_in_newline { 0 } else { 2 };
         Measure { size: before.octets + self.octets + end, is_ascii: before.is_ascii && self.is_ascii }
     }

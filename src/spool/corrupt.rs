@@ -12,8 +12,8 @@ impl Spool {
         self.set_aside_file(&self.path(name), why);
     }
 
-    /// Logs that an entry of a later version is left where it is, once for each id: every flush finds
-    /// it again.
+    /// Logs, only once for each id, that an entry of a later version is left where it is: every
+    /// flush finds such an entry again.
     pub fn leave_alone(&self, name: EntryName, why: &str) {
         if self.left_alone.lock().unwrap_or_else(PoisonError::into_inner).insert(name.id) {
             log::error!("spool entry {}: {why}; it is left alone", self.path(name).display());

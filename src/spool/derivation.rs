@@ -11,7 +11,8 @@ use crate::envelope::MAX_ACTION;
 
 /// The maximum number of steps in a head; the worker stops long before.
 const MAX_STEPS: usize = 32;
-/// The maximum length of a step in bytes: the name of a user or alias, and that of a file.
+/// The maximum length of a step, in bytes. A step contains the name of a user or alias, and may
+/// contain that of a file.
 pub(super) const MAX_STEP: usize = 2 * MAX_ACTION;
 
 /// A list or file through which one entry led to another.
@@ -55,7 +56,7 @@ pub(super) fn write(head: &mut String, steps: &[Step]) {
 /// Reads one more step.
 ///
 /// # Errors
-/// [`Corrupt`] for too many steps, and those of [`read_text`].
+/// [`Corrupt`] for too many steps, and the errors of [`read_text`].
 pub(super) fn read(steps: &mut Vec<Step>, word: &str) -> Result<(), HeadError> {
     if steps.len() >= MAX_STEPS {
         return Err(Corrupt("it has too many steps"));

@@ -1,11 +1,11 @@
-//! Derived entries: a report to the sender of an entry, or its message, forwarded to the addresses
-//! that a recipient expands to.
+//! Derived entries: a report about failed recipients of an entry, or the message of an entry,
+//! forwarded to the addresses that one of its recipients expands to.
 //!
-//! They are made like a copy for a mailbox: the derived entry is completed in `tmp/`, then this is
-//! recorded for its recipients in the original entry, then it is renamed into `new/`. Its id is a
-//! function of the original entry's id, recipient, kind and time, so that a crash at any point
-//! leaves one derived entry or none, and [`Entry::recover`] finds out which. An error before the
-//! rename leaves none. Space is reserved before the first step.
+//! They are made like a copy for a mailbox: the derived entry is completed in `tmp/`, this is
+//! recorded in the original entry for the recipients concerned, and then the derived entry is
+//! renamed into `new/`. Its id is a function of the original entry's id, recipient, kind and time,
+//! so that a crash at any point leaves one derived entry or none, and [`Entry::recover`] finds out
+//! which. An error before the rename leaves none. Space is reserved before the first step.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -24,7 +24,7 @@ impl Entry {
     /// text of the report for its id.
     ///
     /// # Errors
-    /// Those of the system. Then there is no report; open this entry again and call
+    /// Those of the system. After an error there is no report; open this entry again and call
     /// [`Entry::recover`].
     pub fn create_report(
         &mut self,
@@ -118,8 +118,9 @@ impl Entry {
         Some(self.id().derive(kind, lead, entry.record.last))
     }
 
-    /// Settles derived entries that were prepared for these recipients before a crash. One that is
-    /// still in `tmp/` was never sent, and its recipients are tried again.
+    /// Settles the recipients for which a derived entry was prepared before a crash. A derived
+    /// entry that is still in `tmp/` was never sent: it is removed, and its recipients are tried
+    /// again.
     ///
     /// # Errors
     /// Those of the system.
@@ -131,7 +132,7 @@ impl Entry {
             let settled = if entry.record.state == State::Forwarded { State::Done } else { State::Failed };
             let (last, temporary) = (entry.record.last, self.spool.temporary(derived));
             if temporary.try_exists()? {
-                // The time 0 makes it due at once.
+                // The time 0 makes the recipient due at once.
                 self.settle(number, State::Todo, 0)?;
                 unsent.insert(temporary);
             } else {

@@ -38,7 +38,7 @@ impl Spool {
     /// Delivers a direct entry by a rename to `target`, which must not exist.
     ///
     /// # Errors
-    /// Those of rename(2): `EXDEV` where the mailbox is on another file system.
+    /// Those of rename(2), such as `EXDEV` if the mailbox is on another file system.
     pub fn move_into(&self, name: EntryName, target: &Path) -> io::Result<()> {
         self.remove_duplicate(name.id)?;
         disk::rename_new(&self.path(name), target)

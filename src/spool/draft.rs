@@ -6,8 +6,8 @@
 //! Content of at most [`BUFFER`] bytes stays in memory until then, and is written in one step with
 //! the front. Longer content is written to a file as it arrives. The file has a gap for the
 //! expected front ([`Draft::expect`]), and the front of a queued entry is padded to fill it. If
-//! that is impossible, the content is shifted within the file, which is a copy in the page cache.
-//! In each case the commit takes one fsync.
+//! that is impossible, the content is shifted within the file, which costs a copy in the page
+//! cache. In each case the commit takes one fsync.
 //!
 //! The file has no name yet (O_TMPFILE), or, where the file system does not support that, it is
 //! `tmp/ID`, locked. A draft that is dropped leaves no file.
@@ -113,8 +113,9 @@ impl Spool {
         Ok(Draft { spool, id, buffer, meter, file: None, gap: 0, written: 0, checked_size })
     }
 
-    /// Writes a whole entry to `tmp/ID` and syncs file and name, for another step to rename. A file
-    /// that an earlier attempt left there is replaced; an error leaves no file.
+    /// Writes a whole entry to `tmp/ID`, syncs the file and its name, and returns its size; a later
+    /// step renames it. A file that an earlier attempt left there is replaced; an error leaves no
+    /// file.
     pub(super) fn write_temporary(
         &self,
         id: QueueId,
@@ -160,7 +161,8 @@ impl Spool {
         }
         let path = self.temporary(id);
         let file = disk::create(&path)?;
-        // The lock protects it from the sweep of another process, which does not know the name.
+        // The lock protects the file from a sweep by another process, which does not know about
+        // this draft.
         file.lock()?;
         Ok(Target::Named(file, path))
     }

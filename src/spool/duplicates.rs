@@ -8,23 +8,24 @@ use super::{EntryName, QueueId, Spool, Unusable};
 use crate::sys::disk;
 
 impl Spool {
-    /// Chooses between two files with one id, and removes or sets aside the other one. A crash in
-    /// [`make_queued`](super::Entry::make_queued) leaves a direct and a queued file; the queued one
-    /// counts. Neither may be in use, since a running `make_queued` has both for a moment. If one is of
-    /// a later version, that version must choose: both stay, and the direct one cannot be opened.
+    /// Chooses one of two files with the same id, removes or sets aside the other, and returns the
+    /// chosen one. A crash in [`make_queued`](super::Entry::make_queued) leaves a direct and a
+    /// queued file; the queued one counts. Neither may be in use, since a running `make_queued` has
+    /// both for a moment. If one is of a later version, that version must choose: both stay, and
+    /// the direct one cannot be opened.
     pub fn resolve_duplicates(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
         let opened = (self.entry(first), self.entry(second));
         if matches!(opened, (Err(Unusable::Later(_)), _) | (_, Err(Unusable::Later(_)))) {
             self.beside_later.lock().unwrap_or_else(PoisonError::into_inner).insert(first.id);
         }
         let (kept, removed) = match opened {
-            // It was moved while it was opened.
+            // There is only one file: it was moved while it was opened.
             (Ok(a), Ok(b)) if a.name() == b.name() => return a.name(),
             (Err(Unusable::Gone), _) => return second,
             (_, Err(Unusable::Gone)) => return first,
             (Ok(a), Ok(b)) if a.is_direct() && !b.is_direct() => (second, first),
             (Ok(a), Ok(b)) if !a.is_direct() && b.is_direct() => (first, second),
-            // Only a queued one can be in `cur/`.
+            // Only a queued entry can be in `cur/`, and a queued one counts.
             (Err(Unusable::Io(_) | Unusable::Later(_)), _) | (_, Err(Unusable::Io(_) | Unusable::Later(_))) => {
                 return if first.place > second.place { first } else { second };
             }
@@ -51,9 +52,9 @@ impl Spool {
 }
 
 impl Spool {
-    /// Remembers a queued entry that a failed [`make_queued`](super::Entry::make_queued) has left beside the direct
-    /// one. Until it can be removed the direct one is not delivered, since the next start would
-    /// deliver the queued one again.
+    /// Remembers a queued entry that a failed [`make_queued`](super::Entry::make_queued) has left
+    /// beside the direct one. Until the queued one can be removed, the direct one is not delivered,
+    /// since the next start would deliver the queued one again.
     pub(super) fn note_duplicate(&self, queued: EntryName) {
         self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).insert(queued.id, queued);
     }

@@ -1,8 +1,8 @@
 //! An open entry: reading it, and the steps that settle its recipients.
 //!
 //! Several workers may have the same entry open, each for other recipients: they overwrite
-//! different records, and any of them may move the file from `new/` to `cur/`. Only the last one
-//! removes it.
+//! different records, and any of them may move the file from `new/` to `cur/`. Only the worker that
+//! finishes last removes it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -21,7 +21,8 @@ use crate::sys::disk;
 
 /// The number of bytes of a file that are read first. Most heads are shorter.
 const FRONT: usize = 2048;
-/// Only the wanted recipients are read if the head has more than this many bytes for each of them.
+/// Only the wanted recipients are read if the head has more than this many bytes for each wanted
+/// recipient.
 const SPARSE: u64 = 1024;
 
 /// An open entry.
@@ -33,7 +34,7 @@ pub struct Entry {
     pub(super) head: Head,
     /// Whether all recipients were read.
     has_all_recipients: bool,
-    /// Whether the file had another name when it was opened.
+    /// Whether the file had a second name (a hard link) when it was opened.
     pub(super) has_other_name: bool,
     /// The user that the file had been handed over to when it was opened.
     pub(super) handed_over: Option<u32>,
@@ -46,7 +47,7 @@ pub enum Unusable {
     Gone,
     /// It is corrupt.
     Corrupt(&'static str),
-    /// A later version has written it.
+    /// It was written by a later version of penfold.
     Later(&'static str),
     /// A system call failed.
     Io(io::Error),
@@ -71,7 +72,7 @@ impl Entry {
     /// Opens an entry. If its head is long, recipients that are not in `wanted` may be left out.
     pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Self, Unusable> {
         let places = match name.place {
-            // It may have moved from `new/` to `cur/`, and the name may have either place.
+            // Entries move from `new/` to `cur/`: this one may be in either, whatever `name` says.
             Place::New => &[Place::New, Place::Cur][..],
             Place::Cur => &[Place::Cur, Place::New],
             Place::Hold => &[Place::Hold],
@@ -80,7 +81,7 @@ impl Entry {
             let name = EntryName { place, ..name };
             let path = spool.path(name);
             let opened = match if spool.is_read_only { open::to_read(&path) } else { open::to_change(&path) } {
-                // It can still be listed.
+                // A spool on a read-only file system can still be listed.
                 Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => open::to_read(&path),
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => handover::open(spool, name.id, &path, e),
                 opened => opened,
@@ -154,13 +155,13 @@ impl Entry {
         self.head.options
     }
 
-    /// Whether it was received, or is a report.
+    /// Whether the message was received from a client, or is a report by this server.
     pub fn origin(&self) -> Origin {
         self.head.origin
     }
 
-    /// The steps of the derivation, the first one first: none for a message that was received, and
-    /// for a report.
+    /// The lists and `.forward` files that led from the received message to this entry, in order. A
+    /// received message or a report has none.
     pub fn steps(&self) -> &[Step] {
         &self.head.steps
     }
@@ -211,8 +212,8 @@ impl Entry {
         self.head.content
     }
 
-    /// A descriptor for reading the file. If it is for another process, the file is opened again,
-    /// so that it cannot write to it.
+    /// A descriptor for reading the file. For another process the file is opened again, read-only,
+    /// so that the other process cannot write to it.
     ///
     /// # Errors
     /// Those of open(2).
@@ -220,7 +221,7 @@ impl Entry {
         if is_for_self {
             return self.file.try_clone();
         }
-        // Another worker may move it once meanwhile.
+        // Another worker may move the file once meanwhile.
         let places = [self.name.place, Place::Cur, Place::New, Place::Cur];
         let mut opened =
             places.into_iter().map(|place| open::to_read(&self.spool.path(EntryName { place, ..self.name })));
@@ -248,7 +249,7 @@ impl Entry {
     /// Makes the records durable.
     ///
     /// # Errors
-    /// Those of fdatasync(2). Then it is unknown which records are on the disk.
+    /// Those of fdatasync(2). After an error it is unknown which records are on the disk.
     pub fn sync_records(&self) -> io::Result<()> {
         disk::sync_data(&self.file)
     }
@@ -277,8 +278,9 @@ impl Entry {
         Ok(())
     }
 
-    /// Records that an attempt at `now` failed temporarily. A recipient that is prepared stays so:
-    /// only the next attempt can find out whether the copy was delivered.
+    /// Records that an attempt at `now` failed temporarily. A recipient in state
+    /// [`State::Prepared`] keeps that state: only the next attempt can find out whether the copy
+    /// was delivered.
     ///
     /// # Errors
     /// As for [`Entry::settle`].
@@ -287,7 +289,7 @@ impl Entry {
         if entry.record.state == State::Todo { self.settle(number, State::Todo, now) } else { Ok(()) }
     }
 
-    /// Moves an entry that was tried from `new/` to `cur/`.
+    /// Moves an entry from `new/` to `cur/` once it was tried.
     ///
     /// # Errors
     /// Those of rename(2).
@@ -314,7 +316,7 @@ impl Entry {
         if !self.has_all_recipients || self.head.recipients.iter().any(|entry| entry.record.state.is_open()) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));
         }
-        // One in `new/` was never deferred, and has no note.
+        // An entry in `new/` was never deferred, and has no note.
         if self.name.place != Place::New {
             let _ = disk::remove(&self.spool.note_path(self.id()));
         }
@@ -322,10 +324,10 @@ impl Entry {
     }
 }
 
-/// The bytes that must be read to read the head.
+/// The number of bytes at the front of the file that contain the head.
 pub(super) fn head_length(front: &[u8], is_handed_over: bool) -> Result<u64, Unusable> {
-    // The user may have written to it, and must not decide what else is done: not even that it stays,
-    // as an entry of a later version does.
+    // The user may have written to the file, and must not decide what is done with it: not even
+    // that it stays, as it would if it looked like an entry of a later version.
     if is_handed_over && !head::is_direct(front) {
         return Err(Unusable::Corrupt("it was handed over to a user, and is not a direct entry"));
     }

@@ -1,7 +1,7 @@
 //! The fields of a queued head: `key=value`, separated by blanks.
 //!
 //! A value is a path in angle brackets or a word without blanks. Commands, file names and user
-//! names are words in which every byte that is not printable ASCII, and `%` and `<`, is written
+//! names are words in which `%`, `<`, blanks and every byte that is not printable ASCII are written
 //! as `%XX`. Which fields belong to which line is up to `head`.
 
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use crate::envelope::{Action, MAX_ACTION};
 
 /// The error for a field with a key that this version does not know.
 pub const UNKNOWN: HeadError = Later("it has a field that this version does not know");
-/// The error for a known field with a value that no version writes, or that occurs twice.
+/// The error for a known field that occurs twice, or has a value that no version writes.
 pub const MALFORMED: HeadError = Corrupt("a field is malformed");
 
 /// The value of a field.
@@ -26,7 +26,7 @@ pub enum Value<'a> {
 /// Reads fields and calls `take` for each.
 ///
 /// # Errors
-/// [`Corrupt`] for any other text, and those of `take`.
+/// [`Corrupt`] for a text that is not a list of fields, and the errors of `take`.
 pub fn read_fields<'a>(
     mut text: &'a [u8],
     mut take: impl FnMut(&'a str, Value<'a>) -> Result<(), HeadError>,
@@ -115,7 +115,7 @@ impl ActionFields {
     /// Takes a field.
     ///
     /// # Errors
-    /// [`UNKNOWN`] for an unknown key, and [`MALFORMED`] for a value that is unknown or occurs twice.
+    /// [`UNKNOWN`] for an unknown key, and [`MALFORMED`] for an unknown value or a repeated field.
     pub fn read(&mut self, key: &str, word: &str) -> Result<(), HeadError> {
         let before = match (key, word) {
             ("do", "direct") => self.action.replace(Action::Direct),

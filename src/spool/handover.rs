@@ -2,9 +2,9 @@
 //!
 //! The server marks the file with mode 0640 and the time of the id, root changes its owner to the
 //! user, and an agent that runs as the user links it, sets mode 0600 and the user's group. Before
-//! the link only the server and that agent can reach the file, and the server reads it as its
-//! group. So a marked file that the server cannot read has a name in the mailbox, and its name in
-//! the spool can be removed.
+//! the link only the server and that agent can reach the file, and the server can still read it by
+//! its group. So a marked file that the server cannot read has a name in the mailbox, and its name
+//! in the spool can be removed.
 //!
 //! Once the file is in the mailbox, the user may have written to it. So a file that was handed over
 //! is never read as a queued entry, and the worker delivers it to that user only. The change of
@@ -26,7 +26,7 @@ pub const HANDOVER_MODE: u32 = 0o640;
 /// The user that a file was handed over to, if it was.
 pub(super) fn new_owner(metadata: &Metadata) -> Option<u32> {
     let (server, owner) = (geteuid(), metadata.uid());
-    // As root the spool is only read, and nothing is handed over.
+    // Root only reads the spool, and hands nothing over.
     (!server.is_root() && owner != 0 && owner != server.as_raw()).then_some(owner)
 }
 
@@ -63,9 +63,9 @@ impl Entry {
         self.handed_over
     }
 
-    /// Marks a direct entry for the handover. False if it is impossible: the file system could lose
-    /// both names in a power cut, it does not store the mark, or the server could not read the
-    /// file after the handover.
+    /// Marks a direct entry for the handover. False if a handover is impossible: the file system
+    /// could lose both names in a power cut or does not store the mark, or the server could not
+    /// read the file after the handover.
     ///
     /// # Errors
     /// Those of fchmod(2), futimens(2) and fstat(2).

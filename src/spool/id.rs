@@ -2,8 +2,8 @@
 //!
 //! An id has nineteen digits and capital letters (Crockford's base 32, without I, L, O and U):
 //! eleven for the microseconds since 1970, eight for 40 random bits. The id of a derived entry is
-//! a function of the id that it is derived from, so that repeating the step after a crash makes
-//! the same entry.
+//! computed from that of the original entry, so that repeating the step after a crash makes the
+//! same entry.
 
 use std::fmt;
 use std::io;
@@ -26,7 +26,7 @@ pub struct QueueId {
 pub enum Kind {
     /// A report about failed recipients, to the sender or to the postmaster.
     Report,
-    /// The message, for the addresses that a recipient expands to.
+    /// The original message, for the addresses that a recipient expands to.
     Forwarded,
 }
 
@@ -75,12 +75,12 @@ impl QueueId {
         Some(Self { micros: number(time)?, random: number(random)? })
     }
 
-    /// The time at which the message was received, in seconds since 1970.
+    /// The time at which the message was received or derived, in seconds since 1970.
     pub fn seconds(self) -> u64 {
         self.micros / 1_000_000
     }
 
-    /// The time at which the message was received.
+    /// The time at which the message was received or derived.
     pub fn time(self) -> SystemTime {
         UNIX_EPOCH.checked_add(Duration::from_micros(self.micros)).unwrap_or(UNIX_EPOCH)
     }

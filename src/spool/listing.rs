@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::{EntryName, Place, Spool};
 
 impl Spool {
-    /// The entries in one directory, in no order. Files with other names are moved to `bad/`. Of two
-    /// entries with one id, [`Spool::resolve_duplicates`] chooses one.
+    /// The entries in one directory, in no particular order. A file whose name is not that of an
+    /// entry is moved to `bad/`. Two entries may have one id: [`Spool::resolve_duplicates`] chooses
+    /// between them.
     ///
     /// # Errors
     /// Those of readdir(3).
@@ -22,7 +23,8 @@ impl Spool {
         Ok(names)
     }
 
-    /// The entries in one directory, in no order. Files with other names are ignored.
+    /// The entries in one directory, in no particular order. A file whose name is not that of an
+    /// entry is ignored.
     ///
     /// # Errors
     /// Those of readdir(3).
@@ -45,7 +47,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether the inode of an entry has not changed for longer than `time`.
+    /// Whether the inode of an entry has been unchanged for longer than `time`.
     pub fn is_older_than(&self, name: EntryName, time: Duration) -> bool {
         let changed = fs::symlink_metadata(self.path(name)).map(|metadata| metadata.ctime());
         changed.is_ok_and(|at| crate::sys::now().saturating_sub(u64::try_from(at).unwrap_or(0)) > time.as_secs())

@@ -1,4 +1,4 @@
-//! The lock, which contains the version of the spool, and the key.
+//! The lock file, which contains the version of the spool; and the key, a secret of the spool.
 //!
 //! The process that has the lock runs the queue. The key is made when it is first needed, and stays
 //! the same; it is never synced, and a partial key that a crash leaves is replaced. Both files have
@@ -22,7 +22,7 @@ impl Spool {
     pub(super) fn check_version(&self) -> io::Result<()> {
         let mut found = Vec::new();
         self.open_lock()?.take(64).read_to_end(&mut found)?;
-        // It is empty until a process takes the lock for the first time.
+        // The file is empty until a process takes the lock for the first time.
         if found.is_empty() || found == VERSION {
             return Ok(());
         }
@@ -56,12 +56,12 @@ impl Spool {
     /// A secret key that stays the same for the life of the spool.
     ///
     /// # Errors
-    /// Those of the system, of getrandom(2) among others.
+    /// Those of the system, including those of getrandom(2).
     pub fn key(&self) -> io::Result<[u8; 32]> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(SAFELY);
         let file = disk::open(&self.root.join("key"), &options)?;
-        // Several sessions under inetd may need it at once.
+        // Several sessions under inetd may need the key at once.
         file.lock()?;
         let mut key = [0; 32];
         if (&file).take(32).read_exact(&mut key).is_err() {

@@ -11,8 +11,8 @@
 //! lock    held by the one process that runs the queue; contains the version
 //! ```
 //!
-//! One file is one message, named by its queue id and `,S=size`: a head and the content as it
-//! will be delivered, lines ending in LF.
+//! Each message is one file, named `ID,S=size` after its queue id and its size in bytes: a head,
+//! then the content as it will be delivered, with lines ending in LF.
 //!
 //! - `content`: reading the content of an entry; its size on the wire
 //! - `corrupt`: entries that cannot be read: set aside, or left alone
@@ -20,14 +20,14 @@
 //! - `derived`: reports and forwarded messages, each made once
 //! - `direct`: direct entries: renamed into a mailbox, or rewritten as queued ones
 //! - `draft`: a message that is being received, from its first byte to the commit
-//! - `duplicates`: two files of one id
+//! - `duplicates`: two files with one id
 //! - `entry`: an entry that was opened, and the steps that settle its recipients
 //! - `fields`: the `key=value` fields of a queued head
 //! - `handover`: a direct entry that becomes a user's own file
 //! - `head`: the format of the two heads
 //! - `id`: queue ids
 //! - `listing`: the entries of a directory
-//! - `lock`: the lock with the version, and the key
+//! - `lock`: the lock file, which contains the version; the key
 //! - `name`: file names of entries
 //! - `note`: the notes for the administrator
 //! - `open`: how files are opened
@@ -44,11 +44,11 @@
 //! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n`, or the same in `hold/` | `Draft::commit`: linked or renamed / file synced | nothing before; after it the message is ours. If the sync fails, the name is removed |
 //! | direct, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither; see below for btrfs |
 //! | direct, in `new/` | the same, owned by the user | `Entry::mark`: mode 0640 / time / root: `chown` | it is in no mailbox yet |
-//! | owned by the user, 0640 | also `new/N` of the user's mailbox | the user's agent: linked / mode 0600 / group | it is in the mailbox; the server could read it up to the mode |
+//! | owned by the user, 0640 | also `new/N` of the user's mailbox | the user's agent: linked / mode 0600 / group | it is in the mailbox; the server could read it until the mode was changed |
 //! | owned by the user, 0600 | nothing here | `Entry::unlink`: unlinked | delivered |
 //! | direct, in `new/` | queued, in `cur/` | `Entry::make_queued`: `tmp/ID` written and synced / renamed / `cur/` synced / the direct one unlinked / `new/` synced | both exist only in between: then the queued one counts, which nothing was done with yet. If this cannot be undone, the direct one is not moved |
 //! | queued, in `new/` | the same in `cur/` | `Entry::move_to_cur`: one rename | nothing: either place is right |
-//! | recipient `T` | `T` with a time | `Entry::defer`: record overwritten | nothing: without it the recipient is due sooner |
+//! | recipient `T` | `T` with a time | `Entry::defer`: record overwritten | nothing: if it is lost, the recipient is due sooner |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten / `Entry::sync_records`: file synced, once for many recipients | `tmp/N` of the mailbox is complete and synced |
 //! | `P` | `D` | `deliver::local::maildir`: renamed into the mailbox's `new/` / that synced / `Entry::settle`: record overwritten | delivered |
 //! | `P` | `T` | `Entry::forget_copy`: record overwritten / file synced | the copy does not exist, and is made again |
@@ -81,8 +81,8 @@
 //!
 //! # Syncs
 //!
-//! The loss that a power cut causes without each of them. tests/storage/powercut omits each sync
-//! and shows the loss.
+//! What a power cut loses if a sync is omitted. tests/storage/powercut omits each sync and shows
+//! the loss.
 //!
 //! | sync | without it |
 //! | --- | --- |
@@ -90,32 +90,32 @@
 //! | after a restart: an entry, before anything is done with it | an entry that was linked just before the crash is delivered empty |
 //! | a copy: `tmp/N` of the mailbox | it is delivered empty |
 //! | `prepare`: the record | the message is delivered again after the user has moved it |
-//! | a copy: `new/` of the mailbox | lost if the mailbox is on another file system, where the entry is removed first |
+//! | a copy: `new/` of the mailbox | the message is lost if the mailbox is on another file system, and the removal of the entry reaches the disk first |
 //! | `create_report`: the report in `tmp/` | the report is lost |
 //! | `create_report`: the records; `new/` | the report is sent twice |
 //! | `recover`: the records | the report is lost |
 //!
-//! POSIX does not promise that a new name reaches the disk with its file. But the journals of
-//! ext4, xfs and btrfs commit the name with the inode, and those of ext4 and xfs keep the order in
-//! which names are changed. On these file systems the following syncs can be left out without a
-//! loss, and none has been seen on btrfs; they are there for other file systems, and a direct entry
-//! that is renamed needs none of them: the directory in `commit` where there is no O_TMPFILE;
-//! `tmp/` in `write_temporary`; `cur/` and `new/` in `make_queued`; and the one in
-//! `resolve_duplicates`, without which a direct entry could reappear after the queued one is
+//! POSIX does not promise that a new name reaches the disk with its file. But the journals of ext4,
+//! xfs and btrfs commit the name with the inode, and those of ext4 and xfs keep the order in which
+//! names are changed. On ext4 and xfs the following syncs can be left out without a loss, and no
+//! loss has been seen on btrfs; they are there for other file systems, and a direct entry that is
+//! renamed into a mailbox needs none of them: that of the directory in `commit` where there is no
+//! O_TMPFILE; those of `tmp/` in `write_temporary`; `cur/` and `new/` in `make_queued`; and the one
+//! in `resolve_duplicates`, without which a direct entry could reappear after the queued one is
 //! finished. The `tmp/` that a report was renamed from is synced before the recipients are `F`,
-//! because btrfs can restore the old name. That of a copy is not: its old name would be one more
-//! name of a file that was delivered. A missing sync in `forget_copy` would show only after two
-//! crashes a day apart.
+//! because btrfs can restore the old name. The `tmp/` of a mailbox is not synced after a copy was
+//! renamed from it: the old name would only be one more name of a delivered file. A missing sync in
+//! `forget_copy` would show only after two crashes a day apart.
 //!
 //! A handover needs no sync either: the link is made before the old name is removed, the mode is
-//! set after the link, and the journals of ext4 and xfs keep that order. btrfs does not: in a test
-//! it lost such a message altogether, or its owner. So files are handed over only on file systems
-//! that keep the order (`disk::keeps_order`); elsewhere they are copied.
+//! set after the link, and the journals of ext4 and xfs keep that order. btrfs does not keep it: in
+//! a test it lost such a message altogether, or lost the change of its owner. So files are handed
+//! over only on file systems that keep the order (`disk::keeps_order`); elsewhere they are copied.
 //!
 //! On btrfs a power cut can leave both names of a rename. A direct entry that is in its mailbox as
 //! well was delivered (`Entry::has_name_among`), and so was a copy that the user can see
-//! (`deliver::local::maildir`); an entry loses its name in `tmp/` before it is opened
-//! (`Spool::remove_old_names`).
+//! (`deliver::local::maildir`); the name that an entry has in `tmp/` is removed before the entry is
+//! opened (`Spool::remove_old_names`).
 //!
 //! Nothing is stored outside an entry: the schedule is a function of id, record and clock. Errors
 //! are those of the system; the caller turns them into replies or outcomes. A corrupt entry is
@@ -165,7 +165,7 @@ use reserve::Reserved;
 use crate::sys::disk;
 
 const DIRECTORIES: [&str; 7] = ["tmp", "new", "cur", "hold", "bad", "note", STATE];
-/// The directory of the state beside the queue.
+/// The directory for state that no message depends on.
 const STATE: &str = "state";
 
 /// A spool directory.
@@ -202,7 +202,7 @@ impl Spool {
         Ok(Arc::new(Self { is_read_only: true, ..Self::new(root, true)? }))
     }
 
-    /// Whether no daemon has ever opened it: the directory has none of the directories of a spool.
+    /// Whether no daemon has ever opened this spool: none of its subdirectories exists.
     ///
     /// # Errors
     /// Those of stat(2).
@@ -262,7 +262,7 @@ impl Spool {
         self.open_entry(name, None)
     }
 
-    /// Opens an entry for some of its recipients. If its head is long, only these are read.
+    /// Opens an entry for the recipients in `wanted`. If its head is long, only these are read.
     ///
     /// # Errors
     /// As for [`Spool::entry`].

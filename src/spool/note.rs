@@ -20,7 +20,7 @@ pub(super) const MAX_NOTE: u64 = 16 << 10;
 /// The result of one attempt for one recipient.
 #[derive(Debug)]
 pub struct NoteLine<'a> {
-    /// Seconds since 1970.
+    /// The time of the attempt, in seconds since 1970.
     pub time: u64,
     /// The recipient.
     pub recipient: &'a Address,

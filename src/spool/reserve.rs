@@ -1,9 +1,9 @@
 //! The reserve: free space that is kept, so that accepted mail can be settled.
 //!
 //! Space is checked before an entry is made. Sessions, and workers that forward a message, must
-//! leave the whole reserve free, and reports half of it. Entries that workers are writing count as
-//! if they were complete, so that several workers do not use the same space or the same inode.
-//! Rewriting an entry and removing it needs no check.
+//! leave the whole reserve free; workers that write a report, half of it. Entries that workers are
+//! writing count as if they were complete, so that several workers do not use the same space or the
+//! same inode. Rewriting or removing an entry needs no check.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,7 +61,7 @@ impl Spool {
     /// Reserves space for an entry.
     ///
     /// # Errors
-    /// `StorageFull` if there is not enough, and those of statvfs(3).
+    /// `StorageFull` if there is not enough space, and the errors of statvfs(3).
     pub(super) fn reserve(&self, bytes: u64, purpose: Purpose) -> io::Result<Reservation<'_>> {
         let before = self.reserved.bytes.fetch_add(bytes, Ordering::Relaxed);
         let files = self.reserved.files.fetch_add(1, Ordering::Relaxed) + 1;

@@ -40,8 +40,8 @@ impl Spool {
     }
 
     /// Removes files that crashed writers have left in `tmp/`, and notes without a message.
-    /// `awaited` are the ids of derived entries that the entries in `new/` and `cur/` wait for.
-    /// Those of held entries are found here, and their notes stay too.
+    /// `awaited` contains the ids of the derived entries that the entries in `new/` and `cur/` wait
+    /// for. The ids that held entries wait for are found here; the notes of held entries stay too.
     ///
     /// # Errors
     /// Those of readdir(3) and unlink(2).
@@ -63,9 +63,10 @@ impl Spool {
                 }
             })?;
         }
-        // The held entries were opened only now.
+        // Checked only now: the held entries that were just opened may include one of a later
+        // version.
         if self.has_later.load(Ordering::Relaxed) {
-            // An entry of a later version may wait for a derived entry there.
+            // An entry of a later version may wait for a derived entry in `tmp/`.
             stale.retain(|path, _| !path.starts_with(self.root.join("tmp")));
         }
         for (path, _) in stale.iter().filter(|(_, id)| id.is_none_or(|id| !known.contains(&id))) {

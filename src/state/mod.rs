@@ -8,11 +8,12 @@
 //! - is never synced: a power cut may lose the last minutes, and no mail waits for it;
 //! - is not trusted: its files may contain any bytes. A record that is malformed, damaged,
 //!   too long, too old or from the future is skipped, and nothing else is lost with it;
-//! - is shared by the daemon and all sessions under inetd. A lock on the file (flock(2), held
-//!   for one reading and one write) serializes them. A process that cannot get the lock within
-//!   [`journal::LOCK_TIMEOUT`] continues with its own table, and does not wait again for some
-//!   seconds, nor before it has acquired the lock. Appending without a lock would not damage the
-//!   file, but two processes that check a limit at the same time could exceed it;
+//! - is shared by the daemon and all sessions under inetd. A lock on the file (flock(2), held for
+//!   one reading and one write) serializes them. A process that cannot get the lock within
+//!   [`journal::LOCK_TIMEOUT`] continues with its own table. From then on it only tries the lock,
+//!   without waiting, until some seconds have passed and it has acquired the lock once. Appending
+//!   without a lock would not damage the file, but two processes that check a limit at the same
+//!   time could exceed it;
 //! - may be lost at any time, completely or in part: files that are removed or damaged are made
 //!   anew. Errors, and a wait for the lock that times out, are logged once until an append
 //!   succeeds again; the process continues with its own table.
@@ -34,7 +35,7 @@ mod record;
 pub use journal::{Journal, Limits};
 pub use record::Record;
 
-/// The directory of the state, which `spool` has made.
+/// The `state/` directory of the spool, which `spool` creates.
 #[derive(Debug, Clone)]
 pub struct State {
     directory: PathBuf,

@@ -8,21 +8,21 @@
 //! T 0000000000 0000000000 0000000000000000 0000000000000000 to=<c@z.org> orig=<list@x.org>
 //! ```
 //!
-//! The first line describes the message. `head` comes first: the offset of the content, then its
-//! size on the wire and whether it is 7-bit, which earlier versions ignore. The other fields are in
-//! any order; a derived entry has a `past=` for each step of its derivation.
+//! The first line describes the message. `head=` comes first: the offset of the content, then the
+//! content's size on the wire and whether it is 7-bit; earlier versions ignore the last two. The
+//! other fields are in any order; a derived entry has a `past=` for each step of its derivation.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
-//! attempt and of the last warning, and two numbers that belong to the state. It is overwritten in
-//! place, and lies within one sector, so that a power cut leaves the old or the new one. Fields
-//! follow: `orig=` is the address that the client gave; `do=direct`, `do=expand`, `run=` or `file=`
-//! is the action if it is not the delivery to an address, and `as=` its user; `may=` is the number
-//! of further recipients that this one may lead to. Only penfold writes heads, and no address can
-//! look like one of these fields.
+//! attempt and of the last warning, and two numbers that belong to the state. The record is
+//! overwritten in place, and lies within one sector, so that a power cut leaves the old record or
+//! the new one. Fields follow: `orig=` is the address that the client gave; `do=direct`,
+//! `do=expand`, `run=` or `file=` is the action if it is not the delivery to an address, and `as=`
+//! the user who performs it; `may=` is the number of further recipients that this one may lead to.
+//! Only penfold writes heads, and no address can look like one of these fields.
 //!
 //! Later versions add fields (`release`, `priority`, `ret`, `envid`; `notify`, `orcpt`). A version
-//! that does not know a field cannot obey it, and leaves the entry alone. An unknown state or value
-//! of a known field is damage: a later version that needs one adds a field too.
+//! that does not know a field cannot obey it, and leaves the entry alone. An unknown state, or an
+//! unknown value of a known field, is damage: a later version that needs one also adds a field.
 //!
 //! A direct head consists of two lines, `Return-Path:` and `Delivered-To:`, and the whole file is
 //! the message for the mailbox.
@@ -68,7 +68,8 @@ const DIRECT_SECOND: &[u8] = b"Delivered-To: ";
 pub enum HeadError {
     /// No version of penfold has written it.
     Corrupt(&'static str),
-    /// A later version has written it: it has another version, or a field with an unknown key.
+    /// Written by a later version of penfold: the number after `penfold/` is not 1, or a field has
+    /// an unknown key.
     Later(&'static str),
 }
 
@@ -79,21 +80,22 @@ use HeadError::{Corrupt, Later};
 pub enum State {
     /// To be tried.
     Todo,
-    /// A copy is complete in the `tmp/` of its mailbox, and may have been renamed into `new/`.
+    /// A copy is complete in the `tmp/` of the recipient's mailbox, and may have been renamed into
+    /// `new/`.
     Prepared {
         /// The birth time of that `tmp/`, in nanoseconds since 1970; 0 if the file system has none.
         born: u64,
         /// The inode of that `tmp/`.
         inode: u64,
     },
-    /// It failed. The report is complete in the `tmp/` of the spool, and may have been renamed into
-    /// `new/`.
+    /// The delivery failed. The report is complete in the `tmp/` of the spool, and may have been
+    /// renamed into `new/`.
     Reported {
         /// The number of the first recipient in the report, from which its id is derived.
         lead: u64,
     },
-    /// The derived entry for the addresses that this one expands to is complete in the `tmp/` of
-    /// the spool, and may have been renamed into `new/`.
+    /// The derived entry for the addresses that this recipient expands to is complete in the `tmp/`
+    /// of the spool, and may have been renamed into `new/`.
     Forwarded,
     /// Delivered or forwarded.
     Done,
@@ -169,11 +171,11 @@ impl DeliveryState {
 /// A recipient in an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecipientEntry {
-    /// Its number, from 0.
+    /// The recipient's number, counted from 0.
     pub number: usize,
     /// The offset of its record in the file; 0 in a direct entry, which has none.
     pub offset: u64,
-    /// Its address and action.
+    /// The recipient's address and action.
     pub recipient: Recipient,
     /// Its record.
     pub record: DeliveryState,
@@ -182,7 +184,7 @@ pub struct RecipientEntry {
 }
 
 /// A reference to a recipient of an entry, with the place of its line. The offset is 0 if the place
-/// is unknown, for example in a direct entry that may have been made queued.
+/// is unknown, for example because a direct entry may have become a queued one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecipientRef {
     /// The recipient's number.
@@ -211,7 +213,8 @@ pub struct Head {
     pub options: MailOptions,
     /// Whether the message was received, or is a report.
     pub origin: Origin,
-    /// The steps of the derivation.
+    /// The lists and `.forward` files that led from the received message to this entry, in order
+    /// (`past=`).
     pub steps: Vec<Step>,
     /// The recipients that were read, in order of their numbers.
     pub recipients: Vec<RecipientEntry>,
@@ -226,10 +229,10 @@ pub fn direct(sender: Option<&Address>, recipient: &Address) -> String {
     format!("Return-Path: {}\nDelivered-To: {recipient}\n", address::path(sender))
 }
 
-/// The queued head of a message that was received, or of a report, of at least `fill` bytes.
+/// The queued head, of at least `fill` bytes, for a received message or a report.
 pub fn queued(envelope: &Envelope, measure: Option<Measure>, fill: usize) -> String {
     let mut head = lines(envelope, &Derivation::default(), measure);
-    // Blanks at the end of the last line move no record.
+    // Blanks at the end of the last line do not move any record.
     let blanks = fill.saturating_sub(head.len() + 1);
     head.truncate(head.len() - 1);
     head.extend(std::iter::repeat_n(' ', blanks));
@@ -296,7 +299,7 @@ fn end_line(head: &mut String) {
 /// 64 bytes.
 ///
 /// # Errors
-/// [`HeadError`] if neither head is there.
+/// [`HeadError`] if the file begins with neither kind of head.
 pub fn length(front: &[u8]) -> Result<u64, HeadError> {
     if front.starts_with(DIRECT_FIRST) {
         return Ok(MAX_DIRECT as u64);

@@ -53,8 +53,8 @@ fn the_record_of_one_recipient_does_not_change_another() {
     first.prepare(0, 5, u64::MAX, 100).expect("a record");
     second.settle(1, State::Done, 101).expect("a record");
     first.defer(2, 102).expect("a record");
-    // A prepared recipient stays so: only the next attempt can find out whether the copy was
-    // delivered.
+    // A recipient in state `Prepared` keeps that state: only the next attempt can find out whether
+    // the copy was delivered.
     first.defer(0, 103).expect("nothing to do");
     assert!(first.settle(4, State::Done, 1).is_err() && first.defer(4, 1).is_err(), "there is no such recipient");
     let records: Vec<_> = scratch

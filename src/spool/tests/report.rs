@@ -26,7 +26,7 @@ fn recovery_finds_out_whether_a_report_was_sent() {
         let scratch = Scratch::new();
         let mut entry = scratch.queued(3);
         let derived = make_report(&mut entry);
-        // The records before the last step.
+        // The records as they were before the last step.
         for number in [1, 2] {
             entry.settle(number, reported, 1_000).expect("a record");
         }
@@ -67,8 +67,8 @@ fn a_report_that_was_sent_is_returned_even_if_it_cannot_be_recorded() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(3);
     let new = scratch.root.join("new");
-    // In a directory of this mode files can be made, but it cannot be opened for the sync. Root
-    // takes the rights of another user.
+    // In a directory of this mode files can be created, but the directory itself cannot be opened
+    // for the sync. If the test runs as root, it takes on the rights of another user.
     let nobody = nix::unistd::Uid::from_raw(65_534);
     for directory in ["", "tmp", "new"].map(|name| scratch.root.join(name)) {
         let _ = std::os::unix::fs::chown(directory, Some(nobody.as_raw()), None);

@@ -24,7 +24,7 @@ fn space_is_reserved_only_once() {
     spool.reserve(4 * MARGIN, Purpose::Report).expect_err("no room for a report either");
     assert!(!spool.has_room(4 * MARGIN).expect("an answer") && spool.has_room(0).expect("an answer"));
     drop(first);
-    // A reservation that failed keeps nothing.
+    // A failed reservation reserves nothing.
     assert!(spool.has_room(4 * MARGIN).expect("an answer"));
     drop(spool.reserve(4 * MARGIN, Purpose::Message).expect("room"));
 }

@@ -29,7 +29,7 @@ const MAX_SKEW: u64 = 60;
 /// The bounds of a journal.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of one file; there are two.
+    /// The maximum size of one file, in bytes; there are two files.
     pub max_size: u64,
     /// The age at which a record no longer counts.
     pub max_age: Duration,
@@ -54,7 +54,7 @@ pub struct Journal {
 #[derive(Debug)]
 struct Current {
     file: File,
-    /// The end of the last complete line that was read.
+    /// The offset after the last complete line that was read.
     read: u64,
     /// The time of the file's first record.
     first: Option<u64>,
@@ -69,8 +69,8 @@ impl Journal {
         Self { path, limits, current: None, old: None, timed_out: None, has_failed: false }
     }
 
-    /// Locks the journal and reads the records that are new to this process, at the time
-    /// `now` in seconds since 1970. `None` if that is not possible now, which is logged once.
+    /// Locks the journal and reads the records that are new to this process. `now` is the time in
+    /// seconds since 1970. `None` if the lock or a file is not available now, which is logged once.
     pub fn lock(&mut self, now: u64, mut take: impl FnMut(&Record)) -> Option<Locked<'_>> {
         match self.acquire(now, &mut take) {
             Ok(is_ready) => is_ready.then_some(Locked(self)),
@@ -81,7 +81,8 @@ impl Journal {
         }
     }
 
-    /// Logs the first of several errors.
+    /// Releases the lock, and logs the error unless one was logged since the last successful
+    /// append.
     fn fail(&mut self, error: &io::Error) {
         self.unlock();
         if !std::mem::replace(&mut self.has_failed, true) {
@@ -211,7 +212,7 @@ impl Current {
     fn read(&mut self, max_size: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         if length < self.read {
-            // Emptied by hand.
+            // The file was emptied by hand.
             self.read = 0;
         }
         let mut bytes = Vec::new();
@@ -259,7 +260,7 @@ fn open_old(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether a file still has its name.
+/// Whether `path` still leads to this open file.
 fn is_at(file: &File, path: &Path) -> bool {
     matches!((std::fs::symlink_metadata(path), file.metadata()), (Ok(named), Ok(held)) if identity(&named) == identity(&held))
 }

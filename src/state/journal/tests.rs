@@ -166,7 +166,7 @@ fn a_file_that_is_removed_does_not_make_the_old_one_count_twice() {
     }
 }
 
-/// The states that a process may find in which others rotate while it opens the files.
+/// The states that a process may find if others rotate the journal while it opens the files.
 #[test]
 fn a_process_that_begins_within_a_rotation_reads_each_record_once() {
     let scratch = Scratch::new("begins");

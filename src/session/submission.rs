@@ -33,7 +33,7 @@ impl Session<'_> {
         self.count(Counted::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
     }
 
-    /// Counts a recipient of the account. The error is the reply if the recipient is not allowed now.
+    /// Counts a recipient of the account. The error is the reply if it is not allowed now.
     pub(super) fn count_recipient(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.recipients_per_hour;
         self.count(Counted::Recipients, "recipients", limit).map_err(|()| reply::recipient::too_many_per_hour(limit))

@@ -1,9 +1,9 @@
 //! Streams with a deadline.
 //!
 //! Every read and write fails with `TimedOut` once the deadline has passed, so a peer that sends or
-//! accepts one octet at a time gains nothing. The socket's timeout is set only if the current one
-//! is too long: in most sessions, once. A stream can be encrypted between two reads or writes; the
-//! handshake has the same deadline.
+//! accepts one octet at a time gains nothing. The socket's own timeout is changed only when it is
+//! too long for the deadline: in most sessions once. A stream can become encrypted between two
+//! reads or writes; the deadline applies to the handshake, too.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,22 +18,23 @@ use crate::endpoint::Endpoint;
 use crate::timeouts::{HostTimeout, POLL_INTERVAL};
 use crate::tls::TlsInfo;
 
-/// The time limit for a peer to close its side.
+/// How long [`Stream::close`] waits for the peer to close its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection to a peer.
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,
-    /// Boxed, since most waiting connections are in plaintext.
+    /// `None` in plaintext. Boxed, since most idle connections are in plaintext and need no such
+    /// state.
     tls: Option<Box<Secure>>,
 }
 
 #[derive(Debug)]
 struct Secure {
     connection: rustls::Connection,
-    /// TLS has ended, by an error or by our close_notify. Nothing more is read or written,
-    /// least of all in plaintext.
+    /// Whether TLS has ended, by an error or by this side's close_notify. If so, nothing more is
+    /// read or written, least of all in plaintext.
     over: bool,
 }
 
@@ -42,20 +43,24 @@ struct Secure {
 struct Wire {
     link: Link,
     deadline: Instant,
-    /// The time at which the deadline was set, and the timeout that may shorten it.
+    /// The time from which the limit of `host_timeout` is measured: when a deadline was last set
+    /// while there was a host timeout; until then, when the stream was made.
     since: Instant,
+    /// May end a read or write before the deadline.
     host_timeout: Option<HostTimeout>,
-    /// Whether the last operation ended before its deadline.
+    /// Whether `host_timeout` ended the last read or write.
     is_cut_short: bool,
+    /// The socket's timeout for reading, if it is set and has not expired.
     read_limit: Option<Duration>,
+    /// The socket's timeout for writing, if it is set and has not expired.
     write_limit: Option<Duration>,
 }
 
 #[derive(Debug)]
 enum Link {
-    /// Any stream socket.
+    /// A stream socket of any family.
     Socket(Arc<TcpStream>),
-    /// Standard input and output, from inetd or a terminal.
+    /// Standard input and output, if they are not a socket: a terminal, or pipes.
     Files(File, File),
 }
 
@@ -83,7 +88,8 @@ impl Stream {
     /// Connects within `limit`, or less if `host_timeout` shortens it.
     ///
     /// # Errors
-    /// Those of connect(2), and `TimedOut`; with it, whether `host_timeout` was the reason.
+    /// `TimedOut` at the limit; otherwise the errors of socket(2) and connect(2). The second value
+    /// is true if `host_timeout` shortened the limit and so caused the error.
     pub fn connect(
         endpoint: &Endpoint,
         limit: Duration,
@@ -96,13 +102,14 @@ impl Stream {
         Ok(Self::from_socket(socket))
     }
 
-    /// Lets `host_timeout` end a read or write before its deadline. Its limit counts from the
-    /// moment the deadline was set.
+    /// Lets `host_timeout` end a read or write before the deadline. The limit of `host_timeout` is
+    /// measured from the latest [`Self::set_deadline`] or [`Self::set_limit`] that is called while
+    /// it is set.
     pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
         (self.wire.host_timeout, self.wire.is_cut_short) = (host_timeout, false);
     }
 
-    /// Whether the last read or write ended before its deadline.
+    /// Whether the host timeout, rather than the deadline, ended the last read or write.
     pub fn is_cut_short(&self) -> bool {
         self.wire.is_cut_short
     }
@@ -121,12 +128,12 @@ impl Stream {
         Self { wire, tls: None }
     }
 
-    /// Runs the TLS handshake; the stream is encrypted from then on. Input that was read before
-    /// must not be used after it.
+    /// Runs the TLS handshake; the stream is encrypted from then on. The caller must discard any
+    /// input that it has read before the handshake and not used yet.
     ///
     /// # Errors
-    /// Those of the system, `TimedOut`, and `InvalidData` with the text of rustls. The stream
-    /// is then unusable.
+    /// `TimedOut` after the deadline, `InvalidData` with the text of rustls if TLS fails, or an
+    /// error of reading or writing. After an error the stream must not be used.
     pub fn secure(&mut self, mut connection: rustls::Connection) -> io::Result<()> {
         while connection.is_handshaking() {
             connection.complete_io(&mut self.wire)?;
@@ -135,7 +142,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The encryption, if there is one.
+    /// The properties of the encryption; `None` in plaintext.
     pub fn tls_info(&self) -> Option<TlsInfo> {
         self.tls.as_deref().map(|tls| TlsInfo::of(&tls.connection))
     }
@@ -145,7 +152,7 @@ impl Stream {
         self.set_deadline(Instant::now() + limit);
     }
 
-    /// Sets the deadline of every read and write from now on.
+    /// Sets the deadline by which every later read and write must end.
     pub fn set_deadline(&mut self, deadline: Instant) {
         self.wire.deadline = deadline;
         if self.wire.host_timeout.is_some() {
@@ -161,7 +168,7 @@ impl Stream {
         }
     }
 
-    /// The address that the peer connected to, if it has one.
+    /// The local address of the connection, if it has one.
     pub fn own_address(&self) -> Option<SocketAddr> {
         match &self.wire.link {
             Link::Socket(socket) => socket.local_addr().ok(),
@@ -172,7 +179,8 @@ impl Stream {
     /// Whether there is unread input.
     ///
     /// # Errors
-    /// Those of recv(2), and `UnexpectedEof` if the peer closed the connection.
+    /// `UnexpectedEof` if the peer has closed the connection, `BrokenPipe` after the end of TLS;
+    /// otherwise the errors of recv(2) and of TLS.
     pub fn has_input(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else { return self.wire.has_input() };
         if tls.over {
@@ -190,8 +198,8 @@ impl Stream {
         matches!(self.wire.link, Link::Files(..))
     }
 
-    /// Closes the sending side and discards input for a moment: closing a socket with unread
-    /// input would lose the last reply.
+    /// Closes the sending side, and discards input for at most [`CLOSE_TIMEOUT`]: the peer could
+    /// lose the last reply if a socket with unread input were closed.
     pub fn close(&mut self) {
         if let Some(tls) = self.tls.as_mut().filter(|tls| !tls.over) {
             tls.over = true;
@@ -205,7 +213,7 @@ impl Stream {
         self.set_limit(CLOSE_TIMEOUT);
         let mut discarded = [0; 4096];
         for _ in 0..64 {
-            // Read below TLS, since the content is discarded.
+            // Not decrypted, since it is discarded.
             if !matches!(self.wire.read(&mut discarded), Ok(1..)) {
                 return;
             }
@@ -222,7 +230,7 @@ impl Secure {
         Ok(())
     }
 
-    /// Reads TLS records; after an error it sends the alert.
+    /// Reads TLS records, and sends what they require: if they are invalid, an alert.
     fn receive(&mut self, wire: &mut Wire) -> io::Result<()> {
         self.connection.read_tls(wire)?;
         let processed = self.connection.process_new_packets();
@@ -241,7 +249,8 @@ impl Read for Stream {
         loop {
             match tls.connection.reader().read(into) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                // Many peers close without close_notify; SMTP marks the end of a message itself.
+                // Many peers close without close_notify. That is harmless: a message has its own
+                // end mark.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 other => return other,
             }
@@ -290,7 +299,7 @@ impl Wire {
             }
             left = left.min(POLL_INTERVAL);
         }
-        // Zero would mean no timeout, and the system rounds less than a tick to zero.
+        // A timeout of zero would mean none, and the system may round a shorter one to zero.
         if left < Duration::from_millis(1) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 }
@@ -312,8 +321,8 @@ impl Read for Wire {
                 }
             };
             match result {
-                // The timeout of an earlier step expired, or a signal arrived: the deadline
-                // decides.
+                // The socket's timeout expired, or a signal arrived. Whether to continue depends on
+                // the deadline alone.
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                     self.read_limit = None
                 }
@@ -353,7 +362,7 @@ impl Write for Wire {
     }
 }
 
-/// connect(2) that checks `host_timeout` at intervals.
+/// As [`Stream::connect`]. While it waits, it checks `host_timeout` every [`POLL_INTERVAL`].
 fn connect(
     endpoint: &Endpoint,
     limit: Duration,
@@ -395,8 +404,8 @@ fn connect(
     Ok(socket.into())
 }
 
-/// Whether the socket's timeout has to be set: one that is slightly longer than the time left
-/// suffices, since the loop checks the deadline again.
+/// Whether the socket needs a shorter timeout. One that is slightly longer than the time left is
+/// good enough: the deadline is checked again when it expires.
 fn needs_timeout(timeout: Option<Duration>, left: Duration) -> bool {
     timeout.is_none_or(|timeout| timeout > left + Duration::from_secs(1).max(left / 16))
 }

@@ -1,9 +1,10 @@
-//! The places of the file system that the server is confined to: its spool, its configuration
-//! and its own mailboxes.
+//! The places in the file system that the server is confined to: mainly the spool, the
+//! configuration, and the mailboxes that the server itself writes to.
 //!
-//! Only a server with a monitor is confined, since agents do the work elsewhere. The
-//! places come from the configuration at the start: a directory that is added later needs a
-//! restart. Until then an agent delivers to a mailbox there (`deliver::agent`).
+//! Only a server with a monitor is confined: there agents can do the work in other places. The
+//! places are taken from the configuration at the start, so a directory that a reload adds stays
+//! inaccessible until a restart. Until then an agent delivers to the mailboxes in it
+//! (`deliver::agent`).
 
 use std::path::{Path, PathBuf};
 
@@ -17,21 +18,23 @@ use crate::privsep::Rights;
 use crate::privsep::confine::{self, Confinement, Places};
 use crate::site::Settings;
 
-/// Directories of the system that libraries read.
+/// System directories that libraries read.
 const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/share", "/proc", "/sys"];
 
-/// Directories of programs that may write resolv.conf(5) while the server runs.
+/// Directories in which other programs may change resolv.conf(5) while the server runs.
 const RESOLVERS: [&str; 4] = ["/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/connman"];
 
-/// Files of the system that are often links to other places.
+/// System files that are often links to other places.
 const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs/ca-certificates.crt"];
 
-/// The number of mailbox directories that the server itself may write to; agents work in others.
+/// Maximum number of mailbox directories that the server itself may write to. Agents deliver to the
+/// rest.
 const MAX_ROOTS: usize = 10_000;
 
 impl Start {
-    /// Confines this process, if it has a monitor, before it starts its first thread. The daemon
-    /// logs what the kernel lacks; a process that serves one client (`is_brief`) does not.
+    /// Confines this process if it has a monitor; must be called before it starts its first thread.
+    /// The daemon logs if the confinement is incomplete. A process that serves one client, or runs
+    /// the queue once (`is_brief`), logs this only as a debug message.
     pub(super) fn confine(&self, settings: &Settings, rights: &Rights, is_brief: bool) -> Result<(), Exit> {
         if !rights.has_monitor() {
             return Ok(());
@@ -71,7 +74,7 @@ impl Start {
     }
 }
 
-/// The directories without those that lie below others, at most [`MAX_ROOTS`].
+/// At most [`MAX_ROOTS`] of the directories, without those that lie below others.
 fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
     directories.sort_unstable();
     directories.dedup_by(|below, above| below.starts_with(above));
@@ -79,7 +82,8 @@ fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
     directories
 }
 
-/// The directory itself, or else its nearest existing ancestor, in which it can be made.
+/// The directory if it exists, or else its nearest existing ancestor, so that it can be made there;
+/// `None` if that is the root directory.
 fn nearest(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|path| path.is_dir()).filter(|path| path.parent().is_some()).map(Path::to_owned)
 }

@@ -1,14 +1,15 @@
 //! Going to the background, and the pid file.
 //!
-//! The program starts itself a second time, and the first process waits until the second one
-//! serves clients. Only then does it write the pid file and exit with 0. If the second process
-//! ends earlier, it has written the reason to the standard error of both, and the first exits
-//! with the same code. The second process leads its own session from the start, and leaves the
-//! working directory and the terminal when it begins to serve. There is no time limit: the user
-//! can interrupt the wait.
+//! The program starts itself a second time, and the first process waits until the second one serves
+//! clients. Only then does the first process write the pid file and exit with 0. The two share
+//! standard error: if the second process cannot serve, it writes the reason there and exits, and
+//! the first exits with the same code. The second process leads its own session from the start, and
+//! leaves the working directory and the terminal when it begins to serve. The wait has no time
+//! limit, but the user can interrupt it.
 //!
-//! The pid file is made under another name and renamed, so that a link or a leftover of a crash in
-//! its place is replaced and not followed. Root makes no pid file where other users may write.
+//! The pid file is written under another name and then renamed, so that a link or an old pid file
+//! in its place is replaced, and the link is not followed. Root makes no pid file where other users
+//! may write.
 
 use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -25,17 +26,18 @@ use crate::exit::{self, Exit};
 use crate::privsep::rootpath::is_roots_alone;
 use crate::sys::{self, disk};
 
-/// The environment variable with the process id of the first process. A process is the second one
-/// if that is its parent.
+/// The environment variable in which the first process passes its process id to the second one. A
+/// process is the second one if its parent has the process id in this variable.
 const VARIABLE: &str = "PENFOLD_STARTED_BY";
 
-/// The line that the second process writes when it serves.
+/// The line that the second process writes to standard output when it serves.
 const SERVING_LINE: &[u8] = b"serving\n";
 
 /// Starts the daemon, and returns when it serves.
 ///
 /// # Errors
-/// The exit code of the daemon, which has printed the reason; errors of the pid file.
+/// If the daemon has ended: with its exit code, and without a text if the daemon has printed the
+/// reason. If the daemon cannot be started, or the pid file cannot be made.
 pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
     let file = pid_file.map(PidFile::begin).transpose()?;
     let waited = start()
@@ -69,7 +71,7 @@ fn start() -> io::Result<(Child, io::PipeReader)> {
     Ok((command.spawn()?, pipe))
 }
 
-/// Waits until the daemon serves; returns false if it has ended.
+/// Waits until the daemon serves; returns false if it has ended instead.
 fn is_serving(pipe: io::PipeReader) -> bool {
     let mut line = Vec::new();
     pipe.take(SERVING_LINE.len() as u64).read_to_end(&mut line).is_ok() && line == SERVING_LINE
@@ -90,18 +92,18 @@ pub struct Detached {
 }
 
 impl Detached {
-    /// Leaves the terminal's session; `None` if this is not the second process.
+    /// Makes this process the leader of a new session; `None` if it is not the second process.
     pub fn begin() -> Option<Self> {
         let is_second = env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string());
         is_second.then(|| {
-            // It fails only for a process that is a session leader already.
+            // This fails only if the process leads a process group already.
             let _ = setsid();
             Self { null: File::options().read(true).write(true).open("/dev/null") }
         })
     }
 
-    /// Tells the first process that this one serves, and leaves the working directory and the
-    /// standard files.
+    /// Tells the first process that this one serves, changes to the root directory, and replaces
+    /// the standard streams by `/dev/null`.
     pub fn serving(self) {
         // The first process may have been interrupted; this one serves anyway.
         let mut out = io::stdout();
@@ -116,6 +118,7 @@ impl Detached {
 /// A pid file that is being made.
 struct PidFile {
     path: PathBuf,
+    /// The path until it is renamed.
     draft: PathBuf,
     file: File,
 }
@@ -123,8 +126,8 @@ struct PidFile {
 impl PidFile {
     fn begin(path: &Path) -> Result<Self, Exit> {
         let failed = |e: &io::Error| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), e);
-        // Otherwise other users could make root write or remove other files, or write a number that
-        // root's scripts trust.
+        // Other users who may write there could make root overwrite or remove other files, or put a
+        // number there that root's scripts trust.
         if let Some(directory) = path.parent().filter(|directory| sys::is_root() && !is_roots_alone(directory)) {
             let others = "others than root may write to its directory, or to one above: use /run";
             return Err(failed(&fs::metadata(directory).err().unwrap_or_else(|| io::Error::other(others))));
@@ -132,7 +135,7 @@ impl PidFile {
         let mut draft = path.as_os_str().to_owned();
         draft.push(format!(".{}", std::process::id()));
         let draft = PathBuf::from(draft);
-        // Never an existing file, and never through a link.
+        // `create_new` neither opens an existing file nor follows a link.
         let file = disk::open(&draft, OpenOptions::new().write(true).create_new(true).mode(0o644))
             .and_then(|file| file.set_permissions(Permissions::from_mode(0o644)).map(|()| file))
             .map_err(|e| failed(&e))?;
@@ -148,8 +151,8 @@ impl PidFile {
     }
 }
 
-/// Removes the pid file of a daemon that ends, if it still has that daemon's number. A file that
-/// cannot be removed is replaced at the next start.
+/// Removes the pid file of a daemon that ends, if the file still contains the process id `daemon`.
+/// A file that cannot be removed is replaced at the next start.
 pub fn remove_pid_file(path: &Path, daemon: u32) {
     let is_regular = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() < 32);
     if is_regular && fs::read(path).is_ok_and(|text| text.trim_ascii() == daemon.to_string().as_bytes()) {

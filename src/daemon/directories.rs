@@ -1,4 +1,4 @@
-//! The directories of the spool and the control socket, made by root for the server's user.
+//! The spool directory and the directory of the control socket, made by root for the server's user.
 //!
 //! Root makes a directory, or changes its owner, only where no other user can interfere.
 
@@ -24,7 +24,8 @@ impl Start {
     /// the spool as the server's user.
     ///
     /// # Errors
-    /// A directory cannot be made, root's rights cannot be dropped, or the spool cannot be opened.
+    /// If a directory cannot be made, root's rights cannot be dropped, or the spool cannot be
+    /// opened.
     pub(super) fn open_spool(&self, config: &Config) -> Result<(Arc<Spool>, Rights), Exit> {
         let started = self.start_monitor(config);
         let needed = [config.spool.as_path(), config.socket.parent().unwrap_or(Path::new("/"))];
@@ -56,8 +57,8 @@ impl Start {
     }
 }
 
-/// Makes a missing directory, as root, for the server's user. Does nothing where other users
-/// may write.
+/// As root, makes a missing directory and gives it to the server's user. Does nothing where other
+/// users may write.
 fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     let above = directory.ancestors().find(|path| path.exists());
     if above.is_none_or(|above| above == directory || !is_roots_alone(above)) {

@@ -1,7 +1,8 @@
 //! The queue and its workers, from start to end, and the threads around them.
 //!
-//! Connects sessions, queue and workers, and starts the scan of the spool for the queue. A thread
-//! that cannot be started is an [`Exit`] at the start; later nothing is fatal.
+//! Connects sessions, queue and workers, and starts the scan that reports the spool to the queue.
+//! If a thread cannot be started, the daemon does not start; later nothing is fatal but a bug in an
+//! essential thread.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -28,7 +29,7 @@ use crate::worker;
 const WORKER_STACK: usize = 512 << 10;
 /// Minimum number of workers with which the daemon starts.
 const MIN_WORKERS: usize = 4;
-/// Maximum number of events that wait for the queue's thread.
+/// Maximum number of events that can wait for the queue's thread.
 const MAX_EVENTS: usize = 4096;
 /// How long deliveries may continue when the daemon stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Engine {
     pub site: Arc<Site>,
     events: Sender<Event>,
-    /// Disconnected when the queue has ended.
+    /// A channel that is disconnected when the queue ends.
     ended: Receiver<()>,
 }
 
@@ -45,7 +46,7 @@ impl Engine {
     /// Starts the queue and its workers.
     ///
     /// # Errors
-    /// A thread cannot be started.
+    /// If the queue's thread or the first [`MIN_WORKERS`] workers cannot be started.
     pub fn start(site: Arc<Site>) -> Result<Self, Exit> {
         let settings = site.settings();
         let (events, inbox) = bounded(MAX_EVENTS);
@@ -84,7 +85,7 @@ impl Engine {
     }
 
     /// Starts the threads that accept connections, serve the control socket and scan the spool.
-    /// Returns the listeners, to be closed at the end.
+    /// Returns the listeners, which are closed at the end.
     pub fn open(
         &self,
         server: &Arc<Server>,
@@ -96,8 +97,8 @@ impl Engine {
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
-        // Before anything is accepted: a message that this process accepts must not be found by
-        // the scan while its session may be about to move it.
+        // The names are read before any message is accepted: the scan must not find a message of
+        // this process that its session may be about to move.
         let untried = self.untried();
         let mut kept = Vec::new();
         for listener in listeners.into_iter().map(Arc::new) {
@@ -122,13 +123,13 @@ impl Engine {
     /// Reports all entries in the spool to the queue.
     ///
     /// # Errors
-    /// The spool cannot be read.
+    /// If the spool cannot be read.
     pub fn scan(&self) -> Result<(), Exit> {
         let scanned = self.untried().and_then(|untried| scan::scan(&self.site, &untried, &self.events));
         scanned.map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))
     }
 
-    /// The entries that earlier processes accepted and did not try.
+    /// The entries that earlier processes accepted and did not try to deliver.
     fn untried(&self) -> io::Result<Vec<EntryName>> {
         if let Err(e) = self.site.spool.remove_old_names() {
             ::log::error!("spool: read tmp/: {e}");
@@ -136,32 +137,35 @@ impl Engine {
         self.site.spool.names(Place::New)
     }
 
-    /// Delivers a committed message at once if that takes no more than a rename, and notifies the
-    /// queue otherwise.
+    /// A function that delivers a committed message at once if that takes no more than a rename,
+    /// and otherwise notifies the queue.
     pub fn notify(&self) -> Arc<Notify> {
         let (events, site) = (self.events.clone(), Arc::clone(&self.site));
         Arc::new(move |committed: &Committed<'_>| {
             // A panic here must not keep the message from the queue.
             let delivered = catch_unwind(AssertUnwindSafe(|| worker::deliver_now(&site, committed)));
             if !delivered.unwrap_or(false) {
-                // The queue ends before the sessions only when the daemon stops; the entry stays.
+                // Sending fails if the queue has ended before the session, as the daemon stops. The
+                // entry stays in the spool.
                 let _ = events.send(Event::New(committed.name));
             }
         })
     }
 
-    /// Sends the queue an event. It is dropped if the queue has ended: then the daemon is stopping.
+    /// Sends an event to the queue. If the queue has ended, the daemon is stopping, and the event
+    /// is dropped.
     pub fn send(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
-    /// Waits until everything that is due has been tried.
+    /// Waits until the queue has tried every message that is due, and has ended.
     pub fn drain(self) {
         self.send(Event::Drain);
         let _ = self.ended.recv();
     }
 
-    /// Starts no more deliveries, and waits up to [`STOP_TIMEOUT`] for those under way.
+    /// Starts no more deliveries, waits up to [`STOP_TIMEOUT`] for those under way, and kills all
+    /// running commands.
     pub fn stop(self) {
         self.send(Event::Stop);
         let _ = self.ended.recv_timeout(STOP_TIMEOUT);
@@ -177,8 +181,8 @@ pub fn queue_settings(settings: &Settings) -> QueueSettings {
     }
 }
 
-/// Runs an essential thread. If it panics, the process exits: otherwise mail would silently stay in
-/// the spool. The service manager starts a new daemon, and no mail is lost.
+/// Runs an essential thread. If it panics, the process exits, since mail would otherwise stay in
+/// the spool unnoticed. The service manager starts a new daemon, and no mail is lost.
 fn exit_on_panic(name: &str, run: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(run)).is_err() {
         ::log::error!("a bug ended the thread {name}");

@@ -1,8 +1,9 @@
-//! One client under inetd: a process that serves it and ends.
+//! Under inetd: a process that serves one client and ends.
 //!
-//! The process notifies the running daemon of each message that it has accepted. If no daemon
-//! runs, it looks for one for a while, or runs the queue itself. If the session cannot begin, the
-//! client gets a 421, and the reason is logged.
+//! The process notifies the running daemon of each message that it has accepted. If that fails,
+//! then after the session it tries again for up to [`SEARCH_TIMEOUT`], or runs the queue itself if
+//! no other process holds the spool. If the session cannot begin, the client gets a 421, and the
+//! reason is logged.
 
 use std::fs;
 use std::io::{self, Write};
@@ -34,7 +35,8 @@ impl Start {
     /// Serves one client on standard input and output.
     ///
     /// # Errors
-    /// A start is not possible; the client gets a 421.
+    /// If the session cannot begin, and the client got a 421, or if the queue cannot be run
+    /// afterwards.
     pub fn serve_one(&self) -> Result<(), Exit> {
         if is_client(io::stderr())
             && let Ok(null) = fs::File::options().write(true).open("/dev/null")
@@ -58,19 +60,19 @@ impl Start {
     }
 }
 
-/// Sends a 421 to the client of a session that cannot begin, and logs the reason. It is logged to
-/// syslog, since the configured log may not be open, and standard error may be the client.
+/// Sends a 421 to the client of a session that cannot begin, and logs the reason to syslog: the
+/// configured log may not be open, and standard error may be the connection to the client.
 fn turn_away(why: &Exit) {
     let mut text = Vec::new();
     reply::connection::not_available().write_to(&mut text);
-    // The client may have gone.
+    // This fails if the client has gone.
     let _ = io::stdout().write_all(&text);
     let _ = log::start(&LogTo::Syslog, false, "penfoldd");
     why.text.iter().for_each(|line| ::log::error!("{line}"));
 }
 
-/// Whether a stream is the connection to the client. Under inetd standard error is, but not
-/// under systemd, where it is another socket.
+/// Whether a stream is the same socket as standard input, the connection to the client. For
+/// standard error this is true under inetd, but not under systemd, where it is another socket.
 fn is_client(stream: impl AsFd) -> bool {
     let is_socket = |stat: &FileStat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits();
     let file = |fd: BorrowedFd<'_>| fstat(fd).ok().filter(is_socket).map(|stat| (stat.st_dev, stat.st_ino));
@@ -81,8 +83,8 @@ fn notify_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
     control::ask(socket, &["wake", &name.file_name()], &mut io::sink(), NOTIFY_TIMEOUT)
 }
 
-/// Finds a process that delivers messages which were accepted while no daemon answered: a
-/// daemon that has started since, or this process.
+/// Finds a process to deliver the messages that were accepted while no daemon answered: a daemon
+/// that has started since, or this process.
 fn find_queue(site: Arc<Site>, mut names: Vec<EntryName>) -> Result<(), Exit> {
     let (deadline, mut pause) = (Instant::now() + SEARCH_TIMEOUT, Duration::from_millis(50));
     let socket = site.settings().config.socket.clone();
@@ -95,7 +97,7 @@ fn find_queue(site: Arc<Site>, mut names: Vec<EntryName>) -> Result<(), Exit> {
         }
         names.retain(|&name| notify_daemon(&socket, name).is_err());
         if Instant::now() > deadline {
-            // They are safe in the spool; the next daemon delivers them.
+            // The messages are safe in the spool, and the next daemon delivers them.
             ::log::warn!("{} messages wait in the spool: no daemon answers", names.len());
             return Ok(());
         }

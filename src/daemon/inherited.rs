@@ -1,12 +1,13 @@
 //! Listening sockets: those that the service manager passes (sd_listen_fds(3)), and the rest,
 //! which are bound here.
 //!
-//! Passed sockets are the descriptors from 3 on; `LISTEN_FDS` is their number, if `LISTEN_PID`
-//! is this process, and `LISTEN_FDNAMES` are their names. A TCP socket belongs to the
-//! `[[listen]]` with its address, or else to the first one with its port; without either it is
-//! closed, and the log says so. Addresses that a passed socket covers are not bound again. The
-//! control socket is the one with the configured path, or with the name `control`. A
-//! descriptor that is not a listening stream socket keeps the daemon from starting.
+//! Passed sockets are the descriptors from 3 on, if `LISTEN_PID` is the id of this process.
+//! `LISTEN_FDS` says how many there are, and `LISTEN_FDNAMES` lists their names. A TCP socket
+//! belongs to the `[[listen]]` with the same address, or else to the first one with the same port.
+//! A socket without a `[[listen]]` is closed, and the log says so. An address that a passed socket
+//! covers is not bound again. The control socket is the Unix socket with the configured path, or
+//! with the name `control`. The daemon does not start if a descriptor is not a listening stream
+//! socket.
 
 use std::env;
 use std::io;
@@ -28,20 +29,20 @@ use crate::listen::{self, Listener};
 #[derive(Default)]
 pub struct Inherited {
     tcp: Vec<TcpListener>,
-    /// The control socket.
+    /// The control socket, if it was passed.
     pub control: Option<UnixListener>,
-    /// Warnings for the log, which is not open yet.
+    /// Warnings that wait until the log is open.
     notes: Vec<String>,
     /// Default listening addresses that this host does not have.
     missing: Vec<SocketAddr>,
 }
 
 impl Inherited {
-    /// Takes the passed sockets, and removes their variables from the environment, before the first
-    /// thread starts. `control` is the path of the control socket.
+    /// Takes the passed sockets, and removes the variables that describe them from the environment;
+    /// must be called before the first thread starts. `control` is the path of the control socket.
     ///
     /// # Errors
-    /// A passed descriptor is not a listening socket.
+    /// If a passed descriptor is not a listening stream socket.
     pub fn take(control: &Path) -> Result<Self, Exit> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut passed = ListenFd::from_env();
@@ -84,11 +85,11 @@ impl Inherited {
         Ok(())
     }
 
-    /// The listeners: passed sockets, and the addresses of `listen` that they do not cover, which
-    /// are bound now.
+    /// The listeners: the passed sockets, and new sockets for the addresses in `listen` that those
+    /// do not cover.
     ///
     /// # Errors
-    /// Those of bind(2).
+    /// If an address cannot be bound: with an explanation if another `[[listen]]` uses it.
     pub fn listeners(&mut self, listen: &[Listen]) -> Result<Vec<Listener>, Exit> {
         let (mut listeners, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for socket in self.tcp.drain(..) {
@@ -108,7 +109,7 @@ impl Inherited {
             }
             match listen::bind(listen.address) {
                 Ok(socket) => listeners.push(Listener { socket, listen: listen.clone(), is_shared: false }),
-                // A default address may be missing: IPv6 may be off.
+                // The host may lack a default address, such as that of IPv6 if it is off.
                 Err(e) if listen.is_default && is_missing(&e) => missing.push((listen.address, e)),
                 Err(e) => return Err(not_bound(listen.address, &e, &listeners)),
             }
@@ -129,14 +130,14 @@ impl Inherited {
     }
 }
 
-/// Whether this host lacks the address, or its family.
+/// Whether bind(2) failed because this host lacks the address or its address family.
 fn is_missing(error: &io::Error) -> bool {
     let missing = [Errno::EADDRNOTAVAIL, Errno::EAFNOSUPPORT];
     error.raw_os_error().is_some_and(|code| missing.contains(&Errno::from_raw(code)))
 }
 
-/// The error of an address that cannot be bound. If another listener of this daemon covers it, the
-/// text says so.
+/// The error for an address that cannot be bound. The text says so if another listener of this
+/// daemon covers the address.
 fn not_bound(address: SocketAddr, error: &io::Error, listeners: &[Listener]) -> Exit {
     let mut exit = Exit::new(exit::UNAVAILABLE, format!("listen on {address}"), error);
     let overlaps = |listener: &&Listener| is_overlapping(listener.listen.address, address);
@@ -154,7 +155,7 @@ pub fn is_overlapping(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && (is_covered(one, other, true) || is_covered(other, one, true))
 }
 
-/// The advice for two [[listen]] that cannot both be bound.
+/// The advice if two [[listen]] have addresses that cannot both be bound.
 pub fn overlap(one: SocketAddr, other: SocketAddr) -> String {
     let how = match one.ip().is_unspecified() {
         _ if one == other => "twice",
@@ -164,13 +165,13 @@ pub fn overlap(one: SocketAddr, other: SocketAddr) -> String {
     format!("[[listen]] also has {one}, {how}: remove one of the two")
 }
 
-/// Whether a socket that is bound to `passed` gets the clients of `wanted`.
+/// Whether a socket that is bound to `passed` accepts the clients that connect to `wanted`.
 fn is_covered(wanted: SocketAddr, passed: SocketAddr, only_v6: bool) -> bool {
     let family = passed.is_ipv4() == wanted.is_ipv4() || (wanted.is_ipv4() && !only_v6);
     wanted == passed || (wanted.port() == passed.port() && passed.ip().is_unspecified() && family)
 }
 
-/// Fails for a socket that does not listen: accept(2) on it would never succeed.
+/// Fails for a socket that does not listen: accept(2) would never succeed.
 fn must_listen(socket: &impl AsFd) -> io::Result<()> {
     if getsockopt(socket, sockopt::AcceptConn)? { Ok(()) } else { Err(io::Error::other("it does not listen")) }
 }

@@ -1,7 +1,7 @@
-//! The lock of the spool, which one penfoldd holds at a time.
+//! The lock of the spool, which only one penfoldd can hold at a time.
 //!
-//! If a second penfoldd is started by mistake, it fails to bind its addresses before it tries the
-//! lock; the lock then shows that another penfoldd uses them. Nothing here waits.
+//! A second penfoldd that is started by mistake fails earlier, when it binds its addresses. The
+//! lock then tells whether the program that uses them is another penfoldd. Nothing here waits.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::sys;
 /// Takes the lock.
 ///
 /// # Errors
-/// Another process holds it; those of the system.
+/// If another process holds the lock, or an error of the system.
 pub fn take(spool: &Spool) -> Result<Lock, Exit> {
     match spool.lock() {
         Ok(Some(lock)) => Ok(lock),
@@ -27,8 +27,8 @@ pub fn take(spool: &Spool) -> Result<Lock, Exit> {
     }
 }
 
-/// Adds to an error of bind(2) which program uses the address, or that only root may use it.
-/// `drop_root` drops root's rights first, since root must not open the spool.
+/// Adds an explanation to an error of bind(2): which program uses the address, or that only root
+/// may use it. Calls `drop_root` before it opens the spool, which root must not do.
 pub fn explain_conflict(mut exit: Exit, spool: &Path, drop_root: impl Fn() -> bool) -> Exit {
     if exit.code == exit::NOPERM && !sys::is_root() {
         exit.text.iter_mut().for_each(|line| line.push_str(" (start it as root)"));

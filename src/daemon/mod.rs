@@ -1,16 +1,17 @@
 //! penfoldd as a process: how it starts, the ways in which it runs, and how it ends.
 //!
-//! Whatever can fail at a start does so in the foreground, with an exit code of sysexits(3)
-//! and a text: configuration, tables, sockets, privileges, spool. Afterwards nothing is
-//! fatal. Root binds the sockets and makes the directories; its rights are dropped before
-//! anything else is opened.
+//! Everything that can prevent a start is done before the program leaves the foreground: reading
+//! the configuration, binding sockets, dropping root's rights, opening the spool. A failure has an
+//! exit code from sysexits(3) and a text. Afterwards no error is fatal. As root the process only
+//! binds the sockets, starts the monitor and makes the directories; it drops root's rights before
+//! it opens anything else.
 //!
 //! - `capacity`: whether the system's limits allow the configured connections
-//! - `confine`: the places of the file system that the server is confined to
+//! - `confine`: the places in the file system that the server is confined to
 //! - `detach`: going to the background, and the pid file
-//! - `directories`: the spool's and the socket's directories
+//! - `directories`: the spool directory and the directory of the control socket
 //! - `engine`: the queue, its workers, and the threads around them
-//! - `inetd`: one client on standard input
+//! - `inetd`: serving one client on standard input and output
 //! - `inherited`: listening sockets, bound or passed by the service manager
 //! - `lock`: the lock of the spool
 //! - `notify`: messages to the service manager
@@ -73,18 +74,19 @@ pub struct Start {
     pid_file: Option<PathBuf>,
 }
 
-/// The configuration file if none is named.
+/// The configuration file that is used if none is named.
 pub const DEFAULT_CONFIG: &str = "/etc/penfold/penfold.conf";
 
-/// The status that the service manager shows.
+/// The status text that the service manager shows while the daemon serves.
 const SERVING: &str = "Serving";
 
 /// The interval at which the expiry of all certificates is checked.
 const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 
 impl Start {
-    /// A start with the configuration file `named`, or else with [`DEFAULT_CONFIG`], if that file
-    /// exists. `foreground` logs to standard error, `verbose` logs more.
+    /// A start with the configuration file `named`, or without one with [`DEFAULT_CONFIG`] if that
+    /// file exists. With `foreground` the process stays in the foreground and logs to standard
+    /// error; with `verbose` it logs more.
     pub fn new(named: Option<PathBuf>, foreground: bool, verbose: bool) -> Self {
         let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
         Self { config: named.map(absolute).or_else(default), foreground, verbose, pid_file: None }
@@ -95,11 +97,11 @@ impl Start {
         Self { pid_file: path.map(absolute), ..self }
     }
 
-    /// Serves until a signal ends it. For the background: starts the daemon, and returns when it
-    /// serves.
+    /// In the foreground, serves until a signal ends the process. Otherwise starts the daemon in
+    /// the background, and returns when the daemon serves.
     ///
     /// # Errors
-    /// A start is not possible.
+    /// If the start fails, or the monitor has ended.
     pub fn serve(&self) -> Result<(), Exit> {
         let detached = if self.foreground { None } else { Detached::begin() };
         if !self.foreground && detached.is_none() {
@@ -145,14 +147,14 @@ impl Start {
         server.close(&stopping);
         engine.stop();
         ::log::info!("stopped");
-        // If only root may remove it, the monitor does so.
+        // If only root may remove the pid file, this fails, and the monitor removes it.
         self.pid_file.as_deref().into_iter().for_each(|path| detach::remove_pid_file(path, std::process::id()));
         drop(lock);
         privileges::check_monitor(&rights)
     }
 
-    /// Reloads at each SIGHUP, and returns at a signal to stop. A second one ends the process at
-    /// once.
+    /// Reloads at each SIGHUP, and returns at the first signal to stop. A second signal to stop
+    /// ends the process at once.
     fn await_end(&self, mut signals: Signals, engine: &Engine, started: &Config) {
         for signal in signals.forever() {
             match signal {
@@ -175,10 +177,10 @@ impl Start {
         drop(second);
     }
 
-    /// Tries every message in the spool once. If a daemon runs, it does so on request.
+    /// Tries to deliver every message in the spool once. If a daemon runs, asks it to do so.
     ///
     /// # Errors
-    /// A start is not possible, or the daemon does not answer.
+    /// If the start fails, the spool cannot be locked or read, or the daemon does not answer.
     pub fn run_queue(&self) -> Result<(), Exit> {
         let (spool, settings, rights) = self.enter(self.load()?, true)?;
         let socket = settings.config.socket.clone();
@@ -196,9 +198,9 @@ impl Start {
         }
     }
 
-    /// Drops root's rights; opens spool, log and tables as the server's user, which must be able
-    /// to reopen them later; and confines the process. `is_brief` is set for a process that serves
-    /// one client, or runs the queue once.
+    /// Drops root's rights, opens the spool, the log and the tables, and confines the process. They
+    /// are opened as the server's user, which has to open them again later. `is_brief` is set for a
+    /// process that serves one client or runs the queue once.
     fn enter(&self, config: Config, is_brief: bool) -> Result<(Arc<Spool>, Arc<Settings>, Rights), Exit> {
         let (spool, rights) = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
@@ -208,7 +210,7 @@ impl Start {
         log::report_bugs();
         let (settings, faults) =
             self.settings(config, &rights, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;
-        // A restart continues despite a bad table, as a running daemon does.
+        // A bad table does not prevent a start, just as it does not stop a running daemon.
         settings::log_faults(&faults);
         settings::keep_key(&spool, &settings);
         self.warn_early(&settings.config, &rights);
@@ -226,7 +228,7 @@ fn check_certificates(site: Arc<Site>) {
     });
 }
 
-/// The absolute path: the daemon changes its working directory.
+/// The path made absolute, since the daemon changes its working directory.
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }

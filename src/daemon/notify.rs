@@ -1,8 +1,9 @@
 //! Messages to the service manager about the state of the daemon: sd_notify(3).
 //!
-//! Each is a datagram to the socket named by `NOTIFY_SOCKET`: a path or, after `@`, an abstract
-//! name of Linux. Without that variable nothing is sent. A message that cannot be sent at once
-//! is dropped. There is no watchdog and no descriptor store.
+//! Each message is a datagram to the socket that the variable `NOTIFY_SOCKET` names: by a path or,
+//! after `@`, by a name in Linux's abstract namespace. Without the variable nothing is sent. A
+//! message that cannot be sent at once is dropped. The watchdog and the descriptor store are not
+//! used.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,20 +12,20 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The daemon serves.
+/// Reports that the daemon serves, with a status text.
 pub fn ready(status: &str) {
     notify(&format!("READY=1\nSTATUS={status}"));
 }
 
-/// The daemon reads its configuration again, until [`ready`].
+/// Reports that the daemon reads its configuration again; [`ready`] reports the end of that.
 pub fn reloading() {
-    // The manager compares the stamp with the time of its request.
+    // The service manager compares this time with the time of its request to reload.
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
     let stamp = now.map(|t| format!("MONOTONIC_USEC={}\n", t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000));
     notify(&format!("RELOADING=1\n{}STATUS=Reading the configuration again", stamp.unwrap_or_default()));
 }
 
-/// The daemon stops.
+/// Reports that the daemon is stopping.
 pub fn stopping() {
     notify("STOPPING=1\nSTATUS=Ending sessions and deliveries");
 }

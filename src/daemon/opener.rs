@@ -3,7 +3,7 @@
 //! configuration.
 //!
 //! The opener reads the configuration itself, so that it knows files that a reload has added. It
-//! does not report why it refuses a file: the server logs that it may not open it.
+//! does not report why it refuses a file: the server just logs that permission was denied.
 
 use std::io;
 use std::path::Path;
@@ -19,10 +19,11 @@ impl Start {
     /// Opens a file and sends it over standard input, which is a socket.
     ///
     /// # Errors
-    /// `EACCES` for a file that must not be opened, and those of the system.
+    /// `EACCES` if the opener must not open the file; otherwise the errors of open(2) and
+    /// sendmsg(2).
     pub fn send_file(&self, path: &Path) -> io::Result<()> {
         let configuration = self.path();
-        // The server reports errors in it.
+        // Errors in the configuration are left to the server to report.
         let config = is_roots_alone(configuration).then(|| config::examine(configuration).0).flatten();
         let is_secret = config.is_some_and(|config| permissions::Names::of(configuration, &config).has_secret(path));
         if is_secret { opener::send(path) } else { Err(Errno::EACCES.into()) }

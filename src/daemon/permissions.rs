@@ -1,8 +1,8 @@
 //! The files that the configuration names, and the user who must be able to use them.
 //!
-//! The files are written by root, but opened by the server's user. A mere "Permission denied"
-//! would puzzle an administrator who is root, so the error names the key and that user. Only the
-//! log is opened, as a test, and nothing is changed.
+//! The files are written by root, but most are opened by the server's user. A mere "Permission
+//! denied" would puzzle an administrator who is root, so the error names the key and the server's
+//! user. Only the log is opened here, as a test, and nothing is changed.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -20,7 +20,7 @@ pub struct Names {
     files: Vec<(&'static str, PathBuf)>,
 }
 
-/// The key whose file must be unreadable for other users.
+/// The key of the file that other users must not be able to read.
 const CREDENTIALS: &str = "remote.credentials";
 
 impl Names {
@@ -48,19 +48,21 @@ impl Names {
         Self { config: file.to_owned(), files }
     }
 
-    /// Whether this file may be readable only by root: then the opener opens it.
+    /// Whether this file may be one that only root can read, so that the opener may open it.
     pub fn has_secret(&self, path: &Path) -> bool {
         const SECRETS: [&str; 5] = ["tls.certificate", "tls.key", "local.users", "auth.users", CREDENTIALS];
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
     }
 
-    /// The directories of the files, since a file may be replaced there.
+    /// The directories of all files and of the configuration: a file may be replaced by another one
+    /// in its directory.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.files.iter().map(|(_, path)| path.as_path()).chain([self.config.as_path()]);
         files.flat_map(around)
     }
 
-    /// The error, with an explanation if the permission to open a file was denied.
+    /// Adds an explanation to an error if it says that permission to open one of the files was
+    /// denied.
     pub fn explain(&self, error: ConfigError) -> ConfigError {
         let denied = io::Error::from(Errno::EACCES).to_string();
         let named = self.files.iter().find(|(_, path)| *path == error.file);
@@ -74,7 +76,7 @@ impl Names {
     }
 }
 
-/// Checks that this process can open the log, without making it.
+/// Checks that this process can open or make the log file, without making it.
 ///
 /// # Errors
 /// Those of open(2) and access(2).
@@ -89,8 +91,8 @@ pub fn try_log(to: &LogTo) -> io::Result<()> {
     }
 }
 
-/// The directory of a file, and if it is a link, that of the target, or the nearest existing
-/// directory above a missing target.
+/// The directory of a file. If the file is a link, also the directory of its target, or the nearest
+/// existing directory above a missing target.
 pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
     let real = match file.canonicalize() {
         Ok(real) => real.parent().map(Path::to_owned),
@@ -102,11 +104,11 @@ pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
 fn above_target(link: &Path) -> Option<PathBuf> {
     let target = link.parent()?.join(fs::read_link(link).ok()?);
     let nearest = target.ancestors().skip(1).find_map(|path| path.canonicalize().ok())?;
-    // Never the whole file system.
+    // The root directory would stand for the whole file system.
     nearest.parent().is_some().then_some(nearest)
 }
 
-/// The description of opening the log, for errors.
+/// What failed, for an error from opening the log.
 pub fn doing_log(to: &LogTo) -> String {
     match to {
         LogTo::File(path) => format!("open the log {} as {}", path.display(), privsep::user_name()),

@@ -19,13 +19,13 @@ impl Start {
     /// Starts the monitor if this process is root.
     ///
     /// # Errors
-    /// To be logged only: without a monitor the server starts anyway, and mail for users of
-    /// the system waits.
+    /// If the user cannot be looked up or the process cannot be started. The caller only logs the
+    /// error: the server starts anyway, but mail for system users waits.
     pub(super) fn start_monitor(&self, config: &Config) -> io::Result<Rights> {
         if !sys::is_root() {
             return Ok(Rights::Alone);
         }
-        // become_server reports a user that does not exist.
+        // If the user does not exist, become_server reports this later.
         let Some(user) = User::from_name(&config.user)? else { return Ok(Rights::Alone) };
         let mut arguments = self.same_configuration();
         if let Some(path) = &self.pid_file {
@@ -39,10 +39,10 @@ impl Start {
     }
 
     /// Runs the monitor of a server that runs as the user `server` (uid and gid) with this many
-    /// workers. Removes the server's pid file when that has ended.
+    /// workers. When the server has ended, removes its pid file.
     ///
     /// # Errors
-    /// Standard input is not a socket, or fails.
+    /// If standard input is not a socket or fails, or the monitor cannot set itself up.
     pub fn run_monitor(&self, server: (u32, u32), workers: usize) -> io::Result<()> {
         let daemon = std::os::unix::process::parent_id();
         monitor::run(server, workers, self.same_configuration())?;
@@ -53,17 +53,17 @@ impl Start {
     /// Becomes the server's user for good, if this process is root.
     ///
     /// # Errors
-    /// There is no such user, it is root, or root's rights cannot be dropped.
+    /// If there is no such user, if it is root, or if root's rights cannot be dropped.
     pub fn become_user(&self, config: &Config) -> Result<(), Exit> {
         let wrong = |e| ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
         drop_root::become_server(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))
     }
 }
 
-/// Whether the server's monitor is still there, if it had one.
+/// Checks that the server has not lost its monitor.
 ///
 /// # Errors
-/// It has ended: the exit code makes the service manager start the server again.
+/// If the monitor has ended. The exit code makes the service manager start the server again.
 pub(super) fn check_monitor(rights: &Rights) -> Result<(), Exit> {
     match rights.has_lost_monitor() {
         false => Ok(()),

@@ -1,12 +1,12 @@
 //! Reports all entries in the spool to the queue, while mail comes and goes.
 //!
 //! Untried entries are listed before the daemon accepts anything. All names are read before the
-//! first is reported, so that duplicates, two files with the same id that a crash can leave, are
-//! recognized. Then entries are opened one by one, untried ones first and the oldest before the
-//! newest, and reported in batches. At most one batch waits, so that new mail is never delayed by
-//! more than that.
+//! first is reported, in order to find duplicates: two files with the same id, which a crash can
+//! leave. Then entries are opened one by one, untried ones first and older ones before newer ones,
+//! and reported in batches. At most one batch waits for the queue, so that new mail is never
+//! delayed by more than one batch.
 //!
-//! Nothing is changed here: an entry may have been accepted since the start and have a running job,
+//! The scan changes no entry: one may have been accepted since the start and have a running job,
 //! which only the queue knows. If the spool cannot be read, the scan is tried again. At the end the
 //! spool is swept.
 
@@ -25,11 +25,11 @@ use crate::spool::{EntryName, Place, QueueId};
 use crate::sys;
 use crate::worker::{self, Scan};
 
-/// The pause before a spool that could not be read is tried again.
+/// The pause before the next scan if the spool could not be read.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// Entries in a batch, which the queue processes within a millisecond.
+/// The number of entries in a batch, which the queue processes within a millisecond.
 const BATCH: usize = 256;
-/// After this many entries, the memory of their names is released.
+/// Whenever this many entries have been scanned, the memory of their names is released.
 const SHRINK_EVERY: usize = 1 << 16;
 
 /// Reports all entries in the spool to the queue, as soon as the spool can be read. `untried` are
@@ -46,7 +46,7 @@ pub fn scan_until_done(site: &Site, mut untried: io::Result<Vec<EntryName>>, eve
         thread::sleep(RETRY_INTERVAL);
         if untried.is_err() {
             untried = site.spool.names(Place::New);
-            // The queue knows newer entries already, and their jobs may be running.
+            // The queue already knows the entries accepted since, and their jobs may be running.
             untried.iter_mut().for_each(|names| names.retain(|name| name.id.seconds() < started));
         }
     }
@@ -55,13 +55,13 @@ pub fn scan_until_done(site: &Site, mut untried: io::Result<Vec<EntryName>>, eve
 /// Reports all entries in the spool to the queue, and sweeps the spool.
 ///
 /// # Errors
-/// The names in `cur/` cannot be read.
+/// If the names in `cur/` cannot be read.
 pub fn scan(site: &Site, untried: &[EntryName], events: &Sender<Event>) -> io::Result<()> {
     let mut names = site.spool.names(Place::Cur)?;
     names.extend(untried);
     names.sort_unstable();
     let mut scanner = Scanner { site, events, plans: Vec::new(), outstanding: None, awaited: HashSet::new() };
-    // The queue ends early only when the daemon does.
+    // There is no count if the queue has ended, which happens only when the daemon stops.
     let count = scanner.run(names).unwrap_or_default();
     if count > 0 {
         ::log::info!("{count} message{} in the spool", if count == 1 { "" } else { "s" });
@@ -77,9 +77,9 @@ struct Scanner<'a> {
     events: &'a Sender<Event>,
     /// The batch that is being filled.
     plans: Vec<Plan>,
-    /// Receives a message when the queue has taken the last batch.
+    /// Receives a message when the queue has taken the latest batch; `None` if no batch is waiting.
     outstanding: Option<Receiver<()>>,
-    /// The reports that entries wait for.
+    /// The ids of derived entries that other entries wait for, and that the sweep must keep.
     awaited: HashSet<QueueId>,
 }
 
@@ -118,7 +118,7 @@ impl Scanner<'_> {
         if self.plans.len() < BATCH { Some(()) } else { self.send_batch() }
     }
 
-    /// Sends a batch, once the queue has taken the previous one.
+    /// Sends the batch when the queue has taken the previous one; `None` if the queue has ended.
     fn send_batch(&mut self) -> Option<()> {
         self.await_queue()?;
         let (taken, outstanding) = bounded(1);

@@ -1,7 +1,7 @@
 //! Reading the configuration and its tables: at the start, at a reload, and for `-n`.
 //!
-//! At a start all errors in the configuration are fatal, and errors in tables are logged. At
-//! a reload any error leaves the old settings in force.
+//! At a start any error in the configuration is fatal, and errors in tables are only logged. At a
+//! reload any error, also in a table, leaves the old settings in force.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::spool::Spool;
 use crate::sys;
 
 impl Start {
-    /// The configuration.
+    /// Reads the configuration.
     ///
     /// # Errors
-    /// All errors in it.
+    /// All errors in the configuration.
     pub fn load(&self) -> Result<Config, Exit> {
         let loaded = match &self.config {
             Some(path) => config::load(path),
@@ -32,9 +32,9 @@ impl Start {
         loaded.map_err(|errors| Exit::of_config(&errors))
     }
 
-    /// The configuration as far as it can be read, for programs that any user may run: the user may
-    /// lack permission for files that it names, and errors elsewhere in it must not prevent sending
-    /// mail.
+    /// The configuration as far as it can be read, or else the defaults. This is for programs that
+    /// any user may run: the user may lack permission for files that the configuration names, and
+    /// errors in it must not prevent sending mail.
     pub fn load_partially(&self) -> Config {
         config::examine(self.path()).0.unwrap_or_else(config::default)
     }
@@ -42,7 +42,8 @@ impl Start {
     /// The aliases file that the configuration names, despite errors in the rest of it.
     ///
     /// # Errors
-    /// All errors in a configuration that cannot be read; the file does not exist.
+    /// If the configuration cannot be read: all errors in it. If it names no valid aliases file:
+    /// the errors in `local.aliases`.
     pub fn aliases(&self) -> Result<TableFile, Exit> {
         let (config, errors) = match &self.config {
             Some(path) => config::examine(path),
@@ -58,10 +59,11 @@ impl Start {
         }
     }
 
-    /// `-n`: reads configuration and tables, and logs the warnings of a start to standard error.
+    /// For `-n`: reads the configuration and its tables, and logs the warnings of a start to
+    /// standard error.
     ///
     /// # Errors
-    /// All errors in them.
+    /// All errors in the configuration and the tables, or that the log cannot be opened.
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
         let (settings, rights) = self.read_again(None, Arc::default())?;
@@ -74,8 +76,9 @@ impl Start {
             .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(&settings.config.log), &e))
     }
 
-    /// Reads configuration and tables again, and puts them into force if they have no errors.
-    /// `started` is the configuration at the start: some of its keys stay in force.
+    /// Reads the configuration and its tables again, and puts them into force if they have no
+    /// errors. `started` is the configuration at the start, some of whose keys stay in force until
+    /// a restart.
     pub(super) fn reload(&self, engine: &Engine, started: &Config) {
         log::reopen();
         let site = &engine.site;
@@ -96,8 +99,9 @@ impl Start {
         ::log::info!("configuration and tables read again");
     }
 
-    /// Reads configuration and tables; the errors of both are reported together. Without
-    /// `rights` a monitor is started, and this process becomes the server's user, if it is root.
+    /// Reads the configuration and its tables, and reports the errors in both together. If this
+    /// process is root, it becomes the server's user, and starts a monitor first unless `rights`
+    /// are given.
     fn read_again(&self, rights: Option<&Rights>, throttle: Arc<Throttle>) -> Result<(Settings, Rights), Exit> {
         let (mut wrong, mut rights) = (Vec::new(), rights.cloned());
         let (config, mut errors) = match &self.config {
@@ -159,7 +163,7 @@ impl Start {
     }
 }
 
-/// Logs errors in tables that do not prevent a start, a limited number for each file.
+/// Logs errors in tables, which do not prevent a start; at most a limited number for each file.
 pub(super) fn log_faults(faults: &[ConfigError]) {
     for file_errors in faults.chunk_by(|one, other| one.file == other.file) {
         table::limited(file_errors).for_each(|error| ::log::error!("{error}"));
@@ -168,7 +172,8 @@ pub(super) fn log_faults(faults: &[ConfigError]) {
     }
 }
 
-/// Sets the key for the fake salts of unknown accounts, which must stay the same across restarts.
+/// Sets the key from the spool from which the salts of unknown accounts are derived, so that these
+/// salts stay the same after a restart. Does nothing if nobody can log in.
 pub(super) fn keep_key(spool: &Spool, settings: &Settings) {
     if !settings.logins.backend.mechanisms(false).is_empty() {
         spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: store the key: {e}"));

@@ -1,10 +1,10 @@
 //! The open connections, and the limits on their number.
 //!
-//! Connections are counted in total and per host; for clients outside relay.networks also
-//! per surrounding network, with limits that grow more slowly than the networks, so that
-//! many addresses gain few more connections. The last tenth of all connections is reserved
-//! for relay.networks, the tenth before it for relay.networks and submission. Connections
-//! of local processes are listed, but do not count.
+//! Connections are counted in total and per host. Clients outside relay.networks are also counted
+//! per surrounding network, with limits that grow more slowly than the networks, so that someone
+//! with many addresses gains few more connections. The last tenth of all connections is reserved
+//! for relay.networks, and the tenth before it for relay.networks and submission. Connections of
+//! local processes are listed, but not counted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -38,9 +38,9 @@ pub struct Connections {
 
 /// An open connection.
 pub struct Connection {
-    /// The address and class it is counted under, once known.
+    /// The address and the class under which it is counted; `None` while it is not counted.
     counted: Option<(IpAddr, ClientClass)>,
-    /// Shared with the session; only the session reads and writes it.
+    /// The socket, shared with the session. Only the session reads from it and writes to it.
     pub socket: Arc<TcpStream>,
     pub watch: Watch,
     is_local_user: bool,
@@ -58,7 +58,7 @@ pub enum ClientClass {
 }
 
 impl ClientClass {
-    /// The class of a client. `is_known` is false for the address of a proxy that does not
+    /// The class of a client. `is_known` is false if `address` is that of a proxy which does not
     /// name its client.
     pub fn of(config: &Config, address: IpAddr, is_known: bool, kind: Kind) -> Self {
         let is_trusted = relay::is_trusted(&config.relay.networks, false, is_known.then_some(address));
@@ -76,13 +76,13 @@ type Network = (IpAddr, u8);
 /// The limit that a connection would exceed, with the number of connections now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitReached {
-    /// On all connections.
+    /// The limit on all connections.
     All(usize),
-    /// On clients outside relay.networks.
+    /// The limit on clients outside relay.networks.
     Outsiders(usize),
-    /// On clients outside relay.networks and submission.
+    /// The limit on clients outside relay.networks and submission.
     Strangers(usize),
-    /// On one host, or one network with its prefix length.
+    /// The limit on one host, or on one network with this prefix length.
     From(IpAddr, Option<u8>, usize),
 }
 
@@ -192,8 +192,9 @@ impl Connections {
     }
 }
 
-/// The networks an address counts for, smallest first, each with its limit as a multiple of
-/// connections_per_host: the IPv4 address and its /24, or the IPv6 /64, /56 and /48.
+/// The networks for which an address is counted, smallest first: an IPv4 address itself and its
+/// /24, or the /64, /56 and /48 of an IPv6 address. Each comes with its limit as a multiple of
+/// limits.connections_per_host.
 fn networks(address: IpAddr) -> impl Iterator<Item = (Network, usize)> {
     let prefixes: &[(u8, usize)] = match address.to_canonical() {
         IpAddr::V4(_) => &[(32, 1), (24, 3)],

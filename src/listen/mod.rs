@@ -1,10 +1,10 @@
 //! The listening sockets, and a thread for each client.
 //!
-//! Connections are counted, and those beyond a limit get a 421; so does a client for which
-//! the system has no descriptor or thread. Submission over the control socket is served here
-//! too, but counted there. The client of a trusted proxy is the one that the PROXY header
-//! names. A panic in a session is a bug, and ends only that session. At shutdown, sessions
-//! between two messages end at once, the others after a grace period.
+//! Connections are counted. A client beyond a limit gets a 421, and so does one for which the
+//! system has no descriptor or thread. Submission over the control socket is served here, too, but
+//! its connections are limited there. Behind a trusted proxy, the client is the one that the PROXY
+//! header names. A panic in a session is a bug, and ends only that session. At shutdown, sessions
+//! between two messages end at once, and the others at the latest after a grace period.
 //!
 //! - `connections`: the open connections, and the limits on their number
 
@@ -38,11 +38,11 @@ use connections::{ClientClass, Connection, Connections, LimitReached};
 const SESSION_STACK: usize = 256 << 10;
 /// The backlog of listen(2).
 const BACKLOG: i32 = 1024;
-/// The time to finish a message at shutdown.
+/// How long sessions may take at shutdown to finish the current message.
 const MESSAGE_GRACE: Duration = Duration::from_secs(5);
 /// The delay after a failed accept(2).
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
-/// The time to send the last reply.
+/// How long sessions may take to send the last reply.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time limit for a PROXY header.
@@ -51,7 +51,7 @@ const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time limit for connecting to a listening socket of this process, to wake its thread.
 const SELF_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The interval between looks for a free descriptor.
+/// The interval at which the system is asked again for a descriptor after it had none.
 const DESCRIPTOR_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Opens a listening socket.
@@ -61,7 +61,7 @@ const DESCRIPTOR_POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // IPv4 is configured in another [[listen]].
+        // An IPv6 socket accepts no IPv4: that needs a [[listen]] of its own.
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
@@ -74,15 +74,15 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Listener {
     /// The socket.
     pub socket: TcpListener,
-    /// Its section of the configuration.
+    /// The `[[listen]]` section for it.
     pub listen: Listen,
     /// Whether the service manager holds it too, and may pass it to a later process.
     pub is_shared: bool,
 }
 
 impl Listener {
-    /// Makes accept(2) return once the server is closed. A shared socket cannot be shut down,
-    /// so this process connects to it instead.
+    /// Makes a waiting accept(2) return when the server is being closed. A shared socket must not
+    /// be shut down, so this process connects to it instead.
     fn wake(&self) {
         if self.is_shared {
             let address = self.socket.local_addr();
@@ -97,7 +97,7 @@ impl Listener {
 pub struct Server {
     site: Arc<Site>,
     notify: Arc<Notify>,
-    /// The accepting thread adds to them, the session's thread removes from them.
+    /// The thread that accepts a connection adds it, and the thread of its session removes it.
     connections: Mutex<Connections>,
     closed: Condvar,
     watch: Watch,
@@ -159,15 +159,16 @@ impl Server {
         self.remove(number);
     }
 
-    /// Accepts clients until shutdown.
+    /// Accepts clients until the server is closed.
     pub fn accept_from(self: &Arc<Self>, listener: &Listener) {
         let (listener, listen) = (&listener.socket, &Arc::new(listener.listen.clone()));
-        // A reserve, released for a moment when no descriptor is left, to send a client a 421.
+        // A reserved descriptor. When no other is left, it is released for a moment, to accept a
+        // client and send it a 421.
         let mut reserve = File::open("/dev/null").ok();
         let mut is_short = false;
         loop {
             match listener.accept() {
-                // Other waiting clients are left to the next process.
+                // The server is closed. Other waiting clients are left to the next process.
                 Ok((socket, _)) if self.is_closed() => return self.reject(&socket, listen),
                 Ok((socket, peer)) => {
                     is_short = false;
@@ -211,7 +212,7 @@ impl Server {
 
     fn hang_up(&self, is_affected: impl Fn(&Connection) -> bool) {
         for connection in self.connections().open.values().filter(|c| is_affected(c)) {
-            // Fails only for one that is closed already.
+            // This fails only if the connection is closed already.
             let _ = connection.socket.shutdown(Shutdown::Read);
         }
     }
@@ -371,13 +372,14 @@ impl Server {
 
     fn reject(&self, mut socket: &TcpStream, listen: &Listen) {
         if listen.tls == ListenTls::Implicit {
-            return; // It expects a handshake, and there are no resources for one.
+            return; // The client expects a TLS handshake, for which there are no resources.
         }
         let (mut text, service) = (Vec::new(), self.service());
         let why =
             if self.is_closed() { reply::connection::shutting_down } else { reply::connection::too_many_connections };
         why(&service.config.hostname).write_to(&mut text);
-        // It fits into any socket's buffer; a client that does not read is not waited for.
+        // The reply fits into the socket's buffer. A client that does not read it is not waited
+        // for.
         let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(&text));
     }
 
@@ -399,8 +401,8 @@ impl Server {
     }
 }
 
-/// Accepts a waiting client without blocking: a blocking accept(2) would first take the free
-/// descriptor, then wait with it for a client.
+/// Accepts a waiting client without blocking. A blocking accept(2) would take the free descriptor
+/// and hold it while it waits for a client.
 fn accept_waiting(listener: &TcpListener) -> io::Result<TcpStream> {
     listener.set_nonblocking(true)?;
     let accepted = listener.accept();

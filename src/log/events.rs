@@ -1,6 +1,6 @@
-//! The functions that write the lines of events, one line each.
+//! The functions that log events, each on one line.
 //!
-//! penfold-log(5) documents the lines; scripts rely on their keys.
+//! penfold-log(5) documents the lines; scripts rely on the keys in them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -31,13 +31,14 @@ pub struct Accepted<'a> {
     pub via: &'a str,
     /// The proxy's name for the message; empty if it gives none.
     pub ident: &'a str,
-    /// `SMTP`, `ESMTP`, `ESMTPS`.
+    /// The protocol: `SMTP`, or an RFC 3848 keyword such as `ESMTPS`.
     pub protocol: &'a str,
     /// How the session is encrypted.
     pub tls: Encryption,
     /// The authenticated user, or the login name of a local user.
     pub user: Option<&'a str>,
-    /// The local user that submitted it: the uid, and the program name that the client gave.
+    /// If a local user submitted the message: the uid, and the name of the program, according to
+    /// the client.
     pub caller: Option<(u32, &'a str)>,
 }
 
@@ -72,8 +73,8 @@ pub fn logged_in(session: &str, user: &str, address: Option<IpAddr>, mechanism: 
     info!("{session} auth user={} peer={} mechanism={mechanism}", Value(user), host(address));
 }
 
-/// Logs a failed authentication, in a line for programs such as fail2ban: the claimed user name
-/// cannot forge another line.
+/// Logs a failed authentication, in a form that programs such as fail2ban can rely on: the claimed
+/// user name cannot forge another line.
 pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
     info!("{session} auth-failed user={} peer={} mechanism={mechanism}", Value(user), host(address));
 }
@@ -83,23 +84,23 @@ pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dy
     info!("{session} refused command={} peer={} reply={}", Value(command), host(address), Value(&reply.to_string()));
 }
 
-/// Logs the number of refused commands that have no line of their own.
+/// Logs how many refused commands were not logged one by one.
 pub fn refused_more(session: &str, address: Option<IpAddr>, count: usize) {
     info!("{session} refused more={count} peer={}", host(address));
 }
 
-/// Logs that an account has reached an hourly limit.
+/// Logs that an account has reached an hourly limit; `what` is the key of the limit.
 pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
     warn!("{session} limit account={} {what}={limit}", Value(account));
 }
 
-/// An attempt for one recipient.
+/// An attempt to deliver a message to one recipient.
 pub struct Attempt<'a> {
     /// The queue id.
     pub id: &'a dyn fmt::Display,
     /// The final recipient.
     pub recipient: &'a Address,
-    /// The address given at RCPT, if an alias replaced it.
+    /// The address from the RCPT command, if an alias replaced it.
     pub original: Option<&'a Address>,
     /// The way of delivery, such as `maildir` or `smtp`.
     pub via: &'a str,
@@ -157,7 +158,7 @@ pub fn plaintext(id: &dyn fmt::Display, host: &dyn fmt::Display, why: &str) {
     info!("{id} tls-failed host={} tls=none reason={}", Value(&host.to_string()), Value(why));
 }
 
-/// Logs a report about a message.
+/// Logs that a report about a message was made, and to whom it goes.
 pub fn bounced(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
     info!("{id} bounced report={report} to={}", Value(&format!("<{to}>")));
 }

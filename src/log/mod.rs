@@ -1,11 +1,10 @@
 //! The log: events, one line each, and their destination.
 //!
-//! A line begins with the queue id, followed by `key=value` pairs in a fixed order, for
-//! people and scripts. Values with special characters are quoted and escaped, so that no client
-//! input can forge a line. A line that cannot be logged goes to standard error; mail never waits
-//! for the log for more than a second. All other messages to the administrator
-//! use the macros of the `log` crate: `error` if action is required, `warn`
-//! if it is advisable.
+//! The line of an event begins with the queue id or session id, followed by `key=value` pairs in a
+//! fixed order, for people and scripts. Values with special characters are quoted and escaped, so
+//! that no client input can forge a line. A line that cannot be logged goes to standard error.
+//! Other messages to the administrator use the macros of the `log` crate: `error` if the
+//! administrator has to act, and `warn` if that is advisable.
 //!
 //! - `events`: the functions that write the lines of events
 //! - `sink`: a log file, or syslog
@@ -33,8 +32,8 @@ pub use events::{
 pub use sink::{reopen, warn_of_missing_syslog};
 pub use zone::{warn_of_zone, zone};
 
-/// The local time. The time zone is read once, when the log starts: reading it takes
-/// more stack than a session has.
+/// The current time in this host's time zone. The zone was read when the log started, since reading
+/// it takes more stack than a session's thread has.
 pub fn local_time() -> jiff::Zoned {
     jiff::Timestamp::now().to_zoned(zone().clone())
 }
@@ -48,12 +47,12 @@ pub fn timestamp(seconds: u64) -> String {
 /// overrides the level.
 ///
 /// # Errors
-/// That the file cannot be opened.
+/// If the log file cannot be opened.
 pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()> {
     zone();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
-    // Its messages do not name the peer; failed handshakes have a line of their own.
+    // The messages of rustls do not name the peer. Failed handshakes are logged elsewhere.
     builder.filter_module("rustls", LevelFilter::Off);
     builder.parse_env("PENFOLD_LOG");
     match to {
@@ -70,7 +69,7 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
         LogTo::Syslog => {
             builder.target(env_logger::Target::Pipe(Box::new(Syslog::default())));
             builder.format(move |f, record| {
-                // Facility mail is 2; RFC 3164 as every syslogd reads it.
+                // The format of RFC 3164, which every syslogd reads. 2 is the facility "mail".
                 let (priority, time) = (2 * 8 + severity(record.level()), local_time().strftime("%b %e %H:%M:%S"));
                 writeln!(
                     f,

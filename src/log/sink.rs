@@ -1,7 +1,7 @@
 //! The destinations of log lines: a file, or syslog.
 //!
-//! A line that cannot be written goes to standard error. syslogd gets one datagram a line and
-//! at most a second to accept it.
+//! A line that cannot be written goes to standard error. For syslog each line is a datagram, and
+//! syslogd has at most a second to accept it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -15,7 +15,8 @@ use ::log::warn;
 
 use crate::config::LogTo;
 
-/// Reopens the log file before the next line, after a rotation.
+/// Makes the log file, which may have been rotated, be opened again before the next line is
+/// written.
 pub fn reopen() {
     REOPEN.store(true, Ordering::Relaxed);
 }
@@ -72,10 +73,10 @@ impl Syslog {
 }
 
 impl Write for Syslog {
-    /// env_logger writes each record in one call, so a record is a datagram.
+    /// Sends one datagram. env_logger writes each record in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let datagram = line.strip_suffix(b"\n").unwrap_or(line);
-        // The second attempt is for a syslogd that was restarted.
+        // The second attempt succeeds if syslogd was restarted.
         for _ in 0..2 {
             if self.socket.is_none() {
                 self.socket = Self::connect().ok();

@@ -1,9 +1,9 @@
 //! The time zone of this host, for dates in messages and at the front of log lines.
 //!
-//! As in libc, TZ names a file (with or without a colon, below TZDIR if it is relative) or
-//! is a POSIX rule; without TZ, /etc/localtime applies, and in doubt UTC. The zone is read
-//! once, before the server is confined, because TZ and the files cannot be read later. Only one
-//! file is opened and no directory is listed, since every session under inetd reads it too.
+//! As in libc, the variable TZ names a file (with or without a colon; a relative path is below
+//! TZDIR) or is a POSIX rule. Without TZ, /etc/localtime applies; if that fails, UTC. The zone is
+//! read once, before the server is confined, because its file may be inaccessible later. No
+//! directory is listed, and only one file is opened, since each process under inetd has to do this.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,8 +17,8 @@ use jiff::tz::TimeZone;
 
 const LOCALTIME: &str = "/etc/localtime";
 const ZONEINFO: &str = "/usr/share/zoneinfo";
-/// The dates of daylight saving time for a rule that does not give them, as in libc: those of
-/// the United States.
+/// The dates of daylight saving time for a POSIX rule without dates: those of the United States, as
+/// in libc.
 const DEFAULT_DST: &str = ",M3.2.0,M11.1.0";
 /// The maximum size of a file, in bytes; real ones have at most 4 KiB.
 const MAX_SIZE: u64 = 256 << 10;
@@ -38,7 +38,8 @@ pub fn warn_of_zone() {
     }
 }
 
-/// The time zone with a name, or of the host without one; `None` for an unknown name.
+/// The time zone that a value of TZ names, or without one that of the host; `None` if the value is
+/// invalid.
 fn read(name: Option<&OsStr>) -> Option<TimeZone> {
     let Some(name) = name else { return file(Path::new(LOCALTIME)).or(Some(TimeZone::UTC)) };
     let name = name.as_bytes();

@@ -1,8 +1,8 @@
 //! The start of an agent: it drops root's rights before it reads its first request.
 //!
-//! It changes to its user itself and then reports that to the monitor. So the user may send it
-//! signals, but can neither trace it nor take its descriptors. The requests are handled in
-//! `deliver::agent`.
+//! The agent changes to its user itself, without executing a program afterwards, and reports the
+//! change to the monitor. So the user can send signals to the agent, but can neither trace it nor
+//! take its descriptors. Requests are handled in `deliver::agent`.
 
 use std::io;
 
@@ -14,11 +14,11 @@ use crate::sys;
 /// The conventional numbers of the user and the group `nobody` on Linux.
 const NOBODY: u32 = 65_534;
 
-/// Becomes the user of the system with this name. For an unknown user, or root, it becomes
-/// nobody, and the inner result says why.
+/// Becomes the system user with this name; returns the uid. If there is no such user, or it is
+/// root, becomes nobody instead, and the inner error says why.
 ///
 /// # Errors
-/// Root's rights could not be dropped.
+/// If root's rights cannot be dropped, or the change cannot be reported.
 pub fn become_named(name: &str) -> io::Result<Result<u32, io::Error>> {
     let found = match User::from_name(name) {
         Ok(Some(user)) if user.uid.is_root() => Err(io::Error::other("an agent never runs as root")),
@@ -34,10 +34,10 @@ pub fn become_named(name: &str) -> io::Result<Result<u32, io::Error>> {
     }
 }
 
-/// Becomes the user with these numbers.
+/// Becomes the user with this uid and gid; returns the uid.
 ///
 /// # Errors
-/// Root's rights could not be dropped.
+/// If root's rights cannot be dropped, or the change cannot be reported.
 pub fn become_numbered(uid: u32, gid: u32) -> io::Result<u32> {
     become_and_report(uid, gid).map(|()| uid)
 }

@@ -1,7 +1,7 @@
-//! Values as bytes, between processes of one program on one machine.
+//! Encoding of values as bytes, for messages between processes of this program on one machine.
 //!
-//! Numbers are in native byte order; a text is preceded by its length. A reader never reads
-//! beyond the end of its bytes, and every error is `InvalidData`.
+//! Numbers are in native byte order; a text is preceded by its length. A reader never reads beyond
+//! the end of its bytes, and each of its errors is `InvalidData`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -24,13 +24,13 @@ impl Writer {
         self
     }
 
-    /// Writes a number.
+    /// Writes a number of 32 bits.
     pub fn number(&mut self, number: u32) -> &mut Self {
         self.0.extend_from_slice(&number.to_ne_bytes());
         self
     }
 
-    /// Writes a large number.
+    /// Writes a number of 64 bits.
     pub fn large(&mut self, number: u64) -> &mut Self {
         self.0.extend_from_slice(&number.to_ne_bytes());
         self
@@ -50,10 +50,10 @@ impl Writer {
     }
 }
 
-/// The values in exactly `N` bytes, padded with zeros.
+/// The bytes of the values, padded with zeros to exactly `N` bytes.
 ///
 /// # Errors
-/// `InvalidInput` for values that are longer.
+/// `InvalidInput` if the values need more than `N` bytes.
 pub fn fixed<const N: usize>(values: Writer) -> io::Result<[u8; N]> {
     let mut bytes = values.into_bytes();
     if bytes.len() > N {
@@ -82,23 +82,23 @@ impl<'a> Reader<'a> {
     /// Reads a byte.
     ///
     /// # Errors
-    /// There are no more bytes.
+    /// If there are no more bytes.
     pub fn byte(&mut self) -> io::Result<u8> {
         self.take(1).map(|bytes| bytes.first().copied().unwrap_or(0))
     }
 
-    /// Reads a number.
+    /// Reads a number of 32 bits.
     ///
     /// # Errors
-    /// There are too few bytes.
+    /// If there are too few bytes.
     pub fn number(&mut self) -> io::Result<u32> {
         self.take(4).map(|bytes| bytes.try_into().map_or(0, u32::from_ne_bytes))
     }
 
-    /// Reads a large number.
+    /// Reads a number of 64 bits.
     ///
     /// # Errors
-    /// There are too few bytes.
+    /// If there are too few bytes.
     pub fn large(&mut self) -> io::Result<u64> {
         self.take(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes))
     }
@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
     /// Reads a text as bytes.
     ///
     /// # Errors
-    /// There are too few bytes.
+    /// If there are too few bytes.
     pub fn bytes(&mut self) -> io::Result<&'a [u8]> {
         let count = self.number()?;
         self.take(usize::try_from(count).unwrap_or(usize::MAX))
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
     /// Reads a text in UTF-8.
     ///
     /// # Errors
-    /// There are too few bytes, or the text is not UTF-8 or contains a NUL.
+    /// If there are too few bytes, or if the text is not UTF-8 or contains a NUL.
     pub fn string(&mut self) -> io::Result<String> {
         let text = String::from_utf8(self.bytes()?.to_vec()).ok().filter(|text| !text.contains('\0'));
         text.ok_or_else(|| io::ErrorKind::InvalidData.into())
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     /// Reads a path.
     ///
     /// # Errors
-    /// There are too few bytes, or the path contains a NUL.
+    /// If there are too few bytes, or if the path contains a NUL.
     pub fn path(&mut self) -> io::Result<PathBuf> {
         let path = self.bytes()?;
         if path.contains(&0) { Err(io::ErrorKind::InvalidData.into()) } else { Ok(OsStr::from_bytes(path).into()) }

@@ -1,11 +1,12 @@
 //! Confines this process to some parts of the file system by Landlock (Linux 5.19), and prevents
-//! it from executing programs by a filter of system calls (seccomp(2)).
+//! it from executing programs by a system call filter (seccomp(2)).
 //!
-//! Both are irrevocable, and apply to all threads that are started afterwards. Landlock alone
-//! would not cover a program outside any file system (memfd_create(2)). Rights that an older
-//! kernel does not support are left out, except the right to rename between directories: without
-//! that one the process is not confined. Sockets are not affected. A kernel that supports none of
-//! this is not an error: see [`Confinement`].
+//! Both are irrevocable, and apply to the calling thread and to what it starts afterwards. The
+//! filter is needed because Landlock does not cover a program that is in no file system
+//! (memfd_create(2)). A kind of access that the kernel cannot control is left unrestricted. If it
+//! cannot control renaming between directories, Landlock is not applied at all, because it would
+//! forbid all of that. Sockets are not affected. A kernel that supports only a part of this, or
+//! nothing, is not an error: see [`Confinement`].
 
 use std::fs;
 use std::io;
@@ -21,7 +22,8 @@ use landlock::{
 pub struct Places {
     /// Files to read, and directories to read everything below.
     pub read: Vec<PathBuf>,
-    /// Files and directories with all access except execution.
+    /// Files to read and write, and directories to read and change everything below. Only executing
+    /// programs and making device files are forbidden there.
     pub write: Vec<PathBuf>,
 }
 
@@ -30,32 +32,34 @@ pub struct Places {
 pub enum Confinement {
     /// As requested.
     Full,
-    /// As far as this kernel can.
+    /// As far as this kernel and this machine support it.
     Partial,
-    /// Not at all: the kernel has no Landlock, or only the first one (Linux 5.13).
+    /// Not to its places: the kernel has no Landlock, or only its first version (Linux 5.13).
+    /// Executing programs is forbidden all the same if the kernel and the machine support that.
     None,
 }
 
-/// The newest rights that are requested.
+/// The Landlock version whose kinds of access are controlled.
 const RIGHTS: ABI = ABI::V5;
 
-/// Confines this process. Places that do not exist are left out.
+/// Confines the calling thread and what it starts afterwards. Places that do not exist are ignored.
 ///
 /// # Errors
-/// Those of the system.
+/// Those of the Landlock system calls.
 pub fn confine(places: &Places) -> io::Result<Confinement> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = (AccessFs::from_all(RIGHTS) & !AccessFs::Execute) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = places.read.iter().map(|path| (path, read));
     let all = read.chain(places.write.iter().map(|path| (path, write)));
-    // A place is opened only while its rule is added: there may be more places than descriptors.
+    // Each place is open only while its rule is added, since there may be more places than
+    // descriptors.
     let rules = all.filter_map(|(path, access)| {
         let is_directory = fs::metadata(path).ok()?.is_dir();
         let access = if is_directory { access } else { access & AccessFs::from_file(RIGHTS) };
         Some(Ok::<_, landlock::RulesetError>(PathBeneath::new(PathFd::new(path).ok()?, access)))
     });
     let confined = Ruleset::default()
-        // The first Landlock forbids all renames between directories.
+        // The first version of Landlock cannot allow renaming between directories.
         .set_compatibility(CompatLevel::SoftRequirement)
         .handle_access(AccessFs::Refer)
         .map(|ruleset| ruleset.set_compatibility(CompatLevel::BestEffort))
@@ -77,7 +81,7 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
 fn forbid_exec() -> io::Result<()> {
     use nix::libc;
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
-    // The x32 variants, which a kernel may have: calls of x86_64 with a bit set.
+    // The variants for x32, which some x86_64 kernels support: their numbers have one bit set.
     const OTHERS: [i64; 2] = if cfg!(target_arch = "x86_64") { [X32 | 520, X32 | 545] } else { [libc::SYS_execve; 2] };
     const X32: i64 = 0x4000_0000;
     let calls = [libc::SYS_execve, libc::SYS_execveat].into_iter().chain(OTHERS).map(|call| (call, Vec::new()));
@@ -89,7 +93,7 @@ fn forbid_exec() -> io::Result<()> {
     apply_filter(&program).map_err(io::Error::other)
 }
 
-/// There is no filter for this machine.
+/// Always fails: there is no filter for this machine.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 fn forbid_exec() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

@@ -1,7 +1,7 @@
-//! Dropping root's rights: all of them for the server and its helpers, and all but two for the
-//! monitor.
+//! Dropping root's rights: the server, agents and lookup processes drop all of them, the monitor
+//! all but two.
 //!
-//! This is irrevocable, and each change of user verifies that.
+//! A change of user is irrevocable, which is verified each time.
 
 use std::ffi::CString;
 use std::fs;
@@ -14,11 +14,11 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 
 use crate::sys::is_root;
 
-/// The name of the user that this process has become.
+/// The name of the user that this process runs as, once it is known and is not root.
 static NAME: OnceLock<String> = OnceLock::new();
 
-/// The name of the user that this process runs as, or the number if there is no name. Asks
-/// the system at most once, except as root.
+/// The name of the user that this process runs as, or the uid if the user has no name. Asks the
+/// system at most once, except as root.
 pub fn user_name() -> String {
     let uid = geteuid();
     let look_up = || User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
@@ -29,7 +29,7 @@ pub fn user_name() -> String {
 /// does nothing otherwise.
 ///
 /// # Errors
-/// There is no such user, it is root, or root's rights could be regained.
+/// If there is no such user, if it is root, or if root's rights could be regained.
 pub fn become_server(user: &str) -> io::Result<()> {
     if !is_root() {
         return Ok(());
@@ -39,17 +39,17 @@ pub fn become_server(user: &str) -> io::Result<()> {
     if found.uid.is_root() {
         return Err(io::Error::other("the server must not run as root"));
     }
-    // In this order: a user who is not root cannot change groups.
+    // The groups come first: a user who is not root cannot change them.
     initgroups(&CString::new(found.name)?, found.gid)?;
     change(found.uid, found.gid)?;
     let _ = NAME.set(user.to_owned());
     Ok(())
 }
 
-/// Becomes the user with these numbers for good, with no other group than this one.
+/// Becomes the user with this uid for good, with `gid` as the only group.
 ///
 /// # Errors
-/// This process is not root, the user is root, or root's rights could be regained.
+/// If this process is not root, if the user is root, or if root's rights could be regained.
 pub fn become_only(uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     if uid.is_root() {
@@ -69,8 +69,8 @@ fn change(uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-/// As [`become_only`]; then writes the user's number to standard output in four bytes, for
-/// the process that started this one, and leaves `/dev/null` there.
+/// As [`become_only`]. Afterwards writes the uid to standard output in four bytes, for the process
+/// that started this one, and replaces standard output by `/dev/null`.
 ///
 /// # Errors
 /// Those of [`become_only`] and of the system.
@@ -82,10 +82,10 @@ pub fn become_and_report(uid: u32, gid: u32) -> io::Result<()> {
     Ok(nix::unistd::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?)
 }
 
-/// Drops all of root's capabilities but two: to change the owner of a file, and to send
-/// signals to other users' processes. A program that this process executes has all of them
-/// again. Since the rest are dropped, the new owner's quota applies to a file that is handed
-/// over: it is refused if the quota is exhausted.
+/// Drops all of root's capabilities but two: to change the owner of a file (CAP_CHOWN), and to send
+/// signals to other users' processes (CAP_KILL). A program that this process executes has all of
+/// root's capabilities again. Without CAP_SYS_RESOURCE quotas apply to this process: a change of
+/// owner fails if it would exceed the new owner's quota.
 ///
 /// # Errors
 /// Those of capset(2).

@@ -1,7 +1,7 @@
-//! Bytes over a Unix socket, with an open file beside them (SCM_RIGHTS).
+//! Bytes over a Unix socket, along with an open file (SCM_RIGHTS).
 //!
-//! It is an error to receive more than one file with a message, and they are closed. A received
-//! file is closed on exec.
+//! If more than one file comes with a message, all of them are closed, and receiving fails. A
+//! received file is closed on exec.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Sends as many of `bytes` as the socket accepts at once, and `file` with the first of them.
+/// Sends as many of `bytes` as the socket accepts at once, and `file` along with the first byte.
 /// Returns the number of bytes sent.
 ///
 /// # Errors
@@ -27,10 +27,12 @@ pub fn send(socket: impl AsFd, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io
     retry(|| sendmsg(&socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL))
 }
 
-/// Receives bytes, and the file beside them; returns the number of bytes, 0 at the end.
+/// Receives bytes and the file that comes with them, if any; returns the number of bytes, which is
+/// 0 at the end of the stream.
 ///
 /// # Errors
-/// Those of recvmsg(2), and `InvalidData` for more than one file.
+/// `InvalidData` if several files came, or no descriptor was free for a file; otherwise the errors
+/// of recvmsg(2).
 pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);

@@ -1,8 +1,8 @@
 //! The process that looks up users for the server, and its questions and answers as bytes.
 //!
-//! It runs as the server's own user and is not confined, since it cannot be known which files a
-//! name service needs. It answers one question after another on its standard input, and ends when
-//! none has come for [`IDLE`].
+//! The process runs as the server's own user and is not confined, since it cannot be known which
+//! files a name service needs. It answers one question after another on its standard input, and
+//! ends when no question has come for [`IDLE`].
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -23,10 +23,10 @@ use crate::sys;
 pub(super) const QUESTION: usize = 512;
 /// The size of an answer in bytes.
 pub(super) const ANSWER: usize = 2048;
-/// How long a process waits for its next question.
+/// How long a lookup process waits for its next question before it ends.
 pub(super) const IDLE: Duration = Duration::from_secs(30);
 
-/// The error number of a lookup process for which even the server's own user no longer exists.
+/// The error number in an answer if the system does not even know the server's own user.
 pub(super) const OWN_USER_UNKNOWN: i32 = Errno::EAGAIN as i32;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -38,10 +38,11 @@ pub(super) enum Question {
 /// The user, if there is one, or an error number of the system.
 pub(super) type Answer = Result<Option<User>, i32>;
 
-/// Becomes the user with these numbers, and answers questions on standard input.
+/// Becomes the user with this uid and gid, and answers questions on standard input.
 ///
 /// # Errors
-/// Root's rights cannot be dropped; standard input is not a socket, or fails.
+/// If root's rights cannot be dropped, or if standard input is not a socket, fails, or sends a
+/// malformed question.
 pub fn run(uid: u32, gid: u32) -> io::Result<()> {
     drop_root::become_only(uid, gid)?;
     sys::end_with_input(|| {})?;
@@ -60,8 +61,8 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
-/// Whether the system knew this process's own user at the first call. In a container there may
-/// be no users at all.
+/// Whether the system knew this process's own user when this was first called. In a container
+/// without a user database the system knows no user at all.
 pub(super) fn knew_own_user() -> bool {
     static KNEW: OnceLock<bool> = OnceLock::new();
     *KNEW.get_or_init(knows_own_user)
@@ -72,9 +73,9 @@ fn knows_own_user() -> bool {
 }
 
 impl Question {
-    /// Asks the system. If it knows neither the user nor this process's own user, although that
-    /// one must exist (`must_know`), the error is [`OWN_USER_UNKNOWN`]: the answer comes from the
-    /// last of several name services, and the one that knows the user may have failed.
+    /// Asks the system. If the user is not found, and with `must_know` this process's own user is
+    /// not found either, the answer is not trusted, and the error is [`OWN_USER_UNKNOWN`]: the name
+    /// service that knows the users may have failed, so that another one has answered.
     pub(super) fn look_up(&self, must_know: bool) -> io::Result<Option<User>> {
         let user = match self {
             Self::Named(name) => nix::unistd::User::from_name(name)?,

@@ -15,14 +15,14 @@
 //!       '----------------------- requests of deliver::agent -------------'
 //! ```
 //!
-//! All of them are this program under other names. The server never executes anything. Root
-//! opens no file in a place that another user controls. If the monitor ends, so does the
-//! server. A server that was not started by root has no monitor: it does everything as its own
-//! user.
+//! All of these processes run this program under different names. The server never executes
+//! anything. No process opens a file as root in a place that another user controls. If the monitor
+//! ends, the server ends, too. A server that was not started by root has no monitor: it does
+//! everything as its own user.
 //!
-//! The monitor can be asked to start an agent as a user of the system (not root) or as the
-//! server's user, to start a lookup process, to have a file opened that the configuration
-//! names, and to make a user the owner of a message, if an agent runs as that user.
+//! The monitor can be asked to start an agent as a system user (not root) or as the server's user,
+//! to start a lookup process, to have a file opened that the configuration names, and to make a
+//! user the owner of a message, if an agent runs as that user.
 //!
 //! Whatever depends on the configuration is in `daemon`: the places that the server is confined
 //! to (`daemon::confine`), and the files that the opener may open (`daemon::opener`). The work of
@@ -32,11 +32,11 @@
 //! - `bytes`: values as bytes, for the messages between these processes
 //! - `confine`: Landlock and seccomp, for the server
 //! - `drop_root`: dropping root's rights
-//! - `fdpass`: an open file with such a message (SCM_RIGHTS)
+//! - `fdpass`: sending an open file along with such a message (SCM_RIGHTS)
 //! - `lookup`: the process that looks up users
 //! - `monitor`: the process that stays root
 //! - `opener`: the process that opens one file as root
-//! - `passwd`: users of the system, from lookup processes
+//! - `passwd`: system users, from lookup processes
 //! - `request`: the requests to the monitor and its answers
 //! - `rights`: the services of the monitor, as the server requests them
 //! - `rootpath`: whether only root can change where a path leads

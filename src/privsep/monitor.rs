@@ -1,14 +1,15 @@
 //! The monitor: the process beside the server that stays root.
 //!
 //! It is this program under another name, started by the server before the server drops root's
-//! rights. It has one thread and one socket, from which it reads requests of a fixed size, and
-//! ends with the server. It ignores the signals that end a daemon.
+//! rights. It has one thread, reads requests of a fixed size from one socket, and ends when the
+//! server ends. It ignores the signals that end a daemon.
 //!
-//! It drops all of root's capabilities but two: to change a file's owner, and to end a
-//! process. Work that takes longer, or needs more code, is done by processes that it starts:
-//! agents, look-ups, and the opener, which reads the configuration anew for each file. No agent
-//! runs as root, even under another name. Only a message that belongs to the server, with the mode
-//! [`HANDOVER_MODE`] and one name, is handed over, and only to a user with a running agent.
+//! It drops all of root's capabilities but two: to change the owner of a file, and to send signals
+//! to any process. Work that takes longer, or needs more code, is done by processes that it starts:
+//! agents, lookup processes, and the opener, which reads the configuration anew for each file. No
+//! agent runs as uid 0, whatever the user's name. The monitor hands over only a file that belongs
+//! to the server, has the mode [`HANDOVER_MODE`] and exactly one name, and only to a user with a
+//! running agent.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -35,26 +36,26 @@ use super::rights::Rights;
 use super::{AGENT, LOOKUP, MONITOR, OPENER, drop_root};
 use crate::sys::{self, disk};
 
-/// The mode of a message's file that may be handed over.
+/// The mode that a message's file must have to be handed over.
 pub const HANDOVER_MODE: u32 = 0o640;
 
-/// Maximum number of agents, idle ones included, in addition to two for each worker.
+/// Maximum number of agents and lookup processes, idle ones included, beyond two for each worker.
 const MAX_AGENTS: usize = 500;
-/// Maximum number of agents of one user, in addition to one for each worker.
+/// Maximum number of agents of one user, beyond one for each worker.
 const MAX_AGENTS_OF_USER: usize = 20;
-/// The time limit of the opener.
+/// The time limit for the opener to open a file.
 const OPENER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest user name in bytes.
 const MAX_NAME: usize = 255;
 /// Maximum number of ended processes that are reaped before the next request is read.
 const MAX_REAPED_AT_ONCE: usize = 100;
 
-/// Starts the monitor of this process, which is root, for a server that will run as the user
-/// `server` (uid and gid) with this many workers. `arguments` lead the program to its
-/// configuration.
+/// Starts the monitor of this process, which is still root but will run as the user `server` (uid
+/// and gid) with this many workers. `arguments` are the options that name the configuration and the
+/// pid file.
 ///
 /// # Errors
-/// Those of the system.
+/// If the socket or the process cannot be made.
 pub fn start(arguments: Vec<OsString>, server: (u32, u32), workers: usize) -> io::Result<Rights> {
     let (ours, theirs) = pair(SockType::SeqPacket)?;
     let numbers = [server.0.to_string(), server.1.to_string(), workers.to_string()];
@@ -62,15 +63,15 @@ pub fn start(arguments: Vec<OsString>, server: (u32, u32), workers: usize) -> io
     Ok(Rights::monitored(ours))
 }
 
-/// Answers requests on standard input until the server ends. `configuration` are the
-/// arguments that lead the opener to the configuration.
+/// Answers requests on standard input until the server ends. `configuration` are the arguments
+/// that name the configuration, for the opener.
 ///
 /// # Errors
-/// Standard input is not a socket, or fails.
+/// If standard input is not a socket or fails, or the process cannot be set up.
 pub fn run(server: (u32, u32), workers: usize, configuration: Vec<OsString>) -> io::Result<()> {
     let _ = nix::sys::prctl::set_name(c"penfold-monitor");
     nix::sys::prctl::set_child_subreaper(true)?;
-    // The commands of users must not get the terminal at which root started the server.
+    // Users' commands must not have access to the terminal from which root started the server.
     nix::unistd::setsid()?;
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
@@ -98,7 +99,7 @@ struct Agent {
     process: Child,
     /// The pipe on which a user's agent reports that it has become that user.
     report: Option<ChildStdout>,
-    /// The user it runs as, once it has reported.
+    /// The uid of the user that the agent has become, once it has reported that.
     uid: Option<u32>,
 }
 
@@ -126,9 +127,9 @@ impl Monitor {
         }
     }
 
-    /// Reaps ended processes: agents, and processes that their commands left behind, which
-    /// would stay zombies if the server is the first process of a container. Returns whether
-    /// there may be more: processes can end faster than they are reaped here.
+    /// Reaps ended processes: those that the monitor has started, and those that their commands
+    /// left behind, which might otherwise stay zombies in a container. Reaps at most
+    /// [`MAX_REAPED_AT_ONCE`], and returns whether there may be more.
     fn reap(&mut self) -> bool {
         for _ in 0..MAX_REAPED_AT_ONCE {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -149,7 +150,7 @@ impl Monitor {
             Ok((0, _)) => return Ok(false),
             Ok((REQUEST, beside)) => Request::read(&bytes).and_then(|request| self.carry_out(request, beside)),
             Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
-            // There was no descriptor for the file that came with it.
+            // The file that came with the request found no free descriptor, or there were several.
             Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Errno::EMFILE.into()),
             Err(e) => return Err(e),
         };
@@ -174,8 +175,8 @@ impl Monitor {
         }
     }
 
-    /// Makes a user the owner of a message. This gives the server no power over the user beyond
-    /// that of the user's agent.
+    /// Makes a user the owner of a message. This lets the server do nothing to the user that it
+    /// cannot do through the user's agent anyway.
     fn hand_over(&mut self, uid: u32, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == HANDOVER_MODE;
@@ -191,7 +192,8 @@ impl Monitor {
     /// Starts the opener for a file that only root may read.
     fn open(&self, path: &Path) -> io::Result<OwnedFd> {
         let (ours, theirs) = pair(SockType::Stream)?;
-        // The command, and with it this end of the opener's socket, must not outlive spawn().
+        // The command holds the opener's end of the socket, so it must be dropped right after
+        // spawn(): only then does the end of the opener close the socket.
         let mut opener =
             this_program(OPENER, theirs).env_clear().args(&self.configuration).arg("--").arg(path).spawn()?;
         let end = Instant::now() + OPENER_TIMEOUT;
@@ -200,7 +202,7 @@ impl Monitor {
             let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
             match poll(&mut poll_fd, left.unwrap_or(PollTimeout::ZERO)) {
                 Ok(1) => break,
-                // Another process has ended meanwhile.
+                // A signal: another process has ended meanwhile.
                 Err(Errno::EINTR) if Instant::now() < end => {}
                 _ => {
                     let _ = opener.kill();
@@ -212,12 +214,13 @@ impl Monitor {
         file.ok_or_else(|| Errno::EACCES.into())
     }
 
-    /// Starts an agent or a lookup process; the socket for its requests comes with the answer.
+    /// Starts an agent or a lookup process; the answer carries the socket for requests to it.
     fn start(&mut self, program: &str, name: &str, arguments: &[String]) -> io::Result<(Answer, Option<OwnedFd>)> {
         self.make_room(name)?;
         let (ours, theirs) = pair(SockType::Stream)?;
         let mut command = this_program(program, theirs);
-        // Until exec the child runs as root, so no user can stop it while spawn() waits.
+        // The child runs as root until it executes this program, so no user can stop it while
+        // spawn() waits for it.
         command.env_clear().process_group(0).args(arguments);
         if program == AGENT && !name.is_empty() {
             command.stdout(Stdio::piped());
@@ -228,8 +231,8 @@ impl Monitor {
         Ok((Answer::Done, Some(ours)))
     }
 
-    /// Kills agents beyond the limits. The server no longer uses them, but they do not end if
-    /// their users have stopped them.
+    /// Kills the oldest agents beyond the limits. These are agents that the server no longer uses,
+    /// but that cannot end because their users have stopped them.
     fn make_room(&mut self, name: &str) -> io::Result<()> {
         let count = |agents: &[Agent], name: &str| agents.iter().filter(|agent| agent.name == name).count();
         if count(&self.agents, name) >= MAX_AGENTS_OF_USER + self.workers {
@@ -252,14 +255,14 @@ impl Monitor {
     }
 }
 
-/// Whether a user name is safe for look-ups and as an argument of a process.
+/// Whether a user name is safe in a look-up and as the argument of an agent.
 fn is_name(name: &str) -> bool {
     let is_odd = |c: char| c.is_control() || matches!(c, '/' | ':');
     !name.is_empty() && name.len() <= MAX_NAME && !name.starts_with('-') && !name.contains(is_odd)
 }
 
 impl Agent {
-    /// The uid that it runs as; `None` while it may still be root.
+    /// The uid that the agent runs as; `None` while it may still be root.
     fn runs_as(&mut self) -> Option<u32> {
         if let Some(report) = &mut self.report {
             let mut poll_fd = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
@@ -274,7 +277,8 @@ impl Agent {
     }
 }
 
-/// This program under another name, with a socket as its only open file.
+/// A command that runs this program under another name, with a socket as standard input and no
+/// other file.
 fn this_program(name: &str, socket: OwnedFd) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(name).stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");

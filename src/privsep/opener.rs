@@ -1,7 +1,7 @@
 //! The process that opens one file as root and passes it to the server, by way of the monitor.
 //!
-//! The caller has checked that the configuration names the file. It is opened only if only root
-//! can have put it there.
+//! The caller has checked that the configuration names the file. The opener opens it only if nobody
+//! but root can have put it there.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -17,7 +17,8 @@ use super::rootpath::{is_roots, is_roots_alone};
 /// Opens a file and sends it over standard input, which is a socket.
 ///
 /// # Errors
-/// `EACCES` if others than root control the file or its path, and those of the system.
+/// `EACCES` if a user other than root can change the file or where its path leads, or if it is not
+/// a regular file; otherwise the errors of open(2) and sendmsg(2).
 pub fn send(path: &Path) -> io::Result<()> {
     let denied = || io::Error::from(Errno::EACCES);
     if !is_roots_alone(path) {

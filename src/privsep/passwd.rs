@@ -1,10 +1,10 @@
-//! The users of the system, by getpwnam(3) and getpwuid(3), which consult the name service switch.
+//! System users, by getpwnam(3) and getpwuid(3), which consult the name service switch.
 //!
-//! A name service may be slow, and the code that it loads must not run in a process that is
-//! root or confined. So a server with a monitor uses [`super::lookup`] processes, at most
-//! [`AT_ONCE`] of them. A process that does not answer within [`ANSWER_TIMEOUT`] is dropped, and
-//! ends; a look-up fails if no process is free within that time. Without a monitor the server asks
-//! the system itself, without a time limit.
+//! A name service may be slow, and the code that it loads must not run in a process that is root or
+//! confined. So a server with a monitor uses at most [`AT_ONCE`] processes of [`super::lookup`] at
+//! a time. A process that does not answer within [`ANSWER_TIMEOUT`] is abandoned, and ends. A
+//! look-up also fails if no process becomes free within that time. Without a monitor the server
+//! asks the system itself, without a time limit.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use super::lookup::{ANSWER, IDLE, OWN_USER_UNKNOWN, Question, knew_own_user, read_answer};
 use super::rights::{Monitor, Rights};
 
-/// Maximum number of lookup processes.
+/// Maximum number of lookup processes that are in use at a time.
 const AT_ONCE: usize = 8;
 /// How long an answer may take, and how long a look-up waits for a free process.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an idle process is used again: less than it waits for its next question.
+/// How long an idle process may be used again. Must be less than [`IDLE`], after which it ends.
 const REUSED_WITHIN: Duration = Duration::from_secs(20);
 /// How long an answer for a name is cached.
 const REMEMBERED_FOR: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ const MAX_REMEMBERED: usize = 1000;
 
 const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
 
-/// A user of the system.
+/// A system user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The login name.
@@ -41,10 +41,10 @@ pub struct User {
 }
 
 impl Rights {
-    /// The user of the system with this name.
+    /// The system user with this name.
     ///
     /// # Errors
-    /// The system cannot be asked.
+    /// If the system cannot be asked, or reports an error.
     pub fn user_named(&self, name: &str) -> io::Result<Option<User>> {
         let question = Question::Named(name.to_owned());
         match self {
@@ -53,10 +53,10 @@ impl Rights {
         }
     }
 
-    /// The user of the system with this number.
+    /// The system user with this uid.
     ///
     /// # Errors
-    /// The system cannot be asked.
+    /// If the system cannot be asked, or reports an error.
     pub fn user_numbered(&self, uid: u32) -> io::Result<Option<User>> {
         let question = Question::Numbered(uid);
         match self {
@@ -72,19 +72,20 @@ pub(super) struct Lookups {
     processes: Mutex<Processes>,
     /// Notified when fewer than [`AT_ONCE`] processes are busy.
     is_free: Condvar,
-    /// The answers for names, and the times when they came.
+    /// The answers by name, with the times at which they came.
     remembered: Mutex<HashMap<String, (Instant, Option<User>)>>,
 }
 
 #[derive(Debug, Default)]
 struct Processes {
-    /// The idle processes, the latest last.
+    /// The connections to idle processes, and the times since which they are idle; the latest is
+    /// last.
     idle: Vec<(Instant, UnixStream)>,
     /// The number of busy processes.
     busy: usize,
 }
 
-/// The right to use one process, until it is dropped.
+/// The right to use one lookup process, until the permit is dropped.
 struct Permit<'a>(&'a Lookups);
 
 impl Drop for Permit<'_> {
@@ -115,7 +116,7 @@ impl Lookups {
         let is_late = |e: &io::Error| e.kind() == io::ErrorKind::WouldBlock;
         let asked = match idle.map(|socket| exchange(socket, &bytes)) {
             Some(asked) if !asked.as_ref().is_err_and(|e| !is_late(e)) => asked,
-            // There was no idle process, or it has ended meanwhile.
+            // There was no idle process, or the idle process has ended meanwhile.
             _ => monitor.lookup().and_then(|socket| exchange(socket, &bytes)),
         };
         let (socket, answer) =
@@ -129,7 +130,7 @@ impl Lookups {
         })
     }
 
-    /// Waits for a permit; returns it with an idle process, if there is one.
+    /// Waits for a permit, and returns it, with the connection to an idle process if there is one.
     fn take(&self) -> io::Result<(Permit<'_>, Option<UnixStream>)> {
         let is_full = |processes: &mut Processes| processes.busy >= AT_ONCE;
         let (mut processes, waited) = self

@@ -1,7 +1,7 @@
 //! The requests that a server sends to its monitor, and the answers, as bytes.
 //!
-//! Both have a fixed size, so that the monitor needs almost no parser. `rights` sends requests,
-//! `monitor` answers them.
+//! A request has a fixed size, and so has an answer: the monitor needs almost no parser. `rights`
+//! sends requests, and `monitor` answers them.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub const ANSWER: usize = 16;
 /// A request to the monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Start an agent that runs as this user of the system.
+    /// Start an agent that runs as the system user with this name.
     Agent(String),
     /// Start an agent that runs as the server's own user.
     OwnAgent,
@@ -29,12 +29,12 @@ pub enum Request {
     HandOver(u32),
 }
 
-/// The answer to a request. The requested file comes with it.
+/// The answer to a request. A requested file or socket is sent along with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// It failed, with this error number of the system.
+    /// The request failed with this error number (errno).
     Failed(i32),
 }
 
@@ -42,7 +42,7 @@ impl Request {
     /// The request as bytes.
     ///
     /// # Errors
-    /// `InvalidInput` for a name that is too long.
+    /// `InvalidInput` if the name or path is too long.
     pub fn write(&self) -> io::Result<[u8; REQUEST]> {
         let mut to = Writer::default();
         match self {
@@ -58,7 +58,7 @@ impl Request {
     /// Decodes a request.
     ///
     /// # Errors
-    /// `InvalidData` if they are malformed.
+    /// `InvalidData` if the bytes are malformed.
     pub fn read(bytes: &[u8; REQUEST]) -> io::Result<Self> {
         let mut from = Reader::new(bytes);
         Ok(match from.byte()? {
@@ -86,7 +86,7 @@ impl Answer {
     /// Decodes an answer.
     ///
     /// # Errors
-    /// `InvalidData` if they are malformed.
+    /// `InvalidData` if the bytes are malformed.
     pub fn read(bytes: &[u8; ANSWER]) -> io::Result<Self> {
         let mut from = Reader::new(bytes);
         Ok(match from.byte()? {

@@ -1,8 +1,8 @@
 //! The rights of this server beyond those of its own user: the services of its monitor.
 //!
-//! A server that was not started by root has no monitor: it opens files and looks up users
-//! itself, and every other request is an error. The monitor answers at once, or within
-//! seconds if it opens a file. [`Rights`] are cheap to clone; all clones share one connection.
+//! A server that was not started by root has no monitor: it opens files and looks up users itself,
+//! and every other request fails. The monitor answers at once, or within seconds if it has a file
+//! opened. [`Rights`] are cheap to clone; all clones share one connection.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,20 +21,20 @@ use super::fdpass;
 use super::passwd::Lookups;
 use super::request::{ANSWER, Answer, Request};
 
-/// The rights of a process beyond those of its own user.
+/// The rights of this server beyond those of its own user.
 #[derive(Debug, Clone, Default)]
 pub enum Rights {
-    /// None: this server was not started by root.
+    /// No further rights: this server was not started by root, or has no monitor.
     #[default]
     Alone,
-    /// The services of a monitor, which is root.
+    /// The services of a monitor, which runs as root.
     Monitored(Arc<Monitor>),
 }
 
 /// The connection to a monitor, and the lookup processes that it has started.
 #[derive(Debug)]
 pub struct Monitor {
-    /// Held from a request to its answer.
+    /// The lock is held from each request to its answer.
     socket: Mutex<OwnedFd>,
     has_ended: AtomicBool,
     pub(super) lookups: Lookups,
@@ -52,28 +52,28 @@ impl Rights {
         matches!(self, Self::Monitored(_))
     }
 
-    /// Whether the monitor has ended. This process has then sent itself SIGTERM, so that its
+    /// Whether the monitor has ended. If so, this process has sent itself SIGTERM, so that the
     /// service manager starts both again.
     pub fn has_lost_monitor(&self) -> bool {
         matches!(self, Self::Monitored(monitor) if monitor.has_ended.load(Ordering::SeqCst))
     }
 
-    /// Starts an agent that runs as a user of the system, or as the server's own user for
-    /// `None`; returns the socket on which it takes requests. If there is no such user, the
-    /// agent responds with an error.
+    /// Starts an agent that runs as a system user, or for `None` as the server's own user; returns
+    /// the socket for requests to the agent. If there is no such user, the agent answers with an
+    /// error.
     ///
     /// # Errors
-    /// No process can be started, or there is no monitor.
+    /// If no process can be started, or there is no monitor.
     pub fn agent(&self, name: Option<&str>) -> io::Result<UnixStream> {
         self.monitor()?.socket(&name.map_or(Request::OwnAgent, |name| Request::Agent(name.to_owned())))
     }
 
-    /// Makes a user the owner of a message's file, if an agent runs as that user. The file
-    /// keeps its group.
+    /// Makes the user with this uid the owner of a message's file, if an agent runs as that user.
+    /// The file keeps its group.
     ///
     /// # Errors
-    /// Those of fchown(2); `EPERM` if the file is not a message that belongs to the server, or
-    /// there is no monitor; `ESRCH` without such an agent.
+    /// `EPERM` if the file is not a message that belongs to the server, or there is no monitor;
+    /// `ESRCH` if no agent runs as that user; otherwise the errors of fchown(2).
     pub fn hand_over(&self, uid: u32, file: &File) -> io::Result<()> {
         match self.monitor()?.ask(&Request::HandOver(uid), Some(file))? {
             (Answer::Done, _) => Ok(()),
@@ -87,7 +87,7 @@ impl Rights {
     /// # Errors
     /// Those of open(2).
     pub fn open(&self, path: &Path) -> io::Result<File> {
-        // Without O_NONBLOCK a FIFO would block until there is a writer.
+        // Without O_NONBLOCK opening a FIFO would block until it has a writer.
         let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
         match (opened, self) {
             (Err(e), Self::Monitored(monitor)) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -109,10 +109,10 @@ impl Rights {
 }
 
 impl Monitor {
-    /// Starts a process that looks up users; returns the socket on which it takes questions.
+    /// Starts a process that looks up users; returns the socket for questions to it.
     ///
     /// # Errors
-    /// No process can be started.
+    /// If no process can be started.
     pub(super) fn lookup(&self) -> io::Result<UnixStream> {
         self.socket(&Request::Lookup)
     }

@@ -1,8 +1,9 @@
 //! Paths that only root can change.
 //!
-//! Whoever may write to a directory on a path can change where the path leads. So before root
-//! opens or makes anything at a path, each directory on the way is checked, also behind links. If
-//! a path passes, only root can later change where it leads. Opens nothing.
+//! Whoever may write to a directory on a path can change where the path leads. So before root opens
+//! or makes anything at a path, each directory on the way is checked, including those that symbolic
+//! links lead through. If a path passes, nobody but root can change later where it leads. The
+//! checks themselves open nothing.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -10,12 +11,12 @@ use std::path::Path;
 
 /// Maximum number of symbolic links on a path.
 const MAX_LINKS: usize = 10;
-/// The mode bit of a directory in which only its owner can rename or remove a file.
+/// The mode bit of a directory in which users can rename and remove only their own files.
 const STICKY: u32 = 0o1000;
 
-/// Whether only root can change where an absolute path leads, and what is there. Everything on
-/// the way, also behind links, must belong to root and be writable by nobody else, except that
-/// a directory on the way may be sticky.
+/// Whether an absolute path exists, and nobody but root can change where it leads or write to what
+/// is there. Each directory on the way, symbolic link, and the end itself must belong to root.
+/// Nobody else may have write permission, except for sticky directories on the way.
 pub fn is_roots_alone(path: &Path) -> bool {
     path.is_absolute() && leads(path, MAX_LINKS) && fs::metadata(path).is_ok_and(|end| is_roots(&end))
 }

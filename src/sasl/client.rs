@@ -7,10 +7,11 @@
 //! 235:            good only if client.is_done()
 //! ```
 //!
-//! With SCRAM the server proves that it knows the password too: until then
-//! [`Client::is_done`] is false, and a 235 must not be accepted. Fewer iterations than RFC 7677
-//! requires, or more than take about a second, are refused. The caller limits the length of a
-//! challenge. There is no channel binding, which the flag `n` declares.
+//! With SCRAM the server, too, proves that it knows the password. Until it has done so,
+//! [`Client::is_done`] is false, and a 235 must not be accepted. A server is refused if it demands
+//! fewer iterations than RFC 7677 allows, or so many that they would take more than about a second.
+//! The caller limits the length of a challenge. Channel binding is not supported, which the flag
+//! `n` tells the server.
 
 use std::fmt;
 
@@ -33,7 +34,8 @@ enum State {
     Start,
     /// LOGIN: the name was sent.
     NameSent,
-    /// SCRAM: the first message was sent: its nonce, and its text without the header.
+    /// SCRAM: the first message was sent. `nonce` is the client's nonce, and `bare` is the message
+    /// without the header `n,,`.
     FirstSent {
         nonce: String,
         bare: String,
@@ -46,7 +48,7 @@ enum State {
     Failed,
 }
 
-/// Why an attempt failed. The exchange has to be cancelled, with `*` if it has begun.
+/// Why an attempt failed. If AUTH was sent already, the caller has to cancel the exchange with `*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientError {
     /// The name or the password contains characters that cannot be sent.
@@ -57,7 +59,7 @@ pub enum ClientError {
     Malformed,
     /// The server requires too few or too many iterations.
     Iterations,
-    /// The server does not know the password.
+    /// The server has not proved that it knows the password.
     Impostor,
     /// The system has no random numbers.
     NoRandom,
@@ -85,7 +87,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// An attempt as `user`, with a password, or a token for XOAUTH2.
+    /// An attempt to authenticate as `user`. `secret` is the password, or the token for XOAUTH2.
     ///
     /// # Errors
     /// [`ClientError::Unusable`] or [`ClientError::Unsupported`].
@@ -101,7 +103,7 @@ impl Client {
                 (prepared(user).ok_or(ClientError::Unusable)?, prepared(secret).ok_or(ClientError::Unusable)?)
             }
             Mechanism::Plain | Mechanism::Login => (user.to_owned(), secret.to_owned()),
-            // ^A is its separator.
+            // XOAUTH2 uses ^A as the separator.
             Mechanism::Xoauth2 if user.contains('\u{1}') || secret.contains('\u{1}') => {
                 return Err(ClientError::Unusable);
             }
@@ -110,8 +112,8 @@ impl Client {
         Ok(Self { mechanism, user, secret, state: State::Start })
     }
 
-    /// Whether the AUTH command carries an initial response, `step(None)`. If not, the
-    /// server begins with a challenge.
+    /// Whether the AUTH command should carry an initial response, which is `step(None)`. Otherwise
+    /// the server begins with a challenge.
     pub fn has_initial_response(&self) -> bool {
         self.mechanism != Mechanism::Login
     }
@@ -129,7 +131,7 @@ impl Client {
             (Mechanism::Xoauth2, State::Start) => {
                 (format!("user={user}\u{1}auth=Bearer {secret}\u{1}\u{1}"), State::Done)
             }
-            // The challenge describes the error; the reply follows an empty response.
+            // The challenge describes an error. The server sends its reply after an empty response.
             (Mechanism::Xoauth2, State::Done) if challenge.is_some() => (String::new(), State::Done),
             (Mechanism::ScramSha256, State::Start) => first(user)?,
             (Mechanism::ScramSha256, State::FirstSent { nonce, bare }) => {
@@ -184,7 +186,8 @@ fn prove(secret: &str, nonce: &str, bare: &str, challenge: &str) -> Result<(Stri
     Ok((format!("{without},p={proof}"), State::ProofSent { signature }))
 }
 
-/// Checks `v=signature`; `e=error` is a failure.
+/// Checks the server's last message: `v=signature` proves that it knows the password; anything
+/// else, such as `e=error`, is a failure.
 fn check(last: &str, signature: &Key) -> Result<(), ClientError> {
     let signature_received = scram::value(last.split(',').next(), 'v').ok_or(ClientError::Impostor)?;
     let signature_received = BASE64.decode(signature_received.as_bytes()).map_err(|_| ClientError::Malformed)?;
@@ -195,7 +198,8 @@ fn check(last: &str, signature: &Key) -> Result<(), ClientError> {
 mod tests {
     use super::*;
 
-    /// RFC 7677 3, with the client's nonce put in place.
+    /// The client of the example in RFC 7677 3, which has sent its first message with the nonce
+    /// there.
     fn client_of_rfc_7677() -> Client {
         let nonce = "rOprNGfwEbeRWgbNEkqO".to_owned();
         let mut client = Client::new(Mechanism::ScramSha256, "user", "pencil").expect("plain");

@@ -1,11 +1,11 @@
 //! Authentication of clients by Dovecot: a client of its auth-client socket.
 //!
-//! The protocol is Dovecot's, version 1: lines of fields separated by TABs. A connection
-//! begins with a handshake that names the mechanisms; each exchange has a connection of
-//! its own. The mechanisms that both Dovecot and penfold support are offered, but none
-//! with channel binding, because Dovecot does not see the TLS connection. The list is requested
-//! again after 30 seconds; while Dovecot is not available, the last list is offered,
-//! and AUTH gets a temporary failure.
+//! This is version 1 of Dovecot's own protocol: lines of fields separated by TABs. A connection
+//! begins with a handshake in which Dovecot lists its mechanisms; each exchange has a connection of
+//! its own. Clients are offered the mechanisms that both Dovecot and penfold support, but none with
+//! channel binding, because Dovecot does not see the TLS connection. The list is requested again
+//! when it is older than 30 seconds. While Dovecot is not available, the last list is offered, and
+//! AUTH gets a temporary failure.
 //!
 //! Every line and every wait is bounded. A malformed answer ends the exchange with
 //! [`Step::Temporary`], whose reason contains no client input.
@@ -30,18 +30,19 @@ const MAX_LINE: usize = 16 << 10;
 const MAX_LINES: usize = 1000;
 /// The time limit of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time limit of an answer, which Dovecot delays after failures.
+/// The time limit for an answer. Dovecot delays answers after failures.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The lifetime of the list of mechanisms.
+/// How long the list of mechanisms is used before it is requested again.
 const MECHANISMS_LIFETIME: Duration = Duration::from_secs(30);
-/// The id of an exchange, the only one on its connection.
+/// The id of an exchange. It is always the same, since each exchange has a connection of its own.
 const ID: &str = "1";
 
 /// Dovecot's authentication.
 #[derive(Debug)]
 pub struct Dovecot {
     path: PathBuf,
-    /// The mechanisms, and the time of the request. Held during a request.
+    /// The mechanisms, and the time of the last request for them. The lock is held during a
+    /// request.
     known: Mutex<(Vec<Mechanism>, Option<Instant>)>,
 }
 
@@ -71,7 +72,7 @@ pub enum Answer {
     Continue(Vec<u8>),
     /// OK: the authenticated user.
     Accepted(String),
-    /// FAIL: with the claimed user name, if it is known.
+    /// FAIL: authentication failed; with the claimed user name, if Dovecot reports it.
     Rejected(Option<String>),
     /// FAIL for a temporary reason.
     Temporary,
@@ -80,9 +81,9 @@ pub enum Answer {
 }
 
 impl Dovecot {
-    /// The Dovecot behind a socket. No connection is made yet.
+    /// The Dovecot that listens on the socket at `path`. No connection is made yet.
     pub fn at(path: &Path) -> Self {
-        // Every Dovecot offers these; they count until the first handshake.
+        // Most Dovecots offer these two, which are used if the first handshake fails.
         let known = Mutex::new((vec![Mechanism::Plain, Mechanism::Login], None));
         Self { path: path.to_owned(), known }
     }
@@ -103,7 +104,7 @@ impl Dovecot {
     /// Begins an exchange.
     ///
     /// # Errors
-    /// The reason why Dovecot is not available.
+    /// If Dovecot is not available: the reason.
     pub fn begin(&self, mechanism: Mechanism, peer: Peer) -> Result<Exchange, String> {
         match Link::open(&self.path) {
             Ok((link, _)) => Ok(Exchange { link, mechanism, peer, begun: false, name: String::new() }),
@@ -162,7 +163,7 @@ impl Exchange {
         if self.peer.is_secure {
             line.push_str("\tsecured");
         }
-        // It has to be the last field.
+        // The initial response has to be the last field.
         if let Some(response) = response {
             line.push_str(&format!("\tresp={response}"));
         }
@@ -170,7 +171,7 @@ impl Exchange {
     }
 }
 
-/// Reads a line without its LF; `None` if it is malformed.
+/// Decodes a line from which the LF was removed; `None` if it is malformed.
 pub fn answer(line: &[u8]) -> Option<Answer> {
     let line = std::str::from_utf8(line).ok()?;
     let mut fields = line.split('\t');
@@ -214,10 +215,11 @@ fn offered(line: &[u8]) -> Option<Mechanism> {
     matches!(mechanism, Mechanism::ScramSha256 | Mechanism::Plain | Mechanism::Login).then_some(mechanism)
 }
 
-/// A connection after its handshake.
+/// A connection to Dovecot.
 #[derive(Debug)]
 struct Link {
     stream: UnixStream,
+    /// Bytes that were received and not read as a line yet.
     ahead: Vec<u8>,
     deadline: Instant,
 }
@@ -225,7 +227,7 @@ struct Link {
 impl Link {
     fn open(path: &Path) -> io::Result<(Self, Vec<Mechanism>)> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // This limits connect(2), too.
+        // The timeout for writing limits connect(2), too.
         socket.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
         socket.connect(&SockAddr::unix(path)?)?;
         let (stream, deadline) =

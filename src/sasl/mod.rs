@@ -1,11 +1,11 @@
 //! Authentication: SASL (RFC 4422), as server and as client.
 //!
-//! An exchange is a value that takes a response or challenge and returns the next one;
-//! base64, lines and time limits are handled by the owner of the connection. Only `dovecot` has a
-//! socket of its own, with a deadline.
+//! An exchange is a value that takes a message from the other side and returns the answer. Whoever
+//! owns the connection handles base64, lines and time limits. Only `dovecot` has a socket of its
+//! own, with a deadline.
 //!
-//! No password, token or key appears in an error, a log line or `Debug`. Nothing here depends on
-//! SMTP. The data after the exchange is protected by TLS, not by a mechanism.
+//! No password, token or key appears in an error, in a log line or in `Debug` output. Nothing here
+//! depends on SMTP. What is sent after the exchange is protected by TLS, not by the mechanism.
 //!
 //! - `client`: authentication to other hosts
 //! - `dovecot`: authentication of clients by Dovecot
@@ -41,7 +41,7 @@ pub enum Mechanism {
     Plain,
     /// Name, then password, for older clients.
     Login,
-    /// Name and bearer token, for some large hosts. As a client only.
+    /// User name and bearer token, for some large providers. Supported only as a client.
     Xoauth2,
 }
 
@@ -49,7 +49,7 @@ impl Mechanism {
     /// All mechanisms, strongest first.
     pub const ALL: [Self; 5] = [Self::ScramSha256Plus, Self::ScramSha256, Self::Plain, Self::Login, Self::Xoauth2];
 
-    /// The name in AUTH.
+    /// The name of the mechanism in the AUTH command.
     pub fn name(self) -> &'static str {
         match self {
             Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
@@ -60,7 +60,7 @@ impl Mechanism {
         }
     }
 
-    /// Reads a name, in any case.
+    /// The mechanism with this name, in upper or lower case.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
     }
@@ -76,9 +76,9 @@ impl fmt::Display for Mechanism {
 pub struct Logins {
     /// The source of accounts.
     pub backend: Backend,
-    /// The failed attempts. Outlives the backend.
+    /// The counts of failed attempts. A reload keeps them, but replaces the backend.
     pub throttle: Arc<Throttle>,
-    /// The domain of a user name without one.
+    /// The domain that is added to a user name without one.
     pub domain: String,
 }
 
@@ -88,13 +88,14 @@ pub enum Backend {
     Nobody,
     /// A users file.
     Own(Box<dyn Accounts>),
-    /// Dovecot.
+    /// The accounts of Dovecot.
     Dovecot(Dovecot),
 }
 
 impl Backend {
-    /// The mechanisms to offer, strongest first. SCRAM is offered only if all accounts can use
-    /// it: a client for which it fails seldom tries another one.
+    /// The mechanisms to offer, strongest first. `is_bindable` tells whether the connection has a
+    /// channel binding. SCRAM is offered only if all accounts can use it, because clients seldom
+    /// try another mechanism after one has failed.
     pub fn mechanisms(&self, is_bindable: bool) -> Vec<Mechanism> {
         match self {
             Self::Nobody => Vec::new(),
@@ -117,7 +118,7 @@ impl Logins {
     /// Begins an exchange with a mechanism that was offered.
     ///
     /// # Errors
-    /// The reason why the backend is not available.
+    /// If the backend is not available: the reason.
     pub fn begin(&self, mechanism: Mechanism, binding: Option<Vec<u8>>, peer: Peer) -> Result<Exchange<'_>, String> {
         match &self.backend {
             Backend::Nobody => Err("nobody may log in".to_owned()),
@@ -134,9 +135,9 @@ impl Logins {
 
 /// An exchange with a client.
 pub enum Exchange<'a> {
-    /// Decided here.
+    /// An exchange that this process decides.
     Own(Server<'a>),
-    /// Decided by Dovecot; with the domain of a user name without one.
+    /// An exchange that Dovecot decides, and the domain that is added to a user name without one.
     Dovecot(dovecot::Exchange, &'a str),
 }
 

@@ -1,4 +1,4 @@
-//! Names and passwords in canonical form: SASLprep (RFC 4013), except its rarer checks.
+//! Names and passwords in canonical form: SASLprep (RFC 4013) without some of its checks.
 //!
 //! Space characters become blanks, invisible characters are removed, and the rest is
 //! normalized to form KC, so that a password typed on another keyboard has the same
@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// The text in the form that is compared; `None` if it contains a control character.
+/// The text in canonical form; `None` if it contains a control character.
 pub fn prepare(text: &str) -> Option<Cow<'_, str>> {
     if text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
         return Some(Cow::Borrowed(text));
@@ -21,13 +21,13 @@ pub fn prepare(text: &str) -> Option<Cow<'_, str>> {
     (!text.chars().any(char::is_control)).then_some(Cow::Owned(text))
 }
 
-/// RFC 3454 B.1.
+/// Whether SASLprep removes a character (RFC 3454 B.1).
 fn is_mapped_to_nothing(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{34f}' | '\u{1806}' | '\u{180b}'..='\u{180d}' | '\u{200b}'..='\u{200d}'
         | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
-/// RFC 3454 C.1.2.
+/// Whether SASLprep replaces a character by a blank (RFC 3454 C.1.2).
 fn is_blank(c: char) -> bool {
     matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
 }

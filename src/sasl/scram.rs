@@ -1,14 +1,14 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677): keys and attributes, for both sides.
 //!
-//! Pure arithmetic over bytes. Secrets are compared in constant time. Input from the other
-//! side is checked only for its form: `name=value`, separated by commas. Parsing returns `None`
-//! on failure; the arithmetic cannot fail.
+//! Only computation on bytes, without input or output. Secrets are compared in constant time.
+//! Messages consist of attributes `x=value`, separated by commas; only their form is checked here.
+//! Parsing returns `None` on failure; the arithmetic cannot fail.
 
 use std::num::NonZeroU32;
 
 use ring::{digest, hmac, pbkdf2};
 
-/// The length of every key.
+/// The length of every key, in bytes.
 pub const KEY: usize = digest::SHA256_OUTPUT_LEN;
 /// The minimum number of iterations (RFC 7677 4).
 pub const MIN_ITERATIONS: u32 = 4096;
@@ -70,7 +70,7 @@ fn hash(text: &[u8]) -> Key {
     array(digest::digest(&digest::SHA256, text).as_ref())
 }
 
-/// An array from a slice, which always has its length.
+/// The bytes of a slice, which always has the length of a key, as an array.
 fn array(bytes: &[u8]) -> Key {
     bytes.try_into().unwrap_or_default()
 }
@@ -93,17 +93,17 @@ pub fn is_nonce(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b',')
 }
 
-/// The value of `x=value`.
+/// The value of an attribute `x=value` if its name `x` is `name`.
 pub fn value(attribute: Option<&str>, name: char) -> Option<&str> {
     attribute?.strip_prefix(name)?.strip_prefix('=')
 }
 
-/// A name in the form that messages use.
+/// A user name as it is written in messages: with `=` and `,` escaped.
 pub fn escape(name: &str) -> String {
     name.replace('=', "=3D").replace(',', "=2C")
 }
 
-/// The name from a message.
+/// The user name that a message contains in escaped form.
 pub fn unescape(text: &str) -> Option<String> {
     let mut pieces = text.split('=');
     let mut name = pieces.next()?.to_owned();

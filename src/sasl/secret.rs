@@ -8,8 +8,8 @@
 //!
 //! The parser checks form and cost: a secret whose verification would take more than about a
 //! second or 256 MiB is refused, so that no client can exhaust the machine. Plaintext
-//! passwords are not accepted: a stolen file should not reveal them. An error never
-//! repeats a part of the secret, and `Debug` shows only the kind.
+//! passwords are not accepted, so that a stolen file does not reveal them. An error never
+//! contains a part of the secret, and `Debug` shows only the algorithm.
 
 use std::fmt;
 
@@ -40,11 +40,11 @@ pub enum Secret {
     Scram(Scram),
     /// Argon2id.
     Argon2(Argon2id),
-    /// SHA-512-crypt: the text after the braces.
+    /// SHA-512-crypt: the text after `{SHA512-CRYPT}`.
     Sha512Crypt(Box<str>),
 }
 
-/// A password as SCRAM stores it.
+/// The stored form of a password for SCRAM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Scram {
     /// The number of iterations.
@@ -79,7 +79,7 @@ impl Secret {
     /// Reads a non-empty field of a users file.
     ///
     /// # Errors
-    /// The form that was expected, without any text of the field.
+    /// The form that was expected, without any text from the field.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let kind = text.strip_prefix('{').and_then(|t| t.split_once('}'));
         match kind {
@@ -131,7 +131,7 @@ impl Scram {
     }
 
     fn verify(&self, password: &[u8]) -> bool {
-        // One that cannot be prepared is used unchanged, as other programs do.
+        // A password that cannot be prepared is used unchanged, as other programs do.
         let prepared = std::str::from_utf8(password).ok().and_then(prepare);
         let password = prepared.as_ref().map_or(password, |p| p.as_bytes());
         let keys = scram::keys(&scram::salted(password, &self.salt, self.iterations));
@@ -229,7 +229,7 @@ fn number(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// The password is "pencil" in all; made by Dovecot, argon2 and openssl.
+    /// Secrets of the password "pencil", made by Dovecot, argon2 and openssl.
     const GOOD: [&str; 4] = [
         "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
         "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$pejGJjXX8NmZ+2mokctjSA$xmRrjNEalgQ+EgvYsaUKFZMxR3ae8JSuhsFFxCTLuoA",

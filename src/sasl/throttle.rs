@@ -1,15 +1,15 @@
 //! Failed attempts to authenticate, counted for each client and each account.
 //!
-//! Each failure delays the next negative reply, by 250 ms at first and twice as long each
-//! time up to 8 s, whether the account exists or not. After [`MAX_PER_CLIENT`] failures of one
-//! client, or [`MAX_PER_ACCOUNT`] for one account, passwords are no longer checked; this ends
-//! as the failures expire, one a minute.
-//! A client is an IPv4 address or an IPv6 network with a prefix of 64 bits. A client that has
-//! authenticated to an account is not blocked from it by the failures of others.
+//! The negative reply to a failure is delayed, by 250 ms at first and twice as long each time, up
+//! to 8 s, whether the account exists or not. After [`MAX_PER_CLIENT`] failures of one client, or
+//! [`MAX_PER_ACCOUNT`] for one account, its passwords are no longer checked until failures have
+//! expired, which one does each minute. A client is an IPv4 address or an IPv6 network with a
+//! prefix of 64 bits. A client that has authenticated to an account is not blocked from it by the
+//! failures of others.
 //!
-//! Everything is kept in memory, in three tables of at most [`MAX_ENTRIES`] entries; a full
+//! Everything is kept in memory, in three tables of at most [`MAX_ENTRIES`] entries each. A full
 //! table drops the entry with the fewest failures or the oldest success. A restart resets the
-//! counts. The delays are carried out by the caller.
+//! counts. The caller carries out the delays.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -24,7 +24,7 @@ pub const MAX_PER_ACCOUNT: u32 = 120;
 /// The maximum number of entries in each table.
 pub const MAX_ENTRIES: usize = 10_000;
 
-/// The interval in which one failure expires.
+/// The interval after which one failure expires.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 /// The delay after the first failure.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
@@ -41,14 +41,14 @@ pub struct Throttle {
 struct Tables {
     hosts: HashMap<IpAddr, Tally>,
     accounts: HashMap<String, Tally>,
-    /// The last success of a client for an account.
+    /// The time of the last success of each client with each account.
     successes: HashMap<(IpAddr, String), Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Tally {
     failures: u32,
-    /// The time from which the oldest failure expires.
+    /// The start of the current expiry interval: one failure expires at `since + EXPIRY_INTERVAL`.
     since: Instant,
 }
 
@@ -58,7 +58,7 @@ impl Throttle {
         self.is_blocked_at(host, account, Instant::now())
     }
 
-    /// Counts a failure; returns the delay of its reply.
+    /// Counts a failure; returns the delay before the reply to it.
     pub fn failed(&self, host: Option<IpAddr>, account: &str) -> Duration {
         self.failed_at(host, account, Instant::now())
     }
@@ -101,7 +101,7 @@ impl Throttle {
     }
 }
 
-/// Counts a failure for a key; returns the sum, which is at most `max`.
+/// Counts a failure for a client or an account; returns its number of failures, at most `max`.
 fn count<K: Eq + Hash + Clone>(table: &mut HashMap<K, Tally>, key: K, max: u32, now: Instant) -> u32 {
     if table.len() >= MAX_ENTRIES && !table.contains_key(&key) {
         table.retain(|_, tally| tally.at(now).failures > 0);
@@ -113,7 +113,7 @@ fn count<K: Eq + Hash + Clone>(table: &mut HashMap<K, Tally>, key: K, max: u32, 
     }
     let tally = table.entry(key).or_insert(Tally { failures: 0, since: now });
     *tally = tally.at(now);
-    // Counting failures beyond the limit would block it for hours.
+    // Failures beyond the limit are not counted: they could block the key for hours.
     tally.failures = (tally.failures + 1).min(max);
     tally.failures
 }

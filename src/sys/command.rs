@@ -1,9 +1,10 @@
 //! Running commands, with limits on time and output.
 //!
-//! A command runs in a process group of its own, with the umask 077 and no descriptors but
-//! the first three. It has a time limit and a limit on its output. When it ends, or the time
-//! limit is reached, every process that is left in its group is killed, so that none outlives the
-//! command or this process, see [`end_all`]. A command need not read its input. No shell is used.
+//! A command runs in a process group of its own, with the umask 077 and only the standard streams
+//! open. It has a time limit and a limit on its output. When it ends, or the time limit is reached,
+//! every process that is left in its group is killed, so that none outlives the command.
+//! [`end_all`] makes sure that none outlives this process. A command need not read its input. No
+//! shell is used.
 
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
@@ -21,14 +22,14 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
-/// The minimum and the maximum interval at which a silent command is checked.
+/// The minimum and the maximum interval at which a command without input or output is checked.
 const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 /// The number of bytes that are written or read at a time.
 const CHUNK: usize = 16 << 10;
 /// Maximum number of bytes that are read after a command has ended.
 const MAX_REST: usize = 1 << 20;
 
-/// The running commands; each has a thread that reaps it.
+/// The process ids of the running commands. For each, a thread waits that will reap it.
 static CHILDREN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
@@ -43,8 +44,8 @@ pub fn end_all() {
     }
 }
 
-/// Reaps ended processes that were not started here: the first process of a container becomes the
-/// parent of all orphans.
+/// Reaps ended processes that were not started here. These are orphans, whose parent is the first
+/// process of a container.
 pub fn reap_orphans() {
     let deadline = Instant::now() + POLL_INTERVAL.1 * 5;
     while Instant::now() < deadline {
@@ -54,7 +55,8 @@ pub fn reap_orphans() {
             _ => return,
         };
         if children.iter().any(|child| i32::try_from(*child) == Ok(pid.as_raw())) {
-            // Its own thread reaps it in a moment; then waitid(2) reports the next one.
+            // A command: its thread reaps it in a moment. Only then does waitid(2) report another
+            // one.
             drop(children);
             std::thread::sleep(POLL_INTERVAL.0);
         } else {
@@ -76,21 +78,22 @@ pub enum Ended {
 
 /// The input of a command and its limits.
 pub struct RunOptions<'a> {
-    /// Its standard input.
+    /// The text for its standard input, if any.
     pub input: Option<&'a mut dyn Read>,
     /// Its time limit.
     pub time_limit: Duration,
-    /// The number of bytes of its output that are kept.
+    /// The maximum number of bytes of its output that are kept.
     pub max_output: usize,
-    /// Whether output beyond that is dropped rather than an error, and standard error counts as
-    /// output.
+    /// Whether further output is dropped instead of causing an error, and standard error is treated
+    /// as output, too.
     pub is_lenient: bool,
 }
 
 /// Runs the program at a path; returns its output, without standard error.
 ///
 /// # Errors
-/// It cannot be run, fails, exceeds its time limit, or prints more than `max_output` bytes.
+/// If the program cannot be run, fails, exceeds its time limit, or prints more than `max_output`
+/// bytes.
 pub fn output(program: &str, arguments: &[String], time_limit: Duration, max_output: usize) -> io::Result<Vec<u8>> {
     let mut command = Command::new(program);
     command.args(arguments);
@@ -105,9 +108,10 @@ pub fn output(program: &str, arguments: &[String], time_limit: Duration, max_out
 /// Runs a command to its end; returns how it ended, and the beginning of its output.
 ///
 /// # Errors
-/// It cannot be run, its input cannot be read or written, or it prints more than it may.
+/// If the command cannot be run, its input or output fails, or it prints too much and `is_lenient`
+/// is false.
 pub fn run(mut command: Command, options: RunOptions<'_>) -> io::Result<(Ended, Vec<u8>)> {
-    // The umask applies to the whole process, which makes no files for other users anyway.
+    // This sets the umask of the whole process, which never makes files for other users anyway.
     umask(Mode::from_bits_truncate(0o077));
     let deadline = Instant::now() + options.time_limit;
     let (reader, writer) = io::pipe()?;
@@ -127,7 +131,7 @@ pub fn run(mut command: Command, options: RunOptions<'_>) -> io::Result<(Ended, 
     let mut running = Running { child, feed: stdin, output_pipe };
     RUNNING.fetch_add(1, Ordering::SeqCst);
     let is_over = running.serve(deadline);
-    // The group's leader is not reaped yet, so no other group can have its number.
+    // The group's leader is not reaped yet, so no new group can have the same id.
     if let Ok(group) = i32::try_from(running.child.id()) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
@@ -156,7 +160,8 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Writes input and reads output until the command ends. Returns false at the time limit.
+    /// Writes input and reads output until the command ends. Returns false if the time limit is
+    /// reached or [`end_all`] is called first.
     fn serve(&mut self, deadline: Instant) -> io::Result<bool> {
         if let Some(feed) = &self.feed {
             fcntl(&feed.pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -181,7 +186,8 @@ impl Running<'_> {
         }
     }
 
-    /// Waits until a pipe is ready; returns whether input can be written and output read.
+    /// Waits until a pipe is ready, or for `limit`; returns whether input can be written, and
+    /// whether output can be read.
     fn wait(&self, limit: Duration) -> io::Result<(bool, bool)> {
         let feed = self.feed.iter().map(|feed| PollFd::new(feed.pipe.as_fd(), PollFlags::POLLOUT));
         let output_pipe = self.output_pipe.pipe.iter().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
@@ -197,7 +203,7 @@ impl Running<'_> {
         Ok((can_write, is_ready.next().unwrap_or(false)))
     }
 
-    /// Whether the command has ended. It is not reaped.
+    /// Whether the command has ended. Does not reap it.
     fn is_over(&self) -> io::Result<bool> {
         let id = Id::Pid(Pid::from_raw(i32::try_from(self.child.id()).map_err(io::Error::other)?));
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
@@ -213,12 +219,13 @@ impl Running<'_> {
 struct Feed<'a> {
     pipe: ChildStdin,
     from: &'a mut dyn Read,
-    /// Bytes that were read from `from` and are not written yet.
+    /// Bytes that were read from `from` and not written yet.
     piece: Vec<u8>,
 }
 
 impl Feed<'_> {
-    /// Writes a chunk; returns false when there is no more input, or the command has closed it.
+    /// Writes a chunk; returns false when there is no more input, or the command has closed its end
+    /// of the pipe.
     fn write(&mut self) -> io::Result<bool> {
         if self.piece.is_empty() {
             self.from.take(CHUNK as u64).read_to_end(&mut self.piece)?;
@@ -245,7 +252,7 @@ struct Output {
 }
 
 impl Output {
-    /// Reads a chunk; closes the pipe at its end.
+    /// Reads a chunk, and returns its size; closes the pipe at the end of the output.
     fn read(&mut self) -> io::Result<usize> {
         let mut piece = [0; CHUNK];
         let count = match self.pipe.as_mut().map(|pipe| pipe.read(&mut piece)) {
@@ -340,7 +347,7 @@ mod tests {
         }
     }
 
-    /// The new parent may be slow to reap it.
+    /// Whether the process has ended, but its new parent has not reaped it yet.
     fn is_zombie(pid: i32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.is_empty() || stat.contains(") Z ")

@@ -1,10 +1,10 @@
 //! Every change on disk that the spool and the mailboxes make.
 //!
-//! Each function is one system call that changes a file or a name, with the errors of that
-//! call (`write` may take several). The order of the calls, and the state that a crash leaves
-//! between two of them, are described in `spool` and `deliver::local::maildir`. The calls are
-//! collected here so that a test can stop the daemon before or after each of them, make it fail,
-//! or skip it: see `fault`, which a release build does not contain.
+//! Most functions make one system call that changes a file or a name, and return its errors;
+//! writing and moving data may take several calls. The order of the changes, and the state that a
+//! crash leaves between two of them, are described in `spool` and `deliver::local::maildir`. The
+//! functions are collected here so that a test can stop the daemon before or after each change,
+//! make it fail, or skip it: see `fault`, which a release build does not contain.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use nix::unistd::linkat;
 #[cfg(debug_assertions)]
 use super::fault::{Subject, step};
 
-/// Without faults, in a release build.
+/// A release build has no faults.
 #[cfg(not(debug_assertions))]
 use released::{Subject, step};
 
@@ -43,7 +43,7 @@ mod released {
     }
 }
 
-/// Makes a new file with mode 600, for writing.
+/// Makes a new file with mode 600, for reading and writing.
 ///
 /// # Errors
 /// Those of open(2), such as `AlreadyExists`.
@@ -51,15 +51,16 @@ pub fn create(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
 }
 
-/// Makes a file without a name in a directory. It disappears if it is closed before [`link`].
+/// Makes a file without a name in a directory. If it is closed before [`link`] gives it a name, it
+/// disappears.
 ///
 /// # Errors
-/// Those of open(2); also if the file system does not support such files.
+/// Those of open(2), for example because the file system does not support such files.
 pub fn create_nameless(directory: &Path) -> io::Result<File> {
     open(directory, OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE))
 }
 
-/// Opens a file with options that may make or truncate it.
+/// Opens a file with options that allow making or truncating it.
 ///
 /// # Errors
 /// Those of open(2).
@@ -88,10 +89,11 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     step("write", Subject::Open(file), || file.write_all_at(bytes, offset))
 }
 
-/// Copies the rest of `from`, from its current position; returns the number of bytes.
+/// Copies `from` from its current position to its end, and writes it to `file`; returns the number
+/// of bytes.
 ///
 /// # Errors
-/// Those of reading and of write(2).
+/// Those of read(2) and write(2). A part may have been written.
 pub fn copy(mut from: &File, mut file: &File) -> io::Result<u64> {
     let mut count = 0;
     step("write", Subject::Open(file), || {
@@ -111,7 +113,8 @@ pub fn shift(file: &File, from: u64, to: u64, length: u64) -> io::Result<()> {
         let mut moved = 0;
         while moved < length {
             let count = SHIFT_BLOCK.min(length - moved);
-            // Bytes that move up are copied from the end backwards, so that none is overwritten unread.
+            // Bytes that move up are copied from the end backwards, so that none is overwritten
+            // unread.
             let at = if to > from { length - moved - count } else { moved };
             let block = &mut block[..count as usize];
             file.read_exact_at(block, from + at)?;
@@ -136,13 +139,13 @@ pub fn cut(file: &File, length: u64) -> io::Result<()> {
 /// Syncs a file, data and metadata, to stable storage.
 ///
 /// # Errors
-/// Those of fsync(2). It must not be tried again: the system may have dropped the data that it
-/// could not write, and would then report success.
+/// Those of fsync(2). After an error it must not be called again: the system may have dropped the
+/// data that it could not write, and would report success.
 pub fn sync(file: &File) -> io::Result<()> {
     step("fsync", Subject::Open(file), || file.sync_all())
 }
 
-/// Syncs a file without the metadata that reading the data does not need.
+/// Syncs a file's data, and only the metadata that is needed for reading it.
 ///
 /// # Errors
 /// As for [`sync`].
@@ -155,7 +158,7 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 /// # Errors
 /// As for [`sync`], and those of open(2).
 pub fn sync_directory(path: &Path) -> io::Result<()> {
-    // With O_DIRECTORY, a FIFO in its place does not block.
+    // With O_DIRECTORY, opening does not block if there is a FIFO instead of a directory.
     let open = || OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(path);
     step("fsync", Subject::Path(path), || open()?.sync_all())
 }
@@ -209,7 +212,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     step("rename", Subject::Paths(from, to), || {
         match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-            // A file system without RENAME_NOREPLACE, such as NFS. The names are unique anyway.
+            // Some file systems, such as NFS, lack RENAME_NOREPLACE. The names are unique anyway.
             Err(Errno::EINVAL | Errno::ENOSYS) if !to.try_exists()? => fs::rename(from, to),
             Err(Errno::EINVAL | Errno::ENOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
             result => Ok(result?),
@@ -225,9 +228,9 @@ pub fn remove(path: &Path) -> io::Result<()> {
     step("unlink", Subject::Path(path), || fs::remove_file(path))
 }
 
-/// Whether the file system preserves the order of changes to names and files, as the journals of
-/// ext4 and xfs do, or is in memory. Other file systems may lose a new name although the old one is
-/// gone, as btrfs does when other files are synced.
+/// Whether the file system keeps changes to names and files in order after a crash, as ext4 and xfs
+/// do with their journals, or is in memory. On others a renamed file may have neither name after a
+/// crash, for example on btrfs if other files were synced.
 ///
 /// # Errors
 /// Those of fstatfs(2).
@@ -236,7 +239,8 @@ pub fn keeps_order(file: &File) -> io::Result<bool> {
     Ok([EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC].contains(&kind))
 }
 
-/// Makes a directory with mode 700, and missing ones above it.
+/// Makes a directory with mode 700, and the missing directories above it. Does nothing if the
+/// directory exists.
 ///
 /// # Errors
 /// Those of mkdir(2).

@@ -1,6 +1,6 @@
-//! Faults on demand, for tests. Only a debug build has them.
+//! Faults on demand, for tests; only in a debug build.
 //!
-//! The environment variable `PENFOLD_FAULT` holds rules, separated by `;`, each of
+//! The environment variable `PENFOLD_FAULT` contains rules, separated by `;`. Each rule has
 //! four words: `CALL PATH WHEN ACTION`.
 //!
 //! | word | is |
@@ -11,7 +11,7 @@
 //! | `ACTION` | `before` or `after`: the process aborts before or after the call; `panic`: the thread that makes the call panics; `skip`: the call does nothing and reports success; or the name of an error, such as `EIO`: the call does nothing and returns it |
 //!
 //! The first rule that matches a call applies. Each fault is reported on standard error. A
-//! malformed rule aborts the process, so that no test passes because of it.
+//! malformed rule aborts the process, so that no test passes just because its rule has no effect.
 
 use std::fs::{self, File};
 use std::io;
@@ -98,7 +98,7 @@ fn errno(name: &str) -> Option<Errno> {
     known.into_iter().chain(other).find(|errno| format!("{errno:?}") == name)
 }
 
-/// Makes a call, unless a rule matches it.
+/// Makes a call, or what the first matching rule requires.
 pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     if RULES.is_empty() {
         return run();

@@ -1,7 +1,7 @@
 //! The system's limits on the descriptors, threads and mappings of this process.
 //!
-//! Some limits apply to this process, others to its user, its control group or the whole
-//! system, so that other processes use up a part of them. A limit that cannot be determined is
+//! Some limits apply to this process alone. Others apply to its user, its control group or the
+//! whole system, so that other processes use a part of them. Limits that cannot be determined are
 //! left out. Nothing is changed.
 
 use std::fs;
@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit};
 /// A limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// The name in its manual page.
+    /// The name of the limit, as in the manual pages.
     pub name: &'static str,
     /// The resource that it limits.
     pub of: Limited,
@@ -20,14 +20,14 @@ pub struct Limit {
     pub max: u64,
 }
 
-/// A resource of the system.
+/// A limited system resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limited {
     /// Open files; a connection is one.
     Descriptors,
     /// Threads.
     Threads,
-    /// Memory mappings: a thread needs some for its stack and the guards of that.
+    /// Memory mappings: each thread needs some for its stacks and their guard pages.
     Mappings,
 }
 
@@ -47,8 +47,8 @@ pub fn limits() -> Vec<Limit> {
     found.into_iter().filter_map(|(name, of, max)| Some(Limit { name, of, max: max? })).collect()
 }
 
-/// The lowest pids.max of this process's control group and of those above it. `cgroups` is the text of
-/// /proc/self/cgroup. In a container only the groups inside it can be seen.
+/// The lowest `pids.max` of this process's control group and the groups above it. `cgroups` is the
+/// text of /proc/self/cgroup. In a container only the groups inside the container are visible.
 fn pids_max(cgroups: &str, root: &Path) -> Option<u64> {
     let path_of = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -66,7 +66,7 @@ fn pids_max(cgroups: &str, root: &Path) -> Option<u64> {
     cgroups.lines().filter_map(path_of).filter_map(of_group).min()
 }
 
-/// The number in a file; `None` for "max" and for no file.
+/// The number in a file; `None` for "max", or if the file cannot be read.
 fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }

@@ -1,6 +1,6 @@
 //! Signals, limits and descriptors of this process.
 //!
-//! Each function makes one change and returns the errors of the system.
+//! Most functions change one property of the process.
 
 use std::fs;
 use std::io;
@@ -30,18 +30,19 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// Starts a thread that kills this process when the other end of standard input is closed, after a
-/// call of `last`.
+/// Starts a thread that waits until the other end of standard input is closed, and then calls
+/// `last` and kills this process.
 ///
 /// # Errors
-/// No thread can be started.
+/// If the thread cannot be started.
 pub fn end_with_input(last: fn()) -> io::Result<()> {
     let wait = move || {
         let input = io::stdin();
         let mut hung_up = [PollFd::new(input.as_fd(), PollFlags::empty())];
         while matches!(poll(&mut hung_up, PollTimeout::NONE), Err(Errno::EINTR)) {}
         last();
-        // Unlike exit(3), this runs no exit handlers of libraries, which could run as root.
+        // Unlike exit(3), SIGKILL runs no exit handlers of libraries, which would run as root if
+        // this process still is root.
         let _ = kill(getpid(), Signal::SIGKILL);
     };
     thread::Builder::new().spawn(wait).map(drop)
@@ -52,28 +53,27 @@ pub fn usual_umask() {
     umask(Mode::from_bits_truncate(0o022));
 }
 
-/// Closes the descriptors that this process has inherited, except the standard streams and this
-/// many after them.
+/// Closes all open descriptors except the standard streams and the next `passed` ones.
 pub fn close_inherited(passed: i32) {
     let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers: Vec<i32> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
-    // The descriptor of the directory itself is among them, but is closed already.
+    // The descriptor of the directory is among the numbers, but is closed by now.
     numbers.into_iter().filter(|number| *number > passed.saturating_add(2)).for_each(|number| {
         let _ = nix::unistd::close(number);
     });
 }
 
-/// Raises the limit on descriptors to its maximum. A session needs one, and another one while it
-/// receives a message.
+/// Raises the soft limit on descriptors to the hard limit. A session needs one descriptor, and a
+/// second one while it receives a message.
 pub fn raise_descriptor_limit() {
-    // If that fails, accept(2) fails sooner, and clients get a temporary error.
+    // If this fails, accept(2) will fail with fewer connections, and clients get a temporary error.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// The signals that a daemon waits for. The first process of a container becomes the parent of
-/// orphans, and so also waits for SIGCHLD.
+/// Starts to catch the signals that a daemon waits for. The first process of a container also waits
+/// for SIGCHLD, since it becomes the parent of orphans.
 ///
 /// # Errors
 /// Those of sigaction(2) and pipe(2).
@@ -82,16 +82,17 @@ pub fn signals() -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(is_first.then_some(SIGCHLD)))
 }
 
-/// Lowers the soft limit on descriptors to 1024, also for programs that this process runs: some
-/// loop over every possible descriptor, and select(2) cannot handle more.
+/// Lowers the soft limit on descriptors to 1024. This is for the programs that this process runs,
+/// which inherit it: some loop over all possible descriptors, or use select(2), which cannot handle
+/// more.
 pub fn usual_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1024), hard);
     }
 }
 
-/// Limits the processes and threads of this process's user, for those that this process and its
-/// children start. Does not limit root.
+/// Makes this process and its children fail to start further processes and threads while their user
+/// has `max` or more. Does not limit root.
 pub fn limit_processes(max: u64) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NPROC) {
         let max = max.min(hard);
@@ -99,8 +100,7 @@ pub fn limit_processes(max: u64) {
     }
 }
 
-/// Makes accept(2) on this socket return in the thread that waits there, and shuts the socket
-/// down.
+/// Shuts a listening socket down, so that accept(2) returns in the thread that waits on it.
 pub fn wake_acceptor(listener: &TcpListener) {
     let _ = nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
 }

@@ -1,8 +1,8 @@
 //! A certificate and its key, from files that may change.
 //!
-//! Like tables, each file is checked for changes when it is needed. While the two do
-//! not match, for example because only one of them has been replaced yet,
-//! the last matching pair stays in use, and an error is logged once.
+//! Like tables, each file is checked for changes when it is needed. While certificate and key do
+//! not match, for example because only one file has been replaced yet, the last matching pair stays
+//! in use, and an error is logged once.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::config::{ConfigError, KeyPair, TableFile};
 use crate::privsep::Rights;
 use crate::sys;
 
-/// The time before the expiry of a certificate at which warnings begin, in seconds.
+/// How long before a certificate expires warnings begin, in seconds.
 const EXPIRY_NOTICE: i64 = 14 * DAY;
 const DAY: i64 = 86_400;
 
@@ -35,7 +35,7 @@ pub struct Identity {
 
 #[derive(Debug)]
 struct State {
-    /// The files as last read, whether they match or not.
+    /// The contents of the files as last read, whether they match or not.
     seen: (Arc<Chain>, Arc<Key>),
     /// The last pair that matched.
     pair: Arc<CertifiedKey>,
@@ -49,7 +49,7 @@ impl Identity {
     /// Reads both files.
     ///
     /// # Errors
-    /// The errors in either file, or that they do not match.
+    /// The errors in one of the files, or that certificate and key do not match.
     pub fn open(names: &KeyPair, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         let required = |path: &Path| TableFile { path: path.to_owned(), required: true };
         let chain = Watched::open(rights, &required(&names.certificate), read_chain)?;
@@ -148,12 +148,12 @@ fn expiry(pair: &CertifiedKey) -> Option<i64> {
     time(tag, std::str::from_utf8(end).ok()?)
 }
 
-/// The content of a DER element with this tag, and the bytes after it.
+/// The content of the DER element at the front, which must have this tag, and the bytes after it.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     any(der).filter(|(found, ..)| *found == tag).map(|(_, inside, after)| (inside, after))
 }
 
-/// The tag and the content of a DER element, and the bytes after it.
+/// The tag and the content of the DER element at the front, and the bytes after it.
 fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, short], rest) = der.split_first_chunk()?;
     let (length, rest) = if short < 0x80 {

@@ -1,11 +1,11 @@
 //! TLS: the server's certificates and the certificate authorities it trusts.
 //!
-//! The implementation is rustls with ring: TLS 1.2 and 1.3, no compression, no
-//! renegotiation, no resumption, because a resumed connection would skip the verification
-//! of the peer. [`Server`] chooses a certificate and follows changes of its files;
-//! [`Client`] verifies the certificates of hosts. Both return a connection
-//! that [`crate::net`] drives. Errors at the start are errors of the configuration;
-//! a failed handshake is an I/O error with the text of rustls.
+//! The implementation is rustls with ring: TLS 1.2 and 1.3, without compression and renegotiation.
+//! There is no resumption either, because a resumed connection would skip the verification of the
+//! peer. [`Server`] chooses a certificate and notices changed files; [`Client`] verifies the
+//! certificates of hosts. Both make connections for [`crate::net`], which runs them. Errors in the
+//! files are errors in the configuration; a failed handshake is an I/O error with the text of
+//! rustls.
 //!
 //! - `certificate`: a certificate and its key, from files that may change
 //! - `server`: TLS as a server: the certificate for the name that a client requests
@@ -39,7 +39,7 @@ impl Tls {
     /// Reads the files that the configuration names.
     ///
     /// # Errors
-    /// All errors in certificates, keys and authorities.
+    /// All errors in the files with certificates, keys and authorities.
     pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         let client = match &config.remote.authorities {
             None => Ok(Client::new()),
@@ -55,12 +55,12 @@ impl Tls {
 /// The properties of an encrypted connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsInfo {
-    /// `TLS1.3`.
+    /// The protocol version: `TLS1.2` or `TLS1.3`.
     pub version: &'static str,
     /// The name of the cipher suite in IANA's list.
     pub cipher: &'static str,
-    /// The channel binding tls-exporter (RFC 9266), only with TLS 1.3: earlier versions need an
-    /// extension to make it safe.
+    /// The channel binding tls-exporter (RFC 9266); `None` before TLS 1.3, where it would be safe
+    /// only with an extension.
     pub binding: Option<Vec<u8>>,
 }
 

@@ -1,6 +1,6 @@
 //! TLS as a server: the certificate for the name that a client requests (SNI).
 //!
-//! Without a matching certificate the first one is used.
+//! If no certificate matches, the first one is used.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Server {
     /// Reads certificates and keys; `None` if none are configured.
     ///
     /// # Errors
-    /// All errors in them.
+    /// All errors in the certificates and keys.
     pub fn open(pairs: &[KeyPair], rights: &Rights) -> Result<Option<Arc<Self>>, Vec<ConfigError>> {
         let (mut identities, mut errors) = (Vec::new(), Vec::new());
         for pair in pairs {

@@ -24,7 +24,8 @@ use crate::config::table::read_text;
 pub enum Verification {
     /// Not at all.
     None,
-    /// By a trusted authority, for the name under which the host was found.
+    /// The certificate must be from a trusted authority, and for the name under which the host was
+    /// found.
     Required,
 }
 
@@ -36,7 +37,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Trusts the authorities of the system, which are read when first needed.
+    /// Trusts the system's certificate authorities, which are read when they are first needed.
     pub fn new() -> Self {
         Self::default()
     }
@@ -44,7 +45,7 @@ impl Client {
     /// Trusts only the authorities in a PEM file.
     ///
     /// # Errors
-    /// That the file cannot be read or contains no authority.
+    /// If the file cannot be read, is malformed, or contains no authority.
     pub fn with_authorities(file: &Path) -> Result<Self, Vec<ConfigError>> {
         let wrong = |what: String| vec![ConfigError::whole(file, what)];
         let text = read_text(file).map_err(|e| vec![e])?;
@@ -58,7 +59,7 @@ impl Client {
     /// A connection to the host `name`, a domain or an IP address, before its handshake.
     ///
     /// # Errors
-    /// That no certificate can contain the name, or that no authority is known.
+    /// If no certificate can be for such a name, or if none of the authorities can be used.
     pub fn connect(&self, name: &str, verification: Verification) -> io::Result<rustls::Connection> {
         let config = match verification {
             Verification::None => get(&self.any, accept_any)?,
@@ -72,7 +73,7 @@ impl Client {
 
 fn verify(authorities: Vec<CertificateDer<'static>>) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    // Some systems have certificates that cannot be parsed.
+    // Authorities that cannot be parsed, which some systems have, are ignored.
     roots.add_parsable_certificates(authorities);
     if roots.is_empty() {
         return Err(io::Error::other("no certificate authority is known to this system"));
@@ -101,7 +102,7 @@ fn configure(verifier: Arc<dyn ServerCertVerifier>) -> io::Result<ClientConfig> 
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
     let mut config = versions.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    // Every connection verifies the host.
+    // A resumed connection would not verify the host.
     config.resumption = Resumption::disabled();
     Ok(config)
 }

@@ -1,10 +1,10 @@
 //! Warnings: settings that are valid and yet probably mistakes.
 //!
-//! They are logged at the start, by `-n` and at a reload, a line each, with file and line if
-//! there is one: lines of tables without effect, names that no host can reach, a submission
-//! listener where nobody can log in, secrets that others may read, changes that need a
-//! restart, and limits of the system that are too low. A table logs what it can see itself
-//! when it is read.
+//! They are logged at the start, by `-n` and at a reload, each on one line, with the file and the
+//! line number if the setting has them. Examples are table lines without effect, domains that no
+//! other host can reach, a submission listener where nobody can log in, secrets that others may
+//! read, changes that need a restart, and system limits that are too low. What can be seen in a
+//! table alone is logged when that table is read.
 //!
 //! - `tables`: local mail that cannot be delivered or read
 
@@ -25,8 +25,8 @@ use crate::site::Settings;
 
 mod tables;
 
-/// Logs all warnings except those of the other public functions here. `sockets` are the listening
-/// addresses.
+/// Logs all warnings but those of the other public functions in this module. `sockets` are the
+/// listening addresses.
 pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     let config = &settings.config;
     capacity::warn(config);
@@ -49,7 +49,7 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     }
 }
 
-/// Warns of a hostname without domain, and of local domains that no other host can reach.
+/// Warns of a hostname without a domain, and of a local domain that no other host can reach.
 fn of_names(config: &Config, sockets: &[SocketAddr]) {
     let hostname = &config.hostname;
     if !hostname.contains('.') && !config.remote.local_only {
@@ -78,7 +78,7 @@ fn of_overlaps(config: &Config) {
     }
 }
 
-/// Warns of trusted networks that are too large to belong to one site.
+/// Warns of networks in relay.networks that are too large to belong to one site.
 fn of_open_relay(config: &Config) {
     for network in config.relay.networks.iter().filter(|network| is_too_wide(network)) {
         let Network { address, prefix } = network;
@@ -86,11 +86,11 @@ fn of_open_relay(config: &Config) {
     }
 }
 
-/// Whether a network is larger than any assigned or private one.
+/// Whether a network is larger than any that is private or assigned to one site.
 fn is_too_wide(network: &Network) -> bool {
     match network.address {
         IpAddr::V4(_) => network.prefix < 8,
-        // In an IPv4-mapped address the first 96 bits are fixed.
+        // The first 96 bits of an IPv4-mapped address are fixed: this is a prefix of 8 in IPv4.
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => network.prefix < 104,
         IpAddr::V6(address) => {
             let is_private = address.is_unique_local() && network.prefix >= 7
@@ -100,7 +100,7 @@ fn is_too_wide(network: &Network) -> bool {
     }
 }
 
-/// Warns if clients can use TLS and no certificate is for the hostname.
+/// Warns if clients can use TLS, but no certificate is for the hostname.
 fn of_certificates(settings: &Settings) {
     let (config, server) = (&settings.config, settings.tls.server.as_ref());
     let hostname = &config.hostname;
@@ -113,7 +113,7 @@ fn of_certificates(settings: &Settings) {
     }
 }
 
-/// Warns if the server's user cannot read the configuration, as a reload must.
+/// Warns if the server's user cannot read the configuration, which a reload has to read.
 pub fn of_configuration(file: &Path) {
     if fs::File::open(file).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
         let (file, user) = (file.display(), privsep::user_name());
@@ -121,7 +121,8 @@ pub fn of_configuration(file: &Path) {
     }
 }
 
-/// Warns of changes that need a restart, and of a user with whom a restart will fail.
+/// Warns of changes that need a restart, and of a new value of `user` with which a restart would
+/// fail.
 pub fn of_changes(started: &Config, fresh: &Config, rights: &Rights) {
     for key in needs_restart(started, fresh) {
         ::log::warn!("{key} has changed: that needs a restart");
@@ -153,7 +154,7 @@ fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
     keys
 }
 
-/// Warns if mail is for homes of system users and there is no monitor to start agents.
+/// Warns if system users get mail in their homes, but there is no monitor to start agents.
 pub fn of_homes(config: &Config, rights: &Rights) {
     if config.local.users == Users::System && !rights.has_monitor() {
         let user = privsep::user_name();
@@ -161,8 +162,8 @@ pub fn of_homes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns of a directory for mailboxes in which system users cannot create one: an agent has only its
-/// user's rights.
+/// Warns of a directory in which system users are to have mailboxes, but cannot create them: an
+/// agent has only the rights of its user.
 fn of_mailboxes(config: &Config, rights: &Rights) {
     let template = config.local.mailbox.strip_prefix("mbox:").unwrap_or(&config.local.mailbox);
     let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && rights.has_monitor();
@@ -182,7 +183,7 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns of things that are missing and that a start would need.
+/// Warns of what a start would find missing: syslog, a valid TZ, the spool.
 pub fn of_a_start(config: &Config, foreground: bool) {
     if !foreground {
         log::warn_of_missing_syslog(&config.log);
@@ -193,8 +194,8 @@ pub fn of_a_start(config: &Config, foreground: bool) {
     }
 }
 
-/// Lines of the senders table for accounts that are not in the users file. With XCLIENT a login may
-/// have any name.
+/// Warnings for lines of the senders table whose accounts are not in the users file. There are none
+/// if a listener accepts XCLIENT, which can name any account.
 fn senders(settings: &Settings) -> Vec<ConfigError> {
     match &settings.logins.backend {
         Backend::Own(accounts) if settings.config.listen.iter().all(|listen| listen.xclient.is_empty()) => {
@@ -204,7 +205,7 @@ fn senders(settings: &Settings) -> Vec<ConfigError> {
     }
 }
 
-/// Whether any account may have a password.
+/// Whether any account can, or with Dovecot may, log in.
 fn has_accounts(backend: &Backend) -> bool {
     match backend {
         Backend::Nobody => false,
@@ -233,7 +234,7 @@ fn is_loopback(network: &Network) -> bool {
     network.address.to_canonical().is_loopback() && network.prefix >= 8
 }
 
-/// Files with secrets that every user of the system may read.
+/// Warnings for files with secrets that every system user may read.
 fn open_to_all(settings: &Settings) -> Vec<ConfigError> {
     let users = match &settings.config.auth {
         Auth::File(path) if has_accounts(&settings.logins.backend) => Some(path),

@@ -1,5 +1,5 @@
-//! Warnings about local mail that cannot be delivered or read: placeholders that are not filled
-//! in, and mail for service users.
+//! Warnings about local mail that cannot be delivered or read: unknown placeholders or ones that
+//! cannot be filled in, mail for this host that is not local, and mail for service users.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use crate::privsep::{Rights, User};
 use crate::site::Settings;
 use crate::users::placeholder;
 
-/// Users of the system that run services rather than belong to people.
+/// System users that run services and are no people.
 const SERVICE_USERS: [&str; 16] = [
     "daemon", "bin", "mail", "news", "uucp", "proxy", "www-data", "www", "nginx", "apache", "backup", "list", "nobody",
     "cron", "games", "man",
@@ -18,7 +18,7 @@ const SERVICE_USERS: [&str; 16] = [
 /// Maximum number of names in one warning.
 const MAX_NAMES: usize = 3;
 
-/// Logs these warnings.
+/// Logs all warnings of this module.
 pub fn log_all(settings: &Settings, rights: &Rights) {
     let config = &settings.config;
     if config.local.domains.is_empty() {
@@ -42,8 +42,8 @@ fn of_this_host(config: &Config) {
     }
 }
 
-/// Warns of mail for service users, for example from cron(8), that waits because another user owns
-/// their home.
+/// Warns that mail for some service users, for example from cron(8), waits because another user
+/// owns their home directories.
 fn of_service_users(settings: &Settings, rights: &Rights) {
     if settings.config.local.users != Users::System || !rights.has_monitor() {
         return;

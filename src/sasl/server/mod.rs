@@ -1,15 +1,15 @@
 //! Authentication of clients with accounts from a users file.
 //!
 //! A [`Server`] is one exchange: responses in, [`Step`]s out. SCRAM-SHA-256 requires a
-//! {SCRAM-SHA-256} secret; PLAIN and LOGIN accept any. With SCRAM-SHA-256-PLUS the
-//! client proves that both sides share one TLS connection (`tls-exporter`, RFC 9266). A client
-//! that declares this to be unavailable although it was offered is refused: a third party has
+//! {SCRAM-SHA-256} secret; PLAIN and LOGIN work with any secret. With SCRAM-SHA-256-PLUS the client
+//! proves that both sides use the same TLS connection (`tls-exporter`, RFC 9266). A client that
+//! says that it was not offered SCRAM-SHA-256-PLUS, although it was, is refused: a third party has
 //! changed the offer. A client that requests to act as another user is refused, too.
 //!
 //! For an account that does not exist or cannot log in, an exchange takes the same steps and
 //! the same time, with a secret like those of other accounts, and fails at the end. At most
-//! two passwords are checked at a time, which bounds the memory; an attempt that would wait too
-//! long fails temporarily.
+//! two passwords are checked at a time, which bounds the memory; an attempt that waits too long for
+//! its turn fails temporarily.
 
 use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -34,7 +34,7 @@ pub enum Step {
     Rejected,
     /// The client or the account has failed too often; the password was not checked.
     Blocked,
-    /// The response is not one of the mechanism.
+    /// The response does not conform to the mechanism.
     Malformed,
     /// A temporary failure, with the reason for the log.
     Temporary(String),
@@ -54,22 +54,22 @@ pub trait Accounts: Send + Sync {
     /// The account with a name, if it can log in.
     fn find(&self, name: &str) -> Option<Account>;
 
-    /// The name with a domain, whether the account exists or not.
+    /// The name, with a domain added if it has none. The account need not exist.
     fn qualify(&self, name: &str) -> String;
 
-    /// One secret of each kind that occurs ([`Secret::kind`]).
+    /// One secret of each [`Secret::kind`] that the accounts have.
     fn kinds(&self) -> Vec<Secret>;
 
-    /// Whether any account can log in, and whether all of those can use SCRAM.
+    /// Whether any account can log in, and whether all that can are able to use SCRAM.
     fn abilities(&self) -> Abilities;
 }
 
 /// The abilities of a set of accounts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Abilities {
-    /// Whether at least one can log in.
+    /// Whether at least one account can log in.
     pub login: bool,
-    /// Whether each of those has a secret for SCRAM.
+    /// Whether each account that can log in has a secret for SCRAM.
     pub scram: bool,
 }
 
@@ -102,13 +102,13 @@ enum State {
 
 /// A SCRAM exchange before the proof.
 struct Challenge {
-    /// The account, if there is one that can log in.
+    /// The name of the account, if it exists and can log in.
     login: Option<String>,
     keys: Keys,
-    /// The value required for c=.
+    /// The value that the client has to send as `c=`, decoded.
     bound: Vec<u8>,
     nonce: String,
-    /// The first two messages.
+    /// The client's first message without its header, and the challenge, joined by a comma.
     messages: String,
 }
 
@@ -116,14 +116,14 @@ struct Challenge {
 const MAX_NAME: usize = 255;
 
 impl<'a> Server<'a> {
-    /// An exchange with a mechanism that was offered. With `binding`, SCRAM-SHA-256-PLUS was
-    /// offered, too.
+    /// An exchange with a mechanism that was offered. If there is a `binding`, SCRAM-SHA-256-PLUS
+    /// was offered, too.
     pub fn new(accounts: &'a dyn Accounts, mechanism: Mechanism, binding: Option<Vec<u8>>) -> Self {
         Self { accounts, mechanism, binding, guard: None, name: String::new(), state: State::Start }
     }
 
-    /// Blocks the exchange as soon as the name is known, if the client at `host` or the account
-    /// has failed too often.
+    /// Makes the exchange end with [`Step::Blocked`] as soon as the name is known, if the client at
+    /// `host` or the account has failed too often.
     pub fn guarded(mut self, throttle: &'a Throttle, host: Option<IpAddr>) -> Self {
         self.guard = Some((throttle, host));
         self
@@ -252,14 +252,15 @@ impl<'a> Server<'a> {
         match (flag, self.mechanism, &self.binding) {
             ("p=tls-exporter", Mechanism::ScramSha256Plus, Some(binding)) => Ok(binding),
             ("n", Mechanism::ScramSha256, _) | ("y", Mechanism::ScramSha256, None) => Ok(b""),
-            // It was offered; a third party has hidden the offer from the client.
+            // The client says that channel binding was not offered, although it was: a third party
+            // has hidden the offer from the client.
             ("y", Mechanism::ScramSha256, Some(_)) => Err(Step::Rejected),
             (flag, Mechanism::ScramSha256Plus, _) if flag.starts_with("p=") => Err(Step::Rejected),
             _ => Err(Step::Malformed),
         }
     }
 
-    /// The keys of the account, or a decoy like them.
+    /// The name and the keys of the account, or `None` and a decoy that looks like real keys.
     fn keys(&self) -> (Option<String>, Scram) {
         if let Some(Account { login, secret: Secret::Scram(scram) }) = self.accounts.find(&self.name) {
             return (Some(login), scram);
@@ -271,8 +272,9 @@ impl<'a> Server<'a> {
         (None, decoy(&self.name, like.0, like.1))
     }
 
-    /// A secret of the kind that the claimed account would have. The kind stays the same while any
-    /// account has a secret of that kind, even if other accounts are added or removed.
+    /// A secret of the kind that an account with the claimed name might have. For each name the
+    /// choice among the existing kinds stays the same, also if accounts are added or removed,
+    /// unless that adds a kind or removes the last secret of one.
     fn likely(&self) -> Option<Secret> {
         self.accounts.kinds().into_iter().max_by_key(|secret| hidden(&secret.kind(), &self.name))
     }
@@ -301,9 +303,9 @@ impl<'a> Server<'a> {
 /// The key from which the decoys of accounts that do not exist are derived.
 static KEY: OnceLock<Key> = OnceLock::new();
 
-/// Sets the key from which decoys are derived. With the same key after a restart they stay
-/// the same, as the secrets of real accounts do. Only the first call has an effect, and only
-/// before the first exchange.
+/// Sets the key from which decoys are derived. If the key is the same after a restart, so are the
+/// decoys, as the secrets of real accounts are. Only the first call has an effect, and only before
+/// the first decoy is made.
 pub fn set_key(key: Key) {
     let _ = KEY.set(key);
 }
@@ -311,14 +313,14 @@ pub fn set_key(key: Key) {
 fn hidden(what: &str, name: &str) -> Key {
     let key = KEY.get_or_init(|| {
         let mut key = Key::default();
-        // Without random numbers no exchange gets as far as a decoy.
+        // Without random numbers SCRAM fails before the key is used for a decoy.
         let _ = getrandom::fill(&mut key);
         key
     });
     scram::sign(key, format!("{what}\0{}", name.to_lowercase()).as_bytes())
 }
 
-/// A secret without a password.
+/// A secret for which no password exists.
 fn decoy(name: &str, iterations: u32, length: usize) -> Scram {
     let salt = hidden("salt", name).into_iter().cycle().take(length).collect();
     Scram { iterations, salt, keys: Keys { stored: hidden("stored", name), server: hidden("server", name) } }

@@ -35,7 +35,7 @@ impl Control {
         if self.site.is_scanned.load(Ordering::Acquire) {
             let _ = self.events.send(Event::Appeared(self.settled_names()));
         }
-        // A queue that has ended has no deferred messages.
+        // If the queue has ended, no delivery is started.
         self.ask(|answer| Event::Flush(selector, answer)).unwrap_or(0)
     }
 

@@ -21,8 +21,8 @@ pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    // A daemon that is too busy answers and closes without reading, so this may fail and there may
-    // be an answer all the same.
+    // A daemon that is too busy answers and closes the connection without reading. So sending may
+    // fail, and an answer may arrive all the same.
     let sent = stream.write_all(request::write(words).as_bytes());
     let mut answer = BufReader::new(stream);
     let mut first = String::new();

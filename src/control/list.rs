@@ -49,7 +49,8 @@ pub fn list(
                 match unreadable {
                     Unusable::Later(why) => writeln!(out, "{}  {why}", name.id)?,
                     Unusable::Io(e) => writeln!(out, "{}  {e}", name.id)?,
-                    // Delivered meanwhile; or corrupt, in which case the daemon will set it aside.
+                    // The message was delivered meanwhile, or is corrupt and will be set aside by
+                    // the daemon.
                     Unusable::Gone | Unusable::Corrupt(_) => continue,
                 }
                 (count, bytes) = (count + 1, bytes + name.size);

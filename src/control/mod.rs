@@ -43,13 +43,13 @@ const FORBIDDEN: &str = "permission denied";
 /// The answer to a client beyond a limit on connections.
 pub const BUSY: &str = "too many connections";
 
-/// Whether an answer is [`FORBIDDEN`], also from an older daemon, which may still run after an
-/// upgrade.
+/// Whether an answer is [`FORBIDDEN`], or the text that an older daemon sends instead. An older
+/// daemon may still run after an upgrade.
 fn is_forbidden(answer: &str) -> bool {
     matches!(answer, FORBIDDEN | "you may not do that")
 }
 
-/// Whether an answer is [`BUSY`], also from an older daemon.
+/// Whether an answer is [`BUSY`], or the text that an older daemon sends instead.
 pub fn is_busy(answer: &[u8]) -> bool {
     answer == BUSY.as_bytes() || answer == b"too many are asking"
 }

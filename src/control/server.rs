@@ -52,7 +52,8 @@ pub fn serve(listener: &UnixListener, control: Control) {
         let result = stream.and_then(|stream| start(stream, &control, &connections));
         if let Err(e) = result {
             ::log::debug!("control: {e}");
-            // Errors such as a lack of descriptors may persist: do not spin.
+            // Errors such as a lack of descriptors may persist. The pause keeps this loop from
+            // using the whole CPU.
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -114,12 +115,13 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             stream.write_all(format!("ok\n{}\n{text}", if is_deliverable { "yes" } else { "no" }).as_bytes())
         }
         ["queue"] if is_privileged(uid) => list(stream, control, None),
-        // Finding the messages of one user requires reading all messages: one user is served at a
-        // time.
+        // Finding the messages of one user requires reading all messages, so only one user is
+        // served at a time.
         ["queue"] => match ListPermit::new(uid) {
             Some(permit) => {
                 let turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
-                // Collected first, so that other users do not wait for a slow client.
+                // The listing is collected before it is sent, so that other users do not wait for a
+                // slow client.
                 let mut listed = Bounded(Vec::new());
                 list(&mut listed, control, Some(uid))?;
                 drop((turn, permit));
@@ -132,11 +134,12 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
     }
 }
 
-/// An unprivileged user's permit to have the queue listed, one at a time.
+/// An unprivileged user's permit to have the queue listed. A user has at most one at a time.
 struct ListPermit(u32);
 
 impl ListPermit {
-    /// `None` if the user has one already: other users come first.
+    /// A permit for this user. If the user has one already, returns `None`, so that other users
+    /// come first.
     fn new(uid: u32) -> Option<Self> {
         let mut users = LISTED_FOR.lock().unwrap_or_else(PoisonError::into_inner);
         let has_one = users.contains(&uid);

@@ -1,9 +1,9 @@
 //! The destinations of an address, for `sendmail -bv`, from the router that RCPT and the queue use.
 //!
-//! One line for each final recipient, and for each file that an alias includes. A malformed
-//! address is rejected as RCPT would. Nothing is sent, and no other host is asked, so it remains
-//! open whether another host accepts the mail. Home directories, `.forward` files and lists are not
-//! read either: only agents can, when mail is delivered.
+//! One line for each final recipient, and for each file that an alias includes. A malformed address
+//! is rejected as RCPT would. Nothing is sent, and no other host is asked, so it remains open
+//! whether another host accepts the mail. Home directories, `.forward` files and lists are not read
+//! either: only agents can read them, when mail is delivered.
 
 use std::collections::HashSet;
 use std::fmt::Write;

@@ -11,7 +11,7 @@ use crate::address::Address;
 /// An address in a list.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mailbox {
-    /// `None` if penfold cannot send mail to it.
+    /// The address; `None` if penfold cannot send mail to it.
     address: Option<Address>,
     /// The end of the local part, if no domain follows.
     end: Option<usize>,
@@ -20,7 +20,7 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// The address, in this domain if it has none.
+    /// The address, completed with `domain` if it has no domain of its own.
     pub fn address_at(&self, domain: &str) -> Option<Address> {
         self.address.as_ref().map(|address| if self.end.is_some() { address.at(domain) } else { address.clone() })
     }
@@ -51,7 +51,7 @@ pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
                 words.clear();
             }
             Kind::Special(b'<') => {
-                // Some readers take a name that looks like an address as one.
+                // Some readers take a name that looks like an address as an address.
                 if has_at(&words) {
                     list.push(address(value, &words)?);
                 }

@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
         if let [Token { kind: Kind::Quoted, start, end }] = *words {
             let inside: Vec<u8> = unquoted(self.value.get(start..end)?).collect();
             if inside.contains(&b'@') || inside.trim_ascii_end().ends_with(b":;") {
-                // Quotes inside are part of the text, so there is no further recursion.
+                // A list that contains quotes itself is an error, so there is no further recursion.
                 list.extend(recipients(&inside).ok().filter(|_| !inside.contains(&b'"'))?);
                 return Some(());
             }

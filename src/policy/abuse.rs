@@ -32,9 +32,10 @@ pub enum End {
     Idle,
 }
 
-/// Whether a session has to end. Only errors count for a client that may relay: a list server must
-/// be told of all its invalid addresses, and a client may probe a connection that it keeps. At
-/// least `max_recipients` temporary refusals are allowed, since one message may have that many.
+/// Why a session has to end; `None` if it may go on. For a client that may relay, only errors
+/// count: a list server must be told about all its invalid addresses, and a client may keep a
+/// connection open and probe it. At least `max_recipients` temporary refusals are allowed, since
+/// one message may have that many.
 pub fn check(facts: &Facts<'_>, counts: &Counts, max_recipients: usize) -> Option<End> {
     if counts.errors >= MAX_ERRORS {
         return Some(End::Errors);

@@ -24,11 +24,11 @@ pub struct Mail<'a> {
 /// The room in the spool for a message of the declared size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// There is enough.
+    /// There is enough room.
     Enough,
-    /// There is not enough.
+    /// There is not enough room.
     Short,
-    /// It could not be determined.
+    /// The free space could not be determined.
     Unknown,
 }
 
@@ -139,7 +139,7 @@ mod tests {
             (USER, short, "accept"),
             (USER, Mail { right: SenderRight::Denied, ..good }, "refuse 550 sender-right"),
             (USER, Mail { right: SenderRight::Unknown, ..good }, "defer 451 sender-right"),
-            // The first rule decides.
+            // If several rules apply, the first one decides.
             (USER, Mail { size: 11, room: Room::Short, right: SenderRight::Denied, ..good }, "refuse 552 size"),
             (USER, Mail { room: Room::Short, right: SenderRight::Denied, ..good }, "defer 452 room"),
         ] {

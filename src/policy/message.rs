@@ -7,11 +7,11 @@ use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
 /// The facts about a received message.
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
-    /// Whether it contains a CR without LF, or a LF without CR.
+    /// Whether the message contains a CR without LF, or an LF without CR.
     pub has_bare_newline: bool,
-    /// Whether it contains a NUL.
+    /// Whether the message contains a NUL octet.
     pub has_nul: bool,
-    /// Its size on the wire, in octets (RFC 1870 5).
+    /// The size of the message on the wire, in octets (RFC 1870 5).
     pub size: u64,
     /// `limits.message_size`.
     pub max_size: u64,
@@ -43,8 +43,8 @@ pub fn precheck(message: &Message) -> Verdict {
     Verdict::Accept
 }
 
-/// Before the commit: loops. A client that may relay may send a message to the same
-/// recipients again.
+/// Before the commit: loops. Only a client that may relay may send a message that was already
+/// delivered to the same recipients.
 pub fn check(facts: &Facts<'_>, trace: &Trace) -> Verdict {
     if trace.hops >= MAX_HOPS || trace.own_deliveries >= MAX_OWN_DELIVERIES {
         return Verdict::refuse(reply::message::mail_loop(), "loop", Source::Standard("RFC 5321 6.3"));

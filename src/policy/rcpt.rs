@@ -33,13 +33,13 @@ pub struct Found<'a> {
 /// The result of looking up a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup<'a> {
-    /// It leads to this number of final recipients.
+    /// The recipient leads to this number of final recipients.
     Found(usize),
-    /// It leads to no mailbox.
+    /// The recipient leads to no mailbox.
     Unknown,
-    /// The routes table refuses it, with this status and text.
+    /// The routes table refuses the recipient, with this status and text.
     Refused(Status, &'a str),
-    /// It cannot be looked up now.
+    /// The recipient cannot be looked up now.
     Failed,
 }
 
@@ -109,7 +109,7 @@ mod tests {
             (STRANGER, Rcpt { accepted: 10, ..good }, "defer 452 recipients"),
             (USER, Rcpt { accepted: 10, ..good }, "defer 452 recipients"),
             (program, Rcpt { accepted: 10_000, ..other }, "accept"),
-            // The first rule decides.
+            // If several rules apply, the first one decides.
             (STRANGER, Rcpt { accepted: 10, ..other }, "defer 452 recipients"),
         ] {
             assert_eq!(shown(&precheck(&facts, &rcpt)), want, "{facts:?} {rcpt:?}");

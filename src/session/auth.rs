@@ -1,10 +1,10 @@
 //! AUTH: authentication (RFC 4954).
 //!
-//! It is offered where the listener allows it and there is a mechanism. An exchange consists of
-//! challenges and responses in base64, each line bounded in octets and time; `*` cancels it. The
-//! reply to a failed login is delayed, longer each time, and the failure is logged on a line made
-//! for log watchers; several failures end the session. An authenticated client may relay until the
-//! session ends.
+//! AUTH is offered if the listener allows it and there is a mechanism. An exchange consists of
+//! challenges and responses in base64. Each line has a maximum length and a time limit, and the
+//! client can cancel the exchange with `*`. After a failed login the reply is delayed, longer each
+//! time, and a line is logged that log watchers can parse. [`MAX_FAILED_LOGINS`] failures end the
+//! session. An authenticated client may relay until the session ends.
 //!
 //! No response is ever logged. Of an AUTH command only the verb is logged. After a refused AUTH
 //! only lines with a known verb are logged, since a client may send its password without waiting.
@@ -113,8 +113,8 @@ impl Session<'_> {
         let is_auth = line.trim_ascii_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         match command {
             _ if is_auth => {
-                // Stays set until the exchange succeeds: a client that does not wait may send a
-                // password.
+                // The flag stays set until the exchange succeeds, because a client that does not
+                // wait for the reply may send a password.
                 self.attempts.refused = true;
                 &line[..line.len() - line.trim_ascii_start().len() + 4]
             }
@@ -142,7 +142,8 @@ impl Session<'_> {
         let end = self.exchange(&mut exchange, initial)?;
         let name = exchange.name();
         let step = match end {
-            // Even correct credentials get this answer, so that further guesses reveal nothing.
+            // A blocked client gets this answer even for correct credentials, so that guesses
+            // reveal nothing.
             End::Answer(sasl::server::Step::Blocked) => self.blocked(started, &name, mechanism),
             End::Answer(_) if service.logins.throttle.is_blocked(address, &name) => {
                 self.blocked(started, &name, mechanism)
@@ -214,7 +215,8 @@ impl Session<'_> {
 
     /// The next response, or the reply that ends the exchange.
     fn response(&mut self) -> io::Result<Result<Vec<u8>, Reply>> {
-        // As between two commands, the session is not busy: a shutdown now loses nothing.
+        // A session that waits for a response is not busy: a shutdown may end it, and loses
+        // nothing.
         self.watch.busy.store(false, Ordering::SeqCst);
         self.flush()?;
         self.input.source.set_limit(self.service.config.limits.command_timeout);
@@ -227,7 +229,7 @@ impl Session<'_> {
         })
     }
 
-    /// Waits, unless the daemon shuts down.
+    /// Waits until `when`, or until the daemon shuts down.
     fn wait_until(&self, when: Instant) {
         loop {
             let left = when.saturating_duration_since(Instant::now());

@@ -79,16 +79,17 @@ impl Session<'_> {
     }
 }
 
-/// The time limit of a message: `limits.data_timeout` plus the time that its octets take at
-/// [`MIN_RATE`], and `limits.command_timeout` for each pause. Octets beyond the size limit add no
-/// time.
+/// The time limits of a message. The whole message may take `limits.data_timeout` plus the time
+/// that its octets take at [`MIN_RATE`]; octets beyond the size limit add no time. Each pause may
+/// take `limits.command_timeout`.
 struct Pace {
     started: Instant,
     /// The time limit for a pause.
     pause: Duration,
     timeout: Duration,
     limit: u64,
-    /// The final deadline, set when the message exceeds the size limit.
+    /// The deadline that no further octets extend. It is set when the message exceeds the size
+    /// limit.
     end: Option<Instant>,
 }
 

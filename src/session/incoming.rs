@@ -1,6 +1,6 @@
 //! A message that is being received: one value from its first byte to the commit.
 //!
-//! It takes the text in pieces, lines ending in LF, and records flaws and errors; the reply is
+//! It takes the text in pieces, with lines ending in LF, and records flaws and errors; the reply is
 //! decided at the end. It borrows nothing from the session and depends on no command, so that it
 //! can be kept from one command to the next.
 

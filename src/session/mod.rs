@@ -183,7 +183,7 @@ pub struct Session<'a> {
 const MAX_PENDING: usize = 16 << 10;
 /// The maximum time that a reply waits in `out`.
 const MAX_WAIT: Duration = Duration::from_millis(500);
-/// The maximum number of octets of a refused command that are logged.
+/// The maximum number of octets that are logged of a refused command.
 const MAX_LOGGED: usize = 400;
 
 impl<'a> Session<'a> {
@@ -261,7 +261,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads and executes a command; `None` if the client is gone or the daemon is shutting down.
+    /// Reads and executes a command. If the client is gone or the daemon is shutting down, returns
+    /// `None`.
     fn next_step(&mut self) -> io::Result<Option<Step>> {
         if !self.input.has_line() {
             self.flush()?;
@@ -286,7 +287,7 @@ impl<'a> Session<'a> {
         Ok(Some(self.count_refusal(shown, step)))
     }
 
-    /// An over-long line, which may be an initial response of AUTH (RFC 4954 4).
+    /// Refuses a line that is too long. It may be AUTH with an initial response (RFC 4954 4).
     fn too_long(&mut self) -> Step {
         let is_auth = self.input.line_start().eq_ignore_ascii_case(b"AUTH");
         self.count_refusal(

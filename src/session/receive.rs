@@ -71,7 +71,7 @@ impl Session<'_> {
 
     /// Sends the 250, and starts the delivery.
     pub(super) fn confirm(&mut self, accepted: &Accepted, transaction: &Transaction) -> io::Result<()> {
-        // The client does not wait for the delivery.
+        // The reply was sent first, so the client does not wait for the delivery.
         self.log_unlogged_refusals();
         self.tally.reset();
         let sent = self.send(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());

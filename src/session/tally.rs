@@ -64,7 +64,7 @@ impl Tally {
         std::mem::take(&mut self.unlogged)
     }
 
-    /// Whether the session has to end.
+    /// Why the session has to end; `None` if it may go on.
     pub fn end(&self, facts: &Facts<'_>, max_recipients: usize) -> Option<End> {
         let counts = Counts { idle_time: self.since.elapsed(), ..self.counts };
         abuse::check(facts, &counts, max_recipients)

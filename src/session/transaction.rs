@@ -11,7 +11,8 @@ use crate::envelope::{Action, Envelope, MailOptions, Origin, Recipient};
 pub struct Transaction {
     /// The envelope with the final recipients.
     pub envelope: Envelope,
-    /// The same recipients as a set: none is added twice, even if several names lead to it.
+    /// The final recipients as a set, so that none is added twice, even if several addresses lead
+    /// to it.
     known: HashSet<(Address, Action)>,
     /// The number of RCPT commands that were accepted.
     accepted: usize,

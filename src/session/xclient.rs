@@ -89,8 +89,9 @@ impl Session<'_> {
         })
     }
 
-    /// Address and name stay until another XCLIENT changes them. HELO and login are reset,
-    /// unless this XCLIENT sets them.
+    /// Restarts the session with these attributes. A HELO or login that is not among them is reset.
+    /// An address that is not among them stays as it is, and so does a name, unless the address is
+    /// replaced.
     fn restart(&mut self, attributes: Vec<Attribute>) -> Step {
         let (mut name, mut hello, mut login, mut extended) = (None, None, None, false);
         for attribute in attributes {

@@ -65,7 +65,8 @@ impl<'a> Path<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// Whether it counts as a command without mail, of which a session has a limited number.
+    /// Whether the command leads to no message. A session may have only a limited number of such
+    /// commands.
     pub fn leads_to_no_mail(&self) -> bool {
         matches!(
             self,

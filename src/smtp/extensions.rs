@@ -24,7 +24,7 @@ use crate::sasl::Mechanism;
 pub struct Extensions {
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
-    /// SIZE (RFC 1870), in octets; zero is no limit.
+    /// SIZE (RFC 1870), in octets. Zero means that there is no limit.
     pub size: Option<u64>,
     /// 8BITMIME (RFC 6152).
     pub eight_bit: bool,

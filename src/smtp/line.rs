@@ -27,7 +27,7 @@ pub struct Input<R> {
 pub enum Line<'a> {
     /// A valid line, without its CR LF.
     Complete(&'a [u8]),
-    /// A line with a bare CR or LF, which is discarded.
+    /// A line that contains a bare CR or LF. The whole line is discarded.
     BareNewline,
     /// A line beyond the limit. It is discarded to its end before the next one is read.
     TooLong,

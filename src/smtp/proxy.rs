@@ -45,12 +45,12 @@ pub enum Parsed {
     Complete(Source),
 }
 
-/// Why octets are not a header. The text of each is fit for the log.
+/// Why octets are not a header. The text of each reason can be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// They begin like a header of neither version.
+    /// The octets do not begin like a header of either version.
     NoHeader,
-    /// They are longer than a header may be.
+    /// The header is longer than is permitted.
     TooLong,
     /// An unknown version or command, or a protocol that SMTP does not use.
     NotKnown,

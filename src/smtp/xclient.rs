@@ -47,7 +47,7 @@ pub enum Attribute {
 /// Why a line of attributes is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttributeError {
-    /// It has no attribute.
+    /// The line has no attribute.
     Missing,
     /// An attribute is not offered, or has no value.
     Unknown,

@@ -25,7 +25,7 @@ impl<'a> Content<'a> {
         Self { file, offset, size, measure: None }
     }
 
-    /// Sets the measure, if it is known.
+    /// Sets the measure of the content, if it is known.
     #[must_use]
     pub fn measured(self, measure: Option<Measure>) -> Self {
         Self { measure, ..self }
@@ -36,9 +36,9 @@ impl<'a> Content<'a> {
         self.size.saturating_sub(self.offset)
     }
 
-    /// The measure of the content. The content is read for it if the head does not contain it: a
-    /// direct head never does, nor does a queued one that was made from a direct one or written by
-    /// an earlier version.
+    /// The measure of the content. It is in the head of most queued entries. For a direct entry,
+    /// and for a queued entry that was made from a direct one or written by an earlier version, the
+    /// content is read and measured.
     ///
     /// # Errors
     /// Those of read(2).

@@ -2,14 +2,14 @@
 //! further recipients that each of its recipients may lead to.
 //!
 //! It is stored in the head, where no sender can write. It ends loops, and limits the number of
-//! messages that one message can become. Received messages and reports have none. The worker sets
-//! the limits.
+//! messages that one message can become. Received messages and reports have no derivation. The
+//! worker sets the limits.
 
 use super::fields::{read_text, write_text};
 use super::head::HeadError::{self, Corrupt};
 use crate::envelope::MAX_ACTION;
 
-/// The maximum number of steps in a head; the worker stops long before.
+/// The maximum number of steps in a head. The worker allows far fewer.
 const MAX_STEPS: usize = 32;
 /// The maximum length of a step, in bytes. A step contains the name of a user or alias, and may
 /// contain that of a file.

@@ -95,7 +95,8 @@ impl Entry {
         disk::sync_data(&self.file)?;
         let derived = EntryName { id, size, place: Place::New };
         disk::rename_new(&self.spool.temporary(id), &self.spool.path(derived))?;
-        // It is an entry now. If that cannot be made durable or recorded, `recover` finds it.
+        // The derived entry exists now. If it cannot be made durable or recorded, `recover` finds
+        // it.
         let recorded = self.spool.sync_places(&["new", "tmp"]);
         let recorded = recorded.and_then(|()| numbers.iter().try_for_each(|&n| self.settle(n, settled, now)));
         if let Err(e) = recorded {

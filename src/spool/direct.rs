@@ -1,5 +1,5 @@
-//! Direct entries: one rename makes the entry a file of the mailbox, or it is rewritten as a queued
-//! one.
+//! Direct entries. A direct entry becomes a file of the mailbox by one rename. If that is
+//! impossible, it is rewritten as a queued entry.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use crate::sys::disk;
 const MAX_NOT_RENAMEABLE: usize = 10_000;
 
 impl Spool {
-    /// Whether a message can be renamed from here into the mailbox at `path`, which may not
+    /// Whether a message can be renamed from the spool into the mailbox at `path`, which may not
     /// exist yet.
     pub fn can_rename_into(&self, path: &Path) -> bool {
         let device = path.ancestors().find_map(|p| fs::metadata(p).ok()).map(|m| m.dev());
@@ -91,12 +91,13 @@ impl Entry {
         let removed = self.spool.sync_places(&["cur"]).and_then(|()| disk::remove(&direct));
         match removed {
             Err(e) if direct.try_exists().unwrap_or(true) => {
-                // If the direct one were delivered now, the queued one would be delivered again.
+                // If the direct entry were delivered now, the message would be delivered again from
+                // the queued one.
                 self.spool.note_duplicate(queued);
                 self.spool.remove_duplicate(queued.id)?;
                 return Err(e);
             }
-            // From here on the queued entry counts, whatever fails.
+            // From here on the queued entry counts, even if a later step fails.
             _ => self.spool.forget_duplicate(queued.id),
         }
         if let Err(e) = self.spool.sync_places(&[self.name.place.directory()]) {

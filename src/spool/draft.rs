@@ -174,8 +174,9 @@ impl Draft {
         self.id
     }
 
-    /// Leaves room for the front of this entry. Another front can still be committed, but a long
-    /// content may have to be shifted for it. Has no effect once a part of the content is in the file.
+    /// Leaves room in the file for the front of this entry. A different front can still be
+    /// committed, but long content may then have to be shifted. If a part of the content is already
+    /// in the file, this has no effect.
     ///
     /// # Errors
     /// `InvalidInput` if the head would be too long.
@@ -216,7 +217,7 @@ impl Draft {
             let _ = disk::remove(&path);
             return Err(e);
         }
-        // From here on the message is ours.
+        // From here on this server is responsible for the message.
         Ok(name)
     }
 

@@ -19,13 +19,14 @@ impl Spool {
             self.beside_later.lock().unwrap_or_else(PoisonError::into_inner).insert(first.id);
         }
         let (kept, removed) = match opened {
-            // There is only one file: it was moved while it was opened.
+            // There is only one file, which was moved between the two attempts to open it.
             (Ok(a), Ok(b)) if a.name() == b.name() => return a.name(),
             (Err(Unusable::Gone), _) => return second,
             (_, Err(Unusable::Gone)) => return first,
             (Ok(a), Ok(b)) if a.is_direct() && !b.is_direct() => (second, first),
             (Ok(a), Ok(b)) if !a.is_direct() && b.is_direct() => (first, second),
-            // Only a queued entry can be in `cur/`, and a queued one counts.
+            // The entry that cannot be read may be the queued one, which counts. Only a queued
+            // entry can be in `cur/`.
             (Err(Unusable::Io(_) | Unusable::Later(_)), _) | (_, Err(Unusable::Io(_) | Unusable::Later(_))) => {
                 return if first.place > second.place { first } else { second };
             }

@@ -43,11 +43,11 @@ pub struct Entry {
 /// Why an entry could not be opened.
 #[derive(Debug)]
 pub enum Unusable {
-    /// It is not in the spool any more.
+    /// The entry is not in the spool any more.
     Gone,
-    /// It is corrupt.
+    /// The entry is corrupt.
     Corrupt(&'static str),
-    /// It was written by a later version of penfold.
+    /// The entry was written by a later version of penfold.
     Later(&'static str),
     /// A system call failed.
     Io(io::Error),
@@ -72,7 +72,8 @@ impl Entry {
     /// Opens an entry. If its head is long, recipients that are not in `wanted` may be left out.
     pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Self, Unusable> {
         let places = match name.place {
-            // Entries move from `new/` to `cur/`: this one may be in either, whatever `name` says.
+            // Another worker may have moved the entry from `new/` to `cur/`: it may be in either,
+            // whatever `name` says.
             Place::New => &[Place::New, Place::Cur][..],
             Place::Cur => &[Place::Cur, Place::New],
             Place::Hold => &[Place::Hold],
@@ -166,7 +167,7 @@ impl Entry {
         &self.head.steps
     }
 
-    /// Whether it is direct: its file can become the message in the mailbox.
+    /// Whether the entry is direct, so that its file can become the message in the mailbox.
     pub fn is_direct(&self) -> bool {
         self.head.direct
     }
@@ -326,16 +327,17 @@ impl Entry {
 
 /// The number of bytes at the front of the file that contain the head.
 pub(super) fn head_length(front: &[u8], is_handed_over: bool) -> Result<u64, Unusable> {
-    // The user may have written to the file, and must not decide what is done with it: not even
-    // that it stays, as it would if it looked like an entry of a later version.
+    // The user may have written to the file, and must not decide what is done with it. A file that
+    // looks like an entry of a later version would stay in the spool, so it counts as corrupt.
     if is_handed_over && !head::is_direct(front) {
         return Err(Unusable::Corrupt("it was handed over to a user, and is not a direct entry"));
     }
     Ok(head::length(front)?)
 }
 
-/// Whether reading single recipients is cheaper than reading all. Without this, a message with ten
-/// thousand recipients in as many jobs would be read ten thousand times.
+/// Whether reading single recipients is cheaper than reading all. If a message has ten thousand
+/// recipients, each in a job of its own, reading only one recipient for each job saves reading all
+/// of them ten thousand times.
 fn is_sparse(wanted: &[RecipientRef], length: u64) -> bool {
     let is_known = |reference: &RecipientRef| reference.offset > 0 && u64::from(reference.offset) < length;
     wanted.iter().all(is_known) && length > SPARSE * wanted.len() as u64

@@ -26,7 +26,7 @@ pub const HANDOVER_MODE: u32 = 0o640;
 /// The user that a file was handed over to, if it was.
 pub(super) fn new_owner(metadata: &Metadata) -> Option<u32> {
     let (server, owner) = (geteuid(), metadata.uid());
-    // Root only reads the spool, and hands nothing over.
+    // A process that runs as root only reads the spool, and hands nothing over.
     (!server.is_root() && owner != 0 && owner != server.as_raw()).then_some(owner)
 }
 

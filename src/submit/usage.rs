@@ -40,11 +40,11 @@ pub enum Counted {
 /// Whether one more message or recipient is within the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
-    /// It is within the limit, and was counted.
+    /// The message or recipient is within the limit, and was counted.
     Granted,
-    /// It exceeds the limit, for the first time.
+    /// The message or recipient exceeds the limit, and this excess is to be reported.
     Reached,
-    /// It exceeds the limit, as did the one before.
+    /// The message or recipient exceeds the limit, and an earlier excess was reported already.
     Beyond,
 }
 
@@ -58,7 +58,7 @@ pub struct Usage {
 #[derive(Debug, Default)]
 struct Counts {
     accounts: HashMap<Box<str>, Account>,
-    /// The counts of all processes; `None` if this one counts for itself.
+    /// The counts of all processes; `None` if this process counts for itself.
     journal: Option<Journal>,
 }
 
@@ -111,7 +111,7 @@ impl Usage {
             if accounts.len() < MAX_ACCOUNTS || accounts.contains_key(&*record.key) {
                 let counter = counter(accounts, now, &record.key, kind);
                 counter.expire(now / INTERVAL);
-                // A record from the near future of this clock counts as one of now.
+                // A record that is slightly in the future counts as if it were written now.
                 counter.add(record.time.min(now) / INTERVAL);
             }
         };
@@ -180,7 +180,8 @@ fn make_room(accounts: &mut HashMap<Box<str>, Account>, interval: u64) {
 mod tests {
     use super::*;
 
-    /// A time in seconds since 1970; the system clock is not used.
+    /// The time at a minute of a test, in seconds since 1970. The tests do not use the system
+    /// clock.
     fn minute(minute: u64) -> u64 {
         1_764_450_000 + 60 * minute
     }
@@ -228,7 +229,7 @@ mod tests {
         for number in 0..MAX_ACCOUNTS - 1 {
             usage.count_at(minute(0), &number.to_string(), Counted::Messages, 5);
         }
-        // Only twice, since each of these goes through all accounts.
+        // Only two accounts are added, since each of these calls goes through all accounts.
         usage.count_at(minute(1), "new", Counted::Messages, 5);
         usage.count_at(minute(1), "newer", Counted::Messages, 5);
         assert_eq!(usage.counts.lock().expect("whole").accounts.len(), MAX_ACCOUNTS);

@@ -1,9 +1,9 @@
 //! The dialogue of sendmail(8) with the daemon: SMTP over the control socket.
 //!
-//! All rules for addresses and messages, and all error texts, are thus those of the session. If
+//! So the rules for addresses and messages, and the error texts, are those of an SMTP session. If
 //! one recipient is rejected, nothing is sent: a user who sees sendmail fail sends again, and no
-//! recipient should get a message twice. Every answer has a time limit, in case the daemon
-//! hangs. If the daemon has too many clients, connecting is retried for a minute.
+//! recipient should get a message twice. Every answer has a time limit, in case the daemon hangs.
+//! If the daemon has too many clients, connecting is retried for a minute.
 
 use std::fs;
 use std::io::{self, Read, Write};

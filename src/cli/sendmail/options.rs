@@ -25,7 +25,7 @@ pub enum Mode {
     Verify,
     /// To check the aliases file.
     Aliases,
-    /// To start the daemon, in the foreground if true.
+    /// To start the daemon. If the value is true, it runs in the foreground.
     Daemon(bool),
 }
 

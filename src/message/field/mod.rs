@@ -5,13 +5,14 @@
 //!
 //! - A field begins with its name and a colon: printable ASCII, with blanks only before the
 //!   colon (RFC 5322 4.5). Both lie within the first [`MAX_LINE`] octets of the line.
-//! - A line that begins with a blank continues the line before it, even if it is blank altogether.
+//! - A line that begins with a blank continues the line before it, even if it consists of blanks
+//!   only.
 //! - An empty line ends the header.
 //! - A postmark, the line `From ...` between the messages of a mailbox file, may stand before the
 //!   first field.
-//! - Any other line is stray. A reader that interprets a message ([`Section`]) takes it as the
-//!   start of the body; a reader that only counts or shows fields ([`Lines`], [`fields`]) continues
-//!   after it.
+//! - Any other line is stray. A reader that interprets a message ([`Section`]) takes such a line as
+//!   the start of the body; a reader that only counts or shows fields ([`Lines`], [`fields`])
+//!   continues after it.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -75,8 +76,8 @@ fn is_postmark(line: &[u8]) -> bool {
     (line.starts_with(b"From ") || line.starts_with(b">From ")) && line.ends_with(b"\n")
 }
 
-/// The name of a field, and its body. The first line decides whether there is one, as in all
-/// readers.
+/// The name and the body of a field. Here too, the name and the colon must be on the first line;
+/// otherwise the text is not a field, and the result is `None`.
 fn split(field: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr(b'\n', field).unwrap_or(field.len()).min(MAX_LINE);
     let colon = memchr(b':', field.get(..end)?)?;
@@ -90,7 +91,7 @@ fn split(field: &[u8]) -> Option<(&[u8], &[u8])> {
 pub enum Piece<'a> {
     /// A line, or the first [`MAX_LINE`] octets of a longer one.
     Line(Part<'a>, &'a [u8]),
-    /// More of the same line.
+    /// A further part of a line that is longer than [`MAX_LINE`].
     Rest(&'a [u8]),
 }
 
@@ -103,7 +104,7 @@ pub struct Lines {
     held: Vec<u8>,
     /// Whether the line in `held` was returned.
     is_returned: bool,
-    /// Whether more of that line is expected.
+    /// Whether more of the line in `held` is expected.
     is_open: bool,
 }
 
@@ -158,7 +159,7 @@ pub struct Section {
     limit: usize,
     /// The header so far, and the line that has ended it.
     text: Vec<u8>,
-    /// The start of the fields: after a postmark.
+    /// The start of the fields, after the postmark if there is one.
     start: usize,
     /// The end of the last complete line of a field.
     end: usize,

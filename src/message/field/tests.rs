@@ -1,7 +1,7 @@
 use super::*;
 
-/// The lines of a text up to the end of its header, a word each; they must be the same in every
-/// split.
+/// The lines of a text up to the end of its header, one word for each line. The result must be the
+/// same however the text is split.
 fn lines(text: &[u8]) -> Vec<String> {
     let read = |cuts: &[usize]| {
         let (mut reader, mut found, mut start) = (Lines::default(), Vec::new(), 0);
@@ -39,7 +39,8 @@ fn lines(text: &[u8]) -> Vec<String> {
     expected
 }
 
-/// The header of a text, the rest, and whether the header is complete; the same in every split.
+/// The header of a text, the rest, and the state of the header. The result must be the same however
+/// the text is split.
 fn section(text: &[u8], limit: usize) -> (Vec<u8>, Vec<u8>, State) {
     let read = |cut: usize| {
         let mut section = Section::new(limit);
@@ -61,15 +62,15 @@ fn section(text: &[u8], limit: usize) -> (Vec<u8>, Vec<u8>, State) {
 fn all_readers_agree_about_a_header() {
     let name = "x".repeat(MAX_LINE - 1);
     let long_cases = [
-        // A name ends within the part of a line that is examined.
+        // A name must end within the part of a line that is examined.
         (format!("{name}: y\nA: b\n\n"), "xxxxxxxxxxxxxxxxxxxx= A=b End", 2),
         (format!("{name}x: y\nA: b\n\n"), "Stray A=b End", 0),
         (format!("A: {name}{name}\n {name}{name}\nB: c\n"), "A=xxxxxxxxxxxxxxxxxxxx Continuation B=c", 2),
-        // So does a postmark.
+        // A postmark must end within that part, too.
         (format!("From {}\nA: b\n\n", "x".repeat(MAX_LINE - 6)), "Postmark A=b End", 1),
         (format!("From {}\nA: b\n\n", "x".repeat(MAX_LINE - 5)), "Stray A=b End", 0),
     ];
-    // Each with the number of fields up to the first stray line.
+    // Each text comes with its lines, and the number of fields before the first stray line.
     let short_cases = [
         ("", "", 0),
         ("\n", "End", 0),
@@ -106,7 +107,8 @@ fn all_readers_agree_about_a_header() {
         let postmark = text.len() - head.len() - remainder.len();
         assert_eq!([&text.as_bytes()[..postmark], &head, &remainder].concat(), text.as_bytes());
         assert!(postmark == 0 || (strict > 0 && want.starts_with("Postmark")), "{text:.60}");
-        // The readers of a complete text and of pieces find the same fields.
+        // `fields`, which reads a complete text, finds the same fields as `Lines`, which reads
+        // pieces.
         let names = |name: &[u8]| String::from_utf8_lossy(name).chars().take(20).collect::<String>();
         let expected: Vec<String> =
             fields(text.as_bytes()).filter(|f| !f.name.is_empty()).map(|f| names(f.name)).collect();

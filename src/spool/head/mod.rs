@@ -66,10 +66,10 @@ const DIRECT_SECOND: &[u8] = b"Delivered-To: ";
 /// Why a head cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeadError {
-    /// No version of penfold has written it.
+    /// No version of penfold has written the head.
     Corrupt(&'static str),
-    /// Written by a later version of penfold: the number after `penfold/` is not 1, or a field has
-    /// an unknown key.
+    /// A later version of penfold has written the head: the number after `penfold/` is not 1, or a
+    /// field has an unknown key.
     Later(&'static str),
 }
 
@@ -205,7 +205,7 @@ impl RecipientEntry {
 /// A head that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// Whether it is a direct head.
+    /// Whether the head is direct.
     pub direct: bool,
     /// The reverse-path.
     pub sender: Option<Address>,
@@ -346,7 +346,7 @@ fn read_direct(front: &[u8]) -> Result<Head, HeadError> {
     Ok(Head {
         direct: true,
         sender,
-        // A direct head has no place for BODY=, and there may be 8-bit text.
+        // A direct head does not store BODY=, and the content may be 8-bit text.
         options: MailOptions { body: Body::EightBit },
         origin: Origin::Client,
         steps: Vec::new(),

@@ -26,7 +26,7 @@ fn recovery_finds_out_whether_a_report_was_sent() {
         let scratch = Scratch::new();
         let mut entry = scratch.queued(3);
         let derived = make_report(&mut entry);
-        // The records as they were before the last step.
+        // Puts the records back as they were before the last step.
         for number in [1, 2] {
             entry.settle(number, reported, 1_000).expect("a record");
         }

@@ -17,13 +17,14 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use super::record::{MAX_LINE, Record};
 use crate::sys::disk;
 
-/// How long a process waits for another one's lock.
+/// How long a process waits for a lock that another process has.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 /// The interval between two attempts to get the lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(2);
 /// The minimum interval between two waits that time out.
 const LOCK_PAUSE: Duration = Duration::from_secs(5);
-/// A record further in the future than this, in seconds, is from before the clock was set back.
+/// A record that is more than this number of seconds in the future was written before the clock was
+/// set back.
 const MAX_SKEW: u64 = 60;
 
 /// The bounds of a journal.
@@ -97,7 +98,8 @@ impl Journal {
         }
     }
 
-    /// Returns whether it got the lock; if so, all records were read.
+    /// Tries to get the lock, and reads all new records once it has it. Returns whether it got the
+    /// lock.
     fn acquire(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<bool> {
         let limits = self.limits;
         let mut take = |record: &Record| {
@@ -107,7 +109,7 @@ impl Journal {
             }
         };
         let mut waited = Duration::ZERO;
-        // Bounded, in case other processes rotate the file each time.
+        // The number of attempts is bounded, in case other processes rotate the file each time.
         for _ in 0..1000 {
             self.follow(now, &mut take)?;
             let Some(current) = &mut self.current else { return Ok(false) };

@@ -77,7 +77,8 @@ fn records_of_another_time_do_not_count() {
     assert_eq!(news(&mut scratch.journal(), NOW), ["oldest", "soon"]);
 }
 
-/// Valid records among damaged bytes are read, and the next one is complete.
+/// Valid records among damaged bytes are read, and a record that is appended after them can be
+/// read, too.
 #[test]
 fn damaged_parts_of_files_are_skipped() {
     let scratch = Scratch::new("damage");

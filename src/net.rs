@@ -25,8 +25,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,
-    /// `None` in plaintext. Boxed, since most idle connections are in plaintext and need no such
-    /// state.
+    /// The state of TLS; `None` in plaintext. Boxed, since most idle connections are in plaintext
+    /// and need no such state.
     tls: Option<Box<Secure>>,
 }
 
@@ -43,10 +43,10 @@ struct Secure {
 struct Wire {
     link: Link,
     deadline: Instant,
-    /// The time from which the limit of `host_timeout` is measured: when a deadline was last set
-    /// while there was a host timeout; until then, when the stream was made.
+    /// The time from which the limit of `host_timeout` is measured: the time at which a deadline
+    /// was last set while there was a `host_timeout`, or else at which the stream was made.
     since: Instant,
-    /// May end a read or write before the deadline.
+    /// If set, may end a read or write before the deadline.
     host_timeout: Option<HostTimeout>,
     /// Whether `host_timeout` ended the last read or write.
     is_cut_short: bool,
@@ -70,7 +70,7 @@ impl Stream {
         Self::new(Link::Socket(socket.into()))
     }
 
-    /// A stream over standard input and output, or over the socket if standard input is one.
+    /// A stream over standard input and output, or over a socket if standard input is one.
     ///
     /// # Errors
     /// If there is no standard input.
@@ -89,7 +89,7 @@ impl Stream {
     ///
     /// # Errors
     /// `TimedOut` at the limit; otherwise the errors of socket(2) and connect(2). The second value
-    /// is true if `host_timeout` shortened the limit and so caused the error.
+    /// of an error is true if `host_timeout` shortened the limit and so caused the error.
     pub fn connect(
         endpoint: &Endpoint,
         limit: Duration,
@@ -213,7 +213,7 @@ impl Stream {
         self.set_limit(CLOSE_TIMEOUT);
         let mut discarded = [0; 4096];
         for _ in 0..64 {
-            // Not decrypted, since it is discarded.
+            // The input is not decrypted, since it is discarded.
             if !matches!(self.wire.read(&mut discarded), Ok(1..)) {
                 return;
             }
@@ -362,7 +362,8 @@ impl Write for Wire {
     }
 }
 
-/// As [`Stream::connect`]. While it waits, it checks `host_timeout` every [`POLL_INTERVAL`].
+/// Connects as [`Stream::connect`] does. While it waits, it checks `host_timeout` every
+/// [`POLL_INTERVAL`].
 fn connect(
     endpoint: &Endpoint,
     limit: Duration,
@@ -404,8 +405,8 @@ fn connect(
     Ok(socket.into())
 }
 
-/// Whether the socket needs a shorter timeout. One that is slightly longer than the time left is
-/// good enough: the deadline is checked again when it expires.
+/// Whether the socket needs a shorter timeout. A timeout that is slightly longer than the time left
+/// is good enough: when it expires, the deadline is checked again.
 fn needs_timeout(timeout: Option<Duration>, left: Duration) -> bool {
     timeout.is_none_or(|timeout| timeout > left + Duration::from_secs(1).max(left / 16))
 }

@@ -1,10 +1,9 @@
 //! Domains and address literals in canonical form: ASCII in lower case, A-labels.
 //!
-//! [`parse_domain`] reads ASCII, [`parse_domain_utf8`] U-labels too, which it maps and
-//! checks by UTS #46 without its transitional rules; that accepts all of IDNA2008 and
-//! maps case and width first, as browsers do. An A-label in ASCII is not decoded: a
-//! label that merely looks like one is compared as it is. A U-label never becomes such a
-//! label, so each domain has one canonical form.
+//! [`parse_domain`] reads ASCII, [`parse_domain_utf8`] U-labels too, which it maps and checks by
+//! UTS #46 without its transitional rules. UTS #46 accepts all of IDNA2008 and maps case and width
+//! first, as browsers do. An A-label in ASCII is not decoded: a label that merely looks like one is
+//! compared as it is. A U-label never becomes such a label, so each domain has one canonical form.
 //!
 //! The limits are those of RFC 5321 4.5.3.1.2 and RFC 1035, before the mapping and after
 //! it, so that the work is bounded.

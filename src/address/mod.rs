@@ -158,14 +158,13 @@ impl Address {
         literal(&self.domain)
     }
 
-    /// The same local part at another domain, which must be in canonical form.
+    /// This local part at another domain, which must be in canonical form.
     #[must_use]
     pub fn at(&self, domain: &str) -> Self {
         Self { local: self.local.clone(), domain: domain.into() }
     }
 
-    /// The same domain with another local part, which must not be empty and must come from
-    /// an address.
+    /// This domain with another local part, which must not be empty and must come from an address.
     #[must_use]
     pub fn with_local(&self, local: &str) -> Self {
         Self { local: local.into(), domain: self.domain.clone() }

@@ -225,7 +225,8 @@ fn domains_are_compared_as_a_labels() {
     }
 }
 
-/// No input makes a parser panic, and what it accepts is written and read back as the same.
+/// No input makes a parser panic, and an address that a parser accepts is the same after it has
+/// been written and read back.
 #[test]
 fn any_octets_are_read_or_rejected() {
     let pieces: [&[u8]; 20] = [

@@ -239,8 +239,8 @@ pub struct Entry<'a> {
     pub refused: Option<ConfigError>,
 }
 
-/// The entries of a table of lists. Lines without a key and missing commas between lines are
-/// reported in `errors`.
+/// The entries of an aliases file or a virtual table. Lines without a key and missing commas
+/// between lines are reported in `errors`.
 pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mut Vec<ConfigError>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::new();
     let mut comma = true;

@@ -99,7 +99,7 @@ fn long_chains_and_loops_need_no_stack() {
     assert!(errors[0].starts_with("aliases:1:1: alias loop: n0 -> n1 -> "));
 }
 
-/// Every error is reported, and affects mail for no other name.
+/// Every error is reported, and affects only mail for the name on its line.
 #[test]
 fn an_error_affects_one_name() {
     let text = "# J\u{fffd}rg\njon: mary\nbad line\n  continued\nlist: jon, x y\nlist2: a\n  b\nmary: a@b@@\n\

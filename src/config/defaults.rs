@@ -18,10 +18,10 @@ use crate::address::parse_domain;
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The bounds of `limits.connections` and `limits.connections_per_host`.
 pub(super) const CONNECTIONS: RangeInclusive<usize> = 1..=100_000;
-/// The bounds of `limits.message_size`, in octets: RFC 5321 4.5.3.1.7 requires 64 Ki octets, and
-/// sums of sizes up to a tebioctet cannot overflow.
+/// The bounds of `limits.message_size`, in octets: RFC 5321 4.5.3.1.7 requires at least 64 Ki
+/// octets. The maximum is a tebioctet, so that sums of sizes cannot overflow.
 pub(super) const MESSAGE_SIZE: RangeInclusive<u64> = 64 << 10..=1 << 40;
-/// The bounds of `limits.recipients`; RFC 5321 4.5.3.1.8 requires 100.
+/// The bounds of `limits.recipients`; RFC 5321 4.5.3.1.8 requires at least 100.
 pub(super) const RECIPIENTS: RangeInclusive<usize> = 100..=100_000;
 /// The bounds of `submission.messages_per_hour` and `submission.recipients_per_hour`.
 pub(super) const PER_HOUR: RangeInclusive<usize> = 1..=10_000_000;

@@ -20,7 +20,7 @@ pub(super) struct Errors<'t> {
     found: RefCell<Vec<ConfigError>>,
     /// The unknown keys.
     unknown: RefCell<Vec<UnknownKey>>,
-    /// The headers of optional tables, and the keys that no other table has.
+    /// The headers of optional tables, each with the keys that no other table has.
     optional: RefCell<Vec<(&'static str, &'static [&'static str])>>,
 }
 
@@ -30,7 +30,7 @@ struct UnknownKey {
     name: String,
     key: String,
     known: String,
-    /// The header of the value, if that is a table or an array of tables.
+    /// The header in the file, if the value is a table or an array of tables.
     header: Option<String>,
 }
 
@@ -60,7 +60,7 @@ impl<'t> Errors<'t> {
     }
 
     /// Adds an error for each unknown key. `outermost` are the known keys of the outermost table;
-    /// `gives` returns whether the file has a given one of them.
+    /// `gives` tells whether the file has one of these keys.
     fn report_unknown(&self, outermost: &[&str], gives: impl Fn(&str) -> bool) {
         for UnknownKey { place, name, key, known, header } in self.unknown.take() {
             // A quoted key may contain any character, and an error must fit on one line.
@@ -97,7 +97,7 @@ fn syntax(error: &Error) -> String {
     format!("not TOML: {}", error.message().split('\n').collect::<Vec<_>>().join("; "))
 }
 
-/// The error for a duplicate key, with the place where the key or the table stands above. A table
+/// The error for a duplicate key or table, with the place above where it occurs first. A table
 /// begins with its header, or with a key that has the table's name and a dot in front.
 fn duplicate(text: &str, place: usize, error: &Error) -> Option<String> {
     error.message().strip_prefix("duplicate key")?;
@@ -138,7 +138,7 @@ pub(super) struct Section<'e, 't> {
     name: &'static str,
     place: usize,
     left: DeTable<'t>,
-    /// The keys that exist, with the places of the values of those that the file has.
+    /// The keys that exist. For each that the file has, the place of its value.
     known: Vec<(&'static str, Option<usize>)>,
 }
 

@@ -27,8 +27,8 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
 
 /// Reads a configuration file; returns its valid parts and all errors, in the order of lines. An
 /// invalid value is replaced by its default; a table file whose path is invalid is empty. The
-/// result serves only to find the errors in tables too. `None` if the file cannot be read, or is
-/// not TOML.
+/// result serves only for finding the errors in tables as well. The configuration is `None` if the
+/// file cannot be read, or is not TOML.
 pub fn examine(path: &Path) -> (Option<Config>, Vec<ConfigError>) {
     match table::read_text(path) {
         Ok(text) => examine_text(path, &text),
@@ -62,7 +62,7 @@ const OPTIONAL: [(&str, &[&str]); 2] =
 
 fn config(mut top: Section<'_, '_>) -> Config {
     OPTIONAL.iter().for_each(|(header, keys)| top.may_have(header, keys));
-    // A text here is a listener's key: the header [[listen]] is still a comment.
+    // If `tls` is a text here, it is a listener's key whose header [[listen]] is still a comment.
     top.refuse_text("tls", "here it is the table of certificates; a listener's tls belongs below [[listen]]");
     top.refuse_text("auth", "here it is the table of who may log in; a listener's auth belongs below [[listen]]");
     let hostname = top.take("hostname", values::host_name).unwrap_or_else(own_name);

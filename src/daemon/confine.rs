@@ -1,9 +1,9 @@
 //! The places in the file system that the server is confined to: mainly the spool, the
 //! configuration, and the mailboxes that the server itself writes to.
 //!
-//! Only a server with a monitor is confined: there agents can do the work in other places. The
-//! places are taken from the configuration at the start, so a directory that a reload adds stays
-//! inaccessible until a restart. Until then an agent delivers to the mailboxes in it
+//! Only a server with a monitor is confined, because its agents can do the work in other places.
+//! The places are taken from the configuration at the start, so a directory that a reload adds
+//! stays inaccessible until a restart. Until then an agent delivers to the mailboxes in it
 //! (`deliver::agent`).
 
 use std::path::{Path, PathBuf};
@@ -33,8 +33,8 @@ const MAX_ROOTS: usize = 10_000;
 
 impl Start {
     /// Confines this process if it has a monitor; must be called before it starts its first thread.
-    /// The daemon logs if the confinement is incomplete. A process that serves one client, or runs
-    /// the queue once (`is_brief`), logs this only as a debug message.
+    /// If the confinement is incomplete, the daemon logs that. A process that serves one client, or
+    /// runs the queue once (`is_brief`), logs it only as a debug message.
     pub(super) fn confine(&self, settings: &Settings, rights: &Rights, is_brief: bool) -> Result<(), Exit> {
         if !rights.has_monitor() {
             return Ok(());
@@ -82,8 +82,8 @@ fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
     directories
 }
 
-/// The directory if it exists, or else its nearest existing ancestor, so that it can be made there;
-/// `None` if that is the root directory.
+/// The directory if it exists, or else its nearest existing ancestor, in which it can be made;
+/// `None` if the result would be the root directory.
 fn nearest(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|path| path.is_dir()).filter(|path| path.parent().is_some()).map(Path::to_owned)
 }

@@ -65,7 +65,7 @@ fn start() -> io::Result<(Child, io::PipeReader)> {
     command.arg0(arguments.next().unwrap_or_else(|| "penfoldd".into())).args(arguments);
     command.env(VARIABLE, std::process::id().to_string()).stdin(Stdio::null()).stdout(writer);
     if env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
-        // The sockets passed to this process are for the second one.
+        // The sockets that were passed to this process are meant for the second process.
         command.env_remove("LISTEN_PID");
     }
     Ok((command.spawn()?, pipe))
@@ -92,7 +92,8 @@ pub struct Detached {
 }
 
 impl Detached {
-    /// Makes this process the leader of a new session; `None` if it is not the second process.
+    /// If this process is the second one, makes it the leader of a new session; otherwise returns
+    /// `None`.
     pub fn begin() -> Option<Self> {
         let is_second = env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string());
         is_second.then(|| {
@@ -118,7 +119,7 @@ impl Detached {
 /// A pid file that is being made.
 struct PidFile {
     path: PathBuf,
-    /// The path until it is renamed.
+    /// The path of the file until it gets its final name.
     draft: PathBuf,
     file: File,
 }

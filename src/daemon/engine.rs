@@ -1,8 +1,8 @@
 //! The queue and its workers, from start to end, and the threads around them.
 //!
 //! Connects sessions, queue and workers, and starts the scan that reports the spool to the queue.
-//! If a thread cannot be started, the daemon does not start; later nothing is fatal but a bug in an
-//! essential thread.
+//! If a thread cannot be started, the daemon does not start. After the start only a bug in an
+//! essential thread is fatal.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -61,7 +61,8 @@ impl Engine {
                 Ok(thread) => workers.push((hand_out, thread)),
                 Err(e) if workers.len() < MIN_WORKERS => return Err(no_thread(e)),
                 Err(e) => {
-                    // Sessions need threads as well, so half of the workers end again.
+                    // The system allows no more threads. Sessions need some as well, so half of the
+                    // workers end again.
                     for (hand_out, thread) in workers.split_off((workers.len() / 2).max(MIN_WORKERS)) {
                         drop(hand_out);
                         let _ = thread.join();
@@ -85,7 +86,7 @@ impl Engine {
     }
 
     /// Starts the threads that accept connections, serve the control socket and scan the spool.
-    /// Returns the listeners, which are closed at the end.
+    /// Returns the listeners, so that they can be closed at the end.
     pub fn open(
         &self,
         server: &Arc<Server>,
@@ -97,8 +98,8 @@ impl Engine {
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
-        // The names are read before any message is accepted: the scan must not find a message of
-        // this process that its session may be about to move.
+        // The names are read before any message is accepted, so that the scan finds no message that
+        // a session of this process may be about to move.
         let untried = self.untried();
         let mut kept = Vec::new();
         for listener in listeners.into_iter().map(Arc::new) {
@@ -145,8 +146,8 @@ impl Engine {
             // A panic here must not keep the message from the queue.
             let delivered = catch_unwind(AssertUnwindSafe(|| worker::deliver_now(&site, committed)));
             if !delivered.unwrap_or(false) {
-                // Sending fails if the queue has ended before the session, as the daemon stops. The
-                // entry stays in the spool.
+                // Sending fails only while the daemon stops, if the queue has ended before this
+                // session. The entry stays in the spool.
                 let _ = events.send(Event::New(committed.name));
             }
         })

@@ -1,9 +1,9 @@
 //! Under inetd: a process that serves one client and ends.
 //!
-//! The process notifies the running daemon of each message that it has accepted. If that fails,
-//! then after the session it tries again for up to [`SEARCH_TIMEOUT`], or runs the queue itself if
-//! no other process holds the spool. If the session cannot begin, the client gets a 421, and the
-//! reason is logged.
+//! The process notifies the running daemon of each message that it has accepted. If a notification
+//! fails, the process tries again after the session for up to [`SEARCH_TIMEOUT`], and runs the
+//! queue itself if no other process holds the spool. If the session cannot begin, the client gets a
+//! 421, and the reason is logged.
 
 use std::fs;
 use std::io::{self, Write};
@@ -35,8 +35,8 @@ impl Start {
     /// Serves one client on standard input and output.
     ///
     /// # Errors
-    /// If the session cannot begin, and the client got a 421, or if the queue cannot be run
-    /// afterwards.
+    /// If the session cannot begin, in which case the client gets a 421, or if the queue cannot be
+    /// run afterwards.
     pub fn serve_one(&self) -> Result<(), Exit> {
         if is_client(io::stderr())
             && let Ok(null) = fs::File::options().write(true).open("/dev/null")

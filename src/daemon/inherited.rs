@@ -89,7 +89,8 @@ impl Inherited {
     /// do not cover.
     ///
     /// # Errors
-    /// If an address cannot be bound: with an explanation if another `[[listen]]` uses it.
+    /// If an address cannot be bound. The error has an explanation if another `[[listen]]` uses the
+    /// address.
     pub fn listeners(&mut self, listen: &[Listen]) -> Result<Vec<Listener>, Exit> {
         let (mut listeners, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for socket in self.tcp.drain(..) {

@@ -1,7 +1,8 @@
 //! The lock of the spool, which only one penfoldd can hold at a time.
 //!
 //! A second penfoldd that is started by mistake fails earlier, when it binds its addresses. The
-//! lock then tells whether the program that uses them is another penfoldd. Nothing here waits.
+//! lock then tells whether the program that uses them is another penfoldd. No function here waits
+//! for the lock.
 
 use std::io;
 use std::path::Path;
@@ -28,7 +29,7 @@ pub fn take(spool: &Spool) -> Result<Lock, Exit> {
 }
 
 /// Adds an explanation to an error of bind(2): which program uses the address, or that only root
-/// may use it. Calls `drop_root` before it opens the spool, which root must not do.
+/// may use it. Calls `drop_root` before it opens the spool, because root must not open it.
 pub fn explain_conflict(mut exit: Exit, spool: &Path, drop_root: impl Fn() -> bool) -> Exit {
     if exit.code == exit::NOPERM && !sys::is_root() {
         exit.text.iter_mut().for_each(|line| line.push_str(" (start it as root)"));

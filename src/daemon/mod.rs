@@ -92,7 +92,7 @@ impl Start {
         Self { config: named.map(absolute).or_else(default), foreground, verbose, pid_file: None }
     }
 
-    /// The same start, with a pid file for a daemon in the background.
+    /// Adds the path of a pid file, which is written if the daemon runs in the background.
     pub fn with_pid_file(self, path: Option<PathBuf>) -> Self {
         Self { pid_file: path.map(absolute), ..self }
     }
@@ -198,9 +198,9 @@ impl Start {
         }
     }
 
-    /// Drops root's rights, opens the spool, the log and the tables, and confines the process. They
-    /// are opened as the server's user, which has to open them again later. `is_brief` is set for a
-    /// process that serves one client or runs the queue once.
+    /// Drops root's rights, opens the spool, the log and the tables, and confines the process. All
+    /// of them are opened as the server's user, because that user has to open them again later.
+    /// `is_brief` is set for a process that serves one client or runs the queue once.
     fn enter(&self, config: Config, is_brief: bool) -> Result<(Arc<Spool>, Arc<Settings>, Rights), Exit> {
         let (spool, rights) = self.open_spool(&config)?;
         sys::raise_descriptor_limit();

@@ -48,7 +48,7 @@ impl Names {
         Self { config: file.to_owned(), files }
     }
 
-    /// Whether this file may be one that only root can read, so that the opener may open it.
+    /// Whether the opener may open this file. Such a file may be readable by root alone.
     pub fn has_secret(&self, path: &Path) -> bool {
         const SECRETS: [&str; 5] = ["tls.certificate", "tls.key", "local.users", "auth.users", CREDENTIALS];
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))

@@ -6,9 +6,9 @@
 //! and reported in batches. At most one batch waits for the queue, so that new mail is never
 //! delayed by more than one batch.
 //!
-//! The scan changes no entry: one may have been accepted since the start and have a running job,
-//! which only the queue knows. If the spool cannot be read, the scan is tried again. At the end the
-//! spool is swept.
+//! The scan changes no entry: an entry may have been accepted since the start and have a running
+//! job, of which only the queue knows. If the spool cannot be read, the scan is tried again. At the
+//! end the spool is swept.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;

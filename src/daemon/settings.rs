@@ -135,7 +135,7 @@ impl Start {
         }
     }
 
-    /// As [`Settings::open`], with explanations for permission errors.
+    /// Calls [`Settings::open`], and adds explanations to permission errors.
     pub(super) fn settings(
         &self,
         config: Config,
@@ -154,7 +154,7 @@ impl Start {
         self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
     }
 
-    /// The warnings that come before all others.
+    /// Logs the warnings that come before all others.
     pub(super) fn warn_early(&self, config: &Config, rights: &Rights) {
         if let Some(path) = &self.config {
             warnings::of_configuration(path);
@@ -163,7 +163,8 @@ impl Start {
     }
 }
 
-/// Logs errors in tables, which do not prevent a start; at most a limited number for each file.
+/// Logs errors in tables, at most a limited number for each file, and a warning for each file with
+/// errors. The errors do not prevent a start.
 pub(super) fn log_faults(faults: &[ConfigError]) {
     for file_errors in faults.chunk_by(|one, other| one.file == other.file) {
         table::limited(file_errors).for_each(|error| ::log::error!("{error}"));

@@ -24,7 +24,7 @@ pub(super) type Found = Result<Arc<[Datum]>, NoAnswer>;
 /// The data of one record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Datum {
-    /// Preference and name; the root is `.`.
+    /// The preference and the name of a mail exchanger; the name of the root is `.`.
     Exchanger(u16, Box<str>),
     Address(IpAddr),
     Name(Box<str>),
@@ -56,15 +56,15 @@ impl Datum {
 pub(super) enum Read {
     /// The data, and its lifetime in seconds.
     Data(Arc<[Datum]>, u32),
-    /// The name that an alias leads to, for which the answer has no records, and the lifetime of
-    /// the alias in seconds.
+    /// The name that an alias leads to, if the answer has no records for that name, and the
+    /// lifetime of the alias in seconds.
     Alias(Name, u32),
     /// No data.
     Nothing(NoAnswer),
 }
 
-/// Reads the data for `name` from an answer. `lifetime`, in seconds, is that of the answers before
-/// this one, and limits the result's.
+/// Reads the data for `name` from an answer. The lifetime of the result is at most `lifetime`, that
+/// of the answers before this one, in seconds.
 pub(super) fn read(message: &Message, name: &Name, kind: RecordType, mut lifetime: u32) -> Read {
     let mut name = name.clone();
     for aliases in 0..=MAX_ALIASES {

@@ -66,11 +66,11 @@ struct State {
     running: Option<Running>,
 }
 
-/// The parts that a look-up needs.
+/// The parts of the resolver that a look-up needs.
 #[derive(Debug, Clone)]
 struct Running {
     runtime: Handle,
-    /// Aborting it ends the thread.
+    /// Aborting the task of this handle ends the thread.
     life: AbortHandle,
     servers: Arc<Servers>,
     hosts: Arc<Hosts>,
@@ -114,7 +114,7 @@ impl Dns {
     /// unreachable family costs one attempt.
     ///
     /// # Errors
-    /// A [`NoAnswer`]. If the look-up of either family failed, it is neither `NxDomain` nor
+    /// A [`NoAnswer`]. If the look-up of either family failed, the error is neither `NxDomain` nor
     /// `NoData`.
     pub fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, NoAnswer> {
         if is_localhost(host) {
@@ -211,7 +211,8 @@ impl Pending {
         match self {
             Self::Known(found) => found,
             Self::Waiting(answer, until) => {
-                // The look-up has its own timeout; this one is for a thread that has ended or is late.
+                // The look-up has its own timeout. This timeout applies if the thread has ended or
+                // is late.
                 let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
                 answer.recv_timeout(left).unwrap_or(Err(NoAnswer::Timeout))
             }

@@ -246,7 +246,7 @@ impl Server {
     }
 
     /// Demotes a server that has not responded to a query sent at `since`, unless it has answered
-    /// others meanwhile, which shows that only this name is slow.
+    /// other queries meanwhile, which shows that only this name is slow.
     fn note_timeout(&self, since: u64) {
         if self.answered.load(Relaxed) < since {
             self.demoted_until.store(self.now() + millis(DEMOTED_FOR), Relaxed);

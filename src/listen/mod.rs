@@ -2,9 +2,9 @@
 //!
 //! Connections are counted. A client beyond a limit gets a 421, and so does one for which the
 //! system has no descriptor or thread. Submission over the control socket is served here, too, but
-//! its connections are limited there. Behind a trusted proxy, the client is the one that the PROXY
-//! header names. A panic in a session is a bug, and ends only that session. At shutdown, sessions
-//! between two messages end at once, and the others at the latest after a grace period.
+//! the limit on its connections is in `control`. Behind a trusted proxy, the client is the one that
+//! the PROXY header names. A panic in a session is a bug, and ends only that session. At shutdown,
+//! sessions between two messages end at once, and the others at the latest after a grace period.
 //!
 //! - `connections`: the open connections, and the limits on their number
 
@@ -132,8 +132,8 @@ impl Server {
         Ok(())
     }
 
-    /// Serves a local process identified by the kernel, and returns when its session ends.
-    /// It does not count towards the limits on connections, nor do they apply to it.
+    /// Serves a local process identified by the kernel, and returns when its session ends. The
+    /// process does not count towards the limits on connections, and they do not apply to it.
     pub fn serve_local_user(&self, stream: UnixStream, user: LocalUser) {
         let socket = Arc::new(TcpStream::from(OwnedFd::from(stream)));
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };

@@ -104,7 +104,7 @@ pub struct Attempt<'a> {
     pub original: Option<&'a Address>,
     /// The way of delivery, such as `maildir` or `smtp`.
     pub via: &'a str,
-    /// The outcome.
+    /// The outcome of the attempt.
     pub outcome: &'a Outcome,
     /// The age of the message.
     pub delay: Duration,

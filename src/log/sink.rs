@@ -15,8 +15,7 @@ use ::log::warn;
 
 use crate::config::LogTo;
 
-/// Makes the log file, which may have been rotated, be opened again before the next line is
-/// written.
+/// Has the log file, which may have been rotated, opened again before the next line is written.
 pub fn reopen() {
     REOPEN.store(true, Ordering::Relaxed);
 }

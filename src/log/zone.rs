@@ -38,8 +38,8 @@ pub fn warn_of_zone() {
     }
 }
 
-/// The time zone that a value of TZ names, or without one that of the host; `None` if the value is
-/// invalid.
+/// The time zone that a value of TZ names or, if there is no value, the time zone of the host;
+/// `None` if the value is invalid.
 fn read(name: Option<&OsStr>) -> Option<TimeZone> {
     let Some(name) = name else { return file(Path::new(LOCALTIME)).or(Some(TimeZone::UTC)) };
     let name = name.as_bytes();

@@ -3,10 +3,10 @@
 //!
 //! Both are irrevocable, and apply to the calling thread and to what it starts afterwards. The
 //! filter is needed because Landlock does not cover a program that is in no file system
-//! (memfd_create(2)). A kind of access that the kernel cannot control is left unrestricted. If it
-//! cannot control renaming between directories, Landlock is not applied at all, because it would
-//! forbid all of that. Sockets are not affected. A kernel that supports only a part of this, or
-//! nothing, is not an error: see [`Confinement`].
+//! (memfd_create(2)). A kind of access that the kernel cannot control is left unrestricted. If the
+//! kernel cannot control renaming between directories, Landlock is not applied at all, because it
+//! would forbid every such renaming. Sockets are not affected. A kernel that supports only a part
+//! of this, or nothing, is not an error: see [`Confinement`].
 
 use std::fs;
 use std::io;

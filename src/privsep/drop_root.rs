@@ -69,7 +69,7 @@ fn change(uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-/// As [`become_only`]. Afterwards writes the uid to standard output in four bytes, for the process
+/// Calls [`become_only`], then writes the uid to standard output in four bytes, for the process
 /// that started this one, and replaces standard output by `/dev/null`.
 ///
 /// # Errors

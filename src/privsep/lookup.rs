@@ -61,8 +61,8 @@ pub fn run(uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
-/// Whether the system knew this process's own user when this was first called. In a container
-/// without a user database the system knows no user at all.
+/// Whether the system knew this process's own user when this function was first called. In a
+/// container without a user database the system knows no user at all.
 pub(super) fn knew_own_user() -> bool {
     static KNEW: OnceLock<bool> = OnceLock::new();
     *KNEW.get_or_init(knows_own_user)
@@ -73,9 +73,9 @@ fn knows_own_user() -> bool {
 }
 
 impl Question {
-    /// Asks the system. If the user is not found, and with `must_know` this process's own user is
-    /// not found either, the answer is not trusted, and the error is [`OWN_USER_UNKNOWN`]: the name
-    /// service that knows the users may have failed, so that another one has answered.
+    /// Asks the system. With `must_know`, the answer that there is no such user is trusted only if
+    /// the system knows this process's own user. Otherwise the error is [`OWN_USER_UNKNOWN`]: the
+    /// name service that knows the users may have failed, so that another one has answered.
     pub(super) fn look_up(&self, must_know: bool) -> io::Result<Option<User>> {
         let user = match self {
             Self::Named(name) => nix::unistd::User::from_name(name)?,

@@ -127,8 +127,8 @@ impl Monitor {
         }
     }
 
-    /// Reaps ended processes: those that the monitor has started, and those that their commands
-    /// left behind, which might otherwise stay zombies in a container. Reaps at most
+    /// Reaps ended processes: those that the monitor has started, and those that the commands of
+    /// agents left behind, which might otherwise stay zombies in a container. Reaps at most
     /// [`MAX_REAPED_AT_ONCE`], and returns whether there may be more.
     fn reap(&mut self) -> bool {
         for _ in 0..MAX_REAPED_AT_ONCE {
@@ -175,8 +175,8 @@ impl Monitor {
         }
     }
 
-    /// Makes a user the owner of a message. This lets the server do nothing to the user that it
-    /// cannot do through the user's agent anyway.
+    /// Makes a user the owner of a message. This gives the server no power over the user that it
+    /// does not have through the user's agent anyway.
     fn hand_over(&mut self, uid: u32, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == HANDOVER_MODE;
@@ -231,8 +231,10 @@ impl Monitor {
         Ok((Answer::Done, Some(ours)))
     }
 
-    /// Kills the oldest agents beyond the limits. These are agents that the server no longer uses,
-    /// but that cannot end because their users have stopped them.
+    /// Makes room for one more agent of the user `name`. If the user has too many, kills the user's
+    /// oldest agent. If there are too many in all, kills the oldest agent of the user with the
+    /// most, and fails. The server no longer uses the killed agents, but they could not end because
+    /// their users had stopped them.
     fn make_room(&mut self, name: &str) -> io::Result<()> {
         let count = |agents: &[Agent], name: &str| agents.iter().filter(|agent| agent.name == name).count();
         if count(&self.agents, name) >= MAX_AGENTS_OF_USER + self.workers {

@@ -20,7 +20,8 @@ use super::rights::{Monitor, Rights};
 const AT_ONCE: usize = 8;
 /// How long an answer may take, and how long a look-up waits for a free process.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an idle process may be used again. Must be less than [`IDLE`], after which it ends.
+/// How long an idle process may be used again. Must be less than [`IDLE`], after which the process
+/// ends.
 const REUSED_WITHIN: Duration = Duration::from_secs(20);
 /// How long an answer for a name is cached.
 const REMEMBERED_FOR: Duration = Duration::from_secs(2);

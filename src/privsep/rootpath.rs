@@ -15,8 +15,9 @@ const MAX_LINKS: usize = 10;
 const STICKY: u32 = 0o1000;
 
 /// Whether an absolute path exists, and nobody but root can change where it leads or write to what
-/// is there. Each directory on the way, symbolic link, and the end itself must belong to root.
-/// Nobody else may have write permission, except for sticky directories on the way.
+/// is there. Each directory and symbolic link on the way, and the file or directory at its end,
+/// must belong to root. Nobody else may have write permission, except in sticky directories on the
+/// way.
 pub fn is_roots_alone(path: &Path) -> bool {
     path.is_absolute() && leads(path, MAX_LINKS) && fs::metadata(path).is_ok_and(|end| is_roots(&end))
 }

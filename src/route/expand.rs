@@ -62,11 +62,12 @@ enum TableAnswer<'t> {
 /// A question about an address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Ask {
-    /// Which entry of the tables applies to it.
+    /// Which entry of the tables applies to the address.
     Tables,
-    /// Whether it is a user; asked if an alias names itself.
+    /// Whether the address is that of a user; asked if an alias names itself.
     User,
-    /// Whether it has a mailbox; asked for `\name`, and for a user in that user's own `.forward`.
+    /// Whether the address has a mailbox; asked for `\name`, and for a user in that user's own
+    /// `.forward`.
     Mailbox,
 }
 
@@ -83,7 +84,7 @@ impl<'r> Tables<'r> {
         let name = lower(address.local());
         let is_postmaster = name == POSTMASTER;
         if ask != Ask::Tables {
-            // The system's own users are the only ones with a `.forward` to skip.
+            // Only system users have a `.forward`, which has to be skipped here.
             let is_direct = ask == Ask::Mailbox && router.users.are_of_system();
             let action = if is_direct { Action::Direct } else { Action::Deliver };
             return Ok(match is_postmaster {

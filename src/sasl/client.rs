@@ -164,7 +164,7 @@ fn first(user: &str) -> Result<(String, State), ClientError> {
     Ok((format!("n,,{bare}"), State::FirstSent { nonce, bare }))
 }
 
-/// Answers `r=nonce,s=salt,i=iterations`.
+/// Answers the challenge `r=nonce,s=salt,i=iterations` with a proof of the password.
 fn prove(secret: &str, nonce: &str, bare: &str, challenge: &str) -> Result<(String, State), ClientError> {
     let mut attributes = challenge.split(',');
     let mut next = |name| scram::value(attributes.next(), name).ok_or(ClientError::Malformed);
@@ -198,8 +198,8 @@ fn check(last: &str, signature: &Key) -> Result<(), ClientError> {
 mod tests {
     use super::*;
 
-    /// The client of the example in RFC 7677 3, which has sent its first message with the nonce
-    /// there.
+    /// The client of the example in RFC 7677 3, which has sent its first message with the nonce of
+    /// the example.
     fn client_of_rfc_7677() -> Client {
         let nonce = "rOprNGfwEbeRWgbNEkqO".to_owned();
         let mut client = Client::new(Mechanism::ScramSha256, "user", "pencil").expect("plain");

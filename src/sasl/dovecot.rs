@@ -49,7 +49,7 @@ pub struct Dovecot {
 /// The client of an exchange.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer {
-    /// The IP address, if it has one.
+    /// The client's IP address, if it has one.
     pub address: Option<IpAddr>,
     /// Whether the connection is encrypted.
     pub is_secure: bool,

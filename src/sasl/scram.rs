@@ -48,7 +48,7 @@ pub fn proof(salted: &Key, message: &[u8]) -> Key {
     xor(&client, &sign(&hash(&client), message))
 }
 
-/// Whether a proof was made with the password.
+/// Whether a proof was made with the password to which the key `stored` belongs.
 pub fn is_proof(stored: &Key, message: &[u8], proof: &Key) -> bool {
     let client = xor(proof, &sign(stored, message));
     is_same(&hash(&client), stored)
@@ -61,7 +61,7 @@ pub fn sign(key: &[u8], message: &[u8]) -> Key {
 
 /// Whether two secrets are equal, in constant time.
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
-    // ring compares tags in constant time; the tags are equal if the texts are.
+    // ring compares tags in constant time. The tags of two texts are equal if the texts are.
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"same");
     hmac::verify(&key, one, hmac::sign(&key, other).as_ref()).is_ok()
 }

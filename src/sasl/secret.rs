@@ -188,7 +188,7 @@ fn argon2id(text: &str) -> Result<Argon2id, &'static str> {
     if memory > MAX_MEMORY || !(1..=MAX_PASSES).contains(&passes) || !(1..=MAX_LANES).contains(&lanes) {
         return Err("expected an Argon2id of at most m=262144, t=32, p=16");
     }
-    // A pass over a gigabyte takes about a second.
+    // All passes together may go over at most 2 GiB, which bounds the time.
     if u64::from(memory) * u64::from(passes) > 2 << 20 {
         return Err("expected an Argon2id of at most 2 GiB in all passes together");
     }

@@ -2,10 +2,10 @@
 //!
 //! The negative reply to a failure is delayed, by 250 ms at first and twice as long each time, up
 //! to 8 s, whether the account exists or not. After [`MAX_PER_CLIENT`] failures of one client, or
-//! [`MAX_PER_ACCOUNT`] for one account, its passwords are no longer checked until failures have
-//! expired, which one does each minute. A client is an IPv4 address or an IPv6 network with a
-//! prefix of 64 bits. A client that has authenticated to an account is not blocked from it by the
-//! failures of others.
+//! [`MAX_PER_ACCOUNT`] for one account, passwords from that client or for that account are no
+//! longer checked until failures have expired. One failure expires each minute. A client is an IPv4
+//! address or an IPv6 network with a prefix of 64 bits. A client that has authenticated to an
+//! account is not blocked from it by the failures of others.
 //!
 //! Everything is kept in memory, in three tables of at most [`MAX_ENTRIES`] entries each. A full
 //! table drops the entry with the fewest failures or the oldest success. A restart resets the

@@ -29,7 +29,7 @@ const CHUNK: usize = 16 << 10;
 /// Maximum number of bytes that are read after a command has ended.
 const MAX_REST: usize = 1 << 20;
 
-/// The process ids of the running commands. For each, a thread waits that will reap it.
+/// The process ids of the running commands. The thread that runs a command reaps it.
 static CHILDREN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
@@ -44,8 +44,8 @@ pub fn end_all() {
     }
 }
 
-/// Reaps ended processes that were not started here. These are orphans, whose parent is the first
-/// process of a container.
+/// Reaps ended processes that were not started here. Such processes are orphans: the first process
+/// of a container becomes their parent.
 pub fn reap_orphans() {
     let deadline = Instant::now() + POLL_INTERVAL.1 * 5;
     while Instant::now() < deadline {
@@ -55,8 +55,8 @@ pub fn reap_orphans() {
             _ => return,
         };
         if children.iter().any(|child| i32::try_from(*child) == Ok(pid.as_raw())) {
-            // A command: its thread reaps it in a moment. Only then does waitid(2) report another
-            // one.
+            // The process is a command, which its own thread reaps in a moment. Until then
+            // waitid(2) keeps reporting it.
             drop(children);
             std::thread::sleep(POLL_INTERVAL.0);
         } else {
@@ -78,11 +78,11 @@ pub enum Ended {
 
 /// The input of a command and its limits.
 pub struct RunOptions<'a> {
-    /// The text for its standard input, if any.
+    /// The text for the command's standard input, if any.
     pub input: Option<&'a mut dyn Read>,
-    /// Its time limit.
+    /// The time limit of the command.
     pub time_limit: Duration,
-    /// The maximum number of bytes of its output that are kept.
+    /// The maximum number of bytes of output that are kept.
     pub max_output: usize,
     /// Whether further output is dropped instead of causing an error, and standard error is treated
     /// as output, too.

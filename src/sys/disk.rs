@@ -89,8 +89,7 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     step("write", Subject::Open(file), || file.write_all_at(bytes, offset))
 }
 
-/// Copies `from` from its current position to its end, and writes it to `file`; returns the number
-/// of bytes.
+/// Copies the rest of `from`, from its current position on, to `file`; returns the number of bytes.
 ///
 /// # Errors
 /// Those of read(2) and write(2). A part may have been written.
@@ -103,7 +102,8 @@ pub fn copy(mut from: &File, mut file: &File) -> io::Result<u64> {
     Ok(count)
 }
 
-/// Moves `length` bytes within a file from offset `from` to offset `to`, where the file then ends.
+/// Moves the last `length` bytes of a file, which begin at offset `from`, to offset `to`. The file
+/// then ends at `to + length`.
 ///
 /// # Errors
 /// Those of pread(2), pwrite(2) and ftruncate(2); a part may have been moved.
@@ -187,7 +187,7 @@ pub fn set_owner(file: &File, uid: Option<u32>, gid: Option<u32>) -> io::Result<
     step("chown", Subject::Open(file), || fchown(file, uid, gid))
 }
 
-/// Gives an open file a new name: its first one after [`create_nameless`], or another one.
+/// Gives an open file a new name: its first name after [`create_nameless`], or a further one.
 ///
 /// # Errors
 /// Those of linkat(2).
@@ -229,8 +229,8 @@ pub fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Whether the file system keeps changes to names and files in order after a crash, as ext4 and xfs
-/// do with their journals, or is in memory. On others a renamed file may have neither name after a
-/// crash, for example on btrfs if other files were synced.
+/// do with their journals, or is in memory. On other file systems a renamed file may have neither
+/// name after a crash, for example on btrfs if other files were synced.
 ///
 /// # Errors
 /// Those of fstatfs(2).

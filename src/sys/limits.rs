@@ -9,14 +9,14 @@ use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// A limit.
+/// A limit of the system that applies to this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// The name of the limit, as in the manual pages.
     pub name: &'static str,
-    /// The resource that it limits.
+    /// The limited resource.
     pub of: Limited,
-    /// The maximum.
+    /// The maximum number of descriptors, threads or mappings.
     pub max: u64,
 }
 

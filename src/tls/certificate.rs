@@ -107,7 +107,7 @@ fn read_chain(file: &Path, text: &str) -> Result<Chain, Vec<ConfigError>> {
     }
 }
 
-/// No error contains the text of the key.
+/// Reads a private key. No error contains its text.
 fn read_key(file: &Path, text: &str) -> Result<Key, Vec<ConfigError>> {
     let wrong = |what: &str| vec![ConfigError::whole(file, what)];
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes())

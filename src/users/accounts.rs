@@ -90,7 +90,7 @@ impl Accounts for FileAccounts {
         Some(Account { login, secret: user.secret.as_deref()?.clone() })
     }
 
-    /// The same name for all spellings of an account, whether the account exists or not.
+    /// One name for all spellings of an account, whether the account exists or not.
     fn qualify(&self, name: &str) -> String {
         let name = complete(name, &self.first);
         let Ok(address) = Address::parse(&name) else { return name };

@@ -57,7 +57,8 @@ impl UserTable {
         user.map(|user| user.broken.as_deref().map_or(Ok(user), Err)).transpose()
     }
 
-    /// Marks a name as broken, because a malformed line or two lines make it ambiguous.
+    /// Marks a user as broken, because a malformed line, or two lines that differ, leave the user's
+    /// mailbox unknown.
     fn mark_broken(&mut self, domain: &str, name: &str, line: usize, error: &ConfigError) {
         let users = self.domains.entry(domain.into()).or_default();
         let line = users.get(name).map_or(line, |first| first.line);
@@ -69,7 +70,7 @@ impl UserTable {
 struct Wrong<'a> {
     part: &'a str,
     what: String,
-    /// Whether it leaves the mailbox unknown.
+    /// Whether the error leaves the mailbox unknown.
     is_broken: bool,
 }
 
@@ -117,7 +118,8 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
         // The error in the first line has been reported.
         Entry::Occupied(first) if first.get().broken.is_some() => Ok(()),
         Entry::Occupied(mut first) => {
-            // Two lines for the same name are valid only where they agree.
+            // After two lines for the same name the user has no secret, and has a mailbox only if
+            // both lines have the same one.
             let first = first.get_mut();
             first.secret = None;
             let what = format!("the user {address} is already on line {}", first.line);

@@ -24,11 +24,11 @@ use file::{User, UserTable, parse};
 /// A mailbox, and the user with whose rights mail is written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
-    /// The Maildir, or the file.
+    /// The path of the Maildir or of the mbox file.
     pub path: PathBuf,
     /// Whether it is an mbox file.
     pub is_mbox: bool,
-    /// The owner.
+    /// The user with whose rights mail is written there.
     pub owner: Owner,
 }
 

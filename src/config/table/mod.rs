@@ -94,7 +94,8 @@ impl<T> Watched<T> {
         Self::strict(rights, file, parse, false)
     }
 
-    /// [`Watched::open`] for a file with secrets, which group and others must not be able to use.
+    /// Does the same as [`Watched::open`], for a file with secrets, which group and others must not
+    /// be able to use.
     ///
     /// # Errors
     /// As [`Watched::open`].
@@ -132,8 +133,8 @@ impl<T> Watched<T> {
         Self::open_tolerant_secret(&Rights::Alone, file, parse, unreadable)
     }
 
-    /// [`Watched::open_tolerant`] for a file that only root may be able to read: it is opened with
-    /// `rights`.
+    /// Opens a tolerant table as [`Watched::open_tolerant`] does, from a file that only root may be
+    /// able to read: the file is opened with `rights`.
     pub fn open_tolerant_secret<P>(
         rights: &Rights,
         file: &TableFile,
@@ -282,7 +283,8 @@ pub fn fill<'a, T: Default>(
 /// The result of reading a file.
 struct Reading {
     seen: Option<Seen>,
-    /// Whether the file may change and keep its time stamp, or its identity is unknown.
+    /// Whether the file must be read again: it may change without a new time stamp, or its identity
+    /// is unknown.
     unsettled: bool,
     text: Result<String, ConfigError>,
 }

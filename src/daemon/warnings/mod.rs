@@ -86,11 +86,12 @@ fn of_open_relay(config: &Config) {
     }
 }
 
-/// Whether a network is larger than any that is private or assigned to one site.
+/// Whether a network is larger than any private network and any network assigned to one site.
 fn is_too_wide(network: &Network) -> bool {
     match network.address {
         IpAddr::V4(_) => network.prefix < 8,
-        // The first 96 bits of an IPv4-mapped address are fixed: this is a prefix of 8 in IPv4.
+        // The first 96 bits of an IPv4-mapped address are fixed, so a prefix of 104 bits stands for
+        // one of 8 bits in IPv4.
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => network.prefix < 104,
         IpAddr::V6(address) => {
             let is_private = address.is_unique_local() && network.prefix >= 7
@@ -162,7 +163,7 @@ pub fn of_homes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns of a directory in which system users are to have mailboxes, but cannot create them: an
+/// Warns of a directory in which system users are to have mailboxes that they cannot create: an
 /// agent has only the rights of its user.
 fn of_mailboxes(config: &Config, rights: &Rights) {
     let template = config.local.mailbox.strip_prefix("mbox:").unwrap_or(&config.local.mailbox);
@@ -205,7 +206,7 @@ fn senders(settings: &Settings) -> Vec<ConfigError> {
     }
 }
 
-/// Whether any account can, or with Dovecot may, log in.
+/// Whether any account can log in. With Dovecot this is unknown, and assumed.
 fn has_accounts(backend: &Backend) -> bool {
     match backend {
         Backend::Nobody => false,
@@ -214,7 +215,7 @@ fn has_accounts(backend: &Backend) -> bool {
     }
 }
 
-/// Why no client can authenticate at a listener that requires it; `None` if one can.
+/// Why no client can authenticate at a listener that requires it; `None` if a client can.
 fn why_nobody(config: &Config, listen: &Listen, has_accounts: bool) -> Option<&'static str> {
     let is_trusted = |network: &Network| listen.address.ip().is_loopback() || !is_loopback(network);
     if config.relay.networks.iter().any(is_trusted) || !listen.xclient.is_empty() {

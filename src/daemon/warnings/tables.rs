@@ -1,4 +1,4 @@
-//! Warnings about local mail that cannot be delivered or read: unknown placeholders or ones that
+//! Warnings about local mail that cannot be delivered or read: placeholders that are unknown or
 //! cannot be filled in, mail for this host that is not local, and mail for service users.
 
 use std::fs;
@@ -32,7 +32,8 @@ pub fn log_all(settings: &Settings, rights: &Rights) {
     of_service_users(settings, rights);
 }
 
-/// Warns if mail for this host itself is not local.
+/// Warns if `local.domains` contains neither the hostname nor localhost, so that mail from programs
+/// to users of this host leaves it.
 fn of_this_host(config: &Config) {
     let (domains, hostname) = (&config.local.domains, &config.hostname);
     if !domains.contains(hostname) && !domains.iter().any(|domain| domain == "localhost") {

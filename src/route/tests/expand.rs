@@ -67,7 +67,7 @@ fn the_most_specific_table_wins() {
             ("mary+x@second", "mary+x@second"),
             ("bob+x@second", "detail@x.org"),
             ("bob+y@second", "bob+y@second"),
-            // The whole name comes first in every table.
+            // Every table is searched for the whole name first.
             ("ann+lists@razorback", "ann+lists@razorback"),
             ("ann+other@razorback", "ann@x.org"),
             ("SALES+EU@razorback", "eu@x.org"),
@@ -241,7 +241,8 @@ fn long_chains_need_no_stack_and_expansions_are_bounded() {
     check(&router, &[("more", "unsure: more@razorback stands for more than 10000 addresses")]);
 }
 
-/// A look-up may need another process, and a client may name a large alias repeatedly.
+/// Few users are looked up, since a look-up may need another process, and a client may name a large
+/// alias repeatedly.
 #[test]
 fn a_large_alias_looks_up_few_users() {
     use crate::users::tests::LOOKED_UP;
@@ -299,7 +300,7 @@ fn the_postmaster_always_exists() {
     .enumerate()
     {
         let site = Site::new(&format!("postmaster-{at}"));
-        // Within one table a cycle is an error, across domains it is not.
+        // A cycle is an error within one table, but not across domains.
         site.write("aliases", &aliases.replace("root: postmaster", "root: postmaster@second"));
         let mut config = site.config();
         config.local.postmaster = named.into();

@@ -60,7 +60,7 @@ pub trait Accounts: Send + Sync {
     /// One secret of each [`Secret::kind`] that the accounts have.
     fn kinds(&self) -> Vec<Secret>;
 
-    /// Whether any account can log in, and whether all that can are able to use SCRAM.
+    /// Whether any account can log in, and whether all accounts that can log in can use SCRAM.
     fn abilities(&self) -> Abilities;
 }
 
@@ -274,7 +274,7 @@ impl<'a> Server<'a> {
 
     /// A secret of the kind that an account with the claimed name might have. For each name the
     /// choice among the existing kinds stays the same, also if accounts are added or removed,
-    /// unless that adds a kind or removes the last secret of one.
+    /// unless that adds a kind or removes the last secret of a kind.
     fn likely(&self) -> Option<Secret> {
         self.accounts.kinds().into_iter().max_by_key(|secret| hidden(&secret.kind(), &self.name))
     }
@@ -303,9 +303,9 @@ impl<'a> Server<'a> {
 /// The key from which the decoys of accounts that do not exist are derived.
 static KEY: OnceLock<Key> = OnceLock::new();
 
-/// Sets the key from which decoys are derived. If the key is the same after a restart, so are the
-/// decoys, as the secrets of real accounts are. Only the first call has an effect, and only before
-/// the first decoy is made.
+/// Sets the key from which decoys are derived. If the key is the same after a restart, the decoys
+/// are the same too, like the secrets of real accounts. Only the first call has an effect, and only
+/// before the first decoy is made.
 pub fn set_key(key: Key) {
     let _ = KEY.set(key);
 }
@@ -320,7 +320,8 @@ fn hidden(what: &str, name: &str) -> Key {
     scram::sign(key, format!("{what}\0{}", name.to_lowercase()).as_bytes())
 }
 
-/// A secret for which no password exists.
+/// A secret that no password matches, with a salt of `length` bytes. The salt and the keys depend
+/// only on `name` and on [`KEY`], so they stay the same for a name.
 fn decoy(name: &str, iterations: u32, length: usize) -> Scram {
     let salt = hidden("salt", name).into_iter().cycle().take(length).collect();
     Scram { iterations, salt, keys: Keys { stored: hidden("stored", name), server: hidden("server", name) } }

@@ -6,7 +6,8 @@ use crate::sasl::client::Client;
 const CRYPT: &str =
     "{SHA512-CRYPT}$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0";
 
-/// The password of jon and crypt is "pencil"; only jon's secret can be used with SCRAM.
+/// Accounts for the tests. The password of jon and of crypt is "pencil"; only jon's secret can be
+/// used with SCRAM.
 struct Table(Scram);
 
 impl Accounts for Table {

@@ -12,7 +12,7 @@ use crate::config::HostPort;
 /// The SMTP port.
 pub const SMTP_PORT: u16 = 25;
 
-/// Where recipients are delivered together.
+/// The place where recipients of one message are delivered together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Destination {
     /// This host, at once and with the server's own rights: its mailboxes, lists, and
@@ -51,12 +51,13 @@ impl Destination {
         matches!(self, Self::User(_) | Self::Command(_))
     }
 
-    /// Whether it is [`Destination::mx`] of a domain.
+    /// Whether it is [`Destination::mx`] of the domain `wanted`.
     pub fn is_mx_of(&self, wanted: &str) -> bool {
         matches!(self, Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) if **domain == *wanted)
     }
 
-    /// The domain, for mail exchangers at a port other than the SMTP port.
+    /// If the destination is the mail exchangers of a domain at a port other than the SMTP port,
+    /// that domain.
     pub fn domain_at_port(&self) -> Option<&str> {
         match self {
             Self::Remote(HostTarget::Mx { domain, port }) if *port != SMTP_PORT => Some(domain),
@@ -64,8 +65,8 @@ impl Destination {
         }
     }
 
-    /// Whether the argument of `penfoldctl hosts` matches it: a domain, the name of a host in the
-    /// configuration, or the name of a destination.
+    /// Whether `name`, the argument of `penfoldctl hosts`, refers to this destination. A name is a
+    /// domain, the name of a host in the configuration, or the name of a destination.
     pub fn has_name(&self, name: &str) -> bool {
         let host_name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         let has_host = |hosts: &[HostPort]| hosts.iter().any(|host| host.host == host_name);

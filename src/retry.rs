@@ -1,8 +1,8 @@
 //! The retry interval, and the age at which a message expires.
 //!
 //! Both are pure functions of the message's arrival, its last attempt and its id: no count of
-//! attempts is kept, so the queue needs no database. The interval is the age of the message at
-//! the last attempt, between a minimum and a maximum, so that it about doubles each time. After
+//! attempts is kept, so the queue needs no database. The interval is the age of the message at the
+//! last attempt, but at least a minimum and at most a maximum. So it about doubles each time. After
 //! the clock was set back, no message waits longer than the maximum.
 
 use std::time::Duration;
@@ -20,10 +20,10 @@ pub struct Schedule {
 
 impl Schedule {
     /// The time of the next attempt for a message that arrived at `arrival` and was last tried at
-    /// `last`, all in seconds since 1970. A `last` of zero means that it was never tried, and is
-    /// due at once. `seed` spreads simultaneous messages over an eighth of the interval: upward
-    /// from the minimum, since greylisting hosts may insist on that, and downward from longer
-    /// intervals.
+    /// `last`, all in seconds since 1970. If `last` is zero, the message was never tried, and is
+    /// due at once. `seed` spreads messages that arrived at the same time: it changes the interval
+    /// by up to an eighth. It makes the minimum interval longer, since greylisting hosts may insist
+    /// on that minimum, and any longer interval shorter.
     pub fn next_attempt(&self, arrival: u64, last: u64, seed: u64) -> u64 {
         if last == 0 {
             return 0;
@@ -38,17 +38,17 @@ impl Schedule {
     }
 
     /// Whether a deferral at `now` is the last one, if the previous recorded deferral was at
-    /// `last`. The first deferral beyond the age limit never is: this host may have been down
-    /// for days and have no network yet, or its clock may have jumped.
+    /// `last`. The first deferral beyond the age limit is never the last one: this host may have
+    /// been down for days and have no network yet, or its clock may have jumped.
     pub fn is_expired(&self, arrival: u64, last: u64, now: u64) -> bool {
         self.is_over_age(arrival, last)
             && self.is_over_age(arrival, now)
             && now >= last.saturating_add(self.min.as_secs())
     }
 
-    /// Whether a deferral at `now` is recorded. All are, except that beyond the age limit at most
-    /// one is recorded in each first interval: otherwise frequent attempts would put off the last
-    /// one for ever.
+    /// Whether a deferral at `now` is recorded, if the previous recorded deferral was at `last`.
+    /// Beyond the age limit a deferral is not recorded until [`Schedule::min`] has passed since the
+    /// previous one: otherwise frequent attempts would put off the last one for ever.
     pub fn is_recorded(&self, arrival: u64, last: u64, now: u64) -> bool {
         !self.is_over_age(arrival, last) || now < last || now >= last.saturating_add(self.min.as_secs())
     }
@@ -99,7 +99,8 @@ mod tests {
         let waits = |schedule: Schedule| (0..2048).map(move |seed| schedule.next_attempt(1000, 1001, seed) - 1001);
         assert!(waits(SCHEDULE).all(|wait| (300..=337).contains(&wait)));
         assert!(waits(SCHEDULE).any(|wait| wait > 330));
-        // A maximum that leaves no room for the spread takes precedence.
+        // If the maximum leaves no room for the spread, the interval becomes shorter than the
+        // minimum.
         let fixed = Schedule { max: SCHEDULE.min, ..SCHEDULE };
         assert!(waits(fixed).all(|wait| (263..=300).contains(&wait)));
     }

@@ -18,9 +18,9 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub enum Trust {
     /// A host has answered lately, and not slowly.
     Proven,
-    /// Nothing is known about it.
+    /// Nothing is known about the destination.
     Unproven,
-    /// It was slow or down at the last attempt.
+    /// The destination was slow or down at the last attempt.
     Slow,
 }
 
@@ -33,7 +33,8 @@ pub struct HostTimeouts {
 }
 
 impl HostTimeouts {
-    /// Sets the maximum silence of unproven and of slow hosts.
+    /// Sets the maximum silence of unproven and of slow hosts. If it is `None`, the timeouts of RFC
+    /// 5321 apply.
     pub fn set(&self, unproven: Option<Duration>, slow: Option<Duration>) {
         let millis = |limit: Option<Duration>| limit.map_or(0, |l| u32::try_from(l.as_millis()).unwrap_or(u32::MAX));
         self.unproven.store(millis(unproven), Ordering::Relaxed);
@@ -49,7 +50,8 @@ pub struct HostTimeout {
 }
 
 impl HostTimeout {
-    /// The timeout for a host of this standing; `None` for a proven one.
+    /// The timeout for a host of a destination with this standing. For a proven destination,
+    /// `None`.
     pub fn new(timeouts: &Arc<HostTimeouts>, trust: Trust) -> Option<Self> {
         (trust != Trust::Proven).then(|| Self { timeouts: Arc::clone(timeouts), trust })
     }

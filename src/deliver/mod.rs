@@ -1,10 +1,10 @@
 //! Delivery: the input is a message and its destination, the output one [`Outcome`] for each
 //! recipient, in order.
 //!
-//! A failed delivery is an ordinary outcome: `Err` is only for steps within a delivery, and never
-//! holds a success, see [`Begun`]. Nothing here decides where a message goes or when it is tried
-//! again, and nothing records an outcome, except that a forwarded recipient is settled together
-//! with the entry that is derived from it.
+//! A failed delivery is an ordinary outcome: `Err` is used only for steps within a delivery, and
+//! never for a success (see [`Begun`]). Nothing here decides where a message goes or when it is
+//! tried again, and nothing records an outcome, except that a forwarded recipient is settled
+//! together with the entry that is derived from it.
 //!
 //! - `agent`: work that needs the rights of a mailbox's owner
 //! - `local`: delivery on this host
@@ -45,7 +45,7 @@ pub enum Begun<T> {
 }
 
 impl<T> Begun<T> {
-    /// Sets the way of delivery in the outcome if the delivery is over.
+    /// If the delivery is over, sets the way of delivery in its outcome.
     #[must_use]
     pub fn via(self, via: Via) -> Self {
         match self {

@@ -1,4 +1,4 @@
-//! The encryption of a connection, in one byte: the queue keeps outcomes in memory.
+//! The encryption of a connection, stored in one byte because the queue keeps outcomes in memory.
 
 /// The encryption of a connection: an index into [`SUITES`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,12 +39,13 @@ impl Encryption {
         suite.and_then(|suite| u8::try_from(suite).ok()).map_or(Self::UNKNOWN, Self)
     }
 
-    /// The version, such as `TLS1.3`; `-` for plaintext, empty if there was no connection.
+    /// The TLS version, such as `TLS1.3`. It is `-` for plaintext, and empty if there was no
+    /// connection.
     pub fn name(self) -> &'static str {
         SUITES.get(usize::from(self.0)).map_or("", |suite| suite.0)
     }
 
-    /// The cipher suite, or an empty string.
+    /// The cipher suite, or an empty string if there is none or it is unknown.
     pub fn cipher(self) -> &'static str {
         SUITES.get(usize::from(self.0)).map_or("", |suite| suite.1)
     }

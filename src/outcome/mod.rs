@@ -53,7 +53,7 @@ pub enum Contact {
     /// Nothing: no host was asked.
     #[default]
     None,
-    /// A host answered EHLO; with the first outcome that was not a delivery, if there is one.
+    /// A host answered EHLO. If an outcome was not a delivery, this holds the first such outcome.
     Answered(Option<Box<Outcome>>),
     /// No host answered, for this reason.
     Unreachable(Box<Outcome>),
@@ -71,11 +71,11 @@ pub enum Via {
     Maildir,
     /// Delivery into an mbox file.
     Mbox,
-    /// A command.
+    /// Delivery to a command.
     Command,
-    /// The recipient's `.forward`.
+    /// Forwarding by the recipient's `.forward`.
     Forward,
-    /// An alias with a list or an owner.
+    /// Forwarding by an alias that includes a list or has an owner.
     List,
     /// SMTP to another host.
     Smtp,
@@ -102,9 +102,9 @@ pub enum NoAnswer {
     NxDomain,
     /// The name exists, but has no records of the requested type.
     NoData,
-    /// SERVFAIL.
+    /// The name server answered SERVFAIL.
     ServFail,
-    /// REFUSED.
+    /// The name server answered REFUSED.
     Refused,
     /// No name server answered in time.
     Timeout,
@@ -158,21 +158,21 @@ impl Outcome {
         }
     }
 
-    /// The same outcome with this way of delivery.
+    /// Sets the way of delivery.
     #[must_use]
     pub fn via(mut self, via: Via) -> Self {
         self.via = Some(via);
         self
     }
 
-    /// The same outcome of an attempt at `host`.
+    /// Sets the place of the attempt.
     #[must_use]
     pub fn at(mut self, host: impl Into<String>) -> Self {
         self.host = host.into().into();
         self
     }
 
-    /// The same outcome over a connection with this encryption.
+    /// Sets the encryption of the connection.
     #[must_use]
     pub fn over(mut self, tls: Encryption) -> Self {
         self.tls = tls;

@@ -10,8 +10,8 @@ use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
 
-/// Another connection is opened only if there are more ready jobs than this for each running one: a
-/// message over an open connection takes less than half as long.
+/// Another connection is opened only if there are more than this many ready jobs for each running
+/// job: sending over an open connection takes less than half as long as over a new one.
 const JOBS_PER_CONNECTION: usize = 2;
 /// Maximum number of jobs of one destination that are being deferred at the same time.
 const MAX_DEFERRING: usize = 4;
@@ -31,8 +31,8 @@ pub struct DestinationState {
     pub is_remembered: bool,
     pub address: Option<Endpoint>,
     pub last_failure: Option<Box<Outcome>>,
-    /// The number of the first job after failures were last cleared; failures of earlier jobs are
-    /// ignored.
+    /// The number of the first job that was started after failures were last cleared. Failures of
+    /// jobs with lower numbers are ignored.
     pub cleared_at: u64,
     /// Jobs that were deferred because the destination is down.
     pub deferred_while_down: Vec<JobRef>,
@@ -41,11 +41,11 @@ pub struct DestinationState {
 /// A job that has ended after an attempt.
 pub struct EndedJob {
     pub job: JobRef,
-    /// Its number in [`super::turns::Turns`].
+    /// The number of the job in [`super::turns::Turns`].
     pub number: u64,
-    /// Whether it took so long that its destination is slow.
+    /// Whether the job took so long that its destination is slow.
     pub is_slow: bool,
-    /// Whether it was a probe of a destination that is down.
+    /// Whether the job was a probe of a destination that is down.
     pub is_probe: bool,
 }
 
@@ -110,8 +110,8 @@ impl DestinationState {
         Vec::new()
     }
 
-    /// Notes a job that waits because the destination is down. Repetitions are removed whenever the
-    /// list is full.
+    /// Notes a job that waits because the destination is down. A job may be noted several times;
+    /// repetitions are removed whenever the list is full.
     pub fn note_waiting(&mut self, job: JobRef) {
         let list = &mut self.deferred_while_down;
         if list.len() == list.capacity() {

@@ -36,17 +36,17 @@ pub enum Event {
     JobDone(Box<JobReport>),
     /// Entries in the spool, some of them perhaps new to the queue: an administrator moved them.
     Appeared(Vec<EntryName>),
-    /// Waiting jobs are to be tried now. The answer is their number.
+    /// The selected jobs are to be tried now. The answer is their number.
     Flush(Selector, Sender<usize>),
-    /// Asks for the status of all remote destinations, or of those of one domain or name.
+    /// Asks for the status of all remote destinations, or only of those to which a name refers.
     Hosts(Option<String>, Sender<Vec<DestinationStatus>>),
     /// Asks for the running jobs.
     Running(Sender<Vec<RunningJob>>),
     /// New settings, after a reload.
     Settings(QueueSettings),
-    /// The scan of the spool is complete: end when no job is ready or running.
+    /// The scan of the spool is complete: the queue ends as soon as no job is ready or running.
     Drain,
-    /// Start no more jobs, and end when none is running.
+    /// The queue starts no more jobs, and ends as soon as none is running.
     Stop,
 }
 
@@ -55,16 +55,16 @@ pub enum Event {
 pub enum Selector {
     /// All jobs.
     All,
-    /// All jobs, but those that are running now do not get another attempt at once.
+    /// All jobs. Those that are running now are not tried again at once.
     Waiting,
     /// The jobs of one message.
     Message(QueueId),
-    /// The jobs with a recipient in this domain, and those for a host with this name.
+    /// The jobs with a recipient in this domain, and those for its mail exchangers.
     Domain(String),
 }
 
 impl Selector {
-    /// A queue id, or otherwise a domain.
+    /// Parses a queue id. Any other word is taken for a domain.
     pub fn parse(word: &str) -> Self {
         match QueueId::parse(&word.to_ascii_uppercase()) {
             Some(id) => Self::Message(id),
@@ -109,7 +109,7 @@ pub struct Scanned {
 pub struct Plan {
     /// The entry.
     pub entry: EntryName,
-    /// Whether it must be synced before it is acted on.
+    /// Whether the entry must be synced before it is acted on.
     pub unsynced: bool,
     /// A number that identifies the sender: senders take turns.
     pub sender: u32,
@@ -124,10 +124,10 @@ pub struct Planned {
     pub destination: Destination,
     /// The recipients.
     pub recipients: Vec<RecipientRef>,
-    /// The recipients' domains, for `flush DOMAIN`, unless `destination` names the only one.
+    /// The recipients' domains, for `flush DOMAIN`. A domain that `destination` names is left out.
     pub(super) domains: Vec<Box<str>>,
-    /// The time of the last attempt, in seconds since 1970, of the recipient tried least recently;
-    /// 0 if one was never tried, `None` without recipients.
+    /// The time of the last attempt for the recipient that was tried least recently, in seconds
+    /// since 1970. It is 0 if a recipient was never tried, and `None` if there are no recipients.
     pub(super) last: Option<u64>,
 }
 
@@ -159,9 +159,10 @@ pub struct Job {
     pub recipients: Vec<RecipientRef>,
     /// Outcomes of an earlier attempt that could not be recorded.
     pub unrecorded: Vec<(u32, Outcome)>,
-    /// Whether the entry must be synced first.
+    /// Whether the entry must be synced before it is acted on.
     pub unsynced: bool,
-    /// Whether the rest of the entry is settled, so that the worker removes the entry.
+    /// Whether all other jobs of the entry are settled, so that the worker removes the entry after
+    /// this job.
     pub is_last: bool,
     /// The standing of the destination, which decides how long the worker waits for its hosts.
     pub trust: Trust,
@@ -174,7 +175,7 @@ pub struct Job {
 /// A connection that a worker without a job keeps open.
 #[derive(Debug, Clone)]
 pub struct OpenConnection {
-    /// The destination of the last job that used it.
+    /// The destination of the last job that used the connection.
     pub destination: Arc<Destination>,
     /// The address of the host.
     pub address: Endpoint,

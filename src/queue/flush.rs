@@ -32,13 +32,14 @@ impl Selected {
 }
 
 impl Queue {
-    /// Makes the selected waiting jobs ready, those that have waited longest first. Returns the
-    /// number of selected jobs, including those that are ready or running already.
+    /// Makes the selected waiting jobs ready, in the order in which they would have become due.
+    /// Returns the number of selected jobs, including those that are ready or running already.
     pub(super) fn flush(&mut self, selector: &Selector) -> usize {
         let Selected { mut waiting, active } = self.select(selector);
         let count = waiting.len() + active.len();
         if *selector != Selector::Waiting {
-            // A running attempt may have begun before the cause of a failure was removed.
+            // A running attempt may have begun before the cause of a failure was removed, so the
+            // job gets another attempt.
             for (id, index) in active {
                 let job = self.items.get_mut(&id).and_then(|item| item.jobs_mut().get_mut(index));
                 if let Some(job) = job {
@@ -68,7 +69,7 @@ impl Queue {
             }
             Selector::Domain(domain) => {
                 let (mx, domain) = (self.destinations.find(&Destination::mx(domain)), self.domains.find(domain));
-                // Interned: equal values have the same pointer.
+                // Destinations and domains are interned: equal values have the same pointer.
                 let is_mx = |job: &ItemJob| mx.as_ref().is_some_and(|mx| Arc::ptr_eq(mx, &job.destination));
                 let has_domain = |job: &ItemJob| {
                     domain

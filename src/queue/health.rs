@@ -2,10 +2,10 @@
 //!
 //! A destination about which nothing is known gets a few connections. It earns one more with every
 //! attempt that a host answers, up to the limit of the configuration. Each attempt that no host
-//! answers halves them; when none is left, the destination is *down*: its mail is deferred at once
-//! without an attempt, until a probe succeeds. A slow destination gets few connections, whatever it
-//! has earned. System users are treated the same way, since their agents and commands may hang just
-//! like a host. Pure functions: the clock is an argument.
+//! answers halves the number; when none is left, the destination is *down*: its mail is deferred at
+//! once without an attempt, until a probe succeeds. A slow destination gets few connections,
+//! whatever it has earned. System users are treated the same way, since their agents and commands
+//! may hang just like a host. Pure functions: the clock is an argument.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub const UNPROVEN: usize = 4;
 const FIRST_PROVEN: usize = 8;
 /// Connections to a slow destination.
 const SLOW: usize = 4;
-/// The time from the first failure until the first probe; it doubles with each failed probe.
+/// The time from the first failure until the first probe. It doubles with each failed probe.
 const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
 /// The maximum time between two probes.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
@@ -29,7 +29,7 @@ const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
 /// The health of a destination.
 #[derive(Debug, Default)]
 pub enum Health {
-    /// Nothing is known.
+    /// Nothing is known about the destination.
     #[default]
     Unknown,
     /// Hosts answer; at most this many jobs may run.
@@ -71,13 +71,13 @@ pub struct DestinationStatus {
     pub address: Option<Endpoint>,
     /// `new`, `up`, `slow` or `down`.
     pub state: &'static str,
-    /// Running jobs.
+    /// The number of running jobs.
     pub running: usize,
-    /// Maximum number of running jobs now.
+    /// The maximum number of running jobs now.
     pub limit: usize,
-    /// Ready jobs.
+    /// The number of ready jobs.
     pub ready: usize,
-    /// If it is down: for how long, and the time until the next probe.
+    /// If the destination is down: for how long it has been, and the time until the next probe.
     pub down: Option<(Duration, Duration)>,
     /// The last outcome that was not a delivery.
     pub last_failure: Option<Box<Outcome>>,
@@ -93,9 +93,9 @@ impl Health {
         };
     }
 
-    /// Notes that no host answered while `running` other jobs run; returns whether the
-    /// destination has just gone down. A host that accepts no more connections than those that
-    /// are open is not down.
+    /// Notes that no host answered an attempt, while `running` other jobs of the destination run.
+    /// Returns whether the destination has just gone down. If a proven destination has running
+    /// jobs, it is not down: its host accepts no more connections than those that are open.
     pub fn failed(&mut self, why: Outcome, running: usize, max_probe_interval: Duration, now: Instant) -> bool {
         let (since, probes, was_up) = match self {
             Self::Proven(window) if *window > 1 || running > 0 => {

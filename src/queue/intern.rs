@@ -21,7 +21,7 @@ impl<T: ?Sized> Default for Interner<T> {
 }
 
 impl<T: ?Sized + Eq + Hash> Interner<T> {
-    /// The shared copy of a value, for one more job.
+    /// The shared copy of a value, which one more job uses from now on.
     pub fn share(&mut self, value: impl Borrow<T> + Into<Arc<T>>) -> Arc<T> {
         let value = self.find(value.borrow()).unwrap_or_else(|| value.into());
         *self.0.entry(Arc::clone(&value)).or_default() += 1;

@@ -66,7 +66,7 @@ pub struct ItemJob {
     pub destination: Arc<Destination>,
     /// The recipients.
     pub recipients: Few<RecipientRef>,
-    /// The domains of the recipients, for `flush DOMAIN`, unless `destination` names the only one.
+    /// The recipients' domains, for `flush DOMAIN`. A domain that `destination` names is left out.
     pub domains: Few<Arc<str>>,
     /// Outcomes that could not be recorded in the spool.
     pub unrecorded: Option<Box<Unrecorded>>,

@@ -50,7 +50,7 @@ use intern::Interner;
 use item::{Item, ItemEnd, ItemJob, JobState};
 use turns::{JobRef, NextJob, Turns};
 
-/// Maximum sleep while a job waits, so that a change of the clock is noticed.
+/// Maximum time that the queue sleeps while a job waits, so that it notices a change of the clock.
 const MAX_SLEEP: Duration = Duration::from_secs(600);
 /// Maximum number of jobs over one connection in a row while other destinations wait.
 const MAX_STREAK: usize = 8;
@@ -59,11 +59,12 @@ const MIN_CAPACITY: usize = 4096;
 
 /// The operations on the spool and on addresses that the queue calls.
 pub struct SpoolTasks {
-    /// Plans a new entry; `None` if there is nothing to do.
+    /// Plans a new entry. The second argument is whether the entry may have been written before a
+    /// crash. Returns `None` if there is nothing to do.
     pub load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
     /// Decides which of two files with the same id is kept. Neither has a running job.
     pub choose: Box<dyn Fn(EntryName, EntryName) -> EntryName + Send>,
-    /// Removes an entry whose recipients are all settled; false if it is still there.
+    /// Removes an entry whose recipients are all settled. Returns false if it is still there.
     pub finish: Box<dyn Fn(EntryName) -> bool + Send>,
     /// Lets addresses that are down be tried at once.
     pub clear_failures: Box<dyn Fn() + Send>,
@@ -86,13 +87,14 @@ pub struct Queue {
     jobs: usize,
     /// The destinations of all jobs.
     destinations: Interner<Destination>,
-    /// The domains of each job's recipients, unless its destination names the only one.
+    /// The domains of each job's recipients. A domain that the job's destination names is left out.
     domains: Interner<str>,
     turns: Turns,
-    /// Waiting jobs by the time of their next attempt. Some elements are outdated.
+    /// The time of the next attempt, the entry and the index of each waiting job, the earliest
+    /// first. An element is outdated if its job no longer waits until that time.
     due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
     idle: Vec<IdleWorker>,
-    /// For each worker, the number of jobs in a row that it has started over one connection.
+    /// For each worker, how many jobs it has started in a row over its open connection.
     streaks: Vec<usize>,
     /// The running jobs, by worker.
     running: HashMap<usize, RunningJob>,
@@ -176,7 +178,7 @@ impl Queue {
             Event::Repair(entry) => self.load(entry, true),
             Event::Scanned(Scanned { plans, taken }) => {
                 plans.into_iter().for_each(|plan| self.insert(plan));
-                // The receiver may be gone, here and below.
+                // The receiver may be gone, here and wherever a reply is sent below.
                 let _ = taken.try_send(());
             }
             Event::JobDone(report) => self.report(*report),
@@ -205,8 +207,8 @@ impl Queue {
         }
     }
 
-    /// Loads one of two duplicates. If the id is known, the entry was accepted after the start,
-    /// and its jobs take care of both files.
+    /// Loads one of two duplicates. If the queue knows their id already, it does nothing: the entry
+    /// was accepted after the start, and its jobs take care of both files.
     fn choose(&mut self, first: EntryName, second: EntryName) {
         if !self.items.contains_key(&first.id) {
             let chosen = (self.tasks.choose)(first, second);
@@ -306,8 +308,8 @@ impl Queue {
     }
 
     /// Takes an idle worker: preferably one with a connection to the destination, otherwise one
-    /// with a connection to its address, otherwise one without a connection, so that connections
-    /// last.
+    /// with a connection to `address`, which the destination used last, otherwise one without a
+    /// connection, so that connections last.
     fn choose_worker(&mut self, destination: &Arc<Destination>, address: Option<&Endpoint>) -> usize {
         let connections = || self.idle.iter().map(|worker| worker.connection.as_ref());
         let to_destination = connections().position(|c| c.is_some_and(|c| c.destination == *destination));

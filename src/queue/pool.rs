@@ -6,7 +6,7 @@
 //! | class | maximum, of N workers |
 //! | --- | --- |
 //! | [`Class::Local`]: settled on this host at once | N |
-//! | [`Class::Defer`]: deferred without an attempt, as the destination is down | N/4 |
+//! | [`Class::Defer`]: deferred without an attempt, because the destination is down | N/4 |
 //! | [`Class::User`]: agents and commands of users | N/2, slow ones included |
 //! | [`Class::SlowUser`]: slow agents and commands | N/4 |
 //! | [`Class::Proven`]: hosts that answer | 7/8 N, the next two classes included |
@@ -22,8 +22,7 @@ use std::time::Duration;
 use super::health::UNPROVEN;
 use crate::timeouts::HostTimeouts;
 
-/// Maximum silence of an unproven host while three quarters of the workers for such hosts are
-/// taken.
+/// Maximum silence of an unproven host once three quarters of the workers for such hosts are taken.
 const CROWDED_UNPROVEN_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Maximum silence of an unproven host while others wait for its worker.
 const WANTED_UNPROVEN_TIMEOUT: Duration = Duration::from_millis(750);
@@ -35,7 +34,7 @@ const WANTED_SLOW_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum Class {
     /// Settled on this host at once.
     Local,
-    /// Deferred without an attempt, as the destination is down.
+    /// Deferred without an attempt, because the destination is down.
     Defer,
     /// Agents and commands of users.
     User,
@@ -76,7 +75,7 @@ impl Pool {
         self.workers.saturating_sub(self.sum(&CLASSES))
     }
 
-    /// The share 1/`of` of the pool, at least one worker.
+    /// The number of workers in 1/`of` of the pool; at least one.
     fn part(&self, of: usize) -> usize {
         (self.workers / of).max(1)
     }
@@ -147,11 +146,12 @@ impl Pool {
         }
     }
 
-    /// Shortens the timeouts of unproven and slow hosts while others wait for their workers.
-    /// `waits` returns whether destinations of a class are waiting.
+    /// Shortens the timeouts of unproven and slow hosts while other destinations wait for workers.
+    /// In a large pool, those of unproven hosts are shortened even before that. `waits` returns
+    /// whether destinations of a class are waiting.
     pub fn set_timeouts(&self, timeouts: &HostTimeouts, waits: impl Fn(Class) -> bool) {
         let share = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
-        // Timeouts are shortened so early that in a large pool a new host never has to wait.
+        // This comes so early that a new host never has to wait for a worker.
         let is_nearly_full = self.workers >= 16 && 4 * self.running[Class::Unproven as usize] >= 3 * share;
         let is_full = waits(Class::Unproven) || waits(Class::Proven);
         let unproven =

@@ -39,7 +39,7 @@ const RELEASED_AT_ONCE: usize = 2;
 /// Maximum number of destinations without jobs whose state is kept.
 const MAX_REMEMBERED: usize = 4096;
 
-/// A job: its entry, and its index there.
+/// A job: the id of its entry, and its index among the entry's jobs.
 pub type JobRef = (QueueId, usize);
 
 /// A job that starts now.
@@ -56,7 +56,7 @@ pub struct NextJob {
     pub address: Option<Endpoint>,
 }
 
-/// All destinations with ready or running jobs.
+/// All destinations that have ready or running jobs, or had some lately.
 pub struct Turns {
     max_jobs: usize,
     max_probe_interval: Duration,
@@ -99,7 +99,7 @@ struct Started {
 }
 
 impl Turns {
-    /// No ready jobs.
+    /// The state without any jobs.
     pub fn new(workers: usize, settings: &QueueSettings, timeouts: Arc<HostTimeouts>) -> Self {
         Self {
             max_jobs: settings.per_destination,
@@ -126,7 +126,7 @@ impl Turns {
         (self.max_jobs, self.max_probe_interval) = (settings.per_destination, settings.schedule.min / 4);
     }
 
-    /// Whether no job can start now or after another one has ended.
+    /// Whether no job is left that could start, now or after another one has ended.
     pub fn is_idle(&self) -> bool {
         self.parked.is_empty() && self.waiting.iter().all(VecDeque::is_empty)
     }
@@ -145,7 +145,7 @@ impl Turns {
         }
         let class = state.class(destination, Instant::now());
         let has_room = state.has_room(class, self.max_jobs);
-        // If its class has changed, it takes turns with the others of the new class.
+        // If the destination's class has changed, it takes turns with the others of its new class.
         if has_room && state.ticket.is_none_or(|(_, old)| old != class) {
             self.tickets += 1;
             state.ticket = Some((self.tickets, class));
@@ -168,7 +168,7 @@ impl Turns {
 
     /// Shortens the timeouts of unproven and slow hosts while others wait for their workers.
     pub fn set_timeouts(&self) {
-        // Only a sample from the front is checked, as many tickets may be outdated.
+        // Only a sample from the front is checked, since many tickets may be outdated.
         let is_current = |class: Class, (destination, ticket): &(Arc<Destination>, u64)| {
             self.known.get(destination).is_some_and(|d| d.ticket == Some((*ticket, class)))
         };
@@ -183,7 +183,8 @@ impl Turns {
         self.pool.free(class) > 0 && self.pool.idle() > 0
     }
 
-    /// Whether a worker that has ended a job of a destination should leave it for another one.
+    /// Whether a worker that has ended a job of `destination` should take a job of another
+    /// destination next.
     pub fn is_wanted_elsewhere(&self, destination: &Arc<Destination>) -> bool {
         let waits = |class: Class| !self.waiting[class as usize].is_empty();
         let is_satisfied =

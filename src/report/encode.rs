@@ -67,8 +67,8 @@ pub(super) fn body(out: &mut String, boundary: &str, content: &[u8]) {
     out.push('\n');
 }
 
-/// Whether a part needs no encoding. Status blocks never do: all their lines begin with the name
-/// of a field or with a blank.
+/// Whether a part needs no encoding. A status block never needs any: all its lines begin with the
+/// name of a field or with a blank.
 fn is_plain(content: &[u8], boundary: &str) -> bool {
     let ends_part = |line: &[u8]| line.strip_prefix(b"--").is_some_and(|rest| rest.starts_with(boundary.as_bytes()));
     let is_clean = |line: &[u8]| line.iter().all(|&b| b == b'\t' || (b' '..=b'~').contains(&b));

@@ -30,9 +30,9 @@ pub struct FailureReport<'a> {
     pub id: &'a str,
     /// The queue id of the original.
     pub original: &'a str,
-    /// Seconds since 1970: the time of the report and of the last attempt.
+    /// The time of the report and of the last attempt, in seconds since 1970.
     pub now: i64,
-    /// Seconds since 1970: when the original was accepted.
+    /// When the original was accepted, in seconds since 1970.
     pub arrival: i64,
     /// The recipient of the report.
     pub to: &'a Address,
@@ -50,8 +50,8 @@ pub struct FailureReport<'a> {
 
 /// The longest text of another host that is shown, in characters.
 const MAX_TEXT: usize = 2000;
-/// The longest such text that is shown for recipients after the first [`FULLY_SHOWN`], in
-/// characters.
+/// The longest text of another host that is shown for recipients after the first [`FULLY_SHOWN`],
+/// in characters.
 const MAX_TEXT_LATER: usize = 200;
 /// The number of recipients whose texts are shown up to [`MAX_TEXT`].
 const FULLY_SHOWN: usize = 25;
@@ -148,7 +148,7 @@ fn plain_words(report: &FailureReport, original: &[u8], is_complete: bool) -> St
     text
 }
 
-/// The longest text that is shown for a recipient, by the recipient's place in the report.
+/// The maximum length of a text for the recipient at this place in the report, in characters.
 fn max_text(number: usize) -> usize {
     if number < FULLY_SHOWN { MAX_TEXT } else { MAX_TEXT_LATER }
 }

@@ -2,13 +2,13 @@
 //! them than a person can read.
 //!
 //! Each address and each remote domain may get a number of reports at once, and then the same
-//! number within each hour, evenly. The owner of a mailing list with many invalid addresses stays
-//! well below that. Reports beyond a limit are withheld: the worker settles their recipients and
-//! logs it, and the next report gives their number.
+//! number within each hour, spread evenly. The owner of a mailing list with many invalid addresses
+//! stays well below that. Reports beyond a limit are withheld: the worker settles their recipients
+//! and logs it, and the next report gives their number.
 //!
 //! Counts are kept in memory, for at most [`MAX_COUNTS`] addresses and domains; beyond that, those
-//! that are closest to zero are dropped. They are lost at a restart. Changes of the system clock
-//! have no effect.
+//! that are closest to zero are dropped. All counts are lost at a restart. Changes of the system
+//! clock have no effect.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -44,7 +44,7 @@ pub enum ReportTo {
 #[derive(Debug)]
 pub struct Rates {
     start: Instant,
-    /// Held for the time of one count only.
+    /// Locked only while one report is counted.
     counts: Mutex<HashMap<Box<str>, Count>>,
 }
 
@@ -103,8 +103,8 @@ impl Rates {
             clear.push(clear_at + HOUR / *limit);
             if clear_at + HOUR / *limit > now + HOUR {
                 let why = format!("a report is withheld: there were more than {limit} to {key} within an hour");
-                // The number is part of the next report to the address, even if the limit of its
-                // domain was the one reached.
+                // The next report to the address gives the number of reports withheld, even if the
+                // limit of its domain was the one reached.
                 if let Some((address, _)) = keys.first() {
                     entry(&mut counts, address, now).withheld += 1;
                 }
@@ -148,7 +148,7 @@ fn make_room(counts: &mut HashMap<Box<str>, Count>, now: Duration) {
         let mut times: Vec<Duration> = counts.values().map(|count| count.clear).collect();
         let (_, &mut least, _) = times.select_nth_unstable(MAX_COUNTS / 10);
         let mut left = MAX_COUNTS / 10;
-        // Several counts may have the same time.
+        // No more than a tenth is dropped, even if several counts have the same time.
         counts.retain(|_, count| {
             let is_dropped = count.clear <= least && left > 0;
             left -= usize::from(is_dropped);

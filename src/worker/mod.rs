@@ -168,8 +168,8 @@ impl Worker {
         }
     }
 
-    /// Checks that a handed-over entry is for its owner only: the owner may have written anything
-    /// into it since.
+    /// Checks that a handed-over entry is for no user but its owner, who may have written anything
+    /// into it since the handover.
     fn check_handed_over(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
         let Some(uid) = entry.handed_over_to() else { return Ok(()) };
         let router = &self.site.settings().router;
@@ -189,7 +189,8 @@ impl Worker {
         JobResult::Later { recipients: job.recipients.clone(), due }
     }
 
-    /// One outcome for each unsettled recipient; `None` if one of them has another destination now.
+    /// Delivers to the unsettled recipients of the job, and returns an outcome for each. Returns
+    /// `None` if one of them has another destination now.
     fn deliver(&mut self, attempt: &mut Attempt<'_>) -> Option<Vec<(u32, Outcome)>> {
         if !attempt.job.unrecorded.is_empty() {
             return Some(attempt.job.unrecorded.clone());
@@ -273,8 +274,8 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Records the outcomes on disk and in the log. If that fails it returns false, and keeps the
-    /// outcomes in the job: no recipient is tried again before they are recorded.
+    /// Records the outcomes on disk and in the log. If that fails, keeps the outcomes in the job
+    /// and returns false: no recipient that was settled is tried again before that is recorded.
     fn record(&mut self, outcomes: Vec<(u32, Outcome)>) -> bool {
         if self.is_moved {
             outcomes.iter().for_each(|(number, outcome)| self.log(*number, outcome, None));
@@ -353,7 +354,8 @@ impl Attempt<'_> {
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { JobResult::Settled };
         }
-        // This only informs administrators: the records also show that it was tried.
+        // The move only informs administrators: the records show as well that the message was
+        // tried.
         if let Err(e) = self.entry.move_to_cur() {
             ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
         }

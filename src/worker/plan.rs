@@ -21,9 +21,9 @@ pub enum Scan {
     Gone,
     /// It can be delivered by this plan.
     Deliver(Plan),
-    /// The queue has to deal with the entry while none of its jobs is running. Either it has been
-    /// waiting for these reports since a crash, or the list is empty and the entry is corrupt or
-    /// was written by a later version.
+    /// The queue has to deal with the entry while none of its jobs is running. The list holds the
+    /// reports for which the entry has been waiting since a crash. If the list is empty, the entry
+    /// is corrupt or was written by a later version.
     Repair(Vec<QueueId>),
 }
 
@@ -93,9 +93,9 @@ fn sender_number(entry: &Entry) -> u32 {
     KEYS.hash_one(entry.sender()) as u32
 }
 
-/// The destination of a recipient. A prepared delivery is settled on this host before anything
-/// else, unless the recipient belongs to another host by now: the message may arrive twice rather
-/// than not at all.
+/// The destination of a recipient. If a delivery was prepared but the recipient has no mailbox any
+/// more, the delivery is settled on this host first. If the recipient belongs to another host by
+/// now, the message is sent there: it may arrive twice rather than not at all.
 pub fn destination(addressee: &RecipientEntry, route: &Route) -> Destination {
     match route {
         Route::Mailbox(_) | Route::Remote(_) => route.destination(),

@@ -85,7 +85,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The recipient of the report, for the limits on reports.
+    /// The recipient of the report, as it is counted for the limits on reports.
     fn report_to(&self, to: &Address, origin: Origin) -> ReportTo {
         let router = &self.settings.router;
         match router.class_of(to.domain()) {
@@ -96,7 +96,8 @@ impl Attempt<'_> {
     }
 
     /// The recipient and the envelope of the report. It goes to the sender, or to the postmaster if
-    /// there is none; a report to the postmaster itself is not reported (`None`).
+    /// there is no sender. If the entry is itself a report to the postmaster, there is no report
+    /// (`None`).
     fn report_envelope(&self) -> Option<(Address, Envelope)> {
         let router = &self.settings.router;
         let (to, origin) = match (self.entry.origin(), self.entry.sender()) {
@@ -107,7 +108,7 @@ impl Attempt<'_> {
         let finals = match router.class_of(to.domain()) {
             DomainClass::Local => match router.expand(&to) {
                 Expansion::Finals(finals) => finals,
-                // The delivery of the report's own entry fails, or is deferred.
+                // In this case the delivery of the report itself fails or is deferred.
                 _ => vec![Recipient::new(to.clone())],
             },
             _ => vec![Recipient::new(to.clone())],

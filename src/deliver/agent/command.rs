@@ -2,10 +2,10 @@
 //!
 //! The command line comes from a table or from the user's own file. No byte of an address is ever
 //! put into it: addresses are passed in the environment. A command line without characters that are
-//! special to a shell is split at its blanks and executed directly. Any other is run by a shell,
-//! `/bin/sh -c`, and so is one whose program is not found: it may be a shell builtin, such as
-//! `exit`. A program that does not exist or may not be executed yields 127 or 126, like the exit
-//! code of a shell. The limits are those of [`crate::sys::command`].
+//! special to a shell is split at its blanks and executed directly. Any other command line is run
+//! by a shell, `/bin/sh -c`, and so is a command line whose program is not found, since that may be
+//! a shell builtin such as `exit`. As in a shell, the exit code is 127 if the program does not
+//! exist, and 126 if it may not be executed. The limits are those of [`crate::sys::command`].
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -30,18 +30,18 @@ const SPECIAL: &[char] = &[
 pub struct Run<'a> {
     /// The command as it is written.
     pub command: &'a str,
-    /// Its working directory.
+    /// The working directory of the command.
     pub directory: &'a Path,
-    /// Its whole environment.
+    /// The whole environment of the command.
     pub environment: &'a [(String, String)],
-    /// Its time limit.
+    /// The time limit of the command.
     pub limit: Duration,
 }
 
 impl Run<'_> {
     /// Runs the command with a message on its standard input.
     pub fn with(&self, head: &str, message: &File, content: Part) -> Result<Response, AgentError> {
-        // Otherwise a missing directory would look like a missing program.
+        // Without this check a missing directory would look like a missing program.
         std::fs::metadata(self.directory)
             .map_err(|e| AgentError::new(format!("enter {}", self.directory.display()), e))?;
         let run = |mut command: Command| {
@@ -61,7 +61,7 @@ impl Run<'_> {
         let parsed = parsed(self.command);
         let is_bare_name = !parsed.get_program().as_bytes().contains(&b'/');
         let ran = match run(parsed) {
-            // The program was not started, so none of the input has been read.
+            // No program was started, so the shell can still read all of the input.
             Err(e) if e.kind() == ErrorKind::NotFound && is_bare_name => run(by_shell(self.command)),
             ran => ran,
         };

@@ -1,10 +1,10 @@
 //! Files that redirect mail: a user's `.forward`, and a list that an alias includes.
 //!
-//! A `.forward` that another user could have written is refused, with the reason: neither the
-//! file nor the home may be writable by group or others, and both must belong to the user or
-//! to root. A missing home is an error and does not mean that there is no `.forward`: a mount
-//! may have failed. A list is read with the rights of the user whose file names it. Both kinds of
-//! file must be plain files of limited size. `aliases` parses the text.
+//! A `.forward` that another user could have written is refused: neither the file nor the home may
+//! be writable by group or others, and both must belong to the user or to root. A missing home is
+//! an error and does not mean that there is no `.forward`: a mount may have failed. A list is read
+//! with the rights of the user whose file names it. Both kinds of file must be plain files of
+//! limited size. `aliases` parses the text.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -71,7 +71,7 @@ fn text(file: File, path: &Path, max_size: u64) -> Result<Response, AgentError> 
     Ok(if is_text { Response::Text(text) } else { Response::Refused("it is not text in UTF-8".to_owned()) })
 }
 
-/// Opens a file; `None` if there is none. Does not block on a FIFO.
+/// Opens a file, without blocking on a FIFO. Returns `None` if there is no such file.
 fn open(path: &Path) -> Result<Option<File>, AgentError> {
     match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
         Ok(file) => Ok(Some(file)),

@@ -21,7 +21,7 @@ use crate::sys::disk;
 pub struct At<'a>(pub &'a Path);
 
 impl At<'_> {
-    /// Makes the Maildir if it is missing; refuses one that another user may have made.
+    /// If the Maildir is missing, makes it; if another user may have made it, refuses it.
     pub fn settle(&self) -> Result<(), AgentError> {
         // With a trailing slash a symbolic link would be followed.
         let path = self.0.components().as_path();
@@ -41,7 +41,7 @@ impl At<'_> {
     pub fn copy(&self, name: &str, head: &str, message: &File, content: Part) -> Result<Response, AgentError> {
         let temporary = self.0.join("tmp").join(name);
         self.write(&temporary, head, message, content).inspect_err(|_| {
-            // No record refers to the file yet.
+            // A file that cannot be removed does no harm: no record refers to it yet.
             let _ = disk::remove(&temporary);
         })?;
         let directory = self.0.join("tmp");
@@ -78,7 +78,7 @@ impl At<'_> {
         let (from, to) = (self.0.join("tmp").join(name), self.0.join("new").join(name));
         let mut renamed = disk::rename_new(&from, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            // The Maildir is incomplete.
+            // A directory of the Maildir is missing.
             self.make()?;
             renamed = disk::rename_new(&from, &to);
         }
@@ -108,7 +108,7 @@ impl At<'_> {
             .map_err(|error| failed("take ownership of", &target, error))
     }
 
-    /// Finds out what became of a copy, after a crash.
+    /// After a crash, finds out what became of a copy.
     pub fn recover(&self, prefix: &str, identity: Identity, is_old: bool) -> Result<Response, AgentError> {
         if self.identity().ok() != Some(identity) {
             return Ok(Response::Elsewhere);
@@ -130,7 +130,7 @@ impl At<'_> {
         self.sync().map(|()| Response::Done)
     }
 
-    /// One file in each of `new/` and `cur/` whose name begins with `prefix`, if there is one.
+    /// The files in `new/` and `cur/` whose names begin with `prefix`, at most one in each.
     pub fn delivered(&self, prefix: &str) -> impl Iterator<Item = PathBuf> {
         let directories = ["new", "cur"].map(|directory| self.0.join(directory)).into_iter();
         directories.filter_map(move |directory| Some(directory.join(find(&directory, prefix).ok()??)))
@@ -140,13 +140,13 @@ impl At<'_> {
     pub fn make(&self) -> Result<(), AgentError> {
         ["cur", "tmp", "new"].into_iter().try_for_each(|directory| {
             let path = self.0.join(directory);
-            // The first missing directory is the one that could not be made.
+            // The topmost directory that is missing is the one that could not be made.
             disk::make_directory(&path).map_err(|error| failed("mkdir", first_missing(&path), error))
         })
     }
 
-    /// Syncs `new/`. The old name in `tmp/` may come back after a power cut. Either no record
-    /// refers to that file, or [`At::recover`] removes it.
+    /// Syncs `new/` but not `tmp/`, so the old name there may come back after a power cut. If it
+    /// does, either no record refers to that file, or [`At::recover`] removes it.
     fn sync(&self) -> Result<(), AgentError> {
         let directory = self.0.join("new");
         disk::sync_directory(&directory).map_err(|error| failed("sync", &directory, error))

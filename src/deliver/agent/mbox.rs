@@ -1,12 +1,12 @@
 //! Appending to a file of many messages: mbox(5).
 //!
 //! A message begins with a line `From sender date` and ends with an empty line; a `>` is put before
-//! each line that looks like a first line. The file is locked in both usual ways: with a file
-//! NAME.lock beside it, if the directory permits that, and with fcntl(2). If a message cannot be
-//! written and synced completely, the file is truncated to its old length. The file must not be a
-//! link or a device, except `/dev/null`, where everything is discarded. After a crash nothing shows
-//! whether a message was written, so it may be delivered twice. A partial message left by a crash
-//! stays in the file, and is terminated before the next message is appended.
+//! each line that looks like the first line of a message. The file is locked in both usual ways:
+//! with a file NAME.lock beside it, if the directory permits that, and with fcntl(2). If a message
+//! cannot be written and synced completely, the file is truncated to its old length. The file must
+//! not be a link or a device, except `/dev/null`, where everything is discarded. After a crash
+//! nothing shows whether a message was written, so it may be delivered twice. A partial message
+//! left by a crash stays in the file, and is terminated before the next message is appended.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -28,9 +28,10 @@ use crate::sys::disk;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The interval between two tries to lock.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
-/// The age beyond which a lock file is taken to be left by a crash.
+/// A lock file that is older than this is assumed to be left by a crash.
 const STALE_LOCK_AGE: Duration = Duration::from_secs(600);
-/// The longest part of a line that is read at once, in bytes.
+/// Maximum number of bytes of a line that are read at once. The text is written whenever at least
+/// this many bytes are ready.
 const CHUNK: u64 = 64 << 10;
 
 /// Appends a message to the file at a path.
@@ -86,14 +87,14 @@ fn write(file: &File, head: &str, content: Content<'_>) -> io::Result<()> {
     disk::sync(file)
 }
 
-/// Whether a line with this beginning looks like the first line of a message.
+/// Whether a line that begins with `front` looks like the first line of a message.
 fn looks_like_from(front: &[u8]) -> bool {
     let after = front.iter().position(|&b| b != b'>').and_then(|at| front.get(at..));
     after.is_some_and(|text| text.starts_with(b"From "))
 }
 
-/// The newlines to write before the next message, since a crash may have left the last message
-/// incomplete. Empty if the file cannot be read.
+/// The newlines that are missing at the end of the file, since a crash may have cut off the last
+/// message. If the file cannot be read, none.
 fn missing_end(path: &Path, length: u64) -> &'static str {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
@@ -126,11 +127,11 @@ fn pause(deadline: Instant) -> io::Result<()> {
     Ok(())
 }
 
-/// The lock file beside the mailbox, removed when this is dropped.
+/// The lock file beside the mailbox. It is removed when this value is dropped.
 struct LockFile(PathBuf);
 
 impl LockFile {
-    /// Makes the lock file; `None` if this user may not make files in the directory.
+    /// Makes the lock file. Returns `None` if this user may not make files in the directory.
     fn take(path: &Path, deadline: Instant) -> io::Result<Option<Self>> {
         let mut name = OsString::from(path);
         name.push(".lock");

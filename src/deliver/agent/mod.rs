@@ -77,9 +77,9 @@ pub enum Request {
         mailbox: PathBuf,
         /// The beginning of the file's name.
         prefix: String,
-        /// The identity of the `tmp/` in which it was written.
+        /// The identity of the `tmp/` in which the copy was written.
         identity: Identity,
-        /// Whether it was written so long ago that its owner may have removed it from `tmp/`.
+        /// Whether the copy was written so long ago that its owner may have removed it from `tmp/`.
         is_old: bool,
     },
     /// Append a message to an mbox file, durably.
@@ -109,24 +109,24 @@ pub enum Request {
     Run {
         /// The command as it is written in a table.
         command: String,
-        /// Its working directory.
+        /// The working directory of the command.
         directory: PathBuf,
-        /// All of its environment.
+        /// The whole environment of the command.
         environment: Vec<(String, String)>,
         /// The text to write before the content.
         head: String,
         /// The content, as a part of the message's file.
         content: Part,
-        /// Its time limit in seconds.
+        /// The time limit of the command, in seconds.
         limit: u64,
     },
     /// Run a configured command without a shell, for its output.
     Print {
         /// The program and its arguments.
         words: Vec<String>,
-        /// Its time limit in seconds.
+        /// The time limit of the command, in seconds.
         limit: u32,
-        /// The longest output, in bytes.
+        /// The maximum length of the output, in bytes.
         max_output: u32,
     },
 }
@@ -134,9 +134,9 @@ pub enum Request {
 /// A part of the file that goes with a request, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// Its offset.
+    /// The offset of the part in the file.
     pub at: u64,
-    /// Its length.
+    /// The length of the part.
     pub size: u64,
 }
 

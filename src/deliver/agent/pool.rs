@@ -18,7 +18,8 @@ use crate::privsep::Rights;
 
 /// How long an agent waits for its next request.
 pub const IDLE: Duration = Duration::from_secs(30);
-/// How long an idle agent may be reused: less than [`IDLE`], so that it has not ended yet.
+/// How long an idle agent may be reused. This is less than [`IDLE`], so that the agent has not
+/// ended yet.
 const REUSED_WITHIN: Duration = Duration::from_secs(20);
 /// Maximum number of idle agents that are kept.
 const MAX_IDLE: usize = 32;
@@ -31,7 +32,7 @@ const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
 #[derive(Debug, Default)]
 pub struct AgentPool {
     rights: Rights,
-    /// The idle agents, the one used last at the end.
+    /// The idle agents, in the order of their last use.
     idle: Mutex<Vec<Agent>>,
 }
 
@@ -43,7 +44,7 @@ struct Agent {
 }
 
 impl AgentPool {
-    /// A pool without agents; they are started with these rights.
+    /// A pool without agents. Agents will be started with `rights`.
     pub fn new(rights: Rights) -> Self {
         Self { rights, idle: Mutex::default() }
     }
@@ -64,7 +65,8 @@ impl AgentPool {
         }
         if *owner == Owner::Server && !request.exceeds_confinement() {
             let result = perform(request, message);
-            // An alias may name a place outside the server's confinement, so an agent tries again.
+            // An alias may name a place outside the server's confinement. An agent is not confined,
+            // so it tries again.
             if result.as_ref().err().is_none_or(|failed| failed.error.kind() != io::ErrorKind::PermissionDenied) {
                 return result;
             }

@@ -39,7 +39,7 @@ pub fn run_named(name: &str) -> io::Result<()> {
 /// Becomes the user with these numbers, and serves requests.
 ///
 /// # Errors
-/// The same as for [`run_named`].
+/// If root's rights cannot be dropped, or if standard input is not a socket or fails.
 pub fn run_numbered(uid: u32, gid: u32) -> io::Result<()> {
     sys::end_with_input(command::end_all)?;
     serve(become_numbered(uid, gid)?)

@@ -1,8 +1,8 @@
 //! Requests to an agent and its responses, as bytes.
 //!
 //! A frame is a length and that many bytes, at most [`MAX_FRAME`]; the file that goes with a
-//! request is sent along with the first bytes. The server does not trust any input: an agent runs
-//! as a user, who may have taken it over.
+//! request is sent along with the first bytes. The server does not trust any response: an agent
+//! runs as a user, who may have taken it over.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,7 +27,7 @@ pub fn send_request(socket: &UnixStream, request: &Request, message: Option<&Fil
     send(socket, &to.into_bytes(), message)
 }
 
-/// Receives a request; `None` when the server has closed the socket.
+/// Receives a request. Returns `None` if the server has closed the socket.
 ///
 /// # Errors
 /// `InvalidData` for a malformed request; otherwise an error of the socket.
@@ -52,7 +52,7 @@ pub fn send_response(socket: &UnixStream, result: &Result<Response, AgentError>)
     send(socket, &to.into_bytes(), None)
 }
 
-/// Receives a response, complete before the deadline.
+/// Receives a response, which must be complete before the deadline.
 ///
 /// # Errors
 /// `InvalidData` for a malformed response, and `UnexpectedEof` if the agent has ended; otherwise an
@@ -91,7 +91,8 @@ fn receive(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<Option<
     Ok(Some((bytes, file.map(Into::into))))
 }
 
-/// Reads until `bytes` is full, all before the deadline, however slowly the bytes arrive.
+/// Reads until `bytes` is full. If there is a deadline, all bytes must arrive before it, however
+/// slowly.
 fn fill(mut socket: &UnixStream, mut bytes: &mut [u8], deadline: Option<Instant>) -> io::Result<()> {
     while !bytes.is_empty() {
         set_timeout(socket, deadline)?;
@@ -176,7 +177,7 @@ fn texts<'a>(to: &'a mut Writer, texts: &[String]) -> &'a mut Writer {
 }
 
 fn read_texts(from: &mut Reader<'_>) -> io::Result<Vec<String>> {
-    // No memory is allocated based on the count alone.
+    // The count may be false, so no memory is allocated because of the count alone.
     let count = from.number()?;
     (0..count).map(|_| from.string()).collect()
 }
@@ -315,7 +316,7 @@ mod tests {
         send_response(&two, &Err(AgentError::new("write /x", full))).expect("sent");
         let error = receive_response(&one, soon()).expect("received").expect_err("an error");
         assert_eq!((error.doing.as_str(), error.error.kind()), ("write /x", io::ErrorKind::StorageFull));
-        // Malformed, as from an agent that a user has taken over.
+        // Malformed responses, such as those of an agent that a user has taken over.
         for bad in [&b"\xff\xff\xff\xff"[..], b"\0\0\0\0", b"\x02\0\0\0\0\x09", b"\x06\0\0\0\0\x03\xff\xff\xff\xff"] {
             let (one, mut two) = UnixStream::pair().expect("a pair");
             two.write_all(bad).expect("sent");

@@ -70,8 +70,8 @@ impl LocalDelivery<'_> {
     }
 }
 
-/// A text from a client in which `_` replaces every character that may be special in a shell
-/// command, a path or a program's options.
+/// A client's text, in which `_` replaces every character that may be special in a shell command, a
+/// path or a program's options.
 fn harmless(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "@._-+=%:,!".contains(c);
     let clean = text.chars().map(|c| if is_plain(c) { c } else { '_' });

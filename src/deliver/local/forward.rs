@@ -5,13 +5,13 @@
 //! begins with `Delivered-To:` and the address that was expanded.
 //!
 //! The head of the derived entry names the lists and files that were followed so far, and for each
-//! recipient its allowance: how many further recipients may be derived from it. An allowance is
-//! divided among the recipients that it leads to, so that the total is bounded whatever the files
-//! contain, and nothing that a sender writes makes it grow. Only the header can show that a message
-//! came back from another host: it is searched once, and can reduce the allowance or reveal a loop.
-//! A step that was followed before is a loop, which is reported to the sender. There is one
-//! exception: if a user's file leads to a detail of the same user, and the same file applies to
-//! that detail, the message goes into the user's mailbox.
+//! recipient its allowance: how many further recipients may be derived from it. A recipient's
+//! allowance is divided among the recipients that are derived from it, so that the total is bounded
+//! whatever the files contain. Nothing that a sender writes makes an allowance grow. Only the
+//! header can show that a message came back from another host: it is searched once, and can reduce
+//! the allowance or reveal a loop. If a list or file was followed before, there is a loop, which is
+//! reported to the sender. There is one exception: if a user's file leads to a detail of the same
+//! user, and the same file applies to that detail, the message goes into the user's mailbox.
 //!
 //! A `.forward` that is not trusted, or names too many addresses or none that exists, is ignored
 //! with a warning, and the message goes into the mailbox. If a file cannot be read, the message is
@@ -40,18 +40,19 @@ const MAX_LISTS: usize = 100;
 const MAX_MEMBERS: usize = 10_000;
 /// Maximum number of members of a `.forward`, its lists included.
 const MAX_FORWARD_MEMBERS: usize = 1000;
-/// The allowance of a recipient for `.forward` files.
+/// Maximum allowance of a recipient that has a `.forward`.
 const MAX_FORWARDED: u32 = 1000;
-/// The smallest such allowance if one message is for many details of a user. Also the largest one
-/// if the message has already reached another detail of the user and came back from another host.
+/// A detail of a user has at least this allowance, however many details of the user one message is
+/// for. If the message reached another detail of the user before, and then came back from another
+/// host, this is also the maximum.
 const MIN_FORWARDED: u32 = 10;
 /// The number of `Delivered-To:` fields with details of one user that count as a loop.
 const MAX_DETAILS: usize = 3;
 /// Maximum number of recipients that are searched for details of one user.
 const MAX_COUNTED: usize = 2000;
-/// The allowance of a recipient for lists.
+/// Maximum allowance of a recipient that is a list.
 const MAX_LISTED: u32 = 1_000_000;
-/// The allowance of a recipient of a report.
+/// Maximum allowance of a recipient of a report.
 const MAX_OF_REPORT: u32 = 100;
 /// Maximum number of lists and `.forward` files that are followed one after another.
 const MAX_STEPS: usize = 10;
@@ -61,7 +62,7 @@ const MAX_LOGGED_LINES: usize = 10;
 const MAX_HEADER: u64 = 1 << 20;
 
 impl LocalDelivery<'_> {
-    /// Follows the `.forward` of a user; `None` if the message goes into the mailbox.
+    /// Follows a user's `.forward`. Returns `None` if the message goes into the mailbox instead.
     pub(super) fn forward(&mut self, addressee: &RecipientEntry, owner: &Owner) -> Option<Outcome> {
         let Owner::User(account) = owner else { return None };
         if addressee.recipient.action != Action::Deliver || addressee.record.state != State::Todo {
@@ -115,7 +116,7 @@ impl LocalDelivery<'_> {
         })
     }
 
-    /// The recipients that a user's `.forward` names; `None` if no file is to be followed.
+    /// The recipients that a user's `.forward` names. `None` if there is no file to follow.
     fn find_forward(
         &self,
         addressee: &RecipientEntry,
@@ -135,7 +136,7 @@ impl LocalDelivery<'_> {
         let (members, errors) = aliases::list(&text);
         self.log_skipped_lines(&format!("~/.forward of {}", account.name), &errors);
         let step = Step::forward(&account.name, &file);
-        // If this file was the last step, it names a detail of its own user.
+        // If this file was also the last step, it names a detail of its own user.
         if members.is_empty() || self.entry.steps().last() == Some(&step) {
             return Ok(None);
         }
@@ -152,8 +153,8 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Reads a user's first `.forward` file for an address: its name, and its text or the reason why it
-    /// is refused.
+    /// Reads the first `.forward` file of a user that applies to an address. Returns its name, and
+    /// its text or the reason why it is refused; `None` if there is no such file.
     fn read_forward(&self, address: &Address, account: &Account, owner: &Owner) -> Result<Option<Forward>, Outcome> {
         let extension = self.router.extension(address);
         for name in names(extension.as_ref().map(|(mark, text)| (*mark, &**text))) {
@@ -169,9 +170,9 @@ impl LocalDelivery<'_> {
         Ok(None)
     }
 
-    /// Replaces lists among the members by their own members; each list is read once. Malformed
-    /// lines are skipped, and so are commands and files in a list that an alias includes. It is an
-    /// error if there are no members at all.
+    /// Replaces the lists among `members` by the members of those lists, each of which is read
+    /// once. Malformed lines are skipped, and so are commands and files in a list that an alias
+    /// includes. If there are no members at all, that is an error.
     fn read_lists(&self, members: Vec<Member>, owner: &Owner, max: usize) -> Result<Vec<Member>, Outcome> {
         let (mut found, mut lists, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let mut sort = |members: Vec<Member>, found: &mut Vec<Member>, lists: &mut Vec<Box<str>>| {
@@ -197,7 +198,7 @@ impl LocalDelivery<'_> {
                 return Err(Outcome::deferred(Status(4, 3, 5), why));
             }
         }
-        // The file may be incomplete because it is being written.
+        // There may be no members because the file is just being written.
         if found.is_empty() {
             return Err(Outcome::deferred(Status(4, 3, 5), "nobody is on the list"));
         }
@@ -236,10 +237,10 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Checks that a step was not followed before, and that there were not too many; returns the
-    /// allowance. Only the `Delivered-To` fields show whether the message has been on another host
-    /// meanwhile. If they name the same address or list, or many details of the user, that is a
-    /// loop; a few details reduce the allowance.
+    /// Checks that `step` was not followed before and that not too many steps were, and returns the
+    /// allowance. If the message has been on another host meanwhile, only its `Delivered-To` fields
+    /// show that. If they name the same address or list, or many details of the user, there is a
+    /// loop. If they name a few details, the allowance is reduced.
     fn check_loop(&self, addressee: &RecipientEntry, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
         let (steps, address, router) = (self.entry.steps(), &addressee.recipient.address, self.router);
         let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));
@@ -357,7 +358,7 @@ impl LocalDelivery<'_> {
             }
             Err(e) => Outcome::from_io("queue the message for the members of the address", &e).via(via),
         };
-        // The recipient is settled on disk, so the worker does not log it.
+        // The recipient is already settled on disk, so the worker does not log the outcome.
         if outcome.fate == Fate::Delivered {
             log_outcome(self.entry, addressee.number, &outcome, None);
         }
@@ -367,9 +368,9 @@ impl LocalDelivery<'_> {
 
 /// A step from a recipient to others.
 struct Onward {
-    /// The list or file.
+    /// The list or file that is followed.
     step: Step,
-    /// The allowance.
+    /// The allowance of the recipient.
     allowed: u32,
     via: Via,
 }

@@ -18,20 +18,20 @@ use crate::spool::{Entry, Spool};
 /// Whether a file of the spool has become the user's.
 enum HandedOver {
     Yes,
-    /// It has not, but another file may at another time.
+    /// No, but another handover into the mailbox may succeed.
     NotNow,
-    /// It has not, and this mailbox can never take over a file.
+    /// No, and no handover into this mailbox can ever succeed.
     Never,
 }
 
 impl Maildir<'_> {
-    /// Hands a direct entry over to the user `uid`. `None` if that is not possible: the
+    /// Hands a direct entry over to the user `uid`. Returns `None` if that is not possible and the
     /// message must be copied.
     pub fn hand_over(&self, spool: &Spool, entry: &Entry, uid: u32) -> Option<Outcome> {
         match self.try_to_hand_over(entry, uid) {
             Ok(HandedOver::Yes) => {
-                // Even if this fails, the message is delivered, and after a restart the server will
-                // notice that.
+                // Even if the name in the spool cannot be removed, the message is delivered, and
+                // the server notices that after a restart.
                 if let Err(e) = entry.unlink().or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }) {
                     ::log::error!("{}: remove a delivered message from the spool: {e}", entry.id());
                 }

@@ -1,10 +1,10 @@
 //! Delivery of one message to one Maildir, exactly once.
 //!
 //! The file appears in `new/` complete or not at all, as maildir(5) requires. A direct entry is
-//! moved there by one rename, or handed over (`handover`). Otherwise a copy is written to
-//! `tmp/`, synced, recorded in the entry as prepared, and renamed. The file's name follows
-//! from entry and recipient, so that after a crash the recipient's record and the mailbox
-//! together show what happened. In doubt the message is delivered twice rather than lost.
+//! moved there by one rename, or handed over (`handover`). Otherwise a copy is written to `tmp/`,
+//! synced, recorded in the entry as prepared, and renamed. The file's name follows from entry and
+//! recipient, so that after a crash the recipient's record and the mailbox together show what
+//! happened. If in doubt, the message is delivered twice rather than lost.
 //!
 //! After an error in the mailbox the message is deferred. The mailbox is chosen, and the recipient
 //! settled, elsewhere.
@@ -56,8 +56,8 @@ impl Maildir<'_> {
         })
     }
 
-    /// Delivers a direct entry by renaming it into the mailbox. `None` if that is not possible with
-    /// this mailbox: the message must be copied.
+    /// Delivers a direct entry by renaming it into the mailbox. Returns `None` if this mailbox does
+    /// not allow that and the message must be copied.
     pub fn move_in(&self, spool: &Spool, entry: EntryName) -> Option<Outcome> {
         let target = self.path.join("new").join(self.file_name(entry.id, 0, entry.size));
         let rename = || {
@@ -69,7 +69,7 @@ impl Maildir<'_> {
         }
         match result {
             Ok(()) => Some(self.delivered()),
-            // Another file system, or a place where only an agent can work.
+            // The mailbox is on another file system, or in a place where only an agent can work.
             Err(failed)
                 if matches!(failed.error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) =>
             {
@@ -118,7 +118,8 @@ impl Maildir<'_> {
         let request = Request::Copy { mailbox: self.path.to_owned(), name: name.clone(), head, content };
         let file = entry.file_for(self.owner == &Owner::Server).map_err(|e| not_read(&e))?;
         match self.agents.perform(self.owner, &request, Some(&file)) {
-            // If recording fails, either state may be on disk. The file is left for the next attempt.
+            // If recording fails, the record may or may not be on disk, so the file is left for the
+            // next attempt.
             Ok(Response::Copied(identity)) => self.record(entry, addressee.number, identity, now)?,
             Ok(_) => return Err(Box::new(self.unexpected())),
             Err(failed) => return Err(Box::new(self.failed(&failed))),

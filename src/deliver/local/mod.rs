@@ -28,8 +28,8 @@ use crate::route::{Route, Router};
 use crate::spool::{Entry, EntryName, RecipientEntry, Spool, State};
 use crate::users::{Mailbox, Owner};
 
-/// Maximum number of copies of one message that are prepared before the first is revealed: the
-/// entry is synced only once for all of them.
+/// Maximum number of copies of one message that are prepared before the first of them is renamed to
+/// `new/`: the entry is synced only once for all of them.
 const MAX_PREPARED: usize = 64;
 
 /// The delivery of one message on this host.

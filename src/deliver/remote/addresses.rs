@@ -1,11 +1,11 @@
 //! Limits and failures of the addresses of other hosts.
 //!
 //! The queue counts jobs by destination, but many domains share one mail exchanger, and a host that
-//! is down for one is down for all. So every connection needs a [`Permit`] from here, which lasts
-//! as long as the connection. An address that has never answered gets few connections. One that
-//! keeps failing is down, and is skipped until it is time for a probe. All addresses of an IPv6 /64
-//! count as one, since a single host can have all of them. The table is bounded and shared by all
-//! workers; its lock is never held while waiting.
+//! is down for one domain is down for all. So every connection needs a [`Permit`] from here, which
+//! lasts as long as the connection. An address that has never answered gets few connections. An
+//! address that keeps failing is down, and is skipped until it is time for a probe. All addresses
+//! of an IPv6 /64 count as one, since a single host can have all of them. The table is bounded and
+//! shared by all workers; its lock is never held while waiting.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -17,13 +17,14 @@ use crate::outcome::Outcome;
 
 /// Maximum number of connections to an address that has not answered yet.
 const UNPROVEN: usize = 4;
-/// The time from the first failure until the first probe; it doubles with each failed probe.
+/// The time from the first failure until the first probe. It doubles with each failed probe.
 const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
 /// The maximum time between two probes.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
 /// Failures in a row after which an address that has answered before is down.
 const FAILURES_UNTIL_DOWN: u32 = 3;
-/// How long an address stays listed as down after its probe is due, if no mail for it causes one.
+/// How long an address stays listed as down after its probe is due, if there is no mail with which
+/// to probe it.
 const LISTED_FOR: Duration = Duration::from_secs(3600);
 /// Once there are this many addresses, those without a connection are forgotten, unless they are
 /// down and their next probe is not due yet.
@@ -146,8 +147,8 @@ impl Permit {
         }
     }
 
-    /// Notes that the host has rejected this connection while others are open, and so accepts no
-    /// more. Returns false if there are no others.
+    /// Called when the host has rejected this connection. If others are open, notes that the host
+    /// accepts no more than those, and returns true. Otherwise returns false.
     pub fn refused(&self) -> bool {
         let mut all = self.all.lock();
         let Some(known) = all.get_mut(&self.address).filter(|known| known.connections > 1) else { return false };
@@ -160,7 +161,8 @@ impl Permit {
     pub fn failed(&self, why: &Outcome) {
         if let Some(known) = self.all.lock().get_mut(&self.address) {
             known.failures = known.failures.saturating_add(1);
-            // A host that accepts no more connections than are open is not down.
+            // If the host has answered before and other connections are open, it is not down: it
+            // accepts no more connections.
             let is_alive = known.has_answered && (known.connections > 1 || known.failures < FAILURES_UNTIL_DOWN);
             if !is_alive {
                 let now = Instant::now();

@@ -39,9 +39,9 @@ pub struct Login {
     /// The user name.
     pub user: String,
     secret: Secret,
-    /// The line in the table.
+    /// The number of the line in the table.
     line: usize,
-    /// The rights with which a command runs.
+    /// The rights with which the command that prints a token runs.
     rights: Rights,
 }
 
@@ -68,14 +68,15 @@ impl Credentials {
         Watched::open_private(rights, &config.remote.credentials, parse).map(Self)
     }
 
-    /// The credentials for a host, by its name in lower case or its address, whichever the
-    /// configuration uses.
+    /// The credentials for a host. `host` is what the configuration uses: the host's name in lower
+    /// case, or its address.
     pub fn find(&self, host: &str) -> Option<Arc<Login>> {
         self.0.current().get(host).cloned()
     }
 
     /// Warnings about lines that are probably mistakes: a port in place of the user name, or a host
-    /// that the configuration does not name. `is_named` returns whether it names a host.
+    /// that the configuration does not name. `is_named` tells whether the configuration names a
+    /// host.
     pub fn warnings(&self, is_named: impl Fn(&str) -> bool) -> Vec<ConfigError> {
         let table = self.0.current();
         let warning = |host: &str, login: &Login| match login.user.bytes().all(|b| b.is_ascii_digit()) {

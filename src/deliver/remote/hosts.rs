@@ -1,9 +1,10 @@
 //! The hosts of a destination, in the order in which they are tried (RFC 5321 5.1).
 //!
-//! Mail exchangers are sorted by preference, equal ones in random order; a domain without any is
-//! its own exchanger. Hosts of the configuration keep their order. If this host is a mail exchanger
-//! itself, by its name or by an address that it serves, it is removed together with all exchangers
-//! that are not preferred to it, to prevent a mail loop. No connection is made here.
+//! Mail exchangers are sorted by preference, and those of equal preference are in random order. A
+//! domain without mail exchangers is its own exchanger. Hosts of the configuration keep their
+//! order. If this host is a mail exchanger itself, by its name or by an address that it serves, it
+//! is removed together with all exchangers that are not preferred to it, to prevent a mail loop. No
+//! connection is made here.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -37,8 +38,8 @@ impl Peer {
         self.endpoint.is_loopback() && (self.name.is_empty() || self.name == "localhost")
     }
 
-    /// The name, or else the address, under which it was found, and which its certificate must
-    /// have.
+    /// The name under which the peer was found, or its address if it has no name. The peer's
+    /// certificate must be valid for that name or address.
     pub fn identity(&self) -> String {
         if self.name.is_empty() { self.endpoint.host() } else { self.name.clone() }
     }
@@ -59,7 +60,7 @@ impl fmt::Display for Peer {
 pub struct GroupAddresses {
     /// The addresses to try, in this order.
     pub peers: Vec<Peer>,
-    /// The outcome of a failed look-up, if there was one; a temporary failure takes precedence.
+    /// If a look-up failed, its outcome. If several failed, a temporary failure takes precedence.
     pub failure: Option<Outcome>,
     /// Whether one of the hosts is this one. If so, neither this group nor any later one may be
     /// tried.
@@ -67,7 +68,7 @@ pub struct GroupAddresses {
 }
 
 impl HostTarget {
-    /// The hosts in groups of equal preference. A group is tried only after the one before.
+    /// The hosts in groups of equal preference. A group is tried only after all groups before it.
     ///
     /// # Errors
     /// The outcome for every recipient, if there is no host to try.
@@ -154,7 +155,7 @@ fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
         Err(trouble) => return Err(Outcome::from_dns(domain, &trouble)),
     };
     let null = list.iter().any(|(_, name)| name == ".");
-    // Among other exchangers the root domain is a mistake, not a null MX (RFC 7505 3).
+    // Together with other exchangers, the root domain is a mistake and not a null MX (RFC 7505 3).
     list.retain(|(_, name)| name != ".");
     match list.is_empty() {
         false => Ok(list),
@@ -169,14 +170,15 @@ fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
     }
 }
 
-/// Sorts by preference, with equal ones in random order, so that they share the load.
+/// Sorts mail exchangers by preference. Those of equal preference are in random order, so that they
+/// share the load.
 fn shuffle(exchangers: &mut [(u16, String)]) {
     for last in (1..exchangers.len()).rev() {
         // If there are no random numbers, the order of the DNS remains.
         let at = getrandom::u32().map_or(last, |n| n as usize % (last + 1));
         exchangers.swap(at, last);
     }
-    // Stable: equal ones keep their random order.
+    // This sort is stable: exchangers of equal preference keep their random order.
     exchangers.sort_by_key(|(preference, _)| *preference);
 }
 

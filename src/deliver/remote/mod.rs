@@ -70,7 +70,7 @@ pub struct Outbound {
 struct CachedConnection {
     /// The destination of the last message.
     destination: Arc<Destination>,
-    /// The TLS policy in force when it was opened.
+    /// The TLS policy that was in force when the connection was opened.
     tls: RemoteTls,
     /// Whether the host was found in the DNS: if so, the connection can be used for any destination
     /// that the host serves.
@@ -190,7 +190,7 @@ impl RemoteDelivery {
             if found.is_this_host {
                 return progress.note_no_host(target.loops());
             }
-            // A host with an open connection comes first among equals.
+            // In a group, the host to which a connection is open comes first.
             found.peers.sort_by_key(|peer| !self.is_cached_for(peer, target));
             for peer in found.peers {
                 if progress.is_over() {
@@ -213,7 +213,7 @@ impl RemoteDelivery {
         matches!(target, HostTarget::Mx { .. }) && self.cached.as_ref().is_some_and(is_it)
     }
 
-    /// Tries one host. Returns false if it turns out to be this one.
+    /// Tries one host. Returns false if it turns out to be this host itself.
     fn try_host(
         &mut self,
         settings: RemoteSettings<'_>,
@@ -240,7 +240,8 @@ impl RemoteDelivery {
         progress.tried.push(peer.endpoint.clone());
         let mut connection = match self.open(settings, (target, peer), progress.delivery.id) {
             Ok(connection) => connection,
-            // The host accepts no more connections: this message waits for one of the others.
+            // The host accepts no more connections, so this message waits for one of the other
+            // connections.
             Err(answer) if answer.is_too_many() && permit.refused() => {
                 progress.at_limit = Some(peer.endpoint.clone());
                 return true;
@@ -251,8 +252,8 @@ impl RemoteDelivery {
             }
         };
         permit.answered();
-        // A host that the configuration names may use the name of this one, such as a content
-        // filter on another port.
+        // A host that the configuration names may use this host's name: it may be a content filter
+        // on another port.
         if matches!(target, HostTarget::Mx { .. }) && connection.is_named(&config.hostname) {
             connection.quit();
             return false;

@@ -159,9 +159,9 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Keeps the more significant answer: one that settles the recipient, the one from a later stage of
-/// the dialogue, or any later answer rather than a failure, since a host that may recover is a
-/// reason to wait.
+/// Keeps the more significant of two answers. `answer` replaces the old one if it settles the
+/// recipient, if it comes from a later stage of the dialogue, or if the old one is a failure:
+/// another host may still accept the message later.
 fn note(slot: &mut Option<StageOutcome>, answer: StageOutcome) {
     match slot {
         Some(old) if after(&answer) == Next::Settled || answer.stage > old.stage => *old = answer,

@@ -109,7 +109,7 @@ impl Connection {
 
     /// Cancels an exchange.
     fn cancel(&mut self, why: &str) -> StageOutcome {
-        // A failure is not reported: the exchange has failed already.
+        // An error here is ignored: the exchange has failed already.
         let _ = self.write(Stage::Auth, b"*\r\n").and_then(|()| self.reply(Stage::Auth));
         self.failed(Status(4, 7, 0), format!("logging in: {why}"))
     }

@@ -28,8 +28,8 @@ impl Connection {
         self.expect_success(Stage::Banner, greeting)
     }
 
-    /// Sends `verb`, which is EHLO or HELO, and HELO if the host permanently rejects that. The
-    /// extensions are replaced.
+    /// Sends `verb`, which is EHLO or HELO. If the host permanently rejects it, sends HELO.
+    /// Replaces the extensions.
     pub(super) fn hello(&mut self, verb: &str, hostname: &str) -> Result<(), NotOpen> {
         self.extensions = Extensions::default();
         self.expect_silence(Stage::Hello)?;

@@ -43,11 +43,11 @@ pub use stage::Stage;
 
 /// Maximum number of lines of a reply.
 const MAX_REPLY_LINES: usize = 1000;
-/// Maximum length of a reply's line in octets, of which the first [`MAX_REPLY_LINE`] are kept.
+/// Maximum length of a line of a reply, in octets. Only the first [`MAX_REPLY_LINE`] are kept.
 const MAX_RAW_REPLY_LINE: usize = 64 << 10;
 /// The time limit for opening a connection, from connecting until a message can be sent, even if a
-/// second connection is needed. If [`OPEN_STAGES`] times the limit of a stage is less, that is used
-/// instead.
+/// second connection is needed. If [`OPEN_STAGES`] times the limit of one stage is less, the limit
+/// is that product.
 const OPEN_LIMIT: Duration = Duration::from_secs(15 * 60);
 const OPEN_STAGES: u32 = 4;
 /// The time limit for the commands of all transactions of a message.
@@ -63,7 +63,7 @@ const MIN_RATE: u64 = 16 << 10;
 pub struct StageOutcome {
     /// The last stage of the dialogue that was begun.
     pub stage: Stage,
-    /// The outcome.
+    /// The result of the attempt for the recipient.
     pub outcome: Outcome,
     /// Whether a timeout was shortened because other mail waits for the worker.
     pub is_cut_short: bool,
@@ -90,9 +90,9 @@ impl StageOutcome {
 
 /// The reason why a connection could not be opened.
 enum NotOpen {
-    /// The host has replied, or the connection has broken.
+    /// The host has sent a rejection, or the connection has broken.
     Failed(StageOutcome),
-    /// TLS failed, or is not offered.
+    /// TLS has failed, or the host does not offer it.
     NoTls(StageOutcome),
     /// The host has closed the connection after EHLO.
     ClosedAtHello(StageOutcome),
@@ -125,13 +125,13 @@ impl From<StageOutcome> for NotOpen {
 pub struct Connection {
     input: Input<Stream>,
     peer: Peer,
-    /// How it is encrypted, for the log.
+    /// How the connection is encrypted, for the log.
     tls: Encryption,
     extensions: Extensions,
     /// The time limit for each stage.
     limit: Duration,
-    /// The end of the time for opening the connection, for the commands of a message, or for its
-    /// content.
+    /// When the time for the current part of the dialogue ends: for opening the connection, for the
+    /// commands of a message, or for its content.
     deadline: Instant,
     /// The names of the host in its greeting and in its reply to EHLO.
     names: [String; 2],
@@ -152,7 +152,7 @@ enum State {
     Idle,
     /// In a transaction that was not completed.
     Begun,
-    /// Closed, or out of step.
+    /// Closed, or it is no longer certain which reply belongs to which command.
     Broken,
 }
 
@@ -163,7 +163,7 @@ impl Connection {
     ///
     /// # Errors
     /// The outcome for every recipient: a broken connection, or the host's rejection. The outcome
-    /// is temporary even after a 5xx, as the host has not seen the message yet, and a postmaster
+    /// is temporary even after a 5xx, since the host has not seen the message yet, and a postmaster
     /// can get this host off a blocklist before the message bounces.
     pub fn open(peer: &Peer, options: &ConnectOptions<'_>) -> Result<Self, StageOutcome> {
         let deadline = Instant::now() + OPEN_LIMIT.min(options.limit * OPEN_STAGES);
@@ -239,7 +239,7 @@ impl Connection {
         hostname.contains('.') && self.names.iter().any(|name| is_same_domain(name, hostname))
     }
 
-    /// Sets the timeouts for the next message.
+    /// Sets the shortened timeout for the next message.
     pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
         self.input.source.set_host_timeout(host_timeout);
     }
@@ -282,7 +282,8 @@ impl Connection {
         }
     }
 
-    /// The outcome of a broken connection: the host's rejection, if it has sent one before.
+    /// The outcome of a broken connection. If the host has sent a rejection before closing it, that
+    /// is the outcome.
     fn interrupted(&mut self, stage: Stage, error: &io::Error) -> StageOutcome {
         let answer = self.broken(stage, error);
         self.input.source.set_limit(Stage::Quit.timeout());
@@ -292,9 +293,10 @@ impl Connection {
         }
     }
 
-    /// Fails if there is unexpected input. It would be taken for the reply to the next command, and
-    /// in the end one message would be taken for accepted because of the 250 for another. While the
-    /// content is sent, a rejection can only be about this message, so it may be final.
+    /// Fails if there is unexpected input, since it would be taken for the reply to the next
+    /// command. In the end one message would count as accepted because of the 250 for another. A
+    /// rejection that comes while the content is sent can only be about this message, so it may be
+    /// final.
     fn expect_silence(&mut self, stage: Stage) -> Result<(), StageOutcome> {
         match self.input.source.has_input() {
             Ok(false) if self.input.is_empty() => Ok(()),
@@ -306,8 +308,8 @@ impl Connection {
         }
     }
 
-    /// Reads the reply to a command. After a 421, by which the host closes the connection, and
-    /// after a contradictory reply the connection is not used any more.
+    /// Reads the reply to a command. After a 421, which means that the host closes the connection,
+    /// or after a contradictory reply, the connection is not used any more.
     fn reply(&mut self, stage: Stage) -> Result<Reply, StageOutcome> {
         self.set_stage(stage);
         let reply = self.read_reply().map_err(|e| self.broken(stage, &e))?;

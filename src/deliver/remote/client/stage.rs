@@ -27,14 +27,15 @@ pub enum Stage {
     Body,
     /// The final dot, and the reply by which the host accepts the message.
     AfterDot,
-    /// Reading the content from our own disk: its failure is not the host's.
+    /// Reading the content from this host's own disk. A failure here is not the other host's fault.
     Content,
     /// QUIT.
     Quit,
 }
 
 impl Stage {
-    /// The timeout (RFC 5321 4.5.3.2); for `Body`, that of one block.
+    /// The timeout of the stage (RFC 5321 4.5.3.2). For `Body` it applies to each block of the
+    /// content.
     pub fn timeout(self) -> Duration {
         Duration::from_secs(match self {
             Self::Connect => 30,

@@ -2,9 +2,9 @@
 //!
 //! With PIPELINING the client sends a window of commands at a time, and DATA with the last of them
 //! (RFC 2920 3.1). Every recipient gets its own outcome. Recipients that are too many for one
-//! transaction follow in the next one over the same connection, with at most as many as the host
-//! has accepted before. If the connection breaks, that is the outcome for all recipients that have
-//! none yet.
+//! transaction follow in the next one over the same connection, which gets at most as many
+//! recipients as the host has accepted before. If the connection breaks, that is the outcome for
+//! all recipients that have none yet.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -81,7 +81,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Measures the content, if an extension of the host needs it.
+    /// If an extension of the host needs it, measures the content. Fails if the content is larger
+    /// than the host allows.
     fn measure(&mut self, delivery: &Delivery<'_>) -> Result<Measure, StageOutcome> {
         if self.extensions.size.is_none() && !self.extensions.eight_bit {
             return Ok(Measure { size: 0, is_ascii: true });
@@ -96,7 +97,8 @@ impl Connection {
         }
     }
 
-    /// Sends MAIL, RCPT for the recipients `todo`, and DATA, as many at a time as allowed.
+    /// Sends MAIL, RCPT for the recipients `todo`, and DATA, as many commands at a time as allowed,
+    /// and notes the replies.
     fn envelope(&mut self, transaction: &mut Transaction<'_>, todo: &[usize]) -> Result<(), StageOutcome> {
         todo.iter().for_each(|&index| transaction.answers[index] = None);
         let mut plan = Vec::with_capacity(todo.len() + 3);
@@ -166,7 +168,7 @@ impl Connection {
         }
     }
 
-    /// Acts on the reply to DATA.
+    /// Acts on the reply to DATA: sends the content, or notes the rejection.
     fn data(&mut self, transaction: &mut Transaction<'_>) -> Result<(), StageOutcome> {
         let answer = match transaction.data.take() {
             None => return Ok(()),
@@ -200,7 +202,7 @@ impl Connection {
 
     /// Sends the content and the final dot, and returns the reply.
     fn content(&mut self, delivery: &Delivery<'_>) -> Result<Reply, StageOutcome> {
-        // No dot after an error: the host must not accept a truncated message.
+        // After an error no final dot is sent: the host must not accept a truncated message.
         let mut text = delivery.content.clone();
         self.deadline = Instant::now() + CONTENT_LIMIT + Duration::from_secs(text.left() / MIN_RATE);
         let mut dots = DotWriter::default();
@@ -245,8 +247,8 @@ impl<'a> Transaction<'a> {
         self.mail_refused || (next == Command::Data && self.accepted.is_empty())
     }
 
-    /// Once the host accepts no more recipients, the remaining ones get the outcome of the first
-    /// rejected one for now, and are left to the next transaction.
+    /// If the host accepts no more recipients, leaves the remaining ones to the next transaction.
+    /// Until then they have the outcome of the first recipient that was too many.
     fn skip_overflow(&mut self, plan: &mut &[Command]) {
         let Some(&first) = self.overflow.first() else { return };
         while let Some((&Command::Rcpt(index), rest)) = plan.split_first() {
@@ -268,8 +270,8 @@ impl Command {
     }
 }
 
-/// Whether a reply means too many recipients in this transaction (RFC 5321 4.5.3.1.10, which also
-/// allows 552 for 452), and not a full mailbox.
+/// Whether a reply means that a transaction has too many recipients (RFC 5321 4.5.3.1.10, which
+/// also allows 552 for 452), rather than that a mailbox is full.
 fn is_too_many(reply: &Reply) -> bool {
     matches!(reply.code(), 452 | 552)
         && reply.status().is_none_or(|Status(_, subject, detail)| (subject, detail) == (5, 3))
@@ -280,7 +282,7 @@ fn block(text: &Content<'_>) -> Vec<u8> {
     vec![0; usize::try_from(text.left()).map_or(BLOCK_SIZE, |left| left.clamp(1, BLOCK_SIZE))]
 }
 
-/// Reads the next block of the content; empty at its end.
+/// Reads the next block of the content. At the end of the content the block is empty.
 fn read<'a>(file: &mut impl Read, block: &'a mut [u8]) -> io::Result<&'a [u8]> {
     loop {
         match file.read(block) {

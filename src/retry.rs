@@ -48,7 +48,7 @@ impl Schedule {
 
     /// Whether a deferral at `now` is recorded, if the previous recorded deferral was at `last`.
     /// Beyond the age limit a deferral is not recorded until [`Schedule::min`] has passed since the
-    /// previous one: otherwise frequent attempts would put off the last one for ever.
+    /// previous one: otherwise frequent attempts would keep the message from ever expiring.
     pub fn is_recorded(&self, arrival: u64, last: u64, now: u64) -> bool {
         !self.is_over_age(arrival, last) || now < last || now >= last.saturating_add(self.min.as_secs())
     }

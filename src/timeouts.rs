@@ -50,8 +50,8 @@ pub struct HostTimeout {
 }
 
 impl HostTimeout {
-    /// The timeout for a host of a destination with this standing. For a proven destination,
-    /// `None`.
+    /// The timeout for a host of a destination with this standing. Returns `None` if the
+    /// destination is proven.
     pub fn new(timeouts: &Arc<HostTimeouts>, trust: Trust) -> Option<Self> {
         (trust != Trust::Proven).then(|| Self { timeouts: Arc::clone(timeouts), trust })
     }

@@ -147,11 +147,11 @@ impl Pool {
     }
 
     /// Shortens the timeouts of unproven and slow hosts while other destinations wait for workers.
-    /// In a large pool, those of unproven hosts are shortened even before that. `waits` returns
-    /// whether destinations of a class are waiting.
+    /// In a large pool the timeouts of unproven hosts are shortened even before that. `waits`
+    /// returns whether destinations of a class are waiting.
     pub fn set_timeouts(&self, timeouts: &HostTimeouts, waits: impl Fn(Class) -> bool) {
         let share = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
-        // This comes so early that a new host never has to wait for a worker.
+        // The timeouts are shortened so early that a new host never has to wait for a worker.
         let is_nearly_full = self.workers >= 16 && 4 * self.running[Class::Unproven as usize] >= 3 * share;
         let is_full = waits(Class::Unproven) || waits(Class::Proven);
         let unproven =

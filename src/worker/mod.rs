@@ -275,7 +275,8 @@ impl Attempt<'_> {
     }
 
     /// Records the outcomes on disk and in the log. If that fails, keeps the outcomes in the job
-    /// and returns false: no recipient that was settled is tried again before that is recorded.
+    /// and returns false: no recipient for whom delivery has succeeded or failed is tried again
+    /// before that is recorded.
     fn record(&mut self, outcomes: Vec<(u32, Outcome)>) -> bool {
         if self.is_moved {
             outcomes.iter().for_each(|(number, outcome)| self.log(*number, outcome, None));

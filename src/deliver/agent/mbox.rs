@@ -94,7 +94,7 @@ fn looks_like_from(front: &[u8]) -> bool {
 }
 
 /// The newlines that are missing at the end of the file, since a crash may have cut off the last
-/// message. If the file cannot be read, none.
+/// message. If the file cannot be read, an empty string.
 fn missing_end(path: &Path, length: u64) -> &'static str {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);

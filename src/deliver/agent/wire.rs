@@ -91,8 +91,8 @@ fn receive(socket: &UnixStream, deadline: Option<Instant>) -> io::Result<Option<
     Ok(Some((bytes, file.map(Into::into))))
 }
 
-/// Reads until `bytes` is full. If there is a deadline, all bytes must arrive before it, however
-/// slowly.
+/// Reads until `bytes` is full. If there is a deadline, it applies to all the bytes together,
+/// however slowly they arrive.
 fn fill(mut socket: &UnixStream, mut bytes: &mut [u8], deadline: Option<Instant>) -> io::Result<()> {
     while !bytes.is_empty() {
         set_timeout(socket, deadline)?;

@@ -17,7 +17,7 @@ use crate::outcome::Outcome;
 
 /// Maximum number of connections to an address that has not answered yet.
 const UNPROVEN: usize = 4;
-/// The time from the first failure until the first probe. It doubles with each failed probe.
+/// The time from the first failure until the first probe. The time doubles with each failed probe.
 const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
 /// The maximum time between two probes.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);

@@ -59,8 +59,8 @@ impl<'t> Errors<'t> {
         found
     }
 
-    /// Adds an error for each unknown key. `outermost` are the known keys of the outermost table;
-    /// `gives` tells whether the file has one of these keys.
+    /// Adds an error for each unknown key. `outermost` lists the known keys at the top level of
+    /// the file; `gives` tells whether the file has a given top-level key.
     fn report_unknown(&self, outermost: &[&str], gives: impl Fn(&str) -> bool) {
         for UnknownKey { place, name, key, known, header } in self.unknown.take() {
             // A quoted key may contain any character, and an error must fit on one line.

@@ -134,8 +134,8 @@ impl Connection {
 }
 
 impl Connection {
-    /// The outcome of a failed handshake. If the configuration has implicit TLS and the host speaks
-    /// plaintext, the configuration is probably wrong.
+    /// The outcome of a failed handshake. If implicit TLS is configured but the host answers in
+    /// plaintext, the outcome suggests STARTTLS, since the configuration is probably wrong.
     fn handshake_failed(&mut self, security: Security, error: &io::Error) -> StageOutcome {
         let mut answer = self.broken(Stage::StartTls, error);
         if security == Security::Implicit && is_plaintext(error) {

@@ -295,8 +295,8 @@ fn log(mut section: Section<'_, '_>, default: LogTo) -> LogTo {
 fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFile) -> TableFile {
     match section.take(key, values::existing_file) {
         Some(path) => TableFile { path, required: true },
-        // An invalid path is not replaced by the default one, because errors in that file would not
-        // concern this configuration. An empty path stands for an empty table.
+        // The path is invalid: an empty path makes an empty table. The default file is not read,
+        // since this configuration does not use it, and its errors must not be reported.
         None if section.gives(key) => TableFile { path: PathBuf::new(), required: false },
         None => default,
     }

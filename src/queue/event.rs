@@ -53,9 +53,9 @@ pub enum Event {
 /// A selection of jobs to flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
-    /// All jobs.
+    /// All jobs. A job that is running now gets another attempt when it ends.
     All,
-    /// All jobs. Those that are running now are not tried again at once.
+    /// Like `All`, but a job that is running now gets no further attempt when it ends.
     Waiting,
     /// The jobs of one message.
     Message(QueueId),

@@ -69,7 +69,8 @@ impl ReplyReader {
         Ok(if is_last { self.end() } else { None })
     }
 
-    /// The reply so far of a host that sent no last line, if it is a refusal.
+    /// Ends a reply whose last line never came. Returns what was received of it, if that is a
+    /// refusal.
     pub fn cut_short(&mut self) -> Option<Reply> {
         self.end().filter(Reply::is_refusal)
     }

@@ -105,7 +105,8 @@ impl Secret {
     /// Whether a password matches. Takes the time, and with Argon2id the memory, that the secret
     /// specifies.
     pub fn verify(&self, password: &[u8]) -> bool {
-        // HMAC would ignore a NUL at the end. An unusable password takes the time of a wrong one.
+        // A password with a NUL is unusable, because HMAC would ignore a NUL at the end. An empty
+        // password is verified in its place, so that the rejection takes as long as any other.
         let is_usable = password.len() <= MAX_PASSWORD && !password.contains(&0);
         let password = if is_usable { password } else { b"" };
         let is_right = match self {

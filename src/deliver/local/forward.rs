@@ -358,7 +358,8 @@ impl LocalDelivery<'_> {
             }
             Err(e) => Outcome::from_io("queue the message for the members of the address", &e).via(via),
         };
-        // The recipient is already settled on disk, so the worker does not log the outcome.
+        // Logged here, since the recipient is already settled on disk, and the worker then does not
+        // log the outcome.
         if outcome.fate == Fate::Delivered {
             log_outcome(self.entry, addressee.number, &outcome, None);
         }

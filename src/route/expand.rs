@@ -234,23 +234,11 @@ impl<'t> Walk<'t> {
                 Member::Direct(address) => self.node(self.tables.router.qualify(address), Ask::Mailbox)?,
                 Member::Run(command) => {
                     let action = Action::Run { command: command.clone(), user: user.map(Into::into) };
-                    self.push(Node {
-                        address: parent.clone(),
-                        ask: self_question,
-                        end: NodeEnd::Final,
-                        action,
-                        members: vec![],
-                    })?
+                    self.final_node(&parent, self_question, action)?
                 }
                 Member::File(file) => {
                     let action = Action::Append { file: file.clone(), user: user.map(Into::into) };
-                    self.push(Node {
-                        address: parent.clone(),
-                        ask: self_question,
-                        end: NodeEnd::Final,
-                        action,
-                        members: vec![],
-                    })?
+                    self.final_node(&parent, self_question, action)?
                 }
                 // Lists are read before the walk: see `TableAnswer::Final(Action::Expand)`.
                 Member::Include(file) => {
@@ -273,6 +261,11 @@ impl<'t> Walk<'t> {
             self.push(Node { address, ask, end: NodeEnd::None, action: Action::Deliver, members: Vec::new() })?;
         self.known.insert(key, index);
         Ok(index)
+    }
+
+    /// The index of a new node for a command or a file of an address.
+    fn final_node(&mut self, address: &Address, ask: Ask, action: Action) -> Result<usize, String> {
+        self.push(Node { address: address.clone(), ask, end: NodeEnd::Final, action, members: Vec::new() })
     }
 
     fn push(&mut self, node: Node) -> Result<usize, String> {

@@ -59,6 +59,19 @@ fn the_spool_file_becomes_the_users() {
     assert!(!log.contains("fault:"), "{log}");
 }
 
+/// Sends jon two messages, one after the other. Both arrive at once, without the fault EIO.
+fn two_messages_arrive(homes: &Homes, daemon: Daemon) {
+    for count in 1..3 {
+        assert_eq!(send(&daemon, "jon", &format!("letter-{count}")), Answer::Taken);
+        daemon.wait_until("mail", || files(homes, "jon").len() == count);
+        assert!(daemon.settles(&homes.site));
+    }
+    files(homes, "jon").iter().for_each(check_own);
+    assert_eq!(books(homes, "jon").total(), 2);
+    let log = daemon.end_log();
+    assert!(!log.contains("fault: EIO") && !log.contains("deferred"), "{log}");
+}
+
 #[test]
 fn a_message_is_copied_where_no_handover_is_possible() {
     for fault in ["", "chown * 1- EPERM; ", "chown * 1- EOPNOTSUPP; "] {
@@ -70,15 +83,7 @@ fn a_message_is_copied_where_no_handover_is_possible() {
         }
         // The server remembers the mailbox: the second message is copied at once.
         let daemon = start(&homes, &format!("{fault}chmod * 2 EIO"));
-        for count in 1..3 {
-            assert_eq!(send(&daemon, "jon", &format!("letter-{count}")), Answer::Taken);
-            daemon.wait_until("mail", || files(&homes, "jon").len() == count);
-            assert!(daemon.settles(&homes.site));
-        }
-        files(&homes, "jon").iter().for_each(check_own);
-        assert_eq!(books(&homes, "jon").total(), 2);
-        let log = daemon.end_log();
-        assert!(!log.contains("fault: EIO") && !log.contains("deferred"), "{log}");
+        two_messages_arrive(&homes, daemon);
     }
 }
 
@@ -87,15 +92,7 @@ fn a_message_is_copied_if_the_agent_of_its_user_has_just_ended() {
     let Some(homes) = Homes::new("") else { return };
     // The second message is handed over again: no entry becomes a queued one, to be copied.
     let daemon = start(&homes, "chown * 1 ESRCH; rename spool/cur 2- EIO");
-    for count in 1..3 {
-        assert_eq!(send(&daemon, "jon", &format!("letter-{count}")), Answer::Taken);
-        daemon.wait_until("mail", || files(&homes, "jon").len() == count);
-        assert!(daemon.settles(&homes.site));
-    }
-    files(&homes, "jon").iter().for_each(check_own);
-    assert_eq!(books(&homes, "jon").total(), 2);
-    let log = daemon.end_log();
-    assert!(!log.contains("fault: EIO") && !log.contains("deferred"), "{log}");
+    two_messages_arrive(&homes, daemon);
 }
 
 #[test]

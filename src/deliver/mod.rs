@@ -1,10 +1,10 @@
-//! Delivery: the input is a message and its destination, the output one [`Outcome`] for each
-//! recipient, in order.
+//! Delivers a message to its destination, for a worker of the queue. The result is one [`Outcome`]
+//! for each recipient, in order.
 //!
 //! A failed delivery is an ordinary outcome: `Err` is used only for steps within a delivery, and
-//! never for a success (see [`Begun`]). Nothing here decides where a message goes or when it is
-//! tried again, and nothing records an outcome, except that a forwarded recipient is settled
-//! together with the entry that is derived from it.
+//! never for a success (see [`Begun`]). This module decides neither where a message goes nor when
+//! it is tried again. It records no outcome, with one exception: the step that makes a new entry
+//! for a forwarded message also records the old recipient as delivered.
 //!
 //! - `agent`: work that needs the rights of a mailbox's owner
 //! - `local`: delivery on this host
@@ -38,9 +38,9 @@ pub struct Delivery<'a> {
 /// A delivery to one recipient after its first step.
 #[derive(Debug)]
 pub enum Begun<T> {
-    /// It is ready for the next step, which needs this value.
+    /// The delivery is ready for the next step, which needs this value.
     Ready(T),
-    /// It is over: delivered, deferred or failed.
+    /// The delivery is over: delivered, deferred or failed.
     Over(Outcome),
 }
 

@@ -1,7 +1,8 @@
-//! The data of an answer, checked and bounded.
+//! Takes the data of one type for one name out of a DNS answer, for a look-up.
 //!
-//! Answers are untrusted. Except for a chain of aliases in the same answer, records of other
-//! names or types than those requested are ignored.
+//! Answers are untrusted. A record is used only if it has the requested type, and the requested
+//! name or the name that a chain of aliases in the same answer leads to. The amount of data is
+//! limited.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -18,7 +19,8 @@ const MAX_POINTERS: usize = 10;
 /// The maximum length of a chain of aliases.
 pub(super) const MAX_ALIASES: usize = 10;
 
-/// The data of one type for one name; empty if all records were dropped.
+/// The data of one type for one name, or why there is none. The data are empty if none of the
+/// records was usable.
 pub(super) type Found = Result<Arc<[Datum]>, NoAnswer>;
 
 /// The data of one record.
@@ -31,7 +33,7 @@ pub(super) enum Datum {
 }
 
 impl Datum {
-    /// The approximate size in memory, in bytes.
+    /// The approximate size of the value in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         size_of::<Self>()
             + match self {
@@ -59,12 +61,12 @@ pub(super) enum Read {
     /// The name that an alias leads to, if the answer has no records for that name, and the
     /// lifetime of the alias in seconds.
     Alias(Name, u32),
-    /// No data.
+    /// There is no data, for this reason.
     Nothing(NoAnswer),
 }
 
-/// Reads the data for `name` from an answer. The lifetime of the result is at most `lifetime`, that
-/// of the answers before this one, in seconds.
+/// Reads the data for `name` from an answer. `lifetime`, in seconds, is the lifetime of the aliases
+/// in earlier answers that led to `name`. The result has at most this lifetime.
 pub(super) fn read(message: &Message, name: &Name, kind: RecordType, mut lifetime: u32) -> Read {
     let mut name = name.clone();
     for aliases in 0..=MAX_ALIASES {
@@ -116,7 +118,7 @@ fn data<'a>(kind: RecordType, records: impl Iterator<Item = &'a Record>) -> Arc<
 fn host_name(name: &Name) -> Option<Box<str>> {
     let text = name.to_ascii();
     let text = parse_domain(text.strip_suffix('.').unwrap_or(&text)).ok()?;
-    // Some zones contain an address in place of a name; it must be usable.
+    // Some zones contain an address in place of a name. Such an address must be usable.
     let is_good = text.parse().map_or(!text.starts_with('['), is_usable);
     is_good.then_some(text)
 }

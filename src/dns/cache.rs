@@ -1,8 +1,8 @@
-//! A cache of answers in bounded memory.
+//! Keeps DNS answers for their lifetime, in bounded memory.
 //!
-//! Its size is at most [`MAX_BYTES`], including names, data and overhead; the oldest answers
-//! are dropped. Negative answers are kept for at most [`MAX_NEGATIVE_LIFETIME`], so that a new
-//! domain does not seem absent for a day; failures are not kept at all.
+//! The cache has at most [`MAX_BYTES`], including names, data and overhead. If it grows larger, the
+//! oldest answers are dropped. Negative answers are kept for at most [`MAX_NEGATIVE_LIFETIME`], so
+//! that a new domain does not seem absent for a day. Failures are not kept at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ pub(super) struct Cache {
 #[derive(Debug, Default)]
 struct Kept {
     answers: HashMap<Key, Entry>,
-    /// Each key once, oldest first.
+    /// Every key in `answers` once, oldest first.
     order: VecDeque<Key>,
     bytes: usize,
 }
@@ -44,7 +44,7 @@ struct Entry {
 }
 
 impl Cache {
-    /// The answer for a name, if it has not expired.
+    /// The answer for a name and a type, unless the answer is missing or has expired.
     pub(super) fn find(&self, name: &str, kind: RecordType) -> Option<Found> {
         let kept = self.lock();
         let entry = kept.answers.get(&(Arc::from(name), kind))?;
@@ -80,7 +80,7 @@ impl Cache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        // A panic leaves the size wrong by one entry at most.
+        // If a thread has panicked with the lock held, `bytes` is wrong by one entry at most.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

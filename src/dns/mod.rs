@@ -1,17 +1,17 @@
-//! Blocking DNS look-ups: mail exchangers, addresses, the name of a client.
+//! Does blocking DNS look-ups for the whole program: mail exchangers, addresses, the name of a
+//! client.
 //!
-//! This is the only folder that uses the resolver library and its runtime. One thread,
-//! "dns", runs all look-ups concurrently; it starts with the first one, sleeps while
-//! there are none, and ends with its [`Dns`]. Every look-up ends within
-//! `dns.timeout`, whatever the servers do. Answers are untrusted: names are checked, unusable
-//! addresses are dropped, and so are records beyond [`MAX_EXCHANGERS`] and
-//! [`MAX_ADDRESSES`].
+//! This is the only folder that uses the resolver library and its runtime. One thread, "dns", runs
+//! all look-ups concurrently. The thread starts with the first look-up, sleeps while there is no
+//! look-up, and ends when the [`Dns`] is dropped. Every look-up ends within `dns.timeout`, whatever
+//! the servers do. Answers are untrusted: names are checked, and unusable addresses and all records
+//! beyond [`MAX_EXCHANGERS`] and [`MAX_ADDRESSES`] are dropped.
 //!
-//! resolv.conf(5) and hosts(5) are read with the first look-up and again when they
-//! have changed. /etc/hosts takes precedence over the DNS for addresses and for names
-//! of addresses (for a smart host such as `smtp://mailhub`), never for mail exchangers. Names
-//! are absolute: the search list of resolv.conf(5) is not used. The effect of a missing answer on
-//! mail is decided in [`crate::outcome`].
+//! resolv.conf(5) and hosts(5) are read with the first look-up and again when they have changed.
+//! For addresses and for the names of addresses, hosts(5) takes precedence over the DNS, so that a
+//! smart host such as `smtp://mailhub` can be listed there. For mail exchangers only the DNS is
+//! used. Names are absolute: the search list of resolv.conf(5) is not used. What a missing answer
+//! means for a message is decided in [`crate::outcome`].
 //!
 //! - `answer`: the data of an answer, checked and bounded
 //! - `cache`: answers kept for their lifetime
@@ -46,7 +46,7 @@ pub use answer::is_usable;
 
 /// The maximum number of mail exchangers kept for a domain, the preferred ones first.
 pub const MAX_EXCHANGERS: usize = 100;
-/// The maximum number of addresses kept for a host, of each family.
+/// The maximum number of IPv4 addresses, and of IPv6 addresses, kept for a host.
 pub const MAX_ADDRESSES: usize = 25;
 
 /// The maximum number of names of an address that are verified.
@@ -70,11 +70,11 @@ struct State {
 #[derive(Debug, Clone)]
 struct Running {
     runtime: Handle,
-    /// Aborting the task of this handle ends the thread.
+    /// A task that keeps the thread running: aborting the task ends the thread.
     life: AbortHandle,
     servers: Arc<Servers>,
     hosts: Arc<Hosts>,
-    /// The answers of these servers.
+    /// The cache of the answers of these servers.
     cache: Arc<Cache>,
 }
 
@@ -94,9 +94,9 @@ impl Dns {
         Self { settings: settings.clone(), state: Mutex::new(State { system, running: None }) }
     }
 
-    /// The mail exchangers of `domain`: preference and name, lowest preference first. The
-    /// root, in a null MX (RFC 7505), is `.`. Invalid host names are
-    /// dropped, so the list may be empty although there are records.
+    /// The mail exchangers of `domain`, with their preferences, lowest preference first. The name
+    /// in a null MX (RFC 7505) is `.`. Names that no host can have are dropped, so the list may be
+    /// empty although there are records.
     ///
     /// # Errors
     /// A [`NoAnswer`]; `NoData` means that the domain has no MX record.
@@ -135,8 +135,8 @@ impl Dns {
         asked.into_iter().map(|pair| pair?.wait()).collect()
     }
 
-    /// The verified name of a client: a name of the address that leads back to the address, or
-    /// `localhost` for a loopback address; `None` if there is no such name or the look-ups fail.
+    /// Returns a name of the address that leads back to the address, or `localhost` for a loopback
+    /// address. Returns `None` if there is no such name or the look-ups fail.
     pub fn verified_name(&self, address: IpAddr) -> Option<String> {
         let address = address.to_canonical();
         if address.is_loopback() {
@@ -165,7 +165,7 @@ impl Dns {
 
     /// The running resolver, with the current contents of resolv.conf(5) and hosts(5).
     fn running(&self) -> Result<Running, NoAnswer> {
-        // A panic leaves the state consistent.
+        // If a thread has panicked with the lock held, the state is consistent all the same.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { system, running } = &mut *state;
         let changed = system.check();
@@ -180,7 +180,7 @@ impl Dns {
                     system.path().display(),
                     servers::names(&listed)
                 );
-                // The answers in another network may differ.
+                // In another network the answers may differ, so the cache is emptied, too.
                 running.servers = Arc::new(self.servers(&running.runtime, &listed));
                 running.cache = Arc::default();
             }
@@ -211,8 +211,8 @@ impl Pending {
         match self {
             Self::Known(found) => found,
             Self::Waiting(answer, until) => {
-                // The look-up has its own timeout. This timeout applies if the thread has ended or
-                // is late.
+                // The look-up has its own timeout. The timeout here is later by half a second, and
+                // applies only if the dns thread has ended or is late.
                 let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
                 answer.recv_timeout(left).unwrap_or(Err(NoAnswer::Timeout))
             }
@@ -224,7 +224,7 @@ impl Pending {
 fn start() -> Result<(Handle, AbortHandle), String> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| e.to_string())?;
     let handle = runtime.handle().clone();
-    // A task that never completes keeps the runtime running until it is aborted.
+    // The runtime runs until this task, which never completes, is aborted.
     let task = runtime.spawn(pending::<()>());
     let life = task.abort_handle();
     let thread = std::thread::Builder::new().name("dns".into());
@@ -232,9 +232,10 @@ fn start() -> Result<(Handle, AbortHandle), String> {
     Ok((handle, life))
 }
 
-/// Begins a look-up. The data in its result are all of type `kind`; there may be none.
+/// Begins a look-up. All data in its result are of type `kind`; there may be no data.
 fn ask(running: &Running, name: &str, kind: RecordType, until: Instant) -> Result<Pending, NoAnswer> {
-    // Names in arpa end in a dot, and others may.
+    // The name for an address, such as `1.2.0.192.in-addr.arpa.`, ends in a dot, and other names
+    // may.
     let text = parse_domain(name.strip_suffix('.').unwrap_or(name)).map_err(|_| NoAnswer::BadName)?;
     let mut name = Name::from_ascii(&text).map_err(|_| NoAnswer::BadName)?;
     name.set_fqdn(true);
@@ -277,7 +278,7 @@ fn addresses_by(running: &Running, host: &str, until: Instant) -> Result<Vec<IpA
     Pair::ask(running, host, until)?.wait()
 }
 
-/// The look-ups of the addresses of a host.
+/// The addresses of a host if they are known already, or the look-ups for IPv6 and IPv4.
 enum Pair {
     Known(Vec<IpAddr>),
     Waiting(Pending, Pending),
@@ -319,7 +320,7 @@ fn addresses(pending: Pending) -> Result<Vec<IpAddr>, NoAnswer> {
     usable(pending.wait()?.iter().filter_map(address).collect())
 }
 
-/// The usable addresses, at least one.
+/// Removes the addresses that cannot belong to another host. Fails if none remains.
 fn usable(all: Vec<IpAddr>) -> Result<Vec<IpAddr>, NoAnswer> {
     let found: Vec<_> = all.into_iter().filter(|a| is_usable(*a)).collect();
     if found.is_empty() { Err(NoAnswer::NoData) } else { Ok(found) }

@@ -1,14 +1,15 @@
 //! Queries name servers, one after another, until one has an answer.
 //!
-//! NXDOMAIN is an answer. SERVFAIL, REFUSED and similar codes, a referral, a
-//! malformed message and a timeout are not: the next server is asked. If a server does not respond
-//! within [`Servers::pause`], the next one is asked too, and the first answer is used. A server
-//! that did not respond is asked last for [`DEMOTED_FOR`]. The resolver
-//! library repeats lost datagrams, and uses TCP for answers that do not fit into one.
+//! NXDOMAIN is an answer. After SERVFAIL, REFUSED and similar codes, a referral, a malformed
+//! message or a timeout the next server is asked. If a server does not respond within
+//! [`Servers::pause`], the next server is asked as well, and the first answer is used. For
+//! [`DEMOTED_FOR`], a server that did not respond is asked after the others. The resolver library
+//! repeats lost datagrams, and uses TCP for answers that do not fit into one.
 //!
-//! Every server is asked with EDNS first. It is asked without EDNS after all others, or at once if
-//! its response is FORMERR, NOTIMP or BADVERS. A server that has answered only without EDNS is
-//! asked without it for a while. No query continues beyond the deadline of the look-up.
+//! Every server is asked with EDNS first. If no server answers with EDNS, each is asked once more
+//! without EDNS. If a response is FORMERR, NOTIMP or BADVERS, the server is asked without EDNS at
+//! once. A server that has answered only without EDNS is asked without EDNS from the start for a
+//! while. No query continues beyond the deadline of the look-up.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -33,13 +34,13 @@ use crate::outcome::NoAnswer;
 
 /// The time for which a server that did not respond is asked after the others.
 const DEMOTED_FOR: Duration = Duration::from_secs(30);
-/// The time for which a server that rejects EDNS is asked without it.
+/// The time for which a server that rejects EDNS is asked without EDNS.
 const NO_EDNS_FOR: Duration = Duration::from_secs(3600);
-/// The time for which a server that ignores queries with EDNS is asked without it.
+/// The time for which a server that ignores queries with EDNS is asked without EDNS.
 const IGNORES_EDNS_FOR: Duration = Duration::from_secs(300);
-/// The time after an answer with EDNS for which a timeout is not attributed to EDNS.
+/// After an answer with EDNS, a timeout of that server is not attributed to EDNS for this time.
 const SUPPORTS_EDNS_FOR: Duration = Duration::from_secs(600);
-/// The maximum time until the next server is asked too.
+/// The longest time that a server has to respond before the next server is asked as well.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// The maximum number of concurrent queries over one TCP connection.
 const MAX_TCP_QUERIES: usize = 1024;
@@ -47,7 +48,7 @@ const MAX_TCP_QUERIES: usize = 1024;
 /// The name servers, the preferred one first.
 pub(super) struct Servers {
     list: Vec<Arc<Server>>,
-    /// The addresses as text.
+    /// The addresses of the servers as text, for messages.
     names: Arc<str>,
     timeout: Duration,
 }
@@ -57,8 +58,8 @@ struct Server {
     with_edns: NameServerPool<TokioRuntimeProvider>,
     without: NameServerPool<TokioRuntimeProvider>,
     begun: Instant,
-    /// The time of the last answer. This and the following times are in milliseconds after
-    /// `begun`; zero stands for never.
+    /// The time of the last response. This time and the following ones are in milliseconds after
+    /// `begun`; zero means never.
     answered: AtomicU64,
     supports_edns_until: AtomicU64,
     demoted_until: AtomicU64,
@@ -70,7 +71,7 @@ struct Server {
 struct Step {
     server: usize,
     edns: bool,
-    /// Whether the server has just rejected EDNS.
+    /// Whether the server has just rejected the same query with EDNS.
     is_edns_rejected: bool,
 }
 
@@ -79,7 +80,7 @@ enum Response {
     Answer(Message),
     /// NXDOMAIN or no data, and the lifetime of this answer in seconds.
     Negative(NoAnswer, u32),
-    /// EDNS or the query was rejected.
+    /// The server has rejected EDNS or the query, with this code.
     Rejected(ResponseCode),
     Failure(NoAnswer),
 }
@@ -98,7 +99,8 @@ impl Servers {
         Self { list: addresses.iter().filter_map(server).collect(), names: names(addresses).into(), timeout }
     }
 
-    /// The data of a type for a name, through aliases, and its lifetime in seconds.
+    /// Looks up the data of one type for a name, and follows aliases. Returns the data with their
+    /// lifetime in seconds.
     pub(super) async fn look_up(&self, mut name: Name, kind: RecordType, until: Instant) -> (Found, u32) {
         let mut lifetime = u32::MAX;
         for _ in 0..=MAX_ALIASES {
@@ -151,7 +153,8 @@ impl Servers {
                     failure = more_specific(failure, unsupported(code));
                 }
                 Response::Failure(what) => {
-                    // A server that fails with EDNS may succeed without.
+                    // A server that fails with EDNS may succeed without EDNS, unless it has refused
+                    // the query.
                     done[step.server] = !step.edns || what == NoAnswer::Refused;
                     failure = more_specific(failure, what);
                 }
@@ -160,9 +163,9 @@ impl Servers {
         Err((failure.unwrap_or(NoAnswer::Timeout), 0))
     }
 
-    /// The order of queries: first each server with EDNS, unless it is known to lack EDNS; then
-    /// each server without EDNS, unless it is known to support EDNS, in which case its failures
-    /// have other reasons.
+    /// Returns the queries in order. First, each server is asked with EDNS, or without EDNS if the
+    /// server is known to lack it. Then each server is asked without EDNS. A server that is known
+    /// to support EDNS is not asked again, since its failures have other reasons.
     fn plan(&self) -> Vec<Step> {
         let mut order: Vec<(usize, &Arc<Server>)> = self.list.iter().enumerate().collect();
         order.sort_by_key(|(_, server)| server.is_before(&server.demoted_until));
@@ -172,13 +175,13 @@ impl Servers {
         first.chain(without_edns.map(|(at, _)| step(*at, false))).collect()
     }
 
-    /// The time to wait for a response before the next step.
+    /// The time to wait for a response before the next query is sent.
     fn pause(&self) -> Duration {
         let steps = u32::try_from(2 * self.list.len() + 2).unwrap_or(u32::MAX);
         (self.timeout / steps).min(MAX_PAUSE)
     }
 
-    /// Sends a query; returns the time, in milliseconds after the server's `begun`.
+    /// Sends a query. Returns the time of sending, in milliseconds after the server's `begun`.
     fn begin(&self, asked: &mut JoinSet<(Step, Response)>, step: Step, query: &Query) -> u64 {
         let (server, query, names) = (Arc::clone(&self.list[step.server]), query.clone(), Arc::clone(&self.names));
         let now = server.now();
@@ -240,13 +243,13 @@ impl Server {
         } else if step.is_edns_rejected {
             self.no_edns_until.store(now + millis(NO_EDNS_FOR), Relaxed);
         } else if !self.is_before(&self.supports_edns_until) && !self.is_before(&self.no_edns_until) {
-            // The server has answered only without EDNS.
+            // The server has just answered without EDNS, and not lately with EDNS.
             self.no_edns_until.store(now + millis(IGNORES_EDNS_FOR), Relaxed);
         }
     }
 
-    /// Demotes a server that has not responded to a query sent at `since`, unless it has answered
-    /// other queries meanwhile, which shows that only this name is slow.
+    /// Demotes a server that has not responded to a query sent at `since`, unless the server has
+    /// answered another query meanwhile: in that case only this name is slow.
     fn note_timeout(&self, since: u64) {
         if self.answered.load(Relaxed) < since {
             self.demoted_until.store(self.now() + millis(DEMOTED_FOR), Relaxed);
@@ -267,7 +270,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
 }
 
-/// The addresses of servers as text, with ports other than 53.
+/// The addresses of servers as text. A port is shown only if it is not 53.
 pub(super) fn names(servers: &[SocketAddr]) -> String {
     let address = |server: &SocketAddr| match server.port() {
         53 => server.ip().to_string(),

@@ -1,10 +1,10 @@
-//! The name servers of resolv.conf(5), and hosts(5).
+//! Reads the name servers in resolv.conf(5), and the names and addresses in hosts(5), for look-ups.
 //!
-//! A look-up checks both files for changes, at most once in
-//! [`CHECK_INTERVAL`]: in another network resolv.conf, or the file that it links to, is
-//! replaced. There is no timer for that. A file without servers or one that cannot be read is
-//! ignored, because it may be incomplete. Only the `nameserver` lines of resolv.conf are used, and
-//! only the first [`MAX_SERVERS`].
+//! When this host moves to another network, resolv.conf or the file that it links to is replaced.
+//! Therefore a look-up checks both files for changes, unless they were checked within
+//! [`CHECK_INTERVAL`]. No timer is used. If a file cannot be read, or a resolv.conf names no
+//! server, the file is ignored, because it may be incomplete. Only the `nameserver` lines of
+//! resolv.conf are used, and only the first [`MAX_SERVERS`].
 
 use std::fs;
 use std::io::{self, Read};
@@ -69,7 +69,7 @@ impl System {
         }
     }
 
-    /// Reads the files that have changed, unless they were checked just now.
+    /// Reads the files that have changed, unless they were checked within [`CHECK_INTERVAL`].
     pub(super) fn check(&mut self) -> Changed {
         if self.checked.is_some_and(|checked| checked.elapsed() < CHECK_INTERVAL) {
             return Changed::default();
@@ -105,7 +105,8 @@ impl System {
 }
 
 impl Watched {
-    /// The text of a file that has changed; `None` if it has not, or cannot be read.
+    /// Returns the text of the file if it has changed. Returns `None` if it has not changed or
+    /// cannot be read.
     fn read_if_changed(&mut self) -> Option<String> {
         let now = fs::metadata(&self.path).ok().map(|of| {
             [of.dev().cast_signed(), of.ino().cast_signed(), of.size().cast_signed()]
@@ -132,8 +133,8 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The servers in a resolv.conf, without those that have a link-local address with an
-/// interface.
+/// The servers that the text of a resolv.conf names. A link-local address with an interface, such
+/// as `fe80::1%eth0`, is left out.
 fn servers(text: &str) -> Vec<SocketAddr> {
     let server = |line: &str| {
         let mut words = line.split_ascii_whitespace();

@@ -1,4 +1,4 @@
-//! Answers that need no network.
+//! Tests of names that are answered without the network.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The open connections, and the limits on their number.
+//! Keeps the open connections, and the limits on their number.
 //!
 //! Connections are counted in total and per host. Clients outside relay.networks are also counted
 //! per surrounding network, with limits that grow more slowly than the networks, so that someone
@@ -38,7 +38,8 @@ pub struct Connections {
 
 /// An open connection.
 pub struct Connection {
-    /// The address and the class under which it is counted; `None` while it is not counted.
+    /// The address and the class under which the connection is counted; `None` while it is not
+    /// counted for an address.
     counted: Option<(IpAddr, ClientClass)>,
     /// The socket, shared with the session. Only the session reads from it and writes to it.
     pub socket: Arc<TcpStream>,
@@ -46,20 +47,20 @@ pub struct Connection {
     is_local_user: bool,
 }
 
-/// The share of all connections that is open to a client.
+/// The class of a client, which decides how many of all connections it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientClass {
-    /// In relay.networks: all of them.
+    /// A client in relay.networks, which may use all connections.
     Trusted,
-    /// A client of a listener for submission: nine tenths.
+    /// A client of a listener for submission, which may use nine tenths.
     Submitter,
-    /// Any other client: eight tenths.
+    /// Any other client, which may use eight tenths.
     Stranger,
 }
 
 impl ClientClass {
-    /// The class of a client. `is_known` is false if `address` is that of a proxy which does not
-    /// name its client.
+    /// The class of a client. `is_known` is false if `address` is that of a proxy, which has not
+    /// named its client.
     pub fn of(config: &Config, address: IpAddr, is_known: bool, kind: Kind) -> Self {
         let is_trusted = relay::is_trusted(&config.relay.networks, false, is_known.then_some(address));
         match kind {
@@ -73,7 +74,7 @@ impl ClientClass {
 /// A network: its first address and the length of its prefix.
 type Network = (IpAddr, u8);
 
-/// The limit that a connection would exceed, with the number of connections now.
+/// The limit that one more connection would exceed, with the present number of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitReached {
     /// The limit on all connections.
@@ -82,7 +83,7 @@ pub enum LimitReached {
     Outsiders(usize),
     /// The limit on clients outside relay.networks and submission.
     Strangers(usize),
-    /// The limit on one host, or on one network with this prefix length.
+    /// The limit on one host (`None`), or on one network with this prefix length.
     From(IpAddr, Option<u8>, usize),
 }
 
@@ -103,7 +104,7 @@ impl fmt::Display for LimitReached {
 }
 
 impl Connections {
-    /// Adds a connection that is not yet counted for an address; returns its number.
+    /// Adds a connection, and returns its number. The connection is not counted for an address yet.
     pub fn admit(&mut self, socket: &Arc<TcpStream>, watch: &Watch, is_local_user: bool) -> u64 {
         self.next += 1;
         self.local_users += usize::from(is_local_user);
@@ -118,7 +119,7 @@ impl Connections {
         if count < limits.connections { Ok(()) } else { Err(LimitReached::All(count)) }
     }
 
-    /// Counts an open connection for its address, unless that exceeds a limit.
+    /// Counts an open connection for its address. Fails if the connection would exceed a limit.
     pub fn count(
         &mut self,
         number: u64,
@@ -170,8 +171,8 @@ impl Connections {
         }
     }
 
-    /// The log line for a rejected client: at most one of each kind per second, with the number of
-    /// lines left out since the last one.
+    /// Returns the log line for a rejected client, with the number of lines of its kind that were
+    /// left out. Returns `None` if a line of that kind was logged within the last second.
     pub fn warning(&mut self, why: LimitReached, now: Instant) -> Option<String> {
         let kind = match why {
             LimitReached::All(_) => 0,
@@ -203,7 +204,7 @@ fn networks(address: IpAddr) -> impl Iterator<Item = (Network, usize)> {
     prefixes.iter().map(move |&(prefix, factor)| ((first_address(address.to_canonical(), prefix), prefix), factor))
 }
 
-/// The first address of the network.
+/// The first address of the network that contains `address`.
 fn first_address(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(ip) => {

@@ -1,4 +1,4 @@
-//! The listening sockets, and a thread for each client.
+//! Accepts clients at the listening sockets, and runs a session for each in a thread of its own.
 //!
 //! Connections are counted. A client beyond a limit gets a 421, and so does one for which the
 //! system has no descriptor or thread. Submission over the control socket is served here, too, but
@@ -36,7 +36,7 @@ use connections::{ClientClass, Connection, Connections, LimitReached};
 
 /// The stack of a session's thread: its buffers are on the heap.
 const SESSION_STACK: usize = 256 << 10;
-/// The backlog of listen(2).
+/// The backlog of listen(2): the number of clients that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// How long sessions may take at shutdown to finish the current message.
 const MESSAGE_GRACE: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ const DESCRIPTOR_POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // An IPv6 socket accepts no IPv4: that needs a [[listen]] of its own.
+        // The IPv6 socket accepts no IPv4 clients: those need a `[[listen]]` section of their own.
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
@@ -74,9 +74,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Listener {
     /// The socket.
     pub socket: TcpListener,
-    /// The `[[listen]]` section for it.
+    /// The `[[listen]]` section of the configuration for the socket.
     pub listen: Listen,
-    /// Whether the service manager holds it too, and may pass it to a later process.
+    /// Whether the service manager holds the socket too, and may pass it to a later process.
     pub is_shared: bool,
 }
 
@@ -132,8 +132,8 @@ impl Server {
         Ok(())
     }
 
-    /// Serves a local process identified by the kernel, and returns when its session ends. The
-    /// process does not count towards the limits on connections, and they do not apply to it.
+    /// Serves a local process, whose user the kernel has identified, and returns when its session
+    /// ends. The limits on connections do not count the process, and do not apply to it.
     pub fn serve_local_user(&self, stream: UnixStream, user: LocalUser) {
         let socket = Arc::new(TcpStream::from(OwnedFd::from(stream)));
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
@@ -162,8 +162,8 @@ impl Server {
     /// Accepts clients until the server is closed.
     pub fn accept_from(self: &Arc<Self>, listener: &Listener) {
         let (listener, listen) = (&listener.socket, &Arc::new(listener.listen.clone()));
-        // A reserved descriptor. When no other is left, it is released for a moment, to accept a
-        // client and send it a 421.
+        // A reserved descriptor. If no other descriptor is left, this one is closed for a moment,
+        // so that a client can be accepted and sent a 421.
         let mut reserve = File::open("/dev/null").ok();
         let mut is_short = false;
         loop {
@@ -189,7 +189,7 @@ impl Server {
                         thread::sleep(DESCRIPTOR_POLL_INTERVAL);
                     }
                 }
-                // An error of one connection, or a temporary one.
+                // The error is temporary or concerns one connection only.
                 Err(e) => {
                     ::log::warn!("accept: {e}");
                     thread::sleep(ACCEPT_RETRY_DELAY);
@@ -198,8 +198,8 @@ impl Server {
         }
     }
 
-    /// Shuts down: accepts no more clients, ends the sessions, and returns when they are
-    /// over, within seconds.
+    /// Shuts down: accepts no more clients, ends the sessions, and waits until they are over, for a
+    /// few seconds at most.
     pub fn close(&self, listeners: &[Arc<Listener>]) {
         self.watch.stop.store(true, Ordering::SeqCst);
         listeners.iter().for_each(|listener| listener.wake());
@@ -212,12 +212,13 @@ impl Server {
 
     fn hang_up(&self, is_affected: impl Fn(&Connection) -> bool) {
         for connection in self.connections().open.values().filter(|c| is_affected(c)) {
-            // This fails only if the connection is closed already.
+            // `shutdown` fails only if the connection is closed already.
             let _ = connection.socket.shutdown(Shutdown::Read);
         }
     }
 
-    /// Waits until all connections are closed; returns whether they were within `limit`.
+    /// Waits until all connections are closed, but no longer than `limit`. Returns whether all are
+    /// closed.
     fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut connections = self.connections();
@@ -279,8 +280,8 @@ impl Server {
         }
     }
 
-    /// Reads the PROXY header and returns the client it names; `None` if there is no header,
-    /// or the client exceeds a limit.
+    /// Reads the PROXY header and returns the client that it names. Returns `None` if there is no
+    /// valid header, or if the client exceeds a limit.
     fn read_proxy_header(
         &self,
         number: u64,
@@ -322,7 +323,7 @@ impl Server {
         None
     }
 
-    /// Adds a connection, unless it exceeds a limit.
+    /// Adds a connection and returns its number. Returns `None` if the connection exceeds a limit.
     fn add(
         &self,
         service: &Service,
@@ -344,7 +345,7 @@ impl Server {
         None
     }
 
-    /// Counts a connection for its address, unless it exceeds a limit.
+    /// Counts a connection for its address. Returns false if the connection exceeds a limit.
     fn count(&self, number: u64, service: &Service, (address, class): (IpAddr, ClientClass)) -> bool {
         let mut connections = self.connections();
         match connections.count(number, &service.config.limits, address, class) {
@@ -378,8 +379,8 @@ impl Server {
         let why =
             if self.is_closed() { reply::connection::shutting_down } else { reply::connection::too_many_connections };
         why(&service.config.hostname).write_to(&mut text);
-        // The reply fits into the socket's buffer. A client that does not read it is not waited
-        // for.
+        // The reply fits into the socket's buffer. If a client does not read the reply, nothing
+        // waits for that.
         let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(&text));
     }
 

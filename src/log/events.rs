@@ -13,23 +13,23 @@ use super::value::{Value, push};
 use crate::address::{self, Address};
 use crate::outcome::{Encryption, Fate, Outcome};
 
-/// A message was accepted.
+/// The event that a message was accepted.
 pub struct Accepted<'a> {
     /// The queue id.
     pub id: &'a dyn fmt::Display,
     /// The session id.
     pub session: &'a str,
-    /// The reverse-path.
+    /// The reverse-path; `None` is the null path.
     pub sender: Option<&'a Address>,
-    /// The number of final recipients.
+    /// The number of recipients after aliases were expanded.
     pub recipients: usize,
     /// The size in the spool, in bytes.
     pub size: u64,
-    /// The client: name and address.
+    /// The client, as name and address.
     pub peer: &'a str,
     /// The proxy that forwarded the client's connection; empty for none.
     pub via: &'a str,
-    /// The proxy's name for the message; empty if it gives none.
+    /// The id of the message at the proxy; empty if the proxy gives none.
     pub ident: &'a str,
     /// The protocol: `SMTP`, or an RFC 3848 keyword such as `ESMTPS`.
     pub protocol: &'a str,
@@ -84,12 +84,12 @@ pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dy
     info!("{session} refused command={} peer={} reply={}", Value(command), host(address), Value(&reply.to_string()));
 }
 
-/// Logs how many refused commands were not logged one by one.
+/// Logs the number of refused commands that were not logged one by one.
 pub fn refused_more(session: &str, address: Option<IpAddr>, count: usize) {
     info!("{session} refused more={count} peer={}", host(address));
 }
 
-/// Logs that an account has reached an hourly limit; `what` is the key of the limit.
+/// Logs that an account has reached an hourly limit. `what` is the key of the limit in the line.
 pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
     warn!("{session} limit account={} {what}={limit}", Value(account));
 }
@@ -98,7 +98,7 @@ pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
 pub struct Attempt<'a> {
     /// The queue id.
     pub id: &'a dyn fmt::Display,
-    /// The final recipient.
+    /// The recipient after aliases were expanded.
     pub recipient: &'a Address,
     /// The address from the RCPT command, if an alias replaced it.
     pub original: Option<&'a Address>,
@@ -106,7 +106,7 @@ pub struct Attempt<'a> {
     pub via: &'a str,
     /// The outcome of the attempt.
     pub outcome: &'a Outcome,
-    /// The age of the message.
+    /// The age of the message when the attempt ends.
     pub delay: Duration,
     /// The time of the next attempt, in seconds since 1970, if there is one.
     pub next: Option<u64>,
@@ -168,7 +168,7 @@ pub fn dropped(id: &dyn fmt::Display, why: &str) {
     info!("{id} dropped reason={}", Value(why));
 }
 
-/// Logs that all recipients of a message are settled.
+/// Logs that all recipients of a message are settled: each is delivered or has failed.
 pub fn done(id: &dyn fmt::Display) {
     info!("{id} done");
 }

@@ -1,4 +1,5 @@
-//! The log: events, one line each, and their destination.
+//! Writes the log of every process: each event is one line, in a file, in syslog or on standard
+//! error.
 //!
 //! The line of an event begins with the queue id or session id, followed by `key=value` pairs in a
 //! fixed order, for people and scripts. Values with special characters are quoted and escaped, so
@@ -33,7 +34,7 @@ pub use sink::{reopen, warn_of_missing_syslog};
 pub use zone::{warn_of_zone, zone};
 
 /// The current time in this host's time zone. The zone was read when the log started, since reading
-/// it takes more stack than a session's thread has.
+/// the zone takes more stack than a session's thread has.
 pub fn local_time() -> jiff::Zoned {
     jiff::Timestamp::now().to_zoned(zone().clone())
 }

@@ -1,4 +1,4 @@
-//! The destinations of log lines: a file, or syslog.
+//! Writes the lines of the log to a file or to syslog.
 //!
 //! A line that cannot be written goes to standard error. For syslog each line is a datagram, and
 //! syslogd has at most a second to accept it.
@@ -15,7 +15,7 @@ use ::log::warn;
 
 use crate::config::LogTo;
 
-/// Has the log file, which may have been rotated, opened again before the next line is written.
+/// Makes the next line open the log file again, since the file may have been rotated.
 pub fn reopen() {
     REOPEN.store(true, Ordering::Relaxed);
 }
@@ -72,10 +72,10 @@ impl Syslog {
 }
 
 impl Write for Syslog {
-    /// Sends one datagram. env_logger writes each record in one call.
+    /// Sends `line` as one datagram: env_logger passes each record in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let datagram = line.strip_suffix(b"\n").unwrap_or(line);
-        // The second attempt succeeds if syslogd was restarted.
+        // If syslogd was restarted, the first attempt fails and the second one succeeds.
         for _ in 0..2 {
             if self.socket.is_none() {
                 self.socket = Self::connect().ok();
@@ -100,7 +100,7 @@ fn without_priority(line: &[u8]) -> &[u8] {
     line.get(end..).unwrap_or(line)
 }
 
-/// Warns if a daemon in the background would have no log.
+/// Warns if the log goes to syslog and there is no syslogd.
 pub fn warn_of_missing_syslog(to: &LogTo) {
     if *to == LogTo::Syslog && Syslog::connect().is_err() {
         warn!("no syslog at {DEV_LOG}: nothing is logged in the background; see log.to");

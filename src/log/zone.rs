@@ -1,9 +1,10 @@
-//! The time zone of this host, for dates in messages and at the front of log lines.
+//! Reads the time zone of this host, for dates in messages and at the front of log lines.
 //!
-//! As in libc, the variable TZ names a file (with or without a colon; a relative path is below
-//! TZDIR) or is a POSIX rule. Without TZ, /etc/localtime applies; if that fails, UTC. The zone is
-//! read once, before the server is confined, because its file may be inaccessible later. No
-//! directory is listed, and only one file is opened, since each process under inetd has to do this.
+//! As in libc, the variable TZ names a file or is a POSIX rule. A colon before the name is ignored,
+//! and a relative path is below TZDIR. Without TZ, the file /etc/localtime applies, or UTC if that
+//! file is not usable. The zone is read once, before the server is confined, because its file may
+//! be inaccessible later. No directory is listed, and only one file is opened, since every process
+//! under inetd has to read the zone anew.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,10 +18,10 @@ use jiff::tz::TimeZone;
 
 const LOCALTIME: &str = "/etc/localtime";
 const ZONEINFO: &str = "/usr/share/zoneinfo";
-/// The dates of daylight saving time for a POSIX rule without dates: those of the United States, as
-/// in libc.
+/// The dates of daylight saving time for a POSIX rule that gives no dates. As in libc, they are
+/// those of the United States.
 const DEFAULT_DST: &str = ",M3.2.0,M11.1.0";
-/// The maximum size of a file, in bytes; real ones have at most 4 KiB.
+/// The maximum size of a file, in bytes; real zone files have at most 4 KiB.
 const MAX_SIZE: u64 = 256 << 10;
 
 /// The time zone of this host.
@@ -38,8 +39,8 @@ pub fn warn_of_zone() {
     }
 }
 
-/// The time zone that a value of TZ names or, if there is no value, the time zone of the host;
-/// `None` if the value is invalid.
+/// Returns the time zone that a value of TZ names or, without a value, the time zone of the host.
+/// Returns `None` if the value is invalid.
 fn read(name: Option<&OsStr>) -> Option<TimeZone> {
     let Some(name) = name else { return file(Path::new(LOCALTIME)).or(Some(TimeZone::UTC)) };
     let name = name.as_bytes();

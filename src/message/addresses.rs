@@ -1,10 +1,10 @@
-//! The addresses in a field that is checked and completed, such as From (RFC 5322 3.4).
+//! Finds the addresses in a field that is checked and completed, such as From (RFC 5322 3.4).
 //!
-//! A cautious reader: it handles names, comments, quotes, groups and folded lines, and takes a
-//! name that looks like an address as an address, as some mail programs do. [`complete`] adds a
-//! domain to addresses without one, and changes no other octet. A list that cannot be read is
-//! left unchanged. Time and memory are linear in the length of the field. Recipients are read by
-//! [`super::recipients`].
+//! The list is read with caution: some mail programs show a name that looks like an address as the
+//! address, so such a name counts as an address here. Names, comments, quotes, groups and folded
+//! lines are understood. [`complete`] adds a domain to addresses without one, and changes no other
+//! octet. A list that cannot be read is left unchanged. Time and memory are linear in the length of
+//! the field. Recipients are read by [`super::recipients`].
 
 use crate::address::Address;
 
@@ -13,9 +13,9 @@ use crate::address::Address;
 pub struct Mailbox {
     /// The address; `None` if penfold cannot send mail to it.
     address: Option<Address>,
-    /// The end of the local part, if no domain follows.
+    /// The offset of the end of the local part; `None` if the address needs no domain.
     end: Option<usize>,
-    /// The start and the end of the whole address, without brackets.
+    /// The offsets of the start and the end of the whole address, without brackets.
     place: (usize, usize),
 }
 
@@ -26,12 +26,12 @@ impl Mailbox {
     }
 }
 
-/// The addresses of a list; `None` if it cannot be read.
+/// The addresses of a list; `None` if the list cannot be read.
 pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
     let mut tokens = Tokens { value, position: 0 };
     let (mut list, mut words) = (Vec::new(), Vec::new());
-    // Whether this is inside a group, and whether it is after an address in brackets or a group,
-    // where only a comma may follow.
+    // Whether the next token is inside a group, and whether it follows an address in brackets or a
+    // group. After an address in brackets or a group, only a separator may stand.
     let (mut in_group, mut is_complete) = (false, false);
     while let Some(token) = tokens.next()? {
         match token.kind {
@@ -71,8 +71,8 @@ pub fn mailboxes(value: &[u8]) -> Option<Vec<Mailbox>> {
     Some(list)
 }
 
-/// Whether all readers find the same addresses in a list: it has no control characters, and no
-/// characters that a name may contain only in quotes.
+/// Whether all mail programs find the same addresses in a list: the list has no control characters,
+/// and no characters that a name may contain only in quotes.
 pub fn is_clear(value: &[u8]) -> bool {
     let (mut tokens, mut before) = (Tokens { value, position: 0 }, Kind::Special(b','));
     loop {
@@ -97,8 +97,8 @@ pub fn is_clear(value: &[u8]) -> bool {
     !value.iter().any(|&b| b.is_ascii_control() && !is_blank(b))
 }
 
-/// Writes the list. Appends `@domain` to every address without a domain, and replaces an address by
-/// the result of `rewrite`, if there is one.
+/// Copies the list to `out`. Appends `@domain` to every address without a domain, and replaces an
+/// address by the result of `rewrite`, if there is one.
 pub fn complete(
     value: &[u8],
     list: &[Mailbox],
@@ -133,7 +133,8 @@ fn in_brackets(tokens: &mut Tokens<'_>) -> Option<Mailbox> {
                 return Some(Mailbox { address: None, end: None, place: (0, 0) });
             }
             Kind::Special(b'>') => return address(tokens.value, &words),
-            // A source route, which is obsolete and which readers understand in different ways (RFC 5322 4.4).
+            // A source route is obsolete, and readers understand it in different ways (RFC 5322
+            // 4.4).
             Kind::Special(b'@') if words.is_empty() => return None,
             _ => words.push(token),
         }
@@ -167,7 +168,8 @@ fn address(value: &[u8], words: &[Token]) -> Option<Mailbox> {
     }
 }
 
-/// Atoms and quoted strings with dots between them, as one text without quotes.
+/// Joins atoms and quoted strings with dots between them to one text without quotes. Returns `None`
+/// if there are other tokens, or no text.
 pub(super) fn joined(value: &[u8], words: &[Token]) -> Option<Vec<u8>> {
     let mut text: Vec<u8> = Vec::new();
     let mut is_open = true;
@@ -183,7 +185,7 @@ pub(super) fn joined(value: &[u8], words: &[Token]) -> Option<Vec<u8>> {
     (!text.is_empty()).then_some(text)
 }
 
-/// The text of a quoted string.
+/// The text of a quoted string, without the quotes and the escaping backslashes.
 pub(super) fn unquoted(quoted: &[u8]) -> impl Iterator<Item = u8> {
     let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
     let mut is_literal = false;
@@ -193,7 +195,7 @@ pub(super) fn unquoted(quoted: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// An address from its two parts.
+/// An address from its two parts; `None` if the address is invalid.
 pub(super) fn parsed(local: &[u8], domain: &[u8]) -> Option<Address> {
     Address::new(std::str::from_utf8(local).ok()?, std::str::from_utf8(domain).ok()?).ok()
 }
@@ -201,12 +203,12 @@ pub(super) fn parsed(local: &[u8], domain: &[u8]) -> Option<Address> {
 /// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A word; dots are part of it.
+    /// A word, which may contain dots.
     Atom,
     Quoted,
     Literal,
     Special(u8),
-    /// Text that is valid in no address, only in a name.
+    /// Text that may stand in a name but in no address.
     Stray,
 }
 
@@ -225,7 +227,8 @@ struct Tokens<'a> {
 }
 
 impl Tokens<'_> {
-    /// The next token; `Some(None)` at the end, `None` if a quote, literal or comment is not closed.
+    /// Returns the next token, or `Some(None)` at the end. Returns `None` if a quote, literal or
+    /// comment is not closed.
     #[expect(clippy::option_option, reason = "the end and an error are different")]
     fn next(&mut self) -> Option<Option<Token>> {
         self.skip_blanks()?;

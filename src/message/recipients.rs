@@ -1,19 +1,19 @@
-//! The recipients that a header field or a command line names (RFC 5322 3.4 and 4.4).
+//! Finds the recipients that a header field or a command line names (RFC 5322 3.4 and 4.4).
 //!
-//! Reads a list as its writer meant it: an address in angle brackets counts, and the name before it
-//! does not, even if it looks like an address. Tolerates common deviations: groups without members
-//! or without an end, semicolons between addresses, a missing comma between two addresses in
-//! brackets, names that need quotes and have none, obsolete source routes. A part that could mean
-//! two addresses, or none, is an error: no recipient is dropped or added silently. Time and memory
-//! are linear in the length of the field.
+//! A list is read as its writer meant it: an address in angle brackets counts, and the name before
+//! the brackets does not, even if the name looks like an address. Common deviations are tolerated:
+//! groups without members or without an end, semicolons between addresses, a missing comma between
+//! two addresses in brackets, names that need quotes and have none, and obsolete source routes. A
+//! part that could mean two addresses, or none, is an error: no recipient is dropped or added
+//! silently. Time and memory are linear in the length of the field.
 //!
-//! The opposite of [`super::addresses`], which checks senders: that module finds every address
-//! that any reader may find, this one the addresses that the writer meant.
+//! For senders, [`super::addresses`] does the opposite: it finds every address that any mail
+//! program may find in a list.
 
 use super::addresses::{Kind, Token, is_blank, is_special, joined, parsed, unquoted};
 use crate::address::Address;
 
-/// The part of a list that is not an address.
+/// The part of a list that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unreadable(pub Vec<u8>);
 
@@ -37,7 +37,8 @@ pub fn recipients(value: &[u8]) -> Result<Vec<Address>, Unreadable> {
     }
 }
 
-/// The part of a list that an error shows: from `start` to the first comma after `end`.
+/// The part of a list that an error shows: from `start` to the first comma or semicolon after
+/// `end`.
 fn piece(value: &[u8], start: usize, end: usize) -> &[u8] {
     let is_end = |b: &u8| matches!(b, b',' | b';');
     let tail = value.get(end.saturating_sub(1).max(start)..).unwrap_or_default();
@@ -49,7 +50,7 @@ fn piece(value: &[u8], start: usize, end: usize) -> &[u8] {
 struct Reader<'a> {
     value: &'a [u8],
     position: usize,
-    /// Opening characters without a closing one in the rest of the list.
+    /// The opening characters for which the rest of the list has no closing character.
     strays: Vec<u8>,
     /// Whether a quoted string has occurred already.
     has_quoted: bool,
@@ -60,8 +61,8 @@ impl<'a> Reader<'a> {
         Self { value, position: 0, strays: Vec::new(), has_quoted: false }
     }
 
-    /// Reads up to a comma, a semicolon or the end, and returns whether more may follow; `None`
-    /// for a part that is not an address.
+    /// Reads up to a comma, a semicolon or the end, adds the addresses to `list`, and returns
+    /// whether more may follow. Returns `None` if the part cannot be read.
     fn part(&mut self, list: &mut Vec<Address>) -> Option<bool> {
         let (mut words, mut has_brackets, mut has_more) = (Vec::new(), false, false);
         while let Some(token) = self.next()? {
@@ -70,7 +71,7 @@ impl<'a> Reader<'a> {
                     has_more = true;
                     break;
                 }
-                // The name of a group.
+                // The words before the colon are the name of a group.
                 Kind::Special(b':') if !has_brackets && !words.is_empty() && !has_at(&words) => words.clear(),
                 Kind::Special(b':') => return None,
                 Kind::Special(b'<') => {
@@ -85,7 +86,7 @@ impl<'a> Reader<'a> {
             }
         }
         match has_brackets {
-            // A name may follow its address, but no second address.
+            // A name may follow the address in brackets, but a second address may not.
             true if has_at(&words) => return None,
             false if !words.is_empty() => self.without_brackets(&words, list)?,
             _ => {}
@@ -102,7 +103,7 @@ impl<'a> Reader<'a> {
                 Kind::Special(b'>') if words.is_empty() => return Some(None),
                 Kind::Special(b'>') => return self.address(&words).map(Some),
                 Kind::Special(b'@') if words.is_empty() => while self.next()??.kind != Kind::Special(b':') {},
-                // `<<a@b>>`
+                // Some programs double the brackets: `<<a@b>>`.
                 Kind::Special(b'<') if words.is_empty() => {}
                 Kind::Special(b',' | b';') => return None,
                 _ => words.push(token),
@@ -110,7 +111,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Adds an address without brackets, or the addresses of a whole list in quotes.
+    /// Adds an address without brackets. A whole list in quotes is accepted, too, and its addresses
+    /// are added.
     fn without_brackets(&self, words: &[Token], list: &mut Vec<Address>) -> Option<()> {
         if let [Token { kind: Kind::Quoted, start, end }] = *words {
             let inside: Vec<u8> = unquoted(self.value.get(start..end)?).collect();
@@ -124,7 +126,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// The address that tokens form.
+    /// The address that tokens form; `None` if they form none.
     fn address(&self, words: &[Token]) -> Option<Address> {
         let value = self.value;
         let at_sign = words.iter().position(|word| word.kind == Kind::Special(b'@'));
@@ -137,7 +139,8 @@ impl<'a> Reader<'a> {
             Some((_, domain)) => {
                 let domain = joined(value, domain)?;
                 match (local.strip_prefix(b"'"), domain.strip_suffix(b"'")) {
-                    // Outlook puts apostrophes around an address; no domain ends with one.
+                    // Outlook puts apostrophes around an address, and no domain ends with an
+                    // apostrophe.
                     (Some(local), Some(domain)) => parsed(local, domain),
                     _ => parsed(&local, &domain),
                 }
@@ -146,7 +149,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next token; `Some(None)` at the end, `None` if quotes cannot be paired.
+    /// Returns the next token, or `Some(None)` at the end. Returns `None` if quotes cannot be
+    /// paired.
     #[expect(clippy::option_option, reason = "the end and an error are different")]
     fn next(&mut self) -> Option<Option<Token>> {
         self.skip_blanks();
@@ -159,7 +163,7 @@ impl<'a> Reader<'a> {
                     self.has_quoted = true;
                     (Kind::Quoted, length)
                 }
-                // An odd number of quotes: any of them could be the surplus one.
+                // The number of quotes is odd, and any of them could be the surplus quote.
                 None if self.has_quoted => return None,
                 None => (Kind::Stray, 1),
             },
@@ -193,8 +197,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The length of a text from its opening to its closing character, both included. A closing
-    /// character that is missing is searched for only once.
+    /// The length of a text from its opening to its closing character, both included; `None` if the
+    /// closing character is missing. The search for a missing character is not repeated.
     fn closing(&mut self, open: u8, tail: &[u8]) -> Option<usize> {
         if self.strays.contains(&open) {
             return None;

@@ -1,8 +1,9 @@
-//! The trace fields `Received:` (RFC 5321 4.4) and `Delivered-To:`, and the form of dates.
+//! Writes and reads the trace fields `Received:` (RFC 5321 4.4) and `Delivered-To:`, and writes
+//! dates.
 //!
-//! They are written and read in this file only. The `Received:` field of a message from a local
-//! user names the user and the program; [`submitter`] reads the user back, so that the queue can
-//! be listed for one user. All values come from the caller.
+//! Only this file knows the form of these fields. The `Received:` field of a message from a local
+//! user names the user and the program; [`submitter`] reads the user back, so that the queue can be
+//! listed for one user. All values come from the caller.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -42,13 +43,13 @@ pub enum Origin<'a> {
 /// A client that speaks SMTP.
 #[derive(Debug)]
 pub struct Client<'a> {
-    /// Its address; `None` for a terminal, a pipe or an unknown client.
+    /// The client's address; `None` for a terminal, a pipe or an unknown client.
     pub address: Option<IpAddr>,
-    /// Its verified name in the DNS.
+    /// The client's verified name in the DNS, if there is one.
     pub name: Option<&'a str>,
-    /// Whether it runs on this host.
+    /// Whether the client runs on this host.
     pub is_local: bool,
-    /// The argument of its HELO or EHLO.
+    /// The argument of the client's HELO or EHLO.
     pub hello: &'a str,
     /// The original client, according to XFORWARD.
     pub forwarded: Option<Forwarded<'a>>,
@@ -61,13 +62,13 @@ pub struct Client<'a> {
 /// The original client of a message that a proxy forwards.
 #[derive(Debug)]
 pub struct Forwarded<'a> {
-    /// Its address.
+    /// The address of the client.
     pub address: IpAddr,
-    /// Its name in the DNS.
+    /// The client's name in the DNS, if the proxy gives one.
     pub name: Option<&'a str>,
-    /// The argument of its HELO or EHLO.
+    /// The argument of the client's HELO or EHLO.
     pub hello: Option<&'a str>,
-    /// The protocol that it spoke.
+    /// The protocol that the client spoke with the proxy.
     pub protocol: Option<&'a str>,
 }
 
@@ -81,8 +82,8 @@ impl fmt::Display for Received<'_> {
                 writeln!(f, "Received: by {hostname} (penfold{comment}) id {id}{purpose};\n\t{date}")
             }
             Origin::Client(client) => {
-                // The cipher is written as RFC 8314 4.3 specifies. There is no clause for the
-                // version, so it is written as other servers write it.
+                // The cipher is written as RFC 8314 4.3 specifies. No standard specifies a clause
+                // for the version, so the version stands in a comment, as other servers write it.
                 let (version, cipher) = match client.tls {
                     Some((version, cipher)) => (format!(" ({version})"), format!("\n\ttls {cipher}")),
                     None => Default::default(),
@@ -99,9 +100,9 @@ impl fmt::Display for Received<'_> {
 }
 
 impl Client<'_> {
-    /// The FROM clause and a line break. If the origin is hidden, the field has no FROM clause at
-    /// all, as is common for mail that begins on the host itself: readers would take any word in
-    /// the clause for the name of a host.
+    /// The FROM clause and a line break. If the origin is hidden, the whole clause is omitted, as
+    /// is common for mail that begins on the host itself, since readers would take any word in the
+    /// clause for the name of a host.
     fn write_origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (client, host) = match self.address {
             Some(address) => {
@@ -111,7 +112,8 @@ impl Client<'_> {
             None if self.is_local => ("localhost".to_owned(), "localhost".to_owned()),
             None => ("unknown".to_owned(), "unknown".to_owned()),
         };
-        // The syntax allows only a domain here.
+        // The syntax requires a domain or an address literal. If the argument of HELO is neither,
+        // the client's address takes its place.
         let name = if address::parse_domain(self.hello).is_ok() { self.hello } else { &host };
         write!(f, "from {name} ({client})")?;
         if let Some(Forwarded { address, name, hello, protocol }) = &self.forwarded {
@@ -124,7 +126,7 @@ impl Client<'_> {
     }
 }
 
-/// An address literal (RFC 5321 4.1.3).
+/// Returns the address as a literal, such as `[IPv6:::1]` (RFC 5321 4.1.3).
 fn literal(address: IpAddr) -> String {
     format!("[{}{address}]", if address.is_ipv6() { "IPv6:" } else { "" })
 }
@@ -147,16 +149,16 @@ pub struct LocalUser {
 
 /// The longest login or program name that is shown, in characters.
 const MAX_NAME: usize = 32;
-/// The text between `penfold` and [`LocalUser::comment`].
+/// The text between `penfold` and [`LocalUser::comment`] in a `Received:` field.
 const FROM_USER: &str = ", from ";
 
 impl LocalUser {
-    /// A local user, with the names made plain.
+    /// A local user. In the names, every character that is not plain is replaced.
     pub fn new(uid: u32, login: &str, program: &str) -> Self {
         Self { uid, login: plain(login), program: plain(program) }
     }
 
-    /// The user as a comment shows it, such as `uid 1000 jon, program git`.
+    /// The user in the form for a comment, such as `uid 1000 jon, program git`.
     pub fn comment(&self) -> String {
         let login = if self.login.is_empty() { String::new() } else { format!(" {}", self.login) };
         let program = if self.program.is_empty() { String::new() } else { format!(", program {}", self.program) };
@@ -170,9 +172,9 @@ fn plain(name: &str) -> String {
     name.chars().take(MAX_NAME).map(keep).collect()
 }
 
-/// The uid of the local user who submitted the message with this queue id, from the first trace
-/// field in `text`, the front of the message. The id distinguishes our own field from one that the
-/// message arrived with, and a message from those that are derived from it.
+/// Returns the uid of the local user who submitted the message with this queue id. The uid is read
+/// from the first `Received:` field in `text`, the front of the message. The id shows that this
+/// host wrote the field for this message, and not for a message that this one is derived from.
 pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
     let field = fields(text).find(|field| field.is("Received"))?.text();
     let (_, comment) = field.strip_prefix("by ")?.split_once(&format!(" (penfold{FROM_USER}uid "))?;
@@ -181,8 +183,8 @@ pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
     user.split([' ', ',']).next()?.parse().ok().filter(|_| is_own)
 }
 
-/// The address in a field, if it is a `Delivered-To:` field. The address is expected on the first
-/// line of the field, where we write it.
+/// The address in a field; `None` if the field is not a `Delivered-To:` field. The address is
+/// expected on the first line of the field, where penfold writes it.
 pub fn delivered_to(name: &[u8], body: &[u8]) -> Option<Address> {
     let body = std::str::from_utf8(body).ok().filter(|_| name.eq_ignore_ascii_case(b"Delivered-To"))?;
     Address::parse(body.trim()).ok()
@@ -193,9 +195,9 @@ pub fn delivered_to_field(address: &Address) -> String {
     format!("Delivered-To: {address}\n")
 }
 
-/// A time in the form of header fields (RFC 5322 3.3), in the zone of the value.
+/// A time in the form for header fields (RFC 5322 3.3), in the time zone of `time`.
 pub fn date(time: &Zoned) -> String {
-    // Only years beyond 9999 cannot be written.
+    // Every year up to 9999 can be written.
     rfc2822::to_string(time).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! Auxiliary state, apart from the queue, in `state/` of the spool.
+//! Keeps auxiliary state that no message depends on, in `state/` of the spool.
 //!
 //! Each kind of state is a [`Journal`]: records appended to a file, which every process
 //! reads and combines into a table of its own. A journal
@@ -21,8 +21,8 @@
 //! A file is rotated when it is full or its first record is too old: `NAME` becomes
 //! `NAME.old`, and replaces the previous `NAME.old`.
 //!
-//! It is used by `submit::usage`, for the mail that each account has sent within the hour. Mail
-//! must never depend on it: whatever mail depends on belongs in the spool.
+//! Only `submit::usage` keeps such state: the amount of mail that each account has sent within the
+//! hour. Whatever a message depends on belongs in the spool itself.
 //!
 //! - `journal`: one kind of state: its files, lock, rotation and limits
 //! - `record`: one record as a line: written, checked, read
@@ -47,7 +47,7 @@ impl State {
         Self { directory: directory.to_owned() }
     }
 
-    /// One kind of state. Its files are made when it is first used.
+    /// The journal of one kind of state. Its files are made when the journal is first used.
     pub fn journal(&self, name: &'static str, limits: Limits) -> Journal {
         Journal::new(self.directory.join(name), limits)
     }

@@ -1,10 +1,10 @@
 //! One record as a line: `CHECKSUM TIME KEY VALUE`, ending in LF.
 //!
-//! The checksum (FNV-1a, eight hexadecimal digits) covers the rest of the line: blocks of
-//! zeros and partial lines, which a power cut may leave, are not taken for records. It does not
-//! protect against attackers: only the server's user can write here. The time is in seconds since
-//! 1970. In key and value, `%`, blanks and every byte that is not printable ASCII are written as
-//! `%XX`. An empty value is an empty field.
+//! The checksum (FNV-1a, eight hexadecimal digits) covers the rest of the line, so that blocks of
+//! zeros and partial lines, which a power cut may leave, are not taken for records. The checksum
+//! does not protect against attackers: only the server's user can write the files. The time is in
+//! seconds since 1970. In key and value, `%`, blanks and every byte that is not printable ASCII are
+//! written as `%XX`. An empty value is an empty field.
 
 use std::fmt::Write;
 
@@ -14,16 +14,16 @@ pub(super) const MAX_LINE: usize = 4096;
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The time at which it was written, in seconds since 1970.
+    /// The time at which the record was written, in seconds since 1970.
     pub time: u64,
     /// The key, such as an account.
     pub key: String,
-    /// The value.
+    /// The value, which each kind of state defines.
     pub value: String,
 }
 
 impl Record {
-    /// The record as a line; `None` if it is longer than [`MAX_LINE`].
+    /// The record as a line; `None` if the line is longer than [`MAX_LINE`].
     pub(super) fn to_line(&self) -> Option<String> {
         let mut text = format!("{} ", self.time);
         escape(&mut text, &self.key);
@@ -33,7 +33,7 @@ impl Record {
         (line.len() <= MAX_LINE).then_some(line)
     }
 
-    /// Reads a line without its LF; `None` for anything that [`Record::to_line`] does not
+    /// Reads a line without its LF. Returns `None` for any text that [`Record::to_line`] does not
     /// write.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         if line.len() >= MAX_LINE {
@@ -52,7 +52,7 @@ impl Record {
     }
 }
 
-/// FNV-1a with 32 bits.
+/// The FNV-1a hash of a text, with 32 bits.
 fn checksum(text: &[u8]) -> u32 {
     text.iter().fold(0x811c_9dc5, |sum: u32, &b| (sum ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }

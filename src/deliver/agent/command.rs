@@ -1,11 +1,12 @@
-//! Running a command with a message on its standard input.
+//! Runs a command with a message on its standard input, for an agent.
 //!
 //! The command line comes from a table or from the user's own file. No byte of an address is ever
 //! put into it: addresses are passed in the environment. A command line without characters that are
 //! special to a shell is split at its blanks and executed directly. Any other command line is run
-//! by a shell, `/bin/sh -c`, and so is a command line whose program is not found, since that may be
-//! a shell builtin such as `exit`. As in a shell, the exit code is 127 if the program does not
-//! exist, and 126 if it may not be executed. The limits are those of [`crate::sys::command`].
+//! by a shell, `/bin/sh -c`. If the program is not found and its name has no slash, a shell runs
+//! the command line too, since the name may be a shell builtin such as `exit`. As in a shell, the
+//! exit code is 127 if the program does not exist, and 126 if it may not be executed. How time and
+//! output are limited is described in [`crate::sys::command`].
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -28,11 +29,11 @@ const SPECIAL: &[char] = &[
 
 /// A command, with its environment and time limit.
 pub struct Run<'a> {
-    /// The command as it is written.
+    /// The command line as it stands in the table or in the user's file.
     pub command: &'a str,
     /// The working directory of the command.
     pub directory: &'a Path,
-    /// The whole environment of the command.
+    /// The environment variables of the command, as names and values; the command gets no others.
     pub environment: &'a [(String, String)],
     /// The time limit of the command.
     pub limit: Duration,

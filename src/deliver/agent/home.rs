@@ -1,10 +1,10 @@
-//! Files that redirect mail: a user's `.forward`, and a list that an alias includes.
+//! Reads the files that redirect mail: a user's `.forward`, or a list that an alias includes.
 //!
 //! A `.forward` that another user could have written is refused: neither the file nor the home may
-//! be writable by group or others, and both must belong to the user or to root. A missing home is
-//! an error and does not mean that there is no `.forward`: a mount may have failed. A list is read
-//! with the rights of the user whose file names it. Both kinds of file must be plain files of
-//! limited size. `aliases` parses the text.
+//! be writable by group or others, and both must belong to the user or to root. If the home is
+//! missing, that is an error: a mount may have failed, so nothing is known about the `.forward`. A
+//! list is read with the rights of the user whose file names it. Both kinds of file must be plain
+//! files of limited size. The text of the files is parsed in `aliases`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -64,9 +64,10 @@ fn text(file: File, path: &Path, max_size: u64) -> Result<Response, AgentError> 
     if bytes.len() as u64 > max_size {
         return Ok(Response::Refused(format!("it is longer than {max_size} octets")));
     }
-    // Malformed bytes spoil only their own line.
+    // Bytes that are not UTF-8 are replaced, so that they spoil only their own line.
     let text = String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}");
-    // Replacement characters make malformed text longer.
+    // A replacement character has three bytes, so a large file that is not text grows beyond this
+    // size.
     let is_text = text.len() as u64 <= max_size + max_size / 2;
     Ok(if is_text { Response::Text(text) } else { Response::Refused("it is not text in UTF-8".to_owned()) })
 }

@@ -2,9 +2,9 @@
 //! file that already belongs to the recipient is linked there.
 //!
 //! A file appears in `new/` complete or not at all, as maildir(5) requires, and replaces no other
-//! file. Missing directories are made, `new` last: as every delivery needs `new`, the next delivery
-//! completes a Maildir that a crash left incomplete. [`At::recover`] finds out what became of a
-//! copy. The syncs and their reasons are described in `spool`.
+//! file. Missing directories are made, `new` last. Since every delivery needs `new`, the next
+//! delivery completes a Maildir that a crash left incomplete. After a crash, [`At::recover`] finds
+//! out what became of a file in `tmp/`. Which files are synced, and why, is described in `spool`.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
@@ -21,9 +21,9 @@ use crate::sys::disk;
 pub struct At<'a>(pub &'a Path);
 
 impl At<'_> {
-    /// If the Maildir is missing, makes it; if another user may have made it, refuses it.
+    /// If the Maildir is missing, makes it. If another user may have put the Maildir there, fails.
     pub fn settle(&self) -> Result<(), AgentError> {
-        // With a trailing slash a symbolic link would be followed.
+        // `components` removes a trailing slash, with which a symbolic link would be followed.
         let path = self.0.components().as_path();
         let look = || fs::symlink_metadata(path);
         let found = match look() {
@@ -55,7 +55,7 @@ impl At<'_> {
                 self.make()?;
                 file = disk::create(path);
             }
-            // The file is left from an attempt that crashed before recording it.
+            // An attempt that crashed before it recorded the file has left the file behind.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 file = disk::remove(path).and_then(|()| disk::create(path));
             }
@@ -86,9 +86,9 @@ impl At<'_> {
         self.sync()
     }
 
-    /// Links a message that already belongs to the recipient into `new/`, and only then changes the
-    /// file's group, which was the server's: after a crash the group shows whether the message was
-    /// delivered.
+    /// Links a message that already belongs to the recipient into `new/`. Only after that, the
+    /// file's mode becomes 0600, and its group, which was the server's, becomes the recipient's.
+    /// After a crash the mode shows whether the message is in the mailbox.
     pub fn accept(&self, name: &str, prefix: &str, message: &File) -> Result<(), AgentError> {
         let target = self.0.join("new").join(name);
         let metadata = message.metadata().map_err(|error| failed("look at what becomes", &target, error))?;
@@ -102,13 +102,13 @@ impl At<'_> {
             }
             linked.map_err(|error| failed("link into", &target, error))?;
         }
-        // The first of these two steps takes read access away from the server.
+        // Mode 0600 takes read access away from the server, which is in the file's old group.
         disk::set_mode(message, 0o600)
             .and_then(|()| disk::set_owner(message, None, Some(getegid().as_raw())))
             .map_err(|error| failed("take ownership of", &target, error))
     }
 
-    /// After a crash, finds out what became of a copy.
+    /// After a crash, finds out what became of the copy whose file name begins with `prefix`.
     pub fn recover(&self, prefix: &str, identity: Identity, is_old: bool) -> Result<Response, AgentError> {
         if self.identity().ok() != Some(identity) {
             return Ok(Response::Elsewhere);
@@ -126,7 +126,7 @@ impl At<'_> {
         } else if is_old && find(&self.0.join("new"))?.is_none() && find(&self.0.join("cur"))?.is_none() {
             return Ok(Response::Lost);
         }
-        // The crash may have come before the rename was durable.
+        // The copy was renamed, but the crash may have come before the rename was durable.
         self.sync().map(|()| Response::Done)
     }
 
@@ -145,8 +145,8 @@ impl At<'_> {
         })
     }
 
-    /// Syncs `new/` but not `tmp/`, so the old name there may come back after a power cut. If it
-    /// does, either no record refers to that file, or [`At::recover`] removes it.
+    /// Syncs `new/` but not `tmp/`, so a renamed file may have its old name again after a power
+    /// cut. In that case either no record refers to the old name, or [`At::recover`] removes it.
     fn sync(&self) -> Result<(), AgentError> {
         let directory = self.0.join("new");
         disk::sync_directory(&directory).map_err(|error| failed("sync", &directory, error))

@@ -1,12 +1,13 @@
-//! Appending to a file of many messages: mbox(5).
+//! Appends messages to a file of many messages, mbox(5), for an agent.
 //!
-//! A message begins with a line `From sender date` and ends with an empty line; a `>` is put before
-//! each line that looks like the first line of a message. The file is locked in both usual ways:
-//! with a file NAME.lock beside it, if the directory permits that, and with fcntl(2). If a message
-//! cannot be written and synced completely, the file is truncated to its old length. The file must
-//! not be a link or a device, except `/dev/null`, where everything is discarded. After a crash
-//! nothing shows whether a message was written, so it may be delivered twice. A partial message
-//! left by a crash stays in the file, and is terminated before the next message is appended.
+//! A message begins with a line `From sender date` and ends with an empty line. A `>` is put before
+//! each other line that looks like the first line of a message. The file is locked in both usual
+//! ways: with a file NAME.lock beside it, if the directory permits that, and with fcntl(2). If a
+//! message cannot be written and synced completely, the file is truncated to its old length. The
+//! file must not be a link or a device, except `/dev/null`, where everything is discarded. After a
+//! crash nothing shows whether a message was written, so the message may be delivered twice. If a
+//! crash left a partial message, the partial message stays in the file, and the next message is put
+//! after an empty line.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -30,8 +31,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// A lock file that is older than this is assumed to be left by a crash.
 const STALE_LOCK_AGE: Duration = Duration::from_secs(600);
-/// Maximum number of bytes of a line that are read at once. The text is written whenever at least
-/// this many bytes are ready.
+/// The text is collected, and written to the file once it has this many bytes, 64 KiB. A longer
+/// line is read in pieces of this size.
 const CHUNK: u64 = 64 << 10;
 
 /// Appends a message to the file at a path.
@@ -93,8 +94,9 @@ fn looks_like_from(front: &[u8]) -> bool {
     after.is_some_and(|text| text.starts_with(b"From "))
 }
 
-/// The newlines that are missing at the end of the file, since a crash may have cut off the last
-/// message. If the file cannot be read, an empty string.
+/// Returns the newlines that are missing at the end of the file: a message ends with an empty line,
+/// but a crash may have cut off the last message. Returns an empty string if nothing is missing or
+/// the file cannot be read.
 fn missing_end(path: &Path, length: u64) -> &'static str {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
@@ -107,11 +109,12 @@ fn missing_end(path: &Path, length: u64) -> &'static str {
     }
 }
 
-/// Locks the whole file, waiting for other locks.
+/// Locks the whole file. If another program has locked the file, waits until the deadline.
 fn lock(file: &File, deadline: Instant) -> io::Result<()> {
     let all = flock { l_type: F_WRLCK as i16, l_whence: SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
     loop {
-        // The lock belongs to the open file, not to the process, so that threads exclude each other.
+        // A lock of this kind belongs to the open file and not to the process, so that the threads
+        // of one process exclude each other, too.
         match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&all)).map_err(io::Error::from) {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => pause(deadline)?,
             result => return result.map(drop),
@@ -158,7 +161,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // A lock file that cannot be removed becomes stale.
+        // If the lock file cannot be removed, others may remove it after [`STALE_LOCK_AGE`].
         let _ = disk::remove(&self.0);
     }
 }

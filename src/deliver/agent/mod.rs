@@ -1,15 +1,15 @@
-//! Work that needs the rights of a mailbox's owner: writing to a Maildir or a file, reading a home
-//! directory, or running a command.
+//! Does the work that needs the rights of a mailbox's owner: writing to a Maildir or a file,
+//! reading a home directory, or running a command.
 //!
-//! A [`Request`] is one piece of such work, and [`perform`] carries it out in a process with
-//! the required rights: this one, or an agent that runs as the recipient. [`AgentPool`] chooses
-//! the process, and transfers the request and the response. Requests are self-contained, and no
-//! state is kept between them: if an agent dies, the next attempt finds out from the spool and the
-//! mailbox whether its request was carried out, as after a crash.
+//! A [`Request`] is one piece of such work, and [`perform`] carries it out in a process with the
+//! required rights. That is this process, or an agent, a process that runs as the recipient.
+//! [`AgentPool`] chooses the process, and transfers the request and the response. Requests are
+//! self-contained, and no state is kept between them: if an agent dies, the next attempt finds out
+//! from the spool and the mailbox whether its request was carried out, as after a crash.
 //!
-//! Paths come from the configuration, a users file or the system, never from a client. A
-//! failure is an [`AgentError`], which becomes an outcome in `deliver::local`. Nothing here
-//! decides about recipients or accesses the spool.
+//! Paths come from the configuration, a users file or the system, never from a client. A failure is
+//! an [`AgentError`], which becomes an outcome in `deliver::local`. This module neither decides
+//! about recipients nor accesses the spool.
 //!
 //! - `command`: running a command with a message
 //! - `home`: reading a user's `.forward`, and lists
@@ -48,7 +48,7 @@ pub enum Request {
     Copy {
         /// The Maildir; made if it is missing.
         mailbox: PathBuf,
-        /// The name of the file.
+        /// The name of the file in `tmp/`.
         name: String,
         /// The text to write before the content.
         head: String,
@@ -59,14 +59,14 @@ pub enum Request {
     Reveal {
         /// The Maildir.
         mailbox: PathBuf,
-        /// The name of the file.
+        /// The name of the file, the same in `tmp/` and `new/`.
         name: String,
     },
     /// Link the message's file, which now belongs to the recipient, into `new/`.
     Accept {
         /// The Maildir; made if it is missing.
         mailbox: PathBuf,
-        /// The name of the file.
+        /// The name of the file in `new/`.
         name: String,
         /// The beginning of the name, by which a link that was made before a crash is recognized.
         prefix: String,
@@ -140,11 +140,13 @@ pub struct Part {
     pub size: u64,
 }
 
-/// The identity of a `tmp/` directory, to distinguish it from another one at the same path, such as
-/// the one below a failed mount. The device number is not used, since it can change at a reboot.
+/// The identity of a `tmp/` directory. It distinguishes the directory from another `tmp/` at the
+/// same path, such as the one that appears if a mount has failed. The device number is not used,
+/// since it can change at a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// The time of its creation, in nanoseconds since 1970; 0 if the file system does not record it.
+    /// The time at which the directory was created, in nanoseconds since 1970; 0 if the file system
+    /// does not record the time.
     pub born: u64,
     /// The inode number.
     pub inode: u64,
@@ -153,23 +155,23 @@ pub struct Identity {
 /// The response to a request that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
-    /// It is done.
+    /// The request was carried out, and there is nothing to return.
     Done,
     /// The copy is written, in the `tmp/` with this identity.
     Copied(Identity),
-    /// The copy is still in `tmp/`, under this name.
+    /// After a crash, the copy is still in `tmp/`, under this name.
     Waiting(String),
-    /// The copy is nowhere in the Maildir.
+    /// After a crash, the copy is nowhere in the Maildir.
     Lost,
-    /// The `tmp/` is not the one that the copy was written to.
+    /// After a crash, `tmp/` is another directory than the one in which the copy was written.
     Elsewhere,
-    /// The text of a file.
+    /// The text of the `.forward` or the list.
     Text(String),
     /// There is no such file.
     Absent,
     /// The file is not trusted, for this reason.
     Refused(String),
-    /// How the command ended, and its output, cut off at a limit.
+    /// How the command ended, and its output up to a limit.
     Ended(Ended, String),
     /// The output of the command.
     Printed(Vec<u8>),
@@ -178,13 +180,14 @@ pub enum Response {
 /// Why a request failed.
 #[derive(Debug)]
 pub struct AgentError {
-    /// The step that failed, in words.
+    /// The step that failed, such as `enter /home/jon`.
     pub doing: String,
     /// The error of that step.
     pub error: io::Error,
 }
 
-/// Carries out a request with the rights of this process. `message` is the file that goes with it.
+/// Carries out a request with the rights of this process. `message` is the file that goes with the
+/// request.
 ///
 /// # Errors
 /// If a step fails: a description of the step, and its error.
@@ -222,8 +225,9 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
     }
 }
 
-/// Refuses a mailbox that another user may have put there: in a world-writable directory it must
-/// belong to this process's user, to root or to the directory's owner.
+/// Refuses a mailbox that another user may have put there. If every user may write to the directory
+/// that contains the mailbox, the mailbox must belong to the user of this process, to root or to
+/// the owner of that directory.
 fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
     if [geteuid().as_raw(), 0].contains(&found.uid()) {
         return Ok(());

@@ -1,10 +1,12 @@
-//! The agents, and the choice between this process and an agent for a request.
+//! Chooses the process that carries out a request: this process, or an agent, a process with the
+//! rights of one user.
 //!
-//! A server with a monitor leaves all work that needs a user's rights to an agent. It requests
-//! an agent from the monitor when it needs one, and keeps it for a while, since the next message
-//! is often for the same user. An agent carries out one request at a time, within a time limit. An
-//! agent that is late or sends a malformed response is dropped, and its request counts as failed:
-//! the next attempt finds out whether it was carried out.
+//! A server with a monitor, the process that stays root, leaves all work that needs a user's rights
+//! to an agent. The server has the monitor start an agent when one is needed, and keeps the agent
+//! for a while, since the next message is often for the same user. An agent carries out one request
+//! at a time, within a time limit. If an agent is late or sends a malformed response, the agent is
+//! dropped and the request counts as failed. The next attempt finds out whether the request was
+//! carried out.
 
 use std::fs::File;
 use std::io;
@@ -18,8 +20,8 @@ use crate::privsep::Rights;
 
 /// How long an agent waits for its next request.
 pub const IDLE: Duration = Duration::from_secs(30);
-/// How long an idle agent may be reused. This is less than [`IDLE`], so that the agent has not
-/// ended yet.
+/// How long after its last request an agent may be used again. This is less than [`IDLE`], so that
+/// the agent has not ended yet.
 const REUSED_WITHIN: Duration = Duration::from_secs(20);
 /// Maximum number of idle agents that are kept.
 const MAX_IDLE: usize = 32;
@@ -28,7 +30,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
 
-/// The agents of this server. Without a monitor there are none, and this process does their work.
+/// The agents of this server. Without a monitor there are no agents, and this process does their
+/// work.
 #[derive(Debug, Default)]
 pub struct AgentPool {
     rights: Rights,
@@ -54,8 +57,8 @@ impl AgentPool {
         &self.rights
     }
 
-    /// Carries out a request with the rights of `owner`. `message` is the file that goes with
-    /// it.
+    /// Carries out a request with the rights of `owner`. `message` is the file that goes with the
+    /// request.
     ///
     /// # Errors
     /// If the request fails, or no agent is available.
@@ -65,8 +68,8 @@ impl AgentPool {
         }
         if *owner == Owner::Server && !request.exceeds_confinement() {
             let result = perform(request, message);
-            // An alias may name a place outside the server's confinement. An agent is not confined,
-            // so it tries again.
+            // An alias may name a place that the confined server cannot access. An agent is not
+            // confined, so an agent repeats the request.
             if result.as_ref().err().is_none_or(|failed| failed.error.kind() != io::ErrorKind::PermissionDenied) {
                 return result;
             }

@@ -1,11 +1,13 @@
-//! The process of an agent: it carries out one request after another, with its user's rights.
+//! Runs this process as an agent, to carry out one request of the server after another with the
+//! rights of one user.
 //!
-//! It is this program under another name. The monitor starts it with nothing but a socket to the
-//! server, as standard input. The agent first becomes its user (`privsep::agent`). If there is no
-//! such user, or the user is root, it answers the first request with an error that says so.
-//! Processes that a user's command leaves behind take up slots that all users share, so the number
-//! of the user's processes is limited before a command is run. An agent ends when the server closes
-//! the socket or sends garbage, or when no request has come for [`IDLE`].
+//! An agent is this program under another name. The monitor, the process that stays root, starts
+//! the agent with nothing but a socket to the server as standard input. The agent first becomes its
+//! user (`privsep::agent`). If there is no such user, or the user is root, the agent answers the
+//! first request with an error that says so. Processes that a user's command leaves behind take up
+//! slots that all users share, so the number of the user's processes is limited before a command is
+//! run. An agent ends when the server closes the socket or sends garbage, or when no request has
+//! come for [`IDLE`].
 
 use std::fs::File;
 use std::io;
@@ -21,7 +23,8 @@ use super::{AgentError, Request, perform};
 use crate::privsep::agent::{become_named, become_numbered};
 use crate::sys::{self, command};
 
-/// Maximum number of processes and threads of a user on this host when an agent runs a command.
+/// Maximum number of processes and threads that a user may have on this host when an agent runs the
+/// user's command.
 const MAX_PROCESSES: u64 = 2048;
 
 /// Becomes the system user with this name, and serves requests.
@@ -80,8 +83,8 @@ fn serve(uid: u32) -> io::Result<()> {
     }
 }
 
-/// Whether a message belongs to another user. If not, this agent runs as the server's own user,
-/// which may have many more threads than [`MAX_PROCESSES`].
+/// Whether the message belongs to a user other than `uid`, this agent's user. If not, the agent
+/// runs as the server's own user, who may have many more threads than [`MAX_PROCESSES`].
 fn is_foreign(message: &File, uid: u32) -> bool {
     message.metadata().is_ok_and(|metadata| metadata.uid() != uid)
 }

@@ -1,8 +1,8 @@
-//! Requests to an agent and its responses, as bytes.
+//! Sends and receives the requests to an agent and its responses, as bytes over a socket.
 //!
-//! A frame is a length and that many bytes, at most [`MAX_FRAME`]; the file that goes with a
-//! request is sent along with the first bytes. The server does not trust any response: an agent
-//! runs as a user, who may have taken it over.
+//! Each of them is one frame: a length, and that many bytes, at most [`MAX_FRAME`]. The descriptor
+//! of the file that goes with a request is sent along with the first bytes. The server does not
+//! trust any response: an agent runs as a user, who may have taken over the agent.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -177,7 +177,7 @@ fn texts<'a>(to: &'a mut Writer, texts: &[String]) -> &'a mut Writer {
 }
 
 fn read_texts(from: &mut Reader<'_>) -> io::Result<Vec<String>> {
-    // The count may be false, so no memory is allocated because of the count alone.
+    // The count may be wrong, so no memory is reserved for that many texts in advance.
     let count = from.number()?;
     (0..count).map(|_| from.string()).collect()
 }

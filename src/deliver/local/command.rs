@@ -1,9 +1,9 @@
-//! Delivery to a command.
+//! Delivers a message to a command that an alias or a `.forward` names.
 //!
-//! The command gets the message on its standard input, and sender and recipient only in its
-//! environment, where every character of an address that a shell or a path could interpret is
-//! replaced by `_`. After a crash it is unknown whether the command got the message, so it may
-//! get it twice.
+//! The command gets the message on its standard input, and the sender and the recipient only in
+//! environment variables. There, `_` replaces every character of an address that a shell or a path
+//! could interpret. After a crash it is unknown whether the command got the message, so the command
+//! may get the message twice.
 
 use std::path::{Path, PathBuf};
 
@@ -70,8 +70,8 @@ impl LocalDelivery<'_> {
     }
 }
 
-/// A client's text, in which `_` replaces every character that may be special in a shell command, a
-/// path or a program's options.
+/// Returns a client's text with `_` in place of every character that may be special in a shell
+/// command, a path or a program's options.
 fn harmless(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "@._-+=%:,!".contains(c);
     let clean = text.chars().map(|c| if is_plain(c) { c } else { '_' });

@@ -1,17 +1,19 @@
-//! Forwarding: by a user's `.forward`, or by an alias that includes a list or has an owner.
+//! Forwards a message by a user's `.forward`, or by an alias that includes a list or has an owner.
 //!
-//! Both are expanded when a message is delivered, not when it is accepted. The expansion makes one
-//! derived entry with the new recipients, exactly once, by the prepared step. Its message
-//! begins with `Delivered-To:` and the address that was expanded.
+//! Both are expanded when a message is delivered, not when it is accepted. An expansion makes one
+//! new entry of the spool, the derived entry, which is for the new recipients. How that happens
+//! exactly once is described in `spool`. The message of the derived entry begins with the field
+//! `Delivered-To:`, which names the address that was expanded.
 //!
 //! The head of the derived entry names the lists and files that were followed so far, and for each
 //! recipient its allowance: how many further recipients may be derived from it. A recipient's
 //! allowance is divided among the recipients that are derived from it, so that the total is bounded
-//! whatever the files contain. Nothing that a sender writes makes an allowance grow. Only the
-//! header can show that a message came back from another host: it is searched once, and can reduce
-//! the allowance or reveal a loop. If a list or file was followed before, there is a loop, which is
-//! reported to the sender. There is one exception: if a user's file leads to a detail of the same
-//! user, and the same file applies to that detail, the message goes into the user's mailbox.
+//! whatever the files contain. Nothing that a sender writes makes an allowance grow. If a message
+//! has left for another host and come back, only its header shows that. So the header is searched
+//! before the first expansion, and can reduce the allowance or reveal a loop. If a list or file was
+//! followed before, there is a loop, which is reported to the sender. There is one exception: if a
+//! user's file leads to a detail of the same user, such as `jon+list` for `jon`, and the same file
+//! applies to that detail, the message goes into the user's mailbox.
 //!
 //! A `.forward` that is not trusted, or names too many addresses or none that exists, is ignored
 //! with a warning, and the message goes into the mailbox. If a file cannot be read, the message is
@@ -40,25 +42,25 @@ const MAX_LISTS: usize = 100;
 const MAX_MEMBERS: usize = 10_000;
 /// Maximum number of members of a `.forward`, its lists included.
 const MAX_FORWARD_MEMBERS: usize = 1000;
-/// Maximum allowance of a recipient that has a `.forward`.
+/// Maximum number of recipients that may be derived from a recipient that has a `.forward`.
 const MAX_FORWARDED: u32 = 1000;
-/// A detail of a user has at least this allowance, however many details of the user one message is
-/// for. If the message reached another detail of the user before, and then came back from another
-/// host, this is also the maximum.
+/// If a message is for many details of one user, such as `jon+a` and `jon+b`, at least this many
+/// recipients may be derived from each detail. If the message has passed another detail of the user
+/// and has come back from another host, at most this many may be derived.
 const MIN_FORWARDED: u32 = 10;
-/// The number of `Delivered-To:` fields with details of one user that count as a loop.
+/// A message with this many `Delivered-To:` fields that name details of one user is in a loop.
 const MAX_DETAILS: usize = 3;
-/// Maximum number of recipients that are searched for details of one user.
+/// Maximum number of recipients that are searched for other details of a user.
 const MAX_COUNTED: usize = 2000;
-/// Maximum allowance of a recipient that is a list.
+/// Maximum number of recipients that may be derived from a recipient that is a list.
 const MAX_LISTED: u32 = 1_000_000;
-/// Maximum allowance of a recipient of a report.
+/// Maximum number of recipients that may be derived from a recipient of a report.
 const MAX_OF_REPORT: u32 = 100;
 /// Maximum number of lists and `.forward` files that are followed one after another.
 const MAX_STEPS: usize = 10;
 /// Maximum number of malformed lines of one file that are logged.
 const MAX_LOGGED_LINES: usize = 10;
-/// The length of the part of a header that is searched, in bytes.
+/// Number of bytes at the front of a message that are searched for `Delivered-To:` fields.
 const MAX_HEADER: u64 = 1 << 20;
 
 impl LocalDelivery<'_> {
@@ -86,7 +88,8 @@ impl LocalDelivery<'_> {
             Ok(None) => return Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::List),
             Err(why) => return Outcome::deferred(Status(4, 3, 5), why).via(Via::List),
         };
-        // A report must not cause another report, so it keeps the null sender.
+        // The list's owner becomes the sender. But a report keeps the null sender, since a report
+        // must not cause another report.
         let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
         if self.is_named_before(addressee, &list.name) {
             return Outcome::delivered("the list has it by another detail").via(Via::List);
@@ -105,7 +108,8 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Whether an earlier recipient is the same list: a list gets a message once.
+    /// Whether an earlier recipient of the message is the same list. If so, the list has the
+    /// message already, and does not get it again.
     fn is_named_before(&self, addressee: &RecipientEntry, list: &str) -> bool {
         let mut before = self.entry.recipients().iter().take_while(|other| other.number < addressee.number);
         before.any(|other| {
@@ -116,7 +120,8 @@ impl LocalDelivery<'_> {
         })
     }
 
-    /// The recipients that a user's `.forward` names. `None` if there is no file to follow.
+    /// Returns the recipients that a user's `.forward` names, or `None` if the message goes into
+    /// the mailbox instead.
     fn find_forward(
         &self,
         addressee: &RecipientEntry,
@@ -136,7 +141,8 @@ impl LocalDelivery<'_> {
         let (members, errors) = aliases::list(&text);
         self.log_skipped_lines(&format!("~/.forward of {}", account.name), &errors);
         let step = Step::forward(&account.name, &file);
-        // If this file was also the last step, it names a detail of its own user.
+        // If the last step followed this file as well, the file has led to a detail of its own
+        // user, whose mail now goes into the mailbox.
         if members.is_empty() || self.entry.steps().last() == Some(&step) {
             return Ok(None);
         }
@@ -153,8 +159,9 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Reads the first `.forward` file of a user that applies to an address. Returns its name, and
-    /// its text or the reason why it is refused; `None` if there is no such file.
+    /// Reads the first `.forward` file of a user that applies to an address. Returns the name of
+    /// the file, and its text or the reason why the file is refused. Returns `None` if there is no
+    /// such file.
     fn read_forward(&self, address: &Address, account: &Account, owner: &Owner) -> Result<Option<Forward>, Outcome> {
         let extension = self.router.extension(address);
         for name in names(extension.as_ref().map(|(mark, text)| (*mark, &**text))) {
@@ -170,9 +177,9 @@ impl LocalDelivery<'_> {
         Ok(None)
     }
 
-    /// Replaces the lists among `members` by the members of those lists, each of which is read
-    /// once. Malformed lines are skipped, and so are commands and files in a list that an alias
-    /// includes. If there are no members at all, that is an error.
+    /// Replaces each list among `members` by the members of that list. A list that is named several
+    /// times is read once. Skips malformed lines, and also commands and files in a list that an
+    /// alias includes. Fails if there are no members at all.
     fn read_lists(&self, members: Vec<Member>, owner: &Owner, max: usize) -> Result<Vec<Member>, Outcome> {
         let (mut found, mut lists, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let mut sort = |members: Vec<Member>, found: &mut Vec<Member>, lists: &mut Vec<Box<str>>| {
@@ -198,7 +205,7 @@ impl LocalDelivery<'_> {
                 return Err(Outcome::deferred(Status(4, 3, 5), why));
             }
         }
-        // There may be no members because the file is just being written.
+        // The failure is temporary, since the file may just be being written.
         if found.is_empty() {
             return Err(Outcome::deferred(Status(4, 3, 5), "nobody is on the list"));
         }
@@ -238,9 +245,10 @@ impl LocalDelivery<'_> {
     }
 
     /// Checks that `step` was not followed before and that not too many steps were, and returns the
-    /// allowance. If the message has been on another host meanwhile, only its `Delivered-To` fields
-    /// show that. If they name the same address or list, or many details of the user, there is a
-    /// loop. If they name a few details, the allowance is reduced.
+    /// allowance: how many recipients may be derived from the addressee. If the message has been on
+    /// another host, only its `Delivered-To:` fields show that, so they are searched before the
+    /// first step. If the fields name the same address or list, or many details of the user, there
+    /// is a loop. If the fields name a few details, the allowance is reduced.
     fn check_loop(&self, addressee: &RecipientEntry, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
         let (steps, address, router) = (self.entry.steps(), &addressee.recipient.address, self.router);
         let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));
@@ -273,7 +281,7 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// The number of recipients that may be derived from a recipient.
+    /// Returns the allowance of a recipient: how many further recipients may be derived from it.
     fn allowance(&self, addressee: &RecipientEntry, is_forward: bool) -> u32 {
         let is_derived = !self.entry.steps().is_empty();
         let left = match self.entry.origin() {
@@ -288,7 +296,7 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// The number of recipients that are details of the same user; at least one.
+    /// The number of recipients that are details of the same user as `address`; at least one.
     fn count_details(&self, address: &Address) -> u32 {
         let base = |address: &Address| self.router.base(address).to_ascii_lowercase();
         let user = base(address);
@@ -301,8 +309,9 @@ impl LocalDelivery<'_> {
             .max(1)
     }
 
-    /// Divides what is left of an allowance among the new recipients that may lead to others: three
-    /// quarters among lists, and the rest among local users.
+    /// Divides `left`, the rest of an allowance, among the new recipients that may lead to others:
+    /// three quarters among lists, and the rest among local users. Returns the share of each
+    /// recipient.
     fn shares(&self, left: u32, recipients: &[Recipient]) -> Vec<u32> {
         let router = self.router;
         let is_list = |to: &&Recipient| to.action == Action::Expand;
@@ -319,7 +328,8 @@ impl LocalDelivery<'_> {
         recipients.iter().map(share).collect()
     }
 
-    /// Makes the derived entry for the recipients that an address leads to, and settles that address.
+    /// Makes the derived entry, which is for the recipients that an address leads to, and in the
+    /// same step records the address as delivered.
     fn pass_on(
         &mut self,
         addressee: &RecipientEntry,
@@ -358,8 +368,8 @@ impl LocalDelivery<'_> {
             }
             Err(e) => Outcome::from_io("queue the message for the members of the address", &e).via(via),
         };
-        // Logged here, since the recipient is already settled on disk, and the worker then does not
-        // log the outcome.
+        // The address is recorded as delivered already. For such a recipient the worker does not
+        // log the outcome, so the outcome is logged here.
         if outcome.fate == Fate::Delivered {
             log_outcome(self.entry, addressee.number, &outcome, None);
         }
@@ -367,19 +377,19 @@ impl LocalDelivery<'_> {
     }
 }
 
-/// A step from a recipient to others.
+/// A list or file that leads from a recipient to others.
 struct Onward {
     /// The list or file that is followed.
     step: Step,
-    /// The allowance of the recipient.
+    /// How many recipients may be derived from the recipient.
     allowed: u32,
     via: Via,
 }
 
-/// The name of a file in a home, and its text or the reason why it is refused.
+/// The name of a `.forward` file in a home, and its text or the reason why it is refused.
 type Forward = (String, Result<String, String>);
 
-/// The names of the files to look for in a home, in order.
+/// The names of the `.forward` files to look for in a home, in order.
 fn names(extension: Option<(char, &str)>) -> Vec<String> {
     let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=.".contains(&b));
     // The extension comes from a client and must not lead out of the home.
@@ -405,7 +415,8 @@ fn not_expanded(expansion: &Expansion) -> Outcome {
     }
 }
 
-/// Divides the allowance `left`. Returns the share of each list and the share of each user.
+/// Divides the allowance `left` among a number of lists and a number of users. Returns the share of
+/// each list and the share of each user.
 fn divided(left: u32, lists: usize, users: usize) -> (u32, u32) {
     let each =
         |total: u32, count: usize| u32::try_from(count).ok().and_then(|count| total.checked_div(count)).unwrap_or(0);
@@ -476,7 +487,7 @@ mod tests {
             (3, 1, 5, (3, 0)),
             (0, 1, 1, (0, 0)),
             (u32::MAX, 1, 1, (u32::MAX - u32::MAX / 4, u32::MAX / 4)),
-            // A list of many lists.
+            // A list that has 40 lists and 1000 users as members.
             (MAX_LISTED - 1040, 40, 1000, (18_730, 249)),
         ] {
             assert_eq!(divided(left, lists, users), shares);

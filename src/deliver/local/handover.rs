@@ -1,10 +1,12 @@
-//! Delivery of a direct entry to a system user by handing over the entry's file.
+//! Delivers a direct entry, a message whose file in the spool can become a mailbox's file
+//! unchanged, to a system user by handing over that file.
 //!
 //! Nothing is copied or synced: the monitor makes the user the file's owner (`privsep`), an agent
 //! that runs as the user links the file into the Maildir, and the file's name in the spool is
-//! removed. The intermediate states, also after a crash, are described in `spool`. If a handover
-//! is not possible, the message is copied; if it never will be possible with this mailbox, the
-//! mailbox is noted as not renameable. If in doubt, the message is delivered twice rather than lost.
+//! removed. The intermediate states, also after a crash, are described in `spool`. If a handover is
+//! not possible now, the message is copied. If no handover into the mailbox can ever succeed, the
+//! mailbox is also noted as not renameable, so that later messages for it are queued. If in doubt,
+//! the message is delivered twice rather than lost.
 
 use std::io;
 
@@ -15,23 +17,23 @@ use crate::deliver::agent::{AgentError, Request};
 use crate::outcome::Outcome;
 use crate::spool::{Entry, Spool};
 
-/// Whether a file of the spool has become the user's.
+/// Whether the entry's file has become a file in the user's mailbox.
 enum HandedOver {
     Yes,
-    /// No, but another handover into the mailbox may succeed.
+    /// No, but a later handover into this mailbox may succeed.
     NotNow,
     /// No, and no handover into this mailbox can ever succeed.
     Never,
 }
 
 impl Maildir<'_> {
-    /// Hands a direct entry over to the user `uid`. Returns `None` if that is not possible and the
-    /// message must be copied.
+    /// Hands a direct entry over to the user `uid`. Returns `None` if a handover is not possible
+    /// and the message must be copied.
     pub fn hand_over(&self, spool: &Spool, entry: &Entry, uid: u32) -> Option<Outcome> {
         match self.try_to_hand_over(entry, uid) {
             Ok(HandedOver::Yes) => {
-                // Even if the name in the spool cannot be removed, the message is delivered, and
-                // the server notices that after a restart.
+                // The message is delivered even if the name in the spool cannot be removed. In that
+                // case the server removes the name after a restart.
                 if let Err(e) = entry.unlink().or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }) {
                     ::log::error!("{}: remove a delivered message from the spool: {e}", entry.id());
                 }
@@ -55,7 +57,8 @@ impl Maildir<'_> {
             }
             match self.agents.rights().hand_over(uid, &file) {
                 Err(e) if is_impossible(&e) => return Ok(HandedOver::Never),
-                // The user's idle agent has ended, since there was mail for many other users.
+                // No agent runs as the user any more: only a few idle agents are kept, and there
+                // was mail for many other users.
                 Err(e) if e.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(HandedOver::NotNow),
                 result => result.map_err(failed)?,
             }
@@ -75,8 +78,9 @@ impl Maildir<'_> {
     }
 }
 
-/// Whether the mailbox can never take over a file of the spool: it is on another file system or
-/// mount, or on one that does not support further hard links or changes of the owner.
+/// Whether the mailbox can never take over a file of the spool. The mailbox may be on another file
+/// system or mount, or on a file system that does not support further hard links or changes of the
+/// owner.
 fn is_impossible(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
     matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)

@@ -1,13 +1,14 @@
-//! Delivery of one message to one Maildir, exactly once.
+//! Delivers one message to one Maildir, exactly once.
 //!
-//! The file appears in `new/` complete or not at all, as maildir(5) requires. A direct entry is
-//! moved there by one rename, or handed over (`handover`). Otherwise a copy is written to `tmp/`,
-//! synced, recorded in the entry as prepared, and renamed. The file's name follows from entry and
-//! recipient, so that after a crash the recipient's record and the mailbox together show what
-//! happened. If in doubt, the message is delivered twice rather than lost.
+//! The file appears in `new/` complete or not at all, as maildir(5) requires. A direct entry, whose
+//! file can become the mailbox's file unchanged, is moved there by one rename or handed over
+//! (`handover`). Otherwise a copy is written to `tmp/`, synced, recorded in the entry as prepared,
+//! and renamed. The file's name is made from the queue id and the recipient's number, so that after
+//! a crash the recipient's record and the mailbox together show what happened. If in doubt, the
+//! message is delivered twice rather than lost.
 //!
-//! After an error in the mailbox the message is deferred. The mailbox is chosen, and the recipient
-//! settled, elsewhere.
+//! After an error in the mailbox the message is deferred. This module neither chooses the mailbox
+//! nor records the recipient as delivered.
 
 use std::io;
 use std::path::Path;
@@ -24,7 +25,7 @@ use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, Spool, State};
 /// owner, or by a clean-up. A younger copy that is missing there must have been renamed.
 const REMOVABLE_AFTER: u64 = 86_400;
 
-/// A Maildir.
+/// A Maildir, and what is needed to deliver to it.
 #[derive(Clone, Copy)]
 pub struct Maildir<'a> {
     /// The directory that holds `tmp`, `new` and `cur`.
@@ -44,9 +45,9 @@ pub struct Prepared {
 }
 
 impl Maildir<'_> {
-    /// Removes a direct entry from the spool if it is in the mailbox already: after a power cut
-    /// btrfs may have both the old and the new name of a renamed file. Returns `None` if the
-    /// mailbox does not have it.
+    /// If a direct entry is in the mailbox already, removes the entry from the spool: after a power
+    /// cut btrfs may have both the old and the new name of a renamed file. Returns `None` if the
+    /// entry is not in the mailbox.
     pub fn finish_move(&self, entry: &Entry) -> Option<Outcome> {
         let prefix = file_prefix(entry.id(), 0);
         let mailbox = At(self.path);
@@ -118,8 +119,8 @@ impl Maildir<'_> {
         let request = Request::Copy { mailbox: self.path.to_owned(), name: name.clone(), head, content };
         let file = entry.file_for(self.owner == &Owner::Server).map_err(|e| not_read(&e))?;
         match self.agents.perform(self.owner, &request, Some(&file)) {
-            // If recording fails, the record may or may not be on disk, so the file is left for the
-            // next attempt.
+            // If recording fails, the record may or may not be on disk, so the file stays in `tmp/`
+            // for the next attempt.
             Ok(Response::Copied(identity)) => self.record(entry, addressee.number, identity, now)?,
             Ok(_) => return Err(Box::new(self.unexpected())),
             Err(failed) => return Err(Box::new(self.failed(&failed))),
@@ -127,7 +128,7 @@ impl Maildir<'_> {
         Ok(Prepared { name })
     }
 
-    /// Records a copy as prepared.
+    /// Records in the entry that a complete copy is in `tmp/`.
     fn record(&self, entry: &mut Entry, number: usize, identity: Identity, now: u64) -> Result<(), Box<Outcome>> {
         entry.prepare(number, identity.born, identity.inode, now).map_err(|e| Box::new(not_noted(&e)))
     }
@@ -146,7 +147,8 @@ impl Maildir<'_> {
         match self.agents.perform(self.owner, &request, None) {
             Ok(Response::Done) => Ok(Begun::Over(self.delivered())),
             Ok(Response::Waiting(name)) => {
-                // Recorded once more: after a failed fsync it is unknown whether the record is on disk.
+                // After a failed fsync it is unknown whether the record is on disk, so the copy is
+                // recorded once more.
                 self.record(entry, addressee.number, identity, addressee.record.last)?;
                 Ok(Begun::Ready(Prepared { name }))
             }
@@ -158,7 +160,8 @@ impl Maildir<'_> {
             Ok(Response::Lost) => {
                 let (id, address) = (entry.id(), &addressee.recipient.address);
                 ::log::warn!("{id}: it is unknown whether <{address}> has the message: delivered again");
-                // After another crash a partial second copy must not be mistaken for the first.
+                // The record is removed first: after another crash, a partial second copy must not
+                // be mistaken for the first copy.
                 entry
                     .forget_copy(addressee.number)
                     .map_err(|e| Outcome::from_io("note in the spool that a copy is gone", &e))?;
@@ -169,9 +172,9 @@ impl Maildir<'_> {
         }
     }
 
-    /// The name of a file: `seconds.id-recipient.host,S=size`.
+    /// Returns the name of a file in the Maildir: `seconds.id-recipient.host,S=size`.
     pub(super) fn file_name(&self, entry: QueueId, recipient: usize, size: u64) -> String {
-        // The escapes of maildir(5).
+        // maildir(5) defines these escapes.
         let host = self.hostname.replace('/', "\\057").replace(':', "\\072");
         format!("{}{host},S={size}", file_prefix(entry, recipient))
     }

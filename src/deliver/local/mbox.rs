@@ -1,7 +1,8 @@
-//! Delivery into a file of many messages: mbox(5).
+//! Delivers a message into a file of many messages, mbox(5).
 //!
-//! The line that separates messages is made here; `deliver::agent::mbox` locks and writes.
-//! After a crash it is unknown whether the message was written, so it may be delivered twice.
+//! This module makes the line that separates messages, and `deliver::agent::mbox` locks and writes
+//! the file. After a crash it is unknown whether the message was written, so the message may be
+//! delivered twice.
 
 use std::path::Path;
 

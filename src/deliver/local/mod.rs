@@ -1,4 +1,4 @@
-//! Delivery on this host: into mailboxes, to commands, and onward by lists and `.forward`
+//! Delivers messages on this host: into mailboxes, to commands, and onward by lists and `.forward`
 //! files.
 //!
 //! The steps on disk and their order are described in `spool`. Steps that need a user's
@@ -28,17 +28,17 @@ use crate::route::{Route, Router};
 use crate::spool::{Entry, EntryName, RecipientEntry, Spool, State};
 use crate::users::{Mailbox, Owner};
 
-/// Maximum number of copies of one message that are prepared before the first of them is renamed to
-/// `new/`: the entry is synced only once for all of them.
+/// Maximum number of copies of one message that are written to `tmp/` before the first of them is
+/// renamed to `new/`, so that one sync of the entry records all of them.
 const MAX_PREPARED: usize = 64;
 
 /// The delivery of one message on this host.
 pub struct LocalDelivery<'a> {
     /// The message.
     pub entry: &'a mut Entry,
-    /// The entry's name, kept up to date at every step.
+    /// The entry's name in the spool, updated when a step changes it.
     pub name: &'a mut EntryName,
-    /// Receives the names of the derived entries that are made.
+    /// Receives the names of the new entries that forwarding makes.
     pub derived: &'a mut Vec<EntryName>,
     /// The spool.
     pub spool: &'a Spool,
@@ -73,7 +73,8 @@ impl<'a> LocalDelivery<'a> {
         outcomes
     }
 
-    /// Delivers to one recipient, or stops at a copy that is prepared in its Maildir.
+    /// Delivers to one recipient. A delivery to a Maildir stops when the copy is complete in `tmp/`
+    /// and recorded.
     fn begin<'r>(&mut self, addressee: &RecipientEntry, route: &'r Route) -> Begun<(Maildir<'r>, Prepared)>
     where
         'a: 'r,
@@ -81,7 +82,8 @@ impl<'a> LocalDelivery<'a> {
         let is_prepared = matches!(addressee.record.state, State::Prepared { .. });
         Begun::Over(match route {
             Route::Mailbox(mailbox) => return self.begin_in_mailbox(addressee, mailbox, is_prepared),
-            // Without the mailbox it is unknown whether the prepared copy was delivered.
+            // A copy was written to the recipient's Maildir, but now the recipient has no mailbox:
+            // it is unknown whether the copy was delivered.
             _ if is_prepared => {
                 Outcome::deferred(Status(4, 2, 0), "the mailbox of an interrupted delivery no longer exists")
                     .via(Via::Maildir)
@@ -104,10 +106,11 @@ impl<'a> LocalDelivery<'a> {
         'a: 'r,
     {
         let Mailbox { path, is_mbox, owner } = mailbox;
-        // A `.forward` would have been followed before the entry was handed over.
+        // If there were a `.forward`, it would have been followed before the entry was handed over.
         let forwarded = if self.entry.handed_over_to().is_none() { self.forward(addressee, owner) } else { None };
         if let Some(outcome) = forwarded {
-            // This way the next entry for this mailbox is written as a queued one from the start.
+            // After this note, the next message for this mailbox is written as a queued entry from
+            // the start.
             self.spool.note_not_renameable(path);
             return Begun::Over(outcome);
         }
@@ -145,7 +148,7 @@ impl<'a> LocalDelivery<'a> {
         }
     }
 
-    /// Gives the entry a queued head, which may change the entry's name.
+    /// Rewrites a direct entry as a queued one, which may change the entry's name.
     fn make_queued(&mut self) -> io::Result<()> {
         self.entry.make_queued()?;
         *self.name = self.entry.name();

@@ -1,11 +1,11 @@
-//! Limits and failures of the addresses of other hosts.
+//! Limits the connections to each address of another host, and remembers which addresses fail.
 //!
 //! The queue counts jobs by destination, but many domains share one mail exchanger, and a host that
-//! is down for one domain is down for all. So every connection needs a [`Permit`] from here, which
-//! lasts as long as the connection. An address that has never answered gets few connections. An
-//! address that keeps failing is down, and is skipped until it is time for a probe. All addresses
-//! of an IPv6 /64 count as one, since a single host can have all of them. The table is bounded and
-//! shared by all workers; its lock is never held while waiting.
+//! is down for one domain is down for all. So every connection needs a [`Permit`] of this module,
+//! which lasts as long as the connection. An address that has never answered gets few connections.
+//! An address that keeps failing is down, and is skipped until it is time for a probe. All
+//! addresses of an IPv6 /64 count as one, since a single host can have all of them. The table is
+//! bounded and shared by all workers; its lock is never held while waiting.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -58,9 +58,9 @@ struct DownState {
 pub struct DownAddress {
     /// The address.
     pub address: Endpoint,
-    /// How long it has been down.
+    /// How long the address has been down.
     pub since: Duration,
-    /// The time until the next probe.
+    /// The time until the next probe, a connection that shows whether the host answers again.
     pub next_probe: Duration,
     /// The outcome of the last attempt.
     pub why: Box<Outcome>,
@@ -106,7 +106,8 @@ impl Addresses {
             return Admission::AtLimit;
         }
         if let Some(down) = &mut known.down {
-            // This connection is the probe; the others wait for its result.
+            // This connection is the probe. Until its result is known, no other connection is
+            // granted.
             down.next_probe = now + probe_interval(known.failures);
         }
         known.connections += 1;
@@ -147,8 +148,9 @@ impl Permit {
         }
     }
 
-    /// Called when the host has rejected this connection. If others are open, notes that the host
-    /// accepts no more than those, and returns true. Otherwise returns false.
+    /// Called when the host has rejected this connection. If other connections to the host are
+    /// open, notes that the host accepts only as many as those, and returns true. Otherwise returns
+    /// false.
     pub fn refused(&self) -> bool {
         let mut all = self.all.lock();
         let Some(known) = all.get_mut(&self.address).filter(|known| known.connections > 1) else { return false };
@@ -161,8 +163,9 @@ impl Permit {
     pub fn failed(&self, why: &Outcome) {
         if let Some(known) = self.all.lock().get_mut(&self.address) {
             known.failures = known.failures.saturating_add(1);
-            // If the host has answered before and other connections are open, it is not down: it
-            // accepts no more connections.
+            // If a host has answered before, and other connections to it are open, the host is not
+            // down: it just accepts no more connections. Without other connections, the host is
+            // down after [`FAILURES_UNTIL_DOWN`] failures.
             let is_alive = known.has_answered && (known.connections > 1 || known.failures < FAILURES_UNTIL_DOWN);
             if !is_alive {
                 let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The credentials table: user names and secrets of this server at other hosts.
+//! Reads the credentials table: the user names and secrets of this server at other hosts.
 //!
 //! ```text
 //! mail.example.net:jon@example.org:a pass: word
@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A line consists of a host, a user name without a colon, and the secret, which is the rest of the
-//! line. A token is read whenever it is needed: its file, or the output of its command, contains
-//! nothing else. The table and the token files must not be accessible to group and others. No
-//! secret appears in an error or in `Debug`.
+//! line. A token is read from its file, or from the output of its command, whenever the token is
+//! needed. The file or the output contains nothing but the token. The table and the token files
+//! must not be accessible to group and others. No secret appears in an error or in `Debug`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -61,15 +61,16 @@ impl Credentials {
     /// Reads the table.
     ///
     /// # Errors
-    /// If the table cannot be used: all errors in it, or that its permissions are too wide.
+    /// If the table cannot be used: all errors in the table, or the error that its permissions are
+    /// too wide.
     pub fn open(config: &Config, rights: &Rights) -> Result<Self, Vec<ConfigError>> {
         let login_rights = rights.clone();
         let parse = move |file: &Path, text: &str| parse(file, text, &login_rights);
         Watched::open_private(rights, &config.remote.credentials, parse).map(Self)
     }
 
-    /// The credentials for a host. `host` is what the configuration uses: the host's name in lower
-    /// case, or its address.
+    /// The credentials for a host. `host` is the host as the configuration writes it: the name in
+    /// lower case, or the address.
     pub fn find(&self, host: &str) -> Option<Arc<Login>> {
         self.0.current().get(host).cloned()
     }

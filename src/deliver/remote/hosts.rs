@@ -1,10 +1,10 @@
-//! The hosts of a destination, in the order in which they are tried (RFC 5321 5.1).
+//! Finds the hosts of a destination, in the order in which they are tried (RFC 5321 5.1).
 //!
 //! Mail exchangers are sorted by preference, and those of equal preference are in random order. A
-//! domain without mail exchangers is its own exchanger. Hosts of the configuration keep their
-//! order. If this host is a mail exchanger itself, by its name or by an address that it serves, it
-//! is removed together with all exchangers that are not preferred to it, to prevent a mail loop. No
-//! connection is made here.
+//! domain without mail exchangers is its own exchanger. Hosts that the configuration names keep
+//! their order. This host may be a mail exchanger itself, by its name or by an address that it
+//! serves. To prevent a mail loop, this host is then removed together with all exchangers that are
+//! not preferred to it. This module makes no connection.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -20,7 +20,7 @@ use crate::reply::Status;
 /// Maximum number of mail exchangers of a domain that are tried in one attempt.
 const MAX_HOSTS: usize = 10;
 
-/// A host at one address.
+/// One address of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The name; empty if the host is known by its address only.
@@ -62,7 +62,7 @@ pub struct GroupAddresses {
     pub peers: Vec<Peer>,
     /// If a look-up failed, its outcome. If several failed, a temporary failure takes precedence.
     pub failure: Option<Outcome>,
-    /// Whether one of the hosts is this one. If so, neither this group nor any later one may be
+    /// Whether one of the hosts is this host. If so, neither this group nor any later one may be
     /// tried.
     pub is_this_host: bool,
 }
@@ -98,7 +98,7 @@ impl HostTarget {
     pub fn look_up(&self, dns: &Dns, group: &[HostPort], local: &[SocketAddr]) -> GroupAddresses {
         let mut found = GroupAddresses::default();
         let names: Vec<&str> = group.iter().map(|h| h.host.as_str()).filter(|h| h.parse::<IpAddr>().is_err()).collect();
-        // In parallel: ten names that time out take no longer than one.
+        // The look-ups run in parallel, so ten names that time out take no longer than one.
         let mut looked_up = dns.addresses_of_all(&names).into_iter();
         for HostPort { host, port, scheme } in group {
             let (name, addresses) = match host.parse::<IpAddr>() {
@@ -155,7 +155,7 @@ fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
         Err(trouble) => return Err(Outcome::from_dns(domain, &trouble)),
     };
     let null = list.iter().any(|(_, name)| name == ".");
-    // Together with other exchangers, the root domain is a mistake and not a null MX (RFC 7505 3).
+    // If there are other exchangers, the name `.` is a mistake and not a null MX (RFC 7505 3).
     list.retain(|(_, name)| name != ".");
     match list.is_empty() {
         false => Ok(list),
@@ -182,7 +182,7 @@ fn shuffle(exchangers: &mut [(u16, String)]) {
     exchangers.sort_by_key(|(preference, _)| *preference);
 }
 
-/// Whether this process serves an endpoint, directly or because it listens on all addresses
+/// Whether this process serves an endpoint, because it listens on that address or on all addresses
 /// of this host.
 fn is_ours(endpoint: &Endpoint, local: &[SocketAddr]) -> bool {
     let Endpoint::Tcp(address) = endpoint else { return false };
@@ -195,9 +195,9 @@ fn is_ours(endpoint: &Endpoint, local: &[SocketAddr]) -> bool {
     })
 }
 
-/// Whether an address belongs to this host: if so, the system also chooses it as the source address
-/// of connections to it. Nothing is sent. (Being able to bind the address proves less: see
-/// ip_nonlocal_bind in ip(7).)
+/// Whether an address belongs to this host. If so, the system also chooses the address as the
+/// source of connections to it. Nothing is sent to find that out. (A successful bind(2) would prove
+/// less: see ip_nonlocal_bind in ip(7).)
 fn is_this_hosts(address: IpAddr) -> bool {
     let any: SocketAddr = match address {
         IpAddr::V4(_) => ([0u8; 4], 0).into(),

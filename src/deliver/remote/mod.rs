@@ -1,4 +1,5 @@
-//! Delivery to other hosts: which are tried, in which order, and when an attempt ends.
+//! Delivers messages to other hosts, for a worker: decides which hosts are tried, in which order,
+//! and when an attempt ends.
 //!
 //! - `addresses`: limits and failures of each address
 //! - `client`: one SMTP connection
@@ -6,14 +7,14 @@
 //! - `hosts`: the hosts of a destination, and their addresses
 //! - `progress`: the recipients of one attempt, and whether another host is tried for them
 //!
-//! A [`RemoteDelivery`] belongs to one worker. It tries the hosts of a destination until every
-//! recipient is settled, and keeps the connection that worked for the next message to the same
-//! destination, or to another one that the same host serves. At most [`MAX_TRIES`] addresses are
-//! tried in one attempt, and none after [`ATTEMPT_LIMIT`].
+//! A [`RemoteDelivery`] belongs to one worker. It tries the hosts of a destination until the
+//! outcome of every recipient is final for this attempt. The connection that worked is kept for the
+//! next message to the same destination, or to another destination that the same host serves. At
+//! most [`MAX_TRIES`] addresses are tried in one attempt, and none after [`ATTEMPT_LIMIT`].
 //!
-//! The policy is in [`progress`]. A cached connection that turns out to be closed is replaced
-//! silently. Outcomes and the time of the next attempt are recorded by the worker; what the attempt
-//! showed about the destination, its [`Contact`], is judged by the queue.
+//! [`progress`] decides whether another host is tried. If the host has closed the kept connection,
+//! a new connection replaces it silently. The worker records the outcomes and the time of the next
+//! attempt. The queue judges what the attempt showed about the destination, the [`Contact`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,14 +62,15 @@ pub struct Outbound {
     pub local: Vec<SocketAddr>,
     /// Limits and failures of addresses.
     pub addresses: Arc<Addresses>,
-    /// The timeouts of unproven and slow hosts.
+    /// The shortened timeouts for destinations about which nothing is known, or which were slow
+    /// before.
     pub timeouts: Arc<HostTimeouts>,
 }
 
-/// An open connection for the next message.
+/// An open connection that is kept for the next message.
 #[derive(Debug)]
 struct CachedConnection {
-    /// The destination of the last message.
+    /// The destination of the last message that was sent over the connection.
     destination: Arc<Destination>,
     /// The TLS policy that was in force when the connection was opened.
     tls: RemoteTls,
@@ -76,7 +78,7 @@ struct CachedConnection {
     /// that the host serves.
     by_dns: bool,
     connection: Connection,
-    /// Counts the connection until it is closed.
+    /// Counts the connection towards the limit of its address until the connection is closed.
     _permit: Permit,
 }
 
@@ -89,7 +91,8 @@ pub struct RemoteSettings<'a> {
     pub tls: &'a tls::Client,
     /// The credentials for each host.
     pub credentials: &'a Credentials,
-    /// The standing of the destination in the queue.
+    /// What the queue knows about the destination: whether a host has answered lately, and how
+    /// fast.
     pub trust: Trust,
 }
 
@@ -101,12 +104,13 @@ pub struct AttemptResult {
     pub outcomes: Vec<Outcome>,
     /// What the attempt showed about the destination.
     pub contact: Contact,
-    /// The address that was used last, or one that is at its limit, as [`place`] returns it.
+    /// The address that was used last or, if the attempt ended at the limit of an address, that
+    /// address. For IPv6 this is the /64 network (see [`place`]).
     pub address: Option<Endpoint>,
 }
 
 impl RemoteDelivery {
-    /// A delivery without a connection.
+    /// A delivery that has no open connection yet.
     pub fn new(outbound: Outbound) -> Self {
         Self { outbound, cached: None }
     }
@@ -157,8 +161,8 @@ impl RemoteDelivery {
         let endpoint = cached.connection.peer().endpoint.clone();
         cached.connection.set_host_timeout(HostTimeout::new(&self.outbound.timeouts, settings.trust));
         let answers = cached.connection.send(&progress.open_delivery());
-        // The host has closed the idle connection, or requires authentication by now: a new
-        // connection is tried.
+        // The host has closed the idle connection, or now requires authentication. In both cases a
+        // new connection is tried.
         if !cached.connection.is_usable() && answers.iter().all(|a| a.stage <= Stage::MailFrom && !a.is_cut_short) {
             cached.connection.quit();
             return false;
@@ -200,20 +204,20 @@ impl RemoteDelivery {
                     return progress.note_no_host(target.loops());
                 }
             }
-            // A busy host is no reason to try a less preferred one.
+            // If a host is busy, that is no reason to try a less preferred host.
             if progress.at_limit.is_some() {
                 return;
             }
         }
     }
 
-    /// Whether the open connection leads to this host and can be used for any destination.
+    /// Whether the open connection leads to `peer` and can be used for any destination.
     fn is_cached_for(&self, peer: &Peer, target: &HostTarget) -> bool {
         let is_it = |cached: &CachedConnection| cached.by_dns && cached.connection.peer() == peer;
         matches!(target, HostTarget::Mx { .. }) && self.cached.as_ref().is_some_and(is_it)
     }
 
-    /// Tries one host. Returns false if it turns out to be this host itself.
+    /// Tries one address of a host. Returns false if the host turns out to be this host itself.
     fn try_host(
         &mut self,
         settings: RemoteSettings<'_>,

@@ -1,6 +1,7 @@
-//! The recipients of one attempt, and whether another host is tried for them.
+//! Keeps the answers for the recipients of one attempt, and decides whether another host is tried
+//! for them.
 //!
-//! The rules are in [`after`]. If several hosts were tried, [`note`] decides whose answer a
+//! The rules are in [`after`]. If several hosts were tried, [`note`] decides which host's answer a
 //! recipient gets.
 
 use std::time::Instant;
@@ -25,7 +26,7 @@ pub struct Progress<'a> {
     trust: Trust,
     /// Whether a host has answered; if so, it is the last one in `tried`.
     pub has_answered: bool,
-    /// Why no host could be reached.
+    /// The outcome of the last host that could not be reached; `None` if there was no such host.
     unreachable: Option<Outcome>,
     /// Whether a timeout was shortened because other mail waits for the worker.
     is_cut_short: bool,
@@ -42,11 +43,11 @@ enum Next {
     Settled,
 }
 
-/// The next step for a recipient after an answer. A delivery is final, and so is a rejection,
-/// unless it came before MAIL and so cannot have been about the message. After a deferral the next
-/// host is tried, since it may not use greylisting. But once the final dot was sent, no other host
-/// is tried: the host may have accepted the message, or rejected it for its content. If the message
-/// cannot be read, another host does not help.
+/// The next step for a recipient after an answer. A delivery is final. A rejection is final too,
+/// unless it came before MAIL and so cannot have been about the message. After a temporary failure
+/// the next host is tried, since the failure may be due to greylisting at this host. Once the final
+/// dot was sent, no other host is tried: the last host may have accepted the message, or may have
+/// judged its content. If this server cannot read the message, another host does not help.
 fn after(answer: &StageOutcome) -> Next {
     match answer.outcome.fate {
         Fate::Delivered => Next::Settled,
@@ -58,7 +59,7 @@ fn after(answer: &StageOutcome) -> Next {
 }
 
 impl<'a> Progress<'a> {
-    /// An attempt in which no host was tried.
+    /// An attempt in which no host was tried yet.
     pub fn new(delivery: &'a Delivery<'a>, trust: Trust) -> Self {
         Self {
             delivery,
@@ -89,7 +90,7 @@ impl<'a> Progress<'a> {
         !self.tried.contains(&peer.endpoint)
     }
 
-    /// The delivery to the recipients for whom another host may be tried.
+    /// The delivery, reduced to the recipients for whom another host may be tried.
     pub fn open_delivery(&self) -> Delivery<'a> {
         let recipients = self.open().filter_map(|index| self.delivery.recipients.get(index).copied()).collect();
         Delivery { recipients, ..self.delivery.clone() }
@@ -159,9 +160,9 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Keeps the more significant of two answers. `answer` replaces the old one if it settles the
-/// recipient, if it comes from a later stage of the dialogue, or if the old one is a failure:
-/// another host may still accept the message later.
+/// Keeps the more significant of two answers about a recipient. `answer` replaces the old answer if
+/// `answer` settles the recipient or comes from a later stage of the dialogue. `answer` also
+/// replaces a permanent failure, since another host may still accept the message later.
 fn note(slot: &mut Option<StageOutcome>, answer: StageOutcome) {
     match slot {
         Some(old) if after(&answer) == Next::Settled || answer.stage > old.stage => *old = answer,

@@ -76,8 +76,8 @@ fn is_postmark(line: &[u8]) -> bool {
     (line.starts_with(b"From ") || line.starts_with(b">From ")) && line.ends_with(b"\n")
 }
 
-/// The name and the body of a field. Here too, the name and the colon must be on the first line;
-/// otherwise the text is not a field, and the result is `None`.
+/// Splits a field into its name and its body. Returns `None` if the text is not a field: the name
+/// and the colon must be on its first line.
 fn split(field: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr(b'\n', field).unwrap_or(field.len()).min(MAX_LINE);
     let colon = memchr(b':', field.get(..end)?)?;
@@ -100,17 +100,18 @@ pub enum Piece<'a> {
 #[derive(Debug, Default)]
 pub struct Lines {
     classifier: Classifier,
-    /// The beginning of a line, as long as it is incomplete.
+    /// The beginning of a line whose end has not arrived yet.
     held: Vec<u8>,
-    /// Whether the line in `held` was returned.
+    /// Whether the line in `held` was returned already, so that it can be forgotten.
     is_returned: bool,
-    /// Whether more of the line in `held` is expected.
+    /// Whether the line in `held` is too long and its end has not arrived yet.
     is_open: bool,
 }
 
 impl Lines {
-    /// Takes the next line, or a piece of one, off the front of `text`; `None` if all of it is
-    /// taken. After [`Part::End`] the text no longer belongs to the header.
+    /// Takes the next line, or a piece of a long line, off the front of `text`. Returns `None` if
+    /// `text` is used up without a result. After [`Part::End`] the text no longer belongs to the
+    /// header.
     pub fn next<'a, 't: 'a>(&'a mut self, text: &mut &'t [u8]) -> Option<Piece<'a>> {
         if text.is_empty() {
             return None;
@@ -139,7 +140,7 @@ impl Lines {
         Some(self.held_line())
     }
 
-    /// The last line of a text that has no line end.
+    /// Returns the last line of the text if it has no line end.
     pub fn finish(&mut self) -> Option<Piece<'_>> {
         let is_left = !self.held.is_empty() && !self.is_returned;
         is_left.then(|| self.held_line())
@@ -151,8 +152,8 @@ impl Lines {
     }
 }
 
-/// The header at the front of a message, collected while the text arrives. A stray line ends it,
-/// and a postmark that no field follows belongs to the body.
+/// The header at the front of a message, collected while the text arrives. A stray line ends the
+/// header, and a postmark that no field follows belongs to the body.
 #[derive(Debug)]
 pub struct Section {
     classifier: Classifier,
@@ -200,7 +201,7 @@ impl Section {
         text
     }
 
-    /// Ends the text.
+    /// Called at the end of the text, which also ends the header.
     pub fn finish(&mut self) {
         if self.state == State::Open && self.last_line() < self.text.len() {
             self.end_line();
@@ -255,11 +256,11 @@ impl Section {
 /// A field or a stray line, with the lines that continue it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// The complete text.
+    /// The text of all lines.
     pub raw: &'a [u8],
-    /// Its name; empty for a stray line.
+    /// The name of the field; empty for a stray line.
     pub name: &'a [u8],
-    /// Its body, from the colon to the last line end.
+    /// The body of the field, from the colon to the last line end.
     pub body: &'a [u8],
 }
 
@@ -300,7 +301,7 @@ pub fn header(text: &[u8]) -> &[u8] {
 }
 
 /// Calls `each` with the name and the first line of every field of a header. At most `limit` octets
-/// are read, and few are held in memory.
+/// are read, and only a small part of them is in memory at a time.
 ///
 /// # Errors
 /// The errors of `from`.

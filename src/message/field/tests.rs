@@ -1,7 +1,7 @@
 use super::*;
 
-/// The lines of a text up to the end of its header, one word for each line. The result must be the
-/// same however the text is split.
+/// Describes the lines of a text up to the end of its header, with one word for each line. Fails if
+/// the result depends on how the text is split.
 fn lines(text: &[u8]) -> Vec<String> {
     let read = |cuts: &[usize]| {
         let (mut reader, mut found, mut start) = (Lines::default(), Vec::new(), 0);
@@ -39,8 +39,8 @@ fn lines(text: &[u8]) -> Vec<String> {
     expected
 }
 
-/// The header of a text, the rest, and the state of the header. The result must be the same however
-/// the text is split.
+/// Returns the header of a text, the rest, and the state of the header. Fails if the result depends
+/// on how the text is split.
 fn section(text: &[u8], limit: usize) -> (Vec<u8>, Vec<u8>, State) {
     let read = |cut: usize| {
         let mut section = Section::new(limit);
@@ -66,7 +66,7 @@ fn all_readers_agree_about_a_header() {
         (format!("{name}: y\nA: b\n\n"), "xxxxxxxxxxxxxxxxxxxx= A=b End", 2),
         (format!("{name}x: y\nA: b\n\n"), "Stray A=b End", 0),
         (format!("A: {name}{name}\n {name}{name}\nB: c\n"), "A=xxxxxxxxxxxxxxxxxxxx Continuation B=c", 2),
-        // A postmark must end within that part, too.
+        // A postmark, too, must end within the part of a line that is examined.
         (format!("From {}\nA: b\n\n", "x".repeat(MAX_LINE - 6)), "Postmark A=b End", 1),
         (format!("From {}\nA: b\n\n", "x".repeat(MAX_LINE - 5)), "Stray A=b End", 0),
     ];

@@ -1,9 +1,9 @@
-//! One kind of state: a growing file, and its predecessor.
+//! Keeps one kind of state for several processes, in a growing file and its predecessor.
 //!
-//! Each process reads each record once, in order, except those that it has appended itself. The
-//! lock is on the file that currently has the name: a process that finds a new file under the
-//! name, because its own was rotated or removed, reads the rest of its file and continues with the
-//! new one.
+//! Each process reads each record once, in order, except the records that it has appended itself.
+//! The lock is on the file that now has the name. If a process finds a new file under the name,
+//! because its open file was rotated or removed, it reads the rest of the old file and continues
+//! with the new file.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -44,8 +44,8 @@ pub struct Journal {
     current: Option<Current>,
     /// The last `NAME.old` that was read. It is kept open so that its inode number is not reused.
     old: Option<File>,
-    /// When a wait for the lock timed out. Until [`LOCK_PAUSE`] has passed and the lock was
-    /// acquired, the lock is only tried.
+    /// When a wait for the lock timed out. From then on the lock is tried without waiting, until it
+    /// is acquired after [`LOCK_PAUSE`] has passed. Otherwise `None`.
     timed_out: Option<Instant>,
     /// Whether an error was logged since the last append that succeeded.
     has_failed: bool,
@@ -57,11 +57,12 @@ struct Current {
     file: File,
     /// The offset after the last complete line that was read.
     read: u64,
-    /// The time of the file's first record.
+    /// The time of the file's first record, in seconds since 1970; `None` if no record was read
+    /// yet.
     first: Option<u64>,
 }
 
-/// A journal that no other process reads or writes until this is dropped.
+/// A journal that no other process reads or writes until this value is dropped.
 #[derive(Debug)]
 pub struct Locked<'a>(&'a mut Journal);
 
@@ -70,8 +71,9 @@ impl Journal {
         Self { path, limits, current: None, old: None, timed_out: None, has_failed: false }
     }
 
-    /// Locks the journal and reads the records that are new to this process. `now` is the time in
-    /// seconds since 1970. `None` if the lock or a file is not available now, which is logged once.
+    /// Locks the journal and calls `take` with the records that are new to this process. `now` is
+    /// in seconds since 1970. If the lock or a file is not available now, logs that once and
+    /// returns `None`.
     pub fn lock(&mut self, now: u64, mut take: impl FnMut(&Record)) -> Option<Locked<'_>> {
         match self.acquire(now, &mut take) {
             Ok(is_ready) => is_ready.then_some(Locked(self)),
@@ -98,8 +100,8 @@ impl Journal {
         }
     }
 
-    /// Tries to get the lock, and reads all new records once it has it. Returns whether it got the
-    /// lock.
+    /// Tries to get the lock, and with the lock reads all new records. Returns whether the lock was
+    /// acquired.
     fn acquire(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<bool> {
         let limits = self.limits;
         let mut take = |record: &Record| {
@@ -109,7 +111,7 @@ impl Journal {
             }
         };
         let mut waited = Duration::ZERO;
-        // The number of attempts is bounded, in case other processes rotate the file each time.
+        // The number of attempts is bounded, since other processes might rotate the file each time.
         for _ in 0..1000 {
             self.follow(now, &mut take)?;
             let Some(current) = &mut self.current else { return Ok(false) };
@@ -138,9 +140,9 @@ impl Journal {
         Ok(false)
     }
 
-    /// Reads the rest of the previous file, and opens the one that now has the name. `NAME.old` is
-    /// read too, unless this process has read that file already: others may rotate meanwhile. After
-    /// an error no record will be read twice.
+    /// If another file now has the name, reads the rest of the current file and opens the other
+    /// one. Others may have rotated more than once, so `NAME.old` is read as well, unless this
+    /// process has read that file already. After an error no record will be read twice.
     fn follow(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
         if let Some(current) = &mut self.current {
             if is_at(&current.file, &self.path) {
@@ -170,7 +172,7 @@ impl Journal {
         Ok(is_old || current.file.metadata()?.len() + MAX_LINE as u64 > self.limits.max_size)
     }
 
-    /// Renames the file, and opens another one in its place.
+    /// Renames the file to `NAME.old`, and opens a new file in its place.
     fn rotate(&mut self) -> io::Result<()> {
         disk::rename(&self.path, &old(&self.path))?;
         let next = Current::open(&self.path)?;
@@ -181,7 +183,7 @@ impl Journal {
 }
 
 impl Locked<'_> {
-    /// Appends a record. One that is too long is left out; an error is logged once.
+    /// Appends a record. A record that is too long is left out. An error is logged once.
     pub fn append(&mut self, record: &Record) {
         let Some(line) = record.to_line() else { return };
         let written = self.0.current.as_mut().map_or(Ok(()), |current| current.append(&line, record.time));
@@ -209,8 +211,8 @@ impl Current {
         Ok(Self { file, read: 0, first: None })
     }
 
-    /// Reads complete lines from the end of the last reading on, at most `max_size` bytes of the
-    /// file.
+    /// Reads the complete lines after those that were read before. Only the first `max_size` bytes
+    /// of the file are read.
     fn read(&mut self, max_size: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         if length < self.read {
@@ -231,10 +233,11 @@ impl Current {
         Ok(())
     }
 
-    /// Appends a line. The whole file must have been read.
+    /// Appends a line. All complete lines of the file must have been read.
     fn append(&mut self, line: &str, time: u64) -> io::Result<()> {
         let length = self.file.metadata()?.len();
-        // A process that was killed within its write has left a partial line.
+        // After the last complete line, a process that was killed while writing has left a partial
+        // line.
         let text = if length > self.read { format!("\n{line}") } else { line.to_owned() };
         if let Err(error) = disk::write(&self.file, text.as_bytes()) {
             let _ = disk::cut(&self.file, length);
@@ -253,7 +256,7 @@ fn old(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Opens the file before the current one, if there is one.
+/// Opens the predecessor of the current file. Returns `None` if there is no predecessor.
 fn open_old(path: &Path) -> io::Result<Option<File>> {
     match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(old(path)) {
         Ok(file) => Ok(Some(file)),

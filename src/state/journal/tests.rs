@@ -38,7 +38,7 @@ fn record(time: u64, key: &str) -> Record {
     Record { time, key: key.to_owned(), value: "x".to_owned() }
 }
 
-/// The keys that are new to a journal.
+/// The keys of the records that are new to a journal.
 fn news(journal: &mut Journal, now: u64) -> Vec<String> {
     let mut keys = Vec::new();
     drop(journal.lock(now, |record| keys.push(record.key.clone())).expect("locked"));

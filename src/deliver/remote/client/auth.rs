@@ -1,12 +1,12 @@
-//! Authentication at a host that the configuration names: AUTH (RFC 4954).
+//! Authenticates this server at a host that the configuration names, with AUTH (RFC 4954).
 //!
 //! With a password the client uses the first of SCRAM-SHA-256, PLAIN and LOGIN that the host
 //! offers; with a token it uses XOAUTH2. If that mechanism fails, no other is tried. The initial
 //! response is sent with the command unless the line would be too long (RFC 4954 4). Challenges are
 //! bounded in number and length.
 //!
-//! All failures are temporary and logged as errors: a wrong password must not bounce mail, and
-//! only the postmaster can correct it. A reply that repeats a secret is not quoted.
+//! All failures are temporary and logged as errors: a wrong password must not bounce mail, and only
+//! the postmaster can correct it. If the host's reply repeats a secret, the reply is not quoted.
 
 use data_encoding::BASE64;
 
@@ -21,7 +21,7 @@ use crate::sasl::client::Client;
 const ROUNDS: usize = 6;
 /// Maximum length of a command line in octets, with CR LF (RFC 5321 4.5.3.1.4).
 const MAX_COMMAND: usize = 512;
-/// Number of leading characters by which a secret is recognized in a reply.
+/// A secret is recognized in a reply by this many of its first characters.
 const RECOGNIZED_PREFIX: usize = 8;
 
 /// The status if the credentials were rejected.
@@ -107,7 +107,7 @@ impl Connection {
         Err(self.cancel("the host sends too many challenges"))
     }
 
-    /// Cancels an exchange.
+    /// Cancels an AUTH exchange. Returns the outcome for the reason `why`.
     fn cancel(&mut self, why: &str) -> StageOutcome {
         // An error here is ignored: the exchange has failed already.
         let _ = self.write(Stage::Auth, b"*\r\n").and_then(|()| self.reply(Stage::Auth));
@@ -130,7 +130,7 @@ impl Connection {
     }
 }
 
-/// Removes a reply from an outcome if it repeats a secret that was sent.
+/// If the host's reply repeats a secret that was sent, removes the reply from the outcome.
 fn without_secrets(mut answer: StageOutcome, sent: &[String]) -> StageOutcome {
     let Some(reply) = &answer.outcome.reply else { return answer };
     let shown = reply.to_string();

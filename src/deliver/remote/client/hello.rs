@@ -1,6 +1,7 @@
-//! The greeting and EHLO: the host's name and its extensions.
+//! Reads the greeting and sends EHLO, to learn the host's name and its extensions.
 //!
-//! Each EHLO replaces the extensions: those from before the TLS handshake may have been forged.
+//! Each EHLO replaces the extensions, since those from before the TLS handshake may have been
+//! forged.
 
 use super::{Connection, NotOpen, Stage, StageOutcome, State};
 use crate::reply::Reply;
@@ -10,7 +11,8 @@ use crate::smtp::extensions::Extensions;
 const MAX_BANNERS: usize = 100;
 
 impl Connection {
-    /// Reads the greeting. Some hosts send several lines that each look like the last one.
+    /// Reads the greeting. Some hosts mark each line of a long greeting as the last line, so
+    /// further lines with code 220 are read if they have arrived already.
     pub(super) fn read_greeting(&mut self) -> Result<(), StageOutcome> {
         let mut greeting = self.reply(Stage::Banner)?;
         self.names[0] = first_word(&greeting);
@@ -28,8 +30,8 @@ impl Connection {
         self.expect_success(Stage::Banner, greeting)
     }
 
-    /// Sends `verb`, which is EHLO or HELO. If the host permanently rejects it, sends HELO.
-    /// Replaces the extensions.
+    /// Sends `verb`, which is EHLO or HELO. If the host rejects the command with a 5xx, sends HELO.
+    /// The extensions of an earlier reply are forgotten.
     pub(super) fn hello(&mut self, verb: &str, hostname: &str) -> Result<(), NotOpen> {
         self.extensions = Extensions::default();
         self.expect_silence(Stage::Hello)?;
@@ -52,7 +54,8 @@ impl Connection {
         self.reply(Stage::Hello)
     }
 
-    /// The failure of EHLO. A host that has closed the connection without a reply may know HELO.
+    /// The reason why EHLO has failed. If the host has closed the connection without a reply, it
+    /// may still accept HELO over a new connection.
     fn hello_failed(&self, answer: StageOutcome) -> NotOpen {
         if !answer.is_reply() && self.was_closed { NotOpen::ClosedAtHello(answer) } else { NotOpen::Failed(answer) }
     }

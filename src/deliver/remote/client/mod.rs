@@ -1,4 +1,4 @@
-//! One SMTP connection to one host.
+//! Sends messages to one host over one SMTP connection.
 //!
 //! - `auth`: AUTH
 //! - `hello`: the greeting and EHLO
@@ -6,16 +6,17 @@
 //! - `stage`: the stages of a dialogue, with their timeouts
 //! - `transaction`: one message
 //!
-//! The dialogue is EHLO, or HELO if EHLO is unknown; STARTTLS, EHLO again and AUTH, as the
-//! configuration requires; then one transaction for each message, with PIPELINING (RFC 2920), SIZE
-//! (RFC 1870) and 8BITMIME (RFC 6152) if the host offers them. A message with octets above 127 is
-//! sent unchanged to a host without 8BITMIME: in practice all accept it.
+//! The dialogue begins with EHLO, or HELO if the host does not know EHLO. STARTTLS with another
+//! EHLO follows, and then AUTH, if the configuration requires them. Each message is one
+//! transaction, or several if it has many recipients. PIPELINING (RFC 2920), SIZE (RFC 1870) and
+//! 8BITMIME (RFC 6152) are used if the host offers them. A message with octets above 127 is sent
+//! unchanged to a host without 8BITMIME: in practice all accept it.
 //!
-//! The result is an outcome for each recipient, with the [`Stage`] of the dialogue; a broken
-//! connection and a 421 are outcomes too. All input from the host is bounded in length and time,
-//! and so is the dialogue as a whole (RFC 5321 4.5.3.2). If the content cannot be read to its end,
-//! the connection is dropped without the final dot. Which host is tried next is decided elsewhere:
-//! see `progress`.
+//! The result is an outcome for each recipient, with the [`Stage`] that the dialogue reached. A
+//! broken connection and a 421 are outcomes too. All input from the host is bounded in length and
+//! time, and the time of the whole dialogue is bounded (RFC 5321 4.5.3.2). If the content cannot be
+//! read to its end, the connection is dropped without the final dot. Which host is tried next is
+//! decided in `progress`.
 
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
@@ -45,9 +46,8 @@ pub use stage::Stage;
 const MAX_REPLY_LINES: usize = 1000;
 /// Maximum length of a line of a reply, in octets. Only the first [`MAX_REPLY_LINE`] are kept.
 const MAX_RAW_REPLY_LINE: usize = 64 << 10;
-/// The time limit for opening a connection, from connecting until a message can be sent, even if a
-/// second connection is needed. If [`OPEN_STAGES`] times the limit of one stage is less, the limit
-/// is that product.
+/// Maximum time from connecting until a message can be sent, even if a second connection is needed.
+/// The time is also at most [`OPEN_STAGES`] times the configured limit of one stage.
 const OPEN_LIMIT: Duration = Duration::from_secs(15 * 60);
 const OPEN_STAGES: u32 = 4;
 /// The time limit for the commands of all transactions of a message.
@@ -75,12 +75,12 @@ impl StageOutcome {
         self.stage <= Stage::Banner && self.outcome.reply.as_ref().is_some_and(|reply| reply.code() / 100 == 4)
     }
 
-    /// Whether the host has sent a reply.
+    /// Whether the outcome is a reply of the host.
     fn is_reply(&self) -> bool {
         self.outcome.reply.is_some()
     }
 
-    /// This outcome as a temporary failure, since the host has not seen the message yet.
+    /// Turns the outcome into a temporary failure, since the host has not seen the message yet.
     fn deferred(mut self) -> Self {
         self.outcome.fate = Fate::Deferred;
         self.outcome.status.0 = 4;
@@ -94,7 +94,7 @@ enum NotOpen {
     Failed(StageOutcome),
     /// TLS has failed, or the host does not offer it.
     NoTls(StageOutcome),
-    /// The host has closed the connection after EHLO.
+    /// The host has closed the connection after EHLO, without a reply.
     ClosedAtHello(StageOutcome),
 }
 
@@ -128,7 +128,7 @@ pub struct Connection {
     /// How the connection is encrypted, for the log.
     tls: Encryption,
     extensions: Extensions,
-    /// The time limit for each stage.
+    /// The configured upper bound on the time for each stage.
     limit: Duration,
     /// When the time for the current part of the dialogue ends: for opening the connection, for the
     /// commands of a message, or for its content.
@@ -138,8 +138,8 @@ pub struct Connection {
     /// Whether the configuration names the host.
     is_configured: bool,
     logged_in: bool,
-    /// Whether the host requires authentication and the client has not authenticated: no other
-    /// message can be sent.
+    /// Whether the host has rejected a command because it requires authentication: no other message
+    /// can be sent over the connection.
     needs_login: bool,
     /// Whether the host has closed the connection.
     was_closed: bool,
@@ -158,8 +158,8 @@ enum State {
 
 impl Connection {
     /// Connects to `peer`, sends EHLO, and starts TLS and authenticates as `options` require. If
-    /// opportunistic TLS fails, the client connects again in plaintext; if the host closes the
-    /// connection after EHLO, it connects again with HELO.
+    /// opportunistic TLS fails, connects again in plaintext. If the host closes the connection
+    /// after EHLO, connects again and sends HELO.
     ///
     /// # Errors
     /// The outcome for every recipient: a broken connection, or the host's rejection. The outcome
@@ -239,7 +239,7 @@ impl Connection {
         hostname.contains('.') && self.names.iter().any(|name| is_same_domain(name, hostname))
     }
 
-    /// Sets the shortened timeout for the next message.
+    /// Sets the shortened timeout for the next message; `None` if the host gets the full time.
     pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
         self.input.source.set_host_timeout(host_timeout);
     }
@@ -293,10 +293,10 @@ impl Connection {
         }
     }
 
-    /// Fails if there is unexpected input, since it would be taken for the reply to the next
-    /// command. In the end one message would count as accepted because of the 250 for another. A
-    /// rejection that comes while the content is sent can only be about this message, so it may be
-    /// final.
+    /// Fails if there is unexpected input. It would be taken for the reply to the next command, so
+    /// that in the end a message could count as accepted because of the 250 for another message. A
+    /// rejection that comes while the content is sent can only be about this message, so the
+    /// rejection may be final.
     fn expect_silence(&mut self, stage: Stage) -> Result<(), StageOutcome> {
         match self.input.source.has_input() {
             Ok(false) if self.input.is_empty() => Ok(()),
@@ -335,7 +335,7 @@ impl Connection {
                 return Err(ErrorKind::UnexpectedEof.into());
             };
             match reader.line(&line) {
-                // A success that was cut off may have had further lines.
+                // Without a line end, a positive reply may have been cut off before further lines.
                 Ok(Some(reply)) if has_end || reply.is_refusal() => return Ok(reply),
                 Ok(Some(_)) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(None) => {}
@@ -350,8 +350,8 @@ impl Connection {
         StageOutcome { stage, outcome: outcome.at(self.peer.to_string()).over(self.tls), is_cut_short }
     }
 
-    /// The outcome of a reply that rejects a command. A success that the command does not allow
-    /// counts as a temporary failure.
+    /// The outcome of a reply that rejects a command. A positive reply that is not valid for the
+    /// command counts as a temporary failure.
     fn rejected(&self, stage: Stage, reply: Reply) -> StageOutcome {
         let mut outcome = Outcome::from_reply(stage.command(), reply);
         if outcome.fate == Fate::Delivered {
@@ -360,8 +360,8 @@ impl Connection {
         self.answer(stage, outcome)
     }
 
-    /// The outcome of a reply that rejects a command of a transaction. If a host of the
-    /// configuration requires authentication, no further command can succeed.
+    /// The outcome of a reply that rejects a command of a transaction. If a host that the
+    /// configuration names requires authentication, the connection is not used any more.
     fn rejected_in_transaction(&mut self, stage: Stage, reply: Reply) -> StageOutcome {
         if !self.is_configured || !reply.wants_login() {
             return self.rejected(stage, reply);

@@ -1,10 +1,10 @@
-//! TLS of one connection: STARTTLS (RFC 3207), or implicit TLS (RFC 8314).
+//! Encrypts one connection, by STARTTLS (RFC 3207) or by implicit TLS (RFC 8314).
 //!
-//! After the handshake the host's names and extensions are forgotten and EHLO is sent again. Input
-//! that follows the host's 220 in plaintext is never taken for a reply: the connection is dropped,
-//! as it is after any other error here. [`Connection::open`] decides whether the client connects
-//! again in plaintext. Certificates are verified where [`Security`] requires it, against the name
-//! by which the host was found.
+//! After the handshake the host's names and extensions are forgotten and EHLO is sent again. If
+//! further plaintext follows the host's 220, it must not be taken for a reply, so the connection is
+//! dropped. The connection is also dropped after any other error of STARTTLS or TLS.
+//! [`Connection::open`] decides whether the client connects again in plaintext. Certificates are
+//! verified where [`Security`] requires it, against the name by which the host was found.
 
 use std::io;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct ConnectOptions<'a> {
     pub id: &'a str,
     /// The name of this host.
     pub hostname: &'a str,
-    /// The time limit for each stage.
+    /// The configured upper bound on the time for each stage.
     pub limit: Duration,
     /// The TLS settings.
     pub tls: &'a Client,
@@ -34,7 +34,8 @@ pub struct ConnectOptions<'a> {
     pub is_configured: bool,
     /// The credentials for the host, if there are any.
     pub login: Option<&'a Login>,
-    /// The shortened timeout of an unproven or slow host.
+    /// The shortened timeout, if nothing is known about the destination or it was slow or down
+    /// before.
     pub host_timeout: Option<HostTimeout>,
 }
 
@@ -52,8 +53,8 @@ pub enum Security {
 }
 
 impl Security {
-    /// The encryption that a host requires. Credentials are sent to a verified host only, or
-    /// to a loopback address.
+    /// The encryption that a connection to `peer` requires. Credentials are sent only to a host
+    /// with a verified certificate, or to a loopback address of this host.
     pub fn of(peer: &Peer, policy: RemoteTls, has_login: bool) -> Self {
         let is_secret = has_login && !peer.is_this_host();
         match (peer.scheme, policy) {
@@ -71,7 +72,7 @@ pub(super) fn required(mut answer: StageOutcome) -> StageOutcome {
     let outcome = &mut answer.outcome;
     outcome.fate = Fate::Deferred;
     outcome.why = format!("TLS is required: {}", outcome.why);
-    // The reply is quoted in the reason.
+    // The reason quotes the reply already.
     outcome.reply = None;
     if outcome.status != NOT_OFFERED {
         outcome.status = Status(4, 7, 5);
@@ -115,7 +116,7 @@ impl Connection {
         self.expect_silence(Stage::StartTls)
     }
 
-    /// Does the handshake, after which the host's names are forgotten.
+    /// Does the TLS handshake, and forgets the names that the host has given in plaintext.
     pub(super) fn handshake(
         &mut self,
         options: &ConnectOptions<'_>,

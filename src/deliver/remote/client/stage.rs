@@ -15,7 +15,7 @@ pub enum Stage {
     StartTls,
     /// AUTH.
     Auth,
-    /// RSET between two messages.
+    /// RSET after a transaction that was not completed.
     Reset,
     /// MAIL.
     MailFrom,
@@ -66,7 +66,7 @@ impl Stage {
         }
     }
 
-    /// The command to which a reply belongs.
+    /// The command to which a reply in this stage belongs.
     pub(super) fn command(self) -> &'static str {
         match self {
             Self::Connect | Self::Banner => "the connection",

@@ -1,4 +1,4 @@
-//! A dialogue over a Unix socket, which no destination uses yet.
+//! Tests a dialogue over a Unix socket. No destination uses such a socket yet.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};

@@ -1,10 +1,10 @@
-//! One message over an open connection: MAIL, RCPT, DATA, the content.
+//! Sends one message over an open connection: MAIL, RCPT, DATA, the content.
 //!
-//! With PIPELINING the client sends a window of commands at a time, and DATA with the last of them
-//! (RFC 2920 3.1). Every recipient gets its own outcome. Recipients that are too many for one
-//! transaction follow in the next one over the same connection, which gets at most as many
-//! recipients as the host has accepted before. If the connection breaks, that is the outcome for
-//! all recipients that have none yet.
+//! With PIPELINING the client sends up to [`WINDOW`] commands before it reads the replies, and
+//! sends DATA together with the last RCPT (RFC 2920 3.1). Every recipient gets its own outcome. If
+//! the host accepts no more recipients, the others follow in the next transaction over the same
+//! connection. That transaction has at most as many recipients as the host has just accepted. If
+//! the connection breaks, that is the outcome for all recipients that have none yet.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -37,11 +37,12 @@ enum Command {
 struct Transaction<'a> {
     delivery: &'a Delivery<'a>,
     measure: Measure,
-    /// The outcome of each recipient, by its index.
+    /// The outcome of each recipient, in the order of the delivery's recipients.
     answers: &'a mut [Option<StageOutcome>],
     mail_refused: bool,
     accepted: Vec<usize>,
-    /// Recipients for the next transaction: the host accepts no more in this one.
+    /// The indices of the recipients for the next transaction: the host accepts no more in this
+    /// one.
     overflow: Vec<usize>,
     data: Option<Reply>,
 }
@@ -52,7 +53,8 @@ impl Connection {
         let mut answers = vec![None; delivery.recipients.len()];
         let rest = match self.send_to_all(delivery, &mut answers) {
             Err(trouble) => trouble,
-            // Every recipient should have an outcome by now; one without is tried again.
+            // Every recipient should have an outcome by now. A recipient without an outcome is
+            // tried again later.
             Ok(()) => self.answer(Stage::RcptTo, Outcome::deferred(Status(4, 5, 0), "the host said nothing")),
         };
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| rest.clone())).collect()
@@ -81,7 +83,7 @@ impl Connection {
         Ok(())
     }
 
-    /// If an extension of the host needs it, measures the content. Fails if the content is larger
+    /// If the host offers SIZE or 8BITMIME, measures the content. Fails if the content is larger
     /// than the host allows.
     fn measure(&mut self, delivery: &Delivery<'_>) -> Result<Measure, StageOutcome> {
         if self.extensions.size.is_none() && !self.extensions.eight_bit {
@@ -97,8 +99,8 @@ impl Connection {
         }
     }
 
-    /// Sends MAIL, RCPT for the recipients `todo`, and DATA, as many commands at a time as allowed,
-    /// and notes the replies.
+    /// Sends MAIL, RCPT for each recipient in `todo`, and DATA, and notes the replies. Sends as
+    /// many commands at a time as the host allows.
     fn envelope(&mut self, transaction: &mut Transaction<'_>, todo: &[usize]) -> Result<(), StageOutcome> {
         todo.iter().for_each(|&index| transaction.answers[index] = None);
         let mut plan = Vec::with_capacity(todo.len() + 3);
@@ -174,13 +176,15 @@ impl Connection {
             None => return Ok(()),
             Some(reply) if !(300..400).contains(&reply.code()) => {
                 if !reply.is_refusal() {
-                    // An unexpected code: the next replies cannot be relied on.
+                    // The code is neither 3xx nor a rejection, so the next replies cannot be relied
+                    // on.
                     self.state = State::Broken;
                 }
                 self.rejected_in_transaction(Stage::Data, reply)
             }
             Some(_) if transaction.accepted.is_empty() => {
-                // The host expects a message for no recipient: send an empty one (RFC 2920 3.1).
+                // The host has accepted DATA although it rejected all recipients: the client sends
+                // an empty message (RFC 2920 3.1).
                 self.write(Stage::Data, b".\r\n")?;
                 self.reply(Stage::Data)?;
                 self.state = State::Idle;
@@ -189,7 +193,7 @@ impl Connection {
             Some(_) => {
                 self.expect_silence(Stage::Data)?;
                 let reply = self.content(transaction.delivery)?;
-                // Any other code may be a late reply to an earlier command.
+                // Any code but 2xx, 4xx and 5xx may be a late reply to an earlier command.
                 let is_expected = (200..300).contains(&reply.code()) || reply.is_refusal();
                 let is_open = is_expected && self.state != State::Broken;
                 self.state = if is_open { State::Idle } else { State::Broken };
@@ -202,7 +206,8 @@ impl Connection {
 
     /// Sends the content and the final dot, and returns the reply.
     fn content(&mut self, delivery: &Delivery<'_>) -> Result<Reply, StageOutcome> {
-        // After an error no final dot is sent: the host must not accept a truncated message.
+        // If the content cannot be read, no final dot is sent: the host must not accept a truncated
+        // message.
         let mut text = delivery.content.clone();
         self.deadline = Instant::now() + CONTENT_LIMIT + Duration::from_secs(text.left() / MIN_RATE);
         let mut dots = DotWriter::default();
@@ -242,13 +247,13 @@ impl<'a> Transaction<'a> {
         Self { delivery, measure, answers, mail_refused: false, accepted, overflow, data: None }
     }
 
-    /// Whether a command cannot succeed any more.
+    /// Whether a command cannot succeed after the replies so far.
     fn is_pointless(&self, next: Command) -> bool {
         self.mail_refused || (next == Command::Data && self.accepted.is_empty())
     }
 
     /// If the host accepts no more recipients, leaves the remaining ones to the next transaction.
-    /// Until then they have the outcome of the first recipient that was too many.
+    /// Until that transaction, they have the outcome of the first recipient that was too many.
     fn skip_overflow(&mut self, plan: &mut &[Command]) {
         let Some(&first) = self.overflow.first() else { return };
         while let Some((&Command::Rcpt(index), rest)) = plan.split_first() {
